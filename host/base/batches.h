@@ -1,0 +1,40 @@
+/* A stream of preprocessed images: what datasets produce, and all that decouple, eval and bench know of them.
+ */
+#ifndef ND_BASE_BATCHES_H
+#define ND_BASE_BATCHES_H
+
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* `images` is n x channels x height x width, fp32, preprocessed. labels[i] is -1 where unknown; index[i] is
+ * the image's place in the data set (skipped images leave gaps). All memory belongs to the stream and is
+ * valid until the next call on it. n == 0 marks the end. */
+typedef struct nd_batch {
+    int64_t n;
+    const float *images;
+    const int32_t *labels;
+    const int64_t *index;
+} nd_batch;
+
+typedef struct nd_batches nd_batches;
+struct nd_batches {
+    int64_t channels, height, width;
+    int64_t count;        /* images in the set, broken ones included */
+    int64_t batch;        /* images in a full batch */
+    int64_t skipped;      /* broken images met since the last rewind; each was named in a warning */
+    char sha256[65];      /* of the list of items and labels: the data set's identity in rows */
+    char name[256];       /* the DATASET specification it was opened with */
+    char preprocess[256]; /* the recipe, spelled out */
+    nd_status (*next)(nd_batches *self, nd_batch *out);
+    nd_status (*rewind)(nd_batches *self);
+    void (*close)(nd_batches *self); /* frees self */
+};
+
+/* NULL is legal. */
+static inline void nd_batches_close(nd_batches *batches) {
+    if (batches) batches->close(batches);
+}
+
+#endif

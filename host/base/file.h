@@ -1,0 +1,25 @@
+/* Files: mapped for reading, replaced as a whole for writing, and where the bundled data lies. */
+#ifndef ND_BASE_FILE_H
+#define ND_BASE_FILE_H
+
+#include "base/memory.h"
+
+#include <stdio.h>
+
+/* Maps a regular file read-only. The buffer's last reference unmaps it. An empty file gives bytes == 0. */
+nd_status nd_file_map(const char *path, nd_buffer **out);
+
+/* Writes through `write` to a temporary file beside `path`, then renames it into place: a reader, or a crash,
+ * sees the old file or the new one, never half of one. */
+typedef nd_status nd_file_writer(void *context, FILE *file);
+nd_status nd_file_replace(const char *path, nd_file_writer *write, void *context);
+
+/* Path of a bundled file or folder such as "glyphs/glyphs.onnx": under $ND_SHARE, else beside the executable
+ * (../share/nd), else in the source tree it was built from. Fails with nd_status_input when it is nowhere. */
+nd_status nd_file_bundled(const char *name, char *path, size_t size);
+
+/* Folder for caches (engine choice, curves): $ND_CACHE, else $XDG_CACHE_HOME/nd, else ~/.cache/nd. Made if
+ * missing. */
+nd_status nd_file_cache(char *path, size_t size);
+
+#endif

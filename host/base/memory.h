@@ -1,0 +1,43 @@
+/* Memory: an arena for small things that live as long as their owner, aligned blocks for numbers, and
+ * reference-counted buffers for tensor data that several tensors (or a file mapping) share. */
+#ifndef ND_BASE_MEMORY_H
+#define ND_BASE_MEMORY_H
+
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { nd_alignment = 64 }; /* bytes: one cache line, one AVX-512 register */
+
+/* count * size bytes, zeroed, aligned to nd_alignment; NULL on overflow or exhaustion. Free with free(). */
+void *nd_alloc_array(size_t count, size_t size);
+
+/* Bump allocator. A zeroed struct is an empty arena. Everything from it is freed at once, zeroed when handed
+ * out. */
+typedef struct nd_arena {
+    struct nd_arena_block *head;
+} nd_arena;
+
+void *nd_arena_alloc(nd_arena *arena, size_t bytes);      /* NULL when out of memory */
+char *nd_arena_strdup(nd_arena *arena, const char *text); /* NULL in gives NULL out */
+char *nd_arena_strndup(nd_arena *arena, const char *text, size_t length);
+char *nd_arena_printf(nd_arena *arena, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void nd_arena_free(nd_arena *arena);
+
+/* Shared bytes. `release(data, bytes, user)` runs when the last reference goes. Counting is atomic. */
+typedef struct nd_buffer nd_buffer;
+struct nd_buffer {
+    void *data;
+    size_t bytes;
+    void (*release)(nd_buffer *buffer);
+    void *user;
+    int references; /* touched by nd_buffer_ref and nd_buffer_unref alone */
+};
+
+nd_status nd_buffer_new(size_t bytes, nd_buffer **out); /* zeroed heap memory */
+nd_buffer *nd_buffer_ref(nd_buffer *buffer);            /* returns its argument; NULL is legal */
+void nd_buffer_unref(nd_buffer *buffer);                /* NULL is legal */
+
+#endif

@@ -1,0 +1,96 @@
+/* The one table of row fields (DESIGN, section 6). Every writer, `compare` and `report` is driven by it;
+ * adding a field is adding a line. ND_FIELD(name, type, role, text) type: int, real, text, flag, ints, reals
+ * (arrays)      role: key, measured, provenance Two rows are comparable when all their key fields are equal.
+ */
+#ifndef ND_FIELD
+#    error "define ND_FIELD before including base/row_fields.h"
+#endif
+
+/* every row */
+ND_FIELD(schema, int, key, "version of this table")
+ND_FIELD(verb, text, key, "the verb that made the row")
+ND_FIELD(model, text, key, "MODEL as given")
+ND_FIELD(weights_sha256, text, key, "SHA-256 of all initializers by name")
+ND_FIELD(method, text, key, "none, dwpw, pwdw, auto, spatial, channel, ...")
+ND_FIELD(form, text, key, "dwpw, pwdw, mixed or none")
+ND_FIELD(ranks, text, key, "uniform, adaptive or dense")
+ND_FIELD(rank, int, key, "T, or null where it differs by layer")
+ND_FIELD(settings_sha256, text, key, "SHA-256 of every setting that shaped the model")
+ND_FIELD(backend, text, key, "ref, cpu or cuda")
+ND_FIELD(device, text, key, "device name")
+ND_FIELD(dtype, text, key, "fp32, tf32, fp16 or bf16")
+ND_FIELD(batch, int, key, "images a run")
+ND_FIELD(threads, int, key, "CPU threads")
+
+/* cost */
+ND_FIELD(conv_macs, int, measured, "multiply-accumulates of all convolutions, one image")
+ND_FIELD(total_macs, int, measured, "multiply-accumulates of convolutions and inner products, one image")
+ND_FIELD(params, int, measured, "weights and biases of convolutions and inner products")
+ND_FIELD(conv_macs_ratio, real, measured, "original / new")
+ND_FIELD(total_macs_ratio, real, measured, "original / new")
+ND_FIELD(params_ratio, real, measured, "original / new")
+
+/* accuracy */
+ND_FIELD(dataset, text, key, "DATASET as given")
+ND_FIELD(dataset_sha256, text, key, "SHA-256 of the list of items and labels")
+ND_FIELD(preprocess, text, key, "PREPROCESS, spelled out")
+ND_FIELD(n, int, key, "images evaluated")
+ND_FIELD(skipped, int, measured, "broken images left out")
+ND_FIELD(top1_correct, int, measured, "images whose best class is right")
+ND_FIELD(top5_correct, int, measured, "images with the right class among the best five")
+ND_FIELD(top1, real, measured, "per cent")
+ND_FIELD(top5, real, measured, "per cent")
+ND_FIELD(drop_top1, real, measured, "original - new, points")
+ND_FIELD(drop_top1_lo, real, measured, "lower end of the paired 95 % interval")
+ND_FIELD(drop_top1_hi, real, measured, "upper end")
+ND_FIELD(drop_top5, real, measured, "original - new, points")
+ND_FIELD(drop_top5_lo, real, measured, "lower end of the paired 95 % interval")
+ND_FIELD(drop_top5_hi, real, measured, "upper end")
+ND_FIELD(agreement, real, measured, "per cent of images with the original's best class")
+ND_FIELD(logit_rel_mse, real, measured, "sum |l' - l|^2 / sum |l - mean l|^2")
+
+/* layer */
+ND_FIELD(layer, text, key, "layer name; null for a whole network")
+ND_FIELD(ni, int, key, "input channels")
+ND_FIELD(no, int, key, "output channels")
+ND_FIELD(kh, int, key, "kernel height")
+ND_FIELD(kw, int, key, "kernel width")
+ND_FIELD(stride, int, key, "vertical stride")
+ND_FIELD(h, int, key, "output height")
+ND_FIELD(w, int, key, "output width")
+ND_FIELD(rel_error, reals, measured, "|W' - W| / |W| by rank, or of the rank chosen")
+ND_FIELD(energy, reals, measured, "share of squared singular values kept, by rank")
+
+/* time */
+ND_FIELD(impl, text, key, "dense, unfused, fused, best")
+ND_FIELD(engine, text, measured, "what ran, as its library names it")
+ND_FIELD(workspace_bytes, int, measured, "scratch memory beside inputs and outputs")
+ND_FIELD(cold, flag, key, "buffers rotated through more than twice the last cache")
+ND_FIELD(ns_median, real, measured, "median time of a run, ns")
+ND_FIELD(ns_q1, real, measured, "first quartile, ns")
+ND_FIELD(ns_q3, real, measured, "third quartile, ns")
+ND_FIELD(ns_min, real, measured, "fastest sample, ns")
+ND_FIELD(samples_ns, reals, measured, "every accepted sample in order, ns")
+ND_FIELD(discarded, int, measured, "samples thrown away (throttling, interruption)")
+ND_FIELD(ratio, real, measured, "dense time / this time, paired blocks")
+ND_FIELD(ratio_lo, real, measured, "lower end of the bootstrap 95 % interval")
+ND_FIELD(ratio_hi, real, measured, "upper end")
+ND_FIELD(gflops, real, measured, "2 x MACs actually done / median time")
+ND_FIELD(gbps, real, measured, "inputs, outputs and weights once / median time, GB/s")
+ND_FIELD(roofline_ns, real, measured, "time at the peaks measured in this run")
+
+/* provenance */
+ND_FIELD(nd_version, text, provenance, "version of nd")
+ND_FIELD(commit, text, provenance, "git commit it was built from")
+ND_FIELD(dirty, flag, provenance, "built from a changed tree")
+ND_FIELD(compiler, text, provenance, "host compiler")
+ND_FIELD(host_cpu, text, provenance, "processor")
+ND_FIELD(gpu, text, provenance, "GPU name and UUID hash")
+ND_FIELD(driver, text, provenance, "GPU driver")
+ND_FIELD(libraries, text, provenance, "versions of the backend's libraries")
+ND_FIELD(clocks, text, provenance, "SM and memory clocks before and after, throttle reasons")
+ND_FIELD(command, text, provenance, "command line")
+ND_FIELD(utc, text, provenance, "start, RFC 3339")
+ND_FIELD(seconds, real, provenance, "time the row took to make")
+
+#undef ND_FIELD

@@ -1,0 +1,16 @@
+# Writes nd_version.h: the version, and the commit when the source is a git checkout.
+set(commit "unknown")
+set(dirty 0)
+find_package(Git QUIET)
+if(GIT_FOUND)
+    execute_process(COMMAND ${GIT_EXECUTABLE} -C ${SOURCE} rev-parse --short=12 HEAD OUTPUT_VARIABLE head
+                    OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE failed)
+    if(NOT failed)
+        set(commit ${head})
+        execute_process(COMMAND ${GIT_EXECUTABLE} -C ${SOURCE} status --porcelain --untracked-files=no OUTPUT_VARIABLE changes)
+        if(changes)
+            set(dirty 1)
+        endif()
+    endif()
+endif()
+file(CONFIGURE OUTPUT ${OUT} CONTENT "#define ND_VERSION \"${VERSION}\"\n#define ND_COMMIT \"${commit}\"\n#define ND_DIRTY ${dirty}\n")

@@ -1,0 +1,94 @@
+/* The command line: one option table, one file per verb. A verb parses nothing itself: it reads nd_args,
+ * fills a settings struct, calls the library and prints. */
+#ifndef ND_CLI_CLI_H
+#define ND_CLI_CLI_H
+
+#include "base/log.h"
+#include "base/row.h"
+
+#include <stdio.h>
+
+/* One line of the table in options.c. Help, completions and the man page come from it. */
+typedef struct nd_option {
+    const char *name;     /* "rank" for --rank */
+    char letter;          /* 'o' for -o, or 0 */
+    const char *argument; /* "T", NULL for a switch */
+    bool repeats;         /* may be given more than once */
+    const char *verbs;    /* the verbs that take it, separated by spaces; "*" = all */
+    const char *text;
+} nd_option;
+
+extern const nd_option nd_option_table[];
+extern const size_t nd_option_count;
+
+typedef struct nd_args {
+    const char *verb;
+    const char **positional; /* NULL-ended */
+    size_t n_positional;
+    struct nd_args_value {
+        const nd_option *option;
+        const char *text; /* NULL for a switch */
+    } * values;           /* in the order given */
+    size_t n_values;
+    int argc; /* the whole command line, for provenance */
+    char **argv;
+    nd_arena arena;
+} nd_args;
+
+bool nd_args_has(const nd_args *args, const char *option);
+const char *nd_args_text(const nd_args *args, const char *option, const char *otherwise); /* the last given */
+/* The i-th text of a repeated option, NULL past the end. */
+const char *nd_args_nth(const nd_args *args, const char *option, size_t index);
+nd_status nd_args_int(const nd_args *args, const char *option, int64_t otherwise, int64_t low, int64_t high,
+                      int64_t *out);
+nd_status nd_args_real(const nd_args *args, const char *option, double otherwise, double low, double high,
+                       double *out);
+/* Lists and ranges (base/text.h); *out is malloc'd. One value `otherwise` when the option is absent. */
+nd_status nd_args_ints(const nd_args *args, const char *option, int64_t otherwise, int64_t **out,
+                       size_t *count);
+/* Comma list of words in args' arena; `otherwise` when absent. */
+nd_status nd_args_words(const nd_args *args, const char *option, const char *otherwise, char ***out,
+                        size_t *count);
+
+typedef struct nd_verb {
+    const char *name;
+    const char *arguments; /* "MODEL -o OUT" */
+    const char *text;      /* one line */
+    int min_positional, max_positional;
+    nd_status (*run)(nd_args *args);
+} nd_verb;
+
+extern const nd_verb
+    nd_verb_table[]; /* in main.c, NULL-named end; each verb's function is nd_verb_<name> in <name>.c */
+
+nd_status nd_verb_inspect(nd_args *args);
+nd_status nd_verb_decouple(nd_args *args);
+nd_status nd_verb_eval(nd_args *args);
+nd_status nd_verb_bench(nd_args *args);
+nd_status nd_verb_sweep(nd_args *args);
+nd_status nd_verb_compare(nd_args *args);
+nd_status nd_verb_report(nd_args *args);
+nd_status nd_verb_reproduce(nd_args *args);
+nd_status nd_verb_check(nd_args *args);
+nd_status nd_verb_devices(nd_args *args);
+nd_status nd_verb_zoo(nd_args *args);
+
+/* Output shared by the verbs: where --json, --csv, --md, --sql go ("-" = stdout, and then nothing else is
+ * printed there). One row flushed per call. */
+typedef struct nd_output nd_output;
+nd_status nd_output_open(const nd_args *args, nd_output **out);
+nd_status nd_output_row(nd_output *output, const nd_row *row);
+bool nd_output_quiet(const nd_output *output); /* stdout belongs to rows: print no table */
+nd_status nd_output_close(nd_output *output);  /* NULL is legal */
+
+/* Aligned text table on stdout: columns by the widest cell, numbers to the right. */
+typedef struct nd_table nd_table;
+nd_table *
+nd_table_new(const char *const *headings); /* NULL-ended; NULL when out of memory, which the others accept */
+void nd_table_cell(nd_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void nd_table_print(nd_table *table, FILE *file); /* and frees */
+
+/* Drawn on stderr when it is a terminal: what, bar, percent, ETA. */
+nd_progress nd_cli_progress(void);
+
+#endif

@@ -1,0 +1,80 @@
+/* Decoupling a whole network: which layers, what rank each, rewrite, say what it cost. */
+#ifndef ND_DECOUPLE_DECOUPLE_H
+#define ND_DECOUPLE_DECOUPLE_H
+
+#include "base/batches.h"
+#include "base/log.h"
+#include "decouple/method.h"
+#include "model/cost.h"
+
+/* How ranks are chosen. Exactly one rule, except that per-layer settings override it. */
+typedef enum nd_rule {
+    nd_rule_rank,   /* T for every chosen layer: obeyed even where it costs more than dense, with a warning */
+    nd_rule_energy, /* smallest T whose unweighted mean energy over the slices reaches the threshold (paper,
+                       a.4) */
+    nd_rule_frobenius,  /* smallest rank with error^2 <= (1 - threshold) * |W|^2 */
+    nd_rule_macs_ratio, /* original MACs / new MACs of the network; ranks by error per MAC */
+    nd_rule_latency_ratio,
+    nd_rule_max_drop,
+} nd_rule;
+
+/* "PATTERN=SETTING": SETTING is a rank T, "dense", a method name, or method:T. Later entries win. */
+typedef struct nd_layer_rule {
+    const char *pattern;
+    const char *setting;
+} nd_layer_rule;
+
+typedef struct nd_decouple_settings {
+    const char *method; /* a method's name, or "auto": the cheaper of dwpw and pwdw per layer */
+    nd_ranks ranks;
+    nd_rule rule;
+    double target;   /* T, threshold, ratio or points, by rule */
+    bool conv_only;  /* macs_ratio counts convolutions alone */
+    int64_t round;   /* ranks to a multiple of this; 0 or 1 = no rounding */
+    bool first_conv; /* decouple the network's first conv as well (--skip none) */
+    const nd_layer_rule *layers;
+    size_t n_layers;
+    const char *const *skip; /* patterns left dense */
+    size_t n_skip;
+
+    /* Calibration (recipe): NULL for weights alone. */
+    nd_batches *calib;
+    int64_t calib_images;
+    double ridge;                   /* 0 = by pixels per unknown, as recipe 1.6 says */
+    bool light;                     /* gain and bias only */
+    bool output_metric, relu_aware; /* recipe 1.7 */
+    const char *cache;              /* folder for curves and for resuming; NULL = none */
+
+    const nd_progress *progress;
+} nd_decouple_settings;
+
+nd_decouple_settings nd_decouple_defaults(void); /* auto, uniform, rank 4, skip first conv */
+
+/* What became of one layer with a spatial kernel. */
+typedef struct nd_layer_report {
+    const char *name;
+    const char *method; /* "dense" when left alone */
+    const char *why;    /* why dense: "first conv", "skipped", "cheaper dense", ...; NULL otherwise */
+    int64_t rank;       /* R, or 0 */
+    double terms;       /* T = R / channels, mean over channels */
+    int64_t macs, new_macs, params, new_params;
+    double error;  /* |W' - W| / |W|; with calibration relative output error */
+    double energy; /* share of squared singular values kept */
+} nd_layer_report;
+
+typedef struct nd_decouple_report {
+    nd_layer_report *layers;
+    size_t n_layers;
+    nd_cost before, after;
+    double svd_seconds;
+    char settings_sha256[65];
+    nd_arena arena;
+} nd_decouple_report;
+
+/* `graph` must be inferred; it is folded and rewritten in place and inferred again. Settings and per-layer
+ * ranks go into its metadata ("nd.method", "nd.settings", "nd.layers"). */
+nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
+                      nd_decouple_report *report);
+void nd_decouple_report_free(nd_decouple_report *report);
+
+#endif

@@ -1,0 +1,160 @@
+/* The typed intermediate representation of a network.
+ *
+ * A graph is a list of nodes in topological order over a list of values. Node and value numbers are indices
+ * into these lists; -1 is "none" (an optional input that is left out). Values that are initializers carry a
+ * tensor. Everything named `const char *` lives in the graph's arena; tensor data is shared by reference
+ * (base/memory.h), so that cloning a graph copies no weights.
+ *
+ * What nd cannot interpret stays as an `nd_op_opaque` node with its original bytes: it can be written out
+ * again, and only running it is refused. */
+#ifndef ND_MODEL_GRAPH_H
+#define ND_MODEL_GRAPH_H
+
+#include "base/tensor.h"
+
+typedef enum nd_op {
+    nd_op_opaque,
+    nd_op_conv,      /* x, W[no][ni/g][kh][kw], bias? */
+    nd_op_gemm,      /* x[n][k], W[m][k] (trans_b) or [k][m], bias? */
+    nd_op_matmul,    /* x[..][k], W[k][m] */
+    nd_op_batchnorm, /* x, gamma, beta, mean, var (inference) */
+    nd_op_relu,
+    nd_op_clip,
+    nd_op_leaky_relu,
+    nd_op_sigmoid,
+    nd_op_hard_sigmoid,
+    nd_op_hard_swish,
+    nd_op_add, /* two inputs, broadcast as in numpy */
+    nd_op_mul,
+    nd_op_max_pool,
+    nd_op_average_pool,
+    nd_op_global_average_pool,
+    nd_op_concat,
+    nd_op_flatten,
+    nd_op_reshape,
+    nd_op_squeeze,
+    nd_op_unsqueeze,
+    nd_op_transpose,
+    nd_op_pad,
+    nd_op_softmax,
+    nd_op_lrn,
+    nd_op_dropout, /* identity at inference */
+    nd_op_identity,
+    nd_op_constant,
+    nd_op_gather, /* constant indices */
+    nd_op_reduce_mean,
+    nd_op_slice,
+    nd_op_shape, /* folded away by nd_graph_infer */
+    nd_op_count,
+} nd_op;
+
+const char *nd_op_name(nd_op op); /* the ONNX operator name: "Conv", "GlobalAveragePool", ... */
+
+/* A sliding window over the two spatial axes. pad is top, left, bottom, right, in pixels, zeros. */
+typedef struct nd_window {
+    int64_t kernel[2], stride[2], dilation[2], pad[4];
+} nd_window;
+
+/* floor((in + pad - dilation*(kernel-1) - 1) / stride) + 1, or ceil with the rule that the last window must
+ * start inside the input or its leading padding; < 1 when the window does not fit. axis 0 = height, 1 =
+ * width. */
+int64_t nd_window_output(const nd_window *window, int axis, int64_t input, bool ceil_mode);
+
+typedef struct nd_attr {
+    nd_window window;              /* conv, pools */
+    int64_t groups;                /* conv */
+    bool ceil_mode;                /* pools */
+    bool count_include_pad;        /* average_pool */
+    bool trans_a, trans_b;         /* gemm */
+    float alpha, beta;             /* gemm, leaky_relu, hard_sigmoid, lrn */
+    float lo, hi;                  /* clip; -inf and +inf when absent */
+    float epsilon;                 /* batchnorm */
+    float bias;                    /* lrn */
+    float value;                   /* pad: the constant */
+    int64_t size;                  /* lrn: window across channels */
+    int64_t axis;                  /* concat, flatten, softmax, gather */
+    bool keep_dims;                /* reduce_mean */
+    bool flat_softmax;             /* softmax before opset 13: flattened to 2-D at axis */
+    int n;                         /* entries used in the lists below */
+    int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduce_mean axes, reshape dims, transpose perm, pad
+                                      begins then ends, slice starts */
+    int64_t ends[nd_rank_max], axes[nd_rank_max], steps[nd_rank_max]; /* slice */
+} nd_attr;
+
+typedef struct nd_node {
+    nd_op op;
+    const char
+        *name; /* never NULL or empty; unique. For layers the torchvision/timm module name where known */
+    const char *op_type; /* as in the file: names the op of an opaque node */
+    int n_in, n_out;
+    int *in, *out; /* value numbers */
+    nd_attr attr;
+    const void
+        *raw; /* the NodeProto as read, or NULL for nodes nd made: written back verbatim but for names */
+    size_t raw_bytes;
+} nd_node;
+
+typedef struct nd_value {
+    const char *name;
+    nd_dtype dtype;
+    int rank;                  /* -1 unknown */
+    int64_t dims[nd_rank_max]; /* -1 unknown */
+    const nd_tensor *init;     /* NULL unless a constant */
+    int producer;              /* node, or -1 for inputs and initializers; kept by nd_graph_sort */
+} nd_value;
+
+typedef struct nd_meta {
+    const char *key, *text;
+} nd_meta;
+
+typedef struct nd_graph {
+    const char *name;
+    nd_value *values;
+    int n_values, cap_values;
+    nd_node *nodes;
+    int n_nodes, cap_nodes;
+    int *inputs, n_inputs; /* run-time inputs only, never initializers */
+    int *outputs, n_outputs;
+    nd_meta *meta;
+    int n_meta, cap_meta;
+    int64_t opset;     /* of the default ONNX domain; 17 for graphs nd builds */
+    nd_buffer *source; /* the file it came from, when nodes refer to its bytes */
+    nd_arena arena;
+} nd_graph;
+
+nd_status nd_graph_new(const char *name, nd_graph **out);
+nd_status nd_graph_clone(const nd_graph *graph, nd_graph **out);
+void nd_graph_free(nd_graph *graph); /* NULL is legal */
+
+/* Building. Names are copied; a taken or NULL name gets a numbered one (prefix kept). */
+nd_status nd_graph_add_value(nd_graph *graph, const char *name, int *value);
+nd_status nd_graph_add_input(nd_graph *graph, const char *name, int rank, const int64_t *dims, int *value);
+nd_status nd_graph_add_output(nd_graph *graph, int value);
+/* Shares the tensor's buffer. */
+nd_status nd_graph_add_init(nd_graph *graph, const char *name, const nd_tensor *tensor, int *value);
+/* Appends at the end of the list; the pointer is valid until the next node is added. */
+nd_status nd_graph_add_node(nd_graph *graph, nd_op op, const char *name, const int *in, int n_in,
+                            const int *out, int n_out, nd_node **node);
+nd_status nd_graph_set_meta(nd_graph *graph, const char *key, const char *text);
+const char *nd_graph_meta(const nd_graph *graph, const char *key); /* NULL when absent */
+
+/* Rewriting. Removing marks a node dead; nd_graph_sort drops dead nodes, nodes nothing depends on, and unused
+ * initializers, sorts topologically and renews every `producer`. A cycle is nd_status_format naming a node.
+ */
+void nd_graph_remove_node(nd_graph *graph, int node);
+void nd_graph_replace_value(nd_graph *graph, int from, int to); /* every use, graph outputs included */
+nd_status nd_graph_sort(nd_graph *graph);
+
+int nd_graph_find_value(const nd_graph *graph, const char *name); /* -1 when absent */
+int nd_graph_find_node(const nd_graph *graph, const char *name);
+int nd_graph_uses(const nd_graph *graph, int value,
+                  int *node); /* number of uses; *node = the first user or -1 */
+bool nd_graph_is_output(const nd_graph *graph, int value);
+
+/* The initializer behind input `index` of a node, or NULL when that input is absent or computed. */
+const nd_tensor *nd_graph_constant(const nd_graph *graph, const nd_node *node, int index);
+
+/* SHA-256 over all initializers, sorted by name: name, dtype, dims, bytes. */
+void nd_graph_sha256(const nd_graph *graph, char hex[65]);
+
+#endif

@@ -1,0 +1,44 @@
+/* Models in and out.
+ *
+ * MODEL is one of
+ *   file.onnx                    ONNX, opset 11 to 20
+ *   ARCH:weights.safetensors     a zoo architecture (model/zoo.h) with torchvision/timm state-dict names
+ *   ARCH                         the architecture with seeded random weights (He initialisation, seed 1)
+ *   glyphs                       the bundled demo network
+ * Errors name the file and the field, tensor or node. */
+#ifndef ND_MODEL_MODEL_H
+#define ND_MODEL_MODEL_H
+
+#include "model/graph.h"
+
+nd_status nd_model_open(const char *spec, nd_graph **out);
+
+/* By extension: .onnx or .safetensors. Standard operators only. Replaces the file as a whole. ONNX files over
+ * 2 GiB put their weights into `path`.data beside it. */
+nd_status nd_model_save(const nd_graph *graph, const char *path);
+
+nd_status nd_onnx_read(const char *path, nd_graph **out);
+/* `folder` resolves external data (NULL: refused); `name` goes into messages. The bytes are not kept. */
+nd_status nd_onnx_parse(nd_buffer *bytes, const char *folder, const char *name, nd_graph **out);
+nd_status nd_onnx_write(const nd_graph *graph, const char *path);
+
+/* A safetensors file: names, dtypes, shapes and data that point into the mapping. */
+typedef struct nd_safetensors {
+    struct nd_safetensors_entry {
+        const char *name;
+        nd_tensor tensor;
+    } * entries; /* sorted by name */
+    size_t n_entries;
+    nd_meta *meta;
+    size_t n_meta;
+    nd_arena arena;
+} nd_safetensors;
+
+nd_status nd_safetensors_read(const char *path, nd_safetensors *out);
+nd_status nd_safetensors_parse(nd_buffer *bytes, const char *name, nd_safetensors *out);
+const nd_tensor *nd_safetensors_find(const nd_safetensors *file, const char *name); /* NULL when absent */
+void nd_safetensors_free(nd_safetensors *file);
+/* Every initializer of the graph under its value name, and the graph's metadata. */
+nd_status nd_safetensors_write(const nd_graph *graph, const char *path);
+
+#endif

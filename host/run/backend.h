@@ -1,0 +1,228 @@
+/* The contract between the executor and the devices it runs on.
+ *
+ * A backend is a plugin: libnd_<name>.so exports one constant nd_plugin called `nd_plugin_entry`. `ref` is
+ * built in. Plugins see base/, this header and nothing else of the host; they link libnd for base/ and
+ * nd_ref_*.
+ *
+ * There are two families of work: kernels of networks (prepare once, run often) and linear algebra for the
+ * decoupling (host memory in and out). `supports` answers before anything is allocated; the executor asks it
+ * for fusions first and falls back to the parts. */
+#ifndef ND_RUN_BACKEND_H
+#define ND_RUN_BACKEND_H
+
+#include "base/tensor.h"
+
+enum { nd_plugin_abi = 1 };
+
+/* Arithmetic of a network. Accumulation is fp32 throughout; inputs and outputs of the network are fp32. */
+typedef enum nd_precision {
+    nd_precision_fp32, /* strict */
+    nd_precision_tf32, /* fp32 storage, tf32 multiplication */
+    nd_precision_fp16,
+    nd_precision_bf16,
+    nd_precision_count,
+} nd_precision;
+
+const char *nd_precision_name(nd_precision precision); /* "fp32", "tf32", "fp16", "bf16" */
+bool nd_precision_find(const char *name, nd_precision *out);
+nd_dtype nd_precision_storage(nd_precision precision); /* f32, f32, f16, bf16 */
+
+/* A view of activations: logical dims (NCHW for images), element strides in any physical order, and an
+ * element offset into its buffer. Stride 0 repeats (broadcast). The batch is dims[0]. */
+typedef struct nd_view {
+    int rank;
+    int64_t dims[nd_rank_max];
+    int64_t strides[nd_rank_max];
+    int64_t offset;
+} nd_view;
+
+/* Row-major, and for rank 4 channels-last (strides of NHWC under logical NCHW dims). */
+nd_view nd_view_row_major(int rank, const int64_t *dims);
+nd_view nd_view_channels_last(int rank, const int64_t *dims);
+bool nd_view_is_row_major(const nd_view *view);
+bool nd_view_is_channels_last(
+    const nd_view *view); /* rank 4 and dense NHWC; true for both where C == 1 or H*W == 1 */
+int64_t nd_view_count(const nd_view *view);
+
+typedef enum nd_act {
+    nd_act_none,
+    nd_act_relu,
+    nd_act_clip,       /* min(max(x, a), b) */
+    nd_act_leaky_relu, /* x < 0 ? a*x : x */
+    nd_act_sigmoid,
+    nd_act_hard_sigmoid, /* min(max(a*x + b, 0), 1) */
+    nd_act_hard_swish,   /* x * min(max(x/6 + 0.5, 0), 1) */
+    nd_act_count,
+} nd_act;
+
+typedef struct nd_activation {
+    nd_act act;
+    float a, b;
+} nd_activation;
+
+float nd_activation_apply(nd_activation activation, float x); /* the definition, in fp32 */
+
+typedef enum nd_kind {
+    nd_kind_conv,      /* regular or grouped */
+    nd_kind_separable, /* depthwise then pointwise, fused */
+    nd_kind_gemm,      /* y[m][n] = x[m][k] W[n][k]^T */
+    nd_kind_pool,
+    nd_kind_binary, /* add or mul of two views of equal dims (stride 0 broadcasts) */
+    nd_kind_activation,
+    nd_kind_affine, /* y = x * weights[c] + bias[c], c on axis 1 */
+    nd_kind_softmax,
+    nd_kind_lrn,
+    nd_kind_mean,   /* over `axes`, kept as dims of 1 in y */
+    nd_kind_gather, /* y[:, i] = x[:, channel[i]] on axis 1 */
+    nd_kind_copy,   /* y = x, same dims, any strides: transposes, slices, concatenation, layout changes */
+    nd_kind_fill,   /* y = value */
+    nd_kind_count,
+} nd_kind;
+
+const char *nd_kind_name(nd_kind kind); /* "conv", "separable", ...: also the file stem of the operation */
+
+/* Geometry as model/graph.h's nd_window, repeated so that plugins need not see the model. pad: top, left,
+ * bottom, right; the bottom and right padding are implied by the output's dims and may be larger than
+ * declared (ceil mode). */
+typedef struct nd_geometry {
+    int64_t kernel[2], stride[2], dilation[2], pad[4];
+} nd_geometry;
+
+/* One operation with everything resolved. Weight pointers are host memory, fp32, valid during `prepare` only.
+ */
+typedef struct nd_work {
+    nd_kind kind;
+    nd_view x, x2, y;     /* x2: second operand of binary, or the residual of conv, separable and gemm */
+    bool residual;        /* y = act(op(x) + bias + x2) */
+    nd_geometry geometry; /* conv, separable (of the depthwise part), pool */
+    int64_t groups;       /* conv */
+    const float *
+        weights; /* conv [no][ni/groups][kh][kw]; gemm [n][k]; separable: pointwise [no][terms]; affine [c] */
+    const float *bias;      /* [no], or NULL */
+    const float *depthwise; /* separable: [terms][kh][kw] */
+    const int32_t
+        *channel;  /* separable: input channel of each term, ascending, length terms; gather: indices */
+    int64_t terms; /* separable: R; gather: number of indices */
+    nd_activation
+        activation; /* epilogue of conv, separable, gemm, binary, affine; the op itself for activation */
+    bool multiply;  /* binary: mul instead of add */
+    bool maximum;   /* pool: max instead of average */
+    bool count_include_pad; /* average pool */
+    bool axes[nd_rank_max]; /* mean */
+    int64_t axis;           /* softmax */
+    int64_t inner; /* softmax: product of consecutive dims from `axis` normalised together, 1 dim if 0 */
+    int64_t size;  /* lrn */
+    float alpha, beta, k; /* lrn: y = x / (k + alpha/size * sum x^2)^beta */
+    float value;          /* fill */
+} nd_work;
+
+typedef struct nd_backend nd_backend;
+typedef struct nd_kernel nd_kernel; /* a prepared nd_work: packed weights, chosen algorithm */
+typedef struct nd_memory nd_memory; /* device memory */
+
+typedef struct nd_kernel_info {
+    const char
+        *engine; /* what will run, as its library names it: "brgconv:avx512_core", "nd:separable:avx512" */
+    size_t workspace_bytes; /* the executor gives every kernel of a network one shared workspace */
+} nd_kernel_info;
+
+/* Linear algebra over host memory, row-major, fp64 results. Slices are contiguous: a[batch][m][n]. */
+typedef struct nd_linalg {
+    /* Right singular vectors of every slice: sigma[batch][n] descending, v[batch][n][n] with row k = v_k,
+     * |v_k| = 1, sign such that the largest |entry| (the first of equals) is positive. For m < n the rows
+     * past m complete the basis and have sigma 0. n <= 64. Zero slices give sigma 0 and the identity. */
+    nd_status (*svd)(nd_backend *backend, int64_t batch, int64_t m, int64_t n, const float *a, double *sigma,
+                     double *v);
+
+    /* c[k][m] += a[n][k]^T b[n][m]: fp32 products summed within blocks of at most 4096 rows, fp64 across
+     * blocks. b == a gives the full symmetric matrix. */
+    nd_status (*accumulate)(nd_backend *backend, int64_t n, int64_t k, const float *a, int64_t m,
+                            const float *b, double *c);
+
+    /* Cholesky of a[n][n] (lower, in place), then x[n_rhs][n] <- solution of a x = b for every row of b.
+     * `factored` skips the first step. nd_status_failed when a is not positive definite. */
+    nd_status (*solve)(nd_backend *backend, int64_t n, double *a, bool factored, int64_t n_rhs, double *b);
+
+    /* Symmetric eigenproblems, batched: a[batch][n][n] -> values[batch][n] ascending, vectors in rows of a.
+     */
+    nd_status (*eigen)(nd_backend *backend, int64_t batch, int64_t n, double *a, double *values);
+
+    /* c[m][n] = alpha * op(a) op(b) + beta * c, leading dimensions as given. */
+    nd_status (*gemm)(nd_backend *backend, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
+                      double alpha, const double *a, int64_t lda, const double *b, int64_t ldb, double beta,
+                      double *c, int64_t ldc);
+} nd_linalg;
+
+typedef struct nd_backend_settings {
+    int device;             /* index in probe's list */
+    int threads;            /* 0 = all cores */
+    const char *isa;        /* cpu: force "scalar", "avx2", "avx512" for our kernels; NULL = best */
+    size_t workspace_limit; /* bytes; 0 = 1 GiB */
+    bool tune;              /* measure alternatives in prepare and cache the winner, instead of a heuristic */
+} nd_backend_settings;
+
+/* Functions of an open backend. All are required unless marked. Not thread-safe: one thread drives a backend.
+ */
+typedef struct nd_backend_table {
+    void (*close)(nd_backend *backend);
+    bool (*supports)(nd_backend *backend, const nd_work *work, nd_precision precision);
+    nd_status (*prepare)(nd_backend *backend, const nd_work *work, nd_precision precision, nd_kernel **out);
+    nd_kernel_info (*info)(const nd_kernel *kernel);
+    /* Starts the kernel in the backend's stream; x2 is NULL where unused, workspace where its size is 0. */
+    nd_status (*run)(nd_backend *backend, nd_kernel *kernel, const nd_memory *x, const nd_memory *x2,
+                     nd_memory *y, nd_memory *workspace);
+    void (*release)(nd_kernel *kernel); /* NULL is legal */
+
+    nd_status (*allocate)(nd_backend *backend, size_t bytes,
+                          nd_memory **out); /* nd_status_memory when full */
+    void (*free)(nd_memory *memory);        /* NULL is legal */
+    /* fp32 row-major host data to or from a dense view (row-major or channels-last) of the precision's
+     * storage type. Synchronous. */
+    nd_status (*upload)(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
+                        const float *src);
+    nd_status (*download)(nd_backend *backend, const nd_memory *src, const nd_view *view,
+                          nd_precision precision, float *dst);
+    nd_status (*synchronize)(nd_backend *backend);
+
+    /* Time stamps in the stream: record into slot, later read the ns between two recorded slots
+     * (synchronizes). */
+    nd_status (*stamp)(nd_backend *backend, int slot); /* slots 0..4095 */
+    nd_status (*elapsed)(nd_backend *backend, int from, int to, double *ns);
+
+    /* Optional: what runs between begin and end is recorded (not executed) and replayed as one. NULL where
+     * absent. */
+    nd_status (*capture_begin)(nd_backend *backend);
+    nd_status (*capture_end)(nd_backend *backend, void **recording);
+    nd_status (*replay)(nd_backend *backend, void *recording);
+    void (*recording_free)(void *recording);
+
+    nd_linalg linalg;
+} nd_backend_table;
+
+/* First member of every backend's own struct. */
+struct nd_backend {
+    const nd_backend_table *table;
+    const char *name;        /* "cpu" */
+    char device[128];        /* "Intel Xeon ..., avx512" */
+    char libraries[256];     /* "oneDNN 2.6.3, OpenBLAS 0.3.21" */
+    char driver[64];         /* GPU driver, or empty */
+    bool channels_last;      /* the executor lays rank-4 activations out as NHWC */
+    size_t last_cache_bytes; /* for cold timing */
+};
+
+typedef struct nd_device_info {
+    char name[128];
+    size_t memory_bytes;
+} nd_device_info;
+
+typedef struct nd_plugin {
+    uint32_t abi; /* nd_plugin_abi */
+    const char *name;
+    /* Fills at most `capacity` devices, *count with how many there are; with 0, `why` says why not. */
+    nd_status (*probe)(nd_device_info *devices, int capacity, int *count, char *why, size_t why_size);
+    nd_status (*open)(const nd_backend_settings *settings, nd_backend **out);
+} nd_plugin;
+
+#define ND_PLUGIN_SYMBOL "nd_plugin_entry"
+
+#endif

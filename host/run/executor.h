@@ -1,0 +1,58 @@
+/* Runs a graph, or a part of one, on a backend. */
+#ifndef ND_RUN_EXECUTOR_H
+#define ND_RUN_EXECUTOR_H
+
+#include "model/graph.h"
+#include "run/backend.h"
+
+typedef struct nd_exec nd_exec;
+
+/* How DW+PW pairs run. */
+typedef enum nd_fuse {
+    nd_fuse_auto,   /* the separable op where the backend supports it */
+    nd_fuse_off,    /* always as two convolutions */
+    nd_fuse_forced, /* an error where the backend does not support it */
+} nd_fuse;
+
+typedef struct nd_exec_settings {
+    int64_t batch; /* images the plan is made for; smaller batches run too */
+    nd_precision precision;
+    nd_fuse separable;
+    bool plain; /* no fusion at all: one kernel a node, for checking */
+    bool time_nodes;
+    const int
+        *inputs; /* values fed instead of the graph's inputs: runs only what lies between; NULL = graph's */
+    int n_inputs;
+    const int *outputs; /* values wanted; NULL = graph's */
+    int n_outputs;
+} nd_exec_settings;
+
+/* The graph must have been inferred (model/infer.h) and must outlive the executor; weights are packed here.
+ */
+nd_status nd_exec_open(nd_backend *backend, const nd_graph *graph, const nd_exec_settings *settings,
+                       nd_exec **out);
+void nd_exec_close(nd_exec *exec); /* NULL is legal */
+
+/* 1 <= n <= batch. inputs[i] and outputs[i] are fp32 row-major (NCHW), n images each, in the order of the
+ * settings. */
+nd_status nd_exec_run(nd_exec *exec, int64_t n, const float *const *inputs, float *const *outputs);
+
+/* The parts of nd_exec_run for timing: upload, start the kernels, wait. */
+nd_status nd_exec_upload(nd_exec *exec, int64_t n, const float *const *inputs);
+nd_status nd_exec_start(nd_exec *exec);
+nd_status nd_exec_wait(nd_exec *exec);
+
+/* One entry per kernel of the plan, in order. `ns` is the last run's time with time_nodes, else 0. */
+typedef struct nd_exec_node {
+    const char *name; /* of the (last) graph node it stands for */
+    nd_kind kind;
+    const char *engine;
+    int64_t macs; /* per image */
+    double ns;
+} nd_exec_node;
+
+size_t nd_exec_node_count(const nd_exec *exec);
+nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index);
+size_t nd_exec_activation_bytes(const nd_exec *exec); /* of the memory plan */
+
+#endif

@@ -1,0 +1,24 @@
+/* Finding and opening backends by name. */
+#ifndef ND_RUN_PLUGINS_H
+#define ND_RUN_PLUGINS_H
+
+#include "run/backend.h"
+
+/* "ref", "cpu", "cuda", or "auto" (cuda with a device, else cpu, else ref). libnd_<name>.so is looked for in
+ * $ND_PLUGINS, beside libnd.so, then in the system's path, and stays loaded. nd_status_backend or _device say
+ * why not. */
+nd_status nd_backend_open(const char *name, const nd_backend_settings *settings, nd_backend **out);
+void nd_backend_close(nd_backend *backend); /* NULL is legal */
+
+/* The names nd knows, in the order `auto` tries them, NULL-ended; and what each one has. */
+extern const char *const nd_backend_names[];
+nd_status nd_backend_probe(const char *name, nd_device_info *devices, int capacity, int *count, char *why,
+                           size_t why_size);
+
+/* The built-in reference, never optimised: plugins may run operations they lack on it (host memory, fp32). */
+extern const nd_plugin nd_ref_plugin;
+nd_status nd_ref_run(const nd_work *work, const float *x, const float *x2,
+                     float *y);       /* weights from `work` */
+extern const nd_linalg nd_ref_linalg; /* the backend argument is unused */
+
+#endif

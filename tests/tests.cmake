@@ -1,0 +1,12 @@
+# Unit tests (Criterion, one process a test), golden tests of the command line, peers and the SIMT emulator.
+pkg_check_modules(CRITERION IMPORTED_TARGET criterion)
+set(ND_TESTS_SUMMARY "no: Criterion not found")
+if(CRITERION_FOUND)
+    nd_room(unit tests/unit)
+    add_executable(nd_unit ${unit})
+    target_link_libraries(nd_unit PRIVATE nd_core PkgConfig::CRITERION PkgConfig::JANSSON PkgConfig::PNG PkgConfig::PROTOBUF_C m)
+    target_compile_definitions(nd_unit PRIVATE ND_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    add_dependencies(nd_unit nd)
+    add_test(NAME unit COMMAND nd_unit --verbose)
+    set(ND_TESTS_SUMMARY "Criterion ${CRITERION_VERSION}")
+endif()
