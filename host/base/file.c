@@ -1,0 +1,117 @@
+#define _GNU_SOURCE /* dladdr */
+#include "base/file.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void nd_file_unmap(nd_buffer *buffer) {
+    if (buffer->bytes) munmap(buffer->data, buffer->bytes);
+}
+
+nd_status nd_file_map(const char *path, nd_buffer **out) {
+    *out = NULL;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ND_REQUIRE(file >= 0, nd_status_input, "%s: %s", path, strerror(errno));
+    nd_status status = nd_status_ok;
+    void *data = NULL;
+    struct stat about;
+    nd_buffer *buffer = NULL;
+    ND_REQUIRE_DONE(fstat(file, &about) == 0, nd_status_input, "%s: %s", path, strerror(errno));
+    ND_REQUIRE_DONE(S_ISREG(about.st_mode), nd_status_input, "%s: not a regular file", path);
+    const size_t bytes = (size_t)about.st_size;
+    if (bytes) {
+        data = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, 0);
+        ND_REQUIRE_DONE(data != MAP_FAILED, nd_status_input, "%s: %s", path, strerror(errno));
+    }
+    buffer = malloc(sizeof *buffer);
+    if (!buffer) {
+        if (bytes) munmap(data, bytes);
+        status = nd_fail(nd_status_memory, "%s: no memory", path);
+        goto done;
+    }
+    *buffer = (nd_buffer){.data = data, .bytes = bytes, .release = nd_file_unmap, .references = 1};
+    *out = buffer;
+done:
+    close(file);
+    return status;
+}
+
+nd_status nd_file_replace(const char *path, nd_file_writer *write, void *context) {
+    char aside[4096];
+    int length = snprintf(aside, sizeof aside, "%s.%ld.tmp", path, (long)getpid());
+    ND_REQUIRE(length > 0 && (size_t)length < sizeof aside, nd_status_input, "%s: path too long", path);
+    FILE *file = fopen(aside, "wb");
+    ND_REQUIRE(file, nd_status_input, "%s: %s", path, strerror(errno));
+    nd_status status = write(context, file);
+    bool written = !ferror(file);
+    /* Closed on every path; a full disk may show only here. */
+    written = fclose(file) == 0 && written;
+    if (!status && !written) status = nd_fail(nd_status_input, "%s: cannot write: %s", path, strerror(errno));
+    if (!status && rename(aside, path)) status = nd_fail(nd_status_input, "%s: %s", path, strerror(errno));
+    if (status) unlink(aside);
+    return status;
+}
+
+static bool nd_file_exists(const char *path) {
+    return access(path, R_OK) == 0;
+}
+
+/* The folder of libnd.so itself, with what follows. */
+static bool nd_file_beside_library(const char *below, const char *name, char *path, size_t size) {
+    static const char anchor; /* an object of this library, which dladdr then finds */
+    Dl_info info;
+    if (!dladdr(&anchor, &info) || !info.dli_fname) return false;
+    const char *slash = strrchr(info.dli_fname, '/');
+    int folder = slash ? (int)(slash - info.dli_fname) : 1;
+    const char *start = slash ? info.dli_fname : ".";
+    int length = snprintf(path, size, "%.*s/%s/%s", folder, start, below, name);
+    return length > 0 && (size_t)length < size && nd_file_exists(path);
+}
+
+nd_status nd_file_bundled(const char *name, char *path, size_t size) {
+    const char *share = getenv("ND_SHARE");
+    if (share) {
+        int length = snprintf(path, size, "%s/%s", share, name);
+        if (length > 0 && (size_t)length < size && nd_file_exists(path)) return nd_status_ok;
+    }
+    if (nd_file_beside_library("../share/nd", name, path, size)) return nd_status_ok;
+    if (nd_file_beside_library("share/nd", name, path, size)) return nd_status_ok;
+    int length = snprintf(path, size, "%s/datasets/%s", ND_SOURCE_DIR, name);
+    if (length > 0 && (size_t)length < size && nd_file_exists(path)) return nd_status_ok;
+    return nd_fail(nd_status_input, "%s: bundled file not found; set ND_SHARE to the folder that holds it",
+                   name);
+}
+
+static bool nd_file_make_folders(char *path) {
+    for (char *slash = path + 1; *slash; slash++) {
+        if (*slash != '/') continue;
+        *slash = '\0';
+        bool made = mkdir(path, 0777) == 0 || errno == EEXIST;
+        *slash = '/';
+        if (!made) return false;
+    }
+    return mkdir(path, 0777) == 0 || errno == EEXIST;
+}
+
+nd_status nd_file_cache(char *path, size_t size) {
+    static const struct {
+        const char *variable, *below;
+    } places[] = {{"ND_CACHE", ""}, {"XDG_CACHE_HOME", "/nd"}, {"HOME", "/.cache/nd"}};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        const char *root = getenv(places[i].variable);
+        if (!root || !*root) continue;
+        int length = snprintf(path, size, "%s%s", root, places[i].below);
+        ND_REQUIRE(length > 0 && (size_t)length < size, nd_status_input, "%s: path too long",
+                   places[i].variable);
+        ND_REQUIRE(nd_file_make_folders(path), nd_status_input, "%s: %s", path, strerror(errno));
+        return nd_status_ok;
+    }
+    return nd_fail(nd_status_input,
+                   "no place for the cache: none of ND_CACHE, XDG_CACHE_HOME and HOME is set");
+}

@@ -1,0 +1,106 @@
+#include "base/memory.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void *nd_alloc_array(size_t count, size_t size) {
+    if (size && count > (SIZE_MAX - nd_alignment) / size) return NULL;
+    /* aligned_alloc wants a multiple of the alignment, and 0 bytes must still give a pointer to free. */
+    size_t bytes = (count * size + nd_alignment) / nd_alignment * nd_alignment;
+    void *data = aligned_alloc(nd_alignment, bytes);
+    if (data) memset(data, 0, bytes);
+    return data;
+}
+
+struct nd_arena_block {
+    struct nd_arena_block *next;
+    size_t used, size;
+    _Alignas(16) unsigned char bytes[];
+};
+
+enum { nd_arena_block_bytes = 1 << 16 };
+
+void *nd_arena_alloc(nd_arena *arena, size_t bytes) {
+    if (bytes > SIZE_MAX / 2) return NULL;
+    bytes = (bytes + 15) / 16 * 16;
+    struct nd_arena_block *block = arena->head;
+    if (!block || block->size - block->used < bytes) {
+        size_t size = bytes > nd_arena_block_bytes ? bytes : nd_arena_block_bytes;
+        block = calloc(1, sizeof *block + size);
+        if (!block) return NULL;
+        block->size = size;
+        /* A block made for one large item goes behind the current one, which still has room. */
+        if (arena->head && bytes > nd_arena_block_bytes) {
+            block->next = arena->head->next;
+            arena->head->next = block;
+        } else {
+            block->next = arena->head;
+            arena->head = block;
+        }
+    }
+    void *item = block->bytes + block->used;
+    block->used += bytes;
+    return item;
+}
+
+char *nd_arena_strndup(nd_arena *arena, const char *text, size_t length) {
+    if (!text || length == SIZE_MAX) return NULL;
+    char *copy = nd_arena_alloc(arena, length + 1);
+    if (copy && length) memcpy(copy, text, length);
+    return copy;
+}
+
+char *nd_arena_strdup(nd_arena *arena, const char *text) {
+    return text ? nd_arena_strndup(arena, text, strlen(text)) : NULL;
+}
+
+char *nd_arena_printf(nd_arena *arena, const char *format, ...) {
+    va_list arguments, again;
+    va_start(arguments, format);
+    va_copy(again, arguments);
+    int length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    char *text = length < 0 ? NULL : nd_arena_alloc(arena, (size_t)length + 1);
+    if (text) vsnprintf(text, (size_t)length + 1, format, again);
+    va_end(again);
+    return text;
+}
+
+void nd_arena_free(nd_arena *arena) {
+    for (struct nd_arena_block *block = arena->head, *next; block; block = next) {
+        next = block->next;
+        free(block);
+    }
+    arena->head = NULL;
+}
+
+static void nd_buffer_release_heap(nd_buffer *buffer) {
+    free(buffer->data);
+}
+
+nd_status nd_buffer_new(size_t bytes, nd_buffer **out) {
+    *out = NULL;
+    nd_buffer *buffer = calloc(1, sizeof *buffer);
+    void *data = nd_alloc_array(bytes, 1);
+    if (!buffer || !data) {
+        free(buffer);
+        free(data);
+        return nd_fail(nd_status_memory, "no memory for %zu bytes", bytes);
+    }
+    *buffer = (nd_buffer){.data = data, .bytes = bytes, .release = nd_buffer_release_heap, .references = 1};
+    *out = buffer;
+    return nd_status_ok;
+}
+
+nd_buffer *nd_buffer_ref(nd_buffer *buffer) {
+    if (buffer) __atomic_add_fetch(&buffer->references, 1, __ATOMIC_RELAXED);
+    return buffer;
+}
+
+void nd_buffer_unref(nd_buffer *buffer) {
+    if (!buffer || __atomic_sub_fetch(&buffer->references, 1, __ATOMIC_ACQ_REL) > 0) return;
+    buffer->release(buffer);
+    free(buffer);
+}

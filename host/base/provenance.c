@@ -1,0 +1,52 @@
+#include "base/row.h"
+#include "nd_version.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#if defined(__clang__)
+#    define ND_COMPILER "clang " __clang_version__
+#else
+#    define ND_COMPILER "gcc " __VERSION__
+#endif
+
+/* "model name" of the first processor, or an empty string where /proc does not say. */
+static void nd_host_cpu(char *name, size_t size) {
+    name[0] = '\0';
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    if (!file) return;
+    char line[256];
+    while (fgets(line, sizeof line, file)) {
+        const char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) || !colon) continue;
+        snprintf(name, size, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+        break;
+    }
+    fclose(file);
+}
+
+void nd_row_provenance(nd_row *row, int argc, char **argv) {
+    char text[4096];
+    nd_row_set_int(row, nd_field_schema, nd_row_schema);
+    nd_row_set_text(row, nd_field_nd_version, ND_VERSION);
+    nd_row_set_text(row, nd_field_commit, ND_COMMIT);
+    nd_row_set_flag(row, nd_field_dirty, ND_DIRTY);
+    nd_row_set_text(row, nd_field_compiler, ND_COMPILER);
+    nd_host_cpu(text, sizeof text);
+    if (*text) nd_row_set_text(row, nd_field_host_cpu, text);
+
+    size_t used = 0;
+    text[0] = '\0';
+    for (int i = 0; i < argc && used < sizeof text; i++) {
+        int length = snprintf(text + used, sizeof text - used, i ? " %s" : "%s", argv[i]);
+        if (length < 0) break;
+        used += (size_t)length;
+    }
+    nd_row_set_text(row, nd_field_command, text);
+
+    time_t now = time(NULL);
+    struct tm utc;
+    if (gmtime_r(&now, &utc) && strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc))
+        nd_row_set_text(row, nd_field_utc, text);
+}

@@ -1,0 +1,59 @@
+#include "base/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Long enough for a path and a sentence; a longer message is cut, never lost. */
+static _Thread_local char nd_status_message[2048];
+
+nd_status nd_fail(nd_status status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    /* Formatted aside first: the arguments may include nd_error() itself. */
+    char message[sizeof nd_status_message];
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    memcpy(nd_status_message, message, sizeof message);
+    return status;
+}
+
+nd_status nd_fail_in(nd_status status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    char context[512];
+    vsnprintf(context, sizeof context, format, arguments);
+    va_end(arguments);
+    return nd_fail(status, "%s: %s", context, nd_status_message);
+}
+
+const char *nd_error(void) {
+    return nd_status_message;
+}
+
+static const struct {
+    nd_status status;
+    const char *name;
+} nd_status_names[] = {
+    {nd_status_ok, "ok"},
+    {nd_status_failed, "failed"},
+    {nd_status_usage, "usage"},
+    {nd_status_input, "input"},
+    {nd_status_format, "format"},
+    {nd_status_unsupported, "unsupported"},
+    {nd_status_backend, "backend"},
+    {nd_status_device, "device"},
+    {nd_status_memory, "memory"},
+    {nd_status_internal, "internal"},
+    {nd_status_inconclusive, "inconclusive"},
+};
+
+const char *nd_status_name(nd_status status) {
+    for (size_t i = 0; i < sizeof nd_status_names / sizeof *nd_status_names; i++)
+        if (nd_status_names[i].status == status) return nd_status_names[i].name;
+    return "unknown";
+}
+
+int nd_status_exit_code(nd_status status) {
+    return (int)status / 10;
+}

@@ -1,0 +1,168 @@
+#include "base/tensor.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    size_t bytes;
+} nd_dtype_table[nd_dtype_count] = {
+    [nd_dtype_f32] = {"f32", 4},   [nd_dtype_f64] = {"f64", 8}, [nd_dtype_f16] = {"f16", 2},
+    [nd_dtype_bf16] = {"bf16", 2}, [nd_dtype_i8] = {"i8", 1},   [nd_dtype_u8] = {"u8", 1},
+    [nd_dtype_i16] = {"i16", 2},   [nd_dtype_u16] = {"u16", 2}, [nd_dtype_i32] = {"i32", 4},
+    [nd_dtype_u32] = {"u32", 4},   [nd_dtype_i64] = {"i64", 8}, [nd_dtype_u64] = {"u64", 8},
+    [nd_dtype_bool] = {"bool", 1},
+};
+
+size_t nd_dtype_bytes(nd_dtype dtype) {
+    return nd_dtype_table[dtype].bytes;
+}
+
+const char *nd_dtype_name(nd_dtype dtype) {
+    return nd_dtype_table[dtype].name;
+}
+
+int64_t nd_dims_count(int rank, const int64_t *dims) {
+    const int64_t limit = INT64_MAX / 16; /* leaves room for the widest dtype */
+    int64_t count = 1;
+    bool empty = false;
+    for (int i = 0; i < rank; i++) {
+        if (dims[i] < 0) return -1;
+        if (dims[i] == 0) {
+            empty = true;
+            continue;
+        }
+        if (count > limit / dims[i]) return -1;
+        count *= dims[i];
+    }
+    return empty ? 0 : count;
+}
+
+int64_t nd_tensor_count(const nd_tensor *tensor) {
+    return nd_dims_count(tensor->rank, tensor->dims);
+}
+
+size_t nd_tensor_bytes(const nd_tensor *tensor) {
+    return (size_t)nd_tensor_count(tensor) * nd_dtype_bytes(tensor->dtype);
+}
+
+nd_status nd_tensor_new(nd_dtype dtype, int rank, const int64_t *dims, nd_tensor *out) {
+    *out = (nd_tensor){.dtype = dtype, .rank = rank};
+    ND_REQUIRE(rank >= 0 && rank <= nd_rank_max, nd_status_unsupported,
+               "a tensor of %d dimensions, at most %d", rank, nd_rank_max);
+    int64_t count = nd_dims_count(rank, dims);
+    ND_REQUIRE(count >= 0, nd_status_format, "a tensor with impossible dimensions");
+    if (rank) memcpy(out->dims, dims, (size_t)rank * sizeof *dims);
+    nd_status status = nd_buffer_new((size_t)count * nd_dtype_bytes(dtype), &out->buffer);
+    if (status) return status;
+    out->data = out->buffer->data;
+    return nd_status_ok;
+}
+
+nd_tensor nd_tensor_share(const nd_tensor *tensor) {
+    nd_tensor shared = *tensor;
+    nd_buffer_ref(shared.buffer);
+    return shared;
+}
+
+void nd_tensor_free(nd_tensor *tensor) {
+    nd_buffer_unref(tensor->buffer);
+    *tensor = (nd_tensor){0};
+}
+
+static uint32_t nd_f32_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static float nd_f32_from_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+float nd_f16_to_f32(uint16_t half) {
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
+    uint32_t exponent = (half >> 10) & 31, fraction = half & 1023;
+    if (exponent == 31) return nd_f32_from_bits(sign | 0x7f800000 | fraction << 13);
+    if (exponent) return nd_f32_from_bits(sign | (exponent + 112) << 23 | fraction << 13);
+    float magnitude = (float)fraction * 0x1p-24f; /* zero and subnormals */
+    return sign ? -magnitude : magnitude;
+}
+
+uint16_t nd_f32_to_f16(float value) {
+    uint32_t bits = nd_f32_bits(value);
+    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    uint32_t magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000) return sign | 0x7e00;
+    if (magnitude >= 0x477ff000) return sign | 0x7c00; /* 65520 and above round to infinity */
+    if (magnitude < 0x38800000) {
+        /* Below 2^-14 the result is subnormal: adding 1/2 aligns its last bit with that of fp32, rounding to
+         * even. */
+        float aligned = nd_f32_from_bits(magnitude) + 0.5f;
+        return sign | (uint16_t)(nd_f32_bits(aligned) - 0x3f000000);
+    }
+    uint32_t odd = magnitude >> 13 & 1;
+    return sign | (uint16_t)((magnitude - 0x38000000 + 0xfff + odd) >> 13);
+}
+
+float nd_bf16_to_f32(uint16_t bits) {
+    return nd_f32_from_bits((uint32_t)bits << 16);
+}
+
+uint16_t nd_f32_to_bf16(float value) {
+    uint32_t bits = nd_f32_bits(value);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+void nd_tensor_to_f32(const nd_tensor *tensor, float *dst) {
+    const size_t count = (size_t)nd_tensor_count(tensor);
+    const void *data = tensor->data;
+#define CONVERT(type, expression)                                                                            \
+    for (size_t i = 0; i < count; i++) {                                                                     \
+        const type x = ((const type *)data)[i];                                                              \
+        dst[i] = expression;                                                                                 \
+    }                                                                                                        \
+    break
+    switch (tensor->dtype) {
+    case nd_dtype_f32:
+        memcpy(dst, data, count * sizeof *dst);
+        break;
+    case nd_dtype_f64:
+        CONVERT(double, (float)x);
+    case nd_dtype_f16:
+        CONVERT(uint16_t, nd_f16_to_f32(x));
+    case nd_dtype_bf16:
+        CONVERT(uint16_t, nd_bf16_to_f32(x));
+    case nd_dtype_i8:
+        CONVERT(int8_t, (float)x);
+    case nd_dtype_u8:
+        CONVERT(uint8_t, (float)x);
+    case nd_dtype_i16:
+        CONVERT(int16_t, (float)x);
+    case nd_dtype_u16:
+        CONVERT(uint16_t, (float)x);
+    case nd_dtype_i32:
+        CONVERT(int32_t, (float)x);
+    case nd_dtype_u32:
+        CONVERT(uint32_t, (float)x);
+    case nd_dtype_i64:
+        CONVERT(int64_t, (float)x);
+    case nd_dtype_u64:
+        CONVERT(uint64_t, (float)x);
+    case nd_dtype_bool:
+        CONVERT(uint8_t, x ? 1.0f : 0.0f);
+    case nd_dtype_count:
+        break;
+    }
+#undef CONVERT
+}
+
+const char *nd_dims_format(int rank, const int64_t *dims, char *text, size_t size) {
+    if (size) text[0] = '\0';
+    for (int i = 0, used = 0; i < rank && (size_t)used < size; i++)
+        used += snprintf(text + used, size - (size_t)used, i ? "x%lld" : "%lld", (long long)dims[i]);
+    return text;
+}

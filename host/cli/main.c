@@ -1,0 +1,5 @@
+#include "cli/cli.h"
+#include <stdio.h>
+int main(void) {
+    return 0;
+}
