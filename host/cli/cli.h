@@ -47,8 +47,7 @@ nd_status nd_args_real(const nd_args *args, const char *option, double otherwise
 nd_status nd_args_ints(const nd_args *args, const char *option, int64_t otherwise, int64_t **out,
                        size_t *count);
 /* Comma list of words in args' arena; `otherwise` when absent. */
-nd_status nd_args_words(const nd_args *args, const char *option, const char *otherwise, char ***out,
-                        size_t *count);
+nd_status nd_args_words(nd_args *args, const char *option, const char *otherwise, char ***out, size_t *count);
 
 typedef struct nd_verb {
     const char *name;

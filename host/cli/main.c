@@ -1,5 +1,71 @@
-#include "cli/cli.h"
-#include <stdio.h>
-int main(void) {
-    return 0;
+#include "cli/args.h"
+#include "cli/help.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const nd_verb nd_verb_table[] = {
+    {"inspect", "MODEL", "layers, shapes, MACs, parameters, energy and error by rank", 1, 1, nd_verb_inspect},
+    {"decouple", "MODEL -o OUT", "replace convolutions by depthwise separable ones", 1, 1, nd_verb_decouple},
+    {"eval", "MODEL... --data DATASET", "top-1 and top-5, and the drop against an original", 1, -1,
+     nd_verb_eval},
+    {"bench", "MODEL|SUITE", "dense against decoupled, layer by layer and end to end", 1, 1, nd_verb_bench},
+    {"sweep", "MODEL", "the cross product of lists and ranges of settings, resumable", 1, 1, nd_verb_sweep},
+    {"compare", "BASE NEW", "the nightly gate: FASTER, SAME, SLOWER or UNSURE per row", 1, 2,
+     nd_verb_compare},
+    {"report", "ROWS...", "tables and plots of rows, one self-contained file", 1, -1, nd_verb_report},
+    {"reproduce", "TABLE", "a published table beside ours", 0, 2, nd_verb_reproduce},
+    {"check", "", "compare a backend with the reference, operation by operation", 0, 0, nd_verb_check},
+    {"devices", "", "backends, their devices, and why one is missing", 0, 0, nd_verb_devices},
+    {"zoo", "", "the architectures nd builds itself", 0, 0, nd_verb_zoo},
+    {0},
+};
+
+static const nd_verb *nd_verb_find(const char *name) {
+    for (const nd_verb *verb = nd_verb_table; verb->name; verb++)
+        if (!strcmp(verb->name, name)) return verb;
+    return NULL;
+}
+
+static void nd_main_log(void *user, nd_log_level level, const char *message) {
+    const nd_log_level *limit = user;
+    if (level > *limit) return;
+    fprintf(stderr, "nd: %s%s\n", level == nd_log_warn ? "warning: " : "", message);
+}
+
+static int nd_main_fail(nd_status status) {
+    fprintf(stderr, "nd: %s\n", nd_error());
+    return nd_status_exit_code(status);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2 || !strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+        const nd_verb *verb = argc > 2 ? nd_verb_find(argv[2]) : NULL;
+        nd_help_print(verb, argc < 2 ? stderr : stdout);
+        return argc < 2 ? nd_status_exit_code(nd_status_usage) : EXIT_SUCCESS;
+    }
+    if (!strcmp(argv[1], "--version")) {
+        nd_help_version(stdout);
+        return EXIT_SUCCESS;
+    }
+    const nd_verb *verb = nd_verb_find(argv[1]);
+    if (!verb) return nd_main_fail(nd_fail(nd_status_usage, "%s: no such verb; see nd --help", argv[1]));
+
+    nd_args args;
+    nd_status status = nd_args_parse(verb, argc, argv, &args);
+    if (!status && nd_args_has(&args, "help")) {
+        nd_help_print(verb, stdout);
+        nd_args_free(&args);
+        return EXIT_SUCCESS;
+    }
+    nd_log_level level = nd_args_has(&args, "quiet")     ? nd_log_error
+                         : nd_args_has(&args, "verbose") ? nd_log_info
+                                                         : nd_log_warn;
+    nd_log_set(nd_main_log, &level);
+    if (!status) status = verb->run(&args);
+    nd_args_free(&args);
+    /* A full disk or a closed pipe shows here: rows that did not arrive are no success. */
+    if (!status && (fflush(stdout) || ferror(stdout)))
+        status = nd_fail(nd_status_input, "cannot write to stdout");
+    return status ? nd_main_fail(status) : EXIT_SUCCESS;
 }

@@ -1,0 +1,69 @@
+#include "cli/cli.h"
+
+#include "base/row_write.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { nd_output_max = 4 };
+
+struct nd_output {
+    struct nd_output_stream {
+        nd_row_writer *writer;
+        FILE *file;
+    } streams[nd_output_max];
+    int n_streams;
+    bool quiet;
+};
+
+static nd_status nd_output_add(nd_output *output, const char *format, const char *path) {
+    const bool to_stdout = !strcmp(path, "-");
+    ND_REQUIRE(!to_stdout || !output->quiet, nd_status_usage, "--%s -: stdout is taken by another format",
+               format);
+    FILE *file = to_stdout ? stdout : fopen(path, "w");
+    ND_REQUIRE(file, nd_status_input, "--%s %s: %s", format, path, strerror(errno));
+    struct nd_output_stream *stream = &output->streams[output->n_streams];
+    stream->file = file;
+    output->n_streams++;
+    output->quiet |= to_stdout;
+    return nd_row_writer_open(format, file, &stream->writer);
+}
+
+nd_status nd_output_open(const nd_args *args, nd_output **out) {
+    static const char *const formats[nd_output_max] = {"json", "csv", "md", "sql"};
+    *out = NULL;
+    nd_output *output = calloc(1, sizeof *output);
+    ND_REQUIRE(output, nd_status_memory, "no memory");
+    for (int i = 0; i < nd_output_max; i++) {
+        const char *path = nd_args_text(args, formats[i], NULL);
+        nd_status status = path ? nd_output_add(output, formats[i], path) : nd_status_ok;
+        if (!status) continue;
+        nd_output_close(output);
+        return status;
+    }
+    *out = output;
+    return nd_status_ok;
+}
+
+nd_status nd_output_row(nd_output *output, const nd_row *row) {
+    for (int i = 0; i < output->n_streams; i++) ND_TRY(nd_row_writer_add(output->streams[i].writer, row));
+    return nd_status_ok;
+}
+
+bool nd_output_quiet(const nd_output *output) {
+    return output->quiet;
+}
+
+nd_status nd_output_close(nd_output *output) {
+    nd_status status = nd_status_ok;
+    for (int i = 0; output && i < output->n_streams; i++) {
+        struct nd_output_stream *stream = &output->streams[i];
+        nd_status closed = nd_row_writer_close(stream->writer);
+        if (stream->file != stdout && fclose(stream->file) && !closed)
+            closed = nd_fail(nd_status_input, "cannot write rows: %s", strerror(errno));
+        if (!status) status = closed;
+    }
+    free(output);
+    return status;
+}

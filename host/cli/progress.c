@@ -1,0 +1,55 @@
+#include "cli/cli.h"
+
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What is on the screen now. One bar at a time, drawn by the thread that works. */
+typedef struct nd_bar {
+    char what[64];
+    struct timespec start, drawn;
+} nd_bar;
+
+static double nd_seconds_between(struct timespec from, struct timespec to) {
+    return (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
+}
+
+static void nd_bar_draw(const nd_bar *bar, int64_t done, int64_t total, double elapsed) {
+    enum { width = 30 };
+    char filled[width + 1];
+    const double share = total > 0 ? (double)done / (double)total : 0;
+    const int full = (int)(share * width);
+    memset(filled, '#', (size_t)full);
+    memset(filled + full, '.', (size_t)(width - full));
+    filled[width] = '\0';
+    const double left = share > 0 ? elapsed / share - elapsed : 0;
+    fprintf(stderr, "\r%-24.24s [%s] %3.0f %%  %d:%02d left\033[K", bar->what, filled, 100 * share,
+            (int)left / 60, (int)left % 60);
+}
+
+static void nd_bar_report(void *user, const char *what, int64_t done, int64_t total) {
+    nd_bar *bar = user;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (strncmp(bar->what, what, sizeof bar->what - 1)) {
+        snprintf(bar->what, sizeof bar->what, "%s", what);
+        bar->start = bar->drawn = now;
+    }
+    const double elapsed = nd_seconds_between(bar->start, now);
+    const bool ended = done >= total;
+    /* Short jobs stay silent; long ones are drawn five times a second. */
+    if (elapsed < 1 || (!ended && nd_seconds_between(bar->drawn, now) < 0.2)) return;
+    bar->drawn = now;
+    if (ended) {
+        fputs("\r\033[K", stderr);
+        bar->what[0] = '\0';
+    } else {
+        nd_bar_draw(bar, done, total, elapsed);
+    }
+}
+
+nd_progress nd_cli_progress(void) {
+    static nd_bar bar;
+    if (!isatty(STDERR_FILENO)) return (nd_progress){0};
+    return (nd_progress){.report = nd_bar_report, .user = &bar};
+}
