@@ -60,7 +60,8 @@ static nd_status next_cell(nd_cursor *cursor, nd_cell *cell, bool *quoted, bool 
         } else if (!inside && c == '\r') {
             continue;
         }
-        ND_REQUIRE(nd_cell_add(cell, c), nd_status_memory, "%s:%" PRId64 ": out of memory", cursor->name, first);
+        ND_REQUIRE(nd_cell_add(cell, c), nd_status_memory, "%s:%" PRId64 ": out of memory", cursor->name,
+                   first);
     }
     ND_REQUIRE(!inside, nd_status_format, "%s:%" PRId64 ": a quoted cell does not end", cursor->name, first);
     *last = true;
@@ -80,7 +81,8 @@ static nd_status parse_header(nd_cursor *cursor, nd_cell *cell, int **columns, s
     return nd_status_ok;
 }
 
-static nd_status parse_record(nd_cursor *cursor, nd_cell *cell, const int *columns, size_t count, nd_row *row) {
+static nd_status parse_record(nd_cursor *cursor, nd_cell *cell, const int *columns, size_t count,
+                              nd_row *row) {
     char where[512];
     snprintf(where, sizeof where, "%s:%" PRId64, cursor->name, cursor->line);
     size_t column = 0;
@@ -88,10 +90,11 @@ static nd_status parse_record(nd_cursor *cursor, nd_cell *cell, const int *colum
         ND_TRY(next_cell(cursor, cell, &quoted, &last));
         ND_REQUIRE(column < count, nd_status_format, "%s: more cells than the header has", where);
         if (columns[column] < 0 || (!cell->length && !quoted)) continue;
-        ND_TRY(nd_row_value_parse(row, (nd_field)columns[column], cell->length ? cell->text : "", cell->length,
-                                  where));
+        ND_TRY(nd_row_value_parse(row, (nd_field)columns[column], cell->length ? cell->text : "",
+                                  cell->length, where));
     }
-    ND_REQUIRE(column == count, nd_status_format, "%s: %zu cells where the header has %zu", where, column, count);
+    ND_REQUIRE(column == count, nd_status_format, "%s: %zu cells where the header has %zu", where, column,
+               count);
     return nd_status_ok;
 }
 

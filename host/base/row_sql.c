@@ -5,15 +5,17 @@
 #include <string.h>
 
 static const char *const sql_types[] = {
-    [nd_field_type_int] = "BIGINT",  [nd_field_type_real] = "DOUBLE PRECISION", [nd_field_type_text] = "TEXT",
-    [nd_field_type_flag] = "BOOLEAN", [nd_field_type_ints] = "TEXT",             [nd_field_type_reals] = "TEXT",
+    [nd_field_type_int] = "BIGINT", [nd_field_type_real] = "DOUBLE PRECISION",
+    [nd_field_type_text] = "TEXT",  [nd_field_type_flag] = "BOOLEAN",
+    [nd_field_type_ints] = "TEXT",  [nd_field_type_reals] = "TEXT",
 };
 
 /* Names are quoted: some of them ("commit", "no") are words of SQL. */
 nd_status nd_row_sql_header(FILE *file) {
     fputs("CREATE TABLE IF NOT EXISTS nd_rows (", file);
     for (int i = 0; i < nd_field_count; ++i)
-        fprintf(file, "%s\"%s\" %s", i ? ", " : "", nd_field_table[i].name, sql_types[nd_field_table[i].type]);
+        fprintf(file, "%s\"%s\" %s", i ? ", " : "", nd_field_table[i].name,
+                sql_types[nd_field_table[i].type]);
     fputs(");\n", file);
     return nd_status_ok;
 }
@@ -109,7 +111,8 @@ static nd_status parse_insert(nd_cursor *cursor, nd_cell *cell, nd_row *row) {
         if (i && !accept(cursor, ",")) return syntax(cursor);
         ND_TRY(next_token(cursor, cell));
         if (columns[i] < 0) continue;
-        ND_TRY(nd_row_value_parse(row, (nd_field)columns[i], cell->length ? cell->text : "", cell->length, where));
+        ND_TRY(nd_row_value_parse(row, (nd_field)columns[i], cell->length ? cell->text : "", cell->length,
+                                  where));
     }
     return accept(cursor, ")") && accept(cursor, ";") ? nd_status_ok : syntax(cursor);
 }

@@ -17,12 +17,21 @@ static void print_real(FILE *file, double value) {
 
 static void print_value(FILE *file, nd_field_type type, const nd_row_value *value) {
     switch (type) {
-    case nd_field_type_int: fprintf(file, "%" PRId64, value->i); return;
-    case nd_field_type_flag: fputs(value->i ? "true" : "false", file); return;
-    case nd_field_type_real: print_real(file, value->r); return;
-    case nd_field_type_text: fputs(value->text, file); return;
+    case nd_field_type_int:
+        fprintf(file, "%" PRId64, value->i);
+        return;
+    case nd_field_type_flag:
+        fputs(value->i ? "true" : "false", file);
+        return;
+    case nd_field_type_real:
+        print_real(file, value->r);
+        return;
+    case nd_field_type_text:
+        fputs(value->text, file);
+        return;
     case nd_field_type_ints:
-    case nd_field_type_reals: break;
+    case nd_field_type_reals:
+        break;
     }
     fputc('[', file);
     for (int64_t i = 0; i < value->i; ++i) {
@@ -109,14 +118,18 @@ static bool parse_value(nd_row *row, nd_field field, const char *text) {
         if (strcmp(text, "true") && strcmp(text, "false")) return false;
         nd_row_set_flag(row, field, text[0] == 't');
         return true;
-    case nd_field_type_text: nd_row_set_text(row, field, text); return row->values[field].set;
+    case nd_field_type_text:
+        nd_row_set_text(row, field, text);
+        return row->values[field].set;
     case nd_field_type_ints:
-    case nd_field_type_reals: return parse_array(row, field, text);
+    case nd_field_type_reals:
+        return parse_array(row, field, text);
     }
     return false;
 }
 
-nd_status nd_row_value_parse(nd_row *row, nd_field field, const char *text, size_t length, const char *where) {
+nd_status nd_row_value_parse(nd_row *row, nd_field field, const char *text, size_t length,
+                             const char *where) {
     char *copy = malloc(length + 1);
     ND_REQUIRE(copy, nd_status_memory, "%s: out of memory", where);
     memcpy(copy, text, length);
@@ -134,9 +147,12 @@ bool nd_row_value_equal(nd_field field, const nd_row_value *a, const nd_row_valu
     if (!a->set) return true;
     switch (nd_field_table[field].type) {
     case nd_field_type_int:
-    case nd_field_type_flag: return a->i == b->i;
-    case nd_field_type_real: return a->r == b->r;
-    case nd_field_type_text: return !strcmp(a->text, b->text);
+    case nd_field_type_flag:
+        return a->i == b->i;
+    case nd_field_type_real:
+        return a->r == b->r;
+    case nd_field_type_text:
+        return !strcmp(a->text, b->text);
     case nd_field_type_ints:
         return a->i == b->i && (!a->i || !memcmp(a->ints, b->ints, (size_t)a->i * sizeof *a->ints));
     case nd_field_type_reals:

@@ -76,10 +76,17 @@ static nd_status keep(nd_rows *rows, const nd_row *row) {
 
 nd_status nd_row_writer_add(nd_row_writer *writer, const nd_row *row) {
     switch (writer->format) {
-    case nd_row_format_json: ND_TRY(add_json(writer->file, row)); break;
-    case nd_row_format_csv: ND_TRY(nd_row_csv_add(writer->file, row)); break;
-    case nd_row_format_sql: ND_TRY(nd_row_sql_add(writer->file, row)); break;
-    default: return keep(&writer->kept, row);
+    case nd_row_format_json:
+        ND_TRY(add_json(writer->file, row));
+        break;
+    case nd_row_format_csv:
+        ND_TRY(nd_row_csv_add(writer->file, row));
+        break;
+    case nd_row_format_sql:
+        ND_TRY(nd_row_sql_add(writer->file, row));
+        break;
+    default:
+        return keep(&writer->kept, row);
     }
     return check_file(writer->file);
 }
@@ -144,7 +151,8 @@ static nd_status parse_json(nd_cursor *cursor, nd_rows *out) {
     return nd_status_ok;
 }
 
-nd_status nd_rows_parse(const char *text, size_t length, nd_row_format format, const char *name, nd_rows *out) {
+nd_status nd_rows_parse(const char *text, size_t length, nd_row_format format, const char *name,
+                        nd_rows *out) {
     static nd_status (*const parsers[nd_row_format_count])(nd_cursor *, nd_rows *) = {
         [nd_row_format_json] = parse_json,
         [nd_row_format_csv] = nd_row_csv_parse,

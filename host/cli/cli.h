@@ -60,17 +60,17 @@ typedef struct nd_verb {
 extern const nd_verb
     nd_verb_table[]; /* in main.c, NULL-named end; each verb's function is nd_verb_<name> in <name>.c */
 
-nd_status nd_verb_inspect(nd_args *args);
-nd_status nd_verb_decouple(nd_args *args);
-nd_status nd_verb_eval(nd_args *args);
-nd_status nd_verb_bench(nd_args *args);
-nd_status nd_verb_sweep(nd_args *args);
-nd_status nd_verb_compare(nd_args *args);
-nd_status nd_verb_report(nd_args *args);
-nd_status nd_verb_reproduce(nd_args *args);
-nd_status nd_verb_check(nd_args *args);
-nd_status nd_verb_devices(nd_args *args);
-nd_status nd_verb_zoo(nd_args *args);
+__attribute__((weak)) nd_status nd_verb_inspect(nd_args *args);
+__attribute__((weak)) nd_status nd_verb_decouple(nd_args *args);
+__attribute__((weak)) nd_status nd_verb_eval(nd_args *args);
+__attribute__((weak)) nd_status nd_verb_bench(nd_args *args);
+__attribute__((weak)) nd_status nd_verb_sweep(nd_args *args);
+__attribute__((weak)) nd_status nd_verb_compare(nd_args *args);
+__attribute__((weak)) nd_status nd_verb_report(nd_args *args);
+__attribute__((weak)) nd_status nd_verb_reproduce(nd_args *args);
+__attribute__((weak)) nd_status nd_verb_check(nd_args *args);
+__attribute__((weak)) nd_status nd_verb_devices(nd_args *args);
+__attribute__((weak)) nd_status nd_verb_zoo(nd_args *args);
 
 /* Output shared by the verbs: where --json, --csv, --md, --sql go ("-" = stdout, and then nothing else is
  * printed there). One row flushed per call. */

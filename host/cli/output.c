@@ -6,38 +6,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { nd_output_max = 4 };
-
 struct nd_output {
     struct nd_output_stream {
         nd_row_writer *writer;
         FILE *file;
-    } streams[nd_output_max];
+    } streams[nd_row_format_count];
     int n_streams;
     bool quiet;
 };
 
-static nd_status nd_output_add(nd_output *output, const char *format, const char *path) {
+static nd_status nd_output_add(nd_output *output, nd_row_format format, const char *path) {
+    const char *name = nd_row_format_name(format);
     const bool to_stdout = !strcmp(path, "-");
     ND_REQUIRE(!to_stdout || !output->quiet, nd_status_usage, "--%s -: stdout is taken by another format",
-               format);
+               name);
     FILE *file = to_stdout ? stdout : fopen(path, "w");
-    ND_REQUIRE(file, nd_status_input, "--%s %s: %s", format, path, strerror(errno));
+    ND_REQUIRE(file, nd_status_input, "--%s %s: %s", name, path, strerror(errno));
     struct nd_output_stream *stream = &output->streams[output->n_streams];
     stream->file = file;
     output->n_streams++;
     output->quiet |= to_stdout;
-    return nd_row_writer_open(format, file, &stream->writer);
+    return nd_row_writer_open(file, format, false, &stream->writer);
 }
 
 nd_status nd_output_open(const nd_args *args, nd_output **out) {
-    static const char *const formats[nd_output_max] = {"json", "csv", "md", "sql"};
     *out = NULL;
     nd_output *output = calloc(1, sizeof *output);
     ND_REQUIRE(output, nd_status_memory, "no memory");
-    for (int i = 0; i < nd_output_max; i++) {
-        const char *path = nd_args_text(args, formats[i], NULL);
-        nd_status status = path ? nd_output_add(output, formats[i], path) : nd_status_ok;
+    for (int i = 0; i < nd_row_format_count; i++) {
+        const char *path = nd_args_text(args, nd_row_format_name((nd_row_format)i), NULL);
+        nd_status status = path ? nd_output_add(output, (nd_row_format)i, path) : nd_status_ok;
         if (!status) continue;
         nd_output_close(output);
         return status;
