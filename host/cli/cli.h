@@ -5,6 +5,8 @@
 
 #include "base/log.h"
 #include "base/row.h"
+#include "model/graph.h"
+#include "run/backend.h"
 
 #include <stdio.h>
 
@@ -71,6 +73,11 @@ __attribute__((weak)) nd_status nd_verb_reproduce(nd_args *args);
 __attribute__((weak)) nd_status nd_verb_check(nd_args *args);
 __attribute__((weak)) nd_status nd_verb_devices(nd_args *args);
 __attribute__((weak)) nd_status nd_verb_zoo(nd_args *args);
+
+/* What nearly every verb opens. The graph is inferred for `batch` images of the size --input gives, or its own; the backend follows
+ * --backend, --device, --threads, --isa and --tune. */
+nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_graph **out);
+nd_status nd_cli_backend(const nd_args *args, nd_backend **out);
 
 /* Output shared by the verbs: where --json, --csv, --md, --sql go ("-" = stdout, and then nothing else is
  * printed there). One row flushed per call. */

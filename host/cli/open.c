@@ -1,0 +1,53 @@
+#include "cli/cli.h"
+
+#include "base/parallel.h"
+#include "base/text.h"
+#include "model/infer.h"
+#include "model/model.h"
+#include "run/plugins.h"
+
+#include <string.h>
+
+/* "224x192", or "224" for a square. */
+static nd_status nd_cli_input(const nd_args *args, int64_t *height, int64_t *width) {
+    const char *text = nd_args_text(args, "input", NULL);
+    *height = *width = 0;
+    if (!text) return nd_status_ok;
+    char first[32];
+    const char *cross = strchr(text, 'x');
+    const size_t length = cross ? (size_t)(cross - text) : strlen(text);
+    ND_REQUIRE(length < sizeof first, nd_status_usage, "--input %s: expected HxW", text);
+    memcpy(first, text, length);
+    first[length] = '\0';
+    const bool read = nd_text_int(first, height) && nd_text_int(cross ? cross + 1 : first, width);
+    ND_REQUIRE(read && *height > 0 && *width > 0, nd_status_usage, "--input %s: expected HxW", text);
+    return nd_status_ok;
+}
+
+nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_graph **out) {
+    *out = NULL;
+    nd_infer_settings infer = {.batch = batch, .allow_opaque = true};
+    ND_TRY(nd_cli_input(args, &infer.height, &infer.width));
+    nd_graph *graph;
+    ND_TRY(nd_model_open(spec, &graph));
+    nd_status status = nd_graph_infer(graph, &infer);
+    if (status) {
+        nd_graph_free(graph);
+        return nd_fail_in(status, "%s", spec);
+    }
+    *out = graph;
+    return nd_status_ok;
+}
+
+nd_status nd_cli_backend(const nd_args *args, nd_backend **out) {
+    *out = NULL;
+    nd_backend_settings settings = {.isa = nd_args_text(args, "isa", NULL),
+                                    .tune = nd_args_has(args, "tune")};
+    int64_t device, threads;
+    ND_TRY(nd_args_int(args, "device", 0, 0, 1023, &device));
+    ND_TRY(nd_args_int(args, "threads", 0, 0, 1024, &threads));
+    settings.device = (int)device;
+    settings.threads = (int)threads;
+    nd_threads_set(settings.threads);
+    return nd_backend_open(nd_args_text(args, "backend", "auto"), &settings, out);
+}
