@@ -6,36 +6,37 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { nd_output_max = 8 };
+
 struct nd_output {
     struct nd_output_stream {
         nd_row_writer *writer;
         FILE *file;
-    } streams[nd_row_format_count];
+    } streams[nd_output_max];
     int n_streams;
     bool quiet;
 };
 
-static nd_status nd_output_add(nd_output *output, nd_row_format format, const char *path) {
-    const char *name = nd_row_format_name(format);
+static nd_status nd_output_add(nd_output *output, const char *format, const char *path) {
     const bool to_stdout = !strcmp(path, "-");
     ND_REQUIRE(!to_stdout || !output->quiet, nd_status_usage, "--%s -: stdout is taken by another format",
-               name);
+               format);
     FILE *file = to_stdout ? stdout : fopen(path, "w");
-    ND_REQUIRE(file, nd_status_input, "--%s %s: %s", name, path, strerror(errno));
+    ND_REQUIRE(file, nd_status_input, "--%s %s: %s", format, path, strerror(errno));
     struct nd_output_stream *stream = &output->streams[output->n_streams];
     stream->file = file;
     output->n_streams++;
     output->quiet |= to_stdout;
-    return nd_row_writer_open(file, format, false, &stream->writer);
+    return nd_row_writer_open(format, file, &stream->writer);
 }
 
 nd_status nd_output_open(const nd_args *args, nd_output **out) {
     *out = NULL;
     nd_output *output = calloc(1, sizeof *output);
     ND_REQUIRE(output, nd_status_memory, "no memory");
-    for (int i = 0; i < nd_row_format_count; i++) {
-        const char *path = nd_args_text(args, nd_row_format_name((nd_row_format)i), NULL);
-        nd_status status = path ? nd_output_add(output, (nd_row_format)i, path) : nd_status_ok;
+    for (int i = 0; nd_row_formats[i]; i++) {
+        const char *path = nd_args_text(args, nd_row_formats[i], NULL);
+        nd_status status = path ? nd_output_add(output, nd_row_formats[i], path) : nd_status_ok;
         if (!status) continue;
         nd_output_close(output);
         return status;
