@@ -23,8 +23,18 @@ typedef nd_status nd_zoo_source(void *context, const char *name, int rank, const
 
 nd_status nd_zoo_build(const nd_zoo_entry *entry, nd_zoo_source *source, void *context, nd_graph **out);
 
-/* He-normal weights, BatchNorm near identity; `context` is a uint64_t seed. The value depends on seed and
- * name only. */
+/* Close to He-normal weights, BatchNorm scales near 0.7 (so that deep residual networks keep their range);
+ * `context` is a uint64_t seed. A value depends on seed, name and place only, in integer arithmetic: it is the
+ * same on every machine and for every number of threads. */
 nd_status nd_zoo_random(void *context, const char *name, int rank, const int64_t *dims, nd_tensor *out);
+
+/* Zeros that take no memory until they are read, for questions of shape and cost; `context` is unused. */
+nd_status nd_zoo_blank(void *context, const char *name, int rank, const int64_t *dims, nd_tensor *out);
+
+/* An architecture with the weights of a safetensors file, or with random ones (seed 1) for a NULL path. Keys
+ * may start with "module.", num_batches_tracked is ignored, f16, bf16 and f64 become f32, and timm's VGG
+ * classifier, stored as convolutions, is taken. What is missing, too many or of another shape is named in one
+ * error. */
+nd_status nd_zoo_open(const char *arch, const char *path, nd_graph **out);
 
 #endif
