@@ -98,14 +98,15 @@ static nd_status parse_record(nd_cursor *cursor, nd_cell *cell, const int *colum
     return nd_status_ok;
 }
 
-nd_status nd_row_csv_parse(nd_cursor *cursor, nd_rows *out) {
+nd_status nd_row_csv_parse(nd_cursor *cursor, nd_row_list *out) {
     nd_status status = nd_status_ok;
     nd_cell cell = {0};
     int *columns = NULL;
     size_t count = 0;
+    cursor->line = 1;
     ND_TRY_DONE(parse_header(cursor, &cell, &columns, &count));
     while (cursor->at < cursor->end) {
-        nd_row *row = nd_rows_add(out);
+        nd_row *row = nd_row_list_add(out);
         ND_REQUIRE_DONE(row, nd_status_memory, "%s: out of memory", cursor->name);
         ND_TRY_DONE(parse_record(cursor, &cell, columns, count, row));
     }

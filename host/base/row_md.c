@@ -14,11 +14,11 @@ static bool is_array(nd_field field) {
     return type == nd_field_type_ints || type == nd_field_type_reals;
 }
 
-static place place_of(nd_field field, const nd_rows *rows) {
+static place place_of(nd_field field, const nd_row *rows, size_t count) {
     bool any = false, same = true;
-    for (size_t r = 0; r < rows->count; ++r) {
-        any = any || rows->rows[r].values[field].set;
-        same = same && nd_row_value_equal(field, &rows->rows[r].values[field], &rows->rows[0].values[field]);
+    for (size_t r = 0; r < count; ++r) {
+        any = any || rows[r].values[field].set;
+        same = same && nd_row_value_equal(field, &rows[r].values[field], &rows[0].values[field]);
     }
     if (!any) return place_nowhere;
     nd_field_role role = nd_field_table[field].role;
@@ -53,12 +53,12 @@ static nd_status print_value(FILE *file, nd_field field, const nd_row_value *val
     return nd_status_ok;
 }
 
-static nd_status write_list(FILE *file, const nd_rows *rows, const place *places) {
+static nd_status write_list(FILE *file, const nd_row *first, const place *places) {
     bool any = false;
     for (int i = 0; i < nd_field_count; ++i) {
         if (places[i] != place_list) continue;
         fprintf(file, "- %s: ", nd_field_table[i].name);
-        ND_TRY(print_value(file, (nd_field)i, &rows->rows[0].values[i]));
+        ND_TRY(print_value(file, (nd_field)i, &first->values[i]));
         fputc('\n', file);
         any = true;
     }
@@ -66,7 +66,7 @@ static nd_status write_list(FILE *file, const nd_rows *rows, const place *places
     return nd_status_ok;
 }
 
-static nd_status write_table(FILE *file, const nd_rows *rows, const place *places) {
+static nd_status write_table(FILE *file, const nd_row *rows, size_t count, const place *places) {
     fputs("| # |", file);
     for (int i = 0; i < nd_field_count; ++i)
         if (places[i] == place_column) fprintf(file, " %s |", nd_field_table[i].name);
@@ -74,12 +74,12 @@ static nd_status write_table(FILE *file, const nd_rows *rows, const place *place
     for (int i = 0; i < nd_field_count; ++i)
         if (places[i] == place_column)
             fputs(nd_field_table[i].type == nd_field_type_text ? ":--|" : "--:|", file);
-    for (size_t r = 0; r < rows->count; ++r) {
+    for (size_t r = 0; r < count; ++r) {
         fprintf(file, "\n| %zu |", r + 1);
         for (int i = 0; i < nd_field_count; ++i) {
             if (places[i] != place_column) continue;
             fputc(' ', file);
-            if (rows->rows[r].values[i].set) ND_TRY(print_value(file, (nd_field)i, &rows->rows[r].values[i]));
+            if (rows[r].values[i].set) ND_TRY(print_value(file, (nd_field)i, &rows[r].values[i]));
             fputs(" |", file);
         }
     }
@@ -87,35 +87,33 @@ static nd_status write_table(FILE *file, const nd_rows *rows, const place *place
     return nd_status_ok;
 }
 
-static nd_status write_details(FILE *file, const nd_rows *rows, const place *places) {
+static nd_status write_details(FILE *file, const nd_row *rows, size_t count, const place *places) {
     bool any = false;
-    for (size_t r = 0; r < rows->count; ++r)
+    for (size_t r = 0; r < count; ++r)
         for (int i = 0; i < nd_field_count; ++i) {
-            if (places[i] != place_detail || !rows->rows[r].values[i].set) continue;
+            if (places[i] != place_detail || !rows[r].values[i].set) continue;
             if (!any) fputs("\n| # | field | value |\n|--:|:--|:--|\n", file);
             any = true;
             fprintf(file, "| %zu | %s | ", r + 1, nd_field_table[i].name);
-            ND_TRY(print_value(file, (nd_field)i, &rows->rows[r].values[i]));
+            ND_TRY(print_value(file, (nd_field)i, &rows[r].values[i]));
             fputs(" |\n", file);
         }
     return nd_status_ok;
 }
 
-nd_status nd_row_md_write(FILE *file, const nd_rows *rows) {
-    if (!rows->count) return nd_status_ok;
+nd_status nd_row_md_write(FILE *file, const nd_row *rows, size_t count) {
+    if (!count) return nd_status_ok;
     place places[nd_field_count];
-    for (int i = 0; i < nd_field_count; ++i) places[i] = place_of((nd_field)i, rows);
+    for (int i = 0; i < nd_field_count; ++i) places[i] = place_of((nd_field)i, rows, count);
     ND_TRY(write_list(file, rows, places));
-    ND_TRY(write_table(file, rows, places));
-    return write_details(file, rows, places);
+    ND_TRY(write_table(file, rows, count, places));
+    return write_details(file, rows, count, places);
 }
-
-/* --- reading --- */
 
 enum { max_cells = nd_field_count + 2 };
 
 typedef struct md_parser {
-    nd_rows *rows;
+    nd_row_list *rows;
     size_t first;  /* rows that were in the list before this file */
     nd_row shared; /* values of the list on top */
     int columns[max_cells];
@@ -214,7 +212,7 @@ static nd_status parse_cells(md_parser *parser, const md_cell *cells, int count)
     if (parser->details)
         return set_value(parser, &parser->rows->rows[parser->first + (size_t)index - 1],
                          field_of(cells[1].text, cells[1].length), cells[2].text, cells[2].length);
-    nd_row *row = nd_rows_add(parser->rows);
+    nd_row *row = nd_row_list_add(parser->rows);
     ND_REQUIRE(row, nd_status_memory, "%s: out of memory", parser->where);
     nd_row_copy(row, &parser->shared);
     for (int i = 1; i < count; ++i)
@@ -241,15 +239,11 @@ static nd_status parse_line(md_parser *parser, const char *line, const char *end
     return parse_cells(parser, cells, count);
 }
 
-nd_status nd_row_md_parse(nd_cursor *cursor, nd_rows *out) {
+nd_status nd_row_md_parse(nd_cursor *cursor, nd_row_list *out) {
     md_parser parser = {.rows = out, .first = out->count};
     nd_status status = nd_status_ok;
-    for (; cursor->at < cursor->end && !status; ++cursor->line) {
-        const char *line = cursor->at;
-        const char *newline = memchr(line, '\n', (size_t)(cursor->end - line));
-        const char *end = newline ? newline : cursor->end;
-        cursor->at = newline ? newline + 1 : end;
-        if (end > line && end[-1] == '\r') --end;
+    const char *line, *end;
+    while (!status && nd_cursor_line(cursor, &line, &end)) {
         snprintf(parser.where, sizeof parser.where, "%s:%" PRId64, cursor->name, cursor->line);
         status = parse_line(&parser, line, end);
     }

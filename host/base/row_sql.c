@@ -118,9 +118,10 @@ static nd_status parse_insert(nd_cursor *cursor, nd_cell *cell, nd_row *row) {
 }
 
 /* Only what nd_row_sql_header and nd_row_sql_add write. */
-nd_status nd_row_sql_parse(nd_cursor *cursor, nd_rows *out) {
+nd_status nd_row_sql_parse(nd_cursor *cursor, nd_row_list *out) {
     nd_status status = nd_status_ok;
     nd_cell cell = {0};
+    cursor->line = 1;
     for (skip_space(cursor); cursor->at < cursor->end; skip_space(cursor)) {
         if (accept(cursor, "CREATE TABLE")) {
             const char *end = memchr(cursor->at, ';', (size_t)(cursor->end - cursor->at));
@@ -132,7 +133,7 @@ nd_status nd_row_sql_parse(nd_cursor *cursor, nd_rows *out) {
             status = syntax(cursor);
             goto done;
         }
-        nd_row *row = nd_rows_add(out);
+        nd_row *row = nd_row_list_add(out);
         ND_REQUIRE_DONE(row, nd_status_memory, "%s: out of memory", cursor->name);
         ND_TRY_DONE(parse_insert(cursor, &cell, row));
     }

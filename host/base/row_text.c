@@ -173,3 +173,28 @@ bool nd_cell_add(nd_cell *cell, char byte) {
     cell->text[cell->length] = 0;
     return true;
 }
+
+nd_row *nd_row_list_add(nd_row_list *list) {
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity ? 2 * list->capacity : 16;
+        if (capacity > SIZE_MAX / sizeof(nd_row)) return NULL;
+        nd_row *grown = realloc(list->rows, capacity * sizeof *grown);
+        if (!grown) return NULL;
+        list->rows = grown;
+        list->capacity = capacity;
+    }
+    nd_row *row = &list->rows[list->count++];
+    *row = (nd_row){0};
+    return row;
+}
+
+bool nd_cursor_line(nd_cursor *cursor, const char **line, const char **end) {
+    if (cursor->at >= cursor->end) return false;
+    const char *newline = memchr(cursor->at, '\n', (size_t)(cursor->end - cursor->at));
+    *line = cursor->at;
+    *end = newline ? newline : cursor->end;
+    cursor->at = newline ? newline + 1 : cursor->end;
+    if (*end > *line && (*end)[-1] == '\r') --*end;
+    ++cursor->line;
+    return true;
+}

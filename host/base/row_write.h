@@ -1,9 +1,13 @@
-/* Rows to and from files, in four formats driven by the field table:
- *   json   one object a line, written and flushed as it comes
- *   csv    a header with every field, then a line a row; arrays as JSON inside a cell; flushed as it comes
- *   md     one table, written at the end, since it hides the columns that never vary (they stand above it)
- *   sql    CREATE TABLE IF NOT EXISTS rows (...), then an INSERT a row
- * Reading any of them gives the same rows back. */
+/* Rows to and from files, in four formats driven by the field table. None loses anything: what one of them holds reads
+ * back equal, value by value.
+ *
+ *   json  one object a line, null fields left out
+ *   csv   RFC 4180, a header with every field; null is an empty cell, an empty text is ""
+ *   md    key and provenance fields that are the same in all rows stand on top, as a list; then a table of what varies
+ *         and of what was measured; then a table of the long values (arrays, provenance) by row number
+ *   sql   CREATE TABLE IF NOT EXISTS nd_rows and an INSERT a row, in the common subset of SQLite and PostgreSQL
+ *
+ * Arrays are "[1,2,3]" in a cell. Reals have as many digits as reading the same bits needs. */
 #ifndef ND_BASE_ROW_WRITE_H
 #define ND_BASE_ROW_WRITE_H
 
@@ -11,38 +15,29 @@
 
 #include <stdio.h>
 
-typedef enum nd_row_format {
-    nd_row_format_json,
-    nd_row_format_csv,
-    nd_row_format_md,
-    nd_row_format_sql,
-    nd_row_format_count,
-} nd_row_format;
-
-const char *nd_row_format_name(nd_row_format format);
-bool nd_row_format_find(const char *path, nd_row_format *out); /* by extension; .jsonl is json */
-
-/* A growing list of rows. A zeroed struct is empty. */
-typedef struct nd_rows {
-    nd_row *rows;
-    size_t count, capacity;
-    size_t bytes; /* json: length of the whole lines read; a torn line starts here */
-    bool torn;    /* json: the last line was cut off in the middle, as a killed writer leaves it */
-} nd_rows;
-
-nd_row *nd_rows_add(nd_rows *rows); /* an empty row at the end; NULL when out of memory */
-void nd_rows_free(nd_rows *rows);
-
 typedef struct nd_row_writer nd_row_writer;
 
-/* `file` stays the caller's. `append` leaves out the header that the file already has. */
-nd_status nd_row_writer_open(FILE *file, nd_row_format format, bool append, nd_row_writer **out);
+/* The formats' names, which are also their file extensions; NULL-ended. */
+extern const char *const nd_row_formats[];
+
+/* `file` stays the caller's. Every row is flushed as it comes, but md is written when the writer is closed, because only
+ * then is it known which columns vary. The csv header and the sql table are left out where the file (opened to append)
+ * already holds something. nd_status_usage for an unknown format. */
+nd_status nd_row_writer_open(const char *format, FILE *file, nd_row_writer **out);
 nd_status nd_row_writer_add(nd_row_writer *writer, const nd_row *row);
 nd_status nd_row_writer_close(nd_row_writer *writer); /* ends the table and frees; NULL is legal */
 
-/* Adds to *out. The format of a file is told by its extension, else it is json. Errors name file, line and field. */
-nd_status nd_rows_parse(const char *text, size_t length, nd_row_format format, const char *name,
-                        nd_rows *out);
-nd_status nd_rows_read(const char *path, nd_rows *out);
+/* Rows of a file, its format by content. Messages carry file and line; fields this version does not know are ignored.
+ * A torn last line of json (a killed run) is left out and said in a warning. *rows is malloc'd: nd_rows_free. */
+nd_status nd_rows_read(const char *path, nd_row **rows, size_t *count);
+nd_status nd_rows_parse(const char *text, size_t length, const char *name, nd_row **rows, size_t *count);
+void nd_rows_free(nd_row *rows, size_t count);
+
+/* Makes a file of JSON lines fit to be appended to: a torn last line is cut off, a missing last newline added. A file
+ * that does not exist is left alone. */
+nd_status nd_rows_mend(const char *path);
+
+/* Both are null, or hold exactly the same value. */
+bool nd_row_value_equal(nd_field field, const nd_row_value *a, const nd_row_value *b);
 
 #endif
