@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# The unit tests under ASan and UBSan. Criterion does not fail a test that leaks, so LeakSanitizer writes to files, and
+# any file is a failure; and a filter that matches nothing passes, so the number of tests is checked.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+build=${1:-build-sanitize}
+cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DND_CUDA=OFF -DND_SANITIZE=address,undefined -DCMAKE_C_FLAGS=-O1 >/dev/null
+cmake --build "$build"
+reports=$(mktemp -d)
+trap 'rm -rf "$reports"' EXIT
+export ASAN_OPTIONS="detect_leaks=1:log_path=$reports/report:strict_string_checks=1:detect_stack_use_after_return=1"
+export LSAN_OPTIONS="suppressions=$PWD/tests/house/leaks.supp:print_suppressions=0"
+export UBSAN_OPTIONS="print_stacktrace=1"
+export OPENBLAS_NUM_THREADS=1
+"$build/nd_unit" --json="$reports/tests.json" --quiet
+tested=$(grep -c '"status"' "$reports/tests.json")
+[ "$tested" -gt 50 ] || { echo "only $tested tests ran"; exit 1; }
+if ls "$reports"/report* >/dev/null 2>&1; then
+    cat "$reports"/report*
+    echo "sanitizer reports above"
+    exit 1
+fi
+echo "sanitized: $tested tests, no report"
