@@ -9,3 +9,10 @@ if(CRITERION_FOUND)
     add_test(NAME unit COMMAND nd_unit --verbose)
     set(ND_TESTS_SUMMARY "Criterion ${CRITERION_VERSION}")
 endif()
+
+# A test that cannot run here exits 77 and says why.
+function(nd_script_test name)
+    add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
+endfunction()
+nd_script_test(golden tests/golden/run.sh ${CMAKE_BINARY_DIR})
