@@ -33,7 +33,7 @@ typedef struct nd_stage {
     int32_t *channel;       /* NULL, or ni input channel numbers gathered before the convolution (owned) */
     float *weights;         /* [no][ni/groups][kh][kw] (owned) */
     float *bias;            /* NULL or [no] (owned) */
-    const char *suffix; /* names the stage: ".dw", ".pw", ".v", ".h", ".reduce", ".expand" (static text) */
+    char suffix[24];        /* names the stage: ".dw", ".pw", ".v", ".h.dw", ".reduce", ".expand" */
 } nd_stage;
 
 enum { nd_chain_max = 4 };
@@ -45,6 +45,15 @@ typedef struct nd_chain {
 
 void nd_chain_free(nd_chain *chain);
 
+/* Appends a stage with zeroed weights, and room for `terms` channel numbers when gathered; the chain owns it
+ * at once, so that one nd_chain_free cleans up after a failure. ni is the channels after the gather. */
+nd_status nd_chain_add(nd_chain *chain, const char *suffix, const nd_window *window, int64_t no, int64_t ni,
+                       int64_t groups, bool gathered, nd_stage **out);
+nd_window nd_window_pointwise(void);
+
+/* Gives the last stage the bias of the conv, or none. */
+nd_status nd_chain_set_bias(nd_chain *chain, const float *bias);
+
 /* The regular kernel it stands for: weights[no][ni/groups][kh][kw] of `conv`'s shape, in fp64. The error
  * |W' - W| / |W| follows from it. */
 nd_status nd_chain_compose(const nd_chain *chain, const nd_conv *conv, double *weights);
@@ -52,7 +61,24 @@ nd_status nd_chain_compose(const nd_chain *chain, const nd_conv *conv, double *w
 int64_t nd_chain_macs(const nd_chain *chain, const nd_conv *conv); /* one image */
 int64_t nd_chain_params(const nd_chain *chain);
 
-/* Replaces stage `index` of `chain` by the stages of `inner`, which must stand for that stage. */
+/* Channels that stage `index` takes in, as linear functionals of the conv's input: row c lists the non-zero
+ * coefficients `value` over `index` in [0, ni*kh*kw) of the conv, rows start[c]..start[c + 1]. */
+typedef struct nd_functionals {
+    int64_t rows;
+    int64_t *start;
+    int32_t *index;
+    double *value;
+} nd_functionals;
+
+nd_status nd_chain_functionals(const nd_chain *chain, const nd_conv *conv, int index, nd_functionals *out);
+void nd_functionals_free(nd_functionals *functionals);
+
+/* Stage `index` seen as a convolution of its own, with its place in the network; borrows from the chain. The
+ * name is the conv's. A gather is not part of it: its input is what comes after. */
+nd_conv nd_chain_stage_conv(const nd_chain *chain, const nd_conv *conv, int index);
+
+/* Replaces stage `index` of `chain` by the stages of `inner`, which must stand for that stage, its bias
+ * included. Suffixes are joined, gathers composed. Takes the stages out of `inner`, also on failure. */
 nd_status nd_chain_splice(nd_chain *chain, int index, nd_chain *inner);
 
 /* Replaces a conv node by the chain (standard Conv and Gather nodes named NAME + suffix). nd_graph_sort

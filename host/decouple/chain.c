@@ -1,0 +1,269 @@
+#include "decouple/chain.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int64_t nd_conv_out_h(const nd_conv *conv) {
+    return nd_window_output(&conv->window, 0, conv->in_h, false);
+}
+
+int64_t nd_conv_out_w(const nd_conv *conv) {
+    return nd_window_output(&conv->window, 1, conv->in_w, false);
+}
+
+int64_t nd_conv_taps(const nd_conv *conv) {
+    return conv->window.kernel[0] * conv->window.kernel[1];
+}
+
+int64_t nd_conv_macs(const nd_conv *conv) {
+    return nd_conv_out_h(conv) * nd_conv_out_w(conv) * conv->no * (conv->ni / conv->groups) *
+           nd_conv_taps(conv);
+}
+
+nd_window nd_window_pointwise(void) {
+    return (nd_window){.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
+}
+
+static int64_t stage_weight_count(const nd_stage *stage) {
+    return stage->no * (stage->ni / stage->groups) * stage->window.kernel[0] * stage->window.kernel[1];
+}
+
+static void stage_free(nd_stage *stage) {
+    free(stage->channel);
+    free(stage->weights);
+    free(stage->bias);
+    *stage = (nd_stage){0};
+}
+
+void nd_chain_free(nd_chain *chain) {
+    for (int s = 0; s < chain->n; s++) stage_free(&chain->stages[s]);
+    chain->n = 0;
+}
+
+nd_status nd_chain_add(nd_chain *chain, const char *suffix, const nd_window *window, int64_t no, int64_t ni,
+                       int64_t groups, bool gathered, nd_stage **out) {
+    ND_REQUIRE(chain->n < nd_chain_max, nd_status_usage, "a chain has at most %d stages", nd_chain_max);
+    ND_REQUIRE(no > 0 && ni > 0 && groups > 0 && no % groups == 0 && ni % groups == 0, nd_status_internal,
+               "stage %s: %lld to %lld channels in %lld groups", suffix, (long long)ni, (long long)no,
+               (long long)groups);
+    nd_stage *stage = &chain->stages[chain->n];
+    *stage = (nd_stage){.window = *window, .no = no, .ni = ni, .groups = groups};
+    snprintf(stage->suffix, sizeof stage->suffix, "%s", suffix);
+    chain->n++;
+    stage->weights = nd_alloc_array((size_t)stage_weight_count(stage), sizeof *stage->weights);
+    if (gathered) stage->channel = nd_alloc_array((size_t)ni, sizeof *stage->channel);
+    ND_REQUIRE(stage->weights && (stage->channel || !gathered), nd_status_memory,
+               "no memory for the weights of a %s stage", suffix);
+    *out = stage;
+    return nd_status_ok;
+}
+
+nd_status nd_chain_set_bias(nd_chain *chain, const float *bias) {
+    nd_stage *last = &chain->stages[chain->n - 1];
+    free(last->bias);
+    last->bias = NULL;
+    if (!bias) return nd_status_ok;
+    last->bias = nd_alloc_array((size_t)last->no, sizeof *last->bias);
+    ND_REQUIRE(last->bias, nd_status_memory, "no memory for a bias");
+    memcpy(last->bias, bias, (size_t)last->no * sizeof *last->bias);
+    return nd_status_ok;
+}
+
+nd_conv nd_chain_stage_conv(const nd_chain *chain, const nd_conv *conv, int index) {
+    int64_t h = conv->in_h, w = conv->in_w;
+    for (int s = 0; s < index; s++) {
+        h = nd_window_output(&chain->stages[s].window, 0, h, false);
+        w = nd_window_output(&chain->stages[s].window, 1, w, false);
+    }
+    const nd_stage *stage = &chain->stages[index];
+    return (nd_conv){
+        .name = conv->name,
+        .no = stage->no,
+        .ni = stage->ni,
+        .groups = stage->groups,
+        .window = stage->window,
+        .in_h = h,
+        .in_w = w,
+        .weights = stage->weights,
+        .bias = stage->bias,
+    };
+}
+
+int64_t nd_chain_macs(const nd_chain *chain, const nd_conv *conv) {
+    int64_t macs = 0;
+    for (int s = 0; s < chain->n; s++) {
+        nd_conv stage = nd_chain_stage_conv(chain, conv, s);
+        macs += nd_conv_macs(&stage);
+    }
+    return macs;
+}
+
+int64_t nd_chain_params(const nd_chain *chain) {
+    int64_t params = 0;
+    for (int s = 0; s < chain->n; s++) {
+        const nd_stage *stage = &chain->stages[s];
+        params += stage_weight_count(stage) + (stage->bias ? stage->no : 0);
+    }
+    return params;
+}
+
+nd_status nd_chain_splice(nd_chain *chain, int index, nd_chain *inner) {
+    nd_status status = nd_status_ok;
+    nd_stage *outer = &chain->stages[index];
+    ND_REQUIRE_DONE(chain->n - 1 + inner->n <= nd_chain_max, nd_status_usage,
+                    "a chain has at most %d stages, and this combination needs %d", nd_chain_max,
+                    chain->n - 1 + inner->n);
+    for (int s = 0; s < inner->n; s++) {
+        char joined[2 * sizeof outer->suffix];
+        snprintf(joined, sizeof joined, "%s%s", outer->suffix, inner->stages[s].suffix);
+        ND_REQUIRE_DONE(strlen(joined) < sizeof outer->suffix, nd_status_internal,
+                        "stage name %s is too long", joined);
+        memcpy(inner->stages[s].suffix, joined, strlen(joined) + 1);
+    }
+
+    nd_stage *first = &inner->stages[0];
+    if (outer->channel && !first->channel) {
+        first->channel = outer->channel;
+        outer->channel = NULL;
+    } else if (outer->channel) {
+        for (int64_t c = 0; c < first->ni; c++) first->channel[c] = outer->channel[first->channel[c]];
+    }
+    stage_free(outer);
+    memmove(&chain->stages[index + inner->n], &chain->stages[index + 1],
+            (size_t)(chain->n - index - 1) * sizeof *chain->stages);
+    memcpy(&chain->stages[index], inner->stages, (size_t)inner->n * sizeof *chain->stages);
+    chain->n += inner->n - 1;
+    inner->n = 0;
+done:
+    nd_chain_free(inner);
+    return status;
+}
+
+/* --- composition -------------------------------------------------------------------------------------- */
+
+void nd_functionals_free(nd_functionals *functionals) {
+    free(functionals->start);
+    free(functionals->index);
+    free(functionals->value);
+    *functionals = (nd_functionals){0};
+}
+
+static nd_status functionals_reserve(nd_functionals *f, int64_t *capacity, int64_t wanted) {
+    if (wanted <= *capacity) return nd_status_ok;
+    int64_t grown = wanted > 2 * *capacity ? wanted : 2 * *capacity;
+    int32_t *index = realloc(f->index, (size_t)grown * sizeof *index);
+    if (index) f->index = index;
+    double *value = realloc(f->value, (size_t)grown * sizeof *value);
+    if (value) f->value = value;
+    ND_REQUIRE(index && value, nd_status_memory, "no memory for composing a chain");
+    *capacity = grown;
+    return nd_status_ok;
+}
+
+static nd_status functionals_identity(const nd_conv *conv, nd_functionals *out) {
+    *out = (nd_functionals){.rows = conv->ni};
+    out->start = nd_alloc_array((size_t)conv->ni + 1, sizeof *out->start);
+    out->index = malloc((size_t)conv->ni * sizeof *out->index);
+    out->value = malloc((size_t)conv->ni * sizeof *out->value);
+    ND_REQUIRE(out->start && out->index && out->value, nd_status_memory, "no memory for composing a chain");
+    for (int64_t c = 0; c < conv->ni; c++) {
+        out->start[c] = c;
+        out->index[c] = (int32_t)(c * nd_conv_taps(conv));
+        out->value[c] = 1.0;
+    }
+    out->start[conv->ni] = conv->ni;
+    return nd_status_ok;
+}
+
+/* dense[...] += the functional of output `o` of a stage whose inputs have the functionals `in`. `touched`
+ * lists the entries that became non-zero structurally; NULL where the caller does not need to know. */
+static void stage_row(const nd_stage *stage, int64_t o, const nd_functionals *in, int64_t conv_kw,
+                      double *dense, bool *mark, int32_t *touched, int64_t *n_touched) {
+    int64_t kh = stage->window.kernel[0], kw = stage->window.kernel[1];
+    int64_t per_group = stage->ni / stage->groups;
+    int64_t first = o / (stage->no / stage->groups) * per_group;
+    const float *weight = stage->weights + o * per_group * kh * kw;
+    for (int64_t c = 0; c < per_group; c++) {
+        int64_t row = stage->channel ? stage->channel[first + c] : first + c;
+        for (int64_t t = 0; t < kh * kw; t++, weight++) {
+            int64_t shift = t / kw * conv_kw + t % kw;
+            for (int64_t e = in->start[row]; e < in->start[row + 1]; e++) {
+                int32_t at = (int32_t)(in->index[e] + shift);
+                dense[at] += *weight * in->value[e];
+                if (!mark || mark[at]) continue;
+                mark[at] = true;
+                touched[(*n_touched)++] = at;
+            }
+        }
+    }
+}
+
+static int compare_index(const void *a, const void *b) {
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static nd_status functionals_apply(const nd_stage *stage, const nd_conv *conv, const nd_functionals *in,
+                                   nd_functionals *out) {
+    nd_status status = nd_status_ok;
+    size_t size = (size_t)(conv->ni * nd_conv_taps(conv));
+    double *dense = nd_alloc_array(size, sizeof *dense);
+    bool *mark = nd_alloc_array(size, sizeof *mark);
+    int32_t *touched = nd_alloc_array(size, sizeof *touched);
+    int64_t capacity = 0, used = 0;
+    *out = (nd_functionals){.rows = stage->no};
+    out->start = nd_alloc_array((size_t)stage->no + 1, sizeof *out->start);
+    ND_REQUIRE_DONE(dense && mark && touched && out->start, nd_status_memory,
+                    "no memory for composing a chain");
+    for (int64_t o = 0; o < stage->no; o++) {
+        int64_t n = 0;
+        stage_row(stage, o, in, conv->window.kernel[1], dense, mark, touched, &n);
+        qsort(touched, (size_t)n, sizeof *touched, compare_index);
+        ND_TRY_DONE(functionals_reserve(out, &capacity, used + n));
+        for (int64_t e = 0; e < n; e++) {
+            out->index[used + e] = touched[e];
+            out->value[used + e] = dense[touched[e]];
+            dense[touched[e]] = 0;
+            mark[touched[e]] = false;
+        }
+        used += n;
+        out->start[o + 1] = used;
+    }
+done:
+    free(dense);
+    free(mark);
+    free(touched);
+    return status;
+}
+
+nd_status nd_chain_functionals(const nd_chain *chain, const nd_conv *conv, int index, nd_functionals *out) {
+    nd_functionals current = {0}, next = {0};
+    nd_status status = functionals_identity(conv, &current);
+    for (int s = 0; !status && s < index; s++) {
+        status = functionals_apply(&chain->stages[s], conv, &current, &next);
+        nd_functionals_free(&current);
+        current = next;
+    }
+    if (status) nd_functionals_free(&current);
+    *out = current;
+    return status;
+}
+
+nd_status nd_chain_compose(const nd_chain *chain, const nd_conv *conv, double *weights) {
+    nd_functionals in = {0};
+    int64_t k = conv->ni / conv->groups * nd_conv_taps(conv);
+    int64_t per_group = conv->no / conv->groups;
+    double *dense = nd_alloc_array((size_t)(conv->ni * nd_conv_taps(conv)), sizeof *dense);
+    nd_status status = dense ? nd_status_ok : nd_fail(nd_status_memory, "no memory for composing a chain");
+    if (!status) status = nd_chain_functionals(chain, conv, chain->n - 1, &in);
+    for (int64_t o = 0; !status && o < conv->no; o++) {
+        int64_t first = o / per_group * k;
+        memset(dense + first, 0, (size_t)k * sizeof *dense);
+        stage_row(&chain->stages[chain->n - 1], o, &in, conv->window.kernel[1], dense, NULL, NULL, NULL);
+        memcpy(weights + o * k, dense + first, (size_t)k * sizeof *dense);
+    }
+    nd_functionals_free(&in);
+    free(dense);
+    return status;
+}

@@ -1,0 +1,116 @@
+/* Between graphs and chains: reading a conv out of a graph, putting a chain in its place. */
+#include "decouple/chain.h"
+
+#include <stdio.h>
+#include <string.h>
+
+nd_status nd_conv_from_node(const nd_graph *graph, const nd_node *node, nd_conv *out) {
+    ND_REQUIRE(node->op == nd_op_conv, nd_status_unsupported, "node %s is no convolution", node->name);
+    const nd_tensor *weight = nd_graph_constant(graph, node, 1);
+    ND_REQUIRE(weight && weight->dtype == nd_dtype_f32 && weight->rank == 4, nd_status_unsupported,
+               "conv %s: its weights are no constant 4-D fp32 tensor", node->name);
+    bool has_bias = node->n_in > 2 && node->in[2] >= 0;
+    const nd_tensor *bias = has_bias ? nd_graph_constant(graph, node, 2) : NULL;
+    ND_REQUIRE(!has_bias || (bias && bias->dtype == nd_dtype_f32), nd_status_unsupported,
+               "conv %s: its bias is no constant fp32 tensor", node->name);
+
+    const nd_value *x = &graph->values[node->in[0]];
+    ND_REQUIRE(x->rank == 4 && x->dims[1] > 0 && x->dims[2] > 0 && x->dims[3] > 0, nd_status_unsupported,
+               "conv %s: the size of its input is not known", node->name);
+    int64_t groups = node->attr.groups;
+    ND_REQUIRE(groups > 0 && weight->dims[1] * groups == x->dims[1] && weight->dims[0] % groups == 0 &&
+                   nd_tensor_count(weight) > 0 && (!bias || nd_tensor_count(bias) == weight->dims[0]),
+               nd_status_format, "conv %s: weights, bias, groups and input do not fit together", node->name);
+
+    nd_conv conv = {
+        .name = node->name,
+        .no = weight->dims[0],
+        .ni = x->dims[1],
+        .groups = groups,
+        .window = node->attr.window,
+        .in_h = x->dims[2],
+        .in_w = x->dims[3],
+        .weights = weight->data,
+        .bias = bias ? bias->data : NULL,
+    };
+    conv.window.kernel[0] = weight->dims[2];
+    conv.window.kernel[1] = weight->dims[3];
+    ND_REQUIRE(conv.no * conv.ni <= INT32_MAX / nd_conv_taps(&conv), nd_status_unsupported,
+               "conv %s: the kernel is too large", node->name);
+    ND_REQUIRE(nd_conv_out_h(&conv) > 0 && nd_conv_out_w(&conv) > 0, nd_status_format,
+               "conv %s: the kernel is larger than its padded input", node->name);
+    *out = conv;
+    return nd_status_ok;
+}
+
+static nd_status add_floats(nd_graph *graph, const char *name, int rank, const int64_t *dims,
+                            const float *values, int *value) {
+    nd_tensor tensor = {0};
+    ND_TRY(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor));
+    memcpy(tensor.data, values, nd_tensor_bytes(&tensor));
+    nd_status status = nd_graph_add_init(graph, name, &tensor, value);
+    nd_tensor_free(&tensor);
+    return status;
+}
+
+static nd_status add_gather(nd_graph *graph, const char *prefix, const nd_stage *stage, int *x) {
+    char name[512];
+    snprintf(name, sizeof name, "%s.channel", prefix);
+    nd_tensor tensor = {0};
+    ND_TRY(nd_tensor_new(nd_dtype_i64, 1, &stage->ni, &tensor));
+    for (int64_t c = 0; c < stage->ni; c++) ((int64_t *)tensor.data)[c] = stage->channel[c];
+    int in[2] = {*x, -1}, out = -1;
+    nd_status status = nd_graph_add_init(graph, name, &tensor, &in[1]);
+    nd_tensor_free(&tensor);
+    ND_TRY(status);
+
+    snprintf(name, sizeof name, "%s.gather", prefix);
+    ND_TRY(nd_graph_add_value(graph, name, &out));
+    nd_node *node = NULL;
+    ND_TRY(nd_graph_add_node(graph, nd_op_gather, name, in, 2, &out, 1, &node));
+    node->attr.axis = 1;
+    *x = out;
+    return nd_status_ok;
+}
+
+static nd_status add_stage(nd_graph *graph, const char *prefix, const nd_stage *stage, int x, int out) {
+    char name[512];
+    const int64_t *kernel = stage->window.kernel;
+    int64_t dims[4] = {stage->no, stage->ni / stage->groups, kernel[0], kernel[1]};
+    int in[3] = {x, -1, -1};
+    snprintf(name, sizeof name, "%s.weight", prefix);
+    ND_TRY(add_floats(graph, name, 4, dims, stage->weights, &in[1]));
+    if (stage->bias) {
+        snprintf(name, sizeof name, "%s.bias", prefix);
+        ND_TRY(add_floats(graph, name, 1, dims, stage->bias, &in[2]));
+    }
+    nd_node *node = NULL;
+    ND_TRY(nd_graph_add_node(graph, nd_op_conv, prefix, in, stage->bias ? 3 : 2, &out, 1, &node));
+    node->attr.window = stage->window;
+    node->attr.groups = stage->groups;
+    return nd_status_ok;
+}
+
+nd_status nd_chain_rewrite(nd_graph *graph, int node, const nd_chain *chain) {
+    char name[256], prefix[300];
+    const nd_node *old = &graph->nodes[node];
+    ND_REQUIRE(strlen(old->name) < sizeof name, nd_status_unsupported, "layer name %.40s... is too long",
+               old->name);
+    memcpy(name, old->name, strlen(old->name) + 1);
+    int x = old->in[0], y = old->out[0];
+    nd_graph_remove_node(graph, node);
+    for (int s = 0; s < chain->n; s++) {
+        const nd_stage *stage = &chain->stages[s];
+        snprintf(prefix, sizeof prefix, "%s%s", name, stage->suffix);
+        if (stage->channel) ND_TRY(add_gather(graph, prefix, stage, &x));
+        int out = y;
+        if (s + 1 < chain->n) {
+            char value[320];
+            snprintf(value, sizeof value, "%s.out", prefix);
+            ND_TRY(nd_graph_add_value(graph, value, &out));
+        }
+        ND_TRY(add_stage(graph, prefix, stage, x, out));
+        x = out;
+    }
+    return nd_status_ok;
+}
