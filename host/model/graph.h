@@ -40,11 +40,15 @@ typedef enum nd_op {
     nd_op_lrn,
     nd_op_dropout, /* identity at inference */
     nd_op_identity,
-    nd_op_constant,
-    nd_op_gather, /* constant indices */
+    nd_op_constant, /* its output value carries the tensor as `init` */
+    nd_op_gather,   /* constant indices */
     nd_op_reduce_mean,
     nd_op_slice,
-    nd_op_shape, /* folded away by nd_graph_infer */
+    nd_op_shape, /* this and the rest: arithmetic on shapes, folded away by nd_graph_infer */
+    nd_op_cast,
+    nd_op_sub,
+    nd_op_div,
+    nd_op_reduce_prod,
     nd_op_count,
 } nd_op;
 
@@ -60,8 +64,12 @@ typedef struct nd_window {
  * width. */
 int64_t nd_window_output(const nd_window *window, int axis, int64_t input, bool ceil_mode);
 
+/* Padding that follows from the input's size: nd_graph_infer works it out into the window. */
+typedef enum nd_auto_pad { nd_auto_pad_none, nd_auto_pad_same_upper, nd_auto_pad_same_lower } nd_auto_pad;
+
 typedef struct nd_attr {
     nd_window window;              /* conv, pools */
+    nd_auto_pad auto_pad;          /* conv, pools */
     int64_t groups;                /* conv */
     bool ceil_mode;                /* pools */
     bool count_include_pad;        /* average_pool */
@@ -73,7 +81,7 @@ typedef struct nd_attr {
     float value;                   /* pad: the constant */
     int64_t size;                  /* lrn: window across channels */
     int64_t axis;                  /* concat, flatten, softmax, gather */
-    bool keep_dims;                /* reduce_mean */
+    bool keep_dims;                /* reduce_mean, reduce_prod */
     bool flat_softmax;             /* softmax before opset 13: flattened to 2-D at axis */
     int n;                         /* entries used in the lists below */
     int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduce_mean axes, reshape dims, transpose perm, pad
@@ -87,10 +95,11 @@ typedef struct nd_node {
         *name; /* never NULL or empty; unique. For layers the torchvision/timm module name where known */
     const char *op_type; /* as in the file: names the op of an opaque node */
     int n_in, n_out;
-    int *in, *out; /* value numbers */
+    int *in, *out; /* value numbers; an opaque node's `in` ends with what its subgraphs read from outside */
     nd_attr attr;
-    const void
-        *raw; /* the NodeProto as read, or NULL for nodes nd made: written back verbatim but for names */
+    /* The NodeProto as read, inside graph->source, or NULL for nodes nd made: written back verbatim but for
+     * its inputs and outputs. Who changes `attr` clears it. */
+    const void *raw;
     size_t raw_bytes;
 } nd_node;
 
@@ -120,27 +129,33 @@ typedef struct nd_graph {
     int64_t opset;     /* of the default ONNX domain; 17 for graphs nd builds */
     nd_buffer *source; /* the file it came from, when nodes refer to its bytes */
     nd_arena arena;
+    struct nd_graph_names *names; /* private: finds values and nodes by name */
 } nd_graph;
 
 nd_status nd_graph_new(const char *name, nd_graph **out);
-nd_status nd_graph_clone(const nd_graph *graph, nd_graph **out);
-void nd_graph_free(nd_graph *graph); /* NULL is legal */
+nd_status nd_graph_clone(const nd_graph *graph, nd_graph **out); /* without dead nodes */
+void nd_graph_free(nd_graph *graph);                             /* NULL is legal */
 
-/* Building. Names are copied; a taken or NULL name gets a numbered one (prefix kept). */
+/* Building. Names are copied; a taken or NULL name gets a numbered one (prefix kept). Names of values and
+ * nodes are not changed afterwards. */
 nd_status nd_graph_add_value(nd_graph *graph, const char *name, int *value);
 nd_status nd_graph_add_input(nd_graph *graph, const char *name, int rank, const int64_t *dims, int *value);
 nd_status nd_graph_add_output(nd_graph *graph, int value);
 /* Shares the tensor's buffer. */
 nd_status nd_graph_add_init(nd_graph *graph, const char *name, const nd_tensor *tensor, int *value);
-/* Appends at the end of the list; the pointer is valid until the next node is added. */
+/* Gives an existing value a tensor, in place of the one it may have had. */
+nd_status nd_graph_set_init(nd_graph *graph, int value, const nd_tensor *tensor);
+/* Appends at the end of the list and becomes the producer of `out`; the pointer is valid until the next node
+ * is added. `node` may be NULL. */
 nd_status nd_graph_add_node(nd_graph *graph, nd_op op, const char *name, const int *in, int n_in,
                             const int *out, int n_out, nd_node **node);
 nd_status nd_graph_set_meta(nd_graph *graph, const char *key, const char *text);
 const char *nd_graph_meta(const nd_graph *graph, const char *key); /* NULL when absent */
 
-/* Rewriting. Removing marks a node dead; nd_graph_sort drops dead nodes, nodes nothing depends on, and unused
- * initializers, sorts topologically and renews every `producer`. A cycle is nd_status_format naming a node.
- */
+/* Rewriting. Removing marks a node dead (n_in and n_out are 0) and frees its name; nd_graph_sort drops dead
+ * nodes, nodes nothing depends on, and unused initializers, sorts topologically (keeping the order where it
+ * may) and renews every `producer`. Node numbers change by it, value numbers never. A cycle, a value with two
+ * producers and one with none are nd_status_format naming node and value. */
 void nd_graph_remove_node(nd_graph *graph, int node);
 void nd_graph_replace_value(nd_graph *graph, int from, int to); /* every use, graph outputs included */
 nd_status nd_graph_sort(nd_graph *graph);

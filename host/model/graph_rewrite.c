@@ -1,0 +1,216 @@
+#include "model/graph_names.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void nd_graph_remove_node(nd_graph *graph, int node) {
+    graph->nodes[node].n_in = graph->nodes[node].n_out = 0;
+}
+
+void nd_graph_replace_value(nd_graph *graph, int from, int to) {
+    for (int i = 0; i < graph->n_nodes; i++) {
+        nd_node *node = &graph->nodes[i];
+        for (int k = 0; k < node->n_in; k++)
+            if (node->in[k] == from) node->in[k] = to;
+    }
+    for (int i = 0; i < graph->n_outputs; i++)
+        if (graph->outputs[i] == from) graph->outputs[i] = to;
+}
+
+int nd_graph_uses(const nd_graph *graph, int value, int *node) {
+    int uses = 0;
+    *node = -1;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        for (int k = 0; k < graph->nodes[i].n_in; k++) {
+            if (graph->nodes[i].in[k] != value) continue;
+            if (!uses++) *node = i;
+        }
+    }
+    return uses;
+}
+
+bool nd_graph_is_output(const nd_graph *graph, int value) {
+    for (int i = 0; i < graph->n_outputs; i++)
+        if (graph->outputs[i] == value) return true;
+    return false;
+}
+
+/* Renews every producer; each value must have exactly one origin. */
+static nd_status nd_sort_producers(nd_graph *graph) {
+    for (int i = 0; i < graph->n_values; i++) graph->values[i].producer = -1;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const nd_node *node = &graph->nodes[i];
+        for (int k = 0; k < node->n_out; k++) {
+            if (node->out[k] < 0) continue;
+            nd_value *value = &graph->values[node->out[k]];
+            ND_REQUIRE(value->producer < 0, nd_status_format,
+                       "%s: value '%s' is written by node '%s' and by node '%s'", graph->name, value->name,
+                       graph->nodes[value->producer].name, node->name);
+            ND_REQUIRE(!value->init || node->op == nd_op_constant, nd_status_format,
+                       "%s: node '%s' writes '%s', which is an initializer", graph->name, node->name,
+                       value->name);
+            value->producer = i;
+        }
+    }
+    for (int i = 0; i < graph->n_inputs; i++) {
+        const nd_value *value = &graph->values[graph->inputs[i]];
+        ND_REQUIRE(value->producer < 0, nd_status_format, "%s: node '%s' writes '%s', which is an input",
+                   graph->name, graph->nodes[value->producer].name, value->name);
+    }
+    return nd_status_ok;
+}
+
+/* A walk over the nodes that the outputs depend on, deepest first. `order` grows from the front as nodes are
+ * finished, `path` is the stack of nodes under way with the next input to look at. */
+typedef struct nd_sort {
+    nd_graph *graph;
+    enum { nd_visit_unseen, nd_visit_open, nd_visit_done } * visit;
+    bool *live;
+    int *order, *path, *next;
+    int n_order;
+} nd_sort;
+
+static nd_status nd_sort_open(nd_graph *graph, nd_sort *sort) {
+    const size_t count = (size_t)graph->n_nodes;
+    *sort = (nd_sort){
+        .graph = graph,
+        .visit = nd_alloc_array(count, sizeof *sort->visit),
+        .live = nd_alloc_array(count, sizeof *sort->live),
+        .order = nd_alloc_array(count, sizeof *sort->order),
+        .path = nd_alloc_array(count, sizeof *sort->path),
+        .next = nd_alloc_array(count, sizeof *sort->next),
+    };
+    ND_REQUIRE(sort->visit && sort->live && sort->order && sort->path && sort->next, nd_status_memory,
+               "%s: no memory to sort %zu nodes", graph->name, count);
+    return nd_status_ok;
+}
+
+static void nd_sort_close(nd_sort *sort) {
+    free(sort->visit);
+    free(sort->live);
+    free(sort->order);
+    free(sort->path);
+    free(sort->next);
+}
+
+/* Marks what the outputs need; `path` serves as the list of nodes to look at. */
+static void nd_sort_mark(nd_sort *sort) {
+    const nd_graph *graph = sort->graph;
+    int pending = 0;
+    for (int i = 0; i < graph->n_outputs; i++) {
+        int producer = graph->values[graph->outputs[i]].producer;
+        if (producer < 0 || sort->live[producer]) continue;
+        sort->live[producer] = true;
+        sort->path[pending++] = producer;
+    }
+    while (pending) {
+        const nd_node *node = &graph->nodes[sort->path[--pending]];
+        for (int k = 0; k < node->n_in; k++) {
+            int producer = node->in[k] < 0 ? -1 : graph->values[node->in[k]].producer;
+            if (producer < 0 || sort->live[producer]) continue;
+            sort->live[producer] = true;
+            sort->path[pending++] = producer;
+        }
+    }
+}
+
+static nd_status nd_sort_visit(nd_sort *sort, int root) {
+    const nd_graph *graph = sort->graph;
+    int depth = 0;
+    sort->path[0] = root;
+    sort->visit[root] = nd_visit_open;
+    while (depth >= 0) {
+        const int at = sort->path[depth];
+        const nd_node *node = &graph->nodes[at];
+        if (sort->next[at] == node->n_in) {
+            sort->visit[at] = nd_visit_done;
+            sort->order[sort->n_order++] = at;
+            depth--;
+            continue;
+        }
+        const int value = node->in[sort->next[at]++];
+        const int producer = value < 0 ? -1 : graph->values[value].producer;
+        if (producer < 0 || sort->visit[producer] == nd_visit_done) continue;
+        ND_REQUIRE(sort->visit[producer] == nd_visit_unseen, nd_status_format,
+                   "%s: node '%s' depends on its own output through '%s'", graph->name, node->name,
+                   graph->values[value].name);
+        sort->visit[producer] = nd_visit_open;
+        sort->path[++depth] = producer;
+    }
+    return nd_status_ok;
+}
+
+static nd_status nd_sort_reorder(nd_sort *sort) {
+    nd_graph *graph = sort->graph;
+    nd_node *nodes = nd_alloc_array((size_t)sort->n_order, sizeof *nodes);
+    ND_REQUIRE(nodes, nd_status_memory, "%s: no memory to sort", graph->name);
+    for (int i = 0; i < sort->n_order; i++) nodes[i] = graph->nodes[sort->order[i]];
+    free(graph->nodes);
+    graph->nodes = nodes;
+    graph->n_nodes = graph->cap_nodes = sort->n_order;
+    return nd_graph_names_renew(graph, nd_named_node);
+}
+
+/* Values that nothing writes, reads or promises lose their tensor and their name. */
+static nd_status nd_sort_values(nd_graph *graph) {
+    bool *used = nd_alloc_array((size_t)graph->n_values, sizeof *used);
+    ND_REQUIRE(used, nd_status_memory, "%s: no memory to sort", graph->name);
+    for (int i = 0; i < graph->n_inputs; i++) used[graph->inputs[i]] = true;
+    for (int i = 0; i < graph->n_outputs; i++) used[graph->outputs[i]] = true;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const nd_node *node = &graph->nodes[i];
+        for (int k = 0; k < node->n_in; k++)
+            if (node->in[k] >= 0) used[node->in[k]] = true;
+        for (int k = 0; k < node->n_out; k++)
+            if (node->out[k] >= 0) used[node->out[k]] = true;
+    }
+    for (int i = 0; i < graph->n_values; i++) {
+        nd_value *value = &graph->values[i];
+        if (used[i]) continue;
+        if (value->init) nd_tensor_free((nd_tensor *)value->init);
+        *value = (nd_value){.name = "", .rank = -1, .producer = -1};
+    }
+    free(used);
+    return nd_graph_names_renew(graph, nd_named_value);
+}
+
+/* Every value that is read must come from somewhere. */
+static nd_status nd_sort_origins(const nd_graph *graph) {
+    bool *known = nd_alloc_array((size_t)graph->n_values, sizeof *known);
+    ND_REQUIRE(known, nd_status_memory, "%s: no memory to sort", graph->name);
+    nd_status status = nd_status_ok;
+    for (int i = 0; i < graph->n_inputs; i++) known[graph->inputs[i]] = true;
+    for (int i = 0; i < graph->n_values; i++)
+        if (graph->values[i].init || graph->values[i].producer >= 0) known[i] = true;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const nd_node *node = &graph->nodes[i];
+        for (int k = 0; k < node->n_in; k++)
+            ND_REQUIRE_DONE(node->in[k] < 0 || known[node->in[k]], nd_status_format,
+                            "%s: node '%s' reads '%s', which nothing writes", graph->name, node->name,
+                            graph->values[node->in[k]].name);
+    }
+    for (int i = 0; i < graph->n_outputs; i++)
+        ND_REQUIRE_DONE(known[graph->outputs[i]], nd_status_format, "%s: nothing writes the output '%s'",
+                        graph->name, graph->values[graph->outputs[i]].name);
+done:
+    free(known);
+    return status;
+}
+
+nd_status nd_graph_sort(nd_graph *graph) {
+    ND_TRY(nd_sort_producers(graph));
+    nd_sort sort;
+    nd_status status = nd_sort_open(graph, &sort);
+    if (status) goto done;
+    nd_sort_mark(&sort);
+    /* Roots are taken in the present order, so a sorted graph stays as it is. */
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (sort.live[i] && sort.visit[i] == nd_visit_unseen) ND_TRY_DONE(nd_sort_visit(&sort, i));
+    ND_TRY_DONE(nd_sort_reorder(&sort));
+    ND_TRY_DONE(nd_sort_producers(graph));
+    ND_TRY_DONE(nd_sort_origins(graph));
+    ND_TRY_DONE(nd_sort_values(graph));
+done:
+    nd_sort_close(&sort);
+    return status;
+}
