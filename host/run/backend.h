@@ -116,6 +116,10 @@ typedef struct nd_work {
     float value;          /* fill */
 } nd_work;
 
+/* Whether dims, axes, channels and pointers of a work fit each other: what every `supports` may ask first. */
+bool nd_work_agrees(const nd_work *work);
+int64_t nd_work_macs(const nd_work *work); /* multiply-accumulates of conv, separable and gemm, whole batch */
+
 typedef struct nd_backend nd_backend;
 typedef struct nd_kernel nd_kernel; /* a prepared nd_work: packed weights, chosen algorithm */
 typedef struct nd_memory nd_memory; /* device memory */

@@ -1,0 +1,114 @@
+#define _GNU_SOURCE /* dladdr */
+#include "run/plugins.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const nd_backend_names[] = {"cuda", "cpu", "ref", NULL};
+
+/* The folder of the library this code is in, with its final slash; empty when unknown. */
+static void nd_plugin_folder(char *folder, size_t size) {
+    Dl_info info;
+    folder[0] = '\0';
+    /* Through an object: ISO C knows no conversion of function pointers to void *. */
+    if (!dladdr(&nd_backend_names, &info) || !info.dli_fname) return;
+    const char *slash = strrchr(info.dli_fname, '/');
+    const size_t length = slash ? (size_t)(slash + 1 - info.dli_fname) : 0;
+    if (!length || length >= size) return;
+    memcpy(folder, info.dli_fname, length);
+    folder[length] = '\0';
+}
+
+/* A library that is there but does not load (a missing dependency) must say so, not "not found": the message
+ * of the first place where the file exists is kept. */
+static void *nd_plugin_load(const char *name, char *why, size_t why_size) {
+    char folder[2][2048] = {""}, path[8192];
+    const char *chosen = getenv("ND_PLUGINS");
+    if (chosen && *chosen) snprintf(folder[0], sizeof folder[0], "%s/", chosen);
+    nd_plugin_folder(folder[1], sizeof folder[1]);
+    why[0] = '\0';
+    for (int i = 0; i < 3; i++) {
+        const char *where = i < 2 ? folder[i] : "";
+        if (i < 2 && !*where) continue;
+        snprintf(path, sizeof path, "%slibnd_%s.so", where, name);
+        void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        if (library) return library;
+        const char *text = dlerror();
+        FILE *file = i < 2 ? fopen(path, "rb") : NULL;
+        if (file) {
+            fclose(file);
+            snprintf(why, why_size, "%s", text ? text : "unknown reason");
+            return NULL;
+        }
+        snprintf(why, why_size, "libnd_%s.so was not found beside libnd.so or in the system's path", name);
+    }
+    return NULL;
+}
+
+static nd_status nd_plugin_find(const char *name, const nd_plugin **out) {
+    *out = NULL;
+    bool known = false;
+    for (int i = 0; nd_backend_names[i]; i++) known |= !strcmp(name, nd_backend_names[i]);
+    ND_REQUIRE(known, nd_status_usage, "no backend \"%s\": cuda, cpu, ref or auto", name);
+    if (!strcmp(name, nd_ref_plugin.name)) {
+        *out = &nd_ref_plugin;
+        return nd_status_ok;
+    }
+    char why[1024];
+    void *library =
+        nd_plugin_load(name, why, sizeof why); /* stays loaded: threads of its libraries live on */
+    ND_REQUIRE(library, nd_status_backend, "backend %s: %s", name, why);
+    const nd_plugin *plugin = dlsym(library, ND_PLUGIN_SYMBOL);
+    ND_REQUIRE(plugin, nd_status_backend, "backend %s: libnd_%s.so has no %s", name, name, ND_PLUGIN_SYMBOL);
+    ND_REQUIRE(plugin->abi == nd_plugin_abi, nd_status_backend,
+               "backend %s: libnd_%s.so was built for plugin interface %u, this nd has %u", name, name,
+               (unsigned)plugin->abi, (unsigned)nd_plugin_abi);
+    *out = plugin;
+    return nd_status_ok;
+}
+
+nd_status nd_backend_probe(const char *name, nd_device_info *devices, int capacity, int *count, char *why,
+                           size_t why_size) {
+    *count = 0;
+    if (why_size) why[0] = '\0';
+    const nd_plugin *plugin;
+    nd_status status = nd_plugin_find(name, &plugin);
+    if (!status) status = plugin->probe(devices, capacity, count, why, why_size);
+    if (status && why_size) snprintf(why, why_size, "%s", nd_error());
+    return status;
+}
+
+static nd_status nd_backend_open_named(const char *name, const nd_backend_settings *settings,
+                                       nd_backend **out) {
+    const nd_plugin *plugin;
+    ND_TRY(nd_plugin_find(name, &plugin));
+    int count = 0;
+    char why[1024] = "";
+    nd_device_info device;
+    ND_TRY(plugin->probe(&device, 1, &count, why, sizeof why));
+    ND_REQUIRE(count > 0, nd_status_device, "backend %s: %s", name, *why ? why : "no device");
+    ND_REQUIRE(settings->device >= 0 && settings->device < count, nd_status_device,
+               "backend %s has %d device%s, there is no number %d", name, count, count == 1 ? "" : "s",
+               settings->device);
+    return plugin->open(settings, out);
+}
+
+nd_status nd_backend_open(const char *name, const nd_backend_settings *settings, nd_backend **out) {
+    static const nd_backend_settings defaults = {0};
+    *out = NULL;
+    if (!settings) settings = &defaults;
+    if (strcmp(name, "auto")) return nd_backend_open_named(name, settings, out);
+    nd_status status = nd_status_backend;
+    for (int i = 0; nd_backend_names[i]; i++) {
+        status = nd_backend_open_named(nd_backend_names[i], settings, out);
+        /* What is absent is passed over; what is there but breaks is told. */
+        if (status != nd_status_backend && status != nd_status_device) return status;
+    }
+    return status;
+}
+
+void nd_backend_close(nd_backend *backend) {
+    if (backend) backend->table->close(backend);
+}

@@ -1,0 +1,278 @@
+#include "run/ref/ref.h"
+#include "base/parallel.h"
+#include "run/plugins.h"
+#include "run/ref/linalg.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static nd_ref_operation *const nd_ref_operations[nd_kind_count] = {
+    [nd_kind_conv] = nd_ref_conv,     [nd_kind_separable] = nd_ref_separable,
+    [nd_kind_gemm] = nd_ref_gemm,     [nd_kind_pool] = nd_ref_pool,
+    [nd_kind_binary] = nd_ref_binary, [nd_kind_activation] = nd_ref_activation,
+    [nd_kind_affine] = nd_ref_affine, [nd_kind_softmax] = nd_ref_softmax,
+    [nd_kind_lrn] = nd_ref_lrn,       [nd_kind_mean] = nd_ref_mean,
+    [nd_kind_gather] = nd_ref_gather, [nd_kind_copy] = nd_ref_copy,
+    [nd_kind_fill] = nd_ref_fill,
+};
+
+nd_status nd_ref_run(const nd_work *work, const float *x, const float *x2, float *y) {
+    return nd_ref_operations[work->kind](work, x, x2, y);
+}
+
+enum { nd_ref_stamps = 4096 };
+
+typedef struct nd_ref_backend {
+    nd_backend base;
+    double stamps[nd_ref_stamps]; /* ns */
+} nd_ref_backend;
+
+struct nd_memory {
+    size_t bytes;
+    _Alignas(nd_alignment) unsigned char data[];
+};
+
+/* The work with copies of everything it points to. For half precision every operand is widened into `dense`,
+ * the operation runs in fp32, and the result is rounded: exactly what storing in half precision means. */
+struct nd_kernel {
+    nd_work work;
+    nd_precision precision;
+    nd_arena arena;
+    float *dense[3]; /* x, x2, y as row-major fp32; half precision only */
+};
+
+/* Elements of storage type. Conversion is exact upwards and rounds to nearest even downwards. */
+static float nd_ref_load(const void *data, nd_dtype dtype, int64_t at) {
+    if (dtype == nd_dtype_f16) return nd_f16_to_f32(((const uint16_t *)data)[at]);
+    if (dtype == nd_dtype_bf16) return nd_bf16_to_f32(((const uint16_t *)data)[at]);
+    return ((const float *)data)[at];
+}
+
+static void nd_ref_store(void *data, nd_dtype dtype, int64_t at, float value) {
+    if (dtype == nd_dtype_f16)
+        ((uint16_t *)data)[at] = nd_f32_to_f16(value);
+    else if (dtype == nd_dtype_bf16)
+        ((uint16_t *)data)[at] = nd_f32_to_bf16(value);
+    else
+        ((float *)data)[at] = value;
+}
+
+static void nd_ref_widen(const nd_view *view, const void *data, nd_dtype dtype, float *dst) {
+    int64_t at[nd_rank_max] = {0};
+    if (!nd_view_count(view)) return;
+    do {
+        *dst++ = nd_ref_load(data, dtype, nd_ref_at(view, at));
+    } while (nd_ref_next(view, view->rank, at));
+}
+
+static void nd_ref_narrow(const nd_view *view, void *data, nd_dtype dtype, const float *src) {
+    int64_t at[nd_rank_max] = {0};
+    if (!nd_view_count(view)) return;
+    do {
+        nd_ref_store(data, dtype, nd_ref_at(view, at), *src++);
+    } while (nd_ref_next(view, view->rank, at));
+}
+
+static void nd_ref_close(nd_backend *backend) {
+    free(backend);
+}
+
+static bool nd_ref_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
+    (void)backend;
+    return precision != nd_precision_tf32 && nd_work_agrees(work);
+}
+
+static void nd_ref_release(nd_kernel *kernel) {
+    if (!kernel) return;
+    for (int i = 0; i < 3; i++) free(kernel->dense[i]);
+    nd_arena_free(&kernel->arena);
+    free(kernel);
+}
+
+/* A copy of `count` weights, rounded to what the precision can store. */
+static bool nd_ref_keep(nd_kernel *kernel, const float **weights, int64_t count) {
+    if (!*weights) return true;
+    float *copy = nd_arena_alloc(&kernel->arena, (size_t)count * sizeof *copy);
+    if (!copy) return false;
+    const nd_dtype dtype = nd_precision_storage(kernel->precision);
+    for (int64_t i = 0; i < count; i++) {
+        unsigned char stored[sizeof(float)];
+        nd_ref_store(stored, dtype, 0, (*weights)[i]);
+        copy[i] = nd_ref_load(stored, dtype, 0);
+    }
+    *weights = copy;
+    return true;
+}
+
+static bool nd_ref_keep_all(nd_kernel *kernel) {
+    nd_work *work = &kernel->work;
+    const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t channels = work->y.rank > 1 ? work->y.dims[1] : 0;
+    int64_t weights = channels;
+    if (work->kind == nd_kind_conv) weights = channels * (work->x.dims[1] / work->groups) * window;
+    if (work->kind == nd_kind_gemm) weights = channels * work->x.dims[1];
+    if (work->kind == nd_kind_separable) weights = channels * work->terms;
+    if (work->channel) {
+        int32_t *copy = nd_arena_alloc(&kernel->arena, (size_t)work->terms * sizeof *copy);
+        if (!copy) return false;
+        memcpy(copy, work->channel, (size_t)work->terms * sizeof *copy);
+        work->channel = copy;
+    }
+    /* Biases are added in fp32 at every precision. */
+    const nd_precision precision = kernel->precision;
+    kernel->precision = nd_precision_fp32;
+    bool kept = nd_ref_keep(kernel, &work->bias, channels);
+    kernel->precision = precision;
+    return kept && nd_ref_keep(kernel, &work->weights, weights) &&
+           nd_ref_keep(kernel, &work->depthwise, work->terms * window);
+}
+
+static bool nd_ref_dense(nd_kernel *kernel) {
+    const nd_view *views[] = {&kernel->work.x, &kernel->work.x2, &kernel->work.y};
+    if (nd_precision_storage(kernel->precision) == nd_dtype_f32) return true;
+    for (int i = 0; i < 3; i++) {
+        kernel->dense[i] = nd_alloc_array((size_t)nd_view_count(views[i]), sizeof(float));
+        if (!kernel->dense[i]) return false;
+    }
+    return true;
+}
+
+static nd_status nd_ref_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
+                                nd_kernel **out) {
+    *out = NULL;
+    ND_REQUIRE(nd_ref_supports(backend, work, precision), nd_status_unsupported, "ref: no %s in %s",
+               nd_kind_name(work->kind), nd_precision_name(precision));
+    nd_kernel *kernel = calloc(1, sizeof *kernel);
+    ND_REQUIRE(kernel, nd_status_memory, "no memory");
+    kernel->work = *work;
+    kernel->precision = precision;
+    if (!nd_ref_keep_all(kernel) || !nd_ref_dense(kernel)) {
+        nd_ref_release(kernel);
+        return nd_fail(nd_status_memory, "no memory for the weights of a %s", nd_kind_name(work->kind));
+    }
+    *out = kernel;
+    return nd_status_ok;
+}
+
+static nd_kernel_info nd_ref_info(const nd_kernel *kernel) {
+    static const char *const engines[nd_kind_count] = {
+        [nd_kind_conv] = "ref:conv",     [nd_kind_separable] = "ref:separable",
+        [nd_kind_gemm] = "ref:gemm",     [nd_kind_pool] = "ref:pool",
+        [nd_kind_binary] = "ref:binary", [nd_kind_activation] = "ref:activation",
+        [nd_kind_affine] = "ref:affine", [nd_kind_softmax] = "ref:softmax",
+        [nd_kind_lrn] = "ref:lrn",       [nd_kind_mean] = "ref:mean",
+        [nd_kind_gather] = "ref:gather", [nd_kind_copy] = "ref:copy",
+        [nd_kind_fill] = "ref:fill",
+    };
+    return (nd_kernel_info){.engine = engines[kernel->work.kind]};
+}
+
+static nd_status nd_ref_run_half(nd_kernel *kernel, const nd_memory *x, const nd_memory *x2, nd_memory *y) {
+    const nd_dtype dtype = nd_precision_storage(kernel->precision);
+    nd_work dense = kernel->work;
+    dense.x = nd_view_row_major(dense.x.rank, dense.x.dims);
+    dense.x2 = nd_view_row_major(dense.x2.rank, dense.x2.dims);
+    dense.y = nd_view_row_major(dense.y.rank, dense.y.dims);
+    if (x) nd_ref_widen(&kernel->work.x, x->data, dtype, kernel->dense[0]);
+    if (x2) nd_ref_widen(&kernel->work.x2, x2->data, dtype, kernel->dense[1]);
+    ND_TRY(nd_ref_run(&dense, kernel->dense[0], kernel->dense[1], kernel->dense[2]));
+    nd_ref_narrow(&kernel->work.y, y->data, dtype, kernel->dense[2]);
+    return nd_status_ok;
+}
+
+static nd_status nd_ref_start(nd_backend *backend, nd_kernel *kernel, const nd_memory *x, const nd_memory *x2,
+                              nd_memory *y, nd_memory *workspace) {
+    (void)backend;
+    (void)workspace;
+    if (nd_precision_storage(kernel->precision) != nd_dtype_f32) return nd_ref_run_half(kernel, x, x2, y);
+    return nd_ref_run(&kernel->work, x ? (const float *)x->data : NULL, x2 ? (const float *)x2->data : NULL,
+                      (float *)y->data);
+}
+
+static nd_status nd_ref_allocate(nd_backend *backend, size_t bytes, nd_memory **out) {
+    (void)backend;
+    *out = bytes < SIZE_MAX - sizeof **out ? nd_alloc_array(1, sizeof **out + bytes) : NULL;
+    ND_REQUIRE(*out, nd_status_memory, "no memory for %zu bytes", bytes);
+    (*out)->bytes = bytes;
+    return nd_status_ok;
+}
+
+static void nd_ref_free(nd_memory *memory) {
+    free(memory);
+}
+
+static nd_status nd_ref_upload(nd_backend *backend, nd_memory *dst, const nd_view *view,
+                               nd_precision precision, const float *src) {
+    (void)backend;
+    nd_ref_narrow(view, dst->data, nd_precision_storage(precision), src);
+    return nd_status_ok;
+}
+
+static nd_status nd_ref_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
+                                 nd_precision precision, float *dst) {
+    (void)backend;
+    nd_ref_widen(view, src->data, nd_precision_storage(precision), dst);
+    return nd_status_ok;
+}
+
+static nd_status nd_ref_synchronize(nd_backend *backend) {
+    (void)backend;
+    return nd_status_ok;
+}
+
+static nd_status nd_ref_stamp(nd_backend *backend, int slot) {
+    ND_REQUIRE(slot >= 0 && slot < nd_ref_stamps, nd_status_usage, "ref: no time stamp %d", slot);
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    ((nd_ref_backend *)backend)->stamps[slot] = (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+    return nd_status_ok;
+}
+
+static nd_status nd_ref_elapsed(nd_backend *backend, int from, int to, double *ns) {
+    const bool known = from >= 0 && from < nd_ref_stamps && to >= 0 && to < nd_ref_stamps;
+    ND_REQUIRE(known, nd_status_usage, "ref: no time stamps %d and %d", from, to);
+    const double *stamps = ((nd_ref_backend *)backend)->stamps;
+    *ns = stamps[to] - stamps[from];
+    return nd_status_ok;
+}
+
+static nd_status nd_ref_probe(nd_device_info *devices, int capacity, int *count, char *why, size_t why_size) {
+    *count = 1;
+    if (capacity > 0) devices[0] = (nd_device_info){.name = "plain loops"};
+    if (why_size) why[0] = '\0';
+    return nd_status_ok;
+}
+
+static const nd_backend_table nd_ref_table = {
+    .close = nd_ref_close,
+    .supports = nd_ref_supports,
+    .prepare = nd_ref_prepare,
+    .info = nd_ref_info,
+    .run = nd_ref_start,
+    .release = nd_ref_release,
+    .allocate = nd_ref_allocate,
+    .free = nd_ref_free,
+    .upload = nd_ref_upload,
+    .download = nd_ref_download,
+    .synchronize = nd_ref_synchronize,
+    .stamp = nd_ref_stamp,
+    .elapsed = nd_ref_elapsed,
+    .linalg = ND_REF_LINALG,
+};
+
+static nd_status nd_ref_open(const nd_backend_settings *settings, nd_backend **out) {
+    *out = NULL;
+    ND_REQUIRE(!settings || !settings->device, nd_status_device, "ref has one device, 0");
+    nd_ref_backend *ref = calloc(1, sizeof *ref);
+    ND_REQUIRE(ref, nd_status_memory, "no memory");
+    if (settings && settings->threads) nd_threads_set(settings->threads);
+    ref->base = (nd_backend){.table = &nd_ref_table, .name = "ref", .last_cache_bytes = (size_t)32 << 20};
+    snprintf(ref->base.device, sizeof ref->base.device, "plain loops");
+    *out = &ref->base;
+    return nd_status_ok;
+}
+
+const nd_plugin nd_ref_plugin = {
+    .abi = nd_plugin_abi, .name = "ref", .probe = nd_ref_probe, .open = nd_ref_open};

@@ -1,0 +1,152 @@
+#include "run/backend.h"
+
+#include <string.h>
+
+static const char *const nd_kind_names[nd_kind_count] = {
+    [nd_kind_conv] = "conv",     [nd_kind_separable] = "separable", [nd_kind_gemm] = "gemm",
+    [nd_kind_pool] = "pool",     [nd_kind_binary] = "binary",       [nd_kind_activation] = "activation",
+    [nd_kind_affine] = "affine", [nd_kind_softmax] = "softmax",     [nd_kind_lrn] = "lrn",
+    [nd_kind_mean] = "mean",     [nd_kind_gather] = "gather",       [nd_kind_copy] = "copy",
+    [nd_kind_fill] = "fill",
+};
+
+const char *nd_kind_name(nd_kind kind) {
+    return nd_kind_names[kind];
+}
+
+static const struct {
+    const char *name;
+    nd_dtype storage;
+} nd_precision_table[nd_precision_count] = {
+    [nd_precision_fp32] = {"fp32", nd_dtype_f32},
+    [nd_precision_tf32] = {"tf32", nd_dtype_f32},
+    [nd_precision_fp16] = {"fp16", nd_dtype_f16},
+    [nd_precision_bf16] = {"bf16", nd_dtype_bf16},
+};
+
+const char *nd_precision_name(nd_precision precision) {
+    return nd_precision_table[precision].name;
+}
+
+bool nd_precision_find(const char *name, nd_precision *out) {
+    for (int i = 0; i < nd_precision_count; i++) {
+        if (strcmp(nd_precision_table[i].name, name)) continue;
+        *out = (nd_precision)i;
+        return true;
+    }
+    return false;
+}
+
+nd_dtype nd_precision_storage(nd_precision precision) {
+    return nd_precision_table[precision].storage;
+}
+
+static bool nd_work_same_dims(const nd_view *a, const nd_view *b) {
+    if (a->rank != b->rank) return false;
+    return !memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims);
+}
+
+static bool nd_work_images(const nd_work *work) {
+    return work->x.rank == 4 && work->y.rank == 4 && work->x.dims[0] == work->y.dims[0];
+}
+
+/* The first window must start inside the input or its leading padding, and sizes must be sane. */
+static bool nd_work_window(const nd_work *work) {
+    const nd_geometry *g = &work->geometry;
+    for (int i = 0; i < 2; i++)
+        if (g->kernel[i] < 1 || g->stride[i] < 1 || g->dilation[i] < 1 || g->pad[i] < 0) return false;
+    return true;
+}
+
+static bool nd_work_conv_agrees(const nd_work *work) {
+    const int64_t ni = work->x.dims[1], no = work->y.dims[1], groups = work->groups;
+    return nd_work_images(work) && nd_work_window(work) && work->weights && groups >= 1 && ni % groups == 0 &&
+           no % groups == 0;
+}
+
+static bool nd_work_channels_agree(const nd_work *work, int64_t limit) {
+    if (work->terms < 1 || !work->channel) return false;
+    for (int64_t i = 0; i < work->terms; i++)
+        if (work->channel[i] < 0 || work->channel[i] >= limit) return false;
+    return true;
+}
+
+static bool nd_work_separable_agrees(const nd_work *work) {
+    if (!nd_work_images(work) || !nd_work_window(work) || !work->weights || !work->depthwise) return false;
+    if (!nd_work_channels_agree(work, work->x.dims[1])) return false;
+    for (int64_t i = 1; i < work->terms; i++)
+        if (work->channel[i] < work->channel[i - 1]) return false;
+    return true;
+}
+
+static bool nd_work_mean_agrees(const nd_work *work) {
+    if (work->x.rank != work->y.rank) return false;
+    for (int i = 0; i < work->x.rank; i++)
+        if (work->y.dims[i] != (work->axes[i] ? 1 : work->x.dims[i])) return false;
+    return true;
+}
+
+static bool nd_work_gather_agrees(const nd_work *work) {
+    if (work->x.rank < 2 || !nd_work_channels_agree(work, work->x.dims[1])) return false;
+    nd_view gathered = work->x;
+    gathered.dims[1] = work->terms;
+    return nd_work_same_dims(&gathered, &work->y);
+}
+
+static bool nd_work_softmax_agrees(const nd_work *work) {
+    if (work->axis < 0 || work->axis >= work->x.rank) return false;
+    int64_t product = 1;
+    for (int64_t i = work->axis; work->inner > product && i < work->x.rank; i++) product *= work->x.dims[i];
+    return !work->inner || product == work->inner;
+}
+
+bool nd_work_agrees(const nd_work *work) {
+    const nd_view *x = &work->x, *y = &work->y;
+    if (nd_view_count(y) < 0 || nd_view_count(x) < 0) return false;
+    const bool residual = work->residual || work->kind == nd_kind_binary;
+    if (residual && !nd_work_same_dims(&work->x2, y)) return false;
+    switch (work->kind) {
+    case nd_kind_conv:
+        return nd_work_conv_agrees(work);
+    case nd_kind_separable:
+        return nd_work_separable_agrees(work);
+    case nd_kind_gemm:
+        return x->rank == 2 && y->rank == 2 && x->dims[0] == y->dims[0] && work->weights;
+    case nd_kind_pool:
+        return nd_work_images(work) && nd_work_window(work) && x->dims[1] == y->dims[1];
+    case nd_kind_affine:
+        return x->rank >= 2 && nd_work_same_dims(x, y) && work->weights;
+    case nd_kind_softmax:
+        return nd_work_same_dims(x, y) && nd_work_softmax_agrees(work);
+    case nd_kind_lrn:
+        return x->rank >= 2 && nd_work_same_dims(x, y) && work->size >= 1;
+    case nd_kind_mean:
+        return nd_work_mean_agrees(work);
+    case nd_kind_gather:
+        return nd_work_gather_agrees(work);
+    case nd_kind_binary:
+    case nd_kind_activation:
+    case nd_kind_copy:
+        return nd_work_same_dims(x, y);
+    case nd_kind_fill:
+        return true;
+    case nd_kind_count:
+        break;
+    }
+    return false;
+}
+
+int64_t nd_work_macs(const nd_work *work) {
+    const int64_t count = nd_view_count(&work->y);
+    const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
+    switch (work->kind) {
+    case nd_kind_conv:
+        return count * (work->x.dims[1] / work->groups) * window;
+    case nd_kind_separable:
+        return count / work->y.dims[1] * work->terms * (window + work->y.dims[1]);
+    case nd_kind_gemm:
+        return count * work->x.dims[1];
+    default:
+        return 0;
+    }
+}
