@@ -92,7 +92,7 @@ typedef struct nd_table nd_table;
 nd_table *
 nd_table_new(const char *const *headings); /* NULL-ended; NULL when out of memory, which the others accept */
 void nd_table_cell(nd_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void nd_table_print(nd_table *table, FILE *file); /* and frees */
+void nd_table_print(nd_table *table, FILE *file); /* and frees; a NULL file frees only */
 
 /* Drawn on stderr when it is a terminal: what, bar, percent, ETA. */
 nd_progress nd_cli_progress(void);

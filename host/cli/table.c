@@ -53,7 +53,7 @@ static bool nd_table_numeric(const nd_table *table, size_t column) {
 
 void nd_table_print(nd_table *table, FILE *file) {
     if (!table) return;
-    for (size_t i = 0; i < table->cells; i++) {
+    for (size_t i = 0; file && i < table->cells; i++) {
         const size_t column = i % table->columns;
         int width = 0;
         for (size_t j = column; j < table->cells; j += table->columns) {
