@@ -1,0 +1,212 @@
+#include "bench/peaks.h"
+
+#include "base/parallel.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#if defined(__x86_64__)
+#    include <immintrin.h>
+#endif
+
+enum { fma_rounds = 200000, chains = 12 };
+
+/* Twelve independent chains of fused multiply-adds hide the latency of any current core. The returned sum keeps the
+ * compiler from removing them. One call is fma_rounds * chains * lanes FMAs. */
+static float fma_scalar(int64_t rounds) {
+    float sum[chains] = {0}, a = 0.999f, b = 1e-3f;
+    for (int64_t i = 0; i < rounds; ++i)
+        for (int k = 0; k < chains; ++k) sum[k] = sum[k] * a + b;
+    float total = 0;
+    for (int k = 0; k < chains; ++k) total += sum[k];
+    return total;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2,fma"))) static float fma_avx2(int64_t rounds) {
+    __m256 sum[chains], a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-3f);
+    for (int k = 0; k < chains; ++k) sum[k] = _mm256_setzero_ps();
+    for (int64_t i = 0; i < rounds; ++i)
+        for (int k = 0; k < chains; ++k) sum[k] = _mm256_fmadd_ps(sum[k], a, b);
+    for (int k = 1; k < chains; ++k) sum[0] = _mm256_add_ps(sum[0], sum[k]);
+    return _mm256_cvtss_f32(sum[0]);
+}
+
+__attribute__((target("avx512f"))) static float fma_avx512(int64_t rounds) {
+    __m512 sum[chains], a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(1e-3f);
+    for (int k = 0; k < chains; ++k) sum[k] = _mm512_setzero_ps();
+    for (int64_t i = 0; i < rounds; ++i)
+        for (int k = 0; k < chains; ++k) sum[k] = _mm512_fmadd_ps(sum[k], a, b);
+    for (int k = 1; k < chains; ++k) sum[0] = _mm512_add_ps(sum[0], sum[k]);
+    return _mm512_cvtss_f32(sum[0]);
+}
+#endif
+
+typedef struct fma_loop {
+    float (*run)(int64_t rounds);
+    int lanes;
+} fma_loop;
+
+static fma_loop best_fma_loop(void) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) return (fma_loop){fma_avx512, 16};
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return (fma_loop){fma_avx2, 8};
+#endif
+    return (fma_loop){fma_scalar, 1};
+}
+
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+typedef struct fma_work {
+    fma_loop loop;
+    volatile float sink;
+} fma_work;
+
+static void fma_body(void *context, int64_t begin, int64_t end, int worker) {
+    fma_work *work = context;
+    (void)worker;
+    for (int64_t i = begin; i < end; ++i) work->sink = work->loop.run(fma_rounds);
+}
+
+static double fma_gflops(void) {
+    enum { runs = 8 };
+    fma_work work = {.loop = best_fma_loop()};
+    int threads = nd_threads();
+    double best = INFINITY;
+    for (int i = 0; i < runs; ++i) {
+        double start = seconds_now();
+        nd_parallel_for(threads, fma_body, &work);
+        double took = seconds_now() - start;
+        if (took < best) best = took;
+    }
+    return 2e-9 * fma_rounds * chains * work.loop.lanes * threads / best;
+}
+
+typedef struct copy_work {
+    char *dst;
+    const char *src;
+} copy_work;
+
+static void copy_body(void *context, int64_t begin, int64_t end, int worker) {
+    copy_work *work = context;
+    (void)worker;
+    memcpy(work->dst + begin, work->src + begin, (size_t)(end - begin));
+}
+
+static nd_status host_copy_gbps(size_t bytes, double *out) {
+    enum { runs = 5 };
+    copy_work work = {.dst = malloc(bytes)};
+    char *src = malloc(bytes);
+    if (!work.dst || !src) {
+        free(work.dst);
+        free(src);
+        return nd_fail(nd_status_memory, "peaks: no %zu bytes to copy", 2 * bytes);
+    }
+    memset(src, 1, bytes);
+    work.src = src;
+    double best = INFINITY;
+    for (int i = 0; i <= runs; ++i) { /* the first run only touches the pages */
+        double start = seconds_now();
+        nd_parallel_for((int64_t)bytes, copy_body, &work);
+        double took = seconds_now() - start;
+        if (i && took < best) best = took;
+    }
+    free(work.dst);
+    free(src);
+    *out = 2e-9 * (double)bytes / best;
+    return nd_status_ok;
+}
+
+/* Best time in ns of one kernel on zeroed buffers. */
+static nd_status best_ns(nd_backend *backend, const nd_work *work, nd_precision precision, int runs,
+                         double *out) {
+    const nd_backend_table *table = backend->table;
+    size_t element = nd_dtype_bytes(nd_precision_storage(precision));
+    nd_kernel *kernel = NULL;
+    nd_memory *x = NULL, *y = NULL, *workspace = NULL;
+    nd_status status = nd_status_ok;
+    *out = INFINITY;
+    ND_TRY_DONE(table->prepare(backend, work, precision, &kernel));
+    ND_TRY_DONE(table->allocate(backend, (size_t)nd_view_count(&work->x) * element, &x));
+    ND_TRY_DONE(table->allocate(backend, (size_t)nd_view_count(&work->y) * element, &y));
+    size_t scratch = table->info(kernel).workspace_bytes;
+    if (scratch) ND_TRY_DONE(table->allocate(backend, scratch, &workspace));
+    for (int i = 0; i <= runs; ++i) {
+        double ns;
+        ND_TRY_DONE(table->stamp(backend, 0));
+        ND_TRY_DONE(table->run(backend, kernel, x, NULL, y, workspace));
+        ND_TRY_DONE(table->stamp(backend, 1));
+        ND_TRY_DONE(table->elapsed(backend, 0, 1, &ns));
+        if (i && ns > 0 && ns < *out) *out = ns;
+    }
+done:
+    table->synchronize(backend);
+    table->free(workspace);
+    table->free(y);
+    table->free(x);
+    table->release(kernel);
+    return status;
+}
+
+static nd_status gemm_gflops(nd_backend *backend, nd_precision precision, int64_t n, double *out) {
+    const int64_t dims[2] = {n, n};
+    float *weights = nd_alloc_array((size_t)(n * n), sizeof *weights);
+    ND_REQUIRE(weights, nd_status_memory, "peaks: out of memory");
+    nd_work work = {.kind = nd_kind_gemm,
+                    .x = nd_view_row_major(2, dims),
+                    .y = nd_view_row_major(2, dims),
+                    .weights = weights};
+    double ns = INFINITY;
+    nd_status status = nd_status_ok;
+    if (backend->table->supports(backend, &work, precision))
+        status = best_ns(backend, &work, precision, 6, &ns);
+    free(weights);
+    *out = 2 * (double)n * (double)n * (double)n / ns;
+    return status;
+}
+
+static nd_status device_copy_gbps(nd_backend *backend, nd_precision precision, size_t bytes, double *out) {
+    size_t element = nd_dtype_bytes(nd_precision_storage(precision));
+    const int64_t dims[2] = {(int64_t)(bytes / element / 4096), 4096};
+    nd_work work = {.kind = nd_kind_copy, .x = nd_view_row_major(2, dims), .y = nd_view_row_major(2, dims)};
+    double ns = INFINITY;
+    nd_status status = nd_status_ok;
+    if (backend->table->supports(backend, &work, precision))
+        status = best_ns(backend, &work, precision, 6, &ns);
+    *out = 2 * (double)nd_view_count(&work.x) * (double)element / ns;
+    return status;
+}
+
+nd_status nd_peaks_measure(nd_backend *backend, nd_precision precision, nd_peaks *out) {
+    bool host = strcmp(backend->name, "cuda") != 0, reference = !strcmp(backend->name, "ref");
+    size_t bytes = nd_peaks_rotation(backend) / 2;
+    *out = (nd_peaks){0};
+    double gflops = 0;
+    /* The naive loops of ref would take seconds for a GEMM and say nothing about the machine. */
+    if (!reference) ND_TRY(gemm_gflops(backend, precision, host ? 1024 : 8192, &gflops));
+    out->gflops = gflops;
+    if (host && precision == nd_precision_fp32) out->gflops = fmax(gflops, fma_gflops());
+    double device = 0, memory = 0;
+    if (!reference) ND_TRY(device_copy_gbps(backend, precision, bytes, &device));
+    if (host) ND_TRY(host_copy_gbps(bytes, &memory));
+    out->gbps = fmax(device, memory);
+    return nd_status_ok;
+}
+
+double nd_peaks_bound(const nd_peaks *peaks, double macs, double bytes) {
+    double compute = peaks->gflops > 0 ? 2 * macs / peaks->gflops : 0;
+    double traffic = peaks->gbps > 0 ? bytes / peaks->gbps : 0;
+    return compute > traffic ? compute : traffic;
+}
+
+size_t nd_peaks_rotation(const nd_backend *backend) {
+    const size_t least = (size_t)16 << 20, most = (size_t)256 << 20;
+    size_t twice = 2 * backend->last_cache_bytes;
+    return twice < least ? least : twice > most ? most : twice;
+}
