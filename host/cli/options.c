@@ -36,7 +36,7 @@ const nd_option nd_option_table[] = {
     {"round", 0, "N", false, "decouple sweep", "round ranks to a multiple of N"},
     {"layer", 0, "PATTERN=SETTING", true, "decouple sweep",
      "rank, method, method:rank or dense for the layers that match"},
-    {"skip", 0, "PATTERN", true, "decouple sweep",
+    {"skip", 0, "PATTERN", true, "inspect decouple sweep",
      "leave matching layers dense; `none` decouples the first conv as well"},
     {"calib", 0, "DATASET", false, "decouple sweep reproduce",
      "calibrate on these unlabelled images; `synthetic` needs none"},

@@ -27,8 +27,8 @@ typedef struct nd_survey {
 nd_status nd_survey_make(const nd_graph *graph, nd_survey *out);
 void nd_survey_free(nd_survey *survey);
 
-/* The network's cost with the settings' method, uniform or adaptive ranks, T, layer rules and skips, the rule
- * being nd_rule_rank. Reads no weights. `layers` takes the new cost of each layer of the survey, or is NULL. */
+/* The network's cost with the settings' method, uniform or adaptive ranks, T, layer rules and skips, by
+ * nd_rule_rank. Reads no weights. `layers` takes the new cost of each layer of the survey, or is NULL. */
 nd_status nd_survey_cost(const nd_graph *graph, const nd_survey *survey, const nd_decouple_settings *settings,
                          nd_cost *layers, nd_cost *total);
 
