@@ -81,11 +81,12 @@ typedef struct nd_attr {
     float value;                   /* pad: the constant */
     int64_t size;                  /* lrn: window across channels */
     int64_t axis;                  /* concat, flatten, softmax, gather */
+    nd_dtype dtype;                /* cast */
     bool keep_dims;                /* reduce_mean, reduce_prod */
     bool flat_softmax;             /* softmax before opset 13: flattened to 2-D at axis */
     int n;                         /* entries used in the lists below */
     int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduce_mean axes, reshape dims, transpose perm, pad
-                                      begins then ends, slice starts */
+                                      begins then ends, slice starts, shape start and end */
     int64_t ends[nd_rank_max], axes[nd_rank_max], steps[nd_rank_max]; /* slice */
 } nd_attr;
 

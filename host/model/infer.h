@@ -4,12 +4,15 @@
 
 #include "model/graph.h"
 
-/* Fills in dims and dtype of every value for the given number of images. The graph's image input keeps its
- * own channels, height and width when the file fixes them; otherwise `height` and `width` are used (0 =
- * unknown, an error). Constants computed from shapes (Shape-Gather-Concat-Reshape chains of exporters) are
- * folded into initializers on the way. Stops with nd_status_unsupported at the first value that depends on an
- * opaque node unless `allow_opaque`, which leaves such values at rank -1. Messages name node, op and shapes.
- */
+/* Fills in dims and dtype of every value for the given number of images, sorting the graph first. The batch
+ * is dimension 0 of the first input and of the inputs that agree with it there. The image input keeps its own
+ * channels, height and width when the file fixes them; otherwise `height` and `width` are used (0 = unknown,
+ * an error). Operands that must be constant (shapes, axes, bounds) are moved into `attr`, and those computed
+ * from shapes (Shape-Gather-Concat-Reshape chains of exporters) become initializers, in which the batch is
+ * left open (0 or -1 of Reshape), so that a graph may be inferred again for another batch. Axes become
+ * non-negative, absent lists (transpose, reduce_mean) are filled in, windows get their kernel and automatic
+ * padding. Stops with nd_status_unsupported at the first node it cannot interpret unless `allow_opaque`,
+ * which leaves its values and those that depend on them at rank -1. Messages name node, op and shapes. */
 typedef struct nd_infer_settings {
     int64_t batch;
     int64_t height, width;
@@ -18,9 +21,12 @@ typedef struct nd_infer_settings {
 
 nd_status nd_graph_infer(nd_graph *graph, const nd_infer_settings *settings);
 
-/* BatchNormalization into the convolution or inner product before it (paper, a.3), or into a per-channel Mul
- * and Add where there is none; Identity, Dropout and Constant nodes removed. The graph's function is
- * unchanged. Needs no shapes. */
+/* Entry `i` of a slice's lists applied to an axis of `dim` elements: how many are taken, and the first. */
+int64_t nd_slice_count(const nd_attr *attr, int i, int64_t dim, int64_t *first);
+
+/* BatchNormalization into the convolution or inner product before it (paper, a.3); one that has none before
+ * it stays as it is. Identity, Dropout and Constant nodes removed. The graph's function and the names of its
+ * outputs are unchanged. Needs no shapes. */
 nd_status nd_graph_fold(nd_graph *graph);
 
 #endif
