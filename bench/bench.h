@@ -1,0 +1,53 @@
+/* Dense against decoupled, layer by layer and as a stack. One row per implementation, and at the end one per stack:
+ * the sum over all convolutions of the network, those that stay dense included on both sides. */
+#ifndef ND_BENCH_BENCH_H
+#define ND_BENCH_BENCH_H
+
+#include "base/log.h"
+#include "base/row.h"
+#include "bench/peaks.h"
+#include "bench/rig.h"
+#include "bench/suites.h"
+#include "model/graph.h"
+
+typedef struct nd_bench_settings {
+    nd_backend *backend;
+    nd_precision precision;
+    int64_t batch;
+    const int64_t *terms; /* T */
+    size_t n_terms;
+    bool forms[nd_form_count];
+    bool impls[nd_impl_count]; /* dense is always timed */
+    bool cold;                 /* rotate buffers; otherwise the same ones every run */
+    nd_timing_settings timing;
+    nd_peaks peaks;
+    const nd_row *common; /* provenance and key fields that all rows share */
+    nd_status (*row)(void *user, const nd_row *row);
+    void *user;
+    const nd_progress *progress;
+} nd_bench_settings;
+
+/* Implementations that the backend does not support have no row; a stack takes the next simpler one in their place
+ * (unfused for fused). */
+nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings);
+
+/* The layers of a suite, and of an inferred graph: equal shapes once, with their number. *out is malloc'd; names point
+ * into the suite or the graph. The first convolution, and those without a spatial kernel or with groups, are marked
+ * dense. */
+nd_status nd_bench_layers_of_suite(const nd_suite *suite, nd_bench_layer **out, size_t *n);
+nd_status nd_bench_layers_of_graph(const nd_graph *graph, nd_bench_layer **out, size_t *n);
+
+/* Whole networks, end to end on one backend: networks[0] is the original, and the ratio is to it. Each is checked first
+ * (its fused plan against its unfused one, on the images that are timed). Upload and download are not timed. */
+typedef struct nd_bench_network {
+    const nd_graph *graph; /* inferred */
+    nd_row row;            /* what it is: model, method, rank, costs, ... (owned by the caller) */
+    nd_impl impl;          /* dense and best: the executor's own choice; unfused and fused: forced */
+} nd_bench_network;
+
+nd_status nd_bench_networks(const nd_bench_network *networks, size_t n, const nd_bench_settings *settings);
+
+/* Fills the time fields: what all benchmarks' rows have in common. */
+void nd_bench_row_time(nd_row *row, const nd_timing *timing, int subject);
+
+#endif

@@ -1,0 +1,325 @@
+#include "bench/bench.h"
+
+#include "decouple/chain.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What is kept of a layer once its buffers are gone: enough for its rows and for the stack. */
+typedef struct result {
+    nd_timing timing;
+    int n;
+    nd_rig_entry entries[nd_subjects_max];
+    size_t rotated;
+} result;
+
+typedef struct bench {
+    const nd_bench_layer *layers;
+    size_t n;
+    const nd_bench_settings *settings;
+    result *results;
+} bench;
+
+static int find_entry(const result *r, nd_impl impl, nd_form form, int64_t terms) {
+    for (int i = 0; i < r->n; ++i) {
+        const nd_rig_entry *entry = &r->entries[i];
+        bool dense = entry->impl == nd_impl_dense;
+        if (entry->impl == impl && (dense || (entry->form == form && entry->terms == terms))) return i;
+    }
+    return -1;
+}
+
+static double median_of(const result *r, int entry) {
+    return r->timing.subjects[entry].summary.median;
+}
+
+/* Which of a layer's entries runs when the network is built with `impl`. */
+static int choose_entry(const nd_bench_layer *layer, const result *r, nd_impl impl, nd_form form,
+                        int64_t terms) {
+    int dense = find_entry(r, nd_impl_dense, form, terms);
+    if (layer->dense || impl == nd_impl_dense) return dense;
+    int unfused = find_entry(r, nd_impl_unfused, form, terms),
+        fused = find_entry(r, nd_impl_fused, form, terms);
+    if (impl == nd_impl_unfused) return unfused >= 0 ? unfused : dense;
+    if (impl == nd_impl_fused) return fused >= 0 ? fused : unfused >= 0 ? unfused : dense;
+    int best = dense;
+    if (unfused >= 0 && median_of(r, unfused) < median_of(r, best)) best = unfused;
+    if (fused >= 0 && median_of(r, fused) < median_of(r, best)) best = fused;
+    return best;
+}
+
+void nd_bench_row_time(nd_row *row, const nd_timing *timing, int subject) {
+    const struct nd_timed *timed = &timing->subjects[subject];
+    nd_row_set_real(row, nd_field_ns_median, timed->summary.median);
+    nd_row_set_real(row, nd_field_ns_q1, timed->summary.q1);
+    nd_row_set_real(row, nd_field_ns_q3, timed->summary.q3);
+    nd_row_set_real(row, nd_field_ns_min, timed->summary.min);
+    nd_row_set_reals(row, nd_field_samples_ns, timed->samples, (size_t)timing->n);
+    nd_row_set_int(row, nd_field_discarded, timing->discarded);
+    nd_row_set_flag(row, nd_field_noisy, timing->noisy);
+    nd_row_set_real(row, nd_field_ratio, timed->ratio.value);
+    nd_row_set_real(row, nd_field_ratio_lo, timed->ratio.lo);
+    nd_row_set_real(row, nd_field_ratio_hi, timed->ratio.hi);
+}
+
+static void set_what(nd_row *row, nd_impl impl, nd_form form, int64_t terms) {
+    bool dense = impl == nd_impl_dense;
+    nd_row_set_text(row, nd_field_impl, nd_impl_name(impl));
+    nd_row_set_text(row, nd_field_method, dense ? "none" : nd_form_name(form));
+    nd_row_set_text(row, nd_field_form, dense ? "none" : nd_form_name(form));
+    nd_row_set_text(row, nd_field_ranks, dense ? "dense" : "uniform");
+    if (!dense) nd_row_set_int(row, nd_field_rank, terms);
+}
+
+static void set_common(nd_row *row, const nd_bench_settings *settings) {
+    nd_row_copy(row, settings->common);
+    nd_row_set_int(row, nd_field_batch, settings->batch);
+    nd_row_set_text(row, nd_field_dtype, nd_precision_name(settings->precision));
+    nd_row_set_flag(row, nd_field_cold, settings->cold);
+    nd_row_set_real(row, nd_field_peak_gflops, settings->peaks.gflops);
+    nd_row_set_real(row, nd_field_peak_gbps, settings->peaks.gbps);
+}
+
+static void set_rates(nd_row *row, const nd_bench_settings *settings, double ns, double macs,
+                      double dense_macs, double bytes, double bound) {
+    double batch = (double)settings->batch;
+    nd_row_set_int(row, nd_field_conv_macs, (int64_t)macs);
+    nd_row_set_real(row, nd_field_conv_macs_ratio, dense_macs / macs);
+    nd_row_set_real(row, nd_field_gflops, 2 * macs * batch / ns);
+    nd_row_set_real(row, nd_field_gflops_effective, 2 * dense_macs * batch / ns);
+    nd_row_set_real(row, nd_field_gbps, bytes / ns);
+    nd_row_set_real(row, nd_field_roofline_ns, bound);
+}
+
+static void set_shape(nd_row *row, const nd_bench_layer *layer) {
+    nd_row_set_text(row, nd_field_layer, layer->name);
+    nd_row_set_int(row, nd_field_ni, layer->ni);
+    nd_row_set_int(row, nd_field_no, layer->no);
+    nd_row_set_int(row, nd_field_kh, layer->geometry.kernel[0]);
+    nd_row_set_int(row, nd_field_kw, layer->geometry.kernel[1]);
+    nd_row_set_int(row, nd_field_stride, layer->geometry.stride[0]);
+    nd_row_set_int(row, nd_field_h, nd_bench_layer_out(layer, 0));
+    nd_row_set_int(row, nd_field_w, nd_bench_layer_out(layer, 1));
+    nd_row_set_int(row, nd_field_layers, layer->layers);
+}
+
+static double bound_of(const bench *b, const nd_rig_entry *entry) {
+    return nd_peaks_bound(&b->settings->peaks, (double)entry->macs * (double)b->settings->batch,
+                          entry->bytes);
+}
+
+static nd_status emit(const bench *b, nd_row *row) {
+    nd_status status = b->settings->row(b->settings->user, row);
+    nd_row_free(row);
+    return status;
+}
+
+static nd_status emit_entry(const bench *b, size_t index, nd_impl impl, nd_form form, int64_t terms,
+                            int chosen) {
+    const nd_bench_layer *layer = &b->layers[index];
+    const result *r = &b->results[index];
+    const nd_rig_entry *entry = &r->entries[chosen];
+    char engine[256];
+    nd_row row = {0};
+    set_common(&row, b->settings);
+    set_what(&row, impl, form, terms);
+    set_shape(&row, layer);
+    nd_bench_row_time(&row, &r->timing, chosen);
+    set_rates(&row, b->settings, median_of(r, chosen), (double)entry->macs,
+              (double)nd_bench_layer_macs(layer), entry->bytes, bound_of(b, entry));
+    snprintf(engine, sizeof engine, "%s%s%s", impl == nd_impl_best ? nd_impl_name(entry->impl) : "",
+             impl == nd_impl_best ? ": " : "", entry->engine);
+    nd_row_set_text(&row, nd_field_engine, engine);
+    nd_row_set_int(&row, nd_field_workspace_bytes, (int64_t)entry->workspace);
+    nd_row_set_int(&row, nd_field_rotated_bytes, b->settings->cold ? (int64_t)r->rotated : 0);
+    return emit(b, &row);
+}
+
+static nd_status emit_layer(const bench *b, size_t index) {
+    const result *r = &b->results[index];
+    for (int i = 0; i < r->n; ++i)
+        ND_TRY(emit_entry(b, index, r->entries[i].impl, r->entries[i].form, r->entries[i].terms, i));
+    if (b->layers[index].dense || !b->settings->impls[nd_impl_best]) return nd_status_ok;
+    for (int form = 0; form < nd_form_count; ++form)
+        for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; ++t) {
+            int64_t terms = b->settings->terms[t];
+            int chosen = choose_entry(&b->layers[index], r, nd_impl_best, (nd_form)form, terms);
+            ND_TRY(emit_entry(b, index, nd_impl_best, (nd_form)form, terms, chosen));
+        }
+    return nd_status_ok;
+}
+
+static nd_status add_all(const bench *b, const nd_bench_layer *layer, nd_rig *rig) {
+    bool added;
+    ND_TRY(nd_rig_add(rig, nd_impl_dense, nd_form_dwpw, 0, &added));
+    ND_REQUIRE(added, nd_status_unsupported, "%s: %s has no such convolution in %s", layer->name,
+               b->settings->backend->name, nd_precision_name(b->settings->precision));
+    static const nd_impl timed[] = {nd_impl_unfused, nd_impl_fused};
+    for (int form = 0; form < nd_form_count && !layer->dense; ++form)
+        for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; ++t)
+            for (size_t i = 0; i < sizeof timed / sizeof *timed; ++i)
+                if (b->settings->impls[timed[i]] || b->settings->impls[nd_impl_best])
+                    ND_TRY(nd_rig_add(rig, timed[i], (nd_form)form, b->settings->terms[t], &added));
+    return nd_status_ok;
+}
+
+static nd_status measure_layer(bench *b, size_t index) {
+    const nd_bench_layer *layer = &b->layers[index];
+    const nd_bench_settings *settings = b->settings;
+    nd_rig_settings rig_settings = {.backend = settings->backend,
+                                    .precision = settings->precision,
+                                    .batch = settings->batch,
+                                    .rotation = settings->cold ? nd_peaks_rotation(settings->backend) : 0};
+    result *r = &b->results[index];
+    nd_subject subjects[nd_subjects_max];
+    nd_rig *rig;
+    nd_status status = nd_status_ok;
+    ND_TRY(nd_rig_open(layer, &rig_settings, &rig));
+    ND_TRY_DONE(add_all(b, layer, rig));
+    ND_TRY_DONE(nd_rig_check(rig));
+    r->n = nd_rig_count(rig);
+    r->rotated = nd_rig_rotated(rig);
+    for (int i = 0; i < r->n; ++i) {
+        subjects[i] = nd_rig_subject(rig, i);
+        r->entries[i] = *nd_rig_at(rig, i);
+    }
+    ND_TRY_DONE(nd_timing_measure(subjects, r->n, &settings->timing, &r->timing));
+done:
+    nd_rig_close(rig);
+    return status;
+}
+
+/* One row for the whole stack of convolutions. */
+static nd_status emit_stack(const bench *b, nd_impl impl, nd_form form, int64_t terms) {
+    nd_pairs *pairs = calloc(b->n, sizeof *pairs);
+    ND_REQUIRE(pairs, nd_status_memory, "bench: out of memory");
+    double ns = 0, macs = 0, dense_macs = 0, bytes = 0, bound = 0;
+    bool noisy = false;
+    int64_t discarded = 0;
+    for (size_t i = 0; i < b->n; ++i) {
+        const result *r = &b->results[i];
+        double layers = (double)b->layers[i].layers;
+        int chosen = choose_entry(&b->layers[i], r, impl, form, terms);
+        int dense = find_entry(r, nd_impl_dense, form, terms);
+        pairs[i] = (nd_pairs){r->timing.subjects[dense].samples, r->timing.subjects[chosen].samples,
+                              (size_t)r->timing.n, layers};
+        ns += layers * median_of(r, chosen);
+        macs += layers * (double)r->entries[chosen].macs;
+        dense_macs += layers * (double)nd_bench_layer_macs(&b->layers[i]);
+        bytes += layers * r->entries[chosen].bytes;
+        bound += layers * bound_of(b, &r->entries[chosen]);
+        noisy = noisy || r->timing.noisy;
+        discarded += r->timing.discarded;
+    }
+    nd_interval ratio;
+    nd_status status = nd_stats_ratio(pairs, b->n, b->settings->timing.seed, &ratio);
+    free(pairs);
+    ND_TRY(status);
+    nd_row row = {0};
+    set_common(&row, b->settings);
+    set_what(&row, impl, form, terms);
+    nd_row_set_text(&row, nd_field_layer, "conv stack");
+    nd_row_set_real(&row, nd_field_ns_median, ns);
+    nd_row_set_real(&row, nd_field_ratio, ratio.value);
+    nd_row_set_real(&row, nd_field_ratio_lo, ratio.lo);
+    nd_row_set_real(&row, nd_field_ratio_hi, ratio.hi);
+    nd_row_set_flag(&row, nd_field_noisy, noisy);
+    nd_row_set_int(&row, nd_field_discarded, discarded);
+    set_rates(&row, b->settings, ns, macs, dense_macs, bytes, bound);
+    return emit(b, &row);
+}
+
+static nd_status emit_stacks(const bench *b) {
+    ND_TRY(emit_stack(b, nd_impl_dense, nd_form_dwpw, 0));
+    for (int form = 0; form < nd_form_count; ++form)
+        for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; ++t)
+            for (int impl = nd_impl_unfused; impl < nd_impl_count; ++impl) {
+                bool exists = impl != nd_impl_fused || form == nd_form_dwpw;
+                if (b->settings->impls[impl] && exists)
+                    ND_TRY(emit_stack(b, (nd_impl)impl, (nd_form)form, b->settings->terms[t]));
+            }
+    return nd_status_ok;
+}
+
+nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings) {
+    ND_REQUIRE(n, nd_status_usage, "bench: no convolutions");
+    bench b = {.layers = layers, .n = n, .settings = settings, .results = calloc(n, sizeof(result))};
+    ND_REQUIRE(b.results, nd_status_memory, "bench: out of memory");
+    nd_status status = nd_status_ok;
+    for (size_t i = 0; i < n; ++i) {
+        nd_progress_report(settings->progress, layers[i].name, (int64_t)i, (int64_t)n);
+        ND_TRY_DONE(measure_layer(&b, i));
+        ND_TRY_DONE(emit_layer(&b, i));
+    }
+    nd_progress_report(settings->progress, "layers", (int64_t)n, (int64_t)n);
+    ND_TRY_DONE(emit_stacks(&b));
+done:
+    for (size_t i = 0; i < n; ++i) nd_timing_free(&b.results[i].timing);
+    free(b.results);
+    return status;
+}
+
+nd_status nd_bench_layers_of_suite(const nd_suite *suite, nd_bench_layer **out, size_t *n) {
+    nd_bench_layer *layers = calloc(suite->n_layers, sizeof *layers);
+    ND_REQUIRE(layers, nd_status_memory, "bench: out of memory");
+    for (size_t i = 0; i < suite->n_layers; ++i) {
+        const nd_suite_layer *from = &suite->layers[i];
+        int64_t k = from->kernel, s = from->stride, p = (from->kernel - 1) / 2;
+        layers[i] = (nd_bench_layer){
+            .name = from->name,
+            .no = from->no,
+            .ni = from->ni,
+            .groups = 1,
+            .geometry = {.kernel = {k, k}, .stride = {s, s}, .dilation = {1, 1}, .pad = {p, p, p, p}},
+            .in_h = from->input,
+            .in_w = from->input,
+            .layers = from->count,
+            .dense = from->dense,
+        };
+    }
+    *out = layers;
+    *n = suite->n_layers;
+    return nd_status_ok;
+}
+
+static bool same_shape(const nd_bench_layer *a, const nd_bench_layer *b) {
+    return a->no == b->no && a->ni == b->ni && a->groups == b->groups && a->in_h == b->in_h &&
+           a->in_w == b->in_w && a->dense == b->dense &&
+           !memcmp(&a->geometry, &b->geometry, sizeof a->geometry);
+}
+
+static nd_bench_layer layer_of_conv(const nd_conv *conv, bool first) {
+    nd_bench_layer layer = {.name = conv->name,
+                            .no = conv->no,
+                            .ni = conv->ni,
+                            .groups = conv->groups,
+                            .in_h = conv->in_h,
+                            .in_w = conv->in_w,
+                            .layers = 1,
+                            .dense = first || nd_conv_taps(conv) == 1 || conv->groups > 1};
+    memcpy(layer.geometry.kernel, conv->window.kernel, sizeof layer.geometry.kernel);
+    memcpy(layer.geometry.stride, conv->window.stride, sizeof layer.geometry.stride);
+    memcpy(layer.geometry.dilation, conv->window.dilation, sizeof layer.geometry.dilation);
+    memcpy(layer.geometry.pad, conv->window.pad, sizeof layer.geometry.pad);
+    return layer;
+}
+
+nd_status nd_bench_layers_of_graph(const nd_graph *graph, nd_bench_layer **out, size_t *n) {
+    nd_bench_layer *layers = calloc((size_t)graph->n_nodes + 1, sizeof *layers);
+    ND_REQUIRE(layers, nd_status_memory, "bench: out of memory");
+    *n = 0;
+    for (int i = 0; i < graph->n_nodes; ++i) {
+        nd_conv conv;
+        if (graph->nodes[i].op != nd_op_conv || nd_conv_from_node(graph, &graph->nodes[i], &conv)) continue;
+        nd_bench_layer layer = layer_of_conv(&conv, *n == 0);
+        size_t k = 0;
+        while (k < *n && !same_shape(&layers[k], &layer)) ++k;
+        if (k < *n)
+            ++layers[k].layers;
+        else
+            layers[(*n)++] = layer;
+    }
+    *out = layers;
+    return nd_status_ok;
+}
