@@ -44,6 +44,7 @@ static const char *const nd_op_names[nd_op_count] = {
     [nd_op_sub] = "Sub",
     [nd_op_div] = "Div",
     [nd_op_reduce_prod] = "ReduceProd",
+    [nd_op_constant_of_shape] = "ConstantOfShape",
 };
 
 const char *nd_op_name(nd_op op) {
@@ -250,6 +251,9 @@ static nd_status nd_graph_clone_values(const nd_graph *graph, nd_graph *copy) {
         to->dtype = from->dtype;
         to->rank = from->rank;
         memcpy(to->dims, from->dims, sizeof to->dims);
+        to->raw = from->raw;
+        to->raw_bytes = from->raw_bytes;
+        to->sparse = from->sparse;
         if (!*from->name) to->name = "";
     }
     for (int i = 0; i < graph->n_inputs; i++)

@@ -49,6 +49,7 @@ typedef enum nd_op {
     nd_op_sub,
     nd_op_div,
     nd_op_reduce_prod,
+    nd_op_constant_of_shape,
     nd_op_count,
 } nd_op;
 
@@ -79,7 +80,7 @@ typedef struct nd_attr {
     float epsilon;                 /* batchnorm */
     float bias;                    /* lrn */
     float value;                   /* pad: the constant */
-    int64_t size;                  /* lrn: window across channels */
+    int64_t size;                  /* lrn: window across channels; constant_of_shape: the integer */
     int64_t axis;                  /* concat, flatten, softmax, gather */
     nd_dtype dtype;                /* cast */
     bool keep_dims;                /* reduce_mean, reduce_prod */
@@ -110,7 +111,10 @@ typedef struct nd_value {
     int rank;                  /* -1 unknown */
     int64_t dims[nd_rank_max]; /* -1 unknown */
     const nd_tensor *init;     /* NULL unless a constant */
-    int producer;              /* node, or -1 for inputs and initializers; kept by nd_graph_sort */
+    const void *raw;           /* an initializer of a type nd does not read: its bytes in graph->source */
+    size_t raw_bytes;
+    bool sparse;  /* `raw` is a SparseTensorProto, else a TensorProto */
+    int producer; /* node, or -1 for inputs and initializers; kept by nd_graph_sort */
 } nd_value;
 
 typedef struct nd_meta {

@@ -46,7 +46,7 @@ static nd_status nd_sort_producers(nd_graph *graph) {
             ND_REQUIRE(value->producer < 0, nd_status_format,
                        "%s: value '%s' is written by node '%s' and by node '%s'", graph->name, value->name,
                        graph->nodes[value->producer].name, node->name);
-            ND_REQUIRE(!value->init || node->op == nd_op_constant, nd_status_format,
+            ND_REQUIRE((!value->init && !value->raw) || node->op == nd_op_constant, nd_status_format,
                        "%s: node '%s' writes '%s', which is an initializer", graph->name, node->name,
                        value->name);
             value->producer = i;
@@ -181,7 +181,7 @@ static nd_status nd_sort_origins(const nd_graph *graph) {
     nd_status status = nd_status_ok;
     for (int i = 0; i < graph->n_inputs; i++) known[graph->inputs[i]] = true;
     for (int i = 0; i < graph->n_values; i++)
-        if (graph->values[i].init || graph->values[i].producer >= 0) known[i] = true;
+        if (graph->values[i].init || graph->values[i].raw || graph->values[i].producer >= 0) known[i] = true;
     for (int i = 0; i < graph->n_nodes; i++) {
         const nd_node *node = &graph->nodes[i];
         for (int k = 0; k < node->n_in; k++)

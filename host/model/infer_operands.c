@@ -7,9 +7,8 @@
 /* Makes an initializer of a computed operand. Where Reshape may leave the batch open it does. */
 static nd_status nd_operand_fold(nd_infer *infer, nd_node *node, int k, const nd_known *known) {
     nd_graph *graph = infer->graph;
-    const int64_t dims[1] = {known->count};
     nd_tensor tensor;
-    ND_TRY(nd_tensor_new(nd_dtype_i64, known->rank, dims, &tensor));
+    ND_TRY(nd_tensor_new(nd_dtype_i64, known->rank, known->dims, &tensor));
     int64_t *values = tensor.data;
     int open = 0;
     for (int i = 0; i < known->count; i++) {
@@ -39,6 +38,7 @@ static nd_status nd_operand_ints(nd_infer *infer, nd_node *node, int k, int64_t 
     nd_known known;
     ND_REQUIRE(nd_infer_known(infer, node->in[k], &known), nd_status_unsupported,
                "input %d '%s' is no short list of constant integers", k, input->name);
+    ND_REQUIRE(known.rank <= 1, nd_status_format, "input %d '%s' is no list", k, input->name);
     ND_REQUIRE(known.count <= max, nd_status_unsupported, "input %d '%s' has %d entries, at most %d", k,
                input->name, known.count, max);
     if (!input->init) {

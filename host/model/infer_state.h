@@ -13,13 +13,14 @@ typedef struct nd_known_int {
     nd_origin origin;
 } nd_known_int;
 
-/* A scalar or a vector of known integers; `items` is NULL where nothing is known. */
+/* A small tensor of known integers; `items` is NULL where nothing is known. */
 typedef struct nd_known {
     nd_known_int *items;
     int rank, count;
+    int64_t dims[nd_rank_max];
 } nd_known;
 
-enum { nd_known_max = 64 }; /* elements of a vector that is still followed */
+enum { nd_known_max = 64 }; /* elements of a tensor that is still followed */
 
 typedef struct nd_infer {
     nd_graph *graph;
