@@ -14,8 +14,6 @@ typedef enum nd_rule {
                        a.4) */
     nd_rule_frobenius,  /* smallest rank with error^2 <= (1 - threshold) * |W|^2 */
     nd_rule_macs_ratio, /* original MACs / new MACs of the network; ranks by error per MAC */
-    nd_rule_latency_ratio,
-    nd_rule_max_drop,
 } nd_rule;
 
 /* "PATTERN=SETTING": SETTING is a rank T, "dense", a method name, or method:T. Later entries win. */
@@ -25,7 +23,8 @@ typedef struct nd_layer_rule {
 } nd_layer_rule;
 
 typedef struct nd_decouple_settings {
-    const char *method; /* a method's name, or "auto": the cheaper of dwpw and pwdw per layer */
+    const char *method; /* a method's name, several with commas, or "auto" = "dwpw,pwdw": per layer the
+                           cheaper one, and for macs_ratio the one that harms less */
     nd_ranks ranks;
     nd_rule rule;
     double target;   /* T, threshold, ratio or points, by rule */
@@ -40,8 +39,9 @@ typedef struct nd_decouple_settings {
     /* Calibration (recipe): NULL for weights alone. */
     nd_batches *calib;
     int64_t calib_images;
-    double ridge;                   /* 0 = by pixels per unknown, as recipe 1.6 says */
-    bool light;                     /* gain and bias only */
+    double ridge; /* 0 = by pixels per unknown, as recipe 1.6 says */
+    bool quick;   /* macs_ratio by each layer's output error instead of curves measured at the logits */
+    bool light;   /* gain and bias only */
     bool output_metric, relu_aware; /* recipe 1.7 */
     const char *cache;              /* folder for curves and for resuming; NULL = none */
 
@@ -66,7 +66,7 @@ typedef struct nd_decouple_report {
     nd_layer_report *layers;
     size_t n_layers;
     nd_cost before, after;
-    double svd_seconds;
+    double decompose_seconds; /* SVDs and factors; with calibration the whole walk */
     char settings_sha256[65];
     nd_arena arena;
 } nd_decouple_report;

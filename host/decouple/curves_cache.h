@@ -1,0 +1,27 @@
+/* Measured curves on disk, by model and data: later targets, and a run that was killed, find them again. */
+#ifndef ND_DECOUPLE_CURVES_CACHE_H
+#define ND_DECOUPLE_CURVES_CACHE_H
+
+#include "decouple/plan.h"
+
+enum { nd_curve_points = 16 };
+
+/* Harm to the network's output of one layer in one method, at rising ranks. */
+typedef struct nd_curve {
+    int n;
+    int64_t rank[nd_curve_points];
+    double harm[nd_curve_points];
+} nd_curve;
+
+typedef struct nd_curves_cache nd_curves_cache;
+
+/* Opens settings->cache for what these curves depend on: weights, images, and the settings that shape a fit.
+ * A missing or unreadable file is an empty cache; no folder gives one that keeps nothing. */
+nd_status nd_curves_cache_open(const nd_graph *graph, const nd_decouple_settings *settings,
+                               nd_curves_cache **out);
+bool nd_curves_cache_get(const nd_curves_cache *cache, const char *layer, const char *method, nd_curve *out);
+nd_status nd_curves_cache_put(nd_curves_cache *cache, const char *layer, const char *method,
+                              const nd_curve *curve); /* and writes the file */
+void nd_curves_cache_close(nd_curves_cache *cache);   /* NULL is legal */
+
+#endif

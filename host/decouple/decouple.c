@@ -1,0 +1,246 @@
+#include "decouple/decouple.h"
+
+#include "base/hash.h"
+#include "decouple/calibrate.h"
+#include "decouple/plan.h"
+#include "model/infer.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const char *const rule_names[] = {
+    [nd_rule_rank] = "rank",
+    [nd_rule_energy] = "energy",
+    [nd_rule_frobenius] = "frobenius",
+    [nd_rule_macs_ratio] = "macs_ratio",
+};
+enum { n_rules = sizeof rule_names / sizeof *rule_names };
+
+nd_decouple_settings nd_decouple_defaults(void) {
+    return (nd_decouple_settings){
+        .method = "auto",
+        .ranks = nd_ranks_uniform,
+        .rule = nd_rule_rank,
+        .target = 4,
+    };
+}
+
+void nd_decouple_report_free(nd_decouple_report *report) {
+    nd_arena_free(&report->arena);
+    *report = (nd_decouple_report){0};
+}
+
+static nd_status check_settings(const nd_decouple_settings *settings) {
+    double target = settings->target;
+    ND_REQUIRE((unsigned)settings->rule < n_rules, nd_status_usage, "unknown rule %d", (int)settings->rule);
+    bool good = false;
+    switch (settings->rule) {
+    case nd_rule_rank:
+        good = target >= 1 && target <= 65536 && target == floor(target);
+        break;
+    case nd_rule_energy:
+    case nd_rule_frobenius:
+        good = target > 0 && target <= 1;
+        break;
+    case nd_rule_macs_ratio:
+        good = target >= 1 && target < 1e6;
+        break;
+    }
+    ND_REQUIRE(good, nd_status_usage, "%s = %g is out of range", rule_names[settings->rule], target);
+    ND_REQUIRE(settings->calib ||
+                   !(settings->light || settings->quick || settings->relu_aware || settings->output_metric),
+               nd_status_usage, "this setting needs images to calibrate on");
+    return nd_status_ok;
+}
+
+static nd_status infer_again(nd_graph *graph) {
+    const nd_value *x = &graph->values[graph->inputs[0]];
+    ND_REQUIRE(graph->n_inputs > 0 && x->rank == 4, nd_status_unsupported, "%s: the network takes no image",
+               graph->name);
+    nd_infer_settings infer = {
+        .batch = x->dims[0], .height = x->dims[2], .width = x->dims[3], .allow_opaque = true};
+    return nd_graph_infer(graph, &infer);
+}
+
+static nd_status choose(nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
+                        nd_plan *plan) {
+    if (settings->rule != nd_rule_macs_ratio) return nd_plan_by_layer(backend, settings, plan);
+    nd_candidate *table = NULL;
+    size_t count = 0;
+    nd_status status = settings->calib ? nd_curves(graph, backend, settings, plan, &table, &count)
+                                       : nd_plan_candidates(backend, settings, plan, &table, &count);
+    if (!status) status = nd_plan_allocate(settings, table, count, plan);
+    free(table);
+    return status;
+}
+
+/* |W' - W| / |W| */
+static nd_status kernel_error(const nd_conv *conv, const nd_chain *chain, double *error) {
+    int64_t count = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
+    double *w = nd_alloc_array((size_t)count, sizeof *w), change = 0, norm = 0;
+    ND_REQUIRE(w, nd_status_memory, "conv %s: no memory for its error", conv->name);
+    nd_status status = nd_chain_compose(chain, conv, w);
+    for (int64_t e = 0; !status && e < count; e++) {
+        double original = conv->weights[e];
+        change += (w[e] - original) * (w[e] - original);
+        norm += original * original;
+    }
+    free(w);
+    *error = norm > 0 ? sqrt(change / norm) : 0;
+    return status;
+}
+
+static nd_status decompose_all(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
+                               nd_chain *chains, double *error) {
+    for (int l = 0; l < plan->n_layers; l++) {
+        const nd_layer *layer = &plan->layers[l];
+        error[l] = 0;
+        nd_progress_report(settings->progress, "decoupling", l, plan->n_layers);
+        if (!layer->method) continue;
+        ND_TRY(
+            layer->method->decompose(backend, &layer->conv, settings->ranks, layer->rank, NULL, &chains[l]));
+    }
+    nd_progress_report(settings->progress, "decoupling", plan->n_layers, plan->n_layers);
+    return nd_status_ok;
+}
+
+static nd_status report_layers(const nd_decouple_settings *settings, const nd_plan *plan,
+                               const nd_chain *chains, const double *error, nd_decouple_report *report) {
+    report->before = plan->before;
+    report->layers = nd_arena_alloc(&report->arena, (size_t)plan->n_layers * sizeof *report->layers);
+    ND_REQUIRE(report->layers, nd_status_memory, "no memory for a report");
+    for (int l = 0; l < plan->n_layers; l++) {
+        const nd_layer *layer = &plan->layers[l];
+        const nd_conv *conv = &layer->conv;
+        if (!layer->spatial) continue;
+        nd_layer_report *row = &report->layers[report->n_layers++];
+        int64_t weights = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
+        *row = (nd_layer_report){
+            .name = nd_arena_strdup(&report->arena, layer->name),
+            .method = layer->method ? layer->method->name : "dense",
+            .why = layer->method ? NULL : layer->why,
+            .macs = layer->dense_macs,
+            .params = weights + (conv->bias ? conv->no : 0),
+            .energy = 1,
+        };
+        row->new_macs = row->macs;
+        row->new_params = row->params;
+        if (chains[l].n) {
+            row->new_macs = nd_chain_macs(&chains[l], conv);
+            row->new_params = nd_chain_params(&chains[l]);
+        }
+        if (!layer->method) continue;
+        double weight_error = 0;
+        row->rank = layer->rank;
+        row->terms = (double)layer->rank / (double)layer->method->channels(conv);
+        ND_TRY(kernel_error(conv, &chains[l], &weight_error));
+        row->error = settings->calib ? sqrt(error[l]) : weight_error;
+        row->energy = fmax(0, 1 - weight_error * weight_error);
+    }
+    return nd_status_ok;
+}
+
+static nd_status apply(nd_graph *graph, const nd_plan *plan, const nd_chain *chains) {
+    for (int l = 0; l < plan->n_layers; l++) {
+        const nd_chain *chain = &chains[l];
+        const nd_layer *layer = &plan->layers[l];
+        if (chain->n == 1 && !layer->method) /* refitted, not replaced */
+            ND_TRY(nd_conv_set(graph, layer->node, &layer->conv, chain->stages[0].weights,
+                               chain->stages[0].bias));
+        else if (chain->n)
+            ND_TRY(nd_chain_rewrite(graph, layer->node, chain));
+    }
+    ND_TRY(nd_graph_sort(graph));
+    return infer_again(graph);
+}
+
+static json_t *settings_json(const nd_decouple_settings *settings) {
+    json_t *patterns = json_array(), *skip = json_array();
+    for (size_t r = 0; r < settings->n_layers; r++)
+        json_array_append_new(
+            patterns, json_sprintf("%s=%s", settings->layers[r].pattern, settings->layers[r].setting));
+    for (size_t s = 0; s < settings->n_skip; s++) json_array_append_new(skip, json_string(settings->skip[s]));
+    json_t *json = json_pack("{ss ss ss sf sb sI sb so so}", "method", settings->method, "ranks",
+                             settings->ranks == nd_ranks_uniform ? "uniform" : "adaptive", "rule",
+                             rule_names[settings->rule], "target", settings->target, "conv_only",
+                             settings->conv_only, "round", (json_int_t)settings->round, "first_conv",
+                             settings->first_conv, "layers", patterns, "skip", skip);
+    if (json && settings->calib) {
+        json_t *calib =
+            json_pack("{ss ss sI sf sb sb sb sb}", "preprocess", settings->calib->preprocess, "sha256",
+                      settings->calib->sha256, "images", (json_int_t)settings->calib_images, "ridge",
+                      settings->ridge, "quick", settings->quick, "light", settings->light, "output_metric",
+                      settings->output_metric, "relu_aware", settings->relu_aware);
+        json_object_set_new(json, "calib", calib);
+    }
+    return json;
+}
+
+static nd_status set_json_meta(nd_graph *graph, const char *key, json_t *json, char hex[65]) {
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    ND_REQUIRE(text, nd_status_memory, "no memory for the settings of a model");
+    if (hex) {
+        nd_sha256 hash;
+        nd_sha256_init(&hash);
+        nd_sha256_add(&hash, text, strlen(text));
+        nd_sha256_hex(&hash, hex);
+    }
+    nd_status status = nd_graph_set_meta(graph, key, text);
+    free(text);
+    return status;
+}
+
+static nd_status write_meta(nd_graph *graph, const nd_decouple_settings *settings,
+                            nd_decouple_report *report) {
+    json_t *layers = json_object();
+    for (size_t l = 0; l < report->n_layers; l++) {
+        const nd_layer_report *row = &report->layers[l];
+        json_object_set_new(layers, row->name,
+                            json_pack("{ss sI}", "method", row->method, "rank", (json_int_t)row->rank));
+    }
+    ND_TRY(nd_graph_set_meta(graph, "nd.method", settings->method));
+    ND_TRY(set_json_meta(graph, "nd.layers", layers, NULL));
+    return set_json_meta(graph, "nd.settings", settings_json(settings), report->settings_sha256);
+}
+
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
+                      nd_decouple_report *report) {
+    nd_status status = nd_status_ok;
+    nd_plan plan = {0};
+    nd_chain *chains = NULL;
+    double *error = NULL;
+    *report = (nd_decouple_report){0};
+    ND_TRY(check_settings(settings));
+    ND_TRY(nd_graph_fold(graph));
+    ND_TRY(infer_again(graph));
+    ND_TRY(nd_plan_open(graph, settings, &plan));
+    chains = nd_alloc_array((size_t)plan.n_layers + 1, sizeof *chains);
+    error = nd_alloc_array((size_t)plan.n_layers + 1, sizeof *error);
+    ND_REQUIRE_DONE(chains && error, nd_status_memory, "no memory for decoupling");
+    ND_TRY_DONE(choose(graph, backend, settings, &plan));
+    double start = seconds_now();
+    ND_TRY_DONE(settings->calib ? nd_calibrate(graph, backend, settings, &plan, chains, error)
+                                : decompose_all(backend, settings, &plan, chains, error));
+    report->decompose_seconds = seconds_now() - start;
+    ND_TRY_DONE(report_layers(settings, &plan, chains, error, report));
+    ND_TRY_DONE(apply(graph, &plan, chains));
+    report->after = nd_cost_graph(graph);
+    ND_TRY_DONE(write_meta(graph, settings, report));
+done:
+    for (int l = 0; chains && l < plan.n_layers; l++) nd_chain_free(&chains[l]);
+    free(chains);
+    free(error);
+    nd_plan_close(&plan);
+    if (status) nd_decouple_report_free(report);
+    return status;
+}

@@ -1,0 +1,15 @@
+#include "decouple/method.h"
+
+#include <string.h>
+
+const nd_method *const nd_method_table[] = {
+    &nd_method_dwpw,
+    &nd_method_pwdw,
+    NULL,
+};
+
+const nd_method *nd_method_find(const char *name) {
+    for (const nd_method *const *method = nd_method_table; *method; method++)
+        if (!strcmp((*method)->name, name)) return *method;
+    return NULL;
+}

@@ -1,0 +1,57 @@
+/* The layers of a network that may be decoupled, and what is to become of each. */
+#ifndef ND_DECOUPLE_PLAN_H
+#define ND_DECOUPLE_PLAN_H
+
+#include "decouple/allocate.h"
+#include "decouple/decouple.h"
+
+enum { nd_methods_max = 16 };
+
+typedef struct nd_layer {
+    const char *name; /* of the graph's node */
+    int node;
+    nd_conv conv;    /* borrows the graph's weights */
+    const char *why; /* not NULL: stays dense, because */
+    bool spatial;    /* has a spatial kernel: the others are here to be refitted on data */
+    int64_t dense_macs;
+
+    /* What the settings say about this layer alone; NULL and 0 where nothing. */
+    const nd_method *only;
+    int64_t terms;
+
+    /* The decision; method NULL = dense. */
+    const nd_method *method;
+    int64_t rank;
+} nd_layer;
+
+typedef struct nd_plan {
+    nd_layer *layers; /* every convolution, in topological order */
+    int n_layers;
+    const nd_method *methods[nd_methods_max]; /* allowed where a layer has no setting of its own */
+    int n_methods;
+    nd_cost before;
+} nd_plan;
+
+/* Which layers, by the settings alone. The graph must be folded and inferred. */
+nd_status nd_plan_open(const nd_graph *graph, const nd_decouple_settings *settings, nd_plan *out);
+void nd_plan_close(nd_plan *plan);
+
+/* The methods a layer may use: its own setting, else the plan's, without those that do not apply. */
+int nd_plan_methods(const nd_plan *plan, const nd_layer *layer, const nd_method **methods);
+
+/* Ranks by the rules that look at one layer: count, energy, Frobenius norm. */
+nd_status nd_plan_by_layer(nd_backend *backend, const nd_decouple_settings *settings, nd_plan *plan);
+
+/* Candidates of all layers at each useful rank, dense among them, with the relative error of the kernel;
+ * *out malloc'd. */
+nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
+                             nd_candidate **out, size_t *count);
+
+/* Allocates the network's budget over the candidates and writes the decisions into the plan. */
+nd_status nd_plan_allocate(const nd_decouple_settings *settings, const nd_candidate *table, size_t count,
+                           nd_plan *plan);
+
+/* Smallest change of rank: the method's own step, made a multiple of settings->round. */
+int64_t nd_plan_step(const nd_decouple_settings *settings, const nd_method *method, const nd_conv *conv);
+
+#endif

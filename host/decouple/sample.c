@@ -1,0 +1,73 @@
+#include "decouple/sample.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int64_t nd_value_size(const nd_graph *graph, int value) {
+    const nd_value *v = &graph->values[value];
+    int64_t count = v->rank > 0 ? nd_dims_count(v->rank - 1, v->dims + 1) : -1;
+    return count > 0 ? count : 0;
+}
+
+void nd_taps_close(nd_taps *taps) {
+    nd_exec_close(taps->exec);
+    for (int i = 0; i < taps->n; i++) free(taps->data[i]);
+    *taps = (nd_taps){0};
+}
+
+nd_status nd_taps_open(nd_backend *backend, const nd_graph *graph, int64_t batch, const int *values, int n,
+                       nd_taps *out) {
+    nd_status status = nd_status_ok;
+    int wanted[nd_taps_max], n_wanted = 0;
+    *out = (nd_taps){.graph = graph};
+    ND_REQUIRE(n <= nd_taps_max, nd_status_unsupported, "%s: more than %d values cross one layer",
+               graph->name, nd_taps_max);
+    for (int i = 0; i < n; i++) {
+        int64_t size = nd_value_size(graph, values[i]);
+        ND_REQUIRE_DONE(size > 0, nd_status_unsupported, "%s: the shape of %s is not known", graph->name,
+                        graph->values[values[i]].name);
+        out->value[i] = values[i];
+        out->image[i] = values[i] == graph->inputs[0];
+        out->data[i] = nd_alloc_array((size_t)batch, (size_t)size * sizeof(float));
+        out->n = i + 1;
+        ND_REQUIRE_DONE(out->data[i], nd_status_memory, "no memory for a block of %s",
+                        graph->values[values[i]].name);
+        if (!out->image[i]) wanted[n_wanted++] = values[i];
+    }
+    nd_exec_settings settings = {.batch = batch, .outputs = wanted, .n_outputs = n_wanted};
+    if (n_wanted) ND_TRY_DONE(nd_exec_open(backend, graph, &settings, &out->exec));
+done:
+    if (status) nd_taps_close(out);
+    return status;
+}
+
+static nd_status taps_run(nd_taps *taps, int64_t n, const float *images) {
+    float *outputs[nd_taps_max];
+    int n_outputs = 0;
+    for (int i = 0; i < taps->n; i++) {
+        if (!taps->image[i])
+            outputs[n_outputs++] = taps->data[i];
+        else
+            memcpy(taps->data[i], images,
+                   (size_t)(n * nd_value_size(taps->graph, taps->value[i])) * sizeof *images);
+    }
+    return taps->exec ? nd_exec_run(taps->exec, n, &images, outputs) : nd_status_ok;
+}
+
+nd_status nd_sample(nd_batches *batches, int64_t images, nd_taps *const *taps, int n_taps,
+                    nd_sample_block *block, void *context) {
+    ND_TRY(batches->rewind(batches));
+    int64_t done = 0;
+    for (;;) {
+        nd_batch batch = {0};
+        ND_TRY(batches->next(batches, &batch));
+        if (!batch.n) break;
+        int64_t n = images > 0 && batch.n > images - done ? images - done : batch.n;
+        for (int t = 0; t < n_taps; t++) ND_TRY(taps_run(taps[t], n, batch.images));
+        ND_TRY(block(context, n));
+        done += n;
+        if (images > 0 && done >= images) break;
+    }
+    ND_REQUIRE(done > 0, nd_status_input, "%s: no image could be read", batches->name);
+    return nd_status_ok;
+}
