@@ -14,31 +14,75 @@ static void nd_file_unmap(nd_buffer *buffer) {
     if (buffer->bytes) munmap(buffer->data, buffer->bytes);
 }
 
+/* Maps an open regular file; `path` is for messages. */
+static nd_status nd_file_map_open(int file, const char *path, bool one_link, nd_buffer **out) {
+    struct stat about;
+    ND_REQUIRE(fstat(file, &about) == 0, nd_status_input, "%s: %s", path, strerror(errno));
+    ND_REQUIRE(S_ISREG(about.st_mode), nd_status_input, "%s: not a regular file", path);
+    ND_REQUIRE(!one_link || about.st_nlink == 1, nd_status_input, "%s: a hard link, which is refused here",
+               path);
+    const size_t bytes = (size_t)about.st_size;
+    nd_buffer *buffer = malloc(sizeof *buffer);
+    ND_REQUIRE(buffer, nd_status_memory, "%s: no memory", path);
+    void *data = bytes ? mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, 0) : NULL;
+    if (data == MAP_FAILED) {
+        free(buffer);
+        return nd_fail(nd_status_input, "%s: %s", path, strerror(errno));
+    }
+    *buffer = (nd_buffer){.data = data, .bytes = bytes, .release = nd_file_unmap, .references = 1};
+    *out = buffer;
+    return nd_status_ok;
+}
+
 nd_status nd_file_map(const char *path, nd_buffer **out) {
     *out = NULL;
     int file = open(path, O_RDONLY | O_CLOEXEC);
     ND_REQUIRE(file >= 0, nd_status_input, "%s: %s", path, strerror(errno));
-    nd_status status = nd_status_ok;
-    void *data = NULL;
-    struct stat about;
-    nd_buffer *buffer = NULL;
-    ND_REQUIRE_DONE(fstat(file, &about) == 0, nd_status_input, "%s: %s", path, strerror(errno));
-    ND_REQUIRE_DONE(S_ISREG(about.st_mode), nd_status_input, "%s: not a regular file", path);
-    const size_t bytes = (size_t)about.st_size;
-    if (bytes) {
-        data = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, 0);
-        ND_REQUIRE_DONE(data != MAP_FAILED, nd_status_input, "%s: %s", path, strerror(errno));
-    }
-    buffer = malloc(sizeof *buffer);
-    if (!buffer) {
-        if (bytes) munmap(data, bytes);
-        status = nd_fail(nd_status_memory, "%s: no memory", path);
-        goto done;
-    }
-    *buffer = (nd_buffer){.data = data, .bytes = bytes, .release = nd_file_unmap, .references = 1};
-    *out = buffer;
-done:
+    nd_status status = nd_file_map_open(file, path, false, out);
     close(file);
+    return status;
+}
+
+/* Opens `name` below an open folder, one component at a time, so that no link on the way is followed. */
+static int nd_file_open_below(int folder, const char *name) {
+    char part[256];
+    int at = dup(folder);
+    while (at >= 0) {
+        const char *slash = strchr(name, '/');
+        const size_t length = slash ? (size_t)(slash - name) : strlen(name);
+        int next = -1;
+        errno = EINVAL; /* for the names refused here: "", "..", and those no file system takes */
+        if (length && length < sizeof part) {
+            memcpy(part, name, length);
+            part[length] = '\0';
+            const int kind = slash ? O_DIRECTORY : O_NONBLOCK;
+            if (strcmp(part, "..")) next = openat(at, part, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | kind);
+        }
+        const int reason = errno;
+        close(at);
+        errno = reason;
+        if (!slash) return next;
+        at = next;
+        name = slash + 1;
+    }
+    return -1;
+}
+
+nd_status nd_file_map_below(const char *folder, const char *name, nd_buffer **out) {
+    *out = NULL;
+    int root = open(*folder ? folder : ".", O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    ND_REQUIRE(root >= 0, nd_status_input, "%s: %s", folder, strerror(errno));
+    int file = nd_file_open_below(root, name);
+    nd_status status;
+    if (file >= 0)
+        status = nd_file_map_open(file, name, true, out);
+    else if (errno == ELOOP || errno == EINVAL)
+        status =
+            nd_fail(nd_status_input, "'%s': absolute paths, '..' and symbolic links are refused here", name);
+    else
+        status = nd_fail(nd_status_input, "'%s': %s", name, strerror(errno));
+    if (file >= 0) close(file);
+    close(root);
     return status;
 }
 

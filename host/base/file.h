@@ -9,6 +9,11 @@
 /* Maps a regular file read-only. The buffer's last reference unmaps it. An empty file gives bytes == 0. */
 nd_status nd_file_map(const char *path, nd_buffer **out);
 
+/* The same for a name that came out of another file and is not to be trusted: `name` is taken below `folder`
+ * ("" = the current one) and must be relative, without "..", with no symbolic link on the way, and not a hard
+ * link. */
+nd_status nd_file_map_below(const char *folder, const char *name, nd_buffer **out);
+
 /* Writes through `write` to a temporary file beside `path`, then renames it into place: a reader, or a crash,
  * sees the old file or the new one, never half of one. */
 typedef nd_status nd_file_writer(void *context, FILE *file);
