@@ -9,6 +9,37 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* --- mapped memory */
+
+static void nd_zoo_unmap(nd_buffer *buffer) {
+    munmap(buffer->data, buffer->bytes);
+}
+
+/* Pages that are zero and take no memory until they are touched: cheaper for blank tensors, which never are,
+ * and for random ones, whose pages the filling threads then bring in side by side. */
+static nd_status nd_zoo_map(const char *name, int rank, const int64_t *dims, bool write, nd_tensor *out) {
+    *out = (nd_tensor){.dtype = nd_dtype_f32, .rank = rank};
+    memcpy(out->dims, dims, (size_t)rank * sizeof *dims);
+    nd_buffer *buffer = malloc(sizeof *buffer);
+    ND_REQUIRE(buffer, nd_status_memory, "%s: no memory", name);
+    *buffer = (nd_buffer){.bytes = nd_tensor_bytes(out), .release = nd_zoo_unmap, .references = 1};
+    buffer->data = mmap(NULL, buffer->bytes, write ? PROT_READ | PROT_WRITE : PROT_READ,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (buffer->data == MAP_FAILED) {
+        free(buffer);
+        return nd_fail(nd_status_memory, "%s: no address space", name);
+    }
+    if (write) madvise(buffer->data, buffer->bytes, MADV_HUGEPAGE); /* a wish: its failure costs time only */
+    out->buffer = buffer;
+    out->data = buffer->data;
+    return nd_status_ok;
+}
+
+nd_status nd_zoo_blank(void *context, const char *name, int rank, const int64_t *dims, nd_tensor *out) {
+    (void)context;
+    return nd_zoo_map(name, rank, dims, false, out);
+}
+
 /* --- random */
 
 /* splitmix64 (Steele, Lea and Flood 2014) as a hash: its n-th number without those before it. */
@@ -61,36 +92,13 @@ static nd_zoo_law nd_zoo_law_of(const char *name, int rank, const int64_t *dims)
 }
 
 nd_status nd_zoo_random(void *context, const char *name, int rank, const int64_t *dims, nd_tensor *out) {
-    ND_TRY(nd_tensor_new(nd_dtype_f32, rank, dims, out));
+    ND_TRY(nd_zoo_map(name, rank, dims, true, out));
     const nd_zoo_law law = nd_zoo_law_of(name, rank, dims);
     nd_zoo_fill fill = {.key = *(const uint64_t *)context, .mean = law.mean, .out = out->data};
     for (const char *c = name; *c; c++) fill.key = nd_zoo_hash(fill.key, (unsigned char)*c);
     /* Four uniform variables on [0, 65536) have variance 4 * 65536^2 / 12. */
     fill.scale = law.deviation * 1.7320508f / 65536.0f;
     nd_parallel_for(nd_tensor_count(out), nd_zoo_fill_range, &fill);
-    return nd_status_ok;
-}
-
-/* --- blank */
-
-static void nd_zoo_unmap(nd_buffer *buffer) {
-    munmap(buffer->data, buffer->bytes);
-}
-
-nd_status nd_zoo_blank(void *context, const char *name, int rank, const int64_t *dims, nd_tensor *out) {
-    (void)context;
-    *out = (nd_tensor){.dtype = nd_dtype_f32, .rank = rank};
-    memcpy(out->dims, dims, (size_t)rank * sizeof *dims);
-    nd_buffer *buffer = malloc(sizeof *buffer);
-    ND_REQUIRE(buffer, nd_status_memory, "%s: no memory", name);
-    *buffer = (nd_buffer){.bytes = nd_tensor_bytes(out), .release = nd_zoo_unmap, .references = 1};
-    buffer->data = mmap(NULL, buffer->bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (buffer->data == MAP_FAILED) {
-        free(buffer);
-        return nd_fail(nd_status_memory, "%s: no address space", name);
-    }
-    out->buffer = buffer;
-    out->data = buffer->data;
     return nd_status_ok;
 }
 
