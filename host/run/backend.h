@@ -43,6 +43,9 @@ bool nd_view_is_row_major(const nd_view *view);
 bool nd_view_is_channels_last(
     const nd_view *view); /* rank 4 and dense NHWC; true for both where C == 1 or H*W == 1 */
 int64_t nd_view_count(const nd_view *view);
+bool nd_view_same_dims(const nd_view *a, const nd_view *b);
+/* The same elements in the same (row-major) order under other dims; false where strides cannot say that. */
+bool nd_view_reshape(const nd_view *view, int rank, const int64_t *dims, nd_view *out);
 
 typedef enum nd_act {
     nd_act_none,
@@ -163,6 +166,8 @@ typedef struct nd_backend_settings {
     const char *isa;        /* cpu: force "scalar", "avx2", "avx512" for our kernels; NULL = best */
     size_t workspace_limit; /* bytes; 0 = 1 GiB */
     bool tune;              /* measure alternatives in prepare and cache the winner, instead of a heuristic */
+    const char *prefer; /* implementation to force where it exists and supports the work, by its name in the
+                           backend ("nd", "pair", "dense-direct", "dense-winograd" on cpu); NULL = planned */
 } nd_backend_settings;
 
 /* Functions of an open backend. All are required unless marked. Not thread-safe: one thread drives a backend.

@@ -42,3 +42,52 @@ bool nd_view_is_channels_last(const nd_view *view) {
 int64_t nd_view_count(const nd_view *view) {
     return nd_dims_count(view->rank, view->dims);
 }
+
+bool nd_view_same_dims(const nd_view *a, const nd_view *b) {
+    if (a->rank != b->rank) return false;
+    for (int i = 0; i < a->rank; i++)
+        if (a->dims[i] != b->dims[i]) return false;
+    return true;
+}
+
+/* Walks old and new axes together in runs of equal products: [n][c][h][w] -> [n][c*h*w] pairs n with n, and
+ * c, h, w with the last. Within a run the old axes must step through memory as one; axes of 1 never matter. */
+bool nd_view_reshape(const nd_view *view, int rank, const int64_t *dims, nd_view *out) {
+    int64_t old_dims[nd_rank_max], old_strides[nd_rank_max];
+    int old_rank = 0;
+    if (nd_dims_count(rank, dims) != nd_view_count(view)) return false;
+    for (int i = 0; i < view->rank; i++) {
+        if (view->dims[i] == 1) continue;
+        old_dims[old_rank] = view->dims[i];
+        old_strides[old_rank++] = view->strides[i];
+    }
+    *out = (nd_view){.rank = rank, .offset = view->offset};
+    for (int i = 0; i < rank; i++) {
+        out->dims[i] = dims[i];
+        out->strides[i] = 1;
+    }
+    if (nd_view_count(view) == 0) return true;
+    int old = 0, new = 0;
+    while (old < old_rank) {
+        int old_end = old + 1, new_end = new;
+        int64_t old_product = old_dims[old], new_product = 1;
+        while (new_product < old_product || (new_end < rank && dims[new_end] == 1))
+            new_product *= dims[new_end++];
+        while (old_product != new_product) {
+            if (old_product < new_product)
+                old_product *= old_dims[old_end++];
+            else
+                new_product *= dims[new_end++];
+        }
+        for (int i = old; i + 1 < old_end; i++)
+            if (old_strides[i] != old_dims[i + 1] * old_strides[i + 1]) return false;
+        int64_t stride = old_strides[old_end - 1];
+        for (int i = new_end - 1; i >= new; i--) {
+            out->strides[i] = stride;
+            stride *= dims[i];
+        }
+        old = old_end;
+        new = new_end;
+    }
+    return true;
+}

@@ -41,11 +41,6 @@ nd_dtype nd_precision_storage(nd_precision precision) {
     return nd_precision_table[precision].storage;
 }
 
-static bool nd_work_same_dims(const nd_view *a, const nd_view *b) {
-    if (a->rank != b->rank) return false;
-    return !memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims);
-}
-
 static bool nd_work_images(const nd_work *work) {
     return work->x.rank == 4 && work->y.rank == 4 && work->x.dims[0] == work->y.dims[0];
 }
@@ -90,7 +85,7 @@ static bool nd_work_gather_agrees(const nd_work *work) {
     if (work->x.rank < 2 || !nd_work_channels_agree(work, work->x.dims[1])) return false;
     nd_view gathered = work->x;
     gathered.dims[1] = work->terms;
-    return nd_work_same_dims(&gathered, &work->y);
+    return nd_view_same_dims(&gathered, &work->y);
 }
 
 static bool nd_work_softmax_agrees(const nd_work *work) {
@@ -104,7 +99,7 @@ bool nd_work_agrees(const nd_work *work) {
     const nd_view *x = &work->x, *y = &work->y;
     if (nd_view_count(y) < 0 || nd_view_count(x) < 0) return false;
     const bool residual = work->residual || work->kind == nd_kind_binary;
-    if (residual && !nd_work_same_dims(&work->x2, y)) return false;
+    if (residual && !nd_view_same_dims(&work->x2, y)) return false;
     switch (work->kind) {
     case nd_kind_conv:
         return nd_work_conv_agrees(work);
@@ -115,11 +110,11 @@ bool nd_work_agrees(const nd_work *work) {
     case nd_kind_pool:
         return nd_work_images(work) && nd_work_window(work) && x->dims[1] == y->dims[1];
     case nd_kind_affine:
-        return x->rank >= 2 && nd_work_same_dims(x, y) && work->weights;
+        return x->rank >= 2 && nd_view_same_dims(x, y) && work->weights;
     case nd_kind_softmax:
-        return nd_work_same_dims(x, y) && nd_work_softmax_agrees(work);
+        return nd_view_same_dims(x, y) && nd_work_softmax_agrees(work);
     case nd_kind_lrn:
-        return x->rank >= 2 && nd_work_same_dims(x, y) && work->size >= 1;
+        return x->rank >= 2 && nd_view_same_dims(x, y) && work->size >= 1;
     case nd_kind_mean:
         return nd_work_mean_agrees(work);
     case nd_kind_gather:
@@ -127,7 +122,7 @@ bool nd_work_agrees(const nd_work *work) {
     case nd_kind_binary:
     case nd_kind_activation:
     case nd_kind_copy:
-        return nd_work_same_dims(x, y);
+        return nd_view_same_dims(x, y);
     case nd_kind_fill:
         return true;
     case nd_kind_count:

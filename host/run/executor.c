@@ -1,0 +1,253 @@
+#include "run/executor_parts.h"
+
+#include "base/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { nd_exec_block_align = 256, nd_exec_stamps = 4096 }; /* bytes; slots of nd_backend_table.stamp */
+
+static nd_status nd_exec_copy_list(nd_exec *exec, const int *list, int count, const int **out) {
+    int *copy = nd_arena_alloc(&exec->arena, (size_t)count * sizeof *copy + 1);
+    ND_REQUIRE(copy, nd_status_memory, "no memory");
+    for (int i = 0; i < count; i++) {
+        ND_REQUIRE(list[i] >= 0 && list[i] < exec->graph->n_values, nd_status_usage,
+                   "the graph has no value number %d", list[i]);
+        copy[i] = list[i];
+    }
+    *out = copy;
+    return nd_status_ok;
+}
+
+static nd_status nd_exec_settle(nd_exec *exec, const nd_exec_settings *settings) {
+    static const nd_exec_settings defaults = {0};
+    const nd_graph *graph = exec->graph;
+    nd_exec_settings *s = &exec->settings;
+    *s = settings ? *settings : defaults;
+    if (!s->inputs) s->n_inputs = graph->n_inputs;
+    if (!s->outputs) s->n_outputs = graph->n_outputs;
+    ND_TRY(nd_exec_copy_list(exec, s->inputs ? s->inputs : graph->inputs, s->n_inputs, &s->inputs));
+    ND_TRY(nd_exec_copy_list(exec, s->outputs ? s->outputs : graph->outputs, s->n_outputs, &s->outputs));
+    const size_t values = (size_t)graph->n_values, nodes = (size_t)graph->n_nodes;
+    exec->values = nd_arena_alloc(&exec->arena, values * sizeof *exec->values);
+    exec->needed = nd_arena_alloc(&exec->arena, nodes * sizeof *exec->needed);
+    exec->groups = nd_arena_alloc(&exec->arena, nodes * sizeof *exec->groups);
+    exec->absorbed = nd_arena_alloc(&exec->arena, nodes * sizeof *exec->absorbed);
+    ND_REQUIRE(exec->values && exec->needed && exec->groups && exec->absorbed, nd_status_memory, "no memory");
+    return nd_status_ok;
+}
+
+static size_t nd_exec_element_bytes(const nd_exec *exec) {
+    return nd_dtype_bytes(nd_precision_storage(exec->settings.precision));
+}
+
+/* Views get the place of their slots; from here on they are what the kernels see. */
+static void nd_exec_resolve(nd_exec *exec) {
+    for (int i = 0; i < exec->n_steps; i++) {
+        nd_step *step = &exec->steps[i];
+        if (step->x >= 0) step->work.x.offset += exec->slots[step->x].offset;
+        if (step->x2 >= 0) step->work.x2.offset += exec->slots[step->x2].offset;
+        step->work.y.offset += exec->slots[step->y].offset;
+    }
+}
+
+static nd_status nd_exec_upload_constants(nd_exec *exec) {
+    const nd_backend_table *table = exec->backend->table;
+    for (int i = 0; i < exec->n_slots; i++) {
+        nd_slot *slot = &exec->slots[i];
+        if (!slot->source || slot->first > slot->last) continue;
+        const size_t bytes = (size_t)slot->elements * nd_exec_element_bytes(exec);
+        ND_TRY(table->allocate(exec->backend, bytes, &slot->memory));
+        ND_TRY(table->upload(exec->backend, slot->memory, &slot->source_view, exec->settings.precision,
+                             slot->source));
+    }
+    return nd_status_ok;
+}
+
+/* A batch that is never full leaves the rest of the inputs as they are: they start as zeros, not as whatever
+ * was in memory, which could be slow or trap. */
+static nd_status nd_exec_clear_inputs(nd_exec *exec) {
+    for (int i = 0; i < exec->settings.n_inputs; i++) {
+        const nd_exec_value *value = &exec->values[exec->settings.inputs[i]];
+        nd_view view = value->place.view;
+        view.offset += exec->slots[value->place.slot].offset;
+        float *zeros = nd_alloc_array((size_t)nd_view_count(&view), sizeof *zeros);
+        ND_REQUIRE(zeros, nd_status_memory, "no memory for an input");
+        const nd_status status =
+            exec->backend->table->upload(exec->backend, exec->block, &view, exec->settings.precision, zeros);
+        free(zeros);
+        if (status) return status;
+    }
+    return nd_status_ok;
+}
+
+static nd_status nd_exec_prepare(nd_exec *exec) {
+    const nd_backend_table *table = exec->backend->table;
+    size_t workspace = 0;
+    for (int i = 0; i < exec->n_steps; i++) {
+        nd_step *step = &exec->steps[i];
+        const nd_status status =
+            table->prepare(exec->backend, &step->work, exec->settings.precision, &step->kernel);
+        if (status) return nd_fail_in(status, "%s", step->name);
+        const size_t bytes = table->info(step->kernel).workspace_bytes;
+        if (bytes > workspace) workspace = bytes;
+    }
+    return workspace ? table->allocate(exec->backend, workspace, &exec->workspace) : nd_status_ok;
+}
+
+static nd_memory *nd_exec_memory(const nd_exec *exec, int slot) {
+    if (slot < 0) return NULL;
+    return exec->slots[slot].source ? exec->slots[slot].memory : exec->block;
+}
+
+static nd_status nd_exec_run_steps(nd_exec *exec) {
+    const nd_backend_table *table = exec->backend->table;
+    const bool timed = exec->settings.time_nodes;
+    for (int i = 0; i < exec->n_steps; i++) {
+        const nd_step *step = &exec->steps[i];
+        if (timed) ND_TRY(table->stamp(exec->backend, i));
+        const nd_status status =
+            table->run(exec->backend, step->kernel, nd_exec_memory(exec, step->x),
+                       nd_exec_memory(exec, step->x2), nd_exec_memory(exec, step->y), exec->workspace);
+        if (status) return nd_fail_in(status, "%s", step->name);
+    }
+    return timed ? table->stamp(exec->backend, exec->n_steps) : nd_status_ok;
+}
+
+/* One launch instead of one per kernel, where the backend can. A backend that cannot record this network is
+ * no error: it runs kernel by kernel. */
+static void nd_exec_record(nd_exec *exec) {
+    const nd_backend_table *table = exec->backend->table;
+    if (!table->capture_begin || exec->settings.time_nodes || !exec->n_steps) return;
+    if (table->capture_begin(exec->backend)) return;
+    const nd_status ran = nd_exec_run_steps(exec),
+                    ended = table->capture_end(exec->backend, &exec->recording);
+    if (!ran && !ended) return;
+    if (!ended) table->recording_free(exec->recording);
+    exec->recording = NULL;
+    nd_log(nd_log_debug, "%s does not record this network: %s", exec->backend->name, nd_error());
+}
+
+static nd_status nd_exec_build(nd_exec *exec) {
+    const size_t element = nd_exec_element_bytes(exec);
+    ND_TRY(nd_exec_trace(exec));
+    ND_TRY(nd_exec_fuse(exec));
+    nd_exec_find_parents(exec);
+    ND_TRY(nd_exec_lower(exec));
+    ND_REQUIRE(!exec->settings.time_nodes || exec->n_steps < nd_exec_stamps, nd_status_unsupported,
+               "%d kernels: at most %d can be timed one by one", exec->n_steps, nd_exec_stamps - 1);
+    nd_exec_lifetimes(exec);
+    exec->block_elements =
+        nd_plan_offsets(exec->slots, exec->n_slots, nd_exec_block_align / (int64_t)element);
+    ND_REQUIRE(exec->block_elements >= 0, nd_status_memory, "no memory for the plan");
+    nd_exec_resolve(exec);
+    const size_t bytes = (size_t)exec->block_elements * element;
+    ND_TRY(exec->backend->table->allocate(exec->backend, bytes ? bytes : element, &exec->block));
+    ND_TRY(nd_exec_upload_constants(exec));
+    ND_TRY(nd_exec_clear_inputs(exec));
+    ND_TRY(nd_exec_prepare(exec));
+    nd_exec_record(exec);
+    nd_arena_free(&exec->scratch);
+    return nd_status_ok;
+}
+
+nd_status nd_exec_open(nd_backend *backend, const nd_graph *graph, const nd_exec_settings *settings,
+                       nd_exec **out) {
+    *out = NULL;
+    nd_exec *exec = calloc(1, sizeof *exec);
+    ND_REQUIRE(exec, nd_status_memory, "no memory");
+    exec->backend = backend;
+    exec->graph = graph;
+    nd_status status = nd_exec_settle(exec, settings);
+    if (!status) status = nd_exec_build(exec);
+    if (status) {
+        nd_exec_close(exec);
+        return status;
+    }
+    *out = exec;
+    return nd_status_ok;
+}
+
+void nd_exec_close(nd_exec *exec) {
+    if (!exec) return;
+    const nd_backend_table *table = exec->backend->table;
+    if (exec->recording) table->recording_free(exec->recording);
+    for (int i = 0; i < exec->n_steps; i++) table->release(exec->steps[i].kernel);
+    for (int i = 0; i < exec->n_slots; i++) table->free(exec->slots[i].memory);
+    table->free(exec->block);
+    table->free(exec->workspace);
+    free(exec->steps);
+    free(exec->slots);
+    nd_arena_free(&exec->arena);
+    nd_arena_free(&exec->scratch);
+    free(exec);
+}
+
+/* The first n images of a value, where the graph keeps images apart; else all of it. */
+static nd_view nd_exec_images(const nd_exec *exec, int value, int64_t n) {
+    const nd_place *place = &exec->values[value].place;
+    nd_view view = place->view;
+    const nd_slot *slot = &exec->slots[place->slot];
+    if (!slot->source) view.offset += slot->offset;
+    const bool batched = view.rank > 0 && view.dims[0] == exec->settings.batch;
+    if (exec->per_image && batched && !slot->source) view.dims[0] = n;
+    return view;
+}
+
+nd_status nd_exec_upload(nd_exec *exec, int64_t n, const float *const *inputs) {
+    ND_REQUIRE(n >= 1 && n <= exec->settings.batch, nd_status_usage, "%lld images for a batch of %lld",
+               (long long)n, (long long)exec->settings.batch);
+    ND_REQUIRE(exec->per_image || n == exec->settings.batch, nd_status_unsupported,
+               "this network mixes images: it runs only full batches of %lld",
+               (long long)exec->settings.batch);
+    for (int i = 0; i < exec->settings.n_inputs; i++) {
+        const nd_view view = nd_exec_images(exec, exec->settings.inputs[i], n);
+        ND_TRY(exec->backend->table->upload(exec->backend, exec->block, &view, exec->settings.precision,
+                                            inputs[i]));
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_exec_start(nd_exec *exec) {
+    if (exec->recording) return exec->backend->table->replay(exec->backend, exec->recording);
+    return nd_exec_run_steps(exec);
+}
+
+nd_status nd_exec_wait(nd_exec *exec) {
+    const nd_backend_table *table = exec->backend->table;
+    ND_TRY(table->synchronize(exec->backend));
+    for (int i = 0; exec->settings.time_nodes && i < exec->n_steps; i++)
+        ND_TRY(table->elapsed(exec->backend, i, i + 1, &exec->steps[i].ns));
+    return nd_status_ok;
+}
+
+nd_status nd_exec_run(nd_exec *exec, int64_t n, const float *const *inputs, float *const *outputs) {
+    ND_TRY(nd_exec_upload(exec, n, inputs));
+    ND_TRY(nd_exec_start(exec));
+    ND_TRY(nd_exec_wait(exec));
+    for (int i = 0; i < exec->settings.n_outputs; i++) {
+        const int value = exec->settings.outputs[i];
+        const nd_view view = nd_exec_images(exec, value, n);
+        ND_TRY(exec->backend->table->download(exec->backend,
+                                              nd_exec_memory(exec, exec->values[value].place.slot), &view,
+                                              exec->settings.precision, outputs[i]));
+    }
+    return nd_status_ok;
+}
+
+size_t nd_exec_node_count(const nd_exec *exec) {
+    return (size_t)exec->n_steps;
+}
+
+nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index) {
+    const nd_step *step = &exec->steps[index];
+    return (nd_exec_node){.name = step->name,
+                          .kind = step->work.kind,
+                          .engine = exec->backend->table->info(step->kernel).engine,
+                          .macs = step->macs,
+                          .ns = step->ns};
+}
+
+size_t nd_exec_activation_bytes(const nd_exec *exec) {
+    return (size_t)exec->block_elements * nd_exec_element_bytes(exec);
+}

@@ -1,0 +1,118 @@
+#include "run/executor_parts.h"
+
+#include <stdlib.h>
+
+static bool nd_work_reads_x(const nd_work *work) {
+    return work->kind != nd_kind_fill;
+}
+
+static bool nd_work_reads_x2(const nd_work *work) {
+    return work->residual || work->kind == nd_kind_binary;
+}
+
+bool nd_exec_supports(nd_exec *exec, nd_work work, const nd_operands *operands) {
+    work.x = operands->x.view;
+    work.x2 = operands->x2.view;
+    work.y = operands->y.view;
+    return exec->backend->table->supports(exec->backend, &work, exec->settings.precision);
+}
+
+/* Which operands to copy, and into which layout: the cheapest first. */
+typedef struct nd_detour {
+    bool x, x2, y, row_major;
+} nd_detour;
+
+static const nd_detour nd_detours[] = {
+    {false, false, false, false}, {true, false, false, false}, {false, true, false, false},
+    {true, true, false, false},   {false, false, true, false}, {true, false, true, false},
+    {true, true, true, false},    {true, false, false, true},  {true, true, false, true},
+    {true, false, true, true},    {true, true, true, true},
+};
+enum { nd_detour_count = sizeof nd_detours / sizeof *nd_detours };
+
+static nd_view nd_detour_view(const nd_exec *exec, const nd_detour *detour, const nd_view *view) {
+    if (detour->row_major) return nd_view_row_major(view->rank, view->dims);
+    return nd_exec_layout(exec, view->rank, view->dims);
+}
+
+/* The views a detour would run on; operands a work does not have are left alone. */
+static void nd_detour_views(const nd_exec *exec, const nd_detour *detour, const nd_work *work,
+                            nd_operands *operands) {
+    if (detour->x && nd_work_reads_x(work))
+        operands->x.view = nd_detour_view(exec, detour, &operands->x.view);
+    if (detour->x2 && nd_work_reads_x2(work))
+        operands->x2.view = nd_detour_view(exec, detour, &operands->x2.view);
+    if (detour->y) operands->y.view = nd_detour_view(exec, detour, &operands->y.view);
+}
+
+static const nd_detour *nd_exec_detour(nd_exec *exec, const nd_work *work, const nd_operands *operands) {
+    const int count = work->kind == nd_kind_copy ? 1 : nd_detour_count;
+    for (int i = 0; i < count; i++) {
+        nd_operands trial = *operands;
+        nd_detour_views(exec, &nd_detours[i], work, &trial);
+        if (nd_exec_supports(exec, *work, &trial)) return &nd_detours[i];
+    }
+    return NULL;
+}
+
+bool nd_exec_can_emit(nd_exec *exec, nd_work work, const nd_operands *operands) {
+    return nd_exec_detour(exec, &work, operands) != NULL;
+}
+
+static nd_status nd_exec_step(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands) {
+    if (exec->n_steps == exec->cap_steps) {
+        const int capacity = exec->cap_steps ? 2 * exec->cap_steps : 64;
+        nd_step *more = realloc(exec->steps, (size_t)capacity * sizeof *more);
+        ND_REQUIRE(more, nd_status_memory, "no memory for the plan");
+        exec->steps = more;
+        exec->cap_steps = capacity;
+    }
+    work.x = operands->x.view;
+    work.x2 = operands->x2.view;
+    work.y = operands->y.view;
+    exec->steps[exec->n_steps++] = (nd_step){
+        .work = work,
+        .x = nd_work_reads_x(&work) ? operands->x.slot : -1,
+        .x2 = nd_work_reads_x2(&work) ? operands->x2.slot : -1,
+        .y = operands->y.slot,
+        .name = node ? node->name : "output",
+        .macs = nd_work_macs(&work) / exec->settings.batch,
+    };
+    return nd_status_ok;
+}
+
+static nd_status nd_exec_refuse(nd_exec *exec, const nd_node *node, const nd_work *work,
+                                const nd_operands *operands) {
+    char x[128], y[128];
+    return nd_fail(nd_status_unsupported, "%s: backend %s has no %s in %s for %s -> %s",
+                   node ? nd_exec_label(exec, node) : "output", exec->backend->name, nd_kind_name(work->kind),
+                   nd_precision_name(exec->settings.precision),
+                   nd_dims_format(operands->x.view.rank, operands->x.view.dims, x, sizeof x),
+                   nd_dims_format(operands->y.view.rank, operands->y.view.dims, y, sizeof y));
+}
+
+nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *from, const nd_place *to) {
+    const nd_work copy = {.kind = nd_kind_copy};
+    const nd_operands operands = {.x = *from, .y = *to};
+    if (!nd_exec_supports(exec, copy, &operands)) return nd_exec_refuse(exec, node, &copy, &operands);
+    return nd_exec_step(exec, node, copy, &operands);
+}
+
+nd_status nd_exec_emit(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands) {
+    const nd_detour *detour = nd_exec_detour(exec, &work, operands);
+    if (!detour) return nd_exec_refuse(exec, node, &work, operands);
+    nd_operands used = *operands;
+    nd_detour_views(exec, detour, &work, &used);
+    if (detour->x && nd_work_reads_x(&work)) {
+        ND_TRY(nd_exec_place_new(exec, &used.x.view, &used.x));
+        ND_TRY(nd_exec_emit_copy(exec, node, &operands->x, &used.x));
+    }
+    if (detour->x2 && nd_work_reads_x2(&work)) {
+        ND_TRY(nd_exec_place_new(exec, &used.x2.view, &used.x2));
+        ND_TRY(nd_exec_emit_copy(exec, node, &operands->x2, &used.x2));
+    }
+    if (!detour->y) return nd_exec_step(exec, node, work, &used);
+    ND_TRY(nd_exec_place_new(exec, &used.y.view, &used.y));
+    ND_TRY(nd_exec_step(exec, node, work, &used));
+    return nd_exec_emit_copy(exec, node, &used.y, &operands->y);
+}

@@ -1,0 +1,207 @@
+#include "run/executor_parts.h"
+
+#include <string.h>
+
+static nd_status nd_lower_unary(nd_exec *exec, const nd_node *node, const nd_work *work) {
+    nd_operands operands = {0};
+    ND_TRY(nd_exec_source(exec, node->in[0], &operands.x));
+    ND_TRY(nd_exec_target(exec, node->out[0], &operands.y));
+    return nd_exec_emit(exec, node, *work, &operands);
+}
+
+static nd_status nd_lower_activation(nd_exec *exec, const nd_node *node) {
+    nd_work work = {.kind = nd_kind_activation};
+    nd_exec_activation(node, &work.activation);
+    return nd_lower_unary(exec, node, &work);
+}
+
+/* Add and Mul of two computed values, or of a constant that varies by more than the channel. */
+static nd_status nd_lower_binary(nd_exec *exec, const nd_node *node, const nd_node *act) {
+    nd_work work = {.kind = nd_kind_binary, .multiply = node->op == nd_op_mul};
+    if (act) nd_exec_activation(act, &work.activation);
+    const nd_node *last = act ? act : node;
+    nd_operands operands = {0};
+    nd_place *inputs[] = {&operands.x, &operands.x2};
+    ND_REQUIRE(node->n_in == 2, nd_status_format, "%s: %d operands", nd_exec_label(exec, node), node->n_in);
+    ND_TRY(nd_exec_target(exec, last->out[0], &operands.y));
+    for (int i = 0; i < 2; i++) {
+        const nd_view *y = &operands.y.view;
+        ND_TRY(nd_exec_source(exec, node->in[i], inputs[i]));
+        ND_REQUIRE(nd_exec_broadcast(&inputs[i]->view, y->rank, y->dims, &inputs[i]->view), nd_status_format,
+                   "%s: operand %d does not broadcast", nd_exec_label(exec, node), i);
+    }
+    return nd_exec_emit(exec, last, work, &operands);
+}
+
+static nd_status nd_lower_pool(nd_exec *exec, const nd_node *node) {
+    const nd_window *w = &node->attr.window;
+    nd_work work = {.kind = nd_kind_pool,
+                    .maximum = node->op == nd_op_max_pool,
+                    .count_include_pad = node->attr.count_include_pad};
+    ND_REQUIRE(node->n_out < 2 || node->out[1] < 0 || !exec->values[node->out[1]].uses, nd_status_unsupported,
+               "%s: the indices of the maxima", nd_exec_label(exec, node));
+    for (int i = 0; i < 2; i++) {
+        work.geometry.kernel[i] = w->kernel[i];
+        work.geometry.stride[i] = w->stride[i];
+        work.geometry.dilation[i] = w->dilation[i];
+    }
+    memcpy(work.geometry.pad, w->pad, sizeof work.geometry.pad);
+    return nd_lower_unary(exec, node, &work);
+}
+
+/* The mean over whole planes is a pool as well, which libraries are better at. */
+static nd_status nd_lower_mean(nd_exec *exec, const nd_node *node, const bool *axes) {
+    nd_operands operands = {0};
+    ND_TRY(nd_exec_source(exec, node->in[0], &operands.x));
+    ND_TRY(nd_exec_target(exec, node->out[0], &operands.y));
+    const nd_view *x = &operands.x.view;
+    int64_t kept[nd_rank_max];
+    for (int i = 0; i < x->rank; i++) kept[i] = axes[i] ? 1 : x->dims[i];
+    ND_REQUIRE(nd_view_reshape(&operands.y.view, x->rank, kept, &operands.y.view), nd_status_internal,
+               "%s: the dims of the mean", nd_exec_label(exec, node));
+    if (x->rank == 4 && !axes[0] && !axes[1] && axes[2] && axes[3]) {
+        nd_work pool = {.kind = nd_kind_pool};
+        for (int i = 0; i < 2; i++) {
+            pool.geometry.kernel[i] = x->dims[2 + i];
+            pool.geometry.stride[i] = pool.geometry.dilation[i] = 1;
+        }
+        if (nd_exec_supports(exec, pool, &operands)) return nd_exec_emit(exec, node, pool, &operands);
+    }
+    nd_work mean = {.kind = nd_kind_mean};
+    memcpy(mean.axes, axes, sizeof mean.axes);
+    return nd_exec_emit(exec, node, mean, &operands);
+}
+
+static nd_status nd_lower_global_average(nd_exec *exec, const nd_node *node) {
+    bool axes[nd_rank_max] = {false};
+    for (int i = 2; i < exec->values[node->in[0]].rank; i++) axes[i] = true;
+    return nd_lower_mean(exec, node, axes);
+}
+
+static nd_status nd_lower_reduce_mean(nd_exec *exec, const nd_node *node) {
+    bool axes[nd_rank_max] = {false};
+    const int rank = exec->values[node->in[0]].rank;
+    for (int i = 0; i < rank; i++) axes[i] = node->attr.n == 0; /* no list: all */
+    for (int i = 0; i < node->attr.n; i++) {
+        const int axis = nd_exec_axis(node->attr.list[i], rank);
+        ND_REQUIRE(axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
+        axes[axis] = true;
+    }
+    return nd_lower_mean(exec, node, axes);
+}
+
+static nd_status nd_lower_softmax(nd_exec *exec, const nd_node *node) {
+    const nd_exec_value *x = &exec->values[node->in[0]];
+    nd_work work = {.kind = nd_kind_softmax, .axis = nd_exec_axis(node->attr.axis, x->rank)};
+    ND_REQUIRE(work.axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
+    if (node->attr.flat_softmax) work.inner = nd_dims_count(x->rank - (int)work.axis, x->dims + work.axis);
+    return nd_lower_unary(exec, node, &work);
+}
+
+static nd_status nd_lower_lrn(nd_exec *exec, const nd_node *node) {
+    const nd_attr *attr = &node->attr;
+    const nd_work work = {
+        .kind = nd_kind_lrn, .size = attr->size, .alpha = attr->alpha, .beta = attr->beta, .k = attr->bias};
+    return nd_lower_unary(exec, node, &work);
+}
+
+static nd_status nd_lower_group_of_one(nd_exec *exec, const nd_node *node) {
+    const nd_group group = nd_group_single((int)(node - exec->graph->nodes));
+    return nd_exec_lower_group(exec, &group);
+}
+
+static nd_lower *const nd_lower_table[nd_op_count] = {
+    [nd_op_conv] = nd_lower_group_of_one,
+    [nd_op_gemm] = nd_lower_group_of_one,
+    [nd_op_matmul] = nd_lower_group_of_one,
+    [nd_op_batchnorm] = nd_lower_group_of_one,
+    [nd_op_add] = nd_lower_group_of_one,
+    [nd_op_mul] = nd_lower_group_of_one,
+    [nd_op_relu] = nd_lower_activation,
+    [nd_op_clip] = nd_lower_activation,
+    [nd_op_leaky_relu] = nd_lower_activation,
+    [nd_op_sigmoid] = nd_lower_activation,
+    [nd_op_hard_sigmoid] = nd_lower_activation,
+    [nd_op_hard_swish] = nd_lower_activation,
+    [nd_op_max_pool] = nd_lower_pool,
+    [nd_op_average_pool] = nd_lower_pool,
+    [nd_op_global_average_pool] = nd_lower_global_average,
+    [nd_op_reduce_mean] = nd_lower_reduce_mean,
+    [nd_op_softmax] = nd_lower_softmax,
+    [nd_op_lrn] = nd_lower_lrn,
+    [nd_op_flatten] = nd_lower_reshape,
+    [nd_op_reshape] = nd_lower_reshape,
+    [nd_op_squeeze] = nd_lower_reshape,
+    [nd_op_unsqueeze] = nd_lower_reshape,
+    [nd_op_dropout] = nd_lower_reshape,
+    [nd_op_identity] = nd_lower_reshape,
+    [nd_op_transpose] = nd_lower_transpose,
+    [nd_op_slice] = nd_lower_slice,
+    [nd_op_concat] = nd_lower_concat,
+    [nd_op_pad] = nd_lower_pad,
+    [nd_op_gather] = nd_lower_gather,
+};
+
+nd_status nd_exec_lower_single(nd_exec *exec, int index) {
+    const nd_node *node = &exec->graph->nodes[index];
+    nd_lower *lower = nd_lower_table[node->op];
+    char shapes[256] = "";
+    for (int i = 0, used = 0; !lower && i < node->n_in && used < 200; i++) {
+        if (node->in[i] < 0) continue;
+        const nd_exec_value *value = &exec->values[node->in[i]];
+        if (used) shapes[used++] = ' ';
+        nd_dims_format(value->rank, value->dims, shapes + used, sizeof shapes - (size_t)used);
+        used = (int)strlen(shapes);
+    }
+    ND_REQUIRE(lower, nd_status_unsupported, "%s: nd does not run this operator (inputs %s)",
+               nd_exec_label(exec, node), shapes);
+    return lower(exec, node);
+}
+
+nd_status nd_exec_lower_group(nd_exec *exec, const nd_group *group) {
+    const nd_node *nodes = exec->graph->nodes, *main = &nodes[group->main];
+    int computed;
+    const bool sum = main->op == nd_op_add || main->op == nd_op_mul;
+    const bool vector =
+        sum && exec->values[main->out[0]].rank >= 2 && nd_exec_channel_constant(exec, main, 1, &computed);
+    if (sum && !vector) return nd_lower_binary(exec, main, group->act >= 0 ? &nodes[group->act] : NULL);
+    return nd_exec_lower_weights(exec, group);
+}
+
+/* Inputs are uploaded into dense slots; outputs are downloaded from dense views. */
+static nd_status nd_exec_lower_inputs(nd_exec *exec) {
+    for (int i = 0; i < exec->settings.n_inputs; i++) {
+        nd_exec_value *value = &exec->values[exec->settings.inputs[i]];
+        const nd_view layout = nd_exec_layout(exec, value->rank, value->dims);
+        if (value->place.slot >= 0) continue; /* named twice */
+        ND_TRY(nd_exec_place_new(exec, &layout, &value->place));
+        exec->slots[value->place.slot].pinned = true;
+    }
+    return nd_status_ok;
+}
+
+static nd_status nd_exec_lower_outputs(nd_exec *exec) {
+    for (int i = 0; i < exec->settings.n_outputs; i++) {
+        nd_exec_value *value = &exec->values[exec->settings.outputs[i]];
+        nd_place from;
+        ND_TRY(nd_exec_source(exec, exec->settings.outputs[i], &from));
+        if (nd_view_is_row_major(&from.view) || nd_view_is_channels_last(&from.view)) continue;
+        const nd_view dense = nd_view_row_major(value->rank, value->dims);
+        ND_TRY(nd_exec_place_new(exec, &dense, &value->place));
+        ND_TRY(nd_exec_emit_copy(exec, NULL, &from, &value->place));
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_exec_lower(nd_exec *exec) {
+    const nd_graph *graph = exec->graph;
+    ND_TRY(nd_exec_lower_inputs(exec));
+    for (int i = 0; i < graph->n_nodes; i++) {
+        if (!exec->needed[i] || exec->absorbed[i]) continue;
+        if (exec->groups[i].main >= 0)
+            ND_TRY(nd_exec_lower_group(exec, &exec->groups[i]));
+        else
+            ND_TRY(nd_exec_lower_single(exec, i));
+    }
+    return nd_exec_lower_outputs(exec);
+}

@@ -1,0 +1,251 @@
+/* Nodes that move data and compute nothing. Most only look at it in another way: their output is a view of
+ * the input, and a copy is made where the reader cannot take that view. */
+#include "run/executor_parts.h"
+
+#include <string.h>
+
+/* Flatten, Reshape, Squeeze, Unsqueeze, Dropout, Identity: the same elements in the same order. */
+nd_status nd_lower_reshape(nd_exec *exec, const nd_node *node) {
+    nd_exec_value *out = &exec->values[node->out[0]];
+    nd_place from, to;
+    ND_TRY(nd_exec_source(exec, node->in[0], &from));
+    to.slot = from.slot;
+    if (nd_view_reshape(&from.view, out->rank, out->dims, &to.view)) {
+        out->place = to;
+        return nd_status_ok;
+    }
+    /* The order of elements is that of the logical dims; write them where the new dims want them. */
+    nd_view layout = nd_exec_layout(exec, out->rank, out->dims), under_old_dims;
+    if (!nd_view_reshape(&layout, from.view.rank, from.view.dims, &under_old_dims)) {
+        layout = nd_view_row_major(out->rank, out->dims);
+        const bool dense = nd_view_reshape(&layout, from.view.rank, from.view.dims, &under_old_dims);
+        ND_REQUIRE(dense, nd_status_format, "%s: the number of elements changes", nd_exec_label(exec, node));
+    }
+    ND_TRY(nd_exec_place_new(exec, &layout, &out->place));
+    to = (nd_place){out->place.slot, under_old_dims};
+    return nd_exec_emit_copy(exec, node, &from, &to);
+}
+
+nd_status nd_lower_transpose(nd_exec *exec, const nd_node *node) {
+    nd_exec_value *out = &exec->values[node->out[0]];
+    nd_place from;
+    ND_TRY(nd_exec_source(exec, node->in[0], &from));
+    const int rank = from.view.rank;
+    nd_view view = {.rank = rank, .offset = from.view.offset};
+    for (int i = 0; i < rank; i++) {
+        const int axis = nd_exec_axis(node->attr.n ? node->attr.list[i] : rank - 1 - i, rank);
+        ND_REQUIRE(axis >= 0, nd_status_format, "%s: perm is no permutation", nd_exec_label(exec, node));
+        view.dims[i] = from.view.dims[axis];
+        view.strides[i] = from.view.strides[axis];
+    }
+    out->place = (nd_place){from.slot, view};
+    return nd_status_ok;
+}
+
+nd_status nd_lower_slice(nd_exec *exec, const nd_node *node) {
+    const nd_attr *attr = &node->attr;
+    nd_exec_value *out = &exec->values[node->out[0]];
+    nd_place from;
+    ND_TRY(nd_exec_source(exec, node->in[0], &from));
+    nd_view view = from.view;
+    for (int i = 0; i < attr->n; i++) {
+        const int axis = nd_exec_axis(attr->axes[i], view.rank);
+        const int64_t step = attr->steps[i];
+        ND_REQUIRE(axis >= 0 && step != 0, nd_status_format, "%s: a bad axis or a step of 0",
+                   nd_exec_label(exec, node));
+        const int64_t size = from.view.dims[axis], high = step > 0 ? size : size - 1;
+        int64_t start = attr->list[i] < 0 ? attr->list[i] + size : attr->list[i];
+        if (start < 0) start = 0;
+        if (start > high) start = high;
+        view.offset += start * view.strides[axis];
+        view.strides[axis] *= step;
+    }
+    memcpy(view.dims, out->dims, (size_t)view.rank * sizeof *view.dims);
+    out->place = (nd_place){from.slot, view};
+    return nd_status_ok;
+}
+
+static bool nd_place_same(const nd_place *a, const nd_place *b) {
+    if (a->slot != b->slot || a->view.offset != b->view.offset) return false;
+    for (int i = 0; i < a->view.rank; i++)
+        if (a->view.dims[i] > 1 && a->view.strides[i] != b->view.strides[i]) return false;
+    return nd_view_same_dims(&a->view, &b->view);
+}
+
+nd_status nd_lower_concat(nd_exec *exec, const nd_node *node) {
+    nd_place whole;
+    ND_TRY(nd_exec_target(exec, node->out[0], &whole));
+    const int axis = nd_exec_axis(node->attr.axis, whole.view.rank);
+    ND_REQUIRE(axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
+    int64_t start = 0;
+    for (int i = 0; i < node->n_in; i++) {
+        nd_place part, to = whole;
+        ND_TRY(nd_exec_source(exec, node->in[i], &part));
+        to.view.dims[axis] = part.view.dims[axis];
+        to.view.offset += start * to.view.strides[axis];
+        start += part.view.dims[axis];
+        if (nd_place_same(&part, &to)) continue; /* made in place */
+        ND_TRY(nd_exec_emit_copy(exec, node, &part, &to));
+    }
+    return nd_status_ok;
+}
+
+/* Whether a node writes its output as a kernel, into whatever view it is given. */
+static bool nd_exec_writes(const nd_exec *exec, int node) {
+    switch (exec->graph->nodes[node].op) {
+    case nd_op_flatten:
+    case nd_op_reshape:
+    case nd_op_squeeze:
+    case nd_op_unsqueeze:
+    case nd_op_dropout:
+    case nd_op_identity:
+    case nd_op_transpose:
+    case nd_op_slice:
+    case nd_op_gather:
+        return false;
+    default:
+        return true;
+    }
+}
+
+enum { nd_nesting_max = 64 }; /* Concats within Concats, made in place */
+
+/* A part that is made for one Concat alone goes there at once; what a later Concat has claimed is copied. */
+static void nd_exec_adopt(nd_exec *exec, int whole, int part, int axis, int64_t start) {
+    nd_exec_value *v = &exec->values[part];
+    const int nesting = exec->values[whole].nesting + 1;
+    if (v->parent >= 0 || v->fed || v->wanted || v->producer < 0 || nesting > nd_nesting_max) return;
+    if (!exec->needed[v->producer] || !nd_exec_writes(exec, v->producer)) return;
+    v->parent = whole;
+    v->parent_axis = axis;
+    v->parent_start = start;
+    v->nesting = nesting;
+}
+
+/* When every part already lies side by side in one later Concat, this one is a part of it too (DenseNet). */
+static bool nd_exec_is_run(const nd_exec *exec, const nd_node *node, int axis) {
+    const nd_exec_value *first = &exec->values[node->in[0]];
+    if (first->parent < 0 || first->parent_axis != axis) return false;
+    int64_t start = first->parent_start;
+    for (int i = 0; i < node->n_in; i++) {
+        const nd_exec_value *v = &exec->values[node->in[i]];
+        if (v->parent != first->parent || v->parent_axis != axis || v->parent_start != start) return false;
+        start += v->dims[axis];
+    }
+    return true;
+}
+
+/* From the last Concat to the first, so that the largest is the one that parts are made in. */
+void nd_exec_find_parents(nd_exec *exec) {
+    for (int i = exec->graph->n_nodes - 1; i >= 0; i--) {
+        const nd_node *node = &exec->graph->nodes[i];
+        if (!exec->needed[i] || node->op != nd_op_concat || node->n_in < 1) continue;
+        const int whole = node->out[0], axis = nd_exec_axis(node->attr.axis, exec->values[whole].rank);
+        if (axis < 0) continue;
+        if (nd_exec_is_run(exec, node, axis))
+            nd_exec_adopt(exec, exec->values[node->in[0]].parent, whole, axis,
+                          exec->values[node->in[0]].parent_start);
+        int64_t start = 0;
+        for (int j = 0; j < node->n_in; j++) {
+            nd_exec_adopt(exec, whole, node->in[j], axis, start);
+            start += exec->values[node->in[j]].dims[axis];
+        }
+    }
+}
+
+/* Fills the whole output, then copies what is kept of the input; negative padding cuts. */
+nd_status nd_lower_pad(nd_exec *exec, const nd_node *node) {
+    nd_place from, to;
+    ND_TRY(nd_exec_source(exec, node->in[0], &from));
+    ND_TRY(nd_exec_target(exec, node->out[0], &to));
+    const int rank = to.view.rank;
+    ND_REQUIRE(node->attr.n == 2 * rank, nd_status_format, "%s: %d pads for %d axes",
+               nd_exec_label(exec, node), node->attr.n, rank);
+    const nd_work fill = {.kind = nd_kind_fill, .value = node->attr.value};
+    ND_TRY(nd_exec_emit(exec, node, fill, &(nd_operands){.x = to, .y = to}));
+    for (int i = 0; i < rank; i++) {
+        const int64_t before = node->attr.list[i], after = node->attr.list[rank + i];
+        const int64_t cut = before < 0 ? -before : 0, lead = before > 0 ? before : 0;
+        from.view.offset += cut * from.view.strides[i];
+        to.view.offset += lead * to.view.strides[i];
+        from.view.dims[i] += (before < 0 ? before : 0) + (after < 0 ? after : 0);
+        if (from.view.dims[i] <= 0) return nd_status_ok;
+        to.view.dims[i] = from.view.dims[i];
+    }
+    return nd_exec_emit_copy(exec, node, &from, &to);
+}
+
+/* Indices as a list in the scratch arena, checked and made positive; NULL with the message set. */
+static const int32_t *nd_gather_list(nd_exec *exec, const nd_node *node, const nd_tensor *indices,
+                                     int64_t size) {
+    const int64_t count = nd_tensor_count(indices);
+    int32_t *list = nd_arena_alloc(&exec->scratch, (size_t)count * sizeof *list);
+    if (!list || size > INT32_MAX) {
+        nd_fail(nd_status_memory, "%s: no memory for the indices", nd_exec_label(exec, node));
+        return NULL;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        int64_t index = 0;
+        const bool integer = nd_exec_index(indices, i, &index);
+        if (index < 0) index += size;
+        if (!integer || index < 0 || index >= size) {
+            nd_fail(nd_status_format, "%s: index %lld of the list is outside 0..%lld",
+                    nd_exec_label(exec, node), (long long)i, (long long)size - 1);
+            return NULL;
+        }
+        list[i] = (int32_t)index;
+    }
+    return list;
+}
+
+static void nd_view_swap(nd_view *view, int a, int b) {
+    const int64_t dim = view->dims[a], stride = view->strides[a];
+    view->dims[a] = view->dims[b];
+    view->strides[a] = view->strides[b];
+    view->dims[b] = dim;
+    view->strides[b] = stride;
+}
+
+/* Evenly spaced indices are a view; others are gathered into a slot with axis 1 in their place. */
+nd_status nd_lower_gather(nd_exec *exec, const nd_node *node) {
+    nd_exec_value *out = &exec->values[node->out[0]];
+    const nd_tensor *indices = nd_exec_constant(exec, node, 1);
+    nd_place from;
+    ND_TRY(nd_exec_source(exec, node->in[0], &from));
+    const int axis = nd_exec_axis(node->attr.axis, from.view.rank);
+    ND_REQUIRE(indices, nd_status_unsupported, "%s: computed indices", nd_exec_label(exec, node));
+    ND_REQUIRE(axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
+    const int64_t count = nd_tensor_count(indices);
+    const int32_t *list = nd_gather_list(exec, node, indices, from.view.dims[axis]);
+    if (!list) return indices->dtype == nd_dtype_i64 ? nd_status_format : nd_status_unsupported;
+    bool even = true;
+    for (int64_t i = 2; i < count; i++) even &= list[i] - list[i - 1] == list[1] - list[0];
+    nd_place gathered = from;
+    gathered.view.dims[axis] = count;
+    if (even) {
+        gathered.view.offset += list[0] * from.view.strides[axis];
+        gathered.view.strides[axis] *= count > 1 ? list[1] - list[0] : 1;
+    } else {
+        nd_operands operands = {.x = from};
+        const nd_view layout = nd_exec_layout(exec, gathered.view.rank, gathered.view.dims);
+        ND_TRY(nd_exec_place_new(exec, &layout, &gathered));
+        operands.y = gathered;
+        nd_place *sides[] = {&operands.x, &operands.y};
+        for (int i = 0; i < 2; i++) {
+            nd_view *view = &sides[i]->view;
+            if (view->rank == 1) {
+                const int64_t dims[] = {1, view->dims[0]};
+                if (!nd_view_reshape(view, 2, dims, view)) return nd_status_internal;
+            } else if (axis != 1) {
+                nd_view_swap(view, axis, 1);
+            }
+        }
+        const nd_work work = {.kind = nd_kind_gather, .channel = list, .terms = count};
+        ND_TRY(nd_exec_emit(exec, node, work, &operands));
+    }
+    /* An index list of any rank stands in place of the axis: one axis is split, or dropped for a scalar. */
+    ND_REQUIRE(nd_view_reshape(&gathered.view, out->rank, out->dims, &gathered.view), nd_status_internal,
+               "%s: the gathered axis does not split", nd_exec_label(exec, node));
+    out->place = gathered;
+    return nd_status_ok;
+}

@@ -1,0 +1,140 @@
+/* The executor from the inside. Opening one goes through these steps, each a file:
+ *
+ *   executor_values.c  dims of every value for the executor's batch; which nodes are needed; uses
+ *   executor_fuse.c    nodes that will run as one kernel
+ *   executor_place.c   where values live: slots of memory, and views of slots
+ *   executor_lower.c   nodes become works; with executor_group.c and executor_move.c
+ *   executor_emit.c    works become steps, with copies where the backend wants another layout
+ *   executor_plan.c    slots get lifetimes, then offsets in one block of memory
+ *
+ * Nothing is allocated on the device before the plan is known, and nothing at all while running. */
+#ifndef ND_RUN_EXECUTOR_PARTS_H
+#define ND_RUN_EXECUTOR_PARTS_H
+
+#include "run/executor.h"
+
+/* A region of device memory with one lifetime, in elements of the storage type. */
+typedef struct nd_slot {
+    int64_t elements;
+    int first, last;     /* steps that touch it; first > last: none */
+    int64_t offset;      /* in the block of activations */
+    bool pinned;         /* inputs of the network: uploaded once, may be run many times */
+    const float *source; /* constants: what to upload; they have memory of their own */
+    nd_view source_view;
+    nd_memory *memory;
+} nd_slot;
+
+/* Where a value is: a view of a slot, with its offset relative to the slot. */
+typedef struct nd_place {
+    int slot; /* -1: nowhere yet */
+    nd_view view;
+} nd_place;
+
+typedef struct nd_exec_value {
+    int rank;
+    int64_t dims[nd_rank_max];
+    bool fed, wanted; /* an input or an output of this executor */
+    int uses, user;   /* needed nodes that read it; the last of them */
+    int producer;     /* needed node that makes it, or -1 */
+    int parent;       /* made directly inside this value (of a Concat), or -1 */
+    int parent_axis, nesting;
+    int64_t parent_start;
+    nd_place place;
+} nd_exec_value;
+
+/* Nodes that run as one kernel; -1 where absent. They are lowered at the last one's position, when the
+ * residual is ready too. */
+typedef struct nd_group {
+    int pad;               /* zero padding, folded into the window */
+    int gather, depthwise; /* of a separable pair whose pointwise part is `main` */
+    int main;
+    int bias;     /* Add of a constant per channel */
+    int residual; /* Add of a computed value */
+    int act;
+    int last;
+} nd_group;
+
+typedef struct nd_step {
+    nd_work work;
+    int x, x2, y; /* slots, -1 where unused */
+    const char *name;
+    nd_kernel *kernel;
+    int64_t macs;
+    double ns;
+} nd_step;
+
+struct nd_exec {
+    nd_backend *backend;
+    const nd_graph *graph;
+    nd_exec_settings settings; /* with its own copies of the lists, batch resolved */
+    bool per_image;            /* no node mixes images, so that fewer than a batch may run */
+    nd_exec_value *values;     /* as graph->values */
+    bool *needed;              /* as graph->nodes */
+    nd_group *groups;          /* by their last node; main == -1: none */
+    bool *absorbed;            /* nodes that run inside the group of a later node */
+    nd_slot *slots;
+    int n_slots, cap_slots;
+    nd_step *steps;
+    int n_steps, cap_steps;
+    int64_t block_elements;
+    nd_memory *block, *workspace;
+    void *recording;
+    nd_arena arena;   /* lists */
+    nd_arena scratch; /* weights in fp32, until the kernels are prepared */
+};
+
+/* values */
+nd_status nd_exec_trace(nd_exec *exec);
+const nd_tensor *nd_exec_constant(const nd_exec *exec, const nd_node *node, int index);
+int nd_exec_axis(int64_t axis, int rank); /* negative axes count from the end; -1 when out of range */
+/* "resnet.fc (Gemm)"; in the arena, "?" when out of memory. */
+const char *nd_exec_label(nd_exec *exec, const nd_node *node);
+
+/* fuse */
+nd_status nd_exec_fuse(nd_exec *exec);
+nd_group nd_group_single(int node);
+bool nd_exec_activation(const nd_node *node, nd_activation *out); /* false when the op is none */
+/* The constant operand of an Add or Mul as one number per index of `axis` of the result; NULL when there is
+ * none or it varies along other axes. *computed = index of the other input. */
+const float *nd_exec_channel_constant(nd_exec *exec, const nd_node *node, int axis, int *computed);
+const float *nd_exec_floats(nd_exec *exec, const nd_tensor *tensor); /* fp32, until opened; NULL: no memory */
+
+/* place */
+bool nd_exec_index(const nd_tensor *list, int64_t at, int64_t *out); /* false when not i32 or i64 */
+nd_status nd_exec_slot_new(nd_exec *exec, int64_t elements, int *slot);
+nd_view nd_exec_layout(const nd_exec *exec, int rank, const int64_t *dims); /* the backend's preferred */
+nd_status nd_exec_place_new(nd_exec *exec, const nd_view *layout, nd_place *out);
+nd_status nd_exec_source(nd_exec *exec, int value, nd_place *out); /* to read from; constants get a slot */
+nd_status nd_exec_target(nd_exec *exec, int value, nd_place *out); /* to write to */
+bool nd_exec_broadcast(const nd_view *view, int rank, const int64_t *dims, nd_view *out);
+
+/* emit */
+typedef struct nd_operands {
+    nd_place x, x2, y;
+} nd_operands;
+
+bool nd_exec_supports(nd_exec *exec, nd_work work, const nd_operands *operands); /* as they are */
+/* Where the views are not supported, tries again with operands copied to and from the preferred layout, then
+ * row-major. nd_status_unsupported names the node. */
+nd_status nd_exec_emit(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands);
+bool nd_exec_can_emit(nd_exec *exec, nd_work work, const nd_operands *operands); /* the same question */
+nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *from, const nd_place *to);
+
+/* lower: executor_lower.c calls executor_group.c (what has weights) and executor_move.c (what has none and
+ * computes nothing). */
+nd_status nd_exec_lower(nd_exec *exec);
+nd_status nd_exec_lower_group(nd_exec *exec, const nd_group *group);
+nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group);
+nd_status nd_exec_lower_single(nd_exec *exec, int node);
+void nd_exec_find_parents(nd_exec *exec);
+
+typedef nd_status nd_lower(nd_exec *exec, const nd_node *node);
+nd_lower nd_lower_reshape, nd_lower_transpose, nd_lower_slice, nd_lower_concat, nd_lower_pad, nd_lower_gather;
+
+/* plan */
+void nd_exec_lifetimes(nd_exec *exec);
+/* Offsets for slots so that no two whose lifetimes meet share an element; the largest slots choose first and
+ * take the lowest room. Returns the elements of the block, -1 when out of memory. `align` in elements. */
+int64_t nd_plan_offsets(nd_slot *slots, int n_slots, int64_t align);
+
+#endif

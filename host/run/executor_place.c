@@ -1,0 +1,104 @@
+#include "run/executor_parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+nd_status nd_exec_slot_new(nd_exec *exec, int64_t elements, int *slot) {
+    if (exec->n_slots == exec->cap_slots) {
+        const int capacity = exec->cap_slots ? 2 * exec->cap_slots : 64;
+        nd_slot *more = realloc(exec->slots, (size_t)capacity * sizeof *more);
+        ND_REQUIRE(more, nd_status_memory, "no memory for the plan");
+        exec->slots = more;
+        exec->cap_slots = capacity;
+    }
+    exec->slots[exec->n_slots] = (nd_slot){.elements = elements};
+    *slot = exec->n_slots++;
+    return nd_status_ok;
+}
+
+nd_view nd_exec_layout(const nd_exec *exec, int rank, const int64_t *dims) {
+    return exec->backend->channels_last ? nd_view_channels_last(rank, dims) : nd_view_row_major(rank, dims);
+}
+
+nd_status nd_exec_place_new(nd_exec *exec, const nd_view *layout, nd_place *out) {
+    out->view = *layout;
+    return nd_exec_slot_new(exec, nd_view_count(layout), &out->slot);
+}
+
+const float *nd_exec_floats(nd_exec *exec, const nd_tensor *tensor) {
+    const bool aligned = (uintptr_t)tensor->data % _Alignof(float) == 0; /* mapped files promise nothing */
+    if (tensor->dtype == nd_dtype_f32 && aligned) return tensor->data;
+    float *copy = nd_arena_alloc(&exec->scratch, (size_t)nd_tensor_count(tensor) * sizeof *copy);
+    if (!copy) return NULL;
+    if (tensor->dtype == nd_dtype_f32)
+        memcpy(copy, tensor->data, nd_tensor_bytes(tensor));
+    else
+        nd_tensor_to_f32(tensor, copy);
+    return copy;
+}
+
+bool nd_exec_index(const nd_tensor *list, int64_t at, int64_t *out) {
+    int32_t narrow;
+    const char *data = list->data;
+    if (list->dtype == nd_dtype_i64) {
+        memcpy(out, data + (size_t)at * sizeof *out, sizeof *out);
+    } else if (list->dtype == nd_dtype_i32) {
+        memcpy(&narrow, data + (size_t)at * sizeof narrow, sizeof narrow);
+        *out = narrow;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static nd_status nd_exec_place_constant(nd_exec *exec, int value) {
+    const nd_tensor *tensor = exec->graph->values[value].init;
+    ND_REQUIRE(nd_tensor_count(tensor) > 0, nd_status_unsupported, "constant \"%s\" is empty",
+               exec->graph->values[value].name);
+    const nd_view layout = nd_exec_layout(exec, tensor->rank, tensor->dims);
+    nd_place *place = &exec->values[value].place;
+    ND_TRY(nd_exec_place_new(exec, &layout, place));
+    nd_slot *slot = &exec->slots[place->slot];
+    slot->source = nd_exec_floats(exec, tensor);
+    slot->source_view = layout;
+    ND_REQUIRE(slot->source, nd_status_memory, "no memory for a constant");
+    return nd_status_ok;
+}
+
+nd_status nd_exec_source(nd_exec *exec, int value, nd_place *out) {
+    nd_exec_value *v = &exec->values[value];
+    if (v->place.slot < 0 && exec->graph->values[value].init) ND_TRY(nd_exec_place_constant(exec, value));
+    ND_REQUIRE(v->place.slot >= 0, nd_status_internal, "value \"%s\" is read before it is made",
+               exec->graph->values[value].name);
+    *out = v->place;
+    return nd_status_ok;
+}
+
+nd_status nd_exec_target(nd_exec *exec, int value, nd_place *out) {
+    nd_exec_value *v = &exec->values[value];
+    if (v->place.slot < 0 && v->parent < 0) {
+        const nd_view layout = nd_exec_layout(exec, v->rank, v->dims);
+        ND_TRY(nd_exec_place_new(exec, &layout, &v->place));
+    } else if (v->place.slot < 0) {
+        nd_place outer; /* `nesting` bounds the recursion */
+        ND_TRY(nd_exec_target(exec, v->parent, &outer));
+        v->place = outer;
+        for (int i = 0; i < v->rank; i++) v->place.view.dims[i] = v->dims[i];
+        v->place.view.offset += v->parent_start * outer.view.strides[v->parent_axis];
+    }
+    *out = v->place;
+    return nd_status_ok;
+}
+
+bool nd_exec_broadcast(const nd_view *view, int rank, const int64_t *dims, nd_view *out) {
+    if (view->rank > rank) return false;
+    *out = (nd_view){.rank = rank, .offset = view->offset};
+    const int lead = rank - view->rank;
+    for (int i = 0; i < rank; i++) {
+        const bool repeated = i < lead || view->dims[i - lead] == 1;
+        if (!repeated && view->dims[i - lead] != dims[i]) return false;
+        out->dims[i] = dims[i];
+        out->strides[i] = repeated && dims[i] != 1 ? 0 : i < lead ? 0 : view->strides[i - lead];
+    }
+    return true;
+}

@@ -1,0 +1,149 @@
+#include "run/executor_parts.h"
+
+#include <string.h>
+
+const char *nd_exec_label(nd_exec *exec, const nd_node *node) {
+    const char *type = node->op == nd_op_opaque && node->op_type ? node->op_type : nd_op_name(node->op);
+    const char *label = nd_arena_printf(&exec->arena, "%s (%s)", node->name, type);
+    return label ? label : "?";
+}
+
+const nd_tensor *nd_exec_constant(const nd_exec *exec, const nd_node *node, int index) {
+    if (index >= node->n_in || node->in[index] < 0 || exec->values[node->in[index]].fed) return NULL;
+    return exec->graph->values[node->in[index]].init;
+}
+
+int nd_exec_axis(int64_t axis, int rank) {
+    if (axis < 0) axis += rank;
+    return axis >= 0 && axis < rank ? (int)axis : -1;
+}
+
+/* Values that exist at run time: neither left out nor constants. */
+static bool nd_exec_computed(const nd_exec *exec, int value) {
+    return value >= 0 && (exec->values[value].fed || !exec->graph->values[value].init);
+}
+
+static nd_status nd_exec_mark(nd_exec *exec) {
+    const nd_graph *graph = exec->graph;
+    const nd_exec_settings *s = &exec->settings;
+    for (int i = 0; i < s->n_inputs; i++) exec->values[s->inputs[i]].fed = true;
+    for (int i = 0; i < s->n_outputs; i++) exec->values[s->outputs[i]].wanted = true;
+    /* Backwards: a node is needed when one of its values is wanted or read by a needed node. */
+    for (int i = graph->n_nodes - 1; i >= 0; i--) {
+        const nd_node *node = &graph->nodes[i];
+        for (int j = 0; j < node->n_out; j++) {
+            const int out = node->out[j];
+            if (out < 0 || !nd_exec_computed(exec, out) || exec->values[out].fed) continue;
+            if (exec->values[out].wanted || exec->values[out].uses) exec->needed[i] = true;
+            exec->values[out].producer = i;
+        }
+        if (!exec->needed[i]) continue;
+        for (int j = 0; j < node->n_in; j++) {
+            if (node->in[j] < 0) continue;
+            exec->values[node->in[j]].uses++;
+            exec->values[node->in[j]].user = i;
+        }
+    }
+    for (int i = 0; i < graph->n_values; i++) {
+        const nd_exec_value *value = &exec->values[i];
+        if (!value->wanted && !value->uses) continue;
+        ND_REQUIRE(value->fed || value->producer >= 0 || graph->values[i].init, nd_status_usage,
+                   "value \"%s\" is needed, but neither computed nor an input", graph->values[i].name);
+    }
+    return nd_status_ok;
+}
+
+static bool nd_exec_is_integer(nd_dtype dtype) {
+    return dtype > nd_dtype_bf16;
+}
+
+static nd_status nd_exec_check_value(const nd_exec *exec, int index) {
+    const nd_value *value = &exec->graph->values[index];
+    const nd_exec_value *mine = &exec->values[index];
+    char dims[128];
+    ND_REQUIRE(mine->rank >= 0, nd_status_usage, "value \"%s\" has no shape: infer the graph first",
+               value->name);
+    ND_REQUIRE(nd_dims_count(mine->rank, mine->dims) > 0, nd_status_unsupported,
+               "value \"%s\" is empty or not known (%s)", value->name,
+               nd_dims_format(mine->rank, mine->dims, dims, sizeof dims));
+    ND_REQUIRE(!nd_exec_is_integer(value->dtype), nd_status_unsupported,
+               "value \"%s\" is computed in %s: only floating point is run", value->name,
+               nd_dtype_name(value->dtype));
+    return nd_status_ok;
+}
+
+/* Whether the node treats images alike and apart, judged by what can move data along axis 0. */
+static bool nd_exec_keeps_images(const nd_exec *exec, const nd_node *node) {
+    for (int j = 0; j < node->n_in + node->n_out; j++) {
+        const int value = j < node->n_in ? node->in[j] : node->out[j - node->n_in];
+        if (!nd_exec_computed(exec, value)) continue;
+        const nd_exec_value *v = &exec->values[value];
+        if (v->rank < 1 || v->dims[0] != exec->settings.batch) return false;
+    }
+    const int rank = node->n_in && node->in[0] >= 0 ? exec->values[node->in[0]].rank : 0;
+    const nd_attr *attr = &node->attr;
+    switch (node->op) {
+    case nd_op_gemm:
+        return !attr->trans_a;
+    case nd_op_concat:
+    case nd_op_softmax:
+    case nd_op_gather:
+        return nd_exec_axis(attr->axis, rank) > 0;
+    case nd_op_transpose:
+        return attr->n > 0 && attr->list[0] == 0;
+    case nd_op_reduce_mean:
+        for (int i = 0; i < attr->n; i++)
+            if (nd_exec_axis(attr->list[i], rank) == 0) return false;
+        return attr->n > 0;
+    case nd_op_pad:
+        return attr->n < 2 || (attr->list[0] == 0 && attr->list[attr->n / 2] == 0);
+    default:
+        return true;
+    }
+}
+
+static nd_status nd_exec_rebatch(nd_exec *exec) {
+    const nd_graph *graph = exec->graph;
+    const nd_exec_settings *s = &exec->settings;
+    const nd_value *first = &graph->values[s->inputs[0]];
+    const int64_t inferred = first->rank > 0 ? first->dims[0] : 1;
+    if (exec->settings.batch == 0) exec->settings.batch = inferred;
+    ND_REQUIRE(exec->settings.batch > 0, nd_status_usage, "a batch of %lld images", (long long)s->batch);
+    const bool changed = exec->settings.batch != inferred;
+    for (int i = 0; i < graph->n_values; i++) {
+        nd_exec_value *mine = &exec->values[i];
+        const nd_value *value = &graph->values[i];
+        mine->rank = value->rank;
+        if (value->rank > 0) memcpy(mine->dims, value->dims, (size_t)value->rank * sizeof *mine->dims);
+        if (changed && nd_exec_computed(exec, i) && mine->rank > 0 && mine->dims[0] == inferred)
+            mine->dims[0] = exec->settings.batch;
+    }
+    exec->per_image = true;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        if (!exec->needed[i] || nd_exec_keeps_images(exec, &graph->nodes[i])) continue;
+        exec->per_image = false;
+        ND_REQUIRE(!changed, nd_status_unsupported,
+                   "%s mixes images: it runs only in the batch of %lld it was inferred for",
+                   nd_exec_label(exec, &graph->nodes[i]), (long long)inferred);
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_exec_trace(nd_exec *exec) {
+    const nd_graph *graph = exec->graph;
+    for (int i = 0; i < graph->n_values; i++) {
+        exec->values[i] = (nd_exec_value){.user = -1, .producer = -1, .parent = -1, .place = {.slot = -1}};
+    }
+    ND_REQUIRE(exec->settings.n_inputs > 0 && exec->settings.n_outputs > 0, nd_status_usage,
+               "a network without %s cannot run", exec->settings.n_inputs ? "outputs" : "inputs");
+    ND_TRY(nd_exec_mark(exec));
+    ND_TRY(nd_exec_rebatch(exec));
+    for (int i = 0; i < graph->n_values; i++) {
+        const nd_exec_value *value = &exec->values[i];
+        if (!nd_exec_computed(exec, i)) continue;
+        if (value->fed || value->wanted ||
+            (value->uses && value->producer >= 0 && exec->needed[value->producer]))
+            ND_TRY(nd_exec_check_value(exec, i));
+    }
+    return nd_status_ok;
+}
