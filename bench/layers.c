@@ -248,7 +248,7 @@ nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench
     ND_REQUIRE(b.results, nd_status_memory, "bench: out of memory");
     nd_status status = nd_status_ok;
     for (size_t i = 0; i < n; ++i) {
-        nd_progress_report(settings->progress, layers[i].name, (int64_t)i, (int64_t)n);
+        nd_progress_report(settings->progress, "layers", (int64_t)i, (int64_t)n);
         ND_TRY_DONE(measure_layer(&b, i));
         ND_TRY_DONE(emit_layer(&b, i));
     }

@@ -64,6 +64,13 @@ const nd_option nd_option_table[] = {
     {"shard", 0, "I/N", false, "sweep", "do the I-th of N shares (from 1)"},
     {"strict", 0, NULL, false, "bench compare", "exit 5 when the measurement is inconclusive"},
 
+    {"impl", 0, "LIST", false, "bench", "dense, unfused, fused, best (default all); dense is always timed"},
+    {"cache", 0, "LIST", false, "bench",
+     "cold, hot (default both): rotate buffers through the caches or not"},
+    {"whole", 0, NULL, false, "bench", "with a suite: also its network end to end, with random weights"},
+    {"time-limit", 0, "S", false, "bench compare",
+     "seconds for all implementations of a layer together (default 15)"},
+
     /* output */
     {"json", 0, "FILE", false, "*", "write rows as JSON lines; - is stdout, which then holds nothing else"},
     {"csv", 0, "FILE", false, "*", "write rows as CSV"},

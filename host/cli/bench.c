@@ -1,0 +1,239 @@
+#include "cli/bench_table.h"
+#include "cli/cli.h"
+
+#include "base/parallel.h"
+#include "bench/bench.h"
+#include "decouple/decouple.h"
+#include "model/infer.h"
+#include "model/zoo.h"
+#include "run/plugins.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Lists that multiply, and what stays the same throughout. */
+typedef struct bench_verb {
+    nd_args *args;
+    const char *model;
+    nd_graph *graph; /* NULL when a suite has no network to run end to end */
+    char sha256[65];
+    nd_bench_layer *layers;
+    size_t n_layers;
+    int64_t *terms, *batches, *threads;
+    size_t n_terms, n_batches, n_threads;
+    char **dtypes, **backends, **caches;
+    size_t n_dtypes, n_backends, n_caches;
+    nd_bench_settings settings;
+    nd_progress progress;
+    nd_output *output;
+    nd_bench_table *table;
+    bool noisy;
+} bench_verb;
+
+static nd_status parse_impls(bench_verb *verb) {
+    char **names;
+    size_t count;
+    ND_TRY(nd_args_words(verb->args, "impl", "dense,unfused,fused,best", &names, &count));
+    for (size_t i = 0; i < count; ++i) {
+        nd_impl impl;
+        ND_REQUIRE(nd_impl_find(names[i], &impl), nd_status_usage,
+                   "--impl %s: there are dense, unfused, fused and best", names[i]);
+        verb->settings.impls[impl] = true;
+    }
+    return nd_status_ok;
+}
+
+static nd_status parse_forms(bench_verb *verb) {
+    char **names;
+    size_t count;
+    ND_TRY(nd_args_words(verb->args, "method", "dwpw", &names, &count));
+    for (size_t i = 0; i < count; ++i) {
+        bool pwdw = !strcmp(names[i], "pwdw"), dwpw = !strcmp(names[i], "dwpw") || !strcmp(names[i], "auto");
+        ND_REQUIRE(pwdw || dwpw, nd_status_usage, "--method %s: layers are timed as dwpw or pwdw", names[i]);
+        verb->settings.forms[pwdw ? nd_form_pwdw : nd_form_dwpw] = true;
+    }
+    return nd_status_ok;
+}
+
+static nd_status parse_lists(bench_verb *verb) {
+    nd_args *args = verb->args;
+    ND_TRY(nd_args_ints(args, "rank", 3, &verb->terms, &verb->n_terms));
+    ND_TRY(nd_args_ints(args, "batch", 1, &verb->batches, &verb->n_batches));
+    ND_TRY(nd_args_ints(args, "threads", 0, &verb->threads, &verb->n_threads));
+    ND_TRY(nd_args_words(args, "dtype", "fp32", &verb->dtypes, &verb->n_dtypes));
+    ND_TRY(nd_args_words(args, "backend", "auto", &verb->backends, &verb->n_backends));
+    ND_TRY(nd_args_words(args, "cache", "cold,hot", &verb->caches, &verb->n_caches));
+    for (size_t i = 0; i < verb->n_terms; ++i)
+        ND_REQUIRE(verb->terms[i] >= 1 && verb->terms[i] <= 64, nd_status_usage,
+                   "--rank: must be from 1 to 64");
+    for (size_t i = 0; i < verb->n_batches; ++i)
+        ND_REQUIRE(verb->batches[i] >= 1, nd_status_usage, "--batch: must be at least 1");
+    for (size_t i = 0; i < verb->n_caches; ++i)
+        ND_REQUIRE(!strcmp(verb->caches[i], "cold") || !strcmp(verb->caches[i], "hot"), nd_status_usage,
+                   "--cache %s: there are cold and hot", verb->caches[i]);
+    verb->settings.timing = nd_timing_defaults();
+    ND_TRY(nd_args_real(args, "time-limit", verb->settings.timing.limit_seconds, 0.01, 3600,
+                        &verb->settings.timing.limit_seconds));
+    verb->settings.terms = verb->terms;
+    verb->settings.n_terms = verb->n_terms;
+    ND_TRY(parse_forms(verb));
+    return parse_impls(verb);
+}
+
+/* A suite is layers alone, unless --whole asks for its network with random weights as well. */
+static nd_status open_subject(bench_verb *verb) {
+    const nd_suite *suite = nd_suite_find(verb->model);
+    if (suite) ND_TRY(nd_bench_layers_of_suite(suite, &verb->layers, &verb->n_layers));
+    bool whole = nd_args_has(verb->args, "whole");
+    if (suite && !whole) return nd_status_ok;
+    ND_TRY(nd_cli_graph(verb->args, verb->model, 1, &verb->graph));
+    nd_graph_sha256(verb->graph, verb->sha256);
+    ND_TRY(nd_graph_fold(verb->graph));
+    nd_infer_settings infer = {.batch = 1};
+    ND_TRY(nd_graph_infer(verb->graph, &infer));
+    return suite ? nd_status_ok : nd_bench_layers_of_graph(verb->graph, &verb->layers, &verb->n_layers);
+}
+
+static nd_status take_row(void *user, const nd_row *row) {
+    bench_verb *verb = user;
+    verb->noisy = verb->noisy || row->values[nd_field_noisy].i;
+    nd_bench_table_add(verb->table, row);
+    return nd_output_row(verb->output, row);
+}
+
+static void set_costs(nd_row *row, const nd_cost *cost, const nd_cost *original) {
+    nd_row_set_int(row, nd_field_conv_macs, cost->conv_macs);
+    nd_row_set_int(row, nd_field_total_macs, cost->total_macs);
+    nd_row_set_int(row, nd_field_params, cost->params);
+    nd_row_set_real(row, nd_field_conv_macs_ratio, (double)original->conv_macs / (double)cost->conv_macs);
+    nd_row_set_real(row, nd_field_total_macs_ratio, (double)original->total_macs / (double)cost->total_macs);
+    nd_row_set_real(row, nd_field_params_ratio, (double)original->params / (double)cost->params);
+}
+
+/* Adds the decoupled network at one rank and form, once for every implementation asked for. */
+static nd_status add_decoupled(bench_verb *verb, nd_form form, int64_t terms, nd_bench_network *networks,
+                               size_t *n, nd_graph **graph) {
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.method = nd_form_name(form);
+    settings.target = (double)terms;
+    ND_TRY(nd_graph_clone(verb->graph, graph));
+    nd_decouple_report report = {0};
+    nd_status status = nd_decouple(*graph, verb->settings.backend, &settings, &report);
+    for (int impl = nd_impl_unfused; impl < nd_impl_count && !status; ++impl) {
+        if (!verb->settings.impls[impl] || (impl == nd_impl_fused && form != nd_form_dwpw)) continue;
+        ND_REQUIRE(*n < nd_subjects_max, nd_status_usage,
+                   "bench: too many ranks at once; %d networks are possible", nd_subjects_max);
+        nd_bench_network *network = &networks[(*n)++];
+        *network = (nd_bench_network){.graph = *graph, .impl = (nd_impl)impl};
+        nd_row_set_text(&network->row, nd_field_method, nd_form_name(form));
+        nd_row_set_text(&network->row, nd_field_form, nd_form_name(form));
+        nd_row_set_text(&network->row, nd_field_ranks, "uniform");
+        nd_row_set_int(&network->row, nd_field_rank, terms);
+        nd_row_set_text(&network->row, nd_field_settings_sha256, report.settings_sha256);
+        set_costs(&network->row, &report.after, &report.before);
+    }
+    nd_decouple_report_free(&report);
+    return status;
+}
+
+static nd_status bench_whole(bench_verb *verb) {
+    enum { graphs_max = nd_subjects_max };
+    nd_bench_network networks[nd_subjects_max] = {0};
+    nd_graph *graphs[graphs_max] = {0};
+    size_t n = 0, n_graphs = 0;
+    nd_status status = nd_status_ok;
+    nd_cost cost = nd_cost_graph(verb->graph);
+    networks[n++] = (nd_bench_network){.graph = verb->graph, .impl = nd_impl_dense};
+    nd_row_set_text(&networks[0].row, nd_field_method, "none");
+    nd_row_set_text(&networks[0].row, nd_field_form, "none");
+    nd_row_set_text(&networks[0].row, nd_field_ranks, "dense");
+    set_costs(&networks[0].row, &cost, &cost);
+    for (int form = 0; form < nd_form_count; ++form)
+        for (size_t t = 0; t < verb->n_terms && verb->settings.forms[form] && n_graphs < graphs_max; ++t)
+            ND_TRY_DONE(
+                add_decoupled(verb, (nd_form)form, verb->terms[t], networks, &n, &graphs[n_graphs++]));
+    verb->settings.cold = false;
+    ND_TRY_DONE(nd_bench_networks(networks, n, &verb->settings));
+done:
+    for (size_t i = 0; i < n; ++i) nd_row_free(&networks[i].row);
+    for (size_t i = 0; i < n_graphs; ++i) nd_graph_free(graphs[i]);
+    return status;
+}
+
+/* All that rows of one backend and thread count share. */
+static void fill_common(const bench_verb *verb, nd_row *row) {
+    const nd_backend *backend = verb->settings.backend;
+    nd_row_provenance(row, verb->args->argc, verb->args->argv);
+    nd_row_set_text(row, nd_field_verb, "bench");
+    nd_row_set_text(row, nd_field_model, verb->model);
+    if (verb->graph) nd_row_set_text(row, nd_field_weights_sha256, verb->sha256);
+    nd_row_set_text(row, nd_field_backend, backend->name);
+    nd_row_set_text(row, nd_field_device, backend->device);
+    nd_row_set_text(row, nd_field_libraries, backend->libraries);
+    if (*backend->driver) nd_row_set_text(row, nd_field_driver, backend->driver);
+    nd_row_set_int(row, nd_field_threads, nd_threads());
+}
+
+static nd_status bench_precision(bench_verb *verb, const char *dtype) {
+    ND_REQUIRE(nd_precision_find(dtype, &verb->settings.precision), nd_status_usage,
+               "--dtype %s: there are fp32, tf32, fp16 and bf16", dtype);
+    ND_TRY(nd_peaks_measure(verb->settings.backend, verb->settings.precision, &verb->settings.peaks));
+    for (size_t b = 0; b < verb->n_batches; ++b) {
+        verb->settings.batch = verb->batches[b];
+        for (size_t c = 0; c < verb->n_caches; ++c) {
+            verb->settings.cold = !strcmp(verb->caches[c], "cold");
+            ND_TRY(nd_bench_layers(verb->layers, verb->n_layers, &verb->settings));
+        }
+        if (verb->graph) ND_TRY(bench_whole(verb));
+    }
+    return nd_status_ok;
+}
+
+static nd_status bench_backend(bench_verb *verb, const char *name, int64_t threads) {
+    int64_t device;
+    ND_TRY(nd_args_int(verb->args, "device", 0, 0, 1023, &device));
+    nd_backend_settings settings = {.device = (int)device,
+                                    .threads = (int)threads,
+                                    .isa = nd_args_text(verb->args, "isa", NULL),
+                                    .tune = nd_args_has(verb->args, "tune")};
+    nd_threads_set((int)threads);
+    ND_TRY(nd_backend_open(name, &settings, &verb->settings.backend));
+    nd_row common = {0};
+    fill_common(verb, &common);
+    verb->settings.common = &common;
+    nd_status status = nd_status_ok;
+    for (size_t d = 0; d < verb->n_dtypes && !status; ++d) {
+        verb->table = nd_output_quiet(verb->output) ? NULL : nd_bench_table_new();
+        status = bench_precision(verb, verb->dtypes[d]);
+        nd_bench_table_print(verb->table, stdout, &verb->settings);
+        verb->table = NULL;
+    }
+    nd_row_free(&common);
+    nd_backend_close(verb->settings.backend);
+    return status;
+}
+
+nd_status nd_verb_bench(nd_args *args) {
+    bench_verb verb = {.args = args, .model = args->positional[0], .progress = nd_cli_progress()};
+    verb.settings.row = take_row;
+    verb.settings.user = &verb;
+    verb.settings.progress = &verb.progress;
+    nd_status status = nd_status_ok;
+    ND_TRY_DONE(parse_lists(&verb));
+    ND_TRY_DONE(open_subject(&verb));
+    ND_TRY_DONE(nd_output_open(args, &verb.output));
+    for (size_t b = 0; b < verb.n_backends; ++b)
+        for (size_t t = 0; t < verb.n_threads; ++t)
+            ND_TRY_DONE(bench_backend(&verb, verb.backends[b], verb.threads[t]));
+done:;
+    nd_status closed = nd_output_close(verb.output);
+    if (!status) status = closed;
+    if (!status && verb.noisy && nd_args_has(args, "strict"))
+        status = nd_fail(nd_status_inconclusive, "bench: some ratios are still noisy at the time limit");
+    free(verb.layers);
+    free(verb.terms);
+    free(verb.batches);
+    free(verb.threads);
+    nd_graph_free(verb.graph);
+    return status;
+}

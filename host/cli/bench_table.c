@@ -1,0 +1,76 @@
+#include "cli/bench_table.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+struct nd_bench_table {
+    nd_table *table;
+    bool noisy;
+    int64_t discarded;
+};
+
+nd_bench_table *nd_bench_table_new(void) {
+    static const char *const headings[] = {"layer",  "x",      "batch", "T",      "impl",     "cache",
+                                           "MACs x", "time x", "95 %",  "us",     "GF/s eff", "GF/s",
+                                           "GB/s",   "roof %", "",      "engine", NULL};
+    nd_bench_table *table = calloc(1, sizeof *table);
+    if (table) table->table = nd_table_new(headings);
+    return table;
+}
+
+static double real_of(const nd_row *row, nd_field field) {
+    return row->values[field].set ? row->values[field].r : 0;
+}
+
+static const char *text_of(const nd_row *row, nd_field field, const char *otherwise) {
+    return row->values[field].set ? row->values[field].text : otherwise;
+}
+
+static void add_rates(nd_table *t, const nd_row *row) {
+    double ns = real_of(row, nd_field_ns_median), roof = real_of(row, nd_field_roofline_ns);
+    nd_table_cell(t, "%.1f", 1e-3 * ns);
+    nd_table_cell(t, "%.1f", real_of(row, nd_field_gflops_effective));
+    nd_table_cell(t, "%.1f", real_of(row, nd_field_gflops));
+    nd_table_cell(t, row->values[nd_field_gbps].set ? "%.1f" : "", real_of(row, nd_field_gbps));
+    nd_table_cell(t, roof > 0 ? "%.0f" : "", 100 * roof / ns);
+}
+
+void nd_bench_table_add(nd_bench_table *table, const nd_row *row) {
+    if (!table) return;
+    nd_table *t = table->table;
+    const nd_row_value *rank = &row->values[nd_field_rank], *layers = &row->values[nd_field_layers];
+    bool noisy = row->values[nd_field_noisy].i;
+    nd_table_cell(t, "%s", text_of(row, nd_field_layer, "end to end"));
+    nd_table_cell(t, layers->set ? "%" PRId64 : "", layers->i);
+    nd_table_cell(t, "%" PRId64, row->values[nd_field_batch].i);
+    nd_table_cell(t, rank->set ? "%" PRId64 : "", rank->i);
+    nd_table_cell(t, "%s", text_of(row, nd_field_impl, ""));
+    nd_table_cell(t, "%s", row->values[nd_field_cold].i ? "cold" : "hot");
+    nd_table_cell(t, "%.2f", real_of(row, nd_field_conv_macs_ratio));
+    nd_table_cell(t, "%.2f", real_of(row, nd_field_ratio));
+    nd_table_cell(t, "%.2f..%.2f", real_of(row, nd_field_ratio_lo), real_of(row, nd_field_ratio_hi));
+    add_rates(t, row);
+    nd_table_cell(t, "%s", noisy ? "noisy" : "");
+    nd_table_cell(t, "%s", text_of(row, nd_field_engine, ""));
+    table->noisy = table->noisy || noisy;
+    table->discarded += row->values[nd_field_discarded].i;
+}
+
+void nd_bench_table_print(nd_bench_table *table, FILE *file, const nd_bench_settings *settings) {
+    if (!table) return;
+    nd_table_print(table->table, file);
+    const nd_backend *backend = settings->backend;
+    double mib = 1.0 / (1 << 20);
+    fprintf(file,
+            "\n%s, %s: peaks measured now %.0f GFLOP/s and %.1f GB/s; cold buffers rotate through %.0f MiB"
+            " (last cache %.0f MiB).\n"
+            "MACs x and time x: dense / this, MACs and measured time; blocks interleaved, medians, bootstrap "
+            "interval.\n",
+            backend->name, nd_precision_name(settings->precision), settings->peaks.gflops,
+            settings->peaks.gbps, mib * (double)nd_peaks_rotation(backend),
+            mib * (double)backend->last_cache_bytes);
+    if (table->discarded)
+        fprintf(file, "%" PRId64 " blocks were interrupted and discarded.\n", table->discarded);
+    if (table->noisy) fputs("noisy: the interval was still wide at the time limit (--time-limit).\n", file);
+    free(table);
+}
