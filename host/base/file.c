@@ -10,6 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+bool nd_file_is_folder(const char *path) {
+    struct stat about;
+    return !stat(path, &about) && S_ISDIR(about.st_mode);
+}
+
 static void nd_file_unmap(nd_buffer *buffer) {
     if (buffer->bytes) munmap(buffer->data, buffer->bytes);
 }
@@ -126,8 +131,11 @@ nd_status nd_file_bundled(const char *name, char *path, size_t size) {
     }
     if (nd_file_beside_library("../share/nd", name, path, size)) return nd_status_ok;
     if (nd_file_beside_library("share/nd", name, path, size)) return nd_status_ok;
-    int length = snprintf(path, size, "%s/datasets/%s", ND_SOURCE_DIR, name);
-    if (length > 0 && (size_t)length < size && nd_file_exists(path)) return nd_status_ok;
+    static const char *const folders[] = {"datasets", "results"}; /* installed as one, share/nd */
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        int length = snprintf(path, size, "%s/%s/%s", ND_SOURCE_DIR, folders[i], name);
+        if (length > 0 && (size_t)length < size && nd_file_exists(path)) return nd_status_ok;
+    }
     return nd_fail(nd_status_input, "%s: bundled file not found; set ND_SHARE to the folder that holds it",
                    name);
 }
