@@ -6,6 +6,8 @@
 
 #include <stdio.h>
 
+bool nd_file_is_folder(const char *path); /* links are followed */
+
 /* Maps a regular file read-only. The buffer's last reference unmaps it. An empty file gives bytes == 0. */
 nd_status nd_file_map(const char *path, nd_buffer **out);
 

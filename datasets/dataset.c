@@ -1,0 +1,177 @@
+#include "datasets/dataset.h"
+
+#include "base/log.h"
+#include "base/parallel.h"
+#include "datasets/prefetch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *prefix;
+    nd_source_opener *open;
+} nd_dataset_kinds[] = {
+    {"imagefolder:", nd_source_open_imagefolder},
+    {"list:", nd_source_open_list},
+    {"cifar10:", nd_source_open_cifar10},
+    {"glyphs", nd_source_open_glyphs},
+};
+
+static const struct {
+    const char *suffix;
+    nd_split split;
+} nd_dataset_splits[] = {{":test", nd_split_test}, {":calib", nd_split_calib}};
+
+nd_status nd_source_refuse_split(const char *path, nd_split asked) {
+    ND_REQUIRE(asked == nd_split_none, nd_status_usage,
+               "%s: has no splits; leave \":test\" or \":calib\" away", path);
+    return nd_status_ok;
+}
+
+typedef struct nd_dataset {
+    nd_batches batches; /* first: the stream is the object */
+    nd_source *source;
+    nd_prefetch *prefetch;
+    size_t floats; /* in a picture */
+    float *images; /* one batch */
+    int32_t *labels;
+    int64_t *index;
+} nd_dataset;
+
+/* Fills the batch with the next pictures that can be read. */
+static nd_status nd_dataset_next(nd_batches *batches, nd_batch *out) {
+    nd_dataset *self = (nd_dataset *)batches;
+    int64_t n = 0;
+    while (n < batches->batch) {
+        int64_t index;
+        nd_status status = nd_prefetch_take(self->prefetch, self->images + (size_t)n * self->floats, &index);
+        if (index < 0) break;
+        if (status) {
+            /* Only what is wrong with the picture itself is passed over. */
+            if (nd_status_exit_code(status) != nd_status_exit_code(nd_status_input)) return status;
+            nd_log(nd_log_warn, "left out: %s", nd_error());
+            batches->skipped++;
+            continue;
+        }
+        self->index[n] = index;
+        self->labels[n] = self->source->label(self->source, index);
+        n++;
+    }
+    *out = (nd_batch){.n = n, .images = self->images, .labels = self->labels, .index = self->index};
+    return nd_status_ok;
+}
+
+static nd_status nd_dataset_rewind(nd_batches *batches) {
+    nd_dataset *self = (nd_dataset *)batches;
+    nd_prefetch_rewind(self->prefetch);
+    batches->skipped = 0;
+    return nd_status_ok;
+}
+
+static void nd_dataset_close(nd_batches *batches) {
+    nd_dataset *self = (nd_dataset *)batches;
+    nd_prefetch_close(self->prefetch);
+    if (self->source) self->source->close(self->source);
+    free(self->images);
+    free(self->labels);
+    free(self->index);
+    free(self);
+}
+
+/* Splits the specification into kind, path and split, and opens the source. */
+static nd_status nd_dataset_open_source(const nd_dataset_settings *settings, nd_source **out) {
+    char path[4096];
+    nd_split asked = nd_split_none;
+    const nd_split otherwise = settings->calibration ? nd_split_calib : nd_split_test;
+    for (size_t i = 0; i < sizeof nd_dataset_kinds / sizeof *nd_dataset_kinds; i++) {
+        const size_t prefix = strlen(nd_dataset_kinds[i].prefix);
+        if (strncmp(settings->spec, nd_dataset_kinds[i].prefix, prefix) != 0) continue;
+        size_t length = strlen(settings->spec + prefix);
+        ND_REQUIRE(length < sizeof path, nd_status_usage, "%s: path too long", settings->spec);
+        memcpy(path, settings->spec + prefix, length + 1);
+        for (size_t j = 0; j < sizeof nd_dataset_splits / sizeof *nd_dataset_splits; j++) {
+            const size_t suffix = strlen(nd_dataset_splits[j].suffix);
+            if (length < suffix || strcmp(path + length - suffix, nd_dataset_splits[j].suffix) != 0) continue;
+            asked = nd_dataset_splits[j].split;
+            path[length -= suffix] = '\0';
+        }
+        return nd_dataset_kinds[i].open(path, asked, otherwise, out);
+    }
+    return nd_fail(nd_status_usage,
+                   "data set \"%s\": expected imagefolder:DIR, list:FILE, cifar10:PATH or glyphs",
+                   settings->spec);
+}
+
+/* The range that was asked for, cut to the set. */
+static nd_status nd_dataset_range(const nd_dataset_settings *settings, const nd_source *source,
+                                  int64_t *count) {
+    ND_REQUIRE(settings->first >= 0 && settings->first < source->count, nd_status_usage,
+               "%s: it has %lld pictures, the first asked for is number %lld", settings->spec,
+               (long long)source->count, (long long)settings->first);
+    *count = source->count - settings->first;
+    if (settings->limit > 0 && settings->limit < *count) *count = settings->limit;
+    return nd_status_ok;
+}
+
+static void nd_dataset_identify(nd_dataset *self, int64_t first, int64_t count) {
+    nd_sha256 hash;
+    nd_sha256_init(&hash);
+    for (int64_t i = 0; i < count; i++) self->source->identify(self->source, first + i, &hash);
+    nd_sha256_hex(&hash, self->batches.sha256);
+}
+
+static nd_status nd_dataset_allocate(nd_dataset *self) {
+    const nd_batches *batches = &self->batches;
+    self->floats = (size_t)(batches->channels * batches->height * batches->width);
+    self->images = nd_alloc_array((size_t)batches->batch, self->floats * sizeof *self->images);
+    self->labels = nd_alloc_array((size_t)batches->batch, sizeof *self->labels);
+    self->index = nd_alloc_array((size_t)batches->batch, sizeof *self->index);
+    ND_REQUIRE(self->images && self->labels && self->index, nd_status_memory,
+               "%s: no memory for %lld pictures", batches->name, (long long)batches->batch);
+    return nd_status_ok;
+}
+
+static nd_status nd_dataset_prepare(nd_dataset *self, const nd_dataset_settings *settings) {
+    nd_batches *batches = &self->batches;
+    const nd_source *source = self->source;
+    nd_preprocess preprocess;
+    ND_TRY(
+        nd_preprocess_parse(settings->preprocess ? settings->preprocess : source->preprocess, &preprocess));
+    ND_TRY(nd_preprocess_size(&preprocess, source->height, source->width, &batches->height, &batches->width));
+    ND_TRY(nd_dataset_range(settings, source, &batches->count));
+    batches->channels = nd_preprocess_channels(&preprocess);
+    batches->batch = settings->batch > 0 ? settings->batch : 1;
+    snprintf(batches->name, sizeof batches->name, "%s", settings->spec);
+    nd_preprocess_format(&preprocess, batches->preprocess, sizeof batches->preprocess);
+    nd_dataset_identify(self, settings->first, batches->count);
+    ND_TRY(nd_dataset_allocate(self));
+    const int workers = settings->workers > 0 ? settings->workers : nd_threads();
+    const nd_prefetch_settings prefetch = {
+        .source = source,
+        .preprocess = &preprocess,
+        .first = settings->first,
+        .count = batches->count,
+        .height = batches->height,
+        .width = batches->width,
+        .ahead = batches->batch + 2 * workers, /* the next batch gets ready while one is being worked on */
+        .workers = workers,
+    };
+    return nd_prefetch_open(&prefetch, &self->prefetch);
+}
+
+nd_status nd_dataset_open(const nd_dataset_settings *settings, nd_batches **out) {
+    *out = NULL;
+    nd_dataset *self = calloc(1, sizeof *self);
+    ND_REQUIRE(self, nd_status_memory, "%s: no memory", settings->spec);
+    self->batches.next = nd_dataset_next;
+    self->batches.rewind = nd_dataset_rewind;
+    self->batches.close = nd_dataset_close;
+    nd_status status = nd_dataset_open_source(settings, &self->source);
+    if (!status) status = nd_dataset_prepare(self, settings);
+    if (status)
+        nd_dataset_close(&self->batches);
+    else
+        *out = &self->batches;
+    return status;
+}

@@ -1,0 +1,43 @@
+/* One kind of data set: a list of labelled pictures that can be fetched in any order, from any thread. */
+#ifndef ND_DATASETS_SOURCE_H
+#define ND_DATASETS_SOURCE_H
+
+#include "base/hash.h"
+#include "datasets/image.h"
+
+typedef struct nd_source nd_source;
+struct nd_source {
+    int64_t count;
+    int64_t height, width;                                  /* of every picture; 0 where they differ */
+    const char *preprocess;                                 /* the recipe that fits the set */
+    int32_t (*label)(const nd_source *self, int64_t index); /* -1 where unknown */
+    nd_status (*load)(const nd_source *self, int64_t index, nd_image *out);
+    /* Adds what tells this picture from others: its relative name, length and label, or its pixels and label. */
+    void (*identify)(const nd_source *self, int64_t index, nd_sha256 *hash);
+    void (*close)(nd_source *self);
+};
+
+typedef enum nd_split { nd_split_none, nd_split_test, nd_split_calib } nd_split;
+
+/* `asked` is the split named in DATASET, nd_split_none where it names none; then a set that has both gives
+ * `otherwise`. Asking a set without splits for one is nd_status_usage. */
+typedef nd_status nd_source_opener(const char *path, nd_split asked, nd_split otherwise, nd_source **out);
+
+nd_source_opener nd_source_open_imagefolder, nd_source_open_list, nd_source_open_cifar10,
+    nd_source_open_glyphs;
+
+/* For the openers of sets without splits. */
+nd_status nd_source_refuse_split(const char *path, nd_split asked);
+
+/* --- sets made of files: the sources of imagefolder and list */
+
+typedef struct nd_files nd_files; /* grows by nd_files_add */
+
+nd_status nd_files_new(const char *folder, nd_files **out);
+/* `name` is relative to the folder, or absolute. */
+nd_status nd_files_add(nd_files *files, const char *name, int32_t label);
+void nd_files_sort(nd_files *files); /* by label, then by name */
+nd_source *nd_files_source(nd_files *files);
+void nd_files_free(nd_files *files); /* NULL is legal */
+
+#endif
