@@ -1,0 +1,216 @@
+/* The plugin: its entry, its table, memory and time. */
+#include "run/cpu/cpu.h"
+#include "run/cpu/linalg.h"
+
+#include <cblas.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+void nd_cpu_enter(const nd_cpu *cpu) {
+    if (nd_threads() != cpu->threads) nd_threads_set(cpu->threads);
+}
+
+double nd_cpu_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
+static void cpu_close(nd_backend *backend) {
+    nd_cpu *cpu = (nd_cpu *)backend;
+    if (cpu->stream) dnnl_stream_destroy(cpu->stream);
+    if (cpu->engine) dnnl_engine_destroy(cpu->engine);
+    free(cpu);
+}
+
+static bool cpu_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
+    const nd_cpu *cpu = (const nd_cpu *)backend;
+    return nd_cpu_reference_supports(cpu, work, precision);
+}
+
+static nd_status cpu_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
+                             nd_kernel **out) {
+    nd_cpu *cpu = (nd_cpu *)backend;
+    *out = NULL;
+    ND_REQUIRE(cpu_supports(backend, work, precision), nd_status_unsupported, "cpu: no %s in %s",
+               nd_kind_name(work->kind), nd_precision_name(precision));
+    nd_cpu_enter(cpu);
+    return nd_cpu_plan(cpu, work, precision, out);
+}
+
+static nd_kernel_info cpu_info(const nd_kernel *kernel) {
+    return (nd_kernel_info){.engine = kernel->engine, .workspace_bytes = kernel->workspace_bytes};
+}
+
+static nd_status cpu_run(nd_backend *backend, nd_kernel *kernel, const nd_memory *x, const nd_memory *x2,
+                         nd_memory *y, nd_memory *workspace) {
+    nd_cpu_enter((nd_cpu *)backend);
+    const nd_cpu_buffers buffers = {.x = x ? x->data : NULL,
+                                    .x2 = x2 ? x2->data : NULL,
+                                    .y = y->data,
+                                    .workspace = workspace ? workspace->data : NULL};
+    return kernel->run(kernel, &buffers);
+}
+
+static void cpu_release(nd_kernel *kernel) {
+    if (kernel) kernel->release(kernel);
+}
+
+static nd_status cpu_allocate(nd_backend *backend, size_t bytes, nd_memory **out) {
+    return nd_cpu_memory_new(bytes, ((const nd_cpu *)backend)->guard, out);
+}
+
+typedef struct cpu_transfer {
+    nd_view view;
+    bool half, up;
+    char *device;
+    float *host;
+} cpu_transfer;
+
+/* Rows of the last axis [begin, end), counted over all leading axes. */
+static void cpu_transfer_rows(void *context, int64_t begin, int64_t end, int worker) {
+    const cpu_transfer *t = context;
+    const nd_view *view = &t->view;
+    const int last = view->rank - 1;
+    const int64_t width = view->rank ? view->dims[last] : 1, step = view->rank ? view->strides[last] : 1;
+    (void)worker;
+    for (int64_t row = begin; row < end; row++) {
+        int64_t position = view->offset, rest = row;
+        for (int axis = last - 1; axis >= 0; axis--) {
+            position += rest % view->dims[axis] * view->strides[axis];
+            rest /= view->dims[axis];
+        }
+        float *host = t->host + row * width;
+        if (t->half) {
+            uint16_t *device = (uint16_t *)t->device + position;
+            for (int64_t i = 0; i < width && t->up; i++) device[i * step] = nd_f32_to_bf16(host[i]);
+            for (int64_t i = 0; i < width && !t->up; i++) host[i] = nd_bf16_to_f32(device[i * step]);
+        } else {
+            float *device = (float *)t->device + position;
+            for (int64_t i = 0; i < width && t->up; i++) device[i * step] = host[i];
+            for (int64_t i = 0; i < width && !t->up; i++) host[i] = device[i * step];
+        }
+    }
+}
+
+static void cpu_copy(nd_backend *backend, cpu_transfer transfer) {
+    nd_cpu_enter((nd_cpu *)backend);
+    const nd_view *view = &transfer.view;
+    int64_t rows = nd_view_count(view);
+    if (view->rank && rows) rows /= view->dims[view->rank - 1];
+    nd_parallel_for(rows, cpu_transfer_rows, &transfer);
+}
+
+static nd_status cpu_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
+                            const float *src) {
+    cpu_copy(backend, (cpu_transfer){*view, precision == nd_precision_bf16, true, dst->data, (float *)src});
+    return nd_status_ok;
+}
+
+static nd_status cpu_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
+                              nd_precision precision, float *dst) {
+    cpu_copy(backend, (cpu_transfer){*view, precision == nd_precision_bf16, false, src->data, dst});
+    return nd_status_ok;
+}
+
+static nd_status cpu_synchronize(nd_backend *backend) {
+    (void)backend;
+    return nd_status_ok;
+}
+
+static nd_status cpu_stamp(nd_backend *backend, int slot) {
+    ND_REQUIRE(slot >= 0 && slot < nd_cpu_stamps, nd_status_usage, "cpu: no time stamp %d", slot);
+    ((nd_cpu *)backend)->stamps[slot] = nd_cpu_now();
+    return nd_status_ok;
+}
+
+static nd_status cpu_elapsed(nd_backend *backend, int from, int to, double *ns) {
+    const bool known = from >= 0 && from < nd_cpu_stamps && to >= 0 && to < nd_cpu_stamps;
+    ND_REQUIRE(known, nd_status_usage, "cpu: no time stamps %d and %d", from, to);
+    const double *stamps = ((nd_cpu *)backend)->stamps;
+    *ns = stamps[to] - stamps[from];
+    return nd_status_ok;
+}
+
+static const nd_backend_table cpu_table = {
+    .close = cpu_close,
+    .supports = cpu_supports,
+    .prepare = cpu_prepare,
+    .info = cpu_info,
+    .run = cpu_run,
+    .release = cpu_release,
+    .allocate = cpu_allocate,
+    .free = nd_cpu_memory_free,
+    .upload = cpu_upload,
+    .download = cpu_download,
+    .synchronize = cpu_synchronize,
+    .stamp = cpu_stamp,
+    .elapsed = cpu_elapsed,
+    .linalg = {.svd = nd_cpu_svd,
+               .accumulate = nd_cpu_accumulate,
+               .solve = nd_cpu_solve,
+               .eigen = nd_cpu_eigen,
+               .gemm = nd_cpu_gemm_f64},
+};
+
+static nd_status cpu_probe(nd_device_info *devices, int capacity, int *count, char *why, size_t why_size) {
+    *count = 1;
+    if (capacity > 0) {
+        devices[0] = (nd_device_info){0};
+        nd_cpu_describe(devices[0].name, sizeof devices[0].name);
+    }
+    if (why_size) why[0] = '\0';
+    return nd_status_ok;
+}
+
+static nd_status cpu_choose_level(const char *isa, nd_cpu_level *level) {
+    *level = nd_cpu_level_best();
+    if (!isa || !*isa) return nd_status_ok;
+    for (int i = 0; i < nd_cpu_level_count; i++) {
+        if (strcmp(isa, nd_cpu_level_names[i])) continue;
+        ND_REQUIRE(i <= (int)*level, nd_status_device, "cpu: isa %s is beyond this processor, which has %s",
+                   isa, nd_cpu_level_names[*level]);
+        *level = (nd_cpu_level)i;
+        return nd_status_ok;
+    }
+    return nd_fail(nd_status_usage, "cpu: no isa \"%s\": scalar, avx2, avx512 or amx", isa);
+}
+
+static nd_status cpu_open(const nd_backend_settings *settings, nd_backend **out) {
+    static const nd_backend_settings defaults = {0};
+    nd_status status = nd_status_ok;
+    if (!settings) settings = &defaults;
+    *out = NULL;
+    ND_REQUIRE(!settings->device, nd_status_device, "cpu has one device, 0");
+    nd_cpu *cpu = nd_alloc_array(1, sizeof *cpu);
+    ND_REQUIRE(cpu, nd_status_memory, "cpu: no memory");
+    ND_TRY_DONE(cpu_choose_level(settings->isa, &cpu->level));
+    nd_threads_set(settings->threads);
+    cpu->threads = nd_threads();
+    cpu->tune = settings->tune;
+    cpu->guard = nd_cpu_guard_wanted();
+    cpu->workspace_limit = settings->workspace_limit ? settings->workspace_limit : (size_t)1 << 30;
+    snprintf(cpu->prefer, sizeof cpu->prefer, "%s", settings->prefer ? settings->prefer : "");
+    ND_REQUIRE_DONE(dnnl_engine_create(&cpu->engine, dnnl_cpu, 0) == dnnl_success &&
+                        dnnl_stream_create(&cpu->stream, cpu->engine, dnnl_stream_default_flags) ==
+                            dnnl_success,
+                    nd_status_backend, "cpu: oneDNN gave no engine");
+    const dnnl_version_t *onednn = dnnl_version();
+    char model[96];
+    nd_cpu_describe(model, sizeof model);
+    cpu->base = (nd_backend){.table = &cpu_table, .name = "cpu", .channels_last = true};
+    cpu->base.last_cache_bytes = (size_t)32 << 20;
+    snprintf(cpu->base.device, sizeof cpu->base.device, "%s, %s", model, nd_cpu_level_names[cpu->level]);
+    snprintf(cpu->base.libraries, sizeof cpu->base.libraries, "oneDNN %d.%d.%d, %s", onednn->major,
+             onednn->minor, onednn->patch, openblas_get_config());
+    *out = &cpu->base;
+done:
+    if (status) cpu_close(&cpu->base);
+    return status;
+}
+
+__attribute__((visibility("default")))
+const nd_plugin nd_plugin_entry = {.abi = nd_plugin_abi, .name = "cpu", .probe = cpu_probe, .open = cpu_open};

@@ -1,0 +1,108 @@
+/* The CPU backend's own declarations.
+ *
+ * Every operation is a short list of implementations (cpu_table.c), best first; the first that supports a
+ * work prepares it, unless the planner (plan.c) measures them all or the settings name one. */
+#ifndef ND_RUN_CPU_CPU_H
+#define ND_RUN_CPU_CPU_H
+
+#include "base/parallel.h"
+#include "run/backend.h"
+#include "run/cpu/memory.h"
+#include "run/cpu/separable_kernel.h"
+
+#include <dnnl.h>
+
+typedef enum nd_cpu_level {
+    nd_cpu_level_scalar,
+    nd_cpu_level_avx2,   /* with FMA */
+    nd_cpu_level_avx512, /* F, BW, VL, DQ */
+    nd_cpu_level_amx,    /* avx512 plus AMX bf16, usable by this process */
+    nd_cpu_level_count,
+} nd_cpu_level;
+
+extern const char *const nd_cpu_level_names[nd_cpu_level_count];
+nd_cpu_level nd_cpu_level_best(void); /* by CPUID and what the operating system saves */
+void nd_cpu_describe(char *text, size_t size);
+
+enum { nd_cpu_stamps = 4096 };
+
+typedef struct nd_cpu {
+    nd_backend base;
+    nd_cpu_level level; /* of our kernels */
+    int threads;
+    bool tune;
+    nd_cpu_guard guard;
+    char prefer[32]; /* implementation to force, or empty */
+    size_t workspace_limit;
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    double stamps[nd_cpu_stamps]; /* ns */
+} nd_cpu;
+
+/* Pointers of one run, view offsets not yet applied. */
+typedef struct nd_cpu_buffers {
+    const void *x, *x2;
+    void *y, *workspace;
+} nd_cpu_buffers;
+
+/* First member of every implementation's own kernel. `release` frees the kernel itself; it accepts a
+ * half-built one. */
+struct nd_kernel {
+    nd_cpu *cpu;
+    nd_status (*run)(nd_kernel *kernel, const nd_cpu_buffers *buffers);
+    void (*release)(nd_kernel *kernel);
+    size_t workspace_bytes;
+    char engine[64];
+};
+
+typedef struct nd_cpu_impl {
+    nd_kind kind;
+    const char *name; /* what nd_backend_settings.prefer matches */
+    bool (*supports)(const nd_cpu *cpu, const nd_work *work, nd_precision precision);
+    nd_status (*prepare)(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out);
+} nd_cpu_impl;
+
+extern const nd_cpu_impl nd_cpu_impls[];
+extern const size_t nd_cpu_impl_count;
+
+/* Makes the process's loops as wide as this backend was opened for. */
+void nd_cpu_enter(const nd_cpu *cpu);
+double nd_cpu_now(void); /* ns, monotonic */
+
+/* plan.c: the implementation to use for a work, by `prefer`, by measuring (cached on disk), or the first. */
+nd_status nd_cpu_plan(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out);
+
+/* Helpers on views of rank 4. nd_cpu_view_channels: channels are adjacent in memory, whatever the other
+ * strides. nd_cpu_view_pixel: the element step between pixels in raster order where that is one number and
+ * channels are adjacent, else 0. */
+bool nd_cpu_view_channels(const nd_view *view);
+int64_t nd_cpu_view_pixel(const nd_view *view);
+size_t nd_cpu_round(size_t bytes); /* up to nd_alignment */
+
+void nd_cpu_activate(nd_activation activation, int64_t count, float *y); /* in place */
+
+/* Implementations: one pair of functions each. */
+#define ND_CPU_IMPL(name)                                                                                    \
+    bool nd_cpu_##name##_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision);           \
+    nd_status nd_cpu_##name##_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,              \
+                                      nd_kernel **out);
+ND_CPU_IMPL(separable)          /* separable.c: our fused kernel */
+ND_CPU_IMPL(separable_pair)     /* separable_alt.c: depthwise, then oneDNN 1x1 */
+ND_CPU_IMPL(separable_dense)    /* separable_alt.c: the regular convolution the terms stand for, direct */
+ND_CPU_IMPL(separable_winograd) /* separable_alt.c: the same by Winograd */
+ND_CPU_IMPL(conv_depthwise)     /* depthwise.c: groups of few channels */
+ND_CPU_IMPL(conv)               /* conv.c: oneDNN, direct */
+ND_CPU_IMPL(conv_blocked)       /* conv.c: oneDNN, direct in the layout it likes best, reorders inside */
+ND_CPU_IMPL(conv_winograd)      /* conv.c: oneDNN, Winograd with reorders inside */
+ND_CPU_IMPL(gemm)               /* gemm.c: oneDNN inner product */
+ND_CPU_IMPL(pool)               /* pool.c: oneDNN */
+ND_CPU_IMPL(binary)             /* elementwise.c */
+ND_CPU_IMPL(activation)
+ND_CPU_IMPL(affine)
+ND_CPU_IMPL(copy)
+ND_CPU_IMPL(mean) /* reduce.c */
+ND_CPU_IMPL(lrn)
+ND_CPU_IMPL(reference) /* reference.c: anything, on the ref backend's loops */
+#undef ND_CPU_IMPL
+
+#endif

@@ -1,0 +1,186 @@
+/* Grouped convolutions whose groups have one input or one output channel, on the depthwise half of the
+ * separable kernel. oneDNN has fast kernels only for one input *and* one output.
+ *   spread  one input channel a group, T outputs: the merged DW of a dwpw pair;
+ *   reduce  T input channels a group, one output: the merged DW of a pwdw pair. Every input channel is one
+ *           term; the terms of a group are summed when the tile is written.
+ * Also the depthwise half alone for the unfused separable plan (separable_alt.c), in whatever order of terms
+ * is fastest. */
+#include "run/cpu/depthwise.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const nd_sep_isa *nd_cpu_sep_isa(const nd_cpu *cpu) {
+    static const nd_sep_isa *const isas[nd_cpu_level_count] = {&nd_sep_scalar, &nd_sep_avx2, &nd_sep_avx512,
+                                                               &nd_sep_avx512};
+    return isas[cpu->level];
+}
+
+typedef struct dw_kernel {
+    nd_kernel base;
+    const nd_sep_isa *isa;
+    nd_sep_terms terms;
+    nd_view x, x2, y;
+    bool residual;
+    float *bias;
+    int64_t fold; /* terms summed into one output channel */
+    nd_activation activation;
+    int64_t tiles;
+    size_t panel_bytes;
+} dw_kernel;
+
+static bool dw_spread(const nd_work *work) {
+    return work->groups == work->x.dims[1];
+}
+
+bool nd_cpu_conv_depthwise_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
+    (void)cpu;
+    if (precision != nd_precision_fp32 || work->groups < 2) return false;
+    const bool reduce = work->groups == work->y.dims[1];
+    /* Plain depthwise is the library's own ground. */
+    if (dw_spread(work) == reduce) return false;
+    return nd_cpu_view_channels(&work->x) && nd_cpu_view_pixel(&work->y) > 0 &&
+           (!work->residual || nd_cpu_view_pixel(&work->x2) > 0);
+}
+
+typedef struct dw_job {
+    const dw_kernel *kernel;
+    const float *x, *x2;
+    float *y;
+    char *panels;
+} dw_job;
+
+/* One pixel from its panel row [terms] to y. */
+static void dw_write(const dw_kernel *k, const float *panel, const float *x2, float *y) {
+    const int64_t no = k->y.dims[1], fold = k->fold;
+    if (fold == 1) {
+        for (int64_t o = 0; o < no; o++) y[o] = panel[o] + k->bias[o];
+    } else if (fold == 2) {
+        for (int64_t o = 0; o < no; o++) y[o] = panel[2 * o] + panel[2 * o + 1] + k->bias[o];
+    } else {
+        for (int64_t o = 0; o < no; o++) {
+            float sum = panel[o * fold];
+            for (int64_t t = 1; t < fold; t++) sum += panel[o * fold + t];
+            y[o] = sum + k->bias[o];
+        }
+    }
+    for (int64_t o = 0; x2 && o < no; o++) y[o] += x2[o];
+    nd_cpu_activate(k->activation, no, y);
+}
+
+/* Units are (image, tile). */
+static void dw_tiles(void *context, int64_t begin, int64_t end, int worker) {
+    const dw_job *job = context;
+    const dw_kernel *k = job->kernel;
+    const int64_t pixels = k->y.dims[2] * k->y.dims[3], lanes = k->isa->lanes;
+    const int64_t depth = k->terms.groups * lanes;
+    const int64_t y_pixel = nd_cpu_view_pixel(&k->y), x2_pixel = nd_cpu_view_pixel(&k->x2);
+    float *panel = (float *)(job->panels + (size_t)worker * k->panel_bytes);
+    for (int64_t unit = begin; unit < end; unit++) {
+        const int64_t image = unit / k->tiles, tile = unit % k->tiles;
+        const int64_t from = tile * pixels / k->tiles, to = (tile + 1) * pixels / k->tiles;
+        nd_sep_segment segments[nd_sep_mr_max];
+        const int n = nd_sep_segments(&k->terms, from, to, segments);
+        k->isa->depthwise(&k->terms.depthwise, segments, n, job->x + image * k->x.strides[0], panel, depth,
+                          lanes);
+        float *y = job->y + image * k->y.strides[0];
+        for (int64_t p = from; p < to; p++) {
+            const float *x2 = job->x2 ? job->x2 + image * k->x2.strides[0] + p * x2_pixel : NULL;
+            dw_write(k, panel + (p - from) * depth, x2, y + p * y_pixel);
+        }
+    }
+}
+
+static nd_status dw_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
+    const dw_kernel *k = (const dw_kernel *)kernel;
+    dw_job job = {.kernel = k,
+                  .x = (const float *)buffers->x + k->x.offset,
+                  .x2 = k->residual ? (const float *)buffers->x2 + k->x2.offset : NULL,
+                  .y = (float *)buffers->y + k->y.offset,
+                  .panels = buffers->workspace};
+    nd_parallel_for(k->y.dims[0] * k->tiles, dw_tiles, &job);
+    return nd_status_ok;
+}
+
+static void dw_release(nd_kernel *kernel) {
+    dw_kernel *k = (dw_kernel *)kernel;
+    nd_sep_terms_free(&k->terms);
+    free(k->bias);
+    free(k);
+}
+
+/* The grouped convolution as terms: one a pair of (input, output) channels, in the order of the weights. */
+static nd_status dw_terms(dw_kernel *k, const nd_work *work) {
+    const bool spread = dw_spread(work);
+    const int64_t terms = spread ? work->y.dims[1] : work->x.dims[1];
+    const int64_t each = spread ? terms / work->groups : 1;
+    int32_t *channel = nd_alloc_array((size_t)terms, sizeof *channel);
+    ND_REQUIRE(channel, nd_status_memory, "conv: no memory for %lld channels", (long long)terms);
+    for (int64_t t = 0; t < terms; t++) channel[t] = (int32_t)(t / each);
+    nd_work separable = *work;
+    separable.terms = terms;
+    separable.channel = channel;
+    separable.depthwise = work->weights;
+    const nd_status status = nd_sep_terms_build(&separable, k->isa->lanes, true, &k->terms);
+    free(channel);
+    return status;
+}
+
+nd_status nd_cpu_conv_depthwise_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
+                                        nd_kernel **out) {
+    nd_status status = nd_status_ok;
+    const int64_t no = work->y.dims[1], pixels = work->y.dims[2] * work->y.dims[3];
+    dw_kernel *k = nd_alloc_array(1, sizeof *k);
+    (void)precision;
+    ND_REQUIRE(k, nd_status_memory, "conv: no memory for the kernel");
+    k->base = (nd_kernel){.cpu = cpu, .run = dw_run, .release = dw_release};
+    k->isa = nd_cpu_sep_isa(cpu);
+    k->x = work->x;
+    k->x2 = work->residual ? work->x2 : work->y;
+    k->y = work->y;
+    k->residual = work->residual;
+    k->activation = work->activation;
+    k->fold = dw_spread(work) ? 1 : work->x.dims[1] / work->groups;
+    ND_TRY_DONE(dw_terms(k, work));
+    k->bias = nd_alloc_array((size_t)no, sizeof *k->bias);
+    ND_REQUIRE_DONE(k->bias, nd_status_memory, "conv: no memory for the bias");
+    if (work->bias) memcpy(k->bias, work->bias, (size_t)no * sizeof *k->bias);
+    k->tiles = (pixels + k->isa->mr - 1) / k->isa->mr;
+    k->panel_bytes = nd_cpu_round((size_t)(k->isa->mr * k->terms.groups * k->isa->lanes) * sizeof(float));
+    k->base.workspace_bytes = k->panel_bytes * (size_t)cpu->threads;
+    snprintf(k->base.engine, sizeof k->base.engine, "nd:depthwise:%s", k->isa->name);
+    *out = &k->base;
+done:
+    if (status) dw_release(&k->base);
+    return status;
+}
+
+typedef struct dw_image_job {
+    const nd_sep_isa *isa;
+    const nd_sep_terms *terms;
+    const float *x;
+    float *y;
+    int64_t tiles;
+} dw_image_job;
+
+static void dw_image_tiles(void *context, int64_t begin, int64_t end, int worker) {
+    const dw_image_job *job = context;
+    const nd_sep_terms *terms = job->terms;
+    const int64_t pixels = terms->height * terms->width, depth = terms->groups * terms->lanes;
+    (void)worker;
+    for (int64_t unit = begin; unit < end; unit++) {
+        const int64_t image = unit / job->tiles, tile = unit % job->tiles;
+        const int64_t from = tile * pixels / job->tiles, to = (tile + 1) * pixels / job->tiles;
+        nd_sep_segment segments[nd_sep_mr_max];
+        const int n = nd_sep_segments(terms, from, to, segments);
+        job->isa->depthwise(&terms->depthwise, segments, n, job->x + image * terms->x.strides[0],
+                            job->y + (image * pixels + from) * depth, depth, terms->lanes);
+    }
+}
+
+void nd_cpu_depthwise_images(const nd_sep_isa *isa, const nd_sep_terms *terms, const float *x, float *y) {
+    const int64_t pixels = terms->height * terms->width;
+    dw_image_job job = {isa, terms, x, y, (pixels + isa->mr - 1) / isa->mr};
+    nd_parallel_for(terms->x.dims[0] * job.tiles, dw_image_tiles, &job);
+}

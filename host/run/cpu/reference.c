@@ -1,0 +1,114 @@
+/* Whatever has no implementation of its own here runs on the loops of the ref backend. Half precision is
+ * widened to dense fp32 in the workspace and rounded back. */
+#include "run/cpu/cpu.h"
+#include "run/plugins.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct reference_kernel {
+    nd_kernel base;
+    nd_work work;
+    nd_arena arena;
+    bool half;
+    nd_work dense;  /* the same work on row-major fp32, for half precision */
+    size_t part[3]; /* bytes of x, x2 and y in the workspace */
+} reference_kernel;
+
+bool nd_cpu_reference_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
+    (void)cpu;
+    return (precision == nd_precision_fp32 || precision == nd_precision_bf16) && nd_work_agrees(work);
+}
+
+/* Copies weights into the arena, rounded to bf16 where the network is. */
+static bool reference_keep(reference_kernel *k, const float **weights, int64_t count, bool round) {
+    if (!*weights) return true;
+    float *copy = nd_arena_alloc(&k->arena, (size_t)count * sizeof *copy);
+    if (!copy) return false;
+    for (int64_t i = 0; i < count; i++) {
+        copy[i] = round ? nd_bf16_to_f32(nd_f32_to_bf16((*weights)[i])) : (*weights)[i];
+    }
+    *weights = copy;
+    return true;
+}
+
+static bool reference_keep_all(reference_kernel *k) {
+    nd_work *work = &k->work;
+    const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t channels = work->y.rank > 1 ? work->y.dims[1] : 0;
+    int64_t weights = channels;
+    if (work->kind == nd_kind_conv) weights = channels * (work->x.dims[1] / work->groups) * window;
+    if (work->kind == nd_kind_gemm) weights = channels * work->x.dims[1];
+    if (work->kind == nd_kind_separable) weights = channels * work->terms;
+    if (work->channel) {
+        int32_t *copy = nd_arena_alloc(&k->arena, (size_t)work->terms * sizeof *copy);
+        if (!copy) return false;
+        memcpy(copy, work->channel, (size_t)work->terms * sizeof *copy);
+        work->channel = copy;
+    }
+    return reference_keep(k, &work->bias, channels, false) &&
+           reference_keep(k, &work->weights, weights, k->half) &&
+           reference_keep(k, &work->depthwise, work->terms * window, k->half);
+}
+
+/* Row-major elements of a bf16 view to fp32, or back. */
+static void reference_convert(const nd_view *view, uint16_t *half, float *dense, bool widen) {
+    const int64_t count = nd_view_count(view);
+    int64_t at[nd_rank_max] = {0}, position = view->offset;
+    for (int64_t i = 0; i < count; i++) {
+        if (widen) {
+            dense[i] = nd_bf16_to_f32(half[position]);
+        } else {
+            half[position] = nd_f32_to_bf16(dense[i]);
+        }
+        for (int axis = view->rank - 1; axis >= 0; axis--) {
+            position += view->strides[axis];
+            if (++at[axis] < view->dims[axis]) break;
+            position -= at[axis] * view->strides[axis];
+            at[axis] = 0;
+        }
+    }
+}
+
+static nd_status reference_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
+    reference_kernel *k = (reference_kernel *)kernel;
+    if (!k->half) return nd_ref_run(&k->work, buffers->x, buffers->x2, buffers->y);
+    char *workspace = buffers->workspace;
+    float *x = (float *)workspace, *x2 = (float *)(workspace + k->part[0]);
+    float *y = (float *)(workspace + k->part[0] + k->part[1]);
+    if (buffers->x) reference_convert(&k->work.x, (uint16_t *)buffers->x, x, true);
+    if (buffers->x2) reference_convert(&k->work.x2, (uint16_t *)buffers->x2, x2, true);
+    ND_TRY(nd_ref_run(&k->dense, x, x2, y));
+    reference_convert(&k->work.y, buffers->y, y, false);
+    return nd_status_ok;
+}
+
+static void reference_release(nd_kernel *kernel) {
+    reference_kernel *k = (reference_kernel *)kernel;
+    nd_arena_free(&k->arena);
+    free(k);
+}
+
+nd_status nd_cpu_reference_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
+                                   nd_kernel **out) {
+    reference_kernel *k = nd_alloc_array(1, sizeof *k);
+    ND_REQUIRE(k, nd_status_memory, "%s: no memory for the kernel", nd_kind_name(work->kind));
+    k->base = (nd_kernel){.cpu = cpu, .run = reference_run, .release = reference_release};
+    k->work = *work;
+    k->half = precision == nd_precision_bf16;
+    if (!reference_keep_all(k)) {
+        reference_release(&k->base);
+        return nd_fail(nd_status_memory, "%s: no memory for the weights", nd_kind_name(work->kind));
+    }
+    k->dense = k->work;
+    nd_view *views[] = {&k->dense.x, &k->dense.x2, &k->dense.y};
+    for (int i = 0; k->half && i < 3; i++) {
+        *views[i] = nd_view_row_major(views[i]->rank, views[i]->dims);
+        k->part[i] = nd_cpu_round((size_t)nd_view_count(views[i]) * sizeof(float));
+        k->base.workspace_bytes += k->part[i];
+    }
+    snprintf(k->base.engine, sizeof k->base.engine, "ref:%s", nd_kind_name(work->kind));
+    *out = &k->base;
+    return nd_status_ok;
+}

@@ -1,0 +1,201 @@
+/* Our fused depthwise + pointwise kernel: the driver. separable_template.h holds the arithmetic.
+ *
+ * The output pixels of an image are cut into tiles of at most mr. A worker takes a run of tiles, writes the
+ * depthwise results of a chunk of them into its panel (kept in L2), then multiplies the panel by one block
+ * of pointwise weights after the other, each output leaving the registers once, finished. Threads split the
+ * tiles of all images; where there are fewer tiles than threads they split the output channels as well, and
+ * the depthwise part, 9 FMAs a term against the channels' count, is done again by each.
+ *
+ * Every output is one chain of FMAs over the terms in packed order, whatever the tile, chunk or thread: the
+ * result has the same bits for any number of threads and any batch. */
+#include "run/cpu/separable_terms.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { sep_chunk_bytes = 256 * 1024 };
+
+typedef struct sep_kernel {
+    nd_kernel base;
+    const nd_sep_isa *isa;
+    nd_sep_terms terms;
+    float *pointwise; /* [blocks][groups * lanes][nr] */
+    float *bias;      /* [blocks * nr] */
+    nd_view x, x2, y;
+    bool residual;
+    nd_activation activation;
+    bool clamped;     /* the microkernel applies the activation */
+    nd_sep_gemm gemm; /* what all tiles share */
+    int64_t blocks, tiles, chunk, splits;
+    size_t panel_bytes; /* of one worker */
+} sep_kernel;
+
+bool nd_cpu_separable_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
+    (void)cpu;
+    return precision == nd_precision_fp32 && work->x.rank == 4 && work->terms > 0 &&
+           nd_cpu_view_channels(&work->x) && nd_cpu_view_pixel(&work->y) > 0 &&
+           (!work->residual || nd_cpu_view_pixel(&work->x2) > 0);
+}
+
+static nd_status sep_pack(sep_kernel *k, const nd_work *work) {
+    const int lanes = k->isa->lanes, nr = k->isa->nr;
+    const int64_t no = work->y.dims[1], terms = work->terms;
+    ND_TRY(nd_sep_terms_build(work, lanes, false, &k->terms));
+    const int64_t depth = k->terms.groups * lanes;
+    k->blocks = (no + nr - 1) / nr;
+    k->pointwise = nd_alloc_array((size_t)(k->blocks * nr), (size_t)depth * sizeof(float));
+    k->bias = nd_alloc_array((size_t)(k->blocks * nr), sizeof(float));
+    ND_REQUIRE(k->pointwise && k->bias, nd_status_memory, "separable: no memory for %lldx%lld weights",
+               (long long)no, (long long)terms);
+    for (int64_t o = 0; o < no; o++) {
+        float *column = k->pointwise + o / nr * nr * depth + o % nr;
+        for (int64_t t = 0; t < terms; t++) column[k->terms.place[t] * nr] = work->weights[o * terms + t];
+    }
+    if (work->bias) memcpy(k->bias, work->bias, (size_t)no * sizeof(float));
+    return nd_status_ok;
+}
+
+static void sep_plan_tiles(sep_kernel *k) {
+    const int64_t pixels = k->y.dims[2] * k->y.dims[3];
+    const int mr = k->isa->mr;
+    k->tiles = (pixels + mr - 1) / mr;
+    const int64_t tile_bytes = mr * k->terms.groups * k->isa->lanes * (int64_t)sizeof(float);
+    k->chunk = sep_chunk_bytes / tile_bytes;
+    if (k->chunk < 1) k->chunk = 1;
+    if (k->chunk > k->tiles) k->chunk = k->tiles;
+    k->panel_bytes = nd_cpu_round((size_t)(k->chunk * tile_bytes));
+    const int64_t tiles = k->tiles * k->y.dims[0];
+    k->splits = 1;
+    while (k->splits < k->blocks && tiles * k->splits < k->base.cpu->threads) k->splits++;
+}
+
+/* First pixel of a tile: tiles differ by at most one pixel. */
+static int64_t sep_tile_begin(const sep_kernel *k, int64_t tile) {
+    return tile * (k->y.dims[2] * k->y.dims[3]) / k->tiles;
+}
+
+typedef struct sep_job {
+    const sep_kernel *kernel;
+    const float *x, *x2;
+    float *y;
+    char *panels;
+} sep_job;
+
+/* Tiles [begin, end) of one image, output blocks [block_begin, block_end). */
+static void sep_chunk(const sep_job *job, int64_t image, int64_t begin, int64_t end, int64_t block_begin,
+                      int64_t block_end, float *panel) {
+    const sep_kernel *k = job->kernel;
+    const nd_sep_isa *isa = k->isa;
+    const int64_t depth = k->terms.groups * isa->lanes, base = sep_tile_begin(k, begin);
+    const float *x = job->x + image * k->x.strides[0];
+    for (int64_t tile = begin; tile < end; tile++) {
+        nd_sep_segment segments[nd_sep_mr_max];
+        const int64_t from = sep_tile_begin(k, tile), to = sep_tile_begin(k, tile + 1);
+        const int n = nd_sep_segments(&k->terms, from, to, segments);
+        isa->depthwise(&k->terms.depthwise, segments, n, x, panel + (from - base) * depth, isa->lanes,
+                       (to - from) * isa->lanes);
+    }
+    nd_sep_gemm gemm = k->gemm;
+    for (int64_t block = block_begin; block < block_end; block++) {
+        const int64_t channel = block * isa->nr, left = k->y.dims[1] - channel;
+        gemm.columns = (int)(left < isa->nr ? left : isa->nr);
+        gemm.weights = k->pointwise + channel * depth;
+        gemm.bias = k->bias + channel;
+        for (int64_t tile = begin; tile < end; tile++) {
+            const int64_t from = sep_tile_begin(k, tile), to = sep_tile_begin(k, tile + 1);
+            gemm.panel = panel + (from - base) * depth;
+            gemm.y = job->y + image * k->y.strides[0] + from * gemm.y_pixel + channel;
+            if (job->x2) gemm.x2 = job->x2 + image * k->x2.strides[0] + from * gemm.x2_pixel + channel;
+            isa->multiply(&gemm, (int)(to - from));
+            if (k->clamped) continue;
+            for (int64_t p = 0; p < to - from; p++) {
+                nd_cpu_activate(k->activation, gemm.columns, gemm.y + p * gemm.y_pixel);
+            }
+        }
+    }
+}
+
+/* Units are (split, image, tile), tile fastest. */
+static void sep_body(void *context, int64_t begin, int64_t end, int worker) {
+    const sep_job *job = context;
+    const sep_kernel *k = job->kernel;
+    float *panel = (float *)(job->panels + (size_t)worker * k->panel_bytes);
+    for (int64_t unit = begin; unit < end;) {
+        const int64_t tile = unit % k->tiles, image = unit / k->tiles % k->y.dims[0];
+        const int64_t split = unit / k->tiles / k->y.dims[0];
+        int64_t count = k->tiles - tile < end - unit ? k->tiles - tile : end - unit;
+        /* Equal chunks, none above the limit. */
+        const int64_t chunks = (count + k->chunk - 1) / k->chunk;
+        count = (count + chunks - 1) / chunks;
+        sep_chunk(job, image, tile, tile + count, split * k->blocks / k->splits,
+                  (split + 1) * k->blocks / k->splits, panel);
+        unit += count;
+    }
+}
+
+static nd_status sep_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
+    sep_kernel *k = (sep_kernel *)kernel;
+    const sep_job job = {
+        .kernel = k,
+        .x = (const float *)buffers->x + k->x.offset,
+        .x2 = k->residual ? (const float *)buffers->x2 + k->x2.offset : NULL,
+        .y = (float *)buffers->y + k->y.offset,
+        .panels = buffers->workspace,
+    };
+    nd_parallel_for(k->splits * k->y.dims[0] * k->tiles, sep_body, (void *)&job);
+    return nd_status_ok;
+}
+
+static void sep_release(nd_kernel *kernel) {
+    sep_kernel *k = (sep_kernel *)kernel;
+    nd_sep_terms_free(&k->terms);
+    free(k->pointwise);
+    free(k->bias);
+    free(k);
+}
+
+/* No activation, ReLU and clip are one clamp of the microkernel; the others are applied where they lie. */
+static void sep_set_activation(sep_kernel *k, nd_activation activation) {
+    k->activation = activation;
+    k->clamped = true;
+    k->gemm.low = -INFINITY;
+    k->gemm.high = INFINITY;
+    if (activation.act == nd_act_relu) {
+        k->gemm.low = 0;
+    } else if (activation.act == nd_act_clip) {
+        k->gemm.low = activation.a;
+        k->gemm.high = activation.b;
+    } else if (activation.act != nd_act_none) {
+        k->clamped = false;
+    }
+}
+
+nd_status nd_cpu_separable_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
+                                   nd_kernel **out) {
+    static const nd_sep_isa *const isas[nd_cpu_level_count] = {&nd_sep_scalar, &nd_sep_avx2, &nd_sep_avx512,
+                                                               &nd_sep_avx512};
+    (void)precision;
+    nd_status status = nd_status_ok;
+    sep_kernel *k = nd_alloc_array(1, sizeof *k);
+    ND_REQUIRE(k, nd_status_memory, "separable: no memory for the kernel");
+    k->base = (nd_kernel){.cpu = cpu, .run = sep_run, .release = sep_release};
+    k->isa = isas[cpu->level];
+    k->x = work->x;
+    k->x2 = work->x2;
+    k->y = work->y;
+    k->residual = work->residual;
+    ND_TRY_DONE(sep_pack(k, work));
+    sep_plan_tiles(k);
+    sep_set_activation(k, work->activation);
+    k->gemm.groups = k->terms.groups;
+    k->gemm.y_pixel = nd_cpu_view_pixel(&k->y);
+    k->gemm.x2_pixel = k->residual ? nd_cpu_view_pixel(&k->x2) : 0;
+    k->base.workspace_bytes = k->panel_bytes * (size_t)cpu->threads;
+    snprintf(k->base.engine, sizeof k->base.engine, "nd:separable:%s", k->isa->name);
+    *out = &k->base;
+done:
+    if (status) sep_release(&k->base);
+    return status;
+}

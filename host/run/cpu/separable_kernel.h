@@ -1,0 +1,71 @@
+/* What the driver of the separable kernel (separable.c) and its per-ISA halves (separable_<isa>.c) agree on.
+ *
+ * Terms are dealt into groups of `lanes`, one SIMD register each. A tile is at most `mr` consecutive output
+ * pixels of one image. Its panel is [group][pixel][lane], fp32: the depthwise half writes whole registers,
+ * the GEMM half broadcasts single lanes at constant offsets. The pointwise weights are packed as
+ * [block][group * lanes][nr] with zero rows for unused lanes and zero columns past the last channel. */
+#ifndef ND_RUN_CPU_SEPARABLE_KERNEL_H
+#define ND_RUN_CPU_SEPARABLE_KERNEL_H
+
+#include "run/backend.h"
+
+#include <stddef.h>
+
+enum { nd_sep_lanes_max = 16, nd_sep_mr_max = 14, nd_sep_slots_max = 4 };
+
+/* Consecutive groups that read the same input channels. With `permuted` it is one group whose lane l reads
+ * channel first + source[l], from `span` channels; else every group reads channels first..first+lanes-1. */
+typedef struct nd_sep_run {
+    int64_t first;
+    int group, slots;
+    bool permuted;
+    int span;
+    int32_t source[nd_sep_lanes_max];
+} nd_sep_run;
+
+/* Geometry in elements of x, shared by all tiles. `x_width` is in pixels. */
+typedef struct nd_sep_depthwise {
+    const nd_sep_run *runs;
+    int n_runs;
+    const float *weights; /* [group][kh * kw][lanes] */
+    int kh, kw;
+    int64_t tap_row, tap_column; /* element steps between vertically and horizontally adjacent taps */
+    int64_t pixel;               /* element step between horizontally adjacent outputs */
+    int64_t stride, dilation;    /* horizontal, in pixels */
+    int64_t x_width;
+} nd_sep_depthwise;
+
+/* Output pixels of one tile that lie in one output row. Offsets may point outside the image: only taps inside
+ * it are read. */
+typedef struct nd_sep_segment {
+    ptrdiff_t origin; /* element offset in the image of tap (0, 0) of the first pixel */
+    int64_t column;   /* its input column */
+    int pixels;
+    int ky_begin, ky_end; /* rows of taps inside the image */
+} nd_sep_segment;
+
+/* One block of at most nr output channels of one tile. */
+typedef struct nd_sep_gemm {
+    const float *panel;
+    const float *weights; /* [groups * lanes][nr] */
+    int64_t groups;
+    int columns;       /* output channels that exist in this block */
+    const float *bias; /* [nr] */
+    const float *x2;   /* residual of the first pixel, or NULL */
+    int64_t x2_pixel;
+    float *y;
+    int64_t y_pixel;
+    float low, high; /* y = min(high, max(low, ...)) */
+} nd_sep_gemm;
+
+typedef struct nd_sep_isa {
+    const char *name;
+    int lanes, mr, nr;
+    void (*depthwise)(const nd_sep_depthwise *depthwise, const nd_sep_segment *segments, int n_segments,
+                      const float *image, float *panel, int64_t panel_pixel, int64_t panel_group);
+    void (*multiply)(const nd_sep_gemm *gemm, int tile_pixels);
+} nd_sep_isa;
+
+extern const nd_sep_isa nd_sep_scalar, nd_sep_avx2, nd_sep_avx512;
+
+#endif
