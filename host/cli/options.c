@@ -43,6 +43,8 @@ const nd_option nd_option_table[] = {
     {"calib-images", 0, "N", false, "decouple sweep reproduce", "how many of them (default 256)"},
     {"ridge", 0, "L", false, "decouple sweep",
      "ridge towards the original weights (default by pixels per unknown)"},
+    {"quick", 0, NULL, false, "decouple sweep",
+     "allocate by each layer's output error, without measuring curves"},
     {"light", 0, NULL, false, "decouple sweep", "calibrate gain and bias only"},
     {"output-metric", 0, NULL, false, "decouple sweep", "weigh a layer's error by its effect on the output"},
     {"relu-aware", 0, NULL, false, "decouple sweep", "refit through the ReLU that follows"},
