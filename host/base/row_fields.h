@@ -61,6 +61,18 @@ ND_FIELD(w, int, key, "output width")
 ND_FIELD(rel_error, reals, measured, "|W' - W| / |W| by rank, or of the rank chosen")
 ND_FIELD(energy, reals, measured, "share of squared singular values kept, by rank")
 
+/* a published table beside ours */
+ND_FIELD(paper_table, text, key, "published table")
+ND_FIELD(item, text, key, "row of the table")
+ND_FIELD(quantity, text, key, "what is compared: conv_macs, drop_top1, ...")
+ND_FIELD(unit, text, key, "unit of the three values: G, M, x, %, points")
+ND_FIELD(published, real, measured, "as printed")
+ND_FIELD(ours, real, measured, "computed or measured by nd")
+ND_FIELD(difference, real, measured, "ours - published")
+ND_FIELD(missing, text, measured, "what it takes to compute ours")
+ND_FIELD(kind, text, provenance, "published, reported or derived")
+ND_FIELD(source, text, provenance, "where the published value stands")
+
 /* time */
 ND_FIELD(impl, text, key, "dense, unfused, fused, best")
 ND_FIELD(engine, text, measured, "what ran, as its library names it")

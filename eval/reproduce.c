@@ -1,0 +1,222 @@
+#include "eval/reproduce.h"
+
+#include "decouple/survey.h"
+#include "model/infer.h"
+#include "model/zoo.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+nd_reproduce_settings nd_reproduce_defaults(void) {
+    return (nd_reproduce_settings){.calib_images = 256, .batch = 32, .points = 1.0, .steps = 8};
+}
+
+/* What stays the same from one value of a table to the next is computed once. */
+typedef struct nd_reproducer {
+    const nd_reproduce_settings *settings;
+    const char *model; /* of graph and survey; NULL before the first */
+    nd_graph *graph;   /* blank */
+    nd_survey survey;
+    nd_accuracy original;
+    bool measured;   /* `original` is there */
+    const char *row; /* the row `point` is of */
+    nd_drop_point point;
+} nd_reproducer;
+
+static nd_status nd_reproducer_model(nd_reproducer *reproducer, const char *model) {
+    if (reproducer->model && strcmp(reproducer->model, model) == 0) return nd_status_ok;
+    const nd_zoo_entry *entry = nd_zoo_find(model);
+    ND_REQUIRE(entry, nd_status_format, "model: no architecture '%s'", model);
+    nd_survey_free(&reproducer->survey);
+    nd_graph_free(reproducer->graph);
+    reproducer->graph = NULL;
+    ND_TRY(nd_zoo_build(entry, nd_zoo_blank, NULL, &reproducer->graph));
+    ND_TRY(nd_graph_fold(reproducer->graph));
+    ND_TRY(nd_graph_infer(reproducer->graph, &(nd_infer_settings){.batch = 1}));
+    ND_TRY(nd_survey_make(reproducer->graph, &reproducer->survey));
+    reproducer->model = model;
+    const nd_graph *given = reproducer->settings->graph;
+    if (!given) return nd_status_ok;
+    const nd_cost have = nd_cost_graph(given);
+    ND_REQUIRE(have.total_macs == reproducer->survey.cost.total_macs, nd_status_usage,
+               "%s: %lld MACs, but the table is about %s with %lld", given->name, (long long)have.total_macs,
+               model, (long long)reproducer->survey.cost.total_macs);
+    return nd_status_ok;
+}
+
+/* --- values that follow from the architecture */
+
+typedef struct nd_costs {
+    nd_cost dense, now;
+    int64_t layer_macs; /* of the value's own layer, now */
+    int64_t conv_params;
+    int64_t extra;
+} nd_costs;
+
+static nd_status nd_costs_at(nd_reproducer *reproducer, const nd_paper_value *value, nd_costs *out) {
+    const nd_survey *survey = &reproducer->survey;
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.method = value->method;
+    settings.target = (double)value->rank;
+    settings.first_conv = value->first_conv;
+    settings.layers = value->layers;
+    settings.n_layers = value->n_layers;
+    settings.skip = value->skip;
+    settings.n_skip = value->n_skip;
+    *out = (nd_costs){.dense = survey->cost, .now = survey->cost, .extra = value->extra_macs};
+    nd_cost *layers = nd_alloc_array(survey->n_layers, sizeof *layers);
+    ND_REQUIRE(layers, nd_status_memory, "no memory for the costs of the layers");
+    for (size_t i = 0; i < survey->n_layers; i++) layers[i] = survey->layers[i].cost;
+    nd_status status = nd_status_ok;
+    if (value->rank) status = nd_survey_cost(reproducer->graph, survey, &settings, layers, &out->now);
+    for (size_t i = 0; i < survey->n_layers; i++) {
+        if (survey->layers[i].conv) out->conv_params += layers[i].params;
+        if (strcmp(survey->layers[i].name, value->layer) == 0) out->layer_macs = layers[i].total_macs;
+    }
+    free(layers);
+    return status;
+}
+
+typedef double nd_quantity_value(const nd_costs *costs);
+
+static double nd_quantity_conv_macs(const nd_costs *costs) {
+    return (double)(costs->now.conv_macs + costs->extra);
+}
+
+static double nd_quantity_total_macs(const nd_costs *costs) {
+    return (double)(costs->now.total_macs + costs->extra);
+}
+
+static double nd_quantity_fc_macs(const nd_costs *costs) {
+    return (double)(costs->now.total_macs - costs->now.conv_macs);
+}
+
+static double nd_quantity_layer_macs(const nd_costs *costs) {
+    return (double)costs->layer_macs;
+}
+
+static double nd_quantity_conv_params(const nd_costs *costs) {
+    return (double)costs->conv_params;
+}
+
+static double nd_quantity_ratio(const nd_costs *costs) {
+    return (double)(costs->dense.conv_macs + costs->extra) / nd_quantity_conv_macs(costs);
+}
+
+static double nd_quantity_saved(const nd_costs *costs) {
+    return 100 - 100 / nd_quantity_ratio(costs);
+}
+
+static const struct {
+    const char *name;
+    nd_quantity_value *value;
+} nd_quantities[] = {
+    {"conv_macs", nd_quantity_conv_macs},
+    {"total_macs", nd_quantity_total_macs},
+    {"fc_macs", nd_quantity_fc_macs},
+    {"layer_macs", nd_quantity_layer_macs},
+    {"conv_params", nd_quantity_conv_params},
+    {"conv_macs_ratio", nd_quantity_ratio},
+    {"saved", nd_quantity_saved},
+};
+
+static double nd_unit_scale(const char *unit) {
+    return *unit == 'G' ? 1e-9 : *unit == 'M' ? 1e-6 : 1;
+}
+
+static nd_status nd_set_ours(const nd_paper_value *value, const nd_costs *costs, nd_reproduced *result) {
+    for (size_t i = 0; i < sizeof nd_quantities / sizeof *nd_quantities; i++) {
+        if (strcmp(nd_quantities[i].name, value->quantity)) continue;
+        result->ours = nd_quantities[i].value(costs) * nd_unit_scale(value->unit);
+        return nd_status_ok;
+    }
+    return nd_fail(nd_status_format, "quantity: '%s' is none nd computes", value->quantity);
+}
+
+/* --- values that need trained weights */
+
+/* A threshold decides the ranks from the weights; no images are needed. */
+static nd_status nd_costs_at_energy(const nd_reproducer *reproducer, const nd_paper_value *value,
+                                    nd_costs *out) {
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.method = value->method;
+    settings.rule = nd_rule_energy;
+    settings.target = value->energy;
+    settings.first_conv = value->first_conv;
+    settings.skip = value->skip;
+    settings.n_skip = value->n_skip;
+    settings.progress = reproducer->settings->progress;
+    nd_graph *graph;
+    nd_decouple_report report = {0};
+    ND_TRY(nd_graph_clone(reproducer->settings->graph, &graph));
+    nd_status status = nd_decouple(graph, reproducer->settings->backend, &settings, &report);
+    *out = (nd_costs){.dense = report.before, .now = report.after};
+    nd_decouple_report_free(&report);
+    nd_graph_free(graph);
+    return status;
+}
+
+static nd_status nd_reproducer_measure(nd_reproducer *reproducer, const nd_paper_value *value) {
+    const nd_reproduce_settings *settings = reproducer->settings;
+    const nd_accuracy_settings measure = {
+        .backend = settings->backend,
+        .precision = nd_precision_fp32,
+        .batch = settings->batch,
+        .progress = settings->progress,
+    };
+    if (!reproducer->measured)
+        ND_TRY(nd_accuracy_measure(settings->graph, settings->data, &measure, &reproducer->original));
+    reproducer->measured = true;
+    if (reproducer->row && strcmp(reproducer->row, value->row) == 0) return nd_status_ok;
+    ND_TRY(nd_reproduce_drop(value, settings, &reproducer->original, &reproducer->point));
+    reproducer->row = value->row;
+    return nd_status_ok;
+}
+
+static const char *nd_missing(const nd_reproduce_settings *settings, const nd_paper_value *value) {
+    if (!*value->needs) return NULL;
+    if (!nd_method_find(value->method)) return "a method that nd does not have";
+    if (!settings->graph) return "trained weights";
+    if (strstr(value->needs, "drop") && !settings->data) return "test images";
+    if (strstr(value->needs, "calib") && !settings->calib) return "calibration images";
+    return NULL;
+}
+
+static nd_status nd_reproduce_value(nd_reproducer *reproducer, const nd_paper_value *value,
+                                    nd_reproduced *result) {
+    *result = (nd_reproduced){.missing = nd_missing(reproducer->settings, value)};
+    if (result->missing) return nd_status_ok;
+    nd_costs costs = {0};
+    ND_TRY(nd_reproducer_model(reproducer, value->model));
+    if (strstr(value->needs, "drop")) {
+        ND_TRY(nd_reproducer_measure(reproducer, value));
+        costs.dense = reproducer->point.before;
+        costs.now = reproducer->point.after;
+    } else if (value->energy > 0) {
+        ND_TRY(nd_costs_at_energy(reproducer, value, &costs));
+    } else {
+        ND_TRY(nd_costs_at(reproducer, value, &costs));
+    }
+    if (strcmp(value->quantity, "drop_top1") == 0)
+        result->ours = reproducer->point.top1.points;
+    else
+        ND_TRY(nd_set_ours(value, &costs, result));
+    /* Half a unit of the last printed digit, and what binary fractions add to it. */
+    result->same = fabs(result->ours - value->value) <= 0.5 * pow(10, -value->digits) * (1 + 1e-9);
+    return nd_status_ok;
+}
+
+nd_status nd_reproduce(const nd_paper_table *table, const nd_reproduce_settings *settings,
+                       nd_reproduced *results) {
+    nd_reproducer reproducer = {.settings = settings};
+    nd_status status = nd_status_ok;
+    for (size_t i = 0; !status && i < table->n_values; i++) {
+        status = nd_reproduce_value(&reproducer, &table->values[i], &results[i]);
+        if (status) nd_fail_in(status, "%s", table->values[i].row);
+    }
+    nd_accuracy_free(&reproducer.original);
+    nd_survey_free(&reproducer.survey);
+    nd_graph_free(reproducer.graph);
+    return status;
+}

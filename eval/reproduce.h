@@ -1,0 +1,48 @@
+/* A published table beside ours: every value that follows from an architecture alone, and, given trained
+ * weights and images, the measured ones. */
+#ifndef ND_EVAL_REPRODUCE_H
+#define ND_EVAL_REPRODUCE_H
+
+#include "eval/accuracy.h"
+#include "eval/paper.h"
+
+typedef struct nd_reproduce_settings {
+    const nd_graph *graph; /* trained, folded and inferred; NULL: what needs no weights */
+    nd_backend *backend;   /* needed with `graph` */
+    nd_batches *data;      /* labelled test images; NULL: no accuracies */
+    nd_batches *calib;     /* unlabelled training images; NULL: data-free methods only */
+    int64_t calib_images;
+    int64_t batch;
+    double points; /* top-5 drop at which methods are compared; the paper's is 1.0 */
+    int steps;     /* bisections of a method's knob; the interval that stays is 2^-steps of it */
+    const nd_progress *progress;
+} nd_reproduce_settings;
+
+nd_reproduce_settings nd_reproduce_defaults(void);
+
+/* What became of one published value. */
+typedef struct nd_reproduced {
+    const char *missing; /* NULL, or what it takes to compute it (static text) */
+    double ours;         /* in the unit of the published value */
+    bool same;           /* rounds to the digits that were printed */
+} nd_reproduced;
+
+/* Fills results[table->n_values]. nd_status_usage when the graph is not the network the table is about (by its
+ * MACs). */
+nd_status nd_reproduce(const nd_paper_table *table, const nd_reproduce_settings *settings,
+                       nd_reproduced *results);
+
+/* Turns a method's knob until top-5 has dropped by `points`: the energy threshold of dwpw and pwdw (paper,
+ * a.4), else one ratio of MACs for every layer. The cheapest network found that loses no more, which for a
+ * knob whose every setting loses more is the original. */
+typedef struct nd_drop_point {
+    double knob; /* threshold or ratio */
+    nd_cost before, after;
+    nd_drop top1, top5;
+    int64_t n; /* images */
+} nd_drop_point;
+
+nd_status nd_reproduce_drop(const nd_paper_value *value, const nd_reproduce_settings *settings,
+                            const nd_accuracy *original, nd_drop_point *out);
+
+#endif
