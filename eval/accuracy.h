@@ -1,47 +1,51 @@
-/* Top-1/top-5, the drop against the original with its paired interval, and agreement. */
+/* Top-1/top-5 of a network on a data set, and beside an original: the drop, agreement, distance of the scores. */
 #ifndef ND_EVAL_ACCURACY_H
 #define ND_EVAL_ACCURACY_H
 
 #include "base/batches.h"
 #include "base/log.h"
 #include "base/row.h"
+#include "eval/drop.h"
 #include "run/executor.h"
 
-/* Per image, in the order of the data set. Ties in a logit are broken in favour of the lower class number. */
+/* Per image, in the order of the data set. A tie in a score is broken in favour of the lower class number; a score that
+ * is not a number is the lowest of all, and never a hit. */
 typedef struct nd_accuracy {
     int64_t n, skipped;
+    int64_t unlabelled; /* images whose class is unknown: counted in n, never a hit */
     int64_t classes;
     int64_t top1_correct, top5_correct;
     uint8_t *hit1, *hit5; /* [n]: 1 where the label is among the best one, five */
     int32_t *best;        /* [n]: best class */
     float *logits;        /* [n][classes] when asked for, else NULL */
-    double seconds;
+    double logit_rel_mse; /* against graph 0 of nd_accuracy_measure_all; NaN where there is none */
+    double seconds;       /* of this network's own inference, decoding left out */
 } nd_accuracy;
 
 typedef struct nd_accuracy_settings {
     nd_backend *backend;
     nd_precision precision;
-    int64_t batch;
+    int64_t batch; /* images a run; 0 = the stream's */
     bool keep_logits;
     const nd_progress *progress;
 } nd_accuracy_settings;
 
-/* Runs all of `batches` (rewound first) through the inferred graph; its first output is the score of each
- * class. */
+/* Runs all of `batches` (rewound first) through the inferred graph; its first output is the score of each class.
+ * nd_status_usage where network and stream do not fit each other, nd_status_format where no image could be read. Memory
+ * beside network and batch is 6 bytes an image, and 4 a score where logits are kept. */
 nd_status nd_accuracy_measure(const nd_graph *graph, nd_batches *batches,
                               const nd_accuracy_settings *settings, nd_accuracy *out);
-void nd_accuracy_free(nd_accuracy *accuracy);
 
-/* Paired drop in points with a 95 % interval: from the discordant pairs b (original right, new wrong) and c
- * (the reverse), (b - c)/n with Newcombe's score interval for paired proportions (1998, method 10). */
-typedef struct nd_drop {
-    double points, lo, hi;
-} nd_drop;
+/* Several networks side by side, so that each image is decoded once; out[i] belongs to graphs[i], and graphs[0] is what
+ * the others' scores are compared with. On failure all of `out` is empty. */
+nd_status nd_accuracy_measure_all(const nd_graph *const *graphs, size_t count, nd_batches *batches,
+                                  const nd_accuracy_settings *settings, nd_accuracy *out);
 
-nd_drop nd_drop_paired(const uint8_t *original, const uint8_t *changed, int64_t n);
+void nd_accuracy_free(nd_accuracy *accuracy); /* leaves it empty */
 
-/* Fills the accuracy fields; with `original`, also the drops, agreement and (when both kept logits)
- * logit_rel_mse. */
+/* Fills the accuracy fields: dataset, dataset_sha256, preprocess, n, skipped and, where every image has a label, top-1
+ * and top-5; with `original`, also the drops, agreement and logit_rel_mse (where it was measured, or both kept logits).
+ * The two must come from the same images: nd_status_usage. */
 nd_status nd_accuracy_row(const nd_accuracy *accuracy, const nd_accuracy *original, const nd_batches *batches,
                           nd_row *row);
 

@@ -1,0 +1,208 @@
+#include "eval/accuracy.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* One network under measurement. */
+typedef struct nd_accuracy_run {
+    nd_exec *exec;
+    nd_accuracy *out;
+    float *scores;  /* [batch][classes] */
+    double squares; /* of the distance to the scores of run 0 */
+} nd_accuracy_run;
+
+/* Sums of the first network's scores by class, for their spread. */
+typedef struct nd_accuracy_spread {
+    double *sum, *squares; /* [classes] */
+} nd_accuracy_spread;
+
+static double nd_accuracy_clock(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* --- does the network fit the stream? */
+
+static nd_status nd_accuracy_fits(const nd_graph *graph, const nd_batches *batches, int64_t *classes) {
+    ND_REQUIRE(graph->n_inputs == 1 && graph->n_outputs >= 1, nd_status_usage,
+               "%s: %d inputs and %d outputs; a classifier has one image input and scores", graph->name,
+               graph->n_inputs, graph->n_outputs);
+    const nd_value *image = &graph->values[graph->inputs[0]], *scores = &graph->values[graph->outputs[0]];
+    const int64_t stream[] = {batches->channels, batches->height, batches->width};
+    char wanted[64], given[64];
+    ND_REQUIRE(image->rank == 4 && !memcmp(image->dims + 1, stream, sizeof stream), nd_status_usage,
+               "%s takes images of %s, but %s with %s gives %s", graph->name,
+               nd_dims_format(image->rank - 1, image->dims + 1, wanted, sizeof wanted), batches->name,
+               batches->preprocess, nd_dims_format(3, stream, given, sizeof given));
+    *classes = scores->rank > 1 ? nd_dims_count(scores->rank - 1, scores->dims + 1) : 0;
+    ND_REQUIRE(*classes >= 1 && *classes <= INT32_MAX, nd_status_usage,
+               "%s: its first output, %s, is no list of scores", graph->name, scores->name);
+    return nd_status_ok;
+}
+
+static nd_status nd_accuracy_run_open(nd_accuracy_run *run, const nd_graph *graph, const nd_batches *batches,
+                                      const nd_accuracy_settings *settings, nd_accuracy *out) {
+    const int64_t batch = settings->batch ? settings->batch : batches->batch;
+    const size_t images = (size_t)batches->count;
+    run->out = out;
+    out->logit_rel_mse = NAN;
+    ND_REQUIRE(batch >= batches->batch, nd_status_usage, "batches of %lld images for runs of %lld",
+               (long long)batches->batch, (long long)batch);
+    ND_TRY(nd_accuracy_fits(graph, batches, &out->classes));
+    out->hit1 = nd_alloc_array(images, sizeof *out->hit1);
+    out->hit5 = nd_alloc_array(images, sizeof *out->hit5);
+    out->best = nd_alloc_array(images, sizeof *out->best);
+    run->scores = nd_alloc_array((size_t)batch, (size_t)out->classes * sizeof *run->scores);
+    bool enough = out->hit1 && out->hit5 && out->best && run->scores;
+    if (settings->keep_logits) {
+        out->logits = nd_alloc_array(images, (size_t)out->classes * sizeof *out->logits);
+        enough = enough && out->logits;
+    }
+    ND_REQUIRE(enough, nd_status_memory, "no memory for the scores of %zu images", images);
+    const nd_exec_settings exec = {
+        .batch = batch, .precision = settings->precision, .outputs = &graph->outputs[0], .n_outputs = 1};
+    return nd_exec_open(settings->backend, graph, &exec, &run->exec);
+}
+
+/* --- judging scores */
+
+/* Whether class a comes before class b: the higher score, then the lower number; NaN comes last. */
+static bool nd_accuracy_before(const float *scores, int64_t a, int64_t b) {
+    const float x = scores[a], y = scores[b];
+    if (isnan(x) || isnan(y)) return isnan(x) == isnan(y) ? a < b : isnan(y);
+    return x > y || (x == y && a < b);
+}
+
+static void nd_accuracy_judge(const float *scores, int64_t classes, int32_t label, nd_accuracy *out) {
+    const int64_t i = out->n++;
+    int64_t best = 0;
+    for (int64_t c = 1; c < classes; c++)
+        if (nd_accuracy_before(scores, c, best)) best = c;
+    out->best[i] = (int32_t)best;
+    if (label < 0) {
+        out->unlabelled++;
+        return;
+    }
+    if (isnan(scores[label])) return;
+    int64_t ahead = 0;
+    for (int64_t c = 0; c < classes; c++) ahead += nd_accuracy_before(scores, c, label);
+    out->hit1[i] = ahead < 1;
+    out->hit5[i] = ahead < 5;
+    out->top1_correct += out->hit1[i];
+    out->top5_correct += out->hit5[i];
+}
+
+static double nd_accuracy_distance(const float *a, const float *b, int64_t count) {
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+    return sum;
+}
+
+static void nd_accuracy_spread_add(nd_accuracy_spread *spread, const float *scores, int64_t n,
+                                   int64_t classes) {
+    for (int64_t i = 0; i < n * classes; i++) {
+        spread->sum[i % classes] += scores[i];
+        spread->squares[i % classes] += (double)scores[i] * scores[i];
+    }
+}
+
+/* Sum over images and classes of |l - mean l|^2, the mean being that of the class. */
+static double nd_accuracy_spread_total(const nd_accuracy_spread *spread, int64_t n, int64_t classes) {
+    double total = 0;
+    for (int64_t c = 0; c < classes; c++)
+        total += spread->squares[c] - spread->sum[c] * spread->sum[c] / (double)n;
+    return total;
+}
+
+/* --- the measurement */
+
+static nd_status nd_accuracy_run_batch(nd_accuracy_run *run, const nd_accuracy_run *first,
+                                       const nd_batch *batch) {
+    nd_accuracy *out = run->out;
+    const double start = nd_accuracy_clock();
+    ND_TRY(nd_exec_run(run->exec, batch->n, &batch->images, &run->scores));
+    out->seconds += nd_accuracy_clock() - start;
+    if (run != first && out->classes == first->out->classes)
+        run->squares += nd_accuracy_distance(run->scores, first->scores, batch->n * out->classes);
+    if (out->logits)
+        memcpy(out->logits + out->n * out->classes, run->scores,
+               (size_t)(batch->n * out->classes) * sizeof *out->logits);
+    for (int64_t i = 0; i < batch->n; i++) {
+        ND_REQUIRE(batch->labels[i] < out->classes, nd_status_usage,
+                   "image %lld is of class %d, but the network knows %lld classes",
+                   (long long)batch->index[i], (int)batch->labels[i], (long long)out->classes);
+        nd_accuracy_judge(run->scores + i * out->classes, out->classes, batch->labels[i], out);
+    }
+    return nd_status_ok;
+}
+
+static nd_status nd_accuracy_stream(nd_accuracy_run *runs, size_t count, nd_batches *batches,
+                                    const nd_accuracy_settings *settings, nd_accuracy_spread *spread) {
+    const nd_accuracy *first = runs[0].out;
+    ND_TRY(batches->rewind(batches));
+    for (;;) {
+        nd_batch batch;
+        ND_TRY(batches->next(batches, &batch));
+        if (batch.n == 0) break;
+        for (size_t r = 0; r < count; r++) ND_TRY(nd_accuracy_run_batch(&runs[r], &runs[0], &batch));
+        if (count > 1) nd_accuracy_spread_add(spread, runs[0].scores, batch.n, first->classes);
+        nd_progress_report(settings->progress, "evaluate", first->n + batches->skipped, batches->count);
+    }
+    ND_REQUIRE(first->n, nd_status_format, "%s: not one of %lld images could be read", batches->name,
+               (long long)batches->count);
+    return nd_status_ok;
+}
+
+static void nd_accuracy_finish(nd_accuracy_run *runs, size_t count, const nd_batches *batches,
+                               const nd_accuracy_spread *spread) {
+    const nd_accuracy *first = runs[0].out;
+    for (size_t r = 0; r < count; r++) {
+        nd_accuracy *out = runs[r].out;
+        out->skipped = batches->skipped;
+        if (r > 0 && out->classes == first->classes)
+            out->logit_rel_mse = runs[r].squares / nd_accuracy_spread_total(spread, first->n, first->classes);
+    }
+}
+
+nd_status nd_accuracy_measure_all(const nd_graph *const *graphs, size_t count, nd_batches *batches,
+                                  const nd_accuracy_settings *settings, nd_accuracy *out) {
+    nd_status status = nd_status_ok;
+    nd_accuracy_spread spread = {0};
+    memset(out, 0, count * sizeof *out);
+    nd_accuracy_run *runs = calloc(count ? count : 1, sizeof *runs);
+    ND_REQUIRE(runs && count, runs ? nd_status_usage : nd_status_memory, "no network to measure");
+    for (size_t r = 0; r < count; r++)
+        ND_TRY_DONE(nd_accuracy_run_open(&runs[r], graphs[r], batches, settings, &out[r]));
+    spread.sum = nd_alloc_array((size_t)out[0].classes, sizeof *spread.sum);
+    spread.squares = nd_alloc_array((size_t)out[0].classes, sizeof *spread.squares);
+    ND_REQUIRE_DONE(spread.sum && spread.squares, nd_status_memory, "no memory for %lld classes",
+                    (long long)out[0].classes);
+    ND_TRY_DONE(nd_accuracy_stream(runs, count, batches, settings, &spread));
+    nd_accuracy_finish(runs, count, batches, &spread);
+done:
+    for (size_t r = 0; r < count; r++) {
+        nd_exec_close(runs[r].exec);
+        free(runs[r].scores);
+        if (status) nd_accuracy_free(&out[r]);
+    }
+    free(spread.sum);
+    free(spread.squares);
+    free(runs);
+    return status;
+}
+
+nd_status nd_accuracy_measure(const nd_graph *graph, nd_batches *batches,
+                              const nd_accuracy_settings *settings, nd_accuracy *out) {
+    return nd_accuracy_measure_all(&graph, 1, batches, settings, out);
+}
+
+void nd_accuracy_free(nd_accuracy *accuracy) {
+    free(accuracy->hit1);
+    free(accuracy->hit5);
+    free(accuracy->best);
+    free(accuracy->logits);
+    *accuracy = (nd_accuracy){0};
+}
