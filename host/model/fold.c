@@ -131,18 +131,23 @@ done:
     return status;
 }
 
-/* Takes out a node that hands its input on. Where it writes an output of the graph, whose name must stay, the
- * node before it writes that instead; failing that the node stays. */
+/* Values whose names others rely on. */
+static bool nd_is_promised(const nd_graph *graph, int value) {
+    return graph->values[value].pinned || nd_graph_is_output(graph, value);
+}
+
+/* Takes out a node that hands its input on. Where the name it writes must stay, the node before it writes that
+ * instead; failing that the node stays. */
 static void nd_fold_pass(nd_graph *graph, int index) {
     const nd_node *node = &graph->nodes[index];
     const int x = node->in[0], y = node->out[0];
-    if (!nd_graph_is_output(graph, y)) {
+    if (!nd_is_promised(graph, y)) {
         nd_graph_remove_node(graph, index);
         nd_graph_replace_value(graph, y, x);
         return;
     }
     const int producer = graph->values[x].producer;
-    if (producer < 0 || graph->values[x].init || nd_graph_is_output(graph, x)) return;
+    if (producer < 0 || graph->values[x].init || nd_is_promised(graph, x)) return;
     nd_node *before = &graph->nodes[producer];
     nd_graph_remove_node(graph, index);
     for (int k = 0; k < before->n_out; k++)

@@ -254,6 +254,7 @@ static nd_status nd_graph_clone_values(const nd_graph *graph, nd_graph *copy) {
         to->raw = from->raw;
         to->raw_bytes = from->raw_bytes;
         to->sparse = from->sparse;
+        to->pinned = from->pinned;
         if (!*from->name) to->name = "";
     }
     for (int i = 0; i < graph->n_inputs; i++)

@@ -113,6 +113,7 @@ typedef struct nd_value {
     const nd_tensor *init;     /* NULL unless a constant */
     const void *raw;           /* an initializer of a type nd does not read: its bytes in graph->source */
     size_t raw_bytes;
+    bool pinned;  /* an opaque node's subgraph reads it by name: not to be replaced by another value */
     bool sparse;  /* `raw` is a SparseTensorProto, else a TensorProto */
     int producer; /* node, or -1 for inputs and initializers; kept by nd_graph_sort */
 } nd_value;

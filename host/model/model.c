@@ -1,0 +1,41 @@
+#include "model/model.h"
+
+#include "base/file.h"
+#include "model/zoo.h"
+
+#include <string.h>
+
+static bool nd_ends_with(const char *text, const char *suffix) {
+    const size_t length = strlen(text), tail = strlen(suffix);
+    return length >= tail && !strcmp(text + length - tail, suffix);
+}
+
+nd_status nd_model_open(const char *spec, nd_graph **out) {
+    *out = NULL;
+    if (nd_ends_with(spec, ".onnx")) return nd_onnx_read(spec, out);
+    if (!strcmp(spec, "glyphs")) {
+        char path[4096];
+        ND_TRY(nd_file_bundled("glyphs/glyphs.onnx", path, sizeof path));
+        return nd_onnx_read(path, out);
+    }
+    const char *colon = strchr(spec, ':');
+    if (!colon) {
+        ND_REQUIRE(nd_zoo_find(spec), nd_status_usage,
+                   "'%s' is no model: expected file.onnx, ARCH:weights.safetensors, an architecture that "
+                   "`nd zoo` lists, or glyphs",
+                   spec);
+        return nd_zoo_open(spec, NULL, out);
+    }
+    char arch[64];
+    const size_t length = (size_t)(colon - spec);
+    ND_REQUIRE(length < sizeof arch, nd_status_usage, "'%s': the name before ':' is no architecture", spec);
+    memcpy(arch, spec, length);
+    arch[length] = '\0';
+    return nd_zoo_open(arch, colon + 1, out);
+}
+
+nd_status nd_model_save(const nd_graph *graph, const char *path) {
+    if (nd_ends_with(path, ".onnx")) return nd_onnx_write(graph, path);
+    if (nd_ends_with(path, ".safetensors")) return nd_safetensors_write(graph, path);
+    return nd_fail(nd_status_usage, "%s: the name must end in .onnx or .safetensors", path);
+}
