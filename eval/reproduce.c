@@ -49,8 +49,8 @@ static nd_status nd_reproducer_model(nd_reproducer *reproducer, const char *mode
 
 typedef struct nd_costs {
     nd_cost dense, now;
-    int64_t layer_macs; /* of the value's own layer, now */
-    int64_t conv_params;
+    int64_t layer_macs;  /* of the value's own layer, now */
+    int64_t conv_params; /* without biases, as the paper counts them */
     int64_t extra;
 } nd_costs;
 
@@ -71,8 +71,10 @@ static nd_status nd_costs_at(nd_reproducer *reproducer, const nd_paper_value *va
     nd_status status = nd_status_ok;
     if (value->rank) status = nd_survey_cost(reproducer->graph, survey, &settings, layers, &out->now);
     for (size_t i = 0; i < survey->n_layers; i++) {
-        if (survey->layers[i].conv) out->conv_params += layers[i].params;
-        if (strcmp(survey->layers[i].name, value->layer) == 0) out->layer_macs = layers[i].total_macs;
+        const nd_survey_layer *layer = &survey->layers[i];
+        const bool biased = reproducer->graph->nodes[layer->node].n_in > 2;
+        if (layer->conv) out->conv_params += layers[i].params - (biased ? layer->no : 0);
+        if (strcmp(layer->name, value->layer) == 0) out->layer_macs = layers[i].total_macs;
     }
     free(layers);
     return status;

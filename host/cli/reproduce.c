@@ -88,6 +88,17 @@ static nd_status nd_reproduce_row(const nd_args *args, const char *name, const n
     return status;
 }
 
+/* Each source once, in the order of the rows. */
+static void nd_reproduce_print_sources(const nd_paper_table *table) {
+    puts("\nPublished values and where they stand:");
+    for (size_t i = 0; i < table->n_values; i++) {
+        const nd_paper_value *value = &table->values[i];
+        size_t earlier = 0;
+        while (earlier < i && strcmp(table->values[earlier].source, value->source)) earlier++;
+        if (earlier == i) printf("  %s: %s\n", value->kind, value->source);
+    }
+}
+
 static void nd_reproduce_print(const char *name, const nd_paper_table *table, const nd_reproduced *results) {
     static const char *const headings[] = {"row",  "quantity",   "unit", "published",
                                            "ours", "difference", "",     NULL};
@@ -115,6 +126,7 @@ static void nd_reproduce_print(const char *name, const nd_paper_table *table, co
     }
     printf("%s\n\n", name);
     nd_table_print(text, stdout);
+    nd_reproduce_print_sources(table);
     if (missing)
         printf("\nWith weights and images: nd reproduce %s vgg16:WEIGHTS.safetensors --data imagefolder:VAL "
                "[--calib imagefolder:TRAIN]\ndatasets/README.md says where they come from.\n",

@@ -65,9 +65,26 @@ static nd_status infer_again(nd_graph *graph) {
     return nd_graph_infer(graph, &infer);
 }
 
+/* A rank asked for by number is obeyed even where it does not pay. */
+static void warn_of_costly(const nd_decouple_settings *settings, const nd_plan *plan) {
+    for (int l = 0; l < plan->n_layers; l++) {
+        const nd_layer *layer = &plan->layers[l];
+        if (!layer->method) continue;
+        int64_t macs = layer->method->macs(&layer->conv, settings->ranks, layer->rank);
+        if (macs > layer->dense_macs)
+            nd_log(nd_log_warn, "%s: %s with T = %g costs %.2f times the dense layer", layer->name,
+                   layer->method->name, (double)layer->rank / (double)layer->method->channels(&layer->conv),
+                   (double)macs / (double)layer->dense_macs);
+    }
+}
+
 static nd_status choose(nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                         nd_plan *plan) {
-    if (settings->rule != nd_rule_macs_ratio) return nd_plan_by_layer(backend, settings, plan);
+    if (settings->rule != nd_rule_macs_ratio) {
+        ND_TRY(nd_plan_by_layer(backend, settings, plan));
+        warn_of_costly(settings, plan);
+        return nd_status_ok;
+    }
     nd_candidate *table = NULL;
     size_t count = 0;
     nd_status status = settings->calib ? nd_curves(graph, backend, settings, plan, &table, &count)

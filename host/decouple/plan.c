@@ -193,9 +193,6 @@ nd_status nd_plan_by_layer(nd_backend *backend, const nd_decouple_settings *sett
         }
         int64_t macs = layer->method ? layer->method->macs(&layer->conv, settings->ranks, layer->rank)
                                      : layer->dense_macs;
-        if (by_count && macs > layer->dense_macs)
-            nd_log(nd_log_warn, "%s: %s with T = %lld costs %.2f times the dense layer", layer->name,
-                   layer->method->name, (long long)terms, (double)macs / (double)layer->dense_macs);
         if (by_count || macs < layer->dense_macs) continue;
         layer->method = NULL;
         layer->why = "cheaper dense";
