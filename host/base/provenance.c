@@ -26,6 +26,33 @@ static void nd_host_cpu(char *name, size_t size) {
     fclose(file);
 }
 
+/* Appends while there is room; the text stays ended. */
+static void nd_append(char *text, size_t size, size_t *used, char byte) {
+    if (*used + 1 >= size) return;
+    text[(*used)++] = byte;
+    text[*used] = '\0';
+}
+
+/* As a POSIX shell reads it: words with anything but plain characters stand in single quotes. */
+static void nd_quote_all(char *text, size_t size, int argc, char **argv) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+    size_t used = 0;
+    text[0] = '\0';
+    for (int i = 0; i < argc; i++) {
+        const bool quote = !*argv[i] || argv[i][strspn(argv[i], plain)];
+        if (i) nd_append(text, size, &used, ' ');
+        if (quote) nd_append(text, size, &used, '\'');
+        for (const char *c = argv[i]; *c; c++) {
+            if (*c != '\'') {
+                nd_append(text, size, &used, *c);
+                continue;
+            }
+            for (const char *escape = "'\\''"; *escape; escape++) nd_append(text, size, &used, *escape);
+        }
+        if (quote) nd_append(text, size, &used, '\'');
+    }
+}
+
 void nd_row_provenance(nd_row *row, int argc, char **argv) {
     char text[4096];
     nd_row_set_int(row, nd_field_schema, nd_row_schema);
@@ -36,13 +63,7 @@ void nd_row_provenance(nd_row *row, int argc, char **argv) {
     nd_host_cpu(text, sizeof text);
     if (*text) nd_row_set_text(row, nd_field_host_cpu, text);
 
-    size_t used = 0;
-    text[0] = '\0';
-    for (int i = 0; i < argc && used < sizeof text; i++) {
-        int length = snprintf(text + used, sizeof text - used, i ? " %s" : "%s", argv[i]);
-        if (length < 0) break;
-        used += (size_t)length;
-    }
+    nd_quote_all(text, sizeof text, argc, argv);
     nd_row_set_text(row, nd_field_command, text);
 
     time_t now = time(NULL);

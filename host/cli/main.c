@@ -11,7 +11,7 @@ const nd_verb nd_verb_table[] = {
      nd_verb_eval},
     {"bench", "MODEL|SUITE", "dense against decoupled, layer by layer and end to end", 1, 1, nd_verb_bench},
     {"sweep", "MODEL", "the cross product of lists and ranges of settings, resumable", 1, 1, nd_verb_sweep},
-    {"compare", "BASE NEW", "the nightly gate: FASTER, SAME, SLOWER or UNSURE per row", 1, 2,
+    {"compare", "BASE NEW | --aa N RUN...", "the nightly gate: FASTER, SAME, SLOWER or UNSURE per row", 1, -1,
      nd_verb_compare},
     {"report", "ROWS...", "tables and plots of rows, one self-contained file", 1, -1, nd_verb_report},
     {"reproduce", "TABLE", "a published table beside ours", 0, 2, nd_verb_reproduce},

@@ -66,6 +66,13 @@ const nd_option nd_option_table[] = {
     {"shard", 0, "I/N", false, "sweep", "do the I-th of N shares (from 1)"},
     {"strict", 0, NULL, false, "bench compare", "exit 5 when the measurement is inconclusive"},
 
+    {"margin", 0, "R", false, "compare", "relative change of a ratio that is the same (default 0.03)"},
+    {"time-margin", 0, "R", false, "compare", "the same for absolute times (default 0.25)"},
+    {"absolute", 0, "NS", false, "compare", "changes below NS nanoseconds are the same (default 1000)"},
+    {"points", 0, "P", false, "compare", "accuracy that may be lost, in points (default 0.1)"},
+    {"margins", 0, "FILE", false, "compare", "margins measured by --aa, used where they are wider"},
+    {"confirm", 0, NULL, false, "compare", "measure NEW once more before saying SLOWER or FASTER"},
+    {"aa", 0, "N", false, "compare", "N runs of one build: this machine's noise; -o writes the margins"},
     {"impl", 0, "LIST", false, "bench", "dense, unfused, fused, best (default all); dense is always timed"},
     {"cache", 0, "LIST", false, "bench",
      "cold, hot (default both): rotate buffers through the caches or not"},
