@@ -16,9 +16,53 @@ typedef struct nd_inspection {
     bool weights; /* else only shapes: an architecture without a file */
     char sha256[65];
     nd_survey survey;
+    char **methods; /* of --method; "auto" among them */
+    size_t n_methods;
+    int64_t *ranks; /* of --rank, or NULL (owned) */
+    size_t n_ranks;
+    nd_decouple_settings settings; /* of the ranks; method and target are set for each */
     nd_output *output;
     nd_arena arena;
 } nd_inspection;
+
+/* --skip PATTERN leaves layers dense; `none` takes the first convolution as well. */
+static nd_status nd_inspect_skips(nd_inspection *inspection) {
+    nd_decouple_settings *settings = &inspection->settings;
+    size_t count = 0;
+    while (nd_args_nth(inspection->args, "skip", count)) count++;
+    const char **skip = nd_arena_alloc(&inspection->arena, count * sizeof *skip);
+    ND_REQUIRE(skip, nd_status_memory, "no memory for --skip");
+    for (size_t i = 0; i < count; i++) {
+        const char *pattern = nd_args_nth(inspection->args, "skip", i);
+        if (strcmp(pattern, "none"))
+            skip[settings->n_skip++] = pattern;
+        else
+            settings->first_conv = true;
+    }
+    settings->skip = skip;
+    return nd_status_ok;
+}
+
+/* Everything is read and judged before the first line is printed. */
+static nd_status nd_inspect_options(nd_inspection *inspection) {
+    nd_args *args = inspection->args;
+    const char *kind = nd_args_text(args, "ranks", "uniform");
+    inspection->settings = nd_decouple_defaults();
+    inspection->settings.ranks = strcmp(kind, "adaptive") ? nd_ranks_uniform : nd_ranks_adaptive;
+    ND_REQUIRE(inspection->settings.ranks == nd_ranks_adaptive || !strcmp(kind, "uniform"), nd_status_usage,
+               "--ranks %s: uniform or adaptive", kind);
+    ND_TRY(nd_inspect_skips(inspection));
+    ND_TRY(nd_args_words(args, "method", "auto", &inspection->methods, &inspection->n_methods));
+    for (size_t i = 0; i < inspection->n_methods; i++)
+        ND_REQUIRE(!strcmp(inspection->methods[i], "auto") || nd_method_find(inspection->methods[i]),
+                   nd_status_usage, "--method %s: no such method", inspection->methods[i]);
+    if (!nd_args_has(args, "rank")) return nd_status_ok;
+    ND_TRY(nd_args_ints(args, "rank", 0, &inspection->ranks, &inspection->n_ranks));
+    for (size_t i = 0; i < inspection->n_ranks; i++)
+        ND_REQUIRE(inspection->ranks[i] >= 1 && inspection->ranks[i] <= 65536, nd_status_usage,
+                   "--rank %" PRId64 ": from 1 to 65536", inspection->ranks[i]);
+    return nd_status_ok;
+}
 
 /* An architecture alone is built without weights: its random ones would say nothing. */
 static nd_status nd_inspect_open(nd_inspection *inspection) {
@@ -146,56 +190,25 @@ static nd_status nd_inspect_rank(const nd_inspection *inspection, const nd_decou
     return nd_status_ok;
 }
 
-/* --skip PATTERN leaves layers dense; `none` takes the first convolution as well. */
-static nd_status nd_inspect_skips(nd_inspection *inspection, nd_decouple_settings *settings) {
-    size_t count = 0;
-    while (nd_args_nth(inspection->args, "skip", count)) count++;
-    const char **skip = nd_arena_alloc(&inspection->arena, count * sizeof *skip);
-    ND_REQUIRE(skip, nd_status_memory, "no memory for --skip");
-    for (size_t i = 0; i < count; i++) {
-        const char *pattern = nd_args_nth(inspection->args, "skip", i);
-        if (strcmp(pattern, "none"))
-            skip[settings->n_skip++] = pattern;
-        else
-            settings->first_conv = true;
-    }
-    settings->skip = skip;
-    return nd_status_ok;
-}
-
 static nd_status nd_inspect_ranks(nd_inspection *inspection) {
     static const char *const headings[] = {"method", "T",        "conv GMACs", "x", "total GMACs",
                                            "x",      "M params", "x",          NULL};
-    nd_args *args = inspection->args;
-    const char *kind = nd_args_text(args, "ranks", "uniform");
-    nd_decouple_settings settings = {.rule = nd_rule_rank};
+    nd_decouple_settings settings = inspection->settings;
     nd_status status = nd_status_ok;
-    int64_t *ranks = NULL;
-    size_t n_ranks, n_methods;
-    char **methods;
-    nd_cost *layers = NULL;
-    nd_table *table = NULL;
-    settings.ranks = strcmp(kind, "adaptive") ? nd_ranks_uniform : nd_ranks_adaptive;
-    ND_REQUIRE(settings.ranks == nd_ranks_adaptive || !strcmp(kind, "uniform"), nd_status_usage,
-               "--ranks %s: uniform or adaptive", kind);
-    ND_TRY(nd_inspect_skips(inspection, &settings));
-    ND_TRY(nd_args_words(args, "method", "auto", &methods, &n_methods));
-    ND_TRY_DONE(nd_args_ints(args, "rank", 0, &ranks, &n_ranks));
-    layers = nd_alloc_array(inspection->survey.n_layers, sizeof *layers);
-    table = nd_table_new(headings);
+    nd_table *table = nd_table_new(headings);
+    nd_cost *layers = nd_alloc_array(inspection->survey.n_layers, sizeof *layers);
     ND_REQUIRE_DONE(layers, nd_status_memory, "no memory for the costs of the layers");
-    for (size_t i = 0; i < n_methods; i++)
-        for (size_t j = 0; j < n_ranks; j++) {
-            settings.method = methods[i];
-            settings.target = (double)ranks[j];
+    for (size_t i = 0; i < inspection->n_methods; i++)
+        for (size_t j = 0; j < inspection->n_ranks; j++) {
+            settings.method = inspection->methods[i];
+            settings.target = (double)inspection->ranks[j];
             ND_TRY_DONE(nd_inspect_rank(inspection, &settings, layers, table));
         }
 done:;
     const bool show = !status && !nd_output_quiet(inspection->output);
-    if (show) puts("\nWith T terms per channel, ranks and ratios (original / new):\n");
+    if (show) puts("\nWith T terms per channel; x is original / new:\n");
     nd_table_print(table, show ? stdout : NULL);
     free(layers);
-    free(ranks);
     return status;
 }
 
@@ -230,7 +243,6 @@ static void nd_inspect_print_curves(const nd_inspection *inspection, const nd_me
 static nd_status nd_inspect_method(nd_inspection *inspection, nd_backend *backend, const char *name) {
     const nd_survey *survey = &inspection->survey;
     const nd_method *method = nd_method_find(name);
-    ND_REQUIRE(method, nd_status_usage, "--method %s: no such method", name);
     nd_survey_curve *curves = nd_arena_alloc(&inspection->arena, survey->n_layers * sizeof *curves);
     ND_REQUIRE(curves, nd_status_memory, "no memory for spectra");
     bool by_term = true;
@@ -254,16 +266,16 @@ static nd_status nd_inspect_method(nd_inspection *inspection, nd_backend *backen
     return nd_status_ok;
 }
 
+/* `auto` chooses between the two forms, so it shows both. */
 static nd_status nd_inspect_spectra(nd_inspection *inspection) {
-    const char *given = nd_args_text(inspection->args, "method", "auto");
-    char **methods;
-    size_t n_methods;
-    nd_status status;
-    ND_TRY(nd_args_words(inspection->args, strcmp(given, "auto") ? "method" : "no-such", "dwpw,pwdw", &methods,
-                         &n_methods));
+    nd_status status = nd_status_ok;
     nd_backend *backend;
     ND_TRY(nd_cli_backend(inspection->args, &backend));
-    for (size_t i = 0; i < n_methods; i++) ND_TRY_DONE(nd_inspect_method(inspection, backend, methods[i]));
+    for (size_t i = 0; i < inspection->n_methods; i++) {
+        const bool both = strcmp(inspection->methods[i], "auto") == 0;
+        ND_TRY_DONE(nd_inspect_method(inspection, backend, both ? "dwpw" : inspection->methods[i]));
+        if (both) ND_TRY_DONE(nd_inspect_method(inspection, backend, "pwdw"));
+    }
 done:
     nd_backend_close(backend);
     return status;
@@ -273,9 +285,10 @@ nd_status nd_verb_inspect(nd_args *args) {
     nd_inspection inspection = {.args = args, .model = args->positional[0]};
     nd_status status;
     ND_TRY(nd_output_open(args, &inspection.output));
+    ND_TRY_DONE(nd_inspect_options(&inspection));
     ND_TRY_DONE(nd_inspect_open(&inspection));
     ND_TRY_DONE(nd_inspect_layers(&inspection));
-    if (nd_args_has(args, "rank")) ND_TRY_DONE(nd_inspect_ranks(&inspection));
+    if (inspection.n_ranks) ND_TRY_DONE(nd_inspect_ranks(&inspection));
     if (inspection.weights)
         ND_TRY_DONE(nd_inspect_spectra(&inspection));
     else if (!nd_output_quiet(inspection.output))
@@ -285,6 +298,7 @@ done:
     nd_graph_free(inspection.graph);
     nd_survey_free(&inspection.survey);
     nd_arena_free(&inspection.arena);
+    free(inspection.ranks);
     nd_status closed = nd_output_close(inspection.output);
     return status ? status : closed;
 }

@@ -74,7 +74,7 @@ static nd_status nd_reproduce_row(const nd_args *args, const char *name, const n
     nd_row_set_text(&row, nd_field_paper_table, name);
     nd_row_set_text(&row, nd_field_item, value->row);
     nd_row_set_text(&row, nd_field_quantity, value->quantity);
-    nd_row_set_text(&row, nd_field_unit, value->unit);
+    if (*value->unit) nd_row_set_text(&row, nd_field_unit, value->unit);
     nd_row_set_real(&row, nd_field_published, value->value);
     nd_row_set_text(&row, nd_field_kind, value->kind);
     nd_row_set_text(&row, nd_field_source, value->source);

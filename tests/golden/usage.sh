@@ -7,6 +7,6 @@ try decouple
 try decouple glyphs --paint
 try decouple glyphs --rank
 try decouple glyphs --rank 3 --rank 4
-try inspect glyphs --skip 'conv*'
+try inspect glyphs --conv-only
 try eval glyphs --limit many --data glyphs
 try devices --quiet=yes
