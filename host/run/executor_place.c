@@ -91,14 +91,15 @@ nd_status nd_exec_target(nd_exec *exec, int value, nd_place *out) {
 }
 
 bool nd_exec_broadcast(const nd_view *view, int rank, const int64_t *dims, nd_view *out) {
-    if (view->rank > rank) return false;
-    *out = (nd_view){.rank = rank, .offset = view->offset};
+    nd_view wide = {.rank = rank, .offset = view->offset}; /* `out` may be `view` */
     const int lead = rank - view->rank;
+    if (lead < 0) return false;
     for (int i = 0; i < rank; i++) {
         const bool repeated = i < lead || view->dims[i - lead] == 1;
         if (!repeated && view->dims[i - lead] != dims[i]) return false;
-        out->dims[i] = dims[i];
-        out->strides[i] = repeated && dims[i] != 1 ? 0 : i < lead ? 0 : view->strides[i - lead];
+        wide.dims[i] = dims[i];
+        wide.strides[i] = i < lead || (repeated && dims[i] > 1) ? 0 : view->strides[i - lead];
     }
+    *out = wide;
     return true;
 }

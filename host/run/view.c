@@ -54,8 +54,9 @@ bool nd_view_same_dims(const nd_view *a, const nd_view *b) {
  * c, h, w with the last. Within a run the old axes must step through memory as one; axes of 1 never matter. */
 bool nd_view_reshape(const nd_view *view, int rank, const int64_t *dims, nd_view *out) {
     int64_t old_dims[nd_rank_max], old_strides[nd_rank_max];
+    const int64_t count = nd_view_count(view); /* `out` may be `view` */
     int old_rank = 0;
-    if (nd_dims_count(rank, dims) != nd_view_count(view)) return false;
+    if (nd_dims_count(rank, dims) != count) return false;
     for (int i = 0; i < view->rank; i++) {
         if (view->dims[i] == 1) continue;
         old_dims[old_rank] = view->dims[i];
@@ -66,7 +67,7 @@ bool nd_view_reshape(const nd_view *view, int rank, const int64_t *dims, nd_view
         out->dims[i] = dims[i];
         out->strides[i] = 1;
     }
-    if (nd_view_count(view) == 0) return true;
+    if (count == 0) return true;
     int old = 0, new = 0;
     while (old < old_rank) {
         int old_end = old + 1, new_end = new;
