@@ -75,7 +75,7 @@ static void fma_body(void *context, int64_t begin, int64_t end, int worker) {
 }
 
 static double fma_gflops(void) {
-    enum { runs = 8 };
+    enum { runs = 64 };
     fma_work work = {.loop = best_fma_loop()};
     int threads = nd_threads();
     double best = INFINITY;
@@ -100,7 +100,7 @@ static void copy_body(void *context, int64_t begin, int64_t end, int worker) {
 }
 
 static nd_status host_copy_gbps(size_t bytes, double *out) {
-    enum { runs = 5 };
+    enum { runs = 10 };
     copy_work work = {.dst = malloc(bytes)};
     char *src = malloc(bytes);
     if (!work.dst || !src) {

@@ -1,0 +1,15 @@
+/* Which results are worth choosing: no other is at least as good in both accuracy and cost, and better in one. */
+#ifndef ND_EVAL_PARETO_H
+#define ND_EVAL_PARETO_H
+
+#include "base/row.h"
+
+/* best[i] says whether point i is on the front: gain high, cost low. A NaN is on no front. Equal points share their
+ * fate. O(n log n). */
+nd_status nd_pareto_front(const double *gain, const double *cost, size_t n, bool *best);
+
+/* Sets `pareto` in every row that has an accuracy and a cost, among the rows of the same model, data set, backend and
+ * dtype. Gain is top-1; cost is the measured time where all of them have one, else total MACs. */
+nd_status nd_pareto_mark(nd_row *rows, size_t n);
+
+#endif
