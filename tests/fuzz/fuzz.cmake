@@ -1,0 +1,26 @@
+# One libFuzzer target for every fuzz_*.c here, linked to an instrumented static copy of what parses files. Seeds lie in
+# corpus/<name>/; run.sh runs them all for some seconds each.
+if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "ND_FUZZ needs clang: configure with -DCMAKE_C_COMPILER=clang")
+endif()
+
+set(nd_fuzz_flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+
+nd_room(fuzzed host/base host/model datasets)
+add_library(nd_fuzzed STATIC EXCLUDE_FROM_ALL ${fuzzed})
+add_dependencies(nd_fuzzed nd_version)
+target_include_directories(nd_fuzzed PUBLIC host . PRIVATE ${CMAKE_BINARY_DIR}/generated)
+target_compile_definitions(nd_fuzzed PRIVATE ND_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+target_compile_options(nd_fuzzed PRIVATE ${nd_fuzz_flags})
+target_link_libraries(nd_fuzzed PUBLIC m PkgConfig::PNG PkgConfig::JANSSON PkgConfig::PROTOBUF_C PkgConfig::TURBOJPEG
+                      ZLIB::ZLIB ${CMAKE_DL_LIBS} Threads::Threads)
+
+add_custom_target(fuzz)
+file(GLOB nd_fuzzers CONFIGURE_DEPENDS tests/fuzz/fuzz_*.c)
+foreach(file IN LISTS nd_fuzzers)
+    get_filename_component(name ${file} NAME_WE)
+    add_executable(${name} EXCLUDE_FROM_ALL ${file})
+    target_compile_options(${name} PRIVATE ${nd_fuzz_flags})
+    target_link_libraries(${name} PRIVATE nd_fuzzed -fsanitize=fuzzer,address,undefined)
+    add_dependencies(fuzz ${name})
+endforeach()
