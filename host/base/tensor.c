@@ -24,18 +24,18 @@ const char *nd_dtype_name(nd_dtype dtype) {
 
 int64_t nd_dims_count(int rank, const int64_t *dims) {
     const int64_t limit = INT64_MAX / 16; /* leaves room for the widest dtype */
-    int64_t count = 1;
     bool empty = false;
     for (int i = 0; i < rank; i++) {
         if (dims[i] < 0) return -1;
-        if (dims[i] == 0) {
-            empty = true;
-            continue;
-        }
+        empty |= dims[i] == 0;
+    }
+    if (empty) return 0;
+    int64_t count = 1;
+    for (int i = 0; i < rank; i++) {
         if (count > limit / dims[i]) return -1;
         count *= dims[i];
     }
-    return empty ? 0 : count;
+    return count;
 }
 
 int64_t nd_tensor_count(const nd_tensor *tensor) {
