@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/row.h"
+#include "datasets/dataset.h"
 #include "model/graph.h"
 #include "run/backend.h"
 
@@ -78,6 +79,15 @@ __attribute__((weak)) nd_status nd_verb_zoo(nd_args *args);
  * --backend, --device, --threads, --isa and --tune. */
 nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_graph **out);
 nd_status nd_cli_backend(const nd_args *args, nd_backend **out);
+
+/* A data set as `settings` says, with --workers, and with --preprocess or else the recipe that every one of the `count`
+ * models asks for ("nd.preprocess"), else the set's own. nd_status_usage where the models ask for different ones. */
+nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, size_t count,
+                         nd_dataset_settings settings, nd_batches **out);
+
+/* Fills model, weights_sha256 and, from what `nd decouple` wrote into the file, method, form, ranks, rank and
+ * settings_sha256. `sha256` is the graph's as read, before folding. */
+nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *sha256, nd_row *row);
 
 /* Output shared by the verbs: where --json, --csv, --md, --sql go ("-" = stdout, and then nothing else is
  * printed there). One row flushed per call. */

@@ -1,0 +1,66 @@
+#include "cli/cli.h"
+
+#include "base/hash.h"
+
+#include <jansson.h>
+#include <string.h>
+
+/* The one method of all replaced layers, or "mixed". */
+static const char *nd_model_form(const json_t *layers) {
+    const char *form = NULL, *name;
+    json_t *layer;
+    json_object_foreach((json_t *)layers, name, layer) {
+        const char *method = json_string_value(json_object_get(layer, "method"));
+        if (!method || !strcmp(method, "dense")) continue;
+        if (form && strcmp(form, method)) return "mixed";
+        form = method;
+    }
+    if (!form) return "none";
+    return strcmp(form, "dwpw") && strcmp(form, "pwdw") ? "mixed" : form;
+}
+
+static void nd_model_row_settings(const json_t *settings, nd_row *row) {
+    const char *rule = json_string_value(json_object_get(settings, "rule"));
+    const bool by_layer = json_array_size(json_object_get(settings, "layers")) > 0;
+    nd_row_set_text(row, nd_field_ranks, json_string_value(json_object_get(settings, "ranks")));
+    if (rule && !strcmp(rule, "rank") && !by_layer)
+        nd_row_set_int(row, nd_field_rank, (int64_t)json_number_value(json_object_get(settings, "target")));
+}
+
+/* NULL metadata gives NULL: a model that was never decoupled. */
+static nd_status nd_model_meta(const nd_graph *graph, const char *key, json_t **out) {
+    const char *text = nd_graph_meta(graph, key);
+    json_error_t error;
+    *out = text ? json_loads(text, JSON_REJECT_DUPLICATES, &error) : NULL;
+    ND_REQUIRE(!text || *out, nd_status_format, "%s: metadata %s: %s", graph->name, key, error.text);
+    return nd_status_ok;
+}
+
+nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *sha256, nd_row *row) {
+    const char *method = nd_graph_meta(graph, "nd.method"),
+               *settings_text = nd_graph_meta(graph, "nd.settings");
+    nd_row_set_text(row, nd_field_model, spec);
+    nd_row_set_text(row, nd_field_weights_sha256, sha256);
+    nd_row_set_text(row, nd_field_method, method ? method : "none");
+    if (!method || !settings_text) {
+        nd_row_set_text(row, nd_field_form, "none");
+        nd_row_set_text(row, nd_field_ranks, "dense");
+        return nd_status_ok;
+    }
+    json_t *settings, *layers = NULL;
+    nd_status status = nd_model_meta(graph, "nd.settings", &settings);
+    if (!status) status = nd_model_meta(graph, "nd.layers", &layers);
+    if (!status) {
+        char hex[nd_sha256_hex_size];
+        nd_sha256 hash;
+        nd_sha256_init(&hash);
+        nd_sha256_add(&hash, settings_text, strlen(settings_text));
+        nd_sha256_hex(&hash, hex);
+        nd_row_set_text(row, nd_field_settings_sha256, hex);
+        nd_row_set_text(row, nd_field_form, nd_model_form(layers));
+        nd_model_row_settings(settings, row);
+    }
+    json_decref(settings);
+    json_decref(layers);
+    return status;
+}
