@@ -109,6 +109,17 @@ ND_FIELD(change_hi, real, measured, "upper end")
 ND_FIELD(p_value, real, measured, "Mann-Whitney, Holm-corrected over all rows")
 ND_FIELD(margin, real, measured, "relative change that is called the same")
 
+/* check and devices */
+ND_FIELD(operation, text, key, "operation that was checked")
+ND_FIELD(seed, int, key, "seed of the inputs")
+ND_FIELD(compared, int, measured, "cases compared")
+ND_FIELD(failed, int, measured, "cases that differed")
+ND_FIELD(unsupported, int, measured, "cases the backend does not do")
+ND_FIELD(worst, real, measured, "largest error / bound")
+ND_FIELD(worst_case, text, measured, "where it was")
+ND_FIELD(memory_bytes, int, measured, "memory of the device, or null where it does not say")
+ND_FIELD(why, text, measured, "why a backend has no device")
+
 /* provenance */
 ND_FIELD(nd_version, text, provenance, "version of nd")
 ND_FIELD(commit, text, provenance, "git commit it was built from")
