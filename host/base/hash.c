@@ -1,6 +1,12 @@
 #include "base/hash.h"
 
+#include <stdbool.h>
 #include <string.h>
+
+#ifdef __x86_64__
+#    include <cpuid.h>
+#    include <immintrin.h>
+#endif
 
 static const uint32_t nd_sha256_round[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -17,29 +23,86 @@ static uint32_t nd_rotate(uint32_t x, int by) {
     return x >> by | x << (32 - by);
 }
 
-static void nd_sha256_block(uint32_t state[8], const uint8_t *bytes) {
-    uint32_t w[64];
-    for (int i = 0; i < 16; i++)
-        w[i] = (uint32_t)bytes[4 * i] << 24 | (uint32_t)bytes[4 * i + 1] << 16 |
-               (uint32_t)bytes[4 * i + 2] << 8 | bytes[4 * i + 3];
-    for (int i = 16; i < 64; i++) {
-        uint32_t s0 = nd_rotate(w[i - 15], 7) ^ nd_rotate(w[i - 15], 18) ^ w[i - 15] >> 3;
-        uint32_t s1 = nd_rotate(w[i - 2], 17) ^ nd_rotate(w[i - 2], 19) ^ w[i - 2] >> 10;
-        w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+static void nd_sha256_blocks_plain(uint32_t state[8], const uint8_t *bytes, size_t blocks) {
+    for (; blocks; blocks--, bytes += 64) {
+        uint32_t w[64];
+        for (int i = 0; i < 16; i++)
+            w[i] = (uint32_t)bytes[4 * i] << 24 | (uint32_t)bytes[4 * i + 1] << 16 |
+                   (uint32_t)bytes[4 * i + 2] << 8 | bytes[4 * i + 3];
+        for (int i = 16; i < 64; i++) {
+            uint32_t s0 = nd_rotate(w[i - 15], 7) ^ nd_rotate(w[i - 15], 18) ^ w[i - 15] >> 3;
+            uint32_t s1 = nd_rotate(w[i - 2], 17) ^ nd_rotate(w[i - 2], 19) ^ w[i - 2] >> 10;
+            w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+        }
+        uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+        uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+        for (int i = 0; i < 64; i++) {
+            uint32_t t1 = h + (nd_rotate(e, 6) ^ nd_rotate(e, 11) ^ nd_rotate(e, 25)) + ((e & f) ^ (~e & g)) +
+                          nd_sha256_round[i] + w[i];
+            uint32_t t2 =
+                (nd_rotate(a, 2) ^ nd_rotate(a, 13) ^ nd_rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+            h = g, g = f, f = e, e = d + t1;
+            d = c, c = b, b = a, a = t1 + t2;
+        }
+        const uint32_t change[8] = {a, b, c, d, e, f, g, h};
+        for (int i = 0; i < 8; i++) state[i] += change[i];
     }
-    uint32_t v[8];
-    memcpy(v, state, sizeof v);
-    for (int i = 0; i < 64; i++) {
-        uint32_t e = v[4], a = v[0];
-        uint32_t t1 = v[7] + (nd_rotate(e, 6) ^ nd_rotate(e, 11) ^ nd_rotate(e, 25)) +
-                      ((e & v[5]) ^ (~e & v[6])) + nd_sha256_round[i] + w[i];
-        uint32_t t2 = (nd_rotate(a, 2) ^ nd_rotate(a, 13) ^ nd_rotate(a, 22)) +
-                      ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-        memmove(v + 1, v, 7 * sizeof *v);
-        v[4] += t1;
-        v[0] = t1 + t2;
+}
+
+#ifdef __x86_64__
+/* With the SHA extensions: about 2 GB/s, where the plain loop reaches a quarter of one. The state is held as
+ * the instructions want it, ABEF and CDGH; m is a ring of the last 16 schedule words. */
+__attribute__((target("sha,sse4.1"))) static void nd_sha256_blocks_x86(uint32_t state[8],
+                                                                       const uint8_t *bytes, size_t blocks) {
+    const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+    __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)state), 0xb1);
+    __m128i high = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(state + 4)), 0x1b);
+    __m128i abef = _mm_alignr_epi8(low, high, 8), cdgh = _mm_blend_epi16(high, low, 0xf0);
+    for (; blocks; blocks--, bytes += 64) {
+        const __m128i abef_before = abef, cdgh_before = cdgh;
+        __m128i m[4];
+#    pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) {
+            __m128i *oldest = &m[i & 3];
+            if (i < 4) {
+                *oldest = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(bytes + 16 * i)), big_endian);
+            } else {
+                const __m128i seven_back = _mm_alignr_epi8(m[(i + 3) & 3], m[(i + 2) & 3], 4);
+                *oldest = _mm_add_epi32(_mm_sha256msg1_epu32(*oldest, m[(i + 1) & 3]), seven_back);
+                *oldest = _mm_sha256msg2_epu32(*oldest, m[(i + 3) & 3]);
+            }
+            const __m128i round = _mm_loadu_si128((const __m128i *)(nd_sha256_round + 4 * i));
+            const __m128i sum = _mm_add_epi32(*oldest, round);
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sum, 0x0e));
+        }
+        abef = _mm_add_epi32(abef, abef_before);
+        cdgh = _mm_add_epi32(cdgh, cdgh_before);
     }
-    for (int i = 0; i < 8; i++) state[i] += v[i];
+    low = _mm_shuffle_epi32(abef, 0x1b);
+    high = _mm_shuffle_epi32(cdgh, 0xb1);
+    _mm_storeu_si128((__m128i *)state, _mm_blend_epi16(low, high, 0xf0));
+    _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(high, low, 8));
+}
+
+static bool nd_sha256_has_x86(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_SHA) && __get_cpuid(1, &a, &b, &c, &d) &&
+           (c & bit_SSE4_1) && (c & bit_SSSE3);
+}
+#endif
+
+/* Asking the processor costs as much as some blocks, on a virtual machine many: not worth it for a name. */
+enum { nd_sha256_many = 64 };
+
+static void nd_sha256_blocks(uint32_t state[8], const uint8_t *bytes, size_t blocks) {
+#ifdef __x86_64__
+    if (blocks >= nd_sha256_many && nd_sha256_has_x86()) {
+        nd_sha256_blocks_x86(state, bytes, blocks);
+        return;
+    }
+#endif
+    nd_sha256_blocks_plain(state, bytes, blocks);
 }
 
 void nd_sha256_init(nd_sha256 *hash) {
@@ -57,10 +120,10 @@ void nd_sha256_add(nd_sha256 *hash, const void *data, size_t bytes) {
         next += take;
         bytes -= take;
         if (used + take < 64) return;
-        nd_sha256_block(hash->state, hash->block);
+        nd_sha256_blocks(hash->state, hash->block, 1);
     }
-    for (; bytes >= 64; next += 64, bytes -= 64) nd_sha256_block(hash->state, next);
-    if (bytes) memcpy(hash->block, next, bytes);
+    nd_sha256_blocks(hash->state, next, bytes / 64);
+    if (bytes % 64) memcpy(hash->block, next + bytes / 64 * 64, bytes % 64);
 }
 
 void nd_sha256_hex(nd_sha256 *hash, char hex[nd_sha256_hex_size]) {
