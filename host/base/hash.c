@@ -50,8 +50,8 @@ static void nd_sha256_blocks_plain(uint32_t state[8], const uint8_t *bytes, size
 }
 
 #ifdef __x86_64__
-/* With the SHA extensions: four times as fast as the plain loop (1.1 against 0.28 GB/s of processor time on a
- * Sapphire Rapids core that had others on it). The state is held as the instructions want it, ABEF and CDGH;
+/* With the SHA extensions: four times as fast as the plain loop (1.1 against 0.28 GB/s of processor time on an
+ * Intel Xeon with other work on it). The state is held as the instructions want it, ABEF and CDGH;
  * m is a ring of the last 16 words of the schedule. */
 __attribute__((target("sha,sse4.1"))) static void nd_sha256_blocks_x86(uint32_t state[8],
                                                                        const uint8_t *bytes, size_t blocks) {
