@@ -1,0 +1,120 @@
+/* Both depthwise kernels: the 3x3 one for 1 to 4 filters a channel, the general one for the rest. */
+#include "tests/simt/compare.h"
+
+#include <string.h>
+
+struct nd_test_depthwise_layer {
+    const char *name, *engine;
+    int64_t n, c, h, w, uniform;
+    nd_geometry geometry;
+    int64_t spread;
+    bool bias;
+};
+
+#define ND_3X3                                                                                               \
+    {                                                                                                        \
+        {3, 3}, {1, 1}, {1, 1}, {                                                                            \
+            1, 1, 1, 1                                                                                       \
+        }                                                                                                    \
+    }
+
+static const nd_test_depthwise_layer nd_test_depthwise_layers[] = {
+    {"T=1", "nd:depthwise:3x3_t1", 2, 70, 5, 9, 1, ND_3X3, 0, true},
+    {"T=2", "nd:depthwise:3x3_t2", 1, 66, 7, 7, 2, ND_3X3, 0, false},
+    {"T=3", "nd:depthwise:3x3_t3", 1, 8, 4, 33, 3, ND_3X3, 0, true},
+    {"T=4", "nd:depthwise:3x3_t4", 3, 6, 3, 5, 4, ND_3X3, 0, false},
+    {"T=3, 1x1 plane", "nd:depthwise:3x3_t3", 4, 64, 1, 1, 3, ND_3X3, 0, false},
+    {"T=2, pixels apart", "nd:depthwise:3x3_t2", 1, 8, 4, 4, 2, ND_3X3, 8, false},
+    {"T=2, no padding",
+     "nd:depthwise:3x3_t2",
+     1,
+     8,
+     6,
+     5,
+     2,
+     {{3, 3}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
+     0,
+     false},
+    {"T=1, asymmetric",
+     "nd:depthwise:3x3_t1",
+     1,
+     8,
+     4,
+     6,
+     1,
+     {{3, 3}, {1, 1}, {1, 1}, {2, 0, 0, 1}},
+     0,
+     true},
+    {"odd channels", "nd:depthwise:any", 1, 7, 5, 5, 2, ND_3X3, 0, true},
+    {"T=5", "nd:depthwise:any", 1, 6, 4, 6, 5, ND_3X3, 0, false},
+    {"stride 2", "nd:depthwise:any", 2, 34, 7, 8, 2, {{3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}}, 0, false},
+    {"5x5, stride 1x2", "nd:depthwise:any", 1, 6, 7, 9, 3, {{5, 5}, {1, 2}, {1, 1}, {2, 2, 2, 2}}, 0, false},
+    {"dilation 2x3", "nd:depthwise:any", 1, 4, 9, 9, 2, {{3, 3}, {1, 1}, {2, 3}, {2, 3, 2, 3}}, 0, false},
+    {"7x1", "nd:depthwise:any", 1, 4, 9, 3, 2, {{7, 1}, {1, 1}, {1, 1}, {3, 0, 3, 0}}, 0, false},
+};
+
+static nd_cuda_depthwise nd_test_depthwise_call(const nd_test_case &test, int64_t uniform,
+                                                const std::vector<float> &filters,
+                                                const std::vector<int32_t> &channel) {
+    const nd_work *work = &test.work;
+    nd_cuda_depthwise call = {};
+    call.geometry = work->geometry;
+    call.storage = test.storage;
+    call.images = work->x.dims[0];
+    call.channels = work->x.dims[1];
+    call.height = work->x.dims[2];
+    call.width = work->x.dims[3];
+    call.out_height = work->y.dims[2];
+    call.out_width = work->y.dims[3];
+    call.terms = work->y.dims[1];
+    call.uniform = uniform;
+    call.x_pixel = work->x.strides[3];
+    call.y_pixel = work->y.strides[3];
+    call.filters = filters.data();
+    call.bias = work->bias;
+    call.channel = channel.data();
+    call.activation = work->activation;
+    return call;
+}
+
+/* A grouped convolution with one input channel per group is what ref knows this operation as. */
+static void nd_test_depthwise_one(const nd_test_depthwise_layer &layer, nd_dtype storage) {
+    const nd_geometry &g = layer.geometry;
+    const int64_t oh =
+        (layer.h + g.pad[0] + g.pad[2] - g.dilation[0] * (g.kernel[0] - 1) - 1) / g.stride[0] + 1;
+    const int64_t ow =
+        (layer.w + g.pad[1] + g.pad[3] - g.dilation[1] * (g.kernel[1] - 1) - 1) / g.stride[1] + 1;
+    const int64_t terms = layer.c * layer.uniform, taps = g.kernel[0] * g.kernel[1];
+    nd_test_case test;
+    test.name = std::string("depthwise ") + layer.name;
+    test.storage = storage;
+    test.work.kind = nd_kind_conv;
+    test.work.groups = layer.c;
+    test.work.geometry = g;
+    test.work.x = nd_test_view(layer.n, layer.c, layer.h, layer.w, layer.spread);
+    test.work.y = nd_test_view(layer.n, terms, oh, ow, layer.spread);
+    test.work.activation = {layer.bias ? nd_act_relu : nd_act_none, 0, 0};
+    test.weights = nd_test_integers((size_t)(terms * taps), -1, 1, 3);
+    if (layer.bias) test.bias = nd_test_integers((size_t)terms, -4, 4, 4);
+    std::vector<float> filters((size_t)(terms * taps));
+    std::vector<int32_t> channel((size_t)terms);
+    for (int64_t r = 0; r < terms; r++) {
+        channel[(size_t)r] = (int32_t)(r / layer.uniform);
+        for (int64_t tap = 0; tap < taps; tap++)
+            filters[(size_t)(tap * terms + r)] = test.weights[(size_t)(r * taps + tap)];
+    }
+    test.launch = [&](const nd_test_case &self, const void *x, const void *, void *y) {
+        nd_cuda_depthwise call = nd_test_depthwise_call(self, layer.uniform, filters, channel);
+        call.x = x;
+        call.y = y;
+        nd_test_expect(!strcmp(nd_cuda_depthwise_name(&call), layer.engine), layer.name);
+        return nd_cuda_depthwise_launch(&call);
+    };
+    nd_test_run(test);
+}
+
+void nd_test_depthwise() {
+    for (const nd_test_depthwise_layer &layer : nd_test_depthwise_layers)
+        for (nd_dtype storage : {nd_dtype_f32, nd_dtype_f16, nd_dtype_bf16})
+            nd_test_depthwise_one(layer, storage);
+}

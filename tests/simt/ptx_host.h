@@ -1,0 +1,59 @@
+/* Host twins of cuda/ptx.cuh: the same names, the meaning written out. */
+#ifndef ND_SIMT_PTX_HOST_H
+#define ND_SIMT_PTX_HOST_H
+
+#include "tests/simt/simt.h"
+
+#include <string.h>
+
+extern "C" {
+#include "base/tensor.h"
+}
+
+inline float nd_ptx_f32_of_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+inline uint32_t nd_ptx_bits_of_f32(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+inline float nd_ptx_f32_of_f16(uint16_t bits) {
+    return nd_f16_to_f32(bits);
+}
+
+inline uint16_t nd_ptx_f16_of_f32(float x) {
+    return nd_f32_to_f16(x);
+}
+
+inline uint16_t nd_ptx_bf16_of_f32(float x) {
+    return nd_f32_to_bf16(x);
+}
+
+inline float nd_ptx_tf32_of_f32(float x) {
+    return isfinite(x) ? nd_ptx_f32_of_bits((nd_ptx_bits_of_f32(x) + 0x1000u) & ~0x1fffu) : x;
+}
+
+template <int bytes> void nd_ptx_copy_async(void *to, const void *from, bool valid) {
+    static_assert(bytes == 4 || bytes == 8 || bytes == 16, "cp.async moves 4, 8 or 16 bytes");
+    nd_simt_copy(to, from, bytes, valid);
+}
+
+inline void nd_ptx_copy_commit() {
+    nd_simt_copy_commit();
+}
+
+template <int pending> void nd_ptx_copy_wait() {
+    nd_simt_copy_wait(pending);
+}
+
+void nd_ptx_load_matrix(uint32_t (&fragment)[4], const void *row);
+void nd_ptx_mma_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+void nd_ptx_mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+void nd_ptx_mma_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+
+#endif

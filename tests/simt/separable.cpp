@@ -1,0 +1,226 @@
+/* The fused separable kernel in every arithmetic, over shapes that hit its edges: channels and outputs that fill no
+ * tile, planes from 1x1 up, several images in one tile, strides, asymmetric padding, dilation, adaptive
+ * ranks with channels left out, every width of background copy. */
+#include "cuda/separable_pack.h"
+#include "tests/simt/compare.h"
+
+#include <string.h>
+
+struct nd_test_layer {
+    const char *name;
+    int64_t n, ni, h, w, no;
+    nd_geometry geometry;
+    int64_t uniform; /* terms of every channel; 0: adaptive, 0 to 4, a long gap in the middle */
+    int64_t tile, spread;
+    bool bias, residual;
+    nd_activation activation;
+};
+
+#define ND_3X3                                                                                               \
+    {                                                                                                        \
+        {3, 3}, {1, 1}, {1, 1}, {                                                                            \
+            1, 1, 1, 1                                                                                       \
+        }                                                                                                    \
+    }
+
+static const nd_test_layer nd_test_layers[] = {
+    {"8x16 patch, T=3", 1, 32, 9, 17, 64, ND_3X3, 3, 64, 0, true, false, {nd_act_relu, 0, 0}},
+    {"two N tiles, T=2", 1, 40, 5, 6, 136, ND_3X3, 2, 128, 0, true, true, {nd_act_relu, 0, 0}},
+    {"N=256, T=1", 2, 64, 7, 7, 260, ND_3X3, 1, 256, 0, true, true, {nd_act_relu, 0, 0}},
+    {"adaptive", 1, 72, 6, 10, 70, ND_3X3, 0, 128, 0, true, false, {nd_act_none, 0, 0}},
+    {"1x1 planes", 5, 16, 1, 1, 24, ND_3X3, 2, 64, 0, false, false, {nd_act_none, 0, 0}},
+    {"2x2 planes, many images", 40, 8, 2, 2, 8, ND_3X3, 4, 64, 0, true, true, {nd_act_none, 0, 0}},
+    {"7x7 planes, two images", 3, 24, 7, 7, 50, ND_3X3, 3, 64, 0, true, false, {nd_act_relu, 0, 0}},
+    {"stride 2",
+     2,
+     16,
+     9,
+     11,
+     32,
+     {{3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}},
+     3,
+     64,
+     0,
+     true,
+     false,
+     {nd_act_relu, 0, 0}},
+    {"asymmetric padding",
+     1,
+     16,
+     6,
+     5,
+     20,
+     {{3, 3}, {1, 1}, {1, 1}, {0, 2, 1, 0}},
+     2,
+     64,
+     0,
+     true,
+     false,
+     {nd_act_none, 0, 0}},
+    {"no padding, 5x5",
+     1,
+     8,
+     9,
+     8,
+     16,
+     {{5, 5}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
+     5,
+     64,
+     0,
+     true,
+     false,
+     {nd_act_none, 0, 0}},
+    {"dilation 2",
+     1,
+     8,
+     8,
+     9,
+     16,
+     {{3, 3}, {1, 1}, {2, 2}, {2, 2, 2, 2}},
+     2,
+     64,
+     0,
+     false,
+     true,
+     {nd_act_relu, 0, 0}},
+    {"1x3 window",
+     1,
+     16,
+     4,
+     9,
+     16,
+     {{1, 3}, {1, 1}, {1, 1}, {0, 1, 0, 1}},
+     2,
+     64,
+     0,
+     false,
+     false,
+     {nd_act_none, 0, 0}},
+    {"7x7 window, stride 2",
+     1,
+     8,
+     15,
+     15,
+     8,
+     {{7, 7}, {2, 2}, {1, 1}, {3, 3, 3, 3}},
+     3,
+     64,
+     0,
+     false,
+     false,
+     {nd_act_none, 0, 0}},
+    {"6 channels: 4-byte copies", 1, 6, 5, 5, 10, ND_3X3, 3, 64, 0, true, true, {nd_act_relu, 0, 0}},
+    {"7 channels, 9 outputs: single elements",
+     2,
+     7,
+     5,
+     5,
+     9,
+     ND_3X3,
+     3,
+     64,
+     0,
+     true,
+     true,
+     {nd_act_relu, 0, 0}},
+    {"pixels apart", 1, 16, 4, 6, 16, ND_3X3, 2, 64, 8, true, true, {nd_act_clip, -3, 5}},
+    {"one row of 200", 1, 8, 1, 200, 16, ND_3X3, 2, 64, 0, true, false, {nd_act_relu, 0, 0}},
+};
+
+static std::vector<int32_t> nd_test_ranks(const nd_test_layer &layer) {
+    std::vector<int32_t> channel;
+    for (int64_t c = 0; c < layer.ni; c++) {
+        const bool gap = c >= layer.ni / 4 && c < 3 * layer.ni / 4;
+        const int64_t terms = layer.uniform ? layer.uniform : gap ? 0 : c * 7 % 5;
+        for (int64_t t = 0; t < terms; t++) channel.push_back((int32_t)c);
+    }
+    return channel;
+}
+
+static int64_t nd_test_out(const nd_geometry &g, int axis, int64_t size) {
+    return (size + g.pad[axis] + g.pad[2 + axis] - g.dilation[axis] * (g.kernel[axis] - 1) - 1) /
+               g.stride[axis] +
+           1;
+}
+
+static nd_test_case nd_test_separable_case(const nd_test_layer &layer) {
+    nd_test_case test;
+    const int64_t oh = nd_test_out(layer.geometry, 0, layer.h), ow = nd_test_out(layer.geometry, 1, layer.w);
+    test.work.kind = nd_kind_separable;
+    test.work.geometry = layer.geometry;
+    test.work.x = nd_test_view(layer.n, layer.ni, layer.h, layer.w, layer.spread);
+    test.work.y = test.work.x2 = nd_test_view(layer.n, layer.no, oh, ow, layer.spread);
+    test.work.residual = layer.residual;
+    test.work.activation = layer.activation;
+    test.channel = nd_test_ranks(layer);
+    test.work.terms = (int64_t)test.channel.size();
+    const size_t taps = (size_t)(layer.geometry.kernel[0] * layer.geometry.kernel[1]);
+    test.depthwise = nd_test_integers(test.channel.size() * taps, -1, 1, 3);
+    test.weights = nd_test_integers(test.channel.size() * (size_t)layer.no, -1, 1, 4);
+    if (layer.bias) test.bias = nd_test_integers((size_t)layer.no, -4, 4, 5);
+    return test;
+}
+
+/* Packs and launches as the plugin does. */
+static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision, int64_t tile, const void *x,
+                               const void *x2, void *y) {
+    const nd_work *work = &test.work;
+    nd_separable_pack pack;
+    ND_TRY(nd_separable_pack_make(work, test.storage, tile, &pack));
+    nd_cuda_separable call = {};
+    call.geometry = work->geometry;
+    call.precision = precision;
+    call.images = work->x.dims[0];
+    call.channels = work->x.dims[1];
+    call.height = work->x.dims[2];
+    call.width = work->x.dims[3];
+    call.out_channels = work->y.dims[1];
+    call.out_height = work->y.dims[2];
+    call.out_width = work->y.dims[3];
+    call.x_pixel = work->x.strides[3];
+    call.x2_pixel = work->x2.strides[3];
+    call.y_pixel = work->y.strides[3];
+    call.tile = tile;
+    call.blocks = pack.blocks;
+    call.chunks = pack.chunks;
+    call.filters = pack.filters;
+    call.base = pack.base;
+    call.offset = pack.offset;
+    call.bias = work->bias;
+    call.activation = work->activation;
+    call.x = x;
+    call.x2 = work->residual ? x2 : nullptr;
+    call.y = y;
+    const size_t count = (size_t)(pack.rows * pack.blocks * nd_separable_terms),
+                 size = nd_dtype_bytes(test.storage);
+    unsigned char *weights = static_cast<unsigned char *>(nd_alloc_array(count, size));
+    for (size_t i = 0; i < count; i++) {
+        const uint16_t half =
+            test.storage == nd_dtype_f16 ? nd_f32_to_f16(pack.weights[i]) : nd_f32_to_bf16(pack.weights[i]);
+        memcpy(weights + i * size, size == 4 ? static_cast<const void *>(&pack.weights[i]) : &half, size);
+    }
+    call.weights = weights;
+    nd_status status = nd_separable_patch_choose(&call, 99 * 1024)
+                           ? nd_cuda_separable_launch(&call)
+                           : nd_fail(nd_status_unsupported, "no patch fits shared memory");
+    free(weights);
+    nd_separable_pack_free(&pack);
+    return status;
+}
+
+void nd_test_separable() {
+    static const nd_dtype storages[nd_precision_count] = {nd_dtype_f32, nd_dtype_f32, nd_dtype_f16,
+                                                          nd_dtype_bf16};
+    for (const nd_test_layer &layer : nd_test_layers)
+        for (int i = 0; i < nd_precision_count; i++) {
+            const nd_precision precision = (nd_precision)i;
+            const int64_t tile = layer.tile == 256 && storages[i] == nd_dtype_f32 ? 128 : layer.tile;
+            nd_test_case test = nd_test_separable_case(layer);
+            test.name = std::string("separable ") + nd_precision_name(precision) + ", " + layer.name;
+            test.storage = storages[i];
+            test.launch = [=](const nd_test_case &self, const void *x, const void *x2, void *y) {
+                return nd_test_fused(self, precision, tile, x, x2, y);
+            };
+            nd_test_run(test);
+        }
+}

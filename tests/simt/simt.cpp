@@ -1,0 +1,262 @@
+#include "tests/simt/simt.h"
+#include "tests/simt/fiber.h"
+
+#include <algorithm>
+#include <stdlib.h>
+#include <string.h>
+#include <string>
+#include <sys/mman.h>
+#include <vector>
+
+extern "C" {
+#include "base/rng.h"
+}
+
+nd_simt_place nd_simt_here;
+
+enum nd_simt_state { nd_simt_ready, nd_simt_at_barrier, nd_simt_at_warp, nd_simt_ended };
+
+struct nd_simt_transfer {
+    void *to;
+    const void *from;
+    int bytes;
+    bool valid;
+};
+
+struct nd_simt_thread {
+    nd_fiber fiber;
+    nd_simt_state state;
+    dim3 index;
+    unsigned linear;
+    std::vector<std::vector<nd_simt_transfer>> groups; /* committed, not yet landed */
+    std::vector<nd_simt_transfer> open;
+};
+
+/* Exchanges of a warp alternate between two sets of slots: nobody can be two ahead of a lane that still reads. */
+struct nd_simt_warp {
+    uint32_t arrived, wanted;
+    unsigned generation;
+    unsigned char slots[2][32][256];
+};
+
+struct nd_simt_machine {
+    nd_simt_order order = nd_simt_forward;
+    nd_rng rng = nd_rng_seed(1);
+    uint64_t launches = 0;
+    nd_fiber scheduler;
+    std::vector<nd_simt_thread> threads;
+    std::vector<nd_simt_warp> warps;
+    unsigned count = 0; /* threads of a block */
+    nd_simt_thread *current = nullptr;
+    unsigned char *shared = nullptr;
+    size_t shared_bytes = 0;
+    nd_simt_body *body = nullptr;
+    void *context = nullptr;
+    std::string broken;
+};
+
+static nd_simt_machine nd_machine;
+
+enum : size_t { nd_simt_stack = 256 * 1024 };
+
+void nd_simt_set_order(nd_simt_order order, uint64_t seed) {
+    nd_machine.order = order;
+    nd_machine.rng = nd_rng_seed(seed);
+}
+
+uint64_t nd_simt_launches() {
+    return nd_machine.launches;
+}
+
+unsigned char *nd_simt_shared() {
+    return nd_machine.shared;
+}
+
+bool nd_simt_is_shared(const void *from, size_t bytes) {
+    const auto *at = static_cast<const unsigned char *>(from);
+    const auto *end = nd_machine.shared + nd_machine.shared_bytes;
+    return at >= nd_machine.shared && at <= end && bytes <= (size_t)(end - at);
+}
+
+void nd_simt_broken(const char *what) {
+    if (nd_machine.broken.empty()) nd_machine.broken = what;
+}
+
+int nd_simt_lane() {
+    return (int)(nd_machine.current->linear % 32);
+}
+
+static void nd_simt_yield(nd_simt_state state) {
+    nd_simt_thread *self = nd_machine.current;
+    self->state = state;
+    nd_fiber_switch(&self->fiber, &nd_machine.scheduler, state == nd_simt_ended);
+}
+
+static void nd_simt_entry() {
+    nd_fiber_entered(&nd_machine.scheduler);
+    nd_machine.body(nd_machine.context);
+    nd_simt_yield(nd_simt_ended);
+}
+
+void __syncthreads() {
+    nd_simt_yield(nd_simt_at_barrier);
+}
+
+const unsigned char *nd_simt_exchange(uint32_t mask, const void *data, size_t bytes) {
+    nd_simt_thread *self = nd_machine.current;
+    nd_simt_warp *warp = &nd_machine.warps[self->linear / 32];
+    const unsigned lane = self->linear % 32, generation = warp->generation;
+    auto &slots = warp->slots[generation % 2];
+    if (warp->arrived && warp->wanted != mask) nd_simt_broken("lanes of a warp meet with different masks");
+    if (!(mask >> lane & 1)) nd_simt_broken("a lane is not in the mask it meets others with");
+    if (bytes) memcpy(slots[lane], data, bytes);
+    warp->wanted = mask;
+    warp->arrived |= 1u << lane;
+    if (warp->arrived != mask) {
+        nd_simt_yield(nd_simt_at_warp);
+        return slots[0];
+    }
+    warp->arrived = 0;
+    warp->generation++;
+    for (unsigned i = 0; i < 32; i++) {
+        const unsigned other = self->linear / 32 * 32 + i;
+        if (mask >> i & 1 && other < nd_machine.count) nd_machine.threads[other].state = nd_simt_ready;
+    }
+    return slots[0];
+}
+
+static void nd_simt_land(const nd_simt_transfer &transfer) {
+    if (transfer.valid)
+        memcpy(transfer.to, transfer.from, (size_t)transfer.bytes);
+    else
+        memset(transfer.to, 0, (size_t)transfer.bytes);
+}
+
+/* As late as the waits allow in forward order, at once in reverse, either at random. */
+void nd_simt_copy(void *to, const void *from, int bytes, bool valid) {
+    if (!nd_simt_is_shared(to, (size_t)bytes)) return nd_simt_broken("cp.async writes outside shared memory");
+    if ((uintptr_t)to % (unsigned)bytes || (uintptr_t)from % (unsigned)bytes)
+        return nd_simt_broken("cp.async between addresses that are not aligned to its size");
+    const nd_simt_transfer transfer = {to, from, bytes, valid};
+    const bool at_once = nd_machine.order == nd_simt_reverse ||
+                         (nd_machine.order == nd_simt_random && nd_rng_below(&nd_machine.rng, 2));
+    if (at_once)
+        nd_simt_land(transfer);
+    else
+        nd_machine.current->open.push_back(transfer);
+}
+
+void nd_simt_copy_commit() {
+    nd_simt_thread *self = nd_machine.current;
+    self->groups.push_back(std::move(self->open));
+    self->open.clear();
+}
+
+void nd_simt_copy_wait(int pending) {
+    auto &groups = nd_machine.current->groups;
+    while (groups.size() > (size_t)pending) {
+        for (const nd_simt_transfer &transfer : groups.front()) nd_simt_land(transfer);
+        groups.erase(groups.begin());
+    }
+}
+
+static std::vector<unsigned> nd_simt_sequence(unsigned count) {
+    std::vector<unsigned> sequence(count);
+    for (unsigned i = 0; i < count; i++)
+        sequence[i] = nd_machine.order == nd_simt_reverse ? count - 1 - i : i;
+    if (nd_machine.order == nd_simt_random)
+        for (unsigned i = count; i > 1; i--)
+            std::swap(sequence[i - 1], sequence[(size_t)nd_rng_below(&nd_machine.rng, i)]);
+    return sequence;
+}
+
+static void nd_simt_resume(nd_simt_thread *thread) {
+    nd_machine.current = thread;
+    nd_simt_here.thread_index = thread->index;
+    nd_fiber_switch(&nd_machine.scheduler, &thread->fiber);
+}
+
+/* Runs the fibers until all have ended; false when the rest wait for something that will not come. */
+static bool nd_simt_schedule() {
+    for (;;) {
+        bool moved = false;
+        for (unsigned i : nd_simt_sequence(nd_machine.count)) {
+            if (nd_machine.threads[i].state != nd_simt_ready) continue;
+            nd_simt_resume(&nd_machine.threads[i]);
+            moved = true;
+        }
+        unsigned ended = 0, waiting = 0;
+        for (unsigned i = 0; i < nd_machine.count; i++) {
+            ended += nd_machine.threads[i].state == nd_simt_ended;
+            waiting += nd_machine.threads[i].state == nd_simt_at_barrier;
+        }
+        if (ended == nd_machine.count) return true;
+        if (ended + waiting == nd_machine.count) {
+            if (ended) nd_simt_broken("some threads of a block ended while others wait at a barrier");
+            for (unsigned i = 0; i < nd_machine.count; i++)
+                if (nd_machine.threads[i].state == nd_simt_at_barrier)
+                    nd_machine.threads[i].state = nd_simt_ready;
+        } else if (!moved) {
+            nd_simt_broken("the threads of a block wait for each other");
+            return false;
+        }
+    }
+}
+
+static bool nd_simt_block(dim3 block, size_t shared) {
+    if (posix_memalign(reinterpret_cast<void **>(&nd_machine.shared), 128, shared ? shared : 1)) return false;
+    memset(nd_machine.shared, 0xff, shared);
+    nd_machine.shared_bytes = shared;
+    for (unsigned i = 0; i < nd_machine.count; i++) {
+        nd_simt_thread *thread = &nd_machine.threads[i];
+        thread->state = nd_simt_ready;
+        thread->linear = i;
+        thread->index = dim3(i % block.x, i / block.x % block.y, i / block.x / block.y);
+        thread->groups.clear();
+        thread->open.clear();
+        nd_fiber_prepare(&thread->fiber, nd_simt_entry);
+    }
+    for (nd_simt_warp &warp : nd_machine.warps) warp.arrived = 0;
+    const bool finished = nd_simt_schedule();
+    for (unsigned i = 0; finished && i < nd_machine.count; i++)
+        if (!nd_machine.threads[i].open.empty() || !nd_machine.threads[i].groups.empty())
+            nd_simt_broken("a thread ended with copies still under way");
+    free(nd_machine.shared);
+    nd_machine.shared = nullptr;
+    return finished;
+}
+
+static bool nd_simt_stacks(unsigned count) {
+    while (nd_machine.threads.size() < count) {
+        void *stack = mmap(nullptr, nd_simt_stack, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (stack == MAP_FAILED) return false;
+        nd_machine.threads.emplace_back();
+        nd_machine.threads.back().fiber.stack = static_cast<unsigned char *>(stack);
+        nd_machine.threads.back().fiber.stack_bytes = nd_simt_stack;
+    }
+    return true;
+}
+
+nd_status nd_simt_run(dim3 grid, dim3 block, size_t shared, nd_simt_body *body, void *context) {
+    const unsigned count = block.x * block.y * block.z;
+    ND_REQUIRE(count >= 1 && count <= 1024, nd_status_internal, "a block of %u threads", count);
+    ND_REQUIRE(grid.x && grid.y && grid.z && grid.y < 65536 && grid.z < 65536, nd_status_internal,
+               "a grid of %ux%ux%u", grid.x, grid.y, grid.z);
+    ND_REQUIRE(shared <= 227 * 1024, nd_status_internal, "%zu bytes of shared memory", shared);
+    ND_REQUIRE(nd_simt_stacks(count), nd_status_memory, "no memory for %u stacks", count);
+    nd_machine.count = count;
+    nd_machine.warps.assign((count + 31) / 32, nd_simt_warp());
+    nd_machine.body = body;
+    nd_machine.context = context;
+    nd_machine.broken.clear();
+    nd_machine.launches++;
+    nd_simt_here.block_dim = block;
+    nd_simt_here.grid_dim = grid;
+    for (unsigned i : nd_simt_sequence(grid.x * grid.y * grid.z)) {
+        nd_simt_here.block_index = dim3(i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y);
+        if (!nd_simt_block(block, shared)) break;
+    }
+    ND_REQUIRE(nd_machine.broken.empty(), nd_status_internal, "%s", nd_machine.broken.c_str());
+    return nd_status_ok;
+}

@@ -1,0 +1,96 @@
+/* An emulator of the CUDA execution model: enough to run this project's kernels, unchanged, on the host.
+ *
+ * A block's threads are fibers on one OS thread. A fiber runs until it needs others: at a block barrier, at a
+ * warp operation (shuffle, ldmatrix, mma), or at its end; then the next one runs. Between two barriers the threads
+ * of a block thus run one after another, in an order that can be chosen: what comes out differently in another
+ * order is a race. Shared memory is exactly as large as the launch asked for and starts as NaN. Background
+ * copies land as late as they may, or as early, depending on the order, so that a missing wait shows and so does
+ * a buffer that was refilled too soon. Blocks run one after another, in the same kind of order. */
+#ifndef ND_SIMT_H
+#define ND_SIMT_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <type_traits>
+
+extern "C" {
+#include "base/status.h"
+}
+#include <cuda_runtime_api.h>
+
+#define __global__
+#define __device__
+#define __host__
+#define __noinline__
+#define __forceinline__ inline
+#define __restrict__ __restrict
+#define __launch_bounds__(...)
+
+struct dim3 {
+    unsigned x = 1, y = 1, z = 1;
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {
+    }
+};
+
+/* What the running fiber sees. */
+struct nd_simt_place {
+    dim3 thread_index, block_index, block_dim, grid_dim;
+};
+
+extern nd_simt_place nd_simt_here;
+#define threadIdx nd_simt_here.thread_index
+#define blockIdx  nd_simt_here.block_index
+#define blockDim  nd_simt_here.block_dim
+#define gridDim   nd_simt_here.grid_dim
+
+enum nd_simt_order { nd_simt_forward, nd_simt_reverse, nd_simt_random, nd_simt_order_count };
+
+void nd_simt_set_order(nd_simt_order order, uint64_t seed);
+uint64_t nd_simt_launches(); /* so far: a test that launched nothing proved nothing */
+
+typedef void nd_simt_body(void *context);
+nd_status nd_simt_run(dim3 grid, dim3 block, size_t shared, nd_simt_body *body, void *context);
+
+unsigned char *nd_simt_shared();
+bool nd_simt_is_shared(const void *from, size_t bytes); /* inside the block's shared memory */
+void nd_simt_broken(const char *what);                  /* the launch fails with this message */
+
+/* Gives `bytes` (at most 256) to the lanes in `mask` and returns when all have: slot l of the result, 256 bytes
+ * each, is lane l's. Valid until this lane's next exchange but one. */
+const unsigned char *nd_simt_exchange(uint32_t mask, const void *data, size_t bytes);
+int nd_simt_lane();
+
+void nd_simt_copy(void *to, const void *from, int bytes, bool valid);
+void nd_simt_copy_commit();
+void nd_simt_copy_wait(int pending);
+
+void __syncthreads();
+
+inline void __syncwarp(uint32_t mask = 0xffffffffu) {
+    nd_simt_exchange(mask, nullptr, 0);
+}
+
+template <class T> T __shfl_sync(uint32_t mask, T value, int lane) {
+    const unsigned char *slots = nd_simt_exchange(mask, &value, sizeof value);
+    return *reinterpret_cast<const T *>(slots + 256 * (lane & 31));
+}
+
+template <class T> T __shfl_xor_sync(uint32_t mask, T value, int lanes) {
+    return __shfl_sync(mask, value, nd_simt_lane() ^ lanes);
+}
+
+template <class T> T __shfl_down_sync(uint32_t mask, T value, unsigned lanes) {
+    const int lane = nd_simt_lane() + (int)lanes;
+    return __shfl_sync(mask, value, lane < 32 ? lane : nd_simt_lane());
+}
+
+template <class... Parameters, class... Arguments>
+nd_status nd_launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, cudaStream_t,
+                    Arguments... arguments) {
+    auto call = [&] { kernel(arguments...); };
+    return nd_simt_run(
+        grid, block, shared, [](void *context) { (*static_cast<decltype(call) *>(context))(); }, &call);
+}
+
+#endif
