@@ -453,3 +453,26 @@ Test(fold, pass_through_nodes_go_and_output_names_stay) {
     cr_assert_eq(graph->n_nodes, 1, "the output needs a name of its own");
     nd_graph_free(graph);
 }
+
+Test(fold, weights_in_half_precision_become_fp32) {
+    nd_graph *graph;
+    nd_node *node;
+    nd_tensor half;
+    int w;
+    cr_assert_eq(nd_graph_new("half", &graph), nd_status_ok);
+    cr_assert_eq(nd_tensor_new(nd_dtype_f16, 1, (int64_t[]){2}, &half), nd_status_ok);
+    ((uint16_t *)half.data)[0] = 0x3c00, ((uint16_t *)half.data)[1] = 0xc200;
+    cr_assert_eq(nd_graph_add_init(graph, "w", &half, &w), nd_status_ok);
+    nd_tensor_free(&half);
+    int x = add_input(graph, "x", 2, (int64_t[]){1, 2});
+    int cast = add_node(graph, nd_op_cast, "cast", &w, 1, &node);
+    node->attr.dtype = nd_dtype_f32;
+    int y = add_node(graph, nd_op_add, "add", (int[]){x, cast}, 2, NULL);
+    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    cr_assert_eq(nd_graph_fold(graph), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(graph->n_nodes, 1);
+    const nd_tensor *tensor = nd_graph_constant(graph, &graph->nodes[0], 1);
+    cr_assert(tensor && tensor->dtype == nd_dtype_f32);
+    cr_assert_arr_eq(tensor->data, ((float[]){1, -3}), 2 * sizeof(float));
+    nd_graph_free(graph);
+}
