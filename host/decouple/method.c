@@ -3,9 +3,7 @@
 #include <string.h>
 
 const nd_method *const nd_method_table[] = {
-    &nd_method_dwpw,
-    &nd_method_pwdw,
-    NULL,
+    &nd_method_dwpw, &nd_method_pwdw, &nd_method_spatial, &nd_method_channel, NULL,
 };
 
 const nd_method *nd_method_find(const char *name) {

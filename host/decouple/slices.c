@@ -24,20 +24,21 @@ static void fix_sign(double *v, int64_t n) {
 static nd_status svd_by_gram(nd_backend *backend, int64_t m, int64_t n, const float *a, double *sigma,
                              double *v) {
     nd_status status = nd_status_ok;
-    double *gram = nd_alloc_array((size_t)(n * n), sizeof *gram);
+    double *wide = nd_alloc_array((size_t)m, (size_t)n * sizeof *wide);
+    double *gram = nd_alloc_array((size_t)n, (size_t)n * sizeof *gram);
     double *values = nd_alloc_array((size_t)n, sizeof *values);
-    ND_REQUIRE_DONE(gram && values, nd_status_memory, "no memory for a %lldx%lld Gram matrix", (long long)n,
-                    (long long)n);
-    for (int64_t r = 0; r < m; r++)
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t j = 0; j < n; j++) gram[i * n + j] += (double)a[r * n + i] * a[r * n + j];
+    ND_REQUIRE_DONE(wide && gram && values, nd_status_memory, "no memory for a %lldx%lld Gram matrix",
+                    (long long)n, (long long)n);
+    for (int64_t e = 0; e < m * n; e++) wide[e] = a[e];
+    ND_TRY_DONE(backend->table->linalg.gemm(backend, true, false, n, n, m, 1, wide, n, wide, n, 0, gram, n));
     ND_TRY_DONE(backend->table->linalg.eigen(backend, 1, n, gram, values));
     for (int64_t k = 0; k < n; k++) {
-        sigma[k] = sqrt(fmax(values[n - 1 - k], 0));
+        sigma[k] = k < m ? sqrt(fmax(values[n - 1 - k], 0)) : 0;
         memcpy(v + k * n, gram + (n - 1 - k) * n, (size_t)n * sizeof *v);
         fix_sign(v + k * n, n);
     }
 done:
+    free(wide);
     free(gram);
     free(values);
     return status;

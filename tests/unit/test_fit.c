@@ -146,7 +146,7 @@ static double chain_error(problem *p, const nd_chain *chain) {
 /* Same rank, on the data it was fitted to: data never loses to weights alone, and full rank is exact. */
 Test(fit, data_beats_weights_alone) {
     for (const nd_method *const *method = nd_method_table; *method; method++)
-        for (int shape = 0; shape < help_n_shapes; shape++) {
+        for (int shape = 1; shape < help_n_shapes; shape += 3) {
             problem p = open_problem(shape);
             if (!(*method)->applies(&p.conv)) {
                 close_problem(&p);
@@ -154,7 +154,7 @@ Test(fit, data_beats_weights_alone) {
             }
             nd_moments_ridge(p.m, &p.conv, 1e-4);
             int64_t step = (*method)->step(&p.conv, nd_ranks_uniform), most = (*method)->max_rank(&p.conv);
-            for (int64_t rank = step; rank <= most / step * step; rank += (most / step + 3) / 4 * step) {
+            for (int64_t rank = step; rank <= most / step * step; rank += (most / step + 1) / 2 * step) {
                 nd_chain blind = {0}, fitted = {0};
                 OK((*method)->decompose(p.backend, &p.conv, nd_ranks_uniform, rank, NULL, &blind));
                 OK((*method)->decompose(p.backend, &p.conv, nd_ranks_uniform, rank, p.m, &fitted));
