@@ -15,6 +15,7 @@ typedef struct nd_inspection {
     nd_graph *graph;
     bool weights; /* else only shapes: an architecture without a file */
     char sha256[65];
+    nd_row plain; /* model, weights, and how it was decoupled */
     nd_survey survey;
     char **methods; /* of --method; "auto" among them */
     size_t n_methods;
@@ -74,22 +75,36 @@ static nd_status nd_inspect_open(nd_inspection *inspection) {
     else
         ND_TRY(nd_cli_graph(inspection->args, inspection->model, 1, &inspection->graph));
     if (inspection->weights) nd_graph_sha256(inspection->graph, inspection->sha256);
+    const char *sha256 = inspection->weights ? inspection->sha256 : NULL;
+    ND_TRY(nd_cli_model_row(inspection->graph, inspection->model, sha256, &inspection->plain));
     ND_TRY(nd_graph_fold(inspection->graph));
     ND_TRY(nd_graph_infer(inspection->graph, &infer));
     return nd_survey_make(inspection->graph, &inspection->survey);
 }
 
-/* A row with what all rows of the run share; `method` NULL for the network as it is. */
-static nd_row nd_inspect_row(const nd_inspection *inspection, const char *method) {
+static nd_row nd_inspect_row(const nd_inspection *inspection) {
     nd_row row = {0};
     nd_row_provenance(&row, inspection->args->argc, inspection->args->argv);
     nd_row_set_text(&row, nd_field_verb, "inspect");
+    return row;
+}
+
+/* Of the network as it is. */
+static nd_row nd_inspect_plain_row(const nd_inspection *inspection) {
+    nd_row row = nd_inspect_row(inspection);
+    nd_row_copy(&row, &inspection->plain);
+    return row;
+}
+
+/* Of a method that the network does not have, but is asked about. */
+static nd_row nd_inspect_method_row(const nd_inspection *inspection, const char *method, nd_ranks ranks) {
+    nd_row row = nd_inspect_row(inspection);
+    const bool pair = !strcmp(method, "dwpw") || !strcmp(method, "pwdw");
     nd_row_set_text(&row, nd_field_model, inspection->model);
     if (inspection->weights) nd_row_set_text(&row, nd_field_weights_sha256, inspection->sha256);
-    const bool pair = method && (!strcmp(method, "dwpw") || !strcmp(method, "pwdw"));
-    nd_row_set_text(&row, nd_field_method, method ? method : "none");
-    nd_row_set_text(&row, nd_field_form, pair ? method : method ? "mixed" : "none");
-    if (!method) nd_row_set_text(&row, nd_field_ranks, "dense");
+    nd_row_set_text(&row, nd_field_method, method);
+    nd_row_set_text(&row, nd_field_form, pair ? method : "mixed");
+    nd_row_set_text(&row, nd_field_ranks, ranks == nd_ranks_adaptive ? "adaptive" : "uniform");
     return row;
 }
 
@@ -144,7 +159,7 @@ static nd_status nd_inspect_layers(const nd_inspection *inspection) {
         nd_table_cell(table, layer->conv ? "%" PRId64 "x%" PRId64 : "-", layer->h, layer->w);
         nd_table_cell(table, "%.1f", (double)layer->cost.total_macs * 1e-6);
         nd_table_cell(table, "%" PRId64, layer->cost.params);
-        nd_row row = nd_inspect_row(inspection, NULL);
+        nd_row row = nd_inspect_plain_row(inspection);
         nd_inspect_set_layer(&row, layer);
         nd_inspect_set_cost(&row, &layer->cost, NULL);
         status = nd_inspect_put(inspection, &row);
@@ -156,7 +171,7 @@ static nd_status nd_inspect_layers(const nd_inspection *inspection) {
         printf("\n%s: conv %" PRId64 " MACs, total %" PRId64 " MACs, %" PRId64
                " parameters, BatchNorm folded\n",
                inspection->model, survey->cost.conv_macs, survey->cost.total_macs, survey->cost.params);
-    nd_row row = nd_inspect_row(inspection, NULL);
+    nd_row row = nd_inspect_plain_row(inspection);
     nd_inspect_set_cost(&row, &survey->cost, NULL);
     return nd_inspect_put(inspection, &row);
 }
@@ -171,8 +186,7 @@ static nd_status nd_inspect_rank(const nd_inspection *inspection, const nd_decou
     for (size_t i = 0; i <= survey->n_layers; i++) {
         const bool whole = i == survey->n_layers;
         if (!whole && !survey->layers[i].spatial) continue;
-        nd_row row = nd_inspect_row(inspection, settings->method);
-        nd_row_set_text(&row, nd_field_ranks, settings->ranks == nd_ranks_adaptive ? "adaptive" : "uniform");
+        nd_row row = nd_inspect_method_row(inspection, settings->method, settings->ranks);
         nd_row_set_int(&row, nd_field_rank, (int64_t)settings->target);
         if (!whole) nd_inspect_set_layer(&row, &survey->layers[i]);
         nd_inspect_set_cost(&row, whole ? &total : &layers[i],
@@ -251,8 +265,7 @@ static nd_status nd_inspect_method(nd_inspection *inspection, nd_backend *backen
         ND_TRY(nd_survey_spectrum(backend, inspection->graph, layer, method, &inspection->arena, &curves[i]));
         if (!curves[i].n) continue;
         by_term &= curves[i].n <= nd_inspect_columns;
-        nd_row row = nd_inspect_row(inspection, name);
-        nd_row_set_text(&row, nd_field_ranks, "uniform");
+        nd_row row = nd_inspect_method_row(inspection, name, nd_ranks_uniform);
         nd_row_set_text(&row, nd_field_backend, backend->name);
         nd_row_set_text(&row, nd_field_device, backend->device);
         nd_inspect_set_layer(&row, layer);
@@ -297,6 +310,7 @@ nd_status nd_verb_inspect(nd_args *args) {
 done:
     nd_graph_free(inspection.graph);
     nd_survey_free(&inspection.survey);
+    nd_row_free(&inspection.plain);
     nd_arena_free(&inspection.arena);
     free(inspection.ranks);
     nd_status closed = nd_output_close(inspection.output);

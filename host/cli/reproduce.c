@@ -24,6 +24,7 @@ typedef struct nd_reproduce_inputs {
     nd_backend *backend;
     nd_batches *data, *calib;
     nd_progress progress;
+    char sha256[65]; /* of the graph as read; empty without one */
 } nd_reproduce_inputs;
 
 static nd_status nd_reproduce_open(const nd_args *args, nd_reproduce_inputs *inputs,
@@ -36,17 +37,18 @@ static nd_status nd_reproduce_open(const nd_args *args, nd_reproduce_inputs *inp
                "--data and --calib need trained weights: nd reproduce TABLE MODEL");
     if (!model) return nd_status_ok;
     nd_dataset_settings set = {.spec = data, .batch = settings->batch};
-    set.preprocess = nd_args_text(args, "preprocess", NULL);
     ND_TRY(nd_args_int(args, "limit", 0, 0, INT64_MAX, &set.limit));
     ND_TRY(nd_cli_graph(args, model, settings->batch, &inputs->graph));
+    nd_graph_sha256(inputs->graph, inputs->sha256);
+    const nd_graph *models[] = {inputs->graph};
     ND_TRY(nd_graph_fold(inputs->graph));
     ND_TRY(nd_graph_infer(inputs->graph, &(nd_infer_settings){.batch = settings->batch}));
     ND_TRY(nd_cli_backend(args, &inputs->backend));
-    if (data) ND_TRY(nd_dataset_open(&set, &inputs->data));
+    if (data) ND_TRY(nd_cli_dataset(args, models, 1, set, &inputs->data));
     set.spec = calib;
     set.calibration = true;
     set.limit = settings->calib_images;
-    if (calib) ND_TRY(nd_dataset_open(&set, &inputs->calib));
+    if (calib) ND_TRY(nd_cli_dataset(args, models, 1, set, &inputs->calib));
     settings->graph = inputs->graph;
     settings->backend = inputs->backend;
     settings->data = inputs->data;
@@ -63,8 +65,22 @@ static void nd_reproduce_close(nd_reproduce_inputs *inputs) {
     nd_backend_close(inputs->backend);
 }
 
+/* What a value that needed weights or images was measured with. */
+static void nd_reproduce_set_inputs(const nd_reproduce_inputs *inputs, const nd_paper_value *value,
+                                    nd_row *row) {
+    if (!*value->needs || !inputs->graph) return;
+    nd_row_set_text(row, nd_field_weights_sha256, inputs->sha256);
+    nd_row_set_text(row, nd_field_backend, inputs->backend->name);
+    nd_row_set_text(row, nd_field_device, inputs->backend->device);
+    if (!strstr(value->needs, "drop") || !inputs->data) return;
+    nd_row_set_text(row, nd_field_dataset, inputs->data->name);
+    nd_row_set_text(row, nd_field_dataset_sha256, inputs->data->sha256);
+    nd_row_set_text(row, nd_field_preprocess, inputs->data->preprocess);
+}
+
 static nd_status nd_reproduce_row(const nd_args *args, const char *name, const nd_paper_value *value,
-                                  const nd_reproduced *result, nd_output *output) {
+                                  const nd_reproduced *result, const nd_reproduce_inputs *inputs,
+                                  nd_output *output) {
     nd_row row = {0};
     nd_row_provenance(&row, args->argc, args->argv);
     nd_row_set_text(&row, nd_field_verb, "reproduce");
@@ -79,6 +95,7 @@ static nd_status nd_reproduce_row(const nd_args *args, const char *name, const n
     nd_row_set_text(&row, nd_field_kind, value->kind);
     nd_row_set_text(&row, nd_field_source, value->source);
     nd_row_set_text(&row, nd_field_missing, result->missing);
+    nd_reproduce_set_inputs(inputs, value, &row);
     if (!result->missing) {
         nd_row_set_real(&row, nd_field_ours, result->ours);
         nd_row_set_real(&row, nd_field_difference, result->ours - value->value);
@@ -134,7 +151,7 @@ static void nd_reproduce_print(const char *name, const nd_paper_table *table, co
     puts("");
 }
 
-static nd_status nd_reproduce_table(const nd_args *args, const char *name,
+static nd_status nd_reproduce_table(const nd_args *args, const char *name, const nd_reproduce_inputs *inputs,
                                     const nd_reproduce_settings *settings, nd_output *output) {
     nd_paper_table table;
     nd_status status;
@@ -143,7 +160,7 @@ static nd_status nd_reproduce_table(const nd_args *args, const char *name,
     ND_REQUIRE_DONE(results, nd_status_memory, "no memory for %s", name);
     ND_TRY_DONE(nd_reproduce(&table, settings, results));
     for (size_t i = 0; i < table.n_values; i++)
-        ND_TRY_DONE(nd_reproduce_row(args, name, &table.values[i], &results[i], output));
+        ND_TRY_DONE(nd_reproduce_row(args, name, &table.values[i], &results[i], inputs, output));
     if (!nd_output_quiet(output)) nd_reproduce_print(name, &table, results);
 done:
     free(results);
@@ -166,9 +183,9 @@ nd_status nd_verb_reproduce(nd_args *args) {
     ND_REQUIRE_DONE(!all || args->n_positional == 1, nd_status_usage,
                     "the tables are about several networks: name one table with MODEL");
     ND_TRY_DONE(nd_reproduce_open(args, &inputs, &settings));
-    if (!all) ND_TRY_DONE(nd_reproduce_table(args, wanted, &settings, output));
+    if (!all) ND_TRY_DONE(nd_reproduce_table(args, wanted, &inputs, &settings, output));
     for (const nd_paper_title *title = nd_paper_titles; all && title->name; title++)
-        ND_TRY_DONE(nd_reproduce_table(args, title->name, &settings, output));
+        ND_TRY_DONE(nd_reproduce_table(args, title->name, &inputs, &settings, output));
 done:
     nd_reproduce_close(&inputs);
     nd_status closed = nd_output_close(output);
