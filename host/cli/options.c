@@ -63,6 +63,7 @@ const nd_option nd_option_table[] = {
     {"op", 0, "PATTERN", false, "check", "only cases whose name matches, such as separable/*"},
     {"seed", 0, "N", false, "check", "seed of the inputs (default 1)"},
     {"list", 0, NULL, false, "check", "name the cases and run none"},
+    {"bench", 0, NULL, false, "sweep", "also time every network end to end against the original"},
     {"shard", 0, "I/N", false, "sweep", "do the I-th of N shares (from 1)"},
     {"strict", 0, NULL, false, "bench compare", "exit 5 when the measurement is inconclusive"},
 
@@ -77,8 +78,8 @@ const nd_option nd_option_table[] = {
     {"cache", 0, "LIST", false, "bench",
      "cold, hot (default both): rotate buffers through the caches or not"},
     {"whole", 0, NULL, false, "bench", "with a suite: also its network end to end, with random weights"},
-    {"time-limit", 0, "S", false, "bench compare",
-     "seconds for all implementations of a layer together (default 15)"},
+    {"time-limit", 0, "S", false, "bench sweep",
+     "seconds for all implementations of a layer together (default 15, in sweep 5)"},
 
     /* output */
     {"json", 0, "FILE", false, "*", "write rows as JSON lines; - is stdout, which then holds nothing else"},

@@ -12,19 +12,21 @@ struct nd_output {
     struct nd_output_stream {
         nd_row_writer *writer;
         FILE *file;
+        bool appends; /* the file keeps the rows it has */
     } streams[nd_output_max];
     int n_streams;
     bool quiet;
 };
 
-static nd_status nd_output_add(nd_output *output, const char *format, const char *path) {
+static nd_status nd_output_add(nd_output *output, const char *format, const char *path, bool append) {
     const bool to_stdout = !strcmp(path, "-");
     ND_REQUIRE(!to_stdout || !output->quiet, nd_status_usage, "--%s -: stdout is taken by another format",
                format);
-    FILE *file = to_stdout ? stdout : fopen(path, "w");
+    FILE *file = to_stdout ? stdout : fopen(path, append ? "a" : "w");
     ND_REQUIRE(file, nd_status_input, "--%s %s: %s", format, path, strerror(errno));
     struct nd_output_stream *stream = &output->streams[output->n_streams];
     stream->file = file;
+    stream->appends = append && !to_stdout;
     output->n_streams++;
     output->quiet |= to_stdout;
     return nd_row_writer_open(format, file, &stream->writer);
@@ -36,7 +38,9 @@ nd_status nd_output_open(const nd_args *args, nd_output **out) {
     ND_REQUIRE(output, nd_status_memory, "no memory");
     for (int i = 0; nd_row_formats[i]; i++) {
         const char *path = nd_args_text(args, nd_row_formats[i], NULL);
-        nd_status status = path ? nd_output_add(output, nd_row_formats[i], path) : nd_status_ok;
+        /* A sweep goes on where a killed one stopped. */
+        const bool append = !strcmp(args->verb, "sweep") && !strcmp(nd_row_formats[i], "json");
+        nd_status status = path ? nd_output_add(output, nd_row_formats[i], path, append) : nd_status_ok;
         if (!status) continue;
         nd_output_close(output);
         return status;
@@ -47,6 +51,12 @@ nd_status nd_output_open(const nd_args *args, nd_output **out) {
 
 nd_status nd_output_row(nd_output *output, const nd_row *row) {
     for (int i = 0; i < output->n_streams; i++) ND_TRY(nd_row_writer_add(output->streams[i].writer, row));
+    return nd_status_ok;
+}
+
+nd_status nd_output_replay(nd_output *output, const nd_row *row) {
+    for (int i = 0; i < output->n_streams; i++)
+        if (!output->streams[i].appends) ND_TRY(nd_row_writer_add(output->streams[i].writer, row));
     return nd_status_ok;
 }
 
