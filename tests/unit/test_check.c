@@ -1,0 +1,232 @@
+#include "check/check.h"
+#include "run/plugins.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+typedef struct tally {
+    int failed, listed;
+    char detail[512];
+} tally;
+
+static void note(void *user, const nd_check_report *report) {
+    tally *t = user;
+    t->listed += report->outcome == nd_check_outcome_listed;
+    if (report->outcome != nd_check_outcome_failed) return;
+    t->failed++;
+    strncpy(t->detail, report->detail, sizeof t->detail - 1);
+}
+
+static nd_backend *open_ref(void) {
+    nd_backend *backend;
+    cr_assert_eq(nd_backend_open("ref", NULL, &backend), nd_status_ok);
+    return backend;
+}
+
+static nd_status check(nd_backend *backend, const char *operation, tally *t, nd_check_result *result) {
+    *t = (tally){0};
+    const nd_check_settings settings = {.operation = operation, .seed = 5, .report = note, .user = t};
+    return nd_check_run(backend, &settings, result);
+}
+
+/* The whole of it is `nd check --backend ref`; here every operation once, small shapes. */
+Test(check, ref_agrees_with_the_second_formulation) {
+    static const char *const operations[] = {"conv/3x3_n3_c17/*",
+                                             "conv/groups_4*",
+                                             "conv/*dilated*",
+                                             "separable/adaptive*",
+                                             "separable/s2*",
+                                             "gemm/m3*",
+                                             "pool",
+                                             "binary",
+                                             "activation",
+                                             "affine",
+                                             "softmax",
+                                             "lrn",
+                                             "mean",
+                                             "gather",
+                                             "copy",
+                                             "fill",
+                                             "svd/*x9*",
+                                             "eigen/9",
+                                             "solve/9",
+                                             "accumulate/1*",
+                                             "matmul"};
+    nd_backend *backend = open_ref();
+    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
+        tally t;
+        nd_check_result result;
+        cr_expect_eq(check(backend, operations[i], &t, &result), nd_status_ok, "%s: %s", operations[i],
+                     t.detail);
+        cr_expect(result.compared > 0 && !result.failed && !result.unsupported, "%s", operations[i]);
+    }
+    nd_backend_close(backend);
+}
+
+/* A check that cannot fail checks nothing: faults put into a correct backend must be found. */
+static const nd_backend_table *inner;
+static void (*fault)(nd_work *work);
+
+static nd_status faulty_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
+                                nd_kernel **out) {
+    nd_work changed = *work;
+    fault(&changed);
+    return inner->prepare(backend, &changed, precision, out);
+}
+
+static void write_one_further(nd_work *work) {
+    work->y.offset++;
+}
+
+static void read_one_before(nd_work *work) {
+    work->x.offset--;
+}
+
+static void drop_bias(nd_work *work) {
+    work->bias = NULL;
+}
+
+static void drop_activation(nd_work *work) {
+    work->activation.act = nd_act_none;
+}
+
+static void drop_residual(nd_work *work) {
+    work->residual = false;
+}
+
+static void swap_padding(nd_work *work) {
+    const int64_t top = work->geometry.pad[0];
+    work->geometry.pad[0] = work->geometry.pad[1];
+    work->geometry.pad[1] = top;
+}
+
+static void mistake_a_channel(nd_work *work) {
+    static int32_t channel[128];
+    memcpy(channel, work->channel, (size_t)work->terms * sizeof *channel);
+    channel[work->terms - 1] = channel[work->terms - 2];
+    work->channel = channel;
+}
+
+static void count_padding(nd_work *work) {
+    work->count_include_pad = !work->count_include_pad;
+}
+
+static void scale_slightly(nd_work *work) {
+    work->alpha *= 1.001f;
+}
+
+static void shift_one_row(nd_work *work) {
+    work->x.offset += work->x.strides[2];
+    work->x.dims[2]--;
+}
+
+Test(check, finds_faults) {
+    static const struct {
+        const char *operation;
+        void (*fault)(nd_work *work);
+        const char *detail;
+    } faults[] = {
+        {"conv/3x3_n3*/packed", write_one_further, "outside"},
+        {"copy/matrix/*", write_one_further, "outside"},
+        {"gather/image/*", read_one_before, "nan"},
+        {"conv/3x3_n3*/*", drop_bias, "expected"},
+        {"conv/3x3_s2/*", drop_activation, "expected"},
+        {"separable/t4_residual/packed", drop_residual, "expected"},
+        {"conv/3x3_pad_2_0_1_3/*", swap_padding, "expected"},
+        {"separable/adaptive_residual/*", mistake_a_channel, "expected"},
+        {"pool/average_3x3_pad/*", count_padding, "expected"},
+        {"lrn/strong/*", scale_slightly, "expected"},
+        {"conv/1x1_c7/*", shift_one_row, "expected"},
+    };
+    nd_backend *backend = open_ref();
+    inner = backend->table;
+    nd_backend_table faulty = *inner;
+    faulty.prepare = faulty_prepare;
+    backend->table = &faulty;
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        tally t;
+        nd_check_result result;
+        fault = faults[i].fault;
+        cr_expect_eq(check(backend, faults[i].operation, &t, &result), nd_status_failed, "fault %zu", i);
+        cr_expect(t.failed > 0 && t.failed == result.compared && strstr(t.detail, faults[i].detail),
+                  "fault %zu: %s", i, t.detail);
+        cr_expect(strstr(t.detail, "seed 5"), "%s", t.detail);
+    }
+    backend->table = inner;
+    nd_backend_close(backend);
+}
+
+static nd_status faulty_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n, const float *a,
+                            double *sigma, double *v) {
+    const nd_status status = inner->linalg.svd(backend, batch, m, n, a, sigma, v);
+    for (int64_t i = 0; i < n; i++) v[i] = -v[i];
+    return status;
+}
+
+static nd_status faulty_solve(nd_backend *backend, int64_t n, double *a, bool factored, int64_t n_rhs,
+                              double *b) {
+    const nd_status status = inner->linalg.solve(backend, n, a, factored, n_rhs, b);
+    return status == nd_status_failed ? nd_status_ok : status; /* solves what it should refuse */
+}
+
+static nd_status faulty_accumulate(nd_backend *backend, int64_t n, int64_t k, const float *a, int64_t m,
+                                   const float *b, double *c) {
+    for (int64_t i = 0; i < k * m; i++) c[i] = 0;
+    return inner->linalg.accumulate(backend, n, k, a, m, b, c);
+}
+
+Test(check, finds_faults_in_linear_algebra) {
+    static const char *const operations[] = {"svd/64x9_graded", "solve/9", "accumulate/100*"};
+    nd_backend *backend = open_ref();
+    inner = backend->table;
+    nd_backend_table faulty = *inner;
+    faulty.linalg.svd = faulty_svd;
+    faulty.linalg.solve = faulty_solve;
+    faulty.linalg.accumulate = faulty_accumulate;
+    backend->table = &faulty;
+    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
+        tally t;
+        nd_check_result result;
+        cr_expect_eq(check(backend, operations[i], &t, &result), nd_status_failed, "%s", operations[i]);
+        cr_expect_eq(t.failed, 1, "%s", operations[i]);
+    }
+    backend->table = inner;
+    nd_backend_close(backend);
+}
+
+static bool supports_nothing(nd_backend *backend, const nd_work *work, nd_precision precision) {
+    (void)backend;
+    (void)work;
+    (void)precision;
+    return false;
+}
+
+Test(check, comparing_nothing_is_a_failure) {
+    nd_backend *backend = open_ref();
+    tally t;
+    nd_check_result result;
+    cr_assert_eq(check(backend, "no such case", &t, &result), nd_status_failed);
+    cr_assert(strstr(nd_error(), "nothing was compared"));
+    inner = backend->table;
+    nd_backend_table none = *inner;
+    none.supports = supports_nothing;
+    backend->table = &none;
+    cr_assert_eq(check(backend, "fill", &t, &result), nd_status_failed);
+    cr_assert(result.compared == 0 && result.unsupported > 0);
+    backend->table = inner;
+    nd_backend_close(backend);
+}
+
+Test(check, lists_every_operation) {
+    nd_backend *backend = open_ref();
+    tally t = {0};
+    nd_check_result result;
+    for (int kind = 0; kind < nd_kind_count; kind++) {
+        const nd_check_settings settings = {
+            .operation = nd_kind_name((nd_kind)kind), .list = true, .report = note, .user = &t};
+        t.listed = 0;
+        cr_expect_eq(nd_check_run(backend, &settings, &result), nd_status_ok);
+        cr_expect(t.listed > 0, "no case of %s", nd_kind_name((nd_kind)kind));
+    }
+    nd_backend_close(backend);
+}
