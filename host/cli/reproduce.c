@@ -117,8 +117,8 @@ static void nd_reproduce_print_sources(const nd_paper_table *table) {
 }
 
 static void nd_reproduce_print(const char *name, const nd_paper_table *table, const nd_reproduced *results) {
-    static const char *const headings[] = {"row",  "quantity",   "unit", "published",
-                                           "ours", "difference", "",     NULL};
+    static const char *const headings[] = {"row",  "quantity",   "unit",    "published",
+                                           "ours", "difference", "verdict", NULL};
     bool missing = false;
     nd_table *text = nd_table_new(headings);
     for (size_t i = 0; i < table->n_values; i++) {

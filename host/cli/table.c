@@ -53,6 +53,7 @@ static bool nd_table_numeric(const nd_table *table, size_t column) {
 
 void nd_table_print(nd_table *table, FILE *file) {
     if (!table) return;
+    int gap = 0; /* blanks owed: printed before the next text, so that no line ends in them */
     for (size_t i = 0; file && i < table->cells; i++) {
         const size_t column = i % table->columns;
         int width = 0;
@@ -61,11 +62,18 @@ void nd_table_print(nd_table *table, FILE *file) {
             if (other > width) width = other;
         }
         const char *text = table->texts[i] ? table->texts[i] : "";
-        const bool last = column + 1 == table->columns || i + 1 == table->cells;
         const bool right = nd_table_numeric(table, column);
         const int pad = width - nd_table_width(text);
-        fprintf(file, "%*s%s%*s%s", right ? pad : 0, "", text, right || last ? 0 : pad, "",
-                last ? "\n" : "  ");
+        if (right) gap += pad;
+        if (*text) {
+            fprintf(file, "%*s%s", gap, "", text);
+            gap = 0;
+        }
+        gap += right ? 2 : pad + 2;
+        if (column + 1 == table->columns || i + 1 == table->cells) {
+            fputc('\n', file);
+            gap = 0;
+        }
     }
     free(table->texts);
     nd_arena_free(&table->arena);
