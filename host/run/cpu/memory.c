@@ -26,6 +26,18 @@ static bool memory_map(size_t bytes, nd_cpu_guard guard, nd_memory *memory) {
     return !mprotect(mapping, page, PROT_NONE) && !mprotect(mapping + page + inside, page, PROT_NONE);
 }
 
+enum { huge_page = 1 << 21 };
+
+void *nd_cpu_alloc(size_t count, size_t size) {
+    if (size && count > (SIZE_MAX - huge_page) / size) return NULL;
+    if (count * size < 2 * (size_t)huge_page) return nd_alloc_array(count, size);
+    const size_t bytes = (count * size + huge_page - 1) / huge_page * huge_page;
+    void *data = aligned_alloc(huge_page, bytes);
+    if (!data) return NULL;
+    madvise(data, bytes, MADV_HUGEPAGE);
+    return memset(data, 0, bytes);
+}
+
 nd_status nd_cpu_memory_new(size_t bytes, nd_cpu_guard guard, nd_memory **out) {
     *out = NULL;
     nd_memory *memory = nd_alloc_array(1, sizeof *memory);
@@ -33,7 +45,7 @@ nd_status nd_cpu_memory_new(size_t bytes, nd_cpu_guard guard, nd_memory **out) {
     memory->bytes = bytes;
     bool made = true;
     if (guard == nd_cpu_guard_none) {
-        memory->data = nd_alloc_array(bytes ? bytes : 1, 1);
+        memory->data = nd_cpu_alloc(bytes ? bytes : 1, 1);
     } else {
         made = memory_map(bytes ? bytes : 1, guard, memory);
     }

@@ -143,7 +143,7 @@ nd_status nd_onednn_arg_pack(nd_cpu *cpu, nd_onednn_op *op, int index, const dnn
                              const void *data, const dnnl_memory_desc_t *desc) {
     nd_status status = nd_status_ok;
     nd_onednn_op reorder = {0};
-    void *packed = nd_alloc_array(dnnl_memory_desc_get_size(desc), 1);
+    void *packed = nd_cpu_alloc(dnnl_memory_desc_get_size(desc), 1);
     ND_REQUIRE(packed, nd_status_memory, "oneDNN: no memory for packed weights");
     const nd_cpu_buffers buffers = {.x = data, .y = packed};
     ND_TRY_DONE(nd_onednn_reorder(cpu, &reorder, from, nd_onednn_slot_x, 0, desc, nd_onednn_slot_y, 0));

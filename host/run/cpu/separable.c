@@ -15,7 +15,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { sep_chunk_bytes = 256 * 1024 };
+enum {
+    /* A panel that stays in L1 is best while the weights, read once a chunk, come from L2. */
+    sep_panel_l1_bytes = 16 << 10,
+    sep_panel_l2_bytes = 256 << 10,
+    sep_weights_bytes = 1 << 20,
+    sep_stream_bytes = 4 << 20, /* outputs from here on leave L2 before anyone reads them */
+};
 
 typedef struct sep_kernel {
     nd_kernel base;
@@ -45,7 +51,7 @@ static nd_status sep_pack(sep_kernel *k, const nd_work *work) {
     ND_TRY(nd_sep_terms_build(work, lanes, false, &k->terms));
     const int64_t depth = k->terms.groups * lanes;
     k->blocks = (no + nr - 1) / nr;
-    k->pointwise = nd_alloc_array((size_t)(k->blocks * nr), (size_t)depth * sizeof(float));
+    k->pointwise = nd_cpu_alloc((size_t)(k->blocks * nr), (size_t)depth * sizeof(float));
     k->bias = nd_alloc_array((size_t)(k->blocks * nr), sizeof(float));
     ND_REQUIRE(k->pointwise && k->bias, nd_status_memory, "separable: no memory for %lldx%lld weights",
                (long long)no, (long long)terms);
@@ -62,7 +68,9 @@ static void sep_plan_tiles(sep_kernel *k) {
     const int mr = k->isa->mr;
     k->tiles = (pixels + mr - 1) / mr;
     const int64_t tile_bytes = mr * k->terms.groups * k->isa->lanes * (int64_t)sizeof(float);
-    k->chunk = sep_chunk_bytes / tile_bytes;
+    const int64_t weights_bytes =
+        k->blocks * k->isa->nr * k->terms.groups * k->isa->lanes * (int64_t)sizeof(float);
+    k->chunk = (weights_bytes > sep_weights_bytes ? sep_panel_l2_bytes : sep_panel_l1_bytes) / tile_bytes;
     if (k->chunk < 1) k->chunk = 1;
     if (k->chunk > k->tiles) k->chunk = k->tiles;
     k->panel_bytes = nd_cpu_round((size_t)(k->chunk * tile_bytes));
@@ -82,6 +90,29 @@ typedef struct sep_job {
     float *y;
     char *panels;
 } sep_job;
+
+/* Where the GEMM of a block shall prefetch: the input rows that a later tile is the first to read, a slice for
+ * every block so that the requests are spread over the multiplication. Waiting for them in the depthwise half
+ * costs more than its arithmetic on planes that do not fit in L2. Rows that are new to a tile: as many as the
+ * stride; in raster order a tile's part of a row is contiguous. */
+static void sep_look_ahead(const sep_kernel *k, const float *image, int64_t tile, int64_t slice,
+                           nd_sep_gemm *gemm) {
+    const nd_geometry *g = &k->terms.geometry;
+    const int64_t stride = g->stride[0], begin = sep_tile_begin(k, tile), width = k->y.dims[3];
+    const int64_t lines = k->terms.groups * k->isa->lanes / nd_sep_ahead_depth; /* of one slice */
+    gemm->ahead = (const char *)gemm->weights;
+    gemm->ahead_step = 0;
+    if (tile >= k->tiles) return;
+    const int64_t pixels = (sep_tile_begin(k, tile + 1) - begin) * g->stride[1];
+    const int64_t bytes = pixels * k->x.strides[3] * (int64_t)sizeof(float);
+    const int64_t skip = slice / stride * lines * nd_alignment;
+    const int64_t row =
+        begin / width * stride - g->pad[0] + (g->kernel[0] - 1) * g->dilation[0] - slice % stride;
+    if (skip >= bytes || row < 0 || row >= k->x.dims[2]) return;
+    const int64_t column = begin % width * g->stride[1];
+    gemm->ahead = (const char *)(image + row * k->x.strides[2] + column * k->x.strides[3]) + skip;
+    gemm->ahead_step = nd_alignment;
+}
 
 /* Tiles [begin, end) of one image, output blocks [block_begin, block_end). */
 static void sep_chunk(const sep_job *job, int64_t image, int64_t begin, int64_t end, int64_t block_begin,
@@ -105,6 +136,8 @@ static void sep_chunk(const sep_job *job, int64_t image, int64_t begin, int64_t 
         gemm.bias = k->bias + channel;
         for (int64_t tile = begin; tile < end; tile++) {
             const int64_t from = sep_tile_begin(k, tile), to = sep_tile_begin(k, tile + 1);
+            const int64_t next = tile + end - begin;
+            sep_look_ahead(k, x, next, block - block_begin, &gemm);
             gemm.panel = panel + (from - base) * depth;
             gemm.y = job->y + image * k->y.strides[0] + from * gemm.y_pixel + channel;
             if (job->x2) gemm.x2 = job->x2 + image * k->x2.strides[0] + from * gemm.x2_pixel + channel;
@@ -135,6 +168,16 @@ static void sep_body(void *context, int64_t begin, int64_t end, int worker) {
     }
 }
 
+/* Writing past the caches spares reading the output's lines first. It needs whole aligned registers, and
+ * nobody to touch the output again. */
+static bool sep_can_stream(const sep_kernel *k, const float *y) {
+    const int64_t register_bytes = k->isa->lanes * (int64_t)sizeof(float);
+    const int64_t plane_bytes = k->y.dims[2] * k->y.dims[3] * k->gemm.y_pixel * (int64_t)sizeof(float);
+    return k->clamped && plane_bytes * k->y.dims[0] >= sep_stream_bytes &&
+           (uintptr_t)y % (uintptr_t)register_bytes == 0 && k->gemm.y_pixel % k->isa->lanes == 0 &&
+           k->y.strides[0] % k->isa->lanes == 0;
+}
+
 static nd_status sep_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     sep_kernel *k = (sep_kernel *)kernel;
     const sep_job job = {
@@ -144,6 +187,7 @@ static nd_status sep_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
         .y = (float *)buffers->y + k->y.offset,
         .panels = buffers->workspace,
     };
+    k->gemm.stream = sep_can_stream(k, job.y);
     nd_parallel_for(k->splits * k->y.dims[0] * k->tiles, sep_body, (void *)&job);
     return nd_status_ok;
 }

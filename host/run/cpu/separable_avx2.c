@@ -18,6 +18,7 @@ static inline __m256i vec_first(int n) {
 #define vec_set1(x)               _mm256_set1_ps(x)
 #define vec_load(p)               _mm256_loadu_ps(p)
 #define vec_store(p, v)           _mm256_storeu_ps(p, v)
+#define vec_stream(p, v)          _mm256_stream_ps(p, v)
 #define vec_fma(a, b, c)          _mm256_fmadd_ps(a, b, c)
 #define vec_accumulate(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
 #define vec_add(a, b)             _mm256_add_ps(a, b)

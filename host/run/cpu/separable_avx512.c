@@ -5,7 +5,7 @@
 #define MR          14
 #define NV          2
 #define STEP        4
-#define ND_PREFETCH 16
+#define ND_PREFETCH 32
 
 typedef __m512 vec;
 
@@ -13,6 +13,7 @@ typedef __m512 vec;
 #define vec_set1(x)               _mm512_set1_ps(x)
 #define vec_load(p)               _mm512_loadu_ps(p)
 #define vec_store(p, v)           _mm512_storeu_ps(p, v)
+#define vec_stream(p, v)          _mm512_stream_ps(p, v)
 #define vec_fma(a, b, c)          _mm512_fmadd_ps(a, b, c)
 #define vec_accumulate(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 #define vec_add(a, b)             _mm512_add_ps(a, b)

@@ -11,7 +11,7 @@
 
 #include <stddef.h>
 
-enum { nd_sep_lanes_max = 16, nd_sep_mr_max = 14, nd_sep_slots_max = 4 };
+enum { nd_sep_lanes_max = 16, nd_sep_mr_max = 14, nd_sep_slots_max = 4, nd_sep_ahead_depth = 4 };
 
 /* Consecutive groups that read the same input channels. With `permuted` it is one group whose lane l reads
  * channel first + source[l], from `span` channels; else every group reads channels first..first+lanes-1. */
@@ -55,7 +55,10 @@ typedef struct nd_sep_gemm {
     int64_t x2_pixel;
     float *y;
     int64_t y_pixel;
-    float low, high; /* y = min(high, max(low, ...)) */
+    float low, high;   /* y = min(high, max(low, ...)) */
+    bool stream;       /* y is aligned to the register and better written past the caches */
+    const char *ahead; /* one line is prefetched from here for every nd_sep_ahead_depth terms */
+    int64_t ahead_step;
 } nd_sep_gemm;
 
 typedef struct nd_sep_isa {

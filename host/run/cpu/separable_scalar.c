@@ -11,6 +11,7 @@ typedef float vec;
 #define vec_set1(x)               (x)
 #define vec_load(p)               (*(p))
 #define vec_store(p, v)           (*(p) = (v))
+#define vec_stream(p, v)          vec_store(p, v)
 #define vec_fma(a, b, c)          ((a) * (b) + (c))
 #define vec_accumulate(sum, a, b) ((sum) = vec_fma(a, b, sum))
 #define vec_add(a, b)             ((a) + (b))
