@@ -13,36 +13,62 @@
 
 enum { fma_rounds = 200000, chains = 12 };
 
-/* Twelve independent chains of fused multiply-adds hide the latency of any current core. The returned sum keeps the
- * compiler from removing them. One call is fma_rounds * chains * lanes FMAs. */
+/* Twelve independent chains of fused multiply-adds hide the latency of any current core. They are spelled out because a
+ * loop over an array of them would stay in memory. The returned sum keeps the compiler from removing them. One call is
+ * fma_rounds * chains * lanes FMAs. */
+#define TWELVE(step)                                                                                         \
+    step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11)
+
 static float fma_scalar(int64_t rounds) {
-    float sum[chains] = {0}, a = 0.999f, b = 1e-3f;
-    for (int64_t i = 0; i < rounds; ++i)
-        for (int k = 0; k < chains; ++k) sum[k] = sum[k] * a + b;
-    float total = 0;
-    for (int k = 0; k < chains; ++k) total += sum[k];
-    return total;
+    const float a = 0.999f, b = 1e-3f;
+#define BEGIN(k) float s##k = (float)k;
+#define STEP(k)  s##k = s##k * a + b;
+#define SUM(k)   +s##k
+    TWELVE(BEGIN)
+    for (int64_t i = 0; i < rounds; ++i) {
+        TWELVE(STEP)
+    }
+    return 0 TWELVE(SUM);
+#undef BEGIN
+#undef STEP
 }
 
 #if defined(__x86_64__)
 __attribute__((target("avx2,fma"))) static float fma_avx2(int64_t rounds) {
-    __m256 sum[chains], a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-3f);
-    for (int k = 0; k < chains; ++k) sum[k] = _mm256_setzero_ps();
-    for (int64_t i = 0; i < rounds; ++i)
-        for (int k = 0; k < chains; ++k) sum[k] = _mm256_fmadd_ps(sum[k], a, b);
-    for (int k = 1; k < chains; ++k) sum[0] = _mm256_add_ps(sum[0], sum[k]);
-    return _mm256_cvtss_f32(sum[0]);
+    const __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-3f);
+#    define BEGIN(k) __m256 v##k = _mm256_set1_ps((float)k);
+#    define STEP(k)  v##k = _mm256_fmadd_ps(v##k, a, b);
+#    define LAST(k)  const float s##k = _mm256_cvtss_f32(v##k);
+    TWELVE(BEGIN)
+    for (int64_t i = 0; i < rounds; ++i) {
+        TWELVE(STEP)
+    }
+    TWELVE(LAST)
+    return 0 TWELVE(SUM);
+#    undef BEGIN
+#    undef STEP
+#    undef LAST
 }
 
 __attribute__((target("avx512f"))) static float fma_avx512(int64_t rounds) {
-    __m512 sum[chains], a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(1e-3f);
-    for (int k = 0; k < chains; ++k) sum[k] = _mm512_setzero_ps();
-    for (int64_t i = 0; i < rounds; ++i)
-        for (int k = 0; k < chains; ++k) sum[k] = _mm512_fmadd_ps(sum[k], a, b);
-    for (int k = 1; k < chains; ++k) sum[0] = _mm512_add_ps(sum[0], sum[k]);
-    return _mm512_cvtss_f32(sum[0]);
+    const __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(1e-3f);
+#    define BEGIN(k) __m512 v##k = _mm512_set1_ps((float)k);
+#    define STEP(k)  v##k = _mm512_fmadd_ps(v##k, a, b);
+#    define LAST(k)  const float s##k = _mm512_cvtss_f32(v##k);
+    TWELVE(BEGIN)
+    for (int64_t i = 0; i < rounds; ++i) {
+        TWELVE(STEP)
+    }
+    TWELVE(LAST)
+    return 0 TWELVE(SUM);
+#    undef BEGIN
+#    undef STEP
+#    undef LAST
 }
 #endif
+
+#undef SUM
+#undef TWELVE
 
 typedef struct fma_loop {
     float (*run)(int64_t rounds);
@@ -100,7 +126,7 @@ static void copy_body(void *context, int64_t begin, int64_t end, int worker) {
 }
 
 static nd_status host_copy_gbps(size_t bytes, double *out) {
-    enum { runs = 10 };
+    enum { runs = 40 };
     copy_work work = {.dst = malloc(bytes)};
     char *src = malloc(bytes);
     if (!work.dst || !src) {

@@ -74,6 +74,7 @@ const nd_option nd_option_table[] = {
     {"margins", 0, "FILE", false, "compare", "margins measured by --aa, used where they are wider"},
     {"confirm", 0, NULL, false, "compare", "measure NEW once more before saying SLOWER or FASTER"},
     {"aa", 0, "N", false, "compare", "N runs of one build: this machine's noise; -o writes the margins"},
+    {"plots", 0, "FOLDER", false, "report", "write every plot as SVG and PNG"},
     {"impl", 0, "LIST", false, "bench", "dense, unfused, fused, best (default all); dense is always timed"},
     {"cache", 0, "LIST", false, "bench",
      "cold, hot (default both): rotate buffers through the caches or not"},
