@@ -100,12 +100,12 @@ done:
     return status;
 }
 
-/* The residual is a binary post-op where the library's fast kernels take one, else it is copied to where y
- * will be and summed there. *sum says which. *out is NULL when there is no fast kernel at all. */
-static nd_status conv_find(nd_cpu *cpu, const nd_work *work, conv_descs *d, bool any_layout,
+/* The residual is a binary post-op where the library's fast kernels take one, else (`copies`) it is copied to
+ * where y will be and summed there. *sum says which. *out is NULL when there is no fast kernel at all. */
+static nd_status conv_find(nd_cpu *cpu, const nd_work *work, conv_descs *d, bool copies,
                            dnnl_primitive_desc_t *out, bool *sum, char *name, size_t name_size) {
     *out = NULL;
-    for (int attempt = any_layout ? 1 : 0; attempt < 2 && !*out; attempt++) {
+    for (int attempt = copies ? 1 : 0; attempt < 2 && !*out; attempt++) {
         dnnl_primitive_attr_t attr;
         *sum = attempt == 1;
         ND_TRY(nd_onednn_attr(work, *sum, &d->x2, &attr));
@@ -191,7 +191,9 @@ static nd_status conv_prepare(nd_cpu *cpu, const nd_work *work, nd_precision pre
     ND_REQUIRE(k, nd_status_memory, "conv: no memory for the kernel");
     k->base = (nd_kernel){.cpu = cpu, .run = conv_run, .release = conv_release};
     ND_TRY_DONE(conv_describe(work, precision, way, &descs));
-    ND_TRY_DONE(conv_find(cpu, work, &descs, way->any_layout, &pd, &sum, name, sizeof name));
+    /* With a binary post-op the bf16 AMX kernels of oneDNN 2.6.3 write past the output. */
+    const bool copies = way->any_layout || precision == nd_precision_bf16;
+    ND_TRY_DONE(conv_find(cpu, work, &descs, copies, &pd, &sum, name, sizeof name));
     ND_REQUIRE_DONE(pd, nd_status_unsupported, "oneDNN: no fast kernel for this convolution");
     ND_TRY_DONE(conv_bind(k, work, precision, &descs, pd, sum));
     ND_REQUIRE_DONE(k->base.workspace_bytes <= cpu->workspace_limit, nd_status_unsupported,

@@ -31,6 +31,14 @@ static bool cpu_supports(nd_backend *backend, const nd_work *work, nd_precision 
     return nd_cpu_reference_supports(cpu, work, precision);
 }
 
+/* Whatever no implementation takes runs on the loops of ref. */
+static bool cpu_fast(nd_backend *backend, const nd_work *work, nd_precision precision) {
+    const nd_cpu *cpu = (const nd_cpu *)backend;
+    for (size_t i = 0; i < nd_cpu_impl_count; i++)
+        if (nd_cpu_impls[i].kind == work->kind && nd_cpu_impls[i].supports(cpu, work, precision)) return true;
+    return false;
+}
+
 static nd_status cpu_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
                              nd_kernel **out) {
     nd_cpu *cpu = (nd_cpu *)backend;
@@ -149,6 +157,7 @@ static const nd_backend_table cpu_table = {
     .synchronize = cpu_synchronize,
     .stamp = cpu_stamp,
     .elapsed = cpu_elapsed,
+    .fast = cpu_fast,
     .linalg = {.svd = nd_cpu_svd,
                .accumulate = nd_cpu_accumulate,
                .solve = nd_cpu_solve,
