@@ -205,6 +205,11 @@ typedef struct nd_backend_table {
     nd_status (*replay)(nd_backend *backend, void *recording);
     void (*recording_free)(void *recording);
 
+    /* Optional: false for a supported work that would run on slow general loops. The executor then prefers
+     * other layouts with copies around them, and the parts of a fused work. NULL: whatever is supported is
+     * fast. */
+    bool (*fast)(nd_backend *backend, const nd_work *work, nd_precision precision);
+
     nd_linalg linalg;
 } nd_backend_table;
 

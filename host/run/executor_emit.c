@@ -10,11 +10,13 @@ static bool nd_work_reads_x2(const nd_work *work) {
     return work->residual || work->kind == nd_kind_binary;
 }
 
-bool nd_exec_supports(nd_exec *exec, nd_work work, const nd_operands *operands) {
+bool nd_exec_supports(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast) {
+    const nd_backend_table *table = exec->backend->table;
     work.x = operands->x.view;
     work.x2 = operands->x2.view;
     work.y = operands->y.view;
-    return exec->backend->table->supports(exec->backend, &work, exec->settings.precision);
+    if (!table->supports(exec->backend, &work, exec->settings.precision)) return false;
+    return !fast || !table->fast || table->fast(exec->backend, &work, exec->settings.precision);
 }
 
 /* Which operands to copy, and into which layout: the cheapest first. */
@@ -45,18 +47,19 @@ static void nd_detour_views(const nd_exec *exec, const nd_detour *detour, const 
     if (detour->y) operands->y.view = nd_detour_view(exec, detour, &operands->y.view);
 }
 
-static const nd_detour *nd_exec_detour(nd_exec *exec, const nd_work *work, const nd_operands *operands) {
+static const nd_detour *nd_exec_detour(nd_exec *exec, const nd_work *work, const nd_operands *operands,
+                                       bool fast) {
     const int count = work->kind == nd_kind_copy ? 1 : nd_detour_count;
     for (int i = 0; i < count; i++) {
         nd_operands trial = *operands;
         nd_detour_views(exec, &nd_detours[i], work, &trial);
-        if (nd_exec_supports(exec, *work, &trial)) return &nd_detours[i];
+        if (nd_exec_supports(exec, *work, &trial, fast)) return &nd_detours[i];
     }
     return NULL;
 }
 
-bool nd_exec_can_emit(nd_exec *exec, nd_work work, const nd_operands *operands) {
-    return nd_exec_detour(exec, &work, operands) != NULL;
+bool nd_exec_can_emit(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast) {
+    return nd_exec_detour(exec, &work, operands, fast) != NULL;
 }
 
 static nd_status nd_exec_step(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands) {
@@ -94,12 +97,13 @@ static nd_status nd_exec_refuse(nd_exec *exec, const nd_node *node, const nd_wor
 nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *from, const nd_place *to) {
     const nd_work copy = {.kind = nd_kind_copy};
     const nd_operands operands = {.x = *from, .y = *to};
-    if (!nd_exec_supports(exec, copy, &operands)) return nd_exec_refuse(exec, node, &copy, &operands);
+    if (!nd_exec_supports(exec, copy, &operands, false)) return nd_exec_refuse(exec, node, &copy, &operands);
     return nd_exec_step(exec, node, copy, &operands);
 }
 
 nd_status nd_exec_emit(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands) {
-    const nd_detour *detour = nd_exec_detour(exec, &work, operands);
+    const nd_detour *detour = nd_exec_detour(exec, &work, operands, true);
+    if (!detour) detour = nd_exec_detour(exec, &work, operands, false);
     if (!detour) return nd_exec_refuse(exec, node, &work, operands);
     nd_operands used = *operands;
     nd_detour_views(exec, detour, &work, &used);

@@ -296,10 +296,15 @@ static nd_status nd_group_split(nd_exec *exec, const nd_group *group) {
     return nd_exec_lower_group(exec, &rest);
 }
 
-static bool nd_group_fits(nd_exec *exec, const nd_work *work, const nd_operands *operands) {
-    /* Matrices are asked about once they are matrices. */
-    return work->kind == nd_kind_gemm && operands->x.view.rank != 2 ? true
-                                                                    : nd_exec_can_emit(exec, *work, operands);
+/* Ways to run a group, best first. */
+typedef enum nd_way { nd_way_fast, nd_way_fast_copied, nd_way_any, nd_way_any_copied, nd_way_count } nd_way;
+
+static bool nd_group_fits(nd_exec *exec, const nd_work *work, const nd_operands *operands, nd_way way) {
+    const bool fast = way < nd_way_any;
+    if (way == nd_way_fast || way == nd_way_any) return nd_exec_supports(exec, *work, operands, fast);
+    /* Operands of other ranks are asked about once they are matrices. */
+    if (work->kind == nd_kind_gemm && operands->x.view.rank != 2) return true;
+    return nd_exec_can_emit(exec, *work, operands, fast);
 }
 
 nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group) {
@@ -316,17 +321,16 @@ nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group) {
     const bool residual = group->residual >= 0, act = group->act >= 0;
     const nd_epilogue choices[] = {
         {residual, act}, {residual, false}, {false, act && !residual}, {false, false}};
-    for (int detour = 0; detour < 2; detour++)
+    for (int way = 0; way < nd_way_count; way++) {
+        const bool split = group->depthwise >= 0 && exec->settings.separable != nd_fuse_forced;
+        if (split && way == nd_way_any) return nd_group_split(exec, group);
         for (int i = 0; i < 4; i++) {
             int last;
             ND_TRY(nd_group_operands(exec, group, &choices[i], &work, &operands, &last));
-            const bool fits =
-                detour ? nd_group_fits(exec, &work, &operands) : nd_exec_supports(exec, work, &operands);
-            if (!fits) continue;
+            if (!nd_group_fits(exec, &work, &operands, (nd_way)way)) continue;
             ND_TRY(nd_group_emit(exec, &nodes[last], &work, operands));
             return nd_group_rest(exec, group, &choices[i]);
         }
-    if (group->depthwise >= 0 && exec->settings.separable != nd_fuse_forced)
-        return nd_group_split(exec, group);
+    }
     return nd_exec_emit(exec, &nodes[group->main], work, &operands); /* refuses, naming the node */
 }

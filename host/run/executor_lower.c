@@ -65,7 +65,7 @@ static nd_status nd_lower_mean(nd_exec *exec, const nd_node *node, const bool *a
             pool.geometry.kernel[i] = x->dims[2 + i];
             pool.geometry.stride[i] = pool.geometry.dilation[i] = 1;
         }
-        if (nd_exec_supports(exec, pool, &operands)) return nd_exec_emit(exec, node, pool, &operands);
+        if (nd_exec_supports(exec, pool, &operands, true)) return nd_exec_emit(exec, node, pool, &operands);
     }
     nd_work mean = {.kind = nd_kind_mean};
     memcpy(mean.axes, axes, sizeof mean.axes);

@@ -113,11 +113,13 @@ typedef struct nd_operands {
     nd_place x, x2, y;
 } nd_operands;
 
-bool nd_exec_supports(nd_exec *exec, nd_work work, const nd_operands *operands); /* as they are */
-/* Where the views are not supported, tries again with operands copied to and from the preferred layout, then
- * row-major. nd_status_unsupported names the node. */
+/* Whether the backend runs this as it is; `fast`: and not on general loops. */
+bool nd_exec_supports(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast);
+/* The same, if need be with operands copied to and from the preferred layout, or row-major. */
+bool nd_exec_can_emit(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast);
+/* Appends the step, and copies around it: what is fast comes before what needs no copies. nd_status_unsupported
+ * names the node. */
 nd_status nd_exec_emit(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands);
-bool nd_exec_can_emit(nd_exec *exec, nd_work work, const nd_operands *operands); /* the same question */
 nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *from, const nd_place *to);
 
 /* lower: executor_lower.c calls executor_group.c (what has weights) and executor_move.c (what has none and
