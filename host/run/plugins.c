@@ -1,6 +1,8 @@
 #define _GNU_SOURCE /* dladdr */
 #include "run/plugins.h"
 
+#include "base/log.h"
+
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,6 +104,8 @@ nd_status nd_backend_open(const char *name, const nd_backend_settings *settings,
     if (strcmp(name, "auto")) return nd_backend_open_named(name, settings, out);
     nd_status status = nd_status_backend;
     for (int i = 0; nd_backend_names[i]; i++) {
+        const bool last = !nd_backend_names[i + 1];
+        if (last) nd_log(nd_log_warn, "%s; running on %s, which is slow", nd_error(), nd_backend_names[i]);
         status = nd_backend_open_named(nd_backend_names[i], settings, out);
         /* What is absent is passed over; what is there but breaks is told. */
         if (status != nd_status_backend && status != nd_status_device) return status;
