@@ -1,7 +1,24 @@
-/* Which implementation runs a work: the named one, the fastest, or the first that can. */
+/* Which implementation runs a work: the named one, the fastest, or the first that can.
+ *
+ * The fastest is measured in prepare, every candidate on the same buffers in turn, and remembered in
+ * cpu_plans.txt of the cache folder, one line "key name" a work. The key is a hash of everything the answer
+ * depends on: processor, instruction set, threads, library versions, precision and the work itself. */
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
 #include "run/cpu/cpu.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+enum {
+    plan_candidates_max = 8,
+    plan_rounds_min = 3,
+    plan_rounds_max = 15,
+    plan_version = 1, /* of the key: raise when an implementation changes enough to be measured again */
+};
+static const double plan_budget_ns = 3e8; /* a work, once plan_rounds_min are done */
 
 /* An implementation may still refuse in prepare (no fast kernel in the library, too much workspace): then the
  * next is asked. Anything else is a failure. */
@@ -15,20 +32,185 @@ static nd_status plan_first(nd_cpu *cpu, const nd_work *work, nd_precision preci
     return nd_cpu_reference_prepare(cpu, work, precision, out);
 }
 
-/* `prefer` binds the kinds that have an implementation of that name; the others are planned as usual. */
-static nd_status plan_named(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out) {
+/* `name` binds the kinds that have an implementation of that name; the others are planned as usual. */
+static nd_status plan_named(nd_cpu *cpu, const nd_work *work, nd_precision precision, const char *name,
+                            nd_kernel **out) {
     for (size_t i = 0; i < nd_cpu_impl_count; i++) {
         const nd_cpu_impl *impl = &nd_cpu_impls[i];
-        if (impl->kind != work->kind || strcmp(impl->name, cpu->prefer)) continue;
-        if (!impl->supports(cpu, work, precision)) break;
+        if (impl->kind != work->kind || strcmp(impl->name, name)) continue;
+        if (!impl->supports(cpu, work, precision)) continue;
         const nd_status status = impl->prepare(cpu, work, precision, out);
         if (status != nd_status_unsupported) return status;
-        break;
     }
     return plan_first(cpu, work, precision, out);
 }
 
+static void plan_add_view(nd_sha256 *hash, const nd_view *view) {
+    nd_sha256_add(hash, &view->rank, sizeof view->rank);
+    nd_sha256_add(hash, view->dims, (size_t)view->rank * sizeof *view->dims);
+    nd_sha256_add(hash, view->strides, (size_t)view->rank * sizeof *view->strides);
+}
+
+static void plan_key(const nd_cpu *cpu, const nd_work *work, nd_precision precision,
+                     char key[nd_sha256_hex_size]) {
+    const int64_t numbers[] = {plan_version, cpu->threads,        (int64_t)cpu->level, precision,
+                               work->kind,   work->groups,        work->terms,         work->residual,
+                               !!work->bias, work->activation.act};
+    nd_sha256 hash;
+    nd_sha256_init(&hash);
+    nd_sha256_add(&hash, cpu->base.device, strlen(cpu->base.device));
+    nd_sha256_add(&hash, cpu->base.libraries, strlen(cpu->base.libraries));
+    nd_sha256_add(&hash, numbers, sizeof numbers);
+    nd_sha256_add(&hash, &work->geometry, sizeof work->geometry);
+    plan_add_view(&hash, &work->x);
+    plan_add_view(&hash, &work->y);
+    if (work->residual) plan_add_view(&hash, &work->x2);
+    if (work->channel) nd_sha256_add(&hash, work->channel, (size_t)work->terms * sizeof *work->channel);
+    nd_sha256_hex(&hash, key);
+}
+
+static bool plan_path(char *path, size_t size) {
+    char folder[2048];
+    if (nd_file_cache(folder, sizeof folder)) return false;
+    return (size_t)snprintf(path, size, "%s/cpu_plans.txt", folder) < size;
+}
+
+/* The last line with this key counts. A cache that cannot be read is an empty one. */
+static bool plan_recall(const char *key, char name[32]) {
+    char path[4096], line[256], found_key[128], found_name[32];
+    bool found = false;
+    FILE *file = plan_path(path, sizeof path) ? fopen(path, "r") : NULL;
+    if (!file) return false;
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "%127s %31s", found_key, found_name) != 2 || strcmp(found_key, key)) continue;
+        memcpy(name, found_name, sizeof found_name);
+        found = true;
+    }
+    fclose(file);
+    return found;
+}
+
+/* One short line appended at once: two processes that measure together both leave whole lines. */
+static void plan_remember(const char *key, const char *name) {
+    char path[4096];
+    FILE *file = plan_path(path, sizeof path) ? fopen(path, "a") : NULL;
+    if (!file) {
+        nd_log(nd_log_info, "cpu: the choice of an implementation could not be cached");
+        return;
+    }
+    fprintf(file, "%s %s\n", key, name);
+    fclose(file);
+}
+
+typedef struct plan_candidate {
+    const nd_cpu_impl *impl;
+    nd_kernel *kernel;
+    double ns[plan_rounds_max];
+} plan_candidate;
+
+typedef struct plan_trial {
+    plan_candidate candidates[plan_candidates_max];
+    int n, rounds;
+    nd_memory *x, *x2, *y, *workspace;
+} plan_trial;
+
+static nd_status plan_memory(const nd_view *view, nd_precision precision, nd_memory **out) {
+    int64_t last = view->offset;
+    for (int i = 0; i < view->rank; i++) last += (view->dims[i] - 1) * view->strides[i];
+    const size_t element = nd_dtype_bytes(nd_precision_storage(precision));
+    return nd_cpu_memory_new((size_t)(last + 1) * element, nd_cpu_guard_none, out);
+}
+
+/* Everything that supports the work, prepared, and buffers for all. */
+static nd_status plan_gather(nd_cpu *cpu, const nd_work *work, nd_precision precision, plan_trial *trial) {
+    size_t workspace = 0;
+    for (size_t i = 0; i < nd_cpu_impl_count && trial->n < plan_candidates_max; i++) {
+        const nd_cpu_impl *impl = &nd_cpu_impls[i];
+        plan_candidate *candidate = &trial->candidates[trial->n];
+        if (impl->kind != work->kind || !impl->supports(cpu, work, precision)) continue;
+        const nd_status status = impl->prepare(cpu, work, precision, &candidate->kernel);
+        if (status == nd_status_unsupported) continue;
+        if (status) return status;
+        candidate->impl = impl;
+        if (candidate->kernel->workspace_bytes > workspace) workspace = candidate->kernel->workspace_bytes;
+        trial->n++;
+    }
+    if (trial->n < 2) return nd_status_ok;
+    ND_TRY(plan_memory(&work->x, precision, &trial->x));
+    ND_TRY(plan_memory(&work->y, precision, &trial->y));
+    if (work->residual) ND_TRY(plan_memory(&work->x2, precision, &trial->x2));
+    return nd_cpu_memory_new(workspace, nd_cpu_guard_none, &trial->workspace);
+}
+
+static nd_status plan_measure(plan_trial *trial) {
+    const nd_cpu_buffers buffers = {.x = trial->x->data,
+                                    .x2 = trial->x2 ? trial->x2->data : NULL,
+                                    .y = trial->y->data,
+                                    .workspace = trial->workspace->data};
+    for (int i = 0; i < trial->n; i++) { /* warm-up: code, packed weights, pages */
+        nd_kernel *kernel = trial->candidates[i].kernel;
+        ND_TRY(kernel->run(kernel, &buffers));
+    }
+    const double begin = nd_cpu_now();
+    while (trial->rounds < plan_rounds_max) {
+        if (trial->rounds >= plan_rounds_min && nd_cpu_now() - begin > plan_budget_ns) break;
+        for (int i = 0; i < trial->n; i++) {
+            nd_kernel *kernel = trial->candidates[i].kernel;
+            const double start = nd_cpu_now();
+            ND_TRY(kernel->run(kernel, &buffers));
+            trial->candidates[i].ns[trial->rounds] = nd_cpu_now() - start;
+        }
+        trial->rounds++;
+    }
+    return nd_status_ok;
+}
+
+static int plan_compare(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static int plan_fastest(plan_trial *trial) {
+    int best = 0;
+    for (int i = 0; i < trial->n; i++) {
+        qsort(trial->candidates[i].ns, (size_t)trial->rounds, sizeof(double), plan_compare);
+        if (trial->candidates[i].ns[trial->rounds / 2] < trial->candidates[best].ns[trial->rounds / 2])
+            best = i;
+    }
+    return best;
+}
+
+static nd_status plan_tuned(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out) {
+    nd_status status = nd_status_ok;
+    char key[nd_sha256_hex_size], name[32];
+    plan_trial trial = {.n = 0};
+    plan_key(cpu, work, precision, key);
+    if (plan_recall(key, name)) return plan_named(cpu, work, precision, name, out);
+    ND_TRY_DONE(plan_gather(cpu, work, precision, &trial));
+    if (trial.n < 2) {
+        status = plan_first(cpu, work, precision, out);
+        goto done;
+    }
+    ND_TRY_DONE(plan_measure(&trial));
+    plan_candidate *best = &trial.candidates[plan_fastest(&trial)];
+    plan_remember(key, best->impl->name);
+    *out = best->kernel;
+    best->kernel = NULL;
+done:
+    for (int i = 0; i < trial.n; i++) {
+        if (trial.candidates[i].kernel) trial.candidates[i].kernel->release(trial.candidates[i].kernel);
+    }
+    nd_cpu_memory_free(trial.x);
+    nd_cpu_memory_free(trial.x2);
+    nd_cpu_memory_free(trial.y);
+    nd_cpu_memory_free(trial.workspace);
+    return status;
+}
+
 nd_status nd_cpu_plan(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out) {
-    if (cpu->prefer[0]) return plan_named(cpu, work, precision, out);
+    if (cpu->prefer[0]) return plan_named(cpu, work, precision, cpu->prefer, out);
+    const bool choice = work->kind == nd_kind_conv || work->kind == nd_kind_separable;
+    const bool some = nd_view_count(&work->x) > 0 && nd_view_count(&work->y) > 0;
+    if (cpu->tune && choice && some) return plan_tuned(cpu, work, precision, out);
     return plan_first(cpu, work, precision, out);
 }
