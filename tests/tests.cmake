@@ -16,3 +16,8 @@ function(nd_script_test name)
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
 endfunction()
 nd_script_test(golden tests/golden/run.sh ${CMAKE_BINARY_DIR})
+
+# What the peers run nd with.
+add_executable(nd_peer tests/peers/nd_peer.c)
+target_link_libraries(nd_peer PRIVATE nd_core)
+nd_script_test(peers tests/peers/run.sh ${CMAKE_BINARY_DIR})

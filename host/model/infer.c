@@ -49,8 +49,10 @@ static nd_status nd_infer_node(nd_infer *infer, nd_node *node) {
     ND_TRY(nd_infer_shapes(infer, node));
     const nd_value *y = &graph->values[node->out[0]];
     char dims[nd_rank_max * 21 + 1];
-    ND_REQUIRE(nd_dims_count(y->rank, y->dims) > 0, nd_status_format, "output of impossible size %s",
-               nd_dims_format(y->rank, y->dims, dims, sizeof dims));
+    const int64_t count = nd_dims_count(y->rank, y->dims);
+    nd_dims_format(y->rank, y->dims, dims, sizeof dims);
+    ND_REQUIRE(count >= 0, nd_status_format, "output of impossible size %s", dims);
+    ND_REQUIRE(count > 0, nd_status_unsupported, "empty output, %s", dims);
     return nd_status_ok;
 }
 

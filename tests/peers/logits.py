@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""What nd writes, run by onnxruntime: the decoupled file must be accepted by onnx.checker and give the logits that nd
+itself computes; at full rank they must be those of the original.
+
+usage: logits.py BUILD [DATA]        DATA: a folder with models/*.onnx to take as well
+"""
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import onnx
+import onnxruntime
+
+import peer
+
+# An architecture stands for random weights, seed 1.
+ARCHITECTURES = ["glyphs", "resnet20", "resnet18", "alexnet", "vgg11_bn"]
+
+TOLERANCE = 1e-4  # of the largest logit, for two fp32 implementations of the same graph
+
+# Settings of nd decouple; the last are exact (5x5 kernels have 25 terms), so their logits are those of the original.
+SETTINGS = [("dwpw", "--rank", "3"), ("pwdw", "--rank", "3"), ("dwpw", "--rank", "3", "--ranks", "adaptive"),
+            ("auto", "--macs-ratio", "1.5"), ("dwpw", "--rank", "25")]
+FULL_RANK = len(SETTINGS) - 1
+
+
+def run_onnxruntime(path, images):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
+def images_for(path):
+    shape = onnx.load(str(path)).graph.input[0].type.tensor_type.shape
+    return np.random.default_rng(1).standard_normal([2] + [d.dim_value for d in shape.dim[1:]]).astype(np.float32)
+
+
+def decouple(build, model, path, *settings):
+    done = subprocess.run([f"{build}/nd", "decouple", model, "-o", str(path), *settings], capture_output=True, text=True,
+                          timeout=600)
+    if done.returncode:
+        raise peer.Failed(f"nd decouple {model} {' '.join(settings)}: {done.stderr.strip()}")
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def compare(what, got, want):
+    error = np.abs(got - want).max() / np.abs(want).max()
+    good = got.shape == want.shape and error <= TOLERANCE
+    print(f"{'ok' if good else 'FAILED':6} {what:60} {error:.1e}", flush=True)
+    return good
+
+
+def check_model(build, model, folder):
+    path = pathlib.Path(folder) / "decoupled.onnx"
+    name = pathlib.Path(model).name
+    decouple(build, model, path, "--skip", "*", "--rank", "1")  # BatchNorm folded, nothing else
+    images = images_for(path)
+    original = run_onnxruntime(path, images)
+    good = compare(f"{name}, untouched", peer.run(build, "auto", model, [images])[0], original)
+    for i, (method, *settings) in enumerate(SETTINGS):
+        decouple(build, model, path, "--method", method, *settings)
+        logits = run_onnxruntime(path, images)
+        label = f"{name}, {method} {' '.join(settings)}"
+        good &= compare(label, peer.run(build, "auto", path, [images])[0], logits)
+        if i == FULL_RANK:
+            good &= compare(label + ", against the original", logits, original)
+    return good
+
+
+def main():
+    build = sys.argv[1]
+    models = list(ARCHITECTURES)
+    if len(sys.argv) > 2:
+        models += sorted(str(path) for path in pathlib.Path(sys.argv[2]).glob("models/*.onnx"))
+    with tempfile.TemporaryDirectory() as folder:
+        good = [check_model(build, model, folder) for model in models]
+    print(f"{sum(good)} of {len(good)} models agree")
+    sys.exit(0 if all(good) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""nd_peer from Python: one model, float32 arrays in and out."""
+import pathlib
+import subprocess
+import tempfile
+
+import numpy as np
+
+
+class Unsupported(Exception):
+    """nd says that it does not do this."""
+
+
+class Failed(Exception):
+    """nd ran into an error."""
+
+
+def run(build, backend, model, arrays):
+    """Outputs of the graph for float32 inputs. `model` is what nd calls a MODEL; the batch is the first dimension."""
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = pathlib.Path(folder) / "t"
+        for i, array in enumerate(arrays):
+            np.ascontiguousarray(array, np.float32).tofile(f"{prefix}.in{i}")
+        batch = arrays[0].shape[0] if arrays and arrays[0].ndim else 1
+        done = subprocess.run([f"{build}/nd_peer", backend, str(batch), str(model), str(prefix)],
+                              capture_output=True, text=True, timeout=600)
+        lines = [line for line in done.stderr.splitlines() if "warning:" not in line]
+        if done.returncode:
+            message = lines[-1] if lines else f"ended with {done.returncode}"
+            raise (Unsupported if message.startswith("unsupported: ") else Failed)(message)
+        return [np.fromfile(f"{prefix}.out{i}", np.float32).reshape([int(n) for n in dims.split()])
+                for i, dims in enumerate(done.stdout.splitlines())]
