@@ -220,6 +220,41 @@ Test(cost, resnet18_has_the_published_macs) {
     close_net(&resnet);
 }
 
+/* The table of a.5 for one layer: 24 -> 40 channels, 3x3, "same" padding, on 28x28. */
+Test(cost, methods_cost_what_the_paper_says) {
+    enum { ni = 24, no = 40, side = 28, taps = 9, k = 3 };
+    for (int64_t stride = 1; stride <= 2; stride++) {
+        const int64_t out = (side / stride) * (side / stride);
+        const nd_conv conv = {
+            .name = "conv",
+            .no = no,
+            .ni = ni,
+            .groups = 1,
+            .window = {{k, k}, {stride, stride}, {1, 1}, {1, 1, 1, 1}},
+            .in_h = side,
+            .in_w = side,
+        };
+        cr_expect_eq(nd_conv_macs(&conv), out * no * ni * taps);
+        for (int64_t terms = 1; terms <= 9; terms++) {
+            const nd_method *pwdw = &nd_method_pwdw, *dwpw = &nd_method_dwpw;
+            cr_expect_eq(pwdw->macs(&conv, nd_ranks_uniform, terms * no),
+                         terms * (stride * stride * out * ni * no + out * no * taps));
+            cr_expect_eq(pwdw->params(&conv, nd_ranks_uniform, terms * no), terms * no * (ni + taps));
+            cr_expect_eq(dwpw->macs(&conv, nd_ranks_uniform, terms * ni), terms * out * ni * (taps + no));
+            cr_expect_eq(dwpw->params(&conv, nd_ranks_uniform, terms * ni), terms * ni * (no + taps));
+        }
+        for (int64_t rank = 1; rank <= ni; rank++) {
+            /* The vertical part carries the vertical stride only: its output is as wide as the input. */
+            cr_expect_eq(nd_method_spatial.macs(&conv, nd_ranks_uniform, rank),
+                         out * rank * (stride * ni * k + no * k));
+            cr_expect_eq(nd_method_spatial.params(&conv, nd_ranks_uniform, rank), rank * (ni * k + no * k));
+            cr_expect_eq(nd_method_channel.macs(&conv, nd_ranks_uniform, rank),
+                         out * rank * (taps * ni + no));
+            cr_expect_eq(nd_method_channel.params(&conv, nd_ranks_uniform, rank), rank * (taps * ni + no));
+        }
+    }
+}
+
 /* Break-even of the paper's ratio K (1/9 + 1/C): T <= 8 never costs more from 72 channels on. */
 Test(cost, eight_terms_never_cost_more_from_72_channels_on) {
     const double taps = 9;
