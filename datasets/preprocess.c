@@ -10,10 +10,12 @@
 #define IMAGENET_STATISTICS "scale=1/255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225"
 
 const nd_preprocess_recipe nd_preprocess_recipes[] = {
-    {"torchvision-224", "resize=256,crop=224," IMAGENET_STATISTICS, "torchvision's classifiers (weights V1)"},
-    {"torchvision-224-bicubic", "resize=256,crop=224,interp=bicubic," IMAGENET_STATISTICS,
+    {"torchvision-224", "resize=256,crop=224,centre=even," IMAGENET_STATISTICS,
+     "torchvision's classifiers (weights V1)"},
+    {"torchvision-224-bicubic", "resize=256,crop=224,centre=even,interp=bicubic," IMAGENET_STATISTICS,
      "timm's defaults at crop 0.875"},
-    {"torchvision-232", "resize=232,crop=224," IMAGENET_STATISTICS, "torchvision's classifiers (weights V2)"},
+    {"torchvision-232", "resize=232,crop=224,centre=even," IMAGENET_STATISTICS,
+     "torchvision's classifiers (weights V2)"},
     {"caffe-224", "resize=256,crop=224,order=bgr,mean=104:117:123", "Caffe's VGG and ResNet"},
     {"caffe-227", "resize=256,crop=227,order=bgr,mean=104:117:123", "Caffe's AlexNet and SqueezeNet"},
     {"cifar10", IMAGENET_STATISTICS, "CIFAR ResNets trained with ImageNet's statistics"},
@@ -52,6 +54,11 @@ static bool nd_preprocess_read_resize(const char *text, nd_preprocess *out) {
 static bool nd_preprocess_read_crop(const char *text, nd_preprocess *out) {
     out->crop_height = out->crop_width = 0;
     return !strcmp(text, "none") || nd_preprocess_read_size(text, &out->crop_height, &out->crop_width);
+}
+
+static bool nd_preprocess_read_centre(const char *text, nd_preprocess *out) {
+    out->centre_even = !strcmp(text, "even");
+    return out->centre_even || !strcmp(text, "floor");
 }
 
 static bool nd_preprocess_read_order(const char *text, nd_preprocess *out) {
@@ -120,6 +127,7 @@ static const struct {
 } nd_preprocess_keys[] = {
     {"resize", nd_preprocess_read_resize, "a side in pixels, HxW or none"},
     {"crop", nd_preprocess_read_crop, "a side in pixels, HxW or none"},
+    {"centre", nd_preprocess_read_centre, "floor or even"},
     {"order", nd_preprocess_read_order, "rgb, bgr or grey"},
     {"scale", nd_preprocess_read_scale, "a number other than 0, or a fraction such as 1/255"},
     {"mean", nd_preprocess_read_mean, "a number, or three as A:B:C"},
@@ -141,11 +149,11 @@ static nd_status nd_preprocess_set(const char *text, nd_preprocess *out, bool se
                    "preprocess: %s: expected %s", text, nd_preprocess_keys[i].expected);
         return nd_status_ok;
     }
-    return nd_fail(
-        nd_status_usage,
-        "preprocess: \"%s\" is neither a recipe nor one of resize=, crop=, order=, scale=, mean=, std=, "
-        "interp=",
-        text);
+    return nd_fail(nd_status_usage,
+                   "preprocess: \"%s\" is neither a recipe nor one of resize=, crop=, centre=, order=, "
+                   "scale=, mean=, std=, "
+                   "interp=",
+                   text);
 }
 
 static const char *nd_preprocess_find(const char *name) {
@@ -210,6 +218,7 @@ const char *nd_preprocess_format(const nd_preprocess *self, char *text, size_t s
         nd_preprocess_add(&out, ",crop=%lld", (long long)self->crop_height);
     else if (self->crop_height)
         nd_preprocess_add(&out, ",crop=%lldx%lld", (long long)self->crop_height, (long long)self->crop_width);
+    if (self->crop_height && self->centre_even) nd_preprocess_add(&out, ",centre=even");
     nd_preprocess_add(&out, ",order=%s", nd_order_names[self->order]);
     const double inverse = 1 / self->scale;
     if (fabs(inverse) > 1 && fabs(inverse - round(inverse)) < 1e-9)
@@ -257,11 +266,11 @@ nd_status nd_preprocess_size(const nd_preprocess *self, int64_t set_height, int6
     return nd_fail(nd_status_usage, "preprocess: the pictures differ in size; give crop=N or resize=HxW");
 }
 
-/* Half of what is left over, halves to even: where torchvision's CenterCrop starts. */
-static int64_t nd_preprocess_margin(int64_t have, int64_t want) {
+/* Where the crop starts; negative in the border of a smaller picture. */
+static int64_t nd_preprocess_margin(int64_t have, int64_t want, bool even) {
     if (have < want) return -((want - have) / 2);
-    const int64_t rest = have - want;
-    return rest / 2 + (rest % 2 && rest / 2 % 2);
+    const int64_t half = (have - want) / 2, odd = (have - want) % 2;
+    return half + (even && odd && half % 2);
 }
 
 /* 3 x 256 table of what each byte value becomes in each output channel. */
@@ -285,8 +294,8 @@ static uint8_t nd_preprocess_sample(nd_order order, const uint8_t *rgb, int chan
 /* The window of height x width in the middle of the image, through the tables; black outside. */
 static void nd_preprocess_crop(const nd_preprocess *self, const nd_image *image, int64_t height,
                                int64_t width, float *dst) {
-    const int64_t top = nd_preprocess_margin(image->height, height);
-    const int64_t left = nd_preprocess_margin(image->width, width);
+    const int64_t top = nd_preprocess_margin(image->height, height, self->centre_even);
+    const int64_t left = nd_preprocess_margin(image->width, width, self->centre_even);
     nd_preprocess_table table;
     nd_preprocess_tabulate(self, table);
     for (int c = 0; c < nd_preprocess_channels(self); c++) {

@@ -4,6 +4,8 @@
  *
  *   resize=256       shorter side to 256, aspect kept; resize=HxW stretches to exactly that; none (default)
  *   crop=224         centre crop, crop=HxW too; a smaller picture is padded with black; none (default)
+ *   centre=floor|even where the crop starts when an odd number of pixels is left over: half of it rounded down, as in
+ *                    Caffe (default), or to even, as in torchvision
  *   order=rgb|bgr|grey
  *   scale=1/255      pixel * scale, then
  *   mean=A:B:C       - mean, then
@@ -22,6 +24,7 @@ typedef struct nd_preprocess {
     int64_t resize_short;                /* 0: none */
     int64_t resize_height, resize_width; /* 0: none; never together with resize_short */
     int64_t crop_height, crop_width;     /* 0: none */
+    bool centre_even;
     nd_order order;
     nd_filter filter;
     double scale, mean[3], std[3];

@@ -33,7 +33,7 @@ static nd_image ramp(int64_t width, int64_t height) {
 
 Test(preprocess, recipes_are_spelled_out) {
     cr_assert_str_eq(spelled("torchvision-224"),
-                     "resize=256,crop=224,order=rgb,scale=1/255,mean=0.485:0.456:0.406,"
+                     "resize=256,crop=224,centre=even,order=rgb,scale=1/255,mean=0.485:0.456:0.406,"
                      "std=0.229:0.224:0.225,interp=bilinear");
     cr_assert_str_eq(spelled("caffe-224"), "resize=256,crop=224,order=bgr,mean=104:117:123,interp=bilinear");
     cr_assert_str_eq(spelled("cifar10"),
@@ -44,7 +44,8 @@ Test(preprocess, recipes_are_spelled_out) {
 
 Test(preprocess, what_is_spelled_out_parses_to_the_same) {
     static const char *const texts[] = {"torchvision-224-bicubic,crop=192", "resize=32x48,order=grey,std=2",
-                                        "crop=7x9,scale=0.25,mean=1:2:3", "scale=-2,interp=bicubic,resize=5"};
+                                        "crop=7x9,centre=even,scale=0.25,mean=1:2:3",
+                                        "scale=-2,interp=bicubic,resize=5"};
     for (const nd_preprocess_recipe *recipe = nd_preprocess_recipes; recipe->name; recipe++) {
         char first[256];
         strcpy(first, spelled(recipe->name));
@@ -58,27 +59,29 @@ Test(preprocess, what_is_spelled_out_parses_to_the_same) {
 }
 
 Test(preprocess, nonsense_is_named) {
-    static const char *const texts[] = {
-        "imagenet",      "resize=0", "resize=-3", "crop=x5",         "order=gbr",   "scale=1/0",
-        "scale=0",       "mean=1:2", "std=1:0:1", "std=1:2:3:4",     "crop=5,",     "crop",
-        "crop=5,crop=6", "mean=nan", "=5",        "resize=99999999", "interp=area", "crop=7,glyphs"};
+    static const char *const texts[] = {"imagenet",      "resize=0",    "resize=-3",    "crop=x5",
+                                        "order=gbr",     "scale=1/0",   "scale=0",      "mean=1:2",
+                                        "std=1:0:1",     "std=1:2:3:4", "crop=5,",      "crop",
+                                        "crop=5,crop=6", "mean=nan",    "=5",           "resize=99999999",
+                                        "interp=area",   "centre=left", "crop=7,glyphs"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         nd_preprocess preprocess;
         cr_assert_eq(nd_preprocess_parse(texts[i], &preprocess), nd_status_usage, "%s", texts[i]);
     }
 }
 
-/* Where torchvision's CenterCrop starts: half the rest, halves to even. */
-Test(preprocess, the_crop_starts_where_torchvision_starts_it) {
-    static const int cases[][3] = {{10, 4, 3}, {10, 5, 2}, {11, 4, 4}, {227, 224, 2},
-                                   {5, 4, 0},  {8, 5, 2},  {4, 4, 0}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const int have = cases[i][0], want = cases[i][1], start = cases[i][2];
-        nd_preprocess preprocess = {.crop_height = want, .crop_width = want, .scale = 1, .std = {1, 1, 1}};
+/* An odd rest is halved down, or to even as torchvision's CenterCrop does: round(1.5) is 2, round(2.5) is 2. */
+Test(preprocess, the_crop_starts_where_caffe_or_torchvision_starts_it) {
+    static const int cases[][4] = {{10, 4, 3, 3}, {10, 5, 2, 2}, {11, 4, 3, 4}, {227, 224, 1, 2},
+                                   {5, 4, 0, 0},  {8, 5, 1, 2},  {4, 4, 0, 0}};
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        const int have = cases[i / 2][0], want = cases[i / 2][1], start = cases[i / 2][2 + i % 2];
+        const nd_preprocess preprocess = {
+            .crop_height = want, .crop_width = want, .centre_even = i % 2, .scale = 1, .std = {1, 1, 1}};
         nd_image image = ramp(have, have);
         float *out = malloc((size_t)(3 * want * want) * sizeof *out);
         cr_assert_eq(nd_preprocess_run(&preprocess, &image, want, want, out), nd_status_ok);
-        cr_assert_eq(out[0], start, "%d of %d", want, have);
+        cr_assert_eq(out[0], start, "%d of %d: %g", want, have, out[0]);
         cr_assert_eq(out[want * want], start);
         free(out);
         nd_image_free(&image);
