@@ -1,7 +1,7 @@
 #include "decouple/calibrate.h"
 
+#include "decouple/layer_data.h"
 #include "decouple/refit.h"
-#include "decouple/sample.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,83 +42,6 @@ nd_status nd_conv_set(nd_graph *graph, int node, const nd_conv *conv, const floa
     return bias ? set_floats(graph, target, 2, 1, dims, bias, "bias") : nd_status_ok;
 }
 
-/* Largest number of a convolution that `value` depends on, -1 for none. */
-static int last_conv_behind(const nd_graph *graph, int value, bool *seen) {
-    int producer = graph->values[value].producer, last = -1;
-    if (producer < 0 || seen[producer]) return -1;
-    seen[producer] = true;
-    const nd_node *node = &graph->nodes[producer];
-    if (node->op == nd_op_conv) last = producer;
-    for (int i = 0; i < node->n_in; i++) {
-        if (node->in[i] < 0) continue;
-        int behind = last_conv_behind(graph, node->in[i], seen);
-        if (behind > last) last = behind;
-    }
-    return last;
-}
-
-/* The other operand where the conv's output goes straight into a residual sum and everything behind that
- * operand is already final: the conv then also makes up for the shortcut's error. -1 otherwise. */
-static nd_status shortcut_of(const nd_graph *graph, int node, int *shortcut) {
-    int user = -1, y = graph->nodes[node].out[0];
-    *shortcut = -1;
-    if (nd_graph_uses(graph, y, &user) != 1 || user < 0 || graph->nodes[user].op != nd_op_add)
-        return nd_status_ok;
-    const nd_node *sum = &graph->nodes[user];
-    int other = sum->in[0] == y ? sum->in[1] : sum->in[0];
-    if (graph->values[other].init || nd_value_size(graph, other) != nd_value_size(graph, y))
-        return nd_status_ok;
-    bool *seen = nd_alloc_array((size_t)graph->n_nodes, sizeof *seen);
-    ND_REQUIRE(seen, nd_status_memory, "no memory for a walk");
-    if (last_conv_behind(graph, other, seen) < node) *shortcut = other;
-    free(seen);
-    return nd_status_ok;
-}
-
-typedef struct layer_job {
-    nd_backend *backend;
-    const nd_conv *conv;
-    nd_moments *moments;
-    nd_taps original, current; /* y and shortcut; x and shortcut */
-    int64_t size;              /* of y, one image */
-} layer_job;
-
-static nd_status layer_block(void *context, int64_t n) {
-    layer_job *job = context;
-    float *y = job->original.data[0];
-    if (job->original.n > 1)
-        for (int64_t e = 0; e < n * job->size; e++)
-            y[e] += job->original.data[1][e] - job->current.data[1][e];
-    return nd_moments_add(job->moments, job->backend, job->conv, n, job->current.data[0], y);
-}
-
-/* Moments of one layer: inputs of the current network against outputs of the original. */
-static nd_status layer_moments(const nd_graph *original, const nd_graph *current, nd_backend *backend,
-                               const nd_decouple_settings *settings, const nd_layer *layer,
-                               nd_moments **out) {
-    nd_status status = nd_status_ok;
-    layer_job job = {.backend = backend, .conv = &layer->conv};
-    const nd_node *node = &original->nodes[layer->node];
-    int shortcut = -1;
-    ND_TRY(shortcut_of(original, layer->node, &shortcut));
-    int wanted[2] = {node->out[0], shortcut}, given[2] = {node->in[0], shortcut}, n = shortcut < 0 ? 1 : 2;
-    job.size = nd_value_size(original, node->out[0]);
-    ND_TRY_DONE(nd_moments_new(&layer->conv, &job.moments));
-    ND_TRY_DONE(nd_taps_open(backend, original, settings->calib->batch, wanted, n, &job.original));
-    ND_TRY_DONE(nd_taps_open(backend, current, settings->calib->batch, given, n, &job.current));
-    nd_taps *taps[2] = {&job.original, &job.current};
-    ND_TRY_DONE(nd_sample(settings->calib, settings->calib_images, taps, 2, layer_block, &job));
-    ND_TRY_DONE(nd_moments_finish(job.moments));
-done:
-    nd_taps_close(&job.original);
-    nd_taps_close(&job.current);
-    if (status)
-        nd_moments_free(job.moments);
-    else
-        *out = job.moments;
-    return status;
-}
-
 /* The least-squares kernel as a chain of one stage. */
 static nd_status refit_dense(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
                              nd_chain *out) {
@@ -151,11 +74,28 @@ done:
     return status;
 }
 
+/* Refits the last stage to targets that are as good behind the activation and closer to what the layer can
+ * reach; the filters stay (recipe, 1.7). */
+static nd_status fit_through_activation(const nd_layer_data *data, nd_graph *current, nd_moments *moments,
+                                        nd_chain *chain) {
+    static const double pulls[] = {.01, .1, 1};
+    double slope = 0, unused = 0;
+    if (!nd_layer_slope(data, &slope)) return nd_status_ok;
+    for (size_t p = 0; p < sizeof pulls / sizeof *pulls; p++) {
+        ND_TRY(nd_layer_retarget(data, pulls[p], slope, moments));
+        ND_TRY(nd_refit_last(data->backend, &data->layer->conv, moments, chain));
+        ND_TRY(nd_refit_chain_bias(&data->layer->conv, moments, chain));
+        ND_TRY(advance(current, data->backend, data->layer, moments, chain, &unused));
+    }
+    return nd_status_ok;
+}
+
 static nd_status fit_layer(const nd_graph *original, nd_graph *current, nd_backend *backend,
                            const nd_decouple_settings *settings, const nd_layer *layer, nd_chain *chain,
                            double *error) {
     nd_moments *moments = NULL;
-    ND_TRY(layer_moments(original, current, backend, settings, layer, &moments));
+    const nd_layer_data data = {original, current, backend, settings, layer};
+    ND_TRY(nd_layer_moments(&data, &moments));
     double per_unknown = moments->pixels / (double)moments->k;
     double lambda = nd_moments_ridge(moments, &layer->conv, settings->ridge);
     if (per_unknown < 7)
@@ -166,6 +106,7 @@ static nd_status fit_layer(const nd_graph *original, nd_graph *current, nd_backe
                                                                 layer->rank, moments, chain)
                                      : refit_dense(backend, &layer->conv, moments, chain);
     if (!status) status = advance(current, backend, layer, moments, chain, error);
+    if (!status && settings->relu_aware) status = fit_through_activation(&data, current, moments, chain);
     nd_moments_free(moments);
     return status;
 }

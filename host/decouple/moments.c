@@ -18,19 +18,19 @@ void nd_moments_free(nd_moments *moments) {
     free(moments);
 }
 
-nd_status nd_moments_new(const nd_conv *conv, nd_moments **out) {
+static nd_status moments_new(const nd_conv *conv, bool gram, nd_moments **out) {
     nd_moments *m = calloc(1, sizeof *m);
     ND_REQUIRE(m, nd_status_memory, "conv %s: no memory for its moments", conv->name);
     m->groups = conv->groups;
     m->k = conv->ni / conv->groups * nd_conv_taps(conv);
     m->no = conv->no;
-    m->g = nd_alloc_array((size_t)(m->groups * m->k), (size_t)m->k * sizeof *m->g);
+    if (gram) m->g = nd_alloc_array((size_t)(m->groups * m->k), (size_t)m->k * sizeof *m->g);
     /* One more row a group while adding: the sums of p, as products with a column of ones. */
     m->h = nd_alloc_array((size_t)((m->no + m->groups) * m->k), sizeof *m->h);
     m->mean_p = nd_alloc_array((size_t)(m->groups * m->k), sizeof *m->mean_p);
     m->mean_y = nd_alloc_array((size_t)m->no, sizeof *m->mean_y);
     m->ridge = nd_alloc_array((size_t)m->groups, sizeof *m->ridge);
-    if (!m->g || !m->h || !m->mean_p || !m->mean_y || !m->ridge) {
+    if ((gram && !m->g) || !m->h || !m->mean_p || !m->mean_y || !m->ridge) {
         nd_status status = nd_fail(nd_status_memory, "conv %s: no memory for %lldx%lld moments", conv->name,
                                    (long long)m->k, (long long)m->k);
         nd_moments_free(m);
@@ -38,6 +38,14 @@ nd_status nd_moments_new(const nd_conv *conv, nd_moments **out) {
     }
     *out = m;
     return nd_status_ok;
+}
+
+nd_status nd_moments_new(const nd_conv *conv, nd_moments **out) {
+    return moments_new(conv, true, out);
+}
+
+nd_status nd_moments_new_targets(const nd_conv *conv, nd_moments **out) {
+    return moments_new(conv, false, out);
 }
 
 typedef struct block {
@@ -108,8 +116,9 @@ nd_status nd_moments_add(nd_moments *m, nd_backend *backend, const nd_conv *conv
         int64_t count = pixels - b.first < most ? pixels - b.first : most;
         for (b.group = 0; b.group < m->groups; b.group++) {
             nd_parallel_for(count, block_body, &b);
-            ND_TRY_DONE(linalg->accumulate(backend, count, m->k, b.patches, m->k, b.patches,
-                                           m->g + b.group * m->k * m->k));
+            if (m->g)
+                ND_TRY_DONE(linalg->accumulate(backend, count, m->k, b.patches, m->k, b.patches,
+                                               m->g + b.group * m->k * m->k));
             ND_TRY_DONE(linalg->accumulate(backend, count, rows + 1, b.targets, m->k, b.patches,
                                            m->h + b.group * (rows + 1) * m->k));
             add_target_sums(m, &b, count);
@@ -134,9 +143,9 @@ nd_status nd_moments_finish(nd_moments *m) {
     m->vy = fmax(m->vy, 0);
     for (int64_t g = 0; g < m->groups; g++) {
         const double *sums = m->h + (g * (rows + 1) + rows) * k;
-        double *mean = m->mean_p + g * k, *gram = m->g + g * k * k;
+        double *mean = m->mean_p + g * k, *gram = m->g ? m->g + g * k * k : NULL;
         for (int64_t i = 0; i < k; i++) mean[i] = sums[i] * scale;
-        for (int64_t i = 0; i < k; i++)
+        for (int64_t i = 0; gram && i < k; i++)
             for (int64_t j = 0; j < k; j++) gram[i * k + j] = gram[i * k + j] * scale - mean[i] * mean[j];
         /* Close the gap that the row of ones leaves; rows only ever move down to lower addresses. */
         for (int64_t o = 0; o < rows; o++) {
@@ -145,6 +154,16 @@ nd_status nd_moments_finish(nd_moments *m) {
             for (int64_t i = 0; i < k; i++) to[i] = from[i] * scale - my * mean[i];
         }
     }
+    return nd_status_ok;
+}
+
+nd_status nd_moments_retarget(nd_moments *m, const nd_conv *conv, nd_moments *targets) {
+    ND_TRY(nd_moments_finish(targets));
+    int64_t per_group = m->no / m->groups * m->k;
+    for (int64_t e = 0; e < m->no * m->k; e++)
+        m->h[e] = targets->h[e] + m->ridge[e / per_group] * conv->weights[e];
+    memcpy(m->mean_y, targets->mean_y, (size_t)m->no * sizeof *m->mean_y);
+    m->vy = targets->vy;
     return nd_status_ok;
 }
 

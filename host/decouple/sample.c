@@ -28,11 +28,14 @@ nd_status nd_taps_open(nd_backend *backend, const nd_graph *graph, int64_t batch
                         graph->values[values[i]].name);
         out->value[i] = values[i];
         out->image[i] = values[i] == graph->inputs[0];
+        out->like[i] = -1;
+        for (int j = 0; j < i && out->like[i] < 0; j++)
+            if (values[j] == values[i]) out->like[i] = j;
         out->data[i] = nd_alloc_array((size_t)batch, (size_t)size * sizeof(float));
         out->n = i + 1;
         ND_REQUIRE_DONE(out->data[i], nd_status_memory, "no memory for a block of %s",
                         graph->values[values[i]].name);
-        if (!out->image[i]) wanted[n_wanted++] = values[i];
+        if (!out->image[i] && out->like[i] < 0) wanted[n_wanted++] = values[i];
     }
     nd_exec_settings settings = {.batch = batch, .outputs = wanted, .n_outputs = n_wanted};
     if (n_wanted) ND_TRY_DONE(nd_exec_open(backend, graph, &settings, &out->exec));
@@ -44,14 +47,17 @@ done:
 static nd_status taps_run(nd_taps *taps, int64_t n, const float *images) {
     float *outputs[nd_taps_max];
     int n_outputs = 0;
+    for (int i = 0; i < taps->n; i++)
+        if (!taps->image[i] && taps->like[i] < 0) outputs[n_outputs++] = taps->data[i];
+    if (taps->exec) ND_TRY(nd_exec_run(taps->exec, n, &images, outputs));
     for (int i = 0; i < taps->n; i++) {
-        if (!taps->image[i])
-            outputs[n_outputs++] = taps->data[i];
-        else
-            memcpy(taps->data[i], images,
-                   (size_t)(n * nd_value_size(taps->graph, taps->value[i])) * sizeof *images);
+        size_t bytes = (size_t)(n * nd_value_size(taps->graph, taps->value[i])) * sizeof *images;
+        if (taps->image[i])
+            memcpy(taps->data[i], images, bytes);
+        else if (taps->like[i] >= 0)
+            memcpy(taps->data[i], taps->data[taps->like[i]], bytes);
     }
-    return taps->exec ? nd_exec_run(taps->exec, n, &images, outputs) : nd_status_ok;
+    return nd_status_ok;
 }
 
 nd_status nd_sample(nd_batches *batches, int64_t images, nd_taps *const *taps, int n_taps,

@@ -15,6 +15,7 @@ typedef struct nd_taps {
     int n;
     int value[nd_taps_max];
     float *data[nd_taps_max];
+    int like[nd_taps_max]; /* an earlier tap of the same value, or -1 */
     bool image[nd_taps_max];
 } nd_taps;
 
