@@ -22,7 +22,7 @@ nd_compare_settings nd_compare_defaults(void) {
                                  .time_margin = 0.25,
                                  .absolute_ns = 1000,
                                  .accuracy_points = 0.1,
-                                 .alpha = 0.002,
+                                 .alpha = 0.01,
                                  .seed = 1};
 }
 
@@ -118,16 +118,31 @@ static void judge(nd_compared *r, double absolute_ns) {
     }
 }
 
-static double *block_ratios(const nd_pairs *group) {
-    double *ratios = malloc(group->n * sizeof *ratios);
-    for (size_t i = 0; ratios && i < group->n; ++i) ratios[i] = group->base[i] / group->other[i];
-    return ratios;
+/* What Mann-Whitney looks at: the median ratio of each session, since blocks of a session are not independent; the ratio
+ * of each block where there are no sessions to speak of. */
+static nd_status test_values(const nd_pairs *group, double **values, size_t *n) {
+    enum { sessions_enough = 5 };
+    double *scratch = malloc(group->n * sizeof *scratch);
+    *values = malloc(group->n * sizeof **values);
+    if (!scratch || !*values) {
+        free(scratch);
+        return nd_fail(nd_status_memory, "compare: out of memory");
+    }
+    *n = group->n;
+    if (group->n_sessions >= sessions_enough)
+        *n = nd_stats_session_ratios(group, scratch, *values);
+    else
+        for (size_t i = 0; i < group->n; ++i) (*values)[i] = group->base[i] / group->other[i];
+    free(scratch);
+    return nd_status_ok;
 }
 
-static nd_status test_blocks(const nd_pairs *base, const nd_pairs *now, double *p) {
-    double *a = block_ratios(base), *b = block_ratios(now);
-    nd_status status = a && b ? nd_stats_mann_whitney(a, base->n, b, now->n, p)
-                              : nd_fail(nd_status_memory, "compare: out of memory");
+static nd_status test_ratios(const nd_pairs *base, const nd_pairs *now, double *p) {
+    double *a = NULL, *b = NULL;
+    size_t na, nb;
+    nd_status status = test_values(base, &a, &na);
+    if (!status) status = test_values(now, &b, &nb);
+    if (!status) status = nd_stats_mann_whitney(a, na, b, nb, p);
     free(a);
     free(b);
     return status;
@@ -147,7 +162,7 @@ static nd_status compare_ratio(const comparer *c, nd_compared *r) {
         goto done;
     }
     ND_TRY_DONE(nd_stats_ratio_change(base, now, n_base, c->settings->seed, &r->change));
-    if (n_base == 1) ND_TRY_DONE(test_blocks(base, now, &r->p));
+    if (n_base == 1) ND_TRY_DONE(test_ratios(base, now, &r->p));
     judge(r, c->settings->absolute_ns);
 done:
     free(base);
@@ -166,6 +181,15 @@ static double machine_change(const nd_row *base, const nd_row *now) {
     return most;
 }
 
+static nd_pairs time_pairs(const nd_row *row) {
+    const nd_row_value *samples = &row->values[nd_field_samples_ns],
+                       *sessions = &row->values[nd_field_sessions];
+    return (nd_pairs){.base = samples->reals,
+                      .n = (size_t)samples->i,
+                      .sessions = sessions->ints,
+                      .n_sessions = (size_t)sessions->i};
+}
+
 /* The dense baseline: its own time, widely. */
 static nd_status compare_time(const comparer *c, nd_compared *r) {
     const nd_row_value *a = &r->base->values[nd_field_samples_ns], *b = &r->now->values[nd_field_samples_ns];
@@ -176,8 +200,8 @@ static nd_status compare_time(const comparer *c, nd_compared *r) {
         snprintf(r->why, sizeof r->why, "no samples: shown, not judged");
         return nd_status_ok;
     }
-    ND_TRY(
-        nd_stats_time_change(b->reals, (size_t)b->i, a->reals, (size_t)a->i, c->settings->seed, &r->change));
+    nd_pairs before = time_pairs(r->base), after = time_pairs(r->now);
+    ND_TRY(nd_stats_time_change(&after, &before, c->settings->seed, &r->change));
     ND_TRY(nd_stats_mann_whitney(a->reals, (size_t)a->i, b->reals, (size_t)b->i, &r->p));
     judge(r, c->settings->absolute_ns);
     double machine = machine_change(r->base, r->now);
@@ -232,7 +256,7 @@ static nd_status correct_tests(nd_comparison *out, double alpha) {
         r->p = p[n++];
         if ((r->verdict != nd_verdict_slower && r->verdict != nd_verdict_faster) || r->p < alpha) continue;
         r->verdict = nd_verdict_unsure;
-        snprintf(r->why, sizeof r->why, "too few blocks to be sure (p = %.3g)", r->p);
+        snprintf(r->why, sizeof r->why, "too few sessions to be sure (p = %.3g)", r->p);
     }
     free(p);
     return status;

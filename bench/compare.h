@@ -2,7 +2,7 @@
  *
  * What is gated is the ratio dense / decoupled, measured in interleaved blocks of one process: clocks and neighbours
  * cancel in it. A row is called SLOWER or FASTER only when all of these hold: the 95 % interval of the change lies beyond
- * the relative margin, the change is more than the absolute margin, and Mann-Whitney on the per-block ratios, corrected
+ * the relative margin, the change is more than the absolute margin, and Mann-Whitney on the sessions' ratios, corrected
  * by Holm over all rows, rejects "no change". Absolute time is watched with a wider margin, and only believed when the
  * machine's peaks did not move. Accuracy is compared exactly, with its own margin. */
 #ifndef ND_BENCH_COMPARE_H

@@ -8,6 +8,8 @@
 
 /* What is kept of a layer once its buffers are gone: enough for its rows and for the stack. */
 typedef struct result {
+    nd_timer *timer;
+    bool enough;
     nd_timing timing;
     int n;
     nd_rig_entry entries[nd_subjects_max];
@@ -56,6 +58,7 @@ void nd_bench_row_time(nd_row *row, const nd_timing *timing, int subject) {
     nd_row_set_real(row, nd_field_ns_q3, timed->summary.q3);
     nd_row_set_real(row, nd_field_ns_min, timed->summary.min);
     nd_row_set_reals(row, nd_field_samples_ns, timed->samples, (size_t)timing->n);
+    nd_row_set_ints(row, nd_field_sessions, timing->sessions, (size_t)timing->n_sessions);
     nd_row_set_int(row, nd_field_discarded, timing->discarded);
     nd_row_set_flag(row, nd_field_noisy, timing->noisy);
     nd_row_set_real(row, nd_field_ratio, timed->ratio.value);
@@ -164,7 +167,8 @@ static nd_status add_all(const bench *b, const nd_bench_layer *layer, nd_rig *ri
     return nd_status_ok;
 }
 
-static nd_status measure_layer(bench *b, size_t index) {
+/* One session: fresh buffers and kernels, checked, then timed. */
+static nd_status measure_session(bench *b, size_t index) {
     const nd_bench_layer *layer = &b->layers[index];
     const nd_bench_settings *settings = b->settings;
     nd_rig_settings rig_settings = {.backend = settings->backend,
@@ -184,7 +188,9 @@ static nd_status measure_layer(bench *b, size_t index) {
         subjects[i] = nd_rig_subject(rig, i);
         r->entries[i] = *nd_rig_at(rig, i);
     }
-    ND_TRY_DONE(nd_timing_measure(subjects, r->n, &settings->timing, &r->timing));
+    if (!r->timer) ND_TRY_DONE(nd_timer_new(r->n, &settings->timing, &r->timer));
+    ND_TRY_DONE(nd_timer_session(r->timer, subjects, &r->enough));
+    if (r->enough) ND_TRY_DONE(nd_timer_result(r->timer, &r->timing));
 done:
     nd_rig_close(rig);
     return status;
@@ -202,8 +208,7 @@ static nd_status emit_stack(const bench *b, nd_impl impl, nd_form form, int64_t 
         double layers = (double)b->layers[i].layers;
         int chosen = choose_entry(&b->layers[i], r, impl, form, terms);
         int dense = find_entry(r, nd_impl_dense, form, terms);
-        pairs[i] = (nd_pairs){r->timing.subjects[dense].samples, r->timing.subjects[chosen].samples,
-                              (size_t)r->timing.n, layers};
+        pairs[i] = nd_timing_pairs(&r->timing, dense, chosen, layers);
         ns += layers * median_of(r, chosen);
         macs += layers * (double)r->entries[chosen].macs;
         dense_macs += layers * (double)nd_bench_layer_macs(&b->layers[i]);
@@ -242,20 +247,32 @@ static nd_status emit_stacks(const bench *b) {
     return nd_status_ok;
 }
 
+/* Passes over all layers rather than one layer after the other: the sessions of a layer lie apart in time. */
+static nd_status measure_all(bench *b) {
+    const nd_progress *progress = b->settings->progress;
+    int64_t done = 0, total = (int64_t)b->n * b->settings->timing.sessions;
+    for (int64_t pass = 0; pass < b->settings->timing.sessions; ++pass)
+        for (size_t i = 0; i < b->n; ++i, ++done) {
+            nd_progress_report(progress, "layers", done, total);
+            if (!b->results[i].enough) ND_TRY(measure_session(b, i));
+        }
+    nd_progress_report(progress, "layers", total, total);
+    return nd_status_ok;
+}
+
 nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings) {
     ND_REQUIRE(n, nd_status_usage, "bench: no convolutions");
     bench b = {.layers = layers, .n = n, .settings = settings, .results = calloc(n, sizeof(result))};
     ND_REQUIRE(b.results, nd_status_memory, "bench: out of memory");
     nd_status status = nd_status_ok;
-    for (size_t i = 0; i < n; ++i) {
-        nd_progress_report(settings->progress, "layers", (int64_t)i, (int64_t)n);
-        ND_TRY_DONE(measure_layer(&b, i));
-        ND_TRY_DONE(emit_layer(&b, i));
-    }
-    nd_progress_report(settings->progress, "layers", (int64_t)n, (int64_t)n);
+    ND_TRY_DONE(measure_all(&b));
+    for (size_t i = 0; i < n; ++i) ND_TRY_DONE(emit_layer(&b, i));
     ND_TRY_DONE(emit_stacks(&b));
 done:
-    for (size_t i = 0; i < n; ++i) nd_timing_free(&b.results[i].timing);
+    for (size_t i = 0; i < n; ++i) {
+        nd_timing_free(&b.results[i].timing);
+        nd_timer_free(b.results[i].timer);
+    }
     free(b.results);
     return status;
 }

@@ -120,7 +120,13 @@ static bool add_group(nd_pairs *groups, size_t *n, const nd_row *dense, const nd
                        *other = &row->values[nd_field_samples_ns];
     if (!base->set || !other->set || base->i != other->i || !base->i) return false;
     double layers = row->values[nd_field_layers].set ? (double)row->values[nd_field_layers].i : 1;
-    groups[(*n)++] = (nd_pairs){base->reals, other->reals, (size_t)base->i, layers};
+    const nd_row_value *sessions = &row->values[nd_field_sessions];
+    groups[(*n)++] = (nd_pairs){.base = base->reals,
+                                .other = other->reals,
+                                .n = (size_t)base->i,
+                                .count = layers,
+                                .sessions = sessions->ints,
+                                .n_sessions = (size_t)sessions->i};
     return true;
 }
 

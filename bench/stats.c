@@ -77,11 +77,30 @@ typedef struct scratch {
     double *base, *other;
 } scratch;
 
+static bool sessions_fit(const nd_pairs *group) {
+    int64_t total = 0;
+    for (size_t s = 0; s < group->n_sessions; ++s) {
+        if (group->sessions[s] < 1) return false;
+        total += group->sessions[s];
+    }
+    return !group->n_sessions || total == (int64_t)group->n;
+}
+
+/* The most samples a resample can have: the largest session drawn every time. */
+static size_t resample_size(const nd_pairs *group) {
+    size_t largest = 0;
+    for (size_t s = 0; s < group->n_sessions; ++s)
+        if ((size_t)group->sessions[s] > largest) largest = (size_t)group->sessions[s];
+    return group->n_sessions ? largest * group->n_sessions : group->n;
+}
+
 static nd_status scratch_new(const nd_pairs *groups, size_t n_groups, scratch *out) {
     size_t most = 1;
     for (size_t g = 0; g < n_groups; ++g) {
         ND_REQUIRE(groups[g].n, nd_status_usage, "statistics: a group has no samples");
-        if (groups[g].n > most) most = groups[g].n;
+        ND_REQUIRE(sessions_fit(&groups[g]), nd_status_usage,
+                   "statistics: sessions do not add up to the samples");
+        if (resample_size(&groups[g]) > most) most = resample_size(&groups[g]);
         for (size_t i = 0; i < groups[g].n; ++i)
             ND_REQUIRE(groups[g].base[i] > 0 && groups[g].other[i] > 0, nd_status_usage,
                        "statistics: a time is not positive");
@@ -99,20 +118,52 @@ static void scratch_free(scratch *space) {
     free(space->other);
 }
 
+/* Draws `size` of the samples [first, first + size) to the end of the scratch. */
+static void draw(const nd_pairs *group, size_t first, size_t size, nd_rng *rng, scratch *space,
+                 size_t *filled) {
+    for (size_t i = 0; i < size; ++i, ++*filled) {
+        size_t pick = first + (rng ? (size_t)nd_rng_below(rng, (int64_t)size) : i);
+        space->base[*filled] = group->base[pick];
+        space->other[*filled] = group->other[pick];
+    }
+}
+
+static size_t resample(const nd_pairs *group, nd_rng *rng, scratch *space) {
+    size_t filled = 0;
+    if (!rng || group->n_sessions < 2) {
+        draw(group, 0, group->n, rng, space, &filled);
+        return filled;
+    }
+    for (size_t s = 0; s < group->n_sessions; ++s) {
+        size_t pick = (size_t)nd_rng_below(rng, (int64_t)group->n_sessions), first = 0;
+        for (size_t k = 0; k < pick; ++k) first += (size_t)group->sessions[k];
+        draw(group, first, (size_t)group->sessions[pick], rng, space, &filled);
+    }
+    return filled;
+}
+
 /* The ratio of sums of medians; of a resample when `rng` is given, of the samples themselves otherwise. */
 static double ratio_of(const nd_pairs *groups, size_t n_groups, nd_rng *rng, scratch *space) {
     double base = 0, other = 0;
     for (size_t g = 0; g < n_groups; ++g) {
-        const nd_pairs *group = &groups[g];
-        for (size_t i = 0; i < group->n; ++i) {
-            size_t pick = rng ? (size_t)nd_rng_below(rng, (int64_t)group->n) : i;
-            space->base[i] = group->base[pick];
-            space->other[i] = group->other[pick];
-        }
-        base += group->count * nd_stats_median(space->base, group->n);
-        other += group->count * nd_stats_median(space->other, group->n);
+        size_t n = resample(&groups[g], rng, space);
+        base += groups[g].count * nd_stats_median(space->base, n);
+        other += groups[g].count * nd_stats_median(space->other, n);
     }
     return base / other;
+}
+
+size_t nd_stats_session_ratios(const nd_pairs *pairs, double *space, double *out) {
+    const int64_t all = (int64_t)pairs->n;
+    const int64_t *sessions = pairs->n_sessions ? pairs->sessions : &all;
+    size_t count = pairs->n_sessions ? pairs->n_sessions : 1, first = 0;
+    for (size_t s = 0; s < count; ++s) {
+        size_t n = (size_t)sessions[s];
+        for (size_t i = 0; i < n; ++i) space[i] = pairs->base[first + i] / pairs->other[first + i];
+        out[s] = nd_stats_median(space, n);
+        first += n;
+    }
+    return count;
 }
 
 static void interval_of(double *draws, nd_interval *out) {
@@ -158,14 +209,14 @@ nd_status nd_stats_ratio_change(const nd_pairs *a, const nd_pairs *b, size_t n_g
 }
 
 /* A time is the ratio to a partner that always takes 1. */
-nd_status nd_stats_time_change(const double *a, size_t na, const double *b, size_t nb, uint64_t seed,
-                               nd_interval *out) {
-    size_t most = na > nb ? na : nb;
+nd_status nd_stats_time_change(const nd_pairs *a, const nd_pairs *b, uint64_t seed, nd_interval *out) {
+    size_t most = a->n > b->n ? a->n : b->n;
     double *one = malloc((most ? most : 1) * sizeof *one);
     ND_REQUIRE(one, nd_status_memory, "statistics: out of memory");
     for (size_t i = 0; i < most; ++i) one[i] = 1;
-    nd_pairs before = {.base = a, .other = one, .n = na, .count = 1};
-    nd_pairs after = {.base = b, .other = one, .n = nb, .count = 1};
+    nd_pairs before = *a, after = *b;
+    before.other = after.other = one;
+    before.count = after.count = 1;
     nd_status status = nd_stats_ratio_change(&before, &after, 1, seed, out);
     free(one);
     return status;

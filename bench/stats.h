@@ -34,11 +34,14 @@ typedef struct nd_pairs {
     const double *base, *other;
     size_t n;
     double count;
+    const int64_t *sessions; /* samples of each session, in order, adding up to n; NULL: all of one */
+    size_t n_sessions;
 } nd_pairs;
 
-/* sum count * median(base) / sum count * median(other) with a 95 % percentile bootstrap interval: blocks are drawn with
- * replacement, both of a block together, each group on its own. The same seed gives the same interval. Every group
- * needs n >= 1 and positive samples, else nd_status_usage. */
+/* sum count * median(base) / sum count * median(other) with a 95 % percentile bootstrap interval. Samples of a session
+ * share its state (where the buffers lie, what else the machine does), so sessions are drawn first, with replacement,
+ * and then blocks within each, both of a block together, each group on its own (Kalibera and Jones 2013). The same seed
+ * gives the same interval. Every group needs n >= 1 and positive samples, else nd_status_usage. */
 nd_status nd_stats_ratio(const nd_pairs *groups, size_t n_groups, uint64_t seed, nd_interval *out);
 
 /* How a ratio changed between two runs: ratio(b) / ratio(a), with an interval over both runs' resamples. `a` and `b` hold
@@ -46,9 +49,11 @@ nd_status nd_stats_ratio(const nd_pairs *groups, size_t n_groups, uint64_t seed,
 nd_status nd_stats_ratio_change(const nd_pairs *a, const nd_pairs *b, size_t n_groups, uint64_t seed,
                                 nd_interval *out);
 
-/* The same for times: median(b) / median(a), two independent runs. */
-nd_status nd_stats_time_change(const double *a, size_t na, const double *b, size_t nb, uint64_t seed,
-                               nd_interval *out);
+/* The median of base / other in each session: out[n_sessions], or of all samples in out[0]. Returns how many. */
+size_t nd_stats_session_ratios(const nd_pairs *pairs, double *scratch, double *out);
+
+/* The same for times: median(b) / median(a) of two independent runs; `other` is not looked at. */
+nd_status nd_stats_time_change(const nd_pairs *a, const nd_pairs *b, uint64_t seed, nd_interval *out);
 
 /* Two-sided p of "a and b come from the same distribution": exact without ties up to 20 values a side, normal
  * otherwise. 1 when either is empty. */

@@ -46,8 +46,8 @@ static nd_timing_settings quick_timing(double *clock) {
     timing.interruptions = never_interrupted;
     timing.user = clock;
     timing.sample_ns = 1;
-    timing.min_blocks = 5;
-    timing.max_blocks = 6;
+    timing.sessions = 2;
+    timing.blocks = 3;
     return timing;
 }
 

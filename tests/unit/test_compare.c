@@ -39,7 +39,7 @@ static void key_fields(nd_row *row, const char *impl, const char *layer) {
 
 static void set_times(nd_row *row, const double *samples, const double *dense, const machine *m) {
     nd_summary summary;
-    nd_pairs pairs = {dense, samples, blocks, 1};
+    nd_pairs pairs = {.base = dense, .other = samples, .n = blocks, .count = 1};
     nd_interval ratio;
     cr_assert_eq(nd_stats_summary(samples, blocks, &summary), nd_status_ok);
     cr_assert_eq(nd_stats_ratio(&pairs, 1, 1, &ratio), nd_status_ok);

@@ -91,7 +91,8 @@ Test(stats, noise_shared_by_a_block_cancels) {
 
 Test(stats, sums_weigh_groups_by_their_count) {
     const double two[] = {2, 2, 2}, three[] = {3, 3, 3}, one[] = {1, 1, 1};
-    nd_pairs groups[] = {{two, one, 3, 1}, {three, two, 3, 4}};
+    nd_pairs groups[] = {{.base = two, .other = one, .n = 3, .count = 1},
+                         {.base = three, .other = two, .n = 3, .count = 4}};
     nd_interval ratio;
     cr_assert_eq(nd_stats_ratio(groups, 2, 7, &ratio), nd_status_ok);
     cr_expect_eq(ratio.value, (2.0 + 4 * 3) / (1.0 + 4 * 2));
@@ -120,22 +121,69 @@ Test(stats, change_of_a_ratio) {
     fill(dense, many, 9, 0.01, &rng);
     fill(before, many, 3, 0.01, &rng);
     for (int i = 0; i < many; ++i) after[i] = before[i] * 1.05;
-    nd_pairs a = {dense, before, many, 1}, b = {dense, after, many, 1};
+    nd_pairs a = {.base = dense, .other = before, .n = many, .count = 1};
+    nd_pairs b = {.base = dense, .other = after, .n = many, .count = 1};
     nd_interval change, slower;
     cr_assert_eq(nd_stats_ratio_change(&a, &b, 1, 10, &change), nd_status_ok);
     cr_expect_float_eq(change.value, 1 / 1.05, 1e-12);
     cr_expect(change.lo < change.value && change.value < change.hi && change.hi < 1);
-    cr_assert_eq(nd_stats_time_change(before, many, after, many, 10, &slower), nd_status_ok);
+    nd_pairs old_time = {.base = before, .n = many}, new_time = {.base = after, .n = many};
+    cr_assert_eq(nd_stats_time_change(&old_time, &new_time, 10, &slower), nd_status_ok);
     cr_expect_float_eq(slower.value, 1.05, 1e-12);
     cr_expect_gt(slower.lo, 1);
 }
 
+/* A shift that all blocks of a session share shows only between sessions: the interval must be as wide as that. */
+Test(stats, interval_is_over_sessions) {
+    enum { sessions = 8, blocks = 8 };
+    nd_rng rng = nd_rng_seed(14);
+    int covered[2] = {0}, rounds = 100;
+    for (int round = 0; round < rounds; ++round) {
+        double a[many], b[many];
+        int64_t sizes[sessions];
+        for (int s = 0; s < sessions; ++s) {
+            double shift = exp(0.03 * nd_rng_normal(&rng));
+            sizes[s] = blocks;
+            for (int k = 0; k < blocks; ++k) {
+                a[s * blocks + k] = 2 * shift * exp(0.003 * nd_rng_normal(&rng));
+                b[s * blocks + k] = exp(0.003 * nd_rng_normal(&rng));
+            }
+        }
+        for (int clustered = 0; clustered < 2; ++clustered) {
+            nd_pairs pairs = {.base = a, .other = b, .n = many, .count = 1};
+            pairs.sessions = clustered ? sizes : NULL;
+            pairs.n_sessions = clustered ? sessions : 0;
+            nd_interval ratio;
+            cr_assert_eq(nd_stats_ratio(&pairs, 1, (uint64_t)round, &ratio), nd_status_ok);
+            covered[clustered] += ratio.lo <= 2 && 2 <= ratio.hi;
+        }
+    }
+    cr_expect(covered[1] >= 80, "over sessions: %d of %d", covered[1], rounds);
+    cr_expect(covered[0] < 70, "over blocks alone it would be %d of %d", covered[0], rounds);
+}
+
+Test(stats, ratios_of_sessions) {
+    const double a[] = {2, 4, 6, 9}, b[] = {1, 2, 2, 3};
+    const int64_t sizes[] = {1, 3};
+    double scratch[4], out[4];
+    nd_pairs pairs = {.base = a, .other = b, .n = 4, .sessions = sizes, .n_sessions = 2};
+    cr_assert_eq(nd_stats_session_ratios(&pairs, scratch, out), 2);
+    cr_expect(out[0] == 2 && out[1] == 3);
+    pairs.n_sessions = 0;
+    cr_assert_eq(nd_stats_session_ratios(&pairs, scratch, out), 1);
+    cr_expect_eq(out[0], 2.5);
+}
+
 Test(stats, bad_samples_are_refused) {
     const double good[] = {1, 2}, bad[] = {1, 0};
-    nd_pairs none = {good, good, 0, 1}, zero = {good, bad, 2, 1};
+    const int64_t three[] = {3};
+    nd_pairs none = {.base = good, .other = good, .count = 1};
+    nd_pairs zero = {.base = good, .other = bad, .n = 2, .count = 1};
+    nd_pairs torn = {.base = good, .other = good, .n = 2, .count = 1, .sessions = three, .n_sessions = 1};
     nd_interval out;
     cr_expect_eq(nd_stats_ratio(&none, 1, 1, &out), nd_status_usage);
     cr_expect_eq(nd_stats_ratio(&zero, 1, 1, &out), nd_status_usage);
+    cr_expect_eq(nd_stats_ratio(&torn, 1, 1, &out), nd_status_usage);
     cr_expect_eq(nd_stats_ratio(NULL, 0, 1, &out), nd_status_usage);
 }
 

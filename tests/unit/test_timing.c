@@ -61,16 +61,17 @@ static nd_timing measure(machine *host, task *a, task *b, const nd_timing_settin
 }
 
 Test(timing, quiet_machine_stops_early_and_is_right) {
-    machine host = {.noise = 0.01, .rng = nd_rng_seed(1)};
+    machine host = {.noise = 0.003, .rng = nd_rng_seed(1)};
     task a = {.host = &host, .ns = 3e6}, b = {.host = &host, .ns = 1e6};
     nd_timing_settings settings = settings_of(&host);
     nd_timing timing = measure(&host, &a, &b, &settings);
     cr_expect(!timing.noisy);
     cr_expect_null(timing.why);
     cr_expect_eq(timing.discarded, 0);
-    cr_expect(timing.n >= 30 && timing.n < 100, "%d blocks", (int)timing.n);
-    cr_expect_float_eq(timing.subjects[1].ratio.value, 3, 0.05);
-    cr_expect(timing.subjects[1].ratio.lo <= 3 && timing.subjects[1].ratio.hi >= 3);
+    cr_expect_eq(timing.n_sessions, 4);
+    cr_expect_eq(timing.n, 4 * 12);
+    for (int s = 0; s < 4; ++s) cr_expect_eq(timing.sessions[s], 12);
+    cr_expect_float_eq(timing.subjects[1].ratio.value, 3, 0.02);
     cr_expect_eq(timing.subjects[0].ratio.value, 1);
     nd_timing_free(&timing);
 }
@@ -136,25 +137,38 @@ Test(timing, short_runs_are_repeated_within_a_sample) {
     nd_timing_free(&timing);
 }
 
-Test(timing, warm_up_runs_are_not_samples) {
+Test(timing, every_session_warms_up) {
     machine host = {.rng = nd_rng_seed(7)};
     task a = {.host = &host, .ns = 1e6}, b = {.host = &host, .ns = 1e6};
     nd_timing_settings settings = settings_of(&host);
     nd_timing timing = measure(&host, &a, &b, &settings);
-    cr_expect_geq(a.samples, timing.n + 3);
-    cr_expect_geq((double)(a.samples - timing.n) * 1e-3, 0.05 - 1e-3);
+    cr_expect_geq(a.samples, timing.n + 3 * timing.n_sessions);
+    cr_expect_geq((double)(a.samples - timing.n) * 1e-3, 0.9 * 0.01 * (double)timing.n_sessions);
     nd_timing_free(&timing);
 }
 
-Test(timing, one_subject_has_no_ratio_to_wait_for) {
-    machine host = {.noise = 0.3, .rng = nd_rng_seed(8)};
-    task a = {.host = &host, .ns = 1e6};
-    nd_subject subject = {"a", task_sample, &a};
-    nd_timing_settings settings = settings_of(&host);
+/* Sessions that differ among themselves need more of them, or are noisy; the interval says so. */
+Test(timing, sessions_that_differ_widen_the_interval) {
+    nd_timing_settings settings;
     nd_timing timing;
-    cr_assert_eq(nd_timing_measure(&subject, 1, &settings, &timing), nd_status_ok);
-    cr_expect_eq(timing.n, 30);
+    nd_timer *timer;
+    machine host = {.noise = 0.001, .rng = nd_rng_seed(10)};
+    task a = {.host = &host, .ns = 3e6}, b = {.host = &host, .ns = 1e6};
+    settings = settings_of(&host);
+    cr_assert_eq(nd_timer_new(2, &settings, &timer), nd_status_ok);
+    nd_subject subjects[] = {{"a", task_sample, &a}, {"b", task_sample, &b}};
+    bool enough = false;
+    for (int session = 0; !enough; ++session) {
+        b.ns = session % 2 ? 1.1e6 : 1e6;
+        cr_assert_eq(nd_timer_session(timer, subjects, &enough), nd_status_ok);
+    }
+    cr_assert_eq(nd_timer_result(timer, &timing), nd_status_ok);
+    cr_expect_eq(timing.n_sessions, settings.sessions);
+    cr_expect(timing.noisy);
+    cr_expect(timing.subjects[1].ratio.lo < 2.8 && timing.subjects[1].ratio.hi > 2.9);
+    cr_expect_eq(nd_timer_session(timer, subjects, &enough), nd_status_usage, "no session past the last");
     nd_timing_free(&timing);
+    nd_timer_free(timer);
 }
 
 Test(timing, failure_of_a_subject_is_the_result) {
@@ -163,7 +177,7 @@ Test(timing, failure_of_a_subject_is_the_result) {
         task a = {.host = &host, .ns = 1e7, .fail_at = at};
         nd_subject subject = {"a", task_sample, &a};
         nd_timing_settings settings = settings_of(&host);
-        settings.min_blocks = 100;
+        settings.blocks = 100;
         nd_timing timing;
         cr_expect_eq(nd_timing_measure(&subject, 1, &settings, &timing), nd_status_device);
         cr_expect_eq(timing.n, 0);
