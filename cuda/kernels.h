@@ -34,6 +34,9 @@ nd_cuda_launch nd_cuda_pool_launch, nd_cuda_softmax_launch, nd_cuda_lrn_launch, 
  * [ni/groups][kh][kw][no]. */
 nd_cuda_launch nd_cuda_conv_launch;
 
+/* y = act(y + bias[c] + x2) in place, for engines without an epilogue; call->x is ignored. */
+nd_cuda_launch nd_cuda_epilogue_launch;
+
 /* y[i] = x[i] between element types, views of equal dims: the two ends of a network. */
 nd_status nd_cuda_convert_launch(nd_dtype from, const nd_view *x_view, const void *x, nd_dtype to,
                                  const nd_view *y_view, void *y, cudaStream_t stream);

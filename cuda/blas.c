@@ -1,0 +1,296 @@
+#include "cuda/blas.h"
+#include "cuda/moments.h"
+
+#include <cublasLt.h>
+#include <cublas_v2.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct nd_blas {
+    cublasHandle_t handle;
+    cublasLtHandle_t lt;
+};
+
+nd_status nd_cublas_failed(int error, const char *expression, const char *file, int line) {
+    const cublasStatus_t code = (cublasStatus_t)error;
+    const nd_status status = code == CUBLAS_STATUS_ALLOC_FAILED ? nd_status_memory : nd_status_device;
+    return nd_fail(status, "cuBLAS: %s at %s:%d: %s", cublasGetStatusString(code), file, line, expression);
+}
+
+nd_status nd_blas_open(nd_cuda *cuda, nd_blas **out) {
+    nd_blas *blas = *out = nd_alloc_array(1, sizeof *blas);
+    ND_REQUIRE(blas, nd_status_memory, "no memory for cuBLAS");
+    ND_CUBLAS_TRY(cublasCreate(&blas->handle));
+    ND_CUBLAS_TRY(cublasSetStream(blas->handle, cuda->stream));
+    ND_CUBLAS_TRY(cublasSetMathMode(blas->handle, CUBLAS_PEDANTIC_MATH)); /* moments are strict fp32 */
+    ND_CUBLAS_TRY(cublasLtCreate(&blas->lt));
+    return nd_status_ok;
+}
+
+void nd_blas_close(nd_blas *blas) {
+    if (!blas) return;
+    if (blas->handle) (void)cublasDestroy(blas->handle);
+    if (blas->lt) (void)cublasLtDestroy(blas->lt);
+    free(blas);
+}
+
+const char *nd_blas_version(char *text, size_t size) {
+    const size_t version = cublasLtGetVersion();
+    snprintf(text, size, "%zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
+    return text;
+}
+
+enum { nd_accumulate_rows = 4096 };
+
+/* Row-major c = a^T b is column-major c^T = b^T a, where row-major a, b already are transposed. */
+nd_status nd_blas_accumulate(nd_backend *backend, int64_t n, int64_t k, const float *a, int64_t m,
+                             const float *b, double *c) {
+    nd_cuda *cuda = (nd_cuda *)backend;
+    const int64_t rows = n < nd_accumulate_rows ? n : nd_accumulate_rows;
+    const size_t row_a = (size_t)k * sizeof *a, row_b = (size_t)m * sizeof *b, count = (size_t)(k * m);
+    const float one = 1, zero = 0;
+    void *da = NULL, *db = NULL, *part = NULL, *sum = NULL;
+    nd_status status = nd_status_ok;
+    if (!n || !count) return nd_status_ok;
+    ND_TRY_DONE(nd_cuda_allocate((size_t)rows * row_a, &da));
+    if (b != a) ND_TRY_DONE(nd_cuda_allocate((size_t)rows * row_b, &db));
+    ND_TRY_DONE(nd_cuda_allocate(count * sizeof(float), &part));
+    ND_TRY_DONE(nd_cuda_allocate(count * sizeof(double), &sum));
+    ND_CUDA_TRY_DONE(cudaMemcpyAsync(sum, c, count * sizeof(double), cudaMemcpyHostToDevice, cuda->stream));
+    for (int64_t first = 0; first < n; first += rows) {
+        const int64_t length = n - first < rows ? n - first : rows;
+        ND_CUDA_TRY_DONE(
+            cudaMemcpyAsync(da, a + first * k, (size_t)length * row_a, cudaMemcpyHostToDevice, cuda->stream));
+        if (db)
+            ND_CUDA_TRY_DONE(cudaMemcpyAsync(db, b + first * m, (size_t)length * row_b,
+                                             cudaMemcpyHostToDevice, cuda->stream));
+        ND_CUBLAS_TRY_DONE(cublasSgemm_64(cuda->blas->handle, CUBLAS_OP_N, CUBLAS_OP_T, m, k, length, &one,
+                                          db ? db : da, m, da, k, &zero, part, m));
+        ND_TRY_DONE(nd_cuda_moments_launch(part, (int64_t)count, sum, cuda->stream));
+    }
+    ND_CUDA_TRY_DONE(cudaMemcpyAsync(c, sum, count * sizeof(double), cudaMemcpyDeviceToHost, cuda->stream));
+done:
+    if (cudaStreamSynchronize(cuda->stream) && !status)
+        status = nd_cuda_failed(cudaGetLastError(), "accumulate", __FILE__, __LINE__);
+    (void)cudaFree(da);
+    (void)cudaFree(db);
+    (void)cudaFree(part);
+    (void)cudaFree(sum);
+    return status;
+}
+
+/* rows x columns of doubles at distance `stride` on the host, packed on the device. */
+static nd_status nd_blas_push(const double *from, int64_t rows, int64_t columns, int64_t stride, void **out) {
+    const size_t row = (size_t)columns * sizeof *from;
+    ND_TRY(nd_cuda_allocate((size_t)rows * row, out));
+    ND_CUDA_TRY(cudaMemcpy2D(*out, row, from, (size_t)stride * sizeof *from, row, (size_t)rows,
+                             cudaMemcpyHostToDevice));
+    return nd_status_ok;
+}
+
+nd_status nd_blas_gemm(nd_backend *backend, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
+                       double alpha, const double *a, int64_t lda, const double *b, int64_t ldb, double beta,
+                       double *c, int64_t ldc) {
+    nd_cuda *cuda = (nd_cuda *)backend;
+    void *da = NULL, *db = NULL, *dc = NULL;
+    const int64_t a_columns = trans_a ? m : k, b_columns = trans_b ? k : n;
+    nd_status status = nd_status_ok;
+    if (!m || !n) return nd_status_ok;
+    ND_TRY_DONE(nd_blas_push(a, trans_a ? k : m, a_columns, lda, &da));
+    ND_TRY_DONE(nd_blas_push(b, trans_b ? n : k, b_columns, ldb, &db));
+    ND_TRY_DONE(nd_blas_push(c, m, n, ldc, &dc));
+    ND_CUBLAS_TRY_DONE(cublasDgemm_64(cuda->blas->handle, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+                                      trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &alpha, db, b_columns, da,
+                                      a_columns, &beta, dc, n));
+    ND_CUDA_TRY_DONE(cudaStreamSynchronize(cuda->stream));
+    ND_CUDA_TRY_DONE(cudaMemcpy2D(c, (size_t)ldc * sizeof *c, dc, (size_t)n * sizeof *c,
+                                  (size_t)n * sizeof *c, (size_t)m, cudaMemcpyDeviceToHost));
+done:
+    (void)cudaFree(da);
+    (void)cudaFree(db);
+    (void)cudaFree(dc);
+    return status;
+}
+
+nd_status nd_blas_gram(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, const double *a, double *gram) {
+    const double one = 1, zero = 0;
+    ND_CUBLAS_TRY(cublasDgemmStridedBatched_64(cuda->blas->handle, CUBLAS_OP_T, CUBLAS_OP_N, n, n, m, &one, a,
+                                               m, m * n, a, m, m * n, &zero, gram, n, n * n, batch));
+    return nd_status_ok;
+}
+
+/* Column-major for the library: y^T[n][m] = w x^T, with w stored as its own transpose. */
+struct nd_gemm_plan {
+    nd_cuda *cuda;
+    nd_gemm_problem problem;
+    cublasLtMatmulDesc_t operation;
+    cublasLtMatrixLayout_t w, x, x2, y;
+    cublasLtMatmulAlgo_t algorithm;
+    size_t workspace;
+    char name[96];
+};
+
+typedef struct nd_gemm_types {
+    cudaDataType_t data;
+    cublasComputeType_t compute;
+} nd_gemm_types;
+
+static const nd_gemm_types nd_gemm_types_of[nd_precision_count] = {
+    [nd_precision_fp32] = {CUDA_R_32F, CUBLAS_COMPUTE_32F_PEDANTIC},
+    [nd_precision_tf32] = {CUDA_R_32F, CUBLAS_COMPUTE_32F_FAST_TF32},
+    [nd_precision_fp16] = {CUDA_R_16F, CUBLAS_COMPUTE_32F},
+    [nd_precision_bf16] = {CUDA_R_16BF, CUBLAS_COMPUTE_32F},
+};
+
+static nd_status nd_gemm_describe(nd_gemm_plan *plan) {
+    const nd_gemm_problem *p = &plan->problem;
+    const nd_gemm_types *types = &nd_gemm_types_of[p->precision];
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    const cublasLtEpilogue_t epilogue = p->bias
+                                            ? (p->relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS)
+                                            : (p->relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT);
+    ND_CUBLAS_TRY(cublasLtMatmulDescCreate(&plan->operation, types->compute, CUDA_R_32F));
+    ND_CUBLAS_TRY(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                                 sizeof transposed));
+    ND_CUBLAS_TRY(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                                 sizeof epilogue));
+    ND_CUBLAS_TRY(cublasLtMatrixLayoutCreate(&plan->w, types->data, (uint64_t)p->k, (uint64_t)p->n, p->ldw));
+    ND_CUBLAS_TRY(cublasLtMatrixLayoutCreate(&plan->x, types->data, (uint64_t)p->k, (uint64_t)p->m, p->ldx));
+    ND_CUBLAS_TRY(cublasLtMatrixLayoutCreate(&plan->y, types->data, (uint64_t)p->n, (uint64_t)p->m, p->ldy));
+    ND_CUBLAS_TRY(cublasLtMatrixLayoutCreate(&plan->x2, types->data, (uint64_t)p->n, (uint64_t)p->m,
+                                             p->residual ? p->ldx2 : p->ldy));
+    return nd_status_ok;
+}
+
+static void nd_gemm_name(nd_gemm_plan *plan) {
+    int32_t id = 0;
+    uint32_t tile = 0, stages = 0, split = 0;
+    size_t written;
+    (void)cublasLtMatmulAlgoConfigGetAttribute(&plan->algorithm, CUBLASLT_ALGO_CONFIG_ID, &id, sizeof id,
+                                               &written);
+    (void)cublasLtMatmulAlgoConfigGetAttribute(&plan->algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID, &tile,
+                                               sizeof tile, &written);
+    (void)cublasLtMatmulAlgoConfigGetAttribute(&plan->algorithm, CUBLASLT_ALGO_CONFIG_STAGES_ID, &stages,
+                                               sizeof stages, &written);
+    (void)cublasLtMatmulAlgoConfigGetAttribute(&plan->algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split,
+                                               sizeof split, &written);
+    snprintf(plan->name, sizeof plan->name, "cublasLt:algo%d_tile%u_stages%u_split%u", (int)id,
+             (unsigned)tile, (unsigned)stages, (unsigned)split);
+}
+
+typedef struct nd_gemm_trial {
+    nd_gemm_plan *plan;
+    void *x, *w, *bias, *x2, *y, *workspace;
+} nd_gemm_trial;
+
+static nd_status nd_gemm_trial_run(void *context) {
+    const nd_gemm_trial *t = context;
+    return nd_gemm_plan_run(t->plan, t->x, t->w, t->bias, t->x2, t->y, t->workspace, t->plan->cuda->stream);
+}
+
+/* Times every proposal on scratch memory and keeps the fastest. */
+static nd_status nd_gemm_tune(nd_gemm_plan *plan, const cublasLtMatmulHeuristicResult_t *results, int count) {
+    const nd_gemm_problem *p = &plan->problem;
+    const size_t size = nd_dtype_bytes(nd_precision_storage(p->precision));
+    const size_t sizes[] = {(size_t)(p->m * p->ldx), (size_t)(p->n * p->ldw), (size_t)p->n,
+                            (size_t)(p->residual ? p->m * p->ldx2 : 0), (size_t)(p->m * p->ldy)};
+    nd_gemm_trial trial = {.plan = plan};
+    void **const blocks[] = {&trial.x, &trial.w, &trial.bias, &trial.x2, &trial.y};
+    nd_status status = nd_status_ok;
+    size_t workspace = 0;
+    for (int i = 0; i < 5; i++) {
+        ND_TRY_DONE(nd_cuda_allocate(sizes[i] * size, blocks[i]));
+        ND_CUDA_TRY_DONE(cudaMemsetAsync(*blocks[i], 0, sizes[i] * size, plan->cuda->stream));
+    }
+    for (int i = 0; i < count; i++)
+        if (results[i].workspaceSize > workspace) workspace = results[i].workspaceSize;
+    ND_TRY_DONE(nd_cuda_allocate(workspace, &trial.workspace));
+    double best = -1;
+    int winner = 0;
+    for (int i = 0; i < count; i++) {
+        double ns;
+        plan->algorithm = results[i].algo;
+        plan->workspace = results[i].workspaceSize;
+        if (nd_cuda_time(plan->cuda, nd_gemm_trial_run, &trial, &ns)) continue;
+        if (best >= 0 && ns >= best) continue;
+        best = ns;
+        winner = i;
+    }
+    plan->algorithm = results[winner].algo;
+    plan->workspace = results[winner].workspaceSize;
+done:
+    (void)cudaStreamSynchronize(plan->cuda->stream);
+    for (int i = 0; i < 5; i++) (void)cudaFree(*blocks[i]);
+    (void)cudaFree(trial.workspace);
+    return status;
+}
+
+static nd_status nd_gemm_choose(nd_gemm_plan *plan) {
+    enum { wanted = 12 };
+    cublasLtMatmulHeuristicResult_t results[wanted];
+    cublasLtMatmulPreference_t preference = NULL;
+    const uint64_t limit = plan->cuda->workspace_limit;
+    nd_status status = nd_status_ok;
+    int count = 0;
+    ND_CUBLAS_TRY_DONE(cublasLtMatmulPreferenceCreate(&preference));
+    ND_CUBLAS_TRY_DONE(cublasLtMatmulPreferenceSetAttribute(
+        preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &limit, sizeof limit));
+    ND_CUBLAS_TRY_DONE(cublasLtMatmulAlgoGetHeuristic(plan->cuda->blas->lt, plan->operation, plan->w, plan->x,
+                                                      plan->x2, plan->y, preference,
+                                                      plan->cuda->tune ? wanted : 1, results, &count));
+    ND_REQUIRE_DONE(count, nd_status_unsupported, "cuBLASLt has no algorithm for %lldx%lldx%lld in %s",
+                    (long long)plan->problem.m, (long long)plan->problem.n, (long long)plan->problem.k,
+                    nd_precision_name(plan->problem.precision));
+    plan->algorithm = results[0].algo;
+    plan->workspace = results[0].workspaceSize;
+    if (count > 1) ND_TRY_DONE(nd_gemm_tune(plan, results, count));
+    nd_gemm_name(plan);
+done:
+    if (preference) (void)cublasLtMatmulPreferenceDestroy(preference);
+    return status;
+}
+
+nd_status nd_gemm_plan_make(nd_cuda *cuda, const nd_gemm_problem *problem, nd_gemm_plan **out) {
+    *out = NULL;
+    nd_gemm_plan *plan = nd_alloc_array(1, sizeof *plan);
+    ND_REQUIRE(plan, nd_status_memory, "no memory for a GEMM plan");
+    plan->cuda = cuda;
+    plan->problem = *problem;
+    nd_status status = nd_gemm_describe(plan);
+    if (!status) status = nd_gemm_choose(plan);
+    if (status) {
+        nd_gemm_plan_free(plan);
+        return status;
+    }
+    *out = plan;
+    return nd_status_ok;
+}
+
+void nd_gemm_plan_free(nd_gemm_plan *plan) {
+    if (!plan) return;
+    cublasLtMatrixLayout_t const layouts[] = {plan->w, plan->x, plan->x2, plan->y};
+    for (int i = 0; i < 4; i++)
+        if (layouts[i]) (void)cublasLtMatrixLayoutDestroy(layouts[i]);
+    if (plan->operation) (void)cublasLtMatmulDescDestroy(plan->operation);
+    free(plan);
+}
+
+size_t nd_gemm_plan_workspace(const nd_gemm_plan *plan) {
+    return plan->workspace;
+}
+
+const char *nd_gemm_plan_name(const nd_gemm_plan *plan) {
+    return plan->name;
+}
+
+nd_status nd_gemm_plan_run(nd_gemm_plan *plan, const void *x, const void *w, const void *bias, const void *x2,
+                           void *y, void *workspace, cudaStream_t stream) {
+    const float one = 1, beta = plan->problem.residual ? 1 : 0;
+    if (plan->problem.bias)
+        ND_CUBLAS_TRY(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                     &bias, sizeof bias));
+    ND_CUBLAS_TRY(cublasLtMatmul(plan->cuda->blas->lt, plan->operation, &one, w, plan->w, x, plan->x, &beta,
+                                 plan->problem.residual ? x2 : y, plan->x2, y, plan->y, &plan->algorithm,
+                                 workspace, plan->workspace, stream));
+    return nd_status_ok;
+}

@@ -1,0 +1,213 @@
+/* Regular and grouped convolutions: our depthwise kernel where every group has one input channel, else cuDNN, else the
+ * direct kernel, so that every shape and stride runs. */
+#include "cuda/dnn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct nd_conv_dnn {
+    nd_dnn_plan *plan;
+    const void *weights, *bias_stored;
+} nd_conv_dnn;
+
+static nd_status nd_conv_dnn_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+    const nd_conv_dnn *state = kernel->state;
+    const nd_dnn_operands all = {
+        .x = operands->x,
+        .w = state->weights,
+        .bias_stored = state->bias_stored,
+        .x2 = operands->x2,
+        .bias = kernel->bias,
+        .y = operands->y,
+        .workspace = operands->workspace,
+    };
+    return nd_dnn_plan_run(state->plan, &all);
+}
+
+static void nd_conv_dnn_release(nd_kernel *kernel) {
+    nd_conv_dnn *state = kernel->state;
+    if (!state) return;
+    nd_dnn_plan_free(state->plan);
+    free(state);
+}
+
+static const nd_cuda_operation nd_conv_dnn_operation = {nd_conv_dnn_run, nd_conv_dnn_release};
+
+/* [no][channels][taps] -> [no][taps][channels] when `inner`, or -> [channels*taps][no]. NULL when memory is out. */
+static float *nd_conv_reorder(const nd_work *work, bool inner) {
+    const int64_t no = work->y.dims[1], channels = work->x.dims[1] / work->groups;
+    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    float *out = nd_alloc_array((size_t)(no * channels * taps), sizeof *out);
+    for (int64_t o = 0; out && o < no; o++)
+        for (int64_t c = 0; c < channels; c++)
+            for (int64_t t = 0; t < taps; t++) {
+                const float value = work->weights[(o * channels + c) * taps + t];
+                out[inner ? (o * taps + t) * channels + c : (c * taps + t) * no + o] = value;
+            }
+    return out;
+}
+
+static nd_status nd_conv_dnn_weights(nd_kernel *kernel, const nd_work *work, bool channels_last) {
+    nd_conv_dnn *state = kernel->state;
+    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const size_t count = (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups) * taps);
+    if (!channels_last) return nd_cuda_constant_stored(kernel, work->weights, count, &state->weights);
+    float *reordered = nd_conv_reorder(work, true);
+    ND_REQUIRE(reordered, nd_status_memory, "no memory for %zu weights", count);
+    nd_status status = nd_cuda_constant_stored(kernel, reordered, count, &state->weights);
+    free(reordered);
+    return status;
+}
+
+static nd_status nd_conv_dnn_prepare(nd_kernel *kernel, const nd_work *work, bool channels_last) {
+    nd_conv_dnn *state = kernel->state = nd_alloc_array(1, sizeof *state);
+    ND_REQUIRE(state, nd_status_memory, "no memory for a convolution");
+    kernel->operation = &nd_conv_dnn_operation;
+    const nd_dnn_problem problem = {.work = kernel->work,
+                                    .precision = kernel->precision,
+                                    .bias = work->bias != NULL,
+                                    .channels_last = channels_last};
+    ND_TRY(nd_dnn_plan_make(kernel->cuda, &problem, &state->plan));
+    ND_TRY(nd_conv_dnn_weights(kernel, work, channels_last));
+    ND_TRY(nd_cuda_constant_bias(kernel, work));
+    if (work->bias)
+        ND_TRY(nd_cuda_constant_stored(kernel, work->bias, (size_t)work->y.dims[1], &state->bias_stored));
+    kernel->workspace = nd_dnn_plan_workspace(state->plan);
+    snprintf(kernel->engine, sizeof kernel->engine, "%s", nd_dnn_plan_name(state->plan));
+    return nd_status_ok;
+}
+
+static nd_status nd_conv_depthwise_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+    nd_cuda_depthwise call = *(const nd_cuda_depthwise *)kernel->state;
+    call.x = nd_cuda_at(operands->x, &kernel->work.x, kernel->precision);
+    call.y = nd_cuda_at(operands->y, &kernel->work.y, kernel->precision);
+    return nd_cuda_depthwise_launch(&call);
+}
+
+static void nd_conv_depthwise_release(nd_kernel *kernel) {
+    free(kernel->state);
+}
+
+static const nd_cuda_operation nd_conv_depthwise_operation = {nd_conv_depthwise_run,
+                                                              nd_conv_depthwise_release};
+
+static nd_status nd_conv_depthwise_constants(nd_kernel *kernel, const nd_work *work,
+                                             nd_cuda_depthwise *call) {
+    const void *constant;
+    nd_status status = nd_status_ok;
+    float *filters = nd_conv_reorder(work, false);
+    int32_t *channel = nd_alloc_array((size_t)call->terms, sizeof *channel);
+    ND_REQUIRE_DONE(filters && channel, nd_status_memory, "no memory for %lld filters",
+                    (long long)call->terms);
+    for (int64_t r = 0; r < call->terms; r++) channel[r] = (int32_t)(r / call->uniform);
+    const size_t taps = (size_t)(work->geometry.kernel[0] * work->geometry.kernel[1]);
+    ND_TRY_DONE(nd_cuda_constant(kernel, filters, (size_t)call->terms * taps * sizeof *filters, &constant));
+    call->filters = constant;
+    ND_TRY_DONE(nd_cuda_constant(kernel, channel, (size_t)call->terms * sizeof *channel, &constant));
+    call->channel = constant;
+    ND_TRY_DONE(nd_cuda_constant_bias(kernel, work));
+    call->bias = kernel->bias;
+done:
+    free(filters);
+    free(channel);
+    return status;
+}
+
+static bool nd_conv_is_depthwise(const nd_work *work) {
+    int64_t distance;
+    return work->groups == work->x.dims[1] && work->groups > 1 && !work->residual &&
+           nd_cuda_view_is_pixels(&work->x, &distance) && nd_cuda_view_is_pixels(&work->y, &distance);
+}
+
+static nd_status nd_conv_depthwise_prepare(nd_kernel *kernel, const nd_work *work) {
+    nd_cuda_depthwise *call = kernel->state = nd_alloc_array(1, sizeof *call);
+    ND_REQUIRE(call, nd_status_memory, "no memory for a depthwise convolution");
+    kernel->operation = &nd_conv_depthwise_operation;
+    *call = (nd_cuda_depthwise){
+        .geometry = work->geometry,
+        .storage = nd_precision_storage(kernel->precision),
+        .images = work->x.dims[0],
+        .channels = work->x.dims[1],
+        .height = work->x.dims[2],
+        .width = work->x.dims[3],
+        .out_height = work->y.dims[2],
+        .out_width = work->y.dims[3],
+        .terms = work->y.dims[1],
+        .uniform = work->y.dims[1] / work->groups,
+        .activation = work->activation,
+        .stream = kernel->cuda->stream,
+    };
+    (void)nd_cuda_view_is_pixels(&work->x, &call->x_pixel);
+    (void)nd_cuda_view_is_pixels(&work->y, &call->y_pixel);
+    ND_TRY(nd_conv_depthwise_constants(kernel, work, call));
+    /* Alignment is part of the choice: buffers are aligned, so the views' offsets decide. */
+    nd_cuda_depthwise named = *call;
+    named.x = nd_cuda_at(NULL, &work->x, kernel->precision);
+    named.y = nd_cuda_at(NULL, &work->y, kernel->precision);
+    snprintf(kernel->engine, sizeof kernel->engine, "%s", nd_cuda_depthwise_name(&named));
+    return nd_status_ok;
+}
+
+static nd_status nd_conv_direct_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+    const nd_cuda_call call = {
+        .work = &kernel->work,
+        .storage = nd_precision_storage(kernel->precision),
+        .x = operands->x,
+        .x2 = operands->x2,
+        .y = operands->y,
+        .weights = kernel->weights,
+        .bias = kernel->bias,
+        .stream = kernel->cuda->stream,
+    };
+    return nd_cuda_conv_launch(&call);
+}
+
+static const nd_cuda_operation nd_conv_direct_operation = {.run = nd_conv_direct_run};
+
+static nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work) {
+    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const size_t count = (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups) * taps);
+    const void *constant;
+    float *transposed = nd_conv_reorder(work, false);
+    ND_REQUIRE(transposed, nd_status_memory, "no memory for %zu weights", count);
+    nd_status status = nd_cuda_constant(kernel, transposed, count * sizeof *transposed, &constant);
+    free(transposed);
+    ND_TRY(status);
+    kernel->weights = constant;
+    kernel->operation = &nd_conv_direct_operation;
+    snprintf(kernel->engine, sizeof kernel->engine, "nd:conv:direct");
+    return nd_cuda_constant_bias(kernel, work);
+}
+
+/* Both channels-last or both row-major, slices of channels included: what cuDNN is asked about. */
+static bool nd_conv_layout(const nd_work *work, bool *channels_last) {
+    const nd_view *views[] = {&work->x, &work->y, work->residual ? &work->x2 : &work->y};
+    bool pixels = true, rows = true;
+    for (int i = 0; i < 3; i++) {
+        int64_t distance;
+        pixels = pixels && nd_cuda_view_is_pixels(views[i], &distance);
+        rows = rows && nd_view_is_row_major(views[i]);
+    }
+    *channels_last = pixels;
+    return pixels || rows;
+}
+
+static bool nd_conv_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+    (void)cuda;
+    (void)precision;
+    return nd_view_count(&work->x) < INT32_MAX && nd_view_count(&work->y) < INT32_MAX;
+}
+
+static nd_status nd_conv_prepare(nd_kernel *kernel, const nd_work *work) {
+    bool channels_last;
+    if (nd_conv_is_depthwise(work)) return nd_conv_depthwise_prepare(kernel, work);
+    if (nd_conv_layout(work, &channels_last)) {
+        const nd_status status = nd_conv_dnn_prepare(kernel, work, channels_last);
+        if (status != nd_status_unsupported) return status;
+        nd_conv_dnn_release(kernel);
+        kernel->state = NULL;
+    }
+    return nd_conv_direct_prepare(kernel, work);
+}
+
+const nd_cuda_kind nd_cuda_conv_kind = {nd_conv_supports, nd_conv_prepare};

@@ -1,0 +1,105 @@
+/* The open backend and what its parts share. Host code only; the libraries stay behind opaque handles, each in the
+ * one file that includes its header (blas.c, solver.c, dnn.c). */
+#ifndef ND_CUDA_DEVICE_H
+#define ND_CUDA_DEVICE_H
+
+#include "cuda/check.h"
+#include "cuda/kernels.h"
+
+typedef struct nd_blas nd_blas;
+typedef struct nd_solver nd_solver;
+typedef struct nd_dnn nd_dnn;
+
+enum { nd_cuda_stamps = 4096, nd_cuda_blocks_max = 8 };
+
+/* How separable layers run, when it is not measured: ND_CUDA_SEPARABLE=auto|dense|chunked|fused. */
+typedef enum nd_cuda_route {
+    nd_cuda_route_auto,
+    nd_cuda_route_dense,   /* recomposed to one convolution, on the library */
+    nd_cuda_route_chunked, /* depthwise and GEMM, slice by slice through L2 */
+    nd_cuda_route_fused,   /* our fused kernel */
+    nd_cuda_route_count,
+} nd_cuda_route;
+
+typedef struct nd_cuda {
+    nd_backend base;                         /* first */
+    int device, multiprocessors, capability; /* capability: 90 for 9.0 */
+    size_t shared_limit;                     /* bytes of shared memory a block may ask for */
+    size_t workspace_limit;
+    bool tune;
+    nd_cuda_route route;
+    cudaStream_t stream, side;           /* side: the other half of what overlaps */
+    cudaEvent_t fork, ready[2], done[2]; /* order between the two: see separable_chunked.c */
+    cudaEvent_t stamps[nd_cuda_stamps];  /* made when first used */
+    void *staging;                       /* fp32 on its way in or out, grown as needed */
+    size_t staging_bytes;
+    nd_blas *blas;
+    nd_solver *solver;
+    nd_dnn *dnn;
+} nd_cuda;
+
+struct nd_memory {
+    void *data;
+    size_t bytes;
+    nd_cuda *cuda;
+};
+
+/* Starts of the operands of one run. x2 and workspace may be NULL. */
+typedef struct nd_cuda_operands {
+    const void *x, *x2;
+    void *y, *workspace;
+} nd_cuda_operands;
+
+typedef struct nd_cuda_operation {
+    nd_status (*run)(nd_kernel *kernel, const nd_cuda_operands *operands);
+    void (*release)(nd_kernel *kernel); /* frees `state`; NULL where there is none */
+} nd_cuda_operation;
+
+struct nd_kernel {
+    nd_cuda *cuda;
+    nd_work work; /* its host pointers are NULL */
+    nd_precision precision;
+    const nd_cuda_operation *operation;
+    char engine[192];
+    size_t workspace;
+    nd_cuda_launch *launch;           /* of the simple kinds */
+    void *blocks[nd_cuda_blocks_max]; /* device memory that the kernel owns */
+    int n_blocks;
+    const float *weights, *bias;
+    const int32_t *channel;
+    void *state;
+};
+
+/* How a kind is prepared. `prepare` fills a zeroed kernel whose cuda, work, precision are set; on failure the caller
+ * releases what is there. */
+typedef struct nd_cuda_kind {
+    bool (*supports)(const nd_cuda *cuda, const nd_work *work, nd_precision precision);
+    nd_status (*prepare)(nd_kernel *kernel, const nd_work *work);
+} nd_cuda_kind;
+
+const nd_cuda_kind *nd_cuda_kind_of(nd_kind kind);
+
+extern const nd_cuda_kind nd_cuda_conv_kind, nd_cuda_separable_kind, nd_cuda_gemm_kind;
+
+nd_status nd_cuda_allocate(size_t bytes, void **out); /* nd_status_memory when the device is full */
+
+/* A copy of host data on the device, owned by the kernel. */
+nd_status nd_cuda_constant(nd_kernel *kernel, const void *data, size_t bytes, const void **out);
+/* fp32 weights in the storage type of the kernel's precision; tf32 is rounded to it. */
+nd_status nd_cuda_constant_stored(nd_kernel *kernel, const float *data, size_t count, const void **out);
+nd_status nd_cuda_constant_bias(nd_kernel *kernel, const nd_work *work); /* fp32, where there is one */
+
+/* NHWC with channels next to each other and pixels at one distance: x and y of our kernels and slices of channels. */
+bool nd_cuda_view_is_pixels(const nd_view *view, int64_t *distance);
+void *nd_cuda_at(const void *start, const nd_view *view, nd_precision precision); /* its first element */
+
+nd_status nd_cuda_kernel_run(nd_kernel *kernel, const nd_cuda_operands *operands);
+void nd_cuda_kernel_release(nd_kernel *kernel);
+nd_status nd_cuda_kernel_make(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_work *work,
+                              nd_precision precision, nd_kernel **out);
+
+/* Median ns of a few runs of a kernel on scratch operands: what `tune` decides by. */
+nd_status nd_cuda_kernel_time(nd_kernel *kernel, double *ns);
+nd_status nd_cuda_time(nd_cuda *cuda, nd_status (*run)(void *context), void *context, double *ns);
+
+#endif

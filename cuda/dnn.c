@@ -1,0 +1,451 @@
+#include "cuda/dnn.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "cuda/dnn_graph.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct nd_dnn {
+    cudnnHandle_t handle;
+};
+
+nd_status nd_dnn_open(nd_cuda *cuda, nd_dnn **out) {
+    nd_dnn *dnn = *out = nd_alloc_array(1, sizeof *dnn);
+    ND_REQUIRE(dnn, nd_status_memory, "no memory for cuDNN");
+    ND_REQUIRE(cudnnGetVersion() / 10000 == CUDNN_MAJOR && cudnnGetVersion() >= 90800, nd_status_backend,
+               "cuDNN %zu.%zu is too old: 9.8 or a later 9 is needed", cudnnGetVersion() / 10000,
+               cudnnGetVersion() / 100 % 100);
+    ND_CUDNN_TRY(cudnnCreate(&dnn->handle));
+    ND_CUDNN_TRY(cudnnSetStream(dnn->handle, cuda->stream));
+    return nd_status_ok;
+}
+
+void nd_dnn_close(nd_dnn *dnn) {
+    if (!dnn) return;
+    if (dnn->handle) (void)cudnnDestroy(dnn->handle);
+    free(dnn);
+}
+
+const char *nd_dnn_version(char *text, size_t size) {
+    const size_t version = cudnnGetVersion();
+    snprintf(text, size, "%zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
+    return text;
+}
+
+/* A graph plan, or the legacy call of one fixed algorithm. */
+struct nd_dnn_plan {
+    nd_cuda *cuda;
+    nd_dnn_problem problem;
+    nd_dnn_graph graph;
+    cudnnBackendDescriptor_t plan, pack;
+    bool fused;                   /* bias, residual and ReLU are in the plan */
+    cudnnTensorDescriptor_t x, y; /* legacy */
+    cudnnFilterDescriptor_t w;
+    cudnnConvolutionDescriptor_t conv;
+    size_t workspace;
+    char name[nd_dnn_name_size + 32];
+};
+
+static const char nd_dnn_legacy_name[] = "legacy_winograd_nonfused";
+
+void nd_dnn_plan_free(nd_dnn_plan *plan) {
+    if (!plan) return;
+    if (plan->pack) (void)cudnnBackendDestroyDescriptor(plan->pack);
+    if (plan->plan) (void)cudnnBackendDestroyDescriptor(plan->plan);
+    nd_dnn_graph_free(&plan->graph);
+    if (plan->x) (void)cudnnDestroyTensorDescriptor(plan->x);
+    if (plan->y) (void)cudnnDestroyTensorDescriptor(plan->y);
+    if (plan->w) (void)cudnnDestroyFilterDescriptor(plan->w);
+    if (plan->conv) (void)cudnnDestroyConvolutionDescriptor(plan->conv);
+    free(plan);
+}
+
+size_t nd_dnn_plan_workspace(const nd_dnn_plan *plan) {
+    return plan->workspace;
+}
+
+const char *nd_dnn_plan_name(const nd_dnn_plan *plan) {
+    return plan->name;
+}
+
+static bool nd_dnn_has_epilogue(const nd_dnn_problem *problem) {
+    return problem->bias || problem->work.residual || problem->work.activation.act != nd_act_none;
+}
+
+static nd_status nd_dnn_plan_new(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, const char *engine,
+                                 nd_dnn_plan **out) {
+    nd_dnn_plan *plan = *out = nd_alloc_array(1, sizeof *plan);
+    ND_REQUIRE(plan, nd_status_memory, "no memory for a cuDNN plan");
+    plan->cuda = cuda;
+    plan->problem = *problem;
+    plan->fused = fused;
+    snprintf(plan->name, sizeof plan->name, "cudnn:%s%s", engine,
+             !fused && nd_dnn_has_epilogue(problem) ? "+epilogue" : "");
+    return nd_status_ok;
+}
+
+static nd_status nd_dnn_run_graph(nd_dnn_plan *plan, const nd_dnn_operands *o) {
+    const nd_work *work = &plan->problem.work;
+    const nd_precision precision = plan->problem.precision;
+    int64_t uids[] = {nd_dnn_uid_x, nd_dnn_uid_w, nd_dnn_uid_y, nd_dnn_uid_bias, nd_dnn_uid_x2};
+    void *pointers[] = {nd_cuda_at(o->x, &work->x, precision), (void *)(uintptr_t)o->w,
+                        nd_cuda_at(o->y, &work->y, precision), (void *)(uintptr_t)o->bias_stored, NULL};
+    int64_t count = 3;
+    if (plan->fused && plan->problem.bias) count++;
+    if (plan->fused && work->residual) {
+        uids[count] = nd_dnn_uid_x2;
+        pointers[count++] = nd_cuda_at(o->x2, &work->x2, precision);
+    }
+    if (plan->pack) (void)cudnnBackendDestroyDescriptor(plan->pack);
+    plan->pack = NULL;
+    ND_CUDNN_TRY(cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &plan->pack));
+    ND_TRY(nd_dnn_set(plan->pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, uids));
+    ND_TRY(
+        nd_dnn_set(plan->pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, pointers));
+    ND_TRY(nd_dnn_set(plan->pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &o->workspace));
+    ND_CUDNN_TRY(cudnnBackendFinalize(plan->pack));
+    ND_CUDNN_TRY(cudnnBackendExecute(plan->cuda->dnn->handle, plan->plan, plan->pack));
+    return nd_status_ok;
+}
+
+static nd_status nd_dnn_run_legacy(nd_dnn_plan *plan, const nd_dnn_operands *o) {
+    const nd_work *work = &plan->problem.work;
+    const float one = 1, zero = 0;
+    ND_CUDNN_TRY(cudnnConvolutionForward(
+        plan->cuda->dnn->handle, &one, plan->x, nd_cuda_at(o->x, &work->x, plan->problem.precision), plan->w,
+        o->w, plan->conv, CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD_NONFUSED, o->workspace, plan->workspace, &zero,
+        plan->y, nd_cuda_at(o->y, &work->y, plan->problem.precision)));
+    return nd_status_ok;
+}
+
+nd_status nd_dnn_plan_run(nd_dnn_plan *plan, const nd_dnn_operands *operands) {
+    ND_TRY(plan->plan ? nd_dnn_run_graph(plan, operands) : nd_dnn_run_legacy(plan, operands));
+    if (plan->fused || !nd_dnn_has_epilogue(&plan->problem)) return nd_status_ok;
+    const nd_cuda_call call = {
+        .work = &plan->problem.work,
+        .storage = nd_precision_storage(plan->problem.precision),
+        .x2 = operands->x2,
+        .y = operands->y,
+        .bias = operands->bias,
+        .stream = plan->cuda->stream,
+    };
+    return nd_cuda_epilogue_launch(&call);
+}
+
+/* Scratch operands for timing. */
+typedef struct nd_dnn_trial {
+    nd_dnn_plan *plan;
+    nd_dnn_operands operands;
+    void *blocks[6]; /* x, w, bias (fp32, read as storage too), x2, y, workspace */
+} nd_dnn_trial;
+
+static size_t nd_dnn_reach(const nd_view *view, size_t size) {
+    int64_t last = view->offset;
+    for (int i = 0; i < view->rank; i++) last += (view->dims[i] - 1) * view->strides[i];
+    return (size_t)(last + 1) * size;
+}
+
+static void nd_dnn_trial_free(nd_dnn_trial *trial) {
+    for (int i = 0; i < 6; i++) (void)cudaFree(trial->blocks[i]);
+}
+
+static nd_status nd_dnn_trial_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_trial *trial) {
+    const nd_work *work = &problem->work;
+    const size_t size = nd_dtype_bytes(nd_precision_storage(problem->precision));
+    const size_t taps = (size_t)(work->geometry.kernel[0] * work->geometry.kernel[1]);
+    const size_t bytes[] = {nd_dnn_reach(&work->x, size),
+                            (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups)) * taps * size,
+                            (size_t)work->y.dims[1] * sizeof(float),
+                            work->residual ? nd_dnn_reach(&work->x2, size) : 1,
+                            nd_dnn_reach(&work->y, size),
+                            cuda->workspace_limit};
+    *trial = (nd_dnn_trial){0};
+    for (int i = 0; i < 6; i++) {
+        nd_status status = nd_cuda_allocate(bytes[i], &trial->blocks[i]);
+        if (status) {
+            nd_dnn_trial_free(trial);
+            return status;
+        }
+        if (i < 5) ND_CUDA_TRY(cudaMemsetAsync(trial->blocks[i], 0, bytes[i], cuda->stream));
+    }
+    trial->operands = (nd_dnn_operands){.x = trial->blocks[0],
+                                        .w = trial->blocks[1],
+                                        .bias_stored = trial->blocks[2],
+                                        .bias = trial->blocks[2],
+                                        .x2 = trial->blocks[3],
+                                        .y = trial->blocks[4],
+                                        .workspace = trial->blocks[5]};
+    return nd_status_ok;
+}
+
+static nd_status nd_dnn_trial_run(void *context) {
+    nd_dnn_trial *trial = context;
+    return nd_dnn_plan_run(trial->plan, &trial->operands);
+}
+
+/* The legacy interface has no asymmetric padding; what it does not take is simply no candidate. */
+static nd_status nd_dnn_legacy_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out) {
+    static const cudnnDataType_t types[] = {CUDNN_DATA_FLOAT, CUDNN_DATA_FLOAT, CUDNN_DATA_HALF,
+                                            CUDNN_DATA_BFLOAT16};
+    const nd_work *work = &problem->work;
+    const nd_geometry *g = &work->geometry;
+    const cudnnDataType_t type = types[problem->precision];
+    int dims[2][4], strides[2][4];
+    nd_status status = nd_status_ok;
+    *out = NULL;
+    ND_REQUIRE(g->pad[0] == g->pad[2] && g->pad[1] == g->pad[3] && g->kernel[0] == 3 && g->kernel[1] == 3,
+               nd_status_unsupported, "no legacy Winograd for this geometry");
+    for (int i = 0; i < 4; i++) {
+        dims[0][i] = (int)work->x.dims[i];
+        dims[1][i] = (int)work->y.dims[i];
+        strides[0][i] = (int)work->x.strides[i];
+        strides[1][i] = (int)work->y.strides[i];
+    }
+    const int pads[] = {(int)g->pad[0], (int)g->pad[1]}, steps[] = {(int)g->stride[0], (int)g->stride[1]};
+    const int dilations[] = {(int)g->dilation[0], (int)g->dilation[1]};
+    const int filter[] = {dims[1][1], dims[0][1] / (int)work->groups, 3, 3};
+    nd_dnn_plan *plan;
+    ND_TRY(nd_dnn_plan_new(cuda, problem, false, nd_dnn_legacy_name, &plan));
+    ND_CUDNN_TRY_DONE(cudnnCreateTensorDescriptor(&plan->x));
+    ND_CUDNN_TRY_DONE(cudnnCreateTensorDescriptor(&plan->y));
+    ND_CUDNN_TRY_DONE(cudnnCreateFilterDescriptor(&plan->w));
+    ND_CUDNN_TRY_DONE(cudnnCreateConvolutionDescriptor(&plan->conv));
+    ND_CUDNN_TRY_DONE(cudnnSetTensorNdDescriptor(plan->x, type, 4, dims[0], strides[0]));
+    ND_CUDNN_TRY_DONE(cudnnSetTensorNdDescriptor(plan->y, type, 4, dims[1], strides[1]));
+    ND_CUDNN_TRY_DONE(cudnnSetFilterNdDescriptor(
+        plan->w, type, problem->channels_last ? CUDNN_TENSOR_NHWC : CUDNN_TENSOR_NCHW, 4, filter));
+    ND_CUDNN_TRY_DONE(cudnnSetConvolutionNdDescriptor(plan->conv, 2, pads, steps, dilations,
+                                                      CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
+    ND_CUDNN_TRY_DONE(cudnnSetConvolutionGroupCount(plan->conv, (int)work->groups));
+    ND_CUDNN_TRY_DONE(cudnnSetConvolutionMathType(
+        plan->conv, problem->precision == nd_precision_fp32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH));
+    ND_CUDNN_TRY_DONE(cudnnGetConvolutionForwardWorkspaceSize(
+        cuda->dnn->handle, plan->x, plan->w, plan->conv, plan->y,
+        CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD_NONFUSED, &plan->workspace));
+    ND_REQUIRE_DONE(plan->workspace <= cuda->workspace_limit, nd_status_unsupported,
+                    "legacy Winograd wants %zu bytes of workspace", plan->workspace);
+    *out = plan;
+done:
+    if (status) nd_dnn_plan_free(plan);
+    return status;
+}
+
+static nd_status nd_dnn_graph_plan(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                                   const nd_dnn_candidate *candidate, nd_dnn_plan **out) {
+    int64_t workspace;
+    cudnnBackendDescriptor_t built;
+    *out = NULL;
+    ND_TRY(nd_dnn_plan_build(candidate, cuda->dnn->handle, NULL, &built, &workspace));
+    if (built && (size_t)workspace > cuda->workspace_limit) {
+        (void)cudnnBackendDestroyDescriptor(built);
+        built = NULL;
+    }
+    if (!built)
+        return nd_fail(nd_status_unsupported, "%s does not build within the workspace limit",
+                       candidate->name);
+    nd_status status = nd_dnn_plan_new(cuda, problem, fused, candidate->name, out);
+    if (status) {
+        (void)cudnnBackendDestroyDescriptor(built);
+        return status;
+    }
+    (*out)->plan = built;
+    (*out)->workspace = (size_t)workspace;
+    return nd_status_ok;
+}
+
+/* Keeps `plan` in *best if it is the faster one, else frees it. */
+static void nd_dnn_compete(nd_cuda *cuda, nd_dnn_trial *trial, nd_dnn_plan *plan, nd_dnn_plan **best,
+                           double *best_ns) {
+    double ns;
+    trial->plan = plan;
+    const nd_status status = nd_cuda_time(cuda, nd_dnn_trial_run, trial, &ns);
+    if (status || (*best && ns >= *best_ns)) {
+        nd_dnn_plan_free(plan);
+        return;
+    }
+    nd_dnn_plan_free(*best);
+    *best = plan;
+    *best_ns = ns;
+}
+
+static nd_status nd_dnn_tune(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                             const nd_dnn_candidates *candidates, nd_dnn_plan **out) {
+    nd_dnn_trial trial;
+    nd_dnn_plan *plan;
+    double ns = 0;
+    ND_TRY(nd_dnn_trial_make(cuda, problem, &trial));
+    for (int i = 0; i < candidates->count; i++) {
+        if (!nd_dnn_notes_allow(candidates->items[i].notes, problem->precision)) continue;
+        if (nd_dnn_graph_plan(cuda, problem, fused, &candidates->items[i], &plan)) continue;
+        nd_dnn_compete(cuda, &trial, plan, out, &ns);
+    }
+    if (!nd_dnn_legacy_make(cuda, problem, &plan)) nd_dnn_compete(cuda, &trial, plan, out, &ns);
+    (void)cudaStreamSynchronize(cuda->stream);
+    nd_dnn_trial_free(&trial);
+    return nd_status_ok;
+}
+
+/* What a cached choice depends on. */
+static void nd_dnn_key(const nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                       char key[nd_sha256_hex_size]) {
+    const nd_work *work = &problem->work;
+    const nd_view *views[] = {&work->x, &work->y, &work->x2};
+    const int64_t flags[] = {problem->precision,
+                             problem->bias,
+                             work->residual,
+                             work->activation.act,
+                             work->groups,
+                             fused,
+                             (int64_t)cuda->workspace_limit,
+                             (int64_t)cudnnGetVersion()};
+    nd_sha256 hash;
+    nd_sha256_init(&hash);
+    nd_sha256_add(&hash, cuda->base.device, strlen(cuda->base.device));
+    nd_sha256_add(&hash, cuda->base.driver, strlen(cuda->base.driver));
+    nd_sha256_add(&hash, flags, sizeof flags);
+    nd_sha256_add(&hash, &work->geometry, sizeof work->geometry);
+    for (int i = 0; i < (work->residual ? 3 : 2); i++) {
+        nd_sha256_add(&hash, views[i]->dims, 4 * sizeof *views[i]->dims);
+        nd_sha256_add(&hash, views[i]->strides, 4 * sizeof *views[i]->strides);
+    }
+    nd_sha256_hex(&hash, key);
+}
+
+static bool nd_dnn_cache_path(char *path, size_t size) {
+    char folder[1024];
+    if (nd_file_cache(folder, sizeof folder)) return false;
+    return snprintf(path, size, "%s/cudnn_engines.txt", folder) < (int)size;
+}
+
+/* Lines "key engine"; the last one with the key counts. A cache that cannot be read or written is no failure: the
+ * choice is measured again. */
+static bool nd_dnn_cache_get(const char *key, char *engine, size_t size) {
+    char path[1100], line[512], found[2][256];
+    bool hit = false;
+    if (!nd_dnn_cache_path(path, sizeof path)) return false;
+    FILE *file = fopen(path, "r");
+    if (!file) return false;
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "%255s %255s", found[0], found[1]) != 2 || strcmp(found[0], key)) continue;
+        hit = snprintf(engine, size, "%s", found[1]) < (int)size;
+    }
+    fclose(file);
+    return hit;
+}
+
+static void nd_dnn_cache_put(const char *key, const char *engine) {
+    char path[1100];
+    FILE *file = nd_dnn_cache_path(path, sizeof path) ? fopen(path, "a") : NULL;
+    if (!file || fprintf(file, "%s %s\n", key, engine) < 0)
+        nd_log(nd_log_info, "the choice of engine was not cached");
+    if (file) fclose(file);
+}
+
+static nd_status nd_dnn_plan_named(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                                   const nd_dnn_candidates *candidates, const char *engine,
+                                   nd_dnn_plan **out) {
+    if (!strcmp(engine, nd_dnn_legacy_name)) return nd_dnn_legacy_make(cuda, problem, out);
+    for (int i = 0; i < candidates->count; i++)
+        if (!strcmp(candidates->items[i].name, engine))
+            return nd_dnn_graph_plan(cuda, problem, fused, &candidates->items[i], out);
+    return nd_fail(nd_status_unsupported, "cuDNN no longer proposes %s", engine);
+}
+
+static nd_status nd_dnn_first(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                              const nd_dnn_candidates *candidates, nd_dnn_plan **out) {
+    for (int i = 0; i < candidates->count; i++) {
+        if (!nd_dnn_notes_allow(candidates->items[i].notes, problem->precision)) continue;
+        const nd_status status = nd_dnn_graph_plan(cuda, problem, fused, &candidates->items[i], out);
+        if (status != nd_status_unsupported) return status;
+    }
+    return nd_status_ok;
+}
+
+/* The engine's own name inside "cudnn:<engine>+epilogue". */
+static void nd_dnn_engine_of(const nd_dnn_plan *plan, char *engine, size_t size) {
+    snprintf(engine, size, "%s", plan->name + strlen("cudnn:"));
+    char *suffix = strchr(engine, '+');
+    if (suffix) *suffix = '\0';
+}
+
+static nd_status nd_dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, nd_dnn_plan **out) {
+    char key[nd_sha256_hex_size], engine[nd_dnn_name_size + 32];
+    nd_dnn_graph graph = {0};
+    nd_dnn_candidates candidates = {0};
+    nd_status status = nd_status_ok;
+    *out = NULL;
+    ND_TRY_DONE(nd_dnn_graph_make(problem, fused, cuda->dnn->handle, &graph));
+    ND_TRY_DONE(nd_dnn_candidates_find(&graph, NULL, &candidates));
+    if (cuda->tune) {
+        nd_dnn_key(cuda, problem, fused, key);
+        if (nd_dnn_cache_get(key, engine, sizeof engine))
+            (void)nd_dnn_plan_named(cuda, problem, fused, &candidates, engine, out);
+        if (!*out) {
+            ND_TRY_DONE(nd_dnn_tune(cuda, problem, fused, &candidates, out));
+            if (*out) {
+                nd_dnn_engine_of(*out, engine, sizeof engine);
+                nd_dnn_cache_put(key, engine);
+            }
+        }
+    }
+    if (!*out) ND_TRY_DONE(nd_dnn_first(cuda, problem, fused, &candidates, out));
+    ND_REQUIRE_DONE(*out, nd_status_unsupported, "cuDNN has no engine for this convolution in %s",
+                    nd_precision_name(problem->precision));
+    (*out)->graph = graph; /* the plan refers to it */
+    graph = (nd_dnn_graph){0};
+done:
+    nd_dnn_candidates_free(&candidates);
+    nd_dnn_graph_free(&graph);
+    return status;
+}
+
+nd_status nd_dnn_plan_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out) {
+    const nd_act act = problem->work.activation.act;
+    *out = NULL;
+    if (act == nd_act_none || act == nd_act_relu) {
+        const nd_status status = nd_dnn_choose(cuda, problem, true, out);
+        if (status != nd_status_unsupported || !nd_dnn_has_epilogue(problem)) return status;
+    }
+    return nd_dnn_choose(cuda, problem, false, out);
+}
+
+static nd_status nd_dnn_device_make(const char *properties, cudnnBackendDescriptor_t *out) {
+    *out = NULL;
+    ND_CUDNN_TRY(cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, out));
+    ND_TRY(nd_dnn_set(*out, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                      (int64_t)strlen(properties), properties));
+    ND_CUDNN_TRY(cudnnBackendFinalize(*out));
+    return nd_status_ok;
+}
+
+nd_status nd_dnn_engines(const nd_dnn_problem *problem, const char *properties, nd_dnn_visit *visit,
+                         void *context) {
+    cudnnBackendDescriptor_t device = NULL;
+    nd_dnn_graph graph = {0};
+    nd_dnn_candidates candidates = {0};
+    nd_status status = nd_status_ok;
+    char notes[160];
+    ND_TRY_DONE(nd_dnn_device_make(properties, &device));
+    ND_TRY_DONE(nd_dnn_graph_make(problem, true, NULL, &graph));
+    ND_TRY_DONE(nd_dnn_candidates_find(&graph, device, &candidates));
+    for (int i = 0; i < candidates.count; i++) {
+        const nd_dnn_candidate *candidate = &candidates.items[i];
+        cudnnBackendDescriptor_t plan;
+        int64_t workspace;
+        ND_TRY_DONE(nd_dnn_plan_build(candidate, NULL, device, &plan, &workspace));
+        const nd_dnn_engine engine = {.name = candidate->name,
+                                      .notes = nd_dnn_notes_format(candidate->notes, notes, sizeof notes),
+                                      .usable = nd_dnn_notes_allow(candidate->notes, problem->precision),
+                                      .workspace = plan ? workspace : -1};
+        if (plan) (void)cudnnBackendDestroyDescriptor(plan);
+        ND_TRY_DONE(visit(context, &engine));
+    }
+done:
+    nd_dnn_candidates_free(&candidates);
+    nd_dnn_graph_free(&graph);
+    if (device) (void)cudnnBackendDestroyDescriptor(device);
+    return status;
+}

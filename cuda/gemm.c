@@ -1,0 +1,87 @@
+/* Fully connected layers on cuBLASLt. */
+#include "cuda/blas.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct nd_gemm_state {
+    nd_gemm_plan *plan;
+    const void *weights, *bias_stored;
+    bool followed; /* by an activation that is no epilogue of the library */
+} nd_gemm_state;
+
+static nd_status nd_gemm_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+    const nd_gemm_state *state = kernel->state;
+    const nd_work *work = &kernel->work;
+    const void *x2 = work->residual ? nd_cuda_at(operands->x2, &work->x2, kernel->precision) : NULL;
+    ND_TRY(nd_gemm_plan_run(state->plan, nd_cuda_at(operands->x, &work->x, kernel->precision), state->weights,
+                            state->bias_stored, x2, nd_cuda_at(operands->y, &work->y, kernel->precision),
+                            operands->workspace, kernel->cuda->stream));
+    if (!state->followed) return nd_status_ok;
+    nd_work activation = *work;
+    activation.x = work->y;
+    const nd_cuda_call call = {
+        .work = &activation,
+        .storage = nd_precision_storage(kernel->precision),
+        .x = operands->y,
+        .y = operands->y,
+        .stream = kernel->cuda->stream,
+    };
+    return nd_cuda_activation_launch(&call);
+}
+
+static void nd_gemm_release(nd_kernel *kernel) {
+    nd_gemm_state *state = kernel->state;
+    if (!state) return;
+    nd_gemm_plan_free(state->plan);
+    free(state);
+}
+
+static const nd_cuda_operation nd_gemm_operation = {nd_gemm_run, nd_gemm_release};
+
+/* Rows of neighbours, at any distance. */
+static bool nd_gemm_is_rows(const nd_view *view) {
+    const bool neighbours = view->dims[1] == 1 || view->strides[1] == 1;
+    return neighbours && (view->dims[0] == 1 || view->strides[0] >= view->dims[1]);
+}
+
+static int64_t nd_gemm_distance(const nd_view *view) {
+    return view->dims[0] == 1 ? view->dims[1] : view->strides[0];
+}
+
+static bool nd_gemm_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+    (void)cuda;
+    (void)precision;
+    return nd_gemm_is_rows(&work->x) && nd_gemm_is_rows(&work->y) &&
+           (!work->residual || nd_gemm_is_rows(&work->x2));
+}
+
+static nd_status nd_gemm_prepare(nd_kernel *kernel, const nd_work *work) {
+    nd_gemm_state *state = kernel->state = nd_alloc_array(1, sizeof *state);
+    ND_REQUIRE(state, nd_status_memory, "no memory for a GEMM");
+    kernel->operation = &nd_gemm_operation;
+    const nd_act act = work->activation.act;
+    const nd_gemm_problem problem = {
+        .m = work->x.dims[0],
+        .n = work->y.dims[1],
+        .k = work->x.dims[1],
+        .ldx = nd_gemm_distance(&work->x),
+        .ldw = work->x.dims[1],
+        .ldx2 = work->residual ? nd_gemm_distance(&work->x2) : 0,
+        .ldy = nd_gemm_distance(&work->y),
+        .precision = kernel->precision,
+        .bias = work->bias != NULL,
+        .residual = work->residual,
+        .relu = act == nd_act_relu,
+    };
+    state->followed = act != nd_act_none && act != nd_act_relu;
+    ND_TRY(nd_gemm_plan_make(kernel->cuda, &problem, &state->plan));
+    ND_TRY(nd_cuda_constant_stored(kernel, work->weights, (size_t)(problem.n * problem.k), &state->weights));
+    if (work->bias)
+        ND_TRY(nd_cuda_constant_stored(kernel, work->bias, (size_t)problem.n, &state->bias_stored));
+    kernel->workspace = nd_gemm_plan_workspace(state->plan);
+    snprintf(kernel->engine, sizeof kernel->engine, "%s", nd_gemm_plan_name(state->plan));
+    return nd_status_ok;
+}
+
+const nd_cuda_kind nd_cuda_gemm_kind = {nd_gemm_supports, nd_gemm_prepare};

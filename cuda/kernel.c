@@ -1,0 +1,239 @@
+/* What every prepared kernel has: constants on the device, an operation to run, a name; and the table of kinds. */
+#include "cuda/device.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+nd_status nd_cuda_constant(nd_kernel *kernel, const void *data, size_t bytes, const void **out) {
+    *out = NULL;
+    ND_REQUIRE(kernel->n_blocks < nd_cuda_blocks_max, nd_status_internal,
+               "a kernel with more than %d constants", (int)nd_cuda_blocks_max);
+    void **block = &kernel->blocks[kernel->n_blocks];
+    ND_TRY(nd_cuda_allocate(bytes, block));
+    kernel->n_blocks++;
+    ND_CUDA_TRY(cudaMemcpy(*block, data, bytes, cudaMemcpyHostToDevice));
+    *out = *block;
+    return nd_status_ok;
+}
+
+/* tf32 keeps 10 bits of the mantissa; the tensor cores would cut the rest off, so it is rounded here, ties away from
+ * zero as cvt.rna does. */
+static float nd_cuda_round_tf32(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0x1000u) & ~0x1fffu;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+nd_status nd_cuda_constant_stored(nd_kernel *kernel, const float *data, size_t count, const void **out) {
+    const nd_dtype storage = nd_precision_storage(kernel->precision);
+    const size_t size = nd_dtype_bytes(storage);
+    if (kernel->precision == nd_precision_fp32) return nd_cuda_constant(kernel, data, count * size, out);
+    void *stored = nd_alloc_array(count, size);
+    ND_REQUIRE(stored, nd_status_memory, "no memory for %zu weights", count);
+    for (size_t i = 0; i < count; i++) {
+        if (storage == nd_dtype_f32)
+            ((float *)stored)[i] = nd_cuda_round_tf32(data[i]);
+        else
+            ((uint16_t *)stored)[i] =
+                storage == nd_dtype_f16 ? nd_f32_to_f16(data[i]) : nd_f32_to_bf16(data[i]);
+    }
+    nd_status status = nd_cuda_constant(kernel, stored, count * size, out);
+    free(stored);
+    return status;
+}
+
+nd_status nd_cuda_constant_bias(nd_kernel *kernel, const nd_work *work) {
+    if (!work->bias) return nd_status_ok;
+    const void *bias;
+    ND_TRY(nd_cuda_constant(kernel, work->bias, (size_t)work->y.dims[1] * sizeof(float), &bias));
+    kernel->bias = bias;
+    return nd_status_ok;
+}
+
+bool nd_cuda_view_is_pixels(const nd_view *view, int64_t *distance) {
+    if (view->rank != 4) return false;
+    const int64_t n = view->dims[0], c = view->dims[1], h = view->dims[2], w = view->dims[3];
+    if (c > 1 && view->strides[1] != 1) return false;
+    /* Axes of one element may have any stride: the distance comes from the innermost axis that has more. */
+    int64_t pixel = c;
+    if (w > 1)
+        pixel = view->strides[3];
+    else if (h > 1)
+        pixel = view->strides[2];
+    else if (n > 1)
+        pixel = view->strides[0];
+    if (pixel < c) return false;
+    if (h > 1 && view->strides[2] != w * pixel) return false;
+    if (n > 1 && view->strides[0] != h * w * pixel) return false;
+    *distance = pixel;
+    return nd_view_count(view) / (c ? c : 1) < INT32_MAX / 2;
+}
+
+void *nd_cuda_at(const void *start, const nd_view *view, nd_precision precision) {
+    const size_t size = nd_dtype_bytes(nd_precision_storage(precision));
+    return (char *)(uintptr_t)start + (size_t)view->offset * size;
+}
+
+nd_status nd_cuda_kernel_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+    return kernel->operation->run(kernel, operands);
+}
+
+void nd_cuda_kernel_release(nd_kernel *kernel) {
+    if (!kernel) return;
+    if (kernel->operation && kernel->operation->release) kernel->operation->release(kernel);
+    for (int i = 0; i < kernel->n_blocks; i++) (void)cudaFree(kernel->blocks[i]);
+    free(kernel);
+}
+
+nd_status nd_cuda_kernel_make(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_work *work,
+                              nd_precision precision, nd_kernel **out) {
+    *out = NULL;
+    nd_kernel *kernel = nd_alloc_array(1, sizeof *kernel);
+    ND_REQUIRE(kernel, nd_status_memory, "no memory for a kernel");
+    kernel->cuda = cuda;
+    kernel->work = *work;
+    kernel->work.weights = kernel->work.bias = kernel->work.depthwise = NULL;
+    kernel->work.channel = NULL;
+    kernel->precision = precision;
+    nd_status status = kind->prepare(kernel, work);
+    if (status) {
+        nd_cuda_kernel_release(kernel);
+        return nd_fail_in(status, "preparing %s on cuda", nd_kind_name(work->kind));
+    }
+    *out = kernel;
+    return nd_status_ok;
+}
+
+static nd_status nd_cuda_simple_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+    const nd_cuda_call call = {
+        .work = &kernel->work,
+        .storage = nd_precision_storage(kernel->precision),
+        .x = operands->x,
+        .x2 = operands->x2,
+        .y = operands->y,
+        .weights = kernel->weights,
+        .bias = kernel->bias,
+        .channel = kernel->channel,
+        .stream = kernel->cuda->stream,
+    };
+    return kernel->launch(&call);
+}
+
+static const nd_cuda_operation nd_cuda_simple = {.run = nd_cuda_simple_run};
+
+static nd_cuda_launch *const nd_cuda_launches[nd_kind_count] = {
+    [nd_kind_pool] = nd_cuda_pool_launch,
+    [nd_kind_binary] = nd_cuda_binary_launch,
+    [nd_kind_activation] = nd_cuda_activation_launch,
+    [nd_kind_affine] = nd_cuda_affine_launch,
+    [nd_kind_softmax] = nd_cuda_softmax_launch,
+    [nd_kind_lrn] = nd_cuda_lrn_launch,
+    [nd_kind_mean] = nd_cuda_mean_launch,
+    [nd_kind_gather] = nd_cuda_gather_launch,
+    [nd_kind_copy] = nd_cuda_copy_launch,
+    [nd_kind_fill] = nd_cuda_fill_launch,
+};
+
+/* Any strides and sizes: the launchers split what is too large for one grid. */
+static bool nd_cuda_simple_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+    (void)cuda;
+    (void)precision;
+    for (int i = 0; i < work->y.rank; i++)
+        if (work->y.dims[i] > INT32_MAX) return false;
+    return true;
+}
+
+static nd_status nd_cuda_simple_prepare(nd_kernel *kernel, const nd_work *work) {
+    const void *constant = NULL;
+    kernel->operation = &nd_cuda_simple;
+    kernel->launch = nd_cuda_launches[work->kind];
+    snprintf(kernel->engine, sizeof kernel->engine, "nd:%s", nd_kind_name(work->kind));
+    if (work->kind == nd_kind_affine) {
+        ND_TRY(nd_cuda_constant(kernel, work->weights, (size_t)work->y.dims[1] * sizeof(float), &constant));
+        kernel->weights = constant;
+        ND_TRY(nd_cuda_constant_bias(kernel, work));
+    }
+    if (work->kind == nd_kind_gather) {
+        ND_TRY(
+            nd_cuda_constant(kernel, work->channel, (size_t)work->terms * sizeof *work->channel, &constant));
+        kernel->channel = constant;
+    }
+    return nd_status_ok;
+}
+
+static const nd_cuda_kind nd_cuda_simple_kind = {nd_cuda_simple_supports, nd_cuda_simple_prepare};
+
+const nd_cuda_kind *nd_cuda_kind_of(nd_kind kind) {
+    static const nd_cuda_kind *const kinds[nd_kind_count] = {
+        [nd_kind_conv] = &nd_cuda_conv_kind,
+        [nd_kind_separable] = &nd_cuda_separable_kind,
+        [nd_kind_gemm] = &nd_cuda_gemm_kind,
+    };
+    return kinds[kind] ? kinds[kind] : &nd_cuda_simple_kind;
+}
+
+nd_status nd_cuda_time(nd_cuda *cuda, nd_status (*run)(void *context), void *context, double *ns) {
+    enum { warm = 1, runs = 5 };
+    cudaEvent_t marks[runs + 1] = {NULL};
+    double times[runs];
+    nd_status status = nd_status_ok;
+    for (int i = 0; i <= runs; i++) ND_CUDA_TRY_DONE(cudaEventCreate(&marks[i]));
+    for (int i = 0; i < warm; i++) ND_TRY_DONE(run(context));
+    ND_CUDA_TRY_DONE(cudaEventRecord(marks[0], cuda->stream));
+    for (int i = 0; i < runs; i++) {
+        ND_TRY_DONE(run(context));
+        ND_CUDA_TRY_DONE(cudaEventRecord(marks[i + 1], cuda->stream));
+    }
+    ND_CUDA_TRY_DONE(cudaStreamSynchronize(cuda->stream));
+    for (int i = 0; i < runs; i++) {
+        float milliseconds;
+        ND_CUDA_TRY_DONE(cudaEventElapsedTime(&milliseconds, marks[i], marks[i + 1]));
+        int at = i;
+        for (; at > 0 && times[at - 1] > 1e6 * milliseconds; at--) times[at] = times[at - 1];
+        times[at] = 1e6 * milliseconds;
+    }
+    *ns = times[runs / 2];
+done:
+    for (int i = 0; i <= runs; i++)
+        if (marks[i]) (void)cudaEventDestroy(marks[i]);
+    return status;
+}
+
+typedef struct nd_cuda_trial {
+    nd_kernel *kernel;
+    nd_cuda_operands operands;
+} nd_cuda_trial;
+
+static nd_status nd_cuda_trial_run(void *context) {
+    nd_cuda_trial *trial = context;
+    return nd_cuda_kernel_run(trial->kernel, &trial->operands);
+}
+
+static size_t nd_cuda_view_bytes(const nd_view *view, nd_precision precision) {
+    int64_t last = view->offset;
+    for (int i = 0; i < view->rank; i++) last += (view->dims[i] - 1) * view->strides[i];
+    return (size_t)(last + 1) * nd_dtype_bytes(nd_precision_storage(precision));
+}
+
+nd_status nd_cuda_kernel_time(nd_kernel *kernel, double *ns) {
+    const nd_work *work = &kernel->work;
+    const nd_view *views[] = {&work->x, work->residual ? &work->x2 : NULL, &work->y};
+    void *blocks[4] = {NULL};
+    nd_status status = nd_status_ok;
+    for (int i = 0; i < 3; i++) {
+        if (!views[i]) continue;
+        const size_t bytes = nd_cuda_view_bytes(views[i], kernel->precision);
+        ND_TRY_DONE(nd_cuda_allocate(bytes, &blocks[i]));
+        ND_CUDA_TRY_DONE(cudaMemsetAsync(blocks[i], 0, bytes, kernel->cuda->stream));
+    }
+    if (kernel->workspace) ND_TRY_DONE(nd_cuda_allocate(kernel->workspace, &blocks[3]));
+    nd_cuda_trial trial = {kernel, {blocks[0], blocks[1], blocks[2], blocks[3]}};
+    ND_TRY_DONE(nd_cuda_time(kernel->cuda, nd_cuda_trial_run, &trial, ns));
+done:
+    (void)cudaStreamSynchronize(kernel->cuda->stream);
+    for (int i = 0; i < 4; i++) (void)cudaFree(blocks[i]);
+    return status;
+}

@@ -1,0 +1,126 @@
+#include "cuda/memory.h"
+
+#include <stdlib.h>
+
+nd_status nd_cuda_allocate(size_t bytes, void **out) {
+    *out = NULL;
+    const cudaError_t error = cudaMalloc(out, bytes ? bytes : 1);
+    if (error != cudaErrorMemoryAllocation) {
+        ND_CUDA_TRY(error);
+        return nd_status_ok;
+    }
+    (void)cudaGetLastError();
+    size_t available = 0, total = 0;
+    (void)cudaMemGetInfo(&available, &total);
+    return nd_fail(nd_status_memory, "the device has no %zu MiB left: %zu of %zu MiB are free", bytes >> 20,
+                   available >> 20, total >> 20);
+}
+
+nd_status nd_cuda_memory_allocate(nd_backend *backend, size_t bytes, nd_memory **out) {
+    *out = NULL;
+    nd_memory *memory = nd_alloc_array(1, sizeof *memory);
+    ND_REQUIRE(memory, nd_status_memory, "no host memory for a device block");
+    memory->cuda = (nd_cuda *)backend;
+    memory->bytes = bytes;
+    nd_status status = nd_cuda_allocate(bytes, &memory->data);
+    if (status) {
+        free(memory);
+        return status;
+    }
+    *out = memory;
+    return nd_status_ok;
+}
+
+void nd_cuda_memory_free(nd_memory *memory) {
+    if (!memory) return;
+    (void)cudaFree(memory->data);
+    free(memory);
+}
+
+static nd_status nd_cuda_stage(nd_cuda *cuda, size_t bytes) {
+    if (bytes <= cuda->staging_bytes) return nd_status_ok;
+    ND_CUDA_TRY(cudaFree(cuda->staging));
+    cuda->staging = NULL;
+    cuda->staging_bytes = 0;
+    ND_TRY(nd_cuda_allocate(bytes, &cuda->staging));
+    cuda->staging_bytes = bytes;
+    return nd_status_ok;
+}
+
+nd_status nd_cuda_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
+                         const float *src) {
+    nd_cuda *cuda = (nd_cuda *)backend;
+    const nd_view rows = nd_view_row_major(view->rank, view->dims);
+    const size_t bytes = (size_t)nd_view_count(view) * sizeof *src;
+    if (!bytes) return nd_status_ok;
+    ND_TRY(nd_cuda_stage(cuda, bytes));
+    ND_CUDA_TRY(cudaMemcpyAsync(cuda->staging, src, bytes, cudaMemcpyHostToDevice, cuda->stream));
+    ND_TRY(nd_cuda_convert_launch(nd_dtype_f32, &rows, cuda->staging, nd_precision_storage(precision), view,
+                                  dst->data, cuda->stream));
+    ND_CUDA_TRY(cudaStreamSynchronize(cuda->stream));
+    return nd_status_ok;
+}
+
+nd_status nd_cuda_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
+                           nd_precision precision, float *dst) {
+    nd_cuda *cuda = (nd_cuda *)backend;
+    const nd_view rows = nd_view_row_major(view->rank, view->dims);
+    const size_t bytes = (size_t)nd_view_count(view) * sizeof *dst;
+    if (!bytes) return nd_status_ok;
+    ND_TRY(nd_cuda_stage(cuda, bytes));
+    ND_TRY(nd_cuda_convert_launch(nd_precision_storage(precision), view, src->data, nd_dtype_f32, &rows,
+                                  cuda->staging, cuda->stream));
+    ND_CUDA_TRY(cudaMemcpyAsync(dst, cuda->staging, bytes, cudaMemcpyDeviceToHost, cuda->stream));
+    ND_CUDA_TRY(cudaStreamSynchronize(cuda->stream));
+    return nd_status_ok;
+}
+
+nd_status nd_cuda_synchronize(nd_backend *backend) {
+    ND_CUDA_TRY(cudaStreamSynchronize(((nd_cuda *)backend)->stream));
+    return nd_status_ok;
+}
+
+nd_status nd_cuda_stamp(nd_backend *backend, int slot) {
+    nd_cuda *cuda = (nd_cuda *)backend;
+    ND_REQUIRE(slot >= 0 && slot < nd_cuda_stamps, nd_status_internal, "no time stamp %d", slot);
+    if (!cuda->stamps[slot]) ND_CUDA_TRY(cudaEventCreate(&cuda->stamps[slot]));
+    ND_CUDA_TRY(cudaEventRecord(cuda->stamps[slot], cuda->stream));
+    return nd_status_ok;
+}
+
+nd_status nd_cuda_elapsed(nd_backend *backend, int from, int to, double *ns) {
+    nd_cuda *cuda = (nd_cuda *)backend;
+    float milliseconds = 0;
+    ND_CUDA_TRY(cudaEventSynchronize(cuda->stamps[to]));
+    ND_CUDA_TRY(cudaEventElapsedTime(&milliseconds, cuda->stamps[from], cuda->stamps[to]));
+    *ns = 1e6 * milliseconds;
+    return nd_status_ok;
+}
+
+nd_status nd_cuda_capture_begin(nd_backend *backend) {
+    ND_CUDA_TRY(cudaStreamBeginCapture(((nd_cuda *)backend)->stream, cudaStreamCaptureModeThreadLocal));
+    return nd_status_ok;
+}
+
+/* The side stream has joined the main one by then: what forks in a kernel's run joins in it. */
+nd_status nd_cuda_capture_end(nd_backend *backend, void **recording) {
+    *recording = NULL;
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t ready = NULL;
+    nd_status status = nd_status_ok;
+    ND_CUDA_TRY_DONE(cudaStreamEndCapture(((nd_cuda *)backend)->stream, &graph));
+    ND_CUDA_TRY_DONE(cudaGraphInstantiate(&ready, graph, 0));
+    *recording = ready;
+done:
+    if (graph) (void)cudaGraphDestroy(graph);
+    return status;
+}
+
+nd_status nd_cuda_replay(nd_backend *backend, void *recording) {
+    ND_CUDA_TRY(cudaGraphLaunch((cudaGraphExec_t)recording, ((nd_cuda *)backend)->stream));
+    return nd_status_ok;
+}
+
+void nd_cuda_recording_free(void *recording) {
+    if (recording) (void)cudaGraphExecDestroy((cudaGraphExec_t)recording);
+}

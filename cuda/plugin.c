@@ -1,0 +1,206 @@
+/* The one exported symbol: what devices there are, and how a backend opens and closes. */
+#include "cuda/blas.h"
+#include "cuda/device.h"
+#include "cuda/dnn.h"
+#include "cuda/memory.h"
+#include "cuda/solver.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+nd_status nd_cuda_failed(int error, const char *expression, const char *file, int line) {
+    const nd_status status = error == cudaErrorMemoryAllocation ? nd_status_memory : nd_status_device;
+    (void)cudaGetLastError(); /* what is not sticky must not fail the next call too */
+    return nd_fail(status, "CUDA: %s (%s) at %s:%d: %s", cudaGetErrorString((cudaError_t)error),
+                   cudaGetErrorName((cudaError_t)error), file, line, expression);
+}
+
+/* Why there is no device, in words that say what to do. */
+static void nd_cuda_explain(cudaError_t error, char *why, size_t why_size) {
+    int driver = 0, runtime = 0;
+    (void)cudaDriverGetVersion(&driver);
+    (void)cudaRuntimeGetVersion(&runtime);
+    if (error == cudaErrorInsufficientDriver && driver == 0)
+        snprintf(why, why_size, "no NVIDIA driver is loaded");
+    else if (error == cudaErrorInsufficientDriver)
+        snprintf(why, why_size, "the driver serves CUDA %d.%d, this plugin needs %d.%d", driver / 1000,
+                 driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+    else if (error == cudaSuccess || error == cudaErrorNoDevice)
+        snprintf(why, why_size, "the driver sees no GPU");
+    else
+        snprintf(why, why_size, "%s (%s)", cudaGetErrorString(error), cudaGetErrorName(error));
+}
+
+static nd_status nd_cuda_probe(nd_device_info *devices, int capacity, int *count, char *why,
+                               size_t why_size) {
+    *count = 0;
+    if (why_size) why[0] = '\0';
+    const cudaError_t error = cudaGetDeviceCount(count);
+    if (error || !*count) {
+        (void)cudaGetLastError();
+        *count = 0;
+        nd_cuda_explain(error, why, why_size);
+        return nd_status_ok;
+    }
+    for (int i = 0; i < *count && i < capacity; i++) {
+        struct cudaDeviceProp properties;
+        ND_CUDA_TRY(cudaGetDeviceProperties(&properties, i));
+        snprintf(devices[i].name, sizeof devices[i].name, "%.100s, sm_%d%d", properties.name,
+                 properties.major, properties.minor);
+        devices[i].memory_bytes = properties.totalGlobalMem;
+    }
+    return nd_status_ok;
+}
+
+static void nd_cuda_close(nd_backend *backend) {
+    nd_cuda *cuda = (nd_cuda *)backend;
+    if (!cuda) return;
+    if (cuda->stream) (void)cudaStreamSynchronize(cuda->stream);
+    nd_dnn_close(cuda->dnn);
+    nd_solver_close(cuda->solver);
+    nd_blas_close(cuda->blas);
+    for (int i = 0; i < nd_cuda_stamps; i++)
+        if (cuda->stamps[i]) (void)cudaEventDestroy(cuda->stamps[i]);
+    if (cuda->fork) (void)cudaEventDestroy(cuda->fork);
+    for (int i = 0; i < 2; i++) {
+        if (cuda->ready[i]) (void)cudaEventDestroy(cuda->ready[i]);
+        if (cuda->done[i]) (void)cudaEventDestroy(cuda->done[i]);
+    }
+    if (cuda->side) (void)cudaStreamDestroy(cuda->side);
+    if (cuda->stream) (void)cudaStreamDestroy(cuda->stream);
+    (void)cudaFree(cuda->staging);
+    free(cuda);
+}
+
+static bool nd_cuda_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
+    const nd_cuda_kind *kind = nd_cuda_kind_of(work->kind);
+    return nd_work_agrees(work) && kind->supports((const nd_cuda *)backend, work, precision);
+}
+
+static nd_status nd_cuda_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
+                                 nd_kernel **out) {
+    return nd_cuda_kernel_make((nd_cuda *)backend, nd_cuda_kind_of(work->kind), work, precision, out);
+}
+
+static nd_kernel_info nd_cuda_info(const nd_kernel *kernel) {
+    return (nd_kernel_info){.engine = kernel->engine, .workspace_bytes = kernel->workspace};
+}
+
+static nd_status nd_cuda_run(nd_backend *backend, nd_kernel *kernel, const nd_memory *x, const nd_memory *x2,
+                             nd_memory *y, nd_memory *workspace) {
+    (void)backend;
+    const nd_cuda_operands operands = {
+        .x = x ? x->data : NULL,
+        .x2 = x2 ? x2->data : NULL,
+        .y = y->data,
+        .workspace = workspace ? workspace->data : NULL,
+    };
+    return nd_cuda_kernel_run(kernel, &operands);
+}
+
+static const nd_backend_table nd_cuda_table = {
+    .close = nd_cuda_close,
+    .supports = nd_cuda_supports,
+    .prepare = nd_cuda_prepare,
+    .info = nd_cuda_info,
+    .run = nd_cuda_run,
+    .release = nd_cuda_kernel_release,
+    .allocate = nd_cuda_memory_allocate,
+    .free = nd_cuda_memory_free,
+    .upload = nd_cuda_upload,
+    .download = nd_cuda_download,
+    .synchronize = nd_cuda_synchronize,
+    .stamp = nd_cuda_stamp,
+    .elapsed = nd_cuda_elapsed,
+    .capture_begin = nd_cuda_capture_begin,
+    .capture_end = nd_cuda_capture_end,
+    .replay = nd_cuda_replay,
+    .recording_free = nd_cuda_recording_free,
+    .linalg =
+        {
+            .svd = nd_solver_svd,
+            .accumulate = nd_blas_accumulate,
+            .solve = nd_solver_solve,
+            .eigen = nd_solver_eigen,
+            .gemm = nd_blas_gemm,
+        },
+};
+
+static nd_status nd_cuda_describe(nd_cuda *cuda) {
+    struct cudaDeviceProp properties;
+    int driver = 0, runtime = 0;
+    ND_CUDA_TRY(cudaGetDeviceProperties(&properties, cuda->device));
+    ND_CUDA_TRY(cudaDriverGetVersion(&driver));
+    ND_CUDA_TRY(cudaRuntimeGetVersion(&runtime));
+    cuda->capability = 10 * properties.major + properties.minor;
+    ND_REQUIRE(cuda->capability >= 80, nd_status_device,
+               "%s is sm_%d; this plugin has kernels for sm_80 and later", properties.name, cuda->capability);
+    cuda->multiprocessors = properties.multiProcessorCount;
+    cuda->shared_limit = properties.sharedMemPerBlockOptin;
+    cuda->base.last_cache_bytes = (size_t)properties.l2CacheSize;
+    snprintf(cuda->base.device, sizeof cuda->base.device, "%.100s, sm_%d", properties.name, cuda->capability);
+    snprintf(cuda->base.driver, sizeof cuda->base.driver, "CUDA %d.%d", driver / 1000, driver % 1000 / 10);
+    char dnn[32], blas[32], solver[32];
+    snprintf(cuda->base.libraries, sizeof cuda->base.libraries,
+             "CUDA %d.%d, cuDNN %s, cuBLAS %s, cuSOLVER %s", runtime / 1000, runtime % 1000 / 10,
+             nd_dnn_version(dnn, sizeof dnn), nd_blas_version(blas, sizeof blas),
+             nd_solver_version(solver, sizeof solver));
+    return nd_status_ok;
+}
+
+static nd_status nd_cuda_choose_route(nd_cuda *cuda) {
+    static const char *const names[nd_cuda_route_count] = {"auto", "dense", "chunked", "fused"};
+    const char *chosen = getenv("ND_CUDA_SEPARABLE");
+    if (!chosen || !*chosen) return nd_status_ok;
+    for (int i = 0; i < nd_cuda_route_count; i++) {
+        if (strcmp(names[i], chosen)) continue;
+        cuda->route = (nd_cuda_route)i;
+        return nd_status_ok;
+    }
+    return nd_fail(nd_status_usage, "ND_CUDA_SEPARABLE=%s: auto, dense, chunked or fused", chosen);
+}
+
+static nd_status nd_cuda_start(nd_cuda *cuda) {
+    ND_CUDA_TRY(cudaSetDevice(cuda->device));
+    ND_TRY(nd_cuda_describe(cuda));
+    ND_TRY(nd_cuda_choose_route(cuda));
+    ND_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
+    ND_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->side, cudaStreamNonBlocking));
+    ND_CUDA_TRY(cudaEventCreateWithFlags(&cuda->fork, cudaEventDisableTiming));
+    for (int i = 0; i < 2; i++) {
+        ND_CUDA_TRY(cudaEventCreateWithFlags(&cuda->ready[i], cudaEventDisableTiming));
+        ND_CUDA_TRY(cudaEventCreateWithFlags(&cuda->done[i], cudaEventDisableTiming));
+    }
+    ND_TRY(nd_blas_open(cuda, &cuda->blas));
+    ND_TRY(nd_solver_open(cuda, &cuda->solver));
+    return nd_dnn_open(cuda, &cuda->dnn);
+}
+
+static nd_status nd_cuda_open(const nd_backend_settings *settings, nd_backend **out) {
+    *out = NULL;
+    nd_cuda *cuda = nd_alloc_array(1, sizeof *cuda);
+    ND_REQUIRE(cuda, nd_status_memory, "no memory for the cuda backend");
+    cuda->base.table = &nd_cuda_table;
+    cuda->base.name = "cuda";
+    cuda->base.channels_last = true;
+    cuda->device = settings->device;
+    cuda->workspace_limit = settings->workspace_limit ? settings->workspace_limit : (size_t)1 << 30;
+    cuda->tune = settings->tune;
+    nd_status status = nd_cuda_start(cuda);
+    if (status) {
+        nd_cuda_close(&cuda->base);
+        return nd_fail_in(status, "backend cuda, device %d", settings->device);
+    }
+    *out = &cuda->base;
+    return nd_status_ok;
+}
+
+/* Declared here because the name is looked up, not included. */
+extern const nd_plugin nd_plugin_entry;
+__attribute__((visibility("default"))) const nd_plugin nd_plugin_entry = {
+    .abi = nd_plugin_abi,
+    .name = "cuda",
+    .probe = nd_cuda_probe,
+    .open = nd_cuda_open,
+};

@@ -1,0 +1,121 @@
+/* Preparing the fused kernel: packed terms on the device, a tile and a patch. */
+#include "cuda/separable.h"
+#include "cuda/separable_pack.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static nd_status nd_separable_fused_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+    const nd_work *work = &kernel->work;
+    nd_cuda_separable call = *(const nd_cuda_separable *)kernel->state;
+    call.x = nd_cuda_at(operands->x, &work->x, kernel->precision);
+    call.x2 = work->residual ? nd_cuda_at(operands->x2, &work->x2, kernel->precision) : NULL;
+    call.y = nd_cuda_at(operands->y, &work->y, kernel->precision);
+    return nd_cuda_separable_launch(&call);
+}
+
+static void nd_separable_fused_release(nd_kernel *kernel) {
+    free(kernel->state);
+}
+
+static const nd_cuda_operation nd_separable_fused_operation = {nd_separable_fused_run,
+                                                               nd_separable_fused_release};
+
+static nd_status nd_separable_fused_constants(nd_kernel *kernel, const nd_separable_pack *pack, int64_t taps,
+                                              nd_cuda_separable *call) {
+    const size_t slots = (size_t)(pack->blocks * nd_separable_terms);
+    const void *constant;
+    ND_TRY(nd_cuda_constant_stored(kernel, pack->weights, (size_t)pack->rows * slots, &call->weights));
+    ND_TRY(nd_cuda_constant(kernel, pack->filters, slots * (size_t)taps * sizeof *pack->filters, &constant));
+    call->filters = constant;
+    ND_TRY(nd_cuda_constant(kernel, pack->base, (size_t)pack->blocks * sizeof *pack->base, &constant));
+    call->base = constant;
+    ND_TRY(nd_cuda_constant(kernel, pack->offset, slots * sizeof *pack->offset, &constant));
+    call->offset = constant;
+    return nd_status_ok;
+}
+
+/* Two blocks on a multiprocessor hide each other's barriers, so a patch that lets two fit is preferred. */
+static bool nd_separable_fused_patch(const nd_cuda *cuda, nd_cuda_separable *call) {
+    const size_t reserved = 1024; /* bytes the system keeps of every block's shared memory */
+    const size_t half = (cuda->shared_limit + reserved) / 2 - reserved;
+    return (call->tile <= 128 && nd_separable_patch_choose(call, half)) ||
+           nd_separable_patch_choose(call, cuda->shared_limit);
+}
+
+static nd_cuda_separable nd_separable_fused_call(const nd_kernel *kernel, const nd_work *work, int64_t tile) {
+    nd_cuda_separable call = {
+        .geometry = work->geometry,
+        .precision = kernel->precision,
+        .images = work->x.dims[0],
+        .channels = work->x.dims[1],
+        .height = work->x.dims[2],
+        .width = work->x.dims[3],
+        .out_channels = work->y.dims[1],
+        .out_height = work->y.dims[2],
+        .out_width = work->y.dims[3],
+        .tile = tile,
+        .activation = work->activation,
+        .bias = kernel->bias,
+        .stream = kernel->cuda->stream,
+    };
+    (void)nd_cuda_view_is_pixels(&work->x, &call.x_pixel);
+    (void)nd_cuda_view_is_pixels(&work->y, &call.y_pixel);
+    if (work->residual) (void)nd_cuda_view_is_pixels(&work->x2, &call.x2_pixel);
+    return call;
+}
+
+static nd_status nd_separable_fused_prepare(nd_kernel *kernel, const nd_work *work, int64_t tile) {
+    nd_separable_pack pack = {0};
+    nd_status status = nd_status_ok;
+    nd_cuda_separable *call = kernel->state = nd_alloc_array(1, sizeof *call);
+    ND_REQUIRE(call, nd_status_memory, "no memory for a separable layer");
+    kernel->operation = &nd_separable_fused_operation;
+    ND_TRY(nd_cuda_constant_bias(kernel, work));
+    *call = nd_separable_fused_call(kernel, work, tile);
+    ND_TRY_DONE(nd_separable_pack_make(work, nd_precision_storage(kernel->precision), tile, &pack));
+    call->blocks = pack.blocks;
+    call->chunks = pack.chunks;
+    ND_REQUIRE_DONE(nd_separable_fused_patch(kernel->cuda, call), nd_status_unsupported,
+                    "a window of %lldx%lld does not fit shared memory", (long long)work->geometry.kernel[0],
+                    (long long)work->geometry.kernel[1]);
+    ND_TRY_DONE(nd_separable_fused_constants(kernel, &pack,
+                                             work->geometry.kernel[0] * work->geometry.kernel[1], call));
+    snprintf(kernel->engine, sizeof kernel->engine, "nd:separable:mma_n%lld,patch=%lldx%lldx%lld",
+             (long long)tile, (long long)call->patch[0], (long long)call->patch[1],
+             (long long)call->patch[2]);
+done:
+    nd_separable_pack_free(&pack);
+    return status;
+}
+
+static nd_status nd_separable_fused_64(nd_kernel *kernel, const nd_work *work) {
+    return nd_separable_fused_prepare(kernel, work, 64);
+}
+
+static nd_status nd_separable_fused_128(nd_kernel *kernel, const nd_work *work) {
+    return nd_separable_fused_prepare(kernel, work, 128);
+}
+
+static nd_status nd_separable_fused_256(nd_kernel *kernel, const nd_work *work) {
+    return nd_separable_fused_prepare(kernel, work, 256);
+}
+
+static bool nd_separable_fused_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+    (void)cuda;
+    (void)precision;
+    return nd_separable_is_pixels(work);
+}
+
+/* 256 accumulated channels fit the registers beside 16-bit operands alone. */
+static bool nd_separable_fused_256_supports(const nd_cuda *cuda, const nd_work *work,
+                                            nd_precision precision) {
+    return nd_dtype_bytes(nd_precision_storage(precision)) == 2 && work->y.dims[1] > 128 &&
+           nd_separable_fused_supports(cuda, work, precision);
+}
+
+const nd_cuda_kind nd_separable_fused_kinds[3] = {
+    {nd_separable_fused_supports, nd_separable_fused_64},
+    {nd_separable_fused_supports, nd_separable_fused_128},
+    {nd_separable_fused_256_supports, nd_separable_fused_256},
+};
