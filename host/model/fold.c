@@ -64,13 +64,16 @@ static nd_status nd_folding_weights(const nd_folding *folding, nd_tensor *out) {
     const nd_node *linear = &folding->graph->nodes[folding->linear];
     const nd_tensor *weights = nd_graph_constant(folding->graph, linear, 1);
     ND_TRY(nd_tensor_new(nd_dtype_f32, weights->rank, weights->dims, out));
+    /* [outer][channels][inner], whichever axis the channels are. */
     const bool last = linear->op == nd_op_gemm && !linear->attr.trans_b;
-    const int64_t count = nd_tensor_count(weights);
-    const int64_t inner = last ? 1 : count / folding->channels;
+    const int64_t rows = nd_tensor_count(weights) / folding->channels;
+    const int64_t outer = last ? rows : 1, inner = last ? 1 : rows;
     const float *from = weights->data;
     float *to = out->data;
-    for (int64_t i = 0; i < count; i++)
-        to[i] = (float)(from[i] * folding->scale[i / inner % folding->channels]);
+    for (int64_t row = 0; row < outer * folding->channels; row++) {
+        const double scale = folding->scale[row % folding->channels];
+        for (int64_t i = 0; i < inner; i++) *to++ = (float)(*from++ * scale);
+    }
     return nd_status_ok;
 }
 

@@ -18,7 +18,8 @@ nd_status nd_model_open(const char *spec, nd_graph **out);
 nd_status nd_model_save(const nd_graph *graph, const char *path);
 
 nd_status nd_onnx_read(const char *path, nd_graph **out);
-/* `folder` resolves external data (NULL: refused); `name` goes into messages. The bytes are not kept. */
+/* `folder` resolves external data (NULL: refused); `name` goes into messages. The graph keeps a reference to
+ * `bytes`, which its weights and nodes point into. */
 nd_status nd_onnx_parse(nd_buffer *bytes, const char *folder, const char *name, nd_graph **out);
 nd_status nd_onnx_write(const nd_graph *graph, const char *path);
 

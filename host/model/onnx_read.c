@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { nd_onnx_outputs_max = 1 << 14 }; /* of a graph: beyond any network, and few enough to search */
+
 typedef struct nd_onnx_reader {
     nd_graph *graph;
     const char *file; /* for messages */
@@ -145,6 +147,8 @@ static nd_status nd_read_output(void *context, nd_span message) {
     const char *text = nd_arena_strndup(&reader->graph->arena, (const char *)name.data, name.bytes);
     ND_REQUIRE(text && *text, nd_status_format, "an output without a name");
     int value;
+    ND_REQUIRE(reader->graph->n_outputs < nd_onnx_outputs_max, nd_status_unsupported, "over %d outputs",
+               nd_onnx_outputs_max);
     ND_TRY(nd_read_value(reader, text, &value));
     ND_REQUIRE(!nd_graph_is_output(reader->graph, value), nd_status_format,
                "two outputs of the name '%.200s'", text);

@@ -42,7 +42,7 @@ def decouple(build, model, path, *settings):
     done = subprocess.run([f"{build}/nd", "decouple", model, "-o", str(path), *settings], capture_output=True, text=True,
                           timeout=600)
     if done.returncode:
-        raise peer.Failed(f"nd decouple {model} {' '.join(settings)}: {done.stderr.strip()}")
+        raise peer.Failed(f"nd decouple {model} {' '.join(settings)} ended with {done.returncode}: {done.stderr.strip()}")
     onnx.checker.check_model(str(path), full_check=True)
 
 

@@ -1,6 +1,6 @@
 /* Runs a model on raw fp32 files, so that scripts can set nd beside other runtimes.
  *
- * usage: nd_peer BACKEND BATCH MODEL PREFIX
+ * usage: nd_peer BACKEND BATCH MODEL PREFIX [fold]
  * Input i of the graph is read from PREFIX.in<i>, output i is written to PREFIX.out<i>; the dims of each output go to
  * stdout, one line an output. The exit code is that of nd, and "unsupported" or another family goes before the message. */
 #include "base/text.h"
@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { nd_peer_ends_max = 16 };
 
@@ -64,12 +65,13 @@ static nd_status nd_peer_write(const nd_peer *peer, const char *prefix) {
     return nd_status_ok;
 }
 
-static nd_status nd_peer_run(nd_peer *peer, char **argv) {
+static nd_status nd_peer_run(nd_peer *peer, char **argv, bool fold) {
     int64_t batch;
     ND_REQUIRE(nd_text_int(argv[2], &batch), nd_status_usage, "'%s' is no batch size", argv[2]);
     ND_TRY(nd_backend_open(argv[1], &(nd_backend_settings){0}, &peer->backend));
     ND_TRY(nd_model_open(argv[3], &peer->graph));
     nd_graph *graph = peer->graph;
+    if (fold) ND_TRY(nd_graph_fold(graph));
     ND_TRY(nd_graph_infer(graph, &(nd_infer_settings){.batch = batch}));
     ND_REQUIRE(graph->n_inputs <= nd_peer_ends_max && graph->n_outputs <= nd_peer_ends_max,
                nd_status_unsupported, "more than %d inputs or outputs", nd_peer_ends_max);
@@ -85,12 +87,13 @@ static nd_status nd_peer_run(nd_peer *peer, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) {
-        fprintf(stderr, "usage: nd_peer BACKEND BATCH MODEL PREFIX\n");
+    const bool fold = argc == 6 && !strcmp(argv[5], "fold");
+    if (argc != 5 && !fold) {
+        fprintf(stderr, "usage: nd_peer BACKEND BATCH MODEL PREFIX [fold]\n");
         return nd_status_exit_code(nd_status_usage);
     }
     nd_peer peer = {0};
-    nd_status status = nd_peer_run(&peer, argv);
+    nd_status status = nd_peer_run(&peer, argv, fold);
     if (status) fprintf(stderr, "%s: %s\n", nd_status_name(status), nd_error());
     nd_exec_close(peer.exec);
     nd_backend_close(peer.backend);

@@ -6,6 +6,7 @@
 set -eu
 build=$(cd "$1" && pwd)
 cd "$(dirname "$0")"
+export PYTHONDONTWRITEBYTECODE=1
 python=${ND_PEERS_PYTHON:-$build/peers/bin/python3}
 
 skip() {
@@ -27,4 +28,5 @@ data=${ND_DATA:-../../../shared/data}
 [ -n "$data" ] || echo "no ND_DATA: without the real networks"
 
 "$python" node_tests.py "$build"
+"$python" opsets.py "$build"
 "$python" logits.py "$build" ${data:+"$data"}

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* memmem */
 #include "base/file.h"
 #include "model/infer.h"
 #include "model/model.h"
@@ -487,6 +488,38 @@ Test(onnx, made_nodes_are_written) {
     }
     nd_graph_free(graph);
     nd_graph_free(again);
+    clear(folder);
+}
+
+static bool holds(const nd_buffer *file, const char *text) {
+    return memmem(file->data, file->bytes, text, strlen(text)) != NULL;
+}
+
+Test(onnx, fields_nd_does_not_read_are_kept) {
+    nd_graph *graph;
+    nd_buffer *file;
+    char folder[32], path[64];
+    nd_message body = {.used = 0}, relu = node("Relu", "x", NULL, "y");
+    put_text(&relu, 6, "documented node");
+    put_message(&body, 1, &relu);
+    put_text(&body, 2, "graph name");
+    put_text(&body, 10, "documented graph");
+    put_text(&body, 77, "later graph field");
+    nd_message whole = model(body, 13);
+    put_text(&whole, 2, "some exporter");
+    put_text(&whole, 6, "documented model");
+    put_text(&whole, 99, "later model field");
+    cr_assert_eq(parse(&whole, NULL, &graph), nd_status_ok, "%s", nd_error());
+    temporary(folder);
+    snprintf(path, sizeof path, "%s/a.onnx", folder);
+    cr_assert_eq(nd_onnx_write(graph, path), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(nd_file_map(path, &file), nd_status_ok);
+    static const char *const kept[] = {"documented node",   "graph name",    "documented graph",
+                                       "later graph field", "some exporter", "documented model",
+                                       "later model field"};
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) cr_assert(holds(file, kept[i]), "%s", kept[i]);
+    nd_buffer_unref(file);
+    nd_graph_free(graph);
     clear(folder);
 }
 
