@@ -12,6 +12,13 @@
 
 #include <dnnl.h>
 
+/* Plain loops the compiler vectorises, once for each kind of processor; the loader picks. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#    define ND_CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#    define ND_CPU_CLONES
+#endif
+
 typedef enum nd_cpu_level {
     nd_cpu_level_scalar,
     nd_cpu_level_avx2,   /* with FMA */

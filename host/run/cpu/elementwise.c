@@ -34,23 +34,29 @@ struct elementwise_kernel {
     int64_t rows, block, blocks; /* runs of the innermost axis, and its pieces */
 };
 
-void nd_cpu_activate(nd_activation activation, int64_t count, float *y) {
+/* x and y are the same or apart. */
+ND_CPU_CLONES static void activate(nd_activation activation, int64_t count, const float *x, float *y) {
     const float a = activation.a, b = activation.b;
     switch (activation.act) {
     case nd_act_none:
+        if (x != y) memcpy(y, x, (size_t)count * sizeof *y);
         break;
     case nd_act_relu:
-        for (int64_t i = 0; i < count; i++) y[i] = y[i] > 0 ? y[i] : 0;
+        for (int64_t i = 0; i < count; i++) y[i] = x[i] > 0 ? x[i] : 0;
         break;
     case nd_act_clip:
-        for (int64_t i = 0; i < count; i++) y[i] = y[i] < a ? a : y[i] > b ? b : y[i];
+        for (int64_t i = 0; i < count; i++) y[i] = x[i] < a ? a : x[i] > b ? b : x[i];
         break;
     case nd_act_leaky_relu:
-        for (int64_t i = 0; i < count; i++) y[i] = y[i] < 0 ? a * y[i] : y[i];
+        for (int64_t i = 0; i < count; i++) y[i] = x[i] < 0 ? a * x[i] : x[i];
         break;
     default:
-        for (int64_t i = 0; i < count; i++) y[i] = nd_activation_apply(activation, y[i]);
+        for (int64_t i = 0; i < count; i++) y[i] = nd_activation_apply(activation, x[i]);
     }
+}
+
+void nd_cpu_activate(nd_activation activation, int64_t count, float *y) {
+    if (activation.act != nd_act_none) activate(activation, count, y, y);
 }
 
 static bool row_contiguous(const elementwise_row *row, int operands) {
@@ -60,7 +66,7 @@ static bool row_contiguous(const elementwise_row *row, int operands) {
     return true;
 }
 
-static void row_binary(const elementwise_kernel *k, const elementwise_row *row) {
+ND_CPU_CLONES static void row_binary(const elementwise_kernel *k, const elementwise_row *row) {
     float *restrict y = row->y;
     const float *x = row->x, *a = row->a;
     const int64_t n = row->n, sy = row->step[operand_y], sx = row->step[operand_x], sa = row->step[operand_a];
@@ -81,7 +87,7 @@ static void row_binary(const elementwise_kernel *k, const elementwise_row *row) 
     }
 }
 
-static void row_affine(const elementwise_kernel *k, const elementwise_row *row) {
+ND_CPU_CLONES static void row_affine(const elementwise_kernel *k, const elementwise_row *row) {
     float *restrict y = row->y;
     const float *x = row->x, *a = row->a, *b = row->b;
     const int64_t n = row->n, sy = row->step[operand_y], sx = row->step[operand_x], sa = row->step[operand_a];
@@ -97,8 +103,7 @@ static void row_affine(const elementwise_kernel *k, const elementwise_row *row) 
 static void row_activation(const elementwise_kernel *k, const elementwise_row *row) {
     const int64_t n = row->n, sy = row->step[operand_y], sx = row->step[operand_x];
     if (sx == 1 && sy == 1) {
-        if (row->y != row->x) memmove(row->y, row->x, (size_t)n * sizeof(float));
-        nd_cpu_activate(k->activation, n, row->y);
+        activate(k->activation, n, row->x, row->y);
         return;
     }
     for (int64_t i = 0; i < n; i++) row->y[i * sy] = nd_activation_apply(k->activation, row->x[i * sx]);
@@ -115,7 +120,7 @@ static void row_copy(const elementwise_kernel *k, const elementwise_row *row) {
 }
 
 /* bf16: a piece of the row at a time through fp32 on the stack. Weights of affine are fp32 already. */
-static void row_half(const elementwise_kernel *k, const elementwise_row *row, const char *const *at) {
+ND_CPU_CLONES static void row_half(const elementwise_kernel *k, const elementwise_row *row, char *const *at) {
     float values[operand_count][elementwise_block];
     elementwise_row wide = {
         .n = row->n, .y = values[operand_y], .x = values[operand_x], .step = {1, 1, 1, 1}};
@@ -130,7 +135,7 @@ static void row_half(const elementwise_kernel *k, const elementwise_row *row, co
         }
     }
     k->body(k, &wide);
-    uint16_t *to = (uint16_t *)(uintptr_t)at[operand_y];
+    uint16_t *to = (uint16_t *)at[operand_y];
     for (int64_t i = 0; i < row->n; i++) to[i * row->step[operand_y]] = nd_f32_to_bf16(values[operand_y][i]);
 }
 
@@ -139,36 +144,57 @@ typedef struct elementwise_job {
     char *base[operand_count];
 } elementwise_job;
 
+/* The row at `position` of every operand, `n` elements of it. */
+static void elementwise_row_at(const elementwise_job *job, const int64_t *position, int64_t n) {
+    const elementwise_kernel *k = job->kernel;
+    const int last = k->rank - 1;
+    elementwise_row row = {.n = n};
+    char *at[operand_count] = {NULL};
+    for (int o = 0; o < k->operands; o++) {
+        const bool owned = o >= operand_a && k->weights[o - operand_a];
+        at[o] = job->base[o] + position[o] * (k->half && !owned ? 2 : 4);
+        row.step[o] = k->strides[last][o];
+    }
+    if (k->half) {
+        row_half(k, &row, at);
+        return;
+    }
+    row.y = (float *)at[operand_y];
+    row.x = (const float *)at[operand_x];
+    row.a = (const float *)at[operand_a];
+    row.b = (const float *)at[operand_b];
+    k->body(k, &row);
+}
+
+/* Units are (row, piece of the row). Positions are stepped, not divided out anew: rows may be as short as the
+ * channels of a pixel. */
 static void elementwise_rows(void *context, int64_t begin, int64_t end, int worker) {
     const elementwise_job *job = context;
     const elementwise_kernel *k = job->kernel;
     const int last = k->rank - 1;
+    int64_t index[nd_rank_max] = {0}, base[operand_count], rest = begin / k->blocks,
+            piece = begin % k->blocks;
     (void)worker;
+    for (int o = 0; o < k->operands; o++) base[o] = k->offset[o];
+    for (int axis = last - 1; axis >= 0; axis--) {
+        index[axis] = rest % k->dims[axis];
+        rest /= k->dims[axis];
+        for (int o = 0; o < k->operands; o++) base[o] += index[axis] * k->strides[axis][o];
+    }
     for (int64_t unit = begin; unit < end; unit++) {
-        const int64_t start = unit % k->blocks * k->block;
-        int64_t rest = unit / k->blocks, position[operand_count];
-        for (int o = 0; o < k->operands; o++) position[o] = k->offset[o] + start * k->strides[last][o];
+        int64_t position[operand_count];
+        const int64_t start = piece * k->block, left = k->dims[last] - start;
+        for (int o = 0; o < k->operands; o++) position[o] = base[o] + start * k->strides[last][o];
+        elementwise_row_at(job, position, left < k->block ? left : k->block);
+        if (++piece < k->blocks) continue;
+        piece = 0;
         for (int axis = last - 1; axis >= 0; axis--) {
-            const int64_t index = rest % k->dims[axis];
-            rest /= k->dims[axis];
-            for (int o = 0; o < k->operands; o++) position[o] += index * k->strides[axis][o];
+            const bool more = ++index[axis] < k->dims[axis];
+            const int64_t step = more ? 1 : 1 - k->dims[axis];
+            for (int o = 0; o < k->operands; o++) base[o] += step * k->strides[axis][o];
+            if (more) break;
+            index[axis] = 0;
         }
-        elementwise_row row = {.n = k->dims[last] - start < k->block ? k->dims[last] - start : k->block};
-        const char *at[operand_count] = {NULL};
-        for (int o = 0; o < k->operands; o++) {
-            const bool owned = o >= operand_a && k->weights[o - operand_a];
-            at[o] = job->base[o] + position[o] * (k->half && !owned ? 2 : 4);
-            row.step[o] = k->strides[last][o];
-        }
-        if (k->half) {
-            row_half(k, &row, at);
-            continue;
-        }
-        row.y = (float *)(uintptr_t)at[operand_y];
-        row.x = (const float *)at[operand_x];
-        row.a = (const float *)at[operand_a];
-        row.b = (const float *)at[operand_b];
-        k->body(k, &row);
     }
 }
 
@@ -254,7 +280,7 @@ bool nd_cpu_binary_supports(const nd_cpu *cpu, const nd_work *work, nd_precision
 
 nd_status nd_cpu_binary_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out) {
     const nd_view *views[] = {&work->y, &work->x, &work->x2};
-    elementwise_kernel *k;
+    elementwise_kernel *k = NULL;
     ND_TRY(elementwise_prepare(cpu, work, precision, row_binary, views, 3, &k));
     *out = &k->base;
     return nd_status_ok;
@@ -269,7 +295,7 @@ bool nd_cpu_activation_supports(const nd_cpu *cpu, const nd_work *work, nd_preci
 nd_status nd_cpu_activation_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
                                     nd_kernel **out) {
     const nd_view *views[] = {&work->y, &work->x};
-    elementwise_kernel *k;
+    elementwise_kernel *k = NULL;
     ND_TRY(elementwise_prepare(cpu, work, precision, row_activation, views, 2, &k));
     *out = &k->base;
     return nd_status_ok;
@@ -283,7 +309,7 @@ bool nd_cpu_copy_supports(const nd_cpu *cpu, const nd_work *work, nd_precision p
 
 nd_status nd_cpu_copy_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out) {
     const nd_view *views[] = {&work->y, &work->x};
-    elementwise_kernel *k;
+    elementwise_kernel *k = NULL;
     ND_TRY(elementwise_prepare(cpu, work, precision, row_copy, views, 2, &k));
     *out = &k->base;
     return nd_status_ok;
@@ -301,7 +327,7 @@ nd_status nd_cpu_affine_prepare(nd_cpu *cpu, const nd_work *work, nd_precision p
     memcpy(channel.dims, work->y.dims, sizeof channel.dims);
     channel.strides[1] = 1;
     const nd_view *views[] = {&work->y, &work->x, &channel, &channel};
-    elementwise_kernel *k;
+    elementwise_kernel *k = NULL;
     ND_TRY(elementwise_prepare(cpu, work, precision, row_affine, views, 4, &k));
     for (int i = 0; i < 2; i++) k->weights[i] = nd_alloc_array((size_t)channels, sizeof(float));
     if (!k->weights[0] || !k->weights[1]) {

@@ -42,7 +42,7 @@ static int64_t pool_count(const pool_kernel *k, int axis, int64_t position) {
     return end - begin;
 }
 
-static void pool_tap(bool maximum, int64_t n, const float *x, float *restrict sum) {
+ND_CPU_CLONES static void pool_tap(bool maximum, int64_t n, const float *x, float *restrict sum) {
     if (maximum) {
         for (int64_t c = 0; c < n; c++) sum[c] = x[c] > sum[c] ? x[c] : sum[c];
     } else {
