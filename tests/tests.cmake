@@ -10,6 +10,14 @@ if(CRITERION_FOUND)
     set(ND_TESTS_SUMMARY "Criterion ${CRITERION_VERSION}")
 endif()
 
+# Every operation against a second formulation, on what every machine has.
+add_test(NAME check_ref COMMAND nd check --backend ref)
+add_test(NAME check_ref_bf16 COMMAND nd check --backend ref --dtype bf16)
+if(TARGET nd_cpu)
+    add_test(NAME check_cpu COMMAND nd check --backend cpu)
+    add_test(NAME check_cpu_bf16 COMMAND nd check --backend cpu --dtype bf16)
+endif()
+
 # A test that cannot run here exits 77 and says why.
 function(nd_script_test name)
     add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

@@ -3,7 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Far above any memory, and far below where sums of slots overflow. */
+static const int64_t nd_slot_elements_max = (int64_t)1 << 40;
+
 nd_status nd_exec_slot_new(nd_exec *exec, int64_t elements, int *slot) {
+    ND_REQUIRE(elements >= 0 && elements <= nd_slot_elements_max, nd_status_memory,
+               "no memory for a value of %lld elements", (long long)elements);
     if (exec->n_slots == exec->cap_slots) {
         const int capacity = exec->cap_slots ? 2 * exec->cap_slots : 64;
         nd_slot *more = realloc(exec->slots, (size_t)capacity * sizeof *more);

@@ -72,6 +72,15 @@ static nd_status nd_exec_check_value(const nd_exec *exec, int index) {
     return nd_status_ok;
 }
 
+/* The operands that lowering relies on: the first, and all of those that are lists of equals. */
+static nd_status nd_exec_check_node(nd_exec *exec, const nd_node *node) {
+    const bool equals = node->op == nd_op_add || node->op == nd_op_mul || node->op == nd_op_concat;
+    bool whole = node->n_in > 0 && node->n_out > 0 && node->out[0] >= 0;
+    for (int i = 0; whole && i < (equals ? node->n_in : 1); i++) whole = node->in[i] >= 0;
+    ND_REQUIRE(whole, nd_status_format, "%s: an operand is missing", nd_exec_label(exec, node));
+    return nd_status_ok;
+}
+
 /* Whether the node treats images alike and apart, judged by what can move data along axis 0. */
 static bool nd_exec_keeps_images(const nd_exec *exec, const nd_node *node) {
     for (int j = 0; j < node->n_in + node->n_out; j++) {
@@ -137,6 +146,8 @@ nd_status nd_exec_trace(nd_exec *exec) {
     ND_REQUIRE(exec->settings.n_inputs > 0 && exec->settings.n_outputs > 0, nd_status_usage,
                "a network without %s cannot run", exec->settings.n_inputs ? "outputs" : "inputs");
     ND_TRY(nd_exec_mark(exec));
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (exec->needed[i]) ND_TRY(nd_exec_check_node(exec, &graph->nodes[i]));
     ND_TRY(nd_exec_rebatch(exec));
     for (int i = 0; i < graph->n_values; i++) {
         const nd_exec_value *value = &exec->values[i];

@@ -214,10 +214,11 @@ Test(executor, fused_plain_and_every_layout_agree) {
     }
     nd_backend_table strict = *backend->table;
     strict_inner = backend->table;
-    strict.supports = strict_supports;
-    for (int variant = 0; variant < 8; variant++) {
+    for (int variant = 0; variant < 12; variant++) {
         backend->channels_last = variant & 1;
-        backend->table = variant & 2 ? &strict : strict_inner;
+        backend->table = variant & 2 || variant & 8 ? &strict : strict_inner;
+        strict.supports = variant & 8 ? strict_inner->supports : strict_supports;
+        strict.fast = variant & 8 ? strict_supports : NULL; /* all is supported, little is fast */
         const nd_exec_settings settings = {.separable = variant & 4 ? nd_fuse_off : nd_fuse_auto};
         memset(y, 0, sizeof y);
         run_whole(backend, n.graph, settings, x, y);
@@ -375,6 +376,29 @@ Test(executor, what_cannot_run_is_named) {
               "%s", nd_error());
     nd_graph_free(n.graph);
     nd_backend_close(backend);
+}
+
+/* What would run on general loops is taken apart, or brought into the layout that is fast. */
+Test(executor, prefers_what_is_fast) {
+    net n = net_everything(1);
+    nd_backend *backend = open_ref();
+    nd_backend_table table = *backend->table;
+    strict_inner = backend->table;
+    table.fast = strict_supports;
+    backend->table = &table;
+    nd_exec *exec = open_exec(backend, n.graph, (nd_exec_settings){0});
+    cr_expect_eq(count_kind(exec, nd_kind_separable), 0);
+    cr_expect_eq(count_kind(exec, nd_kind_conv), 6 + 4);
+    for (int i = 0; i < exec->n_steps; i++)
+        if (exec->steps[i].work.kind == nd_kind_conv)
+            cr_expect(nd_view_is_row_major(&exec->steps[i].work.y), "%s", exec->steps[i].name);
+    nd_exec_close(exec);
+    exec = open_exec(backend, n.graph, (nd_exec_settings){.separable = nd_fuse_forced});
+    cr_expect_eq(count_kind(exec, nd_kind_separable), 2, "forced: slow, but supported");
+    nd_exec_close(exec);
+    backend->table = strict_inner;
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
 }
 
 Test(executor, forced_separable_is_an_error_where_there_is_none) {
