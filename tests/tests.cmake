@@ -25,6 +25,9 @@ function(nd_script_test name)
 endfunction()
 nd_script_test(golden tests/golden/run.sh ${CMAKE_BINARY_DIR})
 
+# A sweep shared out by Slurm.
+nd_script_test(slurm bench/slurm_test.sh ${CMAKE_BINARY_DIR}/nd)
+
 # What the peers run nd with.
 add_executable(nd_peer tests/peers/nd_peer.c)
 target_link_libraries(nd_peer PRIVATE nd_core)
