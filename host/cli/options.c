@@ -10,14 +10,14 @@ const nd_option nd_option_table[] = {
     {"isa", 0, "NAME", false, "*", "force our CPU kernels to scalar, avx2 or avx512"},
     {"dtype", 0, "TYPE", false, "eval bench sweep check",
      "fp32, tf32, fp16 or bf16; a list in bench and sweep (default fp32)"},
-    {"batch", 0, "N", false, "inspect eval bench sweep reproduce", "images a run; a list in bench and sweep"},
+    {"batch", 0, "N", false, "eval bench sweep reproduce", "images a run; a list in bench and sweep"},
     {"input", 0, "HxW", false, "inspect decouple eval bench sweep",
      "image size for a model that does not fix it"},
     {"tune", 0, NULL, false, "eval bench sweep", "measure alternatives per layer and cache the winner"},
 
     /* decoupling */
     {"output", 'o', "FILE", false, "decouple report", "file to write"},
-    {"method", 0, "NAME", false, "inspect decouple bench sweep reproduce",
+    {"method", 0, "NAME", false, "inspect decouple bench sweep",
      "auto, dwpw, pwdw, spatial, channel, spatial+dwpw, channel+dwpw, ...; a list in sweep (default auto)"},
     {"rank", 0, "T", false, "inspect decouple bench sweep",
      "T terms per channel in every chosen layer; a list in bench and sweep"},
