@@ -1,19 +1,20 @@
 #include "model/infer_state.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* The first input is the image; its dimension 0 as declared tells which other inputs carry the batch. */
 static nd_status nd_infer_inputs(nd_infer *infer) {
     nd_graph *graph = infer->graph;
     const nd_infer_settings *settings = infer->settings;
-    int64_t declared = -1;
+    infer->declared = -1;
     for (int i = 0; i < graph->n_inputs; i++) {
         nd_value *value = &graph->values[graph->inputs[i]];
         ND_REQUIRE(value->rank >= 0, nd_status_unsupported, "%s: input '%s' has no shape", graph->name,
                    value->name);
         if (!value->rank) continue;
-        if (!i) declared = value->dims[0];
-        if (value->dims[0] < 0 || value->dims[0] == declared) value->dims[0] = settings->batch;
+        if (!i) infer->declared = value->dims[0];
+        if (value->dims[0] < 0 || value->dims[0] == infer->declared) value->dims[0] = settings->batch;
         const int64_t known[4] = {settings->batch, 0, settings->height, settings->width};
         for (int k = 1; k < value->rank; k++) {
             if (value->dims[k] < 0 && value->rank == 4) value->dims[k] = known[k] ? known[k] : -1;
@@ -62,10 +63,63 @@ static void nd_infer_forget(nd_infer *infer, const nd_node *node) {
             infer->graph->values[node->out[k]].rank = -1;
 }
 
+/* Operators outside of nd's whose output is shaped as their first input. */
+static bool nd_infer_keeps_shape(const nd_node *node) {
+    static const char *const keep[] = {"Abs",
+                                       "Celu",
+                                       "Ceil",
+                                       "Elu",
+                                       "Erf",
+                                       "Exp",
+                                       "Floor",
+                                       "Gelu",
+                                       "Log",
+                                       "Mish",
+                                       "Neg",
+                                       "PRelu",
+                                       "Reciprocal",
+                                       "Round",
+                                       "Selu",
+                                       "Sin",
+                                       "Sqrt",
+                                       "Swish",
+                                       "Softplus",
+                                       "Softsign",
+                                       "Tanh",
+                                       "GroupNormalization",
+                                       "InstanceNormalization",
+                                       "LogSoftmax",
+                                       "LayerNormalization",
+                                       "ThresholdedRelu"};
+    for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
+        if (!strcmp(node->op_type, keep[i])) return true;
+    return false;
+}
+
+/* What is known of an opaque node's outputs: they are as its input, or as the file declares them. */
+static void nd_infer_opaque(nd_infer *infer, const nd_node *node) {
+    const nd_value *x = nd_infer_input(infer, node, 0);
+    for (int k = 0; k < node->n_out; k++) {
+        if (node->out[k] < 0) continue;
+        nd_value *y = &infer->graph->values[node->out[k]];
+        if (!k && x && nd_infer_keeps_shape(node)) {
+            y->rank = x->rank;
+            memcpy(y->dims, x->dims, sizeof y->dims);
+        }
+        if (y->rank < 1) continue;
+        if (y->dims[0] < 0 || y->dims[0] == infer->declared) y->dims[0] = infer->settings->batch;
+        if (nd_dims_count(y->rank, y->dims) < 1) y->rank = -1;
+    }
+}
+
 static nd_status nd_infer_nodes(nd_infer *infer) {
     nd_graph *graph = infer->graph;
     for (int i = 0; i < graph->n_nodes; i++) {
         nd_node *node = &graph->nodes[i];
+        if (node->op == nd_op_opaque && infer->settings->allow_opaque) {
+            nd_infer_opaque(infer, node);
+            continue;
+        }
         nd_infer_forget(infer, node);
         const bool unknown = nd_infer_is_unknown(infer, node);
         if (unknown && infer->settings->allow_opaque) continue;

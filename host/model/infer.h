@@ -12,7 +12,8 @@
  * left open (0 or -1 of Reshape), so that a graph may be inferred again for another batch. Axes become
  * non-negative, absent lists (transpose, reduce_mean) are filled in, windows get their kernel and automatic
  * padding. Stops with nd_status_unsupported at the first node it cannot interpret unless `allow_opaque`,
- * which leaves its values and those that depend on them at rank -1. Messages name node, op and shapes. */
+ * which leaves its values and those that depend on them at rank -1 where neither the file declares a shape
+ * nor the operator is known to keep its input's. Messages name node, op and shapes. */
 typedef struct nd_infer_settings {
     int64_t batch;
     int64_t height, width;

@@ -27,7 +27,8 @@ typedef struct nd_infer {
     const nd_infer_settings *settings;
     nd_known *known; /* by value; values made on the way have none */
     int n_known;
-    bool folded; /* an operand was replaced by an initializer */
+    int64_t declared; /* the batch as the first input had it: -1 unknown */
+    bool folded;      /* an operand was replaced by an initializer */
     nd_arena arena;
 } nd_infer;
 

@@ -1,5 +1,5 @@
-/* Nodes that nd made, as ONNX operators of opset 13 to 17. Convolutions, Gather, Gemm and the like read the
- * same in every opset; those that do not are refused outside of that range. */
+/* Nodes that nd made, as ONNX operators. Each is written in one form, and refused in opsets that want another;
+ * what a rewritten network needs (Conv, Gather, Gemm) reads the same in all of them. */
 #include "model/onnx_out.h"
 
 #include <math.h>
@@ -57,7 +57,7 @@ static void nd_emit_operand(nd_emitter *emitter, const char *what, const nd_tens
     emitter->inputs[emitter->proto.n_input++] = name;
 }
 
-/* Tensors of operands lie on the stack of their emitter; the writer needs them until the file is written. */
+/* The elements are kept in the writer's arena, since they are needed until the file is written. */
 static void nd_emit_ints_operand(nd_emitter *emitter, const char *what, const int64_t *list, int n) {
     int64_t *kept = nd_arena_alloc(&emitter->writer->arena, ((size_t)n + 1) * sizeof *kept);
     if (!kept) {
@@ -97,11 +97,17 @@ static void nd_emit_max_pool(nd_emitter *emitter) {
     nd_emit_int(emitter, "ceil_mode", emitter->node->attr.ceil_mode);
 }
 
-/* Dilations of average pooling came with opset 19. */
 static void nd_emit_average_pool(nd_emitter *emitter) {
     const int64_t *dilation = emitter->node->attr.window.dilation;
     nd_emit_window(emitter);
-    if (dilation[0] != 1 || dilation[1] != 1) nd_emit_ints(emitter, "dilations", dilation, 2);
+    if (dilation[0] != 1 || dilation[1] != 1) {
+        if (emitter->writer->graph->opset < 19)
+            emitter->status = nd_fail(nd_status_unsupported,
+                                      "%s: node '%s': average pooling has dilations since "
+                                      "opset 19",
+                                      emitter->writer->graph->name, emitter->node->name);
+        nd_emit_ints(emitter, "dilations", dilation, 2);
+    }
     nd_emit_int(emitter, "ceil_mode", emitter->node->attr.ceil_mode);
     nd_emit_int(emitter, "count_include_pad", emitter->node->attr.count_include_pad);
 }
@@ -224,11 +230,9 @@ static const struct {
     [nd_op_cast] = {nd_emit_cast, false, 6, INT64_MAX},
 };
 
-static nd_status nd_emit_names(nd_emitter *emitter, const int *values, int count, char **names) {
-    const nd_graph *graph = emitter->writer->graph;
+static void nd_emit_names(const nd_graph *graph, const int *values, int count, char **names) {
     for (int k = 0; k < count; k++)
         names[k] = values[k] < 0 ? "" : (char *)(uintptr_t)graph->values[values[k]].name;
-    return nd_status_ok;
 }
 
 nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node) {
@@ -250,8 +254,8 @@ nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node) {
     proto->attribute = emitter.pointers;
     proto->n_output = (size_t)node->n_out;
     proto->output = names + node->n_in;
-    nd_emit_names(&emitter, node->out, node->n_out, proto->output);
-    nd_emit_names(&emitter, node->in, node->n_in, names);
+    nd_emit_names(graph, node->out, node->n_out, proto->output);
+    nd_emit_names(graph, node->in, node->n_in, names);
     proto->n_input = (size_t)node->n_in;
     proto->input = names;
     if (lists) {

@@ -141,6 +141,18 @@ done:
     return status;
 }
 
+/* A declared shape serves where nd cannot infer one: behind opaque nodes. */
+static nd_status nd_read_value_info(void *context, nd_span message) {
+    nd_onnx_reader *reader = context;
+    Nd__Onnx__ValueInfo *proto = nd__onnx__value_info__unpack(NULL, message.bytes, message.data);
+    ND_REQUIRE(proto, nd_status_format, "a value_info is garbled");
+    const int value = proto->name ? nd_graph_find_value(reader->graph, proto->name) : -1;
+    if (value >= 0 && reader->graph->values[value].producer >= 0 && !reader->graph->values[value].init)
+        nd_read_type(proto->type, &reader->graph->values[value]);
+    nd__onnx__value_info__free_unpacked(proto, NULL);
+    return nd_status_ok;
+}
+
 static nd_status nd_read_output(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     const nd_span name = nd_onnx_field(message, nd_onnx_value_info_name);
@@ -302,6 +314,7 @@ static nd_status nd_read_model(nd_onnx_reader *reader) {
     ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_sparse, nd_read_sparse, reader));
     ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_input, nd_read_input, reader));
     ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_node, nd_read_node, reader));
+    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_value_info, nd_read_value_info, reader));
     ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_output, nd_read_output, reader));
     ND_REQUIRE(graph->n_outputs, nd_status_format, "the graph has no outputs");
     ND_TRY(nd_read_trim(reader));

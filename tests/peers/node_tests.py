@@ -25,9 +25,9 @@ import peer
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "results/golden/onnx_node_tests.csv"
 
 OPERATORS = set(
-    "Conv Gemm MatMul BatchNormalization Relu Clip LeakyRelu Sigmoid HardSigmoid HardSwish Add Sum Mul MaxPool AveragePool "
-    "GlobalAveragePool Concat Flatten Reshape Squeeze Unsqueeze Transpose Pad Softmax LRN Dropout Identity Constant Gather "
-    "ReduceMean Slice".split())
+    "Conv Gemm MatMul BatchNormalization Relu Clip LeakyRelu Sigmoid HardSigmoid HardSwish Add Sum Mul MaxPool "
+    "AveragePool GlobalAveragePool Concat Flatten Reshape Squeeze Unsqueeze Transpose Pad Softmax LRN Dropout Identity "
+    "Constant Gather ReduceMean Slice".split())
 
 # Operators whose inputs are all activations; of any other only the first is.
 ALL_ACTIVATIONS = {"Add", "Sum", "Mul", "Concat"}
@@ -44,7 +44,7 @@ def cases():
 
 
 def fix_operands(model, arrays):
-    """Initializers in place of the inputs that are no activations. Returns the remaining arrays and whether any went."""
+    """Initializers in place of inputs that are no activations. Returns the remaining arrays and whether any went."""
     graph = model.graph
     if graph.node[0].op_type in ALL_ACTIVATIONS:
         return arrays, False

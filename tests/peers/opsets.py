@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""One small network in the form every opset wants it (attributes that became inputs, defaults that changed), by nd and by
-onnxruntime.
+"""One small network in the form every opset wants it (attributes that became inputs, defaults that changed), by nd and
+by onnxruntime.
 
 usage: opsets.py BUILD
 """

@@ -307,6 +307,36 @@ Test(infer, contradictions_name_the_node) {
     nd_graph_free(s.graph);
 }
 
+/* Behind a node nd cannot run the shapes go on where they are known all the same. */
+Test(infer, shapes_behind_opaque_nodes) {
+    const nd_infer_settings settings = {.batch = 2, .allow_opaque = true},
+                            other = {.batch = 5, .allow_opaque = true};
+    nd_graph *graph;
+    nd_node *node;
+    cr_assert_eq(nd_graph_new("opaque", &graph), nd_status_ok);
+    int x = add_input(graph, "x", 4, (int64_t[]){-1, 3, 9, 8});
+    int kept = add_node(graph, nd_op_opaque, "kept", &x, 1, &node);
+    node->op_type = "Mish";
+    int relu = add_node(graph, nd_op_relu, "relu", &kept, 1, NULL);
+    int declared = add_node(graph, nd_op_opaque, "declared", &relu, 1, &node);
+    node->op_type = "Resize";
+    graph->values[declared].rank = 4;
+    memcpy(graph->values[declared].dims, (int64_t[]){-1, 3, 18, 16}, 4 * sizeof(int64_t));
+    int pool = add_node(graph, nd_op_global_average_pool, "pool", &declared, 1, NULL);
+    int lost = add_node(graph, nd_op_opaque, "lost", &pool, 1, &node);
+    node->op_type = "Einsum";
+    int y = add_node(graph, nd_op_relu, "last", &lost, 1, NULL);
+    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    cr_assert_eq(nd_graph_infer(graph, &settings), nd_status_ok, "%s", nd_error());
+    expect_dims(graph, relu, "2x3x9x8");
+    expect_dims(graph, pool, "2x3x1x1");
+    cr_assert_eq(graph->values[y].rank, -1);
+    cr_assert_eq(nd_graph_infer(graph, &other), nd_status_ok, "%s", nd_error());
+    expect_dims(graph, relu, "5x3x9x8");
+    expect_dims(graph, pool, "5x3x1x1");
+    nd_graph_free(graph);
+}
+
 /* The folding of BatchNormalization is checked against its definition in double precision. */
 
 enum { channels = 3, inner = 4 };
