@@ -1,5 +1,6 @@
 #include "cli/args.h"
 #include "cli/help.h"
+#include "cli/manual.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,10 +39,25 @@ static int nd_main_fail(nd_status status) {
     return nd_status_exit_code(status);
 }
 
+/* nd help [VERB], nd help --man, nd help --completion SHELL */
+static int nd_main_help(int argc, char **argv) {
+    const char *what = argc > 2 ? argv[2] : "";
+    if (!strcmp(what, "--man")) {
+        nd_manual_page(stdout);
+        return EXIT_SUCCESS;
+    }
+    if (!strcmp(what, "--completion")) {
+        nd_status status = nd_manual_completion(argc > 3 ? argv[3] : "", stdout);
+        return status ? nd_main_fail(status) : EXIT_SUCCESS;
+    }
+    nd_help_print(nd_verb_find(what), stdout);
+    return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv) {
-    if (argc < 2 || !strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
-        const nd_verb *verb = argc > 2 ? nd_verb_find(argv[2]) : NULL;
-        nd_help_print(verb, argc < 2 ? stderr : stdout);
+    if (argc > 1 && !strcmp(argv[1], "help")) return nd_main_help(argc, argv);
+    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+        nd_help_print(NULL, argc < 2 ? stderr : stdout);
         return argc < 2 ? nd_status_exit_code(nd_status_usage) : EXIT_SUCCESS;
     }
     if (!strcmp(argv[1], "--version")) {

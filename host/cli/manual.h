@@ -1,0 +1,13 @@
+/* The manual page and shell completions, from the verb and option tables.
+ *   nd help --man                >nd.1
+ *   nd help --completion bash    >/usr/share/bash-completion/completions/nd   (zsh: _nd, fish: nd.fish) */
+#ifndef ND_CLI_MANUAL_H
+#define ND_CLI_MANUAL_H
+
+#include "cli/cli.h"
+
+void nd_manual_page(FILE *file);
+nd_status nd_manual_completion(const char *shell,
+                               FILE *file); /* nd_status_usage for a shell it does not know */
+
+#endif
