@@ -39,7 +39,7 @@ static void overwrite(const char *folder, const char *with) {
     fclose(file);
     file = fopen(path, "w");
     cr_assert_not_null(file);
-    fprintf(file, "not a line\n\n%s %s\n", key, with);
+    fprintf(file, "%s %s\n\nnot a line\n", key, with);
     fclose(file);
 }
 
