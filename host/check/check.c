@@ -283,7 +283,9 @@ static nd_status nd_check_case(nd_check *check, const nd_check_operation *operat
         if (!nd_check_wanted(check)) continue;
         if (!made) status = operation->make(&problem, index);
         made = true;
-        if (layout >= nd_layout_turned && problem.work.x.rank != 4) break; /* nothing to turn */
+        const int rank = problem.work.x.rank;
+        if (layout == nd_layout_sliced && rank < 2) continue; /* nothing to slice */
+        if (layout >= nd_layout_turned && rank != 4) break;   /* nothing to turn */
         if (check->settings->list && !status) {
             nd_check_say(check, nd_check_outcome_listed);
             continue;
