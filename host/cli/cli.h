@@ -63,17 +63,17 @@ typedef struct nd_verb {
 extern const nd_verb
     nd_verb_table[]; /* in main.c, NULL-named end; each verb's function is nd_verb_<name> in <name>.c */
 
-__attribute__((weak)) nd_status nd_verb_inspect(nd_args *args);
-__attribute__((weak)) nd_status nd_verb_decouple(nd_args *args);
-__attribute__((weak)) nd_status nd_verb_eval(nd_args *args);
-__attribute__((weak)) nd_status nd_verb_bench(nd_args *args);
-__attribute__((weak)) nd_status nd_verb_sweep(nd_args *args);
-__attribute__((weak)) nd_status nd_verb_compare(nd_args *args);
-__attribute__((weak)) nd_status nd_verb_report(nd_args *args);
-__attribute__((weak)) nd_status nd_verb_reproduce(nd_args *args);
-__attribute__((weak)) nd_status nd_verb_check(nd_args *args);
-__attribute__((weak)) nd_status nd_verb_devices(nd_args *args);
-__attribute__((weak)) nd_status nd_verb_zoo(nd_args *args);
+nd_status nd_verb_inspect(nd_args *args);
+nd_status nd_verb_decouple(nd_args *args);
+nd_status nd_verb_eval(nd_args *args);
+nd_status nd_verb_bench(nd_args *args);
+nd_status nd_verb_sweep(nd_args *args);
+nd_status nd_verb_compare(nd_args *args);
+nd_status nd_verb_report(nd_args *args);
+nd_status nd_verb_reproduce(nd_args *args);
+nd_status nd_verb_check(nd_args *args);
+nd_status nd_verb_devices(nd_args *args);
+nd_status nd_verb_zoo(nd_args *args);
 
 /* What nearly every verb opens. The graph is inferred for `batch` images of the size --input gives, or its own; the backend follows
  * --backend, --device, --threads, --isa and --tune. */
