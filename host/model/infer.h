@@ -7,13 +7,17 @@
 /* Fills in dims and dtype of every value for the given number of images, sorting the graph first. The batch
  * is dimension 0 of the first input and of the inputs that agree with it there. The image input keeps its own
  * channels, height and width when the file fixes them; otherwise `height` and `width` are used (0 = unknown,
- * an error). Operands that must be constant (shapes, axes, bounds) are moved into `attr`, and those computed
- * from shapes (Shape-Gather-Concat-Reshape chains of exporters) become initializers, in which the batch is
- * left open (0 or -1 of Reshape), so that a graph may be inferred again for another batch. Axes become
- * non-negative, absent lists (transpose, reduce_mean) are filled in, windows get their kernel and automatic
- * padding. Stops with nd_status_unsupported at the first node it cannot interpret unless `allow_opaque`,
- * which leaves its values and those that depend on them at rank -1 where neither the file declares a shape
- * nor the operator is known to keep its input's. Messages name node, op and shapes. */
+ * an error).
+ *
+ * Operands that must be constant (shapes, axes, bounds) are moved into `attr`, and those computed from shapes
+ * (Shape-Gather-Concat-Reshape chains of exporters) become initializers, in which the batch is left open (0 or
+ * -1 of Reshape), so that a graph may be inferred again for another batch; a Reshape that was exported for one
+ * image takes the batch as well. Axes become non-negative, absent lists (transpose, reduce_mean) are filled
+ * in, windows get their kernel and automatic padding.
+ *
+ * Stops with nd_status_unsupported at the first node it cannot interpret unless `allow_opaque`, which leaves
+ * its values and those that depend on them at rank -1 where neither the file declares a shape nor the operator
+ * is known to keep its input's. Messages name node, op and shapes. */
 typedef struct nd_infer_settings {
     int64_t batch;
     int64_t height, width;

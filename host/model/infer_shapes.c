@@ -197,26 +197,35 @@ static nd_status nd_shape_flatten(nd_infer *infer, nd_node *node, const nd_value
     return nd_status_ok;
 }
 
-static nd_status nd_shape_reshape(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
-    (void)infer;
-    const nd_attr *attr = &node->attr;
+/* The shape in attr->list with `first` in place of its first entry. */
+static nd_status nd_shape_reshape_to(const nd_attr *attr, int64_t first, const nd_value *x, nd_value *y) {
     int open = -1;
-    ND_REQUIRE(attr->n <= nd_rank_max, nd_status_unsupported, "%d dimensions, at most %d", attr->n,
-               nd_rank_max);
     y->rank = attr->n;
     for (int i = 0; i < attr->n; i++) {
-        ND_REQUIRE(attr->list[i] >= -1 && (attr->list[i] || i < x->rank), nd_status_format,
-                   "entry %d of the shape, %lld, is not possible for input %s", i, (long long)attr->list[i],
+        const int64_t entry = i ? attr->list[i] : first;
+        ND_REQUIRE(entry >= -1 && (entry || i < x->rank), nd_status_format,
+                   "entry %d of the shape, %lld, is not possible for input %s", i, (long long)entry,
                    ND_DIMS(x));
-        ND_REQUIRE(attr->list[i] >= 0 || open < 0, nd_status_format, "two open dimensions");
-        if (attr->list[i] < 0) open = i;
-        y->dims[i] = attr->list[i] < 0 ? 1 : attr->list[i] ? attr->list[i] : x->dims[i];
+        ND_REQUIRE(entry >= 0 || open < 0, nd_status_format, "two open dimensions");
+        if (entry < 0) open = i;
+        y->dims[i] = entry < 0 ? 1 : entry ? entry : x->dims[i];
     }
     const int64_t have = nd_dims_count(x->rank, x->dims), want = nd_dims_count(y->rank, y->dims);
     if (open >= 0 && want > 0) y->dims[open] = have / want;
     ND_REQUIRE(nd_dims_count(y->rank, y->dims) == have, nd_status_format, "%s cannot become %s", ND_DIMS(x),
                ND_DIMS(y));
     return nd_status_ok;
+}
+
+static nd_status nd_shape_reshape(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const nd_attr *attr = &node->attr;
+    const int64_t batch = infer->settings->batch, first = attr->n ? attr->list[0] : 0;
+    ND_REQUIRE(attr->n <= nd_rank_max, nd_status_unsupported, "%d dimensions, at most %d", attr->n,
+               nd_rank_max);
+    /* Files exported for one image say 1 where they mean the batch. */
+    const bool one_image = first == 1 && batch > 1 && x->rank && x->dims[0] == batch;
+    if (one_image && !nd_shape_reshape_to(attr, batch, x, y)) return nd_status_ok;
+    return nd_shape_reshape_to(attr, first, x, y);
 }
 
 static nd_status nd_shape_squeeze(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {

@@ -246,6 +246,23 @@ Test(infer, a_folded_reshape_keeps_the_batch_open) {
     nd_graph_free(graph);
 }
 
+Test(infer, a_reshape_for_one_image_takes_the_batch) {
+    static const struct {
+        int n;
+        int64_t list[4];
+        const char *expected;
+    } cases[] = {
+        {2, {1, -1}, "6x54"}, {2, {1, 54}, "6x54"}, {3, {1, 9, -1}, "6x9x6"}, {2, {1, 324}, "1x324"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        nd_single s = single(nd_op_reshape, 4, (int64_t[]){1, 6, 3, 3});
+        s.attr->n = cases[i].n;
+        memcpy(s.attr->list, cases[i].list, sizeof cases[i].list);
+        cr_assert_eq(infer(s.graph, 6), nd_status_ok, "%s", nd_error());
+        expect_dims(s.graph, s.y, cases[i].expected);
+        nd_graph_free(s.graph);
+    }
+}
+
 /* Zeros from ConstantOfShape behind the given pads, reversed and transposed: how exporters write F.pad. */
 Test(infer, pads_are_computed) {
     nd_graph *graph;

@@ -2,7 +2,6 @@
 #include "base/file.h"
 #include "model/infer.h"
 #include "model/model.h"
-#include "model/onnx_subset.pb-c.h"
 #include "model/onnx_wire.h"
 
 #include <criterion/criterion.h>
