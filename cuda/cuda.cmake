@@ -48,10 +48,10 @@ if(ND_CUDA_FOUND)
                           CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON)
     target_include_directories(nd_cuda_parts PUBLIC ${CMAKE_SOURCE_DIR}/host ${CMAKE_SOURCE_DIR})
     target_include_directories(nd_cuda_parts SYSTEM PUBLIC ${ND_CUDNN_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})
-    # Messages name the file, not the machine it was built on. Line numbers, so that a profiler finds the source.
+    # Messages name the file, not the machine it was built on.
     target_compile_options(nd_cuda_parts PRIVATE
         $<$<COMPILE_LANGUAGE:C>:-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=>
-        $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/= -lineinfo>)
+        $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/= --compress-mode=size>)
 
     add_library(nd_cuda MODULE $<TARGET_OBJECTS:nd_cuda_parts>)
     set_target_properties(nd_cuda PROPERTIES LINKER_LANGUAGE C CUDA_RESOLVE_DEVICE_SYMBOLS OFF)
@@ -61,4 +61,17 @@ if(ND_CUDA_FOUND)
     target_link_options(nd_cuda PRIVATE LINKER:--exclude-libs,ALL)
     add_dependencies(nd nd_cuda)
     install(TARGETS nd_cuda LIBRARY DESTINATION lib)
+
+    if(ND_TESTS)
+        enable_testing()
+        add_executable(nd_engines tests/cuda/engines.c $<TARGET_OBJECTS:nd_cuda_parts>)
+        target_include_directories(nd_engines SYSTEM PRIVATE ${ND_CUDNN_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})
+        target_link_libraries(nd_engines PRIVATE nd_core ${cuda_libraries})
+        add_test(NAME cuda_engines COMMAND tests/cuda/engines.sh $<TARGET_FILE:nd_engines> results/golden/cudnn_engines.csv
+                 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+        add_test(NAME cuda_resources COMMAND tests/cuda/resources.sh ${CMAKE_CUDA_COMPILER} results/golden/cuda_resources.csv
+                 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+        add_test(NAME cuda_device COMMAND tests/cuda/device_test.sh ${CMAKE_BINARY_DIR} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+        set_tests_properties(cuda_engines cuda_resources cuda_device PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
+    endif()
 endif()

@@ -88,8 +88,9 @@ template <class T> struct nd_depthwise_rows {
     }
 };
 
+/* Four blocks on a multiprocessor while 128 registers hold the weights; with T = 4 they need more. */
 template <class T, int per>
-__global__ void __launch_bounds__(nd_depthwise_lanes *nd_depthwise_warps, 4)
+__global__ void __launch_bounds__(nd_depthwise_lanes *nd_depthwise_warps, per <= 3 ? 4 : 3)
     nd_depthwise_3x3(nd_cuda_depthwise p, int run, const T *__restrict__ x, T *__restrict__ y) {
     constexpr int piece = nd_depthwise_piece<T, per>::count;
     const int64_t channel = 2 * ((int64_t)blockIdx.y * nd_depthwise_lanes + threadIdx.x);

@@ -330,10 +330,8 @@ bool nd_dnn_notes_allow(uint32_t notes, nd_precision precision) {
     const uint32_t tensor_core = 1u << CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
     const uint32_t down = 1u << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
     const uint32_t reduced = 1u << CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION;
-    if (notes & reduced) return false;
-    if (precision == nd_precision_fp32) return !(notes & (tensor_core | down));
-    /* fp32 data through tensor cores is tf32 exactly when it is not converted further down */
-    return !(notes & down) || precision == nd_precision_tf32;
+    if (notes & (reduced | down)) return false;
+    return precision != nd_precision_fp32 || !(notes & tensor_core);
 }
 
 const char *nd_dnn_notes_format(uint32_t notes, char *text, size_t size) {

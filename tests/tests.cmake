@@ -32,3 +32,6 @@ nd_script_test(slurm bench/slurm_test.sh ${CMAKE_BINARY_DIR}/nd)
 add_executable(nd_peer tests/peers/nd_peer.c)
 target_link_libraries(nd_peer PRIVATE nd_core)
 nd_script_test(peers tests/peers/run.sh ${CMAKE_BINARY_DIR})
+
+# The CUDA kernels on the host.
+add_subdirectory(tests/simt)

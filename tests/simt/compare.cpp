@@ -189,6 +189,7 @@ int nd_test_result() {
 
 int main() {
     nd_test_machine();
+    nd_test_svd();
     nd_test_kinds();
     nd_test_depthwise();
     nd_test_separable();

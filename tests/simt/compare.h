@@ -48,6 +48,7 @@ void nd_test_kinds();
 void nd_test_depthwise();
 void nd_test_separable();
 void nd_test_machine();
+void nd_test_svd();
 void nd_test_expect(bool truth, const char *what);
 
 #endif
