@@ -137,8 +137,9 @@ nd_status nd_reproduce_drop(const nd_paper_value *value, const nd_reproduce_sett
         const double middle = (low + high) / 2;
         nd_drop_point point;
         ND_TRY(nd_trial_run(&trial, nd_knob_at(value->method, middle), &point));
-        nd_log(nd_log_info, "%s at %.4f: %.3f GMACs, top-1 %+.2f, top-5 %+.2f points", value->method,
-               point.knob, (double)point.after.conv_macs * 1e-9, -point.top1.points, -point.top5.points);
+        nd_log(nd_log_info, "%s at %.4f: %.3f GMACs, loses %.2f points of top-1 and %.2f of top-5",
+               value->method, point.knob, (double)point.after.conv_macs * 1e-9, point.top1.points,
+               point.top5.points);
         if (point.top5.points <= settings->points) {
             if (point.after.conv_macs <= out->after.conv_macs) *out = point;
             low = middle;
