@@ -7,6 +7,7 @@
 enum {
     nd_pickle_memo_max = 1 << 20,
     nd_pickle_stack_max = 1 << 20,
+    nd_pickle_values_max = 1 << 22, /* so that a few bytes an opcode do not become 64 without end */
 };
 
 typedef struct nd_pickle_machine {
@@ -15,7 +16,7 @@ typedef struct nd_pickle_machine {
     const char *name;
     nd_arena *arena;
     nd_pickle **stack, **memo;
-    size_t depth, stack_capacity, memo_capacity, n_memo;
+    size_t depth, stack_capacity, memo_capacity, n_memo, n_values;
     bool cut, done;
 } nd_pickle_machine;
 
@@ -40,6 +41,8 @@ static bool nd_pickle_grow(nd_pickle ***list, size_t *capacity, size_t needed) {
 static nd_status nd_pickle_push(nd_pickle_machine *m, nd_pickle value) {
     ND_REQUIRE(m->depth < nd_pickle_stack_max, nd_status_format, "%s: pickle: more than %d values open",
                m->name, nd_pickle_stack_max);
+    ND_REQUIRE(m->n_values++ < nd_pickle_values_max, nd_status_unsupported, "%s: pickle: more than %d values",
+               m->name, nd_pickle_values_max);
     nd_pickle *copy = nd_arena_alloc(m->arena, sizeof *copy);
     ND_REQUIRE(copy && nd_pickle_grow(&m->stack, &m->stack_capacity, m->depth + 1), nd_status_memory,
                "%s: pickle: no memory", m->name);

@@ -35,3 +35,7 @@ nd_script_test(peers tests/peers/run.sh ${CMAKE_BINARY_DIR})
 
 # The CUDA kernels on the host.
 add_subdirectory(tests/simt)
+
+# Real networks on real images, where they are at hand.
+nd_script_test(real_accuracy tests/real/accuracy.sh ${CMAKE_BINARY_DIR}/nd)
+set_tests_properties(real_accuracy PROPERTIES TIMEOUT 3600)
