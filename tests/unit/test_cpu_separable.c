@@ -59,6 +59,35 @@ Test(cpu_separable, avx512_equals_ref) {
     all_shapes("avx512", 2, "nd", "nd:separable:avx512");
 }
 
+/* bf16 operands carry 8 bits; ref works on the unrounded ones. */
+static void all_shapes_bf16(void) {
+    nd_backend *backend = cpu_case_open("amx", 2, "nd");
+    if (!backend) cr_skip_test("this processor has no AMX");
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const nd_act act = shapes[i].act;
+        if (act != nd_act_none && act != nd_act_relu && act != nd_act_clip) continue;
+        cpu_case c;
+        char engine[64];
+        cpu_case_separable(&c, &shapes[i], 300 + i);
+        const double error = cpu_case_error(&c, backend, nd_precision_bf16, engine);
+        cr_expect(error <= 2e-2, "%s, shape %zu: error %g", engine, i, error);
+        cr_expect(!strcmp(engine, "nd:separable:amx"), "shape %zu ran on %s", i, engine);
+        cpu_case_free(&c);
+    }
+    nd_backend_close(backend);
+}
+
+Test(cpu_separable, amx_is_near_ref) {
+    all_shapes_bf16();
+}
+
+Test(cpu_separable, amx_passes_no_buffer) {
+    setenv("ND_CPU_GUARD", "end", 1);
+    all_shapes_bf16();
+    setenv("ND_CPU_GUARD", "begin", 1);
+    all_shapes_bf16();
+}
+
 Test(cpu_separable, pair_equals_ref) {
     all_shapes(NULL, 2, "pair", NULL);
 }

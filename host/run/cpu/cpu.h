@@ -94,6 +94,7 @@ void nd_cpu_activate(nd_activation activation, int64_t count, float *y); /* in p
     nd_status nd_cpu_##name##_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,              \
                                       nd_kernel **out);
 ND_CPU_IMPL(separable)          /* separable.c: our fused kernel */
+ND_CPU_IMPL(separable_bf16)     /* separable_bf16.c: the same in bf16 on AMX */
 ND_CPU_IMPL(separable_pair)     /* separable_alt.c: depthwise, then oneDNN 1x1 */
 ND_CPU_IMPL(separable_dense)    /* separable_alt.c: the regular convolution the terms stand for, direct */
 ND_CPU_IMPL(separable_winograd) /* separable_alt.c: the same by Winograd */

@@ -22,7 +22,6 @@ static inline __m256i vec_first(int n) {
 #define vec_fma(a, b, c)          _mm256_fmadd_ps(a, b, c)
 #define vec_accumulate(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
 #define vec_add(a, b)             _mm256_add_ps(a, b)
-#define vec_mul(a, b)             _mm256_mul_ps(a, b)
 #define vec_min(a, b)             _mm256_min_ps(a, b)
 #define vec_max(a, b)             _mm256_max_ps(a, b)
 #define vec_load_part(p, n)       _mm256_maskload_ps(p, vec_first(n))
@@ -30,7 +29,8 @@ static inline __m256i vec_first(int n) {
 #define vec_permute(v, index)     _mm256_permutevar8x32_ps(v, _mm256_loadu_si256((const __m256i *)(index)))
 #define vec_prefetch(p)           _mm_prefetch((const char *)(p), _MM_HINT_T0)
 
-#include "run/cpu/separable_template.h"
+#include "run/cpu/separable_depthwise.h"
+#include "run/cpu/separable_gemm.h"
 
 ND_TILE(1)
 ND_TILE(2)

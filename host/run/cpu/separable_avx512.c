@@ -17,7 +17,6 @@ typedef __m512 vec;
 #define vec_fma(a, b, c)          _mm512_fmadd_ps(a, b, c)
 #define vec_accumulate(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 #define vec_add(a, b)             _mm512_add_ps(a, b)
-#define vec_mul(a, b)             _mm512_mul_ps(a, b)
 #define vec_min(a, b)             _mm512_min_ps(a, b)
 #define vec_max(a, b)             _mm512_max_ps(a, b)
 #define vec_first(n)              ((__mmask16)((n) <= 0 ? 0 : 0xffffu >> (16 - (n))))
@@ -26,7 +25,8 @@ typedef __m512 vec;
 #define vec_permute(v, index)     _mm512_permutexvar_ps(_mm512_loadu_si512(index), v)
 #define vec_prefetch(p)           _mm_prefetch((const char *)(p), _MM_HINT_T0)
 
-#include "run/cpu/separable_template.h"
+#include "run/cpu/separable_depthwise.h"
+#include "run/cpu/separable_gemm.h"
 
 ND_TILE(1)
 ND_TILE(2)

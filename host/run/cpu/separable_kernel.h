@@ -11,7 +11,7 @@
 
 #include <stddef.h>
 
-enum { nd_sep_lanes_max = 16, nd_sep_mr_max = 14, nd_sep_slots_max = 4, nd_sep_ahead_depth = 4 };
+enum { nd_sep_lanes_max = 16, nd_sep_mr_max = 32, nd_sep_slots_max = 4, nd_sep_ahead_depth = 4 };
 
 /* Consecutive groups that read the same input channels. With `permuted` it is one group whose lane l reads
  * channel first + source[l], from `span` channels; else every group reads channels first..first+lanes-1. */
@@ -65,10 +65,29 @@ typedef struct nd_sep_isa {
     const char *name;
     int lanes, mr, nr;
     void (*depthwise)(const nd_sep_depthwise *depthwise, const nd_sep_segment *segments, int n_segments,
-                      const float *image, float *panel, int64_t panel_pixel, int64_t panel_group);
+                      const void *image, void *panel, int64_t panel_pixel, int64_t panel_group);
     void (*multiply)(const nd_sep_gemm *gemm, int tile_pixels);
 } nd_sep_isa;
 
 extern const nd_sep_isa nd_sep_scalar, nd_sep_avx2, nd_sep_avx512;
+
+/* bf16 on AMX. The panel is [pixel][term] in bf16 with nd_sep_amx_pixels rows and a row step of the caller's
+ * choice; terms are padded to whole steps of nd_sep_amx_depth. The pointwise weights are packed as
+ * [block][step][half of the columns][16 pairs of terms][16 columns][2 terms]. */
+enum { nd_sep_amx_pixels = 32, nd_sep_amx_columns = 32, nd_sep_amx_depth = 32 };
+
+typedef struct nd_sep_amx {
+    void (*begin)(void); /* configures this thread's tiles */
+    void (*end)(void);
+    void (*depthwise)(const nd_sep_depthwise *depthwise, const nd_sep_segment *segments, int n_segments,
+                      const void *image, void *panel, int64_t panel_pixel, int64_t panel_group);
+    /* out[32][32] = panel (32 rows) times one block of weights. */
+    void (*multiply)(const uint16_t *panel, int64_t panel_pixel, const uint16_t *weights, int64_t steps,
+                     float *out);
+    /* y[p][0..columns) = clamp(out + bias + x2) in bf16. */
+    void (*finish)(const nd_sep_gemm *gemm, int pixels, const float *out, const uint16_t *x2, uint16_t *y);
+} nd_sep_amx;
+
+extern const nd_sep_amx nd_sep_amx_bf16;
 
 #endif

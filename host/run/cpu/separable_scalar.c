@@ -15,7 +15,6 @@ typedef float vec;
 #define vec_fma(a, b, c)          ((a) * (b) + (c))
 #define vec_accumulate(sum, a, b) ((sum) = vec_fma(a, b, sum))
 #define vec_add(a, b)             ((a) + (b))
-#define vec_mul(a, b)             ((a) * (b))
 #define vec_min(a, b)             ((a) < (b) ? (a) : (b))
 #define vec_max(a, b)             ((a) > (b) ? (a) : (b))
 #define vec_load_part(p, n)       ((n) > 0 ? *(p) : 0.f)
@@ -23,7 +22,8 @@ typedef float vec;
 #define vec_permute(v, index)     ((void)(index), (v))
 #define vec_prefetch(p)           ((void)(p))
 
-#include "run/cpu/separable_template.h"
+#include "run/cpu/separable_depthwise.h"
+#include "run/cpu/separable_gemm.h"
 
 ND_TILE(1)
 ND_TILE(2)

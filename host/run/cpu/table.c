@@ -6,6 +6,7 @@
 /* Best first within a kind. */
 const nd_cpu_impl nd_cpu_impls[] = {
     ND_CPU_ROW(nd_kind_separable, "nd", separable),
+    ND_CPU_ROW(nd_kind_separable, "nd", separable_bf16),
     ND_CPU_ROW(nd_kind_separable, "pair", separable_pair),
     ND_CPU_ROW(nd_kind_separable, "dense-direct", separable_dense),
     ND_CPU_ROW(nd_kind_separable, "dense-winograd", separable_winograd),
