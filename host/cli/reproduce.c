@@ -5,6 +5,7 @@
 #include "model/infer.h"
 #include "run/plugins.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,7 +117,8 @@ static void nd_reproduce_print_sources(const nd_paper_table *table) {
     }
 }
 
-static void nd_reproduce_print(const char *name, const nd_paper_table *table, const nd_reproduced *results) {
+static void nd_reproduce_print(const char *name, const nd_paper_table *table, const nd_reproduced *results,
+                               const nd_batches *data) {
     static const char *const headings[] = {"row",  "quantity",   "unit",    "published",
                                            "ours", "difference", "verdict", NULL};
     bool missing = false;
@@ -144,6 +146,9 @@ static void nd_reproduce_print(const char *name, const nd_paper_table *table, co
     printf("%s\n\n", name);
     nd_table_print(text, stdout);
     nd_reproduce_print_sources(table);
+    if (data)
+        printf("\nMeasured on %" PRId64 " images of %s, at a drop of at most 1.0 point of top-5.\n",
+               data->count, data->name);
     if (missing)
         printf("\nWith weights and images: nd reproduce %s vgg16:WEIGHTS.safetensors --data imagefolder:VAL "
                "[--calib imagefolder:TRAIN]\ndatasets/README.md says where they come from.\n",
@@ -161,7 +166,7 @@ static nd_status nd_reproduce_table(const nd_args *args, const char *name, const
     ND_TRY_DONE(nd_reproduce(&table, settings, results));
     for (size_t i = 0; i < table.n_values; i++)
         ND_TRY_DONE(nd_reproduce_row(args, name, &table.values[i], &results[i], inputs, output));
-    if (!nd_output_quiet(output)) nd_reproduce_print(name, &table, results);
+    if (!nd_output_quiet(output)) nd_reproduce_print(name, &table, results, settings->data);
 done:
     free(results);
     nd_paper_free(&table);
