@@ -46,7 +46,6 @@ const nd_option nd_option_table[] = {
     {"quick", 0, NULL, false, "decouple sweep",
      "allocate by each layer's output error, without measuring curves"},
     {"light", 0, NULL, false, "decouple sweep", "calibrate gain and bias only"},
-    {"output-metric", 0, NULL, false, "decouple sweep", "weigh a layer's error by its effect on the output"},
     {"relu-aware", 0, NULL, false, "decouple sweep", "refit through the ReLU that follows"},
 
     /* data */
@@ -67,9 +66,11 @@ const nd_option nd_option_table[] = {
     {"shard", 0, "I/N", false, "sweep", "do the I-th of N shares (from 1)"},
     {"strict", 0, NULL, false, "bench compare", "exit 5 when the measurement is inconclusive"},
 
-    {"margin", 0, "R", false, "compare", "relative change of a ratio that is the same (default 0.03)"},
+    {"margin", 0, "R", false, "compare",
+     "relative change of a stack's or network's ratio that is the same (default 0.03)"},
+    {"layer-margin", 0, "R", false, "compare", "the same for single layers (default 0.1)"},
     {"time-margin", 0, "R", false, "compare", "the same for absolute times (default 0.25)"},
-    {"absolute", 0, "NS", false, "compare", "changes below NS nanoseconds are the same (default 1000)"},
+    {"absolute", 0, "NS", false, "compare", "changes below NS nanoseconds are the same (default 5000)"},
     {"points", 0, "P", false, "compare", "accuracy that may be lost, in points (default 0.1)"},
     {"margins", 0, "FILE", false, "compare", "margins measured by --aa, used where they are wider"},
     {"confirm", 0, NULL, false, "compare", "measure NEW once more before saying SLOWER or FASTER"},
@@ -78,6 +79,8 @@ const nd_option nd_option_table[] = {
     {"impl", 0, "LIST", false, "bench", "dense, unfused, fused, best (default all); dense is always timed"},
     {"cache", 0, "LIST", false, "bench",
      "cold, hot (default both): rotate buffers through the caches or not"},
+    {"sessions", 0, "N", false, "bench",
+     "at most N sessions with fresh buffers, fewer when tight (default 10)"},
     {"whole", 0, NULL, false, "bench", "with a suite: also its network end to end, with random weights"},
     {"time-limit", 0, "S", false, "bench sweep",
      "seconds for all implementations of a layer together (default 15, in sweep 5)"},

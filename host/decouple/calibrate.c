@@ -57,20 +57,64 @@ static nd_status refit_dense(nd_backend *backend, const nd_conv *conv, const nd_
 }
 
 /* Puts the chain, composed to one kernel again, into the running network. */
-static nd_status advance(nd_graph *current, nd_backend *backend, const nd_layer *layer,
-                         const nd_moments *moments, const nd_chain *chain, double *error) {
+static nd_status advance(nd_graph *current, const nd_layer *layer, const nd_chain *chain) {
+    const nd_conv *conv = &layer->conv;
     nd_status status = nd_status_ok;
-    int64_t count = moments->no * moments->k;
+    int64_t count = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
     double *w = nd_alloc_array((size_t)count, sizeof *w);
     float *weights = nd_alloc_array((size_t)count, sizeof *weights);
     ND_REQUIRE_DONE(w && weights, nd_status_memory, "conv %s: no memory for its new kernel", layer->name);
-    ND_TRY_DONE(nd_chain_compose(chain, &layer->conv, w));
-    ND_TRY_DONE(nd_moments_error(moments, backend, &layer->conv, w, error));
+    ND_TRY_DONE(nd_chain_compose(chain, conv, w));
     for (int64_t e = 0; e < count; e++) weights[e] = (float)w[e];
-    ND_TRY_DONE(nd_conv_set(current, layer->node, &layer->conv, weights, chain->stages[chain->n - 1].bias));
+    ND_TRY_DONE(nd_conv_set(current, layer->node, conv, weights, chain->stages[chain->n - 1].bias));
 done:
     free(w);
     free(weights);
+    return status;
+}
+
+static nd_status chain_error(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
+                             const nd_chain *chain, double *error) {
+    double *w = nd_alloc_array((size_t)(moments->no * moments->k), sizeof *w);
+    ND_REQUIRE(w, nd_status_memory, "conv %s: no memory for its error", conv->name);
+    nd_status status = nd_chain_compose(chain, conv, w);
+    if (!status) status = nd_moments_error(moments, backend, conv, w, error);
+    free(w);
+    return status;
+}
+
+/* The light mode: the chain of the weights alone, each output with the gain and bias that suit the data best
+ * (recipe, 5). */
+static nd_status fit_gains(const nd_layer_data *data, nd_graph *current, nd_chain *chain, double *error) {
+    const nd_layer *layer = data->layer;
+    const nd_conv *conv = &layer->conv;
+    nd_stage *stage = NULL;
+    if (layer->method) {
+        ND_TRY(
+            layer->method->decompose(data->backend, conv, data->settings->ranks, layer->rank, NULL, chain));
+    } else {
+        ND_TRY(nd_chain_add(chain, "", &conv->window, conv->no, conv->ni, conv->groups, false, &stage));
+        memcpy(stage->weights, conv->weights,
+               (size_t)(conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv)) * sizeof *stage->weights);
+        ND_TRY(nd_chain_set_bias(chain, conv->bias));
+    }
+    ND_TRY(advance(current, layer, chain));
+    double *gain = nd_alloc_array((size_t)(2 * conv->no), sizeof *gain), *shift = gain + conv->no;
+    float *bias = nd_alloc_array((size_t)conv->no, sizeof *bias);
+    nd_status status = nd_status_ok;
+    ND_REQUIRE_DONE(gain && bias, nd_status_memory, "conv %s: no memory for its gains", layer->name);
+    ND_TRY_DONE(nd_layer_gains(data, gain, shift, error));
+    stage = &chain->stages[chain->n - 1];
+    int64_t row = stage->ni / stage->groups * stage->window.kernel[0] * stage->window.kernel[1];
+    for (int64_t o = 0; o < conv->no; o++) {
+        for (int64_t e = 0; e < row; e++) stage->weights[o * row + e] *= (float)gain[o];
+        bias[o] = (float)(shift[o] + (stage->bias ? gain[o] * stage->bias[o] : 0));
+    }
+    ND_TRY_DONE(nd_chain_set_bias(chain, bias));
+    ND_TRY_DONE(advance(current, layer, chain));
+done:
+    free(gain);
+    free(bias);
     return status;
 }
 
@@ -79,13 +123,13 @@ done:
 static nd_status fit_through_activation(const nd_layer_data *data, nd_graph *current, nd_moments *moments,
                                         nd_chain *chain) {
     static const double pulls[] = {.01, .1, 1};
-    double slope = 0, unused = 0;
+    double slope = 0;
     if (!nd_layer_slope(data, &slope)) return nd_status_ok;
     for (size_t p = 0; p < sizeof pulls / sizeof *pulls; p++) {
         ND_TRY(nd_layer_retarget(data, pulls[p], slope, moments));
         ND_TRY(nd_refit_last(data->backend, &data->layer->conv, moments, chain));
         ND_TRY(nd_refit_chain_bias(&data->layer->conv, moments, chain));
-        ND_TRY(advance(current, data->backend, data->layer, moments, chain, &unused));
+        ND_TRY(advance(current, data->layer, chain));
     }
     return nd_status_ok;
 }
@@ -95,6 +139,7 @@ static nd_status fit_layer(const nd_graph *original, nd_graph *current, nd_backe
                            double *error) {
     nd_moments *moments = NULL;
     const nd_layer_data data = {original, current, backend, settings, layer};
+    if (settings->light) return fit_gains(&data, current, chain, error);
     ND_TRY(nd_layer_moments(&data, &moments));
     double per_unknown = moments->pixels / (double)moments->k;
     double lambda = nd_moments_ridge(moments, &layer->conv, settings->ridge);
@@ -105,7 +150,8 @@ static nd_status fit_layer(const nd_graph *original, nd_graph *current, nd_backe
     nd_status status = layer->method ? layer->method->decompose(backend, &layer->conv, settings->ranks,
                                                                 layer->rank, moments, chain)
                                      : refit_dense(backend, &layer->conv, moments, chain);
-    if (!status) status = advance(current, backend, layer, moments, chain, error);
+    if (!status) status = chain_error(backend, &layer->conv, moments, chain, error);
+    if (!status) status = advance(current, layer, chain);
     if (!status && settings->relu_aware) status = fit_through_activation(&data, current, moments, chain);
     nd_moments_free(moments);
     return status;

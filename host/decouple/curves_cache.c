@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char cache_version[] = "nd-curves-1"; /* raise when a fit changes */
+static const char cache_version[] = "nd-curves-2"; /* raise when a fit changes */
 
 struct nd_curves_cache {
     json_t *layers; /* {layer: {method: [[rank, harm], ...]}} */

@@ -50,8 +50,7 @@ static nd_status check_settings(const nd_decouple_settings *settings) {
         break;
     }
     ND_REQUIRE(good, nd_status_usage, "%s = %g is out of range", rule_names[settings->rule], target);
-    ND_REQUIRE(settings->calib ||
-                   !(settings->light || settings->quick || settings->relu_aware || settings->output_metric),
+    ND_REQUIRE(settings->calib || !(settings->light || settings->quick || settings->relu_aware),
                nd_status_usage, "this setting needs images to calibrate on");
     return nd_status_ok;
 }
@@ -186,11 +185,10 @@ static json_t *settings_json(const nd_decouple_settings *settings) {
                              settings->conv_only, "round", (json_int_t)settings->round, "first_conv",
                              settings->first_conv, "layers", patterns, "skip", skip);
     if (json && settings->calib) {
-        json_t *calib =
-            json_pack("{ss ss sI sf sb sb sb sb}", "preprocess", settings->calib->preprocess, "sha256",
-                      settings->calib->sha256, "images", (json_int_t)settings->calib_images, "ridge",
-                      settings->ridge, "quick", settings->quick, "light", settings->light, "output_metric",
-                      settings->output_metric, "relu_aware", settings->relu_aware);
+        json_t *calib = json_pack(
+            "{ss ss sI sf sb sb sb}", "preprocess", settings->calib->preprocess, "sha256",
+            settings->calib->sha256, "images", (json_int_t)settings->calib_images, "ridge", settings->ridge,
+            "quick", settings->quick, "light", settings->light, "relu_aware", settings->relu_aware);
         json_object_set_new(json, "calib", calib);
     }
     return json;

@@ -47,6 +47,8 @@ typedef struct layer_job {
     int64_t size;                                 /* of y, one image */
     double pull, slope;
     float *target; /* one block */
+    double *sums;  /* [no][5] for gains: y, u, yy, uu, yu */
+    double pixels;
 } layer_job;
 
 static nd_status plain_block(void *context, int64_t n) {
@@ -80,7 +82,24 @@ static nd_status aware_block(void *context, int64_t n) {
     return nd_moments_add(job->moments, job->backend, job->conv, n, job->current.data[0], job->target);
 }
 
-static nd_status run_job(const nd_layer_data *data, bool aware, layer_job *job) {
+static nd_status gains_block(void *context, int64_t n) {
+    layer_job *job = context;
+    int64_t no = job->conv->no, area = job->size / no;
+    for (int64_t e = 0; e < n * job->size; e++) {
+        double *sum = job->sums + e / area % no * 5, u = job->u[e], y = job->y[e];
+        if (job->y_shortcut) y += job->y_shortcut[e] - job->u_shortcut[e];
+        sum[0] += y;
+        sum[1] += u;
+        sum[2] += y * y;
+        sum[3] += u * u;
+        sum[4] += y * u;
+    }
+    job->pixels += (double)(n * area);
+    return nd_status_ok;
+}
+
+/* `u`: also tap the layer's output in the current network. */
+static nd_status run_job(const nd_layer_data *data, bool u, nd_sample_block *block, layer_job *job) {
     nd_status status = nd_status_ok;
     const nd_node *node = &data->original->nodes[data->layer->node];
     const nd_decouple_settings *settings = data->settings;
@@ -95,14 +114,13 @@ static nd_status run_job(const nd_layer_data *data, bool aware, layer_job *job) 
     job->target = nd_alloc_array((size_t)batch, (size_t)job->size * sizeof *job->target);
     ND_REQUIRE_DONE(job->target, nd_status_memory, "conv %s: no memory for its targets", data->layer->name);
     ND_TRY_DONE(nd_taps_open(data->backend, data->original, batch, wanted, n, &job->original));
-    ND_TRY_DONE(nd_taps_open(data->backend, data->current, batch, given, aware ? n + 1 : n, &job->current));
+    ND_TRY_DONE(nd_taps_open(data->backend, data->current, batch, given, u ? n + 1 : n, &job->current));
     job->y = job->original.data[0];
-    job->u = aware ? job->current.data[n] : NULL;
+    job->u = u ? job->current.data[n] : NULL;
     job->y_shortcut = n > 1 ? job->original.data[1] : NULL;
     job->u_shortcut = n > 1 ? job->current.data[1] : NULL;
     nd_taps *taps[2] = {&job->original, &job->current};
-    ND_TRY_DONE(
-        nd_sample(settings->calib, settings->calib_images, taps, 2, aware ? aware_block : plain_block, job));
+    ND_TRY_DONE(nd_sample(settings->calib, settings->calib_images, taps, 2, block, job));
 done:
     nd_taps_close(&job->original);
     nd_taps_close(&job->current);
@@ -113,7 +131,7 @@ done:
 nd_status nd_layer_moments(const nd_layer_data *data, nd_moments **out) {
     layer_job job = {0};
     ND_TRY(nd_moments_new(&data->layer->conv, &job.moments));
-    nd_status status = run_job(data, false, &job);
+    nd_status status = run_job(data, false, plain_block, &job);
     if (!status) status = nd_moments_finish(job.moments);
     if (status)
         nd_moments_free(job.moments);
@@ -138,8 +156,29 @@ bool nd_layer_slope(const nd_layer_data *data, double *slope) {
 nd_status nd_layer_retarget(const nd_layer_data *data, double pull, double slope, nd_moments *moments) {
     layer_job job = {.pull = pull, .slope = slope};
     ND_TRY(nd_moments_new_targets(&data->layer->conv, &job.moments));
-    nd_status status = run_job(data, true, &job);
+    nd_status status = run_job(data, true, aware_block, &job);
     if (!status) status = nd_moments_retarget(moments, &data->layer->conv, job.moments);
     nd_moments_free(job.moments);
+    return status;
+}
+
+nd_status nd_layer_gains(const nd_layer_data *data, double *gain, double *shift, double *error) {
+    int64_t no = data->layer->conv.no;
+    layer_job job = {0};
+    job.sums = nd_alloc_array((size_t)no, 5 * sizeof *job.sums);
+    ND_REQUIRE(job.sums, nd_status_memory, "conv %s: no memory for its gains", data->layer->name);
+    nd_status status = run_job(data, true, gains_block, &job);
+    double rest = 0, spread = 0;
+    for (int64_t o = 0; !status && o < no; o++) {
+        double *sum = job.sums + 5 * o;
+        for (int s = 0; s < 5; s++) sum[s] /= job.pixels;
+        double yy = sum[2] - sum[0] * sum[0], uu = sum[3] - sum[1] * sum[1], yu = sum[4] - sum[0] * sum[1];
+        gain[o] = uu > 1e-12 * sum[3] ? yu / uu : 1;
+        shift[o] = sum[0] - gain[o] * sum[1];
+        rest += fmax(yy - 2 * gain[o] * yu + gain[o] * gain[o] * uu, 0);
+        spread += fmax(yy, 0);
+    }
+    *error = spread > 0 ? rest / spread : 0;
+    free(job.sums);
     return status;
 }

@@ -27,4 +27,8 @@ bool nd_layer_slope(const nd_layer_data *data, double *slope);
  * operand (recipe, 1.7). */
 nd_status nd_layer_retarget(const nd_layer_data *data, double pull, double slope, nd_moments *moments);
 
+/* Best gain and shift of each output of the current network towards its target, and the relative error that
+ * leaves. An output that does not vary keeps gain 1. */
+nd_status nd_layer_gains(const nd_layer_data *data, double *gain, double *shift, double *error);
+
 #endif

@@ -169,7 +169,8 @@ nd_status nd_moments_retarget(nd_moments *m, const nd_conv *conv, nd_moments *ta
 
 double nd_moments_ridge(nd_moments *m, const nd_conv *conv, double lambda) {
     int64_t k = m->k, rows = m->no / m->groups;
-    if (lambda <= 0) lambda = m->pixels / (double)k >= 10 ? 0.1 : 1;
+    double per_unknown = m->pixels / (double)k;
+    if (lambda <= 0) lambda = per_unknown >= 25 ? 0.01 : per_unknown >= 10 ? 0.1 : 1;
     for (int64_t g = 0; g < m->groups; g++) {
         double *gram = m->g + g * k * k, trace = 0;
         for (int64_t i = 0; i < k; i++) trace += gram[i * k + i];

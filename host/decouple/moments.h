@@ -35,8 +35,8 @@ nd_status nd_moments_retarget(nd_moments *moments, const nd_conv *conv, nd_momen
 nd_status nd_moments_finish(nd_moments *moments);
 
 /* Ridge towards the original weights: g += l I, h += l W with l = lambda * trace(g) / k. Makes g positive
- * definite; dead and duplicated channels keep their weights. lambda <= 0 chooses by pixels per unknown: 0.1
- * from 10 on, else 1 (recipe, 1.6). Returns the lambda used. */
+ * definite; dead and duplicated channels keep their weights. lambda <= 0 chooses by pixels per unknown:
+ * 0.01 from 25 on, 0.1 from 10 on, else 1 (recipe, 1.6). Returns the lambda used. */
 double nd_moments_ridge(nd_moments *moments, const nd_conv *conv, double lambda);
 
 /* Output error of a kernel w[no][k] with its best bias, relative to the variance of the target:

@@ -1,0 +1,355 @@
+/* Whole networks: the same function at full rank, rules, settings, calibration. */
+#include "decouple/decouple.h"
+#include "decouple_help.h"
+#include "model/infer.h"
+#include "model/zoo.h"
+#include "run/executor.h"
+
+/* --- a small residual network --- */
+
+static int add_conv(nd_graph *graph, const char *name, int x, int64_t no, int64_t ni, int64_t kernel,
+                    int64_t stride, uint64_t seed) {
+    char text[64];
+    nd_tensor weight = {0}, bias = {0};
+    nd_node *node = NULL;
+    int in[3] = {x, -1, -1}, y = -1;
+    int64_t dims[4] = {no, ni, kernel, kernel}, count = no * ni * kernel * kernel;
+    OK(nd_tensor_new(nd_dtype_f32, 4, dims, &weight));
+    OK(nd_tensor_new(nd_dtype_f32, 1, &no, &bias));
+    float *w = help_normals(count, seed), *b = help_normals(no, seed + 1);
+    for (int64_t e = 0; e < count; e++)
+        ((float *)weight.data)[e] = w[e] * sqrtf(2.0f / (float)(ni * kernel * kernel));
+    for (int64_t o = 0; o < no; o++) ((float *)bias.data)[o] = 0.1f * b[o];
+    free(w);
+    free(b);
+    snprintf(text, sizeof text, "%s.weight", name);
+    OK(nd_graph_add_init(graph, text, &weight, &in[1]));
+    snprintf(text, sizeof text, "%s.bias", name);
+    OK(nd_graph_add_init(graph, text, &bias, &in[2]));
+    nd_tensor_free(&weight);
+    nd_tensor_free(&bias);
+    snprintf(text, sizeof text, "%s.y", name);
+    OK(nd_graph_add_value(graph, text, &y));
+    OK(nd_graph_add_node(graph, nd_op_conv, name, in, 3, &y, 1, &node));
+    node->attr.window = (nd_window){
+        {kernel, kernel}, {stride, stride}, {1, 1}, {kernel / 2, kernel / 2, kernel / 2, kernel / 2}};
+    return y;
+}
+
+static int add_plain(nd_graph *graph, nd_op op, int a, int b) {
+    int in[2] = {a, b}, y = -1;
+    OK(nd_graph_add_value(graph, NULL, &y));
+    OK(nd_graph_add_node(graph, op, NULL, in, b < 0 ? 1 : 2, &y, 1, NULL));
+    return y;
+}
+
+/* first 3x3, a residual block, a strided 3x3, a 1x1 to 5 classes, global pooling. */
+static nd_graph *small_net(void) {
+    nd_graph *graph = NULL;
+    int x = -1;
+    int64_t dims[4] = {1, 3, 12, 12};
+    OK(nd_graph_new("small", &graph));
+    OK(nd_graph_add_input(graph, "image", 4, dims, &x));
+    int a = add_plain(graph, nd_op_relu, add_conv(graph, "first", x, 8, 3, 3, 1, 1), -1);
+    int b = add_plain(graph, nd_op_relu, add_conv(graph, "block.a", a, 8, 8, 3, 1, 3), -1);
+    int c = add_plain(graph, nd_op_add, add_conv(graph, "block.b", b, 8, 8, 3, 1, 5), a);
+    int d = add_plain(graph, nd_op_relu, c, -1);
+    int e = add_plain(graph, nd_op_relu, add_conv(graph, "down", d, 12, 8, 3, 2, 7), -1);
+    int f = add_plain(graph, nd_op_global_average_pool, add_conv(graph, "score", e, 5, 12, 1, 1, 9), -1);
+    OK(nd_graph_add_output(graph, f));
+    OK(nd_graph_sort(graph));
+    OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
+    return graph;
+}
+
+static float *run_net(nd_backend *backend, const nd_graph *graph, int64_t n, const float *images,
+                      int64_t *classes) {
+    nd_exec *exec = NULL;
+    const nd_value *out = &graph->values[graph->outputs[0]];
+    *classes = nd_dims_count(out->rank - 1, out->dims + 1);
+    float *logits = nd_alloc_array((size_t)(n * *classes), sizeof *logits);
+    OK(nd_exec_open(backend, graph, &(nd_exec_settings){.batch = n}, &exec));
+    OK(nd_exec_run(exec, n, &images, &logits));
+    nd_exec_close(exec);
+    return logits;
+}
+
+static double logit_distance(nd_backend *backend, const nd_graph *a, const nd_graph *b, int64_t n,
+                             uint64_t seed) {
+    const nd_value *x = &a->values[a->inputs[0]];
+    int64_t classes = 0;
+    float *images = help_normals(n * x->dims[1] * x->dims[2] * x->dims[3], seed);
+    float *first = run_net(backend, a, n, images, &classes),
+          *second = run_net(backend, b, n, images, &classes);
+    double *wide_a = help_widen(first, n * classes), *wide_b = help_widen(second, n * classes);
+    double distance = help_distance(wide_b, wide_a, n * classes);
+    free(images);
+    free(first);
+    free(second);
+    free(wide_a);
+    free(wide_b);
+    return distance;
+}
+
+static nd_decouple_report decouple(nd_backend *backend, nd_graph *graph,
+                                   const nd_decouple_settings *settings) {
+    nd_decouple_report report = {0};
+    OK(nd_decouple(graph, backend, settings, &report));
+    return report;
+}
+
+static const nd_layer_report *layer_of(const nd_decouple_report *report, const char *name) {
+    for (size_t l = 0; l < report->n_layers; l++)
+        if (!strcmp(report->layers[l].name, name)) return &report->layers[l];
+    cr_assert_fail("no layer %s", name);
+    return NULL;
+}
+
+/* --- from weights alone --- */
+
+Test(decouple, full_rank_keeps_the_function) {
+    static const char *const methods[] = {"dwpw", "pwdw", "spatial", "channel"};
+    nd_backend *backend = help_backend();
+    for (int m = 0; m < 4; m++)
+        for (int ranks = nd_ranks_uniform; ranks <= nd_ranks_adaptive; ranks++) {
+            nd_graph *original = small_net(), *graph = small_net();
+            nd_decouple_settings settings = nd_decouple_defaults();
+            settings.method = methods[m];
+            settings.ranks = (nd_ranks)ranks;
+            settings.rule = nd_rule_rank;
+            settings.target = 4096; /* more than any full rank */
+            settings.first_conv = true;
+            nd_decouple_report report = decouple(backend, graph, &settings);
+            double distance = logit_distance(backend, original, graph, 2, 3);
+            cr_expect_lt(distance, 1e-4, "%s: %g", methods[m], distance);
+            cr_expect_eq(report.n_layers, 4);
+            for (size_t l = 0; l < report.n_layers; l++) cr_expect_lt(report.layers[l].error, 1e-5);
+            cr_expect_not_null(nd_graph_meta(graph, "nd.settings"));
+            nd_decouple_report_free(&report);
+            nd_graph_free(original);
+            nd_graph_free(graph);
+        }
+    nd_backend_close(backend);
+}
+
+Test(decouple, full_rank_keeps_a_zoo_network) {
+    nd_backend *backend = help_backend();
+    nd_graph *original = NULL, *graph = NULL;
+    uint64_t seed = 1;
+    OK(nd_zoo_build(nd_zoo_find("resnet20"), nd_zoo_random, &seed, &original));
+    OK(nd_graph_infer(original, &(nd_infer_settings){.batch = 1}));
+    OK(nd_graph_clone(original, &graph));
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.method = "dwpw";
+    settings.target = 9;
+    nd_decouple_report report = decouple(backend, graph, &settings);
+    cr_expect_lt(logit_distance(backend, original, graph, 1, 3), 1e-4);
+    nd_decouple_report_free(&report);
+    nd_graph_free(original);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
+Test(decouple, layers_follow_their_settings) {
+    static const nd_layer_rule rules[] = {{"block.*", "2"}, {"block.b", "pwdw:3"}, {"down", "dense"}};
+    nd_backend *backend = help_backend();
+    nd_graph *graph = small_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.method = "dwpw";
+    settings.layers = rules;
+    settings.n_layers = 3;
+    nd_decouple_report report = decouple(backend, graph, &settings);
+    cr_expect_str_eq(layer_of(&report, "first")->why, "first conv");
+    cr_expect_eq(layer_of(&report, "block.a")->rank, 16);
+    cr_expect_str_eq(layer_of(&report, "block.b")->method, "pwdw");
+    cr_expect_eq(layer_of(&report, "block.b")->rank, 24);
+    cr_expect_str_eq(layer_of(&report, "down")->why, "by setting");
+    cr_expect(nd_graph_find_node(graph, "block.a.dw") >= 0);
+    cr_expect(nd_graph_find_node(graph, "block.a.pw") >= 0);
+    cr_expect_eq(nd_graph_find_node(graph, "block.a"), -1);
+    cr_expect_eq(report.after.total_macs, nd_cost_graph(graph).total_macs);
+    nd_decouple_report_free(&report);
+
+    static const nd_layer_rule unknown[] = {{"blok*", "2"}};
+    settings.layers = unknown;
+    settings.n_layers = 1;
+    cr_expect_eq(nd_decouple(graph, backend, &settings, &report), nd_status_usage);
+    cr_expect_not_null(strstr(nd_error(), "blok*"));
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
+/* Stride 2 makes a pointwise conv before the stride four times as dear: auto sees it. */
+Test(decouple, auto_takes_the_cheaper_form) {
+    nd_backend *backend = help_backend();
+    nd_graph *graph = small_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.target = 1;
+    nd_decouple_report report = decouple(backend, graph, &settings);
+    cr_expect_str_eq(layer_of(&report, "down")->method, "dwpw");
+    nd_decouple_report_free(&report);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
+Test(decouple, rules_keep_their_word) {
+    nd_backend *backend = help_backend();
+    for (int rule = nd_rule_energy; rule <= nd_rule_macs_ratio; rule++) {
+        nd_graph *graph = small_net();
+        nd_decouple_settings settings = nd_decouple_defaults();
+        settings.rule = (nd_rule)rule;
+        settings.target = rule == nd_rule_macs_ratio ? 1.5 : 0.6;
+        settings.ranks = rule == nd_rule_energy ? nd_ranks_uniform : nd_ranks_adaptive;
+        nd_decouple_report report = decouple(backend, graph, &settings);
+        for (size_t l = 0; l < report.n_layers; l++) {
+            const nd_layer_report *layer = &report.layers[l];
+            cr_expect(layer->new_macs <= layer->macs, "%s", layer->name);
+            if (rule == nd_rule_frobenius && layer->rank)
+                cr_expect(layer->energy >= 0.6 - 1e-6, "%s", layer->name);
+        }
+        if (rule == nd_rule_macs_ratio)
+            cr_expect((double)report.before.total_macs >= 1.5 * (double)report.after.total_macs);
+        nd_decouple_report_free(&report);
+
+        settings.rule = nd_rule_macs_ratio;
+        settings.target = 1000;
+        cr_expect_eq(nd_decouple(graph, backend, &settings, &report), nd_status_usage, "an impossible ratio");
+        nd_graph_free(graph);
+    }
+    nd_backend_close(backend);
+}
+
+/* --- on data --- */
+
+typedef struct pictures {
+    nd_batches base;
+    float *images;
+    int64_t at;
+} pictures;
+
+static nd_status pictures_next(nd_batches *self, nd_batch *out) {
+    pictures *p = (pictures *)self;
+    int64_t size = self->channels * self->height * self->width, left = self->count - p->at;
+    *out = (nd_batch){.n = left < self->batch ? left : self->batch, .images = p->images + p->at * size};
+    p->at += out->n;
+    return nd_status_ok;
+}
+
+static nd_status pictures_rewind(nd_batches *self) {
+    ((pictures *)self)->at = 0;
+    return nd_status_ok;
+}
+
+static void pictures_close(nd_batches *self) {
+    free(((pictures *)self)->images);
+    free(self);
+}
+
+static nd_batches *open_pictures(int64_t count, uint64_t seed) {
+    pictures *p = calloc(1, sizeof *p);
+    int64_t size = 3 * 12 * 12;
+    p->base = (nd_batches){.channels = 3,
+                           .height = 12,
+                           .width = 12,
+                           .count = count,
+                           .batch = 7,
+                           .next = pictures_next,
+                           .rewind = pictures_rewind,
+                           .close = pictures_close,
+                           .name = "pictures",
+                           .sha256 = "0",
+                           .preprocess = "none"};
+    p->images = help_normals(count * size, seed);
+    for (int64_t e = 1; e < count * size; e++) p->images[e] = 0.6f * p->images[e - 1] + 0.5f * p->images[e];
+    return &p->base;
+}
+
+static double distance_on(nd_backend *backend, const nd_graph *a, const nd_graph *b, nd_batches *batches) {
+    int64_t classes = 0, n = batches->count;
+    const float *images = ((pictures *)batches)->images;
+    float *first = run_net(backend, a, n, images, &classes),
+          *second = run_net(backend, b, n, images, &classes);
+    double *wide_a = help_widen(first, n * classes), *wide_b = help_widen(second, n * classes);
+    double distance = help_distance(wide_b, wide_a, n * classes);
+    free(first);
+    free(second);
+    free(wide_a);
+    free(wide_b);
+    return distance;
+}
+
+/* Fresh images: weights alone, then gain and bias, then the refit, then the refit through the ReLU. */
+Test(decouple, calibration_brings_the_function_back) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(96, 11), *fresh = open_pictures(32, 12);
+    nd_graph *original = small_net();
+    double distance[4];
+    for (int mode = 0; mode < 4; mode++) {
+        nd_graph *graph = small_net();
+        nd_decouple_settings settings = nd_decouple_defaults();
+        settings.method = "dwpw";
+        settings.ranks = nd_ranks_adaptive;
+        settings.target = 2;
+        settings.calib = mode ? calib : NULL;
+        settings.light = mode == 1;
+        settings.relu_aware = mode == 3;
+        nd_decouple_report report = decouple(backend, graph, &settings);
+        distance[mode] = distance_on(backend, original, graph, fresh);
+        nd_decouple_report_free(&report);
+        nd_graph_free(graph);
+    }
+    cr_log_info("weights alone %g, gain and bias %g, refit %g, through the ReLU %g", distance[0], distance[1],
+                distance[2], distance[3]);
+    cr_expect_lt(distance[1], distance[0]);
+    cr_expect_lt(distance[2], 0.7 * distance[1]);
+    cr_expect_lt(distance[3], 1.2 * distance[2]);
+    nd_graph_free(original);
+    nd_batches_close(calib);
+    nd_batches_close(fresh);
+    nd_backend_close(backend);
+}
+
+/* Curves and the quick budget both meet the ratio; a decoupled model is a model like any other. */
+Test(decouple, ratio_is_met_on_data_and_again) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(40, 11);
+    for (int quick = 0; quick < 2; quick++) {
+        nd_graph *graph = small_net();
+        nd_decouple_settings settings = nd_decouple_defaults();
+        settings.method = "dwpw,pwdw,spatial,channel";
+        settings.ranks = nd_ranks_adaptive;
+        settings.rule = nd_rule_macs_ratio;
+        settings.target = 1.6;
+        settings.calib = calib;
+        settings.quick = quick;
+        nd_decouple_report report = decouple(backend, graph, &settings);
+        cr_expect((double)report.before.total_macs >= 1.6 * (double)report.after.total_macs);
+        cr_expect((double)report.before.total_macs <= 1.8 * (double)report.after.total_macs);
+        nd_decouple_report_free(&report);
+
+        settings = nd_decouple_defaults();
+        settings.rule = nd_rule_frobenius;
+        settings.target = 0.999;
+        report = decouple(backend, graph, &settings);
+        cr_expect_eq(report.after.total_macs, nd_cost_graph(graph).total_macs);
+        nd_decouple_report_free(&report);
+        nd_graph_free(graph);
+    }
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+Test(decouple, one_image_is_survived) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(1, 11);
+    nd_graph *graph = small_net(), *original = small_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.calib = calib;
+    nd_decouple_report report = decouple(backend, graph, &settings);
+    cr_expect(isfinite(distance_on(backend, original, graph, calib)));
+    nd_decouple_report_free(&report);
+    nd_graph_free(graph);
+    nd_graph_free(original);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
