@@ -19,8 +19,9 @@ const char *nd_verdict_name(nd_verdict verdict) {
 
 nd_compare_settings nd_compare_defaults(void) {
     return (nd_compare_settings){.margin = 0.03,
+                                 .layer_margin = 0.10,
                                  .time_margin = 0.25,
-                                 .absolute_ns = 1000,
+                                 .absolute_ns = 5000,
                                  .accuracy_points = 0.1,
                                  .alpha = 0.01,
                                  .seed = 1};
@@ -90,6 +91,11 @@ static double real_of(const nd_row *row, nd_field field) {
     return row->values[field].set ? row->values[field].r : NAN;
 }
 
+/* A whole network, or the stack of its convolutions. */
+static bool is_sum(const nd_row *row) {
+    return !row->values[nd_field_layer].set || nd_row_is(row, nd_field_layer, "conv stack");
+}
+
 static double margin_of(const comparer *c, const nd_row *row, double otherwise) {
     char key[65];
     nd_row_key(row, key);
@@ -98,23 +104,23 @@ static double margin_of(const comparer *c, const nd_row *row, double otherwise) 
     return margin > otherwise ? margin : otherwise;
 }
 
-/* The middle of it: interval against margin, then absolute margin. The test is added when all p are known. */
+/* Beyond the margin, and no change ruled out: it moved. Within it, and no change of twice that in sight: the same. The
+ * test is added when all p are known. */
 static void judge(nd_compared *r, double absolute_ns) {
-    double ns = real_of(r->base, nd_field_ns_median), low = 1 / (1 + r->margin), high = 1 + r->margin;
-    double moved = ns * fabs(1 / r->change.value - 1);
-    bool slower = r->change.hi<low, faster = r->change.lo> high;
+    double m = r->margin, value = r->change.value, ns = real_of(r->base, nd_field_ns_median);
+    double moved = ns * fabs(1 / value - 1);
+    bool slower = value<1 / (1 + m), faster = value> 1 + m;
+    bool clear = r->change.hi < 1 || r->change.lo > 1;
+    bool wide = r->change.lo < 1 / (1 + 2 * m) || r->change.hi > 1 + 2 * m;
     r->verdict = nd_verdict_same;
-    if (slower || faster) {
+    if ((slower || faster || wide) && moved < absolute_ns && ns < absolute_ns / m) {
+        snprintf(r->why, sizeof r->why, "%.0f ns: below the absolute margin", moved);
+    } else if ((slower || faster) && clear) {
         r->verdict = slower ? nd_verdict_slower : nd_verdict_faster;
-        snprintf(r->why, sizeof r->why, "%+.1f %% beyond the margin of %.1f %%", 100 * (r->change.value - 1),
-                 100 * r->margin);
-        if (moved < absolute_ns) {
-            r->verdict = nd_verdict_same;
-            snprintf(r->why, sizeof r->why, "%.0f ns: below the absolute margin", moved);
-        }
-    } else if (r->change.lo < low || r->change.hi > high) {
+        snprintf(r->why, sizeof r->why, "%+.1f %%, beyond the margin of %.1f %%", 100 * (value - 1), 100 * m);
+    } else if (slower || faster || wide) {
         r->verdict = nd_verdict_unsure;
-        snprintf(r->why, sizeof r->why, "the interval crosses the margin of %.1f %%", 100 * r->margin);
+        snprintf(r->why, sizeof r->why, "the interval is too wide for a margin of %.1f %%", 100 * m);
     }
 }
 
@@ -153,7 +159,7 @@ static nd_status compare_ratio(const comparer *c, nd_compared *r) {
     size_t n_base = 0, n_now = 0;
     nd_status status = nd_status_ok;
     r->gated = true;
-    r->margin = margin_of(c, r->base, c->settings->margin);
+    r->margin = margin_of(c, r->base, is_sum(r->base) ? c->settings->margin : c->settings->layer_margin);
     ND_TRY_DONE(nd_row_groups(&c->base, r->base, &base, &n_base));
     ND_TRY_DONE(nd_row_groups(&c->now, r->now, &now, &n_now));
     if (!n_base || n_base != n_now) {
@@ -267,8 +273,7 @@ static void conclude(nd_comparison *out) {
     size_t counts[nd_verdict_count] = {0}, unsure_sums = 0, sums = 0;
     for (size_t i = 0; i < out->n; ++i) {
         const nd_compared *r = &out->rows[i];
-        bool sum = r->gated &&
-                   (!r->base->values[nd_field_layer].set || nd_row_is(r->base, nd_field_layer, "conv stack"));
+        bool sum = r->gated && is_sum(r->base);
         ++counts[r->verdict];
         sums += sum;
         unsure_sums += sum && r->verdict == nd_verdict_unsure;

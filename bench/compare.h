@@ -1,10 +1,11 @@
 /* The nightly gate: two sets of rows, a verdict for each pair and one for all (bench/README.md has the table).
  *
  * What is gated is the ratio dense / decoupled, measured in interleaved blocks of one process: clocks and neighbours
- * cancel in it. A row is called SLOWER or FASTER only when all of these hold: the 95 % interval of the change lies beyond
- * the relative margin, the change is more than the absolute margin, and Mann-Whitney on the sessions' ratios, corrected
- * by Holm over all rows, rejects "no change". Absolute time is watched with a wider margin, and only believed when the
- * machine's peaks did not move. Accuracy is compared exactly, with its own margin. */
+ * cancel in it. A row is called SLOWER or FASTER only when all of these hold: the ratio moved by more than the relative
+ * margin and the time by more than the absolute one, the 95 % interval of the change excludes "no change", and for a
+ * layer Mann-Whitney on the sessions' ratios, corrected by Holm over all rows, rejects it as well. Absolute time is
+ * watched with a wider margin, and only believed when the machine's peaks did not move. Accuracy is compared exactly,
+ * with its own margin. */
 #ifndef ND_BENCH_COMPARE_H
 #define ND_BENCH_COMPARE_H
 
@@ -23,12 +24,13 @@ typedef enum nd_verdict {
 const char *nd_verdict_name(nd_verdict verdict); /* "SAME", ... */
 
 typedef struct nd_compare_settings {
-    double margin;          /* of the ratio: 0.03 = within 3 % is the same */
+    double margin;          /* of the ratio of a stack or a network: 0.03 = within 3 % is the same */
+    double layer_margin;    /* of the ratio of one layer, which depends on where its few buffers lie */
     double time_margin;     /* of absolute time */
     double absolute_ns;     /* changes below this are the same, whatever their ratio */
     double accuracy_points; /* of top-1 and top-5 */
     double alpha;           /* level of the Mann-Whitney tests together */
-    const nd_row *margins;  /* measured by nd_compare_margins; they replace `margin` where they are wider */
+    const nd_row *margins;  /* measured by nd_compare_margins; they replace the above where they are wider */
     size_t n_margins;
     uint64_t seed;
 } nd_compare_settings;

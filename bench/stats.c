@@ -72,7 +72,7 @@ double nd_stats_median(double *values, size_t n) {
     return (values[k] + next) / 2;
 }
 
-/* Scratch for one resample of the largest group. */
+/* Scratch for one resample of a session. */
 typedef struct scratch {
     double *base, *other;
 } scratch;
@@ -86,21 +86,13 @@ static bool sessions_fit(const nd_pairs *group) {
     return !group->n_sessions || total == (int64_t)group->n;
 }
 
-/* The most samples a resample can have: the largest session drawn every time. */
-static size_t resample_size(const nd_pairs *group) {
-    size_t largest = 0;
-    for (size_t s = 0; s < group->n_sessions; ++s)
-        if ((size_t)group->sessions[s] > largest) largest = (size_t)group->sessions[s];
-    return group->n_sessions ? largest * group->n_sessions : group->n;
-}
-
 static nd_status scratch_new(const nd_pairs *groups, size_t n_groups, scratch *out) {
     size_t most = 1;
     for (size_t g = 0; g < n_groups; ++g) {
         ND_REQUIRE(groups[g].n, nd_status_usage, "statistics: a group has no samples");
         ND_REQUIRE(sessions_fit(&groups[g]), nd_status_usage,
                    "statistics: sessions do not add up to the samples");
-        if (resample_size(&groups[g]) > most) most = resample_size(&groups[g]);
+        if (groups[g].n > most) most = groups[g].n;
         for (size_t i = 0; i < groups[g].n; ++i)
             ND_REQUIRE(groups[g].base[i] > 0 && groups[g].other[i] > 0, nd_status_usage,
                        "statistics: a time is not positive");
@@ -118,37 +110,44 @@ static void scratch_free(scratch *space) {
     free(space->other);
 }
 
-/* Draws `size` of the samples [first, first + size) to the end of the scratch. */
-static void draw(const nd_pairs *group, size_t first, size_t size, nd_rng *rng, scratch *space,
-                 size_t *filled) {
-    for (size_t i = 0; i < size; ++i, ++*filled) {
+/* Medians of `size` samples from `first` on, drawn with replacement when `rng` is given, of both partners. */
+static void add_medians(const nd_pairs *group, size_t first, size_t size, nd_rng *rng, scratch *space,
+                        double *base, double *other) {
+    for (size_t i = 0; i < size; ++i) {
         size_t pick = first + (rng ? (size_t)nd_rng_below(rng, (int64_t)size) : i);
-        space->base[*filled] = group->base[pick];
-        space->other[*filled] = group->other[pick];
+        space->base[i] = group->base[pick];
+        space->other[i] = group->other[pick];
     }
+    *base += nd_stats_median(space->base, size);
+    *other += nd_stats_median(space->other, size);
 }
 
-static size_t resample(const nd_pairs *group, nd_rng *rng, scratch *space) {
-    size_t filled = 0;
-    if (!rng || group->n_sessions < 2) {
-        draw(group, 0, group->n, rng, space, &filled);
-        return filled;
+/* The mean over sessions of each one's median: robust against single samples, and where sessions fall into two kinds,
+ * which buffers and neighbours bring about, it does not jump from one kind to the other as a pooled median would. */
+static void centre_of(const nd_pairs *group, nd_rng *rng, scratch *space, double *base, double *other) {
+    *base = *other = 0;
+    if (group->n_sessions < 2) {
+        add_medians(group, 0, group->n, rng, space, base, other);
+        return;
     }
+    size_t first = 0;
     for (size_t s = 0; s < group->n_sessions; ++s) {
-        size_t pick = (size_t)nd_rng_below(rng, (int64_t)group->n_sessions), first = 0;
-        for (size_t k = 0; k < pick; ++k) first += (size_t)group->sessions[k];
-        draw(group, first, (size_t)group->sessions[pick], rng, space, &filled);
+        size_t pick = rng ? (size_t)nd_rng_below(rng, (int64_t)group->n_sessions) : s;
+        for (size_t k = first = 0; k < pick; ++k) first += (size_t)group->sessions[k];
+        add_medians(group, first, (size_t)group->sessions[pick], rng, space, base, other);
     }
-    return filled;
+    *base /= (double)group->n_sessions;
+    *other /= (double)group->n_sessions;
 }
 
-/* The ratio of sums of medians; of a resample when `rng` is given, of the samples themselves otherwise. */
+/* The ratio of sums; of a resample when `rng` is given, of the samples themselves otherwise. */
 static double ratio_of(const nd_pairs *groups, size_t n_groups, nd_rng *rng, scratch *space) {
     double base = 0, other = 0;
     for (size_t g = 0; g < n_groups; ++g) {
-        size_t n = resample(&groups[g], rng, space);
-        base += groups[g].count * nd_stats_median(space->base, n);
-        other += groups[g].count * nd_stats_median(space->other, n);
+        double a, b;
+        centre_of(&groups[g], rng, space, &a, &b);
+        base += groups[g].count * a;
+        other += groups[g].count * b;
     }
     return base / other;
 }

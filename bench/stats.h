@@ -38,7 +38,8 @@ typedef struct nd_pairs {
     size_t n_sessions;
 } nd_pairs;
 
-/* sum count * median(base) / sum count * median(other) with a 95 % percentile bootstrap interval. Samples of a session
+/* sum count * centre(base) / sum count * centre(other) with a 95 % percentile bootstrap interval; the centre is the mean
+ * over sessions of each one's median, and the median where there are no sessions. Samples of a session
  * share its state (where the buffers lie, what else the machine does), so sessions are drawn first, with replacement,
  * and then blocks within each, both of a block together, each group on its own (Kalibera and Jones 2013). The same seed
  * gives the same interval. Every group needs n >= 1 and positive samples, else nd_status_usage. */

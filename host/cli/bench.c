@@ -74,6 +74,8 @@ static nd_status parse_lists(bench_verb *verb) {
     verb->settings.timing = nd_timing_defaults();
     ND_TRY(nd_args_real(args, "time-limit", verb->settings.timing.limit_seconds, 0.01, 3600,
                         &verb->settings.timing.limit_seconds));
+    ND_TRY(nd_args_int(args, "sessions", verb->settings.timing.sessions, 1, 1000,
+                       &verb->settings.timing.sessions));
     verb->settings.terms = verb->terms;
     verb->settings.n_terms = verb->n_terms;
     ND_TRY(parse_forms(verb));

@@ -18,6 +18,7 @@ typedef struct row_file {
 static nd_status read_settings(nd_args *args, nd_compare_settings *settings, row_file *margins) {
     *settings = nd_compare_defaults();
     ND_TRY(nd_args_real(args, "margin", settings->margin, 0, 10, &settings->margin));
+    ND_TRY(nd_args_real(args, "layer-margin", settings->layer_margin, 0, 10, &settings->layer_margin));
     ND_TRY(nd_args_real(args, "time-margin", settings->time_margin, 0, 10, &settings->time_margin));
     ND_TRY(nd_args_real(args, "absolute", settings->absolute_ns, 0, 1e12, &settings->absolute_ns));
     ND_TRY(nd_args_real(args, "points", settings->accuracy_points, 0, 100, &settings->accuracy_points));

@@ -171,7 +171,7 @@ Test(compare, a_slower_dense_baseline_is_seen_when_the_peaks_held) {
 
 Test(compare, noise_gives_unsure_not_a_guess) {
     machine noisy = quiet, planted = quiet;
-    noisy.noise = planted.noise = 0.3;
+    noisy.noise = planted.noise = 0.6;
     planted.seed = 8;
     planted.planted = 1.04;
     nd_row *base, *now;
