@@ -153,26 +153,58 @@ void nd_exec_find_parents(nd_exec *exec) {
     }
 }
 
-/* Fills the whole output, then copies what is kept of the input; negative padding cuts. */
+/* A constant into a part of a value: the fill operation, or a copy of one number read everywhere, which is
+ * the faster on backends without a fill of their own. */
+static nd_status nd_pad_region(nd_exec *exec, const nd_node *node, const nd_place *region, nd_place *number) {
+    const nd_work fill = {.kind = nd_kind_fill, .value = node->attr.value}, copy = {.kind = nd_kind_copy};
+    nd_operands operands = {.x = *region, .y = *region};
+    if (nd_exec_supports(exec, fill, &operands, true)) return nd_exec_emit(exec, node, fill, &operands);
+    if (number->slot < 0) {
+        const nd_view one = nd_view_row_major(1, (const int64_t[]){1});
+        float *value = nd_arena_alloc(&exec->scratch, sizeof *value);
+        ND_REQUIRE(value, nd_status_memory, "no memory for a constant");
+        *value = node->attr.value;
+        ND_TRY(nd_exec_place_new(exec, &one, number));
+        exec->slots[number->slot].source = value;
+        exec->slots[number->slot].source_view = one;
+    }
+    operands.x.slot = number->slot;
+    nd_exec_broadcast(&number->view, region->view.rank, region->view.dims, &operands.x.view);
+    if (nd_exec_supports(exec, copy, &operands, false)) return nd_exec_emit(exec, node, copy, &operands);
+    return nd_exec_emit(exec, node, fill, &(nd_operands){.x = *region, .y = *region});
+}
+
+/* Axis by axis, what lies before and after the input; then the input into what is left. Negative padding cuts
+ * the input; without any other, that is all there is to do. */
 nd_status nd_lower_pad(nd_exec *exec, const nd_node *node) {
-    nd_place from, to;
+    nd_exec_value *out = &exec->values[node->out[0]];
+    nd_place from, to = {.slot = -1}, number = {.slot = -1};
+    const int rank = out->rank;
+    bool adds = false;
+    for (int i = 0; i < node->attr.n; i++) adds |= node->attr.list[i] > 0;
     ND_TRY(nd_exec_source(exec, node->in[0], &from));
-    ND_TRY(nd_exec_target(exec, node->out[0], &to));
-    const int rank = to.view.rank;
+    if (adds) ND_TRY(nd_exec_target(exec, node->out[0], &to));
     ND_REQUIRE(node->attr.n == 2 * rank, nd_status_format, "%s: %d pads for %d axes",
                nd_exec_label(exec, node), node->attr.n, rank);
-    const nd_work fill = {.kind = nd_kind_fill, .value = node->attr.value};
-    ND_TRY(nd_exec_emit(exec, node, fill, &(nd_operands){.x = to, .y = to}));
     for (int i = 0; i < rank; i++) {
         const int64_t before = node->attr.list[i], after = node->attr.list[rank + i];
         const int64_t cut = before < 0 ? -before : 0, lead = before > 0 ? before : 0;
-        from.view.offset += cut * from.view.strides[i];
-        to.view.offset += lead * to.view.strides[i];
         from.view.dims[i] += (before < 0 ? before : 0) + (after < 0 ? after : 0);
-        if (from.view.dims[i] <= 0) return nd_status_ok;
+        if (from.view.dims[i] <= 0) return nd_pad_region(exec, node, &to, &number);
+        from.view.offset += cut * from.view.strides[i];
+        if (!adds) continue;
+        nd_place edge = to;
+        edge.view.dims[i] = lead;
+        if (lead) ND_TRY(nd_pad_region(exec, node, &edge, &number));
+        edge.view.offset += (lead + from.view.dims[i]) * to.view.strides[i];
+        edge.view.dims[i] = after > 0 ? after : 0;
+        if (after > 0) ND_TRY(nd_pad_region(exec, node, &edge, &number));
+        to.view.offset += lead * to.view.strides[i];
         to.view.dims[i] = from.view.dims[i];
     }
-    return nd_exec_emit_copy(exec, node, &from, &to);
+    if (adds) return nd_exec_emit_copy(exec, node, &from, &to);
+    out->place = from;
+    return nd_status_ok;
 }
 
 /* Indices as a list in the scratch arena, checked and made positive; NULL with the message set. */
