@@ -12,9 +12,14 @@
 #include <string.h>
 
 const nd_sep_isa *nd_cpu_sep_isa(const nd_cpu *cpu) {
+#if defined(__x86_64__)
     static const nd_sep_isa *const isas[nd_cpu_level_count] = {&nd_sep_scalar, &nd_sep_avx2, &nd_sep_avx512,
                                                                &nd_sep_avx512};
     return isas[cpu->level];
+#else
+    (void)cpu;
+    return &nd_sep_scalar;
+#endif
 }
 
 typedef struct dw_kernel {

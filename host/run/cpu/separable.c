@@ -8,7 +8,7 @@
  *
  * Every output is one chain of FMAs over the terms in packed order, whatever the tile, chunk or thread: the
  * result has the same bits for any number of threads and any batch. */
-#include "run/cpu/separable_terms.h"
+#include "run/cpu/depthwise.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -218,14 +218,12 @@ static void sep_set_activation(sep_kernel *k, nd_activation activation) {
 
 nd_status nd_cpu_separable_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
                                    nd_kernel **out) {
-    static const nd_sep_isa *const isas[nd_cpu_level_count] = {&nd_sep_scalar, &nd_sep_avx2, &nd_sep_avx512,
-                                                               &nd_sep_avx512};
     (void)precision;
     nd_status status = nd_status_ok;
     sep_kernel *k = nd_alloc_array(1, sizeof *k);
     ND_REQUIRE(k, nd_status_memory, "separable: no memory for the kernel");
     k->base = (nd_kernel){.cpu = cpu, .run = sep_run, .release = sep_release};
-    k->isa = isas[cpu->level];
+    k->isa = nd_cpu_sep_isa(cpu);
     k->x = work->x;
     k->x2 = work->x2;
     k->y = work->y;

@@ -6,7 +6,9 @@
 /* Best first within a kind. */
 const nd_cpu_impl nd_cpu_impls[] = {
     ND_CPU_ROW(nd_kind_separable, "nd", separable),
+#if defined(__x86_64__)
     ND_CPU_ROW(nd_kind_separable, "nd", separable_bf16),
+#endif
     ND_CPU_ROW(nd_kind_separable, "pair", separable_pair),
     ND_CPU_ROW(nd_kind_separable, "dense-direct", separable_dense),
     ND_CPU_ROW(nd_kind_separable, "dense-winograd", separable_winograd),
