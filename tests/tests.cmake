@@ -32,6 +32,7 @@ nd_script_test(slurm bench/slurm_test.sh ${CMAKE_BINARY_DIR}/nd)
 add_executable(nd_peer tests/peers/nd_peer.c)
 target_link_libraries(nd_peer PRIVATE nd_core)
 nd_script_test(peers tests/peers/run.sh ${CMAKE_BINARY_DIR})
+nd_script_test(torchvision_zoo python3 tests/peers/torchvision_zoo.py ${CMAKE_BINARY_DIR})
 
 # The CUDA kernels on the host.
 add_subdirectory(tests/simt)
