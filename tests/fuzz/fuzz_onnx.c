@@ -29,7 +29,7 @@ static nd_buffer *nd_fuzz_buffer(const uint8_t *data, size_t size) {
 
 static void nd_fuzz_rewrite(const nd_graph *graph) {
     static char path[64];
-    if (!*path) snprintf(path, sizeof path, "/tmp/fuzz_onnx.%ld.onnx", (long)getpid());
+    if (!*path) snprintf(path, sizeof path, P_tmpdir "/fuzz_onnx.%ld.onnx", (long)getpid());
     nd_graph *again;
     if (nd_onnx_write(graph, path)) return;
     if (nd_onnx_read(path, &again)) {

@@ -124,7 +124,7 @@ static void seed_path(const char *name, char *path, size_t size) {
 }
 
 static void temporary(char *folder) {
-    strcpy(folder, "/tmp/nd_test_XXXXXX");
+    strcpy(folder, P_tmpdir "/nd_onnx_XXXXXX");
     cr_assert_not_null(mkdtemp(folder));
 }
 
