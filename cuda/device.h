@@ -12,12 +12,13 @@ typedef struct nd_dnn nd_dnn;
 
 enum { nd_cuda_stamps = 4096, nd_cuda_blocks_max = 8 };
 
-/* How separable layers run, when it is not measured: ND_CUDA_SEPARABLE=auto|dense|chunked|fused. */
+/* How separable layers run, when it is not measured: ND_CUDA_SEPARABLE=auto|dense|chunked|fused|wgmma. */
 typedef enum nd_cuda_route {
     nd_cuda_route_auto,
     nd_cuda_route_dense,   /* recomposed to one convolution, on the library */
     nd_cuda_route_chunked, /* depthwise and GEMM, slice by slice through L2 */
     nd_cuda_route_fused,   /* our fused kernel */
+    nd_cuda_route_wgmma,   /* the same for sm_90a; never chosen by itself until it has run on a device */
     nd_cuda_route_count,
 } nd_cuda_route;
 

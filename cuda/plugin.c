@@ -150,7 +150,7 @@ static nd_status nd_cuda_describe(nd_cuda *cuda) {
 }
 
 static nd_status nd_cuda_choose_route(nd_cuda *cuda) {
-    static const char *const names[nd_cuda_route_count] = {"auto", "dense", "chunked", "fused"};
+    static const char *const names[nd_cuda_route_count] = {"auto", "dense", "chunked", "fused", "wgmma"};
     const char *chosen = getenv("ND_CUDA_SEPARABLE");
     if (!chosen || !*chosen) return nd_status_ok;
     for (int i = 0; i < nd_cuda_route_count; i++) {
@@ -158,7 +158,7 @@ static nd_status nd_cuda_choose_route(nd_cuda *cuda) {
         cuda->route = (nd_cuda_route)i;
         return nd_status_ok;
     }
-    return nd_fail(nd_status_usage, "ND_CUDA_SEPARABLE=%s: auto, dense, chunked or fused", chosen);
+    return nd_fail(nd_status_usage, "ND_CUDA_SEPARABLE=%s: auto, dense, chunked, fused or wgmma", chosen);
 }
 
 static nd_status nd_cuda_start(nd_cuda *cuda) {

@@ -20,10 +20,15 @@ typedef struct nd_separable_way {
 static const nd_separable_way nd_separable_ways[] = {
     {nd_cuda_route_fused, &nd_separable_fused_kinds[2]}, {nd_cuda_route_fused, &nd_separable_fused_kinds[1]},
     {nd_cuda_route_fused, &nd_separable_fused_kinds[0]}, {nd_cuda_route_chunked, &nd_separable_chunked_kind},
-    {nd_cuda_route_dense, &nd_separable_dense_kind},
+    {nd_cuda_route_dense, &nd_separable_dense_kind},     {nd_cuda_route_wgmma, &nd_separable_wgmma_kind},
 };
 
 enum { nd_separable_n_ways = sizeof nd_separable_ways / sizeof *nd_separable_ways };
+
+static bool nd_separable_wanted(const nd_cuda *cuda, const nd_separable_way *way) {
+    if (cuda->route == nd_cuda_route_auto) return way->route != nd_cuda_route_wgmma;
+    return way->route == cuda->route;
+}
 
 /* Without a measurement: tiles as wide as the outputs fill, and strict fp32 in two steps. */
 static bool nd_separable_guess(const nd_cuda *cuda, const nd_work *work, nd_precision precision,
@@ -48,7 +53,7 @@ static nd_status nd_separable_measure(nd_kernel *kernel, const nd_work *work) {
     double best_ns = 0, ns;
     for (int i = 0; i < nd_separable_n_ways; i++) {
         const nd_separable_way *way = &nd_separable_ways[i];
-        if (cuda->route != nd_cuda_route_auto && way->route != cuda->route) continue;
+        if (!nd_separable_wanted(cuda, way)) continue;
         if (!way->kind->supports(cuda, work, kernel->precision)) continue;
         if (nd_cuda_kernel_make(cuda, way->kind, work, kernel->precision, &other)) continue;
         const bool timed = !nd_cuda_kernel_time(other, &ns);
@@ -72,7 +77,7 @@ static nd_status nd_separable_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_status status = nd_fail(nd_status_unsupported, "no way to run this separable layer");
     for (int i = 0; i < nd_separable_n_ways; i++) {
         const nd_separable_way *way = &nd_separable_ways[i];
-        if (cuda->route != nd_cuda_route_auto && way->route != cuda->route) continue;
+        if (!nd_separable_wanted(cuda, way)) continue;
         if (!way->kind->supports(cuda, work, kernel->precision)) continue;
         if (!nd_separable_guess(cuda, work, kernel->precision, way)) continue;
         status = nd_cuda_kernel_make(cuda, way->kind, work, kernel->precision, &made);

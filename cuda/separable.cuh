@@ -107,7 +107,7 @@ template <class Math, int N> struct nd_separable_block {
     static constexpr int tiles = N / 16; /* 8-column tiles of a warp */
 
     const nd_cuda_separable &p;
-    const nd_separable_shape s;
+    nd_separable_shape s;
     unsigned char *shared;
     int *source; /* [patch pixels]: pixel of x, or -1 in the padding */
     int *corner; /* [128]: patch pixel of a window's first tap, or -1 past the tile */

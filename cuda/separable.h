@@ -12,5 +12,6 @@ nd_status nd_separable_filters(nd_kernel *kernel, const nd_work *work, nd_cuda_d
 
 extern const nd_cuda_kind nd_separable_dense_kind, nd_separable_chunked_kind;
 extern const nd_cuda_kind nd_separable_fused_kinds[3]; /* tiles of 64, 128, 256 output channels */
+extern const nd_cuda_kind nd_separable_wgmma_kind;     /* sm_90a */
 
 #endif

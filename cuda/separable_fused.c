@@ -1,17 +1,33 @@
 /* Preparing the fused kernel: packed terms on the device, a tile and a patch. */
 #include "cuda/separable.h"
 #include "cuda/separable_pack.h"
+#include "cuda/separable_sm90a.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
+/* One of the kernels that take packed terms. */
+typedef struct nd_separable_engine {
+    const char *name;
+    nd_status (*launch)(const nd_cuda_separable *call);
+    nd_separable_shared *shared;
+    int64_t tile, chunks; /* chunks 0: as many as the terms span */
+    bool pairs;           /* two blocks on a multiprocessor are worth a smaller patch */
+} nd_separable_engine;
+
+typedef struct nd_separable_state {
+    nd_cuda_separable call;
+    const nd_separable_engine *engine;
+} nd_separable_state;
+
 static nd_status nd_separable_fused_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
     const nd_work *work = &kernel->work;
-    nd_cuda_separable call = *(const nd_cuda_separable *)kernel->state;
+    const nd_separable_state *state = kernel->state;
+    nd_cuda_separable call = state->call;
     call.x = nd_cuda_at(operands->x, &work->x, kernel->precision);
     call.x2 = work->residual ? nd_cuda_at(operands->x2, &work->x2, kernel->precision) : NULL;
     call.y = nd_cuda_at(operands->y, &work->y, kernel->precision);
-    return nd_cuda_separable_launch(&call);
+    return state->engine->launch(&call);
 }
 
 static void nd_separable_fused_release(nd_kernel *kernel) {
@@ -36,11 +52,12 @@ static nd_status nd_separable_fused_constants(nd_kernel *kernel, const nd_separa
 }
 
 /* Two blocks on a multiprocessor hide each other's barriers, so a patch that lets two fit is preferred. */
-static bool nd_separable_fused_patch(const nd_cuda *cuda, nd_cuda_separable *call) {
+static bool nd_separable_fused_patch(const nd_cuda *cuda, const nd_separable_engine *engine,
+                                     nd_cuda_separable *call) {
     const size_t reserved = 1024; /* bytes the system keeps of every block's shared memory */
     const size_t half = (cuda->shared_limit + reserved) / 2 - reserved;
-    return (call->tile <= 128 && nd_separable_patch_choose(call, half)) ||
-           nd_separable_patch_choose(call, cuda->shared_limit);
+    return (engine->pairs && nd_separable_patch_choose(call, half, engine->shared)) ||
+           nd_separable_patch_choose(call, cuda->shared_limit, engine->shared);
 }
 
 static nd_cuda_separable nd_separable_fused_call(const nd_kernel *kernel, const nd_work *work, int64_t tile) {
@@ -65,57 +82,81 @@ static nd_cuda_separable nd_separable_fused_call(const nd_kernel *kernel, const 
     return call;
 }
 
-static nd_status nd_separable_fused_prepare(nd_kernel *kernel, const nd_work *work, int64_t tile) {
+static nd_status nd_separable_fused_prepare(nd_kernel *kernel, const nd_work *work,
+                                            const nd_separable_engine *engine) {
     nd_separable_pack pack = {0};
     nd_status status = nd_status_ok;
-    nd_cuda_separable *call = kernel->state = nd_alloc_array(1, sizeof *call);
-    ND_REQUIRE(call, nd_status_memory, "no memory for a separable layer");
+    nd_separable_state *state = kernel->state = nd_alloc_array(1, sizeof *state);
+    ND_REQUIRE(state, nd_status_memory, "no memory for a separable layer");
+    nd_cuda_separable *call = &state->call;
     kernel->operation = &nd_separable_fused_operation;
+    state->engine = engine;
     ND_TRY(nd_cuda_constant_bias(kernel, work));
-    *call = nd_separable_fused_call(kernel, work, tile);
-    ND_TRY_DONE(nd_separable_pack_make(work, nd_precision_storage(kernel->precision), tile, &pack));
+    *call = nd_separable_fused_call(kernel, work, engine->tile);
+    ND_TRY_DONE(nd_separable_pack_make(work, nd_precision_storage(kernel->precision), engine->tile, &pack));
     call->blocks = pack.blocks;
-    call->chunks = pack.chunks;
-    ND_REQUIRE_DONE(nd_separable_fused_patch(kernel->cuda, call), nd_status_unsupported,
+    call->chunks = engine->chunks ? engine->chunks : pack.chunks;
+    ND_REQUIRE_DONE(nd_separable_fused_patch(kernel->cuda, engine, call), nd_status_unsupported,
                     "a window of %lldx%lld does not fit shared memory", (long long)work->geometry.kernel[0],
                     (long long)work->geometry.kernel[1]);
     ND_TRY_DONE(nd_separable_fused_constants(kernel, &pack,
                                              work->geometry.kernel[0] * work->geometry.kernel[1], call));
-    snprintf(kernel->engine, sizeof kernel->engine, "nd:separable:mma_n%lld,patch=%lldx%lldx%lld",
-             (long long)tile, (long long)call->patch[0], (long long)call->patch[1],
+    snprintf(kernel->engine, sizeof kernel->engine, "nd:separable:%s_n%lld,patch=%lldx%lldx%lld",
+             engine->name, (long long)engine->tile, (long long)call->patch[0], (long long)call->patch[1],
              (long long)call->patch[2]);
 done:
     nd_separable_pack_free(&pack);
     return status;
 }
 
-static nd_status nd_separable_fused_64(nd_kernel *kernel, const nd_work *work) {
-    return nd_separable_fused_prepare(kernel, work, 64);
+static const nd_separable_engine nd_separable_engines[] = {
+    {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 64, 0, true},
+    {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 128, 0, true},
+    {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 256, 0, false},
+    {"wgmma", nd_cuda_separable_sm90a_launch, nd_cuda_separable_sm90a_shared, 128, 4, false},
+    {"wgmma", nd_cuda_separable_sm90a_launch, nd_cuda_separable_sm90a_shared, 256, 4, false},
+};
+
+static nd_status nd_separable_mma_64(nd_kernel *kernel, const nd_work *work) {
+    return nd_separable_fused_prepare(kernel, work, &nd_separable_engines[0]);
 }
 
-static nd_status nd_separable_fused_128(nd_kernel *kernel, const nd_work *work) {
-    return nd_separable_fused_prepare(kernel, work, 128);
+static nd_status nd_separable_mma_128(nd_kernel *kernel, const nd_work *work) {
+    return nd_separable_fused_prepare(kernel, work, &nd_separable_engines[1]);
 }
 
-static nd_status nd_separable_fused_256(nd_kernel *kernel, const nd_work *work) {
-    return nd_separable_fused_prepare(kernel, work, 256);
+static nd_status nd_separable_mma_256(nd_kernel *kernel, const nd_work *work) {
+    return nd_separable_fused_prepare(kernel, work, &nd_separable_engines[2]);
 }
 
-static bool nd_separable_fused_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+static nd_status nd_separable_wgmma(nd_kernel *kernel, const nd_work *work) {
+    return nd_separable_fused_prepare(kernel, work, &nd_separable_engines[work->y.dims[1] > 128 ? 4 : 3]);
+}
+
+static bool nd_separable_mma_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
     (void)precision;
     return nd_separable_is_pixels(work);
 }
 
 /* 256 accumulated channels fit the registers beside 16-bit operands alone. */
-static bool nd_separable_fused_256_supports(const nd_cuda *cuda, const nd_work *work,
-                                            nd_precision precision) {
+static bool nd_separable_mma_256_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     return nd_dtype_bytes(nd_precision_storage(precision)) == 2 && work->y.dims[1] > 128 &&
-           nd_separable_fused_supports(cuda, work, precision);
+           nd_separable_mma_supports(cuda, work, precision);
+}
+
+/* Tensor copies begin on 16 bytes: pixels and the view's start must. */
+static bool nd_separable_wgmma_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+    int64_t pixel;
+    return cuda->capability == 90 && nd_dtype_bytes(nd_precision_storage(precision)) == 2 &&
+           nd_separable_is_pixels(work) && nd_cuda_view_is_pixels(&work->x, &pixel) && pixel % 8 == 0 &&
+           work->x.offset % 8 == 0;
 }
 
 const nd_cuda_kind nd_separable_fused_kinds[3] = {
-    {nd_separable_fused_supports, nd_separable_fused_64},
-    {nd_separable_fused_supports, nd_separable_fused_128},
-    {nd_separable_fused_256_supports, nd_separable_fused_256},
+    {nd_separable_mma_supports, nd_separable_mma_64},
+    {nd_separable_mma_supports, nd_separable_mma_128},
+    {nd_separable_mma_256_supports, nd_separable_mma_256},
 };
+
+const nd_cuda_kind nd_separable_wgmma_kind = {nd_separable_wgmma_supports, nd_separable_wgmma};

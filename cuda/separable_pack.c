@@ -72,7 +72,7 @@ static int64_t nd_separable_ceil(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
-bool nd_separable_patch_choose(nd_cuda_separable *call, size_t shared_limit) {
+bool nd_separable_patch_choose(nd_cuda_separable *call, size_t shared_limit, nd_separable_shared *shared) {
     const nd_geometry *g = &call->geometry;
     double least = -1;
     int64_t best[3] = {0};
@@ -86,7 +86,7 @@ bool nd_separable_patch_choose(nd_cuda_separable *call, size_t shared_limit) {
         call->patch[0] = images;
         call->patch[1] = rows;
         call->patch[2] = columns;
-        if (nd_cuda_separable_shared(call) > shared_limit) continue;
+        if (shared(call) > shared_limit) continue;
         const int64_t tiles = nd_separable_ceil(call->images, images) *
                               nd_separable_ceil(call->out_height, rows) *
                               nd_separable_ceil(call->out_width, columns);

@@ -26,8 +26,10 @@ nd_status nd_separable_pack_make(const nd_work *work, nd_dtype storage, int64_t 
 void nd_separable_pack_free(nd_separable_pack *pack);
 
 /* Images, rows and columns of output pixels that make the fewest tiles of at most nd_separable_pixels, with the
- * smallest input patch among equals; false when not even one row fits `shared_limit` bytes. Sets call->patch. */
-bool nd_separable_patch_choose(nd_cuda_separable *call, size_t shared_limit);
+ * smallest input patch among equals; false when not even one pixel fits `shared_limit` bytes, which `shared` counts for
+ * a kernel. Sets call->patch. */
+typedef size_t nd_separable_shared(const nd_cuda_separable *call);
+bool nd_separable_patch_choose(nd_cuda_separable *call, size_t shared_limit, nd_separable_shared *shared);
 
 #ifdef __cplusplus
 }

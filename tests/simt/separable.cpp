@@ -200,7 +200,7 @@ static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision,
         memcpy(weights + i * size, size == 4 ? static_cast<const void *>(&pack.weights[i]) : &half, size);
     }
     call.weights = weights;
-    nd_status status = nd_separable_patch_choose(&call, 99 * 1024)
+    nd_status status = nd_separable_patch_choose(&call, 99 * 1024, nd_cuda_separable_shared)
                            ? nd_cuda_separable_launch(&call)
                            : nd_fail(nd_status_unsupported, "no patch fits shared memory");
     free(weights);

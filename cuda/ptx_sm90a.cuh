@@ -1,0 +1,106 @@
+/* The instructions of sm_90a: TMA, mbarrier, wgmma. One thin wrapper each; the emulator has none of them.
+ * Layouts: PTX ISA, "Asynchronous warpgroup level matrix instructions" and "Tensor copies". */
+#ifndef ND_CUDA_PTX_SM90A_CUH
+#define ND_CUDA_PTX_SM90A_CUH
+
+#include "cuda/ptx.cuh"
+
+#include <cuda.h>
+
+__device__ inline void nd_ptx_barrier_init(uint64_t *barrier, uint32_t arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(nd_ptx_shared_address(barrier)), "r"(arrivals)
+                 : "memory");
+}
+
+/* One arrival that also announces how many bytes the copies of this phase will bring. */
+__device__ inline void nd_ptx_barrier_expect(uint64_t *barrier, uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(nd_ptx_shared_address(barrier)),
+                 "r"(bytes)
+                 : "memory");
+}
+
+__device__ inline void nd_ptx_barrier_wait(uint64_t *barrier, uint32_t parity) {
+    asm volatile("{\n"
+                 ".reg .pred ready;\n"
+                 "again:\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 ready, [%0], %1;\n"
+                 "@!ready bra again;\n"
+                 "}\n" ::"r"(nd_ptx_shared_address(barrier)),
+                 "r"(parity)
+                 : "memory");
+}
+
+/* Makes the initialised barriers visible to the copy engine. */
+__device__ inline void nd_ptx_barrier_publish() {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+/* Ordinary writes to shared memory before it, reads of them by wgmma and the copy engine after it. */
+__device__ inline void nd_ptx_fence_async() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+__device__ inline void nd_ptx_bulk(void *to, const void *from, uint32_t bytes, uint64_t *barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     nd_ptx_shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(nd_ptx_shared_address(barrier))
+                 : "memory");
+}
+
+__device__ inline void nd_ptx_tensor_2d(void *to, const CUtensorMap *map, int x, int y, uint64_t *barrier) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
+                 "[%1, {%2, %3}], [%4];" ::"r"(nd_ptx_shared_address(to)),
+                 "l"(map), "r"(x), "r"(y), "r"(nd_ptx_shared_address(barrier))
+                 : "memory");
+}
+
+__device__ inline void nd_ptx_tensor_4d(void *to, const CUtensorMap *map, int c, int w, int h, int n,
+                                        uint64_t *barrier) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
+                 "[%1, {%2, %3, %4, %5}], [%6];" ::"r"(nd_ptx_shared_address(to)),
+                 "l"(map), "r"(c), "r"(w), "r"(h), "r"(n), "r"(nd_ptx_shared_address(barrier))
+                 : "memory");
+}
+
+__device__ inline void nd_ptx_wgmma_fence() {
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+__device__ inline void nd_ptx_wgmma_commit() {
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+template <int pending> __device__ inline void nd_ptx_wgmma_wait() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+}
+
+/* A matrix in shared memory, K contiguous, rows of 64 bytes in the 64-byte swizzle, groups of 8 rows one after
+ * another (512 bytes); `at` begins on 512 bytes, plus 32 for every 16 elements of K. */
+__device__ inline uint64_t nd_ptx_wgmma_matrix(const void *at) {
+    const uint64_t address = nd_ptx_shared_address(at) >> 4 & 0x3fff;
+    const uint64_t leading = 1, stride = 512 >> 4, swizzle_64 = 2;
+    return address | leading << 16 | stride << 32 | swizzle_64 << 62;
+}
+
+#define ND_D4(c, j)  "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
+#define ND_D16(c, j) ND_D4(c, j), ND_D4(c, j + 1), ND_D4(c, j + 2), ND_D4(c, j + 3)
+
+/* c (64x128, fp32) = a (64x16) b (128x16)^T, plus c where `add`; c[j] is the mma.sync fragment of columns 8j to
+ * 8j + 7. c is written in the background: nothing else may touch it before the wait. */
+#define ND_WGMMA(name, type)                                                                                 \
+    __device__ inline void name(float (*c)[4], uint64_t a, uint64_t b, int add) {                            \
+        asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"                                        \
+                     "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " "                        \
+                     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "               \
+                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "      \
+                     "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "      \
+                     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "     \
+                     "%64, %65, add, 1, 1, 0, 0;\n}\n"                                                       \
+                     : ND_D16(c, 0), ND_D16(c, 4), ND_D16(c, 8), ND_D16(c, 12)                               \
+                     : "l"(a), "l"(b), "r"(add));                                                            \
+    }
+
+ND_WGMMA(nd_ptx_wgmma_f16, "f16")
+ND_WGMMA(nd_ptx_wgmma_bf16, "bf16")
+
+#endif

@@ -1,0 +1,254 @@
+/* The fused separable layer for sm_90a: TMA brings the patch and the weights, wgmma multiplies.
+ *
+ * The tile, the blocks of 32 terms and the depthwise step are those of separable.cuh; what changes is the overlap. wgmma
+ * runs in the background, so while the tensor cores multiply block b the same warps make the depthwise rows of block
+ * b + 1 in the other half of A:
+ *
+ *   wait for the copies of b -> depthwise b -> barrier -> ask for the copies of b + 2 -> start wgmma b -> wait for wgmma b - 1
+ *
+ * A block is 2 warpgroups; each multiplies its 64 pixels by N channels, N/2 fp32 accumulators a thread. The patch is a 4-d
+ * tensor copy whose out-of-bounds zeros are the padding. Weights have 4 stages because those of b - 1 may still be
+ * read when b + 2 is asked for (b + 2 takes the place of b - 2); patch and filters are free after the barrier and have 2.
+ * Rows of A and of the weights are 64 bytes in the 64-byte swizzle, which is nd_swizzle<4>.
+ *
+ * Never run on a device, and not covered by the emulator: only ND_CUDA_SEPARABLE=wgmma selects it. */
+#include "cuda/separable.cuh"
+#include "cuda/separable_sm90a.h"
+
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#include "cuda/ptx_sm90a.cuh"
+#else
+#include <cuda.h>
+#endif
+
+enum { nd_hopper_weight_stages = 4, nd_hopper_stages = 2, nd_hopper_row = 64, nd_hopper_align = 1024 };
+
+struct nd_hopper_shape {
+    int pixels, taps, patch_bytes, filter_bytes;
+    int weights_at, tiles_at, patches_at, filters_at, barriers_at, tables_at, total;
+};
+
+__host__ __device__ inline nd_hopper_shape nd_hopper_shape_of(const nd_cuda_separable &p) {
+    const nd_separable_shape s = nd_separable_shape_of<nd_f16>(p);
+    nd_hopper_shape h;
+    h.pixels = s.pixels;
+    h.taps = s.taps;
+    h.patch_bytes = (s.pixels * nd_hopper_row + 127) / 128 * 128;
+    h.filter_bytes = (s.taps + 1) * nd_separable_terms * 4;
+    h.weights_at = 0;
+    h.tiles_at = nd_hopper_weight_stages * (int)p.tile * nd_hopper_row;
+    h.patches_at = h.tiles_at + nd_hopper_stages * nd_separable_pixels * nd_hopper_row;
+    h.filters_at = h.patches_at + nd_hopper_stages * h.patch_bytes;
+    h.barriers_at = h.filters_at + nd_hopper_stages * h.filter_bytes;
+    const int sums = 8 * 16 * (128 + nd_separable_skew) * 4; /* the epilogue's, in place of stages */
+    h.tables_at = h.barriers_at + nd_hopper_weight_stages * 8;
+    if (h.tables_at < sums) h.tables_at = sums;
+    h.total = h.tables_at + (s.pixels + 2 * nd_separable_pixels) * 4 + nd_hopper_align;
+    return h;
+}
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+__device__ inline void nd_hopper_mma(nd_math_f16, float (*c)[4], uint64_t a, uint64_t b, int add) {
+    nd_ptx_wgmma_f16(c, a, b, add);
+}
+
+__device__ inline void nd_hopper_mma(nd_math_bf16, float (*c)[4], uint64_t a, uint64_t b, int add) {
+    nd_ptx_wgmma_bf16(c, a, b, add);
+}
+
+template <class Math, int N> struct nd_hopper_block : nd_separable_block<Math, N> {
+    using base = nd_separable_block<Math, N>;
+    const nd_hopper_shape h;
+    uint64_t *barriers; /* [weight stages] */
+    int w0, h0, n0;     /* first input pixel of the patch */
+
+    __device__ nd_hopper_block(const nd_cuda_separable &call, unsigned char *bytes)
+        : base(call, bytes), h(nd_hopper_shape_of(call)) {
+        barriers = reinterpret_cast<uint64_t *>(bytes + h.barriers_at);
+        this->source = reinterpret_cast<int *>(bytes + h.tables_at);
+        this->corner = this->source + h.pixels;
+        this->target = this->corner + nd_separable_pixels;
+    }
+
+    __device__ void origin() {
+        const nd_cuda_separable &p = this->p;
+        int tile = (int)(blockIdx.x / ((p.out_channels + N - 1) / N));
+        const int columns = (int)((p.out_width + p.patch[2] - 1) / p.patch[2]);
+        const int rows = (int)((p.out_height + p.patch[1] - 1) / p.patch[1]);
+        w0 = tile % columns * (int)(p.patch[2] * p.geometry.stride[1]) - (int)p.geometry.pad[1];
+        tile /= columns;
+        h0 = tile % rows * (int)(p.patch[1] * p.geometry.stride[0]) - (int)p.geometry.pad[0];
+        n0 = tile / rows * (int)p.patch[0];
+    }
+
+    __device__ unsigned char *weights(int block) const {
+        return this->shared + h.weights_at + block % nd_hopper_weight_stages * N * nd_hopper_row;
+    }
+
+    __device__ unsigned char *filters(int block) const {
+        return this->shared + h.filters_at + block % nd_hopper_stages * h.filter_bytes;
+    }
+
+    __device__ unsigned char *patches(int block) const {
+        return this->shared + h.patches_at + block % nd_hopper_stages * h.patch_bytes;
+    }
+
+    /* One thread asks for everything that block `block` needs. */
+    __device__ void ask(int block, const CUtensorMap *x, const CUtensorMap *w) const {
+        const nd_cuda_separable &p = this->p;
+        uint64_t *barrier = &barriers[block % nd_hopper_weight_stages];
+        const uint32_t taps_bytes = (uint32_t)h.taps * nd_separable_terms * 4, offsets_bytes = nd_separable_terms * 4;
+        nd_ptx_barrier_expect(barrier, (uint32_t)(h.pixels + N) * nd_hopper_row + taps_bytes + offsets_bytes);
+        nd_ptx_tensor_4d(patches(block), x, p.base[block], w0, h0, n0, barrier);
+        nd_ptx_tensor_2d(weights(block), w, block * nd_separable_terms, this->first_channel, barrier);
+        nd_ptx_bulk(filters(block), p.filters + (int64_t)block * h.taps * nd_separable_terms, taps_bytes, barrier);
+        nd_ptx_bulk(filters(block) + taps_bytes, p.offset + (int64_t)block * nd_separable_terms, offsets_bytes, barrier);
+    }
+
+    __device__ void depthwise(int block, bool sliding) {
+        this->s.tile_at = h.tiles_at + block % nd_hopper_stages * nd_separable_pixels * nd_hopper_row;
+        const float *taps = reinterpret_cast<const float *>(filters(block));
+        const int offset = reinterpret_cast<const int32_t *>(taps + h.taps * nd_separable_terms)[this->lane];
+        const auto *x = reinterpret_cast<const typename base::T *>(patches(block)) + offset;
+        if (sliding)
+            this->depthwise_3x3(taps, x);
+        else
+            this->depthwise_any(taps, x);
+    }
+
+    /* c[part]: 64 pixels of the warpgroup x channels 128 * part to + 127. */
+    __device__ void multiply(int block, float (&c)[N / 128][16][4]) const {
+        const unsigned char *tile = this->shared + this->s.tile_at + this->warp / 4 * 64 * nd_hopper_row;
+        nd_ptx_wgmma_fence();
+        ND_UNROLL
+        for (int step = 0; step < 2; step++)
+            ND_UNROLL
+            for (int part = 0; part < N / 128; part++)
+                nd_hopper_mma(Math(), c[part], nd_ptx_wgmma_matrix(tile + 32 * step),
+                              nd_ptx_wgmma_matrix(weights(block) + part * 128 * nd_hopper_row + 32 * step),
+                              block + step > 0);
+        nd_ptx_wgmma_commit();
+    }
+
+    /* As the epilogue of separable.cuh, with 16 pixels x 128 channels of a warp at a time. */
+    __device__ void finish(float (&c)[N / 128][16][4], bool paired) const {
+        constexpr int stride = 128 + nd_separable_skew;
+        float *sums = reinterpret_cast<float *>(this->shared) + this->warp * 16 * stride;
+        ND_UNROLL
+        for (int part = 0; part < N / 128; part++) {
+            __syncwarp();
+            ND_UNROLL
+            for (int j = 0; j < 16; j++)
+                ND_UNROLL
+                for (int k = 0; k < 4; k++)
+                    sums[(this->lane / 4 + 8 * (k / 2)) * stride + 8 * j + 2 * (this->lane % 4) + k % 2] = c[part][j][k];
+            __syncwarp();
+            for (int at = this->lane; at < 16 * 64; at += 32)
+                this->write(sums + at / 64 * stride + at % 64 * 2, this->warp * 16 + at / 64,
+                            this->first_channel + part * 128 + at % 64 * 2, paired);
+        }
+    }
+};
+#endif
+
+template <class Math, int N>
+__global__ void __launch_bounds__(nd_separable_threads, 1)
+    nd_hopper_kernel(nd_cuda_separable p, nd_separable_ways ways, const __grid_constant__ CUtensorMap x,
+                     const __grid_constant__ CUtensorMap w) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    ND_SHARED(unsigned char, bytes);
+    bytes += (nd_hopper_align - nd_ptx_shared_address(bytes) % nd_hopper_align) % nd_hopper_align;
+    nd_hopper_block<Math, N> block(p, bytes);
+    const int blocks = (int)p.blocks;
+    block.place();
+    block.origin();
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < nd_hopper_weight_stages; i++) nd_ptx_barrier_init(&block.barriers[i], 1);
+        nd_ptx_barrier_publish();
+        for (int b = 0; b < nd_hopper_stages && b < blocks; b++) block.ask(b, &x, &w);
+    }
+    __syncthreads();
+    float c[N / 128][16][4]; /* the first product overwrites it */
+    for (int b = 0; b < blocks; b++) {
+        nd_ptx_barrier_wait(&block.barriers[b % nd_hopper_weight_stages], (uint32_t)(b / nd_hopper_weight_stages % 2));
+        block.depthwise(b, ways.sliding);
+        nd_ptx_fence_async();
+        __syncthreads(); /* A is whole; the patch and filters of b and the weights of b - 2 are read no more */
+        if (threadIdx.x == 0 && b + nd_hopper_stages < blocks) block.ask(b + nd_hopper_stages, &x, &w);
+        block.multiply(b, c);
+        nd_ptx_wgmma_wait<1>();
+    }
+    nd_ptx_wgmma_wait<0>();
+    __syncthreads(); /* the sums take the place of the stages */
+    block.finish(c, ways.paired);
+#endif
+}
+
+/* A tensor copy is at most 256 wide in any direction: more does not fit at any price. */
+size_t nd_cuda_separable_sm90a_shared(const nd_cuda_separable *call) {
+    const nd_separable_shape s = nd_separable_shape_of<nd_f16>(*call);
+    if (s.width > 256 || s.height > 256) return SIZE_MAX;
+    return (size_t)nd_hopper_shape_of(*call).total;
+}
+
+typedef CUresult nd_encode_tiled(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
+                                 const cuuint64_t *, const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave,
+                                 CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+/* From the driver by name, so that the plugin does not link it. */
+static nd_status nd_hopper_encoder(nd_encode_tiled **out) {
+    void *function = nullptr;
+    cudaDriverEntryPointQueryResult found;
+    ND_CUDA_TRY(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found));
+    ND_REQUIRE(found == cudaDriverEntryPointSuccess && function, nd_status_backend,
+               "the driver has no cuTensorMapEncodeTiled");
+    *out = reinterpret_cast<nd_encode_tiled *>(function);
+    return nd_status_ok;
+}
+
+static nd_status nd_hopper_maps(const nd_cuda_separable *p, CUtensorMap *x, CUtensorMap *w) {
+    const nd_geometry *g = &p->geometry;
+    const CUtensorMapDataType type = p->precision == nd_precision_bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                                                       : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    const cuuint64_t pixel = (cuuint64_t)p->x_pixel * 2, k = (cuuint64_t)p->blocks * nd_separable_terms;
+    const cuuint64_t x_dims[] = {(cuuint64_t)p->channels, (cuuint64_t)p->width, (cuuint64_t)p->height,
+                                 (cuuint64_t)p->images};
+    const cuuint64_t x_strides[] = {pixel, pixel * p->width, pixel * p->width * p->height};
+    const cuuint32_t x_box[] = {
+        nd_separable_terms,
+        (cuuint32_t)((p->patch[2] - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1),
+        (cuuint32_t)((p->patch[1] - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1),
+        (cuuint32_t)p->patch[0]};
+    const cuuint64_t w_dims[] = {k, (cuuint64_t)((p->out_channels + p->tile - 1) / p->tile * p->tile)};
+    const cuuint64_t w_strides[] = {k * 2};
+    const cuuint32_t w_box[] = {nd_separable_terms, (cuuint32_t)p->tile}, ones[] = {1, 1, 1, 1};
+    nd_encode_tiled *encode;
+    ND_TRY(nd_hopper_encoder(&encode));
+    CUresult error = encode(x, type, 4, const_cast<void *>(p->x), x_dims, x_strides, x_box, ones,
+                            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
+                            CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    ND_REQUIRE(error == CUDA_SUCCESS, nd_status_unsupported, "the patch is no tensor map (driver error %d)", (int)error);
+    error = encode(w, type, 2, const_cast<void *>(p->weights), w_dims, w_strides, w_box, ones,
+                   CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    ND_REQUIRE(error == CUDA_SUCCESS, nd_status_unsupported, "the weights are no tensor map (driver error %d)", (int)error);
+    return nd_status_ok;
+}
+
+template <class Math, int N> static nd_status nd_hopper_start(const nd_cuda_separable *p) {
+    CUtensorMap x, w;
+    ND_TRY(nd_hopper_maps(p, &x, &w));
+    int64_t blocks = (p->out_channels + N - 1) / N;
+    const int64_t sizes[] = {p->images, p->out_height, p->out_width};
+    for (int i = 0; i < 3; i++) blocks *= (sizes[i] + p->patch[i] - 1) / p->patch[i];
+    return nd_launch(nd_hopper_kernel<Math, N>, dim3((unsigned)blocks), dim3(nd_separable_threads),
+                     nd_cuda_separable_sm90a_shared(p), p->stream, *p, nd_separable_ways_of<nd_f16>(p), x, w);
+}
+
+nd_status nd_cuda_separable_sm90a_launch(const nd_cuda_separable *p) {
+    if (!p->images || !p->out_height || !p->out_width) return nd_status_ok;
+    const bool wide = p->tile == 256;
+    if (p->precision == nd_precision_bf16)
+        return wide ? nd_hopper_start<nd_math_bf16, 256>(p) : nd_hopper_start<nd_math_bf16, 128>(p);
+    return wide ? nd_hopper_start<nd_math_f16, 256>(p) : nd_hopper_start<nd_math_f16, 128>(p);
+}
