@@ -62,9 +62,10 @@ nd_status nd_source_open_list(const char *path, nd_split asked, nd_split otherwi
     const char *slash = strrchr(path, '/');
     char folder[4096];
     nd_files *files = NULL;
-    const int length = slash ? snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path)
-                             : snprintf(folder, 2, ".");
-    nd_status status = length > 0 && (size_t)length < sizeof folder
+    const int length = slash ? snprintf(folder, sizeof folder, "%.*s", (int)(slash - path), path)
+                             : snprintf(folder, sizeof folder, ".");
+    if (slash == path) strcpy(folder, "/");
+    nd_status status = length >= 0 && (size_t)length < sizeof folder
                            ? nd_files_new(folder, &files)
                            : nd_fail(nd_status_input, "%s: path too long", path);
     if (!status) status = nd_list_read(files, path, file);
