@@ -3,7 +3,8 @@
 #include <string.h>
 
 const nd_method *const nd_method_table[] = {
-    &nd_method_dwpw, &nd_method_pwdw, &nd_method_spatial, &nd_method_channel, NULL,
+    &nd_method_dwpw,         &nd_method_pwdw,         &nd_method_spatial,      &nd_method_channel,
+    &nd_method_spatial_dwpw, &nd_method_channel_dwpw, &nd_method_channel_pwdw, NULL,
 };
 
 const nd_method *nd_method_find(const char *name) {

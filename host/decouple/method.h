@@ -40,5 +40,6 @@ extern const nd_method *const nd_method_table[];   /* NULL-ended: dwpw, pwdw, sp
 const nd_method *nd_method_find(const char *name); /* NULL when unknown */
 
 extern const nd_method nd_method_dwpw, nd_method_pwdw, nd_method_spatial, nd_method_channel;
+extern const nd_method nd_method_spatial_dwpw, nd_method_channel_dwpw, nd_method_channel_pwdw;
 
 #endif

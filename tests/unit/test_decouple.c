@@ -5,6 +5,8 @@
 #include "model/zoo.h"
 #include "run/executor.h"
 
+#include <stdio.h>
+
 /* --- a small residual network --- */
 
 static int add_conv(nd_graph *graph, const char *name, int x, int64_t no, int64_t ni, int64_t kernel,
@@ -47,7 +49,7 @@ static int add_plain(nd_graph *graph, nd_op op, int a, int b) {
 static nd_graph *small_net(void) {
     nd_graph *graph = NULL;
     int x = -1;
-    int64_t dims[4] = {1, 3, 12, 12};
+    int64_t dims[4] = {1, 3, 8, 8};
     OK(nd_graph_new("small", &graph));
     OK(nd_graph_add_input(graph, "image", 4, dims, &x));
     int a = add_plain(graph, nd_op_relu, add_conv(graph, "first", x, 8, 3, 3, 1, 1), -1);
@@ -247,10 +249,10 @@ static void pictures_close(nd_batches *self) {
 
 static nd_batches *open_pictures(int64_t count, uint64_t seed) {
     pictures *p = calloc(1, sizeof *p);
-    int64_t size = 3 * 12 * 12;
+    int64_t size = 3 * 8 * 8;
     p->base = (nd_batches){.channels = 3,
-                           .height = 12,
-                           .width = 12,
+                           .height = 8,
+                           .width = 8,
                            .count = count,
                            .batch = 7,
                            .next = pictures_next,
@@ -281,7 +283,7 @@ static double distance_on(nd_backend *backend, const nd_graph *a, const nd_graph
 /* Fresh images: weights alone, then gain and bias, then the refit, then the refit through the ReLU. */
 Test(decouple, calibration_brings_the_function_back) {
     nd_backend *backend = help_backend();
-    nd_batches *calib = open_pictures(96, 11), *fresh = open_pictures(32, 12);
+    nd_batches *calib = open_pictures(64, 11), *fresh = open_pictures(24, 12);
     nd_graph *original = small_net();
     double distance[4];
     for (int mode = 0; mode < 4; mode++) {
@@ -312,7 +314,7 @@ Test(decouple, calibration_brings_the_function_back) {
 /* Curves and the quick budget both meet the ratio; a decoupled model is a model like any other. */
 Test(decouple, ratio_is_met_on_data_and_again) {
     nd_backend *backend = help_backend();
-    nd_batches *calib = open_pictures(40, 11);
+    nd_batches *calib = open_pictures(21, 11);
     for (int quick = 0; quick < 2; quick++) {
         nd_graph *graph = small_net();
         nd_decouple_settings settings = nd_decouple_defaults();

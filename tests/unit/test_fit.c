@@ -165,6 +165,10 @@ Test(fit, data_beats_weights_alone) {
                 nd_chain_free(&blind);
                 nd_chain_free(&fitted);
             }
+            if (strchr((*method)->name, '+')) { /* never the full kernel */
+                close_problem(&p);
+                continue;
+            }
             nd_chain full = {0};
             OK((*method)->decompose(p.backend, &p.conv, nd_ranks_uniform, most / step * step, p.m, &full));
             double error = chain_error(&p, &full);

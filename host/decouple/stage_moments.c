@@ -1,0 +1,109 @@
+#include "decouple/combine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The patch entries of the conv that make one patch of stage 0, for one placement of its window. */
+static void first_entries(const nd_conv *conv, const nd_conv *stage, int64_t y, int64_t x, int64_t *entries) {
+    int64_t cols = conv->ni / conv->groups, e = 0;
+    const int64_t *kernel = conv->window.kernel, *own = stage->window.kernel;
+    for (int64_t i = 0; i < cols; i++)
+        for (int64_t ky = 0; ky < own[0]; ky++)
+            for (int64_t kx = 0; kx < own[1]; kx++)
+                entries[e++] = (i * kernel[0] + y + ky) * kernel[1] + x + kx;
+}
+
+/* g and mean_p over all placements of the stage's window in the conv's, its own output as the target. */
+static void first_moments(const nd_moments *m, const nd_conv *conv, const nd_conv *stage, int64_t *entries,
+                          nd_moments *out) {
+    int64_t ys = conv->window.kernel[0] - stage->window.kernel[0] + 1;
+    int64_t xs = conv->window.kernel[1] - stage->window.kernel[1] + 1, k = out->k;
+    double share = 1.0 / (double)(ys * xs);
+    for (int64_t g = 0; g < m->groups; g++) {
+        const double *from = m->g + g * m->k * m->k;
+        double *to = out->g + g * k * k;
+        for (int64_t place = 0; place < ys * xs; place++) {
+            first_entries(conv, stage, place / xs, place % xs, entries);
+            for (int64_t a = 0; a < k; a++) {
+                out->mean_p[g * k + a] += share * m->mean_p[g * m->k + entries[a]];
+                for (int64_t b = 0; b < k; b++) to[a * k + b] += share * from[entries[a] * m->k + entries[b]];
+            }
+        }
+    }
+    int64_t rows = stage->no / stage->groups;
+    for (int64_t o = 0; o < stage->no; o++) {
+        const float *w = stage->weights + o * k;
+        const double *g = out->g + o / rows * k * k;
+        for (int64_t a = 0; a < k; a++) {
+            out->mean_y[o] += w[a] * out->mean_p[o / rows * k + a];
+            for (int64_t b = 0; b < k; b++) out->h[o * k + b] += w[a] * g[a * k + b];
+        }
+        for (int64_t a = 0; a < k; a++) out->vy += w[a] * out->h[o * k + a];
+    }
+}
+
+static void sparse_product(const nd_functionals *f, int64_t row, int64_t shift, const double *dense,
+                           int64_t n, double *sum) {
+    for (int64_t e = f->start[row]; e < f->start[row + 1]; e++) {
+        const double *from = dense + (f->index[e] + shift) * n;
+        for (int64_t i = 0; i < n; i++) sum[i] += f->value[e] * from[i];
+    }
+}
+
+/* g = E g E^T and h = h E^T for the features E that reach the last stage. */
+static nd_status last_moments(const nd_moments *m, const nd_conv *conv, const nd_conv *stage,
+                              const nd_functionals *f, nd_moments *out) {
+    int64_t k = out->k, cols = stage->ni / stage->groups, taps = nd_conv_taps(stage),
+            rows = out->no / out->groups;
+    double *eg = nd_alloc_array((size_t)m->k, sizeof *eg);
+    ND_REQUIRE(eg, nd_status_memory, "conv %s: no memory for the moments of a stage", conv->name);
+    for (int64_t q = 0; q < stage->groups; q++)
+        for (int64_t a = 0; a < k; a++) {
+            int64_t shift_a = a % taps / stage->window.kernel[1] * conv->window.kernel[1] +
+                              a % taps % stage->window.kernel[1] - q * m->k;
+            memset(eg, 0, (size_t)m->k * sizeof *eg);
+            sparse_product(f, q * cols + a / taps, shift_a, m->g + q * m->k * m->k, m->k, eg);
+            sparse_product(f, q * cols + a / taps, shift_a, m->mean_p + q * m->k, 1, out->mean_p + q * k + a);
+            for (int64_t b = 0; b < k; b++) {
+                int64_t shift_b = b % taps / stage->window.kernel[1] * conv->window.kernel[1] +
+                                  b % taps % stage->window.kernel[1] - q * m->k;
+                sparse_product(f, q * cols + b / taps, shift_b, eg, 1, out->g + (q * k + a) * k + b);
+            }
+            for (int64_t o = q * rows; o < (q + 1) * rows; o++)
+                sparse_product(f, q * cols + a / taps, shift_a, m->h + o * m->k, 1, out->h + o * k + a);
+        }
+    memcpy(out->mean_y, m->mean_y, (size_t)m->no * sizeof *out->mean_y);
+    out->vy = m->vy;
+    free(eg);
+    return nd_status_ok;
+}
+
+nd_status nd_moments_of_stage(const nd_moments *moments, const nd_conv *conv, const nd_chain *chain,
+                              int index, nd_moments **out) {
+    nd_status status = nd_status_ok;
+    nd_functionals f = {0};
+    nd_moments *m = NULL;
+    nd_conv stage = nd_chain_stage_conv(chain, conv, index);
+    int64_t *entries = nd_alloc_array((size_t)moments->k, sizeof *entries);
+    ND_REQUIRE_DONE(entries, nd_status_memory, "conv %s: no memory for the moments of a stage", conv->name);
+    ND_REQUIRE_DONE(stage.groups == conv->groups && !chain->stages[index].channel &&
+                        (index == 0 || index + 1 == chain->n),
+                    nd_status_internal, "conv %s: stage %d has no moments", conv->name, index);
+    ND_TRY_DONE(nd_moments_new(&stage, &m));
+    m->pixels = moments->pixels;
+    if (index == 0) {
+        first_moments(moments, conv, &stage, entries, m);
+    } else {
+        ND_TRY_DONE(nd_chain_functionals(chain, conv, index, &f));
+        ND_TRY_DONE(last_moments(moments, conv, &stage, &f, m));
+    }
+    nd_moments_ridge(m, &stage, 1e-6); /* the conv's own ridge is in g already */
+done:
+    nd_functionals_free(&f);
+    free(entries);
+    if (status)
+        nd_moments_free(m);
+    else
+        *out = m;
+    return status;
+}
