@@ -18,7 +18,9 @@ typedef struct nd_bench_settings {
     size_t n_terms;
     bool forms[nd_form_count];
     bool impls[nd_impl_count]; /* dense is always timed */
-    bool cold;                 /* rotate buffers; otherwise the same ones every run */
+    nd_backend
+        *forced[nd_impl_count]; /* baselines other than the backend's choice (bench/rig.h); NULL for none */
+    bool cold;                  /* rotate buffers; otherwise the same ones every run */
     nd_timing_settings timing;
     nd_peaks peaks;
     const nd_row *common; /* provenance and key fields that all rows share */

@@ -26,7 +26,7 @@ typedef struct bench {
 static int find_entry(const result *r, nd_impl impl, nd_form form, int64_t terms) {
     for (int i = 0; i < r->n; ++i) {
         const nd_rig_entry *entry = &r->entries[i];
-        bool dense = entry->impl == nd_impl_dense;
+        bool dense = nd_impl_is_dense(entry->impl);
         if (entry->impl == impl && (dense || (entry->form == form && entry->terms == terms))) return i;
     }
     return -1;
@@ -40,14 +40,18 @@ static double median_of(const result *r, int entry) {
 static int choose_entry(const nd_bench_layer *layer, const result *r, nd_impl impl, nd_form form,
                         int64_t terms) {
     int dense = find_entry(r, nd_impl_dense, form, terms);
-    if (layer->dense || impl == nd_impl_dense) return dense;
+    int forced = nd_impl_is_dense(impl) ? find_entry(r, impl, form, terms) : -1;
+    if (forced >= 0) return forced;
+    if (layer->dense || nd_impl_is_dense(impl)) return dense;
     int unfused = find_entry(r, nd_impl_unfused, form, terms),
         fused = find_entry(r, nd_impl_fused, form, terms);
     if (impl == nd_impl_unfused) return unfused >= 0 ? unfused : dense;
     if (impl == nd_impl_fused) return fused >= 0 ? fused : unfused >= 0 ? unfused : dense;
+    const int candidates[] = {find_entry(r, nd_impl_direct, form, terms),
+                              find_entry(r, nd_impl_winograd, form, terms), unfused, fused};
     int best = dense;
-    if (unfused >= 0 && median_of(r, unfused) < median_of(r, best)) best = unfused;
-    if (fused >= 0 && median_of(r, fused) < median_of(r, best)) best = fused;
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; ++i)
+        if (candidates[i] >= 0 && median_of(r, candidates[i]) < median_of(r, best)) best = candidates[i];
     return best;
 }
 
@@ -67,7 +71,7 @@ void nd_bench_row_time(nd_row *row, const nd_timing *timing, int subject) {
 }
 
 static void set_what(nd_row *row, nd_impl impl, nd_form form, int64_t terms) {
-    bool dense = impl == nd_impl_dense;
+    bool dense = nd_impl_is_dense(impl);
     nd_row_set_text(row, nd_field_impl, nd_impl_name(impl));
     nd_row_set_text(row, nd_field_method, dense ? "none" : nd_form_name(form));
     nd_row_set_text(row, nd_field_form, dense ? "none" : nd_form_name(form));
@@ -107,9 +111,10 @@ static void set_shape(nd_row *row, const nd_bench_layer *layer) {
     nd_row_set_int(row, nd_field_layers, layer->layers);
 }
 
+/* What is hot need not come from memory: only arithmetic bounds it. */
 static double bound_of(const bench *b, const nd_rig_entry *entry) {
-    return nd_peaks_bound(&b->settings->peaks, (double)entry->macs * (double)b->settings->batch,
-                          entry->bytes);
+    double bytes = b->settings->cold ? entry->bytes : 0;
+    return nd_peaks_bound(&b->settings->peaks, (double)entry->macs * (double)b->settings->batch, bytes);
 }
 
 static nd_status emit(const bench *b, nd_row *row) {
@@ -158,7 +163,11 @@ static nd_status add_all(const bench *b, const nd_bench_layer *layer, nd_rig *ri
     ND_TRY(nd_rig_add(rig, nd_impl_dense, nd_form_dwpw, 0, &added));
     ND_REQUIRE(added, nd_status_unsupported, "%s: %s has no such convolution in %s", layer->name,
                b->settings->backend->name, nd_precision_name(b->settings->precision));
-    static const nd_impl timed[] = {nd_impl_unfused, nd_impl_fused};
+    static const nd_impl timed[] = {nd_impl_unfused, nd_impl_fused},
+                         baselines[] = {nd_impl_direct, nd_impl_winograd};
+    for (size_t i = 0; i < sizeof baselines / sizeof *baselines; ++i)
+        if (b->settings->impls[baselines[i]] && b->settings->forced[baselines[i]])
+            ND_TRY(nd_rig_add(rig, baselines[i], nd_form_dwpw, 0, &added));
     for (int form = 0; form < nd_form_count && !layer->dense; ++form)
         for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; ++t)
             for (size_t i = 0; i < sizeof timed / sizeof *timed; ++i)
@@ -175,6 +184,7 @@ static nd_status measure_session(bench *b, size_t index) {
                                     .precision = settings->precision,
                                     .batch = settings->batch,
                                     .rotation = settings->cold ? nd_peaks_rotation(settings->backend) : 0};
+    memcpy(rig_settings.forced, settings->forced, sizeof rig_settings.forced);
     result *r = &b->results[index];
     nd_subject subjects[nd_subjects_max];
     nd_rig *rig;
@@ -236,7 +246,9 @@ static nd_status emit_stack(const bench *b, nd_impl impl, nd_form form, int64_t 
 }
 
 static nd_status emit_stacks(const bench *b) {
-    ND_TRY(emit_stack(b, nd_impl_dense, nd_form_dwpw, 0));
+    for (int impl = nd_impl_dense; impl <= nd_impl_winograd; ++impl)
+        if (impl == nd_impl_dense || (b->settings->impls[impl] && b->settings->forced[impl]))
+            ND_TRY(emit_stack(b, (nd_impl)impl, nd_form_dwpw, 0));
     for (int form = 0; form < nd_form_count; ++form)
         for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; ++t)
             for (int impl = nd_impl_unfused; impl < nd_impl_count; ++impl) {

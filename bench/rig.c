@@ -18,14 +18,16 @@ enum {
 };
 
 static const char *const impl_names[nd_impl_count] = {
-    [nd_impl_dense] = "dense",
-    [nd_impl_unfused] = "unfused",
-    [nd_impl_fused] = "fused",
-    [nd_impl_best] = "best",
+    [nd_impl_dense] = "dense",     [nd_impl_direct] = "direct", [nd_impl_winograd] = "winograd",
+    [nd_impl_unfused] = "unfused", [nd_impl_fused] = "fused",   [nd_impl_best] = "best",
 };
 
 const char *nd_impl_name(nd_impl impl) {
     return impl_names[impl];
+}
+
+bool nd_impl_is_dense(nd_impl impl) {
+    return impl == nd_impl_dense || impl == nd_impl_direct || impl == nd_impl_winograd;
 }
 
 bool nd_impl_find(const char *name, nd_impl *out) {
@@ -66,6 +68,7 @@ static int64_t stage_weights(const nd_rig_stage *stage) {
 typedef struct entry {
     nd_rig_entry info;
     nd_rig *rig;
+    nd_backend *backend; /* of its kernels */
     nd_rig_stage stages[stages_max];
     float *weights[stages_max];
     int32_t *channel; /* separable: input channel of each term */
@@ -144,8 +147,8 @@ done:
 
 static void entry_free(entry *e) {
     if (!e) return;
-    const nd_backend_table *table = e->rig->settings.backend->table;
-    table->synchronize(e->rig->settings.backend);
+    const nd_backend_table *table = e->backend->table;
+    table->synchronize(e->backend);
     if (e->recording) table->recording_free(e->recording);
     for (int c = 0; c < copies_max; ++c)
         for (int s = 0; s < stages_max; ++s) table->release(e->kernels[c][s]);
@@ -196,7 +199,7 @@ static nd_rig_stage pointwise_stage(int64_t ni, int64_t no, int64_t height, int6
 static void plan_stages(entry *e) {
     const nd_bench_layer *layer = &e->rig->layer;
     int64_t terms = e->info.terms, ni = layer->ni, no = layer->no;
-    if (e->info.impl == nd_impl_dense) {
+    if (nd_impl_is_dense(e->info.impl)) {
         e->stages[e->n_stages++] = spatial_stage(layer, ni, no, layer->groups);
     } else if (e->info.form == nd_form_dwpw) {
         e->stages[e->n_stages++] = spatial_stage(layer, ni, terms * ni, ni);
@@ -251,7 +254,7 @@ static nd_work fused_work(const entry *e) {
 }
 
 static nd_status prepare_kernels(entry *e, bool *supported) {
-    nd_backend *backend = e->rig->settings.backend;
+    nd_backend *backend = e->backend;
     nd_precision precision = e->rig->settings.precision;
     nd_work works[stages_max] = {0};
     e->n_kernels = e->info.impl == nd_impl_fused ? 1 : e->n_stages;
@@ -268,7 +271,7 @@ static nd_status prepare_kernels(entry *e, bool *supported) {
 }
 
 static nd_status prepare_memory(entry *e) {
-    nd_backend *backend = e->rig->settings.backend;
+    nd_backend *backend = e->backend;
     for (int s = 0; s < e->n_kernels; ++s) {
         nd_kernel_info info = backend->table->info(e->kernels[0][s]);
         if (info.workspace_bytes > e->info.workspace) e->info.workspace = info.workspace_bytes;
@@ -306,17 +309,21 @@ nd_status nd_rig_add(nd_rig *rig, nd_impl impl, nd_form form, int64_t terms, boo
     e->rig = rig;
     e->info.impl = impl;
     e->info.form = form;
-    e->info.terms = impl == nd_impl_dense ? 0 : terms;
+    e->info.terms = nd_impl_is_dense(impl) ? 0 : terms;
+    e->backend = rig->settings.forced[impl] ? rig->settings.forced[impl] : rig->settings.backend;
     plan_stages(e);
     ND_TRY_DONE(make_weights(e));
     ND_TRY_DONE(prepare_kernels(e, &supported));
     if (!supported) goto done;
     ND_TRY_DONE(prepare_memory(e));
+    /* A preference is not kept where it does not fit the shape: then there is no such baseline. */
+    if (impl == nd_impl_winograd && !strstr(e->info.engine, "wino")) goto done;
     count_work(e);
     rig->entries[rig->count++] = e;
     *added = true;
 done:
     if (!*added) entry_free(e);
+    if (status == nd_status_unsupported && rig->settings.forced[impl]) return nd_status_ok;
     return status ? nd_fail_in(status, "%s, %s", rig->layer.name, nd_impl_name(impl)) : nd_status_ok;
 }
 
@@ -334,7 +341,7 @@ size_t nd_rig_rotated(const nd_rig *rig) {
 
 static nd_status run_once(entry *e) {
     nd_rig *rig = e->rig;
-    nd_backend *backend = rig->settings.backend;
+    nd_backend *backend = e->backend;
     int slot = (int)(e->turn % rig->slots), copy = (int)(e->turn % e->copies);
     ++e->turn;
     for (int s = 0; s < e->n_kernels; ++s) {
@@ -347,7 +354,7 @@ static nd_status run_once(entry *e) {
 
 /* Where the backend records streams, a sample is one replay, so that the cost of starting kernels does not enter. */
 static nd_status run_recorded(entry *e, int64_t repeats) {
-    nd_backend *backend = e->rig->settings.backend;
+    nd_backend *backend = e->backend;
     if (e->recorded == repeats) return backend->table->replay(backend, e->recording);
     if (e->recording) backend->table->recording_free(e->recording);
     e->recording = NULL;
@@ -362,7 +369,7 @@ static nd_status run_recorded(entry *e, int64_t repeats) {
 }
 
 static nd_status run_many(entry *e, int64_t repeats) {
-    bool records = e->rig->settings.backend->table->capture_begin != NULL;
+    bool records = e->backend->table->capture_begin != NULL;
     if (!records) {
         for (int64_t i = 0; i < repeats; ++i) ND_TRY(run_once(e));
         return nd_status_ok;
@@ -374,8 +381,8 @@ static nd_status run_many(entry *e, int64_t repeats) {
 
 static nd_status sample_entry(void *context, int64_t repeats, double *ns) {
     entry *e = context;
-    nd_backend *backend = e->rig->settings.backend;
-    double planted = e->info.impl == nd_impl_dense ? 0 : nd_slowdown_planted();
+    nd_backend *backend = e->backend;
+    double planted = nd_impl_is_dense(e->info.impl) ? 0 : nd_slowdown_planted();
     double start = planted > 0 ? nd_slowdown_now() : 0;
     ND_TRY(backend->table->stamp(backend, 0));
     ND_TRY(run_many(e, repeats));

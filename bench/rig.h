@@ -2,6 +2,7 @@
  *
  * Implementations of a regular convolution W[no][ni][kh][kw] with bias and ReLU:
  *   dense    the backend's choice for the regular convolution
+ *   direct, winograd  the same, forced to one algorithm where the backend has it: other baselines beside dense
  *   unfused  the decoupled layer as two convolutions
  *   fused    the decoupled layer as one separable kernel (form dwpw)
  * Weights are random: time does not depend on their values. */
@@ -13,6 +14,8 @@
 
 typedef enum nd_impl {
     nd_impl_dense,
+    nd_impl_direct,
+    nd_impl_winograd,
     nd_impl_unfused,
     nd_impl_fused,
     nd_impl_best, /* never timed on its own: the fastest of the others */
@@ -20,6 +23,7 @@ typedef enum nd_impl {
 } nd_impl;
 
 const char *nd_impl_name(nd_impl impl);
+bool nd_impl_is_dense(nd_impl impl); /* computes the regular convolution */
 bool nd_impl_find(const char *name, nd_impl *out);
 
 typedef enum nd_form { nd_form_dwpw, nd_form_pwdw, nd_form_count } nd_form;
@@ -46,6 +50,9 @@ typedef struct nd_rig_settings {
     nd_precision precision;
     int64_t batch;
     size_t rotation; /* bytes the buffers rotate through; 0 = one set, "hot" */
+    /* Backends of the same plugin, which share memory with `backend`, opened to prefer the algorithm of that
+     * implementation; NULL where there is none. */
+    nd_backend *forced[nd_impl_count];
 } nd_rig_settings;
 
 nd_status nd_rig_open(const nd_bench_layer *layer, const nd_rig_settings *settings, nd_rig **out);

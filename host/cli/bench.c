@@ -33,11 +33,11 @@ typedef struct bench_verb {
 static nd_status parse_impls(bench_verb *verb) {
     char **names;
     size_t count;
-    ND_TRY(nd_args_words(verb->args, "impl", "dense,unfused,fused,best", &names, &count));
+    ND_TRY(nd_args_words(verb->args, "impl", "dense,direct,winograd,unfused,fused,best", &names, &count));
     for (size_t i = 0; i < count; ++i) {
         nd_impl impl;
         ND_REQUIRE(nd_impl_find(names[i], &impl), nd_status_usage,
-                   "--impl %s: there are dense, unfused, fused and best", names[i]);
+                   "--impl %s: there are dense, direct, winograd, unfused, fused and best", names[i]);
         verb->settings.impls[impl] = true;
     }
     return nd_status_ok;
@@ -191,6 +191,22 @@ static nd_status bench_precision(bench_verb *verb, const char *dtype) {
     return nd_status_ok;
 }
 
+/* The CPU's library has more than one algorithm for a dense convolution: all are baselines. */
+static nd_status open_forced(bench_verb *verb, nd_backend_settings settings) {
+    static const struct {
+        nd_impl impl;
+        const char *prefer;
+    } algorithms[] = {{nd_impl_direct, "dense-direct"}, {nd_impl_winograd, "dense-winograd"}};
+    if (strcmp(verb->settings.backend->name, "cpu")) return nd_status_ok;
+    for (size_t i = 0; i < sizeof algorithms / sizeof *algorithms; ++i) {
+        nd_impl impl = algorithms[i].impl;
+        settings.prefer = algorithms[i].prefer;
+        if (verb->settings.impls[impl])
+            ND_TRY(nd_backend_open("cpu", &settings, &verb->settings.forced[impl]));
+    }
+    return nd_status_ok;
+}
+
 static nd_status bench_backend(bench_verb *verb, const char *name, int64_t threads) {
     int64_t device;
     ND_TRY(nd_args_int(verb->args, "device", 0, 0, 1023, &device));
@@ -200,6 +216,7 @@ static nd_status bench_backend(bench_verb *verb, const char *name, int64_t threa
                                     .tune = nd_args_has(verb->args, "tune")};
     nd_threads_set((int)threads);
     ND_TRY(nd_backend_open(name, &settings, &verb->settings.backend));
+    ND_TRY(open_forced(verb, settings));
     nd_row common = {0};
     fill_common(verb, &common);
     verb->settings.common = &common;
@@ -211,6 +228,10 @@ static nd_status bench_backend(bench_verb *verb, const char *name, int64_t threa
         verb->table = NULL;
     }
     nd_row_free(&common);
+    for (int impl = 0; impl < nd_impl_count; ++impl) {
+        nd_backend_close(verb->settings.forced[impl]);
+        verb->settings.forced[impl] = NULL;
+    }
     nd_backend_close(verb->settings.backend);
     return status;
 }

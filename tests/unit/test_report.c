@@ -113,7 +113,9 @@ static char *html_of(const nd_report *report) {
     FILE *file = open_memstream(&text, &size);
     cr_assert_eq(nd_report_html(report, file), nd_status_ok);
     fclose(file);
-    return text;
+    char *copy = strdup(text);
+    free(text);
+    return copy;
 }
 
 Test(report, html_is_self_contained_and_well_formed) {
