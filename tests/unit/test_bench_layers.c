@@ -51,6 +51,9 @@ static nd_timing_settings quick_timing(double *clock) {
     return timing;
 }
 
+#define EVERY_IMPL                                                                                           \
+    { [nd_impl_dense] = true, [nd_impl_unfused] = true, [nd_impl_fused] = true, [nd_impl_best] = true }
+
 typedef struct collected {
     nd_row rows[64];
     size_t count;
@@ -99,7 +102,7 @@ static void free_rows(collected *all) {
 
 Test(bench_layers, rows_of_layers_and_stacks) {
     collected *all = calloc(1, sizeof *all);
-    nd_bench_settings settings = {.forms = {true, false}, .impls = {true, true, true, true}, .cold = true};
+    nd_bench_settings settings = {.forms = {true, false}, .impls = EVERY_IMPL, .cold = true};
     run_bench(all, &settings);
     /* dense; dense + (unfused, fused, best) x 2; stacks: dense + 3 x 2 */
     cr_expect_eq(all->count, 1 + 7 + 7);
@@ -118,7 +121,7 @@ Test(bench_layers, rows_of_layers_and_stacks) {
 
 Test(bench_layers, a_stack_is_the_sum_of_its_layers) {
     collected *all = calloc(1, sizeof *all);
-    nd_bench_settings settings = {.forms = {true, true}, .impls = {true, true, true, true}};
+    nd_bench_settings settings = {.forms = {true, true}, .impls = EVERY_IMPL};
     run_bench(all, &settings);
     const nd_row *first = find(all, "first", "dense", 0), *second = find(all, "second", "unfused", 2);
     const nd_row *stack = find(all, "conv stack", "unfused", 2), *dense = find(all, "second", "dense", 0);
@@ -136,7 +139,7 @@ Test(bench_layers, a_stack_is_the_sum_of_its_layers) {
 
 Test(bench_layers, best_is_never_slower_than_dense) {
     collected *all = calloc(1, sizeof *all);
-    nd_bench_settings settings = {.forms = {true, true}, .impls = {true, true, true, true}};
+    nd_bench_settings settings = {.forms = {true, true}, .impls = EVERY_IMPL};
     run_bench(all, &settings);
     for (int64_t rank = 1; rank <= 2; ++rank) {
         const nd_row *best = find(all, "second", "best", rank), *dense = find(all, "second", "dense", 0);
