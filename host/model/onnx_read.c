@@ -17,16 +17,19 @@ typedef struct nd_onnx_reader {
 
 nd_status nd_onnx_each(nd_span message, const char *what, uint32_t number, nd_onnx_visitor *visit,
                        void *context) {
+    const uint8_t *const start = message.data, *at = start;
     nd_wire_field field;
-    bool broken = false;
-    while (nd_wire_next(&message, &field, &broken)) {
+    for (bool broken = false;; at = message.data) {
+        if (!nd_wire_next(&message, &field, &broken)) {
+            ND_REQUIRE(!broken, nd_status_format, "%s is cut short or garbled: field %u at byte %zu", what,
+                       field.number, (size_t)(at - start));
+            return nd_status_ok;
+        }
         if (field.number != number) continue;
-        ND_REQUIRE(field.type == nd_wire_type_bytes, nd_status_format, "%s: field %u is of another type",
-                   what, number);
+        ND_REQUIRE(field.type == nd_wire_type_bytes, nd_status_format,
+                   "%s: field %u at byte %zu is of another type", what, number, (size_t)(at - start));
         ND_TRY(visit(context, field.content));
     }
-    ND_REQUIRE(!broken, nd_status_format, "%s is cut short or garbled", what);
-    return nd_status_ok;
 }
 
 nd_span nd_onnx_field(nd_span message, uint32_t number) {

@@ -349,6 +349,7 @@ Test(onnx, contradictions_name_file_and_node) {
     whole = model(body, 6);
     expect_error(parse(&whole, NULL, &graph), nd_status_unsupported, "opset 6");
     expect_error(parse_bytes("", 0, NULL, &graph), nd_status_format, "empty");
+    expect_error(parse_bytes("\x08\x08\x3a\x7f", 4, NULL, &graph), nd_status_format, "field 7 at byte 2");
     expect_error(parse_bytes("\x0a\x03nd!", 5, NULL, &graph), nd_status_format, "graph");
 }
 
