@@ -41,7 +41,7 @@ static nd_status nd_file_map_open(int file, const char *path, bool one_link, nd_
 
 nd_status nd_file_map(const char *path, nd_buffer **out) {
     *out = NULL;
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must be refused, not waited for */
     ND_REQUIRE(file >= 0, nd_status_input, "%s: %s", path, strerror(errno));
     nd_status status = nd_file_map_open(file, path, false, out);
     close(file);

@@ -23,11 +23,17 @@ static nd_status nd_row_json_add(FILE *file, const nd_row *row) {
     return nd_status_ok;
 }
 
+/* The text of a mapped file has no NUL at its end, so the str functions may not look at it. */
+static bool nd_row_blank(const char *line, const char *end) {
+    while (line < end && *line && strchr(" \t\r\n", *line)) line++;
+    return line == end;
+}
+
 /* A last line without its newline is either whole (somebody's editor) or torn (a killed writer). */
 static nd_status nd_row_json_parse(nd_cursor *cursor, nd_row_list *out) {
     const char *line, *end;
     while (nd_cursor_line(cursor, &line, &end)) {
-        if (strspn(line, " \t\r\n") >= (size_t)(end - line)) continue;
+        if (nd_row_blank(line, end)) continue;
         char where[512];
         snprintf(where, sizeof where, "%s:%" PRId64, cursor->name, cursor->line);
         nd_row row = {0};
