@@ -93,6 +93,7 @@ static void draw_level(nd_canvas *c, const nd_plot *plot, const frame *f) {
         c->text(c, f->right - 6, y - 6, plot->level_label, nd_ink_faint, 12, nd_anchor_end, 0);
 }
 
+/* Labels of one series stand above its points, those of the next below: series often run close together. */
 static void draw_point(nd_canvas *c, const frame *f, const nd_plot_point *point, int ink) {
     double x = at_x(f, point->x), y = at_y(f, point->y);
     if (isfinite(point->lo) && isfinite(point->hi)) {
@@ -102,7 +103,9 @@ static void draw_point(nd_canvas *c, const frame *f, const nd_plot_point *point,
     }
     c->circle(c, x, y, 4, ink, true, point->tip);
     if (point->ring) c->circle(c, x, y, 7.5, nd_ink_text, false, NULL);
-    if (point->label) c->text(c, x + 9, y - 8, point->label, nd_ink_faint, 11, nd_anchor_start, 0);
+    if (point->label)
+        c->text(c, x, (ink - nd_ink_series) % 2 ? y + 21 : y - 12, point->label, ink, 11, nd_anchor_middle,
+                0);
 }
 
 static bool drawable(const nd_plot_point *point) {
@@ -122,10 +125,17 @@ static void draw_series(nd_canvas *c, const nd_plot *plot, const frame *f, size_
         if (drawable(&series->points[i])) draw_point(c, f, &series->points[i], ink);
 }
 
+/* Names of bars that would run into each other are slanted; 7 pixels a letter, most of the width for all. */
+static bool slanted_names(const nd_plot *plot) {
+    size_t letters = 0;
+    for (size_t k = 0; k < plot->n_categories; ++k) letters += strlen(plot->categories[k]) + 2;
+    return letters * 7 > 640;
+}
+
 static void draw_bars(nd_canvas *c, const nd_plot *plot, const frame *f) {
     double slot = (f->right - f->left) / (double)plot->n_categories;
     double width = 0.8 * slot / (double)plot->n_series;
-    bool slanted = slot < 90;
+    bool slanted = slanted_names(plot);
     for (size_t k = 0; k < plot->n_categories; ++k) {
         double left = f->left + ((double)k + 0.1) * slot, middle = left + 0.4 * slot;
         for (size_t s = 0; s < plot->n_series; ++s) {
@@ -173,7 +183,9 @@ void nd_plot_draw(nd_canvas *canvas, const nd_plot *plot) {
     frame f = {.left = 74,
                .top = plot->note ? 66 : 48,
                .right = canvas->width - 16 - legend_width(plot),
-               .bottom = canvas->height - (bars ? 92 : 58)};
+               .bottom = canvas->height - (!bars                 ? 58
+                                           : slanted_names(plot) ? 92
+                                                                 : 34)};
     find_ranges(plot, &f);
     canvas->text(canvas, f.left, 26, plot->title, nd_ink_text, 16, nd_anchor_start, 0);
     if (plot->note) canvas->text(canvas, f.left, 46, plot->note, nd_ink_faint, 12, nd_anchor_start, 0);

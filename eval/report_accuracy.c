@@ -55,6 +55,11 @@ static double real_of(const nd_row *row, nd_field field) {
     return row->values[field].set ? row->values[field].r : NAN;
 }
 
+/* An interval of a drop may reach past what an accuracy can be; NaN stays. */
+static double percent(double value) {
+    return value < 0 ? 0 : value > 100 ? 100 : value;
+}
+
 static nd_plot_point make_point(const group *g, const nd_row *row, double x, bool top5) {
     nd_report *report = g->report;
     double top = real_of(row, top5 ? nd_field_top5 : nd_field_top1);
@@ -65,8 +70,8 @@ static nd_plot_point make_point(const group *g, const nd_row *row, double x, boo
     nd_plot_point point = {
         .x = x,
         .y = top,
-        .lo = base - real_of(row, top5 ? nd_field_drop_top5_hi : nd_field_drop_top1_hi),
-        .hi = base - real_of(row, top5 ? nd_field_drop_top5_lo : nd_field_drop_top1_lo),
+        .lo = percent(base - real_of(row, top5 ? nd_field_drop_top5_hi : nd_field_drop_top1_hi)),
+        .hi = percent(base - real_of(row, top5 ? nd_field_drop_top5_lo : nd_field_drop_top1_lo)),
         .ring = row->values[nd_field_pareto].set && row->values[nd_field_pareto].i,
         .label = *label ? label : NULL,
     };

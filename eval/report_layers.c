@@ -5,9 +5,9 @@
 
 static const nd_field run_fields[] = {nd_field_model, nd_field_backend, nd_field_device, nd_field_dtype,
                                       nd_field_batch, nd_field_threads, nd_field_cold};
-enum { n_run = sizeof run_fields / sizeof *run_fields, layers_max = 64, impls_max = 4 };
+enum { n_run = sizeof run_fields / sizeof *run_fields, layers_max = 64, impls_max = 5 };
 
-static const char *const impls[impls_max] = {"dense", "unfused", "fused", "best"};
+static const char *const impls[impls_max] = {"dense", "winograd", "unfused", "fused", "best"};
 
 static const char *text_of(const nd_row *row, nd_field field) {
     return row->values[field].set ? row->values[field].text : "";
@@ -22,7 +22,7 @@ static bool is_layer_time(const nd_row *row) {
 static const nd_row *find_time(const nd_row *rows, size_t n, const nd_row *like, const char *layer,
                                const char *impl) {
     static const nd_field what[] = {nd_field_method, nd_field_rank};
-    bool dense = !strcmp(impl, "dense");
+    bool dense = !strcmp(impl, "dense") || !strcmp(impl, "winograd");
     for (size_t i = 0; i < n; ++i)
         if (is_layer_time(&rows[i]) && !strcmp(text_of(&rows[i], nd_field_layer), layer) &&
             !strcmp(text_of(&rows[i], nd_field_impl), impl) &&
@@ -84,7 +84,7 @@ static nd_status plot_run(const nd_row *rows, size_t n, const nd_row *like, nd_r
     plot->title =
         nd_arena_printf(&report->arena, "Time of each layer: %s, %s T=%s", text_of(like, nd_field_model),
                         text_of(like, nd_field_method), nd_report_text(report, like, nd_field_rank));
-    plot->note = nd_arena_printf(&report->arena, "%s, %s, batch %s, %s threads, %s caches; bars: quartiles",
+    plot->note = nd_arena_printf(&report->arena, "%s, %s, batch %s, threads: %s, %s caches; lines: quartiles",
                                  text_of(like, nd_field_backend), text_of(like, nd_field_dtype),
                                  nd_report_text(report, like, nd_field_batch),
                                  nd_report_text(report, like, nd_field_threads),
@@ -98,10 +98,10 @@ nd_status nd_report_layers(const nd_row *rows, size_t n, nd_report *report) {
     static const nd_field what[] = {nd_field_method, nd_field_rank};
     size_t plots = 0;
     for (size_t i = 0; i < n; ++i) {
-        if (!is_layer_time(&rows[i]) || !strcmp(text_of(&rows[i], nd_field_impl), "dense")) continue;
+        if (!is_layer_time(&rows[i]) || !strcmp(text_of(&rows[i], nd_field_method), "none")) continue;
         bool seen = false;
         for (size_t k = 0; k < i && !seen; ++k)
-            seen = is_layer_time(&rows[k]) && strcmp(text_of(&rows[k], nd_field_impl), "dense") &&
+            seen = is_layer_time(&rows[k]) && strcmp(text_of(&rows[k], nd_field_method), "none") &&
                    nd_report_same(&rows[i], &rows[k], run_fields, n_run) &&
                    nd_report_same(&rows[i], &rows[k], what, 2);
         if (seen) continue;
