@@ -2,6 +2,7 @@
 
 #include "decouple/layer_data.h"
 #include "decouple/refit.h"
+#include "decouple/walk_cache.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,18 +161,30 @@ static nd_status fit_layer(const nd_graph *original, nd_graph *current, nd_backe
 nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                        const nd_plan *plan, nd_chain *chains, double *error) {
     nd_graph *current = NULL;
+    nd_walk_cache *cache = NULL;
+    nd_status status = nd_status_ok;
     bool changed = false;
-    nd_status status = nd_graph_clone(graph, &current);
-    for (int l = 0; !status && l < plan->n_layers; l++) {
+    int finished = 0;
+    for (int l = 0; l < plan->n_layers; l++) error[l] = -1;
+    ND_TRY_DONE(nd_graph_clone(graph, &current));
+    ND_TRY_DONE(nd_walk_cache_open(graph, settings, plan, chains, error, &finished, &cache));
+    if (finished) nd_log(nd_log_info, "going on at layer %d of %d", finished + 1, plan->n_layers);
+    for (int l = 0; l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
         nd_progress_report(settings->progress, "calibrating", l, plan->n_layers);
-        error[l] = -1;
         changed = changed || layer->method;
         if (!changed) continue;
-        status = fit_layer(graph, current, backend, settings, layer, &chains[l], &error[l]);
-        if (!status) nd_log(nd_log_info, "%s: output error %.4f", layer->name, error[l]);
+        if (l < finished) {
+            ND_TRY_DONE(advance(current, layer, &chains[l]));
+            continue;
+        }
+        ND_TRY_DONE(fit_layer(graph, current, backend, settings, layer, &chains[l], &error[l]));
+        nd_log(nd_log_info, "%s: output error %.4f", layer->name, error[l]);
+        ND_TRY_DONE(nd_walk_cache_put(cache, l, &chains[l], error[l]));
     }
     nd_progress_report(settings->progress, "calibrating", plan->n_layers, plan->n_layers);
+done:
+    nd_walk_cache_close(cache, !status);
     nd_graph_free(current);
     return status;
 }

@@ -16,7 +16,7 @@ struct nd_curves_cache {
     bool kept;
 };
 
-static void cache_key(const nd_graph *graph, const nd_decouple_settings *settings, char hex[65]) {
+void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *settings, char hex[65]) {
     nd_sha256 hash;
     char weights[65], text[512];
     nd_graph_sha256(graph, weights);
@@ -37,7 +37,7 @@ nd_status nd_curves_cache_open(const nd_graph *graph, const nd_decouple_settings
     nd_curves_cache *cache = calloc(1, sizeof *cache);
     ND_REQUIRE(cache, nd_status_memory, "no memory for a cache");
     if (settings->cache) {
-        cache_key(graph, settings, hex);
+        nd_calibration_key(graph, settings, hex);
         int length = snprintf(cache->path, sizeof cache->path, "%s/curves-%.32s.json", settings->cache, hex);
         cache->kept = length > 0 && (size_t)length < sizeof cache->path;
     }

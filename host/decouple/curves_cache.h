@@ -15,6 +15,9 @@ typedef struct nd_curve {
 
 typedef struct nd_curves_cache nd_curves_cache;
 
+/* SHA-256 of all that a fit on data depends on: weights, images, and the settings that shape a fit. */
+void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *settings, char hex[65]);
+
 /* Opens settings->cache for what these curves depend on: weights, images, and the settings that shape a fit.
  * A missing or unreadable file is an empty cache; no folder gives one that keeps nothing. */
 nd_status nd_curves_cache_open(const nd_graph *graph, const nd_decouple_settings *settings,

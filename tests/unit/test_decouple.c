@@ -6,6 +6,7 @@
 #include "run/executor.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 /* --- a small residual network --- */
 
@@ -226,11 +227,12 @@ Test(decouple, rules_keep_their_word) {
 typedef struct pictures {
     nd_batches base;
     float *images;
-    int64_t at;
+    int64_t at, calls, fails_at; /* fails_at 0: never */
 } pictures;
 
 static nd_status pictures_next(nd_batches *self, nd_batch *out) {
     pictures *p = (pictures *)self;
+    if (++p->calls == p->fails_at) return nd_fail(nd_status_input, "the power went out");
     int64_t size = self->channels * self->height * self->width, left = self->count - p->at;
     *out = (nd_batch){.n = left < self->batch ? left : self->batch, .images = p->images + p->at * size};
     p->at += out->n;
@@ -352,6 +354,39 @@ Test(decouple, one_image_is_survived) {
     nd_decouple_report_free(&report);
     nd_graph_free(graph);
     nd_graph_free(original);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+/* A walk that is stopped goes on where it was: the layers done are not fitted again, and the result is the same. */
+Test(decouple, a_stopped_walk_goes_on) {
+    char folder[] = "/tmp/nd-walk-XXXXXX";
+    cr_assert_not_null(mkdtemp(folder));
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(14, 11);
+    pictures *state = (pictures *)calib;
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.calib = calib;
+    settings.method = "dwpw";
+    nd_graph *whole = small_net(), *stopped = small_net(), *resumed = small_net();
+    nd_decouple_report report = decouple(backend, whole, &settings);
+    nd_decouple_report_free(&report);
+    int64_t calls = state->calls;
+
+    settings.cache = folder;
+    state->calls = 0;
+    state->fails_at = calls / 2 + 2;
+    cr_expect_eq(nd_decouple(stopped, backend, &settings, &report), nd_status_input);
+    state->calls = 0;
+    state->fails_at = 0;
+    report = decouple(backend, resumed, &settings);
+    nd_decouple_report_free(&report);
+    cr_expect_lt(state->calls, calls * 3 / 4, "%d calls, %d from the start", (int)state->calls, (int)calls);
+    cr_expect_eq(distance_on(backend, whole, resumed, calib), 0);
+    cr_expect_eq(rmdir(folder), 0, "the cache of a finished walk is gone");
+    nd_graph_free(whole);
+    nd_graph_free(stopped);
+    nd_graph_free(resumed);
     nd_batches_close(calib);
     nd_backend_close(backend);
 }
