@@ -104,7 +104,7 @@ static void draw_point(nd_canvas *c, const frame *f, const nd_plot_point *point,
     c->circle(c, x, y, 4, ink, true, point->tip);
     if (point->ring) c->circle(c, x, y, 7.5, nd_ink_text, false, NULL);
     if (point->label)
-        c->text(c, x, (ink - nd_ink_series) % 2 ? y + 21 : y - 12, point->label, ink, 11, nd_anchor_middle,
+        c->text(c, x + 6, (ink - nd_ink_series) % 2 ? y + 17 : y - 9, point->label, ink, 11, nd_anchor_start,
                 0);
 }
 

@@ -31,8 +31,8 @@ static void add_rates(nd_table *t, const nd_row *row) {
     nd_table_cell(t, "%.1f", 1e-3 * ns);
     nd_table_cell(t, "%.1f", real_of(row, nd_field_gflops_effective));
     nd_table_cell(t, "%.1f", real_of(row, nd_field_gflops));
-    nd_table_cell(t, row->values[nd_field_gbps].set ? "%.1f" : "", real_of(row, nd_field_gbps));
-    nd_table_cell(t, roof > 0 ? "%.0f" : "", 100 * roof / ns);
+    nd_table_cell(t, row->values[nd_field_gbps].set ? "%.1f" : "-", real_of(row, nd_field_gbps));
+    nd_table_cell(t, roof > 0 ? "%.0f" : "-", 100 * roof / ns);
 }
 
 void nd_bench_table_add(nd_bench_table *table, const nd_row *row) {
@@ -41,9 +41,9 @@ void nd_bench_table_add(nd_bench_table *table, const nd_row *row) {
     const nd_row_value *rank = &row->values[nd_field_rank], *layers = &row->values[nd_field_layers];
     bool noisy = row->values[nd_field_noisy].i;
     nd_table_cell(t, "%s", text_of(row, nd_field_layer, "end to end"));
-    nd_table_cell(t, layers->set ? "%" PRId64 : "", layers->i);
+    nd_table_cell(t, layers->set ? "%" PRId64 : "-", layers->i);
     nd_table_cell(t, "%" PRId64, row->values[nd_field_batch].i);
-    nd_table_cell(t, rank->set ? "%" PRId64 : "", rank->i);
+    nd_table_cell(t, rank->set ? "%" PRId64 : "-", rank->i);
     nd_table_cell(t, "%s", text_of(row, nd_field_impl, ""));
     nd_table_cell(t, "%s", row->values[nd_field_cold].i ? "cold" : "hot");
     nd_table_cell(t, "%.2f", real_of(row, nd_field_conv_macs_ratio));

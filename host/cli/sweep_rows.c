@@ -50,7 +50,7 @@ static double real_of(const nd_row *row, nd_field field) {
 }
 
 static void cell(nd_table *table, const nd_row *row, nd_field field, const char *format) {
-    nd_table_cell(table, row->values[field].set ? format : "", real_of(row, field));
+    nd_table_cell(table, row->values[field].set ? format : "-", real_of(row, field));
 }
 
 static void print_table(const nd_sweep_rows *rows) {
@@ -72,7 +72,7 @@ static void print_table(const nd_sweep_rows *rows) {
         cell(table, row, nd_field_params_ratio, "%.3f");
         cell(table, row, nd_field_top1, "%.2f");
         cell(table, row, nd_field_drop_top1, "%+.2f");
-        nd_table_cell(table, row->values[nd_field_drop_top1_lo].set ? "%+.2f..%+.2f" : "",
+        nd_table_cell(table, row->values[nd_field_drop_top1_lo].set ? "%+.2f..%+.2f" : "-",
                       real_of(row, nd_field_drop_top1_lo), real_of(row, nd_field_drop_top1_hi));
         cell(table, row, nd_field_agreement, "%.2f");
         cell(table, row, nd_field_logit_rel_mse, "%.4f");
