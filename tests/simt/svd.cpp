@@ -1,6 +1,8 @@
 /* The host's check of an SVD: it orders and signs good vectors and refuses bad ones. */
 #include "tests/simt/compare.h"
 
+#include <math.h>
+
 extern "C" {
 #include "cuda/svd_check.h"
 #include "run/plugins.h"
