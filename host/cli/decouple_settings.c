@@ -93,12 +93,11 @@ static nd_status read_calibration(nd_args *args, const nd_graph *graph, nd_decou
     bool small = x->rank == 4 && x->dims[2] * x->dims[3] <= small_image;
     nd_dataset_settings dataset = {
         .spec = spec,
-        .preprocess = nd_args_text(args, "preprocess", NULL),
         .calibration = true,
         .batch = small ? small_batch : large_batch,
         .limit = settings->calib_images,
     };
-    return nd_dataset_open(&dataset, &settings->calib);
+    return nd_cli_dataset(args, &graph, 1, dataset, &settings->calib);
 }
 
 nd_status nd_cli_decouple_settings(nd_args *args, const nd_graph *graph, const nd_progress *progress,

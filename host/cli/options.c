@@ -52,7 +52,7 @@ const nd_option nd_option_table[] = {
     {"data", 0, "DATASET", false, "decouple eval sweep reproduce",
      "imagefolder:DIR, list:FILE, cifar10:PATH or glyphs"},
     {"preprocess", 0, "RECIPE", false, "decouple eval sweep reproduce",
-     "a named recipe or resize=,crop=,order=,scale=,mean=,std="},
+     "a named recipe, or resize=,interp=,crop=,centre=,order=,scale=,mean=,std="},
     {"original", 0, "MODEL", false, "eval", "also measure this model: drop, interval, agreement"},
     {"first", 0, "N", false, "eval sweep", "start at image N (default 0)"},
     {"limit", 0, "N", false, "eval sweep reproduce", "at most N images (default all)"},
