@@ -16,7 +16,7 @@ const nd_option nd_option_table[] = {
     {"tune", 0, NULL, false, "eval bench sweep", "measure alternatives per layer and cache the winner"},
 
     /* decoupling */
-    {"output", 'o', "FILE", false, "decouple report", "file to write"},
+    {"output", 'o', "FILE", false, "decouple compare report", "file to write"},
     {"method", 0, "NAME", false, "inspect decouple bench sweep",
      "auto, dwpw, pwdw, spatial, channel, spatial+dwpw, channel+dwpw, ...; a list in sweep (default auto)"},
     {"rank", 0, "T", false, "inspect decouple bench sweep",

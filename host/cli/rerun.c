@@ -43,16 +43,16 @@ nd_status nd_cli_words(nd_arena *arena, const char *command, char ***words, size
     return nd_status_ok;
 }
 
-/* Takes the options that say where rows go out of the words; returns how many are left. */
+/* Takes the options that say where rows go, and --quiet, out of the words; returns how many are left. */
 static size_t drop_outputs(char **words, size_t count) {
     static const char *const outputs[] = {"--json", "--csv", "--md", "--sql"};
     size_t kept = 0;
     for (size_t i = 0; i < count; ++i) {
-        bool drop = false;
+        bool drop = !strcmp(words[i], "--quiet") || !strcmp(words[i], "-q");
         for (size_t o = 0; o < sizeof outputs / sizeof *outputs && !drop; ++o) {
             size_t length = strlen(outputs[o]);
             drop = !strncmp(words[i], outputs[o], length) && (!words[i][length] || words[i][length] == '=');
-            if (drop && !words[i][length]) ++i;
+            if (drop && !words[i][length]) ++i; /* its value is the next word */
         }
         if (!drop) words[kept++] = words[i];
     }
