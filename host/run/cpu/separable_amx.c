@@ -26,7 +26,7 @@ static inline __m256i vec_narrow(__m512 v) {
 #define vec_permute(v, index)     _mm512_permutexvar_ps(_mm512_loadu_si512(index), v)
 #define vec_accumulate(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 
-#include "run/cpu/separable_depthwise.h"
+#include "run/cpu/separable_depthwise_template.h"
 
 /* Layout of the register that configures the tiles (palette 1). */
 typedef struct amx_config {

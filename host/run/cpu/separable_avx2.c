@@ -29,8 +29,8 @@ static inline __m256i vec_first(int n) {
 #define vec_permute(v, index)     _mm256_permutevar8x32_ps(v, _mm256_loadu_si256((const __m256i *)(index)))
 #define vec_prefetch(p)           _mm_prefetch((const char *)(p), _MM_HINT_T0)
 
-#include "run/cpu/separable_depthwise.h"
-#include "run/cpu/separable_gemm.h"
+#include "run/cpu/separable_depthwise_template.h"
+#include "run/cpu/separable_gemm_template.h"
 
 ND_TILE(1)
 ND_TILE(2)

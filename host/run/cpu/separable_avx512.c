@@ -25,8 +25,8 @@ typedef __m512 vec;
 #define vec_permute(v, index)     _mm512_permutexvar_ps(_mm512_loadu_si512(index), v)
 #define vec_prefetch(p)           _mm_prefetch((const char *)(p), _MM_HINT_T0)
 
-#include "run/cpu/separable_depthwise.h"
-#include "run/cpu/separable_gemm.h"
+#include "run/cpu/separable_depthwise_template.h"
+#include "run/cpu/separable_gemm_template.h"
 
 ND_TILE(1)
 ND_TILE(2)

@@ -22,8 +22,8 @@ typedef float vec;
 #define vec_permute(v, index)     ((void)(index), (v))
 #define vec_prefetch(p)           ((void)(p))
 
-#include "run/cpu/separable_depthwise.h"
-#include "run/cpu/separable_gemm.h"
+#include "run/cpu/separable_depthwise_template.h"
+#include "run/cpu/separable_gemm_template.h"
 
 ND_TILE(1)
 ND_TILE(2)

@@ -1,5 +1,5 @@
 /* The GEMM half of the separable kernel, written once over a vector type. Included by separable_<isa>.c after
- * separable_depthwise.h and after it has also defined
+ * separable_depthwise_template.h and after it has also defined
  *   MR, NV, STEP        pixels and registers of output channels in a full tile; terms unrolled, divides LANES
  *   vec_set1, vec_add, vec_min, vec_max, vec_store_part(p, n, v), vec_prefetch(p)
  *   vec_stream(p, v)    stores past the caches, p aligned to the register
