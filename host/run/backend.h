@@ -163,7 +163,7 @@ typedef struct nd_linalg {
 typedef struct nd_backend_settings {
     int device;             /* index in probe's list */
     int threads;            /* 0 = all cores */
-    const char *isa;        /* cpu: force "scalar", "avx2", "avx512" for our kernels; NULL = best */
+    const char *isa;        /* cpu: force "scalar", "avx2", "avx512", "amx" for our kernels; NULL = best */
     size_t workspace_limit; /* bytes; 0 = 1 GiB */
     bool tune;              /* measure alternatives in prepare and cache the winner, instead of a heuristic */
     const char *prefer; /* implementation to force where it exists and supports the work, by its name in the
