@@ -12,8 +12,8 @@ struct nd_conv {
 
 template <class T>
 __global__ void __launch_bounds__(nd_grid_threads)
-    nd_conv_kernel(nd_conv conv, int64_t count, const float *__restrict__ weights, const float *__restrict__ bias,
-                   const T *__restrict__ x, const T *__restrict__ x2, T *y) {
+    nd_conv_kernel(nd_conv conv, int64_t count, const float *__restrict__ weights,
+                   const float *__restrict__ bias, const T *__restrict__ x, const T *__restrict__ x2, T *y) {
     const nd_geometry &g = conv.geometry;
     const int64_t no = conv.y.dims[1], channels = conv.x.dims[1] / conv.groups;
     for (int64_t item = nd_grid_first(); item < count; item += nd_grid_step()) {
@@ -43,8 +43,9 @@ nd_status nd_cuda_conv_launch(const nd_cuda_call *call) {
     const nd_conv conv = {work->geometry, work->activation, work->groups, work->x, work->x2, work->y};
     return nd_with_storage(call->storage, [&](auto element) {
         using T = decltype(element);
-        return nd_launch(nd_conv_kernel<T>, nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream, conv,
-                         count, call->weights, call->bias, static_cast<const T *>(call->x),
-                         work->residual ? static_cast<const T *>(call->x2) : nullptr, static_cast<T *>(call->y));
+        return nd_launch(nd_conv_kernel<T>, nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream,
+                         conv, count, call->weights, call->bias, static_cast<const T *>(call->x),
+                         work->residual ? static_cast<const T *>(call->x2) : nullptr,
+                         static_cast<T *>(call->y));
     });
 }

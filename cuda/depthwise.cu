@@ -40,8 +40,7 @@ __global__ void __launch_bounds__(nd_depthwise_lanes *nd_depthwise_warps, 4)
     nd_depthwise_any(nd_cuda_depthwise p, const T *__restrict__ x, T *__restrict__ y) {
     constexpr int columns = nd_depthwise_columns;
     const int64_t term = (int64_t)blockIdx.y * nd_depthwise_lanes + threadIdx.x;
-    const nd_segment at =
-        nd_segment_at(p, (int64_t)blockIdx.x * nd_depthwise_warps + threadIdx.y, columns);
+    const nd_segment at = nd_segment_at(p, (int64_t)blockIdx.x * nd_depthwise_warps + threadIdx.y, columns);
     if (term >= p.terms || !at.live) return;
     const nd_geometry &g = p.geometry;
     const int64_t first = at.column * g.stride[1] - g.pad[1];
@@ -62,7 +61,8 @@ __global__ void __launch_bounds__(nd_depthwise_lanes *nd_depthwise_warps, 4)
     const float bias = p.bias ? p.bias[term] : 0;
     y += ((at.image * p.out_height + at.row) * p.out_width + at.column) * p.y_pixel + term;
     for (int o = 0; o < columns; o++)
-        if (at.column + o < p.out_width) nd_store(&y[o * p.y_pixel], nd_activate(p.activation, sum[o] + bias));
+        if (at.column + o < p.out_width)
+            nd_store(&y[o * p.y_pixel], nd_activate(p.activation, sum[o] + bias));
 }
 
 /* Elements of one store: 2 * per outputs, in the widest pieces that a power of two allows. */
@@ -155,7 +155,8 @@ static bool nd_depthwise_is_3x3(const nd_cuda_depthwise *call) {
     const int64_t size = (int64_t)nd_dtype_bytes(call->storage);
     const int64_t piece = call->uniform % 2 ? 2 : call->uniform == 4 && size == 2 ? 8 : 4;
     return call->channels % 2 == 0 && call->x_pixel % 2 == 0 && call->y_pixel % piece == 0 &&
-           (uintptr_t)call->x % (uintptr_t)(2 * size) == 0 && (uintptr_t)call->y % (uintptr_t)(piece * size) == 0;
+           (uintptr_t)call->x % (uintptr_t)(2 * size) == 0 &&
+           (uintptr_t)call->y % (uintptr_t)(piece * size) == 0;
 }
 
 const char *nd_cuda_depthwise_name(const nd_cuda_depthwise *call) {
@@ -178,12 +179,12 @@ nd_status nd_cuda_depthwise_launch(const nd_cuda_depthwise *call) {
         const T *x = static_cast<const T *>(call->x);
         T *y = static_cast<T *>(call->y);
         if (!nd_depthwise_is_3x3(call))
-            return nd_launch(nd_depthwise_any<T>, nd_depthwise_grid(call, nd_depthwise_columns, call->terms), block,
-                             0, call->stream, *call, x, y);
+            return nd_launch(nd_depthwise_any<T>, nd_depthwise_grid(call, nd_depthwise_columns, call->terms),
+                             block, 0, call->stream, *call, x, y);
         void (*const kernels[])(nd_cuda_depthwise, int, const T *, T *) = {
             nd_depthwise_3x3<T, 1>, nd_depthwise_3x3<T, 2>, nd_depthwise_3x3<T, 3>, nd_depthwise_3x3<T, 4>};
         const int run = nd_depthwise_run(call);
-        return nd_launch(kernels[call->uniform - 1], nd_depthwise_grid(call, run, call->channels / 2), block, 0,
-                         call->stream, *call, run, x, y);
+        return nd_launch(kernels[call->uniform - 1], nd_depthwise_grid(call, run, call->channels / 2), block,
+                         0, call->stream, *call, run, x, y);
     });
 }

@@ -29,7 +29,8 @@ void nd_loop_make(const nd_view *y, const nd_view *x, const nd_view *x2, int byt
 /* The part of a loop with at most 2^30 elements that begins at *first on the outermost axis; steps *first. */
 bool nd_loop_next(const nd_loop *loop, int64_t *first, nd_loop *part);
 
-template <class X, int count> __device__ inline void nd_loop_read(const X *x, int64_t step, float (&value)[count]) {
+template <class X, int count>
+__device__ inline void nd_loop_read(const X *x, int64_t step, float (&value)[count]) {
     if (step == 1) {
         const nd_pack<X, count> pack = *reinterpret_cast<const nd_pack<X, count> *>(x);
         for (int i = 0; i < count; i++) value[i] = nd_load(pack.value[i]);
@@ -40,12 +41,13 @@ template <class X, int count> __device__ inline void nd_loop_read(const X *x, in
 }
 
 template <class Operation, class X, class Y, int count>
-__device__ inline void nd_loop_item(const nd_loop &loop, const Operation &operation, const int64_t *at, const X *x,
-                                    const X *x2, Y *y) {
+__device__ inline void nd_loop_item(const nd_loop &loop, const Operation &operation, const int64_t *at,
+                                    const X *x, const X *x2, Y *y) {
     const int last = loop.rank - 1;
     float a[count] = {}, b[count] = {};
     if (Operation::operands >= 1) nd_loop_read<X, count>(x + at[nd_loop_x], loop.strides[nd_loop_x][last], a);
-    if (Operation::operands >= 2) nd_loop_read<X, count>(x2 + at[nd_loop_x2], loop.strides[nd_loop_x2][last], b);
+    if (Operation::operands >= 2)
+        nd_loop_read<X, count>(x2 + at[nd_loop_x2], loop.strides[nd_loop_x2][last], b);
     nd_pack<Y, count> pack;
     const int64_t step = loop.strides[nd_loop_channel][last];
     for (int i = 0; i < count; i++)
@@ -80,8 +82,8 @@ nd_status nd_loop_launch(const nd_loop *loop, Operation operation, const X *x, c
                          cudaStream_t stream) {
     nd_loop part;
     for (int64_t first = 0; nd_loop_next(loop, &first, &part);)
-        ND_TRY(nd_launch(nd_loop_kernel<Operation, X, Y>, dim3((part.items + 255) / 256), dim3(256), 0, stream,
-                         part, operation, x, x2, y));
+        ND_TRY(nd_launch(nd_loop_kernel<Operation, X, Y>, dim3((part.items + 255) / 256), dim3(256), 0,
+                         stream, part, operation, x, x2, y));
     return nd_status_ok;
 }
 
@@ -93,8 +95,8 @@ template <class Operation> nd_status nd_loop_call(const nd_cuda_call *call, Oper
         nd_loop loop;
         nd_loop_make(&work->y, Operation::operands >= 1 ? &work->x : nullptr,
                      Operation::operands >= 2 ? &work->x2 : nullptr, sizeof(T), &loop);
-        return nd_loop_launch(&loop, operation, static_cast<const T *>(call->x), static_cast<const T *>(call->x2),
-                              static_cast<T *>(call->y), call->stream);
+        return nd_loop_launch(&loop, operation, static_cast<const T *>(call->x),
+                              static_cast<const T *>(call->x2), static_cast<T *>(call->y), call->stream);
     });
 }
 

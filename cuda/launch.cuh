@@ -7,19 +7,19 @@
 #include "cuda/kernels.h"
 
 #ifdef ND_SIMT
-#include "tests/simt/simt.h"
-#define ND_UNROLL
-#define ND_UNROLL_BY(count)
-#define ND_SHARED(type, name) type *name = reinterpret_cast<type *>(nd_simt_shared())
+#    include "tests/simt/simt.h"
+#    define ND_UNROLL
+#    define ND_UNROLL_BY(count)
+#    define ND_SHARED(type, name) type *name = reinterpret_cast<type *>(nd_simt_shared())
 #else
-#include "cuda/check.h"
-#include <cuda_runtime.h>
-#define ND_UNROLL           _Pragma("unroll")
-#define ND_PRAGMA(text)     _Pragma(#text)
-#define ND_UNROLL_BY(count) ND_PRAGMA(unroll count)
-#define ND_SHARED(type, name)                                                                                \
-    extern __shared__ __align__(128) unsigned char nd_shared_bytes[];                                        \
-    type *name = reinterpret_cast<type *>(nd_shared_bytes)
+#    include "cuda/check.h"
+#    include <cuda_runtime.h>
+#    define ND_UNROLL           _Pragma("unroll")
+#    define ND_PRAGMA(text)     _Pragma(#    text)
+#    define ND_UNROLL_BY(count) ND_PRAGMA(unroll count)
+#    define ND_SHARED(type, name)                                                                            \
+        extern __shared__ __align__(128) unsigned char nd_shared_bytes[];                                    \
+        type *name = reinterpret_cast<type *>(nd_shared_bytes)
 
 template <class... Parameters, class... Arguments>
 nd_status nd_launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,

@@ -48,7 +48,8 @@ nd_status nd_cuda_mean_launch(const nd_cuda_call *call) {
     if (!outputs || !length) return nd_status_ok;
     return nd_with_storage(call->storage, [&](auto element) {
         using T = decltype(element);
-        return nd_launch(nd_mean_kernel<T>, dim3((unsigned)((outputs + nd_mean_columns - 1) / nd_mean_columns)),
+        return nd_launch(nd_mean_kernel<T>,
+                         dim3((unsigned)((outputs + nd_mean_columns - 1) / nd_mean_columns)),
                          dim3(nd_mean_columns, nd_mean_rows), nd_mean_columns * nd_mean_rows * sizeof(float),
                          call->stream, work->x, work->y, reduced, outputs, length,
                          static_cast<const T *>(call->x), static_cast<T *>(call->y));

@@ -38,9 +38,7 @@ __device__ inline void nd_store(nd_bf16 *y, float x) {
 }
 
 /* `count` neighbours that move in one access: at most 16 bytes. */
-template <class T, int count> struct alignas(count * sizeof(T)) nd_pack {
-    T value[count];
-};
+template <class T, int count> struct alignas(count * sizeof(T)) nd_pack { T value[count]; };
 
 __device__ inline float nd_activate(const nd_activation &activation, float x) {
     const float a = activation.a, b = activation.b;

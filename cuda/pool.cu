@@ -4,7 +4,8 @@
 
 /* What an average divides by along one axis: taps on real pixels, or on declared padding too; never those
  * beyond the declared padding, which ceil mode can reach. */
-__device__ static int nd_pool_taps(const nd_geometry &g, bool count_pad, int64_t size, int axis, int64_t position) {
+__device__ static int nd_pool_taps(const nd_geometry &g, bool count_pad, int64_t size, int axis,
+                                   int64_t position) {
     const int64_t low = count_pad ? -g.pad[axis] : 0, high = size + (count_pad ? g.pad[2 + axis] : 0);
     int taps = 0;
     for (int64_t i = 0; i < g.kernel[axis]; i++) {
@@ -21,7 +22,8 @@ struct nd_pool {
 
 template <class T>
 __global__ void __launch_bounds__(nd_grid_threads)
-    nd_pool_kernel(nd_pool pool, nd_view x_view, nd_view y_view, int64_t count, const T *__restrict__ x, T *y) {
+    nd_pool_kernel(nd_pool pool, nd_view x_view, nd_view y_view, int64_t count, const T *__restrict__ x,
+                   T *y) {
     const nd_geometry &g = pool.geometry;
     for (int64_t item = nd_grid_first(); item < count; item += nd_grid_step()) {
         const nd_image_index out = nd_image_at(y_view, item);
@@ -55,7 +57,8 @@ nd_status nd_cuda_pool_launch(const nd_cuda_call *call) {
     const nd_pool pool = {work->geometry, work->maximum, work->count_include_pad};
     return nd_with_storage(call->storage, [&](auto element) {
         using T = decltype(element);
-        return nd_launch(nd_pool_kernel<T>, nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream, pool,
-                         work->x, work->y, count, static_cast<const T *>(call->x), static_cast<T *>(call->y));
+        return nd_launch(nd_pool_kernel<T>, nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream,
+                         pool, work->x, work->y, count, static_cast<const T *>(call->x),
+                         static_cast<T *>(call->y));
     });
 }

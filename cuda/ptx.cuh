@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #ifdef ND_SIMT
-#include "tests/simt/ptx_host.h"
+#    include "tests/simt/ptx_host.h"
 #else
 
 __device__ inline float nd_ptx_f32_of_bits(uint32_t bits) {

@@ -8,15 +8,17 @@
 #include <cuda.h>
 
 __device__ inline void nd_ptx_barrier_init(uint64_t *barrier, uint32_t arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(nd_ptx_shared_address(barrier)), "r"(arrivals)
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(nd_ptx_shared_address(barrier)),
+                 "r"(arrivals)
                  : "memory");
 }
 
 /* One arrival that also announces how many bytes the copies of this phase will bring. */
 __device__ inline void nd_ptx_barrier_expect(uint64_t *barrier, uint32_t bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(nd_ptx_shared_address(barrier)),
-                 "r"(bytes)
-                 : "memory");
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(nd_ptx_shared_address(barrier)),
+        "r"(bytes)
+        : "memory");
 }
 
 __device__ inline void nd_ptx_barrier_wait(uint64_t *barrier, uint32_t parity) {
@@ -41,10 +43,11 @@ __device__ inline void nd_ptx_fence_async() {
 }
 
 __device__ inline void nd_ptx_bulk(void *to, const void *from, uint32_t bytes, uint64_t *barrier) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                     nd_ptx_shared_address(to)),
-                 "l"(from), "r"(bytes), "r"(nd_ptx_shared_address(barrier))
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+            nd_ptx_shared_address(to)),
+        "l"(from), "r"(bytes), "r"(nd_ptx_shared_address(barrier))
+        : "memory");
 }
 
 __device__ inline void nd_ptx_tensor_2d(void *to, const CUtensorMap *map, int x, int y, uint64_t *barrier) {
@@ -88,7 +91,7 @@ __device__ inline uint64_t nd_ptx_wgmma_matrix(const void *at) {
 /* c (64x128, fp32) = a (64x16) b (128x16)^T, plus c where `add`; c[j] is the mma.sync fragment of columns 8j to
  * 8j + 7. c is written in the background: nothing else may touch it before the wait. */
 #define ND_WGMMA(name, type)                                                                                 \
-    __device__ inline void name(float (*c)[4], uint64_t a, uint64_t b, int add) {                            \
+    __device__ inline void name(float(*c)[4], uint64_t a, uint64_t b, int add) {                             \
         asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"                                        \
                      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " "                        \
                      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "               \

@@ -74,7 +74,8 @@ struct nd_separable_shape {
     int filters_at, weights_at, tile_at, tables_at, total;
 };
 
-template <class T> __host__ __device__ inline nd_separable_shape nd_separable_shape_of(const nd_cuda_separable &p) {
+template <class T>
+__host__ __device__ inline nd_separable_shape nd_separable_shape_of(const nd_cuda_separable &p) {
     const nd_geometry &g = p.geometry;
     const int row = nd_separable_terms * (int)sizeof(T);
     nd_separable_shape s;
@@ -102,7 +103,8 @@ template <int chunks> __device__ inline int nd_swizzle(int row, int chunk) {
 
 template <class Math, int N> struct nd_separable_block {
     using T = typename Math::element;
-    static constexpr int terms = nd_separable_terms, pixels = nd_separable_pixels, threads = nd_separable_threads;
+    static constexpr int terms = nd_separable_terms, pixels = nd_separable_pixels,
+                         threads = nd_separable_threads;
     static constexpr int row = terms * (int)sizeof(T), chunks = row / 16, per_chunk = 16 / (int)sizeof(T);
     static constexpr int tiles = N / 16; /* 8-column tiles of a warp */
 
@@ -145,7 +147,8 @@ template <class Math, int N> struct nd_separable_block {
         if (thread >= pixels) return;
         const int per_image = (int)(p.patch[1] * p.patch[2]), n = thread / per_image;
         const int h = thread % per_image / (int)p.patch[2], w = thread % (int)p.patch[2];
-        const bool live = n < p.patch[0] && n0 + n < p.images && h0 + h < p.out_height && w0 + w < p.out_width;
+        const bool live =
+            n < p.patch[0] && n0 + n < p.images && h0 + h < p.out_height && w0 + w < p.out_width;
         corner[thread] = n >= p.patch[0] ? -1
                                          : (n * s.height + h * (int)p.geometry.stride[0]) * s.width +
                                                w * (int)p.geometry.stride[1];
@@ -210,15 +213,17 @@ template <class Math, int N> struct nd_separable_block {
         const unsigned char *weights = static_cast<const unsigned char *>(p.weights);
         for (int i = thread; i < N * chunks; i += threads) {
             const int n = i / chunks, chunk = i % chunks;
-            nd_ptx_copy_async<16>(to + n * row + nd_swizzle<chunks>(n, chunk) * 16,
-                                  weights + ((int64_t)(first_channel + n) * p.blocks + block) * row + chunk * 16, true);
+            nd_ptx_copy_async<16>(
+                to + n * row + nd_swizzle<chunks>(n, chunk) * 16,
+                weights + ((int64_t)(first_channel + n) * p.blocks + block) * row + chunk * 16, true);
         }
         nd_ptx_copy_commit();
     }
 
     __device__ T *tile_row(int m, int element) const {
         unsigned char *tile = shared + s.tile_at + m * row;
-        return reinterpret_cast<T *>(tile + nd_swizzle<chunks>(m, element / per_chunk) * 16) + element % per_chunk;
+        return reinterpret_cast<T *>(tile + nd_swizzle<chunks>(m, element / per_chunk) * 16) +
+               element % per_chunk;
     }
 
     /* Nine taps from a window of which only the last column is new while pixels follow each other in a row. */
@@ -285,9 +290,10 @@ template <class Math, int N> struct nd_separable_block {
             ND_UNROLL
             for (int j = 0; j < tiles; j += 2) {
                 const int n = warp % 2 * (N / 2) + 8 * j + lane / 16 * 8 + lane % 8;
-                nd_ptx_load_matrix(b, weights + n * row + nd_swizzle<chunks>(n, 2 * step + lane / 8 % 2) * 16);
+                nd_ptx_load_matrix(b,
+                                   weights + n * row + nd_swizzle<chunks>(n, 2 * step + lane / 8 % 2) * 16);
                 ND_UNROLL
-            for (int i = 0; i < 2; i++) {
+                for (int i = 0; i < 2; i++) {
                     Math::mma(c[i][j], a[i], b[0], b[1]);
                     Math::mma(c[i][j + 1], a[i], b[2], b[3]);
                 }
@@ -307,12 +313,12 @@ template <class Math, int N> struct nd_separable_block {
                 a[i] = *reinterpret_cast<const quad *>(tile + m * row + nd_swizzle<chunks>(m, chunk) * 16);
             }
             ND_UNROLL
-            for (int j = 0; j < tiles; j++)
+            for (int j = 0; j < tiles; j++) {
                 ND_UNROLL
                 for (int side = 0; side < 2; side++) {
                     const int n = warp % 2 * (N / 2) + 8 * j + 2 * (lane % 4) + side;
-                    const quad b =
-                        *reinterpret_cast<const quad *>(weights + n * row + nd_swizzle<chunks>(n, chunk) * 16);
+                    const quad b = *reinterpret_cast<const quad *>(weights + n * row +
+                                                                   nd_swizzle<chunks>(n, chunk) * 16);
                     ND_UNROLL
                     for (int i = 0; i < 4; i++) {
                         float sum = c[i / 2][j][2 * (i % 2) + side];
@@ -321,6 +327,7 @@ template <class Math, int N> struct nd_separable_block {
                         c[i / 2][j][2 * (i % 2) + side] = sum;
                     }
                 }
+            }
         }
     }
 
@@ -341,12 +348,13 @@ template <class Math, int N> struct nd_separable_block {
             const float sum = sums[i] + (p.bias ? p.bias[n + i] : 0) + (x2 ? nd_load(residual.value[i]) : 0);
             nd_store(&out.value[i], nd_activate(p.activation, sum));
         }
-        if (paired)
+        if (paired) {
             *reinterpret_cast<nd_pack<T, 2> *>(y) = out;
-        else
-            ND_UNROLL
-            for (int i = 0; i < 2; i++)
-                if (i < count) y[i] = out.value[i];
+            return;
+        }
+        ND_UNROLL
+        for (int i = 0; i < 2; i++)
+            if (i < count) y[i] = out.value[i];
     }
 
     /* Sums go through shared memory, 16 pixels of a warp at a time, so that a warp writes rows of neighbouring
@@ -358,10 +366,11 @@ template <class Math, int N> struct nd_separable_block {
         for (int i = 0; i < 2; i++) {
             __syncwarp();
             ND_UNROLL
-            for (int j = 0; j < tiles; j++)
+            for (int j = 0; j < tiles; j++) {
                 ND_UNROLL
                 for (int k = 0; k < 4; k++)
                     sums[(lane / 4 + 8 * (k / 2)) * stride + 8 * j + 2 * (lane % 4) + k % 2] = c[i][j][k];
+            }
             __syncwarp();
             for (int at = lane; at < 16 * (N / 4); at += 32) {
                 const int row = at / (N / 4), column = at % (N / 4) * 2;
@@ -406,7 +415,9 @@ __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
 template <class T> inline nd_separable_ways nd_separable_ways_of(const nd_cuda_separable *p) {
     const nd_geometry *g = &p->geometry;
     const int64_t size = (int64_t)sizeof(T);
-    const auto multiple = [](const void *pointer, int64_t bytes) { return (uintptr_t)pointer % (uintptr_t)bytes == 0; };
+    const auto multiple = [](const void *pointer, int64_t bytes) {
+        return (uintptr_t)pointer % (uintptr_t)bytes == 0;
+    };
     nd_separable_ways ways = {0, true, false};
     if (p->x_pixel * size % 16 == 0 && p->channels * size % 16 == 0 && multiple(p->x, 16))
         ways.unit = 16;

@@ -16,9 +16,9 @@
 #include "cuda/separable_sm90a.h"
 
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#include "cuda/ptx_sm90a.cuh"
+#    include "cuda/ptx_sm90a.cuh"
 #else
-#include <cuda.h>
+#    include <cuda.h>
 #endif
 
 enum { nd_hopper_weight_stages = 4, nd_hopper_stages = 2, nd_hopper_row = 64, nd_hopper_align = 1024 };
@@ -97,12 +97,15 @@ template <class Math, int N> struct nd_hopper_block : nd_separable_block<Math, N
     __device__ void ask(int block, const CUtensorMap *x, const CUtensorMap *w) const {
         const nd_cuda_separable &p = this->p;
         uint64_t *barrier = &barriers[block % nd_hopper_weight_stages];
-        const uint32_t taps_bytes = (uint32_t)h.taps * nd_separable_terms * 4, offsets_bytes = nd_separable_terms * 4;
+        const uint32_t taps_bytes = (uint32_t)h.taps * nd_separable_terms * 4,
+                       offsets_bytes = nd_separable_terms * 4;
         nd_ptx_barrier_expect(barrier, (uint32_t)(h.pixels + N) * nd_hopper_row + taps_bytes + offsets_bytes);
         nd_ptx_tensor_4d(patches(block), x, p.base[block], w0, h0, n0, barrier);
         nd_ptx_tensor_2d(weights(block), w, block * nd_separable_terms, this->first_channel, barrier);
-        nd_ptx_bulk(filters(block), p.filters + (int64_t)block * h.taps * nd_separable_terms, taps_bytes, barrier);
-        nd_ptx_bulk(filters(block) + taps_bytes, p.offset + (int64_t)block * nd_separable_terms, offsets_bytes, barrier);
+        nd_ptx_bulk(filters(block), p.filters + (int64_t)block * h.taps * nd_separable_terms, taps_bytes,
+                    barrier);
+        nd_ptx_bulk(filters(block) + taps_bytes, p.offset + (int64_t)block * nd_separable_terms,
+                    offsets_bytes, barrier);
     }
 
     __device__ void depthwise(int block, bool sliding) {
@@ -121,12 +124,13 @@ template <class Math, int N> struct nd_hopper_block : nd_separable_block<Math, N
         const unsigned char *tile = this->shared + this->s.tile_at + this->warp / 4 * 64 * nd_hopper_row;
         nd_ptx_wgmma_fence();
         ND_UNROLL
-        for (int step = 0; step < 2; step++)
+        for (int step = 0; step < 2; step++) {
             ND_UNROLL
             for (int part = 0; part < N / 128; part++)
                 nd_hopper_mma(Math(), c[part], nd_ptx_wgmma_matrix(tile + 32 * step),
                               nd_ptx_wgmma_matrix(weights(block) + part * 128 * nd_hopper_row + 32 * step),
                               block + step > 0);
+        }
         nd_ptx_wgmma_commit();
     }
 
@@ -138,10 +142,12 @@ template <class Math, int N> struct nd_hopper_block : nd_separable_block<Math, N
         for (int part = 0; part < N / 128; part++) {
             __syncwarp();
             ND_UNROLL
-            for (int j = 0; j < 16; j++)
+            for (int j = 0; j < 16; j++) {
                 ND_UNROLL
                 for (int k = 0; k < 4; k++)
-                    sums[(this->lane / 4 + 8 * (k / 2)) * stride + 8 * j + 2 * (this->lane % 4) + k % 2] = c[part][j][k];
+                    sums[(this->lane / 4 + 8 * (k / 2)) * stride + 8 * j + 2 * (this->lane % 4) + k % 2] =
+                        c[part][j][k];
+            }
             __syncwarp();
             for (int at = this->lane; at < 16 * 64; at += 32)
                 this->write(sums + at / 64 * stride + at % 64 * 2, this->warp * 16 + at / 64,
@@ -170,7 +176,8 @@ __global__ void __launch_bounds__(nd_separable_threads, 1)
     __syncthreads();
     float c[N / 128][16][4]; /* the first product overwrites it */
     for (int b = 0; b < blocks; b++) {
-        nd_ptx_barrier_wait(&block.barriers[b % nd_hopper_weight_stages], (uint32_t)(b / nd_hopper_weight_stages % 2));
+        nd_ptx_barrier_wait(&block.barriers[b % nd_hopper_weight_stages],
+                            (uint32_t)(b / nd_hopper_weight_stages % 2));
         block.depthwise(b, ways.sliding);
         nd_ptx_fence_async();
         __syncthreads(); /* A is whole; the patch and filters of b and the weights of b - 2 are read no more */
@@ -192,14 +199,16 @@ size_t nd_cuda_separable_sm90a_shared(const nd_cuda_separable *call) {
 }
 
 typedef CUresult nd_encode_tiled(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
-                                 const cuuint64_t *, const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave,
-                                 CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+                                 const cuuint64_t *, const cuuint32_t *, const cuuint32_t *,
+                                 CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion,
+                                 CUtensorMapFloatOOBfill);
 
 /* From the driver by name, so that the plugin does not link it. */
 static nd_status nd_hopper_encoder(nd_encode_tiled **out) {
     void *function = nullptr;
     cudaDriverEntryPointQueryResult found;
-    ND_CUDA_TRY(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found));
+    ND_CUDA_TRY(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
+                                                 cudaEnableDefault, &found));
     ND_REQUIRE(found == cudaDriverEntryPointSuccess && function, nd_status_backend,
                "the driver has no cuTensorMapEncodeTiled");
     *out = reinterpret_cast<nd_encode_tiled *>(function);
@@ -227,11 +236,13 @@ static nd_status nd_hopper_maps(const nd_cuda_separable *p, CUtensorMap *x, CUte
     CUresult error = encode(x, type, 4, const_cast<void *>(p->x), x_dims, x_strides, x_box, ones,
                             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
                             CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    ND_REQUIRE(error == CUDA_SUCCESS, nd_status_unsupported, "the patch is no tensor map (driver error %d)", (int)error);
+    ND_REQUIRE(error == CUDA_SUCCESS, nd_status_unsupported, "the patch is no tensor map (driver error %d)",
+               (int)error);
     error = encode(w, type, 2, const_cast<void *>(p->weights), w_dims, w_strides, w_box, ones,
-                   CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    ND_REQUIRE(error == CUDA_SUCCESS, nd_status_unsupported, "the weights are no tensor map (driver error %d)", (int)error);
+                   CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_64B,
+                   CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    ND_REQUIRE(error == CUDA_SUCCESS, nd_status_unsupported,
+               "the weights are no tensor map (driver error %d)", (int)error);
     return nd_status_ok;
 }
 
