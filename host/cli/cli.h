@@ -94,7 +94,8 @@ nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *
 typedef struct nd_output nd_output;
 nd_status nd_output_open(const nd_args *args, nd_output **out);
 nd_status nd_output_row(nd_output *output, const nd_row *row);
-nd_status nd_output_replay(nd_output *output, const nd_row *row); /* a row that an appended file has already */
+nd_status nd_output_replay(nd_output *output,
+                           const nd_row *row); /* a row that an appended file has already */
 bool nd_output_quiet(const nd_output *output); /* stdout belongs to rows: print no table */
 nd_status nd_output_close(nd_output *output);  /* NULL is legal */
 
