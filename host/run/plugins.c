@@ -12,10 +12,12 @@ const char *const nd_backend_names[] = {"cuda", "cpu", "ref", NULL};
 
 /* The folder of the library this code is in, with its final slash; empty when unknown. */
 static void nd_plugin_folder(char *folder, size_t size) {
+    /* Through an object: ISO C knows no conversion of function pointers to void *. A static one: the linker may
+     * copy an exported object into the program, whose name need not hold a folder. */
+    static const char here = 0;
     Dl_info info;
     folder[0] = '\0';
-    /* Through an object: ISO C knows no conversion of function pointers to void *. */
-    if (!dladdr(&nd_backend_names, &info) || !info.dli_fname) return;
+    if (!dladdr(&here, &info) || !info.dli_fname) return;
     const char *slash = strrchr(info.dli_fname, '/');
     const size_t length = slash ? (size_t)(slash + 1 - info.dli_fname) : 0;
     if (!length || length >= size) return;
