@@ -112,6 +112,7 @@ void nd_sha256_init(nd_sha256 *hash) {
 }
 
 void nd_sha256_add(nd_sha256 *hash, const void *data, size_t bytes) {
+    if (!bytes) return; /* and data may be NULL, which memcpy may not see */
     const uint8_t *next = data;
     size_t used = hash->length % 64;
     hash->length += bytes;

@@ -15,7 +15,7 @@ export UBSAN_OPTIONS="print_stacktrace=1"
 export OPENBLAS_NUM_THREADS=1
 export OMP_WAIT_POLICY=passive
 "$build/nd_unit" --json="$reports/tests.json" >"$reports/log" 2>&1 ||
-    { grep -vE '^\[(PASS|RUN)' "$reports/log" | tail -40; cat "$reports"/report* 2>/dev/null | head -60; exit 1; }
+    { grep -E '^\[(FAIL|----)|runtime error|Synthesis' "$reports/log"; cat "$reports"/report* 2>/dev/null | head -60; exit 1; }
 tested=$(grep -c '"status"' "$reports/tests.json")
 [ "$tested" -gt 50 ] || { echo "only $tested tests ran"; exit 1; }
 if ls "$reports"/report* >/dev/null 2>&1; then

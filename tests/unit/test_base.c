@@ -137,6 +137,7 @@ Test(hash, sha256) {
         nd_sha256 hash;
         char hex[nd_sha256_hex_size];
         nd_sha256_init(&hash);
+        nd_sha256_add(&hash, NULL, 0);
         nd_sha256_add(&hash, text, split);
         nd_sha256_add(&hash, text + split, sizeof text - 1 - split);
         nd_sha256_hex(&hash, hex);
