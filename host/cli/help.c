@@ -24,7 +24,8 @@ void nd_help_print(const nd_verb *verb, FILE *file) {
             fprintf(file, "  %-10s %-26s %s\n", verb->name, verb->arguments, verb->text);
         fputs("\nnd VERB --help lists a verb's options; nd --version says what was built.\n", file);
     } else {
-        fprintf(file, "usage: nd %s %s [OPTIONS]\n%s\n\n", verb->name, verb->arguments, verb->text);
+        fprintf(file, "usage: nd %s%s%s [OPTIONS]\n%s\n\n", verb->name, *verb->arguments ? " " : "",
+                verb->arguments, verb->text);
         for (size_t i = 0; i < nd_option_count; i++)
             if (nd_option_takes(&nd_option_table[i], verb->name)) nd_help_option(&nd_option_table[i], file);
     }

@@ -3,11 +3,14 @@
 /* Everything the command line understands. Help, completions and the man page are printed from here. */
 const nd_option nd_option_table[] = {
     /* what to do it with */
-    {"backend", 0, "NAME", false, "*",
+    {"backend", 0, "NAME", false, "inspect decouple eval bench sweep reproduce check devices",
      "auto, ref, cpu or cuda; a comma list in bench and sweep (default auto)"},
-    {"device", 0, "N", false, "*", "device of the backend, as `nd devices` numbers them (default 0)"},
-    {"threads", 0, "N", false, "*", "CPU threads, 0 for all cores; a list in bench (default 0)"},
-    {"isa", 0, "NAME", false, "*", "force our CPU kernels to scalar, avx2, avx512 or amx"},
+    {"device", 0, "N", false, "inspect decouple eval bench sweep reproduce check",
+     "device of the backend, as `nd devices` numbers them (default 0)"},
+    {"threads", 0, "N", false, "inspect decouple eval bench sweep reproduce check",
+     "CPU threads, 0 for all cores; a list in bench (default 0)"},
+    {"isa", 0, "NAME", false, "inspect decouple eval bench sweep reproduce check",
+     "force our CPU kernels to scalar, avx2, avx512 or amx"},
     {"dtype", 0, "TYPE", false, "eval bench sweep check",
      "fp32, tf32, fp16 or bf16; a list in bench and sweep (default fp32)"},
     {"batch", 0, "N", false, "eval bench sweep reproduce", "images a run; a list in bench and sweep"},
