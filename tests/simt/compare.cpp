@@ -1,5 +1,4 @@
 #include "tests/simt/compare.h"
-#include "tests/simt/simt.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -65,8 +64,7 @@ static float nd_test_load(const std::vector<unsigned char> &stored, size_t i, nd
     return storage == nd_dtype_f16 ? nd_f16_to_f32(half) : nd_bf16_to_f32(half);
 }
 
-/* Positions of a view's elements in its buffer, row-major over dims. */
-static std::vector<int64_t> nd_test_positions(const nd_view &view) {
+std::vector<int64_t> nd_test_positions(const nd_view &view) {
     std::vector<int64_t> positions;
     const int64_t count = nd_view_count(&view);
     for (int64_t item = 0; item < count; item++) {
@@ -99,62 +97,96 @@ static nd_test_buffer nd_test_input(const nd_test_case &test, const nd_view &vie
     return buffer;
 }
 
-static void nd_test_fail(const nd_test_case &test, const char *order, const char *format, double a, double b,
-                         long long where) {
+static void nd_test_fail(const std::string &name, const std::string &what) {
     nd_test_failed++;
-    printf("FAIL %s [%s, %s]: ", test.name.c_str(), nd_dtype_name(test.storage), order);
-    printf(format, a, b, where);
-    printf("\n");
+    printf("FAIL %s: %s\n", name.c_str(), what.c_str());
 }
 
-static void nd_test_compare(const nd_test_case &test, const char *order, const std::vector<float> &expected,
-                            const std::vector<unsigned char> &got) {
+static std::string nd_test_text(const char *format, double a, double b, size_t where) {
+    char text[128];
+    snprintf(text, sizeof text, format, a, b, where);
+    return text;
+}
+
+/* What is wrong with an output; empty when nothing is. */
+static std::string nd_test_difference(const nd_test_case &test, const std::vector<float> &expected,
+                                      const std::vector<unsigned char> &got) {
+    const size_t size = nd_dtype_bytes(test.storage);
     std::vector<bool> addressed(expected.size());
-    int64_t differ = 0;
     for (int64_t at : nd_test_positions(test.work.y)) {
         const float want = nd_test_rounded(expected[(size_t)at], test.storage);
         const float have = nd_test_load(got, (size_t)at, test.storage);
         addressed[(size_t)at] = true;
         nd_test_compared++;
-        if (fabs(have - want) <= test.absolute + test.relative * fabs(want)) continue;
-        if (!differ++) nd_test_fail(test, order, "got %g, expected %g at %lld", have, want, at);
+        if (!(fabs(have - want) <= test.absolute + test.relative * fabs(want)))
+            return nd_test_text("got %g, expected %g at %zu", have, want, (size_t)at);
     }
     for (size_t i = 0; i < addressed.size(); i++) {
         uint32_t bits = 0;
-        memcpy(&bits, &got[i * nd_dtype_bytes(test.storage)], nd_dtype_bytes(test.storage));
-        const uint32_t guard = nd_dtype_bytes(test.storage) == 4 ? 0x5a5a5a5au : 0x5a5au;
+        memcpy(&bits, &got[i * size], size);
+        const uint32_t guard = size == 4 ? 0x5a5a5a5au : 0x5a5au;
         if (!addressed[i] && bits != guard)
-            return nd_test_fail(test, order, "wrote %g (guard %g) outside the view at %lld", bits, guard,
-                                (long long)i);
+            return nd_test_text("wrote %g (guard %g) outside the view at %zu", bits, guard, i);
     }
+    return "";
 }
 
-void nd_test_run(nd_test_case &test) {
-    static const char *const orders[nd_simt_order_count] = {"forward", "reverse", "random"};
+/* Operands of a case, and what ref makes of them. */
+struct nd_test_prepared {
+    nd_test_buffer x, x2;
+    std::vector<float> expected;
+};
+
+static bool nd_test_prepare(nd_test_case &test, nd_test_prepared &prepared) {
     nd_work &work = test.work;
     work.weights = test.weights.empty() ? nullptr : test.weights.data();
     work.bias = test.bias.empty() ? nullptr : test.bias.data();
     work.depthwise = test.depthwise.empty() ? nullptr : test.depthwise.data();
     work.channel = test.channel.empty() ? nullptr : test.channel.data();
-    const nd_test_buffer x = nd_test_input(test, work.x, 1);
-    const nd_test_buffer x2 = nd_test_input(test, work.x2, 2);
-    std::vector<float> expected(nd_test_reach(nd_test_positions(work.y)));
-    if (!nd_work_agrees(&work) || nd_ref_run(&work, x.values.data(), x2.values.data(), expected.data()))
-        return nd_test_fail(test, "ref", "the reference refused the case", 0, 0, 0);
+    prepared.x = nd_test_input(test, work.x, 1);
+    prepared.x2 = nd_test_input(test, work.x2, 2);
+    prepared.expected.assign(nd_test_reach(nd_test_positions(work.y)), 0);
+    if (nd_work_agrees(&work) &&
+        !nd_ref_run(&work, prepared.x.values.data(), prepared.x2.values.data(), prepared.expected.data()))
+        return true;
+    nd_test_fail(test.name, "the reference refused the case");
+    return false;
+}
+
+static std::string nd_test_attempt(const nd_test_case &test, const nd_test_prepared &prepared,
+                                   nd_simt_order order) {
+    nd_simt_set_order(order, 7);
+    const uint64_t before = nd_simt_launches();
+    std::vector<unsigned char> y(prepared.expected.size() * nd_dtype_bytes(test.storage), 0x5a);
+    if (test.launch(test, prepared.x.stored.data(), prepared.x2.stored.data(), y.data())) return nd_error();
+    if (nd_simt_launches() == before) return "nothing was launched";
+    return nd_test_difference(test, prepared.expected, y);
+}
+
+void nd_test_run(nd_test_case &test) {
+    static const char *const orders[nd_simt_order_count] = {"forward", "reverse", "random"};
+    nd_test_prepared prepared;
+    if (!nd_test_prepare(test, prepared)) return;
     for (int order = 0; order < nd_simt_order_count; order++) {
-        nd_simt_set_order((nd_simt_order)order, 7);
-        const uint64_t before = nd_simt_launches();
-        std::vector<unsigned char> y(expected.size() * nd_dtype_bytes(test.storage), 0x5a);
-        const nd_status status = test.launch(test, x.stored.data(), x2.stored.data(), y.data());
-        if (status) {
-            nd_test_failed++;
-            printf("FAIL %s [%s, %s]: %s\n", test.name.c_str(), nd_dtype_name(test.storage), orders[order],
-                   nd_error());
-        } else if (nd_simt_launches() == before) {
-            nd_test_fail(test, orders[order], "nothing was launched", 0, 0, 0);
-        } else {
-            nd_test_compare(test, orders[order], expected, y);
-        }
+        const std::string wrong = nd_test_attempt(test, prepared, (nd_simt_order)order);
+        if (!wrong.empty())
+            nd_test_fail(test.name + " [" + nd_dtype_name(test.storage) + ", " + orders[order] + "]", wrong);
+    }
+}
+
+void nd_test_races(nd_test_case &test, nd_simt_sync sync, int first, int end) {
+    static const char *const names[nd_simt_sync_count] = {"", "block barrier", "warp barrier", "copy wait"};
+    nd_test_prepared prepared;
+    if (!nd_test_prepare(test, prepared)) return;
+    for (int which = first; which < end; which++) {
+        bool seen = false;
+        nd_simt_leave_out(sync, which);
+        for (int order = 0; order < nd_simt_order_count && !seen; order++)
+            seen = !nd_test_attempt(test, prepared, (nd_simt_order)order).empty();
+        nd_simt_leave_out(nd_simt_sync_none, 0);
+        if (!seen)
+            nd_test_fail(test.name,
+                         std::string(names[sync]) + " " + std::to_string(which) + " is not missed");
     }
 }
 
@@ -191,6 +223,7 @@ int main() {
     nd_test_machine();
     nd_test_svd();
     nd_test_kinds();
+    nd_test_in_place();
     nd_test_depthwise();
     nd_test_separable();
     return nd_test_result();

@@ -8,6 +8,7 @@
 #define ND_SIMT_COMPARE_H
 
 #include "cuda/kernels.h"
+#include "tests/simt/simt.h"
 
 #include <functional>
 #include <string>
@@ -38,13 +39,20 @@ std::vector<float> nd_test_reals(size_t count, float low, float high, uint64_t s
 
 /* Runs and compares; prints what differed. Counts into the totals below. */
 void nd_test_run(nd_test_case &test);
+/* Runs it with each of the synchronisations `first` to `end` - 1 of one kind left out: every one must be needed, that is, some
+ * order of fibers must come out wrong. */
+void nd_test_races(nd_test_case &test, nd_simt_sync sync, int first, int end);
 /* A launch function from kernels.h, with the case's constants as they are. */
 void nd_test_kind(nd_test_case &test, nd_cuda_launch *launch);
+
+/* Where a view's elements lie in its buffer, row-major over dims. */
+std::vector<int64_t> nd_test_positions(const nd_view &view);
 
 int nd_test_result(); /* prints the totals; the exit code of the program */
 
 /* The files of this folder, each a list of cases. */
 void nd_test_kinds();
+void nd_test_in_place();
 void nd_test_depthwise();
 void nd_test_separable();
 void nd_test_machine();

@@ -104,6 +104,7 @@ static void nd_test_reductions(nd_dtype storage) {
                                      nd_test_view(3, 37, 1, 1));
     mean.work.axes[2] = mean.work.axes[3] = true; /* 16 integers: the mean is exact */
     nd_test_kind(mean, nd_cuda_mean_launch);
+    nd_test_races(mean, nd_simt_sync_block, 0, 1);
     nd_test_case outer = nd_test_make("mean over images", nd_kind_mean, storage, nd_test_rows(4, 3, 2, 5),
                                       nd_test_rows(1, 3, 2, 5));
     outer.work.axes[0] = true;
@@ -117,6 +118,7 @@ static void nd_test_reductions(nd_dtype storage) {
         softmax.high = 9;
         softmax.relative = close;
         nd_test_kind(softmax, nd_cuda_softmax_launch);
+        nd_test_races(softmax, nd_simt_sync_block, 0, 1);
     }
     nd_test_case joined = nd_test_make("softmax over c, h, w", nd_kind_softmax, storage,
                                        nd_test_view(2, 3, 4, 5), nd_test_view(2, 3, 4, 5));

@@ -208,19 +208,35 @@ static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision,
     return status;
 }
 
+static nd_test_case nd_test_separable_of(const nd_test_layer &layer, nd_precision precision) {
+    const nd_dtype storage = nd_precision_storage(precision);
+    const int64_t tile = layer.tile == 256 && storage == nd_dtype_f32 ? 128 : layer.tile;
+    nd_test_case test = nd_test_separable_case(layer);
+    test.name = std::string("separable ") + nd_precision_name(precision) + ", " + layer.name;
+    test.storage = storage;
+    test.launch = [=](const nd_test_case &self, const void *x, const void *x2, void *y) {
+        return nd_test_fused(self, precision, tile, x, x2, y);
+    };
+    return test;
+}
+
+/* Three blocks of terms: places and 2 x 3 rounds and the epilogue's are 8 barriers, 3 waits; of the warps. 4 barriers in the
+ * epilogue the first follows one of the block. */
+static void nd_test_separable_races(nd_precision precision) {
+    static const nd_test_layer layer = {
+        "races", 1, 32, 9, 17, 64, ND_3X3, 3, 64, 0, true, false, {nd_act_none, 0, 0}};
+    nd_test_case test = nd_test_separable_of(layer, precision);
+    nd_test_races(test, nd_simt_sync_block, 0, 8);
+    nd_test_races(test, nd_simt_sync_copy, 0, 3);
+    nd_test_races(test, nd_simt_sync_warp, 1, 4);
+}
+
 void nd_test_separable() {
-    static const nd_dtype storages[nd_precision_count] = {nd_dtype_f32, nd_dtype_f32, nd_dtype_f16,
-                                                          nd_dtype_bf16};
-    for (const nd_test_layer &layer : nd_test_layers)
-        for (int i = 0; i < nd_precision_count; i++) {
-            const nd_precision precision = (nd_precision)i;
-            const int64_t tile = layer.tile == 256 && storages[i] == nd_dtype_f32 ? 128 : layer.tile;
-            nd_test_case test = nd_test_separable_case(layer);
-            test.name = std::string("separable ") + nd_precision_name(precision) + ", " + layer.name;
-            test.storage = storages[i];
-            test.launch = [=](const nd_test_case &self, const void *x, const void *x2, void *y) {
-                return nd_test_fused(self, precision, tile, x, x2, y);
-            };
+    for (int i = 0; i < nd_precision_count; i++) {
+        for (const nd_test_layer &layer : nd_test_layers) {
+            nd_test_case test = nd_test_separable_of(layer, (nd_precision)i);
             nd_test_run(test);
         }
+        nd_test_separable_races((nd_precision)i);
+    }
 }

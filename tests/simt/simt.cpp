@@ -30,6 +30,7 @@ struct nd_simt_thread {
     unsigned linear;
     std::vector<std::vector<nd_simt_transfer>> groups; /* committed, not yet landed */
     std::vector<nd_simt_transfer> open;
+    int passed[nd_simt_sync_count]; /* synchronisations so far */
 };
 
 /* Exchanges of a warp alternate between two sets of slots: nobody can be two ahead of a lane that still reads. */
@@ -43,6 +44,8 @@ struct nd_simt_machine {
     nd_simt_order order = nd_simt_forward;
     nd_rng rng = nd_rng_seed(1);
     uint64_t launches = 0;
+    nd_simt_sync left_out = nd_simt_sync_none;
+    int left_out_at = 0;
     nd_fiber scheduler;
     std::vector<nd_simt_thread> threads;
     std::vector<nd_simt_warp> warps;
@@ -62,6 +65,16 @@ enum : size_t { nd_simt_stack = 256 * 1024 };
 void nd_simt_set_order(nd_simt_order order, uint64_t seed) {
     nd_machine.order = order;
     nd_machine.rng = nd_rng_seed(seed);
+}
+
+void nd_simt_leave_out(nd_simt_sync sync, int which) {
+    nd_machine.left_out = sync;
+    nd_machine.left_out_at = which;
+}
+
+static bool nd_simt_is_left_out(nd_simt_sync sync) {
+    const int at = nd_machine.current->passed[sync]++;
+    return sync == nd_machine.left_out && at == nd_machine.left_out_at;
 }
 
 uint64_t nd_simt_launches() {
@@ -99,7 +112,11 @@ static void nd_simt_entry() {
 }
 
 void __syncthreads() {
-    nd_simt_yield(nd_simt_at_barrier);
+    if (!nd_simt_is_left_out(nd_simt_sync_block)) nd_simt_yield(nd_simt_at_barrier);
+}
+
+void __syncwarp(uint32_t mask) {
+    if (!nd_simt_is_left_out(nd_simt_sync_warp)) nd_simt_exchange(mask, nullptr, 0);
 }
 
 const unsigned char *nd_simt_exchange(uint32_t mask, const void *data, size_t bytes) {
@@ -153,6 +170,7 @@ void nd_simt_copy_commit() {
 }
 
 void nd_simt_copy_wait(int pending) {
+    if (nd_simt_is_left_out(nd_simt_sync_copy)) return;
     auto &groups = nd_machine.current->groups;
     while (groups.size() > (size_t)pending) {
         for (const nd_simt_transfer &transfer : groups.front()) nd_simt_land(transfer);
@@ -176,14 +194,28 @@ static void nd_simt_resume(nd_simt_thread *thread) {
     nd_fiber_switch(&nd_machine.scheduler, &thread->fiber);
 }
 
+/* One turn of every ready thread of a warp; false when there was none. */
+static bool nd_simt_turn(unsigned warp) {
+    const unsigned first = 32 * warp;
+    bool moved = false;
+    for (unsigned lane : nd_simt_sequence(std::min(32u, nd_machine.count - first))) {
+        if (nd_machine.threads[first + lane].state != nd_simt_ready) continue;
+        nd_simt_resume(&nd_machine.threads[first + lane]);
+        moved = true;
+    }
+    return moved;
+}
+
 /* Runs the fibers until all have ended; false when the rest wait for something that will not come. */
 static bool nd_simt_schedule() {
     for (;;) {
         bool moved = false;
-        for (unsigned i : nd_simt_sequence(nd_machine.count)) {
-            if (nd_machine.threads[i].state != nd_simt_ready) continue;
-            nd_simt_resume(&nd_machine.threads[i]);
-            moved = true;
+        for (unsigned warp : nd_simt_sequence((unsigned)nd_machine.warps.size())) {
+            const bool ahead = nd_machine.order == nd_simt_reverse ||
+                               (nd_machine.order == nd_simt_random && nd_rng_below(&nd_machine.rng, 2));
+            bool turned = nd_simt_turn(warp);
+            moved = moved || turned;
+            while (ahead && turned) turned = nd_simt_turn(warp);
         }
         unsigned ended = 0, waiting = 0;
         for (unsigned i = 0; i < nd_machine.count; i++) {
@@ -214,6 +246,7 @@ static bool nd_simt_block(dim3 block, size_t shared) {
         thread->index = dim3(i % block.x, i / block.x % block.y, i / block.x / block.y);
         thread->groups.clear();
         thread->open.clear();
+        memset(thread->passed, 0, sizeof thread->passed);
         nd_fiber_prepare(&thread->fiber, nd_simt_entry);
     }
     for (nd_simt_warp &warp : nd_machine.warps) warp.arrived = 0;

@@ -3,7 +3,8 @@
  * A block's threads are fibers on one OS thread. A fiber runs until it needs others: at a block barrier, at a
  * warp operation (shuffle, ldmatrix, mma), or at its end; then the next one runs. Between two barriers the threads
  * of a block thus run one after another, in an order that can be chosen: what comes out differently in another
- * order is a race. Shared memory is exactly as large as the launch asked for and starts as NaN. Background
+ * order is a race. Forward keeps the warps in step from one warp operation to the next, reverse lets each run as far
+ * ahead as it can, random does either. Shared memory is exactly as large as the launch asked for and starts as NaN. Background
  * copies land as late as they may, or as early, depending on the order, so that a missing wait shows and so does
  * a buffer that was refilled too soon. Blocks run one after another, in the same kind of order. */
 #ifndef ND_SIMT_H
@@ -47,6 +48,18 @@ extern nd_simt_place nd_simt_here;
 enum nd_simt_order { nd_simt_forward, nd_simt_reverse, nd_simt_random, nd_simt_order_count };
 
 void nd_simt_set_order(nd_simt_order order, uint64_t seed);
+
+/* Every thread passes its synchronisation number `which` (from 0) of that kind without waiting: a planted race,
+ * for tests to show that they would see one. */
+enum nd_simt_sync {
+    nd_simt_sync_none,
+    nd_simt_sync_block,
+    nd_simt_sync_warp,
+    nd_simt_sync_copy,
+    nd_simt_sync_count
+};
+void nd_simt_leave_out(nd_simt_sync sync, int which);
+
 uint64_t nd_simt_launches(); /* so far: a test that launched nothing proved nothing */
 
 typedef void nd_simt_body(void *context);
@@ -67,9 +80,7 @@ void nd_simt_copy_wait(int pending);
 
 void __syncthreads();
 
-inline void __syncwarp(uint32_t mask = 0xffffffffu) {
-    nd_simt_exchange(mask, nullptr, 0);
-}
+void __syncwarp(uint32_t mask = 0xffffffffu);
 
 template <class T> T __shfl_sync(uint32_t mask, T value, int lane) {
     const unsigned char *slots = nd_simt_exchange(mask, &value, sizeof value);
@@ -83,6 +94,14 @@ template <class T> T __shfl_xor_sync(uint32_t mask, T value, int lanes) {
 template <class T> T __shfl_down_sync(uint32_t mask, T value, unsigned lanes) {
     const int lane = nd_simt_lane() + (int)lanes;
     return __shfl_sync(mask, value, lane < 32 ? lane : nd_simt_lane());
+}
+
+inline int __any_sync(uint32_t mask, int truth) {
+    const unsigned char *slots = nd_simt_exchange(mask, &truth, sizeof truth);
+    int any = 0;
+    for (int lane = 0; lane < 32; lane++)
+        if (mask >> lane & 1) any |= *reinterpret_cast<const int *>(slots + 256 * lane) != 0;
+    return any;
 }
 
 template <class... Parameters, class... Arguments>
