@@ -20,7 +20,8 @@ typedef struct nd_bench_settings {
     bool impls[nd_impl_count]; /* dense is always timed */
     nd_backend
         *forced[nd_impl_count]; /* baselines other than the backend's choice (bench/rig.h); NULL for none */
-    bool cold;                  /* rotate buffers; otherwise the same ones every run */
+    bool nodes; /* networks: also a row for every kernel, timed one by one (`layer` is the node) */
+    bool cold;  /* rotate buffers; otherwise the same ones every run */
     nd_timing_settings timing;
     nd_peaks peaks;
     const nd_row *common; /* provenance and key fields that all rows share */
@@ -29,7 +30,9 @@ typedef struct nd_bench_settings {
     const nd_progress *progress;
 } nd_bench_settings;
 
-/* Implementations that the backend does not support have no row; a stack takes the next simpler one in their place
+/* Where memory runs out, both measure half of the batch instead and say so; the rows have the batch that ran.
+ *
+ * Implementations that the backend does not support have no row; a stack takes the next simpler one in their place
  * (unfused for fused). */
 nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings);
 
@@ -48,6 +51,9 @@ typedef struct nd_bench_network {
 } nd_bench_network;
 
 nd_status nd_bench_networks(const nd_bench_network *networks, size_t n, const nd_bench_settings *settings);
+
+/* Whether to try again after `status`: when it is for memory, the batch is halved, with a warning. */
+bool nd_bench_shrink(nd_status status, nd_bench_settings *settings);
 
 /* Fills the time fields: what all benchmarks' rows have in common. */
 void nd_bench_row_time(nd_row *row, const nd_timing *timing, int subject);

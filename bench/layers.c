@@ -2,6 +2,7 @@
 
 #include "decouple/chain.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -272,8 +273,15 @@ static nd_status measure_all(bench *b) {
     return nd_status_ok;
 }
 
-nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings) {
-    ND_REQUIRE(n, nd_status_usage, "bench: no convolutions");
+bool nd_bench_shrink(nd_status status, nd_bench_settings *settings) {
+    if (status != nd_status_memory || settings->batch < 2) return false;
+    nd_log(nd_log_warn, "batch %" PRId64 " does not fit %s, measuring batch %" PRId64 ": %s", settings->batch,
+           settings->backend->name, settings->batch / 2, nd_error());
+    settings->batch /= 2;
+    return true;
+}
+
+static nd_status measure_layers(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings) {
     bench b = {.layers = layers, .n = n, .settings = settings, .results = calloc(n, sizeof(result))};
     ND_REQUIRE(b.results, nd_status_memory, "bench: out of memory");
     nd_status status = nd_status_ok;
@@ -286,6 +294,14 @@ done:
         nd_timer_free(b.results[i].timer);
     }
     free(b.results);
+    return status;
+}
+
+nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings) {
+    ND_REQUIRE(n, nd_status_usage, "bench: no convolutions");
+    nd_bench_settings now = *settings;
+    nd_status status = measure_layers(layers, n, &now);
+    while (nd_bench_shrink(status, &now)) status = measure_layers(layers, n, &now);
     return status;
 }
 

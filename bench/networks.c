@@ -67,7 +67,8 @@ static nd_status compare_outputs(const nd_bench_settings *settings, const char *
 static void name_engine(plan *p) {
     size_t fused = 0, count = nd_exec_node_count(p->exec);
     for (size_t i = 0; i < count; ++i) fused += nd_exec_node_at(p->exec, i).kind == nd_kind_separable;
-    snprintf(p->engine, sizeof p->engine, "%zu kernels, %zu of them separable", count, fused);
+    snprintf(p->engine, sizeof p->engine, "%zu kernels, %zu of them separable%s", count, fused,
+             nd_exec_recorded(p->exec) ? ", one recording" : "");
 }
 
 /* Checks the plan on the images it will be timed with, and leaves them uploaded. */
@@ -91,14 +92,19 @@ done:
     return status;
 }
 
+/* What every plan is timed on; NULL when memory is out. */
+static float *random_images(const nd_graph *graph, int64_t batch) {
+    int64_t count = value_count(graph, graph->inputs[0], batch);
+    float *images = nd_alloc_array((size_t)count, sizeof *images);
+    nd_rng rng = nd_rng_seed(1);
+    for (int64_t i = 0; images && i < count; ++i) images[i] = (float)nd_rng_normal(&rng);
+    return images;
+}
+
 static nd_status open_plans(const nd_bench_network *networks, plan *plans, size_t n,
                             const nd_bench_settings *settings) {
-    const nd_graph *graph = networks[0].graph;
-    int64_t count = value_count(graph, graph->inputs[0], settings->batch);
-    float *images = nd_alloc_array((size_t)count, sizeof *images);
+    float *images = random_images(networks[0].graph, settings->batch);
     ND_REQUIRE(images, nd_status_memory, "bench: out of memory");
-    nd_rng rng = nd_rng_seed(1);
-    for (int64_t i = 0; i < count; ++i) images[i] = (float)nd_rng_normal(&rng);
     nd_status status = nd_status_ok;
     for (size_t i = 0; i < n && !status; ++i) {
         plans[i].network = &networks[i];
@@ -114,19 +120,49 @@ static nd_status open_plans(const nd_bench_network *networks, plan *plans, size_
     return status;
 }
 
+static void set_plan(nd_row *row, const plan *p, const nd_bench_settings *settings) {
+    nd_row_copy(row, settings->common);
+    nd_row_copy(row, &p->network->row);
+    nd_row_set_int(row, nd_field_batch, settings->batch);
+    nd_row_set_text(row, nd_field_dtype, nd_precision_name(settings->precision));
+    nd_row_set_text(row, nd_field_impl, nd_impl_name(p->network->impl));
+    nd_row_set_flag(row, nd_field_cold, false);
+    nd_row_set_real(row, nd_field_peak_gflops, settings->peaks.gflops);
+    nd_row_set_real(row, nd_field_peak_gbps, settings->peaks.gbps);
+}
+
+/* The costs in the network's row are not the node's. No samples: runs that no other subject was measured beside are for
+ * looking at, not for comparing. */
+static nd_status emit_node(const plan *p, const nd_bench_settings *settings, nd_exec_node node,
+                           const double *samples, size_t runs) {
+    static const nd_field whole[] = {nd_field_conv_macs,        nd_field_total_macs,
+                                     nd_field_params,           nd_field_conv_macs_ratio,
+                                     nd_field_total_macs_ratio, nd_field_params_ratio};
+    nd_summary summary;
+    ND_TRY(nd_stats_summary(samples, runs, &summary));
+    nd_row row = {0};
+    set_plan(&row, p, settings);
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; ++i) row.values[whole[i]].set = false;
+    nd_row_set_text(&row, nd_field_layer, node.name);
+    nd_row_set_text(&row, nd_field_operation, nd_kind_name(node.kind));
+    nd_row_set_text(&row, nd_field_engine, node.engine);
+    nd_row_set_real(&row, nd_field_ns_median, summary.median);
+    nd_row_set_real(&row, nd_field_ns_q1, summary.q1);
+    nd_row_set_real(&row, nd_field_ns_q3, summary.q3);
+    nd_row_set_real(&row, nd_field_ns_min, summary.min);
+    if (node.macs)
+        nd_row_set_real(&row, nd_field_gflops, 2 * (double)(node.macs * settings->batch) / summary.median);
+    const nd_status status = settings->row(settings->user, &row);
+    nd_row_free(&row);
+    return status;
+}
+
 static nd_status emit_plan(const plan *p, const nd_bench_settings *settings, const nd_timing *timing,
                            int index, double dense_macs) {
     double batch = (double)settings->batch, ns = timing->subjects[index].summary.median;
     nd_row row = {0};
-    nd_row_copy(&row, settings->common);
-    nd_row_copy(&row, &p->network->row);
-    nd_row_set_int(&row, nd_field_batch, settings->batch);
-    nd_row_set_text(&row, nd_field_dtype, nd_precision_name(settings->precision));
-    nd_row_set_text(&row, nd_field_impl, nd_impl_name(p->network->impl));
+    set_plan(&row, p, settings);
     nd_row_set_text(&row, nd_field_engine, p->engine);
-    nd_row_set_flag(&row, nd_field_cold, false);
-    nd_row_set_real(&row, nd_field_peak_gflops, settings->peaks.gflops);
-    nd_row_set_real(&row, nd_field_peak_gbps, settings->peaks.gbps);
     nd_bench_row_time(&row, timing, index);
     if (row.values[nd_field_total_macs].set) {
         double macs = (double)row.values[nd_field_total_macs].i;
@@ -138,9 +174,39 @@ static nd_status emit_plan(const plan *p, const nd_bench_settings *settings, con
     return status;
 }
 
-nd_status nd_bench_networks(const nd_bench_network *networks, size_t n, const nd_bench_settings *settings) {
-    ND_REQUIRE(n >= 1 && n <= nd_subjects_max, nd_status_usage,
-               "bench: %zu networks at once; 1 to %d are possible", n, nd_subjects_max);
+/* Kernel by kernel: the same plan with time stamps between the kernels, which no recording has. */
+static nd_status emit_nodes(const plan *p, const nd_bench_settings *settings) {
+    enum { runs = 9 };
+    nd_exec *exec = NULL;
+    double *samples = NULL;
+    float *images = random_images(p->network->graph, settings->batch);
+    nd_status status = nd_status_ok;
+    const nd_exec_settings timed = {.batch = settings->batch,
+                                    .precision = settings->precision,
+                                    .separable = fuse_of(p->network->impl),
+                                    .time_nodes = true};
+    ND_TRY_DONE(nd_exec_open(settings->backend, p->network->graph, &timed, &exec));
+    const size_t count = nd_exec_node_count(exec);
+    samples = nd_alloc_array(count * runs, sizeof *samples);
+    ND_REQUIRE_DONE(samples && images, nd_status_memory, "bench: out of memory");
+    ND_TRY_DONE(nd_exec_upload(exec, settings->batch, (const float *const *)&images));
+    for (int run = -1; run < runs; ++run) { /* the first one warms up */
+        ND_TRY_DONE(nd_exec_start(exec));
+        ND_TRY_DONE(nd_exec_wait(exec));
+        for (size_t i = 0; i < count && run >= 0; ++i)
+            samples[i * runs + (size_t)run] = nd_exec_node_at(exec, i).ns;
+    }
+    for (size_t i = 0; i < count; ++i)
+        ND_TRY_DONE(emit_node(p, settings, nd_exec_node_at(exec, i), samples + i * runs, runs));
+done:
+    nd_exec_close(exec);
+    free(samples);
+    free(images);
+    return status;
+}
+
+static nd_status measure_networks(const nd_bench_network *networks, size_t n,
+                                  const nd_bench_settings *settings) {
     plan plans[nd_subjects_max] = {0};
     nd_subject subjects[nd_subjects_max];
     nd_timing timing = {0};
@@ -154,8 +220,19 @@ nd_status nd_bench_networks(const nd_bench_network *networks, size_t n, const nd
     ND_TRY_DONE(nd_timing_measure(subjects, count, &settings->timing, &timing));
     for (int i = 0; i < count; ++i)
         ND_TRY_DONE(emit_plan(subjects[i].context, settings, &timing, i, dense_macs));
+    for (size_t i = 0; i < n && settings->nodes; ++i)
+        if (plans[i].exec) ND_TRY_DONE(emit_nodes(&plans[i], settings));
 done:
     nd_timing_free(&timing);
     for (size_t i = 0; i < n; ++i) nd_exec_close(plans[i].exec);
+    return status;
+}
+
+nd_status nd_bench_networks(const nd_bench_network *networks, size_t n, const nd_bench_settings *settings) {
+    ND_REQUIRE(n >= 1 && n <= nd_subjects_max, nd_status_usage,
+               "bench: %zu networks at once; 1 to %d are possible", n, nd_subjects_max);
+    nd_bench_settings now = *settings;
+    nd_status status = measure_networks(networks, n, &now);
+    while (nd_bench_shrink(status, &now)) status = measure_networks(networks, n, &now);
     return status;
 }

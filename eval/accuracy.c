@@ -62,8 +62,11 @@ static nd_status nd_accuracy_run_open(nd_accuracy_run *run, const nd_graph *grap
         enough = enough && out->logits;
     }
     ND_REQUIRE(enough, nd_status_memory, "no memory for the scores of %zu images", images);
-    const nd_exec_settings exec = {
-        .batch = batch, .precision = settings->precision, .outputs = &graph->outputs[0], .n_outputs = 1};
+    const nd_exec_settings exec = {.batch = batch,
+                                   .shrink = true,
+                                   .precision = settings->precision,
+                                   .outputs = &graph->outputs[0],
+                                   .n_outputs = 1};
     return nd_exec_open(settings->backend, graph, &exec, &run->exec);
 }
 

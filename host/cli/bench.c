@@ -241,6 +241,7 @@ nd_status nd_verb_bench(nd_args *args) {
     verb.settings.row = take_row;
     verb.settings.user = &verb;
     verb.settings.progress = &verb.progress;
+    verb.settings.nodes = nd_args_has(args, "nodes");
     nd_status status = nd_status_ok;
     ND_TRY_DONE(parse_lists(&verb));
     ND_TRY_DONE(open_subject(&verb));

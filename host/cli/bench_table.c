@@ -26,12 +26,20 @@ static const char *text_of(const nd_row *row, nd_field field, const char *otherw
     return row->values[field].set ? row->values[field].text : otherwise;
 }
 
+/* A single kernel of a network has neither a ratio nor every rate. */
+static void add_known(nd_table *t, const nd_row *row, nd_field field, const char *format) {
+    if (row->values[field].set)
+        nd_table_cell(t, format, row->values[field].r);
+    else
+        nd_table_cell(t, "-");
+}
+
 static void add_rates(nd_table *t, const nd_row *row) {
     double ns = real_of(row, nd_field_ns_median), roof = real_of(row, nd_field_roofline_ns);
     nd_table_cell(t, "%.1f", 1e-3 * ns);
-    nd_table_cell(t, "%.1f", real_of(row, nd_field_gflops_effective));
-    nd_table_cell(t, "%.1f", real_of(row, nd_field_gflops));
-    nd_table_cell(t, row->values[nd_field_gbps].set ? "%.1f" : "-", real_of(row, nd_field_gbps));
+    add_known(t, row, nd_field_gflops_effective, "%.1f");
+    add_known(t, row, nd_field_gflops, "%.1f");
+    add_known(t, row, nd_field_gbps, "%.1f");
     nd_table_cell(t, roof > 0 ? "%.0f" : "-", 100 * roof / ns);
 }
 
@@ -46,9 +54,12 @@ void nd_bench_table_add(nd_bench_table *table, const nd_row *row) {
     nd_table_cell(t, rank->set ? "%" PRId64 : "-", rank->i);
     nd_table_cell(t, "%s", text_of(row, nd_field_impl, ""));
     nd_table_cell(t, "%s", row->values[nd_field_cold].i ? "cold" : "hot");
-    nd_table_cell(t, "%.2f", real_of(row, nd_field_conv_macs_ratio));
-    nd_table_cell(t, "%.2f", real_of(row, nd_field_ratio));
-    nd_table_cell(t, "%.2f..%.2f", real_of(row, nd_field_ratio_lo), real_of(row, nd_field_ratio_hi));
+    add_known(t, row, nd_field_conv_macs_ratio, "%.2f");
+    add_known(t, row, nd_field_ratio, "%.2f");
+    if (row->values[nd_field_ratio_lo].set)
+        nd_table_cell(t, "%.2f..%.2f", real_of(row, nd_field_ratio_lo), real_of(row, nd_field_ratio_hi));
+    else
+        nd_table_cell(t, "-");
     add_rates(t, row);
     nd_table_cell(t, "%s", noisy ? "noisy" : "");
     nd_table_cell(t, "%s", text_of(row, nd_field_engine, ""));

@@ -81,6 +81,7 @@ const nd_option nd_option_table[] = {
     {"sessions", 0, "N", false, "bench",
      "at most N sessions with fresh buffers, fewer when tight (default 10)"},
     {"whole", 0, NULL, false, "bench", "with a suite: also its network end to end, with random weights"},
+    {"nodes", 0, NULL, false, "bench", "networks: also the time of every kernel"},
     {"time-limit", 0, "S", false, "bench sweep",
      "seconds for all implementations of a layer together (default 15, in sweep 5)"},
 

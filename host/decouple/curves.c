@@ -81,7 +81,7 @@ static nd_status trial_open(nd_backend *backend, const nd_conv *conv, const floa
     ND_TRY(nd_graph_sort(out->graph));
     nd_infer_settings infer = {.batch = batch};
     ND_TRY(nd_graph_infer(out->graph, &infer));
-    nd_exec_settings settings = {.batch = batch};
+    nd_exec_settings settings = {.batch = batch, .shrink = true};
     return nd_exec_open(backend, out->graph, &settings, &out->exec);
 }
 
@@ -140,8 +140,12 @@ static nd_status measurement_open(const nd_graph *graph, nd_backend *backend, in
     memcpy(rest + 1, values + 1, (size_t)m->n_sides * sizeof *rest);
     values[m->n_sides + 1] = scores;
     ND_TRY_DONE(nd_taps_open(backend, graph, batch, values, m->n_sides + 2, &m->original));
-    nd_exec_settings settings = {
-        .batch = batch, .inputs = rest, .n_inputs = m->n_sides + 1, .outputs = &scores, .n_outputs = 1};
+    nd_exec_settings settings = {.batch = batch,
+                                 .shrink = true,
+                                 .inputs = rest,
+                                 .n_inputs = m->n_sides + 1,
+                                 .outputs = &scores,
+                                 .n_outputs = 1};
     ND_TRY_DONE(nd_exec_open(backend, graph, &settings, &m->rest));
     m->trials = nd_alloc_array((size_t)n_trials, sizeof *m->trials);
     m->y = nd_alloc_array((size_t)batch, (size_t)nd_value_size(graph, y) * sizeof *m->y);

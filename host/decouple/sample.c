@@ -37,7 +37,7 @@ nd_status nd_taps_open(nd_backend *backend, const nd_graph *graph, int64_t batch
                         graph->values[values[i]].name);
         if (!out->image[i] && out->like[i] < 0) wanted[n_wanted++] = values[i];
     }
-    nd_exec_settings settings = {.batch = batch, .outputs = wanted, .n_outputs = n_wanted};
+    nd_exec_settings settings = {.batch = batch, .shrink = true, .outputs = wanted, .n_outputs = n_wanted};
     if (n_wanted) ND_TRY_DONE(nd_exec_open(backend, graph, &settings, &out->exec));
 done:
     if (status) nd_taps_close(out);

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,18 +115,26 @@ static nd_status nd_exec_run_steps(nd_exec *exec) {
     return timed ? table->stamp(exec->backend, exec->n_steps) : nd_status_ok;
 }
 
-/* One launch instead of one per kernel, where the backend can. A backend that cannot record this network is
- * no error: it runs kernel by kernel. */
-static void nd_exec_record(nd_exec *exec) {
+/* One launch instead of one per kernel, where the backend can. The first run is not recorded: libraries load code and
+ * set themselves up in it, which a recording does not allow, and a kernel that fails is named. A backend that cannot
+ * record this network is no error: it runs kernel by kernel. */
+static nd_status nd_exec_record(nd_exec *exec) {
     const nd_backend_table *table = exec->backend->table;
-    if (!table->capture_begin || exec->settings.time_nodes || !exec->n_steps) return;
-    if (table->capture_begin(exec->backend)) return;
-    const nd_status ran = nd_exec_run_steps(exec),
-                    ended = table->capture_end(exec->backend, &exec->recording);
-    if (!ran && !ended) return;
-    if (!ended) table->recording_free(exec->recording);
+    if (!table->capture_begin || exec->settings.time_nodes || !exec->n_steps) return nd_status_ok;
+    ND_TRY(nd_exec_run_steps(exec));
+    ND_TRY(table->synchronize(exec->backend));
+    nd_status status = table->capture_begin(exec->backend);
+    if (!status) {
+        const nd_status ran = nd_exec_run_steps(exec);
+        status = table->capture_end(exec->backend, &exec->recording);
+        if (!status) status = ran;
+        if (ran && exec->recording) table->recording_free(exec->recording);
+    }
+    if (!status) return nd_status_ok;
     exec->recording = NULL;
-    nd_log(nd_log_debug, "%s does not record this network: %s", exec->backend->name, nd_error());
+    nd_log(nd_log_info, "%s does not record this network and runs it kernel by kernel: %s",
+           exec->backend->name, nd_error());
+    return nd_status_ok;
 }
 
 static nd_status nd_exec_build(nd_exec *exec) {
@@ -146,25 +155,48 @@ static nd_status nd_exec_build(nd_exec *exec) {
     ND_TRY(nd_exec_upload_constants(exec));
     ND_TRY(nd_exec_clear_inputs(exec));
     ND_TRY(nd_exec_prepare(exec));
-    nd_exec_record(exec);
+    ND_TRY(nd_exec_record(exec));
     nd_arena_free(&exec->scratch);
     return nd_status_ok;
 }
 
-nd_status nd_exec_open(nd_backend *backend, const nd_graph *graph, const nd_exec_settings *settings,
-                       nd_exec **out) {
-    *out = NULL;
+/* One attempt. *tried: the batch it was for, 0 where the network runs in no other. */
+static nd_status nd_exec_attempt(nd_backend *backend, const nd_graph *graph, const nd_exec_settings *settings,
+                                 nd_exec **out, int64_t *tried) {
+    *tried = 0;
     nd_exec *exec = calloc(1, sizeof *exec);
     ND_REQUIRE(exec, nd_status_memory, "no memory");
     exec->backend = backend;
     exec->graph = graph;
     nd_status status = nd_exec_settle(exec, settings);
     if (!status) status = nd_exec_build(exec);
+    if (exec->per_image) *tried = exec->settings.batch;
+    exec->asked = exec->settings.batch;
     if (status) {
         nd_exec_close(exec);
         return status;
     }
     *out = exec;
+    return nd_status_ok;
+}
+
+nd_status nd_exec_open(nd_backend *backend, const nd_graph *graph, const nd_exec_settings *settings,
+                       nd_exec **out) {
+    nd_exec_settings now = settings ? *settings : (nd_exec_settings){0};
+    int64_t asked, tried;
+    char why[512];
+    *out = NULL;
+    nd_status status = nd_exec_attempt(backend, graph, &now, out, &tried);
+    if (status != nd_status_memory || !now.shrink) return status;
+    snprintf(why, sizeof why, "%s", nd_error());
+    for (asked = tried; status == nd_status_memory && tried > 1;) {
+        now.batch = tried / 2;
+        status = nd_exec_attempt(backend, graph, &now, out, &tried);
+    }
+    if (status) return status;
+    (*out)->asked = asked;
+    nd_log(nd_log_warn, "%s: %lld images do not fit %s at once, %lld do: running in parts of those (%s)",
+           graph->name, (long long)asked, backend->name, (long long)now.batch, why);
     return nd_status_ok;
 }
 
@@ -221,10 +253,7 @@ nd_status nd_exec_wait(nd_exec *exec) {
     return nd_status_ok;
 }
 
-nd_status nd_exec_run(nd_exec *exec, int64_t n, const float *const *inputs, float *const *outputs) {
-    ND_TRY(nd_exec_upload(exec, n, inputs));
-    ND_TRY(nd_exec_start(exec));
-    ND_TRY(nd_exec_wait(exec));
+static nd_status nd_exec_download(nd_exec *exec, int64_t n, float *const *outputs) {
     for (int i = 0; i < exec->settings.n_outputs; i++) {
         const int value = exec->settings.outputs[i];
         const nd_view view = nd_exec_images(exec, value, n);
@@ -233,6 +262,49 @@ nd_status nd_exec_run(nd_exec *exec, int64_t n, const float *const *inputs, floa
                                               exec->settings.precision, outputs[i]));
     }
     return nd_status_ok;
+}
+
+static nd_status nd_exec_run_part(nd_exec *exec, int64_t n, const float *const *inputs,
+                                  float *const *outputs) {
+    ND_TRY(nd_exec_upload(exec, n, inputs));
+    ND_TRY(nd_exec_start(exec));
+    ND_TRY(nd_exec_wait(exec));
+    return nd_exec_download(exec, n, outputs);
+}
+
+/* Elements of `first` images of a value. */
+static size_t nd_exec_skip(const nd_exec *exec, int value, int64_t first) {
+    const nd_view view = nd_exec_images(exec, value, 1);
+    return (size_t)(first * nd_view_count(&view));
+}
+
+/* More images than the plan holds, of a network that keeps them apart. */
+static nd_status nd_exec_run_parts(nd_exec *exec, int64_t n, const float *const *inputs,
+                                   float *const *outputs) {
+    const nd_exec_settings *s = &exec->settings;
+    const size_t n_pointers = (size_t)(s->n_inputs > s->n_outputs ? s->n_inputs : s->n_outputs);
+    const float **from = nd_alloc_array(n_pointers, sizeof *from);
+    float **to = nd_alloc_array(n_pointers, sizeof *to);
+    nd_status status = nd_status_ok;
+    ND_REQUIRE_DONE(from && to, nd_status_memory, "no memory");
+    for (int64_t first = 0; first < n; first += s->batch) {
+        for (int i = 0; i < s->n_inputs; i++) from[i] = inputs[i] + nd_exec_skip(exec, s->inputs[i], first);
+        for (int i = 0; i < s->n_outputs; i++) to[i] = outputs[i] + nd_exec_skip(exec, s->outputs[i], first);
+        ND_TRY_DONE(nd_exec_run_part(exec, n - first < s->batch ? n - first : s->batch, from, to));
+    }
+done:
+    free(from);
+    free(to);
+    return status;
+}
+
+nd_status nd_exec_run(nd_exec *exec, int64_t n, const float *const *inputs, float *const *outputs) {
+    if (n > exec->settings.batch && n <= exec->asked) return nd_exec_run_parts(exec, n, inputs, outputs);
+    return nd_exec_run_part(exec, n, inputs, outputs);
+}
+
+int64_t nd_exec_batch(const nd_exec *exec) {
+    return exec->settings.batch;
 }
 
 size_t nd_exec_node_count(const nd_exec *exec) {
@@ -250,4 +322,8 @@ nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index) {
 
 size_t nd_exec_activation_bytes(const nd_exec *exec) {
     return (size_t)exec->block_elements * nd_exec_element_bytes(exec);
+}
+
+bool nd_exec_recorded(const nd_exec *exec) {
+    return exec->recording != NULL;
 }

@@ -16,6 +16,8 @@ typedef enum nd_fuse {
 
 typedef struct nd_exec_settings {
     int64_t batch; /* images the plan is made for; smaller batches run too */
+    bool shrink; /* where memory runs out, halve the batch until it fits, and warn: nd_exec_run then works in
+                      parts, and the result is the same */
     nd_precision precision;
     nd_fuse separable;
     bool plain; /* no fusion at all: one kernel a node, for checking */
@@ -33,11 +35,14 @@ nd_status nd_exec_open(nd_backend *backend, const nd_graph *graph, const nd_exec
                        nd_exec **out);
 void nd_exec_close(nd_exec *exec); /* NULL is legal */
 
-/* 1 <= n <= batch. inputs[i] and outputs[i] are fp32 row-major (NCHW), n images each, in the order of the
- * settings. */
+/* 1 <= n <= batch of the settings. inputs[i] and outputs[i] are fp32 row-major (NCHW), n images each, in the order
+ * of the settings. */
 nd_status nd_exec_run(nd_exec *exec, int64_t n, const float *const *inputs, float *const *outputs);
 
-/* The parts of nd_exec_run for timing: upload, start the kernels, wait. */
+/* Images of the plan: those of the settings, or fewer where `shrink` had to. */
+int64_t nd_exec_batch(const nd_exec *exec);
+
+/* The parts of nd_exec_run for timing: upload (at most nd_exec_batch images), start the kernels, wait. */
 nd_status nd_exec_upload(nd_exec *exec, int64_t n, const float *const *inputs);
 nd_status nd_exec_start(nd_exec *exec);
 nd_status nd_exec_wait(nd_exec *exec);
@@ -54,5 +59,6 @@ typedef struct nd_exec_node {
 size_t nd_exec_node_count(const nd_exec *exec);
 nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index);
 size_t nd_exec_activation_bytes(const nd_exec *exec); /* of the memory plan */
+bool nd_exec_recorded(const nd_exec *exec);           /* the backend replays all kernels as one */
 
 #endif

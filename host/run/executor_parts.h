@@ -67,6 +67,7 @@ struct nd_exec {
     nd_backend *backend;
     const nd_graph *graph;
     nd_exec_settings settings; /* with its own copies of the lists, batch resolved */
+    int64_t asked;             /* images a run may have: more than settings.batch where that had to shrink */
     bool per_image;            /* no node mixes images, so that fewer than a batch may run */
     nd_exec_value *values;     /* as graph->values */
     bool *needed;              /* as graph->nodes */
