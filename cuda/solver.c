@@ -1,14 +1,16 @@
 #include "cuda/solver.h"
 #include "base/parallel.h"
 #include "cuda/blas.h"
+#include "cuda/svd.h"
 #include "cuda/svd_check.h"
 
 #include <cusolverDn.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum nd_svd_route { nd_svd_gram, nd_svd_gesvda, nd_svd_routes } nd_svd_route;
+typedef enum nd_svd_route { nd_svd_jacobi, nd_svd_gram, nd_svd_gesvda, nd_svd_routes } nd_svd_route;
 
 enum { nd_solver_remembered = 32 };
 
@@ -47,7 +49,7 @@ nd_status nd_cusolver_failed(int error, const char *expression, const char *file
 }
 
 static nd_status nd_solver_force(nd_solver *solver) {
-    static const char *const names[nd_svd_routes] = {"gram", "gesvda"};
+    static const char *const names[nd_svd_routes] = {"jacobi", "gram", "gesvda"};
     const char *chosen = getenv("ND_CUDA_SVD");
     if (!chosen || !*chosen) return nd_status_ok;
     for (int i = 0; i < nd_svd_routes; i++) {
@@ -56,7 +58,7 @@ static nd_status nd_solver_force(nd_solver *solver) {
         solver->route = (nd_svd_route)i;
         return nd_status_ok;
     }
-    return nd_fail(nd_status_usage, "ND_CUDA_SVD=%s: gram or gesvda", chosen);
+    return nd_fail(nd_status_usage, "ND_CUDA_SVD=%s: jacobi, gram or gesvda", chosen);
 }
 
 nd_status nd_solver_open(nd_cuda *cuda, nd_solver **out) {
@@ -139,8 +141,12 @@ done:
     return status;
 }
 
-/* Both routes: column-major fp64 slices [n][m] in, candidate vectors [n][n] in rows out. */
-static nd_status nd_svd_by_gram(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, double *a, double *v) {
+/* The routes: slices in, candidate vectors [n][n] in rows out. The libraries want column-major fp64 slices [n][m]. */
+static nd_status nd_svd_by_jacobi(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v) {
+    return nd_cuda_svd_launch(batch, m, n, a, v, cuda->stream);
+}
+
+static nd_status nd_svd_by_gram(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v) {
     void *values = NULL;
     nd_status status = nd_status_ok;
     ND_TRY_DONE(nd_cuda_allocate((size_t)(batch * n) * sizeof(double), &values));
@@ -151,7 +157,7 @@ done:
     return status;
 }
 
-static nd_status nd_svd_by_gesvda(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, double *a, double *v) {
+static nd_status nd_svd_by_gesvda(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v) {
     cusolverDnHandle_t handle = cuda->solver->handle;
     const int im = (int)m, in = (int)n, count = (int)batch;
     void *s = NULL, *u = NULL, *work = NULL, *infos = NULL;
@@ -180,59 +186,82 @@ done:
     return status;
 }
 
-typedef nd_status nd_svd_by(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, double *a, double *v);
-static nd_svd_by *const nd_svd_ways[nd_svd_routes] = {nd_svd_by_gram, nd_svd_by_gesvda};
+typedef nd_status nd_svd_by(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v);
+static nd_svd_by *const nd_svd_ways[nd_svd_routes] = {nd_svd_by_jacobi, nd_svd_by_gram, nd_svd_by_gesvda};
 
 typedef struct nd_svd_job {
     nd_cuda *cuda;
     nd_svd_route route;
     int64_t batch, m, n;
-    const double *host; /* column-major fp64 slices */
-    void *a, *v;        /* device */
+    const float *rows; /* the slices as they came */
+    double *columns;   /* owned; column-major fp64 slices, NULL until a route asks for them */
+    void *a, *v;       /* device; a has room for fp64 */
 } nd_svd_job;
 
-static nd_status nd_svd_job_run(void *context) {
+static void nd_svd_widen(void *context, int64_t begin, int64_t end, int worker) {
+    (void)worker;
     const nd_svd_job *job = context;
-    const size_t bytes = (size_t)(job->batch * job->m * job->n) * sizeof *job->host;
-    ND_CUDA_TRY(cudaMemcpyAsync(job->a, job->host, bytes, cudaMemcpyHostToDevice, job->cuda->stream));
+    for (int64_t slice = begin; slice < end; slice++)
+        for (int64_t i = 0; i < job->m; i++)
+            for (int64_t j = 0; j < job->n; j++)
+                job->columns[(slice * job->n + j) * job->m + i] =
+                    job->rows[(slice * job->m + i) * job->n + j];
+}
+
+static nd_status nd_svd_columns(nd_svd_job *job) {
+    if (job->columns) return nd_status_ok;
+    job->columns = nd_alloc_array((size_t)(job->batch * job->m * job->n), sizeof *job->columns);
+    ND_REQUIRE(job->columns, nd_status_memory, "no memory for %lld slices", (long long)job->batch);
+    nd_parallel_for(job->batch, nd_svd_widen, job);
+    return nd_status_ok;
+}
+
+static nd_status nd_svd_job_run(void *context) {
+    nd_svd_job *job = context;
+    const bool rows = job->route == nd_svd_jacobi;
+    if (!rows) ND_TRY(nd_svd_columns(job));
+    const size_t count = (size_t)(job->batch * job->m * job->n),
+                 size = rows ? sizeof *job->rows : sizeof *job->columns;
+    const void *host = rows ? (const void *)job->rows : job->columns;
+    ND_CUDA_TRY(cudaMemcpyAsync(job->a, host, count * size, cudaMemcpyHostToDevice, job->cuda->stream));
     return nd_svd_ways[job->route](job->cuda, job->batch, job->m, job->n, job->a, job->v);
+}
+
+static bool nd_svd_can(nd_svd_route route, const nd_svd_job *job) {
+    return route != nd_svd_gesvda || job->m >= job->n;
 }
 
 /* The rule of solver.h. */
 static nd_status nd_svd_choose(nd_svd_job *job) {
     nd_solver *solver = job->cuda->solver;
-    job->route = solver->forced && job->m >= job->n ? solver->route : nd_svd_gram;
-    if (solver->forced || !job->cuda->tune || job->m < job->n) return nd_status_ok;
+    job->route = solver->forced && nd_svd_can(solver->route, job) ? solver->route : nd_svd_jacobi;
+    if (solver->forced || !job->cuda->tune) return nd_status_ok;
     for (int i = 0; i < solver->n_choices; i++)
         if (solver->choices[i].m == job->m && solver->choices[i].n == job->n) {
             job->route = solver->choices[i].route;
             return nd_status_ok;
         }
-    double ns[nd_svd_routes];
+    nd_svd_route best = nd_svd_jacobi;
+    double least = INFINITY, ns;
     for (int i = 0; i < nd_svd_routes; i++) {
         job->route = (nd_svd_route)i;
-        ND_TRY(nd_cuda_time(job->cuda, nd_svd_job_run, job, &ns[i]));
+        if (!nd_svd_can(job->route, job)) continue;
+        ND_TRY(nd_cuda_time(job->cuda, nd_svd_job_run, job, &ns));
+        if (ns >= least) continue;
+        best = job->route;
+        least = ns;
     }
-    job->route = ns[nd_svd_gesvda] < ns[nd_svd_gram] ? nd_svd_gesvda : nd_svd_gram;
+    job->route = best;
     if (solver->n_choices < nd_solver_remembered)
-        solver->choices[solver->n_choices++] = (nd_svd_choice){job->m, job->n, job->route};
+        solver->choices[solver->n_choices++] = (nd_svd_choice){job->m, job->n, best};
     return nd_status_ok;
 }
 
 typedef struct nd_svd_slices {
     int64_t m, n;
     const float *a;
-    double *columns, *sigma, *v, *residual;
+    double *sigma, *v, *residual;
 } nd_svd_slices;
-
-static void nd_svd_widen(void *context, int64_t begin, int64_t end, int worker) {
-    (void)worker;
-    const nd_svd_slices *s = context;
-    for (int64_t slice = begin; slice < end; slice++)
-        for (int64_t i = 0; i < s->m; i++)
-            for (int64_t j = 0; j < s->n; j++)
-                s->columns[(slice * s->n + j) * s->m + i] = s->a[(slice * s->m + i) * s->n + j];
-}
 
 /* residual < 0 marks a slice that passed. */
 static void nd_svd_check(void *context, int64_t begin, int64_t end, int worker) {
@@ -261,25 +290,20 @@ static int64_t nd_svd_first_bad(const nd_svd_slices *slices, int64_t batch) {
 
 nd_status nd_solver_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n, const float *a,
                         double *sigma, double *v) {
-    nd_svd_job job = {.cuda = (nd_cuda *)backend, .batch = batch, .m = m, .n = n};
+    nd_svd_job job = {.cuda = (nd_cuda *)backend, .batch = batch, .m = m, .n = n, .rows = a};
     nd_svd_slices slices = {.m = m, .n = n, .a = a, .sigma = sigma, .v = v};
-    const size_t count = (size_t)(batch * m * n);
     nd_status status = nd_status_ok;
     ND_REQUIRE(n >= 1 && n <= nd_svd_columns_max && m >= 1, nd_status_usage,
                "svd of %lldx%lld slices: at most %d columns", (long long)m, (long long)n,
                (int)nd_svd_columns_max);
     if (!batch) return nd_status_ok;
-    slices.columns = nd_alloc_array(count, sizeof *slices.columns);
     slices.residual = nd_alloc_array((size_t)batch, sizeof *slices.residual);
-    ND_REQUIRE_DONE(slices.columns && slices.residual, nd_status_memory, "no memory for %lld slices",
-                    (long long)batch);
-    nd_parallel_for(batch, nd_svd_widen, &slices);
-    job.host = slices.columns;
-    ND_TRY_DONE(nd_cuda_allocate(count * sizeof(double), &job.a));
+    ND_REQUIRE_DONE(slices.residual, nd_status_memory, "no memory for %lld slices", (long long)batch);
+    ND_TRY_DONE(nd_cuda_allocate((size_t)(batch * m * n) * sizeof(double), &job.a));
     ND_TRY_DONE(nd_cuda_allocate((size_t)(batch * n * n) * sizeof(double), &job.v));
     ND_TRY_DONE(nd_svd_choose(&job));
     ND_TRY_DONE(nd_svd_run(&job, &slices));
-    if (job.route == nd_svd_gesvda && nd_svd_first_bad(&slices, batch) >= 0) {
+    if (job.route != nd_svd_gram && nd_svd_first_bad(&slices, batch) >= 0) {
         job.route = nd_svd_gram;
         ND_TRY_DONE(nd_svd_run(&job, &slices));
     }
@@ -290,7 +314,7 @@ nd_status nd_solver_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n
 done:
     (void)cudaFree(job.a);
     (void)cudaFree(job.v);
-    free(slices.columns);
+    free(job.columns);
     free(slices.residual);
     return status;
 }
