@@ -87,6 +87,7 @@ static nd_status read_calibration(nd_args *args, const nd_graph *graph, nd_decou
     ND_TRY(nd_args_real(args, "ridge", 0, 0, 1e6, &settings->ridge));
     settings->quick = nd_args_has(args, "quick");
     settings->light = nd_args_has(args, "light");
+    settings->output_metric = nd_args_has(args, "output-metric");
     settings->relu_aware = nd_args_has(args, "relu-aware");
     if (!nd_file_cache(cache, path_size)) settings->cache = cache;
     const nd_value *x = &graph->values[graph->inputs[0]];

@@ -44,6 +44,8 @@ const nd_option nd_option_table[] = {
     {"quick", 0, NULL, false, "decouple sweep",
      "allocate by each layer's output error, without measuring curves"},
     {"light", 0, NULL, false, "decouple sweep", "calibrate gain and bias only"},
+    {"output-metric", 0, NULL, false, "decouple sweep",
+     "choose filters by what they do to the scores: one backward pass"},
     {"relu-aware", 0, NULL, false, "decouple sweep", "refit through the ReLU that follows"},
 
     /* data */

@@ -142,6 +142,7 @@ static nd_status fit_layer(const nd_graph *original, nd_graph *current, nd_backe
     const nd_layer_data data = {original, current, backend, settings, layer};
     if (settings->light) return fit_gains(&data, current, chain, error);
     ND_TRY(nd_layer_moments(&data, &moments));
+    moments->metric = layer->metric;
     double per_unknown = moments->pixels / (double)moments->k;
     double lambda = nd_moments_ridge(moments, &layer->conv, settings->ridge);
     if (per_unknown < 7)

@@ -22,6 +22,9 @@ typedef struct nd_conv {
  * in the graph. */
 nd_status nd_conv_from_node(const nd_graph *graph, const nd_node *node, nd_conv *out);
 
+/* A graph of this convolution alone, batch x ni x in_h x in_w in, inferred. */
+nd_status nd_conv_graph(const nd_conv *conv, int64_t batch, nd_graph **out);
+
 int64_t nd_conv_out_h(const nd_conv *conv);
 int64_t nd_conv_out_w(const nd_conv *conv);
 int64_t nd_conv_taps(const nd_conv *conv); /* kh * kw */

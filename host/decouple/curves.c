@@ -2,7 +2,6 @@
 #include "decouple/curves_cache.h"
 #include "decouple/refit.h"
 #include "decouple/sample.h"
-#include "model/infer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -59,28 +58,10 @@ static nd_status measure_block(void *context, int64_t n) {
 /* A graph of the one convolution with another kernel. */
 static nd_status trial_open(nd_backend *backend, const nd_conv *conv, const float *weights, const float *bias,
                             int64_t batch, trial *out) {
-    int64_t dims[4] = {batch, conv->ni, conv->in_h, conv->in_w};
-    int64_t kernel[4] = {conv->no, conv->ni / conv->groups, conv->window.kernel[0], conv->window.kernel[1]};
-    int x = -1, y = -1, in[2] = {-1, -1};
-    nd_tensor tensor = {0};
-    nd_node *node = NULL;
-    ND_TRY(nd_graph_new(conv->name, &out->graph));
-    ND_TRY(nd_graph_add_input(out->graph, "x", 4, dims, &x));
-    ND_TRY(nd_tensor_new(nd_dtype_f32, 4, kernel, &tensor));
-    memcpy(tensor.data, weights, nd_tensor_bytes(&tensor));
-    nd_status status = nd_graph_add_init(out->graph, "w", &tensor, &in[1]);
-    nd_tensor_free(&tensor);
-    ND_TRY(status);
-    in[0] = x;
-    ND_TRY(nd_graph_add_value(out->graph, "y", &y));
-    ND_TRY(nd_graph_add_node(out->graph, nd_op_conv, conv->name, in, 2, &y, 1, &node));
-    node->attr.window = conv->window;
-    node->attr.groups = conv->groups;
-    ND_TRY(nd_graph_add_output(out->graph, y));
-    ND_TRY(nd_conv_set(out->graph, 0, conv, weights, bias));
-    ND_TRY(nd_graph_sort(out->graph));
-    nd_infer_settings infer = {.batch = batch};
-    ND_TRY(nd_graph_infer(out->graph, &infer));
+    nd_conv changed = *conv;
+    changed.weights = weights;
+    changed.bias = bias;
+    ND_TRY(nd_conv_graph(&changed, batch, &out->graph));
     nd_exec_settings settings = {.batch = batch, .shrink = true};
     return nd_exec_open(backend, out->graph, &settings, &out->exec);
 }
@@ -182,6 +163,7 @@ static nd_status own_moments(const nd_graph *graph, nd_backend *backend, const n
     ND_TRY_DONE(nd_sample(settings->calib, settings->calib_images, &taps, 1, moments_block, &job));
     ND_TRY_DONE(nd_moments_finish(job.moments));
     nd_moments_ridge(job.moments, &layer->conv, settings->ridge);
+    job.moments->metric = layer->metric;
 done:
     nd_taps_close(&job.taps);
     if (status)

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char cache_version[] = "nd-curves-2"; /* raise when a fit changes */
+static const char cache_version[] = "nd-curves-3"; /* raise when a fit changes */
 
 struct nd_curves_cache {
     json_t *layers; /* {layer: {method: [[rank, harm], ...]}} */
@@ -21,10 +21,10 @@ void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *setti
     char weights[65], text[512];
     nd_graph_sha256(graph, weights);
     const nd_batches *calib = settings->calib;
-    snprintf(text, sizeof text, "%s|%s|%s|%lldx%lldx%lld|%lld|%d|%lld|%.17g|%d|%d", cache_version, weights,
+    snprintf(text, sizeof text, "%s|%s|%s|%lldx%lldx%lld|%lld|%d|%lld|%.17g|%d|%d|%d", cache_version, weights,
              calib->sha256, (long long)calib->channels, (long long)calib->height, (long long)calib->width,
              (long long)settings->calib_images, (int)settings->ranks, (long long)settings->round,
-             settings->ridge, (int)settings->quick, (int)settings->light);
+             settings->ridge, (int)settings->quick, (int)settings->light, (int)settings->output_metric);
     nd_sha256_init(&hash);
     nd_sha256_add(&hash, text, strlen(text));
     nd_sha256_add(&hash, calib->preprocess, strlen(calib->preprocess));

@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "decouple/calibrate.h"
+#include "decouple/output_metric.h"
 #include "decouple/plan.h"
 #include "model/infer.h"
 
@@ -50,15 +51,15 @@ static nd_status check_settings(const nd_decouple_settings *settings) {
         break;
     }
     ND_REQUIRE(good, nd_status_usage, "%s = %g is out of range", rule_names[settings->rule], target);
-    ND_REQUIRE(settings->calib || !(settings->light || settings->quick || settings->relu_aware),
+    ND_REQUIRE(settings->calib ||
+                   !(settings->light || settings->quick || settings->relu_aware || settings->output_metric),
                nd_status_usage, "this setting needs images to calibrate on");
     return nd_status_ok;
 }
 
 static nd_status infer_again(nd_graph *graph) {
-    const nd_value *x = &graph->values[graph->inputs[0]];
-    ND_REQUIRE(graph->n_inputs > 0 && x->rank == 4, nd_status_unsupported, "%s: the network takes no image",
-               graph->name);
+    const nd_value *x = graph->n_inputs > 0 ? &graph->values[graph->inputs[0]] : NULL;
+    ND_REQUIRE(x && x->rank == 4, nd_status_unsupported, "%s: the network takes no image", graph->name);
     nd_infer_settings infer = {
         .batch = x->dims[0], .height = x->dims[2], .width = x->dims[3], .allow_opaque = true};
     return nd_graph_infer(graph, &infer);
@@ -185,10 +186,11 @@ static json_t *settings_json(const nd_decouple_settings *settings) {
                              settings->conv_only, "round", (json_int_t)settings->round, "first_conv",
                              settings->first_conv, "layers", patterns, "skip", skip);
     if (json && settings->calib) {
-        json_t *calib = json_pack(
-            "{ss ss sI sf sb sb sb}", "preprocess", settings->calib->preprocess, "sha256",
-            settings->calib->sha256, "images", (json_int_t)settings->calib_images, "ridge", settings->ridge,
-            "quick", settings->quick, "light", settings->light, "relu_aware", settings->relu_aware);
+        json_t *calib =
+            json_pack("{ss ss sI sf sb sb sb sb}", "preprocess", settings->calib->preprocess, "sha256",
+                      settings->calib->sha256, "images", (json_int_t)settings->calib_images, "ridge",
+                      settings->ridge, "quick", settings->quick, "light", settings->light, "relu_aware",
+                      settings->relu_aware, "output_metric", settings->output_metric);
         json_object_set_new(json, "calib", calib);
     }
     return json;
@@ -242,6 +244,7 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     chains = nd_alloc_array((size_t)plan.n_layers + 1, sizeof *chains);
     error = nd_alloc_array((size_t)plan.n_layers + 1, sizeof *error);
     ND_REQUIRE_DONE(chains && error, nd_status_memory, "no memory for decoupling");
+    if (settings->output_metric) ND_TRY_DONE(nd_output_metric(graph, backend, settings, &plan));
     ND_TRY_DONE(choose(graph, backend, settings, &plan));
     double start = seconds_now();
     ND_TRY_DONE(settings->calib ? nd_calibrate(graph, backend, settings, &plan, chains, error)

@@ -39,11 +39,12 @@ typedef struct nd_decouple_settings {
     /* Calibration (recipe): NULL for weights alone. */
     nd_batches *calib;
     int64_t calib_images;
-    double ridge;      /* 0 = by pixels per unknown, as recipe 1.6 says */
-    bool quick;        /* macs_ratio by each layer's output error instead of curves measured at the logits */
-    bool light;        /* gain and bias only */
-    bool relu_aware;   /* also refit through the activation that follows (recipe 1.7) */
-    const char *cache; /* folder for curves and for resuming; NULL = none */
+    double ridge;       /* 0 = by pixels per unknown, as recipe 1.6 says */
+    bool quick;         /* macs_ratio by each layer's output error instead of curves measured at the logits */
+    bool light;         /* gain and bias only */
+    bool relu_aware;    /* also refit through the activation that follows (recipe 1.7) */
+    bool output_metric; /* choose filters by the harm they do to the scores (recipe 1.7) */
+    const char *cache;  /* folder for curves and for resuming; NULL = none */
 
     const nd_progress *progress;
 } nd_decouple_settings;

@@ -1,6 +1,6 @@
 /* DW+PW on data: the filters of the least-squares kernel in the metric of each channel's centred patches, then
  * rounds of block coordinate descent, each followed by the joint refit of the pointwise part (recipe, 1.3 and
- * 1.4). */
+ * 1.4), all but the refit in the output metric where there is one (1.7). */
 #include "decouple/dwpw.h"
 #include "decouple/refit.h"
 #include "decouple/slices.h"
@@ -163,7 +163,8 @@ static nd_status descend(nd_backend *backend, const nd_conv *conv, const nd_mome
     nd_status status = nd_status_ok;
     int64_t s = nd_conv_taps(conv), cols = conv->ni / conv->groups, rows = conv->no / conv->groups, r = 0;
     descent d = {.backend = backend, .s = s, .k = m->k, .rows = rows};
-    double *w = nd_alloc_array((size_t)(conv->no * m->k), sizeof *w);
+    double *w = nd_alloc_array((size_t)(3 * conv->no * m->k), sizeof *w);
+    double *weighed = w + conv->no * m->k, *h = weighed + conv->no * m->k; /* in the output metric */
     d.residual = nd_alloc_array((size_t)(rows * m->k), sizeof *d.residual);
     double *scratch = nd_alloc_array((size_t)(2 * rows * s + 2 * s * s + s), sizeof *scratch);
     ND_REQUIRE_DONE(w && d.residual && scratch, nd_status_memory, "conv %s: no memory for its descent",
@@ -174,10 +175,12 @@ static nd_status descend(nd_backend *backend, const nd_conv *conv, const nd_mome
     d.filters = d.gram + s * s;
     d.values = d.filters + s * s;
     ND_TRY_DONE(nd_chain_compose(chain, conv, w));
+    ND_TRY_DONE(nd_moments_weigh(m, backend, w, weighed));
+    ND_TRY_DONE(nd_moments_weigh(m, backend, m->h, h));
     for (int64_t q = 0; q < conv->groups; q++) {
         const double *g = m->g + q * m->k * m->k;
-        d.w = w + q * rows * m->k;
-        memcpy(d.residual, m->h + q * rows * m->k, (size_t)(rows * m->k) * sizeof *d.residual);
+        d.w = weighed + q * rows * m->k;
+        memcpy(d.residual, h + q * rows * m->k, (size_t)(rows * m->k) * sizeof *d.residual);
         ND_TRY_DONE(backend->table->linalg.gemm(backend, false, false, rows, m->k, m->k, -1, d.w, m->k, g,
                                                 m->k, 1, d.residual, m->k));
         for (int64_t i = 0; i < cols; i++) {
@@ -198,14 +201,16 @@ nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, 
                       const nd_moments *moments, nd_chain *out) {
     nd_status status = nd_status_ok;
     roots c = {0};
-    double *w = nd_alloc_array((size_t)(conv->no * moments->k), sizeof *w);
+    double *w = nd_alloc_array((size_t)(2 * conv->no * moments->k), sizeof *w);
+    double *weighed = w + conv->no * moments->k;
     int32_t *kept = nd_alloc_array((size_t)conv->ni, sizeof *kept);
     ND_REQUIRE_DONE(w && kept, nd_status_memory, "conv %s: no memory for fitting it", conv->name);
     ND_REQUIRE_DONE(nd_conv_taps(conv) <= 64, nd_status_unsupported,
                     "conv %s: kernels above 64 taps are not fitted on data", conv->name);
     ND_TRY_DONE(roots_of(backend, conv, moments, &c));
     ND_TRY_DONE(nd_refit_kernel(backend, conv, moments, w));
-    ND_TRY_DONE(select_filters(backend, conv, ranks, rank, w, &c, kept, out));
+    ND_TRY_DONE(nd_moments_weigh(moments, backend, w, weighed));
+    ND_TRY_DONE(select_filters(backend, conv, ranks, rank, weighed, &c, kept, out));
     ND_TRY_DONE(nd_refit_last(backend, conv, moments, out));
     for (int round = 0; round < descent_rounds; round++) {
         ND_TRY_DONE(descend(backend, conv, moments, &c, kept, out));

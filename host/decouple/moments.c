@@ -182,6 +182,19 @@ double nd_moments_ridge(nd_moments *m, const nd_conv *conv, double lambda) {
     return lambda;
 }
 
+nd_status nd_moments_weigh(const nd_moments *m, nd_backend *backend, const double *x, double *out) {
+    int64_t rows = m->no / m->groups, part = rows * m->k;
+    if (!m->metric) {
+        memcpy(out, x, (size_t)(m->no * m->k) * sizeof *out);
+        return nd_status_ok;
+    }
+    for (int64_t g = 0; g < m->groups; g++)
+        ND_TRY(backend->table->linalg.gemm(backend, false, false, rows, m->k, rows, 1,
+                                           m->metric + g * rows * rows, rows, x + g * part, m->k, 0,
+                                           out + g * part, m->k));
+    return nd_status_ok;
+}
+
 nd_status nd_moments_error(const nd_moments *m, nd_backend *backend, const nd_conv *conv, const double *w,
                            double *error) {
     int64_t k = m->k, rows = m->no / m->groups;

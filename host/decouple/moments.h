@@ -17,6 +17,9 @@ struct nd_moments {
     double *mean_p, *mean_y; /* [groups][k], [no] */
     double *ridge;           /* [groups]: what nd_moments_ridge added to the diagonal */
     double vy;               /* E|y|^2 - |E y|^2 */
+    /* [groups][no/groups][no/groups] root of the output metric, or NULL: borrowed (decouple/output_metric.h).
+     * It decides which filters live; the last refit heeds h alone. */
+    const double *metric;
 };
 
 nd_status nd_moments_new(const nd_conv *conv, nd_moments **out);
@@ -38,6 +41,9 @@ nd_status nd_moments_finish(nd_moments *moments);
  * definite; dead and duplicated channels keep their weights. lambda <= 0 chooses by pixels per unknown:
  * 0.01 from 25 on, 0.1 from 10 on, else 1 (recipe, 1.6). Returns the lambda used. */
 double nd_moments_ridge(nd_moments *moments, const nd_conv *conv, double lambda);
+
+/* out[no][k] = metric x for x[no][k], such as h or a kernel; x where there is no metric. */
+nd_status nd_moments_weigh(const nd_moments *moments, nd_backend *backend, const double *x, double *out);
 
 /* Output error of a kernel w[no][k] with its best bias, relative to the variance of the target:
  * (vy - 2<w,h> + <w g, w>) / vy, the ridge taken out again. 0 where the target does not vary. */

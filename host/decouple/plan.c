@@ -124,6 +124,7 @@ done:
 }
 
 void nd_plan_close(nd_plan *plan) {
+    for (int l = 0; l < plan->n_layers; l++) free(plan->layers[l].metric);
     free(plan->layers);
     *plan = (nd_plan){0};
 }

@@ -70,6 +70,18 @@ static void whiten_output(const start *st, const double *w, float *slice) {
         }
 }
 
+/* An error of output o counts as much as the metric's diagonal says: the outputs are problems of their own, so
+ * this only decides how many terms each gets. */
+static void weigh_outputs(const nd_moments *m, nd_slices *slices) {
+    int64_t rows = m->no / m->groups;
+    for (int64_t o = 0; m->metric && o < m->no; o++) {
+        const double *root = m->metric + o / rows * rows * rows + o % rows * rows;
+        double square = 0;
+        for (int64_t r = 0; r < rows; r++) square += root[r] * root[r];
+        for (int64_t k = 0; k < slices->n; k++) slices->sigma[o * slices->n + k] *= sqrt(square);
+    }
+}
+
 /* kept[no] and the first filters v[rank][s], term by term through the outputs. */
 static nd_status first_filters(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
                                const nd_moments *m, int32_t *kept, double *v) {
@@ -94,6 +106,7 @@ static nd_status first_filters(nd_backend *backend, const nd_conv *conv, nd_rank
             whiten_output(&st, w + o * m->k, whitened + o * m->k);
     }
     ND_TRY_DONE(nd_slices_svd(backend, conv->no, cols, s, whitened, &slices));
+    weigh_outputs(m, &slices);
     ND_TRY_DONE(nd_slices_select(conv->no, s, slices.sigma, conv->groups, ranks, rank,
                                  nd_pwdw_cap(conv, ranks, rank), kept));
     for (int64_t o = 0; o < conv->no; o++)

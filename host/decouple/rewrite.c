@@ -1,6 +1,8 @@
 /* Between graphs and chains: reading a conv out of a graph, putting a chain in its place. */
 #include "decouple/chain.h"
 
+#include "model/infer.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -50,6 +52,33 @@ static nd_status add_floats(nd_graph *graph, const char *name, int rank, const i
     memcpy(tensor.data, values, nd_tensor_bytes(&tensor));
     nd_status status = nd_graph_add_init(graph, name, &tensor, value);
     nd_tensor_free(&tensor);
+    return status;
+}
+
+nd_status nd_conv_graph(const nd_conv *conv, int64_t batch, nd_graph **out) {
+    nd_status status = nd_status_ok;
+    nd_graph *graph = NULL;
+    nd_node *node = NULL;
+    const nd_infer_settings infer = {.batch = batch};
+    int64_t dims[4] = {batch, conv->ni, conv->in_h, conv->in_w};
+    int64_t kernel[4] = {conv->no, conv->ni / conv->groups, conv->window.kernel[0], conv->window.kernel[1]};
+    int in[3] = {-1, -1, -1}, y = -1;
+    ND_TRY_DONE(nd_graph_new(conv->name, &graph));
+    ND_TRY_DONE(nd_graph_add_input(graph, "x", 4, dims, &in[0]));
+    ND_TRY_DONE(add_floats(graph, "w", 4, kernel, conv->weights, &in[1]));
+    if (conv->bias) ND_TRY_DONE(add_floats(graph, "b", 1, kernel, conv->bias, &in[2]));
+    ND_TRY_DONE(nd_graph_add_value(graph, "y", &y));
+    ND_TRY_DONE(nd_graph_add_node(graph, nd_op_conv, conv->name, in, conv->bias ? 3 : 2, &y, 1, &node));
+    node->attr.window = conv->window;
+    node->attr.groups = conv->groups;
+    ND_TRY_DONE(nd_graph_add_output(graph, y));
+    ND_TRY_DONE(nd_graph_sort(graph));
+    ND_TRY_DONE(nd_graph_infer(graph, &infer));
+done:
+    if (status)
+        nd_graph_free(graph);
+    else
+        *out = graph;
     return status;
 }
 

@@ -74,6 +74,7 @@ static nd_status last_moments(const nd_moments *m, const nd_conv *conv, const nd
         }
     memcpy(out->mean_y, m->mean_y, (size_t)m->no * sizeof *out->mean_y);
     out->vy = m->vy;
+    if (out->groups == m->groups) out->metric = m->metric;
     free(eg);
     return nd_status_ok;
 }

@@ -282,13 +282,14 @@ static double distance_on(nd_backend *backend, const nd_graph *a, const nd_graph
     return distance;
 }
 
-/* Fresh images: weights alone, then gain and bias, then the refit, then the refit through the ReLU. */
+/* Fresh images: weights alone, then gain and bias, then the refit, then the refit through the ReLU, or with
+ * filters chosen in the output metric. */
 Test(decouple, calibration_brings_the_function_back) {
     nd_backend *backend = help_backend();
     nd_batches *calib = open_pictures(64, 11), *fresh = open_pictures(24, 12);
     nd_graph *original = small_net();
-    double distance[4];
-    for (int mode = 0; mode < 4; mode++) {
+    double distance[5];
+    for (int mode = 0; mode < 5; mode++) {
         nd_graph *graph = small_net();
         nd_decouple_settings settings = nd_decouple_defaults();
         settings.method = "dwpw";
@@ -297,16 +298,19 @@ Test(decouple, calibration_brings_the_function_back) {
         settings.calib = mode ? calib : NULL;
         settings.light = mode == 1;
         settings.relu_aware = mode == 3;
+        settings.output_metric = mode == 4;
         nd_decouple_report report = decouple(backend, graph, &settings);
         distance[mode] = distance_on(backend, original, graph, fresh);
         nd_decouple_report_free(&report);
         nd_graph_free(graph);
     }
-    cr_log_info("weights alone %g, gain and bias %g, refit %g, through the ReLU %g", distance[0], distance[1],
-                distance[2], distance[3]);
+    cr_log_info("weights alone %g, gain and bias %g, refit %g, through the ReLU %g, output metric %g",
+                distance[0], distance[1], distance[2], distance[3], distance[4]);
     cr_expect_lt(distance[1], distance[0]);
     cr_expect_lt(distance[2], 0.7 * distance[1]);
     cr_expect_lt(distance[3], 1.2 * distance[2]);
+    cr_expect_lt(distance[4], 1.2 * distance[2]);
+    cr_expect_neq(distance[4], distance[2]);
     nd_graph_free(original);
     nd_batches_close(calib);
     nd_batches_close(fresh);
@@ -340,6 +344,23 @@ Test(decouple, ratio_is_met_on_data_and_again) {
         nd_graph_free(graph);
     }
     nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+Test(decouple, a_network_without_input_is_refused) {
+    nd_backend *backend = help_backend();
+    nd_graph *graph = NULL;
+    nd_decouple_report report;
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_tensor tensor = {0};
+    int value = -1;
+    OK(nd_graph_new("constant", &graph));
+    OK(nd_tensor_new(nd_dtype_f32, 1, &(int64_t){1}, &tensor));
+    OK(nd_graph_add_init(graph, "c", &tensor, &value));
+    nd_tensor_free(&tensor);
+    OK(nd_graph_add_output(graph, value));
+    cr_expect_eq(nd_decouple(graph, backend, &settings, &report), nd_status_unsupported);
+    nd_graph_free(graph);
     nd_backend_close(backend);
 }
 
