@@ -12,10 +12,9 @@ static const struct {
     const char *prefix;
     nd_source_opener *open;
 } nd_dataset_kinds[] = {
-    {"imagefolder:", nd_source_open_imagefolder},
-    {"list:", nd_source_open_list},
-    {"cifar10:", nd_source_open_cifar10},
-    {"glyphs", nd_source_open_glyphs},
+    {"imagefolder:", nd_source_open_imagefolder}, {"list:", nd_source_open_list},
+    {"cifar10:", nd_source_open_cifar10},         {"glyphs", nd_source_open_glyphs},
+    {"synthetic", nd_source_open_synthetic},
 };
 
 static const struct {
@@ -99,7 +98,7 @@ static nd_status nd_dataset_open_source(const nd_dataset_settings *settings, nd_
         return nd_dataset_kinds[i].open(path, asked, otherwise, out);
     }
     return nd_fail(nd_status_usage,
-                   "data set \"%s\": expected imagefolder:DIR, list:FILE, cifar10:PATH or glyphs",
+                   "data set \"%s\": expected imagefolder:DIR, list:FILE, cifar10:PATH, glyphs or synthetic",
                    settings->spec);
 }
 
@@ -132,12 +131,35 @@ static nd_status nd_dataset_allocate(nd_dataset *self) {
     return nd_status_ok;
 }
 
+/* Pictures that are made up have the size that preprocessing leaves as it is, or cuts the least from. */
+static nd_status nd_dataset_measure(const nd_dataset_settings *settings, const nd_preprocess *preprocess,
+                                    nd_source *source) {
+    if (!source->made) return nd_status_ok;
+    const int64_t heights[] = {preprocess->resize_height, preprocess->resize_short, preprocess->crop_height,
+                               settings->height},
+                  widths[] = {preprocess->resize_width, preprocess->resize_short, preprocess->crop_width,
+                              settings->width};
+    for (size_t i = 0; !source->height && i < sizeof heights / sizeof *heights; i++) {
+        source->height = heights[i];
+        source->width = widths[i];
+    }
+    ND_REQUIRE(
+        source->height > 0 && source->width > 0, nd_status_usage,
+        "%s: how large are the pictures to be? The network does not say; give --preprocess with crop=N",
+        settings->spec);
+    return nd_status_ok;
+}
+
 static nd_status nd_dataset_prepare(nd_dataset *self, const nd_dataset_settings *settings) {
     nd_batches *batches = &self->batches;
-    const nd_source *source = self->source;
+    nd_source *source = self->source;
     nd_preprocess preprocess;
-    ND_TRY(
-        nd_preprocess_parse(settings->preprocess ? settings->preprocess : source->preprocess, &preprocess));
+    const char *recipe = settings->preprocess ? settings->preprocess : source->preprocess;
+    ND_REQUIRE(recipe, nd_status_usage,
+               "%s: how are pictures prepared for this network? It does not say; give --preprocess",
+               settings->spec);
+    ND_TRY(nd_preprocess_parse(recipe, &preprocess));
+    ND_TRY(nd_dataset_measure(settings, &preprocess, source));
     ND_TRY(nd_preprocess_size(&preprocess, source->height, source->width, &batches->height, &batches->width));
     ND_TRY(nd_dataset_range(settings, source, &batches->count));
     batches->channels = nd_preprocess_channels(&preprocess);
@@ -145,6 +167,7 @@ static nd_status nd_dataset_prepare(nd_dataset *self, const nd_dataset_settings 
     snprintf(batches->name, sizeof batches->name, "%s", settings->spec);
     nd_preprocess_format(&preprocess, batches->preprocess, sizeof batches->preprocess);
     nd_dataset_identify(self, settings->first, batches->count);
+    batches->synthetic = source->made;
     ND_TRY(nd_dataset_allocate(self));
     const int workers = settings->workers > 0 ? settings->workers : nd_threads();
     const nd_prefetch_settings prefetch = {

@@ -1,9 +1,8 @@
 /* Data sets: DATASET and PREPROCESS specifications to a stream of batches (base/batches.h).
  *
- * DATASET: imagefolder:DIR | list:FILE | cifar10:PATH (binary or python batches) | glyphs, each with an
- * optional
- * ":test" or ":calib" where the set has both. Decoding runs ahead on worker threads, in order; a broken image
- * is warned about, counted and left out. Memory does not grow with the set. */
+ * DATASET: imagefolder:DIR | list:FILE | cifar10:PATH (binary or python batches) | glyphs | synthetic[:seed=N] (made-up
+ * pictures without labels), each with an optional ":test" or ":calib" where the set has both. Decoding runs ahead on
+ * worker threads, in order; a broken image is warned about, counted and left out. Memory does not grow with the set. */
 #ifndef ND_DATASETS_DATASET_H
 #define ND_DATASETS_DATASET_H
 
@@ -13,6 +12,8 @@ typedef struct nd_dataset_settings {
     const char *spec;       /* DATASET */
     const char *preprocess; /* a named recipe or key=value list; NULL = the set's own default */
     bool calibration;       /* which split when the spec does not say */
+    int64_t height,
+        width; /* what the network takes, 0 if unknown: pictures that are made up are made for it */
     int64_t batch;
     int64_t first, limit; /* a range of the set's images; limit 0 = all */
     int workers;          /* decoding threads; 0 = by cores */

@@ -8,8 +8,9 @@
 typedef struct nd_source nd_source;
 struct nd_source {
     int64_t count;
-    int64_t height, width;                                  /* of every picture; 0 where they differ */
-    const char *preprocess;                                 /* the recipe that fits the set */
+    int64_t height, width; /* of every picture; 0 where they differ */
+    bool made; /* drawn to measure: the opener of the stream sets height and width before the first load */
+    const char *preprocess; /* the recipe that fits the set; NULL where none does */
     int32_t (*label)(const nd_source *self, int64_t index); /* -1 where unknown */
     nd_status (*load)(const nd_source *self, int64_t index, nd_image *out);
     /* Adds what tells this picture from others: its relative name, length and label, or its pixels and label. */
@@ -24,7 +25,7 @@ typedef enum nd_split { nd_split_none, nd_split_test, nd_split_calib } nd_split;
 typedef nd_status nd_source_opener(const char *path, nd_split asked, nd_split otherwise, nd_source **out);
 
 nd_source_opener nd_source_open_imagefolder, nd_source_open_list, nd_source_open_cifar10,
-    nd_source_open_glyphs;
+    nd_source_open_glyphs, nd_source_open_synthetic;
 
 /* For the openers of sets without splits. */
 nd_status nd_source_refuse_split(const char *path, nd_split asked);

@@ -21,11 +21,12 @@ typedef struct nd_batch {
 typedef struct nd_batches nd_batches;
 struct nd_batches {
     int64_t channels, height, width;
-    int64_t count;        /* images in the set, broken ones included */
-    int64_t batch;        /* images in a full batch */
-    int64_t skipped;      /* broken images met since the last rewind; each was named in a warning */
-    char sha256[65];      /* of the list of items and labels: the data set's identity in rows */
-    char name[256];       /* the DATASET specification it was opened with */
+    int64_t count;   /* images in the set, broken ones included */
+    int64_t batch;   /* images in a full batch */
+    int64_t skipped; /* broken images met since the last rewind; each was named in a warning */
+    bool synthetic;  /* made-up pictures: good to calibrate on and to compare two networks, never labelled */
+    char sha256[65]; /* of the list of items and labels: the data set's identity in rows */
+    char name[256];  /* the DATASET specification it was opened with */
     char preprocess[256]; /* the recipe, spelled out */
     nd_status (*next)(nd_batches *self, nd_batch *out);
     nd_status (*rewind)(nd_batches *self);

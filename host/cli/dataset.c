@@ -39,5 +39,11 @@ nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, siz
         ND_TRY(nd_cli_recipe(models, count, recipe, sizeof recipe));
         if (*recipe) settings.preprocess = recipe;
     }
+    for (size_t i = 0; i < count && !settings.height; i++) {
+        const nd_value *x = models[i]->n_inputs > 0 ? &models[i]->values[models[i]->inputs[0]] : NULL;
+        if (!x || x->rank != 4 || x->dims[2] <= 0 || x->dims[3] <= 0) continue;
+        settings.height = x->dims[2];
+        settings.width = x->dims[3];
+    }
     return nd_dataset_open(&settings, out);
 }

@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 #include "cli/decouple_settings.h"
+#include "eval/max_drop.h"
 #include "model/model.h"
 #include "run/plugins.h"
 
@@ -13,6 +14,9 @@ typedef struct run {
     nd_backend *backend;
     nd_decouple_settings settings;
     nd_decouple_report report;
+    nd_batches *data; /* with --max-drop: what it is measured on */
+    nd_max_drop_settings search;
+    nd_drop_probe probe;
     nd_output *output;
     char sha256[65];
 } run;
@@ -51,6 +55,21 @@ static nd_row row_of(const run *r, const char *method) {
         nd_row_set_text(&row, nd_field_preprocess, r->settings.calib->preprocess);
     }
     return row;
+}
+
+static void set_drop(nd_row *row, const run *r) {
+    const nd_drop *top1 = &r->probe.top1, *top5 = &r->probe.top5;
+    nd_row_set_text(row, nd_field_rule, "max-drop");
+    nd_row_set_real(row, nd_field_target, r->search.points);
+    nd_row_set_text(row, nd_field_search_dataset, r->data->name);
+    nd_row_set_text(row, nd_field_search_sha256, r->data->sha256);
+    nd_row_set_int(row, nd_field_search_n, r->probe.n);
+    nd_row_set_real(row, nd_field_drop_top1, top1->points);
+    nd_row_set_real(row, nd_field_drop_top1_lo, top1->lo);
+    nd_row_set_real(row, nd_field_drop_top1_hi, top1->hi);
+    nd_row_set_real(row, nd_field_drop_top5, top5->points);
+    nd_row_set_real(row, nd_field_drop_top5_lo, top5->lo);
+    nd_row_set_real(row, nd_field_drop_top5_hi, top5->hi);
 }
 
 static nd_status put(const run *r, nd_row *row) {
@@ -92,7 +111,16 @@ static nd_status total_row(const run *r) {
                     over(report->before.total_macs, report->after.total_macs));
     nd_row_set_real(&row, nd_field_params_ratio, over(report->before.params, report->after.params));
     nd_row_set_real(&row, nd_field_seconds, report->decompose_seconds);
+    if (r->data) set_drop(&row, r);
     return put(r, &row);
+}
+
+static void print_search(const run *r) {
+    const nd_drop *drop = r->search.top5 ? &r->probe.top5 : &r->probe.top1;
+    printf("top-%d   drop %.2f [%.2f, %.2f] points, at most %g allowed%s, on %" PRId64 " images of %s\n"
+           "        These images chose the ranks: measure the result on others.\n",
+           r->search.top5 ? 5 : 1, drop->points, drop->lo, drop->hi, r->search.points,
+           r->search.confident ? " for the upper end" : "", r->probe.n, r->data->name);
 }
 
 static void print(const run *r) {
@@ -123,9 +151,54 @@ static void print(const run *r) {
            over(a->total_macs, b->total_macs));
     printf("params %14" PRId64 " -> %14" PRId64 "         %.3fx\n", a->params, b->params,
            over(a->params, b->params));
+    if (r->data) print_search(r);
     printf("\nerror is %s; %.2f s\nwritten to %s\n",
            r->settings.calib ? "that of the layer's output, sqrt(E|y' - y|^2 / var y)" : "|W' - W| / |W|",
            report->decompose_seconds, r->path);
+}
+
+static void print_probe(void *user, const nd_drop_probe *probe) {
+    const run *r = user;
+    const nd_drop *drop = r->search.top5 ? &probe->top5 : &probe->top1;
+    if (nd_output_quiet(r->output)) return;
+    printf("%.3fx MACs: top-%d drop %5.2f [%5.2f, %5.2f] on %" PRId64 " images: %s%s\n",
+           over(probe->before.total_macs, probe->after.total_macs), r->search.top5 ? 5 : 1, drop->points,
+           drop->lo, drop->hi, probe->n, probe->within ? "within" : "too much",
+           probe->reused ? ", measured before" : "");
+    fflush(stdout);
+}
+
+static nd_status open_search(run *r) {
+    enum { search_batch = 32 };
+    nd_dataset_settings data = {.spec = nd_args_text(r->args, "data", NULL), .batch = search_batch};
+    int64_t top;
+    ND_REQUIRE(data.spec, nd_status_usage, "--max-drop: on which labelled images? Give --data DATASET");
+    ND_TRY(nd_args_int(r->args, "top", 1, 1, 5, &top));
+    ND_REQUIRE(top == 1 || top == 5, nd_status_usage, "--top %" PRId64 ": 1 or 5", top);
+    ND_TRY(nd_args_int(r->args, "first", 0, 0, INT64_MAX, &data.first));
+    ND_TRY(nd_args_int(r->args, "limit", 0, 0, INT64_MAX, &data.limit));
+    r->search = nd_max_drop_defaults();
+    r->search.decouple = &r->settings;
+    r->search.backend = r->backend;
+    r->search.top5 = top == 5;
+    r->search.confident = nd_args_has(r->args, "confident");
+    r->search.progress = r->settings.progress;
+    r->search.probe = print_probe;
+    r->search.user = r;
+    ND_TRY(nd_args_real(r->args, "max-drop", 1, 0, 100, &r->search.points));
+    ND_TRY(nd_cli_dataset(r->args, (const nd_graph *const *)&r->graph, 1, data, &r->data));
+    r->search.data = r->data;
+    return nd_status_ok;
+}
+
+/* Puts the network that was found in the place of the original. */
+static nd_status search(run *r) {
+    nd_graph *found = NULL;
+    ND_TRY(nd_decouple_prepare(r->graph));
+    ND_TRY(nd_max_drop(r->graph, &r->search, &found, &r->report, &r->probe));
+    nd_graph_free(r->graph);
+    r->graph = found;
+    return nd_status_ok;
 }
 
 nd_status nd_verb_decouple(nd_args *args) {
@@ -138,7 +211,8 @@ nd_status nd_verb_decouple(nd_args *args) {
     nd_graph_sha256(r.graph, r.sha256);
     ND_TRY_DONE(nd_cli_backend(args, &r.backend));
     ND_TRY_DONE(nd_cli_decouple_settings(args, r.graph, &progress, &r.settings));
-    status = nd_decouple(r.graph, r.backend, &r.settings, &r.report);
+    if (nd_args_has(args, "max-drop")) ND_TRY_DONE(open_search(&r));
+    status = r.data ? search(&r) : nd_decouple(r.graph, r.backend, &r.settings, &r.report);
     if (status) {
         status = nd_fail_in(status, "%s", r.model);
         goto done;
@@ -150,6 +224,7 @@ nd_status nd_verb_decouple(nd_args *args) {
 done:
     nd_decouple_report_free(&r.report);
     nd_cli_decouple_settings_close(&r.settings);
+    nd_batches_close(r.data);
     nd_backend_close(r.backend);
     nd_graph_free(r.graph);
     nd_status closed = nd_output_close(r.output);

@@ -14,10 +14,9 @@ static const struct rule {
     nd_rule rule;
     double low, high;
 } rules[] = {
-    {"rank", nd_rule_rank, 1, 65536},
-    {"energy", nd_rule_energy, 0, 1},
-    {"frobenius", nd_rule_frobenius, 0, 1},
-    {"macs-ratio", nd_rule_macs_ratio, 1, 1e6},
+    {"rank", nd_rule_rank, 1, 65536},         {"energy", nd_rule_energy, 0, 1},
+    {"frobenius", nd_rule_frobenius, 0, 1},   {"macs-ratio", nd_rule_macs_ratio, 1, 1e6},
+    {"max-drop", nd_rule_macs_ratio, 0, 100}, /* the target is then searched for (eval/max_drop.h) */
 };
 
 static nd_status read_rule(const nd_args *args, nd_decouple_settings *settings) {

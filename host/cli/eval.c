@@ -2,6 +2,7 @@
 
 #include "base/parallel.h"
 #include "eval/accuracy.h"
+#include "eval/max_drop.h"
 #include "model/cost.h"
 #include "model/infer.h"
 #include "model/model.h"
@@ -60,7 +61,13 @@ static nd_status nd_eval_open_data(nd_eval *eval) {
     ND_TRY(nd_args_int(args, "batch", nd_eval_batch, 1, 65536, &settings.batch));
     ND_TRY(nd_args_int(args, "first", 0, 0, INT64_MAX, &settings.first));
     ND_TRY(nd_args_int(args, "limit", 0, 0, INT64_MAX, &settings.limit));
-    return nd_cli_dataset(args, (const nd_graph *const *)eval->graphs, eval->count, settings, &eval->batches);
+    ND_TRY(
+        nd_cli_dataset(args, (const nd_graph *const *)eval->graphs, eval->count, settings, &eval->batches));
+    ND_REQUIRE(eval->original || !eval->batches->synthetic, nd_status_usage,
+               "%s: made-up pictures have no labels to be right about; give --original MODEL for the "
+               "agreement with it",
+               settings.spec);
+    return nd_status_ok;
 }
 
 /* A network that leaves its image size open takes that of the data. */
@@ -75,11 +82,22 @@ static nd_status nd_eval_infer(nd_eval *eval) {
     return nd_status_ok;
 }
 
+/* A drop on the images that chose the ranks is no test result. */
+static void nd_eval_warn(const nd_eval *eval) {
+    for (size_t i = 0; i < eval->count; i++) {
+        bool exactly;
+        if (!nd_max_drop_met(eval->graphs[i], eval->batches, &exactly)) continue;
+        nd_log(nd_log_warn, "%s: its ranks were chosen by the accuracy on %s %s; this is no test of it",
+               eval->models[i].spec, exactly ? "these very images of" : "images of", eval->batches->name);
+    }
+}
+
 static nd_status nd_eval_measure(nd_eval *eval) {
     const char *dtype = nd_args_text(eval->args, "dtype", "fp32");
     ND_REQUIRE(nd_precision_find(dtype, &eval->precision), nd_status_usage,
                "--dtype %s: expected fp32, tf32, fp16 or bf16", dtype);
     ND_TRY(nd_cli_backend(eval->args, &eval->backend));
+    nd_eval_warn(eval);
     const nd_progress progress = nd_cli_progress();
     const nd_accuracy_settings settings = {
         .backend = eval->backend, .precision = eval->precision, .progress = &progress};

@@ -27,6 +27,13 @@ static void nd_model_row_settings(const json_t *settings, nd_row *row) {
         nd_row_set_int(row, nd_field_rank, (int64_t)json_number_value(json_object_get(settings, "target")));
 }
 
+/* The labelled images that a --max-drop was measured on. */
+static void nd_model_row_search(const json_t *search, nd_row *row) {
+    nd_row_set_text(row, nd_field_search_dataset, json_string_value(json_object_get(search, "dataset")));
+    nd_row_set_text(row, nd_field_search_sha256, json_string_value(json_object_get(search, "sha256")));
+    nd_row_set_int(row, nd_field_search_n, json_integer_value(json_object_get(search, "n")));
+}
+
 /* NULL metadata gives NULL: a model that was never decoupled. */
 static nd_status nd_model_meta(const nd_graph *graph, const char *key, json_t **out) {
     const char *text = nd_graph_meta(graph, key);
@@ -47,9 +54,10 @@ nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *
         nd_row_set_text(row, nd_field_ranks, "dense");
         return nd_status_ok;
     }
-    json_t *settings, *layers = NULL;
+    json_t *settings, *layers = NULL, *search = NULL;
     nd_status status = nd_model_meta(graph, "nd.settings", &settings);
     if (!status) status = nd_model_meta(graph, "nd.layers", &layers);
+    if (!status) status = nd_model_meta(graph, "nd.search", &search);
     if (!status) {
         char hex[nd_sha256_hex_size];
         nd_sha256 hash;
@@ -59,7 +67,9 @@ nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *
         nd_row_set_text(row, nd_field_settings_sha256, hex);
         nd_row_set_text(row, nd_field_form, nd_model_form(layers));
         nd_model_row_settings(settings, row);
+        if (search) nd_model_row_search(search, row);
     }
+    json_decref(search);
     json_decref(settings);
     json_decref(layers);
     return status;

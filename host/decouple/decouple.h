@@ -4,7 +4,7 @@
 
 #include "base/batches.h"
 #include "base/log.h"
-#include "decouple/method.h"
+#include "decouple/allocate.h"
 #include "model/cost.h"
 
 /* How ranks are chosen. Exactly one rule, except that per-layer settings override it. */
@@ -21,6 +21,16 @@ typedef struct nd_layer_rule {
     const char *pattern;
     const char *setting;
 } nd_layer_rule;
+
+/* What a rule with a budget chooses from: what every candidate costs and harms. Measured once, it serves any number of
+ * targets of the same rule on the same graph. */
+typedef struct nd_candidates {
+    nd_candidate *rows; /* malloc'd; layers by their number in the plan */
+    size_t count;
+    int64_t total; /* cost of the original, in the unit of the rows */
+    int64_t fixed; /* of it, what no candidate stands for */
+    double most;   /* the largest ratio within reach */
+} nd_candidates;
 
 typedef struct nd_decouple_settings {
     const char *method; /* a method's name, several with commas, or "auto" = "dwpw,pwdw": per layer the
@@ -39,12 +49,14 @@ typedef struct nd_decouple_settings {
     /* Calibration (recipe): NULL for weights alone. */
     nd_batches *calib;
     int64_t calib_images;
-    double ridge;       /* 0 = by pixels per unknown, as recipe 1.6 says */
+    double ridge;       /* 0 = by pixels per unknown, as recipe 1.6 says; on synthetic images 0.3 */
     bool quick;         /* macs_ratio by each layer's output error instead of curves measured at the logits */
     bool light;         /* gain and bias only */
     bool relu_aware;    /* also refit through the activation that follows (recipe 1.7) */
     bool output_metric; /* choose filters by the harm they do to the scores (recipe 1.7) */
     const char *cache;  /* folder for curves and for resuming; NULL = none */
+
+    const nd_candidates *candidates; /* measured before by nd_decouple_candidates; NULL = measure them */
 
     const nd_progress *progress;
 } nd_decouple_settings;
@@ -77,5 +89,17 @@ typedef struct nd_decouple_report {
 nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                       nd_decouple_report *report);
 void nd_decouple_report_free(nd_decouple_report *report);
+
+/* Folds the graph and infers it again: what nd_decouple begins with, and all else here asks for. */
+nd_status nd_decouple_prepare(nd_graph *graph);
+
+/* The candidates that a rule with a budget has on this prepared graph. The target is not looked at. */
+nd_status nd_decouple_candidates(const nd_graph *graph, nd_backend *backend,
+                                 const nd_decouple_settings *settings, nd_candidates *out);
+void nd_candidates_free(nd_candidates *candidates);
+
+/* All settings that shape the result but the target, as text: equal texts on equal weights are one experiment. Free with
+ * free(). */
+nd_status nd_decouple_settings_text(const nd_decouple_settings *settings, char **out);
 
 #endif

@@ -48,9 +48,13 @@ nd_status nd_plan_by_layer(nd_backend *backend, const nd_decouple_settings *sett
 nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
                              nd_candidate **out, size_t *count);
 
-/* Allocates the network's budget over the candidates and writes the decisions into the plan. */
-nd_status nd_plan_allocate(const nd_decouple_settings *settings, const nd_candidate *table, size_t count,
+/* Allocates total / settings->target over the candidates and writes the decisions into the plan. */
+nd_status nd_plan_allocate(const nd_decouple_settings *settings, const nd_candidates *candidates,
                            nd_plan *plan);
+
+/* Measures what the settings' rule chooses from: harms by curves or from the weights, costs in its unit. */
+nd_status nd_plan_measure(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
+                          const nd_plan *plan, nd_candidates *out);
 
 /* Smallest change of rank: the method's own step, made a multiple of settings->round. */
 int64_t nd_plan_step(const nd_decouple_settings *settings, const nd_method *method, const nd_conv *conv);

@@ -1,0 +1,30 @@
+/* Probes of a search for a drop, on disk: a search that was killed, or has another bound, does not make them again. */
+#ifndef ND_EVAL_DROP_CACHE_H
+#define ND_EVAL_DROP_CACHE_H
+
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Images by who was right, as nd_drop_table takes them. */
+typedef struct nd_drop_counts {
+    int64_t both, original_only, changed_only, neither;
+} nd_drop_counts;
+
+typedef struct nd_drop_record {
+    nd_drop_counts top1, top5;
+    int64_t conv_macs, total_macs, params;
+} nd_drop_record;
+
+typedef struct nd_drop_cache nd_drop_cache;
+
+/* `identity`: everything but the ratio that a probe depends on. A missing or unreadable file is an empty cache; no folder
+ * gives one that keeps nothing. */
+nd_status nd_drop_cache_open(const char *folder, const char *identity, nd_drop_cache **out);
+bool nd_drop_cache_get(const nd_drop_cache *cache, double ratio, nd_drop_record *out);
+nd_status nd_drop_cache_put(nd_drop_cache *cache, double ratio,
+                            const nd_drop_record *record); /* writes the file */
+void nd_drop_cache_close(nd_drop_cache *cache);            /* NULL is legal */
+
+#endif

@@ -1,0 +1,251 @@
+#include "eval/max_drop.h"
+
+#include "eval/accuracy.h"
+#include "eval/drop_cache.h"
+#include "eval/overlap.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What a probe's drop depends on beside the settings; raise when the measurement changes. */
+static const char nd_max_drop_version[] = "nd-drop-1";
+
+/* Images to calibrate on that may also be measured on: data sets have a few pictures twice, one in ten is no accident. */
+static const double nd_max_drop_shared = .1;
+
+/* A network that was made, with what it costs and loses. */
+typedef struct nd_drop_made {
+    nd_drop_probe probe;
+    nd_graph *graph; /* NULL where the probe came from disk */
+    nd_decouple_report report;
+} nd_drop_made;
+
+typedef struct nd_drop_search {
+    const nd_graph *graph;
+    const nd_max_drop_settings *settings;
+    nd_candidates candidates;
+    nd_accuracy original;
+    nd_drop_cache *cache;
+    nd_drop_made best; /* probe.n is 0 while none is within the bound */
+} nd_drop_search;
+
+nd_max_drop_settings nd_max_drop_defaults(void) {
+    return (nd_max_drop_settings){.points = 1, .step = 1.02};
+}
+
+static void nd_drop_made_free(nd_drop_made *made) {
+    nd_graph_free(made->graph);
+    nd_decouple_report_free(&made->report);
+    *made = (nd_drop_made){0};
+}
+
+static nd_status nd_drop_check(const nd_max_drop_settings *settings) {
+    const nd_decouple_settings *decouple = settings->decouple;
+    ND_REQUIRE(decouple->rule == nd_rule_macs_ratio, nd_status_internal,
+               "the search for a drop is over a ratio of MACs");
+    ND_REQUIRE(settings->points >= 0 && settings->points <= 100 && settings->step > 1, nd_status_usage,
+               "a drop of %g points: from 0 to 100", settings->points);
+    ND_REQUIRE(!settings->data->synthetic, nd_status_usage, "%s: made-up pictures have no labels to lose",
+               settings->data->name);
+    if (!decouple->calib || strcmp(decouple->calib->preprocess, settings->data->preprocess))
+        return nd_status_ok;
+    int64_t shared = 0, calib = decouple->calib->count;
+    if (decouple->calib_images > 0 && decouple->calib_images < calib) calib = decouple->calib_images;
+    ND_TRY(nd_overlap_count(decouple->calib, decouple->calib_images, settings->data, &shared));
+    ND_REQUIRE(
+        (double)shared < nd_max_drop_shared * (double)calib, nd_status_usage,
+        "%lld of the %lld images calibrated on are also in %s: a drop on images that were fitted to is "
+        "flattered; measure on others",
+        (long long)shared, (long long)calib, settings->data->name);
+    if (shared)
+        nd_log(nd_log_warn, "%lld of the %lld images calibrated on are also in %s", (long long)shared,
+               (long long)calib, settings->data->name);
+    return nd_status_ok;
+}
+
+static nd_accuracy_settings nd_drop_accuracy_settings(const nd_max_drop_settings *settings) {
+    return (nd_accuracy_settings){
+        .backend = settings->backend, .precision = nd_precision_fp32, .progress = settings->progress};
+}
+
+static nd_status nd_drop_measure_original(nd_drop_search *search) {
+    const nd_max_drop_settings *settings = search->settings;
+    const nd_accuracy_settings measure = nd_drop_accuracy_settings(settings);
+    ND_TRY(nd_accuracy_measure(search->graph, settings->data, &measure, &search->original));
+    ND_REQUIRE(!search->original.unlabelled, nd_status_usage,
+               "%s: %lld of %lld images have no label; a drop is measured on labelled ones",
+               settings->data->name, (long long)search->original.unlabelled, (long long)search->original.n);
+    return nd_status_ok;
+}
+
+static nd_status nd_drop_open_cache(nd_drop_search *search) {
+    const nd_max_drop_settings *settings = search->settings;
+    nd_arena arena = {0};
+    char weights[65], *text = NULL;
+    nd_graph_sha256(search->graph, weights);
+    nd_status status = nd_decouple_settings_text(settings->decouple, &text);
+    const char *identity =
+        status ? NULL
+               : nd_arena_printf(&arena, "%s|%s|%s|%s|%s|%lld|%s", nd_max_drop_version, weights, text,
+                                 settings->data->sha256, settings->data->preprocess,
+                                 (long long)settings->data->count, settings->backend->name);
+    if (!status && !identity) status = nd_fail(nd_status_memory, "no memory for a cache");
+    if (!status) status = nd_drop_cache_open(settings->decouple->cache, identity, &search->cache);
+    nd_arena_free(&arena);
+    free(text);
+    return status;
+}
+
+static nd_drop_counts nd_drop_count(const uint8_t *original, const uint8_t *changed, int64_t n) {
+    nd_drop_counts counts = {0};
+    int64_t *cells[2][2] = {{&counts.neither, &counts.changed_only}, {&counts.original_only, &counts.both}};
+    for (int64_t i = 0; i < n; i++) ++*cells[original[i] != 0][changed[i] != 0];
+    return counts;
+}
+
+static nd_drop nd_drop_of(const nd_drop_counts *counts) {
+    return nd_drop_table(counts->both, counts->original_only, counts->changed_only, counts->neither);
+}
+
+static void nd_drop_fill(const nd_drop_search *search, double ratio, const nd_drop_record *record,
+                         nd_drop_probe *probe) {
+    const nd_max_drop_settings *settings = search->settings;
+    const nd_drop top1 = nd_drop_of(&record->top1), top5 = nd_drop_of(&record->top5);
+    const nd_drop *judged = settings->top5 ? &top5 : &top1;
+    *probe = (nd_drop_probe){
+        .ratio = ratio,
+        .before = nd_cost_graph(search->graph),
+        .after = {.conv_macs = record->conv_macs, .total_macs = record->total_macs, .params = record->params},
+        .top1 = top1,
+        .top5 = top5,
+        .n = search->original.n,
+        .within = (settings->confident ? judged->hi : judged->points) <= settings->points,
+    };
+}
+
+/* Decouples at a ratio; the probe is left to the caller. */
+static nd_status nd_drop_make(const nd_drop_search *search, double ratio, nd_drop_made *made) {
+    nd_decouple_settings decouple = *search->settings->decouple;
+    decouple.target = ratio;
+    decouple.candidates = &search->candidates;
+    ND_TRY(nd_graph_clone(search->graph, &made->graph));
+    return nd_decouple(made->graph, search->settings->backend, &decouple, &made->report);
+}
+
+static nd_status nd_drop_measure(const nd_drop_search *search, double ratio, nd_drop_made *made,
+                                 nd_drop_record *record) {
+    const nd_accuracy_settings measure = nd_drop_accuracy_settings(search->settings);
+    const nd_accuracy *original = &search->original;
+    nd_accuracy accuracy;
+    ND_TRY(nd_drop_make(search, ratio, made));
+    ND_TRY(nd_accuracy_measure(made->graph, search->settings->data, &measure, &accuracy));
+    const nd_cost *cost = &made->report.after;
+    *record = (nd_drop_record){
+        .top1 = nd_drop_count(original->hit1, accuracy.hit1, accuracy.n),
+        .top5 = nd_drop_count(original->hit5, accuracy.hit5, accuracy.n),
+        .conv_macs = cost->conv_macs,
+        .total_macs = cost->total_macs,
+        .params = cost->params,
+    };
+    const int64_t n = accuracy.n;
+    nd_accuracy_free(&accuracy);
+    ND_REQUIRE(n == original->n, nd_status_internal, "%s: %lld images, then %lld",
+               search->settings->data->name, (long long)original->n, (long long)n);
+    return nd_drop_cache_put(search->cache, ratio, record);
+}
+
+static nd_status nd_drop_try(nd_drop_search *search, double ratio, bool *within) {
+    const nd_max_drop_settings *settings = search->settings;
+    nd_drop_made made = {0};
+    nd_drop_record record;
+    const bool reused = nd_drop_cache_get(search->cache, ratio, &record);
+    nd_status status = reused ? nd_status_ok : nd_drop_measure(search, ratio, &made, &record);
+    if (!status) {
+        nd_drop_fill(search, ratio, &record, &made.probe);
+        made.probe.reused = reused;
+        *within = made.probe.within;
+        if (settings->probe) settings->probe(settings->user, &made.probe);
+        const bool fewer =
+            !search->best.probe.n || made.probe.after.total_macs <= search->best.probe.after.total_macs;
+        if (made.probe.within && fewer) {
+            const nd_drop_made worse = search->best;
+            search->best = made;
+            made = worse;
+        }
+    }
+    nd_drop_made_free(&made);
+    return status;
+}
+
+static nd_status nd_drop_bisect(nd_drop_search *search) {
+    const nd_max_drop_settings *settings = search->settings;
+    double low = 1, high = search->candidates.most;
+    ND_REQUIRE(high > settings->step, nd_status_usage,
+               "no layer can be made cheaper: the largest ratio is %.3f", high);
+    while (high / low > settings->step) {
+        const double middle = sqrt(low * high);
+        bool within = false;
+        ND_TRY(nd_drop_try(search, middle, &within));
+        *(within ? &low : &high) = middle;
+    }
+    ND_REQUIRE(search->best.probe.n, nd_status_failed,
+               "no ratio stayed within %g points of top-%d; the last one tried is %.3f", settings->points,
+               settings->top5 ? 5 : 1, high);
+    return nd_status_ok;
+}
+
+/* Who reports the drop of this model must know which images it was chosen on. */
+static nd_status nd_drop_write_meta(const nd_drop_search *search) {
+    const nd_max_drop_settings *settings = search->settings;
+    const nd_drop_probe *probe = &search->best.probe;
+    const nd_drop *judged = settings->top5 ? &probe->top5 : &probe->top1;
+    json_t *json = json_pack("{ss ss sI si sf sb sf sf sf sf}", "dataset", settings->data->name, "sha256",
+                             settings->data->sha256, "n", (json_int_t)probe->n, "top", settings->top5 ? 5 : 1,
+                             "points", settings->points, "confident", settings->confident, "ratio",
+                             probe->ratio, "drop", judged->points, "lo", judged->lo, "hi", judged->hi);
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    ND_REQUIRE(text, nd_status_memory, "no memory for the settings of a model");
+    const nd_status status = nd_graph_set_meta(search->best.graph, "nd.search", text);
+    free(text);
+    return status;
+}
+
+nd_status nd_max_drop(const nd_graph *graph, const nd_max_drop_settings *settings, nd_graph **out,
+                      nd_decouple_report *report, nd_drop_probe *best) {
+    nd_drop_search search = {.graph = graph, .settings = settings};
+    nd_status status = nd_status_ok;
+    *out = NULL;
+    *report = (nd_decouple_report){0};
+    *best = (nd_drop_probe){0};
+    ND_TRY(nd_drop_check(settings));
+    ND_TRY_DONE(nd_drop_measure_original(&search));
+    ND_TRY_DONE(nd_decouple_candidates(graph, settings->backend, settings->decouple, &search.candidates));
+    ND_TRY_DONE(nd_drop_open_cache(&search));
+    ND_TRY_DONE(nd_drop_bisect(&search));
+    if (!search.best.graph) ND_TRY_DONE(nd_drop_make(&search, search.best.probe.ratio, &search.best));
+    ND_TRY_DONE(nd_drop_write_meta(&search));
+    *out = search.best.graph;
+    *report = search.best.report;
+    *best = search.best.probe;
+    search.best = (nd_drop_made){0};
+done:
+    nd_drop_made_free(&search.best);
+    nd_candidates_free(&search.candidates);
+    nd_accuracy_free(&search.original);
+    nd_drop_cache_close(search.cache);
+    return status;
+}
+
+bool nd_max_drop_met(const nd_graph *graph, const nd_batches *data, bool *exactly) {
+    const char *text = nd_graph_meta(graph, "nd.search");
+    json_t *json = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    const char *name = json_string_value(json_object_get(json, "dataset")),
+               *sha256 = json_string_value(json_object_get(json, "sha256"));
+    *exactly = sha256 && !strcmp(sha256, data->sha256);
+    const bool met = *exactly || (name && !strcmp(name, data->name));
+    json_decref(json);
+    return met;
+}

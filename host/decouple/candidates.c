@@ -1,0 +1,82 @@
+/* From a table of candidates to decisions: what the rules with a budget have in common. */
+#include "decouple/calibrate.h"
+#include "decouple/plan.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+void nd_candidates_free(nd_candidates *candidates) {
+    free(candidates->rows);
+    *candidates = (nd_candidates){0};
+}
+
+/* Multiply-accumulates: what the network has, and what of it no layer of the table does. */
+static void count_macs(const nd_decouple_settings *settings, const nd_plan *plan, nd_candidates *candidates) {
+    candidates->total = settings->conv_only ? plan->before.conv_macs : plan->before.total_macs;
+    candidates->fixed = candidates->total;
+    for (int l = 0; l < plan->n_layers; l++)
+        if (!plan->layers[l].why) candidates->fixed -= plan->layers[l].dense_macs;
+}
+
+/* With the cheapest candidate of every layer. */
+static nd_status find_reach(const nd_plan *plan, nd_candidates *candidates) {
+    int64_t *cheapest = nd_alloc_array((size_t)plan->n_layers + 1, sizeof *cheapest);
+    ND_REQUIRE(cheapest, nd_status_memory, "no memory for candidates");
+    for (int l = 0; l < plan->n_layers; l++) cheapest[l] = -1;
+    for (size_t c = 0; c < candidates->count; c++) {
+        int64_t *least = &cheapest[candidates->rows[c].layer];
+        if (*least < 0 || candidates->rows[c].cost < *least) *least = candidates->rows[c].cost;
+    }
+    int64_t cost = candidates->fixed;
+    for (int l = 0; l < plan->n_layers; l++) cost += cheapest[l] > 0 ? cheapest[l] : 0;
+    free(cheapest);
+    candidates->most = cost > 0 ? (double)candidates->total / (double)cost : 1;
+    return nd_status_ok;
+}
+
+nd_status nd_plan_measure(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
+                          const nd_plan *plan, nd_candidates *out) {
+    *out = (nd_candidates){0};
+    ND_TRY(settings->calib ? nd_curves(graph, backend, settings, plan, &out->rows, &out->count)
+                           : nd_plan_candidates(backend, settings, plan, &out->rows, &out->count));
+    count_macs(settings, plan, out);
+    nd_status status = find_reach(plan, out);
+    if (status) nd_candidates_free(out);
+    return status;
+}
+
+nd_status nd_plan_allocate(const nd_decouple_settings *settings, const nd_candidates *candidates,
+                           nd_plan *plan) {
+    nd_status status = nd_status_ok;
+    int *number = nd_alloc_array((size_t)plan->n_layers + 1, sizeof *number), open = 0;
+    size_t *chosen = nd_alloc_array((size_t)plan->n_layers + 1, sizeof *chosen);
+    nd_candidate *own = nd_alloc_array(candidates->count + 1, sizeof *own);
+    ND_REQUIRE_DONE(number && chosen && own, nd_status_memory, "no memory for an allocation");
+    for (int l = 0; l < plan->n_layers; l++)
+        if (!plan->layers[l].why) number[l] = open++;
+    ND_REQUIRE_DONE(open > 0, nd_status_usage, "every layer is to stay dense");
+    for (size_t c = 0; c < candidates->count; c++) {
+        own[c] = candidates->rows[c];
+        own[c].layer = number[own[c].layer];
+    }
+    int64_t budget = (int64_t)floor((double)candidates->total / settings->target) - candidates->fixed;
+    status = nd_allocate(own, candidates->count, open, budget, chosen);
+    if (status) {
+        status = nd_fail_in(status, "a ratio of %g, where at most %.3f is within reach", settings->target,
+                            candidates->most);
+        goto done;
+    }
+    for (int l = 0; l < plan->n_layers; l++) {
+        nd_layer *layer = &plan->layers[l];
+        if (layer->why) continue;
+        const nd_candidate *choice = &candidates->rows[chosen[number[l]]];
+        layer->method = choice->method;
+        layer->rank = choice->rank;
+        if (!choice->method) layer->why = "better dense";
+    }
+done:
+    free(number);
+    free(chosen);
+    free(own);
+    return status;
+}
