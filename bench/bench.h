@@ -20,8 +20,8 @@ typedef struct nd_bench_settings {
     bool impls[nd_impl_count]; /* dense is always timed */
     nd_backend
         *forced[nd_impl_count]; /* baselines other than the backend's choice (bench/rig.h); NULL for none */
-    bool nodes; /* networks: also a row for every kernel, timed one by one (`layer` is the node) */
-    bool cold;  /* rotate buffers; otherwise the same ones every run */
+    bool cold;                  /* rotate buffers; otherwise the same ones every run */
+    bool nodes;                 /* of networks: also the time of every kernel */
     nd_timing_settings timing;
     nd_peaks peaks;
     const nd_row *common; /* provenance and key fields that all rows share */
@@ -42,15 +42,19 @@ nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench
 nd_status nd_bench_layers_of_suite(const nd_suite *suite, nd_bench_layer **out, size_t *n);
 nd_status nd_bench_layers_of_graph(const nd_graph *graph, nd_bench_layer **out, size_t *n);
 
-/* Whole networks, end to end on one backend: networks[0] is the original, and the ratio is to it. Each is checked first
- * (its fused plan against its unfused one, on the images that are timed). Upload and download are not timed. */
+/* Whole networks, end to end on one backend: networks[0] is the original, and the ratio is to it. The others are compiled
+ * as settings->impls ask for: unfused, fused (where every pair has such a kernel), best (the fastest of these; the
+ * executor's own choice where it is asked for alone). Each plan is checked first on the images it is timed with: the first
+ * one against the reference backend, a batch also against the plan without any fusion. Upload and download are not
+ * timed. With settings->nodes, every kernel of every plan has a row as well (bench/nodes.h). */
 typedef struct nd_bench_network {
-    const nd_graph *graph; /* inferred */
-    nd_row row;            /* what it is: model, method, rank, costs, ... (owned by the caller) */
-    nd_impl impl;          /* dense and best: the executor's own choice; unfused and fused: forced */
+    const nd_graph *graph; /* inferred; one input, one output */
+    nd_row row;            /* what it is: model, method, rank, costs, ... */
+    float *expected; /* the reference's outputs for the first image, kept for the next call; NULL at first */
 } nd_bench_network;
 
-nd_status nd_bench_networks(const nd_bench_network *networks, size_t n, const nd_bench_settings *settings);
+nd_status nd_bench_networks(nd_bench_network *networks, size_t n, const nd_bench_settings *settings);
+void nd_bench_network_free(nd_bench_network *network); /* not the graph */
 
 /* Whether to try again after `status`: when it is for memory, the batch is halved, with a warning. */
 bool nd_bench_shrink(nd_status status, nd_bench_settings *settings);

@@ -239,6 +239,10 @@ static void compare_accuracy(const comparer *c, nd_compared *r) {
 static nd_status compare_pair(const comparer *c, nd_compared *r) {
     r->p = NAN;
     r->change = (nd_interval){NAN, NAN, NAN};
+    if (r->base->values[nd_field_operation].set) {
+        snprintf(r->why, sizeof r->why, "a single kernel: not judged");
+        return nd_status_ok;
+    }
     if (r->base->values[nd_field_ns_median].set) {
         if (nd_row_is(r->base, nd_field_impl, "dense")) return compare_time(c, r);
         return compare_ratio(c, r);

@@ -1,27 +1,36 @@
 #include "bench/bench.h"
 
 #include "base/rng.h"
+#include "bench/nodes.h"
 #include "bench/slowdown.h"
-#include "run/executor.h"
+#include "run/plugins.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-/* A network ready to run on images that were uploaded once. */
+/* A network compiled in one way, ready to run on images that were uploaded once. */
 typedef struct plan {
-    const nd_bench_network *network;
+    nd_bench_network *network;
+    nd_impl impl;
     nd_exec *exec;
     char engine[192];
 } plan;
 
-static nd_fuse fuse_of(nd_impl impl) {
-    return impl == nd_impl_unfused ? nd_fuse_off : impl == nd_impl_fused ? nd_fuse_forced : nd_fuse_auto;
-}
+typedef struct bench {
+    nd_bench_network *networks;
+    size_t n;
+    const nd_bench_settings *settings;
+    float *images; /* [batch][...], the same for all networks */
+    plan plans[nd_subjects_max];
+    int n_plans;
+    nd_timing timing;
+} bench;
 
 static nd_status sample_plan(void *context, int64_t repeats, double *ns) {
     plan *p = context;
-    double planted = p->network->impl == nd_impl_dense ? 0 : nd_slowdown_planted();
+    double planted = p->impl == nd_impl_dense ? 0 : nd_slowdown_planted();
     double start = nd_slowdown_now();
     for (int64_t i = 0; i < repeats; ++i) ND_TRY(nd_exec_start(p->exec));
     ND_TRY(nd_exec_wait(p->exec));
@@ -36,32 +45,96 @@ static int64_t value_count(const nd_graph *graph, int value, int64_t batch) {
     return v->rank > 0 && v->dims[0] > 0 ? count / v->dims[0] * batch : count;
 }
 
-static nd_status open_exec(const nd_bench_settings *settings, const nd_graph *graph, nd_fuse fuse, bool plain,
-                           nd_exec **out) {
-    nd_exec_settings exec = {
-        .batch = settings->batch, .precision = settings->precision, .separable = fuse, .plain = plain};
-    return nd_exec_open(settings->backend, graph, &exec, out);
+static nd_exec_settings exec_settings(const nd_bench_settings *settings, nd_impl impl) {
+    static const nd_fuse fuse[nd_impl_count] = {
+        [nd_impl_unfused] = nd_fuse_off, [nd_impl_fused] = nd_fuse_forced};
+    return (nd_exec_settings){
+        .batch = settings->batch, .precision = settings->precision, .separable = fuse[impl]};
 }
 
-/* Two plans of one network differ by roundings alone: |a - b| against the largest output. The bound allows a rounding of
- * each operand to grow through some tens of layers. */
-static nd_status compare_outputs(const nd_bench_settings *settings, const char *name, const float *a,
-                                 const float *b, int64_t count) {
+/* Two ways to compute one network differ by roundings alone: |a - b| against the largest output. The bound allows a
+ * rounding of each operand to grow through some tens of layers. */
+static nd_status compare_outputs(const plan *p, const nd_bench_settings *settings, const char *with,
+                                 const float *got, const float *expected, int64_t count) {
     static const double bounds[nd_precision_count] = {[nd_precision_fp32] = 1e-3,
                                                       [nd_precision_tf32] = 5e-2,
                                                       [nd_precision_fp16] = 5e-2,
                                                       [nd_precision_bf16] = 0.2};
-    double largest = 0, worst = 0;
+    double largest = 0, worst = 0, bound = bounds[settings->precision];
     for (int64_t i = 0; i < count; ++i) {
-        ND_REQUIRE(isfinite(a[i]) && isfinite(b[i]), nd_status_failed, "%s: an output is not finite", name);
-        largest = fmax(largest, fabs(b[i]));
-        worst = fmax(worst, fabs((double)a[i] - b[i]));
+        ND_REQUIRE(isfinite(got[i]) && isfinite(expected[i]), nd_status_failed,
+                   "%s, %s: an output is not finite", p->network->graph->name, nd_impl_name(p->impl));
+        largest = fmax(largest, fabs(expected[i]));
+        worst = fmax(worst, fabs((double)got[i] - expected[i]));
     }
-    double bound = bounds[settings->precision];
     ND_REQUIRE(worst <= bound * largest, nd_status_failed,
-               "%s: outputs of two plans differ by %g where the largest is %g (bound %g)", name, worst,
-               largest, bound);
+               "%s, %s: an output differs from %s by %g where the largest is %g (bound %g)",
+               p->network->graph->name, nd_impl_name(p->impl), with, worst, largest, bound);
     return nd_status_ok;
+}
+
+/* What the reference backend makes of the first image, in fp32. */
+static nd_status expect(nd_bench_network *network, const float *images) {
+    if (network->expected) return nd_status_ok;
+    const nd_graph *graph = network->graph;
+    nd_exec_settings one = {.batch = 1, .separable = nd_fuse_off, .plain = true};
+    nd_backend *ref = NULL;
+    nd_exec *exec = NULL;
+    nd_status status = nd_status_ok;
+    float *outputs = nd_alloc_array((size_t)value_count(graph, graph->outputs[0], 1), sizeof *outputs);
+    ND_REQUIRE(outputs, nd_status_memory, "bench: out of memory");
+    ND_TRY_DONE(nd_backend_open("ref", NULL, &ref));
+    ND_TRY_DONE(nd_exec_open(ref, graph, &one, &exec));
+    ND_TRY_DONE(nd_exec_run(exec, 1, &images, &outputs));
+    network->expected = outputs;
+done:
+    nd_exec_close(exec);
+    nd_backend_close(ref);
+    if (status) free(outputs);
+    return status;
+}
+
+/* All images of a batch against the plan without any fusion, on the same backend. */
+static nd_status check_batch(const plan *p, const bench *b, const float *got, int64_t count) {
+    const nd_bench_settings *settings = b->settings;
+    nd_exec_settings plain_settings = exec_settings(settings, nd_impl_unfused);
+    plain_settings.plain = true;
+    nd_exec *plain = NULL;
+    const float *images = b->images;
+    nd_status status = nd_status_ok;
+    float *expected = nd_alloc_array((size_t)count, sizeof *expected);
+    ND_REQUIRE(expected, nd_status_memory, "bench: out of memory");
+    ND_TRY_DONE(nd_exec_open(settings->backend, p->network->graph, &plain_settings, &plain));
+    ND_TRY_DONE(nd_exec_run(plain, settings->batch, &images, &expected));
+    ND_TRY_DONE(compare_outputs(p, settings, "the plan without fusion", got, expected, count));
+done:
+    nd_exec_close(plain);
+    free(expected);
+    return status;
+}
+
+/* Checks the plan on the images it will be timed with. */
+static nd_status check_plan(plan *p, const bench *b) {
+    const nd_graph *graph = p->network->graph;
+    int64_t batch = b->settings->batch, count = value_count(graph, graph->outputs[0], batch);
+    const float *images = b->images;
+    nd_status status = nd_status_ok;
+    float *got = nd_alloc_array((size_t)count, sizeof *got);
+    ND_REQUIRE(got, nd_status_memory, "bench: out of memory");
+    ND_TRY_DONE(expect(p->network, b->images));
+    ND_TRY_DONE(nd_exec_run(p->exec, batch, &images, &got));
+    ND_TRY_DONE(compare_outputs(p, b->settings, "the reference's", got, p->network->expected, count / batch));
+    if (batch > 1) ND_TRY_DONE(check_batch(p, b, got, count));
+done:
+    free(got);
+    return status;
+}
+
+static nd_status open_plan(plan *p, const bench *b) {
+    nd_exec_settings settings = exec_settings(b->settings, p->impl);
+    const float *images = b->images;
+    ND_TRY(nd_exec_open(b->settings->backend, p->network->graph, &settings, &p->exec));
+    return nd_exec_upload(p->exec, b->settings->batch, &images);
 }
 
 static void name_engine(plan *p) {
@@ -71,99 +144,86 @@ static void name_engine(plan *p) {
              nd_exec_recorded(p->exec) ? ", one recording" : "");
 }
 
-/* Checks the plan on the images it will be timed with, and leaves them uploaded. */
-static nd_status check_plan(plan *p, const nd_bench_settings *settings, const float *images) {
-    const nd_graph *graph = p->network->graph;
-    nd_status status = nd_status_ok;
-    nd_exec *plain = NULL;
-    int64_t count = value_count(graph, graph->outputs[0], settings->batch);
-    float *outputs = nd_alloc_array((size_t)count, 2 * sizeof *outputs);
-    const char *name = nd_impl_name(p->network->impl);
-    ND_REQUIRE(outputs, nd_status_memory, "bench: out of memory");
-    float *got = outputs, *expected = outputs + count;
-    ND_TRY_DONE(open_exec(settings, graph, nd_fuse_off, true, &plain));
-    ND_TRY_DONE(nd_exec_run(plain, settings->batch, &images, &expected));
-    ND_TRY_DONE(nd_exec_run(p->exec, settings->batch, &images, &got));
-    ND_TRY_DONE(compare_outputs(settings, name, got, expected, count));
-    ND_TRY_DONE(nd_exec_upload(p->exec, settings->batch, &images));
-done:
-    nd_exec_close(plain);
-    free(outputs);
-    return status;
+/* *added is false where a layer has no fused kernel here: then there is no such plan. */
+static nd_status add_plan(bench *b, nd_bench_network *network, nd_impl impl, bool *added) {
+    *added = false;
+    ND_REQUIRE(b->n_plans < nd_subjects_max, nd_status_usage,
+               "bench: too many networks at once; %d plans are possible", nd_subjects_max);
+    plan *p = &b->plans[b->n_plans];
+    *p = (plan){.network = network, .impl = impl};
+    nd_status status = open_plan(p, b);
+    if (status == nd_status_unsupported && impl == nd_impl_fused) return nd_status_ok;
+    ND_TRY(status);
+    ++b->n_plans;
+    *added = true;
+    name_engine(p);
+    return check_plan(p, b);
 }
 
-/* What every plan is timed on; NULL when memory is out. */
-static float *random_images(const nd_graph *graph, int64_t batch) {
-    int64_t count = value_count(graph, graph->inputs[0], batch);
-    float *images = nd_alloc_array((size_t)count, sizeof *images);
-    nd_rng rng = nd_rng_seed(1);
-    for (int64_t i = 0; images && i < count; ++i) images[i] = (float)nd_rng_normal(&rng);
-    return images;
-}
-
-static nd_status open_plans(const nd_bench_network *networks, plan *plans, size_t n,
-                            const nd_bench_settings *settings) {
-    float *images = random_images(networks[0].graph, settings->batch);
-    ND_REQUIRE(images, nd_status_memory, "bench: out of memory");
-    nd_status status = nd_status_ok;
-    for (size_t i = 0; i < n && !status; ++i) {
-        plans[i].network = &networks[i];
-        status = open_exec(settings, networks[i].graph, fuse_of(networks[i].impl), false, &plans[i].exec);
-        if (status == nd_status_unsupported && networks[i].impl == nd_impl_fused) {
-            status = nd_status_ok; /* no fused kernel for some layer here: the row is left out */
-            continue;
-        }
-        if (!status) status = check_plan(&plans[i], settings, images);
-        if (!status) name_engine(&plans[i]);
+/* The executor's own choice is the fused plan wherever that exists: it is timed by itself only without it. */
+static nd_status add_plans(bench *b) {
+    const bool *impls = b->settings->impls;
+    bool added;
+    ND_TRY(add_plan(b, &b->networks[0], nd_impl_dense, &added));
+    for (size_t i = 1; i < b->n; ++i) {
+        bool fused = false;
+        if (impls[nd_impl_unfused]) ND_TRY(add_plan(b, &b->networks[i], nd_impl_unfused, &added));
+        if (impls[nd_impl_fused]) ND_TRY(add_plan(b, &b->networks[i], nd_impl_fused, &fused));
+        if (impls[nd_impl_best] && !fused) ND_TRY(add_plan(b, &b->networks[i], nd_impl_best, &added));
     }
-    free(images);
+    return nd_status_ok;
+}
+
+static void close_plans(bench *b) {
+    for (int i = 0; i < b->n_plans; ++i) {
+        nd_exec_close(b->plans[i].exec);
+        b->plans[i].exec = NULL;
+    }
+}
+
+/* Every session has memory and packed weights of its own. */
+static nd_status measure(bench *b) {
+    const nd_timing_settings *timing = &b->settings->timing;
+    nd_subject subjects[nd_subjects_max];
+    nd_timer *timer;
+    bool enough = false;
+    nd_status status = nd_status_ok;
+    for (int i = 0; i < b->n_plans; ++i)
+        subjects[i] = (nd_subject){nd_impl_name(b->plans[i].impl), sample_plan, &b->plans[i]};
+    ND_TRY(nd_timer_new(b->n_plans, timing, &timer));
+    for (int64_t session = 0; !enough; ++session) {
+        nd_progress_report(b->settings->progress, "networks", session, timing->sessions);
+        if (session) close_plans(b);
+        for (int i = 0; i < b->n_plans && session; ++i) ND_TRY_DONE(open_plan(&b->plans[i], b));
+        ND_TRY_DONE(nd_timer_session(timer, subjects, &enough));
+    }
+    nd_progress_report(b->settings->progress, "networks", timing->sessions, timing->sessions);
+    ND_TRY_DONE(nd_timer_result(timer, &b->timing));
+done:
+    nd_timer_free(timer);
     return status;
 }
 
-static void set_plan(nd_row *row, const plan *p, const nd_bench_settings *settings) {
-    nd_row_copy(row, settings->common);
-    nd_row_copy(row, &p->network->row);
-    nd_row_set_int(row, nd_field_batch, settings->batch);
-    nd_row_set_text(row, nd_field_dtype, nd_precision_name(settings->precision));
-    nd_row_set_text(row, nd_field_impl, nd_impl_name(p->network->impl));
-    nd_row_set_flag(row, nd_field_cold, false);
-    nd_row_set_real(row, nd_field_peak_gflops, settings->peaks.gflops);
-    nd_row_set_real(row, nd_field_peak_gbps, settings->peaks.gbps);
-}
-
-/* The costs in the network's row are not the node's. No samples: runs that no other subject was measured beside are for
- * looking at, not for comparing. */
-static nd_status emit_node(const plan *p, const nd_bench_settings *settings, nd_exec_node node,
-                           const double *samples, size_t runs) {
-    static const nd_field whole[] = {nd_field_conv_macs,        nd_field_total_macs,
-                                     nd_field_params,           nd_field_conv_macs_ratio,
-                                     nd_field_total_macs_ratio, nd_field_params_ratio};
-    nd_summary summary;
-    ND_TRY(nd_stats_summary(samples, runs, &summary));
+static nd_status emit_plan(const bench *b, nd_impl impl, int index) {
+    const nd_bench_settings *settings = b->settings;
+    const plan *p = &b->plans[index];
+    double batch = (double)settings->batch, ns = b->timing.subjects[index].summary.median;
+    double dense_macs = (double)b->networks[0].row.values[nd_field_total_macs].i;
+    char engine[256];
     nd_row row = {0};
-    set_plan(&row, p, settings);
-    for (size_t i = 0; i < sizeof whole / sizeof *whole; ++i) row.values[whole[i]].set = false;
-    nd_row_set_text(&row, nd_field_layer, node.name);
-    nd_row_set_text(&row, nd_field_operation, nd_kind_name(node.kind));
-    nd_row_set_text(&row, nd_field_engine, node.engine);
-    nd_row_set_real(&row, nd_field_ns_median, summary.median);
-    nd_row_set_real(&row, nd_field_ns_q1, summary.q1);
-    nd_row_set_real(&row, nd_field_ns_q3, summary.q3);
-    nd_row_set_real(&row, nd_field_ns_min, summary.min);
-    if (node.macs)
-        nd_row_set_real(&row, nd_field_gflops, 2 * (double)(node.macs * settings->batch) / summary.median);
-    const nd_status status = settings->row(settings->user, &row);
-    nd_row_free(&row);
-    return status;
-}
-
-static nd_status emit_plan(const plan *p, const nd_bench_settings *settings, const nd_timing *timing,
-                           int index, double dense_macs) {
-    double batch = (double)settings->batch, ns = timing->subjects[index].summary.median;
-    nd_row row = {0};
-    set_plan(&row, p, settings);
-    nd_row_set_text(&row, nd_field_engine, p->engine);
-    nd_bench_row_time(&row, timing, index);
+    nd_row_copy(&row, settings->common);
+    nd_row_copy(&row, &p->network->row);
+    nd_row_set_int(&row, nd_field_batch, settings->batch);
+    nd_row_set_text(&row, nd_field_dtype, nd_precision_name(settings->precision));
+    nd_row_set_text(&row, nd_field_impl, nd_impl_name(impl));
+    bool chosen = impl == nd_impl_best && p->impl != nd_impl_best;
+    snprintf(engine, sizeof engine, "%s%s%s", chosen ? nd_impl_name(p->impl) : "", chosen ? ": " : "",
+             p->engine);
+    nd_row_set_text(&row, nd_field_engine, engine);
+    nd_row_set_flag(&row, nd_field_cold, false);
+    nd_row_set_real(&row, nd_field_peak_gflops, settings->peaks.gflops);
+    nd_row_set_real(&row, nd_field_peak_gbps, settings->peaks.gbps);
+    nd_bench_row_time(&row, &b->timing, index);
     if (row.values[nd_field_total_macs].set) {
         double macs = (double)row.values[nd_field_total_macs].i;
         nd_row_set_real(&row, nd_field_gflops, 2 * macs * batch / ns);
@@ -174,65 +234,80 @@ static nd_status emit_plan(const plan *p, const nd_bench_settings *settings, con
     return status;
 }
 
-/* Kernel by kernel: the same plan with time stamps between the kernels, which no recording has. */
-static nd_status emit_nodes(const plan *p, const nd_bench_settings *settings) {
-    enum { runs = 9 };
-    nd_exec *exec = NULL;
-    double *samples = NULL;
-    float *images = random_images(p->network->graph, settings->batch);
-    nd_status status = nd_status_ok;
-    const nd_exec_settings timed = {.batch = settings->batch,
-                                    .precision = settings->precision,
-                                    .separable = fuse_of(p->network->impl),
-                                    .time_nodes = true};
-    ND_TRY_DONE(nd_exec_open(settings->backend, p->network->graph, &timed, &exec));
-    const size_t count = nd_exec_node_count(exec);
-    samples = nd_alloc_array(count * runs, sizeof *samples);
-    ND_REQUIRE_DONE(samples && images, nd_status_memory, "bench: out of memory");
-    ND_TRY_DONE(nd_exec_upload(exec, settings->batch, (const float *const *)&images));
-    for (int run = -1; run < runs; ++run) { /* the first one warms up */
-        ND_TRY_DONE(nd_exec_start(exec));
-        ND_TRY_DONE(nd_exec_wait(exec));
-        for (size_t i = 0; i < count && run >= 0; ++i)
-            samples[i * runs + (size_t)run] = nd_exec_node_at(exec, i).ns;
+/* A row for every plan, and after a network's own the fastest of them as `best`. */
+static nd_status emit_all(const bench *b) {
+    int best = -1;
+    for (int i = 0; i < b->n_plans; ++i) {
+        const plan *p = &b->plans[i];
+        bool last = i + 1 == b->n_plans || b->plans[i + 1].network != p->network;
+        double ns = b->timing.subjects[i].summary.median;
+        if (p->impl != nd_impl_best) ND_TRY(emit_plan(b, p->impl, i));
+        if (best < 0 || ns < b->timing.subjects[best].summary.median) best = i;
+        if (!last) continue;
+        if (p->impl != nd_impl_dense && b->settings->impls[nd_impl_best])
+            ND_TRY(emit_plan(b, nd_impl_best, best));
+        best = -1;
     }
-    for (size_t i = 0; i < count; ++i)
-        ND_TRY_DONE(emit_node(p, settings, nd_exec_node_at(exec, i), samples + i * runs, runs));
-done:
-    nd_exec_close(exec);
-    free(samples);
-    free(images);
-    return status;
+    return nd_status_ok;
 }
 
-static nd_status measure_networks(const nd_bench_network *networks, size_t n,
-                                  const nd_bench_settings *settings) {
-    plan plans[nd_subjects_max] = {0};
-    nd_subject subjects[nd_subjects_max];
-    nd_timing timing = {0};
+static nd_status emit_nodes(bench *b) {
+    close_plans(b);
+    for (int i = 0; i < b->n_plans; ++i) {
+        const plan *p = &b->plans[i];
+        nd_exec_settings settings = exec_settings(b->settings, p->impl);
+        ND_TRY(nd_bench_nodes(p->network, p->impl, &settings, b->images, b->settings));
+    }
+    return nd_status_ok;
+}
+
+static nd_status make_images(bench *b) {
+    const nd_graph *graph = b->networks[0].graph;
+    for (size_t i = 0; i < b->n; ++i) {
+        const nd_graph *other = b->networks[i].graph;
+        ND_REQUIRE(other->n_inputs == 1 && other->n_outputs == 1, nd_status_unsupported,
+                   "bench: %s: %d inputs and %d outputs; networks with one of each are timed", other->name,
+                   other->n_inputs, other->n_outputs);
+        ND_REQUIRE(value_count(other, other->inputs[0], 1) == value_count(graph, graph->inputs[0], 1),
+                   nd_status_usage, "bench: %s and %s take images of different sizes", graph->name,
+                   other->name);
+    }
+    int64_t count = value_count(graph, graph->inputs[0], b->settings->batch);
+    b->images = nd_alloc_array((size_t)count, sizeof *b->images);
+    ND_REQUIRE(b->images, nd_status_memory, "bench: out of memory");
+    nd_rng rng = nd_rng_seed(1);
+    for (int64_t i = 0; i < count; ++i) b->images[i] = (float)nd_rng_normal(&rng);
+    return nd_status_ok;
+}
+
+static nd_status measure_networks(nd_bench_network *networks, size_t n, const nd_bench_settings *settings) {
+    bench *b = calloc(1, sizeof *b);
+    ND_REQUIRE(b, nd_status_memory, "bench: out of memory");
+    *b = (bench){.networks = networks, .n = n, .settings = settings};
     nd_status status = nd_status_ok;
-    double dense_macs = (double)networks[0].row.values[nd_field_total_macs].i;
-    ND_TRY_DONE(open_plans(networks, plans, n, settings));
-    int count = 0;
-    for (size_t i = 0; i < n; ++i)
-        if (plans[i].exec)
-            subjects[count++] = (nd_subject){nd_impl_name(networks[i].impl), sample_plan, &plans[i]};
-    ND_TRY_DONE(nd_timing_measure(subjects, count, &settings->timing, &timing));
-    for (int i = 0; i < count; ++i)
-        ND_TRY_DONE(emit_plan(subjects[i].context, settings, &timing, i, dense_macs));
-    for (size_t i = 0; i < n && settings->nodes; ++i)
-        if (plans[i].exec) ND_TRY_DONE(emit_nodes(&plans[i], settings));
+    ND_TRY_DONE(make_images(b));
+    ND_TRY_DONE(add_plans(b));
+    ND_TRY_DONE(measure(b));
+    ND_TRY_DONE(emit_all(b));
+    if (settings->nodes) ND_TRY_DONE(emit_nodes(b));
 done:
-    nd_timing_free(&timing);
-    for (size_t i = 0; i < n; ++i) nd_exec_close(plans[i].exec);
+    nd_timing_free(&b->timing);
+    close_plans(b);
+    free(b->images);
+    free(b);
     return status;
 }
 
-nd_status nd_bench_networks(const nd_bench_network *networks, size_t n, const nd_bench_settings *settings) {
-    ND_REQUIRE(n >= 1 && n <= nd_subjects_max, nd_status_usage,
-               "bench: %zu networks at once; 1 to %d are possible", n, nd_subjects_max);
+nd_status nd_bench_networks(nd_bench_network *networks, size_t n, const nd_bench_settings *settings) {
+    ND_REQUIRE(n >= 1, nd_status_usage, "bench: no network");
     nd_bench_settings now = *settings;
     nd_status status = measure_networks(networks, n, &now);
     while (nd_bench_shrink(status, &now)) status = measure_networks(networks, n, &now);
     return status;
+}
+
+void nd_bench_network_free(nd_bench_network *network) {
+    nd_row_free(&network->row);
+    free(network->expected);
+    *network = (nd_bench_network){0};
 }

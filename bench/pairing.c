@@ -68,11 +68,22 @@ void nd_row_describe(const nd_row *row, char *text, size_t size) {
         append(text, size, " %s", row->values[nd_field_cold].i ? "cold" : "hot");
 }
 
+/* Rows of two networks that were timed together agree on the original; all others have the model in common. */
+static bool same_original(const nd_row *a, const nd_row *b) {
+    const nd_row_value *left = &a->values[nd_field_original], *right = &b->values[nd_field_original];
+    bool two = left->set || right->set;
+    if (!left->set) left = &a->values[nd_field_model];
+    if (!right->set) right = &b->values[nd_field_model];
+    nd_field sha256 = nd_field_weights_sha256;
+    return nd_row_value_equal(nd_field_model, left, right) &&
+           (two || nd_row_value_equal(sha256, &a->values[sha256], &b->values[sha256]));
+}
+
 /* Fields that rows timed in the same blocks have in common. */
 static bool same_blocks(const nd_row *a, const nd_row *b, bool layer_too) {
-    static const nd_field fields[] = {nd_field_verb,    nd_field_model,   nd_field_weights_sha256,
-                                      nd_field_backend, nd_field_device,  nd_field_dtype,
-                                      nd_field_batch,   nd_field_threads, nd_field_cold};
+    static const nd_field fields[] = {nd_field_verb,  nd_field_backend, nd_field_device, nd_field_dtype,
+                                      nd_field_batch, nd_field_threads, nd_field_cold};
+    if (!same_original(a, b)) return false;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; ++i)
         if (!nd_row_value_equal(fields[i], &a->values[fields[i]], &b->values[fields[i]])) return false;
     return !layer_too ||
@@ -102,7 +113,8 @@ static const nd_row *stack_member(const nd_row_set *set, const nd_row *stack, co
     for (size_t w = 0; w < sizeof wanted / sizeof *wanted; ++w)
         for (size_t i = set->n; i-- > 0;) {
             const nd_row *row = &set->rows[i];
-            bool fits = nd_row_is(row, nd_field_impl, wanted[w]) && same_blocks(row, dense, true);
+            bool fits = nd_row_is(row, nd_field_impl, wanted[w]) && row->values[nd_field_samples_ns].set &&
+                        same_blocks(row, dense, true);
             for (size_t k = 0; k < sizeof what / sizeof *what; ++k)
                 fits = fits && nd_row_value_equal(what[k], &row->values[what[k]], &stack->values[what[k]]);
             if (fits) return row;

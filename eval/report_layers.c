@@ -15,7 +15,7 @@ static const char *text_of(const nd_row *row, nd_field field) {
 
 static bool is_layer_time(const nd_row *row) {
     return row->values[nd_field_ns_median].set && row->values[nd_field_layer].set &&
-           strcmp(text_of(row, nd_field_layer), "conv stack");
+           !row->values[nd_field_operation].set && strcmp(text_of(row, nd_field_layer), "conv stack");
 }
 
 /* The time of one layer; a dense row stands for every method and rank. */

@@ -79,6 +79,7 @@ ND_FIELD(source, text, provenance, "where the published value stands")
 
 /* time */
 ND_FIELD(impl, text, key, "dense, unfused, fused, best")
+ND_FIELD(original, text, key, "MODEL that the ratio is to; null where it is this model")
 ND_FIELD(engine, text, measured, "what ran, as its library names it")
 ND_FIELD(workspace_bytes, int, measured, "scratch memory beside inputs and outputs")
 ND_FIELD(cold, flag, key, "buffers rotated through more than twice the last cache")
@@ -116,7 +117,7 @@ ND_FIELD(p_value, real, measured, "Mann-Whitney, Holm-corrected over all rows")
 ND_FIELD(margin, real, measured, "relative change that is called the same")
 
 /* check and devices */
-ND_FIELD(operation, text, key, "operation that was checked")
+ND_FIELD(operation, text, key, "operation that was checked, or that a single kernel does")
 ND_FIELD(seed, int, key, "seed of the inputs")
 ND_FIELD(compared, int, measured, "cases compared")
 ND_FIELD(failed, int, measured, "cases that differed")

@@ -1,11 +1,9 @@
+#include "cli/bench_networks.h"
 #include "cli/bench_table.h"
 #include "cli/cli.h"
 
 #include "base/parallel.h"
 #include "bench/bench.h"
-#include "decouple/decouple.h"
-#include "model/infer.h"
-#include "model/zoo.h"
 #include "run/plugins.h"
 
 #include <stdlib.h>
@@ -23,6 +21,7 @@ typedef struct bench_verb {
     size_t n_terms, n_batches, n_threads;
     char **dtypes, **backends, **caches;
     size_t n_dtypes, n_backends, n_caches;
+    nd_bench_list networks; /* made at the first need, on whichever backend comes first */
     nd_bench_settings settings;
     nd_progress progress;
     nd_output *output;
@@ -43,14 +42,14 @@ static nd_status parse_impls(bench_verb *verb) {
     return nd_status_ok;
 }
 
+/* Single layers are timed as dwpw or pwdw; other methods make chains of networks only. */
 static nd_status parse_forms(bench_verb *verb) {
     char **names;
     size_t count;
     ND_TRY(nd_args_words(verb->args, "method", "dwpw", &names, &count));
     for (size_t i = 0; i < count; ++i) {
-        bool pwdw = !strcmp(names[i], "pwdw"), dwpw = !strcmp(names[i], "dwpw") || !strcmp(names[i], "auto");
-        ND_REQUIRE(pwdw || dwpw, nd_status_usage, "--method %s: layers are timed as dwpw or pwdw", names[i]);
-        verb->settings.forms[pwdw ? nd_form_pwdw : nd_form_dwpw] = true;
+        verb->settings.forms[nd_form_dwpw] |= !strcmp(names[i], "dwpw") || !strcmp(names[i], "auto");
+        verb->settings.forms[nd_form_pwdw] |= !strcmp(names[i], "pwdw") || !strcmp(names[i], "auto");
     }
     return nd_status_ok;
 }
@@ -82,18 +81,20 @@ static nd_status parse_lists(bench_verb *verb) {
     return parse_impls(verb);
 }
 
-/* A suite is layers alone, unless --whole asks for its network with random weights as well. */
+/* A suite is layers alone, unless its network with random weights is asked for; a model is both. */
 static nd_status open_subject(bench_verb *verb) {
-    const nd_suite *suite = nd_suite_find(verb->model);
+    const nd_args *args = verb->args;
+    const char *original = nd_args_text(args, "original", verb->model);
+    const bool *forms = verb->settings.forms;
+    bool rule = nd_bench_has_rule(args), form = forms[nd_form_dwpw] || forms[nd_form_pwdw];
+    bool layers = !nd_args_has(args, "no-layers") && !nd_args_has(args, "original") && form &&
+                  (!rule || nd_args_has(args, "rank"));
+    const nd_suite *suite = layers ? nd_suite_find(verb->model) : NULL;
     if (suite) ND_TRY(nd_bench_layers_of_suite(suite, &verb->layers, &verb->n_layers));
-    bool whole = nd_args_has(verb->args, "whole");
-    if (suite && !whole) return nd_status_ok;
-    ND_TRY(nd_cli_graph(verb->args, verb->model, 1, &verb->graph));
-    nd_graph_sha256(verb->graph, verb->sha256);
-    ND_TRY(nd_graph_fold(verb->graph));
-    nd_infer_settings infer = {.batch = 1};
-    ND_TRY(nd_graph_infer(verb->graph, &infer));
-    return suite ? nd_status_ok : nd_bench_layers_of_graph(verb->graph, &verb->layers, &verb->n_layers);
+    if (suite && !rule && !nd_args_has(args, "whole")) return nd_status_ok;
+    ND_TRY(nd_cli_folded(args, original, &verb->graph, verb->sha256));
+    if (!layers || suite) return nd_status_ok;
+    return nd_bench_layers_of_graph(verb->graph, &verb->layers, &verb->n_layers);
 }
 
 static nd_status take_row(void *user, const nd_row *row) {
@@ -103,63 +104,12 @@ static nd_status take_row(void *user, const nd_row *row) {
     return nd_output_row(verb->output, row);
 }
 
-static void set_costs(nd_row *row, const nd_cost *cost, const nd_cost *original) {
-    nd_row_set_int(row, nd_field_conv_macs, cost->conv_macs);
-    nd_row_set_int(row, nd_field_total_macs, cost->total_macs);
-    nd_row_set_int(row, nd_field_params, cost->params);
-    nd_row_set_real(row, nd_field_conv_macs_ratio, (double)original->conv_macs / (double)cost->conv_macs);
-    nd_row_set_real(row, nd_field_total_macs_ratio, (double)original->total_macs / (double)cost->total_macs);
-    nd_row_set_real(row, nd_field_params_ratio, (double)original->params / (double)cost->params);
-}
-
-/* Adds the decoupled network at one rank and form, once for every implementation asked for. */
-static nd_status add_decoupled(bench_verb *verb, nd_form form, int64_t terms, nd_bench_network *networks,
-                               size_t *n, nd_graph **graph) {
-    nd_decouple_settings settings = nd_decouple_defaults();
-    settings.method = nd_form_name(form);
-    settings.target = (double)terms;
-    ND_TRY(nd_graph_clone(verb->graph, graph));
-    nd_decouple_report report = {0};
-    nd_status status = nd_decouple(*graph, verb->settings.backend, &settings, &report);
-    for (int impl = nd_impl_unfused; impl < nd_impl_count && !status; ++impl) {
-        if (!verb->settings.impls[impl] || (impl == nd_impl_fused && form != nd_form_dwpw)) continue;
-        ND_REQUIRE(*n < nd_subjects_max, nd_status_usage,
-                   "bench: too many ranks at once; %d networks are possible", nd_subjects_max);
-        nd_bench_network *network = &networks[(*n)++];
-        *network = (nd_bench_network){.graph = *graph, .impl = (nd_impl)impl};
-        nd_row_set_text(&network->row, nd_field_method, nd_form_name(form));
-        nd_row_set_text(&network->row, nd_field_form, nd_form_name(form));
-        nd_row_set_text(&network->row, nd_field_ranks, "uniform");
-        nd_row_set_int(&network->row, nd_field_rank, terms);
-        nd_row_set_text(&network->row, nd_field_settings_sha256, report.settings_sha256);
-        set_costs(&network->row, &report.after, &report.before);
-    }
-    nd_decouple_report_free(&report);
-    return status;
-}
-
 static nd_status bench_whole(bench_verb *verb) {
-    enum { graphs_max = nd_subjects_max };
-    nd_bench_network networks[nd_subjects_max] = {0};
-    nd_graph *graphs[graphs_max] = {0};
-    size_t n = 0, n_graphs = 0;
-    nd_status status = nd_status_ok;
-    nd_cost cost = nd_cost_graph(verb->graph);
-    networks[n++] = (nd_bench_network){.graph = verb->graph, .impl = nd_impl_dense};
-    nd_row_set_text(&networks[0].row, nd_field_method, "none");
-    nd_row_set_text(&networks[0].row, nd_field_form, "none");
-    nd_row_set_text(&networks[0].row, nd_field_ranks, "dense");
-    set_costs(&networks[0].row, &cost, &cost);
-    for (int form = 0; form < nd_form_count; ++form)
-        for (size_t t = 0; t < verb->n_terms && verb->settings.forms[form] && n_graphs < graphs_max; ++t)
-            ND_TRY_DONE(
-                add_decoupled(verb, (nd_form)form, verb->terms[t], networks, &n, &graphs[n_graphs++]));
-    verb->settings.cold = false;
-    ND_TRY_DONE(nd_bench_networks(networks, n, &verb->settings));
-done:
-    for (size_t i = 0; i < n; ++i) nd_row_free(&networks[i].row);
-    for (size_t i = 0; i < n_graphs; ++i) nd_graph_free(graphs[i]);
-    return status;
+    nd_bench_list *list = &verb->networks;
+    if (!list->n)
+        ND_TRY(nd_bench_list_open(verb->args, verb->graph, verb->sha256, verb->settings.backend,
+                                  &verb->progress, list));
+    return nd_bench_networks(list->networks, list->n, &verb->settings);
 }
 
 /* All that rows of one backend and thread count share. */
@@ -167,7 +117,7 @@ static void fill_common(const bench_verb *verb, nd_row *row) {
     const nd_backend *backend = verb->settings.backend;
     nd_row_provenance(row, verb->args->argc, verb->args->argv);
     nd_row_set_text(row, nd_field_verb, "bench");
-    nd_row_set_text(row, nd_field_model, verb->model);
+    nd_row_set_text(row, nd_field_model, nd_args_text(verb->args, "original", verb->model));
     if (verb->graph) nd_row_set_text(row, nd_field_weights_sha256, verb->sha256);
     nd_row_set_text(row, nd_field_backend, backend->name);
     nd_row_set_text(row, nd_field_device, backend->device);
@@ -182,7 +132,7 @@ static nd_status bench_precision(bench_verb *verb, const char *dtype) {
     ND_TRY(nd_peaks_measure(verb->settings.backend, verb->settings.precision, &verb->settings.peaks));
     for (size_t b = 0; b < verb->n_batches; ++b) {
         verb->settings.batch = verb->batches[b];
-        for (size_t c = 0; c < verb->n_caches; ++c) {
+        for (size_t c = 0; c < verb->n_caches && verb->n_layers; ++c) {
             verb->settings.cold = !strcmp(verb->caches[c], "cold");
             ND_TRY(nd_bench_layers(verb->layers, verb->n_layers, &verb->settings));
         }
@@ -258,6 +208,7 @@ done:;
     free(verb.terms);
     free(verb.batches);
     free(verb.threads);
+    nd_bench_list_close(&verb.networks);
     nd_graph_free(verb.graph);
     return status;
 }

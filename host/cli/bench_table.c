@@ -5,6 +5,7 @@
 
 struct nd_bench_table {
     nd_table *table;
+    nd_table *kernels; /* NULL until there is one */
     bool noisy;
     int64_t discarded;
 };
@@ -26,7 +27,7 @@ static const char *text_of(const nd_row *row, nd_field field, const char *otherw
     return row->values[field].set ? row->values[field].text : otherwise;
 }
 
-/* A single kernel of a network has neither a ratio nor every rate. */
+/* Not every row has every figure. */
 static void add_known(nd_table *t, const nd_row *row, nd_field field, const char *format) {
     if (row->values[field].set)
         nd_table_cell(t, format, row->values[field].r);
@@ -43,23 +44,55 @@ static void add_rates(nd_table *t, const nd_row *row) {
     nd_table_cell(t, roof > 0 ? "%.0f" : "-", 100 * roof / ns);
 }
 
+/* T, or the rule that chose the ranks: "macs-ratio 2". */
+static void add_rank(nd_table *t, const nd_row *row) {
+    const nd_row_value *rank = &row->values[nd_field_rank], *rule = &row->values[nd_field_rule];
+    if (rank->set)
+        nd_table_cell(t, "%" PRId64, rank->i);
+    else if (rule->set)
+        nd_table_cell(t, "%s %g", rule->text, real_of(row, nd_field_target));
+    else
+        nd_table_cell(t, "-");
+}
+
+static void add_kernel(nd_bench_table *table, const nd_row *row) {
+    static const char *const headings[] = {"method", "T",  "impl",  "batch", "kernel", "kind", "us",
+                                           "q1",     "q3", "MMACs", "GF/s",  "engine", NULL};
+    const nd_row_value *macs = &row->values[nd_field_total_macs];
+    if (!table->kernels) table->kernels = nd_table_new(headings);
+    nd_table *t = table->kernels;
+    nd_table_cell(t, "%s", text_of(row, nd_field_method, ""));
+    add_rank(t, row);
+    nd_table_cell(t, "%s", text_of(row, nd_field_impl, ""));
+    nd_table_cell(t, "%" PRId64, row->values[nd_field_batch].i);
+    nd_table_cell(t, "%s", text_of(row, nd_field_layer, ""));
+    nd_table_cell(t, "%s", text_of(row, nd_field_operation, ""));
+    nd_table_cell(t, "%.1f", 1e-3 * real_of(row, nd_field_ns_median));
+    nd_table_cell(t, "%.1f", 1e-3 * real_of(row, nd_field_ns_q1));
+    nd_table_cell(t, "%.1f", 1e-3 * real_of(row, nd_field_ns_q3));
+    nd_table_cell(t, macs->set ? "%.2f" : "-", 1e-6 * (double)macs->i);
+    nd_table_cell(t, macs->set ? "%.1f" : "-", real_of(row, nd_field_gflops));
+    nd_table_cell(t, "%s", text_of(row, nd_field_engine, ""));
+}
+
 void nd_bench_table_add(nd_bench_table *table, const nd_row *row) {
     if (!table) return;
+    if (row->values[nd_field_operation].set) {
+        add_kernel(table, row);
+        return;
+    }
     nd_table *t = table->table;
-    const nd_row_value *rank = &row->values[nd_field_rank], *layers = &row->values[nd_field_layers];
+    const nd_row_value *layers = &row->values[nd_field_layers];
     bool noisy = row->values[nd_field_noisy].i;
     nd_table_cell(t, "%s", text_of(row, nd_field_layer, "end to end"));
     nd_table_cell(t, layers->set ? "%" PRId64 : "-", layers->i);
     nd_table_cell(t, "%" PRId64, row->values[nd_field_batch].i);
-    nd_table_cell(t, rank->set ? "%" PRId64 : "-", rank->i);
+    add_rank(t, row);
     nd_table_cell(t, "%s", text_of(row, nd_field_impl, ""));
     nd_table_cell(t, "%s", row->values[nd_field_cold].i ? "cold" : "hot");
     add_known(t, row, nd_field_conv_macs_ratio, "%.2f");
     add_known(t, row, nd_field_ratio, "%.2f");
-    if (row->values[nd_field_ratio_lo].set)
-        nd_table_cell(t, "%.2f..%.2f", real_of(row, nd_field_ratio_lo), real_of(row, nd_field_ratio_hi));
-    else
-        nd_table_cell(t, "-");
+    nd_table_cell(t, "%.2f..%.2f", real_of(row, nd_field_ratio_lo), real_of(row, nd_field_ratio_hi));
     add_rates(t, row);
     nd_table_cell(t, "%s", noisy ? "noisy" : "");
     nd_table_cell(t, "%s", text_of(row, nd_field_engine, ""));
@@ -83,5 +116,7 @@ void nd_bench_table_print(nd_bench_table *table, FILE *file, const nd_bench_sett
     if (table->discarded)
         fprintf(file, "%" PRId64 " blocks were interrupted and discarded.\n", table->discarded);
     if (table->noisy) fputs("noisy: the interval was still wide at the time limit (--time-limit).\n", file);
+    if (table->kernels) fputc('\n', file);
+    nd_table_print(table->kernels, file);
     free(table);
 }

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/row.h"
 #include "datasets/dataset.h"
+#include "model/cost.h"
 #include "model/graph.h"
 #include "run/backend.h"
 
@@ -80,6 +81,9 @@ nd_status nd_verb_zoo(nd_args *args);
 nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_graph **out);
 nd_status nd_cli_backend(const nd_args *args, nd_backend **out);
 
+/* The same graph for one image, folded; `sha256` is that of its weights as read. */
+nd_status nd_cli_folded(const nd_args *args, const char *spec, nd_graph **out, char sha256[65]);
+
 /* A data set as `settings` says, with --workers, and with --preprocess or else the recipe that every one of the `count`
  * models asks for ("nd.preprocess"), else the set's own. nd_status_usage where the models ask for different ones. */
 nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, size_t count,
@@ -88,6 +92,9 @@ nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, siz
 /* Fills model, weights_sha256 and, from what `nd decouple` wrote into the file, method, form, ranks, rank and
  * settings_sha256. `sha256` is the graph's as read, before folding. */
 nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *sha256, nd_row *row);
+
+/* Fills the cost fields: MACs and parameters, and their ratios to the original's. */
+void nd_cli_cost_row(const nd_cost *cost, const nd_cost *original, nd_row *row);
 
 /* Output shared by the verbs: where --json, --csv, --md, --sql go ("-" = stdout, and then nothing else is
  * printed there). One row flushed per call. */

@@ -74,3 +74,12 @@ nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *
     json_decref(layers);
     return status;
 }
+
+void nd_cli_cost_row(const nd_cost *cost, const nd_cost *original, nd_row *row) {
+    nd_row_set_int(row, nd_field_conv_macs, cost->conv_macs);
+    nd_row_set_int(row, nd_field_total_macs, cost->total_macs);
+    nd_row_set_int(row, nd_field_params, cost->params);
+    nd_row_set_real(row, nd_field_conv_macs_ratio, (double)original->conv_macs / (double)cost->conv_macs);
+    nd_row_set_real(row, nd_field_total_macs_ratio, (double)original->total_macs / (double)cost->total_macs);
+    nd_row_set_real(row, nd_field_params_ratio, (double)original->params / (double)cost->params);
+}

@@ -39,6 +39,23 @@ nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_
     return nd_status_ok;
 }
 
+nd_status nd_cli_folded(const nd_args *args, const char *spec, nd_graph **out, char sha256[65]) {
+    nd_status status = nd_status_ok;
+    ND_TRY(nd_cli_graph(args, spec, 1, out));
+    nd_graph *graph = *out;
+    const nd_value *image = &graph->values[graph->inputs[0]];
+    nd_infer_settings infer = {.batch = 1};
+    if (image->rank == 4) infer.height = image->dims[2], infer.width = image->dims[3];
+    nd_graph_sha256(graph, sha256);
+    ND_TRY_DONE(nd_graph_fold(graph));
+    ND_TRY_DONE(nd_graph_infer(graph, &infer));
+done:
+    if (!status) return nd_status_ok;
+    nd_graph_free(graph);
+    *out = NULL;
+    return nd_fail_in(status, "%s", spec);
+}
+
 nd_status nd_cli_backend(const nd_args *args, nd_backend **out) {
     *out = NULL;
     nd_backend_settings settings = {.isa = nd_args_text(args, "isa", NULL),

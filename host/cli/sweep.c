@@ -26,6 +26,7 @@ typedef struct stage {
     nd_graph *original;   /* folded, inferred for `batch` */
     nd_accuracy accuracy; /* of the original */
     nd_peaks peaks;       /* with --bench */
+    float *expected;      /* the original's outputs for the image that is timed */
     bool measured;
 } stage;
 
@@ -50,6 +51,7 @@ static void stage_close(stage *st) {
     nd_batches_close(st->batches);
     nd_graph_free(st->original);
     nd_backend_close(st->backend);
+    free(st->expected);
     *st = (stage){0};
 }
 
@@ -124,15 +126,6 @@ static void start_row(const sweep *s, const nd_args *point, const char *what, nd
     nd_row_set_text(row, nd_field_point, hex);
 }
 
-static void set_costs(nd_row *row, const nd_cost *cost, const nd_cost *original) {
-    nd_row_set_int(row, nd_field_conv_macs, cost->conv_macs);
-    nd_row_set_int(row, nd_field_total_macs, cost->total_macs);
-    nd_row_set_int(row, nd_field_params, cost->params);
-    nd_row_set_real(row, nd_field_conv_macs_ratio, (double)original->conv_macs / (double)cost->conv_macs);
-    nd_row_set_real(row, nd_field_total_macs_ratio, (double)original->total_macs / (double)cost->total_macs);
-    nd_row_set_real(row, nd_field_params_ratio, (double)original->params / (double)cost->params);
-}
-
 /* The original's row does not depend on how others are decoupled: its point has no such options. */
 static nd_status original_args(const nd_args *point, nd_args *out) {
     static const char *const kept[] = {"backend", "dtype", "batch",      "data",  "first", "limit",
@@ -162,7 +155,7 @@ static nd_status measure_original(sweep *s, const nd_args *point) {
     nd_row_set_text(&row, nd_field_form, "none");
     nd_row_set_text(&row, nd_field_ranks, "dense");
     nd_cost cost = nd_cost_graph(s->model);
-    set_costs(&row, &cost, &cost);
+    nd_cli_cost_row(&cost, &cost, &row);
     if (st->batches) {
         nd_accuracy_settings settings = accuracy_settings(s);
         ND_TRY_DONE(nd_accuracy_measure(st->original, st->batches, &settings, &st->accuracy));
@@ -187,14 +180,14 @@ static nd_status take_time(void *user, const nd_row *timed) {
     return nd_status_ok;
 }
 
-static nd_status measure_time(const sweep *s, const nd_graph *graph, const nd_cost *before, nd_row *row) {
-    const stage *st = &s->stage;
-    nd_bench_network networks[2] = {{.graph = st->original, .impl = nd_impl_dense},
-                                    {.graph = graph, .impl = nd_impl_best}};
+static nd_status measure_time(sweep *s, const nd_graph *graph, const nd_cost *before, nd_row *row) {
+    stage *st = &s->stage;
+    nd_bench_network networks[2] = {{.graph = st->original, .expected = st->expected}, {.graph = graph}};
     nd_row common = {0};
     nd_bench_settings settings = {.backend = st->backend,
                                   .precision = st->precision,
                                   .batch = st->batch,
+                                  .impls = {[nd_impl_best] = true},
                                   .timing = nd_timing_defaults(),
                                   .peaks = st->peaks,
                                   .common = &common,
@@ -203,12 +196,14 @@ static nd_status measure_time(const sweep *s, const nd_graph *graph, const nd_co
     ND_TRY(nd_args_real(s->args, "time-limit", 5, 0.01, 3600, &settings.timing.limit_seconds));
     nd_row_set_int(&networks[0].row, nd_field_total_macs, before->total_macs);
     nd_status status = nd_bench_networks(networks, 2, &settings);
-    nd_row_free(&networks[0].row);
+    st->expected = networks[0].expected;
+    networks[0].expected = NULL;
+    for (int i = 0; i < 2; ++i) nd_bench_network_free(&networks[i]);
     return status;
 }
 
-static nd_status measure_decoupled(const sweep *s, nd_graph *graph, const nd_cost *before, nd_row *row) {
-    const stage *st = &s->stage;
+static nd_status measure_decoupled(sweep *s, nd_graph *graph, const nd_cost *before, nd_row *row) {
+    stage *st = &s->stage;
     nd_accuracy accuracy = {0};
     nd_status status = nd_status_ok;
     ND_TRY_DONE(infer_for_data(st, graph));
@@ -234,7 +229,7 @@ static nd_status decouple_point(sweep *s, nd_args *point, nd_graph *graph, nd_ro
     nd_row_set_text(row, nd_field_rule, nd_sweep_rule(point, &target));
     nd_row_set_real(row, nd_field_target, target);
     nd_row_set_text(row, nd_field_calib, nd_args_text(point, "calib", NULL));
-    set_costs(row, &report.after, &report.before);
+    nd_cli_cost_row(&report.after, &report.before, row);
     nd_row_set_real(row, nd_field_seconds, report.decompose_seconds);
     ND_TRY_DONE(measure_decoupled(s, graph, &report.before, row));
 done:
@@ -278,15 +273,10 @@ static nd_status do_all(sweep *s) {
 nd_status nd_verb_sweep(nd_args *args) {
     sweep s = {.args = args, .progress = nd_cli_progress()};
     nd_status status = nd_status_ok;
-    nd_infer_settings infer = {.batch = 1};
-    ND_TRY_DONE(nd_sweep_points_make(args, &s.points));
+    nd_sweep_settings sweeping = {.run = true, .rank = "1..9"};
+    ND_TRY_DONE(nd_sweep_points_make(args, &sweeping, &s.points));
     ND_TRY_DONE(nd_sweep_shard(args, &s.share, &s.shares));
-    ND_TRY_DONE(nd_cli_graph(args, args->positional[0], 1, &s.model));
-    nd_graph_sha256(s.model, s.sha256);
-    ND_TRY_DONE(nd_graph_fold(s.model));
-    infer.height = s.model->values[s.model->inputs[0]].dims[2];
-    infer.width = s.model->values[s.model->inputs[0]].dims[3];
-    ND_TRY_DONE(nd_graph_infer(s.model, &infer));
+    ND_TRY_DONE(nd_cli_folded(args, args->positional[0], &s.model, s.sha256));
     ND_TRY_DONE(nd_sweep_rows_open(args, &s.rows));
     ND_TRY_DONE(do_all(&s));
     ND_TRY_DONE(nd_sweep_rows_finish(&s.rows));

@@ -9,21 +9,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Options that are axes when given as lists; whole numbers also take ranges. */
+/* Options that are axes when given as lists; whole numbers also take ranges. `run` says where and how a network runs, not
+ * what it is. */
 static const struct {
     const char *name;
-    bool whole;
+    bool whole, run;
 } axis_options[] = {
-    {"backend", false}, {"dtype", false}, {"batch", true}, {"calib", false},       {"method", false},
-    {"ranks", false},   {"ridge", false}, {"round", true}, {"calib-images", true},
+    {"backend", false, true}, {"dtype", false, true},   {"batch", true, true},
+    {"calib", false, false},  {"method", false, false}, {"ranks", false, false},
+    {"ridge", false, false},  {"round", true, false},   {"calib-images", true, false},
 };
 
 static const struct {
     const char *name;
     bool whole;
 } rule_options[] = {{"rank", true}, {"energy", false}, {"frobenius", false}, {"macs-ratio", false}};
-
-static const char default_ranks[] = "1..9";
 
 static const nd_option *option_named(const char *name) {
     for (size_t i = 0; i < nd_option_count; ++i)
@@ -75,11 +75,12 @@ static nd_status add_values(nd_arena *arena, const char *name, bool whole, const
     return whole ? add_whole(arena, option, text, axis) : add_words(arena, option, text, axis);
 }
 
-nd_status nd_sweep_points_make(nd_args *args, nd_sweep_points *out) {
+nd_status nd_sweep_points_make(nd_args *args, const nd_sweep_settings *settings, nd_sweep_points *out) {
     *out = (nd_sweep_points){.args = args, .count = 1};
     for (size_t i = 0; i < sizeof axis_options / sizeof *axis_options; ++i) {
         const char *text = nd_args_text(args, axis_options[i].name, NULL);
-        if (!text) continue;
+        if (!text && !strcmp(axis_options[i].name, "method")) text = settings->method;
+        if (!text || (axis_options[i].run && !settings->run)) continue;
         ND_TRY(add_values(&args->arena, axis_options[i].name, axis_options[i].whole, text,
                           &out->axes[out->n_axes++]));
     }
@@ -88,7 +89,7 @@ nd_status nd_sweep_points_make(nd_args *args, nd_sweep_points *out) {
         const char *text = nd_args_text(args, rule_options[i].name, NULL);
         if (text) ND_TRY(add_values(&args->arena, rule_options[i].name, rule_options[i].whole, text, rules));
     }
-    if (!rules->n) ND_TRY(add_values(&args->arena, "rank", true, default_ranks, rules));
+    if (!rules->n) ND_TRY(add_values(&args->arena, "rank", true, settings->rank, rules));
     for (size_t a = 0; a < out->n_axes; ++a) {
         ND_REQUIRE(out->axes[a].n && out->count <= 1000000 / out->axes[a].n, nd_status_usage,
                    "a sweep of more than a million points, or of none");

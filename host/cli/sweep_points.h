@@ -24,8 +24,14 @@ typedef struct nd_sweep_points {
     size_t count; /* product of the axes */
 } nd_sweep_points;
 
-/* Everything lives in args' arena. Without any rule, ranks 1 to 9 are swept. */
-nd_status nd_sweep_points_make(nd_args *args, nd_sweep_points *out);
+typedef struct nd_sweep_settings {
+    bool run;           /* backend, dtype and batch are axes as well */
+    const char *rank;   /* swept without any rule */
+    const char *method; /* taken without --method; NULL: what decoupling takes by itself */
+} nd_sweep_settings;
+
+/* Everything lives in args' arena. */
+nd_status nd_sweep_points_make(nd_args *args, const nd_sweep_settings *settings, nd_sweep_points *out);
 
 /* The command line of point `index`; free with nd_args_free. */
 nd_status nd_sweep_point(const nd_sweep_points *points, size_t index, nd_args *out);

@@ -1,0 +1,24 @@
+/* The networks that `nd bench` times end to end: the original, and what it is compared with. */
+#ifndef ND_CLI_BENCH_NETWORKS_H
+#define ND_CLI_BENCH_NETWORKS_H
+
+#include "bench/bench.h"
+#include "cli/cli.h"
+
+typedef struct nd_bench_list {
+    nd_bench_network networks[nd_subjects_max]; /* the first is the original */
+    nd_graph *graphs[nd_subjects_max];          /* of all but the first */
+    size_t n;
+} nd_bench_list;
+
+/* `original` is folded and inferred for one image; `sha256` is its weights' as read. With --original the network beside
+ * it is MODEL as it stands in its file, otherwise one for every rank, ratio, method, ... asked for, decoupled here on
+ * `backend`. */
+nd_status nd_bench_list_open(nd_args *args, const nd_graph *original, const char *sha256, nd_backend *backend,
+                             const nd_progress *progress, nd_bench_list *out);
+void nd_bench_list_close(nd_bench_list *list);
+
+/* Whether ranks are chosen by a rule that single layers know nothing of (--energy, --macs-ratio, ...). */
+bool nd_bench_has_rule(const nd_args *args);
+
+#endif
