@@ -25,7 +25,7 @@ static int64_t nd_terms_at_ratio(const nd_method *method, const nd_conv *conv, d
     int64_t low = 1, high = method->max_rank(conv) / channels;
     while (low < high) {
         const int64_t middle = low + (high - low + 1) / 2;
-        if ((double)method->macs(conv, nd_ranks_uniform, middle * channels) <= budget)
+        if ((double)nd_method_macs(method, conv, nd_ranks_uniform, middle * channels) <= budget)
             low = middle;
         else
             high = middle - 1;

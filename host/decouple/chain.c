@@ -41,22 +41,38 @@ void nd_chain_free(nd_chain *chain) {
     chain->n = 0;
 }
 
+void nd_shape_add(nd_chain *shape, const char *suffix, const nd_window *window, int64_t no, int64_t ni,
+                  int64_t groups) {
+    nd_stage *stage = &shape->stages[shape->n++];
+    *stage = (nd_stage){.window = *window, .no = no, .ni = ni, .groups = groups};
+    snprintf(stage->suffix, sizeof stage->suffix, "%s", suffix);
+}
+
+static nd_status stage_allocate(nd_stage *stage, bool gathered) {
+    stage->weights = nd_alloc_array((size_t)stage_weight_count(stage), sizeof *stage->weights);
+    if (gathered) stage->channel = nd_alloc_array((size_t)stage->ni, sizeof *stage->channel);
+    ND_REQUIRE(stage->weights && (stage->channel || !gathered), nd_status_memory,
+               "no memory for the weights of a %s stage", stage->suffix);
+    return nd_status_ok;
+}
+
 nd_status nd_chain_add(nd_chain *chain, const char *suffix, const nd_window *window, int64_t no, int64_t ni,
                        int64_t groups, bool gathered, nd_stage **out) {
     ND_REQUIRE(chain->n < nd_chain_max, nd_status_usage, "a chain has at most %d stages", nd_chain_max);
     ND_REQUIRE(no > 0 && ni > 0 && groups > 0 && no % groups == 0 && ni % groups == 0, nd_status_internal,
                "stage %s: %lld to %lld channels in %lld groups", suffix, (long long)ni, (long long)no,
                (long long)groups);
-    nd_stage *stage = &chain->stages[chain->n];
-    *stage = (nd_stage){.window = *window, .no = no, .ni = ni, .groups = groups};
-    snprintf(stage->suffix, sizeof stage->suffix, "%s", suffix);
-    chain->n++;
-    stage->weights = nd_alloc_array((size_t)stage_weight_count(stage), sizeof *stage->weights);
-    if (gathered) stage->channel = nd_alloc_array((size_t)ni, sizeof *stage->channel);
-    ND_REQUIRE(stage->weights && (stage->channel || !gathered), nd_status_memory,
-               "no memory for the weights of a %s stage", suffix);
-    *out = stage;
-    return nd_status_ok;
+    nd_shape_add(chain, suffix, window, no, ni, groups);
+    *out = &chain->stages[chain->n - 1];
+    return stage_allocate(*out, gathered);
+}
+
+nd_status nd_chain_allocate(nd_chain *shape, const nd_conv *conv) {
+    for (int s = 0; s < shape->n; s++) {
+        int64_t given = s ? shape->stages[s - 1].no : conv->ni;
+        ND_TRY(stage_allocate(&shape->stages[s], shape->stages[s].ni != given));
+    }
+    return nd_chain_set_bias(shape, conv->bias);
 }
 
 nd_status nd_chain_set_bias(nd_chain *chain, const float *bias) {

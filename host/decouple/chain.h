@@ -1,8 +1,10 @@
-/* A chain of one to four small convolutions that stands for one regular convolution. Every method makes one;
+/* A chain of one to five small convolutions that stands for one regular convolution. Every method makes one;
  * the rewriter, the cost model, refitting and the combinations see nothing else.
  *
  * Only one stage of a chain carries each of stride, dilation and padding per axis (the spatial stages), and
- * only the last carries the bias, so padding stays exact (paper, a.3). */
+ * only the last carries the bias, so padding stays exact (paper, a.3).
+ *
+ * A chain without weights is a shape: enough to count by, and to make room from. */
 #ifndef ND_DECOUPLE_CHAIN_H
 #define ND_DECOUPLE_CHAIN_H
 
@@ -34,12 +36,12 @@ typedef struct nd_stage {
     nd_window window;
     int64_t no, ni, groups; /* of this stage, after `channel` */
     int32_t *channel;       /* NULL, or ni input channel numbers gathered before the convolution (owned) */
-    float *weights;         /* [no][ni/groups][kh][kw] (owned) */
+    float *weights;         /* [no][ni/groups][kh][kw] (owned); NULL in a shape */
     float *bias;            /* NULL or [no] (owned) */
     char suffix[24];        /* names the stage: ".dw", ".pw", ".v", ".h.dw", ".reduce", ".expand" */
 } nd_stage;
 
-enum { nd_chain_max = 4 };
+enum { nd_chain_max = 5 };
 
 typedef struct nd_chain {
     int n;
@@ -47,6 +49,14 @@ typedef struct nd_chain {
 } nd_chain;
 
 void nd_chain_free(nd_chain *chain);
+
+/* Appends a stage to a shape; there must be room for it. Where ni is not what the stage before puts out (for the
+ * first: what the conv takes in), the stage gathers its channels. */
+void nd_shape_add(nd_chain *shape, const char *suffix, const nd_window *window, int64_t no, int64_t ni,
+                  int64_t groups);
+
+/* Zeroed weights and channel numbers for all stages of a shape, and the bias of the conv. */
+nd_status nd_chain_allocate(nd_chain *shape, const nd_conv *conv);
 
 /* Appends a stage with zeroed weights, and room for `terms` channel numbers when gathered; the chain owns it
  * at once, so that one nd_chain_free cleans up after a failure. ni is the channels after the gather. */
@@ -62,7 +72,7 @@ nd_status nd_chain_set_bias(nd_chain *chain, const float *bias);
 nd_status nd_chain_compose(const nd_chain *chain, const nd_conv *conv, double *weights);
 
 int64_t nd_chain_macs(const nd_chain *chain, const nd_conv *conv); /* one image */
-int64_t nd_chain_params(const nd_chain *chain);
+int64_t nd_chain_params(const nd_chain *chain);                    /* of a shape: no bias */
 
 /* Channels that stage `index` takes in, as linear functionals of the conv's input: row c lists the non-zero
  * coefficients `value` over `index` in [0, ni*kh*kw) of the conv, rows start[c]..start[c + 1]. */

@@ -10,7 +10,7 @@
 #include <string.h>
 
 static bool channel_applies(const nd_conv *conv) {
-    return nd_conv_taps(conv) > 1 && conv->ni > conv->groups;
+    return conv->ni > conv->groups;
 }
 
 static int64_t columns_of(const nd_conv *conv) {
@@ -32,18 +32,11 @@ static int64_t channel_channels(const nd_conv *conv) {
     return 1;
 }
 
-static int64_t channel_params_per_rank(const nd_conv *conv) {
-    return columns_of(conv) + conv->no / conv->groups;
-}
-
-static int64_t channel_macs(const nd_conv *conv, nd_ranks ranks, int64_t rank) {
+static void channel_shape(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out) {
     (void)ranks;
-    return nd_conv_out_h(conv) * nd_conv_out_w(conv) * rank * channel_params_per_rank(conv);
-}
-
-static int64_t channel_params(const nd_conv *conv, nd_ranks ranks, int64_t rank) {
-    (void)ranks;
-    return rank * channel_params_per_rank(conv) + (conv->bias ? conv->no : 0);
+    nd_window pointwise = nd_window_pointwise();
+    nd_shape_add(out, ".reduce", &conv->window, rank, conv->ni, conv->groups);
+    nd_shape_add(out, ".expand", &pointwise, conv->no, rank, conv->groups);
 }
 
 /* The kernel transposed, a[groups][k][rows]: its right singular vectors are directions among the outputs. */
@@ -69,11 +62,8 @@ static nd_status channel_spectrum(nd_backend *backend, const nd_conv *conv, nd_r
 }
 
 static nd_status layout(const nd_conv *conv, int64_t rank, nd_chain *out) {
-    nd_window pointwise = nd_window_pointwise();
-    nd_stage *stage = NULL;
-    ND_TRY(nd_chain_add(out, ".reduce", &conv->window, rank, conv->ni, conv->groups, false, &stage));
-    ND_TRY(nd_chain_add(out, ".expand", &pointwise, conv->no, rank, conv->groups, false, &stage));
-    return nd_chain_set_bias(out, conv->bias);
+    channel_shape(conv, nd_ranks_uniform, rank, out);
+    return nd_chain_allocate(out, conv);
 }
 
 /* Stage r computes direction u_r of the kernel w[no][k]; norms are split evenly. */
@@ -151,8 +141,7 @@ const nd_method nd_method_channel = {
     .max_rank = channel_max_rank,
     .step = channel_step,
     .channels = channel_channels,
-    .macs = channel_macs,
-    .params = channel_params,
+    .shape = channel_shape,
     .spectrum = channel_spectrum,
     .decompose = channel_decompose,
 };

@@ -1,22 +1,22 @@
 /* The combinations. The rank is that of the outer method; the inner one's follows from it by a rule below, so
- * that a combination has one knob like any other method. Stages are replaced through the chain algebra, then the
- * last stage is refitted on what really reaches it: the reference code leaves that error standing. */
+ * that a combination has one knob like any other method. Stages are replaced through the chain algebra, where
+ * that makes them cheaper; then the last stage is refitted on what really reaches it: the reference code leaves
+ * that error standing. */
 #include "decouple/combine.h"
 
 #include "decouple/refit.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-/* One stage that is decomposed again, and with how many terms a channel. */
+/* One stage that is decomposed again, and its rank there when the whole conv has an outer rank. */
 typedef struct inner {
     const nd_method *method;
     int stage;
-    int64_t (*terms)(const nd_conv *conv, int64_t rank); /* of the whole conv at the outer rank */
+    int64_t (*rank)(const nd_conv *conv, int64_t outer, const nd_method *method, const nd_conv *stage);
 } inner;
 
-enum { inners_max = 2 };
+enum { inners_max = 2, bottleneck_steps = 64 };
 
 typedef struct combination {
     const nd_method *outer;
@@ -24,102 +24,88 @@ typedef struct combination {
     int n;
 } combination;
 
-static int64_t one_term(const nd_conv *conv, int64_t rank) {
+static int64_t one_term(const nd_conv *conv, int64_t outer, const nd_method *method, const nd_conv *stage) {
     (void)conv;
-    (void)rank;
-    return 1;
+    (void)outer;
+    return method->channels(stage);
 }
 
 /* Narrow bottlenecks go with few terms: both are shares of what the kernel needs in full. */
-static int64_t growing_terms(const nd_conv *conv, int64_t rank) {
-    int64_t taps = nd_conv_taps(conv), rows = conv->no / conv->groups;
-    double share = (double)(rank / conv->groups) / (double)rows;
-    int64_t terms = (int64_t)lround((double)taps * sqrt(share));
-    int64_t most = rank / conv->groups < taps ? rank / conv->groups : taps;
-    return terms < 1 ? 1 : terms > most ? most : terms;
+static int64_t growing_terms(const nd_conv *conv, int64_t outer, const nd_method *method,
+                             const nd_conv *stage) {
+    int64_t taps = nd_conv_taps(conv), rows = conv->no / conv->groups, width = outer / conv->groups;
+    int64_t terms = (int64_t)lround((double)taps * sqrt((double)width / (double)rows));
+    int64_t most = width < taps ? width : taps;
+    return (terms < 1 ? 1 : terms > most ? most : terms) * method->channels(stage);
+}
+
+static int64_t same_rank(const nd_conv *conv, int64_t outer, const nd_method *method, const nd_conv *stage) {
+    (void)conv;
+    (void)method;
+    (void)stage;
+    return outer;
+}
+
+/* A network's wide layers have hundreds of ranks, each of them a decomposition: no more than some are tried. */
+static int64_t coarse_step(const nd_conv *conv, const nd_method *outer) {
+    return conv->groups * ((outer->max_rank(conv) / conv->groups + bottleneck_steps - 1) / bottleneck_steps);
 }
 
 static const combination spatial_dwpw = {
     &nd_method_spatial, {{&nd_method_dwpw, 1, one_term}, {&nd_method_dwpw, 0, one_term}}, 2};
 static const combination channel_dwpw = {&nd_method_channel, {{&nd_method_dwpw, 0, growing_terms}}, 1};
 static const combination channel_pwdw = {&nd_method_channel, {{&nd_method_pwdw, 0, growing_terms}}, 1};
+static const combination spatial_channel = {&nd_method_spatial, {{&nd_method_channel, 1, same_rank}}, 1};
+static const combination spatial_channel_pwdw = {
+    &nd_method_spatial_channel, {{&nd_method_pwdw, 1, one_term}, {&nd_method_pwdw, 0, one_term}}, 2};
 
-/* The outer chain's shape at a rank, without its weights. */
-static nd_conv stage_shape(const combination *c, const nd_conv *conv, int64_t rank, int index) {
-    nd_conv stage = *conv;
-    bool spatial = c->outer == &nd_method_spatial;
-    stage.bias = index ? conv->bias : NULL;
-    stage.weights = NULL;
-    stage.no = index ? conv->no : rank;
-    stage.ni = index ? rank : conv->ni;
-    if (index) {
-        stage.in_h = nd_conv_out_h(conv);
-        stage.in_w = spatial ? conv->in_w : nd_conv_out_w(conv);
-    }
-    for (int axis = 0; axis < 2; axis++) {
-        bool carries = spatial ? axis == index : index == 0;
-        if (carries) continue;
-        stage.window.kernel[axis] = stage.window.stride[axis] = stage.window.dilation[axis] = 1;
-        stage.window.pad[axis] = stage.window.pad[axis + 2] = 0;
-    }
-    return stage;
+/* The rank of an inner method on a stage, weights or none; 0 where the stage is better left alone. */
+static int64_t inner_rank(const inner *in, const nd_conv *conv, int64_t outer, const nd_conv *stage) {
+    if (!in->method->applies(stage)) return 0;
+    int64_t rank = in->rank(conv, outer, in->method, stage), most = in->method->max_rank(stage);
+    if (rank > most) rank = most;
+    return nd_method_macs(in->method, stage, nd_ranks_uniform, rank) < nd_conv_macs(stage) ? rank : 0;
 }
 
-static const inner *inner_of(const combination *c, int index) {
-    for (int i = 0; i < c->n; i++)
-        if (c->inners[i].stage == index) return &c->inners[i];
-    return NULL;
-}
-
-static int64_t inner_rank(const inner *in, const nd_conv *conv, int64_t rank, const nd_conv *stage) {
-    int64_t wanted = in->terms(conv, rank) * in->method->channels(stage), most = in->method->max_rank(stage);
-    return wanted < most ? wanted : most;
-}
-
-static int64_t sum_over_stages(const combination *c, const nd_conv *conv, int64_t rank, bool macs) {
-    int64_t sum = 0;
-    for (int s = 0; s < 2; s++) {
-        nd_conv stage = stage_shape(c, conv, rank, s);
-        const inner *in = inner_of(c, s);
-        int64_t weights = stage.no * (stage.ni / stage.groups) * nd_conv_taps(&stage);
-        if (!in || !in->method->applies(&stage)) {
-            sum += macs ? nd_conv_macs(&stage) : weights + (stage.bias ? stage.no : 0);
-            continue;
+static void combination_shape(const combination *c, const nd_conv *conv, nd_ranks ranks, int64_t rank,
+                              nd_chain *out) {
+    nd_chain outer = {0};
+    c->outer->shape(conv, ranks, rank, &outer);
+    for (int s = 0; s < outer.n; s++) {
+        const nd_stage *own = &outer.stages[s];
+        nd_conv stage = nd_chain_stage_conv(&outer, conv, s);
+        int64_t inside = 0;
+        for (int i = 0; i < c->n && !inside; i++) {
+            if (c->inners[i].stage != s) continue;
+            inside = inner_rank(&c->inners[i], conv, rank, &stage);
+            if (inside) c->inners[i].method->shape(&stage, nd_ranks_uniform, inside, out);
         }
-        int64_t r = inner_rank(in, conv, rank, &stage);
-        sum += macs ? in->method->macs(&stage, nd_ranks_uniform, r)
-                    : in->method->params(&stage, nd_ranks_uniform, r);
+        if (!inside) nd_shape_add(out, own->suffix, &own->window, own->no, own->ni, own->groups);
     }
-    return sum;
 }
 
 static bool combination_applies(const combination *c, const nd_conv *conv) {
     if (!c->outer->applies(conv)) return false;
     int64_t step = c->outer->step(conv, nd_ranks_uniform);
+    nd_chain widest = {0};
+    c->outer->shape(conv, nd_ranks_uniform, c->outer->max_rank(conv) / step * step, &widest);
     for (int i = 0; i < c->n; i++) {
-        nd_conv stage = stage_shape(c, conv, c->outer->max_rank(conv) / step * step, c->inners[i].stage);
+        nd_conv stage = nd_chain_stage_conv(&widest, conv, c->inners[i].stage);
         if (!c->inners[i].method->applies(&stage)) return false;
     }
     return true;
 }
 
-/* Least rank at which every inner method applies: a bottleneck of one channel a group has nothing to spread. */
-static int64_t combination_step(const nd_conv *conv) {
-    return conv->groups;
-}
-
-static nd_status replace_stage(nd_backend *backend, const inner *in, const nd_conv *conv, int64_t rank,
-                               const nd_moments *moments, nd_chain *chain) {
+nd_status nd_chain_redo_stage(nd_backend *backend, const nd_method *method, int index, int64_t rank,
+                              const nd_conv *conv, const nd_moments *moments, nd_chain *chain) {
     nd_status status = nd_status_ok;
     nd_moments *own = NULL;
     nd_chain replacement = {0};
-    nd_conv stage = nd_chain_stage_conv(chain, conv, in->stage);
-    if (!in->method->applies(&stage)) return nd_status_ok;
-    if (moments) ND_TRY_DONE(nd_moments_of_stage(moments, conv, chain, in->stage, &own));
-    ND_TRY_DONE(in->method->decompose(backend, &stage, nd_ranks_uniform, inner_rank(in, conv, rank, &stage),
-                                      own, &replacement));
-    if (in->stage + 1 < chain->n) ND_TRY_DONE(nd_chain_set_bias(&replacement, NULL));
-    ND_TRY_DONE(nd_chain_splice(chain, in->stage, &replacement));
+    nd_conv stage = nd_chain_stage_conv(chain, conv, index);
+    if (moments) ND_TRY_DONE(nd_moments_of_stage(moments, conv, chain, index, &own));
+    ND_TRY_DONE(method->decompose(backend, &stage, nd_ranks_uniform, rank, own, &replacement));
+    if (index + 1 < chain->n) ND_TRY_DONE(nd_chain_set_bias(&replacement, NULL));
+    ND_TRY_DONE(nd_chain_splice(chain, index, &replacement));
 done:
     nd_chain_free(&replacement);
     nd_moments_free(own);
@@ -127,19 +113,24 @@ done:
 }
 
 static nd_status combination_decompose(const combination *c, nd_backend *backend, const nd_conv *conv,
-                                       int64_t rank, const nd_moments *moments, nd_chain *out) {
-    ND_TRY(c->outer->decompose(backend, conv, nd_ranks_uniform, rank, moments, out));
-    for (int i = 0; i < c->n; i++) ND_TRY(replace_stage(backend, &c->inners[i], conv, rank, moments, out));
+                                       nd_ranks ranks, int64_t rank, const nd_moments *moments,
+                                       nd_chain *out) {
+    ND_TRY(c->outer->decompose(backend, conv, ranks, rank, moments, out));
+    for (int i = 0; i < c->n; i++) {
+        const inner *in = &c->inners[i];
+        nd_conv stage = nd_chain_stage_conv(out, conv, in->stage);
+        int64_t inside = inner_rank(in, conv, rank, &stage);
+        if (inside) ND_TRY(nd_chain_redo_stage(backend, in->method, in->stage, inside, conv, moments, out));
+    }
     if (!moments) return nd_status_ok;
     ND_TRY(nd_refit_last(backend, conv, moments, out));
     return nd_refit_chain_bias(conv, moments, out);
 }
 
-/* From the weights alone by decomposing at every rank: the inner error has no closed form. */
-static nd_status combination_spectrum(const combination *c, nd_backend *backend, const nd_conv *conv,
-                                      double **error2, double **energy, size_t *count) {
+nd_status nd_spectrum_by_rank(nd_backend *backend, const nd_method *method, const nd_conv *conv,
+                              nd_ranks ranks, double **error2, double **energy, size_t *count) {
     nd_status status = nd_status_ok;
-    int64_t step = combination_step(conv), steps = c->outer->max_rank(conv) / step;
+    int64_t step = method->step(conv, ranks), steps = method->max_rank(conv) / step;
     int64_t size = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
     double *error = nd_alloc_array((size_t)steps + 1, sizeof *error), *w = NULL;
     double *share = nd_alloc_array((size_t)steps + 1, sizeof *share);
@@ -148,7 +139,7 @@ static nd_status combination_spectrum(const combination *c, nd_backend *backend,
     ND_REQUIRE_DONE(error && share && w, nd_status_memory, "conv %s: no memory for its spectrum", conv->name);
     for (int64_t e = 0; e < size; e++) error[0] += (double)conv->weights[e] * conv->weights[e];
     for (int64_t r = 1; r <= steps; r++) {
-        ND_TRY_DONE(combination_decompose(c, backend, conv, r * step, NULL, &chain));
+        ND_TRY_DONE(method->decompose(backend, conv, ranks, r * step, NULL, &chain));
         ND_TRY_DONE(nd_chain_compose(&chain, conv, w));
         nd_chain_free(&chain);
         for (int64_t e = 0; e < size; e++) error[r] += (w[e] - conv->weights[e]) * (w[e] - conv->weights[e]);
@@ -176,29 +167,21 @@ done:
     }                                                                                                        \
     static int64_t id##_step(const nd_conv *conv, nd_ranks ranks) {                                          \
         (void)ranks;                                                                                         \
-        return combination_step(conv);                                                                       \
+        return coarse_step(conv, id.outer);                                                                  \
     }                                                                                                        \
     static int64_t id##_channels(const nd_conv *conv) {                                                      \
-        (void)conv;                                                                                          \
-        return 1;                                                                                            \
+        return id.outer->channels(conv);                                                                     \
     }                                                                                                        \
-    static int64_t id##_macs(const nd_conv *conv, nd_ranks ranks, int64_t rank) {                            \
-        (void)ranks;                                                                                         \
-        return sum_over_stages(&id, conv, rank, true);                                                       \
-    }                                                                                                        \
-    static int64_t id##_params(const nd_conv *conv, nd_ranks ranks, int64_t rank) {                          \
-        (void)ranks;                                                                                         \
-        return sum_over_stages(&id, conv, rank, false);                                                      \
+    static void id##_shape(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out) {               \
+        combination_shape(&id, conv, ranks, rank, out);                                                      \
     }                                                                                                        \
     static nd_status id##_spectrum(nd_backend *backend, const nd_conv *conv, nd_ranks ranks,                 \
                                    double **error2, double **energy, size_t *count) {                        \
-        (void)ranks;                                                                                         \
-        return combination_spectrum(&id, backend, conv, error2, energy, count);                              \
+        return nd_spectrum_by_rank(backend, &nd_method_##id, conv, ranks, error2, energy, count);            \
     }                                                                                                        \
     static nd_status id##_decompose(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,  \
                                     const nd_moments *moments, nd_chain *out) {                              \
-        (void)ranks;                                                                                         \
-        return combination_decompose(&id, backend, conv, rank, moments, out);                                \
+        return combination_decompose(&id, backend, conv, ranks, rank, moments, out);                         \
     }                                                                                                        \
     const nd_method nd_method_##id = {                                                                       \
         .name = title,                                                                                       \
@@ -207,8 +190,7 @@ done:
         .max_rank = id##_max_rank,                                                                           \
         .step = id##_step,                                                                                   \
         .channels = id##_channels,                                                                           \
-        .macs = id##_macs,                                                                                   \
-        .params = id##_params,                                                                               \
+        .shape = id##_shape,                                                                                 \
         .spectrum = id##_spectrum,                                                                           \
         .decompose = id##_decompose,                                                                         \
     }
@@ -218,3 +200,7 @@ COMBINATION(channel_dwpw, "channel+dwpw",
             "channel, then its wide conv as DW+PW, terms growing with the width");
 COMBINATION(channel_pwdw, "channel+pwdw",
             "channel, then its wide conv as PW+DW, terms growing with the width");
+COMBINATION(spatial_channel, "spatial+channel",
+            "spatial, then its horizontal conv to as many channels and pointwise");
+COMBINATION(spatial_channel_pwdw, "spatial+channel+pwdw",
+            "spatial+channel, then its two spatial convs as one PW+DW term a channel");

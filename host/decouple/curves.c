@@ -184,12 +184,12 @@ static int grid_of(const nd_decouple_settings *settings, const nd_method *method
         double budget = measured_shares[s] * (double)layer->dense_macs;
         while (low < high) {
             int64_t middle = (low + high + step) / 2 / step * step;
-            if ((double)method->macs(conv, settings->ranks, middle) <= budget)
+            if ((double)nd_method_macs(method, conv, settings->ranks, middle) <= budget)
                 low = middle;
             else
                 high = middle - step;
         }
-        bool dearer = method->macs(conv, settings->ranks, low) >= layer->dense_macs;
+        bool dearer = nd_method_macs(method, conv, settings->ranks, low) >= layer->dense_macs;
         if (low > most || dearer || (n && ranks[n - 1] >= low)) continue;
         ranks[n++] = low;
     }
@@ -292,13 +292,13 @@ static nd_status add_curve(const nd_decouple_settings *settings, const nd_layer 
     if (!curve->n) return nd_status_ok;
     make_monotone(curve);
     int64_t step = nd_plan_step(settings, method, &layer->conv), last = curve->rank[curve->n - 1];
-    double per_rank = (double)method->macs(&layer->conv, settings->ranks, last) / (double)last;
+    double per_rank = (double)nd_method_macs(method, &layer->conv, settings->ranks, last) / (double)last;
     int64_t stride = (int64_t)(interpolated_share * (double)layer->dense_macs / per_rank) / step * step;
     if (stride < step) stride = step;
     for (int64_t rank = curve->rank[0]; rank <= last; rank += stride) {
         nd_candidate candidate = {
             .layer = number,
-            .cost = method->macs(&layer->conv, settings->ranks, rank),
+            .cost = nd_method_macs(method, &layer->conv, settings->ranks, rank),
             .error = interpolate(curve, rank),
             .method = method,
             .rank = rank,
@@ -317,7 +317,7 @@ static nd_status add_fixed(const nd_decouple_settings *settings, const nd_plan *
         int64_t rank = layer->terms * methods[m]->channels(&layer->conv);
         int64_t most = methods[m]->max_rank(&layer->conv);
         nd_candidate candidate = {.layer = number, .method = methods[m], .rank = rank < most ? rank : most};
-        candidate.cost = methods[m]->macs(&layer->conv, settings->ranks, candidate.rank);
+        candidate.cost = nd_method_macs(methods[m], &layer->conv, settings->ranks, candidate.rank);
         ND_TRY(table_add(t, &candidate));
     }
     return nd_status_ok;

@@ -86,7 +86,7 @@ static void warn_of_costly(const nd_decouple_settings *settings, const nd_plan *
     for (int l = 0; l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
         if (!layer->method) continue;
-        int64_t macs = layer->method->macs(&layer->conv, settings->ranks, layer->rank);
+        int64_t macs = nd_method_macs(layer->method, &layer->conv, settings->ranks, layer->rank);
         if (macs > layer->dense_macs)
             nd_log(nd_log_warn, "%s: %s with T = %g costs %.2f times the dense layer", layer->name,
                    layer->method->name, (double)layer->rank / (double)layer->method->channels(&layer->conv),

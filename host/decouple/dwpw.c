@@ -27,14 +27,12 @@ static int64_t dwpw_channels(const nd_conv *conv) {
     return conv->ni;
 }
 
-static int64_t dwpw_macs(const nd_conv *conv, nd_ranks ranks, int64_t rank) {
-    (void)ranks;
-    return nd_conv_out_h(conv) * nd_conv_out_w(conv) * rank * (nd_conv_taps(conv) + conv->no / conv->groups);
-}
-
-static int64_t dwpw_params(const nd_conv *conv, nd_ranks ranks, int64_t rank) {
-    (void)ranks;
-    return rank * (nd_conv_taps(conv) + conv->no / conv->groups) + (conv->bias ? conv->no : 0);
+/* Merged where all channels keep as many terms, else gathered. */
+static void dwpw_shape(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out) {
+    int64_t inputs = ranks == nd_ranks_uniform ? conv->ni : rank;
+    nd_window pointwise = nd_window_pointwise();
+    nd_shape_add(out, ".dw", &conv->window, rank, inputs, inputs);
+    nd_shape_add(out, ".pw", &pointwise, conv->no, rank, conv->groups);
 }
 
 nd_status nd_dwpw_layout(const nd_conv *conv, const int32_t *kept, int64_t rank, nd_chain *out) {
@@ -155,8 +153,7 @@ const nd_method nd_method_dwpw = {
     .max_rank = dwpw_max_rank,
     .step = dwpw_step,
     .channels = dwpw_channels,
-    .macs = dwpw_macs,
-    .params = dwpw_params,
+    .shape = dwpw_shape,
     .spectrum = dwpw_spectrum,
     .decompose = dwpw_decompose,
 };

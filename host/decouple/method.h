@@ -22,8 +22,9 @@ typedef struct nd_method {
     /* Smallest useful change of rank: ni for uniform dwpw, the number of groups for adaptive. */
     int64_t (*step)(const nd_conv *conv, nd_ranks ranks);
     int64_t (*channels)(const nd_conv *conv); /* ranks in one "T": R = T * channels */
-    int64_t (*macs)(const nd_conv *conv, nd_ranks ranks, int64_t rank); /* one image */
-    int64_t (*params)(const nd_conv *conv, nd_ranks ranks, int64_t rank);
+    /* The chain at a rank without its weights, into an empty one: what it costs follows. Where ranks are
+     * adaptive the weights may come to need less. */
+    void (*shape)(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out);
     /* From the weights alone: error2[r] = squared Frobenius error of the kernel at rank r*step,
      * r = 0..max_rank/step, error2[0] = |W|^2; energy[r] = unweighted mean over the slices with energy of
      * the share their kept singular values have (paper, a.4). Both malloc'd. With data the error by rank is
@@ -39,7 +40,13 @@ typedef struct nd_method {
 extern const nd_method *const nd_method_table[];   /* NULL-ended: dwpw, pwdw, spatial, channel, ... */
 const nd_method *nd_method_find(const char *name); /* NULL when unknown */
 
+/* Cost at a rank; MACs of one image. */
+int64_t nd_method_macs(const nd_method *method, const nd_conv *conv, nd_ranks ranks, int64_t rank);
+int64_t nd_method_params(const nd_method *method, const nd_conv *conv, nd_ranks ranks, int64_t rank);
+
 extern const nd_method nd_method_dwpw, nd_method_pwdw, nd_method_spatial, nd_method_channel;
+extern const nd_method nd_method_dwpw_lowrank;
 extern const nd_method nd_method_spatial_dwpw, nd_method_channel_dwpw, nd_method_channel_pwdw;
+extern const nd_method nd_method_spatial_channel, nd_method_spatial_channel_pwdw;
 
 #endif

@@ -139,8 +139,8 @@ int64_t nd_plan_step(const nd_decouple_settings *settings, const nd_method *meth
 }
 
 static bool cheaper(const nd_layer *layer, nd_ranks ranks, const nd_method *method, int64_t rank) {
-    return !layer->method ||
-           method->macs(&layer->conv, ranks, rank) < layer->method->macs(&layer->conv, ranks, layer->rank);
+    return !layer->method || nd_method_macs(method, &layer->conv, ranks, rank) <
+                                 nd_method_macs(layer->method, &layer->conv, ranks, layer->rank);
 }
 
 static void choose_terms(const nd_decouple_settings *settings, const nd_method *method, int64_t terms,
@@ -192,8 +192,9 @@ nd_status nd_plan_by_layer(nd_backend *backend, const nd_decouple_settings *sett
             layer->method = methods[m];
             layer->rank = rank;
         }
-        int64_t macs = layer->method ? layer->method->macs(&layer->conv, settings->ranks, layer->rank)
-                                     : layer->dense_macs;
+        int64_t macs = layer->method
+                           ? nd_method_macs(layer->method, &layer->conv, settings->ranks, layer->rank)
+                           : layer->dense_macs;
         if (by_count || macs < layer->dense_macs) continue;
         layer->method = NULL;
         layer->why = "cheaper dense";
@@ -235,7 +236,7 @@ nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *se
             for (int64_t r = step; r < (int64_t)spectrum; r += step) {
                 nd_candidate candidate = {
                     .layer = l,
-                    .cost = methods[m]->macs(conv, settings->ranks, r * own),
+                    .cost = nd_method_macs(methods[m], conv, settings->ranks, r * own),
                     .error = error2[0] > 0 ? error2[r] / error2[0] : 0,
                     .method = methods[m],
                     .rank = r * own,

@@ -5,7 +5,7 @@
 #include "decouple/allocate.h"
 #include "decouple/decouple.h"
 
-enum { nd_methods_max = 16 };
+enum { nd_methods_max = 32 };
 
 typedef struct nd_layer {
     const char *name; /* of the graph's node */

@@ -32,15 +32,10 @@ int64_t nd_pwdw_cap(const nd_conv *conv, nd_ranks ranks, int64_t rank) {
     return cap < full ? cap : full;
 }
 
-static int64_t pwdw_macs(const nd_conv *conv, nd_ranks ranks, int64_t rank) {
-    int64_t filters = conv->no * nd_pwdw_cap(conv, ranks, rank);
-    return conv->in_h * conv->in_w * rank * (conv->ni / conv->groups) +
-           nd_conv_out_h(conv) * nd_conv_out_w(conv) * filters * nd_conv_taps(conv);
-}
-
-static int64_t pwdw_params(const nd_conv *conv, nd_ranks ranks, int64_t rank) {
-    int64_t filters = conv->no * nd_pwdw_cap(conv, ranks, rank);
-    return rank * (conv->ni / conv->groups) + filters * nd_conv_taps(conv) + (conv->bias ? conv->no : 0);
+static void pwdw_shape(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out) {
+    nd_window pointwise = nd_window_pointwise();
+    nd_shape_add(out, ".pw", &pointwise, rank, conv->ni, conv->groups);
+    nd_shape_add(out, ".dw", &conv->window, conv->no, conv->no * nd_pwdw_cap(conv, ranks, rank), conv->no);
 }
 
 nd_status nd_pwdw_layout(const nd_conv *conv, const int32_t *kept, int64_t rank, nd_chain *out) {
@@ -125,8 +120,7 @@ const nd_method nd_method_pwdw = {
     .max_rank = pwdw_max_rank,
     .step = pwdw_step,
     .channels = pwdw_channels,
-    .macs = pwdw_macs,
-    .params = pwdw_params,
+    .shape = pwdw_shape,
     .spectrum = pwdw_spectrum,
     .decompose = pwdw_decompose,
 };

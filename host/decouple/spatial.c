@@ -39,16 +39,19 @@ static int64_t spatial_channels(const nd_conv *conv) {
     return 1;
 }
 
-static int64_t spatial_macs(const nd_conv *conv, nd_ranks ranks, int64_t rank) {
+static void spatial_shape(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out) {
     (void)ranks;
-    int64_t per_group = rank / conv->groups;
-    return nd_conv_out_h(conv) * (conv->in_w * rank * n_rows(conv) +
-                                  nd_conv_out_w(conv) * per_group * conv->groups * n_columns(conv));
-}
-
-static int64_t spatial_params(const nd_conv *conv, nd_ranks ranks, int64_t rank) {
-    (void)ranks;
-    return rank * (n_rows(conv) + n_columns(conv)) + (conv->bias ? conv->no : 0);
+    const nd_window *window = &conv->window;
+    nd_window vertical = {{window->kernel[0], 1},
+                          {window->stride[0], 1},
+                          {window->dilation[0], 1},
+                          {window->pad[0], 0, window->pad[2], 0}};
+    nd_window horizontal = {{1, window->kernel[1]},
+                            {1, window->stride[1]},
+                            {1, window->dilation[1]},
+                            {0, window->pad[1], 0, window->pad[3]}};
+    nd_shape_add(out, ".v", &vertical, rank, conv->ni, conv->groups);
+    nd_shape_add(out, ".h", &horizontal, conv->no, rank, conv->groups);
 }
 
 /* a[groups][(o, kx)][(i, ky)]: its right singular vectors are the vertical filters. */
@@ -96,19 +99,8 @@ static nd_status spatial_spectrum(nd_backend *backend, const nd_conv *conv, nd_r
 }
 
 static nd_status layout(const nd_conv *conv, int64_t rank, nd_chain *out) {
-    const nd_window *window = &conv->window;
-    nd_window vertical = {{window->kernel[0], 1},
-                          {window->stride[0], 1},
-                          {window->dilation[0], 1},
-                          {window->pad[0], 0, window->pad[2], 0}};
-    nd_window horizontal = {{1, window->kernel[1]},
-                            {1, window->stride[1]},
-                            {1, window->dilation[1]},
-                            {0, window->pad[1], 0, window->pad[3]}};
-    nd_stage *stage = NULL;
-    ND_TRY(nd_chain_add(out, ".v", &vertical, rank, conv->ni, conv->groups, false, &stage));
-    ND_TRY(nd_chain_add(out, ".h", &horizontal, conv->no, rank, conv->groups, false, &stage));
-    return nd_chain_set_bias(out, conv->bias);
+    spatial_shape(conv, nd_ranks_uniform, rank, out);
+    return nd_chain_allocate(out, conv);
 }
 
 /* Vertical filters and the horizontal part that goes with them, sigma split evenly. */
@@ -241,8 +233,7 @@ const nd_method nd_method_spatial = {
     .max_rank = spatial_max_rank,
     .step = spatial_step,
     .channels = spatial_channels,
-    .macs = spatial_macs,
-    .params = spatial_params,
+    .shape = spatial_shape,
     .spectrum = spatial_spectrum,
     .decompose = spatial_decompose,
 };

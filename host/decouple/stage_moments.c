@@ -13,7 +13,7 @@ static void first_entries(const nd_conv *conv, const nd_conv *stage, int64_t y, 
                 entries[e++] = (i * kernel[0] + y + ky) * kernel[1] + x + kx;
 }
 
-/* g and mean_p over all placements of the stage's window in the conv's, its own output as the target. */
+/* g and mean_p over all placements of the stage's window in the conv's. */
 static void first_moments(const nd_moments *m, const nd_conv *conv, const nd_conv *stage, int64_t *entries,
                           nd_moments *out) {
     int64_t ys = conv->window.kernel[0] - stage->window.kernel[0] + 1;
@@ -30,7 +30,11 @@ static void first_moments(const nd_moments *m, const nd_conv *conv, const nd_con
             }
         }
     }
-    int64_t rows = stage->no / stage->groups;
+}
+
+/* The stage's own output as the target. */
+static void own_target(const nd_conv *stage, nd_moments *out) {
+    int64_t rows = stage->no / stage->groups, k = out->k;
     for (int64_t o = 0; o < stage->no; o++) {
         const float *w = stage->weights + o * k;
         const double *g = out->g + o / rows * k * k;
@@ -50,9 +54,9 @@ static void sparse_product(const nd_functionals *f, int64_t row, int64_t shift, 
     }
 }
 
-/* g = E g E^T and h = h E^T for the features E that reach the last stage. */
-static nd_status last_moments(const nd_moments *m, const nd_conv *conv, const nd_conv *stage,
-                              const nd_functionals *f, nd_moments *out) {
+/* g = E g E^T and mean_p = E mean_p for the features E that reach the stage; for the last one also h = h E^T. */
+static nd_status feature_moments(const nd_moments *m, const nd_conv *conv, const nd_conv *stage,
+                                 const nd_functionals *f, bool last, nd_moments *out) {
     int64_t k = out->k, cols = stage->ni / stage->groups, taps = nd_conv_taps(stage),
             rows = out->no / out->groups;
     double *eg = nd_alloc_array((size_t)m->k, sizeof *eg);
@@ -69,12 +73,14 @@ static nd_status last_moments(const nd_moments *m, const nd_conv *conv, const nd
                                   b % taps % stage->window.kernel[1] - q * m->k;
                 sparse_product(f, q * cols + b / taps, shift_b, eg, 1, out->g + (q * k + a) * k + b);
             }
-            for (int64_t o = q * rows; o < (q + 1) * rows; o++)
+            for (int64_t o = q * rows; last && o < (q + 1) * rows; o++)
                 sparse_product(f, q * cols + a / taps, shift_a, m->h + o * m->k, 1, out->h + o * k + a);
         }
-    memcpy(out->mean_y, m->mean_y, (size_t)m->no * sizeof *out->mean_y);
-    out->vy = m->vy;
-    if (out->groups == m->groups) out->metric = m->metric;
+    if (last) {
+        memcpy(out->mean_y, m->mean_y, (size_t)m->no * sizeof *out->mean_y);
+        out->vy = m->vy;
+        if (out->groups == m->groups) out->metric = m->metric;
+    }
     free(eg);
     return nd_status_ok;
 }
@@ -87,8 +93,13 @@ nd_status nd_moments_of_stage(const nd_moments *moments, const nd_conv *conv, co
     nd_conv stage = nd_chain_stage_conv(chain, conv, index);
     int64_t *entries = nd_alloc_array((size_t)moments->k, sizeof *entries);
     ND_REQUIRE_DONE(entries, nd_status_memory, "conv %s: no memory for the moments of a stage", conv->name);
+    bool last = index > 0 && index + 1 == chain->n, one_place = true;
+    for (int s = index + 1; s < chain->n; s++) {
+        const nd_window *window = &chain->stages[s].window;
+        one_place = one_place && window->kernel[0] * window->kernel[1] == 1;
+    }
     ND_REQUIRE_DONE(stage.groups == conv->groups && !chain->stages[index].channel &&
-                        (index == 0 || index + 1 == chain->n),
+                        (index == 0 || one_place),
                     nd_status_internal, "conv %s: stage %d has no moments", conv->name, index);
     ND_TRY_DONE(nd_moments_new(&stage, &m));
     m->pixels = moments->pixels;
@@ -96,8 +107,9 @@ nd_status nd_moments_of_stage(const nd_moments *moments, const nd_conv *conv, co
         first_moments(moments, conv, &stage, entries, m);
     } else {
         ND_TRY_DONE(nd_chain_functionals(chain, conv, index, &f));
-        ND_TRY_DONE(last_moments(moments, conv, &stage, &f, m));
+        ND_TRY_DONE(feature_moments(moments, conv, &stage, &f, last, m));
     }
+    if (!last) own_target(&stage, m);
     nd_moments_ridge(m, &stage, 1e-6); /* the conv's own ridge is in g already */
 done:
     nd_functionals_free(&f);

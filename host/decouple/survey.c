@@ -79,8 +79,10 @@ nd_status nd_survey_cost(const nd_graph *graph, const nd_survey *survey, const n
         if (!layer->method) continue;
         const nd_survey_layer *dense = nd_survey_find(survey, layer->node);
         ND_REQUIRE_DONE(dense, nd_status_internal, "%s: not in the survey", layer->name);
-        nd_cost cost = {.params = layer->method->params(&layer->conv, settings->ranks, layer->rank)};
-        cost.conv_macs = cost.total_macs = layer->method->macs(&layer->conv, settings->ranks, layer->rank);
+        nd_cost cost = {.params =
+                            nd_method_params(layer->method, &layer->conv, settings->ranks, layer->rank)};
+        cost.conv_macs = cost.total_macs =
+            nd_method_macs(layer->method, &layer->conv, settings->ranks, layer->rank);
         total->conv_macs += cost.conv_macs - dense->cost.conv_macs;
         total->total_macs += cost.total_macs - dense->cost.total_macs;
         total->params += cost.params - dense->cost.params;

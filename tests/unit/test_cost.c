@@ -237,20 +237,25 @@ Test(cost, methods_cost_what_the_paper_says) {
         cr_expect_eq(nd_conv_macs(&conv), out * no * ni * taps);
         for (int64_t terms = 1; terms <= 9; terms++) {
             const nd_method *pwdw = &nd_method_pwdw, *dwpw = &nd_method_dwpw;
-            cr_expect_eq(pwdw->macs(&conv, nd_ranks_uniform, terms * no),
+            cr_expect_eq(nd_method_macs(pwdw, &conv, nd_ranks_uniform, terms * no),
                          terms * (stride * stride * out * ni * no + out * no * taps));
-            cr_expect_eq(pwdw->params(&conv, nd_ranks_uniform, terms * no), terms * no * (ni + taps));
-            cr_expect_eq(dwpw->macs(&conv, nd_ranks_uniform, terms * ni), terms * out * ni * (taps + no));
-            cr_expect_eq(dwpw->params(&conv, nd_ranks_uniform, terms * ni), terms * ni * (no + taps));
+            cr_expect_eq(nd_method_params(pwdw, &conv, nd_ranks_uniform, terms * no),
+                         terms * no * (ni + taps));
+            cr_expect_eq(nd_method_macs(dwpw, &conv, nd_ranks_uniform, terms * ni),
+                         terms * out * ni * (taps + no));
+            cr_expect_eq(nd_method_params(dwpw, &conv, nd_ranks_uniform, terms * ni),
+                         terms * ni * (no + taps));
         }
         for (int64_t rank = 1; rank <= ni; rank++) {
             /* The vertical part carries the vertical stride only: its output is as wide as the input. */
-            cr_expect_eq(nd_method_spatial.macs(&conv, nd_ranks_uniform, rank),
+            cr_expect_eq(nd_method_macs(&nd_method_spatial, &conv, nd_ranks_uniform, rank),
                          out * rank * (stride * ni * k + no * k));
-            cr_expect_eq(nd_method_spatial.params(&conv, nd_ranks_uniform, rank), rank * (ni * k + no * k));
-            cr_expect_eq(nd_method_channel.macs(&conv, nd_ranks_uniform, rank),
+            cr_expect_eq(nd_method_params(&nd_method_spatial, &conv, nd_ranks_uniform, rank),
+                         rank * (ni * k + no * k));
+            cr_expect_eq(nd_method_macs(&nd_method_channel, &conv, nd_ranks_uniform, rank),
                          out * rank * (taps * ni + no));
-            cr_expect_eq(nd_method_channel.params(&conv, nd_ranks_uniform, rank), rank * (taps * ni + no));
+            cr_expect_eq(nd_method_params(&nd_method_channel, &conv, nd_ranks_uniform, rank),
+                         rank * (taps * ni + no));
         }
     }
 }
