@@ -16,10 +16,11 @@ typedef struct inner {
     int64_t (*rank)(const nd_conv *conv, int64_t outer, const nd_method *method, const nd_conv *stage);
 } inner;
 
-enum { inners_max = 2, bottleneck_steps = 64 };
+enum { inners_max = 2, most_steps = 64 };
 
 typedef struct combination {
     const nd_method *outer;
+    bool pruned;              /* first of all on fewer input channels */
     inner inners[inners_max]; /* from the last stage to the first, so that stage numbers stay good */
     int n;
 } combination;
@@ -46,18 +47,37 @@ static int64_t same_rank(const nd_conv *conv, int64_t outer, const nd_method *me
     return outer;
 }
 
-/* A network's wide layers have hundreds of ranks, each of them a decomposition: no more than some are tried. */
-static int64_t coarse_step(const nd_conv *conv, const nd_method *outer) {
-    return conv->groups * ((outer->max_rank(conv) / conv->groups + bottleneck_steps - 1) / bottleneck_steps);
-}
-
 static const combination spatial_dwpw = {
-    &nd_method_spatial, {{&nd_method_dwpw, 1, one_term}, {&nd_method_dwpw, 0, one_term}}, 2};
-static const combination channel_dwpw = {&nd_method_channel, {{&nd_method_dwpw, 0, growing_terms}}, 1};
-static const combination channel_pwdw = {&nd_method_channel, {{&nd_method_pwdw, 0, growing_terms}}, 1};
-static const combination spatial_channel = {&nd_method_spatial, {{&nd_method_channel, 1, same_rank}}, 1};
+    .outer = &nd_method_spatial,
+    .inners = {{&nd_method_dwpw, 1, one_term}, {&nd_method_dwpw, 0, one_term}},
+    .n = 2};
+static const combination channel_dwpw = {
+    .outer = &nd_method_channel, .inners = {{&nd_method_dwpw, 0, growing_terms}}, .n = 1};
+static const combination channel_pwdw = {
+    .outer = &nd_method_channel, .inners = {{&nd_method_pwdw, 0, growing_terms}}, .n = 1};
+static const combination spatial_channel = {
+    .outer = &nd_method_spatial, .inners = {{&nd_method_channel, 1, same_rank}}, .n = 1};
 static const combination spatial_channel_pwdw = {
-    &nd_method_spatial_channel, {{&nd_method_pwdw, 1, one_term}, {&nd_method_pwdw, 0, one_term}}, 2};
+    .outer = &nd_method_spatial_channel,
+    .inners = {{&nd_method_pwdw, 1, one_term}, {&nd_method_pwdw, 0, one_term}},
+    .n = 2};
+static const combination prune_dwpw = {.outer = &nd_method_dwpw, .pruned = true};
+static const combination prune_pwdw = {.outer = &nd_method_pwdw, .pruned = true};
+static const combination prune_channel = {.outer = &nd_method_channel, .pruned = true};
+static const combination prune_channel_pwdw = {.outer = &nd_method_channel_pwdw, .pruned = true};
+static const combination prune_spatial_channel = {.outer = &nd_method_spatial_channel, .pruned = true};
+static const combination prune_spatial_channel_pwdw = {.outer = &nd_method_spatial_channel_pwdw,
+                                                       .pruned = true};
+
+/* The conv on the channels that pruning leaves: 1/1.15 of them, as the authors of the pipeline of three methods
+ * had it (paper, a.9). Without the weights. */
+static nd_conv slim_conv(const combination *c, const nd_conv *conv) {
+    nd_conv slim = *conv;
+    if (!c->pruned) return slim;
+    slim.ni = (conv->ni / conv->groups * 100 + 114) / 115 * conv->groups;
+    slim.weights = NULL;
+    return slim;
+}
 
 /* The rank of an inner method on a stage, weights or none; 0 where the stage is better left alone. */
 static int64_t inner_rank(const inner *in, const nd_conv *conv, int64_t outer, const nd_conv *stage) {
@@ -67,9 +87,10 @@ static int64_t inner_rank(const inner *in, const nd_conv *conv, int64_t outer, c
     return nd_method_macs(in->method, stage, nd_ranks_uniform, rank) < nd_conv_macs(stage) ? rank : 0;
 }
 
-static void combination_shape(const combination *c, const nd_conv *conv, nd_ranks ranks, int64_t rank,
+static void combination_shape(const combination *c, const nd_conv *whole, nd_ranks ranks, int64_t rank,
                               nd_chain *out) {
     nd_chain outer = {0};
+    const nd_conv slim = slim_conv(c, whole), *conv = &slim;
     c->outer->shape(conv, ranks, rank, &outer);
     for (int s = 0; s < outer.n; s++) {
         const nd_stage *own = &outer.stages[s];
@@ -84,7 +105,8 @@ static void combination_shape(const combination *c, const nd_conv *conv, nd_rank
     }
 }
 
-static bool combination_applies(const combination *c, const nd_conv *conv) {
+static bool combination_applies(const combination *c, const nd_conv *whole) {
+    const nd_conv slim = slim_conv(c, whole), *conv = &slim;
     if (!c->outer->applies(conv)) return false;
     int64_t step = c->outer->step(conv, nd_ranks_uniform);
     nd_chain widest = {0};
@@ -112,9 +134,36 @@ done:
     return status;
 }
 
+/* Wide layers have hundreds of ranks, each of them a decomposition: no more than some are tried. */
+static int64_t combination_step(const combination *c, const nd_conv *conv, nd_ranks ranks) {
+    nd_conv slim = slim_conv(c, conv);
+    int64_t step = c->outer->step(&slim, ranks), steps = c->outer->max_rank(&slim) / step;
+    return step * ((steps + most_steps - 1) / most_steps);
+}
+
+/* The outer method on what pruning leaves, the gather of its first stage in the conv's channels. */
+static nd_status decompose_pruned(const combination *c, nd_backend *backend, const nd_conv *conv,
+                                  nd_ranks ranks, int64_t rank, const nd_moments *moments, nd_chain *out) {
+    nd_status status = nd_status_ok;
+    nd_moments *own = NULL;
+    nd_chain inside = {0};
+    int64_t kept = slim_conv(c, conv).ni;
+    ND_TRY(nd_method_prune.decompose(backend, conv, ranks, kept, moments, out));
+    nd_conv slim = nd_chain_stage_conv(out, conv, 0);
+    const int32_t *channel = out->stages[0].channel;
+    if (moments && channel) ND_TRY(nd_moments_gather(moments, conv, &slim, channel, &own));
+    ND_TRY_DONE(c->outer->decompose(backend, &slim, ranks, rank, own ? own : moments, &inside));
+    ND_TRY_DONE(nd_chain_splice(out, 0, &inside));
+done:
+    nd_chain_free(&inside);
+    nd_moments_free(own);
+    return status;
+}
+
 static nd_status combination_decompose(const combination *c, nd_backend *backend, const nd_conv *conv,
                                        nd_ranks ranks, int64_t rank, const nd_moments *moments,
                                        nd_chain *out) {
+    if (c->pruned) return decompose_pruned(c, backend, conv, ranks, rank, moments, out);
     ND_TRY(c->outer->decompose(backend, conv, ranks, rank, moments, out));
     for (int i = 0; i < c->n; i++) {
         const inner *in = &c->inners[i];
@@ -163,14 +212,15 @@ done:
         return combination_applies(&id, conv);                                                               \
     }                                                                                                        \
     static int64_t id##_max_rank(const nd_conv *conv) {                                                      \
-        return id.outer->max_rank(conv);                                                                     \
+        nd_conv slim = slim_conv(&id, conv);                                                                 \
+        return id.outer->max_rank(&slim);                                                                    \
     }                                                                                                        \
     static int64_t id##_step(const nd_conv *conv, nd_ranks ranks) {                                          \
-        (void)ranks;                                                                                         \
-        return coarse_step(conv, id.outer);                                                                  \
+        return combination_step(&id, conv, ranks);                                                           \
     }                                                                                                        \
     static int64_t id##_channels(const nd_conv *conv) {                                                      \
-        return id.outer->channels(conv);                                                                     \
+        nd_conv slim = slim_conv(&id, conv);                                                                 \
+        return id.outer->channels(&slim);                                                                    \
     }                                                                                                        \
     static void id##_shape(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out) {               \
         combination_shape(&id, conv, ranks, rank, out);                                                      \
@@ -204,3 +254,11 @@ COMBINATION(spatial_channel, "spatial+channel",
             "spatial, then its horizontal conv to as many channels and pointwise");
 COMBINATION(spatial_channel_pwdw, "spatial+channel+pwdw",
             "spatial+channel, then its two spatial convs as one PW+DW term a channel");
+COMBINATION(prune_dwpw, "prune+dwpw", "on 1/1.15 of its input channels, then dwpw");
+COMBINATION(prune_pwdw, "prune+pwdw", "on 1/1.15 of its input channels, then pwdw");
+COMBINATION(prune_channel, "prune+channel", "on 1/1.15 of its input channels, then channel");
+COMBINATION(prune_channel_pwdw, "prune+channel+pwdw", "on 1/1.15 of its input channels, then channel+pwdw");
+COMBINATION(prune_spatial_channel, "prune+spatial+channel",
+            "on 1/1.15 of its input channels, then spatial+channel");
+COMBINATION(prune_spatial_channel_pwdw, "prune+spatial+channel+pwdw",
+            "on 1/1.15 of its input channels, then spatial+channel+pwdw");

@@ -10,6 +10,10 @@
 nd_status nd_moments_of_stage(const nd_moments *moments, const nd_conv *conv, const nd_chain *chain,
                               int index, nd_moments **out);
 
+/* Moments of `slim`, which is the conv on channel[slim->ni] of its input channels, as many of every group. */
+nd_status nd_moments_gather(const nd_moments *moments, const nd_conv *conv, const nd_conv *slim,
+                            const int32_t *channel, nd_moments **out);
+
 /* Decomposes a stage again, by another method at a rank with uniform terms; with moments on those of the stage. */
 nd_status nd_chain_redo_stage(nd_backend *backend, const nd_method *method, int index, int64_t rank,
                               const nd_conv *conv, const nd_moments *moments, nd_chain *chain);

@@ -8,11 +8,18 @@ const nd_method *const nd_method_table[] = {
     &nd_method_dwpw_lowrank,
     &nd_method_spatial,
     &nd_method_channel,
+    &nd_method_prune,
     &nd_method_spatial_dwpw,
     &nd_method_channel_dwpw,
     &nd_method_channel_pwdw,
+    &nd_method_prune_dwpw,
+    &nd_method_prune_pwdw,
     &nd_method_spatial_channel,
+    &nd_method_prune_channel,
     &nd_method_spatial_channel_pwdw,
+    &nd_method_prune_channel_pwdw,
+    &nd_method_prune_spatial_channel,
+    &nd_method_prune_spatial_channel_pwdw,
     NULL,
 };
 

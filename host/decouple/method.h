@@ -45,8 +45,11 @@ int64_t nd_method_macs(const nd_method *method, const nd_conv *conv, nd_ranks ra
 int64_t nd_method_params(const nd_method *method, const nd_conv *conv, nd_ranks ranks, int64_t rank);
 
 extern const nd_method nd_method_dwpw, nd_method_pwdw, nd_method_spatial, nd_method_channel;
-extern const nd_method nd_method_dwpw_lowrank;
+extern const nd_method nd_method_dwpw_lowrank, nd_method_prune;
 extern const nd_method nd_method_spatial_dwpw, nd_method_channel_dwpw, nd_method_channel_pwdw;
 extern const nd_method nd_method_spatial_channel, nd_method_spatial_channel_pwdw;
+extern const nd_method nd_method_prune_dwpw, nd_method_prune_pwdw, nd_method_prune_channel;
+extern const nd_method nd_method_prune_channel_pwdw, nd_method_prune_spatial_channel;
+extern const nd_method nd_method_prune_spatial_channel_pwdw;
 
 #endif

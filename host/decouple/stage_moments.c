@@ -120,3 +120,34 @@ done:
         *out = m;
     return status;
 }
+
+nd_status nd_moments_gather(const nd_moments *moments, const nd_conv *conv, const nd_conv *slim,
+                            const int32_t *channel, nd_moments **out) {
+    nd_moments *m = NULL;
+    int64_t taps = nd_conv_taps(conv), cols = conv->ni / conv->groups, rows = conv->no / conv->groups;
+    ND_TRY(nd_moments_new(slim, &m));
+    int64_t k = m->k, per_group = slim->ni / slim->groups;
+    int32_t *entry = nd_alloc_array((size_t)k, sizeof *entry);
+    if (!entry) {
+        nd_moments_free(m);
+        return nd_fail(nd_status_memory, "conv %s: no memory for the moments of some channels", conv->name);
+    }
+    m->pixels = moments->pixels;
+    m->vy = moments->vy;
+    memcpy(m->mean_y, moments->mean_y, (size_t)m->no * sizeof *m->mean_y);
+    memcpy(m->ridge, moments->ridge, (size_t)m->groups * sizeof *m->ridge);
+    for (int64_t q = 0; q < m->groups; q++) {
+        const double *g = moments->g + q * moments->k * moments->k;
+        for (int64_t a = 0; a < k; a++)
+            entry[a] = (int32_t)(channel[q * per_group + a / taps] % cols * taps + a % taps);
+        for (int64_t a = 0; a < k; a++) {
+            m->mean_p[q * k + a] = moments->mean_p[q * moments->k + entry[a]];
+            for (int64_t b = 0; b < k; b++) m->g[(q * k + a) * k + b] = g[entry[a] * moments->k + entry[b]];
+            for (int64_t o = q * rows; o < (q + 1) * rows; o++)
+                m->h[o * k + a] = moments->h[o * moments->k + entry[a]];
+        }
+    }
+    free(entry);
+    *out = m;
+    return nd_status_ok;
+}
