@@ -1,9 +1,12 @@
 /* From a table of candidates to decisions: what the rules with a budget have in common. */
 #include "decouple/calibrate.h"
 #include "decouple/plan.h"
+#include "decouple/preview.h"
 
 #include <math.h>
 #include <stdlib.h>
+
+enum { credit_rounds = 10 }; /* of spending what pruning saves */
 
 void nd_candidates_free(nd_candidates *candidates) {
     free(candidates->rows);
@@ -45,8 +48,13 @@ nd_status nd_plan_measure(const nd_graph *graph, nd_backend *backend, const nd_d
     return status;
 }
 
-nd_status nd_plan_allocate(const nd_decouple_settings *settings, const nd_candidates *candidates,
-                           nd_plan *plan) {
+static int64_t budget_of(const nd_decouple_settings *settings, const nd_candidates *candidates) {
+    return (int64_t)floor((double)candidates->total / settings->target);
+}
+
+/* With `credit` more than the budget. */
+static nd_status allocate(const nd_decouple_settings *settings, const nd_candidates *candidates,
+                          int64_t credit, nd_plan *plan) {
     nd_status status = nd_status_ok;
     int *number = nd_alloc_array((size_t)plan->n_layers + 1, sizeof *number), open = 0;
     size_t *chosen = nd_alloc_array((size_t)plan->n_layers + 1, sizeof *chosen);
@@ -59,7 +67,7 @@ nd_status nd_plan_allocate(const nd_decouple_settings *settings, const nd_candid
         own[c] = candidates->rows[c];
         own[c].layer = number[own[c].layer];
     }
-    int64_t budget = (int64_t)floor((double)candidates->total / settings->target) - candidates->fixed;
+    int64_t budget = budget_of(settings, candidates) + credit - candidates->fixed;
     status = nd_allocate(own, candidates->count, open, budget, chosen);
     if (status) {
         status = nd_fail_in(status, "a ratio of %g, where at most %.3f is within reach", settings->target,
@@ -72,11 +80,31 @@ nd_status nd_plan_allocate(const nd_decouple_settings *settings, const nd_candid
         const nd_candidate *choice = &candidates->rows[chosen[number[l]]];
         layer->method = choice->method;
         layer->rank = choice->rank;
-        if (!choice->method) layer->why = "better dense";
     }
 done:
     free(number);
     free(chosen);
     free(own);
     return status;
+}
+
+nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *settings,
+                           const nd_candidates *candidates, nd_plan *plan) {
+    ND_TRY(allocate(settings, candidates, 0, plan));
+    if (!nd_plan_prunes(settings, plan)) return nd_status_ok;
+    int64_t low = 0, high = INT64_MAX, credit = 0;
+    for (int round = 0; round < credit_rounds; round++) {
+        nd_cost cost;
+        ND_TRY(nd_plan_preview(graph, settings, plan, &cost));
+        int64_t left =
+            budget_of(settings, candidates) - (settings->conv_only ? cost.conv_macs : cost.total_macs);
+        if (left >= 0)
+            low = credit;
+        else
+            high = credit;
+        credit = high == INT64_MAX ? low + left : low + (high - low) / 2;
+        if (credit <= low) break;
+        ND_TRY(allocate(settings, candidates, credit, plan));
+    }
+    return allocate(settings, candidates, low, plan);
 }

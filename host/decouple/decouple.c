@@ -5,9 +5,11 @@
 #include "decouple/output_metric.h"
 #include "decouple/plan.h"
 #include "model/infer.h"
+#include "model/shrink.h"
 
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -103,7 +105,8 @@ static nd_status choose(nd_graph *graph, nd_backend *backend, const nd_decouple_
     }
     nd_candidates own = {0};
     if (!settings->candidates) ND_TRY(nd_plan_measure(graph, backend, settings, plan, &own));
-    nd_status status = nd_plan_allocate(settings, settings->candidates ? settings->candidates : &own, plan);
+    nd_status status =
+        nd_plan_allocate(graph, settings, settings->candidates ? settings->candidates : &own, plan);
     nd_candidates_free(&own);
     return status;
 }
@@ -152,17 +155,13 @@ static nd_status report_layers(const nd_decouple_settings *settings, const nd_pl
         *row = (nd_layer_report){
             .name = nd_arena_strdup(&report->arena, layer->name),
             .method = layer->method ? layer->method->name : "dense",
-            .why = layer->method ? NULL : layer->why,
+            .why = layer->method ? NULL
+                   : layer->why  ? layer->why
+                                 : "better dense",
             .macs = layer->dense_macs,
             .params = weights + (conv->bias ? conv->no : 0),
             .energy = 1,
         };
-        row->new_macs = row->macs;
-        row->new_params = row->params;
-        if (chains[l].n) {
-            row->new_macs = nd_chain_macs(&chains[l], conv);
-            row->new_params = nd_chain_params(&chains[l]);
-        }
         if (!layer->method) continue;
         double weight_error = 0;
         row->rank = layer->rank;
@@ -185,7 +184,33 @@ static nd_status apply(nd_graph *graph, const nd_plan *plan, const nd_chain *cha
             ND_TRY(nd_chain_rewrite(graph, layer->node, chain));
     }
     ND_TRY(nd_graph_sort(graph));
+    ND_TRY(infer_again(graph));
+    int64_t dropped = 0;
+    ND_TRY(nd_graph_shrink(graph, &dropped));
+    if (dropped) nd_log(nd_log_info, "%lld channels that nothing reads are gone", (long long)dropped);
     return infer_again(graph);
+}
+
+/* What the layers cost in the network as it is now: one that the next reads less of has become cheaper. */
+static void recount_layers(const nd_graph *graph, const nd_plan *plan, const nd_chain *chains,
+                           nd_decouple_report *report) {
+    nd_layer_report *row = report->layers;
+    for (int l = 0; l < plan->n_layers; l++) {
+        const nd_layer *layer = &plan->layers[l];
+        if (!layer->spatial) continue;
+        row->new_macs = row->new_params = 0;
+        const nd_chain dense = {.n = 1}, *chain = layer->method ? &chains[l] : &dense;
+        for (int s = 0; s < chain->n; s++) {
+            char name[320];
+            snprintf(name, sizeof name, "%s%s", row->name, chain->stages[s].suffix);
+            int node = nd_graph_find_node(graph, name);
+            if (node < 0) continue;
+            nd_cost cost = nd_cost_node(graph, &graph->nodes[node]);
+            row->new_macs += cost.total_macs;
+            row->new_params += cost.params;
+        }
+        row++;
+    }
 }
 
 static json_t *settings_json(const nd_decouple_settings *settings) {
@@ -288,6 +313,7 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     report->decompose_seconds = seconds_now() - start;
     ND_TRY_DONE(report_layers(settings, &plan, chains, error, report));
     ND_TRY_DONE(apply(graph, &plan, chains));
+    recount_layers(graph, &plan, chains, report);
     report->after = nd_cost_graph(graph);
     ND_TRY_DONE(write_meta(graph, settings, report));
 done:

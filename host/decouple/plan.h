@@ -48,9 +48,11 @@ nd_status nd_plan_by_layer(nd_backend *backend, const nd_decouple_settings *sett
 nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
                              nd_candidate **out, size_t *count);
 
-/* Allocates total / settings->target over the candidates and writes the decisions into the plan. */
-nd_status nd_plan_allocate(const nd_decouple_settings *settings, const nd_candidates *candidates,
-                           nd_plan *plan);
+/* Allocates total / settings->target over the candidates and writes the decisions into the plan. Layers that read
+ * fewer channels make those before them cheaper too: what that saves in MACs is spent again, as far as the network
+ * stays within its budget. */
+nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *settings,
+                           const nd_candidates *candidates, nd_plan *plan);
 
 /* Measures what the settings' rule chooses from: harms by curves or from the weights, costs in its unit. */
 nd_status nd_plan_measure(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
