@@ -21,7 +21,9 @@ const nd_option nd_option_table[] = {
     /* decoupling */
     {"output", 'o', "FILE", false, "decouple compare report", "file to write"},
     {"method", 0, "NAME", false, "inspect decouple bench sweep",
-     "auto, dwpw, pwdw, spatial, channel, spatial+dwpw, channel+dwpw, ...; a list in sweep (default auto)"},
+     "auto, dwpw, pwdw, dwpw_lowrank, spatial, channel, prune, or combined: spatial+dwpw, prune+channel, "
+     "...; "
+     "several with commas; a list in sweep (default auto)"},
     {"rank", 0, "T", false, "inspect decouple bench sweep",
      "T terms per channel in every chosen layer; a list in bench and sweep"},
     {"energy", 0, "E", false, "decouple bench sweep",
