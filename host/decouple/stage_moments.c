@@ -134,6 +134,7 @@ nd_status nd_moments_gather(const nd_moments *moments, const nd_conv *conv, cons
     }
     m->pixels = moments->pixels;
     m->vy = moments->vy;
+    m->metric = moments->metric;
     memcpy(m->mean_y, moments->mean_y, (size_t)m->no * sizeof *m->mean_y);
     memcpy(m->ridge, moments->ridge, (size_t)m->groups * sizeof *m->ridge);
     for (int64_t q = 0; q < m->groups; q++) {
