@@ -206,6 +206,7 @@ nd_status nd_verb_decouple(nd_args *args) {
     run r = {.args = args, .model = args->positional[0], .path = nd_args_text(args, "output", NULL)};
     nd_status status = nd_status_ok;
     ND_REQUIRE(r.path, nd_status_usage, "where to? Give -o FILE");
+    ND_TRY_DONE(nd_model_can_save(r.path));
     ND_TRY_DONE(nd_output_open(args, &r.output));
     ND_TRY_DONE(nd_cli_graph(args, r.model, 1, &r.graph));
     nd_graph_sha256(r.graph, r.sha256);

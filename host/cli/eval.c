@@ -177,10 +177,10 @@ static void nd_eval_table_row(const nd_eval *eval, size_t i, const nd_row *row, 
 }
 
 static nd_status nd_eval_print(const nd_eval *eval) {
-    static const char *const alone[] = {"model", "MMACs", "top-1", "top-5", "%", "%", NULL};
-    static const char *const beside[] = {"model", "MMACs",     "MACs x",  "top-1", "top-5",
-                                         "%",     "%",         "drop",    "95 %",  "drop top-5",
-                                         "95 %",  "agreement", "rel mse", NULL};
+    static const char *const alone[] = {"model", "MMACs", "top-1", "top-5", "top-1 %", "top-5 %", NULL};
+    static const char *const beside[] = {"model",   "MMACs",     "MACs x",  "top-1", "top-5",
+                                         "top-1 %", "top-5 %",   "drop",    "95 %",  "drop top-5",
+                                         "95 %",    "agreement", "rel mse", NULL};
     const bool show = !nd_output_quiet(eval->output);
     nd_status status = nd_status_ok;
     nd_table *table = nd_table_new(eval->original ? beside : alone);

@@ -34,8 +34,13 @@ nd_status nd_model_open(const char *spec, nd_graph **out) {
     return nd_zoo_open(arch, colon + 1, out);
 }
 
+nd_status nd_model_can_save(const char *path) {
+    ND_REQUIRE(nd_ends_with(path, ".onnx") || nd_ends_with(path, ".safetensors"), nd_status_usage,
+               "%s: the name must end in .onnx or .safetensors", path);
+    return nd_status_ok;
+}
+
 nd_status nd_model_save(const nd_graph *graph, const char *path) {
-    if (nd_ends_with(path, ".onnx")) return nd_onnx_write(graph, path);
-    if (nd_ends_with(path, ".safetensors")) return nd_safetensors_write(graph, path);
-    return nd_fail(nd_status_usage, "%s: the name must end in .onnx or .safetensors", path);
+    ND_TRY(nd_model_can_save(path));
+    return nd_ends_with(path, ".onnx") ? nd_onnx_write(graph, path) : nd_safetensors_write(graph, path);
 }

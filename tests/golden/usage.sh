@@ -10,3 +10,4 @@ try decouple glyphs --rank 3 --rank 4
 try inspect glyphs --conv-only
 try eval glyphs --limit many --data glyphs
 try devices --quiet=yes
+try decouple glyphs -o out.pt
