@@ -108,7 +108,8 @@ ND_CPU_IMPL(binary)             /* elementwise.c */
 ND_CPU_IMPL(activation)
 ND_CPU_IMPL(affine)
 ND_CPU_IMPL(copy)
-ND_CPU_IMPL(mean) /* reduce.c */
+ND_CPU_IMPL(gather) /* gather.c */
+ND_CPU_IMPL(mean)   /* reduce.c */
 ND_CPU_IMPL(lrn)
 ND_CPU_IMPL(reference) /* reference.c: anything, on the ref backend's loops */
 #undef ND_CPU_IMPL

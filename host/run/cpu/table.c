@@ -22,6 +22,7 @@ const nd_cpu_impl nd_cpu_impls[] = {
     ND_CPU_ROW(nd_kind_activation, "nd", activation),
     ND_CPU_ROW(nd_kind_affine, "nd", affine),
     ND_CPU_ROW(nd_kind_copy, "nd", copy),
+    ND_CPU_ROW(nd_kind_gather, "nd", gather),
     ND_CPU_ROW(nd_kind_lrn, "nd", lrn),
     ND_CPU_ROW(nd_kind_mean, "nd", mean),
 };
