@@ -6,12 +6,15 @@
  *   the store is coalesced and the reads of x are neighbours or the same. kh*kw reads of x (cache), kh*kw/4
  *   of weights, 1 write and 2*kh*kw flops per output.
  *
- * Kernel 2, nd_depthwise_3x3: 3x3, stride 1, no dilation, 1 to 4 filters for every channel (T).
- *   A thread owns 2 channels, keeps their 18*T weights in registers and walks along a row with a window of 3x3
- *   columns of which 3 are new: 3 reads of 2 channels make 2*T outputs, each x is read from memory once for all T
- *   and from cache for the two other rows. Stores are 2*T neighbours of one thread, 64*T of a warp.
+ * Kernel 2, nd_depthwise_slide: 3x3 with 1 to 8 filters for every channel (T), 5x5 with 1 to 4; stride 1 or 2 on both
+ *   axes, no dilation.
+ *   A thread owns 2 channels, or 1 where the filters of two would not fit, keeps their filters in registers and walks
+ *   along a row with a window of k x k pixels of which k x stride are new: for 3x3, stride 1, 3 reads of 2 channels make
+ *   2*T outputs. Each x is read from memory once for all T, and from cache for the rows beside. Stores are the 2*T
+ *   (or T) neighbours of one thread, in the widest pieces that a power of two allows.
  *   Bytes per pixel and channel: (1 + T) elements; 18*T flops. At T = 3 in fp16 that is 8 bytes and 54 flops,
- *   6.75 flops per byte: below the fp32 balance of every GPU of interest (H100: 20), so memory decides.
+ *   6.75 flops per byte: below the fp32 balance of every GPU of interest (H100: 20), so memory decides. 5x5 at T = 4 is
+ *   20 flops per byte: there the two meet.
  */
 #include "cuda/launch.cuh"
 
@@ -65,104 +68,137 @@ __global__ void __launch_bounds__(nd_depthwise_lanes *nd_depthwise_warps, 4)
             nd_store(&y[o * p.y_pixel], nd_activate(p.activation, sum[o] + bias));
 }
 
-/* Elements of one store: 2 * per outputs, in the widest pieces that a power of two allows. */
-template <class T, int per> struct nd_depthwise_piece {
-    static constexpr int count = per % 2 ? 2 : per == 4 && sizeof(T) == 2 ? 8 : 4;
+/* Channels of a thread, for windows of k x k and `per` filters a channel. */
+constexpr int nd_slide_channels(int k, int per) {
+    return k * k * per <= 36 ? 2 : 1;
+}
+
+/* Elements of one store: the widest power of two that divides a thread's outputs, at most 16 bytes. */
+constexpr int nd_slide_piece(int outputs, int size) {
+    return (outputs & -outputs) < 16 / size ? outputs & -outputs : 16 / size;
+}
+
+template <class T, int k, int per> struct nd_slide {
+    static constexpr int channels = nd_slide_channels(k, per), outputs = channels * per;
+    static constexpr int piece = nd_slide_piece(outputs, (int)sizeof(T));
+    /* Filters, window and sums stay in registers beside addresses and what is unrolled: as many blocks as that leaves. */
+    static constexpr int registers = k * k * (outputs + channels) + outputs + 8 * k + 16;
+    static constexpr int blocks = registers <= 128 ? 4 : registers <= 168 ? 3 : 2;
 };
 
-/* Two channels of the three rows above, at and below the output, at column w; zero outside the image. */
-template <class T> struct nd_depthwise_rows {
-    const T *row[3];
-    bool live[3];
+/* The k rows of x that a row of outputs reads, from a thread's first channel on; zero outside the image. */
+template <class T, int k, int channels> struct nd_slide_rows {
+    const T *row[k];
+    bool live[k];
     int64_t width, pixel;
 
-    __device__ void load(int64_t w, float (&column)[3][2]) const {
+    __device__ void load(int64_t w, float (&column)[k][channels]) const {
         const bool inside = w >= 0 && w < width;
-        for (int i = 0; i < 3; i++) {
-            column[i][0] = column[i][1] = 0;
-            if (!inside || !live[i]) continue;
-            const nd_pack<T, 2> pair = *reinterpret_cast<const nd_pack<T, 2> *>(row[i] + w * pixel);
-            column[i][0] = nd_load(pair.value[0]);
-            column[i][1] = nd_load(pair.value[1]);
+        for (int i = 0; i < k; i++) {
+            nd_pack<T, channels> read = {};
+            if (inside && live[i]) read = *reinterpret_cast<const nd_pack<T, channels> *>(row[i] + w * pixel);
+            for (int c = 0; c < channels; c++) column[i][c] = nd_load(read.value[c]);
         }
     }
 };
 
-/* Four blocks on a multiprocessor while 128 registers hold the weights; with T = 4 they need more. */
-template <class T, int per>
-__global__ void __launch_bounds__(nd_depthwise_lanes *nd_depthwise_warps, per <= 3 ? 4 : 3)
-    nd_depthwise_3x3(nd_cuda_depthwise p, int run, const T *__restrict__ x, T *__restrict__ y) {
-    constexpr int piece = nd_depthwise_piece<T, per>::count;
-    const int64_t channel = 2 * ((int64_t)blockIdx.y * nd_depthwise_lanes + threadIdx.x);
+template <class T, int k, int stride, int per>
+__global__ void __launch_bounds__(nd_depthwise_lanes *nd_depthwise_warps, nd_slide<T, k, per>::blocks)
+    nd_depthwise_slide(nd_cuda_depthwise p, int run, const T *__restrict__ x, T *__restrict__ y) {
+    using slide = nd_slide<T, k, per>;
+    constexpr int channels = slide::channels, outputs = slide::outputs, piece = slide::piece;
+    const int64_t channel = channels * ((int64_t)blockIdx.y * nd_depthwise_lanes + threadIdx.x);
     const nd_segment at = nd_segment_at(p, (int64_t)blockIdx.x * nd_depthwise_warps + threadIdx.y, run);
     if (channel >= p.channels || !at.live) return;
 
-    float weight[9][2 * per], bias[2 * per];
-    for (int tap = 0; tap < 9; tap++)
-        for (int i = 0; i < 2 * per; i++) weight[tap][i] = p.filters[tap * p.terms + channel * per + i];
-    for (int i = 0; i < 2 * per; i++) bias[i] = p.bias ? p.bias[channel * per + i] : 0;
+    float weight[k * k][outputs], bias[outputs];
+    for (int tap = 0; tap < k * k; tap++)
+        for (int i = 0; i < outputs; i++) weight[tap][i] = p.filters[tap * p.terms + channel * per + i];
+    for (int i = 0; i < outputs; i++) bias[i] = p.bias ? p.bias[channel * per + i] : 0;
 
-    nd_depthwise_rows<T> rows;
+    nd_slide_rows<T, k, channels> rows;
     rows.width = p.width;
     rows.pixel = p.x_pixel;
-    for (int i = 0; i < 3; i++) {
-        const int64_t h = at.row - p.geometry.pad[0] + i;
+    for (int i = 0; i < k; i++) {
+        const int64_t h = at.row * stride - p.geometry.pad[0] + i;
         rows.live[i] = h >= 0 && h < p.height;
         rows.row[i] = x + (at.image * p.height + (rows.live[i] ? h : 0)) * p.width * p.x_pixel + channel;
     }
-    const int64_t first = at.column - p.geometry.pad[1];
+    const int64_t first = (int64_t)at.column * stride - p.geometry.pad[1];
     const int end = at.column + run < p.out_width ? run : (int)(p.out_width - at.column);
-    float window[3][3][2]; /* [column][row][channel] */
-    rows.load(first, window[0]);
-    rows.load(first + 1, window[1]);
+    float window[k][k][channels]; /* [column][row][channel] */
+    for (int j = 0; j < k - stride; j++) rows.load(first + j, window[j]);
     y += ((at.image * p.out_height + at.row) * p.out_width + at.column) * p.y_pixel + channel * per;
-    ND_UNROLL_BY(3)
+    ND_UNROLL_BY(stride == 1 ? k : 1) /* so that the window moves by renaming; little of it moves by 2 */
     for (int o = 0; o < end; o++) {
-        rows.load(first + o + 2, window[2]);
-        for (int part = 0; part < 2 * per / piece; part++) {
+        for (int j = k - stride; j < k; j++) rows.load(first + o * stride + j, window[j]);
+        for (int part = 0; part < outputs / piece; part++) {
             nd_pack<T, piece> out;
             for (int i = 0; i < piece; i++) {
                 const int output = part * piece + i, c = output / per;
                 float sum = bias[output];
-                for (int tap = 0; tap < 9; tap++)
-                    sum = fmaf(weight[tap][output], window[tap % 3][tap / 3][c], sum);
+                for (int tap = 0; tap < k * k; tap++)
+                    sum = fmaf(weight[tap][output], window[tap % k][tap / k][c], sum);
                 nd_store(&out.value[i], nd_activate(p.activation, sum));
             }
             *reinterpret_cast<nd_pack<T, piece> *>(y + o * p.y_pixel + part * piece) = out;
         }
-        for (int i = 0; i < 3; i++)
-            for (int c = 0; c < 2; c++) {
-                window[0][i][c] = window[1][i][c];
-                window[1][i][c] = window[2][i][c];
-            }
+        for (int j = 0; j < k - stride; j++)
+            for (int i = 0; i < k; i++)
+                for (int c = 0; c < channels; c++) window[j][i][c] = window[j + stride][i][c];
     }
 }
 
 /* A long run reads its weights once for many outputs, but a small image needs every thread it can get. */
-static int nd_depthwise_run(const nd_cuda_depthwise *call) {
+static int nd_depthwise_run(const nd_cuda_depthwise *call, int channels) {
     const int64_t threads_wanted = 256 * 1024;
-    const int64_t rows = call->images * call->out_height * ((call->channels + 1) / 2);
+    const int64_t rows = call->images * call->out_height * (call->channels / channels);
     int64_t pieces = 1;
     while (rows * pieces < threads_wanted && call->out_width / pieces > 4) pieces++;
     return (int)((call->out_width + pieces - 1) / pieces);
 }
 
-static bool nd_depthwise_is_3x3(const nd_cuda_depthwise *call) {
+/* Whether kernel 2 serves a call: its window and stride, and addresses that its accesses divide. */
+static bool nd_depthwise_slides(const nd_cuda_depthwise *call) {
     const nd_geometry *g = &call->geometry;
-    for (int i = 0; i < 2; i++)
-        if (g->kernel[i] != 3 || g->stride[i] != 1 || g->dilation[i] != 1) return false;
-    if (call->uniform < 1 || call->uniform > 4 || call->terms != call->channels * call->uniform) return false;
-    const int64_t size = (int64_t)nd_dtype_bytes(call->storage);
-    const int64_t piece = call->uniform % 2 ? 2 : call->uniform == 4 && size == 2 ? 8 : 4;
-    return call->channels % 2 == 0 && call->x_pixel % 2 == 0 && call->y_pixel % piece == 0 &&
-           (uintptr_t)call->x % (uintptr_t)(2 * size) == 0 &&
-           (uintptr_t)call->y % (uintptr_t)(piece * size) == 0;
+    const int64_t k = g->kernel[0], stride = g->stride[0], per = call->uniform;
+    if (g->kernel[1] != k || g->stride[1] != stride || g->dilation[0] != 1 || g->dilation[1] != 1)
+        return false;
+    if ((k != 3 && k != 5) || stride > 2) return false;
+    if (per < 1 || per > (k == 3 ? 8 : 4) || call->terms != call->channels * per) return false;
+    const int size = (int)nd_dtype_bytes(call->storage);
+    const int channels = nd_slide_channels((int)k, (int)per),
+              piece = nd_slide_piece(channels * (int)per, size);
+    return call->channels % channels == 0 && call->x_pixel % channels == 0 && call->y_pixel % piece == 0 &&
+           (uintptr_t)call->x % (unsigned)(channels * size) == 0 &&
+           (uintptr_t)call->y % (unsigned)(piece * size) == 0;
 }
 
+#define ND_FOUR(what, ...)                                                                                   \
+    what(__VA_ARGS__, 1), what(__VA_ARGS__, 2), what(__VA_ARGS__, 3), what(__VA_ARGS__, 4)
+#define ND_EIGHT(what, ...)                                                                                  \
+    ND_FOUR(what, __VA_ARGS__), what(__VA_ARGS__, 5), what(__VA_ARGS__, 6), what(__VA_ARGS__, 7),            \
+        what(__VA_ARGS__, 8)
+
 const char *nd_cuda_depthwise_name(const nd_cuda_depthwise *call) {
-    static const char *const names[] = {"nd:depthwise:any", "nd:depthwise:3x3_t1", "nd:depthwise:3x3_t2",
-                                        "nd:depthwise:3x3_t3", "nd:depthwise:3x3_t4"};
-    return names[nd_depthwise_is_3x3(call) ? call->uniform : 0];
+#define ND_NAME(window, per) "nd:depthwise:" window "_t" #per
+    static const char *const threes[2][8] = {{ND_EIGHT(ND_NAME, "3x3")}, {ND_EIGHT(ND_NAME, "3x3/2")}};
+    static const char *const fives[2][4] = {{ND_FOUR(ND_NAME, "5x5")}, {ND_FOUR(ND_NAME, "5x5/2")}};
+#undef ND_NAME
+    if (!nd_depthwise_slides(call)) return "nd:depthwise:any";
+    const int64_t stride = call->geometry.stride[0], per = call->uniform;
+    return call->geometry.kernel[0] == 3 ? threes[stride - 1][per - 1] : fives[stride - 1][per - 1];
+}
+
+template <class T> using nd_slide_kernel = void(nd_cuda_depthwise, int, const T *, T *);
+
+template <class T> static nd_slide_kernel<T> *nd_slide_kernel_of(int64_t k, int64_t stride, int64_t per) {
+#define ND_KERNEL(k, stride, per) nd_depthwise_slide<T, k, stride, per>
+    static nd_slide_kernel<T> *const threes[2][8] = {{ND_EIGHT(ND_KERNEL, 3, 1)},
+                                                     {ND_EIGHT(ND_KERNEL, 3, 2)}};
+    static nd_slide_kernel<T> *const fives[2][4] = {{ND_FOUR(ND_KERNEL, 5, 1)}, {ND_FOUR(ND_KERNEL, 5, 2)}};
+#undef ND_KERNEL
+    return k == 3 ? threes[stride - 1][per - 1] : fives[stride - 1][per - 1];
 }
 
 static dim3 nd_depthwise_grid(const nd_cuda_depthwise *call, int run, int64_t across) {
@@ -178,13 +214,14 @@ nd_status nd_cuda_depthwise_launch(const nd_cuda_depthwise *call) {
         using T = decltype(element);
         const T *x = static_cast<const T *>(call->x);
         T *y = static_cast<T *>(call->y);
-        if (!nd_depthwise_is_3x3(call))
+        if (!nd_depthwise_slides(call))
             return nd_launch(nd_depthwise_any<T>, nd_depthwise_grid(call, nd_depthwise_columns, call->terms),
                              block, 0, call->stream, *call, x, y);
-        void (*const kernels[])(nd_cuda_depthwise, int, const T *, T *) = {
-            nd_depthwise_3x3<T, 1>, nd_depthwise_3x3<T, 2>, nd_depthwise_3x3<T, 3>, nd_depthwise_3x3<T, 4>};
-        const int run = nd_depthwise_run(call);
-        return nd_launch(kernels[call->uniform - 1], nd_depthwise_grid(call, run, call->channels / 2), block,
-                         0, call->stream, *call, run, x, y);
+        const int64_t k = call->geometry.kernel[0];
+        const int channels = nd_slide_channels((int)k, (int)call->uniform),
+                  run = nd_depthwise_run(call, channels);
+        return nd_launch(nd_slide_kernel_of<T>(k, call->geometry.stride[0], call->uniform),
+                         nd_depthwise_grid(call, run, call->channels / channels), block, 0, call->stream,
+                         *call, run, x, y);
     });
 }

@@ -1,4 +1,4 @@
-/* Both depthwise kernels: the 3x3 one for 1 to 4 filters a channel, the general one for the rest. */
+/* Both depthwise kernels: the sliding one for every window, stride and count of filters it has, and the general one. */
 #include "tests/simt/compare.h"
 
 #include <string.h>
@@ -11,12 +11,13 @@ struct nd_test_depthwise_layer {
     bool bias;
 };
 
-#define ND_3X3                                                                                               \
+#define ND_WINDOW(k, stride, pad)                                                                            \
     {                                                                                                        \
-        {3, 3}, {1, 1}, {1, 1}, {                                                                            \
-            1, 1, 1, 1                                                                                       \
+        {k, k}, {stride, stride}, {1, 1}, {                                                                  \
+            pad, pad, pad, pad                                                                               \
         }                                                                                                    \
     }
+#define ND_3X3 ND_WINDOW(3, 1, 1)
 
 static const nd_test_depthwise_layer nd_test_depthwise_layers[] = {
     {"T=1", "nd:depthwise:3x3_t1", 2, 70, 5, 9, 1, ND_3X3, 0, true},
@@ -46,8 +47,39 @@ static const nd_test_depthwise_layer nd_test_depthwise_layers[] = {
      0,
      true},
     {"odd channels", "nd:depthwise:any", 1, 7, 5, 5, 2, ND_3X3, 0, true},
-    {"T=5", "nd:depthwise:any", 1, 6, 4, 6, 5, ND_3X3, 0, false},
-    {"stride 2", "nd:depthwise:any", 2, 34, 7, 8, 2, {{3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}}, 0, false},
+    {"T=9", "nd:depthwise:any", 1, 6, 4, 6, 9, ND_3X3, 0, false},
+    {"5x5, T=5", "nd:depthwise:any", 1, 6, 4, 6, 5, ND_WINDOW(5, 1, 2), 0, false},
+    {"stride 3", "nd:depthwise:any", 2, 34, 7, 8, 2, ND_WINDOW(3, 3, 1), 0, false},
+    {"T=5, odd channels", "nd:depthwise:3x3_t5", 1, 7, 5, 6, 5, ND_3X3, 0, true},
+    {"T=6", "nd:depthwise:3x3_t6", 1, 34, 4, 9, 6, ND_3X3, 0, false},
+    {"T=7", "nd:depthwise:3x3_t7", 2, 6, 3, 3, 7, ND_3X3, 0, true},
+    {"T=8", "nd:depthwise:3x3_t8", 1, 5, 6, 13, 8, ND_3X3, 0, false},
+    {"T=8, pixels apart", "nd:depthwise:3x3_t8", 1, 8, 4, 4, 8, ND_3X3, 8, false},
+    {"stride 2, T=1", "nd:depthwise:3x3/2_t1", 2, 34, 7, 8, 1, ND_WINDOW(3, 2, 1), 0, true},
+    {"stride 2, T=2", "nd:depthwise:3x3/2_t2", 1, 66, 9, 33, 2, ND_WINDOW(3, 2, 1), 0, false},
+    {"stride 2, T=3, no padding", "nd:depthwise:3x3/2_t3", 1, 8, 8, 10, 3, ND_WINDOW(3, 2, 0), 0, false},
+    {"stride 2, T=4, asymmetric",
+     "nd:depthwise:3x3/2_t4",
+     1,
+     8,
+     6,
+     9,
+     4,
+     {{3, 3}, {2, 2}, {1, 1}, {0, 0, 1, 1}},
+     0,
+     true},
+    {"stride 2, T=6", "nd:depthwise:3x3/2_t6", 1, 9, 5, 5, 6, ND_WINDOW(3, 2, 1), 0, false},
+    {"stride 2, T=8", "nd:depthwise:3x3/2_t8", 1, 3, 7, 7, 8, ND_WINDOW(3, 2, 1), 0, true},
+    {"stride 2, 1x1 plane", "nd:depthwise:3x3/2_t2", 3, 6, 1, 1, 2, ND_WINDOW(3, 2, 1), 0, false},
+    {"5x5, T=1", "nd:depthwise:5x5_t1", 2, 66, 9, 11, 1, ND_WINDOW(5, 1, 2), 0, true},
+    {"5x5, T=2", "nd:depthwise:5x5_t2", 1, 7, 6, 30, 2, ND_WINDOW(5, 1, 2), 0, false},
+    {"5x5, T=3, no padding", "nd:depthwise:5x5_t3", 1, 6, 8, 9, 3, ND_WINDOW(5, 1, 0), 0, true},
+    {"5x5, T=4", "nd:depthwise:5x5_t4", 1, 33, 5, 5, 4, ND_WINDOW(5, 1, 2), 0, false},
+    {"5x5 over a 2x2 plane", "nd:depthwise:5x5_t4", 2, 4, 2, 2, 4, ND_WINDOW(5, 1, 2), 0, false},
+    {"5x5, stride 2, T=1", "nd:depthwise:5x5/2_t1", 1, 8, 9, 12, 1, ND_WINDOW(5, 2, 2), 0, false},
+    {"5x5, stride 2, T=2", "nd:depthwise:5x5/2_t2", 2, 5, 7, 7, 2, ND_WINDOW(5, 2, 2), 0, true},
+    {"5x5, stride 2, T=3", "nd:depthwise:5x5/2_t3", 1, 5, 11, 9, 3, ND_WINDOW(5, 2, 1), 0, false},
+    {"5x5, stride 2, T=4", "nd:depthwise:5x5/2_t4", 1, 6, 8, 17, 4, ND_WINDOW(5, 2, 2), 0, true},
     {"5x5, stride 1x2", "nd:depthwise:any", 1, 6, 7, 9, 3, {{5, 5}, {1, 2}, {1, 1}, {2, 2, 2, 2}}, 0, false},
     {"dilation 2x3", "nd:depthwise:any", 1, 4, 9, 9, 2, {{3, 3}, {1, 1}, {2, 3}, {2, 3, 2, 3}}, 0, false},
     {"7x1", "nd:depthwise:any", 1, 4, 9, 3, 2, {{7, 1}, {1, 1}, {1, 1}, {3, 0, 3, 0}}, 0, false},
