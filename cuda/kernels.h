@@ -72,6 +72,9 @@ typedef struct nd_cuda_separable {
     int64_t tile;                       /* output channels of one tile: 64, 128 or 256 */
     int64_t blocks;                     /* of terms */
     int64_t chunks;                     /* 16-byte groups of channels that the widest block of terms spans */
+    int64_t
+        split; /* parts of the blocks, summed apart and then joined in order; at most `blocks`, 1: whole */
+    float *partial; /* with split > 1: nd_cuda_separable_partial bytes on the device, of no further meaning */
     const void *weights;   /* storage [out_channels up to a whole tile][blocks * nd_separable_terms] */
     const float *filters;  /* [blocks][kh*kw][nd_separable_terms] */
     const int32_t *base;   /* [blocks]: first channel of a block, a multiple of 16 bytes */
@@ -87,6 +90,7 @@ enum { nd_separable_terms = 32, nd_separable_pixels = 128, nd_separable_threads 
 
 nd_status nd_cuda_separable_launch(const nd_cuda_separable *call);
 size_t nd_cuda_separable_shared(const nd_cuda_separable *call); /* bytes of shared memory of one block */
+size_t nd_cuda_separable_partial(const nd_cuda_separable *call);
 
 #ifdef __cplusplus
 }

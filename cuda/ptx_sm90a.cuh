@@ -77,33 +77,38 @@ template <int pending> __device__ inline void nd_ptx_wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
-/* A matrix in shared memory, K contiguous, rows of 64 bytes in the 64-byte swizzle, groups of 8 rows one after
- * another (512 bytes); `at` begins on 512 bytes, plus 32 for every 16 elements of K. */
-__device__ inline uint64_t nd_ptx_wgmma_matrix(const void *at) {
+/* A matrix in shared memory, K contiguous, rows of `row` bytes (64 or 128) in the swizzle of that width, groups of 8
+ * rows one after another; `at` begins on 8 rows, plus 32 bytes for every step of K (16 elements of 16 bits, 8 of tf32).
+ * Bits 0-13 address, 16-29 leading offset (unused with a swizzle: 1), 32-45 from group to group, all in 16 bytes; bits
+ * 49-51 base offset, 0 where the pattern, 8 rows, begins on a multiple of itself; bits 62-63 swizzle. */
+template <int row> __device__ inline uint64_t nd_ptx_wgmma_matrix(const void *at) {
+    static_assert(row == 64 || row == 128, "a row is as wide as a swizzle");
     const uint64_t address = nd_ptx_shared_address(at) >> 4 & 0x3fff;
-    const uint64_t leading = 1, stride = 512 >> 4, swizzle_64 = 2;
-    return address | leading << 16 | stride << 32 | swizzle_64 << 62;
+    const uint64_t leading = 1, stride = 8 * row >> 4, swizzle = row == 128 ? 1 : 2;
+    return address | leading << 16 | stride << 32 | swizzle << 62;
 }
 
 #define ND_D4(c, j)  "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
 #define ND_D16(c, j) ND_D4(c, j), ND_D4(c, j + 1), ND_D4(c, j + 2), ND_D4(c, j + 3)
 
-/* c (64x128, fp32) = a (64x16) b (128x16)^T, plus c where `add`; c[j] is the mma.sync fragment of columns 8j to
+/* c (64x128, fp32) = a (64xK) b (128xK)^T, plus c where `add`, K being one step; c[j] is the mma.sync fragment of columns 8j to
  * 8j + 7. c is written in the background: nothing else may touch it before the wait. */
-#define ND_WGMMA(name, type)                                                                                 \
+#define ND_WGMMA(name, step, type, order)                                                                    \
     __device__ inline void name(float(*c)[4], uint64_t a, uint64_t b, int add) {                             \
         asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"                                        \
-                     "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " "                        \
+                     "wgmma.mma_async.sync.aligned.m64n128" step ".f32." type "." type " "                   \
                      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "               \
                      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "      \
                      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "      \
                      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "     \
-                     "%64, %65, add, 1, 1, 0, 0;\n}\n"                                                       \
+                     "%64, %65, add, 1, 1" order ";\n}\n"                                                    \
                      : ND_D16(c, 0), ND_D16(c, 4), ND_D16(c, 8), ND_D16(c, 12)                               \
                      : "l"(a), "l"(b), "r"(add));                                                            \
     }
 
-ND_WGMMA(nd_ptx_wgmma_f16, "f16")
-ND_WGMMA(nd_ptx_wgmma_bf16, "bf16")
+/* 16-bit operands say that they are not transposed; tf32 cannot be. */
+ND_WGMMA(nd_ptx_wgmma_f16, "k16", "f16", ", 0, 0")
+ND_WGMMA(nd_ptx_wgmma_bf16, "k16", "bf16", ", 0, 0")
+ND_WGMMA(nd_ptx_wgmma_tf32, "k8", "tf32", "")
 
 #endif

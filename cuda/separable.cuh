@@ -16,11 +16,16 @@
  * Per 32 terms and tile: 128*32 depthwise values of 9 FFMA each, 128*32*N multiply-adds of the GEMM; 32*N weights from
  * L2, 180 pixels x 32/T channels of x (8x16 patch of a 3x3). A is made once for every N output channels, which
  * is why N is as large as the registers allow: N/2 fp32 accumulators a thread.
+ *
+ * Where the tiles are too few for the device (a 7x7 or 14x14 plane of one image), `split` blocks share a tile: each sums a
+ * run of the terms and leaves fp32 sums in `partial`, and a second kernel adds them in order and finishes. No atomics,
+ * so results do not depend on timing; 8 bytes of traffic per output and part, which stay in L2.
  * Not yet run on a device: checked on the host under the emulator and by ptxas' register report alone. */
 #ifndef ND_CUDA_SEPARABLE_CUH
 #define ND_CUDA_SEPARABLE_CUH
 
 #include "cuda/launch.cuh"
+#include "cuda/separable_pack.h"
 
 /* What differs between arithmetics: the element stored, how a depthwise value is rounded, and a step of the GEMM
  * (two chunks of K on tensor cores; strict fp32 has its own loop). */
@@ -99,6 +104,44 @@ __host__ __device__ inline nd_separable_shape nd_separable_shape_of(const nd_cud
  * together, at one chunk, fall on 8 different quarters of the banks. */
 template <int chunks> __device__ inline int nd_swizzle(int row, int chunk) {
     return chunks == 4 ? chunk ^ (row >> 1 & 3) : chunk ^ (row & 7);
+}
+
+/* Sums of part `part` for channels n and n + 1 of a pixel; an odd last channel has room for two. */
+__host__ __device__ inline int64_t nd_separable_part_row(const nd_cuda_separable &p) {
+    return (p.out_channels + 1) / 2 * 2;
+}
+
+__device__ inline nd_pack<float, 2> *nd_separable_part(const nd_cuda_separable &p, int64_t part,
+                                                       int64_t pixel, int64_t n) {
+    const int64_t pixels = p.images * p.out_height * p.out_width;
+    return reinterpret_cast<nd_pack<float, 2> *>(p.partial +
+                                                 (part * pixels + pixel) * nd_separable_part_row(p) + n);
+}
+
+/* Bias, residual and activation of two neighbouring channels, and the store. paired: they move at once. */
+template <class T>
+__device__ inline void nd_separable_finish(const nd_cuda_separable &p, const float *sums, int64_t pixel,
+                                           int64_t n, bool paired) {
+    const T *x2 = static_cast<const T *>(p.x2);
+    T *y = static_cast<T *>(p.y) + pixel * p.y_pixel + n;
+    if (x2) x2 += pixel * p.x2_pixel + n;
+    const int count = n + 1 < p.out_channels ? 2 : 1;
+    nd_pack<T, 2> out = {}, residual = {};
+    if (x2 && paired) residual = *reinterpret_cast<const nd_pack<T, 2> *>(x2);
+    ND_UNROLL
+    for (int i = 0; i < 2; i++) {
+        if (i >= count) break;
+        if (x2 && !paired) residual.value[i] = x2[i];
+        const float sum = sums[i] + (p.bias ? p.bias[n + i] : 0) + (x2 ? nd_load(residual.value[i]) : 0);
+        nd_store(&out.value[i], nd_activate(p.activation, sum));
+    }
+    if (paired) {
+        *reinterpret_cast<nd_pack<T, 2> *>(y) = out;
+        return;
+    }
+    ND_UNROLL
+    for (int i = 0; i < 2; i++)
+        if (i < count) y[i] = out.value[i];
 }
 
 template <class Math, int N> struct nd_separable_block {
@@ -335,26 +378,10 @@ template <class Math, int N> struct nd_separable_block {
     __device__ void write(const float *sums, int m, int64_t n, bool paired) const {
         const int pixel = target[m];
         if (pixel < 0 || n >= p.out_channels) return;
-        const T *x2 = static_cast<const T *>(p.x2);
-        T *y = static_cast<T *>(p.y) + pixel * p.y_pixel + n;
-        if (x2) x2 += pixel * p.x2_pixel + n;
-        const int count = n + 1 < p.out_channels ? 2 : 1;
-        nd_pack<T, 2> out = {}, residual = {};
-        if (x2 && paired) residual = *reinterpret_cast<const nd_pack<T, 2> *>(x2);
-        ND_UNROLL
-        for (int i = 0; i < 2; i++) {
-            if (i >= count) break;
-            if (x2 && !paired) residual.value[i] = x2[i];
-            const float sum = sums[i] + (p.bias ? p.bias[n + i] : 0) + (x2 ? nd_load(residual.value[i]) : 0);
-            nd_store(&out.value[i], nd_activate(p.activation, sum));
-        }
-        if (paired) {
-            *reinterpret_cast<nd_pack<T, 2> *>(y) = out;
-            return;
-        }
-        ND_UNROLL
-        for (int i = 0; i < 2; i++)
-            if (i < count) y[i] = out.value[i];
+        if (p.split > 1)
+            *nd_separable_part(p, blockIdx.y, pixel, n) = {sums[0], sums[1]};
+        else
+            nd_separable_finish<T>(p, sums, pixel, n, paired);
     }
 
     /* Sums go through shared memory, 16 pixels of a warp at a time, so that a warp writes rows of neighbouring
@@ -388,6 +415,11 @@ struct nd_separable_ways {
     bool sliding, paired;
 };
 
+/* First block of terms of a part. */
+__device__ inline int nd_separable_first(const nd_cuda_separable &p, unsigned part) {
+    return (int)(p.blocks * part / p.split);
+}
+
 template <class Math, int N>
 __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
     nd_separable_kernel(nd_cuda_separable p, nd_separable_ways ways) {
@@ -396,11 +428,12 @@ __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
     block.place();
     __syncthreads();
     float c[2][N / 16][4] = {};
-    block.fetch(0, ways.unit);
-    for (int b = 0; b < (int)p.blocks; b++) {
+    const int first = nd_separable_first(p, blockIdx.y), end = nd_separable_first(p, blockIdx.y + 1);
+    block.fetch(first, ways.unit);
+    for (int b = first; b < end; b++) {
         nd_ptx_copy_wait<0>();
         __syncthreads(); /* block b is here for all, and nobody reads the other stage or the tile any more */
-        if (b + 1 < p.blocks) block.fetch(b + 1, ways.unit);
+        if (b + 1 < end) block.fetch(b + 1, ways.unit);
         block.depthwise(b, ways.sliding);
         __syncthreads();
         if constexpr (Math::tensor)
@@ -430,14 +463,18 @@ template <class T> inline nd_separable_ways nd_separable_ways_of(const nd_cuda_s
     return ways;
 }
 
+inline dim3 nd_separable_grid(const nd_cuda_separable *p) {
+    return dim3((unsigned)nd_separable_tiles(p), (unsigned)p->split);
+}
+
 template <class Math, int N> nd_status nd_separable_start(const nd_cuda_separable *p) {
     using T = typename Math::element;
-    int64_t blocks = (p->out_channels + N - 1) / N;
-    const int64_t sizes[] = {p->images, p->out_height, p->out_width};
-    for (int i = 0; i < 3; i++) blocks *= (sizes[i] + p->patch[i] - 1) / p->patch[i];
-    return nd_launch(nd_separable_kernel<Math, N>, dim3((unsigned)blocks), dim3(nd_separable_threads),
+    return nd_launch(nd_separable_kernel<Math, N>, nd_separable_grid(p), dim3(nd_separable_threads),
                      (size_t)nd_separable_shape_of<T>(*p).total, p->stream, *p, nd_separable_ways_of<T>(p));
 }
+
+/* Adds the parts in order and writes y; nothing where there is one part. */
+nd_status nd_separable_join(const nd_cuda_separable *p);
 
 nd_status nd_separable_start_f16(const nd_cuda_separable *p);
 nd_status nd_separable_start_bf16(const nd_cuda_separable *p);

@@ -11,8 +11,9 @@ typedef struct nd_separable_engine {
     const char *name;
     nd_status (*launch)(const nd_cuda_separable *call);
     nd_separable_shared *shared;
-    int64_t tile, chunks; /* chunks 0: as many as the terms span */
-    bool pairs;           /* two blocks on a multiprocessor are worth a smaller patch */
+    int64_t tile;
+    bool whole; /* patches of as many channels as a block has terms, whatever they span */
+    bool pairs; /* two blocks on a multiprocessor are worth a smaller patch */
 } nd_separable_engine;
 
 typedef struct nd_separable_state {
@@ -27,6 +28,7 @@ static nd_status nd_separable_fused_run(nd_kernel *kernel, const nd_cuda_operand
     call.x = nd_cuda_at(operands->x, &work->x, kernel->precision);
     call.x2 = work->residual ? nd_cuda_at(operands->x2, &work->x2, kernel->precision) : NULL;
     call.y = nd_cuda_at(operands->y, &work->y, kernel->precision);
+    call.partial = operands->workspace;
     return state->engine->launch(&call);
 }
 
@@ -95,26 +97,29 @@ static nd_status nd_separable_fused_prepare(nd_kernel *kernel, const nd_work *wo
     *call = nd_separable_fused_call(kernel, work, engine->tile);
     ND_TRY_DONE(nd_separable_pack_make(work, nd_precision_storage(kernel->precision), engine->tile, &pack));
     call->blocks = pack.blocks;
-    call->chunks = engine->chunks ? engine->chunks : pack.chunks;
+    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(kernel->precision));
+    call->chunks = engine->whole ? nd_separable_terms * size / 16 : pack.chunks;
     ND_REQUIRE_DONE(nd_separable_fused_patch(kernel->cuda, engine, call), nd_status_unsupported,
                     "a window of %lldx%lld does not fit shared memory", (long long)work->geometry.kernel[0],
                     (long long)work->geometry.kernel[1]);
     ND_TRY_DONE(nd_separable_fused_constants(kernel, &pack,
                                              work->geometry.kernel[0] * work->geometry.kernel[1], call));
-    snprintf(kernel->engine, sizeof kernel->engine, "nd:separable:%s_n%lld,patch=%lldx%lldx%lld",
+    nd_separable_split_choose(call, kernel->cuda->multiprocessors * (engine->pairs ? 2 : 1));
+    kernel->workspace = nd_cuda_separable_partial(call);
+    snprintf(kernel->engine, sizeof kernel->engine, "nd:separable:%s_n%lld,patch=%lldx%lldx%lld,split=%lld",
              engine->name, (long long)engine->tile, (long long)call->patch[0], (long long)call->patch[1],
-             (long long)call->patch[2]);
+             (long long)call->patch[2], (long long)call->split);
 done:
     nd_separable_pack_free(&pack);
     return status;
 }
 
 static const nd_separable_engine nd_separable_engines[] = {
-    {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 64, 0, true},
-    {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 128, 0, true},
-    {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 256, 0, false},
-    {"wgmma", nd_cuda_separable_sm90a_launch, nd_cuda_separable_sm90a_shared, 128, 4, false},
-    {"wgmma", nd_cuda_separable_sm90a_launch, nd_cuda_separable_sm90a_shared, 256, 4, false},
+    {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 64, false, true},
+    {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 128, false, true},
+    {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 256, false, false},
+    {"wgmma", nd_cuda_separable_sm90a_launch, nd_cuda_separable_sm90a_shared, 128, true, false},
+    {"wgmma", nd_cuda_separable_sm90a_launch, nd_cuda_separable_sm90a_shared, 256, true, false},
 };
 
 static nd_status nd_separable_mma_64(nd_kernel *kernel, const nd_work *work) {
@@ -147,10 +152,11 @@ static bool nd_separable_mma_256_supports(const nd_cuda *cuda, const nd_work *wo
 
 /* Tensor copies begin on 16 bytes: pixels and the view's start must. */
 static bool nd_separable_wgmma_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(precision));
     int64_t pixel;
-    return cuda->capability == 90 && nd_dtype_bytes(nd_precision_storage(precision)) == 2 &&
-           nd_separable_is_pixels(work) && nd_cuda_view_is_pixels(&work->x, &pixel) && pixel % 8 == 0 &&
-           work->x.offset % 8 == 0;
+    return cuda->capability == 90 && precision != nd_precision_fp32 && nd_separable_is_pixels(work) &&
+           nd_cuda_view_is_pixels(&work->x, &pixel) && pixel * size % 16 == 0 &&
+           work->x.offset * size % 16 == 0;
 }
 
 const nd_cuda_kind nd_separable_fused_kinds[3] = {

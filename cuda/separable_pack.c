@@ -72,6 +72,30 @@ static int64_t nd_separable_ceil(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
+static int64_t nd_separable_patches(const nd_cuda_separable *call) {
+    return nd_separable_ceil(call->images, call->patch[0]) *
+           nd_separable_ceil(call->out_height, call->patch[1]) *
+           nd_separable_ceil(call->out_width, call->patch[2]);
+}
+
+int64_t nd_separable_tiles(const nd_cuda_separable *call) {
+    return nd_separable_patches(call) * nd_separable_ceil(call->out_channels, call->tile);
+}
+
+void nd_separable_split_choose(nd_cuda_separable *call, int64_t resident) {
+    /* In steps of one block of terms: filling and emptying a tile, and the second launch. */
+    enum { ends = 2, join = 6, most = 32 };
+    const int64_t tiles = nd_separable_tiles(call);
+    int64_t least = call->blocks + ends;
+    call->split = 1;
+    for (int64_t split = 2; split <= call->blocks && split <= most && split * tiles <= resident; split++) {
+        const int64_t steps = nd_separable_ceil(call->blocks, split) + ends + join;
+        if (steps >= least) continue;
+        least = steps;
+        call->split = split;
+    }
+}
+
 bool nd_separable_patch_choose(nd_cuda_separable *call, size_t shared_limit, nd_separable_shared *shared) {
     const nd_geometry *g = &call->geometry;
     double least = -1;
@@ -87,9 +111,7 @@ bool nd_separable_patch_choose(nd_cuda_separable *call, size_t shared_limit, nd_
         call->patch[1] = rows;
         call->patch[2] = columns;
         if (shared(call) > shared_limit) continue;
-        const int64_t tiles = nd_separable_ceil(call->images, images) *
-                              nd_separable_ceil(call->out_height, rows) *
-                              nd_separable_ceil(call->out_width, columns);
+        const int64_t tiles = nd_separable_patches(call);
         const int64_t height = (rows - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1;
         const int64_t width = (columns - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1;
         /* A tile costs its 128 pixels of arithmetic and its patch of loads. */

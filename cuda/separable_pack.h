@@ -31,6 +31,13 @@ void nd_separable_pack_free(nd_separable_pack *pack);
 typedef size_t nd_separable_shared(const nd_cuda_separable *call);
 bool nd_separable_patch_choose(nd_cuda_separable *call, size_t shared_limit, nd_separable_shared *shared);
 
+/* Tiles of pixels and output channels, by call->patch and call->tile. */
+int64_t nd_separable_tiles(const nd_cuda_separable *call);
+
+/* Sets call->split, by tiles and blocks of terms and the `resident` thread blocks that the device runs at once: more than 1
+ * only where the tiles leave some of them idle. */
+void nd_separable_split_choose(nd_cuda_separable *call, int64_t resident);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,14 +2,22 @@
  *
  * The tile, the blocks of 32 terms and the depthwise step are those of separable.cuh; what changes is the overlap. wgmma
  * runs in the background, so while the tensor cores multiply block b the same warps make the depthwise rows of block
- * b + 1 in the other half of A:
+ * b + 1 in another third of A:
  *
  *   wait for the copies of b -> depthwise b -> barrier -> ask for the copies of b + 2 -> start wgmma b -> wait for wgmma b - 1
  *
  * A block is 2 warpgroups; each multiplies its 64 pixels by N channels, N/2 fp32 accumulators a thread. The patch is a 4-d
- * tensor copy whose out-of-bounds zeros are the padding. Weights have 4 stages because those of b - 1 may still be
- * read when b + 2 is asked for (b + 2 takes the place of b - 2); patch and filters are free after the barrier and have 2.
- * Rows of A and of the weights are 64 bytes in the 64-byte swizzle, which is nd_swizzle<4>.
+ * tensor copy whose out-of-bounds zeros are the padding. Rows of A and of the weights are 32 elements, 64 bytes of 16 bits
+ * in the 64-byte swizzle or 128 bytes of tf32 in the 128-byte one, which are nd_swizzle<4> and nd_swizzle<8>.
+ *
+ * Who may write what, when. Let barrier(b) be the __syncthreads of round b. Every thread has passed its wait for wgmma
+ * b - 2 (end of round b - 1) when barrier(b) falls, so after it
+ *   - weights of b - 2 are free; those of b - 1 may still be read, b and b + 1 are to come: b + 2 needs the fourth stage;
+ *   - the third of A that b - 2 used is free, and round b + 1 writes it;
+ *   - patch, filters and offsets of b have been read by all: b + 2 takes their place, 2 stages;
+ *   - the mbarrier of b - 2 has been waited for by all and may be armed for b + 2; use k of a stage waits for parity k % 2.
+ * Depthwise values are written by ordinary stores and read by the asynchronous proxy: every writer fences before the
+ * barrier. The same fence orders its reads of the patch before the copy that refills it.
  *
  * Never run on a device, and not covered by the emulator: only ND_CUDA_SEPARABLE=wgmma selects it. */
 #include "cuda/separable.cuh"
@@ -21,23 +29,24 @@
 #    include <cuda.h>
 #endif
 
-enum { nd_hopper_weight_stages = 4, nd_hopper_stages = 2, nd_hopper_row = 64, nd_hopper_align = 1024 };
+enum { nd_hopper_weight_stages = 4, nd_hopper_tile_stages = 3, nd_hopper_stages = 2, nd_hopper_align = 1024 };
 
 struct nd_hopper_shape {
-    int pixels, taps, patch_bytes, filter_bytes;
+    int row, pixels, taps, patch_bytes, filter_bytes;
     int weights_at, tiles_at, patches_at, filters_at, barriers_at, tables_at, total;
 };
 
-__host__ __device__ inline nd_hopper_shape nd_hopper_shape_of(const nd_cuda_separable &p) {
-    const nd_separable_shape s = nd_separable_shape_of<nd_f16>(p);
+template <class T> __host__ __device__ inline nd_hopper_shape nd_hopper_shape_of(const nd_cuda_separable &p) {
+    const nd_separable_shape s = nd_separable_shape_of<T>(p);
     nd_hopper_shape h;
+    h.row = nd_separable_terms * (int)sizeof(T);
     h.pixels = s.pixels;
     h.taps = s.taps;
-    h.patch_bytes = (s.pixels * nd_hopper_row + 127) / 128 * 128;
+    h.patch_bytes = (s.pixels * h.row + 127) / 128 * 128;
     h.filter_bytes = (s.taps + 1) * nd_separable_terms * 4;
     h.weights_at = 0;
-    h.tiles_at = nd_hopper_weight_stages * (int)p.tile * nd_hopper_row;
-    h.patches_at = h.tiles_at + nd_hopper_stages * nd_separable_pixels * nd_hopper_row;
+    h.tiles_at = nd_hopper_weight_stages * (int)p.tile * h.row;
+    h.patches_at = h.tiles_at + nd_hopper_tile_stages * nd_separable_pixels * h.row;
     h.filters_at = h.patches_at + nd_hopper_stages * h.patch_bytes;
     h.barriers_at = h.filters_at + nd_hopper_stages * h.filter_bytes;
     const int sums = 8 * 16 * (128 + nd_separable_skew) * 4; /* the epilogue's, in place of stages */
@@ -56,18 +65,27 @@ __device__ inline void nd_hopper_mma(nd_math_bf16, float (*c)[4], uint64_t a, ui
     nd_ptx_wgmma_bf16(c, a, b, add);
 }
 
+__device__ inline void nd_hopper_mma(nd_math_tf32, float (*c)[4], uint64_t a, uint64_t b, int add) {
+    nd_ptx_wgmma_tf32(c, a, b, add);
+}
+
 template <class Math, int N> struct nd_hopper_block : nd_separable_block<Math, N> {
     using base = nd_separable_block<Math, N>;
+    using T = typename Math::element;
+    static constexpr int row = base::row, steps = row / 32; /* of K in a row */
     const nd_hopper_shape h;
     uint64_t *barriers; /* [weight stages] */
     int w0, h0, n0;     /* first input pixel of the patch */
+    int first, blocks;  /* of terms: this part's */
 
     __device__ nd_hopper_block(const nd_cuda_separable &call, unsigned char *bytes)
-        : base(call, bytes), h(nd_hopper_shape_of(call)) {
+        : base(call, bytes), h(nd_hopper_shape_of<T>(call)) {
         barriers = reinterpret_cast<uint64_t *>(bytes + h.barriers_at);
         this->source = reinterpret_cast<int *>(bytes + h.tables_at);
         this->corner = this->source + h.pixels;
         this->target = this->corner + nd_separable_pixels;
+        first = nd_separable_first(call, blockIdx.y);
+        blocks = nd_separable_first(call, blockIdx.y + 1) - first;
     }
 
     __device__ void origin() {
@@ -82,7 +100,7 @@ template <class Math, int N> struct nd_hopper_block : nd_separable_block<Math, N
     }
 
     __device__ unsigned char *weights(int block) const {
-        return this->shared + h.weights_at + block % nd_hopper_weight_stages * N * nd_hopper_row;
+        return this->shared + h.weights_at + block % nd_hopper_weight_stages * N * row;
     }
 
     __device__ unsigned char *filters(int block) const {
@@ -93,26 +111,27 @@ template <class Math, int N> struct nd_hopper_block : nd_separable_block<Math, N
         return this->shared + h.patches_at + block % nd_hopper_stages * h.patch_bytes;
     }
 
-    /* One thread asks for everything that block `block` needs. */
+    /* One thread asks for everything that block `block` of this part needs. */
     __device__ void ask(int block, const CUtensorMap *x, const CUtensorMap *w) const {
         const nd_cuda_separable &p = this->p;
+        const int at = first + block;
         uint64_t *barrier = &barriers[block % nd_hopper_weight_stages];
         const uint32_t taps_bytes = (uint32_t)h.taps * nd_separable_terms * 4,
                        offsets_bytes = nd_separable_terms * 4;
-        nd_ptx_barrier_expect(barrier, (uint32_t)(h.pixels + N) * nd_hopper_row + taps_bytes + offsets_bytes);
-        nd_ptx_tensor_4d(patches(block), x, p.base[block], w0, h0, n0, barrier);
-        nd_ptx_tensor_2d(weights(block), w, block * nd_separable_terms, this->first_channel, barrier);
-        nd_ptx_bulk(filters(block), p.filters + (int64_t)block * h.taps * nd_separable_terms, taps_bytes,
+        nd_ptx_barrier_expect(barrier, (uint32_t)(h.pixels + N) * row + taps_bytes + offsets_bytes);
+        nd_ptx_tensor_4d(patches(block), x, p.base[at], w0, h0, n0, barrier);
+        nd_ptx_tensor_2d(weights(block), w, at * nd_separable_terms, this->first_channel, barrier);
+        nd_ptx_bulk(filters(block), p.filters + (int64_t)at * h.taps * nd_separable_terms, taps_bytes,
                     barrier);
-        nd_ptx_bulk(filters(block) + taps_bytes, p.offset + (int64_t)block * nd_separable_terms,
-                    offsets_bytes, barrier);
+        nd_ptx_bulk(filters(block) + taps_bytes, p.offset + (int64_t)at * nd_separable_terms, offsets_bytes,
+                    barrier);
     }
 
     __device__ void depthwise(int block, bool sliding) {
-        this->s.tile_at = h.tiles_at + block % nd_hopper_stages * nd_separable_pixels * nd_hopper_row;
+        this->s.tile_at = h.tiles_at + block % nd_hopper_tile_stages * nd_separable_pixels * row;
         const float *taps = reinterpret_cast<const float *>(filters(block));
         const int offset = reinterpret_cast<const int32_t *>(taps + h.taps * nd_separable_terms)[this->lane];
-        const auto *x = reinterpret_cast<const typename base::T *>(patches(block)) + offset;
+        const auto *x = reinterpret_cast<const T *>(patches(block)) + offset;
         if (sliding)
             this->depthwise_3x3(taps, x);
         else
@@ -121,14 +140,14 @@ template <class Math, int N> struct nd_hopper_block : nd_separable_block<Math, N
 
     /* c[part]: 64 pixels of the warpgroup x channels 128 * part to + 127. */
     __device__ void multiply(int block, float (&c)[N / 128][16][4]) const {
-        const unsigned char *tile = this->shared + this->s.tile_at + this->warp / 4 * 64 * nd_hopper_row;
+        const unsigned char *tile = this->shared + this->s.tile_at + this->warp / 4 * 64 * row;
         nd_ptx_wgmma_fence();
         ND_UNROLL
-        for (int step = 0; step < 2; step++) {
+        for (int step = 0; step < steps; step++) {
             ND_UNROLL
             for (int part = 0; part < N / 128; part++)
-                nd_hopper_mma(Math(), c[part], nd_ptx_wgmma_matrix(tile + 32 * step),
-                              nd_ptx_wgmma_matrix(weights(block) + part * 128 * nd_hopper_row + 32 * step),
+                nd_hopper_mma(Math(), c[part], nd_ptx_wgmma_matrix<row>(tile + 32 * step),
+                              nd_ptx_wgmma_matrix<row>(weights(block) + part * 128 * row + 32 * step),
                               block + step > 0);
         }
         nd_ptx_wgmma_commit();
@@ -165,7 +184,7 @@ __global__ void __launch_bounds__(nd_separable_threads, 1)
     ND_SHARED(unsigned char, bytes);
     bytes += (nd_hopper_align - nd_ptx_shared_address(bytes) % nd_hopper_align) % nd_hopper_align;
     nd_hopper_block<Math, N> block(p, bytes);
-    const int blocks = (int)p.blocks;
+    const int blocks = block.blocks;
     block.place();
     block.origin();
     if (threadIdx.x == 0) {
@@ -191,11 +210,17 @@ __global__ void __launch_bounds__(nd_separable_threads, 1)
 #endif
 }
 
+static bool nd_hopper_is_wide(const nd_cuda_separable *p) {
+    return nd_dtype_bytes(nd_precision_storage(p->precision)) == 4;
+}
+
 /* A tensor copy is at most 256 wide in any direction: more does not fit at any price. */
 size_t nd_cuda_separable_sm90a_shared(const nd_cuda_separable *call) {
     const nd_separable_shape s = nd_separable_shape_of<nd_f16>(*call);
     if (s.width > 256 || s.height > 256) return SIZE_MAX;
-    return (size_t)nd_hopper_shape_of(*call).total;
+    return (size_t)(nd_hopper_is_wide(call) ? nd_hopper_shape_of<float>(*call)
+                                            : nd_hopper_shape_of<nd_f16>(*call))
+        .total;
 }
 
 typedef CUresult nd_encode_tiled(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
@@ -217,9 +242,14 @@ static nd_status nd_hopper_encoder(nd_encode_tiled **out) {
 
 static nd_status nd_hopper_maps(const nd_cuda_separable *p, CUtensorMap *x, CUtensorMap *w) {
     const nd_geometry *g = &p->geometry;
-    const CUtensorMapDataType type = p->precision == nd_precision_bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                                                       : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    const cuuint64_t pixel = (cuuint64_t)p->x_pixel * 2, k = (cuuint64_t)p->blocks * nd_separable_terms;
+    static const CUtensorMapDataType types[nd_precision_count] = {
+        CU_TENSOR_MAP_DATA_TYPE_FLOAT32, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        CU_TENSOR_MAP_DATA_TYPE_BFLOAT16};
+    const CUtensorMapDataType type = types[p->precision];
+    const CUtensorMapSwizzle swizzle =
+        nd_hopper_is_wide(p) ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B;
+    const cuuint64_t size = nd_hopper_is_wide(p) ? 4 : 2, pixel = (cuuint64_t)p->x_pixel * size;
+    const cuuint64_t k = (cuuint64_t)p->blocks * nd_separable_terms;
     const cuuint64_t x_dims[] = {(cuuint64_t)p->channels, (cuuint64_t)p->width, (cuuint64_t)p->height,
                                  (cuuint64_t)p->images};
     const cuuint64_t x_strides[] = {pixel, pixel * p->width, pixel * p->width * p->height};
@@ -229,7 +259,7 @@ static nd_status nd_hopper_maps(const nd_cuda_separable *p, CUtensorMap *x, CUte
         (cuuint32_t)((p->patch[1] - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1),
         (cuuint32_t)p->patch[0]};
     const cuuint64_t w_dims[] = {k, (cuuint64_t)((p->out_channels + p->tile - 1) / p->tile * p->tile)};
-    const cuuint64_t w_strides[] = {k * 2};
+    const cuuint64_t w_strides[] = {k * size};
     const cuuint32_t w_box[] = {nd_separable_terms, (cuuint32_t)p->tile}, ones[] = {1, 1, 1, 1};
     nd_encode_tiled *encode;
     ND_TRY(nd_hopper_encoder(&encode));
@@ -239,8 +269,8 @@ static nd_status nd_hopper_maps(const nd_cuda_separable *p, CUtensorMap *x, CUte
     ND_REQUIRE(error == CUDA_SUCCESS, nd_status_unsupported, "the patch is no tensor map (driver error %d)",
                (int)error);
     error = encode(w, type, 2, const_cast<void *>(p->weights), w_dims, w_strides, w_box, ones,
-                   CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_64B,
-                   CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+                   CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     ND_REQUIRE(error == CUDA_SUCCESS, nd_status_unsupported,
                "the weights are no tensor map (driver error %d)", (int)error);
     return nd_status_ok;
@@ -249,17 +279,20 @@ static nd_status nd_hopper_maps(const nd_cuda_separable *p, CUtensorMap *x, CUte
 template <class Math, int N> static nd_status nd_hopper_start(const nd_cuda_separable *p) {
     CUtensorMap x, w;
     ND_TRY(nd_hopper_maps(p, &x, &w));
-    int64_t blocks = (p->out_channels + N - 1) / N;
-    const int64_t sizes[] = {p->images, p->out_height, p->out_width};
-    for (int i = 0; i < 3; i++) blocks *= (sizes[i] + p->patch[i] - 1) / p->patch[i];
-    return nd_launch(nd_hopper_kernel<Math, N>, dim3((unsigned)blocks), dim3(nd_separable_threads),
-                     nd_cuda_separable_sm90a_shared(p), p->stream, *p, nd_separable_ways_of<nd_f16>(p), x, w);
+    return nd_launch(nd_hopper_kernel<Math, N>, nd_separable_grid(p), dim3(nd_separable_threads),
+                     nd_cuda_separable_sm90a_shared(p), p->stream, *p,
+                     nd_separable_ways_of<typename Math::element>(p), x, w);
 }
 
 nd_status nd_cuda_separable_sm90a_launch(const nd_cuda_separable *p) {
     if (!p->images || !p->out_height || !p->out_width) return nd_status_ok;
-    const bool wide = p->tile == 256;
-    if (p->precision == nd_precision_bf16)
-        return wide ? nd_hopper_start<nd_math_bf16, 256>(p) : nd_hopper_start<nd_math_bf16, 128>(p);
-    return wide ? nd_hopper_start<nd_math_f16, 256>(p) : nd_hopper_start<nd_math_f16, 128>(p);
+    static nd_status (*const starts[nd_precision_count][2])(const nd_cuda_separable *) = {
+        {}, /* nd_precision_fp32 */
+        {nd_hopper_start<nd_math_tf32, 128>, nd_hopper_start<nd_math_tf32, 256>},
+        {nd_hopper_start<nd_math_f16, 128>, nd_hopper_start<nd_math_f16, 256>},
+        {nd_hopper_start<nd_math_bf16, 128>, nd_hopper_start<nd_math_bf16, 256>},
+    };
+    ND_REQUIRE(starts[p->precision][0], nd_status_unsupported, "tensor cores have no strict fp32");
+    ND_TRY(starts[p->precision][p->tile == 256](p));
+    return nd_separable_join(p);
 }

@@ -1,7 +1,7 @@
 /* The fused separable kernel in every arithmetic, over shapes that hit its edges: channels and outputs that fill no
  * tile, planes from 1x1 up, several images in one tile, strides, asymmetric padding, dilation, adaptive
  * ranks with channels left out, every width of background copy. */
-#include "cuda/separable_pack.h"
+#include "cuda/separable.cuh"
 #include "tests/simt/compare.h"
 
 #include <string.h>
@@ -124,6 +124,8 @@ static const nd_test_layer nd_test_layers[] = {
      true,
      {nd_act_relu, 0, 0}},
     {"pixels apart", 1, 16, 4, 6, 16, ND_3X3, 2, 64, 8, true, true, {nd_act_clip, -3, 5}},
+    {"7x7 plane, one image", 1, 64, 7, 7, 40, ND_3X3, 3, 64, 0, true, true, {nd_act_relu, 0, 0}},
+    {"odd outputs, one image", 1, 64, 7, 7, 9, ND_3X3, 3, 64, 0, true, true, {nd_act_relu, 0, 0}},
     {"one row of 200", 1, 8, 1, 200, 16, ND_3X3, 2, 64, 0, true, false, {nd_act_relu, 0, 0}},
 };
 
@@ -162,8 +164,8 @@ static nd_test_case nd_test_separable_case(const nd_test_layer &layer) {
 }
 
 /* Packs and launches as the plugin does. */
-static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision, int64_t tile, const void *x,
-                               const void *x2, void *y) {
+static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision, int64_t tile, int64_t split,
+                               const void *x, const void *x2, void *y) {
     const nd_work *work = &test.work;
     nd_separable_pack pack;
     ND_TRY(nd_separable_pack_make(work, test.storage, tile, &pack));
@@ -200,6 +202,9 @@ static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision,
         memcpy(weights + i * size, size == 4 ? static_cast<const void *>(&pack.weights[i]) : &half, size);
     }
     call.weights = weights;
+    call.split = split < pack.blocks ? split : pack.blocks;
+    std::vector<float> partial(nd_cuda_separable_partial(&call) / sizeof(float), NAN);
+    call.partial = partial.data();
     nd_status status = nd_separable_patch_choose(&call, 99 * 1024, nd_cuda_separable_shared)
                            ? nd_cuda_separable_launch(&call)
                            : nd_fail(nd_status_unsupported, "no patch fits shared memory");
@@ -208,35 +213,76 @@ static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision,
     return status;
 }
 
-static nd_test_case nd_test_separable_of(const nd_test_layer &layer, nd_precision precision) {
+static nd_test_case nd_test_separable_of(const nd_test_layer &layer, nd_precision precision, int64_t split) {
     const nd_dtype storage = nd_precision_storage(precision);
     const int64_t tile = layer.tile == 256 && storage == nd_dtype_f32 ? 128 : layer.tile;
     nd_test_case test = nd_test_separable_case(layer);
-    test.name = std::string("separable ") + nd_precision_name(precision) + ", " + layer.name;
+    test.name = std::string("separable ") + nd_precision_name(precision) + ", " + layer.name + ", split " +
+                std::to_string(split);
     test.storage = storage;
     test.launch = [=](const nd_test_case &self, const void *x, const void *x2, void *y) {
-        return nd_test_fused(self, precision, tile, x, x2, y);
+        return nd_test_fused(self, precision, tile, split, x, x2, y);
     };
     return test;
 }
 
-/* Three blocks of terms: places and 2 x 3 rounds and the epilogue's are 8 barriers, 3 waits; of the warps. 4 barriers in the
+/* Three blocks of terms: places and 2 x 3 rounds and the epilogue's are 8 barriers, 3 waits; of the warps' 4 barriers in the
  * epilogue the first follows one of the block. */
 static void nd_test_separable_races(nd_precision precision) {
     static const nd_test_layer layer = {
         "races", 1, 32, 9, 17, 64, ND_3X3, 3, 64, 0, true, false, {nd_act_none, 0, 0}};
-    nd_test_case test = nd_test_separable_of(layer, precision);
+    nd_test_case test = nd_test_separable_of(layer, precision, 1);
     nd_test_races(test, nd_simt_sync_block, 0, 8);
     nd_test_races(test, nd_simt_sync_copy, 0, 3);
     nd_test_races(test, nd_simt_sync_warp, 1, 4);
 }
 
-void nd_test_separable() {
-    for (int i = 0; i < nd_precision_count; i++) {
-        for (const nd_test_layer &layer : nd_test_layers) {
-            nd_test_case test = nd_test_separable_of(layer, (nd_precision)i);
-            nd_test_run(test);
+/* What the planner makes of a 3x3 layer of 512 channels, T = 3, on 132 multiprocessors of two blocks each. */
+static int64_t nd_test_split(int64_t images, int64_t size, int64_t blocks) {
+    nd_cuda_separable call = {};
+    call.images = images;
+    call.out_height = call.out_width = size;
+    call.patch[0] = 1;
+    call.patch[1] = size < 8 ? size : 8;
+    call.patch[2] = size < 16 ? size : 16;
+    call.out_channels = 512;
+    call.tile = 128;
+    call.blocks = blocks;
+    nd_separable_split_choose(&call, 264);
+    return call.split;
+}
+
+static void nd_test_splits() {
+    const int64_t small = nd_test_split(1, 7, 48), medium = nd_test_split(1, 14, 48);
+    nd_test_expect(small > 4 && 4 * small <= 264, "four tiles are split, as far as the device reaches");
+    nd_test_expect(medium > 4 && 8 * medium <= 264, "eight tiles are split");
+    nd_test_expect(nd_test_split(32, 14, 48) == 1, "a full device is not");
+    nd_test_expect(nd_test_split(1, 7, 4) == 1, "nor is a sum so short that joining costs more");
+}
+
+/* Rows are permuted as tensor copies and wgmma have it: bits 4 and up of a byte's place, xor bits 7 and up; 2 of them
+ * for rows of 64 bytes, 3 for rows of 128. */
+static void nd_test_swizzles() {
+    bool equal = true;
+    for (int row = 0; row < 32; row++)
+        for (int chunk = 0; chunk < 8; chunk++) {
+            const int wide = row * 128 + chunk * 16, narrow = row * 64 + chunk % 4 * 16;
+            equal = equal && row * 128 + nd_swizzle<8>(row, chunk) * 16 == (wide ^ (wide >> 7 & 7) << 4);
+            equal =
+                equal && row * 64 + nd_swizzle<4>(row, chunk % 4) * 16 == (narrow ^ (narrow >> 7 & 3) << 4);
         }
+    nd_test_expect(equal, "rows are swizzled as the hardware reads them");
+}
+
+void nd_test_separable() {
+    nd_test_swizzles();
+    nd_test_splits();
+    for (int i = 0; i < nd_precision_count; i++) {
+        for (const nd_test_layer &layer : nd_test_layers)
+            for (int64_t split : {1, 2, 5}) {
+                nd_test_case test = nd_test_separable_of(layer, (nd_precision)i, split);
+                nd_test_run(test);
+            }
         nd_test_separable_races((nd_precision)i);
     }
 }
