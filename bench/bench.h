@@ -59,6 +59,9 @@ void nd_bench_network_free(nd_bench_network *network); /* not the graph */
 /* Whether to try again after `status`: when it is for memory, the batch is halved, with a warning. */
 bool nd_bench_shrink(nd_status status, nd_bench_settings *settings);
 
+/* "before: ...; after: ...", of the backend's conditions at the start of the run (in `common`) and now. */
+void nd_bench_row_clocks(nd_row *row, const nd_bench_settings *settings);
+
 /* Fills the time fields: what all benchmarks' rows have in common. */
 void nd_bench_row_time(nd_row *row, const nd_timing *timing, int subject);
 

@@ -80,8 +80,18 @@ static void set_what(nd_row *row, nd_impl impl, nd_form form, int64_t terms) {
     if (!dense) nd_row_set_int(row, nd_field_rank, terms);
 }
 
+void nd_bench_row_clocks(nd_row *row, const nd_bench_settings *settings) {
+    const nd_row_value *before = &settings->common->values[nd_field_clocks];
+    char now[256], both[640];
+    if (!settings->backend->table->conditions) return;
+    settings->backend->table->conditions(settings->backend, now, sizeof now);
+    snprintf(both, sizeof both, "before: %.256s; after: %s", before->set ? before->text : "not known", now);
+    nd_row_set_text(row, nd_field_clocks, both);
+}
+
 static void set_common(nd_row *row, const nd_bench_settings *settings) {
     nd_row_copy(row, settings->common);
+    nd_bench_row_clocks(row, settings);
     nd_row_set_int(row, nd_field_batch, settings->batch);
     nd_row_set_text(row, nd_field_dtype, nd_precision_name(settings->precision));
     nd_row_set_flag(row, nd_field_cold, settings->cold);

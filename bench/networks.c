@@ -212,6 +212,7 @@ static nd_status emit_plan(const bench *b, nd_impl impl, int index) {
     char engine[256];
     nd_row row = {0};
     nd_row_copy(&row, settings->common);
+    nd_bench_row_clocks(&row, settings);
     nd_row_copy(&row, &p->network->row);
     nd_row_set_int(&row, nd_field_batch, settings->batch);
     nd_row_set_text(&row, nd_field_dtype, nd_precision_name(settings->precision));

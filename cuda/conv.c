@@ -70,8 +70,7 @@ static nd_status nd_conv_dnn_prepare(nd_kernel *kernel, const nd_work *work, boo
     ND_TRY(nd_dnn_plan_make(kernel->cuda, &problem, &state->plan));
     ND_TRY(nd_conv_dnn_weights(kernel, work, channels_last));
     ND_TRY(nd_cuda_constant_bias(kernel, work));
-    if (work->bias)
-        ND_TRY(nd_cuda_constant_stored(kernel, work->bias, (size_t)work->y.dims[1], &state->bias_stored));
+    ND_TRY(nd_cuda_constant_bias_stored(kernel, work, &state->bias_stored));
     kernel->workspace = nd_dnn_plan_workspace(state->plan);
     snprintf(kernel->engine, sizeof kernel->engine, "%s", nd_dnn_plan_name(state->plan));
     return nd_status_ok;

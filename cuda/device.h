@@ -9,6 +9,7 @@
 typedef struct nd_blas nd_blas;
 typedef struct nd_solver nd_solver;
 typedef struct nd_dnn nd_dnn;
+typedef struct nd_nvml nd_nvml;
 
 enum { nd_cuda_stamps = 4096, nd_cuda_blocks_max = 8 };
 
@@ -37,6 +38,7 @@ typedef struct nd_cuda {
     nd_blas *blas;
     nd_solver *solver;
     nd_dnn *dnn;
+    nd_nvml *nvml;
 } nd_cuda;
 
 struct nd_memory {
@@ -89,6 +91,8 @@ nd_status nd_cuda_constant(nd_kernel *kernel, const void *data, size_t bytes, co
 /* fp32 weights in the storage type of the kernel's precision; tf32 is rounded to it. */
 nd_status nd_cuda_constant_stored(nd_kernel *kernel, const float *data, size_t count, const void **out);
 nd_status nd_cuda_constant_bias(nd_kernel *kernel, const nd_work *work); /* fp32, where there is one */
+/* The bias as libraries take it, in the storage type. It is added, not multiplied: tf32 leaves it whole. */
+nd_status nd_cuda_constant_bias_stored(nd_kernel *kernel, const nd_work *work, const void **out);
 
 /* NHWC with channels next to each other and pixels at one distance: x and y of our kernels and slices of channels. */
 bool nd_cuda_view_is_pixels(const nd_view *view, int64_t *distance);

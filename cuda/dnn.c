@@ -40,7 +40,7 @@ struct nd_dnn_plan {
     nd_cuda *cuda;
     nd_dnn_problem problem;
     nd_dnn_graph graph;
-    cudnnBackendDescriptor_t plan, pack;
+    cudnnBackendDescriptor_t config, plan, pack;
     bool fused;                   /* bias, residual and ReLU are in the plan */
     cudnnTensorDescriptor_t x, y; /* legacy */
     cudnnFilterDescriptor_t w;
@@ -55,6 +55,7 @@ void nd_dnn_plan_free(nd_dnn_plan *plan) {
     if (!plan) return;
     if (plan->pack) (void)cudnnBackendDestroyDescriptor(plan->pack);
     if (plan->plan) (void)cudnnBackendDestroyDescriptor(plan->plan);
+    if (plan->config) (void)cudnnBackendDestroyDescriptor(plan->config);
     nd_dnn_graph_free(&plan->graph);
     if (plan->x) (void)cudnnDestroyTensorDescriptor(plan->x);
     if (plan->y) (void)cudnnDestroyTensorDescriptor(plan->y);
@@ -75,6 +76,12 @@ static bool nd_dnn_has_epilogue(const nd_dnn_problem *problem) {
     return problem->bias || problem->work.residual || problem->work.activation.act != nd_act_none;
 }
 
+/* By an activation that the graph leaves out. */
+static bool nd_dnn_is_followed(const nd_dnn_problem *problem) {
+    const nd_act act = problem->work.activation.act;
+    return act != nd_act_none && act != nd_act_relu;
+}
+
 static nd_status nd_dnn_plan_new(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, const char *engine,
                                  nd_dnn_plan **out) {
     nd_dnn_plan *plan = *out = nd_alloc_array(1, sizeof *plan);
@@ -82,8 +89,11 @@ static nd_status nd_dnn_plan_new(nd_cuda *cuda, const nd_dnn_problem *problem, b
     plan->cuda = cuda;
     plan->problem = *problem;
     plan->fused = fused;
+    const bool followed = fused ? nd_dnn_is_followed(problem) : nd_dnn_has_epilogue(problem);
     snprintf(plan->name, sizeof plan->name, "cudnn:%s%s", engine,
-             !fused && nd_dnn_has_epilogue(problem) ? "+epilogue" : "");
+             !followed ? ""
+             : fused   ? "+activation"
+                       : "+epilogue");
     return nd_status_ok;
 }
 
@@ -123,16 +133,20 @@ static nd_status nd_dnn_run_legacy(nd_dnn_plan *plan, const nd_dnn_operands *o) 
 
 nd_status nd_dnn_plan_run(nd_dnn_plan *plan, const nd_dnn_operands *operands) {
     ND_TRY(plan->plan ? nd_dnn_run_graph(plan, operands) : nd_dnn_run_legacy(plan, operands));
-    if (plan->fused || !nd_dnn_has_epilogue(&plan->problem)) return nd_status_ok;
-    const nd_cuda_call call = {
-        .work = &plan->problem.work,
+    nd_work after = plan->problem.work;
+    nd_cuda_call call = {
+        .work = &after,
         .storage = nd_precision_storage(plan->problem.precision),
+        .x = operands->y,
         .x2 = operands->x2,
         .y = operands->y,
         .bias = operands->bias,
         .stream = plan->cuda->stream,
     };
-    return nd_cuda_epilogue_launch(&call);
+    if (!plan->fused)
+        return nd_dnn_has_epilogue(&plan->problem) ? nd_cuda_epilogue_launch(&call) : nd_status_ok;
+    after.x = after.y;
+    return nd_dnn_is_followed(&plan->problem) ? nd_cuda_activation_launch(&call) : nd_status_ok;
 }
 
 /* Scratch operands for timing. */
@@ -169,7 +183,7 @@ static nd_status nd_dnn_trial_make(nd_cuda *cuda, const nd_dnn_problem *problem,
             nd_dnn_trial_free(trial);
             return status;
         }
-        if (i < 5) ND_CUDA_TRY(cudaMemsetAsync(trial->blocks[i], 0, bytes[i], cuda->stream));
+        if (i < 5) (void)cudaMemsetAsync(trial->blocks[i], 0, bytes[i], cuda->stream);
     }
     trial->operands = (nd_dnn_operands){.x = trial->blocks[0],
                                         .w = trial->blocks[1],
@@ -371,6 +385,20 @@ static void nd_dnn_engine_of(const nd_dnn_plan *plan, char *engine, size_t size)
     if (suffix) *suffix = '\0';
 }
 
+/* A plan refers to its graph and to the configuration it was built from: both go with it. */
+static void nd_dnn_plan_own(nd_dnn_plan *plan, nd_dnn_graph *graph, nd_dnn_candidates *candidates) {
+    char engine[nd_dnn_name_size + 32];
+    nd_dnn_engine_of(plan, engine, sizeof engine);
+    for (int i = 0; i < candidates->count && !plan->config; i++) {
+        nd_dnn_candidate *candidate = &candidates->items[i];
+        if (strcmp(candidate->name, engine)) continue;
+        plan->config = candidate->config;
+        candidate->config = NULL;
+    }
+    plan->graph = *graph;
+    *graph = (nd_dnn_graph){0};
+}
+
 static nd_status nd_dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, nd_dnn_plan **out) {
     char key[nd_sha256_hex_size], engine[nd_dnn_name_size + 32];
     nd_dnn_graph graph = {0};
@@ -394,8 +422,7 @@ static nd_status nd_dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, boo
     if (!*out) ND_TRY_DONE(nd_dnn_first(cuda, problem, fused, &candidates, out));
     ND_REQUIRE_DONE(*out, nd_status_unsupported, "cuDNN has no engine for this convolution in %s",
                     nd_precision_name(problem->precision));
-    (*out)->graph = graph; /* the plan refers to it */
-    graph = (nd_dnn_graph){0};
+    nd_dnn_plan_own(*out, &graph, &candidates);
 done:
     nd_dnn_candidates_free(&candidates);
     nd_dnn_graph_free(&graph);
@@ -403,12 +430,8 @@ done:
 }
 
 nd_status nd_dnn_plan_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out) {
-    const nd_act act = problem->work.activation.act;
-    *out = NULL;
-    if (act == nd_act_none || act == nd_act_relu) {
-        const nd_status status = nd_dnn_choose(cuda, problem, true, out);
-        if (status != nd_status_unsupported || !nd_dnn_has_epilogue(problem)) return status;
-    }
+    const nd_status status = nd_dnn_choose(cuda, problem, true, out);
+    if (status != nd_status_unsupported || !nd_dnn_has_epilogue(problem)) return status;
     return nd_dnn_choose(cuda, problem, false, out);
 }
 

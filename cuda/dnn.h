@@ -5,7 +5,8 @@
  * strict fp32 takes no tensor cores and no down-conversion, nothing may accumulate below fp32. With `tune` every
  * remaining plan under the workspace limit is timed, the legacy non-fused Winograd too, and the winner is kept on disk
  * under (shape, layout, precision, device, driver, cuDNN version); otherwise the first that builds is taken.
- * If no engine runs the whole graph, the bare convolution does and our epilogue kernel follows. */
+ * Activations other than ReLU follow in a kernel of ours. If no engine runs the whole graph, the bare convolution does
+ * and our epilogue kernel follows. */
 #ifndef ND_CUDA_DNN_H
 #define ND_CUDA_DNN_H
 

@@ -321,7 +321,7 @@ nd_status nd_dnn_candidates_find(const nd_dnn_graph *graph, cudnnBackendDescript
 
 void nd_dnn_candidates_free(nd_dnn_candidates *candidates) {
     for (int i = 0; i < candidates->count; i++)
-        (void)cudnnBackendDestroyDescriptor(candidates->items[i].config);
+        if (candidates->items[i].config) (void)cudnnBackendDestroyDescriptor(candidates->items[i].config);
     free(candidates->items);
     *candidates = (nd_dnn_candidates){0};
 }

@@ -77,8 +77,7 @@ static nd_status nd_gemm_prepare(nd_kernel *kernel, const nd_work *work) {
     state->followed = act != nd_act_none && act != nd_act_relu;
     ND_TRY(nd_gemm_plan_make(kernel->cuda, &problem, &state->plan));
     ND_TRY(nd_cuda_constant_stored(kernel, work->weights, (size_t)(problem.n * problem.k), &state->weights));
-    if (work->bias)
-        ND_TRY(nd_cuda_constant_stored(kernel, work->bias, (size_t)problem.n, &state->bias_stored));
+    ND_TRY(nd_cuda_constant_bias_stored(kernel, work, &state->bias_stored));
     kernel->workspace = nd_gemm_plan_workspace(state->plan);
     snprintf(kernel->engine, sizeof kernel->engine, "%s", nd_gemm_plan_name(state->plan));
     return nd_status_ok;

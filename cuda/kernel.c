@@ -53,6 +53,15 @@ nd_status nd_cuda_constant_bias(nd_kernel *kernel, const nd_work *work) {
     return nd_status_ok;
 }
 
+nd_status nd_cuda_constant_bias_stored(nd_kernel *kernel, const nd_work *work, const void **out) {
+    const size_t count = (size_t)work->y.dims[1];
+    *out = NULL;
+    if (!work->bias) return nd_status_ok;
+    if (nd_precision_storage(kernel->precision) == nd_dtype_f32)
+        return nd_cuda_constant(kernel, work->bias, count * sizeof *work->bias, out);
+    return nd_cuda_constant_stored(kernel, work->bias, count, out);
+}
+
 bool nd_cuda_view_is_pixels(const nd_view *view, int64_t *distance) {
     if (view->rank != 4) return false;
     const int64_t n = view->dims[0], c = view->dims[1], h = view->dims[2], w = view->dims[3];

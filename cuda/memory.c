@@ -12,8 +12,8 @@ nd_status nd_cuda_allocate(size_t bytes, void **out) {
     (void)cudaGetLastError();
     size_t available = 0, total = 0;
     (void)cudaMemGetInfo(&available, &total);
-    return nd_fail(nd_status_memory, "the device has no %zu MiB left: %zu of %zu MiB are free", bytes >> 20,
-                   available >> 20, total >> 20);
+    return nd_fail(nd_status_memory, "the device has no room for %.1f MiB: %.1f of %.1f MiB are free",
+                   (double)bytes / 0x1p20, (double)available / 0x1p20, (double)total / 0x1p20);
 }
 
 nd_status nd_cuda_memory_allocate(nd_backend *backend, size_t bytes, nd_memory **out) {

@@ -3,6 +3,7 @@
 #include "cuda/device.h"
 #include "cuda/dnn.h"
 #include "cuda/memory.h"
+#include "cuda/nvml.h"
 #include "cuda/solver.h"
 
 #include <stdio.h>
@@ -57,6 +58,7 @@ static void nd_cuda_close(nd_backend *backend) {
     nd_cuda *cuda = (nd_cuda *)backend;
     if (!cuda) return;
     if (cuda->stream) (void)cudaStreamSynchronize(cuda->stream);
+    nd_nvml_close(cuda->nvml);
     nd_dnn_close(cuda->dnn);
     nd_solver_close(cuda->solver);
     nd_blas_close(cuda->blas);
@@ -99,6 +101,10 @@ static nd_status nd_cuda_run(nd_backend *backend, nd_kernel *kernel, const nd_me
     return nd_cuda_kernel_run(kernel, &operands);
 }
 
+static void nd_cuda_conditions(nd_backend *backend, char *text, size_t size) {
+    nd_nvml_conditions(((nd_cuda *)backend)->nvml, text, size);
+}
+
 static const nd_backend_table nd_cuda_table = {
     .close = nd_cuda_close,
     .supports = nd_cuda_supports,
@@ -117,6 +123,7 @@ static const nd_backend_table nd_cuda_table = {
     .capture_end = nd_cuda_capture_end,
     .replay = nd_cuda_replay,
     .recording_free = nd_cuda_recording_free,
+    .conditions = nd_cuda_conditions,
     .linalg =
         {
             .svd = nd_solver_svd,
@@ -140,7 +147,12 @@ static nd_status nd_cuda_describe(nd_cuda *cuda) {
     cuda->shared_limit = properties.sharedMemPerBlockOptin;
     cuda->base.last_cache_bytes = (size_t)properties.l2CacheSize;
     snprintf(cuda->base.device, sizeof cuda->base.device, "%.100s, sm_%d", properties.name, cuda->capability);
-    snprintf(cuda->base.driver, sizeof cuda->base.driver, "CUDA %d.%d", driver / 1000, driver % 1000 / 10);
+    char release[32];
+    cuda->nvml = nd_nvml_open(cuda->device);
+    nd_nvml_identity(cuda->nvml, properties.name, cuda->base.gpu, sizeof cuda->base.gpu);
+    nd_nvml_driver(cuda->nvml, release, sizeof release);
+    snprintf(cuda->base.driver, sizeof cuda->base.driver, "%s%sCUDA %d.%d", release, *release ? ", " : "",
+             driver / 1000, driver % 1000 / 10);
     char dnn[32], blas[32], solver[32];
     snprintf(cuda->base.libraries, sizeof cuda->base.libraries,
              "CUDA %d.%d, cuDNN %s, cuBLAS %s, cuSOLVER %s", runtime / 1000, runtime % 1000 / 10,

@@ -161,8 +161,7 @@ static nd_status nd_chunked_weights(nd_kernel *kernel, const nd_work *work, nd_c
     nd_status status = nd_cuda_constant_stored(kernel, padded, (size_t)(no * row), &c->weights);
     free(padded);
     ND_TRY(status);
-    if (work->bias) ND_TRY(nd_cuda_constant_stored(kernel, work->bias, (size_t)no, &c->bias_stored));
-    return nd_status_ok;
+    return nd_cuda_constant_bias_stored(kernel, work, &c->bias_stored);
 }
 
 static nd_status nd_chunked_plans(nd_kernel *kernel, const nd_work *work, nd_chunked *c) {

@@ -36,6 +36,8 @@ nd_script_test(torchvision_zoo python3 tests/peers/torchvision_zoo.py ${CMAKE_BI
 
 # The CUDA kernels on the host.
 add_subdirectory(tests/simt)
+# The CUDA plugin over a GPU that is not there.
+add_subdirectory(tests/cuda/mock)
 
 # Real networks on real images, where they are at hand.
 nd_script_test(real_accuracy tests/real/accuracy.sh ${CMAKE_BINARY_DIR}/nd)

@@ -85,6 +85,8 @@ void nd_problem_finish(nd_problem *problem, double length) {
         value += bias + residual;
         magnitude += fabs(bias) + fabs(residual);
         double error = (length + 4) * rounding->sum * magnitude + rounding->product * products;
+        /* Libraries fuse no activation but ReLU: the sum may be stored before any other. */
+        if (work->activation.act > nd_act_relu) error += rounding->store * fabs(value);
         value = nd_check_activate(work->activation, value);
         /* Evaluating: a few roundings, or the exponential of a vector library. */
         error = nd_check_slope(work->activation) * error;

@@ -123,6 +123,12 @@ static void fill_common(const bench_verb *verb, nd_row *row) {
     nd_row_set_text(row, nd_field_device, backend->device);
     nd_row_set_text(row, nd_field_libraries, backend->libraries);
     if (*backend->driver) nd_row_set_text(row, nd_field_driver, backend->driver);
+    if (*backend->gpu) nd_row_set_text(row, nd_field_gpu, backend->gpu);
+    if (backend->table->conditions) {
+        char now[256];
+        backend->table->conditions(verb->settings.backend, now, sizeof now);
+        nd_row_set_text(row, nd_field_clocks, now);
+    }
     nd_row_set_int(row, nd_field_threads, nd_threads());
 }
 

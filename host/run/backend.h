@@ -210,6 +210,10 @@ typedef struct nd_backend_table {
      * fast. */
     bool (*fast)(nd_backend *backend, const nd_work *work, nd_precision precision);
 
+    /* Optional: what a timing depends on at this moment (clocks, temperature, power, what slows the device down), one
+     * line. NULL where the backend does not know. */
+    void (*conditions)(nd_backend *backend, char *text, size_t size);
+
     nd_linalg linalg;
 } nd_backend_table;
 
@@ -220,6 +224,7 @@ struct nd_backend {
     char device[128];        /* "Intel Xeon ..., avx512" */
     char libraries[256];     /* "oneDNN 2.6.3, OpenBLAS 0.3.21" */
     char driver[64];         /* GPU driver, or empty */
+    char gpu[160];           /* name of the GPU and a hash that tells it from others, or empty */
     bool channels_last;      /* the executor lays rank-4 activations out as NHWC */
     size_t last_cache_bytes; /* for cold timing */
 };

@@ -84,9 +84,11 @@ nd_status nd_backend_probe(const char *name, nd_device_info *devices, int capaci
     return status;
 }
 
+/* *there: it has the device, so that what fails is worth telling. */
 static nd_status nd_backend_open_named(const char *name, const nd_backend_settings *settings,
-                                       nd_backend **out) {
+                                       nd_backend **out, bool *there) {
     const nd_plugin *plugin;
+    *there = false;
     ND_TRY(nd_plugin_find(name, &plugin));
     int count = 0;
     char why[1024] = "";
@@ -96,21 +98,26 @@ static nd_status nd_backend_open_named(const char *name, const nd_backend_settin
     ND_REQUIRE(settings->device >= 0 && settings->device < count, nd_status_device,
                "backend %s has %d device%s, there is no number %d", name, count, count == 1 ? "" : "s",
                settings->device);
+    *there = true;
     return plugin->open(settings, out);
 }
 
 nd_status nd_backend_open(const char *name, const nd_backend_settings *settings, nd_backend **out) {
     static const nd_backend_settings defaults = {0};
+    bool there;
     *out = NULL;
     if (!settings) settings = &defaults;
-    if (strcmp(name, "auto")) return nd_backend_open_named(name, settings, out);
+    if (strcmp(name, "auto")) return nd_backend_open_named(name, settings, out, &there);
     nd_status status = nd_status_backend;
     for (int i = 0; nd_backend_names[i]; i++) {
-        const bool last = !nd_backend_names[i + 1];
-        if (last) nd_log(nd_log_warn, "%s; running on %s, which is slow", nd_error(), nd_backend_names[i]);
-        status = nd_backend_open_named(nd_backend_names[i], settings, out);
-        /* What is absent is passed over; what is there but breaks is told. */
-        if (status != nd_status_backend && status != nd_status_device) return status;
+        status = nd_backend_open_named(nd_backend_names[i], settings, out, &there);
+        const char *next = nd_backend_names[i + 1];
+        const bool unusable =
+            status == nd_status_backend || status == nd_status_device || status == nd_status_memory;
+        if (!unusable || !next) return status;
+        const bool slow = !nd_backend_names[i + 2];
+        nd_log(there || slow ? nd_log_warn : nd_log_info, "%s; running on %s%s", nd_error(), next,
+               slow ? ", which is slow" : "");
     }
     return status;
 }

@@ -13,6 +13,7 @@ extern "C" {
 }
 
 nd_simt_place nd_simt_here;
+nd_status (*nd_simt_deferred)(cudaStream_t stream, std::function<nd_status()> launch);
 
 enum nd_simt_state { nd_simt_ready, nd_simt_at_barrier, nd_simt_at_warp, nd_simt_ended };
 

@@ -18,7 +18,7 @@
 extern "C" {
 #include "base/status.h"
 }
-#include <cuda_runtime_api.h>
+#include "tests/simt/stream.h"
 
 #define __global__
 #define __device__
@@ -105,11 +105,14 @@ inline int __any_sync(uint32_t mask, int truth) {
 }
 
 template <class... Parameters, class... Arguments>
-nd_status nd_launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, cudaStream_t,
+nd_status nd_launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
                     Arguments... arguments) {
-    auto call = [&] { kernel(arguments...); };
-    return nd_simt_run(
-        grid, block, shared, [](void *context) { (*static_cast<decltype(call) *>(context))(); }, &call);
+    auto launch = [=] {
+        auto call = [&] { kernel(arguments...); };
+        return nd_simt_run(
+            grid, block, shared, [](void *context) { (*static_cast<decltype(call) *>(context))(); }, &call);
+    };
+    return nd_simt_deferred ? nd_simt_deferred(stream, launch) : launch();
 }
 
 #endif

@@ -1,0 +1,259 @@
+/* cuBLAS and cuBLASLt, column-major, by plain loops. */
+#include "tests/cuda/mock/mock.h"
+
+#include <cublasLt.h>
+#include <cublas_v2.h>
+#include <string.h>
+#include <vector>
+
+namespace {
+
+struct handle {
+    cudaStream_t stream = nullptr;
+};
+
+template <class T> struct product {
+    bool trans_a, trans_b;
+    int64_t m, n, k, lda, ldb, ldc;
+    T alpha, beta;
+};
+
+template <class T> void multiply(const product<T> &p, const T *a, const T *b, T *c) {
+    for (int64_t j = 0; j < p.n; j++)
+        for (int64_t i = 0; i < p.m; i++) {
+            T sum = 0;
+            for (int64_t l = 0; l < p.k; l++)
+                sum += (p.trans_a ? a[i * p.lda + l] : a[l * p.lda + i]) *
+                       (p.trans_b ? b[l * p.ldb + j] : b[j * p.ldb + l]);
+            T &out = c[j * p.ldc + i];
+            out = p.alpha * sum + (p.beta ? p.beta * out : 0);
+        }
+}
+
+/* cuBLASLt's descriptors, as its setters fill them. */
+struct layout {
+    nd_dtype type;
+    int64_t rows, columns, distance;
+};
+
+struct matmul {
+    cublasOperation_t trans_a = CUBLAS_OP_N;
+    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    const void *bias = nullptr;
+};
+
+nd_dtype dtype_of(cudaDataType_t type) {
+    return type == CUDA_R_16F ? nd_dtype_f16 : type == CUDA_R_16BF ? nd_dtype_bf16 : nd_dtype_f32;
+}
+
+template <class T> T *as(void *pointer) {
+    return static_cast<T *>(pointer);
+}
+
+} // namespace
+
+#define ND_MOCK_MAKE(type, what, out)                                                                        \
+    do {                                                                                                     \
+        nd_mock_account(what, 1);                                                                            \
+        *(void **)(out) = new type();                                                                        \
+    } while (0)
+
+extern "C" {
+
+const char *cublasGetStatusString(cublasStatus_t) {
+    return "mock cuBLAS status";
+}
+
+cublasStatus_t cublasCreate_v2(cublasHandle_t *out) {
+    *out = nullptr;
+    ND_MOCK_CALL(CUBLAS_STATUS_NOT_INITIALIZED);
+    ND_MOCK_MAKE(handle, "cuBLAS handles", out);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasDestroy_v2(cublasHandle_t blas) {
+    nd_mock_account("cuBLAS handles", -1);
+    delete as<handle>(blas);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSetStream_v2(cublasHandle_t blas, cudaStream_t stream) {
+    as<handle>(blas)->stream = stream;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSetMathMode(cublasHandle_t, cublasMath_t) {
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSgemm_v2_64(cublasHandle_t blas, cublasOperation_t ta, cublasOperation_t tb, int64_t m,
+                                 int64_t n, int64_t k, const float *alpha, const float *a, int64_t lda,
+                                 const float *b, int64_t ldb, const float *beta, float *c, int64_t ldc) {
+    ND_MOCK_CALL(CUBLAS_STATUS_EXECUTION_FAILED);
+    const product<float> p = {ta != CUBLAS_OP_N, tb != CUBLAS_OP_N, m, n, k, lda, ldb, ldc, *alpha, *beta};
+    nd_mock_enqueue(as<handle>(blas)->stream, [=] { return multiply(p, a, b, c), true; });
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasDgemmStridedBatched_64(cublasHandle_t blas, cublasOperation_t ta, cublasOperation_t tb,
+                                            int64_t m, int64_t n, int64_t k, const double *alpha,
+                                            const double *a, int64_t lda, long long stride_a, const double *b,
+                                            int64_t ldb, long long stride_b, const double *beta, double *c,
+                                            int64_t ldc, long long stride_c, int64_t count) {
+    ND_MOCK_CALL(CUBLAS_STATUS_EXECUTION_FAILED);
+    const product<double> p = {ta != CUBLAS_OP_N, tb != CUBLAS_OP_N, m, n, k, lda, ldb, ldc, *alpha, *beta};
+    nd_mock_enqueue(as<handle>(blas)->stream, [=] {
+        for (int64_t i = 0; i < count; i++) multiply(p, a + i * stride_a, b + i * stride_b, c + i * stride_c);
+        return true;
+    });
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasDgemm_v2_64(cublasHandle_t blas, cublasOperation_t ta, cublasOperation_t tb, int64_t m,
+                                 int64_t n, int64_t k, const double *alpha, const double *a, int64_t lda,
+                                 const double *b, int64_t ldb, const double *beta, double *c, int64_t ldc) {
+    ND_MOCK_CALL(CUBLAS_STATUS_EXECUTION_FAILED);
+    return cublasDgemmStridedBatched_64(blas, ta, tb, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0,
+                                        1);
+}
+
+size_t cublasLtGetVersion(void) {
+    return 130000;
+}
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *out) {
+    *out = nullptr;
+    ND_MOCK_CALL(CUBLAS_STATUS_NOT_INITIALIZED);
+    ND_MOCK_MAKE(handle, "cuBLASLt handles", out);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t lt) {
+    nd_mock_account("cuBLASLt handles", -1);
+    delete as<handle>(lt);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t, cudaDataType_t) {
+    *out = nullptr;
+    ND_MOCK_CALL(CUBLAS_STATUS_ALLOC_FAILED);
+    ND_MOCK_MAKE(matmul, "matmul descriptors", out);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
+    nd_mock_account("matmul descriptors", -1);
+    delete as<matmul>(desc);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t what,
+                                              const void *value, size_t bytes) {
+    ND_MOCK_CALL(CUBLAS_STATUS_INVALID_VALUE);
+    matmul *m = as<matmul>(desc);
+    if (what == CUBLASLT_MATMUL_DESC_TRANSA) memcpy(&m->trans_a, value, bytes);
+    if (what == CUBLASLT_MATMUL_DESC_EPILOGUE) memcpy(&m->epilogue, value, bytes);
+    if (what == CUBLASLT_MATMUL_DESC_BIAS_POINTER) memcpy(&m->bias, value, bytes);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows,
+                                          uint64_t columns, int64_t distance) {
+    *out = nullptr;
+    ND_MOCK_CALL(CUBLAS_STATUS_ALLOC_FAILED);
+    nd_mock_account("matrix layouts", 1);
+    *(void **)out = new layout{dtype_of(type), (int64_t)rows, (int64_t)columns, distance};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t made) {
+    nd_mock_account("matrix layouts", -1);
+    delete as<layout>(made);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out) {
+    *out = nullptr;
+    ND_MOCK_CALL(CUBLAS_STATUS_ALLOC_FAILED);
+    ND_MOCK_MAKE(uint64_t, "matmul preferences", out);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+    nd_mock_account("matmul preferences", -1);
+    delete as<uint64_t>(preference);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t, const void *value,
+                                                    size_t bytes) {
+    memcpy((void *)preference, value, bytes);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* Up to three algorithms, which differ in name and workspace. */
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t preference, int wanted,
+                                              cublasLtMatmulHeuristicResult_t *results, int *count) {
+    *count = 0;
+    ND_MOCK_CALL(CUBLAS_STATUS_NOT_SUPPORTED);
+    const layout *w = as<layout>(a), *x = as<layout>(b), *y = as<layout>(d);
+    if (w->rows != x->rows || w->columns != y->rows || x->columns != y->columns || w->distance < w->rows ||
+        x->distance < x->rows || y->distance < y->rows)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    for (int i = 0; i < wanted && i < 3; i++) {
+        memset(&results[i], 0, sizeof results[i]);
+        results[i].algo.data[0] = (uint64_t)(10 + i);
+        results[i].workspaceSize = (size_t)i << 16;
+        if (results[i].workspaceSize <= *as<uint64_t>(preference)) ++*count;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo,
+                                                    cublasLtMatmulAlgoConfigAttributes_t what, void *out,
+                                                    size_t bytes, size_t *written) {
+    memset(out, 0, bytes);
+    *written = bytes;
+    const int32_t id = (int32_t)algo->data[0];
+    if (what == CUBLASLT_ALGO_CONFIG_ID) memcpy(out, &id, sizeof id);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* D[n][m] = act(W^T X + beta C + bias), a column of D for every row of the layer's output. */
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *, const void *a,
+                              cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
+                              const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo,
+                              void *workspace, size_t workspace_bytes, cudaStream_t stream) {
+    ND_MOCK_CALL(CUBLAS_STATUS_EXECUTION_FAILED);
+    const size_t wanted = (size_t)(algo->data[0] - 10) << 16;
+    if (workspace_bytes < wanted || (wanted && !workspace)) return CUBLAS_STATUS_INVALID_VALUE;
+    const matmul m = *as<matmul>(desc);
+    const layout w = *as<layout>(a_layout), x = *as<layout>(b_layout), r = *as<layout>(c_layout),
+                 y = *as<layout>(d_layout);
+    const float scale = *(const float *)beta;
+    const bool relu = m.epilogue == CUBLASLT_EPILOGUE_RELU || m.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
+    const bool biased = m.epilogue == CUBLASLT_EPILOGUE_BIAS || m.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
+    if (m.trans_a != CUBLAS_OP_T || (biased && !m.bias)) return CUBLAS_STATUS_INVALID_VALUE;
+    nd_mock_enqueue(stream, [=] {
+        if (wanted) memset(workspace, 0xff, wanted);
+        for (int64_t i = 0; i < y.columns; i++)
+            for (int64_t o = 0; o < y.rows; o++) {
+                float sum = 0;
+                for (int64_t l = 0; l < w.rows; l++)
+                    sum += nd_mock_load(a, w.type, o * w.distance + l) *
+                           nd_mock_load(b, x.type, i * x.distance + l);
+                if (scale) sum += scale * nd_mock_load(c, r.type, i * r.distance + o);
+                if (biased) sum += nd_mock_load(m.bias, y.type, o);
+                nd_mock_store(d, y.type, i * y.distance + o, relu && sum < 0 ? 0 : sum);
+            }
+        return true;
+    });
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+} // extern "C"

@@ -1,0 +1,495 @@
+/* cuDNN's backend API: descriptors are bags of attributes, engines are names, an execution is nd's reference. */
+#include "tests/cuda/mock/mock.h"
+
+#include <cudnn.h>
+#include <map>
+#include <string.h>
+#include <vector>
+
+extern "C" {
+#include "run/plugins.h"
+}
+
+namespace {
+
+struct handle {
+    cudaStream_t stream = nullptr;
+};
+
+struct descriptor {
+    cudnnBackendDescriptorType_t type;
+    std::map<int, std::vector<unsigned char>> attributes;
+    int engine = -1; /* of configurations, engines and plans */
+    int knob = -1;
+};
+
+/* What is offered. Engine 11 multiplies on tensor cores, 12 and 13 do not, 14 wants more memory than anybody has and 15 is
+ * proposed but does not build. */
+struct engine_facts {
+    int index;
+    bool tensor_core;
+    int64_t workspace;
+};
+
+const engine_facts all_engines[] = {
+    {11, true, 0}, {12, false, 0}, {13, false, 4096}, {14, false, (int64_t)1 << 40}, {15, false, -1}};
+
+const engine_facts *facts_of(int index) {
+    for (const engine_facts &facts : all_engines)
+        if (facts.index == index) return &facts;
+    return nullptr;
+}
+
+descriptor *of(void *made) {
+    return static_cast<descriptor *>(made);
+}
+
+template <class T> std::vector<T> values(const descriptor *d, int name) {
+    std::vector<T> out;
+    const auto found = d->attributes.find(name);
+    if (found == d->attributes.end()) return out;
+    out.resize(found->second.size() / sizeof(T));
+    memcpy(out.data(), found->second.data(), found->second.size());
+    return out;
+}
+
+template <class T> T value(const descriptor *d, int name) {
+    const std::vector<T> all = values<T>(d, name);
+    return all.empty() ? T() : all[0];
+}
+
+size_t size_of(cudnnBackendAttributeType_t type) {
+    switch (type) {
+    case CUDNN_TYPE_INT64:
+    case CUDNN_TYPE_HANDLE:
+    case CUDNN_TYPE_VOID_PTR:
+    case CUDNN_TYPE_BACKEND_DESCRIPTOR:
+    case CUDNN_TYPE_DOUBLE:
+        return 8;
+    case CUDNN_TYPE_BOOLEAN:
+    case CUDNN_TYPE_CHAR:
+        return 1;
+    default:
+        return 4;
+    }
+}
+
+nd_dtype dtype_of(cudnnDataType_t type) {
+    return type == CUDNN_DATA_HALF       ? nd_dtype_f16
+           : type == CUDNN_DATA_BFLOAT16 ? nd_dtype_bf16
+                                         : nd_dtype_f32;
+}
+
+/* A tensor and where it is. */
+struct tensor {
+    nd_view view = {};
+    nd_dtype type = nd_dtype_f32;
+    int64_t uid = 0;
+    void *data = nullptr;
+};
+
+tensor tensor_of(const descriptor *d) {
+    tensor t;
+    const std::vector<int64_t> dims = values<int64_t>(d, CUDNN_ATTR_TENSOR_DIMENSIONS),
+                               strides = values<int64_t>(d, CUDNN_ATTR_TENSOR_STRIDES);
+    t.view.rank = (int)dims.size();
+    for (size_t i = 0; i < dims.size(); i++) {
+        t.view.dims[i] = dims[i];
+        t.view.strides[i] = strides[i];
+    }
+    t.type = dtype_of(value<cudnnDataType_t>(d, CUDNN_ATTR_TENSOR_DATA_TYPE));
+    t.uid = value<int64_t>(d, CUDNN_ATTR_TENSOR_UNIQUE_ID);
+    return t;
+}
+
+/* Calls body(element offset, index in row-major order). */
+template <class Body> void each(const nd_view &view, Body body) {
+    int64_t index = 0;
+    for (int64_t n = 0; n < view.dims[0]; n++)
+        for (int64_t c = 0; c < view.dims[1]; c++)
+            for (int64_t h = 0; h < view.dims[2]; h++)
+                for (int64_t w = 0; w < view.dims[3]; w++)
+                    body(n * view.strides[0] + c * view.strides[1] + h * view.strides[2] +
+                             w * view.strides[3],
+                         index++);
+}
+
+std::vector<float> dense(const tensor &t) {
+    std::vector<float> out((size_t)nd_view_count(&t.view));
+    each(t.view, [&](int64_t at, int64_t i) { out[(size_t)i] = nd_mock_load(t.data, t.type, at); });
+    return out;
+}
+
+struct step {
+    cudnnPointwiseMode_t mode;
+    tensor operand; /* data NULL for none */
+};
+
+/* All that an execution needs, by value: a recording outlives descriptors. */
+struct convolution {
+    tensor x, w, y; /* y: where the last step writes */
+    nd_geometry geometry = {};
+    std::vector<step> steps;
+    void *workspace = nullptr;
+    int64_t workspace_bytes = 0;
+};
+
+bool run(const convolution &c) {
+    nd_work work = {};
+    const nd_view out = nd_view_row_major(4, c.y.view.dims);
+    const std::vector<float> x = dense(c.x), w = dense(c.w);
+    std::vector<float> y((size_t)nd_view_count(&out));
+    work.kind = nd_kind_conv;
+    work.x = nd_view_row_major(4, c.x.view.dims);
+    work.y = work.x2 = out;
+    work.geometry = c.geometry;
+    work.groups = c.x.view.dims[1] / c.w.view.dims[1];
+    work.weights = w.data();
+    if (nd_ref_run(&work, x.data(), nullptr, y.data())) return false;
+    if (c.workspace) memset(c.workspace, 0xff, (size_t)c.workspace_bytes);
+    for (const step &s : c.steps) {
+        const std::vector<float> operand = s.operand.data ? dense(s.operand) : std::vector<float>();
+        const int64_t channels = out.dims[1], plane = out.dims[2] * out.dims[3];
+        const bool by_channel = (int64_t)operand.size() == channels && out.dims[0] * plane > 1;
+        for (size_t i = 0; i < y.size(); i++) {
+            if (s.mode == CUDNN_POINTWISE_ADD)
+                y[i] += operand[by_channel ? i / (size_t)plane % (size_t)channels : i];
+            else if (y[i] < 0)
+                y[i] = 0;
+        }
+    }
+    each(c.y.view, [&](int64_t at, int64_t i) { nd_mock_store(c.y.data, c.y.type, at, y[(size_t)i]); });
+    return true;
+}
+
+/* Proposals of a heuristics mode for the descriptor's graph. */
+std::vector<int> proposals(const descriptor *heuristics) {
+    const int mode = value<int>(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE);
+    const descriptor *graph = of(value<void *>(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH));
+    const bool fused = values<void *>(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS).size() > 1;
+    const long offered = nd_mock_setting("engines", 3); /* bit 0: bare convolutions, bit 1: fused ones */
+    if (!(offered >> (fused ? 1 : 0) & 1)) return {};
+    if (mode == CUDNN_HEUR_MODE_A) return {15, 11, 12};
+    if (mode == CUDNN_HEUR_MODE_B) return {12, 14};
+    return {13};
+}
+
+cudnnStatus_t give(const void *from, size_t size, int64_t available, int64_t wanted, int64_t *count,
+                   void *out) {
+    const int64_t given = wanted < available ? wanted : available;
+    if (count) *count = wanted ? given : available;
+    if (given) memcpy(out, from, size * (size_t)given);
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t get_results(const descriptor *d, int64_t wanted, int64_t *count, void *out) {
+    const std::vector<int> engines = proposals(d);
+    *count = (int64_t)engines.size();
+    if (!wanted) return CUDNN_STATUS_SUCCESS;
+    if (*count > wanted) *count = wanted;
+    for (int64_t i = 0; i < *count; i++) {
+        descriptor *config = of(static_cast<void **>(out)[i]);
+        config->engine = engines[(size_t)i];
+        config->attributes[CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH] =
+            d->attributes.at(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
+    }
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t get_notes(const descriptor *d, int64_t wanted, int64_t *count, void *out) {
+    const cudnnBackendNumericalNote_t note = CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
+    return give(&note, sizeof note, facts_of(d->engine)->tensor_core ? 1 : 0, wanted, count, out);
+}
+
+nd_geometry geometry_of(const descriptor *conv) {
+    nd_geometry g = {};
+    for (int i = 0; i < 2; i++) {
+        g.pad[i] = values<int64_t>(conv, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS)[(size_t)i];
+        g.pad[2 + i] = values<int64_t>(conv, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS)[(size_t)i];
+        g.stride[i] = values<int64_t>(conv, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES)[(size_t)i];
+        g.dilation[i] = values<int64_t>(conv, CUDNN_ATTR_CONVOLUTION_DILATIONS)[(size_t)i];
+    }
+    return g;
+}
+
+/* Binds the graph to the pack's pointers. False where a tensor has none, or starts between its alignment. */
+bool bind(const descriptor *graph, const descriptor *pack, convolution *out) {
+    const std::vector<int64_t> uids = values<int64_t>(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS);
+    const std::vector<void *> pointers = values<void *>(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS);
+    bool whole = true;
+    const auto bound = [&](void *made) {
+        tensor t = tensor_of(of(made));
+        for (size_t i = 0; i < uids.size(); i++)
+            if (uids[i] == t.uid) t.data = pointers[i];
+        const int64_t alignment = value<int64_t>(of(made), CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT);
+        const bool is_virtual = value<unsigned char>(of(made), CUDNN_ATTR_TENSOR_IS_VIRTUAL) != 0;
+        whole = whole && (is_virtual || (t.data && (uintptr_t)t.data % (uintptr_t)alignment == 0));
+        return t;
+    };
+    for (void *made : values<void *>(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS)) {
+        const descriptor *op = of(made);
+        if (op->type == CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR) {
+            const descriptor *conv =
+                of(value<void *>(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC));
+            out->x = bound(value<void *>(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X));
+            out->w = bound(value<void *>(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W));
+            out->y = bound(value<void *>(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y));
+            out->geometry = geometry_of(conv);
+            for (int i = 0; i < 2; i++) out->geometry.kernel[i] = out->w.view.dims[2 + i];
+            continue;
+        }
+        step s = {};
+        const descriptor *pointwise = of(value<void *>(op, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR));
+        s.mode = value<cudnnPointwiseMode_t>(pointwise, CUDNN_ATTR_POINTWISE_MODE);
+        void *operand = value<void *>(op, CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
+        if (operand) s.operand = bound(operand);
+        out->y = bound(value<void *>(op, CUDNN_ATTR_OPERATION_POINTWISE_YDESC));
+        out->steps.push_back(s);
+    }
+    return whole && out->y.data;
+}
+
+/* The legacy interface's descriptors. */
+struct legacy {
+    tensor t;
+    nd_geometry geometry = {};
+};
+
+legacy *legacy_of(void *made) {
+    return static_cast<legacy *>(made);
+}
+
+cudnnStatus_t legacy_make(void **out, const char *what) {
+    nd_mock_account(what, 1);
+    *out = new legacy();
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t legacy_free(void *made, const char *what) {
+    nd_mock_account(what, -1);
+    delete legacy_of(made);
+    return CUDNN_STATUS_SUCCESS;
+}
+
+} // namespace
+
+extern "C" {
+
+size_t cudnnGetVersion(void) {
+    return (size_t)nd_mock_setting("cudnn", 92000);
+}
+
+const char *cudnnGetErrorString(cudnnStatus_t) {
+    return "mock cuDNN status";
+}
+
+void cudnnGetLastErrorString(char *message, size_t size) {
+    if (size) message[0] = '\0';
+}
+
+cudnnStatus_t cudnnCreate(cudnnHandle_t *out) {
+    *out = nullptr;
+    ND_MOCK_CALL(CUDNN_STATUS_NOT_INITIALIZED);
+    nd_mock_account("cuDNN handles", 1);
+    *(void **)out = new handle();
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnDestroy(cudnnHandle_t dnn) {
+    nd_mock_account("cuDNN handles", -1);
+    delete (handle *)dnn;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnSetStream(cudnnHandle_t dnn, cudaStream_t stream) {
+    ((handle *)dnn)->stream = stream;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *out) {
+    *out = nullptr;
+    ND_MOCK_CALL(CUDNN_STATUS_ALLOC_FAILED);
+    nd_mock_account("cuDNN descriptors", 1);
+    auto *made = new descriptor();
+    made->type = type;
+    *out = made;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t made) {
+    nd_mock_account("cuDNN descriptors", -1);
+    delete of(made);
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t made, cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, int64_t count, const void *from) {
+    ND_MOCK_CALL(CUDNN_STATUS_BAD_PARAM);
+    const auto *bytes = static_cast<const unsigned char *>(from);
+    of(made)->attributes[name].assign(bytes, bytes + (size_t)count * size_of(type));
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t made) {
+    ND_MOCK_CALL(CUDNN_STATUS_INTERNAL_ERROR);
+    descriptor *d = of(made);
+    if (d->type != CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) return CUDNN_STATUS_SUCCESS;
+    const descriptor *config = of(value<void *>(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG));
+    d->engine = config->engine;
+    d->attributes[CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH] =
+        config->attributes.at(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
+    return facts_of(d->engine)->workspace < 0 ? CUDNN_STATUS_NOT_SUPPORTED : CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const made, cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, int64_t wanted, int64_t *count,
+                                       void *out) {
+    ND_MOCK_CALL(CUDNN_STATUS_BAD_PARAM);
+    const descriptor *d = of(made);
+    const int64_t index = d->engine, knob = d->knob;
+    switch ((int)name) {
+    case CUDNN_ATTR_ENGINEHEUR_RESULTS:
+        return get_results(d, wanted, count, out);
+    case CUDNN_ATTR_ENGINECFG_ENGINE:
+        of(*static_cast<void **>(out))->engine = d->engine;
+        *count = 1;
+        return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_ENGINE_GLOBAL_INDEX:
+        return give(&index, sizeof index, 1, wanted, count, out);
+    case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE:
+        return get_notes(d, wanted, count, out);
+    case CUDNN_ATTR_ENGINECFG_KNOB_CHOICES:
+        of(*static_cast<void **>(out))->knob = 2;
+        *count = 1;
+        return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE:
+        return give(&knob, sizeof(int), 1, wanted, count, out);
+    case CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE:
+        return give(&knob, sizeof knob, 1, wanted, count, out);
+    case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE:
+        return give(&facts_of(d->engine)->workspace, size_of(type), 1, wanted, count, out);
+    default:
+        return CUDNN_STATUS_NOT_SUPPORTED;
+    }
+}
+
+cudnnStatus_t cudnnBackendExecute(cudnnHandle_t dnn, cudnnBackendDescriptor_t plan,
+                                  cudnnBackendDescriptor_t pack) {
+    ND_MOCK_CALL(CUDNN_STATUS_EXECUTION_FAILED);
+    const descriptor *p = of(plan);
+    convolution c;
+    c.workspace = value<void *>(of(pack), CUDNN_ATTR_VARIANT_PACK_WORKSPACE);
+    c.workspace_bytes = facts_of(p->engine)->workspace;
+    if (c.workspace_bytes && !c.workspace) return CUDNN_STATUS_BAD_PARAM;
+    if (!bind(of(value<void *>(p, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH)), of(pack), &c))
+        return CUDNN_STATUS_BAD_PARAM;
+    if (!c.workspace_bytes) c.workspace = nullptr;
+    nd_mock_enqueue(((handle *)dnn)->stream, [c] { return run(c); });
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnCreateTensorDescriptor(cudnnTensorDescriptor_t *out) {
+    ND_MOCK_CALL(CUDNN_STATUS_ALLOC_FAILED);
+    return legacy_make((void **)out, "cuDNN tensors");
+}
+
+cudnnStatus_t cudnnDestroyTensorDescriptor(cudnnTensorDescriptor_t made) {
+    return legacy_free(made, "cuDNN tensors");
+}
+
+cudnnStatus_t cudnnCreateFilterDescriptor(cudnnFilterDescriptor_t *out) {
+    ND_MOCK_CALL(CUDNN_STATUS_ALLOC_FAILED);
+    return legacy_make((void **)out, "cuDNN filters");
+}
+
+cudnnStatus_t cudnnDestroyFilterDescriptor(cudnnFilterDescriptor_t made) {
+    return legacy_free(made, "cuDNN filters");
+}
+
+cudnnStatus_t cudnnCreateConvolutionDescriptor(cudnnConvolutionDescriptor_t *out) {
+    ND_MOCK_CALL(CUDNN_STATUS_ALLOC_FAILED);
+    return legacy_make((void **)out, "cuDNN convolutions");
+}
+
+cudnnStatus_t cudnnDestroyConvolutionDescriptor(cudnnConvolutionDescriptor_t made) {
+    return legacy_free(made, "cuDNN convolutions");
+}
+
+cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t made, cudnnDataType_t type, int rank,
+                                         const int *dims, const int *strides) {
+    tensor *t = &legacy_of(made)->t;
+    t->type = dtype_of(type);
+    t->view.rank = rank;
+    for (int i = 0; i < rank; i++) {
+        t->view.dims[i] = dims[i];
+        t->view.strides[i] = strides[i];
+    }
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnSetFilterNdDescriptor(cudnnFilterDescriptor_t made, cudnnDataType_t type,
+                                         cudnnTensorFormat_t format, int, const int *dims) {
+    const int64_t wide[] = {dims[0], dims[1], dims[2], dims[3]};
+    tensor *t = &legacy_of(made)->t;
+    t->type = dtype_of(type);
+    t->view = format == CUDNN_TENSOR_NHWC ? nd_view_channels_last(4, wide) : nd_view_row_major(4, wide);
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnSetConvolutionNdDescriptor(cudnnConvolutionDescriptor_t made, int, const int *pads,
+                                              const int *strides, const int *dilations,
+                                              cudnnConvolutionMode_t, cudnnDataType_t) {
+    nd_geometry *g = &legacy_of(made)->geometry;
+    for (int i = 0; i < 2; i++) {
+        g->pad[i] = g->pad[2 + i] = pads[i];
+        g->stride[i] = strides[i];
+        g->dilation[i] = dilations[i];
+        g->kernel[i] = 3;
+    }
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnSetConvolutionGroupCount(cudnnConvolutionDescriptor_t, int) {
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnSetConvolutionMathType(cudnnConvolutionDescriptor_t, cudnnMathType_t) {
+    return CUDNN_STATUS_SUCCESS;
+}
+
+/* Like the real one, only for stride 1. */
+cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t, const cudnnTensorDescriptor_t,
+                                                      const cudnnFilterDescriptor_t,
+                                                      const cudnnConvolutionDescriptor_t conv,
+                                                      const cudnnTensorDescriptor_t,
+                                                      cudnnConvolutionFwdAlgo_t, size_t *bytes) {
+    ND_MOCK_CALL(CUDNN_STATUS_BAD_PARAM);
+    const nd_geometry *g = &legacy_of((void *)conv)->geometry;
+    if (g->stride[0] != 1 || g->stride[1] != 1 || g->dilation[0] != 1 || g->dilation[1] != 1)
+        return CUDNN_STATUS_NOT_SUPPORTED;
+    *bytes = 4096;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t dnn, const void *, const cudnnTensorDescriptor_t x,
+                                      const void *x_data, const cudnnFilterDescriptor_t w, const void *w_data,
+                                      const cudnnConvolutionDescriptor_t conv, cudnnConvolutionFwdAlgo_t,
+                                      void *workspace, size_t bytes, const void *,
+                                      const cudnnTensorDescriptor_t y, void *y_data) {
+    ND_MOCK_CALL(CUDNN_STATUS_EXECUTION_FAILED);
+    if (bytes < 4096 || !workspace) return CUDNN_STATUS_BAD_PARAM;
+    convolution c;
+    c.x = legacy_of((void *)x)->t;
+    c.w = legacy_of((void *)w)->t;
+    c.y = legacy_of((void *)y)->t;
+    c.x.data = (void *)(uintptr_t)x_data;
+    c.w.data = (void *)(uintptr_t)w_data;
+    c.y.data = y_data;
+    c.geometry = legacy_of((void *)conv)->geometry;
+    c.workspace = workspace;
+    c.workspace_bytes = 4096;
+    nd_mock_enqueue(((handle *)dnn)->stream, [c] { return run(c); });
+    return CUDNN_STATUS_SUCCESS;
+}
+
+} // extern "C"

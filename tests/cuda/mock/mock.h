@@ -1,0 +1,47 @@
+/* A GPU that is not there. The plugin's own host code and its kernels (on the emulator of tests/simt) are built over
+ * this folder in place of the CUDA runtime, cuBLAS, cuSOLVER and cuDNN: the same calls, in host memory, by plain loops.
+ * What it proves is how the plugin uses them: order between streams, recordings, memory, errors, choices. It says
+ * nothing about the real libraries' results or speed.
+ *
+ * Work waits in its stream until something waits for it, and then runs in an order that the dependencies allow and
+ * ND_MOCK_GPU chooses: a missing event shows as a wrong result. In a recording, what the driver forbids fails.
+ * At the end of the process everything must have been given back, else it exits with 86 and names it.
+ *
+ * ND_MOCK_GPU=key=value,... : devices (1), driver (13000), capability (90), mib of memory (1024), cudnn (92000),
+ * order (0: as called, 1: side streams first, 2: side streams last), engines (1; 0: cuDNN offers none),
+ * fail=NAME:N (the N-th call of that function fails, 0: every one; NAME launch: our kernels), count=1 (prints calls). */
+#ifndef ND_TESTS_CUDA_MOCK_H
+#define ND_TESTS_CUDA_MOCK_H
+
+#include <cuda_runtime_api.h>
+#include <functional>
+#include <string>
+
+extern "C" {
+#include "run/backend.h"
+}
+
+/* The number that goes with `key`, or `otherwise`. */
+long nd_mock_setting(const char *key, long otherwise);
+
+/* Counts a call; true when ND_MOCK_GPU says that it fails. */
+bool nd_mock_fails(const char *function);
+
+/* Puts work into a stream. A call that the driver would not take there (a second capture, ...) is the caller's to refuse.
+ * Work that returns false is a kernel that failed: the device is lost from then on. */
+void nd_mock_enqueue(cudaStream_t stream, std::function<bool()> work);
+bool nd_mock_capturing(); /* any stream of this process */
+
+/* What is alive, by kind: +1 when made, -1 when given back. */
+void nd_mock_account(const char *what, int change);
+
+/* Elements of storage types, as fp32. */
+float nd_mock_load(const void *data, nd_dtype type, int64_t index);
+void nd_mock_store(void *data, nd_dtype type, int64_t index, float value);
+
+#define ND_MOCK_CALL(failure)                                                                                \
+    do {                                                                                                     \
+        if (nd_mock_fails(__func__)) return failure;                                                         \
+    } while (0)
+
+#endif

@@ -1,0 +1,503 @@
+/* The CUDA runtime: memory, streams, events, recordings. */
+#include "cuda/separable_sm90a.h"
+#include "tests/cuda/mock/mock.h"
+#include "tests/simt/stream.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <vector>
+
+namespace {
+
+struct operation {
+    std::function<bool()> work;
+    std::vector<std::shared_ptr<operation>> after;
+    int stream = 0;
+    bool done = false;
+};
+
+typedef std::shared_ptr<operation> operation_ptr;
+
+struct recording {
+    std::vector<operation_ptr> operations;
+    bool broken = false;
+};
+
+/* What the next operation of the stream comes after. */
+struct stream_state {
+    int number;
+    std::vector<operation_ptr> after;
+    std::shared_ptr<recording> into;
+    bool origin = false; /* the one that the capture began on */
+};
+
+struct event_state {
+    operation_ptr at;
+    std::shared_ptr<recording> into;
+    double ns = 0;
+};
+
+struct machine {
+    std::vector<operation_ptr> waiting;
+    std::vector<stream_state *> streams;
+    std::map<void *, size_t> blocks;
+    size_t used = 0;
+    std::map<std::string, int> alive, calls;
+    cudaError_t last = cudaSuccess;
+    bool lost = false;
+    int made_streams = 0;
+
+    /* A process that leaves something behind must not look well. */
+    ~machine() {
+        bool leaks = false;
+        for (const auto &entry : alive) {
+            if (!entry.second) continue;
+            fprintf(stderr, "mock gpu: %d of %s were not given back\n", entry.second, entry.first.c_str());
+            leaks = true;
+        }
+        if (nd_mock_setting("count", 0))
+            for (const auto &entry : calls)
+                fprintf(stderr, "mock gpu: call %s %d\n", entry.first.c_str(), entry.second);
+        if (leaks) _exit(86);
+    }
+};
+
+machine gpu;
+
+std::string text_setting(const char *key) {
+    const char *all = getenv("ND_MOCK_GPU");
+    std::string rest = all ? all : "", wanted = std::string(key) + "=";
+    while (!rest.empty()) {
+        const size_t comma = rest.find(',');
+        const std::string part = rest.substr(0, comma);
+        if (part.compare(0, wanted.size(), wanted) == 0) return part.substr(wanted.size());
+        rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
+    }
+    return "";
+}
+
+stream_state *state_of(cudaStream_t stream) {
+    return reinterpret_cast<stream_state *>(stream);
+}
+
+cudaError_t failed(cudaError_t error) {
+    gpu.last = error;
+    return error;
+}
+
+bool ready(const operation_ptr &op) {
+    return std::all_of(op->after.begin(), op->after.end(), [](const operation_ptr &a) { return a->done; });
+}
+
+/* Runs all that waits, one operation at a time, in the order that was asked for. */
+cudaError_t flush() {
+    const long order = nd_mock_setting("order", 0);
+    while (!gpu.waiting.empty()) {
+        auto best = gpu.waiting.end();
+        for (auto at = gpu.waiting.begin(); at != gpu.waiting.end(); ++at) {
+            if (!ready(*at)) continue;
+            const bool first = best == gpu.waiting.end();
+            if (first || (order == 1 && (*at)->stream > (*best)->stream) ||
+                (order == 2 && (*at)->stream < (*best)->stream))
+                best = at;
+        }
+        const operation_ptr op = *best;
+        gpu.waiting.erase(best);
+        if (!gpu.lost && op->work && !op->work()) gpu.lost = true;
+        op->done = true;
+        op->after.clear();
+    }
+    return gpu.lost ? failed(cudaErrorLaunchFailure) : cudaSuccess;
+}
+
+operation_ptr append(stream_state *stream, std::function<bool()> work) {
+    auto op = std::make_shared<operation>();
+    op->work = std::move(work);
+    op->after = stream->after;
+    op->stream = stream->number;
+    (stream->into ? stream->into->operations : gpu.waiting).push_back(op);
+    stream->after = {op};
+    return op;
+}
+
+/* Calls that the driver forbids while this thread records, and that break the recording. */
+bool forbidden() {
+    bool any = false;
+    for (stream_state *stream : gpu.streams) {
+        if (!stream->into) continue;
+        stream->into->broken = any = true;
+    }
+    return any;
+}
+
+double now_ns() {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return 1e9 * (double)now.tv_sec + (double)now.tv_nsec;
+}
+
+nd_status launch_later(cudaStream_t stream, std::function<nd_status()> launch) {
+    ND_REQUIRE(!nd_mock_fails("launch"), nd_status_device,
+               "CUDA: invalid configuration argument (mock launch)");
+    nd_mock_enqueue(stream, [launch] {
+        const nd_status status = launch();
+        if (status) fprintf(stderr, "mock gpu: a kernel failed: %s\n", nd_error());
+        return status == nd_status_ok;
+    });
+    return nd_status_ok;
+}
+
+[[maybe_unused]] const bool installed = (nd_simt_deferred = launch_later, true);
+
+} // namespace
+
+long nd_mock_setting(const char *key, long otherwise) {
+    const std::string text = text_setting(key);
+    return text.empty() ? otherwise : atol(text.c_str());
+}
+
+bool nd_mock_fails(const char *function) {
+    const int call = ++gpu.calls[function];
+    const std::string wanted = text_setting("fail");
+    const size_t colon = wanted.find(':');
+    if (colon == std::string::npos || wanted.substr(0, colon) != function) return false;
+    const int at = atoi(wanted.c_str() + colon + 1);
+    return at == 0 || at == call;
+}
+
+void nd_mock_account(const char *what, int change) {
+    gpu.alive[what] += change;
+}
+
+void nd_mock_enqueue(cudaStream_t stream, std::function<bool()> work) {
+    append(state_of(stream), std::move(work));
+}
+
+bool nd_mock_capturing() {
+    return std::any_of(gpu.streams.begin(), gpu.streams.end(),
+                       [](const stream_state *s) { return s->into != nullptr; });
+}
+
+float nd_mock_load(const void *data, nd_dtype type, int64_t index) {
+    if (type == nd_dtype_f16) return nd_f16_to_f32(static_cast<const uint16_t *>(data)[index]);
+    if (type == nd_dtype_bf16) return nd_bf16_to_f32(static_cast<const uint16_t *>(data)[index]);
+    return static_cast<const float *>(data)[index];
+}
+
+void nd_mock_store(void *data, nd_dtype type, int64_t index, float value) {
+    if (type == nd_dtype_f32)
+        static_cast<float *>(data)[index] = value;
+    else
+        static_cast<uint16_t *>(data)[index] =
+            type == nd_dtype_f16 ? nd_f32_to_f16(value) : nd_f32_to_bf16(value);
+}
+
+extern "C" {
+
+/* Neither TMA nor wgmma is emulated. */
+nd_status nd_cuda_separable_sm90a_launch(const nd_cuda_separable *) {
+    return nd_fail(nd_status_unsupported, "the mock has no wgmma");
+}
+
+size_t nd_cuda_separable_sm90a_shared(const nd_cuda_separable *) {
+    return SIZE_MAX / 2;
+}
+
+cudaError_t cudaGetLastError(void) {
+    const cudaError_t last = gpu.last;
+    gpu.last = cudaSuccess;
+    return last;
+}
+
+const char *cudaGetErrorString(cudaError_t error) {
+    return error == cudaErrorMemoryAllocation ? "out of memory" : "mock error";
+}
+
+const char *cudaGetErrorName(cudaError_t error) {
+    static char name[32];
+    snprintf(name, sizeof name, "error %d", (int)error);
+    return name;
+}
+
+cudaError_t cudaDriverGetVersion(int *version) {
+    *version = (int)nd_mock_setting("driver", 13000);
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int *count) {
+    ND_MOCK_CALL(failed(cudaErrorInitializationError));
+    *count = (int)nd_mock_setting("devices", 1);
+    if (nd_mock_setting("driver", 13000) < CUDART_VERSION) return failed(cudaErrorInsufficientDriver);
+    return *count ? cudaSuccess : failed(cudaErrorNoDevice);
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int) {
+    ND_MOCK_CALL(failed(cudaErrorInvalidDevice));
+    memset(properties, 0, sizeof *properties);
+    snprintf(properties->name, sizeof properties->name, "Mock GPU");
+    properties->major = (int)nd_mock_setting("capability", 90) / 10;
+    properties->minor = (int)nd_mock_setting("capability", 90) % 10;
+    properties->multiProcessorCount = 2;
+    properties->sharedMemPerBlockOptin = 232448;
+    properties->l2CacheSize = 1 << 16; /* small: small layers are cut into slices too */
+    properties->totalGlobalMem = (size_t)nd_mock_setting("mib", 1024) << 20;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int) {
+    ND_MOCK_CALL(failed(cudaErrorInvalidDevice));
+    snprintf(text, (size_t)size, "00000000:01:00.0");
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+    ND_MOCK_CALL(failed(cudaErrorDevicesUnavailable));
+    return device < nd_mock_setting("devices", 1) ? cudaSuccess : failed(cudaErrorInvalidDevice);
+}
+
+/* Fresh memory is NaN: what is read must have been written. */
+cudaError_t cudaMalloc(void **out, size_t bytes) {
+    *out = nullptr;
+    ND_MOCK_CALL(failed(cudaErrorMemoryAllocation));
+    if (forbidden()) return failed(cudaErrorStreamCaptureUnsupported);
+    if (gpu.used + bytes > (size_t)nd_mock_setting("mib", 1024) << 20)
+        return failed(cudaErrorMemoryAllocation);
+    if (posix_memalign(out, 256, bytes)) return failed(cudaErrorMemoryAllocation);
+    memset(*out, 0xff, bytes < ((size_t)1 << 24) ? bytes : (size_t)1 << 24);
+    gpu.blocks[*out] = bytes;
+    gpu.used += bytes;
+    nd_mock_account("memory", 1);
+    return cudaSuccess;
+}
+
+/* Waits for the device, as the driver does. */
+cudaError_t cudaFree(void *block) {
+    if (!block) return cudaSuccess;
+    if (forbidden()) return failed(cudaErrorStreamCaptureUnsupported);
+    (void)flush();
+    const auto found = gpu.blocks.find(block);
+    if (found == gpu.blocks.end()) return failed(cudaErrorInvalidValue);
+    gpu.used -= found->second;
+    gpu.blocks.erase(found);
+    nd_mock_account("memory", -1);
+    free(block);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
+    *total = (size_t)nd_mock_setting("mib", 1024) << 20;
+    *available = *total - gpu.used;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind) {
+    ND_MOCK_CALL(failed(cudaErrorInvalidValue));
+    if (forbidden()) return failed(cudaErrorStreamCaptureImplicit);
+    const cudaError_t error = flush();
+    if (!error) memcpy(to, from, bytes);
+    return error;
+}
+
+cudaError_t cudaMemcpy2D(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                         size_t height, enum cudaMemcpyKind) {
+    ND_MOCK_CALL(failed(cudaErrorInvalidValue));
+    if (forbidden()) return failed(cudaErrorStreamCaptureImplicit);
+    const cudaError_t error = flush();
+    for (size_t row = 0; row < height && !error; row++)
+        memcpy(static_cast<char *>(to) + row * to_pitch, static_cast<const char *>(from) + row * from_pitch,
+               width);
+    return error;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind,
+                            cudaStream_t stream) {
+    ND_MOCK_CALL(failed(cudaErrorInvalidValue));
+    nd_mock_enqueue(stream, [=] { return memcpy(to, from, bytes) != nullptr; });
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
+    ND_MOCK_CALL(failed(cudaErrorInvalidValue));
+    nd_mock_enqueue(stream, [=] { return memset(to, value, bytes) != nullptr; });
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) {
+    *out = nullptr;
+    ND_MOCK_CALL(failed(cudaErrorMemoryAllocation));
+    auto *stream = new stream_state();
+    stream->number = gpu.made_streams++;
+    gpu.streams.push_back(stream);
+    nd_mock_account("streams", 1);
+    *out = reinterpret_cast<cudaStream_t>(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    (void)flush();
+    gpu.streams.erase(std::find(gpu.streams.begin(), gpu.streams.end(), state_of(stream)));
+    nd_mock_account("streams", -1);
+    delete state_of(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    ND_MOCK_CALL(failed(cudaErrorLaunchFailure));
+    return forbidden() ? failed(cudaErrorStreamCaptureUnsupported) : flush();
+}
+
+/* A stream that waits for an event of a recording belongs to the recording from then on. */
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    ND_MOCK_CALL(failed(cudaErrorInvalidValue));
+    const auto *e = reinterpret_cast<event_state *>(event);
+    stream_state *s = state_of(stream);
+    if (!e->at) return cudaSuccess;
+    if (s->into && s->into != e->into) return failed(cudaErrorStreamCaptureIsolation);
+    if (e->into && !s->into) s->after.clear();
+    s->into = e->into;
+    s->after.push_back(e->at);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
+    *out = nullptr;
+    ND_MOCK_CALL(failed(cudaErrorMemoryAllocation));
+    nd_mock_account("events", 1);
+    *out = reinterpret_cast<cudaEvent_t>(new event_state());
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *out) {
+    return cudaEventCreateWithFlags(out, 0);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    (void)flush();
+    nd_mock_account("events", -1);
+    delete reinterpret_cast<event_state *>(event);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    ND_MOCK_CALL(failed(cudaErrorInvalidValue));
+    auto *e = reinterpret_cast<event_state *>(event);
+    const bool captured = state_of(stream)->into != nullptr;
+    e->at = append(
+        state_of(stream), captured ? std::function<bool()>() : [e] {
+            e->ns = now_ns();
+            return true;
+        });
+    e->into = state_of(stream)->into;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+    ND_MOCK_CALL(failed(cudaErrorLaunchFailure));
+    return forbidden() ? failed(cudaErrorStreamCaptureUnsupported) : flush();
+}
+
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to) {
+    ND_MOCK_CALL(failed(cudaErrorLaunchFailure));
+    const auto *a = reinterpret_cast<event_state *>(from), *b = reinterpret_cast<event_state *>(to);
+    if (!a->at || !b->at || a->into || b->into) return failed(cudaErrorInvalidResourceHandle);
+    const cudaError_t error = flush();
+    *milliseconds = (float)(1e-6 * (b->ns - a->ns));
+    return error;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode) {
+    ND_MOCK_CALL(failed(cudaErrorStreamCaptureUnsupported));
+    stream_state *s = state_of(stream);
+    if (s->into) return failed(cudaErrorIllegalState);
+    s->into = std::make_shared<recording>();
+    s->origin = true;
+    s->after.clear();
+    return cudaSuccess;
+}
+
+/* All that was recorded must lie before the end of the stream that the recording began on. */
+static bool joined(const std::vector<operation_ptr> &ends, size_t count) {
+    std::vector<operation_ptr> todo = ends;
+    std::map<operation *, bool> seen;
+    while (!todo.empty()) {
+        const operation_ptr op = todo.back();
+        todo.pop_back();
+        if (seen[op.get()]) continue;
+        seen[op.get()] = true;
+        todo.insert(todo.end(), op->after.begin(), op->after.end());
+    }
+    return seen.size() == count;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    *graph = nullptr;
+    stream_state *s = state_of(stream);
+    if (!s->into || !s->origin) return failed(cudaErrorIllegalState);
+    const std::shared_ptr<recording> made = s->into;
+    const bool whole = joined(s->after, made->operations.size());
+    for (stream_state *other : gpu.streams) {
+        if (other->into != made) continue;
+        other->into = nullptr;
+        other->origin = false;
+        other->after.clear();
+    }
+    ND_MOCK_CALL(failed(cudaErrorStreamCaptureInvalidated));
+    if (made->broken) return failed(cudaErrorStreamCaptureInvalidated);
+    if (!whole) return failed(cudaErrorStreamCaptureUnjoined);
+    nd_mock_account("graphs", 1);
+    *graph = reinterpret_cast<cudaGraph_t>(new recording(*made));
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long) {
+    *out = nullptr;
+    ND_MOCK_CALL(failed(cudaErrorMemoryAllocation));
+    nd_mock_account("executable graphs", 1);
+    *out = reinterpret_cast<cudaGraphExec_t>(new recording(*reinterpret_cast<recording *>(graph)));
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    nd_mock_account("graphs", -1);
+    delete reinterpret_cast<recording *>(graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+    (void)flush();
+    nd_mock_account("executable graphs", -1);
+    delete reinterpret_cast<recording *>(graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+    ND_MOCK_CALL(failed(cudaErrorLaunchFailure));
+    stream_state *s = state_of(stream);
+    std::map<operation *, operation_ptr> copies;
+    std::vector<operation_ptr> all;
+    for (const operation_ptr &op : reinterpret_cast<recording *>(graph)->operations) {
+        auto copy = std::make_shared<operation>();
+        copy->work = op->work;
+        copy->stream = op->stream;
+        copy->after = s->after;
+        for (const operation_ptr &before : op->after) copy->after.push_back(copies.at(before.get()));
+        copies[op.get()] = copy;
+        all.push_back(copy);
+        gpu.waiting.push_back(copy);
+    }
+    if (!all.empty()) s->after = all;
+    return cudaSuccess;
+}
+
+} // extern "C"

@@ -1,0 +1,104 @@
+#!/bin/sh
+# The CUDA plugin over the mock of tests/cuda/mock: mock_test.sh BUILD
+# Every error has its reason and its exit code, everything is given back, streams and recordings are in order, and
+# whole networks come out as on ref.
+set -eu
+build=$1
+nd=$build/nd
+[ -f "$build/mock/libnd_cuda.so" ] || { echo "skipped: the mock was not built"; exit 77; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export XDG_CACHE_HOME="$work/cache" OMP_WAIT_POLICY=passive
+unset ND_CUDA_SEPARABLE ND_CUDA_SVD || true
+failed=0 done=0
+
+# expect CODE TEXT MOCK COMMAND...: exit code, and words of the output
+expect() {
+    code=$1 text=$2 mock=$3
+    shift 3
+    done=$((done + 1))
+    got=0
+    ND_PLUGINS=$build/mock ND_MOCK_GPU=$mock timeout 300 "$@" > "$work/out" 2>&1 || got=$?
+    if [ "$got" -ne "$code" ] || ! grep -q -e "$text" "$work/out"; then
+        echo "FAIL [$mock] $*: exit $got, not $code, or no \"$text\" in:"
+        tail -n 5 "$work/out"
+        failed=1
+    fi
+}
+glyphs="--data glyphs --limit 4 --batch 4"
+
+# --- what is wrong with the machine, in words; with auto the work is done elsewhere
+expect 0 'the driver serves CUDA 12.4, this plugin needs' driver=12040 "$nd" devices
+expect 4 'the driver serves CUDA 12.4' driver=12040 "$nd" eval glyphs $glyphs --backend cuda
+expect 4 'no NVIDIA driver is loaded' driver=0 "$nd" check --backend cuda
+expect 4 'sees no GPU' devices=0 "$nd" bench glyphs --backend cuda
+expect 4 'there is no number 3' devices=2 "$nd" eval glyphs $glyphs --backend cuda --device 3
+expect 4 'cuDNN 9.7 is too old' cudnn=90700 "$nd" eval glyphs $glyphs --backend cuda
+expect 0 'cuDNN 9.7 is too old' cudnn=90700 "$nd" devices
+expect 0 'too old.*running on' cudnn=90700 "$nd" eval glyphs $glyphs
+expect 4 'sm_75; this plugin has kernels for sm_80' capability=75 "$nd" decouple glyphs --backend cuda -o "$work/a.onnx"
+expect 0 'sm_75.*running on' capability=75 "$nd" eval glyphs $glyphs
+expect 0 'top-1' devices=0 "$nd" eval glyphs $glyphs
+expect 4 'no room for' mib=0 "$nd" eval glyphs $glyphs --backend cuda
+expect 4 'invalid configuration' fail=launch:0 "$nd" eval glyphs $glyphs --backend cuda
+expect 4 'cuBLAS' fail=cublasCreate_v2:0 "$nd" eval glyphs $glyphs --backend cuda
+expect 0 'running on' fail=cusolverDnCreate:0 "$nd" eval glyphs $glyphs
+
+# --- what a timing depends on, by NVML; without it that is said
+expect 0 'driver 580.00, CUDA' order=0 env LD_LIBRARY_PATH="$build/mock" "$nd" devices
+
+# --- the operations, in every order that the dependencies allow
+for order in 0 1 2; do
+    expect 0 'separable' order=$order "$nd" check --backend cuda
+done
+for dtype in tf32 fp16 bf16; do
+    for route in dense chunked fused; do
+        expect 0 'separable' order=1 env ND_CUDA_SEPARABLE=$route "$nd" check --backend cuda --dtype $dtype --op 'separable/*'
+    done
+    expect 0 'conv' order=2 "$nd" check --backend cuda --dtype $dtype
+done
+# cuDNN offers nothing for fused graphs, or nothing at all
+expect 0 'conv' engines=1 "$nd" check --backend cuda --op 'conv/*'
+expect 0 'conv' engines=0 "$nd" check --backend cuda --op 'conv/*'
+for way in gram gesvda; do
+    expect 0 'svd' order=0 env ND_CUDA_SVD=$way "$nd" check --backend cuda --op 'svd/*'
+done
+
+# --- whole networks: the same answers as on ref, in one recording, in parts where memory is short
+reference=$("$nd" eval glyphs --data glyphs --limit 24 --batch 24 --backend ref --json - | sed 's/.*"top1_correct":\([0-9]*\).*/\1/')
+for dtype in fp32 tf32 fp16 bf16; do
+    expect 0 "\"top1_correct\":$reference" order=1 "$nd" eval glyphs --data glyphs --limit 24 --batch 24 --backend cuda --dtype $dtype --json -
+done
+expect 0 'running in parts' mib=4 "$nd" eval glyphs --data glyphs --limit 24 --batch 24 --backend cuda
+expect 0 "\"top1_correct\":$reference" mib=4 "$nd" eval glyphs --data glyphs --limit 24 --batch 24 --backend cuda --json -
+expect 0 'call cudaGraphLaunch 3$' order=2,count=1 "$nd" eval glyphs --data glyphs --limit 12 --batch 4 --backend cuda
+expect 0 'kernel by kernel' fail=cudaGraphInstantiate:0 "$nd" eval glyphs $glyphs --backend cuda -v
+"$nd" decouple glyphs --rank 2 --backend ref -o "$work/ref.onnx" > /dev/null 2>&1
+expect 0 'error is' order=1 "$nd" decouple glyphs --rank 2 --backend cuda -o "$work/cuda.onnx"
+expect 0 'drop' order=0 "$nd" eval "$work/cuda.onnx" --original "$work/ref.onnx" $glyphs --backend cuda
+
+# --- tuning measures, keeps the winner, names it, and takes it from the cache
+expect 0 'top-1' order=0 "$nd" eval glyphs $glyphs --backend cuda --tune
+expect 0 'top-1' order=1 "$nd" eval "$work/cuda.onnx" $glyphs --backend cuda --tune --dtype fp16
+[ -s "$work/cache/nd/cudnn_engines.txt" ] || { echo "FAIL: no engine was cached"; failed=1; }
+
+# --- each function fails in its turn: an error or another way, never a crash, a leak (86) or a wrong result
+ND_PLUGINS=$build/mock ND_MOCK_GPU=count=1 "$nd" eval glyphs $glyphs --backend cuda 2>&1 |
+    awk '/mock gpu: call/ { print $4, $5 }' > "$work/calls"
+[ "$(wc -l < "$work/calls")" -gt 30 ] || { echo "FAIL: few calls were counted"; failed=1; }
+while read -r function calls; do
+    for at in 1 $(((calls + 1) / 2)) "$calls"; do
+        done=$((done + 1))
+        code=0
+        ND_PLUGINS=$build/mock ND_MOCK_GPU=fail=$function:$at timeout 300 "$nd" eval glyphs $glyphs --backend cuda \
+            --json - > "$work/out" 2> "$work/errors" < /dev/null || code=$?
+        [ $code -eq 4 ] && grep -q '^nd: ' "$work/errors" && continue
+        [ $code -eq 0 ] && grep -q '"top1_correct":4,' "$work/out" && continue
+        echo "FAIL: call $at of $function fails: exit $code"
+        tail -n 3 "$work/errors"
+        failed=1
+    done
+done < "$work/calls"
+
+echo "$done runs"
+exit $failed
