@@ -30,7 +30,7 @@ enum { huge_page = 1 << 21 };
 
 void *nd_cpu_alloc(size_t count, size_t size) {
     if (size && count > (SIZE_MAX - huge_page) / size) return NULL;
-    if (count * size < 2 * (size_t)huge_page) return nd_alloc_array(count, size);
+    if (count * size < (size_t)huge_page / 8) return nd_alloc_array(count, size);
     const size_t bytes = (count * size + huge_page - 1) / huge_page * huge_page;
     void *data = aligned_alloc(huge_page, bytes);
     if (!data) return NULL;

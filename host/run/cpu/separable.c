@@ -91,27 +91,33 @@ typedef struct sep_job {
     char *panels;
 } sep_job;
 
-/* Where the GEMM of a block shall prefetch: the input rows that a later tile is the first to read, a slice for
- * every block so that the requests are spread over the multiplication. Waiting for them in the depthwise half
- * costs more than its arithmetic on planes that do not fit in L2. Rows that are new to a tile: as many as the
- * stride; in raster order a tile's part of a row is contiguous. */
-static void sep_look_ahead(const sep_kernel *k, const float *image, int64_t tile, int64_t slice,
-                           nd_sep_gemm *gemm) {
+/* Where the GEMM of a block shall prefetch: the input rows that `tile`, of the next chunk, is the first to read.
+ * Waiting for them in the depthwise half costs more than its arithmetic on planes that do not fit in L2; asked
+ * for in a burst they hold the fill buffers that the weights need. So they are spread over as many blocks as it
+ * takes, at least the latter half: what comes earlier may be gone from L2 by then. Rows that are new to a tile:
+ * as many as the stride; in raster order a tile's part of a row is contiguous. */
+static void sep_look_ahead(const sep_kernel *k, const float *image, int64_t tile, int64_t block,
+                           int64_t block_end, nd_sep_gemm *gemm) {
     const nd_geometry *g = &k->terms.geometry;
     const int64_t stride = g->stride[0], begin = sep_tile_begin(k, tile), width = k->y.dims[3];
-    const int64_t lines = k->terms.groups * k->isa->lanes / nd_sep_ahead_depth; /* of one slice */
+    const int64_t slots = k->terms.groups * k->isa->lanes / nd_sep_ahead_depth; /* of one block */
     gemm->ahead = (const char *)gemm->weights;
     gemm->ahead_step = 0;
-    if (tile >= k->tiles) return;
+    if (tile >= k->tiles || slots == 0) return;
     const int64_t pixels = (sep_tile_begin(k, tile + 1) - begin) * g->stride[1];
     const int64_t bytes = pixels * k->x.strides[3] * (int64_t)sizeof(float);
-    const int64_t skip = slice / stride * lines * nd_alignment;
+    int64_t blocks = (bytes + slots * nd_alignment - 1) / (slots * nd_alignment); /* for one row */
+    if (blocks * stride < block_end / 2) blocks = block_end / 2 / stride;
+    const int64_t first = block_end - blocks * stride, turn = block - (first > 0 ? first : 0);
+    if (turn < 0) return;
     const int64_t row =
-        begin / width * stride - g->pad[0] + (g->kernel[0] - 1) * g->dilation[0] - slice % stride;
-    if (skip >= bytes || row < 0 || row >= k->x.dims[2]) return;
+        begin / width * stride - g->pad[0] + (g->kernel[0] - 1) * g->dilation[0] - turn / blocks;
+    if (row < 0 || row >= k->x.dims[2]) return;
     const int64_t column = begin % width * g->stride[1];
-    gemm->ahead = (const char *)(image + row * k->x.strides[2] + column * k->x.strides[3]) + skip;
-    gemm->ahead_step = nd_alignment;
+    const int64_t step = (bytes + blocks * slots - 1) / (blocks * slots);
+    gemm->ahead = (const char *)(image + row * k->x.strides[2] + column * k->x.strides[3]) +
+                  turn % blocks * slots * step;
+    gemm->ahead_step = step;
 }
 
 /* Tiles [begin, end) of one image, output blocks [block_begin, block_end). */
@@ -137,7 +143,7 @@ static void sep_chunk(const sep_job *job, int64_t image, int64_t begin, int64_t 
         for (int64_t tile = begin; tile < end; tile++) {
             const int64_t from = sep_tile_begin(k, tile), to = sep_tile_begin(k, tile + 1);
             const int64_t next = tile + end - begin;
-            sep_look_ahead(k, x, next, block - block_begin, &gemm);
+            sep_look_ahead(k, x, next, block - block_begin, block_end - block_begin, &gemm);
             gemm.panel = panel + (from - base) * depth;
             gemm.y = job->y + image * k->y.strides[0] + from * gemm.y_pixel + channel;
             if (job->x2) gemm.x2 = job->x2 + image * k->x2.strides[0] + from * gemm.x2_pixel + channel;

@@ -3,9 +3,10 @@
  * tiles of the panel and two of weights for four products of 16 x 16 x 32. */
 #include <immintrin.h>
 
-#define LANES   16
-#define sep_in  uint16_t
-#define sep_mid uint16_t
+#define LANES     16
+#define REGISTERS 32
+#define sep_in    uint16_t
+#define sep_mid   uint16_t
 
 typedef __m512 vec;
 

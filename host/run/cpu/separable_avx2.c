@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #define LANES       8
+#define REGISTERS   16
 #define MR          6
 #define NV          2
 #define STEP        4

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #define LANES       16
+#define REGISTERS   32
 #define MR          14
 #define NV          2
 #define STEP        4

@@ -11,7 +11,7 @@
 
 #include <stddef.h>
 
-enum { nd_sep_lanes_max = 16, nd_sep_mr_max = 32, nd_sep_slots_max = 4, nd_sep_ahead_depth = 4 };
+enum { nd_sep_lanes_max = 16, nd_sep_mr_max = 32, nd_sep_slots_max = 3, nd_sep_ahead_depth = 4 };
 
 /* Consecutive groups that read the same input channels. With `permuted` it is one group whose lane l reads
  * channel first + source[l], from `span` channels; else every group reads channels first..first+lanes-1. */
@@ -25,8 +25,8 @@ typedef struct nd_sep_run {
 
 /* Geometry in elements of x, shared by all tiles. `x_width` is in pixels. */
 typedef struct nd_sep_depthwise {
-    const nd_sep_run *runs;
-    int n_runs;
+    const nd_sep_run *runs; /* the plain ones first */
+    int n_runs, plain_runs;
     const float *weights; /* [group][kh * kw][lanes] */
     int kh, kw;
     int64_t tap_row, tap_column; /* element steps between vertically and horizontally adjacent taps */

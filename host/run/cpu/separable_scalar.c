@@ -1,5 +1,6 @@
 /* Portable C: a "register" is one float. */
 #define LANES       1
+#define REGISTERS   16
 #define MR          4
 #define NV          2
 #define STEP        1

@@ -19,8 +19,8 @@ static void terms_deal_plain(const nd_work *work, nd_sep_terms *out) {
             }
         }
         for (int64_t left = rank; left > 0;) {
-            /* 5 go as 3 + 2 rather than 4 + 1: a single slot loads an input for every FMA. */
-            const int64_t slots = left <= nd_sep_slots_max ? left : left == 5 ? 3 : nd_sep_slots_max;
+            /* 4 go as 2 + 2 rather than 3 + 1: a single slot loads an input for every FMA. */
+            const int64_t slots = left == 4 ? 2 : left < nd_sep_slots_max ? left : nd_sep_slots_max;
             out->runs[out->depthwise.n_runs++] =
                 (nd_sep_run){.first = first, .group = (int)out->groups, .slots = (int)slots};
             out->groups += slots;
@@ -75,6 +75,7 @@ nd_status nd_sep_terms_build(const nd_work *work, int lanes, bool in_order, nd_s
     if (out->runs && out->place) {
         for (int64_t t = 0; t < terms; t++) out->place[t] = -1;
         if (!in_order) terms_deal_plain(work, out);
+        out->depthwise.plain_runs = out->depthwise.n_runs;
         terms_deal_rest(work, out);
         out->weights = nd_alloc_array((size_t)(out->groups * lanes), (size_t)taps * sizeof(float));
     }
