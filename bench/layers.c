@@ -256,10 +256,16 @@ static nd_status emit_stack(const bench *b, nd_impl impl, nd_form form, int64_t 
     return emit(b, &row);
 }
 
+/* Not every precision has every baseline. */
+static bool any_has(const bench *b, nd_impl impl) {
+    for (size_t i = 0; i < b->n; ++i)
+        if (find_entry(&b->results[i], impl, nd_form_dwpw, 0) >= 0) return true;
+    return false;
+}
+
 static nd_status emit_stacks(const bench *b) {
     for (int impl = nd_impl_dense; impl <= nd_impl_winograd; ++impl)
-        if (impl == nd_impl_dense || (b->settings->impls[impl] && b->settings->forced[impl]))
-            ND_TRY(emit_stack(b, (nd_impl)impl, nd_form_dwpw, 0));
+        if (any_has(b, (nd_impl)impl)) ND_TRY(emit_stack(b, (nd_impl)impl, nd_form_dwpw, 0));
     for (int form = 0; form < nd_form_count; ++form)
         for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; ++t)
             for (int impl = nd_impl_unfused; impl < nd_impl_count; ++impl) {

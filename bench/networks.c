@@ -272,6 +272,9 @@ static nd_status make_images(bench *b) {
         ND_REQUIRE(value_count(other, other->inputs[0], 1) == value_count(graph, graph->inputs[0], 1),
                    nd_status_usage, "bench: %s and %s take images of different sizes", graph->name,
                    other->name);
+        ND_REQUIRE(value_count(other, other->outputs[0], 1) == value_count(graph, graph->outputs[0], 1),
+                   nd_status_usage, "bench: %s and %s give scores of different numbers", graph->name,
+                   other->name);
     }
     int64_t count = value_count(graph, graph->inputs[0], b->settings->batch);
     b->images = nd_alloc_array((size_t)count, sizeof *b->images);

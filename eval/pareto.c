@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct point {
     double gain, cost;
@@ -51,23 +52,40 @@ static bool has_point(const nd_row *row) {
            !row->values[nd_field_layer].set;
 }
 
-static nd_status mark_group(nd_row *rows, const size_t *members, size_t n) {
-    double *gain = malloc(2 * n * sizeof *gain), *cost = gain ? gain + n : NULL;
-    bool *best = malloc(n * sizeof *best), timed = true;
+static double macs_of(const nd_row *row) {
+    return (double)row->values[nd_field_total_macs].i;
+}
+
+/* Relative to the original's, which was timed in the same blocks; NaN where nothing was timed. */
+static double time_of(const nd_row *row) {
+    const nd_row_value *ratio = &row->values[nd_field_ratio], *ranks = &row->values[nd_field_ranks];
+    bool original = ranks->set && !strcmp(ranks->text, "dense");
+    return ratio->set ? 1 / ratio->r : original ? 1 : NAN;
+}
+
+static nd_status mark_group(nd_row *rows, const size_t *members, size_t n, double (*cost_of)(const nd_row *),
+                            nd_field field) {
+    double *gain = calloc(2 * n, sizeof *gain), *cost = gain ? gain + n : NULL;
+    bool *best = malloc(n * sizeof *best);
     nd_status status = nd_status_ok;
     ND_REQUIRE_DONE(gain && best, nd_status_memory, "pareto: out of memory");
-    for (size_t i = 0; i < n; ++i) timed = timed && rows[members[i]].values[nd_field_ns_median].set;
     for (size_t i = 0; i < n; ++i) {
-        const nd_row_value *values = rows[members[i]].values;
-        gain[i] = values[nd_field_top1].r;
-        cost[i] = timed ? values[nd_field_ns_median].r : (double)values[nd_field_total_macs].i;
+        gain[i] = rows[members[i]].values[nd_field_top1].r;
+        cost[i] = cost_of(&rows[members[i]]);
     }
     ND_TRY_DONE(nd_pareto_front(gain, cost, n, best));
-    for (size_t i = 0; i < n; ++i) nd_row_set_flag(&rows[members[i]], nd_field_pareto, best[i]);
+    for (size_t i = 0; i < n; ++i)
+        if (!isnan(cost[i])) nd_row_set_flag(&rows[members[i]], field, best[i]);
 done:
     free(gain);
     free(best);
     return status;
+}
+
+static bool any_timed(const nd_row *rows, const size_t *members, size_t n) {
+    for (size_t i = 0; i < n; ++i)
+        if (rows[members[i]].values[nd_field_ratio].set) return true;
+    return false;
 }
 
 nd_status nd_pareto_mark(nd_row *rows, size_t n) {
@@ -83,7 +101,9 @@ nd_status nd_pareto_mark(nd_row *rows, size_t n) {
             members[count++] = k;
             done[k] = true;
         }
-        ND_TRY_DONE(mark_group(rows, members, count));
+        ND_TRY_DONE(mark_group(rows, members, count, macs_of, nd_field_pareto));
+        if (any_timed(rows, members, count))
+            ND_TRY_DONE(mark_group(rows, members, count, time_of, nd_field_pareto_time));
     }
 done:
     free(members);

@@ -8,8 +8,8 @@
  * fate. O(n log n). */
 nd_status nd_pareto_front(const double *gain, const double *cost, size_t n, bool *best);
 
-/* Sets `pareto` in every row that has an accuracy and a cost, among the rows of the same model, data set, backend and
- * dtype. Gain is top-1; cost is the measured time where all of them have one, else total MACs. */
+/* Sets `pareto` in every row that has an accuracy and total MACs, and `pareto_time` in those that were timed against the
+ * original and in the original's, each among the rows of the same model, data set, backend and dtype. Gain is top-1. */
 nd_status nd_pareto_mark(nd_row *rows, size_t n);
 
 #endif

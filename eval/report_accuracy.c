@@ -60,7 +60,7 @@ static double percent(double value) {
     return value < 0 ? 0 : value > 100 ? 100 : value;
 }
 
-static nd_plot_point make_point(const group *g, const nd_row *row, double x, bool top5) {
+static nd_plot_point make_point(const group *g, const nd_row *row, double x, bool top5, nd_field pareto) {
     nd_report *report = g->report;
     double top = real_of(row, top5 ? nd_field_top5 : nd_field_top1);
     double base = g->original ? real_of(g->original, top5 ? nd_field_top5 : nd_field_top1) : NAN;
@@ -72,7 +72,7 @@ static nd_plot_point make_point(const group *g, const nd_row *row, double x, boo
         .y = top,
         .lo = percent(base - real_of(row, top5 ? nd_field_drop_top5_hi : nd_field_drop_top1_hi)),
         .hi = percent(base - real_of(row, top5 ? nd_field_drop_top5_lo : nd_field_drop_top1_lo)),
-        .ring = row->values[nd_field_pareto].set && row->values[nd_field_pareto].i,
+        .ring = row->values[pareto].set && row->values[pareto].i,
         .label = *label ? label : NULL,
     };
     point.tip =
@@ -96,15 +96,16 @@ static size_t find_series(const group *g, const char **labels, size_t *of_row) {
     return count;
 }
 
-static nd_status fill_series(const group *g, const double *x, bool top5, nd_plot_series *series, size_t count,
-                             const char *const *labels, const size_t *of_row) {
+static nd_status fill_series(const group *g, const double *x, bool top5, nd_field pareto,
+                             nd_plot_series *series, size_t count, const char *const *labels,
+                             const size_t *of_row) {
     for (size_t s = 0; s < count; ++s) {
         series[s].name = labels[s];
         series[s].points = nd_arena_alloc(&g->report->arena, (g->n + 1) * sizeof *series[s].points);
         ND_REQUIRE(series[s].points, nd_status_memory, "report: out of memory");
         for (size_t i = 0; i < g->n; ++i)
             if (of_row[i] == s && isfinite(x[i]))
-                series[s].points[series[s].n++] = make_point(g, g->rows[i], x[i], top5);
+                series[s].points[series[s].n++] = make_point(g, g->rows[i], x[i], top5, pareto);
         qsort(series[s].points, series[s].n, sizeof *series[s].points, by_x);
     }
     return nd_status_ok;
@@ -119,7 +120,8 @@ static nd_status add_plot(const group *g, const double *x, bool top5, bool time)
     nd_plot_series *series;
     nd_plot *plot = nd_report_plot(report, count, &series);
     if (!plot) return nd_status_ok;
-    ND_TRY(fill_series(g, x, top5, series, count, labels, of_row));
+    nd_field pareto = time ? nd_field_pareto_time : nd_field_pareto;
+    ND_TRY(fill_series(g, x, top5, pareto, series, count, labels, of_row));
     const char *top = top5 ? "Top-5" : "Top-1", *against = time ? "measured time" : "MACs";
     plot->name = nd_arena_printf(&report->arena, "%s-%s-%zu", top5 ? "top5" : "top1", time ? "time" : "macs",
                                  report->n_plots);

@@ -44,6 +44,7 @@ static const column network_columns[] = {
     REAL("logit rel. MSE", logit_rel_mse, "%.4f", 1),
     REAL("time x", ratio, "%.2f", 1),
     PLAIN("Pareto", pareto),
+    PLAIN("Pareto, time", pareto_time),
 };
 
 static const column time_columns[] = {

@@ -180,7 +180,7 @@ static nd_status bench_backend(bench_verb *verb, const char *name, int64_t threa
     for (size_t d = 0; d < verb->n_dtypes && !status; ++d) {
         verb->table = nd_output_quiet(verb->output) ? NULL : nd_bench_table_new();
         status = bench_precision(verb, verb->dtypes[d]);
-        nd_bench_table_print(verb->table, stdout, &verb->settings);
+        nd_bench_table_print(verb->table, status ? NULL : stdout, &verb->settings);
         verb->table = NULL;
     }
     nd_row_free(&common);

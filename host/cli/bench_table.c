@@ -100,9 +100,7 @@ void nd_bench_table_add(nd_bench_table *table, const nd_row *row) {
     table->discarded += row->values[nd_field_discarded].i;
 }
 
-void nd_bench_table_print(nd_bench_table *table, FILE *file, const nd_bench_settings *settings) {
-    if (!table) return;
-    nd_table_print(table->table, file);
+static void print_notes(const nd_bench_table *table, FILE *file, const nd_bench_settings *settings) {
     const nd_backend *backend = settings->backend;
     double mib = 1.0 / (1 << 20);
     fprintf(file,
@@ -117,6 +115,12 @@ void nd_bench_table_print(nd_bench_table *table, FILE *file, const nd_bench_sett
         fprintf(file, "%" PRId64 " blocks were interrupted and discarded.\n", table->discarded);
     if (table->noisy) fputs("noisy: the interval was still wide at the time limit (--time-limit).\n", file);
     if (table->kernels) fputc('\n', file);
+}
+
+void nd_bench_table_print(nd_bench_table *table, FILE *file, const nd_bench_settings *settings) {
+    if (!table) return;
+    nd_table_print(table->table, file);
+    if (file) print_notes(table, file, settings);
     nd_table_print(table->kernels, file);
     free(table);
 }

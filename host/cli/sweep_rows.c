@@ -56,7 +56,7 @@ static void cell(nd_table *table, const nd_row *row, nd_field field, const char 
 static void print_table(const nd_sweep_rows *rows) {
     static const char *const headings[] = {
         "method",  "ranks", "rule", "",        "calib",   "backend", "dtype",  "conv MACs x", "params x",
-        "top-1 %", "drop",  "95 %", "agree %", "rel mse", "time x",  "Pareto", NULL};
+        "top-1 %", "drop",  "95 %", "agree %", "rel mse", "time x",  "Pareto", "in time",     NULL};
     nd_table *table = nd_table_new(headings);
     for (size_t i = 0; i < rows->count; ++i) {
         const nd_row *row = &rows->rows[i];
@@ -78,6 +78,7 @@ static void print_table(const nd_sweep_rows *rows) {
         cell(table, row, nd_field_logit_rel_mse, "%.4f");
         cell(table, row, nd_field_ratio, "%.2f");
         nd_table_cell(table, "%s", row->values[nd_field_pareto].i ? "*" : "");
+        nd_table_cell(table, "%s", row->values[nd_field_pareto_time].i ? "*" : "");
     }
     nd_table_print(table, stdout);
     if (rows->resumed) printf("\n%zu of %zu rows were there already\n", rows->resumed, rows->count);

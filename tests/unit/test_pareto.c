@@ -53,12 +53,19 @@ Test(pareto, rows_compete_within_their_group) {
         cr_expect(rows[i].values[nd_field_pareto].set);
         cr_expect_eq(rows[i].values[nd_field_pareto].i, cases[i].best, "row %d", i);
     }
-    nd_row_set_real(&rows[0], nd_field_ns_median, 1); /* times count only where all have one */
+    cr_expect(!rows[0].values[nd_field_pareto_time].set, "nothing was timed");
+    nd_row_set_text(&rows[0], nd_field_ranks, "dense"); /* the original: 1 by definition */
+    nd_row_set_real(&rows[1], nd_field_ratio, 2);
+    nd_row_set_real(&rows[2], nd_field_ratio, 1.5);
     cr_assert_eq(nd_pareto_mark(rows, 4), nd_status_ok);
-    cr_expect(rows[2].values[nd_field_pareto].i);
-    for (int i = 0; i < 4; ++i) nd_row_set_real(&rows[i], nd_field_ns_median, i == 1 ? 1 : 7);
+    for (int i = 0; i < 3; ++i) {
+        cr_expect_eq(rows[i].values[nd_field_pareto].i, cases[i].best, "MACs do not change with time");
+        cr_expect(rows[i].values[nd_field_pareto_time].i, "each is the most accurate of its speed: row %d",
+                  i);
+    }
+    cr_expect(!rows[3].values[nd_field_pareto_time].set);
+    nd_row_set_real(&rows[1], nd_field_ratio, 1.4);
     cr_assert_eq(nd_pareto_mark(rows, 4), nd_status_ok);
-    cr_expect(rows[0].values[nd_field_pareto].i && rows[1].values[nd_field_pareto].i);
-    cr_expect(!rows[2].values[nd_field_pareto].i);
+    cr_expect(!rows[1].values[nd_field_pareto_time].i, "slower and less accurate than row 2");
     for (int i = 0; i < 4; ++i) nd_row_free(&rows[i]);
 }

@@ -1,0 +1,37 @@
+# nd bench: which rows there are, and what is refused. Times are not looked at.
+nd devices --backend cpu >/dev/null 2>&1 || { echo "no cpu backend" >&2; exit 77; }
+exec 2>&1
+fields() {
+    while read -r row; do
+        grep -oE '"(model|method|form|rank|ranks|rule|target|original|batch|dtype|cold|layer|layers|impl|operation|conv_macs|total_macs)":("[^"]*"|[^,}]*)' \
+            <<<"$row" | sed 's/"//g' | paste -sd ' '
+    done
+}
+quick=(--backend cpu --threads 1 --cache hot --time-limit 0.01 --sessions 1)
+echo "layers, their stack, the network"
+nd bench glyphs "${quick[@]}" --rank 1 --impl fused,best --json - | fields
+echo
+echo "networks alone, and their kernels"
+nd bench glyphs "${quick[@]}" --no-layers --rank 1 --macs-ratio 3 --impl fused --nodes --json - | fields
+echo
+echo "a network that was decoupled before"
+nd decouple glyphs -o small.onnx --method pwdw --rank 1 --quiet >/dev/null
+nd bench small.onnx --original glyphs "${quick[@]}" --impl unfused --json - | fields
+echo
+try() {
+    nd bench "$@" | sed 's/^/  /'
+    echo "exit ${PIPESTATUS[0]}"
+}
+try glyphs --impl paint
+try glyphs --cache warm
+try glyphs --rank 0
+try glyphs --energy 2 --no-layers
+try glyphs --batch 0
+try glyphs --sessions 0
+try glyphs --dtype fp8
+try glyphs --dtype tf32 --backend ref --no-layers
+try glyphs --ranks some --no-layers
+try nothing.onnx
+try glyphs --original nothing.onnx
+try glyphs --backend tpu
+try resnet18 --original resnet20 "${quick[@]}"

@@ -1,0 +1,29 @@
+# nd sweep: its points, what a second run does again, shares, and what is refused.
+exec 2>&1
+fields() {
+    while read -r row; do
+        grep -oE '"(method|ranks|rank|rule|target|calib|n|conv_macs|top1_correct|pareto)":("[^"]*"|[^,}]*)' <<<"$row" |
+            sed 's/"//g' | paste -sd ' '
+    done
+}
+quick=(--limit 8 --batch 8)
+nd sweep glyphs "${quick[@]}" --method dwpw,pwdw --rank 8,9 --json rows.jsonl --quiet >/dev/null
+fields <rows.jsonl
+nd sweep glyphs "${quick[@]}" --method dwpw,pwdw --rank 8,9 --json rows.jsonl | tail -1
+for share in 1/2 2/2; do
+    nd sweep glyphs "${quick[@]}" --method dwpw,pwdw --rank 8,9 --shard $share --json share.jsonl --quiet >/dev/null
+done
+echo "two shares have all rows: $(cmp <(fields <rows.jsonl | sed 's/ *pareto.*//' | sort) <(fields <share.jsonl | sed 's/ *pareto.*//' | sort) && echo yes)"
+try() { nd sweep "$@"; echo "exit $?"; }
+try glyphs --shard 3/2
+try glyphs --shard two
+try glyphs --rank 0 "${quick[@]}"
+try glyphs --rank 9..1
+try glyphs --energy 1.5 "${quick[@]}"
+try glyphs --method paint "${quick[@]}"
+try glyphs --data nowhere "${quick[@]}"
+try glyphs --data imagefolder:nowhere "${quick[@]}"
+try nothing.onnx
+try glyphs --backend tpu
+echo '{"rank":"three"}' >wrong.jsonl
+try glyphs --json wrong.jsonl "${quick[@]}"
