@@ -5,9 +5,10 @@
 # 1. finds cuDNN, cuBLAS and cuSOLVER: beside a CUDA toolkit, or in the nvidia folders of a Python installation;
 # 2. nd devices; nd check --backend cuda for every precision and every way a separable layer can run;
 # 3. compute-sanitizer (memcheck, racecheck, initcheck) over the check, where it is installed;
-# 4. nd bench: layer suites and whole networks, rows to OUT/*.jsonl.
+# 4. nd bench: layer suites, cold; every route of the SVD over VGG16; whole networks. Rows to OUT/*.jsonl.
 # Each step writes OUT/<step>.log; a failed step is named at the end and makes the exit code 1. Exits 77 without a device
-# (1 with ND_REQUIRE_GPU=1). ND_STEPS chooses among "check sanitize layers networks"; ND_STEP_SECONDS bounds each.
+# (1 with ND_REQUIRE_GPU=1). ND_STEPS chooses among "check sanitize layers svd networks"; ND_STEP_SECONDS bounds each,
+# ND_SECONDS all of them: what no time is left for is named and counts as failed.
 set -u
 [ $# -eq 2 ] || { echo "usage: device.sh BUNDLE.tar.gz|FOLDER OUT" >&2; exit 2; }
 bundle=$1 out=$2
@@ -19,7 +20,8 @@ else
     home=${TMPDIR:-/tmp}/nd-bundle.$$
     mkdir -p "$home" && tar -xzf "$bundle" -C "$home" --strip-components=1 || exit 2
 fi
-seconds=${ND_STEP_SECONDS:-500}
+seconds=${ND_STEP_SECONDS:-240}
+end=$(($(date +%s) + ${ND_SECONDS:-1650}))
 
 # Folders with a library of that name, the toolkit's first.
 folders_of() {
@@ -68,14 +70,17 @@ failed=
 step() { # step NAME COMMAND...
     name=$1
     shift
+    left=$((end - $(date +%s)))
+    [ $left -gt 0 ] || { failed="$failed $name(no time)"; return; }
+    [ $left -lt "$seconds" ] || left=$seconds
     echo "== $name: $*"
-    timeout "$seconds" "$@" > "$out/$name.log" 2>&1
+    timeout "$left" "$@" > "$out/$name.log" 2>&1
     code=$?
     tail -n 3 "$out/$name.log"
     [ $code -eq 0 ] || { failed="$failed $name($code)"; echo "   exit $code"; }
 }
 wanted() {
-    case " ${ND_STEPS:-check sanitize layers networks} " in *" $1 "*) return 0 ;; esac
+    case " ${ND_STEPS:-check sanitize layers svd networks} " in *" $1 "*) return 0 ;; esac
     return 1
 }
 
@@ -94,25 +99,33 @@ if wanted sanitize; then
     if command -v compute-sanitizer >/dev/null 2>&1; then
         for tool in memcheck racecheck initcheck; do
             for route in fused chunked; do
-                step "sanitize_${tool}_$route" env ND_CUDA_SEPARABLE=$route \
-                    compute-sanitizer --tool $tool --error-exitcode 9 "$nd" check --backend cuda --dtype fp16
+                step "sanitize_${tool}_$route" env ND_CUDA_SEPARABLE=$route compute-sanitizer --tool $tool \
+                    --error-exitcode 9 "$nd" check --backend cuda --dtype fp16 --op 'separable/*'
             done
         done
     else
         echo "compute-sanitizer is not installed here: not run" | tee "$out/sanitize.log"
     fi
 fi
+quick="--backend cuda --tune --time-limit 5 --cache cold"
 if wanted layers; then
     for dtype in fp16 tf32 fp32 bf16; do
-        step "layers_vgg16_$dtype" "$nd" bench vgg16 --backend cuda --dtype $dtype --batch 32 --rank 2,3,4 --tune \
+        step "layers_vgg16_$dtype" "$nd" bench vgg16 $quick --dtype $dtype --batch 32 --rank 2,3,4 \
             --json "$out/layers_vgg16_$dtype.jsonl"
     done
-    step layers_resnet18_fp16 "$nd" bench resnet18 --backend cuda --dtype fp16 --batch 32 --rank 2,3 --tune \
+    step layers_resnet18_fp16 "$nd" bench resnet18 $quick --dtype fp16 --batch 32 --rank 2,3 \
         --json "$out/layers_resnet18_fp16.jsonl"
+fi
+if wanted svd; then
+    for route in jacobi gram gesvda; do
+        step "svd_$route" env ND_CUDA_SVD=$route "$nd" decouple vgg16 --rank 3 --backend cuda -o "$home/svd.onnx" \
+            --json "$out/svd_$route.jsonl"
+        rm -f "$home/svd.onnx"
+    done
 fi
 if wanted networks; then
     for dtype in fp16 tf32 fp32 bf16; do
-        step "networks_vgg16_$dtype" "$nd" bench vgg16 --whole --backend cuda --dtype $dtype --batch 1,32 --rank 3 --tune \
+        step "networks_vgg16_$dtype" "$nd" bench vgg16 --whole --no-layers $quick --dtype $dtype --batch 1,32 --rank 3 --nodes \
             --json "$out/networks_vgg16_$dtype.jsonl"
     done
 fi
