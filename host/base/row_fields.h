@@ -101,6 +101,7 @@ ND_FIELD(peak_gflops, real, measured, "arithmetic peak measured in this run")
 ND_FIELD(peak_gbps, real, measured, "copy bandwidth measured in this run, bytes read and written")
 ND_FIELD(rotated_bytes, int, measured, "what the buffers of cold runs rotate through")
 ND_FIELD(noisy, flag, measured, "the interval of the ratio was still wide at the time limit")
+ND_FIELD(expected_ratio, real, measured, "of --latency-ratio: by the times of the layers alone")
 ND_FIELD(layers, int, measured, "how often the network has this layer")
 
 /* sweep and compare */

@@ -1,6 +1,8 @@
+#include "bench/bench.h"
 #include "cli/cli.h"
 #include "cli/decouple_settings.h"
 #include "eval/max_drop.h"
+#include "model/infer.h"
 #include "model/model.h"
 #include "run/plugins.h"
 
@@ -17,6 +19,9 @@ typedef struct run {
     nd_batches *data; /* with --max-drop: what it is measured on */
     nd_max_drop_settings search;
     nd_drop_probe probe;
+    nd_graph_clock clock; /* with --latency-ratio */
+    nd_graph *original;
+    nd_row time; /* of the new network against it, measured */
     nd_output *output;
     char sha256[65];
 } run;
@@ -72,6 +77,13 @@ static void set_drop(nd_row *row, const run *r) {
     nd_row_set_real(row, nd_field_drop_top5_hi, top5->hi);
 }
 
+static void set_time(nd_row *row, const run *r) {
+    nd_row_copy(row, &r->time);
+    nd_row_set_text(row, nd_field_rule, "latency-ratio");
+    nd_row_set_real(row, nd_field_target, r->settings.target);
+    nd_row_set_real(row, nd_field_expected_ratio, r->report.expected_ratio);
+}
+
 static nd_status put(const run *r, nd_row *row) {
     nd_status status = nd_output_row(r->output, row);
     nd_row_free(row);
@@ -112,7 +124,19 @@ static nd_status total_row(const run *r) {
     nd_row_set_real(&row, nd_field_params_ratio, over(report->before.params, report->after.params));
     nd_row_set_real(&row, nd_field_seconds, report->decompose_seconds);
     if (r->data) set_drop(&row, r);
+    if (r->original) set_time(&row, r);
     return put(r, &row);
+}
+
+static void print_time(const run *r) {
+    const nd_row_value *values = r->time.values;
+    printf(
+        "time    asked for %gx, %.2fx expected from the layers alone (each method timed at up to 6 ranks,\n"
+        "        linear between them); measured end to end %.2fx [%.2f, %.2f], %.1f us a run of %" PRId64
+        " on %s%s\n",
+        r->settings.target, r->report.expected_ratio, values[nd_field_ratio].r, values[nd_field_ratio_lo].r,
+        values[nd_field_ratio_hi].r, values[nd_field_ns_median].r * 1e-3, r->clock.clock.batch,
+        r->backend->name, values[nd_field_noisy].i ? "; noisy" : "");
 }
 
 static void print_search(const run *r) {
@@ -149,9 +173,13 @@ static void print(const run *r) {
            over(a->conv_macs, b->conv_macs));
     printf("total  %14" PRId64 " -> %14" PRId64 " MACs    %.3fx\n", a->total_macs, b->total_macs,
            over(a->total_macs, b->total_macs));
+    if (r->settings.rule == nd_rule_macs_ratio && !r->data)
+        printf("asked for %gx of the %s MACs\n", r->settings.target,
+               r->settings.conv_only ? "convolutions'" : "total");
     printf("params %14" PRId64 " -> %14" PRId64 "         %.3fx\n", a->params, b->params,
            over(a->params, b->params));
     if (r->data) print_search(r);
+    if (r->original) print_time(r);
     printf("\nerror is %s; %.2f s\nwritten to %s\n",
            r->settings.calib ? "that of the layer's output, sqrt(E|y' - y|^2 / var y)" : "|W' - W| / |W|",
            report->decompose_seconds, r->path);
@@ -191,6 +219,46 @@ static nd_status open_search(run *r) {
     return nd_status_ok;
 }
 
+static nd_status open_clock(run *r) {
+    int64_t batch;
+    ND_TRY(nd_args_int(r->args, "batch", 1, 1, 65536, &batch));
+    ND_TRY(nd_cli_clock(r->args, r->backend, batch, &r->clock, &r->settings));
+    return r->settings.clock ? nd_graph_clone(r->graph, &r->original) : nd_status_ok;
+}
+
+static nd_status take_time(void *user, const nd_row *timed) {
+    if (strcmp(timed->values[nd_field_impl].text, "dense")) nd_row_copy(user, timed);
+    return nd_status_ok;
+}
+
+/* The networks as they are, one against the other: what the sum of the layers promised. */
+static nd_status measure_time(run *r) {
+    nd_graph *changed = NULL;
+    const nd_row none = {0};
+    nd_status status = nd_status_ok;
+    nd_bench_network networks[2] = {0};
+    const nd_infer_settings infer = {.batch = r->clock.clock.batch};
+    nd_bench_settings settings = {.backend = r->backend,
+                                  .precision = nd_precision_fp32,
+                                  .batch = infer.batch,
+                                  .impls = {[nd_impl_best] = true},
+                                  .timing = r->clock.timing,
+                                  .common = &none,
+                                  .row = take_time,
+                                  .user = &r->time};
+    ND_TRY_DONE(nd_graph_clone(r->graph, &changed));
+    ND_TRY_DONE(nd_decouple_prepare(r->original));
+    ND_TRY_DONE(nd_graph_infer(r->original, &infer));
+    ND_TRY_DONE(nd_graph_infer(changed, &infer));
+    networks[0].graph = r->original;
+    networks[1].graph = changed;
+    status = nd_bench_networks(networks, 2, &settings);
+done:
+    for (int i = 0; i < 2; i++) nd_bench_network_free(&networks[i]);
+    nd_graph_free(changed);
+    return status;
+}
+
 /* Puts the network that was found in the place of the original. */
 static nd_status search(run *r) {
     nd_graph *found = NULL;
@@ -213,12 +281,14 @@ nd_status nd_verb_decouple(nd_args *args) {
     ND_TRY_DONE(nd_cli_backend(args, &r.backend));
     ND_TRY_DONE(nd_cli_decouple_settings(args, r.graph, &progress, &r.settings));
     if (nd_args_has(args, "max-drop")) ND_TRY_DONE(open_search(&r));
+    ND_TRY_DONE(open_clock(&r));
     status = r.data ? search(&r) : nd_decouple(r.graph, r.backend, &r.settings, &r.report);
     if (status) {
         status = nd_fail_in(status, "%s", r.model);
         goto done;
     }
     ND_TRY_DONE(nd_model_save(r.graph, r.path));
+    if (r.original) ND_TRY_DONE(measure_time(&r));
     if (!nd_output_quiet(r.output)) print(&r);
     ND_TRY_DONE(layer_rows(&r));
     ND_TRY_DONE(total_row(&r));
@@ -226,6 +296,8 @@ done:
     nd_decouple_report_free(&r.report);
     nd_cli_decouple_settings_close(&r.settings);
     nd_batches_close(r.data);
+    nd_row_free(&r.time);
+    nd_graph_free(r.original);
     nd_backend_close(r.backend);
     nd_graph_free(r.graph);
     nd_status closed = nd_output_close(r.output);

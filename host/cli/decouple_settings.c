@@ -14,8 +14,11 @@ static const struct rule {
     nd_rule rule;
     double low, high;
 } rules[] = {
-    {"rank", nd_rule_rank, 1, 65536},         {"energy", nd_rule_energy, 0, 1},
-    {"frobenius", nd_rule_frobenius, 0, 1},   {"macs-ratio", nd_rule_macs_ratio, 1, 1e6},
+    {"rank", nd_rule_rank, 1, 65536},
+    {"energy", nd_rule_energy, 0, 1},
+    {"frobenius", nd_rule_frobenius, 0, 1},
+    {"macs-ratio", nd_rule_macs_ratio, 1, 1e6},
+    {"latency-ratio", nd_rule_latency_ratio, 1, 1e6},
     {"max-drop", nd_rule_macs_ratio, 0, 100}, /* the target is then searched for (eval/max_drop.h) */
 };
 
@@ -67,7 +70,8 @@ static nd_status read_skips(nd_args *args, nd_decouple_settings *settings) {
 
 static nd_status read_ranks(const nd_args *args, nd_decouple_settings *settings) {
     /* Where a rule spreads a budget, it may as well spread it within a layer. */
-    bool spread = settings->rule == nd_rule_macs_ratio || nd_args_has(args, "calib");
+    bool spread = settings->rule == nd_rule_macs_ratio || settings->rule == nd_rule_latency_ratio ||
+                  nd_args_has(args, "calib");
     const char *kind = nd_args_text(args, "ranks", spread ? "adaptive" : "uniform");
     bool adaptive = !strcmp(kind, "adaptive");
     ND_REQUIRE(adaptive || !strcmp(kind, "uniform"), nd_status_usage, "--ranks %s: uniform or adaptive",
@@ -76,19 +80,24 @@ static nd_status read_ranks(const nd_args *args, nd_decouple_settings *settings)
     return nd_args_int(args, "round", 0, 0, 4096, &settings->round);
 }
 
-static nd_status read_calibration(nd_args *args, const nd_graph *graph, nd_decouple_settings *settings) {
+/* Without a folder for it, nothing is kept. */
+static nd_status read_cache(nd_args *args, nd_decouple_settings *settings) {
     enum { path_size = 4096 };
-    const char *spec = nd_args_text(args, "calib", NULL);
-    if (!spec) return nd_status_ok;
     char *cache = nd_arena_alloc(&args->arena, path_size);
     ND_REQUIRE(cache, nd_status_memory, "no memory for a path");
+    if (!nd_file_cache(cache, path_size)) settings->cache = cache;
+    return nd_status_ok;
+}
+
+static nd_status read_calibration(nd_args *args, const nd_graph *graph, nd_decouple_settings *settings) {
+    const char *spec = nd_args_text(args, "calib", NULL);
+    if (!spec) return nd_status_ok;
     ND_TRY(nd_args_int(args, "calib-images", 256, 1, 1 << 30, &settings->calib_images));
     ND_TRY(nd_args_real(args, "ridge", 0, 0, 1e6, &settings->ridge));
     settings->quick = nd_args_has(args, "quick");
     settings->light = nd_args_has(args, "light");
     settings->output_metric = nd_args_has(args, "output-metric");
     settings->relu_aware = nd_args_has(args, "relu-aware");
-    if (!nd_file_cache(cache, path_size)) settings->cache = cache;
     const nd_value *x = &graph->values[graph->inputs[0]];
     bool small = x->rank == 4 && x->dims[2] * x->dims[3] <= small_image;
     nd_dataset_settings dataset = {
@@ -110,8 +119,19 @@ nd_status nd_cli_decouple_settings(nd_args *args, const nd_graph *graph, const n
     ND_TRY(read_ranks(args, &settings));
     ND_TRY(read_layers(args, &settings));
     ND_TRY(read_skips(args, &settings));
+    ND_TRY(read_cache(args, &settings));
     ND_TRY(read_calibration(args, graph, &settings));
     *out = settings;
+    return nd_status_ok;
+}
+
+nd_status nd_cli_clock(const nd_args *args, nd_backend *backend, int64_t batch, nd_graph_clock *clock,
+                       nd_decouple_settings *settings) {
+    double limit;
+    if (settings->rule != nd_rule_latency_ratio) return nd_status_ok;
+    ND_TRY(nd_args_real(args, "time-limit", 5, 0.01, 3600, &limit));
+    nd_graph_clock_init(clock, backend, batch, limit);
+    settings->clock = &clock->clock;
     return nd_status_ok;
 }
 

@@ -220,10 +220,12 @@ done:
 
 static nd_status decouple_point(sweep *s, nd_args *point, nd_graph *graph, nd_row *row) {
     nd_decouple_settings settings;
+    nd_graph_clock clock;
     nd_decouple_report report = {0};
     double target;
     nd_status status = nd_cli_decouple_settings(point, graph, &s->quiet, &settings);
     if (status) return status;
+    ND_TRY_DONE(nd_cli_clock(s->args, s->stage.backend, s->stage.batch, &clock, &settings));
     ND_TRY_DONE(nd_decouple(graph, s->stage.backend, &settings, &report));
     ND_TRY_DONE(nd_cli_model_row(graph, s->args->positional[0], s->sha256, row));
     nd_row_set_text(row, nd_field_rule, nd_sweep_rule(point, &target));

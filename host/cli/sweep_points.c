@@ -23,7 +23,8 @@ static const struct {
 static const struct {
     const char *name;
     bool whole;
-} rule_options[] = {{"rank", true}, {"energy", false}, {"frobenius", false}, {"macs-ratio", false}};
+} rule_options[] = {
+    {"rank", true}, {"energy", false}, {"frobenius", false}, {"macs-ratio", false}, {"latency-ratio", false}};
 
 static const nd_option *option_named(const char *name) {
     for (size_t i = 0; i < nd_option_count; ++i)

@@ -1,5 +1,6 @@
 /* From a table of candidates to decisions: what the rules with a budget have in common. */
 #include "decouple/calibrate.h"
+#include "decouple/latency.h"
 #include "decouple/plan.h"
 #include "decouple/preview.h"
 
@@ -42,8 +43,12 @@ nd_status nd_plan_measure(const nd_graph *graph, nd_backend *backend, const nd_d
     *out = (nd_candidates){0};
     ND_TRY(settings->calib ? nd_curves(graph, backend, settings, plan, &out->rows, &out->count)
                            : nd_plan_candidates(backend, settings, plan, &out->rows, &out->count));
-    count_macs(settings, plan, out);
-    nd_status status = find_reach(plan, out);
+    nd_status status = nd_status_ok;
+    if (settings->rule == nd_rule_latency_ratio)
+        status = nd_latency_price(graph, backend, settings, plan, out);
+    else
+        count_macs(settings, plan, out);
+    if (!status) status = find_reach(plan, out);
     if (status) nd_candidates_free(out);
     return status;
 }
@@ -74,13 +79,16 @@ static nd_status allocate(const nd_decouple_settings *settings, const nd_candida
                             candidates->most);
         goto done;
     }
+    int64_t cost = candidates->fixed;
     for (int l = 0; l < plan->n_layers; l++) {
         nd_layer *layer = &plan->layers[l];
         if (layer->why) continue;
         const nd_candidate *choice = &candidates->rows[chosen[number[l]]];
         layer->method = choice->method;
         layer->rank = choice->rank;
+        cost += choice->cost;
     }
+    plan->ratio = cost > 0 ? (double)candidates->total / (double)cost : 1;
 done:
     free(number);
     free(chosen);
@@ -91,7 +99,7 @@ done:
 nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *settings,
                            const nd_candidates *candidates, nd_plan *plan) {
     ND_TRY(allocate(settings, candidates, 0, plan));
-    if (!nd_plan_prunes(settings, plan)) return nd_status_ok;
+    if (settings->rule != nd_rule_macs_ratio || !nd_plan_prunes(settings, plan)) return nd_status_ok;
     int64_t low = 0, high = INT64_MAX, credit = 0;
     for (int round = 0; round < credit_rounds; round++) {
         nd_cost cost;

@@ -19,6 +19,7 @@ static const char *const rule_names[] = {
     [nd_rule_energy] = "energy",
     [nd_rule_frobenius] = "frobenius",
     [nd_rule_macs_ratio] = "macs_ratio",
+    [nd_rule_latency_ratio] = "latency_ratio",
 };
 /* Towards the original weights when the images are made up: they tell less about the real ones than their number
  * promises (recipe, 6: 0.3 to 1). */
@@ -60,6 +61,7 @@ static nd_status check_settings(const nd_decouple_settings *settings) {
         good = target > 0 && target <= 1;
         break;
     case nd_rule_macs_ratio:
+    case nd_rule_latency_ratio:
         good = target >= 1 && target < 1e6;
         break;
     }
@@ -67,6 +69,10 @@ static nd_status check_settings(const nd_decouple_settings *settings) {
     ND_REQUIRE(settings->calib ||
                    !(settings->light || settings->quick || settings->relu_aware || settings->output_metric),
                nd_status_usage, "this setting needs images to calibrate on");
+    if (settings->rule != nd_rule_latency_ratio) return nd_status_ok;
+    ND_REQUIRE(settings->clock, nd_status_usage, "a ratio of times needs a clock");
+    ND_REQUIRE(!settings->conv_only, nd_status_usage,
+               "convolutions alone have MACs, but no time of their own");
     return nd_status_ok;
 }
 
@@ -98,7 +104,7 @@ static void warn_of_costly(const nd_decouple_settings *settings, const nd_plan *
 
 static nd_status choose(nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                         nd_plan *plan) {
-    if (settings->rule != nd_rule_macs_ratio) {
+    if (settings->rule != nd_rule_macs_ratio && settings->rule != nd_rule_latency_ratio) {
         ND_TRY(nd_plan_by_layer(backend, settings, plan));
         warn_of_costly(settings, plan);
         return nd_status_ok;
@@ -144,6 +150,7 @@ static nd_status decompose_all(nd_backend *backend, const nd_decouple_settings *
 static nd_status report_layers(const nd_decouple_settings *settings, const nd_plan *plan,
                                const nd_chain *chains, const double *error, nd_decouple_report *report) {
     report->before = plan->before;
+    report->expected_ratio = plan->ratio;
     report->layers = nd_arena_alloc(&report->arena, (size_t)plan->n_layers * sizeof *report->layers);
     ND_REQUIRE(report->layers, nd_status_memory, "no memory for a report");
     for (int l = 0; l < plan->n_layers; l++) {
@@ -224,6 +231,8 @@ static json_t *settings_json(const nd_decouple_settings *settings) {
                              rule_names[settings->rule], "target", settings->target, "conv_only",
                              settings->conv_only, "round", (json_int_t)settings->round, "first_conv",
                              settings->first_conv, "layers", patterns, "skip", skip);
+    if (json && settings->rule == nd_rule_latency_ratio)
+        json_object_set_new(json, "clock", json_string(settings->clock->identity));
     if (json && settings->calib) {
         json_t *calib =
             json_pack("{ss ss sI sf sb sb sb sb}", "preprocess", settings->calib->preprocess, "sha256",

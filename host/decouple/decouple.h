@@ -5,6 +5,7 @@
 #include "base/batches.h"
 #include "base/log.h"
 #include "decouple/allocate.h"
+#include "decouple/clock.h"
 #include "model/cost.h"
 
 /* How ranks are chosen. Exactly one rule, except that per-layer settings override it. */
@@ -12,8 +13,9 @@ typedef enum nd_rule {
     nd_rule_rank,   /* T for every chosen layer: obeyed even where it costs more than dense, with a warning */
     nd_rule_energy, /* smallest T whose unweighted mean energy over the slices reaches the threshold (paper,
                        a.4) */
-    nd_rule_frobenius,  /* smallest rank with error^2 <= (1 - threshold) * |W|^2 */
-    nd_rule_macs_ratio, /* original MACs / new MACs of the network; ranks by error per MAC */
+    nd_rule_frobenius,     /* smallest rank with error^2 <= (1 - threshold) * |W|^2 */
+    nd_rule_macs_ratio,    /* original MACs / new MACs of the network; ranks by error per MAC */
+    nd_rule_latency_ratio, /* original time / new time of the network by its layers' measured times */
 } nd_rule;
 
 /* "PATTERN=SETTING": SETTING is a rank T, "dense", a method name, or method:T. Later entries win. */
@@ -56,6 +58,7 @@ typedef struct nd_decouple_settings {
     bool output_metric; /* choose filters by the harm they do to the scores (recipe 1.7) */
     const char *cache;  /* folder for curves and for resuming; NULL = none */
 
+    const nd_clock *clock;           /* for latency_ratio */
     const nd_candidates *candidates; /* measured before by nd_decouple_candidates; NULL = measure them */
 
     const nd_progress *progress;
@@ -79,6 +82,7 @@ typedef struct nd_decouple_report {
     nd_layer_report *layers;
     size_t n_layers;
     nd_cost before, after;
+    double expected_ratio;    /* by the costs a rule with a budget chose from; 0 under other rules */
     double decompose_seconds; /* SVDs and factors; with calibration the whole walk */
     char settings_sha256[65];
     nd_arena arena;

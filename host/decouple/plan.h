@@ -31,6 +31,7 @@ typedef struct nd_plan {
     const nd_method *methods[nd_methods_max]; /* allowed where a layer has no setting of its own */
     int n_methods;
     nd_cost before;
+    double ratio; /* after an allocation: total cost / new cost */
 } nd_plan;
 
 /* Which layers, by the settings alone. The graph must be folded and inferred. */
