@@ -219,7 +219,9 @@ int nd_test_result() {
     return nd_test_failed || !nd_test_compared;
 }
 
-int main() {
+/* Without arguments, every test; with a file of registers, the table of what the kernels could reach. */
+int main(int argc, char **argv) {
+    if (argc > 1) return nd_test_roofline(argv[1]);
     nd_test_machine();
     nd_test_svd();
     nd_test_kinds();
