@@ -18,7 +18,8 @@ else
     [ -e "$data/models/$net-cifar10.safetensors" ] || { echo "no $net under ND_DATA" >&2; exit 77; }
 fi
 read -ra ratios <<<"${RATIOS:-2 2.5 3 4}"
-read -ra methods <<<"${METHODS:-dwpw pwdw dwpw,pwdw spatial channel spatial+dwpw channel+dwpw channel+pwdw}"
+combined="spatial+dwpw channel+dwpw channel+pwdw prune+dwpw spatial+channel spatial+channel+pwdw prune+spatial+channel+pwdw"
+read -ra methods <<<"${METHODS:-dwpw pwdw dwpw_lowrank spatial channel prune $combined dwpw,pwdw dwpw,pwdw,spatial,channel,prune}"
 read -ra options <<<"${OPTIONS:-}"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -46,7 +47,7 @@ for ratio in "${ratios[@]}"; do
             sed "s/^/$method at $ratio: /" "$scratch/error" >&2
         fi
     done
-    (
+    [ ${#files[@]} -eq 0 ] || (
         cd "$scratch"
         "$nd" eval "${files[@]}" --original "$model" --data "$test" --json test -q >table
         "$nd" eval "${files[@]}" --original "$model" --data "$train" --first $images --limit $held --json train -q >table
