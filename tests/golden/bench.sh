@@ -12,7 +12,7 @@ echo "layers, their stack, the network"
 nd bench glyphs "${quick[@]}" --rank 1 --impl fused,best --json - | fields
 echo
 echo "networks alone, and their kernels"
-nd bench glyphs "${quick[@]}" --no-layers --rank 1 --macs-ratio 3 --impl fused --nodes --json - | fields
+nd bench glyphs "${quick[@]}" --no-layers --rank 1 --energy 0.5 --impl fused --nodes --json - | fields
 echo
 echo "a network that was decoupled before"
 nd decouple glyphs -o small.onnx --method pwdw --rank 1 --quiet >/dev/null
