@@ -154,6 +154,7 @@ typedef struct nd_dnn_trial {
     nd_dnn_plan *plan;
     nd_dnn_operands operands;
     void *blocks[6]; /* x, w, bias (fp32, read as storage too), x2, y, workspace */
+    size_t workspace_bytes;
 } nd_dnn_trial;
 
 static size_t nd_dnn_reach(const nd_view *view, size_t size) {
@@ -173,25 +174,34 @@ static nd_status nd_dnn_trial_make(nd_cuda *cuda, const nd_dnn_problem *problem,
     const size_t bytes[] = {nd_dnn_reach(&work->x, size),
                             (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups)) * taps * size,
                             (size_t)work->y.dims[1] * sizeof(float),
-                            work->residual ? nd_dnn_reach(&work->x2, size) : 1,
-                            nd_dnn_reach(&work->y, size),
-                            cuda->workspace_limit};
+                            work->residual ? nd_dnn_reach(&work->x2, size) : 1, nd_dnn_reach(&work->y, size)};
     *trial = (nd_dnn_trial){0};
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 5; i++) {
         nd_status status = nd_cuda_allocate(bytes[i], &trial->blocks[i]);
         if (status) {
             nd_dnn_trial_free(trial);
             return status;
         }
-        if (i < 5) (void)cudaMemsetAsync(trial->blocks[i], 0, bytes[i], cuda->stream);
+        (void)cudaMemsetAsync(trial->blocks[i], 0, bytes[i], cuda->stream);
     }
     trial->operands = (nd_dnn_operands){.x = trial->blocks[0],
                                         .w = trial->blocks[1],
                                         .bias_stored = trial->blocks[2],
                                         .bias = trial->blocks[2],
                                         .x2 = trial->blocks[3],
-                                        .y = trial->blocks[4],
-                                        .workspace = trial->blocks[5]};
+                                        .y = trial->blocks[4]};
+    return nd_status_ok;
+}
+
+/* The workspace grows with what candidates ask for: the limit may be more than the device has left. */
+static nd_status nd_dnn_trial_grow(nd_dnn_trial *trial, size_t bytes) {
+    if (bytes <= trial->workspace_bytes) return nd_status_ok;
+    (void)cudaFree(trial->blocks[5]);
+    trial->workspace_bytes = 0;
+    trial->operands.workspace = NULL;
+    ND_TRY(nd_cuda_allocate(bytes, &trial->blocks[5]));
+    trial->operands.workspace = trial->blocks[5];
+    trial->workspace_bytes = bytes;
     return nd_status_ok;
 }
 
@@ -275,7 +285,8 @@ static void nd_dnn_compete(nd_cuda *cuda, nd_dnn_trial *trial, nd_dnn_plan *plan
                            double *best_ns) {
     double ns;
     trial->plan = plan;
-    const nd_status status = nd_cuda_time(cuda, nd_dnn_trial_run, trial, &ns);
+    nd_status status = nd_dnn_trial_grow(trial, plan->workspace);
+    if (!status) status = nd_cuda_time(cuda, nd_dnn_trial_run, trial, &ns);
     if (status || (*best && ns >= *best_ns)) {
         nd_dnn_plan_free(plan);
         return;

@@ -85,7 +85,7 @@ expect 0 'top-1' order=1 "$nd" eval "$work/cuda.onnx" $glyphs --backend cuda --t
 # --- each function fails in its turn: an error or another way, never a crash, a leak (86) or a wrong result
 ND_PLUGINS=$build/mock ND_MOCK_GPU=count=1 "$nd" eval glyphs $glyphs --backend cuda 2>&1 |
     awk '/mock gpu: call/ { print $4, $5 }' > "$work/calls"
-[ "$(wc -l < "$work/calls")" -gt 30 ] || { echo "FAIL: few calls were counted"; failed=1; }
+[ "$(wc -l < "$work/calls")" -ge 25 ] || { echo "FAIL: few calls were counted"; failed=1; }
 while read -r function calls; do
     for at in 1 $(((calls + 1) / 2)) "$calls"; do
         done=$((done + 1))
