@@ -49,8 +49,14 @@ static nd_status nd_drop_check(const nd_max_drop_settings *settings) {
                "a drop of %g points: from 0 to 100", settings->points);
     ND_REQUIRE(!settings->data->synthetic, nd_status_usage, "%s: made-up pictures have no labels to lose",
                settings->data->name);
-    if (!decouple->calib || strcmp(decouple->calib->preprocess, settings->data->preprocess))
+    if (!decouple->calib) return nd_status_ok;
+    if (strcmp(decouple->calib->preprocess, settings->data->preprocess)) {
+        nd_log(nd_log_warn,
+               "the images calibrated on and those of %s are prepared in different ways: whether they share "
+               "any is not checked",
+               settings->data->name);
         return nd_status_ok;
+    }
     int64_t shared = 0, calib = decouple->calib->count;
     if (decouple->calib_images > 0 && decouple->calib_images < calib) calib = decouple->calib_images;
     ND_TRY(nd_overlap_count(decouple->calib, decouple->calib_images, settings->data, &shared));

@@ -84,8 +84,9 @@ nd_status nd_cli_backend(const nd_args *args, nd_backend **out);
 /* The same graph for one image, folded; `sha256` is that of its weights as read. */
 nd_status nd_cli_folded(const nd_args *args, const char *spec, nd_graph **out, char sha256[65]);
 
-/* A data set as `settings` says, with --workers, and with --preprocess or else the recipe that every one of the `count`
- * models asks for ("nd.preprocess"), else the set's own. nd_status_usage where the models ask for different ones. */
+/* A data set as `settings` says, with --workers, and with --preprocess (for calibration --calib-preprocess goes before
+ * it) or else the recipe that every one of the `count` models asks for ("nd.preprocess"), else the set's own.
+ * nd_status_usage where the models ask for different ones. */
 nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, size_t count,
                          nd_dataset_settings settings, nd_batches **out);
 

@@ -35,6 +35,8 @@ nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, siz
     ND_TRY(nd_args_int(args, "workers", 0, 0, 256, &workers));
     settings.workers = (int)workers;
     settings.preprocess = nd_args_text(args, "preprocess", NULL);
+    if (settings.calibration)
+        settings.preprocess = nd_args_text(args, "calib-preprocess", settings.preprocess);
     if (!settings.preprocess) {
         ND_TRY(nd_cli_recipe(models, count, recipe, sizeof recipe));
         if (*recipe) settings.preprocess = recipe;

@@ -51,6 +51,8 @@ const nd_option nd_option_table[] = {
     {"calib", 0, "DATASET", false, "decouple bench sweep reproduce",
      "calibrate on these unlabelled images; `synthetic` needs no data"},
     {"calib-images", 0, "N", false, "decouple bench sweep reproduce", "how many of them (default 256)"},
+    {"calib-preprocess", 0, "RECIPE", false, "decouple bench sweep reproduce",
+     "what is done to them (default --preprocess)"},
     {"ridge", 0, "L", false, "decouple bench sweep",
      "ridge towards the original weights (default by pixels per unknown)"},
     {"quick", 0, NULL, false, "decouple bench sweep",

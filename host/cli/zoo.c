@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "datasets/preprocess.h"
 #include "model/cost.h"
 #include "model/infer.h"
 #include "model/zoo.h"
@@ -24,6 +25,18 @@ static void nd_zoo_row(const nd_zoo_entry *entry, const nd_cost *cost, nd_row *r
     nd_row_set_int(row, nd_field_conv_macs, cost->conv_macs);
     nd_row_set_int(row, nd_field_total_macs, cost->total_macs);
     nd_row_set_int(row, nd_field_params, cost->params);
+}
+
+static void nd_zoo_print_recipes(void) {
+    static const char *const headings[] = {"preprocess", "for", "settings", NULL};
+    nd_table *table = nd_table_new(headings);
+    for (const nd_preprocess_recipe *recipe = nd_preprocess_recipes; recipe->name; recipe++) {
+        nd_table_cell(table, "%s", recipe->name);
+        nd_table_cell(table, "%s", recipe->text);
+        nd_table_cell(table, "%s", recipe->settings);
+    }
+    puts("");
+    nd_table_print(table, stdout);
 }
 
 nd_status nd_verb_zoo(nd_args *args) {
@@ -57,9 +70,11 @@ nd_status nd_verb_zoo(nd_args *args) {
 done:;
     const bool show = !status && !nd_output_quiet(output);
     nd_table_print(table, show ? stdout : NULL);
-    if (show)
+    if (show) {
         puts(
             "\nARCH:weights.safetensors takes the state-dict names of these; ARCH alone has random weights.");
+        nd_zoo_print_recipes();
+    }
     nd_status closed = nd_output_close(output);
     return status ? status : closed;
 }

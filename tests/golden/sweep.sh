@@ -15,6 +15,14 @@ for share in 1/2 2/2; do
 done
 echo "two shares have all rows: $(cmp <(fields <rows.jsonl | sed 's/ *pareto.*//' | sort) <(fields <share.jsonl | sed 's/ *pareto.*//' | sort) && echo yes)"
 try() { nd sweep "$@"; echo "exit $?"; }
+# What is done to the images calibrated on changes the point and what it scores, never the images evaluated on.
+calibrated() { nd sweep glyphs "${quick[@]}" --method dwpw --rank 2 --calib glyphs --calib-images 16 --quick "$@" --quiet --json - ; }
+scores() { grep '"rank":2' | grep -oE '"(preprocess|logit_rel_mse)":("[^"]*"|[^,}]*)'; }
+calibrated | scores >same
+calibrated --calib-preprocess glyphs | scores >named
+calibrated --calib-preprocess glyphs,mean=0 | scores >other
+echo "named: $(cmp -s same named && echo same || echo other) scores, mean=0: $(cmp -s same other && echo same || echo other) scores"
+echo "evaluated on: $(cat same named other | grep preprocess | sort | uniq -c | sed 's/^ *//')"
 try glyphs --shard 3/2
 try glyphs --shard two
 try glyphs --rank 0 "${quick[@]}"
