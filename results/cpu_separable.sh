@@ -47,6 +47,7 @@ for suite in vgg16 resnet18; do
     for threads in 1 2; do layers "$suite" "$threads" fp32; done
     layers "$suite" 1 bf16
 done
-for network in vgg16 resnet18 resnet50; do
-    measure "All of $network" "$network" --no-layers --method dwpw --rank 2,3,4 --batch 1,8 --threads 1,2 --impl dense,fused,best
-done
+whole=(--no-layers --method dwpw --threads 1,2 --impl dense,fused,best)
+measure "All of vgg16" vgg16 "${whole[@]}" --rank 2,3,4 --batch 1
+measure "All of resnet18" resnet18 "${whole[@]}" --rank 2,3,4 --batch 1,8
+measure "All of resnet50" resnet50 "${whole[@]}" --rank 2,3 --batch 1,8
