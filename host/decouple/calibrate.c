@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { frontier_bytes = 1 << 30 }; /* of activations kept between layers */
+
 int nd_graph_scores(const nd_graph *graph) {
     int value = graph->outputs[0], producer = graph->values[value].producer;
     if (producer >= 0 && graph->nodes[producer].op == nd_op_softmax) return graph->nodes[producer].in[0];
@@ -135,13 +137,13 @@ static nd_status fit_through_activation(const nd_layer_data *data, nd_graph *cur
     return nd_status_ok;
 }
 
-static nd_status fit_layer(const nd_graph *original, nd_graph *current, nd_backend *backend,
-                           const nd_decouple_settings *settings, const nd_layer *layer, nd_chain *chain,
-                           double *error) {
+static nd_status fit_layer(const nd_layer_data *data, nd_graph *current, nd_chain *chain, double *error) {
+    const nd_decouple_settings *settings = data->settings;
+    const nd_layer *layer = data->layer;
+    nd_backend *backend = data->backend;
     nd_moments *moments = NULL;
-    const nd_layer_data data = {original, current, backend, settings, layer};
-    if (settings->light) return fit_gains(&data, current, chain, error);
-    ND_TRY(nd_layer_moments(&data, &moments));
+    if (settings->light) return fit_gains(data, current, chain, error);
+    ND_TRY(nd_layer_moments(data, &moments));
     moments->metric = layer->metric;
     double per_unknown = moments->pixels / (double)moments->k;
     double lambda = nd_moments_ridge(moments, &layer->conv, settings->ridge);
@@ -154,7 +156,7 @@ static nd_status fit_layer(const nd_graph *original, nd_graph *current, nd_backe
                                      : refit_dense(backend, &layer->conv, moments, chain);
     if (!status) status = chain_error(backend, &layer->conv, moments, chain, error);
     if (!status) status = advance(current, layer, chain);
-    if (!status && settings->relu_aware) status = fit_through_activation(&data, current, moments, chain);
+    if (!status && settings->relu_aware) status = fit_through_activation(data, current, moments, chain);
     nd_moments_free(moments);
     return status;
 }
@@ -163,11 +165,13 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
                        const nd_plan *plan, nd_chain *chains, double *error) {
     nd_graph *current = NULL;
     nd_walk_cache *cache = NULL;
+    nd_frontier *frontier = NULL;
     nd_status status = nd_status_ok;
     bool changed = false;
     int finished = 0;
     for (int l = 0; l < plan->n_layers; l++) error[l] = -1;
     ND_TRY_DONE(nd_graph_clone(graph, &current));
+    ND_TRY_DONE(nd_frontier_new(settings->calib, settings->calib_images, frontier_bytes, &frontier));
     ND_TRY_DONE(nd_walk_cache_open(graph, settings, plan, chains, error, &finished, &cache));
     if (finished) nd_log(nd_log_info, "going on at layer %d of %d", finished + 1, plan->n_layers);
     for (int l = 0; l < plan->n_layers; l++) {
@@ -179,13 +183,16 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
             ND_TRY_DONE(advance(current, layer, &chains[l]));
             continue;
         }
-        ND_TRY_DONE(fit_layer(graph, current, backend, settings, layer, &chains[l], &error[l]));
+        ND_TRY_DONE(nd_frontier_move(frontier, backend, graph, current, layer->node));
+        const nd_layer_data data = {graph, current, backend, settings, layer, frontier};
+        ND_TRY_DONE(fit_layer(&data, current, &chains[l], &error[l]));
         nd_log(nd_log_info, "%s: output error %.4f", layer->name, error[l]);
         ND_TRY_DONE(nd_walk_cache_put(cache, l, &chains[l], error[l]));
     }
     nd_progress_report(settings->progress, "calibrating", plan->n_layers, plan->n_layers);
 done:
     nd_walk_cache_close(cache, !status);
+    nd_frontier_free(frontier);
     nd_graph_free(current);
     return status;
 }

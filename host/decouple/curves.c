@@ -120,7 +120,7 @@ static nd_status measurement_open(const nd_graph *graph, nd_backend *backend, in
     ND_TRY_DONE(cut_behind(graph, y, values + 1, &m->n_sides));
     memcpy(rest + 1, values + 1, (size_t)m->n_sides * sizeof *rest);
     values[m->n_sides + 1] = scores;
-    ND_TRY_DONE(nd_taps_open(backend, graph, batch, values, m->n_sides + 2, &m->original));
+    ND_TRY_DONE(nd_taps_open(backend, graph, batch, NULL, 0, values, m->n_sides + 2, &m->original));
     nd_exec_settings settings = {.batch = batch,
                                  .shrink = true,
                                  .inputs = rest,
@@ -158,7 +158,7 @@ static nd_status own_moments(const nd_graph *graph, nd_backend *backend, const n
     const nd_node *node = &graph->nodes[layer->node];
     int values[2] = {node->in[0], node->out[0]};
     ND_TRY_DONE(nd_moments_new(&layer->conv, &job.moments));
-    ND_TRY_DONE(nd_taps_open(backend, graph, settings->calib->batch, values, 2, &job.taps));
+    ND_TRY_DONE(nd_taps_open(backend, graph, settings->calib->batch, NULL, 0, values, 2, &job.taps));
     nd_taps *taps = &job.taps;
     ND_TRY_DONE(nd_sample(settings->calib, settings->calib_images, &taps, 1, moments_block, &job));
     ND_TRY_DONE(nd_moments_finish(job.moments));

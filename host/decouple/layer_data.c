@@ -1,7 +1,5 @@
 #include "decouple/layer_data.h"
 
-#include "decouple/sample.h"
-
 #include <math.h>
 #include <stdlib.h>
 
@@ -102,8 +100,7 @@ static nd_status gains_block(void *context, int64_t n) {
 static nd_status run_job(const nd_layer_data *data, bool u, nd_sample_block *block, layer_job *job) {
     nd_status status = nd_status_ok;
     const nd_node *node = &data->original->nodes[data->layer->node];
-    const nd_decouple_settings *settings = data->settings;
-    int64_t batch = settings->calib->batch;
+    int64_t batch = data->settings->calib->batch;
     int shortcut = -1, y = node->out[0];
     ND_TRY(shortcut_of(data->original, data->layer->node, &shortcut));
     int n = shortcut < 0 ? 1 : 2, wanted[2] = {y, shortcut}, given[3] = {node->in[0], shortcut};
@@ -113,14 +110,14 @@ static nd_status run_job(const nd_layer_data *data, bool u, nd_sample_block *blo
     job->size = nd_value_size(data->original, y);
     job->target = nd_alloc_array((size_t)batch, (size_t)job->size * sizeof *job->target);
     ND_REQUIRE_DONE(job->target, nd_status_memory, "conv %s: no memory for its targets", data->layer->name);
-    ND_TRY_DONE(nd_taps_open(data->backend, data->original, batch, wanted, n, &job->original));
-    ND_TRY_DONE(nd_taps_open(data->backend, data->current, batch, given, u ? n + 1 : n, &job->current));
+    ND_TRY_DONE(nd_frontier_taps(data->frontier, data->backend, data->original, wanted, n, &job->original));
+    ND_TRY_DONE(
+        nd_frontier_taps(data->frontier, data->backend, data->current, given, u ? n + 1 : n, &job->current));
     job->y = job->original.data[0];
     job->u = u ? job->current.data[n] : NULL;
     job->y_shortcut = n > 1 ? job->original.data[1] : NULL;
     job->u_shortcut = n > 1 ? job->current.data[1] : NULL;
-    nd_taps *taps[2] = {&job->original, &job->current};
-    ND_TRY_DONE(nd_sample(settings->calib, settings->calib_images, taps, 2, block, job));
+    ND_TRY_DONE(nd_frontier_sample(data->frontier, &job->original, &job->current, block, job));
 done:
     nd_taps_close(&job->original);
     nd_taps_close(&job->current);

@@ -2,6 +2,7 @@
 #ifndef ND_DECOUPLE_LAYER_DATA_H
 #define ND_DECOUPLE_LAYER_DATA_H
 
+#include "decouple/frontier.h"
 #include "decouple/moments.h"
 #include "decouple/plan.h"
 
@@ -11,6 +12,7 @@ typedef struct nd_layer_data {
     nd_backend *backend;
     const nd_decouple_settings *settings;
     const nd_layer *layer;
+    const nd_frontier *frontier; /* at or before the layer */
 } nd_layer_data;
 
 /* Inputs of the current network against outputs of the original. Where the layer ends in a residual sum whose

@@ -151,7 +151,7 @@ nd_status nd_output_metric(const nd_graph *graph, nd_backend *backend, const nd_
     ND_REQUIRE_DONE(job.layer_of, nd_status_memory, "no memory for output metrics");
     ND_TRY_DONE(nd_gradient_open(backend, graph, job.block, scores, &job.gradient));
     ND_TRY_DONE(give_room(&job));
-    ND_TRY_DONE(nd_taps_open(backend, graph, settings->calib->batch, graph->inputs, 1, &job.taps));
+    ND_TRY_DONE(nd_taps_open(backend, graph, settings->calib->batch, NULL, 0, graph->inputs, 1, &job.taps));
     if (images <= 0 || images > metric_images) images = metric_images;
     ND_TRY_DONE(nd_sample(settings->calib, images, &taps, 1, metric_block, &job));
     ND_TRY_DONE(finish(backend, plan));

@@ -66,13 +66,12 @@ static inline nd_graph *small_net(void) {
 typedef struct pictures {
     nd_batches base;
     float *images;
-    int32_t *labels;             /* NULL: none are known; a test may set them */
-    int64_t at, calls, fails_at; /* fails_at 0: never */
+    int32_t *labels; /* NULL: none are known; a test may set them */
+    int64_t at;
 } pictures;
 
 static inline nd_status pictures_next(nd_batches *self, nd_batch *out) {
     pictures *p = (pictures *)self;
-    if (++p->calls == p->fails_at) return nd_fail(nd_status_input, "the power went out");
     int64_t size = self->channels * self->height * self->width, left = self->count - p->at;
     *out = (nd_batch){.n = left < self->batch ? left : self->batch,
                       .images = p->images + p->at * size,

@@ -1,8 +1,12 @@
 /* Whole networks: the same function at full rank, rules, settings, calibration. */
 #include "decouple/decouple.h"
+
+#include "decouple/calibrate.h"
+#include "decouple/layer_data.h"
 #include "model/zoo.h"
 #include "net_help.h"
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* --- running it --- */
@@ -248,35 +252,98 @@ Test(decouple, one_image_is_survived) {
     nd_backend_close(backend);
 }
 
-/* A walk that is stopped goes on where it was: the layers done are not fitted again, and the result is the same. */
-Test(decouple, a_stopped_walk_goes_on) {
+static void die_at_the_third(void *user, const char *what, int64_t done, int64_t total) {
+    (void)user;
+    (void)total;
+    if (!strcmp(what, "calibrating") && done == 2) _exit(0);
+}
+
+static void note_resuming(void *user, nd_log_level level, const char *message) {
+    (void)level;
+    if (strstr(message, "going on at layer 3")) *(bool *)user = true;
+}
+
+/* A walk that is killed goes on where it was: the layers done are not fitted again, and the result is the same. */
+Test(decouple, a_killed_walk_goes_on) {
     char folder[] = "/tmp/nd-walk-XXXXXX";
     cr_assert_not_null(mkdtemp(folder));
     nd_backend *backend = help_backend();
     nd_batches *calib = open_pictures(14, 11);
-    pictures *state = (pictures *)calib;
     nd_decouple_settings settings = nd_decouple_defaults();
+    const nd_progress fatal = {.report = die_at_the_third};
     settings.calib = calib;
     settings.method = "dwpw";
-    nd_graph *whole = small_net(), *stopped = small_net(), *resumed = small_net();
-    nd_decouple_report report = decouple(backend, whole, &settings);
-    nd_decouple_report_free(&report);
-    int64_t calls = state->calls;
+    settings.first_conv = true;
+    settings.target = 2;
+    nd_graph *whole = small_net(), *resumed = small_net();
+    nd_decouple_report report;
 
     settings.cache = folder;
-    state->calls = 0;
-    state->fails_at = calls / 2 + 2;
-    cr_expect_eq(nd_decouple(stopped, backend, &settings, &report), nd_status_input);
-    state->calls = 0;
-    state->fails_at = 0;
+    pid_t child = fork(); /* before anything here has threads: OpenMP's do not outlive a fork */
+    cr_assert_geq(child, 0);
+    if (child == 0) {
+        settings.progress = &fatal;
+        nd_decouple(resumed, backend, &settings, &report);
+        _exit(1);
+    }
+    int ended = -1;
+    cr_assert_eq(waitpid(child, &ended, 0), child);
+    cr_assert(WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
+    bool noted = false;
+    nd_log_set(note_resuming, &noted);
     report = decouple(backend, resumed, &settings);
     nd_decouple_report_free(&report);
-    cr_expect_lt(state->calls, calls * 3 / 4, "%d calls, %d from the start", (int)state->calls, (int)calls);
+    cr_expect(noted);
+    settings.cache = NULL;
+    report = decouple(backend, whole, &settings);
+    nd_decouple_report_free(&report);
     cr_expect_eq(distance_on(backend, whole, resumed, calib), 0);
     cr_expect_eq(rmdir(folder), 0, "the cache of a finished walk is gone");
     nd_graph_free(whole);
-    nd_graph_free(stopped);
     nd_graph_free(resumed);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+/* What is kept between layers changes no bit of what they are fitted to. */
+Test(decouple, frontier_changes_no_moment) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(16, 11);
+    nd_graph *original = small_net(), *current = small_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_frontier *frontier[3];
+    nd_plan plan;
+    settings.calib = calib;
+    settings.calib_images = 16;
+    OK(nd_plan_open(original, &settings, &plan));
+    /* Nothing is kept; only what is behind the strided conv fits; all is kept. */
+    static const size_t limits[] = {0, 16 * 2 * 4 * 8 * 64, 1 << 24};
+    for (int f = 0; f < 3; f++) OK(nd_frontier_new(calib, 16, limits[f], &frontier[f]));
+    for (int l = 0; l < plan.n_layers; l++) {
+        const nd_layer *layer = &plan.layers[l];
+        nd_moments *m[3];
+        for (int f = 0; f < 3; f++) {
+            const nd_layer_data data = {original, current, backend, &settings, layer, frontier[f]};
+            OK(nd_frontier_move(frontier[f], backend, original, current, layer->node));
+            OK(nd_layer_moments(&data, &m[f]));
+        }
+        size_t g = (size_t)(m[0]->groups * m[0]->k * m[0]->k) * sizeof(double);
+        size_t h = (size_t)(m[0]->no * m[0]->k) * sizeof(double);
+        for (int f = 1; f < 3; f++) {
+            cr_expect_eq(m[f]->pixels, m[0]->pixels);
+            cr_expect(!memcmp(m[f]->g, m[0]->g, g) && !memcmp(m[f]->h, m[0]->h, h), "%s", layer->name);
+        }
+        for (int f = 0; f < 3; f++) nd_moments_free(m[f]);
+        float *weights = help_normals(help_kernel_size(&layer->conv), 90 + (uint64_t)l);
+        for (int64_t e = 0; e < help_kernel_size(&layer->conv); e++)
+            weights[e] = 0.9f * layer->conv.weights[e] + 0.02f * weights[e];
+        OK(nd_conv_set(current, layer->node, &layer->conv, weights, layer->conv.bias));
+        free(weights);
+    }
+    for (int f = 0; f < 3; f++) nd_frontier_free(frontier[f]);
+    nd_plan_close(&plan);
+    nd_graph_free(original);
+    nd_graph_free(current);
     nd_batches_close(calib);
     nd_backend_close(backend);
 }
