@@ -18,8 +18,8 @@ export OMP_WAIT_POLICY=passive
     { grep -E '^\[(FAIL|----)|runtime error|Synthesis' "$reports/log"; cat "$reports"/report* 2>/dev/null | head -60; exit 1; }
 tested=$(grep -c '"status"' "$reports/tests.json")
 [ "$tested" -gt 50 ] || { echo "only $tested tests ran"; exit 1; }
-if ls "$reports"/report* >/dev/null 2>&1; then
-    cat "$reports"/report*
+# A library's worker that ends while LeakSanitizer stops the threads is noted in a report file of its own; it holds no leak.
+if cat "$reports"/report* 2>/dev/null | grep -Ev '^==[0-9]+==Unable to get registers from thread [0-9]+\.$|^$'; then
     echo "sanitizer reports above"
     exit 1
 fi
