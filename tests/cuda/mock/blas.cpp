@@ -8,10 +8,6 @@
 
 namespace {
 
-struct handle {
-    cudaStream_t stream = nullptr;
-};
-
 template <class T> struct product {
     bool trans_a, trans_b;
     int64_t m, n, k, lda, ldb, ldc;
@@ -46,17 +42,7 @@ nd_dtype dtype_of(cudaDataType_t type) {
     return type == CUDA_R_16F ? nd_dtype_f16 : type == CUDA_R_16BF ? nd_dtype_bf16 : nd_dtype_f32;
 }
 
-template <class T> T *as(void *pointer) {
-    return static_cast<T *>(pointer);
-}
-
 } // namespace
-
-#define ND_MOCK_MAKE(type, what, out)                                                                        \
-    do {                                                                                                     \
-        nd_mock_account(what, 1);                                                                            \
-        *(void **)(out) = new type();                                                                        \
-    } while (0)
 
 extern "C" {
 
@@ -67,18 +53,17 @@ const char *cublasGetStatusString(cublasStatus_t) {
 cublasStatus_t cublasCreate_v2(cublasHandle_t *out) {
     *out = nullptr;
     ND_MOCK_CALL(CUBLAS_STATUS_NOT_INITIALIZED);
-    ND_MOCK_MAKE(handle, "cuBLAS handles", out);
+    nd_mock_make<nd_mock_handle>("cuBLAS handles", out);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasDestroy_v2(cublasHandle_t blas) {
-    nd_mock_account("cuBLAS handles", -1);
-    delete as<handle>(blas);
+    nd_mock_give_back<nd_mock_handle>("cuBLAS handles", blas);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasSetStream_v2(cublasHandle_t blas, cudaStream_t stream) {
-    as<handle>(blas)->stream = stream;
+    nd_mock_as<nd_mock_handle>(blas)->stream = stream;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -91,7 +76,7 @@ cublasStatus_t cublasSgemm_v2_64(cublasHandle_t blas, cublasOperation_t ta, cubl
                                  const float *b, int64_t ldb, const float *beta, float *c, int64_t ldc) {
     ND_MOCK_CALL(CUBLAS_STATUS_EXECUTION_FAILED);
     const product<float> p = {ta != CUBLAS_OP_N, tb != CUBLAS_OP_N, m, n, k, lda, ldb, ldc, *alpha, *beta};
-    nd_mock_enqueue(as<handle>(blas)->stream, [=] { return multiply(p, a, b, c), true; });
+    nd_mock_enqueue(nd_mock_as<nd_mock_handle>(blas)->stream, [=] { return multiply(p, a, b, c), true; });
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -102,7 +87,7 @@ cublasStatus_t cublasDgemmStridedBatched_64(cublasHandle_t blas, cublasOperation
                                             int64_t ldc, long long stride_c, int64_t count) {
     ND_MOCK_CALL(CUBLAS_STATUS_EXECUTION_FAILED);
     const product<double> p = {ta != CUBLAS_OP_N, tb != CUBLAS_OP_N, m, n, k, lda, ldb, ldc, *alpha, *beta};
-    nd_mock_enqueue(as<handle>(blas)->stream, [=] {
+    nd_mock_enqueue(nd_mock_as<nd_mock_handle>(blas)->stream, [=] {
         for (int64_t i = 0; i < count; i++) multiply(p, a + i * stride_a, b + i * stride_b, c + i * stride_c);
         return true;
     });
@@ -124,33 +109,31 @@ size_t cublasLtGetVersion(void) {
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *out) {
     *out = nullptr;
     ND_MOCK_CALL(CUBLAS_STATUS_NOT_INITIALIZED);
-    ND_MOCK_MAKE(handle, "cuBLASLt handles", out);
+    nd_mock_make<nd_mock_handle>("cuBLASLt handles", out);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t lt) {
-    nd_mock_account("cuBLASLt handles", -1);
-    delete as<handle>(lt);
+    nd_mock_give_back<nd_mock_handle>("cuBLASLt handles", lt);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t, cudaDataType_t) {
     *out = nullptr;
     ND_MOCK_CALL(CUBLAS_STATUS_ALLOC_FAILED);
-    ND_MOCK_MAKE(matmul, "matmul descriptors", out);
+    nd_mock_make<matmul>("matmul descriptors", out);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
-    nd_mock_account("matmul descriptors", -1);
-    delete as<matmul>(desc);
+    nd_mock_give_back<matmul>("matmul descriptors", desc);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t what,
                                               const void *value, size_t bytes) {
     ND_MOCK_CALL(CUBLAS_STATUS_INVALID_VALUE);
-    matmul *m = as<matmul>(desc);
+    matmul *m = nd_mock_as<matmul>(desc);
     if (what == CUBLASLT_MATMUL_DESC_TRANSA) memcpy(&m->trans_a, value, bytes);
     if (what == CUBLASLT_MATMUL_DESC_EPILOGUE) memcpy(&m->epilogue, value, bytes);
     if (what == CUBLASLT_MATMUL_DESC_BIAS_POINTER) memcpy(&m->bias, value, bytes);
@@ -161,27 +144,24 @@ cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataT
                                           uint64_t columns, int64_t distance) {
     *out = nullptr;
     ND_MOCK_CALL(CUBLAS_STATUS_ALLOC_FAILED);
-    nd_mock_account("matrix layouts", 1);
-    *(void **)out = new layout{dtype_of(type), (int64_t)rows, (int64_t)columns, distance};
+    nd_mock_make("matrix layouts", out, layout{dtype_of(type), (int64_t)rows, (int64_t)columns, distance});
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t made) {
-    nd_mock_account("matrix layouts", -1);
-    delete as<layout>(made);
+    nd_mock_give_back<layout>("matrix layouts", made);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out) {
     *out = nullptr;
     ND_MOCK_CALL(CUBLAS_STATUS_ALLOC_FAILED);
-    ND_MOCK_MAKE(uint64_t, "matmul preferences", out);
+    nd_mock_make<uint64_t>("matmul preferences", out);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
-    nd_mock_account("matmul preferences", -1);
-    delete as<uint64_t>(preference);
+    nd_mock_give_back<uint64_t>("matmul preferences", preference);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -200,7 +180,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatmulHeuristicResult_t *results, int *count) {
     *count = 0;
     ND_MOCK_CALL(CUBLAS_STATUS_NOT_SUPPORTED);
-    const layout *w = as<layout>(a), *x = as<layout>(b), *y = as<layout>(d);
+    const layout *w = nd_mock_as<layout>(a), *x = nd_mock_as<layout>(b), *y = nd_mock_as<layout>(d);
     if (w->rows != x->rows || w->columns != y->rows || x->columns != y->columns || w->distance < w->rows ||
         x->distance < x->rows || y->distance < y->rows)
         return CUBLAS_STATUS_INVALID_VALUE;
@@ -208,7 +188,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
         memset(&results[i], 0, sizeof results[i]);
         results[i].algo.data[0] = (uint64_t)(10 + i);
         results[i].workspaceSize = (size_t)i << 16;
-        if (results[i].workspaceSize <= *as<uint64_t>(preference)) ++*count;
+        if (results[i].workspaceSize <= *nd_mock_as<uint64_t>(preference)) ++*count;
     }
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -232,9 +212,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     ND_MOCK_CALL(CUBLAS_STATUS_EXECUTION_FAILED);
     const size_t wanted = (size_t)(algo->data[0] - 10) << 16;
     if (workspace_bytes < wanted || (wanted && !workspace)) return CUBLAS_STATUS_INVALID_VALUE;
-    const matmul m = *as<matmul>(desc);
-    const layout w = *as<layout>(a_layout), x = *as<layout>(b_layout), r = *as<layout>(c_layout),
-                 y = *as<layout>(d_layout);
+    const matmul m = *nd_mock_as<matmul>(desc);
+    const layout w = *nd_mock_as<layout>(a_layout), x = *nd_mock_as<layout>(b_layout),
+                 r = *nd_mock_as<layout>(c_layout), y = *nd_mock_as<layout>(d_layout);
     const float scale = *(const float *)beta;
     const bool relu = m.epilogue == CUBLASLT_EPILOGUE_RELU || m.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
     const bool biased = m.epilogue == CUBLASLT_EPILOGUE_BIAS || m.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;

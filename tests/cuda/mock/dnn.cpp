@@ -12,10 +12,6 @@ extern "C" {
 
 namespace {
 
-struct handle {
-    cudaStream_t stream = nullptr;
-};
-
 struct descriptor {
     cudnnBackendDescriptorType_t type;
     std::map<int, std::vector<unsigned char>> attributes;
@@ -255,22 +251,6 @@ struct legacy {
     nd_geometry geometry = {};
 };
 
-legacy *legacy_of(void *made) {
-    return static_cast<legacy *>(made);
-}
-
-cudnnStatus_t legacy_make(void **out, const char *what) {
-    nd_mock_account(what, 1);
-    *out = new legacy();
-    return CUDNN_STATUS_SUCCESS;
-}
-
-cudnnStatus_t legacy_free(void *made, const char *what) {
-    nd_mock_account(what, -1);
-    delete legacy_of(made);
-    return CUDNN_STATUS_SUCCESS;
-}
-
 } // namespace
 
 extern "C" {
@@ -290,35 +270,29 @@ void cudnnGetLastErrorString(char *message, size_t size) {
 cudnnStatus_t cudnnCreate(cudnnHandle_t *out) {
     *out = nullptr;
     ND_MOCK_CALL(CUDNN_STATUS_NOT_INITIALIZED);
-    nd_mock_account("cuDNN handles", 1);
-    *(void **)out = new handle();
+    nd_mock_make<nd_mock_handle>("cuDNN handles", out);
     return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnDestroy(cudnnHandle_t dnn) {
-    nd_mock_account("cuDNN handles", -1);
-    delete (handle *)dnn;
+    nd_mock_give_back<nd_mock_handle>("cuDNN handles", dnn);
     return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnSetStream(cudnnHandle_t dnn, cudaStream_t stream) {
-    ((handle *)dnn)->stream = stream;
+    nd_mock_as<nd_mock_handle>(dnn)->stream = stream;
     return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *out) {
     *out = nullptr;
     ND_MOCK_CALL(CUDNN_STATUS_ALLOC_FAILED);
-    nd_mock_account("cuDNN descriptors", 1);
-    auto *made = new descriptor();
-    made->type = type;
-    *out = made;
+    nd_mock_make("cuDNN descriptors", out, descriptor{type, {}});
     return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t made) {
-    nd_mock_account("cuDNN descriptors", -1);
-    delete of(made);
+    nd_mock_give_back<descriptor>("cuDNN descriptors", made);
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -384,40 +358,46 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t dnn, cudnnBackendDescriptor_t pl
     if (!bind(of(value<void *>(p, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH)), of(pack), &c))
         return CUDNN_STATUS_BAD_PARAM;
     if (!c.workspace_bytes) c.workspace = nullptr;
-    nd_mock_enqueue(((handle *)dnn)->stream, [c] { return run(c); });
+    nd_mock_enqueue(nd_mock_as<nd_mock_handle>(dnn)->stream, [c] { return run(c); });
     return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnCreateTensorDescriptor(cudnnTensorDescriptor_t *out) {
     ND_MOCK_CALL(CUDNN_STATUS_ALLOC_FAILED);
-    return legacy_make((void **)out, "cuDNN tensors");
+    nd_mock_make<legacy>("cuDNN tensors", out);
+    return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnDestroyTensorDescriptor(cudnnTensorDescriptor_t made) {
-    return legacy_free(made, "cuDNN tensors");
+    nd_mock_give_back<legacy>("cuDNN tensors", made);
+    return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnCreateFilterDescriptor(cudnnFilterDescriptor_t *out) {
     ND_MOCK_CALL(CUDNN_STATUS_ALLOC_FAILED);
-    return legacy_make((void **)out, "cuDNN filters");
+    nd_mock_make<legacy>("cuDNN filters", out);
+    return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnDestroyFilterDescriptor(cudnnFilterDescriptor_t made) {
-    return legacy_free(made, "cuDNN filters");
+    nd_mock_give_back<legacy>("cuDNN filters", made);
+    return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnCreateConvolutionDescriptor(cudnnConvolutionDescriptor_t *out) {
     ND_MOCK_CALL(CUDNN_STATUS_ALLOC_FAILED);
-    return legacy_make((void **)out, "cuDNN convolutions");
+    nd_mock_make<legacy>("cuDNN convolutions", out);
+    return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnDestroyConvolutionDescriptor(cudnnConvolutionDescriptor_t made) {
-    return legacy_free(made, "cuDNN convolutions");
+    nd_mock_give_back<legacy>("cuDNN convolutions", made);
+    return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t made, cudnnDataType_t type, int rank,
                                          const int *dims, const int *strides) {
-    tensor *t = &legacy_of(made)->t;
+    tensor *t = &nd_mock_as<legacy>(made)->t;
     t->type = dtype_of(type);
     t->view.rank = rank;
     for (int i = 0; i < rank; i++) {
@@ -430,7 +410,7 @@ cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t made, cudnnData
 cudnnStatus_t cudnnSetFilterNdDescriptor(cudnnFilterDescriptor_t made, cudnnDataType_t type,
                                          cudnnTensorFormat_t format, int, const int *dims) {
     const int64_t wide[] = {dims[0], dims[1], dims[2], dims[3]};
-    tensor *t = &legacy_of(made)->t;
+    tensor *t = &nd_mock_as<legacy>(made)->t;
     t->type = dtype_of(type);
     t->view = format == CUDNN_TENSOR_NHWC ? nd_view_channels_last(4, wide) : nd_view_row_major(4, wide);
     return CUDNN_STATUS_SUCCESS;
@@ -439,7 +419,7 @@ cudnnStatus_t cudnnSetFilterNdDescriptor(cudnnFilterDescriptor_t made, cudnnData
 cudnnStatus_t cudnnSetConvolutionNdDescriptor(cudnnConvolutionDescriptor_t made, int, const int *pads,
                                               const int *strides, const int *dilations,
                                               cudnnConvolutionMode_t, cudnnDataType_t) {
-    nd_geometry *g = &legacy_of(made)->geometry;
+    nd_geometry *g = &nd_mock_as<legacy>(made)->geometry;
     for (int i = 0; i < 2; i++) {
         g->pad[i] = g->pad[2 + i] = pads[i];
         g->stride[i] = strides[i];
@@ -464,7 +444,7 @@ cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t, const cudnn
                                                       const cudnnTensorDescriptor_t,
                                                       cudnnConvolutionFwdAlgo_t, size_t *bytes) {
     ND_MOCK_CALL(CUDNN_STATUS_BAD_PARAM);
-    const nd_geometry *g = &legacy_of((void *)conv)->geometry;
+    const nd_geometry *g = &nd_mock_as<legacy>((void *)conv)->geometry;
     if (g->stride[0] != 1 || g->stride[1] != 1 || g->dilation[0] != 1 || g->dilation[1] != 1)
         return CUDNN_STATUS_NOT_SUPPORTED;
     *bytes = 4096;
@@ -479,16 +459,16 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t dnn, const void *, const cud
     ND_MOCK_CALL(CUDNN_STATUS_EXECUTION_FAILED);
     if (bytes < 4096 || !workspace) return CUDNN_STATUS_BAD_PARAM;
     convolution c;
-    c.x = legacy_of((void *)x)->t;
-    c.w = legacy_of((void *)w)->t;
-    c.y = legacy_of((void *)y)->t;
+    c.x = nd_mock_as<legacy>((void *)x)->t;
+    c.w = nd_mock_as<legacy>((void *)w)->t;
+    c.y = nd_mock_as<legacy>((void *)y)->t;
     c.x.data = (void *)(uintptr_t)x_data;
     c.w.data = (void *)(uintptr_t)w_data;
     c.y.data = y_data;
-    c.geometry = legacy_of((void *)conv)->geometry;
+    c.geometry = nd_mock_as<legacy>((void *)conv)->geometry;
     c.workspace = workspace;
     c.workspace_bytes = 4096;
-    nd_mock_enqueue(((handle *)dnn)->stream, [c] { return run(c); });
+    nd_mock_enqueue(nd_mock_as<nd_mock_handle>(dnn)->stream, [c] { return run(c); });
     return CUDNN_STATUS_SUCCESS;
 }
 

@@ -39,6 +39,26 @@ void nd_mock_account(const char *what, int change);
 float nd_mock_load(const void *data, nd_dtype type, int64_t index);
 void nd_mock_store(void *data, nd_dtype type, int64_t index, float value);
 
+/* What the libraries' opaque handles point to: made and counted as `what`, given back, looked into. */
+template <class T, class Handle> void nd_mock_make(const char *what, Handle *out, T made = T()) {
+    nd_mock_account(what, 1);
+    *out = static_cast<Handle>(static_cast<void *>(new T(made)));
+}
+
+template <class T> void nd_mock_give_back(const char *what, void *made) {
+    nd_mock_account(what, -1);
+    delete static_cast<T *>(made);
+}
+
+template <class T> T *nd_mock_as(void *made) {
+    return static_cast<T *>(made);
+}
+
+/* A library's handle has nothing but the stream that its calls go to. */
+struct nd_mock_handle {
+    cudaStream_t stream = nullptr;
+};
+
 #define ND_MOCK_CALL(failure)                                                                                \
     do {                                                                                                     \
         if (nd_mock_fails(__func__)) return failure;                                                         \

@@ -12,12 +12,8 @@ extern "C" {
 
 namespace {
 
-struct handle {
-    cudaStream_t stream = nullptr;
-};
-
 cudaStream_t stream_of(cusolverDnHandle_t solver) {
-    return ((handle *)solver)->stream;
+    return nd_mock_as<nd_mock_handle>(solver)->stream;
 }
 
 enum { workspace_bytes = 4096 }; /* asked for and overwritten, so that it must be there */
@@ -34,33 +30,29 @@ cusolverStatus_t cusolverGetVersion(int *version) {
 cusolverStatus_t cusolverDnCreate(cusolverDnHandle_t *out) {
     *out = nullptr;
     ND_MOCK_CALL(CUSOLVER_STATUS_NOT_INITIALIZED);
-    nd_mock_account("cuSOLVER handles", 1);
-    *(void **)out = new handle();
+    nd_mock_make<nd_mock_handle>("cuSOLVER handles", out);
     return CUSOLVER_STATUS_SUCCESS;
 }
 
 cusolverStatus_t cusolverDnDestroy(cusolverDnHandle_t solver) {
-    nd_mock_account("cuSOLVER handles", -1);
-    delete (handle *)solver;
+    nd_mock_give_back<nd_mock_handle>("cuSOLVER handles", solver);
     return CUSOLVER_STATUS_SUCCESS;
 }
 
 cusolverStatus_t cusolverDnSetStream(cusolverDnHandle_t solver, cudaStream_t stream) {
-    ((handle *)solver)->stream = stream;
+    nd_mock_as<nd_mock_handle>(solver)->stream = stream;
     return CUSOLVER_STATUS_SUCCESS;
 }
 
 cusolverStatus_t cusolverDnCreateParams(cusolverDnParams_t *out) {
     *out = nullptr;
     ND_MOCK_CALL(CUSOLVER_STATUS_ALLOC_FAILED);
-    nd_mock_account("cuSOLVER params", 1);
-    *(void **)out = new char();
+    nd_mock_make<char>("cuSOLVER params", out);
     return CUSOLVER_STATUS_SUCCESS;
 }
 
 cusolverStatus_t cusolverDnDestroyParams(cusolverDnParams_t params) {
-    nd_mock_account("cuSOLVER params", -1);
-    delete (char *)params;
+    nd_mock_give_back<char>("cuSOLVER params", params);
     return CUSOLVER_STATUS_SUCCESS;
 }
 
