@@ -77,14 +77,9 @@ nd_status nd_files_new(const char *folder, nd_files **out) {
 
 nd_status nd_files_add(nd_files *files, const char *name, int32_t label) {
     const size_t used = (size_t)files->source.count;
-    if (used == files->capacity) {
-        const size_t capacity = files->capacity ? 2 * files->capacity : 256;
-        nd_files_item *more =
-            capacity <= SIZE_MAX / sizeof *more ? realloc(files->items, capacity * sizeof *more) : NULL;
-        ND_REQUIRE(more, nd_status_memory, "%s: no memory for %zu names", files->folder, capacity);
-        files->items = more;
-        files->capacity = capacity;
-    }
+    nd_files_item *items = nd_array_grow(files->items, used, &files->capacity, sizeof *items);
+    ND_REQUIRE(items, nd_status_memory, "%s: no memory for names", files->folder);
+    files->items = items;
     const char *copy = nd_arena_strdup(&files->arena, name);
     ND_REQUIRE(copy, nd_status_memory, "%s: no memory for names", files->folder);
     files->items[used] = (nd_files_item){copy, label};

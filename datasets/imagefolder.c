@@ -75,13 +75,9 @@ static nd_status nd_imagefolder_picture(nd_imagefolder_walk *walk, const char *p
 
 static nd_status nd_imagefolder_class(nd_imagefolder_walk *walk, const char *path, const char *name) {
     if (!nd_file_is_folder(path)) return nd_status_ok;
-    if (walk->n_classes == walk->capacity) {
-        const size_t capacity = walk->capacity ? 2 * walk->capacity : 64;
-        char **more = realloc(walk->classes, capacity * sizeof *more);
-        ND_REQUIRE(more, nd_status_memory, "%s: no memory", path);
-        walk->classes = more;
-        walk->capacity = capacity;
-    }
+    char **classes = nd_array_grow(walk->classes, walk->n_classes, &walk->capacity, sizeof *classes);
+    ND_REQUIRE(classes, nd_status_memory, "%s: no memory", path);
+    walk->classes = classes;
     char *copy = strdup(name);
     ND_REQUIRE(copy, nd_status_memory, "%s: no memory", path);
     walk->classes[walk->n_classes++] = copy;

@@ -1,20 +1,11 @@
 #include "eval/drop_cache.h"
 
-#include "base/file.h"
 #include "base/hash.h"
 
-#include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
+/* The file is {ratio: [numbers of the record]}. */
 enum { nd_drop_numbers = 11 };
-
-struct nd_drop_cache {
-    json_t *probes; /* {ratio: [numbers of the record]} */
-    char path[4096];
-    bool kept;
-};
 
 /* The record as its numbers, in a fixed order. */
 static void nd_drop_record_numbers(nd_drop_record *record, int64_t *numbers[nd_drop_numbers]) {
@@ -31,36 +22,10 @@ static void nd_drop_record_numbers(nd_drop_record *record, int64_t *numbers[nd_d
     numbers[n++] = &record->params;
 }
 
-nd_status nd_drop_cache_open(const char *folder, const char *identity, nd_drop_cache **out) {
-    nd_drop_cache *cache = calloc(1, sizeof *cache);
-    *out = NULL;
-    ND_REQUIRE(cache, nd_status_memory, "no memory for a cache");
-    if (folder) {
-        nd_sha256 hash;
-        char hex[nd_sha256_hex_size];
-        nd_sha256_init(&hash);
-        nd_sha256_add(&hash, identity, strlen(identity));
-        nd_sha256_hex(&hash, hex);
-        const int length = snprintf(cache->path, sizeof cache->path, "%s/drop-%.32s.json", folder, hex);
-        cache->kept = length > 0 && (size_t)length < sizeof cache->path;
-    }
-    if (cache->kept) cache->probes = json_load_file(cache->path, JSON_REJECT_DUPLICATES, NULL);
-    if (!json_is_object(cache->probes)) {
-        json_decref(cache->probes);
-        cache->probes = json_object();
-    }
-    if (!cache->probes) {
-        free(cache);
-        return nd_fail(nd_status_memory, "no memory for a cache");
-    }
-    *out = cache;
-    return nd_status_ok;
-}
-
-void nd_drop_cache_close(nd_drop_cache *cache) {
-    if (!cache) return;
-    json_decref(cache->probes);
-    free(cache);
+nd_status nd_drop_cache_open(const char *folder, const char *identity, nd_json_cache *out) {
+    char hex[nd_sha256_hex_size];
+    nd_sha256_text(identity, hex);
+    return nd_json_cache_open(folder, "drop", hex, out);
 }
 
 static const char *nd_drop_cache_name(double ratio, char text[32]) {
@@ -68,9 +33,9 @@ static const char *nd_drop_cache_name(double ratio, char text[32]) {
     return text;
 }
 
-bool nd_drop_cache_get(const nd_drop_cache *cache, double ratio, nd_drop_record *out) {
+bool nd_drop_cache_get(const nd_json_cache *cache, double ratio, nd_drop_record *out) {
     char name[32];
-    const json_t *list = json_object_get(cache->probes, nd_drop_cache_name(ratio, name));
+    const json_t *list = json_object_get(cache->object, nd_drop_cache_name(ratio, name));
     int64_t *numbers[nd_drop_numbers];
     if (json_array_size(list) != nd_drop_numbers) return false;
     nd_drop_record_numbers(out, numbers);
@@ -82,21 +47,14 @@ bool nd_drop_cache_get(const nd_drop_cache *cache, double ratio, nd_drop_record 
     return true;
 }
 
-static nd_status nd_drop_cache_write(void *context, FILE *file) {
-    const json_t *probes = context;
-    ND_REQUIRE(!json_dumpf(probes, file, JSON_INDENT(1) | JSON_SORT_KEYS) && fputc('\n', file) != EOF,
-               nd_status_input, "cannot write probes");
-    return nd_status_ok;
-}
-
-nd_status nd_drop_cache_put(nd_drop_cache *cache, double ratio, const nd_drop_record *record) {
+nd_status nd_drop_cache_put(nd_json_cache *cache, double ratio, const nd_drop_record *record) {
     char name[32];
     nd_drop_record copy = *record;
     int64_t *numbers[nd_drop_numbers];
     nd_drop_record_numbers(&copy, numbers);
     json_t *list = json_array();
     for (size_t i = 0; i < nd_drop_numbers; i++) json_array_append_new(list, json_integer(*numbers[i]));
-    ND_REQUIRE(!json_object_set_new(cache->probes, nd_drop_cache_name(ratio, name), list), nd_status_memory,
+    ND_REQUIRE(!json_object_set_new(cache->object, nd_drop_cache_name(ratio, name), list), nd_status_memory,
                "no memory for a cache");
-    return cache->kept ? nd_file_replace(cache->path, nd_drop_cache_write, cache->probes) : nd_status_ok;
+    return nd_json_cache_write(cache);
 }

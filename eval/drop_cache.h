@@ -2,7 +2,7 @@
 #ifndef ND_EVAL_DROP_CACHE_H
 #define ND_EVAL_DROP_CACHE_H
 
-#include "base/status.h"
+#include "base/json_cache.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,14 +17,10 @@ typedef struct nd_drop_record {
     int64_t conv_macs, total_macs, params;
 } nd_drop_record;
 
-typedef struct nd_drop_cache nd_drop_cache;
-
-/* `identity`: everything but the ratio that a probe depends on. A missing or unreadable file is an empty cache; no folder
- * gives one that keeps nothing. */
-nd_status nd_drop_cache_open(const char *folder, const char *identity, nd_drop_cache **out);
-bool nd_drop_cache_get(const nd_drop_cache *cache, double ratio, nd_drop_record *out);
-nd_status nd_drop_cache_put(nd_drop_cache *cache, double ratio,
+/* `identity`: everything but the ratio that a probe depends on. No folder (NULL) gives a cache that is kept nowhere. */
+nd_status nd_drop_cache_open(const char *folder, const char *identity, nd_json_cache *out);
+bool nd_drop_cache_get(const nd_json_cache *cache, double ratio, nd_drop_record *out);
+nd_status nd_drop_cache_put(nd_json_cache *cache, double ratio,
                             const nd_drop_record *record); /* writes the file */
-void nd_drop_cache_close(nd_drop_cache *cache);            /* NULL is legal */
 
 #endif

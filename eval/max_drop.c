@@ -27,7 +27,7 @@ typedef struct nd_drop_search {
     const nd_max_drop_settings *settings;
     nd_candidates candidates;
     nd_accuracy original;
-    nd_drop_cache *cache;
+    nd_json_cache cache;
     nd_drop_made best; /* probe.n is 0 while none is within the bound */
 } nd_drop_search;
 
@@ -140,7 +140,7 @@ static nd_status nd_drop_make(const nd_drop_search *search, double ratio, nd_dro
     return nd_decouple(made->graph, search->settings->backend, &decouple, &made->report);
 }
 
-static nd_status nd_drop_measure(const nd_drop_search *search, double ratio, nd_drop_made *made,
+static nd_status nd_drop_measure(nd_drop_search *search, double ratio, nd_drop_made *made,
                                  nd_drop_record *record) {
     const nd_accuracy_settings measure = nd_drop_accuracy_settings(search->settings);
     const nd_accuracy *original = &search->original;
@@ -159,14 +159,14 @@ static nd_status nd_drop_measure(const nd_drop_search *search, double ratio, nd_
     nd_accuracy_free(&accuracy);
     ND_REQUIRE(n == original->n, nd_status_internal, "%s: %lld images, then %lld",
                search->settings->data->name, (long long)original->n, (long long)n);
-    return nd_drop_cache_put(search->cache, ratio, record);
+    return nd_drop_cache_put(&search->cache, ratio, record);
 }
 
 static nd_status nd_drop_try(nd_drop_search *search, double ratio, bool *within) {
     const nd_max_drop_settings *settings = search->settings;
     nd_drop_made made = {0};
     nd_drop_record record;
-    const bool reused = nd_drop_cache_get(search->cache, ratio, &record);
+    const bool reused = nd_drop_cache_get(&search->cache, ratio, &record);
     nd_status status = reused ? nd_status_ok : nd_drop_measure(search, ratio, &made, &record);
     if (!status) {
         nd_drop_fill(search, ratio, &record, &made.probe);
@@ -241,7 +241,7 @@ done:
     nd_drop_made_free(&search.best);
     nd_candidates_free(&search.candidates);
     nd_accuracy_free(&search.original);
-    nd_drop_cache_close(search.cache);
+    nd_json_cache_close(&search.cache);
     return status;
 }
 

@@ -138,3 +138,10 @@ void nd_sha256_hex(nd_sha256 *hash, char hex[nd_sha256_hex_size]) {
     for (int i = 0; i < 64; i++) hex[i] = digits[hash->state[i / 8] >> (28 - 4 * (i % 8)) & 15];
     hex[64] = '\0';
 }
+
+void nd_sha256_text(const char *text, char hex[nd_sha256_hex_size]) {
+    nd_sha256 hash;
+    nd_sha256_init(&hash);
+    nd_sha256_add(&hash, text, strlen(text));
+    nd_sha256_hex(&hash, hex);
+}

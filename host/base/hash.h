@@ -15,6 +15,7 @@ enum { nd_sha256_hex_size = 65 }; /* with the final NUL */
 
 void nd_sha256_init(nd_sha256 *hash);
 void nd_sha256_add(nd_sha256 *hash, const void *data, size_t bytes);
-void nd_sha256_hex(nd_sha256 *hash, char hex[nd_sha256_hex_size]); /* ends the hash */
+void nd_sha256_hex(nd_sha256 *hash, char hex[nd_sha256_hex_size]);   /* ends the hash */
+void nd_sha256_text(const char *text, char hex[nd_sha256_hex_size]); /* of a string, without its NUL */
 
 #endif

@@ -14,6 +14,16 @@ void *nd_alloc_array(size_t count, size_t size) {
     return data;
 }
 
+void *nd_array_grow(void *items, size_t count, size_t *capacity, size_t size) {
+    enum { first = 16 };
+    if (count < *capacity) return items;
+    if (*capacity > SIZE_MAX / 2 / size) return NULL;
+    size_t doubled = *capacity ? 2 * *capacity : first;
+    void *grown = realloc(items, doubled * size);
+    if (grown) *capacity = doubled;
+    return grown;
+}
+
 struct nd_arena_block {
     struct nd_arena_block *next;
     size_t used, size;

@@ -142,12 +142,9 @@ nd_status nd_row_to_json(const nd_row *row, char **out) {
 }
 
 void nd_row_key(const nd_row *row, char hex[65]) {
-    nd_sha256 hash;
-    nd_sha256_init(&hash);
     char *text;
-    if (nd_row_dump(row, true, &text) == nd_status_ok) nd_sha256_add(&hash, text, strlen(text));
+    nd_sha256_text(nd_row_dump(row, true, &text) == nd_status_ok ? text : "", hex);
     free(text);
-    nd_sha256_hex(&hash, hex);
 }
 
 static bool nd_row_read_array(nd_row *row, nd_field field, const json_t *array) {

@@ -162,27 +162,18 @@ bool nd_row_value_equal(nd_field field, const nd_row_value *a, const nd_row_valu
 }
 
 bool nd_cell_add(nd_cell *cell, char byte) {
-    if (cell->length + 1 >= cell->capacity) {
-        size_t capacity = cell->capacity ? 2 * cell->capacity : 64;
-        char *text = realloc(cell->text, capacity);
-        if (!text) return false;
-        cell->text = text;
-        cell->capacity = capacity;
-    }
+    char *text = nd_array_grow(cell->text, cell->length + 1, &cell->capacity, 1); /* and the NUL */
+    if (!text) return false;
+    cell->text = text;
     cell->text[cell->length++] = byte;
     cell->text[cell->length] = 0;
     return true;
 }
 
 nd_row *nd_row_list_add(nd_row_list *list) {
-    if (list->count == list->capacity) {
-        size_t capacity = list->capacity ? 2 * list->capacity : 16;
-        if (capacity > SIZE_MAX / sizeof(nd_row)) return NULL;
-        nd_row *grown = realloc(list->rows, capacity * sizeof *grown);
-        if (!grown) return NULL;
-        list->rows = grown;
-        list->capacity = capacity;
-    }
+    nd_row *rows = nd_array_grow(list->rows, list->count, &list->capacity, sizeof *rows);
+    if (!rows) return NULL;
+    list->rows = rows;
     nd_row *row = &list->rows[list->count++];
     *row = (nd_row){0};
     return row;

@@ -60,10 +60,7 @@ nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *
     if (!status) status = nd_model_meta(graph, "nd.search", &search);
     if (!status) {
         char hex[nd_sha256_hex_size];
-        nd_sha256 hash;
-        nd_sha256_init(&hash);
-        nd_sha256_add(&hash, settings_text, strlen(settings_text));
-        nd_sha256_hex(&hash, hex);
+        nd_sha256_text(settings_text, hex);
         nd_row_set_text(row, nd_field_settings_sha256, hex);
         nd_row_set_text(row, nd_field_form, nd_model_form(layers));
         nd_model_row_settings(settings, row);

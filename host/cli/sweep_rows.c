@@ -32,13 +32,9 @@ bool nd_sweep_rows_has(const nd_sweep_rows *rows, const char *point) {
 }
 
 nd_status nd_sweep_rows_add(nd_sweep_rows *rows, const nd_row *row) {
-    if (rows->count == rows->capacity) {
-        size_t capacity = rows->capacity ? 2 * rows->capacity : 16;
-        nd_row *grown = realloc(rows->rows, capacity * sizeof *grown);
-        ND_REQUIRE(grown, nd_status_memory, "no memory for rows");
-        rows->rows = grown;
-        rows->capacity = capacity;
-    }
+    nd_row *grown = nd_array_grow(rows->rows, rows->count, &rows->capacity, sizeof *grown);
+    ND_REQUIRE(grown, nd_status_memory, "no memory for rows");
+    rows->rows = grown;
     nd_row *copy = &rows->rows[rows->count++];
     *copy = (nd_row){0};
     nd_row_copy(copy, row);

@@ -21,13 +21,9 @@ nd_table *nd_table_new(const char *const *headings) {
 
 void nd_table_cell(nd_table *table, const char *format, ...) {
     if (!table) return;
-    if (table->cells == table->capacity) {
-        size_t capacity = table->capacity ? 2 * table->capacity : 64;
-        char **texts = realloc(table->texts, capacity * sizeof *texts);
-        if (!texts) return;
-        table->texts = texts;
-        table->capacity = capacity;
-    }
+    char **texts = nd_array_grow(table->texts, table->cells, &table->capacity, sizeof *texts);
+    if (!texts) return;
+    table->texts = texts;
     char text[512];
     va_list arguments;
     va_start(arguments, format);

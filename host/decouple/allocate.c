@@ -4,6 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+nd_status nd_candidate_list_add(nd_candidate_list *list, const nd_candidate *candidate) {
+    nd_candidate *rows = nd_array_grow(list->rows, list->count, &list->capacity, sizeof *rows);
+    ND_REQUIRE(rows, nd_status_memory, "no memory for candidates");
+    list->rows = rows;
+    rows[list->count++] = *candidate;
+    return nd_status_ok;
+}
+
 static bool better(const nd_candidate *a, const nd_candidate *b, double price) {
     double x = a->error + price * (double)a->cost, y = b->error + price * (double)b->cost;
     return x != y ? x < y : a->cost < b->cost;

@@ -13,6 +13,14 @@ typedef struct nd_candidate {
     int64_t rank;
 } nd_candidate;
 
+/* A table being made. Zeroed: empty. rows are malloc'd. */
+typedef struct nd_candidate_list {
+    nd_candidate *rows;
+    size_t count, capacity;
+} nd_candidate_list;
+
+nd_status nd_candidate_list_add(nd_candidate_list *list, const nd_candidate *candidate);
+
 /* Chooses one candidate per layer: the least sum of errors with the sum of costs within `budget`, by
  * Lagrangian relaxation, the rest of the budget spent greedily by gain per cost. chosen[n_layers] are indices
  * into the table. nd_status_usage when even the cheapest choice is over the budget. */

@@ -270,25 +270,8 @@ static double interpolate(const nd_curve *curve, int64_t rank) {
     return exp(log(curve->harm[p]) * (1 - share) + log(curve->harm[p + 1]) * share);
 }
 
-typedef struct table {
-    nd_candidate *rows;
-    size_t count, capacity;
-} table;
-
-static nd_status table_add(table *t, const nd_candidate *candidate) {
-    if (t->count == t->capacity) {
-        size_t grown = t->capacity ? 2 * t->capacity : 1024;
-        nd_candidate *larger = realloc(t->rows, grown * sizeof *larger);
-        ND_REQUIRE(larger, nd_status_memory, "no memory for candidates");
-        t->rows = larger;
-        t->capacity = grown;
-    }
-    t->rows[t->count++] = *candidate;
-    return nd_status_ok;
-}
-
 static nd_status add_curve(const nd_decouple_settings *settings, const nd_layer *layer, int number,
-                           const nd_method *method, nd_curve *curve, table *t) {
+                           const nd_method *method, nd_curve *curve, nd_candidate_list *t) {
     if (!curve->n) return nd_status_ok;
     make_monotone(curve);
     int64_t step = nd_plan_step(settings, method, &layer->conv), last = curve->rank[curve->n - 1];
@@ -303,13 +286,14 @@ static nd_status add_curve(const nd_decouple_settings *settings, const nd_layer 
             .method = method,
             .rank = rank,
         };
-        ND_TRY(table_add(t, &candidate));
+        ND_TRY(nd_candidate_list_add(t, &candidate));
     }
     return nd_status_ok;
 }
 
 /* A layer whose T is set has no choice but between methods, and takes the cheapest. */
-static nd_status add_fixed(const nd_decouple_settings *settings, const nd_plan *plan, int number, table *t) {
+static nd_status add_fixed(const nd_decouple_settings *settings, const nd_plan *plan, int number,
+                           nd_candidate_list *t) {
     const nd_layer *layer = &plan->layers[number];
     const nd_method *methods[nd_methods_max];
     int n = nd_plan_methods(plan, layer, methods);
@@ -318,14 +302,14 @@ static nd_status add_fixed(const nd_decouple_settings *settings, const nd_plan *
         int64_t most = methods[m]->max_rank(&layer->conv);
         nd_candidate candidate = {.layer = number, .method = methods[m], .rank = rank < most ? rank : most};
         candidate.cost = nd_method_macs(methods[m], &layer->conv, settings->ranks, candidate.rank);
-        ND_TRY(table_add(t, &candidate));
+        ND_TRY(nd_candidate_list_add(t, &candidate));
     }
     return nd_status_ok;
 }
 
 static nd_status curves_of_layer(const nd_graph *graph, nd_backend *backend,
                                  const nd_decouple_settings *settings, const nd_plan *plan, int number,
-                                 nd_curves_cache *cache, table *t) {
+                                 nd_json_cache *cache, nd_candidate_list *t) {
     const nd_layer *layer = &plan->layers[number];
     const nd_method *methods[nd_methods_max], *missing[nd_methods_max];
     nd_curve curves[nd_methods_max], measured[nd_methods_max];
@@ -348,8 +332,8 @@ static nd_status curves_of_layer(const nd_graph *graph, nd_backend *backend,
 
 nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                     const nd_plan *plan, nd_candidate **out, size_t *count) {
-    nd_curves_cache *cache = NULL;
-    table t = {0};
+    nd_json_cache cache;
+    nd_candidate_list t = {0};
     ND_TRY(nd_curves_cache_open(graph, settings, &cache));
     nd_status status = nd_status_ok;
     for (int l = 0; !status && l < plan->n_layers; l++) {
@@ -361,11 +345,11 @@ nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decoupl
             status = add_fixed(settings, plan, l, &t);
             continue;
         }
-        status = table_add(&t, &dense);
-        if (!status) status = curves_of_layer(graph, backend, settings, plan, l, cache, &t);
+        status = nd_candidate_list_add(&t, &dense);
+        if (!status) status = curves_of_layer(graph, backend, settings, plan, l, &cache, &t);
     }
     nd_progress_report(settings->progress, "measuring curves", plan->n_layers, plan->n_layers);
-    nd_curves_cache_close(cache);
+    nd_json_cache_close(&cache);
     if (status) {
         free(t.rows);
         return status;

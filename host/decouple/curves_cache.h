@@ -2,6 +2,7 @@
 #ifndef ND_DECOUPLE_CURVES_CACHE_H
 #define ND_DECOUPLE_CURVES_CACHE_H
 
+#include "base/json_cache.h"
 #include "decouple/plan.h"
 
 enum { nd_curve_points = 16 };
@@ -13,18 +14,14 @@ typedef struct nd_curve {
     double harm[nd_curve_points];
 } nd_curve;
 
-typedef struct nd_curves_cache nd_curves_cache;
-
 /* SHA-256 of all that a fit on data depends on: weights, images, and the settings that shape a fit. */
 void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *settings, char hex[65]);
 
-/* Opens settings->cache for what these curves depend on: weights, images, and the settings that shape a fit.
- * A missing or unreadable file is an empty cache; no folder gives one that keeps nothing. */
+/* Opens the file of curves in settings->cache, if that is set, by the key above. */
 nd_status nd_curves_cache_open(const nd_graph *graph, const nd_decouple_settings *settings,
-                               nd_curves_cache **out);
-bool nd_curves_cache_get(const nd_curves_cache *cache, const char *layer, const char *method, nd_curve *out);
-nd_status nd_curves_cache_put(nd_curves_cache *cache, const char *layer, const char *method,
+                               nd_json_cache *out);
+bool nd_curves_cache_get(const nd_json_cache *cache, const char *layer, const char *method, nd_curve *out);
+nd_status nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *method,
                               const nd_curve *curve); /* and writes the file */
-void nd_curves_cache_close(nd_curves_cache *cache);   /* NULL is legal */
 
 #endif

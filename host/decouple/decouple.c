@@ -248,12 +248,7 @@ static nd_status set_json_meta(nd_graph *graph, const char *key, json_t *json, c
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
     ND_REQUIRE(text, nd_status_memory, "no memory for the settings of a model");
-    if (hex) {
-        nd_sha256 hash;
-        nd_sha256_init(&hash);
-        nd_sha256_add(&hash, text, strlen(text));
-        nd_sha256_hex(&hash, hex);
-    }
+    if (hex) nd_sha256_text(text, hex);
     nd_status status = nd_graph_set_meta(graph, key, text);
     free(text);
     return status;

@@ -81,13 +81,9 @@ static nd_status keep_block(void *context, int64_t n) {
     move *m = context;
     nd_frontier *to = m->to;
     if (m->from->n) block_free(&m->from->blocks[m->next++]); /* its values are in the taps by now */
-    if (to->n_blocks == to->capacity) {
-        size_t grown = to->capacity ? 2 * to->capacity : 16;
-        block *larger = realloc(to->blocks, grown * sizeof *larger);
-        ND_REQUIRE(larger, nd_status_memory, "no memory for a walk");
-        to->blocks = larger;
-        to->capacity = grown;
-    }
+    block *blocks = nd_array_grow(to->blocks, to->n_blocks, &to->capacity, sizeof *blocks);
+    ND_REQUIRE(blocks, nd_status_memory, "no memory for a walk");
+    to->blocks = blocks;
     block *b = &to->blocks[to->n_blocks++];
     *b = (block){.n = n};
     for (int g = 0; g < networks; g++)

@@ -1,11 +1,10 @@
 #include "decouple/latency.h"
 
-#include "base/file.h"
 #include "base/hash.h"
+#include "base/json_cache.h"
 #include "decouple/calibrate.h"
 #include "model/infer.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,46 +15,24 @@ enum { most_ranks = 6, key_size = 1024 };
 /* Times on disk: {what was timed together: [ns, ...]}. */
 typedef struct times {
     const nd_clock *clock;
-    json_t *known;
-    char path[4096];
-    bool kept;
+    nd_json_cache known;
 } times;
 
 static nd_status times_open(const nd_decouple_settings *settings, times *out) {
-    *out = (times){.clock = settings->clock};
-    if (settings->cache) {
-        nd_sha256 hash;
-        char hex[nd_sha256_hex_size];
-        nd_sha256_init(&hash);
-        nd_sha256_add(&hash, settings->clock->identity, strlen(settings->clock->identity));
-        nd_sha256_hex(&hash, hex);
-        int length = snprintf(out->path, sizeof out->path, "%s/times-%.32s.json", settings->cache, hex);
-        out->kept = length > 0 && (size_t)length < sizeof out->path;
-    }
-    if (out->kept) out->known = json_load_file(out->path, JSON_REJECT_DUPLICATES, NULL);
-    if (!json_is_object(out->known)) {
-        json_decref(out->known);
-        out->known = json_object();
-    }
-    ND_REQUIRE(out->known, nd_status_memory, "no memory for times");
-    return nd_status_ok;
+    char hex[nd_sha256_hex_size];
+    out->clock = settings->clock;
+    nd_sha256_text(settings->clock->identity, hex);
+    return nd_json_cache_open(settings->cache, "times", hex, &out->known);
 }
 
 static bool times_get(const times *t, const char *key, int n, double *ns) {
-    const json_t *list = json_object_get(t->known, key);
+    const json_t *list = json_object_get(t->known.object, key);
     if (json_array_size(list) != (size_t)n) return false;
     for (int i = 0; i < n; i++) {
         ns[i] = json_number_value(json_array_get(list, (size_t)i));
         if (!(ns[i] > 0)) return false;
     }
     return true;
-}
-
-static nd_status times_write(void *context, FILE *file) {
-    const json_t *known = context;
-    ND_REQUIRE(!json_dumpf(known, file, JSON_INDENT(1) | JSON_SORT_KEYS) && fputc('\n', file) != EOF,
-               nd_status_input, "cannot write times");
-    return nd_status_ok;
 }
 
 static nd_status times_measure(times *t, const char *key, const nd_graph *const *graphs, int n, double *ns) {
@@ -65,8 +42,8 @@ static nd_status times_measure(times *t, const char *key, const nd_graph *const 
         ND_REQUIRE(isfinite(ns[i]) && ns[i] > 0, nd_status_internal, "a time of %g ns", ns[i]);
         json_array_append_new(list, json_real(ns[i]));
     }
-    ND_REQUIRE(!json_object_set_new(t->known, key, list), nd_status_memory, "no memory for times");
-    return t->kept ? nd_file_replace(t->path, times_write, t->known) : nd_status_ok;
+    ND_REQUIRE(!json_object_set_new(t->known.object, key, list), nd_status_memory, "no memory for times");
+    return nd_json_cache_write(&t->known);
 }
 
 /* What is timed together for a layer: dense first, then each method at a few of its candidates' ranks. */
@@ -188,7 +165,7 @@ static double time_of(const subjects *s, const nd_candidate *row) {
 
 nd_status nd_latency_price(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                            const nd_plan *plan, nd_candidates *candidates) {
-    times t;
+    times t = {0};
     char key[key_size] = "network ";
     double whole = 0, dense = 0;
     nd_status status = nd_status_ok;
@@ -211,6 +188,6 @@ nd_status nd_latency_price(const nd_graph *graph, nd_backend *backend, const nd_
     candidates->total = candidates->fixed + (int64_t)dense;
     nd_log(nd_log_info, "the network takes %.0f ns, its layers alone %.0f ns", whole, dense);
 done:
-    json_decref(t.known);
+    nd_json_cache_close(&t.known);
     return status;
 }

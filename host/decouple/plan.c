@@ -202,24 +202,11 @@ nd_status nd_plan_by_layer(nd_backend *backend, const nd_decouple_settings *sett
     return nd_status_ok;
 }
 
-static nd_status add_candidate(nd_candidate **table, size_t *count, size_t *capacity,
-                               const nd_candidate *candidate) {
-    if (*count == *capacity) {
-        size_t grown = *capacity ? 2 * *capacity : 1024;
-        nd_candidate *larger = realloc(*table, grown * sizeof *larger);
-        ND_REQUIRE(larger, nd_status_memory, "no memory for candidates");
-        *table = larger;
-        *capacity = grown;
-    }
-    (*table)[(*count)++] = *candidate;
-    return nd_status_ok;
-}
-
 nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
                              nd_candidate **out, size_t *count) {
     nd_status status = nd_status_ok;
-    nd_candidate *table = NULL;
-    size_t n = 0, capacity = 0, spectrum = 0;
+    nd_candidate_list table = {0};
+    size_t spectrum = 0;
     double *error2 = NULL, *energy = NULL;
     const nd_method *methods[nd_methods_max];
     for (int l = 0; l < plan->n_layers; l++) {
@@ -227,7 +214,7 @@ nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *se
         const nd_conv *conv = &layer->conv;
         if (layer->why) continue;
         nd_candidate dense = {.layer = l, .cost = layer->dense_macs};
-        if (!layer->terms) ND_TRY_DONE(add_candidate(&table, &n, &capacity, &dense));
+        if (!layer->terms) ND_TRY_DONE(nd_candidate_list_add(&table, &dense));
         int n_methods = nd_plan_methods(plan, layer, methods);
         for (int m = 0; m < n_methods; m++) {
             int64_t own = methods[m]->step(conv, settings->ranks);
@@ -243,7 +230,7 @@ nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *se
                 };
                 if (layer->terms > 0 && candidate.rank != layer->terms * methods[m]->channels(conv)) continue;
                 if (!layer->terms && candidate.cost >= layer->dense_macs) break;
-                ND_TRY_DONE(add_candidate(&table, &n, &capacity, &candidate));
+                ND_TRY_DONE(nd_candidate_list_add(&table, &candidate));
             }
             free(error2);
             free(energy);
@@ -254,10 +241,10 @@ done:
     free(error2);
     free(energy);
     if (status) {
-        free(table);
+        free(table.rows);
         return status;
     }
-    *out = table;
-    *count = n;
+    *out = table.rows;
+    *count = table.count;
     return nd_status_ok;
 }

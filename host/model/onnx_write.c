@@ -16,13 +16,9 @@ enum {
 static const uint64_t nd_onnx_inside_max = (UINT64_C(1) << 31) - (UINT64_C(1) << 26);
 
 nd_status nd_pieces_add(nd_pieces *pieces, nd_span span) {
-    if (pieces->count == pieces->capacity) {
-        const size_t capacity = pieces->capacity ? 2 * pieces->capacity : 256;
-        nd_span *items = realloc(pieces->items, capacity * sizeof *items);
-        ND_REQUIRE(items, nd_status_memory, "no memory to write a model");
-        pieces->items = items;
-        pieces->capacity = capacity;
-    }
+    nd_span *items = nd_array_grow(pieces->items, pieces->count, &pieces->capacity, sizeof *items);
+    ND_REQUIRE(items, nd_status_memory, "no memory to write a model");
+    pieces->items = items;
     pieces->items[pieces->count++] = span;
     pieces->bytes += span.bytes;
     return nd_status_ok;

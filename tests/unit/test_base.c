@@ -1,5 +1,6 @@
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/json_cache.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/rng.h"
@@ -36,6 +37,20 @@ Test(memory, arrays_are_zeroed_aligned_and_checked) {
     cr_assert_eq((uintptr_t)data % nd_alignment, 0);
     for (int i = 0; i < 300; i++) cr_assert_eq(data[i], 0);
     free(data);
+}
+
+Test(memory, arrays_grow_and_keep_what_they_hold) {
+    size_t capacity = 0, most = SIZE_MAX / 4;
+    int *items = NULL;
+    for (int i = 0; i < 1000; i++) {
+        items = nd_array_grow(items, (size_t)i, &capacity, sizeof *items);
+        cr_assert_gt(capacity, (size_t)i);
+        items[i] = i;
+    }
+    for (int i = 0; i < 1000; i++) cr_assert_eq(items[i], i);
+    cr_assert_eq(nd_array_grow(items, 5, &capacity, sizeof *items), items, "there is room");
+    cr_assert_null(nd_array_grow(items, most, &most, sizeof *items), "too many bytes to count");
+    free(items);
 }
 
 Test(memory, arena_survives_large_items) {
@@ -211,6 +226,34 @@ Test(file, replaced_as_a_whole) {
     cr_assert_arr_eq(bytes->data, "new", 3);
     nd_buffer_unref(bytes);
     unlink(path);
+}
+
+/* Found again by its key and by nothing else; a file that is no object counts for nothing. */
+Test(json_cache, kept_by_its_key) {
+    char folder[] = "/tmp/nd_test_cache_XXXXXX", one[nd_sha256_hex_size], two[nd_sha256_hex_size];
+    cr_assert_not_null(mkdtemp(folder));
+    nd_sha256_text("one", one);
+    nd_sha256_text("two", two);
+    nd_json_cache cache;
+    cr_assert_eq(nd_json_cache_open(folder, "test", one, &cache), nd_status_ok);
+    cr_assert_eq(json_object_set_new(cache.object, "ns", json_integer(7)), 0);
+    cr_assert_eq(nd_json_cache_write(&cache), nd_status_ok);
+    nd_json_cache_close(&cache);
+    cr_assert_eq(nd_json_cache_open(folder, "test", two, &cache), nd_status_ok);
+    cr_assert_eq(json_object_size(cache.object), 0);
+    nd_json_cache_close(&cache);
+    cr_assert_eq(nd_json_cache_open(folder, "test", one, &cache), nd_status_ok);
+    cr_assert_eq(json_integer_value(json_object_get(cache.object, "ns")), 7);
+    cr_assert_eq(nd_file_replace(cache.path, write_text, "[1]"), nd_status_ok);
+    nd_json_cache_close(&cache);
+    cr_assert_eq(nd_json_cache_open(folder, "test", one, &cache), nd_status_ok);
+    cr_assert_eq(json_object_size(cache.object), 0);
+    unlink(cache.path);
+    nd_json_cache_close(&cache);
+    cr_assert_eq(nd_json_cache_open(NULL, "test", one, &cache), nd_status_ok);
+    cr_assert_eq(nd_json_cache_write(&cache), nd_status_ok, "kept nowhere");
+    nd_json_cache_close(&cache);
+    cr_assert_eq(rmdir(folder), 0);
 }
 
 Test(file, errors_name_the_file) {

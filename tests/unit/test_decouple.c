@@ -9,22 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* --- running it --- */
-
-static nd_decouple_report decouple(nd_backend *backend, nd_graph *graph,
-                                   const nd_decouple_settings *settings) {
-    nd_decouple_report report = {0};
-    OK(nd_decouple(graph, backend, settings, &report));
-    return report;
-}
-
-static const nd_layer_report *layer_of(const nd_decouple_report *report, const char *name) {
-    for (size_t l = 0; l < report->n_layers; l++)
-        if (!strcmp(report->layers[l].name, name)) return &report->layers[l];
-    cr_assert_fail("no layer %s", name);
-    return NULL;
-}
-
 /* --- from weights alone --- */
 
 Test(decouple, full_rank_keeps_the_function) {
@@ -39,7 +23,7 @@ Test(decouple, full_rank_keeps_the_function) {
             settings.rule = nd_rule_rank;
             settings.target = 4096; /* more than any full rank */
             settings.first_conv = true;
-            nd_decouple_report report = decouple(backend, graph, &settings);
+            nd_decouple_report report = decouple_net(graph, backend, &settings);
             double distance = logit_distance(backend, original, graph, 2, 3);
             cr_expect_lt(distance, 1e-4, "%s: %g", methods[m], distance);
             cr_expect_eq(report.n_layers, 4);
@@ -62,7 +46,7 @@ Test(decouple, full_rank_keeps_a_zoo_network) {
     nd_decouple_settings settings = nd_decouple_defaults();
     settings.method = "dwpw";
     settings.target = 9;
-    nd_decouple_report report = decouple(backend, graph, &settings);
+    nd_decouple_report report = decouple_net(graph, backend, &settings);
     cr_expect_lt(logit_distance(backend, original, graph, 1, 3), 1e-4);
     nd_decouple_report_free(&report);
     nd_graph_free(original);
@@ -78,7 +62,7 @@ Test(decouple, layers_follow_their_settings) {
     settings.method = "dwpw";
     settings.layers = rules;
     settings.n_layers = 3;
-    nd_decouple_report report = decouple(backend, graph, &settings);
+    nd_decouple_report report = decouple_net(graph, backend, &settings);
     cr_expect_str_eq(layer_of(&report, "first")->why, "first conv");
     cr_expect_eq(layer_of(&report, "block.a")->rank, 16);
     cr_expect_str_eq(layer_of(&report, "block.b")->method, "pwdw");
@@ -99,19 +83,6 @@ Test(decouple, layers_follow_their_settings) {
     nd_backend_close(backend);
 }
 
-/* Stride 2 makes a pointwise conv before the stride four times as dear: auto sees it. */
-Test(decouple, auto_takes_the_cheaper_form) {
-    nd_backend *backend = help_backend();
-    nd_graph *graph = small_net();
-    nd_decouple_settings settings = nd_decouple_defaults();
-    settings.target = 1;
-    nd_decouple_report report = decouple(backend, graph, &settings);
-    cr_expect_str_eq(layer_of(&report, "down")->method, "dwpw");
-    nd_decouple_report_free(&report);
-    nd_graph_free(graph);
-    nd_backend_close(backend);
-}
-
 Test(decouple, rules_keep_their_word) {
     nd_backend *backend = help_backend();
     for (int rule = nd_rule_energy; rule <= nd_rule_macs_ratio; rule++) {
@@ -120,7 +91,7 @@ Test(decouple, rules_keep_their_word) {
         settings.rule = (nd_rule)rule;
         settings.target = rule == nd_rule_macs_ratio ? 1.5 : 0.6;
         settings.ranks = rule == nd_rule_energy ? nd_ranks_uniform : nd_ranks_adaptive;
-        nd_decouple_report report = decouple(backend, graph, &settings);
+        nd_decouple_report report = decouple_net(graph, backend, &settings);
         for (size_t l = 0; l < report.n_layers; l++) {
             const nd_layer_report *layer = &report.layers[l];
             cr_expect(layer->new_macs <= layer->macs, "%s", layer->name);
@@ -141,20 +112,6 @@ Test(decouple, rules_keep_their_word) {
 
 /* --- on data --- */
 
-static double distance_on(nd_backend *backend, const nd_graph *a, const nd_graph *b, nd_batches *batches) {
-    int64_t classes = 0, n = batches->count;
-    const float *images = ((pictures *)batches)->images;
-    float *first = run_net(backend, a, n, images, &classes),
-          *second = run_net(backend, b, n, images, &classes);
-    double *wide_a = help_widen(first, n * classes), *wide_b = help_widen(second, n * classes);
-    double distance = help_distance(wide_b, wide_a, n * classes);
-    free(first);
-    free(second);
-    free(wide_a);
-    free(wide_b);
-    return distance;
-}
-
 /* Fresh images: weights alone, then gain and bias, then the refit, then the refit through the ReLU, or with
  * filters chosen in the output metric. */
 Test(decouple, calibration_brings_the_function_back) {
@@ -172,8 +129,8 @@ Test(decouple, calibration_brings_the_function_back) {
         settings.light = mode == 1;
         settings.relu_aware = mode == 3;
         settings.output_metric = mode == 4;
-        nd_decouple_report report = decouple(backend, graph, &settings);
-        distance[mode] = distance_on(backend, original, graph, fresh);
+        nd_decouple_report report = decouple_net(graph, backend, &settings);
+        distance[mode] = distance_on(backend, original, graph, 24, ((pictures *)fresh)->images);
         nd_decouple_report_free(&report);
         nd_graph_free(graph);
     }
@@ -203,7 +160,7 @@ Test(decouple, ratio_is_met_on_data_and_again) {
         settings.target = 1.6;
         settings.calib = calib;
         settings.quick = quick;
-        nd_decouple_report report = decouple(backend, graph, &settings);
+        nd_decouple_report report = decouple_net(graph, backend, &settings);
         cr_expect((double)report.before.total_macs >= 1.6 * (double)report.after.total_macs);
         cr_expect((double)report.before.total_macs <= 1.8 * (double)report.after.total_macs);
         nd_decouple_report_free(&report);
@@ -211,7 +168,7 @@ Test(decouple, ratio_is_met_on_data_and_again) {
         settings = nd_decouple_defaults();
         settings.rule = nd_rule_frobenius;
         settings.target = 0.999;
-        report = decouple(backend, graph, &settings);
+        report = decouple_net(graph, backend, &settings);
         cr_expect_eq(report.after.total_macs, nd_cost_graph(graph).total_macs);
         nd_decouple_report_free(&report);
         nd_graph_free(graph);
@@ -243,11 +200,36 @@ Test(decouple, one_image_is_survived) {
     nd_graph *graph = small_net(), *original = small_net();
     nd_decouple_settings settings = nd_decouple_defaults();
     settings.calib = calib;
-    nd_decouple_report report = decouple(backend, graph, &settings);
-    cr_expect(isfinite(distance_on(backend, original, graph, calib)));
+    nd_decouple_report report = decouple_net(graph, backend, &settings);
+    cr_expect(isfinite(distance_on(backend, original, graph, calib->count, ((pictures *)calib)->images)));
     nd_decouple_report_free(&report);
     nd_graph_free(graph);
     nd_graph_free(original);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+static nd_status fail_midway(nd_batches *self, nd_batch *out) {
+    ND_REQUIRE(!((pictures *)self)->at, nd_status_input, "the disk is gone");
+    return pictures_next(self, out);
+}
+
+/* Images that cannot be read end a walk with their own error, whatever was open. */
+Test(decouple, a_failing_data_set_is_said) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(14, 11);
+    calib->next = fail_midway;
+    for (int quick = 0; quick < 2; quick++) {
+        nd_graph *graph = small_net();
+        nd_decouple_settings settings = nd_decouple_defaults();
+        nd_decouple_report report = {0};
+        settings.calib = calib;
+        settings.quick = quick;
+        settings.target = 2;
+        cr_expect_eq(nd_decouple(graph, backend, &settings, &report), nd_status_input);
+        cr_expect_not_null(strstr(nd_error(), "the disk is gone"), "%s", nd_error());
+        nd_graph_free(graph);
+    }
     nd_batches_close(calib);
     nd_backend_close(backend);
 }
@@ -291,13 +273,13 @@ Test(decouple, a_killed_walk_goes_on) {
     cr_assert(WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
     bool noted = false;
     nd_log_set(note_resuming, &noted);
-    report = decouple(backend, resumed, &settings);
+    report = decouple_net(resumed, backend, &settings);
     nd_decouple_report_free(&report);
     cr_expect(noted);
     settings.cache = NULL;
-    report = decouple(backend, whole, &settings);
+    report = decouple_net(whole, backend, &settings);
     nd_decouple_report_free(&report);
-    cr_expect_eq(distance_on(backend, whole, resumed, calib), 0);
+    cr_expect_eq(distance_on(backend, whole, resumed, calib->count, ((pictures *)calib)->images), 0);
     cr_expect_eq(rmdir(folder), 0, "the cache of a finished walk is gone");
     nd_graph_free(whole);
     nd_graph_free(resumed);
