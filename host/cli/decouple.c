@@ -147,6 +147,17 @@ static void print_search(const run *r) {
            r->search.confident ? " for the upper end" : "", r->probe.n, r->data->name);
 }
 
+/* What the column of errors says, of which layers. */
+static const char *error_text(const run *r) {
+    bool behind = false;
+    for (size_t l = 0; l < r->report.n_layers; l++) behind = behind || r->report.layers[l].behind;
+    if (!r->settings.calib) return "|W' - W| / |W|";
+    return behind
+               ? "that behind the activation a after the layer, sqrt(E|a(y') - a(y)|^2 / var a(y)); without\n"
+                 "one that of its output"
+               : "that of the layer's output, sqrt(E|y' - y|^2 / var y)";
+}
+
 static void print(const run *r) {
     static const char *const headings[] = {"layer", "method", "T",     "R",      "MMACs",
                                            "new",   "x",      "error", "energy", NULL};
@@ -180,9 +191,7 @@ static void print(const run *r) {
            over(a->params, b->params));
     if (r->data) print_search(r);
     if (r->original) print_time(r);
-    printf("\nerror is %s; %.2f s\nwritten to %s\n",
-           r->settings.calib ? "that of the layer's output, sqrt(E|y' - y|^2 / var y)" : "|W' - W| / |W|",
-           report->decompose_seconds, r->path);
+    printf("\nerror is %s; %.2f s\nwritten to %s\n", error_text(r), report->decompose_seconds, r->path);
 }
 
 static void print_probe(void *user, const nd_drop_probe *probe) {

@@ -1,5 +1,6 @@
 #include "decouple/calibrate.h"
 
+#include "decouple/aware.h"
 #include "decouple/layer_data.h"
 #include "decouple/refit.h"
 #include "decouple/walk_cache.h"
@@ -59,8 +60,7 @@ static nd_status refit_dense(nd_backend *backend, const nd_conv *conv, const nd_
     return status ? status : nd_refit_chain_bias(conv, moments, out);
 }
 
-/* Puts the chain, composed to one kernel again, into the running network. */
-static nd_status advance(nd_graph *current, const nd_layer *layer, const nd_chain *chain) {
+nd_status nd_layer_put(nd_graph *current, const nd_layer *layer, const nd_chain *chain) {
     const nd_conv *conv = &layer->conv;
     nd_status status = nd_status_ok;
     int64_t count = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
@@ -101,7 +101,7 @@ static nd_status fit_gains(const nd_layer_data *data, nd_graph *current, nd_chai
                (size_t)(conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv)) * sizeof *stage->weights);
         ND_TRY(nd_chain_set_bias(chain, conv->bias));
     }
-    ND_TRY(advance(current, layer, chain));
+    ND_TRY(nd_layer_put(current, layer, chain));
     double *gain = nd_alloc_array((size_t)(2 * conv->no), sizeof *gain), *shift = gain + conv->no;
     float *bias = nd_alloc_array((size_t)conv->no, sizeof *bias);
     nd_status status = nd_status_ok;
@@ -114,27 +114,11 @@ static nd_status fit_gains(const nd_layer_data *data, nd_graph *current, nd_chai
         bias[o] = (float)(shift[o] + (stage->bias ? gain[o] * stage->bias[o] : 0));
     }
     ND_TRY_DONE(nd_chain_set_bias(chain, bias));
-    ND_TRY_DONE(advance(current, layer, chain));
+    ND_TRY_DONE(nd_layer_put(current, layer, chain));
 done:
     free(gain);
     free(bias);
     return status;
-}
-
-/* Refits the last stage to targets that are as good behind the activation and closer to what the layer can
- * reach; the filters stay (recipe, 1.7). */
-static nd_status fit_through_activation(const nd_layer_data *data, nd_graph *current, nd_moments *moments,
-                                        nd_chain *chain) {
-    static const double pulls[] = {.01, .1, 1};
-    double slope = 0;
-    if (!nd_layer_slope(data, &slope)) return nd_status_ok;
-    for (size_t p = 0; p < sizeof pulls / sizeof *pulls; p++) {
-        ND_TRY(nd_layer_retarget(data, pulls[p], slope, moments));
-        ND_TRY(nd_refit_last(data->backend, &data->layer->conv, moments, chain));
-        ND_TRY(nd_refit_chain_bias(&data->layer->conv, moments, chain));
-        ND_TRY(advance(current, data->layer, chain));
-    }
-    return nd_status_ok;
 }
 
 static nd_status fit_layer(const nd_layer_data *data, nd_graph *current, nd_chain *chain, double *error) {
@@ -155,8 +139,9 @@ static nd_status fit_layer(const nd_layer_data *data, nd_graph *current, nd_chai
                                                                 layer->rank, moments, chain)
                                      : refit_dense(backend, &layer->conv, moments, chain);
     if (!status) status = chain_error(backend, &layer->conv, moments, chain, error);
-    if (!status) status = advance(current, layer, chain);
-    if (!status && settings->relu_aware) status = fit_through_activation(data, current, moments, chain);
+    if (!status) status = nd_layer_put(current, layer, chain);
+    if (!status && settings->relu_aware)
+        status = nd_fit_through_activation(data, current, moments, chain, error);
     nd_moments_free(moments);
     return status;
 }
@@ -180,13 +165,13 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
         changed = changed || layer->method;
         if (!changed) continue;
         if (l < finished) {
-            ND_TRY_DONE(advance(current, layer, &chains[l]));
+            ND_TRY_DONE(nd_layer_put(current, layer, &chains[l]));
             continue;
         }
         ND_TRY_DONE(nd_frontier_move(frontier, backend, graph, current, layer->node));
         const nd_layer_data data = {graph, current, backend, settings, layer, frontier};
         ND_TRY_DONE(fit_layer(&data, current, &chains[l], &error[l]));
-        nd_log(nd_log_info, "%s: output error %.4f", layer->name, error[l]);
+        nd_log(nd_log_info, "%s: squared output error %.4f", layer->name, error[l]);
         ND_TRY_DONE(nd_walk_cache_put(cache, l, &chains[l], error[l]));
     }
     nd_progress_report(settings->progress, "calibrating", plan->n_layers, plan->n_layers);

@@ -7,7 +7,8 @@
 
 /* Fills chains[n_layers] for every layer of the plan that changes: of one stage where a layer stays dense
  * but gets the least-squares kernel and a new bias, empty where nothing upstream has changed. error[l] is the
- * relative output error of layer l, or negative where it was not fitted. */
+ * relative squared output error of layer l, behind the activation that follows where the settings ask for a fit
+ * through it, or negative where it was not fitted. */
 nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                        const nd_plan *plan, nd_chain *chains, double *error);
 
@@ -17,6 +18,9 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
  * is one. *out malloc'd. */
 nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                     const nd_plan *plan, nd_candidate **out, size_t *count);
+
+/* Puts the chain, composed to one kernel again, in the place of its layer in the network that the walk runs. */
+nd_status nd_layer_put(nd_graph *current, const nd_layer *layer, const nd_chain *chain);
 
 /* Gives a conv node new weights [no][ni/groups][kh][kw] and bias, in initializers of its own. */
 nd_status nd_conv_set(nd_graph *graph, int node, const nd_conv *conv, const float *weights,

@@ -144,4 +144,5 @@ const nd_method nd_method_channel = {
     .shape = channel_shape,
     .spectrum = channel_spectrum,
     .decompose = channel_decompose,
+    .redone = true,
 };

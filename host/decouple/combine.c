@@ -207,7 +207,7 @@ done:
 }
 
 /* nd_method has no room for a context, so each combination gets its own set of one-line functions. */
-#define COMBINATION(id, title, explanation)                                                                  \
+#define COMBINATION(id, again, title, explanation)                                                           \
     static bool id##_applies(const nd_conv *conv) {                                                          \
         return combination_applies(&id, conv);                                                               \
     }                                                                                                        \
@@ -243,22 +243,25 @@ done:
         .shape = id##_shape,                                                                                 \
         .spectrum = id##_spectrum,                                                                           \
         .decompose = id##_decompose,                                                                         \
+        .redone = again,                                                                                     \
     }
 
-COMBINATION(spatial_dwpw, "spatial+dwpw", "spatial, then each of its two convs as one DW+PW term a channel");
-COMBINATION(channel_dwpw, "channel+dwpw",
+COMBINATION(spatial_dwpw, false, "spatial+dwpw",
+            "spatial, then each of its two convs as one DW+PW term a channel");
+COMBINATION(channel_dwpw, true, "channel+dwpw",
             "channel, then its wide conv as DW+PW, terms growing with the width");
-COMBINATION(channel_pwdw, "channel+pwdw",
+COMBINATION(channel_pwdw, true, "channel+pwdw",
             "channel, then its wide conv as PW+DW, terms growing with the width");
-COMBINATION(spatial_channel, "spatial+channel",
+COMBINATION(spatial_channel, false, "spatial+channel",
             "spatial, then its horizontal conv to as many channels and pointwise");
-COMBINATION(spatial_channel_pwdw, "spatial+channel+pwdw",
+COMBINATION(spatial_channel_pwdw, false, "spatial+channel+pwdw",
             "spatial+channel, then its two spatial convs as one PW+DW term a channel");
-COMBINATION(prune_dwpw, "prune+dwpw", "on 1/1.15 of its input channels, then dwpw");
-COMBINATION(prune_pwdw, "prune+pwdw", "on 1/1.15 of its input channels, then pwdw");
-COMBINATION(prune_channel, "prune+channel", "on 1/1.15 of its input channels, then channel");
-COMBINATION(prune_channel_pwdw, "prune+channel+pwdw", "on 1/1.15 of its input channels, then channel+pwdw");
-COMBINATION(prune_spatial_channel, "prune+spatial+channel",
+COMBINATION(prune_dwpw, false, "prune+dwpw", "on 1/1.15 of its input channels, then dwpw");
+COMBINATION(prune_pwdw, false, "prune+pwdw", "on 1/1.15 of its input channels, then pwdw");
+COMBINATION(prune_channel, false, "prune+channel", "on 1/1.15 of its input channels, then channel");
+COMBINATION(prune_channel_pwdw, false, "prune+channel+pwdw",
+            "on 1/1.15 of its input channels, then channel+pwdw");
+COMBINATION(prune_spatial_channel, false, "prune+spatial+channel",
             "on 1/1.15 of its input channels, then spatial+channel");
-COMBINATION(prune_spatial_channel_pwdw, "prune+spatial+channel+pwdw",
+COMBINATION(prune_spatial_channel_pwdw, false, "prune+spatial+channel+pwdw",
             "on 1/1.15 of its input channels, then spatial+channel+pwdw");

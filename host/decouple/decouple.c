@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "decouple/calibrate.h"
+#include "decouple/layer_data.h"
 #include "decouple/output_metric.h"
 #include "decouple/plan.h"
 #include "model/infer.h"
@@ -147,8 +148,9 @@ static nd_status decompose_all(nd_backend *backend, const nd_decouple_settings *
     return nd_status_ok;
 }
 
-static nd_status report_layers(const nd_decouple_settings *settings, const nd_plan *plan,
-                               const nd_chain *chains, const double *error, nd_decouple_report *report) {
+static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings *settings,
+                               const nd_plan *plan, const nd_chain *chains, const double *error,
+                               nd_decouple_report *report) {
     report->before = plan->before;
     report->expected_ratio = plan->ratio;
     report->layers = nd_arena_alloc(&report->arena, (size_t)plan->n_layers * sizeof *report->layers);
@@ -170,11 +172,12 @@ static nd_status report_layers(const nd_decouple_settings *settings, const nd_pl
             .energy = 1,
         };
         if (!layer->method) continue;
-        double weight_error = 0;
+        double weight_error = 0, slope = 0;
         row->rank = layer->rank;
         row->terms = (double)layer->rank / (double)layer->method->channels(conv);
         ND_TRY(kernel_error(conv, &chains[l], &weight_error));
         row->error = settings->calib ? sqrt(error[l]) : weight_error;
+        row->behind = settings->relu_aware && !settings->light && nd_layer_slope(graph, layer->node, &slope);
         row->energy = fmax(0, 1 - weight_error * weight_error);
     }
     return nd_status_ok;
@@ -315,7 +318,7 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     ND_TRY_DONE(settings->calib ? nd_calibrate(graph, backend, settings, &plan, chains, error)
                                 : decompose_all(backend, settings, &plan, chains, error));
     report->decompose_seconds = seconds_now() - start;
-    ND_TRY_DONE(report_layers(settings, &plan, chains, error, report));
+    ND_TRY_DONE(report_layers(graph, settings, &plan, chains, error, report));
     ND_TRY_DONE(apply(graph, &plan, chains));
     recount_layers(graph, &plan, chains, report);
     report->after = nd_cost_graph(graph);

@@ -54,7 +54,7 @@ typedef struct nd_decouple_settings {
     double ridge;       /* 0 = by pixels per unknown, as recipe 1.6 says; on synthetic images 0.3 */
     bool quick;         /* macs_ratio by each layer's output error instead of curves measured at the logits */
     bool light;         /* gain and bias only */
-    bool relu_aware;    /* also refit through the activation that follows (recipe 1.7) */
+    bool relu_aware;    /* also fit through the activation that follows (decouple/aware.h) */
     bool output_metric; /* choose filters by the harm they do to the scores (recipe 1.7) */
     const char *cache;  /* folder for curves and for resuming; NULL = none */
 
@@ -75,6 +75,7 @@ typedef struct nd_layer_report {
     double terms;       /* T = R / channels, mean over channels */
     int64_t macs, new_macs, params, new_params;
     double error;  /* |W' - W| / |W|; with calibration relative output error */
+    bool behind;   /* with relu_aware: the error is that behind the activation that follows */
     double energy; /* share of squared singular values kept */
 } nd_layer_report;
 

@@ -45,7 +45,8 @@ typedef struct layer_job {
     int64_t size;                                 /* of y, one image */
     double pull, slope;
     float *target; /* one block */
-    double *sums;  /* [no][5] for gains: y, u, yy, uu, yu */
+    double
+        *sums; /* [no][5] for gains: y, u, yy, uu, yu; [no][3] behind the activation: z, zz, squared error */
     double pixels;
 } layer_job;
 
@@ -66,18 +67,36 @@ static double through_activation(double s, double u, double pull, double slope) 
     return left_cost < right_cost ? left : right;
 }
 
+/* Original and current input of the activation; the current shortcut is what a target is less of. */
+static double sums_at(const layer_job *job, int64_t e, double *s, double *u) {
+    double operand = job->y_shortcut ? job->u_shortcut[e] : 0;
+    *s = job->y[e] + (job->y_shortcut ? (double)job->y_shortcut[e] : 0);
+    *u = job->u[e] + operand;
+    return operand;
+}
+
 static nd_status aware_block(void *context, int64_t n) {
     layer_job *job = context;
     for (int64_t e = 0; e < n * job->size; e++) {
-        double s = job->y[e], u = job->u[e], operand = 0;
-        if (job->y_shortcut) {
-            operand = job->u_shortcut[e];
-            s += job->y_shortcut[e];
-            u += operand;
-        }
+        double s, u, operand = sums_at(job, e, &s, &u);
         job->target[e] = (float)(through_activation(s, u, job->pull, job->slope) - operand);
     }
     return nd_moments_add(job->moments, job->backend, job->conv, n, job->current.data[0], job->target);
+}
+
+static nd_status activation_block(void *context, int64_t n) {
+    layer_job *job = context;
+    int64_t no = job->conv->no, area = job->size / no;
+    for (int64_t e = 0; e < n * job->size; e++) {
+        double s, u, *sum = job->sums + e / area % no * 3;
+        sums_at(job, e, &s, &u);
+        double z = s < 0 ? job->slope * s : s, rest = z - (u < 0 ? job->slope * u : u);
+        sum[0] += z;
+        sum[1] += z * z;
+        sum[2] += rest * rest;
+    }
+    job->pixels += (double)(n * area);
+    return nd_status_ok;
 }
 
 static nd_status gains_block(void *context, int64_t n) {
@@ -137,10 +156,9 @@ nd_status nd_layer_moments(const nd_layer_data *data, nd_moments **out) {
     return status;
 }
 
-bool nd_layer_slope(const nd_layer_data *data, double *slope) {
-    const nd_graph *graph = data->original;
+bool nd_layer_slope(const nd_graph *graph, int at, double *slope) {
     int user = -1;
-    if (nd_graph_uses(graph, graph->nodes[data->layer->node].out[0], &user) != 1 || user < 0) return false;
+    if (nd_graph_uses(graph, graph->nodes[at].out[0], &user) != 1 || user < 0) return false;
     if (graph->nodes[user].op == nd_op_add) {
         if (nd_graph_uses(graph, graph->nodes[user].out[0], &user) != 1 || user < 0) return false;
     }
@@ -156,6 +174,23 @@ nd_status nd_layer_retarget(const nd_layer_data *data, double pull, double slope
     nd_status status = run_job(data, true, aware_block, &job);
     if (!status) status = nd_moments_retarget(moments, &data->layer->conv, job.moments);
     nd_moments_free(job.moments);
+    return status;
+}
+
+nd_status nd_layer_activation_error(const nd_layer_data *data, double slope, double *error) {
+    int64_t no = data->layer->conv.no;
+    layer_job job = {.slope = slope};
+    job.sums = nd_alloc_array((size_t)no, 3 * sizeof *job.sums);
+    ND_REQUIRE(job.sums, nd_status_memory, "conv %s: no memory for its error", data->layer->name);
+    nd_status status = run_job(data, true, activation_block, &job);
+    double rest = 0, spread = 0;
+    for (int64_t o = 0; !status && o < no; o++) {
+        const double *sum = job.sums + 3 * o;
+        rest += sum[2];
+        spread += fmax(sum[1] - sum[0] * sum[0] / job.pixels, 0);
+    }
+    *error = spread > 0 ? rest / spread : 0;
+    free(job.sums);
     return status;
 }
 
