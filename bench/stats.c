@@ -72,9 +72,10 @@ double nd_stats_median(double *values, size_t n) {
     return (values[k] + next) / 2;
 }
 
-/* Scratch for one resample of a session. */
+/* Scratch for one resample: the samples of a session, and the medians of all sessions. */
 typedef struct scratch {
     double *base, *other;
+    double *base_medians, *other_medians;
 } scratch;
 
 static bool sessions_fit(const nd_pairs *group) {
@@ -86,58 +87,71 @@ static bool sessions_fit(const nd_pairs *group) {
     return !group->n_sessions || total == (int64_t)group->n;
 }
 
+static void scratch_free(scratch *space) {
+    free(space->base);
+    free(space->other);
+    free(space->base_medians);
+    free(space->other_medians);
+}
+
 static nd_status scratch_new(const nd_pairs *groups, size_t n_groups, scratch *out) {
-    size_t most = 1;
+    size_t most = 1, sessions = 1;
     for (size_t g = 0; g < n_groups; ++g) {
         ND_REQUIRE(groups[g].n, nd_status_usage, "statistics: a group has no samples");
         ND_REQUIRE(sessions_fit(&groups[g]), nd_status_usage,
                    "statistics: sessions do not add up to the samples");
         if (groups[g].n > most) most = groups[g].n;
+        if (groups[g].n_sessions > sessions) sessions = groups[g].n_sessions;
         for (size_t i = 0; i < groups[g].n; ++i)
             ND_REQUIRE(groups[g].base[i] > 0 && groups[g].other[i] > 0, nd_status_usage,
                        "statistics: a time is not positive");
     }
-    out->base = malloc(most * sizeof *out->base);
-    out->other = malloc(most * sizeof *out->other);
-    if (out->base && out->other) return nd_status_ok;
-    free(out->base);
-    free(out->other);
+    *out = (scratch){
+        .base = malloc(most * sizeof *out->base),
+        .other = malloc(most * sizeof *out->other),
+        .base_medians = malloc(sessions * sizeof *out->base_medians),
+        .other_medians = malloc(sessions * sizeof *out->other_medians),
+    };
+    if (out->base && out->other && out->base_medians && out->other_medians) return nd_status_ok;
+    scratch_free(out);
     return nd_fail(nd_status_memory, "statistics: out of memory");
 }
 
-static void scratch_free(scratch *space) {
-    free(space->base);
-    free(space->other);
-}
-
 /* Medians of `size` samples from `first` on, drawn with replacement when `rng` is given, of both partners. */
-static void add_medians(const nd_pairs *group, size_t first, size_t size, nd_rng *rng, scratch *space,
-                        double *base, double *other) {
+static void take_medians(const nd_pairs *group, size_t first, size_t size, nd_rng *rng, scratch *space,
+                         size_t session) {
     for (size_t i = 0; i < size; ++i) {
         size_t pick = first + (rng ? (size_t)nd_rng_below(rng, (int64_t)size) : i);
         space->base[i] = group->base[pick];
         space->other[i] = group->other[pick];
     }
-    *base += nd_stats_median(space->base, size);
-    *other += nd_stats_median(space->other, size);
+    space->base_medians[session] = nd_stats_median(space->base, size);
+    space->other_medians[session] = nd_stats_median(space->other, size);
 }
 
-/* The mean over sessions of each one's median: robust against single samples, and where sessions fall into two kinds,
- * which buffers and neighbours bring about, it does not jump from one kind to the other as a pooled median would. */
+double nd_stats_midmean(double *values, size_t n) {
+    qsort(values, n, sizeof *values, ascending);
+    double cut = (double)n / 4, sum = 0;
+    for (size_t i = 0; i < n; ++i) {
+        double kept = fmin((double)(i + 1), (double)n - cut) - fmax((double)i, cut);
+        if (kept > 0) sum += kept * values[i];
+    }
+    return sum / ((double)n - 2 * cut);
+}
+
+/* The midmean over sessions of each one's median. The median stands against single samples, the midmean against sessions
+ * in which something else had the processor most of the time; and where sessions fall into two kinds, which buffers and
+ * neighbours bring about, it does not jump from one kind to the other as a median over sessions would. */
 static void centre_of(const nd_pairs *group, nd_rng *rng, scratch *space, double *base, double *other) {
-    *base = *other = 0;
-    if (group->n_sessions < 2) {
-        add_medians(group, 0, group->n, rng, space, base, other);
-        return;
-    }
-    size_t first = 0;
-    for (size_t s = 0; s < group->n_sessions; ++s) {
-        size_t pick = rng ? (size_t)nd_rng_below(rng, (int64_t)group->n_sessions) : s;
+    size_t count = group->n_sessions > 1 ? group->n_sessions : 1;
+    if (count == 1) take_medians(group, 0, group->n, rng, space, 0);
+    for (size_t s = 0, first; s < group->n_sessions && count > 1; ++s) {
+        size_t pick = rng ? (size_t)nd_rng_below(rng, (int64_t)count) : s;
         for (size_t k = first = 0; k < pick; ++k) first += (size_t)group->sessions[k];
-        add_medians(group, first, (size_t)group->sessions[pick], rng, space, base, other);
+        take_medians(group, first, (size_t)group->sessions[pick], rng, space, s);
     }
-    *base /= (double)group->n_sessions;
-    *other /= (double)group->n_sessions;
+    *base = nd_stats_midmean(space->base_medians, count);
+    *other = nd_stats_midmean(space->other_medians, count);
 }
 
 /* The ratio of sums; of a resample when `rng` is given, of the samples themselves otherwise. */

@@ -24,6 +24,10 @@ double nd_stats_quantile(const double *sorted, size_t n, double p);
 /* Median of n >= 1 values, which are reordered. */
 double nd_stats_median(double *values, size_t n);
 
+/* The mean of the middle half of n >= 1 values, which are reordered: a quarter of them, or a part of one, is left out at
+ * each end (Tukey's midmean). */
+double nd_stats_midmean(double *values, size_t n);
+
 typedef struct nd_interval {
     double value, lo, hi;
 } nd_interval;
@@ -38,8 +42,8 @@ typedef struct nd_pairs {
     size_t n_sessions;
 } nd_pairs;
 
-/* sum count * centre(base) / sum count * centre(other) with a 95 % percentile bootstrap interval; the centre is the mean
- * over sessions of each one's median, and the median where there are no sessions. Samples of a session
+/* sum count * centre(base) / sum count * centre(other) with a 95 % percentile bootstrap interval; the centre is the
+ * midmean over sessions of each one's median, and the median where there are no sessions. Samples of a session
  * share its state (where the buffers lie, what else the machine does), so sessions are drawn first, with replacement,
  * and then blocks within each, both of a block together, each group on its own (Kalibera and Jones 2013). The same seed
  * gives the same interval. Every group needs n >= 1 and positive samples, else nd_status_usage. */

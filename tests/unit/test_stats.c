@@ -42,6 +42,36 @@ Test(stats, median_is_the_middle_of_the_sorted_values) {
         }
 }
 
+Test(stats, midmean_is_the_mean_of_the_middle_half) {
+    double one[] = {7}, two[] = {1, 3}, four[] = {100, 2, 4, -50}, five[] = {9, 1, 2, 4, 3};
+    cr_expect_eq(nd_stats_midmean(one, 1), 7);
+    cr_expect_eq(nd_stats_midmean(two, 2), 2);
+    cr_expect_eq(nd_stats_midmean(four, 4), 3);
+    /* a quarter of five is one and a quarter: of 2 and of 4 three quarters are left */
+    cr_expect_float_eq(nd_stats_midmean(five, 5), (0.75 * 2 + 3 + 0.75 * 4) / 2.5, 1e-15);
+}
+
+/* Sessions that something else spoiled, in either partner, move neither a ratio nor its end of the interval far. */
+Test(stats, spoiled_sessions_do_not_decide) {
+    enum { sessions = 24, blocks = 2, n = sessions * blocks };
+    nd_rng rng = nd_rng_seed(31);
+    double a[n], b[n];
+    int64_t sizes[sessions];
+    fill(a, n, 2, 0.01, &rng);
+    fill(b, n, 1, 0.01, &rng);
+    for (int s = 0; s < sessions; ++s) sizes[s] = blocks;
+    for (int k = 0; k < blocks; ++k) {
+        a[3 * blocks + k] *= 8;
+        b[7 * blocks + k] *= 40;
+        b[12 * blocks + k] *= 15;
+    }
+    nd_pairs pairs = {.base = a, .other = b, .n = n, .count = 1, .sessions = sizes, .n_sessions = sessions};
+    nd_interval ratio;
+    cr_assert_eq(nd_stats_ratio(&pairs, 1, 31, &ratio), nd_status_ok);
+    cr_expect_float_eq(ratio.value, 2, 0.02);
+    cr_expect(ratio.lo > 1.95 && ratio.hi < 2.05, "%g to %g", ratio.lo, ratio.hi);
+}
+
 Test(stats, ratio_of_a_run_with_itself_is_one) {
     nd_rng rng = nd_rng_seed(2);
     double a[many];
