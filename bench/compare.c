@@ -323,7 +323,12 @@ static nd_status compare_all(comparer *c) {
         nd_compared *r = &out->rows[out->n++];
         r->base = base;
         r->now = now;
-        ND_TRY(compare_pair(c, r));
+        nd_status status = compare_pair(c, r);
+        if (status) {
+            char what[256];
+            nd_row_describe(base, what, sizeof what);
+            return nd_fail_in(status, "%s", what);
+        }
     }
     for (size_t i = 0; i < c->now.n; ++i) out->unmatched += !nd_row_set_find(&c->base, c->now.keys[i]);
     note_changes(out, &c->base.rows[0], &c->now.rows[0]);

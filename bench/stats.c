@@ -97,13 +97,13 @@ static void scratch_free(scratch *space) {
 static nd_status scratch_new(const nd_pairs *groups, size_t n_groups, scratch *out) {
     size_t most = 1, sessions = 1;
     for (size_t g = 0; g < n_groups; ++g) {
-        ND_REQUIRE(groups[g].n, nd_status_usage, "statistics: a group has no samples");
-        ND_REQUIRE(sessions_fit(&groups[g]), nd_status_usage,
+        ND_REQUIRE(groups[g].n, nd_status_format, "statistics: a group has no samples");
+        ND_REQUIRE(sessions_fit(&groups[g]), nd_status_format,
                    "statistics: sessions do not add up to the samples");
         if (groups[g].n > most) most = groups[g].n;
         if (groups[g].n_sessions > sessions) sessions = groups[g].n_sessions;
         for (size_t i = 0; i < groups[g].n; ++i)
-            ND_REQUIRE(groups[g].base[i] > 0 && groups[g].other[i] > 0, nd_status_usage,
+            ND_REQUIRE(groups[g].base[i] > 0 && groups[g].other[i] > 0, nd_status_format,
                        "statistics: a time is not positive");
     }
     *out = (scratch){

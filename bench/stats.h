@@ -46,7 +46,7 @@ typedef struct nd_pairs {
  * midmean over sessions of each one's median, and the median where there are no sessions. Samples of a session
  * share its state (where the buffers lie, what else the machine does), so sessions are drawn first, with replacement,
  * and then blocks within each, both of a block together, each group on its own (Kalibera and Jones 2013). The same seed
- * gives the same interval. Every group needs n >= 1 and positive samples, else nd_status_usage. */
+ * gives the same interval. Every group needs n >= 1 and positive samples, else nd_status_format. */
 nd_status nd_stats_ratio(const nd_pairs *groups, size_t n_groups, uint64_t seed, nd_interval *out);
 
 /* How a ratio changed between two runs: ratio(b) / ratio(a), with an interval over both runs' resamples. `a` and `b` hold

@@ -43,7 +43,7 @@ nd_status nd_accuracy_row(const nd_accuracy *accuracy, const nd_accuracy *origin
                "%s: %lld images against %lld of the original", batches->name, (long long)accuracy->n,
                original ? (long long)original->n : 0);
     const bool labelled = accuracy->unlabelled == 0;
-    nd_row_set_text(row, nd_field_dataset, batches->name);
+    nd_row_set_name(row, nd_field_dataset, batches->name);
     nd_row_set_text(row, nd_field_dataset_sha256, batches->sha256);
     nd_row_set_text(row, nd_field_preprocess, batches->preprocess);
     nd_row_set_int(row, nd_field_n, accuracy->n);

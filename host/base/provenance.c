@@ -33,16 +33,18 @@ static void nd_append(char *text, size_t size, size_t *used, char byte) {
     text[*used] = '\0';
 }
 
-/* As a POSIX shell reads it: words with anything but plain characters stand in single quotes. */
+/* As a POSIX shell reads it: words with anything but plain characters stand in single quotes. The program without its
+ * folder. */
 static void nd_quote_all(char *text, size_t size, int argc, char **argv) {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
     size_t used = 0;
     text[0] = '\0';
     for (int i = 0; i < argc; i++) {
-        const bool quote = !*argv[i] || argv[i][strspn(argv[i], plain)];
+        const char *slash = i ? NULL : strrchr(argv[0], '/'), *word = slash ? slash + 1 : argv[i];
+        const bool quote = !*word || word[strspn(word, plain)];
         if (i) nd_append(text, size, &used, ' ');
         if (quote) nd_append(text, size, &used, '\'');
-        for (const char *c = argv[i]; *c; c++) {
+        for (const char *c = word; *c; c++) {
             if (*c != '\'') {
                 nd_append(text, size, &used, *c);
                 continue;

@@ -42,6 +42,19 @@ void nd_row_set_text(nd_row *row, nd_field field, const char *text) {
     if (copy) *slot = (nd_row_value){.set = true, .text = copy};
 }
 
+void nd_row_set_name(nd_row *row, nd_field field, const char *spec) {
+    if (!spec) return;
+    char name[512];
+    const size_t end = strlen(spec), colon = strcspn(spec, ":/");
+    const size_t kind = spec[colon] == ':' ? colon + 1 : 0;
+    size_t stop = end;
+    while (stop > kind + 1 && spec[stop - 1] == '/') stop--;
+    size_t start = stop;
+    while (start > kind && spec[start - 1] != '/') start--;
+    snprintf(name, sizeof name, "%.*s%.*s", (int)kind, spec, (int)(stop - start), spec + start);
+    nd_row_set_text(row, field, name);
+}
+
 void nd_row_set_flag(nd_row *row, nd_field field, bool value) {
     nd_row_value *slot = nd_row_slot(row, field, nd_field_type_flag);
     if (slot) *slot = (nd_row_value){.set = true, .i = value};

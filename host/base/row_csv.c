@@ -104,7 +104,11 @@ nd_status nd_row_csv_parse(nd_cursor *cursor, nd_row_list *out) {
     int *columns = NULL;
     size_t count = 0;
     cursor->line = 1;
+    if (cursor->at == cursor->end) return nd_status_ok;
     ND_TRY_DONE(parse_header(cursor, &cell, &columns, &count));
+    size_t unknown = 0;
+    while (unknown < count && columns[unknown] < 0) ++unknown;
+    ND_REQUIRE_DONE(unknown < count, nd_status_format, "%s:1: no column is a field of a row", cursor->name);
     while (cursor->at < cursor->end) {
         nd_row *row = nd_row_list_add(out);
         ND_REQUIRE_DONE(row, nd_status_memory, "%s: out of memory", cursor->name);

@@ -172,13 +172,17 @@ static nd_status whole_lines(const char *path, size_t *bytes, bool *newline_miss
     ND_TRY(nd_file_map(path, &file));
     const char *text = file->data;
     size_t end = file->bytes;
-    while (end && text[end - 1] != '\n') --end;
     nd_row row = {0};
+    nd_status status = nd_status_ok;
+    ND_REQUIRE_DONE(!end || *text == '{', nd_status_format,
+                    "%s: not a file of JSON rows; it is left as it is", path);
+    while (end && text[end - 1] != '\n') --end;
     *newline_missing = end < file->bytes && !nd_row_from_json(text + end, file->bytes - end, path, &row);
     *bytes = *newline_missing ? file->bytes : end;
+done:
     nd_row_free(&row);
     nd_buffer_unref(file);
-    return nd_status_ok;
+    return status;
 }
 
 nd_status nd_rows_mend(const char *path) {

@@ -4,6 +4,7 @@
 
 #include "base/parallel.h"
 #include "bench/bench.h"
+#include "model/zoo.h"
 #include "run/plugins.h"
 
 #include <stdlib.h>
@@ -67,6 +68,9 @@ static nd_status parse_lists(bench_verb *verb) {
                    "--rank: must be from 1 to 64");
     for (size_t i = 0; i < verb->n_batches; ++i)
         ND_REQUIRE(verb->batches[i] >= 1, nd_status_usage, "--batch: must be at least 1");
+    for (size_t i = 0; i < verb->n_threads; ++i)
+        ND_REQUIRE(verb->threads[i] >= 0 && verb->threads[i] <= 1024, nd_status_usage,
+                   "--threads: must be from 0 to 1024");
     for (size_t i = 0; i < verb->n_caches; ++i)
         ND_REQUIRE(!strcmp(verb->caches[i], "cold") || !strcmp(verb->caches[i], "hot"), nd_status_usage,
                    "--cache %s: there are cold and hot", verb->caches[i]);
@@ -81,6 +85,23 @@ static nd_status parse_lists(bench_verb *verb) {
     return parse_impls(verb);
 }
 
+/* What shapes networks only is neither dropped without a word where single layers are timed, nor possible where there is
+ * no network: the suite `cifar` has none. */
+static nd_status check_options(const bench_verb *verb, bool layers, bool suite_alone) {
+    static const char *const network_options[] = {"input", "layer", "skip",  "calib",
+                                                  "ranks", "round", "nodes", "original"};
+    for (size_t i = 0; i < sizeof network_options / sizeof *network_options; ++i) {
+        const char *option = network_options[i];
+        if (!nd_args_has(verb->args, option)) continue;
+        ND_REQUIRE(!suite_alone, nd_status_usage,
+                   "--%s is about networks, and suite %s is single layers: add --whole or name a model",
+                   option, verb->model);
+        if (layers && strcmp(option, "input"))
+            nd_log(nd_log_warn, "--%s shapes the networks timed end to end, not the single layers", option);
+    }
+    return nd_status_ok;
+}
+
 /* A suite is layers alone, unless its network with random weights is asked for; a model is both. */
 static nd_status open_subject(bench_verb *verb) {
     const nd_args *args = verb->args;
@@ -90,8 +111,14 @@ static nd_status open_subject(bench_verb *verb) {
     bool layers = !nd_args_has(args, "no-layers") && !nd_args_has(args, "original") && form &&
                   (!rule || nd_args_has(args, "rank"));
     const nd_suite *suite = layers ? nd_suite_find(verb->model) : NULL;
+    bool suite_alone = suite && !rule && !nd_args_has(args, "whole");
+    ND_TRY(check_options(verb, layers, suite_alone));
     if (suite) ND_TRY(nd_bench_layers_of_suite(suite, &verb->layers, &verb->n_layers));
-    if (suite && !rule && !nd_args_has(args, "whole")) return nd_status_ok;
+    if (suite_alone) return nd_status_ok;
+    ND_REQUIRE(
+        strcmp(verb->model, original) || !nd_suite_find(original) || nd_zoo_find(original), nd_status_usage,
+        "suite %s is single layers of dwpw or pwdw at a --rank; all else needs a network, such as resnet20",
+        verb->model);
     ND_TRY(nd_cli_folded(args, original, &verb->graph, verb->sha256));
     if (!layers || suite) return nd_status_ok;
     return nd_bench_layers_of_graph(verb->graph, &verb->layers, &verb->n_layers);
@@ -117,7 +144,7 @@ static void fill_common(const bench_verb *verb, nd_row *row) {
     const nd_backend *backend = verb->settings.backend;
     nd_row_provenance(row, verb->args->argc, verb->args->argv);
     nd_row_set_text(row, nd_field_verb, "bench");
-    nd_row_set_text(row, nd_field_model, nd_args_text(verb->args, "original", verb->model));
+    nd_row_set_name(row, nd_field_model, nd_args_text(verb->args, "original", verb->model));
     if (verb->graph) nd_row_set_text(row, nd_field_weights_sha256, verb->sha256);
     nd_row_set_text(row, nd_field_backend, backend->name);
     nd_row_set_text(row, nd_field_device, backend->device);

@@ -29,7 +29,7 @@ static nd_status add_file(nd_args *args, const nd_graph *original, nd_bench_list
     ND_TRY(nd_cli_folded(args, spec, graph, sha256));
     nd_cost cost = nd_cost_graph(*graph), before = nd_cost_graph(original);
     network->graph = *graph;
-    nd_row_set_text(&network->row, nd_field_original, nd_args_text(args, "original", NULL));
+    nd_row_set_name(&network->row, nd_field_original, nd_args_text(args, "original", NULL));
     nd_cli_cost_row(&cost, &before, &network->row);
     return nd_cli_model_row(*graph, spec, sha256, &network->row);
 }
@@ -53,7 +53,7 @@ static nd_status add_point(nd_args *point, const nd_graph *original, const char 
         nd_row_set_text(&network->row, nd_field_rule, rule);
         nd_row_set_real(&network->row, nd_field_target, target);
     }
-    nd_row_set_text(&network->row, nd_field_calib, nd_args_text(point, "calib", NULL));
+    nd_row_set_name(&network->row, nd_field_calib, nd_args_text(point, "calib", NULL));
     nd_cli_cost_row(&report.after, &report.before, &network->row);
 done:
     nd_decouple_report_free(&report);

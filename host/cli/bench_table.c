@@ -1,7 +1,10 @@
 #include "cli/bench_table.h"
 
+#include "base/parallel.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct nd_bench_table {
     nd_table *table;
@@ -11,9 +14,9 @@ struct nd_bench_table {
 };
 
 nd_bench_table *nd_bench_table_new(void) {
-    static const char *const headings[] = {"layer",  "x",      "batch", "T",      "impl",     "cache",
-                                           "MACs x", "time x", "95 %",  "us",     "GF/s eff", "GF/s",
-                                           "GB/s",   "roof %", "",      "engine", NULL};
+    static const char *const headings[] = {"layer", "x",      "batch",  "method", "T",      "impl",
+                                           "cache", "MACs x", "time x", "95 %",   "us",     "GF/s eff",
+                                           "GF/s",  "GB/s",   "roof %", "",       "engine", NULL};
     nd_bench_table *table = calloc(1, sizeof *table);
     if (table) table->table = nd_table_new(headings);
     return table;
@@ -83,10 +86,12 @@ void nd_bench_table_add(nd_bench_table *table, const nd_row *row) {
     }
     nd_table *t = table->table;
     const nd_row_value *layers = &row->values[nd_field_layers];
+    const char *method = text_of(row, nd_field_method, "none");
     bool noisy = row->values[nd_field_noisy].i;
     nd_table_cell(t, "%s", text_of(row, nd_field_layer, "end to end"));
     nd_table_cell(t, layers->set ? "%" PRId64 : "-", layers->i);
     nd_table_cell(t, "%" PRId64, row->values[nd_field_batch].i);
+    nd_table_cell(t, "%s", strcmp(method, "none") ? method : "-");
     add_rank(t, row);
     nd_table_cell(t, "%s", text_of(row, nd_field_impl, ""));
     nd_table_cell(t, "%s", row->values[nd_field_cold].i ? "cold" : "hot");
@@ -102,14 +107,16 @@ void nd_bench_table_add(nd_bench_table *table, const nd_row *row) {
 
 static void print_notes(const nd_bench_table *table, FILE *file, const nd_bench_settings *settings) {
     const nd_backend *backend = settings->backend;
+    const int threads = nd_threads();
     double mib = 1.0 / (1 << 20);
     fprintf(file,
-            "\n%s, %s: peaks measured now %.0f GFLOP/s and %.1f GB/s; cold buffers rotate through %.0f MiB"
+            "\n%s, %s, %d thread%s: peaks measured now %.0f GFLOP/s and %.1f GB/s; cold buffers rotate "
+            "through up to %.0f MiB"
             " (last cache %.0f MiB).\n"
             "MACs x and time x: dense / this, MACs and measured time; blocks interleaved, medians, bootstrap "
             "interval.\n",
-            backend->name, nd_precision_name(settings->precision), settings->peaks.gflops,
-            settings->peaks.gbps, mib * (double)nd_peaks_rotation(backend),
+            backend->name, nd_precision_name(settings->precision), threads, threads == 1 ? "" : "s",
+            settings->peaks.gflops, settings->peaks.gbps, mib * (double)nd_peaks_rotation(backend),
             mib * (double)backend->last_cache_bytes);
     if (table->discarded)
         fprintf(file, "%" PRId64 " blocks were interrupted and discarded.\n", table->discarded);

@@ -25,6 +25,9 @@ static nd_status read_settings(nd_args *args, nd_compare_settings *settings, row
     const char *file = nd_args_text(args, "margins", NULL);
     if (!file) return nd_status_ok;
     ND_TRY(nd_rows_read(file, &margins->rows, &margins->count));
+    bool any = false;
+    for (size_t i = 0; i < margins->count; ++i) any = any || margins->rows[i].values[nd_field_margin].set;
+    ND_REQUIRE(any, nd_status_format, "--margins %s: no row has a margin; nd compare --aa writes them", file);
     settings->margins = margins->rows;
     settings->n_margins = margins->count;
     return nd_status_ok;

@@ -46,7 +46,7 @@ static nd_row row_of(const run *r, const char *method) {
     nd_row row = {0};
     nd_row_provenance(&row, r->args->argc, r->args->argv);
     nd_row_set_text(&row, nd_field_verb, "decouple");
-    nd_row_set_text(&row, nd_field_model, r->model);
+    nd_row_set_name(&row, nd_field_model, r->model);
     nd_row_set_text(&row, nd_field_weights_sha256, r->sha256);
     nd_row_set_text(&row, nd_field_method, method);
     nd_row_set_text(&row, nd_field_ranks, r->settings.ranks == nd_ranks_uniform ? "uniform" : "adaptive");
@@ -55,7 +55,7 @@ static nd_row row_of(const run *r, const char *method) {
     nd_row_set_text(&row, nd_field_device, r->backend->device);
     nd_row_set_text(&row, nd_field_libraries, r->backend->libraries);
     if (r->settings.calib) {
-        nd_row_set_text(&row, nd_field_dataset, r->settings.calib->name);
+        nd_row_set_name(&row, nd_field_dataset, r->settings.calib->name);
         nd_row_set_text(&row, nd_field_dataset_sha256, r->settings.calib->sha256);
         nd_row_set_text(&row, nd_field_preprocess, r->settings.calib->preprocess);
     }
@@ -66,7 +66,7 @@ static void set_drop(nd_row *row, const run *r) {
     const nd_drop *top1 = &r->probe.top1, *top5 = &r->probe.top5;
     nd_row_set_text(row, nd_field_rule, "max-drop");
     nd_row_set_real(row, nd_field_target, r->search.points);
-    nd_row_set_text(row, nd_field_search_dataset, r->data->name);
+    nd_row_set_name(row, nd_field_search_dataset, r->data->name);
     nd_row_set_text(row, nd_field_search_sha256, r->data->sha256);
     nd_row_set_int(row, nd_field_search_n, r->probe.n);
     nd_row_set_real(row, nd_field_drop_top1, top1->points);

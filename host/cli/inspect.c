@@ -100,7 +100,7 @@ static nd_row nd_inspect_plain_row(const nd_inspection *inspection) {
 static nd_row nd_inspect_method_row(const nd_inspection *inspection, const char *method, nd_ranks ranks) {
     nd_row row = nd_inspect_row(inspection);
     const bool pair = !strcmp(method, "dwpw") || !strcmp(method, "pwdw");
-    nd_row_set_text(&row, nd_field_model, inspection->model);
+    nd_row_set_name(&row, nd_field_model, inspection->model);
     if (inspection->weights) nd_row_set_text(&row, nd_field_weights_sha256, inspection->sha256);
     nd_row_set_text(&row, nd_field_method, method);
     nd_row_set_text(&row, nd_field_form, pair ? method : "mixed");

@@ -29,7 +29,7 @@ static void nd_model_row_settings(const json_t *settings, nd_row *row) {
 
 /* The labelled images that a --max-drop was measured on. */
 static void nd_model_row_search(const json_t *search, nd_row *row) {
-    nd_row_set_text(row, nd_field_search_dataset, json_string_value(json_object_get(search, "dataset")));
+    nd_row_set_name(row, nd_field_search_dataset, json_string_value(json_object_get(search, "dataset")));
     nd_row_set_text(row, nd_field_search_sha256, json_string_value(json_object_get(search, "sha256")));
     nd_row_set_int(row, nd_field_search_n, json_integer_value(json_object_get(search, "n")));
 }
@@ -46,7 +46,7 @@ static nd_status nd_model_meta(const nd_graph *graph, const char *key, json_t **
 nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *sha256, nd_row *row) {
     const char *method = nd_graph_meta(graph, "nd.method"),
                *settings_text = nd_graph_meta(graph, "nd.settings");
-    nd_row_set_text(row, nd_field_model, spec);
+    nd_row_set_name(row, nd_field_model, spec);
     nd_row_set_text(row, nd_field_weights_sha256, sha256);
     nd_row_set_text(row, nd_field_method, method ? method : "none");
     if (!method || !settings_text) {

@@ -74,7 +74,7 @@ static void nd_reproduce_set_inputs(const nd_reproduce_inputs *inputs, const nd_
     nd_row_set_text(row, nd_field_backend, inputs->backend->name);
     nd_row_set_text(row, nd_field_device, inputs->backend->device);
     if (!strstr(value->needs, "drop") || !inputs->data) return;
-    nd_row_set_text(row, nd_field_dataset, inputs->data->name);
+    nd_row_set_name(row, nd_field_dataset, inputs->data->name);
     nd_row_set_text(row, nd_field_dataset_sha256, inputs->data->sha256);
     nd_row_set_text(row, nd_field_preprocess, inputs->data->preprocess);
 }
@@ -85,7 +85,7 @@ static nd_status nd_reproduce_row(const nd_args *args, const char *name, const n
     nd_row row = {0};
     nd_row_provenance(&row, args->argc, args->argv);
     nd_row_set_text(&row, nd_field_verb, "reproduce");
-    nd_row_set_text(&row, nd_field_model, args->n_positional > 1 ? args->positional[1] : value->model);
+    nd_row_set_name(&row, nd_field_model, args->n_positional > 1 ? args->positional[1] : value->model);
     nd_row_set_text(&row, nd_field_method, value->method);
     if (value->rank) nd_row_set_int(&row, nd_field_rank, value->rank);
     nd_row_set_text(&row, nd_field_paper_table, name);

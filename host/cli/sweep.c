@@ -111,7 +111,7 @@ static void start_row(const sweep *s, const nd_args *point, const char *what, nd
     char hex[65], identity[1024];
     nd_row_provenance(row, s->args->argc, s->args->argv);
     nd_row_set_text(row, nd_field_verb, "sweep");
-    nd_row_set_text(row, nd_field_model, s->args->positional[0]);
+    nd_row_set_name(row, nd_field_model, s->args->positional[0]);
     nd_row_set_text(row, nd_field_weights_sha256, s->sha256);
     nd_row_set_text(row, nd_field_backend, st->backend->name);
     nd_row_set_text(row, nd_field_device, st->backend->device);
@@ -230,7 +230,7 @@ static nd_status decouple_point(sweep *s, nd_args *point, nd_graph *graph, nd_ro
     ND_TRY_DONE(nd_cli_model_row(graph, s->args->positional[0], s->sha256, row));
     nd_row_set_text(row, nd_field_rule, nd_sweep_rule(point, &target));
     nd_row_set_real(row, nd_field_target, target);
-    nd_row_set_text(row, nd_field_calib, nd_args_text(point, "calib", NULL));
+    nd_row_set_name(row, nd_field_calib, nd_args_text(point, "calib", NULL));
     nd_cli_cost_row(&report.after, &report.before, row);
     nd_row_set_real(row, nd_field_seconds, report.decompose_seconds);
     ND_TRY_DONE(measure_decoupled(s, graph, &report.before, row));

@@ -34,4 +34,11 @@ try glyphs --ranks some --no-layers
 try nothing.onnx
 try glyphs --original nothing.onnx
 try glyphs --backend tpu
+try glyphs --backend cpu --device 7
+try glyphs --threads -1
+try glyphs --threads 100000
+try cifar --method spatial
+try cifar --energy 0.9
+try cifar --skip 'layer1*'
+try glyphs "${quick[@]}" --rank 1 --strict | tail -2
 try resnet18 --original resnet20 "${quick[@]}"

@@ -50,6 +50,10 @@ for other in device threads host model half empty broken absent; do try base.jso
 try base.jsonl
 try base.jsonl same.jsonl --margin -1
 
+sed 's/"sessions":[^]]*]/"sessions":[7,13,2]/' same.jsonl >torn.jsonl
+try base.jsonl torn.jsonl
+try base.jsonl same.jsonl --margins same.jsonl
+
 echo "accuracy"
 accuracy() { echo "{\"schema\":1,\"verb\":\"eval\",\"model\":\"m\",\"dataset_sha256\":\"$3\",\"n\":1000,\"top1\":$1,\"top5\":$2}"; }
 accuracy 70 90 a >top.jsonl

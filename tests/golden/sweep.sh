@@ -33,5 +33,8 @@ try glyphs --data nowhere "${quick[@]}"
 try glyphs --data imagefolder:nowhere "${quick[@]}"
 try nothing.onnx
 try glyphs --backend tpu
+printf 'a line\nanother' >notes.txt
+try glyphs --json notes.txt "${quick[@]}"
+cat notes.txt; echo
 echo '{"rank":"three"}' >wrong.jsonl
 try glyphs --json wrong.jsonl "${quick[@]}"

@@ -279,6 +279,53 @@ Test(row_files, a_torn_line_is_mended) {
     cr_expect_eq(nd_rows_mend(path), nd_status_ok);
 }
 
+/* A sweep must not cut the last line off somebody's notes. */
+Test(row_files, what_is_no_row_file_is_left_alone) {
+    static const char text[] = "a line\nanother";
+    char path[] = "rows-XXXXXX", back[64] = "";
+    close(mkstemp(path));
+    write_file(path, text);
+    cr_expect_eq(nd_rows_mend(path), nd_status_format);
+    cr_expect(strstr(nd_error(), path), "%s", nd_error());
+    FILE *file = fopen(path, "r");
+    cr_assert(file);
+    back[fread(back, 1, sizeof back - 1, file)] = 0;
+    fclose(file);
+    unlink(path);
+    cr_expect_str_eq(back, text);
+    nd_row *rows;
+    size_t count;
+    cr_expect_eq(nd_rows_parse(text, sizeof text - 1, "notes", &rows, &count), nd_status_format);
+    cr_expect(strstr(nd_error(), "notes:1: no column"), "%s", nd_error());
+}
+
+Test(row_files, names_have_no_folder) {
+    static const struct {
+        const char *spec, *name;
+    } cases[] = {
+        {"glyphs", "glyphs"},
+        {"glyphs:test", "glyphs:test"},
+        {"synthetic:seed=3", "synthetic:seed=3"},
+        {"/data/nets/a.onnx", "a.onnx"},
+        {"vgg16:/data/w.safetensors", "vgg16:w.safetensors"},
+        {"imagefolder:../val/", "imagefolder:val"},
+        {"imagefolder:/", "imagefolder:"},
+        {"cifar10:b.bin", "cifar10:b.bin"},
+        {"dir:odd/a.onnx", "dir:a.onnx"},
+        {"/odd:dir/a.onnx", "a.onnx"},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        nd_row row = {0};
+        nd_row_set_name(&row, nd_field_model, cases[i].spec);
+        cr_assert(row.values[nd_field_model].set);
+        cr_expect_str_eq(row.values[nd_field_model].text, cases[i].name);
+        nd_row_set_name(&row, nd_field_dataset, NULL);
+        cr_expect_not(row.values[nd_field_dataset].set);
+        nd_row_free(&row);
+    }
+}
+
 Test(row_files, appending_writes_one_header) {
     char path[] = "rows-XXXXXX";
     close(mkstemp(path));

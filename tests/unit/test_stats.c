@@ -211,9 +211,9 @@ Test(stats, bad_samples_are_refused) {
     nd_pairs zero = {.base = good, .other = bad, .n = 2, .count = 1};
     nd_pairs torn = {.base = good, .other = good, .n = 2, .count = 1, .sessions = three, .n_sessions = 1};
     nd_interval out;
-    cr_expect_eq(nd_stats_ratio(&none, 1, 1, &out), nd_status_usage);
-    cr_expect_eq(nd_stats_ratio(&zero, 1, 1, &out), nd_status_usage);
-    cr_expect_eq(nd_stats_ratio(&torn, 1, 1, &out), nd_status_usage);
+    cr_expect_eq(nd_stats_ratio(&none, 1, 1, &out), nd_status_format);
+    cr_expect_eq(nd_stats_ratio(&zero, 1, 1, &out), nd_status_format);
+    cr_expect_eq(nd_stats_ratio(&torn, 1, 1, &out), nd_status_format);
     cr_expect_eq(nd_stats_ratio(NULL, 0, 1, &out), nd_status_usage);
 }
 
