@@ -188,13 +188,14 @@ static nd_status add_all(const bench *b, const nd_bench_layer *layer, nd_rig *ri
 }
 
 /* One session: fresh buffers and kernels, checked, then timed. */
-static nd_status measure_session(bench *b, size_t index) {
+static nd_status measure_session(bench *b, size_t index, int64_t session) {
     const nd_bench_layer *layer = &b->layers[index];
     const nd_bench_settings *settings = b->settings;
     nd_rig_settings rig_settings = {.backend = settings->backend,
                                     .precision = settings->precision,
                                     .batch = settings->batch,
-                                    .rotation = settings->cold ? nd_peaks_rotation(settings->backend) : 0};
+                                    .rotation = settings->cold ? nd_peaks_rotation(settings->backend) : 0,
+                                    .seed = settings->timing.seed + (uint64_t)session};
     memcpy(rig_settings.forced, settings->forced, sizeof rig_settings.forced);
     result *r = &b->results[index];
     nd_subject subjects[nd_subjects_max];
@@ -283,7 +284,7 @@ static nd_status measure_all(bench *b) {
     for (int64_t pass = 0; pass < b->settings->timing.sessions; ++pass)
         for (size_t i = 0; i < b->n; ++i, ++done) {
             nd_progress_report(progress, "layers", done, total);
-            if (!b->results[i].enough) ND_TRY(measure_session(b, i));
+            if (!b->results[i].enough) ND_TRY(measure_session(b, i, pass));
         }
     nd_progress_report(progress, "layers", total, total);
     return nd_status_ok;

@@ -1,6 +1,7 @@
 #include "bench/bench.h"
 
 #include "base/rng.h"
+#include "bench/displace.h"
 #include "bench/nodes.h"
 #include "bench/slowdown.h"
 #include "run/plugins.h"
@@ -25,6 +26,7 @@ typedef struct bench {
     float *images; /* [batch][...], the same for all networks */
     plan plans[nd_subjects_max];
     int n_plans;
+    nd_displacer displacer;
     nd_timing timing;
 } bench;
 
@@ -130,9 +132,10 @@ done:
     return status;
 }
 
-static nd_status open_plan(plan *p, const bench *b) {
+static nd_status open_plan(plan *p, bench *b) {
     nd_exec_settings settings = exec_settings(b->settings, p->impl);
     const float *images = b->images;
+    ND_TRY(nd_displace(&b->displacer));
     ND_TRY(nd_exec_open(b->settings->backend, p->network->graph, &settings, &p->exec));
     return nd_exec_upload(p->exec, b->settings->batch, &images);
 }
@@ -179,6 +182,7 @@ static void close_plans(bench *b) {
         nd_exec_close(b->plans[i].exec);
         b->plans[i].exec = NULL;
     }
+    nd_displacer_free(&b->displacer);
 }
 
 /* Every session has memory and packed weights of its own. */
@@ -287,7 +291,10 @@ static nd_status make_images(bench *b) {
 static nd_status measure_networks(nd_bench_network *networks, size_t n, const nd_bench_settings *settings) {
     bench *b = calloc(1, sizeof *b);
     ND_REQUIRE(b, nd_status_memory, "bench: out of memory");
-    *b = (bench){.networks = networks, .n = n, .settings = settings};
+    *b = (bench){.networks = networks,
+                 .n = n,
+                 .settings = settings,
+                 .displacer = nd_displacer_new(settings->backend, settings->timing.seed)};
     nd_status status = nd_status_ok;
     ND_TRY_DONE(make_images(b));
     ND_TRY_DONE(add_plans(b));

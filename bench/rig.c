@@ -1,6 +1,7 @@
 #include "bench/rig.h"
 
 #include "base/rng.h"
+#include "bench/displace.h"
 #include "bench/rig_check.h"
 #include "bench/slowdown.h"
 
@@ -88,6 +89,7 @@ struct nd_rig {
     float *x_host, *y_host, *bias;
     nd_memory *x[slots_max], *y[slots_max];
     int slots;
+    nd_displacer displacer;
     entry *entries[nd_subjects_max];
     int count;
 };
@@ -116,6 +118,7 @@ static nd_status allocate_slots(nd_rig *rig) {
     if (rig->settings.rotation && slots < 2) slots = 2;
     rig->slots = slots > slots_max ? slots_max : (int)slots;
     for (int i = 0; i < rig->slots; ++i) {
+        ND_TRY(nd_displace(&rig->displacer));
         ND_TRY(backend->table->allocate(backend, x_bytes, &rig->x[i]));
         ND_TRY(backend->table->allocate(backend, y_bytes, &rig->y[i]));
         ND_TRY(
@@ -131,6 +134,7 @@ nd_status nd_rig_open(const nd_bench_layer *layer, const nd_rig_settings *settin
     ND_REQUIRE(rig, nd_status_memory, "bench: out of memory");
     rig->layer = *layer;
     rig->settings = *settings;
+    rig->displacer = nd_displacer_new(settings->backend, settings->seed);
     rig->x_view = image_view(rig, layer->ni, layer->in_h, layer->in_w);
     rig->y_view = image_view(rig, layer->no, nd_bench_layer_out(layer, 0), nd_bench_layer_out(layer, 1));
     rig->x_host = random_floats(nd_view_count(&rig->x_view), 1, 1);
@@ -167,6 +171,7 @@ void nd_rig_close(nd_rig *rig) {
         table->free(rig->x[i]);
         table->free(rig->y[i]);
     }
+    nd_displacer_free(&rig->displacer);
     free(rig->x_host);
     free(rig->y_host);
     free(rig->bias);
@@ -312,6 +317,7 @@ nd_status nd_rig_add(nd_rig *rig, nd_impl impl, nd_form form, int64_t terms, boo
     e->info.terms = nd_impl_is_dense(impl) ? 0 : terms;
     e->backend = rig->settings.forced[impl] ? rig->settings.forced[impl] : rig->settings.backend;
     plan_stages(e);
+    ND_TRY_DONE(nd_displace(&rig->displacer));
     ND_TRY_DONE(make_weights(e));
     ND_TRY_DONE(prepare_kernels(e, &supported));
     if (!supported) goto done;

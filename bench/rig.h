@@ -50,6 +50,7 @@ typedef struct nd_rig_settings {
     nd_precision precision;
     int64_t batch;
     size_t rotation; /* bytes the buffers rotate through; 0 = one set, "hot" */
+    uint64_t seed;   /* of where the buffers lie: another one for every session */
     /* Backends of the same plugin, which share memory with `backend`, opened to prefer the algorithm of that
      * implementation; NULL where there is none. */
     nd_backend *forced[nd_impl_count];

@@ -1,6 +1,7 @@
 #include "cli/bench_networks.h"
 #include "cli/bench_table.h"
 #include "cli/cli.h"
+#include "cli/rerun.h"
 
 #include "base/parallel.h"
 #include "bench/bench.h"
@@ -226,6 +227,7 @@ nd_status nd_verb_bench(nd_args *args) {
     verb.settings.progress = &verb.progress;
     verb.settings.nodes = nd_args_has(args, "nodes");
     nd_status status = nd_status_ok;
+    nd_cli_fix_addresses(args);
     ND_TRY_DONE(parse_lists(&verb));
     ND_TRY_DONE(open_subject(&verb));
     ND_TRY_DONE(nd_output_open(args, &verb.output));

@@ -1,6 +1,7 @@
 #include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/decouple_settings.h"
+#include "cli/rerun.h"
 #include "cli/sweep_points.h"
 #include "cli/sweep_rows.h"
 
@@ -276,6 +277,7 @@ nd_status nd_verb_sweep(nd_args *args) {
     sweep s = {.args = args, .progress = nd_cli_progress()};
     nd_status status = nd_status_ok;
     nd_sweep_settings sweeping = {.run = true, .rank = "1..9"};
+    if (nd_args_has(args, "bench")) nd_cli_fix_addresses(args);
     ND_TRY_DONE(nd_sweep_points_make(args, &sweeping, &s.points));
     ND_TRY_DONE(nd_sweep_shard(args, &s.share, &s.shares));
     ND_TRY_DONE(nd_cli_folded(args, args->positional[0], &s.model, s.sha256));

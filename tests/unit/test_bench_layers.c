@@ -1,5 +1,6 @@
 /* Layer benchmarks on the reference backend, in simulated time. */
 #include "bench/bench.h"
+#include "bench/displace.h"
 #include "bench/rig_check.h"
 #include "run/plugins.h"
 
@@ -148,6 +149,39 @@ Test(bench_layers, best_is_never_slower_than_dense) {
         cr_expect(strchr(best->values[nd_field_engine].text, ':'), "names what it chose");
     }
     free_rows(all);
+}
+
+static size_t pad_bytes[nd_pads_max];
+static int pads_made, pads_open;
+
+static nd_status count_pad(nd_backend *backend, size_t bytes, nd_memory **out) {
+    (void)backend;
+    pad_bytes[pads_made++] = bytes;
+    *out = (nd_memory *)&pad_bytes[pads_open++];
+    return nd_status_ok;
+}
+
+static void uncount_pad(nd_memory *memory) {
+    pads_open -= memory != NULL;
+}
+
+/* Sessions differ in where their buffers lie, runs of one build do not differ in the sizes drawn, and nothing leaks. */
+Test(bench_layers, pads_differ_by_session_and_are_given_back) {
+    static const nd_backend_table table = {.allocate = count_pad, .free = uncount_pad};
+    nd_backend backend = {.table = &table};
+    size_t first[2][nd_pads_max];
+    for (int round = 0; round < 3; ++round) {
+        nd_displacer displacer = nd_displacer_new(&backend, round == 2 ? 1 : (uint64_t)round);
+        pads_made = 0;
+        for (int i = 0; i < nd_pads_max + 5; ++i) cr_assert_eq(nd_displace(&displacer), nd_status_ok);
+        cr_expect_eq(pads_made, nd_pads_max);
+        for (int i = 0; i < nd_pads_max; ++i) cr_expect(pad_bytes[i] >= 64 && pad_bytes[i] <= 64 << 10);
+        nd_displacer_free(&displacer);
+        cr_expect_eq(pads_open, 0);
+        if (round < 2) memcpy(first[round], pad_bytes, sizeof pad_bytes);
+    }
+    cr_expect(memcmp(first[0], first[1], sizeof pad_bytes));
+    cr_expect_not(memcmp(first[1], pad_bytes, sizeof pad_bytes));
 }
 
 /* A backend that computes one wrong value must not get a time. */
