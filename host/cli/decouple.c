@@ -152,10 +152,9 @@ static const char *error_text(const run *r) {
     bool behind = false;
     for (size_t l = 0; l < r->report.n_layers; l++) behind = behind || r->report.layers[l].behind;
     if (!r->settings.calib) return "|W' - W| / |W|";
-    return behind
-               ? "that behind the activation a after the layer, sqrt(E|a(y') - a(y)|^2 / var a(y)); without\n"
-                 "one that of its output"
-               : "that of the layer's output, sqrt(E|y' - y|^2 / var y)";
+    return behind ? "that behind the activation a that follows, sqrt(E|a(y') - a(y)|^2 / var a(y)), else of "
+                    "the output"
+                  : "that of the layer's output, sqrt(E|y' - y|^2 / var y)";
 }
 
 static void print(const run *r) {

@@ -53,7 +53,7 @@ nd_status nd_plan_measure(const nd_graph *graph, nd_backend *backend, const nd_d
     return status;
 }
 
-static int64_t budget_of(const nd_decouple_settings *settings, const nd_candidates *candidates) {
+int64_t nd_candidates_budget(const nd_decouple_settings *settings, const nd_candidates *candidates) {
     return (int64_t)floor((double)candidates->total / settings->target);
 }
 
@@ -72,7 +72,7 @@ static nd_status allocate(const nd_decouple_settings *settings, const nd_candida
         own[c] = candidates->rows[c];
         own[c].layer = number[own[c].layer];
     }
-    int64_t budget = budget_of(settings, candidates) + credit - candidates->fixed;
+    int64_t budget = nd_candidates_budget(settings, candidates) + credit - candidates->fixed;
     status = nd_allocate(own, candidates->count, open, budget, chosen);
     if (status) {
         status = nd_fail_in(status, "a ratio of %g, where at most %.3f is within reach", settings->target,
@@ -97,15 +97,15 @@ done:
 }
 
 nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *settings,
-                           const nd_candidates *candidates, nd_plan *plan) {
-    ND_TRY(allocate(settings, candidates, 0, plan));
+                           const nd_candidates *candidates, int64_t surplus, nd_plan *plan) {
+    int64_t low = surplus < 0 ? surplus : 0, high = INT64_MAX, credit = low;
+    ND_TRY(allocate(settings, candidates, credit, plan));
     if (settings->rule != nd_rule_macs_ratio || !nd_plan_prunes(settings, plan)) return nd_status_ok;
-    int64_t low = 0, high = INT64_MAX, credit = 0;
     for (int round = 0; round < credit_rounds; round++) {
         nd_cost cost;
         ND_TRY(nd_plan_preview(graph, settings, plan, &cost));
-        int64_t left =
-            budget_of(settings, candidates) - (settings->conv_only ? cost.conv_macs : cost.total_macs);
+        int64_t left = nd_candidates_budget(settings, candidates) + surplus -
+                       (settings->conv_only ? cost.conv_macs : cost.total_macs);
         if (left >= 0)
             low = credit;
         else

@@ -45,6 +45,7 @@ enum { nd_chain_max = 5 };
 
 typedef struct nd_chain {
     int n;
+    int64_t reads; /* of a shape: its first stage gathers from so many of the conv's channels; 0 = from all */
     nd_stage stages[nd_chain_max];
 } nd_chain;
 

@@ -103,6 +103,7 @@ static void combination_shape(const combination *c, const nd_conv *whole, nd_ran
         }
         if (!inside) nd_shape_add(out, own->suffix, &own->window, own->no, own->ni, own->groups);
     }
+    if (c->pruned) out->reads = slim.ni;
 }
 
 static bool combination_applies(const combination *c, const nd_conv *whole) {

@@ -4,9 +4,8 @@
 #include "decouple/calibrate.h"
 #include "decouple/layer_data.h"
 #include "decouple/output_metric.h"
-#include "decouple/plan.h"
+#include "decouple/settle.h"
 #include "model/infer.h"
-#include "model/shrink.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -77,7 +76,7 @@ static nd_status check_settings(const nd_decouple_settings *settings) {
     return nd_status_ok;
 }
 
-static nd_status infer_again(nd_graph *graph) {
+nd_status nd_decouple_infer(nd_graph *graph) {
     const nd_value *x = graph->n_inputs > 0 ? &graph->values[graph->inputs[0]] : NULL;
     ND_REQUIRE(x && x->rank == 4, nd_status_unsupported, "%s: the network takes no image", graph->name);
     nd_infer_settings infer = {
@@ -87,7 +86,7 @@ static nd_status infer_again(nd_graph *graph) {
 
 nd_status nd_decouple_prepare(nd_graph *graph) {
     ND_TRY(nd_graph_fold(graph));
-    return infer_again(graph);
+    return nd_decouple_infer(graph);
 }
 
 /* A rank asked for by number is obeyed even where it does not pay. */
@@ -103,17 +102,37 @@ static void warn_of_costly(const nd_decouple_settings *settings, const nd_plan *
     }
 }
 
-static nd_status choose(nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
-                        nd_plan *plan) {
-    if (settings->rule != nd_rule_macs_ratio && settings->rule != nd_rule_latency_ratio) {
-        ND_TRY(nd_plan_by_layer(backend, settings, plan));
-        warn_of_costly(settings, plan);
-        return nd_status_ok;
-    }
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static bool has_budget(const nd_decouple_settings *settings) {
+    return settings->rule == nd_rule_macs_ratio || settings->rule == nd_rule_latency_ratio;
+}
+
+/* Decides for every layer, and fits them all. */
+static nd_status choose_and_fit(const nd_graph *graph, nd_backend *backend,
+                                const nd_decouple_settings *settings, nd_plan *plan, nd_chain *chains,
+                                double *error, double *seconds) {
     nd_candidates own = {0};
-    if (!settings->candidates) ND_TRY(nd_plan_measure(graph, backend, settings, plan, &own));
-    nd_status status =
-        nd_plan_allocate(graph, settings, settings->candidates ? settings->candidates : &own, plan);
+    const nd_candidates *candidates = has_budget(settings) ? settings->candidates : NULL;
+    nd_status status = nd_status_ok;
+    if (has_budget(settings) && !candidates) {
+        ND_TRY(nd_plan_measure(graph, backend, settings, plan, &own));
+        candidates = &own;
+    }
+    if (candidates) {
+        ND_TRY_DONE(nd_plan_allocate(graph, settings, candidates, 0, plan));
+    } else {
+        ND_TRY_DONE(nd_plan_by_layer(backend, settings, plan));
+        warn_of_costly(settings, plan);
+    }
+    double start = seconds_now();
+    ND_TRY_DONE(nd_plan_fit(graph, backend, settings, candidates, plan, chains, error));
+    *seconds = seconds_now() - start;
+done:
     nd_candidates_free(&own);
     return status;
 }
@@ -132,20 +151,6 @@ static nd_status kernel_error(const nd_conv *conv, const nd_chain *chain, double
     free(w);
     *error = norm > 0 ? sqrt(change / norm) : 0;
     return status;
-}
-
-static nd_status decompose_all(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
-                               nd_chain *chains, double *error) {
-    for (int l = 0; l < plan->n_layers; l++) {
-        const nd_layer *layer = &plan->layers[l];
-        error[l] = 0;
-        nd_progress_report(settings->progress, "decoupling", l, plan->n_layers);
-        if (!layer->method) continue;
-        ND_TRY(
-            layer->method->decompose(backend, &layer->conv, settings->ranks, layer->rank, NULL, &chains[l]));
-    }
-    nd_progress_report(settings->progress, "decoupling", plan->n_layers, plan->n_layers);
-    return nd_status_ok;
 }
 
 static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings *settings,
@@ -181,24 +186,6 @@ static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings
         row->energy = fmax(0, 1 - weight_error * weight_error);
     }
     return nd_status_ok;
-}
-
-static nd_status apply(nd_graph *graph, const nd_plan *plan, const nd_chain *chains) {
-    for (int l = 0; l < plan->n_layers; l++) {
-        const nd_chain *chain = &chains[l];
-        const nd_layer *layer = &plan->layers[l];
-        if (chain->n == 1 && !layer->method) /* refitted, not replaced */
-            ND_TRY(nd_conv_set(graph, layer->node, &layer->conv, chain->stages[0].weights,
-                               chain->stages[0].bias));
-        else if (chain->n)
-            ND_TRY(nd_chain_rewrite(graph, layer->node, chain));
-    }
-    ND_TRY(nd_graph_sort(graph));
-    ND_TRY(infer_again(graph));
-    int64_t dropped = 0;
-    ND_TRY(nd_graph_shrink(graph, &dropped));
-    if (dropped) nd_log(nd_log_info, "%lld channels that nothing reads are gone", (long long)dropped);
-    return infer_again(graph);
 }
 
 /* What the layers cost in the network as it is now: one that the next reads less of has become cheaper. */
@@ -292,18 +279,13 @@ nd_status nd_decouple_candidates(const nd_graph *graph, nd_backend *backend,
     return status;
 }
 
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_settings *given,
                       nd_decouple_report *report) {
     nd_status status = nd_status_ok;
     nd_plan plan = {0};
     nd_chain *chains = NULL;
     double *error = NULL;
+    int64_t dropped = 0;
     const nd_decouple_settings own = resolved(given), *settings = &own;
     *report = (nd_decouple_report){0};
     ND_TRY(check_settings(settings));
@@ -313,13 +295,10 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     error = nd_alloc_array((size_t)plan.n_layers + 1, sizeof *error);
     ND_REQUIRE_DONE(chains && error, nd_status_memory, "no memory for decoupling");
     if (settings->output_metric) ND_TRY_DONE(nd_output_metric(graph, backend, settings, &plan));
-    ND_TRY_DONE(choose(graph, backend, settings, &plan));
-    double start = seconds_now();
-    ND_TRY_DONE(settings->calib ? nd_calibrate(graph, backend, settings, &plan, chains, error)
-                                : decompose_all(backend, settings, &plan, chains, error));
-    report->decompose_seconds = seconds_now() - start;
+    ND_TRY_DONE(choose_and_fit(graph, backend, settings, &plan, chains, error, &report->decompose_seconds));
     ND_TRY_DONE(report_layers(graph, settings, &plan, chains, error, report));
-    ND_TRY_DONE(apply(graph, &plan, chains));
+    ND_TRY_DONE(nd_plan_apply(graph, &plan, chains, &dropped));
+    if (dropped) nd_log(nd_log_info, "%lld channels that nothing reads are gone", (long long)dropped);
     recount_layers(graph, &plan, chains, report);
     report->after = nd_cost_graph(graph);
     ND_TRY_DONE(write_meta(graph, settings, report));

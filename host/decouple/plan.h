@@ -51,9 +51,15 @@ nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *se
 
 /* Allocates total / settings->target over the candidates and writes the decisions into the plan. Layers that read
  * fewer channels make those before them cheaper too: what that saves in MACs is spent again, as far as the network
- * stays within its budget. */
+ * stays within its budget. `surplus` are the MACs, or with a minus the excess, that its preview is known to be off. */
 nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *settings,
-                           const nd_candidates *candidates, nd_plan *plan);
+                           const nd_candidates *candidates, int64_t surplus, nd_plan *plan);
+
+/* total / settings->target */
+int64_t nd_candidates_budget(const nd_decouple_settings *settings, const nd_candidates *candidates);
+
+/* Infers the graph of a network for the image that its input says. */
+nd_status nd_decouple_infer(nd_graph *graph);
 
 /* Measures what the settings' rule chooses from: harms by curves or from the weights, costs in its unit. */
 nd_status nd_plan_measure(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,

@@ -12,7 +12,8 @@ bool nd_plan_prunes(const nd_decouple_settings *settings, const nd_plan *plan) {
         nd_chain shape = {0};
         if (!plan->layers[l].method) continue;
         shape_of(settings, &plan->layers[l], &shape);
-        if (shape.stages[0].ni < plan->layers[l].conv.ni) return true;
+        int64_t ni = plan->layers[l].conv.ni;
+        if (shape.stages[0].ni < ni || (shape.reads && shape.reads < ni)) return true;
     }
     return false;
 }
@@ -23,7 +24,7 @@ static nd_status put_shape(nd_graph *graph, const nd_decouple_settings *settings
     nd_status status = nd_chain_allocate(&chain, &layer->conv);
     for (int s = 0; !status && s < chain.n; s++) {
         const nd_stage *stage = &chain.stages[s];
-        int64_t given = s ? chain.stages[s - 1].no : layer->conv.ni;
+        int64_t given = s ? chain.stages[s - 1].no : chain.reads ? chain.reads : layer->conv.ni;
         for (int64_t c = 0; stage->channel && c < stage->ni; c++)
             stage->channel[c] = (int32_t)(stage->ni < given ? c : c * given / stage->ni);
     }

@@ -33,6 +33,7 @@ static int64_t prune_channels(const nd_conv *conv) {
 static void prune_shape(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out) {
     (void)ranks;
     nd_shape_add(out, "", &conv->window, conv->no, rank, conv->groups);
+    out->reads = rank;
 }
 
 /* What speaks for a channel: whether LASSO keeps it, then how much it contributes. */

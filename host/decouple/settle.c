@@ -1,0 +1,128 @@
+#include "decouple/settle.h"
+
+#include "decouple/calibrate.h"
+#include "decouple/preview.h"
+#include "model/shrink.h"
+
+#include <stdlib.h>
+
+enum { most_fits = 5 };
+static const double unspent = 0.01;  /* share of the budget that may be left */
+static const double margin = 0.0025; /* share of it given up, besides what is too much, after a fit over it */
+
+static nd_status decompose_all(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
+                               nd_chain *chains, double *error) {
+    for (int l = 0; l < plan->n_layers; l++) {
+        const nd_layer *layer = &plan->layers[l];
+        error[l] = 0;
+        nd_progress_report(settings->progress, "decoupling", l, plan->n_layers);
+        if (!layer->method) continue;
+        ND_TRY(
+            layer->method->decompose(backend, &layer->conv, settings->ranks, layer->rank, NULL, &chains[l]));
+    }
+    nd_progress_report(settings->progress, "decoupling", plan->n_layers, plan->n_layers);
+    return nd_status_ok;
+}
+
+nd_status nd_plan_apply(nd_graph *graph, const nd_plan *plan, const nd_chain *chains, int64_t *dropped) {
+    for (int l = 0; l < plan->n_layers; l++) {
+        const nd_chain *chain = &chains[l];
+        const nd_layer *layer = &plan->layers[l];
+        if (chain->n == 1 && !layer->method) /* refitted, not replaced */
+            ND_TRY(nd_conv_set(graph, layer->node, &layer->conv, chain->stages[0].weights,
+                               chain->stages[0].bias));
+        else if (chain->n)
+            ND_TRY(nd_chain_rewrite(graph, layer->node, chain));
+    }
+    ND_TRY(nd_graph_sort(graph));
+    ND_TRY(nd_decouple_infer(graph));
+    ND_TRY(nd_graph_shrink(graph, dropped));
+    return nd_decouple_infer(graph);
+}
+
+typedef struct fit {
+    const nd_graph *graph;
+    nd_backend *backend;
+    const nd_decouple_settings *settings;
+    const nd_candidates *candidates;
+    nd_plan *plan;
+    nd_chain *chains;
+    double *error;
+} fit;
+
+static nd_status fit_once(const fit *f) {
+    for (int l = 0; l < f->plan->n_layers; l++) nd_chain_free(&f->chains[l]);
+    return f->settings->calib ? nd_calibrate(f->graph, f->backend, f->settings, f->plan, f->chains, f->error)
+                              : decompose_all(f->backend, f->settings, f->plan, f->chains, f->error);
+}
+
+static int64_t counted(const fit *f, const nd_cost *cost) {
+    return f->settings->conv_only ? cost->conv_macs : cost->total_macs;
+}
+
+/* What the network costs with these chains, and what it was thought to. */
+static nd_status count_macs(const fit *f, int64_t *now, int64_t *expected) {
+    nd_graph *copy = NULL;
+    nd_cost cost;
+    int64_t dropped = 0;
+    ND_TRY(nd_plan_preview(f->graph, f->settings, f->plan, &cost));
+    *expected = counted(f, &cost);
+    ND_TRY(nd_graph_clone(f->graph, &copy));
+    nd_status status = nd_plan_apply(copy, f->plan, f->chains, &dropped);
+    cost = nd_cost_graph(copy);
+    *now = counted(f, &cost);
+    nd_graph_free(copy);
+    return status;
+}
+
+/* Other decisions for another surplus? */
+static nd_status allocate_again(const fit *f, int64_t surplus, bool *changed) {
+    const nd_plan *plan = f->plan;
+    *changed = false;
+    nd_layer *old = nd_alloc_array((size_t)plan->n_layers, sizeof *old);
+    ND_REQUIRE(old, nd_status_memory, "no memory for an allocation");
+    for (int l = 0; l < plan->n_layers; l++) old[l] = plan->layers[l];
+    nd_status status = nd_plan_allocate(f->graph, f->settings, f->candidates, surplus, f->plan);
+    for (int l = 0; l < plan->n_layers; l++)
+        *changed = *changed || old[l].method != plan->layers[l].method || old[l].rank != plan->layers[l].rank;
+    free(old);
+    return status;
+}
+
+/* From one surplus to the next until the network is where it should be; then back to the best one, if any. */
+static nd_status fit_within_budget(const fit *f) {
+    int64_t budget = nd_candidates_budget(f->settings, f->candidates), surplus = 0, best = 0, most = -1;
+    bool changed = true;
+    for (int fits = 1; changed; fits++) {
+        int64_t now = 0, expected = 0;
+        ND_TRY(fit_once(f));
+        ND_TRY(count_macs(f, &now, &expected));
+        nd_log(nd_log_info, "fit %d: %.3f %% of the MACs allowed, %.3f %% expected", fits,
+               100 * (double)now / (double)budget, 100 * (double)expected / (double)budget);
+        if (now <= budget && (double)now >= (1 - unspent) * (double)budget) return nd_status_ok;
+        if (now <= budget && now > most) {
+            most = now;
+            best = surplus;
+        }
+        if (fits >= most_fits) break;
+        if (now <= budget)
+            surplus = expected - now;
+        else
+            surplus -= now - budget + (int64_t)(margin * (double)budget);
+        ND_TRY(allocate_again(f, surplus, &changed));
+    }
+    if (!changed || surplus == best) return nd_status_ok;
+    if (most < 0) {
+        nd_log(nd_log_warn, "the channels that the layers turned out to read cost more than was asked for");
+        return nd_status_ok;
+    }
+    ND_TRY(allocate_again(f, best, &changed));
+    return fit_once(f);
+}
+
+nd_status nd_plan_fit(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
+                      const nd_candidates *candidates, nd_plan *plan, nd_chain *chains, double *error) {
+    const fit f = {graph, backend, settings, candidates, plan, chains, error};
+    bool counts = candidates && settings->rule == nd_rule_macs_ratio && nd_plan_prunes(settings, plan);
+    return counts ? fit_within_budget(&f) : fit_once(&f);
+}

@@ -1,0 +1,20 @@
+/* Carrying a plan out, within its budget. */
+#ifndef ND_DECOUPLE_SETTLE_H
+#define ND_DECOUPLE_SETTLE_H
+
+#include "decouple/plan.h"
+
+/* Decomposes all layers of the plan, with images by the walk (decouple/calibrate.h): chains[n_layers] and
+ * error[n_layers], empty and unset before.
+ *
+ * How many channels the layers need not compute is known only from the fit, which chooses what each of them reads. With
+ * candidates to choose from, a plan that prunes is therefore counted afterwards; where the network is over the budget or
+ * leaves more than a hundredth of it, the layers are allocated and fitted again, a few times at most. The decisions in
+ * the plan are then those of the chains. Candidates are NULL where ranks are given. */
+nd_status nd_plan_fit(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
+                      const nd_candidates *candidates, nd_plan *plan, nd_chain *chains, double *error);
+
+/* Puts the chains into the graph of the plan and takes out what nothing reads then: *dropped channels. */
+nd_status nd_plan_apply(nd_graph *graph, const nd_plan *plan, const nd_chain *chains, int64_t *dropped);
+
+#endif
