@@ -21,37 +21,6 @@ bool nd_cpu_reference_supports(const nd_cpu *cpu, const nd_work *work, nd_precis
     return (precision == nd_precision_fp32 || precision == nd_precision_bf16) && nd_work_agrees(work);
 }
 
-/* Copies weights into the arena, rounded to bf16 where the network is. */
-static bool reference_keep(reference_kernel *k, const float **weights, int64_t count, bool round) {
-    if (!*weights) return true;
-    float *copy = nd_arena_alloc(&k->arena, (size_t)count * sizeof *copy);
-    if (!copy) return false;
-    for (int64_t i = 0; i < count; i++) {
-        copy[i] = round ? nd_bf16_to_f32(nd_f32_to_bf16((*weights)[i])) : (*weights)[i];
-    }
-    *weights = copy;
-    return true;
-}
-
-static bool reference_keep_all(reference_kernel *k) {
-    nd_work *work = &k->work;
-    const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
-    const int64_t channels = work->y.rank > 1 ? work->y.dims[1] : 0;
-    int64_t weights = channels;
-    if (work->kind == nd_kind_conv) weights = channels * (work->x.dims[1] / work->groups) * window;
-    if (work->kind == nd_kind_gemm) weights = channels * work->x.dims[1];
-    if (work->kind == nd_kind_separable) weights = channels * work->terms;
-    if (work->channel) {
-        int32_t *copy = nd_arena_alloc(&k->arena, (size_t)work->terms * sizeof *copy);
-        if (!copy) return false;
-        memcpy(copy, work->channel, (size_t)work->terms * sizeof *copy);
-        work->channel = copy;
-    }
-    return reference_keep(k, &work->bias, channels, false) &&
-           reference_keep(k, &work->weights, weights, k->half) &&
-           reference_keep(k, &work->depthwise, work->terms * window, k->half);
-}
-
 /* Row-major elements of a bf16 view to fp32, or back. */
 static void reference_convert(const nd_view *view, uint16_t *half, float *dense, bool widen) {
     const int64_t count = nd_view_count(view);
@@ -97,7 +66,7 @@ nd_status nd_cpu_reference_prepare(nd_cpu *cpu, const nd_work *work, nd_precisio
     k->base = (nd_kernel){.cpu = cpu, .run = reference_run, .release = reference_release};
     k->work = *work;
     k->half = precision == nd_precision_bf16;
-    if (!reference_keep_all(k)) {
+    if (!nd_ref_keep(&k->work, precision, &k->arena)) {
         reference_release(&k->base);
         return nd_fail(nd_status_memory, "%s: no memory for the weights", nd_kind_name(work->kind));
     }

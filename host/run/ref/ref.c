@@ -59,6 +59,39 @@ static void nd_ref_store(void *data, nd_dtype dtype, int64_t at, float value) {
         ((float *)data)[at] = value;
 }
 
+/* A copy of `count` numbers, rounded to what the storage can hold. */
+static bool nd_ref_rounded(const float **numbers, int64_t count, nd_dtype dtype, nd_arena *arena) {
+    if (!*numbers) return true;
+    float *copy = nd_arena_alloc(arena, (size_t)count * sizeof *copy);
+    if (!copy) return false;
+    for (int64_t i = 0; i < count; i++) {
+        unsigned char stored[sizeof(float)];
+        nd_ref_store(stored, dtype, 0, (*numbers)[i]);
+        copy[i] = nd_ref_load(stored, dtype, 0);
+    }
+    *numbers = copy;
+    return true;
+}
+
+bool nd_ref_keep(nd_work *work, nd_precision precision, nd_arena *arena) {
+    const nd_dtype dtype = nd_precision_storage(precision);
+    const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t channels = work->y.rank > 1 ? work->y.dims[1] : 0;
+    int64_t weights = channels;
+    if (work->kind == nd_kind_conv) weights = channels * (work->x.dims[1] / work->groups) * window;
+    if (work->kind == nd_kind_gemm) weights = channels * work->x.dims[1];
+    if (work->kind == nd_kind_separable) weights = channels * work->terms;
+    if (work->channel) {
+        int32_t *copy = nd_arena_alloc(arena, (size_t)work->terms * sizeof *copy);
+        if (!copy) return false;
+        memcpy(copy, work->channel, (size_t)work->terms * sizeof *copy);
+        work->channel = copy;
+    }
+    return nd_ref_rounded(&work->bias, channels, nd_dtype_f32, arena) &&
+           nd_ref_rounded(&work->weights, weights, dtype, arena) &&
+           nd_ref_rounded(&work->depthwise, work->terms * window, dtype, arena);
+}
+
 static void nd_ref_widen(const nd_view *view, const void *data, nd_dtype dtype, float *dst) {
     int64_t at[nd_rank_max] = {0};
     if (!nd_view_count(view)) return;
@@ -91,44 +124,6 @@ static void nd_ref_release(nd_kernel *kernel) {
     free(kernel);
 }
 
-/* A copy of `count` weights, rounded to what the precision can store. */
-static bool nd_ref_keep(nd_kernel *kernel, const float **weights, int64_t count) {
-    if (!*weights) return true;
-    float *copy = nd_arena_alloc(&kernel->arena, (size_t)count * sizeof *copy);
-    if (!copy) return false;
-    const nd_dtype dtype = nd_precision_storage(kernel->precision);
-    for (int64_t i = 0; i < count; i++) {
-        unsigned char stored[sizeof(float)];
-        nd_ref_store(stored, dtype, 0, (*weights)[i]);
-        copy[i] = nd_ref_load(stored, dtype, 0);
-    }
-    *weights = copy;
-    return true;
-}
-
-static bool nd_ref_keep_all(nd_kernel *kernel) {
-    nd_work *work = &kernel->work;
-    const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
-    const int64_t channels = work->y.rank > 1 ? work->y.dims[1] : 0;
-    int64_t weights = channels;
-    if (work->kind == nd_kind_conv) weights = channels * (work->x.dims[1] / work->groups) * window;
-    if (work->kind == nd_kind_gemm) weights = channels * work->x.dims[1];
-    if (work->kind == nd_kind_separable) weights = channels * work->terms;
-    if (work->channel) {
-        int32_t *copy = nd_arena_alloc(&kernel->arena, (size_t)work->terms * sizeof *copy);
-        if (!copy) return false;
-        memcpy(copy, work->channel, (size_t)work->terms * sizeof *copy);
-        work->channel = copy;
-    }
-    /* Biases are added in fp32 at every precision. */
-    const nd_precision precision = kernel->precision;
-    kernel->precision = nd_precision_fp32;
-    bool kept = nd_ref_keep(kernel, &work->bias, channels);
-    kernel->precision = precision;
-    return kept && nd_ref_keep(kernel, &work->weights, weights) &&
-           nd_ref_keep(kernel, &work->depthwise, work->terms * window);
-}
-
 static bool nd_ref_dense(nd_kernel *kernel) {
     const nd_view *views[] = {&kernel->work.x, &kernel->work.x2, &kernel->work.y};
     if (nd_precision_storage(kernel->precision) == nd_dtype_f32) return true;
@@ -148,7 +143,7 @@ static nd_status nd_ref_prepare(nd_backend *backend, const nd_work *work, nd_pre
     ND_REQUIRE(kernel, nd_status_memory, "no memory");
     kernel->work = *work;
     kernel->precision = precision;
-    if (!nd_ref_keep_all(kernel) || !nd_ref_dense(kernel)) {
+    if (!nd_ref_keep(&kernel->work, precision, &kernel->arena) || !nd_ref_dense(kernel)) {
         nd_ref_release(kernel);
         return nd_fail(nd_status_memory, "no memory for the weights of a %s", nd_kind_name(work->kind));
     }
