@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { frontier_bytes = 1 << 30 }; /* of activations kept between layers */
-
 int nd_graph_scores(const nd_graph *graph) {
     int value = graph->outputs[0], producer = graph->values[value].producer;
     if (producer >= 0 && graph->nodes[producer].op == nd_op_softmax) return graph->nodes[producer].in[0];
@@ -156,7 +154,7 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
     int finished = 0;
     for (int l = 0; l < plan->n_layers; l++) error[l] = -1;
     ND_TRY_DONE(nd_graph_clone(graph, &current));
-    ND_TRY_DONE(nd_frontier_new(settings->calib, settings->calib_images, frontier_bytes, &frontier));
+    ND_TRY_DONE(nd_frontier_new(settings->calib, settings->calib_images, nd_frontier_bytes, &frontier));
     ND_TRY_DONE(nd_walk_cache_open(graph, settings, plan, chains, error, &finished, &cache));
     if (finished) nd_log(nd_log_info, "going on at layer %d of %d", finished + 1, plan->n_layers);
     for (int l = 0; l < plan->n_layers; l++) {

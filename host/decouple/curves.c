@@ -1,7 +1,7 @@
 #include "decouple/calibrate.h"
 #include "decouple/curves_cache.h"
+#include "decouple/frontier.h"
 #include "decouple/refit.h"
-#include "decouple/sample.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,6 +12,14 @@ static const double measured_shares[] = {.06, .09, .125, .185, .25, .31, .37, .5
 enum { n_shares = sizeof measured_shares / sizeof *measured_shares, measured_images = 128 };
 static const double interpolated_share = 1.0 / 72; /* step of the candidates between them */
 static const double least_harm = 1e-12;
+
+/* The network, its images at the layer that is measured, and what is asked of the fits. */
+typedef struct walk {
+    const nd_graph *graph;
+    nd_backend *backend;
+    const nd_decouple_settings *settings;
+    nd_frontier *frontier;
+} walk;
 
 /* One candidate kernel being measured. */
 typedef struct trial {
@@ -109,9 +117,10 @@ static void measurement_close(measurement *m) {
     free(m->class_sum);
 }
 
-static nd_status measurement_open(const nd_graph *graph, nd_backend *backend, int64_t batch,
-                                  const nd_layer *layer, int n_trials, measurement *m) {
+static nd_status measurement_open(const walk *at, const nd_layer *layer, int n_trials, measurement *m) {
     nd_status status = nd_status_ok;
+    const nd_graph *graph = at->graph;
+    int64_t batch = at->settings->calib->batch;
     const nd_node *node = &graph->nodes[layer->node];
     int values[nd_taps_max], rest[nd_taps_max], scores = nd_graph_scores(graph), y = node->out[0];
     *m = (measurement){.layer = layer, .classes = nd_value_size(graph, scores)};
@@ -120,14 +129,14 @@ static nd_status measurement_open(const nd_graph *graph, nd_backend *backend, in
     ND_TRY_DONE(cut_behind(graph, y, values + 1, &m->n_sides));
     memcpy(rest + 1, values + 1, (size_t)m->n_sides * sizeof *rest);
     values[m->n_sides + 1] = scores;
-    ND_TRY_DONE(nd_taps_open(backend, graph, batch, NULL, 0, values, m->n_sides + 2, &m->original));
+    ND_TRY_DONE(nd_frontier_taps(at->frontier, at->backend, graph, values, m->n_sides + 2, &m->original));
     nd_exec_settings settings = {.batch = batch,
                                  .shrink = true,
                                  .inputs = rest,
                                  .n_inputs = m->n_sides + 1,
                                  .outputs = &scores,
                                  .n_outputs = 1};
-    ND_TRY_DONE(nd_exec_open(backend, graph, &settings, &m->rest));
+    ND_TRY_DONE(nd_exec_open(at->backend, graph, &settings, &m->rest));
     m->trials = nd_alloc_array((size_t)n_trials, sizeof *m->trials);
     m->y = nd_alloc_array((size_t)batch, (size_t)nd_value_size(graph, y) * sizeof *m->y);
     m->scores = nd_alloc_array((size_t)batch, (size_t)m->classes * sizeof *m->scores);
@@ -151,19 +160,18 @@ static nd_status moments_block(void *context, int64_t n) {
     return nd_moments_add(job->moments, job->backend, job->conv, n, job->taps.data[0], job->taps.data[1]);
 }
 
-static nd_status own_moments(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
-                             const nd_layer *layer, nd_moments **out) {
+static nd_status own_moments(const walk *at, const nd_layer *layer, nd_moments **out) {
     nd_status status = nd_status_ok;
-    moments_job job = {.backend = backend, .conv = &layer->conv};
-    const nd_node *node = &graph->nodes[layer->node];
+    moments_job job = {.backend = at->backend, .conv = &layer->conv};
+    const nd_node *node = &at->graph->nodes[layer->node];
     int values[2] = {node->in[0], node->out[0]};
     ND_TRY_DONE(nd_moments_new(&layer->conv, &job.moments));
-    ND_TRY_DONE(nd_taps_open(backend, graph, settings->calib->batch, NULL, 0, values, 2, &job.taps));
-    nd_taps *taps = &job.taps;
-    ND_TRY_DONE(nd_sample(settings->calib, settings->calib_images, &taps, 1, moments_block, &job));
+    ND_TRY_DONE(nd_frontier_taps(at->frontier, at->backend, at->graph, values, 2, &job.taps));
+    ND_TRY_DONE(nd_frontier_sample(at->frontier, 0, &job.taps, NULL, moments_block, &job));
     ND_TRY_DONE(nd_moments_finish(job.moments));
-    nd_moments_ridge(job.moments, &layer->conv, settings->ridge);
+    nd_moments_ridge(job.moments, &layer->conv, at->settings->ridge);
     job.moments->metric = layer->metric;
+    ND_TRY_DONE(nd_refit_keep_kernel(at->backend, &layer->conv, job.moments));
 done:
     nd_taps_close(&job.taps);
     if (status)
@@ -196,10 +204,11 @@ static int grid_of(const nd_decouple_settings *settings, const nd_method *method
     return n;
 }
 
-static nd_status fit_trial(nd_backend *backend, const nd_decouple_settings *settings, const nd_layer *layer,
-                           const nd_method *method, int64_t rank, const nd_moments *moments, double *error,
-                           trial *out) {
+static nd_status fit_trial(const walk *at, const nd_layer *layer, const nd_method *method, int64_t rank,
+                           const nd_moments *moments, double *error, trial *out) {
     nd_status status = nd_status_ok;
+    const nd_decouple_settings *settings = at->settings;
+    nd_backend *backend = at->backend;
     nd_chain chain = {0};
     int64_t count = moments->no * moments->k;
     double *w = nd_alloc_array((size_t)count, sizeof *w);
@@ -220,35 +229,30 @@ done:
 }
 
 /* The curves of one layer in several methods at once, so that the images pass the network once. */
-static nd_status measure_layer(const nd_graph *graph, nd_backend *backend,
-                               const nd_decouple_settings *settings, const nd_layer *layer,
-                               const nd_method *const *methods, int n_methods, nd_curve *curves) {
+static nd_status measure_layer(const walk *at, const nd_layer *layer, const nd_method *const *methods,
+                               int n_methods, nd_curve *curves) {
     nd_moments *moments = NULL;
     measurement m = {0};
-    nd_status status = own_moments(graph, backend, settings, layer, &moments);
-    if (!status && !settings->quick)
-        status =
-            measurement_open(graph, backend, settings->calib->batch, layer, n_methods * nd_curve_points, &m);
+    bool quick = at->settings->quick;
+    nd_status status = nd_frontier_move(at->frontier, at->backend, at->graph, NULL, layer->node);
+    if (!status) status = own_moments(at, layer, &moments);
+    if (!status && !quick) status = measurement_open(at, layer, n_methods * nd_curve_points, &m);
     for (int c = 0; !status && c < n_methods; c++) {
-        curves[c].n = grid_of(settings, methods[c], layer, curves[c].rank);
+        curves[c].n = grid_of(at->settings, methods[c], layer, curves[c].rank);
         for (int p = 0; !status && p < curves[c].n; p++) {
-            trial unused = {0}, *next = settings->quick ? &unused : &m.trials[m.n_trials++];
-            status = fit_trial(backend, settings, layer, methods[c], curves[c].rank[p], moments,
-                               &curves[c].harm[p], next);
+            trial unused = {0}, *next = quick ? &unused : &m.trials[m.n_trials++];
+            status = fit_trial(at, layer, methods[c], curves[c].rank[p], moments, &curves[c].harm[p], next);
         }
     }
-    if (!status && !settings->quick) {
-        nd_taps *taps = &m.original;
-        int64_t images = settings->calib_images;
-        if (images <= 0 || images > measured_images) images = measured_images;
-        status = nd_sample(settings->calib, images, &taps, 1, measure_block, &m);
+    if (!status && !quick) {
+        status = nd_frontier_sample(at->frontier, measured_images, &m.original, NULL, measure_block, &m);
         double spread = m.square_sum;
         for (int64_t c = 0; c < m.classes; c++) spread -= m.class_sum[c] * m.class_sum[c] / (double)m.images;
         for (int c = 0, t = 0; !status && c < n_methods; c++)
             for (int p = 0; p < curves[c].n; p++, t++)
                 curves[c].harm[p] = spread > 0 ? m.trials[t].harm / spread : m.trials[t].harm;
     }
-    if (!settings->quick) measurement_close(&m);
+    if (!quick) measurement_close(&m);
     nd_moments_free(moments);
     return status;
 }
@@ -307,9 +311,8 @@ static nd_status add_fixed(const nd_decouple_settings *settings, const nd_plan *
     return nd_status_ok;
 }
 
-static nd_status curves_of_layer(const nd_graph *graph, nd_backend *backend,
-                                 const nd_decouple_settings *settings, const nd_plan *plan, int number,
-                                 nd_json_cache *cache, nd_candidate_list *t) {
+static nd_status curves_of_layer(const walk *at, const nd_plan *plan, int number, nd_json_cache *cache,
+                                 nd_candidate_list *t) {
     const nd_layer *layer = &plan->layers[number];
     const nd_method *methods[nd_methods_max], *missing[nd_methods_max];
     nd_curve curves[nd_methods_max], measured[nd_methods_max];
@@ -319,13 +322,13 @@ static nd_status curves_of_layer(const nd_graph *graph, nd_backend *backend,
         known[m] = nd_curves_cache_get(cache, layer->name, methods[m]->name, &curves[m]);
         if (!known[m]) missing[n_missing++] = methods[m];
     }
-    if (n_missing) ND_TRY(measure_layer(graph, backend, settings, layer, missing, n_missing, measured));
+    if (n_missing) ND_TRY(measure_layer(at, layer, missing, n_missing, measured));
     for (int m = 0, next = 0; m < n; m++) {
         if (!known[m]) {
             curves[m] = measured[next++];
             ND_TRY(nd_curves_cache_put(cache, layer->name, methods[m]->name, &curves[m]));
         }
-        ND_TRY(add_curve(settings, layer, number, methods[m], &curves[m], t));
+        ND_TRY(add_curve(at->settings, layer, number, methods[m], &curves[m], t));
     }
     return nd_status_ok;
 }
@@ -334,8 +337,10 @@ nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decoupl
                     const nd_plan *plan, nd_candidate **out, size_t *count) {
     nd_json_cache cache;
     nd_candidate_list t = {0};
+    walk at = {graph, backend, settings, NULL};
     ND_TRY(nd_curves_cache_open(graph, settings, &cache));
-    nd_status status = nd_status_ok;
+    nd_status status =
+        nd_frontier_new(settings->calib, settings->calib_images, nd_frontier_bytes, &at.frontier);
     for (int l = 0; !status && l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
         nd_progress_report(settings->progress, "measuring curves", l, plan->n_layers);
@@ -346,9 +351,10 @@ nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decoupl
             continue;
         }
         status = nd_candidate_list_add(&t, &dense);
-        if (!status) status = curves_of_layer(graph, backend, settings, plan, l, &cache, &t);
+        if (!status) status = curves_of_layer(&at, plan, l, &cache, &t);
     }
     nd_progress_report(settings->progress, "measuring curves", plan->n_layers, plan->n_layers);
+    nd_frontier_free(at.frontier);
     nd_json_cache_close(&cache);
     if (status) {
         free(t.rows);

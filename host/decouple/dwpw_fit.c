@@ -9,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { descent_rounds = 2 };
+enum {
+    descent_rounds = 2,
+    panel_channels = 6, /* of a descent: the products within a panel stay too small to be worth threads */
+};
 static const double eigenvalue_floor = 1e-10; /* of the largest of a channel */
 
 /* root C with C C^T = g_ii, stored as its inverse [ni][taps][taps] and itself. */
@@ -112,20 +115,31 @@ done:
 typedef struct descent {
     nd_backend *backend;
     int64_t s, k, rows;
-    double *w, *residual; /* of one group: [rows][k] */
+    double *w;        /* the kernel of one group: [rows][k] */
+    double *residual; /* [rows][width]: of the channels of one panel */
+    int64_t width;
     double *e, *gram, *values, *filters, *delta;
 } descent;
 
-/* Exact optimum of channel i (of its group) given all others, keeping `terms` filters. */
-static nd_status descend_channel(descent *d, const double *g, int64_t i, const roots *c, int64_t channel,
+/* (h - w g) of the panel's columns, from `first` on. */
+static nd_status open_panel(descent *d, const double *g, const double *h, int64_t first) {
+    for (int64_t o = 0; o < d->rows; o++)
+        memcpy(d->residual + o * d->width, h + o * d->k + first, (size_t)d->width * sizeof *d->residual);
+    return d->backend->table->linalg.gemm(d->backend, false, false, d->rows, d->width, d->k, -1, d->w, d->k,
+                                          g + first, d->k, 1, d->residual, d->width);
+}
+
+/* Exact optimum of channel i (of its group) given all others, keeping `terms` filters. Its columns begin at `at`
+ * in the panel, whose later channels see the change. */
+static nd_status descend_channel(descent *d, const double *g, int64_t i, int64_t at, const double *inverse,
                                  int32_t terms, float *dw) {
-    int64_t s = d->s, k = d->k;
-    const double *block = g + i * s * (k + 1), *inverse = c->inverse + channel * s * s;
+    int64_t s = d->s, k = d->k, next = at + s;
+    const double *block = g + i * s * (k + 1);
     for (int64_t o = 0; o < d->rows; o++) {
         const double *w = d->w + o * k + i * s;
         double x[64] = {0}, *e = d->e + o * s;
         for (int64_t a = 0; a < s; a++) {
-            double sum = d->residual[o * k + i * s + a];
+            double sum = d->residual[o * d->width + at + a];
             for (int64_t t = 0; t < s; t++) sum += w[t] * block[t * k + a];
             x[a] = sum;
         }
@@ -153,8 +167,29 @@ static nd_status descend_channel(descent *d, const double *g, int64_t i, const r
         }
         for (int64_t t = 0; t < s; t++) w[t] += delta[t];
     }
-    return d->backend->table->linalg.gemm(d->backend, false, false, d->rows, k, s, -1, d->delta, s,
-                                          g + i * s * k, k, 1, d->residual, k);
+    if (next == d->width) return nd_status_ok;
+    return d->backend->table->linalg.gemm(d->backend, false, false, d->rows, d->width - next, s, -1, d->delta,
+                                          s, block + s, k, 1, d->residual + next, d->width);
+}
+
+/* All channels of group q, a panel at a time: what earlier panels changed reaches a later one in one product
+ * when it is opened. `r`: terms so far. */
+static nd_status descend_group(descent *d, int64_t q, int64_t cols, const double *g, const double *h,
+                               const roots *c, const int32_t *kept, int64_t *r, float *filters) {
+    int64_t s = d->s;
+    for (int64_t first = 0; first < cols; first += panel_channels) {
+        int64_t last = first + panel_channels < cols ? first + panel_channels : cols;
+        d->width = (last - first) * s;
+        ND_TRY(open_panel(d, g, h, first * s));
+        for (int64_t i = first; i < last; i++) {
+            int64_t channel = q * cols + i;
+            if (!kept[channel]) continue;
+            ND_TRY(descend_channel(d, g, i, (i - first) * s, c->inverse + channel * s * s, kept[channel],
+                                   filters + *r * s));
+            *r += kept[channel];
+        }
+    }
+    return nd_status_ok;
 }
 
 /* One round over all channels that have terms; the depthwise stage gets the new filters. */
@@ -165,7 +200,7 @@ static nd_status descend(nd_backend *backend, const nd_conv *conv, const nd_mome
     descent d = {.backend = backend, .s = s, .k = m->k, .rows = rows};
     double *w = nd_alloc_array((size_t)(3 * conv->no * m->k), sizeof *w);
     double *weighed = w + conv->no * m->k, *h = weighed + conv->no * m->k; /* in the output metric */
-    d.residual = nd_alloc_array((size_t)(rows * m->k), sizeof *d.residual);
+    d.residual = nd_alloc_array((size_t)(rows * s), panel_channels * sizeof *d.residual);
     double *scratch = nd_alloc_array((size_t)(2 * rows * s + 2 * s * s + s), sizeof *scratch);
     ND_REQUIRE_DONE(w && d.residual && scratch, nd_status_memory, "conv %s: no memory for its descent",
                     conv->name);
@@ -178,17 +213,9 @@ static nd_status descend(nd_backend *backend, const nd_conv *conv, const nd_mome
     ND_TRY_DONE(nd_moments_weigh(m, backend, w, weighed));
     ND_TRY_DONE(nd_moments_weigh(m, backend, m->h, h));
     for (int64_t q = 0; q < conv->groups; q++) {
-        const double *g = m->g + q * m->k * m->k;
         d.w = weighed + q * rows * m->k;
-        memcpy(d.residual, h + q * rows * m->k, (size_t)(rows * m->k) * sizeof *d.residual);
-        ND_TRY_DONE(backend->table->linalg.gemm(backend, false, false, rows, m->k, m->k, -1, d.w, m->k, g,
-                                                m->k, 1, d.residual, m->k));
-        for (int64_t i = 0; i < cols; i++) {
-            int32_t terms = kept[q * cols + i];
-            if (!terms) continue;
-            ND_TRY_DONE(descend_channel(&d, g, i, c, q * cols + i, terms, chain->stages[0].weights + r * s));
-            r += terms;
-        }
+        ND_TRY_DONE(descend_group(&d, q, cols, m->g + q * m->k * m->k, h + q * rows * m->k, c, kept, &r,
+                                  chain->stages[0].weights));
     }
 done:
     free(w);

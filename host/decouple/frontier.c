@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { networks = 2 }; /* original, current */
+enum { networks = 2 }; /* original, current: the second is missing where only one network is looked at */
 
 typedef struct block {
     int64_t n;
@@ -53,8 +53,9 @@ void nd_frontier_free(nd_frontier *f) {
     free(f);
 }
 
-/* The values that cross the cut before `node`; false where they do not fit. */
-static bool cut_before(const nd_frontier *f, const nd_graph *graph, int node, int *values, int *n) {
+/* The values that cross the cut before `node`; false where they do not fit in memory `graphs` times. */
+static bool cut_before(const nd_frontier *f, const nd_graph *graph, int graphs, int node, int *values,
+                       int *n) {
     int64_t images = f->images > 0 && f->images < f->batches->count ? f->images : f->batches->count, size = 0;
     *n = 0;
     for (int v = 0; v < graph->n_values; v++) {
@@ -68,11 +69,12 @@ static bool cut_before(const nd_frontier *f, const nd_graph *graph, int node, in
         values[(*n)++] = v;
         size += nd_value_size(graph, v);
     }
-    return *n > 0 && (double)size * (double)images * networks * sizeof(float) <= (double)f->limit;
+    return *n > 0 && (double)size * (double)images * graphs * sizeof(float) <= (double)f->limit;
 }
 
 typedef struct move {
     nd_frontier *from, *to;
+    int graphs;
     nd_taps taps[networks];
     size_t next; /* block of `from` */
 } move;
@@ -86,7 +88,7 @@ static nd_status keep_block(void *context, int64_t n) {
     to->blocks = blocks;
     block *b = &to->blocks[to->n_blocks++];
     *b = (block){.n = n};
-    for (int g = 0; g < networks; g++)
+    for (int g = 0; g < m->graphs; g++)
         for (int v = 0; v < to->n; v++) {
             size_t size = (size_t)nd_value_size(m->taps[g].graph, to->value[v]) * sizeof(float);
             b->data[g][v] = nd_alloc_array((size_t)n, size);
@@ -101,15 +103,15 @@ nd_status nd_frontier_move(nd_frontier *f, nd_backend *backend, const nd_graph *
     nd_status status = nd_status_ok;
     const nd_graph *graphs[networks] = {original, current};
     nd_frontier to = {.batches = f->batches, .images = f->images, .limit = f->limit, .node = node};
-    move m = {.from = f, .to = &to};
+    move m = {.from = f, .to = &to, .graphs = current ? 2 : 1};
     if (node <= f->node) return nd_status_ok;
-    if (!cut_before(f, original, node, to.value, &to.n)) {
+    if (!cut_before(f, original, m.graphs, node, to.value, &to.n)) {
         nd_log(nd_log_debug, "%s: too much to keep; computed anew", original->nodes[node].name);
         return nd_status_ok;
     }
-    for (int g = 0; g < networks; g++)
+    for (int g = 0; g < m.graphs; g++)
         ND_TRY_DONE(nd_frontier_taps(f, backend, graphs[g], to.value, to.n, &m.taps[g]));
-    ND_TRY_DONE(nd_frontier_sample(f, &m.taps[0], &m.taps[1], keep_block, &m));
+    ND_TRY_DONE(nd_frontier_sample(f, 0, &m.taps[0], current ? &m.taps[1] : NULL, keep_block, &m));
 done:
     for (int g = 0; g < networks; g++) nd_taps_close(&m.taps[g]);
     blocks_free(status ? &to : f);
@@ -122,14 +124,20 @@ nd_status nd_frontier_taps(const nd_frontier *f, nd_backend *backend, const nd_g
     return nd_taps_open(backend, graph, f->batches->batch, f->n ? f->value : NULL, f->n, values, n, out);
 }
 
-nd_status nd_frontier_sample(const nd_frontier *f, nd_taps *original, nd_taps *current,
+nd_status nd_frontier_sample(const nd_frontier *f, int64_t images, nd_taps *original, nd_taps *current,
                              nd_sample_block *block, void *context) {
     nd_taps *taps[networks] = {original, current};
-    if (!f->n) return nd_sample(f->batches, f->images, taps, networks, block, context);
-    for (size_t b = 0; b < f->n_blocks; b++) {
-        for (int g = 0; g < networks; g++)
-            ND_TRY(nd_taps_run(taps[g], f->blocks[b].n, (const float *const *)f->blocks[b].data[g]));
-        ND_TRY(block(context, f->blocks[b].n));
+    int graphs = current ? 2 : 1;
+    if (images <= 0 || (f->images > 0 && f->images < images)) images = f->images;
+    if (!f->n) return nd_sample(f->batches, images, taps, graphs, block, context);
+    int64_t done = 0;
+    for (size_t b = 0; b < f->n_blocks && (images <= 0 || done < images); b++) {
+        int64_t n = f->blocks[b].n;
+        if (images > 0 && n > images - done) n = images - done;
+        for (int g = 0; g < graphs; g++)
+            ND_TRY(nd_taps_run(taps[g], n, (const float *const *)f->blocks[b].data[g]));
+        ND_TRY(block(context, n));
+        done += n;
     }
     return nd_status_ok;
 }

@@ -136,7 +136,7 @@ static nd_status run_job(const nd_layer_data *data, bool u, nd_sample_block *blo
     job->u = u ? job->current.data[n] : NULL;
     job->y_shortcut = n > 1 ? job->original.data[1] : NULL;
     job->u_shortcut = n > 1 ? job->current.data[1] : NULL;
-    ND_TRY_DONE(nd_frontier_sample(data->frontier, &job->original, &job->current, block, job));
+    ND_TRY_DONE(nd_frontier_sample(data->frontier, 0, &job->original, &job->current, block, job));
 done:
     nd_taps_close(&job->original);
     nd_taps_close(&job->current);

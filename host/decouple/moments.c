@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { block_rows = 4096, block_floats = 1 << 22 }; /* rows at once: nd_linalg.accumulate's unit, 16 MiB */
+enum { block_rows = 4096, block_floats = 1 << 24 }; /* rows at once: nd_linalg.accumulate's unit, 64 MiB */
 
 void nd_moments_free(nd_moments *moments) {
     if (!moments) return;
@@ -15,6 +15,7 @@ void nd_moments_free(nd_moments *moments) {
     free(moments->mean_p);
     free(moments->mean_y);
     free(moments->ridge);
+    free(moments->best);
     free(moments);
 }
 
@@ -164,6 +165,8 @@ nd_status nd_moments_retarget(nd_moments *m, const nd_conv *conv, nd_moments *ta
         m->h[e] = targets->h[e] + m->ridge[e / per_group] * conv->weights[e];
     memcpy(m->mean_y, targets->mean_y, (size_t)m->no * sizeof *m->mean_y);
     m->vy = targets->vy;
+    free(m->best);
+    m->best = NULL;
     return nd_status_ok;
 }
 

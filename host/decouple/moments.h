@@ -20,6 +20,7 @@ struct nd_moments {
     /* [groups][no/groups][no/groups] root of the output metric, or NULL: borrowed (decouple/output_metric.h).
      * It decides which filters live; the last refit heeds h alone. */
     const double *metric;
+    double *best; /* [no][k]: h g^-1 where nd_refit_keep_kernel has been asked for it, or NULL */
 };
 
 nd_status nd_moments_new(const nd_conv *conv, nd_moments **out);

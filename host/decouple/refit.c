@@ -8,6 +8,10 @@
 
 nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *m, double *w) {
     int64_t k = m->k, rows = m->no / m->groups;
+    if (m->best) {
+        memcpy(w, m->best, (size_t)(m->no * k) * sizeof *w);
+        return nd_status_ok;
+    }
     double *factor = nd_alloc_array((size_t)k, (size_t)k * sizeof *factor);
     ND_REQUIRE(factor, nd_status_memory, "conv %s: no memory for its least squares", conv->name);
     memcpy(w, m->h, (size_t)(m->no * k) * sizeof *w);
@@ -18,6 +22,17 @@ nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_mom
     }
     free(factor);
     return status ? nd_fail_in(status, "conv %s: least squares", conv->name) : nd_status_ok;
+}
+
+nd_status nd_refit_keep_kernel(nd_backend *backend, const nd_conv *conv, nd_moments *m) {
+    double *best = nd_alloc_array((size_t)m->no, (size_t)m->k * sizeof *best);
+    ND_REQUIRE(best, nd_status_memory, "conv %s: no memory for its least squares", conv->name);
+    nd_status status = nd_refit_kernel(backend, conv, m, best);
+    if (status)
+        free(best);
+    else
+        m->best = best;
+    return status;
 }
 
 typedef struct gram_job {
@@ -34,18 +49,27 @@ static double dot_sparse(const nd_functionals *f, int64_t row, const double *den
     return sum;
 }
 
+/* Row r and its mirror, of columns r on. */
+static void gram_row(const gram_job *job, int64_t r, double *eg) {
+    const nd_functionals *f = job->features;
+    memset(eg, 0, (size_t)job->k * sizeof *eg);
+    for (int64_t e = f->start[r]; e < f->start[r + 1]; e++) {
+        const double *row = job->g + f->index[e] * job->k;
+        double value = f->value[e];
+        for (int64_t i = 0; i < job->k; i++) eg[i] += value * row[i];
+    }
+    for (int64_t s = r; s < f->rows; s++)
+        job->gram[r * f->rows + s] = job->gram[s * f->rows + r] = dot_sparse(f, s, eg);
+}
+
+/* A short row goes with a long one, so that the workers have the same to do. */
 static void gram_body(void *context, int64_t begin, int64_t end, int worker) {
     const gram_job *job = context;
-    const nd_functionals *f = job->features;
     double *eg = job->scratch + worker * job->k;
     for (int64_t r = begin; r < end; r++) {
-        memset(eg, 0, (size_t)job->k * sizeof *eg);
-        for (int64_t e = f->start[r]; e < f->start[r + 1]; e++) {
-            const double *row = job->g + f->index[e] * job->k;
-            double value = f->value[e];
-            for (int64_t i = 0; i < job->k; i++) eg[i] += value * row[i];
-        }
-        for (int64_t s = 0; s < f->rows; s++) job->gram[r * f->rows + s] = dot_sparse(f, s, eg);
+        int64_t mirror = job->features->rows - 1 - r;
+        gram_row(job, r, eg);
+        if (mirror > r) gram_row(job, mirror, eg);
     }
 }
 
@@ -80,7 +104,7 @@ nd_status nd_refit_features(nd_backend *backend, int64_t k, const double *g, con
     double *scale = nd_alloc_array((size_t)n, sizeof *scale), largest = 0;
     ND_REQUIRE_DONE(job.gram && job.scratch && scale, nd_status_memory,
                     "no memory for refitting %lld features", (long long)n);
-    nd_parallel_for(n, gram_body, &job);
+    nd_parallel_for((n + 1) / 2, gram_body, &job);
     for (int64_t i = 0; i < n; i++) largest = fmax(largest, job.gram[i * n + i]);
     for (int64_t i = 0; i < n; i++) {
         double variance = job.gram[i * n + i];

@@ -11,7 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { accumulate_rows = 4096 };
+enum {
+    accumulate_rows = 4096,
+    accumulate_tile = 32, /* the mirrored triangle is read by columns: a tile of it stays in cache */
+    eigen_small = 32,     /* up to this order Jacobi beats LAPACK, which wakes its threads even for 9 x 9 */
+};
 
 nd_status nd_cpu_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n, const float *a, double *sigma,
                      double *v) {
@@ -26,12 +30,21 @@ typedef struct accumulate_sum {
     double *c;
 } accumulate_sum;
 
+static void accumulate_add_tile(const accumulate_sum *s, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+    for (int64_t i = i0; i < i1; i++) {
+        for (int64_t j = j0; j < j1; j++) {
+            s->c[i * s->m + j] += s->symmetric && j < i ? s->part[j * s->m + i] : s->part[i * s->m + j];
+        }
+    }
+}
+
 static void accumulate_add(void *context, int64_t begin, int64_t end, int worker) {
     const accumulate_sum *s = context;
+    const int64_t tile = accumulate_tile;
     (void)worker;
-    for (int64_t i = begin; i < end; i++) {
-        for (int64_t j = 0; j < s->m; j++) {
-            s->c[i * s->m + j] += s->symmetric && j < i ? s->part[j * s->m + i] : s->part[i * s->m + j];
+    for (int64_t i = begin; i < end; i += tile) {
+        for (int64_t j = 0; j < s->m; j += tile) {
+            accumulate_add_tile(s, i, i + tile < end ? i + tile : end, j, j + tile < s->m ? j + tile : s->m);
         }
     }
 }
@@ -78,6 +91,7 @@ nd_status nd_cpu_solve(nd_backend *backend, int64_t n, double *a, bool factored,
 nd_status nd_cpu_eigen(nd_backend *backend, int64_t batch, int64_t n, double *a, double *values) {
     nd_cpu_enter((nd_cpu *)backend);
     ND_REQUIRE(n <= INT_MAX, nd_status_usage, "eigen: order %lld is too large", (long long)n);
+    if (n <= eigen_small) return nd_ref_linalg.eigen(backend, batch, n, a, values);
     const lapack_int order = (lapack_int)n;
     for (int64_t i = 0; i < batch && n; i++) {
         const lapack_int failed =
