@@ -80,13 +80,16 @@ static nd_status lowrank_decompose(nd_backend *backend, const nd_conv *conv, nd_
     nd_chain chain = {0};
     int64_t step = lowrank_step(conv, ranks), most = lowrank_max_rank(conv);
     double least = INFINITY, error = 0;
+    /* Fewer terms than channels leave some unread, which makes the layers before cheaper: more terms would read
+     * more of them than the shape promises, and the network would cost more than was planned. */
+    bool reads_less = rank < conv->ni;
     double *w =
         nd_alloc_array((size_t)(conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv)), sizeof *w);
     ND_REQUIRE_DONE(w, nd_status_memory, "conv %s: no memory for its forms", conv->name);
     for (int t = 0; t < n_more; t++) {
         int64_t terms = (int64_t)(more_terms[t] * (double)rank) / step * step;
         int64_t width = t ? width_of(conv, rank, terms) : 0;
-        if (t && (!width || terms > most || terms == rank)) continue;
+        if (t && (!width || terms > most || terms == rank || reads_less)) continue;
         ND_TRY_DONE(narrowed(backend, conv, ranks, t ? terms : rank, width, moments, &chain));
         ND_TRY_DONE(error_of(backend, conv, moments, &chain, w, &error));
         if (error < least) {
