@@ -36,6 +36,8 @@ nd_script_test(torchvision_zoo python3 tests/peers/torchvision_zoo.py ${CMAKE_BI
 
 # The CUDA kernels on the host.
 add_subdirectory(tests/simt)
+# A machine without nvcc.
+nd_script_test(cuda_configure tests/cuda/configure_test.sh ${CMAKE_COMMAND})
 # The CUDA plugin over a GPU that is not there.
 add_subdirectory(tests/cuda/mock)
 
