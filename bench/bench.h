@@ -21,6 +21,7 @@ typedef struct nd_bench_settings {
     nd_backend
         *forced[nd_impl_count]; /* baselines other than the backend's choice (bench/rig.h); NULL for none */
     bool cold;                  /* rotate buffers; otherwise the same ones every run */
+    bool layouts;               /* of layers: dense in NHWC or NCHW, whichever is faster */
     bool nodes;                 /* of networks: also the time of every kernel */
     nd_timing_settings timing;
     nd_peaks peaks;

@@ -10,6 +10,7 @@
 /* What is kept of a layer once its buffers are gone: enough for its rows and for the stack. */
 typedef struct result {
     nd_timer *timer;
+    nd_rig_layout layout; /* of dense: the first session's choice, so that all time the same */
     bool enough;
     nd_timing timing;
     int n;
@@ -150,6 +151,7 @@ static nd_status emit_entry(const bench *b, size_t index, nd_impl impl, nd_form 
     snprintf(engine, sizeof engine, "%s%s%s", impl == nd_impl_best ? nd_impl_name(entry->impl) : "",
              impl == nd_impl_best ? ": " : "", entry->engine);
     nd_row_set_text(&row, nd_field_engine, engine);
+    nd_row_set_text(&row, nd_field_layout, entry->channels_last ? "NHWC" : "NCHW");
     nd_row_set_int(&row, nd_field_workspace_bytes, (int64_t)entry->workspace);
     nd_row_set_int(&row, nd_field_rotated_bytes, b->settings->cold ? (int64_t)r->rotated : 0);
     return emit(b, &row);
@@ -198,6 +200,8 @@ static nd_status measure_session(bench *b, size_t index, int64_t session) {
                                     .seed = settings->timing.seed + (uint64_t)session};
     memcpy(rig_settings.forced, settings->forced, sizeof rig_settings.forced);
     result *r = &b->results[index];
+    if (!r->timer && settings->layouts) r->layout = nd_rig_layout_faster;
+    rig_settings.layout = r->layout;
     nd_subject subjects[nd_subjects_max];
     nd_rig *rig;
     nd_status status = nd_status_ok;
@@ -210,6 +214,8 @@ static nd_status measure_session(bench *b, size_t index, int64_t session) {
         subjects[i] = nd_rig_subject(rig, i);
         r->entries[i] = *nd_rig_at(rig, i);
     }
+    const bool own = r->entries[0].channels_last == settings->backend->channels_last;
+    r->layout = own ? nd_rig_layout_own : nd_rig_layout_turned;
     if (!r->timer) ND_TRY_DONE(nd_timer_new(r->n, &settings->timing, &r->timer));
     ND_TRY_DONE(nd_timer_session(r->timer, subjects, &r->enough));
     if (r->enough) ND_TRY_DONE(nd_timer_result(r->timer, &r->timing));

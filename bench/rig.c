@@ -16,6 +16,7 @@ enum {
     copies_max = 8, /* of the weights: preparing many is slow on some backends */
     pixels_checked = 8,
     repeats_recorded = 1000,
+    layout_rounds = 9,
 };
 
 static const char *const impl_names[nd_impl_count] = {
@@ -94,9 +95,21 @@ struct nd_rig {
     int count;
 };
 
-static nd_view image_view(const nd_rig *rig, int64_t channels, int64_t height, int64_t width) {
+static nd_view image_view(const nd_rig *rig, bool channels_last, int64_t channels, int64_t height,
+                          int64_t width) {
     const int64_t dims[4] = {rig->settings.batch, channels, height, width};
-    return rig->settings.backend->channels_last ? nd_view_channels_last(4, dims) : nd_view_row_major(4, dims);
+    return channels_last ? nd_view_channels_last(4, dims) : nd_view_row_major(4, dims);
+}
+
+/* What a stage of an entry reads and writes. */
+static nd_view stage_in(const entry *e, int index) {
+    const nd_rig_stage *stage = &e->stages[index];
+    return image_view(e->rig, e->info.channels_last, stage->ni, stage->in_h, stage->in_w);
+}
+
+static nd_view stage_out(const entry *e, int index) {
+    const nd_rig_stage *stage = &e->stages[index];
+    return image_view(e->rig, e->info.channels_last, stage->no, stage->out_h, stage->out_w);
 }
 
 static size_t view_bytes(const nd_rig *rig, const nd_view *view) {
@@ -135,8 +148,10 @@ nd_status nd_rig_open(const nd_bench_layer *layer, const nd_rig_settings *settin
     rig->layer = *layer;
     rig->settings = *settings;
     rig->displacer = nd_displacer_new(settings->backend, settings->seed);
-    rig->x_view = image_view(rig, layer->ni, layer->in_h, layer->in_w);
-    rig->y_view = image_view(rig, layer->no, nd_bench_layer_out(layer, 0), nd_bench_layer_out(layer, 1));
+    const bool last = settings->backend->channels_last;
+    rig->x_view = image_view(rig, last, layer->ni, layer->in_h, layer->in_w);
+    rig->y_view =
+        image_view(rig, last, layer->no, nd_bench_layer_out(layer, 0), nd_bench_layer_out(layer, 1));
     rig->x_host = random_floats(nd_view_count(&rig->x_view), 1, 1);
     rig->y_host = nd_alloc_array((size_t)nd_view_count(&rig->y_view), sizeof *rig->y_host);
     rig->bias = random_floats(layer->no, 0.1, 2);
@@ -236,8 +251,8 @@ static nd_work stage_work(const entry *e, int index) {
     const nd_rig_stage *stage = &e->stages[index];
     bool last = index + 1 == e->n_stages;
     return (nd_work){.kind = nd_kind_conv,
-                     .x = image_view(e->rig, stage->ni, stage->in_h, stage->in_w),
-                     .y = image_view(e->rig, stage->no, stage->out_h, stage->out_w),
+                     .x = stage_in(e, index),
+                     .y = stage_out(e, index),
                      .geometry = stage->geometry,
                      .groups = stage->groups,
                      .weights = stage->weights,
@@ -285,7 +300,7 @@ static nd_status prepare_memory(entry *e) {
     }
     if (e->info.workspace) ND_TRY(backend->table->allocate(backend, e->info.workspace, &e->workspace));
     if (e->n_kernels < 2) return nd_status_ok;
-    nd_view mid = image_view(e->rig, e->stages[0].no, e->stages[0].out_h, e->stages[0].out_w);
+    nd_view mid = stage_out(e, 0);
     return backend->table->allocate(backend, view_bytes(e->rig, &mid), &e->mid);
 }
 
@@ -298,39 +313,8 @@ static void count_work(entry *e) {
         e->info.bytes += element * (double)stage_weights(&e->stages[s]);
     }
     if (e->n_kernels < 2) return;
-    nd_view mid = image_view(rig, e->stages[0].no, e->stages[0].out_h, e->stages[0].out_w);
+    nd_view mid = stage_out(e, 0);
     e->info.bytes += 2 * (double)view_bytes(rig, &mid);
-}
-
-nd_status nd_rig_add(nd_rig *rig, nd_impl impl, nd_form form, int64_t terms, bool *added) {
-    *added = false;
-    if (impl == nd_impl_fused && form != nd_form_dwpw) return nd_status_ok;
-    ND_REQUIRE(rig->count < nd_subjects_max, nd_status_usage,
-               "bench: more than %d implementations of one layer", nd_subjects_max);
-    nd_status status = nd_status_ok;
-    bool supported = false;
-    entry *e = calloc(1, sizeof *e);
-    ND_REQUIRE(e, nd_status_memory, "bench: out of memory");
-    e->rig = rig;
-    e->info.impl = impl;
-    e->info.form = form;
-    e->info.terms = nd_impl_is_dense(impl) ? 0 : terms;
-    e->backend = rig->settings.forced[impl] ? rig->settings.forced[impl] : rig->settings.backend;
-    plan_stages(e);
-    ND_TRY_DONE(nd_displace(&rig->displacer));
-    ND_TRY_DONE(make_weights(e));
-    ND_TRY_DONE(prepare_kernels(e, &supported));
-    if (!supported) goto done;
-    ND_TRY_DONE(prepare_memory(e));
-    /* A preference is not kept where it does not fit the shape: then there is no such baseline. */
-    if (impl == nd_impl_winograd && !strstr(e->info.engine, "wino")) goto done;
-    count_work(e);
-    rig->entries[rig->count++] = e;
-    *added = true;
-done:
-    if (!*added) entry_free(e);
-    if (status == nd_status_unsupported && rig->settings.forced[impl]) return nd_status_ok;
-    return status ? nd_fail_in(status, "%s, %s", rig->layer.name, nd_impl_name(impl)) : nd_status_ok;
 }
 
 int nd_rig_count(const nd_rig *rig) {
@@ -400,6 +384,82 @@ static nd_status sample_entry(void *context, int64_t repeats, double *ns) {
     return backend->table->elapsed(backend, 0, 1, ns);
 }
 
+/* *out is NULL, and nothing failed, where the backend does not support it. */
+static nd_status entry_make(nd_rig *rig, const nd_rig_entry *what, entry **out) {
+    nd_status status = nd_status_ok;
+    bool supported = false;
+    entry *e = *out = calloc(1, sizeof *e);
+    ND_REQUIRE(e, nd_status_memory, "bench: out of memory");
+    e->rig = rig;
+    e->info = *what;
+    nd_backend *forced = rig->settings.forced[what->impl];
+    e->backend = forced ? forced : rig->settings.backend;
+    plan_stages(e);
+    ND_TRY_DONE(nd_displace(&rig->displacer));
+    ND_TRY_DONE(make_weights(e));
+    ND_TRY_DONE(prepare_kernels(e, &supported));
+    if (supported) ND_TRY_DONE(prepare_memory(e));
+    /* A preference is not kept where it does not fit the shape: then there is no such baseline. */
+    if (what->impl == nd_impl_winograd && !strstr(e->info.engine, "wino")) supported = false;
+    if (supported) count_work(e);
+done:
+    if (status || !supported) {
+        entry_free(e);
+        *out = NULL;
+    }
+    if (status == nd_status_unsupported && forced) return nd_status_ok;
+    return status ? nd_fail_in(status, "%s, %s", rig->layer.name, nd_impl_name(what->impl)) : nd_status_ok;
+}
+
+/* Leaves the faster of two in *kept: medians of runs through all buffers, in turns after one that does not count. */
+static nd_status keep_faster(entry **kept, entry *other) {
+    entry *const both[] = {*kept, other};
+    double ns[2][layout_rounds];
+    nd_status status = nd_status_ok;
+    for (int round = -1; round < layout_rounds; ++round)
+        for (int i = 0; i < 2; ++i)
+            ND_TRY_DONE(sample_entry(both[i], other->rig->slots, &ns[i][round < 0 ? 0 : round]));
+    *kept = both[nd_stats_median(ns[1], layout_rounds) < nd_stats_median(ns[0], layout_rounds)];
+done:
+    entry_free(*kept == other ? both[0] : other);
+    return status;
+}
+
+/* The other layout is an alternative: where there is none, or no memory for two, the first one stays. */
+static nd_status try_turned(nd_rig *rig, entry **e) {
+    nd_rig_entry what = {.impl = nd_impl_dense, .channels_last = !(*e)->info.channels_last};
+    entry *turned;
+    const nd_status status = entry_make(rig, &what, &turned);
+    if (status && status != nd_status_memory && status != nd_status_unsupported) return status;
+    return status || !turned ? nd_status_ok : keep_faster(e, turned);
+}
+
+nd_status nd_rig_add(nd_rig *rig, nd_impl impl, nd_form form, int64_t terms, bool *added) {
+    *added = false;
+    if (impl == nd_impl_fused && form != nd_form_dwpw) return nd_status_ok;
+    ND_REQUIRE(rig->count < nd_subjects_max, nd_status_usage,
+               "bench: more than %d implementations of one layer", nd_subjects_max);
+    const nd_rig_layout layout = impl == nd_impl_dense ? rig->settings.layout : nd_rig_layout_own;
+    const nd_rig_entry what = {.impl = impl,
+                               .form = form,
+                               .terms = nd_impl_is_dense(impl) ? 0 : terms,
+                               .channels_last =
+                                   rig->settings.backend->channels_last != (layout == nd_rig_layout_turned)};
+    entry *e;
+    ND_TRY(entry_make(rig, &what, &e));
+    if (!e) return nd_status_ok;
+    if (layout == nd_rig_layout_faster) {
+        const nd_status status = try_turned(rig, &e);
+        if (status) {
+            entry_free(e);
+            return status;
+        }
+    }
+    rig->entries[rig->count++] = e;
+    *added = true;
+    return nd_status_ok;
+}
+
 nd_subject nd_rig_subject(nd_rig *rig, int index) {
     entry *e = rig->entries[index];
     return (nd_subject){.name = nd_impl_name(e->info.impl), .sample = sample_entry, .context = e};
@@ -428,18 +488,28 @@ static nd_status check_pixel(entry *e, int64_t image, int64_t y, int64_t x, doub
     return nd_status_ok;
 }
 
-static nd_status check_entry(entry *e) {
+/* One run on buffers in the entry's layout; slot 0 is left as the other entries want it. */
+static nd_status run_for_check(entry *e) {
     nd_rig *rig = e->rig;
     nd_backend *backend = rig->settings.backend;
-    int64_t h = rig->y_view.dims[2], w = rig->y_view.dims[3], batch = rig->settings.batch;
-    nd_precision precision = rig->settings.precision;
-    for (int64_t i = 0; i < nd_view_count(&rig->y_view); ++i) rig->y_host[i] = NAN;
-    ND_TRY(backend->table->upload(backend, rig->y[0], &rig->y_view, precision, rig->y_host));
+    const nd_backend_table *table = backend->table;
+    const nd_precision precision = rig->settings.precision;
+    const nd_view x = stage_in(e, 0), y = stage_out(e, e->n_stages - 1);
+    const bool turned = e->info.channels_last != backend->channels_last;
+    for (int64_t i = 0; i < nd_view_count(&y); ++i) rig->y_host[i] = NAN;
+    if (turned) ND_TRY(table->upload(backend, rig->x[0], &x, precision, rig->x_host));
+    ND_TRY(table->upload(backend, rig->y[0], &y, precision, rig->y_host));
     e->turn = 0;
     ND_TRY(run_once(e));
-    ND_TRY(backend->table->synchronize(backend));
-    ND_TRY(backend->table->download(backend, rig->y[0], &rig->y_view, precision, rig->y_host));
+    ND_TRY(table->synchronize(backend));
+    ND_TRY(table->download(backend, rig->y[0], &y, precision, rig->y_host));
+    return turned ? table->upload(backend, rig->x[0], &rig->x_view, precision, rig->x_host) : nd_status_ok;
+}
 
+static nd_status check_entry(entry *e) {
+    nd_rig *rig = e->rig;
+    int64_t h = rig->y_view.dims[2], w = rig->y_view.dims[3], batch = rig->settings.batch;
+    ND_TRY(run_for_check(e));
     double *value = malloc(2 * (size_t)rig->layer.no * sizeof *value);
     ND_REQUIRE(value, nd_status_memory, "bench: out of memory");
     const int64_t fixed[4][3] = {

@@ -45,12 +45,21 @@ int64_t nd_bench_layer_macs(const nd_bench_layer *layer);          /* one image,
 
 typedef struct nd_rig nd_rig;
 
+/* How the activations of `dense` lie in memory. A library may have its best engine in either order, and a single layer is
+ * free to be laid out in it: charging it for the other would flatter what it is compared with. */
+typedef enum nd_rig_layout {
+    nd_rig_layout_own,    /* as the backend lays out networks */
+    nd_rig_layout_turned, /* the other of NHWC and NCHW */
+    nd_rig_layout_faster, /* both are timed in turns when it is added; the slower one goes */
+} nd_rig_layout;
+
 typedef struct nd_rig_settings {
     nd_backend *backend;
     nd_precision precision;
     int64_t batch;
     size_t rotation; /* bytes the buffers rotate through; 0 = one set, "hot" */
     uint64_t seed;   /* of where the buffers lie: another one for every session */
+    nd_rig_layout layout;
     /* Backends of the same plugin, which share memory with `backend`, opened to prefer the algorithm of that
      * implementation; NULL where there is none. */
     nd_backend *forced[nd_impl_count];
@@ -70,7 +79,8 @@ typedef struct nd_rig_entry {
     double bytes;  /* input, output and weights once, and the intermediate twice where it exists */
     size_t workspace;
     char engine[192];
-    double error; /* worst |difference| / bound of nd_rig_check */
+    bool channels_last; /* layout of its activations */
+    double error;       /* worst |difference| / bound of nd_rig_check */
 } nd_rig_entry;
 
 int nd_rig_count(const nd_rig *rig);

@@ -1,5 +1,6 @@
 #include "cuda/blas.h"
 #include "cuda/moments.h"
+#include "cuda/race.h"
 
 #include <cublasLt.h>
 #include <cublas_v2.h>
@@ -183,18 +184,32 @@ typedef struct nd_gemm_trial {
     void *x, *w, *bias, *x2, *y, *workspace;
 } nd_gemm_trial;
 
-static nd_status nd_gemm_trial_run(void *context) {
-    const nd_gemm_trial *t = context;
+static nd_status nd_gemm_trial_run(void *way, void *user) {
+    const cublasLtMatmulHeuristicResult_t *proposal = way;
+    const nd_gemm_trial *t = user;
+    t->plan->algorithm = proposal->algo;
+    t->plan->workspace = proposal->workspaceSize;
     return nd_gemm_plan_run(t->plan, t->x, t->w, t->bias, t->x2, t->y, t->workspace, t->plan->cuda->stream);
 }
 
-/* Times every proposal on scratch memory and keeps the fastest. */
-static nd_status nd_gemm_tune(nd_gemm_plan *plan, const cublasLtMatmulHeuristicResult_t *results, int count) {
+static void nd_gemm_key(const nd_gemm_problem *p, char key[nd_sha256_hex_size]) {
+    const int64_t values[] = {nd_kind_gemm, p->m,   p->n,         p->k,    p->ldx,      p->ldw,
+                              p->ldx2,      p->ldy, p->precision, p->bias, p->residual, p->relu};
+    nd_sha256 hash;
+    nd_sha256_init(&hash);
+    nd_sha256_add(&hash, values, sizeof values);
+    nd_sha256_hex(&hash, key);
+}
+
+/* Times every proposal on scratch memory. *winner stays where none of them runs. */
+static nd_status nd_gemm_measure(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *results, int count,
+                                 int *winner) {
     const nd_gemm_problem *p = &plan->problem;
     const size_t size = nd_dtype_bytes(nd_precision_storage(p->precision));
     const size_t sizes[] = {(size_t)(p->m * p->ldx), (size_t)(p->n * p->ldw), (size_t)p->n,
                             (size_t)(p->residual ? p->m * p->ldx2 : 0), (size_t)(p->m * p->ldy)};
     nd_gemm_trial trial = {.plan = plan};
+    nd_race race = {.cuda = plan->cuda, .run = nd_gemm_trial_run, .user = &trial};
     void **const blocks[] = {&trial.x, &trial.w, &trial.bias, &trial.x2, &trial.y};
     nd_status status = nd_status_ok;
     size_t workspace = 0;
@@ -205,24 +220,29 @@ static nd_status nd_gemm_tune(nd_gemm_plan *plan, const cublasLtMatmulHeuristicR
     for (int i = 0; i < count; i++)
         if (results[i].workspaceSize > workspace) workspace = results[i].workspaceSize;
     ND_TRY_DONE(nd_cuda_allocate(workspace, &trial.workspace));
-    double best = -1;
-    int winner = 0;
-    for (int i = 0; i < count; i++) {
-        double ns;
-        plan->algorithm = results[i].algo;
-        plan->workspace = results[i].workspaceSize;
-        if (nd_cuda_time(plan->cuda, nd_gemm_trial_run, &trial, &ns)) continue;
-        if (best >= 0 && ns >= best) continue;
-        best = ns;
-        winner = i;
-    }
-    plan->algorithm = results[winner].algo;
-    plan->workspace = results[winner].workspaceSize;
+    for (int i = 0; i < count; i++) nd_race_enter(&race, &results[i]);
+    const cublasLtMatmulHeuristicResult_t *won = nd_race_finish(&race);
+    if (won) *winner = (int)(won - results);
 done:
     (void)cudaStreamSynchronize(plan->cuda->stream);
     for (int i = 0; i < 5; i++) (void)cudaFree(*blocks[i]);
     (void)cudaFree(trial.workspace);
     return status;
+}
+
+/* The same proposals come in the same order for the same problem, so that their number names one. */
+static nd_status nd_gemm_tune(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *results, int count) {
+    char key[nd_sha256_hex_size];
+    int winner = 0;
+    nd_gemm_key(&plan->problem, key);
+    if (!nd_race_recall(plan->cuda, key, &winner) || winner >= count) {
+        winner = 0;
+        ND_TRY(nd_gemm_measure(plan, results, count, &winner));
+        nd_race_remember(plan->cuda, key, winner);
+    }
+    plan->algorithm = results[winner].algo;
+    plan->workspace = results[winner].workspaceSize;
+    return nd_status_ok;
 }
 
 static nd_status nd_gemm_choose(nd_gemm_plan *plan) {

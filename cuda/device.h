@@ -3,6 +3,7 @@
 #ifndef ND_CUDA_DEVICE_H
 #define ND_CUDA_DEVICE_H
 
+#include "base/hash.h"
 #include "cuda/check.h"
 #include "cuda/kernels.h"
 
@@ -11,7 +12,7 @@ typedef struct nd_solver nd_solver;
 typedef struct nd_dnn nd_dnn;
 typedef struct nd_nvml nd_nvml;
 
-enum { nd_cuda_stamps = 4096, nd_cuda_blocks_max = 8 };
+enum { nd_cuda_stamps = 4096, nd_cuda_blocks_max = 8, nd_cuda_choices = 256 };
 
 /* How separable layers run, when it is not measured: ND_CUDA_SEPARABLE=auto|dense|chunked|fused|wgmma. */
 typedef enum nd_cuda_route {
@@ -22,6 +23,12 @@ typedef enum nd_cuda_route {
     nd_cuda_route_wgmma,   /* the same for sm_90a; never chosen by itself until it has run on a device */
     nd_cuda_route_count,
 } nd_cuda_route;
+
+/* A measured choice: what it was made for (a hash), and the number of the way that won. */
+typedef struct nd_cuda_choice {
+    char key[nd_sha256_hex_size];
+    int way;
+} nd_cuda_choice;
 
 typedef struct nd_cuda {
     nd_backend base;                         /* first */
@@ -35,6 +42,9 @@ typedef struct nd_cuda {
     cudaEvent_t stamps[nd_cuda_stamps];  /* made when first used */
     void *staging;                       /* fp32 on its way in or out, grown as needed */
     size_t staging_bytes;
+    void *flush; /* twice the last-level cache, overwritten before what is timed cold (race.c) */
+    nd_cuda_choice choices[nd_cuda_choices]; /* see race.h */
+    int n_choices;
     nd_blas *blas;
     nd_solver *solver;
     nd_dnn *dnn;
@@ -102,9 +112,5 @@ nd_status nd_cuda_kernel_run(nd_kernel *kernel, const nd_cuda_operands *operands
 void nd_cuda_kernel_release(nd_kernel *kernel);
 nd_status nd_cuda_kernel_make(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_work *work,
                               nd_precision precision, nd_kernel **out);
-
-/* Median ns of a few runs of a kernel on scratch operands: what `tune` decides by. */
-nd_status nd_cuda_kernel_time(nd_kernel *kernel, double *ns);
-nd_status nd_cuda_time(nd_cuda *cuda, nd_status (*run)(void *context), void *context, double *ns);
 
 #endif

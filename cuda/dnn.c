@@ -1,8 +1,7 @@
 #include "cuda/dnn.h"
-#include "base/file.h"
-#include "base/hash.h"
-#include "base/log.h"
+#include "cuda/dnn_cache.h"
 #include "cuda/dnn_graph.h"
+#include "cuda/race.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,67 +148,6 @@ nd_status nd_dnn_plan_run(nd_dnn_plan *plan, const nd_dnn_operands *operands) {
     return nd_dnn_is_followed(&plan->problem) ? nd_cuda_activation_launch(&call) : nd_status_ok;
 }
 
-/* Scratch operands for timing. */
-typedef struct nd_dnn_trial {
-    nd_dnn_plan *plan;
-    nd_dnn_operands operands;
-    void *blocks[6]; /* x, w, bias (fp32, read as storage too), x2, y, workspace */
-    size_t workspace_bytes;
-} nd_dnn_trial;
-
-static size_t nd_dnn_reach(const nd_view *view, size_t size) {
-    int64_t last = view->offset;
-    for (int i = 0; i < view->rank; i++) last += (view->dims[i] - 1) * view->strides[i];
-    return (size_t)(last + 1) * size;
-}
-
-static void nd_dnn_trial_free(nd_dnn_trial *trial) {
-    for (int i = 0; i < 6; i++) (void)cudaFree(trial->blocks[i]);
-}
-
-static nd_status nd_dnn_trial_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_trial *trial) {
-    const nd_work *work = &problem->work;
-    const size_t size = nd_dtype_bytes(nd_precision_storage(problem->precision));
-    const size_t taps = (size_t)(work->geometry.kernel[0] * work->geometry.kernel[1]);
-    const size_t bytes[] = {nd_dnn_reach(&work->x, size),
-                            (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups)) * taps * size,
-                            (size_t)work->y.dims[1] * sizeof(float),
-                            work->residual ? nd_dnn_reach(&work->x2, size) : 1, nd_dnn_reach(&work->y, size)};
-    *trial = (nd_dnn_trial){0};
-    for (int i = 0; i < 5; i++) {
-        nd_status status = nd_cuda_allocate(bytes[i], &trial->blocks[i]);
-        if (status) {
-            nd_dnn_trial_free(trial);
-            return status;
-        }
-        (void)cudaMemsetAsync(trial->blocks[i], 0, bytes[i], cuda->stream);
-    }
-    trial->operands = (nd_dnn_operands){.x = trial->blocks[0],
-                                        .w = trial->blocks[1],
-                                        .bias_stored = trial->blocks[2],
-                                        .bias = trial->blocks[2],
-                                        .x2 = trial->blocks[3],
-                                        .y = trial->blocks[4]};
-    return nd_status_ok;
-}
-
-/* The workspace grows with what candidates ask for: the limit may be more than the device has left. */
-static nd_status nd_dnn_trial_grow(nd_dnn_trial *trial, size_t bytes) {
-    if (bytes <= trial->workspace_bytes) return nd_status_ok;
-    (void)cudaFree(trial->blocks[5]);
-    trial->workspace_bytes = 0;
-    trial->operands.workspace = NULL;
-    ND_TRY(nd_cuda_allocate(bytes, &trial->blocks[5]));
-    trial->operands.workspace = trial->blocks[5];
-    trial->workspace_bytes = bytes;
-    return nd_status_ok;
-}
-
-static nd_status nd_dnn_trial_run(void *context) {
-    nd_dnn_trial *trial = context;
-    return nd_dnn_plan_run(trial->plan, &trial->operands);
-}
-
 /* The legacy interface has no asymmetric padding; what it does not take is simply no candidate. */
 static nd_status nd_dnn_legacy_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out) {
     static const cudnnDataType_t types[] = {CUDNN_DATA_FLOAT, CUDNN_DATA_FLOAT, CUDNN_DATA_HALF,
@@ -280,93 +218,70 @@ static nd_status nd_dnn_graph_plan(nd_cuda *cuda, const nd_dnn_problem *problem,
     return nd_status_ok;
 }
 
-/* Keeps `plan` in *best if it is the faster one, else frees it. */
-static void nd_dnn_compete(nd_cuda *cuda, nd_dnn_trial *trial, nd_dnn_plan *plan, nd_dnn_plan **best,
-                           double *best_ns) {
-    double ns;
-    trial->plan = plan;
-    nd_status status = nd_dnn_trial_grow(trial, plan->workspace);
-    if (!status) status = nd_cuda_time(cuda, nd_dnn_trial_run, trial, &ns);
-    if (status || (*best && ns >= *best_ns)) {
-        nd_dnn_plan_free(plan);
-        return;
-    }
-    nd_dnn_plan_free(*best);
-    *best = plan;
-    *best_ns = ns;
+/* What plans are timed on. */
+typedef struct nd_dnn_trial {
+    nd_scratch scratch;
+    void *weights, *bias; /* bias: fp32, read as storage too */
+} nd_dnn_trial;
+
+static void nd_dnn_trial_free(nd_dnn_trial *trial) {
+    nd_scratch_free(&trial->scratch);
+    (void)cudaFree(trial->weights);
+    (void)cudaFree(trial->bias);
+}
+
+static nd_status nd_dnn_trial_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_trial *trial) {
+    const nd_work *work = &problem->work;
+    const size_t taps = (size_t)(work->geometry.kernel[0] * work->geometry.kernel[1]);
+    const size_t filters = (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups)) * taps *
+                           nd_dtype_bytes(nd_precision_storage(problem->precision)),
+                 biases = (size_t)work->y.dims[1] * sizeof(float);
+    nd_status status = nd_status_ok;
+    *trial = (nd_dnn_trial){0};
+    ND_TRY(nd_scratch_make(cuda, work, problem->precision, &trial->scratch));
+    ND_TRY_DONE(nd_cuda_allocate(filters, &trial->weights));
+    ND_TRY_DONE(nd_cuda_allocate(biases, &trial->bias));
+    ND_CUDA_TRY_DONE(cudaMemsetAsync(trial->weights, 0, filters, cuda->stream));
+    ND_CUDA_TRY_DONE(cudaMemsetAsync(trial->bias, 0, biases, cuda->stream));
+done:
+    if (status) nd_dnn_trial_free(trial);
+    return status;
+}
+
+static nd_status nd_dnn_trial_run(void *way, void *user) {
+    nd_dnn_plan *plan = way;
+    nd_dnn_trial *trial = user;
+    ND_TRY(nd_scratch_grow(&trial->scratch, plan->workspace));
+    const nd_cuda_operands *o = &trial->scratch.operands;
+    const nd_dnn_operands all = {.x = o->x,
+                                 .w = trial->weights,
+                                 .bias_stored = trial->bias,
+                                 .bias = trial->bias,
+                                 .x2 = o->x2,
+                                 .y = o->y,
+                                 .workspace = o->workspace};
+    return nd_dnn_plan_run(plan, &all);
+}
+
+static void nd_dnn_trial_drop(void *way) {
+    nd_dnn_plan_free(way);
 }
 
 static nd_status nd_dnn_tune(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
                              const nd_dnn_candidates *candidates, nd_dnn_plan **out) {
     nd_dnn_trial trial;
     nd_dnn_plan *plan;
-    double ns = 0;
     ND_TRY(nd_dnn_trial_make(cuda, problem, &trial));
+    nd_race race = {.cuda = cuda, .run = nd_dnn_trial_run, .drop = nd_dnn_trial_drop, .user = &trial};
     for (int i = 0; i < candidates->count; i++) {
         if (!nd_dnn_notes_allow(candidates->items[i].notes, problem->precision)) continue;
         if (nd_dnn_graph_plan(cuda, problem, fused, &candidates->items[i], &plan)) continue;
-        nd_dnn_compete(cuda, &trial, plan, out, &ns);
+        nd_race_enter(&race, plan);
     }
-    if (!nd_dnn_legacy_make(cuda, problem, &plan)) nd_dnn_compete(cuda, &trial, plan, out, &ns);
-    (void)cudaStreamSynchronize(cuda->stream);
+    if (!nd_dnn_legacy_make(cuda, problem, &plan)) nd_race_enter(&race, plan);
+    *out = nd_race_finish(&race);
     nd_dnn_trial_free(&trial);
     return nd_status_ok;
-}
-
-/* What a cached choice depends on. */
-static void nd_dnn_key(const nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
-                       char key[nd_sha256_hex_size]) {
-    const nd_work *work = &problem->work;
-    const nd_view *views[] = {&work->x, &work->y, &work->x2};
-    const int64_t flags[] = {problem->precision,
-                             problem->bias,
-                             work->residual,
-                             work->activation.act,
-                             work->groups,
-                             fused,
-                             (int64_t)cuda->workspace_limit,
-                             (int64_t)cudnnGetVersion()};
-    nd_sha256 hash;
-    nd_sha256_init(&hash);
-    nd_sha256_add(&hash, cuda->base.device, strlen(cuda->base.device));
-    nd_sha256_add(&hash, cuda->base.driver, strlen(cuda->base.driver));
-    nd_sha256_add(&hash, flags, sizeof flags);
-    nd_sha256_add(&hash, &work->geometry, sizeof work->geometry);
-    for (int i = 0; i < (work->residual ? 3 : 2); i++) {
-        nd_sha256_add(&hash, views[i]->dims, 4 * sizeof *views[i]->dims);
-        nd_sha256_add(&hash, views[i]->strides, 4 * sizeof *views[i]->strides);
-    }
-    nd_sha256_hex(&hash, key);
-}
-
-static bool nd_dnn_cache_path(char *path, size_t size) {
-    char folder[1024];
-    if (nd_file_cache(folder, sizeof folder)) return false;
-    return snprintf(path, size, "%s/cudnn_engines.txt", folder) < (int)size;
-}
-
-/* Lines "key engine"; the last one with the key counts. A cache that cannot be read or written is no failure: the
- * choice is measured again. */
-static bool nd_dnn_cache_get(const char *key, char *engine, size_t size) {
-    char path[1100], line[512], found[2][256];
-    bool hit = false;
-    if (!nd_dnn_cache_path(path, sizeof path)) return false;
-    FILE *file = fopen(path, "r");
-    if (!file) return false;
-    while (fgets(line, sizeof line, file)) {
-        if (sscanf(line, "%255s %255s", found[0], found[1]) != 2 || strcmp(found[0], key)) continue;
-        hit = snprintf(engine, size, "%s", found[1]) < (int)size;
-    }
-    fclose(file);
-    return hit;
-}
-
-static void nd_dnn_cache_put(const char *key, const char *engine) {
-    char path[1100];
-    FILE *file = nd_dnn_cache_path(path, sizeof path) ? fopen(path, "a") : NULL;
-    if (!file || fprintf(file, "%s %s\n", key, engine) < 0)
-        nd_log(nd_log_info, "the choice of engine was not cached");
-    if (file) fclose(file);
 }
 
 static nd_status nd_dnn_plan_named(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
@@ -411,7 +326,7 @@ static void nd_dnn_plan_own(nd_dnn_plan *plan, nd_dnn_graph *graph, nd_dnn_candi
 }
 
 static nd_status nd_dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, nd_dnn_plan **out) {
-    char key[nd_sha256_hex_size], engine[nd_dnn_name_size + 32];
+    char key[nd_dnn_key_size], engine[nd_dnn_name_size + 32];
     nd_dnn_graph graph = {0};
     nd_dnn_candidates candidates = {0};
     nd_status status = nd_status_ok;
@@ -419,7 +334,7 @@ static nd_status nd_dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, boo
     ND_TRY_DONE(nd_dnn_graph_make(problem, fused, cuda->dnn->handle, &graph));
     ND_TRY_DONE(nd_dnn_candidates_find(&graph, NULL, &candidates));
     if (cuda->tune) {
-        nd_dnn_key(cuda, problem, fused, key);
+        nd_dnn_cache_key(cuda, problem, fused, key);
         if (nd_dnn_cache_get(key, engine, sizeof engine))
             (void)nd_dnn_plan_named(cuda, problem, fused, &candidates, engine, out);
         if (!*out) {

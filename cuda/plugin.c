@@ -72,6 +72,7 @@ static void nd_cuda_close(nd_backend *backend) {
     if (cuda->side) (void)cudaStreamDestroy(cuda->side);
     if (cuda->stream) (void)cudaStreamDestroy(cuda->stream);
     (void)cudaFree(cuda->staging);
+    (void)cudaFree(cuda->flush);
     free(cuda);
 }
 

@@ -3,6 +3,7 @@
  * the choice follows the roofline: strict fp32 is bound by FFMA either way and the library's GEMM is the better
  * half, everything else wants the fused kernel. */
 #include "cuda/separable.h"
+#include "cuda/race.h"
 
 #include <stdlib.h>
 
@@ -47,33 +48,91 @@ static void nd_separable_adopt(nd_kernel *kernel, nd_kernel *winner) {
     free(winner);
 }
 
-static nd_status nd_separable_measure(nd_kernel *kernel, const nd_work *work) {
-    nd_cuda *cuda = kernel->cuda;
-    nd_kernel *best = NULL, *other;
-    double best_ns = 0, ns;
+/* A way in a race is its place in the array of kernels. */
+static nd_status nd_separable_way_run(void *way, void *user) {
+    nd_kernel *kernel = *(nd_kernel **)way;
+    nd_scratch *scratch = user;
+    ND_TRY(nd_scratch_grow(scratch, kernel->workspace));
+    return nd_cuda_kernel_run(kernel, &scratch->operands);
+}
+
+static void nd_separable_way_drop(void *way) {
+    nd_cuda_kernel_release(*(nd_kernel **)way);
+}
+
+/* What a choice depends on within one process: everything of the work but the values of its weights. */
+static void nd_separable_key(const nd_kernel *kernel, const nd_work *work, char key[nd_sha256_hex_size]) {
+    const nd_view *views[] = {&work->x, &work->y, &work->x2};
+    const int64_t flags[] = {nd_kind_separable, kernel->precision,    work->bias != NULL,
+                             work->residual,    work->activation.act, work->terms};
+    nd_sha256 hash;
+    nd_sha256_init(&hash);
+    nd_sha256_add(&hash, flags, sizeof flags);
+    nd_sha256_add(&hash, &work->geometry, sizeof work->geometry);
+    nd_sha256_add(&hash, work->channel, (size_t)work->terms * sizeof *work->channel);
+    for (int i = 0; i < (work->residual ? 3 : 2); i++) {
+        nd_sha256_add(&hash, views[i]->dims, 4 * sizeof *views[i]->dims);
+        nd_sha256_add(&hash, views[i]->strides, 4 * sizeof *views[i]->strides);
+        nd_sha256_add(&hash, &views[i]->offset, sizeof views[i]->offset);
+    }
+    nd_sha256_hex(&hash, key);
+}
+
+/* made[i] is NULL where way i does not come about here. */
+static void nd_separable_make_all(nd_cuda *cuda, const nd_work *work, nd_precision precision,
+                                  nd_kernel *made[nd_separable_n_ways]) {
     for (int i = 0; i < nd_separable_n_ways; i++) {
         const nd_separable_way *way = &nd_separable_ways[i];
-        if (!nd_separable_wanted(cuda, way)) continue;
-        if (!way->kind->supports(cuda, work, kernel->precision)) continue;
-        if (nd_cuda_kernel_make(cuda, way->kind, work, kernel->precision, &other)) continue;
-        const bool timed = !nd_cuda_kernel_time(other, &ns);
-        if (!timed || (best && ns >= best_ns)) {
-            nd_cuda_kernel_release(other);
-            continue;
-        }
-        nd_cuda_kernel_release(best);
-        best = other;
-        best_ns = ns;
+        made[i] = NULL;
+        if (!nd_separable_wanted(cuda, way) || !way->kind->supports(cuda, work, precision)) continue;
+        (void)nd_cuda_kernel_make(cuda, way->kind, work, precision, &made[i]);
     }
+}
+
+/* Operands are allocated when all ways are there: preparing one may have needed the memory. */
+static nd_status nd_separable_measure(nd_kernel *kernel, const nd_work *work, int *winner) {
+    nd_cuda *cuda = kernel->cuda;
+    nd_kernel *made[nd_separable_n_ways], **best;
+    nd_scratch scratch;
+    nd_separable_make_all(cuda, work, kernel->precision, made);
+    const nd_status status = nd_scratch_make(cuda, work, kernel->precision, &scratch);
+    nd_race race = {
+        .cuda = cuda, .run = nd_separable_way_run, .drop = nd_separable_way_drop, .user = &scratch};
+    for (int i = 0; i < nd_separable_n_ways; i++) {
+        if (status)
+            nd_cuda_kernel_release(made[i]);
+        else if (made[i])
+            nd_race_enter(&race, &made[i]);
+    }
+    ND_TRY(status);
+    best = nd_race_finish(&race);
+    nd_scratch_free(&scratch);
     ND_REQUIRE(best, nd_status_unsupported, "no way to run this separable layer: %s", nd_error());
-    nd_separable_adopt(kernel, best);
+    *winner = (int)(best - made);
+    nd_separable_adopt(kernel, *best);
+    return nd_status_ok;
+}
+
+static nd_status nd_separable_tune(nd_kernel *kernel, const nd_work *work) {
+    char key[nd_sha256_hex_size];
+    int winner;
+    nd_kernel *made;
+    nd_separable_key(kernel, work, key);
+    if (nd_race_recall(kernel->cuda, key, &winner)) {
+        ND_TRY(nd_cuda_kernel_make(kernel->cuda, nd_separable_ways[winner].kind, work, kernel->precision,
+                                   &made));
+        nd_separable_adopt(kernel, made);
+        return nd_status_ok;
+    }
+    ND_TRY(nd_separable_measure(kernel, work, &winner));
+    nd_race_remember(kernel->cuda, key, winner);
     return nd_status_ok;
 }
 
 static nd_status nd_separable_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_cuda *cuda = kernel->cuda;
     nd_kernel *made;
-    if (cuda->tune) return nd_separable_measure(kernel, work);
+    if (cuda->tune) return nd_separable_tune(kernel, work);
     nd_status status = nd_fail(nd_status_unsupported, "no way to run this separable layer");
     for (int i = 0; i < nd_separable_n_ways; i++) {
         const nd_separable_way *way = &nd_separable_ways[i];

@@ -1,6 +1,7 @@
 #include "cuda/solver.h"
 #include "base/parallel.h"
 #include "cuda/blas.h"
+#include "cuda/race.h"
 #include "cuda/svd.h"
 #include "cuda/svd_check.h"
 

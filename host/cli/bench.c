@@ -226,6 +226,7 @@ nd_status nd_verb_bench(nd_args *args) {
     verb.settings.user = &verb;
     verb.settings.progress = &verb.progress;
     verb.settings.nodes = nd_args_has(args, "nodes");
+    verb.settings.layouts = nd_args_has(args, "tune");
     nd_status status = nd_status_ok;
     nd_cli_fix_addresses(args);
     ND_TRY_DONE(parse_lists(&verb));

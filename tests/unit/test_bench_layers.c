@@ -220,6 +220,73 @@ Test(bench_layers, wrong_results_are_refused) {
     nd_backend_close(backend);
 }
 
+/* A backend on which time depends on the layout alone. */
+static struct {
+    const nd_kernel *last[8]; /* kernels prepared for channels-last views */
+    int n_last;
+    double cost[2], clock, marks[2]; /* cost: of a run in NCHW, in NHWC */
+} layout_clock;
+
+static nd_status prepare_noting(nd_backend *backend, const nd_work *work, nd_precision precision,
+                                nd_kernel **out) {
+    nd_status status = true_table->prepare(backend, work, precision, out);
+    if (!status && nd_view_is_channels_last(&work->x)) layout_clock.last[layout_clock.n_last++ % 8] = *out;
+    return status;
+}
+
+static nd_status run_by_layout(nd_backend *backend, nd_kernel *kernel, const nd_memory *x,
+                               const nd_memory *x2, nd_memory *y, nd_memory *workspace) {
+    bool last = false;
+    for (int i = 0; i < 8; ++i) last = last || layout_clock.last[i] == kernel;
+    layout_clock.clock += layout_clock.cost[last];
+    return true_table->run(backend, kernel, x, x2, y, workspace);
+}
+
+static nd_status stamp_by_layout(nd_backend *backend, int slot) {
+    (void)backend;
+    layout_clock.marks[slot] = layout_clock.clock;
+    return nd_status_ok;
+}
+
+static nd_status elapsed_by_layout(nd_backend *backend, int from, int to, double *ns) {
+    (void)backend;
+    *ns = layout_clock.marks[to] - layout_clock.marks[from];
+    return nd_status_ok;
+}
+
+/* Dense takes the layout that is faster, runs right in it, and leaves the others' input as it was. */
+Test(bench_layers, dense_takes_the_faster_layout) {
+    nd_backend *backend = open_ref();
+    true_table = backend->table;
+    nd_backend_table table = *true_table;
+    table.prepare = prepare_noting;
+    table.run = run_by_layout;
+    table.stamp = stamp_by_layout;
+    table.elapsed = elapsed_by_layout;
+    backend->table = &table;
+    nd_bench_layer layer = small_layer(4, 6, 3, 2, false);
+    for (int last = 0; last < 2; ++last)
+        for (int own = 0; own < 2; ++own) {
+            nd_rig_settings settings = {.backend = backend, .batch = 2, .layout = nd_rig_layout_faster};
+            nd_rig *rig;
+            bool added;
+            memset(&layout_clock, 0, sizeof layout_clock);
+            layout_clock.cost[last] = 1;
+            layout_clock.cost[!last] = 2;
+            backend->channels_last = own;
+            cr_assert_eq(nd_rig_open(&layer, &settings, &rig), nd_status_ok, "%s", nd_error());
+            cr_assert_eq(nd_rig_add(rig, nd_impl_dense, nd_form_dwpw, 0, &added), nd_status_ok);
+            cr_assert_eq(nd_rig_add(rig, nd_impl_fused, nd_form_dwpw, 2, &added), nd_status_ok);
+            cr_expect_eq(nd_rig_at(rig, 0)->channels_last, last);
+            cr_expect_eq(nd_rig_at(rig, 1)->channels_last, own,
+                         "what is not dense keeps the backend's order");
+            cr_expect_eq(nd_rig_check(rig), nd_status_ok, "%s", nd_error());
+            nd_rig_close(rig);
+        }
+    backend->table = true_table;
+    nd_backend_close(backend);
+}
+
 /* The pixel-wise check is itself checked: against the plain definition on a 1 x 1 stage after a 3 x 3 one. */
 Test(bench_layers, evaluation_composes) {
     const float image[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};

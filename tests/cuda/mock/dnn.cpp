@@ -3,6 +3,7 @@
 
 #include <cudnn.h>
 #include <map>
+#include <memory>
 #include <string.h>
 #include <vector>
 
@@ -17,18 +18,27 @@ struct descriptor {
     std::map<int, std::vector<unsigned char>> attributes;
     int engine = -1; /* of configurations, engines and plans */
     int knob = -1;
+    std::shared_ptr<int> runs = std::make_shared<int>(0); /* of a plan */
 };
 
-/* What is offered. Engine 11 multiplies on tensor cores, 12 and 13 do not, 14 wants more memory than anybody has and 15 is
- * proposed but does not build. */
+/* What is offered, for tensors of at most 2^31 elements. Engine 11 multiplies on tensor cores, 12 and 13 do not, 14 wants more memory than anybody has and 15 is
+ * proposed but does not build. Engine 13 is fast at first and slow when it has run a few times, as on a device whose clock
+ * falls. */
 struct engine_facts {
     int index;
     bool tensor_core;
     int64_t workspace;
+    double ns, fresh_ns; /* of a run; of its first ones */
 };
 
-const engine_facts all_engines[] = {
-    {11, true, 0}, {12, false, 0}, {13, false, 4096}, {14, false, (int64_t)1 << 40}, {15, false, -1}};
+enum { fresh_runs = 4 };
+
+const engine_facts all_engines[] = {{11, true, 0, 1e6, 1e6},
+                                    {12, false, 0, 2e6, 2e6},
+                                    {13, false, 4096, 9e6, 5e5},
+                                    {14, false, (int64_t)1 << 40, 1, 1},
+                                    {15, false, -1, 1, 1}};
+const engine_facts legacy_winograd = {0, false, 4096, 4e6, 4e6};
 
 const engine_facts *facts_of(int index) {
     for (const engine_facts &facts : all_engines)
@@ -127,8 +137,14 @@ struct convolution {
     nd_geometry geometry = {};
     std::vector<step> steps;
     void *workspace = nullptr;
-    int64_t workspace_bytes = 0;
+    const engine_facts *facts = nullptr;
+    std::shared_ptr<int> runs;
 };
+
+void spend(const convolution &c) {
+    const double ns = ++*c.runs > fresh_runs ? c.facts->ns : c.facts->fresh_ns;
+    nd_mock_spend(nd_view_is_channels_last(&c.x.view) ? ns : ns * (double)nd_mock_setting("nchw", 200) / 100);
+}
 
 bool run(const convolution &c) {
     nd_work work = {};
@@ -142,7 +158,8 @@ bool run(const convolution &c) {
     work.groups = c.x.view.dims[1] / c.w.view.dims[1];
     work.weights = w.data();
     if (nd_ref_run(&work, x.data(), nullptr, y.data())) return false;
-    if (c.workspace) memset(c.workspace, 0xff, (size_t)c.workspace_bytes);
+    if (c.workspace) memset(c.workspace, 0xff, (size_t)c.facts->workspace);
+    spend(c);
     for (const step &s : c.steps) {
         const std::vector<float> operand = s.operand.data ? dense(s.operand) : std::vector<float>();
         const int64_t channels = out.dims[1], plane = out.dims[2] * out.dims[3];
@@ -307,6 +324,10 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t made, cudnnBacke
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t made) {
     ND_MOCK_CALL(CUDNN_STATUS_INTERNAL_ERROR);
     descriptor *d = of(made);
+    if (d->type == CUDNN_BACKEND_TENSOR_DESCRIPTOR) {
+        const tensor t = tensor_of(d);
+        return nd_view_count(&t.view) <= INT32_MAX ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_SUPPORTED;
+    }
     if (d->type != CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) return CUDNN_STATUS_SUCCESS;
     const descriptor *config = of(value<void *>(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG));
     d->engine = config->engine;
@@ -353,11 +374,12 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t dnn, cudnnBackendDescriptor_t pl
     const descriptor *p = of(plan);
     convolution c;
     c.workspace = value<void *>(of(pack), CUDNN_ATTR_VARIANT_PACK_WORKSPACE);
-    c.workspace_bytes = facts_of(p->engine)->workspace;
-    if (c.workspace_bytes && !c.workspace) return CUDNN_STATUS_BAD_PARAM;
+    c.facts = facts_of(p->engine);
+    c.runs = p->runs;
+    if (c.facts->workspace && !c.workspace) return CUDNN_STATUS_BAD_PARAM;
     if (!bind(of(value<void *>(p, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH)), of(pack), &c))
         return CUDNN_STATUS_BAD_PARAM;
-    if (!c.workspace_bytes) c.workspace = nullptr;
+    if (!c.facts->workspace) c.workspace = nullptr;
     nd_mock_enqueue(nd_mock_as<nd_mock_handle>(dnn)->stream, [c] { return run(c); });
     return CUDNN_STATUS_SUCCESS;
 }
@@ -447,7 +469,7 @@ cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t, const cudnn
     const nd_geometry *g = &nd_mock_as<legacy>((void *)conv)->geometry;
     if (g->stride[0] != 1 || g->stride[1] != 1 || g->dilation[0] != 1 || g->dilation[1] != 1)
         return CUDNN_STATUS_NOT_SUPPORTED;
-    *bytes = 4096;
+    *bytes = (size_t)legacy_winograd.workspace;
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -457,7 +479,7 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t dnn, const void *, const cud
                                       void *workspace, size_t bytes, const void *,
                                       const cudnnTensorDescriptor_t y, void *y_data) {
     ND_MOCK_CALL(CUDNN_STATUS_EXECUTION_FAILED);
-    if (bytes < 4096 || !workspace) return CUDNN_STATUS_BAD_PARAM;
+    if (bytes < (size_t)legacy_winograd.workspace || !workspace) return CUDNN_STATUS_BAD_PARAM;
     convolution c;
     c.x = nd_mock_as<legacy>((void *)x)->t;
     c.w = nd_mock_as<legacy>((void *)w)->t;
@@ -467,7 +489,8 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t dnn, const void *, const cud
     c.y.data = y_data;
     c.geometry = nd_mock_as<legacy>((void *)conv)->geometry;
     c.workspace = workspace;
-    c.workspace_bytes = 4096;
+    c.facts = &legacy_winograd;
+    c.runs = std::make_shared<int>(0);
     nd_mock_enqueue(nd_mock_as<nd_mock_handle>(dnn)->stream, [c] { return run(c); });
     return CUDNN_STATUS_SUCCESS;
 }

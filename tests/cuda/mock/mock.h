@@ -7,8 +7,13 @@
  * ND_MOCK_GPU chooses: a missing event shows as a wrong result. In a recording, what the driver forbids fails.
  * At the end of the process everything must have been given back, else it exits with 86 and names it.
  *
- * ND_MOCK_GPU=key=value,... : devices (1), driver (13000), capability (90), mib of memory (1024), cudnn (92000),
- * order (0: as called, 1: side streams first, 2: side streams last), engines (1; 0: cuDNN offers none),
+ * The device's clock is simulated: it goes on by what runs, so that what is chosen by time is the same every time.
+ *
+ * ND_MOCK_GPU=key=value,... : devices (1), driver (13000), capability (90), mib of memory (1024), l2kib
+ * (64, so that small layers are cut into slices too), multiprocessors (2), cudnn (92000),
+ * order (0: as called, 1: side streams first, 2: side streams last), engines (3: cuDNN offers engines
+ * for bare convolutions, 1, and for fused ones, 2), nchw (200: time of a convolution in NCHW, per cent of NHWC's),
+ * dry=1 (memory is addresses alone and nothing is computed: for networks too large to run here),
  * fail=NAME:N (the N-th call of that function fails, 0: every one; NAME launch: our kernels), count=1 (prints calls). */
 #ifndef ND_TESTS_CUDA_MOCK_H
 #define ND_TESTS_CUDA_MOCK_H
@@ -30,7 +35,8 @@ bool nd_mock_fails(const char *function);
 /* Puts work into a stream. A call that the driver would not take there (a second capture, ...) is the caller's to refuse.
  * Work that returns false is a kernel that failed: the device is lost from then on. */
 void nd_mock_enqueue(cudaStream_t stream, std::function<bool()> work);
-bool nd_mock_capturing(); /* any stream of this process */
+void nd_mock_spend(double ns); /* by work that runs, beside what everything takes */
+bool nd_mock_capturing();      /* any stream of this process */
 
 /* What is alive, by kind: +1 when made, -1 when given back. */
 void nd_mock_account(const char *what, int change);

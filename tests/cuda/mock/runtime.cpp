@@ -4,12 +4,13 @@
 #include "tests/simt/stream.h"
 
 #include <algorithm>
+#include <list>
 #include <map>
 #include <memory>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <vector>
 
@@ -44,7 +45,7 @@ struct event_state {
 };
 
 struct machine {
-    std::vector<operation_ptr> waiting;
+    std::list<operation_ptr> waiting;
     std::vector<stream_state *> streams;
     std::map<void *, size_t> blocks;
     size_t used = 0;
@@ -52,6 +53,7 @@ struct machine {
     cudaError_t last = cudaSuccess;
     bool lost = false;
     int made_streams = 0;
+    double clock = 0; /* ns; goes on by what runs */
 
     /* A process that leaves something behind must not look well. */
     ~machine() {
@@ -82,6 +84,12 @@ std::string text_setting(const char *key) {
     return "";
 }
 
+/* Nothing is computed. */
+bool dry() {
+    static const bool is = nd_mock_setting("dry", 0) != 0;
+    return is;
+}
+
 stream_state *state_of(cudaStream_t stream) {
     return reinterpret_cast<stream_state *>(stream);
 }
@@ -106,9 +114,11 @@ cudaError_t flush() {
             if (first || (order == 1 && (*at)->stream > (*best)->stream) ||
                 (order == 2 && (*at)->stream < (*best)->stream))
                 best = at;
+            if (!order) break;
         }
         const operation_ptr op = *best;
         gpu.waiting.erase(best);
+        if (op->work) gpu.clock += 1e5; /* so slow that few repetitions make a sample */
         if (!gpu.lost && op->work && !op->work()) gpu.lost = true;
         op->done = true;
         op->after.clear();
@@ -121,7 +131,10 @@ operation_ptr append(stream_state *stream, std::function<bool()> work) {
     op->work = std::move(work);
     op->after = stream->after;
     op->stream = stream->number;
-    (stream->into ? stream->into->operations : gpu.waiting).push_back(op);
+    if (stream->into)
+        stream->into->operations.push_back(op);
+    else
+        gpu.waiting.push_back(op);
     stream->after = {op};
     return op;
 }
@@ -136,10 +149,17 @@ bool forbidden() {
     return any;
 }
 
-double now_ns() {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return 1e9 * (double)now.tv_sec + (double)now.tv_nsec;
+/* NaN: what is read must have been written. */
+void *fresh(size_t bytes) {
+    void *block = nullptr;
+    if (posix_memalign(&block, 256, bytes)) return nullptr;
+    return memset(block, 0xff, bytes < ((size_t)1 << 24) ? bytes : (size_t)1 << 24);
+}
+
+/* Addresses alone: whoever touches them falls. */
+void *reserve(size_t bytes) {
+    void *block = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return block == MAP_FAILED ? nullptr : block;
 }
 
 nd_status launch_later(cudaStream_t stream, std::function<nd_status()> launch) {
@@ -175,7 +195,12 @@ void nd_mock_account(const char *what, int change) {
     gpu.alive[what] += change;
 }
 
+void nd_mock_spend(double ns) {
+    gpu.clock += ns;
+}
+
 void nd_mock_enqueue(cudaStream_t stream, std::function<bool()> work) {
+    if (dry()) work = [] { return true; };
     append(state_of(stream), std::move(work));
 }
 
@@ -248,9 +273,9 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int) {
     snprintf(properties->name, sizeof properties->name, "Mock GPU");
     properties->major = (int)nd_mock_setting("capability", 90) / 10;
     properties->minor = (int)nd_mock_setting("capability", 90) % 10;
-    properties->multiProcessorCount = 2;
+    properties->multiProcessorCount = (int)nd_mock_setting("multiprocessors", 2);
     properties->sharedMemPerBlockOptin = 232448;
-    properties->l2CacheSize = 1 << 16; /* small: small layers are cut into slices too */
+    properties->l2CacheSize = (int)nd_mock_setting("l2kib", 64) << 10;
     properties->totalGlobalMem = (size_t)nd_mock_setting("mib", 1024) << 20;
     return cudaSuccess;
 }
@@ -266,15 +291,14 @@ cudaError_t cudaSetDevice(int device) {
     return device < nd_mock_setting("devices", 1) ? cudaSuccess : failed(cudaErrorInvalidDevice);
 }
 
-/* Fresh memory is NaN: what is read must have been written. */
 cudaError_t cudaMalloc(void **out, size_t bytes) {
     *out = nullptr;
     ND_MOCK_CALL(failed(cudaErrorMemoryAllocation));
     if (forbidden()) return failed(cudaErrorStreamCaptureUnsupported);
     if (gpu.used + bytes > (size_t)nd_mock_setting("mib", 1024) << 20)
         return failed(cudaErrorMemoryAllocation);
-    if (posix_memalign(out, 256, bytes)) return failed(cudaErrorMemoryAllocation);
-    memset(*out, 0xff, bytes < ((size_t)1 << 24) ? bytes : (size_t)1 << 24);
+    *out = dry() ? reserve(bytes) : fresh(bytes);
+    if (!*out) return failed(cudaErrorMemoryAllocation);
     gpu.blocks[*out] = bytes;
     gpu.used += bytes;
     nd_mock_account("memory", 1);
@@ -288,10 +312,13 @@ cudaError_t cudaFree(void *block) {
     (void)flush();
     const auto found = gpu.blocks.find(block);
     if (found == gpu.blocks.end()) return failed(cudaErrorInvalidValue);
+    if (dry())
+        munmap(block, found->second);
+    else
+        free(block);
     gpu.used -= found->second;
     gpu.blocks.erase(found);
     nd_mock_account("memory", -1);
-    free(block);
     return cudaSuccess;
 }
 
@@ -305,7 +332,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpy
     ND_MOCK_CALL(failed(cudaErrorInvalidValue));
     if (forbidden()) return failed(cudaErrorStreamCaptureImplicit);
     const cudaError_t error = flush();
-    if (!error) memcpy(to, from, bytes);
+    if (!error && !dry()) memcpy(to, from, bytes);
     return error;
 }
 
@@ -314,7 +341,7 @@ cudaError_t cudaMemcpy2D(void *to, size_t to_pitch, const void *from, size_t fro
     ND_MOCK_CALL(failed(cudaErrorInvalidValue));
     if (forbidden()) return failed(cudaErrorStreamCaptureImplicit);
     const cudaError_t error = flush();
-    for (size_t row = 0; row < height && !error; row++)
+    for (size_t row = 0; row < height && !error && !dry(); row++)
         memcpy(static_cast<char *>(to) + row * to_pitch, static_cast<const char *>(from) + row * from_pitch,
                width);
     return error;
@@ -395,7 +422,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     const bool captured = state_of(stream)->into != nullptr;
     e->at = append(
         state_of(stream), captured ? std::function<bool()>() : [e] {
-            e->ns = now_ns();
+            e->ns = gpu.clock;
             return true;
         });
     e->into = state_of(stream)->into;
@@ -485,18 +512,18 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
     ND_MOCK_CALL(failed(cudaErrorLaunchFailure));
     stream_state *s = state_of(stream);
     std::map<operation *, operation_ptr> copies;
-    std::vector<operation_ptr> all;
+    const operation_ptr begin = append(s, {});
     for (const operation_ptr &op : reinterpret_cast<recording *>(graph)->operations) {
         auto copy = std::make_shared<operation>();
         copy->work = op->work;
         copy->stream = op->stream;
-        copy->after = s->after;
         for (const operation_ptr &before : op->after) copy->after.push_back(copies.at(before.get()));
+        if (copy->after.empty()) copy->after.push_back(begin);
         copies[op.get()] = copy;
-        all.push_back(copy);
         gpu.waiting.push_back(copy);
+        s->after.push_back(copy);
     }
-    if (!all.empty()) s->after = all;
+    append(s, {});
     return cudaSuccess;
 }
 
