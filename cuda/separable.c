@@ -31,13 +31,15 @@ static bool nd_separable_wanted(const nd_cuda *cuda, const nd_separable_way *way
     return way->route == cuda->route;
 }
 
-/* Without a measurement: tiles as wide as the outputs fill, and strict fp32 in two steps. */
+/* Without a measurement: tiles of 64 or 128 channels, as the outputs fill, and strict fp32 in two steps. Tiles of 256 make the
+ * depthwise half fewer times, but leave a multiprocessor one block, which does the one half after the other; by the
+ * roofline (results/golden/cuda_roofline.csv) two blocks of 128 are the faster, so only a measurement takes them. */
 static bool nd_separable_guess(const nd_cuda *cuda, const nd_work *work, nd_precision precision,
                                const nd_separable_way *way) {
     const int64_t no = work->y.dims[1];
     if (way->route != nd_cuda_route_fused) return true;
     if (precision == nd_precision_fp32 && cuda->route != nd_cuda_route_fused) return false;
-    if (way->kind == &nd_separable_fused_kinds[2]) return no > 128;
+    if (way->kind == &nd_separable_fused_kinds[2]) return false;
     if (way->kind == &nd_separable_fused_kinds[1]) return no > 64;
     return true;
 }

@@ -74,9 +74,16 @@ static void nd_roof_pack(nd_cuda_separable &call, int64_t terms) {
     nd_separable_pack_free(&pack);
 }
 
-/* As the plugin chooses: the widest tile that the outputs fill; two blocks on a multiprocessor where the tile lets them. */
-static nd_cuda_separable nd_roof_call(const nd_roof_layer &layer, const nd_roof_type &type, int64_t terms) {
-    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(type.precision));
+/* Tiles that are candidates of the plugin's planner; the first is the one it takes without a measurement. */
+static std::vector<int64_t> nd_roof_tiles(const nd_roof_layer &layer, const nd_roof_type &type) {
+    if (layer.no <= 64) return {64};
+    const bool wide = layer.no > 128 && nd_dtype_bytes(nd_precision_storage(type.precision)) == 2;
+    return wide ? std::vector<int64_t>{128, 256} : std::vector<int64_t>{128};
+}
+
+/* Patches as the plugin chooses them: two blocks on a multiprocessor where the tile lets them. */
+static nd_cuda_separable nd_roof_call(const nd_roof_layer &layer, const nd_roof_type &type, int64_t terms,
+                                      int64_t tile) {
     nd_cuda_separable call = {};
     call.geometry = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
     call.precision = type.precision;
@@ -84,7 +91,7 @@ static nd_cuda_separable nd_roof_call(const nd_roof_layer &layer, const nd_roof_
     call.channels = layer.ni;
     call.out_channels = layer.no;
     call.height = call.width = call.out_height = call.out_width = layer.size;
-    call.tile = layer.no > 128 && size == 2 ? 256 : layer.no > 64 ? 128 : 64;
+    call.tile = tile;
     nd_roof_pack(call, terms);
     const size_t half = (nd_roof_shared + nd_roof_reserved) / 2 - nd_roof_reserved;
     if (call.tile == 256 || !nd_separable_patch_choose(&call, half, nd_cuda_separable_shared))
@@ -94,8 +101,8 @@ static nd_cuda_separable nd_roof_call(const nd_roof_layer &layer, const nd_roof_
 }
 
 static bool nd_roof_row(const char *resources, const nd_roof_layer &layer, const nd_roof_type &type,
-                        int64_t terms) {
-    const nd_cuda_separable call = nd_roof_call(layer, type, terms);
+                        int64_t terms, int64_t tile) {
+    const nd_cuda_separable call = nd_roof_call(layer, type, terms, tile);
     const int64_t registers = nd_roof_registers_of(resources, type, call.tile);
     const int64_t shared = (int64_t)nd_cuda_separable_shared(&call), threads = nd_separable_threads;
     if (!registers || !call.blocks) return false;
@@ -144,7 +151,8 @@ int nd_test_roofline(const char *resources) {
     for (const nd_roof_type &type : nd_roof_types)
         for (const nd_roof_layer &layer : nd_roof_layers)
             for (int64_t terms : {2, 3})
-                if (!nd_roof_row(resources, layer, type, terms)) {
+                for (int64_t tile : nd_roof_tiles(layer, type)) {
+                    if (nd_roof_row(resources, layer, type, terms, tile)) continue;
                     fprintf(stderr, "%s has no figures for %s\n", resources,
                             nd_precision_name(type.precision));
                     return 1;
