@@ -5,23 +5,52 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* cuDNN counts the elements of a tensor in 32 bits: what is larger runs in slices of whole images. */
 typedef struct nd_conv_dnn {
-    nd_dnn_plan *plan;
+    nd_dnn_plan *plan; /* of one slice */
     const void *weights, *bias_stored;
+    int64_t slices, images; /* of a slice */
 } nd_conv_dnn;
+
+static int64_t nd_conv_extent(const nd_view *view) {
+    const int64_t count = nd_view_count(view), reach = view->dims[0] * view->strides[0];
+    return count > reach ? count : reach;
+}
+
+/* The least number of equal slices; 0 where even one image is too large. */
+static int64_t nd_conv_slices(const nd_work *work) {
+    const nd_view *views[] = {&work->x, &work->y, work->residual ? &work->x2 : &work->y};
+    const int64_t images = work->x.dims[0];
+    int64_t largest = 0;
+    for (int i = 0; i < 3; i++)
+        if (nd_conv_extent(views[i]) > largest) largest = nd_conv_extent(views[i]);
+    for (int64_t slices = 1; slices <= images; slices++)
+        if (images % slices == 0 && largest / slices < INT32_MAX) return slices;
+    return 0;
+}
+
+static const void *nd_conv_slice(const nd_conv_dnn *state, const nd_kernel *kernel, const void *start,
+                                 const nd_view *view, int64_t slice) {
+    const size_t size = nd_dtype_bytes(nd_precision_storage(kernel->precision));
+    return start ? (const char *)start + (size_t)(slice * state->images * view->strides[0]) * size : NULL;
+}
 
 static nd_status nd_conv_dnn_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
     const nd_conv_dnn *state = kernel->state;
-    const nd_dnn_operands all = {
-        .x = operands->x,
-        .w = state->weights,
-        .bias_stored = state->bias_stored,
-        .x2 = operands->x2,
-        .bias = kernel->bias,
-        .y = operands->y,
-        .workspace = operands->workspace,
-    };
-    return nd_dnn_plan_run(state->plan, &all);
+    const nd_work *work = &kernel->work;
+    for (int64_t i = 0; i < state->slices; i++) {
+        const nd_dnn_operands all = {
+            .x = nd_conv_slice(state, kernel, operands->x, &work->x, i),
+            .w = state->weights,
+            .bias_stored = state->bias_stored,
+            .x2 = nd_conv_slice(state, kernel, operands->x2, &work->x2, i),
+            .bias = kernel->bias,
+            .y = (void *)(uintptr_t)nd_conv_slice(state, kernel, operands->y, &work->y, i),
+            .workspace = operands->workspace,
+        };
+        ND_TRY(nd_dnn_plan_run(state->plan, &all));
+    }
+    return nd_status_ok;
 }
 
 static void nd_conv_dnn_release(nd_kernel *kernel) {
@@ -63,16 +92,25 @@ static nd_status nd_conv_dnn_prepare(nd_kernel *kernel, const nd_work *work, boo
     nd_conv_dnn *state = kernel->state = nd_alloc_array(1, sizeof *state);
     ND_REQUIRE(state, nd_status_memory, "no memory for a convolution");
     kernel->operation = &nd_conv_dnn_operation;
-    const nd_dnn_problem problem = {.work = kernel->work,
-                                    .precision = kernel->precision,
-                                    .bias = work->bias != NULL,
-                                    .channels_last = channels_last};
+    nd_dnn_problem problem = {.work = kernel->work,
+                              .precision = kernel->precision,
+                              .bias = work->bias != NULL,
+                              .channels_last = channels_last};
+    state->slices = nd_conv_slices(work);
+    ND_REQUIRE(state->slices, nd_status_unsupported, "an image of more than 2^31 elements");
+    state->images = work->x.dims[0] / state->slices;
+    problem.work.x.dims[0] = problem.work.y.dims[0] = state->images;
+    if (work->residual) problem.work.x2.dims[0] = state->images;
     ND_TRY(nd_dnn_plan_make(kernel->cuda, &problem, &state->plan));
     ND_TRY(nd_conv_dnn_weights(kernel, work, channels_last));
     ND_TRY(nd_cuda_constant_bias(kernel, work));
     ND_TRY(nd_cuda_constant_bias_stored(kernel, work, &state->bias_stored));
     kernel->workspace = nd_dnn_plan_workspace(state->plan);
-    snprintf(kernel->engine, sizeof kernel->engine, "%s", nd_dnn_plan_name(state->plan));
+    if (state->slices == 1)
+        snprintf(kernel->engine, sizeof kernel->engine, "%s", nd_dnn_plan_name(state->plan));
+    else
+        snprintf(kernel->engine, sizeof kernel->engine, "%.150s, %lld slices", nd_dnn_plan_name(state->plan),
+                 (long long)state->slices);
     return nd_status_ok;
 }
 
@@ -191,10 +229,12 @@ static bool nd_conv_layout(const nd_work *work, bool *channels_last) {
     return pixels || rows;
 }
 
+/* The direct kernel takes what nothing else does. */
 static bool nd_conv_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
+    (void)work;
     (void)precision;
-    return nd_view_count(&work->x) < INT32_MAX && nd_view_count(&work->y) < INT32_MAX;
+    return true;
 }
 
 static nd_status nd_conv_prepare(nd_kernel *kernel, const nd_work *work) {

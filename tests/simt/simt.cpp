@@ -272,6 +272,17 @@ static bool nd_simt_stacks(unsigned count) {
     return true;
 }
 
+nd_status nd_simt_takes(dim3 grid, dim3 block, size_t shared) {
+    const uint64_t threads = (uint64_t)block.x * block.y * block.z;
+    ND_REQUIRE(threads >= 1 && threads <= 1024 && block.z <= 64, nd_status_device,
+               "no device takes blocks of %ux%ux%u threads", block.x, block.y, block.z);
+    ND_REQUIRE(grid.x >= 1 && grid.x <= INT32_MAX && grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 &&
+                   grid.z <= 65535,
+               nd_status_device, "no device takes a grid of %ux%ux%u blocks", grid.x, grid.y, grid.z);
+    ND_REQUIRE(shared <= 227 * 1024, nd_status_device, "no device has %zu bytes of shared memory", shared);
+    return nd_status_ok;
+}
+
 nd_status nd_simt_run(dim3 grid, dim3 block, size_t shared, nd_simt_body *body, void *context) {
     const unsigned count = block.x * block.y * block.z;
     ND_REQUIRE(count >= 1 && count <= 1024, nd_status_internal, "a block of %u threads", count);

@@ -65,6 +65,9 @@ uint64_t nd_simt_launches(); /* so far: a test that launched nothing proved noth
 typedef void nd_simt_body(void *context);
 nd_status nd_simt_run(dim3 grid, dim3 block, size_t shared, nd_simt_body *body, void *context);
 
+/* An error where no device would take the launch: the limits of CUDA, and of shared memory those of sm_90. */
+nd_status nd_simt_takes(dim3 grid, dim3 block, size_t shared);
+
 unsigned char *nd_simt_shared();
 bool nd_simt_is_shared(const void *from, size_t bytes); /* inside the block's shared memory */
 void nd_simt_broken(const char *what);                  /* the launch fails with this message */
@@ -107,6 +110,8 @@ inline int __any_sync(uint32_t mask, int truth) {
 template <class... Parameters, class... Arguments>
 nd_status nd_launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
                     Arguments... arguments) {
+    const nd_status taken = nd_simt_takes(grid, block, shared);
+    if (taken) return taken;
     auto launch = [=] {
         auto call = [&] { kernel(arguments...); };
         return nd_simt_run(
