@@ -2,13 +2,14 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 extern "C" {
 #include "base/rng.h"
 #include "run/plugins.h"
 }
 
-static int64_t nd_test_compared, nd_test_failed;
+static int64_t nd_test_compared, nd_test_failed, nd_test_stretched;
 
 nd_view nd_test_view(int64_t n, int64_t c, int64_t h, int64_t w, int64_t spread) {
     const int64_t dims[] = {n, c, h, w};
@@ -163,6 +164,65 @@ static std::string nd_test_attempt(const nd_test_case &test, const nd_test_prepa
     return nd_test_difference(test, prepared.expected, y);
 }
 
+/* A view of the same elements with more than 2^32 between the first and the last, for offsets that 32 bits cannot hold;
+ * false where the view cannot be stretched and keep its form. */
+static bool nd_test_stretch(nd_view &view) {
+    const int64_t reach = (int64_t)nd_test_reach(nd_test_positions(view));
+    const int64_t factor = ((INT64_C(1) << 32) / reach + 16) / 16 * 16;
+    int inner = 0, outer = 0;
+    for (int i = 0; i < view.rank; i++) {
+        inner += view.strides[i] == 1;
+        outer += view.strides[i] > 1 && view.dims[i] > 1;
+        if (view.strides[i] > 1) view.strides[i] *= factor;
+    }
+    view.offset *= factor;
+    return inner == 1 && outer;
+}
+
+/* Memory of a stretched view, which exists only where it is touched. */
+struct nd_test_sparse {
+    size_t bytes;
+    unsigned char *data;
+
+    nd_test_sparse(const nd_view &view, size_t size) {
+        bytes = nd_test_reach(nd_test_positions(view)) * size;
+        void *made =
+            mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        data = made == MAP_FAILED ? nullptr : static_cast<unsigned char *>(made);
+    }
+    ~nd_test_sparse() {
+        if (data) munmap(data, bytes);
+    }
+};
+
+/* Elements in the order of the views' dims. */
+static void nd_test_move(const nd_view &from_view, const unsigned char *from, const nd_view &to_view,
+                         unsigned char *to, size_t size) {
+    const std::vector<int64_t> at = nd_test_positions(from_view), there = nd_test_positions(to_view);
+    for (size_t i = 0; i < at.size(); i++)
+        memcpy(to + (size_t)there[i] * size, from + (size_t)at[i] * size, size);
+}
+
+/* The case once more with its elements far apart. Where that much address space is not to be had, or a view cannot be
+ * stretched, nothing is compared. */
+static std::string nd_test_far(const nd_test_case &test, const nd_test_prepared &prepared) {
+    nd_test_case far = test;
+    const size_t size = nd_dtype_bytes(test.storage);
+    nd_view *const views[] = {&far.work.x, &far.work.x2, &far.work.y};
+    for (nd_view *view : views)
+        if (!nd_test_stretch(*view)) return "";
+    nd_test_sparse x(far.work.x, size), x2(far.work.x2, size), y(far.work.y, size);
+    if (!x.data || !x2.data || !y.data) return "";
+    nd_test_move(test.work.x, prepared.x.stored.data(), far.work.x, x.data, size);
+    nd_test_move(test.work.x2, prepared.x2.stored.data(), far.work.x2, x2.data, size);
+    nd_simt_set_order(nd_simt_forward, 7);
+    if (far.launch(far, x.data, x2.data, y.data)) return nd_error();
+    std::vector<unsigned char> got(prepared.expected.size() * size, 0x5a);
+    nd_test_move(far.work.y, y.data, test.work.y, got.data(), size);
+    nd_test_stretched++;
+    return nd_test_difference(test, prepared.expected, got);
+}
+
 void nd_test_run(nd_test_case &test) {
     static const char *const orders[nd_simt_order_count] = {"forward", "reverse", "random"};
     nd_test_prepared prepared;
@@ -172,6 +232,8 @@ void nd_test_run(nd_test_case &test) {
         if (!wrong.empty())
             nd_test_fail(test.name + " [" + nd_dtype_name(test.storage) + ", " + orders[order] + "]", wrong);
     }
+    const std::string wrong = nd_test_far(test, prepared);
+    if (!wrong.empty()) nd_test_fail(test.name + " [" + nd_dtype_name(test.storage) + ", far apart]", wrong);
 }
 
 void nd_test_races(nd_test_case &test, nd_simt_sync sync, int first, int end) {
@@ -214,8 +276,9 @@ void nd_test_expect(bool truth, const char *what) {
 }
 
 int nd_test_result() {
-    printf("%lld values compared over %llu emulated launches, %lld failures\n", (long long)nd_test_compared,
-           (unsigned long long)nd_simt_launches(), (long long)nd_test_failed);
+    printf("%lld values compared over %llu emulated launches, %lld cases also far apart, %lld failures\n",
+           (long long)nd_test_compared, (unsigned long long)nd_simt_launches(), (long long)nd_test_stretched,
+           (long long)nd_test_failed);
     return nd_test_failed || !nd_test_compared;
 }
 

@@ -3,7 +3,8 @@
  * Data are small integers wherever the operation is a sum of products, so that every intermediate is exact in
  * every storage type and the two must agree to the last bit after one rounding of the output: no tolerance can hide a
  * missing term. Buffers are exactly as large as the views reach; what lies between a view's elements is NaN in inputs
- * and must come back untouched in outputs. Each case runs in every order of fibers the emulator has. */
+ * and must come back untouched in outputs. Each case runs in every order of fibers the emulator has, and
+ * once with its elements so far apart that their offsets do not fit 32 bits. */
 #ifndef ND_SIMT_COMPARE_H
 #define ND_SIMT_COMPARE_H
 
