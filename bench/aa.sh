@@ -8,7 +8,7 @@
 set -u
 build=$(realpath "${1:?usage: bench/aa.sh BUILD [MODEL|SUITE [options of nd bench]]}")
 shift
-[ $# -gt 0 ] || set -- resnet56 --no-layers --rank 3 --impl fused --threads 1 --sessions 24 --time-limit 8
+[ $# -gt 0 ] || set -- resnet34 --no-layers --rank 3 --impl fused --threads 1 --sessions 24 --time-limit 8
 aa=${ND_AA:-20} planted=${ND_PLANTED:-10} share=${ND_SHARE:-0.05}
 nd=$build/nd rows=$build/aa
 grep -qs ND_TEST_SLOWDOWN "$build"/libnd.so* "$nd" || {

@@ -106,18 +106,21 @@ static double margin_of(const comparer *c, const nd_row *row, double otherwise) 
 
 /* Beyond the margin, and no change ruled out: it moved. Of many single layers some will show an interval that just misses
  * no change by chance, so there its nearer end must be half the margin away. Within the margin, and no change of twice
- * that in sight: the same. The test is added when all p are known. */
+ * that in sight: the same. An interval that spans four margins and more tells of a machine that was busy with something
+ * else, not of a change. The test is added when all p are known. */
 static void judge(nd_compared *r, double absolute_ns) {
+    static const double least_margin = 0.03; /* a margin of 0 asks for every change there is, not for no interval */
     double m = r->margin, value = r->change.value, ns = real_of(r->base, nd_field_ns_median);
     double moved = ns * fabs(1 / value - 1);
     bool slower = value<1 / (1 + m), faster = value> 1 + m;
     double least = r->gated && !is_sum(r->base) ? m / 2 : 0;
     bool clear = r->change.hi < 1 / (1 + least) || r->change.lo > 1 + least;
     bool wide = r->change.lo < 1 / (1 + 2 * m) || r->change.hi > 1 + 2 * m;
+    bool vague = r->change.hi > r->change.lo * (1 + 4 * fmax(m, least_margin));
     r->verdict = nd_verdict_same;
     if ((slower || faster || wide) && moved < absolute_ns && ns < absolute_ns / m) {
         snprintf(r->why, sizeof r->why, "%.0f ns: below the absolute margin", moved);
-    } else if ((slower || faster) && clear) {
+    } else if ((slower || faster) && clear && !vague) {
         r->verdict = slower ? nd_verdict_slower : nd_verdict_faster;
         snprintf(r->why, sizeof r->why, "%+.1f %%, beyond the margin of %.1f %%", 100 * (value - 1), 100 * m);
     } else if (slower || faster || wide) {

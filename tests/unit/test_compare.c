@@ -181,6 +181,17 @@ Test(compare, noise_gives_unsure_not_a_guess) {
     release(&out, base, now);
 }
 
+/* Six busy neighbours can make every ratio of a run a multiple of what it is, with an interval to match. */
+Test(compare, a_vague_change_is_no_verdict) {
+    for (uint64_t seed = 2; seed < 8; ++seed) {
+        machine busy = quiet;
+        busy.seed = seed;
+        busy.noise = 1.5;
+        busy.planted = 0.2;
+        cr_expect_eq(overall(quiet, busy), nd_verdict_unsure);
+    }
+}
+
 Test(compare, tiny_times_need_an_absolute_change) {
     machine slow = quiet;
     slow.seed = 9;
