@@ -60,11 +60,50 @@ done:
     return status;
 }
 
+/* A setting that was measured. The rank and the MACs of each layer tell a network of one method from all others. */
+typedef struct nd_tried {
+    int64_t (*layers)[2];
+    size_t n_layers;
+    nd_drop_point point;
+} nd_tried;
+
 typedef struct nd_trial {
     const nd_paper_value *value;
     const nd_reproduce_settings *settings;
     const nd_accuracy *original;
+    nd_tried *tried; /* [settings->steps] */
+    size_t n_tried;
+    nd_arena arena;
 } nd_trial;
+
+/* Ranks are whole numbers: settings of the knob that differ may give the same network, at its harsh end most of all. */
+static const nd_drop_point *nd_trial_find(const nd_trial *trial, const nd_decouple_report *report) {
+    for (size_t i = 0; i < trial->n_tried; i++) {
+        const nd_tried *tried = &trial->tried[i];
+        size_t k = 0;
+        while (k < report->n_layers && tried->n_layers == report->n_layers &&
+               tried->layers[k][0] == report->layers[k].rank &&
+               tried->layers[k][1] == report->layers[k].new_macs)
+            k++;
+        if (k == report->n_layers) return &tried->point;
+    }
+    return NULL;
+}
+
+static nd_status nd_trial_keep(nd_trial *trial, const nd_decouple_report *report,
+                               const nd_drop_point *point) {
+    nd_tried *tried = &trial->tried[trial->n_tried];
+    tried->layers = nd_arena_alloc(&trial->arena, report->n_layers * sizeof *tried->layers);
+    ND_REQUIRE(tried->layers, nd_status_memory, "no memory for a setting that was tried");
+    for (size_t k = 0; k < report->n_layers; k++) {
+        tried->layers[k][0] = report->layers[k].rank;
+        tried->layers[k][1] = report->layers[k].new_macs;
+    }
+    tried->n_layers = report->n_layers;
+    tried->point = *point;
+    trial->n_tried++;
+    return nd_status_ok;
+}
 
 static nd_status nd_trial_settings(const nd_trial *trial, double knob, nd_arena *arena,
                                    nd_decouple_settings *out) {
@@ -89,8 +128,9 @@ static nd_status nd_trial_settings(const nd_trial *trial, double knob, nd_arena 
     return nd_ratio_rules(trial->settings->graph, value, knob, arena, out);
 }
 
-/* Decouples with the knob at `knob` and measures. */
-static nd_status nd_trial_run(const nd_trial *trial, double knob, nd_drop_point *out) {
+/* What the network decoupled as `report` says loses. */
+static nd_status nd_trial_measure(const nd_trial *trial, const nd_graph *graph,
+                                  const nd_decouple_report *report, nd_drop_point *out) {
     const nd_reproduce_settings *settings = trial->settings;
     const nd_accuracy_settings measure = {
         .backend = settings->backend,
@@ -98,29 +138,46 @@ static nd_status nd_trial_run(const nd_trial *trial, double knob, nd_drop_point 
         .batch = settings->batch,
         .progress = settings->progress,
     };
-    nd_arena arena = {0};
-    nd_graph *graph = NULL;
     nd_accuracy accuracy = {0};
-    nd_decouple_settings decouple;
-    nd_decouple_report report = {0};
     nd_status status;
-    ND_TRY_DONE(nd_trial_settings(trial, knob, &arena, &decouple));
-    ND_TRY_DONE(nd_graph_clone(settings->graph, &graph));
-    ND_TRY_DONE(nd_decouple(graph, settings->backend, &decouple, &report));
     ND_TRY_DONE(nd_accuracy_measure(graph, settings->data, &measure, &accuracy));
     ND_REQUIRE_DONE(accuracy.n == trial->original->n, nd_status_internal, "%s: %lld images, then %lld",
                     settings->data->name, (long long)trial->original->n, (long long)accuracy.n);
     *out = (nd_drop_point){
-        .knob = knob,
-        .before = report.before,
-        .after = report.after,
+        .before = report->before,
+        .after = report->after,
         .top1 = nd_drop_paired(trial->original->hit1, accuracy.hit1, accuracy.n),
         .top5 = nd_drop_paired(trial->original->hit5, accuracy.hit5, accuracy.n),
         .n = accuracy.n,
     };
 done:
-    nd_decouple_report_free(&report);
     nd_accuracy_free(&accuracy);
+    return status;
+}
+
+/* Decouples with the knob at `knob` and measures, unless an earlier setting gave the same network. */
+static nd_status nd_trial_run(nd_trial *trial, double knob, nd_drop_point *out) {
+    nd_arena arena = {0};
+    nd_graph *graph = NULL;
+    nd_decouple_settings decouple;
+    nd_decouple_report report = {0};
+    nd_status status;
+    ND_TRY_DONE(nd_trial_settings(trial, knob, &arena, &decouple));
+    ND_TRY_DONE(nd_graph_clone(trial->settings->graph, &graph));
+    ND_TRY_DONE(nd_decouple(graph, trial->settings->backend, &decouple, &report));
+    const nd_drop_point *same = nd_trial_find(trial, &report);
+    if (same) {
+        *out = *same;
+    } else {
+        ND_TRY_DONE(nd_trial_measure(trial, graph, &report, out));
+        ND_TRY_DONE(nd_trial_keep(trial, &report, out));
+    }
+    out->knob = knob;
+    nd_log(nd_log_info, "%s at %.4f: %.3f GMACs, loses %.2f points of top-1 and %.2f of top-5%s",
+           trial->value->method, knob, (double)out->after.conv_macs * 1e-9, out->top1.points,
+           out->top5.points, same ? " (measured before)" : "");
+done:
+    nd_decouple_report_free(&report);
     nd_graph_free(graph);
     nd_arena_free(&arena);
     return status;
@@ -128,18 +185,18 @@ done:
 
 nd_status nd_reproduce_drop(const nd_paper_value *value, const nd_reproduce_settings *settings,
                             const nd_accuracy *original, nd_drop_point *out) {
-    const nd_trial trial = {value, settings, original};
+    nd_trial trial = {.value = value, .settings = settings, .original = original};
+    nd_status status = nd_status_ok;
     const nd_cost dense = nd_cost_graph(settings->graph);
     double low = 0, high = 1;
     *out = (nd_drop_point){
         .knob = nd_knob_at(value->method, 0), .before = dense, .after = dense, .n = original->n};
+    trial.tried = nd_arena_alloc(&trial.arena, (size_t)settings->steps * sizeof *trial.tried);
+    ND_REQUIRE_DONE(trial.tried, nd_status_memory, "no memory for %d trials", settings->steps);
     for (int step = 0; step < settings->steps; step++) {
         const double middle = (low + high) / 2;
         nd_drop_point point;
-        ND_TRY(nd_trial_run(&trial, nd_knob_at(value->method, middle), &point));
-        nd_log(nd_log_info, "%s at %.4f: %.3f GMACs, loses %.2f points of top-1 and %.2f of top-5",
-               value->method, point.knob, (double)point.after.conv_macs * 1e-9, point.top1.points,
-               point.top5.points);
+        ND_TRY_DONE(nd_trial_run(&trial, nd_knob_at(value->method, middle), &point));
         if (point.top5.points <= settings->points) {
             if (point.after.conv_macs <= out->after.conv_macs) *out = point;
             low = middle;
@@ -147,5 +204,7 @@ nd_status nd_reproduce_drop(const nd_paper_value *value, const nd_reproduce_sett
             high = middle;
         }
     }
-    return nd_status_ok;
+done:
+    nd_arena_free(&trial.arena);
+    return status;
 }

@@ -139,11 +139,13 @@ typedef struct noise {
     int32_t labels[count];
     int64_t index[count];
     bool done;
+    int passes;
 } noise;
 
 static nd_status noise_next(nd_batches *self, nd_batch *out) {
     noise *set = (noise *)self;
     *out = (nd_batch){set->done ? 0 : count, set->images, set->labels, set->index};
+    set->passes += !set->done;
     set->done = true;
     return nd_status_ok;
 }
@@ -205,6 +207,13 @@ Test(reproduce, turns_the_knob_to_the_wanted_drop) {
         cr_expect_lt(harshest, point.before.conv_macs / 3);
         const double worst = point.top5.points;
         cr_expect_gt(worst, 5, "the harshest setting harms: %g", worst);
+        settings.steps = 9; /* below a rank of one term a knob can be turned without an effect */
+        settings.points = 100;
+        set.passes = 0;
+        cr_assert_eq(nd_reproduce_drop(&value, &settings, &original, &point), nd_status_ok, "%s", nd_error());
+        cr_expect_leq(set.passes, 6, "%s: %d of 9 settings were measured", value.method, set.passes);
+        cr_expect_leq(point.after.conv_macs, harshest);
+        settings.steps = 4;
         settings.points = worst / 2;
         cr_assert_eq(nd_reproduce_drop(&value, &settings, &original, &point), nd_status_ok, "%s", nd_error());
         cr_expect_leq(point.top5.points, settings.points);
