@@ -6,11 +6,16 @@
 /* The rectangle of the axes on the canvas, and the ranges it shows. */
 typedef struct frame {
     double left, top, right, bottom;
-    double x0, x1, y0, y1;
+    double x0, x1, y0, y1; /* x as position_x gives it */
+    bool log_x;
 } frame;
 
+static double position_x(const frame *f, double x) {
+    return f->log_x ? log2(x) : x;
+}
+
 static double at_x(const frame *f, double x) {
-    return f->left + (x - f->x0) / (f->x1 - f->x0) * (f->right - f->left);
+    return f->left + (position_x(f, x) - f->x0) / (f->x1 - f->x0) * (f->right - f->left);
 }
 
 static double at_y(const frame *f, double y) {
@@ -56,7 +61,13 @@ static void find_ranges(const nd_plot *plot, frame *f) {
             widen(point->hi, &f->y0, &f->y1);
         }
     widen(plot->level, &f->y0, &f->y1);
-    round_range(&f->x0, &f->x1, false);
+    f->log_x = plot->ratios && f->x0 > 0 && f->x1 > 8 * f->x0;
+    if (f->log_x) {
+        f->x0 = log2(f->x0) - 0.2;
+        f->x1 = log2(f->x1) + 0.2;
+    } else {
+        round_range(&f->x0, &f->x1, false);
+    }
     round_range(&f->y0, &f->y1, plot->from_zero);
 }
 
@@ -76,11 +87,23 @@ static void draw_y_axis(nd_canvas *c, const nd_plot *plot, const frame *f) {
     c->text(c, 18, (f->top + f->bottom) / 2, plot->y_label, nd_ink_text, 13, nd_anchor_middle, 90);
 }
 
+static void draw_x_tick(nd_canvas *c, const frame *f, double x) {
+    c->line(c, at_x(f, x), f->top, at_x(f, x), f->bottom, nd_ink_grid, 1, false);
+    draw_number(c, at_x(f, x), f->bottom + 18, x, nd_anchor_middle);
+}
+
 static void draw_x_axis(nd_canvas *c, const nd_plot *plot, const frame *f) {
-    double step = nd_plot_step(f->x0, f->x1, 10);
-    for (double x = f->x0; x <= f->x1 + step * 1e-6; x += step) {
-        c->line(c, at_x(f, x), f->top, at_x(f, x), f->bottom, nd_ink_grid, 1, false);
-        draw_number(c, at_x(f, x), f->bottom + 18, x, nd_anchor_middle);
+    if (f->log_x) {
+        /* Doublings, and half-way between them 1.5 times as much while there are few. */
+        const bool halves = f->x1 - f->x0 < 7;
+        for (double power = ceil(f->x0 - 1); power <= f->x1; power += 1) {
+            if (power >= f->x0) draw_x_tick(c, f, exp2(power));
+            const double half = 1.5 * exp2(power);
+            if (halves && log2(half) >= f->x0 && log2(half) <= f->x1) draw_x_tick(c, f, half);
+        }
+    } else {
+        double step = nd_plot_step(f->x0, f->x1, 10);
+        for (double x = f->x0; x <= f->x1 + step * 1e-6; x += step) draw_x_tick(c, f, x);
     }
     c->text(c, (f->left + f->right) / 2, f->bottom + 40, plot->x_label, nd_ink_text, 13, nd_anchor_middle, 0);
 }

@@ -32,6 +32,7 @@ typedef struct nd_plot {
     const char *level_label;
     bool lines;     /* connect the points of a series */
     bool from_zero; /* y starts at 0 */
+    bool ratios;    /* x is a ratio: on a logarithmic axis when it spans more than three doublings */
 } nd_plot;
 
 enum { nd_plot_width = 860, nd_plot_height = 470 };

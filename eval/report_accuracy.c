@@ -134,7 +134,7 @@ static nd_status add_plot(const group *g, const double *x, bool top5, bool time)
         &report->arena,
         "%s images of %s; numbers: T or target; bars: paired 95 %% interval of the drop; rings: Pareto set",
         nd_report_text(report, g->rows[0], nd_field_n), nd_report_text(report, g->rows[0], nd_field_dataset));
-    plot->lines = true;
+    plot->lines = plot->ratios = true;
     if (g->original) {
         plot->level = real_of(g->original, top5 ? nd_field_top5 : nd_field_top1);
         plot->level_label = nd_arena_printf(&report->arena, "original %.2f %%", plot->level);

@@ -1,4 +1,5 @@
 /* Reports of synthetic rows: complete, well-formed, and not blank when drawn. */
+#include "eval/plot.h"
 #include "eval/report.h"
 
 #include <criterion/criterion.h>
@@ -213,6 +214,41 @@ Test(report, a_browser_shows_it, .timeout = 120) {
     remove_files(folder);
     nd_report_free(&report);
     free_rows(rows);
+}
+
+/* Of points at 1, 4 and 32 the middle one stands at two fifths of the way, or at 3/31 of it on a linear axis. */
+Test(report, ratios_that_span_much_stand_on_a_logarithmic_axis) {
+    nd_plot_point points[] = {{.x = 1, .y = 1, .lo = NAN, .hi = NAN},
+                              {.x = 4, .y = 2, .lo = NAN, .hi = NAN},
+                              {.x = 32, .y = 3, .lo = NAN, .hi = NAN}};
+    const nd_plot_series series = {"series", points, 3};
+    for (int ratios = 0; ratios < 2; ++ratios) {
+        const nd_plot plot = {.title = "t",
+                              .x_label = "x",
+                              .y_label = "y",
+                              .series = &series,
+                              .n_series = 1,
+                              .level = NAN,
+                              .ratios = ratios};
+        char *text = NULL;
+        size_t size;
+        FILE *file = open_memstream(&text, &size);
+        cr_assert(file);
+        nd_plot_svg(&plot, file, true);
+        fclose(file);
+        double x[3];
+        const char *at = text;
+        for (int i = 0; i < 3; ++i) {
+            at = strstr(at, "<circle cx=\"");
+            cr_assert(at);
+            at += strlen("<circle cx=\"");
+            x[i] = strtod(at, NULL);
+        }
+        cr_expect_float_eq((x[1] - x[0]) / (x[2] - x[0]), ratios ? 2.0 / 5 : 3.0 / 31, 1e-3);
+        cr_expect(strstr(text, ">30<") ? !ratios : ratios);
+        cr_expect(strstr(text, ">32<") ? ratios : !ratios);
+        free(text);
+    }
 }
 
 Test(report, steps_are_round) {
