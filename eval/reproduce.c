@@ -193,6 +193,7 @@ static nd_status nd_reproduce_value(nd_reproducer *reproducer, const nd_paper_va
     ND_TRY(nd_reproducer_model(reproducer, value->model));
     if (strstr(value->needs, "drop")) {
         ND_TRY(nd_reproducer_measure(reproducer, value));
+        result->drop = reproducer->point;
         costs.dense = reproducer->point.before;
         costs.now = reproducer->point.after;
     } else if (value->energy > 0) {

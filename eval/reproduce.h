@@ -20,18 +20,6 @@ typedef struct nd_reproduce_settings {
 
 nd_reproduce_settings nd_reproduce_defaults(void);
 
-/* What became of one published value. */
-typedef struct nd_reproduced {
-    const char *missing; /* NULL, or what it takes to compute it (static text) */
-    double ours;         /* in the unit of the published value */
-    bool same;           /* rounds to the digits that were printed */
-} nd_reproduced;
-
-/* Fills results[table->n_values]. nd_status_usage when the graph is not the network the table is about (by its
- * MACs). */
-nd_status nd_reproduce(const nd_paper_table *table, const nd_reproduce_settings *settings,
-                       nd_reproduced *results);
-
 /* Turns a method's knob until top-5 has dropped by `points`: the energy threshold of dwpw and pwdw (paper,
  * a.4), else one ratio of MACs for every layer. The cheapest network found that loses no more, which for a
  * knob whose every setting loses more is the original. Settings that round to the same ranks are measured once. */
@@ -41,6 +29,19 @@ typedef struct nd_drop_point {
     nd_drop top1, top5;
     int64_t n; /* images */
 } nd_drop_point;
+
+/* What became of one published value. */
+typedef struct nd_reproduced {
+    const char *missing; /* NULL, or what it takes to compute it (static text) */
+    double ours;         /* in the unit of the published value */
+    bool same;           /* rounds to the digits that were printed */
+    nd_drop_point drop;  /* where the knob stood and what was lost there; n = 0 where it was not turned */
+} nd_reproduced;
+
+/* Fills results[table->n_values]. nd_status_usage when the graph is not the network the table is about (by its
+ * MACs). */
+nd_status nd_reproduce(const nd_paper_table *table, const nd_reproduce_settings *settings,
+                       nd_reproduced *results);
 
 nd_status nd_reproduce_drop(const nd_paper_value *value, const nd_reproduce_settings *settings,
                             const nd_accuracy *original, nd_drop_point *out);

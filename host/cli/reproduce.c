@@ -3,6 +3,7 @@
 #include "datasets/dataset.h"
 #include "eval/reproduce.h"
 #include "model/infer.h"
+#include "model/zoo.h"
 #include "run/plugins.h"
 
 #include <inttypes.h>
@@ -37,6 +38,10 @@ static nd_status nd_reproduce_open(const nd_args *args, nd_reproduce_inputs *inp
     ND_REQUIRE(model || !(data || calib), nd_status_usage,
                "--data and --calib need trained weights: nd reproduce TABLE MODEL");
     if (!model) return nd_status_ok;
+    if (nd_zoo_find(model))
+        nd_log(nd_log_warn,
+               "%s has random weights: what is measured with them says nothing about a trained network",
+               model);
     nd_dataset_settings set = {.spec = data, .batch = settings->batch};
     ND_TRY(nd_args_int(args, "limit", 0, 0, INT64_MAX, &set.limit));
     ND_TRY(nd_cli_graph(args, model, settings->batch, &inputs->graph));
@@ -79,6 +84,18 @@ static void nd_reproduce_set_inputs(const nd_reproduce_inputs *inputs, const nd_
     nd_row_set_text(row, nd_field_preprocess, inputs->data->preprocess);
 }
 
+/* What was lost where the knob of the method came to stand. */
+static void nd_reproduce_set_drop(const nd_drop_point *drop, nd_row *row) {
+    if (!drop->n) return;
+    nd_row_set_int(row, nd_field_n, drop->n);
+    nd_row_set_real(row, nd_field_drop_top1, drop->top1.points);
+    nd_row_set_real(row, nd_field_drop_top1_lo, drop->top1.lo);
+    nd_row_set_real(row, nd_field_drop_top1_hi, drop->top1.hi);
+    nd_row_set_real(row, nd_field_drop_top5, drop->top5.points);
+    nd_row_set_real(row, nd_field_drop_top5_lo, drop->top5.lo);
+    nd_row_set_real(row, nd_field_drop_top5_hi, drop->top5.hi);
+}
+
 static nd_status nd_reproduce_row(const nd_args *args, const char *name, const nd_paper_value *value,
                                   const nd_reproduced *result, const nd_reproduce_inputs *inputs,
                                   nd_output *output) {
@@ -100,6 +117,7 @@ static nd_status nd_reproduce_row(const nd_args *args, const char *name, const n
     if (!result->missing) {
         nd_row_set_real(&row, nd_field_ours, result->ours);
         nd_row_set_real(&row, nd_field_difference, result->ours - value->value);
+        nd_reproduce_set_drop(&result->drop, &row);
     }
     nd_status status = nd_output_row(output, &row);
     nd_row_free(&row);
@@ -114,6 +132,20 @@ static void nd_reproduce_print_sources(const nd_paper_table *table) {
         size_t earlier = 0;
         while (earlier < i && strcmp(table->values[earlier].source, value->source)) earlier++;
         if (earlier == i) printf("  %s: %s\n", value->kind, value->source);
+    }
+}
+
+/* Each measured row once: how much it lost, and how sure that is of so many images. */
+static void nd_reproduce_print_drops(const nd_paper_table *table, const nd_reproduced *results,
+                                     const nd_batches *data) {
+    printf("\nMeasured on %" PRId64 " images of %s, at a drop of at most 1.0 point of top-5:\n", data->count,
+           data->name);
+    for (size_t i = 0; i < table->n_values; i++) {
+        const nd_drop *top5 = &results[i].drop.top5;
+        if (!results[i].drop.n || (i && strcmp(table->values[i].row, table->values[i - 1].row) == 0))
+            continue;
+        printf("  %s: %s at %.4g loses %.2f [%.2f, %.2f]\n", table->values[i].row, table->values[i].method,
+               results[i].drop.knob, top5->points, top5->lo, top5->hi);
     }
 }
 
@@ -146,9 +178,7 @@ static void nd_reproduce_print(const char *name, const nd_paper_table *table, co
     printf("%s\n\n", name);
     nd_table_print(text, stdout);
     nd_reproduce_print_sources(table);
-    if (data)
-        printf("\nMeasured on %" PRId64 " images of %s, at a drop of at most 1.0 point of top-5.\n",
-               data->count, data->name);
+    if (data) nd_reproduce_print_drops(table, results, data);
     if (missing)
         printf("\nWith weights and images: nd reproduce %s vgg16:WEIGHTS.safetensors --data imagefolder:VAL "
                "[--calib imagefolder:TRAIN]\ndatasets/README.md says where they come from.\n",

@@ -51,8 +51,9 @@ static void cell(nd_table *table, const nd_row *row, nd_field field, const char 
 
 static void print_table(const nd_sweep_rows *rows) {
     static const char *const headings[] = {
-        "method",  "ranks", "rule", "",        "calib",   "backend", "dtype",  "conv MACs x", "params x",
-        "top-1 %", "drop",  "95 %", "agree %", "rel mse", "time x",  "Pareto", "in time",     NULL};
+        "method",  "ranks",       "rule",     "",        "calib", "backend", "dtype",
+        "batch",   "conv MACs x", "params x", "top-1 %", "drop",  "95 %",    "agree %",
+        "rel mse", "time x",      "Pareto",   "in time", NULL};
     nd_table *table = nd_table_new(headings);
     for (size_t i = 0; i < rows->count; ++i) {
         const nd_row *row = &rows->rows[i];
@@ -64,6 +65,7 @@ static void print_table(const nd_sweep_rows *rows) {
         nd_table_cell(table, "%s",
                       row->values[nd_field_backend].set ? row->values[nd_field_backend].text : "");
         nd_table_cell(table, "%s", row->values[nd_field_dtype].set ? row->values[nd_field_dtype].text : "");
+        nd_table_cell(table, "%" PRId64, row->values[nd_field_batch].i);
         cell(table, row, nd_field_conv_macs_ratio, "%.3f");
         cell(table, row, nd_field_params_ratio, "%.3f");
         cell(table, row, nd_field_top1, "%.2f");
