@@ -6,7 +6,11 @@
 # are compared with it by `nd compare --confirm`. All rows stay in BUILD/aa. Exit 1 when an A/A run was called SLOWER or
 # FASTER, when fewer than nine in ten planted runs were called SLOWER by a ratio, or when a comparison was refused.
 set -u
-build=$(realpath "${1:?usage: bench/aa.sh BUILD [MODEL|SUITE [options of nd bench]]}")
+[ $# -gt 0 ] || {
+    echo "usage: bench/aa.sh BUILD [MODEL|SUITE [options of nd bench]]" >&2
+    exit 2
+}
+build=$(realpath "$1")
 shift
 [ $# -gt 0 ] || set -- resnet34 --no-layers --rank 3 --impl fused --threads 1 --sessions 24 --time-limit 8
 aa=${ND_AA:-20} planted=${ND_PLANTED:-10} share=${ND_SHARE:-0.05}
@@ -72,6 +76,6 @@ moved=$(($(count aa SLOWER) + $(count aa FASTER) + $(count aa DENSE)))
 refused=$(($(count aa REFUSED) + $(count planted REFUSED)))
 found=$(count planted SLOWER)
 for which in aa planted; do
-    echo "$which: $(sort "$rows/$which.counts" | uniq -c | awk '{ printf "%s%d %s", NR > 1 ? ", " : "", $1, $2 }')"
+    echo "$which: $(sort "$rows/$which.counts" | uniq -c | awk '{ printf "%s%d %s", (NR > 1 ? ", " : ""), $1, $2 }')"
 done
 [ $moved = 0 ] && [ $refused = 0 ] && [ $((10 * found)) -ge $((9 * planted)) ]

@@ -109,7 +109,8 @@ static double margin_of(const comparer *c, const nd_row *row, double otherwise) 
  * that in sight: the same. An interval that spans four margins and more tells of a machine that was busy with something
  * else, not of a change. The test is added when all p are known. */
 static void judge(nd_compared *r, double absolute_ns) {
-    static const double least_margin = 0.03; /* a margin of 0 asks for every change there is, not for no interval */
+    static const double least_margin =
+        0.03; /* a margin of 0 asks for every change there is, not for no interval */
     double m = r->margin, value = r->change.value, ns = real_of(r->base, nd_field_ns_median);
     double moved = ns * fabs(1 / value - 1);
     bool slower = value<1 / (1 + m), faster = value> 1 + m;
