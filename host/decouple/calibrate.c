@@ -15,14 +15,19 @@ int nd_graph_scores(const nd_graph *graph) {
     return value;
 }
 
+/* In the place of the initializer in the slot where that is another than the conv's own, which others may share: a walk
+ * that tries many kernels then holds one. */
 static nd_status set_floats(nd_graph *graph, nd_node *node, int slot, int rank, const int64_t *dims,
-                            const float *data, const char *what) {
+                            const float *data, const float *original, const char *what) {
     char name[512];
     nd_tensor tensor = {0};
+    const nd_tensor *present = nd_graph_constant(graph, node, slot);
     ND_TRY(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor));
     memcpy(tensor.data, data, nd_tensor_bytes(&tensor));
     snprintf(name, sizeof name, "%.400s.%s", node->name, what);
-    nd_status status = nd_graph_add_init(graph, name, &tensor, &node->in[slot]);
+    nd_status status = present && present->data != original
+                           ? nd_graph_set_init(graph, node->in[slot], &tensor)
+                           : nd_graph_add_init(graph, name, &tensor, &node->in[slot]);
     nd_tensor_free(&tensor);
     return status;
 }
@@ -36,12 +41,14 @@ nd_status nd_conv_set(nd_graph *graph, int node, const nd_conv *conv, const floa
         ND_REQUIRE(in, nd_status_memory, "conv %s: no memory for a bias", conv->name);
         in[0] = target->in[0];
         in[1] = target->in[1];
+        in[2] = -1;
         target->in = in;
         target->n_in = 3;
     }
+    ND_TRY(set_floats(graph, target, 1, 4, dims, weights, conv->weights, "weight"));
+    if (bias) return set_floats(graph, target, 2, 1, dims, bias, conv->bias, "bias");
     target->in[2] = -1;
-    ND_TRY(set_floats(graph, target, 1, 4, dims, weights, "weight"));
-    return bias ? set_floats(graph, target, 2, 1, dims, bias, "bias") : nd_status_ok;
+    return nd_status_ok;
 }
 
 /* The least-squares kernel as a chain of one stage. */

@@ -169,6 +169,8 @@ Test(aware, redone_chains_never_lose_what_passes) {
                 cr_expect(f.aware <= f.linear * (1 + 1e-5), "%s, %s, rank %d: %g, linear %g",
                           methods[m]->name, layers[l], (int)rank, f.aware, f.linear);
                 cr_expect_float_eq(f.told, f.aware, 1e-4 * f.aware, "%s: %g", layers[l], f.told);
+                cr_expect_leq(w.current->n_values, w.original->n_values + 4,
+                              "one kernel and bias a layer, however many were tried");
                 free_fit(&f);
                 close_walk(&w);
             }
