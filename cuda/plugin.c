@@ -174,6 +174,23 @@ static nd_status nd_cuda_choose_route(nd_cuda *cuda) {
     return nd_fail(nd_status_usage, "ND_CUDA_SEPARABLE=%s: auto, dense, chunked, fused or wgmma", chosen);
 }
 
+/* One kernel of ours, run to its end: a device that has no room or cannot run it is found out here, where another backend
+ * may still be taken in its place. */
+static nd_status nd_cuda_prove(nd_cuda *cuda) {
+    const int64_t count = 256;
+    nd_work work = {.kind = nd_kind_fill, .value = 1};
+    nd_status status = nd_status_ok;
+    void *block;
+    work.x = work.y = nd_view_row_major(1, &count);
+    ND_TRY(nd_cuda_allocate((size_t)count * sizeof(float), &block));
+    const nd_cuda_call call = {.work = &work, .storage = nd_dtype_f32, .y = block, .stream = cuda->stream};
+    ND_TRY_DONE(nd_cuda_fill_launch(&call));
+    ND_CUDA_TRY_DONE(cudaStreamSynchronize(cuda->stream));
+done:
+    (void)cudaFree(block);
+    return status;
+}
+
 static nd_status nd_cuda_start(nd_cuda *cuda) {
     ND_CUDA_TRY(cudaSetDevice(cuda->device));
     ND_TRY(nd_cuda_describe(cuda));
@@ -185,6 +202,7 @@ static nd_status nd_cuda_start(nd_cuda *cuda) {
         ND_CUDA_TRY(cudaEventCreateWithFlags(&cuda->ready[i], cudaEventDisableTiming));
         ND_CUDA_TRY(cudaEventCreateWithFlags(&cuda->done[i], cudaEventDisableTiming));
     }
+    ND_TRY(nd_cuda_prove(cuda));
     ND_TRY(nd_blas_open(cuda, &cuda->blas));
     ND_TRY(nd_solver_open(cuda, &cuda->solver));
     return nd_dnn_open(cuda, &cuda->dnn);

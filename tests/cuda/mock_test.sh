@@ -42,6 +42,10 @@ expect 0 'sm_75.*running on' capability=75 "$nd" eval glyphs $glyphs
 expect 0 'top-1' devices=0 "$nd" eval glyphs $glyphs
 expect 4 'no room for' mib=0 "$nd" eval glyphs $glyphs --backend cuda
 expect 4 'invalid configuration' fail=launch:0 "$nd" eval glyphs $glyphs --backend cuda
+expect 0 'invalid configuration' fail=launch:0 "$nd" devices
+expect 0 'invalid configuration.*running on' fail=launch:0 "$nd" eval glyphs $glyphs
+expect 0 'no room for.*running on' mib=0 "$nd" eval glyphs $glyphs
+expect 0 'cpu\|ref' driver=0 "$nd" eval glyphs $glyphs
 expect 4 'cuBLAS' fail=cublasCreate_v2:0 "$nd" eval glyphs $glyphs --backend cuda
 expect 0 'running on' fail=cusolverDnCreate:0 "$nd" eval glyphs $glyphs
 
