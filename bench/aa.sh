@@ -13,7 +13,7 @@ set -u
 }
 build=$(realpath "$1")
 shift
-[ $# -gt 0 ] || set -- resnet32 --no-layers --rank 3 --impl fused --threads 1 --sessions 64 --time-limit 8
+[ $# -gt 0 ] || set -- resnet32 --no-layers --rank 3 --impl fused --threads 1 --sessions 64 --time-limit 12
 aa=${ND_AA:-20} planted=${ND_PLANTED:-10} share=${ND_SHARE:-0.05}
 nd=$build/nd rows=$build/aa
 grep -qs ND_TEST_SLOWDOWN "$build"/libnd.so* "$nd" || {

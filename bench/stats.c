@@ -139,10 +139,20 @@ double nd_stats_midmean(double *values, size_t n) {
     return sum / ((double)n - 2 * cut);
 }
 
-/* The midmean over sessions of each one's median. The median stands against single samples, the midmean against sessions
- * in which something else had the processor most of the time; and where sessions fall into two kinds, which buffers and
- * neighbours bring about, it does not jump from one kind to the other as a median over sessions would. */
-static void centre_of(const nd_pairs *group, nd_rng *rng, scratch *space, double *base, double *other) {
+double nd_stats_decile(double *values, size_t n) {
+    qsort(values, n, sizeof *values, ascending);
+    return nd_stats_quantile(values, n, 0.1);
+}
+
+/* What stands for all sessions of a run, from the median of each. */
+typedef double session_centre(double *medians, size_t n);
+
+/* The median stands against single samples, the centre over sessions against sessions in which something else had the
+ * processor most of the time. Where sessions fall into two kinds, which buffers and neighbours bring about, the midmean
+ * does not jump from one kind to the other as a median over sessions would, and the first decile is that of the fast
+ * kind, however many there are of the slow one. */
+static void centre_of(const nd_pairs *group, session_centre *centre, nd_rng *rng, scratch *space,
+                      double *base, double *other) {
     size_t count = group->n_sessions > 1 ? group->n_sessions : 1;
     if (count == 1) take_medians(group, 0, group->n, rng, space, 0);
     for (size_t s = 0, first; s < group->n_sessions && count > 1; ++s) {
@@ -150,16 +160,17 @@ static void centre_of(const nd_pairs *group, nd_rng *rng, scratch *space, double
         for (size_t k = first = 0; k < pick; ++k) first += (size_t)group->sessions[k];
         take_medians(group, first, (size_t)group->sessions[pick], rng, space, s);
     }
-    *base = nd_stats_midmean(space->base_medians, count);
-    *other = nd_stats_midmean(space->other_medians, count);
+    *base = centre(space->base_medians, count);
+    *other = centre(space->other_medians, count);
 }
 
 /* The ratio of sums; of a resample when `rng` is given, of the samples themselves otherwise. */
-static double ratio_of(const nd_pairs *groups, size_t n_groups, nd_rng *rng, scratch *space) {
+static double ratio_of(const nd_pairs *groups, size_t n_groups, session_centre *centre, nd_rng *rng,
+                       scratch *space) {
     double base = 0, other = 0;
     for (size_t g = 0; g < n_groups; ++g) {
         double a, b;
-        centre_of(&groups[g], rng, space, &a, &b);
+        centre_of(&groups[g], centre, rng, space, &a, &b);
         base += groups[g].count * a;
         other += groups[g].count * b;
     }
@@ -191,8 +202,8 @@ nd_status nd_stats_ratio(const nd_pairs *groups, size_t n_groups, uint64_t seed,
     ND_TRY(scratch_new(groups, n_groups, &space));
     nd_rng rng = nd_rng_seed(seed);
     double draws[resamples];
-    out->value = ratio_of(groups, n_groups, NULL, &space);
-    for (int i = 0; i < resamples; ++i) draws[i] = ratio_of(groups, n_groups, &rng, &space);
+    out->value = ratio_of(groups, n_groups, nd_stats_midmean, NULL, &space);
+    for (int i = 0; i < resamples; ++i) draws[i] = ratio_of(groups, n_groups, nd_stats_midmean, &rng, &space);
     interval_of(draws, out);
     scratch_free(&space);
     return nd_status_ok;
@@ -210,10 +221,11 @@ nd_status nd_stats_ratio_change(const nd_pairs *a, const nd_pairs *b, size_t n_g
     }
     nd_rng rng = nd_rng_seed(seed);
     double draws[resamples];
-    out->value = ratio_of(b, n_groups, NULL, &space_b) / ratio_of(a, n_groups, NULL, &space_a);
+    out->value = ratio_of(b, n_groups, nd_stats_decile, NULL, &space_b) /
+                 ratio_of(a, n_groups, nd_stats_decile, NULL, &space_a);
     for (int i = 0; i < resamples; ++i) {
-        double before = ratio_of(a, n_groups, &rng, &space_a);
-        draws[i] = ratio_of(b, n_groups, &rng, &space_b) / before;
+        double before = ratio_of(a, n_groups, nd_stats_decile, &rng, &space_a);
+        draws[i] = ratio_of(b, n_groups, nd_stats_decile, &rng, &space_b) / before;
     }
     interval_of(draws, out);
     scratch_free(&space_a);

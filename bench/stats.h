@@ -28,6 +28,9 @@ double nd_stats_median(double *values, size_t n);
  * each end (Tukey's midmean). */
 double nd_stats_midmean(double *values, size_t n);
 
+/* The first decile of n >= 1 values, which are reordered. */
+double nd_stats_decile(double *values, size_t n);
+
 typedef struct nd_interval {
     double value, lo, hi;
 } nd_interval;
@@ -50,7 +53,9 @@ typedef struct nd_pairs {
 nd_status nd_stats_ratio(const nd_pairs *groups, size_t n_groups, uint64_t seed, nd_interval *out);
 
 /* How a ratio changed between two runs: ratio(b) / ratio(a), with an interval over both runs' resamples. `a` and `b` hold
- * the same groups. */
+ * the same groups. The centre is here the first decile over sessions: neighbours and unlucky places of buffers only add
+ * time, and in how many sessions they do changes from run to run, so the fast sessions are what two runs of the same
+ * code agree on. */
 nd_status nd_stats_ratio_change(const nd_pairs *a, const nd_pairs *b, size_t n_groups, uint64_t seed,
                                 nd_interval *out);
 

@@ -163,6 +163,36 @@ Test(stats, change_of_a_ratio) {
     cr_expect_gt(slower.lo, 1);
 }
 
+/* Two runs of the same code of which one had the slow kind of buffers in a quarter of its sessions, the other in three:
+ * no change; and 5 % more in both kinds is 5 %. */
+Test(stats, change_looks_at_fast_sessions) {
+    enum { sessions = 40, blocks = 6, all = sessions * blocks };
+    nd_rng rng = nd_rng_seed(15);
+    double dense[all], few[all], most[all];
+    int64_t sizes[sessions];
+    fill(dense, all, 9, 0.01, &rng);
+    fill(few, all, 3, 0.01, &rng);
+    fill(most, all, 3, 0.01, &rng);
+    for (int s = 0; s < sessions; ++s) {
+        sizes[s] = blocks;
+        for (int i = s * blocks; i < (s + 1) * blocks; ++i) {
+            if (s % 4 == 0) few[i] *= 1.15;
+            if (s % 4 != 0) most[i] *= 1.15;
+        }
+    }
+    nd_pairs a = {
+        .base = dense, .other = few, .n = all, .count = 1, .sessions = sizes, .n_sessions = sessions};
+    nd_pairs b = a;
+    b.other = most;
+    nd_interval change;
+    cr_assert_eq(nd_stats_ratio_change(&a, &b, 1, 16, &change), nd_status_ok);
+    cr_expect_float_eq(change.value, 1, 0.01, "%g", change.value);
+    cr_expect(change.lo > 0.95 && change.hi < 1.05, "%g..%g", change.lo, change.hi);
+    for (int i = 0; i < all; ++i) most[i] *= 1.05;
+    cr_assert_eq(nd_stats_ratio_change(&a, &b, 1, 16, &change), nd_status_ok);
+    cr_expect_float_eq(change.value, 1 / 1.05, 0.01, "%g", change.value);
+}
+
 /* A shift that all blocks of a session share shows only between sessions: the interval must be as wide as that. */
 Test(stats, interval_is_over_sessions) {
     enum { sessions = 8, blocks = 8 };
