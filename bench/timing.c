@@ -35,7 +35,7 @@ nd_timing_settings nd_timing_defaults(void) {
     };
 }
 
-enum { fewest_sessions = 4, fewest_blocks = 3, sessions_max = 1000 };
+enum { fewest_sessions = 8, fewest_blocks = 3, sessions_max = 1000 };
 
 /* Everything sampled, disturbed blocks included: samples[block * count + subject]. */
 struct nd_timer {

@@ -68,9 +68,9 @@ Test(timing, quiet_machine_stops_early_and_is_right) {
     cr_expect(!timing.noisy);
     cr_expect_null(timing.why);
     cr_expect_eq(timing.discarded, 0);
-    cr_expect_eq(timing.n_sessions, 4);
-    cr_expect_eq(timing.n, 4 * 12);
-    for (int s = 0; s < 4; ++s) cr_expect_eq(timing.sessions[s], 12);
+    cr_expect_eq(timing.n_sessions, 8);
+    cr_expect_eq(timing.n, 8 * 12);
+    for (int s = 0; s < 8; ++s) cr_expect_eq(timing.sessions[s], 12);
     cr_expect_float_eq(timing.subjects[1].ratio.value, 3, 0.02);
     cr_expect_eq(timing.subjects[0].ratio.value, 1);
     nd_timing_free(&timing);
