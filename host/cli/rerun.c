@@ -82,8 +82,10 @@ static nd_status run_self(char **words) {
 void nd_cli_fix_addresses(const nd_args *args) {
     int now = personality(0xffffffff); /* asks, sets nothing */
     if (now < 0 || now & ADDR_NO_RANDOMIZE) return;
-    if (personality((unsigned long)now | ADDR_NO_RANDOMIZE) < 0) {
-        nd_log(nd_log_info, "addresses stay random: %s", strerror(errno));
+    bool set = personality((unsigned long)now | ADDR_NO_RANDOMIZE) >= 0;
+    now = personality(0xffffffff); /* a sandbox may take the wish and forget it: that would go on for ever */
+    if (!set || now < 0 || !(now & ADDR_NO_RANDOMIZE)) {
+        nd_log(nd_log_info, "addresses stay random: the kernel does not fix them here");
         return;
     }
     execv("/proc/self/exe", args->argv);
