@@ -1,16 +1,16 @@
 # nd compare on made-up rows: every verdict, every refusal, and the exit code of each.
 exec 2>&1
-# run FACTOR SPREAD [FIELD...]: a dense and a decoupled network timed in ten sessions of two blocks; the decoupled one
+# run FACTOR SPREAD [FIELD...]: a dense and a decoupled network timed in twenty sessions of two blocks; the decoupled one
 # takes FACTOR of 400 us, and SPREAD of it is noise.
 run() {
     awk -v factor="$1" -v spread="$2" -v extra="${3:-}" 'BEGIN {
-        for (i = 0; i < 20; ++i) {
+        for (i = 0; i < 40; ++i) {
             load = 1 + 0.001 * (i * 37 % 11)
             dense = dense (i ? "," : "") 1e6 * load
             fused = fused (i ? "," : "") 4e5 * factor * load * (1 + spread * ((i * 53 + length(factor) * 7) % 19 - 9) / 9)
         }
         common = "\"schema\":1,\"verb\":\"bench\",\"model\":\"m\",\"backend\":\"cpu\",\"device\":\"a machine\"," \
-            "\"dtype\":\"fp32\",\"batch\":1,\"threads\":1,\"cold\":false,\"sessions\":[2,2,2,2,2,2,2,2,2,2]," \
+            "\"dtype\":\"fp32\",\"batch\":1,\"threads\":1,\"cold\":false,\"sessions\":[2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2]," \
             "\"host_cpu\":\"a processor\"" extra
         printf "{%s,\"impl\":\"dense\",\"method\":\"none\",\"ns_median\":1005000,\"ratio\":1,\"samples_ns\":[%s]}\n", common, dense
         printf "{%s,\"impl\":\"fused\",\"method\":\"dwpw\",\"rank\":3,\"ns_median\":%d,\"ratio\":%.4f,\"samples_ns\":[%s]}\n",
