@@ -14,6 +14,9 @@ typedef struct nd_nvml nd_nvml;
 
 enum { nd_cuda_stamps = 4096, nd_cuda_blocks_max = 8, nd_cuda_choices = 256 };
 
+/* Elements of the staging block, 4 MiB: made when the backend opens, so that no transfer can run out of memory. */
+enum { nd_cuda_staged = 1 << 20 };
+
 /* How separable layers run, when it is not measured: ND_CUDA_SEPARABLE=auto|dense|chunked|fused|wgmma. */
 typedef enum nd_cuda_route {
     nd_cuda_route_auto,
@@ -40,8 +43,7 @@ typedef struct nd_cuda {
     cudaStream_t stream, side;           /* side: the other half of what overlaps */
     cudaEvent_t fork, ready[2], done[2]; /* order between the two: see separable_chunked.c */
     cudaEvent_t stamps[nd_cuda_stamps];  /* made when first used */
-    void *staging;                       /* fp32 on its way in or out, grown as needed */
-    size_t staging_bytes;
+    float *staging;                      /* nd_cuda_staged elements on their way in or out, by pieces */
     void *flush; /* twice the last-level cache, overwritten before what is timed cold (race.c) */
     nd_cuda_choice choices[nd_cuda_choices]; /* see race.h */
     int n_choices;

@@ -37,42 +37,72 @@ void nd_cuda_memory_free(nd_memory *memory) {
     free(memory);
 }
 
-static nd_status nd_cuda_stage(nd_cuda *cuda, size_t bytes) {
-    if (bytes <= cuda->staging_bytes) return nd_status_ok;
-    ND_CUDA_TRY(cudaFree(cuda->staging));
-    cuda->staging = NULL;
-    cuda->staging_bytes = 0;
-    ND_TRY(nd_cuda_allocate(bytes, &cuda->staging));
-    cuda->staging_bytes = bytes;
+/* A view on its way, in pieces that the staging block holds: whole steps of the outermost axis whose steps fit. */
+typedef struct nd_cuda_piece {
+    nd_view view;
+    int64_t first, count; /* of the elements of the whole view, in row-major order */
+} nd_cuda_piece;
+
+/* Begins with a count of 0; false at the end. */
+static bool nd_cuda_piece_next(const nd_view *whole, nd_cuda_piece *piece) {
+    int64_t below = nd_view_count(whole), rest = piece->first += piece->count;
+    if (rest >= below) return false;
+    piece->view = *whole;
+    for (int axis = 0; axis < whole->rank; axis++) {
+        below /= whole->dims[axis];
+        const int64_t at = rest / below, left = whole->dims[axis] - at, fit = nd_cuda_staged / below;
+        piece->view.offset += at * whole->strides[axis];
+        piece->view.dims[axis] = fit < 1 ? 1 : fit < left ? fit : left;
+        if (fit >= 1) break;
+        rest -= at * below;
+    }
+    piece->count = nd_view_count(&piece->view);
+    return true;
+}
+
+typedef nd_status nd_cuda_move(nd_cuda *cuda, const nd_cuda_piece *piece, nd_dtype storage, void *device,
+                               float *host);
+
+static nd_status nd_cuda_move_in(nd_cuda *cuda, const nd_cuda_piece *piece, nd_dtype storage, void *device,
+                                 float *host) {
+    const nd_view rows = nd_view_row_major(piece->view.rank, piece->view.dims);
+    ND_CUDA_TRY(cudaMemcpyAsync(cuda->staging, host + piece->first, (size_t)piece->count * sizeof *host,
+                                cudaMemcpyHostToDevice, cuda->stream));
+    return nd_cuda_convert_launch(nd_dtype_f32, &rows, cuda->staging, storage, &piece->view, device,
+                                  cuda->stream);
+}
+
+static nd_status nd_cuda_move_out(nd_cuda *cuda, const nd_cuda_piece *piece, nd_dtype storage, void *device,
+                                  float *host) {
+    const nd_view rows = nd_view_row_major(piece->view.rank, piece->view.dims);
+    ND_TRY(nd_cuda_convert_launch(storage, &piece->view, device, nd_dtype_f32, &rows, cuda->staging,
+                                  cuda->stream));
+    ND_CUDA_TRY(cudaMemcpyAsync(host + piece->first, cuda->staging, (size_t)piece->count * sizeof *host,
+                                cudaMemcpyDeviceToHost, cuda->stream));
     return nd_status_ok;
+}
+
+/* Waits after a failure too: the host's memory is the caller's again. */
+static nd_status nd_cuda_transfer(nd_cuda *cuda, nd_cuda_move *move, const nd_view *view,
+                                  nd_precision precision, void *device, float *host) {
+    nd_cuda_piece piece = {.count = 0};
+    nd_status status = nd_status_ok;
+    while (!status && nd_cuda_piece_next(view, &piece))
+        status = move(cuda, &piece, nd_precision_storage(precision), device, host);
+    const cudaError_t waited = cudaStreamSynchronize(cuda->stream);
+    if (!status) ND_CUDA_TRY(waited);
+    return status;
 }
 
 nd_status nd_cuda_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
                          const float *src) {
-    nd_cuda *cuda = (nd_cuda *)backend;
-    const nd_view rows = nd_view_row_major(view->rank, view->dims);
-    const size_t bytes = (size_t)nd_view_count(view) * sizeof *src;
-    if (!bytes) return nd_status_ok;
-    ND_TRY(nd_cuda_stage(cuda, bytes));
-    ND_CUDA_TRY(cudaMemcpyAsync(cuda->staging, src, bytes, cudaMemcpyHostToDevice, cuda->stream));
-    ND_TRY(nd_cuda_convert_launch(nd_dtype_f32, &rows, cuda->staging, nd_precision_storage(precision), view,
-                                  dst->data, cuda->stream));
-    ND_CUDA_TRY(cudaStreamSynchronize(cuda->stream));
-    return nd_status_ok;
+    return nd_cuda_transfer((nd_cuda *)backend, nd_cuda_move_in, view, precision, dst->data,
+                            (float *)(uintptr_t)src);
 }
 
 nd_status nd_cuda_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
                            nd_precision precision, float *dst) {
-    nd_cuda *cuda = (nd_cuda *)backend;
-    const nd_view rows = nd_view_row_major(view->rank, view->dims);
-    const size_t bytes = (size_t)nd_view_count(view) * sizeof *dst;
-    if (!bytes) return nd_status_ok;
-    ND_TRY(nd_cuda_stage(cuda, bytes));
-    ND_TRY(nd_cuda_convert_launch(nd_precision_storage(precision), view, src->data, nd_dtype_f32, &rows,
-                                  cuda->staging, cuda->stream));
-    ND_CUDA_TRY(cudaMemcpyAsync(dst, cuda->staging, bytes, cudaMemcpyDeviceToHost, cuda->stream));
-    ND_CUDA_TRY(cudaStreamSynchronize(cuda->stream));
-    return nd_status_ok;
+    return nd_cuda_transfer((nd_cuda *)backend, nd_cuda_move_out, view, precision, src->data, dst);
 }
 
 nd_status nd_cuda_synchronize(nd_backend *backend) {

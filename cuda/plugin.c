@@ -179,16 +179,14 @@ static nd_status nd_cuda_choose_route(nd_cuda *cuda) {
 static nd_status nd_cuda_prove(nd_cuda *cuda) {
     const int64_t count = 256;
     nd_work work = {.kind = nd_kind_fill, .value = 1};
-    nd_status status = nd_status_ok;
     void *block;
+    ND_TRY(nd_cuda_allocate(nd_cuda_staged * sizeof(float), &block));
+    cuda->staging = block;
     work.x = work.y = nd_view_row_major(1, &count);
-    ND_TRY(nd_cuda_allocate((size_t)count * sizeof(float), &block));
     const nd_cuda_call call = {.work = &work, .storage = nd_dtype_f32, .y = block, .stream = cuda->stream};
-    ND_TRY_DONE(nd_cuda_fill_launch(&call));
-    ND_CUDA_TRY_DONE(cudaStreamSynchronize(cuda->stream));
-done:
-    (void)cudaFree(block);
-    return status;
+    ND_TRY(nd_cuda_fill_launch(&call));
+    ND_CUDA_TRY(cudaStreamSynchronize(cuda->stream));
+    return nd_status_ok;
 }
 
 static nd_status nd_cuda_start(nd_cuda *cuda) {

@@ -38,9 +38,10 @@ extern const nd_check_operation nd_check_conv, nd_check_separable, nd_check_gemm
     nd_check_binary, nd_check_activation, nd_check_affine, nd_check_softmax, nd_check_lrn, nd_check_mean,
     nd_check_gather, nd_check_copy, nd_check_fill;
 
-/* An identity of linear algebra. error <= bound passes; `detail` says which identity was worst. */
+/* An identity: of transfers, or of linear algebra. error <= bound passes; `detail` says which identity was worst. */
 typedef struct nd_identity {
     nd_backend *backend;
+    nd_precision precision; /* of what is moved; linear algebra has its own */
     nd_rng rng;
     nd_arena arena;
     double error, bound;
@@ -54,8 +55,8 @@ typedef struct nd_check_identities {
     nd_status (*run)(nd_identity *identity, int index);
 } nd_check_identities;
 
-extern const nd_check_identities nd_check_svd, nd_check_eigen, nd_check_solve, nd_check_accumulate,
-    nd_check_matmul;
+extern const nd_check_identities nd_check_transfer, nd_check_svd, nd_check_eigen, nd_check_solve,
+    nd_check_accumulate, nd_check_matmul;
 
 /* Keeps the worst of several comparisons, by error / bound. A NaN is worse than anything. */
 void nd_identity_note(nd_identity *identity, double error, double bound, const char *format, ...)

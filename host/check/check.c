@@ -15,7 +15,8 @@ static const nd_check_operation *const nd_check_operations[] = {
 };
 
 static const nd_check_identities *const nd_check_identity_list[] = {
-    &nd_check_svd, &nd_check_eigen, &nd_check_solve, &nd_check_accumulate, &nd_check_matmul,
+    &nd_check_transfer, &nd_check_svd,        &nd_check_eigen,
+    &nd_check_solve,    &nd_check_accumulate, &nd_check_matmul,
 };
 
 enum {
@@ -307,17 +308,19 @@ static nd_status nd_check_identity(nd_check *check, const nd_check_identities *o
         nd_check_say(check, nd_check_outcome_listed);
         return nd_status_ok;
     }
-    nd_identity identity = {.backend = check->backend, .rng = nd_check_rng(check, operation->title(index))};
+    nd_identity identity = {.backend = check->backend,
+                            .precision = check->settings->precision,
+                            .rng = nd_check_rng(check, operation->title(index))};
     const nd_status status = operation->run(&identity, index);
     check->report.error = identity.error;
     check->report.bound = identity.bound;
     const bool passed = !status && identity.error <= identity.bound;
+    nd_arena_free(&identity.arena);
     if (status == nd_status_memory) return status;
     if (!passed)
         snprintf(check->detail, sizeof check->detail, "%.300s (seed %llu)",
                  status ? nd_error() : identity.detail, (unsigned long long)check->settings->seed);
     nd_check_say(check, passed ? nd_check_outcome_passed : nd_check_outcome_failed);
-    nd_arena_free(&identity.arena);
     return nd_status_ok;
 }
 

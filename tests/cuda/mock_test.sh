@@ -62,6 +62,8 @@ for dtype in tf32 fp16 bf16; do
     done
     expect 0 'conv' order=2 "$nd" check --backend cuda --dtype $dtype
 done
+# What is moved goes through a block of 4 MiB, however much it is: these rows are 4 MiB in fp16, and would be 8 in fp32.
+expect 0 'transfer .* 1  *0 ' mib=9 "$nd" check --backend cuda --dtype fp16 --op transfer/large_row
 # cuDNN offers nothing for fused graphs, or nothing at all
 expect 0 'conv' engines=1 "$nd" check --backend cuda --op 'conv/*'
 expect 0 'conv' engines=0 "$nd" check --backend cuda --op 'conv/*'
@@ -74,8 +76,8 @@ reference=$("$nd" eval glyphs --data glyphs --limit 24 --batch 24 --backend ref 
 for dtype in fp32 tf32 fp16 bf16; do
     expect 0 "\"top1_correct\":$reference" order=1 "$nd" eval glyphs --data glyphs --limit 24 --batch 24 --backend cuda --dtype $dtype --json -
 done
-expect 0 'running in parts' mib=4 "$nd" eval glyphs --data glyphs --limit 24 --batch 24 --backend cuda
-expect 0 "\"top1_correct\":$reference" mib=4 "$nd" eval glyphs --data glyphs --limit 24 --batch 24 --backend cuda --json -
+expect 0 'running in parts' mib=8 "$nd" eval glyphs --data glyphs --limit 24 --batch 24 --backend cuda
+expect 0 "\"top1_correct\":$reference" mib=8 "$nd" eval glyphs --data glyphs --limit 24 --batch 24 --backend cuda --json -
 expect 0 'call cudaGraphLaunch 3$' order=2,count=1 "$nd" eval glyphs --data glyphs --limit 12 --batch 4 --backend cuda
 expect 0 'kernel by kernel' fail=cudaGraphInstantiate:0 "$nd" eval glyphs $glyphs --backend cuda -v
 "$nd" decouple glyphs --rank 2 --backend ref -o "$work/ref.onnx" > /dev/null 2>&1
