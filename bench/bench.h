@@ -21,7 +21,7 @@ typedef struct nd_bench_settings {
     nd_backend
         *forced[nd_impl_count]; /* baselines other than the backend's choice (bench/rig.h); NULL for none */
     bool cold;                  /* rotate buffers; otherwise the same ones every run */
-    bool layouts;               /* of layers: dense in NHWC or NCHW, whichever is faster */
+    bool layouts;               /* dense in NHWC or NCHW, whichever is faster */
     bool nodes;                 /* of networks: also the time of every kernel */
     nd_timing_settings timing;
     nd_peaks peaks;
@@ -46,7 +46,8 @@ nd_status nd_bench_layers_of_graph(const nd_graph *graph, nd_bench_layer **out, 
 /* Whole networks, end to end on one backend: networks[0] is the original, and the ratio is to it. The others are compiled
  * as settings->impls ask for: unfused, fused (where every pair has such a kernel), best (the fastest of these; the
  * executor's own choice where it is asked for alone). Each plan is checked first on the images it is timed with: the first
- * one against the reference backend, a batch also against the plan without any fusion. Upload and download are not
+ * one against the reference backend, a batch also against the plan without any fusion. With settings->layouts the original
+ * is tried in the other layout too, where the backend runs it there and memory has room for both. Upload and download are not
  * timed. With settings->nodes, every kernel of every plan has a row as well (bench/nodes.h). */
 typedef struct nd_bench_network {
     const nd_graph *graph; /* inferred; one input, one output */

@@ -15,6 +15,7 @@
 typedef struct plan {
     nd_bench_network *network;
     nd_impl impl;
+    bool turned; /* in the other of NHWC and NCHW than the backend's own: dense alone, where it is faster */
     nd_exec *exec;
     char engine[192];
 } plan;
@@ -47,11 +48,13 @@ static int64_t value_count(const nd_graph *graph, int value, int64_t batch) {
     return v->rank > 0 && v->dims[0] > 0 ? count / v->dims[0] * batch : count;
 }
 
-static nd_exec_settings exec_settings(const nd_bench_settings *settings, nd_impl impl) {
+static nd_exec_settings plan_settings(const plan *p, const nd_bench_settings *settings) {
     static const nd_fuse fuse[nd_impl_count] = {
         [nd_impl_unfused] = nd_fuse_off, [nd_impl_fused] = nd_fuse_forced};
-    return (nd_exec_settings){
-        .batch = settings->batch, .precision = settings->precision, .separable = fuse[impl]};
+    return (nd_exec_settings){.batch = settings->batch,
+                              .precision = settings->precision,
+                              .separable = fuse[p->impl],
+                              .turned = p->turned};
 }
 
 /* Two ways to compute one network differ by roundings alone: |a - b| against the largest output. The bound allows a
@@ -96,11 +99,11 @@ done:
     return status;
 }
 
-/* All images of a batch against the plan without any fusion, on the same backend. */
+/* All images of a batch against the plan without any fusion, on the same backend and in its own layout. */
 static nd_status check_batch(const plan *p, const bench *b, const float *got, int64_t count) {
     const nd_bench_settings *settings = b->settings;
-    nd_exec_settings plain_settings = exec_settings(settings, nd_impl_unfused);
-    plain_settings.plain = true;
+    const nd_exec_settings plain_settings = {
+        .batch = settings->batch, .precision = settings->precision, .separable = nd_fuse_off, .plain = true};
     nd_exec *plain = NULL;
     const float *images = b->images;
     nd_status status = nd_status_ok;
@@ -133,11 +136,16 @@ done:
 }
 
 static nd_status open_plan(plan *p, bench *b) {
-    nd_exec_settings settings = exec_settings(b->settings, p->impl);
+    const nd_exec_settings settings = plan_settings(p, b->settings);
     const float *images = b->images;
     ND_TRY(nd_displace(&b->displacer));
     ND_TRY(nd_exec_open(b->settings->backend, p->network->graph, &settings, &p->exec));
     return nd_exec_upload(p->exec, b->settings->batch, &images);
+}
+
+static void close_plan(plan *p) {
+    nd_exec_close(p->exec);
+    p->exec = NULL;
 }
 
 static void name_engine(plan *p) {
@@ -155,6 +163,7 @@ static nd_status add_plan(bench *b, nd_bench_network *network, nd_impl impl, boo
     plan *p = &b->plans[b->n_plans];
     *p = (plan){.network = network, .impl = impl};
     nd_status status = open_plan(p, b);
+    if (status) close_plan(p);
     if (status == nd_status_unsupported && impl == nd_impl_fused) return nd_status_ok;
     ND_TRY(status);
     ++b->n_plans;
@@ -163,11 +172,46 @@ static nd_status add_plan(bench *b, nd_bench_network *network, nd_impl impl, boo
     return check_plan(p, b);
 }
 
+/* Leaves the faster of two in *kept, timed in turns for an eighth of the time that all plans have. */
+static nd_status keep_faster(plan *kept, plan *other, const nd_bench_settings *settings) {
+    nd_subject subjects[] = {{"own", sample_plan, kept}, {"turned", sample_plan, other}};
+    nd_timing_settings quick = settings->timing;
+    nd_timing timing;
+    quick.sessions = 1;
+    quick.limit_seconds /= 8;
+    ND_TRY(nd_timing_measure(subjects, 2, &quick, &timing));
+    if (timing.subjects[1].summary.median < timing.subjects[0].summary.median) {
+        const plan slower = *kept;
+        *kept = *other;
+        *other = slower;
+    }
+    nd_timing_free(&timing);
+    return nd_status_ok;
+}
+
+/* The other layout is an alternative: a backend that does not run the network in it, or has no room for both, keeps its
+ * own. */
+static nd_status try_turned(bench *b, plan *p) {
+    plan other = {.network = p->network, .impl = p->impl, .turned = true};
+    nd_status status = nd_status_ok;
+    ND_TRY_DONE(open_plan(&other, b));
+    name_engine(&other);
+    ND_TRY_DONE(check_plan(&other, b));
+    ND_TRY_DONE(keep_faster(p, &other, b->settings));
+done:
+    close_plan(&other);
+    if (status == nd_status_memory)
+        nd_log(nd_log_warn, "%s: no memory to try the dense network in %s too: %s", p->network->graph->name,
+               b->settings->backend->channels_last ? "NCHW" : "NHWC", nd_error());
+    return status == nd_status_memory || status == nd_status_unsupported ? nd_status_ok : status;
+}
+
 /* The executor's own choice is the fused plan wherever that exists: it is timed by itself only without it. */
 static nd_status add_plans(bench *b) {
     const bool *impls = b->settings->impls;
     bool added;
     ND_TRY(add_plan(b, &b->networks[0], nd_impl_dense, &added));
+    if (b->settings->layouts) ND_TRY(try_turned(b, &b->plans[0]));
     for (size_t i = 1; i < b->n; ++i) {
         bool fused = false;
         if (impls[nd_impl_unfused]) ND_TRY(add_plan(b, &b->networks[i], nd_impl_unfused, &added));
@@ -178,10 +222,7 @@ static nd_status add_plans(bench *b) {
 }
 
 static void close_plans(bench *b) {
-    for (int i = 0; i < b->n_plans; ++i) {
-        nd_exec_close(b->plans[i].exec);
-        b->plans[i].exec = NULL;
-    }
+    for (int i = 0; i < b->n_plans; ++i) close_plan(&b->plans[i]);
     nd_displacer_free(&b->displacer);
 }
 
@@ -225,6 +266,7 @@ static nd_status emit_plan(const bench *b, nd_impl impl, int index) {
     snprintf(engine, sizeof engine, "%s%s%s", chosen ? nd_impl_name(p->impl) : "", chosen ? ": " : "",
              p->engine);
     nd_row_set_text(&row, nd_field_engine, engine);
+    nd_row_set_text(&row, nd_field_layout, settings->backend->channels_last != p->turned ? "NHWC" : "NCHW");
     nd_row_set_flag(&row, nd_field_cold, false);
     nd_row_set_real(&row, nd_field_peak_gflops, settings->peaks.gflops);
     nd_row_set_real(&row, nd_field_peak_gbps, settings->peaks.gbps);
@@ -260,7 +302,7 @@ static nd_status emit_nodes(bench *b) {
     close_plans(b);
     for (int i = 0; i < b->n_plans; ++i) {
         const plan *p = &b->plans[i];
-        nd_exec_settings settings = exec_settings(b->settings, p->impl);
+        const nd_exec_settings settings = plan_settings(p, b->settings);
         ND_TRY(nd_bench_nodes(p->network, p->impl, &settings, b->images, b->settings));
     }
     return nd_status_ok;

@@ -12,20 +12,29 @@ static void copy_keys(nd_row *dst, const nd_row *src) {
     nd_row_copy(dst, &keys);
 }
 
-static nd_status emit_node(const nd_bench_network *network, nd_impl impl, const nd_exec_node *node,
-                           double ns[timed_runs], const nd_bench_settings *settings) {
+/* All that the rows of one plan share. */
+static void describe_plan(const nd_bench_network *network, nd_impl impl, const nd_exec_settings *plan,
+                          const nd_bench_settings *settings, nd_row *row) {
+    const bool channels_last = settings->backend->channels_last != plan->turned;
+    nd_row_copy(row, settings->common);
+    nd_bench_row_clocks(row, settings);
+    copy_keys(row, &network->row);
+    nd_row_set_int(row, nd_field_batch, settings->batch);
+    nd_row_set_text(row, nd_field_dtype, nd_precision_name(settings->precision));
+    nd_row_set_text(row, nd_field_impl, nd_impl_name(impl));
+    nd_row_set_text(row, nd_field_layout, channels_last ? "NHWC" : "NCHW");
+    nd_row_set_flag(row, nd_field_cold, false);
+}
+
+static nd_status emit_node(const nd_row *plan, const nd_exec_node *node, double ns[timed_runs],
+                           const nd_bench_settings *settings) {
     nd_summary summary;
     ND_TRY(nd_stats_summary(ns, timed_runs, &summary));
     nd_row row = {0};
-    nd_row_copy(&row, settings->common);
-    copy_keys(&row, &network->row);
-    nd_row_set_int(&row, nd_field_batch, settings->batch);
-    nd_row_set_text(&row, nd_field_dtype, nd_precision_name(settings->precision));
-    nd_row_set_text(&row, nd_field_impl, nd_impl_name(impl));
+    nd_row_copy(&row, plan);
     nd_row_set_text(&row, nd_field_layer, node->name);
     nd_row_set_text(&row, nd_field_operation, nd_kind_name(node->kind));
     nd_row_set_text(&row, nd_field_engine, node->engine);
-    nd_row_set_flag(&row, nd_field_cold, false);
     nd_row_set_real(&row, nd_field_ns_median, summary.median);
     nd_row_set_real(&row, nd_field_ns_q1, summary.q1);
     nd_row_set_real(&row, nd_field_ns_q3, summary.q3);
@@ -57,6 +66,7 @@ nd_status nd_bench_nodes(const nd_bench_network *network, nd_impl impl, const nd
     nd_exec_settings timed = *plan;
     timed.time_nodes = true;
     nd_exec *exec;
+    nd_row row = {0};
     double *ns = NULL;
     nd_status status = nd_status_ok;
     ND_TRY(nd_exec_open(settings->backend, network->graph, &timed, &exec));
@@ -64,11 +74,13 @@ nd_status nd_bench_nodes(const nd_bench_network *network, nd_impl impl, const nd
     ND_REQUIRE_DONE(ns, nd_status_memory, "bench: out of memory");
     ND_TRY_DONE(nd_exec_upload(exec, settings->batch, &images));
     ND_TRY_DONE(time_nodes(exec, ns));
+    describe_plan(network, impl, &timed, settings, &row);
     for (size_t i = 0; i < nd_exec_node_count(exec); ++i) {
         nd_exec_node node = nd_exec_node_at(exec, i);
-        ND_TRY_DONE(emit_node(network, impl, &node, &ns[i * timed_runs], settings));
+        ND_TRY_DONE(emit_node(&row, &node, &ns[i * timed_runs], settings));
     }
 done:
+    nd_row_free(&row);
     free(ns);
     nd_exec_close(exec);
     return status;

@@ -36,6 +36,18 @@ __device__ inline nd_image_index nd_image_at(const nd_view &view, int64_t item) 
     return at;
 }
 
+/* The same counted with pixels fastest, as NCHW memory lies. */
+__device__ inline nd_image_index nd_image_by_rows(const nd_view &view, int64_t item) {
+    nd_image_index at;
+    at.w = item % view.dims[3];
+    item /= view.dims[3];
+    at.h = item % view.dims[2];
+    item /= view.dims[2];
+    at.c = item % view.dims[1];
+    at.n = item / view.dims[1];
+    return at;
+}
+
 __device__ inline int64_t nd_view_at(const nd_view &view, const nd_image_index &at) {
     return view.offset + at.n * view.strides[0] + at.c * view.strides[1] + at.h * view.strides[2] +
            at.w * view.strides[3];

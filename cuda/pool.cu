@@ -1,5 +1,6 @@
-/* Maximum and average pooling. One thread per output, channels fastest: a warp reads 32 neighbouring channels
- * of each tap. kh*kw reads (from cache but for the first) and one write an output. */
+/* Maximum and average pooling. One thread per output, in the order of y in memory: a warp reads 32 neighbouring channels
+ * of each tap (NHWC), or the taps of neighbouring windows (NCHW). kh*kw reads (from cache but for the first) and one
+ * write an output. */
 #include "cuda/grid.cuh"
 
 /* What an average divides by along one axis: taps on real pixels, or on declared padding too; never those
@@ -17,7 +18,7 @@ __device__ static int nd_pool_taps(const nd_geometry &g, bool count_pad, int64_t
 
 struct nd_pool {
     nd_geometry geometry;
-    bool maximum, count_pad;
+    bool maximum, count_pad, by_rows;
 };
 
 template <class T>
@@ -26,7 +27,7 @@ __global__ void __launch_bounds__(nd_grid_threads)
                    T *y) {
     const nd_geometry &g = pool.geometry;
     for (int64_t item = nd_grid_first(); item < count; item += nd_grid_step()) {
-        const nd_image_index out = nd_image_at(y_view, item);
+        const nd_image_index out = pool.by_rows ? nd_image_by_rows(y_view, item) : nd_image_at(y_view, item);
         nd_image_index in = out;
         float sum = 0, largest = -INFINITY;
         for (int64_t i = 0; i < g.kernel[0]; i++) {
@@ -54,7 +55,8 @@ nd_status nd_cuda_pool_launch(const nd_cuda_call *call) {
     const nd_work *work = call->work;
     const int64_t count = nd_view_count(&work->y);
     if (!count) return nd_status_ok;
-    const nd_pool pool = {work->geometry, work->maximum, work->count_include_pad};
+    const bool by_rows = work->y.dims[3] > 1 && work->y.strides[3] < work->y.strides[1];
+    const nd_pool pool = {work->geometry, work->maximum, work->count_include_pad, by_rows};
     return nd_with_storage(call->storage, [&](auto element) {
         using T = decltype(element);
         return nd_launch(nd_pool_kernel<T>, nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream,

@@ -21,6 +21,9 @@ typedef struct nd_exec_settings {
     nd_precision precision;
     nd_fuse separable;
     bool plain; /* no fusion at all: one kernel a node, for checking */
+    bool
+        turned; /* activations of images in the other of NHWC and NCHW than the backend's own: its libraries may be
+                    faster there. A kernel that runs in the own order alone is refused. */
     bool time_nodes;
     const int
         *inputs; /* values fed instead of the graph's inputs: runs only what lies between; NULL = graph's */

@@ -32,8 +32,9 @@ static const nd_detour nd_detours[] = {
 };
 enum { nd_detour_count = sizeof nd_detours / sizeof *nd_detours };
 
+/* A turned plan has no way back to the own layout: copies around its kernels would be timed with it. */
 static nd_view nd_detour_view(const nd_exec *exec, const nd_detour *detour, const nd_view *view) {
-    if (detour->row_major) return nd_view_row_major(view->rank, view->dims);
+    if (detour->row_major && !exec->settings.turned) return nd_view_row_major(view->rank, view->dims);
     return nd_exec_layout(exec, view->rank, view->dims);
 }
 
@@ -87,11 +88,13 @@ static nd_status nd_exec_step(nd_exec *exec, const nd_node *node, nd_work work, 
 static nd_status nd_exec_refuse(nd_exec *exec, const nd_node *node, const nd_work *work,
                                 const nd_operands *operands) {
     char x[128], y[128];
-    return nd_fail(nd_status_unsupported, "%s: backend %s has no %s in %s for %s -> %s",
+    const char *order = nd_exec_channels_last(exec) ? " in NHWC" : " in NCHW";
+    return nd_fail(nd_status_unsupported, "%s: backend %s has no %s in %s for %s -> %s%s",
                    node ? nd_exec_label(exec, node) : "output", exec->backend->name, nd_kind_name(work->kind),
                    nd_precision_name(exec->settings.precision),
                    nd_dims_format(operands->x.view.rank, operands->x.view.dims, x, sizeof x),
-                   nd_dims_format(operands->y.view.rank, operands->y.view.dims, y, sizeof y));
+                   nd_dims_format(operands->y.view.rank, operands->y.view.dims, y, sizeof y),
+                   exec->settings.turned ? order : "");
 }
 
 nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *from, const nd_place *to) {

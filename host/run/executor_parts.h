@@ -103,7 +103,8 @@ const float *nd_exec_floats(nd_exec *exec, const nd_tensor *tensor); /* fp32, un
 /* place */
 bool nd_exec_index(const nd_tensor *list, int64_t at, int64_t *out); /* false when not i32 or i64 */
 nd_status nd_exec_slot_new(nd_exec *exec, int64_t elements, int *slot);
-nd_view nd_exec_layout(const nd_exec *exec, int rank, const int64_t *dims); /* the backend's preferred */
+bool nd_exec_channels_last(const nd_exec *exec); /* the backend's order, or the other of `turned` */
+nd_view nd_exec_layout(const nd_exec *exec, int rank, const int64_t *dims); /* in that order */
 nd_status nd_exec_place_new(nd_exec *exec, const nd_view *layout, nd_place *out);
 nd_status nd_exec_source(nd_exec *exec, int value, nd_place *out); /* to read from; constants get a slot */
 nd_status nd_exec_target(nd_exec *exec, int value, nd_place *out); /* to write to */

@@ -21,8 +21,12 @@ nd_status nd_exec_slot_new(nd_exec *exec, int64_t elements, int *slot) {
     return nd_status_ok;
 }
 
+bool nd_exec_channels_last(const nd_exec *exec) {
+    return exec->backend->channels_last != exec->settings.turned;
+}
+
 nd_view nd_exec_layout(const nd_exec *exec, int rank, const int64_t *dims) {
-    return exec->backend->channels_last ? nd_view_channels_last(rank, dims) : nd_view_row_major(rank, dims);
+    return nd_exec_channels_last(exec) ? nd_view_channels_last(rank, dims) : nd_view_row_major(rank, dims);
 }
 
 nd_status nd_exec_place_new(nd_exec *exec, const nd_view *layout, nd_place *out) {

@@ -1,4 +1,5 @@
-/* Whole networks of the zoo on the CUDA backend, dense and decoupled, in every precision and at batches from 1 to 256:
+/* Whole networks of the zoo on the CUDA backend, dense (in both layouts) and decoupled, in every precision and at batches
+ * from 1 to 256:
  * compiled, laid out in memory, started twice (the first run records) and released. Weights are zeros and nothing is
  * computed: over the mock (tests/cuda/mock, dry=1) it is a question of shapes, sizes, launches and memory.
  *   nd_networks ARCH... */
@@ -32,8 +33,9 @@ static nd_status nd_networks_once(const nd_networks_run *run) {
     }
     ND_REQUIRE_DONE(nd_exec_recorded(exec), nd_status_failed, "not one recording");
     ND_REQUIRE_DONE(nd_exec_batch(exec) == run->settings.batch, nd_status_failed, "another batch");
-    printf("%s,%s,%s,%d,%zu,%.1f\n", run->name, nd_networks_fuse(run->settings.separable),
-           nd_precision_name(run->settings.precision), (int)run->settings.batch, nd_exec_node_count(exec),
+    printf("%s,%s,%s,%s,%d,%zu,%.1f\n", run->name, nd_networks_fuse(run->settings.separable),
+           run->settings.turned ? "NCHW" : "NHWC", nd_precision_name(run->settings.precision),
+           (int)run->settings.batch, nd_exec_node_count(exec),
            (double)nd_exec_activation_bytes(exec) / 0x1p20);
 done:
     nd_exec_close(exec);
@@ -43,12 +45,14 @@ done:
                   : nd_status_ok;
 }
 
-static nd_status nd_networks_all(nd_networks_run *run, nd_fuse fuse) {
+static nd_status nd_networks_all(nd_networks_run *run, nd_fuse fuse, bool turned) {
     static const int64_t batches[] = {1, 7, 32, 256};
     for (int precision = 0; precision < nd_precision_count; precision++)
         for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
-            run->settings = (nd_exec_settings){
-                .batch = batches[b], .precision = (nd_precision)precision, .separable = fuse};
+            run->settings = (nd_exec_settings){.batch = batches[b],
+                                               .precision = (nd_precision)precision,
+                                               .separable = fuse,
+                                               .turned = turned};
             ND_TRY(nd_networks_once(run));
         }
     return nd_status_ok;
@@ -77,12 +81,13 @@ static nd_status nd_networks_arch(nd_backend *backend, const char *arch) {
     ND_TRY_DONE(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
     ND_TRY_DONE(nd_decouple_prepare(graph));
     nd_networks_run run = {.name = arch, .graph = graph, .backend = backend};
-    ND_TRY_DONE(nd_networks_all(&run, nd_fuse_auto));
+    ND_TRY_DONE(nd_networks_all(&run, nd_fuse_auto, false));
+    ND_TRY_DONE(nd_networks_all(&run, nd_fuse_auto, true));
     ND_TRY_DONE(nd_networks_decouple(graph));
     snprintf(name, sizeof name, "%s T=3", arch);
     run.name = name;
-    ND_TRY_DONE(nd_networks_all(&run, nd_fuse_auto));
-    ND_TRY_DONE(nd_networks_all(&run, nd_fuse_off));
+    ND_TRY_DONE(nd_networks_all(&run, nd_fuse_auto, false));
+    ND_TRY_DONE(nd_networks_all(&run, nd_fuse_off, false));
 done:
     nd_graph_free(graph);
     return status;
@@ -91,7 +96,7 @@ done:
 int main(int argc, char **argv) {
     nd_backend *backend;
     nd_status status = nd_backend_open("cuda", &(nd_backend_settings){0}, &backend);
-    printf("network,separable,dtype,batch,kernels,activation_mib\n");
+    printf("network,separable,layout,dtype,batch,kernels,activation_mib\n");
     for (int i = 1; i < argc && !status; i++) status = nd_networks_arch(backend, argv[i]);
     if (status) fprintf(stderr, "networks: %s\n", nd_error());
     nd_backend_close(backend);

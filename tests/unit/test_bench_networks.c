@@ -1,6 +1,7 @@
 /* Networks timed end to end on the reference backend, in simulated time. */
 #include "bench/bench.h"
 #include "bench/pairing.h"
+#include "bench/slowdown.h"
 #include "decouple/decouple.h"
 #include "decouple_help.h"
 #include "model/infer.h"
@@ -229,5 +230,112 @@ Test(bench_networks, images_must_fit_both) {
     f->decoupled->values[f->decoupled->inputs[0]].dims[3] = 9;
     cr_expect_eq(nd_bench_networks(f->networks, 2, &f->settings), nd_status_usage);
     cr_expect(strstr(nd_error(), "different sizes"), "%s", nd_error());
+    tear_down(f);
+}
+
+/* A backend that takes a millisecond longer for every convolution in one of the layouts. */
+static struct {
+    bool slow_last;
+    const nd_kernel *slow[64];
+    int n_slow;
+    size_t allocations, room; /* what may be allocated before memory is out; 0: all */
+} sluggish;
+
+static nd_status prepare_sluggish(nd_backend *backend, const nd_work *work, nd_precision precision,
+                                  nd_kernel **out) {
+    ND_TRY(true_table->prepare(backend, work, precision, out));
+    const bool last = nd_view_is_channels_last(&work->x);
+    if (work->kind == nd_kind_conv && last == sluggish.slow_last)
+        sluggish.slow[sluggish.n_slow++ % 64] = *out;
+    return nd_status_ok;
+}
+
+static void release_sluggish(nd_kernel *kernel) {
+    for (int i = 0; i < 64; ++i)
+        if (sluggish.slow[i] == kernel) sluggish.slow[i] = NULL;
+    true_table->release(kernel);
+}
+
+static nd_status run_sluggish(nd_backend *backend, nd_kernel *kernel, const nd_memory *x, const nd_memory *x2,
+                              nd_memory *y, nd_memory *workspace) {
+    for (int i = 0; i < 64; ++i)
+        if (sluggish.slow[i] == kernel) nd_slowdown_spin(1e-3);
+    return true_table->run(backend, kernel, x, x2, y, workspace);
+}
+
+static const char *layout_of(const nd_row *row) {
+    return row->values[nd_field_layout].text;
+}
+
+Test(bench_networks, dense_takes_the_faster_layout) {
+    fixture *f = set_up();
+    nd_backend_table table = *f->backend->table;
+    true_table = f->backend->table;
+    table.prepare = prepare_sluggish;
+    table.release = release_sluggish;
+    table.run = run_sluggish;
+    f->backend->table = &table;
+    f->settings.nodes = true;
+    for (int round = 0; round < 8; ++round) {
+        const bool own = round & 1, slow = round & 2, layouts = round & 4;
+        f->backend->channels_last = own;
+        f->settings.layouts = layouts;
+        sluggish.slow_last = slow;
+        OK(nd_bench_networks(f->networks, 2, &f->settings));
+        for (size_t i = 0; i < f->n; ++i) {
+            const bool dense = !strcmp(impl_of(&f->rows[i]), "dense"), last = dense && layouts ? !slow : own;
+            cr_expect_str_eq(layout_of(&f->rows[i]), last ? "NHWC" : "NCHW", "round %d, row %d: %s", round,
+                             (int)i, impl_of(&f->rows[i]));
+            nd_row_free(&f->rows[i]);
+        }
+        cr_expect_gt(f->n, 5, "networks and kernels");
+        f->n = 0;
+    }
+    f->backend->table = true_table;
+    tear_down(f);
+}
+
+/* An alternative that cannot be had is no failure: the own layout stays. */
+static bool supports_own_alone(nd_backend *backend, const nd_work *work, nd_precision precision) {
+    if (work->kind == nd_kind_conv && nd_view_is_channels_last(&work->x)) return false;
+    return true_table->supports(backend, work, precision);
+}
+
+static nd_status allocate_sparingly(nd_backend *backend, size_t bytes, nd_memory **out) {
+    ND_REQUIRE(++sluggish.allocations <= sluggish.room, nd_status_memory, "no room");
+    return true_table->allocate(backend, bytes, out);
+}
+
+static char layout_warning[256];
+
+static void keep_layout_warning(void *user, nd_log_level level, const char *message) {
+    (void)user;
+    if (level == nd_log_warn) snprintf(layout_warning, sizeof layout_warning, "%s", message);
+}
+
+Test(bench_networks, a_layout_that_cannot_be_had_is_left) {
+    fixture *f = set_up();
+    nd_backend_table table = *f->backend->table;
+    true_table = f->backend->table;
+    f->backend->table = &table;
+    f->settings.layouts = true;
+    f->settings.batch = 1;
+    table.supports = supports_own_alone;
+    OK(nd_bench_networks(f->networks, 1, &f->settings));
+    cr_expect_str_eq(layout_of(&f->rows[0]), "NCHW");
+    cr_expect_str_empty(layout_warning);
+
+    table.supports = true_table->supports;
+    table.allocate = allocate_sparingly;
+    nd_log_set(keep_layout_warning, NULL);
+    f->settings.timing.sessions = 1;
+    for (sluggish.room = 1; !*layout_warning && sluggish.room < 20; ++sluggish.room) {
+        sluggish.allocations = 0;
+        (void)nd_bench_networks(f->networks, 1, &f->settings);
+    }
+    cr_expect(strstr(layout_warning, "two: no memory to try the dense network in NHWC too: no room"), "%s",
+              layout_warning);
+    cr_expect_eq(f->n, 2, "it was timed in its own");
+    f->backend->table = true_table;
     tear_down(f);
 }

@@ -219,12 +219,15 @@ Test(executor, fused_plain_and_every_layout_agree) {
     }
     nd_backend_table strict = *backend->table;
     strict_inner = backend->table;
-    for (int variant = 0; variant < 12; variant++) {
+    for (int variant = 0; variant < 24; variant++) {
+        const bool turned = variant >= 12, slow = variant % 12 & 8, only_own = variant % 12 & 2 && !slow;
+        if (turned && only_own) continue; /* see what_runs_in_one_layout_alone_is_refused_in_the_other */
         backend->channels_last = variant & 1;
-        backend->table = variant & 2 || variant & 8 ? &strict : strict_inner;
-        strict.supports = variant & 8 ? strict_inner->supports : strict_supports;
-        strict.fast = variant & 8 ? strict_fast : NULL; /* all is supported, little is fast */
-        const nd_exec_settings settings = {.separable = variant & 4 ? nd_fuse_off : nd_fuse_auto};
+        backend->table = only_own || slow ? &strict : strict_inner;
+        strict.supports = slow ? strict_inner->supports : strict_supports;
+        strict.fast = slow ? strict_fast : NULL; /* all is supported, little is fast */
+        const nd_exec_settings settings = {.separable = variant % 12 & 4 ? nd_fuse_off : nd_fuse_auto,
+                                           .turned = turned};
         memset(y, 0, sizeof y);
         run_whole(backend, n.graph, settings, x, y);
         expect_close(y, expected, count, 1e-5, "variant");
@@ -233,6 +236,28 @@ Test(executor, fused_plain_and_every_layout_agree) {
     nd_backend_close(backend);
     nd_graph_free(n.graph);
     free(x);
+}
+
+Test(executor, what_runs_in_one_layout_alone_is_refused_in_the_other) {
+    nd_backend *backend = open_ref();
+    nd_backend_table strict = *backend->table;
+    strict_inner = backend->table;
+    strict.supports = strict_supports;
+    backend->table = &strict;
+    net n = net_everything(1);
+    for (int last = 0; last < 2; last++) {
+        nd_exec *exec;
+        backend->channels_last = last;
+        const nd_status status = nd_exec_open(backend, n.graph, &(nd_exec_settings){.turned = true}, &exec);
+        cr_expect_eq(status, nd_status_unsupported);
+        cr_expect_null(exec);
+        cr_expect(strstr(nd_error(), "backend ref has no conv") &&
+                      strstr(nd_error(), last ? "in NCHW" : "in NHWC"),
+                  "%s", nd_error());
+    }
+    backend->table = strict_inner;
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
 }
 
 static int count_kind(const nd_exec *exec, nd_kind kind) {

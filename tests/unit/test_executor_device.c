@@ -408,6 +408,31 @@ Test(executor_device, out_of_memory_halves_the_batch_and_says_so) {
     nd_graph_free(graph);
 }
 
+/* The other layout is recorded, cut and run in parts as the own one is; ref sums in one order, so all is equal. */
+Test(executor_device, the_other_layout_is_recorded_and_cut_alike) {
+    nd_graph *graph = small_network(1, 1);
+    const scores expected = expected_scores(graph, nd_precision_fp16);
+    mock device = mock_open();
+    nd_exec_settings settings = {.precision = nd_precision_fp16, .turned = true, .shrink = true};
+    nd_exec *exec = open_on(&device, graph, settings);
+    cr_expect(nd_exec_recorded(exec));
+    const size_t whole = device.used;
+    scores y = run(exec, batch);
+    cr_expect_arr_eq(y.of, expected.of, sizeof y.of);
+    close_on(&device, exec);
+    device.budget = whole - 1;
+    exec = open_on(&device, graph, settings);
+    cr_expect_eq(nd_exec_batch(exec), batch / 2);
+    cr_expect(nd_exec_recorded(exec));
+    for (int64_t n = 1; n <= batch; n++) {
+        y = run(exec, n);
+        cr_expect_arr_eq(y.of, expected.of, (size_t)(n * classes) * sizeof *y.of);
+    }
+    close_on(&device, exec);
+    mock_close(&device);
+    nd_graph_free(graph);
+}
+
 Test(executor_device, a_network_that_mixes_images_is_not_cut) {
     nd_graph *graph = small_network(batch, 0);
     mock device = mock_open();
