@@ -37,6 +37,11 @@ void nd_cuda_memory_free(nd_memory *memory) {
     free(memory);
 }
 
+nd_status nd_cuda_synchronize(nd_backend *backend) {
+    ND_CUDA_TRY(cudaStreamSynchronize(((nd_cuda *)backend)->stream));
+    return nd_status_ok;
+}
+
 /* A view on its way, in pieces that the staging block holds: whole steps of the outermost axis whose steps fit. */
 typedef struct nd_cuda_piece {
     nd_view view;
@@ -89,8 +94,8 @@ static nd_status nd_cuda_transfer(nd_cuda *cuda, nd_cuda_move *move, const nd_vi
     nd_status status = nd_status_ok;
     while (!status && nd_cuda_piece_next(view, &piece))
         status = move(cuda, &piece, nd_precision_storage(precision), device, host);
-    const cudaError_t waited = cudaStreamSynchronize(cuda->stream);
-    if (!status) ND_CUDA_TRY(waited);
+    if (!status) return nd_cuda_synchronize(&cuda->base);
+    (void)cudaStreamSynchronize(cuda->stream);
     return status;
 }
 
@@ -103,11 +108,6 @@ nd_status nd_cuda_upload(nd_backend *backend, nd_memory *dst, const nd_view *vie
 nd_status nd_cuda_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
                            nd_precision precision, float *dst) {
     return nd_cuda_transfer((nd_cuda *)backend, nd_cuda_move_out, view, precision, src->data, dst);
-}
-
-nd_status nd_cuda_synchronize(nd_backend *backend) {
-    ND_CUDA_TRY(cudaStreamSynchronize(((nd_cuda *)backend)->stream));
-    return nd_status_ok;
 }
 
 nd_status nd_cuda_stamp(nd_backend *backend, int slot) {

@@ -81,23 +81,32 @@ static nd_status check_file(FILE *file) {
     return nd_status_ok;
 }
 
-nd_status nd_row_writer_open(const char *format, FILE *file, nd_row_writer **out) {
+nd_status nd_row_writer_continue(const char *format, FILE *file, nd_row_writer **out) {
     *out = NULL;
     const nd_row_stream *stream = NULL;
     for (int i = 0; i < format_count; ++i)
         if (!strcmp(streams[i].name, format)) stream = &streams[i];
     ND_REQUIRE(stream, nd_status_usage, "%s: no such row format; there are json, csv, md and sql", format);
-    bool fresh = fseek(file, 0, SEEK_END) || ftell(file) <= 0;
-    if (fresh && stream->header) {
-        ND_TRY(stream->header(file));
-        ND_TRY(check_file(file));
-    }
     nd_row_writer *writer = calloc(1, sizeof *writer);
     ND_REQUIRE(writer, nd_status_memory, "row writer: out of memory");
     writer->file = file;
     writer->stream = stream;
     *out = writer;
     return nd_status_ok;
+}
+
+nd_status nd_row_writer_open(const char *format, FILE *file, nd_row_writer **out) {
+    nd_status status = nd_status_ok;
+    ND_TRY(nd_row_writer_continue(format, file, out));
+    const bool fresh = fseek(file, 0, SEEK_END) || ftell(file) <= 0;
+    if (!fresh || !(*out)->stream->header) return nd_status_ok;
+    ND_TRY_DONE((*out)->stream->header(file));
+    ND_TRY_DONE(check_file(file));
+done:
+    if (!status) return nd_status_ok;
+    free(*out);
+    *out = NULL;
+    return status;
 }
 
 nd_status nd_row_writer_add(nd_row_writer *writer, const nd_row *row) {

@@ -24,6 +24,8 @@ extern const char *const nd_row_formats[];
  * then is it known which columns vary. The csv header and the sql table are left out where the file (opened to append)
  * already holds something. nd_status_usage for an unknown format. */
 nd_status nd_row_writer_open(const char *format, FILE *file, nd_row_writer **out);
+nd_status nd_row_writer_continue(const char *format, FILE *file,
+                                 nd_row_writer **out); /* never with a header */
 nd_status nd_row_writer_add(nd_row_writer *writer, const nd_row *row);
 nd_status nd_row_writer_close(nd_row_writer *writer); /* ends the table and frees; NULL is legal */
 

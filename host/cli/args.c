@@ -61,7 +61,10 @@ nd_status nd_args_parse(const nd_verb *verb, int argc, char **argv, nd_args *out
     *out = (nd_args){.verb = verb->name, .argc = argc, .argv = argv};
     out->positional = nd_arena_alloc(&out->arena, ((size_t)argc + 1) * sizeof *out->positional);
     out->values = nd_arena_alloc(&out->arena, ((size_t)argc + 1) * sizeof *out->values);
-    ND_REQUIRE(out->positional && out->values, nd_status_memory, "no memory for the command line");
+    out->automatic = nd_arena_alloc(&out->arena, sizeof *out->automatic);
+    ND_REQUIRE(out->positional && out->values && out->automatic, nd_status_memory,
+               "no memory for the command line");
+    *out->automatic = (nd_auto){0};
     bool options = true;
     for (int i = 2; i < argc; i++) {
         if (options && !strcmp(argv[i], "--"))

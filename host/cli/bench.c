@@ -199,7 +199,7 @@ static nd_status bench_backend(bench_verb *verb, const char *name, int64_t threa
                                     .isa = nd_args_text(verb->args, "isa", NULL),
                                     .tune = nd_args_has(verb->args, "tune")};
     nd_threads_set((int)threads);
-    ND_TRY(nd_backend_open(name, &settings, &verb->settings.backend));
+    ND_TRY(nd_cli_backend_named(verb->args, name, &settings, &verb->settings.backend));
     ND_TRY(open_forced(verb, settings));
     nd_row common = {0};
     fill_common(verb, &common);
@@ -208,7 +208,7 @@ static nd_status bench_backend(bench_verb *verb, const char *name, int64_t threa
     for (size_t d = 0; d < verb->n_dtypes && !status; ++d) {
         verb->table = nd_output_quiet(verb->output) ? NULL : nd_bench_table_new();
         status = bench_precision(verb, verb->dtypes[d]);
-        nd_bench_table_print(verb->table, status ? NULL : stdout, &verb->settings);
+        nd_bench_table_print(verb->table, stdout, &verb->settings);
         verb->table = NULL;
     }
     nd_row_free(&common);

@@ -10,7 +10,7 @@ struct nd_bench_table {
     nd_table *table;
     nd_table *kernels; /* NULL until there is one */
     bool noisy;
-    int64_t discarded;
+    int64_t rows, discarded;
 };
 
 nd_bench_table *nd_bench_table_new(void) {
@@ -80,6 +80,7 @@ static void add_kernel(nd_bench_table *table, const nd_row *row) {
 
 void nd_bench_table_add(nd_bench_table *table, const nd_row *row) {
     if (!table) return;
+    table->rows++;
     if (row->values[nd_field_operation].set) {
         add_kernel(table, row);
         return;
@@ -126,6 +127,7 @@ static void print_notes(const nd_bench_table *table, FILE *file, const nd_bench_
 
 void nd_bench_table_print(nd_bench_table *table, FILE *file, const nd_bench_settings *settings) {
     if (!table) return;
+    if (!table->rows) file = NULL;
     nd_table_print(table->table, file);
     if (file) print_notes(table, file, settings);
     nd_table_print(table->kernels, file);

@@ -9,7 +9,7 @@ typedef struct nd_bench_table nd_bench_table;
 
 nd_bench_table *nd_bench_table_new(void); /* NULL when out of memory, which the others accept */
 void nd_bench_table_add(nd_bench_table *table, const nd_row *row);
-/* Prints what the columns mean under the table, and frees; a NULL file frees only. */
+/* Prints the rows, where there are any, and what the columns mean under them; and frees. */
 void nd_bench_table_print(nd_bench_table *table, FILE *file, const nd_bench_settings *settings);
 
 #endif

@@ -25,6 +25,13 @@ typedef struct nd_option {
 extern const nd_option nd_option_table[];
 extern const size_t nd_option_count;
 
+/* What became of `--backend auto` in a run of a verb: see nd_cli_elsewhere. */
+typedef struct nd_auto {
+    const char *failed; /* this and what comes before it is not tried again; NULL: nothing failed */
+    const char *device; /* the backend it opened, where that has a device of its own; else NULL */
+    bool finished;      /* a row of results was written */
+} nd_auto;
+
 typedef struct nd_args {
     const char *verb;
     const char **positional; /* NULL-ended */
@@ -36,6 +43,7 @@ typedef struct nd_args {
     size_t n_values;
     int argc; /* the whole command line, for provenance */
     char **argv;
+    nd_auto *automatic; /* in the arena; copies of the arguments share it */
     nd_arena arena;
 } nd_args;
 
@@ -80,6 +88,13 @@ nd_status nd_verb_zoo(nd_args *args);
  * --backend, --device, --threads, --isa and --tune. */
 nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_graph **out);
 nd_status nd_cli_backend(const nd_args *args, nd_backend **out);
+nd_status nd_cli_backend_named(const nd_args *args, const char *name, const nd_backend_settings *settings,
+                               nd_backend **out);
+
+/* A device may fail, or have no room for the network, after it was opened. With `--backend auto`, as long as no row of
+ * results was written, this says so in a warning, and true: run the verb again, which then opens what auto tries next.
+ * False: `status` is final. */
+bool nd_cli_elsewhere(const nd_args *args, nd_status status);
 
 /* The same graph for one image, folded; `sha256` is that of its weights as read. */
 nd_status nd_cli_folded(const nd_args *args, const char *spec, nd_graph **out, char sha256[65]);

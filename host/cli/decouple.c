@@ -296,6 +296,7 @@ nd_status nd_verb_decouple(nd_args *args) {
         goto done;
     }
     ND_TRY_DONE(nd_model_save(r.graph, r.path));
+    args->automatic->finished = true;
     if (r.original) ND_TRY_DONE(measure_time(&r));
     if (!nd_output_quiet(r.output)) print(&r);
     ND_TRY_DONE(layer_rows(&r));

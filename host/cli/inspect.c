@@ -260,15 +260,16 @@ static nd_status nd_inspect_method(nd_inspection *inspection, nd_backend *backen
     nd_survey_curve *curves = nd_arena_alloc(&inspection->arena, survey->n_layers * sizeof *curves);
     ND_REQUIRE(curves, nd_status_memory, "no memory for spectra");
     bool by_term = true;
+    for (size_t i = 0; i < survey->n_layers; i++)
+        ND_TRY(nd_survey_spectrum(backend, inspection->graph, &survey->layers[i], method, &inspection->arena,
+                                  &curves[i]));
     for (size_t i = 0; i < survey->n_layers; i++) {
-        const nd_survey_layer *layer = &survey->layers[i];
-        ND_TRY(nd_survey_spectrum(backend, inspection->graph, layer, method, &inspection->arena, &curves[i]));
         if (!curves[i].n) continue;
         by_term &= curves[i].n <= nd_inspect_columns;
         nd_row row = nd_inspect_method_row(inspection, name, nd_ranks_uniform);
         nd_row_set_text(&row, nd_field_backend, backend->name);
         nd_row_set_text(&row, nd_field_device, backend->device);
-        nd_inspect_set_layer(&row, layer);
+        nd_inspect_set_layer(&row, &survey->layers[i]);
         nd_row_set_reals(&row, nd_field_energy, curves[i].energy, curves[i].n);
         nd_row_set_reals(&row, nd_field_rel_error, curves[i].error, curves[i].n);
         ND_TRY(nd_inspect_put(inspection, &row));
@@ -302,8 +303,9 @@ nd_status nd_verb_inspect(nd_args *args) {
     ND_TRY_DONE(nd_inspect_open(&inspection));
     ND_TRY_DONE(nd_inspect_layers(&inspection));
     if (inspection.n_ranks) ND_TRY_DONE(nd_inspect_ranks(&inspection));
-    if (inspection.weights)
-        ND_TRY_DONE(nd_inspect_spectra(&inspection));
+    if (inspection.weights) do
+            status = nd_inspect_spectra(&inspection);
+        while (nd_cli_elsewhere(args, status));
     else if (!nd_output_quiet(inspection.output))
         printf("\nWithout weights there is no energy to show: try %s:weights.safetensors.\n",
                inspection.model);

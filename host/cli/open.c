@@ -66,5 +66,24 @@ nd_status nd_cli_backend(const nd_args *args, nd_backend **out) {
     settings.device = (int)device;
     settings.threads = (int)threads;
     nd_threads_set(settings.threads);
-    return nd_backend_open(nd_args_text(args, "backend", "auto"), &settings, out);
+    return nd_cli_backend_named(args, nd_args_text(args, "backend", "auto"), &settings, out);
+}
+
+nd_status nd_cli_backend_named(const nd_args *args, const char *name, const nd_backend_settings *settings,
+                               nd_backend **out) {
+    nd_auto *automatic = args->automatic;
+    if (strcmp(name, "auto")) return nd_backend_open(name, settings, out);
+    ND_TRY(nd_backend_open_after(automatic->failed, settings, out));
+    automatic->device = *(*out)->gpu ? (*out)->name : NULL;
+    return nd_status_ok;
+}
+
+bool nd_cli_elsewhere(const nd_args *args, nd_status status) {
+    nd_auto *automatic = args->automatic;
+    const bool unusable = status == nd_status_device || status == nd_status_memory;
+    if (!unusable || !automatic->device || automatic->finished) return false;
+    nd_log(nd_log_warn, "%s; going on without %s", nd_error(), automatic->device);
+    automatic->failed = automatic->device;
+    automatic->device = NULL;
+    return true;
 }

@@ -16,6 +16,7 @@ struct nd_output {
     } streams[nd_output_max];
     int n_streams;
     bool quiet;
+    nd_auto *automatic;
 };
 
 static nd_status nd_output_add(nd_output *output, const char *format, const char *path, bool append) {
@@ -29,13 +30,16 @@ static nd_status nd_output_add(nd_output *output, const char *format, const char
     stream->appends = append && !to_stdout;
     output->n_streams++;
     output->quiet |= to_stdout;
-    return nd_row_writer_open(format, file, &stream->writer);
+    const bool again = output->automatic->failed != NULL;
+    return again && to_stdout ? nd_row_writer_continue(format, file, &stream->writer)
+                              : nd_row_writer_open(format, file, &stream->writer);
 }
 
 nd_status nd_output_open(const nd_args *args, nd_output **out) {
     *out = NULL;
     nd_output *output = calloc(1, sizeof *output);
     ND_REQUIRE(output, nd_status_memory, "no memory");
+    output->automatic = args->automatic;
     for (int i = 0; nd_row_formats[i]; i++) {
         const char *path = nd_args_text(args, nd_row_formats[i], NULL);
         /* A sweep goes on where a killed one stopped. */
@@ -50,6 +54,7 @@ nd_status nd_output_open(const nd_args *args, nd_output **out) {
 }
 
 nd_status nd_output_row(nd_output *output, const nd_row *row) {
+    if (row->values[nd_field_backend].set) output->automatic->finished = true;
     for (int i = 0; i < output->n_streams; i++) ND_TRY(nd_row_writer_add(output->streams[i].writer, row));
     return nd_status_ok;
 }

@@ -282,8 +282,11 @@ nd_status nd_verb_sweep(nd_args *args) {
     ND_TRY_DONE(nd_sweep_shard(args, &s.share, &s.shares));
     ND_TRY_DONE(nd_cli_folded(args, args->positional[0], &s.model, s.sha256));
     ND_TRY_DONE(nd_sweep_rows_open(args, &s.rows));
-    ND_TRY_DONE(do_all(&s));
-    ND_TRY_DONE(nd_sweep_rows_finish(&s.rows));
+    status = do_all(&s);
+    /* What was done before something failed is shown too. */
+    const bool some = !status || s.rows.count > s.rows.resumed;
+    const nd_status finished = some ? nd_sweep_rows_finish(&s.rows) : nd_status_ok;
+    if (finished) status = finished;
 done:;
     nd_status closed = nd_sweep_rows_close(&s.rows);
     stage_close(&s.stage);

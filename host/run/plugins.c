@@ -102,14 +102,23 @@ static nd_status nd_backend_open_named(const char *name, const nd_backend_settin
     return plugin->open(settings, out);
 }
 
+static const nd_backend_settings nd_backend_defaults = {0};
+
 nd_status nd_backend_open(const char *name, const nd_backend_settings *settings, nd_backend **out) {
-    static const nd_backend_settings defaults = {0};
     bool there;
     *out = NULL;
-    if (!settings) settings = &defaults;
-    if (strcmp(name, "auto")) return nd_backend_open_named(name, settings, out, &there);
+    if (!strcmp(name, "auto")) return nd_backend_open_after(NULL, settings, out);
+    return nd_backend_open_named(name, settings ? settings : &nd_backend_defaults, out, &there);
+}
+
+nd_status nd_backend_open_after(const char *failed, const nd_backend_settings *settings, nd_backend **out) {
     nd_status status = nd_status_backend;
-    for (int i = 0; nd_backend_names[i]; i++) {
+    bool there;
+    *out = NULL;
+    if (!settings) settings = &nd_backend_defaults;
+    int i = 0;
+    while (failed && nd_backend_names[i] && strcmp(nd_backend_names[i++], failed)) continue;
+    for (; nd_backend_names[i]; i++) {
         status = nd_backend_open_named(nd_backend_names[i], settings, out, &there);
         const char *next = nd_backend_names[i + 1];
         const bool unusable =

@@ -8,6 +8,8 @@
  * $ND_PLUGINS, beside libnd.so, then in the system's path, and stays loaded. nd_status_backend or _device say
  * why not. */
 nd_status nd_backend_open(const char *name, const nd_backend_settings *settings, nd_backend **out);
+/* As "auto", but only what it tries after `failed`; NULL: all. */
+nd_status nd_backend_open_after(const char *failed, const nd_backend_settings *settings, nd_backend **out);
 void nd_backend_close(nd_backend *backend); /* NULL is legal */
 
 /* The names nd knows, in the order `auto` tries them, NULL-ended; and what each one has. */

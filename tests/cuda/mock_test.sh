@@ -49,6 +49,25 @@ expect 0 'cpu\|ref' driver=0 "$nd" eval glyphs $glyphs
 expect 4 'cuBLAS' fail=cublasCreate_v2:0 "$nd" eval glyphs $glyphs --backend cuda
 expect 0 'running on' fail=cusolverDnCreate:0 "$nd" eval glyphs $glyphs
 
+# --- what goes wrong later: auto goes on elsewhere as long as nothing is finished, and keeps what is
+quick="--sessions 1 --time-limit 0.01 --no-layers --rank 2"
+for when in lost=2 lost=3 mib=5; do
+    expect 4 'unspecified launch failure\|no room for' $when "$nd" eval glyphs $glyphs --backend cuda
+    expect 0 'going on without cuda' $when "$nd" eval glyphs $glyphs
+    expect 0 '"top1_correct":4,.*"backend":"cpu"\|"backend":"cpu".*"top1_correct":4,' $when "$nd" eval glyphs $glyphs --json -
+    expect 0 'going on without cuda' $when "$nd" bench glyphs $quick
+    expect 0 'going on without cuda' $when "$nd" sweep glyphs --rank 2 $glyphs
+done
+expect 0 'going on without cuda' lost=9 "$nd" decouple glyphs --rank 2 -o "$work/a.onnx"
+expect 4 'unspecified launch failure' lost=9 "$nd" decouple glyphs --rank 2 -o "$work/a.onnx" --backend cuda
+expect 0 'going on without cuda' lost=9 "$nd" inspect glyphs
+expect 0 'going on without cuda' lost=9 "$nd" inspect glyphs --csv -
+[ "$(grep -c '^schema,' "$work/out")" = 1 ] || { echo "FAIL: not one header"; failed=1; }
+[ "$(grep -c ',cpu,' "$work/out")" = 12 ] || { echo "FAIL: not one row a layer and form"; failed=1; }
+expect 4 'unspecified launch failure' lost=2000 "$nd" sweep glyphs --rank 2,3 $glyphs --json "$work/rows.json"
+[ "$(grep -c '"backend":"cuda"' "$work/rows.json")" = 2 ] || { echo "FAIL: rows that were finished are lost"; failed=1; }
+expect 4 'uniform  rank .* cuda' lost=2000 "$nd" sweep glyphs --rank 2,3 $glyphs
+
 # --- what a timing depends on, by NVML; without it that is said
 expect 0 'driver 580.00, CUDA' order=0 env LD_LIBRARY_PATH="$build/mock" "$nd" devices
 
@@ -99,12 +118,13 @@ ND_PLUGINS=$build/mock ND_MOCK_GPU=count=1 "$nd" eval glyphs $glyphs --backend c
     awk '/mock gpu: call/ { print $4, $5 }' > "$work/calls"
 [ "$(wc -l < "$work/calls")" -ge 25 ] || { echo "FAIL: few calls were counted"; failed=1; }
 while read -r function calls; do
-    for at in 1 $(((calls + 1) / 2)) "$calls"; do
+    for run in "cuda 1" "auto $(((calls + 1) / 2))" "cuda $calls"; do
+        backend=${run% *} at=${run#* }
         done=$((done + 1))
         code=0
-        ND_PLUGINS=$build/mock ND_MOCK_GPU=fail=$function:$at timeout 300 "$nd" eval glyphs $glyphs --backend cuda \
+        ND_PLUGINS=$build/mock ND_MOCK_GPU=fail=$function:$at timeout 300 "$nd" eval glyphs $glyphs --backend "$backend" \
             --json - > "$work/out" 2> "$work/errors" < /dev/null || code=$?
-        [ $code -eq 4 ] && grep -q '^nd: ' "$work/errors" && continue
+        [ $code -eq 4 ] && [ "$backend" = cuda ] && grep -q '^nd: ' "$work/errors" && continue
         [ $code -eq 0 ] && grep -q '"top1_correct":4,' "$work/out" && continue
         echo "FAIL: call $at of $function fails: exit $code"
         tail -n 3 "$work/errors"

@@ -53,7 +53,8 @@ struct machine {
     cudaError_t last = cudaSuccess;
     bool lost = false;
     int made_streams = 0;
-    double clock = 0; /* ns; goes on by what runs */
+    long executed = 0; /* operations */
+    double clock = 0;  /* ns; goes on by what runs */
 
     /* A process that leaves something behind must not look well. */
     ~machine() {
@@ -99,6 +100,33 @@ cudaError_t failed(cudaError_t error) {
     return error;
 }
 
+struct error_text {
+    cudaError_t error;
+    const char *name, *text;
+};
+
+/* Those that this file gives; the driver's own words. */
+const error_text errors[] = {
+    {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
+    {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
+    {cudaErrorInitializationError, "cudaErrorInitializationError", "initialization error"},
+    {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+    {cudaErrorDevicesUnavailable, "cudaErrorDevicesUnavailable",
+     "CUDA-capable device(s) is/are busy or unavailable"},
+    {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+     "operation not permitted when stream is capturing"},
+    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
+     "operation failed due to a previous error during capture"},
+    {cudaErrorUnknown, "cudaErrorUnknown", "unknown error"}, /* last */
+};
+
+const error_text *error_of(cudaError_t error) {
+    const error_text *at = errors;
+    while (at->error != error && at->error != cudaErrorUnknown) at++;
+    return at;
+}
+
 bool ready(const operation_ptr &op) {
     return std::all_of(op->after.begin(), op->after.end(), [](const operation_ptr &a) { return a->done; });
 }
@@ -119,6 +147,7 @@ cudaError_t flush() {
         const operation_ptr op = *best;
         gpu.waiting.erase(best);
         if (op->work) gpu.clock += 1e5; /* so slow that few repetitions make a sample */
+        if (op->work && ++gpu.executed == nd_mock_setting("lost", 0)) gpu.lost = true;
         if (!gpu.lost && op->work && !op->work()) gpu.lost = true;
         op->done = true;
         op->after.clear();
@@ -241,13 +270,11 @@ cudaError_t cudaGetLastError(void) {
 }
 
 const char *cudaGetErrorString(cudaError_t error) {
-    return error == cudaErrorMemoryAllocation ? "out of memory" : "mock error";
+    return error_of(error)->text;
 }
 
 const char *cudaGetErrorName(cudaError_t error) {
-    static char name[32];
-    snprintf(name, sizeof name, "error %d", (int)error);
-    return name;
+    return error_of(error)->name;
 }
 
 cudaError_t cudaDriverGetVersion(int *version) {
