@@ -17,33 +17,38 @@ nd_status nd_cuda_failed(int error, const char *expression, const char *file, in
                    cudaGetErrorName((cudaError_t)error), file, line, expression);
 }
 
-/* Why there is no device, in words that say what to do. */
-static void nd_cuda_explain(cudaError_t error, char *why, size_t why_size) {
-    int driver = 0, runtime = 0;
-    (void)cudaDriverGetVersion(&driver);
-    (void)cudaRuntimeGetVersion(&runtime);
+/* Whether there is nothing to complain about, only no device: then why, in words that say what to do. */
+static bool nd_cuda_absent(cudaError_t error, int driver, char *why, size_t why_size) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    const bool none = error == cudaSuccess || error == cudaErrorNoDevice;
     if (error == cudaErrorInsufficientDriver && driver == 0)
         snprintf(why, why_size, "no NVIDIA driver is loaded");
-    else if (error == cudaErrorInsufficientDriver)
-        snprintf(why, why_size, "the driver serves CUDA %d.%d, this plugin needs %d.%d", driver / 1000,
-                 driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
-    else if (error == cudaSuccess || error == cudaErrorNoDevice)
+    else if (none && visible)
+        snprintf(why, why_size, "CUDA_VISIBLE_DEVICES=\"%.64s\" leaves no GPU", visible);
+    else if (none)
         snprintf(why, why_size, "the driver sees no GPU");
-    else
-        snprintf(why, why_size, "%s (%s)", cudaGetErrorString(error), cudaGetErrorName(error));
+    return none || (error == cudaErrorInsufficientDriver && driver == 0);
+}
+
+static nd_status nd_cuda_count(int *count, char *why, size_t why_size) {
+    int driver = 0, runtime = 0;
+    const cudaError_t error = cudaGetDeviceCount(count);
+    if (!error && *count) return nd_status_ok;
+    *count = 0;
+    (void)cudaGetLastError();
+    (void)cudaDriverGetVersion(&driver);
+    (void)cudaRuntimeGetVersion(&runtime);
+    if (nd_cuda_absent(error, driver, why, why_size)) return nd_status_ok;
+    ND_REQUIRE(error != cudaErrorInsufficientDriver, nd_status_device,
+               "the NVIDIA driver serves CUDA %d.%d, this plugin needs %d.%d: update the driver",
+               driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+    return nd_fail(nd_status_device, "%s (%s)", cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
 static nd_status nd_cuda_probe(nd_device_info *devices, int capacity, int *count, char *why,
                                size_t why_size) {
-    *count = 0;
     if (why_size) why[0] = '\0';
-    const cudaError_t error = cudaGetDeviceCount(count);
-    if (error || !*count) {
-        (void)cudaGetLastError();
-        *count = 0;
-        nd_cuda_explain(error, why, why_size);
-        return nd_status_ok;
-    }
+    ND_TRY(nd_cuda_count(count, why, why_size));
     for (int i = 0; i < *count && i < capacity; i++) {
         struct cudaDeviceProp properties;
         ND_CUDA_TRY(cudaGetDeviceProperties(&properties, i));
@@ -152,8 +157,8 @@ static nd_status nd_cuda_describe(nd_cuda *cuda) {
     cuda->nvml = nd_nvml_open(cuda->device);
     nd_nvml_identity(cuda->nvml, properties.name, cuda->base.gpu, sizeof cuda->base.gpu);
     nd_nvml_driver(cuda->nvml, release, sizeof release);
-    snprintf(cuda->base.driver, sizeof cuda->base.driver, "%s%sCUDA %d.%d", release, *release ? ", " : "",
-             driver / 1000, driver % 1000 / 10);
+    snprintf(cuda->base.driver, sizeof cuda->base.driver, "%s, CUDA %d.%d",
+             *release ? release : "unknown (no NVML)", driver / 1000, driver % 1000 / 10);
     char dnn[32], blas[32], solver[32];
     snprintf(cuda->base.libraries, sizeof cuda->base.libraries,
              "CUDA %d.%d, cuDNN %s, cuBLAS %s, cuSOLVER %s", runtime / 1000, runtime % 1000 / 10,

@@ -23,6 +23,18 @@ function(nd_script_test name)
     add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
 endfunction()
+# Plugins that do not load, each in a folder of its own, for ND_PLUGINS.
+foreach(kind abi entry needs)
+    string(TOUPPER ${kind} upper)
+    add_library(nd_broken_${kind} MODULE tests/plugins/broken.c)
+    target_include_directories(nd_broken_${kind} PRIVATE host)
+    target_compile_definitions(nd_broken_${kind} PRIVATE ND_BROKEN_${upper})
+    set_target_properties(nd_broken_${kind} PROPERTIES OUTPUT_NAME nd_cuda SKIP_BUILD_RPATH TRUE
+                          LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/broken/${kind})
+endforeach()
+add_library(nd_absent SHARED tests/plugins/absent.c)
+set_target_properties(nd_absent PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/broken/absent)
+target_link_libraries(nd_broken_needs PRIVATE nd_absent)
 nd_script_test(golden tests/golden/run.sh ${CMAKE_BINARY_DIR})
 
 # A sweep shared out by Slurm.

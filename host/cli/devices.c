@@ -10,16 +10,26 @@ typedef struct nd_devices_line {
     const char *backend;
     int index; /* -1: the backend has no device */
     const nd_device_info *info;
-    const char *missing;
+    char why[1024]; /* it cannot be used; empty: it can */
     char libraries[256], driver[64];
 } nd_devices_line;
 
-/* Versions are known to an open backend only. One that does not open says so in place of them. */
+/* The last failure, less what the line says itself: "backend cuda: " and "backend cuda, device 0: ". */
+static void nd_devices_refuse(nd_devices_line *line) {
+    char prefix[64];
+    const char *error = nd_error();
+    snprintf(prefix, sizeof prefix,
+             line->index < 0 ? "backend %s: " : "backend %s, device %d: ", line->backend, line->index);
+    const bool said = !strncmp(error, prefix, strlen(prefix));
+    snprintf(line->why, sizeof line->why, "%s", error + (said ? strlen(prefix) : 0));
+}
+
+/* Versions are known to an open backend only. One that does not open says why in place of them. */
 static void nd_devices_open(nd_devices_line *line) {
     nd_backend *backend;
     const nd_backend_settings settings = {.device = line->index};
     if (nd_backend_open(line->backend, &settings, &backend)) {
-        snprintf(line->libraries, sizeof line->libraries, "%.250s", nd_error());
+        nd_devices_refuse(line);
         return;
     }
     snprintf(line->libraries, sizeof line->libraries, "%s", backend->libraries);
@@ -36,11 +46,10 @@ static nd_status nd_devices_write(const nd_args *args, nd_output *output, const 
         nd_row_set_text(&row, nd_field_device, line->info->name);
         if (line->info->memory_bytes)
             nd_row_set_int(&row, nd_field_memory_bytes, (int64_t)line->info->memory_bytes);
-        if (*line->libraries) nd_row_set_text(&row, nd_field_libraries, line->libraries);
-        if (*line->driver) nd_row_set_text(&row, nd_field_driver, line->driver);
-    } else {
-        nd_row_set_text(&row, nd_field_why, line->missing);
     }
+    if (*line->libraries) nd_row_set_text(&row, nd_field_libraries, line->libraries);
+    if (*line->driver) nd_row_set_text(&row, nd_field_driver, line->driver);
+    if (*line->why) nd_row_set_text(&row, nd_field_why, line->why);
     const nd_status status = nd_output_row(output, &row);
     nd_row_free(&row);
     return status;
@@ -48,43 +57,46 @@ static nd_status nd_devices_write(const nd_args *args, nd_output *output, const 
 
 static void nd_devices_cells(nd_table *table, const nd_devices_line *line) {
     nd_table_cell(table, "%s", line->backend);
-    if (line->index < 0) {
-        nd_table_cell(table, "-");
-        nd_table_cell(table, "none");
-        nd_table_cell(table, "-");
-        nd_table_cell(table, "%s", line->missing);
-        return;
-    }
-    nd_table_cell(table, "%d", line->index);
-    nd_table_cell(table, "%s", line->info->name);
-    if (line->info->memory_bytes)
+    nd_table_cell(table, line->index < 0 ? "-" : "%d", line->index);
+    nd_table_cell(table, "%s", line->index < 0 ? "none" : line->info->name);
+    if (line->index >= 0 && line->info->memory_bytes)
         nd_table_cell(table, "%.1f", (double)line->info->memory_bytes / 0x1p30);
     else
         nd_table_cell(table, "-");
-    nd_table_cell(table, "%s%s%s", line->libraries, *line->driver ? ", driver " : "", line->driver);
+    nd_table_cell(table, "%s", *line->why ? "no" : "yes");
+    if (*line->why)
+        nd_table_cell(table, "%s", line->why);
+    else
+        nd_table_cell(table, "%s%s%s", line->libraries, *line->driver ? "; driver " : "", line->driver);
+}
+
+static nd_status nd_devices_put(const nd_args *args, const nd_devices_line *line, nd_output *output,
+                                nd_table *table) {
+    nd_devices_cells(table, line);
+    return nd_devices_write(args, output, line);
 }
 
 static nd_status nd_devices_backend(const nd_args *args, const char *name, nd_output *output,
                                     nd_table *table) {
     nd_device_info devices[nd_devices_max];
-    char why[1024] = "";
+    nd_devices_line none = {.backend = name, .index = -1};
     int count = 0;
     /* What is absent is an answer here, not an error. */
-    if (nd_backend_probe(name, devices, nd_devices_max, &count, why, sizeof why)) count = 0;
-    if (count > nd_devices_max) count = nd_devices_max;
-    for (int i = count ? 0 : -1; i < count; i++) {
-        nd_devices_line line = {
-            .backend = name, .index = i, .info = i < 0 ? NULL : &devices[i], .missing = why};
-        if (i >= 0) nd_devices_open(&line);
-        nd_devices_cells(table, &line);
-        ND_TRY(nd_devices_write(args, output, &line));
-        if (i < 0) break;
+    if (nd_backend_probe(name, devices, nd_devices_max, &count, none.why, sizeof none.why)) {
+        nd_devices_refuse(&none);
+        count = 0;
+    }
+    if (!count) return nd_devices_put(args, &none, output, table);
+    for (int i = 0; i < count && i < nd_devices_max; i++) {
+        nd_devices_line line = {.backend = name, .index = i, .info = &devices[i]};
+        nd_devices_open(&line);
+        ND_TRY(nd_devices_put(args, &line, output, table));
     }
     return nd_status_ok;
 }
 
 nd_status nd_verb_devices(nd_args *args) {
-    static const char *const headings[] = {"backend", "device", "name", "GiB", "libraries", NULL};
+    static const char *const headings[] = {"backend", "device", "name", "GiB", "usable", "libraries", NULL};
     nd_output *output;
     ND_TRY(nd_output_open(args, &output));
     nd_table *table = nd_table_new(headings);

@@ -237,7 +237,8 @@ typedef struct nd_device_info {
 typedef struct nd_plugin {
     uint32_t abi; /* nd_plugin_abi */
     const char *name;
-    /* Fills at most `capacity` devices, *count with how many there are; with 0, `why` says why not. */
+    /* Fills at most `capacity` devices, *count with how many there are; with 0, `why` says why not. A failure means that
+     * there is something which does not work (a driver that is too old), not that there is nothing. */
     nd_status (*probe)(nd_device_info *devices, int capacity, int *count, char *why, size_t why_size);
     nd_status (*open)(const nd_backend_settings *settings, nd_backend **out);
 } nd_plugin;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *const nd_backend_names[] = {"cuda", "cpu", "ref", NULL};
 
@@ -25,34 +26,44 @@ static void nd_plugin_folder(char *folder, size_t size) {
     folder[length] = '\0';
 }
 
-/* A library that is there but does not load (a missing dependency) must say so, not "not found": the message
- * of the first place where the file exists is kept. */
-static void *nd_plugin_load(const char *name, char *why, size_t why_size) {
-    char folder[2][2048] = {""}, path[8192];
+/* A library that was tried, and why it is not to be used. */
+typedef struct nd_plugin_file {
+    char path[8192];
+    char why[1024];
+    bool broken; /* it is there */
+} nd_plugin_file;
+
+/* In $ND_PLUGINS, beside libnd.so, then in the system's path. The first that is there is taken: one that does not load
+ * (a dependency is missing, it is no library) must say so, not "not found". */
+static void *nd_plugin_load(const char *name, nd_plugin_file *file) {
+    char folders[3][2048] = {""}, absent[8300];
     const char *chosen = getenv("ND_PLUGINS");
-    if (chosen && *chosen) snprintf(folder[0], sizeof folder[0], "%s/", chosen);
-    nd_plugin_folder(folder[1], sizeof folder[1]);
-    why[0] = '\0';
+    if (chosen && *chosen) snprintf(folders[0], sizeof folders[0], "%.2000s/", chosen);
+    nd_plugin_folder(folders[1], sizeof folders[1]);
     for (int i = 0; i < 3; i++) {
-        const char *where = i < 2 ? folder[i] : "";
-        if (i < 2 && !*where) continue;
-        snprintf(path, sizeof path, "%slibnd_%s.so", where, name);
-        void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        if (i < 2 && !*folders[i]) continue;
+        snprintf(file->path, sizeof file->path, "%slibnd_%s.so", folders[i], name);
+        void *library = dlopen(file->path, RTLD_NOW | RTLD_LOCAL);
         if (library) return library;
         const char *text = dlerror();
-        FILE *file = i < 2 ? fopen(path, "rb") : NULL;
-        if (file) {
-            fclose(file);
-            snprintf(why, why_size, "%s", text ? text : "unknown reason");
-            return NULL;
-        }
-        snprintf(why, why_size, "libnd_%s.so was not found beside libnd.so or in the system's path", name);
+        if (!text) text = "unknown reason";
+        const size_t own = strlen(file->path);
+        const bool named = !strncmp(text, file->path, own) && !strncmp(text + own, ": ", 2);
+        snprintf(absent, sizeof absent, "%s: cannot open shared object file", file->path);
+        if (!strncmp(text, absent, strlen(absent)) && access(file->path, F_OK)) continue;
+        snprintf(file->why, sizeof file->why, "does not load: %s", named ? text + own + 2 : text);
+        file->broken = true;
+        return NULL;
     }
+    snprintf(file->path, sizeof file->path, "libnd_%s.so", name);
+    snprintf(file->why, sizeof file->why, "was not found beside libnd.so or in the system's path");
     return NULL;
 }
 
-static nd_status nd_plugin_find(const char *name, const nd_plugin **out) {
+/* *broken: its library is there, but cannot be used. */
+static nd_status nd_plugin_find(const char *name, const nd_plugin **out, bool *broken) {
     *out = NULL;
+    *broken = false;
     bool known = false;
     for (int i = 0; nd_backend_names[i]; i++) known |= !strcmp(name, nd_backend_names[i]);
     ND_REQUIRE(known, nd_status_usage, "no backend \"%s\": cuda, cpu, ref or auto", name);
@@ -60,15 +71,16 @@ static nd_status nd_plugin_find(const char *name, const nd_plugin **out) {
         *out = &nd_ref_plugin;
         return nd_status_ok;
     }
-    char why[1024];
-    void *library =
-        nd_plugin_load(name, why, sizeof why); /* stays loaded: threads of its libraries live on */
-    ND_REQUIRE(library, nd_status_backend, "backend %s: %s", name, why);
+    nd_plugin_file file = {.broken = false};
+    void *library = nd_plugin_load(name, &file); /* stays loaded: threads of its libraries live on */
+    *broken = library || file.broken;
+    ND_REQUIRE(library, nd_status_backend, "backend %s: %s %s", name, file.path, file.why);
     const nd_plugin *plugin = dlsym(library, ND_PLUGIN_SYMBOL);
-    ND_REQUIRE(plugin, nd_status_backend, "backend %s: libnd_%s.so has no %s", name, name, ND_PLUGIN_SYMBOL);
+    ND_REQUIRE(plugin, nd_status_backend, "backend %s: %s has no %s", name, file.path, ND_PLUGIN_SYMBOL);
     ND_REQUIRE(plugin->abi == nd_plugin_abi, nd_status_backend,
-               "backend %s: libnd_%s.so was built for plugin interface %u, this nd has %u", name, name,
+               "backend %s: %s was built for plugin interface %u, this nd has %u", name, file.path,
                (unsigned)plugin->abi, (unsigned)nd_plugin_abi);
+    *broken = false;
     *out = plugin;
     return nd_status_ok;
 }
@@ -78,22 +90,24 @@ nd_status nd_backend_probe(const char *name, nd_device_info *devices, int capaci
     *count = 0;
     if (why_size) why[0] = '\0';
     const nd_plugin *plugin;
-    nd_status status = nd_plugin_find(name, &plugin);
+    bool broken;
+    nd_status status = nd_plugin_find(name, &plugin, &broken);
     if (!status) status = plugin->probe(devices, capacity, count, why, why_size);
     if (status && why_size) snprintf(why, why_size, "%s", nd_error());
     return status;
 }
 
-/* *there: it has the device, so that what fails is worth telling. */
+/* *there: it has a device, or something of it is there and broken, so that what fails is worth telling. */
 static nd_status nd_backend_open_named(const char *name, const nd_backend_settings *settings,
                                        nd_backend **out, bool *there) {
     const nd_plugin *plugin;
-    *there = false;
-    ND_TRY(nd_plugin_find(name, &plugin));
+    ND_TRY(nd_plugin_find(name, &plugin, there));
     int count = 0;
     char why[1024] = "";
     nd_device_info device;
-    ND_TRY(plugin->probe(&device, 1, &count, why, sizeof why));
+    const nd_status probed = plugin->probe(&device, 1, &count, why, sizeof why);
+    *there = probed != nd_status_ok;
+    if (probed) return nd_fail_in(probed, "backend %s", name);
     ND_REQUIRE(count > 0, nd_status_device, "backend %s: %s", name, *why ? why : "no device");
     ND_REQUIRE(settings->device >= 0 && settings->device < count, nd_status_device,
                "backend %s has %d device%s, there is no number %d", name, count, count == 1 ? "" : "s",
