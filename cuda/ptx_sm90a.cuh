@@ -1,11 +1,20 @@
-/* The instructions of sm_90a: TMA, mbarrier, wgmma. One thin wrapper each; the emulator has none of them.
+/* The instructions of sm_90a: TMA, mbarrier, wgmma. One thin wrapper each; under ND_SIMT the same names come from the
+ * emulator (tests/simt/ptx_sm90a_host.h).
  * Layouts: PTX ISA, "Asynchronous warpgroup level matrix instructions" and "Tensor copies". */
 #ifndef ND_CUDA_PTX_SM90A_CUH
 #define ND_CUDA_PTX_SM90A_CUH
 
 #include "cuda/ptx.cuh"
 
-#include <cuda.h>
+/* Where these can be compiled: elsewhere the kernels that need them are empty. */
+#if defined(ND_SIMT) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#    define ND_PTX_SM90A
+#endif
+
+#ifdef ND_SIMT
+#    include "tests/simt/ptx_sm90a_host.h"
+#else
+#    include <cuda.h>
 
 __device__ inline void nd_ptx_barrier_init(uint64_t *barrier, uint32_t arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(nd_ptx_shared_address(barrier)),
@@ -77,6 +86,31 @@ template <int pending> __device__ inline void nd_ptx_wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
+#    define ND_D4(c, j)  "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
+#    define ND_D16(c, j) ND_D4(c, j), ND_D4(c, j + 1), ND_D4(c, j + 2), ND_D4(c, j + 3)
+
+/* c (64x128, fp32) = a (64xK) b (128xK)^T, plus c where `add`, K being one step; c[j] is the mma.sync fragment of columns 8j to
+ * 8j + 7. c is written in the background: nothing else may touch it before the wait. */
+#    define ND_WGMMA(name, step, type, order)                                                                \
+        __device__ inline void name(float(*c)[4], uint64_t a, uint64_t b, int add) {                         \
+            asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"                                    \
+                         "wgmma.mma_async.sync.aligned.m64n128" step ".f32." type "." type " "               \
+                         "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "           \
+                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "  \
+                         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "  \
+                         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, " \
+                         "%64, %65, add, 1, 1" order ";\n}\n"                                                \
+                         : ND_D16(c, 0), ND_D16(c, 4), ND_D16(c, 8), ND_D16(c, 12)                           \
+                         : "l"(a), "l"(b), "r"(add));                                                        \
+        }
+
+/* 16-bit operands say that they are not transposed; tf32 cannot be. */
+ND_WGMMA(nd_ptx_wgmma_f16, "k16", "f16", ", 0, 0")
+ND_WGMMA(nd_ptx_wgmma_bf16, "k16", "bf16", ", 0, 0")
+ND_WGMMA(nd_ptx_wgmma_tf32, "k8", "tf32", "")
+
+#endif
+
 /* A matrix in shared memory, K contiguous, rows of `row` bytes (64 or 128) in the swizzle of that width, groups of 8
  * rows one after another; `at` begins on 8 rows, plus 32 bytes for every step of K (16 elements of 16 bits, 8 of tf32).
  * Bits 0-13 address, 16-29 leading offset (unused with a swizzle: 1), 32-45 from group to group, all in 16 bytes; bits
@@ -87,28 +121,5 @@ template <int row> __device__ inline uint64_t nd_ptx_wgmma_matrix(const void *at
     const uint64_t leading = 1, stride = 8 * row >> 4, swizzle = row == 128 ? 1 : 2;
     return address | leading << 16 | stride << 32 | swizzle << 62;
 }
-
-#define ND_D4(c, j)  "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
-#define ND_D16(c, j) ND_D4(c, j), ND_D4(c, j + 1), ND_D4(c, j + 2), ND_D4(c, j + 3)
-
-/* c (64x128, fp32) = a (64xK) b (128xK)^T, plus c where `add`, K being one step; c[j] is the mma.sync fragment of columns 8j to
- * 8j + 7. c is written in the background: nothing else may touch it before the wait. */
-#define ND_WGMMA(name, step, type, order)                                                                    \
-    __device__ inline void name(float(*c)[4], uint64_t a, uint64_t b, int add) {                             \
-        asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"                                        \
-                     "wgmma.mma_async.sync.aligned.m64n128" step ".f32." type "." type " "                   \
-                     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "               \
-                     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "      \
-                     "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "      \
-                     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "     \
-                     "%64, %65, add, 1, 1" order ";\n}\n"                                                    \
-                     : ND_D16(c, 0), ND_D16(c, 4), ND_D16(c, 8), ND_D16(c, 12)                               \
-                     : "l"(a), "l"(b), "r"(add));                                                            \
-    }
-
-/* 16-bit operands say that they are not transposed; tf32 cannot be. */
-ND_WGMMA(nd_ptx_wgmma_f16, "k16", "f16", ", 0, 0")
-ND_WGMMA(nd_ptx_wgmma_bf16, "k16", "bf16", ", 0, 0")
-ND_WGMMA(nd_ptx_wgmma_tf32, "k8", "tf32", "")
 
 #endif

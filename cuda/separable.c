@@ -149,10 +149,13 @@ static nd_status nd_separable_prepare(nd_kernel *kernel, const nd_work *work) {
     return status;
 }
 
+/* Of a route that is forced, what it does not take is not taken. */
 static bool nd_separable_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
-    (void)cuda;
-    (void)precision;
-    return nd_separable_is_pixels(work);
+    for (int i = 0; i < nd_separable_n_ways; i++) {
+        const nd_separable_way *way = &nd_separable_ways[i];
+        if (nd_separable_wanted(cuda, way) && way->kind->supports(cuda, work, precision)) return true;
+    }
+    return false;
 }
 
 const nd_cuda_kind nd_cuda_separable_kind = {nd_separable_supports, nd_separable_prepare};

@@ -19,15 +19,11 @@
  * Depthwise values are written by ordinary stores and read by the asynchronous proxy: every writer fences before the
  * barrier. The same fence orders its reads of the patch before the copy that refills it.
  *
- * Never run on a device, and not covered by the emulator: only ND_CUDA_SEPARABLE=wgmma selects it. */
+ * Not yet run on a device: checked on the host under the emulator and by ptxas' register report alone. */
+#include "cuda/ptx_sm90a.cuh"
 #include "cuda/separable.cuh"
 #include "cuda/separable_sm90a.h"
-
-#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#    include "cuda/ptx_sm90a.cuh"
-#else
-#    include <cuda.h>
-#endif
+#include "cuda/tensor_map.h"
 
 enum { nd_hopper_weight_stages = 4, nd_hopper_tile_stages = 3, nd_hopper_stages = 2, nd_hopper_align = 1024 };
 
@@ -56,7 +52,7 @@ template <class T> __host__ __device__ inline nd_hopper_shape nd_hopper_shape_of
     return h;
 }
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#ifdef ND_PTX_SM90A
 __device__ inline void nd_hopper_mma(nd_math_f16, float (*c)[4], uint64_t a, uint64_t b, int add) {
     nd_ptx_wgmma_f16(c, a, b, add);
 }
@@ -180,7 +176,7 @@ template <class Math, int N>
 __global__ void __launch_bounds__(nd_separable_threads, 1)
     nd_hopper_kernel(nd_cuda_separable p, nd_separable_ways ways, const __grid_constant__ CUtensorMap x,
                      const __grid_constant__ CUtensorMap w) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#ifdef ND_PTX_SM90A
     ND_SHARED(unsigned char, bytes);
     bytes += (nd_hopper_align - nd_ptx_shared_address(bytes) % nd_hopper_align) % nd_hopper_align;
     nd_hopper_block<Math, N> block(p, bytes);
@@ -223,57 +219,32 @@ size_t nd_cuda_separable_sm90a_shared(const nd_cuda_separable *call) {
         .total;
 }
 
-typedef CUresult nd_encode_tiled(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
-                                 const cuuint64_t *, const cuuint32_t *, const cuuint32_t *,
-                                 CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion,
-                                 CUtensorMapFloatOOBfill);
-
-/* From the driver by name, so that the plugin does not link it. */
-static nd_status nd_hopper_encoder(nd_encode_tiled **out) {
-    void *function = nullptr;
-    cudaDriverEntryPointQueryResult found;
-    ND_CUDA_TRY(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                                 cudaEnableDefault, &found));
-    ND_REQUIRE(found == cudaDriverEntryPointSuccess && function, nd_status_backend,
-               "the driver has no cuTensorMapEncodeTiled");
-    *out = reinterpret_cast<nd_encode_tiled *>(function);
-    return nd_status_ok;
-}
-
 static nd_status nd_hopper_maps(const nd_cuda_separable *p, CUtensorMap *x, CUtensorMap *w) {
     const nd_geometry *g = &p->geometry;
-    static const CUtensorMapDataType types[nd_precision_count] = {
-        CU_TENSOR_MAP_DATA_TYPE_FLOAT32, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-        CU_TENSOR_MAP_DATA_TYPE_BFLOAT16};
-    const CUtensorMapDataType type = types[p->precision];
-    const CUtensorMapSwizzle swizzle =
-        nd_hopper_is_wide(p) ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B;
-    const cuuint64_t size = nd_hopper_is_wide(p) ? 4 : 2, pixel = (cuuint64_t)p->x_pixel * size;
-    const cuuint64_t k = (cuuint64_t)p->blocks * nd_separable_terms;
-    const cuuint64_t x_dims[] = {(cuuint64_t)p->channels, (cuuint64_t)p->width, (cuuint64_t)p->height,
-                                 (cuuint64_t)p->images};
-    const cuuint64_t x_strides[] = {pixel, pixel * p->width, pixel * p->width * p->height};
-    const cuuint32_t x_box[] = {
-        nd_separable_terms,
-        (cuuint32_t)((p->patch[2] - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1),
-        (cuuint32_t)((p->patch[1] - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1),
-        (cuuint32_t)p->patch[0]};
-    const cuuint64_t w_dims[] = {k, (cuuint64_t)((p->out_channels + p->tile - 1) / p->tile * p->tile)};
-    const cuuint64_t w_strides[] = {k * size};
-    const cuuint32_t w_box[] = {nd_separable_terms, (cuuint32_t)p->tile}, ones[] = {1, 1, 1, 1};
-    nd_encode_tiled *encode;
-    ND_TRY(nd_hopper_encoder(&encode));
-    CUresult error = encode(x, type, 4, const_cast<void *>(p->x), x_dims, x_strides, x_box, ones,
-                            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
-                            CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    ND_REQUIRE(error == CUDA_SUCCESS, nd_status_unsupported, "the patch is no tensor map (driver error %d)",
-               (int)error);
-    error = encode(w, type, 2, const_cast<void *>(p->weights), w_dims, w_strides, w_box, ones,
-                   CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    ND_REQUIRE(error == CUDA_SUCCESS, nd_status_unsupported,
-               "the weights are no tensor map (driver error %d)", (int)error);
-    return nd_status_ok;
+    const nd_dtype type = nd_precision_storage(p->precision);
+    const uint64_t size = nd_dtype_bytes(type), pixel = (uint64_t)p->x_pixel * size;
+    const uint64_t k = (uint64_t)p->blocks * nd_separable_terms;
+    const auto extent = [&](int axis) {
+        return (uint32_t)((p->patch[1 + axis] - 1) * g->stride[axis] +
+                          (g->kernel[axis] - 1) * g->dilation[axis] + 1);
+    };
+    const nd_tensor_map patch = {
+        p->x,
+        type,
+        4,
+        {(uint64_t)p->channels, (uint64_t)p->width, (uint64_t)p->height, (uint64_t)p->images},
+        {size, pixel, pixel * (uint64_t)p->width, pixel * (uint64_t)(p->width * p->height)},
+        {nd_separable_terms, extent(1), extent(0), (uint32_t)p->patch[0]},
+        0};
+    const nd_tensor_map weights = {p->weights,
+                                   type,
+                                   2,
+                                   {k, (uint64_t)((p->out_channels + p->tile - 1) / p->tile * p->tile)},
+                                   {size, k * size},
+                                   {nd_separable_terms, (uint32_t)p->tile},
+                                   nd_separable_terms * (int)size};
+    ND_TRY(nd_tensor_map_encode(&patch, "the patch of a separable layer", x));
+    return nd_tensor_map_encode(&weights, "the weights of a separable layer", w);
 }
 
 template <class Math, int N> static nd_status nd_hopper_start(const nd_cuda_separable *p) {

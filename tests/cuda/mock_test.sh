@@ -93,7 +93,7 @@ for order in 0 1 2; do
     expect 0 'separable' order=$order "$nd" check --backend cuda
 done
 for dtype in tf32 fp16 bf16; do
-    for route in dense chunked fused; do
+    for route in dense chunked fused wgmma; do
         expect 0 'separable' order=1 env ND_CUDA_SEPARABLE=$route "$nd" check --backend cuda --dtype $dtype --op 'separable/*'
     done
     expect 0 'conv' order=2 "$nd" check --backend cuda --dtype $dtype

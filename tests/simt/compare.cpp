@@ -155,8 +155,8 @@ static bool nd_test_prepare(nd_test_case &test, nd_test_prepared &prepared) {
 }
 
 static std::string nd_test_attempt(const nd_test_case &test, const nd_test_prepared &prepared,
-                                   nd_simt_order order) {
-    nd_simt_set_order(order, 7);
+                                   nd_simt_order order, uint64_t seed = 7) {
+    nd_simt_set_order(order, seed);
     const uint64_t before = nd_simt_launches();
     std::vector<unsigned char> y(prepared.expected.size() * nd_dtype_bytes(test.storage), 0x5a);
     if (test.launch(test, prepared.x.stored.data(), prepared.x2.stored.data(), y.data())) return nd_error();
@@ -237,7 +237,9 @@ void nd_test_run(nd_test_case &test) {
 }
 
 void nd_test_races(nd_test_case &test, nd_simt_sync sync, int first, int end) {
-    static const char *const names[nd_simt_sync_count] = {"", "block barrier", "warp barrier", "copy wait"};
+    static const char *const names[nd_simt_sync_count] = {
+        "", "block barrier", "warp barrier", "copy wait", "mbarrier wait", "fence", "product wait"};
+    enum { shuffles = 16 }; /* what two kinds of background work do to each other is a matter of luck */
     nd_test_prepared prepared;
     if (!nd_test_prepare(test, prepared)) return;
     for (int which = first; which < end; which++) {
@@ -245,6 +247,8 @@ void nd_test_races(nd_test_case &test, nd_simt_sync sync, int first, int end) {
         nd_simt_leave_out(sync, which);
         for (int order = 0; order < nd_simt_order_count && !seen; order++)
             seen = !nd_test_attempt(test, prepared, (nd_simt_order)order).empty();
+        for (uint64_t seed = 1; seed <= shuffles && !seen; seed++)
+            seen = !nd_test_attempt(test, prepared, nd_simt_random, seed).empty();
         nd_simt_leave_out(nd_simt_sync_none, 0);
         if (!seen)
             nd_test_fail(test.name,

@@ -1,4 +1,4 @@
-#include "tests/simt/ptx_host.h"
+#include "tests/simt/element.h"
 
 #include <vector>
 
@@ -16,9 +16,7 @@ void nd_ptx_load_matrix(uint32_t (&fragment)[4], const void *row) {
     }
 }
 
-typedef float nd_element(uint32_t word, int half);
-
-static float nd_element_f16(uint32_t word, int half) {
+float nd_element_f16(uint32_t word, int half) {
     static const std::vector<float> table = [] {
         std::vector<float> values(1 << 16);
         for (uint32_t i = 0; i < values.size(); i++) values[i] = nd_f16_to_f32((uint16_t)i);
@@ -27,12 +25,11 @@ static float nd_element_f16(uint32_t word, int half) {
     return table[(uint16_t)(word >> 16 * half)];
 }
 
-static float nd_element_bf16(uint32_t word, int half) {
+float nd_element_bf16(uint32_t word, int half) {
     return nd_ptx_f32_of_bits(half ? word & 0xffff0000u : word << 16);
 }
 
-/* The tensor cores ignore what tf32 does not have; an operand that was not rounded before is cut off. */
-static float nd_element_tf32(uint32_t word, int) {
+float nd_element_tf32(uint32_t word, int) {
     return nd_ptx_f32_of_bits(word & ~0x1fffu);
 }
 

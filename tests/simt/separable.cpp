@@ -2,6 +2,7 @@
  * tile, planes from 1x1 up, several images in one tile, strides, asymmetric padding, dilation, adaptive
  * ranks with channels left out, every width of background copy. */
 #include "cuda/separable.cuh"
+#include "cuda/separable_sm90a.h"
 #include "tests/simt/compare.h"
 
 #include <string.h>
@@ -163,9 +164,23 @@ static nd_test_case nd_test_separable_case(const nd_test_layer &layer) {
     return test;
 }
 
+/* One of the kernels that take packed terms. */
+struct nd_test_engine {
+    const char *name;
+    nd_status (*launch)(const nd_cuda_separable *call);
+    nd_separable_shared *shared;
+    size_t shared_limit; /* of sm_86 and sm_90 */
+    bool whole;          /* patches of as many channels as a block has terms */
+};
+
+static const nd_test_engine nd_test_mma = {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared,
+                                           99 * 1024, false},
+                            nd_test_wgmma = {"wgmma", nd_cuda_separable_sm90a_launch,
+                                             nd_cuda_separable_sm90a_shared, 227 * 1024, true};
+
 /* Packs and launches as the plugin does. */
-static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision, int64_t tile, int64_t split,
-                               const void *x, const void *x2, void *y) {
+static nd_status nd_test_fused(const nd_test_case &test, const nd_test_engine &engine, nd_precision precision,
+                               int64_t tile, int64_t split, const void *x, const void *x2, void *y) {
     const nd_work *work = &test.work;
     nd_separable_pack pack;
     ND_TRY(nd_separable_pack_make(work, test.storage, tile, &pack));
@@ -184,7 +199,8 @@ static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision,
     call.y_pixel = work->y.strides[3];
     call.tile = tile;
     call.blocks = pack.blocks;
-    call.chunks = pack.chunks;
+    call.chunks =
+        engine.whole ? nd_separable_terms * (int64_t)nd_dtype_bytes(test.storage) / 16 : pack.chunks;
     call.filters = pack.filters;
     call.base = pack.base;
     call.offset = pack.offset;
@@ -205,25 +221,33 @@ static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision,
     call.split = split < pack.blocks ? split : pack.blocks;
     std::vector<float> partial(nd_cuda_separable_partial(&call) / sizeof(float), NAN);
     call.partial = partial.data();
-    nd_status status = nd_separable_patch_choose(&call, 99 * 1024, nd_cuda_separable_shared)
-                           ? nd_cuda_separable_launch(&call)
+    nd_status status = nd_separable_patch_choose(&call, engine.shared_limit, engine.shared)
+                           ? engine.launch(&call)
                            : nd_fail(nd_status_unsupported, "no patch fits shared memory");
     free(weights);
     nd_separable_pack_free(&pack);
     return status;
 }
 
-static nd_test_case nd_test_separable_of(const nd_test_layer &layer, nd_precision precision, int64_t split) {
+static nd_test_case nd_test_separable_of(const nd_test_layer &layer, const nd_test_engine &engine,
+                                         nd_precision precision, int64_t split) {
     const nd_dtype storage = nd_precision_storage(precision);
-    const int64_t tile = layer.tile == 256 && storage == nd_dtype_f32 ? 128 : layer.tile;
+    const bool wgmma = &engine == &nd_test_wgmma, narrow = layer.tile == 256 && storage == nd_dtype_f32;
+    const int64_t tile = wgmma ? (layer.no > 128 ? 256 : 128) : narrow ? 128 : layer.tile;
     nd_test_case test = nd_test_separable_case(layer);
-    test.name = std::string("separable ") + nd_precision_name(precision) + ", " + layer.name + ", split " +
-                std::to_string(split);
+    test.name = std::string("separable ") + engine.name + " " + nd_precision_name(precision) + ", " +
+                layer.name + ", split " + std::to_string(split);
     test.storage = storage;
-    test.launch = [=](const nd_test_case &self, const void *x, const void *x2, void *y) {
-        return nd_test_fused(self, precision, tile, split, x, x2, y);
+    test.launch = [=, &engine](const nd_test_case &self, const void *x, const void *x2, void *y) {
+        return nd_test_fused(self, engine, precision, tile, split, x, x2, y);
     };
     return test;
+}
+
+/* Tensor copies want pixels that begin on 16 bytes. */
+static bool nd_test_wgmma_takes(const nd_test_layer &layer, nd_precision precision) {
+    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(precision));
+    return precision != nd_precision_fp32 && (layer.ni + layer.spread) * size % 16 == 0;
 }
 
 /* Three blocks of terms: places and 2 x 3 rounds and the epilogue's are 8 barriers, 3 waits; of the warps' 4 barriers in the
@@ -231,10 +255,25 @@ static nd_test_case nd_test_separable_of(const nd_test_layer &layer, nd_precisio
 static void nd_test_separable_races(nd_precision precision) {
     static const nd_test_layer layer = {
         "races", 1, 32, 9, 17, 64, ND_3X3, 3, 64, 0, true, false, {nd_act_none, 0, 0}};
-    nd_test_case test = nd_test_separable_of(layer, precision, 1);
+    nd_test_case test = nd_test_separable_of(layer, nd_test_mma, precision, 1);
     nd_test_races(test, nd_simt_sync_block, 0, 8);
     nd_test_races(test, nd_simt_sync_copy, 0, 3);
     nd_test_races(test, nd_simt_sync_warp, 1, 4);
+}
+
+/* Six blocks of terms: a barrier of the block at the start, one a round and one before the epilogue; an mbarrier wait and a fence
+ * a round. The wait for products of round b keeps those of b - 1 from the copies that round b + 1 asks for: from round 1 on,
+ * while there is something to ask for; the last one is for the sums. */
+static void nd_test_wgmma_races(nd_precision precision) {
+    static const nd_test_layer layer = {
+        "races", 1, 64, 5, 9, 64, ND_3X3, 3, 128, 0, true, false, {nd_act_none, 0, 0}};
+    enum { blocks = 6 };
+    nd_test_case test = nd_test_separable_of(layer, nd_test_wgmma, precision, 1);
+    nd_test_races(test, nd_simt_sync_block, 0, blocks + 2);
+    nd_test_races(test, nd_simt_sync_barrier, 0, blocks);
+    nd_test_races(test, nd_simt_sync_fence, 0, blocks);
+    nd_test_races(test, nd_simt_sync_product, 1, blocks - 3);
+    nd_test_races(test, nd_simt_sync_product, blocks, blocks + 1);
 }
 
 /* What the planner makes of a 3x3 layer of 512 channels, T = 3, on 132 multiprocessors of two blocks each. */
@@ -280,9 +319,13 @@ void nd_test_separable() {
     for (int i = 0; i < nd_precision_count; i++) {
         for (const nd_test_layer &layer : nd_test_layers)
             for (int64_t split : {1, 2, 5}) {
-                nd_test_case test = nd_test_separable_of(layer, (nd_precision)i, split);
+                nd_test_case test = nd_test_separable_of(layer, nd_test_mma, (nd_precision)i, split);
                 nd_test_run(test);
+                if (!nd_test_wgmma_takes(layer, (nd_precision)i)) continue;
+                nd_test_case hopper = nd_test_separable_of(layer, nd_test_wgmma, (nd_precision)i, split);
+                nd_test_run(hopper);
             }
         nd_test_separable_races((nd_precision)i);
+        if (i != nd_precision_fp32) nd_test_wgmma_races((nd_precision)i);
     }
 }

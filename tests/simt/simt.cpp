@@ -15,7 +15,7 @@ extern "C" {
 nd_simt_place nd_simt_here;
 nd_status (*nd_simt_deferred)(cudaStream_t stream, std::function<nd_status()> launch);
 
-enum nd_simt_state { nd_simt_ready, nd_simt_at_barrier, nd_simt_at_warp, nd_simt_ended };
+enum nd_simt_state { nd_simt_ready, nd_simt_at_barrier, nd_simt_at_warp, nd_simt_asleep, nd_simt_ended };
 
 struct nd_simt_transfer {
     void *to;
@@ -31,6 +31,9 @@ struct nd_simt_thread {
     unsigned linear;
     std::vector<std::vector<nd_simt_transfer>> groups; /* committed, not yet landed */
     std::vector<nd_simt_transfer> open;
+    std::vector<std::vector<std::function<void()>>> products; /* committed, not yet done */
+    std::vector<std::function<void()>> open_products;
+    bool fenced;                    /* since the last barrier of the block */
     int passed[nd_simt_sync_count]; /* synchronisations so far */
 };
 
@@ -53,7 +56,9 @@ struct nd_simt_machine {
     unsigned count = 0; /* threads of a block */
     nd_simt_thread *current = nullptr;
     unsigned char *shared = nullptr;
+    std::vector<unsigned char> async; /* shared memory as the asynchronous proxy sees it */
     size_t shared_bytes = 0;
+    std::vector<std::function<void()>> later;
     nd_simt_body *body = nullptr;
     void *context = nullptr;
     std::string broken;
@@ -73,7 +78,7 @@ void nd_simt_leave_out(nd_simt_sync sync, int which) {
     nd_machine.left_out_at = which;
 }
 
-static bool nd_simt_is_left_out(nd_simt_sync sync) {
+bool nd_simt_is_left_out(nd_simt_sync sync) {
     const int at = nd_machine.current->passed[sync]++;
     return sync == nd_machine.left_out && at == nd_machine.left_out_at;
 }
@@ -96,8 +101,12 @@ void nd_simt_broken(const char *what) {
     if (nd_machine.broken.empty()) nd_machine.broken = what;
 }
 
+unsigned nd_simt_thread_number() {
+    return nd_machine.current->linear;
+}
+
 int nd_simt_lane() {
-    return (int)(nd_machine.current->linear % 32);
+    return (int)(nd_simt_thread_number() % 32);
 }
 
 static void nd_simt_yield(nd_simt_state state) {
@@ -151,14 +160,17 @@ static void nd_simt_land(const nd_simt_transfer &transfer) {
 }
 
 /* As late as the waits allow in forward order, at once in reverse, either at random. */
+static bool nd_simt_at_once() {
+    return nd_machine.order == nd_simt_reverse ||
+           (nd_machine.order == nd_simt_random && nd_rng_below(&nd_machine.rng, 2));
+}
+
 void nd_simt_copy(void *to, const void *from, int bytes, bool valid) {
     if (!nd_simt_is_shared(to, (size_t)bytes)) return nd_simt_broken("cp.async writes outside shared memory");
     if ((uintptr_t)to % (unsigned)bytes || (uintptr_t)from % (unsigned)bytes)
         return nd_simt_broken("cp.async between addresses that are not aligned to its size");
     const nd_simt_transfer transfer = {to, from, bytes, valid};
-    const bool at_once = nd_machine.order == nd_simt_reverse ||
-                         (nd_machine.order == nd_simt_random && nd_rng_below(&nd_machine.rng, 2));
-    if (at_once)
+    if (nd_simt_at_once())
         nd_simt_land(transfer);
     else
         nd_machine.current->open.push_back(transfer);
@@ -175,6 +187,63 @@ void nd_simt_copy_wait(int pending) {
     auto &groups = nd_machine.current->groups;
     while (groups.size() > (size_t)pending) {
         for (const nd_simt_transfer &transfer : groups.front()) nd_simt_land(transfer);
+        groups.erase(groups.begin());
+    }
+}
+
+unsigned char *nd_simt_async() {
+    return nd_machine.async.data();
+}
+
+const unsigned char *nd_simt_async_now() {
+    return nd_simt_at_once() ? nd_machine.shared : nd_machine.async.data();
+}
+
+void nd_simt_fence() {
+    if (!nd_simt_is_left_out(nd_simt_sync_fence)) nd_machine.current->fenced = true;
+}
+
+void nd_simt_later(std::function<void()> work) {
+    if (nd_simt_at_once())
+        work();
+    else
+        nd_machine.later.push_back(std::move(work));
+}
+
+void nd_simt_wake() {
+    for (unsigned i = 0; i < nd_machine.count; i++)
+        if (nd_machine.threads[i].state == nd_simt_asleep) nd_machine.threads[i].state = nd_simt_ready;
+}
+
+void nd_simt_await(const std::function<bool()> &ready) {
+    while (!ready()) nd_simt_yield(nd_simt_asleep);
+}
+
+static void nd_simt_done(std::vector<std::function<void()>> &group) {
+    for (const auto &work : group) work();
+    group.clear();
+}
+
+/* Products are done in order: one at once has all before it done. */
+void nd_simt_product(std::function<void()> work) {
+    nd_simt_thread *self = nd_machine.current;
+    self->open_products.push_back(std::move(work));
+    if (!nd_simt_at_once()) return;
+    for (auto &group : self->products) nd_simt_done(group);
+    nd_simt_done(self->open_products);
+}
+
+void nd_simt_product_commit() {
+    nd_simt_thread *self = nd_machine.current;
+    self->products.push_back(std::move(self->open_products));
+    self->open_products.clear();
+}
+
+void nd_simt_product_wait(int pending) {
+    if (nd_simt_is_left_out(nd_simt_sync_product)) return;
+    auto &groups = nd_machine.current->products;
+    while (groups.size() > (size_t)pending) {
+        nd_simt_done(groups.front());
         groups.erase(groups.begin());
     }
 }
@@ -207,6 +276,28 @@ static bool nd_simt_turn(unsigned warp) {
     return moved;
 }
 
+/* What all threads fenced before they met is there for the asynchronous proxy. */
+static void nd_simt_publish() {
+    bool all = true;
+    for (unsigned i = 0; i < nd_machine.count; i++) {
+        all = all && nd_machine.threads[i].fenced;
+        nd_machine.threads[i].fenced = false;
+    }
+    if (all) memcpy(nd_machine.async.data(), nd_machine.shared, nd_machine.shared_bytes);
+}
+
+/* One of the copy engine's transfers, the oldest or any, lands; false when there is none. */
+static bool nd_simt_deliver() {
+    auto &later = nd_machine.later;
+    if (later.empty()) return false;
+    const size_t which =
+        nd_machine.order == nd_simt_random ? (size_t)nd_rng_below(&nd_machine.rng, (int64_t)later.size()) : 0;
+    const std::function<void()> work = std::move(later[which]);
+    later.erase(later.begin() + (ptrdiff_t)which);
+    work();
+    return true;
+}
+
 /* Runs the fibers until all have ended; false when the rest wait for something that will not come. */
 static bool nd_simt_schedule() {
     for (;;) {
@@ -218,6 +309,8 @@ static bool nd_simt_schedule() {
             moved = moved || turned;
             while (ahead && turned) turned = nd_simt_turn(warp);
         }
+        if (nd_machine.order == nd_simt_random && nd_rng_below(&nd_machine.rng, 2))
+            moved = nd_simt_deliver() || moved;
         unsigned ended = 0, waiting = 0;
         for (unsigned i = 0; i < nd_machine.count; i++) {
             ended += nd_machine.threads[i].state == nd_simt_ended;
@@ -226,10 +319,11 @@ static bool nd_simt_schedule() {
         if (ended == nd_machine.count) return true;
         if (ended + waiting == nd_machine.count) {
             if (ended) nd_simt_broken("some threads of a block ended while others wait at a barrier");
+            nd_simt_publish();
             for (unsigned i = 0; i < nd_machine.count; i++)
                 if (nd_machine.threads[i].state == nd_simt_at_barrier)
                     nd_machine.threads[i].state = nd_simt_ready;
-        } else if (!moved) {
+        } else if (!moved && !nd_simt_deliver()) {
             nd_simt_broken("the threads of a block wait for each other");
             return false;
         }
@@ -239,7 +333,9 @@ static bool nd_simt_schedule() {
 static bool nd_simt_block(dim3 block, size_t shared) {
     if (posix_memalign(reinterpret_cast<void **>(&nd_machine.shared), 128, shared ? shared : 1)) return false;
     memset(nd_machine.shared, 0xff, shared);
+    nd_machine.async.assign(shared, 0xff);
     nd_machine.shared_bytes = shared;
+    nd_machine.later.clear();
     for (unsigned i = 0; i < nd_machine.count; i++) {
         nd_simt_thread *thread = &nd_machine.threads[i];
         thread->state = nd_simt_ready;
@@ -247,14 +343,19 @@ static bool nd_simt_block(dim3 block, size_t shared) {
         thread->index = dim3(i % block.x, i / block.x % block.y, i / block.x / block.y);
         thread->groups.clear();
         thread->open.clear();
+        thread->products.clear();
+        thread->open_products.clear();
+        thread->fenced = false;
         memset(thread->passed, 0, sizeof thread->passed);
         nd_fiber_prepare(&thread->fiber, nd_simt_entry);
     }
     for (nd_simt_warp &warp : nd_machine.warps) warp.arrived = 0;
     const bool finished = nd_simt_schedule();
     for (unsigned i = 0; finished && i < nd_machine.count; i++)
-        if (!nd_machine.threads[i].open.empty() || !nd_machine.threads[i].groups.empty())
-            nd_simt_broken("a thread ended with copies still under way");
+        if (!nd_machine.threads[i].open.empty() || !nd_machine.threads[i].groups.empty() ||
+            !nd_machine.threads[i].products.empty() || !nd_machine.threads[i].open_products.empty())
+            nd_simt_broken("a thread ended with copies or products still under way");
+    if (finished && !nd_machine.later.empty()) nd_simt_broken("a block ended with copies still under way");
     free(nd_machine.shared);
     nd_machine.shared = nullptr;
     return finished;

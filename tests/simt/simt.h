@@ -6,10 +6,12 @@
  * order is a race. Forward keeps the warps in step from one warp operation to the next, reverse lets each run as far
  * ahead as it can, random does either. Shared memory is exactly as large as the launch asked for and starts as NaN. Background
  * copies land as late as they may, or as early, depending on the order, so that a missing wait shows and so does
- * a buffer that was refilled too soon. Blocks run one after another, in the same kind of order. */
+ * a buffer that was refilled too soon; so do the copy engine's and the products of wgmma (ptx_sm90a_host.h), which moreover
+ * see of the threads' writes what was fenced. Blocks run one after another, in the same kind of order. */
 #ifndef ND_SIMT_H
 #define ND_SIMT_H
 
+#include <functional>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,6 +29,7 @@ extern "C" {
 #define __forceinline__ inline
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;
@@ -56,6 +59,9 @@ enum nd_simt_sync {
     nd_simt_sync_block,
     nd_simt_sync_warp,
     nd_simt_sync_copy,
+    nd_simt_sync_barrier, /* an mbarrier's phase */
+    nd_simt_sync_fence,   /* before the asynchronous proxy reads */
+    nd_simt_sync_product, /* wgmma */
     nd_simt_sync_count
 };
 void nd_simt_leave_out(nd_simt_sync sync, int which);
@@ -71,6 +77,26 @@ nd_status nd_simt_takes(dim3 grid, dim3 block, size_t shared);
 unsigned char *nd_simt_shared();
 bool nd_simt_is_shared(const void *from, size_t bytes); /* inside the block's shared memory */
 void nd_simt_broken(const char *what);                  /* the launch fails with this message */
+bool nd_simt_is_left_out(nd_simt_sync sync);            /* counts one of the running thread's */
+unsigned nd_simt_thread_number();                       /* of the block, the running one's number */
+
+/* Shared memory as the copy engine and wgmma see it: what they wrote, and what threads wrote and all of them fenced before a
+ * barrier of the block. */
+unsigned char *nd_simt_async();
+const unsigned char *
+nd_simt_async_now(); /* the same, or with all that was not fenced too: either may be read */
+void nd_simt_fence();
+
+/* Work of the copy engine: lands when nothing else can go on, or at once, or at random. */
+void nd_simt_later(std::function<void()> work);
+/* Returns when `ready` does; what changes it must wake those who wait. */
+void nd_simt_await(const std::function<bool()> &ready);
+void nd_simt_wake();
+
+/* Products of the running thread, in groups like copies: done when they are waited for, or at once, or at random. */
+void nd_simt_product(std::function<void()> work);
+void nd_simt_product_commit();
+void nd_simt_product_wait(int pending);
 
 /* Gives `bytes` (at most 256) to the lanes in `mask` and returns when all have: slot l of the result, 256 bytes
  * each, is lane l's. Valid until this lane's next exchange but one. */

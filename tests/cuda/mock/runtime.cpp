@@ -1,5 +1,4 @@
 /* The CUDA runtime: memory, streams, events, recordings. */
-#include "cuda/separable_sm90a.h"
 #include "tests/cuda/mock/mock.h"
 #include "tests/simt/stream.h"
 
@@ -253,15 +252,6 @@ void nd_mock_store(void *data, nd_dtype type, int64_t index, float value) {
 }
 
 extern "C" {
-
-/* Neither TMA nor wgmma is emulated. */
-nd_status nd_cuda_separable_sm90a_launch(const nd_cuda_separable *) {
-    return nd_fail(nd_status_unsupported, "the mock has no wgmma");
-}
-
-size_t nd_cuda_separable_sm90a_shared(const nd_cuda_separable *) {
-    return SIZE_MAX / 2;
-}
 
 cudaError_t cudaGetLastError(void) {
     const cudaError_t last = gpu.last;

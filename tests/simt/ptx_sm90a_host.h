@@ -1,0 +1,32 @@
+/* Host twins of cuda/ptx_sm90a.cuh: the copy engine, its barriers, and wgmma. What the driver and the hardware ask of
+ * alignments, sizes and the form of a matrix is checked; what they leave open, when something lands or is done, is up to the
+ * machine's order (simt.h). */
+#ifndef ND_SIMT_PTX_SM90A_HOST_H
+#define ND_SIMT_PTX_SM90A_HOST_H
+
+#include "tests/simt/ptx_host.h"
+#include "tests/simt/tensor_map.h"
+
+uint32_t nd_ptx_shared_address(const void *pointer);
+
+void nd_ptx_barrier_init(uint64_t *barrier, uint32_t arrivals);
+void nd_ptx_barrier_expect(uint64_t *barrier, uint32_t bytes);
+void nd_ptx_barrier_wait(uint64_t *barrier, uint32_t parity);
+void nd_ptx_barrier_publish();
+void nd_ptx_fence_async();
+
+void nd_ptx_bulk(void *to, const void *from, uint32_t bytes, uint64_t *barrier);
+void nd_ptx_tensor_2d(void *to, const CUtensorMap *map, int x, int y, uint64_t *barrier);
+void nd_ptx_tensor_4d(void *to, const CUtensorMap *map, int c, int w, int h, int n, uint64_t *barrier);
+
+void nd_ptx_wgmma_fence();
+void nd_ptx_wgmma_commit();
+void nd_ptx_wgmma_f16(float (*c)[4], uint64_t a, uint64_t b, int add);
+void nd_ptx_wgmma_bf16(float (*c)[4], uint64_t a, uint64_t b, int add);
+void nd_ptx_wgmma_tf32(float (*c)[4], uint64_t a, uint64_t b, int add);
+
+template <int pending> void nd_ptx_wgmma_wait() {
+    nd_simt_product_wait(pending);
+}
+
+#endif

@@ -1,0 +1,92 @@
+/* wgmma: c (64x128) = a (64xK) b (128xK)^T + c from matrices in shared memory that descriptors name, as the PTX ISA has them
+ * in "Asynchronous warpgroup level matrix multiply-accumulate". K is 32 bytes of a row. */
+#include "tests/simt/element.h"
+#include "tests/simt/ptx_sm90a_host.h"
+
+enum { nd_wgmma_step = 32, nd_wgmma_words = nd_wgmma_step / 4, nd_wgmma_columns = 128 };
+
+struct nd_wgmma_matrix {
+    uint32_t start, stride; /* bytes; from one group of 8 rows to the next */
+    uint32_t row, mask;     /* bytes of a row, chunks that its swizzle permutes less one */
+};
+
+static bool nd_wgmma_matrix_of(uint64_t descriptor, nd_wgmma_matrix &matrix) {
+    const unsigned layout = (unsigned)(descriptor >> 62);
+    matrix.start = (uint32_t)(descriptor & 0x3fff) << 4;
+    matrix.stride = (uint32_t)(descriptor >> 32 & 0x3fff) << 4;
+    matrix.row = layout == 1 ? 128 : 64;
+    matrix.mask = layout == 1 ? 7 : 3;
+    const bool known = layout == 1 || layout == 2, based = descriptor >> 49 & 7;
+    return known && !based && matrix.start % matrix.row + nd_wgmma_step <= matrix.row;
+}
+
+/* The words of one row that a step takes. */
+static bool nd_wgmma_row(const nd_wgmma_matrix &matrix, int row, uint32_t (&words)[nd_wgmma_words]) {
+    const unsigned char *from = nd_simt_async_now();
+    const uint32_t begin = nd_ptx_shared_address(nd_simt_shared());
+    for (int i = 0; i < nd_wgmma_words; i++) {
+        uint32_t at = matrix.start + (uint32_t)(row / 8) * matrix.stride + (uint32_t)(row % 8) * matrix.row +
+                      4 * (uint32_t)i;
+        at ^= (at >> 7 & matrix.mask) << 4;
+        if (at < begin || !nd_simt_is_shared(nd_simt_shared() + (at - begin), 4)) return false;
+        memcpy(&words[i], from + (at - begin), 4);
+    }
+    return true;
+}
+
+template <int per, nd_element element>
+static bool nd_wgmma_numbers(const nd_wgmma_matrix &matrix, int row, float (&numbers)[per * nd_wgmma_words]) {
+    uint32_t words[nd_wgmma_words];
+    if (!nd_wgmma_row(matrix, row, words)) return false;
+    for (int k = 0; k < per * nd_wgmma_words; k++) numbers[k] = element(words[k / per], k % per);
+    return true;
+}
+
+/* A thread's share: of rows lane / 4 and 8 more of its warp's 16, columns 2 (lane % 4) and the next of every 8. */
+template <int per, nd_element element>
+static void nd_wgmma_share(float (*c)[4], const nd_wgmma_matrix &a, const nd_wgmma_matrix &b, bool add,
+                           unsigned thread) {
+    float left[2][per * nd_wgmma_words], right[per * nd_wgmma_words];
+    const int lane = (int)thread % 32, first = (int)thread % 128 / 32 * 16 + lane / 4;
+    bool inside = nd_wgmma_numbers<per, element>(a, first, left[0]) &&
+                  nd_wgmma_numbers<per, element>(a, first + 8, left[1]);
+    for (int column = 0; inside && column < nd_wgmma_columns / 4; column++) {
+        const int j = column / 2, side = column % 2;
+        inside = nd_wgmma_numbers<per, element>(b, 8 * j + 2 * (lane % 4) + side, right);
+        for (int half = 0; half < 2; half++) {
+            float sum = add ? c[j][2 * half + side] : 0;
+            for (int k = 0; k < per * nd_wgmma_words; k++) sum += left[half][k] * right[k];
+            c[j][2 * half + side] = sum;
+        }
+    }
+    if (!inside) nd_simt_broken("wgmma reads outside shared memory");
+}
+
+template <int per, nd_element element> static void nd_wgmma(float (*c)[4], uint64_t a, uint64_t b, int add) {
+    nd_wgmma_matrix left, right;
+    if (!nd_wgmma_matrix_of(a, left) || !nd_wgmma_matrix_of(b, right))
+        return nd_simt_broken("wgmma of a matrix whose descriptor it does not take");
+    const unsigned thread = nd_simt_thread_number();
+    nd_simt_product([=] { nd_wgmma_share<per, element>(c, left, right, add, thread); });
+}
+
+void nd_ptx_wgmma_f16(float (*c)[4], uint64_t a, uint64_t b, int add) {
+    nd_wgmma<2, nd_element_f16>(c, a, b, add);
+}
+
+void nd_ptx_wgmma_bf16(float (*c)[4], uint64_t a, uint64_t b, int add) {
+    nd_wgmma<2, nd_element_bf16>(c, a, b, add);
+}
+
+void nd_ptx_wgmma_tf32(float (*c)[4], uint64_t a, uint64_t b, int add) {
+    nd_wgmma<1, nd_element_tf32>(c, a, b, add);
+}
+
+/* Orders registers, which are the fiber's own here: all it can be asked is that the warps of a group are in step. */
+void nd_ptx_wgmma_fence() {
+    nd_simt_exchange(0xffffffffu, nullptr, 0);
+}
+
+void nd_ptx_wgmma_commit() {
+    nd_simt_product_commit();
+}
