@@ -13,6 +13,8 @@
 
 enum { fma_rounds = 200000, chains = 12 };
 
+static const double long_product_ns = 1e6, long_copy_ns = 1e5; /* one run on a device */
+
 /* Twelve independent chains of fused multiply-adds hide the latency of any current core. They are spelled out because a
  * loop over an array of them would stay in memory. The returned sum keeps the compiler from removing them. One call is
  * fma_rounds * chains * lanes FMAs. */
@@ -209,20 +211,50 @@ static nd_status device_copy_gbps(nd_backend *backend, nd_precision precision, s
     return status;
 }
 
-nd_status nd_peaks_measure(nd_backend *backend, nd_precision precision, nd_peaks *out) {
-    bool host = strcmp(backend->name, "cuda") != 0, reference = !strcmp(backend->name, "ref");
-    size_t bytes = nd_peaks_rotation(backend) / 2;
-    *out = (nd_peaks){0};
-    double gflops = 0;
-    /* The naive loops of ref would take seconds for a GEMM and say nothing about the machine. */
-    if (!reference) ND_TRY(gemm_gflops(backend, precision, host ? 1024 : 8192, &gflops));
-    out->gflops = gflops;
-    if (host && precision == nd_precision_fp32) out->gflops = fmax(gflops, fma_gflops());
-    double device = 0, memory = 0;
-    if (!reference) ND_TRY(device_copy_gbps(backend, precision, bytes, &device));
-    if (host) ND_TRY(host_copy_gbps(bytes, &memory));
-    out->gbps = fmax(device, memory);
+/* What is timed on a device begins after a launch of some microseconds: products grow until that does not count. */
+static nd_status device_gflops(nd_backend *backend, nd_precision precision, double *out) {
+    *out = 0;
+    for (int64_t n = 256; n <= 8192; n *= 2) {
+        double gflops;
+        ND_TRY(gemm_gflops(backend, precision, n, &gflops));
+        *out = fmax(*out, gflops);
+        if (2 * (double)(n * n * n) / gflops >= long_product_ns) break;
+    }
     return nd_status_ok;
+}
+
+/* Copies, likewise, and of four times the last cache at least. */
+static nd_status device_gbps(nd_backend *backend, nd_precision precision, double *out) {
+    const size_t least = 4 * backend->last_cache_bytes, most = (size_t)1 << 30;
+    *out = 0;
+    for (size_t bytes = least < (size_t)1 << 20 ? (size_t)1 << 20 : least; bytes <= most; bytes *= 2) {
+        double gbps;
+        ND_TRY(device_copy_gbps(backend, precision, bytes, &gbps));
+        *out = gbps;
+        if (2 * (double)bytes / gbps >= long_copy_ns) break;
+    }
+    return nd_status_ok;
+}
+
+static nd_status host_peaks(nd_backend *backend, nd_precision precision, nd_peaks *out) {
+    const size_t bytes = nd_peaks_rotation(backend) / 2;
+    double memory = 0;
+    ND_TRY(host_copy_gbps(bytes, &memory));
+    /* The naive loops of ref would take seconds for a GEMM and say nothing about the machine. */
+    if (strcmp(backend->name, "ref") != 0) {
+        ND_TRY(gemm_gflops(backend, precision, 1024, &out->gflops));
+        ND_TRY(device_copy_gbps(backend, precision, bytes, &out->gbps));
+    }
+    if (precision == nd_precision_fp32) out->gflops = fmax(out->gflops, fma_gflops());
+    out->gbps = fmax(out->gbps, memory);
+    return nd_status_ok;
+}
+
+nd_status nd_peaks_measure(nd_backend *backend, nd_precision precision, nd_peaks *out) {
+    *out = (nd_peaks){0};
+    if (strcmp(backend->name, "cuda") != 0) return host_peaks(backend, precision, out);
+    ND_TRY(device_gflops(backend, precision, &out->gflops));
+    return device_gbps(backend, precision, &out->gbps);
 }
 
 double nd_peaks_bound(const nd_peaks *peaks, double macs, double bytes) {

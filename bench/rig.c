@@ -1,5 +1,6 @@
 #include "bench/rig.h"
 
+#include "base/parallel.h"
 #include "base/rng.h"
 #include "bench/displace.h"
 #include "bench/rig_check.h"
@@ -17,6 +18,7 @@ enum {
     pixels_checked = 8,
     repeats_recorded = 1000,
     layout_rounds = 9,
+    fill_block = 1 << 16,
 };
 
 static const char *const impl_names[nd_impl_count] = {
@@ -116,12 +118,29 @@ static size_t view_bytes(const nd_rig *rig, const nd_view *view) {
     return (size_t)nd_view_count(view) * nd_dtype_bytes(nd_precision_storage(rig->settings.precision));
 }
 
+typedef struct random_fill {
+    float *values;
+    int64_t count;
+    double deviation;
+    uint64_t seed;
+} random_fill;
+
+/* Every block has a seed of its own, so that any number of threads makes the same values. */
+static void fill_blocks(void *context, int64_t begin, int64_t end, int worker) {
+    const random_fill *fill = context;
+    (void)worker;
+    for (int64_t block = begin; block < end; ++block) {
+        nd_rng rng = nd_rng_seed(fill->seed + 1000 * (uint64_t)block);
+        const int64_t first = block * fill_block, left = fill->count - first;
+        for (int64_t i = 0; i < (left < fill_block ? left : fill_block); ++i)
+            fill->values[first + i] = (float)(fill->deviation * nd_rng_normal(&rng));
+    }
+}
+
 static float *random_floats(int64_t count, double deviation, uint64_t seed) {
-    float *values = nd_alloc_array((size_t)count, sizeof *values);
-    if (!values) return NULL;
-    nd_rng rng = nd_rng_seed(seed);
-    for (int64_t i = 0; i < count; ++i) values[i] = (float)(deviation * nd_rng_normal(&rng));
-    return values;
+    random_fill fill = {nd_alloc_array((size_t)count, sizeof(float)), count, deviation, seed};
+    if (fill.values) nd_parallel_for((count + fill_block - 1) / fill_block, fill_blocks, &fill);
+    return fill.values;
 }
 
 static nd_status allocate_slots(nd_rig *rig) {
