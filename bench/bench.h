@@ -27,6 +27,9 @@ typedef struct nd_bench_settings {
     nd_peaks peaks;
     const nd_row *common; /* provenance and key fields that all rows share */
     nd_status (*row)(void *user, const nd_row *row);
+    bool (*stop)(
+        void *
+            user); /* asked between sessions; true: no more of them, rows of what was measured. NULL: never */
     void *user;
     const nd_progress *progress;
 } nd_bench_settings;
@@ -36,6 +39,11 @@ typedef struct nd_bench_settings {
  * Implementations that the backend does not support have no row; a stack takes the next simpler one in their place
  * (unfused for fused). */
 nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings);
+
+/* The singular value decompositions that decouple these layers in the forms of the settings, as nd decouple asks for them:
+ * ni slices no x kh*kw (dwpw) or no slices ni x kh*kw (pwdw). A row a layer, and one for all; times are of the device
+ * alone where the backend knows them, else of the whole call. Values are random. */
+nd_status nd_bench_svd(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings);
 
 /* The layers of a suite, and of an inferred graph: equal shapes once, with their number. *out is malloc'd; names point
  * into the suite or the graph. The first convolution, and those without a spatial kernel or with groups, are marked
@@ -58,11 +66,16 @@ typedef struct nd_bench_network {
 nd_status nd_bench_networks(nd_bench_network *networks, size_t n, const nd_bench_settings *settings);
 void nd_bench_network_free(nd_bench_network *network); /* not the graph */
 
+bool nd_bench_stopped(const nd_bench_settings *settings);
+
 /* Whether to try again after `status`: when it is for memory, the batch is halved, with a warning. */
 bool nd_bench_shrink(nd_status status, nd_bench_settings *settings);
 
 /* "before: ...; after: ...", of the backend's conditions at the start of the run (in `common`) and now. */
 void nd_bench_row_clocks(nd_row *row, const nd_bench_settings *settings);
+
+void nd_bench_row_shape(nd_row *row,
+                        const nd_bench_layer *layer); /* its name and dims, and how often there is one */
 
 /* Fills the time fields: what all benchmarks' rows have in common. */
 void nd_bench_row_time(nd_row *row, const nd_timing *timing, int subject);

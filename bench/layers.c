@@ -10,8 +10,8 @@
 /* What is kept of a layer once its buffers are gone: enough for its rows and for the stack. */
 typedef struct result {
     nd_timer *timer;
-    nd_rig_layout layout; /* of dense: the first session's choice, so that all time the same */
-    bool enough;
+    nd_rig_layout layout;  /* of dense: the first session's choice, so that all time the same */
+    bool measured, enough; /* in one session; in as many as it takes */
     nd_timing timing;
     int n;
     nd_rig_entry entries[nd_subjects_max];
@@ -111,7 +111,7 @@ static void set_rates(nd_row *row, const nd_bench_settings *settings, double ns,
     nd_row_set_real(row, nd_field_roofline_ns, bound);
 }
 
-static void set_shape(nd_row *row, const nd_bench_layer *layer) {
+void nd_bench_row_shape(nd_row *row, const nd_bench_layer *layer) {
     nd_row_set_text(row, nd_field_layer, layer->name);
     nd_row_set_int(row, nd_field_ni, layer->ni);
     nd_row_set_int(row, nd_field_no, layer->no);
@@ -144,7 +144,7 @@ static nd_status emit_entry(const bench *b, size_t index, nd_impl impl, nd_form 
     nd_row row = {0};
     set_common(&row, b->settings);
     set_what(&row, impl, form, terms);
-    set_shape(&row, layer);
+    nd_bench_row_shape(&row, layer);
     nd_bench_row_time(&row, &r->timing, chosen);
     set_rates(&row, b->settings, median_of(r, chosen), (double)entry->macs,
               (double)nd_bench_layer_macs(layer), entry->bytes, bound_of(b, entry));
@@ -218,6 +218,7 @@ static nd_status measure_session(bench *b, size_t index, int64_t session) {
     r->layout = own ? nd_rig_layout_own : nd_rig_layout_turned;
     if (!r->timer) ND_TRY_DONE(nd_timer_new(r->n, &settings->timing, &r->timer));
     ND_TRY_DONE(nd_timer_session(r->timer, subjects, &r->enough));
+    r->measured = true;
     if (r->enough) ND_TRY_DONE(nd_timer_result(r->timer, &r->timing));
 done:
     nd_rig_close(rig);
@@ -283,6 +284,21 @@ static nd_status emit_stacks(const bench *b) {
     return nd_status_ok;
 }
 
+bool nd_bench_stopped(const nd_bench_settings *settings) {
+    return settings->stop && settings->stop(settings->user);
+}
+
+/* What has a session or more, though not enough of them, becomes a result as well. */
+static nd_status end_early(bench *b) {
+    for (size_t i = 0; i < b->n; ++i) {
+        result *r = &b->results[i];
+        if (!r->measured || r->enough) continue;
+        ND_TRY(nd_timer_result(r->timer, &r->timing));
+        r->timing.noisy = true;
+    }
+    return nd_status_ok;
+}
+
 /* Passes over all layers rather than one layer after the other: the sessions of a layer lie apart in time. */
 static nd_status measure_all(bench *b) {
     const nd_progress *progress = b->settings->progress;
@@ -290,6 +306,7 @@ static nd_status measure_all(bench *b) {
     for (int64_t pass = 0; pass < b->settings->timing.sessions; ++pass)
         for (size_t i = 0; i < b->n; ++i, ++done) {
             nd_progress_report(progress, "layers", done, total);
+            if (nd_bench_stopped(b->settings)) return end_early(b);
             if (!b->results[i].enough) ND_TRY(measure_session(b, i, pass));
         }
     nd_progress_report(progress, "layers", total, total);
@@ -309,8 +326,12 @@ static nd_status measure_layers(const nd_bench_layer *layers, size_t n, const nd
     ND_REQUIRE(b.results, nd_status_memory, "bench: out of memory");
     nd_status status = nd_status_ok;
     ND_TRY_DONE(measure_all(&b));
-    for (size_t i = 0; i < n; ++i) ND_TRY_DONE(emit_layer(&b, i));
-    ND_TRY_DONE(emit_stacks(&b));
+    bool all = true;
+    for (size_t i = 0; i < n; ++i) {
+        all = all && b.results[i].measured;
+        if (b.results[i].measured) ND_TRY_DONE(emit_layer(&b, i));
+    }
+    if (all) ND_TRY_DONE(emit_stacks(&b));
 done:
     for (size_t i = 0; i < n; ++i) {
         nd_timing_free(&b.results[i].timing);
@@ -338,7 +359,7 @@ nd_status nd_bench_layers_of_suite(const nd_suite *suite, nd_bench_layer **out, 
             .name = from->name,
             .no = from->no,
             .ni = from->ni,
-            .groups = 1,
+            .groups = from->groups,
             .geometry = {.kernel = {k, k}, .stride = {s, s}, .dilation = {1, 1}, .pad = {p, p, p, p}},
             .in_h = from->input,
             .in_w = from->input,

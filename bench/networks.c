@@ -14,10 +14,12 @@
 /* A network compiled in one way, ready to run on images that were uploaded once. */
 typedef struct plan {
     nd_bench_network *network;
+    const nd_timing_settings *timing; /* whose clock times it */
     nd_impl impl;
     bool turned; /* in the other of NHWC and NCHW than the backend's own: dense alone, where it is faster */
     nd_exec *exec;
     char engine[192];
+    size_t workspace;
 } plan;
 
 typedef struct bench {
@@ -34,11 +36,11 @@ typedef struct bench {
 static nd_status sample_plan(void *context, int64_t repeats, double *ns) {
     plan *p = context;
     double planted = p->impl == nd_impl_dense ? 0 : nd_slowdown_planted();
-    double start = nd_slowdown_now();
+    double start = nd_timing_now(p->timing);
     for (int64_t i = 0; i < repeats; ++i) ND_TRY(nd_exec_start(p->exec));
     ND_TRY(nd_exec_wait(p->exec));
-    if (planted > 0) nd_slowdown_spin(planted * (nd_slowdown_now() - start));
-    *ns = 1e9 * (nd_slowdown_now() - start);
+    if (planted > 0) nd_slowdown_spin(planted * (nd_timing_now(p->timing) - start));
+    *ns = 1e9 * (nd_timing_now(p->timing) - start);
     return nd_status_ok;
 }
 
@@ -148,11 +150,12 @@ static void close_plan(plan *p) {
     p->exec = NULL;
 }
 
-static void name_engine(plan *p) {
+static void describe_plan(plan *p) {
     size_t fused = 0, count = nd_exec_node_count(p->exec);
     for (size_t i = 0; i < count; ++i) fused += nd_exec_node_at(p->exec, i).kind == nd_kind_separable;
     snprintf(p->engine, sizeof p->engine, "%zu kernels, %zu of them separable%s", count, fused,
              nd_exec_recorded(p->exec) ? ", one recording" : "");
+    p->workspace = nd_exec_workspace_bytes(p->exec);
 }
 
 /* *added is false where a layer has no fused kernel here: then there is no such plan. */
@@ -161,14 +164,14 @@ static nd_status add_plan(bench *b, nd_bench_network *network, nd_impl impl, boo
     ND_REQUIRE(b->n_plans < nd_subjects_max, nd_status_usage,
                "bench: too many networks at once; %d plans are possible", nd_subjects_max);
     plan *p = &b->plans[b->n_plans];
-    *p = (plan){.network = network, .impl = impl};
+    *p = (plan){.network = network, .timing = &b->settings->timing, .impl = impl};
     nd_status status = open_plan(p, b);
     if (status) close_plan(p);
     if (status == nd_status_unsupported && impl == nd_impl_fused) return nd_status_ok;
     ND_TRY(status);
     ++b->n_plans;
     *added = true;
-    name_engine(p);
+    describe_plan(p);
     return check_plan(p, b);
 }
 
@@ -192,10 +195,10 @@ static nd_status keep_faster(plan *kept, plan *other, const nd_bench_settings *s
 /* The other layout is an alternative: a backend that does not run the network in it, or has no room for both, keeps its
  * own. */
 static nd_status try_turned(bench *b, plan *p) {
-    plan other = {.network = p->network, .impl = p->impl, .turned = true};
+    plan other = {.network = p->network, .timing = p->timing, .impl = p->impl, .turned = true};
     nd_status status = nd_status_ok;
     ND_TRY_DONE(open_plan(&other, b));
-    name_engine(&other);
+    describe_plan(&other);
     ND_TRY_DONE(check_plan(&other, b));
     ND_TRY_DONE(keep_faster(p, &other, b->settings));
 done:
@@ -236,7 +239,7 @@ static nd_status measure(bench *b) {
     for (int i = 0; i < b->n_plans; ++i)
         subjects[i] = (nd_subject){nd_impl_name(b->plans[i].impl), sample_plan, &b->plans[i]};
     ND_TRY(nd_timer_new(b->n_plans, timing, &timer));
-    for (int64_t session = 0; !enough; ++session) {
+    for (int64_t session = 0; !enough && !(session && nd_bench_stopped(b->settings)); ++session) {
         nd_progress_report(b->settings->progress, "networks", session, timing->sessions);
         if (session) close_plans(b);
         for (int i = 0; i < b->n_plans && session; ++i) ND_TRY_DONE(open_plan(&b->plans[i], b));
@@ -244,6 +247,7 @@ static nd_status measure(bench *b) {
     }
     nd_progress_report(b->settings->progress, "networks", timing->sessions, timing->sessions);
     ND_TRY_DONE(nd_timer_result(timer, &b->timing));
+    b->timing.noisy = b->timing.noisy || !enough;
 done:
     nd_timer_free(timer);
     return status;
@@ -267,6 +271,7 @@ static nd_status emit_plan(const bench *b, nd_impl impl, int index) {
              p->engine);
     nd_row_set_text(&row, nd_field_engine, engine);
     nd_row_set_text(&row, nd_field_layout, settings->backend->channels_last != p->turned ? "NHWC" : "NCHW");
+    nd_row_set_int(&row, nd_field_workspace_bytes, (int64_t)p->workspace);
     nd_row_set_flag(&row, nd_field_cold, false);
     nd_row_set_real(&row, nd_field_peak_gflops, settings->peaks.gflops);
     nd_row_set_real(&row, nd_field_peak_gbps, settings->peaks.gbps);
@@ -342,7 +347,7 @@ static nd_status measure_networks(nd_bench_network *networks, size_t n, const nd
     ND_TRY_DONE(add_plans(b));
     ND_TRY_DONE(measure(b));
     ND_TRY_DONE(emit_all(b));
-    if (settings->nodes) ND_TRY_DONE(emit_nodes(b));
+    if (settings->nodes && !nd_bench_stopped(settings)) ND_TRY_DONE(emit_nodes(b));
 done:
     nd_timing_free(&b->timing);
     close_plans(b);
@@ -353,6 +358,7 @@ done:
 
 nd_status nd_bench_networks(nd_bench_network *networks, size_t n, const nd_bench_settings *settings) {
     ND_REQUIRE(n >= 1, nd_status_usage, "bench: no network");
+    if (nd_bench_stopped(settings)) return nd_status_ok;
     nd_bench_settings now = *settings;
     nd_status status = measure_networks(networks, n, &now);
     while (nd_bench_shrink(status, &now)) status = measure_networks(networks, n, &now);

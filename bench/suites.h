@@ -13,7 +13,8 @@ typedef struct nd_suite_layer {
     int64_t kernel, stride;
     int64_t input; /* height and width */
     int64_t count; /* how often the network has it */
-    bool dense;    /* stays dense in a decoupled network: the first conv, and 1x1 convs */
+    bool dense;    /* stays dense in a decoupled network: the first conv, 1x1 convs, and those with groups */
+    int64_t groups;
 } nd_suite_layer;
 
 typedef struct nd_suite {

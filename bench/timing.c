@@ -35,6 +35,10 @@ nd_timing_settings nd_timing_defaults(void) {
     };
 }
 
+double nd_timing_now(const nd_timing_settings *settings) {
+    return settings->now ? settings->now(settings->user) : monotonic_seconds(NULL);
+}
+
 enum { fewest_sessions = 8, fewest_blocks = 3, sessions_max = 1000 };
 
 /* Everything sampled, disturbed blocks included: samples[block * count + subject]. */
@@ -62,7 +66,6 @@ nd_status nd_timer_new(int count, const nd_timing_settings *settings, nd_timer *
     ND_REQUIRE(timer, nd_status_memory, "timing: out of memory");
     timer->count = count;
     timer->settings = *settings;
-    if (!timer->settings.now) timer->settings.now = monotonic_seconds;
     if (!timer->settings.interruptions) timer->settings.interruptions = context_switches;
     timer->rng = nd_rng_seed(settings->seed);
     *out = timer;
@@ -77,7 +80,7 @@ void nd_timer_free(nd_timer *timer) {
 }
 
 static double now(const nd_timer *timer) {
-    return timer->settings.now(timer->settings.user);
+    return nd_timing_now(&timer->settings);
 }
 
 static nd_status sample(const nd_subject *subject, int64_t repeats, double *ns) {

@@ -42,6 +42,7 @@ typedef struct nd_timing_settings {
 } nd_timing_settings;
 
 nd_timing_settings nd_timing_defaults(void);
+double nd_timing_now(const nd_timing_settings *settings); /* seconds, by its clock */
 
 typedef struct nd_timing {
     int n_subjects;

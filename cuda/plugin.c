@@ -133,6 +133,7 @@ static const nd_backend_table nd_cuda_table = {
     .linalg =
         {
             .svd = nd_solver_svd,
+            .svd_info = nd_solver_svd_info,
             .accumulate = nd_blas_accumulate,
             .solve = nd_solver_solve,
             .eigen = nd_solver_eigen,

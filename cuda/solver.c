@@ -27,6 +27,8 @@ struct nd_solver {
     nd_svd_route route;
     nd_svd_choice choices[nd_solver_remembered]; /* measured */
     int n_choices;
+    cudaEvent_t start, end; /* around the last decomposition */
+    nd_svd_route last;
 };
 
 nd_status nd_cusolver_failed(int error, const char *expression, const char *file, int line) {
@@ -49,12 +51,13 @@ nd_status nd_cusolver_failed(int error, const char *expression, const char *file
     return nd_fail(status, "cuSOLVER: %s (%d) at %s:%d: %s", text, error, file, line, expression);
 }
 
+static const char *const nd_svd_engines[nd_svd_routes] = {"nd:svd:jacobi", "nd:svd:gram", "nd:svd:gesvda"};
+
 static nd_status nd_solver_force(nd_solver *solver) {
-    static const char *const names[nd_svd_routes] = {"jacobi", "gram", "gesvda"};
     const char *chosen = getenv("ND_CUDA_SVD");
     if (!chosen || !*chosen) return nd_status_ok;
     for (int i = 0; i < nd_svd_routes; i++) {
-        if (strcmp(chosen, names[i])) continue;
+        if (strcmp(chosen, nd_svd_engines[i] + strlen("nd:svd:"))) continue;
         solver->forced = true;
         solver->route = (nd_svd_route)i;
         return nd_status_ok;
@@ -66,6 +69,8 @@ nd_status nd_solver_open(nd_cuda *cuda, nd_solver **out) {
     nd_solver *solver = *out = nd_alloc_array(1, sizeof *solver);
     ND_REQUIRE(solver, nd_status_memory, "no memory for cuSOLVER");
     ND_TRY(nd_solver_force(solver));
+    ND_CUDA_TRY(cudaEventCreate(&solver->start));
+    ND_CUDA_TRY(cudaEventCreate(&solver->end));
     ND_CUSOLVER_TRY(cusolverDnCreate(&solver->handle));
     ND_CUSOLVER_TRY(cusolverDnSetStream(solver->handle, cuda->stream));
     ND_CUSOLVER_TRY(cusolverDnCreateParams(&solver->params));
@@ -76,6 +81,8 @@ void nd_solver_close(nd_solver *solver) {
     if (!solver) return;
     if (solver->params) (void)cusolverDnDestroyParams(solver->params);
     if (solver->handle) (void)cusolverDnDestroy(solver->handle);
+    if (solver->start) (void)cudaEventDestroy(solver->start);
+    if (solver->end) (void)cudaEventDestroy(solver->end);
     free(solver);
 }
 
@@ -224,8 +231,21 @@ static nd_status nd_svd_job_run(void *context) {
     const size_t count = (size_t)(job->batch * job->m * job->n),
                  size = rows ? sizeof *job->rows : sizeof *job->columns;
     const void *host = rows ? (const void *)job->rows : job->columns;
+    nd_solver *solver = job->cuda->solver;
     ND_CUDA_TRY(cudaMemcpyAsync(job->a, host, count * size, cudaMemcpyHostToDevice, job->cuda->stream));
-    return nd_svd_ways[job->route](job->cuda, job->batch, job->m, job->n, job->a, job->v);
+    ND_CUDA_TRY(cudaEventRecord(solver->start, job->cuda->stream));
+    ND_TRY(nd_svd_ways[job->route](job->cuda, job->batch, job->m, job->n, job->a, job->v));
+    ND_CUDA_TRY(cudaEventRecord(solver->end, job->cuda->stream));
+    solver->last = job->route;
+    return nd_status_ok;
+}
+
+nd_status nd_solver_svd_info(nd_backend *backend, nd_svd_info *out) {
+    const nd_solver *solver = ((nd_cuda *)backend)->solver;
+    float milliseconds = 0;
+    ND_CUDA_TRY(cudaEventElapsedTime(&milliseconds, solver->start, solver->end));
+    *out = (nd_svd_info){.engine = nd_svd_engines[solver->last], .device_ns = 1e6 * milliseconds};
+    return nd_status_ok;
 }
 
 static bool nd_svd_can(nd_svd_route route, const nd_svd_job *job) {

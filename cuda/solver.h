@@ -15,6 +15,7 @@ const char *nd_solver_version(char *text, size_t size);
  * shape and the fastest is kept; otherwise jacobi. */
 nd_status nd_solver_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n, const float *a,
                         double *sigma, double *v);
+nd_status nd_solver_svd_info(nd_backend *backend, nd_svd_info *out);
 nd_status nd_solver_solve(nd_backend *backend, int64_t n, double *a, bool factored, int64_t n_rhs, double *b);
 nd_status nd_solver_eigen(nd_backend *backend, int64_t batch, int64_t n, double *a, double *values);
 

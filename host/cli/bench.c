@@ -8,6 +8,8 @@
 #include "model/zoo.h"
 #include "run/plugins.h"
 
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,6 +113,8 @@ static nd_status open_subject(bench_verb *verb) {
     bool rule = nd_bench_has_rule(args), form = forms[nd_form_dwpw] || forms[nd_form_pwdw];
     bool layers = !nd_args_has(args, "no-layers") && !nd_args_has(args, "original") && form &&
                   (!rule || nd_args_has(args, "rank"));
+    ND_REQUIRE(layers || !nd_args_has(args, "svd"), nd_status_usage,
+               "--svd times the layers of a suite or a model by method dwpw or pwdw");
     const nd_suite *suite = layers ? nd_suite_find(verb->model) : NULL;
     bool suite_alone = suite && !rule && !nd_args_has(args, "whole");
     ND_TRY(check_options(verb, layers, suite_alone));
@@ -132,8 +136,24 @@ static nd_status take_row(void *user, const nd_row *row) {
     return nd_output_row(verb->output, row);
 }
 
+/* SIGTERM, as `timeout` and batch systems send it, ends the measuring and not at once the program: it is held back until
+ * the rows of what was measured are written. */
+static void hold_termination(int how) {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    (void)pthread_sigmask(how, &signals, NULL);
+}
+
+static bool was_terminated(void *user) {
+    sigset_t pending;
+    (void)user;
+    return !sigpending(&pending) && sigismember(&pending, SIGTERM) == 1;
+}
+
 static nd_status bench_whole(bench_verb *verb) {
     nd_bench_list *list = &verb->networks;
+    if (was_terminated(verb)) return nd_status_ok;
     if (!list->n)
         ND_TRY(nd_bench_list_open(verb->args, verb->graph, verb->sha256, verb->settings.backend,
                                   &verb->progress, list));
@@ -158,6 +178,7 @@ static void fill_common(const bench_verb *verb, nd_row *row) {
         nd_row_set_text(row, nd_field_clocks, now);
     }
     nd_row_set_int(row, nd_field_threads, nd_threads());
+    if (verb->settings.layouts) nd_row_set_flag(row, nd_field_tuned, true);
 }
 
 static nd_status bench_precision(bench_verb *verb, const char *dtype) {
@@ -191,6 +212,25 @@ static nd_status open_forced(bench_verb *verb, nd_backend_settings settings) {
     return nd_status_ok;
 }
 
+static nd_status bench_dtypes(bench_verb *verb) {
+    nd_status status = nd_status_ok;
+    for (size_t d = 0; d < verb->n_dtypes && !status; ++d) {
+        verb->table = nd_output_quiet(verb->output) ? NULL : nd_bench_table_new();
+        status = bench_precision(verb, verb->dtypes[d]);
+        nd_bench_table_print(verb->table, stdout, &verb->settings);
+        verb->table = NULL;
+    }
+    return status;
+}
+
+static nd_status bench_svd(bench_verb *verb) {
+    verb->table = nd_output_quiet(verb->output) ? NULL : nd_bench_table_new();
+    const nd_status status = nd_bench_svd(verb->layers, verb->n_layers, &verb->settings);
+    nd_bench_table_print(verb->table, stdout, &verb->settings);
+    verb->table = NULL;
+    return status;
+}
+
 static nd_status bench_backend(bench_verb *verb, const char *name, int64_t threads) {
     int64_t device;
     ND_TRY(nd_args_int(verb->args, "device", 0, 0, 1023, &device));
@@ -204,13 +244,7 @@ static nd_status bench_backend(bench_verb *verb, const char *name, int64_t threa
     nd_row common = {0};
     fill_common(verb, &common);
     verb->settings.common = &common;
-    nd_status status = nd_status_ok;
-    for (size_t d = 0; d < verb->n_dtypes && !status; ++d) {
-        verb->table = nd_output_quiet(verb->output) ? NULL : nd_bench_table_new();
-        status = bench_precision(verb, verb->dtypes[d]);
-        nd_bench_table_print(verb->table, stdout, &verb->settings);
-        verb->table = NULL;
-    }
+    const nd_status status = nd_args_has(verb->args, "svd") ? bench_svd(verb) : bench_dtypes(verb);
     nd_row_free(&common);
     for (int impl = 0; impl < nd_impl_count; ++impl) {
         nd_backend_close(verb->settings.forced[impl]);
@@ -223,12 +257,14 @@ static nd_status bench_backend(bench_verb *verb, const char *name, int64_t threa
 nd_status nd_verb_bench(nd_args *args) {
     bench_verb verb = {.args = args, .model = args->positional[0], .progress = nd_cli_progress()};
     verb.settings.row = take_row;
+    verb.settings.stop = was_terminated;
     verb.settings.user = &verb;
     verb.settings.progress = &verb.progress;
     verb.settings.nodes = nd_args_has(args, "nodes");
     verb.settings.layouts = nd_args_has(args, "tune");
     nd_status status = nd_status_ok;
     nd_cli_fix_addresses(args);
+    hold_termination(SIG_BLOCK);
     ND_TRY_DONE(parse_lists(&verb));
     ND_TRY_DONE(open_subject(&verb));
     ND_TRY_DONE(nd_output_open(args, &verb.output));
@@ -246,5 +282,7 @@ done:;
     free(verb.threads);
     nd_bench_list_close(&verb.networks);
     nd_graph_free(verb.graph);
+    (void)fflush(NULL);
+    hold_termination(SIG_UNBLOCK); /* ends the program if there was one */
     return status;
 }

@@ -67,12 +67,12 @@ static void add_kernel(nd_bench_table *table, const nd_row *row) {
     nd_table_cell(t, "%s", text_of(row, nd_field_method, ""));
     add_rank(t, row);
     nd_table_cell(t, "%s", text_of(row, nd_field_impl, ""));
-    nd_table_cell(t, "%" PRId64, row->values[nd_field_batch].i);
+    nd_table_cell(t, row->values[nd_field_batch].set ? "%" PRId64 : "-", row->values[nd_field_batch].i);
     nd_table_cell(t, "%s", text_of(row, nd_field_layer, ""));
     nd_table_cell(t, "%s", text_of(row, nd_field_operation, ""));
     nd_table_cell(t, "%.1f", 1e-3 * real_of(row, nd_field_ns_median));
-    nd_table_cell(t, "%.1f", 1e-3 * real_of(row, nd_field_ns_q1));
-    nd_table_cell(t, "%.1f", 1e-3 * real_of(row, nd_field_ns_q3));
+    nd_table_cell(t, row->values[nd_field_ns_q1].set ? "%.1f" : "-", 1e-3 * real_of(row, nd_field_ns_q1));
+    nd_table_cell(t, row->values[nd_field_ns_q3].set ? "%.1f" : "-", 1e-3 * real_of(row, nd_field_ns_q3));
     nd_table_cell(t, macs->set ? "%.2f" : "-", 1e-6 * (double)macs->i);
     nd_table_cell(t, macs->set ? "%.1f" : "-", real_of(row, nd_field_gflops));
     nd_table_cell(t, "%s", text_of(row, nd_field_engine, ""));
@@ -80,11 +80,11 @@ static void add_kernel(nd_bench_table *table, const nd_row *row) {
 
 void nd_bench_table_add(nd_bench_table *table, const nd_row *row) {
     if (!table) return;
-    table->rows++;
     if (row->values[nd_field_operation].set) {
         add_kernel(table, row);
         return;
     }
+    table->rows++;
     nd_table *t = table->table;
     const nd_row_value *layers = &row->values[nd_field_layers];
     const char *method = text_of(row, nd_field_method, "none");
@@ -127,9 +127,8 @@ static void print_notes(const nd_bench_table *table, FILE *file, const nd_bench_
 
 void nd_bench_table_print(nd_bench_table *table, FILE *file, const nd_bench_settings *settings) {
     if (!table) return;
-    if (!table->rows) file = NULL;
-    nd_table_print(table->table, file);
-    if (file) print_notes(table, file, settings);
+    nd_table_print(table->table, table->rows ? file : NULL);
+    if (file && table->rows) print_notes(table, file, settings);
     nd_table_print(table->kernels, file);
     free(table);
 }

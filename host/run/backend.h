@@ -12,7 +12,7 @@
 
 #include "base/tensor.h"
 
-enum { nd_plugin_abi = 1 };
+enum { nd_plugin_abi = 2 };
 
 /* Arithmetic of a network. Accumulation is fp32 throughout; inputs and outputs of the network are fp32. */
 typedef enum nd_precision {
@@ -133,6 +133,12 @@ typedef struct nd_kernel_info {
     size_t workspace_bytes; /* the executor gives every kernel of a network one shared workspace */
 } nd_kernel_info;
 
+/* How a decomposition was done. */
+typedef struct nd_svd_info {
+    const char *engine; /* "nd:svd:jacobi" */
+    double device_ns;   /* on the device alone, without moving the operands there and back */
+} nd_svd_info;
+
 /* Linear algebra over host memory, row-major, fp64 results. Slices are contiguous: a[batch][m][n]. */
 typedef struct nd_linalg {
     /* Right singular vectors of every slice: sigma[batch][n] descending, v[batch][n][n] with row k = v_k,
@@ -140,6 +146,9 @@ typedef struct nd_linalg {
      * past m complete the basis and have sigma 0. n <= 64. Zero slices give sigma 0 and the identity. */
     nd_status (*svd)(nd_backend *backend, int64_t batch, int64_t m, int64_t n, const float *a, double *sigma,
                      double *v);
+
+    /* Optional: of the last svd. NULL where host and device are one. */
+    nd_status (*svd_info)(nd_backend *backend, nd_svd_info *out);
 
     /* c[k][m] += a[n][k]^T b[n][m]: fp32 products summed within blocks of at most 4096 rows, fp64 across
      * blocks. b == a gives the full symmetric matrix. */

@@ -84,16 +84,16 @@ static nd_status nd_exec_clear_inputs(nd_exec *exec) {
 
 static nd_status nd_exec_prepare(nd_exec *exec) {
     const nd_backend_table *table = exec->backend->table;
-    size_t workspace = 0;
+    size_t *workspace = &exec->workspace_bytes;
     for (int i = 0; i < exec->n_steps; i++) {
         nd_step *step = &exec->steps[i];
         const nd_status status =
             table->prepare(exec->backend, &step->work, exec->settings.precision, &step->kernel);
         if (status) return nd_fail_in(status, "%s", step->name);
         const size_t bytes = table->info(step->kernel).workspace_bytes;
-        if (bytes > workspace) workspace = bytes;
+        if (bytes > *workspace) *workspace = bytes;
     }
-    return workspace ? table->allocate(exec->backend, workspace, &exec->workspace) : nd_status_ok;
+    return *workspace ? table->allocate(exec->backend, *workspace, &exec->workspace) : nd_status_ok;
 }
 
 static nd_memory *nd_exec_memory(const nd_exec *exec, int slot) {
@@ -322,6 +322,10 @@ nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index) {
 
 size_t nd_exec_activation_bytes(const nd_exec *exec) {
     return (size_t)exec->block_elements * nd_exec_element_bytes(exec);
+}
+
+size_t nd_exec_workspace_bytes(const nd_exec *exec) {
+    return exec->workspace_bytes;
 }
 
 bool nd_exec_recorded(const nd_exec *exec) {

@@ -62,6 +62,7 @@ typedef struct nd_exec_node {
 size_t nd_exec_node_count(const nd_exec *exec);
 nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index);
 size_t nd_exec_activation_bytes(const nd_exec *exec); /* of the memory plan */
+size_t nd_exec_workspace_bytes(const nd_exec *exec);  /* scratch memory that its kernels share */
 bool nd_exec_recorded(const nd_exec *exec);           /* the backend replays all kernels as one */
 
 #endif

@@ -319,3 +319,26 @@ Test(bench_layers, evaluation_composes) {
     cr_assert_eq(nd_rig_evaluate(stages, 2, image, 0, 0, &value, &scale), nd_status_ok);
     cr_expect_eq(value, -2 * (1 + 2 + 4 + 5) + 0.5);
 }
+
+/* Told to stop, it measures no more, and what has a session becomes rows. */
+static int questions_left;
+
+static bool stop_soon(void *user) {
+    (void)user;
+    return questions_left-- <= 0;
+}
+
+Test(bench_layers, a_stop_keeps_what_was_measured) {
+    static const struct {
+        int questions; /* answered with no: one a layer and session */
+        size_t rows;
+    } cases[] = {{0, 0}, {1, 1}, {2, 15}, {3, 15}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        collected *all = calloc(1, sizeof *all);
+        nd_bench_settings settings = {.forms = {true, false}, .impls = EVERY_IMPL, .stop = stop_soon};
+        questions_left = cases[i].questions;
+        run_bench(all, &settings);
+        cr_expect_eq(all->count, cases[i].rows, "after %d: %zu rows", cases[i].questions, all->count);
+        free_rows(all);
+    }
+}

@@ -1,7 +1,6 @@
 /* Networks timed end to end on the reference backend, in simulated time. */
 #include "bench/bench.h"
 #include "bench/pairing.h"
-#include "bench/slowdown.h"
 #include "decouple/decouple.h"
 #include "decouple_help.h"
 #include "model/infer.h"
@@ -233,8 +232,9 @@ Test(bench_networks, images_must_fit_both) {
     tear_down(f);
 }
 
-/* A backend that takes a millisecond longer for every convolution in one of the layouts. */
+/* A backend that takes a second longer for every convolution in one of the layouts, by the simulated clock. */
 static struct {
+    double *clock;
     bool slow_last;
     const nd_kernel *slow[64];
     int n_slow;
@@ -259,7 +259,7 @@ static void release_sluggish(nd_kernel *kernel) {
 static nd_status run_sluggish(nd_backend *backend, nd_kernel *kernel, const nd_memory *x, const nd_memory *x2,
                               nd_memory *y, nd_memory *workspace) {
     for (int i = 0; i < 64; ++i)
-        if (sluggish.slow[i] == kernel) nd_slowdown_spin(1e-3);
+        if (sluggish.slow[i] == kernel) *sluggish.clock += 1;
     return true_table->run(backend, kernel, x, x2, y, workspace);
 }
 
@@ -274,10 +274,13 @@ Test(bench_networks, dense_takes_the_faster_layout) {
     table.prepare = prepare_sluggish;
     table.release = release_sluggish;
     table.run = run_sluggish;
+    sluggish.clock = &f->clock;
     f->backend->table = &table;
     f->settings.nodes = true;
-    for (int round = 0; round < 8; ++round) {
-        const bool own = round & 1, slow = round & 2, layouts = round & 4;
+    f->settings.impls[nd_impl_unfused] = false;
+    f->settings.timing.sessions = 1;
+    for (int round = 0; round < 5; ++round) {
+        const bool own = round & 1, slow = round & 2, layouts = round < 4;
         f->backend->channels_last = own;
         f->settings.layouts = layouts;
         sluggish.slow_last = slow;
@@ -337,5 +340,68 @@ Test(bench_networks, a_layout_that_cannot_be_had_is_left) {
               layout_warning);
     cr_expect_eq(f->n, 2, "it was timed in its own");
     f->backend->table = true_table;
+    tear_down(f);
+}
+
+static int questions_left;
+
+static bool stop_soon(void *user) {
+    (void)user;
+    return questions_left-- <= 0;
+}
+
+Test(bench_networks, a_stop_keeps_what_was_measured) {
+    fixture *f = set_up();
+    f->settings.stop = stop_soon;
+    f->settings.timing.sessions = 100;
+    OK(nd_bench_networks(f->networks, 2, &f->settings));
+    cr_expect_eq(f->n, 0, "told before anything");
+    questions_left = 3;
+    f->settings.nodes = true;
+    OK(nd_bench_networks(f->networks, 2, &f->settings));
+    cr_assert_eq(f->n, 3, "dense, unfused, fused; no kernels");
+    cr_expect(f->rows[2].values[nd_field_noisy].i);
+    cr_expect_leq(f->rows[2].values[nd_field_sessions].i, 3);
+    tear_down(f);
+}
+
+/* A device that knows its own time; the host's around it does not count. */
+static nd_status svd_info(nd_backend *backend, nd_svd_info *out) {
+    (void)backend;
+    *out = (nd_svd_info){.engine = "simulated", .device_ns = 7};
+    return nd_status_ok;
+}
+
+Test(bench_networks, decompositions_have_rows_and_a_sum) {
+    const nd_geometry geometry = {
+        .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}, .pad = {1, 1, 1, 1}};
+    const nd_bench_layer layers[] = {
+        {.name = "first", .no = 4, .ni = 3, .groups = 1, .geometry = geometry, .layers = 1, .dense = true},
+        {.name = "second", .no = 5, .ni = 4, .groups = 1, .geometry = geometry, .layers = 2},
+        {.name = "third", .no = 6, .ni = 5, .groups = 1, .geometry = geometry, .layers = 3},
+    };
+    fixture *f = set_up();
+    nd_backend_table table = *f->backend->table;
+    const nd_backend_table *plain = f->backend->table;
+    f->settings.forms[nd_form_dwpw] = true;
+    for (int device = 0; device < 2; ++device) {
+        table.linalg.svd_info = device ? svd_info : NULL;
+        f->backend->table = &table;
+        f->n = 0;
+        OK(nd_bench_svd(layers, 3, &f->settings));
+        cr_assert_eq(f->n, 3, "two layers and all of them");
+        cr_expect_str_eq(f->rows[0].values[nd_field_layer].text, "second");
+        cr_expect_str_eq(f->rows[2].values[nd_field_layer].text, "all layers");
+        cr_expect_eq(f->rows[2].values[nd_field_layers].i, 5);
+        cr_expect_eq(f->rows[0].values[nd_field_engine].set, device);
+        const double second = f->rows[0].values[nd_field_ns_median].r,
+                     third = f->rows[1].values[nd_field_ns_median].r;
+        cr_expect(device ? second == 7 && third == 7 : second > 0 && third > 0);
+        cr_expect_float_eq(f->rows[2].values[nd_field_ns_median].r, 2 * second + 3 * third, 1e-3);
+        for (size_t i = 0; i < f->n; ++i) nd_row_free(&f->rows[i]);
+    }
+    f->n = 0;
+    f->backend->table = plain;
+    cr_expect_eq(nd_bench_svd(layers, 1, &f->settings), nd_status_usage, "only what stays dense");
     tear_down(f);
 }

@@ -13,6 +13,7 @@ Test(suites, macs_are_the_networks) {
         {"resnet18", 1814073344 - 512 * 1000},
         {"resnet50", 4089184256 - 2048 * 1000},
         {"cifar", 40551040 - 64 * 10},
+        {"depthwise", 4 * 9 * (64 * 224 * 224 + 128 * 112 * 112 + 2 * 256 * 56 * 56 + 2 * 512 * 28 * 28)},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; ++i) {
         const nd_suite *suite = nd_suite_find(known[i].name);
