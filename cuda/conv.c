@@ -185,22 +185,6 @@ static nd_status nd_conv_depthwise_prepare(nd_kernel *kernel, const nd_work *wor
     return nd_status_ok;
 }
 
-static nd_status nd_conv_direct_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
-    const nd_cuda_call call = {
-        .work = &kernel->work,
-        .storage = nd_precision_storage(kernel->precision),
-        .x = operands->x,
-        .x2 = operands->x2,
-        .y = operands->y,
-        .weights = kernel->weights,
-        .bias = kernel->bias,
-        .stream = kernel->cuda->stream,
-    };
-    return nd_cuda_conv_launch(&call);
-}
-
-static const nd_cuda_operation nd_conv_direct_operation = {.run = nd_conv_direct_run};
-
 static nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work) {
     const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
     const size_t count = (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups) * taps);
@@ -211,7 +195,8 @@ static nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work) 
     free(transposed);
     ND_TRY(status);
     kernel->weights = constant;
-    kernel->operation = &nd_conv_direct_operation;
+    kernel->operation = &nd_cuda_simple_operation;
+    kernel->launch = nd_cuda_conv_launch;
     snprintf(kernel->engine, sizeof kernel->engine, "nd:conv:direct");
     return nd_cuda_constant_bias(kernel, work);
 }

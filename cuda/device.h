@@ -77,13 +77,16 @@ struct nd_kernel {
     const nd_cuda_operation *operation;
     char engine[192];
     size_t workspace;
-    nd_cuda_launch *launch;           /* of the simple kinds */
+    nd_cuda_launch *launch;           /* of nd_cuda_simple_operation */
     void *blocks[nd_cuda_blocks_max]; /* device memory that the kernel owns */
     int n_blocks;
     const float *weights, *bias;
     const int32_t *channel;
     void *state;
 };
+
+/* One call of kernel->launch, with the kernel's weights, bias and channel. */
+extern const nd_cuda_operation nd_cuda_simple_operation;
 
 /* How a kind is prepared. `prepare` fills a zeroed kernel whose cuda, work, precision are set; on failure the caller
  * releases what is there. */

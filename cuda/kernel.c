@@ -131,7 +131,7 @@ static nd_status nd_cuda_simple_run(nd_kernel *kernel, const nd_cuda_operands *o
     return kernel->launch(&call);
 }
 
-static const nd_cuda_operation nd_cuda_simple = {.run = nd_cuda_simple_run};
+const nd_cuda_operation nd_cuda_simple_operation = {.run = nd_cuda_simple_run};
 
 static nd_cuda_launch *const nd_cuda_launches[nd_kind_count] = {
     [nd_kind_pool] = nd_cuda_pool_launch,
@@ -157,7 +157,7 @@ static bool nd_cuda_simple_supports(const nd_cuda *cuda, const nd_work *work, nd
 
 static nd_status nd_cuda_simple_prepare(nd_kernel *kernel, const nd_work *work) {
     const void *constant = NULL;
-    kernel->operation = &nd_cuda_simple;
+    kernel->operation = &nd_cuda_simple_operation;
     kernel->launch = nd_cuda_launches[work->kind];
     snprintf(kernel->engine, sizeof kernel->engine, "nd:%s", nd_kind_name(work->kind));
     if (work->kind == nd_kind_affine) {
