@@ -43,6 +43,12 @@ const char *nd_blas_version(char *text, size_t size) {
 
 enum { nd_accumulate_rows = 4096 };
 
+/* Host memory is the caller's again, after a failure too; the first failure is the one that counts. */
+static nd_status nd_blas_wait(nd_cuda *cuda, nd_status status) {
+    const cudaError_t error = cudaStreamSynchronize(cuda->stream);
+    return status || !error ? status : nd_cuda_failed(error, "cudaStreamSynchronize", __FILE__, __LINE__);
+}
+
 /* Row-major c = a^T b is column-major c^T = b^T a, where row-major a, b already are transposed. */
 nd_status nd_blas_accumulate(nd_backend *backend, int64_t n, int64_t k, const float *a, int64_t m,
                              const float *b, double *c) {
@@ -71,8 +77,7 @@ nd_status nd_blas_accumulate(nd_backend *backend, int64_t n, int64_t k, const fl
     }
     ND_CUDA_TRY_DONE(cudaMemcpyAsync(c, sum, count * sizeof(double), cudaMemcpyDeviceToHost, cuda->stream));
 done:
-    if (cudaStreamSynchronize(cuda->stream) && !status)
-        status = nd_cuda_failed(cudaGetLastError(), "accumulate", __FILE__, __LINE__);
+    status = nd_blas_wait(cuda, status);
     (void)cudaFree(da);
     (void)cudaFree(db);
     (void)cudaFree(part);
@@ -81,11 +86,12 @@ done:
 }
 
 /* rows x columns of doubles at distance `stride` on the host, packed on the device. */
-static nd_status nd_blas_push(const double *from, int64_t rows, int64_t columns, int64_t stride, void **out) {
+static nd_status nd_blas_push(nd_cuda *cuda, const double *from, int64_t rows, int64_t columns,
+                              int64_t stride, void **out) {
     const size_t row = (size_t)columns * sizeof *from;
     ND_TRY(nd_cuda_allocate((size_t)rows * row, out));
-    ND_CUDA_TRY(cudaMemcpy2D(*out, row, from, (size_t)stride * sizeof *from, row, (size_t)rows,
-                             cudaMemcpyHostToDevice));
+    ND_CUDA_TRY(cudaMemcpy2DAsync(*out, row, from, (size_t)stride * sizeof *from, row, (size_t)rows,
+                                  cudaMemcpyHostToDevice, cuda->stream));
     return nd_status_ok;
 }
 
@@ -97,16 +103,17 @@ nd_status nd_blas_gemm(nd_backend *backend, bool trans_a, bool trans_b, int64_t 
     const int64_t a_columns = trans_a ? m : k, b_columns = trans_b ? k : n;
     nd_status status = nd_status_ok;
     if (!m || !n) return nd_status_ok;
-    ND_TRY_DONE(nd_blas_push(a, trans_a ? k : m, a_columns, lda, &da));
-    ND_TRY_DONE(nd_blas_push(b, trans_b ? n : k, b_columns, ldb, &db));
-    ND_TRY_DONE(nd_blas_push(c, m, n, ldc, &dc));
+    ND_TRY_DONE(nd_blas_push(cuda, a, trans_a ? k : m, a_columns, lda, &da));
+    ND_TRY_DONE(nd_blas_push(cuda, b, trans_b ? n : k, b_columns, ldb, &db));
+    ND_TRY_DONE(nd_blas_push(cuda, c, m, n, ldc, &dc));
     ND_CUBLAS_TRY_DONE(cublasDgemm_64(cuda->blas->handle, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
                                       trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &alpha, db, b_columns, da,
                                       a_columns, &beta, dc, n));
-    ND_CUDA_TRY_DONE(cudaStreamSynchronize(cuda->stream));
-    ND_CUDA_TRY_DONE(cudaMemcpy2D(c, (size_t)ldc * sizeof *c, dc, (size_t)n * sizeof *c,
-                                  (size_t)n * sizeof *c, (size_t)m, cudaMemcpyDeviceToHost));
+    ND_CUDA_TRY_DONE(cudaMemcpy2DAsync(c, (size_t)ldc * sizeof *c, dc, (size_t)n * sizeof *c,
+                                       (size_t)n * sizeof *c, (size_t)m, cudaMemcpyDeviceToHost,
+                                       cuda->stream));
 done:
+    status = nd_blas_wait(cuda, status);
     (void)cudaFree(da);
     (void)cudaFree(db);
     (void)cudaFree(dc);

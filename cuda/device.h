@@ -101,6 +101,10 @@ extern const nd_cuda_kind nd_cuda_conv_kind, nd_cuda_separable_kind, nd_cuda_gem
 
 nd_status nd_cuda_allocate(size_t bytes, void **out); /* nd_status_memory when the device is full */
 
+/* Host memory to the device, in the order of the backend's stream, done on return. A plain cudaMemcpy would go through
+ * the default stream and may return before pageable memory has arrived, and our streams do not wait for that one. */
+nd_status nd_cuda_send(nd_cuda *cuda, const void *host, size_t bytes, void *device);
+
 /* A copy of host data on the device, owned by the kernel. */
 nd_status nd_cuda_constant(nd_kernel *kernel, const void *data, size_t bytes, const void **out);
 /* fp32 weights in the storage type of the kernel's precision; tf32 is rounded to it. */

@@ -12,7 +12,7 @@ nd_status nd_cuda_constant(nd_kernel *kernel, const void *data, size_t bytes, co
     void **block = &kernel->blocks[kernel->n_blocks];
     ND_TRY(nd_cuda_allocate(bytes, block));
     kernel->n_blocks++;
-    ND_CUDA_TRY(cudaMemcpy(*block, data, bytes, cudaMemcpyHostToDevice));
+    ND_TRY(nd_cuda_send(kernel->cuda, data, bytes, *block));
     *out = *block;
     return nd_status_ok;
 }

@@ -5,15 +5,19 @@
 nd_status nd_cuda_allocate(size_t bytes, void **out) {
     *out = NULL;
     const cudaError_t error = cudaMalloc(out, bytes ? bytes : 1);
-    if (error != cudaErrorMemoryAllocation) {
-        ND_CUDA_TRY(error);
-        return nd_status_ok;
-    }
+    if (!error) return nd_status_ok;
+    if (error != cudaErrorMemoryAllocation) return nd_cuda_failed(error, "cudaMalloc", __FILE__, __LINE__);
     (void)cudaGetLastError();
     size_t available = 0, total = 0;
     (void)cudaMemGetInfo(&available, &total);
     return nd_fail(nd_status_memory, "the device has no room for %.1f MiB: %.1f of %.1f MiB are free",
                    (double)bytes / 0x1p20, (double)available / 0x1p20, (double)total / 0x1p20);
+}
+
+nd_status nd_cuda_send(nd_cuda *cuda, const void *host, size_t bytes, void *device) {
+    ND_CUDA_TRY(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, cuda->stream));
+    ND_CUDA_TRY(cudaStreamSynchronize(cuda->stream));
+    return nd_status_ok;
 }
 
 nd_status nd_cuda_memory_allocate(nd_backend *backend, size_t bytes, nd_memory **out) {
@@ -121,6 +125,9 @@ nd_status nd_cuda_stamp(nd_backend *backend, int slot) {
 nd_status nd_cuda_elapsed(nd_backend *backend, int from, int to, double *ns) {
     nd_cuda *cuda = (nd_cuda *)backend;
     float milliseconds = 0;
+    const bool recorded = from >= 0 && from < nd_cuda_stamps && cuda->stamps[from] && to >= 0 &&
+                          to < nd_cuda_stamps && cuda->stamps[to];
+    ND_REQUIRE(recorded, nd_status_internal, "no time stamps %d and %d", from, to);
     ND_CUDA_TRY(cudaEventSynchronize(cuda->stamps[to]));
     ND_CUDA_TRY(cudaEventElapsedTime(&milliseconds, cuda->stamps[from], cuda->stamps[to]));
     *ns = 1e6 * milliseconds;

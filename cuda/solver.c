@@ -139,7 +139,7 @@ nd_status nd_solver_eigen(nd_backend *backend, int64_t batch, int64_t n, double 
     if (!batch || !n) return nd_status_ok;
     ND_TRY_DONE(nd_cuda_allocate(bytes, &da));
     ND_TRY_DONE(nd_cuda_allocate(value_bytes, &dv));
-    ND_CUDA_TRY_DONE(cudaMemcpy(da, a, bytes, cudaMemcpyHostToDevice));
+    ND_TRY_DONE(nd_cuda_send(cuda, a, bytes, da));
     ND_TRY_DONE(nd_solver_eigen_device(cuda, batch, n, da, dv));
     ND_CUDA_TRY_DONE(cudaMemcpy(a, da, bytes, cudaMemcpyDeviceToHost));
     ND_CUDA_TRY_DONE(cudaMemcpy(values, dv, value_bytes, cudaMemcpyDeviceToHost));
@@ -376,14 +376,14 @@ nd_status nd_solver_solve(nd_backend *backend, int64_t n, double *a, bool factor
     if (!n) return nd_status_ok;
     ND_TRY_DONE(nd_cuda_allocate(bytes, &da));
     ND_TRY_DONE(nd_cuda_allocate(sizeof(int), &infos));
-    ND_CUDA_TRY_DONE(cudaMemcpy(da, a, bytes, cudaMemcpyHostToDevice));
+    ND_TRY_DONE(nd_cuda_send(cuda, a, bytes, da));
     if (!factored) {
         ND_TRY_DONE(nd_solver_factor(cuda, n, da, infos));
         ND_CUDA_TRY_DONE(cudaMemcpy(a, da, bytes, cudaMemcpyDeviceToHost));
     }
     if (n_rhs) {
         ND_TRY_DONE(nd_cuda_allocate(b_bytes, &db));
-        ND_CUDA_TRY_DONE(cudaMemcpy(db, b, b_bytes, cudaMemcpyHostToDevice));
+        ND_TRY_DONE(nd_cuda_send(cuda, b, b_bytes, db));
         ND_CUSOLVER_TRY_DONE(cusolverDnXpotrs(solver->handle, solver->params, CUBLAS_FILL_MODE_UPPER, n,
                                               n_rhs, CUDA_R_64F, da, n, CUDA_R_64F, db, n, infos));
         ND_CUDA_TRY_DONE(cudaStreamSynchronize(cuda->stream));

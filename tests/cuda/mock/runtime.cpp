@@ -3,6 +3,7 @@
 #include "tests/simt/stream.h"
 
 #include <algorithm>
+#include <limits.h>
 #include <list>
 #include <map>
 #include <memory>
@@ -52,8 +53,9 @@ struct machine {
     cudaError_t last = cudaSuccess;
     bool lost = false;
     int made_streams = 0;
-    long executed = 0; /* operations */
-    double clock = 0;  /* ns; goes on by what runs */
+    stream_state standard{INT_MAX, {}, nullptr}; /* the default stream */
+    long executed = 0;                           /* operations */
+    double clock = 0;                            /* ns; goes on by what runs */
 
     /* A process that leaves something behind must not look well. */
     ~machine() {
@@ -201,6 +203,40 @@ nd_status launch_later(cudaStream_t stream, std::function<nd_status()> launch) {
     return nd_status_ok;
 }
 
+bool move_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height) {
+    for (size_t row = 0; row < height; row++)
+        memcpy(static_cast<char *>(to) + row * to_pitch, static_cast<const char *>(from) + row * from_pitch,
+               width);
+    return true;
+}
+
+/* Through the default stream, which the plugin's own streams do not wait for. To the device it returns once the host's
+ * memory was read, and no earlier than that may it have arrived; to the host it waits for the default stream alone. */
+cudaError_t copy_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                      size_t height, enum cudaMemcpyKind kind) {
+    if (forbidden()) return failed(cudaErrorStreamCaptureImplicit);
+    if (gpu.lost) return failed(cudaErrorLaunchFailure);
+    if (dry()) return cudaSuccess;
+    if (kind == cudaMemcpyHostToDevice) {
+        const auto staged = std::make_shared<std::vector<char>>(width * height);
+        move_rows(staged->data(), width, from, from_pitch, width, height);
+        append(&gpu.standard, [=] { return move_rows(to, to_pitch, staged->data(), width, width, height); });
+        return cudaSuccess;
+    }
+    for (auto at = gpu.waiting.begin(); at != gpu.waiting.end();) {
+        const operation_ptr op = *at;
+        if (op->stream != gpu.standard.number) {
+            ++at;
+            continue;
+        }
+        at = gpu.waiting.erase(at);
+        op->work();
+        op->done = true;
+    }
+    move_rows(to, to_pitch, from, from_pitch, width, height);
+    return cudaSuccess;
+}
+
 [[maybe_unused]] const bool installed = (nd_simt_deferred = launch_later, true);
 
 } // namespace
@@ -345,23 +381,22 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind) {
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
     ND_MOCK_CALL(failed(cudaErrorInvalidValue));
-    if (forbidden()) return failed(cudaErrorStreamCaptureImplicit);
-    const cudaError_t error = flush();
-    if (!error && !dry()) memcpy(to, from, bytes);
-    return error;
+    return copy_rows(to, bytes, from, bytes, bytes, 1, kind);
 }
 
 cudaError_t cudaMemcpy2D(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
-                         size_t height, enum cudaMemcpyKind) {
+                         size_t height, enum cudaMemcpyKind kind) {
     ND_MOCK_CALL(failed(cudaErrorInvalidValue));
-    if (forbidden()) return failed(cudaErrorStreamCaptureImplicit);
-    const cudaError_t error = flush();
-    for (size_t row = 0; row < height && !error && !dry(); row++)
-        memcpy(static_cast<char *>(to) + row * to_pitch, static_cast<const char *>(from) + row * from_pitch,
-               width);
-    return error;
+    return copy_rows(to, to_pitch, from, from_pitch, width, height, kind);
+}
+
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                              size_t height, enum cudaMemcpyKind, cudaStream_t stream) {
+    ND_MOCK_CALL(failed(cudaErrorInvalidValue));
+    nd_mock_enqueue(stream, [=] { return move_rows(to, to_pitch, from, from_pitch, width, height); });
+    return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind,
