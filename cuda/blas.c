@@ -14,7 +14,9 @@ struct nd_blas {
 
 nd_status nd_cublas_failed(int error, const char *expression, const char *file, int line) {
     const cublasStatus_t code = (cublasStatus_t)error;
-    const nd_status status = code == CUBLAS_STATUS_ALLOC_FAILED ? nd_status_memory : nd_status_device;
+    nd_status status = nd_status_device;
+    if (code == CUBLAS_STATUS_ALLOC_FAILED) status = nd_status_memory;
+    if (code == CUBLAS_STATUS_NOT_SUPPORTED) status = nd_status_unsupported;
     return nd_fail(status, "cuBLAS: %s at %s:%d: %s", cublasGetStatusString(code), file, line, expression);
 }
 
@@ -200,8 +202,9 @@ static nd_status nd_gemm_trial_run(void *way, void *user) {
 }
 
 static void nd_gemm_key(const nd_gemm_problem *p, char key[nd_sha256_hex_size]) {
-    const int64_t values[] = {nd_kind_gemm, p->m,   p->n,         p->k,    p->ldx,      p->ldw,
-                              p->ldx2,      p->ldy, p->precision, p->bias, p->residual, p->relu};
+    const int64_t values[] = {nd_kind_gemm, p->m,         p->n,    p->k,        p->ldx,
+                              p->ldw,       p->ldx2,      p->ldy,  p->align_x,  p->align_x2,
+                              p->align_y,   p->precision, p->bias, p->residual, p->relu};
     nd_sha256 hash;
     nd_sha256_init(&hash);
     nd_sha256_add(&hash, values, sizeof values);
@@ -252,19 +255,49 @@ static nd_status nd_gemm_tune(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_
     return nd_status_ok;
 }
 
+uint32_t nd_gemm_alignment(int64_t offset, int64_t step) {
+    const uint64_t both = (uint64_t)(offset | step | 256);
+    return (uint32_t)(both & (~both + 1));
+}
+
+/* Unless it is told, the library takes it that every matrix begins on 256 bytes. */
+static nd_status nd_gemm_prefer(const nd_gemm_plan *plan, cublasLtMatmulPreference_t preference) {
+    const nd_gemm_problem *p = &plan->problem;
+    const uint64_t limit = plan->cuda->workspace_limit;
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t matrix;
+        uint32_t bytes;
+    } alignments[] = {{CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p->align_x},
+                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p->residual ? p->align_x2 : p->align_y},
+                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p->align_y}};
+    ND_CUBLAS_TRY(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                       &limit, sizeof limit));
+    for (int i = 0; i < 3; i++)
+        ND_CUBLAS_TRY(cublasLtMatmulPreferenceSetAttribute(preference, alignments[i].matrix,
+                                                           &alignments[i].bytes, sizeof alignments[i].bytes));
+    return nd_status_ok;
+}
+
+/* Moves the proposals that are valid to the front. */
+static int nd_gemm_valid(cublasLtMatmulHeuristicResult_t *results, int count) {
+    int valid = 0;
+    for (int i = 0; i < count; i++)
+        if (results[i].state == CUBLAS_STATUS_SUCCESS) results[valid++] = results[i];
+    return valid;
+}
+
 static nd_status nd_gemm_choose(nd_gemm_plan *plan) {
     enum { wanted = 12 };
     cublasLtMatmulHeuristicResult_t results[wanted];
     cublasLtMatmulPreference_t preference = NULL;
-    const uint64_t limit = plan->cuda->workspace_limit;
     nd_status status = nd_status_ok;
     int count = 0;
     ND_CUBLAS_TRY_DONE(cublasLtMatmulPreferenceCreate(&preference));
-    ND_CUBLAS_TRY_DONE(cublasLtMatmulPreferenceSetAttribute(
-        preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &limit, sizeof limit));
+    ND_TRY_DONE(nd_gemm_prefer(plan, preference));
     ND_CUBLAS_TRY_DONE(cublasLtMatmulAlgoGetHeuristic(plan->cuda->blas->lt, plan->operation, plan->w, plan->x,
                                                       plan->x2, plan->y, preference,
                                                       plan->cuda->tune ? wanted : 1, results, &count));
+    count = nd_gemm_valid(results, count);
     ND_REQUIRE_DONE(count, nd_status_unsupported, "cuBLASLt has no algorithm for %lldx%lldx%lld in %s",
                     (long long)plan->problem.m, (long long)plan->problem.n, (long long)plan->problem.k,
                     nd_precision_name(plan->problem.precision));

@@ -61,6 +61,7 @@ static nd_status nd_gemm_prepare(nd_kernel *kernel, const nd_work *work) {
     ND_REQUIRE(state, nd_status_memory, "no memory for a GEMM");
     kernel->operation = &nd_gemm_operation;
     const nd_act act = work->activation.act;
+    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(kernel->precision));
     const nd_gemm_problem problem = {
         .m = work->x.dims[0],
         .n = work->y.dims[1],
@@ -69,6 +70,9 @@ static nd_status nd_gemm_prepare(nd_kernel *kernel, const nd_work *work) {
         .ldw = work->x.dims[1],
         .ldx2 = work->residual ? nd_gemm_distance(&work->x2) : 0,
         .ldy = nd_gemm_distance(&work->y),
+        .align_x = nd_gemm_alignment(work->x.offset * size, 0),
+        .align_x2 = nd_gemm_alignment(work->x2.offset * size, 0),
+        .align_y = nd_gemm_alignment(work->y.offset * size, 0),
         .precision = kernel->precision,
         .bias = work->bias != NULL,
         .residual = work->residual,

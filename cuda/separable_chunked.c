@@ -164,6 +164,16 @@ static nd_status nd_chunked_weights(nd_kernel *kernel, const nd_work *work, nd_c
     return nd_cuda_constant_bias_stored(kernel, work, &c->bias_stored);
 }
 
+/* Of y or x2, wherever a slice begins. */
+static uint32_t nd_chunked_alignment(const nd_kernel *kernel, const nd_chunked *c, const nd_view *view,
+                                     int64_t pixel) {
+    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(kernel->precision));
+    const int64_t image = c->depthwise.out_height * c->depthwise.out_width;
+    if (nd_chunked_slices(c) == 1) return nd_gemm_alignment(view->offset * size, 0);
+    return nd_gemm_alignment(view->offset * size,
+                             (c->by_rows ? c->pixels | image : c->pixels) * pixel * size);
+}
+
 static nd_status nd_chunked_plans(nd_kernel *kernel, const nd_work *work, nd_chunked *c) {
     const nd_act act = work->activation.act;
     nd_gemm_problem problem = {
@@ -174,6 +184,9 @@ static nd_status nd_chunked_plans(nd_kernel *kernel, const nd_work *work, nd_chu
         .ldw = nd_chunked_row(work->terms),
         .ldx2 = c->x2_pixel,
         .ldy = c->y_pixel,
+        .align_x = 256,
+        .align_x2 = nd_chunked_alignment(kernel, c, &work->x2, c->x2_pixel),
+        .align_y = nd_chunked_alignment(kernel, c, &work->y, c->y_pixel),
         .precision = kernel->precision,
         .bias = work->bias != NULL,
         .residual = work->residual,

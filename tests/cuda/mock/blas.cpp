@@ -27,6 +27,11 @@ template <class T> void multiply(const product<T> &p, const T *a, const T *b, T 
 }
 
 /* cuBLASLt's descriptors, as its setters fill them. */
+struct preferences {
+    uint64_t workspace = 0;
+    uint32_t alignment[4] = {256, 256, 256, 256}; /* of A, B, C, D */
+};
+
 struct layout {
     nd_dtype type;
     int64_t rows, columns, distance;
@@ -156,23 +161,31 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t made) {
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out) {
     *out = nullptr;
     ND_MOCK_CALL(CUBLAS_STATUS_ALLOC_FAILED);
-    nd_mock_make<uint64_t>("matmul preferences", out);
+    nd_mock_make<preferences>("matmul preferences", out);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
-    nd_mock_give_back<uint64_t>("matmul preferences", preference);
+    nd_mock_give_back<preferences>("matmul preferences", preference);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
-                                                    cublasLtMatmulPreferenceAttributes_t, const void *value,
-                                                    size_t bytes) {
-    memcpy((void *)preference, value, bytes);
+                                                    cublasLtMatmulPreferenceAttributes_t what,
+                                                    const void *value, size_t bytes) {
+    preferences *p = nd_mock_as<preferences>(preference);
+    const int matrix = (int)what - (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
+    if (what == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && bytes == sizeof p->workspace)
+        memcpy(&p->workspace, value, bytes);
+    else if (matrix >= 0 && matrix < 4 && bytes == sizeof *p->alignment)
+        memcpy(&p->alignment[matrix], value, bytes);
+    else
+        return CUBLAS_STATUS_INVALID_VALUE;
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* Up to three algorithms, which differ in name and workspace. */
+/* Up to three algorithms, which differ in name and workspace, and one that is not valid between them. They rely on the
+ * alignment that they were told of. */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
@@ -184,11 +197,17 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     if (w->rows != x->rows || w->columns != y->rows || x->columns != y->columns || w->distance < w->rows ||
         x->distance < x->rows || y->distance < y->rows)
         return CUBLAS_STATUS_INVALID_VALUE;
-    for (int i = 0; i < wanted && i < 3; i++) {
-        memset(&results[i], 0, sizeof results[i]);
-        results[i].algo.data[0] = (uint64_t)(10 + i);
-        results[i].workspaceSize = (size_t)i << 16;
-        if (results[i].workspaceSize <= *nd_mock_as<uint64_t>(preference)) ++*count;
+    const preferences *p = nd_mock_as<preferences>(preference);
+    for (int i = 0; i < wanted && *count < 4 && (size_t)i << 16 <= p->workspace; i++) {
+        cublasLtMatmulHeuristicResult_t *result = &results[(*count)++];
+        memset(result, 0, sizeof *result);
+        result->algo.data[0] = (uint64_t)(10 + i);
+        memcpy(&result->algo.data[1], p->alignment, sizeof p->alignment);
+        result->workspaceSize = (size_t)i << 16;
+        if (i != 1 || *count != 2) continue;
+        result->state = CUBLAS_STATUS_NOT_SUPPORTED;
+        result->algo.data[0] = 0;
+        i--;
     }
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -211,6 +230,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
                               void *workspace, size_t workspace_bytes, cudaStream_t stream) {
     ND_MOCK_CALL(CUBLAS_STATUS_EXECUTION_FAILED);
     const size_t wanted = (size_t)(algo->data[0] - 10) << 16;
+    const void *const starts[] = {a, b, c, d};
+    uint32_t alignment[4];
+    memcpy(alignment, &algo->data[1], sizeof alignment);
+    for (int i = 0; i < 4; i++)
+        if ((uintptr_t)starts[i] % alignment[i]) return CUBLAS_STATUS_INVALID_VALUE;
+    if (algo->data[0] < 10) return CUBLAS_STATUS_INVALID_VALUE;
     if (workspace_bytes < wanted || (wanted && !workspace)) return CUBLAS_STATUS_INVALID_VALUE;
     const matmul m = *nd_mock_as<matmul>(desc);
     const layout w = *nd_mock_as<layout>(a_layout), x = *nd_mock_as<layout>(b_layout),
