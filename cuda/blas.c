@@ -164,6 +164,11 @@ static nd_status nd_gemm_describe(nd_gemm_plan *plan) {
                                                  sizeof transposed));
     ND_CUBLAS_TRY(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
                                                  sizeof epilogue));
+    /* The heuristic asks how the bias is aligned, and finds nothing for a bias that is nowhere: any block will do. */
+    const void *bias = plan->cuda->staging;
+    if (p->bias)
+        ND_CUBLAS_TRY(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                     &bias, sizeof bias));
     ND_CUBLAS_TRY(cublasLtMatrixLayoutCreate(&plan->w, types->data, (uint64_t)p->k, (uint64_t)p->n, p->ldw));
     ND_CUBLAS_TRY(cublasLtMatrixLayoutCreate(&plan->x, types->data, (uint64_t)p->k, (uint64_t)p->m, p->ldx));
     ND_CUBLAS_TRY(cublasLtMatrixLayoutCreate(&plan->y, types->data, (uint64_t)p->n, (uint64_t)p->m, p->ldy));

@@ -17,15 +17,19 @@ static int64_t nd_conv_extent(const nd_view *view) {
     return count > reach ? count : reach;
 }
 
-/* The least number of equal slices; 0 where even one image is too large. */
-static int64_t nd_conv_slices(const nd_work *work) {
+/* The least number of equal slices, each beginning on 16 bytes if the first one does; 0 where there is none. */
+static int64_t nd_conv_slices(const nd_work *work, nd_precision precision) {
     const nd_view *views[] = {&work->x, &work->y, work->residual ? &work->x2 : &work->y};
-    const int64_t images = work->x.dims[0];
-    int64_t largest = 0;
-    for (int i = 0; i < 3; i++)
+    const int64_t images = work->x.dims[0], size = (int64_t)nd_dtype_bytes(nd_precision_storage(precision));
+    int64_t largest = 0, steps = 0; /* steps: the bits of all distances between images */
+    for (int i = 0; i < 3; i++) {
         if (nd_conv_extent(views[i]) > largest) largest = nd_conv_extent(views[i]);
-    for (int64_t slices = 1; slices <= images; slices++)
-        if (images % slices == 0 && largest / slices < INT32_MAX) return slices;
+        steps |= views[i]->strides[0];
+    }
+    for (int64_t slices = 1; slices <= images; slices++) {
+        const bool aligned = slices == 1 || images / slices * steps * size % 16 == 0;
+        if (images % slices == 0 && largest / slices < INT32_MAX && aligned) return slices;
+    }
     return 0;
 }
 
@@ -96,8 +100,9 @@ static nd_status nd_conv_dnn_prepare(nd_kernel *kernel, const nd_work *work, boo
                               .precision = kernel->precision,
                               .bias = work->bias != NULL,
                               .channels_last = channels_last};
-    state->slices = nd_conv_slices(work);
-    ND_REQUIRE(state->slices, nd_status_unsupported, "an image of more than 2^31 elements");
+    state->slices = nd_conv_slices(work, kernel->precision);
+    ND_REQUIRE(state->slices, nd_status_unsupported,
+               "cuDNN counts in 32 bits: no slices of whole images fit");
     state->images = work->x.dims[0] / state->slices;
     problem.work.x.dims[0] = problem.work.y.dims[0] = state->images;
     if (work->residual) problem.work.x2.dims[0] = state->images;
@@ -185,7 +190,7 @@ static nd_status nd_conv_depthwise_prepare(nd_kernel *kernel, const nd_work *wor
     return nd_status_ok;
 }
 
-static nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work) {
+nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work) {
     const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
     const size_t count = (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups) * taps);
     const void *constant;
@@ -197,6 +202,7 @@ static nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work) 
     kernel->weights = constant;
     kernel->operation = &nd_cuda_simple_operation;
     kernel->launch = nd_cuda_conv_launch;
+    kernel->workspace = 0;
     snprintf(kernel->engine, sizeof kernel->engine, "nd:conv:direct");
     return nd_cuda_constant_bias(kernel, work);
 }

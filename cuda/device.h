@@ -117,6 +117,9 @@ nd_status nd_cuda_constant_bias_stored(nd_kernel *kernel, const nd_work *work, c
 bool nd_cuda_view_is_pixels(const nd_view *view, int64_t *distance);
 void *nd_cuda_at(const void *start, const nd_view *view, nd_precision precision); /* its first element */
 
+/* The direct convolution, for what no library takes. `work` may be of another kind than the kernel was made for. */
+nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work);
+
 nd_status nd_cuda_kernel_run(nd_kernel *kernel, const nd_cuda_operands *operands);
 void nd_cuda_kernel_release(nd_kernel *kernel);
 nd_status nd_cuda_kernel_make(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_work *work,

@@ -148,7 +148,8 @@ nd_status nd_dnn_plan_run(nd_dnn_plan *plan, const nd_dnn_operands *operands) {
     return nd_dnn_is_followed(&plan->problem) ? nd_cuda_activation_launch(&call) : nd_status_ok;
 }
 
-/* The legacy interface has no asymmetric padding; what it does not take is simply no candidate. */
+/* The legacy interface has no asymmetric padding and is not told where tensors begin; what it does not take is simply no
+ * candidate. */
 static nd_status nd_dnn_legacy_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out) {
     static const cudnnDataType_t types[] = {CUDNN_DATA_FLOAT, CUDNN_DATA_FLOAT, CUDNN_DATA_HALF,
                                             CUDNN_DATA_BFLOAT16};
@@ -158,7 +159,10 @@ static nd_status nd_dnn_legacy_make(nd_cuda *cuda, const nd_dnn_problem *problem
     int dims[2][4], strides[2][4];
     nd_status status = nd_status_ok;
     *out = NULL;
-    ND_REQUIRE(g->pad[0] == g->pad[2] && g->pad[1] == g->pad[3] && g->kernel[0] == 3 && g->kernel[1] == 3,
+    const int64_t starts = work->x.offset | work->y.offset,
+                  size = (int64_t)nd_dtype_bytes(nd_precision_storage(problem->precision));
+    ND_REQUIRE(g->pad[0] == g->pad[2] && g->pad[1] == g->pad[3] && g->kernel[0] == 3 && g->kernel[1] == 3 &&
+                   starts * size % 16 == 0,
                nd_status_unsupported, "no legacy Winograd for this geometry");
     for (int i = 0; i < 4; i++) {
         dims[0][i] = (int)work->x.dims[i];

@@ -8,7 +8,9 @@ nd_status nd_cudnn_failed(int error, const char *expression, const char *file, i
     char detail[256] = "";
     cudnnGetLastErrorString(detail, sizeof detail);
     nd_status status = nd_status_device;
-    if (error == CUDNN_STATUS_ALLOC_FAILED) status = nd_status_memory;
+    if (error == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
+        error == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED)
+        status = nd_status_memory;
     if (error == CUDNN_STATUS_NOT_SUPPORTED || error / 1000 == CUDNN_STATUS_NOT_SUPPORTED / 1000)
         status = nd_status_unsupported;
     return nd_fail(status, "cuDNN: %s at %s:%d: %s%s%s", cudnnGetErrorString((cudnnStatus_t)error), file,

@@ -56,7 +56,30 @@ static bool nd_gemm_supports(const nd_cuda *cuda, const nd_work *work, nd_precis
            (!work->residual || nd_gemm_is_rows(&work->x2));
 }
 
-static nd_status nd_gemm_prepare(nd_kernel *kernel, const nd_work *work) {
+/* Rows as images of one pixel. */
+static nd_view nd_gemm_pixels(const nd_view *rows) {
+    return (nd_view){.rank = 4,
+                     .dims = {rows->dims[0], rows->dims[1], 1, 1},
+                     .strides = {rows->strides[0], rows->strides[1], 1, 1},
+                     .offset = rows->offset};
+}
+
+/* A product is a 1x1 convolution: what the library has no algorithm for runs all the same. */
+static nd_status nd_gemm_direct_prepare(nd_kernel *kernel, const nd_work *work) {
+    static const nd_geometry one = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
+    nd_work conv = *work;
+    conv.kind = nd_kind_conv;
+    conv.groups = 1;
+    conv.geometry = one;
+    conv.x = nd_gemm_pixels(&work->x);
+    conv.y = nd_gemm_pixels(&work->y);
+    if (work->residual) conv.x2 = nd_gemm_pixels(&work->x2);
+    kernel->work = conv;
+    kernel->work.weights = kernel->work.bias = NULL;
+    return nd_conv_direct_prepare(kernel, &conv);
+}
+
+static nd_status nd_gemm_library_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_gemm_state *state = kernel->state = nd_alloc_array(1, sizeof *state);
     ND_REQUIRE(state, nd_status_memory, "no memory for a GEMM");
     kernel->operation = &nd_gemm_operation;
@@ -85,6 +108,14 @@ static nd_status nd_gemm_prepare(nd_kernel *kernel, const nd_work *work) {
     kernel->workspace = nd_gemm_plan_workspace(state->plan);
     snprintf(kernel->engine, sizeof kernel->engine, "%s", nd_gemm_plan_name(state->plan));
     return nd_status_ok;
+}
+
+static nd_status nd_gemm_prepare(nd_kernel *kernel, const nd_work *work) {
+    const nd_status status = nd_gemm_library_prepare(kernel, work);
+    if (status != nd_status_unsupported) return status;
+    nd_gemm_release(kernel);
+    kernel->state = NULL;
+    return nd_gemm_direct_prepare(kernel, work);
 }
 
 const nd_cuda_kind nd_cuda_gemm_kind = {nd_gemm_supports, nd_gemm_prepare};

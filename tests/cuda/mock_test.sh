@@ -103,6 +103,8 @@ expect 0 'transfer .* 1  *0 ' mib=9 "$nd" check --backend cuda --dtype fp16 --op
 # cuDNN offers nothing for fused graphs, or nothing at all
 expect 0 'conv' engines=1 "$nd" check --backend cuda --op 'conv/*'
 expect 0 'conv' engines=0 "$nd" check --backend cuda --op 'conv/*'
+expect 0 'gemm' gemms=0 "$nd" check --backend cuda --op 'gemm/*'
+expect 0 'separable' gemms=0 env ND_CUDA_SEPARABLE=auto "$nd" check --backend cuda --op 'separable/*'
 for way in gram gesvda; do
     expect 0 'svd' order=0 env ND_CUDA_SVD=$way "$nd" check --backend cuda --op 'svd/*'
 done

@@ -41,6 +41,10 @@ struct matmul {
     cublasOperation_t trans_a = CUBLAS_OP_N;
     cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     const void *bias = nullptr;
+
+    bool biased() const {
+        return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
+    }
 };
 
 nd_dtype dtype_of(cudaDataType_t type) {
@@ -186,7 +190,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
 
 /* Up to three algorithms, which differ in name and workspace, and one that is not valid between them. They rely on the
  * alignment that they were told of. */
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t,
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
                                               cublasLtMatmulPreference_t preference, int wanted,
@@ -197,7 +201,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     if (w->rows != x->rows || w->columns != y->rows || x->columns != y->columns || w->distance < w->rows ||
         x->distance < x->rows || y->distance < y->rows)
         return CUBLAS_STATUS_INVALID_VALUE;
+    const matmul *m = nd_mock_as<matmul>(desc);
     const preferences *p = nd_mock_as<preferences>(preference);
+    if (!nd_mock_setting("gemms", 1) || (m->biased() && !m->bias)) return CUBLAS_STATUS_NOT_SUPPORTED;
     for (int i = 0; i < wanted && *count < 4 && (size_t)i << 16 <= p->workspace; i++) {
         cublasLtMatmulHeuristicResult_t *result = &results[(*count)++];
         memset(result, 0, sizeof *result);
@@ -242,7 +248,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
                  r = *nd_mock_as<layout>(c_layout), y = *nd_mock_as<layout>(d_layout);
     const float scale = *(const float *)beta;
     const bool relu = m.epilogue == CUBLASLT_EPILOGUE_RELU || m.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
-    const bool biased = m.epilogue == CUBLASLT_EPILOGUE_BIAS || m.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
+    const bool biased = m.biased();
     if (m.trans_a != CUBLAS_OP_T || (biased && !m.bias)) return CUBLAS_STATUS_INVALID_VALUE;
     nd_mock_enqueue(stream, [=] {
         if (wanted) memset(workspace, 0xff, wanted);

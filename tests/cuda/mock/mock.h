@@ -12,7 +12,7 @@
  * ND_MOCK_GPU=key=value,... : devices (1), driver (13000), capability (90), mib of memory (1024), l2kib
  * (64, so that small layers are cut into slices too), multiprocessors (2), cudnn (92000),
  * order (0: as called, 1: side streams first, 2: side streams last), engines (3: cuDNN offers engines
- * for bare convolutions, 1, and for fused ones, 2), nchw (200: time of a convolution in NCHW, per cent of NHWC's),
+ * for bare convolutions, 1, and for fused ones, 2), gemms (1; 0: cuBLASLt has no algorithm for anything), nchw (200: time of a convolution in NCHW, per cent of NHWC's),
  * dry=1 (memory is addresses alone and nothing is computed: for networks too large to run here),
  * lost=N (the device is lost at the N-th operation that runs, and stays so; 0: never),
  * fail=NAME:N (the N-th call of that function fails, 0: every one; NAME launch: our kernels), count=1 (prints calls). */
