@@ -6,6 +6,7 @@
 #include "cuda/svd_check.h"
 
 #include <cusolverDn.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -249,7 +250,7 @@ nd_status nd_solver_svd_info(nd_backend *backend, nd_svd_info *out) {
 }
 
 static bool nd_svd_can(nd_svd_route route, const nd_svd_job *job) {
-    return route != nd_svd_gesvda || job->m >= job->n;
+    return route != nd_svd_gesvda || (job->m >= job->n && job->m <= INT_MAX); /* it counts in int */
 }
 
 /* The rule of solver.h. */
@@ -317,6 +318,7 @@ nd_status nd_solver_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n
     ND_REQUIRE(n >= 1 && n <= nd_svd_columns_max && m >= 1, nd_status_usage,
                "svd of %lldx%lld slices: at most %d columns", (long long)m, (long long)n,
                (int)nd_svd_columns_max);
+    ND_REQUIRE(batch <= INT_MAX, nd_status_usage, "svd of %lld slices at once", (long long)batch);
     if (!batch) return nd_status_ok;
     slices.residual = nd_alloc_array((size_t)batch, sizeof *slices.residual);
     ND_REQUIRE_DONE(slices.residual, nd_status_memory, "no memory for %lld slices", (long long)batch);
@@ -356,7 +358,8 @@ static nd_status nd_solver_factor(nd_cuda *cuda, int64_t n, double *a, void *inf
                                           infos));
     ND_CUDA_TRY_DONE(cudaStreamSynchronize(cuda->stream));
     ND_CUDA_TRY_DONE(cudaMemcpy(&info, infos, sizeof info, cudaMemcpyDeviceToHost));
-    ND_REQUIRE_DONE(info <= 0, nd_status_failed,
+    ND_REQUIRE_DONE(info >= 0, nd_status_internal, "solve: argument %d of the factorization", -info);
+    ND_REQUIRE_DONE(!info, nd_status_failed,
                     "solve: the %lldx%lld matrix is not positive definite (pivot %d)", (long long)n,
                     (long long)n, info - 1);
 done:
