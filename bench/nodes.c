@@ -26,15 +26,15 @@ static void describe_plan(const nd_bench_network *network, nd_impl impl, const n
     nd_row_set_flag(row, nd_field_cold, false);
 }
 
-static nd_status emit_node(const nd_row *plan, const nd_exec_node *node, double ns[timed_runs],
-                           const nd_bench_settings *settings) {
+static nd_status emit_node(const nd_row *plan, const nd_exec_node *node, const char *operation,
+                           double ns[timed_runs], const nd_bench_settings *settings) {
     nd_summary summary;
     ND_TRY(nd_stats_summary(ns, timed_runs, &summary));
     nd_row row = {0};
     nd_row_copy(&row, plan);
     nd_row_set_text(&row, nd_field_layer, node->name);
-    nd_row_set_text(&row, nd_field_operation, nd_kind_name(node->kind));
-    nd_row_set_text(&row, nd_field_engine, node->engine);
+    nd_row_set_text(&row, nd_field_operation, operation);
+    if (node->engine) nd_row_set_text(&row, nd_field_engine, node->engine);
     nd_row_set_real(&row, nd_field_ns_median, summary.median);
     nd_row_set_real(&row, nd_field_ns_q1, summary.q1);
     nd_row_set_real(&row, nd_field_ns_q3, summary.q3);
@@ -67,9 +67,15 @@ nd_status nd_bench_nodes(const nd_bench_network *network, nd_impl impl, const nd
     timed.time_nodes = true;
     nd_exec *exec;
     nd_row row = {0};
-    double *ns = NULL;
-    nd_status status = nd_status_ok;
-    ND_TRY(nd_exec_open(settings->backend, network->graph, &timed, &exec));
+    nd_exec_node all = {.name = "all kernels"};
+    double *ns = NULL, sums[timed_runs] = {0};
+    nd_status status = nd_exec_open(settings->backend, network->graph, &timed, &exec);
+    if (status == nd_status_unsupported) {
+        nd_log(nd_log_warn, "%s: its kernels cannot be timed one by one: %s", network->graph->name,
+               nd_error());
+        return nd_status_ok;
+    }
+    ND_TRY(status);
     ns = nd_alloc_array(nd_exec_node_count(exec) + 1, timed_runs * sizeof *ns);
     ND_REQUIRE_DONE(ns, nd_status_memory, "bench: out of memory");
     ND_TRY_DONE(nd_exec_upload(exec, settings->batch, &images));
@@ -77,8 +83,11 @@ nd_status nd_bench_nodes(const nd_bench_network *network, nd_impl impl, const nd
     describe_plan(network, impl, &timed, settings, &row);
     for (size_t i = 0; i < nd_exec_node_count(exec); ++i) {
         nd_exec_node node = nd_exec_node_at(exec, i);
-        ND_TRY_DONE(emit_node(&row, &node, &ns[i * timed_runs], settings));
+        all.macs += node.macs;
+        for (int run = 0; run < timed_runs; ++run) sums[run] += ns[i * timed_runs + (size_t)run];
+        ND_TRY_DONE(emit_node(&row, &node, nd_kind_name(node.kind), &ns[i * timed_runs], settings));
     }
+    ND_TRY_DONE(emit_node(&row, &all, "sum", sums, settings));
 done:
     nd_row_free(&row);
     free(ns);

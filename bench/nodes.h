@@ -1,12 +1,15 @@
-/* The time of every kernel of a network's plan: where the time goes. Kernels are timed one by one, so that their sum is
- * a little more than the network's time. */
+/* The time of every kernel of a network's plan: where the time goes. A time runs from the stamp before a kernel to the one
+ * after it, in a plan that is started kernel by kernel and not as one recording. Where the device waits for the host to
+ * start the next kernel the gap counts too, some microseconds on a GPU (whose stamps count in half microseconds): their
+ * sum is more than the network's time, the more the shorter the kernels, and is given to be held against it. */
 #ifndef ND_BENCH_NODES_H
 #define ND_BENCH_NODES_H
 
 #include "bench/bench.h"
 #include "run/executor.h"
 
-/* One row per kernel, in order: `layer` is the node's name, `operation` its kind. `images` are settings->batch of them.
+/* One row per kernel, in order: `layer` is the node's name, `operation` its kind; then one for their sum ("all kernels",
+ * "sum"). A plan of more kernels than there are stamps has none, with a warning. `images` are settings->batch of them.
  * Rows have a median and quartiles, but no samples: they are shown, and never compared. */
 nd_status nd_bench_nodes(const nd_bench_network *network, nd_impl impl, const nd_exec_settings *plan,
                          const float *images, const nd_bench_settings *settings);

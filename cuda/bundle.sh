@@ -20,7 +20,7 @@ cp "$build/nd" "$work/nd/bin/"
 cp "$build/libnd.so" "$build/libnd_cuda.so" "$work/nd/lib/"
 strip --strip-unneeded "$work/nd/bin/nd" "$work/nd/lib"/*.so
 [ -d "$root/datasets/glyphs" ] && cp -r "$root/datasets/glyphs" "$work/nd/share/nd/"
-cp "$root/cuda/device.sh" "$root/LICENSE" "$work/nd/"
+cp "$root/cuda/device.sh" "$root/cuda/goals.py" "$root/LICENSE" "$work/nd/"
 
 # What libnd.so and nd link, less what every Linux machine has and what NVIDIA ships.
 ldd "$build/libnd.so" "$build/nd" | awk '/=> \// { print $3 }' | sort -u |

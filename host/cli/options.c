@@ -99,7 +99,9 @@ const nd_option nd_option_table[] = {
      "at most N sessions with fresh buffers, fewer when tight (default 10)"},
     {"whole", 0, NULL, false, "bench", "with a suite: also its network end to end, with random weights"},
     {"no-layers", 0, NULL, false, "bench", "time networks end to end, and no single layers"},
-    {"nodes", 0, NULL, false, "bench", "also the time of every kernel within the networks"},
+    {"nodes", 0, NULL, false, "bench",
+     "also the time of every kernel within the networks, started one by one: their sum has the gaps between "
+     "them"},
     {"svd", 0, NULL, false, "bench", "time the decompositions that decouple the layers, and nothing else"},
     {"time-limit", 0, "S", false, "decouple bench sweep",
      "seconds for all implementations of a layer together (default 15, in decouple and sweep 5)"},
