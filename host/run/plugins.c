@@ -128,10 +128,11 @@ nd_status nd_backend_open(const char *name, const nd_backend_settings *settings,
 nd_status nd_backend_open_after(const char *failed, const nd_backend_settings *settings, nd_backend **out) {
     nd_status status = nd_status_backend;
     bool there;
+    int i = 0;
     *out = NULL;
     if (!settings) settings = &nd_backend_defaults;
-    int i = 0;
     while (failed && nd_backend_names[i] && strcmp(nd_backend_names[i++], failed)) continue;
+    ND_REQUIRE(nd_backend_names[i], status, "no backend comes after %s", failed);
     for (; nd_backend_names[i]; i++) {
         status = nd_backend_open_named(nd_backend_names[i], settings, out, &there);
         const char *next = nd_backend_names[i + 1];

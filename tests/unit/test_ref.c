@@ -180,3 +180,16 @@ Test(plugins, say_why_they_cannot) {
     nd_backend_close(backend);
     nd_backend_close(NULL);
 }
+
+Test(plugins, what_auto_tries_after_a_backend) {
+    nd_backend *backend;
+    cr_assert_eq(nd_backend_open_after("cpu", NULL, &backend), nd_status_ok, "%s", nd_error());
+    cr_expect_str_eq(backend->name, "ref");
+    nd_backend_close(backend);
+    cr_assert_eq(nd_backend_open_after("cuda", NULL, &backend), nd_status_ok, "%s", nd_error());
+    cr_expect_str_neq(backend->name, "cuda");
+    nd_backend_close(backend);
+    cr_expect_eq(nd_backend_open_after("ref", NULL, &backend), nd_status_backend);
+    cr_expect_str_eq(nd_error(), "no backend comes after ref");
+    cr_expect_eq(nd_backend_open_after("abacus", NULL, &backend), nd_status_backend);
+}
