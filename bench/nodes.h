@@ -1,7 +1,7 @@
 /* The time of every kernel of a network's plan: where the time goes. A time runs from the stamp before a kernel to the one
- * after it, in a plan that is started kernel by kernel and not as one recording. Where the device waits for the host to
- * start the next kernel the gap counts too, some microseconds on a GPU (whose stamps count in half microseconds): their
- * sum is more than the network's time, the more the shorter the kernels, and is given to be held against it. */
+ * after it, within the recording where the backend makes one. Stamps take time themselves, about a microsecond on a GPU
+ * (which counts in half microseconds): the sum is a little more than the network's time, and is given to be held against
+ * it. Where a plan is not one recording the device waits for the host between short kernels, and that counts too. */
 #ifndef ND_BENCH_NODES_H
 #define ND_BENCH_NODES_H
 

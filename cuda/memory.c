@@ -118,7 +118,12 @@ nd_status nd_cuda_stamp(nd_backend *backend, int slot) {
     nd_cuda *cuda = (nd_cuda *)backend;
     ND_REQUIRE(slot >= 0 && slot < nd_cuda_stamps, nd_status_internal, "no time stamp %d", slot);
     if (!cuda->stamps[slot]) ND_CUDA_TRY(cudaEventCreate(&cuda->stamps[slot]));
-    ND_CUDA_TRY(cudaEventRecord(cuda->stamps[slot], cuda->stream));
+    /* Without the flag, an event in a recording is a mark for dependencies and is never stamped. */
+    enum cudaStreamCaptureStatus capturing;
+    ND_CUDA_TRY(cudaStreamIsCapturing(cuda->stream, &capturing));
+    ND_CUDA_TRY(cudaEventRecordWithFlags(cuda->stamps[slot], cuda->stream,
+                                         capturing == cudaStreamCaptureStatusNone ? cudaEventRecordDefault
+                                                                                  : cudaEventRecordExternal));
     return nd_status_ok;
 }
 

@@ -202,8 +202,8 @@ typedef struct nd_backend_table {
                           nd_precision precision, float *dst);
     nd_status (*synchronize)(nd_backend *backend);
 
-    /* Time stamps in the stream: record into slot, later read the ns between two recorded slots
-     * (synchronizes). */
+    /* Time stamps in the stream, those of a recording at every replay: record into slot, later read the ns
+     * between two recorded slots (synchronizes). */
     nd_status (*stamp)(nd_backend *backend, int slot); /* slots 0..4095 */
     nd_status (*elapsed)(nd_backend *backend, int from, int to, double *ns);
 

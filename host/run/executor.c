@@ -120,7 +120,7 @@ static nd_status nd_exec_run_steps(nd_exec *exec) {
  * record this network is no error: it runs kernel by kernel. */
 static nd_status nd_exec_record(nd_exec *exec) {
     const nd_backend_table *table = exec->backend->table;
-    if (!table->capture_begin || exec->settings.time_nodes || !exec->n_steps) return nd_status_ok;
+    if (!table->capture_begin || !exec->n_steps) return nd_status_ok;
     ND_TRY(nd_exec_run_steps(exec));
     ND_TRY(table->synchronize(exec->backend));
     nd_status status = table->capture_begin(exec->backend);

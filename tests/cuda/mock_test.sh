@@ -122,6 +122,11 @@ expect 0 'kernel by kernel' fail=cudaGraphInstantiate:0 "$nd" eval glyphs $glyph
 expect 0 'error is' order=1 "$nd" decouple glyphs --rank 2 --backend cuda -o "$work/cuda.onnx"
 expect 0 'drop' order=0 "$nd" eval "$work/cuda.onnx" --original "$work/ref.onnx" $glyphs --backend cuda
 
+# --- networks and their kernels timed: stamps within the recording, or between kernels where there is none
+bench="--no-layers --nodes --backend cuda --rank 2 --impl dense --time-limit 0.05 --sessions 1"
+expect 0 'call cudaEventRecordWithFlags 13$' order=1,count=1 "$nd" bench glyphs $bench
+expect 0 'all kernels  *sum' fail=cudaGraphInstantiate:2 "$nd" bench glyphs $bench
+
 # --- tuning measures, keeps the winner, names it, and takes it from the cache
 expect 0 'top-1' order=0 "$nd" eval glyphs $one --backend cuda --tune
 expect 0 'top-1' order=1 "$nd" eval "$work/cuda.onnx" $one --backend cuda --tune --dtype fp16
@@ -131,6 +136,7 @@ engines() { cut -d' ' -f2 "$work/cache/nd/cudnn_engines.txt" | sort | uniq -c | 
 lines=$(wc -l < "$work/cache/nd/cudnn_engines.txt")
 expect 0 'top-1' order=0 "$nd" eval glyphs $one --backend cuda --tune
 [ "$(wc -l < "$work/cache/nd/cudnn_engines.txt")" = "$lines" ] || { echo "FAIL: a cached engine was measured again"; failed=1; }
+expect 0 '"layout":"N[HC]' order=2 "$nd" bench glyphs $bench --tune --json -
 
 # --- each function fails in its turn: an error or another way, never a crash, a leak (86) or a wrong result
 ND_PLUGINS=$build/mock ND_MOCK_GPU=count=1 "$nd" eval glyphs $glyphs --backend cuda 2>&1 |

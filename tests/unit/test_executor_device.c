@@ -44,7 +44,7 @@ typedef struct mock_run {
 
 typedef struct mock_recording {
     mock *device;
-    int n;
+    int n, stamps;
     mock_run runs[mock_steps];
 } mock_recording;
 
@@ -152,8 +152,8 @@ static nd_status mock_synchronize(nd_backend *backend) {
 /* Every stamp is 10 ns after the one before. */
 static nd_status mock_stamp(nd_backend *backend, int slot) {
     mock *device = (mock *)backend;
-    cr_assert(!device->capturing && slot == device->stamps % (mock_steps + 1));
-    device->stamps++;
+    int *stamps = device->capturing ? &open_recording->stamps : &device->stamps;
+    cr_assert_eq(slot, (*stamps)++ % (mock_steps + 1));
     return nd_status_ok;
 }
 
@@ -196,6 +196,7 @@ static nd_status mock_replay(nd_backend *backend, void *recording) {
     mock *device = (mock *)backend;
     const mock_recording *r = recording;
     device->replays++;
+    device->stamps += r->stamps;
     for (int i = 0; i < r->n; i++) ND_TRY(mock_start(device, &r->runs[i]));
     return nd_status_ok;
 }
@@ -481,10 +482,12 @@ Test(executor_device, nodes_are_timed_one_by_one) {
     const scores expected = expected_scores(graph, nd_precision_fp32);
     mock device = mock_open();
     nd_exec *exec = open_on(&device, graph, (nd_exec_settings){.time_nodes = true});
-    cr_expect(!nd_exec_recorded(exec) && !device.captures);
+    const size_t stamps = nd_exec_node_count(exec) + 1;
+    cr_expect(nd_exec_recorded(exec), "as it runs otherwise");
+    cr_expect_eq((size_t)device.stamps, stamps, "of the run that is not recorded");
     const scores y = run(exec, batch);
     cr_expect_arr_eq(y.of, expected.of, sizeof y.of);
-    cr_expect_eq((size_t)device.stamps, nd_exec_node_count(exec) + 1);
+    cr_expect_eq((size_t)device.stamps, 2 * stamps, "stamped again by the replay");
     for (size_t i = 0; i < nd_exec_node_count(exec); i++) cr_expect_eq(nd_exec_node_at(exec, i).ns, 10);
     close_on(&device, exec);
     mock_close(&device);

@@ -481,6 +481,25 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     return cudaSuccess;
 }
 
+/* An external event is stamped by every launch of the recording; outside of one the driver does not know it. */
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
+    if (flags != cudaEventRecordExternal) return cudaEventRecord(event, stream);
+    ND_MOCK_CALL(failed(cudaErrorInvalidValue));
+    auto *e = reinterpret_cast<event_state *>(event);
+    if (!state_of(stream)->into) return failed(cudaErrorInvalidValue);
+    append(state_of(stream), [e] {
+        e->ns = gpu.clock;
+        return true;
+    });
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
+    ND_MOCK_CALL(failed(cudaErrorInvalidValue));
+    *status = state_of(stream)->into ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+}
+
 cudaError_t cudaEventSynchronize(cudaEvent_t) {
     ND_MOCK_CALL(failed(cudaErrorLaunchFailure));
     return forbidden() ? failed(cudaErrorStreamCaptureUnsupported) : flush();
