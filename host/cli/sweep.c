@@ -283,8 +283,9 @@ nd_status nd_verb_sweep(nd_args *args) {
     ND_TRY_DONE(nd_cli_folded(args, args->positional[0], &s.model, s.sha256));
     ND_TRY_DONE(nd_sweep_rows_open(args, &s.rows));
     status = do_all(&s);
-    /* What was done before something failed is shown too. */
-    const bool some = !status || s.rows.count > s.rows.resumed;
+    /* What was done before the device failed is shown too. */
+    const bool device = status == nd_status_device || status == nd_status_memory;
+    const bool some = !status || (device && s.rows.count > s.rows.resumed);
     const nd_status finished = some ? nd_sweep_rows_finish(&s.rows) : nd_status_ok;
     if (finished) status = finished;
 done:;

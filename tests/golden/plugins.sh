@@ -4,7 +4,7 @@ exec 2>&1
 broken=$(dirname "$(command -v nd)")/broken
 mkdir junk
 printf '%100s' 'this is no library' > junk/libnd_cuda.so
-plain() { sed -e "s,$broken,BROKEN,g" -e "s,$PWD,HERE,g"; }
+plain() { sed -e "s,$broken,BROKEN,g" -e "s,$PWD,HERE,g" -e 's/interface [0-9]*, this nd has [0-9]*/interface N, this nd has M/'; }
 try() {
     nd "$@" --backend cuda > log 2>&1
     echo "$1: exit $?, said $(grep -c '^nd: .*backend cuda: .*libnd_cuda.so' log)"
