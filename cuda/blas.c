@@ -1,4 +1,5 @@
 #include "cuda/blas.h"
+#include "base/log.h"
 #include "cuda/moments.h"
 #include "cuda/race.h"
 
@@ -129,6 +130,8 @@ nd_status nd_blas_gram(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, const
     return nd_status_ok;
 }
 
+enum { nd_gemm_proposals = 12 }; /* of the library's heuristics, that are timed */
+
 /* Column-major for the library: y^T[n][m] = w x^T, with w stored as its own transpose. */
 struct nd_gemm_plan {
     nd_cuda *cuda;
@@ -177,33 +180,46 @@ static nd_status nd_gemm_describe(nd_gemm_plan *plan) {
     return nd_status_ok;
 }
 
-static void nd_gemm_name(nd_gemm_plan *plan) {
+static void nd_gemm_name(const cublasLtMatmulAlgo_t *algorithm, char *name, size_t size) {
     int32_t id = 0;
     uint32_t tile = 0, stages = 0, split = 0;
     size_t written;
-    (void)cublasLtMatmulAlgoConfigGetAttribute(&plan->algorithm, CUBLASLT_ALGO_CONFIG_ID, &id, sizeof id,
+    (void)cublasLtMatmulAlgoConfigGetAttribute(algorithm, CUBLASLT_ALGO_CONFIG_ID, &id, sizeof id, &written);
+    (void)cublasLtMatmulAlgoConfigGetAttribute(algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID, &tile, sizeof tile,
                                                &written);
-    (void)cublasLtMatmulAlgoConfigGetAttribute(&plan->algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID, &tile,
-                                               sizeof tile, &written);
-    (void)cublasLtMatmulAlgoConfigGetAttribute(&plan->algorithm, CUBLASLT_ALGO_CONFIG_STAGES_ID, &stages,
+    (void)cublasLtMatmulAlgoConfigGetAttribute(algorithm, CUBLASLT_ALGO_CONFIG_STAGES_ID, &stages,
                                                sizeof stages, &written);
-    (void)cublasLtMatmulAlgoConfigGetAttribute(&plan->algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split,
+    (void)cublasLtMatmulAlgoConfigGetAttribute(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split,
                                                sizeof split, &written);
-    snprintf(plan->name, sizeof plan->name, "cublasLt:algo%d_tile%u_stages%u_split%u", (int)id,
-             (unsigned)tile, (unsigned)stages, (unsigned)split);
+    snprintf(name, size, "cublasLt:algo%d_tile%u_stages%u_split%u", (int)id, (unsigned)tile, (unsigned)stages,
+             (unsigned)split);
 }
 
 typedef struct nd_gemm_trial {
     nd_gemm_plan *plan;
-    void *x, *w, *bias, *x2, *y, *workspace;
+    nd_scratch *scratch;
 } nd_gemm_trial;
 
-static nd_status nd_gemm_trial_run(void *way, void *user) {
-    const cublasLtMatmulHeuristicResult_t *proposal = way;
+/* A proposal of the heuristics, as a way. */
+typedef struct nd_gemm_way {
+    cublasLtMatmulHeuristicResult_t *proposal;
+    char name[96];
+} nd_gemm_way;
+
+static nd_status nd_gemm_trial_run(void *made, void *user) {
+    const nd_gemm_way *way = made;
     const nd_gemm_trial *t = user;
-    t->plan->algorithm = proposal->algo;
-    t->plan->workspace = proposal->workspaceSize;
-    return nd_gemm_plan_run(t->plan, t->x, t->w, t->bias, t->x2, t->y, t->workspace, t->plan->cuda->stream);
+    t->plan->algorithm = way->proposal->algo;
+    t->plan->workspace = way->proposal->workspaceSize;
+    ND_TRY(nd_scratch_grow(t->scratch, t->plan->workspace));
+    const nd_scratch *s = t->scratch;
+    return nd_gemm_plan_run(t->plan, s->operands.x, s->weights, s->bias_stored, s->operands.x2, s->operands.y,
+                            s->operands.workspace, s->cuda->stream);
+}
+
+static void nd_gemm_trial_facts(const void *made, nd_race_facts *facts) {
+    const nd_gemm_way *way = made;
+    *facts = (nd_race_facts){.name = way->name};
 }
 
 static void nd_gemm_key(const nd_gemm_problem *p, char key[nd_sha256_hex_size]) {
@@ -216,32 +232,51 @@ static void nd_gemm_key(const nd_gemm_problem *p, char key[nd_sha256_hex_size]) 
     nd_sha256_hex(&hash, key);
 }
 
-/* Times every proposal on scratch memory. *winner stays where none of them runs. */
+/* The same product as a convolution of one pixel by one. */
+static nd_work nd_gemm_work(const nd_gemm_problem *p) {
+    const int64_t x[] = {p->m, p->k, 1, 1}, y[] = {p->m, p->n, 1, 1};
+    nd_work work = {.kind = nd_kind_gemm,
+                    .residual = p->residual,
+                    .geometry = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}},
+                    .groups = 1,
+                    .activation = {.act = p->relu ? nd_act_relu : nd_act_none}};
+    work.x = nd_view_row_major(4, x);
+    work.x2 = work.y = nd_view_row_major(4, y);
+    work.x.strides[0] = p->ldx;
+    work.x2.strides[0] = p->ldx2;
+    work.y.strides[0] = p->ldy;
+    return work;
+}
+
+/* Checks and times every proposal on scratch memory. *winner stays where none of them runs. */
 static nd_status nd_gemm_measure(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *results, int count,
                                  int *winner) {
     const nd_gemm_problem *p = &plan->problem;
-    const size_t size = nd_dtype_bytes(nd_precision_storage(p->precision));
-    const size_t sizes[] = {(size_t)(p->m * p->ldx), (size_t)(p->n * p->ldw), (size_t)p->n,
-                            (size_t)(p->residual ? p->m * p->ldx2 : 0), (size_t)(p->m * p->ldy)};
-    nd_gemm_trial trial = {.plan = plan};
-    nd_race race = {.cuda = plan->cuda, .run = nd_gemm_trial_run, .user = &trial};
-    void **const blocks[] = {&trial.x, &trial.w, &trial.bias, &trial.x2, &trial.y};
+    const nd_work work = nd_gemm_work(p);
+    const int64_t dims[] = {p->n, p->k, 1, 1};
+    nd_view filter = nd_view_row_major(4, dims);
+    nd_gemm_way ways[nd_gemm_proposals];
+    nd_scratch scratch;
+    nd_gemm_trial trial = {plan, &scratch};
     nd_status status = nd_status_ok;
-    size_t workspace = 0;
-    for (int i = 0; i < 5; i++) {
-        ND_TRY_DONE(nd_cuda_allocate(sizes[i] * size, blocks[i]));
-        ND_CUDA_TRY_DONE(cudaMemsetAsync(*blocks[i], 0, sizes[i] * size, plan->cuda->stream));
+    filter.strides[0] = p->ldw;
+    ND_TRY(nd_scratch_make(plan->cuda, &work, p->precision, &scratch));
+    nd_race race = {.cuda = plan->cuda,
+                    .run = nd_gemm_trial_run,
+                    .facts = nd_gemm_trial_facts,
+                    .scratch = &scratch,
+                    .user = &trial};
+    ND_TRY_DONE(nd_scratch_weigh(&scratch, &filter, p->bias));
+    for (int i = 0; i < count; i++) {
+        ways[i].proposal = &results[i];
+        nd_gemm_name(&results[i].algo, ways[i].name, sizeof ways[i].name);
+        nd_race_enter(&race, &ways[i]);
     }
-    for (int i = 0; i < count; i++)
-        if (results[i].workspaceSize > workspace) workspace = results[i].workspaceSize;
-    ND_TRY_DONE(nd_cuda_allocate(workspace, &trial.workspace));
-    for (int i = 0; i < count; i++) nd_race_enter(&race, &results[i]);
-    const cublasLtMatmulHeuristicResult_t *won = nd_race_finish(&race);
-    if (won) *winner = (int)(won - results);
+    const nd_gemm_way *won = nd_race_finish(&race);
+    if (won) *winner = (int)(won - ways);
+    ND_REQUIRE_DONE(won || !race.wrong, nd_status_device, "all %d algorithms that run are wrong", race.wrong);
 done:
-    (void)cudaStreamSynchronize(plan->cuda->stream);
-    for (int i = 0; i < 5; i++) (void)cudaFree(*blocks[i]);
-    (void)cudaFree(trial.workspace);
+    nd_scratch_free(&scratch);
     return status;
 }
 
@@ -252,8 +287,13 @@ static nd_status nd_gemm_tune(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_
     nd_gemm_key(&plan->problem, key);
     if (!nd_race_recall(plan->cuda, key, &winner) || winner >= count) {
         winner = 0;
-        ND_TRY(nd_gemm_measure(plan, results, count, &winner));
-        nd_race_remember(plan->cuda, key, winner);
+        const nd_status status = nd_gemm_measure(plan, results, count, &winner);
+        if (status == nd_status_memory)
+            nd_log(nd_log_warn, "a GEMM is not tuned: %s", nd_error());
+        else if (status)
+            return status;
+        else
+            nd_race_remember(plan->cuda, key, winner);
     }
     plan->algorithm = results[winner].algo;
     plan->workspace = results[winner].workspaceSize;
@@ -292,24 +332,23 @@ static int nd_gemm_valid(cublasLtMatmulHeuristicResult_t *results, int count) {
 }
 
 static nd_status nd_gemm_choose(nd_gemm_plan *plan) {
-    enum { wanted = 12 };
-    cublasLtMatmulHeuristicResult_t results[wanted];
+    cublasLtMatmulHeuristicResult_t results[nd_gemm_proposals];
     cublasLtMatmulPreference_t preference = NULL;
     nd_status status = nd_status_ok;
     int count = 0;
     ND_CUBLAS_TRY_DONE(cublasLtMatmulPreferenceCreate(&preference));
     ND_TRY_DONE(nd_gemm_prefer(plan, preference));
-    ND_CUBLAS_TRY_DONE(cublasLtMatmulAlgoGetHeuristic(plan->cuda->blas->lt, plan->operation, plan->w, plan->x,
-                                                      plan->x2, plan->y, preference,
-                                                      plan->cuda->tune ? wanted : 1, results, &count));
+    ND_CUBLAS_TRY_DONE(cublasLtMatmulAlgoGetHeuristic(
+        plan->cuda->blas->lt, plan->operation, plan->w, plan->x, plan->x2, plan->y, preference,
+        plan->cuda->tune ? nd_gemm_proposals : 1, results, &count));
     count = nd_gemm_valid(results, count);
     ND_REQUIRE_DONE(count, nd_status_unsupported, "cuBLASLt has no algorithm for %lldx%lldx%lld in %s",
                     (long long)plan->problem.m, (long long)plan->problem.n, (long long)plan->problem.k,
                     nd_precision_name(plan->problem.precision));
     plan->algorithm = results[0].algo;
     plan->workspace = results[0].workspaceSize;
-    if (count > 1) ND_TRY_DONE(nd_gemm_tune(plan, results, count));
-    nd_gemm_name(plan);
+    if (plan->cuda->tune) ND_TRY_DONE(nd_gemm_tune(plan, results, count));
+    nd_gemm_name(&plan->algorithm, plan->name, sizeof plan->name);
 done:
     if (preference) (void)cublasLtMatmulPreferenceDestroy(preference);
     return status;

@@ -241,3 +241,4 @@ static nd_status nd_conv_prepare(nd_kernel *kernel, const nd_work *work) {
 }
 
 const nd_cuda_kind nd_cuda_conv_kind = {nd_conv_supports, nd_conv_prepare};
+const nd_cuda_kind nd_cuda_direct_kind = {nd_conv_supports, nd_conv_direct_prepare};

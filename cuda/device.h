@@ -12,7 +12,7 @@ typedef struct nd_solver nd_solver;
 typedef struct nd_dnn nd_dnn;
 typedef struct nd_nvml nd_nvml;
 
-enum { nd_cuda_stamps = 4096, nd_cuda_blocks_max = 8, nd_cuda_choices = 256 };
+enum { nd_cuda_stamps = 4096, nd_cuda_blocks_max = 8 };
 
 /* Elements of the staging block, 4 MiB: made when the backend opens, so that no transfer can run out of memory. */
 enum { nd_cuda_staged = 1 << 20 };
@@ -44,9 +44,9 @@ typedef struct nd_cuda {
     cudaEvent_t fork, ready[2], done[2]; /* order between the two: see separable_chunked.c */
     cudaEvent_t stamps[nd_cuda_stamps];  /* made when first used */
     float *staging;                      /* nd_cuda_staged elements on their way in or out, by pieces */
-    void *flush; /* twice the last-level cache, overwritten before what is timed cold (race.c) */
-    nd_cuda_choice choices[nd_cuda_choices]; /* see race.h */
-    int n_choices;
+    void *flush;             /* twice the last-level cache, overwritten before what is timed cold (race.c) */
+    nd_cuda_choice *choices; /* see race.h; grown */
+    size_t n_choices, choices_capacity;
     nd_blas *blas;
     nd_solver *solver;
     nd_dnn *dnn;
@@ -98,6 +98,7 @@ typedef struct nd_cuda_kind {
 const nd_cuda_kind *nd_cuda_kind_of(nd_kind kind);
 
 extern const nd_cuda_kind nd_cuda_conv_kind, nd_cuda_separable_kind, nd_cuda_gemm_kind;
+extern const nd_cuda_kind nd_cuda_direct_kind; /* convolution by our direct kernel, whatever else there is */
 
 nd_status nd_cuda_allocate(size_t bytes, void **out); /* nd_status_memory when the device is full */
 

@@ -1,4 +1,5 @@
 #include "cuda/dnn.h"
+#include "base/log.h"
 #include "cuda/dnn_cache.h"
 #include "cuda/dnn_graph.h"
 #include "cuda/race.h"
@@ -41,6 +42,7 @@ struct nd_dnn_plan {
     nd_dnn_graph graph;
     cudnnBackendDescriptor_t config, plan, pack;
     bool fused;                   /* bias, residual and ReLU are in the plan */
+    bool transformed;             /* by Winograd or Fourier */
     cudnnTensorDescriptor_t x, y; /* legacy */
     cudnnFilterDescriptor_t w;
     cudnnConvolutionDescriptor_t conv;
@@ -193,6 +195,7 @@ static nd_status nd_dnn_legacy_make(nd_cuda *cuda, const nd_dnn_problem *problem
         CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD_NONFUSED, &plan->workspace));
     ND_REQUIRE_DONE(plan->workspace <= cuda->workspace_limit, nd_status_unsupported,
                     "legacy Winograd wants %zu bytes of workspace", plan->workspace);
+    plan->transformed = true;
     *out = plan;
 done:
     if (status) nd_dnn_plan_free(plan);
@@ -219,48 +222,27 @@ static nd_status nd_dnn_graph_plan(nd_cuda *cuda, const nd_dnn_problem *problem,
     }
     (*out)->plan = built;
     (*out)->workspace = (size_t)workspace;
+    (*out)->transformed = nd_dnn_notes_transform(candidate->notes);
     return nd_status_ok;
 }
 
-/* What plans are timed on. */
-typedef struct nd_dnn_trial {
-    nd_scratch scratch;
-    void *weights, *bias; /* bias: fp32, read as storage too */
-} nd_dnn_trial;
-
-static void nd_dnn_trial_free(nd_dnn_trial *trial) {
-    nd_scratch_free(&trial->scratch);
-    (void)cudaFree(trial->weights);
-    (void)cudaFree(trial->bias);
-}
-
-static nd_status nd_dnn_trial_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_trial *trial) {
+/* [no][ni/groups][kh][kw] in the order of the problem. */
+static nd_view nd_dnn_filter(const nd_dnn_problem *problem) {
     const nd_work *work = &problem->work;
-    const size_t taps = (size_t)(work->geometry.kernel[0] * work->geometry.kernel[1]);
-    const size_t filters = (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups)) * taps *
-                           nd_dtype_bytes(nd_precision_storage(problem->precision)),
-                 biases = (size_t)work->y.dims[1] * sizeof(float);
-    nd_status status = nd_status_ok;
-    *trial = (nd_dnn_trial){0};
-    ND_TRY(nd_scratch_make(cuda, work, problem->precision, &trial->scratch));
-    ND_TRY_DONE(nd_cuda_allocate(filters, &trial->weights));
-    ND_TRY_DONE(nd_cuda_allocate(biases, &trial->bias));
-    ND_CUDA_TRY_DONE(cudaMemsetAsync(trial->weights, 0, filters, cuda->stream));
-    ND_CUDA_TRY_DONE(cudaMemsetAsync(trial->bias, 0, biases, cuda->stream));
-done:
-    if (status) nd_dnn_trial_free(trial);
-    return status;
+    const int64_t dims[] = {work->y.dims[1], work->x.dims[1] / work->groups, work->geometry.kernel[0],
+                            work->geometry.kernel[1]};
+    return problem->channels_last ? nd_view_channels_last(4, dims) : nd_view_row_major(4, dims);
 }
 
 static nd_status nd_dnn_trial_run(void *way, void *user) {
     nd_dnn_plan *plan = way;
-    nd_dnn_trial *trial = user;
-    ND_TRY(nd_scratch_grow(&trial->scratch, plan->workspace));
-    const nd_cuda_operands *o = &trial->scratch.operands;
+    nd_scratch *scratch = user;
+    ND_TRY(nd_scratch_grow(scratch, plan->workspace));
+    const nd_cuda_operands *o = &scratch->operands;
     const nd_dnn_operands all = {.x = o->x,
-                                 .w = trial->weights,
-                                 .bias_stored = trial->bias,
-                                 .bias = trial->bias,
+                                 .w = scratch->weights,
+                                 .bias_stored = scratch->bias_stored,
+                                 .bias = scratch->bias,
                                  .x2 = o->x2,
                                  .y = o->y,
                                  .workspace = o->workspace};
@@ -271,31 +253,52 @@ static void nd_dnn_trial_drop(void *way) {
     nd_dnn_plan_free(way);
 }
 
-static nd_status nd_dnn_tune(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
-                             const nd_dnn_candidates *candidates, nd_dnn_plan **out) {
-    nd_dnn_trial trial;
-    nd_dnn_plan *plan;
-    ND_TRY(nd_dnn_trial_make(cuda, problem, &trial));
-    nd_race race = {.cuda = cuda, .run = nd_dnn_trial_run, .drop = nd_dnn_trial_drop, .user = &trial};
-    for (int i = 0; i < candidates->count; i++) {
-        if (!nd_dnn_notes_allow(candidates->items[i].notes, problem->precision)) continue;
-        if (nd_dnn_graph_plan(cuda, problem, fused, &candidates->items[i], &plan)) continue;
-        nd_race_enter(&race, plan);
-    }
-    if (!nd_dnn_legacy_make(cuda, problem, &plan)) nd_race_enter(&race, plan);
-    *out = nd_race_finish(&race);
-    nd_dnn_trial_free(&trial);
-    return nd_status_ok;
+static void nd_dnn_trial_facts(const void *way, nd_race_facts *facts) {
+    const nd_dnn_plan *plan = way;
+    *facts = (nd_race_facts){plan->name, plan->transformed};
 }
 
-static nd_status nd_dnn_plan_named(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
-                                   const nd_dnn_candidates *candidates, const char *engine,
-                                   nd_dnn_plan **out) {
-    if (!strcmp(engine, nd_dnn_legacy_name)) return nd_dnn_legacy_make(cuda, problem, out);
+static void nd_dnn_enter_all(nd_race *race, const nd_dnn_problem *problem, bool fused,
+                             const nd_dnn_candidates *candidates) {
+    nd_dnn_plan *plan;
+    for (int i = 0; i < candidates->count; i++) {
+        if (!nd_dnn_notes_allow(candidates->items[i].notes, problem->precision)) continue;
+        if (nd_dnn_graph_plan(race->cuda, problem, fused, &candidates->items[i], &plan)) continue;
+        nd_race_enter(race, plan);
+    }
+    if (!nd_dnn_legacy_make(race->cuda, problem, &plan)) nd_race_enter(race, plan);
+}
+
+/* *checked: the winner agrees with the direct kernel. Where all that runs is wrong, cuDNN has nothing for the problem. */
+static nd_status nd_dnn_tune(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                             const nd_dnn_candidates *candidates, nd_dnn_plan **out, bool *checked) {
+    nd_scratch scratch;
+    const nd_view filter = nd_dnn_filter(problem);
+    nd_status status = nd_status_ok;
+    ND_TRY(nd_scratch_make(cuda, &problem->work, problem->precision, &scratch));
+    nd_race race = {.cuda = cuda,
+                    .run = nd_dnn_trial_run,
+                    .drop = nd_dnn_trial_drop,
+                    .facts = nd_dnn_trial_facts,
+                    .scratch = &scratch,
+                    .user = &scratch};
+    ND_TRY_DONE(nd_scratch_weigh(&scratch, &filter, problem->bias));
+    nd_dnn_enter_all(&race, problem, fused, candidates);
+    *out = nd_race_finish(&race);
+    *checked = scratch.expected != NULL;
+    ND_REQUIRE_DONE(*out || !race.wrong, nd_status_unsupported, "all %d engines that run are wrong",
+                    race.wrong);
+done:
+    nd_scratch_free(&scratch);
+    return status;
+}
+
+/* Place among the candidates, the legacy call behind them; -1 where cuDNN no longer proposes it. */
+static int nd_dnn_find(const nd_dnn_candidates *candidates, const char *engine) {
+    if (!strcmp(engine, nd_dnn_legacy_name)) return candidates->count;
     for (int i = 0; i < candidates->count; i++)
-        if (!strcmp(candidates->items[i].name, engine))
-            return nd_dnn_graph_plan(cuda, problem, fused, &candidates->items[i], out);
-    return nd_fail(nd_status_unsupported, "cuDNN no longer proposes %s", engine);
+        if (!strcmp(candidates->items[i].name, engine)) return i;
+    return -1;
 }
 
 static nd_status nd_dnn_first(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
@@ -329,26 +332,44 @@ static void nd_dnn_plan_own(nd_dnn_plan *plan, nd_dnn_graph *graph, nd_dnn_candi
     *graph = (nd_dnn_graph){0};
 }
 
-static nd_status nd_dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, nd_dnn_plan **out) {
+/* The winner of a race of this process or of an earlier one; *out stays NULL where there was none. */
+static void nd_dnn_known(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                         const nd_dnn_candidates *candidates, const char *key, nd_dnn_plan **out) {
+    char engine[nd_dnn_name_size + 32];
+    int way = -1;
+    if (!nd_race_recall(cuda, key, &way) && nd_dnn_cache_get(key, engine, sizeof engine))
+        way = nd_dnn_find(candidates, engine);
+    if (way < 0) return;
+    if (way >= candidates->count)
+        (void)nd_dnn_legacy_make(cuda, problem, out);
+    else
+        (void)nd_dnn_graph_plan(cuda, problem, fused, &candidates->items[way], out);
+}
+
+static nd_status nd_dnn_fastest(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                                const nd_dnn_candidates *candidates, nd_dnn_plan **out) {
     char key[nd_dnn_key_size], engine[nd_dnn_name_size + 32];
+    bool checked = false;
+    nd_dnn_cache_key(cuda, problem, fused, key);
+    nd_dnn_known(cuda, problem, fused, candidates, key, out);
+    if (*out) return nd_status_ok;
+    const nd_status status = nd_dnn_tune(cuda, problem, fused, candidates, out, &checked);
+    if (status == nd_status_memory) nd_log(nd_log_warn, "a convolution is not tuned: %s", nd_error());
+    if (status || !*out) return status == nd_status_memory ? nd_status_ok : status;
+    nd_dnn_engine_of(*out, engine, sizeof engine);
+    nd_race_remember(cuda, key, nd_dnn_find(candidates, engine));
+    if (checked) nd_dnn_cache_put(key, engine);
+    return nd_status_ok;
+}
+
+static nd_status nd_dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, nd_dnn_plan **out) {
     nd_dnn_graph graph = {0};
     nd_dnn_candidates candidates = {0};
     nd_status status = nd_status_ok;
     *out = NULL;
     ND_TRY_DONE(nd_dnn_graph_make(problem, fused, cuda->dnn->handle, &graph));
     ND_TRY_DONE(nd_dnn_candidates_find(&graph, NULL, &candidates));
-    if (cuda->tune) {
-        nd_dnn_cache_key(cuda, problem, fused, key);
-        if (nd_dnn_cache_get(key, engine, sizeof engine))
-            (void)nd_dnn_plan_named(cuda, problem, fused, &candidates, engine, out);
-        if (!*out) {
-            ND_TRY_DONE(nd_dnn_tune(cuda, problem, fused, &candidates, out));
-            if (*out) {
-                nd_dnn_engine_of(*out, engine, sizeof engine);
-                nd_dnn_cache_put(key, engine);
-            }
-        }
-    }
+    if (cuda->tune) ND_TRY_DONE(nd_dnn_fastest(cuda, problem, fused, &candidates, out));
     if (!*out) ND_TRY_DONE(nd_dnn_first(cuda, problem, fused, &candidates, out));
     ND_REQUIRE_DONE(*out, nd_status_unsupported, "cuDNN has no engine for this convolution in %s",
                     nd_precision_name(problem->precision));

@@ -3,8 +3,9 @@
  * A problem becomes an operation graph (convolution, then residual, bias and ReLU where wanted). Candidates are the
  * union of heuristics modes A, B and FALLBACK; those whose numerical notes break the declared precision are dropped:
  * strict fp32 takes no tensor cores and no down-conversion, nothing may accumulate below fp32. With `tune` every
- * remaining plan under the workspace limit is timed, the legacy non-fused Winograd too, and the winner is kept on disk
- * under (shape, layout, precision, device, driver, cuDNN version); otherwise the first that builds is taken.
+ * remaining plan under the workspace limit is checked against our direct kernel and timed, the legacy non-fused Winograd
+ * too, and the winner is kept on disk under (shape, layout, precision, device, driver, cuDNN version); otherwise the
+ * first that builds is taken.
  * Activations other than ReLU follow in a kernel of ours. If no engine runs the whole graph, the bare convolution does
  * and our epilogue kernel follows. */
 #ifndef ND_CUDA_DNN_H

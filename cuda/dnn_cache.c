@@ -6,11 +6,15 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Of what an entry stands for: 2 says that the engine was checked. */
+enum { nd_dnn_cache_version = 2 };
+
 void nd_dnn_cache_key(const nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
                       char key[nd_dnn_key_size]) {
     const nd_work *work = &problem->work;
     const nd_view *views[] = {&work->x, &work->y, &work->x2};
-    const int64_t flags[] = {problem->precision,
+    const int64_t flags[] = {nd_dnn_cache_version,
+                             problem->precision,
                              problem->bias,
                              work->residual,
                              work->activation.act,

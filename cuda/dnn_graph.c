@@ -336,6 +336,13 @@ bool nd_dnn_notes_allow(uint32_t notes, nd_precision precision) {
     return precision != nd_precision_fp32 || !(notes & tensor_core);
 }
 
+bool nd_dnn_notes_transform(uint32_t notes) {
+    return notes >> CUDNN_NUMERICAL_NOTE_FFT & 1 || notes >> CUDNN_NUMERICAL_NOTE_WINOGRAD & 1 ||
+           notes >> CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4 & 1 ||
+           notes >> CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 & 1 ||
+           notes >> CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13 & 1;
+}
+
 const char *nd_dnn_notes_format(uint32_t notes, char *text, size_t size) {
     static const char *const names[] = {
         "tensor_core",  "down_convert", "reduced_reduction", "fft",       "nondeterministic", "winograd",

@@ -48,6 +48,7 @@ void nd_dnn_candidates_free(nd_dnn_candidates *candidates);
 
 /* Whether an engine with these notes computes in `precision`. */
 bool nd_dnn_notes_allow(uint32_t notes, nd_precision precision);
+bool nd_dnn_notes_transform(uint32_t notes); /* whether it multiplies transforms of its operands */
 const char *nd_dnn_notes_format(uint32_t notes, char *text, size_t size);
 
 /* *plan is NULL when the engine turns out not to support the graph: no failure. */

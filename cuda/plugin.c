@@ -78,6 +78,7 @@ static void nd_cuda_close(nd_backend *backend) {
     if (cuda->stream) (void)cudaStreamDestroy(cuda->stream);
     (void)cudaFree(cuda->staging);
     (void)cudaFree(cuda->flush);
+    free(cuda->choices);
     free(cuda);
 }
 

@@ -1,6 +1,9 @@
 #include "cuda/race.h"
+#include "base/log.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { nd_race_quick = 3, nd_race_rounds = 9 };
@@ -55,10 +58,40 @@ static void nd_race_drop(nd_race *race, void *way) {
     if (race->drop) race->drop(way);
 }
 
+/* One run on a y of NaN. A way whose run takes the room of the reference is as good as one without a reference. */
+static nd_status nd_race_check(nd_race *race, void *way, bool *agrees) {
+    char text[160];
+    nd_race_facts facts;
+    double times = 0;
+    *agrees = true;
+    ND_TRY(nd_scratch_spoil(race->scratch));
+    ND_TRY(race->run(way, race->user));
+    if (!race->scratch->expected) return nd_status_ok;
+    race->facts(way, &facts);
+    ND_TRY(nd_scratch_compare(race->scratch, facts.transformed, &times));
+    if (times <= 1) return nd_status_ok;
+    *agrees = false;
+    race->wrong++;
+    (void)nd_scratch_text(race->scratch, text, sizeof text);
+    if (isinf(times))
+        nd_log(nd_log_warn, "%s: %s is wrong, with elements that are NaN or left out; it is not used", text,
+               facts.name);
+    else
+        nd_log(nd_log_warn, "%s: %s is wrong, by %.3g times what rounding explains; it is not used", text,
+               facts.name, times);
+    return nd_status_ok;
+}
+
+static bool nd_race_agrees(nd_race *race, void *way) {
+    bool agrees = true;
+    if (!race->scratch || !race->scratch->expected) return true;
+    return !nd_race_check(race, way, &agrees) && agrees;
+}
+
 void nd_race_enter(nd_race *race, void *way) {
     double ns;
     int at = race->count;
-    const bool ran = !nd_race_time(race, &way, 1, nd_race_quick, &ns);
+    const bool ran = nd_race_agrees(race, way) && !nd_race_time(race, &way, 1, nd_race_quick, &ns);
     while (ran && at > 0 && race->ns[at - 1] > ns) at--;
     if (!ran || at == nd_race_finalists) {
         nd_race_drop(race, way);
@@ -88,7 +121,7 @@ void *nd_race_finish(nd_race *race) {
 }
 
 bool nd_race_recall(const nd_cuda *cuda, const char *key, int *way) {
-    for (int i = 0; i < cuda->n_choices; i++) {
+    for (size_t i = 0; i < cuda->n_choices; i++) {
         if (strcmp(cuda->choices[i].key, key)) continue;
         *way = cuda->choices[i].way;
         return true;
@@ -97,7 +130,12 @@ bool nd_race_recall(const nd_cuda *cuda, const char *key, int *way) {
 }
 
 void nd_race_remember(nd_cuda *cuda, const char *key, int way) {
-    if (cuda->n_choices == nd_cuda_choices) return;
+    if (cuda->n_choices == cuda->choices_capacity) {
+        nd_cuda_choice *grown =
+            nd_array_grow(cuda->choices, cuda->n_choices, &cuda->choices_capacity, sizeof *grown);
+        if (!grown) return;
+        cuda->choices = grown;
+    }
     nd_cuda_choice *choice = &cuda->choices[cuda->n_choices++];
     snprintf(choice->key, sizeof choice->key, "%s", key);
     choice->way = way;
@@ -119,45 +157,4 @@ nd_status nd_cuda_time(nd_cuda *cuda, nd_status (*run)(void *context), void *con
     nd_race race = {.cuda = cuda, .run = nd_race_run_single};
     void *const way = &single;
     return nd_race_time(&race, &way, 1, nd_race_rounds, ns);
-}
-
-static size_t nd_scratch_bytes(const nd_view *view, nd_precision precision) {
-    int64_t last = view->offset;
-    for (int i = 0; i < view->rank; i++) last += (view->dims[i] - 1) * view->strides[i];
-    return (size_t)(last + 1) * nd_dtype_bytes(nd_precision_storage(precision));
-}
-
-nd_status nd_scratch_make(nd_cuda *cuda, const nd_work *work, nd_precision precision, nd_scratch *scratch) {
-    const nd_view *views[] = {&work->x, work->residual ? &work->x2 : NULL, &work->y};
-    nd_status status = nd_status_ok;
-    *scratch = (nd_scratch){.cuda = cuda};
-    for (int i = 0; i < 3; i++) {
-        if (!views[i]) continue;
-        const size_t bytes = nd_scratch_bytes(views[i], precision);
-        ND_TRY_DONE(nd_cuda_allocate(bytes, &scratch->blocks[i]));
-        ND_CUDA_TRY_DONE(cudaMemsetAsync(scratch->blocks[i], 0, bytes, cuda->stream));
-    }
-    scratch->operands.x = scratch->blocks[0];
-    scratch->operands.x2 = scratch->blocks[1];
-    scratch->operands.y = scratch->blocks[2];
-done:
-    if (status) nd_scratch_free(scratch);
-    return status;
-}
-
-nd_status nd_scratch_grow(nd_scratch *scratch, size_t workspace_bytes) {
-    if (workspace_bytes <= scratch->workspace_bytes) return nd_status_ok;
-    (void)cudaFree(scratch->blocks[3]);
-    scratch->blocks[3] = scratch->operands.workspace = NULL;
-    scratch->workspace_bytes = 0;
-    ND_TRY(nd_cuda_allocate(workspace_bytes, &scratch->blocks[3]));
-    scratch->operands.workspace = scratch->blocks[3];
-    scratch->workspace_bytes = workspace_bytes;
-    return nd_status_ok;
-}
-
-void nd_scratch_free(nd_scratch *scratch) {
-    (void)cudaStreamSynchronize(scratch->cuda->stream);
-    for (int i = 0; i < 4; i++) (void)cudaFree(scratch->blocks[i]);
-    *scratch = (nd_scratch){.cuda = scratch->cuda};
 }

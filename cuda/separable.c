@@ -1,10 +1,13 @@
-/* The planner of separable layers: dense, chunked or fused. With `tune` every way is timed and the fastest kept, so a
- * layer is never slower than its dense form; ND_CUDA_SEPARABLE forces one, for the raw ratio. Without measurements
- * the choice follows the roofline: strict fp32 is bound by FFMA either way and the library's GEMM is the better
+/* The planner of separable layers: dense, chunked or fused. With `tune` every way is checked and timed and the
+ * fastest kept, so a layer is never slower than its dense form; ND_CUDA_SEPARABLE forces one, for the raw ratio. Without
+ * measurements the choice follows the roofline: strict fp32 is bound by FFMA either way and the library's GEMM is the better
  * half, everything else wants the fused kernel. */
 #include "cuda/separable.h"
+#include "base/log.h"
+#include "cuda/noise.h"
 #include "cuda/race.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 bool nd_separable_is_pixels(const nd_work *work) {
@@ -44,6 +47,29 @@ static bool nd_separable_guess(const nd_cuda *cuda, const nd_work *work, nd_prec
     return true;
 }
 
+/* W[o][c] = sum over the terms r of channel c of P[o][r] D[r]: the convolution that the layer stands for, as a kernel of
+ * `kind`. */
+static nd_status nd_separable_recompose(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_work *work,
+                                        nd_precision precision, nd_kernel **out) {
+    const int64_t no = work->y.dims[1], ni = work->x.dims[1];
+    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    float *weights = nd_alloc_array((size_t)(no * ni * taps), sizeof *weights);
+    ND_REQUIRE(weights, nd_status_memory, "no memory for %lldx%lld filters", (long long)no, (long long)ni);
+    for (int64_t o = 0; o < no; o++)
+        for (int64_t r = 0; r < work->terms; r++) {
+            float *filter = weights + (o * ni + work->channel[r]) * taps;
+            const float scale = work->weights[o * work->terms + r];
+            for (int64_t t = 0; t < taps; t++) filter[t] += scale * work->depthwise[r * taps + t];
+        }
+    nd_work dense = *work;
+    dense.kind = nd_kind_conv;
+    dense.groups = 1;
+    dense.weights = weights;
+    const nd_status status = nd_cuda_kernel_make(cuda, kind, &dense, precision, out);
+    free(weights);
+    return status;
+}
+
 /* The winner's contents become the kernel's; the shell it came in goes. */
 static void nd_separable_adopt(nd_kernel *kernel, nd_kernel *winner) {
     *kernel = *winner;
@@ -60,6 +86,11 @@ static nd_status nd_separable_way_run(void *way, void *user) {
 
 static void nd_separable_way_drop(void *way) {
     nd_cuda_kernel_release(*(nd_kernel **)way);
+}
+
+static void nd_separable_way_facts(const void *way, nd_race_facts *facts) {
+    const nd_kernel *kernel = *(nd_kernel *const *)way;
+    *facts = (nd_race_facts){.name = kernel->engine};
 }
 
 /* What a choice depends on within one process: everything of the work but the values of its weights. */
@@ -91,28 +122,95 @@ static void nd_separable_make_all(nd_cuda *cuda, const nd_work *work, nd_precisi
     }
 }
 
+static float *nd_separable_noise(int64_t count, double scale, uint64_t seed) {
+    float *values = nd_alloc_array((size_t)count, sizeof *values);
+    for (int64_t i = 0; values && i < count; i++) values[i] = (float)scale * nd_noise(seed, (uint64_t)i);
+    return values;
+}
+
+/* The layer with random weights that give outputs of variance 1. The choice is that of all layers of the same shape:
+ * what the weights of the first one are (pruned, or zero) must neither hide a wrong kernel nor make a fast one. */
+typedef struct nd_separable_sample {
+    nd_work work;
+    float *weights, *depthwise, *bias;
+} nd_separable_sample;
+
+static void nd_separable_sample_free(nd_separable_sample *sample) {
+    free(sample->weights);
+    free(sample->depthwise);
+    free(sample->bias);
+}
+
+static nd_status nd_separable_sample_make(const nd_work *work, nd_separable_sample *sample) {
+    const int64_t no = work->y.dims[1], taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    sample->work = *work;
+    sample->work.weights = sample->weights =
+        nd_separable_noise(no * work->terms, 1 / sqrt((double)work->terms), 1);
+    sample->work.depthwise = sample->depthwise =
+        nd_separable_noise(work->terms * taps, 1 / sqrt((double)taps), 2);
+    sample->bias = nd_separable_noise(no, 1, 3);
+    if (work->bias) sample->work.bias = sample->bias;
+    if (sample->weights && sample->depthwise && sample->bias) return nd_status_ok;
+    nd_separable_sample_free(sample);
+    return nd_fail(nd_status_memory, "no memory for the weights of a trial");
+}
+
+static nd_status nd_separable_run_direct(void *context, const nd_cuda_operands *operands) {
+    return nd_cuda_kernel_run(context, operands);
+}
+
+/* The reference: the layer recomposed in fp32, by the direct kernel. */
+static nd_status nd_separable_refer(nd_scratch *scratch, const nd_work *work) {
+    nd_kernel *direct;
+    const nd_status status =
+        nd_separable_recompose(scratch->cuda, &nd_cuda_direct_kind, work, scratch->precision, &direct);
+    if (status == nd_status_memory) {
+        nd_scratch_uncheck(scratch);
+        return nd_status_ok;
+    }
+    ND_TRY(status);
+    const nd_status referred = nd_scratch_refer(scratch, nd_separable_run_direct, direct);
+    (void)cudaStreamSynchronize(scratch->cuda->stream);
+    nd_cuda_kernel_release(direct);
+    return referred;
+}
+
 /* Operands are allocated when all ways are there: preparing one may have needed the memory. */
-static nd_status nd_separable_measure(nd_kernel *kernel, const nd_work *work, int *winner) {
-    nd_cuda *cuda = kernel->cuda;
+static nd_status nd_separable_race(nd_cuda *cuda, const nd_work *work, nd_precision precision, int *winner) {
     nd_kernel *made[nd_separable_n_ways], **best;
     nd_scratch scratch;
-    nd_separable_make_all(cuda, work, kernel->precision, made);
-    const nd_status status = nd_scratch_make(cuda, work, kernel->precision, &scratch);
-    nd_race race = {
-        .cuda = cuda, .run = nd_separable_way_run, .drop = nd_separable_way_drop, .user = &scratch};
+    nd_separable_make_all(cuda, work, precision, made);
+    nd_status status = nd_scratch_make(cuda, work, precision, &scratch);
+    if (!status) status = nd_separable_refer(&scratch, work);
+    nd_race race = {.cuda = cuda,
+                    .run = nd_separable_way_run,
+                    .drop = nd_separable_way_drop,
+                    .facts = nd_separable_way_facts,
+                    .scratch = &scratch,
+                    .user = &scratch};
     for (int i = 0; i < nd_separable_n_ways; i++) {
         if (status)
             nd_cuda_kernel_release(made[i]);
         else if (made[i])
             nd_race_enter(&race, &made[i]);
     }
-    ND_TRY(status);
     best = nd_race_finish(&race);
     nd_scratch_free(&scratch);
+    ND_TRY(status);
+    ND_REQUIRE(best || !race.wrong, nd_status_device, "all %d ways to run this separable layer are wrong",
+               race.wrong);
     ND_REQUIRE(best, nd_status_unsupported, "no way to run this separable layer: %s", nd_error());
     *winner = (int)(best - made);
-    nd_separable_adopt(kernel, *best);
+    nd_cuda_kernel_release(*best);
     return nd_status_ok;
+}
+
+static nd_status nd_separable_measure(nd_kernel *kernel, const nd_work *work, int *winner) {
+    nd_separable_sample sample = {0};
+    ND_TRY(nd_separable_sample_make(work, &sample));
+    const nd_status status = nd_separable_race(kernel->cuda, &sample.work, kernel->precision, winner);
+    nd_separable_sample_free(&sample);
+    return status;
 }
 
 static nd_status nd_separable_tune(nd_kernel *kernel, const nd_work *work) {
@@ -120,21 +218,21 @@ static nd_status nd_separable_tune(nd_kernel *kernel, const nd_work *work) {
     int winner;
     nd_kernel *made;
     nd_separable_key(kernel, work, key);
-    if (nd_race_recall(kernel->cuda, key, &winner)) {
-        ND_TRY(nd_cuda_kernel_make(kernel->cuda, nd_separable_ways[winner].kind, work, kernel->precision,
-                                   &made));
-        nd_separable_adopt(kernel, made);
-        return nd_status_ok;
+    if (!nd_race_recall(kernel->cuda, key, &winner)) {
+        ND_TRY(nd_separable_measure(kernel, work, &winner));
+        nd_race_remember(kernel->cuda, key, winner);
     }
-    ND_TRY(nd_separable_measure(kernel, work, &winner));
-    nd_race_remember(kernel->cuda, key, winner);
+    ND_TRY(nd_cuda_kernel_make(kernel->cuda, nd_separable_ways[winner].kind, work, kernel->precision, &made));
+    nd_separable_adopt(kernel, made);
     return nd_status_ok;
 }
 
 static nd_status nd_separable_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_cuda *cuda = kernel->cuda;
     nd_kernel *made;
-    if (cuda->tune) return nd_separable_tune(kernel, work);
+    const nd_status tuned = cuda->tune ? nd_separable_tune(kernel, work) : nd_status_memory;
+    if (tuned != nd_status_memory) return tuned;
+    if (cuda->tune) nd_log(nd_log_warn, "a separable layer is not tuned: %s", nd_error());
     nd_status status = nd_fail(nd_status_unsupported, "no way to run this separable layer");
     for (int i = 0; i < nd_separable_n_ways; i++) {
         const nd_separable_way *way = &nd_separable_ways[i];
@@ -160,27 +258,9 @@ static bool nd_separable_supports(const nd_cuda *cuda, const nd_work *work, nd_p
 
 const nd_cuda_kind nd_cuda_separable_kind = {nd_separable_supports, nd_separable_prepare};
 
-/* W[o][c] = sum over the terms r of channel c of P[o][r] D[r]: the convolution that the layer stands for. */
 static nd_status nd_separable_dense_prepare(nd_kernel *kernel, const nd_work *work) {
-    const int64_t no = work->y.dims[1], ni = work->x.dims[1];
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
-    float *weights = nd_alloc_array((size_t)(no * ni * taps), sizeof *weights);
-    ND_REQUIRE(weights, nd_status_memory, "no memory for %lldx%lld filters", (long long)no, (long long)ni);
-    for (int64_t o = 0; o < no; o++)
-        for (int64_t r = 0; r < work->terms; r++) {
-            float *filter = weights + (o * ni + work->channel[r]) * taps;
-            const float scale = work->weights[o * work->terms + r];
-            for (int64_t t = 0; t < taps; t++) filter[t] += scale * work->depthwise[r * taps + t];
-        }
-    nd_work dense = *work;
-    dense.kind = nd_kind_conv;
-    dense.groups = 1;
-    dense.weights = weights;
     nd_kernel *made;
-    nd_status status =
-        nd_cuda_kernel_make(kernel->cuda, &nd_cuda_conv_kind, &dense, kernel->precision, &made);
-    free(weights);
-    ND_TRY(status);
+    ND_TRY(nd_separable_recompose(kernel->cuda, &nd_cuda_conv_kind, work, kernel->precision, &made));
     nd_separable_adopt(kernel, made);
     return nd_status_ok;
 }

@@ -138,6 +138,37 @@ expect 0 'top-1' order=0 "$nd" eval glyphs $one --backend cuda --tune
 [ "$(wc -l < "$work/cache/nd/cudnn_engines.txt")" = "$lines" ] || { echo "FAIL: a cached engine was measured again"; failed=1; }
 expect 0 '"layout":"N[HC]' order=2 "$nd" bench glyphs $bench --tune --json -
 
+# --- what is timed is checked: a wrong engine may be the fastest, is named, and is not taken; a right one is not blamed
+blamed() { grep -E 'is wrong|no room' "$work/out" && { echo "FAIL [$1]: said of what is right"; failed=1; } || true; }
+"$nd" decouple glyphs --rank 4 --backend ref -o "$work/four.onnx" > /dev/null 2>&1
+four=$("$nd" eval "$work/four.onnx" $glyphs --backend ref --json - | sed 's/.*"top1_correct":\([0-9]*\).*/\1/')
+for dtype in fp32 tf32 fp16 bf16; do
+    rm -rf "$work/cache"
+    expect 0 'top-1' order=0 "$nd" eval "$work/four.onnx" $one --backend cuda --tune --dtype $dtype
+    blamed $dtype
+    rm -rf "$work/cache"
+    faults=eng11:nan+eng13:epilogue+eng0:tap+gemm11:bias+fused:bias
+    [ $dtype != fp32 ] || faults=eng13:tap+eng0:hole+gemm11:bias+fused:bias
+    expect 0 'conv 32x16x16 to 64x16x16, 3x3, batch 1, .*eng13,k2=2 is wrong, by [0-9.e+]* times' wrong=$faults \
+        "$nd" eval "$work/four.onnx" $one --backend cuda --tune --dtype $dtype
+    for text in 'legacy_winograd_nonfused+epilogue is wrong' 'gemm 128x1x1 to 62x1x1, 1x1, batch 1, .*algo11_.* is wrong' \
+        'separable 64x8x8 to 128x8x8, 3x3, batch 1, .*nd:separable:mma_n64,.* is wrong'; do
+        grep -q "$text" "$work/out" || { echo "FAIL [$dtype]: no \"$text\""; failed=1; }
+    done
+    [ $dtype = fp32 ] || grep -q 'eng11,k2=2 is wrong, with elements that are NaN' "$work/out" || { echo "FAIL: a NaN passed"; failed=1; }
+    [ "$(engines)" = '6*eng12,k2=2 ' ] || { echo "FAIL [$dtype]: cached engines: $(engines)"; failed=1; }
+done
+# What comes out is right: without the fused kernel, and by our direct kernel where all of cuDNN is wrong.
+expect 0 "\"top1_correct\":$four" wrong=fused:bias "$nd" eval "$work/four.onnx" $glyphs --backend cuda --tune --json -
+expect 0 '"top1_correct":[0-9]*' wrong=fused:bias env ND_CUDA_SEPARABLE=fused "$nd" eval "$work/four.onnx" $glyphs --backend cuda --json -
+grep -q "\"top1_correct\":$four," "$work/out" && { echo "FAIL: the fused kernel without bias is not noticed"; failed=1; }
+expect 4 'ways to run this separable layer are wrong' wrong=fused:bias env ND_CUDA_SEPARABLE=fused "$nd" eval "$work/four.onnx" $one --backend cuda --tune
+rm -rf "$work/cache"
+expect 0 '"top1_correct":4,' wrong=cudnn:tap "$nd" eval glyphs $glyphs --backend cuda --tune --json -
+[ ! -e "$work/cache/nd/cudnn_engines.txt" ] || { echo "FAIL: a wrong engine was cached"; failed=1; }
+# Without room for the reference they are timed alone, and not kept.
+expect 0 'no room to check what is timed' mib=3 "$nd" eval glyphs $one --backend cuda --tune
+
 # --- each function fails in its turn: an error or another way, never a crash, a leak (86) or a wrong result
 ND_PLUGINS=$build/mock ND_MOCK_GPU=count=1 "$nd" eval glyphs $glyphs --backend cuda 2>&1 |
     awk '/mock gpu: call/ { print $4, $5 }' > "$work/calls"

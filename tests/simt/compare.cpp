@@ -291,6 +291,7 @@ int main(int argc, char **argv) {
     if (argc > 1) return nd_test_roofline(argv[1]);
     nd_test_machine();
     nd_test_svd();
+    nd_test_agree();
     nd_test_kinds();
     nd_test_in_place();
     nd_test_depthwise();

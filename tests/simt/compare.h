@@ -58,6 +58,7 @@ void nd_test_depthwise();
 void nd_test_separable();
 void nd_test_machine();
 void nd_test_svd();
+void nd_test_agree();
 /* Prints the table of roofline.cpp by the registers in a file like results/golden/cuda_resources.csv; the exit code. */
 int nd_test_roofline(const char *resources);
 void nd_test_expect(bool truth, const char *what);

@@ -250,7 +250,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     const bool relu = m.epilogue == CUBLASLT_EPILOGUE_RELU || m.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
     const bool biased = m.biased();
     if (m.trans_a != CUBLAS_OP_T || (biased && !m.bias)) return CUBLAS_STATUS_INVALID_VALUE;
+    const bool wrong = !nd_mock_fault("gemm" + std::to_string(algo->data[0])).empty();
     nd_mock_enqueue(stream, [=] {
+        if (!wrong) nd_mock_spend(1e4);
         if (wanted) memset(workspace, 0xff, wanted);
         nd_mock_spend(0.1 * (double)(y.columns * y.rows * w.rows)); /* 20 GFLOP/s */
         for (int64_t i = 0; i < y.columns; i++)
@@ -260,7 +262,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
                     sum += nd_mock_load(a, w.type, o * w.distance + l) *
                            nd_mock_load(b, x.type, i * x.distance + l);
                 if (scale) sum += scale * nd_mock_load(c, r.type, i * r.distance + o);
-                if (biased) sum += nd_mock_load(m.bias, y.type, o);
+                if (biased && !wrong) sum += nd_mock_load(m.bias, y.type, o);
                 nd_mock_store(d, y.type, i * y.distance + o, relu && sum < 0 ? 0 : sum);
             }
         return true;

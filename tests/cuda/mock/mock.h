@@ -12,7 +12,11 @@
  * ND_MOCK_GPU=key=value,... : devices (1), driver (13000), capability (90), mib of memory (1024), l2kib
  * (64, so that small layers are cut into slices too), multiprocessors (2), cudnn (92000),
  * order (0: as called, 1: side streams first, 2: side streams last), engines (3: cuDNN offers engines
- * for bare convolutions, 1, and for fused ones, 2), gemms (1; 0: cuBLASLt has no algorithm for anything), nchw (200: time of a convolution in NCHW, per cent of NHWC's),
+ * for bare convolutions, 1, and for fused ones, 2), gemms (1; 0: cuBLASLt has no algorithm for anything), nchw (200: time
+ * of a convolution in NCHW, per cent of NHWC's),
+ * wrong=NAME:FAULT+NAME:FAULT... (NAME is the fastest, and wrong: eng13, eng0 for cuDNN's legacy call, or cudnn for all of
+ * its engines, with FAULT tap, the wrong pixels, epilogue, without the last step, nan or hole, the last element is NaN or not
+ * written; gemm11 of cuBLASLt, and our kernels fused and wgmma, with FAULT bias, without it),
  * dry=1 (memory is addresses alone and nothing is computed: for networks too large to run here),
  * lost=N (the device is lost at the N-th operation that runs, and stays so; 0: never),
  * fail=NAME:N (the N-th call of that function fails, 0: every one; NAME launch: our kernels), count=1 (prints calls). */
@@ -27,8 +31,12 @@ extern "C" {
 #include "run/backend.h"
 }
 
-/* The number that goes with `key`, or `otherwise`. */
+/* What goes with `key`, empty for nothing; as a number, or `otherwise`. */
+std::string nd_mock_text(const char *key);
 long nd_mock_setting(const char *key, long otherwise);
+
+/* What is to be wrong with what has this name; empty for nothing. */
+std::string nd_mock_fault(const std::string &name);
 
 /* Counts a call; true when ND_MOCK_GPU says that it fails. */
 bool nd_mock_fails(const char *function);

@@ -1,4 +1,5 @@
 /* The CUDA runtime: memory, streams, events, recordings. */
+#include "cuda/separable_sm90a.h"
 #include "tests/cuda/mock/mock.h"
 #include "tests/simt/stream.h"
 
@@ -73,18 +74,6 @@ struct machine {
 };
 
 machine gpu;
-
-std::string text_setting(const char *key) {
-    const char *all = getenv("ND_MOCK_GPU");
-    std::string rest = all ? all : "", wanted = std::string(key) + "=";
-    while (!rest.empty()) {
-        const size_t comma = rest.find(',');
-        const std::string part = rest.substr(0, comma);
-        if (part.compare(0, wanted.size(), wanted) == 0) return part.substr(wanted.size());
-        rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
-    }
-    return "";
-}
 
 /* Nothing is computed. */
 bool dry() {
@@ -241,14 +230,34 @@ cudaError_t copy_rows(void *to, size_t to_pitch, const void *from, size_t from_p
 
 } // namespace
 
+/* What follows `wanted` in a list of that separator. */
+static std::string part_of(std::string rest, char separator, const std::string &wanted) {
+    while (!rest.empty()) {
+        const size_t end = rest.find(separator);
+        const std::string part = rest.substr(0, end);
+        if (part.compare(0, wanted.size(), wanted) == 0) return part.substr(wanted.size());
+        rest = end == std::string::npos ? "" : rest.substr(end + 1);
+    }
+    return "";
+}
+
+std::string nd_mock_text(const char *key) {
+    const char *all = getenv("ND_MOCK_GPU");
+    return part_of(all ? all : "", ',', std::string(key) + "=");
+}
+
+std::string nd_mock_fault(const std::string &name) {
+    return part_of(nd_mock_text("wrong"), '+', name + ":");
+}
+
 long nd_mock_setting(const char *key, long otherwise) {
-    const std::string text = text_setting(key);
+    const std::string text = nd_mock_text(key);
     return text.empty() ? otherwise : atol(text.c_str());
 }
 
 bool nd_mock_fails(const char *function) {
     const int call = ++gpu.calls[function];
-    const std::string wanted = text_setting("fail");
+    const std::string wanted = nd_mock_text("fail");
     const size_t colon = wanted.find(':');
     if (colon == std::string::npos || wanted.substr(0, colon) != function) return false;
     const int at = atoi(wanted.c_str() + colon + 1);
@@ -288,6 +297,24 @@ void nd_mock_store(void *data, nd_dtype type, int64_t index, float value) {
 }
 
 extern "C" {
+
+/* Wrapped by the linker. */
+nd_status __real_nd_cuda_separable_launch(const nd_cuda_separable *call);
+nd_status __wrap_nd_cuda_separable_launch(const nd_cuda_separable *call);
+nd_status __real_nd_cuda_separable_sm90a_launch(const nd_cuda_separable *call);
+nd_status __wrap_nd_cuda_separable_sm90a_launch(const nd_cuda_separable *call);
+
+nd_status __wrap_nd_cuda_separable_launch(const nd_cuda_separable *call) {
+    nd_cuda_separable wrong = *call;
+    if (!nd_mock_fault("fused").empty()) wrong.bias = nullptr;
+    return __real_nd_cuda_separable_launch(&wrong);
+}
+
+nd_status __wrap_nd_cuda_separable_sm90a_launch(const nd_cuda_separable *call) {
+    nd_cuda_separable wrong = *call;
+    if (!nd_mock_fault("wgmma").empty()) wrong.bias = nullptr;
+    return __real_nd_cuda_separable_sm90a_launch(&wrong);
+}
 
 cudaError_t cudaGetLastError(void) {
     const cudaError_t last = gpu.last;
