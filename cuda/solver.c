@@ -14,20 +14,11 @@
 
 typedef enum nd_svd_route { nd_svd_jacobi, nd_svd_gram, nd_svd_gesvda, nd_svd_routes } nd_svd_route;
 
-enum { nd_solver_remembered = 32 };
-
-typedef struct nd_svd_choice {
-    int64_t m, n;
-    nd_svd_route route;
-} nd_svd_choice;
-
 struct nd_solver {
     cusolverDnHandle_t handle;
     cusolverDnParams_t params;
     bool forced;
     nd_svd_route route;
-    nd_svd_choice choices[nd_solver_remembered]; /* measured */
-    int n_choices;
     cudaEvent_t start, end; /* around the last decomposition */
     nd_svd_route last;
 };
@@ -217,9 +208,10 @@ static void nd_svd_widen(void *context, int64_t begin, int64_t end, int worker) 
                     job->rows[(slice * job->m + i) * job->n + j];
 }
 
+/* Each time anew: a route that wants it takes this time whenever it runs. */
 static nd_status nd_svd_columns(nd_svd_job *job) {
-    if (job->columns) return nd_status_ok;
-    job->columns = nd_alloc_array((size_t)(job->batch * job->m * job->n), sizeof *job->columns);
+    if (!job->columns)
+        job->columns = nd_alloc_array((size_t)(job->batch * job->m * job->n), sizeof *job->columns);
     ND_REQUIRE(job->columns, nd_status_memory, "no memory for %lld slices", (long long)job->batch);
     nd_parallel_for(job->batch, nd_svd_widen, job);
     return nd_status_ok;
@@ -253,32 +245,6 @@ static bool nd_svd_can(nd_svd_route route, const nd_svd_job *job) {
     return route != nd_svd_gesvda || (job->m >= job->n && job->m <= INT_MAX); /* it counts in int */
 }
 
-/* The rule of solver.h. */
-static nd_status nd_svd_choose(nd_svd_job *job) {
-    nd_solver *solver = job->cuda->solver;
-    job->route = solver->forced && nd_svd_can(solver->route, job) ? solver->route : nd_svd_jacobi;
-    if (solver->forced || !job->cuda->tune) return nd_status_ok;
-    for (int i = 0; i < solver->n_choices; i++)
-        if (solver->choices[i].m == job->m && solver->choices[i].n == job->n) {
-            job->route = solver->choices[i].route;
-            return nd_status_ok;
-        }
-    nd_svd_route best = nd_svd_jacobi;
-    double least = INFINITY, ns;
-    for (int i = 0; i < nd_svd_routes; i++) {
-        job->route = (nd_svd_route)i;
-        if (!nd_svd_can(job->route, job)) continue;
-        ND_TRY(nd_cuda_time(job->cuda, nd_svd_job_run, job, &ns));
-        if (ns >= least) continue;
-        best = job->route;
-        least = ns;
-    }
-    job->route = best;
-    if (solver->n_choices < nd_solver_remembered)
-        solver->choices[solver->n_choices++] = (nd_svd_choice){job->m, job->n, best};
-    return nd_status_ok;
-}
-
 typedef struct nd_svd_slices {
     int64_t m, n;
     const float *a;
@@ -310,6 +276,47 @@ static int64_t nd_svd_first_bad(const nd_svd_slices *slices, int64_t batch) {
     return -1;
 }
 
+/* Runs and checks a route before it is timed: one whose vectors do not pass would be done again by gram each time. */
+static nd_status nd_svd_time(nd_svd_job *job, const nd_svd_slices *slices, double *ns) {
+    *ns = INFINITY;
+    ND_TRY(nd_svd_run(job, slices));
+    if (nd_svd_first_bad(slices, job->batch) >= 0) return nd_status_ok;
+    return nd_cuda_time(job->cuda, nd_svd_job_run, job, ns);
+}
+
+static nd_status nd_svd_fastest(nd_svd_job *job, const nd_svd_slices *slices) {
+    nd_svd_route best = nd_svd_gram;
+    double least = INFINITY, ns;
+    for (int i = 0; i < nd_svd_routes; i++) {
+        job->route = (nd_svd_route)i;
+        if (!nd_svd_can(job->route, job)) continue;
+        ND_TRY(nd_svd_time(job, slices, &ns));
+        if (ns >= least) continue;
+        best = job->route;
+        least = ns;
+    }
+    job->route = best;
+    return nd_status_ok;
+}
+
+/* The rule of solver.h. */
+static nd_status nd_svd_choose(nd_svd_job *job, const nd_svd_slices *slices) {
+    const nd_solver *solver = job->cuda->solver;
+    char key[nd_sha256_hex_size];
+    int way;
+    job->route = solver->forced && nd_svd_can(solver->route, job) ? solver->route : nd_svd_jacobi;
+    if (solver->forced || !job->cuda->tune) return nd_status_ok;
+    snprintf(key, sizeof key, "svd %lldx%lldx%lld", (long long)job->batch, (long long)job->m,
+             (long long)job->n);
+    if (nd_race_recall(job->cuda, key, &way)) {
+        job->route = (nd_svd_route)way;
+        return nd_status_ok;
+    }
+    ND_TRY(nd_svd_fastest(job, slices));
+    nd_race_remember(job->cuda, key, job->route);
+    return nd_status_ok;
+}
+
 nd_status nd_solver_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n, const float *a,
                         double *sigma, double *v) {
     nd_svd_job job = {.cuda = (nd_cuda *)backend, .batch = batch, .m = m, .n = n, .rows = a};
@@ -324,7 +331,7 @@ nd_status nd_solver_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n
     ND_REQUIRE_DONE(slices.residual, nd_status_memory, "no memory for %lld slices", (long long)batch);
     ND_TRY_DONE(nd_cuda_allocate((size_t)(batch * m * n) * sizeof(double), &job.a));
     ND_TRY_DONE(nd_cuda_allocate((size_t)(batch * n * n) * sizeof(double), &job.v));
-    ND_TRY_DONE(nd_svd_choose(&job));
+    ND_TRY_DONE(nd_svd_choose(&job, &slices));
     ND_TRY_DONE(nd_svd_run(&job, &slices));
     if (job.route != nd_svd_gram && nd_svd_first_bad(&slices, batch) >= 0) {
         job.route = nd_svd_gram;
