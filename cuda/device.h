@@ -23,7 +23,7 @@ typedef enum nd_cuda_route {
     nd_cuda_route_dense,   /* recomposed to one convolution, on the library */
     nd_cuda_route_chunked, /* depthwise and GEMM, slice by slice through L2 */
     nd_cuda_route_fused,   /* our fused kernel */
-    nd_cuda_route_wgmma,   /* the same for sm_90a */
+    nd_cuda_route_wgmma,   /* the same for sm_90a; chosen only where it was measured and checked */
     nd_cuda_route_count,
 } nd_cuda_route;
 

@@ -1,4 +1,4 @@
-/* The planner of separable layers: dense, chunked or fused. With `tune` every way is checked and timed and the
+/* The planner of separable layers: dense, chunked, fused or wgmma. With `tune` every way is checked and timed and the
  * fastest kept, so a layer is never slower than its dense form; ND_CUDA_SEPARABLE forces one, for the raw ratio. Without
  * measurements the choice follows the roofline: strict fp32 is bound by FFMA either way and the library's GEMM is the better
  * half, everything else wants the fused kernel. */
@@ -29,8 +29,8 @@ static const nd_separable_way nd_separable_ways[] = {
 
 enum { nd_separable_n_ways = sizeof nd_separable_ways / sizeof *nd_separable_ways };
 
-static bool nd_separable_wanted(const nd_cuda *cuda, const nd_separable_way *way) {
-    if (cuda->route == nd_cuda_route_auto) return way->route != nd_cuda_route_wgmma;
+static bool nd_separable_wanted(const nd_cuda *cuda, const nd_separable_way *way, bool measured) {
+    if (cuda->route == nd_cuda_route_auto) return measured || way->route != nd_cuda_route_wgmma;
     return way->route == cuda->route;
 }
 
@@ -117,7 +117,7 @@ static void nd_separable_make_all(nd_cuda *cuda, const nd_work *work, nd_precisi
     for (int i = 0; i < nd_separable_n_ways; i++) {
         const nd_separable_way *way = &nd_separable_ways[i];
         made[i] = NULL;
-        if (!nd_separable_wanted(cuda, way) || !way->kind->supports(cuda, work, precision)) continue;
+        if (!nd_separable_wanted(cuda, way, true) || !way->kind->supports(cuda, work, precision)) continue;
         (void)nd_cuda_kernel_make(cuda, way->kind, work, precision, &made[i]);
     }
 }
@@ -236,7 +236,7 @@ static nd_status nd_separable_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_status status = nd_fail(nd_status_unsupported, "no way to run this separable layer");
     for (int i = 0; i < nd_separable_n_ways; i++) {
         const nd_separable_way *way = &nd_separable_ways[i];
-        if (!nd_separable_wanted(cuda, way)) continue;
+        if (!nd_separable_wanted(cuda, way, false)) continue;
         if (!way->kind->supports(cuda, work, kernel->precision)) continue;
         if (!nd_separable_guess(cuda, work, kernel->precision, way)) continue;
         status = nd_cuda_kernel_make(cuda, way->kind, work, kernel->precision, &made);
@@ -251,7 +251,8 @@ static nd_status nd_separable_prepare(nd_kernel *kernel, const nd_work *work) {
 static bool nd_separable_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     for (int i = 0; i < nd_separable_n_ways; i++) {
         const nd_separable_way *way = &nd_separable_ways[i];
-        if (nd_separable_wanted(cuda, way) && way->kind->supports(cuda, work, precision)) return true;
+        if (nd_separable_wanted(cuda, way, cuda->tune) && way->kind->supports(cuda, work, precision))
+            return true;
     }
     return false;
 }
