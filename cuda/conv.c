@@ -111,6 +111,7 @@ static nd_status nd_conv_dnn_prepare(nd_kernel *kernel, const nd_work *work, boo
     ND_TRY(nd_cuda_constant_bias(kernel, work));
     ND_TRY(nd_cuda_constant_bias_stored(kernel, work, &state->bias_stored));
     kernel->workspace = nd_dnn_plan_workspace(state->plan);
+    kernel->transformed = nd_dnn_plan_transformed(state->plan);
     if (state->slices == 1)
         snprintf(kernel->engine, sizeof kernel->engine, "%s", nd_dnn_plan_name(state->plan));
     else

@@ -78,6 +78,7 @@ struct nd_kernel {
     char engine[192];
     size_t workspace;
     nd_cuda_launch *launch;           /* of nd_cuda_simple_operation */
+    bool transformed;                 /* see bound.h */
     void *blocks[nd_cuda_blocks_max]; /* device memory that the kernel owns */
     int n_blocks;
     const float *weights, *bias;

@@ -69,6 +69,10 @@ size_t nd_dnn_plan_workspace(const nd_dnn_plan *plan) {
     return plan->workspace;
 }
 
+bool nd_dnn_plan_transformed(const nd_dnn_plan *plan) {
+    return plan->transformed;
+}
+
 const char *nd_dnn_plan_name(const nd_dnn_plan *plan) {
     return plan->name;
 }

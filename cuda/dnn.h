@@ -37,6 +37,7 @@ typedef struct nd_dnn_plan nd_dnn_plan;
 nd_status nd_dnn_plan_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out);
 void nd_dnn_plan_free(nd_dnn_plan *plan); /* NULL is legal */
 size_t nd_dnn_plan_workspace(const nd_dnn_plan *plan);
+bool nd_dnn_plan_transformed(const nd_dnn_plan *plan); /* by Winograd or Fourier: see bound.h */
 const char *
 nd_dnn_plan_name(const nd_dnn_plan *plan); /* "cudnn:eng62,k2=1,k5=3" and "+epilogue" where ours follows */
 nd_status nd_dnn_plan_run(nd_dnn_plan *plan, const nd_dnn_operands *operands);

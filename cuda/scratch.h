@@ -8,7 +8,7 @@
 
 #include "cuda/device.h"
 
-enum { nd_scratch_blocks = 9 };
+enum { nd_scratch_blocks = 9 }; /* each filled by its number as the seed */
 
 typedef struct nd_scratch {
     nd_cuda *cuda;

@@ -90,7 +90,7 @@ static void nd_separable_way_drop(void *way) {
 
 static void nd_separable_way_facts(const void *way, nd_race_facts *facts) {
     const nd_kernel *kernel = *(nd_kernel *const *)way;
-    *facts = (nd_race_facts){.name = kernel->engine};
+    *facts = (nd_race_facts){kernel->engine, kernel->transformed};
 }
 
 /* What a choice depends on within one process: everything of the work but the values of its weights. */
@@ -128,7 +128,7 @@ static float *nd_separable_noise(int64_t count, double scale, uint64_t seed) {
     return values;
 }
 
-/* The layer with random weights that give outputs of variance 1. The choice is that of all layers of the same shape:
+/* The layer with random weights that give outputs of variance 1, of sequences that no block of a scratch has. The choice is that of all layers of the same shape:
  * what the weights of the first one are (pruned, or zero) must neither hide a wrong kernel nor make a fast one. */
 typedef struct nd_separable_sample {
     nd_work work;
@@ -145,10 +145,10 @@ static nd_status nd_separable_sample_make(const nd_work *work, nd_separable_samp
     const int64_t no = work->y.dims[1], taps = work->geometry.kernel[0] * work->geometry.kernel[1];
     sample->work = *work;
     sample->work.weights = sample->weights =
-        nd_separable_noise(no * work->terms, 1 / sqrt((double)work->terms), 1);
+        nd_separable_noise(no * work->terms, 1 / sqrt((double)work->terms), nd_scratch_blocks);
     sample->work.depthwise = sample->depthwise =
-        nd_separable_noise(work->terms * taps, 1 / sqrt((double)taps), 2);
-    sample->bias = nd_separable_noise(no, 1, 3);
+        nd_separable_noise(work->terms * taps, 1 / sqrt((double)taps), nd_scratch_blocks + 1);
+    sample->bias = nd_separable_noise(no, 1, nd_scratch_blocks + 2);
     if (work->bias) sample->work.bias = sample->bias;
     if (sample->weights && sample->depthwise && sample->bias) return nd_status_ok;
     nd_separable_sample_free(sample);
