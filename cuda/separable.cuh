@@ -7,8 +7,9 @@
  * A block of 8 warps makes a tile of 128 pixels x N channels. For every block of 32 terms:
  *   1. cp.async brings the input patch (all rows, columns and images its pixels touch, `chunks` groups of 16 bytes
  *      of channels; padding arrives as zeros), the 32 filters and N x 32 pointwise weights, one block ahead.
- *   2. Depthwise: lane = term, a warp makes 16 pixels of A. A 3x3 window of stride 1 slides along a row: 3 reads for
- *      9 multiply-adds. The channel of a term comes from `offset`, so ranks may differ from channel to channel.
+ *   2. Depthwise: a lane makes two neighbouring terms, half a warp a run of pixels of one row, so that a 3x3 window slides: of
+ *      stride 1, 3 reads for 9 multiply-adds, or for 18 where the two terms are of one channel. The channel of a term comes
+ *      from `offset`, so ranks may differ from channel to channel. Other windows: lane = term, a warp makes 16 pixels.
  *   3. GEMM: warp (i, j) of 4 x 2 multiplies 32 pixels by N/2 channels on tensor cores (or by FFMA: strict fp32).
  * Two barriers per block of terms. Rows of A and of the weights are 32 elements, their 16-byte chunks permuted by the
  * row number so that ldmatrix, the depthwise stores and the fp32 reads meet no bank conflict.
@@ -72,20 +73,20 @@ struct nd_math_fp32 {
 
 enum { nd_separable_skew = 8 };
 
-/* Sizes that follow from a call; the same on host and device. */
+/* Sizes that follow from a call. */
 struct nd_separable_shape {
     int height, width, pixels; /* of the input patch */
     int taps, stage;           /* bytes of one stage: patch, filters and offsets, weights */
     int filters_at, weights_at, tile_at, tables_at, total;
 };
 
-template <class T>
-__host__ __device__ inline nd_separable_shape nd_separable_shape_of(const nd_cuda_separable &p) {
+template <class T> inline nd_separable_shape nd_separable_shape_of(const nd_cuda_separable &p) {
     const nd_geometry &g = p.geometry;
     const int row = nd_separable_terms * (int)sizeof(T);
     nd_separable_shape s;
     s.height = (int)((p.patch[1] - 1) * g.stride[0] + (g.kernel[0] - 1) * g.dilation[0] + 1);
-    s.width = (int)((p.patch[2] - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1);
+    /* Odd, so that the two rows that a warp reads at once begin in different banks. */
+    s.width = (int)((p.patch[2] - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1) | 1;
     s.pixels = (int)p.patch[0] * s.height * s.width;
     s.taps = (int)(g.kernel[0] * g.kernel[1]);
     s.weights_at = 0;
@@ -96,7 +97,7 @@ __host__ __device__ inline nd_separable_shape nd_separable_shape_of(const nd_cud
     const int sums = nd_separable_pixels * ((int)p.tile / 2 + nd_separable_skew) * 4; /* of the epilogue */
     s.tables_at = s.tile_at + nd_separable_pixels * row;
     if (s.tables_at < sums) s.tables_at = sums;
-    s.total = s.tables_at + (s.pixels + 2 * nd_separable_pixels) * 4;
+    s.total = s.tables_at + (s.pixels + 3 * nd_separable_pixels) * 4;
     return s;
 }
 
@@ -144,6 +145,13 @@ __device__ inline void nd_separable_finish(const nd_cuda_separable &p, const flo
         if (i < count) y[i] = out.value[i];
 }
 
+/* unit: bytes of one background copy of x, 16, 4 or 0 (none). slide: columns that a 3x3 window moves by from pixel to pixel, 1 or
+ * 2, else 0; run: pixels of a row that it makes in one go. paired: two neighbouring channels of y and x2 can move at once. */
+struct nd_separable_ways {
+    int unit, slide, run;
+    bool paired;
+};
+
 template <class Math, int N> struct nd_separable_block {
     using T = typename Math::element;
     static constexpr int terms = nd_separable_terms, pixels = nd_separable_pixels,
@@ -151,27 +159,47 @@ template <class Math, int N> struct nd_separable_block {
     static constexpr int row = terms * (int)sizeof(T), chunks = row / 16, per_chunk = 16 / (int)sizeof(T);
     static constexpr int tiles = N / 16; /* 8-column tiles of a warp */
 
-    const nd_cuda_separable &p;
-    nd_separable_shape s;
+    const nd_cuda_separable &p; /* these two in the constants of the launch, not in registers */
+    const nd_separable_shape &s;
     unsigned char *shared;
-    int *source; /* [patch pixels]: pixel of x, or -1 in the padding */
-    int *corner; /* [128]: patch pixel of a window's first tap, or -1 past the tile */
-    int *target; /* [128]: pixel of y, or -1 */
+    int tile_at; /* A, from there */
+    int *source; /* [patch pixels]: pixel of x, or -1 in the padding; the tables below follow */
     int first_channel;
-    int thread, warp, lane;
+    int thread, warp, lane, n_runs;
 
-    __device__ nd_separable_block(const nd_cuda_separable &call, unsigned char *bytes)
-        : p(call), s(nd_separable_shape_of<T>(call)), shared(bytes) {
+    __device__ nd_separable_block(const nd_cuda_separable &call, const nd_separable_shape &shape,
+                                  unsigned char *bytes)
+        : p(call), s(shape), shared(bytes), tile_at(shape.tile_at) {
         source = reinterpret_cast<int *>(shared + s.tables_at);
-        corner = source + s.pixels;
-        target = corner + pixels;
         thread = (int)threadIdx.x;
-        warp = thread / 32;
-        lane = thread % 32;
+        warp = (int)(threadIdx.x / 32 % (threads / 32)); /* so that the compiler sees how large they are */
+        lane = (int)(threadIdx.x % 32);
+    }
+
+    __device__ int *corner() const { /* [128]: patch pixel of a window's first tap, or -1 past the tile */
+        return source + s.pixels;
+    }
+
+    __device__ int *target() const { /* [128]: pixel of y, or -1 */
+        return corner() + pixels;
+    }
+
+    __device__ int *runs() const { /* [n_runs]: first pixel of a run, and how many times 256 */
+        return target() + pixels;
+    }
+
+    /* Runs of neighbours are in neighbouring rows. */
+    __device__ void place_runs(int length) {
+        const int rows = (int)(p.patch[0] * p.patch[1]), width = (int)p.patch[2];
+        n_runs = length ? rows * ((width + length - 1) / length) : 0;
+        if (thread >= n_runs) return;
+        const int column = thread / rows * length, left = width - column;
+        runs()[thread] = thread % rows * width + column + (left < length ? left : length) * 256;
     }
 
     /* Which pixels this tile reads and writes. Neighbouring blocks share x and differ in channels. */
-    __device__ void place() {
+    __device__ void place(const nd_separable_ways &ways) {
+        place_runs(ways.run);
         const int64_t across = (p.out_channels + N - 1) / N;
         int64_t tile = blockIdx.x / across;
         first_channel = (int)(blockIdx.x - tile * across) * N;
@@ -192,10 +220,10 @@ template <class Math, int N> struct nd_separable_block {
         const int h = thread % per_image / (int)p.patch[2], w = thread % (int)p.patch[2];
         const bool live =
             n < p.patch[0] && n0 + n < p.images && h0 + h < p.out_height && w0 + w < p.out_width;
-        corner[thread] = n >= p.patch[0] ? -1
-                                         : (n * s.height + h * (int)p.geometry.stride[0]) * s.width +
-                                               w * (int)p.geometry.stride[1];
-        target[thread] = live ? (int)(((n0 + n) * p.out_height + h0 + h) * p.out_width + w0 + w) : -1;
+        corner()[thread] = n >= p.patch[0] ? -1
+                                           : (n * s.height + h * (int)p.geometry.stride[0]) * s.width +
+                                                 w * (int)p.geometry.stride[1];
+        target()[thread] = live ? (int)(((n0 + n) * p.out_height + h0 + h) * p.out_width + w0 + w) : -1;
     }
 
     __device__ unsigned char *stage(int block) const {
@@ -231,6 +259,7 @@ template <class Math, int N> struct nd_separable_block {
         const int64_t base = p.base[block];
         const int chunk = thread % chunks;
         if (chunk >= p.chunks) return;
+        ND_UNROLL_BY(1)
         for (int i = thread / chunks; i < s.pixels; i += threads / chunks) {
             T *chunk_to = to + (i * p.chunks + chunk) * per_chunk;
             const int64_t channel = base + chunk * per_chunk;
@@ -248,12 +277,15 @@ template <class Math, int N> struct nd_separable_block {
         fetch_patch(block, unit);
         const float *filters = p.filters + block * s.taps * terms;
         const int32_t *offset = p.offset + block * terms;
+        ND_UNROLL_BY(1)
         for (int i = thread; i < (s.taps + 1) * terms / 4; i += threads) {
             const void *from = i < s.taps * terms / 4 ? static_cast<const void *>(filters + 4 * i)
                                                       : offset + 4 * i - s.taps * terms;
             nd_ptx_copy_async<16>(to + s.filters_at + 16 * i, from, true);
         }
         const unsigned char *weights = static_cast<const unsigned char *>(p.weights);
+        ND_UNROLL_BY(
+            1) /* places of all that is copied, kept from block to block, would not fit the registers */
         for (int i = thread; i < N * chunks; i += threads) {
             const int n = i / chunks, chunk = i % chunks;
             nd_ptx_copy_async<16>(
@@ -264,41 +296,81 @@ template <class Math, int N> struct nd_separable_block {
     }
 
     __device__ T *tile_row(int m, int element) const {
-        unsigned char *tile = shared + s.tile_at + m * row;
-        return reinterpret_cast<T *>(tile + nd_swizzle<chunks>(m, element / per_chunk) * 16) +
+        return reinterpret_cast<T *>(shared + tile_at + m * row +
+                                     nd_swizzle<chunks>(m, element / per_chunk) * 16) +
                element % per_chunk;
     }
 
-    /* Nine taps from a window of which only the last column is new while pixels follow each other in a row. */
-    __device__ void depthwise_3x3(const float *filters, const T *x) const {
-        float weight[9], window[3][3];
-        for (int tap = 0; tap < 9; tap++) weight[tap] = filters[tap * terms + lane];
-        const int step = (int)p.chunks * per_chunk, down = s.width * step;
-        int before = -2;
-        ND_UNROLL_BY(2)
-        for (int i = 0; i < pixels / 8; i++) {
-            const int m = warp * (pixels / 8) + i, at = corner[m];
-            float sum = 0;
-            if (at >= 0) {
-                const T *from = x + at * step;
-                const bool slides = at == before + 1;
+    /* `count` pixels from m on, of terms `first` and up of the lane's two: `each` of every one of `sources` channels, whose windows
+     * begin at x. A column of a window moves on where the next pixel has it too. */
+    template <int slide, int first, int sources, int each>
+    __device__ void depthwise_run(const float (&weight)[9][2], const T *const (&x)[2], int m, int count,
+                                  int step) const {
+        constexpr int outs = sources * each, kept = 3 - slide;
+        const int down = s.width * step, element = 2 * (lane % 16) + first;
+        unsigned char *column = shared + tile_at + element % per_chunk * (int)sizeof(T);
+        const T *from[sources];
+        float window[sources][3][3];
+        ND_UNROLL
+        for (int k = 0; k < sources; k++) {
+            from[k] = x[first + k];
+            for (int h = 0; h < 3; h++)
+                for (int w = 0; w < kept; w++)
+                    window[k][h][w + slide] = nd_load(from[k][h * down + w * step]);
+        }
+        ND_UNROLL_BY(3) /* a window of three columns is where it was after three pixels */
+        for (int i = 0; i < count; i++) {
+            float sum[outs] = {};
+            ND_UNROLL
+            for (int k = 0; k < sources; k++) {
                 for (int h = 0; h < 3; h++) {
-                    window[h][0] = slides ? window[h][1] : nd_load(from[h * down]);
-                    window[h][1] = slides ? window[h][2] : nd_load(from[h * down + step]);
-                    window[h][2] = nd_load(from[h * down + 2 * step]);
+                    for (int w = 0; w < kept; w++) window[k][h][w] = window[k][h][w + slide];
+                    for (int w = kept; w < 3; w++) window[k][h][w] = nd_load(from[k][h * down + w * step]);
                 }
-                for (int tap = 0; tap < 9; tap++) sum = fmaf(weight[tap], window[tap / 3][tap % 3], sum);
+                from[k] += slide * step;
             }
-            before = at;
-            Math::store(tile_row(m, lane), sum);
+            ND_UNROLL
+            for (int tap = 0; tap < 9; tap++)
+                for (int k = 0; k < outs; k++)
+                    sum[k] = fmaf(weight[tap][first + k], window[k / each][tap / 3][tap % 3], sum[k]);
+            nd_pack<T, outs> out;
+            for (int k = 0; k < outs; k++) Math::store(&out.value[k], sum[k]);
+            const int swizzled = nd_swizzle<chunks>(m + i, element / per_chunk) * 16;
+            *reinterpret_cast<nd_pack<T, outs> *>(column + (m + i) * row + swizzled) = out;
         }
     }
 
-    __device__ void depthwise_any(const float *filters, const T *x) const {
+    /* Filters and offsets of the block of terms, its patch of x, and the elements from pixel to pixel of that. */
+    template <int slide>
+    __device__ void depthwise_3x3(const float *filters, const int32_t *offset, const T *x, int step) const {
+        using two = nd_pack<float, 2>;
+        const int pair = lane % 16;
+        const int at[2] = {offset[2 * pair], offset[2 * pair + 1]};
+        const bool same = !__any_sync(0xffffffffu, at[0] != at[1]);
+        float weight[9][2];
+        ND_UNROLL
+        for (int tap = 0; tap < 9; tap++) {
+            const two taps = *reinterpret_cast<const two *>(filters + tap * terms + 2 * pair);
+            for (int k = 0; k < 2; k++) weight[tap][k] = taps.value[k];
+        }
+        for (int run = thread / 16; run < n_runs; run += threads / 16) {
+            const int m = runs()[run] % 256, count = runs()[run] / 256;
+            const T *const from[2] = {x + corner()[m] * step + at[0], x + corner()[m] * step + at[1]};
+            if (same) {
+                depthwise_run<slide, 0, 1, 2>(weight, from, m, count, step);
+            } else if constexpr (N > 128) {
+                depthwise_run<slide, 0, 2, 1>(weight, from, m, count, step);
+            } else { /* two windows at once would not fit the registers */
+                depthwise_run<slide, 0, 1, 1>(weight, from, m, count, step);
+                depthwise_run<slide, 1, 1, 1>(weight, from, m, count, step);
+            }
+        }
+    }
+
+    __device__ void depthwise_any(const float *filters, const T *x, int step) const {
         const nd_geometry &g = p.geometry;
-        const int step = (int)p.chunks * per_chunk;
         for (int i = 0; i < pixels / 8; i++) {
-            const int m = warp * (pixels / 8) + i, at = corner[m];
+            const int m = warp * (pixels / 8) + i, at = corner()[m];
             float sum = 0;
             for (int tap = 0; at >= 0 && tap < s.taps; tap++) {
                 const int h = tap / (int)g.kernel[1], w = tap - h * (int)g.kernel[1];
@@ -309,19 +381,24 @@ template <class Math, int N> struct nd_separable_block {
         }
     }
 
-    __device__ void depthwise(int block, bool sliding) const {
-        const float *filters = reinterpret_cast<const float *>(stage(block) + s.filters_at);
-        const int offset = reinterpret_cast<const int32_t *>(filters + s.taps * terms)[lane];
-        const T *x = patch(block) + offset;
-        if (sliding)
-            depthwise_3x3(filters, x);
+    __device__ void depthwise_of(const float *filters, const T *x, int step, int slide) const {
+        const int32_t *offset = reinterpret_cast<const int32_t *>(filters + s.taps * terms);
+        if (slide == 1)
+            depthwise_3x3<1>(filters, offset, x, step);
+        else if (slide == 2)
+            depthwise_3x3<2>(filters, offset, x, step);
         else
-            depthwise_any(filters, x);
+            depthwise_any(filters, x + offset[lane], step);
+    }
+
+    __device__ void depthwise(int block, int slide) const {
+        depthwise_of(reinterpret_cast<const float *>(stage(block) + s.filters_at), patch(block),
+                     (int)p.chunks * per_chunk, slide);
     }
 
     /* c[i][j]: 16 pixels from 32 * (warp / 2) + 16 * i, 8 channels from N/2 * (warp % 2) + 8 * j. */
     __device__ void multiply_tensor(int block, float (&c)[2][tiles][4]) const {
-        const unsigned char *tile = shared + s.tile_at, *weights = stage(block);
+        const unsigned char *tile = shared + tile_at, *weights = stage(block);
         ND_UNROLL_BY(1) /* addresses of further steps would not fit the registers */
         for (int step = 0; step < chunks / 2; step++) {
             uint32_t a[2][4], b[4];
@@ -346,7 +423,7 @@ template <class Math, int N> struct nd_separable_block {
 
     /* The same fragments by FFMA: 4 rows x 2 columns x tiles of a thread, 4 steps of K from every 16-byte read. */
     __device__ void multiply_fp32(int block, float (&c)[2][tiles][4]) const {
-        const unsigned char *tile = shared + s.tile_at, *weights = stage(block);
+        const unsigned char *tile = shared + tile_at, *weights = stage(block);
         using quad = nd_pack<float, 4>;
         for (int chunk = 0; chunk < chunks; chunk++) {
             quad a[4];
@@ -376,7 +453,7 @@ template <class Math, int N> struct nd_separable_block {
 
     /* Two neighbouring channels of one pixel, from fp32 sums. */
     __device__ void write(const float *sums, int m, int64_t n, bool paired) const {
-        const int pixel = target[m];
+        const int pixel = target()[m];
         if (pixel < 0 || n >= p.out_channels) return;
         if (p.split > 1)
             *nd_separable_part(p, blockIdx.y, pixel, n) = {sums[0], sums[1]};
@@ -408,13 +485,6 @@ template <class Math, int N> struct nd_separable_block {
     }
 };
 
-/* unit: bytes of one background copy of x, 16, 4 or 0 (none). sliding: 3x3, stride 1, no dilation. paired: two
- * neighbouring channels of y and x2 can move at once. */
-struct nd_separable_ways {
-    int unit;
-    bool sliding, paired;
-};
-
 /* First block of terms of a part. */
 __device__ inline int nd_separable_first(const nd_cuda_separable &p, unsigned part) {
     return (int)(p.blocks * part / p.split);
@@ -422,10 +492,11 @@ __device__ inline int nd_separable_first(const nd_cuda_separable &p, unsigned pa
 
 template <class Math, int N>
 __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
-    nd_separable_kernel(nd_cuda_separable p, nd_separable_ways ways) {
+    nd_separable_kernel(const __grid_constant__ nd_cuda_separable p,
+                        const __grid_constant__ nd_separable_shape shape, nd_separable_ways ways) {
     ND_SHARED(unsigned char, bytes);
-    nd_separable_block<Math, N> block(p, bytes);
-    block.place();
+    nd_separable_block<Math, N> block(p, shape, bytes);
+    block.place(ways);
     __syncthreads();
     float c[2][N / 16][4] = {};
     const int first = nd_separable_first(p, blockIdx.y), end = nd_separable_first(p, blockIdx.y + 1);
@@ -434,7 +505,7 @@ __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
         nd_ptx_copy_wait<0>();
         __syncthreads(); /* block b is here for all, and nobody reads the other stage or the tile any more */
         if (b + 1 < end) block.fetch(b + 1, ways.unit);
-        block.depthwise(b, ways.sliding);
+        block.depthwise(b, ways.slide);
         __syncthreads();
         if constexpr (Math::tensor)
             block.multiply_tensor(b, c);
@@ -445,19 +516,34 @@ __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
     block.epilogue(c, ways.paired);
 }
 
+/* Pixels of a run: 16 half warps take runs of the patch's rows in turn, and the start of one costs about a pixel. */
+inline int nd_separable_run_of(const nd_cuda_separable *p) {
+    const int64_t rows = p->patch[0] * p->patch[1], width = p->patch[2], at_once = nd_separable_threads / 16;
+    int64_t best = 0, least = INT64_MAX;
+    for (int64_t length = 1; length <= width; length++) {
+        const int64_t runs = rows * ((width + length - 1) / length);
+        const int64_t cost = (runs + at_once - 1) / at_once * (length + 1);
+        if (runs > nd_separable_pixels || cost > least) continue;
+        least = cost;
+        best = length;
+    }
+    return (int)best;
+}
+
 template <class T> inline nd_separable_ways nd_separable_ways_of(const nd_cuda_separable *p) {
     const nd_geometry *g = &p->geometry;
     const int64_t size = (int64_t)sizeof(T);
     const auto multiple = [](const void *pointer, int64_t bytes) {
         return (uintptr_t)pointer % (uintptr_t)bytes == 0;
     };
-    nd_separable_ways ways = {0, true, false};
+    nd_separable_ways ways = {0, 0, nd_separable_run_of(p), false};
     if (p->x_pixel * size % 16 == 0 && p->channels * size % 16 == 0 && multiple(p->x, 16))
         ways.unit = 16;
     else if (p->x_pixel * size % 4 == 0 && p->channels * size % 4 == 0 && multiple(p->x, 4))
         ways.unit = 4;
-    for (int i = 0; i < 2; i++)
-        ways.sliding = ways.sliding && g->kernel[i] == 3 && g->stride[i] == 1 && g->dilation[i] == 1;
+    if (g->kernel[0] == 3 && g->kernel[1] == 3 && g->dilation[0] == 1 && g->dilation[1] == 1 &&
+        g->stride[1] <= 2)
+        ways.slide = (int)g->stride[1];
     ways.paired = p->out_channels % 2 == 0 && p->y_pixel % 2 == 0 && multiple(p->y, 2 * size) &&
                   (!p->x2 || (p->x2_pixel % 2 == 0 && multiple(p->x2, 2 * size)));
     return ways;
@@ -469,8 +555,9 @@ inline dim3 nd_separable_grid(const nd_cuda_separable *p) {
 
 template <class Math, int N> nd_status nd_separable_start(const nd_cuda_separable *p) {
     using T = typename Math::element;
+    const nd_separable_shape shape = nd_separable_shape_of<T>(*p);
     return nd_launch(nd_separable_kernel<Math, N>, nd_separable_grid(p), dim3(nd_separable_threads),
-                     (size_t)nd_separable_shape_of<T>(*p).total, p->stream, *p, nd_separable_ways_of<T>(p));
+                     (size_t)shape.total, p->stream, *p, shape, nd_separable_ways_of<T>(p));
 }
 
 /* Adds the parts in order and writes y; nothing where there is one part. */

@@ -118,7 +118,7 @@ static const nd_separable_engine nd_separable_engines[] = {
     {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 64, false, true},
     {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 128, false, true},
     {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 256, false, false},
-    {"wgmma", nd_cuda_separable_sm90a_launch, nd_cuda_separable_sm90a_shared, 128, true, false},
+    {"wgmma", nd_cuda_separable_sm90a_launch, nd_cuda_separable_sm90a_shared, 128, true, true},
     {"wgmma", nd_cuda_separable_sm90a_launch, nd_cuda_separable_sm90a_shared, 256, true, false},
 };
 

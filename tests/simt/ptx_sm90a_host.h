@@ -21,9 +21,21 @@ void nd_ptx_tensor_4d(void *to, const CUtensorMap *map, int c, int w, int h, int
 
 void nd_ptx_wgmma_fence();
 void nd_ptx_wgmma_commit();
-void nd_ptx_wgmma_f16(float (*c)[4], uint64_t a, uint64_t b, int add);
-void nd_ptx_wgmma_bf16(float (*c)[4], uint64_t a, uint64_t b, int add);
-void nd_ptx_wgmma_tf32(float (*c)[4], uint64_t a, uint64_t b, int add);
+
+/* c[j]: columns 8j to 8j + 7, `columns` in all. */
+void nd_simt_wgmma(nd_dtype type, float (*c)[4], int columns, uint64_t a, uint64_t b, bool add);
+
+template <int tiles> void nd_ptx_wgmma_f16(float (&c)[tiles][4], uint64_t a, uint64_t b, int add) {
+    nd_simt_wgmma(nd_dtype_f16, c, 8 * tiles, a, b, add);
+}
+
+template <int tiles> void nd_ptx_wgmma_bf16(float (&c)[tiles][4], uint64_t a, uint64_t b, int add) {
+    nd_simt_wgmma(nd_dtype_bf16, c, 8 * tiles, a, b, add);
+}
+
+template <int tiles> void nd_ptx_wgmma_tf32(float (&c)[tiles][4], uint64_t a, uint64_t b, int add) {
+    nd_simt_wgmma(nd_dtype_f32, c, 8 * tiles, a, b, add);
+}
 
 template <int pending> void nd_ptx_wgmma_wait() {
     nd_simt_product_wait(pending);

@@ -1,9 +1,9 @@
-/* wgmma: c (64x128) = a (64xK) b (128xK)^T + c from matrices in shared memory that descriptors name, as the PTX ISA has them
+/* wgmma: c (64xN) = a (64xK) b (NxK)^T + c from matrices in shared memory that descriptors name, as the PTX ISA has them
  * in "Asynchronous warpgroup level matrix multiply-accumulate". K is 32 bytes of a row. */
 #include "tests/simt/element.h"
 #include "tests/simt/ptx_sm90a_host.h"
 
-enum { nd_wgmma_step = 32, nd_wgmma_words = nd_wgmma_step / 4, nd_wgmma_columns = 128 };
+enum { nd_wgmma_step = 32, nd_wgmma_words = nd_wgmma_step / 4 };
 
 struct nd_wgmma_matrix {
     uint32_t start, stride; /* bytes; from one group of 8 rows to the next */
@@ -44,13 +44,13 @@ static bool nd_wgmma_numbers(const nd_wgmma_matrix &matrix, int row, float (&num
 
 /* A thread's share: of rows lane / 4 and 8 more of its warp's 16, columns 2 (lane % 4) and the next of every 8. */
 template <int per, nd_element element>
-static void nd_wgmma_share(float (*c)[4], const nd_wgmma_matrix &a, const nd_wgmma_matrix &b, bool add,
-                           unsigned thread) {
+static void nd_wgmma_share(float (*c)[4], int columns, const nd_wgmma_matrix &a, const nd_wgmma_matrix &b,
+                           bool add, unsigned thread) {
     float left[2][per * nd_wgmma_words], right[per * nd_wgmma_words];
     const int lane = (int)thread % 32, first = (int)thread % 128 / 32 * 16 + lane / 4;
     bool inside = nd_wgmma_numbers<per, element>(a, first, left[0]) &&
                   nd_wgmma_numbers<per, element>(a, first + 8, left[1]);
-    for (int column = 0; inside && column < nd_wgmma_columns / 4; column++) {
+    for (int column = 0; inside && column < columns / 4; column++) {
         const int j = column / 2, side = column % 2;
         inside = nd_wgmma_numbers<per, element>(b, 8 * j + 2 * (lane % 4) + side, right);
         for (int half = 0; half < 2; half++) {
@@ -62,24 +62,22 @@ static void nd_wgmma_share(float (*c)[4], const nd_wgmma_matrix &a, const nd_wgm
     if (!inside) nd_simt_broken("wgmma reads outside shared memory");
 }
 
-template <int per, nd_element element> static void nd_wgmma(float (*c)[4], uint64_t a, uint64_t b, int add) {
+template <int per, nd_element element>
+static void nd_wgmma(float (*c)[4], int columns, uint64_t a, uint64_t b, bool add) {
     nd_wgmma_matrix left, right;
     if (!nd_wgmma_matrix_of(a, left) || !nd_wgmma_matrix_of(b, right))
         return nd_simt_broken("wgmma of a matrix whose descriptor it does not take");
     const unsigned thread = nd_simt_thread_number();
-    nd_simt_product([=] { nd_wgmma_share<per, element>(c, left, right, add, thread); });
+    nd_simt_product([=] { nd_wgmma_share<per, element>(c, columns, left, right, add, thread); });
 }
 
-void nd_ptx_wgmma_f16(float (*c)[4], uint64_t a, uint64_t b, int add) {
-    nd_wgmma<2, nd_element_f16>(c, a, b, add);
-}
-
-void nd_ptx_wgmma_bf16(float (*c)[4], uint64_t a, uint64_t b, int add) {
-    nd_wgmma<2, nd_element_bf16>(c, a, b, add);
-}
-
-void nd_ptx_wgmma_tf32(float (*c)[4], uint64_t a, uint64_t b, int add) {
-    nd_wgmma<1, nd_element_tf32>(c, a, b, add);
+void nd_simt_wgmma(nd_dtype type, float (*c)[4], int columns, uint64_t a, uint64_t b, bool add) {
+    if (type == nd_dtype_f16)
+        nd_wgmma<2, nd_element_f16>(c, columns, a, b, add);
+    else if (type == nd_dtype_bf16)
+        nd_wgmma<2, nd_element_bf16>(c, columns, a, b, add);
+    else
+        nd_wgmma<1, nd_element_tf32>(c, columns, a, b, add);
 }
 
 /* Orders registers, which are the fiber's own here: all it can be asked is that the warps of a group are in step. */
