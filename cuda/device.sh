@@ -16,7 +16,7 @@
 # (what the tuner chose, taken up again by a later run with the same OUT), device.txt (nvidia-smi -q) and, while a step
 # runs, step.jsonl (its rows so far).
 # Every step has a time limit: it is told to end (nd bench then writes what it has), killed 20 s later, named, and the
-# next one runs. ND_SECONDS (default 570) bounds all of them, ND_STEP_SECONDS each; what no time is left for is named too.
+# next one runs. ND_SECONDS (default 570) bounds all of them, ND_STEP_SECONDS each in place of its own limit; what no time is left for is named too.
 # Exit code: 0 all done, 1 a step failed or was cut, 77 no device (1 with ND_REQUIRE_GPU=1). ND_SUITE, ND_DEPTHWISE,
 # ND_NETWORKS, ND_BATCH and ND_SESSIONS replace vgg16, depthwise, "vgg16 resnet18", 32 and 5, ND_BENCH adds options to every nd
 # bench: for trying this script on what is no GPU.
@@ -70,7 +70,7 @@ step() { # step NAME SECONDS COMMAND...
     name=$1 limit=$2
     shift 2
     left=$((end - $(date +%s)))
-    [ "$limit" -lt "${ND_STEP_SECONDS:-$limit}" ] || limit=${ND_STEP_SECONDS:-$limit}
+    limit=${ND_STEP_SECONDS:-$limit}
     if [ "$left" -lt 5 ]; then
         failed="$failed $name(no time)"
         return 0

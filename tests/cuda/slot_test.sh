@@ -53,7 +53,7 @@ has "$work/said" '(no time)'
 if [ -f "$build/mock/libnd_cuda.so" ]; then
     "$root/cuda/bundle.sh" "$build" "$work/nd.tar.gz" > "$work/said" || fail "no bundle: $(cat "$work/said")"
     code=0
-    ND_PLUGINS=$build/mock LD_LIBRARY_PATH=$build/mock ND_SECONDS=500 ND_SUITE=cifar ND_DEPTHWISE=cifar ND_NETWORKS=glyphs ND_BATCH=1 \
+    ND_PLUGINS=$build/mock LD_LIBRARY_PATH=$build/mock ND_SECONDS=800 ND_STEP_SECONDS=600 ND_SUITE=cifar ND_DEPTHWISE=cifar ND_NETWORKS=glyphs ND_BATCH=1 \
         ND_SESSIONS=1 ND_BENCH="--time-limit 0.05 --impl dense" ND_STEPS="svd depthwise networks" \
         "$root/cuda/device.sh" "$work/nd.tar.gz" "$work/mock" > "$work/said" 2>&1 || code=$?
     [ $code -eq 0 ] || fail "over the mock: exit $code: $(tail -n 30 "$work/said")"
