@@ -171,7 +171,7 @@ rm -rf "$work/cache"
 expect 0 '"top1_correct":4,' wrong=cudnn:tap "$nd" eval glyphs $glyphs --backend cuda --tune --json -
 [ ! -e "$work/cache/nd/cudnn_engines.txt" ] || { echo "FAIL: a wrong engine was cached"; failed=1; }
 # Without room for the reference they are timed alone, and not kept.
-expect 0 'no room to check what is timed' mib=3 "$nd" eval glyphs $one --backend cuda --tune
+expect 0 'no room to check what is timed' mib=7 "$nd" eval glyphs $one --backend cuda --tune
 
 # --- each function fails in its turn: an error or another way, never a crash, a leak (86) or a wrong result
 ND_PLUGINS=$build/mock ND_MOCK_GPU=count=1 "$nd" eval glyphs $glyphs --backend cuda 2>&1 |
