@@ -17,13 +17,12 @@ enum { nd_cuda_stamps = 4096, nd_cuda_blocks_max = 8 };
 /* Elements of the staging block, 4 MiB: made when the backend opens, so that no transfer can run out of memory. */
 enum { nd_cuda_staged = 1 << 20 };
 
-/* How separable layers run, when it is not measured: ND_CUDA_SEPARABLE=auto|dense|chunked|fused|wgmma. */
+/* Ways that separable layers may run: ND_CUDA_SEPARABLE=auto, which is all of them, or some with commas between. */
 typedef enum nd_cuda_route {
-    nd_cuda_route_auto,
     nd_cuda_route_dense,   /* recomposed to one convolution, on the library */
     nd_cuda_route_chunked, /* depthwise and GEMM, slice by slice through L2 */
     nd_cuda_route_fused,   /* our fused kernel */
-    nd_cuda_route_wgmma,   /* the same for sm_90a; chosen only where it was measured and checked */
+    nd_cuda_route_wgmma, /* the same for sm_90a; among others chosen only where it was measured and checked */
     nd_cuda_route_count,
 } nd_cuda_route;
 
@@ -39,7 +38,7 @@ typedef struct nd_cuda {
     size_t shared_limit;                     /* bytes of shared memory a block may ask for */
     size_t workspace_limit;
     bool tune;
-    nd_cuda_route route;
+    unsigned routes;                     /* 1 << nd_cuda_route, of those that may be taken */
     cudaStream_t stream, side;           /* side: the other half of what overlaps */
     cudaEvent_t fork, ready[2], done[2]; /* order between the two: see separable_chunked.c */
     cudaEvent_t stamps[nd_cuda_stamps];  /* made when first used */

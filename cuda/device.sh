@@ -101,11 +101,17 @@ check() {
                 --op 'separable/*' --json "$out/step.jsonl"
         done
     done
-    # The sm_90a kernel, which nothing chooses by itself: layers it does not take are reported as unsupported.
-    for dtype in fp16 bf16; do
+    # The sm_90a kernel: layers it does not take are reported as unsupported. Tuning notices a wrong result, but not a
+    # kernel that hangs: one that did not pass is left out of what follows.
+    before=$failed
+    for dtype in fp16 tf32 bf16; do
         step "check $dtype wgmma" 30 env ND_CUDA_SEPARABLE=wgmma "$nd" check --backend cuda --dtype $dtype \
             --op 'separable/*' --json "$out/step.jsonl"
     done
+    [ "$failed" = "$before" ] && return 0
+    say "the wgmma kernel is left out from here on"
+    ND_CUDA_SEPARABLE=dense,chunked,fused
+    export ND_CUDA_SEPARABLE
 }
 
 svd() {

@@ -169,16 +169,26 @@ static nd_status nd_cuda_describe(nd_cuda *cuda) {
     return nd_status_ok;
 }
 
-static nd_status nd_cuda_choose_route(nd_cuda *cuda) {
-    static const char *const names[nd_cuda_route_count] = {"auto", "dense", "chunked", "fused", "wgmma"};
+static unsigned nd_cuda_route_named(const char *name, size_t length) {
+    static const char *const names[nd_cuda_route_count] = {"dense", "chunked", "fused", "wgmma"};
+    for (int i = 0; i < nd_cuda_route_count; i++)
+        if (strlen(names[i]) == length && !memcmp(names[i], name, length)) return 1u << i;
+    return 0;
+}
+
+static nd_status nd_cuda_choose_routes(nd_cuda *cuda) {
     const char *chosen = getenv("ND_CUDA_SEPARABLE");
-    if (!chosen || !*chosen) return nd_status_ok;
-    for (int i = 0; i < nd_cuda_route_count; i++) {
-        if (strcmp(names[i], chosen)) continue;
-        cuda->route = (nd_cuda_route)i;
+    if (!chosen || !*chosen || !strcmp(chosen, "auto")) {
+        cuda->routes = (1u << nd_cuda_route_count) - 1;
         return nd_status_ok;
     }
-    return nd_fail(nd_status_usage, "ND_CUDA_SEPARABLE=%s: auto, dense, chunked, fused or wgmma", chosen);
+    for (const char *at = chosen; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
+        const unsigned route = nd_cuda_route_named(at, strcspn(at, ","));
+        ND_REQUIRE(route, nd_status_usage,
+                   "ND_CUDA_SEPARABLE=%s: auto, or of dense, chunked, fused and wgmma", chosen);
+        cuda->routes |= route;
+    }
+    return nd_status_ok;
 }
 
 /* One kernel of ours, run to its end: a device that has no room or cannot run it is found out here, where another backend
@@ -199,7 +209,7 @@ static nd_status nd_cuda_prove(nd_cuda *cuda) {
 static nd_status nd_cuda_start(nd_cuda *cuda) {
     ND_CUDA_TRY(cudaSetDevice(cuda->device));
     ND_TRY(nd_cuda_describe(cuda));
-    ND_TRY(nd_cuda_choose_route(cuda));
+    ND_TRY(nd_cuda_choose_routes(cuda));
     ND_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
     ND_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->side, cudaStreamNonBlocking));
     ND_CUDA_TRY(cudaEventCreateWithFlags(&cuda->fork, cudaEventDisableTiming));

@@ -30,8 +30,9 @@ static const nd_separable_way nd_separable_ways[] = {
 enum { nd_separable_n_ways = sizeof nd_separable_ways / sizeof *nd_separable_ways };
 
 static bool nd_separable_wanted(const nd_cuda *cuda, const nd_separable_way *way, bool measured) {
-    if (cuda->route == nd_cuda_route_auto) return measured || way->route != nd_cuda_route_wgmma;
-    return way->route == cuda->route;
+    const bool alone = cuda->routes == 1u << way->route;
+    if (!(cuda->routes >> way->route & 1)) return false;
+    return measured || alone || way->route != nd_cuda_route_wgmma;
 }
 
 /* Without a measurement: tiles of 64 or 128 channels, as the outputs fill, and strict fp32 in two steps. Tiles of 256 make the
@@ -41,7 +42,7 @@ static bool nd_separable_guess(const nd_cuda *cuda, const nd_work *work, nd_prec
                                const nd_separable_way *way) {
     const int64_t no = work->y.dims[1];
     if (way->route != nd_cuda_route_fused) return true;
-    if (precision == nd_precision_fp32 && cuda->route != nd_cuda_route_fused) return false;
+    if (precision == nd_precision_fp32 && cuda->routes != 1u << nd_cuda_route_fused) return false;
     if (way->kind == &nd_separable_fused_kinds[2]) return false;
     if (way->kind == &nd_separable_fused_kinds[1]) return no > 64;
     return true;

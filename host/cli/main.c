@@ -78,9 +78,11 @@ int main(int argc, char **argv) {
                          : nd_args_has(&args, "verbose") ? nd_log_info
                                                          : nd_log_warn;
     nd_log_set(nd_main_log, &level);
-    if (!status) do
-            status = verb->run(&args);
-        while (nd_cli_elsewhere(&args, status));
+    bool again = !status;
+    while (again) {
+        status = verb->run(&args);
+        again = nd_cli_elsewhere(&args, status);
+    }
     nd_args_free(&args);
     /* A full disk or a closed pipe shows here: rows that did not arrive are no success. */
     if (!status && (fflush(stdout) || ferror(stdout)))

@@ -88,6 +88,11 @@ expect 4 'uniform  rank .* cuda' lost=2000 "$nd" sweep glyphs --rank 2,3 $glyphs
 # --- what a timing depends on, by NVML; without it that is said
 expect 0 '; driver 580.00, CUDA 13.0$' order=0 env LD_LIBRARY_PATH="$build/mock" "$nd" devices
 
+# --- which ways separable layers may run
+expect 2 'ND_CUDA_SEPARABLE=fused,fast' order=0 env ND_CUDA_SEPARABLE=fused,fast "$nd" check --backend cuda --op 'separable/t3*'
+expect 2 'ND_CUDA_SEPARABLE=fused,' order=0 env ND_CUDA_SEPARABLE=fused, "$nd" check --backend cuda --op 'separable/t3*'
+expect 0 'separable' order=0 env ND_CUDA_SEPARABLE=chunked,dense "$nd" check --backend cuda --op 'separable/t3*'
+
 # --- the operations, in every order that the dependencies allow
 for order in 0 1 2; do
     expect 0 'separable' order=$order "$nd" check --backend cuda
