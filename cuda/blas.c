@@ -44,7 +44,9 @@ const char *nd_blas_version(char *text, size_t size) {
     return text;
 }
 
-enum { nd_accumulate_rows = 4096 };
+/* Rows that are moved at once, and of these in one product: a product sums in fp32, one row after the other, and its error
+ * grows with their number; the sum over products is in fp64. */
+enum { nd_accumulate_rows = 4096, nd_accumulate_slab = 256 };
 
 /* Host memory is the caller's again, after a failure too; the first failure is the one that counts. */
 static nd_status nd_blas_wait(nd_cuda *cuda, nd_status status) {
@@ -74,9 +76,13 @@ nd_status nd_blas_accumulate(nd_backend *backend, int64_t n, int64_t k, const fl
         if (db)
             ND_CUDA_TRY_DONE(cudaMemcpyAsync(db, b + first * m, (size_t)length * row_b,
                                              cudaMemcpyHostToDevice, cuda->stream));
-        ND_CUBLAS_TRY_DONE(cublasSgemm_64(cuda->blas->handle, CUBLAS_OP_N, CUBLAS_OP_T, m, k, length, &one,
-                                          db ? db : da, m, da, k, &zero, part, m));
-        ND_TRY_DONE(nd_cuda_moments_launch(part, (int64_t)count, sum, cuda->stream));
+        const float *left = da, *right = db ? db : da;
+        for (int64_t at = 0; at < length; at += nd_accumulate_slab) {
+            const int64_t slab = length - at < nd_accumulate_slab ? length - at : nd_accumulate_slab;
+            ND_CUBLAS_TRY_DONE(cublasSgemm_64(cuda->blas->handle, CUBLAS_OP_N, CUBLAS_OP_T, m, k, slab, &one,
+                                              right + at * m, m, left + at * k, k, &zero, part, m));
+            ND_TRY_DONE(nd_cuda_moments_launch(part, (int64_t)count, sum, cuda->stream));
+        }
     }
     ND_CUDA_TRY_DONE(cudaMemcpyAsync(c, sum, count * sizeof(double), cudaMemcpyDeviceToHost, cuda->stream));
 done:
