@@ -4,6 +4,7 @@
 #include <string.h>
 
 #ifdef __SANITIZE_ADDRESS__
+#    include <sanitizer/asan_interface.h>
 #    include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -32,7 +33,18 @@ __asm__(".text\n"
         "    ret\n"
         ".size nd_fiber_jump, .-nd_fiber_jump\n");
 
+/* A fiber that was left in the middle of its functions leaves their marks on its stack, which is used again. */
+static void nd_fiber_forget(const nd_fiber *fiber) {
+#    ifdef __SANITIZE_ADDRESS__
+    const auto *last = static_cast<const unsigned char *>(fiber->stack_pointer);
+    if (last) __asan_unpoison_memory_region(last, (size_t)(fiber->stack + fiber->stack_bytes - last));
+#    else
+    (void)fiber;
+#    endif
+}
+
 void nd_fiber_prepare(nd_fiber *fiber, void (*entry)()) {
+    nd_fiber_forget(fiber);
     /* Six registers, the address to return to, and one word so that the stack is aligned as after a call. */
     void **top = reinterpret_cast<void **>(fiber->stack + fiber->stack_bytes) - 8;
     memset(top, 0, 8 * sizeof *top);
@@ -46,6 +58,9 @@ static void nd_fiber_change(nd_fiber *from, nd_fiber *to) {
 }
 #else
 void nd_fiber_prepare(nd_fiber *fiber, void (*entry)()) {
+#    ifdef __SANITIZE_ADDRESS__
+    __asan_unpoison_memory_region(fiber->stack, fiber->stack_bytes);
+#    endif
     getcontext(&fiber->context);
     fiber->context.uc_stack.ss_sp = fiber->stack;
     fiber->context.uc_stack.ss_size = fiber->stack_bytes;
