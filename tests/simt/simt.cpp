@@ -24,15 +24,49 @@ struct nd_simt_transfer {
     bool valid;
 };
 
+/* Background work of a thread, in groups that are committed and then waited for in order. */
+template <class Work> struct nd_simt_queue {
+    std::vector<std::vector<Work>> groups; /* committed, not yet done */
+    std::vector<Work> open;
+
+    bool empty() const {
+        return groups.empty() && open.empty();
+    }
+
+    void clear() {
+        groups.clear();
+        open.clear();
+    }
+
+    void commit() {
+        groups.push_back(std::move(open));
+        open.clear();
+    }
+
+    template <class Done> void wait(int pending, Done done) {
+        while (groups.size() > (size_t)pending) {
+            for (const Work &work : groups.front()) done(work);
+            groups.erase(groups.begin());
+        }
+    }
+
+    template <class Done> void drain(Done done) {
+        for (auto &group : groups) {
+            for (const Work &work : group) done(work);
+            group.clear(); /* an empty group is still one to wait for */
+        }
+        for (const Work &work : open) done(work);
+        open.clear();
+    }
+};
+
 struct nd_simt_thread {
     nd_fiber fiber;
     nd_simt_state state;
     dim3 index;
     unsigned linear;
-    std::vector<std::vector<nd_simt_transfer>> groups; /* committed, not yet landed */
-    std::vector<nd_simt_transfer> open;
-    std::vector<std::vector<std::function<void()>>> products; /* committed, not yet done */
-    std::vector<std::function<void()>> open_products;
+    nd_simt_queue<nd_simt_transfer> copies;
+    nd_simt_queue<std::function<void()>> products;
     bool fenced;                    /* since the last barrier of the block */
     int passed[nd_simt_sync_count]; /* synchronisations so far */
 };
@@ -173,22 +207,15 @@ void nd_simt_copy(void *to, const void *from, int bytes, bool valid) {
     if (nd_simt_at_once())
         nd_simt_land(transfer);
     else
-        nd_machine.current->open.push_back(transfer);
+        nd_machine.current->copies.open.push_back(transfer);
 }
 
 void nd_simt_copy_commit() {
-    nd_simt_thread *self = nd_machine.current;
-    self->groups.push_back(std::move(self->open));
-    self->open.clear();
+    nd_machine.current->copies.commit();
 }
 
 void nd_simt_copy_wait(int pending) {
-    if (nd_simt_is_left_out(nd_simt_sync_copy)) return;
-    auto &groups = nd_machine.current->groups;
-    while (groups.size() > (size_t)pending) {
-        for (const nd_simt_transfer &transfer : groups.front()) nd_simt_land(transfer);
-        groups.erase(groups.begin());
-    }
+    if (!nd_simt_is_left_out(nd_simt_sync_copy)) nd_machine.current->copies.wait(pending, nd_simt_land);
 }
 
 unsigned char *nd_simt_async() {
@@ -219,33 +246,23 @@ void nd_simt_await(const std::function<bool()> &ready) {
     while (!ready()) nd_simt_yield(nd_simt_asleep);
 }
 
-static void nd_simt_done(std::vector<std::function<void()>> &group) {
-    for (const auto &work : group) work();
-    group.clear();
+static void nd_simt_done(const std::function<void()> &work) {
+    work();
 }
 
 /* Products are done in order: one at once has all before it done. */
 void nd_simt_product(std::function<void()> work) {
-    nd_simt_thread *self = nd_machine.current;
-    self->open_products.push_back(std::move(work));
-    if (!nd_simt_at_once()) return;
-    for (auto &group : self->products) nd_simt_done(group);
-    nd_simt_done(self->open_products);
+    auto &products = nd_machine.current->products;
+    products.open.push_back(std::move(work));
+    if (nd_simt_at_once()) products.drain(nd_simt_done);
 }
 
 void nd_simt_product_commit() {
-    nd_simt_thread *self = nd_machine.current;
-    self->products.push_back(std::move(self->open_products));
-    self->open_products.clear();
+    nd_machine.current->products.commit();
 }
 
 void nd_simt_product_wait(int pending) {
-    if (nd_simt_is_left_out(nd_simt_sync_product)) return;
-    auto &groups = nd_machine.current->products;
-    while (groups.size() > (size_t)pending) {
-        nd_simt_done(groups.front());
-        groups.erase(groups.begin());
-    }
+    if (!nd_simt_is_left_out(nd_simt_sync_product)) nd_machine.current->products.wait(pending, nd_simt_done);
 }
 
 static std::vector<unsigned> nd_simt_sequence(unsigned count) {
@@ -341,10 +358,8 @@ static bool nd_simt_block(dim3 block, size_t shared) {
         thread->state = nd_simt_ready;
         thread->linear = i;
         thread->index = dim3(i % block.x, i / block.x % block.y, i / block.x / block.y);
-        thread->groups.clear();
-        thread->open.clear();
+        thread->copies.clear();
         thread->products.clear();
-        thread->open_products.clear();
         thread->fenced = false;
         memset(thread->passed, 0, sizeof thread->passed);
         nd_fiber_prepare(&thread->fiber, nd_simt_entry);
@@ -352,8 +367,7 @@ static bool nd_simt_block(dim3 block, size_t shared) {
     for (nd_simt_warp &warp : nd_machine.warps) warp.arrived = 0;
     const bool finished = nd_simt_schedule();
     for (unsigned i = 0; finished && i < nd_machine.count; i++)
-        if (!nd_machine.threads[i].open.empty() || !nd_machine.threads[i].groups.empty() ||
-            !nd_machine.threads[i].products.empty() || !nd_machine.threads[i].open_products.empty())
+        if (!nd_machine.threads[i].copies.empty() || !nd_machine.threads[i].products.empty())
             nd_simt_broken("a thread ended with copies or products still under way");
     if (finished && !nd_machine.later.empty()) nd_simt_broken("a block ended with copies still under way");
     free(nd_machine.shared);
