@@ -212,37 +212,39 @@ size_t nd_cuda_separable_sm90a_shared(const nd_cuda_separable *call) {
         .total;
 }
 
-static nd_status nd_hopper_maps(const nd_cuda_separable *p, const nd_separable_shape *shape, CUtensorMap *x,
-                                CUtensorMap *w) {
+/* Of x, and of the weights. */
+static nd_status nd_hopper_maps(const nd_cuda_separable *p, const nd_separable_shape *shape,
+                                CUtensorMap (&out)[2]) {
     const nd_dtype type = nd_precision_storage(p->precision);
     const uint64_t size = nd_dtype_bytes(type), pixel = (uint64_t)p->x_pixel * size;
     const uint64_t k = (uint64_t)p->blocks * nd_separable_terms;
-    const nd_tensor_map patch = {
-        p->x,
-        type,
-        4,
-        {(uint64_t)p->channels, (uint64_t)p->width, (uint64_t)p->height, (uint64_t)p->images},
-        {size, pixel, pixel * (uint64_t)p->width, pixel * (uint64_t)(p->width * p->height)},
-        {nd_separable_terms, (uint32_t)shape->width, (uint32_t)shape->height, (uint32_t)p->patch[0]},
-        0};
-    const nd_tensor_map weights = {p->weights,
-                                   type,
-                                   2,
-                                   {k, (uint64_t)((p->out_channels + p->tile - 1) / p->tile * p->tile)},
-                                   {size, k * size},
-                                   {nd_separable_terms, (uint32_t)p->tile},
-                                   nd_separable_terms * (int)size};
-    ND_TRY(nd_tensor_map_encode(&patch, "the patch of a separable layer", x));
-    return nd_tensor_map_encode(&weights, "the weights of a separable layer", w);
+    const nd_tensor_map maps[2] = {
+        {"the patch of a separable layer",
+         p->x,
+         type,
+         4,
+         {(uint64_t)p->channels, (uint64_t)p->width, (uint64_t)p->height, (uint64_t)p->images},
+         {size, pixel, pixel * (uint64_t)p->width, pixel * (uint64_t)(p->width * p->height)},
+         {nd_separable_terms, (uint32_t)shape->width, (uint32_t)shape->height, (uint32_t)p->patch[0]},
+         0},
+        {"the weights of a separable layer",
+         p->weights,
+         type,
+         2,
+         {k, (uint64_t)((p->out_channels + p->tile - 1) / p->tile * p->tile)},
+         {size, k * size},
+         {nd_separable_terms, (uint32_t)p->tile},
+         nd_separable_terms * (int)size}};
+    return nd_tensor_map_encode(maps, 2, out);
 }
 
 template <class Math, int N> static nd_status nd_hopper_start(const nd_cuda_separable *p) {
     using T = typename Math::element;
     const nd_hopper_shape shape = nd_hopper_shape_of<T>(*p);
-    CUtensorMap x, w;
-    ND_TRY(nd_hopper_maps(p, &shape.patch, &x, &w));
+    CUtensorMap maps[2];
+    ND_TRY(nd_hopper_maps(p, &shape.patch, maps));
     return nd_launch(nd_hopper_kernel<Math, N>, nd_separable_grid(p), dim3(nd_separable_threads),
-                     (size_t)shape.total, p->stream, *p, shape, nd_separable_ways_of<T>(p), x, w);
+                     (size_t)shape.total, p->stream, *p, shape, nd_separable_ways_of<T>(p), maps[0], maps[1]);
 }
 
 nd_status nd_cuda_separable_sm90a_launch(const nd_cuda_separable *p) {

@@ -30,18 +30,24 @@ static CUtensorMapSwizzle nd_tensor_map_swizzle(int bytes) {
     return bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_NONE;
 }
 
-nd_status nd_tensor_map_encode(const nd_tensor_map *map, const char *name, CUtensorMap *out) {
+static nd_status nd_tensor_map_encode_one(nd_tensor_map_encoder *encode, const nd_tensor_map *map,
+                                          CUtensorMap *out) {
     static const cuuint32_t ones[nd_tensor_map_rank_max] = {1, 1, 1, 1, 1};
     cuuint64_t dims[nd_tensor_map_rank_max], strides[nd_tensor_map_rank_max];
-    nd_tensor_map_encoder *encode = NULL;
-    ND_TRY(nd_tensor_map_find(&encode));
     for (int i = 0; i < map->rank; i++) dims[i] = map->dims[i];
     for (int i = 1; i < map->rank; i++) strides[i - 1] = map->strides[i];
     const CUresult error =
         encode(out, nd_tensor_map_type(map->type), (cuuint32_t)map->rank, (void *)(uintptr_t)map->data, dims,
                strides, map->box, ones, CU_TENSOR_MAP_INTERLEAVE_NONE, nd_tensor_map_swizzle(map->swizzle),
                CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    ND_REQUIRE(error == CUDA_SUCCESS, nd_status_unsupported, "%s is no tensor map (driver error %d)", name,
-               (int)error);
+    ND_REQUIRE(error == CUDA_SUCCESS, nd_status_unsupported, "%s is no tensor map (driver error %d)",
+               map->name, (int)error);
+    return nd_status_ok;
+}
+
+nd_status nd_tensor_map_encode(const nd_tensor_map *maps, int count, CUtensorMap *out) {
+    nd_tensor_map_encoder *encode = NULL;
+    ND_TRY(nd_tensor_map_find(&encode));
+    for (int i = 0; i < count; i++) ND_TRY(nd_tensor_map_encode_one(encode, &maps[i], &out[i]));
     return nd_status_ok;
 }

@@ -15,6 +15,7 @@ enum { nd_tensor_map_rank_max = 5 };
 
 /* Axis 0 is the innermost, its elements next to each other. What a box covers outside the tensor arrives as zeros. */
 typedef struct nd_tensor_map {
+    const char *name; /* for the message */
     const void *data; /* on 16 bytes */
     nd_dtype type;    /* f32, f16 or bf16 */
     int rank;
@@ -25,8 +26,8 @@ typedef struct nd_tensor_map {
     int swizzle; /* bytes of a row in shared memory whose 16-byte chunks are permuted: 0 (none), 64, 128 */
 } nd_tensor_map;
 
-/* `name` is for the message: nd_status_unsupported where the driver does not take it. */
-nd_status nd_tensor_map_encode(const nd_tensor_map *map, const char *name, CUtensorMap *out);
+/* nd_status_unsupported where the driver does not take one of the `count` maps. */
+nd_status nd_tensor_map_encode(const nd_tensor_map *maps, int count, CUtensorMap *out);
 
 #ifdef __cplusplus
 }
