@@ -1,6 +1,6 @@
 /* Regular and grouped convolutions: our depthwise kernel where every group has one input channel, else cuDNN, else the
  * direct kernel, so that every shape and stride runs. */
-#include "cuda/dnn.h"
+#include "cuda/libs/dnn.h"
 
 #include <stdio.h>
 #include <stdlib.h>

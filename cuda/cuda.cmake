@@ -46,7 +46,11 @@ if(NOT ND_CUDA STREQUAL "OFF")
 endif()
 
 if(ND_CUDA_FOUND)
-    file(GLOB cuda_sources CONFIGURE_DEPENDS cuda/*.c cuda/*.cu)
+    set(cuda_sources)
+    foreach(room cuda cuda/libs cuda/tune cuda/kernels cuda/separable)
+        file(GLOB found CONFIGURE_DEPENDS ${room}/*.c ${room}/*.cu)
+        list(APPEND cuda_sources ${found})
+    endforeach()
     # Objects once: for the plugin and for the tests of its parts that need no device.
     add_library(nd_cuda_parts OBJECT ${cuda_sources})
     set_target_properties(nd_cuda_parts PROPERTIES C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden

@@ -5,7 +5,7 @@
 
 #include "base/hash.h"
 #include "cuda/check.h"
-#include "cuda/kernels.h"
+#include "cuda/kernels/kernels.h"
 
 typedef struct nd_blas nd_blas;
 typedef struct nd_solver nd_solver;

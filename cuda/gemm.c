@@ -1,5 +1,5 @@
 /* Fully connected layers on cuBLASLt. */
-#include "cuda/blas.h"
+#include "cuda/libs/blas.h"
 
 #include <stdio.h>
 #include <stdlib.h>

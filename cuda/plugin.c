@@ -1,10 +1,10 @@
 /* The one exported symbol: what devices there are, and how a backend opens and closes. */
-#include "cuda/blas.h"
 #include "cuda/device.h"
-#include "cuda/dnn.h"
+#include "cuda/libs/blas.h"
+#include "cuda/libs/dnn.h"
+#include "cuda/libs/nvml.h"
+#include "cuda/libs/solver.h"
 #include "cuda/memory.h"
-#include "cuda/nvml.h"
-#include "cuda/solver.h"
 
 #include <stdio.h>
 #include <stdlib.h>

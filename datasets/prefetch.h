@@ -3,7 +3,7 @@
 #ifndef ND_DATASETS_PREFETCH_H
 #define ND_DATASETS_PREFETCH_H
 
-#include "datasets/preprocess.h"
+#include "datasets/image/preprocess.h"
 #include "datasets/source.h"
 
 typedef struct nd_prefetch nd_prefetch;

@@ -3,7 +3,7 @@
 #define ND_DATASETS_SOURCE_H
 
 #include "base/hash.h"
-#include "datasets/image.h"
+#include "datasets/image/image.h"
 
 typedef struct nd_source nd_source;
 struct nd_source {

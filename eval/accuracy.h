@@ -4,7 +4,7 @@
 
 #include "base/batches.h"
 #include "base/log.h"
-#include "base/row.h"
+#include "base/rows/row.h"
 #include "eval/drop.h"
 #include "run/executor.h"
 

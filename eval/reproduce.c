@@ -1,8 +1,8 @@
 #include "eval/reproduce.h"
 
-#include "decouple/survey.h"
-#include "model/infer.h"
-#include "model/zoo.h"
+#include "decouple/plan/survey.h"
+#include "model/infer/infer.h"
+#include "model/zoo/zoo.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 #include "eval/reproduce.h"
 
-#include "decouple/survey.h"
+#include "decouple/plan/survey.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,7 +2,8 @@
 pkg_check_modules(CRITERION IMPORTED_TARGET criterion)
 set(ND_TESTS_SUMMARY "no: Criterion not found")
 if(CRITERION_FOUND)
-    nd_room(unit tests/unit)
+    nd_room(unit tests/unit/help tests/unit/base tests/unit/model tests/unit/decouple tests/unit/run tests/unit/datasets
+            tests/unit/eval tests/unit/bench)
     add_executable(nd_unit ${unit})
     target_link_libraries(nd_unit PRIVATE nd_core PkgConfig::CRITERION PkgConfig::JANSSON PkgConfig::PNG PkgConfig::PROTOBUF_C m)
     target_compile_definitions(nd_unit PRIVATE ND_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
@@ -38,7 +39,7 @@ target_link_libraries(nd_broken_needs PRIVATE nd_absent)
 nd_script_test(golden tests/golden/run.sh ${CMAKE_BINARY_DIR})
 
 # A sweep shared out by Slurm.
-nd_script_test(slurm bench/slurm_test.sh ${CMAKE_BINARY_DIR}/nd)
+nd_script_test(slurm tests/slurm/run.sh ${CMAKE_BINARY_DIR}/nd)
 
 # What the peers run nd with.
 add_executable(nd_peer tests/peers/nd_peer.c)

@@ -4,7 +4,7 @@
 #define ND_CLI_CLI_H
 
 #include "base/log.h"
-#include "base/row.h"
+#include "base/rows/row.h"
 #include "datasets/dataset.h"
 #include "model/cost.h"
 #include "model/graph.h"

@@ -1,6 +1,6 @@
-#include "cli/args.h"
-#include "cli/help.h"
-#include "cli/manual.h"
+#include "cli/args/args.h"
+#include "cli/args/help.h"
+#include "cli/args/manual.h"
 
 #include <stdlib.h>
 #include <string.h>

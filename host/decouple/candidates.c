@@ -1,8 +1,8 @@
 /* From a table of candidates to decisions: what the rules with a budget have in common. */
-#include "decouple/calibrate.h"
-#include "decouple/latency.h"
-#include "decouple/plan.h"
-#include "decouple/preview.h"
+#include "decouple/calib/calibrate.h"
+#include "decouple/plan/latency.h"
+#include "decouple/plan/plan.h"
+#include "decouple/plan/preview.h"
 
 #include <math.h>
 #include <stdlib.h>

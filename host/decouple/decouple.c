@@ -1,11 +1,11 @@
 #include "decouple/decouple.h"
 
 #include "base/hash.h"
-#include "decouple/calibrate.h"
-#include "decouple/layer_data.h"
-#include "decouple/output_metric.h"
+#include "decouple/calib/calibrate.h"
+#include "decouple/calib/layer_data.h"
+#include "decouple/calib/output_metric.h"
 #include "decouple/settle.h"
-#include "model/infer.h"
+#include "model/infer/infer.h"
 
 #include <jansson.h>
 #include <math.h>

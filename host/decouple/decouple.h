@@ -4,8 +4,8 @@
 
 #include "base/batches.h"
 #include "base/log.h"
-#include "decouple/allocate.h"
-#include "decouple/clock.h"
+#include "decouple/plan/allocate.h"
+#include "decouple/plan/clock.h"
 #include "model/cost.h"
 
 /* How ranks are chosen. Exactly one rule, except that per-layer settings override it. */

@@ -1,7 +1,7 @@
 /* Between graphs and chains: reading a conv out of a graph, putting a chain in its place. */
 #include "decouple/chain.h"
 
-#include "model/infer.h"
+#include "model/infer/infer.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 #include "decouple/settle.h"
 
-#include "decouple/calibrate.h"
-#include "decouple/preview.h"
+#include "decouple/calib/calibrate.h"
+#include "decouple/plan/preview.h"
 #include "model/shrink.h"
 
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 #ifndef ND_DECOUPLE_SETTLE_H
 #define ND_DECOUPLE_SETTLE_H
 
-#include "decouple/plan.h"
+#include "decouple/plan/plan.h"
 
 /* Decomposes all layers of the plan, with images by the walk (decouple/calibrate.h): chains[n_layers] and
  * error[n_layers], empty and unset before.

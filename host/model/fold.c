@@ -1,4 +1,4 @@
-#include "model/infer.h"
+#include "model/infer/infer.h"
 
 #include <math.h>
 #include <stdlib.h>

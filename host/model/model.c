@@ -1,7 +1,7 @@
 #include "model/model.h"
 
 #include "base/file.h"
-#include "model/zoo.h"
+#include "model/zoo/zoo.h"
 
 #include <string.h>
 

@@ -6,7 +6,7 @@ build=$1
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$root/cuda/bundle.sh" "$build" "$work/nd.tar.gz"
+"$root/cuda/tools/bundle.sh" "$build" "$work/nd.tar.gz"
 tar -C "$work" -xzf "$work/nd.tar.gz"
 
 home=$work/nd

@@ -3,7 +3,7 @@
  * library and no GPU; the figures change with the library's version and are reviewed as a diff of the golden file.
  *
  * The properties are from public data sheets, written by hand: a device's own description may differ in details. */
-#include "cuda/dnn.h"
+#include "cuda/libs/dnn.h"
 
 #include <stdio.h>
 #include <stdlib.h>

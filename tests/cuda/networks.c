@@ -4,8 +4,8 @@
  * computed: over the mock (tests/cuda/mock, dry=1) it is a question of shapes, sizes, launches and memory.
  *   nd_networks ARCH... */
 #include "decouple/decouple.h"
-#include "model/infer.h"
-#include "model/zoo.h"
+#include "model/infer/infer.h"
+#include "model/zoo/zoo.h"
 #include "run/executor.h"
 #include "run/plugins.h"
 

@@ -10,7 +10,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$root"
 
-for file in cuda/*.cu; do
+for file in cuda/*/*.cu; do
     stem=$(basename "$file" .cu)
     case $stem in
     *_sm90a) archs=90a ;;

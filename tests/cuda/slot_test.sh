@@ -1,5 +1,5 @@
 #!/bin/sh
-# cuda/device.sh without a GPU: slot_test.sh BUILD
+# cuda/tools/device.sh without a GPU: slot_test.sh BUILD
 # Over a program that hangs, fails and is cut, what was measured is kept and everything is named; over the mock of
 # tests/cuda/mock the real program runs the steps that are not too slow there.
 set -eu
@@ -13,7 +13,7 @@ has() { grep -q -e "$2" "$1" || fail "no \"$2\" in $1: $(tail -n 5 "$1")"; }
 
 # --- a program that hangs in fp32, fails in fp16, writes a row and is then told to end, and one that does not listen
 mkdir -p "$work/fake/bin" "$work/fake/lib"
-cp "$root/cuda/device.sh" "$root/cuda/goals.py" "$work/fake/"
+cp "$root/cuda/tools/device.sh" "$root/cuda/tools/goals.py" "$work/fake/"
 cat > "$work/fake/bin/nd" <<'FAKE'
 #!/bin/sh
 case "$*" in devices) echo "cuda 0: Fake, sm_90"; exit 0 ;; esac
@@ -51,11 +51,11 @@ has "$work/said" '(no time)'
 
 # --- the real program over the mock
 if [ -f "$build/mock/libnd_cuda.so" ]; then
-    "$root/cuda/bundle.sh" "$build" "$work/nd.tar.gz" > "$work/said" || fail "no bundle: $(cat "$work/said")"
+    "$root/cuda/tools/bundle.sh" "$build" "$work/nd.tar.gz" > "$work/said" || fail "no bundle: $(cat "$work/said")"
     code=0
     ND_PLUGINS=$build/mock LD_LIBRARY_PATH=$build/mock ND_SECONDS=800 ND_STEP_SECONDS=600 ND_SUITE=cifar ND_DEPTHWISE=cifar ND_NETWORKS=glyphs ND_BATCH=1 \
         ND_SESSIONS=1 ND_BENCH="--time-limit 0.05 --impl dense" ND_STEPS="svd depthwise networks" \
-        "$root/cuda/device.sh" "$work/nd.tar.gz" "$work/mock" > "$work/said" 2>&1 || code=$?
+        "$root/cuda/tools/device.sh" "$work/nd.tar.gz" "$work/mock" > "$work/said" 2>&1 || code=$?
     [ $code -eq 0 ] || fail "over the mock: exit $code: $(tail -n 30 "$work/said")"
     for field in '"operation":"svd"' '"layer":"conv stack"' '"model":"glyphs"' '"layout":"N' '"tuned":true' \
         '"gpu":"Mock GPU' '"driver":"580' '"workspace_bytes":' '"engine":"cudnn:' '"clocks":"before: SM' '"operation":"conv"'; do

@@ -6,7 +6,7 @@ endif()
 
 set(nd_fuzz_flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
 
-nd_room(fuzzed host/base host/model datasets)
+nd_room(fuzzed host/base host/base/rows host/model host/model/onnx host/model/infer host/model/zoo datasets datasets/image)
 add_library(nd_fuzzed STATIC EXCLUDE_FROM_ALL ${fuzzed})
 add_dependencies(nd_fuzzed nd_version)
 target_include_directories(nd_fuzzed PUBLIC host . PRIVATE ${CMAKE_BINARY_DIR}/generated)

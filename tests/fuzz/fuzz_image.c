@@ -1,5 +1,5 @@
-#include "datasets/image.h"
-#include "datasets/preprocess.h"
+#include "datasets/image/image.h"
+#include "datasets/image/preprocess.h"
 
 #include <stdlib.h>
 

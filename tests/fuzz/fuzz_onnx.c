@@ -1,6 +1,6 @@
 /* Any bytes as an ONNX file: parsed, inferred, folded. What could be parsed is written, and must parse again. */
 #include "base/log.h"
-#include "model/infer.h"
+#include "model/infer/infer.h"
 #include "model/model.h"
 
 #include <stdint.h>

@@ -4,7 +4,7 @@
  * Input i of the graph is read from PREFIX.in<i>, output i is written to PREFIX.out<i>; the dims of each output go to
  * stdout, one line an output. The exit code is that of nd, and "unsupported" or another family goes before the message. */
 #include "base/text.h"
-#include "model/infer.h"
+#include "model/infer/infer.h"
 #include "model/model.h"
 #include "run/executor.h"
 #include "run/plugins.h"

@@ -1,13 +1,13 @@
 /* What ways of a layer are timed on and compared by: the numbers, the comparison and its bounds. */
-#include "cuda/agree.h"
-#include "cuda/noise.h"
+#include "cuda/tune/agree.h"
+#include "cuda/tune/noise.h"
 #include "tests/simt/compare.h"
 
 #include <math.h>
 #include <string.h>
 
 extern "C" {
-#include "cuda/bound.h"
+#include "cuda/tune/bound.h"
 }
 
 static const nd_dtype nd_test_types[] = {nd_dtype_f32, nd_dtype_f16, nd_dtype_bf16};

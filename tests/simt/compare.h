@@ -8,7 +8,7 @@
 #ifndef ND_SIMT_COMPARE_H
 #define ND_SIMT_COMPARE_H
 
-#include "cuda/kernels.h"
+#include "cuda/kernels/kernels.h"
 #include "tests/simt/simt.h"
 
 #include <functional>

@@ -1,5 +1,5 @@
 /* The emulator itself: it must see the mistakes it is there for. */
-#include "cuda/launch.cuh"
+#include "cuda/kernels/launch.cuh"
 #include "tests/simt/compare.h"
 
 static void nd_test_warps(int *y) {

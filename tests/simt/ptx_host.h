@@ -1,4 +1,4 @@
-/* Host twins of cuda/ptx.cuh: the same names, the meaning written out. */
+/* Host twins of cuda/kernels/ptx.cuh: the same names, the meaning written out. */
 #ifndef ND_SIMT_PTX_HOST_H
 #define ND_SIMT_PTX_HOST_H
 

@@ -1,7 +1,7 @@
 /* What the fused kernels could reach on an H100, layer by layer of VGG16 at batch 32: their real tiles, patches and
  * shared memory, their registers from the golden file, and the roofs of the device. Arithmetic, not measurement. */
-#include "cuda/separable_pack.h"
-#include "cuda/separable_sm90a.h"
+#include "cuda/separable/separable_pack.h"
+#include "cuda/separable/separable_sm90a.h"
 #include "tests/simt/compare.h"
 
 #include <fstream>

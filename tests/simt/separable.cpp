@@ -1,8 +1,8 @@
 /* The fused separable kernel in every arithmetic, over shapes that hit its edges: channels and outputs that fill no
  * tile, planes from 1x1 up, several images in one tile, strides, asymmetric padding, dilation, adaptive
  * ranks with channels left out, every width of background copy. */
-#include "cuda/separable.cuh"
-#include "cuda/separable_sm90a.h"
+#include "cuda/separable/separable.cuh"
+#include "cuda/separable/separable_sm90a.h"
 #include "tests/simt/compare.h"
 
 #include <string.h>

@@ -1,11 +1,11 @@
 /* The SVD kernel against ref, and the host's check of any route: it orders and signs good vectors, refuses bad ones. */
-#include "cuda/svd.h"
+#include "cuda/kernels/svd.h"
 #include "tests/simt/compare.h"
 
 #include <math.h>
 
 extern "C" {
-#include "cuda/svd_check.h"
+#include "cuda/kernels/svd_check.h"
 #include "run/plugins.h"
 }
 

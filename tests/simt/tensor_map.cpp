@@ -1,4 +1,4 @@
-/* In place of cuda/tensor_map.c, which asks a driver. */
+/* In place of cuda/libs/tensor_map.c, which asks a driver. */
 #include "tests/simt/tensor_map.h"
 
 nd_status nd_tensor_map_encode(const nd_tensor_map *maps, int count, CUtensorMap *out) {

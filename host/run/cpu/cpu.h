@@ -8,7 +8,7 @@
 #include "base/parallel.h"
 #include "run/backend.h"
 #include "run/cpu/memory.h"
-#include "run/cpu/separable_kernel.h"
+#include "run/cpu/separable/separable_kernel.h"
 
 #include <dnnl.h>
 

@@ -1,7 +1,7 @@
 #ifndef ND_RUN_CPU_DEPTHWISE_H
 #define ND_RUN_CPU_DEPTHWISE_H
 
-#include "run/cpu/separable_terms.h"
+#include "run/cpu/separable/separable_terms.h"
 
 /* The halves of the separable kernel for this backend's level. */
 const nd_sep_isa *nd_cpu_sep_isa(const nd_cpu *cpu);

@@ -1,5 +1,5 @@
 /* The CUDA runtime: memory, streams, events, recordings. */
-#include "cuda/separable_sm90a.h"
+#include "cuda/separable/separable_sm90a.h"
 #include "tests/cuda/mock/mock.h"
 #include "tests/simt/stream.h"
 

@@ -1,0 +1,22 @@
+/* Double-precision evaluation of single pixels of a chain of convolutions, for nd_rig_check. */
+#ifndef ND_BENCH_RIG_CHECK_H
+#define ND_BENCH_RIG_CHECK_H
+
+#include "bench/subjects/rig.h"
+
+/* One convolution: weights[no][ni/groups][kh][kw], bias[no] or NULL, input of in_h x in_w. */
+typedef struct nd_rig_stage {
+    int64_t no, ni, groups, in_h, in_w, out_h, out_w;
+    nd_geometry geometry;
+    const float *weights, *bias;
+} nd_rig_stage;
+
+/* value[no] and the sum of |w||x| behind each (for error bounds) of the last stage at output pixel (y, x) of one image
+ * image[ni][in_h][in_w]; no activation. */
+nd_status nd_rig_evaluate(const nd_rig_stage *stages, int n, const float *image, int64_t y, int64_t x,
+                          double *value, double *scale);
+
+/* Largest relative rounding of one product of this precision, and of a chain of sums of `length` products. */
+double nd_rig_rounding(nd_precision precision, int64_t length);
+
+#endif

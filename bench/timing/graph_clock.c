@@ -1,0 +1,70 @@
+#include "bench/timing/graph_clock.h"
+
+#include "base/parallel.h"
+#include "base/rng.h"
+#include "base/rows/row.h"
+#include "run/executor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+_Static_assert((int)nd_clock_graphs_max <= (int)nd_subjects_max, "all graphs of a call are timed together");
+
+static nd_status sample_graph(void *context, int64_t repeats, double *ns) {
+    nd_exec *exec = context;
+    struct timespec start, end;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    for (int64_t i = 0; i < repeats; ++i) ND_TRY(nd_exec_start(exec));
+    ND_TRY(nd_exec_wait(exec));
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    *ns = 1e9 * (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec);
+    return nd_status_ok;
+}
+
+static nd_status open_graph(const nd_graph_clock *self, const nd_graph *graph, nd_exec **out) {
+    const nd_value *x = &graph->values[graph->inputs[0]];
+    const int64_t batch = self->clock.batch, count = nd_dims_count(x->rank - 1, x->dims + 1) * batch;
+    nd_rng rng = nd_rng_seed(1);
+    float *images = nd_alloc_array((size_t)count, sizeof *images);
+    ND_REQUIRE(images, nd_status_memory, "%s: no memory for timing it", graph->name);
+    for (int64_t i = 0; i < count; ++i) images[i] = (float)nd_rng_normal(&rng);
+    const nd_exec_settings settings = {.batch = batch};
+    nd_status status = nd_exec_open(self->backend, graph, &settings, out);
+    if (!status) status = nd_exec_upload(*out, batch, (const float *const *)&images);
+    free(images);
+    return status;
+}
+
+static nd_status measure_graphs(void *user, const nd_graph *const *graphs, int n, double *ns) {
+    const nd_graph_clock *self = user;
+    nd_exec *execs[nd_clock_graphs_max] = {0};
+    nd_subject subjects[nd_clock_graphs_max];
+    nd_timing timing = {0};
+    nd_status status = nd_status_ok;
+    ND_REQUIRE(n >= 1 && n <= nd_clock_graphs_max, nd_status_internal, "%d graphs to time together", n);
+    for (int i = 0; i < n; ++i) {
+        ND_TRY_DONE(open_graph(self, graphs[i], &execs[i]));
+        subjects[i] = (nd_subject){graphs[i]->name, sample_graph, execs[i]};
+    }
+    ND_TRY_DONE(nd_timing_measure(subjects, n, &self->timing, &timing));
+    for (int i = 0; i < n; ++i) ns[i] = timing.subjects[i].summary.median;
+done:
+    nd_timing_free(&timing);
+    for (int i = 0; i < n; ++i) nd_exec_close(execs[i]);
+    return status;
+}
+
+void nd_graph_clock_init(nd_graph_clock *clock, nd_backend *backend, int64_t batch, double limit_seconds) {
+    nd_row row = {0};
+    *clock = (nd_graph_clock){.backend = backend, .timing = nd_timing_defaults()};
+    clock->timing.limit_seconds = limit_seconds;
+    nd_row_provenance(&row, 0, NULL);
+    const char *commit = row.values[nd_field_commit].text, *cpu = row.values[nd_field_host_cpu].text;
+    snprintf(clock->identity, sizeof clock->identity, "%s|%s|%s|%s|%d threads|batch %lld|%s", backend->name,
+             backend->device, backend->libraries, cpu ? cpu : "", nd_threads(), (long long)batch,
+             commit ? commit : "");
+    nd_row_free(&row);
+    clock->clock =
+        (nd_clock){.measure = measure_graphs, .user = clock, .batch = batch, .identity = clock->identity};
+}

@@ -1,0 +1,63 @@
+/* Storage types of activations and what a kernel does with them: load as fp32, compute, round once. The types
+ * are our own 16-bit wrappers so that kernels need no vendor header and also compile for the host. */
+#ifndef ND_CUDA_NUMBER_CUH
+#define ND_CUDA_NUMBER_CUH
+
+#include "cuda/kernels/ptx.cuh"
+
+struct nd_f16 {
+    uint16_t bits;
+};
+
+struct nd_bf16 {
+    uint16_t bits;
+};
+
+__device__ inline float nd_load(float x) {
+    return x;
+}
+
+__device__ inline float nd_load(nd_f16 x) {
+    return nd_ptx_f32_of_f16(x.bits);
+}
+
+__device__ inline float nd_load(nd_bf16 x) {
+    return nd_ptx_f32_of_bits((uint32_t)x.bits << 16);
+}
+
+__device__ inline void nd_store(float *y, float x) {
+    *y = x;
+}
+
+__device__ inline void nd_store(nd_f16 *y, float x) {
+    y->bits = nd_ptx_f16_of_f32(x);
+}
+
+__device__ inline void nd_store(nd_bf16 *y, float x) {
+    y->bits = nd_ptx_bf16_of_f32(x);
+}
+
+/* `count` neighbours that move in one access: at most 16 bytes. */
+template <class T, int count> struct alignas(count * sizeof(T)) nd_pack { T value[count]; };
+
+__device__ inline float nd_activate(const nd_activation &activation, float x) {
+    const float a = activation.a, b = activation.b;
+    switch (activation.act) {
+    case nd_act_relu:
+        return x > 0 ? x : 0;
+    case nd_act_clip:
+        return fminf(fmaxf(x, a), b);
+    case nd_act_leaky_relu:
+        return x < 0 ? a * x : x;
+    case nd_act_sigmoid:
+        return 1 / (1 + expf(-x));
+    case nd_act_hard_sigmoid:
+        return fminf(fmaxf(a * x + b, 0.0f), 1.0f);
+    case nd_act_hard_swish:
+        return x * fminf(fmaxf(x / 6 + 0.5f, 0.0f), 1.0f);
+    default:
+        return x;
+    }
+}
+
+#endif

@@ -1,0 +1,274 @@
+/* The planner of separable layers: dense, chunked, fused or wgmma. With `tune` every way is checked and timed and the
+ * fastest kept, so a layer is never slower than its dense form; ND_CUDA_SEPARABLE forces one, for the raw ratio. Without
+ * measurements the choice follows the roofline: strict fp32 is bound by FFMA either way and the library's GEMM is the better
+ * half, everything else wants the fused kernel. */
+#include "cuda/separable/separable.h"
+#include "base/log.h"
+#include "cuda/tune/noise.h"
+#include "cuda/tune/race.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+bool nd_separable_is_pixels(const nd_work *work) {
+    int64_t distance;
+    return nd_cuda_view_is_pixels(&work->x, &distance) && nd_cuda_view_is_pixels(&work->y, &distance) &&
+           (!work->residual || nd_cuda_view_is_pixels(&work->x2, &distance));
+}
+
+typedef struct nd_separable_way {
+    nd_cuda_route route;
+    const nd_cuda_kind *kind;
+} nd_separable_way;
+
+static const nd_separable_way nd_separable_ways[] = {
+    {nd_cuda_route_fused, &nd_separable_fused_kinds[2]}, {nd_cuda_route_fused, &nd_separable_fused_kinds[1]},
+    {nd_cuda_route_fused, &nd_separable_fused_kinds[0]}, {nd_cuda_route_chunked, &nd_separable_chunked_kind},
+    {nd_cuda_route_dense, &nd_separable_dense_kind},     {nd_cuda_route_wgmma, &nd_separable_wgmma_kind},
+};
+
+enum { nd_separable_n_ways = sizeof nd_separable_ways / sizeof *nd_separable_ways };
+
+static bool nd_separable_wanted(const nd_cuda *cuda, const nd_separable_way *way, bool measured) {
+    const bool alone = cuda->routes == 1u << way->route;
+    if (!(cuda->routes >> way->route & 1)) return false;
+    return measured || alone || way->route != nd_cuda_route_wgmma;
+}
+
+/* Without a measurement: tiles of 64 or 128 channels, as the outputs fill, and strict fp32 in two steps. Tiles of 256 make the
+ * depthwise half fewer times, but leave a multiprocessor one block, which does the one half after the other; by the
+ * roofline (results/golden/cuda_roofline.csv) two blocks of 128 are the faster, so only a measurement takes them. */
+static bool nd_separable_guess(const nd_cuda *cuda, const nd_work *work, nd_precision precision,
+                               const nd_separable_way *way) {
+    const int64_t no = work->y.dims[1];
+    if (way->route != nd_cuda_route_fused) return true;
+    if (precision == nd_precision_fp32 && cuda->routes != 1u << nd_cuda_route_fused) return false;
+    if (way->kind == &nd_separable_fused_kinds[2]) return false;
+    if (way->kind == &nd_separable_fused_kinds[1]) return no > 64;
+    return true;
+}
+
+/* W[o][c] = sum over the terms r of channel c of P[o][r] D[r]: the convolution that the layer stands for, as a kernel of
+ * `kind`. */
+static nd_status nd_separable_recompose(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_work *work,
+                                        nd_precision precision, nd_kernel **out) {
+    const int64_t no = work->y.dims[1], ni = work->x.dims[1];
+    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    float *weights = nd_alloc_array((size_t)(no * ni * taps), sizeof *weights);
+    ND_REQUIRE(weights, nd_status_memory, "no memory for %lldx%lld filters", (long long)no, (long long)ni);
+    for (int64_t o = 0; o < no; o++)
+        for (int64_t r = 0; r < work->terms; r++) {
+            float *filter = weights + (o * ni + work->channel[r]) * taps;
+            const float scale = work->weights[o * work->terms + r];
+            for (int64_t t = 0; t < taps; t++) filter[t] += scale * work->depthwise[r * taps + t];
+        }
+    nd_work dense = *work;
+    dense.kind = nd_kind_conv;
+    dense.groups = 1;
+    dense.weights = weights;
+    const nd_status status = nd_cuda_kernel_make(cuda, kind, &dense, precision, out);
+    free(weights);
+    return status;
+}
+
+/* The winner's contents become the kernel's; the shell it came in goes. */
+static void nd_separable_adopt(nd_kernel *kernel, nd_kernel *winner) {
+    *kernel = *winner;
+    free(winner);
+}
+
+/* A way in a race is its place in the array of kernels. */
+static nd_status nd_separable_way_run(void *way, void *user) {
+    nd_kernel *kernel = *(nd_kernel **)way;
+    nd_scratch *scratch = user;
+    ND_TRY(nd_scratch_grow(scratch, kernel->workspace));
+    return nd_cuda_kernel_run(kernel, &scratch->operands);
+}
+
+static void nd_separable_way_drop(void *way) {
+    nd_cuda_kernel_release(*(nd_kernel **)way);
+}
+
+static void nd_separable_way_facts(const void *way, nd_race_facts *facts) {
+    const nd_kernel *kernel = *(nd_kernel *const *)way;
+    *facts = (nd_race_facts){kernel->engine, kernel->transformed};
+}
+
+/* What a choice depends on within one process: everything of the work but the values of its weights. */
+static void nd_separable_key(const nd_kernel *kernel, const nd_work *work, char key[nd_sha256_hex_size]) {
+    const nd_view *views[] = {&work->x, &work->y, &work->x2};
+    const int64_t flags[] = {nd_kind_separable, kernel->precision,    work->bias != NULL,
+                             work->residual,    work->activation.act, work->terms};
+    nd_sha256 hash;
+    nd_sha256_init(&hash);
+    nd_sha256_add(&hash, flags, sizeof flags);
+    nd_sha256_add(&hash, &work->geometry, sizeof work->geometry);
+    nd_sha256_add(&hash, work->channel, (size_t)work->terms * sizeof *work->channel);
+    for (int i = 0; i < (work->residual ? 3 : 2); i++) {
+        nd_sha256_add(&hash, views[i]->dims, 4 * sizeof *views[i]->dims);
+        nd_sha256_add(&hash, views[i]->strides, 4 * sizeof *views[i]->strides);
+        nd_sha256_add(&hash, &views[i]->offset, sizeof views[i]->offset);
+    }
+    nd_sha256_hex(&hash, key);
+}
+
+/* made[i] is NULL where way i does not come about here. */
+static void nd_separable_make_all(nd_cuda *cuda, const nd_work *work, nd_precision precision,
+                                  nd_kernel *made[nd_separable_n_ways]) {
+    for (int i = 0; i < nd_separable_n_ways; i++) {
+        const nd_separable_way *way = &nd_separable_ways[i];
+        made[i] = NULL;
+        if (!nd_separable_wanted(cuda, way, true) || !way->kind->supports(cuda, work, precision)) continue;
+        (void)nd_cuda_kernel_make(cuda, way->kind, work, precision, &made[i]);
+    }
+}
+
+static float *nd_separable_noise(int64_t count, double scale, uint64_t seed) {
+    float *values = nd_alloc_array((size_t)count, sizeof *values);
+    for (int64_t i = 0; values && i < count; i++) values[i] = (float)scale * nd_noise(seed, (uint64_t)i);
+    return values;
+}
+
+/* The layer with random weights that give outputs of variance 1, of sequences that no block of a scratch has. The choice is that of all layers of the same shape:
+ * what the weights of the first one are (pruned, or zero) must neither hide a wrong kernel nor make a fast one. */
+typedef struct nd_separable_sample {
+    nd_work work;
+    float *weights, *depthwise, *bias;
+} nd_separable_sample;
+
+static void nd_separable_sample_free(nd_separable_sample *sample) {
+    free(sample->weights);
+    free(sample->depthwise);
+    free(sample->bias);
+}
+
+static nd_status nd_separable_sample_make(const nd_work *work, nd_separable_sample *sample) {
+    const int64_t no = work->y.dims[1], taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    sample->work = *work;
+    sample->work.weights = sample->weights =
+        nd_separable_noise(no * work->terms, 1 / sqrt((double)work->terms), nd_scratch_blocks);
+    sample->work.depthwise = sample->depthwise =
+        nd_separable_noise(work->terms * taps, 1 / sqrt((double)taps), nd_scratch_blocks + 1);
+    sample->bias = nd_separable_noise(no, 1, nd_scratch_blocks + 2);
+    if (work->bias) sample->work.bias = sample->bias;
+    if (sample->weights && sample->depthwise && sample->bias) return nd_status_ok;
+    nd_separable_sample_free(sample);
+    return nd_fail(nd_status_memory, "no memory for the weights of a trial");
+}
+
+static nd_status nd_separable_run_direct(void *context, const nd_cuda_operands *operands) {
+    return nd_cuda_kernel_run(context, operands);
+}
+
+/* The reference: the layer recomposed in fp32, by the direct kernel. */
+static nd_status nd_separable_refer(nd_scratch *scratch, const nd_work *work) {
+    nd_kernel *direct;
+    const nd_status status =
+        nd_separable_recompose(scratch->cuda, &nd_cuda_direct_kind, work, scratch->precision, &direct);
+    if (status == nd_status_memory) {
+        nd_scratch_uncheck(scratch);
+        return nd_status_ok;
+    }
+    ND_TRY(status);
+    const nd_status referred = nd_scratch_refer(scratch, nd_separable_run_direct, direct);
+    (void)cudaStreamSynchronize(scratch->cuda->stream);
+    nd_cuda_kernel_release(direct);
+    return referred;
+}
+
+/* Operands are allocated when all ways are there: preparing one may have needed the memory. */
+static nd_status nd_separable_race(nd_cuda *cuda, const nd_work *work, nd_precision precision, int *winner) {
+    nd_kernel *made[nd_separable_n_ways], **best;
+    nd_scratch scratch;
+    nd_separable_make_all(cuda, work, precision, made);
+    nd_status status = nd_scratch_make(cuda, work, precision, &scratch);
+    if (!status) status = nd_separable_refer(&scratch, work);
+    nd_race race = {.cuda = cuda,
+                    .run = nd_separable_way_run,
+                    .drop = nd_separable_way_drop,
+                    .facts = nd_separable_way_facts,
+                    .scratch = &scratch,
+                    .user = &scratch};
+    for (int i = 0; i < nd_separable_n_ways; i++) {
+        if (status)
+            nd_cuda_kernel_release(made[i]);
+        else if (made[i])
+            nd_race_enter(&race, &made[i]);
+    }
+    best = nd_race_finish(&race);
+    nd_scratch_free(&scratch);
+    ND_TRY(status);
+    ND_REQUIRE(best || !race.wrong, nd_status_device, "all %d ways to run this separable layer are wrong",
+               race.wrong);
+    ND_REQUIRE(best, nd_status_unsupported, "no way to run this separable layer: %s", nd_error());
+    *winner = (int)(best - made);
+    nd_cuda_kernel_release(*best);
+    return nd_status_ok;
+}
+
+static nd_status nd_separable_measure(nd_kernel *kernel, const nd_work *work, int *winner) {
+    nd_separable_sample sample = {0};
+    ND_TRY(nd_separable_sample_make(work, &sample));
+    const nd_status status = nd_separable_race(kernel->cuda, &sample.work, kernel->precision, winner);
+    nd_separable_sample_free(&sample);
+    return status;
+}
+
+static nd_status nd_separable_tune(nd_kernel *kernel, const nd_work *work) {
+    char key[nd_sha256_hex_size];
+    int winner;
+    nd_kernel *made;
+    nd_separable_key(kernel, work, key);
+    if (!nd_race_recall(kernel->cuda, key, &winner)) {
+        ND_TRY(nd_separable_measure(kernel, work, &winner));
+        nd_race_remember(kernel->cuda, key, winner);
+    }
+    ND_TRY(nd_cuda_kernel_make(kernel->cuda, nd_separable_ways[winner].kind, work, kernel->precision, &made));
+    nd_separable_adopt(kernel, made);
+    return nd_status_ok;
+}
+
+static nd_status nd_separable_prepare(nd_kernel *kernel, const nd_work *work) {
+    nd_cuda *cuda = kernel->cuda;
+    nd_kernel *made;
+    const nd_status tuned = cuda->tune ? nd_separable_tune(kernel, work) : nd_status_memory;
+    if (tuned != nd_status_memory) return tuned;
+    if (cuda->tune) nd_log(nd_log_warn, "a separable layer is not tuned: %s", nd_error());
+    nd_status status = nd_fail(nd_status_unsupported, "no way to run this separable layer");
+    for (int i = 0; i < nd_separable_n_ways; i++) {
+        const nd_separable_way *way = &nd_separable_ways[i];
+        if (!nd_separable_wanted(cuda, way, false)) continue;
+        if (!way->kind->supports(cuda, work, kernel->precision)) continue;
+        if (!nd_separable_guess(cuda, work, kernel->precision, way)) continue;
+        status = nd_cuda_kernel_make(cuda, way->kind, work, kernel->precision, &made);
+        if (status == nd_status_unsupported) continue;
+        if (!status) nd_separable_adopt(kernel, made);
+        return status;
+    }
+    return status;
+}
+
+/* Of a route that is forced, what it does not take is not taken. */
+static bool nd_separable_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+    for (int i = 0; i < nd_separable_n_ways; i++) {
+        const nd_separable_way *way = &nd_separable_ways[i];
+        if (nd_separable_wanted(cuda, way, cuda->tune) && way->kind->supports(cuda, work, precision))
+            return true;
+    }
+    return false;
+}
+
+const nd_cuda_kind nd_cuda_separable_kind = {nd_separable_supports, nd_separable_prepare};
+
+static nd_status nd_separable_dense_prepare(nd_kernel *kernel, const nd_work *work) {
+    nd_kernel *made;
+    ND_TRY(nd_separable_recompose(kernel->cuda, &nd_cuda_conv_kind, work, kernel->precision, &made));
+    nd_separable_adopt(kernel, made);
+    return nd_status_ok;
+}
+
+static bool nd_separable_dense_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+    return nd_cuda_conv_kind.supports(cuda, work, precision);
+}
+
+const nd_cuda_kind nd_separable_dense_kind = {nd_separable_dense_supports, nd_separable_dense_prepare};

@@ -1,0 +1,571 @@
+/* The fused separable layer for sm_80 and later: y = act(P (x * d) + bias + residual) without the intermediate.
+ *
+ * Seen as a GEMM: rows are output pixels, columns output channels, and the reduction runs over the terms, so the
+ * sum over terms is the K loop. Row m of A, the depthwise values of one pixel, is made in shared memory by the
+ * block that multiplies it; x is read once for all terms of a channel.
+ *
+ * A block of 8 warps makes a tile of 128 pixels x N channels. For every block of 32 terms:
+ *   1. cp.async brings the input patch (all rows, columns and images its pixels touch, `chunks` groups of 16 bytes
+ *      of channels; padding arrives as zeros), the 32 filters and N x 32 pointwise weights, one block ahead.
+ *   2. Depthwise: a lane makes two neighbouring terms, half a warp a run of pixels of one row, so that a 3x3 window slides: of
+ *      stride 1, 3 reads for 9 multiply-adds, or for 18 where the two terms are of one channel. The channel of a term comes
+ *      from `offset`, so ranks may differ from channel to channel. Other windows: lane = term, a warp makes 16 pixels.
+ *   3. GEMM: warp (i, j) of 4 x 2 multiplies 32 pixels by N/2 channels on tensor cores (or by FFMA: strict fp32).
+ * Two barriers per block of terms. Rows of A and of the weights are 32 elements, their 16-byte chunks permuted by the
+ * row number so that ldmatrix, the depthwise stores and the fp32 reads meet no bank conflict.
+ *
+ * Per 32 terms and tile: 128*32 depthwise values of 9 FFMA each, 128*32*N multiply-adds of the GEMM; 32*N weights from
+ * L2, 180 pixels x 32/T channels of x (8x16 patch of a 3x3). A is made once for every N output channels, which
+ * is why N is as large as the registers allow: N/2 fp32 accumulators a thread.
+ *
+ * Where the tiles are too few for the device (a 7x7 or 14x14 plane of one image), `split` blocks share a tile: each sums a
+ * run of the terms and leaves fp32 sums in `partial`, and a second kernel adds them in order and finishes. No atomics,
+ * so results do not depend on timing; 8 bytes of traffic per output and part, which stay in L2.
+ * Not yet run on a device: checked on the host under the emulator and by ptxas' register report alone. */
+#ifndef ND_CUDA_SEPARABLE_CUH
+#define ND_CUDA_SEPARABLE_CUH
+
+#include "cuda/kernels/launch.cuh"
+#include "cuda/separable/separable_pack.h"
+
+/* What differs between arithmetics: the element stored, how a depthwise value is rounded, and a step of the GEMM
+ * (two chunks of K on tensor cores; strict fp32 has its own loop). */
+struct nd_math_f16 {
+    using element = nd_f16;
+    static constexpr bool tensor = true;
+    __device__ static void store(nd_f16 *to, float x) {
+        nd_store(to, x);
+    }
+    __device__ static void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+        nd_ptx_mma_f16(c, a, b0, b1);
+    }
+};
+
+struct nd_math_bf16 {
+    using element = nd_bf16;
+    static constexpr bool tensor = true;
+    __device__ static void store(nd_bf16 *to, float x) {
+        nd_store(to, x);
+    }
+    __device__ static void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+        nd_ptx_mma_bf16(c, a, b0, b1);
+    }
+};
+
+struct nd_math_tf32 {
+    using element = float;
+    static constexpr bool tensor = true;
+    __device__ static void store(float *to, float x) {
+        *to = nd_ptx_tf32_of_f32(x);
+    }
+    __device__ static void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+        nd_ptx_mma_tf32(c, a, b0, b1);
+    }
+};
+
+struct nd_math_fp32 {
+    using element = float;
+    static constexpr bool tensor = false;
+    __device__ static void store(float *to, float x) {
+        *to = x;
+    }
+};
+
+enum { nd_separable_skew = 8 };
+
+/* Sizes that follow from a call. */
+struct nd_separable_shape {
+    int height, width, pixels; /* of the input patch */
+    int taps, stage;           /* bytes of one stage: patch, filters and offsets, weights */
+    int filters_at, weights_at, tile_at, tables_at, total;
+};
+
+template <class T> inline nd_separable_shape nd_separable_shape_of(const nd_cuda_separable &p) {
+    const nd_geometry &g = p.geometry;
+    const int row = nd_separable_terms * (int)sizeof(T);
+    nd_separable_shape s;
+    s.height = (int)((p.patch[1] - 1) * g.stride[0] + (g.kernel[0] - 1) * g.dilation[0] + 1);
+    /* Odd, so that the two rows that a warp reads at once begin in different banks. */
+    s.width = (int)((p.patch[2] - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1) | 1;
+    s.pixels = (int)p.patch[0] * s.height * s.width;
+    s.taps = (int)(g.kernel[0] * g.kernel[1]);
+    s.weights_at = 0;
+    s.filters_at = (int)p.tile * row;
+    const int patch = s.filters_at + (s.taps + 1) * nd_separable_terms * 4;
+    s.stage = (patch + s.pixels * (int)p.chunks * 16 + 127) / 128 * 128;
+    s.tile_at = 2 * s.stage;
+    const int sums = nd_separable_pixels * ((int)p.tile / 2 + nd_separable_skew) * 4; /* of the epilogue */
+    s.tables_at = s.tile_at + nd_separable_pixels * row;
+    if (s.tables_at < sums) s.tables_at = sums;
+    s.total = s.tables_at + (s.pixels + 3 * nd_separable_pixels) * 4;
+    return s;
+}
+
+/* Position of 16-byte chunk `chunk` in a row of 4 (64 bytes) or 8 (128 bytes): any 8 rows that are read
+ * together, at one chunk, fall on 8 different quarters of the banks. */
+template <int chunks> __device__ inline int nd_swizzle(int row, int chunk) {
+    return chunks == 4 ? chunk ^ (row >> 1 & 3) : chunk ^ (row & 7);
+}
+
+/* Sums of part `part` for channels n and n + 1 of a pixel; an odd last channel has room for two. */
+__host__ __device__ inline int64_t nd_separable_part_row(const nd_cuda_separable &p) {
+    return (p.out_channels + 1) / 2 * 2;
+}
+
+__device__ inline nd_pack<float, 2> *nd_separable_part(const nd_cuda_separable &p, int64_t part,
+                                                       int64_t pixel, int64_t n) {
+    const int64_t pixels = p.images * p.out_height * p.out_width;
+    return reinterpret_cast<nd_pack<float, 2> *>(p.partial +
+                                                 (part * pixels + pixel) * nd_separable_part_row(p) + n);
+}
+
+/* Bias, residual and activation of two neighbouring channels, and the store. paired: they move at once. */
+template <class T>
+__device__ inline void nd_separable_finish(const nd_cuda_separable &p, const float *sums, int64_t pixel,
+                                           int64_t n, bool paired) {
+    const T *x2 = static_cast<const T *>(p.x2);
+    T *y = static_cast<T *>(p.y) + pixel * p.y_pixel + n;
+    if (x2) x2 += pixel * p.x2_pixel + n;
+    const int count = n + 1 < p.out_channels ? 2 : 1;
+    nd_pack<T, 2> out = {}, residual = {};
+    if (x2 && paired) residual = *reinterpret_cast<const nd_pack<T, 2> *>(x2);
+    ND_UNROLL
+    for (int i = 0; i < 2; i++) {
+        if (i >= count) break;
+        if (x2 && !paired) residual.value[i] = x2[i];
+        const float sum = sums[i] + (p.bias ? p.bias[n + i] : 0) + (x2 ? nd_load(residual.value[i]) : 0);
+        nd_store(&out.value[i], nd_activate(p.activation, sum));
+    }
+    if (paired) {
+        *reinterpret_cast<nd_pack<T, 2> *>(y) = out;
+        return;
+    }
+    ND_UNROLL
+    for (int i = 0; i < 2; i++)
+        if (i < count) y[i] = out.value[i];
+}
+
+/* unit: bytes of one background copy of x, 16, 4 or 0 (none). slide: columns that a 3x3 window moves by from pixel to pixel, 1 or
+ * 2, else 0; run: pixels of a row that it makes in one go. paired: two neighbouring channels of y and x2 can move at once. */
+struct nd_separable_ways {
+    int unit, slide, run;
+    bool paired;
+};
+
+template <class Math, int N> struct nd_separable_block {
+    using T = typename Math::element;
+    static constexpr int terms = nd_separable_terms, pixels = nd_separable_pixels,
+                         threads = nd_separable_threads;
+    static constexpr int row = terms * (int)sizeof(T), chunks = row / 16, per_chunk = 16 / (int)sizeof(T);
+    static constexpr int tiles = N / 16; /* 8-column tiles of a warp */
+
+    const nd_cuda_separable &p; /* these two in the constants of the launch, not in registers */
+    const nd_separable_shape &s;
+    unsigned char *shared;
+    int tile_at; /* A, from there */
+    int *source; /* [patch pixels]: pixel of x, or -1 in the padding; the tables below follow */
+    int first_channel;
+    int thread, warp, lane, n_runs;
+
+    __device__ nd_separable_block(const nd_cuda_separable &call, const nd_separable_shape &shape,
+                                  unsigned char *bytes)
+        : p(call), s(shape), shared(bytes), tile_at(shape.tile_at) {
+        source = reinterpret_cast<int *>(shared + s.tables_at);
+        thread = (int)threadIdx.x;
+        warp = (int)(threadIdx.x / 32 % (threads / 32)); /* so that the compiler sees how large they are */
+        lane = (int)(threadIdx.x % 32);
+    }
+
+    __device__ int *corner() const { /* [128]: patch pixel of a window's first tap, or -1 past the tile */
+        return source + s.pixels;
+    }
+
+    __device__ int *target() const { /* [128]: pixel of y, or -1 */
+        return corner() + pixels;
+    }
+
+    __device__ int *runs() const { /* [n_runs]: first pixel of a run, and how many times 256 */
+        return target() + pixels;
+    }
+
+    /* Runs of neighbours are in neighbouring rows. */
+    __device__ void place_runs(int length) {
+        const int rows = (int)(p.patch[0] * p.patch[1]), width = (int)p.patch[2];
+        n_runs = length ? rows * ((width + length - 1) / length) : 0;
+        if (thread >= n_runs) return;
+        const int column = thread / rows * length, left = width - column;
+        runs()[thread] = thread % rows * width + column + (left < length ? left : length) * 256;
+    }
+
+    /* Which pixels this tile reads and writes. Neighbouring blocks share x and differ in channels. */
+    __device__ void place(const nd_separable_ways &ways) {
+        place_runs(ways.run);
+        const int64_t across = (p.out_channels + N - 1) / N;
+        int64_t tile = blockIdx.x / across;
+        first_channel = (int)(blockIdx.x - tile * across) * N;
+        const int64_t columns = (p.out_width + p.patch[2] - 1) / p.patch[2];
+        const int64_t rows = (p.out_height + p.patch[1] - 1) / p.patch[1];
+        const int64_t w0 = tile % columns * p.patch[2];
+        tile /= columns;
+        const int64_t h0 = tile % rows * p.patch[1], n0 = tile / rows * p.patch[0];
+        for (int i = thread; i < s.pixels; i += threads) {
+            const int64_t n = n0 + i / (s.height * s.width);
+            const int64_t h = h0 * p.geometry.stride[0] - p.geometry.pad[0] + i / s.width % s.height;
+            const int64_t w = w0 * p.geometry.stride[1] - p.geometry.pad[1] + i % s.width;
+            const bool inside = n < p.images && h >= 0 && h < p.height && w >= 0 && w < p.width;
+            source[i] = inside ? (int)((n * p.height + h) * p.width + w) : -1;
+        }
+        if (thread >= pixels) return;
+        const int per_image = (int)(p.patch[1] * p.patch[2]), n = thread / per_image;
+        const int h = thread % per_image / (int)p.patch[2], w = thread % (int)p.patch[2];
+        const bool live =
+            n < p.patch[0] && n0 + n < p.images && h0 + h < p.out_height && w0 + w < p.out_width;
+        corner()[thread] = n >= p.patch[0] ? -1
+                                           : (n * s.height + h * (int)p.geometry.stride[0]) * s.width +
+                                                 w * (int)p.geometry.stride[1];
+        target()[thread] = live ? (int)(((n0 + n) * p.out_height + h0 + h) * p.out_width + w0 + w) : -1;
+    }
+
+    __device__ unsigned char *stage(int block) const {
+        return shared + (block % 2) * s.stage;
+    }
+
+    __device__ T *patch(int block) const {
+        return reinterpret_cast<T *>(stage(block) + s.filters_at + (s.taps + 1) * terms * 4);
+    }
+
+    /* One 16-byte chunk of channels of one pixel, in pieces as wide as the alignment of x's pixels allows. */
+    template <int bytes> __device__ void fetch_chunk(T *to, int pixel, int64_t channel) const {
+        const T *x = static_cast<const T *>(p.x);
+        constexpr int count = bytes / (int)sizeof(T);
+        for (int i = 0; i < per_chunk; i += count) {
+            const bool valid = pixel >= 0 && channel + i < p.channels;
+            nd_ptx_copy_async<bytes>(to + i, valid ? x + pixel * p.x_pixel + channel + i : x, valid);
+        }
+    }
+
+    /* 16-bit elements at odd distances: no background copy is that small. */
+    __device__ void fetch_elements(T *to, int pixel, int64_t channel) const {
+        const T *x = static_cast<const T *>(p.x);
+        for (int i = 0; i < per_chunk; i++) {
+            T value = T();
+            if (pixel >= 0 && channel + i < p.channels) value = x[pixel * p.x_pixel + channel + i];
+            to[i] = value;
+        }
+    }
+
+    __device__ void fetch_patch(int block, int unit) const {
+        T *to = patch(block);
+        const int64_t base = p.base[block];
+        const int chunk = thread % chunks;
+        if (chunk >= p.chunks) return;
+        ND_UNROLL_BY(1)
+        for (int i = thread / chunks; i < s.pixels; i += threads / chunks) {
+            T *chunk_to = to + (i * p.chunks + chunk) * per_chunk;
+            const int64_t channel = base + chunk * per_chunk;
+            if (unit == 16)
+                fetch_chunk<16>(chunk_to, source[i], channel);
+            else if (unit == 4)
+                fetch_chunk<4>(chunk_to, source[i], channel);
+            else
+                fetch_elements(chunk_to, source[i], channel);
+        }
+    }
+
+    __device__ void fetch(int block, int unit) const {
+        unsigned char *to = stage(block);
+        fetch_patch(block, unit);
+        const float *filters = p.filters + block * s.taps * terms;
+        const int32_t *offset = p.offset + block * terms;
+        ND_UNROLL_BY(1)
+        for (int i = thread; i < (s.taps + 1) * terms / 4; i += threads) {
+            const void *from = i < s.taps * terms / 4 ? static_cast<const void *>(filters + 4 * i)
+                                                      : offset + 4 * i - s.taps * terms;
+            nd_ptx_copy_async<16>(to + s.filters_at + 16 * i, from, true);
+        }
+        const unsigned char *weights = static_cast<const unsigned char *>(p.weights);
+        ND_UNROLL_BY(
+            1) /* places of all that is copied, kept from block to block, would not fit the registers */
+        for (int i = thread; i < N * chunks; i += threads) {
+            const int n = i / chunks, chunk = i % chunks;
+            nd_ptx_copy_async<16>(
+                to + n * row + nd_swizzle<chunks>(n, chunk) * 16,
+                weights + ((int64_t)(first_channel + n) * p.blocks + block) * row + chunk * 16, true);
+        }
+        nd_ptx_copy_commit();
+    }
+
+    __device__ T *tile_row(int m, int element) const {
+        return reinterpret_cast<T *>(shared + tile_at + m * row +
+                                     nd_swizzle<chunks>(m, element / per_chunk) * 16) +
+               element % per_chunk;
+    }
+
+    /* `count` pixels from m on, of terms `first` and up of the lane's two: `each` of every one of `sources` channels, whose windows
+     * begin at x. A column of a window moves on where the next pixel has it too. */
+    template <int slide, int first, int sources, int each>
+    __device__ void depthwise_run(const float (&weight)[9][2], const T *const (&x)[2], int m, int count,
+                                  int step) const {
+        constexpr int outs = sources * each, kept = 3 - slide;
+        const int down = s.width * step, element = 2 * (lane % 16) + first;
+        unsigned char *column = shared + tile_at + element % per_chunk * (int)sizeof(T);
+        const T *from[sources];
+        float window[sources][3][3];
+        ND_UNROLL
+        for (int k = 0; k < sources; k++) {
+            from[k] = x[first + k];
+            for (int h = 0; h < 3; h++)
+                for (int w = 0; w < kept; w++)
+                    window[k][h][w + slide] = nd_load(from[k][h * down + w * step]);
+        }
+        ND_UNROLL_BY(3) /* a window of three columns is where it was after three pixels */
+        for (int i = 0; i < count; i++) {
+            float sum[outs] = {};
+            ND_UNROLL
+            for (int k = 0; k < sources; k++) {
+                for (int h = 0; h < 3; h++) {
+                    for (int w = 0; w < kept; w++) window[k][h][w] = window[k][h][w + slide];
+                    for (int w = kept; w < 3; w++) window[k][h][w] = nd_load(from[k][h * down + w * step]);
+                }
+                from[k] += slide * step;
+            }
+            ND_UNROLL
+            for (int tap = 0; tap < 9; tap++)
+                for (int k = 0; k < outs; k++)
+                    sum[k] = fmaf(weight[tap][first + k], window[k / each][tap / 3][tap % 3], sum[k]);
+            nd_pack<T, outs> out;
+            for (int k = 0; k < outs; k++) Math::store(&out.value[k], sum[k]);
+            const int swizzled = nd_swizzle<chunks>(m + i, element / per_chunk) * 16;
+            *reinterpret_cast<nd_pack<T, outs> *>(column + (m + i) * row + swizzled) = out;
+        }
+    }
+
+    /* Filters and offsets of the block of terms, its patch of x, and the elements from pixel to pixel of that. */
+    template <int slide>
+    __device__ void depthwise_3x3(const float *filters, const int32_t *offset, const T *x, int step) const {
+        using two = nd_pack<float, 2>;
+        const int pair = lane % 16;
+        const int at[2] = {offset[2 * pair], offset[2 * pair + 1]};
+        const bool same = !__any_sync(0xffffffffu, at[0] != at[1]);
+        float weight[9][2];
+        ND_UNROLL
+        for (int tap = 0; tap < 9; tap++) {
+            const two taps = *reinterpret_cast<const two *>(filters + tap * terms + 2 * pair);
+            for (int k = 0; k < 2; k++) weight[tap][k] = taps.value[k];
+        }
+        for (int run = thread / 16; run < n_runs; run += threads / 16) {
+            const int m = runs()[run] % 256, count = runs()[run] / 256;
+            const T *const from[2] = {x + corner()[m] * step + at[0], x + corner()[m] * step + at[1]};
+            if (same) {
+                depthwise_run<slide, 0, 1, 2>(weight, from, m, count, step);
+            } else if constexpr (N > 128) {
+                depthwise_run<slide, 0, 2, 1>(weight, from, m, count, step);
+            } else { /* two windows at once would not fit the registers */
+                depthwise_run<slide, 0, 1, 1>(weight, from, m, count, step);
+                depthwise_run<slide, 1, 1, 1>(weight, from, m, count, step);
+            }
+        }
+    }
+
+    __device__ void depthwise_any(const float *filters, const T *x, int step) const {
+        const nd_geometry &g = p.geometry;
+        for (int i = 0; i < pixels / 8; i++) {
+            const int m = warp * (pixels / 8) + i, at = corner()[m];
+            float sum = 0;
+            for (int tap = 0; at >= 0 && tap < s.taps; tap++) {
+                const int h = tap / (int)g.kernel[1], w = tap - h * (int)g.kernel[1];
+                const int pixel = at + h * (int)g.dilation[0] * s.width + w * (int)g.dilation[1];
+                sum = fmaf(filters[tap * terms + lane], nd_load(x[pixel * step]), sum);
+            }
+            Math::store(tile_row(m, lane), sum);
+        }
+    }
+
+    __device__ void depthwise_of(const float *filters, const T *x, int step, int slide) const {
+        const int32_t *offset = reinterpret_cast<const int32_t *>(filters + s.taps * terms);
+        if (slide == 1)
+            depthwise_3x3<1>(filters, offset, x, step);
+        else if (slide == 2)
+            depthwise_3x3<2>(filters, offset, x, step);
+        else
+            depthwise_any(filters, x + offset[lane], step);
+    }
+
+    __device__ void depthwise(int block, int slide) const {
+        depthwise_of(reinterpret_cast<const float *>(stage(block) + s.filters_at), patch(block),
+                     (int)p.chunks * per_chunk, slide);
+    }
+
+    /* c[i][j]: 16 pixels from 32 * (warp / 2) + 16 * i, 8 channels from N/2 * (warp % 2) + 8 * j. */
+    __device__ void multiply_tensor(int block, float (&c)[2][tiles][4]) const {
+        const unsigned char *tile = shared + tile_at, *weights = stage(block);
+        ND_UNROLL_BY(1) /* addresses of further steps would not fit the registers */
+        for (int step = 0; step < chunks / 2; step++) {
+            uint32_t a[2][4], b[4];
+            ND_UNROLL
+            for (int i = 0; i < 2; i++) {
+                const int m = warp / 2 * 32 + i * 16 + lane % 16;
+                nd_ptx_load_matrix(a[i], tile + m * row + nd_swizzle<chunks>(m, 2 * step + lane / 16) * 16);
+            }
+            ND_UNROLL
+            for (int j = 0; j < tiles; j += 2) {
+                const int n = warp % 2 * (N / 2) + 8 * j + lane / 16 * 8 + lane % 8;
+                nd_ptx_load_matrix(b,
+                                   weights + n * row + nd_swizzle<chunks>(n, 2 * step + lane / 8 % 2) * 16);
+                ND_UNROLL
+                for (int i = 0; i < 2; i++) {
+                    Math::mma(c[i][j], a[i], b[0], b[1]);
+                    Math::mma(c[i][j + 1], a[i], b[2], b[3]);
+                }
+            }
+        }
+    }
+
+    /* The same fragments by FFMA: 4 rows x 2 columns x tiles of a thread, 4 steps of K from every 16-byte read. */
+    __device__ void multiply_fp32(int block, float (&c)[2][tiles][4]) const {
+        const unsigned char *tile = shared + tile_at, *weights = stage(block);
+        using quad = nd_pack<float, 4>;
+        for (int chunk = 0; chunk < chunks; chunk++) {
+            quad a[4];
+            ND_UNROLL
+            for (int i = 0; i < 4; i++) {
+                const int m = warp / 2 * 32 + i * 8 + lane / 4;
+                a[i] = *reinterpret_cast<const quad *>(tile + m * row + nd_swizzle<chunks>(m, chunk) * 16);
+            }
+            ND_UNROLL
+            for (int j = 0; j < tiles; j++) {
+                ND_UNROLL
+                for (int side = 0; side < 2; side++) {
+                    const int n = warp % 2 * (N / 2) + 8 * j + 2 * (lane % 4) + side;
+                    const quad b = *reinterpret_cast<const quad *>(weights + n * row +
+                                                                   nd_swizzle<chunks>(n, chunk) * 16);
+                    ND_UNROLL
+                    for (int i = 0; i < 4; i++) {
+                        float sum = c[i / 2][j][2 * (i % 2) + side];
+                        ND_UNROLL
+                        for (int k = 0; k < 4; k++) sum = fmaf(a[i].value[k], b.value[k], sum);
+                        c[i / 2][j][2 * (i % 2) + side] = sum;
+                    }
+                }
+            }
+        }
+    }
+
+    /* Two neighbouring channels of one pixel, from fp32 sums. */
+    __device__ void write(const float *sums, int m, int64_t n, bool paired) const {
+        const int pixel = target()[m];
+        if (pixel < 0 || n >= p.out_channels) return;
+        if (p.split > 1)
+            *nd_separable_part(p, blockIdx.y, pixel, n) = {sums[0], sums[1]};
+        else
+            nd_separable_finish<T>(p, sums, pixel, n, paired);
+    }
+
+    /* Sums go through shared memory, 16 pixels of a warp at a time, so that a warp writes rows of neighbouring
+     * channels and the code behind every output exists once. Rows are 8 floats apart in banks. */
+    __device__ void epilogue(float (&c)[2][tiles][4], bool paired) const {
+        constexpr int stride = N / 2 + nd_separable_skew;
+        float *sums = reinterpret_cast<float *>(shared) + warp * 16 * stride;
+        ND_UNROLL
+        for (int i = 0; i < 2; i++) {
+            __syncwarp();
+            ND_UNROLL
+            for (int j = 0; j < tiles; j++) {
+                ND_UNROLL
+                for (int k = 0; k < 4; k++)
+                    sums[(lane / 4 + 8 * (k / 2)) * stride + 8 * j + 2 * (lane % 4) + k % 2] = c[i][j][k];
+            }
+            __syncwarp();
+            for (int at = lane; at < 16 * (N / 4); at += 32) {
+                const int row = at / (N / 4), column = at % (N / 4) * 2;
+                write(sums + row * stride + column, warp / 2 * 32 + 16 * i + row,
+                      first_channel + warp % 2 * (N / 2) + column, paired);
+            }
+        }
+    }
+};
+
+/* First block of terms of a part. */
+__device__ inline int nd_separable_first(const nd_cuda_separable &p, unsigned part) {
+    return (int)(p.blocks * part / p.split);
+}
+
+template <class Math, int N>
+__global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
+    nd_separable_kernel(const __grid_constant__ nd_cuda_separable p,
+                        const __grid_constant__ nd_separable_shape shape, nd_separable_ways ways) {
+    ND_SHARED(unsigned char, bytes);
+    nd_separable_block<Math, N> block(p, shape, bytes);
+    block.place(ways);
+    __syncthreads();
+    float c[2][N / 16][4] = {};
+    const int first = nd_separable_first(p, blockIdx.y), end = nd_separable_first(p, blockIdx.y + 1);
+    block.fetch(first, ways.unit);
+    for (int b = first; b < end; b++) {
+        nd_ptx_copy_wait<0>();
+        __syncthreads(); /* block b is here for all, and nobody reads the other stage or the tile any more */
+        if (b + 1 < end) block.fetch(b + 1, ways.unit);
+        block.depthwise(b, ways.slide);
+        __syncthreads();
+        if constexpr (Math::tensor)
+            block.multiply_tensor(b, c);
+        else
+            block.multiply_fp32(b, c);
+    }
+    __syncthreads(); /* the sums take the place of the stages and the tile */
+    block.epilogue(c, ways.paired);
+}
+
+/* Pixels of a run: 16 half warps take runs of the patch's rows in turn, and the start of one costs about a pixel. */
+inline int nd_separable_run_of(const nd_cuda_separable *p) {
+    const int64_t rows = p->patch[0] * p->patch[1], width = p->patch[2], at_once = nd_separable_threads / 16;
+    int64_t best = 0, least = INT64_MAX;
+    for (int64_t length = 1; length <= width; length++) {
+        const int64_t runs = rows * ((width + length - 1) / length);
+        const int64_t cost = (runs + at_once - 1) / at_once * (length + 1);
+        if (runs > nd_separable_pixels || cost > least) continue;
+        least = cost;
+        best = length;
+    }
+    return (int)best;
+}
+
+template <class T> inline nd_separable_ways nd_separable_ways_of(const nd_cuda_separable *p) {
+    const nd_geometry *g = &p->geometry;
+    const int64_t size = (int64_t)sizeof(T);
+    const auto multiple = [](const void *pointer, int64_t bytes) {
+        return (uintptr_t)pointer % (uintptr_t)bytes == 0;
+    };
+    nd_separable_ways ways = {0, 0, nd_separable_run_of(p), false};
+    if (p->x_pixel * size % 16 == 0 && p->channels * size % 16 == 0 && multiple(p->x, 16))
+        ways.unit = 16;
+    else if (p->x_pixel * size % 4 == 0 && p->channels * size % 4 == 0 && multiple(p->x, 4))
+        ways.unit = 4;
+    if (g->kernel[0] == 3 && g->kernel[1] == 3 && g->dilation[0] == 1 && g->dilation[1] == 1 &&
+        g->stride[1] <= 2)
+        ways.slide = (int)g->stride[1];
+    ways.paired = p->out_channels % 2 == 0 && p->y_pixel % 2 == 0 && multiple(p->y, 2 * size) &&
+                  (!p->x2 || (p->x2_pixel % 2 == 0 && multiple(p->x2, 2 * size)));
+    return ways;
+}
+
+inline dim3 nd_separable_grid(const nd_cuda_separable *p) {
+    return dim3((unsigned)nd_separable_tiles(p), (unsigned)p->split);
+}
+
+template <class Math, int N> nd_status nd_separable_start(const nd_cuda_separable *p) {
+    using T = typename Math::element;
+    const nd_separable_shape shape = nd_separable_shape_of<T>(*p);
+    return nd_launch(nd_separable_kernel<Math, N>, nd_separable_grid(p), dim3(nd_separable_threads),
+                     (size_t)shape.total, p->stream, *p, shape, nd_separable_ways_of<T>(p));
+}
+
+/* Adds the parts in order and writes y; nothing where there is one part. */
+nd_status nd_separable_join(const nd_cuda_separable *p);
+
+nd_status nd_separable_start_f16(const nd_cuda_separable *p);
+nd_status nd_separable_start_bf16(const nd_cuda_separable *p);
+nd_status nd_separable_start_tf32(const nd_cuda_separable *p);
+nd_status nd_separable_start_fp32(const nd_cuda_separable *p);
+
+#endif

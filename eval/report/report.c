@@ -1,0 +1,159 @@
+#include "eval/report/report.h"
+
+#include "base/rows/row_write.h"
+#include "eval/report/report_parts.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+nd_plot *nd_report_plot(nd_report *report, size_t n_series, nd_plot_series **series) {
+    if (report->n_plots == nd_report_plots_max) {
+        ++report->plots_left_out;
+        return NULL;
+    }
+    *series = nd_arena_alloc(&report->arena, (n_series + 1) * sizeof **series);
+    if (!*series) return NULL;
+    nd_plot *plot = &report->plots[report->n_plots++];
+    *plot = (nd_plot){.series = *series, .n_series = n_series, .level = 0.0 / 0.0};
+    return plot;
+}
+
+const char *nd_report_text(nd_report *report, const nd_row *row, nd_field field) {
+    const nd_row_value *value = &row->values[field];
+    const char *text = "";
+    if (!value->set) return text;
+    switch (nd_field_table[field].type) {
+    case nd_field_type_int:
+        text = nd_arena_printf(&report->arena, "%" PRId64, value->i);
+        break;
+    case nd_field_type_real:
+        text = nd_arena_printf(&report->arena, "%.4g", value->r);
+        break;
+    case nd_field_type_flag:
+        text = value->i ? "yes" : "no";
+        break;
+    case nd_field_type_text:
+        text = nd_arena_strdup(&report->arena, value->text);
+        break;
+    case nd_field_type_ints:
+    case nd_field_type_reals:
+        text = nd_arena_printf(&report->arena, "%" PRId64 " values", value->i);
+        break;
+    }
+    return text ? text : "";
+}
+
+bool nd_report_same(const nd_row *a, const nd_row *b, const nd_field *fields, size_t n) {
+    for (size_t i = 0; i < n; ++i)
+        if (!nd_row_value_equal(fields[i], &a->values[fields[i]], &b->values[fields[i]])) return false;
+    return true;
+}
+
+const char *nd_report_label(nd_report *report, const nd_row *const *members, size_t n, const nd_row *row,
+                            const nd_field *fields, size_t n_fields) {
+    const char *label = "";
+    for (size_t f = 0; f < n_fields; ++f) {
+        bool varies = false;
+        for (size_t i = 1; i < n && !varies; ++i)
+            varies = !nd_report_same(members[0], members[i], &fields[f], 1);
+        if (!varies && f) continue;
+        const char *text = nd_report_text(report, row, fields[f]);
+        if (fields[f] == nd_field_calib) text = *text ? "calibrated" : "weights alone";
+        if (!*text) continue;
+        const char *longer = nd_arena_printf(&report->arena, "%s%s%s", label, *label ? ", " : "", text);
+        if (longer) label = longer;
+    }
+    return label;
+}
+
+/* What every distinct value of these fields is, once. */
+static nd_status gather_facts(const nd_row *rows, size_t n, nd_report *report) {
+    static const nd_field fields[] = {nd_field_model,    nd_field_dataset,   nd_field_preprocess,
+                                      nd_field_host_cpu, nd_field_gpu,       nd_field_driver,
+                                      nd_field_device,   nd_field_libraries, nd_field_compiler,
+                                      nd_field_commit,   nd_field_clocks};
+    enum { n_fields = sizeof fields / sizeof *fields, per_field = 6 };
+    size_t count = 0;
+    report->facts = nd_arena_alloc(&report->arena, (n_fields * per_field + 1) * sizeof *report->facts);
+    ND_REQUIRE(report->facts, nd_status_memory, "report: out of memory");
+    for (size_t f = 0; f < n_fields; ++f) {
+        const char *seen[per_field];
+        size_t n_seen = 0;
+        for (size_t i = 0; i < n && n_seen < per_field; ++i) {
+            const nd_row_value *value = &rows[i].values[fields[f]];
+            bool known = !value->set;
+            for (size_t k = 0; k < n_seen && !known; ++k) known = !strcmp(seen[k], value->text);
+            if (known) continue;
+            seen[n_seen++] = value->text;
+            report->facts[count] =
+                nd_arena_printf(&report->arena, "%s: %s", nd_field_table[fields[f]].name, value->text);
+            ND_REQUIRE(report->facts[count++], nd_status_memory, "report: out of memory");
+        }
+    }
+    return nd_status_ok;
+}
+
+static nd_status gather_commands(const nd_row *rows, size_t n, nd_report *report) {
+    enum { most = 20 };
+    size_t count = 0;
+    report->commands = nd_arena_alloc(&report->arena, (most + 1) * sizeof *report->commands);
+    ND_REQUIRE(report->commands, nd_status_memory, "report: out of memory");
+    for (size_t i = 0; i < n && count < most; ++i) {
+        const nd_row_value *command = &rows[i].values[nd_field_command];
+        bool known = !command->set;
+        for (size_t k = 0; k < count && !known; ++k) known = !strcmp(report->commands[k], command->text);
+        if (known) continue;
+        report->commands[count] = nd_arena_strdup(&report->arena, command->text);
+        ND_REQUIRE(report->commands[count++], nd_status_memory, "report: out of memory");
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_report_make(const nd_row *rows, size_t n, nd_report *out) {
+    *out = (nd_report){.n_rows = n};
+    nd_status status = nd_status_ok;
+    out->plots = nd_arena_alloc(&out->arena, nd_report_plots_max * sizeof *out->plots);
+    ND_REQUIRE(out->plots, nd_status_memory, "report: out of memory");
+    ND_TRY_DONE(nd_report_accuracy(rows, n, out));
+    ND_TRY_DONE(nd_report_layers(rows, n, out));
+    ND_TRY_DONE(nd_report_energy(rows, n, out));
+    ND_TRY_DONE(nd_report_tables(rows, n, out));
+    ND_TRY_DONE(gather_facts(rows, n, out));
+    ND_TRY_DONE(gather_commands(rows, n, out));
+    ND_REQUIRE_DONE(out->n_plots || out->n_tables, nd_status_usage,
+                    "report: %zu rows, but no accuracy, times, energies or verdicts in them", n);
+done:
+    if (status) nd_report_free(out);
+    return status;
+}
+
+void nd_report_free(nd_report *report) {
+    nd_arena_free(&report->arena);
+    *report = (nd_report){0};
+}
+
+static nd_status write_svg(const nd_plot *plot, const char *path) {
+    FILE *file = fopen(path, "w");
+    ND_REQUIRE(file, nd_status_input, "%s: %s", path, strerror(errno));
+    nd_plot_svg(plot, file, true);
+    bool failed = ferror(file);
+    failed = fclose(file) || failed;
+    ND_REQUIRE(!failed, nd_status_input, "%s: %s", path, strerror(errno));
+    return nd_status_ok;
+}
+
+nd_status nd_report_plots(const nd_report *report, const char *folder) {
+    ND_REQUIRE(!mkdir(folder, 0777) || errno == EEXIST, nd_status_input, "%s: %s", folder, strerror(errno));
+    for (size_t i = 0; i < report->n_plots; ++i) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s.svg", folder, report->plots[i].name);
+        ND_TRY(write_svg(&report->plots[i], path));
+        snprintf(path, sizeof path, "%s/%s.png", folder, report->plots[i].name);
+        nd_status status = nd_plot_png(&report->plots[i], path);
+        if (status && status != nd_status_unsupported) return status;
+    }
+    return nd_status_ok;
+}

@@ -1,0 +1,185 @@
+#include "eval/report/report_parts.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Rows whose accuracies can stand in one plot. */
+static const nd_field group_fields[] = {nd_field_model, nd_field_dataset_sha256, nd_field_preprocess};
+/* What distinguishes the series of a plot, the telling ones first. */
+static const nd_field series_fields[] = {nd_field_method,  nd_field_ranks, nd_field_calib, nd_field_rule,
+                                         nd_field_backend, nd_field_dtype, nd_field_batch};
+enum {
+    n_group = sizeof group_fields / sizeof *group_fields,
+    n_series_fields = sizeof series_fields / sizeof *series_fields,
+    series_max = 24,
+};
+
+typedef struct group {
+    nd_report *report;
+    const nd_row **rows;  /* decoupled */
+    const double *ratios; /* measured time, by row; NaN where unknown */
+    size_t n;
+    const nd_row *original;
+} group;
+
+static bool has_accuracy(const nd_row *row) {
+    return row->values[nd_field_top1].set && !row->values[nd_field_layer].set;
+}
+
+static bool is_original(const nd_row *row) {
+    const nd_row_value *method = &row->values[nd_field_method];
+    return !method->set || !strcmp(method->text, "none");
+}
+
+/* The end-to-end ratio of the same network, in a bench row when the accuracy row was not timed itself. */
+static double measured_ratio(const nd_row *row, const nd_row *rows, size_t n) {
+    static const nd_field same[] = {nd_field_model, nd_field_method, nd_field_rank};
+    if (row->values[nd_field_ratio].set) return row->values[nd_field_ratio].r;
+    for (size_t i = 0; i < n; ++i) {
+        const nd_row_value *impl = &rows[i].values[nd_field_impl];
+        if (rows[i].values[nd_field_ratio].set && impl->set && !strcmp(impl->text, "best") &&
+            !rows[i].values[nd_field_layer].set && row->values[nd_field_rank].set &&
+            nd_report_same(row, &rows[i], same, sizeof same / sizeof *same))
+            return rows[i].values[nd_field_ratio].r;
+    }
+    return NAN;
+}
+
+static int by_x(const void *a, const void *b) {
+    double x = ((const nd_plot_point *)a)->x, y = ((const nd_plot_point *)b)->x;
+    return (x > y) - (x < y);
+}
+
+static double real_of(const nd_row *row, nd_field field) {
+    return row->values[field].set ? row->values[field].r : NAN;
+}
+
+/* An interval of a drop may reach past what an accuracy can be; NaN stays. */
+static double percent(double value) {
+    return value < 0 ? 0 : value > 100 ? 100 : value;
+}
+
+static nd_plot_point make_point(const group *g, const nd_row *row, double x, bool top5, nd_field pareto) {
+    nd_report *report = g->report;
+    double top = real_of(row, top5 ? nd_field_top5 : nd_field_top1);
+    double base = g->original ? real_of(g->original, top5 ? nd_field_top5 : nd_field_top1) : NAN;
+    const char *target = nd_report_text(report, row, nd_field_target);
+    const char *rank = nd_report_text(report, row, nd_field_rank);
+    const char *label = *rank ? rank : target;
+    nd_plot_point point = {
+        .x = x,
+        .y = top,
+        .lo = percent(base - real_of(row, top5 ? nd_field_drop_top5_hi : nd_field_drop_top1_hi)),
+        .hi = percent(base - real_of(row, top5 ? nd_field_drop_top5_lo : nd_field_drop_top1_lo)),
+        .ring = row->values[pareto].set && row->values[pareto].i,
+        .label = *label ? label : NULL,
+    };
+    point.tip =
+        nd_arena_printf(&report->arena, "%s T=%s: %.2f %%, conv MACs x%.2f, time x%s",
+                        nd_report_text(report, row, nd_field_method), *label ? label : "?", top,
+                        real_of(row, nd_field_conv_macs_ratio), nd_report_text(report, row, nd_field_ratio));
+    return point;
+}
+
+/* Sorts the rows into series by label; fills at most series_max of them. */
+static size_t find_series(const group *g, const char **labels, size_t *of_row) {
+    size_t count = 0;
+    for (size_t i = 0; i < g->n; ++i) {
+        const char *label =
+            nd_report_label(g->report, g->rows, g->n, g->rows[i], series_fields, n_series_fields);
+        size_t s = 0;
+        while (s < count && strcmp(labels[s], label)) ++s;
+        if (s == count && count < series_max) labels[count++] = label;
+        of_row[i] = s;
+    }
+    return count;
+}
+
+static nd_status fill_series(const group *g, const double *x, bool top5, nd_field pareto,
+                             nd_plot_series *series, size_t count, const char *const *labels,
+                             const size_t *of_row) {
+    for (size_t s = 0; s < count; ++s) {
+        series[s].name = labels[s];
+        series[s].points = nd_arena_alloc(&g->report->arena, (g->n + 1) * sizeof *series[s].points);
+        ND_REQUIRE(series[s].points, nd_status_memory, "report: out of memory");
+        for (size_t i = 0; i < g->n; ++i)
+            if (of_row[i] == s && isfinite(x[i]))
+                series[s].points[series[s].n++] = make_point(g, g->rows[i], x[i], top5, pareto);
+        qsort(series[s].points, series[s].n, sizeof *series[s].points, by_x);
+    }
+    return nd_status_ok;
+}
+
+static nd_status add_plot(const group *g, const double *x, bool top5, bool time) {
+    nd_report *report = g->report;
+    const char *labels[series_max];
+    size_t *of_row = nd_arena_alloc(&report->arena, (g->n + 1) * sizeof *of_row);
+    ND_REQUIRE(of_row, nd_status_memory, "report: out of memory");
+    size_t count = find_series(g, labels, of_row);
+    nd_plot_series *series;
+    nd_plot *plot = nd_report_plot(report, count, &series);
+    if (!plot) return nd_status_ok;
+    nd_field pareto = time ? nd_field_pareto_time : nd_field_pareto;
+    ND_TRY(fill_series(g, x, top5, pareto, series, count, labels, of_row));
+    const char *top = top5 ? "Top-5" : "Top-1", *against = time ? "measured time" : "MACs";
+    plot->name = nd_arena_printf(&report->arena, "%s-%s-%zu", top5 ? "top5" : "top1", time ? "time" : "macs",
+                                 report->n_plots);
+    plot->title = nd_arena_printf(&report->arena, "%s accuracy against %s: %s", top, against,
+                                  nd_report_text(report, g->rows[0], nd_field_model));
+    plot->x_label = time ? "times faster, measured end to end (original / decoupled)"
+                         : "times fewer multiply-accumulates in convolutions (original / decoupled)";
+    plot->y_label = nd_arena_printf(&report->arena, "%s, %%", top);
+    plot->note = nd_arena_printf(
+        &report->arena,
+        "%s images of %s; numbers: T or target; bars: paired 95 %% interval of the drop; rings: Pareto set",
+        nd_report_text(report, g->rows[0], nd_field_n), nd_report_text(report, g->rows[0], nd_field_dataset));
+    plot->lines = plot->ratios = true;
+    if (g->original) {
+        plot->level = real_of(g->original, top5 ? nd_field_top5 : nd_field_top1);
+        plot->level_label = nd_arena_printf(&report->arena, "original %.2f %%", plot->level);
+    }
+    return nd_status_ok;
+}
+
+static nd_status plot_group(const group *g) {
+    double *macs = nd_arena_alloc(&g->report->arena, g->n * sizeof *macs);
+    ND_REQUIRE(macs, nd_status_memory, "report: out of memory");
+    bool any_macs = false, any_time = false, any_top5 = false;
+    for (size_t i = 0; i < g->n; ++i) {
+        macs[i] = real_of(g->rows[i], nd_field_conv_macs_ratio);
+        any_macs = any_macs || isfinite(macs[i]);
+        any_time = any_time || isfinite(g->ratios[i]);
+        any_top5 = any_top5 || g->rows[i]->values[nd_field_top5].set;
+    }
+    if (any_macs) ND_TRY(add_plot(g, macs, false, false));
+    if (any_macs && any_top5) ND_TRY(add_plot(g, macs, true, false));
+    if (any_time) ND_TRY(add_plot(g, g->ratios, false, true));
+    if (any_time && any_top5) ND_TRY(add_plot(g, g->ratios, true, true));
+    return nd_status_ok;
+}
+
+nd_status nd_report_accuracy(const nd_row *rows, size_t n, nd_report *report) {
+    bool *done = nd_arena_alloc(&report->arena, (n + 1) * sizeof *done);
+    const nd_row **members = nd_arena_alloc(&report->arena, (n + 1) * sizeof *members);
+    double *ratios = nd_arena_alloc(&report->arena, (n + 1) * sizeof *ratios);
+    ND_REQUIRE(done && members && ratios, nd_status_memory, "report: out of memory");
+    for (size_t i = 0; i < n; ++i) {
+        if (done[i] || !has_accuracy(&rows[i])) continue;
+        group g = {.report = report, .rows = members, .ratios = ratios};
+        for (size_t k = i; k < n; ++k) {
+            if (done[k] || !has_accuracy(&rows[k]) ||
+                !nd_report_same(&rows[i], &rows[k], group_fields, n_group))
+                continue;
+            done[k] = true;
+            if (is_original(&rows[k])) {
+                g.original = &rows[k];
+                continue;
+            }
+            ratios[g.n] = measured_ratio(&rows[k], rows, n);
+            members[g.n++] = &rows[k];
+        }
+        if (g.n) ND_TRY(plot_group(&g));
+    }
+    return nd_status_ok;
+}

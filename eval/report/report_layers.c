@@ -1,0 +1,163 @@
+#include "eval/report/report_parts.h"
+
+#include <math.h>
+#include <string.h>
+
+static const nd_field run_fields[] = {nd_field_model, nd_field_backend, nd_field_device, nd_field_dtype,
+                                      nd_field_batch, nd_field_threads, nd_field_cold};
+enum { n_run = sizeof run_fields / sizeof *run_fields, layers_max = 64, impls_max = 5 };
+
+static const char *const impls[impls_max] = {"dense", "winograd", "unfused", "fused", "best"};
+
+static const char *text_of(const nd_row *row, nd_field field) {
+    return row->values[field].set ? row->values[field].text : "";
+}
+
+static bool is_layer_time(const nd_row *row) {
+    return row->values[nd_field_ns_median].set && row->values[nd_field_layer].set &&
+           !row->values[nd_field_operation].set && strcmp(text_of(row, nd_field_layer), "conv stack");
+}
+
+/* The time of one layer; a dense row stands for every method and rank. */
+static const nd_row *find_time(const nd_row *rows, size_t n, const nd_row *like, const char *layer,
+                               const char *impl) {
+    static const nd_field what[] = {nd_field_method, nd_field_rank};
+    bool dense = !strcmp(impl, "dense") || !strcmp(impl, "winograd");
+    for (size_t i = 0; i < n; ++i)
+        if (is_layer_time(&rows[i]) && !strcmp(text_of(&rows[i], nd_field_layer), layer) &&
+            !strcmp(text_of(&rows[i], nd_field_impl), impl) &&
+            nd_report_same(&rows[i], like, run_fields, n_run) &&
+            (dense || nd_report_same(&rows[i], like, what, 2)))
+            return &rows[i];
+    return NULL;
+}
+
+static size_t find_layers(const nd_row *rows, size_t n, const nd_row *like, const char **layers) {
+    size_t count = 0;
+    for (size_t i = 0; i < n && count < layers_max; ++i) {
+        if (!is_layer_time(&rows[i]) || !nd_report_same(&rows[i], like, run_fields, n_run)) continue;
+        const char *name = text_of(&rows[i], nd_field_layer);
+        size_t k = 0;
+        while (k < count && strcmp(layers[k], name)) ++k;
+        if (k == count) layers[count++] = name;
+    }
+    return count;
+}
+
+static nd_plot_point bar_of(nd_report *report, const nd_row *row, size_t index) {
+    nd_plot_point point = {.x = (double)index, .y = NAN, .lo = NAN, .hi = NAN};
+    if (!row) return point;
+    point.y = 1e-6 * row->values[nd_field_ns_median].r;
+    point.lo = row->values[nd_field_ns_q1].set ? 1e-6 * row->values[nd_field_ns_q1].r : NAN;
+    point.hi = row->values[nd_field_ns_q3].set ? 1e-6 * row->values[nd_field_ns_q3].r : NAN;
+    point.tip = nd_arena_printf(
+        &report->arena, "%s %s: %.4g ms, time x%s, MACs x%s, %s", text_of(row, nd_field_layer),
+        text_of(row, nd_field_impl), point.y, nd_report_text(report, row, nd_field_ratio),
+        nd_report_text(report, row, nd_field_conv_macs_ratio), text_of(row, nd_field_engine));
+    return point;
+}
+
+static nd_status plot_run(const nd_row *rows, size_t n, const nd_row *like, nd_report *report) {
+    const char **layers = nd_arena_alloc(&report->arena, layers_max * sizeof *layers);
+    nd_plot_series *series;
+    ND_REQUIRE(layers, nd_status_memory, "report: out of memory");
+    size_t n_layers = find_layers(rows, n, like, layers);
+    nd_plot *plot = nd_report_plot(report, 0, &series);
+    if (!plot) return nd_status_ok;
+    series = nd_arena_alloc(&report->arena, impls_max * sizeof *series);
+    ND_REQUIRE(series, nd_status_memory, "report: out of memory");
+    for (size_t s = 0; s < impls_max; ++s) {
+        nd_plot_point *points = nd_arena_alloc(&report->arena, (n_layers + 1) * sizeof *points);
+        ND_REQUIRE(points, nd_status_memory, "report: out of memory");
+        bool any = false;
+        for (size_t k = 0; k < n_layers; ++k) {
+            points[k] = bar_of(report, find_time(rows, n, like, layers[k], impls[s]), k);
+            any = any || isfinite(points[k].y);
+        }
+        if (any) series[plot->n_series++] = (nd_plot_series){impls[s], points, n_layers};
+    }
+    plot->series = series;
+    plot->categories = layers;
+    plot->n_categories = n_layers;
+    plot->from_zero = true;
+    plot->name = nd_arena_printf(&report->arena, "layers-%zu", report->n_plots);
+    plot->title =
+        nd_arena_printf(&report->arena, "Time of each layer: %s, %s T=%s", text_of(like, nd_field_model),
+                        text_of(like, nd_field_method), nd_report_text(report, like, nd_field_rank));
+    plot->note = nd_arena_printf(&report->arena, "%s, %s, batch %s, threads: %s, %s caches; lines: quartiles",
+                                 text_of(like, nd_field_backend), text_of(like, nd_field_dtype),
+                                 nd_report_text(report, like, nd_field_batch),
+                                 nd_report_text(report, like, nd_field_threads),
+                                 like->values[nd_field_cold].i ? "cold" : "hot");
+    plot->x_label = "";
+    plot->y_label = "median time, ms";
+    return nd_status_ok;
+}
+
+nd_status nd_report_layers(const nd_row *rows, size_t n, nd_report *report) {
+    static const nd_field what[] = {nd_field_method, nd_field_rank};
+    size_t plots = 0;
+    for (size_t i = 0; i < n; ++i) {
+        if (!is_layer_time(&rows[i]) || !strcmp(text_of(&rows[i], nd_field_method), "none")) continue;
+        bool seen = false;
+        for (size_t k = 0; k < i && !seen; ++k)
+            seen = is_layer_time(&rows[k]) && strcmp(text_of(&rows[k], nd_field_method), "none") &&
+                   nd_report_same(&rows[i], &rows[k], run_fields, n_run) &&
+                   nd_report_same(&rows[i], &rows[k], what, 2);
+        if (seen) continue;
+        if (++plots > nd_report_layer_plots_max)
+            ++report->plots_left_out;
+        else
+            ND_TRY(plot_run(rows, n, &rows[i], report));
+    }
+    return nd_status_ok;
+}
+
+static bool has_energies(const nd_row *row) {
+    return row->values[nd_field_energy].set && row->values[nd_field_energy].i >= 2 &&
+           row->values[nd_field_layer].set;
+}
+
+static nd_status plot_energy(const nd_row *rows, size_t n, const nd_row *like, nd_report *report) {
+    static const nd_field same[] = {nd_field_model, nd_field_method, nd_field_weights_sha256};
+    size_t count = 0;
+    for (size_t i = 0; i < n; ++i) count += has_energies(&rows[i]) && nd_report_same(&rows[i], like, same, 3);
+    nd_plot_series *series;
+    nd_plot *plot = nd_report_plot(report, count, &series);
+    if (!plot) return nd_status_ok;
+    count = 0;
+    for (size_t i = 0; i < n; ++i) {
+        if (!has_energies(&rows[i]) || !nd_report_same(&rows[i], like, same, 3)) continue;
+        const nd_row_value *energy = &rows[i].values[nd_field_energy];
+        nd_plot_series *line = &series[count++];
+        line->name = nd_report_text(report, &rows[i], nd_field_layer);
+        line->points = nd_arena_alloc(&report->arena, (size_t)energy->i * sizeof *line->points);
+        ND_REQUIRE(line->points, nd_status_memory, "report: out of memory");
+        for (int64_t r = 0; r < energy->i; ++r)
+            line->points[line->n++] =
+                (nd_plot_point){.x = (double)(r + 1),
+                                .y = 100 * energy->reals[r],
+                                .lo = NAN,
+                                .hi = NAN,
+                                .tip = nd_arena_printf(&report->arena, "%s T=%d: %.2f %%", line->name,
+                                                       (int)r + 1, 100 * energy->reals[r])};
+    }
+    plot->lines = true;
+    plot->name = nd_arena_printf(&report->arena, "energy-%zu", report->n_plots);
+    plot->title = nd_arena_printf(&report->arena, "Energy kept by rank: %s, %s",
+                                  text_of(like, nd_field_model), text_of(like, nd_field_method));
+    plot->x_label = "T, terms per channel";
+    plot->y_label = "squared singular values kept, %";
+    return nd_status_ok;
+}
+
+nd_status nd_report_energy(const nd_row *rows, size_t n, nd_report *report) {
+    static const nd_field same[] = {nd_field_model, nd_field_method, nd_field_weights_sha256};
+    for (size_t i = 0; i < n; ++i) {
+        bool seen = !has_energies(&rows[i]);
+        for (size_t k = 0; k < i && !seen; ++k)
+            seen = has_energies(&rows[k]) && nd_report_same(&rows[i], &rows[k], same, 3);
+        if (!seen) ND_TRY(plot_energy(rows, n, &rows[i], report));
+    }
+    return nd_status_ok;
+}

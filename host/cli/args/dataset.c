@@ -1,0 +1,51 @@
+#include "cli/cli.h"
+
+#include "datasets/image/preprocess.h"
+
+#include <string.h>
+
+/* The recipe the models agree on, spelled out; empty where none asks for one. */
+static nd_status nd_cli_recipe(const nd_graph *const *models, size_t count, char *recipe, size_t size) {
+    const char *first = NULL;
+    *recipe = '\0';
+    for (size_t i = 0; i < count; i++) {
+        const char *asked = nd_graph_meta(models[i], "nd.preprocess");
+        if (!asked) continue;
+        nd_preprocess preprocess;
+        char text[256];
+        nd_status status = nd_preprocess_parse(asked, &preprocess);
+        if (status) return nd_fail_in(nd_status_format, "%s: metadata nd.preprocess", models[i]->name);
+        nd_preprocess_format(&preprocess, text, sizeof text);
+        ND_REQUIRE(!first || !strcmp(recipe, text), nd_status_usage,
+                   "the models were trained on images prepared in different ways, %s and %s; evaluate them "
+                   "apart, or "
+                   "say --preprocess",
+                   first, asked);
+        memcpy(recipe, text, strlen(text) + 1 < size ? strlen(text) + 1 : size);
+        first = asked;
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, size_t count,
+                         nd_dataset_settings settings, nd_batches **out) {
+    char recipe[256];
+    int64_t workers;
+    *out = NULL;
+    ND_TRY(nd_args_int(args, "workers", 0, 0, 256, &workers));
+    settings.workers = (int)workers;
+    settings.preprocess = nd_args_text(args, "preprocess", NULL);
+    if (settings.calibration)
+        settings.preprocess = nd_args_text(args, "calib-preprocess", settings.preprocess);
+    if (!settings.preprocess) {
+        ND_TRY(nd_cli_recipe(models, count, recipe, sizeof recipe));
+        if (*recipe) settings.preprocess = recipe;
+    }
+    for (size_t i = 0; i < count && !settings.height; i++) {
+        const nd_value *x = models[i]->n_inputs > 0 ? &models[i]->values[models[i]->inputs[0]] : NULL;
+        if (!x || x->rank != 4 || x->dims[2] <= 0 || x->dims[3] <= 0) continue;
+        settings.height = x->dims[2];
+        settings.width = x->dims[3];
+    }
+    return nd_dataset_open(&settings, out);
+}

@@ -1,0 +1,89 @@
+#include "cli/cli.h"
+
+#include "base/parallel.h"
+#include "base/text.h"
+#include "model/infer/infer.h"
+#include "model/model.h"
+#include "run/plugins.h"
+
+#include <string.h>
+
+/* "224x192", or "224" for a square. */
+static nd_status nd_cli_input(const nd_args *args, int64_t *height, int64_t *width) {
+    const char *text = nd_args_text(args, "input", NULL);
+    *height = *width = 0;
+    if (!text) return nd_status_ok;
+    char first[32];
+    const char *cross = strchr(text, 'x');
+    const size_t length = cross ? (size_t)(cross - text) : strlen(text);
+    ND_REQUIRE(length < sizeof first, nd_status_usage, "--input %s: expected HxW", text);
+    memcpy(first, text, length);
+    first[length] = '\0';
+    const bool read = nd_text_int(first, height) && nd_text_int(cross ? cross + 1 : first, width);
+    ND_REQUIRE(read && *height > 0 && *width > 0, nd_status_usage, "--input %s: expected HxW", text);
+    return nd_status_ok;
+}
+
+nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_graph **out) {
+    *out = NULL;
+    nd_infer_settings infer = {.batch = batch, .allow_opaque = true};
+    ND_TRY(nd_cli_input(args, &infer.height, &infer.width));
+    nd_graph *graph;
+    ND_TRY(nd_model_open(spec, &graph));
+    nd_status status = nd_graph_infer(graph, &infer);
+    if (status) {
+        nd_graph_free(graph);
+        return nd_fail_in(status, "%s", spec);
+    }
+    *out = graph;
+    return nd_status_ok;
+}
+
+nd_status nd_cli_folded(const nd_args *args, const char *spec, nd_graph **out, char sha256[65]) {
+    nd_status status = nd_status_ok;
+    ND_TRY(nd_cli_graph(args, spec, 1, out));
+    nd_graph *graph = *out;
+    const nd_value *image = &graph->values[graph->inputs[0]];
+    nd_infer_settings infer = {.batch = 1};
+    if (image->rank == 4) infer.height = image->dims[2], infer.width = image->dims[3];
+    nd_graph_sha256(graph, sha256);
+    ND_TRY_DONE(nd_graph_fold(graph));
+    ND_TRY_DONE(nd_graph_infer(graph, &infer));
+done:
+    if (!status) return nd_status_ok;
+    nd_graph_free(graph);
+    *out = NULL;
+    return nd_fail_in(status, "%s", spec);
+}
+
+nd_status nd_cli_backend(const nd_args *args, nd_backend **out) {
+    *out = NULL;
+    nd_backend_settings settings = {.isa = nd_args_text(args, "isa", NULL),
+                                    .tune = nd_args_has(args, "tune")};
+    int64_t device, threads;
+    ND_TRY(nd_args_int(args, "device", 0, 0, 1023, &device));
+    ND_TRY(nd_args_int(args, "threads", 0, 0, 1024, &threads));
+    settings.device = (int)device;
+    settings.threads = (int)threads;
+    nd_threads_set(settings.threads);
+    return nd_cli_backend_named(args, nd_args_text(args, "backend", "auto"), &settings, out);
+}
+
+nd_status nd_cli_backend_named(const nd_args *args, const char *name, const nd_backend_settings *settings,
+                               nd_backend **out) {
+    nd_auto *automatic = args->automatic;
+    if (strcmp(name, "auto")) return nd_backend_open(name, settings, out);
+    ND_TRY(nd_backend_open_after(automatic->failed, settings, out));
+    automatic->device = *(*out)->gpu ? (*out)->name : NULL;
+    return nd_status_ok;
+}
+
+bool nd_cli_elsewhere(const nd_args *args, nd_status status) {
+    nd_auto *automatic = args->automatic;
+    const bool unusable = status == nd_status_device || status == nd_status_memory;
+    if (!unusable || !automatic->device || automatic->finished) return false;
+    nd_log(nd_log_warn, "%s; going on without %s", nd_error(), automatic->device);
+    automatic->failed = automatic->device;
+    automatic->device = NULL;
+    return true;
+}

@@ -1,0 +1,296 @@
+#include "cli/args/args.h"
+#include "cli/args/rerun.h"
+#include "cli/cli.h"
+#include "cli/verbs/decouple_settings.h"
+#include "cli/verbs/sweep_points.h"
+#include "cli/verbs/sweep_rows.h"
+
+#include "base/parallel.h"
+#include "bench/bench.h"
+#include "eval/accuracy.h"
+#include "model/infer/infer.h"
+#include "run/plugins.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { default_batch = 32 };
+
+/* What points that follow each other share: reopened when a point asks for another. */
+typedef struct stage {
+    char backend_name[32], dtype[16], batch_text[16];
+    nd_backend *backend;
+    nd_precision precision;
+    int64_t batch;
+    nd_batches *batches;  /* NULL without a data set */
+    nd_graph *original;   /* folded, inferred for `batch` */
+    nd_accuracy accuracy; /* of the original */
+    nd_peaks peaks;       /* with --bench */
+    float *expected;      /* the original's outputs for the image that is timed */
+    bool measured;
+} stage;
+
+typedef struct sweep {
+    nd_args *args;
+    nd_sweep_points points;
+    size_t share, shares;
+    nd_graph *model; /* folded, inferred for one image */
+    char sha256[65];
+    stage stage;
+    nd_sweep_rows rows;
+    nd_progress progress, quiet;
+} sweep;
+
+static const char *data_of(const sweep *s) {
+    bool bundled = !strcmp(s->args->positional[0], "glyphs");
+    return nd_args_text(s->args, "data", bundled ? "glyphs" : NULL);
+}
+
+static void stage_close(stage *st) {
+    nd_accuracy_free(&st->accuracy);
+    nd_batches_close(st->batches);
+    nd_graph_free(st->original);
+    nd_backend_close(st->backend);
+    free(st->expected);
+    *st = (stage){0};
+}
+
+static nd_status open_data(sweep *s, const nd_args *point) {
+    stage *st = &s->stage;
+    nd_dataset_settings settings = {.spec = data_of(s), .batch = st->batch};
+    if (!settings.spec) return nd_status_ok;
+    ND_TRY(nd_args_int(point, "first", 0, 0, INT64_MAX, &settings.first));
+    ND_TRY(nd_args_int(point, "limit", 0, 0, INT64_MAX, &settings.limit));
+    return nd_cli_dataset(point, (const nd_graph *const *)&s->model, 1, settings, &st->batches);
+}
+
+static nd_status infer_for_data(const stage *st, nd_graph *graph) {
+    nd_infer_settings infer = {.batch = st->batch};
+    if (st->batches) {
+        infer.height = st->batches->height;
+        infer.width = st->batches->width;
+    }
+    return nd_graph_infer(graph, &infer);
+}
+
+/* Opens what this point needs, unless it is open already. */
+static nd_status stage_open(sweep *s, const nd_args *point) {
+    stage *st = &s->stage;
+    const char *backend = nd_args_text(point, "backend", "auto"),
+               *dtype = nd_args_text(point, "dtype", "fp32");
+    const char *batch = nd_args_text(point, "batch", "");
+    if (st->backend && !strcmp(st->backend_name, backend) && !strcmp(st->dtype, dtype) &&
+        !strcmp(st->batch_text, batch))
+        return nd_status_ok;
+    stage_close(st);
+    snprintf(st->backend_name, sizeof st->backend_name, "%s", backend);
+    snprintf(st->dtype, sizeof st->dtype, "%s", dtype);
+    snprintf(st->batch_text, sizeof st->batch_text, "%s", batch);
+    ND_REQUIRE(nd_precision_find(dtype, &st->precision), nd_status_usage,
+               "--dtype %s: there are fp32, tf32, fp16 and bf16", dtype);
+    ND_TRY(nd_args_int(point, "batch", default_batch, 1, 65536, &st->batch));
+    ND_TRY(nd_cli_backend(point, &st->backend));
+    ND_TRY(open_data(s, point));
+    ND_TRY(nd_graph_clone(s->model, &st->original));
+    return infer_for_data(st, st->original);
+}
+
+static nd_accuracy_settings accuracy_settings(const sweep *s) {
+    /* Scores are kept for logit_rel_mse, as long as that is a reasonable amount of memory. */
+    const stage *st = &s->stage;
+    return (nd_accuracy_settings){.backend = st->backend,
+                                  .precision = st->precision,
+                                  .batch = st->batch,
+                                  .keep_logits = st->batches->count <= 50000,
+                                  .progress = &s->quiet};
+}
+
+/* All fields that are known before any work, and the name under which the point is found again. */
+static void start_row(const sweep *s, const nd_args *point, const char *what, nd_row *row) {
+    const stage *st = &s->stage;
+    char hex[65], identity[1024];
+    nd_row_provenance(row, s->args->argc, s->args->argv);
+    nd_row_set_text(row, nd_field_verb, "sweep");
+    nd_row_set_name(row, nd_field_model, s->args->positional[0]);
+    nd_row_set_text(row, nd_field_weights_sha256, s->sha256);
+    nd_row_set_text(row, nd_field_backend, st->backend->name);
+    nd_row_set_text(row, nd_field_device, st->backend->device);
+    nd_row_set_text(row, nd_field_libraries, st->backend->libraries);
+    if (*st->backend->driver) nd_row_set_text(row, nd_field_driver, st->backend->driver);
+    nd_row_set_text(row, nd_field_dtype, nd_precision_name(st->precision));
+    nd_row_set_int(row, nd_field_batch, st->batch);
+    nd_row_set_int(row, nd_field_threads, nd_threads());
+    snprintf(identity, sizeof identity, "%s %s %s %s %s", what, s->sha256, st->backend->device,
+             st->batches ? st->batches->sha256 : "", st->batches ? st->batches->preprocess : "");
+    nd_sweep_point_sha256(point, identity, hex);
+    nd_row_set_text(row, nd_field_point, hex);
+}
+
+/* The original's row does not depend on how others are decoupled: its point has no such options. */
+static nd_status original_args(const nd_args *point, nd_args *out) {
+    static const char *const kept[] = {"backend", "dtype", "batch",      "data",  "first", "limit",
+                                       "device",  "isa",   "preprocess", "input", "tune",  "bench"};
+    *out = *point;
+    out->arena = (nd_arena){0};
+    out->n_values = 0;
+    out->values = nd_arena_alloc(&out->arena, (point->n_values + 1) * sizeof *out->values);
+    ND_REQUIRE(out->values, nd_status_memory, "no memory for a sweep");
+    for (size_t i = 0; i < point->n_values; ++i)
+        for (size_t k = 0; k < sizeof kept / sizeof *kept; ++k)
+            if (!strcmp(point->values[i].option->name, kept[k]))
+                out->values[out->n_values++] = point->values[i];
+    return nd_status_ok;
+}
+
+/* The original's accuracy is needed for every drop, its row only once. */
+static nd_status measure_original(sweep *s, const nd_args *point) {
+    stage *st = &s->stage;
+    if (st->measured) return nd_status_ok;
+    nd_args options;
+    nd_row row = {0};
+    nd_status status = nd_status_ok;
+    ND_TRY(original_args(point, &options));
+    start_row(s, &options, "original", &row);
+    nd_row_set_text(&row, nd_field_method, "none");
+    nd_row_set_text(&row, nd_field_form, "none");
+    nd_row_set_text(&row, nd_field_ranks, "dense");
+    nd_cost cost = nd_cost_graph(s->model);
+    nd_cli_cost_row(&cost, &cost, &row);
+    if (st->batches) {
+        nd_accuracy_settings settings = accuracy_settings(s);
+        ND_TRY_DONE(nd_accuracy_measure(st->original, st->batches, &settings, &st->accuracy));
+        nd_row_set_real(&row, nd_field_seconds, st->accuracy.seconds);
+        ND_TRY_DONE(nd_accuracy_row(&st->accuracy, NULL, st->batches, &row));
+    }
+    if (nd_args_has(s->args, "bench")) ND_TRY_DONE(nd_peaks_measure(st->backend, st->precision, &st->peaks));
+    st->measured = true;
+    if (s->share == 0 && !nd_sweep_rows_has(&s->rows, row.values[nd_field_point].text))
+        status = nd_sweep_rows_add(&s->rows, &row);
+done:
+    nd_row_free(&row);
+    nd_args_free(&options);
+    return status;
+}
+
+/* Takes the times of the decoupled network (the second) into its row. */
+static nd_status take_time(void *user, const nd_row *timed) {
+    nd_row *row = user;
+    if (!strcmp(timed->values[nd_field_impl].text, "dense")) return nd_status_ok;
+    nd_row_copy(row, timed);
+    return nd_status_ok;
+}
+
+static nd_status measure_time(sweep *s, const nd_graph *graph, const nd_cost *before, nd_row *row) {
+    stage *st = &s->stage;
+    nd_bench_network networks[2] = {{.graph = st->original, .expected = st->expected}, {.graph = graph}};
+    nd_row common = {0};
+    nd_bench_settings settings = {.backend = st->backend,
+                                  .precision = st->precision,
+                                  .batch = st->batch,
+                                  .impls = {[nd_impl_best] = true},
+                                  .timing = nd_timing_defaults(),
+                                  .peaks = st->peaks,
+                                  .common = &common,
+                                  .row = take_time,
+                                  .user = row};
+    ND_TRY(nd_args_real(s->args, "time-limit", 5, 0.01, 3600, &settings.timing.limit_seconds));
+    nd_row_set_int(&networks[0].row, nd_field_total_macs, before->total_macs);
+    nd_status status = nd_bench_networks(networks, 2, &settings);
+    st->expected = networks[0].expected;
+    networks[0].expected = NULL;
+    for (int i = 0; i < 2; ++i) nd_bench_network_free(&networks[i]);
+    return status;
+}
+
+static nd_status measure_decoupled(sweep *s, nd_graph *graph, const nd_cost *before, nd_row *row) {
+    stage *st = &s->stage;
+    nd_accuracy accuracy = {0};
+    nd_status status = nd_status_ok;
+    ND_TRY_DONE(infer_for_data(st, graph));
+    if (st->batches) {
+        nd_accuracy_settings settings = accuracy_settings(s);
+        ND_TRY_DONE(nd_accuracy_measure(graph, st->batches, &settings, &accuracy));
+        ND_TRY_DONE(nd_accuracy_row(&accuracy, &st->accuracy, st->batches, row));
+    }
+    if (nd_args_has(s->args, "bench")) ND_TRY_DONE(measure_time(s, graph, before, row));
+done:
+    nd_accuracy_free(&accuracy);
+    return status;
+}
+
+static nd_status decouple_point(sweep *s, nd_args *point, nd_graph *graph, nd_row *row) {
+    nd_decouple_settings settings;
+    nd_graph_clock clock;
+    nd_decouple_report report = {0};
+    double target;
+    nd_status status = nd_cli_decouple_settings(point, graph, &s->quiet, &settings);
+    if (status) return status;
+    ND_TRY_DONE(nd_cli_clock(s->args, s->stage.backend, s->stage.batch, &clock, &settings));
+    ND_TRY_DONE(nd_decouple(graph, s->stage.backend, &settings, &report));
+    ND_TRY_DONE(nd_cli_model_row(graph, s->args->positional[0], s->sha256, row));
+    nd_row_set_text(row, nd_field_rule, nd_sweep_rule(point, &target));
+    nd_row_set_real(row, nd_field_target, target);
+    nd_row_set_name(row, nd_field_calib, nd_args_text(point, "calib", NULL));
+    nd_cli_cost_row(&report.after, &report.before, row);
+    nd_row_set_real(row, nd_field_seconds, report.decompose_seconds);
+    ND_TRY_DONE(measure_decoupled(s, graph, &report.before, row));
+done:
+    nd_decouple_report_free(&report);
+    nd_cli_decouple_settings_close(&settings);
+    return status;
+}
+
+static nd_status do_point(sweep *s, nd_args *point) {
+    nd_graph *graph = NULL;
+    nd_row row = {0};
+    nd_status status = nd_status_ok;
+    ND_TRY_DONE(stage_open(s, point));
+    start_row(s, point, "decoupled", &row);
+    if (nd_sweep_rows_has(&s->rows, row.values[nd_field_point].text)) goto done;
+    ND_TRY_DONE(measure_original(s, point));
+    ND_TRY_DONE(nd_graph_clone(s->model, &graph));
+    ND_TRY_DONE(decouple_point(s, point, graph, &row));
+    status = nd_sweep_rows_add(&s->rows, &row);
+done:
+    nd_graph_free(graph);
+    nd_row_free(&row);
+    return status;
+}
+
+static nd_status do_all(sweep *s) {
+    for (size_t i = 0; i < s->points.count; ++i) {
+        nd_progress_report(&s->progress, "sweep", (int64_t)i, (int64_t)s->points.count);
+        if (i % s->shares != s->share) continue;
+        nd_args point;
+        ND_TRY(nd_sweep_point(&s->points, i, &point));
+        nd_status status = do_point(s, &point);
+        if (status) nd_fail_in(status, "point %zu of %zu", i + 1, s->points.count);
+        nd_args_free(&point);
+        if (status) return status;
+    }
+    nd_progress_report(&s->progress, "sweep", (int64_t)s->points.count, (int64_t)s->points.count);
+    return nd_status_ok;
+}
+
+nd_status nd_verb_sweep(nd_args *args) {
+    sweep s = {.args = args, .progress = nd_cli_progress()};
+    nd_status status = nd_status_ok;
+    nd_sweep_settings sweeping = {.run = true, .rank = "1..9"};
+    if (nd_args_has(args, "bench")) nd_cli_fix_addresses(args);
+    ND_TRY_DONE(nd_sweep_points_make(args, &sweeping, &s.points));
+    ND_TRY_DONE(nd_sweep_shard(args, &s.share, &s.shares));
+    ND_TRY_DONE(nd_cli_folded(args, args->positional[0], &s.model, s.sha256));
+    ND_TRY_DONE(nd_sweep_rows_open(args, &s.rows));
+    status = do_all(&s);
+    /* What was done before the device failed is shown too. */
+    const bool device = status == nd_status_device || status == nd_status_memory;
+    const bool some = !status || (device && s.rows.count > s.rows.resumed);
+    const nd_status finished = some ? nd_sweep_rows_finish(&s.rows) : nd_status_ok;
+    if (finished) status = finished;
+done:;
+    nd_status closed = nd_sweep_rows_close(&s.rows);
+    stage_close(&s.stage);
+    nd_graph_free(s.model);
+    return status ? status : closed;
+}

@@ -1,0 +1,188 @@
+#include "decouple/calib/calibrate.h"
+
+#include "decouple/calib/aware.h"
+#include "decouple/calib/layer_data.h"
+#include "decouple/calib/walk_cache.h"
+#include "decouple/fit/refit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int nd_graph_scores(const nd_graph *graph) {
+    int value = graph->outputs[0], producer = graph->values[value].producer;
+    if (producer >= 0 && graph->nodes[producer].op == nd_op_softmax) return graph->nodes[producer].in[0];
+    return value;
+}
+
+/* In the place of the initializer in the slot where that is another than the conv's own, which others may share: a walk
+ * that tries many kernels then holds one. */
+static nd_status set_floats(nd_graph *graph, nd_node *node, int slot, int rank, const int64_t *dims,
+                            const float *data, const float *original, const char *what) {
+    char name[512];
+    nd_tensor tensor = {0};
+    const nd_tensor *present = nd_graph_constant(graph, node, slot);
+    ND_TRY(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor));
+    memcpy(tensor.data, data, nd_tensor_bytes(&tensor));
+    snprintf(name, sizeof name, "%.400s.%s", node->name, what);
+    nd_status status = present && present->data != original
+                           ? nd_graph_set_init(graph, node->in[slot], &tensor)
+                           : nd_graph_add_init(graph, name, &tensor, &node->in[slot]);
+    nd_tensor_free(&tensor);
+    return status;
+}
+
+nd_status nd_conv_set(nd_graph *graph, int node, const nd_conv *conv, const float *weights,
+                      const float *bias) {
+    nd_node *target = &graph->nodes[node];
+    int64_t dims[4] = {conv->no, conv->ni / conv->groups, conv->window.kernel[0], conv->window.kernel[1]};
+    if (target->n_in < 3) {
+        int *in = nd_arena_alloc(&graph->arena, 3 * sizeof *in);
+        ND_REQUIRE(in, nd_status_memory, "conv %s: no memory for a bias", conv->name);
+        in[0] = target->in[0];
+        in[1] = target->in[1];
+        in[2] = -1;
+        target->in = in;
+        target->n_in = 3;
+    }
+    ND_TRY(set_floats(graph, target, 1, 4, dims, weights, conv->weights, "weight"));
+    if (bias) return set_floats(graph, target, 2, 1, dims, bias, conv->bias, "bias");
+    target->in[2] = -1;
+    return nd_status_ok;
+}
+
+/* The least-squares kernel as a chain of one stage. */
+static nd_status refit_dense(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
+                             nd_chain *out) {
+    nd_stage *stage = NULL;
+    ND_TRY(nd_chain_add(out, "", &conv->window, conv->no, conv->ni, conv->groups, false, &stage));
+    int64_t count = moments->no * moments->k;
+    double *w = nd_alloc_array((size_t)count, sizeof *w);
+    ND_REQUIRE(w, nd_status_memory, "conv %s: no memory for refitting it", conv->name);
+    nd_status status = nd_refit_kernel(backend, conv, moments, w);
+    for (int64_t e = 0; e < count; e++) stage->weights[e] = (float)w[e];
+    free(w);
+    return status ? status : nd_refit_chain_bias(conv, moments, out);
+}
+
+nd_status nd_layer_put(nd_graph *current, const nd_layer *layer, const nd_chain *chain) {
+    const nd_conv *conv = &layer->conv;
+    nd_status status = nd_status_ok;
+    int64_t count = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
+    double *w = nd_alloc_array((size_t)count, sizeof *w);
+    float *weights = nd_alloc_array((size_t)count, sizeof *weights);
+    ND_REQUIRE_DONE(w && weights, nd_status_memory, "conv %s: no memory for its new kernel", layer->name);
+    ND_TRY_DONE(nd_chain_compose(chain, conv, w));
+    for (int64_t e = 0; e < count; e++) weights[e] = (float)w[e];
+    ND_TRY_DONE(nd_conv_set(current, layer->node, conv, weights, chain->stages[chain->n - 1].bias));
+done:
+    free(w);
+    free(weights);
+    return status;
+}
+
+static nd_status chain_error(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
+                             const nd_chain *chain, double *error) {
+    double *w = nd_alloc_array((size_t)(moments->no * moments->k), sizeof *w);
+    ND_REQUIRE(w, nd_status_memory, "conv %s: no memory for its error", conv->name);
+    nd_status status = nd_chain_compose(chain, conv, w);
+    if (!status) status = nd_moments_error(moments, backend, conv, w, error);
+    free(w);
+    return status;
+}
+
+/* The light mode: the chain of the weights alone, each output with the gain and bias that suit the data best
+ * (recipe, 5). */
+static nd_status fit_gains(const nd_layer_data *data, nd_graph *current, nd_chain *chain, double *error) {
+    const nd_layer *layer = data->layer;
+    const nd_conv *conv = &layer->conv;
+    nd_stage *stage = NULL;
+    if (layer->method) {
+        ND_TRY(
+            layer->method->decompose(data->backend, conv, data->settings->ranks, layer->rank, NULL, chain));
+    } else {
+        ND_TRY(nd_chain_add(chain, "", &conv->window, conv->no, conv->ni, conv->groups, false, &stage));
+        memcpy(stage->weights, conv->weights,
+               (size_t)(conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv)) * sizeof *stage->weights);
+        ND_TRY(nd_chain_set_bias(chain, conv->bias));
+    }
+    ND_TRY(nd_layer_put(current, layer, chain));
+    double *gain = nd_alloc_array((size_t)(2 * conv->no), sizeof *gain), *shift = gain + conv->no;
+    float *bias = nd_alloc_array((size_t)conv->no, sizeof *bias);
+    nd_status status = nd_status_ok;
+    ND_REQUIRE_DONE(gain && bias, nd_status_memory, "conv %s: no memory for its gains", layer->name);
+    ND_TRY_DONE(nd_layer_gains(data, gain, shift, error));
+    stage = &chain->stages[chain->n - 1];
+    int64_t row = stage->ni / stage->groups * stage->window.kernel[0] * stage->window.kernel[1];
+    for (int64_t o = 0; o < conv->no; o++) {
+        for (int64_t e = 0; e < row; e++) stage->weights[o * row + e] *= (float)gain[o];
+        bias[o] = (float)(shift[o] + (stage->bias ? gain[o] * stage->bias[o] : 0));
+    }
+    ND_TRY_DONE(nd_chain_set_bias(chain, bias));
+    ND_TRY_DONE(nd_layer_put(current, layer, chain));
+done:
+    free(gain);
+    free(bias);
+    return status;
+}
+
+static nd_status fit_layer(const nd_layer_data *data, nd_graph *current, nd_chain *chain, double *error) {
+    const nd_decouple_settings *settings = data->settings;
+    const nd_layer *layer = data->layer;
+    nd_backend *backend = data->backend;
+    nd_moments *moments = NULL;
+    if (settings->light) return fit_gains(data, current, chain, error);
+    ND_TRY(nd_layer_moments(data, &moments));
+    moments->metric = layer->metric;
+    double per_unknown = moments->pixels / (double)moments->k;
+    double lambda = nd_moments_ridge(moments, &layer->conv, settings->ridge);
+    if (per_unknown < 7)
+        nd_log(nd_log_warn, "%s: only %.1f pixels per unknown; calibrate on more images", layer->name,
+               per_unknown);
+    nd_log(nd_log_debug, "%s: %.1f pixels per unknown, ridge %g", layer->name, per_unknown, lambda);
+    nd_status status = layer->method ? layer->method->decompose(backend, &layer->conv, settings->ranks,
+                                                                layer->rank, moments, chain)
+                                     : refit_dense(backend, &layer->conv, moments, chain);
+    if (!status) status = chain_error(backend, &layer->conv, moments, chain, error);
+    if (!status) status = nd_layer_put(current, layer, chain);
+    if (!status && settings->relu_aware)
+        status = nd_fit_through_activation(data, current, moments, chain, error);
+    nd_moments_free(moments);
+    return status;
+}
+
+nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
+                       const nd_plan *plan, nd_chain *chains, double *error) {
+    nd_graph *current = NULL;
+    nd_walk_cache *cache = NULL;
+    nd_frontier *frontier = NULL;
+    nd_status status = nd_status_ok;
+    bool changed = false;
+    int finished = 0;
+    for (int l = 0; l < plan->n_layers; l++) error[l] = -1;
+    ND_TRY_DONE(nd_graph_clone(graph, &current));
+    ND_TRY_DONE(nd_frontier_new(settings->calib, settings->calib_images, nd_frontier_bytes, &frontier));
+    ND_TRY_DONE(nd_walk_cache_open(graph, settings, plan, chains, error, &finished, &cache));
+    if (finished) nd_log(nd_log_info, "going on at layer %d of %d", finished + 1, plan->n_layers);
+    for (int l = 0; l < plan->n_layers; l++) {
+        const nd_layer *layer = &plan->layers[l];
+        nd_progress_report(settings->progress, "calibrating", l, plan->n_layers);
+        changed = changed || layer->method;
+        if (!changed) continue;
+        if (l < finished) {
+            ND_TRY_DONE(nd_layer_put(current, layer, &chains[l]));
+            continue;
+        }
+        ND_TRY_DONE(nd_frontier_move(frontier, backend, graph, current, layer->node));
+        const nd_layer_data data = {graph, current, backend, settings, layer, frontier};
+        ND_TRY_DONE(fit_layer(&data, current, &chains[l], &error[l]));
+        nd_log(nd_log_info, "%s: squared output error %.4f", layer->name, error[l]);
+        ND_TRY_DONE(nd_walk_cache_put(cache, l, &chains[l], error[l]));
+    }
+    nd_progress_report(settings->progress, "calibrating", plan->n_layers, plan->n_layers);
+done:
+    nd_walk_cache_close(cache, !status);
+    nd_frontier_free(frontier);
+    nd_graph_free(current);
+    return status;
+}

@@ -1,0 +1,366 @@
+#include "decouple/calib/calibrate.h"
+#include "decouple/calib/curves_cache.h"
+#include "decouple/calib/frontier.h"
+#include "decouple/fit/refit.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Measured ranks, as shares of the dense layer's cost, and images measured on (recipe, 1.5 B). */
+static const double measured_shares[] = {.06, .09, .125, .185, .25, .31, .37, .5, .62, .8};
+enum { n_shares = sizeof measured_shares / sizeof *measured_shares, measured_images = 128 };
+static const double interpolated_share = 1.0 / 72; /* step of the candidates between them */
+static const double least_harm = 1e-12;
+
+/* The network, its images at the layer that is measured, and what is asked of the fits. */
+typedef struct walk {
+    const nd_graph *graph;
+    nd_backend *backend;
+    const nd_decouple_settings *settings;
+    nd_frontier *frontier;
+} walk;
+
+/* One candidate kernel being measured. */
+typedef struct trial {
+    nd_graph *graph;
+    nd_exec *exec;
+    double harm; /* sum |l' - l|^2 */
+} trial;
+
+typedef struct measurement {
+    const nd_layer *layer;
+    nd_taps original; /* x, then what the rest needs besides y, then scores */
+    nd_exec *rest;
+    int n_sides;
+    trial *trials;
+    int n_trials;
+    float *y, *scores;
+    int64_t classes, images;
+    double *class_sum, square_sum;
+} measurement;
+
+static nd_status measure_block(void *context, int64_t n) {
+    measurement *m = context;
+    const float *wanted = m->original.data[m->n_sides + 1];
+    const float *inputs[nd_taps_max];
+    inputs[0] = m->y;
+    for (int s = 0; s < m->n_sides; s++) inputs[s + 1] = m->original.data[s + 1];
+    m->images += n;
+    for (int64_t e = 0; e < n * m->classes; e++) {
+        m->class_sum[e % m->classes] += wanted[e];
+        m->square_sum += (double)wanted[e] * wanted[e];
+    }
+    for (int t = 0; t < m->n_trials; t++) {
+        const float *x = m->original.data[0];
+        ND_TRY(nd_exec_run(m->trials[t].exec, n, &x, &m->y));
+        ND_TRY(nd_exec_run(m->rest, n, inputs, &m->scores));
+        for (int64_t e = 0; e < n * m->classes; e++) {
+            double change = (double)m->scores[e] - wanted[e];
+            m->trials[t].harm += change * change;
+        }
+    }
+    return nd_status_ok;
+}
+
+/* A graph of the one convolution with another kernel. */
+static nd_status trial_open(nd_backend *backend, const nd_conv *conv, const float *weights, const float *bias,
+                            int64_t batch, trial *out) {
+    nd_conv changed = *conv;
+    changed.weights = weights;
+    changed.bias = bias;
+    ND_TRY(nd_conv_graph(&changed, batch, &out->graph));
+    nd_exec_settings settings = {.batch = batch, .shrink = true};
+    return nd_exec_open(backend, out->graph, &settings, &out->exec);
+}
+
+/* What nodes behind value `y` need from nodes that are not: the other ends of the cut. */
+static nd_status cut_behind(const nd_graph *graph, int y, int *sides, int *n_sides) {
+    nd_status status = nd_status_ok;
+    bool *behind = nd_alloc_array((size_t)graph->n_values, sizeof *behind);
+    bool *listed = nd_alloc_array((size_t)graph->n_values, sizeof *listed);
+    ND_REQUIRE_DONE(behind && listed, nd_status_memory, "no memory for a cut");
+    behind[y] = true;
+    *n_sides = 0;
+    for (int n = 0; n < graph->n_nodes; n++) {
+        const nd_node *node = &graph->nodes[n];
+        bool touched = false;
+        for (int i = 0; i < node->n_in; i++) touched = touched || (node->in[i] >= 0 && behind[node->in[i]]);
+        if (!touched) continue;
+        for (int i = 0; i < node->n_in; i++) {
+            int value = node->in[i];
+            if (value < 0 || behind[value] || listed[value] || graph->values[value].init) continue;
+            ND_REQUIRE_DONE(*n_sides < nd_taps_max - 2, nd_status_unsupported,
+                            "%s: too many values pass by layer %s", graph->name, node->name);
+            listed[value] = true;
+            sides[(*n_sides)++] = value;
+        }
+        for (int o = 0; o < node->n_out; o++)
+            if (node->out[o] >= 0) behind[node->out[o]] = true;
+    }
+done:
+    free(behind);
+    free(listed);
+    return status;
+}
+
+static void measurement_close(measurement *m) {
+    nd_taps_close(&m->original);
+    nd_exec_close(m->rest);
+    for (int t = 0; t < m->n_trials; t++) {
+        nd_exec_close(m->trials[t].exec);
+        nd_graph_free(m->trials[t].graph);
+    }
+    free(m->trials);
+    free(m->y);
+    free(m->scores);
+    free(m->class_sum);
+}
+
+static nd_status measurement_open(const walk *at, const nd_layer *layer, int n_trials, measurement *m) {
+    nd_status status = nd_status_ok;
+    const nd_graph *graph = at->graph;
+    int64_t batch = at->settings->calib->batch;
+    const nd_node *node = &graph->nodes[layer->node];
+    int values[nd_taps_max], rest[nd_taps_max], scores = nd_graph_scores(graph), y = node->out[0];
+    *m = (measurement){.layer = layer, .classes = nd_value_size(graph, scores)};
+    values[0] = node->in[0];
+    rest[0] = y;
+    ND_TRY_DONE(cut_behind(graph, y, values + 1, &m->n_sides));
+    memcpy(rest + 1, values + 1, (size_t)m->n_sides * sizeof *rest);
+    values[m->n_sides + 1] = scores;
+    ND_TRY_DONE(nd_frontier_taps(at->frontier, at->backend, graph, values, m->n_sides + 2, &m->original));
+    nd_exec_settings settings = {.batch = batch,
+                                 .shrink = true,
+                                 .inputs = rest,
+                                 .n_inputs = m->n_sides + 1,
+                                 .outputs = &scores,
+                                 .n_outputs = 1};
+    ND_TRY_DONE(nd_exec_open(at->backend, graph, &settings, &m->rest));
+    m->trials = nd_alloc_array((size_t)n_trials, sizeof *m->trials);
+    m->y = nd_alloc_array((size_t)batch, (size_t)nd_value_size(graph, y) * sizeof *m->y);
+    m->scores = nd_alloc_array((size_t)batch, (size_t)m->classes * sizeof *m->scores);
+    m->class_sum = nd_alloc_array((size_t)m->classes, sizeof *m->class_sum);
+    ND_REQUIRE_DONE(m->trials && m->y && m->scores && m->class_sum, nd_status_memory,
+                    "no memory for measuring %s", layer->name);
+done:
+    if (status) measurement_close(m);
+    return status;
+}
+
+typedef struct moments_job {
+    nd_backend *backend;
+    const nd_conv *conv;
+    nd_moments *moments;
+    nd_taps taps;
+} moments_job;
+
+static nd_status moments_block(void *context, int64_t n) {
+    moments_job *job = context;
+    return nd_moments_add(job->moments, job->backend, job->conv, n, job->taps.data[0], job->taps.data[1]);
+}
+
+static nd_status own_moments(const walk *at, const nd_layer *layer, nd_moments **out) {
+    nd_status status = nd_status_ok;
+    moments_job job = {.backend = at->backend, .conv = &layer->conv};
+    const nd_node *node = &at->graph->nodes[layer->node];
+    int values[2] = {node->in[0], node->out[0]};
+    ND_TRY_DONE(nd_moments_new(&layer->conv, &job.moments));
+    ND_TRY_DONE(nd_frontier_taps(at->frontier, at->backend, at->graph, values, 2, &job.taps));
+    ND_TRY_DONE(nd_frontier_sample(at->frontier, 0, &job.taps, NULL, moments_block, &job));
+    ND_TRY_DONE(nd_moments_finish(job.moments));
+    nd_moments_ridge(job.moments, &layer->conv, at->settings->ridge);
+    job.moments->metric = layer->metric;
+    ND_TRY_DONE(nd_refit_keep_kernel(at->backend, &layer->conv, job.moments));
+done:
+    nd_taps_close(&job.taps);
+    if (status)
+        nd_moments_free(job.moments);
+    else
+        *out = job.moments;
+    return status;
+}
+
+/* Ranks worth measuring: at the shares of cost above, each once, below dense. */
+static int grid_of(const nd_decouple_settings *settings, const nd_method *method, const nd_layer *layer,
+                   int64_t *ranks) {
+    const nd_conv *conv = &layer->conv;
+    int64_t step = nd_plan_step(settings, method, conv), most = method->max_rank(conv) / step * step;
+    int n = 0;
+    for (int s = 0; s < n_shares; s++) {
+        int64_t low = step, high = most; /* the largest rank within the share */
+        double budget = measured_shares[s] * (double)layer->dense_macs;
+        while (low < high) {
+            int64_t middle = (low + high + step) / 2 / step * step;
+            if ((double)nd_method_macs(method, conv, settings->ranks, middle) <= budget)
+                low = middle;
+            else
+                high = middle - step;
+        }
+        bool dearer = nd_method_macs(method, conv, settings->ranks, low) >= layer->dense_macs;
+        if (low > most || dearer || (n && ranks[n - 1] >= low)) continue;
+        ranks[n++] = low;
+    }
+    return n;
+}
+
+static nd_status fit_trial(const walk *at, const nd_layer *layer, const nd_method *method, int64_t rank,
+                           const nd_moments *moments, double *error, trial *out) {
+    nd_status status = nd_status_ok;
+    const nd_decouple_settings *settings = at->settings;
+    nd_backend *backend = at->backend;
+    nd_chain chain = {0};
+    int64_t count = moments->no * moments->k;
+    double *w = nd_alloc_array((size_t)count, sizeof *w);
+    float *weights = nd_alloc_array((size_t)count, sizeof *weights);
+    ND_REQUIRE_DONE(w && weights, nd_status_memory, "no memory for measuring %s", layer->name);
+    ND_TRY_DONE(method->decompose(backend, &layer->conv, settings->ranks, rank, moments, &chain));
+    ND_TRY_DONE(nd_chain_compose(&chain, &layer->conv, w));
+    ND_TRY_DONE(nd_moments_error(moments, backend, &layer->conv, w, error));
+    for (int64_t e = 0; e < count; e++) weights[e] = (float)w[e];
+    if (!settings->quick)
+        ND_TRY_DONE(trial_open(backend, &layer->conv, weights, chain.stages[chain.n - 1].bias,
+                               settings->calib->batch, out));
+done:
+    nd_chain_free(&chain);
+    free(w);
+    free(weights);
+    return status;
+}
+
+/* The curves of one layer in several methods at once, so that the images pass the network once. */
+static nd_status measure_layer(const walk *at, const nd_layer *layer, const nd_method *const *methods,
+                               int n_methods, nd_curve *curves) {
+    nd_moments *moments = NULL;
+    measurement m = {0};
+    bool quick = at->settings->quick;
+    nd_status status = nd_frontier_move(at->frontier, at->backend, at->graph, NULL, layer->node);
+    if (!status) status = own_moments(at, layer, &moments);
+    if (!status && !quick) status = measurement_open(at, layer, n_methods * nd_curve_points, &m);
+    for (int c = 0; !status && c < n_methods; c++) {
+        curves[c].n = grid_of(at->settings, methods[c], layer, curves[c].rank);
+        for (int p = 0; !status && p < curves[c].n; p++) {
+            trial unused = {0}, *next = quick ? &unused : &m.trials[m.n_trials++];
+            status = fit_trial(at, layer, methods[c], curves[c].rank[p], moments, &curves[c].harm[p], next);
+        }
+    }
+    if (!status && !quick) {
+        status = nd_frontier_sample(at->frontier, measured_images, &m.original, NULL, measure_block, &m);
+        double spread = m.square_sum;
+        for (int64_t c = 0; c < m.classes; c++) spread -= m.class_sum[c] * m.class_sum[c] / (double)m.images;
+        for (int c = 0, t = 0; !status && c < n_methods; c++)
+            for (int p = 0; p < curves[c].n; p++, t++)
+                curves[c].harm[p] = spread > 0 ? m.trials[t].harm / spread : m.trials[t].harm;
+    }
+    if (!quick) measurement_close(&m);
+    nd_moments_free(moments);
+    return status;
+}
+
+/* More rank never harms more; what measures otherwise is noise. */
+static void make_monotone(nd_curve *curve) {
+    for (int p = curve->n - 1; p >= 0; p--) {
+        curve->harm[p] = fmax(curve->harm[p], least_harm);
+        if (p + 1 < curve->n) curve->harm[p] = fmax(curve->harm[p], curve->harm[p + 1]);
+    }
+}
+
+static double interpolate(const nd_curve *curve, int64_t rank) {
+    int p = 0;
+    while (p + 2 < curve->n && rank > curve->rank[p + 1]) p++;
+    if (curve->n == 1) return curve->harm[0];
+    double x0 = log((double)curve->rank[p]), x1 = log((double)curve->rank[p + 1]);
+    double share = (log((double)rank) - x0) / (x1 - x0);
+    return exp(log(curve->harm[p]) * (1 - share) + log(curve->harm[p + 1]) * share);
+}
+
+static nd_status add_curve(const nd_decouple_settings *settings, const nd_layer *layer, int number,
+                           const nd_method *method, nd_curve *curve, nd_candidate_list *t) {
+    if (!curve->n) return nd_status_ok;
+    make_monotone(curve);
+    int64_t step = nd_plan_step(settings, method, &layer->conv), last = curve->rank[curve->n - 1];
+    double per_rank = (double)nd_method_macs(method, &layer->conv, settings->ranks, last) / (double)last;
+    int64_t stride = (int64_t)(interpolated_share * (double)layer->dense_macs / per_rank) / step * step;
+    if (stride < step) stride = step;
+    for (int64_t rank = curve->rank[0]; rank <= last; rank += stride) {
+        nd_candidate candidate = {
+            .layer = number,
+            .cost = nd_method_macs(method, &layer->conv, settings->ranks, rank),
+            .error = interpolate(curve, rank),
+            .method = method,
+            .rank = rank,
+        };
+        ND_TRY(nd_candidate_list_add(t, &candidate));
+    }
+    return nd_status_ok;
+}
+
+/* A layer whose T is set has no choice but between methods, and takes the cheapest. */
+static nd_status add_fixed(const nd_decouple_settings *settings, const nd_plan *plan, int number,
+                           nd_candidate_list *t) {
+    const nd_layer *layer = &plan->layers[number];
+    const nd_method *methods[nd_methods_max];
+    int n = nd_plan_methods(plan, layer, methods);
+    for (int m = 0; m < n; m++) {
+        int64_t rank = layer->terms * methods[m]->channels(&layer->conv);
+        int64_t most = methods[m]->max_rank(&layer->conv);
+        nd_candidate candidate = {.layer = number, .method = methods[m], .rank = rank < most ? rank : most};
+        candidate.cost = nd_method_macs(methods[m], &layer->conv, settings->ranks, candidate.rank);
+        ND_TRY(nd_candidate_list_add(t, &candidate));
+    }
+    return nd_status_ok;
+}
+
+static nd_status curves_of_layer(const walk *at, const nd_plan *plan, int number, nd_json_cache *cache,
+                                 nd_candidate_list *t) {
+    const nd_layer *layer = &plan->layers[number];
+    const nd_method *methods[nd_methods_max], *missing[nd_methods_max];
+    nd_curve curves[nd_methods_max], measured[nd_methods_max];
+    bool known[nd_methods_max];
+    int n = nd_plan_methods(plan, layer, methods), n_missing = 0;
+    for (int m = 0; m < n; m++) {
+        known[m] = nd_curves_cache_get(cache, layer->name, methods[m]->name, &curves[m]);
+        if (!known[m]) missing[n_missing++] = methods[m];
+    }
+    if (n_missing) ND_TRY(measure_layer(at, layer, missing, n_missing, measured));
+    for (int m = 0, next = 0; m < n; m++) {
+        if (!known[m]) {
+            curves[m] = measured[next++];
+            ND_TRY(nd_curves_cache_put(cache, layer->name, methods[m]->name, &curves[m]));
+        }
+        ND_TRY(add_curve(at->settings, layer, number, methods[m], &curves[m], t));
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
+                    const nd_plan *plan, nd_candidate **out, size_t *count) {
+    nd_json_cache cache;
+    nd_candidate_list t = {0};
+    walk at = {graph, backend, settings, NULL};
+    ND_TRY(nd_curves_cache_open(graph, settings, &cache));
+    nd_status status =
+        nd_frontier_new(settings->calib, settings->calib_images, nd_frontier_bytes, &at.frontier);
+    for (int l = 0; !status && l < plan->n_layers; l++) {
+        const nd_layer *layer = &plan->layers[l];
+        nd_progress_report(settings->progress, "measuring curves", l, plan->n_layers);
+        if (layer->why) continue;
+        nd_candidate dense = {.layer = l, .cost = layer->dense_macs};
+        if (layer->terms > 0) {
+            status = add_fixed(settings, plan, l, &t);
+            continue;
+        }
+        status = nd_candidate_list_add(&t, &dense);
+        if (!status) status = curves_of_layer(&at, plan, l, &cache, &t);
+    }
+    nd_progress_report(settings->progress, "measuring curves", plan->n_layers, plan->n_layers);
+    nd_frontier_free(at.frontier);
+    nd_json_cache_close(&cache);
+    if (status) {
+        free(t.rows);
+        return status;
+    }
+    *out = t.rows;
+    *count = t.count;
+    return nd_status_ok;
+}

@@ -1,0 +1,61 @@
+#include "decouple/calib/curves_cache.h"
+
+#include "base/hash.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The file is {layer: {method: [[rank, harm], ...]}}. */
+static const char cache_version[] = "nd-curves-4"; /* raise when a fit changes */
+
+void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *settings, char hex[65]) {
+    nd_sha256 hash;
+    char weights[65], text[512];
+    nd_graph_sha256(graph, weights);
+    const nd_batches *calib = settings->calib;
+    snprintf(text, sizeof text, "%s|%s|%s|%lldx%lldx%lld|%lld|%d|%lld|%.17g|%d|%d|%d", cache_version, weights,
+             calib->sha256, (long long)calib->channels, (long long)calib->height, (long long)calib->width,
+             (long long)settings->calib_images, (int)settings->ranks, (long long)settings->round,
+             settings->ridge, (int)settings->quick, (int)settings->light, (int)settings->output_metric);
+    nd_sha256_init(&hash);
+    nd_sha256_add(&hash, text, strlen(text));
+    nd_sha256_add(&hash, calib->preprocess, strlen(calib->preprocess));
+    nd_sha256_hex(&hash, hex);
+}
+
+nd_status nd_curves_cache_open(const nd_graph *graph, const nd_decouple_settings *settings,
+                               nd_json_cache *out) {
+    char hex[nd_sha256_hex_size] = "";
+    if (settings->cache) nd_calibration_key(graph, settings, hex);
+    return nd_json_cache_open(settings->cache, "curves", hex, out);
+}
+
+bool nd_curves_cache_get(const nd_json_cache *cache, const char *layer, const char *method, nd_curve *out) {
+    const json_t *points = json_object_get(json_object_get(cache->object, layer), method);
+    size_t n = json_array_size(points);
+    if (!n || n > nd_curve_points) return false;
+    out->n = (int)n;
+    for (size_t p = 0; p < n; p++) {
+        const json_t *point = json_array_get(points, p);
+        const json_t *rank = json_array_get(point, 0), *harm = json_array_get(point, 1);
+        if (!json_is_integer(rank) || !json_is_number(harm)) return false;
+        out->rank[p] = json_integer_value(rank);
+        out->harm[p] = json_number_value(harm);
+        bool rises = out->rank[p] > (p ? out->rank[p - 1] : 0);
+        if (!rises || !(out->harm[p] >= 0)) return false;
+    }
+    return true;
+}
+
+nd_status nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *method,
+                              const nd_curve *curve) {
+    json_t *methods = json_object_get(cache->object, layer), *points = json_array();
+    if (!methods) {
+        json_object_set_new(cache->object, layer, json_object());
+        methods = json_object_get(cache->object, layer);
+    }
+    for (int p = 0; p < curve->n; p++)
+        json_array_append_new(points, json_pack("[If]", (json_int_t)curve->rank[p], curve->harm[p]));
+    ND_REQUIRE(!json_object_set_new(methods, method, points), nd_status_memory, "no memory for a cache");
+    return nd_json_cache_write(cache);
+}

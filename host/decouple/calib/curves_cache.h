@@ -1,0 +1,27 @@
+/* Measured curves on disk, by model and data: later targets, and a run that was killed, find them again. */
+#ifndef ND_DECOUPLE_CURVES_CACHE_H
+#define ND_DECOUPLE_CURVES_CACHE_H
+
+#include "base/json_cache.h"
+#include "decouple/plan/plan.h"
+
+enum { nd_curve_points = 16 };
+
+/* Harm to the network's output of one layer in one method, at rising ranks. */
+typedef struct nd_curve {
+    int n;
+    int64_t rank[nd_curve_points];
+    double harm[nd_curve_points];
+} nd_curve;
+
+/* SHA-256 of all that a fit on data depends on: weights, images, and the settings that shape a fit. */
+void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *settings, char hex[65]);
+
+/* Opens the file of curves in settings->cache, if that is set, by the key above. */
+nd_status nd_curves_cache_open(const nd_graph *graph, const nd_decouple_settings *settings,
+                               nd_json_cache *out);
+bool nd_curves_cache_get(const nd_json_cache *cache, const char *layer, const char *method, nd_curve *out);
+nd_status nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *method,
+                              const nd_curve *curve); /* and writes the file */
+
+#endif

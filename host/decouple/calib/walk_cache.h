@@ -1,0 +1,17 @@
+/* The layers of a calibration walk that are done, on disk: a walk that was killed goes on at the layer it was
+ * in. One file a walk, named by everything that shapes it, removed when the walk is through. */
+#ifndef ND_DECOUPLE_WALK_CACHE_H
+#define ND_DECOUPLE_WALK_CACHE_H
+
+#include "decouple/plan/plan.h"
+
+typedef struct nd_walk_cache nd_walk_cache;
+
+/* Reads what an earlier run left: chains[l] and error[l] of its first *done layers (in the plan's numbers, the
+ * untouched ones included). A damaged tail is dropped. No folder: nothing is read or kept. */
+nd_status nd_walk_cache_open(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
+                             nd_chain *chains, double *error, int *done, nd_walk_cache **out);
+nd_status nd_walk_cache_put(nd_walk_cache *cache, int layer, const nd_chain *chain, double error);
+void nd_walk_cache_close(nd_walk_cache *cache, bool finished); /* NULL is legal; finished removes the file */
+
+#endif

@@ -1,0 +1,219 @@
+#include "decouple/fit/moments.h"
+
+#include "base/parallel.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { block_rows = 4096, block_floats = 1 << 24 }; /* rows at once: nd_linalg.accumulate's unit, 64 MiB */
+
+void nd_moments_free(nd_moments *moments) {
+    if (!moments) return;
+    free(moments->g);
+    free(moments->h);
+    free(moments->mean_p);
+    free(moments->mean_y);
+    free(moments->ridge);
+    free(moments->best);
+    free(moments);
+}
+
+static nd_status moments_new(const nd_conv *conv, bool gram, nd_moments **out) {
+    nd_moments *m = calloc(1, sizeof *m);
+    ND_REQUIRE(m, nd_status_memory, "conv %s: no memory for its moments", conv->name);
+    m->groups = conv->groups;
+    m->k = conv->ni / conv->groups * nd_conv_taps(conv);
+    m->no = conv->no;
+    if (gram) m->g = nd_alloc_array((size_t)(m->groups * m->k), (size_t)m->k * sizeof *m->g);
+    /* One more row a group while adding: the sums of p, as products with a column of ones. */
+    m->h = nd_alloc_array((size_t)((m->no + m->groups) * m->k), sizeof *m->h);
+    m->mean_p = nd_alloc_array((size_t)(m->groups * m->k), sizeof *m->mean_p);
+    m->mean_y = nd_alloc_array((size_t)m->no, sizeof *m->mean_y);
+    m->ridge = nd_alloc_array((size_t)m->groups, sizeof *m->ridge);
+    if ((gram && !m->g) || !m->h || !m->mean_p || !m->mean_y || !m->ridge) {
+        nd_status status = nd_fail(nd_status_memory, "conv %s: no memory for %lldx%lld moments", conv->name,
+                                   (long long)m->k, (long long)m->k);
+        nd_moments_free(m);
+        return status;
+    }
+    *out = m;
+    return nd_status_ok;
+}
+
+nd_status nd_moments_new(const nd_conv *conv, nd_moments **out) {
+    return moments_new(conv, true, out);
+}
+
+nd_status nd_moments_new_targets(const nd_conv *conv, nd_moments **out) {
+    return moments_new(conv, false, out);
+}
+
+typedef struct block {
+    const nd_conv *conv;
+    const float *x, *y;
+    int64_t group, first; /* first output pixel of the block, counted through all images */
+    int64_t out_h, out_w;
+    float *patches, *targets; /* [rows][k], [rows][no/groups + 1] */
+} block;
+
+static void patch_row(const block *b, int64_t image, int64_t oy, int64_t ox, float *row) {
+    const nd_conv *conv = b->conv;
+    const nd_window *window = &conv->window;
+    int64_t cols = conv->ni / conv->groups;
+    int64_t y0 = oy * window->stride[0] - window->pad[0], x0 = ox * window->stride[1] - window->pad[1];
+    const float *channel = b->x + (image * conv->ni + b->group * cols) * conv->in_h * conv->in_w;
+    for (int64_t i = 0; i < cols; i++, channel += conv->in_h * conv->in_w)
+        for (int64_t ky = 0; ky < window->kernel[0]; ky++) {
+            int64_t iy = y0 + ky * window->dilation[0];
+            bool inside = iy >= 0 && iy < conv->in_h;
+            for (int64_t kx = 0; kx < window->kernel[1]; kx++) {
+                int64_t ix = x0 + kx * window->dilation[1];
+                *row++ = inside && ix >= 0 && ix < conv->in_w ? channel[iy * conv->in_w + ix] : 0;
+            }
+        }
+}
+
+static void block_body(void *context, int64_t begin, int64_t end, int worker) {
+    (void)worker;
+    const block *b = context;
+    const nd_conv *conv = b->conv;
+    int64_t k = conv->ni / conv->groups * nd_conv_taps(conv), rows = conv->no / conv->groups;
+    int64_t area = b->out_h * b->out_w;
+    for (int64_t r = begin; r < end; r++) {
+        int64_t image = (b->first + r) / area, pixel = (b->first + r) % area;
+        patch_row(b, image, pixel / b->out_w, pixel % b->out_w, b->patches + r * k);
+        const float *y = b->y + (image * conv->no + b->group * rows) * area + pixel;
+        float *target = b->targets + r * (rows + 1);
+        for (int64_t o = 0; o < rows; o++) target[o] = y[o * area];
+        target[rows] = 1;
+    }
+}
+
+static void add_target_sums(nd_moments *m, const block *b, int64_t n) {
+    int64_t rows = m->no / m->groups;
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t o = 0; o < rows; o++) {
+            double y = b->targets[r * (rows + 1) + o];
+            m->mean_y[b->group * rows + o] += y;
+            m->vy += y * y;
+        }
+}
+
+nd_status nd_moments_add(nd_moments *m, nd_backend *backend, const nd_conv *conv, int64_t n, const float *x,
+                         const float *y) {
+    nd_status status = nd_status_ok;
+    int64_t rows = m->no / m->groups;
+    block b = {.conv = conv, .x = x, .y = y, .out_h = nd_conv_out_h(conv), .out_w = nd_conv_out_w(conv)};
+    int64_t pixels = n * b.out_h * b.out_w, most = block_floats / m->k;
+    if (most > block_rows) most = block_rows;
+    if (most < 256) most = 256;
+    b.patches = nd_alloc_array((size_t)most, (size_t)m->k * sizeof(float));
+    b.targets = nd_alloc_array((size_t)most, (size_t)(rows + 1) * sizeof(float));
+    ND_REQUIRE_DONE(b.patches && b.targets, nd_status_memory, "conv %s: no memory for a block of patches",
+                    conv->name);
+    const nd_linalg *linalg = &backend->table->linalg;
+    for (b.first = 0; b.first < pixels; b.first += most) {
+        int64_t count = pixels - b.first < most ? pixels - b.first : most;
+        for (b.group = 0; b.group < m->groups; b.group++) {
+            nd_parallel_for(count, block_body, &b);
+            if (m->g)
+                ND_TRY_DONE(linalg->accumulate(backend, count, m->k, b.patches, m->k, b.patches,
+                                               m->g + b.group * m->k * m->k));
+            ND_TRY_DONE(linalg->accumulate(backend, count, rows + 1, b.targets, m->k, b.patches,
+                                           m->h + b.group * (rows + 1) * m->k));
+            add_target_sums(m, &b, count);
+        }
+    }
+    m->pixels += (double)pixels;
+done:
+    free(b.patches);
+    free(b.targets);
+    return status;
+}
+
+nd_status nd_moments_finish(nd_moments *m) {
+    ND_REQUIRE(m->pixels > 0, nd_status_usage, "calibration saw no image");
+    int64_t k = m->k, rows = m->no / m->groups;
+    double scale = 1 / m->pixels;
+    m->vy *= scale;
+    for (int64_t o = 0; o < m->no; o++) {
+        m->mean_y[o] *= scale;
+        m->vy -= m->mean_y[o] * m->mean_y[o];
+    }
+    m->vy = fmax(m->vy, 0);
+    for (int64_t g = 0; g < m->groups; g++) {
+        const double *sums = m->h + (g * (rows + 1) + rows) * k;
+        double *mean = m->mean_p + g * k, *gram = m->g ? m->g + g * k * k : NULL;
+        for (int64_t i = 0; i < k; i++) mean[i] = sums[i] * scale;
+        for (int64_t i = 0; gram && i < k; i++)
+            for (int64_t j = 0; j < k; j++) gram[i * k + j] = gram[i * k + j] * scale - mean[i] * mean[j];
+        /* Close the gap that the row of ones leaves; rows only ever move down to lower addresses. */
+        for (int64_t o = 0; o < rows; o++) {
+            const double *from = m->h + (g * (rows + 1) + o) * k;
+            double *to = m->h + (g * rows + o) * k, my = m->mean_y[g * rows + o];
+            for (int64_t i = 0; i < k; i++) to[i] = from[i] * scale - my * mean[i];
+        }
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_moments_retarget(nd_moments *m, const nd_conv *conv, nd_moments *targets) {
+    ND_TRY(nd_moments_finish(targets));
+    int64_t per_group = m->no / m->groups * m->k;
+    for (int64_t e = 0; e < m->no * m->k; e++)
+        m->h[e] = targets->h[e] + m->ridge[e / per_group] * conv->weights[e];
+    memcpy(m->mean_y, targets->mean_y, (size_t)m->no * sizeof *m->mean_y);
+    m->vy = targets->vy;
+    free(m->best);
+    m->best = NULL;
+    return nd_status_ok;
+}
+
+double nd_moments_ridge(nd_moments *m, const nd_conv *conv, double lambda) {
+    int64_t k = m->k, rows = m->no / m->groups;
+    double per_unknown = m->pixels / (double)k;
+    if (lambda <= 0) lambda = per_unknown >= 25 ? 0.01 : per_unknown >= 10 ? 0.1 : 1;
+    for (int64_t g = 0; g < m->groups; g++) {
+        double *gram = m->g + g * k * k, trace = 0;
+        for (int64_t i = 0; i < k; i++) trace += gram[i * k + i];
+        double add = trace > 0 ? lambda * trace / (double)k : 1;
+        for (int64_t i = 0; i < k; i++) gram[i * k + i] += add;
+        for (int64_t e = g * rows * k; e < (g + 1) * rows * k; e++) m->h[e] += add * conv->weights[e];
+        m->ridge[g] += add;
+    }
+    return lambda;
+}
+
+nd_status nd_moments_weigh(const nd_moments *m, nd_backend *backend, const double *x, double *out) {
+    int64_t rows = m->no / m->groups, part = rows * m->k;
+    if (!m->metric) {
+        memcpy(out, x, (size_t)(m->no * m->k) * sizeof *out);
+        return nd_status_ok;
+    }
+    for (int64_t g = 0; g < m->groups; g++)
+        ND_TRY(backend->table->linalg.gemm(backend, false, false, rows, m->k, rows, 1,
+                                           m->metric + g * rows * rows, rows, x + g * part, m->k, 0,
+                                           out + g * part, m->k));
+    return nd_status_ok;
+}
+
+nd_status nd_moments_error(const nd_moments *m, nd_backend *backend, const nd_conv *conv, const double *w,
+                           double *error) {
+    int64_t k = m->k, rows = m->no / m->groups;
+    double sum = m->vy;
+    double *wg = nd_alloc_array((size_t)(rows * k), sizeof *wg);
+    ND_REQUIRE(wg, nd_status_memory, "conv %s: no memory for its error", conv->name);
+    nd_status status = nd_status_ok;
+    for (int64_t g = 0; !status && g < m->groups; g++) {
+        const double *wg_in = w + g * rows * k, *h = m->h + g * rows * k;
+        const float *original = conv->weights + g * rows * k;
+        status = backend->table->linalg.gemm(backend, false, false, rows, k, k, 1, wg_in, k, m->g + g * k * k,
+                                             k, 0, wg, k);
+        for (int64_t e = 0; !status && e < rows * k; e++)
+            sum += wg_in[e] * (wg[e] - 2 * h[e] - m->ridge[g] * (wg_in[e] - 2 * original[e]));
+    }
+    free(wg);
+    *error = m->vy > 0 ? fmax(sum, 0) / m->vy : 0;
+    return status;
+}

@@ -1,0 +1,54 @@
+/* Second moments of a layer's patches and of its target: all the data that choosing, fitting and judging a
+ * chain needs (recipe, 1.1 and 1.2).
+ *
+ * A patch p of a group has k = ni/groups * kh * kw entries, channel-major (index i*kh*kw + tap), zeros where
+ * the window hangs over the border. Moments are centred, so the bias never enters the solves:
+ *   g[groups][k][k] = E[p p^T] - mean_p mean_p^T         h[no][k] = E[y p^T] - mean_y mean_p^T
+ * with y the wanted output before the activation, bias included. */
+#ifndef ND_DECOUPLE_MOMENTS_H
+#define ND_DECOUPLE_MOMENTS_H
+
+#include "decouple/methods/method.h"
+
+struct nd_moments {
+    int64_t groups, k, no;
+    double pixels; /* output pixels seen */
+    double *g, *h;
+    double *mean_p, *mean_y; /* [groups][k], [no] */
+    double *ridge;           /* [groups]: what nd_moments_ridge added to the diagonal */
+    double vy;               /* E|y|^2 - |E y|^2 */
+    /* [groups][no/groups][no/groups] root of the output metric, or NULL: borrowed (decouple/output_metric.h).
+     * It decides which filters live; the last refit heeds h alone. */
+    const double *metric;
+    double *best; /* [no][k]: h g^-1 where nd_refit_keep_kernel has been asked for it, or NULL */
+};
+
+nd_status nd_moments_new(const nd_conv *conv, nd_moments **out);
+void nd_moments_free(nd_moments *moments); /* NULL is legal */
+
+/* Adds n images: x[n][ni][in_h][in_w], y[n][no][out_h][out_w]. Memory is one block of patches. */
+nd_status nd_moments_add(nd_moments *moments, nd_backend *backend, const nd_conv *conv, int64_t n,
+                         const float *x, const float *y);
+
+/* Moments of another target of the same patches: nd_moments_add leaves g alone (it is NULL), and
+ * nd_moments_retarget, after the last add, puts h, mean_y and vy of `targets` into `moments`, ridge included. */
+nd_status nd_moments_new_targets(const nd_conv *conv, nd_moments **out);
+nd_status nd_moments_retarget(nd_moments *moments, const nd_conv *conv, nd_moments *targets);
+
+/* Sums to centred means. Once, after the last nd_moments_add. */
+nd_status nd_moments_finish(nd_moments *moments);
+
+/* Ridge towards the original weights: g += l I, h += l W with l = lambda * trace(g) / k. Makes g positive
+ * definite; dead and duplicated channels keep their weights. lambda <= 0 chooses by pixels per unknown:
+ * 0.01 from 25 on, 0.1 from 10 on, else 1 (recipe, 1.6). Returns the lambda used. */
+double nd_moments_ridge(nd_moments *moments, const nd_conv *conv, double lambda);
+
+/* out[no][k] = metric x for x[no][k], such as h or a kernel; x where there is no metric. */
+nd_status nd_moments_weigh(const nd_moments *moments, nd_backend *backend, const double *x, double *out);
+
+/* Output error of a kernel w[no][k] with its best bias, relative to the variance of the target:
+ * (vy - 2<w,h> + <w g, w>) / vy, the ridge taken out again. 0 where the target does not vary. */
+nd_status nd_moments_error(const nd_moments *moments, nd_backend *backend, const nd_conv *conv,
+                           const double *w, double *error);
+
+#endif

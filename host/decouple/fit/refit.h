@@ -1,0 +1,25 @@
+/* Closed-form least squares on the moments of a layer (recipe, 1.3 and 1.4). The moments carry their ridge.
+ */
+#ifndef ND_DECOUPLE_REFIT_H
+#define ND_DECOUPLE_REFIT_H
+
+#include "decouple/fit/moments.h"
+
+/* The best dense kernel for the current inputs, h g^-1: w[no][k]. */
+nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *moments, double *w);
+/* Keeps it with the moments, for fits at many ranks, which all begin with it. Until the next target. */
+nd_status nd_refit_keep_kernel(nd_backend *backend, const nd_conv *conv, nd_moments *moments);
+
+/* x[n_out][features->rows] = argmin |h - x E g|: least squares on linear features E p of the patches of one
+ * group, E given by functionals over [0, k). Features that never vary get 0. */
+nd_status nd_refit_features(nd_backend *backend, int64_t k, const double *g, const nd_functionals *features,
+                            int64_t n_out, const double *h, double *x);
+
+/* The exact optimum of the last stage given the ones before it, whatever they are. */
+nd_status nd_refit_last(nd_backend *backend, const nd_conv *conv, const nd_moments *moments, nd_chain *chain);
+
+/* bias[o] = mean_y[o] - w[o] mean_p; for a chain, of the kernel it composes to. */
+void nd_refit_bias(const nd_moments *moments, const double *w, float *bias);
+nd_status nd_refit_chain_bias(const nd_conv *conv, const nd_moments *moments, nd_chain *chain);
+
+#endif

@@ -1,0 +1,20 @@
+/* DW+PW: depthwise filters d_r on input channel c(r), then one pointwise conv P: W'[o,i] = sum over the terms
+ * r of channel i of P[o,r] d_r (paper, a.2; recipe, 0). */
+#ifndef ND_DECOUPLE_DWPW_H
+#define ND_DECOUPLE_DWPW_H
+
+#include "decouple/methods/method.h"
+
+/* The two stages with kept[ni] terms per channel (sum `rank`, rank/groups per group), weights zero. The
+ * depthwise stage gathers its channels unless all keep the same number. */
+nd_status nd_dwpw_layout(const nd_conv *conv, const int32_t *kept, int64_t rank, nd_chain *out);
+
+/* Splits the norm of every term evenly between filter and column, and makes the largest |entry| of the filter
+ * positive. */
+void nd_dwpw_balance(nd_chain *chain);
+
+/* Filters chosen and fitted on data (recipe, 1.3 and 1.4). */
+nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
+                      const nd_moments *moments, nd_chain *out);
+
+#endif

@@ -1,0 +1,250 @@
+#include "decouple/plan/plan.h"
+
+#include "base/text.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static nd_status read_methods(const char *text, nd_plan *plan) {
+    if (!strcmp(text, "auto")) text = "dwpw,pwdw";
+    char **names = NULL;
+    size_t count = 0;
+    nd_arena arena = {0};
+    nd_status status = nd_status_ok;
+    ND_TRY_DONE(nd_text_split(&arena, text, ',', &names, &count));
+    ND_REQUIRE_DONE(count > 0 && count <= nd_methods_max, nd_status_usage,
+                    "method %s: between 1 and %d names", text, nd_methods_max);
+    for (size_t n = 0; n < count; n++) {
+        plan->methods[n] = nd_method_find(names[n]);
+        ND_REQUIRE_DONE(plan->methods[n], nd_status_usage, "no method is called %s", names[n]);
+    }
+    plan->n_methods = (int)count;
+done:
+    nd_arena_free(&arena);
+    return status;
+}
+
+/* SETTING: T, "dense", a method, or method:T. */
+static nd_status read_setting(const nd_layer_rule *rule, nd_layer *layer) {
+    const char *text = rule->setting;
+    char name[64];
+    layer->only = NULL;
+    layer->terms = 0;
+    layer->why = NULL;
+    if (!strcmp(text, "dense")) {
+        layer->why = "by setting";
+        return nd_status_ok;
+    }
+    const char *colon = strchr(text, ':');
+    const char *number = colon ? colon + 1 : text;
+    bool has_number = nd_text_int(number, &layer->terms);
+    if (has_number && !colon && layer->terms >= 1) return nd_status_ok;
+    size_t length = colon ? (size_t)(colon - text) : strlen(text);
+    ND_REQUIRE(length < sizeof name && (!colon || (has_number && layer->terms >= 1)), nd_status_usage,
+               "layer setting %s=%s: expected T, dense, METHOD or METHOD:T", rule->pattern, text);
+    memcpy(name, text, length);
+    name[length] = '\0';
+    layer->only = nd_method_find(name);
+    ND_REQUIRE(layer->only, nd_status_usage, "layer setting %s=%s: no method is called %s", rule->pattern,
+               text, name);
+    if (!colon) layer->terms = 0;
+    return nd_status_ok;
+}
+
+static nd_status apply_settings(const nd_decouple_settings *settings, bool first, nd_layer *layer) {
+    if (!layer->spatial) {
+        layer->why = "pointwise";
+        return nd_status_ok;
+    }
+    if (first && !settings->first_conv) layer->why = "first conv";
+    for (size_t s = 0; s < settings->n_skip; s++)
+        if (nd_text_match(settings->skip[s], layer->name)) layer->why = "skipped";
+    for (size_t r = 0; r < settings->n_layers; r++)
+        if (nd_text_match(settings->layers[r].pattern, layer->name))
+            ND_TRY(read_setting(&settings->layers[r], layer));
+    return nd_status_ok;
+}
+
+/* A pattern that names nothing is a typing error, not a wish. */
+static nd_status require_matches(const nd_plan *plan, const char *pattern) {
+    for (int l = 0; l < plan->n_layers; l++)
+        if (plan->layers[l].spatial && nd_text_match(pattern, plan->layers[l].name)) return nd_status_ok;
+    return nd_fail(nd_status_usage, "no layer with a spatial kernel matches %s", pattern);
+}
+
+int nd_plan_methods(const nd_plan *plan, const nd_layer *layer, const nd_method **methods) {
+    int count = 0;
+    if (layer->only) {
+        if (layer->only->applies(&layer->conv)) methods[count++] = layer->only;
+        return count;
+    }
+    for (int m = 0; m < plan->n_methods; m++)
+        if (plan->methods[m]->applies(&layer->conv)) methods[count++] = plan->methods[m];
+    return count;
+}
+
+nd_status nd_plan_open(const nd_graph *graph, const nd_decouple_settings *settings, nd_plan *out) {
+    nd_status status = nd_status_ok;
+    nd_plan plan = {.before = nd_cost_graph(graph)};
+    bool seen = false;
+    plan.layers = nd_alloc_array((size_t)graph->n_nodes, sizeof *plan.layers);
+    ND_REQUIRE(plan.layers, nd_status_memory, "no memory for a plan");
+    ND_TRY_DONE(read_methods(settings->method, &plan));
+    for (int n = 0; n < graph->n_nodes; n++) {
+        const nd_node *node = &graph->nodes[n];
+        if (node->op != nd_op_conv) continue;
+        bool first = !seen;
+        seen = true;
+        nd_layer layer = {.name = node->name, .node = n};
+        if (nd_conv_from_node(graph, node, &layer.conv)) {
+            nd_log(nd_log_info, "left as it is: %s", nd_error());
+            continue;
+        }
+        layer.spatial = nd_conv_taps(&layer.conv) > 1;
+        layer.dense_macs = nd_conv_macs(&layer.conv);
+        ND_TRY_DONE(apply_settings(settings, first, &layer));
+        plan.layers[plan.n_layers++] = layer;
+    }
+    for (size_t s = 0; s < settings->n_skip; s++) ND_TRY_DONE(require_matches(&plan, settings->skip[s]));
+    for (size_t r = 0; r < settings->n_layers; r++)
+        ND_TRY_DONE(require_matches(&plan, settings->layers[r].pattern));
+    const nd_method *methods[nd_methods_max];
+    for (int l = 0; l < plan.n_layers; l++) {
+        nd_layer *layer = &plan.layers[l];
+        if (layer->why || nd_plan_methods(&plan, layer, methods)) continue;
+        layer->why = layer->conv.ni == layer->conv.groups ? "depthwise already" : "method does not apply";
+    }
+done:
+    if (status)
+        nd_plan_close(&plan);
+    else
+        *out = plan;
+    return status;
+}
+
+void nd_plan_close(nd_plan *plan) {
+    for (int l = 0; l < plan->n_layers; l++) free(plan->layers[l].metric);
+    free(plan->layers);
+    *plan = (nd_plan){0};
+}
+
+static int64_t greatest_divisor(int64_t a, int64_t b) {
+    return b ? greatest_divisor(b, a % b) : a;
+}
+
+int64_t nd_plan_step(const nd_decouple_settings *settings, const nd_method *method, const nd_conv *conv) {
+    int64_t step = method->step(conv, settings->ranks);
+    return settings->round > 1 ? step / greatest_divisor(step, settings->round) * settings->round : step;
+}
+
+static bool cheaper(const nd_layer *layer, nd_ranks ranks, const nd_method *method, int64_t rank) {
+    return !layer->method || nd_method_macs(method, &layer->conv, ranks, rank) <
+                                 nd_method_macs(layer->method, &layer->conv, ranks, layer->rank);
+}
+
+static void choose_terms(const nd_decouple_settings *settings, const nd_method *method, int64_t terms,
+                         nd_layer *layer) {
+    int64_t rank = terms * method->channels(&layer->conv), most = method->max_rank(&layer->conv);
+    int64_t step = nd_plan_step(settings, method, &layer->conv);
+    rank = (rank + step - 1) / step * step;
+    if (rank > most) rank = most;
+    if (!cheaper(layer, settings->ranks, method, rank)) return;
+    layer->method = method;
+    layer->rank = rank;
+}
+
+/* Smallest rank that satisfies the energy or Frobenius rule; 0 where only the full kernel does. */
+static nd_status rank_by_spectrum(nd_backend *backend, const nd_decouple_settings *settings,
+                                  const nd_method *method, const nd_conv *conv, int64_t *rank) {
+    double *error2 = NULL, *energy = NULL;
+    size_t count = 0;
+    int64_t own = method->step(conv, settings->ranks), step = nd_plan_step(settings, method, conv);
+    ND_TRY(method->spectrum(backend, conv, settings->ranks, &error2, &energy, &count));
+    *rank = 0;
+    for (size_t r = (size_t)(step / own); !*rank && r < count; r += (size_t)(step / own)) {
+        bool enough = settings->rule == nd_rule_energy
+                          ? energy[r] >= settings->target - 1e-12
+                          : error2[r] <= (1 - settings->target + 1e-12) * error2[0];
+        if (enough) *rank = (int64_t)r * own;
+    }
+    free(error2);
+    free(energy);
+    return nd_status_ok;
+}
+
+nd_status nd_plan_by_layer(nd_backend *backend, const nd_decouple_settings *settings, nd_plan *plan) {
+    const nd_method *methods[nd_methods_max];
+    for (int l = 0; l < plan->n_layers; l++) {
+        nd_layer *layer = &plan->layers[l];
+        if (layer->why) continue;
+        bool by_count = layer->terms > 0 || settings->rule == nd_rule_rank;
+        int64_t terms = layer->terms > 0 ? layer->terms : (int64_t)settings->target;
+        int n = nd_plan_methods(plan, layer, methods);
+        for (int m = 0; m < n; m++) {
+            if (by_count) {
+                choose_terms(settings, methods[m], terms, layer);
+                continue;
+            }
+            int64_t rank = 0;
+            ND_TRY(rank_by_spectrum(backend, settings, methods[m], &layer->conv, &rank));
+            if (!rank || !cheaper(layer, settings->ranks, methods[m], rank)) continue;
+            layer->method = methods[m];
+            layer->rank = rank;
+        }
+        int64_t macs = layer->method
+                           ? nd_method_macs(layer->method, &layer->conv, settings->ranks, layer->rank)
+                           : layer->dense_macs;
+        if (by_count || macs < layer->dense_macs) continue;
+        layer->method = NULL;
+        layer->why = "cheaper dense";
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
+                             nd_candidate **out, size_t *count) {
+    nd_status status = nd_status_ok;
+    nd_candidate_list table = {0};
+    size_t spectrum = 0;
+    double *error2 = NULL, *energy = NULL;
+    const nd_method *methods[nd_methods_max];
+    for (int l = 0; l < plan->n_layers; l++) {
+        const nd_layer *layer = &plan->layers[l];
+        const nd_conv *conv = &layer->conv;
+        if (layer->why) continue;
+        nd_candidate dense = {.layer = l, .cost = layer->dense_macs};
+        if (!layer->terms) ND_TRY_DONE(nd_candidate_list_add(&table, &dense));
+        int n_methods = nd_plan_methods(plan, layer, methods);
+        for (int m = 0; m < n_methods; m++) {
+            int64_t own = methods[m]->step(conv, settings->ranks);
+            int64_t step = nd_plan_step(settings, methods[m], conv) / own;
+            ND_TRY_DONE(methods[m]->spectrum(backend, conv, settings->ranks, &error2, &energy, &spectrum));
+            for (int64_t r = step; r < (int64_t)spectrum; r += step) {
+                nd_candidate candidate = {
+                    .layer = l,
+                    .cost = nd_method_macs(methods[m], conv, settings->ranks, r * own),
+                    .error = error2[0] > 0 ? error2[r] / error2[0] : 0,
+                    .method = methods[m],
+                    .rank = r * own,
+                };
+                if (layer->terms > 0 && candidate.rank != layer->terms * methods[m]->channels(conv)) continue;
+                if (!layer->terms && candidate.cost >= layer->dense_macs) break;
+                ND_TRY_DONE(nd_candidate_list_add(&table, &candidate));
+            }
+            free(error2);
+            free(energy);
+            error2 = energy = NULL;
+        }
+    }
+done:
+    free(error2);
+    free(energy);
+    if (status) {
+        free(table.rows);
+        return status;
+    }
+    *out = table.rows;
+    *count = table.count;
+    return nd_status_ok;
+}

@@ -1,0 +1,55 @@
+#include "decouple/plan/preview.h"
+
+#include "model/infer/infer.h"
+#include "model/shrink.h"
+
+static void shape_of(const nd_decouple_settings *settings, const nd_layer *layer, nd_chain *out) {
+    layer->method->shape(&layer->conv, settings->ranks, layer->rank, out);
+}
+
+bool nd_plan_prunes(const nd_decouple_settings *settings, const nd_plan *plan) {
+    for (int l = 0; l < plan->n_layers; l++) {
+        nd_chain shape = {0};
+        if (!plan->layers[l].method) continue;
+        shape_of(settings, &plan->layers[l], &shape);
+        int64_t ni = plan->layers[l].conv.ni;
+        if (shape.stages[0].ni < ni || (shape.reads && shape.reads < ni)) return true;
+    }
+    return false;
+}
+
+static nd_status put_shape(nd_graph *graph, const nd_decouple_settings *settings, const nd_layer *layer) {
+    nd_chain chain = {0};
+    shape_of(settings, layer, &chain);
+    nd_status status = nd_chain_allocate(&chain, &layer->conv);
+    for (int s = 0; !status && s < chain.n; s++) {
+        const nd_stage *stage = &chain.stages[s];
+        int64_t given = s ? chain.stages[s - 1].no : chain.reads ? chain.reads : layer->conv.ni;
+        for (int64_t c = 0; stage->channel && c < stage->ni; c++)
+            stage->channel[c] = (int32_t)(stage->ni < given ? c : c * given / stage->ni);
+    }
+    if (!status) status = nd_chain_rewrite(graph, layer->node, &chain);
+    nd_chain_free(&chain);
+    return status;
+}
+
+nd_status nd_plan_preview(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
+                          nd_cost *out) {
+    const nd_value *x = &graph->values[graph->inputs[0]];
+    const nd_infer_settings infer = {
+        .batch = x->dims[0], .height = x->dims[2], .width = x->dims[3], .allow_opaque = true};
+    nd_graph *copy = NULL;
+    int64_t dropped = 0;
+    nd_status status = nd_status_ok;
+    ND_TRY(nd_graph_clone(graph, &copy));
+    for (int l = 0; l < plan->n_layers; l++)
+        if (plan->layers[l].method) ND_TRY_DONE(put_shape(copy, settings, &plan->layers[l]));
+    ND_TRY_DONE(nd_graph_sort(copy));
+    ND_TRY_DONE(nd_graph_infer(copy, &infer));
+    ND_TRY_DONE(nd_graph_shrink(copy, &dropped));
+    ND_TRY_DONE(nd_graph_infer(copy, &infer));
+    *out = nd_cost_graph(copy);
+done:
+    nd_graph_free(copy);
+    return status;
+}

@@ -1,0 +1,152 @@
+#include "model/infer/infer_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The first input is the image; its dimension 0 as declared tells which other inputs carry the batch. */
+static nd_status nd_infer_inputs(nd_infer *infer) {
+    nd_graph *graph = infer->graph;
+    const nd_infer_settings *settings = infer->settings;
+    infer->declared = -1;
+    for (int i = 0; i < graph->n_inputs; i++) {
+        nd_value *value = &graph->values[graph->inputs[i]];
+        ND_REQUIRE(value->rank >= 0, nd_status_unsupported, "%s: input '%s' has no shape", graph->name,
+                   value->name);
+        if (!value->rank) continue;
+        if (!i) infer->declared = value->dims[0];
+        if (value->dims[0] < 0 || value->dims[0] == infer->declared) value->dims[0] = settings->batch;
+        const int64_t known[4] = {settings->batch, 0, settings->height, settings->width};
+        for (int k = 1; k < value->rank; k++) {
+            if (value->dims[k] < 0 && value->rank == 4) value->dims[k] = known[k] ? known[k] : -1;
+            ND_REQUIRE(value->dims[k] >= 1, nd_status_unsupported,
+                       "%s: the size of input '%s' along axis %d is not known", graph->name, value->name, k);
+        }
+        ND_REQUIRE(value->dims[0] >= 1 && nd_dims_count(value->rank, value->dims) > 0, nd_status_format,
+                   "%s: input '%s' has impossible dimensions", graph->name, value->name);
+    }
+    return nd_status_ok;
+}
+
+static bool nd_infer_is_unknown(const nd_infer *infer, const nd_node *node) {
+    if (node->op == nd_op_opaque) return true;
+    for (int k = 0; k < node->n_in; k++) {
+        const nd_value *value = nd_infer_input(infer, node, k);
+        if (value && value->rank < 0) return true;
+    }
+    return false;
+}
+
+static nd_status nd_infer_node(nd_infer *infer, nd_node *node) {
+    nd_graph *graph = infer->graph;
+    bool evaluated;
+    if (node->op == nd_op_constant) {
+        ND_REQUIRE(node->out[0] >= 0 && graph->values[node->out[0]].init, nd_status_format,
+                   "a constant without a tensor");
+        return nd_status_ok;
+    }
+    ND_TRY(nd_infer_evaluate(infer, node, &evaluated));
+    if (evaluated) return nd_status_ok;
+    ND_TRY(nd_infer_operands(infer, node));
+    ND_TRY(nd_infer_shapes(infer, node));
+    const nd_value *y = &graph->values[node->out[0]];
+    char dims[nd_rank_max * 21 + 1];
+    const int64_t count = nd_dims_count(y->rank, y->dims);
+    nd_dims_format(y->rank, y->dims, dims, sizeof dims);
+    ND_REQUIRE(count >= 0, nd_status_format, "output of impossible size %s", dims);
+    ND_REQUIRE(count > 0, nd_status_unsupported, "empty output, %s", dims);
+    return nd_status_ok;
+}
+
+static void nd_infer_forget(nd_infer *infer, const nd_node *node) {
+    for (int k = 0; k < node->n_out; k++)
+        if (node->out[k] >= 0 && !infer->graph->values[node->out[k]].init)
+            infer->graph->values[node->out[k]].rank = -1;
+}
+
+/* Operators outside of nd's whose output is shaped as their first input. */
+static bool nd_infer_keeps_shape(const nd_node *node) {
+    static const char *const keep[] = {"Abs",
+                                       "Celu",
+                                       "Ceil",
+                                       "Elu",
+                                       "Erf",
+                                       "Exp",
+                                       "Floor",
+                                       "Gelu",
+                                       "Log",
+                                       "Mish",
+                                       "Neg",
+                                       "PRelu",
+                                       "Reciprocal",
+                                       "Round",
+                                       "Selu",
+                                       "Sin",
+                                       "Sqrt",
+                                       "Swish",
+                                       "Softplus",
+                                       "Softsign",
+                                       "Tanh",
+                                       "GroupNormalization",
+                                       "InstanceNormalization",
+                                       "LogSoftmax",
+                                       "LayerNormalization",
+                                       "ThresholdedRelu"};
+    for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
+        if (!strcmp(node->op_type, keep[i])) return true;
+    return false;
+}
+
+/* What is known of an opaque node's outputs: they are as its input, or as the file declares them. */
+static void nd_infer_opaque(nd_infer *infer, const nd_node *node) {
+    const nd_value *x = nd_infer_input(infer, node, 0);
+    for (int k = 0; k < node->n_out; k++) {
+        if (node->out[k] < 0) continue;
+        nd_value *y = &infer->graph->values[node->out[k]];
+        if (!k && x && nd_infer_keeps_shape(node)) {
+            y->rank = x->rank;
+            memcpy(y->dims, x->dims, sizeof y->dims);
+        }
+        if (y->rank < 1) continue;
+        if (y->dims[0] < 0 || y->dims[0] == infer->declared) y->dims[0] = infer->settings->batch;
+        if (nd_dims_count(y->rank, y->dims) < 1) y->rank = -1;
+    }
+}
+
+static nd_status nd_infer_nodes(nd_infer *infer) {
+    nd_graph *graph = infer->graph;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        nd_node *node = &graph->nodes[i];
+        if (node->op == nd_op_opaque && infer->settings->allow_opaque) {
+            nd_infer_opaque(infer, node);
+            continue;
+        }
+        nd_infer_forget(infer, node);
+        const bool unknown = nd_infer_is_unknown(infer, node);
+        if (unknown && infer->settings->allow_opaque) continue;
+        nd_status status = unknown ? nd_fail(nd_status_unsupported, "nd cannot run this operator")
+                                   : nd_infer_node(infer, node);
+        if (status == nd_status_unsupported && infer->settings->allow_opaque) {
+            nd_infer_forget(infer, node);
+            continue;
+        }
+        if (status) return nd_fail_in(status, "%s: node '%s' (%s)", graph->name, node->name, node->op_type);
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_graph_infer(nd_graph *graph, const nd_infer_settings *settings) {
+    ND_REQUIRE(settings->batch >= 1, nd_status_usage, "%s: a batch of %lld images", graph->name,
+               (long long)settings->batch);
+    ND_TRY(nd_graph_sort(graph));
+    nd_infer infer = {.graph = graph, .settings = settings, .n_known = graph->n_values};
+    nd_status status = nd_status_ok;
+    infer.known = nd_alloc_array((size_t)infer.n_known, sizeof *infer.known);
+    ND_REQUIRE_DONE(infer.known, nd_status_memory, "%s: no memory", graph->name);
+    ND_TRY_DONE(nd_infer_inputs(&infer));
+    ND_TRY_DONE(nd_infer_nodes(&infer));
+    if (infer.folded) ND_TRY_DONE(nd_graph_sort(graph));
+done:
+    free(infer.known);
+    nd_arena_free(&infer.arena);
+    return status;
+}

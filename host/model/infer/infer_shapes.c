@@ -1,0 +1,399 @@
+#include "model/infer/infer_state.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { nd_dims_text = 8 * 21 + 1 }; /* room for nd_rank_max dims in text */
+
+#define ND_DIMS(value) nd_dims_format((value)->rank, (value)->dims, (char[nd_dims_text]){0}, nd_dims_text)
+
+int64_t nd_slice_count(const nd_attr *attr, int i, int64_t dim, int64_t *first) {
+    const int64_t step = attr->steps[i];
+    int64_t start = attr->list[i], end = attr->ends[i];
+    if (start < 0) start += dim;
+    if (end < 0) end += dim;
+    const int64_t low = step < 0 ? -1 : 0, high = step < 0 ? dim - 1 : dim;
+    start = start < 0 ? 0 : start > high ? high : start;
+    end = end < low ? low : end > high ? high : end;
+    *first = start;
+    if (step > 0) return end > start ? (end - start - 1) / step + 1 : 0;
+    return start > end ? (end - start + 1) / step + 1 : 0;
+}
+
+nd_status nd_infer_axis(const char *what, int64_t *axis, int rank) {
+    const int64_t given = *axis;
+    if (*axis < 0) *axis += rank;
+    ND_REQUIRE(*axis >= 0 && *axis < rank, nd_status_format, "%s %lld of a value of rank %d", what,
+               (long long)given, rank);
+    return nd_status_ok;
+}
+
+/* Makes the n axes in attr->list non-negative and marks them; each may be named once. */
+static nd_status nd_shape_axes(nd_attr *attr, int rank, bool marked[2 * nd_rank_max]) {
+    for (int i = 0; i < attr->n; i++) {
+        ND_TRY(nd_infer_axis("axis", &attr->list[i], rank));
+        ND_REQUIRE(!marked[attr->list[i]], nd_status_format, "axis %lld is named twice",
+                   (long long)attr->list[i]);
+        marked[attr->list[i]] = true;
+    }
+    return nd_status_ok;
+}
+
+/* x: the first input, whose rank is known. y: the first output, which starts as a copy of x's dtype, rank and
+ * dims. */
+typedef nd_status nd_shaper(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y);
+
+static nd_status nd_shape_window(nd_attr *attr, const nd_value *x, nd_value *y) {
+    nd_window *window = &attr->window;
+    for (int axis = 0; axis < 2; axis++) {
+        const int64_t in = x->dims[2 + axis], stride = window->stride[axis];
+        const int64_t span = window->dilation[axis] * (window->kernel[axis] - 1) + 1;
+        if (attr->auto_pad != nd_auto_pad_none) {
+            const int64_t count = (in + stride - 1) / stride;
+            const int64_t wanted = (count - 1) * stride + span - in;
+            const int64_t pad = wanted > 0 ? wanted : 0;
+            window->pad[axis] = attr->auto_pad == nd_auto_pad_same_upper ? pad / 2 : pad - pad / 2;
+            window->pad[axis + 2] = pad - window->pad[axis];
+        }
+        const int64_t out = nd_window_output(window, axis, in, attr->ceil_mode);
+        ND_REQUIRE(out >= 1, nd_status_format, "a window spanning %lld does not fit input %s with padding",
+                   (long long)span, ND_DIMS(x));
+        y->dims[2 + axis] = out;
+    }
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_conv(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const nd_value *w = nd_infer_input(infer, node, 1), *bias = nd_infer_input(infer, node, 2);
+    nd_attr *attr = &node->attr;
+    ND_REQUIRE(w && w->rank == 4 && x->rank == 4, nd_status_unsupported, "input %s and weights %s, not 2-D",
+               ND_DIMS(x), w ? ND_DIMS(w) : "absent");
+    ND_REQUIRE(nd_dims_count(4, w->dims) > 0, nd_status_format, "empty weights %s", ND_DIMS(w));
+    ND_REQUIRE(attr->groups >= 1 && w->dims[0] % attr->groups == 0, nd_status_format,
+               "%lld groups do not divide weights %s", (long long)attr->groups, ND_DIMS(w));
+    ND_REQUIRE(x->dims[1] % attr->groups == 0 && x->dims[1] / attr->groups == w->dims[1], nd_status_format,
+               "input %s has %lld channels, weights %s in %lld groups expect another number", ND_DIMS(x),
+               (long long)x->dims[1], ND_DIMS(w), (long long)attr->groups);
+    ND_REQUIRE(!bias || (bias->rank == 1 && bias->dims[0] == w->dims[0]), nd_status_format,
+               "bias %s does not fit weights %s", ND_DIMS(bias), ND_DIMS(w));
+    for (int axis = 0; axis < 2; axis++) {
+        int64_t *kernel = &attr->window.kernel[axis];
+        if (*kernel == 0) *kernel = w->dims[2 + axis];
+        ND_REQUIRE(*kernel == w->dims[2 + axis], nd_status_format, "kernel_shape differs from weights %s",
+                   ND_DIMS(w));
+    }
+    y->dims[1] = w->dims[0];
+    return nd_shape_window(attr, x, y);
+}
+
+static nd_status nd_shape_pool(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer;
+    const nd_window *window = &node->attr.window;
+    ND_REQUIRE(x->rank == 4, nd_status_unsupported, "input %s, not 2-D", ND_DIMS(x));
+    ND_TRY(nd_shape_window(&node->attr, x, y));
+    for (int side = 0; side < 4; side++) {
+        const int axis = side % 2;
+        ND_REQUIRE(window->pad[side] <= window->dilation[axis] * (window->kernel[axis] - 1), nd_status_format,
+                   "padding %lld holds a whole window", (long long)window->pad[side]);
+    }
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_global_pool(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer, (void)node;
+    ND_REQUIRE(x->rank >= 2, nd_status_format, "input %s has no channels", ND_DIMS(x));
+    for (int i = 2; i < x->rank; i++) y->dims[i] = 1;
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_broadcast(const nd_value *a, const nd_value *b, nd_value *y) {
+    const int rank = a->rank > b->rank ? a->rank : b->rank;
+    int64_t dims[nd_rank_max];
+    for (int i = 0; i < rank; i++) {
+        const int at_a = i - (rank - a->rank), at_b = i - (rank - b->rank);
+        const int64_t m = at_a < 0 ? 1 : a->dims[at_a], n = at_b < 0 ? 1 : b->dims[at_b];
+        ND_REQUIRE(m == n || m == 1 || n == 1, nd_status_format, "%s and %s do not broadcast", ND_DIMS(a),
+                   ND_DIMS(b));
+        dims[i] = m == 1 ? n : m;
+    }
+    y->rank = rank;
+    memcpy(y->dims, dims, sizeof dims);
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_binary(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const nd_value *other = nd_infer_input(infer, node, 1);
+    ND_REQUIRE(other, nd_status_format, "one operand");
+    return nd_shape_broadcast(x, other, y);
+}
+
+static nd_status nd_shape_gemm(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const nd_value *w = nd_infer_input(infer, node, 1), *bias = nd_infer_input(infer, node, 2);
+    const nd_attr *attr = &node->attr;
+    ND_REQUIRE(w && w->rank == 2 && x->rank == 2, nd_status_format, "operands %s and %s are no matrices",
+               ND_DIMS(x), w ? ND_DIMS(w) : "absent");
+    const int64_t m = x->dims[attr->trans_a], n = w->dims[!attr->trans_b];
+    ND_REQUIRE(x->dims[!attr->trans_a] == w->dims[attr->trans_b], nd_status_format,
+               "inner dimensions of %s and %s differ", ND_DIMS(x), ND_DIMS(w));
+    y->dims[0] = m;
+    y->dims[1] = n;
+    if (!bias) return nd_status_ok;
+    nd_value sum;
+    ND_TRY(nd_shape_broadcast(y, bias, &sum));
+    ND_REQUIRE(sum.rank == 2 && sum.dims[0] == m && sum.dims[1] == n, nd_status_format,
+               "bias %s does not fit output %s", ND_DIMS(bias), ND_DIMS(y));
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_matmul(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const nd_value *w = nd_infer_input(infer, node, 1);
+    ND_REQUIRE(w && w->rank >= 2 && x->rank >= 2, nd_status_unsupported, "operands %s and %s, not matrices",
+               ND_DIMS(x), w ? ND_DIMS(w) : "absent");
+    ND_REQUIRE(x->dims[x->rank - 1] == w->dims[w->rank - 2], nd_status_format,
+               "inner dimensions of %s and %s differ", ND_DIMS(x), ND_DIMS(w));
+    nd_value a = *x, b = *w;
+    a.rank -= 2;
+    b.rank -= 2;
+    ND_TRY(nd_shape_broadcast(&a, &b, y));
+    y->dims[y->rank++] = x->dims[x->rank - 2];
+    y->dims[y->rank++] = w->dims[w->rank - 1];
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_batchnorm(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)y;
+    ND_REQUIRE(x->rank >= 2, nd_status_format, "input %s has no channels", ND_DIMS(x));
+    for (int k = 1; k < 5; k++) {
+        const nd_value *row = nd_infer_input(infer, node, k);
+        ND_REQUIRE(row && row->rank == 1 && row->dims[0] == x->dims[1], nd_status_format,
+                   "input %d, %s, does not fit the channels of %s", k, row ? ND_DIMS(row) : "absent",
+                   ND_DIMS(x));
+    }
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_concat(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const int64_t axis = node->attr.axis;
+    for (int k = 1; k < node->n_in; k++) {
+        const nd_value *part = nd_infer_input(infer, node, k);
+        ND_REQUIRE(part && part->rank == x->rank, nd_status_format, "inputs of different rank");
+        for (int i = 0; i < x->rank; i++)
+            ND_REQUIRE(i == axis || part->dims[i] == x->dims[i], nd_status_format,
+                       "%s and %s differ outside axis %lld", ND_DIMS(x), ND_DIMS(part), (long long)axis);
+        ND_REQUIRE(!__builtin_add_overflow(y->dims[axis], part->dims[axis], &y->dims[axis]), nd_status_format,
+                   "a concatenation too large");
+    }
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_flatten(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer;
+    int64_t *axis = &node->attr.axis;
+    if (*axis < 0) *axis += x->rank;
+    ND_REQUIRE(*axis >= 0 && *axis <= x->rank, nd_status_format, "axis outside input %s", ND_DIMS(x));
+    y->rank = 2;
+    y->dims[0] = nd_dims_count((int)*axis, x->dims);
+    y->dims[1] = nd_dims_count(x->rank - (int)*axis, x->dims + *axis);
+    return nd_status_ok;
+}
+
+/* The shape in attr->list with `first` in place of its first entry. */
+static nd_status nd_shape_reshape_to(const nd_attr *attr, int64_t first, const nd_value *x, nd_value *y) {
+    int open = -1;
+    y->rank = attr->n;
+    for (int i = 0; i < attr->n; i++) {
+        const int64_t entry = i ? attr->list[i] : first;
+        ND_REQUIRE(entry >= -1 && (entry || i < x->rank), nd_status_format,
+                   "entry %d of the shape, %lld, is not possible for input %s", i, (long long)entry,
+                   ND_DIMS(x));
+        ND_REQUIRE(entry >= 0 || open < 0, nd_status_format, "two open dimensions");
+        if (entry < 0) open = i;
+        y->dims[i] = entry < 0 ? 1 : entry ? entry : x->dims[i];
+    }
+    const int64_t have = nd_dims_count(x->rank, x->dims), want = nd_dims_count(y->rank, y->dims);
+    if (open >= 0 && want > 0) y->dims[open] = have / want;
+    ND_REQUIRE(nd_dims_count(y->rank, y->dims) == have, nd_status_format, "%s cannot become %s", ND_DIMS(x),
+               ND_DIMS(y));
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_reshape(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const nd_attr *attr = &node->attr;
+    const int64_t batch = infer->settings->batch, first = attr->n ? attr->list[0] : 0;
+    ND_REQUIRE(attr->n <= nd_rank_max, nd_status_unsupported, "%d dimensions, at most %d", attr->n,
+               nd_rank_max);
+    /* Files exported for one image say 1 where they mean the batch. */
+    const bool one_image = first == 1 && batch > 1 && x->rank && x->dims[0] == batch;
+    if (one_image && !nd_shape_reshape_to(attr, batch, x, y)) return nd_status_ok;
+    return nd_shape_reshape_to(attr, first, x, y);
+}
+
+static nd_status nd_shape_squeeze(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer;
+    bool drop[2 * nd_rank_max] = {false};
+    ND_TRY(nd_shape_axes(&node->attr, x->rank, drop));
+    y->rank = 0;
+    for (int i = 0; i < x->rank; i++) {
+        ND_REQUIRE(!drop[i] || x->dims[i] == 1, nd_status_format, "axis %d of %s is not 1", i, ND_DIMS(x));
+        if (drop[i] || (!node->attr.n && x->dims[i] == 1)) continue;
+        y->dims[y->rank++] = x->dims[i];
+    }
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_unsqueeze(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer;
+    bool added[2 * nd_rank_max] = {false};
+    y->rank = x->rank + node->attr.n;
+    ND_REQUIRE(y->rank <= nd_rank_max, nd_status_unsupported, "%d dimensions, at most %d", y->rank,
+               nd_rank_max);
+    ND_TRY(nd_shape_axes(&node->attr, y->rank, added));
+    for (int i = 0, from = 0; i < y->rank; i++) y->dims[i] = added[i] ? 1 : x->dims[from++];
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_transpose(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer;
+    nd_attr *attr = &node->attr;
+    bool seen[2 * nd_rank_max] = {false};
+    for (int i = 0; !attr->n && i < x->rank; i++) attr->list[i] = x->rank - 1 - i;
+    if (!attr->n) attr->n = x->rank;
+    ND_REQUIRE(attr->n == x->rank, nd_status_format, "perm has %d entries for input %s", attr->n, ND_DIMS(x));
+    ND_TRY(nd_shape_axes(attr, x->rank, seen));
+    for (int i = 0; i < x->rank; i++) y->dims[i] = x->dims[attr->list[i]];
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_pad(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer;
+    const nd_attr *attr = &node->attr;
+    ND_REQUIRE(attr->n == 2 * x->rank, nd_status_format, "%d pads for input %s", attr->n, ND_DIMS(x));
+    for (int i = 0; i < x->rank; i++) {
+        bool fits = !__builtin_add_overflow(y->dims[i], attr->list[i], &y->dims[i]);
+        fits = fits && !__builtin_add_overflow(y->dims[i], attr->list[x->rank + i], &y->dims[i]);
+        ND_REQUIRE(fits, nd_status_format, "pads of axis %d are too large", i);
+    }
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_gather(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const nd_value *index = nd_infer_input(infer, node, 1);
+    const int64_t axis = node->attr.axis;
+    ND_REQUIRE(index && index->rank >= 0, nd_status_format, "no indices");
+    y->rank = x->rank - 1 + index->rank;
+    ND_REQUIRE(y->rank <= nd_rank_max, nd_status_unsupported, "%d dimensions, at most %d", y->rank,
+               nd_rank_max);
+    int at = (int)axis;
+    for (int i = 0; i < index->rank; i++) y->dims[at++] = index->dims[i];
+    for (int i = (int)axis + 1; i < x->rank; i++) y->dims[at++] = x->dims[i];
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_reduce(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer;
+    nd_attr *attr = &node->attr;
+    bool reduced[2 * nd_rank_max] = {false};
+    for (int i = 0; !attr->n && i < x->rank; i++) attr->list[i] = i;
+    if (!attr->n) attr->n = x->rank;
+    ND_TRY(nd_shape_axes(attr, x->rank, reduced));
+    y->rank = 0;
+    for (int i = 0; i < x->rank; i++) {
+        if (reduced[i] && !attr->keep_dims) continue;
+        y->dims[y->rank++] = reduced[i] ? 1 : x->dims[i];
+    }
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_slice(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer;
+    nd_attr *attr = &node->attr;
+    bool seen[nd_rank_max] = {false};
+    ND_REQUIRE(attr->n <= x->rank, nd_status_format, "%d starts for input %s", attr->n, ND_DIMS(x));
+    for (int i = 0; i < attr->n; i++) {
+        ND_TRY(nd_infer_axis("axes", &attr->axes[i], x->rank));
+        const int64_t axis = attr->axes[i];
+        ND_REQUIRE(attr->steps[i] && !seen[axis], nd_status_format, "axis %lld: %s", (long long)axis,
+                   seen[axis] ? "sliced twice" : "a step of 0");
+        seen[axis] = true;
+        int64_t first;
+        y->dims[axis] = nd_slice_count(attr, i, x->dims[axis], &first);
+    }
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_lrn(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer, (void)y;
+    ND_REQUIRE(x->rank >= 2 && node->attr.size >= 1, nd_status_format, "input %s, size %lld", ND_DIMS(x),
+               (long long)node->attr.size);
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_cast(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer, (void)x;
+    y->dtype = node->attr.dtype;
+    return nd_status_ok;
+}
+
+static nd_status nd_shape_shape(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer, (void)node, (void)x, (void)y;
+    return nd_fail(nd_status_unsupported, "the shape is used as data");
+}
+
+static nd_status nd_shape_same(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer, (void)node, (void)x, (void)y;
+    return nd_status_ok;
+}
+
+/* `axis` marks the ops whose attr.axis counts from the end when negative and lies inside the input. */
+static const struct {
+    nd_shaper *shape;
+    bool axis;
+} nd_shapers[nd_op_count] = {
+    [nd_op_conv] = {nd_shape_conv, false},
+    [nd_op_gemm] = {nd_shape_gemm, false},
+    [nd_op_matmul] = {nd_shape_matmul, false},
+    [nd_op_batchnorm] = {nd_shape_batchnorm, false},
+    [nd_op_relu] = {nd_shape_same, false},
+    [nd_op_clip] = {nd_shape_same, false},
+    [nd_op_leaky_relu] = {nd_shape_same, false},
+    [nd_op_sigmoid] = {nd_shape_same, false},
+    [nd_op_hard_sigmoid] = {nd_shape_same, false},
+    [nd_op_hard_swish] = {nd_shape_same, false},
+    [nd_op_add] = {nd_shape_binary, false},
+    [nd_op_mul] = {nd_shape_binary, false},
+    [nd_op_sub] = {nd_shape_binary, false},
+    [nd_op_div] = {nd_shape_binary, false},
+    [nd_op_max_pool] = {nd_shape_pool, false},
+    [nd_op_average_pool] = {nd_shape_pool, false},
+    [nd_op_global_average_pool] = {nd_shape_global_pool, false},
+    [nd_op_concat] = {nd_shape_concat, true},
+    [nd_op_flatten] = {nd_shape_flatten, false},
+    [nd_op_reshape] = {nd_shape_reshape, false},
+    [nd_op_squeeze] = {nd_shape_squeeze, false},
+    [nd_op_unsqueeze] = {nd_shape_unsqueeze, false},
+    [nd_op_transpose] = {nd_shape_transpose, false},
+    [nd_op_pad] = {nd_shape_pad, false},
+    [nd_op_softmax] = {nd_shape_same, true},
+    [nd_op_lrn] = {nd_shape_lrn, false},
+    [nd_op_dropout] = {nd_shape_same, false},
+    [nd_op_identity] = {nd_shape_same, false},
+    [nd_op_gather] = {nd_shape_gather, true},
+    [nd_op_reduce_mean] = {nd_shape_reduce, false},
+    [nd_op_reduce_prod] = {nd_shape_reduce, false},
+    [nd_op_slice] = {nd_shape_slice, false},
+    [nd_op_shape] = {nd_shape_shape, false},
+    [nd_op_cast] = {nd_shape_cast, false},
+};
+
+nd_status nd_infer_shapes(nd_infer *infer, nd_node *node) {
+    const nd_value *x = nd_infer_input(infer, node, 0);
+    ND_REQUIRE(nd_shapers[node->op].shape, nd_status_unsupported, "nd cannot interpret this operator");
+    ND_REQUIRE(x && node->out[0] >= 0, nd_status_format, "without input or output");
+    nd_value *y = &infer->graph->values[node->out[0]];
+    const nd_value given = *x; /* y may be a later element of the same list, never x itself */
+    y->dtype = given.dtype;
+    y->rank = given.rank;
+    memcpy(y->dims, given.dims, sizeof y->dims);
+    if (nd_shapers[node->op].axis) ND_TRY(nd_infer_axis("axis", &node->attr.axis, given.rank));
+    return nd_shapers[node->op].shape(infer, node, &given, y);
+}

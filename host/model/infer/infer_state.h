@@ -1,0 +1,55 @@
+/* What shape inference keeps while it walks a graph. Private to infer*.c. */
+#ifndef ND_MODEL_INFER_STATE_H
+#define ND_MODEL_INFER_STATE_H
+
+#include "model/infer/infer.h"
+
+/* An integer that follows from shapes, and how it depends on the batch: not, as the batch itself, or in some
+ * other way. */
+typedef enum nd_origin { nd_origin_fixed, nd_origin_batch, nd_origin_derived } nd_origin;
+
+typedef struct nd_known_int {
+    int64_t value;
+    nd_origin origin;
+} nd_known_int;
+
+/* A small tensor of known integers; `items` is NULL where nothing is known. */
+typedef struct nd_known {
+    nd_known_int *items;
+    int rank, count;
+    int64_t dims[nd_rank_max];
+} nd_known;
+
+enum { nd_known_max = 64 }; /* elements of a tensor that is still followed */
+
+typedef struct nd_infer {
+    nd_graph *graph;
+    const nd_infer_settings *settings;
+    nd_known *known; /* by value; values made on the way have none */
+    int n_known;
+    int64_t declared; /* the batch as the first input had it: -1 unknown */
+    bool folded;      /* an operand was replaced by an initializer */
+    nd_arena arena;
+} nd_infer;
+
+/* Reads a small integer initializer, or what an earlier node computed. false when unknown. */
+bool nd_infer_known(nd_infer *infer, int value, nd_known *out);
+
+/* Evaluates a node whose inputs are all known integers; *done says whether it did. */
+nd_status nd_infer_evaluate(nd_infer *infer, nd_node *node, bool *done);
+
+/* Moves constant operands into node->attr (infer_operands.c). Messages leave out the node. */
+nd_status nd_infer_operands(nd_infer *infer, nd_node *node);
+
+/* Dims of the outputs, given those of the inputs (infer_shapes.c). Messages leave out the node. */
+nd_status nd_infer_shapes(nd_infer *infer, nd_node *node);
+
+/* -rank..rank-1 into 0..rank-1; fails naming `what`. */
+nd_status nd_infer_axis(const char *what, int64_t *axis, int rank);
+
+/* The value behind input k, or NULL where it is left out. */
+static inline nd_value *nd_infer_input(const nd_infer *infer, const nd_node *node, int k) {
+    return k < node->n_in && node->in[k] >= 0 ? &infer->graph->values[node->in[k]] : NULL;
+}
+
+#endif

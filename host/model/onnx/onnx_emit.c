@@ -1,0 +1,268 @@
+/* Nodes that nd made, as ONNX operators. Each is written in one form, and refused in opsets that want another;
+ * what a rewritten network needs (Conv, Gather, Gemm) reads the same in all of them. */
+#include "model/onnx/onnx_out.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { nd_emit_attributes_max = 8, nd_emit_inputs_max = 5 };
+
+/* One node under way. The first error sticks. */
+typedef struct nd_emitter {
+    nd_onnx_writer *writer;
+    const nd_node *node;
+    Nd__Onnx__Node proto;
+    Nd__Onnx__Attribute attributes[nd_emit_attributes_max], *pointers[nd_emit_attributes_max];
+    char *inputs[nd_emit_inputs_max]; /* of nodes with operands that become initializers */
+    nd_status status;
+} nd_emitter;
+
+static Nd__Onnx__Attribute *nd_emit_attribute(nd_emitter *emitter, const char *name, int32_t type) {
+    Nd__Onnx__Attribute *attribute = &emitter->attributes[emitter->proto.n_attribute];
+    nd__onnx__attribute__init(attribute);
+    attribute->name = (char *)(uintptr_t)name; /* the generated struct has no const; packing only reads */
+    attribute->has_type = 1;
+    attribute->type = type;
+    emitter->pointers[emitter->proto.n_attribute++] = attribute;
+    return attribute;
+}
+
+static void nd_emit_int(nd_emitter *emitter, const char *name, int64_t value) {
+    Nd__Onnx__Attribute *attribute = nd_emit_attribute(emitter, name, nd_onnx_attribute_int);
+    attribute->has_i = 1;
+    attribute->i = value;
+}
+
+static void nd_emit_float(nd_emitter *emitter, const char *name, float value) {
+    Nd__Onnx__Attribute *attribute = nd_emit_attribute(emitter, name, nd_onnx_attribute_float);
+    attribute->has_f = 1;
+    attribute->f = value;
+}
+
+static void nd_emit_ints(nd_emitter *emitter, const char *name, const int64_t *list, int n) {
+    Nd__Onnx__Attribute *attribute = nd_emit_attribute(emitter, name, nd_onnx_attribute_ints);
+    attribute->n_ints = (size_t)n;
+    attribute->ints = (int64_t *)(uintptr_t)list;
+}
+
+/* Appends an initializer as the node's next input, named for the node. */
+static void nd_emit_operand(nd_emitter *emitter, const char *what, const nd_tensor *tensor) {
+    nd_onnx_writer *writer = emitter->writer;
+    char *name = nd_arena_printf(&writer->arena, "%s.%s", emitter->node->name, what);
+    while (name && nd_graph_find_value(writer->graph, name) >= 0)
+        name = nd_arena_printf(&writer->arena, "%s_", name);
+    if (emitter->status) return;
+    emitter->status = name ? nd_onnx_put_tensor(writer, name, tensor)
+                           : nd_fail(nd_status_memory, "%s: no memory", writer->graph->name);
+    emitter->inputs[emitter->proto.n_input++] = name;
+}
+
+/* The elements are kept in the writer's arena, since they are needed until the file is written. */
+static void nd_emit_ints_operand(nd_emitter *emitter, const char *what, const int64_t *list, int n) {
+    int64_t *kept = nd_arena_alloc(&emitter->writer->arena, ((size_t)n + 1) * sizeof *kept);
+    if (!kept) {
+        emitter->status = nd_fail(nd_status_memory, "%s: no memory", emitter->writer->graph->name);
+        return;
+    }
+    memcpy(kept, list, (size_t)n * sizeof *kept);
+    nd_emit_operand(emitter, what, &(nd_tensor){.dtype = nd_dtype_i64, .rank = 1, .dims = {n}, .data = kept});
+}
+
+static void nd_emit_float_operand(nd_emitter *emitter, const char *what, float value) {
+    float *kept = nd_arena_alloc(&emitter->writer->arena, sizeof *kept);
+    if (!kept) {
+        emitter->status = nd_fail(nd_status_memory, "%s: no memory", emitter->writer->graph->name);
+        return;
+    }
+    *kept = value;
+    nd_emit_operand(emitter, what, &(nd_tensor){.dtype = nd_dtype_f32, .data = kept});
+}
+
+static void nd_emit_window(nd_emitter *emitter) {
+    const nd_window *window = &emitter->node->attr.window;
+    nd_emit_ints(emitter, "kernel_shape", window->kernel, 2);
+    nd_emit_ints(emitter, "strides", window->stride, 2);
+    nd_emit_ints(emitter, "pads", window->pad, 4);
+}
+
+static void nd_emit_conv(nd_emitter *emitter) {
+    nd_emit_window(emitter);
+    nd_emit_ints(emitter, "dilations", emitter->node->attr.window.dilation, 2);
+    nd_emit_int(emitter, "group", emitter->node->attr.groups);
+}
+
+static void nd_emit_max_pool(nd_emitter *emitter) {
+    nd_emit_window(emitter);
+    nd_emit_ints(emitter, "dilations", emitter->node->attr.window.dilation, 2);
+    nd_emit_int(emitter, "ceil_mode", emitter->node->attr.ceil_mode);
+}
+
+static void nd_emit_average_pool(nd_emitter *emitter) {
+    const int64_t *dilation = emitter->node->attr.window.dilation;
+    nd_emit_window(emitter);
+    if (dilation[0] != 1 || dilation[1] != 1) {
+        if (emitter->writer->graph->opset < 19)
+            emitter->status = nd_fail(nd_status_unsupported,
+                                      "%s: node '%s': average pooling has dilations since "
+                                      "opset 19",
+                                      emitter->writer->graph->name, emitter->node->name);
+        nd_emit_ints(emitter, "dilations", dilation, 2);
+    }
+    nd_emit_int(emitter, "ceil_mode", emitter->node->attr.ceil_mode);
+    nd_emit_int(emitter, "count_include_pad", emitter->node->attr.count_include_pad);
+}
+
+static void nd_emit_gemm(nd_emitter *emitter) {
+    const nd_attr *attr = &emitter->node->attr;
+    nd_emit_float(emitter, "alpha", attr->alpha);
+    nd_emit_float(emitter, "beta", attr->beta);
+    nd_emit_int(emitter, "transA", attr->trans_a);
+    nd_emit_int(emitter, "transB", attr->trans_b);
+}
+
+static void nd_emit_batchnorm(nd_emitter *emitter) {
+    nd_emit_float(emitter, "epsilon", emitter->node->attr.epsilon);
+}
+
+static void nd_emit_clip(nd_emitter *emitter) {
+    nd_emit_float_operand(emitter, "min", emitter->node->attr.lo);
+    nd_emit_float_operand(emitter, "max", emitter->node->attr.hi);
+}
+
+static void nd_emit_alpha(nd_emitter *emitter) {
+    nd_emit_float(emitter, "alpha", emitter->node->attr.alpha);
+}
+
+static void nd_emit_alpha_beta(nd_emitter *emitter) {
+    nd_emit_float(emitter, "alpha", emitter->node->attr.alpha);
+    nd_emit_float(emitter, "beta", emitter->node->attr.beta);
+}
+
+static void nd_emit_axis(nd_emitter *emitter) {
+    nd_emit_int(emitter, "axis", emitter->node->attr.axis);
+}
+
+static void nd_emit_reshape(nd_emitter *emitter) {
+    nd_emit_ints_operand(emitter, "shape", emitter->node->attr.list, emitter->node->attr.n);
+}
+
+static void nd_emit_axes(nd_emitter *emitter) {
+    const nd_attr *attr = &emitter->node->attr;
+    if (attr->n) nd_emit_ints_operand(emitter, "axes", attr->list, attr->n);
+}
+
+static void nd_emit_transpose(nd_emitter *emitter) {
+    const nd_attr *attr = &emitter->node->attr;
+    if (attr->n) nd_emit_ints(emitter, "perm", attr->list, attr->n);
+}
+
+static void nd_emit_pad(nd_emitter *emitter) {
+    const nd_attr *attr = &emitter->node->attr;
+    nd_emit_ints_operand(emitter, "pads", attr->list, attr->n);
+    nd_emit_float_operand(emitter, "value", attr->value);
+}
+
+static void nd_emit_reduce(nd_emitter *emitter) {
+    const nd_attr *attr = &emitter->node->attr;
+    if (attr->n) nd_emit_ints(emitter, "axes", attr->list, attr->n);
+    nd_emit_int(emitter, "keepdims", attr->keep_dims);
+}
+
+static void nd_emit_slice(nd_emitter *emitter) {
+    const nd_attr *attr = &emitter->node->attr;
+    nd_emit_ints_operand(emitter, "starts", attr->list, attr->n);
+    nd_emit_ints_operand(emitter, "ends", attr->ends, attr->n);
+    nd_emit_ints_operand(emitter, "axes", attr->axes, attr->n);
+    nd_emit_ints_operand(emitter, "steps", attr->steps, attr->n);
+}
+
+static void nd_emit_lrn(nd_emitter *emitter) {
+    nd_emit_alpha_beta(emitter);
+    nd_emit_float(emitter, "bias", emitter->node->attr.bias);
+    nd_emit_int(emitter, "size", emitter->node->attr.size);
+}
+
+static void nd_emit_cast(nd_emitter *emitter) {
+    nd_emit_int(emitter, "to", nd_onnx_dtype_code(emitter->node->attr.dtype));
+}
+
+static void nd_emit_plain(nd_emitter *emitter) {
+    (void)emitter;
+}
+
+/* `lists`: the graph keeps operands in `attr`, which ONNX wants as inputs after the first. */
+static const struct {
+    void (*emit)(nd_emitter *emitter);
+    bool lists;
+    int64_t opset_min, opset_max;
+} nd_emitters[nd_op_count] = {
+    [nd_op_conv] = {nd_emit_conv, false, 1, INT64_MAX},
+    [nd_op_gemm] = {nd_emit_gemm, false, 11, INT64_MAX},
+    [nd_op_matmul] = {nd_emit_plain, false, 1, INT64_MAX},
+    [nd_op_batchnorm] = {nd_emit_batchnorm, false, 9, INT64_MAX},
+    [nd_op_relu] = {nd_emit_plain, false, 6, INT64_MAX},
+    [nd_op_clip] = {nd_emit_clip, true, 11, INT64_MAX},
+    [nd_op_leaky_relu] = {nd_emit_alpha, false, 6, INT64_MAX},
+    [nd_op_sigmoid] = {nd_emit_plain, false, 6, INT64_MAX},
+    [nd_op_hard_sigmoid] = {nd_emit_alpha_beta, false, 6, INT64_MAX},
+    [nd_op_hard_swish] = {nd_emit_plain, false, 14, INT64_MAX},
+    [nd_op_add] = {nd_emit_plain, false, 7, INT64_MAX},
+    [nd_op_mul] = {nd_emit_plain, false, 7, INT64_MAX},
+    [nd_op_sub] = {nd_emit_plain, false, 7, INT64_MAX},
+    [nd_op_div] = {nd_emit_plain, false, 7, INT64_MAX},
+    [nd_op_max_pool] = {nd_emit_max_pool, false, 10, INT64_MAX},
+    [nd_op_average_pool] = {nd_emit_average_pool, false, 10, INT64_MAX},
+    [nd_op_global_average_pool] = {nd_emit_plain, false, 1, INT64_MAX},
+    [nd_op_concat] = {nd_emit_axis, false, 4, INT64_MAX},
+    [nd_op_flatten] = {nd_emit_axis, false, 1, INT64_MAX},
+    [nd_op_reshape] = {nd_emit_reshape, true, 5, INT64_MAX},
+    [nd_op_squeeze] = {nd_emit_axes, true, 13, INT64_MAX},
+    [nd_op_unsqueeze] = {nd_emit_axes, true, 13, INT64_MAX},
+    [nd_op_transpose] = {nd_emit_transpose, false, 1, INT64_MAX},
+    [nd_op_pad] = {nd_emit_pad, true, 11, INT64_MAX},
+    [nd_op_softmax] = {nd_emit_axis, false, 13, INT64_MAX},
+    [nd_op_lrn] = {nd_emit_lrn, false, 1, INT64_MAX},
+    [nd_op_dropout] = {nd_emit_plain, false, 7, INT64_MAX},
+    [nd_op_identity] = {nd_emit_plain, false, 1, INT64_MAX},
+    [nd_op_gather] = {nd_emit_axis, false, 1, INT64_MAX},
+    [nd_op_reduce_mean] = {nd_emit_reduce, false, 1, 17},
+    [nd_op_slice] = {nd_emit_slice, true, 10, INT64_MAX},
+    [nd_op_cast] = {nd_emit_cast, false, 6, INT64_MAX},
+};
+
+static void nd_emit_names(const nd_graph *graph, const int *values, int count, char **names) {
+    for (int k = 0; k < count; k++)
+        names[k] = values[k] < 0 ? "" : (char *)(uintptr_t)graph->values[values[k]].name;
+}
+
+nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node) {
+    const nd_graph *graph = writer->graph;
+    nd_emitter emitter = {.writer = writer, .node = node, .proto = ND__ONNX__NODE__INIT};
+    ND_REQUIRE(nd_emitters[node->op].emit, nd_status_unsupported, "%s: node '%s' (%s) cannot be written",
+               graph->name, node->name, node->op_type);
+    ND_REQUIRE(graph->opset >= nd_emitters[node->op].opset_min &&
+                   graph->opset <= nd_emitters[node->op].opset_max &&
+                   !(node->op == nd_op_softmax && node->attr.flat_softmax),
+               nd_status_unsupported, "%s: node '%s' (%s) cannot be written in opset %lld", graph->name,
+               node->name, node->op_type, (long long)graph->opset);
+    const bool lists = nd_emitters[node->op].lists && node->n_in == 1;
+    Nd__Onnx__Node *proto = &emitter.proto;
+    char **names = nd_arena_alloc(&writer->arena, (size_t)(node->n_in + node->n_out) * sizeof *names);
+    ND_REQUIRE(names, nd_status_memory, "%s: no memory", graph->name);
+    proto->name = (char *)(uintptr_t)node->name;
+    proto->op_type = (char *)(uintptr_t)nd_op_name(node->op);
+    proto->attribute = emitter.pointers;
+    proto->n_output = (size_t)node->n_out;
+    proto->output = names + node->n_in;
+    nd_emit_names(graph, node->out, node->n_out, proto->output);
+    nd_emit_names(graph, node->in, node->n_in, names);
+    proto->n_input = (size_t)node->n_in;
+    proto->input = names;
+    if (lists) {
+        emitter.inputs[0] = names[0];
+        proto->input = emitter.inputs;
+    }
+    if (lists || !nd_emitters[node->op].lists) nd_emitters[node->op].emit(&emitter);
+    if (emitter.status) return emitter.status;
+    return nd_pieces_add_message(&writer->nodes, nd_onnx_graph_node, &proto->base);
+}

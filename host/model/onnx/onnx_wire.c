@@ -1,0 +1,64 @@
+#include "model/onnx/onnx_wire.h"
+
+static bool nd_wire_take(nd_span *rest, size_t bytes) {
+    if (bytes > rest->bytes) return false;
+    rest->data += bytes;
+    rest->bytes -= bytes;
+    return true;
+}
+
+static bool nd_wire_varint(nd_span *rest, uint64_t *value) {
+    *value = 0;
+    for (int shift = 0; shift < 64; shift += 7) {
+        if (!rest->bytes) return false;
+        const uint8_t byte = rest->data[0];
+        nd_wire_take(rest, 1);
+        *value |= (uint64_t)(byte & 127) << shift;
+        if (byte < 128) return true;
+    }
+    return false;
+}
+
+static bool nd_wire_content(nd_span *rest, nd_wire_field *field) {
+    uint64_t length;
+    switch (field->type) {
+    case nd_wire_type_varint:
+        return nd_wire_varint(rest, &field->varint);
+    case nd_wire_type_fixed64:
+        return nd_wire_take(rest, 8);
+    case nd_wire_type_fixed32:
+        return nd_wire_take(rest, 4);
+    case nd_wire_type_bytes:
+        if (!nd_wire_varint(rest, &length) || length > rest->bytes) return false;
+        field->content = (nd_span){rest->data, (size_t)length};
+        return nd_wire_take(rest, (size_t)length);
+    }
+    return false; /* groups have been out of use since before ONNX */
+}
+
+bool nd_wire_next(nd_span *rest, nd_wire_field *field, bool *broken) {
+    if (!rest->bytes) return false;
+    const uint8_t *start = rest->data;
+    uint64_t key;
+    *field = (nd_wire_field){0};
+    *broken = true;
+    if (!nd_wire_varint(rest, &key) || key >> 3 == 0 || key >> 3 > 536870911) return false;
+    field->number = (uint32_t)(key >> 3);
+    field->type = (nd_wire_type)(key & 7);
+    if (!nd_wire_content(rest, field)) return false;
+    field->whole = (nd_span){start, (size_t)(rest->data - start)};
+    *broken = false;
+    return true;
+}
+
+size_t nd_wire_put_varint(uint8_t *out, uint64_t value) {
+    size_t bytes = 0;
+    for (; value >= 128; value >>= 7) out[bytes++] = (uint8_t)(value | 128);
+    out[bytes++] = (uint8_t)value;
+    return bytes;
+}
+
+size_t nd_wire_put_header(uint8_t *out, uint32_t number, uint64_t length) {
+    const size_t key = nd_wire_put_varint(out, (uint64_t)number << 3 | nd_wire_type_bytes);
+    return key + nd_wire_put_varint(out + key, length);
+}

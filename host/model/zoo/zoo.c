@@ -1,0 +1,217 @@
+#include "model/zoo/zoo_layers.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const nd_zoo_alias nd_zoo_timm_vgg[] = {
+    {"classifier.0.", "pre_logits.fc1."},
+    {"classifier.3.", "pre_logits.fc2."},
+    {"classifier.6.", "head.fc."},
+    {NULL, NULL},
+};
+static const nd_zoo_alias nd_zoo_cifar_fc[] = {{"linear.", "fc."}, {NULL, NULL}};
+
+#define VGG(batchnorm, ...)                                                                                  \
+    &(const nd_zoo_plan) {                                                                                   \
+        nd_zoo_vgg, {__VA_ARGS__}, batchnorm, false, nd_zoo_timm_vgg                                         \
+    }
+#define RESNET(bottleneck, ...)                                                                              \
+    &(const nd_zoo_plan) {                                                                                   \
+        nd_zoo_resnet, {__VA_ARGS__}, true, bottleneck, NULL                                                 \
+    }
+#define CIFAR(blocks)                                                                                        \
+    &(const nd_zoo_plan) {                                                                                   \
+        nd_zoo_resnet_cifar, {blocks, blocks, blocks}, true, false, nd_zoo_cifar_fc                          \
+    }
+#define IMAGENET 3, 224, 224, 1000, "torchvision-224"
+#define CIFAR10  3, 32, 32, 10, "cifar10"
+
+#define VGG_TEXT    "arXiv 1409.1556; torchvision or timm (tv_in1k) weights"
+#define RESNET_TEXT "arXiv 1512.03385; torchvision or timm weights"
+#define CIFAR_TEXT  "arXiv 1512.03385, option-A shortcuts; akamaster/pytorch_resnet_cifar10 weights"
+
+const nd_zoo_entry nd_zoo_table[] = {
+    {"alexnet", IMAGENET, "arXiv 1404.5997; torchvision weights",
+     &(const nd_zoo_plan){.build = nd_zoo_alexnet}},
+    {"vgg11", IMAGENET, VGG_TEXT, VGG(false, 1, 1, 2, 2, 2)},
+    {"vgg11_bn", IMAGENET, VGG_TEXT, VGG(true, 1, 1, 2, 2, 2)},
+    {"vgg13", IMAGENET, VGG_TEXT, VGG(false, 2, 2, 2, 2, 2)},
+    {"vgg13_bn", IMAGENET, VGG_TEXT, VGG(true, 2, 2, 2, 2, 2)},
+    {"vgg16", IMAGENET, VGG_TEXT, VGG(false, 2, 2, 3, 3, 3)},
+    {"vgg16_bn", IMAGENET, VGG_TEXT, VGG(true, 2, 2, 3, 3, 3)},
+    {"vgg19", IMAGENET, VGG_TEXT, VGG(false, 2, 2, 4, 4, 4)},
+    {"vgg19_bn", IMAGENET, VGG_TEXT, VGG(true, 2, 2, 4, 4, 4)},
+    {"resnet18", IMAGENET, RESNET_TEXT, RESNET(false, 2, 2, 2, 2)},
+    {"resnet34", IMAGENET, RESNET_TEXT, RESNET(false, 3, 4, 6, 3)},
+    {"resnet50", IMAGENET, RESNET_TEXT, RESNET(true, 3, 4, 6, 3)},
+    {"resnet101", IMAGENET, RESNET_TEXT, RESNET(true, 3, 4, 23, 3)},
+    {"resnet152", IMAGENET, RESNET_TEXT, RESNET(true, 3, 8, 36, 3)},
+    {"resnet20", CIFAR10, CIFAR_TEXT, CIFAR(3)},
+    {"resnet32", CIFAR10, CIFAR_TEXT, CIFAR(5)},
+    {"resnet44", CIFAR10, CIFAR_TEXT, CIFAR(7)},
+    {"resnet56", CIFAR10, CIFAR_TEXT, CIFAR(9)},
+    {"resnet110", CIFAR10, CIFAR_TEXT, CIFAR(18)},
+};
+const size_t nd_zoo_count = sizeof nd_zoo_table / sizeof *nd_zoo_table;
+
+const nd_zoo_entry *nd_zoo_find(const char *name) {
+    for (size_t i = 0; i < nd_zoo_count; i++)
+        if (strcmp(nd_zoo_table[i].name, name) == 0) return &nd_zoo_table[i];
+    return NULL;
+}
+
+nd_status nd_zoo_build(const nd_zoo_entry *entry, nd_zoo_source *source, void *context, nd_graph **out) {
+    nd_zoo_builder builder = {.source = source, .context = context, .channels = entry->channels};
+    *out = NULL;
+    ND_TRY(nd_graph_new(entry->name, &builder.graph));
+    nd_graph *graph = builder.graph;
+    const int64_t dims[] = {-1, entry->channels, entry->height, entry->width};
+    nd_status status = nd_status_ok;
+    ND_TRY_DONE(nd_graph_add_input(graph, "input", 4, dims, &builder.x));
+    entry->plan->build(&builder, entry);
+    ND_TRY_DONE(builder.status);
+    ND_TRY_DONE(nd_graph_add_output(graph, builder.x));
+    ND_TRY_DONE(nd_graph_set_meta(graph, "nd.architecture", entry->name));
+    ND_TRY_DONE(nd_graph_set_meta(graph, "nd.preprocess", entry->preprocess));
+    ND_TRY_DONE(nd_graph_sort(graph));
+    *out = graph;
+done:
+    if (status) nd_graph_free(graph);
+    return status;
+}
+
+/* --- layers */
+
+const char *nd_zoo_name(nd_zoo_builder *builder, const char *format, ...) {
+    char text[128];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    const char *name = nd_arena_strdup(&builder->graph->arena, text);
+    if (name) return name;
+    if (!builder->status) builder->status = nd_fail(nd_status_memory, "no memory for layer names");
+    return "";
+}
+
+static nd_status nd_zoo_param_add(nd_zoo_builder *builder, const char *layer, const char *suffix, int rank,
+                                  const int64_t *dims, int *value) {
+    const char *name = nd_zoo_name(builder, "%s.%s", layer, suffix);
+    ND_TRY(builder->status);
+    nd_tensor tensor = {0};
+    ND_TRY(builder->source(builder->context, name, rank, dims, &tensor));
+    nd_status status = nd_graph_add_init(builder->graph, name, &tensor, value);
+    nd_tensor_free(&tensor);
+    return status;
+}
+
+static int nd_zoo_param(nd_zoo_builder *builder, const char *layer, const char *suffix, int rank,
+                        const int64_t *dims) {
+    int value = -1;
+    if (!builder->status) builder->status = nd_zoo_param_add(builder, layer, suffix, rank, dims, &value);
+    return value;
+}
+
+static int nd_zoo_vector(nd_zoo_builder *builder, const char *layer, const char *suffix, int64_t length) {
+    return nd_zoo_param(builder, layer, suffix, 1, &length);
+}
+
+/* Appends a node whose inputs after the first are `rest` (at most four), and moves x to its output. Returns
+ * where to put its attributes, NULL after a failure. */
+static nd_attr *nd_zoo_node(nd_zoo_builder *builder, nd_op op, const char *name, const int *rest,
+                            int n_rest) {
+    if (builder->status) return NULL;
+    int in[5] = {builder->x}, out;
+    for (int i = 0; i < n_rest; i++) in[i + 1] = rest[i];
+    nd_node *node;
+    builder->status = nd_graph_add_value(builder->graph, name, &out);
+    if (!builder->status)
+        builder->status = nd_graph_add_node(builder->graph, op, name, in, n_rest + 1, &out, 1, &node);
+    if (builder->status) return NULL;
+    builder->x = out;
+    return &node->attr;
+}
+
+static nd_window nd_zoo_square(nd_zoo_window window) {
+    return (nd_window){
+        .kernel = {window.kernel, window.kernel},
+        .stride = {window.stride, window.stride},
+        .dilation = {1, 1},
+        .pad = {window.pad, window.pad, window.pad, window.pad},
+    };
+}
+
+void nd_zoo_conv(nd_zoo_builder *builder, const char *name, int64_t channels, nd_zoo_window window,
+                 bool bias) {
+    const int64_t dims[] = {channels, builder->channels, window.kernel, window.kernel};
+    int rest[2] = {nd_zoo_param(builder, name, "weight", 4, dims)};
+    if (bias) rest[1] = nd_zoo_vector(builder, name, "bias", channels);
+    nd_attr *attr = nd_zoo_node(builder, nd_op_conv, name, rest, bias ? 2 : 1);
+    if (!attr) return;
+    attr->window = nd_zoo_square(window);
+    attr->groups = 1;
+    builder->channels = channels;
+}
+
+void nd_zoo_batchnorm(nd_zoo_builder *builder, const char *name) {
+    static const char *const parameters[] = {"weight", "bias", "running_mean", "running_var"};
+    int rest[4];
+    for (int i = 0; i < 4; i++) rest[i] = nd_zoo_vector(builder, name, parameters[i], builder->channels);
+    nd_attr *attr = nd_zoo_node(builder, nd_op_batchnorm, name, rest, 4);
+    if (attr) attr->epsilon = 1e-5f;
+}
+
+void nd_zoo_relu(nd_zoo_builder *builder, const char *name) {
+    nd_zoo_node(builder, nd_op_relu, name, NULL, 0);
+}
+
+void nd_zoo_max_pool(nd_zoo_builder *builder, const char *name, nd_zoo_window window) {
+    nd_attr *attr = nd_zoo_node(builder, nd_op_max_pool, name, NULL, 0);
+    if (attr) attr->window = nd_zoo_square(window);
+}
+
+void nd_zoo_flatten(nd_zoo_builder *builder, const char *name, int64_t features) {
+    nd_attr *attr = nd_zoo_node(builder, nd_op_flatten, name, NULL, 0);
+    if (!attr) return;
+    attr->axis = 1;
+    builder->channels = features;
+}
+
+void nd_zoo_global_pool(nd_zoo_builder *builder, const char *name) {
+    nd_zoo_node(builder, nd_op_global_average_pool, name, NULL, 0);
+    nd_zoo_flatten(builder, "flatten", builder->channels);
+}
+
+void nd_zoo_linear(nd_zoo_builder *builder, const char *name, int64_t features) {
+    const int64_t dims[] = {features, builder->channels};
+    const int weight = nd_zoo_param(builder, name, "weight", 2, dims);
+    const int rest[] = {weight, nd_zoo_vector(builder, name, "bias", features)};
+    nd_attr *attr = nd_zoo_node(builder, nd_op_gemm, name, rest, 2);
+    if (!attr) return;
+    attr->trans_b = true;
+    attr->alpha = attr->beta = 1;
+    builder->channels = features;
+}
+
+void nd_zoo_add(nd_zoo_builder *builder, const char *name, int other) {
+    nd_zoo_node(builder, nd_op_add, name, &other, 1);
+}
+
+void nd_zoo_option_a(nd_zoo_builder *builder, const char *name, int64_t channels) {
+    nd_attr *attr = nd_zoo_node(builder, nd_op_slice, nd_zoo_name(builder, "%s.slice", name), NULL, 0);
+    if (!attr) return;
+    attr->n = 2;
+    for (int i = 0; i < 2; i++) {
+        attr->axes[i] = 2 + i;
+        attr->ends[i] = INT64_MAX; /* to the end, as ONNX says it */
+        attr->steps[i] = 2;
+    }
+    attr = nd_zoo_node(builder, nd_op_pad, nd_zoo_name(builder, "%s.pad", name), NULL, 0);
+    if (!attr) return;
+    const int64_t before = (channels - builder->channels) / 2;
+    attr->n = 8; /* begins, then ends, of N, C, H, W */
+    attr->list[1] = before;
+    attr->list[4 + 1] = channels - builder->channels - before;
+    builder->channels = channels;
+}

@@ -1,0 +1,97 @@
+/* bf16 on AMX tiles, accumulating in fp32. The depthwise half computes in fp32 and rounds once, when it
+ * writes the panel. A tile of 32 pixels by 32 channels is four accumulators; a step of 32 terms loads two
+ * tiles of the panel and two of weights for four products of 16 x 16 x 32. */
+#include <immintrin.h>
+
+#define LANES     16
+#define REGISTERS 32
+#define sep_in    uint16_t
+#define sep_mid   uint16_t
+
+typedef __m512 vec;
+
+static inline __m512 vec_widen(__m256i half) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
+static inline __m256i vec_narrow(__m512 v) {
+    return (__m256i)_mm512_cvtneps_pbh(v);
+}
+
+#define vec_first(n)              ((__mmask16)((n) <= 0 ? 0 : 0xffffu >> (16 - (n))))
+#define vec_zero()                _mm512_setzero_ps()
+#define vec_load(p)               _mm512_loadu_ps(p)
+#define vec_load_in(p)            vec_widen(_mm256_loadu_si256((const __m256i *)(p)))
+#define vec_load_in_part(p, n)    vec_widen(_mm256_maskz_loadu_epi16(vec_first(n), p))
+#define vec_store_mid(p, v)       _mm256_storeu_si256((__m256i *)(p), vec_narrow(v))
+#define vec_permute(v, index)     _mm512_permutexvar_ps(_mm512_loadu_si512(index), v)
+#define vec_accumulate(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+
+#include "run/cpu/separable/separable_depthwise_template.h"
+
+/* Layout of the register that configures the tiles (palette 1). */
+typedef struct amx_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} amx_config;
+
+/* A constant, because gcc 12 takes only its first eight bytes for an input of the intrinsic. */
+static const amx_config amx_tiles = {
+    .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+
+static void amx_begin(void) {
+    _tile_loadconfig(&amx_tiles);
+}
+
+static void amx_end(void) {
+    _tile_release();
+}
+
+static void amx_multiply(const uint16_t *panel, int64_t panel_pixel, const uint16_t *weights, int64_t steps,
+                         float *out) {
+    enum { tile = 16 * 32 }; /* elements of a tile of bf16 */
+    const size_t row = (size_t)panel_pixel * sizeof *panel, out_row = nd_sep_amx_columns * sizeof *out;
+    const uint16_t *lower = panel + 16 * panel_pixel;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t step = 0; step < steps; step++) {
+        _tile_loadd(4, panel, row);
+        _tile_loadd(6, weights, 64);
+        _tile_loadd(7, weights + tile, 64);
+        _tile_loadd(5, lower, row);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+        panel += nd_sep_amx_depth;
+        lower += nd_sep_amx_depth;
+        weights += 2 * tile;
+    }
+    _tile_stored(0, out, out_row);
+    _tile_stored(1, out + 16, out_row);
+    _tile_stored(2, out + 16 * nd_sep_amx_columns, out_row);
+    _tile_stored(3, out + 16 * nd_sep_amx_columns + 16, out_row);
+}
+
+static void amx_finish(const nd_sep_gemm *gemm, int pixels, const float *out, const uint16_t *x2,
+                       uint16_t *y) {
+    const __m512 low = _mm512_set1_ps(gemm->low), high = _mm512_set1_ps(gemm->high);
+    for (int first = 0; first < gemm->columns; first += LANES) {
+        const __mmask16 mask = vec_first(gemm->columns - first < LANES ? gemm->columns - first : LANES);
+        const __m512 bias = _mm512_loadu_ps(gemm->bias + first);
+        for (int p = 0; p < pixels; p++) {
+            __m512 v = _mm512_add_ps(_mm512_loadu_ps(out + p * nd_sep_amx_columns + first), bias);
+            if (x2) {
+                const __m256i half = _mm256_maskz_loadu_epi16(mask, x2 + p * gemm->x2_pixel + first);
+                v = _mm512_add_ps(v, vec_widen(half));
+            }
+            v = _mm512_min_ps(high, _mm512_max_ps(low, v));
+            _mm256_mask_storeu_epi16(y + p * gemm->y_pixel + first, mask, vec_narrow(v));
+        }
+    }
+}
+
+const nd_sep_amx nd_sep_amx_bf16 = {amx_begin, amx_end, sep_depthwise, amx_multiply, amx_finish};

@@ -1,0 +1,237 @@
+/* The depthwise half of the separable kernel, written once over a vector type. Included by separable_<isa>.c
+ * after it has defined
+ *   LANES, REGISTERS    floats in a register, registers there are
+ *   vec, vec_zero()     the register type
+ *   vec_load(p), vec_store(p, v), vec_accumulate(sum, a, b): sum += a * b
+ *   vec_load_part(p, n) the first n lanes only, 0 elsewhere
+ *   vec_permute(v, index)  lane l of the result is lane index[l] of v
+ * and, where images and panels are not fp32,
+ *   sep_in, sep_mid     their element types
+ *   vec_load_in(p), vec_load_in_part(p, n), vec_store_mid(p, v)
+ * No header guard: one translation unit includes it once.
+ *
+ * One call does one tile on one thread. A block is P horizontally adjacent pixels by S groups over the same
+ * input channels: S weight loads and P input loads feed P * S FMAs per tap. Pixels whose taps all lie inside
+ * the row go in blocks of 7, 4 or 1; the last block overlaps its neighbour rather than falling to single
+ * pixels. Rows of three taps at stride 1, which is nearly all there is, have blocks of their own that load a
+ * column of the input once for the three outputs that read it. Every output is the same chain of FMAs over its
+ * taps, so the blocking never shows in the bits. */
+#include "run/cpu/separable/separable_kernel.h"
+
+#define ND_UNROLL _Pragma("GCC unroll 32")
+#define ND_INLINE static inline __attribute__((always_inline))
+
+#ifndef vec_load_in
+#    define sep_in           float
+#    define sep_mid          float
+#    define vec_load_in      vec_load
+#    define vec_load_in_part vec_load_part
+#    define vec_store_mid    vec_store
+#endif
+
+/* The taps of a block of pixels, and where its image and panel are. Made once a segment: the blocks' own
+ * arguments travel in registers (a copied struct costs a failed store forwarding for every block). */
+typedef struct sep_taps {
+    const sep_in *image;
+    int ky_begin, ky_end, kx_begin, kx_end;
+    int64_t panel_pixel, panel_group;
+} sep_taps;
+
+/* `at`: offset in the image of tap (0, 0) of the first pixel, first channel of the run. */
+ND_INLINE void sep_depthwise_block(const int pixels, const int slots, const bool permuted,
+                                   const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
+                                   ptrdiff_t at, sep_mid *panel) {
+    vec sum[7][nd_sep_slots_max];
+    ND_UNROLL for (int p = 0; p < pixels; p++) {
+        ND_UNROLL for (int s = 0; s < slots; s++) sum[p][s] = vec_zero();
+    }
+    const int64_t slot_weights = (int64_t)dw->kh * dw->kw * LANES;
+    const float *weights = dw->weights + run->group * slot_weights;
+    const int64_t pixel = dw->pixel, tap_column = dw->tap_column;
+    const int kx_begin = taps->kx_begin, kx_end = taps->kx_end;
+    for (int ky = taps->ky_begin; ky < taps->ky_end; ky++) {
+        const sep_in *x = taps->image + (at + ky * dw->tap_row + kx_begin * tap_column);
+        const float *w = weights + ((int64_t)ky * dw->kw + kx_begin) * LANES;
+        for (int kx = kx_begin; kx < kx_end; kx++, x += tap_column, w += LANES) {
+            vec tap[nd_sep_slots_max];
+            ND_UNROLL for (int s = 0; s < slots; s++) tap[s] = vec_load(w + s * slot_weights);
+            ND_UNROLL for (int p = 0; p < pixels; p++) {
+                const sep_in *from = x + p * pixel;
+                vec v = permuted ? vec_permute(vec_load_in_part(from, run->span), run->source)
+                                 : vec_load_in(from);
+                ND_UNROLL for (int s = 0; s < slots; s++) vec_accumulate(sum[p][s], v, tap[s]);
+            }
+        }
+    }
+    ND_UNROLL for (int s = 0; s < slots; s++) {
+        sep_mid *out = panel + s * taps->panel_group;
+        ND_UNROLL for (int p = 0; p < pixels; p++) vec_store_mid(out + p * taps->panel_pixel, sum[p][s]);
+    }
+}
+
+/* Which of a block's columns lie outside the row: its first, its last. */
+enum { sep_hangs_left = 1, sep_hangs_right = 2 };
+
+/* The same for three adjacent taps a row, where the next pixel is also the next column. */
+ND_INLINE void sep_depthwise_slide(const int pixels, const int slots, const nd_sep_depthwise *dw,
+                                   const nd_sep_run *run, const sep_taps *taps, ptrdiff_t at, sep_mid *panel,
+                                   int hanging) {
+    vec sum[7][nd_sep_slots_max];
+    ND_UNROLL for (int p = 0; p < pixels; p++) {
+        ND_UNROLL for (int s = 0; s < slots; s++) sum[p][s] = vec_zero();
+    }
+    const int64_t slot_weights = (int64_t)dw->kh * 3 * LANES, column = dw->tap_column;
+    const float *w = dw->weights + run->group * slot_weights + taps->ky_begin * 3 * LANES;
+    const sep_in *x = taps->image + (at + taps->ky_begin * dw->tap_row);
+    for (int ky = taps->ky_begin; ky < taps->ky_end; ky++, x += dw->tap_row, w += 3 * LANES) {
+        vec tap[nd_sep_slots_max][3];
+        ND_UNROLL for (int s = 0; s < slots; s++) {
+            ND_UNROLL for (int kx = 0; kx < 3; kx++) tap[s][kx] = vec_load(w + s * slot_weights + kx * LANES);
+        }
+        ND_UNROLL for (int i = 0; i < pixels + 2; i++) {
+            if (i == 0 && hanging & sep_hangs_left) continue;
+            if (i == pixels + 1 && hanging & sep_hangs_right) continue;
+            const vec v = vec_load_in(x + i * column);
+            ND_UNROLL for (int kx = 0; kx < 3; kx++) {
+                const int p = i - kx;
+                if (p < 0 || p >= pixels) continue;
+                ND_UNROLL for (int s = 0; s < slots; s++) vec_accumulate(sum[p][s], v, tap[s][kx]);
+            }
+        }
+    }
+    ND_UNROLL for (int s = 0; s < slots; s++) {
+        sep_mid *out = panel + s * taps->panel_group;
+        ND_UNROLL for (int p = 0; p < pixels; p++) vec_store_mid(out + p * taps->panel_pixel, sum[p][s]);
+    }
+}
+
+typedef void sep_depthwise_fn(const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
+                              ptrdiff_t at, sep_mid *panel, int hanging);
+
+#define ND_BLOCK(name, pixels, slots, permuted)                                                              \
+    static void sep_depthwise_##name(const nd_sep_depthwise *dw, const nd_sep_run *run,                      \
+                                     const sep_taps *taps, ptrdiff_t at, sep_mid *panel, int hanging) {      \
+        (void)hanging;                                                                                       \
+        sep_depthwise_block(pixels, slots, permuted, dw, run, taps, at, panel);                              \
+    }
+#define ND_SLIDE(pixels, slots)                                                                              \
+    static void sep_slide_##pixels##x##slots(const nd_sep_depthwise *dw, const nd_sep_run *run,              \
+                                             const sep_taps *taps, ptrdiff_t at, sep_mid *panel,             \
+                                             int hanging) {                                                  \
+        sep_depthwise_slide(pixels, slots, dw, run, taps, at, panel, hanging);                               \
+    }
+#define ND_BLOCKS(pixels)                                                                                    \
+    ND_BLOCK(pixels##_permuted, pixels, 1, true)                                                             \
+    ND_BLOCK(pixels##x1, pixels, 1, false)                                                                   \
+    ND_BLOCK(pixels##x2, pixels, 2, false)                                                                   \
+    ND_BLOCK(pixels##x3, pixels, 3, false)                                                                   \
+    ND_SLIDE(pixels, 1)                                                                                      \
+    ND_SLIDE(pixels, 2)                                                                                      \
+    ND_SLIDE(pixels, 3)
+ND_BLOCKS(1)
+ND_BLOCKS(4)
+ND_BLOCKS(7)
+
+/* By block size (1, 4, 7 pixels), then slots; slot 0 is the permuted run. */
+enum { sep_sizes = 3 };
+static const int sep_size[sep_sizes] = {1, 4, 7};
+#define ND_BLOCK_ROW(pixels)                                                                                 \
+    {                                                                                                        \
+        sep_depthwise_##pixels##_permuted, sep_depthwise_##pixels##x1, sep_depthwise_##pixels##x2,           \
+            sep_depthwise_##pixels##x3                                                                       \
+    }
+#define ND_SLIDE_ROW(pixels)                                                                                 \
+    {                                                                                                        \
+        sep_depthwise_##pixels##_permuted, sep_slide_##pixels##x1, sep_slide_##pixels##x2,                   \
+            sep_slide_##pixels##x3                                                                           \
+    }
+static sep_depthwise_fn *const sep_blocks[sep_sizes][nd_sep_slots_max + 1] = {
+    ND_BLOCK_ROW(1), ND_BLOCK_ROW(4), ND_BLOCK_ROW(7)};
+static sep_depthwise_fn *const sep_slides[sep_sizes][nd_sep_slots_max + 1] = {
+    ND_SLIDE_ROW(1), ND_SLIDE_ROW(4), ND_SLIDE_ROW(7)};
+
+/* Pixels of a segment, all of whose taps lie inside the row but for the outermost columns that hang. */
+typedef struct sep_range {
+    int begin, end, hanging;
+} sep_range;
+
+static void sep_inner(const nd_sep_depthwise *dw, const nd_sep_run *run, sep_depthwise_fn *const *bodies,
+                      const sep_taps *taps, ptrdiff_t at, sep_mid *panel, sep_range range) {
+    int size = sep_sizes - 1;
+    while (sep_size[size] > range.end - range.begin || sep_size[size] * run->slots > REGISTERS - 4) size--;
+    sep_depthwise_fn *body = bodies[size * (nd_sep_slots_max + 1) + (run->permuted ? 0 : run->slots)];
+    const int step = sep_size[size];
+    for (int next = range.begin; next < range.end; next += step) {
+        const int p = next + step > range.end ? range.end - step : next;
+        int hanging = 0;
+        if (p == range.begin) hanging |= range.hanging & sep_hangs_left;
+        if (p + step == range.end) hanging |= range.hanging & sep_hangs_right;
+        body(dw, run, taps, at + p * dw->pixel, panel + p * taps->panel_pixel, hanging);
+    }
+}
+
+/* A pixel that hangs over the left or right edge: its input column is `column`. `slid`: sliding blocks have done
+ * the plain runs. */
+static void sep_edge(const nd_sep_depthwise *dw, const sep_taps *row, ptrdiff_t at, sep_mid *panel,
+                     int64_t column, bool slid) {
+    sep_taps taps = *row;
+    while (taps.kx_begin < dw->kw && column + taps.kx_begin * dw->dilation < 0) taps.kx_begin++;
+    while (taps.kx_end > taps.kx_begin && column + (taps.kx_end - 1) * dw->dilation >= dw->x_width) {
+        taps.kx_end--;
+    }
+    for (int r = slid ? dw->plain_runs : 0; r < dw->n_runs; r++) {
+        const nd_sep_run *run = &dw->runs[r];
+        sep_blocks[0][run->permuted ? 0 : run->slots](dw, run, &taps, at + run->first,
+                                                      panel + run->group * taps.panel_group, 0);
+    }
+}
+
+/* The pixels of a segment whose taps all lie inside the row, and those that sliding blocks can do: one column
+ * may hang at either end. */
+static void sep_ranges(const nd_sep_depthwise *dw, const nd_sep_segment *segment, sep_range *inner,
+                       sep_range *slid) {
+    const int64_t reach = (dw->kw - 1) * dw->dilation, column = segment->column;
+    int begin = 0, end = segment->pixels;
+    while (begin < end && column + begin * dw->stride < 0) begin++;
+    while (end > begin && column + (end - 1) * dw->stride + reach >= dw->x_width) end--;
+    *inner = *slid = (sep_range){begin, end, 0};
+    if (dw->kw != 3 || dw->pixel != dw->tap_column || begin == end) return;
+    if (begin > 0 && column + (begin - 1) * dw->stride + dw->dilation >= 0) {
+        slid->begin--;
+        slid->hanging |= sep_hangs_left;
+    }
+    if (end < segment->pixels && column + end * dw->stride + dw->dilation < dw->x_width) {
+        slid->end++;
+        slid->hanging |= sep_hangs_right;
+    }
+}
+
+static void sep_depthwise(const nd_sep_depthwise *dw, const nd_sep_segment *segments, int n_segments,
+                          const void *image, void *panels, int64_t panel_pixel, int64_t panel_group) {
+    sep_mid *panel = panels;
+    const bool slides = dw->kw == 3 && dw->pixel == dw->tap_column;
+    sep_depthwise_fn *const *plain = slides ? &sep_slides[0][0] : &sep_blocks[0][0];
+    for (int i = 0; i < n_segments; i++) {
+        const nd_sep_segment *segment = &segments[i];
+        const sep_taps taps = {.image = image,
+                               .ky_begin = segment->ky_begin,
+                               .ky_end = segment->ky_end,
+                               .kx_end = dw->kw,
+                               .panel_pixel = panel_pixel,
+                               .panel_group = panel_group};
+        sep_range inner, slid;
+        sep_ranges(dw, segment, &inner, &slid);
+        for (int p = 0; p < segment->pixels; p++) {
+            if (p == inner.begin) p = inner.end;
+            if (p >= segment->pixels) break;
+            sep_edge(dw, &taps, segment->origin + p * dw->pixel, panel + p * panel_pixel,
+                     segment->column + p * dw->stride, p >= slid.begin && p < slid.end);
+        }
+        for (int r = 0; r < dw->n_runs && inner.begin < inner.end; r++) {
+            const nd_sep_run *run = &dw->runs[r];
+            sep_inner(dw, run, plain, &taps, segment->origin + run->first, panel + run->group * panel_group,
+                      r < dw->plain_runs ? slid : inner);
+        }
+        panel += segment->pixels * panel_pixel;
+    }
+}

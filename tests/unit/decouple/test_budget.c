@@ -1,0 +1,99 @@
+/* Every method lands within its budget and leaves nothing unspent that a better candidate would fit in. */
+#include "decouple/plan/plan.h"
+#include "tests/unit/help/net_help.h"
+
+static double cost_of(const nd_candidates *candidates, const size_t *chosen, int n_layers) {
+    int64_t cost = candidates->fixed;
+    for (int l = 0; l < n_layers; l++)
+        if (chosen[l] != SIZE_MAX) cost += candidates->rows[chosen[l]].cost;
+    return (double)cost;
+}
+
+static bool prunes(const nd_candidate *row, const nd_layer *layer) {
+    nd_chain shape = {0};
+    if (!row->method) return false;
+    row->method->shape(&layer->conv, nd_ranks_adaptive, row->rank, &shape);
+    return shape.stages[0].ni < layer->conv.ni || shape.reads;
+}
+
+/* The rows that a plan decided on; false where one of them makes other layers cheaper. */
+static bool find_chosen(const nd_candidates *candidates, const nd_plan *plan, size_t *chosen) {
+    bool plain = true;
+    for (int l = 0; l < plan->n_layers; l++) chosen[l] = SIZE_MAX;
+    for (size_t c = 0; c < candidates->count; c++) {
+        const nd_candidate *row = &candidates->rows[c];
+        const nd_layer *layer = &plan->layers[row->layer];
+        if (row->method != layer->method || row->rank != layer->rank) continue;
+        chosen[row->layer] = c;
+        plain = plain && !prunes(row, layer);
+    }
+    return plain;
+}
+
+static void check_spent(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings) {
+    nd_plan plan;
+    nd_candidates candidates = {0};
+    size_t chosen[16];
+    OK(nd_plan_open(graph, settings, &plan));
+    cr_assert(plan.n_layers <= 16);
+    OK(nd_decouple_candidates(graph, backend, settings, &candidates));
+    OK(nd_plan_allocate(graph, settings, &candidates, 0, &plan));
+    double budget = (double)nd_candidates_budget(settings, &candidates);
+    bool plain = find_chosen(&candidates, &plan, chosen);
+    double cost = cost_of(&candidates, chosen, plan.n_layers);
+    for (size_t c = 0; plain && c < candidates.count; c++) {
+        const nd_candidate *row = &candidates.rows[c], *now = &candidates.rows[chosen[row->layer]];
+        bool fits = cost - (double)now->cost + (double)row->cost <= budget;
+        cr_expect(!fits || row->error >= now->error, "%s at %g: %s could have rank %d", settings->method,
+                  settings->target, plan.layers[row->layer].name, (int)row->rank);
+    }
+    cr_expect(!plain || cost <= budget, "%s at %g: %g of %g", settings->method, settings->target, cost,
+              budget);
+    nd_candidates_free(&candidates);
+    nd_plan_close(&plan);
+}
+
+static void check_method(nd_backend *backend, nd_batches *calib, const char *method, double target) {
+    nd_graph *graph = small_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_decouple_report report = {0};
+    settings.method = method;
+    settings.ranks = nd_ranks_adaptive;
+    settings.rule = nd_rule_macs_ratio;
+    settings.target = target;
+    settings.calib = calib;
+    settings.quick = calib != NULL;
+    OK(nd_decouple_prepare(graph));
+    nd_candidates candidates = {0};
+    OK(nd_decouple_candidates(graph, backend, &settings, &candidates));
+    bool reachable = candidates.most >= target;
+    nd_candidates_free(&candidates);
+    if (reachable) {
+        check_spent(graph, backend, &settings);
+        OK(nd_decouple(graph, backend, &settings, &report));
+        double landed = (double)report.before.total_macs / (double)report.after.total_macs;
+        cr_expect(landed >= target, "%s lands at %g where %g was asked for", method, landed, target);
+        nd_decouple_report_free(&report);
+    }
+    nd_graph_free(graph);
+}
+
+static const double targets[] = {1.2, 1.6, 2.2};
+enum { n_targets = sizeof targets / sizeof *targets };
+
+Test(budget, every_method_stays_within_it_and_spends_it) {
+    nd_backend *backend = help_backend();
+    for (const nd_method *const *method = nd_method_table; *method; method++)
+        for (int t = 0; t < n_targets; t++) check_method(backend, NULL, (*method)->name, targets[t]);
+    nd_backend_close(backend);
+}
+
+Test(budget, holds_on_data) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(16, 11);
+    for (const nd_method *const *method = nd_method_table; *method; method++)
+        check_method(backend, calib, (*method)->name, 1.6);
+    for (int t = 0; t < n_targets; t++) check_method(backend, calib, "dwpw_lowrank", targets[t]);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}

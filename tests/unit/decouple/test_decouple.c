@@ -1,0 +1,331 @@
+/* Whole networks: the same function at full rank, rules, settings, calibration. */
+#include "decouple/decouple.h"
+
+#include "decouple/calib/calibrate.h"
+#include "decouple/calib/layer_data.h"
+#include "model/zoo/zoo.h"
+#include "tests/unit/help/net_help.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* --- from weights alone --- */
+
+Test(decouple, full_rank_keeps_the_function) {
+    static const char *const methods[] = {"dwpw", "pwdw", "spatial", "channel"};
+    nd_backend *backend = help_backend();
+    for (int m = 0; m < 4; m++)
+        for (int ranks = nd_ranks_uniform; ranks <= nd_ranks_adaptive; ranks++) {
+            nd_graph *original = small_net(), *graph = small_net();
+            nd_decouple_settings settings = nd_decouple_defaults();
+            settings.method = methods[m];
+            settings.ranks = (nd_ranks)ranks;
+            settings.rule = nd_rule_rank;
+            settings.target = 4096; /* more than any full rank */
+            settings.first_conv = true;
+            nd_decouple_report report = decouple_net(graph, backend, &settings);
+            double distance = logit_distance(backend, original, graph, 2, 3);
+            cr_expect_lt(distance, 1e-4, "%s: %g", methods[m], distance);
+            cr_expect_eq(report.n_layers, 4);
+            for (size_t l = 0; l < report.n_layers; l++) cr_expect_lt(report.layers[l].error, 1e-5);
+            cr_expect_not_null(nd_graph_meta(graph, "nd.settings"));
+            nd_decouple_report_free(&report);
+            nd_graph_free(original);
+            nd_graph_free(graph);
+        }
+    nd_backend_close(backend);
+}
+
+Test(decouple, full_rank_keeps_a_zoo_network) {
+    nd_backend *backend = help_backend();
+    nd_graph *original = NULL, *graph = NULL;
+    uint64_t seed = 1;
+    OK(nd_zoo_build(nd_zoo_find("resnet20"), nd_zoo_random, &seed, &original));
+    OK(nd_graph_infer(original, &(nd_infer_settings){.batch = 1}));
+    OK(nd_graph_clone(original, &graph));
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.method = "dwpw";
+    settings.target = 9;
+    nd_decouple_report report = decouple_net(graph, backend, &settings);
+    cr_expect_lt(logit_distance(backend, original, graph, 1, 3), 1e-4);
+    nd_decouple_report_free(&report);
+    nd_graph_free(original);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
+Test(decouple, layers_follow_their_settings) {
+    static const nd_layer_rule rules[] = {{"block.*", "2"}, {"block.b", "pwdw:3"}, {"down", "dense"}};
+    nd_backend *backend = help_backend();
+    nd_graph *graph = small_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.method = "dwpw";
+    settings.layers = rules;
+    settings.n_layers = 3;
+    nd_decouple_report report = decouple_net(graph, backend, &settings);
+    cr_expect_str_eq(layer_of(&report, "first")->why, "first conv");
+    cr_expect_eq(layer_of(&report, "block.a")->rank, 16);
+    cr_expect_str_eq(layer_of(&report, "block.b")->method, "pwdw");
+    cr_expect_eq(layer_of(&report, "block.b")->rank, 24);
+    cr_expect_str_eq(layer_of(&report, "down")->why, "by setting");
+    cr_expect(nd_graph_find_node(graph, "block.a.dw") >= 0);
+    cr_expect(nd_graph_find_node(graph, "block.a.pw") >= 0);
+    cr_expect_eq(nd_graph_find_node(graph, "block.a"), -1);
+    cr_expect_eq(report.after.total_macs, nd_cost_graph(graph).total_macs);
+    nd_decouple_report_free(&report);
+
+    static const nd_layer_rule unknown[] = {{"blok*", "2"}};
+    settings.layers = unknown;
+    settings.n_layers = 1;
+    cr_expect_eq(nd_decouple(graph, backend, &settings, &report), nd_status_usage);
+    cr_expect_not_null(strstr(nd_error(), "blok*"));
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
+Test(decouple, rules_keep_their_word) {
+    nd_backend *backend = help_backend();
+    for (int rule = nd_rule_energy; rule <= nd_rule_macs_ratio; rule++) {
+        nd_graph *graph = small_net();
+        nd_decouple_settings settings = nd_decouple_defaults();
+        settings.rule = (nd_rule)rule;
+        settings.target = rule == nd_rule_macs_ratio ? 1.5 : 0.6;
+        settings.ranks = rule == nd_rule_energy ? nd_ranks_uniform : nd_ranks_adaptive;
+        nd_decouple_report report = decouple_net(graph, backend, &settings);
+        for (size_t l = 0; l < report.n_layers; l++) {
+            const nd_layer_report *layer = &report.layers[l];
+            cr_expect(layer->new_macs <= layer->macs, "%s", layer->name);
+            if (rule == nd_rule_frobenius && layer->rank)
+                cr_expect(layer->energy >= 0.6 - 1e-6, "%s", layer->name);
+        }
+        if (rule == nd_rule_macs_ratio)
+            cr_expect((double)report.before.total_macs >= 1.5 * (double)report.after.total_macs);
+        nd_decouple_report_free(&report);
+
+        settings.rule = nd_rule_macs_ratio;
+        settings.target = 1000;
+        cr_expect_eq(nd_decouple(graph, backend, &settings, &report), nd_status_usage, "an impossible ratio");
+        nd_graph_free(graph);
+    }
+    nd_backend_close(backend);
+}
+
+/* --- on data --- */
+
+/* Fresh images: weights alone, then gain and bias, then the refit, then the refit through the ReLU, or with
+ * filters chosen in the output metric. */
+Test(decouple, calibration_brings_the_function_back) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(64, 11), *fresh = open_pictures(24, 12);
+    nd_graph *original = small_net();
+    double distance[5];
+    for (int mode = 0; mode < 5; mode++) {
+        nd_graph *graph = small_net();
+        nd_decouple_settings settings = nd_decouple_defaults();
+        settings.method = "dwpw";
+        settings.ranks = nd_ranks_adaptive;
+        settings.target = 2;
+        settings.calib = mode ? calib : NULL;
+        settings.light = mode == 1;
+        settings.relu_aware = mode == 3;
+        settings.output_metric = mode == 4;
+        nd_decouple_report report = decouple_net(graph, backend, &settings);
+        distance[mode] = distance_on(backend, original, graph, 24, ((pictures *)fresh)->images);
+        nd_decouple_report_free(&report);
+        nd_graph_free(graph);
+    }
+    cr_log_info("weights alone %g, gain and bias %g, refit %g, through the ReLU %g, output metric %g",
+                distance[0], distance[1], distance[2], distance[3], distance[4]);
+    cr_expect_lt(distance[1], distance[0]);
+    cr_expect_lt(distance[2], 0.7 * distance[1]);
+    cr_expect_lt(distance[3], 1.2 * distance[2]);
+    cr_expect_lt(distance[4], 1.2 * distance[2]);
+    cr_expect_neq(distance[4], distance[2]);
+    nd_graph_free(original);
+    nd_batches_close(calib);
+    nd_batches_close(fresh);
+    nd_backend_close(backend);
+}
+
+/* Curves and the quick budget both meet the ratio; a decoupled model is a model like any other. */
+Test(decouple, ratio_is_met_on_data_and_again) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(21, 11);
+    for (int quick = 0; quick < 2; quick++) {
+        nd_graph *graph = small_net();
+        nd_decouple_settings settings = nd_decouple_defaults();
+        settings.method = "dwpw,pwdw,spatial,channel";
+        settings.ranks = nd_ranks_adaptive;
+        settings.rule = nd_rule_macs_ratio;
+        settings.target = 1.6;
+        settings.calib = calib;
+        settings.quick = quick;
+        nd_decouple_report report = decouple_net(graph, backend, &settings);
+        cr_expect((double)report.before.total_macs >= 1.6 * (double)report.after.total_macs);
+        cr_expect((double)report.before.total_macs <= 1.8 * (double)report.after.total_macs);
+        nd_decouple_report_free(&report);
+
+        settings = nd_decouple_defaults();
+        settings.rule = nd_rule_frobenius;
+        settings.target = 0.999;
+        report = decouple_net(graph, backend, &settings);
+        cr_expect_eq(report.after.total_macs, nd_cost_graph(graph).total_macs);
+        nd_decouple_report_free(&report);
+        nd_graph_free(graph);
+    }
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+Test(decouple, a_network_without_input_is_refused) {
+    nd_backend *backend = help_backend();
+    nd_graph *graph = NULL;
+    nd_decouple_report report;
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_tensor tensor = {0};
+    int value = -1;
+    OK(nd_graph_new("constant", &graph));
+    OK(nd_tensor_new(nd_dtype_f32, 1, &(int64_t){1}, &tensor));
+    OK(nd_graph_add_init(graph, "c", &tensor, &value));
+    nd_tensor_free(&tensor);
+    OK(nd_graph_add_output(graph, value));
+    cr_expect_eq(nd_decouple(graph, backend, &settings, &report), nd_status_unsupported);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
+Test(decouple, one_image_is_survived) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(1, 11);
+    nd_graph *graph = small_net(), *original = small_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.calib = calib;
+    nd_decouple_report report = decouple_net(graph, backend, &settings);
+    cr_expect(isfinite(distance_on(backend, original, graph, calib->count, ((pictures *)calib)->images)));
+    nd_decouple_report_free(&report);
+    nd_graph_free(graph);
+    nd_graph_free(original);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+static nd_status fail_midway(nd_batches *self, nd_batch *out) {
+    ND_REQUIRE(!((pictures *)self)->at, nd_status_input, "the disk is gone");
+    return pictures_next(self, out);
+}
+
+/* Images that cannot be read end a walk with their own error, whatever was open. */
+Test(decouple, a_failing_data_set_is_said) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(14, 11);
+    calib->next = fail_midway;
+    for (int quick = 0; quick < 2; quick++) {
+        nd_graph *graph = small_net();
+        nd_decouple_settings settings = nd_decouple_defaults();
+        nd_decouple_report report = {0};
+        settings.calib = calib;
+        settings.quick = quick;
+        settings.target = 2;
+        cr_expect_eq(nd_decouple(graph, backend, &settings, &report), nd_status_input);
+        cr_expect_not_null(strstr(nd_error(), "the disk is gone"), "%s", nd_error());
+        nd_graph_free(graph);
+    }
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+static void die_at_the_third(void *user, const char *what, int64_t done, int64_t total) {
+    (void)user;
+    (void)total;
+    if (!strcmp(what, "calibrating") && done == 2) _exit(0);
+}
+
+static void note_resuming(void *user, nd_log_level level, const char *message) {
+    (void)level;
+    if (strstr(message, "going on at layer 3")) *(bool *)user = true;
+}
+
+/* A walk that is killed goes on where it was: the layers done are not fitted again, and the result is the same. */
+Test(decouple, a_killed_walk_goes_on) {
+    char folder[] = "/tmp/nd-walk-XXXXXX";
+    cr_assert_not_null(mkdtemp(folder));
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(14, 11);
+    nd_decouple_settings settings = nd_decouple_defaults();
+    const nd_progress fatal = {.report = die_at_the_third};
+    settings.calib = calib;
+    settings.method = "dwpw";
+    settings.first_conv = true;
+    settings.target = 2;
+    nd_graph *whole = small_net(), *resumed = small_net();
+    nd_decouple_report report;
+
+    settings.cache = folder;
+    pid_t child = fork(); /* before anything here has threads: OpenMP's do not outlive a fork */
+    cr_assert_geq(child, 0);
+    if (child == 0) {
+        settings.progress = &fatal;
+        nd_decouple(resumed, backend, &settings, &report);
+        _exit(1);
+    }
+    int ended = -1;
+    cr_assert_eq(waitpid(child, &ended, 0), child);
+    cr_assert(WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
+    bool noted = false;
+    nd_log_set(note_resuming, &noted);
+    report = decouple_net(resumed, backend, &settings);
+    nd_decouple_report_free(&report);
+    cr_expect(noted);
+    settings.cache = NULL;
+    report = decouple_net(whole, backend, &settings);
+    nd_decouple_report_free(&report);
+    cr_expect_eq(distance_on(backend, whole, resumed, calib->count, ((pictures *)calib)->images), 0);
+    cr_expect_eq(rmdir(folder), 0, "the cache of a finished walk is gone");
+    nd_graph_free(whole);
+    nd_graph_free(resumed);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+/* What is kept between layers changes no bit of what they are fitted to. */
+Test(decouple, frontier_changes_no_moment) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(16, 11);
+    nd_graph *original = small_net(), *current = small_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_frontier *frontier[3];
+    nd_plan plan;
+    settings.calib = calib;
+    settings.calib_images = 16;
+    OK(nd_plan_open(original, &settings, &plan));
+    /* Nothing is kept; only what is behind the strided conv fits; all is kept. */
+    static const size_t limits[] = {0, 16 * 2 * 4 * 8 * 64, 1 << 24};
+    for (int f = 0; f < 3; f++) OK(nd_frontier_new(calib, 16, limits[f], &frontier[f]));
+    for (int l = 0; l < plan.n_layers; l++) {
+        const nd_layer *layer = &plan.layers[l];
+        nd_moments *m[3];
+        for (int f = 0; f < 3; f++) {
+            const nd_layer_data data = {original, current, backend, &settings, layer, frontier[f]};
+            OK(nd_frontier_move(frontier[f], backend, original, current, layer->node));
+            OK(nd_layer_moments(&data, &m[f]));
+        }
+        size_t g = (size_t)(m[0]->groups * m[0]->k * m[0]->k) * sizeof(double);
+        size_t h = (size_t)(m[0]->no * m[0]->k) * sizeof(double);
+        for (int f = 1; f < 3; f++) {
+            cr_expect_eq(m[f]->pixels, m[0]->pixels);
+            cr_expect(!memcmp(m[f]->g, m[0]->g, g) && !memcmp(m[f]->h, m[0]->h, h), "%s", layer->name);
+        }
+        for (int f = 0; f < 3; f++) nd_moments_free(m[f]);
+        float *weights = help_normals(help_kernel_size(&layer->conv), 90 + (uint64_t)l);
+        for (int64_t e = 0; e < help_kernel_size(&layer->conv); e++)
+            weights[e] = 0.9f * layer->conv.weights[e] + 0.02f * weights[e];
+        OK(nd_conv_set(current, layer->node, &layer->conv, weights, layer->conv.bias));
+        free(weights);
+    }
+    for (int f = 0; f < 3; f++) nd_frontier_free(frontier[f]);
+    nd_plan_close(&plan);
+    nd_graph_free(original);
+    nd_graph_free(current);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}

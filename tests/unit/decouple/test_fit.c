@@ -1,0 +1,257 @@
+/* Moments, least squares and the fits on data, each against its definition. */
+#include "decouple/fit/refit.h"
+#include "tests/unit/help/decouple_help.h"
+
+enum { images = 24 };
+
+/* Correlated pictures: smooth in space, mixed over channels, so that data has something to tell. */
+static float *pictures(const nd_conv *conv, int64_t n, uint64_t seed) {
+    int64_t area = conv->in_h * conv->in_w, size = conv->ni * area;
+    float *noise = help_normals(n * size, seed), *x = nd_alloc_array((size_t)(n * size), sizeof *x);
+    cr_assert(x);
+    for (int64_t e = 0; e < n * size; e++) {
+        int64_t c = e / area % conv->ni, p = e % area;
+        float left = p % conv->in_w ? x[e - 1] : 0, up = p >= conv->in_w ? x[e - conv->in_w] : 0;
+        float below = c ? x[e - area] : 0;
+        x[e] = 0.4f * left + 0.3f * up + 0.5f * below + noise[e] / (float)(1 + c);
+    }
+    free(noise);
+    for (int64_t e = 0; e < n * size; e++) x[e] = x[e] > 0 ? x[e] + 0.1f : 0.1f * x[e];
+    return x;
+}
+
+static float *responses(const nd_conv *conv, const float *x, int64_t n) {
+    int64_t in = conv->ni * conv->in_h * conv->in_w;
+    int64_t out = conv->no * nd_conv_out_h(conv) * nd_conv_out_w(conv);
+    double *weights = help_widen(conv->weights, help_kernel_size(conv));
+    float *y = nd_alloc_array((size_t)(n * out), sizeof *y);
+    for (int64_t i = 0; i < n; i++) {
+        double *image = help_widen(x + i * in, in), *one = help_run_conv(conv, weights, conv->bias, image);
+        for (int64_t e = 0; e < out; e++) y[i * out + e] = (float)one[e];
+        free(image);
+        free(one);
+    }
+    free(weights);
+    return y;
+}
+
+static nd_moments *moments_of(nd_backend *backend, const nd_conv *conv, int64_t n, const float *x,
+                              const float *y) {
+    nd_moments *m = NULL;
+    int64_t in = conv->ni * conv->in_h * conv->in_w;
+    int64_t out = conv->no * nd_conv_out_h(conv) * nd_conv_out_w(conv);
+    OK(nd_moments_new(conv, &m));
+    for (int64_t i = 0; i < n; i += 5) { /* uneven blocks */
+        int64_t block = n - i < 5 ? n - i : 5;
+        OK(nd_moments_add(m, backend, conv, block, x + i * in, y + i * out));
+    }
+    OK(nd_moments_finish(m));
+    return m;
+}
+
+/* E|y - (w * x + b)|^2 / var y by running it, b the best one. */
+static double measured_error(const nd_conv *conv, const double *w, int64_t n, const float *x,
+                             const float *y) {
+    int64_t in = conv->ni * conv->in_h * conv->in_w, area = nd_conv_out_h(conv) * nd_conv_out_w(conv);
+    double *sum = nd_alloc_array((size_t)(4 * conv->no), sizeof *sum), error = 0, variance = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double *image = help_widen(x + i * in, in), *one = help_run_conv(conv, w, NULL, image);
+        for (int64_t e = 0; e < conv->no * area; e++) {
+            double wanted = y[i * conv->no * area + e], rest = wanted - one[e], *s = sum + 4 * (e / area);
+            s[0] += rest;
+            s[1] += rest * rest;
+            s[2] += wanted;
+            s[3] += wanted * wanted;
+        }
+        free(image);
+        free(one);
+    }
+    double pixels = (double)(n * area);
+    for (int64_t o = 0; o < conv->no; o++) {
+        error += sum[4 * o + 1] - sum[4 * o] * sum[4 * o] / pixels;
+        variance += sum[4 * o + 3] - sum[4 * o + 2] * sum[4 * o + 2] / pixels;
+    }
+    free(sum);
+    return error / variance;
+}
+
+typedef struct problem {
+    nd_backend *backend;
+    nd_conv conv;
+    float *x, *y;
+    nd_moments *m;
+    double *w; /* room for a kernel */
+} problem;
+
+static problem open_problem(int shape) {
+    problem p = {.backend = help_backend(), .conv = help_conv(shape, 40 + (uint64_t)shape)};
+    p.x = pictures(&p.conv, images, 7);
+    p.y = responses(&p.conv, p.x, images);
+    p.m = moments_of(p.backend, &p.conv, images, p.x, p.y);
+    p.w = nd_alloc_array((size_t)help_kernel_size(&p.conv), sizeof *p.w);
+    return p;
+}
+
+static void close_problem(problem *p) {
+    nd_moments_free(p->m);
+    free(p->x);
+    free(p->y);
+    free(p->w);
+    help_conv_free(&p->conv);
+    nd_backend_close(p->backend);
+}
+
+Test(fit, moments_tell_the_error_of_any_kernel) {
+    for (int shape = 0; shape < help_n_shapes; shape++) {
+        problem p = open_problem(shape);
+        float *other = help_normals(help_kernel_size(&p.conv), 99);
+        for (int64_t e = 0; e < help_kernel_size(&p.conv); e++) p.w[e] = p.conv.weights[e] + 0.2 * other[e];
+        double told = 0, found = measured_error(&p.conv, p.w, images, p.x, p.y);
+        OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, &told));
+        cr_expect_float_eq(told, found, 1e-4 * found + 1e-7, "%s: %g, measured %g", p.conv.name, told, found);
+        nd_moments_ridge(p.m, &p.conv, 0.3);
+        OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, &told));
+        cr_expect_float_eq(told, found, 1e-4 * found + 1e-7, "%s, ridged: %g", p.conv.name, told);
+        free(other);
+        close_problem(&p);
+    }
+}
+
+/* The target is the full response: the bias comes back as it was, not lost and not doubled. */
+Test(fit, least_squares_finds_the_kernel_and_bias_again) {
+    for (int shape = 0; shape < help_n_shapes; shape++) {
+        problem p = open_problem(shape);
+        float *bias = nd_alloc_array((size_t)p.conv.no, sizeof *bias);
+        double error = 1;
+        nd_moments_ridge(p.m, &p.conv, 1e-6);
+        OK(nd_refit_kernel(p.backend, &p.conv, p.m, p.w));
+        OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, &error));
+        cr_expect_lt(error, 1e-8, "%s: %g", p.conv.name, error);
+        nd_refit_bias(p.m, p.w, bias);
+        for (int64_t o = 0; o < p.conv.no; o++)
+            cr_expect_float_eq(bias[o], p.conv.bias[o], 1e-2, "%s: %g, was %g", p.conv.name, bias[o],
+                               p.conv.bias[o]);
+        free(bias);
+        close_problem(&p);
+    }
+}
+
+static double chain_error(problem *p, const nd_chain *chain) {
+    double error = -1;
+    OK(nd_chain_compose(chain, &p->conv, p->w));
+    OK(nd_moments_error(p->m, p->backend, &p->conv, p->w, &error));
+    return error;
+}
+
+/* Same rank, on the data it was fitted to: data never loses to weights alone, and full rank is exact. */
+Test(fit, data_beats_weights_alone) {
+    for (const nd_method *const *method = nd_method_table; *method; method++)
+        for (int shape = 1; shape < help_n_shapes; shape += 3) {
+            problem p = open_problem(shape);
+            if (!(*method)->applies(&p.conv)) {
+                close_problem(&p);
+                continue;
+            }
+            nd_moments_ridge(p.m, &p.conv, 1e-4);
+            int64_t step = (*method)->step(&p.conv, nd_ranks_uniform), most = (*method)->max_rank(&p.conv);
+            for (int64_t rank = step; rank <= most / step * step; rank += (most / step + 1) / 2 * step) {
+                nd_chain blind = {0}, fitted = {0};
+                OK((*method)->decompose(p.backend, &p.conv, nd_ranks_uniform, rank, NULL, &blind));
+                OK((*method)->decompose(p.backend, &p.conv, nd_ranks_uniform, rank, p.m, &fitted));
+                double before = chain_error(&p, &blind), after = chain_error(&p, &fitted);
+                cr_expect(after <= before + 1e-7, "%s, %s, rank %d: %g, weights alone %g", (*method)->name,
+                          p.conv.name, (int)rank, after, before);
+                cr_expect_eq(nd_chain_macs(&blind, &p.conv), nd_chain_macs(&fitted, &p.conv));
+                nd_chain_free(&blind);
+                nd_chain_free(&fitted);
+            }
+            if (strchr((*method)->name, '+')) { /* never the full kernel */
+                close_problem(&p);
+                continue;
+            }
+            nd_chain full = {0};
+            OK((*method)->decompose(p.backend, &p.conv, nd_ranks_uniform, most / step * step, p.m, &full));
+            double error = chain_error(&p, &full);
+            cr_expect_lt(error, 1e-6, "%s, %s, full rank: %g", (*method)->name, p.conv.name, error);
+            nd_chain_free(&full);
+            close_problem(&p);
+        }
+}
+
+/* |w - W|^2_ridge + error * vy: what the refit minimises. */
+static double objective(problem *p, const nd_chain *chain) {
+    double value = chain_error(p, chain) * p->m->vy;
+    int64_t per_group = help_kernel_size(&p->conv) / p->conv.groups;
+    for (int64_t e = 0; e < help_kernel_size(&p->conv); e++)
+        value += p->m->ridge[e / per_group] * pow(p->w[e] - p->conv.weights[e], 2);
+    return value;
+}
+
+Test(fit, refit_of_the_last_stage_is_its_optimum) {
+    for (const nd_method *const *method = nd_method_table; *method; method++) {
+        problem p = open_problem(7);
+        if (!(*method)->applies(&p.conv)) {
+            close_problem(&p);
+            continue;
+        }
+        nd_chain chain = {0};
+        int64_t step = (*method)->step(&p.conv, nd_ranks_uniform);
+        nd_moments_ridge(p.m, &p.conv, 0.01);
+        OK((*method)->decompose(p.backend, &p.conv, nd_ranks_uniform, step, NULL, &chain));
+        double before = objective(&p, &chain);
+        OK(nd_refit_last(p.backend, &p.conv, p.m, &chain));
+        double best = objective(&p, &chain);
+        cr_expect(best <= before * (1 + 1e-9), "%s: %g after, %g before", (*method)->name, best, before);
+        nd_stage *last = &chain.stages[chain.n - 1];
+        int64_t count =
+            last->no * (last->ni / last->groups) * last->window.kernel[0] * last->window.kernel[1];
+        for (int64_t e = 0; e < count; e += 1 + count / 11)
+            for (int sign = -1; sign <= 1; sign += 2) {
+                float kept = last->weights[e];
+                last->weights[e] += (float)sign * 0.02f;
+                cr_expect(objective(&p, &chain) >= best * (1 - 1e-9), "%s, weight %d", (*method)->name,
+                          (int)e);
+                last->weights[e] = kept;
+            }
+        nd_chain_free(&chain);
+        close_problem(&p);
+    }
+}
+
+/* Dead and duplicated channels, a constant target, a single image: finite, and dead inputs change nothing. */
+Test(fit, degenerate_data_stays_finite) {
+    for (const nd_method *const *method = nd_method_table; *method; method++)
+        for (int kind = 0; kind < 3; kind++) {
+            nd_backend *backend = help_backend();
+            nd_conv conv = help_conv(0, 3);
+            int64_t area = conv.in_h * conv.in_w, n = kind == 2 ? 1 : images;
+            float *x = pictures(&conv, n, 5);
+            for (int64_t i = 0; kind < 2 && i < n; i++) {
+                float *image = x + i * conv.ni * area;
+                memset(image + 3 * area, 0, (size_t)area * sizeof *x);
+                memcpy(image + 2 * area, image + area, (size_t)area * sizeof *x);
+                if (kind == 1) memset(image, 0, (size_t)(conv.ni * area) * sizeof *x);
+            }
+            float *y = responses(&conv, x, n);
+            nd_moments *m = moments_of(backend, &conv, n, x, y);
+            nd_moments_ridge(m, &conv, 0);
+            int64_t rank = 2 * (*method)->step(&conv, nd_ranks_uniform);
+            for (int ranks = nd_ranks_uniform; ranks <= nd_ranks_adaptive; ranks++) {
+                nd_chain chain = {0};
+                double *w = nd_alloc_array((size_t)help_kernel_size(&conv), sizeof *w), error = NAN;
+                OK((*method)->decompose(backend, &conv, (nd_ranks)ranks, rank, m, &chain));
+                OK(nd_chain_compose(&chain, &conv, w));
+                OK(nd_moments_error(m, backend, &conv, w, &error));
+                cr_expect(isfinite(error) && error < 2, "%s, kind %d: %g", (*method)->name, kind, error);
+                for (int64_t e = 0; e < help_kernel_size(&conv); e++) cr_assert(isfinite(w[e]));
+                for (int64_t o = 0; o < conv.no; o++) cr_assert(isfinite(chain.stages[chain.n - 1].bias[o]));
+                free(w);
+                nd_chain_free(&chain);
+            }
+            nd_moments_free(m);
+            free(x);
+            free(y);
+            help_conv_free(&conv);
+            nd_backend_close(backend);
+        }
+}

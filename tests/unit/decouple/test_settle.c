@@ -1,0 +1,62 @@
+/* Budgets of plans whose layers read fewer channels than they are given, which the fit alone can tell. */
+#include "decouple/settle.h"
+#include "tests/unit/help/net_help.h"
+
+/* Four 3x3 convs in a row: every channel that one does not read is one that the conv before need not compute. */
+static nd_graph *row_of_convs(void) {
+    static const int64_t widths[] = {3, 20, 24, 24, 32};
+    nd_graph *graph = NULL;
+    int x = -1;
+    OK(nd_graph_new("row", &graph));
+    OK(nd_graph_add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8}, &x));
+    for (int c = 0; c < 4; c++) {
+        char name[16];
+        snprintf(name, sizeof name, "conv%d", c);
+        x = add_conv(graph, name, x, widths[c + 1], widths[c], 3, 1, (uint64_t)(2 * c + 1));
+        x = add_plain(graph, nd_op_relu, x, -1);
+    }
+    x = add_plain(graph, nd_op_global_average_pool, add_conv(graph, "score", x, 5, widths[4], 1, 1, 9), -1);
+    OK(nd_graph_add_output(graph, x));
+    OK(nd_graph_sort(graph));
+    OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
+    return graph;
+}
+
+typedef struct landing {
+    const char *method;
+    bool calibrated;
+    double within; /* of the budget: how coarse the candidates are */
+} landing;
+
+static void check_landing(nd_backend *backend, nd_batches *calib, const landing *wanted, double target) {
+    nd_graph *graph = row_of_convs();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_decouple_report report = {0};
+    settings.method = wanted->method;
+    settings.ranks = nd_ranks_adaptive;
+    settings.rule = nd_rule_macs_ratio;
+    settings.target = target;
+    settings.quick = wanted->calibrated;
+    settings.calib = wanted->calibrated ? calib : NULL;
+    OK(nd_decouple(graph, backend, &settings, &report));
+    double budget = floor((double)report.before.total_macs / target);
+    double landed = (double)nd_cost_graph(graph).total_macs / budget;
+    cr_expect(landed <= 1 && landed >= 1 - wanted->within, "%s at %g%s: %.2f %% of the budget",
+              wanted->method, target, wanted->calibrated ? "" : ", weights alone", 100 * landed);
+    cr_expect_eq(nd_cost_graph(graph).total_macs, report.after.total_macs);
+    nd_decouple_report_free(&report);
+    nd_graph_free(graph);
+}
+
+/* One channel of these layers is up to three hundredths of the budget where it is the whole candidate. */
+Test(settle, pruned_networks_keep_to_their_budget) {
+    static const landing wanted[] = {{"prune", true, .03},
+                                     {"prune+dwpw", false, .01},
+                                     {"prune+dwpw", true, .01},
+                                     {"prune+pwdw", true, .01}};
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(24, 11);
+    for (size_t w = 0; w < sizeof wanted / sizeof *wanted; w++) check_landing(backend, calib, &wanted[w], 2);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}

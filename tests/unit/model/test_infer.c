@@ -1,0 +1,525 @@
+#include "model/infer/infer.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int add_value(nd_graph *graph, const char *name) {
+    int value;
+    cr_assert_eq(nd_graph_add_value(graph, name, &value), nd_status_ok);
+    return value;
+}
+
+static int add_input(nd_graph *graph, const char *name, int rank, const int64_t *dims) {
+    int value;
+    cr_assert_eq(nd_graph_add_input(graph, name, rank, dims, &value), nd_status_ok);
+    return value;
+}
+
+static int add_floats(nd_graph *graph, const char *name, int rank, const int64_t *dims, const float *items) {
+    nd_tensor tensor;
+    int value;
+    cr_assert_eq(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor), nd_status_ok);
+    if (items) memcpy(tensor.data, items, nd_tensor_bytes(&tensor));
+    cr_assert_eq(nd_graph_add_init(graph, name, &tensor, &value), nd_status_ok);
+    nd_tensor_free(&tensor);
+    return value;
+}
+
+static int add_ints(nd_graph *graph, int rank, int64_t count, const int64_t *items) {
+    nd_tensor tensor;
+    int value;
+    cr_assert_eq(nd_tensor_new(nd_dtype_i64, rank, &count, &tensor), nd_status_ok);
+    memcpy(tensor.data, items, nd_tensor_bytes(&tensor));
+    cr_assert_eq(nd_graph_add_init(graph, NULL, &tensor, &value), nd_status_ok);
+    nd_tensor_free(&tensor);
+    return value;
+}
+
+/* A node over one, two or more inputs, with a new output. */
+static int add_node(nd_graph *graph, nd_op op, const char *name, const int *in, int n_in, nd_node **node) {
+    int out = add_value(graph, NULL);
+    cr_assert_eq(nd_graph_add_node(graph, op, name, in, n_in, &out, 1, node), nd_status_ok);
+    return out;
+}
+
+static nd_status infer(nd_graph *graph, int64_t batch) {
+    return nd_graph_infer(graph, &(nd_infer_settings){.batch = batch});
+}
+
+/* The graph x -> op -> y in the making, for one operator. */
+typedef struct nd_single {
+    nd_graph *graph;
+    int x;
+    nd_attr *attr;
+    int y;
+} nd_single;
+
+static nd_single single(nd_op op, int rank, const int64_t *dims) {
+    nd_single s;
+    nd_node *node;
+    cr_assert_eq(nd_graph_new("single", &s.graph), nd_status_ok);
+    s.x = add_input(s.graph, "x", rank, dims);
+
+    s.y = add_node(s.graph, op, "op", &s.x, 1, &node);
+    s.attr = &node->attr;
+    cr_assert_eq(nd_graph_add_output(s.graph, s.y), nd_status_ok);
+    return s;
+}
+
+static void expect_dims(const nd_graph *graph, int value, const char *expected) {
+    char text[200];
+    const nd_value *v = &graph->values[value];
+    cr_assert_geq(v->rank, 0);
+    cr_assert_str_eq(nd_dims_format(v->rank, v->dims, text, sizeof text), expected);
+}
+
+static void expect_single(nd_single *s, const char *expected) {
+    cr_assert_eq(infer(s->graph, 2), nd_status_ok, "%s", nd_error());
+    expect_dims(s->graph, s->y, expected);
+    nd_graph_free(s->graph);
+}
+
+static const int64_t image[] = {2, 3, 9, 8};
+
+Test(infer, convolutions) {
+    static const struct {
+        nd_attr attr;
+        int64_t weights[4];
+        const char *expected;
+    } cases[] = {
+        {{.window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}}, .groups = 1}, {5, 3, 3, 3}, "2x5x9x8"},
+        {{.window = {{3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}}, .groups = 1}, {5, 3, 3, 3}, "2x5x5x4"},
+        {{.window = {{3, 1}, {1, 2}, {2, 1}, {0, 0, 0, 0}}, .groups = 3}, {6, 1, 3, 1}, "2x6x5x4"},
+        {{.window = {{2, 2}, {1, 1}, {1, 1}, {1, 0, 0, 1}}, .groups = 1}, {4, 3, 2, 2}, "2x4x9x8"},
+        {{.window = {{0, 0}, {1, 1}, {1, 1}, {0}}, .groups = 1}, {4, 3, 5, 7}, "2x4x5x2"},
+        {{.window = {{3, 4}, {2, 3}, {1, 1}, {0}}, .groups = 1, .auto_pad = nd_auto_pad_same_upper},
+         {4, 3, 3, 4},
+         "2x4x5x3"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        nd_graph *graph;
+        nd_node *node;
+        cr_assert_eq(nd_graph_new("conv", &graph), nd_status_ok);
+        int in[] = {add_input(graph, "x", 4, image), add_floats(graph, "w", 4, cases[i].weights, NULL)};
+        int y = add_node(graph, nd_op_conv, "conv", in, 2, &node);
+        node->attr = cases[i].attr;
+        cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+        cr_assert_eq(infer(graph, 2), nd_status_ok, "case %zu: %s", i, nd_error());
+        expect_dims(graph, y, cases[i].expected);
+        nd_graph_free(graph);
+    }
+}
+
+Test(infer, automatic_padding_follows_the_input) {
+    static const struct {
+        nd_auto_pad mode;
+        int64_t size, lead, trail;
+    } cases[] = {
+        {nd_auto_pad_same_upper, 8, 0, 1},
+        {nd_auto_pad_same_lower, 8, 1, 0},
+        {nd_auto_pad_same_upper, 9, 1, 1},
+        {nd_auto_pad_same_lower, 9, 1, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        nd_single s = single(nd_op_max_pool, 4, (int64_t[]){1, 1, cases[i].size, cases[i].size});
+        s.attr->auto_pad = cases[i].mode;
+        s.attr->window = (nd_window){{3, 3}, {2, 2}, {1, 1}, {7, 7, 7, 7}};
+        cr_assert_eq(infer(s.graph, 1), nd_status_ok, "%s", nd_error());
+        const nd_window *window = &s.graph->nodes[0].attr.window;
+        cr_assert_eq(window->pad[0], cases[i].lead);
+        cr_assert_eq(window->pad[2], cases[i].trail);
+        nd_graph_free(s.graph);
+    }
+}
+
+Test(infer, one_operator_each) {
+    nd_single s;
+    s = single(nd_op_max_pool, 4, image);
+    s.attr->window = (nd_window){{3, 3}, {2, 2}, {1, 1}, {0}};
+    s.attr->ceil_mode = true;
+    expect_single(&s, "2x3x4x4");
+    s = single(nd_op_global_average_pool, 4, image);
+    expect_single(&s, "2x3x1x1");
+    s = single(nd_op_flatten, 4, image);
+    s.attr->axis = 1;
+    expect_single(&s, "2x216");
+    s = single(nd_op_flatten, 4, image);
+    s.attr->axis = -1;
+    expect_single(&s, "54x8");
+    s = single(nd_op_reshape, 4, image);
+    s.attr->n = 3, s.attr->list[0] = 0, s.attr->list[1] = -1, s.attr->list[2] = 4;
+    expect_single(&s, "2x54x4");
+    s = single(nd_op_squeeze, 4, (int64_t[]){2, 5, 1, 1});
+    expect_single(&s, "2x5");
+    s = single(nd_op_squeeze, 4, (int64_t[]){2, 5, 1, 1});
+    s.attr->n = 1, s.attr->list[0] = -1;
+    expect_single(&s, "2x5x1");
+    s = single(nd_op_unsqueeze, 2, (int64_t[]){2, 5});
+    s.attr->n = 2, s.attr->list[0] = 0, s.attr->list[1] = -1;
+    expect_single(&s, "1x2x5x1");
+    s = single(nd_op_transpose, 4, image);
+    expect_single(&s, "8x9x3x2");
+    s = single(nd_op_transpose, 4, image);
+    s.attr->n = 4, memcpy(s.attr->list, (int64_t[]){0, 2, 3, 1}, 4 * sizeof(int64_t));
+    expect_single(&s, "2x9x8x3");
+    s = single(nd_op_pad, 4, image);
+    s.attr->n = 8, memcpy(s.attr->list, (int64_t[]){0, 1, 2, -1, 0, 3, 0, 1}, 8 * sizeof(int64_t));
+    expect_single(&s, "2x7x11x8");
+    s = single(nd_op_reduce_mean, 4, image);
+    s.attr->n = 2, s.attr->list[0] = 2, s.attr->list[1] = -1;
+    expect_single(&s, "2x3");
+    s = single(nd_op_reduce_mean, 4, image);
+    s.attr->keep_dims = true;
+    expect_single(&s, "1x1x1x1");
+    s = single(nd_op_softmax, 4, image);
+    s.attr->axis = -3;
+    expect_single(&s, "2x3x9x8");
+}
+
+Test(infer, slices_count_like_a_loop) {
+    for (int64_t dim = 1; dim < 6; dim++)
+        for (int64_t start = -7; start < 8; start++)
+            for (int64_t end = -7; end < 8; end++)
+                for (int64_t step = -3; step < 4; step++) {
+                    if (!step) continue;
+                    const nd_attr attr = {.n = 1, .list = {start}, .ends = {end}, .steps = {step}};
+                    int64_t first, at = start < 0 ? start + dim : start, to = end < 0 ? end + dim : end;
+                    if (step > 0) at = at < 0 ? 0 : at;
+                    if (step < 0) at = at > dim - 1 ? dim - 1 : at, to = to < -1 ? -1 : to;
+                    if (step < 0 && at < 0) at = 0;
+                    int64_t count = 0, begin = at;
+                    for (; step > 0 ? at < to && at < dim : at > to; at += step) count++;
+                    cr_assert_eq(nd_slice_count(&attr, 0, dim, &first), count, "dim %ld [%ld:%ld:%ld]",
+                                 (long)dim, (long)start, (long)end, (long)step);
+                    if (count) cr_assert_eq(first, begin);
+                }
+    int64_t first;
+    const nd_attr all = {.n = 1, .list = {INT64_MAX}, .ends = {INT64_MIN}, .steps = {-1}};
+    cr_assert_eq(nd_slice_count(&all, 0, 5, &first), 5);
+    cr_assert_eq(first, 4);
+}
+
+Test(infer, broadcasting_and_products) {
+    nd_graph *graph;
+    cr_assert_eq(nd_graph_new("two", &graph), nd_status_ok);
+    int x = add_input(graph, "x", 4, image);
+    int row = add_floats(graph, "row", 3, (int64_t[]){3, 1, 1}, NULL);
+    int w = add_floats(graph, "w", 2, (int64_t[]){8, 5}, NULL);
+    int index = add_ints(graph, 1, 4, (int64_t[]){0, 2, 2, 1});
+    nd_node *node;
+    int sum = add_node(graph, nd_op_add, "sum", (int[]){row, x}, 2, NULL);
+    int product = add_node(graph, nd_op_matmul, "product", (int[]){sum, w}, 2, NULL);
+    int chosen = add_node(graph, nd_op_gather, "chosen", (int[]){product, index}, 2, &node);
+    node->attr.axis = -3;
+    int joined = add_node(graph, nd_op_concat, "joined", (int[]){chosen, product}, 2, &node);
+    node->attr.axis = 1;
+    cr_assert_eq(nd_graph_add_output(graph, joined), nd_status_ok);
+    cr_assert_eq(infer(graph, 2), nd_status_ok, "%s", nd_error());
+    expect_dims(graph, sum, "2x3x9x8");
+    expect_dims(graph, product, "2x3x9x5");
+    expect_dims(graph, chosen, "2x4x9x5");
+    expect_dims(graph, joined, "2x7x9x5");
+    nd_graph_free(graph);
+}
+
+/* reshape(x, concat(unsqueeze(gather(shape(x), 0)), -1)), as exporters write x.view(x.size(0), -1). */
+Test(infer, a_folded_reshape_keeps_the_batch_open) {
+    nd_graph *graph;
+    nd_node *node;
+    cr_assert_eq(nd_graph_new("view", &graph), nd_status_ok);
+    int x = add_input(graph, "x", 4, (int64_t[]){-1, 3, 4, 5});
+    int zero = add_ints(graph, 0, 1, (int64_t[]){0}), axes = add_ints(graph, 1, 1, (int64_t[]){0});
+    int size = add_ints(graph, 1, 1, (int64_t[]){60});
+    int shape = add_node(graph, nd_op_shape, "shape", &x, 1, NULL);
+    int batch = add_node(graph, nd_op_gather, "batch", (int[]){shape, zero}, 2, NULL);
+    int list = add_node(graph, nd_op_unsqueeze, "list", (int[]){batch, axes}, 2, NULL);
+    int to = add_node(graph, nd_op_concat, "to", (int[]){list, size}, 2, NULL);
+    int y = add_node(graph, nd_op_reshape, "view", (int[]){x, to}, 2, &node);
+    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    cr_assert_eq(infer(graph, 4), nd_status_ok, "%s", nd_error());
+    expect_dims(graph, y, "4x60");
+    cr_assert_eq(graph->n_nodes, 1, "the arithmetic is folded away");
+    cr_assert_eq(infer(graph, 7), nd_status_ok, "%s", nd_error());
+    expect_dims(graph, y, "7x60");
+    nd_graph_free(graph);
+}
+
+Test(infer, a_reshape_for_one_image_takes_the_batch) {
+    static const struct {
+        int n;
+        int64_t list[4];
+        const char *expected;
+    } cases[] = {
+        {2, {1, -1}, "6x54"}, {2, {1, 54}, "6x54"}, {3, {1, 9, -1}, "6x9x6"}, {2, {1, 324}, "1x324"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        nd_single s = single(nd_op_reshape, 4, (int64_t[]){1, 6, 3, 3});
+        s.attr->n = cases[i].n;
+        memcpy(s.attr->list, cases[i].list, sizeof cases[i].list);
+        cr_assert_eq(infer(s.graph, 6), nd_status_ok, "%s", nd_error());
+        expect_dims(s.graph, s.y, cases[i].expected);
+        nd_graph_free(s.graph);
+    }
+}
+
+/* Zeros from ConstantOfShape behind the given pads, reversed and transposed: how exporters write F.pad. */
+Test(infer, pads_are_computed) {
+    nd_graph *graph;
+    nd_node *node;
+    cr_assert_eq(nd_graph_new("pad", &graph), nd_status_ok);
+    int x = add_input(graph, "x", 4, image);
+    int given = add_ints(graph, 1, 4, (int64_t[]){1, 2, 3, 4}), four = add_ints(graph, 1, 1, (int64_t[]){4});
+    int two = add_ints(graph, 1, 2, (int64_t[]){-1, 2}), minus = add_ints(graph, 1, 1, (int64_t[]){-1});
+    int low = add_ints(graph, 1, 1, (int64_t[]){INT64_MIN}), zero = add_ints(graph, 1, 1, (int64_t[]){0});
+    int zeros = add_node(graph, nd_op_constant_of_shape, "zeros", &four, 1, &node);
+    node->attr.dtype = nd_dtype_i64;
+    int all = add_node(graph, nd_op_concat, "all", (int[]){given, zeros}, 2, NULL);
+    int pairs = add_node(graph, nd_op_reshape, "pairs", (int[]){all, two}, 2, NULL);
+    int back = add_node(graph, nd_op_slice, "back", (int[]){pairs, minus, low, zero, minus}, 5, NULL);
+    int turned = add_node(graph, nd_op_transpose, "turned", &back, 1, &node);
+    node->attr.n = 2, node->attr.list[0] = 1, node->attr.list[1] = 0;
+    int flat = add_node(graph, nd_op_reshape, "flat", (int[]){turned, minus}, 2, NULL);
+    int y = add_node(graph, nd_op_pad, "pad", (int[]){x, flat}, 2, NULL);
+    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    cr_assert_eq(infer(graph, 2), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(graph->n_nodes, 1);
+    const int64_t expected[] = {0, 0, 3, 1, 0, 0, 4, 2};
+    cr_assert_arr_eq(graph->nodes[0].attr.list, expected, sizeof expected);
+    expect_dims(graph, y, "2x3x16x11");
+    nd_graph_free(graph);
+}
+
+Test(infer, contradictions_name_the_node) {
+    nd_graph *graph;
+    cr_assert_eq(nd_graph_new("file", &graph), nd_status_ok);
+    int in[] = {add_input(graph, "x", 4, image), add_floats(graph, "w", 4, (int64_t[]){5, 4, 3, 3}, NULL)};
+    int y = add_node(graph, nd_op_conv, "layer1", in, 2, NULL);
+    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    cr_assert_eq(infer(graph, 1), nd_status_format);
+    cr_assert(strstr(nd_error(), "file") && strstr(nd_error(), "layer1") && strstr(nd_error(), "Conv") &&
+                  strstr(nd_error(), "1x3x9x8") && strstr(nd_error(), "5x4x3x3"),
+              "%s", nd_error());
+    nd_graph_free(graph);
+
+    nd_single s = single(nd_op_opaque, 4, image);
+    cr_assert_eq(infer(s.graph, 1), nd_status_unsupported);
+    cr_assert(strstr(nd_error(), "'op'"), "%s", nd_error());
+    cr_assert_eq(nd_graph_infer(s.graph, &(nd_infer_settings){.batch = 1, .allow_opaque = true}),
+                 nd_status_ok);
+    cr_assert_eq(s.graph->values[s.y].rank, -1);
+    nd_graph_free(s.graph);
+
+    s = single(nd_op_relu, 4, (int64_t[]){-1, 3, -1, -1});
+    cr_assert_eq(infer(s.graph, 1), nd_status_unsupported);
+    cr_assert(strstr(nd_error(), "'x'"), "%s", nd_error());
+    cr_assert_eq(nd_graph_infer(s.graph, &(nd_infer_settings){.batch = 1, .height = 5, .width = 6}),
+                 nd_status_ok);
+    expect_dims(s.graph, s.y, "1x3x5x6");
+    nd_graph_free(s.graph);
+
+    s = single(nd_op_pad, 4, image);
+    s.attr->n = 8, s.attr->list[0] = INT64_MAX;
+    cr_assert_eq(infer(s.graph, 2), nd_status_format, "%s", nd_error());
+    nd_graph_free(s.graph);
+}
+
+/* Behind a node nd cannot run the shapes go on where they are known all the same. */
+Test(infer, shapes_behind_opaque_nodes) {
+    const nd_infer_settings settings = {.batch = 2, .allow_opaque = true},
+                            other = {.batch = 5, .allow_opaque = true};
+    nd_graph *graph;
+    nd_node *node;
+    cr_assert_eq(nd_graph_new("opaque", &graph), nd_status_ok);
+    int x = add_input(graph, "x", 4, (int64_t[]){-1, 3, 9, 8});
+    int kept = add_node(graph, nd_op_opaque, "kept", &x, 1, &node);
+    node->op_type = "Mish";
+    int relu = add_node(graph, nd_op_relu, "relu", &kept, 1, NULL);
+    int declared = add_node(graph, nd_op_opaque, "declared", &relu, 1, &node);
+    node->op_type = "Resize";
+    graph->values[declared].rank = 4;
+    memcpy(graph->values[declared].dims, (int64_t[]){-1, 3, 18, 16}, 4 * sizeof(int64_t));
+    int pool = add_node(graph, nd_op_global_average_pool, "pool", &declared, 1, NULL);
+    int lost = add_node(graph, nd_op_opaque, "lost", &pool, 1, &node);
+    node->op_type = "Einsum";
+    int y = add_node(graph, nd_op_relu, "last", &lost, 1, NULL);
+    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    cr_assert_eq(nd_graph_infer(graph, &settings), nd_status_ok, "%s", nd_error());
+    expect_dims(graph, relu, "2x3x9x8");
+    expect_dims(graph, pool, "2x3x1x1");
+    cr_assert_eq(graph->values[y].rank, -1);
+    cr_assert_eq(nd_graph_infer(graph, &other), nd_status_ok, "%s", nd_error());
+    expect_dims(graph, relu, "5x3x9x8");
+    expect_dims(graph, pool, "5x3x1x1");
+    nd_graph_free(graph);
+}
+
+/* The folding of BatchNormalization is checked against its definition in double precision. */
+
+enum { channels = 3, inner = 4 };
+
+static const float scale[] = {1.5f, -0.5f, 2}, shift[] = {0.25f, 1, -3};
+static const float mean[] = {0.5f, -1, 2}, variance[] = {0.9f, 2, 0.01f}, bias[] = {1, 2, -1};
+static const float weights[] = {1, 2, 3, 4, -1, 0.5f, 0.25f, 2, 3, -2, 1, 0};
+static const float epsilon = 1e-3f;
+
+/* Output channel c of a linear layer with these weights for the input (1, 2, 3, 4), then normalised. */
+static double normalised(const float *w, int stride_channel, int stride_inner, double b, int c) {
+    double sum = b;
+    for (int k = 0; k < inner; k++) sum += (double)w[c * stride_channel + k * stride_inner] * (k + 1);
+    return (sum - mean[c]) / sqrt((double)variance[c] + epsilon) * scale[c] + shift[c];
+}
+
+static int add_norm(nd_graph *graph, int x) {
+    nd_node *node;
+    const int64_t row[] = {channels};
+    int in[] = {x, add_floats(graph, "bn.weight", 1, row, scale), add_floats(graph, "bn.bias", 1, row, shift),
+                add_floats(graph, "bn.running_mean", 1, row, mean),
+                add_floats(graph, "bn.running_var", 1, row, variance)};
+    int y = add_node(graph, nd_op_batchnorm, "bn", in, 5, &node);
+    node->attr.epsilon = epsilon;
+    return y;
+}
+
+static void expect_folded(const nd_graph *graph, int y, const char *name, bool transposed, float beta,
+                          double old_bias) {
+    cr_assert_eq(graph->n_nodes, 1);
+    const nd_node *node = &graph->nodes[0];
+    cr_assert_eq(node->out[0], y);
+    const float *w = nd_graph_constant(graph, node, 1)->data, *b = nd_graph_constant(graph, node, 2)->data;
+    const int by_channel = transposed ? 1 : inner, by_inner = transposed ? channels : 1;
+    for (int c = 0; c < channels; c++) {
+        double sum = (double)beta * b[c];
+        for (int k = 0; k < inner; k++) sum += (double)w[c * by_channel + k * by_inner] * (k + 1);
+        double expected = normalised(weights, by_channel, by_inner, beta * (old_bias ? bias[c] : 0), c);
+        cr_assert_float_eq(sum, expected, 1e-4, "%s channel %d: %g, not %g", name, c, sum, expected);
+    }
+}
+
+Test(fold, batchnorm_goes_into_a_convolution) {
+    for (int biased = 0; biased < 2; biased++) {
+        nd_graph *graph;
+        cr_assert_eq(nd_graph_new("conv", &graph), nd_status_ok);
+        int in[] = {add_input(graph, "x", 4, (int64_t[]){1, inner, 1, 1}),
+                    add_floats(graph, "c.weight", 4, (int64_t[]){channels, inner, 1, 1}, weights),
+                    add_floats(graph, "c.bias", 1, (int64_t[]){channels}, bias)};
+        int conv = add_node(graph, nd_op_conv, "c", in, biased ? 3 : 2, NULL);
+        int y = add_norm(graph, conv);
+        cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+        cr_assert_eq(nd_graph_fold(graph), nd_status_ok, "%s", nd_error());
+        expect_folded(graph, y, "conv", false, 1, biased);
+        cr_assert_str_eq(graph->values[graph->nodes[0].in[1]].name, "c.weight");
+        cr_assert_str_eq(graph->values[graph->nodes[0].in[2]].name, "c.bias");
+        cr_assert_eq(nd_graph_find_value(graph, "bn.weight"), -1);
+        nd_graph_free(graph);
+    }
+}
+
+Test(fold, batchnorm_goes_into_an_inner_product) {
+    for (int turned = 0; turned < 2; turned++) {
+        nd_graph *graph;
+        nd_node *node;
+        cr_assert_eq(nd_graph_new("gemm", &graph), nd_status_ok);
+        const int64_t dims[][2] = {{channels, inner}, {inner, channels}};
+        int in[] = {add_input(graph, "x", 2, (int64_t[]){1, inner}),
+                    add_floats(graph, "w", 2, dims[turned], weights),
+                    add_floats(graph, "b", 1, (int64_t[]){channels}, bias)};
+        int gemm = add_node(graph, nd_op_gemm, "fc", in, 3, &node);
+        node->attr.trans_b = !turned;
+        node->attr.beta = 0.5f;
+        int y = add_norm(graph, gemm);
+        cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+        cr_assert_eq(nd_graph_fold(graph), nd_status_ok, "%s", nd_error());
+        expect_folded(graph, y, "gemm", turned, 0.5f, 1);
+        nd_graph_free(graph);
+    }
+}
+
+Test(fold, shared_weights_are_not_overwritten) {
+    nd_graph *graph;
+    cr_assert_eq(nd_graph_new("shared", &graph), nd_status_ok);
+    int x = add_input(graph, "x", 4, (int64_t[]){1, inner, 1, 1});
+    int w = add_floats(graph, "w.weight", 4, (int64_t[]){channels, inner, 1, 1}, weights);
+    int first = add_node(graph, nd_op_conv, "first", (int[]){x, w}, 2, NULL);
+    int second = add_node(graph, nd_op_conv, "second", (int[]){x, w}, 2, NULL);
+    int norm = add_norm(graph, first);
+    int y = add_node(graph, nd_op_add, "sum", (int[]){norm, second}, 2, NULL);
+    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    cr_assert_eq(nd_graph_fold(graph), nd_status_ok, "%s", nd_error());
+    const nd_node *plain = &graph->nodes[nd_graph_find_node(graph, "second")];
+    cr_assert_arr_eq(nd_graph_constant(graph, plain, 1)->data, weights, sizeof weights);
+    const nd_node *folded = &graph->nodes[nd_graph_find_node(graph, "first")];
+    cr_assert_neq(folded->in[1], plain->in[1]);
+    nd_graph_free(graph);
+}
+
+Test(fold, batchnorm_stays_where_it_must) {
+    nd_graph *graph;
+    cr_assert_eq(nd_graph_new("alone", &graph), nd_status_ok);
+    int x = add_input(graph, "x", 4, (int64_t[]){1, channels, 2, 2});
+    int relu = add_node(graph, nd_op_relu, "relu", &x, 1, NULL);
+    int y = add_norm(graph, relu);
+    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    cr_assert_eq(nd_graph_fold(graph), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(graph->n_nodes, 2);
+    nd_graph_free(graph);
+
+    cr_assert_eq(nd_graph_new("read twice", &graph), nd_status_ok);
+    int in[] = {add_input(graph, "x", 4, (int64_t[]){1, inner, 1, 1}),
+                add_floats(graph, "w", 4, (int64_t[]){channels, inner, 1, 1}, weights)};
+    int conv = add_node(graph, nd_op_conv, "c", in, 2, NULL);
+    y = add_norm(graph, conv);
+    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    cr_assert_eq(nd_graph_add_output(graph, conv), nd_status_ok);
+    cr_assert_eq(nd_graph_fold(graph), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(graph->n_nodes, 2);
+    nd_graph_free(graph);
+}
+
+Test(fold, pass_through_nodes_go_and_output_names_stay) {
+    nd_graph *graph;
+    cr_assert_eq(nd_graph_new("pass", &graph), nd_status_ok);
+    int x = add_input(graph, "x", 2, (int64_t[]){1, 4});
+    int a = add_node(graph, nd_op_identity, "a", &x, 1, NULL);
+    int b = add_node(graph, nd_op_relu, "b", &a, 1, NULL);
+    int c = add_node(graph, nd_op_dropout, "c", &b, 1, NULL);
+    int d = add_node(graph, nd_op_identity, "d", &c, 1, NULL);
+    cr_assert_eq(nd_graph_add_output(graph, d), nd_status_ok);
+    cr_assert_eq(nd_graph_fold(graph), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(graph->n_nodes, 1);
+    cr_assert_eq(graph->outputs[0], d);
+    cr_assert_eq(graph->nodes[0].in[0], x);
+    cr_assert_eq(graph->nodes[0].out[0], d);
+    nd_graph_free(graph);
+
+    cr_assert_eq(nd_graph_new("straight through", &graph), nd_status_ok);
+    x = add_input(graph, "x", 2, (int64_t[]){1, 4});
+    int y = add_node(graph, nd_op_identity, "only", &x, 1, NULL);
+    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    cr_assert_eq(nd_graph_fold(graph), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(graph->n_nodes, 1, "the output needs a name of its own");
+    nd_graph_free(graph);
+}
+
+Test(fold, weights_in_half_precision_become_fp32) {
+    nd_graph *graph;
+    nd_node *node;
+    nd_tensor half;
+    int w;
+    cr_assert_eq(nd_graph_new("half", &graph), nd_status_ok);
+    cr_assert_eq(nd_tensor_new(nd_dtype_f16, 1, (int64_t[]){2}, &half), nd_status_ok);
+    ((uint16_t *)half.data)[0] = 0x3c00, ((uint16_t *)half.data)[1] = 0xc200;
+    cr_assert_eq(nd_graph_add_init(graph, "w", &half, &w), nd_status_ok);
+    nd_tensor_free(&half);
+    int x = add_input(graph, "x", 2, (int64_t[]){1, 2});
+    int cast = add_node(graph, nd_op_cast, "cast", &w, 1, &node);
+    node->attr.dtype = nd_dtype_f32;
+    int y = add_node(graph, nd_op_add, "add", (int[]){x, cast}, 2, NULL);
+    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    cr_assert_eq(nd_graph_fold(graph), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(graph->n_nodes, 1);
+    const nd_tensor *tensor = nd_graph_constant(graph, &graph->nodes[0], 1);
+    cr_assert(tensor && tensor->dtype == nd_dtype_f32);
+    cr_assert_arr_eq(tensor->data, ((float[]){1, -3}), 2 * sizeof(float));
+    nd_graph_free(graph);
+}

@@ -1,0 +1,573 @@
+#include "base/rng.h"
+#include "model/cost.h"
+#include "model/infer/infer.h"
+#include "model/zoo/zoo.h"
+#include "run/executor_parts.h"
+#include "run/plugins.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct net {
+    nd_graph *graph;
+    nd_rng rng;
+} net;
+
+static net net_new(void) {
+    net n = {.rng = nd_rng_seed(17)};
+    cr_assert_eq(nd_graph_new("net", &n.graph), nd_status_ok);
+    return n;
+}
+
+static int net_input(net *n, int rank, const int64_t *dims) {
+    int value;
+    cr_assert_eq(nd_graph_add_input(n->graph, "x", rank, dims, &value), nd_status_ok);
+    return value;
+}
+
+static int net_constant(net *n, int rank, const int64_t *dims) {
+    nd_tensor tensor;
+    int value;
+    cr_assert_eq(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor), nd_status_ok);
+    for (int64_t i = 0; i < nd_tensor_count(&tensor); i++)
+        ((float *)tensor.data)[i] = (float)nd_rng_normal(&n->rng) * 0.4f;
+    cr_assert_eq(nd_graph_add_init(n->graph, NULL, &tensor, &value), nd_status_ok);
+    nd_tensor_free(&tensor);
+    return value;
+}
+
+static int net_indices(net *n, int64_t count, const int64_t *indices) {
+    nd_tensor tensor;
+    int value;
+    cr_assert_eq(nd_tensor_new(nd_dtype_i64, 1, &count, &tensor), nd_status_ok);
+    memcpy(tensor.data, indices, (size_t)count * sizeof *indices);
+    cr_assert_eq(nd_graph_add_init(n->graph, NULL, &tensor, &value), nd_status_ok);
+    nd_tensor_free(&tensor);
+    return value;
+}
+
+static int net_node(net *n, nd_op op, const int *in, int n_in, const nd_attr *attr) {
+    int out;
+    nd_node *node;
+    cr_assert_eq(nd_graph_add_value(n->graph, NULL, &out), nd_status_ok);
+    cr_assert_eq(nd_graph_add_node(n->graph, op, NULL, in, n_in, &out, 1, &node), nd_status_ok);
+    if (attr) node->attr = *attr;
+    return out;
+}
+
+static int net_unary(net *n, nd_op op, int x) {
+    return net_node(n, op, &x, 1, &(nd_attr){.alpha = 0.1f});
+}
+
+static int net_binary(net *n, nd_op op, int a, int b) {
+    return net_node(n, op, (int[]){a, b}, 2, NULL);
+}
+
+static int net_conv(net *n, int x, int64_t ni, int64_t no, int64_t groups, int64_t kernel, int64_t stride,
+                    bool bias) {
+    const int64_t pad = kernel / 2;
+    const nd_attr attr = {.groups = groups,
+                          .window = {{kernel, kernel}, {stride, stride}, {1, 1}, {pad, pad, pad, pad}}};
+    const int in[] = {x, net_constant(n, 4, (int64_t[]){no, ni / groups, kernel, kernel}),
+                      bias ? net_constant(n, 1, &no) : -1};
+    return net_node(n, nd_op_conv, in, bias ? 3 : 2, &attr);
+}
+
+static int net_concat(net *n, const int *in, int count, int64_t axis) {
+    return net_node(n, nd_op_concat, in, count, &(nd_attr){.axis = axis});
+}
+
+static void net_finish(net *n, int output, int64_t batch) {
+    cr_assert_eq(nd_graph_add_output(n->graph, output), nd_status_ok);
+    cr_assert_eq(nd_graph_infer(n->graph, &(nd_infer_settings){.batch = batch}), nd_status_ok, "%s",
+                 nd_error());
+}
+
+/* Everything the executor moves or fuses, in one small network:
+ * conv+bias+residual+relu, a DenseNet block, channel shuffle, padding, slices, gathers, pools, products. */
+static net net_everything(int64_t batch) {
+    net n = net_new();
+    const int x = net_input(&n, 4, (int64_t[]){batch, 3, 9, 9});
+    int stem = net_unary(&n, nd_op_relu, net_conv(&n, x, 3, 8, 1, 3, 1, true));
+    /* a residual block whose shortcut comes after the convolution it joins */
+    const int main_path = net_conv(&n, stem, 8, 8, 1, 3, 1, true);
+    const int shortcut = net_conv(&n, stem, 8, 8, 1, 1, 1, false);
+    int block = net_unary(&n, nd_op_leaky_relu, net_binary(&n, nd_op_add, main_path, shortcut));
+    /* dense block: parts of nested concatenations, one of them named twice */
+    const int a = net_conv(&n, block, 8, 4, 1, 3, 1, true);
+    const int ab = net_concat(&n, (int[]){block, a}, 2, 1);
+    const int b = net_unary(&n, nd_op_relu, net_conv(&n, ab, 12, 4, 1, 1, 1, true));
+    const int abc = net_concat(&n, (int[]){block, a, b}, 3, 1);
+    const int dense = net_concat(&n, (int[]){abc, b, abc}, 3, -3);
+    /* shuffle: [n][36] as [n][4][9] transposed */
+    const nd_attr split = {.n = 5, .list = {0, 4, 9, 9, 9}};
+    const nd_attr turn = {.n = 5, .list = {0, 2, 1, 3, 4}};
+    const nd_attr join = {.n = 4, .list = {0, 36, 9, 9}};
+    int shuffled = net_node(&n, nd_op_reshape, &dense, 1, &split);
+    shuffled = net_node(&n, nd_op_transpose, &shuffled, 1, &turn);
+    shuffled = net_node(&n, nd_op_reshape, &shuffled, 1, &join);
+    /* an adaptive separable pair with a bias between its parts, and a uniform one */
+    const int64_t list[] = {0, 0, 3, 4, 4, 4, 20, 35};
+    int terms =
+        net_node(&n, nd_op_gather, (int[]){shuffled, net_indices(&n, 8, list)}, 2, &(nd_attr){.axis = 1});
+    terms = net_conv(&n, terms, 8, 8, 8, 3, 2, true);
+    int s = net_unary(&n, nd_op_relu, net_conv(&n, terms, 8, 10, 1, 1, 1, true));
+    s = net_conv(&n, s, 10, 20, 10, 3, 1, false);
+    s = net_conv(&n, s, 20, 6, 1, 1, 1, true);
+    /* every other row, reversed columns, padded with a constant, then with zeros into a convolution */
+    const nd_attr cut = {.n = 2, .list = {0, -1}, .ends = {5, -100}, .axes = {2, 3}, .steps = {2, -1}};
+    s = net_node(&n, nd_op_slice, &s, 1, &cut);
+    s = net_node(&n, nd_op_pad, &s, 1, &(nd_attr){.n = 8, .value = 0.5f, .list = {0, 1, 2, 0, 0, 1, 0, 1}});
+    s = net_node(&n, nd_op_pad, &s, 1, &(nd_attr){.n = 8, .list = {0, 0, 1, 0, 0, 0, 0, 2}});
+    s = net_conv(&n, s, 8, 8, 1, 3, 1, true);
+    s = net_node(&n, nd_op_pad, &s, 1, &(nd_attr){.n = 8, .list = {0, 0, 0, -1, 0, 0, 0, 0}});
+    s = net_node(&n, nd_op_gather, (int[]){s, net_indices(&n, 3, (int64_t[]){6, 1, 4})}, 2,
+                 &(nd_attr){.axis = 1});
+    /* per-channel arithmetic */
+    s = net_binary(&n, nd_op_mul, net_constant(&n, 3, (int64_t[]){3, 1, 1}), s);
+    s = net_unary(&n, nd_op_relu, net_binary(&n, nd_op_add, s, net_constant(&n, 4, (int64_t[]){1, 3, 1, 1})));
+    s = net_binary(&n, nd_op_add, s, net_constant(&n, 2, (int64_t[]){6, 7})); /* by pixel */
+    const nd_attr pool = {.window = {{2, 2}, {2, 2}, {1, 1}, {0}}, .ceil_mode = true};
+    const int pooled = net_node(&n, nd_op_max_pool, &s, 1, &pool);
+    const int gate = net_unary(&n, nd_op_sigmoid, net_unary(&n, nd_op_global_average_pool, pooled));
+    s = net_binary(&n, nd_op_mul, gate, pooled);
+    s = net_node(&n, nd_op_flatten, &s, 1, &(nd_attr){.axis = 1});
+    s = net_binary(&n, nd_op_matmul, s, net_constant(&n, 2, (int64_t[]){3 * 3 * 4, 12}));
+    s = net_unary(&n, nd_op_relu, net_binary(&n, nd_op_add, s, net_constant(&n, 1, (int64_t[]){12})));
+    const int gemm[] = {s, net_constant(&n, 2, (int64_t[]){5, 12}), net_constant(&n, 1, (int64_t[]){5})};
+    s = net_node(&n, nd_op_gemm, gemm, 3, &(nd_attr){.trans_b = true, .alpha = 0.5f, .beta = 2});
+    s = net_node(&n, nd_op_softmax, &s, 1, &(nd_attr){.axis = -1});
+    net_finish(&n, s, batch);
+    return n;
+}
+
+static nd_backend *open_ref(void) {
+    nd_backend *backend;
+    cr_assert_eq(nd_backend_open("ref", NULL, &backend), nd_status_ok);
+    return backend;
+}
+
+static nd_exec *open_exec(nd_backend *backend, const nd_graph *graph, nd_exec_settings settings) {
+    nd_exec *exec;
+    cr_assert_eq(nd_exec_open(backend, graph, &settings, &exec), nd_status_ok, "%s", nd_error());
+    return exec;
+}
+
+static float *random_images(int64_t count) {
+    nd_rng rng = nd_rng_seed(23);
+    float *x = nd_alloc_array((size_t)count, sizeof *x);
+    for (int64_t i = 0; i < count; i++) x[i] = (float)nd_rng_normal(&rng);
+    return x;
+}
+
+static int64_t input_count(const nd_graph *graph) {
+    return nd_dims_count(graph->values[graph->inputs[0]].rank, graph->values[graph->inputs[0]].dims);
+}
+
+static int64_t output_count(const nd_graph *graph) {
+    return nd_dims_count(graph->values[graph->outputs[0]].rank, graph->values[graph->outputs[0]].dims);
+}
+
+static void run_whole(nd_backend *backend, const nd_graph *graph, nd_exec_settings settings, const float *x,
+                      float *y) {
+    nd_exec *exec = open_exec(backend, graph, settings);
+    cr_assert_eq(nd_exec_run(exec, exec->settings.batch, &x, &y), nd_status_ok, "%s", nd_error());
+    nd_exec_close(exec);
+}
+
+static void expect_close(const float *a, const float *b, int64_t count, double tolerance, const char *what) {
+    for (int64_t i = 0; i < count; i++)
+        cr_assert(fabs((double)a[i] - b[i]) <= tolerance * (1 + fabs((double)b[i])), "%s: [%d] %g, not %g",
+                  what, (int)i, (double)a[i], (double)b[i]);
+}
+
+/* A backend that takes nothing but dense operands in its own layout, like many library kernels. */
+static const nd_backend_table *strict_inner;
+
+static bool strict_view(const nd_view *view, bool channels_last) {
+    return channels_last && view->rank == 4 ? nd_view_is_channels_last(view) : nd_view_is_row_major(view);
+}
+
+static bool strict_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
+    const bool last = backend->channels_last, binary = work->kind == nd_kind_binary || work->residual;
+    if (work->kind == nd_kind_separable) return false;
+    if (work->kind != nd_kind_copy && work->kind != nd_kind_fill &&
+        !(strict_view(&work->x, last) && strict_view(&work->y, last) &&
+          (!binary || strict_view(&work->x2, last))))
+        return false;
+    return strict_inner->supports(backend, work, precision);
+}
+
+static bool strict_fast(nd_backend *backend, const nd_work *work, nd_precision precision) {
+    return work->kind != nd_kind_fill && strict_supports(backend, work, precision);
+}
+
+Test(executor, fused_plain_and_every_layout_agree) {
+    const int64_t batch = 2;
+    net n = net_everything(batch);
+    nd_backend *backend = open_ref();
+    float *x = random_images(input_count(n.graph)), expected[64], y[64];
+    const int64_t count = output_count(n.graph);
+    cr_assert_eq(count, 2 * 5);
+    run_whole(backend, n.graph, (nd_exec_settings){.plain = true}, x, expected);
+    for (int64_t i = 0; i < batch; i++) {
+        float sum = 0;
+        for (int64_t j = 0; j < 5; j++) sum += expected[i * 5 + j];
+        cr_assert(fabsf(sum - 1) < 1e-6f);
+    }
+    nd_backend_table strict = *backend->table;
+    strict_inner = backend->table;
+    for (int variant = 0; variant < 24; variant++) {
+        const bool turned = variant >= 12, slow = variant % 12 & 8, only_own = variant % 12 & 2 && !slow;
+        if (turned && only_own) continue; /* see what_runs_in_one_layout_alone_is_refused_in_the_other */
+        backend->channels_last = variant & 1;
+        backend->table = only_own || slow ? &strict : strict_inner;
+        strict.supports = slow ? strict_inner->supports : strict_supports;
+        strict.fast = slow ? strict_fast : NULL; /* all is supported, little is fast */
+        const nd_exec_settings settings = {.separable = variant % 12 & 4 ? nd_fuse_off : nd_fuse_auto,
+                                           .turned = turned};
+        memset(y, 0, sizeof y);
+        run_whole(backend, n.graph, settings, x, y);
+        expect_close(y, expected, count, 1e-5, "variant");
+    }
+    backend->table = strict_inner;
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
+    free(x);
+}
+
+Test(executor, what_runs_in_one_layout_alone_is_refused_in_the_other) {
+    nd_backend *backend = open_ref();
+    nd_backend_table strict = *backend->table;
+    strict_inner = backend->table;
+    strict.supports = strict_supports;
+    backend->table = &strict;
+    net n = net_everything(1);
+    for (int last = 0; last < 2; last++) {
+        nd_exec *exec;
+        backend->channels_last = last;
+        const nd_status status = nd_exec_open(backend, n.graph, &(nd_exec_settings){.turned = true}, &exec);
+        cr_expect_eq(status, nd_status_unsupported);
+        cr_expect_null(exec);
+        cr_expect(strstr(nd_error(), "backend ref has no conv") &&
+                      strstr(nd_error(), last ? "in NCHW" : "in NHWC"),
+                  "%s", nd_error());
+    }
+    backend->table = strict_inner;
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
+}
+
+static int count_kind(const nd_exec *exec, nd_kind kind) {
+    int count = 0;
+    for (size_t i = 0; i < nd_exec_node_count(exec); i++) count += nd_exec_node_at(exec, i).kind == kind;
+    return count;
+}
+
+Test(executor, fuses_what_it_should) {
+    net n = net_everything(1);
+    nd_backend *backend = open_ref();
+    nd_exec *exec = open_exec(backend, n.graph, (nd_exec_settings){0});
+    cr_expect_eq(count_kind(exec, nd_kind_separable), 2);
+    cr_expect_eq(count_kind(exec, nd_kind_conv), 6);
+    cr_expect_eq(count_kind(exec, nd_kind_gemm), 2);
+    cr_expect_eq(count_kind(exec, nd_kind_gather), 1, "the other gather is inside a separable op");
+    cr_expect_eq(count_kind(exec, nd_kind_affine), 1, "Mul, Add and Relu by channel are one");
+    cr_expect_eq(count_kind(exec, nd_kind_binary), 2, "by pixel, and the gate");
+    cr_expect_eq(count_kind(exec, nd_kind_activation), 1, "the sigmoid after a pool");
+    cr_expect_eq(count_kind(exec, nd_kind_fill), 4, "four edges; zero padding went into the convolution");
+    /* the shuffle, the interior of the padding, two repeated parts of the last concatenation */
+    cr_expect_leq(count_kind(exec, nd_kind_copy), 4);
+    nd_exec_close(exec);
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
+}
+
+Test(executor, a_dense_block_is_made_in_place) {
+    net n = net_new();
+    int parts[6] = {net_input(&n, 4, (int64_t[]){1, 3, 5, 5})}, whole = -1;
+    parts[0] = net_conv(&n, parts[0], 3, 4, 1, 3, 1, true);
+    for (int i = 1; i < 6; i++) {
+        whole = i > 1 ? net_concat(&n, parts, i, 1) : parts[0];
+        parts[i] = net_conv(&n, whole, 4 * i, 4, 1, 3, 1, true);
+    }
+    net_finish(&n, net_concat(&n, parts, 6, 1), 1);
+    nd_backend *backend = open_ref();
+    nd_exec *exec = open_exec(backend, n.graph, (nd_exec_settings){0});
+    cr_expect_eq(nd_exec_node_count(exec), 6, "%zu kernels: only convolutions", nd_exec_node_count(exec));
+    nd_exec_close(exec);
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
+}
+
+Test(executor, smaller_batches_give_the_same_images) {
+    enum { batch = 4 };
+    net n = net_everything(1);
+    nd_backend *backend = open_ref();
+    const int64_t in = input_count(n.graph), out = output_count(n.graph);
+    float *x = random_images(batch * in), expected[batch * 8], y[batch * 8];
+    nd_exec *one = open_exec(backend, n.graph, (nd_exec_settings){.batch = 1});
+    for (int i = 0; i < batch; i++)
+        cr_assert_eq(nd_exec_run(one, 1, (const float *[]){x + i * in}, (float *[]){expected + i * out}),
+                     nd_status_ok);
+    nd_exec *exec = open_exec(backend, n.graph, (nd_exec_settings){.batch = batch});
+    for (int count = 1; count <= batch; count++) {
+        memset(y, 0xff, sizeof y);
+        cr_assert_eq(nd_exec_run(exec, count, (const float *[]){x}, (float *[]){y}), nd_status_ok, "%s",
+                     nd_error());
+        expect_close(y, expected, count * out, 1e-6, "images");
+    }
+    cr_assert_eq(nd_exec_run(exec, batch + 1, (const float *[]){x}, (float *[]){y}), nd_status_usage);
+    nd_exec_close(one);
+    nd_exec_close(exec);
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
+    free(x);
+}
+
+Test(executor, a_part_runs_between_any_values) {
+    net n = net_everything(1);
+    nd_backend *backend = open_ref();
+    float *x = random_images(input_count(n.graph)), whole[8], parts[8];
+    /* Behind the first convolution and behind its ReLU one value separates the network. */
+    run_whole(backend, n.graph, (nd_exec_settings){0}, x, whole);
+    for (int i = 0; i < 2; i++) {
+        const int cut = n.graph->nodes[i].out[0];
+        float middle[9 * 9 * 8];
+        run_whole(backend, n.graph, (nd_exec_settings){.outputs = &cut, .n_outputs = 1}, x, middle);
+        run_whole(backend, n.graph, (nd_exec_settings){.inputs = &cut, .n_inputs = 1}, middle, parts);
+        expect_close(parts, whole, output_count(n.graph), 1e-6, "cut");
+    }
+    const int late = n.graph->nodes[n.graph->n_nodes - 2].out[0];
+    nd_exec *exec;
+    const nd_exec_settings impossible = {
+        .inputs = &late, .n_inputs = 1, .outputs = &n.graph->nodes[0].out[0], .n_outputs = 1};
+    cr_assert_neq(nd_exec_open(backend, n.graph, &impossible, &exec), nd_status_ok);
+    cr_assert_null(exec);
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
+    free(x);
+}
+
+Test(executor, zoo_networks_run_fused_as_plain) {
+    uint64_t seed = 3;
+    nd_graph *graph;
+    nd_backend *backend = open_ref();
+    cr_assert_eq(nd_zoo_build(nd_zoo_find("resnet20"), nd_zoo_random, &seed, &graph), nd_status_ok);
+    cr_assert_eq(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}), nd_status_ok);
+    float *x = random_images(input_count(graph)), plain[10], fused[10], folded[10];
+    run_whole(backend, graph, (nd_exec_settings){.plain = true}, x, plain);
+    run_whole(backend, graph, (nd_exec_settings){0}, x, fused);
+    cr_assert_eq(nd_graph_fold(graph), nd_status_ok);
+    cr_assert_eq(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}), nd_status_ok);
+    nd_exec *exec = open_exec(backend, graph, (nd_exec_settings){.time_nodes = true});
+    cr_assert_eq(nd_exec_run(exec, 1, (const float *[]){x}, (float *[]){folded}), nd_status_ok);
+    expect_close(fused, plain, 10, 1e-4, "fused");
+    expect_close(folded, plain, 10, 1e-3, "folded");
+    int64_t macs = 0;
+    for (size_t i = 0; i < nd_exec_node_count(exec); i++) {
+        macs += nd_exec_node_at(exec, i).macs;
+        cr_expect(nd_exec_node_at(exec, i).ns > 0, "%s took no time", nd_exec_node_at(exec, i).name);
+    }
+    cr_expect_eq(macs, nd_cost_graph(graph).total_macs);
+    nd_exec_close(exec);
+    nd_backend_close(backend);
+    nd_graph_free(graph);
+    free(x);
+}
+
+Test(executor, what_cannot_run_is_named) {
+    net n = net_new();
+    const int x = net_input(&n, 4, (int64_t[]){1, 3, 4, 4});
+    const int y = net_node(&n, nd_op_transpose, &x, 1, &(nd_attr){.n = 4, .list = {1, 0, 2, 3}});
+    net_finish(&n, y, 1);
+    nd_backend *backend = open_ref();
+    nd_exec *exec;
+    cr_assert_eq(nd_exec_open(backend, n.graph, &(nd_exec_settings){.batch = 2}, &exec),
+                 nd_status_unsupported);
+    cr_assert(strstr(nd_error(), "Transpose") && strstr(nd_error(), "mixes images"), "%s", nd_error());
+    nd_graph_free(n.graph);
+
+    n = net_new();
+    const int image = net_input(&n, 4, (int64_t[]){1, 3, 4, 4});
+    int out;
+    nd_node *node;
+    cr_assert_eq(nd_graph_add_value(n.graph, "z", &out), nd_status_ok);
+    cr_assert_eq(nd_graph_add_node(n.graph, nd_op_opaque, "head.erf", &image, 1, &out, 1, &node),
+                 nd_status_ok);
+    node->op_type = "Erf";
+    n.graph->values[out].rank = 1;
+    n.graph->values[out].dims[0] = 1;
+    cr_assert_eq(nd_graph_add_output(n.graph, out), nd_status_ok);
+    cr_assert_eq(nd_exec_open(backend, n.graph, &(nd_exec_settings){0}, &exec), nd_status_unsupported);
+    cr_assert(strstr(nd_error(), "head.erf") && strstr(nd_error(), "Erf") && strstr(nd_error(), "1x3x4x4"),
+              "%s", nd_error());
+    nd_graph_free(n.graph);
+    nd_backend_close(backend);
+}
+
+/* What would run on general loops is taken apart, or brought into the layout that is fast. */
+Test(executor, prefers_what_is_fast) {
+    net n = net_everything(1);
+    nd_backend *backend = open_ref();
+    nd_backend_table table = *backend->table;
+    strict_inner = backend->table;
+    table.fast = strict_fast;
+    backend->table = &table;
+    nd_exec *exec = open_exec(backend, n.graph, (nd_exec_settings){0});
+    cr_expect_eq(count_kind(exec, nd_kind_separable), 0);
+    cr_expect_eq(count_kind(exec, nd_kind_conv), 6 + 4);
+    cr_expect_eq(count_kind(exec, nd_kind_fill), 0, "copies of a constant instead");
+    for (int i = 0; i < exec->n_steps; i++)
+        if (exec->steps[i].work.kind == nd_kind_conv)
+            cr_expect(nd_view_is_row_major(&exec->steps[i].work.y), "%s", exec->steps[i].name);
+    nd_exec_close(exec);
+    exec = open_exec(backend, n.graph, (nd_exec_settings){.separable = nd_fuse_forced});
+    cr_expect_eq(count_kind(exec, nd_kind_separable), 2, "forced: slow, but supported");
+    nd_exec_close(exec);
+    backend->table = strict_inner;
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
+}
+
+Test(executor, forced_separable_is_an_error_where_there_is_none) {
+    net n = net_new();
+    int x = net_input(&n, 4, (int64_t[]){1, 4, 6, 6});
+    x = net_conv(&n, x, 4, 8, 4, 3, 1, false);
+    x = net_conv(&n, x, 8, 5, 1, 1, 1, true);
+    net_finish(&n, x, 1);
+    nd_backend *backend = open_ref();
+    nd_exec *exec = open_exec(backend, n.graph, (nd_exec_settings){.separable = nd_fuse_forced});
+    cr_assert_eq(nd_exec_node_count(exec), 1);
+    nd_exec_close(exec);
+    nd_backend_table strict = *backend->table;
+    strict_inner = backend->table;
+    strict.supports = strict_supports;
+    backend->table = &strict;
+    exec = open_exec(backend, n.graph, (nd_exec_settings){0});
+    cr_assert_eq(nd_exec_node_count(exec), 2);
+    nd_exec_close(exec);
+    cr_assert_eq(nd_exec_open(backend, n.graph, &(nd_exec_settings){.separable = nd_fuse_forced}, &exec),
+                 nd_status_unsupported);
+    cr_assert(strstr(nd_error(), "separable"), "%s", nd_error());
+    backend->table = strict_inner;
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
+}
+
+Test(plan, slots_alive_together_never_overlap) {
+    enum { count = 60, align = 16 };
+    nd_rng rng = nd_rng_seed(99);
+    for (int round = 0; round < 50; round++) {
+        nd_slot slots[count] = {0};
+        int64_t sum = 0, peak = 0;
+        for (int i = 0; i < count; i++) {
+            slots[i].elements = 1 + nd_rng_below(&rng, 500);
+            slots[i].first = (int)nd_rng_below(&rng, 40);
+            slots[i].last = slots[i].first + (int)nd_rng_below(&rng, 6);
+            sum += (slots[i].elements + align - 1) / align * align;
+        }
+        const int64_t total = nd_plan_offsets(slots, count, align);
+        for (int step = 0; step < 50; step++) {
+            int64_t alive = 0;
+            for (int i = 0; i < count; i++)
+                if (slots[i].first <= step && step <= slots[i].last) alive += slots[i].elements;
+            peak = alive > peak ? alive : peak;
+        }
+        cr_assert(total >= peak && total <= sum);
+        cr_assert(total < sum / 2, "no room is used twice: %d of %d", (int)total, (int)sum);
+        for (int i = 0; i < count; i++) {
+            cr_assert(slots[i].offset % align == 0 && slots[i].offset + slots[i].elements <= total);
+            for (int j = 0; j < i; j++) {
+                const bool together = slots[i].first <= slots[j].last && slots[j].first <= slots[i].last;
+                const bool apart = slots[i].offset + slots[i].elements <= slots[j].offset ||
+                                   slots[j].offset + slots[j].elements <= slots[i].offset;
+                cr_assert(!together || apart);
+            }
+        }
+    }
+}
+
+static void poison(nd_exec *exec, const nd_slot *slot) {
+    float *nan = nd_alloc_array((size_t)slot->elements, sizeof *nan);
+    for (int64_t i = 0; i < slot->elements; i++) nan[i] = NAN;
+    nd_view view = nd_view_row_major(1, &slot->elements);
+    view.offset = slot->offset;
+    cr_assert_eq(exec->backend->table->upload(exec->backend, exec->block, &view, nd_precision_fp32, nan),
+                 nd_status_ok);
+    free(nan);
+}
+
+/* Lifetimes are long enough: memory is poisoned before a slot's first step and after its last, and no poison
+ * reaches the result. */
+Test(plan, nothing_is_read_outside_of_its_lifetime) {
+    net n = net_everything(1);
+    nd_backend *backend = open_ref();
+    float *x = random_images(input_count(n.graph)), expected[8], y[8];
+    const float *in = x;
+    for (int last = 0; last < 2; last++) {
+        backend->channels_last = last;
+        run_whole(backend, n.graph, (nd_exec_settings){0}, x, expected);
+        nd_exec *exec = open_exec(backend, n.graph, (nd_exec_settings){0});
+        for (int i = 0; i < exec->n_slots; i++)
+            if (exec->slots[i].first <= exec->slots[i].last && !exec->slots[i].source)
+                poison(exec, &exec->slots[i]);
+        cr_assert_eq(nd_exec_upload(exec, 1, &in), nd_status_ok);
+        for (int step = 0; step < exec->n_steps; step++) {
+            const nd_step *s = &exec->steps[step];
+            const nd_memory *memory[3] = {0};
+            const int slots[] = {s->x, s->x2, s->y};
+            for (int k = 0; k < 3; k++)
+                if (slots[k] >= 0)
+                    memory[k] = exec->slots[slots[k]].source ? exec->slots[slots[k]].memory : exec->block;
+            cr_assert_eq(backend->table->run(backend, s->kernel, memory[0], memory[1], exec->block, NULL),
+                         nd_status_ok);
+            for (int i = 0; i < exec->n_slots; i++)
+                if (exec->slots[i].last == step && !exec->slots[i].source) poison(exec, &exec->slots[i]);
+        }
+        const nd_place *place = &exec->values[n.graph->outputs[0]].place;
+        nd_view view = place->view;
+        view.offset += exec->slots[place->slot].offset;
+        cr_assert_eq(backend->table->download(backend, exec->block, &view, nd_precision_fp32, y),
+                     nd_status_ok);
+        expect_close(y, expected, output_count(n.graph), 0, "poisoned");
+        nd_exec_close(exec);
+    }
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
+    free(x);
+}
+
+Test(plan, a_chain_needs_two_buffers) {
+    net n = net_new();
+    int x = net_input(&n, 4, (int64_t[]){1, 4, 8, 8});
+    for (int i = 0; i < 12; i++) x = net_conv(&n, x, 4, 4, 1, 3, 1, false);
+    net_finish(&n, x, 1);
+    nd_backend *backend = open_ref();
+    nd_exec *exec = open_exec(backend, n.graph, (nd_exec_settings){0});
+    /* and the pinned input */
+    cr_assert_leq(nd_exec_activation_bytes(exec), 3 * 4 * 8 * 8 * sizeof(float));
+    nd_exec_close(exec);
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
+}
+
+Test(view, reshape_keeps_the_order_of_elements) {
+    const int64_t image[] = {2, 6, 4, 5};
+    const nd_view last = nd_view_channels_last(4, image), first = nd_view_row_major(4, image);
+    nd_view out;
+    cr_assert(nd_view_reshape(&first, 2, (int64_t[]){2, 120}, &out) && nd_view_is_row_major(&out));
+    cr_assert(!nd_view_reshape(&last, 2, (int64_t[]){2, 120}, &out));
+    cr_assert(nd_view_reshape(&last, 5, (int64_t[]){2, 2, 3, 4, 5}, &out));
+    cr_assert(out.strides[1] == 3 && out.strides[2] == 1 && out.strides[3] == 30 && out.strides[4] == 6);
+    cr_assert(nd_view_reshape(&last, 3, (int64_t[]){2, 6, 20}, &out), "rows and columns step as one in NHWC");
+    cr_assert(out.strides[2] == 6);
+    cr_assert(nd_view_reshape(&last, 6, (int64_t[]){1, 2, 6, 1, 4, 5}, &out));
+    cr_assert(!nd_view_reshape(&last, 2, (int64_t[]){2, 121}, &out));
+    const nd_view pixel = nd_view_channels_last(4, (int64_t[]){3, 7, 1, 1});
+    cr_assert(nd_view_reshape(&pixel, 2, (int64_t[]){3, 7}, &out) && nd_view_is_row_major(&out));
+    const nd_view scalar = nd_view_row_major(0, NULL);
+    cr_assert(nd_view_reshape(&scalar, 3, (int64_t[]){1, 1, 1}, &out) && out.rank == 3);
+}

@@ -1,0 +1,495 @@
+/* The executor on a device: memory that runs out, recordings, time stamps, and calls that fail. The device is a mock
+ * around ref that keeps accounts of all it hands out and breaks the test on what a real one forbids. */
+#include "base/log.h"
+#include "base/rng.h"
+#include "model/infer/infer.h"
+#include "run/executor.h"
+#include "run/plugins.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { mock_steps = 64, batch = 8, workspace_bytes = 1000 };
+
+typedef struct mock {
+    nd_backend base; /* first */
+    nd_backend *inner;
+    size_t budget, used; /* bytes of memory and of kernels' weights */
+    int alive;           /* memories, kernels and recordings not given back */
+    int allocations, prepared, runs, replays, captures, stamps;
+    int fail_allocation, fail_prepare, fail_run; /* the n-th, from 1 */
+    bool fail_capture, capturing, opened;        /* opened: nothing may be allocated any more */
+    double clock;
+} mock;
+
+struct nd_memory {
+    nd_memory *inner;
+    size_t bytes;
+    mock *device;
+};
+
+struct nd_kernel {
+    nd_kernel *inner;
+    size_t bytes;
+    mock *device;
+};
+
+typedef struct mock_run {
+    nd_kernel *kernel;
+    const nd_memory *x, *x2;
+    nd_memory *y;
+} mock_run;
+
+typedef struct mock_recording {
+    mock *device;
+    int n, stamps;
+    mock_run runs[mock_steps];
+} mock_recording;
+
+static mock_recording *open_recording; /* while the mock captures */
+
+static nd_status mock_take(mock *device, size_t bytes) {
+    cr_assert(!device->capturing, "memory was asked for in a recording");
+    cr_assert(!device->opened, "memory was asked for in a run");
+    device->allocations++;
+    ND_REQUIRE(device->allocations != device->fail_allocation && device->used + bytes <= device->budget,
+               nd_status_memory, "the mock is full");
+    device->used += bytes;
+    device->alive++;
+    return nd_status_ok;
+}
+
+static void mock_give(mock *device, size_t bytes) {
+    cr_assert(device->used >= bytes && device->alive > 0);
+    device->used -= bytes;
+    device->alive--;
+}
+
+static nd_status mock_allocate(nd_backend *backend, size_t bytes, nd_memory **out) {
+    mock *device = (mock *)backend;
+    *out = NULL;
+    ND_TRY(mock_take(device, bytes));
+    nd_memory *memory = *out = nd_alloc_array(1, sizeof *memory);
+    *memory = (nd_memory){.bytes = bytes, .device = device};
+    return device->inner->table->allocate(device->inner, bytes, &memory->inner);
+}
+
+static void mock_free(nd_memory *memory) {
+    if (!memory) return;
+    mock_give(memory->device, memory->bytes);
+    memory->device->inner->table->free(memory->inner);
+    free(memory);
+}
+
+static bool mock_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
+    mock *device = (mock *)backend;
+    return device->inner->table->supports(device->inner, work, precision);
+}
+
+static nd_status mock_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
+                              nd_kernel **out) {
+    mock *device = (mock *)backend;
+    *out = NULL;
+    ND_REQUIRE(++device->prepared != device->fail_prepare, nd_status_device, "the mock lost its device");
+    const size_t bytes = work->weights ? (size_t)work->y.dims[1] * sizeof(float) : 0;
+    ND_TRY(mock_take(device, bytes));
+    nd_kernel *kernel = *out = nd_alloc_array(1, sizeof *kernel);
+    *kernel = (nd_kernel){.bytes = bytes, .device = device};
+    return device->inner->table->prepare(device->inner, work, precision, &kernel->inner);
+}
+
+static nd_kernel_info mock_info(const nd_kernel *kernel) {
+    nd_kernel_info info = kernel->device->inner->table->info(kernel->inner);
+    info.workspace_bytes = workspace_bytes;
+    return info;
+}
+
+static void mock_release(nd_kernel *kernel) {
+    if (!kernel) return;
+    mock_give(kernel->device, kernel->bytes);
+    kernel->device->inner->table->release(kernel->inner);
+    free(kernel);
+}
+
+static nd_status mock_start(mock *device, const mock_run *run) {
+    return device->inner->table->run(device->inner, run->kernel->inner, run->x ? run->x->inner : NULL,
+                                     run->x2 ? run->x2->inner : NULL, run->y->inner, NULL);
+}
+
+static nd_status mock_run_kernel(nd_backend *backend, nd_kernel *kernel, const nd_memory *x,
+                                 const nd_memory *x2, nd_memory *y, nd_memory *workspace) {
+    mock *device = (mock *)backend;
+    const mock_run run = {kernel, x, x2, y};
+    cr_assert(workspace && workspace->bytes >= workspace_bytes);
+    ND_REQUIRE(++device->runs != device->fail_run, nd_status_device, "the mock's kernel failed");
+    if (!device->capturing) return mock_start(device, &run);
+    cr_assert(open_recording->n < mock_steps);
+    open_recording->runs[open_recording->n++] = run;
+    return nd_status_ok;
+}
+
+static nd_status mock_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
+                             const float *src) {
+    mock *device = (mock *)backend;
+    cr_assert(!device->capturing, "an upload in a recording");
+    return device->inner->table->upload(device->inner, dst->inner, view, precision, src);
+}
+
+static nd_status mock_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
+                               nd_precision precision, float *dst) {
+    mock *device = (mock *)backend;
+    cr_assert(!device->capturing, "a download in a recording");
+    return device->inner->table->download(device->inner, src->inner, view, precision, dst);
+}
+
+static nd_status mock_synchronize(nd_backend *backend) {
+    cr_assert(!((mock *)backend)->capturing, "a wait in a recording");
+    return nd_status_ok;
+}
+
+/* Every stamp is 10 ns after the one before. */
+static nd_status mock_stamp(nd_backend *backend, int slot) {
+    mock *device = (mock *)backend;
+    int *stamps = device->capturing ? &open_recording->stamps : &device->stamps;
+    cr_assert_eq(slot, (*stamps)++ % (mock_steps + 1));
+    return nd_status_ok;
+}
+
+static nd_status mock_elapsed(nd_backend *backend, int from, int to, double *ns) {
+    cr_assert(to <= ((mock *)backend)->stamps);
+    *ns = 10 * (to - from);
+    return nd_status_ok;
+}
+
+static nd_status mock_capture_begin(nd_backend *backend) {
+    mock *device = (mock *)backend;
+    ND_TRY(mock_take(device, 0));
+    open_recording = nd_alloc_array(1, sizeof *open_recording);
+    open_recording->device = device;
+    device->capturing = true;
+    device->captures++;
+    return nd_status_ok;
+}
+
+static void mock_recording_free(void *recording) {
+    mock_recording *r = recording;
+    mock_give(r->device, 0);
+    free(r);
+}
+
+static nd_status mock_capture_end(nd_backend *backend, void **recording) {
+    mock *device = (mock *)backend;
+    cr_assert(device->capturing);
+    device->capturing = false;
+    *recording = NULL;
+    if (device->fail_capture) {
+        mock_recording_free(open_recording);
+        return nd_fail(nd_status_device, "the mock cannot record this");
+    }
+    *recording = open_recording;
+    return nd_status_ok;
+}
+
+static nd_status mock_replay(nd_backend *backend, void *recording) {
+    mock *device = (mock *)backend;
+    const mock_recording *r = recording;
+    device->replays++;
+    device->stamps += r->stamps;
+    for (int i = 0; i < r->n; i++) ND_TRY(mock_start(device, &r->runs[i]));
+    return nd_status_ok;
+}
+
+static const nd_backend_table mock_table = {
+    .supports = mock_supports,
+    .prepare = mock_prepare,
+    .info = mock_info,
+    .run = mock_run_kernel,
+    .release = mock_release,
+    .allocate = mock_allocate,
+    .free = mock_free,
+    .upload = mock_upload,
+    .download = mock_download,
+    .synchronize = mock_synchronize,
+    .stamp = mock_stamp,
+    .elapsed = mock_elapsed,
+    .capture_begin = mock_capture_begin,
+    .capture_end = mock_capture_end,
+    .replay = mock_replay,
+    .recording_free = mock_recording_free,
+};
+
+static mock mock_open(void) {
+    mock device = {.base = {.table = &mock_table, .name = "mock", .channels_last = true},
+                   .budget = (size_t)64 << 20};
+    cr_assert_eq(nd_backend_open("ref", NULL, &device.inner), nd_status_ok);
+    return device;
+}
+
+static void mock_close(mock *device) {
+    cr_expect_eq(device->alive, 0, "%d things were not given back", device->alive);
+    cr_expect_eq(device->used, 0);
+    nd_backend_close(device->inner);
+}
+
+static int add_constant(nd_graph *graph, nd_rng *rng, int rank, const int64_t *dims) {
+    nd_tensor tensor;
+    int value;
+    cr_assert_eq(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor), nd_status_ok);
+    for (int64_t i = 0; i < nd_tensor_count(&tensor); i++)
+        ((float *)tensor.data)[i] = 0.3f * (float)nd_rng_normal(rng);
+    cr_assert_eq(nd_graph_add_init(graph, NULL, &tensor, &value), nd_status_ok);
+    nd_tensor_free(&tensor);
+    return value;
+}
+
+static int add_node(nd_graph *graph, nd_op op, const char *name, const int *in, int n, const nd_attr *attr) {
+    int out;
+    nd_node *node;
+    cr_assert_eq(nd_graph_add_value(graph, NULL, &out), nd_status_ok);
+    cr_assert_eq(nd_graph_add_node(graph, op, name, in, n, &out, 1, &node), nd_status_ok);
+    node->attr = *attr;
+    return out;
+}
+
+/* A residual block and a classifier: x[1][3][8][8] -> [1][5]. `axis`: of the softmax; 0 mixes images. */
+static nd_graph *small_network(int64_t images, int64_t axis) {
+    nd_graph *graph;
+    nd_rng rng = nd_rng_seed(7);
+    int x;
+    const nd_attr conv = {.groups = 1, .window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}}};
+    cr_assert_eq(nd_graph_new("small", &graph), nd_status_ok);
+    cr_assert_eq(nd_graph_add_input(graph, "x", 4, (int64_t[]){images, 3, 8, 8}, &x), nd_status_ok);
+    const int w1 = add_constant(graph, &rng, 4, (int64_t[]){6, 3, 3, 3}),
+              w2 = add_constant(graph, &rng, 4, (int64_t[]){6, 6, 3, 3}),
+              w3 = add_constant(graph, &rng, 2, (int64_t[]){5, 6});
+    const int a = add_node(graph, nd_op_conv, "conv1", (int[]){x, w1}, 2, &conv);
+    const int b = add_node(graph, nd_op_conv, "conv2", (int[]){a, w2}, 2, &conv);
+    const int c = add_node(graph, nd_op_add, "add", (int[]){a, b}, 2, &(nd_attr){0});
+    const int d = add_node(graph, nd_op_global_average_pool, "pool", &c, 1, &(nd_attr){0});
+    const int e = add_node(graph, nd_op_flatten, "flatten", &d, 1, &(nd_attr){.axis = 1});
+    const int f = add_node(graph, nd_op_gemm, "fc", (int[]){e, w3}, 2,
+                           &(nd_attr){.trans_b = true, .alpha = 1, .beta = 1});
+    const int g = add_node(graph, nd_op_softmax, "softmax", &f, 1, &(nd_attr){.axis = axis});
+    cr_assert_eq(nd_graph_add_output(graph, g), nd_status_ok);
+    cr_assert_eq(nd_graph_infer(graph, &(nd_infer_settings){.batch = images}), nd_status_ok);
+    return graph;
+}
+
+enum { image_size = 3 * 8 * 8, classes = 5 };
+
+typedef struct scores {
+    float of[batch * classes];
+} scores;
+
+static const float *images(void) {
+    static float x[batch * image_size];
+    nd_rng rng = nd_rng_seed(11);
+    for (int i = 0; i < batch * image_size; i++) x[i] = (float)nd_rng_normal(&rng);
+    return x;
+}
+
+static scores run(nd_exec *exec, int64_t n) {
+    scores y = {0};
+    const nd_status status = nd_exec_run(exec, n, (const float *[]){images()}, (float *[]){y.of});
+    cr_assert_eq(status, nd_status_ok, "%s", nd_error());
+    return y;
+}
+
+static scores expected_scores(const nd_graph *graph, nd_precision precision) {
+    nd_backend *ref;
+    nd_exec *exec;
+    const nd_exec_settings settings = {.batch = batch, .precision = precision};
+    cr_assert_eq(nd_backend_open("ref", NULL, &ref), nd_status_ok);
+    ref->channels_last = true;
+    cr_assert_eq(nd_exec_open(ref, graph, &settings, &exec), nd_status_ok, "%s", nd_error());
+    const scores y = run(exec, batch);
+    nd_exec_close(exec);
+    nd_backend_close(ref);
+    return y;
+}
+
+static nd_exec *open_on(mock *device, const nd_graph *graph, nd_exec_settings settings) {
+    nd_exec *exec;
+    if (!settings.batch) settings.batch = batch;
+    cr_assert_eq(nd_exec_open(&device->base, graph, &settings, &exec), nd_status_ok, "%s", nd_error());
+    device->opened = true;
+    return exec;
+}
+
+static void close_on(mock *device, nd_exec *exec) {
+    nd_exec_close(exec);
+    device->opened = false;
+}
+
+Test(executor_device, a_network_is_one_recording) {
+    static const nd_precision precisions[] = {nd_precision_fp32, nd_precision_fp16, nd_precision_bf16};
+    nd_graph *graph = small_network(1, 1);
+    for (size_t p = 0; p < sizeof precisions / sizeof *precisions; p++) {
+        const scores expected = expected_scores(graph, precisions[p]);
+        mock device = mock_open();
+        nd_exec *exec = open_on(&device, graph, (nd_exec_settings){.precision = precisions[p]});
+        cr_expect(nd_exec_recorded(exec));
+        cr_expect_eq(device.captures, 1);
+        cr_expect_eq((size_t)device.runs, 2 * nd_exec_node_count(exec), "once to warm up, once to record");
+        for (int i = 0; i < 3; i++) {
+            const scores y = run(exec, batch);
+            cr_expect_arr_eq(y.of, expected.of, sizeof y.of);
+        }
+        cr_expect_eq(device.replays, 3);
+        cr_expect_eq((size_t)device.runs, 2 * nd_exec_node_count(exec));
+        close_on(&device, exec);
+        mock_close(&device);
+    }
+    nd_graph_free(graph);
+}
+
+Test(executor_device, what_cannot_be_recorded_runs_kernel_by_kernel) {
+    nd_graph *graph = small_network(1, 1);
+    const scores expected = expected_scores(graph, nd_precision_fp32);
+    for (int inside = 0; inside < 2; inside++) {
+        mock device = mock_open();
+        device.fail_capture = !inside;
+        device.fail_run = inside ? 6 : 0; /* all kernels run once; the first ones record, then one fails */
+        nd_exec *exec = open_on(&device, graph, (nd_exec_settings){0});
+        cr_assert(!inside || nd_exec_node_count(exec) < 6);
+        cr_expect(!nd_exec_recorded(exec));
+        const scores y = run(exec, batch);
+        cr_expect_arr_eq(y.of, expected.of, sizeof y.of);
+        cr_expect_eq(device.captures, 1);
+        cr_expect_eq(device.replays, 0);
+        close_on(&device, exec);
+        mock_close(&device);
+    }
+    nd_graph_free(graph);
+}
+
+static char warning[512];
+
+static void keep_warning(void *user, nd_log_level level, const char *message) {
+    (void)user;
+    if (level == nd_log_warn) snprintf(warning, sizeof warning, "%s", message);
+}
+
+Test(executor_device, out_of_memory_halves_the_batch_and_says_so) {
+    nd_graph *graph = small_network(1, 1);
+    const scores expected = expected_scores(graph, nd_precision_fp32);
+    mock device = mock_open();
+    nd_exec *exec = open_on(&device, graph, (nd_exec_settings){.batch = 3});
+    const size_t three = device.used;
+    close_on(&device, exec);
+    nd_log_set(keep_warning, NULL);
+    device.budget = three;
+    cr_expect_eq(nd_exec_open(&device.base, graph, &(nd_exec_settings){.batch = batch}, &exec),
+                 nd_status_memory, "without `shrink` it is an error");
+    cr_expect_null(exec);
+    cr_expect_eq(device.used, 0);
+    exec = open_on(&device, graph, (nd_exec_settings){.shrink = true});
+    cr_expect_eq(nd_exec_batch(exec), 2, "8 and 4 do not fit where 3 do");
+    cr_expect(strstr(warning, "small: 8 images") && strstr(warning, " 2 do") &&
+                  strstr(warning, "mock is full"),
+              "%s", warning);
+    for (int64_t n = 1; n <= batch; n++) {
+        const scores y = run(exec, n);
+        cr_expect_arr_eq(y.of, expected.of, (size_t)(n * classes) * sizeof *y.of);
+    }
+    scores y;
+    cr_expect_eq(nd_exec_run(exec, batch + 1, (const float *[]){images()}, (float *[]){y.of}),
+                 nd_status_usage);
+    cr_expect_eq(nd_exec_upload(exec, 3, (const float *[]){images()}), nd_status_usage);
+    close_on(&device, exec);
+
+    device.budget = 100;
+    nd_status status =
+        nd_exec_open(&device.base, graph, &(nd_exec_settings){.batch = batch, .shrink = true}, &exec);
+    cr_expect_eq(status, nd_status_memory, "not one image fits");
+    cr_expect_null(exec);
+    mock_close(&device);
+    nd_graph_free(graph);
+}
+
+/* The other layout is recorded, cut and run in parts as the own one is; ref sums in one order, so all is equal. */
+Test(executor_device, the_other_layout_is_recorded_and_cut_alike) {
+    nd_graph *graph = small_network(1, 1);
+    const scores expected = expected_scores(graph, nd_precision_fp16);
+    mock device = mock_open();
+    nd_exec_settings settings = {.precision = nd_precision_fp16, .turned = true, .shrink = true};
+    nd_exec *exec = open_on(&device, graph, settings);
+    cr_expect(nd_exec_recorded(exec));
+    const size_t whole = device.used;
+    scores y = run(exec, batch);
+    cr_expect_arr_eq(y.of, expected.of, sizeof y.of);
+    close_on(&device, exec);
+    device.budget = whole - 1;
+    exec = open_on(&device, graph, settings);
+    cr_expect_eq(nd_exec_batch(exec), batch / 2);
+    cr_expect(nd_exec_recorded(exec));
+    for (int64_t n = 1; n <= batch; n++) {
+        y = run(exec, n);
+        cr_expect_arr_eq(y.of, expected.of, (size_t)(n * classes) * sizeof *y.of);
+    }
+    close_on(&device, exec);
+    mock_close(&device);
+    nd_graph_free(graph);
+}
+
+Test(executor_device, a_network_that_mixes_images_is_not_cut) {
+    nd_graph *graph = small_network(batch, 0);
+    mock device = mock_open();
+    nd_exec *exec;
+    device.budget = 2000;
+    const nd_status status =
+        nd_exec_open(&device.base, graph, &(nd_exec_settings){.batch = batch, .shrink = true}, &exec);
+    cr_expect_eq(status, nd_status_memory);
+    cr_expect_eq(device.captures, 0);
+    mock_close(&device);
+    nd_graph_free(graph);
+}
+
+/* Each call that can fail does, one at a time: the error comes back with its name, and nothing stays behind. */
+Test(executor_device, every_failure_is_an_error_and_leaves_nothing) {
+    nd_graph *graph = small_network(1, 1);
+    mock counted = mock_open();
+    nd_exec *exec = open_on(&counted, graph, (nd_exec_settings){0});
+    const int nodes = (int)nd_exec_node_count(exec),
+              allocations = counted.allocations - 1; /* not capture's */
+    close_on(&counted, exec);
+    mock_close(&counted);
+    cr_assert(allocations > nodes);
+    for (int i = 1; i <= allocations + 2 * nodes; i++) {
+        mock device = mock_open();
+        const int at = i - allocations;
+        if (at <= 0) device.fail_allocation = i;
+        if (at > 0 && at <= nodes) device.fail_prepare = at;
+        if (at > nodes) device.fail_run = at - nodes;
+        const nd_status status =
+            nd_exec_open(&device.base, graph, &(nd_exec_settings){.batch = batch}, &exec);
+        cr_expect_eq(status, at <= 0 ? nd_status_memory : nd_status_device);
+        cr_expect_null(exec);
+        cr_expect(strstr(nd_error(), "mock"), "%s", nd_error());
+        cr_expect(at <= 0 || strstr(nd_error(), "conv") || strstr(nd_error(), "fc") ||
+                      strstr(nd_error(), "add") || strstr(nd_error(), "pool") ||
+                      strstr(nd_error(), "softmax"),
+                  "no node is named: %s", nd_error());
+        mock_close(&device);
+    }
+    nd_graph_free(graph);
+}
+
+Test(executor_device, nodes_are_timed_one_by_one) {
+    nd_graph *graph = small_network(1, 1);
+    const scores expected = expected_scores(graph, nd_precision_fp32);
+    mock device = mock_open();
+    nd_exec *exec = open_on(&device, graph, (nd_exec_settings){.time_nodes = true});
+    const size_t stamps = nd_exec_node_count(exec) + 1;
+    cr_expect(nd_exec_recorded(exec), "as it runs otherwise");
+    cr_expect_eq((size_t)device.stamps, stamps, "of the run that is not recorded");
+    const scores y = run(exec, batch);
+    cr_expect_arr_eq(y.of, expected.of, sizeof y.of);
+    cr_expect_eq((size_t)device.stamps, 2 * stamps, "stamped again by the replay");
+    for (size_t i = 0; i < nd_exec_node_count(exec); i++) cr_expect_eq(nd_exec_node_at(exec, i).ns, 10);
+    close_on(&device, exec);
+    mock_close(&device);
+    nd_graph_free(graph);
+}
