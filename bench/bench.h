@@ -1,5 +1,5 @@
-/* Dense against decoupled, layer by layer and as a stack. One row per implementation, and at the end one per stack:
- * the sum over all convolutions of the network, those that stay dense included on both sides. */
+/* Dense against decoupled, layer by layer and as a stack. One row per implementation, and at the end one per
+ * stack: the sum over all convolutions of the network, those that stay dense included on both sides. */
 #ifndef ND_BENCH_BENCH_H
 #define ND_BENCH_BENCH_H
 
@@ -17,46 +17,46 @@ typedef struct nd_bench_settings {
     const int64_t *terms; /* T */
     size_t n_terms;
     bool forms[nd_form_count];
-    bool impls[nd_impl_count]; /* dense is always timed */
-    nd_backend *forced
-        [nd_impl_count]; /* baselines other than the backend's choice (bench/subjects/rig.h); NULL for none */
-    bool cold;           /* rotate buffers; otherwise the same ones every run */
-    bool layouts;        /* dense in NHWC or NCHW, whichever is faster */
-    bool nodes;          /* of networks: also the time of every kernel */
+    bool impls[nd_impl_count];         /* dense is always timed */
+    nd_backend *forced[nd_impl_count]; /* baselines other than the backend's choice (bench/subjects/rig.h);
+                                          NULL for none */
+    bool cold;                         /* rotate buffers; otherwise the same ones every run */
+    bool layouts;                      /* dense in NHWC or NCHW, whichever is faster */
+    bool nodes;                        /* of networks: also the time of every kernel */
     nd_timing_settings timing;
     nd_peaks peaks;
     const nd_row *common; /* provenance and key fields that all rows share */
     nd_status (*row)(void *user, const nd_row *row);
-    bool (*stop)(
-        void *
-            user); /* asked between sessions; true: no more of them, rows of what was measured. NULL: never */
+    bool (*stop)(void *user); /* asked between sessions; true: no more of them, rows of what was measured.
+                                 NULL: never */
     void *user;
     const nd_progress *progress;
 } nd_bench_settings;
 
 /* Where memory runs out, both measure half of the batch instead and say so; the rows have the batch that ran.
  *
- * Implementations that the backend does not support have no row; a stack takes the next simpler one in their place
- * (unfused for fused). */
+ * Implementations that the backend does not support have no row; a stack takes the next simpler one in their
+ * place (unfused for fused). */
 nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings);
 
-/* The singular value decompositions that decouple these layers in the forms of the settings, as nd decouple asks for them:
- * ni slices no x kh*kw (dwpw) or no slices ni x kh*kw (pwdw). A row a layer, and one for all; times are of the device
- * alone where the backend knows them, else of the whole call. Values are random. */
+/* The singular value decompositions that decouple these layers in the forms of the settings, as nd decouple
+ * asks for them: ni slices no x kh*kw (dwpw) or no slices ni x kh*kw (pwdw). A row a layer, and one for all;
+ * times are of the device alone where the backend knows them, else of the whole call. Values are random. */
 nd_status nd_bench_svd(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings);
 
-/* The layers of a suite, and of an inferred graph: equal shapes once, with their number. *out is malloc'd; names point
- * into the suite or the graph. The first convolution, and those without a spatial kernel or with groups, are marked
- * dense. */
+/* The layers of a suite, and of an inferred graph: equal shapes once, with their number. *out is malloc'd;
+ * names point into the suite or the graph. The first convolution, and those without a spatial kernel or with
+ * groups, are marked dense. */
 nd_status nd_bench_layers_of_suite(const nd_suite *suite, nd_bench_layer **out, size_t *n);
 nd_status nd_bench_layers_of_graph(const nd_graph *graph, nd_bench_layer **out, size_t *n);
 
-/* Whole networks, end to end on one backend: networks[0] is the original, and the ratio is to it. The others are compiled
- * as settings->impls ask for: unfused, fused (where every pair has such a kernel), best (the fastest of these; the
- * executor's own choice where it is asked for alone). Each plan is checked first on the images it is timed with: the first
- * one against the reference backend, a batch also against the plan without any fusion. With settings->layouts the original
- * is tried in the other layout too, where the backend runs it there and memory has room for both. Upload and download are not
- * timed. With settings->nodes, every kernel of every plan has a row as well (bench/timing/nodes.h). */
+/* Whole networks, end to end on one backend: networks[0] is the original, and the ratio is to it. The others
+ * are compiled as settings->impls ask for: unfused, fused (where every pair has such a kernel), best (the
+ * fastest of these; the executor's own choice where it is asked for alone). Each plan is checked first on the
+ * images it is timed with: the first one against the reference backend, a batch also against the plan without
+ * any fusion. With settings->layouts the original is tried in the other layout too, where the backend runs it
+ * there and memory has room for both. Upload and download are not timed. With settings->nodes, every kernel
+ * of every plan has a row as well (bench/timing/nodes.h). */
 typedef struct nd_bench_network {
     const nd_graph *graph; /* inferred; one input, one output */
     nd_row row;            /* what it is: model, method, rank, costs, ... */

@@ -1,5 +1,5 @@
-/* Regular and grouped convolutions: our depthwise kernel where every group has one input channel, else cuDNN, else the
- * direct kernel, so that every shape and stride runs. */
+/* Regular and grouped convolutions: our depthwise kernel where every group has one input channel, else cuDNN,
+ * else the direct kernel, so that every shape and stride runs. */
 #include "cuda/libs/dnn.h"
 
 #include <stdio.h>
@@ -12,18 +12,19 @@ typedef struct nd_conv_dnn {
     int64_t slices, images; /* of a slice */
 } nd_conv_dnn;
 
-static int64_t nd_conv_extent(const nd_view *view) {
+static int64_t conv_extent(const nd_view *view) {
     const int64_t count = nd_view_count(view), reach = view->dims[0] * view->strides[0];
     return count > reach ? count : reach;
 }
 
-/* The least number of equal slices, each beginning on 16 bytes if the first one does; 0 where there is none. */
-static int64_t nd_conv_slices(const nd_work *work, nd_precision precision) {
+/* The least number of equal slices, each beginning on 16 bytes if the first one does; 0 where there is none.
+ */
+static int64_t conv_slices(const nd_work *work, nd_precision precision) {
     const nd_view *views[] = {&work->x, &work->y, work->residual ? &work->x2 : &work->y};
     const int64_t images = work->x.dims[0], size = (int64_t)nd_dtype_bytes(nd_precision_storage(precision));
     int64_t largest = 0, steps = 0; /* steps: the bits of all distances between images */
     for (int i = 0; i < 3; i++) {
-        if (nd_conv_extent(views[i]) > largest) largest = nd_conv_extent(views[i]);
+        if (conv_extent(views[i]) > largest) largest = conv_extent(views[i]);
         steps |= views[i]->strides[0];
     }
     for (int64_t slices = 1; slices <= images; slices++) {
@@ -33,23 +34,23 @@ static int64_t nd_conv_slices(const nd_work *work, nd_precision precision) {
     return 0;
 }
 
-static const void *nd_conv_slice(const nd_conv_dnn *state, const nd_kernel *kernel, const void *start,
-                                 const nd_view *view, int64_t slice) {
+static const void *conv_slice(const nd_conv_dnn *state, const nd_kernel *kernel, const void *start,
+                              const nd_view *view, int64_t slice) {
     const size_t size = nd_dtype_bytes(nd_precision_storage(kernel->precision));
     return start ? (const char *)start + (size_t)(slice * state->images * view->strides[0]) * size : NULL;
 }
 
-static nd_status nd_conv_dnn_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+static nd_status conv_dnn_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
     const nd_conv_dnn *state = kernel->state;
     const nd_work *work = &kernel->work;
     for (int64_t i = 0; i < state->slices; i++) {
         const nd_dnn_operands all = {
-            .x = nd_conv_slice(state, kernel, operands->x, &work->x, i),
+            .x = conv_slice(state, kernel, operands->x, &work->x, i),
             .w = state->weights,
             .bias_stored = state->bias_stored,
-            .x2 = nd_conv_slice(state, kernel, operands->x2, &work->x2, i),
+            .x2 = conv_slice(state, kernel, operands->x2, &work->x2, i),
             .bias = kernel->bias,
-            .y = (void *)(uintptr_t)nd_conv_slice(state, kernel, operands->y, &work->y, i),
+            .y = (void *)(uintptr_t)conv_slice(state, kernel, operands->y, &work->y, i),
             .workspace = operands->workspace,
         };
         ND_TRY(nd_dnn_plan_run(state->plan, &all));
@@ -57,17 +58,18 @@ static nd_status nd_conv_dnn_run(nd_kernel *kernel, const nd_cuda_operands *oper
     return nd_status_ok;
 }
 
-static void nd_conv_dnn_release(nd_kernel *kernel) {
+static void conv_dnn_release(nd_kernel *kernel) {
     nd_conv_dnn *state = kernel->state;
     if (!state) return;
     nd_dnn_plan_free(state->plan);
     free(state);
 }
 
-static const nd_cuda_operation nd_conv_dnn_operation = {nd_conv_dnn_run, nd_conv_dnn_release};
+static const nd_cuda_operation nd_conv_dnn_operation = {conv_dnn_run, conv_dnn_release};
 
-/* [no][channels][taps] -> [no][taps][channels] when `inner`, or -> [channels*taps][no]. NULL when memory is out. */
-static float *nd_conv_reorder(const nd_work *work, bool inner) {
+/* [no][channels][taps] -> [no][taps][channels] when `inner`, or -> [channels*taps][no]. NULL when memory is
+ * out. */
+static float *conv_reorder(const nd_work *work, bool inner) {
     const int64_t no = work->y.dims[1], channels = work->x.dims[1] / work->groups;
     const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
     float *out = nd_alloc_array((size_t)(no * channels * taps), sizeof *out);
@@ -80,19 +82,19 @@ static float *nd_conv_reorder(const nd_work *work, bool inner) {
     return out;
 }
 
-static nd_status nd_conv_dnn_weights(nd_kernel *kernel, const nd_work *work, bool channels_last) {
+static nd_status conv_dnn_weights(nd_kernel *kernel, const nd_work *work, bool channels_last) {
     nd_conv_dnn *state = kernel->state;
     const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
     const size_t count = (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups) * taps);
     if (!channels_last) return nd_cuda_constant_stored(kernel, work->weights, count, &state->weights);
-    float *reordered = nd_conv_reorder(work, true);
+    float *reordered = conv_reorder(work, true);
     ND_REQUIRE(reordered, nd_status_memory, "no memory for %zu weights", count);
     nd_status status = nd_cuda_constant_stored(kernel, reordered, count, &state->weights);
     free(reordered);
     return status;
 }
 
-static nd_status nd_conv_dnn_prepare(nd_kernel *kernel, const nd_work *work, bool channels_last) {
+static nd_status conv_dnn_prepare(nd_kernel *kernel, const nd_work *work, bool channels_last) {
     nd_conv_dnn *state = kernel->state = nd_alloc_array(1, sizeof *state);
     ND_REQUIRE(state, nd_status_memory, "no memory for a convolution");
     kernel->operation = &nd_conv_dnn_operation;
@@ -100,14 +102,14 @@ static nd_status nd_conv_dnn_prepare(nd_kernel *kernel, const nd_work *work, boo
                               .precision = kernel->precision,
                               .bias = work->bias != NULL,
                               .channels_last = channels_last};
-    state->slices = nd_conv_slices(work, kernel->precision);
+    state->slices = conv_slices(work, kernel->precision);
     ND_REQUIRE(state->slices, nd_status_unsupported,
                "cuDNN counts in 32 bits: no slices of whole images fit");
     state->images = work->x.dims[0] / state->slices;
     problem.work.x.dims[0] = problem.work.y.dims[0] = state->images;
     if (work->residual) problem.work.x2.dims[0] = state->images;
     ND_TRY(nd_dnn_plan_make(kernel->cuda, &problem, &state->plan));
-    ND_TRY(nd_conv_dnn_weights(kernel, work, channels_last));
+    ND_TRY(conv_dnn_weights(kernel, work, channels_last));
     ND_TRY(nd_cuda_constant_bias(kernel, work));
     ND_TRY(nd_cuda_constant_bias_stored(kernel, work, &state->bias_stored));
     kernel->workspace = nd_dnn_plan_workspace(state->plan);
@@ -120,25 +122,23 @@ static nd_status nd_conv_dnn_prepare(nd_kernel *kernel, const nd_work *work, boo
     return nd_status_ok;
 }
 
-static nd_status nd_conv_depthwise_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+static nd_status conv_depthwise_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
     nd_cuda_depthwise call = *(const nd_cuda_depthwise *)kernel->state;
     call.x = nd_cuda_at(operands->x, &kernel->work.x, kernel->precision);
     call.y = nd_cuda_at(operands->y, &kernel->work.y, kernel->precision);
     return nd_cuda_depthwise_launch(&call);
 }
 
-static void nd_conv_depthwise_release(nd_kernel *kernel) {
+static void conv_depthwise_release(nd_kernel *kernel) {
     free(kernel->state);
 }
 
-static const nd_cuda_operation nd_conv_depthwise_operation = {nd_conv_depthwise_run,
-                                                              nd_conv_depthwise_release};
+static const nd_cuda_operation nd_conv_depthwise_operation = {conv_depthwise_run, conv_depthwise_release};
 
-static nd_status nd_conv_depthwise_constants(nd_kernel *kernel, const nd_work *work,
-                                             nd_cuda_depthwise *call) {
+static nd_status conv_depthwise_constants(nd_kernel *kernel, const nd_work *work, nd_cuda_depthwise *call) {
     const void *constant;
     nd_status status = nd_status_ok;
-    float *filters = nd_conv_reorder(work, false);
+    float *filters = conv_reorder(work, false);
     int32_t *channel = nd_alloc_array((size_t)call->terms, sizeof *channel);
     ND_REQUIRE_DONE(filters && channel, nd_status_memory, "no memory for %lld filters",
                     (long long)call->terms);
@@ -156,13 +156,13 @@ done:
     return status;
 }
 
-static bool nd_conv_is_depthwise(const nd_work *work) {
+static bool conv_is_depthwise(const nd_work *work) {
     int64_t distance;
     return work->groups == work->x.dims[1] && work->groups > 1 && !work->residual &&
            nd_cuda_view_is_pixels(&work->x, &distance) && nd_cuda_view_is_pixels(&work->y, &distance);
 }
 
-static nd_status nd_conv_depthwise_prepare(nd_kernel *kernel, const nd_work *work) {
+static nd_status conv_depthwise_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_cuda_depthwise *call = kernel->state = nd_alloc_array(1, sizeof *call);
     ND_REQUIRE(call, nd_status_memory, "no memory for a depthwise convolution");
     kernel->operation = &nd_conv_depthwise_operation;
@@ -182,7 +182,7 @@ static nd_status nd_conv_depthwise_prepare(nd_kernel *kernel, const nd_work *wor
     };
     (void)nd_cuda_view_is_pixels(&work->x, &call->x_pixel);
     (void)nd_cuda_view_is_pixels(&work->y, &call->y_pixel);
-    ND_TRY(nd_conv_depthwise_constants(kernel, work, call));
+    ND_TRY(conv_depthwise_constants(kernel, work, call));
     /* Alignment is part of the choice: buffers are aligned, so the views' offsets decide. */
     nd_cuda_depthwise named = *call;
     named.x = nd_cuda_at(NULL, &work->x, kernel->precision);
@@ -195,7 +195,7 @@ nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work) {
     const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
     const size_t count = (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups) * taps);
     const void *constant;
-    float *transposed = nd_conv_reorder(work, false);
+    float *transposed = conv_reorder(work, false);
     ND_REQUIRE(transposed, nd_status_memory, "no memory for %zu weights", count);
     nd_status status = nd_cuda_constant(kernel, transposed, count * sizeof *transposed, &constant);
     free(transposed);
@@ -209,7 +209,7 @@ nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work) {
 }
 
 /* Both channels-last or both row-major, slices of channels included: what cuDNN is asked about. */
-static bool nd_conv_layout(const nd_work *work, bool *channels_last) {
+static bool conv_layout(const nd_work *work, bool *channels_last) {
     const nd_view *views[] = {&work->x, &work->y, work->residual ? &work->x2 : &work->y};
     bool pixels = true, rows = true;
     for (int i = 0; i < 3; i++) {
@@ -222,24 +222,24 @@ static bool nd_conv_layout(const nd_work *work, bool *channels_last) {
 }
 
 /* The direct kernel takes what nothing else does. */
-static bool nd_conv_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+static bool conv_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
     (void)work;
     (void)precision;
     return true;
 }
 
-static nd_status nd_conv_prepare(nd_kernel *kernel, const nd_work *work) {
+static nd_status conv_prepare(nd_kernel *kernel, const nd_work *work) {
     bool channels_last;
-    if (nd_conv_is_depthwise(work)) return nd_conv_depthwise_prepare(kernel, work);
-    if (nd_conv_layout(work, &channels_last)) {
-        const nd_status status = nd_conv_dnn_prepare(kernel, work, channels_last);
+    if (conv_is_depthwise(work)) return conv_depthwise_prepare(kernel, work);
+    if (conv_layout(work, &channels_last)) {
+        const nd_status status = conv_dnn_prepare(kernel, work, channels_last);
         if (status != nd_status_unsupported) return status;
-        nd_conv_dnn_release(kernel);
+        conv_dnn_release(kernel);
         kernel->state = NULL;
     }
     return nd_conv_direct_prepare(kernel, work);
 }
 
-const nd_cuda_kind nd_cuda_conv_kind = {nd_conv_supports, nd_conv_prepare};
-const nd_cuda_kind nd_cuda_direct_kind = {nd_conv_supports, nd_conv_direct_prepare};
+const nd_cuda_kind nd_cuda_conv_kind = {conv_supports, conv_prepare};
+const nd_cuda_kind nd_cuda_direct_kind = {conv_supports, nd_conv_direct_prepare};

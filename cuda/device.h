@@ -1,5 +1,5 @@
-/* The open backend and what its parts share. Host code only; the libraries stay behind opaque handles, each in the
- * one file that includes its header (blas.c, solver.c, dnn.c). */
+/* The open backend and what its parts share. Host code only; the libraries stay behind opaque handles, each
+ * in the one file that includes its header (blas.c, solver.c, dnn.c). */
 #ifndef ND_CUDA_DEVICE_H
 #define ND_CUDA_DEVICE_H
 
@@ -14,10 +14,12 @@ typedef struct nd_nvml nd_nvml;
 
 enum { nd_cuda_stamps = 4096, nd_cuda_blocks_max = 8 };
 
-/* Elements of the staging block, 4 MiB: made when the backend opens, so that no transfer can run out of memory. */
+/* Elements of the staging block, 4 MiB: made when the backend opens, so that no transfer can run out of
+ * memory. */
 enum { nd_cuda_staged = 1 << 20 };
 
-/* Ways that separable layers may run: ND_CUDA_SEPARABLE=auto, which is all of them, or some with commas between. */
+/* Ways that separable layers may run: ND_CUDA_SEPARABLE=auto, which is all of them, or some with commas
+ * between. */
 typedef enum nd_cuda_route {
     nd_cuda_route_dense,   /* recomposed to one convolution, on the library */
     nd_cuda_route_chunked, /* depthwise and GEMM, slice by slice through L2 */
@@ -88,8 +90,8 @@ struct nd_kernel {
 /* One call of kernel->launch, with the kernel's weights, bias and channel. */
 extern const nd_cuda_operation nd_cuda_simple_operation;
 
-/* How a kind is prepared. `prepare` fills a zeroed kernel whose cuda, work, precision are set; on failure the caller
- * releases what is there. */
+/* How a kind is prepared. `prepare` fills a zeroed kernel whose cuda, work, precision are set; on failure the
+ * caller releases what is there. */
 typedef struct nd_cuda_kind {
     bool (*supports)(const nd_cuda *cuda, const nd_work *work, nd_precision precision);
     nd_status (*prepare)(nd_kernel *kernel, const nd_work *work);
@@ -102,8 +104,9 @@ extern const nd_cuda_kind nd_cuda_direct_kind; /* convolution by our direct kern
 
 nd_status nd_cuda_allocate(size_t bytes, void **out); /* nd_status_memory when the device is full */
 
-/* Host memory to the device, in the order of the backend's stream, done on return. A plain cudaMemcpy would go through
- * the default stream and may return before pageable memory has arrived, and our streams do not wait for that one. */
+/* Host memory to the device, in the order of the backend's stream, done on return. A plain cudaMemcpy would
+ * go through the default stream and may return before pageable memory has arrived, and our streams do not
+ * wait for that one. */
 nd_status nd_cuda_send(nd_cuda *cuda, const void *host, size_t bytes, void *device);
 
 /* A copy of host data on the device, owned by the kernel. */
@@ -114,11 +117,13 @@ nd_status nd_cuda_constant_bias(nd_kernel *kernel, const nd_work *work); /* fp32
 /* The bias as libraries take it, in the storage type. It is added, not multiplied: tf32 leaves it whole. */
 nd_status nd_cuda_constant_bias_stored(nd_kernel *kernel, const nd_work *work, const void **out);
 
-/* NHWC with channels next to each other and pixels at one distance: x and y of our kernels and slices of channels. */
+/* NHWC with channels next to each other and pixels at one distance: x and y of our kernels and slices of
+ * channels. */
 bool nd_cuda_view_is_pixels(const nd_view *view, int64_t *distance);
 void *nd_cuda_at(const void *start, const nd_view *view, nd_precision precision); /* its first element */
 
-/* The direct convolution, for what no library takes. `work` may be of another kind than the kernel was made for. */
+/* The direct convolution, for what no library takes. `work` may be of another kind than the kernel was made
+ * for. */
 nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work);
 
 nd_status nd_cuda_kernel_run(nd_kernel *kernel, const nd_cuda_operands *operands);

@@ -10,7 +10,7 @@ typedef struct nd_gemm_state {
     bool followed; /* by an activation that is no epilogue of the library */
 } nd_gemm_state;
 
-static nd_status nd_gemm_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+static nd_status gemm_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
     const nd_gemm_state *state = kernel->state;
     const nd_work *work = &kernel->work;
     const void *x2 = work->residual ? nd_cuda_at(operands->x2, &work->x2, kernel->precision) : NULL;
@@ -30,34 +30,33 @@ static nd_status nd_gemm_run(nd_kernel *kernel, const nd_cuda_operands *operands
     return nd_cuda_activation_launch(&call);
 }
 
-static void nd_gemm_release(nd_kernel *kernel) {
+static void gemm_release(nd_kernel *kernel) {
     nd_gemm_state *state = kernel->state;
     if (!state) return;
     nd_gemm_plan_free(state->plan);
     free(state);
 }
 
-static const nd_cuda_operation nd_gemm_operation = {nd_gemm_run, nd_gemm_release};
+static const nd_cuda_operation nd_gemm_operation = {gemm_run, gemm_release};
 
 /* Rows of neighbours, at any distance. */
-static bool nd_gemm_is_rows(const nd_view *view) {
+static bool gemm_is_rows(const nd_view *view) {
     const bool neighbours = view->dims[1] == 1 || view->strides[1] == 1;
     return neighbours && (view->dims[0] == 1 || view->strides[0] >= view->dims[1]);
 }
 
-static int64_t nd_gemm_distance(const nd_view *view) {
+static int64_t gemm_distance(const nd_view *view) {
     return view->dims[0] == 1 ? view->dims[1] : view->strides[0];
 }
 
-static bool nd_gemm_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+static bool gemm_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
     (void)precision;
-    return nd_gemm_is_rows(&work->x) && nd_gemm_is_rows(&work->y) &&
-           (!work->residual || nd_gemm_is_rows(&work->x2));
+    return gemm_is_rows(&work->x) && gemm_is_rows(&work->y) && (!work->residual || gemm_is_rows(&work->x2));
 }
 
 /* Rows as images of one pixel. */
-static nd_view nd_gemm_pixels(const nd_view *rows) {
+static nd_view gemm_pixels(const nd_view *rows) {
     return (nd_view){.rank = 4,
                      .dims = {rows->dims[0], rows->dims[1], 1, 1},
                      .strides = {rows->strides[0], rows->strides[1], 1, 1},
@@ -65,21 +64,21 @@ static nd_view nd_gemm_pixels(const nd_view *rows) {
 }
 
 /* A product is a 1x1 convolution: what the library has no algorithm for runs all the same. */
-static nd_status nd_gemm_direct_prepare(nd_kernel *kernel, const nd_work *work) {
+static nd_status gemm_direct_prepare(nd_kernel *kernel, const nd_work *work) {
     static const nd_geometry one = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
     nd_work conv = *work;
     conv.kind = nd_kind_conv;
     conv.groups = 1;
     conv.geometry = one;
-    conv.x = nd_gemm_pixels(&work->x);
-    conv.y = nd_gemm_pixels(&work->y);
-    if (work->residual) conv.x2 = nd_gemm_pixels(&work->x2);
+    conv.x = gemm_pixels(&work->x);
+    conv.y = gemm_pixels(&work->y);
+    if (work->residual) conv.x2 = gemm_pixels(&work->x2);
     kernel->work = conv;
     kernel->work.weights = kernel->work.bias = NULL;
     return nd_conv_direct_prepare(kernel, &conv);
 }
 
-static nd_status nd_gemm_library_prepare(nd_kernel *kernel, const nd_work *work) {
+static nd_status gemm_library_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_gemm_state *state = kernel->state = nd_alloc_array(1, sizeof *state);
     ND_REQUIRE(state, nd_status_memory, "no memory for a GEMM");
     kernel->operation = &nd_gemm_operation;
@@ -89,10 +88,10 @@ static nd_status nd_gemm_library_prepare(nd_kernel *kernel, const nd_work *work)
         .m = work->x.dims[0],
         .n = work->y.dims[1],
         .k = work->x.dims[1],
-        .ldx = nd_gemm_distance(&work->x),
+        .ldx = gemm_distance(&work->x),
         .ldw = work->x.dims[1],
-        .ldx2 = work->residual ? nd_gemm_distance(&work->x2) : 0,
-        .ldy = nd_gemm_distance(&work->y),
+        .ldx2 = work->residual ? gemm_distance(&work->x2) : 0,
+        .ldy = gemm_distance(&work->y),
         .align_x = nd_gemm_alignment(work->x.offset * size, 0),
         .align_x2 = nd_gemm_alignment(work->x2.offset * size, 0),
         .align_y = nd_gemm_alignment(work->y.offset * size, 0),
@@ -110,12 +109,12 @@ static nd_status nd_gemm_library_prepare(nd_kernel *kernel, const nd_work *work)
     return nd_status_ok;
 }
 
-static nd_status nd_gemm_prepare(nd_kernel *kernel, const nd_work *work) {
-    const nd_status status = nd_gemm_library_prepare(kernel, work);
+static nd_status gemm_prepare(nd_kernel *kernel, const nd_work *work) {
+    const nd_status status = gemm_library_prepare(kernel, work);
     if (status != nd_status_unsupported) return status;
-    nd_gemm_release(kernel);
+    gemm_release(kernel);
     kernel->state = NULL;
-    return nd_gemm_direct_prepare(kernel, work);
+    return gemm_direct_prepare(kernel, work);
 }
 
-const nd_cuda_kind nd_cuda_gemm_kind = {nd_gemm_supports, nd_gemm_prepare};
+const nd_cuda_kind nd_cuda_gemm_kind = {gemm_supports, gemm_prepare};

@@ -1,4 +1,5 @@
-/* What every prepared kernel has: constants on the device, an operation to run, a name; and the table of kinds. */
+/* What every prepared kernel has: constants on the device, an operation to run, a name; and the table of
+ * kinds. */
 #include "cuda/device.h"
 
 #include <stdio.h>
@@ -17,9 +18,9 @@ nd_status nd_cuda_constant(nd_kernel *kernel, const void *data, size_t bytes, co
     return nd_status_ok;
 }
 
-/* tf32 keeps 10 bits of the mantissa; the tensor cores would cut the rest off, so it is rounded here, ties away from
- * zero as cvt.rna does. */
-static float nd_cuda_round_tf32(float value) {
+/* tf32 keeps 10 bits of the mantissa; the tensor cores would cut the rest off, so it is rounded here, ties
+ * away from zero as cvt.rna does. */
+static float cuda_round_tf32(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0x1000u) & ~0x1fffu;
@@ -35,7 +36,7 @@ nd_status nd_cuda_constant_stored(nd_kernel *kernel, const float *data, size_t c
     ND_REQUIRE(stored, nd_status_memory, "no memory for %zu weights", count);
     for (size_t i = 0; i < count; i++) {
         if (storage == nd_dtype_f32)
-            ((float *)stored)[i] = nd_cuda_round_tf32(data[i]);
+            ((float *)stored)[i] = cuda_round_tf32(data[i]);
         else
             ((uint16_t *)stored)[i] =
                 storage == nd_dtype_f16 ? nd_f32_to_f16(data[i]) : nd_f32_to_bf16(data[i]);
@@ -116,7 +117,7 @@ nd_status nd_cuda_kernel_make(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_
     return nd_status_ok;
 }
 
-static nd_status nd_cuda_simple_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+static nd_status cuda_simple_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
     const nd_cuda_call call = {
         .work = &kernel->work,
         .storage = nd_precision_storage(kernel->precision),
@@ -131,7 +132,7 @@ static nd_status nd_cuda_simple_run(nd_kernel *kernel, const nd_cuda_operands *o
     return kernel->launch(&call);
 }
 
-const nd_cuda_operation nd_cuda_simple_operation = {.run = nd_cuda_simple_run};
+const nd_cuda_operation nd_cuda_simple_operation = {.run = cuda_simple_run};
 
 static nd_cuda_launch *const nd_cuda_launches[nd_kind_count] = {
     [nd_kind_pool] = nd_cuda_pool_launch,
@@ -147,7 +148,7 @@ static nd_cuda_launch *const nd_cuda_launches[nd_kind_count] = {
 };
 
 /* Any strides and sizes: the launchers split what is too large for one grid. */
-static bool nd_cuda_simple_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+static bool cuda_simple_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
     (void)precision;
     for (int i = 0; i < work->y.rank; i++)
@@ -155,7 +156,7 @@ static bool nd_cuda_simple_supports(const nd_cuda *cuda, const nd_work *work, nd
     return true;
 }
 
-static nd_status nd_cuda_simple_prepare(nd_kernel *kernel, const nd_work *work) {
+static nd_status cuda_simple_prepare(nd_kernel *kernel, const nd_work *work) {
     const void *constant = NULL;
     kernel->operation = &nd_cuda_simple_operation;
     kernel->launch = nd_cuda_launches[work->kind];
@@ -173,7 +174,7 @@ static nd_status nd_cuda_simple_prepare(nd_kernel *kernel, const nd_work *work) 
     return nd_status_ok;
 }
 
-static const nd_cuda_kind nd_cuda_simple_kind = {nd_cuda_simple_supports, nd_cuda_simple_prepare};
+static const nd_cuda_kind nd_cuda_simple_kind = {cuda_simple_supports, cuda_simple_prepare};
 
 const nd_cuda_kind *nd_cuda_kind_of(nd_kind kind) {
     static const nd_cuda_kind *const kinds[nd_kind_count] = {

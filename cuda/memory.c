@@ -46,14 +46,15 @@ nd_status nd_cuda_synchronize(nd_backend *backend) {
     return nd_status_ok;
 }
 
-/* A view on its way, in pieces that the staging block holds: whole steps of the outermost axis whose steps fit. */
+/* A view on its way, in pieces that the staging block holds: whole steps of the outermost axis whose steps
+ * fit. */
 typedef struct nd_cuda_piece {
     nd_view view;
     int64_t first, count; /* of the elements of the whole view, in row-major order */
 } nd_cuda_piece;
 
 /* Begins with a count of 0; false at the end. */
-static bool nd_cuda_piece_next(const nd_view *whole, nd_cuda_piece *piece) {
+static bool cuda_piece_next(const nd_view *whole, nd_cuda_piece *piece) {
     int64_t below = nd_view_count(whole), rest = piece->first += piece->count;
     if (rest >= below) return false;
     piece->view = *whole;
@@ -72,8 +73,8 @@ static bool nd_cuda_piece_next(const nd_view *whole, nd_cuda_piece *piece) {
 typedef nd_status nd_cuda_move(nd_cuda *cuda, const nd_cuda_piece *piece, nd_dtype storage, void *device,
                                float *host);
 
-static nd_status nd_cuda_move_in(nd_cuda *cuda, const nd_cuda_piece *piece, nd_dtype storage, void *device,
-                                 float *host) {
+static nd_status cuda_move_in(nd_cuda *cuda, const nd_cuda_piece *piece, nd_dtype storage, void *device,
+                              float *host) {
     const nd_view rows = nd_view_row_major(piece->view.rank, piece->view.dims);
     ND_CUDA_TRY(cudaMemcpyAsync(cuda->staging, host + piece->first, (size_t)piece->count * sizeof *host,
                                 cudaMemcpyHostToDevice, cuda->stream));
@@ -81,8 +82,8 @@ static nd_status nd_cuda_move_in(nd_cuda *cuda, const nd_cuda_piece *piece, nd_d
                                   cuda->stream);
 }
 
-static nd_status nd_cuda_move_out(nd_cuda *cuda, const nd_cuda_piece *piece, nd_dtype storage, void *device,
-                                  float *host) {
+static nd_status cuda_move_out(nd_cuda *cuda, const nd_cuda_piece *piece, nd_dtype storage, void *device,
+                               float *host) {
     const nd_view rows = nd_view_row_major(piece->view.rank, piece->view.dims);
     ND_TRY(nd_cuda_convert_launch(storage, &piece->view, device, nd_dtype_f32, &rows, cuda->staging,
                                   cuda->stream));
@@ -92,11 +93,11 @@ static nd_status nd_cuda_move_out(nd_cuda *cuda, const nd_cuda_piece *piece, nd_
 }
 
 /* Waits after a failure too: the host's memory is the caller's again. */
-static nd_status nd_cuda_transfer(nd_cuda *cuda, nd_cuda_move *move, const nd_view *view,
-                                  nd_precision precision, void *device, float *host) {
+static nd_status cuda_transfer(nd_cuda *cuda, nd_cuda_move *move, const nd_view *view, nd_precision precision,
+                               void *device, float *host) {
     nd_cuda_piece piece = {.count = 0};
     nd_status status = nd_status_ok;
-    while (!status && nd_cuda_piece_next(view, &piece))
+    while (!status && cuda_piece_next(view, &piece))
         status = move(cuda, &piece, nd_precision_storage(precision), device, host);
     if (!status) return nd_cuda_synchronize(&cuda->base);
     (void)cudaStreamSynchronize(cuda->stream);
@@ -105,13 +106,13 @@ static nd_status nd_cuda_transfer(nd_cuda *cuda, nd_cuda_move *move, const nd_vi
 
 nd_status nd_cuda_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
                          const float *src) {
-    return nd_cuda_transfer((nd_cuda *)backend, nd_cuda_move_in, view, precision, dst->data,
-                            (float *)(uintptr_t)src);
+    return cuda_transfer((nd_cuda *)backend, cuda_move_in, view, precision, dst->data,
+                         (float *)(uintptr_t)src);
 }
 
 nd_status nd_cuda_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
                            nd_precision precision, float *dst) {
-    return nd_cuda_transfer((nd_cuda *)backend, nd_cuda_move_out, view, precision, src->data, dst);
+    return cuda_transfer((nd_cuda *)backend, cuda_move_out, view, precision, src->data, dst);
 }
 
 nd_status nd_cuda_stamp(nd_backend *backend, int slot) {

@@ -18,7 +18,7 @@ nd_status nd_cuda_failed(int error, const char *expression, const char *file, in
 }
 
 /* Whether there is nothing to complain about, only no device: then why, in words that say what to do. */
-static bool nd_cuda_absent(cudaError_t error, int driver, char *why, size_t why_size) {
+static bool cuda_absent(cudaError_t error, int driver, char *why, size_t why_size) {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
     const bool none = error == cudaSuccess || error == cudaErrorNoDevice;
     if (error == cudaErrorInsufficientDriver && driver == 0)
@@ -30,7 +30,7 @@ static bool nd_cuda_absent(cudaError_t error, int driver, char *why, size_t why_
     return none || (error == cudaErrorInsufficientDriver && driver == 0);
 }
 
-static nd_status nd_cuda_count(int *count, char *why, size_t why_size) {
+static nd_status cuda_count(int *count, char *why, size_t why_size) {
     int driver = 0, runtime = 0;
     const cudaError_t error = cudaGetDeviceCount(count);
     if (!error && *count) return nd_status_ok;
@@ -38,17 +38,16 @@ static nd_status nd_cuda_count(int *count, char *why, size_t why_size) {
     (void)cudaGetLastError();
     (void)cudaDriverGetVersion(&driver);
     (void)cudaRuntimeGetVersion(&runtime);
-    if (nd_cuda_absent(error, driver, why, why_size)) return nd_status_ok;
+    if (cuda_absent(error, driver, why, why_size)) return nd_status_ok;
     ND_REQUIRE(error != cudaErrorInsufficientDriver, nd_status_device,
                "the NVIDIA driver serves CUDA %d.%d, this plugin needs %d.%d: update the driver",
                driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
     return nd_fail(nd_status_device, "%s (%s)", cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
-static nd_status nd_cuda_probe(nd_device_info *devices, int capacity, int *count, char *why,
-                               size_t why_size) {
+static nd_status cuda_probe(nd_device_info *devices, int capacity, int *count, char *why, size_t why_size) {
     if (why_size) why[0] = '\0';
-    ND_TRY(nd_cuda_count(count, why, why_size));
+    ND_TRY(cuda_count(count, why, why_size));
     for (int i = 0; i < *count && i < capacity; i++) {
         struct cudaDeviceProp properties;
         ND_CUDA_TRY(cudaGetDeviceProperties(&properties, i));
@@ -59,7 +58,7 @@ static nd_status nd_cuda_probe(nd_device_info *devices, int capacity, int *count
     return nd_status_ok;
 }
 
-static void nd_cuda_close(nd_backend *backend) {
+static void cuda_close(nd_backend *backend) {
     nd_cuda *cuda = (nd_cuda *)backend;
     if (!cuda) return;
     if (cuda->stream) (void)cudaStreamSynchronize(cuda->stream);
@@ -82,22 +81,22 @@ static void nd_cuda_close(nd_backend *backend) {
     free(cuda);
 }
 
-static bool nd_cuda_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
+static bool cuda_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
     const nd_cuda_kind *kind = nd_cuda_kind_of(work->kind);
     return nd_work_agrees(work) && kind->supports((const nd_cuda *)backend, work, precision);
 }
 
-static nd_status nd_cuda_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
-                                 nd_kernel **out) {
+static nd_status cuda_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
+                              nd_kernel **out) {
     return nd_cuda_kernel_make((nd_cuda *)backend, nd_cuda_kind_of(work->kind), work, precision, out);
 }
 
-static nd_kernel_info nd_cuda_info(const nd_kernel *kernel) {
+static nd_kernel_info cuda_info(const nd_kernel *kernel) {
     return (nd_kernel_info){.engine = kernel->engine, .workspace_bytes = kernel->workspace};
 }
 
-static nd_status nd_cuda_run(nd_backend *backend, nd_kernel *kernel, const nd_memory *x, const nd_memory *x2,
-                             nd_memory *y, nd_memory *workspace) {
+static nd_status cuda_run(nd_backend *backend, nd_kernel *kernel, const nd_memory *x, const nd_memory *x2,
+                          nd_memory *y, nd_memory *workspace) {
     (void)backend;
     const nd_cuda_operands operands = {
         .x = x ? x->data : NULL,
@@ -108,16 +107,16 @@ static nd_status nd_cuda_run(nd_backend *backend, nd_kernel *kernel, const nd_me
     return nd_cuda_kernel_run(kernel, &operands);
 }
 
-static void nd_cuda_conditions(nd_backend *backend, char *text, size_t size) {
+static void cuda_conditions(nd_backend *backend, char *text, size_t size) {
     nd_nvml_conditions(((nd_cuda *)backend)->nvml, text, size);
 }
 
 static const nd_backend_table nd_cuda_table = {
-    .close = nd_cuda_close,
-    .supports = nd_cuda_supports,
-    .prepare = nd_cuda_prepare,
-    .info = nd_cuda_info,
-    .run = nd_cuda_run,
+    .close = cuda_close,
+    .supports = cuda_supports,
+    .prepare = cuda_prepare,
+    .info = cuda_info,
+    .run = cuda_run,
     .release = nd_cuda_kernel_release,
     .allocate = nd_cuda_memory_allocate,
     .free = nd_cuda_memory_free,
@@ -130,7 +129,7 @@ static const nd_backend_table nd_cuda_table = {
     .capture_end = nd_cuda_capture_end,
     .replay = nd_cuda_replay,
     .recording_free = nd_cuda_recording_free,
-    .conditions = nd_cuda_conditions,
+    .conditions = cuda_conditions,
     .linalg =
         {
             .svd = nd_solver_svd,
@@ -142,7 +141,7 @@ static const nd_backend_table nd_cuda_table = {
         },
 };
 
-static nd_status nd_cuda_describe(nd_cuda *cuda) {
+static nd_status cuda_describe(nd_cuda *cuda) {
     struct cudaDeviceProp properties;
     int driver = 0, runtime = 0;
     ND_CUDA_TRY(cudaGetDeviceProperties(&properties, cuda->device));
@@ -169,21 +168,21 @@ static nd_status nd_cuda_describe(nd_cuda *cuda) {
     return nd_status_ok;
 }
 
-static unsigned nd_cuda_route_named(const char *name, size_t length) {
+static unsigned cuda_route_named(const char *name, size_t length) {
     static const char *const names[nd_cuda_route_count] = {"dense", "chunked", "fused", "wgmma"};
     for (int i = 0; i < nd_cuda_route_count; i++)
         if (strlen(names[i]) == length && !memcmp(names[i], name, length)) return 1u << i;
     return 0;
 }
 
-static nd_status nd_cuda_choose_routes(nd_cuda *cuda) {
+static nd_status cuda_choose_routes(nd_cuda *cuda) {
     const char *chosen = getenv("ND_CUDA_SEPARABLE");
     if (!chosen || !*chosen || !strcmp(chosen, "auto")) {
         cuda->routes = (1u << nd_cuda_route_count) - 1;
         return nd_status_ok;
     }
     for (const char *at = chosen; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
-        const unsigned route = nd_cuda_route_named(at, strcspn(at, ","));
+        const unsigned route = cuda_route_named(at, strcspn(at, ","));
         ND_REQUIRE(route, nd_status_usage,
                    "ND_CUDA_SEPARABLE=%s: auto, or of dense, chunked, fused and wgmma", chosen);
         cuda->routes |= route;
@@ -191,9 +190,9 @@ static nd_status nd_cuda_choose_routes(nd_cuda *cuda) {
     return nd_status_ok;
 }
 
-/* One kernel of ours, run to its end: a device that has no room or cannot run it is found out here, where another backend
- * may still be taken in its place. */
-static nd_status nd_cuda_prove(nd_cuda *cuda) {
+/* One kernel of ours, run to its end: a device that has no room or cannot run it is found out here, where
+ * another backend may still be taken in its place. */
+static nd_status cuda_prove(nd_cuda *cuda) {
     const int64_t count = 256;
     nd_work work = {.kind = nd_kind_fill, .value = 1};
     void *block;
@@ -206,10 +205,10 @@ static nd_status nd_cuda_prove(nd_cuda *cuda) {
     return nd_status_ok;
 }
 
-static nd_status nd_cuda_start(nd_cuda *cuda) {
+static nd_status cuda_start(nd_cuda *cuda) {
     ND_CUDA_TRY(cudaSetDevice(cuda->device));
-    ND_TRY(nd_cuda_describe(cuda));
-    ND_TRY(nd_cuda_choose_routes(cuda));
+    ND_TRY(cuda_describe(cuda));
+    ND_TRY(cuda_choose_routes(cuda));
     ND_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
     ND_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->side, cudaStreamNonBlocking));
     ND_CUDA_TRY(cudaEventCreateWithFlags(&cuda->fork, cudaEventDisableTiming));
@@ -217,13 +216,13 @@ static nd_status nd_cuda_start(nd_cuda *cuda) {
         ND_CUDA_TRY(cudaEventCreateWithFlags(&cuda->ready[i], cudaEventDisableTiming));
         ND_CUDA_TRY(cudaEventCreateWithFlags(&cuda->done[i], cudaEventDisableTiming));
     }
-    ND_TRY(nd_cuda_prove(cuda));
+    ND_TRY(cuda_prove(cuda));
     ND_TRY(nd_blas_open(cuda, &cuda->blas));
     ND_TRY(nd_solver_open(cuda, &cuda->solver));
     return nd_dnn_open(cuda, &cuda->dnn);
 }
 
-static nd_status nd_cuda_open(const nd_backend_settings *settings, nd_backend **out) {
+static nd_status cuda_open(const nd_backend_settings *settings, nd_backend **out) {
     *out = NULL;
     nd_cuda *cuda = nd_alloc_array(1, sizeof *cuda);
     ND_REQUIRE(cuda, nd_status_memory, "no memory for the cuda backend");
@@ -233,9 +232,9 @@ static nd_status nd_cuda_open(const nd_backend_settings *settings, nd_backend **
     cuda->device = settings->device;
     cuda->workspace_limit = settings->workspace_limit ? settings->workspace_limit : (size_t)1 << 30;
     cuda->tune = settings->tune;
-    nd_status status = nd_cuda_start(cuda);
+    nd_status status = cuda_start(cuda);
     if (status) {
-        nd_cuda_close(&cuda->base);
+        cuda_close(&cuda->base);
         return nd_fail_in(status, "backend cuda, device %d", settings->device);
     }
     *out = &cuda->base;
@@ -247,6 +246,6 @@ extern const nd_plugin nd_plugin_entry;
 __attribute__((visibility("default"))) const nd_plugin nd_plugin_entry = {
     .abi = nd_plugin_abi,
     .name = "cuda",
-    .probe = nd_cuda_probe,
-    .open = nd_cuda_open,
+    .probe = cuda_probe,
+    .open = cuda_open,
 };

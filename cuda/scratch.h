@@ -1,8 +1,9 @@
 /* Operands to time a layer on, and the result that its ways are checked against.
  *
- * x and x2 are normal numbers (noise.h), as far as the work's views reach. The reference is what our direct kernel makes
- * of them, the simplest that there is, kept in a second y. It costs one run of that kernel a layer, and one run and one
- * comparison a way; where the device has no room for it the ways are timed unchecked, and that is said. */
+ * x and x2 are normal numbers (noise.h), as far as the work's views reach. The reference is what our direct
+ * kernel makes of them, the simplest that there is, kept in a second y. It costs one run of that kernel a
+ * layer, and one run and one comparison a way; where the device has no room for it the ways are timed
+ * unchecked, and that is said. */
 #ifndef ND_CUDA_SCRATCH_H
 #define ND_CUDA_SCRATCH_H
 
@@ -25,8 +26,9 @@ typedef struct nd_scratch {
 /* Activations alone; weights are the caller's, or come with nd_scratch_weigh. */
 nd_status nd_scratch_make(nd_cuda *cuda, const nd_work *work, nd_precision precision, nd_scratch *scratch);
 
-/* For a work of kind conv: random weights in the storage type through the view `filter` ([no][ni/groups][kh][kw] in the
- * layout of a library) and a bias where wanted, scaled so that outputs have variance 1; then the reference. */
+/* For a work of kind conv: random weights in the storage type through the view `filter`
+ * ([no][ni/groups][kh][kw] in the layout of a library) and a bias where wanted, scaled so that outputs have
+ * variance 1; then the reference. */
 nd_status nd_scratch_weigh(nd_scratch *scratch, const nd_view *filter, bool biased);
 
 /* The reference by the caller's own run, which writes operands->y. */
@@ -35,8 +37,8 @@ nd_status nd_scratch_refer(nd_scratch *scratch, nd_scratch_run *run, void *conte
 void nd_scratch_uncheck(
     nd_scratch *scratch); /* says that there is no room for a reference, and does without */
 
-/* Makes y NaN, so that what a way leaves out shows; then, after its run, how many times the bound of bound.h y is off
- * (infinite for NaN): up to 1 it agrees. */
+/* Makes y NaN, so that what a way leaves out shows; then, after its run, how many times the bound of bound.h
+ * y is off (infinite for NaN): up to 1 it agrees. */
 nd_status nd_scratch_spoil(const nd_scratch *scratch);
 nd_status nd_scratch_compare(const nd_scratch *scratch, bool transformed, double *times);
 

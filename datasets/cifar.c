@@ -30,21 +30,21 @@ typedef struct nd_cifar {
 } nd_cifar;
 
 /* The batch that holds image *index, which becomes the place in it. */
-static const nd_cifar_batch *nd_cifar_find(const nd_source *source, int64_t *index) {
+static const nd_cifar_batch *cifar_find(const nd_source *source, int64_t *index) {
     const nd_cifar *cifar = (const nd_cifar *)source;
     const nd_cifar_batch *batch = cifar->batches;
     for (; *index >= batch->count; batch++) *index -= batch->count;
     return batch;
 }
 
-static int32_t nd_cifar_label(const nd_source *source, int64_t index) {
-    const nd_cifar_batch *batch = nd_cifar_find(source, &index);
+static int32_t cifar_label(const nd_source *source, int64_t index) {
+    const nd_cifar_batch *batch = cifar_find(source, &index);
     return batch->labels[index];
 }
 
-static nd_status nd_cifar_load(const nd_source *source, int64_t index, nd_image *out) {
+static nd_status cifar_load(const nd_source *source, int64_t index, nd_image *out) {
     const int64_t place = index;
-    const nd_cifar_batch *batch = nd_cifar_find(source, &index);
+    const nd_cifar_batch *batch = cifar_find(source, &index);
     *out = (nd_image){0};
     ND_REQUIRE(batch->labels[index] >= 0 && batch->labels[index] < nd_cifar_classes, nd_status_format,
                "cifar10: image %lld has label %d", (long long)place, (int)batch->labels[index]);
@@ -55,14 +55,14 @@ static nd_status nd_cifar_load(const nd_source *source, int64_t index, nd_image 
     return nd_status_ok;
 }
 
-static void nd_cifar_identify(const nd_source *source, int64_t index, nd_sha256 *hash) {
-    const nd_cifar_batch *batch = nd_cifar_find(source, &index);
+static void cifar_identify(const nd_source *source, int64_t index, nd_sha256 *hash) {
+    const nd_cifar_batch *batch = cifar_find(source, &index);
     const uint8_t label = (uint8_t)batch->labels[index];
     nd_sha256_add(hash, &label, 1);
     nd_sha256_add(hash, batch->pixels + (size_t)index * batch->stride, nd_cifar_pixels);
 }
 
-static void nd_cifar_close(nd_source *source) {
+static void cifar_close(nd_source *source) {
     nd_cifar *cifar = (nd_cifar *)source;
     for (int i = 0; i < cifar->n_batches; i++) {
         nd_buffer_unref(cifar->batches[i].file);
@@ -71,19 +71,19 @@ static void nd_cifar_close(nd_source *source) {
     free(cifar);
 }
 
-static nd_status nd_cifar_labels_new(nd_cifar_batch *batch, const char *path) {
+static nd_status cifar_labels_new(nd_cifar_batch *batch, const char *path) {
     ND_REQUIRE(batch->count > 0, nd_status_format, "%s: not one complete image", path);
     batch->labels = nd_alloc_array((size_t)batch->count, sizeof *batch->labels);
     ND_REQUIRE(batch->labels, nd_status_memory, "%s: no memory", path);
     return nd_status_ok;
 }
 
-static nd_status nd_cifar_read_binary(nd_cifar_batch *batch, const char *path) {
+static nd_status cifar_read_binary(nd_cifar_batch *batch, const char *path) {
     const uint8_t *data = batch->file->data;
     batch->stride = 1 + nd_cifar_pixels;
     batch->pixels = data + 1;
     batch->count = (int64_t)(batch->file->bytes / batch->stride);
-    ND_TRY(nd_cifar_labels_new(batch, path));
+    ND_TRY(cifar_labels_new(batch, path));
     for (int64_t i = 0; i < batch->count; i++) batch->labels[i] = data[(size_t)i * batch->stride];
     if (batch->file->bytes % batch->stride)
         nd_log(nd_log_warn, "%s: cut short: %zu bytes after %lld complete images", path,
@@ -92,7 +92,7 @@ static nd_status nd_cifar_read_binary(nd_cifar_batch *batch, const char *path) {
 }
 
 /* The bytes of a C-ordered numpy array of uint8, as its __reduce__ and __setstate__ tell them. */
-static const nd_pickle *nd_cifar_array_bytes(const nd_pickle *array) {
+static const nd_pickle *cifar_array_bytes(const nd_pickle *array) {
     if (!array || array->kind != nd_pickle_object || array->length != 3) return NULL;
     const nd_pickle *call = array->items[0], *state = array->items[2];
     const bool numpy = !strncmp(call->text, "numpy.", 6) && strstr(call->text, " _reconstruct");
@@ -105,17 +105,16 @@ static const nd_pickle *nd_cifar_array_bytes(const nd_pickle *array) {
                                                                                                  : NULL;
 }
 
-static nd_status nd_cifar_take_pickle(nd_cifar_batch *batch, const char *path, const nd_pickle *dict,
-                                      bool cut) {
+static nd_status cifar_take_pickle(nd_cifar_batch *batch, const char *path, const nd_pickle *dict, bool cut) {
     const nd_pickle *labels = nd_pickle_get(dict, "labels");
-    const nd_pickle *bytes = nd_cifar_array_bytes(nd_pickle_get(dict, "data"));
+    const nd_pickle *bytes = cifar_array_bytes(nd_pickle_get(dict, "data"));
     ND_REQUIRE(labels && labels->kind == nd_pickle_list, nd_status_format, "%s: no list \"labels\"", path);
     ND_REQUIRE(bytes, nd_status_format, "%s: no array of bytes \"data\"", path);
     const size_t images = bytes->length / nd_cifar_pixels;
     batch->stride = nd_cifar_pixels;
     batch->pixels = (const uint8_t *)bytes->text;
     batch->count = (int64_t)(images < labels->length ? images : labels->length);
-    ND_TRY(nd_cifar_labels_new(batch, path));
+    ND_TRY(cifar_labels_new(batch, path));
     for (int64_t i = 0; i < batch->count; i++) {
         const nd_pickle *label = labels->items[i];
         const bool valid =
@@ -128,23 +127,23 @@ static nd_status nd_cifar_take_pickle(nd_cifar_batch *batch, const char *path, c
     return nd_status_ok;
 }
 
-static nd_status nd_cifar_read_python(nd_cifar_batch *batch, const char *path) {
+static nd_status cifar_read_python(nd_cifar_batch *batch, const char *path) {
     nd_arena arena = {0};
     const nd_pickle *root;
     bool cut;
     nd_status status = nd_pickle_parse(batch->file->data, batch->file->bytes, path, &arena, &root, &cut);
-    if (!status) status = nd_cifar_take_pickle(batch, path, root, cut);
+    if (!status) status = cifar_take_pickle(batch, path, root, cut);
     nd_arena_free(&arena);
     return status;
 }
 
-static nd_status nd_cifar_add(nd_cifar *cifar, const char *path) {
+static nd_status cifar_add(nd_cifar *cifar, const char *path) {
     nd_cifar_batch *batch = &cifar->batches[cifar->n_batches];
     ND_TRY(nd_file_map(path, &batch->file));
     cifar->n_batches++;
     ND_REQUIRE(batch->file->bytes, nd_status_format, "%s: empty", path);
     const bool pickled = *(const uint8_t *)batch->file->data == 0x80;
-    ND_TRY(pickled ? nd_cifar_read_python(batch, path) : nd_cifar_read_binary(batch, path));
+    ND_TRY(pickled ? cifar_read_python(batch, path) : cifar_read_binary(batch, path));
     cifar->source.count += batch->count;
     return nd_status_ok;
 }
@@ -153,29 +152,29 @@ static nd_status nd_cifar_add(nd_cifar *cifar, const char *path) {
 static const char *const nd_cifar_places[] = {"", "cifar-10-batches-bin/", "cifar-10-batches-py/"};
 static const char *const nd_cifar_endings[] = {".bin", ""};
 
-static nd_status nd_cifar_add_named(nd_cifar *cifar, const char *folder, const char *name) {
+static nd_status cifar_add_named(nd_cifar *cifar, const char *folder, const char *name) {
     for (size_t i = 0; i < sizeof nd_cifar_places / sizeof *nd_cifar_places; i++) {
         for (size_t j = 0; j < sizeof nd_cifar_endings / sizeof *nd_cifar_endings; j++) {
             char path[4096];
             const int length = snprintf(path, sizeof path, "%s/%s%s%s", folder, nd_cifar_places[i], name,
                                         nd_cifar_endings[j]);
             if (length > 0 && (size_t)length < sizeof path && !access(path, R_OK))
-                return nd_cifar_add(cifar, path);
+                return cifar_add(cifar, path);
         }
     }
     return nd_status_ok;
 }
 
-static nd_status nd_cifar_add_folder(nd_cifar *cifar, const char *folder, nd_split split) {
+static nd_status cifar_add_folder(nd_cifar *cifar, const char *folder, nd_split split) {
     if (split == nd_split_test) {
-        ND_TRY(nd_cifar_add_named(cifar, folder, "test_batch"));
+        ND_TRY(cifar_add_named(cifar, folder, "test_batch"));
         ND_REQUIRE(cifar->n_batches, nd_status_input, "%s: no test_batch.bin or test_batch in it", folder);
         return nd_status_ok;
     }
     for (int i = 1; i <= nd_cifar_batches_max; i++) {
         char name[32];
         snprintf(name, sizeof name, "data_batch_%d", i);
-        ND_TRY(nd_cifar_add_named(cifar, folder, name));
+        ND_TRY(cifar_add_named(cifar, folder, name));
     }
     ND_REQUIRE(cifar->n_batches, nd_status_input, "%s: no data_batch_1.bin or data_batch_1 in it", folder);
     return nd_status_ok;
@@ -188,19 +187,19 @@ nd_status nd_source_open_cifar10(const char *path, nd_split asked, nd_split othe
     cifar->source = (nd_source){.height = nd_cifar_side,
                                 .width = nd_cifar_side,
                                 .preprocess = "cifar10",
-                                .label = nd_cifar_label,
-                                .load = nd_cifar_load,
-                                .identify = nd_cifar_identify,
-                                .close = nd_cifar_close};
+                                .label = cifar_label,
+                                .load = cifar_load,
+                                .identify = cifar_identify,
+                                .close = cifar_close};
     nd_status status;
     if (nd_file_is_folder(path)) {
-        status = nd_cifar_add_folder(cifar, path, asked == nd_split_none ? otherwise : asked);
+        status = cifar_add_folder(cifar, path, asked == nd_split_none ? otherwise : asked);
     } else {
         status = nd_source_refuse_split(path, asked);
-        if (!status) status = nd_cifar_add(cifar, path);
+        if (!status) status = cifar_add(cifar, path);
     }
     if (status)
-        nd_cifar_close(&cifar->source);
+        cifar_close(&cifar->source);
     else
         *out = &cifar->source;
     return status;

@@ -39,7 +39,7 @@ typedef struct nd_dataset {
 } nd_dataset;
 
 /* Fills the batch with the next pictures that can be read. */
-static nd_status nd_dataset_next(nd_batches *batches, nd_batch *out) {
+static nd_status dataset_next(nd_batches *batches, nd_batch *out) {
     nd_dataset *self = (nd_dataset *)batches;
     int64_t n = 0;
     while (n < batches->batch) {
@@ -61,14 +61,14 @@ static nd_status nd_dataset_next(nd_batches *batches, nd_batch *out) {
     return nd_status_ok;
 }
 
-static nd_status nd_dataset_rewind(nd_batches *batches) {
+static nd_status dataset_rewind(nd_batches *batches) {
     nd_dataset *self = (nd_dataset *)batches;
     nd_prefetch_rewind(self->prefetch);
     batches->skipped = 0;
     return nd_status_ok;
 }
 
-static void nd_dataset_close(nd_batches *batches) {
+static void dataset_close(nd_batches *batches) {
     nd_dataset *self = (nd_dataset *)batches;
     nd_prefetch_close(self->prefetch);
     if (self->source) self->source->close(self->source);
@@ -79,7 +79,7 @@ static void nd_dataset_close(nd_batches *batches) {
 }
 
 /* Splits the specification into kind, path and split, and opens the source. */
-static nd_status nd_dataset_open_source(const nd_dataset_settings *settings, nd_source **out) {
+static nd_status dataset_open_source(const nd_dataset_settings *settings, nd_source **out) {
     char path[4096];
     nd_split asked = nd_split_none;
     const nd_split otherwise = settings->calibration ? nd_split_calib : nd_split_test;
@@ -103,8 +103,7 @@ static nd_status nd_dataset_open_source(const nd_dataset_settings *settings, nd_
 }
 
 /* The range that was asked for, cut to the set. */
-static nd_status nd_dataset_range(const nd_dataset_settings *settings, const nd_source *source,
-                                  int64_t *count) {
+static nd_status dataset_range(const nd_dataset_settings *settings, const nd_source *source, int64_t *count) {
     ND_REQUIRE(settings->first >= 0 && settings->first < source->count, nd_status_usage,
                "%s: it has %lld pictures, the first asked for is number %lld", settings->spec,
                (long long)source->count, (long long)settings->first);
@@ -113,14 +112,14 @@ static nd_status nd_dataset_range(const nd_dataset_settings *settings, const nd_
     return nd_status_ok;
 }
 
-static void nd_dataset_identify(nd_dataset *self, int64_t first, int64_t count) {
+static void dataset_identify(nd_dataset *self, int64_t first, int64_t count) {
     nd_sha256 hash;
     nd_sha256_init(&hash);
     for (int64_t i = 0; i < count; i++) self->source->identify(self->source, first + i, &hash);
     nd_sha256_hex(&hash, self->batches.sha256);
 }
 
-static nd_status nd_dataset_allocate(nd_dataset *self) {
+static nd_status dataset_allocate(nd_dataset *self) {
     const nd_batches *batches = &self->batches;
     self->floats = (size_t)(batches->channels * batches->height * batches->width);
     self->images = nd_alloc_array((size_t)batches->batch, self->floats * sizeof *self->images);
@@ -132,8 +131,8 @@ static nd_status nd_dataset_allocate(nd_dataset *self) {
 }
 
 /* Pictures that are made up have the size that preprocessing leaves as it is, or cuts the least from. */
-static nd_status nd_dataset_measure(const nd_dataset_settings *settings, const nd_preprocess *preprocess,
-                                    nd_source *source) {
+static nd_status dataset_measure(const nd_dataset_settings *settings, const nd_preprocess *preprocess,
+                                 nd_source *source) {
     if (!source->made) return nd_status_ok;
     const int64_t heights[] = {preprocess->resize_height, preprocess->resize_short, preprocess->crop_height,
                                settings->height},
@@ -150,7 +149,7 @@ static nd_status nd_dataset_measure(const nd_dataset_settings *settings, const n
     return nd_status_ok;
 }
 
-static nd_status nd_dataset_prepare(nd_dataset *self, const nd_dataset_settings *settings) {
+static nd_status dataset_prepare(nd_dataset *self, const nd_dataset_settings *settings) {
     nd_batches *batches = &self->batches;
     nd_source *source = self->source;
     nd_preprocess preprocess;
@@ -159,16 +158,16 @@ static nd_status nd_dataset_prepare(nd_dataset *self, const nd_dataset_settings 
                "%s: how are pictures prepared for this network? It does not say; give --preprocess",
                settings->spec);
     ND_TRY(nd_preprocess_parse(recipe, &preprocess));
-    ND_TRY(nd_dataset_measure(settings, &preprocess, source));
+    ND_TRY(dataset_measure(settings, &preprocess, source));
     ND_TRY(nd_preprocess_size(&preprocess, source->height, source->width, &batches->height, &batches->width));
-    ND_TRY(nd_dataset_range(settings, source, &batches->count));
+    ND_TRY(dataset_range(settings, source, &batches->count));
     batches->channels = nd_preprocess_channels(&preprocess);
     batches->batch = settings->batch > 0 ? settings->batch : 1;
     snprintf(batches->name, sizeof batches->name, "%s", settings->spec);
     nd_preprocess_format(&preprocess, batches->preprocess, sizeof batches->preprocess);
-    nd_dataset_identify(self, settings->first, batches->count);
+    dataset_identify(self, settings->first, batches->count);
     batches->synthetic = source->made;
-    ND_TRY(nd_dataset_allocate(self));
+    ND_TRY(dataset_allocate(self));
     const int workers = settings->workers > 0 ? settings->workers : nd_threads();
     const nd_prefetch_settings prefetch = {
         .source = source,
@@ -187,13 +186,13 @@ nd_status nd_dataset_open(const nd_dataset_settings *settings, nd_batches **out)
     *out = NULL;
     nd_dataset *self = calloc(1, sizeof *self);
     ND_REQUIRE(self, nd_status_memory, "%s: no memory", settings->spec);
-    self->batches.next = nd_dataset_next;
-    self->batches.rewind = nd_dataset_rewind;
-    self->batches.close = nd_dataset_close;
-    nd_status status = nd_dataset_open_source(settings, &self->source);
-    if (!status) status = nd_dataset_prepare(self, settings);
+    self->batches.next = dataset_next;
+    self->batches.rewind = dataset_rewind;
+    self->batches.close = dataset_close;
+    nd_status status = dataset_open_source(settings, &self->source);
+    if (!status) status = dataset_prepare(self, settings);
     if (status)
-        nd_dataset_close(&self->batches);
+        dataset_close(&self->batches);
     else
         *out = &self->batches;
     return status;

@@ -18,42 +18,43 @@ struct nd_files {
     nd_arena arena;
 };
 
-static const nd_files *nd_files_of(const nd_source *source) {
+static const nd_files *files_of(const nd_source *source) {
     return (const nd_files *)source;
 }
 
-static bool nd_files_path(const nd_files *files, int64_t index, char *path, size_t size) {
+static bool files_path(const nd_files *files, int64_t index, char *path, size_t size) {
     const char *name = files->items[index].name;
     const int length =
         *name == '/' ? snprintf(path, size, "%s", name) : snprintf(path, size, "%s/%s", files->folder, name);
     return length > 0 && (size_t)length < size;
 }
 
-static int32_t nd_files_label(const nd_source *source, int64_t index) {
-    return nd_files_of(source)->items[index].label;
+static int32_t files_label(const nd_source *source, int64_t index) {
+    return files_of(source)->items[index].label;
 }
 
-static nd_status nd_files_load(const nd_source *source, int64_t index, nd_image *out) {
+static nd_status files_load(const nd_source *source, int64_t index, nd_image *out) {
     char path[4096];
     *out = (nd_image){0};
-    ND_REQUIRE(nd_files_path(nd_files_of(source), index, path, sizeof path), nd_status_input,
-               "%s: path too long", nd_files_of(source)->items[index].name);
+    ND_REQUIRE(files_path(files_of(source), index, path, sizeof path), nd_status_input, "%s: path too long",
+               files_of(source)->items[index].name);
     return nd_image_read(path, out);
 }
 
-/* Names and labels alone would not tell a set from a copy with other sizes, so the length of each file counts too. */
-static void nd_files_identify(const nd_source *source, int64_t index, nd_sha256 *hash) {
-    const nd_files *files = nd_files_of(source);
+/* Names and labels alone would not tell a set from a copy with other sizes, so the length of each file counts
+ * too. */
+static void files_identify(const nd_source *source, int64_t index, nd_sha256 *hash) {
+    const nd_files *files = files_of(source);
     const nd_files_item *item = &files->items[index];
     char path[4096], text[64];
     struct stat about = {0};
-    if (!nd_files_path(files, index, path, sizeof path) || stat(path, &about)) about.st_size = -1;
+    if (!files_path(files, index, path, sizeof path) || stat(path, &about)) about.st_size = -1;
     nd_sha256_add(hash, item->name, strlen(item->name) + 1);
     const int length = snprintf(text, sizeof text, "%lld %d", (long long)about.st_size, (int)item->label);
     nd_sha256_add(hash, text, (size_t)length + 1);
 }
 
-static void nd_files_close(nd_source *source) {
+static void files_close(nd_source *source) {
     nd_files_free((nd_files *)source);
 }
 
@@ -62,10 +63,10 @@ nd_status nd_files_new(const char *folder, nd_files **out) {
     nd_files *files = calloc(1, sizeof *files);
     ND_REQUIRE(files, nd_status_memory, "%s: no memory", folder);
     files->source = (nd_source){.preprocess = "torchvision-224",
-                                .label = nd_files_label,
-                                .load = nd_files_load,
-                                .identify = nd_files_identify,
-                                .close = nd_files_close};
+                                .label = files_label,
+                                .load = files_load,
+                                .identify = files_identify,
+                                .close = files_close};
     files->folder = nd_arena_strdup(&files->arena, folder);
     if (!files->folder) {
         nd_files_free(files);
@@ -87,7 +88,7 @@ nd_status nd_files_add(nd_files *files, const char *name, int32_t label) {
     return nd_status_ok;
 }
 
-static int nd_files_compare(const void *a, const void *b) {
+static int files_compare(const void *a, const void *b) {
     const nd_files_item *x = a, *y = b;
     if (x->label != y->label) return x->label < y->label ? -1 : 1;
     return strcmp(x->name, y->name);
@@ -95,7 +96,7 @@ static int nd_files_compare(const void *a, const void *b) {
 
 void nd_files_sort(nd_files *files) {
     if (files->source.count > 1)
-        qsort(files->items, (size_t)files->source.count, sizeof *files->items, nd_files_compare);
+        qsort(files->items, (size_t)files->source.count, sizeof *files->items, files_compare);
 }
 
 nd_source *nd_files_source(nd_files *files) {

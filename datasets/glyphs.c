@@ -1,4 +1,5 @@
-/* glyphs, the bundled set: sheets of 32 x 32 tiles, a column a class and a row a sample (datasets/glyphs/make.py). */
+/* glyphs, the bundled set: sheets of 32 x 32 tiles, a column a class and a row a sample
+ * (datasets/glyphs/make.py). */
 #include "datasets/source.h"
 
 #include "base/file.h"
@@ -13,40 +14,40 @@ typedef struct nd_glyphs {
     nd_image sheet;
 } nd_glyphs;
 
-static int32_t nd_glyphs_label(const nd_source *source, int64_t index) {
+static int32_t glyphs_label(const nd_source *source, int64_t index) {
     (void)source;
     return (int32_t)(index % nd_glyphs_classes);
 }
 
 /* Row y of tile `index`. */
-static const uint8_t *nd_glyphs_row(const nd_source *source, int64_t index, int64_t y) {
+static const uint8_t *glyphs_row(const nd_source *source, int64_t index, int64_t y) {
     const nd_image *sheet = &((const nd_glyphs *)source)->sheet;
     const int64_t top = index / nd_glyphs_classes * nd_glyphs_side,
                   left = index % nd_glyphs_classes * nd_glyphs_side;
     return sheet->rgb + ((top + y) * sheet->width + left) * 3;
 }
 
-static nd_status nd_glyphs_load(const nd_source *source, int64_t index, nd_image *out) {
+static nd_status glyphs_load(const nd_source *source, int64_t index, nd_image *out) {
     ND_TRY(nd_image_new(nd_glyphs_side, nd_glyphs_side, "glyphs", out));
     for (int64_t y = 0; y < nd_glyphs_side; y++)
-        memcpy(out->rgb + y * nd_glyphs_side * 3, nd_glyphs_row(source, index, y), nd_glyphs_side * 3);
+        memcpy(out->rgb + y * nd_glyphs_side * 3, glyphs_row(source, index, y), nd_glyphs_side * 3);
     return nd_status_ok;
 }
 
-static void nd_glyphs_identify(const nd_source *source, int64_t index, nd_sha256 *hash) {
-    const uint8_t label = (uint8_t)nd_glyphs_label(source, index);
+static void glyphs_identify(const nd_source *source, int64_t index, nd_sha256 *hash) {
+    const uint8_t label = (uint8_t)glyphs_label(source, index);
     nd_sha256_add(hash, &label, 1);
     for (int64_t y = 0; y < nd_glyphs_side; y++)
-        nd_sha256_add(hash, nd_glyphs_row(source, index, y), nd_glyphs_side * 3);
+        nd_sha256_add(hash, glyphs_row(source, index, y), nd_glyphs_side * 3);
 }
 
-static void nd_glyphs_close(nd_source *source) {
+static void glyphs_close(nd_source *source) {
     nd_glyphs *glyphs = (nd_glyphs *)source;
     nd_image_free(&glyphs->sheet);
     free(glyphs);
 }
 
-static nd_status nd_glyphs_read(nd_glyphs *glyphs, nd_split split) {
+static nd_status glyphs_read(nd_glyphs *glyphs, nd_split split) {
     char path[4096];
     ND_TRY(
         nd_file_bundled(split == nd_split_calib ? "glyphs/calib.png" : "glyphs/test.png", path, sizeof path));
@@ -66,13 +67,13 @@ nd_status nd_source_open_glyphs(const char *path, nd_split asked, nd_split other
     glyphs->source = (nd_source){.height = nd_glyphs_side,
                                  .width = nd_glyphs_side,
                                  .preprocess = "glyphs",
-                                 .label = nd_glyphs_label,
-                                 .load = nd_glyphs_load,
-                                 .identify = nd_glyphs_identify,
-                                 .close = nd_glyphs_close};
-    nd_status status = nd_glyphs_read(glyphs, asked == nd_split_none ? otherwise : asked);
+                                 .label = glyphs_label,
+                                 .load = glyphs_load,
+                                 .identify = glyphs_identify,
+                                 .close = glyphs_close};
+    nd_status status = glyphs_read(glyphs, asked == nd_split_none ? otherwise : asked);
     if (status)
-        nd_glyphs_close(&glyphs->source);
+        glyphs_close(&glyphs->source);
     else
         *out = &glyphs->source;
     return status;

@@ -20,13 +20,13 @@ typedef struct nd_pickle_machine {
     bool cut, done;
 } nd_pickle_machine;
 
-static nd_status nd_pickle_bad(const nd_pickle_machine *m, const char *what) {
+static nd_status pickle_bad(const nd_pickle_machine *m, const char *what) {
     return nd_fail(nd_status_format, "%s: pickle: %s at byte %zu", m->name, what, m->at);
 }
 
 /* --- values */
 
-static bool nd_pickle_grow(nd_pickle ***list, size_t *capacity, size_t needed) {
+static bool pickle_grow(nd_pickle ***list, size_t *capacity, size_t needed) {
     if (needed <= *capacity) return true;
     size_t wanted = *capacity ? *capacity : 64;
     while (wanted < needed) wanted *= 2;
@@ -38,13 +38,13 @@ static bool nd_pickle_grow(nd_pickle ***list, size_t *capacity, size_t needed) {
     return true;
 }
 
-static nd_status nd_pickle_push(nd_pickle_machine *m, nd_pickle value) {
+static nd_status pickle_push(nd_pickle_machine *m, nd_pickle value) {
     ND_REQUIRE(m->depth < nd_pickle_stack_max, nd_status_format, "%s: pickle: more than %d values open",
                m->name, nd_pickle_stack_max);
     ND_REQUIRE(m->n_values++ < nd_pickle_values_max, nd_status_unsupported, "%s: pickle: more than %d values",
                m->name, nd_pickle_values_max);
     nd_pickle *copy = nd_arena_alloc(m->arena, sizeof *copy);
-    ND_REQUIRE(copy && nd_pickle_grow(&m->stack, &m->stack_capacity, m->depth + 1), nd_status_memory,
+    ND_REQUIRE(copy && pickle_grow(&m->stack, &m->stack_capacity, m->depth + 1), nd_status_memory,
                "%s: pickle: no memory", m->name);
     *copy = value;
     m->stack[m->depth++] = copy;
@@ -52,8 +52,7 @@ static nd_status nd_pickle_push(nd_pickle_machine *m, nd_pickle value) {
 }
 
 /* Appends in the arena, doubling: old arrays are left behind, which at most doubles the memory. */
-static nd_status nd_pickle_append(nd_pickle_machine *m, nd_pickle *to, nd_pickle *const *items,
-                                  size_t count) {
+static nd_status pickle_append(nd_pickle_machine *m, nd_pickle *to, nd_pickle *const *items, size_t count) {
     if (to->length + count > to->capacity) {
         size_t capacity = 2 * (to->length + count);
         nd_pickle **more = nd_arena_alloc(m->arena, capacity * sizeof *more);
@@ -68,16 +67,16 @@ static nd_status nd_pickle_append(nd_pickle_machine *m, nd_pickle *to, nd_pickle
 }
 
 /* Replaces the top `count` values by one of the given kind that holds them. */
-static nd_status nd_pickle_collect(nd_pickle_machine *m, nd_pickle_kind kind, size_t count) {
-    if (m->depth < count) return nd_pickle_bad(m, "too few values");
+static nd_status pickle_collect(nd_pickle_machine *m, nd_pickle_kind kind, size_t count) {
+    if (m->depth < count) return pickle_bad(m, "too few values");
     nd_pickle value = {.kind = kind};
-    ND_TRY(nd_pickle_append(m, &value, m->stack + m->depth - count, count));
+    ND_TRY(pickle_append(m, &value, m->stack + m->depth - count, count));
     m->depth -= count;
-    return nd_pickle_push(m, value);
+    return pickle_push(m, value);
 }
 
 /* Number of values above the topmost mark; false without one. */
-static bool nd_pickle_above_mark(const nd_pickle_machine *m, size_t *count) {
+static bool pickle_above_mark(const nd_pickle_machine *m, size_t *count) {
     for (size_t i = m->depth; i > 0; i--) {
         if (m->stack[i - 1]->kind != nd_pickle_mark) continue;
         *count = m->depth - i;
@@ -96,164 +95,162 @@ typedef struct nd_pickle_argument {
 
 typedef nd_status nd_pickle_run(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument);
 
-static nd_status nd_pickle_skip(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_skip(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)m;
     (void)code;
     (void)argument;
     return nd_status_ok;
 }
 
-static nd_status nd_pickle_protocol(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_protocol(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
     ND_REQUIRE(argument.number >= 2 && argument.number <= 4, nd_status_unsupported,
                "%s: pickle of protocol %d; 2 to 4 are read", m->name, (int)argument.number);
     return nd_status_ok;
 }
 
-static nd_status nd_pickle_stop(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_stop(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
     (void)argument;
     m->done = true;
     return nd_status_ok;
 }
 
-static nd_status nd_pickle_constant(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_constant(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)argument;
     nd_pickle value = {.kind = code == 'N'   ? nd_pickle_none
                                : code == '(' ? nd_pickle_mark
                                              : nd_pickle_bool,
                        .integer = code == 0x88};
-    return nd_pickle_push(m, value);
+    return pickle_push(m, value);
 }
 
-static nd_status nd_pickle_integer(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_integer(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     const int64_t value = code == 'J' ? (int32_t)(uint32_t)argument.number : (int64_t)argument.number;
-    return nd_pickle_push(m, (nd_pickle){.kind = nd_pickle_int, .integer = value});
+    return pickle_push(m, (nd_pickle){.kind = nd_pickle_int, .integer = value});
 }
 
 /* LONG1: two's complement of `length` bytes. */
-static nd_status nd_pickle_long(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_long(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
-    if (argument.length > 8) return nd_pickle_bad(m, "an integer of more than 64 bits");
+    if (argument.length > 8) return pickle_bad(m, "an integer of more than 64 bits");
     uint64_t value = argument.number;
     const bool negative = argument.length && argument.data[argument.length - 1] & 0x80;
     if (negative && argument.length < 8) value |= UINT64_MAX << (8 * argument.length);
-    return nd_pickle_push(m, (nd_pickle){.kind = nd_pickle_int, .integer = (int64_t)value});
+    return pickle_push(m, (nd_pickle){.kind = nd_pickle_int, .integer = (int64_t)value});
 }
 
-static nd_status nd_pickle_string(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_string(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
-    return nd_pickle_push(
+    return pickle_push(
         m,
         (nd_pickle){.kind = nd_pickle_text, .text = (const char *)argument.data, .length = argument.length});
 }
 
-static nd_status nd_pickle_empty(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_empty(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)argument;
     const nd_pickle_kind kind = code == ']' ? nd_pickle_list : code == '}' ? nd_pickle_dict : nd_pickle_tuple;
-    return nd_pickle_push(m, (nd_pickle){.kind = kind});
+    return pickle_push(m, (nd_pickle){.kind = kind});
 }
 
 /* TUPLE takes all above the mark; TUPLE1 to TUPLE3 count. */
-static nd_status nd_pickle_tuples(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_tuples(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)argument;
-    if (code != 't') return nd_pickle_collect(m, nd_pickle_tuple, (size_t)code - 0x84);
+    if (code != 't') return pickle_collect(m, nd_pickle_tuple, (size_t)code - 0x84);
     size_t count;
-    if (!nd_pickle_above_mark(m, &count)) return nd_pickle_bad(m, "a tuple without its mark");
-    ND_TRY(nd_pickle_collect(m, nd_pickle_tuple, count));
+    if (!pickle_above_mark(m, &count)) return pickle_bad(m, "a tuple without its mark");
+    ND_TRY(pickle_collect(m, nd_pickle_tuple, count));
     m->stack[m->depth - 2] = m->stack[m->depth - 1];
     m->depth--;
     return nd_status_ok;
 }
 
 /* APPEND, APPENDS to a list; SETITEM, SETITEMS to a dict. */
-static nd_status nd_pickle_fill(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_fill(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)argument;
     const bool marked = code == 'e' || code == 'u';
     const nd_pickle_kind kind = code == 'e' || code == 'a' ? nd_pickle_list : nd_pickle_dict;
     size_t count = kind == nd_pickle_list ? 1 : 2;
-    if (marked && !nd_pickle_above_mark(m, &count)) return nd_pickle_bad(m, "items without their mark");
+    if (marked && !pickle_above_mark(m, &count)) return pickle_bad(m, "items without their mark");
     const size_t below = count + (marked ? 1 : 0);
-    if (m->depth < below + 1) return nd_pickle_bad(m, "too few values");
+    if (m->depth < below + 1) return pickle_bad(m, "too few values");
     nd_pickle *to = m->stack[m->depth - below - 1];
     if (to->kind != kind || (kind == nd_pickle_dict && count % 2))
-        return nd_pickle_bad(m, "items of the wrong kind");
-    ND_TRY(nd_pickle_append(m, to, m->stack + m->depth - count, count));
+        return pickle_bad(m, "items of the wrong kind");
+    ND_TRY(pickle_append(m, to, m->stack + m->depth - count, count));
     m->depth -= below;
     return nd_status_ok;
 }
 
 /* GLOBAL: two lines follow. */
-static nd_status nd_pickle_global_lines(nd_pickle_machine *m, unsigned char code,
-                                        nd_pickle_argument argument) {
+static nd_status pickle_global_lines(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
     (void)argument;
     const char *start = (const char *)m->data + m->at, *end = (const char *)m->data + m->bytes;
     const char *first = memchr(start, '\n', (size_t)(end - start));
     const char *second = first ? memchr(first + 1, '\n', (size_t)(end - first - 1)) : NULL;
-    if (!second) return nd_pickle_bad(m, "a name without its end");
+    if (!second) return pickle_bad(m, "a name without its end");
     char *text = nd_arena_strndup(m->arena, start, (size_t)(second - start));
     ND_REQUIRE(text, nd_status_memory, "%s: pickle: no memory", m->name);
     text[first - start] = ' ';
     m->at += (size_t)(second + 1 - start);
-    return nd_pickle_push(
+    return pickle_push(
         m, (nd_pickle){.kind = nd_pickle_global, .text = text, .length = (size_t)(second - start)});
 }
 
 /* STACK_GLOBAL: the two names are on the stack. */
-static nd_status nd_pickle_global_stack(nd_pickle_machine *m, unsigned char code,
-                                        nd_pickle_argument argument) {
+static nd_status pickle_global_stack(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
     (void)argument;
-    if (m->depth < 2) return nd_pickle_bad(m, "too few values");
+    if (m->depth < 2) return pickle_bad(m, "too few values");
     const nd_pickle *module = m->stack[m->depth - 2], *name = m->stack[m->depth - 1];
     const size_t longest = 256;
     if (module->kind != nd_pickle_text || name->kind != nd_pickle_text || module->length > longest ||
         name->length > longest)
-        return nd_pickle_bad(m, "a name that is no text");
+        return pickle_bad(m, "a name that is no text");
     const char *text = nd_arena_printf(m->arena, "%.*s %.*s", (int)module->length, module->text,
                                        (int)name->length, name->text);
     ND_REQUIRE(text, nd_status_memory, "%s: pickle: no memory", m->name);
     m->depth -= 2;
-    return nd_pickle_push(m, (nd_pickle){.kind = nd_pickle_global, .text = text, .length = strlen(text)});
+    return pickle_push(m, (nd_pickle){.kind = nd_pickle_global, .text = text, .length = strlen(text)});
 }
 
-static nd_status nd_pickle_reduce(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_reduce(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
     (void)argument;
     if (m->depth < 2 || m->stack[m->depth - 2]->kind != nd_pickle_global ||
         m->stack[m->depth - 1]->kind != nd_pickle_tuple)
-        return nd_pickle_bad(m, "a call of no name");
-    return nd_pickle_collect(m, nd_pickle_object, 2);
+        return pickle_bad(m, "a call of no name");
+    return pickle_collect(m, nd_pickle_object, 2);
 }
 
-static nd_status nd_pickle_build(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_build(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
     (void)argument;
     if (m->depth < 2 || m->stack[m->depth - 2]->kind != nd_pickle_object ||
         m->stack[m->depth - 2]->length != 2)
-        return nd_pickle_bad(m, "state of no object");
-    ND_TRY(nd_pickle_append(m, m->stack[m->depth - 2], &m->stack[m->depth - 1], 1));
+        return pickle_bad(m, "state of no object");
+    ND_TRY(pickle_append(m, m->stack[m->depth - 2], &m->stack[m->depth - 1], 1));
     m->depth--;
     return nd_status_ok;
 }
 
 /* PUT in its forms; MEMOIZE counts by itself. */
-static nd_status nd_pickle_put(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_put(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     const uint64_t at = code == 0x94 ? m->n_memo : argument.number;
-    if (!m->depth || at >= nd_pickle_memo_max) return nd_pickle_bad(m, "a memo out of range");
-    ND_REQUIRE(nd_pickle_grow(&m->memo, &m->memo_capacity, (size_t)at + 1), nd_status_memory,
+    if (!m->depth || at >= nd_pickle_memo_max) return pickle_bad(m, "a memo out of range");
+    ND_REQUIRE(pickle_grow(&m->memo, &m->memo_capacity, (size_t)at + 1), nd_status_memory,
                "%s: pickle: no memory", m->name);
     m->memo[at] = m->stack[m->depth - 1];
     m->n_memo++;
     return nd_status_ok;
 }
 
-static nd_status nd_pickle_recall(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+static nd_status pickle_recall(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
     if (argument.number >= m->memo_capacity || !m->memo[argument.number])
-        return nd_pickle_bad(m, "a memo that was never set");
-    ND_TRY(nd_pickle_push(m, (nd_pickle){.kind = nd_pickle_none}));
+        return pickle_bad(m, "a memo that was never set");
+    ND_TRY(pickle_push(m, (nd_pickle){.kind = nd_pickle_none}));
     m->stack[m->depth - 1] = m->memo[argument.number];
     return nd_status_ok;
 }
@@ -264,42 +261,36 @@ static const struct {
     unsigned char fixed, counted;
     nd_pickle_run *run;
 } nd_pickle_codes[] = {
-    {0x80, 1, 0, nd_pickle_protocol},    {0x95, 8, 0, nd_pickle_skip},
-    {'.', 0, 0, nd_pickle_stop},         {'(', 0, 0, nd_pickle_constant},
-    {'N', 0, 0, nd_pickle_constant},     {0x88, 0, 0, nd_pickle_constant},
-    {0x89, 0, 0, nd_pickle_constant},    {'K', 1, 0, nd_pickle_integer},
-    {'M', 2, 0, nd_pickle_integer},      {'J', 4, 0, nd_pickle_integer},
-    {0x8a, 0, 1, nd_pickle_long},        {'U', 0, 1, nd_pickle_string},
-    {'T', 0, 4, nd_pickle_string},       {'C', 0, 1, nd_pickle_string},
-    {'B', 0, 4, nd_pickle_string},       {0x8e, 0, 8, nd_pickle_string},
-    {0x8c, 0, 1, nd_pickle_string},      {'X', 0, 4, nd_pickle_string},
-    {0x8d, 0, 8, nd_pickle_string},      {']', 0, 0, nd_pickle_empty},
-    {'}', 0, 0, nd_pickle_empty},        {')', 0, 0, nd_pickle_empty},
-    {'t', 0, 0, nd_pickle_tuples},       {0x85, 0, 0, nd_pickle_tuples},
-    {0x86, 0, 0, nd_pickle_tuples},      {0x87, 0, 0, nd_pickle_tuples},
-    {'a', 0, 0, nd_pickle_fill},         {'e', 0, 0, nd_pickle_fill},
-    {'s', 0, 0, nd_pickle_fill},         {'u', 0, 0, nd_pickle_fill},
-    {'c', 0, 0, nd_pickle_global_lines}, {0x93, 0, 0, nd_pickle_global_stack},
-    {'R', 0, 0, nd_pickle_reduce},       {'b', 0, 0, nd_pickle_build},
-    {'q', 1, 0, nd_pickle_put},          {'r', 4, 0, nd_pickle_put},
-    {0x94, 0, 0, nd_pickle_put},         {'h', 1, 0, nd_pickle_recall},
-    {'j', 4, 0, nd_pickle_recall},
+    {0x80, 1, 0, pickle_protocol},    {0x95, 8, 0, pickle_skip},         {'.', 0, 0, pickle_stop},
+    {'(', 0, 0, pickle_constant},     {'N', 0, 0, pickle_constant},      {0x88, 0, 0, pickle_constant},
+    {0x89, 0, 0, pickle_constant},    {'K', 1, 0, pickle_integer},       {'M', 2, 0, pickle_integer},
+    {'J', 4, 0, pickle_integer},      {0x8a, 0, 1, pickle_long},         {'U', 0, 1, pickle_string},
+    {'T', 0, 4, pickle_string},       {'C', 0, 1, pickle_string},        {'B', 0, 4, pickle_string},
+    {0x8e, 0, 8, pickle_string},      {0x8c, 0, 1, pickle_string},       {'X', 0, 4, pickle_string},
+    {0x8d, 0, 8, pickle_string},      {']', 0, 0, pickle_empty},         {'}', 0, 0, pickle_empty},
+    {')', 0, 0, pickle_empty},        {'t', 0, 0, pickle_tuples},        {0x85, 0, 0, pickle_tuples},
+    {0x86, 0, 0, pickle_tuples},      {0x87, 0, 0, pickle_tuples},       {'a', 0, 0, pickle_fill},
+    {'e', 0, 0, pickle_fill},         {'s', 0, 0, pickle_fill},          {'u', 0, 0, pickle_fill},
+    {'c', 0, 0, pickle_global_lines}, {0x93, 0, 0, pickle_global_stack}, {'R', 0, 0, pickle_reduce},
+    {'b', 0, 0, pickle_build},        {'q', 1, 0, pickle_put},           {'r', 4, 0, pickle_put},
+    {0x94, 0, 0, pickle_put},         {'h', 1, 0, pickle_recall},        {'j', 4, 0, pickle_recall},
 };
 
 /* --- the machine */
 
-static uint64_t nd_pickle_number(const unsigned char *data, size_t length) {
+static uint64_t pickle_number(const unsigned char *data, size_t length) {
     uint64_t value = 0;
     for (size_t i = 0; i < length && i < 8; i++) value |= (uint64_t)data[i] << (8 * i);
     return value;
 }
 
-/* The argument at the read position. Past the end of the file the rest counts as the argument and `cut` is set. */
-static nd_pickle_argument nd_pickle_fetch(nd_pickle_machine *m, size_t fixed, size_t counted) {
+/* The argument at the read position. Past the end of the file the rest counts as the argument and `cut` is
+ * set. */
+static nd_pickle_argument pickle_fetch(nd_pickle_machine *m, size_t fixed, size_t counted) {
     uint64_t length = fixed;
     if (m->bytes - m->at < counted) m->cut = true;
     if (counted && !m->cut) {
-        length = nd_pickle_number(m->data + m->at, counted);
+        length = pickle_number(m->data + m->at, counted);
         m->at += counted;
     }
     if (m->bytes - m->at < length) {
@@ -308,17 +299,16 @@ static nd_pickle_argument nd_pickle_fetch(nd_pickle_machine *m, size_t fixed, si
     }
     const unsigned char *data = m->data + m->at;
     m->at += (size_t)length;
-    return (nd_pickle_argument){data, (size_t)length, nd_pickle_number(data, (size_t)length)};
+    return (nd_pickle_argument){data, (size_t)length, pickle_number(data, (size_t)length)};
 }
 
-static nd_status nd_pickle_step(nd_pickle_machine *m) {
+static nd_status pickle_step(nd_pickle_machine *m) {
     const unsigned char code = m->data[m->at++];
     for (size_t i = 0; i < sizeof nd_pickle_codes / sizeof *nd_pickle_codes; i++) {
         if (nd_pickle_codes[i].code != code) continue;
-        nd_pickle_argument argument =
-            nd_pickle_fetch(m, nd_pickle_codes[i].fixed, nd_pickle_codes[i].counted);
+        nd_pickle_argument argument = pickle_fetch(m, nd_pickle_codes[i].fixed, nd_pickle_codes[i].counted);
         /* Of a string that is cut short the part that is there counts; of anything else nothing does. */
-        if (m->cut && nd_pickle_codes[i].run != nd_pickle_string) return nd_status_ok;
+        if (m->cut && nd_pickle_codes[i].run != pickle_string) return nd_status_ok;
         return nd_pickle_codes[i].run(m, code, argument);
     }
     return nd_fail(nd_status_unsupported, "%s: pickle: opcode 0x%02x at byte %zu is none that data needs",
@@ -326,33 +316,33 @@ static nd_status nd_pickle_step(nd_pickle_machine *m) {
 }
 
 /* Closes all that is open, as the missing end would have. */
-static nd_status nd_pickle_close(nd_pickle_machine *m) {
+static nd_status pickle_close(nd_pickle_machine *m) {
     size_t count;
-    while (nd_pickle_above_mark(m, &count)) {
+    while (pickle_above_mark(m, &count)) {
         const size_t mark = m->depth - count - 1;
         const nd_pickle_kind below = mark ? m->stack[mark - 1]->kind : nd_pickle_none;
         nd_status status;
         if (below == nd_pickle_dict) {
             if (count % 2) m->depth--; /* a key without its value */
-            status = nd_pickle_fill(m, 'u', (nd_pickle_argument){0});
+            status = pickle_fill(m, 'u', (nd_pickle_argument){0});
         } else if (below == nd_pickle_list) {
-            status = nd_pickle_fill(m, 'e', (nd_pickle_argument){0});
+            status = pickle_fill(m, 'e', (nd_pickle_argument){0});
         } else {
-            status = nd_pickle_tuples(m, 't', (nd_pickle_argument){0});
-            if (!status) status = nd_pickle_build(m, 'b', (nd_pickle_argument){0});
+            status = pickle_tuples(m, 't', (nd_pickle_argument){0});
+            if (!status) status = pickle_build(m, 'b', (nd_pickle_argument){0});
         }
         ND_TRY(status);
     }
     return nd_status_ok;
 }
 
-static nd_status nd_pickle_execute(nd_pickle_machine *m, const nd_pickle **out) {
+static nd_status pickle_execute(nd_pickle_machine *m, const nd_pickle **out) {
     while (!m->done && !m->cut) {
         m->cut = m->at == m->bytes;
-        if (!m->cut) ND_TRY(nd_pickle_step(m));
+        if (!m->cut) ND_TRY(pickle_step(m));
     }
-    if (m->cut) ND_TRY(nd_pickle_close(m));
-    if (m->depth != 1) return nd_pickle_bad(m, "no single value in the end");
+    if (m->cut) ND_TRY(pickle_close(m));
+    if (m->depth != 1) return pickle_bad(m, "no single value in the end");
     *out = m->stack[0];
     return nd_status_ok;
 }
@@ -361,7 +351,7 @@ nd_status nd_pickle_parse(const void *data, size_t bytes, const char *name, nd_a
                           const nd_pickle **out, bool *cut) {
     nd_pickle_machine machine = {.data = data, .bytes = bytes, .name = name, .arena = arena};
     *out = NULL;
-    nd_status status = nd_pickle_execute(&machine, out);
+    nd_status status = pickle_execute(&machine, out);
     *cut = machine.cut;
     free(machine.stack);
     free(machine.memo);

@@ -1,8 +1,8 @@
 /* Reads the Python pickles that data sets come in, as data alone.
  *
- * Nothing is ever called: a global and the arguments it would be called with become an object to look at. Protocols 2 to
- * 4, the opcodes that lists, dicts, tuples, numbers, strings and numpy arrays are written with; any other is refused by
- * its code. A pickle that is cut short gives what is complete of it. */
+ * Nothing is ever called: a global and the arguments it would be called with become an object to look at.
+ * Protocols 2 to 4, the opcodes that lists, dicts, tuples, numbers, strings and numpy arrays are written
+ * with; any other is refused by its code. A pickle that is cut short gives what is complete of it. */
 #ifndef ND_DATASETS_PICKLE_H
 #define ND_DATASETS_PICKLE_H
 

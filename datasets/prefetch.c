@@ -13,7 +13,8 @@ typedef struct nd_prefetch_slot {
     char message[nd_prefetch_message]; /* nd_error() of the worker: messages are kept per thread */
 } nd_prefetch_slot;
 
-/* Pictures are numbered from 0 to count. [taken, claimed) are in slots (number modulo ahead), loading or ready. */
+/* Pictures are numbered from 0 to count. [taken, claimed) are in slots (number modulo ahead), loading or
+ * ready. */
 struct nd_prefetch {
     nd_source const *source;
     nd_preprocess preprocess;
@@ -32,7 +33,7 @@ struct nd_prefetch {
     bool stop;
 };
 
-static void nd_prefetch_load(nd_prefetch *self, int64_t number, nd_prefetch_slot *slot) {
+static void prefetch_load(nd_prefetch *self, int64_t number, nd_prefetch_slot *slot) {
     nd_image image;
     slot->status = self->source->load(self->source, self->first + number, &image);
     if (!slot->status)
@@ -43,7 +44,7 @@ static void nd_prefetch_load(nd_prefetch *self, int64_t number, nd_prefetch_slot
     slot->message[sizeof slot->message - 1] = '\0';
 }
 
-static void *nd_prefetch_work(void *argument) {
+static void *prefetch_work(void *argument) {
     nd_prefetch *self = argument;
     pthread_mutex_lock(&self->lock);
     while (!self->stop) {
@@ -55,7 +56,7 @@ static void *nd_prefetch_work(void *argument) {
         nd_prefetch_slot *slot = &self->slots[number % self->ahead];
         self->busy++;
         pthread_mutex_unlock(&self->lock);
-        nd_prefetch_load(self, number, slot);
+        prefetch_load(self, number, slot);
         pthread_mutex_lock(&self->lock);
         self->busy--;
         slot->ready = true;
@@ -96,7 +97,7 @@ void nd_prefetch_rewind(nd_prefetch *self) {
     pthread_mutex_unlock(&self->lock);
 }
 
-static nd_status nd_prefetch_allocate(nd_prefetch *self) {
+static nd_status prefetch_allocate(nd_prefetch *self) {
     self->floats = (size_t)(nd_preprocess_channels(&self->preprocess) * self->height * self->width);
     self->pixels = nd_alloc_array((size_t)self->ahead, self->floats * sizeof *self->pixels);
     self->slots = nd_alloc_array((size_t)self->ahead, sizeof *self->slots);
@@ -107,10 +108,10 @@ static nd_status nd_prefetch_allocate(nd_prefetch *self) {
     return nd_status_ok;
 }
 
-static nd_status nd_prefetch_start(nd_prefetch *self, int workers) {
+static nd_status prefetch_start(nd_prefetch *self, int workers) {
     if (workers > nd_prefetch_workers_max) workers = nd_prefetch_workers_max;
     while (self->n_threads < workers &&
-           !pthread_create(&self->threads[self->n_threads], NULL, nd_prefetch_work, self))
+           !pthread_create(&self->threads[self->n_threads], NULL, prefetch_work, self))
         self->n_threads++;
     ND_REQUIRE(self->n_threads, nd_status_memory, "no thread to decode pictures in");
     return nd_status_ok;
@@ -130,8 +131,8 @@ nd_status nd_prefetch_open(const nd_prefetch_settings *settings, nd_prefetch **o
     pthread_mutex_init(&self->lock, NULL);
     pthread_cond_init(&self->room, NULL);
     pthread_cond_init(&self->ready, NULL);
-    nd_status status = nd_prefetch_allocate(self);
-    if (!status) status = nd_prefetch_start(self, settings->workers);
+    nd_status status = prefetch_allocate(self);
+    if (!status) status = prefetch_start(self, settings->workers);
     if (status)
         nd_prefetch_close(self);
     else

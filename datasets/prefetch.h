@@ -1,5 +1,6 @@
-/* Decoding ahead of inference: worker threads load and preprocess pictures of a source into a ring of slots, and the
- * stream takes them out in order. Memory is the ring and one batch, whatever the length of the set. */
+/* Decoding ahead of inference: worker threads load and preprocess pictures of a source into a ring of slots,
+ * and the stream takes them out in order. Memory is the ring and one batch, whatever the length of the set.
+ */
 #ifndef ND_DATASETS_PREFETCH_H
 #define ND_DATASETS_PREFETCH_H
 
@@ -20,8 +21,9 @@ typedef struct nd_prefetch_settings {
 nd_status nd_prefetch_open(const nd_prefetch_settings *settings, nd_prefetch **out);
 void nd_prefetch_close(nd_prefetch *prefetch); /* waits for the workers; NULL is legal */
 
-/* The next picture in order, copied to dst, and its place in the source. *index is -1 after the last one. A picture that
- * could not be read gives the status of its family (nd_error() names it), and the stream goes on behind it. */
+/* The next picture in order, copied to dst, and its place in the source. *index is -1 after the last one. A
+ * picture that could not be read gives the status of its family (nd_error() names it), and the stream goes on
+ * behind it. */
 nd_status nd_prefetch_take(nd_prefetch *prefetch, float *dst, int64_t *index);
 
 void nd_prefetch_rewind(nd_prefetch *prefetch);

@@ -13,7 +13,8 @@ struct nd_source {
     const char *preprocess; /* the recipe that fits the set; NULL where none does */
     int32_t (*label)(const nd_source *self, int64_t index); /* -1 where unknown */
     nd_status (*load)(const nd_source *self, int64_t index, nd_image *out);
-    /* Adds what tells this picture from others: its relative name, length and label, or its pixels and label. */
+    /* Adds what tells this picture from others: its relative name, length and label, or its pixels and label.
+     */
     void (*identify)(const nd_source *self, int64_t index, nd_sha256 *hash);
     void (*close)(nd_source *self);
 };

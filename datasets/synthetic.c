@@ -1,10 +1,11 @@
-/* synthetic: pictures made up from nothing, for networks whose images are not at hand (recipe, 6). Dead leaves: discs and
- * boxes of every size fall on each other until nothing of the ground is left. Sizes follow r^-3, with which a picture
- * looks alike at every scale, as photographs do. See Lee, Mumford and Huang, "Occlusion models for natural images"
- * (International Journal of Computer Vision 41, 2001).
+/* synthetic: pictures made up from nothing, for networks whose images are not at hand (recipe, 6). Dead
+ * leaves: discs and boxes of every size fall on each other until nothing of the ground is left. Sizes follow
+ * r^-3, with which a picture looks alike at every scale, as photographs do. See Lee, Mumford and Huang,
+ * "Occlusion models for natural images" (International Journal of Computer Vision 41, 2001).
  *
- * Measured on ResNet-20 (dwpw, T = 3 everywhere, 256 pictures; agreement on 1744 CIFAR-10 images): smallest radius 1, 2, 3
- * and 5 pixels 78.1, 82.9, 86.0 and 85.2 %; half grey at 2 and 3 pixels 89.0 and 90.4 %, 0.85 grey at 3 pixels 87.1 %. */
+ * Measured on ResNet-20 (dwpw, T = 3 everywhere, 256 pictures; agreement on 1744 CIFAR-10 images): smallest
+ * radius 1, 2, 3 and 5 pixels 78.1, 82.9, 86.0 and 85.2 %; half grey at 2 and 3 pixels 89.0 and 90.4 %, 0.85
+ * grey at 3 pixels 87.1 %. */
 #include "datasets/source.h"
 
 #include "base/rng.h"
@@ -36,7 +37,7 @@ typedef struct nd_leaf {
 } nd_leaf;
 
 /* A direction without trigonometry, whose last digits differ between machines. */
-static void nd_leaf_turn(nd_rng *rng, nd_leaf *leaf) {
+static void leaf_turn(nd_rng *rng, nd_leaf *leaf) {
     double x, y, square;
     do {
         x = 2 * nd_rng_uniform(rng) - 1;
@@ -47,7 +48,7 @@ static void nd_leaf_turn(nd_rng *rng, nd_leaf *leaf) {
     leaf->sine = y / sqrt(square);
 }
 
-static nd_leaf nd_leaf_fall(nd_rng *rng, int64_t width, int64_t height) {
+static nd_leaf leaf_fall(nd_rng *rng, int64_t width, int64_t height) {
     const double longer = (double)(width > height ? width : height);
     const double most = fmax(nd_synthetic_most * longer, 2 * nd_synthetic_least);
     const double far = 1 / (most * most), near = 1 / (nd_synthetic_least * nd_synthetic_least);
@@ -57,7 +58,7 @@ static nd_leaf nd_leaf_fall(nd_rng *rng, int64_t width, int64_t height) {
     leaf.y = nd_rng_uniform(rng) * ((double)height + 2 * most) - most;
     if (nd_rng_below(rng, 2)) {
         leaf.aspect = nd_synthetic_narrowest + (1 - nd_synthetic_narrowest) * nd_rng_uniform(rng);
-        nd_leaf_turn(rng, &leaf);
+        leaf_turn(rng, &leaf);
     }
     const double grey = nd_synthetic_grey * nd_rng_uniform(rng);
     for (int c = 0; c < 3; c++)
@@ -65,29 +66,29 @@ static nd_leaf nd_leaf_fall(nd_rng *rng, int64_t width, int64_t height) {
     return leaf;
 }
 
-static bool nd_leaf_covers(const nd_leaf *leaf, double x, double y) {
+static bool leaf_covers(const nd_leaf *leaf, double x, double y) {
     const double dx = x - leaf->x, dy = y - leaf->y;
     if (leaf->aspect == 0) return dx * dx + dy * dy <= leaf->radius * leaf->radius;
     const double along = dx * leaf->cosine + dy * leaf->sine, across = dy * leaf->cosine - dx * leaf->sine;
     return fabs(along) <= leaf->radius && fabs(across) <= leaf->radius * leaf->aspect;
 }
 
-static int64_t nd_leaf_clamp(double at, int64_t size) {
+static int64_t leaf_clamp(double at, int64_t size) {
     return at < 0 ? 0 : at > (double)size ? size : (int64_t)at;
 }
 
 /* Colours what of the leaf no other hides; returns how many pixels that is. */
-static int64_t nd_leaf_draw(const nd_leaf *leaf, bool *covered, nd_image *image) {
+static int64_t leaf_draw(const nd_leaf *leaf, bool *covered, nd_image *image) {
     const double reach = leaf->radius * sqrt(1 + leaf->aspect * leaf->aspect) + 1;
-    const int64_t top = nd_leaf_clamp(leaf->y - reach, image->height),
-                  bottom = nd_leaf_clamp(leaf->y + reach, image->height),
-                  left = nd_leaf_clamp(leaf->x - reach, image->width),
-                  right = nd_leaf_clamp(leaf->x + reach, image->width);
+    const int64_t top = leaf_clamp(leaf->y - reach, image->height),
+                  bottom = leaf_clamp(leaf->y + reach, image->height),
+                  left = leaf_clamp(leaf->x - reach, image->width),
+                  right = leaf_clamp(leaf->x + reach, image->width);
     int64_t drawn = 0;
     for (int64_t y = top; y < bottom; y++) {
         for (int64_t x = left; x < right; x++) {
             const int64_t pixel = y * image->width + x;
-            if (covered[pixel] || !nd_leaf_covers(leaf, (double)x + .5, (double)y + .5)) continue;
+            if (covered[pixel] || !leaf_covers(leaf, (double)x + .5, (double)y + .5)) continue;
             covered[pixel] = true;
             memcpy(image->rgb + 3 * pixel, leaf->colour, 3);
             drawn++;
@@ -96,21 +97,21 @@ static int64_t nd_leaf_draw(const nd_leaf *leaf, bool *covered, nd_image *image)
     return drawn;
 }
 
-/* The topmost leaf first, so that it can end when the ground is hidden. What a picture of pathological shape leaves bare
- * after very many leaves, the last one hides. */
-static void nd_synthetic_draw(nd_rng *rng, bool *covered, nd_image *image) {
+/* The topmost leaf first, so that it can end when the ground is hidden. What a picture of pathological shape
+ * leaves bare after very many leaves, the last one hides. */
+static void synthetic_draw(nd_rng *rng, bool *covered, nd_image *image) {
     int64_t bare = image->width * image->height;
     for (int64_t left = nd_synthetic_leaves_per_pixel * bare; bare > 0; left--) {
-        nd_leaf leaf = nd_leaf_fall(rng, image->width, image->height);
+        nd_leaf leaf = leaf_fall(rng, image->width, image->height);
         if (left <= 0) {
             leaf.aspect = 0;
             leaf.radius = 4 * (double)(image->width + image->height);
         }
-        bare -= nd_leaf_draw(&leaf, covered, image);
+        bare -= leaf_draw(&leaf, covered, image);
     }
 }
 
-static nd_status nd_synthetic_load(const nd_source *source, int64_t index, nd_image *out) {
+static nd_status synthetic_load(const nd_source *source, int64_t index, nd_image *out) {
     const nd_synthetic *self = (const nd_synthetic *)source;
     ND_TRY(nd_image_new(source->width, source->height, "synthetic", out));
     bool *covered = nd_alloc_array((size_t)source->width, (size_t)source->height * sizeof *covered);
@@ -121,19 +122,19 @@ static nd_status nd_synthetic_load(const nd_source *source, int64_t index, nd_im
     /* A number of its own for every picture of every seed. */
     const uint64_t number = (uint64_t)index + (self->split == nd_split_calib) * (uint64_t)nd_synthetic_count;
     nd_rng rng = nd_rng_seed((uint64_t)self->seed * (2 * (uint64_t)nd_synthetic_count) + number);
-    nd_synthetic_draw(&rng, covered, out);
+    synthetic_draw(&rng, covered, out);
     free(covered);
     return nd_status_ok;
 }
 
-static int32_t nd_synthetic_label(const nd_source *source, int64_t index) {
+static int32_t synthetic_label(const nd_source *source, int64_t index) {
     (void)source;
     (void)index;
     return -1;
 }
 
 /* A picture is what draws it: raise the number when the drawing changes. */
-static void nd_synthetic_identify(const nd_source *source, int64_t index, nd_sha256 *hash) {
+static void synthetic_identify(const nd_source *source, int64_t index, nd_sha256 *hash) {
     const nd_synthetic *self = (const nd_synthetic *)source;
     char text[160];
     const int length = snprintf(text, sizeof text, "dead leaves 1, %lldx%lld, seed %lld, split %d, %lld",
@@ -142,7 +143,7 @@ static void nd_synthetic_identify(const nd_source *source, int64_t index, nd_sha
     nd_sha256_add(hash, text, (size_t)length + 1);
 }
 
-static void nd_synthetic_close(nd_source *source) {
+static void synthetic_close(nd_source *source) {
     free(source);
 }
 
@@ -158,10 +159,10 @@ nd_status nd_source_open_synthetic(const char *path, nd_split asked, nd_split ot
     ND_REQUIRE(self, nd_status_memory, "synthetic: no memory");
     self->source = (nd_source){.count = nd_synthetic_count,
                                .made = true,
-                               .label = nd_synthetic_label,
-                               .load = nd_synthetic_load,
-                               .identify = nd_synthetic_identify,
-                               .close = nd_synthetic_close};
+                               .label = synthetic_label,
+                               .load = synthetic_load,
+                               .identify = synthetic_identify,
+                               .close = synthetic_close};
     self->seed = seed;
     self->split = asked == nd_split_none ? otherwise : asked;
     *out = &self->source;

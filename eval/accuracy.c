@@ -18,7 +18,7 @@ typedef struct nd_accuracy_spread {
     double *sum, *squares; /* [classes] */
 } nd_accuracy_spread;
 
-static double nd_accuracy_clock(void) {
+static double accuracy_clock(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
@@ -26,7 +26,7 @@ static double nd_accuracy_clock(void) {
 
 /* --- does the network fit the stream? */
 
-static nd_status nd_accuracy_fits(const nd_graph *graph, const nd_batches *batches, int64_t *classes) {
+static nd_status accuracy_fits(const nd_graph *graph, const nd_batches *batches, int64_t *classes) {
     ND_REQUIRE(graph->n_inputs == 1 && graph->n_outputs >= 1, nd_status_usage,
                "%s: %d inputs and %d outputs; a classifier has one image input and scores", graph->name,
                graph->n_inputs, graph->n_outputs);
@@ -43,15 +43,15 @@ static nd_status nd_accuracy_fits(const nd_graph *graph, const nd_batches *batch
     return nd_status_ok;
 }
 
-static nd_status nd_accuracy_run_open(nd_accuracy_run *run, const nd_graph *graph, const nd_batches *batches,
-                                      const nd_accuracy_settings *settings, nd_accuracy *out) {
+static nd_status accuracy_run_open(nd_accuracy_run *run, const nd_graph *graph, const nd_batches *batches,
+                                   const nd_accuracy_settings *settings, nd_accuracy *out) {
     const int64_t batch = settings->batch ? settings->batch : batches->batch;
     const size_t images = (size_t)batches->count;
     run->out = out;
     out->logit_rel_mse = NAN;
     ND_REQUIRE(batch >= batches->batch, nd_status_usage, "batches of %lld images for runs of %lld",
                (long long)batches->batch, (long long)batch);
-    ND_TRY(nd_accuracy_fits(graph, batches, &out->classes));
+    ND_TRY(accuracy_fits(graph, batches, &out->classes));
     out->hit1 = nd_alloc_array(images, sizeof *out->hit1);
     out->hit5 = nd_alloc_array(images, sizeof *out->hit5);
     out->best = nd_alloc_array(images, sizeof *out->best);
@@ -73,17 +73,17 @@ static nd_status nd_accuracy_run_open(nd_accuracy_run *run, const nd_graph *grap
 /* --- judging scores */
 
 /* Whether class a comes before class b: the higher score, then the lower number; NaN comes last. */
-static bool nd_accuracy_before(const float *scores, int64_t a, int64_t b) {
+static bool accuracy_before(const float *scores, int64_t a, int64_t b) {
     const float x = scores[a], y = scores[b];
     if (isnan(x) || isnan(y)) return isnan(x) == isnan(y) ? a < b : isnan(y);
     return x > y || (x == y && a < b);
 }
 
-static void nd_accuracy_judge(const float *scores, int64_t classes, int32_t label, nd_accuracy *out) {
+static void accuracy_judge(const float *scores, int64_t classes, int32_t label, nd_accuracy *out) {
     const int64_t i = out->n++;
     int64_t best = 0;
     for (int64_t c = 1; c < classes; c++)
-        if (nd_accuracy_before(scores, c, best)) best = c;
+        if (accuracy_before(scores, c, best)) best = c;
     out->best[i] = (int32_t)best;
     if (label < 0) {
         out->unlabelled++;
@@ -91,21 +91,20 @@ static void nd_accuracy_judge(const float *scores, int64_t classes, int32_t labe
     }
     if (isnan(scores[label])) return;
     int64_t ahead = 0;
-    for (int64_t c = 0; c < classes; c++) ahead += nd_accuracy_before(scores, c, label);
+    for (int64_t c = 0; c < classes; c++) ahead += accuracy_before(scores, c, label);
     out->hit1[i] = ahead < 1;
     out->hit5[i] = ahead < 5;
     out->top1_correct += out->hit1[i];
     out->top5_correct += out->hit5[i];
 }
 
-static double nd_accuracy_distance(const float *a, const float *b, int64_t count) {
+static double accuracy_distance(const float *a, const float *b, int64_t count) {
     double sum = 0;
     for (int64_t i = 0; i < count; i++) sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
     return sum;
 }
 
-static void nd_accuracy_spread_add(nd_accuracy_spread *spread, const float *scores, int64_t n,
-                                   int64_t classes) {
+static void accuracy_spread_add(nd_accuracy_spread *spread, const float *scores, int64_t n, int64_t classes) {
     for (int64_t i = 0; i < n * classes; i++) {
         spread->sum[i % classes] += scores[i];
         spread->squares[i % classes] += (double)scores[i] * scores[i];
@@ -113,7 +112,7 @@ static void nd_accuracy_spread_add(nd_accuracy_spread *spread, const float *scor
 }
 
 /* Sum over images and classes of |l - mean l|^2, the mean being that of the class. */
-static double nd_accuracy_spread_total(const nd_accuracy_spread *spread, int64_t n, int64_t classes) {
+static double accuracy_spread_total(const nd_accuracy_spread *spread, int64_t n, int64_t classes) {
     double total = 0;
     for (int64_t c = 0; c < classes; c++)
         total += spread->squares[c] - spread->sum[c] * spread->sum[c] / (double)n;
@@ -122,14 +121,14 @@ static double nd_accuracy_spread_total(const nd_accuracy_spread *spread, int64_t
 
 /* --- the measurement */
 
-static nd_status nd_accuracy_run_batch(nd_accuracy_run *run, const nd_accuracy_run *first,
-                                       const nd_batch *batch) {
+static nd_status accuracy_run_batch(nd_accuracy_run *run, const nd_accuracy_run *first,
+                                    const nd_batch *batch) {
     nd_accuracy *out = run->out;
-    const double start = nd_accuracy_clock();
+    const double start = accuracy_clock();
     ND_TRY(nd_exec_run(run->exec, batch->n, &batch->images, &run->scores));
-    out->seconds += nd_accuracy_clock() - start;
+    out->seconds += accuracy_clock() - start;
     if (run != first && out->classes == first->out->classes)
-        run->squares += nd_accuracy_distance(run->scores, first->scores, batch->n * out->classes);
+        run->squares += accuracy_distance(run->scores, first->scores, batch->n * out->classes);
     if (out->logits)
         memcpy(out->logits + out->n * out->classes, run->scores,
                (size_t)(batch->n * out->classes) * sizeof *out->logits);
@@ -137,21 +136,21 @@ static nd_status nd_accuracy_run_batch(nd_accuracy_run *run, const nd_accuracy_r
         ND_REQUIRE(batch->labels[i] < out->classes, nd_status_usage,
                    "image %lld is of class %d, but the network knows %lld classes",
                    (long long)batch->index[i], (int)batch->labels[i], (long long)out->classes);
-        nd_accuracy_judge(run->scores + i * out->classes, out->classes, batch->labels[i], out);
+        accuracy_judge(run->scores + i * out->classes, out->classes, batch->labels[i], out);
     }
     return nd_status_ok;
 }
 
-static nd_status nd_accuracy_stream(nd_accuracy_run *runs, size_t count, nd_batches *batches,
-                                    const nd_accuracy_settings *settings, nd_accuracy_spread *spread) {
+static nd_status accuracy_stream(nd_accuracy_run *runs, size_t count, nd_batches *batches,
+                                 const nd_accuracy_settings *settings, nd_accuracy_spread *spread) {
     const nd_accuracy *first = runs[0].out;
     ND_TRY(batches->rewind(batches));
     for (;;) {
         nd_batch batch;
         ND_TRY(batches->next(batches, &batch));
         if (batch.n == 0) break;
-        for (size_t r = 0; r < count; r++) ND_TRY(nd_accuracy_run_batch(&runs[r], &runs[0], &batch));
-        if (count > 1) nd_accuracy_spread_add(spread, runs[0].scores, batch.n, first->classes);
+        for (size_t r = 0; r < count; r++) ND_TRY(accuracy_run_batch(&runs[r], &runs[0], &batch));
+        if (count > 1) accuracy_spread_add(spread, runs[0].scores, batch.n, first->classes);
         nd_progress_report(settings->progress, "evaluate", first->n + batches->skipped, batches->count);
     }
     ND_REQUIRE(first->n, nd_status_format, "%s: not one of %lld images could be read", batches->name,
@@ -159,14 +158,14 @@ static nd_status nd_accuracy_stream(nd_accuracy_run *runs, size_t count, nd_batc
     return nd_status_ok;
 }
 
-static void nd_accuracy_finish(nd_accuracy_run *runs, size_t count, const nd_batches *batches,
-                               const nd_accuracy_spread *spread) {
+static void accuracy_finish(nd_accuracy_run *runs, size_t count, const nd_batches *batches,
+                            const nd_accuracy_spread *spread) {
     const nd_accuracy *first = runs[0].out;
     for (size_t r = 0; r < count; r++) {
         nd_accuracy *out = runs[r].out;
         out->skipped = batches->skipped;
         if (r > 0 && out->classes == first->classes)
-            out->logit_rel_mse = runs[r].squares / nd_accuracy_spread_total(spread, first->n, first->classes);
+            out->logit_rel_mse = runs[r].squares / accuracy_spread_total(spread, first->n, first->classes);
     }
 }
 
@@ -178,13 +177,13 @@ nd_status nd_accuracy_measure_all(const nd_graph *const *graphs, size_t count, n
     nd_accuracy_run *runs = calloc(count ? count : 1, sizeof *runs);
     ND_REQUIRE(runs && count, runs ? nd_status_usage : nd_status_memory, "no network to measure");
     for (size_t r = 0; r < count; r++)
-        ND_TRY_DONE(nd_accuracy_run_open(&runs[r], graphs[r], batches, settings, &out[r]));
+        ND_TRY_DONE(accuracy_run_open(&runs[r], graphs[r], batches, settings, &out[r]));
     spread.sum = nd_alloc_array((size_t)out[0].classes, sizeof *spread.sum);
     spread.squares = nd_alloc_array((size_t)out[0].classes, sizeof *spread.squares);
     ND_REQUIRE_DONE(spread.sum && spread.squares, nd_status_memory, "no memory for %lld classes",
                     (long long)out[0].classes);
-    ND_TRY_DONE(nd_accuracy_stream(runs, count, batches, settings, &spread));
-    nd_accuracy_finish(runs, count, batches, &spread);
+    ND_TRY_DONE(accuracy_stream(runs, count, batches, settings, &spread));
+    accuracy_finish(runs, count, batches, &spread);
 done:
     for (size_t r = 0; r < count; r++) {
         nd_exec_close(runs[r].exec);

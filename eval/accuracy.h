@@ -1,4 +1,5 @@
-/* Top-1/top-5 of a network on a data set, and beside an original: the drop, agreement, distance of the scores. */
+/* Top-1/top-5 of a network on a data set, and beside an original: the drop, agreement, distance of the
+ * scores. */
 #ifndef ND_EVAL_ACCURACY_H
 #define ND_EVAL_ACCURACY_H
 
@@ -8,8 +9,8 @@
 #include "eval/drop.h"
 #include "run/executor.h"
 
-/* Per image, in the order of the data set. A tie in a score is broken in favour of the lower class number; a score that
- * is not a number is the lowest of all, and never a hit. */
+/* Per image, in the order of the data set. A tie in a score is broken in favour of the lower class number; a
+ * score that is not a number is the lowest of all, and never a hit. */
 typedef struct nd_accuracy {
     int64_t n, skipped;
     int64_t unlabelled; /* images whose class is unknown: counted in n, never a hit */
@@ -30,22 +31,22 @@ typedef struct nd_accuracy_settings {
     const nd_progress *progress;
 } nd_accuracy_settings;
 
-/* Runs all of `batches` (rewound first) through the inferred graph; its first output is the score of each class.
- * nd_status_usage where network and stream do not fit each other, nd_status_format where no image could be read. Memory
- * beside network and batch is 6 bytes an image, and 4 a score where logits are kept. */
+/* Runs all of `batches` (rewound first) through the inferred graph; its first output is the score of each
+ * class. nd_status_usage where network and stream do not fit each other, nd_status_format where no image
+ * could be read. Memory beside network and batch is 6 bytes an image, and 4 a score where logits are kept. */
 nd_status nd_accuracy_measure(const nd_graph *graph, nd_batches *batches,
                               const nd_accuracy_settings *settings, nd_accuracy *out);
 
-/* Several networks side by side, so that each image is decoded once; out[i] belongs to graphs[i], and graphs[0] is what
- * the others' scores are compared with. On failure all of `out` is empty. */
+/* Several networks side by side, so that each image is decoded once; out[i] belongs to graphs[i], and
+ * graphs[0] is what the others' scores are compared with. On failure all of `out` is empty. */
 nd_status nd_accuracy_measure_all(const nd_graph *const *graphs, size_t count, nd_batches *batches,
                                   const nd_accuracy_settings *settings, nd_accuracy *out);
 
 void nd_accuracy_free(nd_accuracy *accuracy); /* leaves it empty */
 
-/* Fills the accuracy fields: dataset, dataset_sha256, preprocess, n, skipped and, where every image has a label, top-1
- * and top-5; with `original`, also the drops, agreement and logit_rel_mse (where it was measured, or both kept logits).
- * The two must come from the same images: nd_status_usage. */
+/* Fills the accuracy fields: dataset, dataset_sha256, preprocess, n, skipped and, where every image has a
+ * label, top-1 and top-5; with `original`, also the drops, agreement and logit_rel_mse (where it was
+ * measured, or both kept logits). The two must come from the same images: nd_status_usage. */
 nd_status nd_accuracy_row(const nd_accuracy *accuracy, const nd_accuracy *original, const nd_batches *batches,
                           nd_row *row);
 

@@ -2,26 +2,26 @@
 
 #include <math.h>
 
-static double nd_accuracy_percent(int64_t part, int64_t whole) {
+static double accuracy_percent(int64_t part, int64_t whole) {
     return 100.0 * (double)part / (double)whole;
 }
 
-static void nd_accuracy_row_drop(const uint8_t *original, const uint8_t *changed, int64_t n, nd_field points,
-                                 nd_field lo, nd_field hi, nd_row *row) {
+static void accuracy_row_drop(const uint8_t *original, const uint8_t *changed, int64_t n, nd_field points,
+                              nd_field lo, nd_field hi, nd_row *row) {
     const nd_drop drop = nd_drop_paired(original, changed, n);
     nd_row_set_real(row, points, drop.points);
     nd_row_set_real(row, lo, drop.lo);
     nd_row_set_real(row, hi, drop.hi);
 }
 
-static double nd_accuracy_agreement(const nd_accuracy *accuracy, const nd_accuracy *original) {
+static double accuracy_agreement(const nd_accuracy *accuracy, const nd_accuracy *original) {
     int64_t same = 0;
     for (int64_t i = 0; i < accuracy->n; i++) same += accuracy->best[i] == original->best[i];
-    return nd_accuracy_percent(same, accuracy->n);
+    return accuracy_percent(same, accuracy->n);
 }
 
 /* From kept logits: sum |l' - l|^2 / sum |l - mean l|^2, the mean being that of the class over the images. */
-static double nd_accuracy_logit_rel_mse(const nd_accuracy *accuracy, const nd_accuracy *original) {
+static double accuracy_logit_rel_mse(const nd_accuracy *accuracy, const nd_accuracy *original) {
     const int64_t n = accuracy->n, classes = accuracy->classes;
     if (!accuracy->logits || !original->logits || classes != original->classes) return NAN;
     double distance = 0, spread = 0;
@@ -51,19 +51,19 @@ nd_status nd_accuracy_row(const nd_accuracy *accuracy, const nd_accuracy *origin
     if (labelled) {
         nd_row_set_int(row, nd_field_top1_correct, accuracy->top1_correct);
         nd_row_set_int(row, nd_field_top5_correct, accuracy->top5_correct);
-        nd_row_set_real(row, nd_field_top1, nd_accuracy_percent(accuracy->top1_correct, accuracy->n));
-        nd_row_set_real(row, nd_field_top5, nd_accuracy_percent(accuracy->top5_correct, accuracy->n));
+        nd_row_set_real(row, nd_field_top1, accuracy_percent(accuracy->top1_correct, accuracy->n));
+        nd_row_set_real(row, nd_field_top5, accuracy_percent(accuracy->top5_correct, accuracy->n));
     }
     if (!original) return nd_status_ok;
     if (labelled) {
-        nd_accuracy_row_drop(original->hit1, accuracy->hit1, accuracy->n, nd_field_drop_top1,
-                             nd_field_drop_top1_lo, nd_field_drop_top1_hi, row);
-        nd_accuracy_row_drop(original->hit5, accuracy->hit5, accuracy->n, nd_field_drop_top5,
-                             nd_field_drop_top5_lo, nd_field_drop_top5_hi, row);
+        accuracy_row_drop(original->hit1, accuracy->hit1, accuracy->n, nd_field_drop_top1,
+                          nd_field_drop_top1_lo, nd_field_drop_top1_hi, row);
+        accuracy_row_drop(original->hit5, accuracy->hit5, accuracy->n, nd_field_drop_top5,
+                          nd_field_drop_top5_lo, nd_field_drop_top5_hi, row);
     }
-    nd_row_set_real(row, nd_field_agreement, nd_accuracy_agreement(accuracy, original));
+    nd_row_set_real(row, nd_field_agreement, accuracy_agreement(accuracy, original));
     const double measured = accuracy->logit_rel_mse;
     nd_row_set_real(row, nd_field_logit_rel_mse,
-                    isnan(measured) ? nd_accuracy_logit_rel_mse(accuracy, original) : measured);
+                    isnan(measured) ? accuracy_logit_rel_mse(accuracy, original) : measured);
     return nd_status_ok;
 }

@@ -7,7 +7,7 @@ typedef struct nd_drop_wilson {
     double share, lo, hi;
 } nd_drop_wilson;
 
-static nd_drop_wilson nd_drop_wilson_of(double k, double n) {
+static nd_drop_wilson drop_wilson_of(double k, double n) {
     const double z = 1.959963984540054; /* 97.5 % point of the normal distribution */
     const double middle = 2 * k + z * z;
     const double half = z * sqrt(z * z + 4 * k * (1 - k / n));
@@ -16,8 +16,9 @@ static nd_drop_wilson nd_drop_wilson_of(double k, double n) {
     return (nd_drop_wilson){k / n, k > 0 ? (middle - half) / below : 0, k < n ? (middle + half) / below : 1};
 }
 
-/* Newcombe's phi: the correlation of the two, a positive one reduced by n/2 in the numerator but not below 0. */
-static double nd_drop_correlation(double both, double first, double second, double neither) {
+/* Newcombe's phi: the correlation of the two, a positive one reduced by n/2 in the numerator but not below 0.
+ */
+static double drop_correlation(double both, double first, double second, double neither) {
     const double n = both + first + second + neither;
     const double margins = (both + first) * (second + neither) * (both + second) * (first + neither);
     if (margins == 0) return 0;
@@ -30,8 +31,8 @@ nd_drop nd_drop_table(int64_t both, int64_t original_only, int64_t changed_only,
     const double a = (double)both, b = (double)original_only, c = (double)changed_only, d = (double)neither;
     const double n = a + b + c + d;
     if (n == 0) return (nd_drop){NAN, NAN, NAN};
-    const nd_drop_wilson original = nd_drop_wilson_of(a + b, n), changed = nd_drop_wilson_of(a + c, n);
-    const double phi = nd_drop_correlation(a, b, c, d);
+    const nd_drop_wilson original = drop_wilson_of(a + b, n), changed = drop_wilson_of(a + c, n);
+    const double phi = drop_correlation(a, b, c, d);
     const double down = original.share - original.lo, up = original.hi - original.share;
     const double changed_down = changed.share - changed.lo, changed_up = changed.hi - changed.share;
     const double below = sqrt(down * down - 2 * phi * down * changed_up + changed_up * changed_up);

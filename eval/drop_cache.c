@@ -8,7 +8,7 @@
 enum { nd_drop_numbers = 11 };
 
 /* The record as its numbers, in a fixed order. */
-static void nd_drop_record_numbers(nd_drop_record *record, int64_t *numbers[nd_drop_numbers]) {
+static void drop_record_numbers(nd_drop_record *record, int64_t *numbers[nd_drop_numbers]) {
     nd_drop_counts *counts[] = {&record->top1, &record->top5};
     int n = 0;
     for (size_t c = 0; c < 2; c++) {
@@ -28,17 +28,17 @@ nd_status nd_drop_cache_open(const char *folder, const char *identity, nd_json_c
     return nd_json_cache_open(folder, "drop", hex, out);
 }
 
-static const char *nd_drop_cache_name(double ratio, char text[32]) {
+static const char *drop_cache_name(double ratio, char text[32]) {
     snprintf(text, 32, "%.12g", ratio);
     return text;
 }
 
 bool nd_drop_cache_get(const nd_json_cache *cache, double ratio, nd_drop_record *out) {
     char name[32];
-    const json_t *list = json_object_get(cache->object, nd_drop_cache_name(ratio, name));
+    const json_t *list = json_object_get(cache->object, drop_cache_name(ratio, name));
     int64_t *numbers[nd_drop_numbers];
     if (json_array_size(list) != nd_drop_numbers) return false;
-    nd_drop_record_numbers(out, numbers);
+    drop_record_numbers(out, numbers);
     for (size_t i = 0; i < nd_drop_numbers; i++) {
         const json_t *number = json_array_get(list, i);
         if (!json_is_integer(number) || json_integer_value(number) < 0) return false;
@@ -51,10 +51,10 @@ nd_status nd_drop_cache_put(nd_json_cache *cache, double ratio, const nd_drop_re
     char name[32];
     nd_drop_record copy = *record;
     int64_t *numbers[nd_drop_numbers];
-    nd_drop_record_numbers(&copy, numbers);
+    drop_record_numbers(&copy, numbers);
     json_t *list = json_array();
     for (size_t i = 0; i < nd_drop_numbers; i++) json_array_append_new(list, json_integer(*numbers[i]));
-    ND_REQUIRE(!json_object_set_new(cache->object, nd_drop_cache_name(ratio, name), list), nd_status_memory,
+    ND_REQUIRE(!json_object_set_new(cache->object, drop_cache_name(ratio, name), list), nd_status_memory,
                "no memory for a cache");
     return nd_json_cache_write(cache);
 }

@@ -1,4 +1,5 @@
-/* Probes of a search for a drop, on disk: a search that was killed, or has another bound, does not make them again. */
+/* Probes of a search for a drop, on disk: a search that was killed, or has another bound, does not make them
+ * again. */
 #ifndef ND_EVAL_DROP_CACHE_H
 #define ND_EVAL_DROP_CACHE_H
 
@@ -17,7 +18,8 @@ typedef struct nd_drop_record {
     int64_t conv_macs, total_macs, params;
 } nd_drop_record;
 
-/* `identity`: everything but the ratio that a probe depends on. No folder (NULL) gives a cache that is kept nowhere. */
+/* `identity`: everything but the ratio that a probe depends on. No folder (NULL) gives a cache that is kept
+ * nowhere. */
 nd_status nd_drop_cache_open(const char *folder, const char *identity, nd_json_cache *out);
 bool nd_drop_cache_get(const nd_json_cache *cache, double ratio, nd_drop_record *out);
 nd_status nd_drop_cache_put(nd_json_cache *cache, double ratio,

@@ -12,7 +12,8 @@
 /* What a probe's drop depends on beside the settings; raise when the measurement changes. */
 static const char nd_max_drop_version[] = "nd-drop-1";
 
-/* Images to calibrate on that may also be measured on: data sets have a few pictures twice, one in ten is no accident. */
+/* Images to calibrate on that may also be measured on: data sets have a few pictures twice, one in ten is no
+ * accident. */
 static const double nd_max_drop_shared = .1;
 
 /* A network that was made, with what it costs and loses. */
@@ -35,13 +36,13 @@ nd_max_drop_settings nd_max_drop_defaults(void) {
     return (nd_max_drop_settings){.points = 1, .step = 1.02};
 }
 
-static void nd_drop_made_free(nd_drop_made *made) {
+static void drop_made_free(nd_drop_made *made) {
     nd_graph_free(made->graph);
     nd_decouple_report_free(&made->report);
     *made = (nd_drop_made){0};
 }
 
-static nd_status nd_drop_check(const nd_max_drop_settings *settings) {
+static nd_status drop_check(const nd_max_drop_settings *settings) {
     const nd_decouple_settings *decouple = settings->decouple;
     ND_REQUIRE(decouple->rule == nd_rule_macs_ratio, nd_status_internal,
                "the search for a drop is over a ratio of MACs");
@@ -71,14 +72,14 @@ static nd_status nd_drop_check(const nd_max_drop_settings *settings) {
     return nd_status_ok;
 }
 
-static nd_accuracy_settings nd_drop_accuracy_settings(const nd_max_drop_settings *settings) {
+static nd_accuracy_settings drop_accuracy_settings(const nd_max_drop_settings *settings) {
     return (nd_accuracy_settings){
         .backend = settings->backend, .precision = nd_precision_fp32, .progress = settings->progress};
 }
 
-static nd_status nd_drop_measure_original(nd_drop_search *search) {
+static nd_status drop_measure_original(nd_drop_search *search) {
     const nd_max_drop_settings *settings = search->settings;
-    const nd_accuracy_settings measure = nd_drop_accuracy_settings(settings);
+    const nd_accuracy_settings measure = drop_accuracy_settings(settings);
     ND_TRY(nd_accuracy_measure(search->graph, settings->data, &measure, &search->original));
     ND_REQUIRE(!search->original.unlabelled, nd_status_usage,
                "%s: %lld of %lld images have no label; a drop is measured on labelled ones",
@@ -86,7 +87,7 @@ static nd_status nd_drop_measure_original(nd_drop_search *search) {
     return nd_status_ok;
 }
 
-static nd_status nd_drop_open_cache(nd_drop_search *search) {
+static nd_status drop_open_cache(nd_drop_search *search) {
     const nd_max_drop_settings *settings = search->settings;
     nd_arena arena = {0};
     char weights[65], *text = NULL;
@@ -104,21 +105,21 @@ static nd_status nd_drop_open_cache(nd_drop_search *search) {
     return status;
 }
 
-static nd_drop_counts nd_drop_count(const uint8_t *original, const uint8_t *changed, int64_t n) {
+static nd_drop_counts drop_count(const uint8_t *original, const uint8_t *changed, int64_t n) {
     nd_drop_counts counts = {0};
     int64_t *cells[2][2] = {{&counts.neither, &counts.changed_only}, {&counts.original_only, &counts.both}};
     for (int64_t i = 0; i < n; i++) ++*cells[original[i] != 0][changed[i] != 0];
     return counts;
 }
 
-static nd_drop nd_drop_of(const nd_drop_counts *counts) {
+static nd_drop drop_of(const nd_drop_counts *counts) {
     return nd_drop_table(counts->both, counts->original_only, counts->changed_only, counts->neither);
 }
 
-static void nd_drop_fill(const nd_drop_search *search, double ratio, const nd_drop_record *record,
-                         nd_drop_probe *probe) {
+static void drop_fill(const nd_drop_search *search, double ratio, const nd_drop_record *record,
+                      nd_drop_probe *probe) {
     const nd_max_drop_settings *settings = search->settings;
-    const nd_drop top1 = nd_drop_of(&record->top1), top5 = nd_drop_of(&record->top5);
+    const nd_drop top1 = drop_of(&record->top1), top5 = drop_of(&record->top5);
     const nd_drop *judged = settings->top5 ? &top5 : &top1;
     *probe = (nd_drop_probe){
         .ratio = ratio,
@@ -132,7 +133,7 @@ static void nd_drop_fill(const nd_drop_search *search, double ratio, const nd_dr
 }
 
 /* Decouples at a ratio; the probe is left to the caller. */
-static nd_status nd_drop_make(const nd_drop_search *search, double ratio, nd_drop_made *made) {
+static nd_status drop_make(const nd_drop_search *search, double ratio, nd_drop_made *made) {
     nd_decouple_settings decouple = *search->settings->decouple;
     decouple.target = ratio;
     decouple.candidates = &search->candidates;
@@ -140,17 +141,17 @@ static nd_status nd_drop_make(const nd_drop_search *search, double ratio, nd_dro
     return nd_decouple(made->graph, search->settings->backend, &decouple, &made->report);
 }
 
-static nd_status nd_drop_measure(nd_drop_search *search, double ratio, nd_drop_made *made,
-                                 nd_drop_record *record) {
-    const nd_accuracy_settings measure = nd_drop_accuracy_settings(search->settings);
+static nd_status drop_measure(nd_drop_search *search, double ratio, nd_drop_made *made,
+                              nd_drop_record *record) {
+    const nd_accuracy_settings measure = drop_accuracy_settings(search->settings);
     const nd_accuracy *original = &search->original;
     nd_accuracy accuracy;
-    ND_TRY(nd_drop_make(search, ratio, made));
+    ND_TRY(drop_make(search, ratio, made));
     ND_TRY(nd_accuracy_measure(made->graph, search->settings->data, &measure, &accuracy));
     const nd_cost *cost = &made->report.after;
     *record = (nd_drop_record){
-        .top1 = nd_drop_count(original->hit1, accuracy.hit1, accuracy.n),
-        .top5 = nd_drop_count(original->hit5, accuracy.hit5, accuracy.n),
+        .top1 = drop_count(original->hit1, accuracy.hit1, accuracy.n),
+        .top5 = drop_count(original->hit5, accuracy.hit5, accuracy.n),
         .conv_macs = cost->conv_macs,
         .total_macs = cost->total_macs,
         .params = cost->params,
@@ -162,14 +163,14 @@ static nd_status nd_drop_measure(nd_drop_search *search, double ratio, nd_drop_m
     return nd_drop_cache_put(&search->cache, ratio, record);
 }
 
-static nd_status nd_drop_try(nd_drop_search *search, double ratio, bool *within) {
+static nd_status drop_try(nd_drop_search *search, double ratio, bool *within) {
     const nd_max_drop_settings *settings = search->settings;
     nd_drop_made made = {0};
     nd_drop_record record;
     const bool reused = nd_drop_cache_get(&search->cache, ratio, &record);
-    nd_status status = reused ? nd_status_ok : nd_drop_measure(search, ratio, &made, &record);
+    nd_status status = reused ? nd_status_ok : drop_measure(search, ratio, &made, &record);
     if (!status) {
-        nd_drop_fill(search, ratio, &record, &made.probe);
+        drop_fill(search, ratio, &record, &made.probe);
         made.probe.reused = reused;
         *within = made.probe.within;
         if (settings->probe) settings->probe(settings->user, &made.probe);
@@ -181,11 +182,11 @@ static nd_status nd_drop_try(nd_drop_search *search, double ratio, bool *within)
             made = worse;
         }
     }
-    nd_drop_made_free(&made);
+    drop_made_free(&made);
     return status;
 }
 
-static nd_status nd_drop_bisect(nd_drop_search *search) {
+static nd_status drop_bisect(nd_drop_search *search) {
     const nd_max_drop_settings *settings = search->settings;
     double low = 1, high = search->candidates.most;
     ND_REQUIRE(high > settings->step, nd_status_usage,
@@ -193,7 +194,7 @@ static nd_status nd_drop_bisect(nd_drop_search *search) {
     while (high / low > settings->step) {
         const double middle = sqrt(low * high);
         bool within = false;
-        ND_TRY(nd_drop_try(search, middle, &within));
+        ND_TRY(drop_try(search, middle, &within));
         *(within ? &low : &high) = middle;
     }
     ND_REQUIRE(search->best.probe.n, nd_status_failed,
@@ -203,7 +204,7 @@ static nd_status nd_drop_bisect(nd_drop_search *search) {
 }
 
 /* Who reports the drop of this model must know which images it was chosen on. */
-static nd_status nd_drop_write_meta(const nd_drop_search *search) {
+static nd_status drop_write_meta(const nd_drop_search *search) {
     const nd_max_drop_settings *settings = search->settings;
     const nd_drop_probe *probe = &search->best.probe;
     const nd_drop *judged = settings->top5 ? &probe->top5 : &probe->top1;
@@ -226,19 +227,19 @@ nd_status nd_max_drop(const nd_graph *graph, const nd_max_drop_settings *setting
     *out = NULL;
     *report = (nd_decouple_report){0};
     *best = (nd_drop_probe){0};
-    ND_TRY(nd_drop_check(settings));
-    ND_TRY_DONE(nd_drop_measure_original(&search));
+    ND_TRY(drop_check(settings));
+    ND_TRY_DONE(drop_measure_original(&search));
     ND_TRY_DONE(nd_decouple_candidates(graph, settings->backend, settings->decouple, &search.candidates));
-    ND_TRY_DONE(nd_drop_open_cache(&search));
-    ND_TRY_DONE(nd_drop_bisect(&search));
-    if (!search.best.graph) ND_TRY_DONE(nd_drop_make(&search, search.best.probe.ratio, &search.best));
-    ND_TRY_DONE(nd_drop_write_meta(&search));
+    ND_TRY_DONE(drop_open_cache(&search));
+    ND_TRY_DONE(drop_bisect(&search));
+    if (!search.best.graph) ND_TRY_DONE(drop_make(&search, search.best.probe.ratio, &search.best));
+    ND_TRY_DONE(drop_write_meta(&search));
     *out = search.best.graph;
     *report = search.best.report;
     *best = search.best.probe;
     search.best = (nd_drop_made){0};
 done:
-    nd_drop_made_free(&search.best);
+    drop_made_free(&search.best);
     nd_candidates_free(&search.candidates);
     nd_accuracy_free(&search.original);
     nd_json_cache_close(&search.cache);

@@ -39,7 +39,7 @@ static const char nd_paper_header[] =
     "table,row,model,method,rank,layers,dense,extra_macs,quantity,value,unit,kind,needs,source";
 
 /* A rank T, or below 1 an energy threshold. */
-static nd_status nd_paper_rank(const char *text, nd_paper_value *value) {
+static nd_status paper_rank(const char *text, nd_paper_value *value) {
     double number = 0;
     ND_REQUIRE(!*text || (nd_text_real(text, &number) && number >= 0 && number <= 65536), nd_status_format,
                "rank: '%s' is no rank", text);
@@ -49,7 +49,7 @@ static nd_status nd_paper_rank(const char *text, nd_paper_value *value) {
 }
 
 /* "features.19=4 features.21=4", or the one layer that layer_macs is about, which takes the row's rank. */
-static nd_status nd_paper_layers(nd_arena *arena, const char *text, nd_paper_value *value) {
+static nd_status paper_layers(nd_arena *arena, const char *text, nd_paper_value *value) {
     char **words;
     size_t count;
     value->layer = "";
@@ -70,7 +70,7 @@ static nd_status nd_paper_layers(nd_arena *arena, const char *text, nd_paper_val
 }
 
 /* "first features.24": the first convolution, then patterns. */
-static nd_status nd_paper_dense(nd_arena *arena, const char *text, nd_paper_value *value) {
+static nd_status paper_dense(nd_arena *arena, const char *text, nd_paper_value *value) {
     char **words;
     size_t count;
     value->first_conv = true;
@@ -85,7 +85,7 @@ static nd_status nd_paper_dense(nd_arena *arena, const char *text, nd_paper_valu
     return nd_status_ok;
 }
 
-static nd_status nd_paper_line(nd_arena *arena, const char *line, nd_paper_value *value) {
+static nd_status paper_line(nd_arena *arena, const char *line, nd_paper_value *value) {
     char **cell;
     size_t count;
     ND_TRY(nd_text_split(arena, line, ',', &cell, &count));
@@ -104,11 +104,11 @@ static nd_status nd_paper_line(nd_arena *arena, const char *line, nd_paper_value
                "value: '%s' is no number", cell[nd_column_value]);
     const char *point = strchr(cell[nd_column_value], '.');
     value->digits = point ? (int)strlen(point + 1) : 0;
-    ND_TRY(nd_paper_rank(cell[nd_column_rank], value));
+    ND_TRY(paper_rank(cell[nd_column_rank], value));
     ND_REQUIRE(!*cell[nd_column_extra_macs] || nd_text_int(cell[nd_column_extra_macs], &value->extra_macs),
                nd_status_format, "extra_macs: '%s' is no number", cell[nd_column_extra_macs]);
-    ND_TRY(nd_paper_layers(arena, cell[nd_column_layers], value));
-    return nd_paper_dense(arena, cell[nd_column_dense], value);
+    ND_TRY(paper_layers(arena, cell[nd_column_layers], value));
+    return paper_dense(arena, cell[nd_column_dense], value);
 }
 
 nd_status nd_paper_parse(const char *text, size_t length, const char *path, nd_paper_table *out) {
@@ -125,7 +125,7 @@ nd_status nd_paper_parse(const char *text, size_t length, const char *path, nd_p
     ND_REQUIRE_DONE(out->values, nd_status_memory, "%s: no memory", path);
     for (size_t i = 1; i < count; i++) {
         if (!*lines[i]) continue;
-        status = nd_paper_line(&out->arena, lines[i], &out->values[out->n_values++]);
+        status = paper_line(&out->arena, lines[i], &out->values[out->n_values++]);
         if (status) {
             nd_fail_in(status, "%s:%zu", path, i + 1);
             goto done;

@@ -24,7 +24,7 @@ typedef struct nd_reproducer {
     nd_drop_point point;
 } nd_reproducer;
 
-static nd_status nd_reproducer_model(nd_reproducer *reproducer, const char *model) {
+static nd_status reproducer_model(nd_reproducer *reproducer, const char *model) {
     if (reproducer->model && strcmp(reproducer->model, model) == 0) return nd_status_ok;
     const nd_zoo_entry *entry = nd_zoo_find(model);
     ND_REQUIRE(entry, nd_status_format, "model: no architecture '%s'", model);
@@ -54,7 +54,7 @@ typedef struct nd_costs {
     int64_t extra;
 } nd_costs;
 
-static nd_status nd_costs_at(nd_reproducer *reproducer, const nd_paper_value *value, nd_costs *out) {
+static nd_status costs_at(nd_reproducer *reproducer, const nd_paper_value *value, nd_costs *out) {
     const nd_survey *survey = &reproducer->survey;
     nd_decouple_settings settings = nd_decouple_defaults();
     settings.method = value->method;
@@ -82,55 +82,55 @@ static nd_status nd_costs_at(nd_reproducer *reproducer, const nd_paper_value *va
 
 typedef double nd_quantity_value(const nd_costs *costs);
 
-static double nd_quantity_conv_macs(const nd_costs *costs) {
+static double quantity_conv_macs(const nd_costs *costs) {
     return (double)(costs->now.conv_macs + costs->extra);
 }
 
-static double nd_quantity_total_macs(const nd_costs *costs) {
+static double quantity_total_macs(const nd_costs *costs) {
     return (double)(costs->now.total_macs + costs->extra);
 }
 
-static double nd_quantity_fc_macs(const nd_costs *costs) {
+static double quantity_fc_macs(const nd_costs *costs) {
     return (double)(costs->now.total_macs - costs->now.conv_macs);
 }
 
-static double nd_quantity_layer_macs(const nd_costs *costs) {
+static double quantity_layer_macs(const nd_costs *costs) {
     return (double)costs->layer_macs;
 }
 
-static double nd_quantity_conv_params(const nd_costs *costs) {
+static double quantity_conv_params(const nd_costs *costs) {
     return (double)costs->conv_params;
 }
 
-static double nd_quantity_ratio(const nd_costs *costs) {
-    return (double)(costs->dense.conv_macs + costs->extra) / nd_quantity_conv_macs(costs);
+static double quantity_ratio(const nd_costs *costs) {
+    return (double)(costs->dense.conv_macs + costs->extra) / quantity_conv_macs(costs);
 }
 
-static double nd_quantity_saved(const nd_costs *costs) {
-    return 100 - 100 / nd_quantity_ratio(costs);
+static double quantity_saved(const nd_costs *costs) {
+    return 100 - 100 / quantity_ratio(costs);
 }
 
 static const struct {
     const char *name;
     nd_quantity_value *value;
 } nd_quantities[] = {
-    {"conv_macs", nd_quantity_conv_macs},
-    {"total_macs", nd_quantity_total_macs},
-    {"fc_macs", nd_quantity_fc_macs},
-    {"layer_macs", nd_quantity_layer_macs},
-    {"conv_params", nd_quantity_conv_params},
-    {"conv_macs_ratio", nd_quantity_ratio},
-    {"saved", nd_quantity_saved},
+    {"conv_macs", quantity_conv_macs},
+    {"total_macs", quantity_total_macs},
+    {"fc_macs", quantity_fc_macs},
+    {"layer_macs", quantity_layer_macs},
+    {"conv_params", quantity_conv_params},
+    {"conv_macs_ratio", quantity_ratio},
+    {"saved", quantity_saved},
 };
 
-static double nd_unit_scale(const char *unit) {
+static double unit_scale(const char *unit) {
     return *unit == 'G' ? 1e-9 : *unit == 'M' ? 1e-6 : 1;
 }
 
-static nd_status nd_set_ours(const nd_paper_value *value, const nd_costs *costs, nd_reproduced *result) {
+static nd_status set_ours(const nd_paper_value *value, const nd_costs *costs, nd_reproduced *result) {
     for (size_t i = 0; i < sizeof nd_quantities / sizeof *nd_quantities; i++) {
         if (strcmp(nd_quantities[i].name, value->quantity)) continue;
-        result->ours = nd_quantities[i].value(costs) * nd_unit_scale(value->unit);
+        result->ours = nd_quantities[i].value(costs) * unit_scale(value->unit);
         return nd_status_ok;
     }
     return nd_fail(nd_status_format, "quantity: '%s' is none nd computes", value->quantity);
@@ -139,8 +139,8 @@ static nd_status nd_set_ours(const nd_paper_value *value, const nd_costs *costs,
 /* --- values that need trained weights */
 
 /* A threshold decides the ranks from the weights; no images are needed. */
-static nd_status nd_costs_at_energy(const nd_reproducer *reproducer, const nd_paper_value *value,
-                                    nd_costs *out) {
+static nd_status costs_at_energy(const nd_reproducer *reproducer, const nd_paper_value *value,
+                                 nd_costs *out) {
     nd_decouple_settings settings = nd_decouple_defaults();
     settings.method = value->method;
     settings.rule = nd_rule_energy;
@@ -159,7 +159,7 @@ static nd_status nd_costs_at_energy(const nd_reproducer *reproducer, const nd_pa
     return status;
 }
 
-static nd_status nd_reproducer_measure(nd_reproducer *reproducer, const nd_paper_value *value) {
+static nd_status reproducer_measure(nd_reproducer *reproducer, const nd_paper_value *value) {
     const nd_reproduce_settings *settings = reproducer->settings;
     const nd_accuracy_settings measure = {
         .backend = settings->backend,
@@ -176,7 +176,7 @@ static nd_status nd_reproducer_measure(nd_reproducer *reproducer, const nd_paper
     return nd_status_ok;
 }
 
-static const char *nd_missing(const nd_reproduce_settings *settings, const nd_paper_value *value) {
+static const char *what_is_missing(const nd_reproduce_settings *settings, const nd_paper_value *value) {
     if (!*value->needs) return NULL;
     if (!nd_method_find(value->method)) return "a method that nd does not have";
     if (!settings->graph) return "trained weights";
@@ -185,26 +185,26 @@ static const char *nd_missing(const nd_reproduce_settings *settings, const nd_pa
     return NULL;
 }
 
-static nd_status nd_reproduce_value(nd_reproducer *reproducer, const nd_paper_value *value,
-                                    nd_reproduced *result) {
-    *result = (nd_reproduced){.missing = nd_missing(reproducer->settings, value)};
+static nd_status reproduce_value(nd_reproducer *reproducer, const nd_paper_value *value,
+                                 nd_reproduced *result) {
+    *result = (nd_reproduced){.missing = what_is_missing(reproducer->settings, value)};
     if (result->missing) return nd_status_ok;
     nd_costs costs = {0};
-    ND_TRY(nd_reproducer_model(reproducer, value->model));
+    ND_TRY(reproducer_model(reproducer, value->model));
     if (strstr(value->needs, "drop")) {
-        ND_TRY(nd_reproducer_measure(reproducer, value));
+        ND_TRY(reproducer_measure(reproducer, value));
         result->drop = reproducer->point;
         costs.dense = reproducer->point.before;
         costs.now = reproducer->point.after;
     } else if (value->energy > 0) {
-        ND_TRY(nd_costs_at_energy(reproducer, value, &costs));
+        ND_TRY(costs_at_energy(reproducer, value, &costs));
     } else {
-        ND_TRY(nd_costs_at(reproducer, value, &costs));
+        ND_TRY(costs_at(reproducer, value, &costs));
     }
     if (strcmp(value->quantity, "drop_top1") == 0)
         result->ours = reproducer->point.top1.points;
     else
-        ND_TRY(nd_set_ours(value, &costs, result));
+        ND_TRY(set_ours(value, &costs, result));
     /* Half a unit of the last printed digit, and what binary fractions add to it. */
     result->same = fabs(result->ours - value->value) <= 0.5 * pow(10, -value->digits) * (1 + 1e-9);
     return nd_status_ok;
@@ -215,7 +215,7 @@ nd_status nd_reproduce(const nd_paper_table *table, const nd_reproduce_settings 
     nd_reproducer reproducer = {.settings = settings};
     nd_status status = nd_status_ok;
     for (size_t i = 0; !status && i < table->n_values; i++) {
-        status = nd_reproduce_value(&reproducer, &table->values[i], &results[i]);
+        status = reproduce_value(&reproducer, &table->values[i], &results[i]);
         if (status) nd_fail_in(status, "%s", table->values[i].row);
     }
     nd_accuracy_free(&reproducer.original);

@@ -22,7 +22,8 @@ nd_reproduce_settings nd_reproduce_defaults(void);
 
 /* Turns a method's knob until top-5 has dropped by `points`: the energy threshold of dwpw and pwdw (paper,
  * a.4), else one ratio of MACs for every layer. The cheapest network found that loses no more, which for a
- * knob whose every setting loses more is the original. Settings that round to the same ranks are measured once. */
+ * knob whose every setting loses more is the original. Settings that round to the same ranks are measured
+ * once. */
 typedef struct nd_drop_point {
     double knob; /* threshold or ratio */
     nd_cost before, after;
@@ -38,8 +39,8 @@ typedef struct nd_reproduced {
     nd_drop_point drop;  /* where the knob stood and what was lost there; n = 0 where it was not turned */
 } nd_reproduced;
 
-/* Fills results[table->n_values]. nd_status_usage when the graph is not the network the table is about (by its
- * MACs). */
+/* Fills results[table->n_values]. nd_status_usage when the graph is not the network the table is about (by
+ * its MACs). */
 nd_status nd_reproduce(const nd_paper_table *table, const nd_reproduce_settings *settings,
                        nd_reproduced *results);
 

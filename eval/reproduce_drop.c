@@ -9,17 +9,17 @@
 /* Largest MACs ratio the knob of a method without an energy rule reaches. */
 static const double nd_ratio_max = 16;
 
-static bool nd_knob_is_energy(const char *method) {
+static bool knob_is_energy(const char *method) {
     return strcmp(method, "dwpw") == 0 || strcmp(method, "pwdw") == 0;
 }
 
 /* Where `turn` in (0, 1) puts the knob: 0 is the original, 1 the harshest. */
-static double nd_knob_at(const char *method, double turn) {
-    return nd_knob_is_energy(method) ? 1 - turn : pow(nd_ratio_max, turn);
+static double knob_at(const char *method, double turn) {
+    return knob_is_energy(method) ? 1 - turn : pow(nd_ratio_max, turn);
 }
 
 /* The most terms with which a layer costs at most 1/ratio of what it does; at least 1. */
-static int64_t nd_terms_at_ratio(const nd_method *method, const nd_conv *conv, double ratio) {
+static int64_t terms_at_ratio(const nd_method *method, const nd_conv *conv, double ratio) {
     const int64_t channels = method->channels(conv);
     const double budget = (double)nd_conv_macs(conv) / ratio;
     int64_t low = 1, high = method->max_rank(conv) / channels;
@@ -34,8 +34,8 @@ static int64_t nd_terms_at_ratio(const nd_method *method, const nd_conv *conv, d
 }
 
 /* One rule a layer, of the same ratio for all. */
-static nd_status nd_ratio_rules(const nd_graph *graph, const nd_paper_value *value, double ratio,
-                                nd_arena *arena, nd_decouple_settings *settings) {
+static nd_status ratio_rules(const nd_graph *graph, const nd_paper_value *value, double ratio,
+                             nd_arena *arena, nd_decouple_settings *settings) {
     const nd_method *method = nd_method_find(value->method);
     nd_survey survey;
     ND_REQUIRE(method, nd_status_usage, "no method '%s'", value->method);
@@ -50,8 +50,7 @@ static nd_status nd_ratio_rules(const nd_graph *graph, const nd_paper_value *val
         if (!layer->spatial || (layer->first && !value->first_conv)) continue;
         ND_TRY_DONE(nd_conv_from_node(graph, &graph->nodes[layer->node], &conv));
         if (!method->applies(&conv)) continue;
-        const char *setting =
-            nd_arena_printf(arena, "%lld", (long long)nd_terms_at_ratio(method, &conv, ratio));
+        const char *setting = nd_arena_printf(arena, "%lld", (long long)terms_at_ratio(method, &conv, ratio));
         ND_REQUIRE_DONE(setting, nd_status_memory, "no memory for layer rules");
         rules[settings->n_layers++] = (nd_layer_rule){layer->name, setting};
     }
@@ -60,7 +59,8 @@ done:
     return status;
 }
 
-/* A setting that was measured. The rank and the MACs of each layer tell a network of one method from all others. */
+/* A setting that was measured. The rank and the MACs of each layer tell a network of one method from all
+ * others. */
 typedef struct nd_tried {
     int64_t (*layers)[2];
     size_t n_layers;
@@ -76,8 +76,9 @@ typedef struct nd_trial {
     nd_arena arena;
 } nd_trial;
 
-/* Ranks are whole numbers: settings of the knob that differ may give the same network, at its harsh end most of all. */
-static const nd_drop_point *nd_trial_find(const nd_trial *trial, const nd_decouple_report *report) {
+/* Ranks are whole numbers: settings of the knob that differ may give the same network, at its harsh end most
+ * of all. */
+static const nd_drop_point *trial_find(const nd_trial *trial, const nd_decouple_report *report) {
     for (size_t i = 0; i < trial->n_tried; i++) {
         const nd_tried *tried = &trial->tried[i];
         size_t k = 0;
@@ -90,8 +91,7 @@ static const nd_drop_point *nd_trial_find(const nd_trial *trial, const nd_decoup
     return NULL;
 }
 
-static nd_status nd_trial_keep(nd_trial *trial, const nd_decouple_report *report,
-                               const nd_drop_point *point) {
+static nd_status trial_keep(nd_trial *trial, const nd_decouple_report *report, const nd_drop_point *point) {
     nd_tried *tried = &trial->tried[trial->n_tried];
     tried->layers = nd_arena_alloc(&trial->arena, report->n_layers * sizeof *tried->layers);
     ND_REQUIRE(tried->layers, nd_status_memory, "no memory for a setting that was tried");
@@ -105,8 +105,8 @@ static nd_status nd_trial_keep(nd_trial *trial, const nd_decouple_report *report
     return nd_status_ok;
 }
 
-static nd_status nd_trial_settings(const nd_trial *trial, double knob, nd_arena *arena,
-                                   nd_decouple_settings *out) {
+static nd_status trial_settings(const nd_trial *trial, double knob, nd_arena *arena,
+                                nd_decouple_settings *out) {
     const nd_paper_value *value = trial->value;
     *out = nd_decouple_defaults();
     out->method = value->method;
@@ -118,19 +118,19 @@ static nd_status nd_trial_settings(const nd_trial *trial, double knob, nd_arena 
         out->calib = trial->settings->calib;
         out->calib_images = trial->settings->calib_images;
     }
-    if (nd_knob_is_energy(value->method)) {
+    if (knob_is_energy(value->method)) {
         out->rule = nd_rule_energy;
         out->target = knob;
         return nd_status_ok;
     }
     out->rule = nd_rule_rank;
     out->target = 1;
-    return nd_ratio_rules(trial->settings->graph, value, knob, arena, out);
+    return ratio_rules(trial->settings->graph, value, knob, arena, out);
 }
 
 /* What the network decoupled as `report` says loses. */
-static nd_status nd_trial_measure(const nd_trial *trial, const nd_graph *graph,
-                                  const nd_decouple_report *report, nd_drop_point *out) {
+static nd_status trial_measure(const nd_trial *trial, const nd_graph *graph, const nd_decouple_report *report,
+                               nd_drop_point *out) {
     const nd_reproduce_settings *settings = trial->settings;
     const nd_accuracy_settings measure = {
         .backend = settings->backend,
@@ -156,21 +156,21 @@ done:
 }
 
 /* Decouples with the knob at `knob` and measures, unless an earlier setting gave the same network. */
-static nd_status nd_trial_run(nd_trial *trial, double knob, nd_drop_point *out) {
+static nd_status trial_run(nd_trial *trial, double knob, nd_drop_point *out) {
     nd_arena arena = {0};
     nd_graph *graph = NULL;
     nd_decouple_settings decouple;
     nd_decouple_report report = {0};
     nd_status status;
-    ND_TRY_DONE(nd_trial_settings(trial, knob, &arena, &decouple));
+    ND_TRY_DONE(trial_settings(trial, knob, &arena, &decouple));
     ND_TRY_DONE(nd_graph_clone(trial->settings->graph, &graph));
     ND_TRY_DONE(nd_decouple(graph, trial->settings->backend, &decouple, &report));
-    const nd_drop_point *same = nd_trial_find(trial, &report);
+    const nd_drop_point *same = trial_find(trial, &report);
     if (same) {
         *out = *same;
     } else {
-        ND_TRY_DONE(nd_trial_measure(trial, graph, &report, out));
-        ND_TRY_DONE(nd_trial_keep(trial, &report, out));
+        ND_TRY_DONE(trial_measure(trial, graph, &report, out));
+        ND_TRY_DONE(trial_keep(trial, &report, out));
     }
     out->knob = knob;
     nd_log(nd_log_info, "%s at %.4f: %.3f GMACs, loses %.2f points of top-1 and %.2f of top-5%s",
@@ -189,14 +189,14 @@ nd_status nd_reproduce_drop(const nd_paper_value *value, const nd_reproduce_sett
     nd_status status = nd_status_ok;
     const nd_cost dense = nd_cost_graph(settings->graph);
     double low = 0, high = 1;
-    *out = (nd_drop_point){
-        .knob = nd_knob_at(value->method, 0), .before = dense, .after = dense, .n = original->n};
+    *out =
+        (nd_drop_point){.knob = knob_at(value->method, 0), .before = dense, .after = dense, .n = original->n};
     trial.tried = nd_arena_alloc(&trial.arena, (size_t)settings->steps * sizeof *trial.tried);
     ND_REQUIRE_DONE(trial.tried, nd_status_memory, "no memory for %d trials", settings->steps);
     for (int step = 0; step < settings->steps; step++) {
         const double middle = (low + high) / 2;
         nd_drop_point point;
-        ND_TRY_DONE(nd_trial_run(&trial, nd_knob_at(value->method, middle), &point));
+        ND_TRY_DONE(trial_run(&trial, knob_at(value->method, middle), &point));
         if (point.top5.points <= settings->points) {
             if (point.after.conv_macs <= out->after.conv_macs) *out = point;
             low = middle;

@@ -1,5 +1,5 @@
-/* nd: Network Decoupling (Guo et al., BMVC 2018) as a library. This is the header for programs that link libnd; it gathers
- * the public headers of the rooms, where every function is described.
+/* nd: Network Decoupling (Guo et al., BMVC 2018) as a library. This is the header for programs that link
+ * libnd; it gathers the public headers of the rooms, where every function is described.
  *
  *     nd_graph *graph;
  *     nd_backend *backend;
@@ -13,8 +13,9 @@
  *     nd_decouple(graph, backend, &settings, &report);
  *     nd_model_save(graph, "decoupled.onnx");
  *
- * Every function that can fail returns nd_status, and nd_error() then has the text (base/status.h). Objects are freed by
- * the function named after them. One thread drives one backend; separate backends may run in separate threads. */
+ * Every function that can fail returns nd_status, and nd_error() then has the text (base/status.h). Objects
+ * are freed by the function named after them. One thread drives one backend; separate backends may run in
+ * separate threads. */
 #ifndef ND_H
 #define ND_H
 

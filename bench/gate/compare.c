@@ -41,7 +41,7 @@ static nd_status refuse(const nd_row *base, const nd_row *now) {
     char *texts[2] = {0};
     const nd_row *rows[2] = {base, now};
     nd_row only = {0};
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2; i++) {
         nd_row_free(&only);
         only.values[field] = rows[i]->values[field];
         if (nd_row_to_json(&only, &texts[i])) texts[i] = NULL;
@@ -56,7 +56,7 @@ static nd_status refuse(const nd_row *base, const nd_row *now) {
 
 static int count_differences(const nd_row *a, const nd_row *b) {
     int count = 0;
-    for (int f = 0; f < nd_field_count; ++f)
+    for (int f = 0; f < nd_field_count; f++)
         count += nd_field_table[f].role == nd_field_role_key &&
                  !nd_row_value_equal((nd_field)f, &a->values[f], &b->values[f]);
     return count;
@@ -66,7 +66,7 @@ static int count_differences(const nd_row *a, const nd_row *b) {
 static nd_status explain_missing(const comparer *c, const nd_row *base) {
     const nd_row *nearest = NULL;
     int fewest = nd_field_count + 1;
-    for (size_t i = 0; i < c->now.n; ++i) {
+    for (size_t i = 0; i < c->now.n; i++) {
         int differences = count_differences(base, &c->now.rows[i]);
         if (differences < fewest) fewest = differences, nearest = &c->now.rows[i];
     }
@@ -78,7 +78,7 @@ static nd_status explain_missing(const comparer *c, const nd_row *base) {
 
 static nd_status same_machine(const nd_row *base, const nd_row *now) {
     static const nd_field machine[] = {nd_field_host_cpu, nd_field_gpu};
-    for (size_t i = 0; i < sizeof machine / sizeof *machine; ++i) {
+    for (size_t i = 0; i < sizeof machine / sizeof *machine; i++) {
         const nd_row_value *a = &base->values[machine[i]], *b = &now->values[machine[i]];
         if (nd_row_value_equal(machine[i], a, b)) continue;
         return nd_fail(nd_status_usage, "not comparable: field %s differs: base \"%s\", new \"%s\"",
@@ -104,10 +104,10 @@ static double margin_of(const comparer *c, const nd_row *row, double otherwise) 
     return margin > otherwise ? margin : otherwise;
 }
 
-/* Beyond the margin, and no change ruled out: it moved. Of many single layers some will show an interval that just misses
- * no change by chance, so there its nearer end must be half the margin away. Within the margin, and no change of twice
- * that in sight: the same. An interval that spans four margins and more tells of a machine that was busy with something
- * else, not of a change. The test is added when all p are known. */
+/* Beyond the margin, and no change ruled out: it moved. Of many single layers some will show an interval that
+ * just misses no change by chance, so there its nearer end must be half the margin away. Within the margin,
+ * and no change of twice that in sight: the same. An interval that spans four margins and more tells of a
+ * machine that was busy with something else, not of a change. The test is added when all p are known. */
 static void judge(nd_compared *r, double absolute_ns) {
     static const double least_margin =
         0.03; /* a margin of 0 asks for every change there is, not for no interval */
@@ -135,9 +135,9 @@ static int descending(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-/* What Mann-Whitney looks at: the median ratio of each session, since blocks of a session are not independent, of the
- * better half of the sessions, for the reason for which the change is that of first deciles; the ratio of each block
- * where there are no sessions to speak of. */
+/* What Mann-Whitney looks at: the median ratio of each session, since blocks of a session are not
+ * independent, of the better half of the sessions, for the reason for which the change is that of first
+ * deciles; the ratio of each block where there are no sessions to speak of. */
 static nd_status test_values(const nd_pairs *group, double **values, size_t *n) {
     enum { sessions_enough = 5 };
     double *scratch = malloc(group->n * sizeof *scratch);
@@ -152,7 +152,7 @@ static nd_status test_values(const nd_pairs *group, double **values, size_t *n) 
         qsort(*values, all, sizeof **values, descending);
         *n = (all + 1) / 2;
     } else {
-        for (size_t i = 0; i < group->n; ++i) (*values)[i] = group->base[i] / group->other[i];
+        for (size_t i = 0; i < group->n; i++) (*values)[i] = group->base[i] / group->other[i];
     }
     free(scratch);
     return nd_status_ok;
@@ -169,8 +169,9 @@ static nd_status test_ratios(const nd_pairs *base, const nd_pairs *now, double *
     return status;
 }
 
-/* A measurement that was tight early has sessions enough for its interval, but for no test to reach alpha: of 6 against 6,
- * the halves of 12, all orders but one in 462 are less extreme, and Holm's correction takes its share. */
+/* A measurement that was tight early has sessions enough for its interval, but for no test to reach alpha: of
+ * 6 against 6, the halves of 12, all orders but one in 462 are less extreme, and Holm's correction takes its
+ * share. */
 static bool too_few_sessions(const nd_pairs *a, const nd_pairs *b) {
     enum { fewest = 16 };
     bool sessions = a->n_sessions > 1 && b->n_sessions > 1;
@@ -203,7 +204,7 @@ done:
 static double machine_change(const nd_row *base, const nd_row *now) {
     static const nd_field peaks[] = {nd_field_peak_gflops, nd_field_peak_gbps};
     double most = 1;
-    for (size_t i = 0; i < sizeof peaks / sizeof *peaks; ++i) {
+    for (size_t i = 0; i < sizeof peaks / sizeof *peaks; i++) {
         double change = real_of(base, peaks[i]) / real_of(now, peaks[i]);
         if (isfinite(change) && fabs(log(change)) > fabs(log(most))) most = change;
     }
@@ -248,7 +249,7 @@ static void compare_accuracy(const comparer *c, nd_compared *r) {
     double worst = INFINITY, best = -INFINITY;
     r->gated = true;
     r->margin = c->settings->accuracy_points;
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; ++i) {
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         double gain = real_of(r->now, fields[i]) - real_of(r->base, fields[i]);
         if (isnan(gain)) continue;
         worst = fmin(worst, gain);
@@ -279,11 +280,11 @@ static nd_status correct_tests(nd_comparison *out, double alpha) {
     double *p = malloc((out->n ? out->n : 1) * sizeof *p);
     ND_REQUIRE(p, nd_status_memory, "compare: out of memory");
     size_t n = 0;
-    for (size_t i = 0; i < out->n; ++i)
+    for (size_t i = 0; i < out->n; i++)
         if (!isnan(out->rows[i].p)) p[n++] = out->rows[i].p;
     nd_status status = nd_stats_holm(p, n);
     n = 0;
-    for (size_t i = 0; i < out->n && !status; ++i) {
+    for (size_t i = 0; i < out->n && !status; i++) {
         nd_compared *r = &out->rows[i];
         if (isnan(r->p)) continue;
         r->p = p[n++];
@@ -298,10 +299,10 @@ static nd_status correct_tests(nd_comparison *out, double alpha) {
 /* Sums and whole networks decide between SAME and UNSURE; single layers only where there are no sums. */
 static void conclude(nd_comparison *out) {
     size_t counts[nd_verdict_count] = {0}, unsure_sums = 0, sums = 0;
-    for (size_t i = 0; i < out->n; ++i) {
+    for (size_t i = 0; i < out->n; i++) {
         const nd_compared *r = &out->rows[i];
         bool sum = r->gated && is_sum(r->base);
-        ++counts[r->verdict];
+        counts[r->verdict]++;
         sums += sum;
         unsure_sums += sum && r->verdict == nd_verdict_unsure;
     }
@@ -315,7 +316,7 @@ static void conclude(nd_comparison *out) {
 
 static void note_changes(nd_comparison *out, const nd_row *base, const nd_row *now) {
     static const nd_field fields[] = {nd_field_libraries, nd_field_driver, nd_field_compiler};
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; ++i) {
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         const nd_row_value *a = &base->values[fields[i]], *b = &now->values[fields[i]];
         size_t used = strlen(out->note);
         if (!nd_row_value_equal(fields[i], a, b))
@@ -327,7 +328,7 @@ static void note_changes(nd_comparison *out, const nd_row *base, const nd_row *n
 
 static nd_status compare_all(comparer *c) {
     nd_comparison *out = c->out;
-    for (size_t i = 0; i < c->base.n; ++i) {
+    for (size_t i = 0; i < c->base.n; i++) {
         const nd_row *base = &c->base.rows[i];
         if (nd_row_set_find(&c->base, c->base.keys[i]) != base) continue; /* a later row replaces it */
         const nd_row *now = nd_row_set_find(&c->now, c->base.keys[i]);
@@ -343,7 +344,7 @@ static nd_status compare_all(comparer *c) {
             return nd_fail_in(status, "%s", what);
         }
     }
-    for (size_t i = 0; i < c->now.n; ++i) out->unmatched += !nd_row_set_find(&c->base, c->now.keys[i]);
+    for (size_t i = 0; i < c->now.n; i++) out->unmatched += !nd_row_set_find(&c->base, c->now.keys[i]);
     note_changes(out, &c->base.rows[0], &c->now.rows[0]);
     ND_TRY(correct_tests(out, c->settings->alpha));
     conclude(out);
@@ -377,11 +378,11 @@ void nd_comparison_free(nd_comparison *comparison) {
 }
 
 void nd_compare_confirm(nd_comparison *first, const nd_comparison *second) {
-    for (size_t i = 0; i < first->n; ++i) {
+    for (size_t i = 0; i < first->n; i++) {
         nd_compared *r = &first->rows[i];
         if (r->verdict != nd_verdict_slower && r->verdict != nd_verdict_faster) continue;
         bool repeated = false;
-        for (size_t k = 0; k < second->n; ++k)
+        for (size_t k = 0; k < second->n; k++)
             repeated = repeated || (second->rows[k].base == r->base && second->rows[k].verdict == r->verdict);
         if (repeated) continue;
         r->verdict = nd_verdict_unsure;
@@ -392,7 +393,7 @@ void nd_compare_confirm(nd_comparison *first, const nd_comparison *second) {
 
 nd_status nd_compare_status(const nd_comparison *comparison) {
     size_t slower = 0, worse = 0;
-    for (size_t i = 0; i < comparison->n; ++i) {
+    for (size_t i = 0; i < comparison->n; i++) {
         slower += comparison->rows[i].verdict == nd_verdict_slower;
         worse += comparison->rows[i].verdict == nd_verdict_worse;
     }
@@ -405,7 +406,7 @@ nd_status nd_compare_status(const nd_comparison *comparison) {
 }
 
 void nd_compare_row(const nd_compared *compared, nd_row *row) {
-    for (int f = 0; f < nd_field_count; ++f)
+    for (int f = 0; f < nd_field_count; f++)
         if (nd_field_table[f].role != nd_field_role_measured) {
             nd_row one = {0};
             one.values[f] = compared->now->values[f];
@@ -427,7 +428,7 @@ static double figure_of(const nd_row *row) {
 
 static double widest_change(const nd_row_set *runs, size_t n_runs, const char key[65]) {
     double lowest = INFINITY, highest = -INFINITY;
-    for (size_t i = 0; i < n_runs; ++i) {
+    for (size_t i = 0; i < n_runs; i++) {
         const nd_row *row = nd_row_set_find(&runs[i], key);
         double figure = row ? figure_of(row) : NAN;
         if (!(figure > 0)) return NAN;
@@ -446,12 +447,12 @@ nd_status nd_compare_margins(const nd_row *const *runs, const size_t *counts, si
     nd_row_set *sets = calloc(n_runs, sizeof *sets);
     nd_row *margins = calloc(counts[0], sizeof *margins);
     ND_REQUIRE_DONE(sets && margins, nd_status_memory, "compare: out of memory");
-    for (size_t i = 0; i < n_runs; ++i) ND_TRY_DONE(nd_row_set_make(runs[i], counts[i], &sets[i]));
-    for (size_t i = 0; i < counts[0]; ++i) {
+    for (size_t i = 0; i < n_runs; i++) ND_TRY_DONE(nd_row_set_make(runs[i], counts[i], &sets[i]));
+    for (size_t i = 0; i < counts[0]; i++) {
         double widest = widest_change(sets, n_runs, sets[0].keys[i]);
         if (isnan(widest)) continue;
         nd_row *row = &margins[(*n)++];
-        for (int f = 0; f < nd_field_count; ++f) {
+        for (int f = 0; f < nd_field_count; f++) {
             nd_row one = {0};
             if (nd_field_table[f].role != nd_field_role_measured) one.values[f] = runs[0][i].values[f];
             nd_row_copy(row, &one);
@@ -462,7 +463,7 @@ nd_status nd_compare_margins(const nd_row *const *runs, const size_t *counts, si
     *out = margins;
     margins = NULL;
 done:
-    for (size_t i = 0; sets && i < n_runs; ++i) nd_row_set_free(&sets[i]);
+    for (size_t i = 0; sets && i < n_runs; i++) nd_row_set_free(&sets[i]);
     free(sets);
     nd_rows_free(margins, margins ? *n : 0);
     return status;

@@ -1,11 +1,13 @@
-/* The nightly gate: two sets of rows, a verdict for each pair and one for all (bench/README.md has the table).
+/* The nightly gate: two sets of rows, a verdict for each pair and one for all (bench/README.md has the
+ * table).
  *
- * What is gated is the ratio dense / decoupled, measured in interleaved blocks of one process: clocks and neighbours
- * cancel in it. A row is called SLOWER or FASTER only when all of these hold: the ratio moved by more than the relative
- * margin and the time by more than the absolute one, the 95 % interval of the change excludes "no change" and
- * spans less than four margins, and for a layer Mann-Whitney on the sessions' ratios, corrected by Holm over all rows,
- * rejects it as well. Absolute time is watched with a wider margin, and only believed when the machine's peaks did not
- * move. Accuracy is compared exactly, with its own margin. */
+ * What is gated is the ratio dense / decoupled, measured in interleaved blocks of one process: clocks and
+ * neighbours cancel in it. A row is called SLOWER or FASTER only when all of these hold: the ratio moved by
+ * more than the relative margin and the time by more than the absolute one, the 95 % interval of the change
+ * excludes "no change" and spans less than four margins, and for a layer Mann-Whitney on the sessions'
+ * ratios, corrected by Holm over all rows, rejects it as well. Absolute time is watched with a wider margin,
+ * and only believed when the machine's peaks did not move. Accuracy is compared exactly, with its own margin.
+ */
 #ifndef ND_BENCH_COMPARE_H
 #define ND_BENCH_COMPARE_H
 
@@ -55,8 +57,8 @@ typedef struct nd_comparison {
     char note[512]; /* what changed that may explain differences: libraries, driver, compiler; or empty */
 } nd_comparison;
 
-/* Pairs rows whose key fields are all equal. nd_status_usage, naming row and field, where a base row has no counterpart
- * or the machines differ; nothing is guessed. The comparison points into the rows. */
+/* Pairs rows whose key fields are all equal. nd_status_usage, naming row and field, where a base row has no
+ * counterpart or the machines differ; nothing is guessed. The comparison points into the rows. */
 nd_status nd_compare(const nd_row *base, size_t n_base, const nd_row *now, size_t n_now,
                      const nd_compare_settings *settings, nd_comparison *out);
 void nd_comparison_free(nd_comparison *comparison);
@@ -64,14 +66,15 @@ void nd_comparison_free(nd_comparison *comparison);
 /* A second measurement of the new side: a SLOWER or FASTER that it does not repeat becomes UNSURE. */
 void nd_compare_confirm(nd_comparison *first, const nd_comparison *second);
 
-/* nd_verdict_slower and _worse fail; the message counts them. _unsure is nd_status_inconclusive, and otherwise ok. */
+/* nd_verdict_slower and _worse fail; the message counts them. _unsure is nd_status_inconclusive, and
+ * otherwise ok. */
 nd_status nd_compare_status(const nd_comparison *comparison);
 
 /* One row per pair: key fields, verdict, change, p_value, margin. */
 void nd_compare_row(const nd_compared *compared, nd_row *row);
 
-/* Noise of this machine from repeated runs of one build (A/A): for every row that all runs have, the largest change
- * between any two runs plus half of it again, as a row with `margin`. `runs` are arrays of rows. */
+/* Noise of this machine from repeated runs of one build (A/A): for every row that all runs have, the largest
+ * change between any two runs plus half of it again, as a row with `margin`. `runs` are arrays of rows. */
 nd_status nd_compare_margins(const nd_row *const *runs, const size_t *counts, size_t n_runs, nd_row **out,
                              size_t *n);
 

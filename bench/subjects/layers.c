@@ -26,7 +26,7 @@ typedef struct bench {
 } bench;
 
 static int find_entry(const result *r, nd_impl impl, nd_form form, int64_t terms) {
-    for (int i = 0; i < r->n; ++i) {
+    for (int i = 0; i < r->n; i++) {
         const nd_rig_entry *entry = &r->entries[i];
         bool dense = nd_impl_is_dense(entry->impl);
         if (entry->impl == impl && (dense || (entry->form == form && entry->terms == terms))) return i;
@@ -52,7 +52,7 @@ static int choose_entry(const nd_bench_layer *layer, const result *r, nd_impl im
     const int candidates[] = {find_entry(r, nd_impl_direct, form, terms),
                               find_entry(r, nd_impl_winograd, form, terms), unfused, fused};
     int best = dense;
-    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; ++i)
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++)
         if (candidates[i] >= 0 && median_of(r, candidates[i]) < median_of(r, best)) best = candidates[i];
     return best;
 }
@@ -159,11 +159,11 @@ static nd_status emit_entry(const bench *b, size_t index, nd_impl impl, nd_form 
 
 static nd_status emit_layer(const bench *b, size_t index) {
     const result *r = &b->results[index];
-    for (int i = 0; i < r->n; ++i)
+    for (int i = 0; i < r->n; i++)
         ND_TRY(emit_entry(b, index, r->entries[i].impl, r->entries[i].form, r->entries[i].terms, i));
     if (b->layers[index].dense || !b->settings->impls[nd_impl_best]) return nd_status_ok;
-    for (int form = 0; form < nd_form_count; ++form)
-        for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; ++t) {
+    for (int form = 0; form < nd_form_count; form++)
+        for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; t++) {
             int64_t terms = b->settings->terms[t];
             int chosen = choose_entry(&b->layers[index], r, nd_impl_best, (nd_form)form, terms);
             ND_TRY(emit_entry(b, index, nd_impl_best, (nd_form)form, terms, chosen));
@@ -178,12 +178,12 @@ static nd_status add_all(const bench *b, const nd_bench_layer *layer, nd_rig *ri
                b->settings->backend->name, nd_precision_name(b->settings->precision));
     static const nd_impl timed[] = {nd_impl_unfused, nd_impl_fused},
                          baselines[] = {nd_impl_direct, nd_impl_winograd};
-    for (size_t i = 0; i < sizeof baselines / sizeof *baselines; ++i)
+    for (size_t i = 0; i < sizeof baselines / sizeof *baselines; i++)
         if (b->settings->impls[baselines[i]] && b->settings->forced[baselines[i]])
             ND_TRY(nd_rig_add(rig, baselines[i], nd_form_dwpw, 0, &added));
-    for (int form = 0; form < nd_form_count && !layer->dense; ++form)
-        for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; ++t)
-            for (size_t i = 0; i < sizeof timed / sizeof *timed; ++i)
+    for (int form = 0; form < nd_form_count && !layer->dense; form++)
+        for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; t++)
+            for (size_t i = 0; i < sizeof timed / sizeof *timed; i++)
                 if (b->settings->impls[timed[i]] || b->settings->impls[nd_impl_best])
                     ND_TRY(nd_rig_add(rig, timed[i], (nd_form)form, b->settings->terms[t], &added));
     return nd_status_ok;
@@ -210,7 +210,7 @@ static nd_status measure_session(bench *b, size_t index, int64_t session) {
     ND_TRY_DONE(nd_rig_check(rig));
     r->n = nd_rig_count(rig);
     r->rotated = nd_rig_rotated(rig);
-    for (int i = 0; i < r->n; ++i) {
+    for (int i = 0; i < r->n; i++) {
         subjects[i] = nd_rig_subject(rig, i);
         r->entries[i] = *nd_rig_at(rig, i);
     }
@@ -232,7 +232,7 @@ static nd_status emit_stack(const bench *b, nd_impl impl, nd_form form, int64_t 
     double ns = 0, macs = 0, dense_macs = 0, bytes = 0, bound = 0;
     bool noisy = false;
     int64_t discarded = 0;
-    for (size_t i = 0; i < b->n; ++i) {
+    for (size_t i = 0; i < b->n; i++) {
         const result *r = &b->results[i];
         double layers = (double)b->layers[i].layers;
         int chosen = choose_entry(&b->layers[i], r, impl, form, terms);
@@ -266,17 +266,17 @@ static nd_status emit_stack(const bench *b, nd_impl impl, nd_form form, int64_t 
 
 /* Not every precision has every baseline. */
 static bool any_has(const bench *b, nd_impl impl) {
-    for (size_t i = 0; i < b->n; ++i)
+    for (size_t i = 0; i < b->n; i++)
         if (find_entry(&b->results[i], impl, nd_form_dwpw, 0) >= 0) return true;
     return false;
 }
 
 static nd_status emit_stacks(const bench *b) {
-    for (int impl = nd_impl_dense; impl <= nd_impl_winograd; ++impl)
+    for (int impl = nd_impl_dense; impl <= nd_impl_winograd; impl++)
         if (any_has(b, (nd_impl)impl)) ND_TRY(emit_stack(b, (nd_impl)impl, nd_form_dwpw, 0));
-    for (int form = 0; form < nd_form_count; ++form)
-        for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; ++t)
-            for (int impl = nd_impl_unfused; impl < nd_impl_count; ++impl) {
+    for (int form = 0; form < nd_form_count; form++)
+        for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; t++)
+            for (int impl = nd_impl_unfused; impl < nd_impl_count; impl++) {
                 bool exists = impl != nd_impl_fused || form == nd_form_dwpw;
                 if (b->settings->impls[impl] && exists)
                     ND_TRY(emit_stack(b, (nd_impl)impl, (nd_form)form, b->settings->terms[t]));
@@ -290,7 +290,7 @@ bool nd_bench_stopped(const nd_bench_settings *settings) {
 
 /* What has a session or more, though not enough of them, becomes a result as well. */
 static nd_status end_early(bench *b) {
-    for (size_t i = 0; i < b->n; ++i) {
+    for (size_t i = 0; i < b->n; i++) {
         result *r = &b->results[i];
         if (!r->measured || r->enough) continue;
         ND_TRY(nd_timer_result(r->timer, &r->timing));
@@ -303,8 +303,8 @@ static nd_status end_early(bench *b) {
 static nd_status measure_all(bench *b) {
     const nd_progress *progress = b->settings->progress;
     int64_t done = 0, total = (int64_t)b->n * b->settings->timing.sessions;
-    for (int64_t pass = 0; pass < b->settings->timing.sessions; ++pass)
-        for (size_t i = 0; i < b->n; ++i, ++done) {
+    for (int64_t pass = 0; pass < b->settings->timing.sessions; pass++)
+        for (size_t i = 0; i < b->n; i++, done++) {
             nd_progress_report(progress, "layers", done, total);
             if (nd_bench_stopped(b->settings)) return end_early(b);
             if (!b->results[i].enough) ND_TRY(measure_session(b, i, pass));
@@ -327,13 +327,13 @@ static nd_status measure_layers(const nd_bench_layer *layers, size_t n, const nd
     nd_status status = nd_status_ok;
     ND_TRY_DONE(measure_all(&b));
     bool all = true;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         all = all && b.results[i].measured;
         if (b.results[i].measured) ND_TRY_DONE(emit_layer(&b, i));
     }
     if (all) ND_TRY_DONE(emit_stacks(&b));
 done:
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         nd_timing_free(&b.results[i].timing);
         nd_timer_free(b.results[i].timer);
     }
@@ -352,7 +352,7 @@ nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench
 nd_status nd_bench_layers_of_suite(const nd_suite *suite, nd_bench_layer **out, size_t *n) {
     nd_bench_layer *layers = calloc(suite->n_layers, sizeof *layers);
     ND_REQUIRE(layers, nd_status_memory, "bench: out of memory");
-    for (size_t i = 0; i < suite->n_layers; ++i) {
+    for (size_t i = 0; i < suite->n_layers; i++) {
         const nd_suite_layer *from = &suite->layers[i];
         int64_t k = from->kernel, s = from->stride, p = (from->kernel - 1) / 2;
         layers[i] = (nd_bench_layer){
@@ -398,14 +398,14 @@ nd_status nd_bench_layers_of_graph(const nd_graph *graph, nd_bench_layer **out, 
     nd_bench_layer *layers = calloc((size_t)graph->n_nodes + 1, sizeof *layers);
     ND_REQUIRE(layers, nd_status_memory, "bench: out of memory");
     *n = 0;
-    for (int i = 0; i < graph->n_nodes; ++i) {
+    for (int i = 0; i < graph->n_nodes; i++) {
         nd_conv conv;
         if (graph->nodes[i].op != nd_op_conv || nd_conv_from_node(graph, &graph->nodes[i], &conv)) continue;
         nd_bench_layer layer = layer_of_conv(&conv, *n == 0);
         size_t k = 0;
-        while (k < *n && !same_shape(&layers[k], &layer)) ++k;
+        while (k < *n && !same_shape(&layers[k], &layer)) k++;
         if (k < *n)
-            ++layers[k].layers;
+            layers[k].layers++;
         else
             layers[(*n)++] = layer;
     }

@@ -37,7 +37,7 @@ static nd_status sample_plan(void *context, int64_t repeats, double *ns) {
     plan *p = context;
     double planted = p->impl == nd_impl_dense ? 0 : nd_slowdown_planted();
     double start = nd_timing_now(p->timing);
-    for (int64_t i = 0; i < repeats; ++i) ND_TRY(nd_exec_start(p->exec));
+    for (int64_t i = 0; i < repeats; i++) ND_TRY(nd_exec_start(p->exec));
     ND_TRY(nd_exec_wait(p->exec));
     if (planted > 0) nd_slowdown_spin(planted * (nd_timing_now(p->timing) - start));
     *ns = 1e9 * (nd_timing_now(p->timing) - start);
@@ -59,8 +59,8 @@ static nd_exec_settings plan_settings(const plan *p, const nd_bench_settings *se
                               .turned = p->turned};
 }
 
-/* Two ways to compute one network differ by roundings alone: |a - b| against the largest output. The bound allows a
- * rounding of each operand to grow through some tens of layers. */
+/* Two ways to compute one network differ by roundings alone: |a - b| against the largest output. The bound
+ * allows a rounding of each operand to grow through some tens of layers. */
 static nd_status compare_outputs(const plan *p, const nd_bench_settings *settings, const char *with,
                                  const float *got, const float *expected, int64_t count) {
     static const double bounds[nd_precision_count] = {[nd_precision_fp32] = 1e-3,
@@ -68,7 +68,7 @@ static nd_status compare_outputs(const plan *p, const nd_bench_settings *setting
                                                       [nd_precision_fp16] = 5e-2,
                                                       [nd_precision_bf16] = 0.2};
     double largest = 0, worst = 0, bound = bounds[settings->precision];
-    for (int64_t i = 0; i < count; ++i) {
+    for (int64_t i = 0; i < count; i++) {
         ND_REQUIRE(isfinite(got[i]) && isfinite(expected[i]), nd_status_failed,
                    "%s, %s: an output is not finite", p->network->graph->name, nd_impl_name(p->impl));
         largest = fmax(largest, fabs(expected[i]));
@@ -152,7 +152,7 @@ static void close_plan(plan *p) {
 
 static void describe_plan(plan *p) {
     size_t fused = 0, count = nd_exec_node_count(p->exec);
-    for (size_t i = 0; i < count; ++i) fused += nd_exec_node_at(p->exec, i).kind == nd_kind_separable;
+    for (size_t i = 0; i < count; i++) fused += nd_exec_node_at(p->exec, i).kind == nd_kind_separable;
     snprintf(p->engine, sizeof p->engine, "%zu kernels, %zu of them separable%s", count, fused,
              nd_exec_recorded(p->exec) ? ", one recording" : "");
     p->workspace = nd_exec_workspace_bytes(p->exec);
@@ -169,7 +169,7 @@ static nd_status add_plan(bench *b, nd_bench_network *network, nd_impl impl, boo
     if (status) close_plan(p);
     if (status == nd_status_unsupported && impl == nd_impl_fused) return nd_status_ok;
     ND_TRY(status);
-    ++b->n_plans;
+    b->n_plans++;
     *added = true;
     describe_plan(p);
     return check_plan(p, b);
@@ -192,8 +192,8 @@ static nd_status keep_faster(plan *kept, plan *other, const nd_bench_settings *s
     return nd_status_ok;
 }
 
-/* The other layout is an alternative: a backend that does not run the network in it, or has no room for both, keeps its
- * own. */
+/* The other layout is an alternative: a backend that does not run the network in it, or has no room for both,
+ * keeps its own. */
 static nd_status try_turned(bench *b, plan *p) {
     plan other = {.network = p->network, .timing = p->timing, .impl = p->impl, .turned = true};
     nd_status status = nd_status_ok;
@@ -215,7 +215,7 @@ static nd_status add_plans(bench *b) {
     bool added;
     ND_TRY(add_plan(b, &b->networks[0], nd_impl_dense, &added));
     if (b->settings->layouts) ND_TRY(try_turned(b, &b->plans[0]));
-    for (size_t i = 1; i < b->n; ++i) {
+    for (size_t i = 1; i < b->n; i++) {
         bool fused = false;
         if (impls[nd_impl_unfused]) ND_TRY(add_plan(b, &b->networks[i], nd_impl_unfused, &added));
         if (impls[nd_impl_fused]) ND_TRY(add_plan(b, &b->networks[i], nd_impl_fused, &fused));
@@ -225,7 +225,7 @@ static nd_status add_plans(bench *b) {
 }
 
 static void close_plans(bench *b) {
-    for (int i = 0; i < b->n_plans; ++i) close_plan(&b->plans[i]);
+    for (int i = 0; i < b->n_plans; i++) close_plan(&b->plans[i]);
     nd_displacer_free(&b->displacer);
 }
 
@@ -236,13 +236,13 @@ static nd_status measure(bench *b) {
     nd_timer *timer;
     bool enough = false;
     nd_status status = nd_status_ok;
-    for (int i = 0; i < b->n_plans; ++i)
+    for (int i = 0; i < b->n_plans; i++)
         subjects[i] = (nd_subject){nd_impl_name(b->plans[i].impl), sample_plan, &b->plans[i]};
     ND_TRY(nd_timer_new(b->n_plans, timing, &timer));
-    for (int64_t session = 0; !enough && !(session && nd_bench_stopped(b->settings)); ++session) {
+    for (int64_t session = 0; !enough && !(session && nd_bench_stopped(b->settings)); session++) {
         nd_progress_report(b->settings->progress, "networks", session, timing->sessions);
         if (session) close_plans(b);
-        for (int i = 0; i < b->n_plans && session; ++i) ND_TRY_DONE(open_plan(&b->plans[i], b));
+        for (int i = 0; i < b->n_plans && session; i++) ND_TRY_DONE(open_plan(&b->plans[i], b));
         ND_TRY_DONE(nd_timer_session(timer, subjects, &enough));
     }
     nd_progress_report(b->settings->progress, "networks", timing->sessions, timing->sessions);
@@ -289,7 +289,7 @@ static nd_status emit_plan(const bench *b, nd_impl impl, int index) {
 /* A row for every plan, and after a network's own the fastest of them as `best`. */
 static nd_status emit_all(const bench *b) {
     int best = -1;
-    for (int i = 0; i < b->n_plans; ++i) {
+    for (int i = 0; i < b->n_plans; i++) {
         const plan *p = &b->plans[i];
         bool last = i + 1 == b->n_plans || b->plans[i + 1].network != p->network;
         double ns = b->timing.subjects[i].summary.median;
@@ -305,7 +305,7 @@ static nd_status emit_all(const bench *b) {
 
 static nd_status emit_nodes(bench *b) {
     close_plans(b);
-    for (int i = 0; i < b->n_plans; ++i) {
+    for (int i = 0; i < b->n_plans; i++) {
         const plan *p = &b->plans[i];
         const nd_exec_settings settings = plan_settings(p, b->settings);
         ND_TRY(nd_bench_nodes(p->network, p->impl, &settings, b->images, b->settings));
@@ -315,7 +315,7 @@ static nd_status emit_nodes(bench *b) {
 
 static nd_status make_images(bench *b) {
     const nd_graph *graph = b->networks[0].graph;
-    for (size_t i = 0; i < b->n; ++i) {
+    for (size_t i = 0; i < b->n; i++) {
         const nd_graph *other = b->networks[i].graph;
         ND_REQUIRE(other->n_inputs == 1 && other->n_outputs == 1, nd_status_unsupported,
                    "bench: %s: %d inputs and %d outputs; networks with one of each are timed", other->name,
@@ -331,7 +331,7 @@ static nd_status make_images(bench *b) {
     b->images = nd_alloc_array((size_t)count, sizeof *b->images);
     ND_REQUIRE(b->images, nd_status_memory, "bench: out of memory");
     nd_rng rng = nd_rng_seed(1);
-    for (int64_t i = 0; i < count; ++i) b->images[i] = (float)nd_rng_normal(&rng);
+    for (int64_t i = 0; i < count; i++) b->images[i] = (float)nd_rng_normal(&rng);
     return nd_status_ok;
 }
 

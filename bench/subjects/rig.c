@@ -35,7 +35,7 @@ bool nd_impl_is_dense(nd_impl impl) {
 }
 
 bool nd_impl_find(const char *name, nd_impl *out) {
-    for (int i = 0; i < nd_impl_count; ++i)
+    for (int i = 0; i < nd_impl_count; i++)
         if (!strcmp(impl_names[i], name)) {
             *out = (nd_impl)i;
             return true;
@@ -129,10 +129,10 @@ typedef struct random_fill {
 static void fill_blocks(void *context, int64_t begin, int64_t end, int worker) {
     const random_fill *fill = context;
     (void)worker;
-    for (int64_t block = begin; block < end; ++block) {
+    for (int64_t block = begin; block < end; block++) {
         nd_rng rng = nd_rng_seed(fill->seed + 1000 * (uint64_t)block);
         const int64_t first = block * fill_block, left = fill->count - first;
-        for (int64_t i = 0; i < (left < fill_block ? left : fill_block); ++i)
+        for (int64_t i = 0; i < (left < fill_block ? left : fill_block); i++)
             fill->values[first + i] = (float)(fill->deviation * nd_rng_normal(&rng));
     }
 }
@@ -149,7 +149,7 @@ static nd_status allocate_slots(nd_rig *rig) {
     size_t slots = rig->settings.rotation ? rig->settings.rotation / (x_bytes + y_bytes) + 1 : 1;
     if (rig->settings.rotation && slots < 2) slots = 2;
     rig->slots = slots > slots_max ? slots_max : (int)slots;
-    for (int i = 0; i < rig->slots; ++i) {
+    for (int i = 0; i < rig->slots; i++) {
         ND_TRY(nd_displace(&rig->displacer));
         ND_TRY(backend->table->allocate(backend, x_bytes, &rig->x[i]));
         ND_TRY(backend->table->allocate(backend, y_bytes, &rig->y[i]));
@@ -188,11 +188,11 @@ static void entry_free(entry *e) {
     const nd_backend_table *table = e->backend->table;
     table->synchronize(e->backend);
     if (e->recording) table->recording_free(e->recording);
-    for (int c = 0; c < copies_max; ++c)
-        for (int s = 0; s < stages_max; ++s) table->release(e->kernels[c][s]);
+    for (int c = 0; c < copies_max; c++)
+        for (int s = 0; s < stages_max; s++) table->release(e->kernels[c][s]);
     table->free(e->mid);
     table->free(e->workspace);
-    for (int s = 0; s < stages_max; ++s) free(e->weights[s]);
+    for (int s = 0; s < stages_max; s++) free(e->weights[s]);
     free(e->channel);
     free(e);
 }
@@ -200,8 +200,8 @@ static void entry_free(entry *e) {
 void nd_rig_close(nd_rig *rig) {
     if (!rig) return;
     const nd_backend_table *table = rig->settings.backend->table;
-    for (int i = 0; i < rig->count; ++i) entry_free(rig->entries[i]);
-    for (int i = 0; i < slots_max; ++i) {
+    for (int i = 0; i < rig->count; i++) entry_free(rig->entries[i]);
+    for (int i = 0; i < slots_max; i++) {
         table->free(rig->x[i]);
         table->free(rig->y[i]);
     }
@@ -250,7 +250,7 @@ static void plan_stages(entry *e) {
 }
 
 static nd_status make_weights(entry *e) {
-    for (int s = 0; s < e->n_stages; ++s) {
+    for (int s = 0; s < e->n_stages; s++) {
         nd_rig_stage *stage = &e->stages[s];
         double fan_in = (double)stage_weights(stage) / (double)stage->no;
         e->weights[s] = random_floats(stage_weights(stage), sqrt(1 / fan_in), 3 + (uint64_t)s);
@@ -262,7 +262,7 @@ static nd_status make_weights(entry *e) {
     int64_t terms = e->stages[0].no;
     e->channel = nd_alloc_array((size_t)terms, sizeof *e->channel);
     ND_REQUIRE(e->channel, nd_status_memory, "bench: %s: out of memory", e->rig->layer.name);
-    for (int64_t t = 0; t < terms; ++t) e->channel[t] = (int32_t)(t / e->info.terms);
+    for (int64_t t = 0; t < terms; t++) e->channel[t] = (int32_t)(t / e->info.terms);
     return nd_status_ok;
 }
 
@@ -297,21 +297,21 @@ static nd_status prepare_kernels(entry *e, bool *supported) {
     nd_precision precision = e->rig->settings.precision;
     nd_work works[stages_max] = {0};
     e->n_kernels = e->info.impl == nd_impl_fused ? 1 : e->n_stages;
-    for (int s = 0; s < e->n_kernels; ++s) {
+    for (int s = 0; s < e->n_kernels; s++) {
         works[s] = e->info.impl == nd_impl_fused ? fused_work(e) : stage_work(e, s);
         *supported = backend->table->supports(backend, &works[s], precision);
         if (!*supported) return nd_status_ok;
     }
     e->copies = e->rig->slots < copies_max ? e->rig->slots : copies_max;
-    for (int c = 0; c < e->copies; ++c)
-        for (int s = 0; s < e->n_kernels; ++s)
+    for (int c = 0; c < e->copies; c++)
+        for (int s = 0; s < e->n_kernels; s++)
             ND_TRY(backend->table->prepare(backend, &works[s], precision, &e->kernels[c][s]));
     return nd_status_ok;
 }
 
 static nd_status prepare_memory(entry *e) {
     nd_backend *backend = e->backend;
-    for (int s = 0; s < e->n_kernels; ++s) {
+    for (int s = 0; s < e->n_kernels; s++) {
         nd_kernel_info info = backend->table->info(e->kernels[0][s]);
         if (info.workspace_bytes > e->info.workspace) e->info.workspace = info.workspace_bytes;
         size_t used = strlen(e->info.engine);
@@ -327,7 +327,7 @@ static void count_work(entry *e) {
     const nd_rig *rig = e->rig;
     double element = (double)nd_dtype_bytes(nd_precision_storage(rig->settings.precision));
     e->info.bytes = (double)view_bytes(rig, &rig->x_view) + (double)view_bytes(rig, &rig->y_view);
-    for (int s = 0; s < e->n_stages; ++s) {
+    for (int s = 0; s < e->n_stages; s++) {
         e->info.macs += stage_macs(&e->stages[s]);
         e->info.bytes += element * (double)stage_weights(&e->stages[s]);
     }
@@ -352,8 +352,8 @@ static nd_status run_once(entry *e) {
     nd_rig *rig = e->rig;
     nd_backend *backend = e->backend;
     int slot = (int)(e->turn % rig->slots), copy = (int)(e->turn % e->copies);
-    ++e->turn;
-    for (int s = 0; s < e->n_kernels; ++s) {
+    e->turn++;
+    for (int s = 0; s < e->n_kernels; s++) {
         nd_memory *x = s ? e->mid : rig->x[slot];
         nd_memory *y = s + 1 == e->n_kernels ? rig->y[slot] : e->mid;
         ND_TRY(backend->table->run(backend, e->kernels[copy][s], x, NULL, y, e->workspace));
@@ -361,7 +361,8 @@ static nd_status run_once(entry *e) {
     return nd_status_ok;
 }
 
-/* Where the backend records streams, a sample is one replay, so that the cost of starting kernels does not enter. */
+/* Where the backend records streams, a sample is one replay, so that the cost of starting kernels does not
+ * enter. */
 static nd_status run_recorded(entry *e, int64_t repeats) {
     nd_backend *backend = e->backend;
     if (e->recorded == repeats) return backend->table->replay(backend, e->recording);
@@ -370,7 +371,7 @@ static nd_status run_recorded(entry *e, int64_t repeats) {
     e->recorded = 0;
     ND_TRY(backend->table->capture_begin(backend));
     nd_status status = nd_status_ok;
-    for (int64_t i = 0; i < repeats && !status; ++i) status = run_once(e);
+    for (int64_t i = 0; i < repeats && !status; i++) status = run_once(e);
     nd_status ended = backend->table->capture_end(backend, &e->recording);
     if (status || ended) return status ? status : ended;
     e->recorded = repeats;
@@ -380,7 +381,7 @@ static nd_status run_recorded(entry *e, int64_t repeats) {
 static nd_status run_many(entry *e, int64_t repeats) {
     bool records = e->backend->table->capture_begin != NULL;
     if (!records) {
-        for (int64_t i = 0; i < repeats; ++i) ND_TRY(run_once(e));
+        for (int64_t i = 0; i < repeats; i++) ND_TRY(run_once(e));
         return nd_status_ok;
     }
     for (int64_t left = repeats; left > 0; left -= repeats_recorded)
@@ -430,13 +431,14 @@ done:
     return status ? nd_fail_in(status, "%s, %s", rig->layer.name, nd_impl_name(what->impl)) : nd_status_ok;
 }
 
-/* Leaves the faster of two in *kept: medians of runs through all buffers, in turns after one that does not count. */
+/* Leaves the faster of two in *kept: medians of runs through all buffers, in turns after one that does not
+ * count. */
 static nd_status keep_faster(entry **kept, entry *other) {
     entry *const both[] = {*kept, other};
     double ns[2][layout_rounds];
     nd_status status = nd_status_ok;
-    for (int round = -1; round < layout_rounds; ++round)
-        for (int i = 0; i < 2; ++i)
+    for (int round = -1; round < layout_rounds; round++)
+        for (int i = 0; i < 2; i++)
             ND_TRY_DONE(sample_entry(both[i], other->rig->slots, &ns[i][round < 0 ? 0 : round]));
     *kept = both[nd_stats_median(ns[1], layout_rounds) < nd_stats_median(ns[0], layout_rounds)];
 done:
@@ -491,9 +493,9 @@ static nd_status check_pixel(entry *e, int64_t image, int64_t y, int64_t x, doub
     int64_t out_h = rig->y_view.dims[2], out_w = rig->y_view.dims[3];
     ND_TRY(nd_rig_evaluate(e->stages, e->n_stages, rig->x_host + image * in, y, x, value, value + no));
     int64_t length = 0;
-    for (int s = 0; s < e->n_stages; ++s) length += stage_weights(&e->stages[s]) / e->stages[s].no;
+    for (int s = 0; s < e->n_stages; s++) length += stage_weights(&e->stages[s]) / e->stages[s].no;
     double rounding = nd_rig_rounding(rig->settings.precision, length) * e->n_stages;
-    for (int64_t o = 0; o < no; ++o) {
+    for (int64_t o = 0; o < no; o++) {
         double expected = value[o] > 0 ? value[o] : 0;
         double got = rig->y_host[((image * no + o) * out_h + y) * out_w + x];
         double share = fabs(got - expected) / (rounding * value[no + o] + 1e-30);
@@ -515,7 +517,7 @@ static nd_status run_for_check(entry *e) {
     const nd_precision precision = rig->settings.precision;
     const nd_view x = stage_in(e, 0), y = stage_out(e, e->n_stages - 1);
     const bool turned = e->info.channels_last != backend->channels_last;
-    for (int64_t i = 0; i < nd_view_count(&y); ++i) rig->y_host[i] = NAN;
+    for (int64_t i = 0; i < nd_view_count(&y); i++) rig->y_host[i] = NAN;
     if (turned) ND_TRY(table->upload(backend, rig->x[0], &x, precision, rig->x_host));
     ND_TRY(table->upload(backend, rig->y[0], &y, precision, rig->y_host));
     e->turn = 0;
@@ -535,7 +537,7 @@ static nd_status check_entry(entry *e) {
         {0, 0, 0}, {0, h - 1, w - 1}, {batch - 1, 0, w - 1}, {batch - 1, h - 1, w / 2}};
     nd_rng rng = nd_rng_seed(7);
     nd_status status = nd_status_ok;
-    for (int i = 0; i < pixels_checked && !status; ++i) {
+    for (int i = 0; i < pixels_checked && !status; i++) {
         if (i < 4)
             status = check_pixel(e, fixed[i][0], fixed[i][1], fixed[i][2], value);
         else
@@ -547,6 +549,6 @@ static nd_status check_entry(entry *e) {
 }
 
 nd_status nd_rig_check(nd_rig *rig) {
-    for (int i = 0; i < rig->count; ++i) ND_TRY(check_entry(rig->entries[i]));
+    for (int i = 0; i < rig->count; i++) ND_TRY(check_entry(rig->entries[i]));
     return nd_status_ok;
 }

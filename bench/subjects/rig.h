@@ -1,11 +1,11 @@
-/* One layer set up for timing: the same input and output buffers for all implementations, checked before they are timed.
+/* One layer set up for timing: the same input and output buffers for all implementations, checked before they
+ * are timed.
  *
  * Implementations of a regular convolution W[no][ni][kh][kw] with bias and ReLU:
  *   dense    the backend's choice for the regular convolution
- *   direct, winograd  the same, forced to one algorithm where the backend has it: other baselines beside dense
- *   unfused  the decoupled layer as two convolutions
- *   fused    the decoupled layer as one separable kernel (form dwpw)
- * Weights are random: time does not depend on their values. */
+ *   direct, winograd  the same, forced to one algorithm where the backend has it: other baselines beside
+ * dense unfused  the decoupled layer as two convolutions fused    the decoupled layer as one separable kernel
+ * (form dwpw) Weights are random: time does not depend on their values. */
 #ifndef ND_BENCH_RIG_H
 #define ND_BENCH_RIG_H
 
@@ -45,8 +45,9 @@ int64_t nd_bench_layer_macs(const nd_bench_layer *layer);          /* one image,
 
 typedef struct nd_rig nd_rig;
 
-/* How the activations of `dense` lie in memory. A library may have its best engine in either order, and a single layer is
- * free to be laid out in it: charging it for the other would flatter what it is compared with. */
+/* How the activations of `dense` lie in memory. A library may have its best engine in either order, and a
+ * single layer is free to be laid out in it: charging it for the other would flatter what it is compared
+ * with. */
 typedef enum nd_rig_layout {
     nd_rig_layout_own,    /* as the backend lays out networks */
     nd_rig_layout_turned, /* the other of NHWC and NCHW */
@@ -87,8 +88,8 @@ int nd_rig_count(const nd_rig *rig);
 const nd_rig_entry *nd_rig_at(const nd_rig *rig, int index);
 size_t nd_rig_rotated(const nd_rig *rig); /* bytes the buffers rotate through */
 
-/* Runs every implementation on the buffers that will be timed and compares pixels (corners, edges, random ones) with a
- * double-precision evaluation. nd_status_failed names layer, implementation and engine. */
+/* Runs every implementation on the buffers that will be timed and compares pixels (corners, edges, random
+ * ones) with a double-precision evaluation. nd_status_failed names layer, implementation and engine. */
 nd_status nd_rig_check(nd_rig *rig);
 
 nd_subject nd_rig_subject(nd_rig *rig, int index);

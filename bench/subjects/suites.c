@@ -60,7 +60,8 @@ static const nd_suite_layer cifar[] = {
     {"layer3.0.conv2", 64, 64, 3, 1, 8, 5, false, 1},
 };
 
-/* The depthwise halves of VGG16's decoupled layers at T = 1 and 3: as near to copying as a convolution comes. */
+/* The depthwise halves of VGG16's decoupled layers at T = 1 and 3: as near to copying as a convolution comes.
+ */
 static const nd_suite_layer depthwise[] = {
     {"features.2 T=1", 64, 64, 3, 1, 224, 1, true, 64},
     {"features.2 T=3", 64, 192, 3, 1, 224, 1, true, 64},
@@ -85,14 +86,14 @@ const nd_suite nd_suite_table[] = {
 const size_t nd_suite_count = sizeof nd_suite_table / sizeof *nd_suite_table;
 
 const nd_suite *nd_suite_find(const char *name) {
-    for (size_t i = 0; i < nd_suite_count; ++i)
+    for (size_t i = 0; i < nd_suite_count; i++)
         if (!strcmp(nd_suite_table[i].name, name)) return &nd_suite_table[i];
     return NULL;
 }
 
 int64_t nd_suite_macs(const nd_suite *suite) {
     int64_t macs = 0;
-    for (size_t i = 0; i < suite->n_layers; ++i) {
+    for (size_t i = 0; i < suite->n_layers; i++) {
         const nd_suite_layer *layer = &suite->layers[i];
         int64_t side = (layer->input + layer->stride - 1) / layer->stride;
         macs += layer->count * (layer->ni / layer->groups) * layer->no * layer->kernel * layer->kernel *

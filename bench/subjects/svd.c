@@ -27,7 +27,7 @@ static nd_status slices_make(const nd_bench_layer *layer, nd_form form, slices *
     s->sigma = nd_alloc_array(count * n, sizeof *s->sigma);
     s->v = nd_alloc_array(count * n * n, sizeof *s->v);
     ND_REQUIRE(s->a && s->sigma && s->v, nd_status_memory, "bench: %s: out of memory", layer->name);
-    for (size_t i = 0; i < elements; ++i) s->a[i] = (float)nd_rng_normal(&rng);
+    for (size_t i = 0; i < elements; i++) s->a[i] = (float)nd_rng_normal(&rng);
     return nd_status_ok;
 }
 
@@ -51,7 +51,7 @@ static nd_status decompose(nd_backend *backend, slices *s, double *ns) {
 }
 
 static nd_status time_slices(nd_backend *backend, slices *s) {
-    for (int run = -warm_runs; run < timed_runs; ++run)
+    for (int run = -warm_runs; run < timed_runs; run++)
         ND_TRY(decompose(backend, s, &s->ns[run < 0 ? 0 : run]));
     return nd_status_ok;
 }
@@ -87,7 +87,7 @@ static nd_status bench_form(const nd_bench_layer *layers, size_t n, const nd_ben
                             nd_form form) {
     double all = 0;
     int64_t counted = 0;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         slices s;
         double median;
         if (layers[i].dense) continue;
@@ -112,7 +112,7 @@ static nd_status bench_form(const nd_bench_layer *layers, size_t n, const nd_ben
 }
 
 nd_status nd_bench_svd(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings) {
-    for (int form = 0; form < nd_form_count; ++form)
+    for (int form = 0; form < nd_form_count; form++)
         if (settings->forms[form]) ND_TRY(bench_form(layers, n, settings, (nd_form)form));
     return nd_status_ok;
 }

@@ -11,11 +11,11 @@ nd_status nd_displace(nd_displacer *displacer) {
     if (displacer->n == nd_pads_max) return nd_status_ok;
     size_t bytes = line_bytes * (size_t)(1 + nd_rng_below(&displacer->rng, pad_lines));
     ND_TRY(backend->table->allocate(backend, bytes, &displacer->pads[displacer->n]));
-    ++displacer->n;
+    displacer->n++;
     return nd_status_ok;
 }
 
 void nd_displacer_free(nd_displacer *displacer) {
-    for (int i = 0; i < displacer->n; ++i) displacer->backend->table->free(displacer->pads[i]);
+    for (int i = 0; i < displacer->n; i++) displacer->backend->table->free(displacer->pads[i]);
     displacer->n = 0;
 }

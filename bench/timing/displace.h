@@ -1,8 +1,9 @@
 /* Fresh buffers that really lie elsewhere.
  *
- * An allocator that just got back the buffers of the last session gives the very same ones again, at the same addresses
- * and the same distances from each other: all sessions of a run agree, and the next run differs by up to 15 % in a layer
- * whose buffers fit a cache. A pad of random size before each allocation makes the sessions differ as runs do. */
+ * An allocator that just got back the buffers of the last session gives the very same ones again, at the same
+ * addresses and the same distances from each other: all sessions of a run agree, and the next run differs by
+ * up to 15 % in a layer whose buffers fit a cache. A pad of random size before each allocation makes the
+ * sessions differ as runs do. */
 #ifndef ND_BENCH_DISPLACE_H
 #define ND_BENCH_DISPLACE_H
 

@@ -15,7 +15,7 @@ static nd_status sample_graph(void *context, int64_t repeats, double *ns) {
     nd_exec *exec = context;
     struct timespec start, end;
     clock_gettime(CLOCK_MONOTONIC, &start);
-    for (int64_t i = 0; i < repeats; ++i) ND_TRY(nd_exec_start(exec));
+    for (int64_t i = 0; i < repeats; i++) ND_TRY(nd_exec_start(exec));
     ND_TRY(nd_exec_wait(exec));
     clock_gettime(CLOCK_MONOTONIC, &end);
     *ns = 1e9 * (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec);
@@ -28,7 +28,7 @@ static nd_status open_graph(const nd_graph_clock *self, const nd_graph *graph, n
     nd_rng rng = nd_rng_seed(1);
     float *images = nd_alloc_array((size_t)count, sizeof *images);
     ND_REQUIRE(images, nd_status_memory, "%s: no memory for timing it", graph->name);
-    for (int64_t i = 0; i < count; ++i) images[i] = (float)nd_rng_normal(&rng);
+    for (int64_t i = 0; i < count; i++) images[i] = (float)nd_rng_normal(&rng);
     const nd_exec_settings settings = {.batch = batch};
     nd_status status = nd_exec_open(self->backend, graph, &settings, out);
     if (!status) status = nd_exec_upload(*out, batch, (const float *const *)&images);
@@ -43,15 +43,15 @@ static nd_status measure_graphs(void *user, const nd_graph *const *graphs, int n
     nd_timing timing = {0};
     nd_status status = nd_status_ok;
     ND_REQUIRE(n >= 1 && n <= nd_clock_graphs_max, nd_status_internal, "%d graphs to time together", n);
-    for (int i = 0; i < n; ++i) {
+    for (int i = 0; i < n; i++) {
         ND_TRY_DONE(open_graph(self, graphs[i], &execs[i]));
         subjects[i] = (nd_subject){graphs[i]->name, sample_graph, execs[i]};
     }
     ND_TRY_DONE(nd_timing_measure(subjects, n, &self->timing, &timing));
-    for (int i = 0; i < n; ++i) ns[i] = timing.subjects[i].summary.median;
+    for (int i = 0; i < n; i++) ns[i] = timing.subjects[i].summary.median;
 done:
     nd_timing_free(&timing);
-    for (int i = 0; i < n; ++i) nd_exec_close(execs[i]);
+    for (int i = 0; i < n; i++) nd_exec_close(execs[i]);
     return status;
 }
 

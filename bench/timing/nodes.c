@@ -7,7 +7,7 @@ enum { warm_runs = 3, timed_runs = 15 };
 /* What names the network, without what was measured of all of it. */
 static void copy_keys(nd_row *dst, const nd_row *src) {
     nd_row keys = {0};
-    for (int f = 0; f < nd_field_count; ++f)
+    for (int f = 0; f < nd_field_count; f++)
         if (nd_field_table[f].role == nd_field_role_key) keys.values[f] = src->values[f];
     nd_row_copy(dst, &keys);
 }
@@ -52,10 +52,10 @@ static nd_status emit_node(const nd_row *plan, const nd_exec_node *node, const c
 /* ns[node * timed_runs + run] */
 static nd_status time_nodes(nd_exec *exec, double *ns) {
     size_t count = nd_exec_node_count(exec);
-    for (int run = -warm_runs; run < timed_runs; ++run) {
+    for (int run = -warm_runs; run < timed_runs; run++) {
         ND_TRY(nd_exec_start(exec));
         ND_TRY(nd_exec_wait(exec));
-        for (size_t i = 0; i < count && run >= 0; ++i)
+        for (size_t i = 0; i < count && run >= 0; i++)
             ns[i * timed_runs + (size_t)run] = nd_exec_node_at(exec, i).ns;
     }
     return nd_status_ok;
@@ -81,10 +81,10 @@ nd_status nd_bench_nodes(const nd_bench_network *network, nd_impl impl, const nd
     ND_TRY_DONE(nd_exec_upload(exec, settings->batch, &images));
     ND_TRY_DONE(time_nodes(exec, ns));
     describe_plan(network, impl, &timed, settings, &row);
-    for (size_t i = 0; i < nd_exec_node_count(exec); ++i) {
+    for (size_t i = 0; i < nd_exec_node_count(exec); i++) {
         nd_exec_node node = nd_exec_node_at(exec, i);
         all.macs += node.macs;
-        for (int run = 0; run < timed_runs; ++run) sums[run] += ns[i * timed_runs + (size_t)run];
+        for (int run = 0; run < timed_runs; run++) sums[run] += ns[i * timed_runs + (size_t)run];
         ND_TRY_DONE(emit_node(&row, &node, nd_kind_name(node.kind), &ns[i * timed_runs], settings));
     }
     ND_TRY_DONE(emit_node(&row, &all, "sum", sums, settings));

@@ -10,7 +10,7 @@
 nd_status nd_row_set_make(const nd_row *rows, size_t n, nd_row_set *out) {
     *out = (nd_row_set){.rows = rows, .n = n, .keys = calloc(n ? n : 1, sizeof *out->keys)};
     ND_REQUIRE(out->keys, nd_status_memory, "compare: out of memory");
-    for (size_t i = 0; i < n; ++i) nd_row_key(&rows[i], out->keys[i]);
+    for (size_t i = 0; i < n; i++) nd_row_key(&rows[i], out->keys[i]);
     return nd_status_ok;
 }
 
@@ -35,9 +35,9 @@ nd_field nd_row_difference(const nd_row *a, const nd_row *b) {
                                      nd_field_backend,        nd_field_model,      nd_field_weights_sha256,
                                      nd_field_dataset_sha256, nd_field_preprocess, nd_field_n,
                                      nd_field_dtype,          nd_field_threads,    nd_field_batch};
-    for (size_t i = 0; i < sizeof first / sizeof *first; ++i)
+    for (size_t i = 0; i < sizeof first / sizeof *first; i++)
         if (!nd_row_value_equal(first[i], &a->values[first[i]], &b->values[first[i]])) return first[i];
-    for (int f = 0; f < nd_field_count; ++f)
+    for (int f = 0; f < nd_field_count; f++)
         if (nd_field_table[f].role == nd_field_role_key &&
             !nd_row_value_equal((nd_field)f, &a->values[f], &b->values[f]))
             return (nd_field)f;
@@ -58,7 +58,7 @@ void nd_row_describe(const nd_row *row, char *text, size_t size) {
                  {nd_field_batch, " batch %s"}, {nd_field_dataset, " on %s"}, {nd_field_backend, " %s"}};
     char number[32];
     text[0] = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; ++i) {
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         const nd_row_value *value = &row->values[parts[i].field];
         if (!value->set) continue;
         snprintf(number, sizeof number, "%" PRId64, value->i);
@@ -68,7 +68,8 @@ void nd_row_describe(const nd_row *row, char *text, size_t size) {
         append(text, size, " %s", row->values[nd_field_cold].i ? "cold" : "hot");
 }
 
-/* Rows of two networks that were timed together agree on the original; all others have the model in common. */
+/* Rows of two networks that were timed together agree on the original; all others have the model in common.
+ */
 static bool same_original(const nd_row *a, const nd_row *b) {
     const nd_row_value *left = &a->values[nd_field_original], *right = &b->values[nd_field_original];
     bool two = left->set || right->set;
@@ -84,7 +85,7 @@ static bool same_blocks(const nd_row *a, const nd_row *b, bool layer_too) {
     static const nd_field fields[] = {nd_field_verb,  nd_field_backend, nd_field_device, nd_field_dtype,
                                       nd_field_batch, nd_field_threads, nd_field_cold};
     if (!same_original(a, b)) return false;
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; ++i)
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (!nd_row_value_equal(fields[i], &a->values[fields[i]], &b->values[fields[i]])) return false;
     return !layer_too ||
            nd_row_value_equal(nd_field_layer, &a->values[nd_field_layer], &b->values[nd_field_layer]);
@@ -110,12 +111,12 @@ static bool is_stack(const nd_row *row) {
 static const nd_row *stack_member(const nd_row_set *set, const nd_row *stack, const nd_row *dense) {
     static const nd_field what[] = {nd_field_method, nd_field_rank};
     const char *const wanted[] = {stack->values[nd_field_impl].text, "unfused"};
-    for (size_t w = 0; w < sizeof wanted / sizeof *wanted; ++w)
+    for (size_t w = 0; w < sizeof wanted / sizeof *wanted; w++)
         for (size_t i = set->n; i-- > 0;) {
             const nd_row *row = &set->rows[i];
             bool fits = nd_row_is(row, nd_field_impl, wanted[w]) && row->values[nd_field_samples_ns].set &&
                         same_blocks(row, dense, true);
-            for (size_t k = 0; k < sizeof what / sizeof *what; ++k)
+            for (size_t k = 0; k < sizeof what / sizeof *what; k++)
                 fits = fits && nd_row_value_equal(what[k], &row->values[what[k]], &stack->values[what[k]]);
             if (fits) return row;
         }
@@ -148,7 +149,7 @@ nd_status nd_row_groups(const nd_row_set *set, const nd_row *row, nd_pairs **gro
     ND_REQUIRE(*groups, nd_status_memory, "compare: out of memory");
     bool complete = true;
     if (is_stack(row)) {
-        for (size_t i = 0; i < set->n; ++i)
+        for (size_t i = 0; i < set->n; i++)
             if (is_stack_layer(&set->rows[i], row))
                 complete =
                     add_group(*groups, n, &set->rows[i], stack_member(set, row, &set->rows[i])) && complete;

@@ -1,4 +1,5 @@
-/* Finding the rows that belong together: the same measurement in two files, and the dense partner within one. */
+/* Finding the rows that belong together: the same measurement in two files, and the dense partner within one.
+ */
 #ifndef ND_BENCH_PAIRING_H
 #define ND_BENCH_PAIRING_H
 
@@ -18,7 +19,8 @@ void nd_row_set_free(nd_row_set *set);
 /* The last row with this key; NULL when there is none. */
 const nd_row *nd_row_set_find(const nd_row_set *set, const char key[65]);
 
-/* A key field in which two rows differ, the one that tells most about the cause first; nd_field_count when none. */
+/* A key field in which two rows differ, the one that tells most about the cause first; nd_field_count when
+ * none. */
 nd_field nd_row_difference(const nd_row *a, const nd_row *b);
 
 /* "vgg16 conv3_1 fused T=3 fp32 batch 1 cold": for messages. */
@@ -29,8 +31,8 @@ bool nd_row_is(const nd_row *row, nd_field field, const char *text);
 /* The dense row that was timed in the same blocks; NULL when there is none with as many samples. */
 const nd_row *nd_row_dense_partner(const nd_row_set *set, const nd_row *row);
 
-/* The samples behind a row's ratio: one group for a layer or a network, one per layer for a stack. *groups is malloc'd.
- * *n is 0 when samples are missing. */
+/* The samples behind a row's ratio: one group for a layer or a network, one per layer for a stack. *groups is
+ * malloc'd. *n is 0 when samples are missing. */
 nd_status nd_row_groups(const nd_row_set *set, const nd_row *row, nd_pairs **groups, size_t *n);
 
 #endif

@@ -15,9 +15,9 @@ enum { fma_rounds = 200000, chains = 12 };
 
 static const double long_product_ns = 1e6, long_copy_ns = 1e5; /* one run on a device */
 
-/* Twelve independent chains of fused multiply-adds hide the latency of any current core. They are spelled out because a
- * loop over an array of them would stay in memory. The returned sum keeps the compiler from removing them. One call is
- * fma_rounds * chains * lanes FMAs. */
+/* Twelve independent chains of fused multiply-adds hide the latency of any current core. They are spelled out
+ * because a loop over an array of them would stay in memory. The returned sum keeps the compiler from
+ * removing them. One call is fma_rounds * chains * lanes FMAs. */
 #define TWELVE(step)                                                                                         \
     step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11)
 
@@ -27,7 +27,7 @@ static float fma_scalar(int64_t rounds) {
 #define STEP(k)  s##k = s##k * a + b;
 #define SUM(k)   +s##k
     TWELVE(BEGIN)
-    for (int64_t i = 0; i < rounds; ++i) {
+    for (int64_t i = 0; i < rounds; i++) {
         TWELVE(STEP)
     }
     return 0 TWELVE(SUM);
@@ -42,7 +42,7 @@ __attribute__((target("avx2,fma"))) static float fma_avx2(int64_t rounds) {
 #    define STEP(k)  v##k = _mm256_fmadd_ps(v##k, a, b);
 #    define LAST(k)  const float s##k = _mm256_cvtss_f32(v##k);
     TWELVE(BEGIN)
-    for (int64_t i = 0; i < rounds; ++i) {
+    for (int64_t i = 0; i < rounds; i++) {
         TWELVE(STEP)
     }
     TWELVE(LAST)
@@ -58,7 +58,7 @@ __attribute__((target("avx512f"))) static float fma_avx512(int64_t rounds) {
 #    define STEP(k)  v##k = _mm512_fmadd_ps(v##k, a, b);
 #    define LAST(k)  const float s##k = _mm512_cvtss_f32(v##k);
     TWELVE(BEGIN)
-    for (int64_t i = 0; i < rounds; ++i) {
+    for (int64_t i = 0; i < rounds; i++) {
         TWELVE(STEP)
     }
     TWELVE(LAST)
@@ -99,7 +99,7 @@ typedef struct fma_work {
 static void fma_body(void *context, int64_t begin, int64_t end, int worker) {
     fma_work *work = context;
     (void)worker;
-    for (int64_t i = begin; i < end; ++i) work->sink = work->loop.run(fma_rounds);
+    for (int64_t i = begin; i < end; i++) work->sink = work->loop.run(fma_rounds);
 }
 
 static double fma_gflops(void) {
@@ -107,7 +107,7 @@ static double fma_gflops(void) {
     fma_work work = {.loop = best_fma_loop()};
     int threads = nd_threads();
     double best = INFINITY;
-    for (int i = 0; i < runs; ++i) {
+    for (int i = 0; i < runs; i++) {
         double start = seconds_now();
         nd_parallel_for(threads, fma_body, &work);
         double took = seconds_now() - start;
@@ -139,7 +139,7 @@ static nd_status host_copy_gbps(size_t bytes, double *out) {
     memset(src, 1, bytes);
     work.src = src;
     double best = INFINITY;
-    for (int i = 0; i <= runs; ++i) { /* the first run only touches the pages */
+    for (int i = 0; i <= runs; i++) { /* the first run only touches the pages */
         double start = seconds_now();
         nd_parallel_for((int64_t)bytes, copy_body, &work);
         double took = seconds_now() - start;
@@ -165,7 +165,7 @@ static nd_status best_ns(nd_backend *backend, const nd_work *work, nd_precision 
     ND_TRY_DONE(table->allocate(backend, (size_t)nd_view_count(&work->y) * element, &y));
     size_t scratch = table->info(kernel).workspace_bytes;
     if (scratch) ND_TRY_DONE(table->allocate(backend, scratch, &workspace));
-    for (int i = 0; i <= runs; ++i) {
+    for (int i = 0; i <= runs; i++) {
         double ns;
         ND_TRY_DONE(table->stamp(backend, 0));
         ND_TRY_DONE(table->run(backend, kernel, x, NULL, y, workspace));
@@ -211,7 +211,8 @@ static nd_status device_copy_gbps(nd_backend *backend, nd_precision precision, s
     return status;
 }
 
-/* What is timed on a device begins after a launch of some microseconds: products grow until that does not count. */
+/* What is timed on a device begins after a launch of some microseconds: products grow until that does not
+ * count. */
 static nd_status device_gflops(nd_backend *backend, nd_precision precision, double *out) {
     *out = 0;
     for (int64_t n = 256; n <= 8192; n *= 2) {

@@ -48,8 +48,8 @@ static void select_kth(double *values, size_t n, size_t k) {
         double pivot = values[lo + (hi - lo) / 2];
         size_t i = lo, j = hi;
         for (;;) {
-            while (values[i] < pivot) ++i;
-            while (values[j] > pivot) --j;
+            while (values[i] < pivot) i++;
+            while (values[j] > pivot) j--;
             if (i >= j) break;
             double swap = values[i];
             values[i++] = values[j];
@@ -67,7 +67,7 @@ double nd_stats_median(double *values, size_t n) {
     select_kth(values, n, k);
     if (n % 2) return values[k];
     double next = values[k + 1];
-    for (size_t i = k + 2; i < n; ++i)
+    for (size_t i = k + 2; i < n; i++)
         if (values[i] < next) next = values[i];
     return (values[k] + next) / 2;
 }
@@ -80,7 +80,7 @@ typedef struct scratch {
 
 static bool sessions_fit(const nd_pairs *group) {
     int64_t total = 0;
-    for (size_t s = 0; s < group->n_sessions; ++s) {
+    for (size_t s = 0; s < group->n_sessions; s++) {
         if (group->sessions[s] < 1) return false;
         total += group->sessions[s];
     }
@@ -96,13 +96,13 @@ static void scratch_free(scratch *space) {
 
 static nd_status scratch_new(const nd_pairs *groups, size_t n_groups, scratch *out) {
     size_t most = 1, sessions = 1;
-    for (size_t g = 0; g < n_groups; ++g) {
+    for (size_t g = 0; g < n_groups; g++) {
         ND_REQUIRE(groups[g].n, nd_status_format, "statistics: a group has no samples");
         ND_REQUIRE(sessions_fit(&groups[g]), nd_status_format,
                    "statistics: sessions do not add up to the samples");
         if (groups[g].n > most) most = groups[g].n;
         if (groups[g].n_sessions > sessions) sessions = groups[g].n_sessions;
-        for (size_t i = 0; i < groups[g].n; ++i)
+        for (size_t i = 0; i < groups[g].n; i++)
             ND_REQUIRE(groups[g].base[i] > 0 && groups[g].other[i] > 0, nd_status_format,
                        "statistics: a time is not positive");
     }
@@ -120,7 +120,7 @@ static nd_status scratch_new(const nd_pairs *groups, size_t n_groups, scratch *o
 /* Medians of `size` samples from `first` on, drawn with replacement when `rng` is given, of both partners. */
 static void take_medians(const nd_pairs *group, size_t first, size_t size, nd_rng *rng, scratch *space,
                          size_t session) {
-    for (size_t i = 0; i < size; ++i) {
+    for (size_t i = 0; i < size; i++) {
         size_t pick = first + (rng ? (size_t)nd_rng_below(rng, (int64_t)size) : i);
         space->base[i] = group->base[pick];
         space->other[i] = group->other[pick];
@@ -132,7 +132,7 @@ static void take_medians(const nd_pairs *group, size_t first, size_t size, nd_rn
 double nd_stats_midmean(double *values, size_t n) {
     qsort(values, n, sizeof *values, ascending);
     double cut = (double)n / 4, sum = 0;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         double kept = fmin((double)(i + 1), (double)n - cut) - fmax((double)i, cut);
         if (kept > 0) sum += kept * values[i];
     }
@@ -147,17 +147,17 @@ double nd_stats_decile(double *values, size_t n) {
 /* What stands for all sessions of a run, from the median of each. */
 typedef double session_centre(double *medians, size_t n);
 
-/* The median stands against single samples, the centre over sessions against sessions in which something else had the
- * processor most of the time. Where sessions fall into two kinds, which buffers and neighbours bring about, the midmean
- * does not jump from one kind to the other as a median over sessions would, and the first decile is that of the fast
- * kind, however many there are of the slow one. */
+/* The median stands against single samples, the centre over sessions against sessions in which something else
+ * had the processor most of the time. Where sessions fall into two kinds, which buffers and neighbours bring
+ * about, the midmean does not jump from one kind to the other as a median over sessions would, and the first
+ * decile is that of the fast kind, however many there are of the slow one. */
 static void centre_of(const nd_pairs *group, session_centre *centre, nd_rng *rng, scratch *space,
                       double *base, double *other) {
     size_t count = group->n_sessions > 1 ? group->n_sessions : 1;
     if (count == 1) take_medians(group, 0, group->n, rng, space, 0);
-    for (size_t s = 0, first; s < group->n_sessions && count > 1; ++s) {
+    for (size_t s = 0, first; s < group->n_sessions && count > 1; s++) {
         size_t pick = rng ? (size_t)nd_rng_below(rng, (int64_t)count) : s;
-        for (size_t k = first = 0; k < pick; ++k) first += (size_t)group->sessions[k];
+        for (size_t k = first = 0; k < pick; k++) first += (size_t)group->sessions[k];
         take_medians(group, first, (size_t)group->sessions[pick], rng, space, s);
     }
     *base = centre(space->base_medians, count);
@@ -168,7 +168,7 @@ static void centre_of(const nd_pairs *group, session_centre *centre, nd_rng *rng
 static double ratio_of(const nd_pairs *groups, size_t n_groups, session_centre *centre, nd_rng *rng,
                        scratch *space) {
     double base = 0, other = 0;
-    for (size_t g = 0; g < n_groups; ++g) {
+    for (size_t g = 0; g < n_groups; g++) {
         double a, b;
         centre_of(&groups[g], centre, rng, space, &a, &b);
         base += groups[g].count * a;
@@ -181,9 +181,9 @@ size_t nd_stats_session_ratios(const nd_pairs *pairs, double *space, double *out
     const int64_t all = (int64_t)pairs->n;
     const int64_t *sessions = pairs->n_sessions ? pairs->sessions : &all;
     size_t count = pairs->n_sessions ? pairs->n_sessions : 1, first = 0;
-    for (size_t s = 0; s < count; ++s) {
+    for (size_t s = 0; s < count; s++) {
         size_t n = (size_t)sessions[s];
-        for (size_t i = 0; i < n; ++i) space[i] = pairs->base[first + i] / pairs->other[first + i];
+        for (size_t i = 0; i < n; i++) space[i] = pairs->base[first + i] / pairs->other[first + i];
         out[s] = nd_stats_median(space, n);
         first += n;
     }
@@ -203,7 +203,7 @@ nd_status nd_stats_ratio(const nd_pairs *groups, size_t n_groups, uint64_t seed,
     nd_rng rng = nd_rng_seed(seed);
     double draws[resamples];
     out->value = ratio_of(groups, n_groups, nd_stats_midmean, NULL, &space);
-    for (int i = 0; i < resamples; ++i) draws[i] = ratio_of(groups, n_groups, nd_stats_midmean, &rng, &space);
+    for (int i = 0; i < resamples; i++) draws[i] = ratio_of(groups, n_groups, nd_stats_midmean, &rng, &space);
     interval_of(draws, out);
     scratch_free(&space);
     return nd_status_ok;
@@ -223,7 +223,7 @@ nd_status nd_stats_ratio_change(const nd_pairs *a, const nd_pairs *b, size_t n_g
     double draws[resamples];
     out->value = ratio_of(b, n_groups, nd_stats_decile, NULL, &space_b) /
                  ratio_of(a, n_groups, nd_stats_decile, NULL, &space_a);
-    for (int i = 0; i < resamples; ++i) {
+    for (int i = 0; i < resamples; i++) {
         double before = ratio_of(a, n_groups, nd_stats_decile, &rng, &space_a);
         draws[i] = ratio_of(b, n_groups, nd_stats_decile, &rng, &space_b) / before;
     }
@@ -238,7 +238,7 @@ nd_status nd_stats_time_change(const nd_pairs *a, const nd_pairs *b, uint64_t se
     size_t most = a->n > b->n ? a->n : b->n;
     double *one = malloc((most ? most : 1) * sizeof *one);
     ND_REQUIRE(one, nd_status_memory, "statistics: out of memory");
-    for (size_t i = 0; i < most; ++i) one[i] = 1;
+    for (size_t i = 0; i < most; i++) one[i] = 1;
     nd_pairs before = *a, after = *b;
     before.other = after.other = one;
     before.count = after.count = 1;
@@ -256,12 +256,13 @@ static int ranked_ascending(const void *a, const void *b) {
     return ascending(&((const ranked *)a)->value, &((const ranked *)b)->value);
 }
 
-/* Sum of the ranks of sample a (ties share the mean rank), and sum of t^3 - t over groups of t tied values. */
+/* Sum of the ranks of sample a (ties share the mean rank), and sum of t^3 - t over groups of t tied values.
+ */
 static void rank_sums(const ranked *all, size_t n, double *ranks_a, double *ties) {
     *ranks_a = *ties = 0;
     for (size_t i = 0, end; i < n; i = end) {
         size_t in_a = 0;
-        for (end = i; end < n && all[end].value == all[i].value; ++end) in_a += all[end].first;
+        for (end = i; end < n && all[end].value == all[i].value; end++) in_a += all[end].first;
         double tied = (double)(end - i), mean_rank = (double)(i + 1 + end) / 2;
         *ranks_a += mean_rank * (double)in_a;
         *ties += tied * tied * tied - tied;
@@ -275,12 +276,12 @@ static nd_status exact_tail(size_t na, size_t nb, double u, double *p) {
     double *ways = calloc(degree + 1, sizeof *ways);
     ND_REQUIRE(ways, nd_status_memory, "statistics: out of memory");
     ways[0] = 1;
-    for (size_t i = 1; i <= na; ++i) {
-        for (size_t k = degree; k >= nb + i; --k) ways[k] -= ways[k - nb - i];
-        for (size_t k = i; k <= degree; ++k) ways[k] += ways[k - i];
+    for (size_t i = 1; i <= na; i++) {
+        for (size_t k = degree; k >= nb + i; k--) ways[k] -= ways[k - nb - i];
+        for (size_t k = i; k <= degree; k++) ways[k] += ways[k - i];
     }
     double below = 0, all = 0;
-    for (size_t k = 0; k <= degree; ++k) {
+    for (size_t k = 0; k <= degree; k++) {
         all += ways[k];
         if ((double)k <= u) below += ways[k];
     }
@@ -296,8 +297,8 @@ nd_status nd_stats_mann_whitney(const double *a, size_t na, const double *b, siz
     size_t n = na + nb;
     ranked *all = malloc(n * sizeof *all);
     ND_REQUIRE(all, nd_status_memory, "statistics: out of memory");
-    for (size_t i = 0; i < na; ++i) all[i] = (ranked){a[i], true};
-    for (size_t i = 0; i < nb; ++i) all[na + i] = (ranked){b[i], false};
+    for (size_t i = 0; i < na; i++) all[i] = (ranked){a[i], true};
+    for (size_t i = 0; i < nb; i++) all[na + i] = (ranked){b[i], false};
     qsort(all, n, sizeof *all, ranked_ascending);
     double ranks_a, ties;
     rank_sums(all, n, &ranks_a, &ties);
@@ -331,10 +332,10 @@ static int indexed_ascending(const void *a, const void *b) {
 nd_status nd_stats_holm(double *p, size_t n) {
     indexed *order = malloc((n ? n : 1) * sizeof *order);
     ND_REQUIRE(order, nd_status_memory, "statistics: out of memory");
-    for (size_t i = 0; i < n; ++i) order[i] = (indexed){p[i], i};
+    for (size_t i = 0; i < n; i++) order[i] = (indexed){p[i], i};
     qsort(order, n, sizeof *order, indexed_ascending);
     double highest = 0;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         double adjusted = order[i].p * (double)(n - i);
         if (adjusted > 1) adjusted = 1;
         if (adjusted > highest) highest = adjusted;

@@ -93,7 +93,7 @@ static nd_status sample(const nd_subject *subject, int64_t repeats, double *ns) 
 /* Runs until warm, then sets how many runs make one sample. */
 static nd_status warm_up(nd_timer *timer, const nd_subject *subject, int64_t *repeats) {
     double start = now(timer), ns = 0, fastest = INFINITY;
-    for (int64_t runs = 0; runs < 3 || now(timer) - start < timer->settings.warm_seconds; ++runs) {
+    for (int64_t runs = 0; runs < 3 || now(timer) - start < timer->settings.warm_seconds; runs++) {
         ND_TRY(sample(subject, 1, &ns));
         if (ns < fastest) fastest = ns;
         if (runs >= 100000) break;
@@ -118,13 +118,13 @@ static nd_status grow(nd_timer *timer) {
 static nd_status sample_block(nd_timer *timer, const nd_subject *subjects) {
     ND_TRY(grow(timer));
     int order[nd_subjects_max];
-    for (int i = 0; i < timer->count; ++i) {
+    for (int i = 0; i < timer->count; i++) {
         int at = (int)nd_rng_below(&timer->rng, i + 1);
         order[i] = order[at];
         order[at] = i;
     }
     int64_t before = timer->settings.interruptions(timer->settings.user);
-    for (int i = 0; i < timer->count; ++i) {
+    for (int i = 0; i < timer->count; i++) {
         int s = order[i];
         double ns;
         ND_TRY(sample(&subjects[s], timer->repeats[s], &ns));
@@ -140,7 +140,7 @@ static int64_t session_start(const nd_timer *timer, int64_t session) {
 
 static int64_t count_clean(const nd_timer *timer, int64_t first, int64_t end) {
     int64_t clean = 0;
-    for (int64_t b = first; b < end; ++b) clean += !timer->disturbed[b];
+    for (int64_t b = first; b < end; b++) clean += !timer->disturbed[b];
     return clean;
 }
 
@@ -154,7 +154,7 @@ static bool can_discard(const nd_timer *timer, int64_t session) {
 static nd_status sample_session(nd_timer *timer, const nd_subject *subjects) {
     int64_t first = timer->blocks, clean = 0;
     double share = timer->settings.limit_seconds / (double)timer->settings.sessions, start = now(timer);
-    for (int s = 0; s < timer->count; ++s) ND_TRY(warm_up(timer, &subjects[s], &timer->repeats[s]));
+    for (int s = 0; s < timer->count; s++) ND_TRY(warm_up(timer, &subjects[s], &timer->repeats[s]));
     while (clean < timer->settings.blocks) {
         ND_TRY(sample_block(timer, subjects));
         clean = count_clean(timer, timer->blocks - 1, timer->blocks) + clean;
@@ -167,7 +167,7 @@ static nd_status sample_session(nd_timer *timer, const nd_subject *subjects) {
 
 static double widest(const nd_timing *timing) {
     double width = 0;
-    for (int s = 1; s < timing->n_subjects; ++s) {
+    for (int s = 1; s < timing->n_subjects; s++) {
         const nd_interval *ratio = &timing->subjects[s].ratio;
         double half = (ratio->hi - ratio->lo) / (2 * ratio->value);
         if (half > width) width = half;
@@ -196,7 +196,7 @@ static nd_status allocate_result(const nd_timer *timer, nd_timing *out) {
     out->n_sessions = timer->n_sessions;
     out->sessions = calloc((size_t)timer->n_sessions + 1, sizeof *out->sessions);
     bool complete = out->sessions != NULL;
-    for (int s = 0; s < timer->count; ++s) {
+    for (int s = 0; s < timer->count; s++) {
         out->subjects[s].repeats = timer->repeats[s];
         out->subjects[s].samples = malloc((size_t)(timer->blocks + 1) * sizeof *out->subjects[s].samples);
         complete = complete && out->subjects[s].samples;
@@ -205,14 +205,14 @@ static nd_status allocate_result(const nd_timer *timer, nd_timing *out) {
 }
 
 static void take_blocks(const nd_timer *timer, nd_timing *out) {
-    for (int64_t session = 0; session < timer->n_sessions; ++session) {
+    for (int64_t session = 0; session < timer->n_sessions; session++) {
         bool discard = can_discard(timer, session);
-        for (int64_t b = session_start(timer, session); b < timer->ends[session]; ++b) {
+        for (int64_t b = session_start(timer, session); b < timer->ends[session]; b++) {
             if (discard && timer->disturbed[b]) continue;
-            for (int s = 0; s < timer->count; ++s)
+            for (int s = 0; s < timer->count; s++)
                 out->subjects[s].samples[out->n] = timer->samples[b * timer->count + s];
-            ++out->n;
-            ++out->sessions[session];
+            out->n++;
+            out->sessions[session]++;
         }
     }
     out->discarded = timer->blocks - out->n;
@@ -220,7 +220,7 @@ static void take_blocks(const nd_timer *timer, nd_timing *out) {
 
 static void say_noisy(const nd_timer *timer, nd_timing *out) {
     int64_t busy = 0;
-    for (int64_t s = 0; s < timer->n_sessions; ++s) busy += !can_discard(timer, s);
+    for (int64_t s = 0; s < timer->n_sessions; s++) busy += !can_discard(timer, s);
     bool mostly_busy = 2 * busy > timer->n_sessions, wide = timer->late && !timer->tight;
     out->noisy = mostly_busy || wide;
     if (out->noisy)
@@ -235,7 +235,7 @@ nd_status nd_timer_result(const nd_timer *timer, nd_timing *out) {
     ND_TRY_DONE(allocate_result(timer, out));
     take_blocks(timer, out);
     say_noisy(timer, out);
-    for (int s = 0; s < timer->count; ++s) {
+    for (int s = 0; s < timer->count; s++) {
         struct nd_timed *timed = &out->subjects[s];
         nd_pairs pairs = nd_timing_pairs(out, 0, s, 1);
         ND_TRY_DONE(nd_stats_summary(timed->samples, (size_t)out->n, &timed->summary));
@@ -268,7 +268,7 @@ nd_pairs nd_timing_pairs(const nd_timing *timing, int base, int other, double co
 }
 
 void nd_timing_free(nd_timing *timing) {
-    for (int s = 0; s < nd_subjects_max; ++s) free(timing->subjects[s].samples);
+    for (int s = 0; s < nd_subjects_max; s++) free(timing->subjects[s].samples);
     free(timing->sessions);
     *timing = (nd_timing){0};
 }

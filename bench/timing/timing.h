@@ -1,16 +1,17 @@
 /* How nd times things (DESIGN, section 6).
  *
- * Subjects are measured together: every block samples each of them once, in random order, so that whatever the machine
- * does meanwhile (clocks, neighbours) falls on all alike and cancels in the ratio. Sampling ends when the 95 % interval
- * of every subject's ratio to the first is tighter than asked, or at the time limit, and then says "noisy".
+ * Subjects are measured together: every block samples each of them once, in random order, so that whatever
+ * the machine does meanwhile (clocks, neighbours) falls on all alike and cancels in the ratio. Sampling ends
+ * when the 95 % interval of every subject's ratio to the first is tighter than asked, or at the time limit,
+ * and then says "noisy".
  *
- * Samples come in sessions: each begins with fresh buffers (where the caller gives them) and at another moment, because
- * where memory happens to lie and what a neighbour happens to run are the same for all blocks of one session and can
- * shift a ratio by several per cent. The interval is over sessions, so it covers that.
+ * Samples come in sessions: each begins with fresh buffers (where the caller gives them) and at another
+ * moment, because where memory happens to lie and what a neighbour happens to run are the same for all blocks
+ * of one session and can shift a ratio by several per cent. The interval is over sessions, so it covers that.
  *
- * A block during which the kernel took the processor away from this process is discarded as a whole, so that pairs stay
- * pairs; discards are counted. On a machine so busy that few blocks would be left, all are kept and the result is marked
- * noisy, since a biased choice would be worse. */
+ * A block during which the kernel took the processor away from this process is discarded as a whole, so that
+ * pairs stay pairs; discards are counted. On a machine so busy that few blocks would be left, all are kept
+ * and the result is marked noisy, since a biased choice would be worse. */
 #ifndef ND_BENCH_TIMING_H
 #define ND_BENCH_TIMING_H
 
@@ -35,7 +36,8 @@ typedef struct nd_timing_settings {
     int64_t sessions;     /* at most; at least 4, when the interval is tight by then */
     int64_t blocks;       /* undisturbed blocks a session, as long as the limit allows */
     uint64_t seed;        /* of the order within blocks, and of the bootstrap */
-    /* NULL: the monotonic clock, and the involuntary context switches of this process. Tests give their own. */
+    /* NULL: the monotonic clock, and the involuntary context switches of this process. Tests give their own.
+     */
     double (*now)(void *user); /* seconds */
     int64_t (*interruptions)(void *user);
     void *user;
@@ -67,8 +69,8 @@ typedef struct nd_timer nd_timer;
 nd_status nd_timer_new(int count, const nd_timing_settings *settings, nd_timer **out);
 void nd_timer_free(nd_timer *timer); /* NULL is legal */
 
-/* One session of the subjects, `count` of them and in the same order every time. *enough says that no further session
- * is needed. A sample that fails ends it with that status. */
+/* One session of the subjects, `count` of them and in the same order every time. *enough says that no further
+ * session is needed. A sample that fails ends it with that status. */
 nd_status nd_timer_session(nd_timer *timer, const nd_subject *subjects, bool *enough);
 nd_status nd_timer_result(const nd_timer *timer, nd_timing *out);
 

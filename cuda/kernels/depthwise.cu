@@ -2,19 +2,18 @@
  * it is not fused, and grouped convolutions with one input channel per group.
  *
  * Kernel 1, nd_depthwise_any: any window, stride, dilation and any channel index.
- *   A thread makes 4 neighbouring columns of one row for one filter; a warp is 32 neighbouring filters, so that
- *   the store is coalesced and the reads of x are neighbours or the same. kh*kw reads of x (cache), kh*kw/4
- *   of weights, 1 write and 2*kh*kw flops per output.
+ *   A thread makes 4 neighbouring columns of one row for one filter; a warp is 32 neighbouring filters, so
+ * that the store is coalesced and the reads of x are neighbours or the same. kh*kw reads of x (cache),
+ * kh*kw/4 of weights, 1 write and 2*kh*kw flops per output.
  *
- * Kernel 2, nd_depthwise_slide: 3x3 with 1 to 8 filters for every channel (T), 5x5 with 1 to 4; stride 1 or 2 on both
- *   axes, no dilation.
- *   A thread owns 2 channels, or 1 where the filters of two would not fit, keeps their filters in registers and walks
- *   along a row with a window of k x k pixels of which k x stride are new: for 3x3, stride 1, 3 reads of 2 channels make
- *   2*T outputs. Each x is read from memory once for all T, and from cache for the rows beside. Stores are the 2*T
- *   (or T) neighbours of one thread, in the widest pieces that a power of two allows.
- *   Bytes per pixel and channel: (1 + T) elements; 18*T flops. At T = 3 in fp16 that is 8 bytes and 54 flops,
- *   6.75 flops per byte: below the fp32 balance of every GPU of interest (H100: 20), so memory decides. 5x5 at T = 4 is
- *   20 flops per byte: there the two meet.
+ * Kernel 2, nd_depthwise_slide: 3x3 with 1 to 8 filters for every channel (T), 5x5 with 1 to 4; stride 1 or 2
+ * on both axes, no dilation. A thread owns 2 channels, or 1 where the filters of two would not fit, keeps
+ * their filters in registers and walks along a row with a window of k x k pixels of which k x stride are new:
+ * for 3x3, stride 1, 3 reads of 2 channels make 2*T outputs. Each x is read from memory once for all T, and
+ * from cache for the rows beside. Stores are the 2*T (or T) neighbours of one thread, in the widest pieces
+ * that a power of two allows. Bytes per pixel and channel: (1 + T) elements; 18*T flops. At T = 3 in fp16
+ * that is 8 bytes and 54 flops, 6.75 flops per byte: below the fp32 balance of every GPU of interest (H100:
+ * 20), so memory decides. 5x5 at T = 4 is 20 flops per byte: there the two meet.
  */
 #include "cuda/kernels/launch.cuh"
 
@@ -81,7 +80,8 @@ constexpr int nd_slide_piece(int outputs, int size) {
 template <class T, int k, int per> struct nd_slide {
     static constexpr int channels = nd_slide_channels(k, per), outputs = channels * per;
     static constexpr int piece = nd_slide_piece(outputs, (int)sizeof(T));
-    /* Filters, window and sums stay in registers beside addresses and what is unrolled: as many blocks as that leaves. */
+    /* Filters, window and sums stay in registers beside addresses and what is unrolled: as many blocks as
+     * that leaves. */
     static constexpr int registers = k * k * (outputs + channels) + outputs + 8 * k + 16;
     static constexpr int blocks = registers <= 128 ? 4 : registers <= 168 ? 3 : 2;
 };

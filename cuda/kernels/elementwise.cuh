@@ -4,8 +4,8 @@
  * The host orders the axes by y's strides and merges those that step through every operand as one, so most
  * calls become one long row. A thread makes `vector` neighbours of the innermost axis: 16 bytes of y when all
  * operands lie that way, else one element. Bytes per output: one read of each operand, one write; the index
- * arithmetic (a 32-bit division for every axis but the outermost) is once per thread. A copy that transposes reads
- * with a stride and is not tuned: a network needs one at each end. */
+ * arithmetic (a 32-bit division for every axis but the outermost) is once per thread. A copy that transposes
+ * reads with a stride and is not tuned: a network needs one at each end. */
 #ifndef ND_CUDA_ELEMENTWISE_CUH
 #define ND_CUDA_ELEMENTWISE_CUH
 

@@ -1,5 +1,5 @@
-/* y[:, i] = x[:, channel[i]]. One thread per output, in y's memory order for NHWC: writes are coalesced, reads
- * as scattered as the channels are. */
+/* y[:, i] = x[:, channel[i]]. One thread per output, in y's memory order for NHWC: writes are coalesced,
+ * reads as scattered as the channels are. */
 #include "cuda/kernels/grid.cuh"
 
 /* Views of any rank, seen as [outer][axis 1][inner] by dims alone. */

@@ -11,8 +11,8 @@ extern "C" {
 
 #include "run/backend.h"
 
-/* One launch. `work` gives views and settings; its host pointers are never followed. Pointers are the starts of
- * device buffers (views carry the offsets) and of packed constants. */
+/* One launch. `work` gives views and settings; its host pointers are never followed. Pointers are the starts
+ * of device buffers (views carry the offsets) and of packed constants. */
 typedef struct nd_cuda_call {
     const nd_work *work;
     nd_dtype storage; /* of x, x2 and y: f32, f16 or bf16 */

@@ -1,6 +1,6 @@
-/* Mean over some axes. A block of 32 x 8 threads makes 32 outputs that are neighbours in channels: each of its 8
- * rows sums every eighth element of the reduction, then the rows are added in shared memory. With NHWC and
- * a mean over H and W, every read of a warp is 32 neighbouring elements; one read per input element. */
+/* Mean over some axes. A block of 32 x 8 threads makes 32 outputs that are neighbours in channels: each of
+ * its 8 rows sums every eighth element of the reduction, then the rows are added in shared memory. With NHWC
+ * and a mean over H and W, every read of a warp is 32 neighbouring elements; one read per input element. */
 #include "cuda/kernels/grid.cuh"
 
 enum { nd_mean_columns = 32, nd_mean_rows = 8 };

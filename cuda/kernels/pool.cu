@@ -1,6 +1,6 @@
-/* Maximum and average pooling. One thread per output, in the order of y in memory: a warp reads 32 neighbouring channels
- * of each tap (NHWC), or the taps of neighbouring windows (NCHW). kh*kw reads (from cache but for the first) and one
- * write an output. */
+/* Maximum and average pooling. One thread per output, in the order of y in memory: a warp reads 32
+ * neighbouring channels of each tap (NHWC), or the taps of neighbouring windows (NCHW). kh*kw reads (from
+ * cache but for the first) and one write an output. */
 #include "cuda/kernels/grid.cuh"
 
 /* What an average divides by along one axis: taps on real pixels, or on declared padding too; never those

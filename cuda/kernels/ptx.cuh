@@ -48,7 +48,8 @@ __device__ inline uint32_t nd_ptx_shared_address(const void *pointer) {
 }
 
 /* Copies `bytes` (4, 8 or 16) from global to shared memory in the background, or writes zeros when !valid;
- * `from` must be a legal address either way. Seen by this thread after nd_ptx_copy_wait, by others after a barrier. */
+ * `from` must be a legal address either way. Seen by this thread after nd_ptx_copy_wait, by others after a
+ * barrier. */
 template <int bytes> __device__ inline void nd_ptx_copy_async(void *to, const void *from, bool valid) {
     const int live = valid ? bytes : 0;
     if constexpr (bytes == 16)

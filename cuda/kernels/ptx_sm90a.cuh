@@ -1,6 +1,6 @@
-/* The instructions of sm_90a: TMA, mbarrier, wgmma. One thin wrapper each; under ND_SIMT the same names come from the
- * emulator (tests/simt/ptx_sm90a_host.h).
- * Layouts: PTX ISA, "Asynchronous warpgroup level matrix instructions" and "Tensor copies". */
+/* The instructions of sm_90a: TMA, mbarrier, wgmma. One thin wrapper each; under ND_SIMT the same names come
+ * from the emulator (tests/simt/ptx_sm90a_host.h). Layouts: PTX ISA, "Asynchronous warpgroup level matrix
+ * instructions" and "Tensor copies". */
 #ifndef ND_CUDA_PTX_SM90A_CUH
 #define ND_CUDA_PTX_SM90A_CUH
 
@@ -101,8 +101,9 @@ template <int pending> __device__ inline void nd_ptx_wgmma_wait() {
         "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "       \
         "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
-/* c (64xN, fp32) = a (64xK) b (NxK)^T, plus c where `add`, N being 128 or 256 and K one step; c[j] is the mma.sync fragment of
- * columns 8j to 8j + 7. c is written in the background: nothing else may touch it before the wait. */
+/* c (64xN, fp32) = a (64xK) b (NxK)^T, plus c where `add`, N being 128 or 256 and K one step; c[j] is the
+ * mma.sync fragment of columns 8j to 8j + 7. c is written in the background: nothing else may touch it before
+ * the wait. */
 #    define ND_WGMMA(name, columns, step, type, order, places, a_at, b_at, add_at, ...)                      \
         __device__ inline void name(float(&c)[columns / 8][4], uint64_t a, uint64_t b, int add) {            \
             asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, " add_at ", 0;\n"                             \
@@ -123,10 +124,11 @@ ND_WGMMAS(nd_ptx_wgmma_tf32, "k8", "tf32", "")
 
 #endif
 
-/* A matrix in shared memory, K contiguous, rows of `row` bytes (64 or 128) in the swizzle of that width, groups of 8
- * rows one after another; `at` begins on 8 rows, plus 32 bytes for every step of K (16 elements of 16 bits, 8 of tf32).
- * Bits 0-13 address, 16-29 leading offset (unused with a swizzle: 1), 32-45 from group to group, all in 16 bytes; bits
- * 49-51 base offset, 0 where the pattern, 8 rows, begins on a multiple of itself; bits 62-63 swizzle. */
+/* A matrix in shared memory, K contiguous, rows of `row` bytes (64 or 128) in the swizzle of that width,
+ * groups of 8 rows one after another; `at` begins on 8 rows, plus 32 bytes for every step of K (16 elements
+ * of 16 bits, 8 of tf32). Bits 0-13 address, 16-29 leading offset (unused with a swizzle: 1), 32-45 from
+ * group to group, all in 16 bytes; bits 49-51 base offset, 0 where the pattern, 8 rows, begins on a multiple
+ * of itself; bits 62-63 swizzle. */
 template <int row> __device__ inline uint64_t nd_ptx_wgmma_matrix(const void *at) {
     static_assert(row == 64 || row == 128, "a row is as wide as a swizzle");
     const uint64_t address = nd_ptx_shared_address(at) >> 4 & 0x3fff;

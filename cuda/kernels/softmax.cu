@@ -1,6 +1,7 @@
-/* Softmax of every group of elements that share their other indices. One block per group: each thread keeps the
- * running maximum and rescaled sum of its elements (one pass over x), the block combines them by shuffles and
- * one row of shared memory, and a second pass writes. Two reads (the second from cache) and one write an element. */
+/* Softmax of every group of elements that share their other indices. One block per group: each thread keeps
+ * the running maximum and rescaled sum of its elements (one pass over x), the block combines them by shuffles
+ * and one row of shared memory, and a second pass writes. Two reads (the second from cache) and one write an
+ * element. */
 #include "cuda/kernels/grid.cuh"
 
 enum { nd_softmax_threads = 128, nd_softmax_warps = nd_softmax_threads / 32 };

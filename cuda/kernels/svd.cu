@@ -1,29 +1,32 @@
 /* One block per slice: S = A^T A in fp64, then two-sided Jacobi on S, all in shared memory; A is read once.
  *
- * Products of two fp32 numbers are exact in fp64, so S is off by 1e-16 of sigma_1^2 and squaring the condition harms only
- * what lies below 1e-8 sigma_1, under the rounding of the weights themselves.
+ * Products of two fp32 numbers are exact in fp64, so S is off by 1e-16 of sigma_1^2 and squaring the
+ * condition harms only what lies below 1e-8 sigma_1, under the rounding of the weights themselves.
  *
- * n is rounded up to N, even; the column added is zero and never turns. Work on a symmetric matrix goes by 2x2 blocks
- * of its upper triangle:
- *   1. Gram: rows of A pass through shared memory as fp64. A thread owns one 2x2 block for every groups-th row: two
- *      reads of 16 bytes for 4 FMA. The groups' sums are added in order, so the result does not depend on timing.
- *   2. Jacobi, N - 1 rounds a sweep, round-robin: every round turns N/2 disjoint pairs, every pair once a sweep. Warp 0 finds
- *      the angles; then the 2x2 block of pairs a <= b becomes Ra^T S_ab Rb, one thread each, in place, and its mirror
- *      is written with it, so S stays symmetric to the last bit. V is turned along. Two barriers a round.
- *      Sweeps end when one turned nothing by more than the rounding of S.
+ * n is rounded up to N, even; the column added is zero and never turns. Work on a symmetric matrix goes by
+ * 2x2 blocks of its upper triangle:
+ *   1. Gram: rows of A pass through shared memory as fp64. A thread owns one 2x2 block for every groups-th
+ * row: two reads of 16 bytes for 4 FMA. The groups' sums are added in order, so the result does not depend on
+ * timing.
+ *   2. Jacobi, N - 1 rounds a sweep, round-robin: every round turns N/2 disjoint pairs, every pair once a
+ * sweep. Warp 0 finds the angles; then the 2x2 block of pairs a <= b becomes Ra^T S_ab Rb, one thread each,
+ * in place, and its mirror is written with it, so S stays symmetric to the last bit. V is turned along. Two
+ * barriers a round. Sweeps end when one turned nothing by more than the rounding of S.
  *
- * Estimated for an H100 and 512 slices of 512x9, 4 blocks on a multiprocessor, 1.7 GHz; arithmetic, not measured: reading A
- * is 9.4 MB, 3 us; Gram 15 blocks x 4 FMA x 512 rows a slice, 16 M in all, under 1 us of the fp64 pipes, 3 us by the
- * latency of 85 rows a thread; Jacobi 8 sweeps x 9 rounds of about 450 cycles (division, two roots, two barriers,
- * 4 dependent FMA), 20 us, latency alone. 25 to 30 us together, against the goal of 300 us. With 49 columns: 8 to 10
- * sweeps x 49 rounds x 13 thousand FMA, 350 thousand cycles of the fp64 pipes, about 0.3 to 0.5 ms. */
+ * Estimated for an H100 and 512 slices of 512x9, 4 blocks on a multiprocessor, 1.7 GHz; arithmetic, not
+ * measured: reading A is 9.4 MB, 3 us; Gram 15 blocks x 4 FMA x 512 rows a slice, 16 M in all, under 1 us of
+ * the fp64 pipes, 3 us by the latency of 85 rows a thread; Jacobi 8 sweeps x 9 rounds of about 450 cycles
+ * (division, two roots, two barriers, 4 dependent FMA), 20 us, latency alone. 25 to 30 us together, against
+ * the goal of 300 us. With 49 columns: 8 to 10 sweeps x 49 rounds x 13 thousand FMA, 350 thousand cycles of
+ * the fp64 pipes, about 0.3 to 0.5 ms. */
 #include "cuda/kernels/launch.cuh"
 #include "cuda/kernels/svd.h"
 #include "cuda/kernels/svd_check.h"
 
 enum { nd_svd_sweeps_max = 30, nd_svd_tile = 1024 /* elements of A in shared memory, about */ };
 
-/* Sizes that follow from n and the threads of a block; the same on host and device. Places are counted in doubles. */
+/* Sizes that follow from n and the threads of a block; the same on host and device. Places are counted in
+ * doubles. */
 struct nd_svd_shape {
     int n, even, pairs;           /* even: n rounded up; pairs = even / 2 */
     int folded, blocks;           /* of nd_svd_fold: rows of 2x2 blocks, made even, and their entries */
@@ -55,7 +58,8 @@ struct nd_svd_entry {
     int a, b;
 };
 
-/* Entry number `item` of the upper triangle of 2h rows, short rows folded onto long ones: h lines of 2h + 1. */
+/* Entry number `item` of the upper triangle of 2h rows, short rows folded onto long ones: h lines of 2h + 1.
+ */
 __device__ inline nd_svd_entry nd_svd_fold(int item, int rows) {
     const int line = item / (rows + 1), at = item % (rows + 1);
     if (at > line) return {line, at - 1};
@@ -193,8 +197,8 @@ struct nd_svd_slice {
         }
     }
 
-    /* Whether anything was turned. Warp 0 holds all pairs of a round: one lane each. The flag has two places because
-     * with one round a sweep there is no barrier between a read and the next write. */
+    /* Whether anything was turned. Warp 0 holds all pairs of a round: one lane each. The flag has two places
+     * because with one round a sweep there is no barrier between a read and the next write. */
     __device__ bool sweep(int number, double rounding) {
         int any = 0;
         for (int round = 0; round < s.even - 1; round++) {

@@ -44,12 +44,12 @@ const char *nd_blas_version(char *text, size_t size) {
     return text;
 }
 
-/* Rows that are moved at once, and of these in one product: a product sums in fp32, one row after the other, and its error
- * grows with their number; the sum over products is in fp64. */
+/* Rows that are moved at once, and of these in one product: a product sums in fp32, one row after the other,
+ * and its error grows with their number; the sum over products is in fp64. */
 enum { nd_accumulate_rows = 4096, nd_accumulate_slab = 256 };
 
 /* Host memory is the caller's again, after a failure too; the first failure is the one that counts. */
-static nd_status nd_blas_wait(nd_cuda *cuda, nd_status status) {
+static nd_status blas_wait(nd_cuda *cuda, nd_status status) {
     const cudaError_t error = cudaStreamSynchronize(cuda->stream);
     return status || !error ? status : nd_cuda_failed(error, "cudaStreamSynchronize", __FILE__, __LINE__);
 }
@@ -86,7 +86,7 @@ nd_status nd_blas_accumulate(nd_backend *backend, int64_t n, int64_t k, const fl
     }
     ND_CUDA_TRY_DONE(cudaMemcpyAsync(c, sum, count * sizeof(double), cudaMemcpyDeviceToHost, cuda->stream));
 done:
-    status = nd_blas_wait(cuda, status);
+    status = blas_wait(cuda, status);
     (void)cudaFree(da);
     (void)cudaFree(db);
     (void)cudaFree(part);
@@ -95,8 +95,8 @@ done:
 }
 
 /* rows x columns of doubles at distance `stride` on the host, packed on the device. */
-static nd_status nd_blas_push(nd_cuda *cuda, const double *from, int64_t rows, int64_t columns,
-                              int64_t stride, void **out) {
+static nd_status blas_push(nd_cuda *cuda, const double *from, int64_t rows, int64_t columns, int64_t stride,
+                           void **out) {
     const size_t row = (size_t)columns * sizeof *from;
     ND_TRY(nd_cuda_allocate((size_t)rows * row, out));
     ND_CUDA_TRY(cudaMemcpy2DAsync(*out, row, from, (size_t)stride * sizeof *from, row, (size_t)rows,
@@ -112,9 +112,9 @@ nd_status nd_blas_gemm(nd_backend *backend, bool trans_a, bool trans_b, int64_t 
     const int64_t a_columns = trans_a ? m : k, b_columns = trans_b ? k : n;
     nd_status status = nd_status_ok;
     if (!m || !n) return nd_status_ok;
-    ND_TRY_DONE(nd_blas_push(cuda, a, trans_a ? k : m, a_columns, lda, &da));
-    ND_TRY_DONE(nd_blas_push(cuda, b, trans_b ? n : k, b_columns, ldb, &db));
-    ND_TRY_DONE(nd_blas_push(cuda, c, m, n, ldc, &dc));
+    ND_TRY_DONE(blas_push(cuda, a, trans_a ? k : m, a_columns, lda, &da));
+    ND_TRY_DONE(blas_push(cuda, b, trans_b ? n : k, b_columns, ldb, &db));
+    ND_TRY_DONE(blas_push(cuda, c, m, n, ldc, &dc));
     ND_CUBLAS_TRY_DONE(cublasDgemm_64(cuda->blas->handle, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
                                       trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &alpha, db, b_columns, da,
                                       a_columns, &beta, dc, n));
@@ -122,7 +122,7 @@ nd_status nd_blas_gemm(nd_backend *backend, bool trans_a, bool trans_b, int64_t 
                                        (size_t)n * sizeof *c, (size_t)m, cudaMemcpyDeviceToHost,
                                        cuda->stream));
 done:
-    status = nd_blas_wait(cuda, status);
+    status = blas_wait(cuda, status);
     (void)cudaFree(da);
     (void)cudaFree(db);
     (void)cudaFree(dc);
@@ -161,7 +161,7 @@ static const nd_gemm_types nd_gemm_types_of[nd_precision_count] = {
     [nd_precision_bf16] = {CUDA_R_16BF, CUBLAS_COMPUTE_32F},
 };
 
-static nd_status nd_gemm_describe(nd_gemm_plan *plan) {
+static nd_status gemm_describe(nd_gemm_plan *plan) {
     const nd_gemm_problem *p = &plan->problem;
     const nd_gemm_types *types = &nd_gemm_types_of[p->precision];
     const cublasOperation_t transposed = CUBLAS_OP_T;
@@ -173,7 +173,8 @@ static nd_status nd_gemm_describe(nd_gemm_plan *plan) {
                                                  sizeof transposed));
     ND_CUBLAS_TRY(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
                                                  sizeof epilogue));
-    /* The heuristic asks how the bias is aligned, and finds nothing for a bias that is nowhere: any block will do. */
+    /* The heuristic asks how the bias is aligned, and finds nothing for a bias that is nowhere: any block
+     * will do. */
     const void *bias = plan->cuda->staging;
     if (p->bias)
         ND_CUBLAS_TRY(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
@@ -186,7 +187,7 @@ static nd_status nd_gemm_describe(nd_gemm_plan *plan) {
     return nd_status_ok;
 }
 
-static void nd_gemm_name(const cublasLtMatmulAlgo_t *algorithm, char *name, size_t size) {
+static void gemm_name(const cublasLtMatmulAlgo_t *algorithm, char *name, size_t size) {
     int32_t id = 0;
     uint32_t tile = 0, stages = 0, split = 0;
     size_t written;
@@ -212,7 +213,7 @@ typedef struct nd_gemm_way {
     char name[96];
 } nd_gemm_way;
 
-static nd_status nd_gemm_trial_run(void *made, void *user) {
+static nd_status gemm_trial_run(void *made, void *user) {
     const nd_gemm_way *way = made;
     const nd_gemm_trial *t = user;
     t->plan->algorithm = way->proposal->algo;
@@ -223,12 +224,12 @@ static nd_status nd_gemm_trial_run(void *made, void *user) {
                             s->operands.workspace, s->cuda->stream);
 }
 
-static void nd_gemm_trial_facts(const void *made, nd_race_facts *facts) {
+static void gemm_trial_facts(const void *made, nd_race_facts *facts) {
     const nd_gemm_way *way = made;
     *facts = (nd_race_facts){.name = way->name};
 }
 
-static void nd_gemm_key(const nd_gemm_problem *p, char key[nd_sha256_hex_size]) {
+static void gemm_key(const nd_gemm_problem *p, char key[nd_sha256_hex_size]) {
     const int64_t values[] = {nd_kind_gemm, p->m,         p->n,    p->k,        p->ldx,
                               p->ldw,       p->ldx2,      p->ldy,  p->align_x,  p->align_x2,
                               p->align_y,   p->precision, p->bias, p->residual, p->relu};
@@ -239,7 +240,7 @@ static void nd_gemm_key(const nd_gemm_problem *p, char key[nd_sha256_hex_size]) 
 }
 
 /* The same product as a convolution of one pixel by one. */
-static nd_work nd_gemm_work(const nd_gemm_problem *p) {
+static nd_work gemm_work(const nd_gemm_problem *p) {
     const int64_t x[] = {p->m, p->k, 1, 1}, y[] = {p->m, p->n, 1, 1};
     nd_work work = {.kind = nd_kind_gemm,
                     .residual = p->residual,
@@ -255,10 +256,10 @@ static nd_work nd_gemm_work(const nd_gemm_problem *p) {
 }
 
 /* Checks and times every proposal on scratch memory. *winner stays where none of them runs. */
-static nd_status nd_gemm_measure(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *results, int count,
-                                 int *winner) {
+static nd_status gemm_measure(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *results, int count,
+                              int *winner) {
     const nd_gemm_problem *p = &plan->problem;
-    const nd_work work = nd_gemm_work(p);
+    const nd_work work = gemm_work(p);
     const int64_t dims[] = {p->n, p->k, 1, 1};
     nd_view filter = nd_view_row_major(4, dims);
     nd_gemm_way ways[nd_gemm_proposals];
@@ -268,14 +269,14 @@ static nd_status nd_gemm_measure(nd_gemm_plan *plan, cublasLtMatmulHeuristicResu
     filter.strides[0] = p->ldw;
     ND_TRY(nd_scratch_make(plan->cuda, &work, p->precision, &scratch));
     nd_race race = {.cuda = plan->cuda,
-                    .run = nd_gemm_trial_run,
-                    .facts = nd_gemm_trial_facts,
+                    .run = gemm_trial_run,
+                    .facts = gemm_trial_facts,
                     .scratch = &scratch,
                     .user = &trial};
     ND_TRY_DONE(nd_scratch_weigh(&scratch, &filter, p->bias));
     for (int i = 0; i < count; i++) {
         ways[i].proposal = &results[i];
-        nd_gemm_name(&results[i].algo, ways[i].name, sizeof ways[i].name);
+        gemm_name(&results[i].algo, ways[i].name, sizeof ways[i].name);
         nd_race_enter(&race, &ways[i]);
     }
     const nd_gemm_way *won = nd_race_finish(&race);
@@ -287,13 +288,13 @@ done:
 }
 
 /* The same proposals come in the same order for the same problem, so that their number names one. */
-static nd_status nd_gemm_tune(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *results, int count) {
+static nd_status gemm_tune(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *results, int count) {
     char key[nd_sha256_hex_size];
     int winner = 0;
-    nd_gemm_key(&plan->problem, key);
+    gemm_key(&plan->problem, key);
     if (!nd_race_recall(plan->cuda, key, &winner) || winner >= count) {
         winner = 0;
-        const nd_status status = nd_gemm_measure(plan, results, count, &winner);
+        const nd_status status = gemm_measure(plan, results, count, &winner);
         if (status == nd_status_memory)
             nd_log(nd_log_warn, "a GEMM is not tuned: %s", nd_error());
         else if (status)
@@ -312,7 +313,7 @@ uint32_t nd_gemm_alignment(int64_t offset, int64_t step) {
 }
 
 /* Unless it is told, the library takes it that every matrix begins on 256 bytes. */
-static nd_status nd_gemm_prefer(const nd_gemm_plan *plan, cublasLtMatmulPreference_t preference) {
+static nd_status gemm_prefer(const nd_gemm_plan *plan, cublasLtMatmulPreference_t preference) {
     const nd_gemm_problem *p = &plan->problem;
     const uint64_t limit = plan->cuda->workspace_limit;
     const struct {
@@ -330,31 +331,31 @@ static nd_status nd_gemm_prefer(const nd_gemm_plan *plan, cublasLtMatmulPreferen
 }
 
 /* Moves the proposals that are valid to the front. */
-static int nd_gemm_valid(cublasLtMatmulHeuristicResult_t *results, int count) {
+static int gemm_valid(cublasLtMatmulHeuristicResult_t *results, int count) {
     int valid = 0;
     for (int i = 0; i < count; i++)
         if (results[i].state == CUBLAS_STATUS_SUCCESS) results[valid++] = results[i];
     return valid;
 }
 
-static nd_status nd_gemm_choose(nd_gemm_plan *plan) {
+static nd_status gemm_choose(nd_gemm_plan *plan) {
     cublasLtMatmulHeuristicResult_t results[nd_gemm_proposals];
     cublasLtMatmulPreference_t preference = NULL;
     nd_status status = nd_status_ok;
     int count = 0;
     ND_CUBLAS_TRY_DONE(cublasLtMatmulPreferenceCreate(&preference));
-    ND_TRY_DONE(nd_gemm_prefer(plan, preference));
+    ND_TRY_DONE(gemm_prefer(plan, preference));
     ND_CUBLAS_TRY_DONE(cublasLtMatmulAlgoGetHeuristic(
         plan->cuda->blas->lt, plan->operation, plan->w, plan->x, plan->x2, plan->y, preference,
         plan->cuda->tune ? nd_gemm_proposals : 1, results, &count));
-    count = nd_gemm_valid(results, count);
+    count = gemm_valid(results, count);
     ND_REQUIRE_DONE(count, nd_status_unsupported, "cuBLASLt has no algorithm for %lldx%lldx%lld in %s",
                     (long long)plan->problem.m, (long long)plan->problem.n, (long long)plan->problem.k,
                     nd_precision_name(plan->problem.precision));
     plan->algorithm = results[0].algo;
     plan->workspace = results[0].workspaceSize;
-    if (plan->cuda->tune) ND_TRY_DONE(nd_gemm_tune(plan, results, count));
-    nd_gemm_name(&plan->algorithm, plan->name, sizeof plan->name);
+    if (plan->cuda->tune) ND_TRY_DONE(gemm_tune(plan, results, count));
+    gemm_name(&plan->algorithm, plan->name, sizeof plan->name);
 done:
     if (preference) (void)cublasLtMatmulPreferenceDestroy(preference);
     return status;
@@ -366,8 +367,8 @@ nd_status nd_gemm_plan_make(nd_cuda *cuda, const nd_gemm_problem *problem, nd_ge
     ND_REQUIRE(plan, nd_status_memory, "no memory for a GEMM plan");
     plan->cuda = cuda;
     plan->problem = *problem;
-    nd_status status = nd_gemm_describe(plan);
-    if (!status) status = nd_gemm_choose(plan);
+    nd_status status = gemm_describe(plan);
+    if (!status) status = gemm_choose(plan);
     if (status) {
         nd_gemm_plan_free(plan);
         return status;

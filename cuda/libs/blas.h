@@ -18,8 +18,9 @@ nd_status nd_blas_gemm(nd_backend *backend, bool trans_a, bool trans_b, int64_t 
 /* gram[batch][n][n] = a^T a of column-major a[batch][n][m], all on the device. */
 nd_status nd_blas_gram(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, const double *a, double *gram);
 
-/* y[m][n] = act(x[m][k] w[n][k]^T + bias[n] + x2[m][n]) with row strides ldx, ldw, ldx2, ldy. Only ReLU is an epilogue of
- * the library. The bias has the storage type; w and the workspace are whole blocks of device memory. */
+/* y[m][n] = act(x[m][k] w[n][k]^T + bias[n] + x2[m][n]) with row strides ldx, ldw, ldx2, ldy. Only ReLU is an
+ * epilogue of the library. The bias has the storage type; w and the workspace are whole blocks of device
+ * memory. */
 typedef struct nd_gemm_problem {
     int64_t m, n, k, ldx, ldw, ldx2, ldy;
     uint32_t align_x, align_x2, align_y; /* bytes: nd_gemm_alignment of where they may begin */
@@ -27,8 +28,8 @@ typedef struct nd_gemm_problem {
     bool bias, residual, relu;
 } nd_gemm_problem;
 
-/* The largest power of two, at most 256, that divides both: of a start `offset` bytes into a buffer, and `step` bytes
- * from one start to the next. What the library's algorithms may rely on. */
+/* The largest power of two, at most 256, that divides both: of a start `offset` bytes into a buffer, and
+ * `step` bytes from one start to the next. What the library's algorithms may rely on. */
 uint32_t nd_gemm_alignment(int64_t offset, int64_t step);
 
 typedef struct nd_gemm_plan nd_gemm_plan;

@@ -77,24 +77,24 @@ const char *nd_dnn_plan_name(const nd_dnn_plan *plan) {
     return plan->name;
 }
 
-static bool nd_dnn_has_epilogue(const nd_dnn_problem *problem) {
+static bool dnn_has_epilogue(const nd_dnn_problem *problem) {
     return problem->bias || problem->work.residual || problem->work.activation.act != nd_act_none;
 }
 
 /* By an activation that the graph leaves out. */
-static bool nd_dnn_is_followed(const nd_dnn_problem *problem) {
+static bool dnn_is_followed(const nd_dnn_problem *problem) {
     const nd_act act = problem->work.activation.act;
     return act != nd_act_none && act != nd_act_relu;
 }
 
-static nd_status nd_dnn_plan_new(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, const char *engine,
-                                 nd_dnn_plan **out) {
+static nd_status dnn_plan_new(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, const char *engine,
+                              nd_dnn_plan **out) {
     nd_dnn_plan *plan = *out = nd_alloc_array(1, sizeof *plan);
     ND_REQUIRE(plan, nd_status_memory, "no memory for a cuDNN plan");
     plan->cuda = cuda;
     plan->problem = *problem;
     plan->fused = fused;
-    const bool followed = fused ? nd_dnn_is_followed(problem) : nd_dnn_has_epilogue(problem);
+    const bool followed = fused ? dnn_is_followed(problem) : dnn_has_epilogue(problem);
     snprintf(plan->name, sizeof plan->name, "cudnn:%s%s", engine,
              !followed ? ""
              : fused   ? "+activation"
@@ -102,7 +102,7 @@ static nd_status nd_dnn_plan_new(nd_cuda *cuda, const nd_dnn_problem *problem, b
     return nd_status_ok;
 }
 
-static nd_status nd_dnn_run_graph(nd_dnn_plan *plan, const nd_dnn_operands *o) {
+static nd_status dnn_run_graph(nd_dnn_plan *plan, const nd_dnn_operands *o) {
     const nd_work *work = &plan->problem.work;
     const nd_precision precision = plan->problem.precision;
     int64_t uids[] = {nd_dnn_uid_x, nd_dnn_uid_w, nd_dnn_uid_y, nd_dnn_uid_bias, nd_dnn_uid_x2};
@@ -126,7 +126,7 @@ static nd_status nd_dnn_run_graph(nd_dnn_plan *plan, const nd_dnn_operands *o) {
     return nd_status_ok;
 }
 
-static nd_status nd_dnn_run_legacy(nd_dnn_plan *plan, const nd_dnn_operands *o) {
+static nd_status dnn_run_legacy(nd_dnn_plan *plan, const nd_dnn_operands *o) {
     const nd_work *work = &plan->problem.work;
     const float one = 1, zero = 0;
     ND_CUDNN_TRY(cudnnConvolutionForward(
@@ -137,7 +137,7 @@ static nd_status nd_dnn_run_legacy(nd_dnn_plan *plan, const nd_dnn_operands *o) 
 }
 
 nd_status nd_dnn_plan_run(nd_dnn_plan *plan, const nd_dnn_operands *operands) {
-    ND_TRY(plan->plan ? nd_dnn_run_graph(plan, operands) : nd_dnn_run_legacy(plan, operands));
+    ND_TRY(plan->plan ? dnn_run_graph(plan, operands) : dnn_run_legacy(plan, operands));
     nd_work after = plan->problem.work;
     nd_cuda_call call = {
         .work = &after,
@@ -148,15 +148,14 @@ nd_status nd_dnn_plan_run(nd_dnn_plan *plan, const nd_dnn_operands *operands) {
         .bias = operands->bias,
         .stream = plan->cuda->stream,
     };
-    if (!plan->fused)
-        return nd_dnn_has_epilogue(&plan->problem) ? nd_cuda_epilogue_launch(&call) : nd_status_ok;
+    if (!plan->fused) return dnn_has_epilogue(&plan->problem) ? nd_cuda_epilogue_launch(&call) : nd_status_ok;
     after.x = after.y;
-    return nd_dnn_is_followed(&plan->problem) ? nd_cuda_activation_launch(&call) : nd_status_ok;
+    return dnn_is_followed(&plan->problem) ? nd_cuda_activation_launch(&call) : nd_status_ok;
 }
 
-/* The legacy interface has no asymmetric padding and is not told where tensors begin; what it does not take is simply no
- * candidate. */
-static nd_status nd_dnn_legacy_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out) {
+/* The legacy interface has no asymmetric padding and is not told where tensors begin; what it does not take
+ * is simply no candidate. */
+static nd_status dnn_legacy_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out) {
     static const cudnnDataType_t types[] = {CUDNN_DATA_FLOAT, CUDNN_DATA_FLOAT, CUDNN_DATA_HALF,
                                             CUDNN_DATA_BFLOAT16};
     const nd_work *work = &problem->work;
@@ -180,7 +179,7 @@ static nd_status nd_dnn_legacy_make(nd_cuda *cuda, const nd_dnn_problem *problem
     const int dilations[] = {(int)g->dilation[0], (int)g->dilation[1]};
     const int filter[] = {dims[1][1], dims[0][1] / (int)work->groups, 3, 3};
     nd_dnn_plan *plan;
-    ND_TRY(nd_dnn_plan_new(cuda, problem, false, nd_dnn_legacy_name, &plan));
+    ND_TRY(dnn_plan_new(cuda, problem, false, nd_dnn_legacy_name, &plan));
     ND_CUDNN_TRY_DONE(cudnnCreateTensorDescriptor(&plan->x));
     ND_CUDNN_TRY_DONE(cudnnCreateTensorDescriptor(&plan->y));
     ND_CUDNN_TRY_DONE(cudnnCreateFilterDescriptor(&plan->w));
@@ -206,8 +205,8 @@ done:
     return status;
 }
 
-static nd_status nd_dnn_graph_plan(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
-                                   const nd_dnn_candidate *candidate, nd_dnn_plan **out) {
+static nd_status dnn_graph_plan(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                                const nd_dnn_candidate *candidate, nd_dnn_plan **out) {
     int64_t workspace;
     cudnnBackendDescriptor_t built;
     *out = NULL;
@@ -219,7 +218,7 @@ static nd_status nd_dnn_graph_plan(nd_cuda *cuda, const nd_dnn_problem *problem,
     if (!built)
         return nd_fail(nd_status_unsupported, "%s does not build within the workspace limit",
                        candidate->name);
-    nd_status status = nd_dnn_plan_new(cuda, problem, fused, candidate->name, out);
+    nd_status status = dnn_plan_new(cuda, problem, fused, candidate->name, out);
     if (status) {
         (void)cudnnBackendDestroyDescriptor(built);
         return status;
@@ -231,14 +230,14 @@ static nd_status nd_dnn_graph_plan(nd_cuda *cuda, const nd_dnn_problem *problem,
 }
 
 /* [no][ni/groups][kh][kw] in the order of the problem. */
-static nd_view nd_dnn_filter(const nd_dnn_problem *problem) {
+static nd_view dnn_filter(const nd_dnn_problem *problem) {
     const nd_work *work = &problem->work;
     const int64_t dims[] = {work->y.dims[1], work->x.dims[1] / work->groups, work->geometry.kernel[0],
                             work->geometry.kernel[1]};
     return problem->channels_last ? nd_view_channels_last(4, dims) : nd_view_row_major(4, dims);
 }
 
-static nd_status nd_dnn_trial_run(void *way, void *user) {
+static nd_status dnn_trial_run(void *way, void *user) {
     nd_dnn_plan *plan = way;
     nd_scratch *scratch = user;
     ND_TRY(nd_scratch_grow(scratch, plan->workspace));
@@ -253,41 +252,42 @@ static nd_status nd_dnn_trial_run(void *way, void *user) {
     return nd_dnn_plan_run(plan, &all);
 }
 
-static void nd_dnn_trial_drop(void *way) {
+static void dnn_trial_drop(void *way) {
     nd_dnn_plan_free(way);
 }
 
-static void nd_dnn_trial_facts(const void *way, nd_race_facts *facts) {
+static void dnn_trial_facts(const void *way, nd_race_facts *facts) {
     const nd_dnn_plan *plan = way;
     *facts = (nd_race_facts){plan->name, plan->transformed};
 }
 
-static void nd_dnn_enter_all(nd_race *race, const nd_dnn_problem *problem, bool fused,
-                             const nd_dnn_candidates *candidates) {
+static void dnn_enter_all(nd_race *race, const nd_dnn_problem *problem, bool fused,
+                          const nd_dnn_candidates *candidates) {
     nd_dnn_plan *plan;
     for (int i = 0; i < candidates->count; i++) {
         if (!nd_dnn_notes_allow(candidates->items[i].notes, problem->precision)) continue;
-        if (nd_dnn_graph_plan(race->cuda, problem, fused, &candidates->items[i], &plan)) continue;
+        if (dnn_graph_plan(race->cuda, problem, fused, &candidates->items[i], &plan)) continue;
         nd_race_enter(race, plan);
     }
-    if (!nd_dnn_legacy_make(race->cuda, problem, &plan)) nd_race_enter(race, plan);
+    if (!dnn_legacy_make(race->cuda, problem, &plan)) nd_race_enter(race, plan);
 }
 
-/* *checked: the winner agrees with the direct kernel. Where all that runs is wrong, cuDNN has nothing for the problem. */
-static nd_status nd_dnn_tune(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
-                             const nd_dnn_candidates *candidates, nd_dnn_plan **out, bool *checked) {
+/* *checked: the winner agrees with the direct kernel. Where all that runs is wrong, cuDNN has nothing for the
+ * problem. */
+static nd_status dnn_tune(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                          const nd_dnn_candidates *candidates, nd_dnn_plan **out, bool *checked) {
     nd_scratch scratch;
-    const nd_view filter = nd_dnn_filter(problem);
+    const nd_view filter = dnn_filter(problem);
     nd_status status = nd_status_ok;
     ND_TRY(nd_scratch_make(cuda, &problem->work, problem->precision, &scratch));
     nd_race race = {.cuda = cuda,
-                    .run = nd_dnn_trial_run,
-                    .drop = nd_dnn_trial_drop,
-                    .facts = nd_dnn_trial_facts,
+                    .run = dnn_trial_run,
+                    .drop = dnn_trial_drop,
+                    .facts = dnn_trial_facts,
                     .scratch = &scratch,
                     .user = &scratch};
     ND_TRY_DONE(nd_scratch_weigh(&scratch, &filter, problem->bias));
-    nd_dnn_enter_all(&race, problem, fused, candidates);
+    dnn_enter_all(&race, problem, fused, candidates);
     *out = nd_race_finish(&race);
     *checked = scratch.expected != NULL;
     ND_REQUIRE_DONE(*out || !race.wrong, nd_status_unsupported, "all %d engines that run are wrong",
@@ -298,34 +298,34 @@ done:
 }
 
 /* Place among the candidates, the legacy call behind them; -1 where cuDNN no longer proposes it. */
-static int nd_dnn_find(const nd_dnn_candidates *candidates, const char *engine) {
+static int dnn_find(const nd_dnn_candidates *candidates, const char *engine) {
     if (!strcmp(engine, nd_dnn_legacy_name)) return candidates->count;
     for (int i = 0; i < candidates->count; i++)
         if (!strcmp(candidates->items[i].name, engine)) return i;
     return -1;
 }
 
-static nd_status nd_dnn_first(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
-                              const nd_dnn_candidates *candidates, nd_dnn_plan **out) {
+static nd_status dnn_first(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                           const nd_dnn_candidates *candidates, nd_dnn_plan **out) {
     for (int i = 0; i < candidates->count; i++) {
         if (!nd_dnn_notes_allow(candidates->items[i].notes, problem->precision)) continue;
-        const nd_status status = nd_dnn_graph_plan(cuda, problem, fused, &candidates->items[i], out);
+        const nd_status status = dnn_graph_plan(cuda, problem, fused, &candidates->items[i], out);
         if (status != nd_status_unsupported) return status;
     }
     return nd_status_ok;
 }
 
 /* The engine's own name inside "cudnn:<engine>+epilogue". */
-static void nd_dnn_engine_of(const nd_dnn_plan *plan, char *engine, size_t size) {
+static void dnn_engine_of(const nd_dnn_plan *plan, char *engine, size_t size) {
     snprintf(engine, size, "%s", plan->name + strlen("cudnn:"));
     char *suffix = strchr(engine, '+');
     if (suffix) *suffix = '\0';
 }
 
 /* A plan refers to its graph and to the configuration it was built from: both go with it. */
-static void nd_dnn_plan_own(nd_dnn_plan *plan, nd_dnn_graph *graph, nd_dnn_candidates *candidates) {
+static void dnn_plan_own(nd_dnn_plan *plan, nd_dnn_graph *graph, nd_dnn_candidates *candidates) {
     char engine[nd_dnn_name_size + 32];
-    nd_dnn_engine_of(plan, engine, sizeof engine);
+    dnn_engine_of(plan, engine, sizeof engine);
     for (int i = 0; i < candidates->count && !plan->config; i++) {
         nd_dnn_candidate *candidate = &candidates->items[i];
         if (strcmp(candidate->name, engine)) continue;
@@ -337,47 +337,47 @@ static void nd_dnn_plan_own(nd_dnn_plan *plan, nd_dnn_graph *graph, nd_dnn_candi
 }
 
 /* The winner of a race of this process or of an earlier one; *out stays NULL where there was none. */
-static void nd_dnn_known(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
-                         const nd_dnn_candidates *candidates, const char *key, nd_dnn_plan **out) {
+static void dnn_known(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                      const nd_dnn_candidates *candidates, const char *key, nd_dnn_plan **out) {
     char engine[nd_dnn_name_size + 32];
     int way = -1;
     if (!nd_race_recall(cuda, key, &way) && nd_dnn_cache_get(key, engine, sizeof engine))
-        way = nd_dnn_find(candidates, engine);
+        way = dnn_find(candidates, engine);
     if (way < 0) return;
     if (way >= candidates->count)
-        (void)nd_dnn_legacy_make(cuda, problem, out);
+        (void)dnn_legacy_make(cuda, problem, out);
     else
-        (void)nd_dnn_graph_plan(cuda, problem, fused, &candidates->items[way], out);
+        (void)dnn_graph_plan(cuda, problem, fused, &candidates->items[way], out);
 }
 
-static nd_status nd_dnn_fastest(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
-                                const nd_dnn_candidates *candidates, nd_dnn_plan **out) {
+static nd_status dnn_fastest(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                             const nd_dnn_candidates *candidates, nd_dnn_plan **out) {
     char key[nd_dnn_key_size], engine[nd_dnn_name_size + 32];
     bool checked = false;
     nd_dnn_cache_key(cuda, problem, fused, key);
-    nd_dnn_known(cuda, problem, fused, candidates, key, out);
+    dnn_known(cuda, problem, fused, candidates, key, out);
     if (*out) return nd_status_ok;
-    const nd_status status = nd_dnn_tune(cuda, problem, fused, candidates, out, &checked);
+    const nd_status status = dnn_tune(cuda, problem, fused, candidates, out, &checked);
     if (status == nd_status_memory) nd_log(nd_log_warn, "a convolution is not tuned: %s", nd_error());
     if (status || !*out) return status == nd_status_memory ? nd_status_ok : status;
-    nd_dnn_engine_of(*out, engine, sizeof engine);
-    nd_race_remember(cuda, key, nd_dnn_find(candidates, engine));
+    dnn_engine_of(*out, engine, sizeof engine);
+    nd_race_remember(cuda, key, dnn_find(candidates, engine));
     if (checked) nd_dnn_cache_put(key, engine);
     return nd_status_ok;
 }
 
-static nd_status nd_dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, nd_dnn_plan **out) {
+static nd_status dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, nd_dnn_plan **out) {
     nd_dnn_graph graph = {0};
     nd_dnn_candidates candidates = {0};
     nd_status status = nd_status_ok;
     *out = NULL;
     ND_TRY_DONE(nd_dnn_graph_make(problem, fused, cuda->dnn->handle, &graph));
     ND_TRY_DONE(nd_dnn_candidates_find(&graph, NULL, &candidates));
-    if (cuda->tune) ND_TRY_DONE(nd_dnn_fastest(cuda, problem, fused, &candidates, out));
-    if (!*out) ND_TRY_DONE(nd_dnn_first(cuda, problem, fused, &candidates, out));
+    if (cuda->tune) ND_TRY_DONE(dnn_fastest(cuda, problem, fused, &candidates, out));
+    if (!*out) ND_TRY_DONE(dnn_first(cuda, problem, fused, &candidates, out));
     ND_REQUIRE_DONE(*out, nd_status_unsupported, "cuDNN has no engine for this convolution in %s",
                     nd_precision_name(problem->precision));
-    nd_dnn_plan_own(*out, &graph, &candidates);
+    dnn_plan_own(*out, &graph, &candidates);
 done:
     nd_dnn_candidates_free(&candidates);
     nd_dnn_graph_free(&graph);
@@ -385,12 +385,12 @@ done:
 }
 
 nd_status nd_dnn_plan_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out) {
-    const nd_status status = nd_dnn_choose(cuda, problem, true, out);
-    if (status != nd_status_unsupported || !nd_dnn_has_epilogue(problem)) return status;
-    return nd_dnn_choose(cuda, problem, false, out);
+    const nd_status status = dnn_choose(cuda, problem, true, out);
+    if (status != nd_status_unsupported || !dnn_has_epilogue(problem)) return status;
+    return dnn_choose(cuda, problem, false, out);
 }
 
-static nd_status nd_dnn_device_make(const char *properties, cudnnBackendDescriptor_t *out) {
+static nd_status dnn_device_make(const char *properties, cudnnBackendDescriptor_t *out) {
     *out = NULL;
     ND_CUDNN_TRY(cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, out));
     ND_TRY(nd_dnn_set(*out, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
@@ -406,7 +406,7 @@ nd_status nd_dnn_engines(const nd_dnn_problem *problem, const char *properties, 
     nd_dnn_candidates candidates = {0};
     nd_status status = nd_status_ok;
     char notes[160];
-    ND_TRY_DONE(nd_dnn_device_make(properties, &device));
+    ND_TRY_DONE(dnn_device_make(properties, &device));
     ND_TRY_DONE(nd_dnn_graph_make(problem, true, NULL, &graph));
     ND_TRY_DONE(nd_dnn_candidates_find(&graph, device, &candidates));
     for (int i = 0; i < candidates.count; i++) {

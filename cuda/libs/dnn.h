@@ -1,13 +1,13 @@
 /* cuDNN 9 through its C backend API: the dense convolution that everything else is measured against.
  *
- * A problem becomes an operation graph (convolution, then residual, bias and ReLU where wanted). Candidates are the
- * union of heuristics modes A, B and FALLBACK; those whose numerical notes break the declared precision are dropped:
- * strict fp32 takes no tensor cores and no down-conversion, nothing may accumulate below fp32. With `tune` every
- * remaining plan under the workspace limit is checked against our direct kernel and timed, the legacy non-fused Winograd
- * too, and the winner is kept on disk under (shape, layout, precision, device, driver, cuDNN version); otherwise the
- * first that builds is taken.
- * Activations other than ReLU follow in a kernel of ours. If no engine runs the whole graph, the bare convolution does
- * and our epilogue kernel follows. */
+ * A problem becomes an operation graph (convolution, then residual, bias and ReLU where wanted). Candidates
+ * are the union of heuristics modes A, B and FALLBACK; those whose numerical notes break the declared
+ * precision are dropped: strict fp32 takes no tensor cores and no down-conversion, nothing may accumulate
+ * below fp32. With `tune` every remaining plan under the workspace limit is checked against our direct kernel
+ * and timed, the legacy non-fused Winograd too, and the winner is kept on disk under (shape, layout,
+ * precision, device, driver, cuDNN version); otherwise the first that builds is taken. Activations other than
+ * ReLU follow in a kernel of ours. If no engine runs the whole graph, the bare convolution does and our
+ * epilogue kernel follows. */
 #ifndef ND_CUDA_DNN_H
 #define ND_CUDA_DNN_H
 
@@ -17,8 +17,8 @@ nd_status nd_dnn_open(nd_cuda *cuda, nd_dnn **out);
 void nd_dnn_close(nd_dnn *dnn); /* NULL is legal */
 const char *nd_dnn_version(char *text, size_t size);
 
-/* Layouts are those of the work's views: both channels-last or both row-major. The filter follows: with channels_last
- * [no][kh][kw][ni/groups], else [no][ni/groups][kh][kw]. */
+/* Layouts are those of the work's views: both channels-last or both row-major. The filter follows: with
+ * channels_last [no][kh][kw][ni/groups], else [no][ni/groups][kh][kw]. */
 typedef struct nd_dnn_problem {
     nd_work work; /* views, geometry, groups, residual, activation; pointers are not followed */
     nd_precision precision;
@@ -42,9 +42,9 @@ const char *
 nd_dnn_plan_name(const nd_dnn_plan *plan); /* "cudnn:eng62,k2=1,k5=3" and "+epilogue" where ours follows */
 nd_status nd_dnn_plan_run(nd_dnn_plan *plan, const nd_dnn_operands *operands);
 
-/* What the heuristics of a device propose that need not be here: `properties` is cuDNN's JSON of the device. Visits
- * every distinct candidate in order of preference; usable says whether its notes keep the precision, workspace is -1
- * where its plan does not build. */
+/* What the heuristics of a device propose that need not be here: `properties` is cuDNN's JSON of the device.
+ * Visits every distinct candidate in order of preference; usable says whether its notes keep the precision,
+ * workspace is -1 where its plan does not build. */
 typedef struct nd_dnn_engine {
     const char *name, *notes; /* notes: "tensor_core winograd", ... */
     bool usable;

@@ -40,7 +40,7 @@ void nd_dnn_cache_key(const nd_cuda *cuda, const nd_dnn_problem *problem, bool f
     nd_sha256_hex(&hash, key);
 }
 
-static bool nd_dnn_cache_path(char *path, size_t size) {
+static bool dnn_cache_path(char *path, size_t size) {
     char folder[1024];
     if (nd_file_cache(folder, sizeof folder)) return false;
     return snprintf(path, size, "%s/cudnn_engines.txt", folder) < (int)size;
@@ -49,7 +49,7 @@ static bool nd_dnn_cache_path(char *path, size_t size) {
 bool nd_dnn_cache_get(const char *key, char *engine, size_t size) {
     char path[1100], line[512], found[2][256];
     bool hit = false;
-    if (!nd_dnn_cache_path(path, sizeof path)) return false;
+    if (!dnn_cache_path(path, sizeof path)) return false;
     FILE *file = fopen(path, "r");
     if (!file) return false;
     while (fgets(line, sizeof line, file)) {
@@ -62,7 +62,7 @@ bool nd_dnn_cache_get(const char *key, char *engine, size_t size) {
 
 void nd_dnn_cache_put(const char *key, const char *engine) {
     char path[1100];
-    FILE *file = nd_dnn_cache_path(path, sizeof path) ? fopen(path, "a") : NULL;
+    FILE *file = dnn_cache_path(path, sizeof path) ? fopen(path, "a") : NULL;
     if (!file || fprintf(file, "%s %s\n", key, engine) < 0)
         nd_log(nd_log_info, "the choice of engine was not cached");
     if (file) fclose(file);

@@ -23,8 +23,8 @@ nd_status nd_dnn_set(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeN
     return nd_status_ok;
 }
 
-static nd_status nd_dnn_piece(nd_dnn_graph *graph, cudnnBackendDescriptorType_t type,
-                              cudnnBackendDescriptor_t *out) {
+static nd_status dnn_piece(nd_dnn_graph *graph, cudnnBackendDescriptorType_t type,
+                           cudnnBackendDescriptor_t *out) {
     ND_REQUIRE(graph->n_pieces < nd_dnn_pieces_max, nd_status_internal,
                "a cuDNN graph of more than %d pieces", (int)nd_dnn_pieces_max);
     ND_CUDNN_TRY(cudnnBackendCreateDescriptor(type, out));
@@ -37,7 +37,7 @@ void nd_dnn_graph_free(nd_dnn_graph *graph) {
     graph->graph = NULL;
 }
 
-static cudnnDataType_t nd_dnn_type(nd_precision precision) {
+static cudnnDataType_t dnn_type(nd_precision precision) {
     static const cudnnDataType_t types[nd_precision_count] = {
         [nd_precision_fp32] = CUDNN_DATA_FLOAT,
         [nd_precision_tf32] = CUDNN_DATA_FLOAT,
@@ -53,10 +53,10 @@ typedef struct nd_dnn_tensor {
     bool is_virtual;
 } nd_dnn_tensor;
 
-static nd_dnn_tensor nd_dnn_tensor_of(int64_t uid, const nd_view *view, nd_precision precision) {
+static nd_dnn_tensor dnn_tensor_of(int64_t uid, const nd_view *view, nd_precision precision) {
     const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(precision));
     nd_dnn_tensor tensor = {.uid = uid, .alignment = view->offset * size % 16 ? size : 16};
-    tensor.type = nd_dnn_type(precision);
+    tensor.type = dnn_type(precision);
     for (int i = 0; i < 4; i++) {
         tensor.dims[i] = view->dims[i];
         tensor.strides[i] = view->strides[i];
@@ -64,9 +64,8 @@ static nd_dnn_tensor nd_dnn_tensor_of(int64_t uid, const nd_view *view, nd_preci
     return tensor;
 }
 
-static nd_status nd_dnn_tensor_make(nd_dnn_graph *graph, const nd_dnn_tensor *t,
-                                    cudnnBackendDescriptor_t *out) {
-    ND_TRY(nd_dnn_piece(graph, CUDNN_BACKEND_TENSOR_DESCRIPTOR, out));
+static nd_status dnn_tensor_make(nd_dnn_graph *graph, const nd_dnn_tensor *t, cudnnBackendDescriptor_t *out) {
+    ND_TRY(dnn_piece(graph, CUDNN_BACKEND_TENSOR_DESCRIPTOR, out));
     ND_TRY(nd_dnn_set(*out, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &t->uid));
     ND_TRY(nd_dnn_set(*out, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &t->type));
     ND_TRY(nd_dnn_set(*out, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, t->dims));
@@ -79,7 +78,7 @@ static nd_status nd_dnn_tensor_make(nd_dnn_graph *graph, const nd_dnn_tensor *t,
 }
 
 /* The padding below and to the right that gives exactly the output's dims. */
-static void nd_dnn_post_padding(const nd_work *work, int64_t post[2]) {
+static void dnn_post_padding(const nd_work *work, int64_t post[2]) {
     const nd_geometry *g = &work->geometry;
     for (int i = 0; i < 2; i++) {
         const int64_t reach =
@@ -89,9 +88,9 @@ static void nd_dnn_post_padding(const nd_work *work, int64_t post[2]) {
     }
 }
 
-static nd_status nd_dnn_convolution(const nd_dnn_problem *problem, nd_dnn_graph *graph,
-                                    cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t w,
-                                    cudnnBackendDescriptor_t y, cudnnBackendDescriptor_t *out) {
+static nd_status dnn_convolution(const nd_dnn_problem *problem, nd_dnn_graph *graph,
+                                 cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t w,
+                                 cudnnBackendDescriptor_t y, cudnnBackendDescriptor_t *out) {
     const nd_geometry *g = &problem->work.geometry;
     const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
@@ -99,8 +98,8 @@ static nd_status nd_dnn_convolution(const nd_dnn_problem *problem, nd_dnn_graph 
     const float one = 1, zero = 0;
     int64_t post[2];
     cudnnBackendDescriptor_t conv;
-    nd_dnn_post_padding(&problem->work, post);
-    ND_TRY(nd_dnn_piece(graph, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, &conv));
+    dnn_post_padding(&problem->work, post);
+    ND_TRY(dnn_piece(graph, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, &conv));
     ND_TRY(nd_dnn_set(conv, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &spatial));
     ND_TRY(nd_dnn_set(conv, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &compute));
     ND_TRY(nd_dnn_set(conv, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode));
@@ -109,7 +108,7 @@ static nd_status nd_dnn_convolution(const nd_dnn_problem *problem, nd_dnn_graph 
     ND_TRY(nd_dnn_set(conv, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, g->stride));
     ND_TRY(nd_dnn_set(conv, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, g->dilation));
     ND_CUDNN_TRY(cudnnBackendFinalize(conv));
-    ND_TRY(nd_dnn_piece(graph, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR, out));
+    ND_TRY(dnn_piece(graph, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR, out));
     ND_TRY(nd_dnn_set(*out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, CUDNN_TYPE_BACKEND_DESCRIPTOR,
                       1, &conv));
     ND_TRY(
@@ -125,16 +124,16 @@ static nd_status nd_dnn_convolution(const nd_dnn_problem *problem, nd_dnn_graph 
 }
 
 /* b is NULL for ReLU. */
-static nd_status nd_dnn_pointwise(nd_dnn_graph *graph, cudnnPointwiseMode_t mode, cudnnBackendDescriptor_t x,
-                                  cudnnBackendDescriptor_t b, cudnnBackendDescriptor_t y,
-                                  cudnnBackendDescriptor_t *out) {
+static nd_status dnn_pointwise(nd_dnn_graph *graph, cudnnPointwiseMode_t mode, cudnnBackendDescriptor_t x,
+                               cudnnBackendDescriptor_t b, cudnnBackendDescriptor_t y,
+                               cudnnBackendDescriptor_t *out) {
     const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
     cudnnBackendDescriptor_t pointwise;
-    ND_TRY(nd_dnn_piece(graph, CUDNN_BACKEND_POINTWISE_DESCRIPTOR, &pointwise));
+    ND_TRY(dnn_piece(graph, CUDNN_BACKEND_POINTWISE_DESCRIPTOR, &pointwise));
     ND_TRY(nd_dnn_set(pointwise, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode));
     ND_TRY(nd_dnn_set(pointwise, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &compute));
     ND_CUDNN_TRY(cudnnBackendFinalize(pointwise));
-    ND_TRY(nd_dnn_piece(graph, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, out));
+    ND_TRY(dnn_piece(graph, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, out));
     ND_TRY(nd_dnn_set(*out, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
                       &pointwise));
     ND_TRY(nd_dnn_set(*out, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &x));
@@ -145,12 +144,12 @@ static nd_status nd_dnn_pointwise(nd_dnn_graph *graph, cudnnPointwiseMode_t mode
     return nd_status_ok;
 }
 
-static nd_dnn_tensor nd_dnn_filter(const nd_dnn_problem *problem) {
+static nd_dnn_tensor dnn_filter(const nd_dnn_problem *problem) {
     const nd_work *work = &problem->work;
     const int64_t dims[] = {work->y.dims[1], work->x.dims[1] / work->groups, work->geometry.kernel[0],
                             work->geometry.kernel[1]};
     const nd_view view = problem->channels_last ? nd_view_channels_last(4, dims) : nd_view_row_major(4, dims);
-    return nd_dnn_tensor_of(nd_dnn_uid_w, &view, problem->precision);
+    return dnn_tensor_of(nd_dnn_uid_w, &view, problem->precision);
 }
 
 /* One step of the epilogue: its mode and second operand (uid 0: none). */
@@ -159,45 +158,45 @@ typedef struct nd_dnn_step {
     nd_dnn_tensor operand;
 } nd_dnn_step;
 
-static int nd_dnn_steps(const nd_dnn_problem *problem, nd_dnn_step steps[3]) {
+static int dnn_steps(const nd_dnn_problem *problem, nd_dnn_step steps[3]) {
     const nd_work *work = &problem->work;
     int count = 0;
     if (work->residual)
-        steps[count++] = (nd_dnn_step){CUDNN_POINTWISE_ADD,
-                                       nd_dnn_tensor_of(nd_dnn_uid_x2, &work->x2, problem->precision)};
+        steps[count++] =
+            (nd_dnn_step){CUDNN_POINTWISE_ADD, dnn_tensor_of(nd_dnn_uid_x2, &work->x2, problem->precision)};
     if (problem->bias) {
         const int64_t dims[] = {1, work->y.dims[1], 1, 1};
         const nd_view view = nd_view_channels_last(4, dims);
         steps[count++] =
-            (nd_dnn_step){CUDNN_POINTWISE_ADD, nd_dnn_tensor_of(nd_dnn_uid_bias, &view, problem->precision)};
+            (nd_dnn_step){CUDNN_POINTWISE_ADD, dnn_tensor_of(nd_dnn_uid_bias, &view, problem->precision)};
     }
     if (work->activation.act == nd_act_relu) steps[count++] = (nd_dnn_step){.mode = CUDNN_POINTWISE_RELU_FWD};
     return count;
 }
 
-static nd_status nd_dnn_assemble(const nd_dnn_problem *problem, bool fused, nd_dnn_graph *graph,
-                                 cudnnBackendDescriptor_t operations[4], int64_t *count) {
-    const nd_dnn_tensor x = nd_dnn_tensor_of(nd_dnn_uid_x, &problem->work.x, problem->precision);
-    const nd_dnn_tensor y = nd_dnn_tensor_of(nd_dnn_uid_y, &problem->work.y, problem->precision);
-    const nd_dnn_tensor w = nd_dnn_filter(problem);
+static nd_status dnn_assemble(const nd_dnn_problem *problem, bool fused, nd_dnn_graph *graph,
+                              cudnnBackendDescriptor_t operations[4], int64_t *count) {
+    const nd_dnn_tensor x = dnn_tensor_of(nd_dnn_uid_x, &problem->work.x, problem->precision);
+    const nd_dnn_tensor y = dnn_tensor_of(nd_dnn_uid_y, &problem->work.y, problem->precision);
+    const nd_dnn_tensor w = dnn_filter(problem);
     nd_dnn_step steps[3];
-    const int n_steps = fused ? nd_dnn_steps(problem, steps) : 0;
+    const int n_steps = fused ? dnn_steps(problem, steps) : 0;
     cudnnBackendDescriptor_t dx, dw, from, to, operand;
-    ND_TRY(nd_dnn_tensor_make(graph, &x, &dx));
-    ND_TRY(nd_dnn_tensor_make(graph, &w, &dw));
+    ND_TRY(dnn_tensor_make(graph, &x, &dx));
+    ND_TRY(dnn_tensor_make(graph, &w, &dw));
     nd_dnn_tensor between = y;
     between.is_virtual = true;
     between.type = CUDNN_DATA_FLOAT;
     between.uid = nd_dnn_uid_virtual;
-    ND_TRY(nd_dnn_tensor_make(graph, n_steps ? &between : &y, &from));
-    ND_TRY(nd_dnn_convolution(problem, graph, dx, dw, from, &operations[0]));
+    ND_TRY(dnn_tensor_make(graph, n_steps ? &between : &y, &from));
+    ND_TRY(dnn_convolution(problem, graph, dx, dw, from, &operations[0]));
     *count = 1;
     for (int i = 0; i < n_steps; i++) {
         between.uid++;
         operand = NULL;
-        if (steps[i].operand.uid) ND_TRY(nd_dnn_tensor_make(graph, &steps[i].operand, &operand));
-        ND_TRY(nd_dnn_tensor_make(graph, i + 1 < n_steps ? &between : &y, &to));
-        ND_TRY(nd_dnn_pointwise(graph, steps[i].mode, from, operand, to, &operations[(*count)++]));
+        if (steps[i].operand.uid) ND_TRY(dnn_tensor_make(graph, &steps[i].operand, &operand));
+        ND_TRY(dnn_tensor_make(graph, i + 1 < n_steps ? &between : &y, &to));
+        ND_TRY(dnn_pointwise(graph, steps[i].mode, from, operand, to, &operations[(*count)++]));
         from = to;
     }
     return nd_status_ok;
@@ -209,8 +208,8 @@ nd_status nd_dnn_graph_make(const nd_dnn_problem *problem, bool fused, cudnnHand
     int64_t count = 0;
     nd_status status = nd_status_ok;
     *graph = (nd_dnn_graph){0};
-    ND_TRY_DONE(nd_dnn_assemble(problem, fused, graph, operations, &count));
-    ND_TRY_DONE(nd_dnn_piece(graph, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, &graph->graph));
+    ND_TRY_DONE(dnn_assemble(problem, fused, graph, operations, &count));
+    ND_TRY_DONE(dnn_piece(graph, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, &graph->graph));
     ND_TRY_DONE(nd_dnn_set(graph->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count,
                            operations));
     if (handle)
@@ -223,7 +222,7 @@ done:
 }
 
 /* "eng62,k2=1,k5=3" and the numerical notes of an engine configuration. */
-static nd_status nd_dnn_describe(nd_dnn_candidate *candidate) {
+static nd_status dnn_describe(nd_dnn_candidate *candidate) {
     enum { knobs_max = 64 };
     cudnnBackendDescriptor_t engine = NULL, knobs[knobs_max] = {NULL};
     cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
@@ -260,15 +259,15 @@ done:
     return status;
 }
 
-static bool nd_dnn_candidates_have(const nd_dnn_candidates *candidates, const char *name) {
+static bool dnn_candidates_have(const nd_dnn_candidates *candidates, const char *name) {
     for (int i = 0; i < candidates->count; i++)
         if (!strcmp(candidates->items[i].name, name)) return true;
     return false;
 }
 
 /* A mode that has nothing to propose for the graph is no failure; the others may. */
-static nd_status nd_dnn_candidates_add(const nd_dnn_graph *graph, cudnnBackendHeurMode_t mode,
-                                       cudnnBackendDescriptor_t device, nd_dnn_candidates *candidates) {
+static nd_status dnn_candidates_add(const nd_dnn_graph *graph, cudnnBackendHeurMode_t mode,
+                                    cudnnBackendDescriptor_t device, nd_dnn_candidates *candidates) {
     cudnnBackendDescriptor_t heuristic = NULL, configs[nd_dnn_candidates_max] = {NULL};
     int64_t available = 0, count = 0;
     nd_status status = nd_status_ok;
@@ -293,8 +292,8 @@ static nd_status nd_dnn_candidates_add(const nd_dnn_graph *graph, cudnnBackendHe
                                                    configs));
     for (int64_t i = 0; i < count; i++) {
         nd_dnn_candidate candidate = {.config = configs[i]};
-        ND_TRY_DONE(nd_dnn_describe(&candidate));
-        if (nd_dnn_candidates_have(candidates, candidate.name)) continue;
+        ND_TRY_DONE(dnn_describe(&candidate));
+        if (dnn_candidates_have(candidates, candidate.name)) continue;
         candidates->items[candidates->count++] = candidate;
         configs[i] = NULL;
     }
@@ -313,7 +312,7 @@ nd_status nd_dnn_candidates_find(const nd_dnn_graph *graph, cudnnBackendDescript
     candidates->items = nd_alloc_array(nd_dnn_candidates_max, sizeof *candidates->items);
     ND_REQUIRE(candidates->items, nd_status_memory, "no memory for cuDNN's candidates");
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
-        nd_status status = nd_dnn_candidates_add(graph, modes[i], device, candidates);
+        nd_status status = dnn_candidates_add(graph, modes[i], device, candidates);
         if (!status) continue;
         nd_dnn_candidates_free(candidates);
         return status;

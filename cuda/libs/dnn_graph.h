@@ -25,7 +25,8 @@ typedef struct nd_dnn_graph {
     cudnnBackendDescriptor_t graph;
 } nd_dnn_graph;
 
-/* fused: with bias, residual and ReLU; else the convolution alone. handle is NULL for a device that is not here. */
+/* fused: with bias, residual and ReLU; else the convolution alone. handle is NULL for a device that is not
+ * here. */
 nd_status nd_dnn_graph_make(const nd_dnn_problem *problem, bool fused, cudnnHandle_t handle,
                             nd_dnn_graph *graph);
 void nd_dnn_graph_free(nd_dnn_graph *graph);
@@ -41,7 +42,8 @@ typedef struct nd_dnn_candidates {
     int count;
 } nd_dnn_candidates;
 
-/* All that modes A, B and FALLBACK propose, each once, in that order. device is NULL or a device-property descriptor. */
+/* All that modes A, B and FALLBACK propose, each once, in that order. device is NULL or a device-property
+ * descriptor. */
 nd_status nd_dnn_candidates_find(const nd_dnn_graph *graph, cudnnBackendDescriptor_t device,
                                  nd_dnn_candidates *candidates);
 void nd_dnn_candidates_free(nd_dnn_candidates *candidates);

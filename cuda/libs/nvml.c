@@ -31,7 +31,7 @@ struct nd_nvml {
 };
 
 /* All of them are old calls, so that any driver has them; one that is missing leaves NVML unused. */
-static bool nd_nvml_symbols(nd_nvml *nvml) {
+static bool nvml_symbols(nd_nvml *nvml) {
     const struct {
         const char *name;
         void *to; /* of a function pointer, filled as POSIX has dlsym fill it */
@@ -58,7 +58,7 @@ static bool nd_nvml_symbols(nd_nvml *nvml) {
     return true;
 }
 
-static void nd_nvml_unload(nd_nvml *nvml) {
+static void nvml_unload(nd_nvml *nvml) {
     if (nvml->library) (void)dlclose(nvml->library);
     *nvml = (nd_nvml){0};
 }
@@ -68,14 +68,14 @@ nd_nvml *nd_nvml_open(int device) {
     char bus[32];
     if (!nvml) return NULL;
     nvml->library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (!nvml->library || !nd_nvml_symbols(nvml) || nvml->init()) {
-        nd_nvml_unload(nvml);
+    if (!nvml->library || !nvml_symbols(nvml) || nvml->init()) {
+        nvml_unload(nvml);
         return nvml;
     }
     if (cudaDeviceGetPCIBusId(bus, sizeof bus, device) || nvml->find(bus, &nvml->device)) {
         (void)cudaGetLastError();
         (void)nvml->shutdown();
-        nd_nvml_unload(nvml);
+        nvml_unload(nvml);
     }
     return nvml;
 }
@@ -83,7 +83,7 @@ nd_nvml *nd_nvml_open(int device) {
 void nd_nvml_close(nd_nvml *nvml) {
     if (!nvml) return;
     if (nvml->library) (void)nvml->shutdown();
-    nd_nvml_unload(nvml);
+    nvml_unload(nvml);
     free(nvml);
 }
 
@@ -116,7 +116,7 @@ __attribute__((format(printf, 4, 5))) static void nd_nvml_say(char *text, size_t
 }
 
 /* Bit 0 is "idle", which is no complaint; bit 1 says that the clocks were set. */
-static void nd_nvml_reasons(unsigned long long reasons, char *text, size_t size, size_t *used) {
+static void nvml_reasons(unsigned long long reasons, char *text, size_t size, size_t *used) {
     static const struct {
         unsigned long long bit;
         const char *name;
@@ -155,5 +155,5 @@ void nd_nvml_conditions(const nd_nvml *nvml, char *text, size_t size) {
         nd_nvml_say(text, size, &used, ", %u of %u W", (now + 500) / 1000, (most + 500) / 1000);
     if (!nvml->ecc(device, &ecc, &later)) nd_nvml_say(text, size, &used, ", ECC %s", ecc ? "on" : "off");
     if (!nvml->mig(device, &now, &most) && now) nd_nvml_say(text, size, &used, ", MIG");
-    if (!nvml->slowed(device, &reasons)) nd_nvml_reasons(reasons, text, size, &used);
+    if (!nvml->slowed(device, &reasons)) nvml_reasons(reasons, text, size, &used);
 }

@@ -45,7 +45,7 @@ nd_status nd_cusolver_failed(int error, const char *expression, const char *file
 
 static const char *const nd_svd_engines[nd_svd_routes] = {"nd:svd:jacobi", "nd:svd:gram", "nd:svd:gesvda"};
 
-static nd_status nd_solver_force(nd_solver *solver) {
+static nd_status solver_force(nd_solver *solver) {
     const char *chosen = getenv("ND_CUDA_SVD");
     if (!chosen || !*chosen) return nd_status_ok;
     for (int i = 0; i < nd_svd_routes; i++) {
@@ -60,7 +60,7 @@ static nd_status nd_solver_force(nd_solver *solver) {
 nd_status nd_solver_open(nd_cuda *cuda, nd_solver **out) {
     nd_solver *solver = *out = nd_alloc_array(1, sizeof *solver);
     ND_REQUIRE(solver, nd_status_memory, "no memory for cuSOLVER");
-    ND_TRY(nd_solver_force(solver));
+    ND_TRY(solver_force(solver));
     ND_CUDA_TRY(cudaEventCreate(&solver->start));
     ND_CUDA_TRY(cudaEventCreate(&solver->end));
     ND_CUSOLVER_TRY(cusolverDnCreate(&solver->handle));
@@ -85,7 +85,7 @@ const char *nd_solver_version(char *text, size_t size) {
     return text;
 }
 
-static nd_status nd_solver_infos(const int *device, int64_t batch, const char *what, int32_t *host) {
+static nd_status solver_infos(const int *device, int64_t batch, const char *what, int32_t *host) {
     ND_CUDA_TRY(cudaMemcpy(host, device, (size_t)batch * sizeof *host, cudaMemcpyDeviceToHost));
     for (int64_t i = 0; i < batch; i++)
         ND_REQUIRE(!host[i], nd_status_failed, "%s: slice %lld did not converge (info %d)", what,
@@ -93,8 +93,9 @@ static nd_status nd_solver_infos(const int *device, int64_t batch, const char *w
     return nd_status_ok;
 }
 
-/* Symmetric eigenproblems on the device, in place: columns (row-major: rows) become the vectors, values ascend. */
-static nd_status nd_solver_eigen_device(nd_cuda *cuda, int64_t batch, int64_t n, double *a, double *values) {
+/* Symmetric eigenproblems on the device, in place: columns (row-major: rows) become the vectors, values
+ * ascend. */
+static nd_status solver_eigen_device(nd_cuda *cuda, int64_t batch, int64_t n, double *a, double *values) {
     nd_solver *solver = cuda->solver;
     size_t device_bytes = 0, host_bytes = 0;
     void *work = NULL, *infos = NULL, *host = NULL;
@@ -113,7 +114,7 @@ static nd_status nd_solver_eigen_device(nd_cuda *cuda, int64_t batch, int64_t n,
         solver->handle, solver->params, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, n, CUDA_R_64F, a, n,
         CUDA_R_64F, values, CUDA_R_64F, work, device_bytes, host, host_bytes, infos, batch));
     ND_CUDA_TRY_DONE(cudaStreamSynchronize(cuda->stream));
-    ND_TRY_DONE(nd_solver_infos(infos, batch, "eigen", host_infos));
+    ND_TRY_DONE(solver_infos(infos, batch, "eigen", host_infos));
 done:
     (void)cudaFree(work);
     (void)cudaFree(infos);
@@ -132,7 +133,7 @@ nd_status nd_solver_eigen(nd_backend *backend, int64_t batch, int64_t n, double 
     ND_TRY_DONE(nd_cuda_allocate(bytes, &da));
     ND_TRY_DONE(nd_cuda_allocate(value_bytes, &dv));
     ND_TRY_DONE(nd_cuda_send(cuda, a, bytes, da));
-    ND_TRY_DONE(nd_solver_eigen_device(cuda, batch, n, da, dv));
+    ND_TRY_DONE(solver_eigen_device(cuda, batch, n, da, dv));
     ND_CUDA_TRY_DONE(cudaMemcpy(a, da, bytes, cudaMemcpyDeviceToHost));
     ND_CUDA_TRY_DONE(cudaMemcpy(values, dv, value_bytes, cudaMemcpyDeviceToHost));
 done:
@@ -141,23 +142,24 @@ done:
     return status;
 }
 
-/* The routes: slices in, candidate vectors [n][n] in rows out. The libraries want column-major fp64 slices [n][m]. */
-static nd_status nd_svd_by_jacobi(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v) {
+/* The routes: slices in, candidate vectors [n][n] in rows out. The libraries want column-major fp64 slices
+ * [n][m]. */
+static nd_status svd_by_jacobi(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v) {
     return nd_cuda_svd_launch(batch, m, n, a, v, cuda->stream);
 }
 
-static nd_status nd_svd_by_gram(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v) {
+static nd_status svd_by_gram(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v) {
     void *values = NULL;
     nd_status status = nd_status_ok;
     ND_TRY_DONE(nd_cuda_allocate((size_t)(batch * n) * sizeof(double), &values));
     ND_TRY_DONE(nd_blas_gram(cuda, batch, m, n, a, v));
-    ND_TRY_DONE(nd_solver_eigen_device(cuda, batch, n, v, values));
+    ND_TRY_DONE(solver_eigen_device(cuda, batch, n, v, values));
 done:
     (void)cudaFree(values);
     return status;
 }
 
-static nd_status nd_svd_by_gesvda(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v) {
+static nd_status svd_by_gesvda(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v) {
     cusolverDnHandle_t handle = cuda->solver->handle;
     const int im = (int)m, in = (int)n, count = (int)batch;
     void *s = NULL, *u = NULL, *work = NULL, *infos = NULL;
@@ -187,7 +189,7 @@ done:
 }
 
 typedef nd_status nd_svd_by(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v);
-static nd_svd_by *const nd_svd_ways[nd_svd_routes] = {nd_svd_by_jacobi, nd_svd_by_gram, nd_svd_by_gesvda};
+static nd_svd_by *const nd_svd_ways[nd_svd_routes] = {svd_by_jacobi, svd_by_gram, svd_by_gesvda};
 
 typedef struct nd_svd_job {
     nd_cuda *cuda;
@@ -198,7 +200,7 @@ typedef struct nd_svd_job {
     void *a, *v;       /* device; a has room for fp64 */
 } nd_svd_job;
 
-static void nd_svd_widen(void *context, int64_t begin, int64_t end, int worker) {
+static void svd_widen(void *context, int64_t begin, int64_t end, int worker) {
     (void)worker;
     const nd_svd_job *job = context;
     for (int64_t slice = begin; slice < end; slice++)
@@ -209,18 +211,18 @@ static void nd_svd_widen(void *context, int64_t begin, int64_t end, int worker) 
 }
 
 /* Each time anew: a route that wants it takes this time whenever it runs. */
-static nd_status nd_svd_columns(nd_svd_job *job) {
+static nd_status svd_columns(nd_svd_job *job) {
     if (!job->columns)
         job->columns = nd_alloc_array((size_t)(job->batch * job->m * job->n), sizeof *job->columns);
     ND_REQUIRE(job->columns, nd_status_memory, "no memory for %lld slices", (long long)job->batch);
-    nd_parallel_for(job->batch, nd_svd_widen, job);
+    nd_parallel_for(job->batch, svd_widen, job);
     return nd_status_ok;
 }
 
-static nd_status nd_svd_job_run(void *context) {
+static nd_status svd_job_run(void *context) {
     nd_svd_job *job = context;
     const bool rows = job->route == nd_svd_jacobi;
-    if (!rows) ND_TRY(nd_svd_columns(job));
+    if (!rows) ND_TRY(svd_columns(job));
     const size_t count = (size_t)(job->batch * job->m * job->n),
                  size = rows ? sizeof *job->rows : sizeof *job->columns;
     const void *host = rows ? (const void *)job->rows : job->columns;
@@ -241,7 +243,7 @@ nd_status nd_solver_svd_info(nd_backend *backend, nd_svd_info *out) {
     return nd_status_ok;
 }
 
-static bool nd_svd_can(nd_svd_route route, const nd_svd_job *job) {
+static bool svd_can(nd_svd_route route, const nd_svd_job *job) {
     return route != nd_svd_gesvda || (job->m >= job->n && job->m <= INT_MAX); /* it counts in int */
 }
 
@@ -252,7 +254,7 @@ typedef struct nd_svd_slices {
 } nd_svd_slices;
 
 /* residual < 0 marks a slice that passed. */
-static void nd_svd_check(void *context, int64_t begin, int64_t end, int worker) {
+static void svd_check(void *context, int64_t begin, int64_t end, int worker) {
     (void)worker;
     const nd_svd_slices *s = context;
     for (int64_t slice = begin; slice < end; slice++)
@@ -261,36 +263,37 @@ static void nd_svd_check(void *context, int64_t begin, int64_t end, int worker) 
             s->residual[slice] = -1;
 }
 
-static nd_status nd_svd_run(nd_svd_job *job, const nd_svd_slices *slices) {
+static nd_status svd_run(nd_svd_job *job, const nd_svd_slices *slices) {
     const size_t bytes = (size_t)(job->batch * job->n * job->n) * sizeof(double);
-    ND_TRY(nd_svd_job_run(job));
+    ND_TRY(svd_job_run(job));
     ND_CUDA_TRY(cudaMemcpyAsync(slices->v, job->v, bytes, cudaMemcpyDeviceToHost, job->cuda->stream));
     ND_CUDA_TRY(cudaStreamSynchronize(job->cuda->stream));
-    nd_parallel_for(job->batch, nd_svd_check, (void *)(uintptr_t)slices);
+    nd_parallel_for(job->batch, svd_check, (void *)(uintptr_t)slices);
     return nd_status_ok;
 }
 
-static int64_t nd_svd_first_bad(const nd_svd_slices *slices, int64_t batch) {
+static int64_t svd_first_bad(const nd_svd_slices *slices, int64_t batch) {
     for (int64_t i = 0; i < batch; i++)
         if (slices->residual[i] >= 0 || slices->residual[i] != slices->residual[i]) return i;
     return -1;
 }
 
-/* Runs and checks a route before it is timed: one whose vectors do not pass would be done again by gram each time. */
-static nd_status nd_svd_time(nd_svd_job *job, const nd_svd_slices *slices, double *ns) {
+/* Runs and checks a route before it is timed: one whose vectors do not pass would be done again by gram each
+ * time. */
+static nd_status svd_time(nd_svd_job *job, const nd_svd_slices *slices, double *ns) {
     *ns = INFINITY;
-    ND_TRY(nd_svd_run(job, slices));
-    if (nd_svd_first_bad(slices, job->batch) >= 0) return nd_status_ok;
-    return nd_cuda_time(job->cuda, nd_svd_job_run, job, ns);
+    ND_TRY(svd_run(job, slices));
+    if (svd_first_bad(slices, job->batch) >= 0) return nd_status_ok;
+    return nd_cuda_time(job->cuda, svd_job_run, job, ns);
 }
 
-static nd_status nd_svd_fastest(nd_svd_job *job, const nd_svd_slices *slices) {
+static nd_status svd_fastest(nd_svd_job *job, const nd_svd_slices *slices) {
     nd_svd_route best = nd_svd_gram;
     double least = INFINITY, ns;
     for (int i = 0; i < nd_svd_routes; i++) {
         job->route = (nd_svd_route)i;
-        if (!nd_svd_can(job->route, job)) continue;
-        ND_TRY(nd_svd_time(job, slices, &ns));
+        if (!svd_can(job->route, job)) continue;
+        ND_TRY(svd_time(job, slices, &ns));
         if (ns >= least) continue;
         best = job->route;
         least = ns;
@@ -300,11 +303,11 @@ static nd_status nd_svd_fastest(nd_svd_job *job, const nd_svd_slices *slices) {
 }
 
 /* The rule of solver.h. */
-static nd_status nd_svd_choose(nd_svd_job *job, const nd_svd_slices *slices) {
+static nd_status svd_choose(nd_svd_job *job, const nd_svd_slices *slices) {
     const nd_solver *solver = job->cuda->solver;
     char key[nd_sha256_hex_size];
     int way;
-    job->route = solver->forced && nd_svd_can(solver->route, job) ? solver->route : nd_svd_jacobi;
+    job->route = solver->forced && svd_can(solver->route, job) ? solver->route : nd_svd_jacobi;
     if (solver->forced || !job->cuda->tune) return nd_status_ok;
     snprintf(key, sizeof key, "svd %lldx%lldx%lld", (long long)job->batch, (long long)job->m,
              (long long)job->n);
@@ -312,7 +315,7 @@ static nd_status nd_svd_choose(nd_svd_job *job, const nd_svd_slices *slices) {
         job->route = (nd_svd_route)way;
         return nd_status_ok;
     }
-    ND_TRY(nd_svd_fastest(job, slices));
+    ND_TRY(svd_fastest(job, slices));
     nd_race_remember(job->cuda, key, job->route);
     return nd_status_ok;
 }
@@ -331,13 +334,13 @@ nd_status nd_solver_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n
     ND_REQUIRE_DONE(slices.residual, nd_status_memory, "no memory for %lld slices", (long long)batch);
     ND_TRY_DONE(nd_cuda_allocate((size_t)(batch * m * n) * sizeof(double), &job.a));
     ND_TRY_DONE(nd_cuda_allocate((size_t)(batch * n * n) * sizeof(double), &job.v));
-    ND_TRY_DONE(nd_svd_choose(&job, &slices));
-    ND_TRY_DONE(nd_svd_run(&job, &slices));
-    if (job.route != nd_svd_gram && nd_svd_first_bad(&slices, batch) >= 0) {
+    ND_TRY_DONE(svd_choose(&job, &slices));
+    ND_TRY_DONE(svd_run(&job, &slices));
+    if (job.route != nd_svd_gram && svd_first_bad(&slices, batch) >= 0) {
         job.route = nd_svd_gram;
-        ND_TRY_DONE(nd_svd_run(&job, &slices));
+        ND_TRY_DONE(svd_run(&job, &slices));
     }
-    const int64_t bad = nd_svd_first_bad(&slices, batch);
+    const int64_t bad = svd_first_bad(&slices, batch);
     ND_REQUIRE_DONE(bad < 0, nd_status_failed,
                     "svd: slice %lld has a residual of %.2g; are its weights finite?", (long long)bad,
                     slices.residual[bad]);
@@ -349,7 +352,7 @@ done:
     return status;
 }
 
-static nd_status nd_solver_factor(nd_cuda *cuda, int64_t n, double *a, void *infos) {
+static nd_status solver_factor(nd_cuda *cuda, int64_t n, double *a, void *infos) {
     nd_solver *solver = cuda->solver;
     size_t device_bytes = 0, host_bytes = 0;
     void *work = NULL, *host = NULL;
@@ -388,7 +391,7 @@ nd_status nd_solver_solve(nd_backend *backend, int64_t n, double *a, bool factor
     ND_TRY_DONE(nd_cuda_allocate(sizeof(int), &infos));
     ND_TRY_DONE(nd_cuda_send(cuda, a, bytes, da));
     if (!factored) {
-        ND_TRY_DONE(nd_solver_factor(cuda, n, da, infos));
+        ND_TRY_DONE(solver_factor(cuda, n, da, infos));
         ND_CUDA_TRY_DONE(cudaMemcpy(a, da, bytes, cudaMemcpyDeviceToHost));
     }
     if (n_rhs) {

@@ -1,7 +1,7 @@
-/* The planner of separable layers: dense, chunked, fused or wgmma. With `tune` every way is checked and timed and the
- * fastest kept, so a layer is never slower than its dense form; ND_CUDA_SEPARABLE forces one, for the raw ratio. Without
- * measurements the choice follows the roofline: strict fp32 is bound by FFMA either way and the library's GEMM is the better
- * half, everything else wants the fused kernel. */
+/* The planner of separable layers: dense, chunked, fused or wgmma. With `tune` every way is checked and timed
+ * and the fastest kept, so a layer is never slower than its dense form; ND_CUDA_SEPARABLE forces one, for the
+ * raw ratio. Without measurements the choice follows the roofline: strict fp32 is bound by FFMA either way
+ * and the library's GEMM is the better half, everything else wants the fused kernel. */
 #include "cuda/separable/separable.h"
 #include "base/log.h"
 #include "cuda/tune/noise.h"
@@ -29,17 +29,18 @@ static const nd_separable_way nd_separable_ways[] = {
 
 enum { nd_separable_n_ways = sizeof nd_separable_ways / sizeof *nd_separable_ways };
 
-static bool nd_separable_wanted(const nd_cuda *cuda, const nd_separable_way *way, bool measured) {
+static bool separable_wanted(const nd_cuda *cuda, const nd_separable_way *way, bool measured) {
     const bool alone = cuda->routes == 1u << way->route;
     if (!(cuda->routes >> way->route & 1)) return false;
     return measured || alone || way->route != nd_cuda_route_wgmma;
 }
 
-/* Without a measurement: tiles of 64 or 128 channels, as the outputs fill, and strict fp32 in two steps. Tiles of 256 make the
- * depthwise half fewer times, but leave a multiprocessor one block, which does the one half after the other; by the
- * roofline (results/golden/cuda_roofline.csv) two blocks of 128 are the faster, so only a measurement takes them. */
-static bool nd_separable_guess(const nd_cuda *cuda, const nd_work *work, nd_precision precision,
-                               const nd_separable_way *way) {
+/* Without a measurement: tiles of 64 or 128 channels, as the outputs fill, and strict fp32 in two steps.
+ * Tiles of 256 make the depthwise half fewer times, but leave a multiprocessor one block, which does the one
+ * half after the other; by the roofline (results/golden/cuda_roofline.csv) two blocks of 128 are the faster,
+ * so only a measurement takes them. */
+static bool separable_guess(const nd_cuda *cuda, const nd_work *work, nd_precision precision,
+                            const nd_separable_way *way) {
     const int64_t no = work->y.dims[1];
     if (way->route != nd_cuda_route_fused) return true;
     if (precision == nd_precision_fp32 && cuda->routes != 1u << nd_cuda_route_fused) return false;
@@ -48,10 +49,10 @@ static bool nd_separable_guess(const nd_cuda *cuda, const nd_work *work, nd_prec
     return true;
 }
 
-/* W[o][c] = sum over the terms r of channel c of P[o][r] D[r]: the convolution that the layer stands for, as a kernel of
- * `kind`. */
-static nd_status nd_separable_recompose(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_work *work,
-                                        nd_precision precision, nd_kernel **out) {
+/* W[o][c] = sum over the terms r of channel c of P[o][r] D[r]: the convolution that the layer stands for, as
+ * a kernel of `kind`. */
+static nd_status separable_recompose(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_work *work,
+                                     nd_precision precision, nd_kernel **out) {
     const int64_t no = work->y.dims[1], ni = work->x.dims[1];
     const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
     float *weights = nd_alloc_array((size_t)(no * ni * taps), sizeof *weights);
@@ -72,30 +73,30 @@ static nd_status nd_separable_recompose(nd_cuda *cuda, const nd_cuda_kind *kind,
 }
 
 /* The winner's contents become the kernel's; the shell it came in goes. */
-static void nd_separable_adopt(nd_kernel *kernel, nd_kernel *winner) {
+static void separable_adopt(nd_kernel *kernel, nd_kernel *winner) {
     *kernel = *winner;
     free(winner);
 }
 
 /* A way in a race is its place in the array of kernels. */
-static nd_status nd_separable_way_run(void *way, void *user) {
+static nd_status separable_way_run(void *way, void *user) {
     nd_kernel *kernel = *(nd_kernel **)way;
     nd_scratch *scratch = user;
     ND_TRY(nd_scratch_grow(scratch, kernel->workspace));
     return nd_cuda_kernel_run(kernel, &scratch->operands);
 }
 
-static void nd_separable_way_drop(void *way) {
+static void separable_way_drop(void *way) {
     nd_cuda_kernel_release(*(nd_kernel **)way);
 }
 
-static void nd_separable_way_facts(const void *way, nd_race_facts *facts) {
+static void separable_way_facts(const void *way, nd_race_facts *facts) {
     const nd_kernel *kernel = *(nd_kernel *const *)way;
     *facts = (nd_race_facts){kernel->engine, kernel->transformed};
 }
 
 /* What a choice depends on within one process: everything of the work but the values of its weights. */
-static void nd_separable_key(const nd_kernel *kernel, const nd_work *work, char key[nd_sha256_hex_size]) {
+static void separable_key(const nd_kernel *kernel, const nd_work *work, char key[nd_sha256_hex_size]) {
     const nd_view *views[] = {&work->x, &work->y, &work->x2};
     const int64_t flags[] = {nd_kind_separable, kernel->precision,    work->bias != NULL,
                              work->residual,    work->activation.act, work->terms};
@@ -113,80 +114,81 @@ static void nd_separable_key(const nd_kernel *kernel, const nd_work *work, char 
 }
 
 /* made[i] is NULL where way i does not come about here. */
-static void nd_separable_make_all(nd_cuda *cuda, const nd_work *work, nd_precision precision,
-                                  nd_kernel *made[nd_separable_n_ways]) {
+static void separable_make_all(nd_cuda *cuda, const nd_work *work, nd_precision precision,
+                               nd_kernel *made[nd_separable_n_ways]) {
     for (int i = 0; i < nd_separable_n_ways; i++) {
         const nd_separable_way *way = &nd_separable_ways[i];
         made[i] = NULL;
-        if (!nd_separable_wanted(cuda, way, true) || !way->kind->supports(cuda, work, precision)) continue;
+        if (!separable_wanted(cuda, way, true) || !way->kind->supports(cuda, work, precision)) continue;
         (void)nd_cuda_kernel_make(cuda, way->kind, work, precision, &made[i]);
     }
 }
 
-static float *nd_separable_noise(int64_t count, double scale, uint64_t seed) {
+static float *separable_noise(int64_t count, double scale, uint64_t seed) {
     float *values = nd_alloc_array((size_t)count, sizeof *values);
     for (int64_t i = 0; values && i < count; i++) values[i] = (float)scale * nd_noise(seed, (uint64_t)i);
     return values;
 }
 
-/* The layer with random weights that give outputs of variance 1, of sequences that no block of a scratch has. The choice is that of all layers of the same shape:
- * what the weights of the first one are (pruned, or zero) must neither hide a wrong kernel nor make a fast one. */
+/* The layer with random weights that give outputs of variance 1, of sequences that no block of a scratch has.
+ * The choice is that of all layers of the same shape: what the weights of the first one are (pruned, or zero)
+ * must neither hide a wrong kernel nor make a fast one. */
 typedef struct nd_separable_sample {
     nd_work work;
     float *weights, *depthwise, *bias;
 } nd_separable_sample;
 
-static void nd_separable_sample_free(nd_separable_sample *sample) {
+static void separable_sample_free(nd_separable_sample *sample) {
     free(sample->weights);
     free(sample->depthwise);
     free(sample->bias);
 }
 
-static nd_status nd_separable_sample_make(const nd_work *work, nd_separable_sample *sample) {
+static nd_status separable_sample_make(const nd_work *work, nd_separable_sample *sample) {
     const int64_t no = work->y.dims[1], taps = work->geometry.kernel[0] * work->geometry.kernel[1];
     sample->work = *work;
     sample->work.weights = sample->weights =
-        nd_separable_noise(no * work->terms, 1 / sqrt((double)work->terms), nd_scratch_blocks);
+        separable_noise(no * work->terms, 1 / sqrt((double)work->terms), nd_scratch_blocks);
     sample->work.depthwise = sample->depthwise =
-        nd_separable_noise(work->terms * taps, 1 / sqrt((double)taps), nd_scratch_blocks + 1);
-    sample->bias = nd_separable_noise(no, 1, nd_scratch_blocks + 2);
+        separable_noise(work->terms * taps, 1 / sqrt((double)taps), nd_scratch_blocks + 1);
+    sample->bias = separable_noise(no, 1, nd_scratch_blocks + 2);
     if (work->bias) sample->work.bias = sample->bias;
     if (sample->weights && sample->depthwise && sample->bias) return nd_status_ok;
-    nd_separable_sample_free(sample);
+    separable_sample_free(sample);
     return nd_fail(nd_status_memory, "no memory for the weights of a trial");
 }
 
-static nd_status nd_separable_run_direct(void *context, const nd_cuda_operands *operands) {
+static nd_status separable_run_direct(void *context, const nd_cuda_operands *operands) {
     return nd_cuda_kernel_run(context, operands);
 }
 
 /* The reference: the layer recomposed in fp32, by the direct kernel. */
-static nd_status nd_separable_refer(nd_scratch *scratch, const nd_work *work) {
+static nd_status separable_refer(nd_scratch *scratch, const nd_work *work) {
     nd_kernel *direct;
     const nd_status status =
-        nd_separable_recompose(scratch->cuda, &nd_cuda_direct_kind, work, scratch->precision, &direct);
+        separable_recompose(scratch->cuda, &nd_cuda_direct_kind, work, scratch->precision, &direct);
     if (status == nd_status_memory) {
         nd_scratch_uncheck(scratch);
         return nd_status_ok;
     }
     ND_TRY(status);
-    const nd_status referred = nd_scratch_refer(scratch, nd_separable_run_direct, direct);
+    const nd_status referred = nd_scratch_refer(scratch, separable_run_direct, direct);
     (void)cudaStreamSynchronize(scratch->cuda->stream);
     nd_cuda_kernel_release(direct);
     return referred;
 }
 
 /* Operands are allocated when all ways are there: preparing one may have needed the memory. */
-static nd_status nd_separable_race(nd_cuda *cuda, const nd_work *work, nd_precision precision, int *winner) {
+static nd_status separable_race(nd_cuda *cuda, const nd_work *work, nd_precision precision, int *winner) {
     nd_kernel *made[nd_separable_n_ways], **best;
     nd_scratch scratch;
-    nd_separable_make_all(cuda, work, precision, made);
+    separable_make_all(cuda, work, precision, made);
     nd_status status = nd_scratch_make(cuda, work, precision, &scratch);
-    if (!status) status = nd_separable_refer(&scratch, work);
+    if (!status) status = separable_refer(&scratch, work);
     nd_race race = {.cuda = cuda,
-                    .run = nd_separable_way_run,
-                    .drop = nd_separable_way_drop,
-                    .facts = nd_separable_way_facts,
+                    .run = separable_way_run,
+                    .drop = separable_way_drop,
+                    .facts = separable_way_facts,
                     .scratch = &scratch,
                     .user = &scratch};
     for (int i = 0; i < nd_separable_n_ways; i++) {
@@ -206,69 +208,69 @@ static nd_status nd_separable_race(nd_cuda *cuda, const nd_work *work, nd_precis
     return nd_status_ok;
 }
 
-static nd_status nd_separable_measure(nd_kernel *kernel, const nd_work *work, int *winner) {
+static nd_status separable_measure(nd_kernel *kernel, const nd_work *work, int *winner) {
     nd_separable_sample sample = {0};
-    ND_TRY(nd_separable_sample_make(work, &sample));
-    const nd_status status = nd_separable_race(kernel->cuda, &sample.work, kernel->precision, winner);
-    nd_separable_sample_free(&sample);
+    ND_TRY(separable_sample_make(work, &sample));
+    const nd_status status = separable_race(kernel->cuda, &sample.work, kernel->precision, winner);
+    separable_sample_free(&sample);
     return status;
 }
 
-static nd_status nd_separable_tune(nd_kernel *kernel, const nd_work *work) {
+static nd_status separable_tune(nd_kernel *kernel, const nd_work *work) {
     char key[nd_sha256_hex_size];
     int winner;
     nd_kernel *made;
-    nd_separable_key(kernel, work, key);
+    separable_key(kernel, work, key);
     if (!nd_race_recall(kernel->cuda, key, &winner)) {
-        ND_TRY(nd_separable_measure(kernel, work, &winner));
+        ND_TRY(separable_measure(kernel, work, &winner));
         nd_race_remember(kernel->cuda, key, winner);
     }
     ND_TRY(nd_cuda_kernel_make(kernel->cuda, nd_separable_ways[winner].kind, work, kernel->precision, &made));
-    nd_separable_adopt(kernel, made);
+    separable_adopt(kernel, made);
     return nd_status_ok;
 }
 
-static nd_status nd_separable_prepare(nd_kernel *kernel, const nd_work *work) {
+static nd_status separable_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_cuda *cuda = kernel->cuda;
     nd_kernel *made;
-    const nd_status tuned = cuda->tune ? nd_separable_tune(kernel, work) : nd_status_memory;
+    const nd_status tuned = cuda->tune ? separable_tune(kernel, work) : nd_status_memory;
     if (tuned != nd_status_memory) return tuned;
     if (cuda->tune) nd_log(nd_log_warn, "a separable layer is not tuned: %s", nd_error());
     nd_status status = nd_fail(nd_status_unsupported, "no way to run this separable layer");
     for (int i = 0; i < nd_separable_n_ways; i++) {
         const nd_separable_way *way = &nd_separable_ways[i];
-        if (!nd_separable_wanted(cuda, way, false)) continue;
+        if (!separable_wanted(cuda, way, false)) continue;
         if (!way->kind->supports(cuda, work, kernel->precision)) continue;
-        if (!nd_separable_guess(cuda, work, kernel->precision, way)) continue;
+        if (!separable_guess(cuda, work, kernel->precision, way)) continue;
         status = nd_cuda_kernel_make(cuda, way->kind, work, kernel->precision, &made);
         if (status == nd_status_unsupported) continue;
-        if (!status) nd_separable_adopt(kernel, made);
+        if (!status) separable_adopt(kernel, made);
         return status;
     }
     return status;
 }
 
 /* Of a route that is forced, what it does not take is not taken. */
-static bool nd_separable_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+static bool separable_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     for (int i = 0; i < nd_separable_n_ways; i++) {
         const nd_separable_way *way = &nd_separable_ways[i];
-        if (nd_separable_wanted(cuda, way, cuda->tune) && way->kind->supports(cuda, work, precision))
+        if (separable_wanted(cuda, way, cuda->tune) && way->kind->supports(cuda, work, precision))
             return true;
     }
     return false;
 }
 
-const nd_cuda_kind nd_cuda_separable_kind = {nd_separable_supports, nd_separable_prepare};
+const nd_cuda_kind nd_cuda_separable_kind = {separable_supports, separable_prepare};
 
-static nd_status nd_separable_dense_prepare(nd_kernel *kernel, const nd_work *work) {
+static nd_status separable_dense_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_kernel *made;
-    ND_TRY(nd_separable_recompose(kernel->cuda, &nd_cuda_conv_kind, work, kernel->precision, &made));
-    nd_separable_adopt(kernel, made);
+    ND_TRY(separable_recompose(kernel->cuda, &nd_cuda_conv_kind, work, kernel->precision, &made));
+    separable_adopt(kernel, made);
     return nd_status_ok;
 }
 
-static bool nd_separable_dense_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+static bool separable_dense_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     return nd_cuda_conv_kind.supports(cuda, work, precision);
 }
 
-const nd_cuda_kind nd_separable_dense_kind = {nd_separable_dense_supports, nd_separable_dense_prepare};
+const nd_cuda_kind nd_separable_dense_kind = {separable_dense_supports, separable_dense_prepare};

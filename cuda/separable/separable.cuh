@@ -1,35 +1,38 @@
-/* The fused separable layer for sm_80 and later: y = act(P (x * d) + bias + residual) without the intermediate.
+/* The fused separable layer for sm_80 and later: y = act(P (x * d) + bias + residual) without the
+ * intermediate.
  *
- * Seen as a GEMM: rows are output pixels, columns output channels, and the reduction runs over the terms, so the
- * sum over terms is the K loop. Row m of A, the depthwise values of one pixel, is made in shared memory by the
- * block that multiplies it; x is read once for all terms of a channel.
+ * Seen as a GEMM: rows are output pixels, columns output channels, and the reduction runs over the terms, so
+ * the sum over terms is the K loop. Row m of A, the depthwise values of one pixel, is made in shared memory
+ * by the block that multiplies it; x is read once for all terms of a channel.
  *
  * A block of 8 warps makes a tile of 128 pixels x N channels. For every block of 32 terms:
- *   1. cp.async brings the input patch (all rows, columns and images its pixels touch, `chunks` groups of 16 bytes
- *      of channels; padding arrives as zeros), the 32 filters and N x 32 pointwise weights, one block ahead.
- *   2. Depthwise: a lane makes two neighbouring terms, half a warp a run of pixels of one row, so that a 3x3 window slides: of
- *      stride 1, 3 reads for 9 multiply-adds, or for 18 where the two terms are of one channel. The channel of a term comes
- *      from `offset`, so ranks may differ from channel to channel. Other windows: lane = term, a warp makes 16 pixels.
- *   3. GEMM: warp (i, j) of 4 x 2 multiplies 32 pixels by N/2 channels on tensor cores (or by FFMA: strict fp32).
- * Two barriers per block of terms. Rows of A and of the weights are 32 elements, their 16-byte chunks permuted by the
- * row number so that ldmatrix, the depthwise stores and the fp32 reads meet no bank conflict.
+ *   1. cp.async brings the input patch (all rows, columns and images its pixels touch, `chunks` groups of 16
+ * bytes of channels; padding arrives as zeros), the 32 filters and N x 32 pointwise weights, one block ahead.
+ *   2. Depthwise: a lane makes two neighbouring terms, half a warp a run of pixels of one row, so that a 3x3
+ * window slides: of stride 1, 3 reads for 9 multiply-adds, or for 18 where the two terms are of one channel.
+ * The channel of a term comes from `offset`, so ranks may differ from channel to channel. Other windows: lane
+ * = term, a warp makes 16 pixels.
+ *   3. GEMM: warp (i, j) of 4 x 2 multiplies 32 pixels by N/2 channels on tensor cores (or by FFMA: strict
+ * fp32). Two barriers per block of terms. Rows of A and of the weights are 32 elements, their 16-byte chunks
+ * permuted by the row number so that ldmatrix, the depthwise stores and the fp32 reads meet no bank conflict.
  *
- * Per 32 terms and tile: 128*32 depthwise values of 9 FFMA each, 128*32*N multiply-adds of the GEMM; 32*N weights from
- * L2, 180 pixels x 32/T channels of x (8x16 patch of a 3x3). A is made once for every N output channels, which
- * is why N is as large as the registers allow: N/2 fp32 accumulators a thread.
+ * Per 32 terms and tile: 128*32 depthwise values of 9 FFMA each, 128*32*N multiply-adds of the GEMM; 32*N
+ * weights from L2, 180 pixels x 32/T channels of x (8x16 patch of a 3x3). A is made once for every N output
+ * channels, which is why N is as large as the registers allow: N/2 fp32 accumulators a thread.
  *
- * Where the tiles are too few for the device (a 7x7 or 14x14 plane of one image), `split` blocks share a tile: each sums a
- * run of the terms and leaves fp32 sums in `partial`, and a second kernel adds them in order and finishes. No atomics,
- * so results do not depend on timing; 8 bytes of traffic per output and part, which stay in L2.
- * Not yet run on a device: checked on the host under the emulator and by ptxas' register report alone. */
+ * Where the tiles are too few for the device (a 7x7 or 14x14 plane of one image), `split` blocks share a
+ * tile: each sums a run of the terms and leaves fp32 sums in `partial`, and a second kernel adds them in
+ * order and finishes. No atomics, so results do not depend on timing; 8 bytes of traffic per output and part,
+ * which stay in L2. Not yet run on a device: checked on the host under the emulator and by ptxas' register
+ * report alone. */
 #ifndef ND_CUDA_SEPARABLE_CUH
 #define ND_CUDA_SEPARABLE_CUH
 
 #include "cuda/kernels/launch.cuh"
 #include "cuda/separable/separable_pack.h"
 
-/* What differs between arithmetics: the element stored, how a depthwise value is rounded, and a step of the GEMM
- * (two chunks of K on tensor cores; strict fp32 has its own loop). */
+/* What differs between arithmetics: the element stored, how a depthwise value is rounded, and a step of the
+ * GEMM (two chunks of K on tensor cores; strict fp32 has its own loop). */
 struct nd_math_f16 {
     using element = nd_f16;
     static constexpr bool tensor = true;
@@ -145,8 +148,9 @@ __device__ inline void nd_separable_finish(const nd_cuda_separable &p, const flo
         if (i < count) y[i] = out.value[i];
 }
 
-/* unit: bytes of one background copy of x, 16, 4 or 0 (none). slide: columns that a 3x3 window moves by from pixel to pixel, 1 or
- * 2, else 0; run: pixels of a row that it makes in one go. paired: two neighbouring channels of y and x2 can move at once. */
+/* unit: bytes of one background copy of x, 16, 4 or 0 (none). slide: columns that a 3x3 window moves by from
+ * pixel to pixel, 1 or 2, else 0; run: pixels of a row that it makes in one go. paired: two neighbouring
+ * channels of y and x2 can move at once. */
 struct nd_separable_ways {
     int unit, slide, run;
     bool paired;
@@ -301,8 +305,8 @@ template <class Math, int N> struct nd_separable_block {
                element % per_chunk;
     }
 
-    /* `count` pixels from m on, of terms `first` and up of the lane's two: `each` of every one of `sources` channels, whose windows
-     * begin at x. A column of a window moves on where the next pixel has it too. */
+    /* `count` pixels from m on, of terms `first` and up of the lane's two: `each` of every one of `sources`
+     * channels, whose windows begin at x. A column of a window moves on where the next pixel has it too. */
     template <int slide, int first, int sources, int each>
     __device__ void depthwise_run(const float (&weight)[9][2], const T *const (&x)[2], int m, int count,
                                   int step) const {
@@ -340,7 +344,8 @@ template <class Math, int N> struct nd_separable_block {
         }
     }
 
-    /* Filters and offsets of the block of terms, its patch of x, and the elements from pixel to pixel of that. */
+    /* Filters and offsets of the block of terms, its patch of x, and the elements from pixel to pixel of
+     * that. */
     template <int slide>
     __device__ void depthwise_3x3(const float *filters, const int32_t *offset, const T *x, int step) const {
         using two = nd_pack<float, 2>;
@@ -421,7 +426,8 @@ template <class Math, int N> struct nd_separable_block {
         }
     }
 
-    /* The same fragments by FFMA: 4 rows x 2 columns x tiles of a thread, 4 steps of K from every 16-byte read. */
+    /* The same fragments by FFMA: 4 rows x 2 columns x tiles of a thread, 4 steps of K from every 16-byte
+     * read. */
     __device__ void multiply_fp32(int block, float (&c)[2][tiles][4]) const {
         const unsigned char *tile = shared + tile_at, *weights = stage(block);
         using quad = nd_pack<float, 4>;
@@ -461,8 +467,9 @@ template <class Math, int N> struct nd_separable_block {
             nd_separable_finish<T>(p, sums, pixel, n, paired);
     }
 
-    /* Sums go through shared memory, 16 pixels of a warp at a time, so that a warp writes rows of neighbouring
-     * channels and the code behind every output exists once. Rows are 8 floats apart in banks. */
+    /* Sums go through shared memory, 16 pixels of a warp at a time, so that a warp writes rows of
+     * neighbouring channels and the code behind every output exists once. Rows are 8 floats apart in banks.
+     */
     __device__ void epilogue(float (&c)[2][tiles][4], bool paired) const {
         constexpr int stride = N / 2 + nd_separable_skew;
         float *sums = reinterpret_cast<float *>(shared) + warp * 16 * stride;
@@ -516,7 +523,8 @@ __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
     block.epilogue(c, ways.paired);
 }
 
-/* Pixels of a run: 16 half warps take runs of the patch's rows in turn, and the start of one costs about a pixel. */
+/* Pixels of a run: 16 half warps take runs of the patch's rows in turn, and the start of one costs about a
+ * pixel. */
 inline int nd_separable_run_of(const nd_cuda_separable *p) {
     const int64_t rows = p->patch[0] * p->patch[1], width = p->patch[2], at_once = nd_separable_threads / 16;
     int64_t best = 0, least = INT64_MAX;

@@ -1,6 +1,7 @@
-/* Depthwise, then the pointwise GEMM, slice by slice so that the intermediate stays in L2: two slices are alive at any
- * time and together take half of it. The depthwise kernel of a slice runs on the side stream while the GEMM of
- * the one before runs on the main stream; the events that order them are captured with the rest into one graph.
+/* Depthwise, then the pointwise GEMM, slice by slice so that the intermediate stays in L2: two slices are
+ * alive at any time and together take half of it. The depthwise kernel of a slice runs on the side stream
+ * while the GEMM of the one before runs on the main stream; the events that order them are captured with the
+ * rest into one graph.
  *
  *   side:  fork -> D0 -> D1 -> (after G0) D2 -> (after G1) D3 ...
  *   main:          (after D0) G0 -> (after D1) G1 -> (after D2) G2 ...
@@ -32,14 +33,15 @@ typedef struct nd_slice {
     int64_t first_pixel; /* of y and x2 */
 } nd_slice;
 
-static int64_t nd_chunked_slices(const nd_chunked *c) {
+static int64_t chunked_slices(const nd_chunked *c) {
     const int64_t units = c->by_rows ? c->depthwise.out_height : c->depthwise.images;
     const int64_t slices = (units + c->per_slice - 1) / c->per_slice;
     return c->by_rows ? slices * c->depthwise.images : slices;
 }
 
-/* Rows are cut out by moving the padding: output row 0 of the slice reads where row `first` of the image would. */
-static nd_slice nd_chunked_slice(const nd_chunked *c, int64_t index, const char *x, size_t size) {
+/* Rows are cut out by moving the padding: output row 0 of the slice reads where row `first` of the image
+ * would. */
+static nd_slice chunked_slice(const nd_chunked *c, int64_t index, const char *x, size_t size) {
     const nd_cuda_depthwise *whole = &c->depthwise;
     const int64_t units = c->by_rows ? whole->out_height : whole->images;
     const int64_t per_image = (units + c->per_slice - 1) / c->per_slice;
@@ -59,13 +61,13 @@ static nd_slice nd_chunked_slice(const nd_chunked *c, int64_t index, const char 
     return slice;
 }
 
-static nd_status nd_chunked_start(nd_kernel *kernel, const nd_cuda_operands *operands, int64_t index) {
+static nd_status chunked_start(nd_kernel *kernel, const nd_cuda_operands *operands, int64_t index) {
     const nd_chunked *c = kernel->state;
     const nd_work *work = &kernel->work;
     nd_cuda *cuda = kernel->cuda;
     const size_t size = nd_dtype_bytes(nd_precision_storage(kernel->precision));
     char *workspace = operands->workspace, *between = workspace + (size_t)(index % 2) * c->slice_bytes;
-    nd_slice slice = nd_chunked_slice(c, index, nd_cuda_at(operands->x, &work->x, kernel->precision), size);
+    nd_slice slice = chunked_slice(c, index, nd_cuda_at(operands->x, &work->x, kernel->precision), size);
     slice.depthwise.y = between;
     slice.depthwise.stream = cuda->side;
     if (index >= 2) ND_CUDA_TRY(cudaStreamWaitEvent(cuda->side, cuda->done[index % 2], 0));
@@ -82,13 +84,13 @@ static nd_status nd_chunked_start(nd_kernel *kernel, const nd_cuda_operands *ope
     return nd_status_ok;
 }
 
-static nd_status nd_chunked_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+static nd_status chunked_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
     const nd_chunked *c = kernel->state;
     nd_cuda *cuda = kernel->cuda;
-    const int64_t slices = nd_chunked_slices(c);
+    const int64_t slices = chunked_slices(c);
     ND_CUDA_TRY(cudaEventRecord(cuda->fork, cuda->stream));
     ND_CUDA_TRY(cudaStreamWaitEvent(cuda->side, cuda->fork, 0));
-    for (int64_t i = 0; i < slices; i++) ND_TRY(nd_chunked_start(kernel, operands, i));
+    for (int64_t i = 0; i < slices; i++) ND_TRY(chunked_start(kernel, operands, i));
     if (!c->followed) return nd_status_ok;
     nd_work activation = kernel->work;
     activation.x = activation.y;
@@ -102,7 +104,7 @@ static nd_status nd_chunked_run(nd_kernel *kernel, const nd_cuda_operands *opera
     return nd_cuda_activation_launch(&call);
 }
 
-static void nd_chunked_release(nd_kernel *kernel) {
+static void chunked_release(nd_kernel *kernel) {
     nd_chunked *c = kernel->state;
     if (!c) return;
     nd_gemm_plan_free(c->plan);
@@ -110,9 +112,9 @@ static void nd_chunked_release(nd_kernel *kernel) {
     free(c);
 }
 
-static const nd_cuda_operation nd_chunked_operation = {nd_chunked_run, nd_chunked_release};
+static const nd_cuda_operation nd_chunked_operation = {chunked_run, chunked_release};
 
-static void nd_chunked_cut(nd_chunked *c, size_t cache_bytes, size_t pixel_bytes) {
+static void chunked_cut(nd_chunked *c, size_t cache_bytes, size_t pixel_bytes) {
     const nd_cuda_depthwise *d = &c->depthwise;
     const size_t budget = cache_bytes / 4 > pixel_bytes ? cache_bytes / 4 : pixel_bytes;
     const int64_t pixels = (int64_t)(budget / pixel_bytes), per_image = d->out_height * d->out_width;
@@ -147,13 +149,14 @@ done:
     return status;
 }
 
-/* Rows of the intermediate and of the weights begin on 16 bytes, which the GEMM likes and a narrower R may not give. */
-static int64_t nd_chunked_row(int64_t terms) {
+/* Rows of the intermediate and of the weights begin on 16 bytes, which the GEMM likes and a narrower R may
+ * not give. */
+static int64_t chunked_row(int64_t terms) {
     return (terms + 7) / 8 * 8;
 }
 
-static nd_status nd_chunked_weights(nd_kernel *kernel, const nd_work *work, nd_chunked *c) {
-    const int64_t no = work->y.dims[1], row = nd_chunked_row(work->terms);
+static nd_status chunked_weights(nd_kernel *kernel, const nd_work *work, nd_chunked *c) {
+    const int64_t no = work->y.dims[1], row = chunked_row(work->terms);
     float *padded = nd_alloc_array((size_t)(no * row), sizeof *padded);
     ND_REQUIRE(padded, nd_status_memory, "no memory for %lld weights", (long long)(no * row));
     for (int64_t o = 0; o < no; o++)
@@ -165,28 +168,28 @@ static nd_status nd_chunked_weights(nd_kernel *kernel, const nd_work *work, nd_c
 }
 
 /* Of y or x2, wherever a slice begins. */
-static uint32_t nd_chunked_alignment(const nd_kernel *kernel, const nd_chunked *c, const nd_view *view,
-                                     int64_t pixel) {
+static uint32_t chunked_alignment(const nd_kernel *kernel, const nd_chunked *c, const nd_view *view,
+                                  int64_t pixel) {
     const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(kernel->precision));
     const int64_t image = c->depthwise.out_height * c->depthwise.out_width;
-    if (nd_chunked_slices(c) == 1) return nd_gemm_alignment(view->offset * size, 0);
+    if (chunked_slices(c) == 1) return nd_gemm_alignment(view->offset * size, 0);
     return nd_gemm_alignment(view->offset * size,
                              (c->by_rows ? c->pixels | image : c->pixels) * pixel * size);
 }
 
-static nd_status nd_chunked_plans(nd_kernel *kernel, const nd_work *work, nd_chunked *c) {
+static nd_status chunked_plans(nd_kernel *kernel, const nd_work *work, nd_chunked *c) {
     const nd_act act = work->activation.act;
     nd_gemm_problem problem = {
         .m = c->pixels,
         .n = work->y.dims[1],
         .k = work->terms,
-        .ldx = nd_chunked_row(work->terms),
-        .ldw = nd_chunked_row(work->terms),
+        .ldx = chunked_row(work->terms),
+        .ldw = chunked_row(work->terms),
         .ldx2 = c->x2_pixel,
         .ldy = c->y_pixel,
         .align_x = 256,
-        .align_x2 = nd_chunked_alignment(kernel, c, &work->x2, c->x2_pixel),
-        .align_y = nd_chunked_alignment(kernel, c, &work->y, c->y_pixel),
+        .align_x2 = chunked_alignment(kernel, c, &work->x2, c->x2_pixel),
+        .align_y = chunked_alignment(kernel, c, &work->y, c->y_pixel),
         .precision = kernel->precision,
         .bias = work->bias != NULL,
         .residual = work->residual,
@@ -204,7 +207,7 @@ static nd_status nd_chunked_plans(nd_kernel *kernel, const nd_work *work, nd_chu
     return nd_status_ok;
 }
 
-static nd_status nd_chunked_prepare(nd_kernel *kernel, const nd_work *work) {
+static nd_status chunked_prepare(nd_kernel *kernel, const nd_work *work) {
     const nd_dtype storage = nd_precision_storage(kernel->precision);
     nd_chunked *c = kernel->state = nd_alloc_array(1, sizeof *c);
     ND_REQUIRE(c, nd_status_memory, "no memory for a separable layer");
@@ -218,25 +221,25 @@ static nd_status nd_chunked_prepare(nd_kernel *kernel, const nd_work *work) {
         .width = work->x.dims[3],
         .out_height = work->y.dims[2],
         .out_width = work->y.dims[3],
-        .y_pixel = nd_chunked_row(work->terms),
+        .y_pixel = chunked_row(work->terms),
     };
     (void)nd_cuda_view_is_pixels(&work->x, &c->depthwise.x_pixel);
     (void)nd_cuda_view_is_pixels(&work->y, &c->y_pixel);
     if (work->residual) (void)nd_cuda_view_is_pixels(&work->x2, &c->x2_pixel);
     ND_TRY(nd_separable_filters(kernel, work, &c->depthwise));
-    nd_chunked_cut(c, kernel->cuda->base.last_cache_bytes,
-                   (size_t)c->depthwise.y_pixel * nd_dtype_bytes(storage));
-    ND_TRY(nd_chunked_weights(kernel, work, c));
-    ND_TRY(nd_chunked_plans(kernel, work, c));
+    chunked_cut(c, kernel->cuda->base.last_cache_bytes,
+                (size_t)c->depthwise.y_pixel * nd_dtype_bytes(storage));
+    ND_TRY(chunked_weights(kernel, work, c));
+    ND_TRY(chunked_plans(kernel, work, c));
     snprintf(kernel->engine, sizeof kernel->engine, "nd:separable:chunked_%lldx%lldpx,%s",
-             (long long)nd_chunked_slices(c), (long long)c->pixels, nd_gemm_plan_name(c->plan));
+             (long long)chunked_slices(c), (long long)c->pixels, nd_gemm_plan_name(c->plan));
     return nd_status_ok;
 }
 
-static bool nd_chunked_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+static bool chunked_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
     (void)precision;
     return nd_separable_is_pixels(work);
 }
 
-const nd_cuda_kind nd_separable_chunked_kind = {nd_chunked_supports, nd_chunked_prepare};
+const nd_cuda_kind nd_separable_chunked_kind = {chunked_supports, chunked_prepare};

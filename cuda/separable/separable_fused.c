@@ -21,7 +21,7 @@ typedef struct nd_separable_state {
     const nd_separable_engine *engine;
 } nd_separable_state;
 
-static nd_status nd_separable_fused_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
+static nd_status separable_fused_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
     const nd_work *work = &kernel->work;
     const nd_separable_state *state = kernel->state;
     nd_cuda_separable call = state->call;
@@ -32,15 +32,14 @@ static nd_status nd_separable_fused_run(nd_kernel *kernel, const nd_cuda_operand
     return state->engine->launch(&call);
 }
 
-static void nd_separable_fused_release(nd_kernel *kernel) {
+static void separable_fused_release(nd_kernel *kernel) {
     free(kernel->state);
 }
 
-static const nd_cuda_operation nd_separable_fused_operation = {nd_separable_fused_run,
-                                                               nd_separable_fused_release};
+static const nd_cuda_operation nd_separable_fused_operation = {separable_fused_run, separable_fused_release};
 
-static nd_status nd_separable_fused_constants(nd_kernel *kernel, const nd_separable_pack *pack, int64_t taps,
-                                              nd_cuda_separable *call) {
+static nd_status separable_fused_constants(nd_kernel *kernel, const nd_separable_pack *pack, int64_t taps,
+                                           nd_cuda_separable *call) {
     const size_t slots = (size_t)(pack->blocks * nd_separable_terms);
     const void *constant;
     ND_TRY(nd_cuda_constant_stored(kernel, pack->weights, (size_t)pack->rows * slots, &call->weights));
@@ -54,15 +53,15 @@ static nd_status nd_separable_fused_constants(nd_kernel *kernel, const nd_separa
 }
 
 /* Two blocks on a multiprocessor hide each other's barriers, so a patch that lets two fit is preferred. */
-static bool nd_separable_fused_patch(const nd_cuda *cuda, const nd_separable_engine *engine,
-                                     nd_cuda_separable *call) {
+static bool separable_fused_patch(const nd_cuda *cuda, const nd_separable_engine *engine,
+                                  nd_cuda_separable *call) {
     const size_t reserved = 1024; /* bytes the system keeps of every block's shared memory */
     const size_t half = (cuda->shared_limit + reserved) / 2 - reserved;
     return (engine->pairs && nd_separable_patch_choose(call, half, engine->shared)) ||
            nd_separable_patch_choose(call, cuda->shared_limit, engine->shared);
 }
 
-static nd_cuda_separable nd_separable_fused_call(const nd_kernel *kernel, const nd_work *work, int64_t tile) {
+static nd_cuda_separable separable_fused_call(const nd_kernel *kernel, const nd_work *work, int64_t tile) {
     nd_cuda_separable call = {
         .geometry = work->geometry,
         .precision = kernel->precision,
@@ -84,8 +83,8 @@ static nd_cuda_separable nd_separable_fused_call(const nd_kernel *kernel, const 
     return call;
 }
 
-static nd_status nd_separable_fused_prepare(nd_kernel *kernel, const nd_work *work,
-                                            const nd_separable_engine *engine) {
+static nd_status separable_fused_prepare(nd_kernel *kernel, const nd_work *work,
+                                         const nd_separable_engine *engine) {
     nd_separable_pack pack = {0};
     nd_status status = nd_status_ok;
     nd_separable_state *state = kernel->state = nd_alloc_array(1, sizeof *state);
@@ -94,16 +93,16 @@ static nd_status nd_separable_fused_prepare(nd_kernel *kernel, const nd_work *wo
     kernel->operation = &nd_separable_fused_operation;
     state->engine = engine;
     ND_TRY(nd_cuda_constant_bias(kernel, work));
-    *call = nd_separable_fused_call(kernel, work, engine->tile);
+    *call = separable_fused_call(kernel, work, engine->tile);
     ND_TRY_DONE(nd_separable_pack_make(work, nd_precision_storage(kernel->precision), engine->tile, &pack));
     call->blocks = pack.blocks;
     const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(kernel->precision));
     call->chunks = engine->whole ? nd_separable_terms * size / 16 : pack.chunks;
-    ND_REQUIRE_DONE(nd_separable_fused_patch(kernel->cuda, engine, call), nd_status_unsupported,
+    ND_REQUIRE_DONE(separable_fused_patch(kernel->cuda, engine, call), nd_status_unsupported,
                     "a window of %lldx%lld does not fit shared memory", (long long)work->geometry.kernel[0],
                     (long long)work->geometry.kernel[1]);
-    ND_TRY_DONE(nd_separable_fused_constants(kernel, &pack,
-                                             work->geometry.kernel[0] * work->geometry.kernel[1], call));
+    ND_TRY_DONE(
+        separable_fused_constants(kernel, &pack, work->geometry.kernel[0] * work->geometry.kernel[1], call));
     nd_separable_split_choose(call, kernel->cuda->multiprocessors * (engine->pairs ? 2 : 1));
     kernel->workspace = nd_cuda_separable_partial(call);
     snprintf(kernel->engine, sizeof kernel->engine, "nd:separable:%s_n%lld,patch=%lldx%lldx%lld,split=%lld",
@@ -122,36 +121,36 @@ static const nd_separable_engine nd_separable_engines[] = {
     {"wgmma", nd_cuda_separable_sm90a_launch, nd_cuda_separable_sm90a_shared, 256, true, false},
 };
 
-static nd_status nd_separable_mma_64(nd_kernel *kernel, const nd_work *work) {
-    return nd_separable_fused_prepare(kernel, work, &nd_separable_engines[0]);
+static nd_status separable_mma_64(nd_kernel *kernel, const nd_work *work) {
+    return separable_fused_prepare(kernel, work, &nd_separable_engines[0]);
 }
 
-static nd_status nd_separable_mma_128(nd_kernel *kernel, const nd_work *work) {
-    return nd_separable_fused_prepare(kernel, work, &nd_separable_engines[1]);
+static nd_status separable_mma_128(nd_kernel *kernel, const nd_work *work) {
+    return separable_fused_prepare(kernel, work, &nd_separable_engines[1]);
 }
 
-static nd_status nd_separable_mma_256(nd_kernel *kernel, const nd_work *work) {
-    return nd_separable_fused_prepare(kernel, work, &nd_separable_engines[2]);
+static nd_status separable_mma_256(nd_kernel *kernel, const nd_work *work) {
+    return separable_fused_prepare(kernel, work, &nd_separable_engines[2]);
 }
 
-static nd_status nd_separable_wgmma(nd_kernel *kernel, const nd_work *work) {
-    return nd_separable_fused_prepare(kernel, work, &nd_separable_engines[work->y.dims[1] > 128 ? 4 : 3]);
+static nd_status separable_wgmma(nd_kernel *kernel, const nd_work *work) {
+    return separable_fused_prepare(kernel, work, &nd_separable_engines[work->y.dims[1] > 128 ? 4 : 3]);
 }
 
-static bool nd_separable_mma_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+static bool separable_mma_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
     (void)precision;
     return nd_separable_is_pixels(work);
 }
 
 /* 256 accumulated channels fit the registers beside 16-bit operands alone. */
-static bool nd_separable_mma_256_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+static bool separable_mma_256_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     return nd_dtype_bytes(nd_precision_storage(precision)) == 2 && work->y.dims[1] > 128 &&
-           nd_separable_mma_supports(cuda, work, precision);
+           separable_mma_supports(cuda, work, precision);
 }
 
 /* Tensor copies begin on 16 bytes: pixels and the view's start must. */
-static bool nd_separable_wgmma_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
+static bool separable_wgmma_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(precision));
     int64_t pixel;
     return cuda->capability == 90 && precision != nd_precision_fp32 && nd_separable_is_pixels(work) &&
@@ -160,9 +159,9 @@ static bool nd_separable_wgmma_supports(const nd_cuda *cuda, const nd_work *work
 }
 
 const nd_cuda_kind nd_separable_fused_kinds[3] = {
-    {nd_separable_mma_supports, nd_separable_mma_64},
-    {nd_separable_mma_supports, nd_separable_mma_128},
-    {nd_separable_mma_256_supports, nd_separable_mma_256},
+    {separable_mma_supports, separable_mma_64},
+    {separable_mma_supports, separable_mma_128},
+    {separable_mma_256_supports, separable_mma_256},
 };
 
-const nd_cuda_kind nd_separable_wgmma_kind = {nd_separable_wgmma_supports, nd_separable_wgmma};
+const nd_cuda_kind nd_separable_wgmma_kind = {separable_wgmma_supports, separable_wgmma};

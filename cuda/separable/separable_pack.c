@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 /* Ends of the blocks: the index of the term after each one's last. */
-static int64_t nd_separable_cut(const nd_work *work, int64_t align, int64_t *ends) {
+static int64_t separable_cut(const nd_work *work, int64_t align, int64_t *ends) {
     int64_t blocks = 0;
     for (int64_t r = 0; r < work->terms;) {
         const int64_t base = work->channel[r] / align * align;
@@ -17,8 +17,7 @@ static int64_t nd_separable_cut(const nd_work *work, int64_t align, int64_t *end
     return blocks;
 }
 
-static void nd_separable_fill(const nd_work *work, int64_t align, const int64_t *ends,
-                              nd_separable_pack *pack) {
+static void separable_fill(const nd_work *work, int64_t align, const int64_t *ends, nd_separable_pack *pack) {
     const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1], terms = nd_separable_terms;
     const int64_t no = work->y.dims[1], row = pack->blocks * terms;
     for (int64_t b = 0; b < pack->blocks; b++) {
@@ -44,7 +43,7 @@ nd_status nd_separable_pack_make(const nd_work *work, nd_dtype storage, int64_t 
     *pack = (nd_separable_pack){0};
     int64_t *ends = nd_alloc_array((size_t)work->terms, sizeof *ends);
     ND_REQUIRE_DONE(ends, nd_status_memory, "no memory for %lld terms", (long long)work->terms);
-    pack->blocks = nd_separable_cut(work, align, ends);
+    pack->blocks = separable_cut(work, align, ends);
     pack->rows = (work->y.dims[1] + tile - 1) / tile * tile;
     const size_t slots = (size_t)(pack->blocks * terms);
     pack->weights = nd_alloc_array((size_t)pack->rows * slots, sizeof *pack->weights);
@@ -53,7 +52,7 @@ nd_status nd_separable_pack_make(const nd_work *work, nd_dtype storage, int64_t 
     pack->offset = nd_alloc_array(slots, sizeof *pack->offset);
     ND_REQUIRE_DONE(pack->weights && pack->filters && pack->base && pack->offset, nd_status_memory,
                     "no memory for %lld packed terms", (long long)slots);
-    nd_separable_fill(work, align, ends, pack);
+    separable_fill(work, align, ends, pack);
 done:
     free(ends);
     if (status) nd_separable_pack_free(pack);
@@ -68,18 +67,17 @@ void nd_separable_pack_free(nd_separable_pack *pack) {
     *pack = (nd_separable_pack){0};
 }
 
-static int64_t nd_separable_ceil(int64_t a, int64_t b) {
+static int64_t separable_ceil(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
-static int64_t nd_separable_patches(const nd_cuda_separable *call) {
-    return nd_separable_ceil(call->images, call->patch[0]) *
-           nd_separable_ceil(call->out_height, call->patch[1]) *
-           nd_separable_ceil(call->out_width, call->patch[2]);
+static int64_t separable_patches(const nd_cuda_separable *call) {
+    return separable_ceil(call->images, call->patch[0]) * separable_ceil(call->out_height, call->patch[1]) *
+           separable_ceil(call->out_width, call->patch[2]);
 }
 
 int64_t nd_separable_tiles(const nd_cuda_separable *call) {
-    return nd_separable_patches(call) * nd_separable_ceil(call->out_channels, call->tile);
+    return separable_patches(call) * separable_ceil(call->out_channels, call->tile);
 }
 
 void nd_separable_split_choose(nd_cuda_separable *call, int64_t resident) {
@@ -89,7 +87,7 @@ void nd_separable_split_choose(nd_cuda_separable *call, int64_t resident) {
     int64_t least = call->blocks + ends;
     call->split = 1;
     for (int64_t split = 2; split <= call->blocks && split <= most && split * tiles <= resident; split++) {
-        const int64_t steps = nd_separable_ceil(call->blocks, split) + ends + join;
+        const int64_t steps = separable_ceil(call->blocks, split) + ends + join;
         if (steps >= least) continue;
         least = steps;
         call->split = split;
@@ -111,7 +109,7 @@ bool nd_separable_patch_choose(nd_cuda_separable *call, size_t shared_limit, nd_
         call->patch[1] = rows;
         call->patch[2] = columns;
         if (shared(call) > shared_limit) continue;
-        const int64_t tiles = nd_separable_patches(call);
+        const int64_t tiles = separable_patches(call);
         const int64_t height = (rows - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1;
         const int64_t width = (columns - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1;
         /* A tile costs its 128 pixels of arithmetic and its patch of loads. */

@@ -1,5 +1,5 @@
-/* How a separable layer is laid out for the fused kernels: terms in blocks, filters and pointwise weights block by
- * block, and which output pixels make a tile. Plain host code. */
+/* How a separable layer is laid out for the fused kernels: terms in blocks, filters and pointwise weights
+ * block by block, and which output pixels make a tile. Plain host code. */
 #ifndef ND_CUDA_SEPARABLE_PACK_H
 #define ND_CUDA_SEPARABLE_PACK_H
 
@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 
-/* Terms in order, cut into blocks of at most nd_separable_terms whose channels lie within nd_separable_terms of an
- * aligned first one; short blocks are filled with zero terms. All arrays are owned. */
+/* Terms in order, cut into blocks of at most nd_separable_terms whose channels lie within nd_separable_terms
+ * of an aligned first one; short blocks are filled with zero terms. All arrays are owned. */
 typedef struct nd_separable_pack {
     int64_t blocks, chunks;
     float *weights;  /* [rows][blocks * terms], fp32; rows past out_channels are zero */
@@ -25,17 +25,17 @@ nd_status nd_separable_pack_make(const nd_work *work, nd_dtype storage, int64_t 
                                  nd_separable_pack *pack);
 void nd_separable_pack_free(nd_separable_pack *pack);
 
-/* Images, rows and columns of output pixels that make the fewest tiles of at most nd_separable_pixels, with the
- * smallest input patch among equals; false when not even one pixel fits `shared_limit` bytes, which `shared` counts for
- * a kernel. Sets call->patch. */
+/* Images, rows and columns of output pixels that make the fewest tiles of at most nd_separable_pixels, with
+ * the smallest input patch among equals; false when not even one pixel fits `shared_limit` bytes, which
+ * `shared` counts for a kernel. Sets call->patch. */
 typedef size_t nd_separable_shared(const nd_cuda_separable *call);
 bool nd_separable_patch_choose(nd_cuda_separable *call, size_t shared_limit, nd_separable_shared *shared);
 
 /* Tiles of pixels and output channels, by call->patch and call->tile. */
 int64_t nd_separable_tiles(const nd_cuda_separable *call);
 
-/* Sets call->split, by tiles and blocks of terms and the `resident` thread blocks that the device runs at once: more than 1
- * only where the tiles leave some of them idle. */
+/* Sets call->split, by tiles and blocks of terms and the `resident` thread blocks that the device runs at
+ * once: more than 1 only where the tiles leave some of them idle. */
 void nd_separable_split_choose(nd_cuda_separable *call, int64_t resident);
 
 #ifdef __cplusplus

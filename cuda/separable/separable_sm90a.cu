@@ -1,23 +1,27 @@
 /* The fused separable layer for sm_90a: TMA brings the patch and the weights, wgmma multiplies.
  *
- * The tile, the blocks of 32 terms and the depthwise step are those of separable.cuh; what changes is the overlap. wgmma
- * runs in the background, so while the tensor cores multiply block b the same warps make the depthwise rows of block
- * b + 1 in another third of A:
+ * The tile, the blocks of 32 terms and the depthwise step are those of separable.cuh; what changes is the
+ * overlap. wgmma runs in the background, so while the tensor cores multiply block b the same warps make the
+ * depthwise rows of block b + 1 in another third of A:
  *
- *   wait for the copies of b -> depthwise b -> barrier -> ask for the copies of b + 2 -> start wgmma b -> wait for wgmma b - 1
+ *   wait for the copies of b -> depthwise b -> barrier -> ask for the copies of b + 2 -> start wgmma b ->
+ * wait for wgmma b - 1
  *
- * A block is 2 warpgroups; each multiplies its 64 pixels by N channels at once, N/2 fp32 accumulators a thread. The patch is a 4-d
- * tensor copy whose out-of-bounds zeros are the padding. Rows of A and of the weights are 32 elements, 64 bytes of 16 bits
- * in the 64-byte swizzle or 128 bytes of tf32 in the 128-byte one, which are nd_swizzle<4> and nd_swizzle<8>.
+ * A block is 2 warpgroups; each multiplies its 64 pixels by N channels at once, N/2 fp32 accumulators a
+ * thread. The patch is a 4-d tensor copy whose out-of-bounds zeros are the padding. Rows of A and of the
+ * weights are 32 elements, 64 bytes of 16 bits in the 64-byte swizzle or 128 bytes of tf32 in the 128-byte
+ * one, which are nd_swizzle<4> and nd_swizzle<8>.
  *
- * Who may write what, when. Let barrier(b) be the __syncthreads of round b. Every thread has passed its wait for wgmma
- * b - 2 (end of round b - 1) when barrier(b) falls, so after it
- *   - weights of b - 2 are free; those of b - 1 may still be read, b and b + 1 are to come: b + 2 needs the fourth stage;
+ * Who may write what, when. Let barrier(b) be the __syncthreads of round b. Every thread has passed its wait
+ * for wgmma b - 2 (end of round b - 1) when barrier(b) falls, so after it
+ *   - weights of b - 2 are free; those of b - 1 may still be read, b and b + 1 are to come: b + 2 needs the
+ * fourth stage;
  *   - the third of A that b - 2 used is free, and round b + 1 writes it;
  *   - patch, filters and offsets of b have been read by all: b + 2 takes their place, 2 stages;
- *   - the mbarrier of b - 2 has been waited for by all and may be armed for b + 2; use k of a stage waits for parity k % 2.
- * Depthwise values are written by ordinary stores and read by the asynchronous proxy: every writer fences before the
- * barrier. The same fence orders its reads of the patch before the copy that refills it.
+ *   - the mbarrier of b - 2 has been waited for by all and may be armed for b + 2; use k of a stage waits for
+ * parity k % 2. Depthwise values are written by ordinary stores and read by the asynchronous proxy: every
+ * writer fences before the barrier. The same fence orders its reads of the patch before the copy that refills
+ * it.
  *
  * Not yet run on a device: checked on the host under the emulator and by ptxas' register report alone. */
 #include "cuda/kernels/ptx_sm90a.cuh"
@@ -188,7 +192,8 @@ __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
                             (uint32_t)(b / nd_hopper_weight_stages % 2));
         block.depthwise(b, ways.slide);
         nd_ptx_fence_async();
-        __syncthreads(); /* A is whole; the patch and filters of b and the weights of b - 2 are read no more */
+        __syncthreads(); /* A is whole; the patch and filters of b and the weights of b - 2 are read no more
+                          */
         if (threadIdx.x == 0 && b + nd_hopper_stages < blocks) block.ask(b + nd_hopper_stages, &x, &w);
         block.multiply(b, c);
         nd_ptx_wgmma_wait<1>();

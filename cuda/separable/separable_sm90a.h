@@ -1,6 +1,6 @@
-/* The fused kernel for sm_90a alone (separable_sm90a.cu). Same call as nd_cuda_separable_launch, not strict fp32, with
- * chunks for a whole block of terms (4 for 16-bit elements, 8 for tf32), tiles of 128 or 256 channels, and pixels of x on
- * multiples of 16 bytes. */
+/* The fused kernel for sm_90a alone (separable_sm90a.cu). Same call as nd_cuda_separable_launch, not strict
+ * fp32, with chunks for a whole block of terms (4 for 16-bit elements, 8 for tf32), tiles of 128 or 256
+ * channels, and pixels of x on multiples of 16 bytes. */
 #ifndef ND_CUDA_SEPARABLE_SM90A_H
 #define ND_CUDA_SEPARABLE_SM90A_H
 

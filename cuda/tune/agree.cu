@@ -13,7 +13,8 @@ __device__ static float nd_agree_error(const nd_agree_bound &bound, float got, f
     return error <= FLT_MAX ? error : INFINITY; /* NaN is not */
 }
 
-/* A thread keeps the largest of the elements it strides over; the block's are joined by halves in shared memory. */
+/* A thread keeps the largest of the elements it strides over; the block's are joined by halves in shared
+ * memory. */
 template <class T>
 __global__ void __launch_bounds__(nd_grid_threads)
     nd_agree_kernel(nd_agree_bound bound, int64_t count, const T *__restrict__ got,

@@ -1,4 +1,5 @@
-/* Whether two results of the same work agree, on the device: one read of each, and a number for every block comes back. */
+/* Whether two results of the same work agree, on the device: one read of each, and a number for every block
+ * comes back. */
 #ifndef ND_CUDA_AGREE_H
 #define ND_CUDA_AGREE_H
 
@@ -10,7 +11,8 @@ extern "C" {
 
 enum { nd_agree_blocks = 1024 };
 
-/* Whole buffers, element by element. Where `expected` is NaN nobody was to write, and `got` must be NaN too. */
+/* Whole buffers, element by element. Where `expected` is NaN nobody was to write, and `got` must be NaN too.
+ */
 typedef struct nd_cuda_agree {
     nd_dtype storage;
     int64_t count;

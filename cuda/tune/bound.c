@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-/* Relative errors: of an addition, of a product by what tensor cores cut off its operands, of a stored value. */
+/* Relative errors: of an addition, of a product by what tensor cores cut off its operands, of a stored value.
+ */
 typedef struct nd_bound_rounding {
     double sum, product, store;
 } nd_bound_rounding;
@@ -17,8 +18,8 @@ static const nd_bound_rounding nd_bound_roundings[nd_precision_count] = {
 /* Deviations that no sum of billions exceeds. */
 static const double nd_bound_reach = 8;
 
-/* Transforms of 6x6 outputs by 3x3 in fp32 come out by up to 1400 roundings of a result of 1, those of 4x4 by 970 (of 690000
- * and 310000 results, 512 channels): three times that for the 8 deviations. */
+/* Transforms of 6x6 outputs by 3x3 in fp32 come out by up to 1400 roundings of a result of 1, those of 4x4 by
+ * 970 (of 690000 and 310000 results, 512 channels): three times that for the 8 deviations. */
 static const double nd_bound_transform = 512;
 
 /* An error of half a deviation is no rounding, whatever engine made it. */

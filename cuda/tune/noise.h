@@ -1,5 +1,6 @@
-/* Numbers to time and check kernels on. What a multiplier draws, and with it the clock, depends on the bits that toggle:
- * kernels timed on zeros run up to a fifth faster than on a network's activations, and not all by as much. */
+/* Numbers to time and check kernels on. What a multiplier draws, and with it the clock, depends on the bits
+ * that toggle: kernels timed on zeros run up to a fifth faster than on a network's activations, and not all
+ * by as much. */
 #ifndef ND_CUDA_NOISE_H
 #define ND_CUDA_NOISE_H
 
@@ -11,8 +12,8 @@
 #    define ND_NOISE_INLINE static inline
 #endif
 
-/* Number `index` of sequence `seed`, on host and device to the last bit: the sum of the four 16-bit parts of a splitmix64
- * hash, which is nearly normal, with mean 0, variance 1 and no number beyond 3.47. */
+/* Number `index` of sequence `seed`, on host and device to the last bit: the sum of the four 16-bit parts of
+ * a splitmix64 hash, which is nearly normal, with mean 0, variance 1 and no number beyond 3.47. */
 ND_NOISE_INLINE float nd_noise(uint64_t seed, uint64_t index) {
     uint64_t bits = seed + (index + 1) * UINT64_C(0x9e3779b97f4a7c15);
     bits = (bits ^ bits >> 30) * UINT64_C(0xbf58476d1ce4e5b9);

@@ -1,9 +1,10 @@
 /* What `tune` decides by: ways to do the same thing, checked, and timed against each other on the device.
  *
- * A way that does not agree with the reference of its scratch is dropped, and a warning names it: a kernel that is wrong
- * may well be the fastest. Every other is timed by itself as it enters; the fastest few stay and are timed again in turns,
- * so that clocks that drift meanwhile fall on all alike, and the smallest median wins. Before every timed run the
- * last-level cache is overwritten: what counts is the cold time, as in the benchmark's headline. */
+ * A way that does not agree with the reference of its scratch is dropped, and a warning names it: a kernel
+ * that is wrong may well be the fastest. Every other is timed by itself as it enters; the fastest few stay
+ * and are timed again in turns, so that clocks that drift meanwhile fall on all alike, and the smallest
+ * median wins. Before every timed run the last-level cache is overwritten: what counts is the cold time, as
+ * in the benchmark's headline. */
 #ifndef ND_CUDA_RACE_H
 #define ND_CUDA_RACE_H
 
@@ -34,8 +35,8 @@ void nd_race_enter(nd_race *race, void *way);
 /* The winner, the caller's from then on, or NULL where nothing ran; all others are dropped. */
 void *nd_race_finish(nd_race *race);
 
-/* Winners of this backend's earlier races: equal works get equal kernels and are timed once, however often a network has
- * them. False: not raced for yet. One that there is no memory to remember is raced for again. */
+/* Winners of this backend's earlier races: equal works get equal kernels and are timed once, however often a
+ * network has them. False: not raced for yet. One that there is no memory to remember is raced for again. */
 bool nd_race_recall(const nd_cuda *cuda, const char *key, int *way);
 void nd_race_remember(nd_cuda *cuda, const char *key, int way);
 

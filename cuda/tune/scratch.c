@@ -20,18 +20,18 @@ typedef enum nd_scratch_block {
     nd_scratch_block_errors,
 } nd_scratch_block;
 
-static size_t nd_scratch_size(const nd_scratch *scratch) {
+static size_t scratch_size(const nd_scratch *scratch) {
     return nd_dtype_bytes(nd_precision_storage(scratch->precision));
 }
 
-static int64_t nd_scratch_reach(const nd_view *view) {
+static int64_t scratch_reach(const nd_view *view) {
     int64_t last = view->offset;
     for (int i = 0; i < view->rank; i++) last += (view->dims[i] - 1) * view->strides[i];
     return last + 1;
 }
 
-static nd_status nd_scratch_numbers(nd_scratch *scratch, nd_scratch_block block, int64_t count, float scale) {
-    ND_TRY(nd_cuda_allocate((size_t)count * nd_scratch_size(scratch), &scratch->blocks[block]));
+static nd_status scratch_numbers(nd_scratch *scratch, nd_scratch_block block, int64_t count, float scale) {
+    ND_TRY(nd_cuda_allocate((size_t)count * scratch_size(scratch), &scratch->blocks[block]));
     return nd_cuda_noise_launch(block, scale, nd_precision_storage(scratch->precision), count,
                                 scratch->blocks[block], scratch->cuda->stream);
 }
@@ -39,10 +39,10 @@ static nd_status nd_scratch_numbers(nd_scratch *scratch, nd_scratch_block block,
 nd_status nd_scratch_make(nd_cuda *cuda, const nd_work *work, nd_precision precision, nd_scratch *scratch) {
     nd_status status = nd_status_ok;
     *scratch = (nd_scratch){.cuda = cuda, .work = *work, .precision = precision};
-    ND_TRY_DONE(nd_scratch_numbers(scratch, nd_scratch_block_x, nd_scratch_reach(&work->x), 1));
+    ND_TRY_DONE(scratch_numbers(scratch, nd_scratch_block_x, scratch_reach(&work->x), 1));
     if (work->residual)
-        ND_TRY_DONE(nd_scratch_numbers(scratch, nd_scratch_block_x2, nd_scratch_reach(&work->x2), 1));
-    scratch->y_bytes = (size_t)nd_scratch_reach(&work->y) * nd_scratch_size(scratch);
+        ND_TRY_DONE(scratch_numbers(scratch, nd_scratch_block_x2, scratch_reach(&work->x2), 1));
+    scratch->y_bytes = (size_t)scratch_reach(&work->y) * scratch_size(scratch);
     ND_TRY_DONE(nd_cuda_allocate(scratch->y_bytes, &scratch->blocks[nd_scratch_block_y]));
     scratch->operands.x = scratch->blocks[nd_scratch_block_x];
     scratch->operands.x2 = scratch->blocks[nd_scratch_block_x2];
@@ -52,7 +52,7 @@ done:
     return status;
 }
 
-static void nd_scratch_drop(nd_scratch *scratch, nd_scratch_block block) {
+static void scratch_drop(nd_scratch *scratch, nd_scratch_block block) {
     (void)cudaFree(scratch->blocks[block]);
     scratch->blocks[block] = NULL;
 }
@@ -70,27 +70,27 @@ const char *nd_scratch_text(const nd_scratch *scratch, char *text, size_t size) 
 void nd_scratch_uncheck(nd_scratch *scratch) {
     char text[160];
     nd_log(nd_log_warn, "%s: no room to check what is timed", nd_scratch_text(scratch, text, sizeof text));
-    nd_scratch_drop(scratch, nd_scratch_block_expected);
-    nd_scratch_drop(scratch, nd_scratch_block_errors);
+    scratch_drop(scratch, nd_scratch_block_expected);
+    scratch_drop(scratch, nd_scratch_block_errors);
     scratch->expected = NULL;
 }
 
 /* Every storage type's NaN. */
-static nd_status nd_scratch_blank(const nd_scratch *scratch, void *y) {
+static nd_status scratch_blank(const nd_scratch *scratch, void *y) {
     ND_CUDA_TRY(cudaMemsetAsync(y, 0xff, scratch->y_bytes, scratch->cuda->stream));
     return nd_status_ok;
 }
 
 nd_status nd_scratch_spoil(const nd_scratch *scratch) {
-    return nd_scratch_blank(scratch, scratch->operands.y);
+    return scratch_blank(scratch, scratch->operands.y);
 }
 
-static nd_status nd_scratch_expect(nd_scratch *scratch, nd_scratch_run *run, void *context) {
+static nd_status scratch_expect(nd_scratch *scratch, nd_scratch_run *run, void *context) {
     nd_cuda_operands operands = scratch->operands;
     void **expected = &scratch->blocks[nd_scratch_block_expected];
     ND_TRY(nd_cuda_allocate(scratch->y_bytes, expected));
     ND_TRY(nd_cuda_allocate(nd_agree_blocks * sizeof(float), &scratch->blocks[nd_scratch_block_errors]));
-    ND_TRY(nd_scratch_blank(scratch, *expected));
+    ND_TRY(scratch_blank(scratch, *expected));
     operands.y = *expected;
     ND_TRY(run(context, &operands));
     scratch->expected = *expected;
@@ -98,7 +98,7 @@ static nd_status nd_scratch_expect(nd_scratch *scratch, nd_scratch_run *run, voi
 }
 
 nd_status nd_scratch_refer(nd_scratch *scratch, nd_scratch_run *run, void *context) {
-    const nd_status status = nd_scratch_expect(scratch, run, context);
+    const nd_status status = scratch_expect(scratch, run, context);
     if (status != nd_status_memory) return status;
     nd_scratch_uncheck(scratch);
     return nd_status_ok;
@@ -109,7 +109,7 @@ nd_status nd_scratch_compare(const nd_scratch *scratch, bool transformed, double
     float worst[nd_agree_blocks] = {0};
     const nd_cuda_agree call = {
         .storage = nd_precision_storage(scratch->precision),
-        .count = (int64_t)(scratch->y_bytes / nd_scratch_size(scratch)),
+        .count = (int64_t)(scratch->y_bytes / scratch_size(scratch)),
         .got = scratch->operands.y,
         .expected = scratch->expected,
         .absolute = bound.absolute,
@@ -132,7 +132,7 @@ typedef struct nd_scratch_direct {
     void *transposed;
 } nd_scratch_direct;
 
-static nd_status nd_scratch_run_direct(void *context, const nd_cuda_operands *operands) {
+static nd_status scratch_run_direct(void *context, const nd_cuda_operands *operands) {
     nd_scratch_direct *direct = context;
     const nd_scratch *scratch = direct->scratch;
     const int64_t *dims = direct->filter->dims, taps = dims[2] * dims[3];
@@ -158,10 +158,10 @@ static nd_status nd_scratch_run_direct(void *context, const nd_cuda_operands *op
     return nd_cuda_conv_launch(&call);
 }
 
-static nd_status nd_scratch_bias(nd_scratch *scratch, const int64_t *channels) {
+static nd_status scratch_bias(nd_scratch *scratch, const int64_t *channels) {
     const nd_view view = nd_view_row_major(1, channels);
     void **bias = &scratch->blocks[nd_scratch_block_bias];
-    ND_TRY(nd_scratch_numbers(scratch, nd_scratch_block_bias_stored, *channels, 1));
+    ND_TRY(scratch_numbers(scratch, nd_scratch_block_bias_stored, *channels, 1));
     scratch->bias_stored = scratch->blocks[nd_scratch_block_bias_stored];
     ND_TRY(nd_cuda_allocate((size_t)*channels * sizeof(float), bias));
     scratch->bias = *bias;
@@ -172,17 +172,17 @@ static nd_status nd_scratch_bias(nd_scratch *scratch, const int64_t *channels) {
 nd_status nd_scratch_weigh(nd_scratch *scratch, const nd_view *filter, bool biased) {
     const float scale = (float)(1 / sqrt((double)nd_bound_length(&scratch->work)));
     nd_scratch_direct direct = {.scratch = scratch, .filter = filter};
-    ND_TRY(nd_scratch_numbers(scratch, nd_scratch_block_weights, nd_scratch_reach(filter), scale));
+    ND_TRY(scratch_numbers(scratch, nd_scratch_block_weights, scratch_reach(filter), scale));
     scratch->weights = scratch->blocks[nd_scratch_block_weights];
-    if (biased) ND_TRY(nd_scratch_bias(scratch, &scratch->work.y.dims[1]));
-    const nd_status status = nd_scratch_refer(scratch, nd_scratch_run_direct, &direct);
+    if (biased) ND_TRY(scratch_bias(scratch, &scratch->work.y.dims[1]));
+    const nd_status status = nd_scratch_refer(scratch, scratch_run_direct, &direct);
     (void)cudaStreamSynchronize(scratch->cuda->stream);
     (void)cudaFree(direct.transposed);
     return status;
 }
 
-static nd_status nd_scratch_workspace(nd_scratch *scratch, size_t bytes) {
-    nd_scratch_drop(scratch, nd_scratch_block_workspace);
+static nd_status scratch_workspace(nd_scratch *scratch, size_t bytes) {
+    scratch_drop(scratch, nd_scratch_block_workspace);
     scratch->operands.workspace = NULL;
     scratch->workspace_bytes = 0;
     ND_TRY(nd_cuda_allocate(bytes, &scratch->blocks[nd_scratch_block_workspace]));
@@ -193,10 +193,10 @@ static nd_status nd_scratch_workspace(nd_scratch *scratch, size_t bytes) {
 
 nd_status nd_scratch_grow(nd_scratch *scratch, size_t workspace_bytes) {
     if (workspace_bytes <= scratch->workspace_bytes) return nd_status_ok;
-    const nd_status status = nd_scratch_workspace(scratch, workspace_bytes);
+    const nd_status status = scratch_workspace(scratch, workspace_bytes);
     if (status != nd_status_memory || !scratch->expected) return status;
     nd_scratch_uncheck(scratch);
-    return nd_scratch_workspace(scratch, workspace_bytes);
+    return scratch_workspace(scratch, workspace_bytes);
 }
 
 void nd_scratch_free(nd_scratch *scratch) {

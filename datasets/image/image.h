@@ -1,8 +1,9 @@
 /* Decoded pictures: PNG (libpng) and JPEG (TurboJPEG) to 8-bit RGB.
  *
- * The conversion to RGB is that of Pillow's convert("RGB"), which published accuracies rest on: grey and palette are
- * expanded, alpha is dropped without blending, 16 bits are cut to the upper 8, colour profiles, gamma and EXIF
- * orientation are ignored, CMYK and YCCK JPEGs are taken as inverted (as Adobe writes them) and multiplied out. */
+ * The conversion to RGB is that of Pillow's convert("RGB"), which published accuracies rest on: grey and
+ * palette are expanded, alpha is dropped without blending, 16 bits are cut to the upper 8, colour profiles,
+ * gamma and EXIF orientation are ignored, CMYK and YCCK JPEGs are taken as inverted (as Adobe writes them)
+ * and multiplied out. */
 #ifndef ND_DATASETS_IMAGE_H
 #define ND_DATASETS_IMAGE_H
 
@@ -17,8 +18,8 @@ typedef struct nd_image {
 /* Larger pictures are refused before anything is allocated for them: 300 MB of RGB. */
 enum { nd_image_pixels_max = 100000000 };
 
-/* The format is told by the first bytes. `name` goes into messages. A picture that is cut short or damaged is an
- * nd_status_format: half a picture is never returned. */
+/* The format is told by the first bytes. `name` goes into messages. A picture that is cut short or damaged is
+ * an nd_status_format: half a picture is never returned. */
 nd_status nd_image_decode(const void *data, size_t bytes, const char *name, nd_image *out);
 nd_status nd_image_read(const char *path, nd_image *out);
 

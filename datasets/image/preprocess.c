@@ -28,7 +28,7 @@ static const char *const nd_order_names[nd_order_count] = {"rgb", "bgr", "grey"}
 enum { nd_preprocess_side_max = 1 << 15 };
 
 /* "256" (both the same) or "HxW". */
-static bool nd_preprocess_read_size(const char *text, int64_t *height, int64_t *width) {
+static bool preprocess_read_size(const char *text, int64_t *height, int64_t *width) {
     char first[24];
     const char *cross = strchr(text, 'x');
     const size_t length = cross ? (size_t)(cross - text) : strlen(text);
@@ -39,11 +39,11 @@ static bool nd_preprocess_read_size(const char *text, int64_t *height, int64_t *
            *width > 0 && *height <= nd_preprocess_side_max && *width <= nd_preprocess_side_max;
 }
 
-static bool nd_preprocess_read_resize(const char *text, nd_preprocess *out) {
+static bool preprocess_read_resize(const char *text, nd_preprocess *out) {
     out->resize_short = out->resize_height = out->resize_width = 0;
     if (!strcmp(text, "none")) return true;
     int64_t height, width;
-    if (!nd_preprocess_read_size(text, &height, &width)) return false;
+    if (!preprocess_read_size(text, &height, &width)) return false;
     const bool exact = strchr(text, 'x') != NULL;
     out->resize_short = exact ? 0 : height;
     out->resize_height = exact ? height : 0;
@@ -51,17 +51,17 @@ static bool nd_preprocess_read_resize(const char *text, nd_preprocess *out) {
     return true;
 }
 
-static bool nd_preprocess_read_crop(const char *text, nd_preprocess *out) {
+static bool preprocess_read_crop(const char *text, nd_preprocess *out) {
     out->crop_height = out->crop_width = 0;
-    return !strcmp(text, "none") || nd_preprocess_read_size(text, &out->crop_height, &out->crop_width);
+    return !strcmp(text, "none") || preprocess_read_size(text, &out->crop_height, &out->crop_width);
 }
 
-static bool nd_preprocess_read_centre(const char *text, nd_preprocess *out) {
+static bool preprocess_read_centre(const char *text, nd_preprocess *out) {
     out->centre_even = !strcmp(text, "even");
     return out->centre_even || !strcmp(text, "floor");
 }
 
-static bool nd_preprocess_read_order(const char *text, nd_preprocess *out) {
+static bool preprocess_read_order(const char *text, nd_preprocess *out) {
     for (int i = 0; i < nd_order_count; i++) {
         if (strcmp(nd_order_names[i], text) != 0) continue;
         out->order = (nd_order)i;
@@ -70,12 +70,12 @@ static bool nd_preprocess_read_order(const char *text, nd_preprocess *out) {
     return false;
 }
 
-static bool nd_preprocess_read_filter(const char *text, nd_preprocess *out) {
+static bool preprocess_read_filter(const char *text, nd_preprocess *out) {
     return nd_filter_find(text, &out->filter);
 }
 
 /* A number or a fraction of two. */
-static bool nd_preprocess_read_number(const char *text, double *out) {
+static bool preprocess_read_number(const char *text, double *out) {
     char above[32];
     const char *slash = strchr(text, '/');
     const size_t length = slash ? (size_t)(slash - text) : strlen(text);
@@ -88,19 +88,19 @@ static bool nd_preprocess_read_number(const char *text, double *out) {
     return isfinite(*out);
 }
 
-static bool nd_preprocess_read_scale(const char *text, nd_preprocess *out) {
-    return nd_preprocess_read_number(text, &out->scale) && out->scale != 0;
+static bool preprocess_read_scale(const char *text, nd_preprocess *out) {
+    return preprocess_read_number(text, &out->scale) && out->scale != 0;
 }
 
 /* One number for all channels, or three. */
-static bool nd_preprocess_read_triple(const char *text, double out[3]) {
+static bool preprocess_read_triple(const char *text, double out[3]) {
     for (int c = 0; c < 3; c++) {
         char part[64];
         const size_t length = strcspn(text, ":");
         if (length >= sizeof part) return false;
         memcpy(part, text, length);
         part[length] = '\0';
-        if (!nd_preprocess_read_number(part, &out[c])) return false;
+        if (!preprocess_read_number(part, &out[c])) return false;
         text += length;
         if (c == 0 && !*text) {
             out[1] = out[2] = out[0];
@@ -111,13 +111,12 @@ static bool nd_preprocess_read_triple(const char *text, double out[3]) {
     return !*text;
 }
 
-static bool nd_preprocess_read_mean(const char *text, nd_preprocess *out) {
-    return nd_preprocess_read_triple(text, out->mean);
+static bool preprocess_read_mean(const char *text, nd_preprocess *out) {
+    return preprocess_read_triple(text, out->mean);
 }
 
-static bool nd_preprocess_read_std(const char *text, nd_preprocess *out) {
-    return nd_preprocess_read_triple(text, out->std) && out->std[0] != 0 && out->std[1] != 0 &&
-           out->std[2] != 0;
+static bool preprocess_read_std(const char *text, nd_preprocess *out) {
+    return preprocess_read_triple(text, out->std) && out->std[0] != 0 && out->std[1] != 0 && out->std[2] != 0;
 }
 
 static const struct {
@@ -125,18 +124,18 @@ static const struct {
     bool (*read)(const char *text, nd_preprocess *out);
     const char *expected;
 } nd_preprocess_keys[] = {
-    {"resize", nd_preprocess_read_resize, "a side in pixels, HxW or none"},
-    {"crop", nd_preprocess_read_crop, "a side in pixels, HxW or none"},
-    {"centre", nd_preprocess_read_centre, "floor or even"},
-    {"order", nd_preprocess_read_order, "rgb, bgr or grey"},
-    {"scale", nd_preprocess_read_scale, "a number other than 0, or a fraction such as 1/255"},
-    {"mean", nd_preprocess_read_mean, "a number, or three as A:B:C"},
-    {"std", nd_preprocess_read_std, "a number other than 0, or three as A:B:C"},
-    {"interp", nd_preprocess_read_filter, "bilinear or bicubic"},
+    {"resize", preprocess_read_resize, "a side in pixels, HxW or none"},
+    {"crop", preprocess_read_crop, "a side in pixels, HxW or none"},
+    {"centre", preprocess_read_centre, "floor or even"},
+    {"order", preprocess_read_order, "rgb, bgr or grey"},
+    {"scale", preprocess_read_scale, "a number other than 0, or a fraction such as 1/255"},
+    {"mean", preprocess_read_mean, "a number, or three as A:B:C"},
+    {"std", preprocess_read_std, "a number other than 0, or three as A:B:C"},
+    {"interp", preprocess_read_filter, "bilinear or bicubic"},
 };
 enum { nd_preprocess_key_count = sizeof nd_preprocess_keys / sizeof *nd_preprocess_keys };
 
-static nd_status nd_preprocess_set(const char *text, nd_preprocess *out, bool seen[nd_preprocess_key_count]) {
+static nd_status preprocess_set(const char *text, nd_preprocess *out, bool seen[nd_preprocess_key_count]) {
     const char *equals = strchr(text, '=');
     const size_t length = equals ? (size_t)(equals - text) : 0;
     for (int i = 0; equals && i < nd_preprocess_key_count; i++) {
@@ -156,21 +155,21 @@ static nd_status nd_preprocess_set(const char *text, nd_preprocess *out, bool se
                    text);
 }
 
-static const char *nd_preprocess_find(const char *name) {
+static const char *preprocess_find(const char *name) {
     for (const nd_preprocess_recipe *recipe = nd_preprocess_recipes; recipe->name; recipe++)
         if (!strcmp(recipe->name, name)) return recipe->settings;
     return NULL;
 }
 
-static nd_status nd_preprocess_apply(const char *text, nd_preprocess *out) {
+static nd_status preprocess_apply(const char *text, nd_preprocess *out) {
     nd_arena arena = {0};
     bool seen[nd_preprocess_key_count] = {0};
     char **parts;
     size_t count;
     nd_status status = nd_text_split(&arena, text, ',', &parts, &count);
     for (size_t i = 0; !status && i < count; i++) {
-        const char *recipe = i == 0 ? nd_preprocess_find(parts[0]) : NULL;
-        status = recipe ? nd_preprocess_apply(recipe, out) : nd_preprocess_set(parts[i], out, seen);
+        const char *recipe = i == 0 ? preprocess_find(parts[0]) : NULL;
+        status = recipe ? preprocess_apply(recipe, out) : preprocess_set(parts[i], out, seen);
     }
     nd_arena_free(&arena);
     return status;
@@ -178,7 +177,7 @@ static nd_status nd_preprocess_apply(const char *text, nd_preprocess *out) {
 
 nd_status nd_preprocess_parse(const char *text, nd_preprocess *out) {
     *out = (nd_preprocess){.scale = 1, .std = {1, 1, 1}};
-    return *text ? nd_preprocess_apply(text, out) : nd_status_ok;
+    return *text ? preprocess_apply(text, out) : nd_status_ok;
 }
 
 typedef struct nd_preprocess_text {
@@ -196,8 +195,8 @@ nd_preprocess_add(nd_preprocess_text *out, const char *format, ...) {
     if (out->used >= out->size) out->used = out->size - 1;
 }
 
-static void nd_preprocess_add_triple(nd_preprocess_text *out, const char *key, const double value[3],
-                                     double nothing) {
+static void preprocess_add_triple(nd_preprocess_text *out, const char *key, const double value[3],
+                                  double nothing) {
     if (value[0] == nothing && value[1] == nothing && value[2] == nothing) return;
     if (value[0] == value[1] && value[1] == value[2])
         nd_preprocess_add(out, ",%s=%.9g", key, value[0]);
@@ -225,8 +224,8 @@ const char *nd_preprocess_format(const nd_preprocess *self, char *text, size_t s
         nd_preprocess_add(&out, ",scale=1/%.0f", inverse);
     else if (self->scale != 1)
         nd_preprocess_add(&out, ",scale=%.9g", self->scale);
-    nd_preprocess_add_triple(&out, "mean", self->mean, 0);
-    nd_preprocess_add_triple(&out, "std", self->std, 1);
+    preprocess_add_triple(&out, "mean", self->mean, 0);
+    preprocess_add_triple(&out, "std", self->std, 1);
     if (self->resize_short || self->resize_height)
         nd_preprocess_add(&out, ",interp=%s", nd_filter_name(self->filter));
     return text;
@@ -237,7 +236,7 @@ int64_t nd_preprocess_channels(const nd_preprocess *self) {
 }
 
 /* What a picture of the given size becomes before the crop; the longer side is cut to whole pixels. */
-static void nd_preprocess_resized(const nd_preprocess *self, int64_t *height, int64_t *width) {
+static void preprocess_resized(const nd_preprocess *self, int64_t *height, int64_t *width) {
     if (self->resize_height) {
         *height = self->resize_height;
         *width = self->resize_width;
@@ -260,14 +259,14 @@ nd_status nd_preprocess_size(const nd_preprocess *self, int64_t set_height, int6
         return nd_status_ok;
     }
     if (self->resize_height || (*height && *width)) {
-        nd_preprocess_resized(self, height, width);
+        preprocess_resized(self, height, width);
         return nd_status_ok;
     }
     return nd_fail(nd_status_usage, "preprocess: the pictures differ in size; give crop=N or resize=HxW");
 }
 
 /* Where the crop starts; negative in the border of a smaller picture. */
-static int64_t nd_preprocess_margin(int64_t have, int64_t want, bool even) {
+static int64_t preprocess_margin(int64_t have, int64_t want, bool even) {
     if (have < want) return -((want - have) / 2);
     const int64_t half = (have - want) / 2, odd = (have - want) % 2;
     return half + (even && odd && half % 2);
@@ -276,35 +275,35 @@ static int64_t nd_preprocess_margin(int64_t have, int64_t want, bool even) {
 /* 3 x 256 table of what each byte value becomes in each output channel. */
 typedef float nd_preprocess_table[3][256];
 
-static void nd_preprocess_tabulate(const nd_preprocess *self, nd_preprocess_table table) {
+static void preprocess_tabulate(const nd_preprocess *self, nd_preprocess_table table) {
     for (int c = 0; c < 3; c++)
         for (int v = 0; v < 256; v++) table[c][v] = (float)((v * self->scale - self->mean[c]) / self->std[c]);
 }
 
 /* ITU-R 601 luma in 16-bit fixed point, as Pillow's convert("L"). */
-static uint8_t nd_preprocess_luma(const uint8_t *rgb) {
+static uint8_t preprocess_luma(const uint8_t *rgb) {
     return (uint8_t)((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16);
 }
 
-static uint8_t nd_preprocess_sample(nd_order order, const uint8_t *rgb, int channel) {
-    if (order == nd_order_grey) return nd_preprocess_luma(rgb);
+static uint8_t preprocess_sample(nd_order order, const uint8_t *rgb, int channel) {
+    if (order == nd_order_grey) return preprocess_luma(rgb);
     return rgb[order == nd_order_bgr ? 2 - channel : channel];
 }
 
 /* The window of height x width in the middle of the image, through the tables; black outside. */
-static void nd_preprocess_crop(const nd_preprocess *self, const nd_image *image, int64_t height,
-                               int64_t width, float *dst) {
-    const int64_t top = nd_preprocess_margin(image->height, height, self->centre_even);
-    const int64_t left = nd_preprocess_margin(image->width, width, self->centre_even);
+static void preprocess_crop(const nd_preprocess *self, const nd_image *image, int64_t height, int64_t width,
+                            float *dst) {
+    const int64_t top = preprocess_margin(image->height, height, self->centre_even);
+    const int64_t left = preprocess_margin(image->width, width, self->centre_even);
     nd_preprocess_table table;
-    nd_preprocess_tabulate(self, table);
+    preprocess_tabulate(self, table);
     for (int c = 0; c < nd_preprocess_channels(self); c++) {
         for (int64_t y = top; y < top + height; y++) {
             const bool row = y >= 0 && y < image->height;
             for (int64_t x = left; x < left + width; x++) {
                 const bool inside = row && x >= 0 && x < image->width;
                 const int64_t pixel = inside ? y * image->width + x : 0;
-                const uint8_t value = nd_preprocess_sample(self->order, image->rgb + 3 * pixel, c);
+                const uint8_t value = preprocess_sample(self->order, image->rgb + 3 * pixel, c);
                 *dst++ = table[c][inside ? value : 0];
             }
         }
@@ -314,14 +313,14 @@ static void nd_preprocess_crop(const nd_preprocess *self, const nd_image *image,
 nd_status nd_preprocess_run(const nd_preprocess *self, const nd_image *image, int64_t height, int64_t width,
                             float *dst) {
     int64_t resized_height = image->height, resized_width = image->width;
-    nd_preprocess_resized(self, &resized_height, &resized_width);
+    preprocess_resized(self, &resized_height, &resized_width);
     const nd_image *ready = image;
     nd_image resized = {0};
     if (resized_height != image->height || resized_width != image->width) {
         ND_TRY(nd_image_resize(image, resized_width, resized_height, self->filter, &resized));
         ready = &resized;
     }
-    nd_preprocess_crop(self, ready, height, width, dst);
+    preprocess_crop(self, ready, height, width, dst);
     nd_image_free(&resized);
     return nd_status_ok;
 }

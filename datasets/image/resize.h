@@ -1,7 +1,8 @@
 /* Antialiased resizing of 8-bit RGB, equal to Pillow's Image.resize.
  *
- * Two passes, rows first, each a weighted mean over a window that grows with the reduction; the weights are rounded to
- * 22 fractional bits and the picture between the passes to 8 bits, which is where the exact equality comes from. */
+ * Two passes, rows first, each a weighted mean over a window that grows with the reduction; the weights are
+ * rounded to 22 fractional bits and the picture between the passes to 8 bits, which is where the exact
+ * equality comes from. */
 #ifndef ND_DATASETS_RESIZE_H
 #define ND_DATASETS_RESIZE_H
 

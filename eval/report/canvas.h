@@ -1,5 +1,5 @@
-/* What plots are drawn on: an SVG text, or a PNG by cairo. Coordinates are pixels from the top left. Colours are roles, so
- * that an SVG can follow the reader's light or dark scheme. */
+/* What plots are drawn on: an SVG text, or a PNG by cairo. Coordinates are pixels from the top left. Colours
+ * are roles, so that an SVG can follow the reader's light or dark scheme. */
 #ifndef ND_EVAL_CANVAS_H
 #define ND_EVAL_CANVAS_H
 
@@ -35,8 +35,8 @@ struct nd_canvas {
                  nd_anchor anchor, double degrees);
 };
 
-/* Writes SVG elements to `file`. nd_svg_begin opens the <svg> element; `standalone` adds the style and background that
- * a page would have. */
+/* Writes SVG elements to `file`. nd_svg_begin opens the <svg> element; `standalone` adds the style and
+ * background that a page would have. */
 typedef struct nd_svg {
     nd_canvas canvas;
     FILE *file;
@@ -49,7 +49,8 @@ extern const char nd_svg_style[]; /* the rules behind the roles, for the head of
 /* Text with &, <, > and quotes escaped, for SVG and HTML. */
 void nd_xml_text(FILE *file, const char *text);
 
-/* Draws into a PNG file through `draw`, twice the pixels of the canvas. nd_status_unsupported in a build without cairo. */
+/* Draws into a PNG file through `draw`, twice the pixels of the canvas. nd_status_unsupported in a build
+ * without cairo. */
 nd_status nd_png_draw(const char *path, double width, double height,
                       void (*draw)(nd_canvas *canvas, void *context), void *context);
 

@@ -2,7 +2,8 @@
 
 #include <stddef.h>
 
-/* Okabe and Ito's colours, told apart with all common kinds of colour blindness; lighter ones on dark paper. */
+/* Okabe and Ito's colours, told apart with all common kinds of colour blindness; lighter ones on dark paper.
+ */
 const char nd_svg_style[] =
     ".nd-plot{--paper:#fff;--text:#1c2024;--faint:#687078;--grid:#e3e6e8;--s0:#0072b2;--s1:#d55e00;--s2:#"
     "009e73;"
@@ -22,7 +23,7 @@ static void print_ink(FILE *file, int ink) {
 }
 
 void nd_xml_text(FILE *file, const char *text) {
-    for (; *text; ++text) switch (*text) {
+    for (; *text; text++) switch (*text) {
         case '&':
             fputs("&amp;", file);
             break;

@@ -22,13 +22,13 @@ nd_status nd_pareto_front(const double *gain, const double *cost, size_t n, bool
     point *points = malloc((n ? n : 1) * sizeof *points);
     ND_REQUIRE(points, nd_status_memory, "pareto: out of memory");
     size_t count = 0;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         best[i] = false;
         if (!isnan(gain[i]) && !isnan(cost[i])) points[count++] = (point){gain[i], cost[i], i};
     }
     qsort(points, count, sizeof *points, by_cost);
     double highest = -INFINITY, at_cost = NAN;
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < count; i++) {
         bool tie = points[i].cost == at_cost && points[i].gain == highest;
         best[points[i].index] = points[i].gain > highest || tie;
         if (points[i].gain <= highest) continue;
@@ -42,7 +42,7 @@ nd_status nd_pareto_front(const double *gain, const double *cost, size_t n, bool
 static bool same_group(const nd_row *a, const nd_row *b) {
     static const nd_field fields[] = {nd_field_model,   nd_field_weights_sha256, nd_field_dataset_sha256,
                                       nd_field_backend, nd_field_device,         nd_field_dtype};
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; ++i)
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (!nd_row_value_equal(fields[i], &a->values[fields[i]], &b->values[fields[i]])) return false;
     return true;
 }
@@ -69,12 +69,12 @@ static nd_status mark_group(nd_row *rows, const size_t *members, size_t n, doubl
     bool *best = malloc(n * sizeof *best);
     nd_status status = nd_status_ok;
     ND_REQUIRE_DONE(gain && best, nd_status_memory, "pareto: out of memory");
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         gain[i] = rows[members[i]].values[nd_field_top1].r;
         cost[i] = cost_of(&rows[members[i]]);
     }
     ND_TRY_DONE(nd_pareto_front(gain, cost, n, best));
-    for (size_t i = 0; i < n; ++i)
+    for (size_t i = 0; i < n; i++)
         if (!isnan(cost[i])) nd_row_set_flag(&rows[members[i]], field, best[i]);
 done:
     free(gain);
@@ -83,7 +83,7 @@ done:
 }
 
 static bool any_timed(const nd_row *rows, const size_t *members, size_t n) {
-    for (size_t i = 0; i < n; ++i)
+    for (size_t i = 0; i < n; i++)
         if (rows[members[i]].values[nd_field_ratio].set) return true;
     return false;
 }
@@ -93,10 +93,10 @@ nd_status nd_pareto_mark(nd_row *rows, size_t n) {
     bool *done = calloc(n ? n : 1, sizeof *done);
     nd_status status = nd_status_ok;
     ND_REQUIRE_DONE(members && done, nd_status_memory, "pareto: out of memory");
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         size_t count = 0;
         if (done[i] || !has_point(&rows[i])) continue;
-        for (size_t k = i; k < n; ++k) {
+        for (size_t k = i; k < n; k++) {
             if (done[k] || !has_point(&rows[k]) || !same_group(&rows[i], &rows[k])) continue;
             members[count++] = k;
             done[k] = true;

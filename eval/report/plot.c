@@ -27,7 +27,7 @@ double nd_plot_step(double low, double high, int most) {
     if (!(least > 0) || !isfinite(least)) return 1;
     double power = pow(10, floor(log10(least)));
     static const double factors[] = {1, 2, 5, 10};
-    for (size_t i = 0; i < sizeof factors / sizeof *factors; ++i)
+    for (size_t i = 0; i < sizeof factors / sizeof *factors; i++)
         if (factors[i] * power >= least * (1 - 1e-9)) return factors[i] * power;
     return 10 * power;
 }
@@ -52,8 +52,8 @@ static void round_range(double *low, double *high, bool from_zero) {
 static void find_ranges(const nd_plot *plot, frame *f) {
     f->x0 = f->y0 = INFINITY;
     f->x1 = f->y1 = -INFINITY;
-    for (size_t s = 0; s < plot->n_series; ++s)
-        for (size_t i = 0; i < plot->series[s].n; ++i) {
+    for (size_t s = 0; s < plot->n_series; s++)
+        for (size_t i = 0; i < plot->series[s].n; i++) {
             const nd_plot_point *point = &plot->series[s].points[i];
             widen(point->x, &f->x0, &f->x1);
             widen(point->y, &f->y0, &f->y1);
@@ -138,20 +138,20 @@ static bool drawable(const nd_plot_point *point) {
 static void draw_series(nd_canvas *c, const nd_plot *plot, const frame *f, size_t index) {
     const nd_plot_series *series = &plot->series[index];
     int ink = nd_ink_series + (int)(index % nd_series_colours);
-    for (size_t i = 1; i < series->n && plot->lines; ++i) {
+    for (size_t i = 1; i < series->n && plot->lines; i++) {
         const nd_plot_point *a = &series->points[i - 1], *b = &series->points[i];
         if (drawable(a) && drawable(b))
             c->line(c, at_x(f, a->x), at_y(f, a->y), at_x(f, b->x), at_y(f, b->y), ink, 1.6,
                     index >= nd_series_colours);
     }
-    for (size_t i = 0; i < series->n; ++i)
+    for (size_t i = 0; i < series->n; i++)
         if (drawable(&series->points[i])) draw_point(c, f, &series->points[i], ink);
 }
 
 /* Names of bars that would run into each other are slanted; 7 pixels a letter, most of the width for all. */
 static bool slanted_names(const nd_plot *plot) {
     size_t letters = 0;
-    for (size_t k = 0; k < plot->n_categories; ++k) letters += strlen(plot->categories[k]) + 2;
+    for (size_t k = 0; k < plot->n_categories; k++) letters += strlen(plot->categories[k]) + 2;
     return letters * 7 > 640;
 }
 
@@ -159,9 +159,9 @@ static void draw_bars(nd_canvas *c, const nd_plot *plot, const frame *f) {
     double slot = (f->right - f->left) / (double)plot->n_categories;
     double width = 0.8 * slot / (double)plot->n_series;
     bool slanted = slanted_names(plot);
-    for (size_t k = 0; k < plot->n_categories; ++k) {
+    for (size_t k = 0; k < plot->n_categories; k++) {
         double left = f->left + ((double)k + 0.1) * slot, middle = left + 0.4 * slot;
-        for (size_t s = 0; s < plot->n_series; ++s) {
+        for (size_t s = 0; s < plot->n_series; s++) {
             const nd_plot_point *point = &plot->series[s].points[k];
             if (k >= plot->series[s].n || !isfinite(point->y)) continue;
             double top = at_y(f, point->y), x = left + (double)s * width;
@@ -179,7 +179,7 @@ static void draw_bars(nd_canvas *c, const nd_plot *plot, const frame *f) {
 /* To the right of the axes, one line a series. */
 static void draw_legend(nd_canvas *c, const nd_plot *plot, const frame *f) {
     double y = f->top + 6, pitch = plot->n_series > 18 ? (f->bottom - f->top) / (double)plot->n_series : 20;
-    for (size_t s = 0; s < plot->n_series; ++s, y += pitch) {
+    for (size_t s = 0; s < plot->n_series; s++, y += pitch) {
         int ink = nd_ink_series + (int)(s % nd_series_colours);
         if (plot->n_categories)
             c->rectangle(c, f->right + 18, y - 9, 10, 10, ink, NULL);
@@ -195,7 +195,7 @@ static void draw_legend(nd_canvas *c, const nd_plot *plot, const frame *f) {
 
 static double legend_width(const nd_plot *plot) {
     size_t longest = 0;
-    for (size_t s = 0; s < plot->n_series; ++s)
+    for (size_t s = 0; s < plot->n_series; s++)
         if (strlen(plot->series[s].name) > longest) longest = strlen(plot->series[s].name);
     double width = 48 + 6.6 * (double)longest;
     return width > 300 ? 300 : width;
@@ -218,7 +218,7 @@ void nd_plot_draw(nd_canvas *canvas, const nd_plot *plot) {
     } else {
         draw_x_axis(canvas, plot, &f);
         draw_level(canvas, plot, &f);
-        for (size_t s = 0; s < plot->n_series; ++s) draw_series(canvas, plot, &f, s);
+        for (size_t s = 0; s < plot->n_series; s++) draw_series(canvas, plot, &f, s);
     }
     draw_legend(canvas, plot, &f);
 }

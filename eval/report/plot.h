@@ -1,4 +1,5 @@
-/* Plots: points with intervals on two axes, or grouped bars. Described by data, drawn on any canvas (eval/report/canvas.h). */
+/* Plots: points with intervals on two axes, or grouped bars. Described by data, drawn on any canvas
+ * (eval/report/canvas.h). */
 #ifndef ND_EVAL_PLOT_H
 #define ND_EVAL_PLOT_H
 

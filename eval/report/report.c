@@ -11,7 +11,7 @@
 
 nd_plot *nd_report_plot(nd_report *report, size_t n_series, nd_plot_series **series) {
     if (report->n_plots == nd_report_plots_max) {
-        ++report->plots_left_out;
+        report->plots_left_out++;
         return NULL;
     }
     *series = nd_arena_alloc(&report->arena, (n_series + 1) * sizeof **series);
@@ -47,7 +47,7 @@ const char *nd_report_text(nd_report *report, const nd_row *row, nd_field field)
 }
 
 bool nd_report_same(const nd_row *a, const nd_row *b, const nd_field *fields, size_t n) {
-    for (size_t i = 0; i < n; ++i)
+    for (size_t i = 0; i < n; i++)
         if (!nd_row_value_equal(fields[i], &a->values[fields[i]], &b->values[fields[i]])) return false;
     return true;
 }
@@ -55,9 +55,9 @@ bool nd_report_same(const nd_row *a, const nd_row *b, const nd_field *fields, si
 const char *nd_report_label(nd_report *report, const nd_row *const *members, size_t n, const nd_row *row,
                             const nd_field *fields, size_t n_fields) {
     const char *label = "";
-    for (size_t f = 0; f < n_fields; ++f) {
+    for (size_t f = 0; f < n_fields; f++) {
         bool varies = false;
-        for (size_t i = 1; i < n && !varies; ++i)
+        for (size_t i = 1; i < n && !varies; i++)
             varies = !nd_report_same(members[0], members[i], &fields[f], 1);
         if (!varies && f) continue;
         const char *text = nd_report_text(report, row, fields[f]);
@@ -79,13 +79,13 @@ static nd_status gather_facts(const nd_row *rows, size_t n, nd_report *report) {
     size_t count = 0;
     report->facts = nd_arena_alloc(&report->arena, (n_fields * per_field + 1) * sizeof *report->facts);
     ND_REQUIRE(report->facts, nd_status_memory, "report: out of memory");
-    for (size_t f = 0; f < n_fields; ++f) {
+    for (size_t f = 0; f < n_fields; f++) {
         const char *seen[per_field];
         size_t n_seen = 0;
-        for (size_t i = 0; i < n && n_seen < per_field; ++i) {
+        for (size_t i = 0; i < n && n_seen < per_field; i++) {
             const nd_row_value *value = &rows[i].values[fields[f]];
             bool known = !value->set;
-            for (size_t k = 0; k < n_seen && !known; ++k) known = !strcmp(seen[k], value->text);
+            for (size_t k = 0; k < n_seen && !known; k++) known = !strcmp(seen[k], value->text);
             if (known) continue;
             seen[n_seen++] = value->text;
             report->facts[count] =
@@ -101,10 +101,10 @@ static nd_status gather_commands(const nd_row *rows, size_t n, nd_report *report
     size_t count = 0;
     report->commands = nd_arena_alloc(&report->arena, (most + 1) * sizeof *report->commands);
     ND_REQUIRE(report->commands, nd_status_memory, "report: out of memory");
-    for (size_t i = 0; i < n && count < most; ++i) {
+    for (size_t i = 0; i < n && count < most; i++) {
         const nd_row_value *command = &rows[i].values[nd_field_command];
         bool known = !command->set;
-        for (size_t k = 0; k < count && !known; ++k) known = !strcmp(report->commands[k], command->text);
+        for (size_t k = 0; k < count && !known; k++) known = !strcmp(report->commands[k], command->text);
         if (known) continue;
         report->commands[count] = nd_arena_strdup(&report->arena, command->text);
         ND_REQUIRE(report->commands[count++], nd_status_memory, "report: out of memory");
@@ -147,7 +147,7 @@ static nd_status write_svg(const nd_plot *plot, const char *path) {
 
 nd_status nd_report_plots(const nd_report *report, const char *folder) {
     ND_REQUIRE(!mkdir(folder, 0777) || errno == EEXIST, nd_status_input, "%s: %s", folder, strerror(errno));
-    for (size_t i = 0; i < report->n_plots; ++i) {
+    for (size_t i = 0; i < report->n_plots; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%s.svg", folder, report->plots[i].name);
         ND_TRY(write_svg(&report->plots[i], path));

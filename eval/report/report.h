@@ -1,4 +1,5 @@
-/* A report of rows: plots and tables, as one self-contained HTML page, as Markdown, and as files of each plot. */
+/* A report of rows: plots and tables, as one self-contained HTML page, as Markdown, and as files of each
+ * plot. */
 #ifndef ND_EVAL_REPORT_H
 #define ND_EVAL_REPORT_H
 

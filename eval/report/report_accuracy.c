@@ -36,7 +36,7 @@ static bool is_original(const nd_row *row) {
 static double measured_ratio(const nd_row *row, const nd_row *rows, size_t n) {
     static const nd_field same[] = {nd_field_model, nd_field_method, nd_field_rank};
     if (row->values[nd_field_ratio].set) return row->values[nd_field_ratio].r;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         const nd_row_value *impl = &rows[i].values[nd_field_impl];
         if (rows[i].values[nd_field_ratio].set && impl->set && !strcmp(impl->text, "best") &&
             !rows[i].values[nd_field_layer].set && row->values[nd_field_rank].set &&
@@ -85,11 +85,11 @@ static nd_plot_point make_point(const group *g, const nd_row *row, double x, boo
 /* Sorts the rows into series by label; fills at most series_max of them. */
 static size_t find_series(const group *g, const char **labels, size_t *of_row) {
     size_t count = 0;
-    for (size_t i = 0; i < g->n; ++i) {
+    for (size_t i = 0; i < g->n; i++) {
         const char *label =
             nd_report_label(g->report, g->rows, g->n, g->rows[i], series_fields, n_series_fields);
         size_t s = 0;
-        while (s < count && strcmp(labels[s], label)) ++s;
+        while (s < count && strcmp(labels[s], label)) s++;
         if (s == count && count < series_max) labels[count++] = label;
         of_row[i] = s;
     }
@@ -99,11 +99,11 @@ static size_t find_series(const group *g, const char **labels, size_t *of_row) {
 static nd_status fill_series(const group *g, const double *x, bool top5, nd_field pareto,
                              nd_plot_series *series, size_t count, const char *const *labels,
                              const size_t *of_row) {
-    for (size_t s = 0; s < count; ++s) {
+    for (size_t s = 0; s < count; s++) {
         series[s].name = labels[s];
         series[s].points = nd_arena_alloc(&g->report->arena, (g->n + 1) * sizeof *series[s].points);
         ND_REQUIRE(series[s].points, nd_status_memory, "report: out of memory");
-        for (size_t i = 0; i < g->n; ++i)
+        for (size_t i = 0; i < g->n; i++)
             if (of_row[i] == s && isfinite(x[i]))
                 series[s].points[series[s].n++] = make_point(g, g->rows[i], x[i], top5, pareto);
         qsort(series[s].points, series[s].n, sizeof *series[s].points, by_x);
@@ -146,7 +146,7 @@ static nd_status plot_group(const group *g) {
     double *macs = nd_arena_alloc(&g->report->arena, g->n * sizeof *macs);
     ND_REQUIRE(macs, nd_status_memory, "report: out of memory");
     bool any_macs = false, any_time = false, any_top5 = false;
-    for (size_t i = 0; i < g->n; ++i) {
+    for (size_t i = 0; i < g->n; i++) {
         macs[i] = real_of(g->rows[i], nd_field_conv_macs_ratio);
         any_macs = any_macs || isfinite(macs[i]);
         any_time = any_time || isfinite(g->ratios[i]);
@@ -164,10 +164,10 @@ nd_status nd_report_accuracy(const nd_row *rows, size_t n, nd_report *report) {
     const nd_row **members = nd_arena_alloc(&report->arena, (n + 1) * sizeof *members);
     double *ratios = nd_arena_alloc(&report->arena, (n + 1) * sizeof *ratios);
     ND_REQUIRE(done && members && ratios, nd_status_memory, "report: out of memory");
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         if (done[i] || !has_accuracy(&rows[i])) continue;
         group g = {.report = report, .rows = members, .ratios = ratios};
-        for (size_t k = i; k < n; ++k) {
+        for (size_t k = i; k < n; k++) {
             if (done[k] || !has_accuracy(&rows[k]) ||
                 !nd_report_same(&rows[i], &rows[k], group_fields, n_group))
                 continue;

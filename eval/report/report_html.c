@@ -24,7 +24,7 @@ static const char page_style[] =
 static void write_cell(FILE *file, const char *text, bool numeric) {
     static const char *const marked[] = {"SLOWER", "WORSE", "FASTER", "UNSURE"};
     const char *mark = NULL;
-    for (size_t i = 0; i < sizeof marked / sizeof *marked; ++i)
+    for (size_t i = 0; i < sizeof marked / sizeof *marked; i++)
         if (!strcmp(text, marked[i])) mark = marked[i];
     if (mark)
         fprintf(file, "<td class=\"%s\">", mark);
@@ -38,15 +38,15 @@ static void write_table(FILE *file, const nd_report_table *table) {
     fprintf(file, "<h2>%s</h2>\n<p class=\"faint\">", table->title);
     nd_xml_text(file, table->note);
     fputs("</p>\n<div class=\"scroll\"><table><thead><tr>", file);
-    for (size_t c = 0; c < table->n_columns; ++c) {
+    for (size_t c = 0; c < table->n_columns; c++) {
         fputs(table->numeric[c] ? "<th class=\"n\">" : "<th>", file);
         nd_xml_text(file, table->headings[c]);
         fputs("</th>", file);
     }
     fputs("</tr></thead><tbody>\n", file);
-    for (size_t r = 0; r < table->n_rows; ++r) {
+    for (size_t r = 0; r < table->n_rows; r++) {
         fputs("<tr>", file);
-        for (size_t c = 0; c < table->n_columns; ++c)
+        for (size_t c = 0; c < table->n_columns; c++)
             write_cell(file, table->cells[r * table->n_columns + c], table->numeric[c]);
         fputs("</tr>\n", file);
     }
@@ -55,7 +55,7 @@ static void write_table(FILE *file, const nd_report_table *table) {
 
 static void write_list(FILE *file, const char *const *items, bool code) {
     fputs("<ul>\n", file);
-    for (; *items; ++items) {
+    for (; *items; items++) {
         fputs(code ? "<li><code>" : "<li>", file);
         nd_xml_text(file, *items);
         fputs(code ? "</code></li>\n" : "</li>\n", file);
@@ -70,7 +70,7 @@ nd_status nd_report_html(const nd_report *report, FILE *file) {
             "<title>Network decoupling: report</title>\n<style>%s%s</style></head><body>\n"
             "<h1>Network decoupling: report</h1>\n<p class=\"faint\">%zu rows</p>\n",
             page_style, nd_svg_style, report->n_rows);
-    for (size_t i = 0; i < report->n_plots; ++i) {
+    for (size_t i = 0; i < report->n_plots; i++) {
         fputs("<figure>\n", file);
         nd_plot_svg(&report->plots[i], file, false);
         fputs("</figure>\n", file);
@@ -79,7 +79,7 @@ nd_status nd_report_html(const nd_report *report, FILE *file) {
         fprintf(file,
                 "<p class=\"faint\">%zu more plots are left out; their figures are in the tables.</p>\n",
                 report->plots_left_out);
-    for (size_t i = 0; i < report->n_tables; ++i) write_table(file, &report->tables[i]);
+    for (size_t i = 0; i < report->n_tables; i++) write_table(file, &report->tables[i]);
     fputs("<h2>How it was measured</h2>\n", file);
     write_list(file, report->facts, false);
     write_list(file, report->commands, true);
@@ -90,7 +90,7 @@ nd_status nd_report_html(const nd_report *report, FILE *file) {
 
 /* Pipes would end a cell. */
 static void write_md_text(FILE *file, const char *text) {
-    for (; *text; ++text) {
+    for (; *text; text++) {
         if (strchr("|\\*<`", *text)) fputc('\\', file);
         fputc(*text == '\n' ? ' ' : *text, file);
     }
@@ -98,12 +98,12 @@ static void write_md_text(FILE *file, const char *text) {
 
 static void write_md_table(FILE *file, const nd_report_table *table) {
     fprintf(file, "## %s\n\n%s.\n\n|", table->title, table->note);
-    for (size_t c = 0; c < table->n_columns; ++c) fprintf(file, " %s |", table->headings[c]);
+    for (size_t c = 0; c < table->n_columns; c++) fprintf(file, " %s |", table->headings[c]);
     fputs("\n|", file);
-    for (size_t c = 0; c < table->n_columns; ++c) fputs(table->numeric[c] ? "--:|" : ":--|", file);
-    for (size_t r = 0; r < table->n_rows; ++r) {
+    for (size_t c = 0; c < table->n_columns; c++) fputs(table->numeric[c] ? "--:|" : ":--|", file);
+    for (size_t r = 0; r < table->n_rows; r++) {
         fputs("\n|", file);
-        for (size_t c = 0; c < table->n_columns; ++c) {
+        for (size_t c = 0; c < table->n_columns; c++) {
             fputc(' ', file);
             write_md_text(file, table->cells[r * table->n_columns + c]);
             fputs(" |", file);
@@ -114,14 +114,14 @@ static void write_md_table(FILE *file, const nd_report_table *table) {
 
 nd_status nd_report_md(const nd_report *report, FILE *file) {
     fputs("# Network decoupling: report\n\n", file);
-    for (size_t i = 0; i < report->n_tables; ++i) write_md_table(file, &report->tables[i]);
+    for (size_t i = 0; i < report->n_tables; i++) write_md_table(file, &report->tables[i]);
     fputs("## How it was measured\n\n", file);
-    for (const char *const *fact = report->facts; *fact; ++fact) {
+    for (const char *const *fact = report->facts; *fact; fact++) {
         fputs("- ", file);
         write_md_text(file, *fact);
         fputc('\n', file);
     }
-    for (const char *const *command = report->commands; *command; ++command)
+    for (const char *const *command = report->commands; *command; command++)
         fprintf(file, "- `%s`\n", *command);
     ND_REQUIRE(!fflush(file) && !ferror(file), nd_status_input, "report: %s", strerror(errno));
     return nd_status_ok;

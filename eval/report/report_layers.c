@@ -23,7 +23,7 @@ static const nd_row *find_time(const nd_row *rows, size_t n, const nd_row *like,
                                const char *impl) {
     static const nd_field what[] = {nd_field_method, nd_field_rank};
     bool dense = !strcmp(impl, "dense") || !strcmp(impl, "winograd");
-    for (size_t i = 0; i < n; ++i)
+    for (size_t i = 0; i < n; i++)
         if (is_layer_time(&rows[i]) && !strcmp(text_of(&rows[i], nd_field_layer), layer) &&
             !strcmp(text_of(&rows[i], nd_field_impl), impl) &&
             nd_report_same(&rows[i], like, run_fields, n_run) &&
@@ -34,11 +34,11 @@ static const nd_row *find_time(const nd_row *rows, size_t n, const nd_row *like,
 
 static size_t find_layers(const nd_row *rows, size_t n, const nd_row *like, const char **layers) {
     size_t count = 0;
-    for (size_t i = 0; i < n && count < layers_max; ++i) {
+    for (size_t i = 0; i < n && count < layers_max; i++) {
         if (!is_layer_time(&rows[i]) || !nd_report_same(&rows[i], like, run_fields, n_run)) continue;
         const char *name = text_of(&rows[i], nd_field_layer);
         size_t k = 0;
-        while (k < count && strcmp(layers[k], name)) ++k;
+        while (k < count && strcmp(layers[k], name)) k++;
         if (k == count) layers[count++] = name;
     }
     return count;
@@ -66,11 +66,11 @@ static nd_status plot_run(const nd_row *rows, size_t n, const nd_row *like, nd_r
     if (!plot) return nd_status_ok;
     series = nd_arena_alloc(&report->arena, impls_max * sizeof *series);
     ND_REQUIRE(series, nd_status_memory, "report: out of memory");
-    for (size_t s = 0; s < impls_max; ++s) {
+    for (size_t s = 0; s < impls_max; s++) {
         nd_plot_point *points = nd_arena_alloc(&report->arena, (n_layers + 1) * sizeof *points);
         ND_REQUIRE(points, nd_status_memory, "report: out of memory");
         bool any = false;
-        for (size_t k = 0; k < n_layers; ++k) {
+        for (size_t k = 0; k < n_layers; k++) {
             points[k] = bar_of(report, find_time(rows, n, like, layers[k], impls[s]), k);
             any = any || isfinite(points[k].y);
         }
@@ -97,16 +97,16 @@ static nd_status plot_run(const nd_row *rows, size_t n, const nd_row *like, nd_r
 nd_status nd_report_layers(const nd_row *rows, size_t n, nd_report *report) {
     static const nd_field what[] = {nd_field_method, nd_field_rank};
     size_t plots = 0;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         if (!is_layer_time(&rows[i]) || !strcmp(text_of(&rows[i], nd_field_method), "none")) continue;
         bool seen = false;
-        for (size_t k = 0; k < i && !seen; ++k)
+        for (size_t k = 0; k < i && !seen; k++)
             seen = is_layer_time(&rows[k]) && strcmp(text_of(&rows[k], nd_field_method), "none") &&
                    nd_report_same(&rows[i], &rows[k], run_fields, n_run) &&
                    nd_report_same(&rows[i], &rows[k], what, 2);
         if (seen) continue;
         if (++plots > nd_report_layer_plots_max)
-            ++report->plots_left_out;
+            report->plots_left_out++;
         else
             ND_TRY(plot_run(rows, n, &rows[i], report));
     }
@@ -121,19 +121,19 @@ static bool has_energies(const nd_row *row) {
 static nd_status plot_energy(const nd_row *rows, size_t n, const nd_row *like, nd_report *report) {
     static const nd_field same[] = {nd_field_model, nd_field_method, nd_field_weights_sha256};
     size_t count = 0;
-    for (size_t i = 0; i < n; ++i) count += has_energies(&rows[i]) && nd_report_same(&rows[i], like, same, 3);
+    for (size_t i = 0; i < n; i++) count += has_energies(&rows[i]) && nd_report_same(&rows[i], like, same, 3);
     nd_plot_series *series;
     nd_plot *plot = nd_report_plot(report, count, &series);
     if (!plot) return nd_status_ok;
     count = 0;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         if (!has_energies(&rows[i]) || !nd_report_same(&rows[i], like, same, 3)) continue;
         const nd_row_value *energy = &rows[i].values[nd_field_energy];
         nd_plot_series *line = &series[count++];
         line->name = nd_report_text(report, &rows[i], nd_field_layer);
         line->points = nd_arena_alloc(&report->arena, (size_t)energy->i * sizeof *line->points);
         ND_REQUIRE(line->points, nd_status_memory, "report: out of memory");
-        for (int64_t r = 0; r < energy->i; ++r)
+        for (int64_t r = 0; r < energy->i; r++)
             line->points[line->n++] =
                 (nd_plot_point){.x = (double)(r + 1),
                                 .y = 100 * energy->reals[r],
@@ -153,9 +153,9 @@ static nd_status plot_energy(const nd_row *rows, size_t n, const nd_row *like, n
 
 nd_status nd_report_energy(const nd_row *rows, size_t n, nd_report *report) {
     static const nd_field same[] = {nd_field_model, nd_field_method, nd_field_weights_sha256};
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         bool seen = !has_energies(&rows[i]);
-        for (size_t k = 0; k < i && !seen; ++k)
+        for (size_t k = 0; k < i && !seen; k++)
             seen = has_energies(&rows[k]) && nd_report_same(&rows[i], &rows[k], same, 3);
         if (!seen) ND_TRY(plot_energy(rows, n, &rows[i], report));
     }

@@ -113,7 +113,7 @@ static const char *cell_of(nd_report *report, const nd_row *row, const column *c
 static bool says_something(nd_report *report, const nd_row *const *rows, size_t n, const column *c) {
     const char *first = cell_of(report, rows[0], c);
     bool any = *first, differs = false;
-    for (size_t i = 1; i < n; ++i) {
+    for (size_t i = 1; i < n; i++) {
         const char *text = cell_of(report, rows[i], c);
         any = any || *text;
         differs = differs || strcmp(first, text);
@@ -126,7 +126,7 @@ static nd_status add_table(nd_report *report, const char *title, const char *not
     if (!n) return nd_status_ok;
     const column *used[32];
     size_t count = 0;
-    for (size_t c = 0; c < n_columns; ++c)
+    for (size_t c = 0; c < n_columns; c++)
         if (says_something(report, rows, n, &columns[c])) used[count++] = &columns[c];
     nd_report_table *table = &report->tables[report->n_tables++];
     *table = (nd_report_table){.title = title, .note = note, .n_columns = count, .n_rows = n};
@@ -134,11 +134,11 @@ static nd_status add_table(nd_report *report, const char *title, const char *not
     table->numeric = nd_arena_alloc(&report->arena, (count + 1) * sizeof *table->numeric);
     table->cells = nd_arena_alloc(&report->arena, (n * count + 1) * sizeof *table->cells);
     ND_REQUIRE(table->headings && table->numeric && table->cells, nd_status_memory, "report: out of memory");
-    for (size_t c = 0; c < count; ++c) {
+    for (size_t c = 0; c < count; c++) {
         nd_field_type type = nd_field_table[used[c]->field].type;
         table->headings[c] = used[c]->heading;
         table->numeric[c] = type == nd_field_type_int || type == nd_field_type_real;
-        for (size_t i = 0; i < n; ++i) table->cells[i * count + c] = cell_of(report, rows[i], used[c]);
+        for (size_t i = 0; i < n; i++) table->cells[i * count + c] = cell_of(report, rows[i], used[c]);
     }
     return nd_status_ok;
 }
@@ -179,9 +179,9 @@ nd_status nd_report_tables(const nd_row *rows, size_t n, nd_report *report) {
     const nd_row **members = nd_arena_alloc(&report->arena, (n + 1) * sizeof *members);
     report->tables = nd_arena_alloc(&report->arena, n_kinds * sizeof *report->tables);
     ND_REQUIRE(members && report->tables, nd_status_memory, "report: out of memory");
-    for (int k = 0; k < n_kinds; ++k) {
+    for (int k = 0; k < n_kinds; k++) {
         size_t count = 0;
-        for (size_t i = 0; i < n; ++i)
+        for (size_t i = 0; i < n; i++)
             if (kinds[k].belongs(&rows[i])) members[count++] = &rows[i];
         ND_TRY(add_table(report, kinds[k].title, kinds[k].note, members, count, kinds[k].columns,
                          kinds[k].n_columns));

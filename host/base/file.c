@@ -15,12 +15,12 @@ bool nd_file_is_folder(const char *path) {
     return !stat(path, &about) && S_ISDIR(about.st_mode);
 }
 
-static void nd_file_unmap(nd_buffer *buffer) {
+static void file_unmap(nd_buffer *buffer) {
     if (buffer->bytes) munmap(buffer->data, buffer->bytes);
 }
 
 /* Maps an open regular file; `path` is for messages. */
-static nd_status nd_file_map_open(int file, const char *path, bool one_link, nd_buffer **out) {
+static nd_status file_map_open(int file, const char *path, bool one_link, nd_buffer **out) {
     struct stat about;
     ND_REQUIRE(fstat(file, &about) == 0, nd_status_input, "%s: %s", path, strerror(errno));
     ND_REQUIRE(S_ISREG(about.st_mode), nd_status_input, "%s: not a regular file", path);
@@ -34,7 +34,7 @@ static nd_status nd_file_map_open(int file, const char *path, bool one_link, nd_
         free(buffer);
         return nd_fail(nd_status_input, "%s: %s", path, strerror(errno));
     }
-    *buffer = (nd_buffer){.data = data, .bytes = bytes, .release = nd_file_unmap, .references = 1};
+    *buffer = (nd_buffer){.data = data, .bytes = bytes, .release = file_unmap, .references = 1};
     *out = buffer;
     return nd_status_ok;
 }
@@ -43,13 +43,13 @@ nd_status nd_file_map(const char *path, nd_buffer **out) {
     *out = NULL;
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must be refused, not waited for */
     ND_REQUIRE(file >= 0, nd_status_input, "%s: %s", path, strerror(errno));
-    nd_status status = nd_file_map_open(file, path, false, out);
+    nd_status status = file_map_open(file, path, false, out);
     close(file);
     return status;
 }
 
 /* Opens `name` below an open folder, one component at a time, so that no link on the way is followed. */
-static int nd_file_open_below(int folder, const char *name) {
+static int file_open_below(int folder, const char *name) {
     char part[256];
     int at = dup(folder);
     while (at >= 0) {
@@ -77,10 +77,10 @@ nd_status nd_file_map_below(const char *folder, const char *name, nd_buffer **ou
     *out = NULL;
     int root = open(*folder ? folder : ".", O_RDONLY | O_CLOEXEC | O_DIRECTORY);
     ND_REQUIRE(root >= 0, nd_status_input, "%s: %s", folder, strerror(errno));
-    int file = nd_file_open_below(root, name);
+    int file = file_open_below(root, name);
     nd_status status;
     if (file >= 0)
-        status = nd_file_map_open(file, name, true, out);
+        status = file_map_open(file, name, true, out);
     else if (errno == ELOOP || errno == EINVAL)
         status =
             nd_fail(nd_status_input, "'%s': absolute paths, '..' and symbolic links are refused here", name);
@@ -107,12 +107,12 @@ nd_status nd_file_replace(const char *path, nd_file_writer *write, void *context
     return status;
 }
 
-static bool nd_file_exists(const char *path) {
+static bool file_exists(const char *path) {
     return access(path, R_OK) == 0;
 }
 
 /* The folder of libnd.so itself, with what follows. */
-static bool nd_file_beside_library(const char *below, const char *name, char *path, size_t size) {
+static bool file_beside_library(const char *below, const char *name, char *path, size_t size) {
     static const char anchor; /* an object of this library, which dladdr then finds */
     Dl_info info;
     if (!dladdr(&anchor, &info) || !info.dli_fname) return false;
@@ -120,27 +120,27 @@ static bool nd_file_beside_library(const char *below, const char *name, char *pa
     int folder = slash ? (int)(slash - info.dli_fname) : 1;
     const char *start = slash ? info.dli_fname : ".";
     int length = snprintf(path, size, "%.*s/%s/%s", folder, start, below, name);
-    return length > 0 && (size_t)length < size && nd_file_exists(path);
+    return length > 0 && (size_t)length < size && file_exists(path);
 }
 
 nd_status nd_file_bundled(const char *name, char *path, size_t size) {
     const char *share = getenv("ND_SHARE");
     if (share) {
         int length = snprintf(path, size, "%s/%s", share, name);
-        if (length > 0 && (size_t)length < size && nd_file_exists(path)) return nd_status_ok;
+        if (length > 0 && (size_t)length < size && file_exists(path)) return nd_status_ok;
     }
-    if (nd_file_beside_library("../share/nd", name, path, size)) return nd_status_ok;
-    if (nd_file_beside_library("share/nd", name, path, size)) return nd_status_ok;
+    if (file_beside_library("../share/nd", name, path, size)) return nd_status_ok;
+    if (file_beside_library("share/nd", name, path, size)) return nd_status_ok;
     static const char *const folders[] = {"datasets", "results"}; /* installed as one, share/nd */
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         int length = snprintf(path, size, "%s/%s/%s", ND_SOURCE_DIR, folders[i], name);
-        if (length > 0 && (size_t)length < size && nd_file_exists(path)) return nd_status_ok;
+        if (length > 0 && (size_t)length < size && file_exists(path)) return nd_status_ok;
     }
     return nd_fail(nd_status_input, "%s: bundled file not found; set ND_SHARE to the folder that holds it",
                    name);
 }
 
-static bool nd_file_make_folders(char *path) {
+static bool file_make_folders(char *path) {
     for (char *slash = path + 1; *slash; slash++) {
         if (*slash != '/') continue;
         *slash = '\0';
@@ -161,7 +161,7 @@ nd_status nd_file_cache(char *path, size_t size) {
         int length = snprintf(path, size, "%s%s", root, places[i].below);
         ND_REQUIRE(length > 0 && (size_t)length < size, nd_status_input, "%s: path too long",
                    places[i].variable);
-        ND_REQUIRE(nd_file_make_folders(path), nd_status_input, "%s: %s", path, strerror(errno));
+        ND_REQUIRE(file_make_folders(path), nd_status_input, "%s: %s", path, strerror(errno));
         return nd_status_ok;
     }
     return nd_fail(nd_status_input,

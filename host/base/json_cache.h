@@ -1,4 +1,5 @@
-/* A JSON object kept as one file of a cache folder: what was measured once and is found again by a later run. */
+/* A JSON object kept as one file of a cache folder: what was measured once and is found again by a later run.
+ */
 #ifndef ND_BASE_JSON_CACHE_H
 #define ND_BASE_JSON_CACHE_H
 
@@ -11,8 +12,8 @@ typedef struct nd_json_cache {
     char path[4096]; /* "": kept nowhere */
 } nd_json_cache;
 
-/* Opens FOLDER/KIND-<first 32 digits of hex>.json, where `hex` names everything that the object depends on. A missing or
- * unreadable file is an empty object; no folder (NULL) gives one that is kept nowhere. */
+/* Opens FOLDER/KIND-<first 32 digits of hex>.json, where `hex` names everything that the object depends on. A
+ * missing or unreadable file is an empty object; no folder (NULL) gives one that is kept nowhere. */
 nd_status nd_json_cache_open(const char *folder, const char *kind, const char *hex, nd_json_cache *out);
 nd_status nd_json_cache_write(const nd_json_cache *cache); /* replaces the file as a whole */
 void nd_json_cache_close(nd_json_cache *cache);            /* a zeroed or closed one is legal */

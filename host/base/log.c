@@ -3,17 +3,17 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static void nd_log_stderr(void *user, nd_log_level level, const char *message) {
+static void log_stderr(void *user, nd_log_level level, const char *message) {
     (void)user;
     if (level > nd_log_warn) return;
     fprintf(stderr, "nd: %s%s\n", level == nd_log_warn ? "warning: " : "", message);
 }
 
-static nd_log_sink *nd_log_current = nd_log_stderr;
+static nd_log_sink *nd_log_current = log_stderr;
 static void *nd_log_user;
 
 void nd_log_set(nd_log_sink *sink, void *user) {
-    nd_log_current = sink ? sink : nd_log_stderr;
+    nd_log_current = sink ? sink : log_stderr;
     nd_log_user = user;
 }
 

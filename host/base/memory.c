@@ -86,7 +86,7 @@ void nd_arena_free(nd_arena *arena) {
     arena->head = NULL;
 }
 
-static void nd_buffer_release_heap(nd_buffer *buffer) {
+static void buffer_release_heap(nd_buffer *buffer) {
     free(buffer->data);
 }
 
@@ -99,7 +99,7 @@ nd_status nd_buffer_new(size_t bytes, nd_buffer **out) {
         free(data);
         return nd_fail(nd_status_memory, "no memory for %zu bytes", bytes);
     }
-    *buffer = (nd_buffer){.data = data, .bytes = bytes, .release = nd_buffer_release_heap, .references = 1};
+    *buffer = (nd_buffer){.data = data, .bytes = bytes, .release = buffer_release_heap, .references = 1};
     *out = buffer;
     return nd_status_ok;
 }

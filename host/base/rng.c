@@ -14,19 +14,19 @@ nd_rng nd_rng_seed(uint64_t seed) {
     return rng;
 }
 
-static uint64_t nd_rotate(uint64_t x, int by) {
+static uint64_t rotate(uint64_t x, int by) {
     return x << by | x >> (64 - by);
 }
 
 uint64_t nd_rng_next(nd_rng *rng) {
     uint64_t *s = rng->state;
-    uint64_t result = nd_rotate(s[1] * 5, 7) * 9, t = s[1] << 17;
+    uint64_t result = rotate(s[1] * 5, 7) * 9, t = s[1] << 17;
     s[2] ^= s[0];
     s[3] ^= s[1];
     s[1] ^= s[2];
     s[0] ^= s[3];
     s[2] ^= t;
-    s[3] = nd_rotate(s[3], 45);
+    s[3] = rotate(s[3], 45);
     return result;
 }
 

@@ -70,13 +70,13 @@ void nd_tensor_free(nd_tensor *tensor) {
     *tensor = (nd_tensor){0};
 }
 
-static uint32_t nd_f32_bits(float value) {
+static uint32_t f32_bits(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
 }
 
-static float nd_f32_from_bits(uint32_t bits) {
+static float f32_from_bits(uint32_t bits) {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
@@ -85,14 +85,14 @@ static float nd_f32_from_bits(uint32_t bits) {
 float nd_f16_to_f32(uint16_t half) {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16;
     uint32_t exponent = (half >> 10) & 31, fraction = half & 1023;
-    if (exponent == 31) return nd_f32_from_bits(sign | 0x7f800000 | fraction << 13);
-    if (exponent) return nd_f32_from_bits(sign | (exponent + 112) << 23 | fraction << 13);
+    if (exponent == 31) return f32_from_bits(sign | 0x7f800000 | fraction << 13);
+    if (exponent) return f32_from_bits(sign | (exponent + 112) << 23 | fraction << 13);
     float magnitude = (float)fraction * 0x1p-24f; /* zero and subnormals */
     return sign ? -magnitude : magnitude;
 }
 
 uint16_t nd_f32_to_f16(float value) {
-    uint32_t bits = nd_f32_bits(value);
+    uint32_t bits = f32_bits(value);
     uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
     uint32_t magnitude = bits & 0x7fffffff;
     if (magnitude > 0x7f800000) return sign | 0x7e00;
@@ -100,19 +100,19 @@ uint16_t nd_f32_to_f16(float value) {
     if (magnitude < 0x38800000) {
         /* Below 2^-14 the result is subnormal: adding 1/2 aligns its last bit with that of fp32, rounding to
          * even. */
-        float aligned = nd_f32_from_bits(magnitude) + 0.5f;
-        return sign | (uint16_t)(nd_f32_bits(aligned) - 0x3f000000);
+        float aligned = f32_from_bits(magnitude) + 0.5f;
+        return sign | (uint16_t)(f32_bits(aligned) - 0x3f000000);
     }
     uint32_t odd = magnitude >> 13 & 1;
     return sign | (uint16_t)((magnitude - 0x38000000 + 0xfff + odd) >> 13);
 }
 
 float nd_bf16_to_f32(uint16_t bits) {
-    return nd_f32_from_bits((uint32_t)bits << 16);
+    return f32_from_bits((uint32_t)bits << 16);
 }
 
 uint16_t nd_f32_to_bf16(float value) {
-    uint32_t bits = nd_f32_bits(value);
+    uint32_t bits = f32_bits(value);
     if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }

@@ -46,7 +46,7 @@ bool nd_text_real(const char *text, double *out) {
 enum { nd_text_ints_max = 100000 };
 
 /* One element of a list: "7", "1..9", "1..9+2" or "1..64*2". */
-static bool nd_text_range(const char *text, int64_t *first, int64_t *last, int64_t *step, bool *geometric) {
+static bool text_range(const char *text, int64_t *first, int64_t *last, int64_t *step, bool *geometric) {
     char copy[64];
     if (strlen(text) >= sizeof copy) return false;
     strcpy(copy, text);
@@ -81,7 +81,7 @@ nd_status nd_text_ints(const char *text, int64_t **out, size_t *count) {
     for (size_t i = 0; i < n_parts; i++) {
         int64_t first, last, step;
         bool geometric;
-        ND_REQUIRE_DONE(nd_text_range(parts[i], &first, &last, &step, &geometric), nd_status_usage,
+        ND_REQUIRE_DONE(text_range(parts[i], &first, &last, &step, &geometric), nd_status_usage,
                         "\"%s\" is no number or range (7, 1..9, 1..9+2, 1..64*2)", parts[i]);
         for (int64_t value = first; value <= last;) {
             ND_REQUIRE_DONE(used < nd_text_ints_max, nd_status_usage, "\"%s\" has more than %d values", text,

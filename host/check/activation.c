@@ -22,18 +22,18 @@ static const nd_activation_case nd_activation_cases[] = {
     {"hard_swish", 4, {2, 40, 3, 3}, {.act = nd_act_hard_swish}},
 };
 
-static const char *nd_activation_title(int index) {
+static const char *activation_title(int index) {
     return nd_activation_cases[index].title;
 }
 
-static nd_status nd_activation_make(nd_problem *problem, int index) {
+static nd_status activation_make(nd_problem *problem, int index) {
     const nd_activation_case *c = &nd_activation_cases[index];
     const nd_view view = nd_view_row_major(c->rank, c->dims);
     problem->work = (nd_work){.kind = nd_kind_activation, .x = view, .y = view, .activation = c->act};
     return nd_problem_operands(problem);
 }
 
-static nd_status nd_activation_expect(nd_problem *problem) {
+static nd_status activation_expect(nd_problem *problem) {
     ND_TRY(nd_problem_results(problem));
     for (int64_t i = 0; i < nd_view_count(&problem->work.y); i++) {
         problem->expected[i] = problem->x[i];
@@ -45,6 +45,6 @@ static nd_status nd_activation_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_activation = {
-    "activation", sizeof nd_activation_cases / sizeof *nd_activation_cases, nd_activation_title,
-    nd_activation_make, nd_activation_expect};
+const nd_check_operation nd_check_activation = {"activation",
+                                                sizeof nd_activation_cases / sizeof *nd_activation_cases,
+                                                activation_title, activation_make, activation_expect};

@@ -19,11 +19,11 @@ static const nd_affine_case nd_affine_cases[] = {
     {"cube", 3, {2, 6, 13}, true, {0}},
 };
 
-static const char *nd_affine_title(int index) {
+static const char *affine_title(int index) {
     return nd_affine_cases[index].title;
 }
 
-static nd_status nd_affine_make(nd_problem *problem, int index) {
+static nd_status affine_make(nd_problem *problem, int index) {
     const nd_affine_case *c = &nd_affine_cases[index];
     const nd_view view = nd_view_row_major(c->rank, c->dims);
     nd_work *work = &problem->work;
@@ -34,7 +34,7 @@ static nd_status nd_affine_make(nd_problem *problem, int index) {
     return nd_problem_operands(problem);
 }
 
-static nd_status nd_affine_expect(nd_problem *problem) {
+static nd_status affine_expect(nd_problem *problem) {
     const nd_view *y = &problem->work.y;
     ND_TRY(nd_problem_results(problem));
     int64_t inner = 1;
@@ -50,4 +50,4 @@ static nd_status nd_affine_expect(nd_problem *problem) {
 }
 
 const nd_check_operation nd_check_affine = {"affine", sizeof nd_affine_cases / sizeof *nd_affine_cases,
-                                            nd_affine_title, nd_affine_make, nd_affine_expect};
+                                            affine_title, affine_make, affine_expect};

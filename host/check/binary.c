@@ -25,11 +25,11 @@ static const nd_binary_case nd_binary_cases[] = {
     {"mul_row", 2, {4, 19}, {true, false}, true, {0}},
 };
 
-static const char *nd_binary_title(int index) {
+static const char *binary_title(int index) {
     return nd_binary_cases[index].title;
 }
 
-static nd_status nd_binary_make(nd_problem *problem, int index) {
+static nd_status binary_make(nd_problem *problem, int index) {
     const nd_binary_case *c = &nd_binary_cases[index];
     const nd_view view = nd_view_row_major(c->rank, c->dims);
     problem->work = (nd_work){
@@ -38,7 +38,7 @@ static nd_status nd_binary_make(nd_problem *problem, int index) {
     return nd_problem_operands(problem);
 }
 
-static nd_status nd_binary_expect(nd_problem *problem) {
+static nd_status binary_expect(nd_problem *problem) {
     const nd_work *work = &problem->work;
     const nd_view *y = &work->y;
     ND_TRY(nd_problem_results(problem));
@@ -61,4 +61,4 @@ static nd_status nd_binary_expect(nd_problem *problem) {
 }
 
 const nd_check_operation nd_check_binary = {"binary", sizeof nd_binary_cases / sizeof *nd_binary_cases,
-                                            nd_binary_title, nd_binary_make, nd_binary_expect};
+                                            binary_title, binary_make, binary_expect};

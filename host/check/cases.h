@@ -38,7 +38,8 @@ extern const nd_check_operation nd_check_conv, nd_check_separable, nd_check_gemm
     nd_check_binary, nd_check_activation, nd_check_affine, nd_check_softmax, nd_check_lrn, nd_check_mean,
     nd_check_gather, nd_check_copy, nd_check_fill;
 
-/* An identity: of transfers, or of linear algebra. error <= bound passes; `detail` says which identity was worst. */
+/* An identity: of transfers, or of linear algebra. error <= bound passes; `detail` says which identity was
+ * worst. */
 typedef struct nd_identity {
     nd_backend *backend;
     nd_precision precision; /* of what is moved; linear algebra has its own */

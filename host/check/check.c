@@ -60,8 +60,8 @@ typedef struct nd_operand {
     nd_memory *memory;
 } nd_operand;
 
-static nd_operand nd_check_lay(const nd_check *check, const nd_view *dims, const bool *repeat,
-                               nd_layout layout) {
+static nd_operand check_lay(const nd_check *check, const nd_view *dims, const bool *repeat,
+                            nd_layout layout) {
     const bool last = check->backend->channels_last != (layout == nd_layout_turned);
     nd_view wide = *dims;
     const int axis = dims->rank > 1 ? 1 : 0;
@@ -85,11 +85,11 @@ typedef struct nd_walk {
     int64_t index[nd_rank_max], position;
 } nd_walk;
 
-static nd_walk nd_walk_start(const nd_view *view) {
+static nd_walk walk_start(const nd_view *view) {
     return (nd_walk){.view = view, .position = view->offset};
 }
 
-static void nd_walk_next(nd_walk *walk) {
+static void walk_next(nd_walk *walk) {
     const nd_view *view = walk->view;
     for (int i = view->rank - 1; i >= 0; i--) {
         walk->position += view->strides[i];
@@ -100,16 +100,16 @@ static void nd_walk_next(nd_walk *walk) {
 }
 
 /* Uploads the whole buffer: `values` through the view (or none), `around` everywhere else. */
-static nd_status nd_check_upload(nd_check *check, nd_operand *operand, const nd_view *values_view,
-                                 const float *values, float around) {
+static nd_status check_upload(nd_check *check, nd_operand *operand, const nd_view *values_view,
+                              const float *values, float around) {
     const nd_backend_table *table = check->backend->table;
     const nd_precision precision = check->settings->precision;
     float *buffer = nd_alloc_array((size_t)operand->elements, sizeof *buffer);
     ND_REQUIRE(buffer, nd_status_memory, "no memory for a check");
     for (int64_t i = 0; i < operand->elements; i++) buffer[i] = around;
-    nd_walk to = nd_walk_start(values_view);
+    nd_walk to = walk_start(values_view);
     const int64_t count = values ? nd_view_count(values_view) : 0;
-    for (int64_t i = 0; i < count; i++, nd_walk_next(&to)) buffer[to.position] = values[i];
+    for (int64_t i = 0; i < count; i++, walk_next(&to)) buffer[to.position] = values[i];
     const nd_view flat = nd_view_row_major(1, &operand->elements);
     const size_t bytes = (size_t)operand->elements * nd_dtype_bytes(nd_precision_storage(precision));
     nd_status status =
@@ -120,14 +120,14 @@ static nd_status nd_check_upload(nd_check *check, nd_operand *operand, const nd_
 }
 
 /* The elements of x2 that exist: axes of stride 0 once. */
-static nd_view nd_check_once(const nd_view *view) {
+static nd_view check_once(const nd_view *view) {
     nd_view once = *view;
     for (int i = 0; i < view->rank; i++)
         if (!view->strides[i]) once.dims[i] = 1;
     return once;
 }
 
-static void nd_check_say(nd_check *check, nd_check_outcome outcome) {
+static void check_say(nd_check *check, nd_check_outcome outcome) {
     check->report.outcome = outcome;
     nd_check_result *result = check->result;
     result->compared += outcome == nd_check_outcome_passed || outcome == nd_check_outcome_failed;
@@ -136,13 +136,13 @@ static void nd_check_say(nd_check *check, nd_check_outcome outcome) {
     if (check->settings->report) check->settings->report(check->settings->user, &check->report);
 }
 
-static bool nd_check_worse(double error, double bound, const nd_check_report *than) {
+static bool check_worse(double error, double bound, const nd_check_report *than) {
     if (isnan(error)) return !isnan(than->error);
     return !isnan(than->error) && error * than->bound > than->error * bound;
 }
 
 /* "0,3,5,5" for the i-th element in row-major order. */
-static void nd_check_index(const nd_view *view, int64_t i, char *text, size_t size) {
+static void check_index(const nd_view *view, int64_t i, char *text, size_t size) {
     int64_t below = nd_view_count(view);
     size_t used = 0;
     text[0] = '\0';
@@ -154,21 +154,21 @@ static void nd_check_index(const nd_view *view, int64_t i, char *text, size_t si
 }
 
 /* Compares the downloaded buffer with what was expected; the first damaged guard element fails it too. */
-static nd_check_outcome nd_check_compare(nd_check *check, const nd_problem *problem, const nd_operand *y,
-                                         float *buffer) {
+static nd_check_outcome check_compare(nd_check *check, const nd_problem *problem, const nd_operand *y,
+                                      float *buffer) {
     const int64_t count = nd_view_count(&y->view);
     const double tiny = problem->storage == nd_dtype_f16 ? 0x1p-24 : 0x1p-126;
     int64_t worst = 0;
     float got = 0;
     check->report.error = 0;
     check->report.bound = 1;
-    nd_walk at = nd_walk_start(&y->view);
-    for (int64_t i = 0; i < count; i++, nd_walk_next(&at)) {
+    nd_walk at = walk_start(&y->view);
+    for (int64_t i = 0; i < count; i++, walk_next(&at)) {
         const double expected = problem->expected[i], value = buffer[at.position];
         const double bound =
             problem->slack[i] + problem->rounding.store * (fabs(expected) + problem->slack[i]) + tiny;
         const double error = isfinite(value) ? fabs(value - expected) : NAN;
-        if (i == 0 || nd_check_worse(error, bound, &check->report)) {
+        if (i == 0 || check_worse(error, bound, &check->report)) {
             check->report.error = error;
             check->report.bound = bound;
             worst = i;
@@ -186,7 +186,7 @@ static nd_check_outcome nd_check_compare(nd_check *check, const nd_problem *prob
     }
     if (check->report.error <= check->report.bound) return nd_check_outcome_passed;
     char index[128];
-    nd_check_index(&y->view, worst, index, sizeof index);
+    check_index(&y->view, worst, index, sizeof index);
     snprintf(check->detail, sizeof check->detail, "at [%s]: %.9g, expected %.9g within %.3g (seed %llu)",
              index, (double)got, problem->expected[worst], check->report.bound,
              (unsigned long long)check->settings->seed);
@@ -194,7 +194,7 @@ static nd_check_outcome nd_check_compare(nd_check *check, const nd_problem *prob
 }
 
 /* Twice, so that a kernel that adds to what it finds is found out. */
-static nd_status nd_check_execute(nd_check *check, nd_kernel *kernel, const nd_operand *operands) {
+static nd_status check_execute(nd_check *check, nd_kernel *kernel, const nd_operand *operands) {
     const nd_backend_table *table = check->backend->table;
     nd_memory *workspace = NULL;
     nd_status status = nd_status_ok;
@@ -209,22 +209,22 @@ static nd_status nd_check_execute(nd_check *check, nd_kernel *kernel, const nd_o
     return status;
 }
 
-static nd_status nd_check_on_device(nd_check *check, const nd_problem *problem, const nd_work *work,
-                                    nd_operand *operands) {
+static nd_status check_on_device(nd_check *check, const nd_problem *problem, const nd_work *work,
+                                 nd_operand *operands) {
     const nd_backend_table *table = check->backend->table;
     const nd_precision precision = check->settings->precision;
     nd_kernel *kernel = NULL;
     float *buffer = nd_alloc_array((size_t)operands[2].elements, sizeof *buffer);
-    const nd_view once = nd_check_once(&work->x2), flat = nd_view_row_major(1, &operands[2].elements);
+    const nd_view once = check_once(&work->x2), flat = nd_view_row_major(1, &operands[2].elements);
     nd_status status = nd_status_ok;
     ND_REQUIRE_DONE(buffer, nd_status_memory, "no memory for a check");
-    if (problem->x) ND_TRY_DONE(nd_check_upload(check, &operands[0], &work->x, problem->x, NAN));
-    if (problem->x2) ND_TRY_DONE(nd_check_upload(check, &operands[1], &once, problem->x2, NAN));
-    ND_TRY_DONE(nd_check_upload(check, &operands[2], &work->y, NULL, nd_check_sentinel));
+    if (problem->x) ND_TRY_DONE(check_upload(check, &operands[0], &work->x, problem->x, NAN));
+    if (problem->x2) ND_TRY_DONE(check_upload(check, &operands[1], &once, problem->x2, NAN));
+    ND_TRY_DONE(check_upload(check, &operands[2], &work->y, NULL, nd_check_sentinel));
     ND_TRY_DONE(table->prepare(check->backend, work, precision, &kernel));
-    ND_TRY_DONE(nd_check_execute(check, kernel, operands));
+    ND_TRY_DONE(check_execute(check, kernel, operands));
     ND_TRY_DONE(table->download(check->backend, operands[2].memory, &flat, precision, buffer));
-    nd_check_say(check, nd_check_compare(check, problem, &operands[2], buffer));
+    check_say(check, check_compare(check, problem, &operands[2], buffer));
 done:
     table->release(kernel);
     free(buffer);
@@ -232,13 +232,13 @@ done:
 }
 
 /* A kernel that reports an error is a failed check, not the end of the run. */
-static void nd_check_layout(nd_check *check, const nd_problem *problem, nd_layout layout) {
+static void check_layout(nd_check *check, const nd_problem *problem, nd_layout layout) {
     nd_work work = problem->work;
     const nd_layout input = layout == nd_layout_mixed ? nd_layout_turned : layout;
     nd_operand operands[3] = {
-        nd_check_lay(check, &work.x, NULL, input),
-        nd_check_lay(check, &work.x2, problem->repeat, input),
-        nd_check_lay(check, &work.y, NULL, layout),
+        check_lay(check, &work.x, NULL, input),
+        check_lay(check, &work.x2, problem->repeat, input),
+        check_lay(check, &work.y, NULL, layout),
     };
     work.x = operands[0].view;
     work.x2 = operands[1].view;
@@ -247,70 +247,70 @@ static void nd_check_layout(nd_check *check, const nd_problem *problem, nd_layou
     check->report.engine = "";
     check->report.error = check->report.bound = 0;
     if (!check->backend->table->supports(check->backend, &work, check->settings->precision)) {
-        nd_check_say(check, nd_check_outcome_unsupported);
+        check_say(check, nd_check_outcome_unsupported);
         return;
     }
-    if (nd_check_on_device(check, problem, &work, operands)) {
+    if (check_on_device(check, problem, &work, operands)) {
         snprintf(check->detail, sizeof check->detail, "%s: %.400s", "stopped", nd_error());
-        nd_check_say(check, nd_check_outcome_failed);
+        check_say(check, nd_check_outcome_failed);
     }
     for (int i = 0; i < 3; i++) check->backend->table->free(operands[i].memory);
 }
 
 /* "conv" stands for all of "conv/...". */
-static bool nd_check_wanted(const nd_check *check) {
+static bool check_wanted(const nd_check *check) {
     const char *pattern = check->settings->operation;
     if (!pattern || nd_text_match(pattern, check->name)) return true;
     return !strchr(pattern, '/') && nd_text_match(pattern, check->report.operation);
 }
 
 /* Inputs depend on the seed and the case alone, not on which cases run. */
-static nd_rng nd_check_rng(const nd_check *check, const char *title) {
+static nd_rng check_rng(const nd_check *check, const char *title) {
     uint64_t hash = check->settings->seed;
     for (const char *c = check->report.operation; *c; c++) hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
     for (const char *c = title; *c; c++) hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
     return nd_rng_seed(hash);
 }
 
-static nd_status nd_check_case(nd_check *check, const nd_check_operation *operation, int index) {
+static nd_status check_case(nd_check *check, const nd_check_operation *operation, int index) {
     nd_problem problem = {.rounding = nd_roundings[check->settings->precision],
                           .storage = nd_precision_storage(check->settings->precision),
-                          .rng = nd_check_rng(check, operation->title(index))};
+                          .rng = check_rng(check, operation->title(index))};
     nd_status status = nd_status_ok;
     bool made = false;
     for (int layout = 0; layout < nd_layout_count && !status; layout++) {
         snprintf(check->name, sizeof check->name, "%s/%s/%s", operation->name, operation->title(index),
                  nd_layout_names[layout]);
-        if (!nd_check_wanted(check)) continue;
+        if (!check_wanted(check)) continue;
         if (!made) status = operation->make(&problem, index);
         made = true;
         const int rank = problem.work.x.rank;
         if (layout == nd_layout_sliced && rank < 2) continue; /* nothing to slice */
         if (layout >= nd_layout_turned && rank != 4) break;   /* nothing to turn */
         if (check->settings->list && !status) {
-            nd_check_say(check, nd_check_outcome_listed);
+            check_say(check, nd_check_outcome_listed);
             continue;
         }
         if (!status && !problem.expected) status = operation->expect(&problem);
-        if (!status) nd_check_layout(check, &problem, (nd_layout)layout);
+        if (!status) check_layout(check, &problem, (nd_layout)layout);
     }
     nd_arena_free(&problem.arena);
     return status;
 }
 
-static nd_status nd_check_identity(nd_check *check, const nd_check_identities *operation, int index) {
+static nd_status check_identity(nd_check *check, const nd_check_identities *operation, int index) {
     snprintf(check->name, sizeof check->name, "%s/%s", operation->name, operation->title(index));
-    if (!nd_check_wanted(check)) return nd_status_ok;
+    if (!check_wanted(check)) return nd_status_ok;
     check->detail[0] = '\0';
     check->report.engine = "";
     check->report.error = check->report.bound = 0;
     if (check->settings->list) {
-        nd_check_say(check, nd_check_outcome_listed);
+        check_say(check, nd_check_outcome_listed);
         return nd_status_ok;
     }
     nd_identity identity = {.backend = check->backend,
                             .precision = check->settings->precision,
-                            .rng = nd_check_rng(check, operation->title(index))};
+                            .rng = check_rng(check, operation->title(index))};
     const nd_status status = operation->run(&identity, index);
     check->report.error = identity.error;
     check->report.bound = identity.bound;
@@ -320,7 +320,7 @@ static nd_status nd_check_identity(nd_check *check, const nd_check_identities *o
     if (!passed)
         snprintf(check->detail, sizeof check->detail, "%.300s (seed %llu)",
                  status ? nd_error() : identity.detail, (unsigned long long)check->settings->seed);
-    nd_check_say(check, passed ? nd_check_outcome_passed : nd_check_outcome_failed);
+    check_say(check, passed ? nd_check_outcome_passed : nd_check_outcome_failed);
     return nd_status_ok;
 }
 
@@ -332,12 +332,12 @@ nd_status nd_check_run(nd_backend *backend, const nd_check_settings *settings, n
     for (size_t i = 0; i < sizeof nd_check_operations / sizeof *nd_check_operations; i++) {
         check.report.operation = nd_check_operations[i]->name;
         for (int j = 0; j < nd_check_operations[i]->count; j++)
-            ND_TRY(nd_check_case(&check, nd_check_operations[i], j));
+            ND_TRY(check_case(&check, nd_check_operations[i], j));
     }
     for (size_t i = 0; i < sizeof nd_check_identity_list / sizeof *nd_check_identity_list; i++) {
         check.report.operation = nd_check_identity_list[i]->name;
         for (int j = 0; j < nd_check_identity_list[i]->count; j++)
-            ND_TRY(nd_check_identity(&check, nd_check_identity_list[i], j));
+            ND_TRY(check_identity(&check, nd_check_identity_list[i], j));
     }
     if (settings->list) return nd_status_ok;
     ND_REQUIRE(result->compared > 0, nd_status_failed,

@@ -122,11 +122,11 @@ static const nd_conv_case nd_conv_cases[] = {
     {"long_sum", 1, 512, 16, 1, 4, 4, {3, 3}, ND_ONE, ND_ONE, ND_SAME, true, false, {0}},
 };
 
-static const char *nd_conv_title(int index) {
+static const char *conv_title(int index) {
     return nd_conv_cases[index].title;
 }
 
-static nd_status nd_conv_make(nd_problem *problem, int index) {
+static nd_status conv_make(nd_problem *problem, int index) {
     const nd_conv_case *c = &nd_conv_cases[index];
     int64_t out[2];
     for (int i = 0; i < 2; i++) {
@@ -154,7 +154,7 @@ static nd_status nd_conv_make(nd_problem *problem, int index) {
     return nd_problem_operands(problem);
 }
 
-static nd_status nd_conv_expect(nd_problem *problem) {
+static nd_status conv_expect(nd_problem *problem) {
     const nd_work *work = &problem->work;
     const int64_t length =
         work->x.dims[1] / work->groups * work->geometry.kernel[0] * work->geometry.kernel[1];
@@ -172,5 +172,5 @@ static nd_status nd_conv_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_conv = {"conv", sizeof nd_conv_cases / sizeof *nd_conv_cases, nd_conv_title,
-                                          nd_conv_make, nd_conv_expect};
+const nd_check_operation nd_check_conv = {"conv", sizeof nd_conv_cases / sizeof *nd_conv_cases, conv_title,
+                                          conv_make, conv_expect};

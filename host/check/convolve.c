@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 /* One image and group as patches[channels * kh * kw][oh * ow], in double. */
-static void nd_check_patches(const nd_problem *problem, int64_t n, int64_t first, int64_t channels,
-                             double *patches) {
+static void check_patches(const nd_problem *problem, int64_t n, int64_t first, int64_t channels,
+                          double *patches) {
     const nd_work *work = &problem->work;
     const nd_geometry *g = &work->geometry;
     const int64_t ni = work->x.dims[1], height = work->x.dims[2], width = work->x.dims[3];
@@ -34,7 +34,7 @@ nd_status nd_check_convolve(nd_problem *problem, const double *kernel, const dou
     ND_REQUIRE(patches, nd_status_memory, "no memory for the patches of a check");
     for (int64_t n = 0; n < work->x.dims[0]; n++)
         for (int64_t g = 0; g < groups; g++) {
-            nd_check_patches(problem, n, g * channels, channels, patches);
+            check_patches(problem, n, g * channels, channels, patches);
             for (int64_t o = g * outputs; o < (g + 1) * outputs; o++) {
                 double *sum = problem->expected + (n * work->y.dims[1] + o) * pixels;
                 double *magnitude = problem->slack + (n * work->y.dims[1] + o) * pixels;

@@ -12,22 +12,22 @@ static const struct {
     {"vector", 1, {77}, 1},
 };
 
-static const char *nd_fill_title(int index) {
+static const char *fill_title(int index) {
     return nd_fill_cases[index].title;
 }
 
-static nd_status nd_fill_make(nd_problem *problem, int index) {
+static nd_status fill_make(nd_problem *problem, int index) {
     const nd_view view = nd_view_row_major(nd_fill_cases[index].rank, nd_fill_cases[index].dims);
     problem->work =
         (nd_work){.kind = nd_kind_fill, .x = view, .y = view, .value = nd_fill_cases[index].value};
     return nd_status_ok;
 }
 
-static nd_status nd_fill_expect(nd_problem *problem) {
+static nd_status fill_expect(nd_problem *problem) {
     ND_TRY(nd_problem_results(problem));
     for (int64_t i = 0; i < nd_view_count(&problem->work.y); i++) problem->expected[i] = problem->work.value;
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_fill = {"fill", sizeof nd_fill_cases / sizeof *nd_fill_cases, nd_fill_title,
-                                          nd_fill_make, nd_fill_expect};
+const nd_check_operation nd_check_fill = {"fill", sizeof nd_fill_cases / sizeof *nd_fill_cases, fill_title,
+                                          fill_make, fill_expect};

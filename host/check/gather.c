@@ -11,12 +11,12 @@ static const nd_gather_case nd_gather_cases[] = {
     {"one_pixel", 4, {1, 64, 1, 1}, 70}, {"matrix", 2, {4, 19}, 30},     {"cube", 3, {2, 6, 11}, 8},
 };
 
-static const char *nd_gather_title(int index) {
+static const char *gather_title(int index) {
     return nd_gather_cases[index].title;
 }
 
 /* In no order, some more than once, some never. */
-static nd_status nd_gather_make(nd_problem *problem, int index) {
+static nd_status gather_make(nd_problem *problem, int index) {
     const nd_gather_case *c = &nd_gather_cases[index];
     nd_work *work = &problem->work;
     int64_t dims[4];
@@ -32,7 +32,7 @@ static nd_status nd_gather_make(nd_problem *problem, int index) {
     return nd_problem_operands(problem);
 }
 
-static nd_status nd_gather_expect(nd_problem *problem) {
+static nd_status gather_expect(nd_problem *problem) {
     const nd_work *work = &problem->work;
     ND_TRY(nd_problem_results(problem));
     int64_t inner = 1;
@@ -46,4 +46,4 @@ static nd_status nd_gather_expect(nd_problem *problem) {
 }
 
 const nd_check_operation nd_check_gather = {"gather", sizeof nd_gather_cases / sizeof *nd_gather_cases,
-                                            nd_gather_title, nd_gather_make, nd_gather_expect};
+                                            gather_title, gather_make, gather_expect};

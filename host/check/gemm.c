@@ -21,11 +21,11 @@ static const nd_gemm_case nd_gemm_cases[] = {
     {"long_sum", 2, 8, 9216, true, false, {.act = nd_act_relu}},
 };
 
-static const char *nd_gemm_title(int index) {
+static const char *gemm_title(int index) {
     return nd_gemm_cases[index].title;
 }
 
-static nd_status nd_gemm_make(nd_problem *problem, int index) {
+static nd_status gemm_make(nd_problem *problem, int index) {
     const nd_gemm_case *c = &nd_gemm_cases[index];
     const int64_t x[] = {c->m, c->k}, y[] = {c->m, c->n};
     nd_work *work = &problem->work;
@@ -41,7 +41,7 @@ static nd_status nd_gemm_make(nd_problem *problem, int index) {
 }
 
 /* By outer products. */
-static nd_status nd_gemm_expect(nd_problem *problem) {
+static nd_status gemm_expect(nd_problem *problem) {
     const nd_work *work = &problem->work;
     const int64_t m = work->y.dims[0], n = work->y.dims[1], k = work->x.dims[1];
     ND_TRY(nd_problem_results(problem));
@@ -56,5 +56,5 @@ static nd_status nd_gemm_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_gemm = {"gemm", sizeof nd_gemm_cases / sizeof *nd_gemm_cases, nd_gemm_title,
-                                          nd_gemm_make, nd_gemm_expect};
+const nd_check_operation nd_check_gemm = {"gemm", sizeof nd_gemm_cases / sizeof *nd_gemm_cases, gemm_title,
+                                          gemm_make, gemm_expect};

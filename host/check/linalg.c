@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-static double *nd_linalg_reals(nd_identity *identity, int64_t count) {
+static double *linalg_reals(nd_identity *identity, int64_t count) {
     double *values = nd_arena_alloc(&identity->arena, (size_t)count * sizeof *values);
     for (int64_t i = 0; values && i < count; i++) values[i] = nd_rng_normal(&identity->rng);
     return values;
@@ -16,15 +16,15 @@ static const struct {
     int64_t batch, n;
 } nd_eigen_cases[] = {{"1", 2, 1}, {"2", 3, 2}, {"9", 20, 9}, {"33", 3, 33}, {"130", 1, 130}};
 
-static const char *nd_eigen_title(int index) {
+static const char *eigen_title(int index) {
     return nd_eigen_cases[index].title;
 }
 
-static nd_status nd_eigen_run(nd_identity *identity, int index) {
+static nd_status eigen_run(nd_identity *identity, int index) {
     const int64_t batch = nd_eigen_cases[index].batch, n = nd_eigen_cases[index].n;
     nd_backend *backend = identity->backend;
-    double *a = nd_linalg_reals(identity, batch * n * n);
-    double *v = nd_linalg_reals(identity, batch * n * n), *values = nd_linalg_reals(identity, batch * n);
+    double *a = linalg_reals(identity, batch * n * n);
+    double *v = linalg_reals(identity, batch * n * n), *values = linalg_reals(identity, batch * n);
     ND_REQUIRE(a && v && values, nd_status_memory, "no memory for a check");
     for (int64_t b = 0; b < batch; b++)
         for (int64_t i = 0; i < n; i++)
@@ -50,7 +50,7 @@ static nd_status nd_eigen_run(nd_identity *identity, int index) {
 }
 
 const nd_check_identities nd_check_eigen = {"eigen", sizeof nd_eigen_cases / sizeof *nd_eigen_cases,
-                                            nd_eigen_title, nd_eigen_run};
+                                            eigen_title, eigen_run};
 
 /* solve: the solution of a well-conditioned system, twice; a refusal of an indefinite one */
 
@@ -59,16 +59,16 @@ static const struct {
     int64_t n, rhs;
 } nd_solve_cases[] = {{"1", 1, 1}, {"9", 9, 4}, {"65", 65, 7}, {"200", 200, 33}};
 
-static const char *nd_solve_title(int index) {
+static const char *solve_title(int index) {
     return nd_solve_cases[index].title;
 }
 
-static nd_status nd_solve_run(nd_identity *identity, int index) {
+static nd_status solve_run(nd_identity *identity, int index) {
     const int64_t n = nd_solve_cases[index].n, rhs = nd_solve_cases[index].rhs;
     nd_backend *backend = identity->backend;
-    double *root = nd_linalg_reals(identity, n * n), *a = nd_linalg_reals(identity, n * n);
-    double *x = nd_linalg_reals(identity, rhs * n), *b = nd_linalg_reals(identity, rhs * n);
-    double *again = nd_linalg_reals(identity, rhs * n);
+    double *root = linalg_reals(identity, n * n), *a = linalg_reals(identity, n * n);
+    double *x = linalg_reals(identity, rhs * n), *b = linalg_reals(identity, rhs * n);
+    double *again = linalg_reals(identity, rhs * n);
     ND_REQUIRE(root && a && x && b && again, nd_status_memory, "no memory for a check");
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < n; j++) {
@@ -98,7 +98,7 @@ static nd_status nd_solve_run(nd_identity *identity, int index) {
 }
 
 const nd_check_identities nd_check_solve = {"solve", sizeof nd_solve_cases / sizeof *nd_solve_cases,
-                                            nd_solve_title, nd_solve_run};
+                                            solve_title, solve_run};
 
 /* accumulate: against a sum in double of exact products */
 
@@ -111,17 +111,17 @@ static const struct {
     {"4097x33", 4097, 33, 33, true}, {"300x65", 300, 65, 65, true},
 };
 
-static const char *nd_accumulate_title(int index) {
+static const char *accumulate_title(int index) {
     return nd_accumulate_cases[index].title;
 }
 
-static nd_status nd_accumulate_run(nd_identity *identity, int index) {
+static nd_status accumulate_run(nd_identity *identity, int index) {
     const int64_t n = nd_accumulate_cases[index].n, k = nd_accumulate_cases[index].k;
     const int64_t m = nd_accumulate_cases[index].m;
     nd_backend *backend = identity->backend;
     float *a = nd_arena_alloc(&identity->arena, (size_t)(n * k) * sizeof *a), *b = a;
     if (!nd_accumulate_cases[index].same) b = nd_arena_alloc(&identity->arena, (size_t)(n * m) * sizeof *b);
-    double *c = nd_linalg_reals(identity, k * m), *before = nd_linalg_reals(identity, k * m);
+    double *c = linalg_reals(identity, k * m), *before = linalg_reals(identity, k * m);
     ND_REQUIRE(a && b && c && before, nd_status_memory, "no memory for a check");
     for (int64_t i = 0; i < n * k; i++) a[i] = (float)nd_rng_normal(&identity->rng);
     for (int64_t i = 0; i < n * m && b != a; i++) b[i] = (float)nd_rng_normal(&identity->rng);
@@ -142,9 +142,8 @@ static nd_status nd_accumulate_run(nd_identity *identity, int index) {
     return nd_status_ok;
 }
 
-const nd_check_identities nd_check_accumulate = {"accumulate",
-                                                 sizeof nd_accumulate_cases / sizeof *nd_accumulate_cases,
-                                                 nd_accumulate_title, nd_accumulate_run};
+const nd_check_identities nd_check_accumulate = {
+    "accumulate", sizeof nd_accumulate_cases / sizeof *nd_accumulate_cases, accumulate_title, accumulate_run};
 
 /* matmul: linalg.gemm in every transposition, inside wider matrices */
 
@@ -163,20 +162,20 @@ static const struct {
     {"one", false, false, 1, 1, 1, 0, 1, 0},
 };
 
-static const char *nd_matmul_title(int index) {
+static const char *matmul_title(int index) {
     return nd_matmul_cases[index].title;
 }
 
-static nd_status nd_matmul_run(nd_identity *identity, int index) {
+static nd_status matmul_run(nd_identity *identity, int index) {
     const bool trans_a = nd_matmul_cases[index].trans_a, trans_b = nd_matmul_cases[index].trans_b;
     const int64_t m = nd_matmul_cases[index].m, n = nd_matmul_cases[index].n, k = nd_matmul_cases[index].k;
     const int64_t margin = nd_matmul_cases[index].margin;
     const double alpha = nd_matmul_cases[index].alpha, beta = nd_matmul_cases[index].beta;
     const int64_t lda = (trans_a ? m : k) + margin, ldb = (trans_b ? k : n) + margin, ldc = n + margin;
     nd_backend *backend = identity->backend;
-    double *a = nd_linalg_reals(identity, (trans_a ? k : m) * lda);
-    double *b = nd_linalg_reals(identity, (trans_b ? n : k) * ldb);
-    double *c = nd_linalg_reals(identity, m * ldc), *before = nd_linalg_reals(identity, m * ldc);
+    double *a = linalg_reals(identity, (trans_a ? k : m) * lda);
+    double *b = linalg_reals(identity, (trans_b ? n : k) * ldb);
+    double *c = linalg_reals(identity, m * ldc), *before = linalg_reals(identity, m * ldc);
     ND_REQUIRE(a && b && c && before, nd_status_memory, "no memory for a check");
     /* beta == 0 must not read c. */
     for (int64_t i = 0; i < m * ldc; i++)
@@ -205,4 +204,4 @@ static nd_status nd_matmul_run(nd_identity *identity, int index) {
 }
 
 const nd_check_identities nd_check_matmul = {"matmul", sizeof nd_matmul_cases / sizeof *nd_matmul_cases,
-                                             nd_matmul_title, nd_matmul_run};
+                                             matmul_title, matmul_run};

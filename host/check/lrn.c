@@ -16,11 +16,11 @@ static const nd_lrn_case nd_lrn_cases[] = {
     {"wider_than_channels", {3, 4, 2, 2}, 9, 0.25f, 1, 1},
 };
 
-static const char *nd_lrn_title(int index) {
+static const char *lrn_title(int index) {
     return nd_lrn_cases[index].title;
 }
 
-static nd_status nd_lrn_make(nd_problem *problem, int index) {
+static nd_status lrn_make(nd_problem *problem, int index) {
     const nd_lrn_case *c = &nd_lrn_cases[index];
     const nd_view view = nd_view_row_major(4, c->dims);
     problem->work = (nd_work){.kind = nd_kind_lrn,
@@ -34,7 +34,7 @@ static nd_status nd_lrn_make(nd_problem *problem, int index) {
 }
 
 /* Squares scattered to the channels whose window holds them: c - size/2 .. c + (size-1)/2. */
-static nd_status nd_lrn_expect(nd_problem *problem) {
+static nd_status lrn_expect(nd_problem *problem) {
     const nd_work *work = &problem->work;
     const int64_t channels = work->x.dims[1], plane = work->x.dims[2] * work->x.dims[3];
     const int64_t count = nd_view_count(&work->x);
@@ -56,5 +56,5 @@ static nd_status nd_lrn_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_lrn = {"lrn", sizeof nd_lrn_cases / sizeof *nd_lrn_cases, nd_lrn_title,
-                                         nd_lrn_make, nd_lrn_expect};
+const nd_check_operation nd_check_lrn = {"lrn", sizeof nd_lrn_cases / sizeof *nd_lrn_cases, lrn_title,
+                                         lrn_make, lrn_expect};

@@ -19,11 +19,11 @@ static const nd_mean_case nd_mean_cases[] = {
     {"middle", 3, {2, 33, 6}, {false, true, false}},
 };
 
-static const char *nd_mean_title(int index) {
+static const char *mean_title(int index) {
     return nd_mean_cases[index].title;
 }
 
-static nd_status nd_mean_make(nd_problem *problem, int index) {
+static nd_status mean_make(nd_problem *problem, int index) {
     const nd_mean_case *c = &nd_mean_cases[index];
     nd_work *work = &problem->work;
     *work = (nd_work){.kind = nd_kind_mean, .x = nd_view_row_major(c->rank, c->dims)};
@@ -37,7 +37,7 @@ static nd_status nd_mean_make(nd_problem *problem, int index) {
 }
 
 /* Every input adds its share to the output it belongs to. */
-static nd_status nd_mean_expect(nd_problem *problem) {
+static nd_status mean_expect(nd_problem *problem) {
     const nd_work *work = &problem->work;
     const nd_view *x = &work->x;
     ND_TRY(nd_problem_results(problem));
@@ -59,5 +59,5 @@ static nd_status nd_mean_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_mean = {"mean", sizeof nd_mean_cases / sizeof *nd_mean_cases, nd_mean_title,
-                                          nd_mean_make, nd_mean_expect};
+const nd_check_operation nd_check_mean = {"mean", sizeof nd_mean_cases / sizeof *nd_mean_cases, mean_title,
+                                          mean_make, mean_expect};

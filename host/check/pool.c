@@ -30,11 +30,11 @@ static const nd_pool_case nd_pool_cases[] = {
     {"average_1x1", 1, 24, 1, 1, {1, 1}, {1, 1}, ND_ONE, {0}, 0, false, false},
 };
 
-static const char *nd_pool_title(int index) {
+static const char *pool_title(int index) {
     return nd_pool_cases[index].title;
 }
 
-static nd_status nd_pool_make(nd_problem *problem, int index) {
+static nd_status pool_make(nd_problem *problem, int index) {
     const nd_pool_case *c = &nd_pool_cases[index];
     const int64_t x[] = {c->n, c->c, c->h, c->w};
     int64_t y[] = {c->n, c->c, 0, 0};
@@ -61,7 +61,7 @@ typedef struct nd_padded {
     char *kinds;    /* 'x' a pixel, 'p' declared padding, 0 beyond */
 } nd_padded;
 
-static void nd_pool_pad(const nd_problem *problem, const float *plane, nd_padded *padded) {
+static void pool_pad(const nd_problem *problem, const float *plane, nd_padded *padded) {
     const nd_view *x = &problem->work.x;
     const int64_t *pad = problem->work.geometry.pad;
     for (int64_t i = 0; i < padded->height; i++)
@@ -74,8 +74,8 @@ static void nd_pool_pad(const nd_problem *problem, const float *plane, nd_padded
         }
 }
 
-static void nd_pool_window(const nd_problem *problem, const nd_padded *padded, int64_t p, int64_t q,
-                           double *value, double *slack) {
+static void pool_window(const nd_problem *problem, const nd_padded *padded, int64_t p, int64_t q,
+                        double *value, double *slack) {
     const nd_work *work = &problem->work;
     const nd_geometry *g = &work->geometry;
     double sum = 0, magnitude = 0, largest = -INFINITY;
@@ -98,7 +98,7 @@ static void nd_pool_window(const nd_problem *problem, const nd_padded *padded, i
 }
 
 /* By explicit padding. */
-static nd_status nd_pool_expect(nd_problem *problem) {
+static nd_status pool_expect(nd_problem *problem) {
     const nd_work *work = &problem->work;
     const nd_geometry *g = &work->geometry;
     const int64_t oh = work->y.dims[2], ow = work->y.dims[3], plane = work->x.dims[2] * work->x.dims[3];
@@ -110,13 +110,13 @@ static nd_status nd_pool_expect(nd_problem *problem) {
     ND_REQUIRE(padded.values && padded.kinds, nd_status_memory, "no memory for a pool");
     ND_TRY(nd_problem_results(problem));
     for (int64_t i = 0; i < work->y.dims[0] * work->y.dims[1]; i++) {
-        nd_pool_pad(problem, problem->x + i * plane, &padded);
+        pool_pad(problem, problem->x + i * plane, &padded);
         for (int64_t p = 0; p < oh * ow; p++)
-            nd_pool_window(problem, &padded, p / ow, p % ow, &problem->expected[i * oh * ow + p],
-                           &problem->slack[i * oh * ow + p]);
+            pool_window(problem, &padded, p / ow, p % ow, &problem->expected[i * oh * ow + p],
+                        &problem->slack[i * oh * ow + p]);
     }
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_pool = {"pool", sizeof nd_pool_cases / sizeof *nd_pool_cases, nd_pool_title,
-                                          nd_pool_make, nd_pool_expect};
+const nd_check_operation nd_check_pool = {"pool", sizeof nd_pool_cases / sizeof *nd_pool_cases, pool_title,
+                                          pool_make, pool_expect};

@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static float nd_problem_round(nd_dtype storage, float value) {
+static float problem_round(nd_dtype storage, float value) {
     if (storage == nd_dtype_f16) return nd_f16_to_f32(nd_f32_to_f16(value));
     if (storage == nd_dtype_bf16) return nd_bf16_to_f32(nd_f32_to_bf16(value));
     return value;
@@ -15,7 +15,7 @@ float *nd_problem_numbers(nd_problem *problem, int64_t count, double scale) {
     for (int64_t i = 0; values && i < count; i++) {
         const double kind = nd_rng_uniform(&problem->rng), number = nd_rng_normal(&problem->rng);
         const double size = kind < 0.1 ? 0 : kind < 0.13 ? 16 : kind < 0.16 ? 0x1p-10 : 1;
-        values[i] = nd_problem_round(problem->storage, (float)(number * size * scale));
+        values[i] = problem_round(problem->storage, (float)(number * size * scale));
     }
     return values;
 }
@@ -64,7 +64,7 @@ double nd_check_activate(nd_activation activation, double x) {
 }
 
 /* How much an activation stretches an error, and the relative error of evaluating it. */
-static double nd_check_slope(nd_activation activation) {
+static double check_slope(nd_activation activation) {
     if (activation.act == nd_act_hard_swish) return 1.5;
     if (activation.act == nd_act_leaky_relu || activation.act == nd_act_hard_sigmoid)
         return fmax(1, fabs(activation.a));
@@ -89,7 +89,7 @@ void nd_problem_finish(nd_problem *problem, double length) {
         if (work->activation.act > nd_act_relu) error += rounding->store * fabs(value);
         value = nd_check_activate(work->activation, value);
         /* Evaluating: a few roundings, or the exponential of a vector library. */
-        error = nd_check_slope(work->activation) * error;
+        error = check_slope(work->activation) * error;
         if (work->activation.act) error += 0x1p-20 * fabs(value) + 0x1p-40;
         problem->expected[i] = value;
         problem->slack[i] = error;

@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-/* Ranks are terms per channel: the same for all, or by turns those of `pattern` (0 = the channel is unused). */
+/* Ranks are terms per channel: the same for all, or by turns those of `pattern` (0 = the channel is unused).
+ */
 typedef struct nd_separable_case {
     const char *title;
     int64_t n, ni, no, h, w, kernel[2], stride[2], dilation[2], pad[4];
@@ -127,11 +128,11 @@ static const nd_separable_case nd_separable_cases[] = {
     {"long_sum", 1, 512, 16, 4, 4, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "4", true, false, {0}},
 };
 
-static const char *nd_separable_title(int index) {
+static const char *separable_title(int index) {
     return nd_separable_cases[index].title;
 }
 
-static nd_status nd_separable_channels(nd_problem *problem, const nd_separable_case *c) {
+static nd_status separable_channels(nd_problem *problem, const nd_separable_case *c) {
     nd_work *work = &problem->work;
     int32_t *channel = nd_arena_alloc(&problem->arena, (size_t)(9 * c->ni) * sizeof *channel);
     ND_REQUIRE(channel, nd_status_memory, "no memory for terms");
@@ -144,7 +145,7 @@ static nd_status nd_separable_channels(nd_problem *problem, const nd_separable_c
     return nd_status_ok;
 }
 
-static nd_status nd_separable_make(nd_problem *problem, int index) {
+static nd_status separable_make(nd_problem *problem, int index) {
     const nd_separable_case *c = &nd_separable_cases[index];
     nd_work *work = &problem->work;
     int64_t y[] = {c->n, c->no, 0, 0};
@@ -164,7 +165,7 @@ static nd_status nd_separable_make(nd_problem *problem, int index) {
         work->geometry.stride[i % 2] = c->stride[i % 2];
         work->geometry.dilation[i % 2] = c->dilation[i % 2];
     }
-    ND_TRY(nd_separable_channels(problem, c));
+    ND_TRY(separable_channels(problem, c));
     const int64_t window = c->kernel[0] * c->kernel[1];
     work->depthwise = nd_problem_numbers(problem, work->terms * window, 1 / sqrt((double)window));
     work->weights = nd_problem_numbers(problem, c->no * work->terms, 1 / sqrt((double)work->terms));
@@ -175,7 +176,7 @@ static nd_status nd_separable_make(nd_problem *problem, int index) {
 }
 
 /* The dense kernel it stands for: W[o][c] = sum over the terms of c of P[o][r] * D[r]. */
-static nd_status nd_separable_expect(nd_problem *problem) {
+static nd_status separable_expect(nd_problem *problem) {
     const nd_work *work = &problem->work;
     const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
     const int64_t length = work->x.dims[1] * window, no = work->y.dims[1];
@@ -200,4 +201,4 @@ static nd_status nd_separable_expect(nd_problem *problem) {
 
 const nd_check_operation nd_check_separable = {"separable",
                                                sizeof nd_separable_cases / sizeof *nd_separable_cases,
-                                               nd_separable_title, nd_separable_make, nd_separable_expect};
+                                               separable_title, separable_make, separable_expect};

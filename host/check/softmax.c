@@ -17,11 +17,11 @@ static const nd_softmax_case nd_softmax_cases[] = {
     {"one_class", 2, {4, 1}, 1, 1},
 };
 
-static const char *nd_softmax_title(int index) {
+static const char *softmax_title(int index) {
     return nd_softmax_cases[index].title;
 }
 
-static nd_status nd_softmax_make(nd_problem *problem, int index) {
+static nd_status softmax_make(nd_problem *problem, int index) {
     const nd_softmax_case *c = &nd_softmax_cases[index];
     const nd_view view = nd_view_row_major(c->rank, c->dims);
     nd_work *work = &problem->work;
@@ -31,7 +31,7 @@ static nd_status nd_softmax_make(nd_problem *problem, int index) {
 }
 
 /* As [outer][length][inner], by the logarithm of the sum. */
-static nd_status nd_softmax_expect(nd_problem *problem) {
+static nd_status softmax_expect(nd_problem *problem) {
     const nd_work *work = &problem->work;
     const nd_view *x = &work->x;
     ND_TRY(nd_problem_results(problem));
@@ -56,4 +56,4 @@ static nd_status nd_softmax_expect(nd_problem *problem) {
 }
 
 const nd_check_operation nd_check_softmax = {"softmax", sizeof nd_softmax_cases / sizeof *nd_softmax_cases,
-                                             nd_softmax_title, nd_softmax_make, nd_softmax_expect};
+                                             softmax_title, softmax_make, softmax_expect};

@@ -19,11 +19,11 @@ static const nd_svd_case nd_svd_cases[] = {
     {"1x1", 3, 1, 1, 'n'},
 };
 
-static const char *nd_svd_title(int index) {
+static const char *svd_title(int index) {
     return nd_svd_cases[index].title;
 }
 
-static void nd_svd_fill(nd_rng *rng, const nd_svd_case *c, float *a) {
+static void svd_fill(nd_rng *rng, const nd_svd_case *c, float *a) {
     for (int64_t b = 0; b < c->batch; b++) {
         double basis[2][64] = {{0}};
         for (int64_t j = 0; j < 2 * c->n; j++) basis[j % 2][j / 2] = nd_rng_normal(rng);
@@ -42,8 +42,8 @@ static void nd_svd_fill(nd_rng *rng, const nd_svd_case *c, float *a) {
 
 /* One slice: what V and sigma must satisfy, whatever computed them. Bounds are fp64 rounding times the number
  * of operations, with room for another algorithm; the Gram matrix limits sigma^2 to 1e-16 of the total. */
-static void nd_svd_slice(nd_identity *identity, const nd_svd_case *c, int64_t slice, const float *a,
-                         const double *sigma, const double *v) {
+static void svd_slice(nd_identity *identity, const nd_svd_case *c, int64_t slice, const float *a,
+                      const double *sigma, const double *v) {
     const int64_t m = c->m, n = c->n;
     const int s = (int)slice;
     double total = 0, tail = 0, residual = 0;
@@ -83,20 +83,20 @@ static void nd_svd_slice(nd_identity *identity, const nd_svd_case *c, int64_t sl
                      "slice %d: energy %.17g of %.17g", s, residual, total);
 }
 
-static nd_status nd_svd_run(nd_identity *identity, int index) {
+static nd_status svd_run(nd_identity *identity, int index) {
     const nd_svd_case *c = &nd_svd_cases[index];
     nd_backend *backend = identity->backend;
     float *a = nd_arena_alloc(&identity->arena, (size_t)(c->batch * c->m * c->n) * sizeof *a);
     double *sigma = nd_arena_alloc(&identity->arena, (size_t)(c->batch * c->n) * sizeof *sigma);
     double *v = nd_arena_alloc(&identity->arena, (size_t)(c->batch * c->n * c->n) * sizeof *v);
     ND_REQUIRE(a && sigma && v, nd_status_memory, "no memory for a check");
-    nd_svd_fill(&identity->rng, c, a);
+    svd_fill(&identity->rng, c, a);
     for (int64_t i = 0; i < c->batch * c->n; i++) sigma[i] = NAN;
     ND_TRY(backend->table->linalg.svd(backend, c->batch, c->m, c->n, a, sigma, v));
     for (int64_t b = 0; b < c->batch; b++)
-        nd_svd_slice(identity, c, b, a + b * c->m * c->n, sigma + b * c->n, v + b * c->n * c->n);
+        svd_slice(identity, c, b, a + b * c->m * c->n, sigma + b * c->n, v + b * c->n * c->n);
     return nd_status_ok;
 }
 
-const nd_check_identities nd_check_svd = {"svd", sizeof nd_svd_cases / sizeof *nd_svd_cases, nd_svd_title,
-                                          nd_svd_run};
+const nd_check_identities nd_check_svd = {"svd", sizeof nd_svd_cases / sizeof *nd_svd_cases, svd_title,
+                                          svd_run};

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-/* A view of `dims` inside wider channels: `before` and `after` of them are not the view's. The large ones are more than a
- * backend would move at once. */
+/* A view of `dims` inside wider channels: `before` and `after` of them are not the view's. The large ones are
+ * more than a backend would move at once. */
 typedef struct nd_transfer_case {
     const char *title;
     int rank;
@@ -30,12 +30,12 @@ static const nd_transfer_case nd_transfer_cases[] = {
     {"large_row", 2, {2, 1060003}, 0, 0, false},
 };
 
-static const char *nd_transfer_title(int index) {
+static const char *transfer_title(int index) {
     return nd_transfer_cases[index].title;
 }
 
 /* The view, and in *elements what a buffer around it has. */
-static nd_view nd_transfer_view(const nd_transfer_case *c, int64_t *elements) {
+static nd_view transfer_view(const nd_transfer_case *c, int64_t *elements) {
     const int64_t guard = 5; /* no multiple of any vector */
     const int axis = c->rank > 1 ? 1 : 0;
     int64_t wide[4];
@@ -49,7 +49,7 @@ static nd_view nd_transfer_view(const nd_transfer_case *c, int64_t *elements) {
 }
 
 /* Exact in every storage type, and no period that pieces would share. */
-static float nd_transfer_number(int64_t i) {
+static float transfer_number(int64_t i) {
     return (float)(i % 251 - 125);
 }
 
@@ -60,7 +60,7 @@ typedef struct nd_transfer {
 } nd_transfer;
 
 /* Elements that are not what they must be, compared from the last axis outwards. */
-static int64_t nd_transfer_wrong(const nd_transfer *t, const float *values) {
+static int64_t transfer_wrong(const nd_transfer *t, const float *values) {
     const nd_view *view = &t->view;
     int64_t wrong = 0, count = nd_view_count(view);
     for (int64_t i = 0; i < count; i++) {
@@ -69,15 +69,15 @@ static int64_t nd_transfer_wrong(const nd_transfer *t, const float *values) {
             at += rest % view->dims[axis] * view->strides[axis];
             rest /= view->dims[axis];
         }
-        wrong += values[i] != nd_transfer_number(i);
-        wrong += t->buffer[at] != nd_transfer_number(i);
+        wrong += values[i] != transfer_number(i);
+        wrong += t->buffer[at] != transfer_number(i);
         t->buffer[at] = 0;
     }
     for (int64_t i = 0; i < t->flat.dims[0]; i++) wrong += t->buffer[i] != 0;
     return wrong;
 }
 
-static nd_status nd_transfer_move(nd_identity *identity, nd_transfer *t) {
+static nd_status transfer_move(nd_identity *identity, nd_transfer *t) {
     nd_backend *backend = identity->backend;
     const nd_backend_table *table = backend->table;
     const nd_precision precision = identity->precision;
@@ -85,28 +85,28 @@ static nd_status nd_transfer_move(nd_identity *identity, nd_transfer *t) {
     const size_t bytes = (size_t)t->flat.dims[0] * nd_dtype_bytes(nd_precision_storage(precision));
     ND_TRY(table->allocate(backend, bytes, &t->memory));
     ND_TRY(table->upload(backend, t->memory, &t->flat, precision, t->buffer));
-    for (int64_t i = 0; i < count; i++) t->values[i] = nd_transfer_number(i);
+    for (int64_t i = 0; i < count; i++) t->values[i] = transfer_number(i);
     ND_TRY(table->upload(backend, t->memory, &t->view, precision, t->values));
     for (int64_t i = 0; i < count; i++) t->values[i] = -1000;
     ND_TRY(table->download(backend, t->memory, &t->view, precision, t->values));
     return table->download(backend, t->memory, &t->flat, precision, t->buffer);
 }
 
-static nd_status nd_transfer_run(nd_identity *identity, int index) {
+static nd_status transfer_run(nd_identity *identity, int index) {
     int64_t elements;
-    nd_transfer t = {.view = nd_transfer_view(&nd_transfer_cases[index], &elements)};
+    nd_transfer t = {.view = transfer_view(&nd_transfer_cases[index], &elements)};
     t.flat = nd_view_row_major(1, &elements);
     t.values = nd_arena_alloc(&identity->arena, (size_t)nd_view_count(&t.view) * sizeof *t.values);
     t.buffer = nd_arena_alloc(&identity->arena, (size_t)elements * sizeof *t.buffer);
     ND_REQUIRE(t.values && t.buffer, nd_status_memory, "no memory for a check");
-    const nd_status status = nd_transfer_move(identity, &t);
+    const nd_status status = transfer_move(identity, &t);
     identity->backend->table->free(t.memory);
     ND_TRY(status);
-    const int64_t wrong = nd_transfer_wrong(&t, t.values);
+    const int64_t wrong = transfer_wrong(&t, t.values);
     nd_identity_note(identity, (double)wrong, 0.5, "%lld of %lld elements are wrong", (long long)wrong,
                      (long long)elements);
     return nd_status_ok;
 }
 
 const nd_check_identities nd_check_transfer = {
-    "transfer", sizeof nd_transfer_cases / sizeof *nd_transfer_cases, nd_transfer_title, nd_transfer_run};
+    "transfer", sizeof nd_transfer_cases / sizeof *nd_transfer_cases, transfer_title, transfer_run};

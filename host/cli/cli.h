@@ -84,24 +84,25 @@ nd_status nd_verb_check(nd_args *args);
 nd_status nd_verb_devices(nd_args *args);
 nd_status nd_verb_zoo(nd_args *args);
 
-/* What nearly every verb opens. The graph is inferred for `batch` images of the size --input gives, or its own; the backend follows
+/* What nearly every verb opens. The graph is inferred for `batch` images of the size --input gives, or its
+ * own; the backend follows
  * --backend, --device, --threads, --isa and --tune. */
 nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_graph **out);
 nd_status nd_cli_backend(const nd_args *args, nd_backend **out);
 nd_status nd_cli_backend_named(const nd_args *args, const char *name, const nd_backend_settings *settings,
                                nd_backend **out);
 
-/* A device may fail, or have no room for the network, after it was opened. With `--backend auto`, as long as no row of
- * results was written, this says so in a warning, and true: run the verb again, which then opens what auto tries next.
- * False: `status` is final. */
+/* A device may fail, or have no room for the network, after it was opened. With `--backend auto`, as long as
+ * no row of results was written, this says so in a warning, and true: run the verb again, which then opens
+ * what auto tries next. False: `status` is final. */
 bool nd_cli_elsewhere(const nd_args *args, nd_status status);
 
 /* The same graph for one image, folded; `sha256` is that of its weights as read. */
 nd_status nd_cli_folded(const nd_args *args, const char *spec, nd_graph **out, char sha256[65]);
 
-/* A data set as `settings` says, with --workers, and with --preprocess (for calibration --calib-preprocess goes before
- * it) or else the recipe that every one of the `count` models asks for ("nd.preprocess"), else the set's own.
- * nd_status_usage where the models ask for different ones. */
+/* A data set as `settings` says, with --workers, and with --preprocess (for calibration --calib-preprocess
+ * goes before it) or else the recipe that every one of the `count` models asks for ("nd.preprocess"), else
+ * the set's own. nd_status_usage where the models ask for different ones. */
 nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, size_t count,
                          nd_dataset_settings settings, nd_batches **out);
 

@@ -22,25 +22,25 @@ const nd_verb nd_verb_table[] = {
     {0},
 };
 
-static const nd_verb *nd_verb_find(const char *name) {
+static const nd_verb *verb_find(const char *name) {
     for (const nd_verb *verb = nd_verb_table; verb->name; verb++)
         if (!strcmp(verb->name, name)) return verb;
     return NULL;
 }
 
-static void nd_main_log(void *user, nd_log_level level, const char *message) {
+static void main_log(void *user, nd_log_level level, const char *message) {
     const nd_log_level *limit = user;
     if (level > *limit) return;
     fprintf(stderr, "nd: %s%s\n", level == nd_log_warn ? "warning: " : "", message);
 }
 
-static int nd_main_fail(nd_status status) {
+static int main_fail(nd_status status) {
     fprintf(stderr, "nd: %s\n", nd_error());
     return nd_status_exit_code(status);
 }
 
 /* nd help [VERB], nd help --man, nd help --completion SHELL */
-static int nd_main_help(int argc, char **argv) {
+static int main_help(int argc, char **argv) {
     const char *what = argc > 2 ? argv[2] : "";
     if (!strcmp(what, "--man")) {
         nd_manual_page(stdout);
@@ -48,14 +48,14 @@ static int nd_main_help(int argc, char **argv) {
     }
     if (!strcmp(what, "--completion")) {
         nd_status status = nd_manual_completion(argc > 3 ? argv[3] : "", stdout);
-        return status ? nd_main_fail(status) : EXIT_SUCCESS;
+        return status ? main_fail(status) : EXIT_SUCCESS;
     }
-    nd_help_print(nd_verb_find(what), stdout);
+    nd_help_print(verb_find(what), stdout);
     return EXIT_SUCCESS;
 }
 
 int main(int argc, char **argv) {
-    if (argc > 1 && !strcmp(argv[1], "help")) return nd_main_help(argc, argv);
+    if (argc > 1 && !strcmp(argv[1], "help")) return main_help(argc, argv);
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
         nd_help_print(NULL, argc < 2 ? stderr : stdout);
         return argc < 2 ? nd_status_exit_code(nd_status_usage) : EXIT_SUCCESS;
@@ -64,8 +64,8 @@ int main(int argc, char **argv) {
         nd_help_version(stdout);
         return EXIT_SUCCESS;
     }
-    const nd_verb *verb = nd_verb_find(argv[1]);
-    if (!verb) return nd_main_fail(nd_fail(nd_status_usage, "%s: no such verb; see nd --help", argv[1]));
+    const nd_verb *verb = verb_find(argv[1]);
+    if (!verb) return main_fail(nd_fail(nd_status_usage, "%s: no such verb; see nd --help", argv[1]));
 
     nd_args args;
     nd_status status = nd_args_parse(verb, argc, argv, &args);
@@ -77,7 +77,7 @@ int main(int argc, char **argv) {
     nd_log_level level = nd_args_has(&args, "quiet")     ? nd_log_error
                          : nd_args_has(&args, "verbose") ? nd_log_info
                                                          : nd_log_warn;
-    nd_log_set(nd_main_log, &level);
+    nd_log_set(main_log, &level);
     bool again = !status;
     while (again) {
         status = verb->run(&args);
@@ -87,5 +87,5 @@ int main(int argc, char **argv) {
     /* A full disk or a closed pipe shows here: rows that did not arrive are no success. */
     if (!status && (fflush(stdout) || ferror(stdout)))
         status = nd_fail(nd_status_input, "cannot write to stdout");
-    return status ? nd_main_fail(status) : EXIT_SUCCESS;
+    return status ? main_fail(status) : EXIT_SUCCESS;
 }

@@ -51,8 +51,8 @@ typedef struct nd_chain {
 
 void nd_chain_free(nd_chain *chain);
 
-/* Appends a stage to a shape; there must be room for it. Where ni is not what the stage before puts out (for the
- * first: what the conv takes in), the stage gathers its channels. */
+/* Appends a stage to a shape; there must be room for it. Where ni is not what the stage before puts out (for
+ * the first: what the conv takes in), the stage gathers its channels. */
 void nd_shape_add(nd_chain *shape, const char *suffix, const nd_window *window, int64_t no, int64_t ni,
                   int64_t groups);
 

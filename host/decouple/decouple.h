@@ -24,8 +24,8 @@ typedef struct nd_layer_rule {
     const char *setting;
 } nd_layer_rule;
 
-/* What a rule with a budget chooses from: what every candidate costs and harms. Measured once, it serves any number of
- * targets of the same rule on the same graph. */
+/* What a rule with a budget chooses from: what every candidate costs and harms. Measured once, it serves any
+ * number of targets of the same rule on the same graph. */
 typedef struct nd_candidates {
     nd_candidate *rows; /* malloc'd; layers by their number in the plan */
     size_t count;
@@ -103,8 +103,8 @@ nd_status nd_decouple_candidates(const nd_graph *graph, nd_backend *backend,
                                  const nd_decouple_settings *settings, nd_candidates *out);
 void nd_candidates_free(nd_candidates *candidates);
 
-/* All settings that shape the result but the target, as text: equal texts on equal weights are one experiment. Free with
- * free(). */
+/* All settings that shape the result but the target, as text: equal texts on equal weights are one
+ * experiment. Free with free(). */
 nd_status nd_decouple_settings_text(const nd_decouple_settings *settings, char **out);
 
 #endif

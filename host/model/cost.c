@@ -3,30 +3,30 @@
 #include <stdlib.h>
 
 /* Hostile shapes saturate instead of overflowing. */
-static int64_t nd_times(int64_t a, int64_t b) {
+static int64_t times(int64_t a, int64_t b) {
     int64_t product;
     return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
 }
 
-static int64_t nd_plus(int64_t a, int64_t b) {
+static int64_t plus(int64_t a, int64_t b) {
     int64_t sum;
     return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
 }
 
 /* Elements of a value without its first dim, the batch; 0 where the shape is unknown. */
-static int64_t nd_per_image(const nd_value *value) {
+static int64_t per_image(const nd_value *value) {
     const int64_t count = value->rank > 0 ? nd_dims_count(value->rank - 1, value->dims + 1) : 0;
     return count > 0 ? count : 0;
 }
 
-/* Products that make one element of the node's output; 0 where it is neither convolution nor inner product, or
- * its shapes are unknown. */
-static int64_t nd_reduction(const nd_graph *graph, const nd_node *node) {
+/* Products that make one element of the node's output; 0 where it is neither convolution nor inner product,
+ * or its shapes are unknown. */
+static int64_t reduction_of(const nd_graph *graph, const nd_node *node) {
     if (node->n_in < 2 || node->in[0] < 0 || node->in[1] < 0) return 0;
     const nd_value *x = &graph->values[node->in[0]], *w = &graph->values[node->in[1]];
     switch (node->op) {
     case nd_op_conv:
-        return w->rank == 4 ? nd_per_image(w) : 0;
+        return w->rank == 4 ? per_image(w) : 0;
     case nd_op_gemm:
         return x->rank == 2 ? x->dims[node->attr.trans_a ? 0 : 1] : 0;
     case nd_op_matmul:
@@ -36,31 +36,32 @@ static int64_t nd_reduction(const nd_graph *graph, const nd_node *node) {
     }
 }
 
-/* Elements of the node's weight and bias, but not of those in `counted` (by value number; NULL counts all). */
-static int64_t nd_params(const nd_graph *graph, const nd_node *node, bool *counted) {
+/* Elements of the node's weight and bias, but not of those in `counted` (by value number; NULL counts all).
+ */
+static int64_t params_of(const nd_graph *graph, const nd_node *node, bool *counted) {
     int64_t params = 0;
     for (int i = 1; i < node->n_in; i++) {
         const nd_tensor *tensor = nd_graph_constant(graph, node, i);
         if (!tensor || (counted && counted[node->in[i]])) continue;
         if (counted) counted[node->in[i]] = true;
-        params = nd_plus(params, nd_tensor_count(tensor));
+        params = plus(params, nd_tensor_count(tensor));
     }
     return params;
 }
 
-static nd_cost nd_cost_of(const nd_graph *graph, const nd_node *node, bool *counted) {
+static nd_cost cost_of(const nd_graph *graph, const nd_node *node, bool *counted) {
     nd_cost cost = {0};
     if (node->op != nd_op_conv && node->op != nd_op_gemm && node->op != nd_op_matmul) return cost;
-    const int64_t reduction = nd_reduction(graph, node);
+    const int64_t reduction = reduction_of(graph, node);
     if (reduction > 0 && node->n_out && node->out[0] >= 0)
-        cost.total_macs = nd_times(nd_per_image(&graph->values[node->out[0]]), reduction);
+        cost.total_macs = times(per_image(&graph->values[node->out[0]]), reduction);
     if (node->op == nd_op_conv) cost.conv_macs = cost.total_macs;
-    cost.params = nd_params(graph, node, counted);
+    cost.params = params_of(graph, node, counted);
     return cost;
 }
 
 nd_cost nd_cost_node(const nd_graph *graph, const nd_node *node) {
-    return nd_cost_of(graph, node, NULL);
+    return cost_of(graph, node, NULL);
 }
 
 nd_cost nd_cost_graph(const nd_graph *graph) {
@@ -68,10 +69,10 @@ nd_cost nd_cost_graph(const nd_graph *graph) {
     /* Weights that several nodes share count once; without memory for that, once for every node. */
     bool *counted = calloc((size_t)graph->n_values + 1, sizeof *counted);
     for (int i = 0; i < graph->n_nodes; i++) {
-        const nd_cost cost = nd_cost_of(graph, &graph->nodes[i], counted);
-        sum.conv_macs = nd_plus(sum.conv_macs, cost.conv_macs);
-        sum.total_macs = nd_plus(sum.total_macs, cost.total_macs);
-        sum.params = nd_plus(sum.params, cost.params);
+        const nd_cost cost = cost_of(graph, &graph->nodes[i], counted);
+        sum.conv_macs = plus(sum.conv_macs, cost.conv_macs);
+        sum.total_macs = plus(sum.total_macs, cost.total_macs);
+        sum.params = plus(sum.params, cost.params);
     }
     free(counted);
     return sum;

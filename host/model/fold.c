@@ -11,12 +11,12 @@ typedef struct nd_folding {
     double *scale, *shift;
 } nd_folding;
 
-static bool nd_is_row(const nd_tensor *tensor, int64_t count) {
+static bool is_row(const nd_tensor *tensor, int64_t count) {
     return tensor && tensor->dtype == nd_dtype_f32 && tensor->rank == 1 && tensor->dims[0] == count;
 }
 
 /* Weights are [no][ni][kh][kw], or [n][k] and [k][n] of an inner product. */
-static int64_t nd_linear_channels(const nd_node *node, const nd_tensor *weights) {
+static int64_t linear_channels(const nd_node *node, const nd_tensor *weights) {
     if (!weights || weights->dtype != nd_dtype_f32) return 0;
     if (node->op == nd_op_conv && weights->rank >= 3) return weights->dims[0];
     if (node->op == nd_op_gemm && weights->rank == 2 && node->attr.beta != 0)
@@ -25,7 +25,7 @@ static int64_t nd_linear_channels(const nd_node *node, const nd_tensor *weights)
 }
 
 /* False where the normalisation has to stay a node of its own. */
-static bool nd_folding_find(nd_graph *graph, int norm, nd_folding *out) {
+static bool folding_find(nd_graph *graph, int norm, nd_folding *out) {
     const nd_node *node = &graph->nodes[norm];
     if (node->n_in < 5 || node->n_out != 1 || node->in[0] < 0) return false;
     const int linear = graph->values[node->in[0]].producer;
@@ -33,17 +33,17 @@ static bool nd_folding_find(nd_graph *graph, int norm, nd_folding *out) {
     if (linear < 0 || graph->nodes[linear].n_out != 1 || nd_graph_is_output(graph, node->in[0])) return false;
     if (nd_graph_uses(graph, node->in[0], &user) != 1) return false;
     const nd_node *before = &graph->nodes[linear];
-    const int64_t channels = nd_linear_channels(before, nd_graph_constant(graph, before, 1));
+    const int64_t channels = linear_channels(before, nd_graph_constant(graph, before, 1));
     if (!channels) return false;
     for (int k = 1; k < 5; k++)
-        if (!nd_is_row(nd_graph_constant(graph, node, k), channels)) return false;
+        if (!is_row(nd_graph_constant(graph, node, k), channels)) return false;
     const bool biased = before->n_in > 2 && before->in[2] >= 0;
-    if (biased && !nd_is_row(nd_graph_constant(graph, before, 2), channels)) return false;
+    if (biased && !is_row(nd_graph_constant(graph, before, 2), channels)) return false;
     *out = (nd_folding){.graph = graph, .linear = linear, .norm = norm, .channels = channels};
     return true;
 }
 
-static void nd_folding_factors(nd_folding *folding) {
+static void folding_factors(nd_folding *folding) {
     const nd_graph *graph = folding->graph;
     const nd_node *norm = &graph->nodes[folding->norm], *linear = &graph->nodes[folding->linear];
     const float *row[5] = {NULL};
@@ -60,7 +60,7 @@ static void nd_folding_factors(nd_folding *folding) {
 }
 
 /* The linear node's weights times the scale of their output channel. */
-static nd_status nd_folding_weights(const nd_folding *folding, nd_tensor *out) {
+static nd_status folding_weights(const nd_folding *folding, nd_tensor *out) {
     const nd_node *linear = &folding->graph->nodes[folding->linear];
     const nd_tensor *weights = nd_graph_constant(folding->graph, linear, 1);
     ND_TRY(nd_tensor_new(nd_dtype_f32, weights->rank, weights->dims, out));
@@ -77,15 +77,15 @@ static nd_status nd_folding_weights(const nd_folding *folding, nd_tensor *out) {
     return nd_status_ok;
 }
 
-static nd_status nd_folding_bias(const nd_folding *folding, nd_tensor *out) {
+static nd_status folding_bias(const nd_folding *folding, nd_tensor *out) {
     ND_TRY(nd_tensor_new(nd_dtype_f32, 1, &folding->channels, out));
     for (int64_t c = 0; c < folding->channels; c++) ((float *)out->data)[c] = (float)folding->shift[c];
     return nd_status_ok;
 }
 
 /* Puts `tensor` in place of operand k, under its old name where no other node reads it. */
-static nd_status nd_folding_operand(nd_graph *graph, const nd_node *linear, int k, const char *name,
-                                    const nd_tensor *tensor, int *value) {
+static nd_status folding_operand(nd_graph *graph, const nd_node *linear, int k, const char *name,
+                                 const nd_tensor *tensor, int *value) {
     int user;
     *value = k < linear->n_in ? linear->in[k] : -1;
     if (*value >= 0) name = graph->values[*value].name;
@@ -95,16 +95,15 @@ static nd_status nd_folding_operand(nd_graph *graph, const nd_node *linear, int 
 }
 
 /* The linear node with new operands takes over the value the normalisation wrote. */
-static nd_status nd_folding_rewrite(const nd_folding *folding, const nd_tensor *weights,
-                                    const nd_tensor *bias) {
+static nd_status folding_rewrite(const nd_folding *folding, const nd_tensor *weights, const nd_tensor *bias) {
     nd_graph *graph = folding->graph;
     nd_node *linear = &graph->nodes[folding->linear];
     const char *bias_name = nd_arena_printf(&graph->arena, "%s.bias", linear->name);
     int *in = nd_arena_alloc(&graph->arena, 3 * sizeof *in);
     ND_REQUIRE(bias_name && in, nd_status_memory, "%s: no memory", graph->name);
     in[0] = linear->in[0];
-    ND_TRY(nd_folding_operand(graph, linear, 1, NULL, weights, &in[1]));
-    ND_TRY(nd_folding_operand(graph, linear, 2, bias_name, bias, &in[2]));
+    ND_TRY(folding_operand(graph, linear, 1, NULL, weights, &in[1]));
+    ND_TRY(folding_operand(graph, linear, 2, bias_name, bias, &in[2]));
     linear->in = in;
     linear->n_in = 3;
     const int out = graph->nodes[folding->norm].out[0];
@@ -114,18 +113,18 @@ static nd_status nd_folding_rewrite(const nd_folding *folding, const nd_tensor *
     return nd_status_ok;
 }
 
-static nd_status nd_fold_norm(nd_graph *graph, int norm) {
+static nd_status fold_norm(nd_graph *graph, int norm) {
     nd_folding folding;
-    if (!nd_folding_find(graph, norm, &folding)) return nd_status_ok;
+    if (!folding_find(graph, norm, &folding)) return nd_status_ok;
     nd_status status = nd_status_ok;
     nd_tensor weights = {0}, bias = {0};
     folding.scale = nd_alloc_array((size_t)folding.channels, sizeof *folding.scale);
     folding.shift = nd_alloc_array((size_t)folding.channels, sizeof *folding.shift);
     ND_REQUIRE_DONE(folding.scale && folding.shift, nd_status_memory, "%s: no memory", graph->name);
-    nd_folding_factors(&folding);
-    ND_TRY_DONE(nd_folding_weights(&folding, &weights));
-    ND_TRY_DONE(nd_folding_bias(&folding, &bias));
-    ND_TRY_DONE(nd_folding_rewrite(&folding, &weights, &bias));
+    folding_factors(&folding);
+    ND_TRY_DONE(folding_weights(&folding, &weights));
+    ND_TRY_DONE(folding_bias(&folding, &bias));
+    ND_TRY_DONE(folding_rewrite(&folding, &weights, &bias));
 done:
     nd_tensor_free(&weights);
     nd_tensor_free(&bias);
@@ -135,22 +134,22 @@ done:
 }
 
 /* Values whose names others rely on. */
-static bool nd_is_promised(const nd_graph *graph, int value) {
+static bool is_promised(const nd_graph *graph, int value) {
     return graph->values[value].pinned || nd_graph_is_output(graph, value);
 }
 
-/* Takes out a node that hands its input on. Where the name it writes must stay, the node before it writes that
- * instead; failing that the node stays. */
-static void nd_fold_pass(nd_graph *graph, int index) {
+/* Takes out a node that hands its input on. Where the name it writes must stay, the node before it writes
+ * that instead; failing that the node stays. */
+static void fold_pass(nd_graph *graph, int index) {
     const nd_node *node = &graph->nodes[index];
     const int x = node->in[0], y = node->out[0];
-    if (!nd_is_promised(graph, y)) {
+    if (!is_promised(graph, y)) {
         nd_graph_remove_node(graph, index);
         nd_graph_replace_value(graph, y, x);
         return;
     }
     const int producer = graph->values[x].producer;
-    if (producer < 0 || graph->values[x].init || nd_is_promised(graph, x)) return;
+    if (producer < 0 || graph->values[x].init || is_promised(graph, x)) return;
     nd_node *before = &graph->nodes[producer];
     nd_graph_remove_node(graph, index);
     for (int k = 0; k < before->n_out; k++)
@@ -159,16 +158,16 @@ static void nd_fold_pass(nd_graph *graph, int index) {
     nd_graph_replace_value(graph, x, y);
 }
 
-static bool nd_is_pass(const nd_node *node) {
+static bool is_pass(const nd_node *node) {
     const bool op = node->op == nd_op_identity || node->op == nd_op_dropout;
     return op && node->n_in >= 1 && node->in[0] >= 0 && node->n_out == 1 && node->out[0] >= 0;
 }
 
 /* Weights stored in half precision and cast where they are used become fp32 weights. */
-static nd_status nd_fold_cast(nd_graph *graph, int index) {
+static nd_status fold_cast(nd_graph *graph, int index) {
     const nd_node *node = &graph->nodes[index];
     const nd_tensor *from = nd_graph_constant(graph, node, 0);
-    if (!from || node->attr.dtype != nd_dtype_f32 || nd_is_promised(graph, node->out[0])) return nd_status_ok;
+    if (!from || node->attr.dtype != nd_dtype_f32 || is_promised(graph, node->out[0])) return nd_status_ok;
     nd_tensor to;
     ND_TRY(nd_tensor_new(nd_dtype_f32, from->rank, from->dims, &to));
     nd_tensor_to_f32(from, to.data);
@@ -182,13 +181,13 @@ nd_status nd_graph_fold(nd_graph *graph) {
     ND_TRY(nd_graph_sort(graph));
     for (int i = 0; i < graph->n_nodes; i++) {
         const nd_node *node = &graph->nodes[i];
-        if (node->op == nd_op_cast) ND_TRY(nd_fold_cast(graph, i));
-        if (nd_is_pass(node)) nd_fold_pass(graph, i);
+        if (node->op == nd_op_cast) ND_TRY(fold_cast(graph, i));
+        if (is_pass(node)) fold_pass(graph, i);
         if (node->op == nd_op_constant && !nd_graph_is_output(graph, node->out[0]))
             nd_graph_remove_node(graph, i);
     }
     ND_TRY(nd_graph_sort(graph));
     for (int i = 0; i < graph->n_nodes; i++)
-        if (graph->nodes[i].op == nd_op_batchnorm) ND_TRY(nd_fold_norm(graph, i));
+        if (graph->nodes[i].op == nd_op_batchnorm) ND_TRY(fold_norm(graph, i));
     return nd_graph_sort(graph);
 }

@@ -80,14 +80,14 @@ nd_status nd_graph_new(const char *name, nd_graph **out) {
 }
 
 /* The tensors of a graph live in its arena, handed out as const. */
-static void nd_value_drop_init(nd_value *value) {
+static void value_drop_init(nd_value *value) {
     if (value->init) nd_tensor_free((nd_tensor *)value->init);
     value->init = NULL;
 }
 
 void nd_graph_free(nd_graph *graph) {
     if (!graph) return;
-    for (int i = 0; i < graph->n_values; i++) nd_value_drop_init(&graph->values[i]);
+    for (int i = 0; i < graph->n_values; i++) value_drop_init(&graph->values[i]);
     nd_graph_names_free(graph->names);
     free(graph->values);
     free(graph->nodes);
@@ -100,7 +100,7 @@ void nd_graph_free(nd_graph *graph) {
 }
 
 /* Room for one more item; NULL when out of memory, the old array is kept. */
-static void *nd_grow(void *items, int count, int *capacity, size_t size) {
+static void *grow(void *items, int count, int *capacity, size_t size) {
     if (count < *capacity) return items;
     if (*capacity > INT32_MAX / 4) return NULL;
     int wanted = *capacity ? 2 * *capacity : 32;
@@ -110,7 +110,7 @@ static void *nd_grow(void *items, int count, int *capacity, size_t size) {
 }
 
 nd_status nd_graph_add_value(nd_graph *graph, const char *name, int *value) {
-    nd_value *values = nd_grow(graph->values, graph->n_values, &graph->cap_values, sizeof *values);
+    nd_value *values = grow(graph->values, graph->n_values, &graph->cap_values, sizeof *values);
     if (values) graph->values = values;
     ND_REQUIRE(values, nd_status_memory, "%s: no memory for another value", graph->name);
     const char *unique;
@@ -120,7 +120,7 @@ nd_status nd_graph_add_value(nd_graph *graph, const char *name, int *value) {
     return nd_status_ok;
 }
 
-static nd_status nd_list_append(const nd_graph *graph, int **list, int *count, int value) {
+static nd_status list_append(const nd_graph *graph, int **list, int *count, int value) {
     ND_REQUIRE(value >= 0 && value < graph->n_values, nd_status_internal, "%s: value %d does not exist",
                graph->name, value);
     int *longer = realloc(*list, ((size_t)*count + 1) * sizeof *longer);
@@ -137,11 +137,11 @@ nd_status nd_graph_add_input(nd_graph *graph, const char *name, int rank, const 
     nd_value *added = &graph->values[*value];
     added->rank = rank;
     for (int i = 0; i < rank; i++) added->dims[i] = dims[i];
-    return nd_list_append(graph, &graph->inputs, &graph->n_inputs, *value);
+    return list_append(graph, &graph->inputs, &graph->n_inputs, *value);
 }
 
 nd_status nd_graph_add_output(nd_graph *graph, int value) {
-    return nd_list_append(graph, &graph->outputs, &graph->n_outputs, value);
+    return list_append(graph, &graph->outputs, &graph->n_outputs, value);
 }
 
 nd_status nd_graph_set_init(nd_graph *graph, int value, const nd_tensor *tensor) {
@@ -151,7 +151,7 @@ nd_status nd_graph_set_init(nd_graph *graph, int value, const nd_tensor *tensor)
     ND_REQUIRE(own, nd_status_memory, "%s: no memory", graph->name);
     *own = nd_tensor_share(tensor);
     nd_value *target = &graph->values[value];
-    nd_value_drop_init(target);
+    value_drop_init(target);
     target->init = own;
     target->dtype = own->dtype;
     target->rank = own->rank;
@@ -173,7 +173,7 @@ nd_status nd_graph_add_node(nd_graph *graph, nd_op op, const char *name, const i
     for (int i = 0; i < n_out; i++)
         ND_REQUIRE(out[i] >= -1 && out[i] < graph->n_values, nd_status_internal,
                    "%s: value %d does not exist", graph->name, out[i]);
-    nd_node *nodes = nd_grow(graph->nodes, graph->n_nodes, &graph->cap_nodes, sizeof *nodes);
+    nd_node *nodes = grow(graph->nodes, graph->n_nodes, &graph->cap_nodes, sizeof *nodes);
     if (nodes) graph->nodes = nodes;
     int *ends = nd_arena_alloc(&graph->arena, ((size_t)n_in + (size_t)n_out) * sizeof *ends);
     ND_REQUIRE(nodes && ends, nd_status_memory, "%s: no memory for another node", graph->name);
@@ -213,7 +213,7 @@ nd_status nd_graph_set_meta(nd_graph *graph, const char *key, const char *text) 
         graph->meta[i].text = copy;
         return nd_status_ok;
     }
-    nd_meta *meta = nd_grow(graph->meta, graph->n_meta, &graph->cap_meta, sizeof *meta);
+    nd_meta *meta = grow(graph->meta, graph->n_meta, &graph->cap_meta, sizeof *meta);
     if (meta) graph->meta = meta;
     const char *own_key = nd_arena_strdup(&graph->arena, key);
     ND_REQUIRE(meta && own_key, nd_status_memory, "%s: no memory", graph->name);
@@ -241,7 +241,7 @@ const nd_tensor *nd_graph_constant(const nd_graph *graph, const nd_node *node, i
 }
 
 /* Values keep their numbers, so everything that refers to them is copied as it is. */
-static nd_status nd_graph_clone_values(const nd_graph *graph, nd_graph *copy) {
+static nd_status graph_clone_values(const nd_graph *graph, nd_graph *copy) {
     for (int i = 0; i < graph->n_values; i++) {
         const nd_value *from = &graph->values[i];
         int value;
@@ -258,13 +258,13 @@ static nd_status nd_graph_clone_values(const nd_graph *graph, nd_graph *copy) {
         if (!*from->name) to->name = "";
     }
     for (int i = 0; i < graph->n_inputs; i++)
-        ND_TRY(nd_list_append(copy, &copy->inputs, &copy->n_inputs, graph->inputs[i]));
+        ND_TRY(list_append(copy, &copy->inputs, &copy->n_inputs, graph->inputs[i]));
     for (int i = 0; i < graph->n_outputs; i++)
-        ND_TRY(nd_list_append(copy, &copy->outputs, &copy->n_outputs, graph->outputs[i]));
+        ND_TRY(list_append(copy, &copy->outputs, &copy->n_outputs, graph->outputs[i]));
     return nd_status_ok;
 }
 
-static nd_status nd_graph_clone_nodes(const nd_graph *graph, nd_graph *copy) {
+static nd_status graph_clone_nodes(const nd_graph *graph, nd_graph *copy) {
     for (int i = 0; i < graph->n_nodes; i++) {
         const nd_node *from = &graph->nodes[i];
         if (!from->n_out) continue;
@@ -286,8 +286,8 @@ nd_status nd_graph_clone(const nd_graph *graph, nd_graph **out) {
     copy->opset = graph->opset;
     copy->source = nd_buffer_ref(graph->source);
     nd_status status;
-    ND_TRY_DONE(nd_graph_clone_values(graph, copy));
-    ND_TRY_DONE(nd_graph_clone_nodes(graph, copy));
+    ND_TRY_DONE(graph_clone_values(graph, copy));
+    ND_TRY_DONE(graph_clone_nodes(graph, copy));
     for (int i = 0; i < graph->n_meta; i++)
         ND_TRY_DONE(nd_graph_set_meta(copy, graph->meta[i].key, graph->meta[i].text));
     return nd_status_ok;
@@ -297,12 +297,12 @@ done:
     return status;
 }
 
-static int nd_value_compare_names(const void *left, const void *right) {
+static int value_compare_names(const void *left, const void *right) {
     const nd_value *const *a = left, *const *b = right;
     return strcmp((*a)->name, (*b)->name);
 }
 
-static void nd_sha256_add_value(nd_sha256 *hash, const nd_value *value) {
+static void sha256_add_value(nd_sha256 *hash, const nd_value *value) {
     const nd_tensor *tensor = value->init;
     nd_sha256_add(hash, value->name, strlen(value->name) + 1);
     const char *dtype = nd_dtype_name(tensor->dtype);
@@ -322,8 +322,8 @@ void nd_graph_sha256(const nd_graph *graph, char hex[65]) {
     size_t count = 0;
     for (int i = 0; sorted && i < graph->n_values; i++)
         if (graph->values[i].init) sorted[count++] = &graph->values[i];
-    if (count) qsort(sorted, count, sizeof *sorted, nd_value_compare_names);
-    for (size_t i = 0; i < count; i++) nd_sha256_add_value(&hash, sorted[i]);
+    if (count) qsort(sorted, count, sizeof *sorted, value_compare_names);
+    for (size_t i = 0; i < count; i++) sha256_add_value(&hash, sorted[i]);
     free(sorted);
     nd_sha256_hex(&hash, hex);
 }

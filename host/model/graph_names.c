@@ -26,13 +26,13 @@ void nd_graph_names_free(nd_graph_names *names) {
 }
 
 /* Empty for an item that gave its name up. */
-static const char *nd_name_of(const nd_graph *graph, nd_named kind, int index) {
+static const char *name_of(const nd_graph *graph, nd_named kind, int index) {
     if (kind == nd_named_value) return graph->values[index].name;
     const nd_node *node = &graph->nodes[index];
     return node->n_out ? node->name : "";
 }
 
-static uint64_t nd_name_hash(const char *name) {
+static uint64_t name_hash(const char *name) {
     uint64_t hash = 14695981039346656037u; /* FNV-1a */
     for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 1099511628211u;
     return hash;
@@ -41,15 +41,15 @@ static uint64_t nd_name_hash(const char *name) {
 int nd_graph_names_find(const nd_graph *graph, nd_named kind, const char *name) {
     const nd_name_table *table = &graph->names->tables[kind];
     if (!table->size || !*name) return -1;
-    for (size_t at = nd_name_hash(name) % table->size; table->slots[at]; at = (at + 1) % table->size) {
+    for (size_t at = name_hash(name) % table->size; table->slots[at]; at = (at + 1) % table->size) {
         int index = table->slots[at] - 1;
-        if (!strcmp(nd_name_of(graph, kind, index), name)) return index;
+        if (!strcmp(name_of(graph, kind, index), name)) return index;
     }
     return -1;
 }
 
-static void nd_name_put(nd_name_table *table, const char *name, int index) {
-    size_t at = nd_name_hash(name) % table->size;
+static void name_put(nd_name_table *table, const char *name, int index) {
+    size_t at = name_hash(name) % table->size;
     while (table->slots[at]) at = (at + 1) % table->size;
     table->slots[at] = index + 1;
     table->used++;
@@ -64,8 +64,8 @@ nd_status nd_graph_names_renew(nd_graph *graph, nd_named kind) {
     free(table->slots);
     *table = (nd_name_table){.slots = slots, .size = size};
     for (int i = 0; i < count; i++) {
-        const char *name = nd_name_of(graph, kind, i);
-        if (*name) nd_name_put(table, name, i);
+        const char *name = name_of(graph, kind, i);
+        if (*name) name_put(table, name, i);
     }
     return nd_status_ok;
 }
@@ -86,6 +86,6 @@ nd_status nd_graph_names_add(nd_graph *graph, nd_named kind, int index, const ch
         } while (*name && nd_graph_names_find(graph, kind, *name) >= 0);
     }
     ND_REQUIRE(*name, nd_status_memory, "%s: no memory for a name", graph->name);
-    nd_name_put(table, *name, index);
+    name_put(table, *name, index);
     return nd_status_ok;
 }

@@ -36,7 +36,7 @@ bool nd_graph_is_output(const nd_graph *graph, int value) {
 }
 
 /* Renews every producer; each value must have exactly one origin. */
-static nd_status nd_sort_producers(nd_graph *graph) {
+static nd_status sort_producers(nd_graph *graph) {
     for (int i = 0; i < graph->n_values; i++) graph->values[i].producer = -1;
     for (int i = 0; i < graph->n_nodes; i++) {
         const nd_node *node = &graph->nodes[i];
@@ -70,7 +70,7 @@ typedef struct nd_sort {
     int n_order;
 } nd_sort;
 
-static nd_status nd_sort_open(nd_graph *graph, nd_sort *sort) {
+static nd_status sort_open(nd_graph *graph, nd_sort *sort) {
     const size_t count = (size_t)graph->n_nodes;
     *sort = (nd_sort){
         .graph = graph,
@@ -85,7 +85,7 @@ static nd_status nd_sort_open(nd_graph *graph, nd_sort *sort) {
     return nd_status_ok;
 }
 
-static void nd_sort_close(nd_sort *sort) {
+static void sort_close(nd_sort *sort) {
     free(sort->visit);
     free(sort->live);
     free(sort->order);
@@ -94,7 +94,7 @@ static void nd_sort_close(nd_sort *sort) {
 }
 
 /* Marks what the outputs need; `path` serves as the list of nodes to look at. */
-static void nd_sort_mark(nd_sort *sort) {
+static void sort_mark(nd_sort *sort) {
     const nd_graph *graph = sort->graph;
     int pending = 0;
     for (int i = 0; i < graph->n_outputs; i++) {
@@ -114,7 +114,7 @@ static void nd_sort_mark(nd_sort *sort) {
     }
 }
 
-static nd_status nd_sort_visit(nd_sort *sort, int root) {
+static nd_status sort_visit(nd_sort *sort, int root) {
     const nd_graph *graph = sort->graph;
     int depth = 0;
     sort->path[0] = root;
@@ -140,7 +140,7 @@ static nd_status nd_sort_visit(nd_sort *sort, int root) {
     return nd_status_ok;
 }
 
-static nd_status nd_sort_reorder(nd_sort *sort) {
+static nd_status sort_reorder(nd_sort *sort) {
     nd_graph *graph = sort->graph;
     nd_node *nodes = nd_alloc_array((size_t)sort->n_order, sizeof *nodes);
     ND_REQUIRE(nodes, nd_status_memory, "%s: no memory to sort", graph->name);
@@ -152,7 +152,7 @@ static nd_status nd_sort_reorder(nd_sort *sort) {
 }
 
 /* Values that nothing writes, reads or promises lose their tensor and their name. */
-static nd_status nd_sort_values(nd_graph *graph) {
+static nd_status sort_values(nd_graph *graph) {
     bool *used = nd_alloc_array((size_t)graph->n_values, sizeof *used);
     ND_REQUIRE(used, nd_status_memory, "%s: no memory to sort", graph->name);
     for (int i = 0; i < graph->n_inputs; i++) used[graph->inputs[i]] = true;
@@ -175,7 +175,7 @@ static nd_status nd_sort_values(nd_graph *graph) {
 }
 
 /* Every value that is read must come from somewhere. */
-static nd_status nd_sort_origins(const nd_graph *graph) {
+static nd_status sort_origins(const nd_graph *graph) {
     bool *known = nd_alloc_array((size_t)graph->n_values, sizeof *known);
     ND_REQUIRE(known, nd_status_memory, "%s: no memory to sort", graph->name);
     nd_status status = nd_status_ok;
@@ -198,19 +198,19 @@ done:
 }
 
 nd_status nd_graph_sort(nd_graph *graph) {
-    ND_TRY(nd_sort_producers(graph));
+    ND_TRY(sort_producers(graph));
     nd_sort sort;
-    nd_status status = nd_sort_open(graph, &sort);
+    nd_status status = sort_open(graph, &sort);
     if (status) goto done;
-    nd_sort_mark(&sort);
+    sort_mark(&sort);
     /* Roots are taken in the present order, so a sorted graph stays as it is. */
     for (int i = 0; i < graph->n_nodes; i++)
-        if (sort.live[i] && sort.visit[i] == nd_visit_unseen) ND_TRY_DONE(nd_sort_visit(&sort, i));
-    ND_TRY_DONE(nd_sort_reorder(&sort));
-    ND_TRY_DONE(nd_sort_producers(graph));
-    ND_TRY_DONE(nd_sort_origins(graph));
-    ND_TRY_DONE(nd_sort_values(graph));
+        if (sort.live[i] && sort.visit[i] == nd_visit_unseen) ND_TRY_DONE(sort_visit(&sort, i));
+    ND_TRY_DONE(sort_reorder(&sort));
+    ND_TRY_DONE(sort_producers(graph));
+    ND_TRY_DONE(sort_origins(graph));
+    ND_TRY_DONE(sort_values(graph));
 done:
-    nd_sort_close(&sort);
+    sort_close(&sort);
     return status;
 }

@@ -5,14 +5,14 @@
 
 #include <string.h>
 
-static bool nd_ends_with(const char *text, const char *suffix) {
+static bool ends_with(const char *text, const char *suffix) {
     const size_t length = strlen(text), tail = strlen(suffix);
     return length >= tail && !strcmp(text + length - tail, suffix);
 }
 
 nd_status nd_model_open(const char *spec, nd_graph **out) {
     *out = NULL;
-    if (nd_ends_with(spec, ".onnx")) return nd_onnx_read(spec, out);
+    if (ends_with(spec, ".onnx")) return nd_onnx_read(spec, out);
     if (!strcmp(spec, "glyphs")) {
         char path[4096];
         ND_TRY(nd_file_bundled("glyphs/glyphs.onnx", path, sizeof path));
@@ -35,12 +35,12 @@ nd_status nd_model_open(const char *spec, nd_graph **out) {
 }
 
 nd_status nd_model_can_save(const char *path) {
-    ND_REQUIRE(nd_ends_with(path, ".onnx") || nd_ends_with(path, ".safetensors"), nd_status_usage,
+    ND_REQUIRE(ends_with(path, ".onnx") || ends_with(path, ".safetensors"), nd_status_usage,
                "%s: the name must end in .onnx or .safetensors", path);
     return nd_status_ok;
 }
 
 nd_status nd_model_save(const nd_graph *graph, const char *path) {
     ND_TRY(nd_model_can_save(path));
-    return nd_ends_with(path, ".onnx") ? nd_onnx_write(graph, path) : nd_safetensors_write(graph, path);
+    return ends_with(path, ".onnx") ? nd_onnx_write(graph, path) : nd_safetensors_write(graph, path);
 }

@@ -16,7 +16,8 @@ nd_status nd_model_open(const char *spec, nd_graph **out);
 /* By extension: .onnx or .safetensors. Standard operators only. Replaces the file as a whole. ONNX files over
  * 2 GiB put their weights into `path`.data beside it. */
 nd_status nd_model_save(const nd_graph *graph, const char *path);
-/* nd_status_usage where nd_model_save knows no format of that name: to be asked before long work, not after. */
+/* nd_status_usage where nd_model_save knows no format of that name: to be asked before long work, not after.
+ */
 nd_status nd_model_can_save(const char *path);
 
 nd_status nd_onnx_read(const char *path, nd_graph **out);

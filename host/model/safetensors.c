@@ -39,7 +39,7 @@ typedef struct nd_header {
 } nd_header;
 
 /* Messages name the field; the caller puts the tensor before it. */
-static nd_status nd_entry_dtype(const json_t *entry, nd_dtype *out) {
+static nd_status entry_dtype(const json_t *entry, nd_dtype *out) {
     const char *text = json_string_value(json_object_get(entry, "dtype"));
     ND_REQUIRE(text, nd_status_format, "dtype: missing, or no text");
     for (int i = 0; i < nd_dtype_count; i++) {
@@ -50,7 +50,7 @@ static nd_status nd_entry_dtype(const json_t *entry, nd_dtype *out) {
     return nd_fail(nd_status_unsupported, "dtype: '%.32s' is not a type nd reads", text);
 }
 
-static nd_status nd_entry_shape(const json_t *entry, nd_tensor *out) {
+static nd_status entry_shape(const json_t *entry, nd_tensor *out) {
     const json_t *shape = json_object_get(entry, "shape");
     ND_REQUIRE(json_is_array(shape), nd_status_format, "shape: missing, or no array");
     const size_t rank = json_array_size(shape);
@@ -67,7 +67,7 @@ static nd_status nd_entry_shape(const json_t *entry, nd_tensor *out) {
     return nd_status_ok;
 }
 
-static nd_status nd_entry_range(const nd_header *header, const json_t *entry, nd_range *out) {
+static nd_status entry_range(const nd_header *header, const json_t *entry, nd_range *out) {
     const json_t *offsets = json_object_get(entry, "data_offsets");
     ND_REQUIRE(json_is_array(offsets) && json_array_size(offsets) == 2, nd_status_format,
                "data_offsets: missing, or not two numbers");
@@ -86,7 +86,7 @@ static nd_status nd_entry_range(const nd_header *header, const json_t *entry, nd
 }
 
 /* The tensor shares the file's bytes, or copies them where the file does not align them for their type. */
-static nd_status nd_entry_data(const nd_header *header, const nd_range *range, nd_tensor *tensor) {
+static nd_status entry_data(const nd_header *header, const nd_range *range, nd_tensor *tensor) {
     const size_t bytes = nd_tensor_bytes(tensor);
     ND_REQUIRE(range->end - range->begin == bytes, nd_status_format,
                "data_offsets: %" PRIu64 " bytes, but dtype and shape make %zu", range->end - range->begin,
@@ -103,23 +103,23 @@ static nd_status nd_entry_data(const nd_header *header, const nd_range *range, n
     return nd_status_ok;
 }
 
-static nd_status nd_entry_parse(const nd_header *header, const json_t *entry, nd_range *range,
-                                nd_tensor *tensor) {
+static nd_status entry_parse(const nd_header *header, const json_t *entry, nd_range *range,
+                             nd_tensor *tensor) {
     ND_REQUIRE(json_is_object(entry), nd_status_format, "not an object");
-    ND_TRY(nd_entry_dtype(entry, &tensor->dtype));
-    ND_TRY(nd_entry_shape(entry, tensor));
-    ND_TRY(nd_entry_range(header, entry, range));
-    return nd_entry_data(header, range, tensor);
+    ND_TRY(entry_dtype(entry, &tensor->dtype));
+    ND_TRY(entry_shape(entry, tensor));
+    ND_TRY(entry_range(header, entry, range));
+    return entry_data(header, range, tensor);
 }
 
-static int nd_range_compare(const void *left, const void *right) {
+static int range_compare(const void *left, const void *right) {
     const nd_range *a = left, *b = right;
     if (a->begin != b->begin) return a->begin < b->begin ? -1 : 1;
     return a->end < b->end ? -1 : a->end > b->end;
 }
 
-static nd_status nd_ranges_tile(const nd_header *header, nd_range *ranges, size_t count) {
-    if (count) qsort(ranges, count, sizeof *ranges, nd_range_compare);
+static nd_status ranges_tile(const nd_header *header, nd_range *ranges, size_t count) {
+    if (count) qsort(ranges, count, sizeof *ranges, range_compare);
     uint64_t at = 0;
     for (size_t i = 0; i < count; i++) {
         ND_REQUIRE(ranges[i].begin == at, nd_status_format,
@@ -133,7 +133,7 @@ static nd_status nd_ranges_tile(const nd_header *header, nd_range *ranges, size_
     return nd_status_ok;
 }
 
-static nd_status nd_meta_parse(const nd_header *header, json_t *object, nd_safetensors *out) {
+static nd_status meta_parse(const nd_header *header, json_t *object, nd_safetensors *out) {
     ND_REQUIRE(json_is_object(object), nd_status_format, "%s: %s: not an object", header->file,
                nd_safetensors_meta);
     const size_t count = json_object_size(object);
@@ -152,12 +152,12 @@ static nd_status nd_meta_parse(const nd_header *header, json_t *object, nd_safet
     return nd_status_ok;
 }
 
-static int nd_entry_compare(const void *left, const void *right) {
+static int entry_compare(const void *left, const void *right) {
     const struct nd_safetensors_entry *a = left, *b = right;
     return strcmp(a->name, b->name);
 }
 
-static nd_status nd_entries_parse(const nd_header *header, json_t *root, nd_safetensors *out) {
+static nd_status entries_parse(const nd_header *header, json_t *root, nd_safetensors *out) {
     nd_status status = nd_status_ok;
     const size_t capacity = json_object_size(root);
     nd_range *ranges = nd_alloc_array(capacity, sizeof *ranges);
@@ -167,21 +167,21 @@ static nd_status nd_entries_parse(const nd_header *header, json_t *root, nd_safe
     json_t *value;
     json_object_foreach(root, key, value) {
         if (strcmp(key, nd_safetensors_meta) == 0) {
-            ND_TRY_DONE(nd_meta_parse(header, value, out));
+            ND_TRY_DONE(meta_parse(header, value, out));
             continue;
         }
         struct nd_safetensors_entry *entry = &out->entries[out->n_entries];
         nd_range *range = &ranges[out->n_entries++];
         entry->name = range->name = nd_arena_strdup(&out->arena, key);
         ND_REQUIRE_DONE(entry->name, nd_status_memory, "%s: no memory", header->file);
-        status = nd_entry_parse(header, value, range, &entry->tensor);
+        status = entry_parse(header, value, range, &entry->tensor);
         if (status) {
             nd_fail_in(status, "%s: tensor '%.200s'", header->file, key);
             goto done;
         }
     }
-    status = nd_ranges_tile(header, ranges, out->n_entries);
-    if (out->n_entries) qsort(out->entries, out->n_entries, sizeof *out->entries, nd_entry_compare);
+    status = ranges_tile(header, ranges, out->n_entries);
+    if (out->n_entries) qsort(out->entries, out->n_entries, sizeof *out->entries, entry_compare);
 done:
     free(ranges);
     return status;
@@ -209,7 +209,7 @@ nd_status nd_safetensors_parse(nd_buffer *bytes, const char *name, nd_safetensor
         .data_at = nd_safetensors_prefix + (size_t)length,
         .data_bytes = bytes->bytes - nd_safetensors_prefix - length,
     };
-    nd_status status = nd_entries_parse(&header, root, out);
+    nd_status status = entries_parse(&header, root, out);
     json_decref(root);
     if (status) nd_safetensors_free(out);
     return status;
@@ -228,7 +228,7 @@ const nd_tensor *nd_safetensors_find(const nd_safetensors *file, const char *nam
     const struct nd_safetensors_entry key = {.name = name};
     if (!file->n_entries) return NULL;
     const struct nd_safetensors_entry *found =
-        bsearch(&key, file->entries, file->n_entries, sizeof *file->entries, nd_entry_compare);
+        bsearch(&key, file->entries, file->n_entries, sizeof *file->entries, entry_compare);
     return found ? &found->tensor : NULL;
 }
 
@@ -249,7 +249,7 @@ typedef struct nd_safetensors_writer {
 
 /* Widest elements first, so that every tensor is aligned to its own; then by name, so that the same graph
  * always gives the same file. */
-static int nd_value_compare(const void *left, const void *right) {
+static int value_compare(const void *left, const void *right) {
     const nd_value *a = *(const nd_value *const *)left, *b = *(const nd_value *const *)right;
     const size_t wide_a = nd_dtype_bytes(a->init->dtype), wide_b = nd_dtype_bytes(b->init->dtype);
     if (wide_a != wide_b) return wide_a > wide_b ? -1 : 1;
@@ -257,7 +257,7 @@ static int nd_value_compare(const void *left, const void *right) {
 }
 
 /* NULL where the JSON library refuses: out of memory, or a name that is not UTF-8. */
-static json_t *nd_entry_make(const nd_tensor *tensor, uint64_t begin, uint64_t end) {
+static json_t *entry_make(const nd_tensor *tensor, uint64_t begin, uint64_t end) {
     json_t *shape = json_array();
     for (int i = 0; i < tensor->rank; i++)
         json_array_append_new(shape, json_integer((json_int_t)tensor->dims[i]));
@@ -265,7 +265,7 @@ static json_t *nd_entry_make(const nd_tensor *tensor, uint64_t begin, uint64_t e
                      "data_offsets", (json_int_t)begin, (json_int_t)end);
 }
 
-static nd_status nd_header_make(const nd_safetensors_writer *writer, char **out) {
+static nd_status header_make(const nd_safetensors_writer *writer, char **out) {
     *out = NULL;
     nd_status status = nd_status_ok;
     json_t *root = json_object(), *meta = writer->graph->n_meta ? json_object() : NULL;
@@ -281,7 +281,7 @@ static nd_status nd_header_make(const nd_safetensors_writer *writer, char **out)
         const uint64_t end = at + nd_tensor_bytes(value->init);
         ND_REQUIRE_DONE(!json_object_get(root, value->name), nd_status_unsupported,
                         "%s: tensor '%.200s': the name is taken", writer->path, value->name);
-        ND_REQUIRE_DONE(json_object_set_new(root, value->name, nd_entry_make(value->init, at, end)) == 0,
+        ND_REQUIRE_DONE(json_object_set_new(root, value->name, entry_make(value->init, at, end)) == 0,
                         nd_status_unsupported, "%s: tensor '%.200s': not UTF-8", writer->path, value->name);
         at = end;
     }
@@ -293,10 +293,10 @@ done:
     return status;
 }
 
-static nd_status nd_safetensors_stream(void *context, FILE *file) {
+static nd_status safetensors_stream(void *context, FILE *file) {
     const nd_safetensors_writer *writer = context;
     char *header;
-    ND_TRY(nd_header_make(writer, &header));
+    ND_TRY(header_make(writer, &header));
     const uint64_t text = strlen(header);
     const uint64_t length = (text + nd_safetensors_align - 1) / nd_safetensors_align * nd_safetensors_align;
     for (int i = 0; i < nd_safetensors_prefix; i++) putc((int)(length >> 8 * i & 0xff), file);
@@ -315,8 +315,8 @@ nd_status nd_safetensors_write(const nd_graph *graph, const char *path) {
     ND_REQUIRE(writer.values, nd_status_memory, "%s: no memory", path);
     for (int i = 0; i < graph->n_values; i++)
         if (graph->values[i].init) writer.values[writer.count++] = &graph->values[i];
-    if (writer.count) qsort(writer.values, writer.count, sizeof *writer.values, nd_value_compare);
-    nd_status status = nd_file_replace(path, nd_safetensors_stream, &writer);
+    if (writer.count) qsort(writer.values, writer.count, sizeof *writer.values, value_compare);
+    nd_status status = nd_file_replace(path, safetensors_stream, &writer);
     free(writer.values);
     return status;
 }

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-static float nd_clamp(float x, float lo, float hi) {
+static float clamp(float x, float lo, float hi) {
     return fminf(fmaxf(x, lo), hi);
 }
 
@@ -12,15 +12,15 @@ float nd_activation_apply(nd_activation activation, float x) {
     case nd_act_relu:
         return x > 0 ? x : 0;
     case nd_act_clip:
-        return nd_clamp(x, a, b);
+        return clamp(x, a, b);
     case nd_act_leaky_relu:
         return x < 0 ? a * x : x;
     case nd_act_sigmoid:
         return 1 / (1 + expf(-x));
     case nd_act_hard_sigmoid:
-        return nd_clamp(a * x + b, 0, 1);
+        return clamp(a * x + b, 0, 1);
     case nd_act_hard_swish:
-        return x * nd_clamp(x / 6 + 0.5f, 0, 1);
+        return x * clamp(x / 6 + 0.5f, 0, 1);
     case nd_act_none:
     case nd_act_count:
         break;

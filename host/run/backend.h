@@ -219,8 +219,8 @@ typedef struct nd_backend_table {
      * fast. */
     bool (*fast)(nd_backend *backend, const nd_work *work, nd_precision precision);
 
-    /* Optional: what a timing depends on at this moment (clocks, temperature, power, what slows the device down), one
-     * line. NULL where the backend does not know. */
+    /* Optional: what a timing depends on at this moment (clocks, temperature, power, what slows the device
+     * down), one line. NULL where the backend does not know. */
     void (*conditions)(nd_backend *backend, char *text, size_t size);
 
     nd_linalg linalg;
@@ -246,8 +246,9 @@ typedef struct nd_device_info {
 typedef struct nd_plugin {
     uint32_t abi; /* nd_plugin_abi */
     const char *name;
-    /* Fills at most `capacity` devices, *count with how many there are; with 0, `why` says why not. A failure means that
-     * there is something which does not work (a driver that is too old), not that there is nothing. */
+    /* Fills at most `capacity` devices, *count with how many there are; with 0, `why` says why not. A failure
+     * means that there is something which does not work (a driver that is too old), not that there is
+     * nothing. */
     nd_status (*probe)(nd_device_info *devices, int capacity, int *count, char *why, size_t why_size);
     nd_status (*open)(const nd_backend_settings *settings, nd_backend **out);
 } nd_plugin;

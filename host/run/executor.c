@@ -8,7 +8,7 @@
 
 enum { nd_exec_block_align = 256, nd_exec_stamps = 4096 }; /* bytes; slots of nd_backend_table.stamp */
 
-static nd_status nd_exec_copy_list(nd_exec *exec, const int *list, int count, const int **out) {
+static nd_status exec_copy_list(nd_exec *exec, const int *list, int count, const int **out) {
     int *copy = nd_arena_alloc(&exec->arena, (size_t)count * sizeof *copy + 1);
     ND_REQUIRE(copy, nd_status_memory, "no memory");
     for (int i = 0; i < count; i++) {
@@ -20,15 +20,15 @@ static nd_status nd_exec_copy_list(nd_exec *exec, const int *list, int count, co
     return nd_status_ok;
 }
 
-static nd_status nd_exec_settle(nd_exec *exec, const nd_exec_settings *settings) {
+static nd_status exec_settle(nd_exec *exec, const nd_exec_settings *settings) {
     static const nd_exec_settings defaults = {0};
     const nd_graph *graph = exec->graph;
     nd_exec_settings *s = &exec->settings;
     *s = settings ? *settings : defaults;
     if (!s->inputs) s->n_inputs = graph->n_inputs;
     if (!s->outputs) s->n_outputs = graph->n_outputs;
-    ND_TRY(nd_exec_copy_list(exec, s->inputs ? s->inputs : graph->inputs, s->n_inputs, &s->inputs));
-    ND_TRY(nd_exec_copy_list(exec, s->outputs ? s->outputs : graph->outputs, s->n_outputs, &s->outputs));
+    ND_TRY(exec_copy_list(exec, s->inputs ? s->inputs : graph->inputs, s->n_inputs, &s->inputs));
+    ND_TRY(exec_copy_list(exec, s->outputs ? s->outputs : graph->outputs, s->n_outputs, &s->outputs));
     const size_t values = (size_t)graph->n_values, nodes = (size_t)graph->n_nodes;
     exec->values = nd_arena_alloc(&exec->arena, values * sizeof *exec->values);
     exec->needed = nd_arena_alloc(&exec->arena, nodes * sizeof *exec->needed);
@@ -38,12 +38,12 @@ static nd_status nd_exec_settle(nd_exec *exec, const nd_exec_settings *settings)
     return nd_status_ok;
 }
 
-static size_t nd_exec_element_bytes(const nd_exec *exec) {
+static size_t exec_element_bytes(const nd_exec *exec) {
     return nd_dtype_bytes(nd_precision_storage(exec->settings.precision));
 }
 
 /* Views get the place of their slots; from here on they are what the kernels see. */
-static void nd_exec_resolve(nd_exec *exec) {
+static void exec_resolve(nd_exec *exec) {
     for (int i = 0; i < exec->n_steps; i++) {
         nd_step *step = &exec->steps[i];
         if (step->x >= 0) step->work.x.offset += exec->slots[step->x].offset;
@@ -52,12 +52,12 @@ static void nd_exec_resolve(nd_exec *exec) {
     }
 }
 
-static nd_status nd_exec_upload_constants(nd_exec *exec) {
+static nd_status exec_upload_constants(nd_exec *exec) {
     const nd_backend_table *table = exec->backend->table;
     for (int i = 0; i < exec->n_slots; i++) {
         nd_slot *slot = &exec->slots[i];
         if (!slot->source || slot->first > slot->last) continue;
-        const size_t bytes = (size_t)slot->elements * nd_exec_element_bytes(exec);
+        const size_t bytes = (size_t)slot->elements * exec_element_bytes(exec);
         ND_TRY(table->allocate(exec->backend, bytes, &slot->memory));
         ND_TRY(table->upload(exec->backend, slot->memory, &slot->source_view, exec->settings.precision,
                              slot->source));
@@ -67,7 +67,7 @@ static nd_status nd_exec_upload_constants(nd_exec *exec) {
 
 /* A batch that is never full leaves the rest of the inputs as they are: they start as zeros, not as whatever
  * was in memory, which could be slow or trap. */
-static nd_status nd_exec_clear_inputs(nd_exec *exec) {
+static nd_status exec_clear_inputs(nd_exec *exec) {
     for (int i = 0; i < exec->settings.n_inputs; i++) {
         const nd_exec_value *value = &exec->values[exec->settings.inputs[i]];
         nd_view view = value->place.view;
@@ -82,7 +82,7 @@ static nd_status nd_exec_clear_inputs(nd_exec *exec) {
     return nd_status_ok;
 }
 
-static nd_status nd_exec_prepare(nd_exec *exec) {
+static nd_status exec_prepare(nd_exec *exec) {
     const nd_backend_table *table = exec->backend->table;
     size_t *workspace = &exec->workspace_bytes;
     for (int i = 0; i < exec->n_steps; i++) {
@@ -96,36 +96,36 @@ static nd_status nd_exec_prepare(nd_exec *exec) {
     return *workspace ? table->allocate(exec->backend, *workspace, &exec->workspace) : nd_status_ok;
 }
 
-static nd_memory *nd_exec_memory(const nd_exec *exec, int slot) {
+static nd_memory *exec_memory(const nd_exec *exec, int slot) {
     if (slot < 0) return NULL;
     return exec->slots[slot].source ? exec->slots[slot].memory : exec->block;
 }
 
-static nd_status nd_exec_run_steps(nd_exec *exec) {
+static nd_status exec_run_steps(nd_exec *exec) {
     const nd_backend_table *table = exec->backend->table;
     const bool timed = exec->settings.time_nodes;
     for (int i = 0; i < exec->n_steps; i++) {
         const nd_step *step = &exec->steps[i];
         if (timed) ND_TRY(table->stamp(exec->backend, i));
         const nd_status status =
-            table->run(exec->backend, step->kernel, nd_exec_memory(exec, step->x),
-                       nd_exec_memory(exec, step->x2), nd_exec_memory(exec, step->y), exec->workspace);
+            table->run(exec->backend, step->kernel, exec_memory(exec, step->x), exec_memory(exec, step->x2),
+                       exec_memory(exec, step->y), exec->workspace);
         if (status) return nd_fail_in(status, "%s", step->name);
     }
     return timed ? table->stamp(exec->backend, exec->n_steps) : nd_status_ok;
 }
 
-/* One launch instead of one per kernel, where the backend can. The first run is not recorded: libraries load code and
- * set themselves up in it, which a recording does not allow, and a kernel that fails is named. A backend that cannot
- * record this network is no error: it runs kernel by kernel. */
-static nd_status nd_exec_record(nd_exec *exec) {
+/* One launch instead of one per kernel, where the backend can. The first run is not recorded: libraries load
+ * code and set themselves up in it, which a recording does not allow, and a kernel that fails is named. A
+ * backend that cannot record this network is no error: it runs kernel by kernel. */
+static nd_status exec_record(nd_exec *exec) {
     const nd_backend_table *table = exec->backend->table;
     if (!table->capture_begin || !exec->n_steps) return nd_status_ok;
-    ND_TRY(nd_exec_run_steps(exec));
+    ND_TRY(exec_run_steps(exec));
     ND_TRY(table->synchronize(exec->backend));
     nd_status status = table->capture_begin(exec->backend);
     if (!status) {
-        const nd_status ran = nd_exec_run_steps(exec);
+        const nd_status ran = exec_run_steps(exec);
         status = table->capture_end(exec->backend, &exec->recording);
         if (!status) status = ran;
         if (ran && exec->recording) table->recording_free(exec->recording);
@@ -137,8 +137,8 @@ static nd_status nd_exec_record(nd_exec *exec) {
     return nd_status_ok;
 }
 
-static nd_status nd_exec_build(nd_exec *exec) {
-    const size_t element = nd_exec_element_bytes(exec);
+static nd_status exec_build(nd_exec *exec) {
+    const size_t element = exec_element_bytes(exec);
     ND_TRY(nd_exec_trace(exec));
     ND_TRY(nd_exec_fuse(exec));
     nd_exec_find_parents(exec);
@@ -149,27 +149,27 @@ static nd_status nd_exec_build(nd_exec *exec) {
     exec->block_elements =
         nd_plan_offsets(exec->slots, exec->n_slots, nd_exec_block_align / (int64_t)element);
     ND_REQUIRE(exec->block_elements >= 0, nd_status_memory, "no memory for the plan");
-    nd_exec_resolve(exec);
+    exec_resolve(exec);
     const size_t bytes = (size_t)exec->block_elements * element;
     ND_TRY(exec->backend->table->allocate(exec->backend, bytes ? bytes : element, &exec->block));
-    ND_TRY(nd_exec_upload_constants(exec));
-    ND_TRY(nd_exec_clear_inputs(exec));
-    ND_TRY(nd_exec_prepare(exec));
-    ND_TRY(nd_exec_record(exec));
+    ND_TRY(exec_upload_constants(exec));
+    ND_TRY(exec_clear_inputs(exec));
+    ND_TRY(exec_prepare(exec));
+    ND_TRY(exec_record(exec));
     nd_arena_free(&exec->scratch);
     return nd_status_ok;
 }
 
 /* One attempt. *tried: the batch it was for, 0 where the network runs in no other. */
-static nd_status nd_exec_attempt(nd_backend *backend, const nd_graph *graph, const nd_exec_settings *settings,
-                                 nd_exec **out, int64_t *tried) {
+static nd_status exec_attempt(nd_backend *backend, const nd_graph *graph, const nd_exec_settings *settings,
+                              nd_exec **out, int64_t *tried) {
     *tried = 0;
     nd_exec *exec = calloc(1, sizeof *exec);
     ND_REQUIRE(exec, nd_status_memory, "no memory");
     exec->backend = backend;
     exec->graph = graph;
-    nd_status status = nd_exec_settle(exec, settings);
-    if (!status) status = nd_exec_build(exec);
+    nd_status status = exec_settle(exec, settings);
+    if (!status) status = exec_build(exec);
     if (exec->per_image) *tried = exec->settings.batch;
     exec->asked = exec->settings.batch;
     if (status) {
@@ -186,12 +186,12 @@ nd_status nd_exec_open(nd_backend *backend, const nd_graph *graph, const nd_exec
     int64_t asked, tried;
     char why[512];
     *out = NULL;
-    nd_status status = nd_exec_attempt(backend, graph, &now, out, &tried);
+    nd_status status = exec_attempt(backend, graph, &now, out, &tried);
     if (status != nd_status_memory || !now.shrink) return status;
     snprintf(why, sizeof why, "%s", nd_error());
     for (asked = tried; status == nd_status_memory && tried > 1;) {
         now.batch = tried / 2;
-        status = nd_exec_attempt(backend, graph, &now, out, &tried);
+        status = exec_attempt(backend, graph, &now, out, &tried);
     }
     if (status) return status;
     (*out)->asked = asked;
@@ -216,7 +216,7 @@ void nd_exec_close(nd_exec *exec) {
 }
 
 /* The first n images of a value, where the graph keeps images apart; else all of it. */
-static nd_view nd_exec_images(const nd_exec *exec, int value, int64_t n) {
+static nd_view exec_images(const nd_exec *exec, int value, int64_t n) {
     const nd_place *place = &exec->values[value].place;
     nd_view view = place->view;
     const nd_slot *slot = &exec->slots[place->slot];
@@ -233,7 +233,7 @@ nd_status nd_exec_upload(nd_exec *exec, int64_t n, const float *const *inputs) {
                "this network mixes images: it runs only full batches of %lld",
                (long long)exec->settings.batch);
     for (int i = 0; i < exec->settings.n_inputs; i++) {
-        const nd_view view = nd_exec_images(exec, exec->settings.inputs[i], n);
+        const nd_view view = exec_images(exec, exec->settings.inputs[i], n);
         ND_TRY(exec->backend->table->upload(exec->backend, exec->block, &view, exec->settings.precision,
                                             inputs[i]));
     }
@@ -242,7 +242,7 @@ nd_status nd_exec_upload(nd_exec *exec, int64_t n, const float *const *inputs) {
 
 nd_status nd_exec_start(nd_exec *exec) {
     if (exec->recording) return exec->backend->table->replay(exec->backend, exec->recording);
-    return nd_exec_run_steps(exec);
+    return exec_run_steps(exec);
 }
 
 nd_status nd_exec_wait(nd_exec *exec) {
@@ -253,34 +253,32 @@ nd_status nd_exec_wait(nd_exec *exec) {
     return nd_status_ok;
 }
 
-static nd_status nd_exec_download(nd_exec *exec, int64_t n, float *const *outputs) {
+static nd_status exec_download(nd_exec *exec, int64_t n, float *const *outputs) {
     for (int i = 0; i < exec->settings.n_outputs; i++) {
         const int value = exec->settings.outputs[i];
-        const nd_view view = nd_exec_images(exec, value, n);
+        const nd_view view = exec_images(exec, value, n);
         ND_TRY(exec->backend->table->download(exec->backend,
-                                              nd_exec_memory(exec, exec->values[value].place.slot), &view,
+                                              exec_memory(exec, exec->values[value].place.slot), &view,
                                               exec->settings.precision, outputs[i]));
     }
     return nd_status_ok;
 }
 
-static nd_status nd_exec_run_part(nd_exec *exec, int64_t n, const float *const *inputs,
-                                  float *const *outputs) {
+static nd_status exec_run_part(nd_exec *exec, int64_t n, const float *const *inputs, float *const *outputs) {
     ND_TRY(nd_exec_upload(exec, n, inputs));
     ND_TRY(nd_exec_start(exec));
     ND_TRY(nd_exec_wait(exec));
-    return nd_exec_download(exec, n, outputs);
+    return exec_download(exec, n, outputs);
 }
 
 /* Elements of `first` images of a value. */
-static size_t nd_exec_skip(const nd_exec *exec, int value, int64_t first) {
-    const nd_view view = nd_exec_images(exec, value, 1);
+static size_t exec_skip(const nd_exec *exec, int value, int64_t first) {
+    const nd_view view = exec_images(exec, value, 1);
     return (size_t)(first * nd_view_count(&view));
 }
 
 /* More images than the plan holds, of a network that keeps them apart. */
-static nd_status nd_exec_run_parts(nd_exec *exec, int64_t n, const float *const *inputs,
-                                   float *const *outputs) {
+static nd_status exec_run_parts(nd_exec *exec, int64_t n, const float *const *inputs, float *const *outputs) {
     const nd_exec_settings *s = &exec->settings;
     const size_t n_pointers = (size_t)(s->n_inputs > s->n_outputs ? s->n_inputs : s->n_outputs);
     const float **from = nd_alloc_array(n_pointers, sizeof *from);
@@ -288,9 +286,9 @@ static nd_status nd_exec_run_parts(nd_exec *exec, int64_t n, const float *const 
     nd_status status = nd_status_ok;
     ND_REQUIRE_DONE(from && to, nd_status_memory, "no memory");
     for (int64_t first = 0; first < n; first += s->batch) {
-        for (int i = 0; i < s->n_inputs; i++) from[i] = inputs[i] + nd_exec_skip(exec, s->inputs[i], first);
-        for (int i = 0; i < s->n_outputs; i++) to[i] = outputs[i] + nd_exec_skip(exec, s->outputs[i], first);
-        ND_TRY_DONE(nd_exec_run_part(exec, n - first < s->batch ? n - first : s->batch, from, to));
+        for (int i = 0; i < s->n_inputs; i++) from[i] = inputs[i] + exec_skip(exec, s->inputs[i], first);
+        for (int i = 0; i < s->n_outputs; i++) to[i] = outputs[i] + exec_skip(exec, s->outputs[i], first);
+        ND_TRY_DONE(exec_run_part(exec, n - first < s->batch ? n - first : s->batch, from, to));
     }
 done:
     free(from);
@@ -299,8 +297,8 @@ done:
 }
 
 nd_status nd_exec_run(nd_exec *exec, int64_t n, const float *const *inputs, float *const *outputs) {
-    if (n > exec->settings.batch && n <= exec->asked) return nd_exec_run_parts(exec, n, inputs, outputs);
-    return nd_exec_run_part(exec, n, inputs, outputs);
+    if (n > exec->settings.batch && n <= exec->asked) return exec_run_parts(exec, n, inputs, outputs);
+    return exec_run_part(exec, n, inputs, outputs);
 }
 
 int64_t nd_exec_batch(const nd_exec *exec) {
@@ -321,7 +319,7 @@ nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index) {
 }
 
 size_t nd_exec_activation_bytes(const nd_exec *exec) {
-    return (size_t)exec->block_elements * nd_exec_element_bytes(exec);
+    return (size_t)exec->block_elements * exec_element_bytes(exec);
 }
 
 size_t nd_exec_workspace_bytes(const nd_exec *exec) {

@@ -20,10 +20,9 @@ typedef struct nd_exec_settings {
                       parts, and the result is the same */
     nd_precision precision;
     nd_fuse separable;
-    bool plain; /* no fusion at all: one kernel a node, for checking */
-    bool
-        turned; /* activations of images in the other of NHWC and NCHW than the backend's own: its libraries may be
-                    faster there. A kernel that runs in the own order alone is refused. */
+    bool plain;  /* no fusion at all: one kernel a node, for checking */
+    bool turned; /* activations of images in the other of NHWC and NCHW than the backend's own: its libraries
+                    may be faster there. A kernel that runs in the own order alone is refused. */
     bool time_nodes;
     const int
         *inputs; /* values fed instead of the graph's inputs: runs only what lies between; NULL = graph's */
@@ -38,8 +37,8 @@ nd_status nd_exec_open(nd_backend *backend, const nd_graph *graph, const nd_exec
                        nd_exec **out);
 void nd_exec_close(nd_exec *exec); /* NULL is legal */
 
-/* 1 <= n <= batch of the settings. inputs[i] and outputs[i] are fp32 row-major (NCHW), n images each, in the order
- * of the settings. */
+/* 1 <= n <= batch of the settings. inputs[i] and outputs[i] are fp32 row-major (NCHW), n images each, in the
+ * order of the settings. */
 nd_status nd_exec_run(nd_exec *exec, int64_t n, const float *const *inputs, float *const *outputs);
 
 /* Images of the plan: those of the settings, or fewer where `shrink` had to. */

@@ -2,11 +2,11 @@
 
 #include <stdlib.h>
 
-static bool nd_work_reads_x(const nd_work *work) {
+static bool work_reads_x(const nd_work *work) {
     return work->kind != nd_kind_fill;
 }
 
-static bool nd_work_reads_x2(const nd_work *work) {
+static bool work_reads_x2(const nd_work *work) {
     return work->residual || work->kind == nd_kind_binary;
 }
 
@@ -33,37 +33,35 @@ static const nd_detour nd_detours[] = {
 enum { nd_detour_count = sizeof nd_detours / sizeof *nd_detours };
 
 /* A turned plan has no way back to the own layout: copies around its kernels would be timed with it. */
-static nd_view nd_detour_view(const nd_exec *exec, const nd_detour *detour, const nd_view *view) {
+static nd_view detour_view(const nd_exec *exec, const nd_detour *detour, const nd_view *view) {
     if (detour->row_major && !exec->settings.turned) return nd_view_row_major(view->rank, view->dims);
     return nd_exec_layout(exec, view->rank, view->dims);
 }
 
 /* The views a detour would run on; operands a work does not have are left alone. */
-static void nd_detour_views(const nd_exec *exec, const nd_detour *detour, const nd_work *work,
-                            nd_operands *operands) {
-    if (detour->x && nd_work_reads_x(work))
-        operands->x.view = nd_detour_view(exec, detour, &operands->x.view);
-    if (detour->x2 && nd_work_reads_x2(work))
-        operands->x2.view = nd_detour_view(exec, detour, &operands->x2.view);
-    if (detour->y) operands->y.view = nd_detour_view(exec, detour, &operands->y.view);
+static void detour_views(const nd_exec *exec, const nd_detour *detour, const nd_work *work,
+                         nd_operands *operands) {
+    if (detour->x && work_reads_x(work)) operands->x.view = detour_view(exec, detour, &operands->x.view);
+    if (detour->x2 && work_reads_x2(work)) operands->x2.view = detour_view(exec, detour, &operands->x2.view);
+    if (detour->y) operands->y.view = detour_view(exec, detour, &operands->y.view);
 }
 
-static const nd_detour *nd_exec_detour(nd_exec *exec, const nd_work *work, const nd_operands *operands,
-                                       bool fast) {
+static const nd_detour *exec_detour(nd_exec *exec, const nd_work *work, const nd_operands *operands,
+                                    bool fast) {
     const int count = work->kind == nd_kind_copy ? 1 : nd_detour_count;
     for (int i = 0; i < count; i++) {
         nd_operands trial = *operands;
-        nd_detour_views(exec, &nd_detours[i], work, &trial);
+        detour_views(exec, &nd_detours[i], work, &trial);
         if (nd_exec_supports(exec, *work, &trial, fast)) return &nd_detours[i];
     }
     return NULL;
 }
 
 bool nd_exec_can_emit(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast) {
-    return nd_exec_detour(exec, &work, operands, fast) != NULL;
+    return exec_detour(exec, &work, operands, fast) != NULL;
 }
 
-static nd_status nd_exec_step(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands) {
+static nd_status exec_step(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands) {
     if (exec->n_steps == exec->cap_steps) {
         const int capacity = exec->cap_steps ? 2 * exec->cap_steps : 64;
         nd_step *more = realloc(exec->steps, (size_t)capacity * sizeof *more);
@@ -76,8 +74,8 @@ static nd_status nd_exec_step(nd_exec *exec, const nd_node *node, nd_work work, 
     work.y = operands->y.view;
     exec->steps[exec->n_steps++] = (nd_step){
         .work = work,
-        .x = nd_work_reads_x(&work) ? operands->x.slot : -1,
-        .x2 = nd_work_reads_x2(&work) ? operands->x2.slot : -1,
+        .x = work_reads_x(&work) ? operands->x.slot : -1,
+        .x2 = work_reads_x2(&work) ? operands->x2.slot : -1,
         .y = operands->y.slot,
         .name = node ? node->name : "output",
         .macs = nd_work_macs(&work) / exec->settings.batch,
@@ -85,8 +83,8 @@ static nd_status nd_exec_step(nd_exec *exec, const nd_node *node, nd_work work, 
     return nd_status_ok;
 }
 
-static nd_status nd_exec_refuse(nd_exec *exec, const nd_node *node, const nd_work *work,
-                                const nd_operands *operands) {
+static nd_status exec_refuse(nd_exec *exec, const nd_node *node, const nd_work *work,
+                             const nd_operands *operands) {
     char x[128], y[128];
     const char *order = nd_exec_channels_last(exec) ? " in NHWC" : " in NCHW";
     return nd_fail(nd_status_unsupported, "%s: backend %s has no %s in %s for %s -> %s%s",
@@ -100,26 +98,26 @@ static nd_status nd_exec_refuse(nd_exec *exec, const nd_node *node, const nd_wor
 nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *from, const nd_place *to) {
     const nd_work copy = {.kind = nd_kind_copy};
     const nd_operands operands = {.x = *from, .y = *to};
-    if (!nd_exec_supports(exec, copy, &operands, false)) return nd_exec_refuse(exec, node, &copy, &operands);
-    return nd_exec_step(exec, node, copy, &operands);
+    if (!nd_exec_supports(exec, copy, &operands, false)) return exec_refuse(exec, node, &copy, &operands);
+    return exec_step(exec, node, copy, &operands);
 }
 
 nd_status nd_exec_emit(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands) {
-    const nd_detour *detour = nd_exec_detour(exec, &work, operands, true);
-    if (!detour) detour = nd_exec_detour(exec, &work, operands, false);
-    if (!detour) return nd_exec_refuse(exec, node, &work, operands);
+    const nd_detour *detour = exec_detour(exec, &work, operands, true);
+    if (!detour) detour = exec_detour(exec, &work, operands, false);
+    if (!detour) return exec_refuse(exec, node, &work, operands);
     nd_operands used = *operands;
-    nd_detour_views(exec, detour, &work, &used);
-    if (detour->x && nd_work_reads_x(&work)) {
+    detour_views(exec, detour, &work, &used);
+    if (detour->x && work_reads_x(&work)) {
         ND_TRY(nd_exec_place_new(exec, &used.x.view, &used.x));
         ND_TRY(nd_exec_emit_copy(exec, node, &operands->x, &used.x));
     }
-    if (detour->x2 && nd_work_reads_x2(&work)) {
+    if (detour->x2 && work_reads_x2(&work)) {
         ND_TRY(nd_exec_place_new(exec, &used.x2.view, &used.x2));
         ND_TRY(nd_exec_emit_copy(exec, node, &operands->x2, &used.x2));
     }
-    if (!detour->y) return nd_exec_step(exec, node, work, &used);
+    if (!detour->y) return exec_step(exec, node, work, &used);
     ND_TRY(nd_exec_place_new(exec, &used.y.view, &used.y));
-    ND_TRY(nd_exec_step(exec, node, work, &used));
+    ND_TRY(exec_step(exec, node, work, &used));
     return nd_exec_emit_copy(exec, node, &used.y, &operands->y);
 }

@@ -63,20 +63,20 @@ const float *nd_exec_channel_constant(nd_exec *exec, const nd_node *node, int ax
 }
 
 /* The needed node that alone reads this value, or -1: what may be swallowed by its reader. */
-static int nd_exec_only_user(const nd_exec *exec, int value) {
+static int exec_only_user(const nd_exec *exec, int value) {
     const nd_exec_value *v = &exec->values[value];
     return v->uses == 1 && !v->wanted ? v->user : -1;
 }
 
 /* The needed node that makes input `index`, when nobody else reads it and no group has it yet; else -1. */
-static int nd_exec_own_producer(const nd_exec *exec, const nd_node *node, int index) {
+static int exec_own_producer(const nd_exec *exec, const nd_node *node, int index) {
     const nd_exec_value *v = &exec->values[node->in[index]];
-    if (v->fed || v->producer < 0 || nd_exec_only_user(exec, node->in[index]) < 0) return -1;
+    if (v->fed || v->producer < 0 || exec_only_user(exec, node->in[index]) < 0) return -1;
     const bool taken = exec->absorbed[v->producer] || exec->groups[v->producer].main >= 0;
     return taken ? -1 : v->producer;
 }
 
-static bool nd_exec_is_pointwise(const nd_exec *exec, const nd_node *node) {
+static bool exec_is_pointwise(const nd_exec *exec, const nd_node *node) {
     const nd_window *w = &node->attr.window;
     const nd_tensor *weights = nd_exec_constant(exec, node, 1);
     if (node->op != nd_op_conv || !weights || weights->rank != 4 || node->attr.groups != 1) return false;
@@ -85,14 +85,14 @@ static bool nd_exec_is_pointwise(const nd_exec *exec, const nd_node *node) {
     return !w->pad[0] && !w->pad[1] && !w->pad[2] && !w->pad[3];
 }
 
-static bool nd_exec_is_depthwise(const nd_exec *exec, const nd_node *node) {
+static bool exec_is_depthwise(const nd_exec *exec, const nd_node *node) {
     const nd_tensor *weights = nd_exec_constant(exec, node, 1);
     return node->op == nd_op_conv && weights && weights->rank == 4 && weights->dims[1] == 1 &&
            exec->values[node->in[0]].rank == 4 && node->attr.groups == exec->values[node->in[0]].dims[1];
 }
 
 /* Gather on the channel axis with one list of ascending indices: what a separable op does by itself. */
-static bool nd_exec_is_ascending_gather(const nd_exec *exec, const nd_node *node) {
+static bool exec_is_ascending_gather(const nd_exec *exec, const nd_node *node) {
     const nd_tensor *list = nd_exec_constant(exec, node, 1);
     if (node->op != nd_op_gather || !list || list->rank != 1) return false;
     if (nd_exec_axis(node->attr.axis, exec->values[node->in[0]].rank) != 1) return false;
@@ -105,7 +105,7 @@ static bool nd_exec_is_ascending_gather(const nd_exec *exec, const nd_node *node
 }
 
 /* Pad by zeros on the two spatial axes, which a convolution does by itself. */
-static bool nd_exec_is_zero_pad(const nd_exec *exec, const nd_node *node) {
+static bool exec_is_zero_pad(const nd_exec *exec, const nd_node *node) {
     const nd_attr *attr = &node->attr;
     if (node->op != nd_op_pad || attr->value != 0 || attr->n != 8) return false;
     if (exec->values[node->in[0]].rank != 4) return false;
@@ -114,38 +114,38 @@ static bool nd_exec_is_zero_pad(const nd_exec *exec, const nd_node *node) {
     return true;
 }
 
-static void nd_exec_absorb(nd_exec *exec, int node) {
+static void exec_absorb(nd_exec *exec, int node) {
     if (node >= 0) exec->absorbed[node] = true;
 }
 
 /* What stands before `main`: depthwise part, gather and padding. */
-static void nd_exec_fuse_backward(nd_exec *exec, nd_group *group) {
+static void exec_fuse_backward(nd_exec *exec, nd_group *group) {
     const nd_node *nodes = exec->graph->nodes;
     int first = group->main;
-    if (exec->settings.separable != nd_fuse_off && nd_exec_is_pointwise(exec, &nodes[first])) {
-        const int depthwise = nd_exec_own_producer(exec, &nodes[first], 0);
-        if (depthwise >= 0 && nd_exec_is_depthwise(exec, &nodes[depthwise])) {
+    if (exec->settings.separable != nd_fuse_off && exec_is_pointwise(exec, &nodes[first])) {
+        const int depthwise = exec_own_producer(exec, &nodes[first], 0);
+        if (depthwise >= 0 && exec_is_depthwise(exec, &nodes[depthwise])) {
             group->depthwise = first = depthwise;
-            const int gather = nd_exec_own_producer(exec, &nodes[first], 0);
-            if (gather >= 0 && nd_exec_is_ascending_gather(exec, &nodes[gather])) group->gather = gather;
+            const int gather = exec_own_producer(exec, &nodes[first], 0);
+            if (gather >= 0 && exec_is_ascending_gather(exec, &nodes[gather])) group->gather = gather;
         }
     }
     if (nodes[first].op != nd_op_conv || group->gather >= 0) return;
-    const int pad = nd_exec_own_producer(exec, &nodes[first], 0);
-    if (pad >= 0 && nd_exec_is_zero_pad(exec, &nodes[pad])) group->pad = pad;
+    const int pad = exec_own_producer(exec, &nodes[first], 0);
+    if (pad >= 0 && exec_is_zero_pad(exec, &nodes[pad])) group->pad = pad;
 }
 
-static int nd_exec_channel_axis(const nd_exec *exec, const nd_node *main) {
+static int exec_channel_axis(const nd_exec *exec, const nd_node *main) {
     const bool inner_product = main->op == nd_op_gemm || main->op == nd_op_matmul;
     return inner_product ? exec->values[main->out[0]].rank - 1 : 1;
 }
 
-static bool nd_exec_takes_residual(const nd_node *main) {
+static bool exec_takes_residual(const nd_node *main) {
     return main->op == nd_op_conv || main->op == nd_op_gemm;
 }
 
 /* Whether `node` adds a computed value of the same dims to `value`. */
-static bool nd_exec_is_residual(const nd_exec *exec, const nd_node *node, int value) {
+static bool exec_is_residual(const nd_exec *exec, const nd_node *node, int value) {
     if (node->op != nd_op_add || node->n_in != 2) return false;
     const int other = node->in[0] == value ? node->in[1] : node->in[0];
     if (other == value || nd_exec_constant(exec, node, node->in[0] == value)) return false;
@@ -154,20 +154,19 @@ static bool nd_exec_is_residual(const nd_exec *exec, const nd_node *node, int va
 }
 
 /* What follows `main`: constant bias, residual, activation, in this order. */
-static void nd_exec_fuse_forward(nd_exec *exec, nd_group *group) {
+static void exec_fuse_forward(nd_exec *exec, nd_group *group) {
     const nd_node *nodes = exec->graph->nodes, *main = &nodes[group->main];
-    const int axis = nd_exec_channel_axis(exec, main);
+    const int axis = exec_channel_axis(exec, main);
     nd_activation activation;
     for (;;) {
-        const int value = nodes[group->last].out[0], user = nd_exec_only_user(exec, value);
+        const int value = nodes[group->last].out[0], user = exec_only_user(exec, value);
         int computed;
         if (user < 0 || exec->absorbed[user] || exec->groups[user].main >= 0) return;
         const nd_node *node = &nodes[user];
         if (group->residual < 0 && group->bias < 0 && node->op == nd_op_add &&
             nd_exec_channel_constant(exec, node, axis, &computed))
             group->bias = user;
-        else if (group->residual < 0 && nd_exec_takes_residual(main) &&
-                 nd_exec_is_residual(exec, node, value))
+        else if (group->residual < 0 && exec_takes_residual(main) && exec_is_residual(exec, node, value))
             group->residual = user;
         else if (nd_exec_activation(node, &activation))
             group->act = user;
@@ -179,7 +178,7 @@ static void nd_exec_fuse_forward(nd_exec *exec, nd_group *group) {
 }
 
 /* Nodes that can lead a group: they have a bias or an epilogue. */
-static bool nd_exec_leads(nd_exec *exec, const nd_node *node) {
+static bool exec_leads(nd_exec *exec, const nd_node *node) {
     int computed;
     switch (node->op) {
     case nd_op_conv:
@@ -195,28 +194,28 @@ static bool nd_exec_leads(nd_exec *exec, const nd_node *node) {
     }
 }
 
-static void nd_exec_close_group(nd_exec *exec, const nd_group *group) {
+static void exec_close_group(nd_exec *exec, const nd_group *group) {
     const int members[] = {group->pad,  group->gather, group->depthwise,
                            group->main, group->bias,   group->residual};
-    for (size_t i = 0; i < sizeof members / sizeof *members; i++) nd_exec_absorb(exec, members[i]);
-    nd_exec_absorb(exec, group->act);
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) exec_absorb(exec, members[i]);
+    exec_absorb(exec, group->act);
     exec->absorbed[group->last] = false;
     exec->groups[group->last] = *group;
 }
 
 /* Sums of two computed values that no convolution took: they still take an activation. */
-static void nd_exec_fuse_binary(nd_exec *exec, int index) {
+static void exec_fuse_binary(nd_exec *exec, int index) {
     nd_group group = nd_group_single(index);
     const nd_node *node = &exec->graph->nodes[index];
-    const int user = nd_exec_only_user(exec, node->out[0]);
+    const int user = exec_only_user(exec, node->out[0]);
     nd_activation activation;
     if (user < 0 || exec->absorbed[user] || exec->groups[user].main >= 0) return;
     if (!nd_exec_activation(&exec->graph->nodes[user], &activation)) return;
     group.act = group.last = user;
-    nd_exec_close_group(exec, &group);
+    exec_close_group(exec, &group);
 }
 
-static bool nd_exec_is_free(const nd_exec *exec, int node) {
+static bool exec_is_free(const nd_exec *exec, int node) {
     return exec->needed[node] && !exec->absorbed[node] && exec->groups[node].main < 0;
 }
 
@@ -227,16 +226,16 @@ nd_status nd_exec_fuse(nd_exec *exec) {
     /* Separable pairs choose first, or the depthwise part would lead a group of its own. */
     for (int pairs = 1; pairs >= 0; pairs--)
         for (int i = 0; i < graph->n_nodes; i++) {
-            if (!nd_exec_is_free(exec, i) || !nd_exec_leads(exec, &graph->nodes[i])) continue;
+            if (!exec_is_free(exec, i) || !exec_leads(exec, &graph->nodes[i])) continue;
             nd_group group = nd_group_single(i);
-            nd_exec_fuse_backward(exec, &group);
+            exec_fuse_backward(exec, &group);
             if (pairs && group.depthwise < 0) continue;
-            nd_exec_fuse_forward(exec, &group);
-            nd_exec_close_group(exec, &group);
+            exec_fuse_forward(exec, &group);
+            exec_close_group(exec, &group);
         }
     for (int i = 0; i < graph->n_nodes; i++) {
         const nd_op op = graph->nodes[i].op;
-        if (nd_exec_is_free(exec, i) && (op == nd_op_add || op == nd_op_mul)) nd_exec_fuse_binary(exec, i);
+        if (exec_is_free(exec, i) && (op == nd_op_add || op == nd_op_mul)) exec_fuse_binary(exec, i);
     }
     return nd_status_ok;
 }

@@ -5,12 +5,12 @@
 #include <math.h>
 #include <string.h>
 
-static float *nd_group_floats(nd_exec *exec, int64_t count) {
+static float *group_floats(nd_exec *exec, int64_t count) {
     return nd_arena_alloc(&exec->scratch, (size_t)count * sizeof(float));
 }
 
-static nd_geometry nd_group_geometry(const nd_exec *exec, const nd_node *conv, const nd_tensor *weights,
-                                     int pad) {
+static nd_geometry group_geometry(const nd_exec *exec, const nd_node *conv, const nd_tensor *weights,
+                                  int pad) {
     const nd_window *w = &conv->attr.window;
     nd_geometry g;
     for (int i = 0; i < 2; i++) {
@@ -28,8 +28,7 @@ static nd_geometry nd_group_geometry(const nd_exec *exec, const nd_node *conv, c
     return g;
 }
 
-static nd_status nd_group_bias(nd_exec *exec, const nd_node *node, int index, int64_t count,
-                               const float **out) {
+static nd_status group_bias(nd_exec *exec, const nd_node *node, int index, int64_t count, const float **out) {
     *out = NULL;
     if (index >= node->n_in || node->in[index] < 0) return nd_status_ok;
     const nd_tensor *bias = nd_exec_constant(exec, node, index);
@@ -41,22 +40,22 @@ static nd_status nd_group_bias(nd_exec *exec, const nd_node *node, int index, in
     return nd_status_ok;
 }
 
-static nd_status nd_group_conv(nd_exec *exec, const nd_node *node, int pad, nd_work *work) {
+static nd_status group_conv(nd_exec *exec, const nd_node *node, int pad, nd_work *work) {
     const nd_tensor *weights = nd_exec_constant(exec, node, 1);
     ND_REQUIRE(weights, nd_status_unsupported, "%s: computed weights", nd_exec_label(exec, node));
     ND_REQUIRE(weights->rank == 4 && exec->values[node->in[0]].rank == 4, nd_status_unsupported,
                "%s: only two spatial axes are run", nd_exec_label(exec, node));
     *work = (nd_work){.kind = nd_kind_conv, .groups = node->attr.groups};
-    work->geometry = nd_group_geometry(exec, node, weights, pad);
+    work->geometry = group_geometry(exec, node, weights, pad);
     work->weights = nd_exec_floats(exec, weights);
     ND_REQUIRE(work->weights, nd_status_memory, "no memory for weights");
-    return nd_group_bias(exec, node, 2, weights->dims[0], &work->bias);
+    return group_bias(exec, node, 2, weights->dims[0], &work->bias);
 }
 
 /* bias[o] + sum_r P[o][r] * b[r]: a bias between the parts goes through the pointwise one. */
-static nd_status nd_group_fold_depthwise_bias(nd_exec *exec, const float *inner, int64_t no, nd_work *work) {
+static nd_status group_fold_depthwise_bias(nd_exec *exec, const float *inner, int64_t no, nd_work *work) {
     if (!inner) return nd_status_ok;
-    float *bias = nd_group_floats(exec, no);
+    float *bias = group_floats(exec, no);
     ND_REQUIRE(bias, nd_status_memory, "no memory for a bias");
     for (int64_t o = 0; o < no; o++) {
         double sum = work->bias ? work->bias[o] : 0;
@@ -68,11 +67,11 @@ static nd_status nd_group_fold_depthwise_bias(nd_exec *exec, const float *inner,
     return nd_status_ok;
 }
 
-static nd_status nd_group_separable(nd_exec *exec, const nd_group *group, nd_work *work) {
+static nd_status group_separable(nd_exec *exec, const nd_group *group, nd_work *work) {
     const nd_node *nodes = exec->graph->nodes, *depthwise = &nodes[group->depthwise];
     nd_work inner;
-    ND_TRY(nd_group_conv(exec, depthwise, group->pad, &inner));
-    ND_TRY(nd_group_conv(exec, &nodes[group->main], -1, work));
+    ND_TRY(group_conv(exec, depthwise, group->pad, &inner));
+    ND_TRY(group_conv(exec, &nodes[group->main], -1, work));
     const int64_t terms = exec->values[depthwise->out[0]].dims[1];
     const int64_t multiplier = terms / inner.groups;
     int32_t *channel = nd_arena_alloc(&exec->scratch, (size_t)terms * sizeof *channel);
@@ -88,13 +87,12 @@ static nd_status nd_group_separable(nd_exec *exec, const nd_group *group, nd_wor
     work->depthwise = inner.weights;
     work->channel = channel;
     work->terms = terms;
-    return nd_group_fold_depthwise_bias(exec, inner.bias, exec->values[nodes[group->main].out[0]].dims[1],
-                                        work);
+    return group_fold_depthwise_bias(exec, inner.bias, exec->values[nodes[group->main].out[0]].dims[1], work);
 }
 
 /* W[n][k] with alpha, from any of the layouts of Gemm and MatMul. */
-static nd_status nd_group_product_weights(nd_exec *exec, const nd_node *node, bool trans_b, float alpha,
-                                          int64_t k, int64_t n, const float **out) {
+static nd_status group_product_weights(nd_exec *exec, const nd_node *node, bool trans_b, float alpha,
+                                       int64_t k, int64_t n, const float **out) {
     const nd_tensor *weights = nd_exec_constant(exec, node, 1);
     ND_REQUIRE(weights, nd_status_unsupported, "%s: computed weights", nd_exec_label(exec, node));
     const bool fits =
@@ -105,7 +103,7 @@ static nd_status nd_group_product_weights(nd_exec *exec, const nd_node *node, bo
     *out = values;
     ND_REQUIRE(values, nd_status_memory, "no memory for weights");
     if (trans_b && alpha == 1) return nd_status_ok;
-    float *copy = nd_group_floats(exec, n * k);
+    float *copy = group_floats(exec, n * k);
     *out = copy;
     ND_REQUIRE(copy, nd_status_memory, "no memory for weights");
     for (int64_t i = 0; i < n; i++)
@@ -114,8 +112,9 @@ static nd_status nd_group_product_weights(nd_exec *exec, const nd_node *node, bo
     return nd_status_ok;
 }
 
-/* Gemm's third input as a bias, if it is constant and does not vary by row; else it is left to an addition. */
-static nd_status nd_group_gemm_bias(nd_exec *exec, const nd_node *node, int64_t n, const float **out) {
+/* Gemm's third input as a bias, if it is constant and does not vary by row; else it is left to an addition.
+ */
+static nd_status group_gemm_bias(nd_exec *exec, const nd_node *node, int64_t n, const float **out) {
     *out = NULL;
     if (node->n_in < 3 || node->in[2] < 0) return nd_status_ok;
     const nd_tensor *c = nd_exec_constant(exec, node, 2);
@@ -123,14 +122,14 @@ static nd_status nd_group_gemm_bias(nd_exec *exec, const nd_node *node, int64_t 
     ND_REQUIRE(c && nd_tensor_count(c) == last && (last == n || last == 1), nd_status_unsupported,
                "%s: C is computed or varies by row", nd_exec_label(exec, node));
     const float *values = nd_exec_floats(exec, c);
-    float *bias = nd_group_floats(exec, n);
+    float *bias = group_floats(exec, n);
     ND_REQUIRE(values && bias, nd_status_memory, "no memory for a bias");
     for (int64_t i = 0; i < n; i++) bias[i] = node->attr.beta * values[last == 1 ? 0 : i];
     *out = bias;
     return nd_status_ok;
 }
 
-static nd_status nd_group_product(nd_exec *exec, const nd_node *node, nd_work *work) {
+static nd_status group_product(nd_exec *exec, const nd_node *node, nd_work *work) {
     const nd_exec_value *x = &exec->values[node->in[0]], *y = &exec->values[node->out[0]];
     const bool gemm = node->op == nd_op_gemm, trans_a = gemm && node->attr.trans_a;
     ND_REQUIRE(x->rank >= 1 && y->rank >= 1, nd_status_unsupported, "%s: operands without axes",
@@ -142,19 +141,19 @@ static nd_status nd_group_product(nd_exec *exec, const nd_node *node, nd_work *w
     ND_REQUIRE(!vector, nd_status_unsupported, "%s: a product with a vector", nd_exec_label(exec, node));
     const int64_t n = y->dims[y->rank - 1];
     *work = (nd_work){.kind = nd_kind_gemm};
-    ND_TRY(nd_group_product_weights(exec, node, gemm && node->attr.trans_b, gemm ? node->attr.alpha : 1, k, n,
-                                    &work->weights));
-    return gemm ? nd_group_gemm_bias(exec, node, n, &work->bias) : nd_status_ok;
+    ND_TRY(group_product_weights(exec, node, gemm && node->attr.trans_b, gemm ? node->attr.alpha : 1, k, n,
+                                 &work->weights));
+    return gemm ? group_gemm_bias(exec, node, n, &work->bias) : nd_status_ok;
 }
 
-static nd_status nd_group_batchnorm(nd_exec *exec, const nd_node *node, nd_work *work) {
+static nd_status group_batchnorm(nd_exec *exec, const nd_node *node, nd_work *work) {
     const int64_t channels = exec->values[node->in[0]].rank >= 2 ? exec->values[node->in[0]].dims[1] : 0;
     const float *parts[4]; /* gamma, beta, mean, variance */
     for (int i = 0; i < 4; i++) {
-        ND_TRY(nd_group_bias(exec, node, i + 1, channels, &parts[i]));
+        ND_TRY(group_bias(exec, node, i + 1, channels, &parts[i]));
         ND_REQUIRE(parts[i], nd_status_format, "%s: an operand is missing", nd_exec_label(exec, node));
     }
-    float *scale = nd_group_floats(exec, channels), *shift = nd_group_floats(exec, channels);
+    float *scale = group_floats(exec, channels), *shift = group_floats(exec, channels);
     ND_REQUIRE(scale && shift, nd_status_memory, "no memory for a normalisation");
     for (int64_t i = 0; i < channels; i++) {
         const double factor = parts[0][i] / sqrt((double)parts[3][i] + node->attr.epsilon);
@@ -166,14 +165,14 @@ static nd_status nd_group_batchnorm(nd_exec *exec, const nd_node *node, nd_work 
 }
 
 /* Add and Mul by a constant per channel. */
-static nd_status nd_group_channelwise(nd_exec *exec, const nd_node *node, nd_work *work) {
+static nd_status group_channelwise(nd_exec *exec, const nd_node *node, nd_work *work) {
     int computed;
     const float *constant = nd_exec_channel_constant(exec, node, 1, &computed);
     const int64_t channels = exec->values[node->out[0]].dims[1];
     ND_REQUIRE(constant, nd_status_internal, "%s: no constant per channel", nd_exec_label(exec, node));
     *work = (nd_work){.kind = nd_kind_affine, .weights = constant};
     if (node->op == nd_op_mul) return nd_status_ok;
-    float *ones = nd_group_floats(exec, channels);
+    float *ones = group_floats(exec, channels);
     ND_REQUIRE(ones, nd_status_memory, "no memory for a normalisation");
     for (int64_t i = 0; i < channels; i++) ones[i] = 1;
     work->weights = ones;
@@ -181,7 +180,7 @@ static nd_status nd_group_channelwise(nd_exec *exec, const nd_node *node, nd_wor
     return nd_status_ok;
 }
 
-static int nd_group_input(nd_exec *exec, const nd_group *group) {
+static int group_input(nd_exec *exec, const nd_group *group) {
     const nd_node *nodes = exec->graph->nodes, *main = &nodes[group->main];
     if (group->pad >= 0) return nodes[group->pad].in[0];
     if (group->gather >= 0) return nodes[group->gather].in[0];
@@ -191,30 +190,30 @@ static int nd_group_input(nd_exec *exec, const nd_group *group) {
     return main->in[computed];
 }
 
-static nd_status nd_group_main(nd_exec *exec, const nd_group *group, nd_work *work) {
+static nd_status group_main(nd_exec *exec, const nd_group *group, nd_work *work) {
     const nd_node *main = &exec->graph->nodes[group->main];
     switch (main->op) {
     case nd_op_conv:
-        if (group->depthwise >= 0) return nd_group_separable(exec, group, work);
-        return nd_group_conv(exec, main, group->pad, work);
+        if (group->depthwise >= 0) return group_separable(exec, group, work);
+        return group_conv(exec, main, group->pad, work);
     case nd_op_gemm:
     case nd_op_matmul:
-        return nd_group_product(exec, main, work);
+        return group_product(exec, main, work);
     case nd_op_batchnorm:
-        return nd_group_batchnorm(exec, main, work);
+        return group_batchnorm(exec, main, work);
     default:
-        return nd_group_channelwise(exec, main, work);
+        return group_channelwise(exec, main, work);
     }
 }
 
-static nd_status nd_group_add_bias(nd_exec *exec, const nd_group *group, nd_work *work) {
+static nd_status group_add_bias(nd_exec *exec, const nd_group *group, nd_work *work) {
     if (group->bias < 0) return nd_status_ok;
     const nd_node *node = &exec->graph->nodes[group->bias];
     const nd_exec_value *out = &exec->values[node->out[0]];
     const int axis = work->kind == nd_kind_gemm ? out->rank - 1 : 1;
     int computed;
     const float *added = nd_exec_channel_constant(exec, node, axis, &computed);
-    float *bias = nd_group_floats(exec, out->dims[axis]);
+    float *bias = group_floats(exec, out->dims[axis]);
     ND_REQUIRE(added && bias, nd_status_memory, "no memory for a bias");
     for (int64_t i = 0; i < out->dims[axis]; i++) bias[i] = (work->bias ? work->bias[i] : 0) + added[i];
     work->bias = bias;
@@ -222,8 +221,7 @@ static nd_status nd_group_add_bias(nd_exec *exec, const nd_group *group, nd_work
 }
 
 /* MatMul's leading axes are rows. Both views become matrices; y that cannot is made aside and copied. */
-static nd_status nd_group_emit(nd_exec *exec, const nd_node *node, const nd_work *work,
-                               nd_operands operands) {
+static nd_status group_emit(nd_exec *exec, const nd_node *node, const nd_work *work, nd_operands operands) {
     if (work->kind != nd_kind_gemm) return nd_exec_emit(exec, node, *work, &operands);
     const nd_view *x = &operands.x.view;
     const nd_place y = operands.y;
@@ -255,8 +253,8 @@ typedef struct nd_epilogue {
     bool residual, act;
 } nd_epilogue;
 
-static nd_status nd_group_operands(nd_exec *exec, const nd_group *group, const nd_epilogue *epilogue,
-                                   nd_work *work, nd_operands *operands, int *last) {
+static nd_status group_operands(nd_exec *exec, const nd_group *group, const nd_epilogue *epilogue,
+                                nd_work *work, nd_operands *operands, int *last) {
     const nd_node *nodes = exec->graph->nodes;
     *last = group->bias >= 0 ? group->bias : group->main;
     work->residual = false;
@@ -276,7 +274,7 @@ static nd_status nd_group_operands(nd_exec *exec, const nd_group *group, const n
 }
 
 /* The parts of the group that the kernel left. */
-static nd_status nd_group_rest(nd_exec *exec, const nd_group *group, const nd_epilogue *done) {
+static nd_status group_rest(nd_exec *exec, const nd_group *group, const nd_epilogue *done) {
     nd_group rest = nd_group_single(-1);
     if (group->residual >= 0 && !done->residual) {
         rest.main = rest.last = group->residual;
@@ -287,7 +285,7 @@ static nd_status nd_group_rest(nd_exec *exec, const nd_group *group, const nd_ep
 }
 
 /* A separable pair the backend has no kernel for: gather, depthwise and pointwise, one after the other. */
-static nd_status nd_group_split(nd_exec *exec, const nd_group *group) {
+static nd_status group_split(nd_exec *exec, const nd_group *group) {
     nd_group depthwise = nd_group_single(group->depthwise), rest = *group;
     depthwise.pad = group->pad;
     rest.pad = rest.gather = rest.depthwise = -1;
@@ -299,7 +297,7 @@ static nd_status nd_group_split(nd_exec *exec, const nd_group *group) {
 /* Ways to run a group, best first. */
 typedef enum nd_way { nd_way_fast, nd_way_fast_copied, nd_way_any, nd_way_any_copied, nd_way_count } nd_way;
 
-static bool nd_group_fits(nd_exec *exec, const nd_work *work, const nd_operands *operands, nd_way way) {
+static bool group_fits(nd_exec *exec, const nd_work *work, const nd_operands *operands, nd_way way) {
     const bool fast = way < nd_way_any;
     if (way == nd_way_fast || way == nd_way_any) return nd_exec_supports(exec, *work, operands, fast);
     /* Operands of other ranks are asked about once they are matrices. */
@@ -311,9 +309,9 @@ nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group) {
     const nd_node *nodes = exec->graph->nodes;
     nd_work work;
     nd_operands operands = {0};
-    ND_TRY(nd_group_main(exec, group, &work));
-    ND_TRY(nd_group_add_bias(exec, group, &work));
-    ND_TRY(nd_exec_source(exec, nd_group_input(exec, group), &operands.x));
+    ND_TRY(group_main(exec, group, &work));
+    ND_TRY(group_add_bias(exec, group, &work));
+    ND_TRY(nd_exec_source(exec, group_input(exec, group), &operands.x));
     if (nodes[group->main].op == nd_op_gemm && nodes[group->main].attr.trans_a) {
         nd_view *x = &operands.x.view;
         *x = (nd_view){2, {x->dims[1], x->dims[0]}, {x->strides[1], x->strides[0]}, x->offset};
@@ -323,13 +321,13 @@ nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group) {
         {residual, act}, {residual, false}, {false, act && !residual}, {false, false}};
     for (int way = 0; way < nd_way_count; way++) {
         const bool split = group->depthwise >= 0 && exec->settings.separable != nd_fuse_forced;
-        if (split && way == nd_way_any) return nd_group_split(exec, group);
+        if (split && way == nd_way_any) return group_split(exec, group);
         for (int i = 0; i < 4; i++) {
             int last;
-            ND_TRY(nd_group_operands(exec, group, &choices[i], &work, &operands, &last));
-            if (!nd_group_fits(exec, &work, &operands, (nd_way)way)) continue;
-            ND_TRY(nd_group_emit(exec, &nodes[last], &work, operands));
-            return nd_group_rest(exec, group, &choices[i]);
+            ND_TRY(group_operands(exec, group, &choices[i], &work, &operands, &last));
+            if (!group_fits(exec, &work, &operands, (nd_way)way)) continue;
+            ND_TRY(group_emit(exec, &nodes[last], &work, operands));
+            return group_rest(exec, group, &choices[i]);
         }
     }
     return nd_exec_emit(exec, &nodes[group->main], work, &operands); /* refuses, naming the node */

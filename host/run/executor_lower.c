@@ -2,21 +2,21 @@
 
 #include <string.h>
 
-static nd_status nd_lower_unary(nd_exec *exec, const nd_node *node, const nd_work *work) {
+static nd_status lower_unary(nd_exec *exec, const nd_node *node, const nd_work *work) {
     nd_operands operands = {0};
     ND_TRY(nd_exec_source(exec, node->in[0], &operands.x));
     ND_TRY(nd_exec_target(exec, node->out[0], &operands.y));
     return nd_exec_emit(exec, node, *work, &operands);
 }
 
-static nd_status nd_lower_activation(nd_exec *exec, const nd_node *node) {
+static nd_status lower_activation(nd_exec *exec, const nd_node *node) {
     nd_work work = {.kind = nd_kind_activation};
     nd_exec_activation(node, &work.activation);
-    return nd_lower_unary(exec, node, &work);
+    return lower_unary(exec, node, &work);
 }
 
 /* Add and Mul of two computed values, or of a constant that varies by more than the channel. */
-static nd_status nd_lower_binary(nd_exec *exec, const nd_node *node, const nd_node *act) {
+static nd_status lower_binary(nd_exec *exec, const nd_node *node, const nd_node *act) {
     nd_work work = {.kind = nd_kind_binary, .multiply = node->op == nd_op_mul};
     if (act) nd_exec_activation(act, &work.activation);
     const nd_node *last = act ? act : node;
@@ -33,7 +33,7 @@ static nd_status nd_lower_binary(nd_exec *exec, const nd_node *node, const nd_no
     return nd_exec_emit(exec, last, work, &operands);
 }
 
-static nd_status nd_lower_pool(nd_exec *exec, const nd_node *node) {
+static nd_status lower_pool(nd_exec *exec, const nd_node *node) {
     const nd_window *w = &node->attr.window;
     nd_work work = {.kind = nd_kind_pool,
                     .maximum = node->op == nd_op_max_pool,
@@ -46,11 +46,11 @@ static nd_status nd_lower_pool(nd_exec *exec, const nd_node *node) {
         work.geometry.dilation[i] = w->dilation[i];
     }
     memcpy(work.geometry.pad, w->pad, sizeof work.geometry.pad);
-    return nd_lower_unary(exec, node, &work);
+    return lower_unary(exec, node, &work);
 }
 
 /* The mean over whole planes is a pool as well, which libraries are better at. */
-static nd_status nd_lower_mean(nd_exec *exec, const nd_node *node, const bool *axes) {
+static nd_status lower_mean(nd_exec *exec, const nd_node *node, const bool *axes) {
     nd_operands operands = {0};
     ND_TRY(nd_exec_source(exec, node->in[0], &operands.x));
     ND_TRY(nd_exec_target(exec, node->out[0], &operands.y));
@@ -72,13 +72,13 @@ static nd_status nd_lower_mean(nd_exec *exec, const nd_node *node, const bool *a
     return nd_exec_emit(exec, node, mean, &operands);
 }
 
-static nd_status nd_lower_global_average(nd_exec *exec, const nd_node *node) {
+static nd_status lower_global_average(nd_exec *exec, const nd_node *node) {
     bool axes[nd_rank_max] = {false};
     for (int i = 2; i < exec->values[node->in[0]].rank; i++) axes[i] = true;
-    return nd_lower_mean(exec, node, axes);
+    return lower_mean(exec, node, axes);
 }
 
-static nd_status nd_lower_reduce_mean(nd_exec *exec, const nd_node *node) {
+static nd_status lower_reduce_mean(nd_exec *exec, const nd_node *node) {
     bool axes[nd_rank_max] = {false};
     const int rank = exec->values[node->in[0]].rank;
     for (int i = 0; i < rank; i++) axes[i] = node->attr.n == 0; /* no list: all */
@@ -87,48 +87,48 @@ static nd_status nd_lower_reduce_mean(nd_exec *exec, const nd_node *node) {
         ND_REQUIRE(axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
         axes[axis] = true;
     }
-    return nd_lower_mean(exec, node, axes);
+    return lower_mean(exec, node, axes);
 }
 
-static nd_status nd_lower_softmax(nd_exec *exec, const nd_node *node) {
+static nd_status lower_softmax(nd_exec *exec, const nd_node *node) {
     const nd_exec_value *x = &exec->values[node->in[0]];
     nd_work work = {.kind = nd_kind_softmax, .axis = nd_exec_axis(node->attr.axis, x->rank)};
     ND_REQUIRE(work.axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
     if (node->attr.flat_softmax) work.inner = nd_dims_count(x->rank - (int)work.axis, x->dims + work.axis);
-    return nd_lower_unary(exec, node, &work);
+    return lower_unary(exec, node, &work);
 }
 
-static nd_status nd_lower_lrn(nd_exec *exec, const nd_node *node) {
+static nd_status lower_lrn(nd_exec *exec, const nd_node *node) {
     const nd_attr *attr = &node->attr;
     const nd_work work = {
         .kind = nd_kind_lrn, .size = attr->size, .alpha = attr->alpha, .beta = attr->beta, .k = attr->bias};
-    return nd_lower_unary(exec, node, &work);
+    return lower_unary(exec, node, &work);
 }
 
-static nd_status nd_lower_group_of_one(nd_exec *exec, const nd_node *node) {
+static nd_status lower_group_of_one(nd_exec *exec, const nd_node *node) {
     const nd_group group = nd_group_single((int)(node - exec->graph->nodes));
     return nd_exec_lower_group(exec, &group);
 }
 
 static nd_lower *const nd_lower_table[nd_op_count] = {
-    [nd_op_conv] = nd_lower_group_of_one,
-    [nd_op_gemm] = nd_lower_group_of_one,
-    [nd_op_matmul] = nd_lower_group_of_one,
-    [nd_op_batchnorm] = nd_lower_group_of_one,
-    [nd_op_add] = nd_lower_group_of_one,
-    [nd_op_mul] = nd_lower_group_of_one,
-    [nd_op_relu] = nd_lower_activation,
-    [nd_op_clip] = nd_lower_activation,
-    [nd_op_leaky_relu] = nd_lower_activation,
-    [nd_op_sigmoid] = nd_lower_activation,
-    [nd_op_hard_sigmoid] = nd_lower_activation,
-    [nd_op_hard_swish] = nd_lower_activation,
-    [nd_op_max_pool] = nd_lower_pool,
-    [nd_op_average_pool] = nd_lower_pool,
-    [nd_op_global_average_pool] = nd_lower_global_average,
-    [nd_op_reduce_mean] = nd_lower_reduce_mean,
-    [nd_op_softmax] = nd_lower_softmax,
-    [nd_op_lrn] = nd_lower_lrn,
+    [nd_op_conv] = lower_group_of_one,
+    [nd_op_gemm] = lower_group_of_one,
+    [nd_op_matmul] = lower_group_of_one,
+    [nd_op_batchnorm] = lower_group_of_one,
+    [nd_op_add] = lower_group_of_one,
+    [nd_op_mul] = lower_group_of_one,
+    [nd_op_relu] = lower_activation,
+    [nd_op_clip] = lower_activation,
+    [nd_op_leaky_relu] = lower_activation,
+    [nd_op_sigmoid] = lower_activation,
+    [nd_op_hard_sigmoid] = lower_activation,
+    [nd_op_hard_swish] = lower_activation,
+    [nd_op_max_pool] = lower_pool,
+    [nd_op_average_pool] = lower_pool,
+    [nd_op_global_average_pool] = lower_global_average,
+    [nd_op_reduce_mean] = lower_reduce_mean,
+    [nd_op_softmax] = lower_softmax,
+    [nd_op_lrn] = lower_lrn,
     [nd_op_flatten] = nd_lower_reshape,
     [nd_op_reshape] = nd_lower_reshape,
     [nd_op_squeeze] = nd_lower_reshape,
@@ -164,12 +164,12 @@ nd_status nd_exec_lower_group(nd_exec *exec, const nd_group *group) {
     const bool sum = main->op == nd_op_add || main->op == nd_op_mul;
     const bool vector =
         sum && exec->values[main->out[0]].rank >= 2 && nd_exec_channel_constant(exec, main, 1, &computed);
-    if (sum && !vector) return nd_lower_binary(exec, main, group->act >= 0 ? &nodes[group->act] : NULL);
+    if (sum && !vector) return lower_binary(exec, main, group->act >= 0 ? &nodes[group->act] : NULL);
     return nd_exec_lower_weights(exec, group);
 }
 
 /* Inputs are uploaded into dense slots; outputs are downloaded from dense views. */
-static nd_status nd_exec_lower_inputs(nd_exec *exec) {
+static nd_status exec_lower_inputs(nd_exec *exec) {
     for (int i = 0; i < exec->settings.n_inputs; i++) {
         nd_exec_value *value = &exec->values[exec->settings.inputs[i]];
         const nd_view layout = nd_exec_layout(exec, value->rank, value->dims);
@@ -180,7 +180,7 @@ static nd_status nd_exec_lower_inputs(nd_exec *exec) {
     return nd_status_ok;
 }
 
-static nd_status nd_exec_lower_outputs(nd_exec *exec) {
+static nd_status exec_lower_outputs(nd_exec *exec) {
     for (int i = 0; i < exec->settings.n_outputs; i++) {
         nd_exec_value *value = &exec->values[exec->settings.outputs[i]];
         nd_place from;
@@ -195,7 +195,7 @@ static nd_status nd_exec_lower_outputs(nd_exec *exec) {
 
 nd_status nd_exec_lower(nd_exec *exec) {
     const nd_graph *graph = exec->graph;
-    ND_TRY(nd_exec_lower_inputs(exec));
+    ND_TRY(exec_lower_inputs(exec));
     for (int i = 0; i < graph->n_nodes; i++) {
         if (!exec->needed[i] || exec->absorbed[i]) continue;
         if (exec->groups[i].main >= 0)
@@ -203,5 +203,5 @@ nd_status nd_exec_lower(nd_exec *exec) {
         else
             ND_TRY(nd_exec_lower_single(exec, i));
     }
-    return nd_exec_lower_outputs(exec);
+    return exec_lower_outputs(exec);
 }

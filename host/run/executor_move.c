@@ -65,7 +65,7 @@ nd_status nd_lower_slice(nd_exec *exec, const nd_node *node) {
     return nd_status_ok;
 }
 
-static bool nd_place_same(const nd_place *a, const nd_place *b) {
+static bool place_same(const nd_place *a, const nd_place *b) {
     if (a->slot != b->slot || a->view.offset != b->view.offset) return false;
     for (int i = 0; i < a->view.rank; i++)
         if (a->view.dims[i] > 1 && a->view.strides[i] != b->view.strides[i]) return false;
@@ -84,14 +84,14 @@ nd_status nd_lower_concat(nd_exec *exec, const nd_node *node) {
         to.view.dims[axis] = part.view.dims[axis];
         to.view.offset += start * to.view.strides[axis];
         start += part.view.dims[axis];
-        if (nd_place_same(&part, &to)) continue; /* made in place */
+        if (place_same(&part, &to)) continue; /* made in place */
         ND_TRY(nd_exec_emit_copy(exec, node, &part, &to));
     }
     return nd_status_ok;
 }
 
 /* Whether a node writes its output as a kernel, into whatever view it is given. */
-static bool nd_exec_writes(const nd_exec *exec, int node) {
+static bool exec_writes(const nd_exec *exec, int node) {
     switch (exec->graph->nodes[node].op) {
     case nd_op_flatten:
     case nd_op_reshape:
@@ -111,11 +111,11 @@ static bool nd_exec_writes(const nd_exec *exec, int node) {
 enum { nd_nesting_max = 64 }; /* Concats within Concats, made in place */
 
 /* A part that is made for one Concat alone goes there at once; what a later Concat has claimed is copied. */
-static void nd_exec_adopt(nd_exec *exec, int whole, int part, int axis, int64_t start) {
+static void exec_adopt(nd_exec *exec, int whole, int part, int axis, int64_t start) {
     nd_exec_value *v = &exec->values[part];
     const int nesting = exec->values[whole].nesting + 1;
     if (v->parent >= 0 || v->fed || v->wanted || v->producer < 0 || nesting > nd_nesting_max) return;
-    if (!exec->needed[v->producer] || !nd_exec_writes(exec, v->producer)) return;
+    if (!exec->needed[v->producer] || !exec_writes(exec, v->producer)) return;
     v->parent = whole;
     v->parent_axis = axis;
     v->parent_start = start;
@@ -123,7 +123,7 @@ static void nd_exec_adopt(nd_exec *exec, int whole, int part, int axis, int64_t 
 }
 
 /* When every part already lies side by side in one later Concat, this one is a part of it too (DenseNet). */
-static bool nd_exec_is_run(const nd_exec *exec, const nd_node *node, int axis) {
+static bool exec_is_run(const nd_exec *exec, const nd_node *node, int axis) {
     const nd_exec_value *first = &exec->values[node->in[0]];
     if (first->parent < 0 || first->parent_axis != axis) return false;
     int64_t start = first->parent_start;
@@ -142,12 +142,12 @@ void nd_exec_find_parents(nd_exec *exec) {
         if (!exec->needed[i] || node->op != nd_op_concat || node->n_in < 1) continue;
         const int whole = node->out[0], axis = nd_exec_axis(node->attr.axis, exec->values[whole].rank);
         if (axis < 0) continue;
-        if (nd_exec_is_run(exec, node, axis))
-            nd_exec_adopt(exec, exec->values[node->in[0]].parent, whole, axis,
-                          exec->values[node->in[0]].parent_start);
+        if (exec_is_run(exec, node, axis))
+            exec_adopt(exec, exec->values[node->in[0]].parent, whole, axis,
+                       exec->values[node->in[0]].parent_start);
         int64_t start = 0;
         for (int j = 0; j < node->n_in; j++) {
-            nd_exec_adopt(exec, whole, node->in[j], axis, start);
+            exec_adopt(exec, whole, node->in[j], axis, start);
             start += exec->values[node->in[j]].dims[axis];
         }
     }
@@ -155,7 +155,7 @@ void nd_exec_find_parents(nd_exec *exec) {
 
 /* A constant into a part of a value: the fill operation, or a copy of one number read everywhere, which is
  * the faster on backends without a fill of their own. */
-static nd_status nd_pad_region(nd_exec *exec, const nd_node *node, const nd_place *region, nd_place *number) {
+static nd_status pad_region(nd_exec *exec, const nd_node *node, const nd_place *region, nd_place *number) {
     const nd_work fill = {.kind = nd_kind_fill, .value = node->attr.value}, copy = {.kind = nd_kind_copy};
     nd_operands operands = {.x = *region, .y = *region};
     if (nd_exec_supports(exec, fill, &operands, true)) return nd_exec_emit(exec, node, fill, &operands);
@@ -190,15 +190,15 @@ nd_status nd_lower_pad(nd_exec *exec, const nd_node *node) {
         const int64_t before = node->attr.list[i], after = node->attr.list[rank + i];
         const int64_t cut = before < 0 ? -before : 0, lead = before > 0 ? before : 0;
         from.view.dims[i] += (before < 0 ? before : 0) + (after < 0 ? after : 0);
-        if (from.view.dims[i] <= 0) return nd_pad_region(exec, node, &to, &number);
+        if (from.view.dims[i] <= 0) return pad_region(exec, node, &to, &number);
         from.view.offset += cut * from.view.strides[i];
         if (!adds) continue;
         nd_place edge = to;
         edge.view.dims[i] = lead;
-        if (lead) ND_TRY(nd_pad_region(exec, node, &edge, &number));
+        if (lead) ND_TRY(pad_region(exec, node, &edge, &number));
         edge.view.offset += (lead + from.view.dims[i]) * to.view.strides[i];
         edge.view.dims[i] = after > 0 ? after : 0;
-        if (after > 0) ND_TRY(nd_pad_region(exec, node, &edge, &number));
+        if (after > 0) ND_TRY(pad_region(exec, node, &edge, &number));
         to.view.offset += lead * to.view.strides[i];
         to.view.dims[i] = from.view.dims[i];
     }
@@ -208,8 +208,8 @@ nd_status nd_lower_pad(nd_exec *exec, const nd_node *node) {
 }
 
 /* Indices as a list in the scratch arena, checked and made positive; NULL with the message set. */
-static const int32_t *nd_gather_list(nd_exec *exec, const nd_node *node, const nd_tensor *indices,
-                                     int64_t size) {
+static const int32_t *gather_list(nd_exec *exec, const nd_node *node, const nd_tensor *indices,
+                                  int64_t size) {
     const int64_t count = nd_tensor_count(indices);
     int32_t *list = nd_arena_alloc(&exec->scratch, (size_t)count * sizeof *list);
     if (!list || size > INT32_MAX) {
@@ -230,7 +230,7 @@ static const int32_t *nd_gather_list(nd_exec *exec, const nd_node *node, const n
     return list;
 }
 
-static void nd_view_swap(nd_view *view, int a, int b) {
+static void view_swap(nd_view *view, int a, int b) {
     const int64_t dim = view->dims[a], stride = view->strides[a];
     view->dims[a] = view->dims[b];
     view->strides[a] = view->strides[b];
@@ -248,7 +248,7 @@ nd_status nd_lower_gather(nd_exec *exec, const nd_node *node) {
     ND_REQUIRE(indices, nd_status_unsupported, "%s: computed indices", nd_exec_label(exec, node));
     ND_REQUIRE(axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
     const int64_t count = nd_tensor_count(indices);
-    const int32_t *list = nd_gather_list(exec, node, indices, from.view.dims[axis]);
+    const int32_t *list = gather_list(exec, node, indices, from.view.dims[axis]);
     if (!list) return indices->dtype == nd_dtype_i64 ? nd_status_format : nd_status_unsupported;
     bool even = true;
     for (int64_t i = 2; i < count; i++) even &= list[i] - list[i - 1] == list[1] - list[0];
@@ -269,7 +269,7 @@ nd_status nd_lower_gather(nd_exec *exec, const nd_node *node) {
                 const int64_t dims[] = {1, view->dims[0]};
                 if (!nd_view_reshape(view, 2, dims, view)) return nd_status_internal;
             } else if (axis != 1) {
-                nd_view_swap(view, axis, 1);
+                view_swap(view, axis, 1);
             }
         }
         const nd_work work = {.kind = nd_kind_gather, .channel = list, .terms = count};

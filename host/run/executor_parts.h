@@ -120,8 +120,8 @@ typedef struct nd_operands {
 bool nd_exec_supports(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast);
 /* The same, if need be with operands copied to and from the preferred layout, or row-major. */
 bool nd_exec_can_emit(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast);
-/* Appends the step, and copies around it: what is fast comes before what needs no copies. nd_status_unsupported
- * names the node. */
+/* Appends the step, and copies around it: what is fast comes before what needs no copies.
+ * nd_status_unsupported names the node. */
 nd_status nd_exec_emit(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands);
 nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *from, const nd_place *to);
 

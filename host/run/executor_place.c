@@ -60,7 +60,7 @@ bool nd_exec_index(const nd_tensor *list, int64_t at, int64_t *out) {
     return true;
 }
 
-static nd_status nd_exec_place_constant(nd_exec *exec, int value) {
+static nd_status exec_place_constant(nd_exec *exec, int value) {
     const nd_tensor *tensor = exec->graph->values[value].init;
     ND_REQUIRE(nd_tensor_count(tensor) > 0, nd_status_unsupported, "constant \"%s\" is empty",
                exec->graph->values[value].name);
@@ -76,7 +76,7 @@ static nd_status nd_exec_place_constant(nd_exec *exec, int value) {
 
 nd_status nd_exec_source(nd_exec *exec, int value, nd_place *out) {
     nd_exec_value *v = &exec->values[value];
-    if (v->place.slot < 0 && exec->graph->values[value].init) ND_TRY(nd_exec_place_constant(exec, value));
+    if (v->place.slot < 0 && exec->graph->values[value].init) ND_TRY(exec_place_constant(exec, value));
     ND_REQUIRE(v->place.slot >= 0, nd_status_internal, "value \"%s\" is read before it is made",
                exec->graph->values[value].name);
     *out = v->place;

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-static void nd_exec_touch(nd_exec *exec, int slot, int step) {
+static void exec_touch(nd_exec *exec, int slot, int step) {
     if (slot < 0) return;
     nd_slot *touched = &exec->slots[slot];
     if (step < touched->first) touched->first = step;
@@ -16,36 +16,36 @@ void nd_exec_lifetimes(nd_exec *exec) {
         exec->slots[i].last = -1;
     }
     for (int i = 0; i < end; i++) {
-        nd_exec_touch(exec, exec->steps[i].x, i);
-        nd_exec_touch(exec, exec->steps[i].x2, i);
-        nd_exec_touch(exec, exec->steps[i].y, i);
+        exec_touch(exec, exec->steps[i].x, i);
+        exec_touch(exec, exec->steps[i].x2, i);
+        exec_touch(exec, exec->steps[i].y, i);
     }
     for (int i = 0; i < exec->settings.n_outputs; i++)
-        nd_exec_touch(exec, exec->values[exec->settings.outputs[i]].place.slot, end);
+        exec_touch(exec, exec->values[exec->settings.outputs[i]].place.slot, end);
     for (int i = 0; i < exec->n_slots; i++) {
         if (!exec->slots[i].pinned) continue;
-        nd_exec_touch(exec, i, 0);
-        nd_exec_touch(exec, i, end);
+        exec_touch(exec, i, 0);
+        exec_touch(exec, i, end);
     }
 }
 
-static bool nd_plan_planned(const nd_slot *slot) {
+static bool plan_planned(const nd_slot *slot) {
     return slot->first <= slot->last && !slot->source;
 }
 
-static int nd_plan_by_size(const void *left, const void *right) {
+static int plan_by_size(const void *left, const void *right) {
     const nd_slot *a = *(nd_slot *const *)left, *b = *(nd_slot *const *)right;
     if (a->elements != b->elements) return a->elements < b->elements ? 1 : -1;
     return a < b ? -1 : a > b;
 }
 
-static int nd_plan_by_offset(const void *left, const void *right) {
+static int plan_by_offset(const void *left, const void *right) {
     const nd_slot *a = *(nd_slot *const *)left, *b = *(nd_slot *const *)right;
     return a->offset < b->offset ? -1 : a->offset > b->offset;
 }
 
 /* The lowest gap among the `n` slots that are alive at the same time, sorted by offset. */
-static int64_t nd_plan_gap(nd_slot *const *alive, int n, int64_t elements, int64_t align) {
+static int64_t plan_gap(nd_slot *const *alive, int n, int64_t elements, int64_t align) {
     int64_t offset = 0;
     for (int i = 0; i < n; i++) {
         if (alive[i]->offset - offset >= elements) break;
@@ -62,16 +62,16 @@ int64_t nd_plan_offsets(nd_slot *slots, int n_slots, int64_t align) {
     if (!order || !alive) goto done;
     int n = 0;
     for (int i = 0; i < n_slots; i++)
-        if (nd_plan_planned(&slots[i])) order[n++] = &slots[i];
-    qsort(order, (size_t)n, sizeof *order, nd_plan_by_size);
+        if (plan_planned(&slots[i])) order[n++] = &slots[i];
+    qsort(order, (size_t)n, sizeof *order, plan_by_size);
     total = 0;
     for (int i = 0; i < n; i++) {
         nd_slot *slot = order[i];
         int n_alive = 0;
         for (int j = 0; j < i; j++)
             if (order[j]->first <= slot->last && slot->first <= order[j]->last) alive[n_alive++] = order[j];
-        qsort(alive, (size_t)n_alive, sizeof *alive, nd_plan_by_offset);
-        slot->offset = nd_plan_gap(alive, n_alive, slot->elements, align);
+        qsort(alive, (size_t)n_alive, sizeof *alive, plan_by_offset);
+        slot->offset = plan_gap(alive, n_alive, slot->elements, align);
         if (slot->offset + slot->elements > total) total = slot->offset + slot->elements;
     }
 done:

@@ -19,11 +19,11 @@ int nd_exec_axis(int64_t axis, int rank) {
 }
 
 /* Values that exist at run time: neither left out nor constants. */
-static bool nd_exec_computed(const nd_exec *exec, int value) {
+static bool exec_computed(const nd_exec *exec, int value) {
     return value >= 0 && (exec->values[value].fed || !exec->graph->values[value].init);
 }
 
-static nd_status nd_exec_mark(nd_exec *exec) {
+static nd_status exec_mark(nd_exec *exec) {
     const nd_graph *graph = exec->graph;
     const nd_exec_settings *s = &exec->settings;
     for (int i = 0; i < s->n_inputs; i++) exec->values[s->inputs[i]].fed = true;
@@ -33,7 +33,7 @@ static nd_status nd_exec_mark(nd_exec *exec) {
         const nd_node *node = &graph->nodes[i];
         for (int j = 0; j < node->n_out; j++) {
             const int out = node->out[j];
-            if (out < 0 || !nd_exec_computed(exec, out) || exec->values[out].fed) continue;
+            if (out < 0 || !exec_computed(exec, out) || exec->values[out].fed) continue;
             if (exec->values[out].wanted || exec->values[out].uses) exec->needed[i] = true;
             exec->values[out].producer = i;
         }
@@ -53,11 +53,11 @@ static nd_status nd_exec_mark(nd_exec *exec) {
     return nd_status_ok;
 }
 
-static bool nd_exec_is_integer(nd_dtype dtype) {
+static bool exec_is_integer(nd_dtype dtype) {
     return dtype > nd_dtype_bf16;
 }
 
-static nd_status nd_exec_check_value(const nd_exec *exec, int index) {
+static nd_status exec_check_value(const nd_exec *exec, int index) {
     const nd_value *value = &exec->graph->values[index];
     const nd_exec_value *mine = &exec->values[index];
     char dims[128];
@@ -66,14 +66,14 @@ static nd_status nd_exec_check_value(const nd_exec *exec, int index) {
     ND_REQUIRE(nd_dims_count(mine->rank, mine->dims) > 0, nd_status_unsupported,
                "value \"%s\" is empty or not known (%s)", value->name,
                nd_dims_format(mine->rank, mine->dims, dims, sizeof dims));
-    ND_REQUIRE(!nd_exec_is_integer(value->dtype), nd_status_unsupported,
+    ND_REQUIRE(!exec_is_integer(value->dtype), nd_status_unsupported,
                "value \"%s\" is computed in %s: only floating point is run", value->name,
                nd_dtype_name(value->dtype));
     return nd_status_ok;
 }
 
 /* The operands that lowering relies on: the first, and all of those that are lists of equals. */
-static nd_status nd_exec_check_node(nd_exec *exec, const nd_node *node) {
+static nd_status exec_check_node(nd_exec *exec, const nd_node *node) {
     const bool equals = node->op == nd_op_add || node->op == nd_op_mul || node->op == nd_op_concat;
     bool whole = node->n_in > 0 && node->n_out > 0 && node->out[0] >= 0;
     for (int i = 0; whole && i < (equals ? node->n_in : 1); i++) whole = node->in[i] >= 0;
@@ -82,10 +82,10 @@ static nd_status nd_exec_check_node(nd_exec *exec, const nd_node *node) {
 }
 
 /* Whether the node treats images alike and apart, judged by what can move data along axis 0. */
-static bool nd_exec_keeps_images(const nd_exec *exec, const nd_node *node) {
+static bool exec_keeps_images(const nd_exec *exec, const nd_node *node) {
     for (int j = 0; j < node->n_in + node->n_out; j++) {
         const int value = j < node->n_in ? node->in[j] : node->out[j - node->n_in];
-        if (!nd_exec_computed(exec, value)) continue;
+        if (!exec_computed(exec, value)) continue;
         const nd_exec_value *v = &exec->values[value];
         if (v->rank < 1 || v->dims[0] != exec->settings.batch) return false;
     }
@@ -111,7 +111,7 @@ static bool nd_exec_keeps_images(const nd_exec *exec, const nd_node *node) {
     }
 }
 
-static nd_status nd_exec_rebatch(nd_exec *exec) {
+static nd_status exec_rebatch(nd_exec *exec) {
     const nd_graph *graph = exec->graph;
     const nd_exec_settings *s = &exec->settings;
     const nd_value *first = &graph->values[s->inputs[0]];
@@ -124,12 +124,12 @@ static nd_status nd_exec_rebatch(nd_exec *exec) {
         const nd_value *value = &graph->values[i];
         mine->rank = value->rank;
         if (value->rank > 0) memcpy(mine->dims, value->dims, (size_t)value->rank * sizeof *mine->dims);
-        if (changed && nd_exec_computed(exec, i) && mine->rank > 0 && mine->dims[0] == inferred)
+        if (changed && exec_computed(exec, i) && mine->rank > 0 && mine->dims[0] == inferred)
             mine->dims[0] = exec->settings.batch;
     }
     exec->per_image = true;
     for (int i = 0; i < graph->n_nodes; i++) {
-        if (!exec->needed[i] || nd_exec_keeps_images(exec, &graph->nodes[i])) continue;
+        if (!exec->needed[i] || exec_keeps_images(exec, &graph->nodes[i])) continue;
         exec->per_image = false;
         ND_REQUIRE(!changed, nd_status_unsupported,
                    "%s mixes images: it runs only in the batch of %lld it was inferred for",
@@ -145,16 +145,16 @@ nd_status nd_exec_trace(nd_exec *exec) {
     }
     ND_REQUIRE(exec->settings.n_inputs > 0 && exec->settings.n_outputs > 0, nd_status_usage,
                "a network without %s cannot run", exec->settings.n_inputs ? "outputs" : "inputs");
-    ND_TRY(nd_exec_mark(exec));
+    ND_TRY(exec_mark(exec));
     for (int i = 0; i < graph->n_nodes; i++)
-        if (exec->needed[i]) ND_TRY(nd_exec_check_node(exec, &graph->nodes[i]));
-    ND_TRY(nd_exec_rebatch(exec));
+        if (exec->needed[i]) ND_TRY(exec_check_node(exec, &graph->nodes[i]));
+    ND_TRY(exec_rebatch(exec));
     for (int i = 0; i < graph->n_values; i++) {
         const nd_exec_value *value = &exec->values[i];
-        if (!nd_exec_computed(exec, i)) continue;
+        if (!exec_computed(exec, i)) continue;
         if (value->fed || value->wanted ||
             (value->uses && value->producer >= 0 && exec->needed[value->producer]))
-            ND_TRY(nd_exec_check_value(exec, i));
+            ND_TRY(exec_check_value(exec, i));
     }
     return nd_status_ok;
 }

@@ -12,9 +12,9 @@
 const char *const nd_backend_names[] = {"cuda", "cpu", "ref", NULL};
 
 /* The folder of the library this code is in, with its final slash; empty when unknown. */
-static void nd_plugin_folder(char *folder, size_t size) {
-    /* Through an object: ISO C knows no conversion of function pointers to void *. A static one: the linker may
-     * copy an exported object into the program, whose name need not hold a folder. */
+static void plugin_folder(char *folder, size_t size) {
+    /* Through an object: ISO C knows no conversion of function pointers to void *. A static one: the linker
+     * may copy an exported object into the program, whose name need not hold a folder. */
     static const char here = 0;
     Dl_info info;
     folder[0] = '\0';
@@ -33,13 +33,13 @@ typedef struct nd_plugin_file {
     bool broken; /* it is there */
 } nd_plugin_file;
 
-/* In $ND_PLUGINS, beside libnd.so, then in the system's path. The first that is there is taken: one that does not load
- * (a dependency is missing, it is no library) must say so, not "not found". */
-static void *nd_plugin_load(const char *name, nd_plugin_file *file) {
+/* In $ND_PLUGINS, beside libnd.so, then in the system's path. The first that is there is taken: one that does
+ * not load (a dependency is missing, it is no library) must say so, not "not found". */
+static void *plugin_load(const char *name, nd_plugin_file *file) {
     char folders[3][2048] = {""}, absent[8300];
     const char *chosen = getenv("ND_PLUGINS");
     if (chosen && *chosen) snprintf(folders[0], sizeof folders[0], "%.2000s/", chosen);
-    nd_plugin_folder(folders[1], sizeof folders[1]);
+    plugin_folder(folders[1], sizeof folders[1]);
     for (int i = 0; i < 3; i++) {
         if (i < 2 && !*folders[i]) continue;
         snprintf(file->path, sizeof file->path, "%slibnd_%s.so", folders[i], name);
@@ -61,7 +61,7 @@ static void *nd_plugin_load(const char *name, nd_plugin_file *file) {
 }
 
 /* *broken: its library is there, but cannot be used. */
-static nd_status nd_plugin_find(const char *name, const nd_plugin **out, bool *broken) {
+static nd_status plugin_find(const char *name, const nd_plugin **out, bool *broken) {
     *out = NULL;
     *broken = false;
     bool known = false;
@@ -72,7 +72,7 @@ static nd_status nd_plugin_find(const char *name, const nd_plugin **out, bool *b
         return nd_status_ok;
     }
     nd_plugin_file file = {.broken = false};
-    void *library = nd_plugin_load(name, &file); /* stays loaded: threads of its libraries live on */
+    void *library = plugin_load(name, &file); /* stays loaded: threads of its libraries live on */
     *broken = library || file.broken;
     ND_REQUIRE(library, nd_status_backend, "backend %s: %s %s", name, file.path, file.why);
     const nd_plugin *plugin = dlsym(library, ND_PLUGIN_SYMBOL);
@@ -91,17 +91,17 @@ nd_status nd_backend_probe(const char *name, nd_device_info *devices, int capaci
     if (why_size) why[0] = '\0';
     const nd_plugin *plugin;
     bool broken;
-    nd_status status = nd_plugin_find(name, &plugin, &broken);
+    nd_status status = plugin_find(name, &plugin, &broken);
     if (!status) status = plugin->probe(devices, capacity, count, why, why_size);
     if (status && why_size) snprintf(why, why_size, "%s", nd_error());
     return status;
 }
 
 /* *there: it has a device, or something of it is there and broken, so that what fails is worth telling. */
-static nd_status nd_backend_open_named(const char *name, const nd_backend_settings *settings,
-                                       nd_backend **out, bool *there) {
+static nd_status backend_open_named(const char *name, const nd_backend_settings *settings, nd_backend **out,
+                                    bool *there) {
     const nd_plugin *plugin;
-    ND_TRY(nd_plugin_find(name, &plugin, there));
+    ND_TRY(plugin_find(name, &plugin, there));
     int count = 0;
     char why[1024] = "";
     nd_device_info device;
@@ -122,7 +122,7 @@ nd_status nd_backend_open(const char *name, const nd_backend_settings *settings,
     bool there;
     *out = NULL;
     if (!strcmp(name, "auto")) return nd_backend_open_after(NULL, settings, out);
-    return nd_backend_open_named(name, settings ? settings : &nd_backend_defaults, out, &there);
+    return backend_open_named(name, settings ? settings : &nd_backend_defaults, out, &there);
 }
 
 nd_status nd_backend_open_after(const char *failed, const nd_backend_settings *settings, nd_backend **out) {
@@ -134,7 +134,7 @@ nd_status nd_backend_open_after(const char *failed, const nd_backend_settings *s
     while (failed && nd_backend_names[i] && strcmp(nd_backend_names[i++], failed)) continue;
     ND_REQUIRE(nd_backend_names[i], status, "no backend comes after %s", failed);
     for (; nd_backend_names[i]; i++) {
-        status = nd_backend_open_named(nd_backend_names[i], settings, out, &there);
+        status = backend_open_named(nd_backend_names[i], settings, out, &there);
         const char *next = nd_backend_names[i + 1];
         const bool unusable =
             status == nd_status_backend || status == nd_status_device || status == nd_status_memory;

@@ -22,8 +22,8 @@ extern const nd_plugin nd_ref_plugin;
 nd_status nd_ref_run(const nd_work *work, const float *x, const float *x2,
                      float *y); /* weights from `work` */
 
-/* Replaces what a work points to by copies in the arena: weights rounded to what the precision stores, biases in fp32, as
- * every precision adds them. False when out of memory. */
+/* Replaces what a work points to by copies in the arena: weights rounded to what the precision stores, biases
+ * in fp32, as every precision adds them. False when out of memory. */
 bool nd_ref_keep(nd_work *work, nd_precision precision, nd_arena *arena);
 extern const nd_linalg nd_ref_linalg; /* the backend argument is unused */
 

@@ -1,6 +1,6 @@
 #include "run/backend.h"
 
-static nd_view nd_view_dense(int rank, const int64_t *dims, const int *order) {
+static nd_view view_dense(int rank, const int64_t *dims, const int *order) {
     nd_view view = {.rank = rank};
     int64_t stride = 1;
     for (int i = rank - 1; i >= 0; i--) {
@@ -13,16 +13,16 @@ static nd_view nd_view_dense(int rank, const int64_t *dims, const int *order) {
 }
 
 nd_view nd_view_row_major(int rank, const int64_t *dims) {
-    return nd_view_dense(rank, dims, NULL);
+    return view_dense(rank, dims, NULL);
 }
 
 nd_view nd_view_channels_last(int rank, const int64_t *dims) {
     static const int nhwc[] = {0, 2, 3, 1};
-    return nd_view_dense(rank, dims, rank == 4 ? nhwc : NULL);
+    return view_dense(rank, dims, rank == 4 ? nhwc : NULL);
 }
 
 /* Strides of axes with one element are never used, so any are right. */
-static bool nd_view_same_strides(const nd_view *a, const nd_view *b) {
+static bool view_same_strides(const nd_view *a, const nd_view *b) {
     for (int i = 0; i < a->rank; i++)
         if (a->dims[i] > 1 && a->strides[i] != b->strides[i]) return false;
     return true;
@@ -30,13 +30,13 @@ static bool nd_view_same_strides(const nd_view *a, const nd_view *b) {
 
 bool nd_view_is_row_major(const nd_view *view) {
     nd_view dense = nd_view_row_major(view->rank, view->dims);
-    return nd_view_same_strides(view, &dense);
+    return view_same_strides(view, &dense);
 }
 
 bool nd_view_is_channels_last(const nd_view *view) {
     if (view->rank != 4) return false;
     nd_view dense = nd_view_channels_last(view->rank, view->dims);
-    return nd_view_same_strides(view, &dense);
+    return view_same_strides(view, &dense);
 }
 
 int64_t nd_view_count(const nd_view *view) {
@@ -51,7 +51,8 @@ bool nd_view_same_dims(const nd_view *a, const nd_view *b) {
 }
 
 /* Walks old and new axes together in runs of equal products: [n][c][h][w] -> [n][c*h*w] pairs n with n, and
- * c, h, w with the last. Within a run the old axes must step through memory as one; axes of 1 never matter. */
+ * c, h, w with the last. Within a run the old axes must step through memory as one; axes of 1 never matter.
+ */
 bool nd_view_reshape(const nd_view *view, int rank, const int64_t *dims, nd_view *out) {
     int64_t old_dims[nd_rank_max], old_strides[nd_rank_max];
     const int64_t count = nd_view_count(view); /* `out` may be `view` */

@@ -41,54 +41,54 @@ nd_dtype nd_precision_storage(nd_precision precision) {
     return nd_precision_table[precision].storage;
 }
 
-static bool nd_work_images(const nd_work *work) {
+static bool work_images(const nd_work *work) {
     return work->x.rank == 4 && work->y.rank == 4 && work->x.dims[0] == work->y.dims[0];
 }
 
 /* The first window must start inside the input or its leading padding, and sizes must be sane. */
-static bool nd_work_window(const nd_work *work) {
+static bool work_window(const nd_work *work) {
     const nd_geometry *g = &work->geometry;
     for (int i = 0; i < 2; i++)
         if (g->kernel[i] < 1 || g->stride[i] < 1 || g->dilation[i] < 1 || g->pad[i] < 0) return false;
     return true;
 }
 
-static bool nd_work_conv_agrees(const nd_work *work) {
+static bool work_conv_agrees(const nd_work *work) {
     const int64_t ni = work->x.dims[1], no = work->y.dims[1], groups = work->groups;
-    return nd_work_images(work) && nd_work_window(work) && work->weights && groups >= 1 && ni % groups == 0 &&
+    return work_images(work) && work_window(work) && work->weights && groups >= 1 && ni % groups == 0 &&
            no % groups == 0;
 }
 
-static bool nd_work_channels_agree(const nd_work *work, int64_t limit) {
+static bool work_channels_agree(const nd_work *work, int64_t limit) {
     if (work->terms < 1 || !work->channel) return false;
     for (int64_t i = 0; i < work->terms; i++)
         if (work->channel[i] < 0 || work->channel[i] >= limit) return false;
     return true;
 }
 
-static bool nd_work_separable_agrees(const nd_work *work) {
-    if (!nd_work_images(work) || !nd_work_window(work) || !work->weights || !work->depthwise) return false;
-    if (!nd_work_channels_agree(work, work->x.dims[1])) return false;
+static bool work_separable_agrees(const nd_work *work) {
+    if (!work_images(work) || !work_window(work) || !work->weights || !work->depthwise) return false;
+    if (!work_channels_agree(work, work->x.dims[1])) return false;
     for (int64_t i = 1; i < work->terms; i++)
         if (work->channel[i] < work->channel[i - 1]) return false;
     return true;
 }
 
-static bool nd_work_mean_agrees(const nd_work *work) {
+static bool work_mean_agrees(const nd_work *work) {
     if (work->x.rank != work->y.rank) return false;
     for (int i = 0; i < work->x.rank; i++)
         if (work->y.dims[i] != (work->axes[i] ? 1 : work->x.dims[i])) return false;
     return true;
 }
 
-static bool nd_work_gather_agrees(const nd_work *work) {
-    if (work->x.rank < 2 || !nd_work_channels_agree(work, work->x.dims[1])) return false;
+static bool work_gather_agrees(const nd_work *work) {
+    if (work->x.rank < 2 || !work_channels_agree(work, work->x.dims[1])) return false;
     nd_view gathered = work->x;
     gathered.dims[1] = work->terms;
     return nd_view_same_dims(&gathered, &work->y);
 }
 
-static bool nd_work_softmax_agrees(const nd_work *work) {
+static bool work_softmax_agrees(const nd_work *work) {
     if (work->axis < 0 || work->axis >= work->x.rank) return false;
     int64_t product = 1;
     for (int64_t i = work->axis; work->inner > product && i < work->x.rank; i++) product *= work->x.dims[i];
@@ -102,23 +102,23 @@ bool nd_work_agrees(const nd_work *work) {
     if (residual && !nd_view_same_dims(&work->x2, y)) return false;
     switch (work->kind) {
     case nd_kind_conv:
-        return nd_work_conv_agrees(work);
+        return work_conv_agrees(work);
     case nd_kind_separable:
-        return nd_work_separable_agrees(work);
+        return work_separable_agrees(work);
     case nd_kind_gemm:
         return x->rank == 2 && y->rank == 2 && x->dims[0] == y->dims[0] && work->weights;
     case nd_kind_pool:
-        return nd_work_images(work) && nd_work_window(work) && x->dims[1] == y->dims[1];
+        return work_images(work) && work_window(work) && x->dims[1] == y->dims[1];
     case nd_kind_affine:
         return x->rank >= 2 && nd_view_same_dims(x, y) && work->weights;
     case nd_kind_softmax:
-        return nd_view_same_dims(x, y) && nd_work_softmax_agrees(work);
+        return nd_view_same_dims(x, y) && work_softmax_agrees(work);
     case nd_kind_lrn:
         return x->rank >= 2 && nd_view_same_dims(x, y) && work->size >= 1;
     case nd_kind_mean:
-        return nd_work_mean_agrees(work);
+        return work_mean_agrees(work);
     case nd_kind_gather:
-        return nd_work_gather_agrees(work);
+        return work_gather_agrees(work);
     case nd_kind_binary:
     case nd_kind_activation:
     case nd_kind_copy:

@@ -1,8 +1,10 @@
-/* What cuDNN's heuristics would choose on devices that are not here: for every device, layer, precision and layout, the
- * first candidates in order of preference, with their numerical notes and whether they keep the precision. Needs the
- * library and no GPU; the figures change with the library's version and are reviewed as a diff of the golden file.
+/* What cuDNN's heuristics would choose on devices that are not here: for every device, layer, precision and
+ * layout, the first candidates in order of preference, with their numerical notes and whether they keep the
+ * precision. Needs the library and no GPU; the figures change with the library's version and are reviewed as
+ * a diff of the golden file.
  *
- * The properties are from public data sheets, written by hand: a device's own description may differ in details. */
+ * The properties are from public data sheets, written by hand: a device's own description may differ in
+ * details. */
 #include "cuda/libs/dnn.h"
 
 #include <stdio.h>
@@ -36,7 +38,7 @@ static const nd_engines_layer nd_engines_layers[] = {
     {"pointwise", 768, 256, 56, 1, 1, false},
 };
 
-static void nd_engines_properties(const nd_engines_device *d, char *json, size_t size) {
+static void engines_properties(const nd_engines_device *d, char *json, size_t size) {
     snprintf(
         json, size,
         "{\"version\":1,\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64],"
@@ -56,7 +58,7 @@ typedef struct nd_engines_row {
     int candidates, usable;
 } nd_engines_row;
 
-static nd_status nd_engines_visit(void *context, const nd_dnn_engine *engine) {
+static nd_status engines_visit(void *context, const nd_dnn_engine *engine) {
     nd_engines_row *row = context;
     row->candidates++;
     if (!engine->usable || engine->workspace < 0 || row->usable++ >= nd_engines_listed) return nd_status_ok;
@@ -65,8 +67,8 @@ static nd_status nd_engines_visit(void *context, const nd_dnn_engine *engine) {
     return nd_status_ok;
 }
 
-static nd_status nd_engines_ask(const nd_engines_device *device, const nd_engines_layer *layer,
-                                nd_precision precision, bool channels_last) {
+static nd_status engines_ask(const nd_engines_device *device, const nd_engines_layer *layer,
+                             nd_precision precision, bool channels_last) {
     char json[2048];
     const int64_t batch = 32, out = (layer->size - 1) / layer->stride + 1, pad = layer->kernel / 2;
     const int64_t x[] = {batch, layer->channels, layer->size, layer->size},
@@ -85,8 +87,8 @@ static nd_status nd_engines_ask(const nd_engines_device *device, const nd_engine
                                           .pad = {pad, pad, pad, pad}};
     nd_engines_row row = {
         device->name, layer->name, nd_precision_name(precision), channels_last ? "NHWC" : "NCHW", 0, 0};
-    nd_engines_properties(device, json, sizeof json);
-    ND_TRY(nd_dnn_engines(&problem, json, nd_engines_visit, &row));
+    engines_properties(device, json, sizeof json);
+    ND_TRY(nd_dnn_engines(&problem, json, engines_visit, &row));
     if (!row.usable)
         printf("%s,%s,%s,%s,0,none of %d,,\n", row.device, row.layer, row.precision, row.layout,
                row.candidates);
@@ -104,8 +106,8 @@ int main(void) {
         for (size_t l = 0; l < layers; l++)
             for (int p = 0; p < nd_precision_count; p++)
                 for (int channels_last = 1; channels_last >= 0; channels_last--) {
-                    if (!nd_engines_ask(&nd_engines_devices[d], &nd_engines_layers[l], (nd_precision)p,
-                                        channels_last))
+                    if (!engines_ask(&nd_engines_devices[d], &nd_engines_layers[l], (nd_precision)p,
+                                     channels_last))
                         continue;
                     fprintf(stderr, "%s\n", nd_error());
                     return 1;

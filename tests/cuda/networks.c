@@ -1,8 +1,7 @@
-/* Whole networks of the zoo on the CUDA backend, dense (in both layouts) and decoupled, in every precision and at batches
- * from 1 to 256:
- * compiled, laid out in memory, started twice (the first run records) and released. Weights are zeros and nothing is
- * computed: over the mock (tests/cuda/mock, dry=1) it is a question of shapes, sizes, launches and memory.
- *   nd_networks ARCH... */
+/* Whole networks of the zoo on the CUDA backend, dense (in both layouts) and decoupled, in every precision
+ * and at batches from 1 to 256: compiled, laid out in memory, started twice (the first run records) and
+ * released. Weights are zeros and nothing is computed: over the mock (tests/cuda/mock, dry=1) it is a
+ * question of shapes, sizes, launches and memory. nd_networks ARCH... */
 #include "decouple/decouple.h"
 #include "model/infer/infer.h"
 #include "model/zoo/zoo.h"
@@ -19,11 +18,11 @@ typedef struct nd_networks_run {
     nd_exec_settings settings;
 } nd_networks_run;
 
-static const char *nd_networks_fuse(nd_fuse fuse) {
+static const char *networks_fuse(nd_fuse fuse) {
     return fuse == nd_fuse_off ? "unfused" : "auto";
 }
 
-static nd_status nd_networks_once(const nd_networks_run *run) {
+static nd_status networks_once(const nd_networks_run *run) {
     nd_exec *exec;
     nd_status status = nd_status_ok;
     ND_TRY(nd_exec_open(run->backend, run->graph, &run->settings, &exec));
@@ -33,19 +32,19 @@ static nd_status nd_networks_once(const nd_networks_run *run) {
     }
     ND_REQUIRE_DONE(nd_exec_recorded(exec), nd_status_failed, "not one recording");
     ND_REQUIRE_DONE(nd_exec_batch(exec) == run->settings.batch, nd_status_failed, "another batch");
-    printf("%s,%s,%s,%s,%d,%zu,%.1f\n", run->name, nd_networks_fuse(run->settings.separable),
+    printf("%s,%s,%s,%s,%d,%zu,%.1f\n", run->name, networks_fuse(run->settings.separable),
            run->settings.turned ? "NCHW" : "NHWC", nd_precision_name(run->settings.precision),
            (int)run->settings.batch, nd_exec_node_count(exec),
            (double)nd_exec_activation_bytes(exec) / 0x1p20);
 done:
     nd_exec_close(exec);
-    return status ? nd_fail_in(status, "%s, %s, %s, batch %d", run->name,
-                               nd_networks_fuse(run->settings.separable),
-                               nd_precision_name(run->settings.precision), (int)run->settings.batch)
-                  : nd_status_ok;
+    return status
+               ? nd_fail_in(status, "%s, %s, %s, batch %d", run->name, networks_fuse(run->settings.separable),
+                            nd_precision_name(run->settings.precision), (int)run->settings.batch)
+               : nd_status_ok;
 }
 
-static nd_status nd_networks_all(nd_networks_run *run, nd_fuse fuse, bool turned) {
+static nd_status networks_all(nd_networks_run *run, nd_fuse fuse, bool turned) {
     static const int64_t batches[] = {1, 7, 32, 256};
     for (int precision = 0; precision < nd_precision_count; precision++)
         for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
@@ -53,12 +52,12 @@ static nd_status nd_networks_all(nd_networks_run *run, nd_fuse fuse, bool turned
                                                .precision = (nd_precision)precision,
                                                .separable = fuse,
                                                .turned = turned};
-            ND_TRY(nd_networks_once(run));
+            ND_TRY(networks_once(run));
         }
     return nd_status_ok;
 }
 
-static nd_status nd_networks_decouple(nd_graph *graph) {
+static nd_status networks_decouple(nd_graph *graph) {
     nd_decouple_settings settings = nd_decouple_defaults();
     nd_decouple_report report = {0};
     nd_backend *ref;
@@ -71,7 +70,7 @@ static nd_status nd_networks_decouple(nd_graph *graph) {
     return status;
 }
 
-static nd_status nd_networks_arch(nd_backend *backend, const char *arch) {
+static nd_status networks_arch(nd_backend *backend, const char *arch) {
     const nd_zoo_entry *entry = nd_zoo_find(arch);
     nd_graph *graph = NULL;
     char name[64];
@@ -81,13 +80,13 @@ static nd_status nd_networks_arch(nd_backend *backend, const char *arch) {
     ND_TRY_DONE(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
     ND_TRY_DONE(nd_decouple_prepare(graph));
     nd_networks_run run = {.name = arch, .graph = graph, .backend = backend};
-    ND_TRY_DONE(nd_networks_all(&run, nd_fuse_auto, false));
-    ND_TRY_DONE(nd_networks_all(&run, nd_fuse_auto, true));
-    ND_TRY_DONE(nd_networks_decouple(graph));
+    ND_TRY_DONE(networks_all(&run, nd_fuse_auto, false));
+    ND_TRY_DONE(networks_all(&run, nd_fuse_auto, true));
+    ND_TRY_DONE(networks_decouple(graph));
     snprintf(name, sizeof name, "%s T=3", arch);
     run.name = name;
-    ND_TRY_DONE(nd_networks_all(&run, nd_fuse_auto, false));
-    ND_TRY_DONE(nd_networks_all(&run, nd_fuse_off, false));
+    ND_TRY_DONE(networks_all(&run, nd_fuse_auto, false));
+    ND_TRY_DONE(networks_all(&run, nd_fuse_off, false));
 done:
     nd_graph_free(graph);
     return status;
@@ -97,7 +96,7 @@ int main(int argc, char **argv) {
     nd_backend *backend;
     nd_status status = nd_backend_open("cuda", &(nd_backend_settings){0}, &backend);
     printf("network,separable,layout,dtype,batch,kernels,activation_mib\n");
-    for (int i = 1; i < argc && !status; i++) status = nd_networks_arch(backend, argv[i]);
+    for (int i = 1; i < argc && !status; i++) status = networks_arch(backend, argv[i]);
     if (status) fprintf(stderr, "networks: %s\n", nd_error());
     nd_backend_close(backend);
     return status ? 1 : 0;

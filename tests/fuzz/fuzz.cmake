@@ -10,7 +10,6 @@ nd_room(fuzzed host/base host/base/rows host/model host/model/onnx host/model/in
 add_library(nd_fuzzed STATIC EXCLUDE_FROM_ALL ${fuzzed})
 add_dependencies(nd_fuzzed nd_version)
 target_include_directories(nd_fuzzed PUBLIC host . PRIVATE ${CMAKE_BINARY_DIR}/generated)
-target_compile_definitions(nd_fuzzed PRIVATE ND_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
 target_compile_options(nd_fuzzed PRIVATE ${nd_fuzz_flags})
 target_link_libraries(nd_fuzzed PUBLIC m PkgConfig::PNG PkgConfig::JANSSON PkgConfig::PROTOBUF_C PkgConfig::TURBOJPEG
                       ZLIB::ZLIB ${CMAKE_DL_LIBS} Threads::Threads)

@@ -1,8 +1,9 @@
 /* Runs a model on raw fp32 files, so that scripts can set nd beside other runtimes.
  *
  * usage: nd_peer BACKEND BATCH MODEL PREFIX [fold]
- * Input i of the graph is read from PREFIX.in<i>, output i is written to PREFIX.out<i>; the dims of each output go to
- * stdout, one line an output. The exit code is that of nd, and "unsupported" or another family goes before the message. */
+ * Input i of the graph is read from PREFIX.in<i>, output i is written to PREFIX.out<i>; the dims of each
+ * output go to stdout, one line an output. The exit code is that of nd, and "unsupported" or another family
+ * goes before the message. */
 #include "base/text.h"
 #include "model/infer/infer.h"
 #include "model/model.h"
@@ -23,8 +24,7 @@ typedef struct nd_peer {
     float *in[nd_peer_ends_max], *out[nd_peer_ends_max];
 } nd_peer;
 
-static nd_status nd_peer_file(const char *prefix, const char *what, int index, const char *mode,
-                              FILE **file) {
+static nd_status peer_file(const char *prefix, const char *what, int index, const char *mode, FILE **file) {
     char path[4096];
     snprintf(path, sizeof path, "%s.%s%d", prefix, what, index);
     *file = fopen(path, mode);
@@ -32,7 +32,7 @@ static nd_status nd_peer_file(const char *prefix, const char *what, int index, c
     return nd_status_ok;
 }
 
-static nd_status nd_peer_read(nd_peer *peer, const char *prefix) {
+static nd_status peer_read(nd_peer *peer, const char *prefix) {
     const nd_graph *graph = peer->graph;
     for (int i = 0; i < graph->n_inputs; i++) {
         const nd_value *value = &graph->values[graph->inputs[i]];
@@ -42,7 +42,7 @@ static nd_status nd_peer_read(nd_peer *peer, const char *prefix) {
                    value->name, nd_dtype_name(value->dtype));
         peer->in[i] = nd_alloc_array(count, sizeof(float));
         ND_REQUIRE(peer->in[i], nd_status_memory, "no memory");
-        ND_TRY(nd_peer_file(prefix, "in", i, "rb", &file));
+        ND_TRY(peer_file(prefix, "in", i, "rb", &file));
         const bool whole = fread(peer->in[i], sizeof(float), count, file) == count && fgetc(file) == EOF;
         fclose(file);
         ND_REQUIRE(whole, nd_status_input, "%s.in%d: not %zu floats", prefix, i, count);
@@ -50,13 +50,13 @@ static nd_status nd_peer_read(nd_peer *peer, const char *prefix) {
     return nd_status_ok;
 }
 
-static nd_status nd_peer_write(const nd_peer *peer, const char *prefix) {
+static nd_status peer_write(const nd_peer *peer, const char *prefix) {
     const nd_graph *graph = peer->graph;
     for (int i = 0; i < graph->n_outputs; i++) {
         const nd_value *value = &graph->values[graph->outputs[i]];
         const size_t count = (size_t)nd_dims_count(value->rank, value->dims);
         FILE *file;
-        ND_TRY(nd_peer_file(prefix, "out", i, "wb", &file));
+        ND_TRY(peer_file(prefix, "out", i, "wb", &file));
         const bool whole = fwrite(peer->out[i], sizeof(float), count, file) == count;
         ND_REQUIRE(fclose(file) == 0 && whole, nd_status_input, "%s.out%d: cannot write", prefix, i);
         for (int k = 0; k < value->rank; k++) printf("%s%" PRId64, k ? " " : "", value->dims[k]);
@@ -65,7 +65,7 @@ static nd_status nd_peer_write(const nd_peer *peer, const char *prefix) {
     return nd_status_ok;
 }
 
-static nd_status nd_peer_run(nd_peer *peer, char **argv, bool fold) {
+static nd_status peer_run(nd_peer *peer, char **argv, bool fold) {
     int64_t batch;
     ND_REQUIRE(nd_text_int(argv[2], &batch), nd_status_usage, "'%s' is no batch size", argv[2]);
     ND_TRY(nd_backend_open(argv[1], &(nd_backend_settings){0}, &peer->backend));
@@ -76,14 +76,14 @@ static nd_status nd_peer_run(nd_peer *peer, char **argv, bool fold) {
     ND_REQUIRE(graph->n_inputs <= nd_peer_ends_max && graph->n_outputs <= nd_peer_ends_max,
                nd_status_unsupported, "more than %d inputs or outputs", nd_peer_ends_max);
     ND_TRY(nd_exec_open(peer->backend, graph, &(nd_exec_settings){.batch = batch}, &peer->exec));
-    ND_TRY(nd_peer_read(peer, argv[4]));
+    ND_TRY(peer_read(peer, argv[4]));
     for (int i = 0; i < graph->n_outputs; i++) {
         const nd_value *value = &graph->values[graph->outputs[i]];
         peer->out[i] = nd_alloc_array((size_t)nd_dims_count(value->rank, value->dims), sizeof(float));
         ND_REQUIRE(peer->out[i], nd_status_memory, "no memory");
     }
     ND_TRY(nd_exec_run(peer->exec, batch, (const float *const *)peer->in, peer->out));
-    return nd_peer_write(peer, argv[4]);
+    return peer_write(peer, argv[4]);
 }
 
 int main(int argc, char **argv) {
@@ -93,7 +93,7 @@ int main(int argc, char **argv) {
         return nd_status_exit_code(nd_status_usage);
     }
     nd_peer peer = {0};
-    nd_status status = nd_peer_run(&peer, argv, fold);
+    nd_status status = peer_run(&peer, argv, fold);
     if (status) fprintf(stderr, "%s: %s\n", nd_status_name(status), nd_error());
     nd_exec_close(peer.exec);
     nd_backend_close(peer.backend);

@@ -140,8 +140,8 @@ static void nd_test_sandwich(const float (&m)[rows][columns], const float *in, f
         }
 }
 
-/* The largest error of tiles of 4x4 outputs, by their bound: of Winograd's transforms with fp32 sums, and of the direct sum
- * with one product left out. */
+/* The largest error of tiles of 4x4 outputs, by their bound: of Winograd's transforms with fp32 sums, and of
+ * the direct sum with one product left out. */
 static void nd_test_tile(nd_precision precision, int channels, uint64_t seed, nd_bound bound,
                          double (&worst)[2]) {
     const nd_dtype storage = nd_precision_storage(precision);

@@ -164,8 +164,8 @@ static std::string nd_test_attempt(const nd_test_case &test, const nd_test_prepa
     return nd_test_difference(test, prepared.expected, y);
 }
 
-/* A view of the same elements with more than 2^32 between the first and the last, for offsets that 32 bits cannot hold;
- * false where the view cannot be stretched and keep its form. */
+/* A view of the same elements with more than 2^32 between the first and the last, for offsets that 32 bits
+ * cannot hold; false where the view cannot be stretched and keep its form. */
 static bool nd_test_stretch(nd_view &view) {
     const int64_t reach = (int64_t)nd_test_reach(nd_test_positions(view));
     const int64_t factor = ((INT64_C(1) << 32) / reach + 16) / 16 * 16;
@@ -203,8 +203,8 @@ static void nd_test_move(const nd_view &from_view, const unsigned char *from, co
         memcpy(to + (size_t)there[i] * size, from + (size_t)at[i] * size, size);
 }
 
-/* The case once more with its elements far apart. Where that much address space is not to be had, or a view cannot be
- * stretched, nothing is compared. */
+/* The case once more with its elements far apart. Where that much address space is not to be had, or a view
+ * cannot be stretched, nothing is compared. */
 static std::string nd_test_far(const nd_test_case &test, const nd_test_prepared &prepared) {
     nd_test_case far = test;
     const size_t size = nd_dtype_bytes(test.storage);

@@ -1,10 +1,10 @@
 /* Runs one operation twice, by nd_ref_run and by a kernel under the emulator, and compares.
  *
  * Data are small integers wherever the operation is a sum of products, so that every intermediate is exact in
- * every storage type and the two must agree to the last bit after one rounding of the output: no tolerance can hide a
- * missing term. Buffers are exactly as large as the views reach; what lies between a view's elements is NaN in inputs
- * and must come back untouched in outputs. Each case runs in every order of fibers the emulator has, and
- * once with its elements so far apart that their offsets do not fit 32 bits. */
+ * every storage type and the two must agree to the last bit after one rounding of the output: no tolerance
+ * can hide a missing term. Buffers are exactly as large as the views reach; what lies between a view's
+ * elements is NaN in inputs and must come back untouched in outputs. Each case runs in every order of fibers
+ * the emulator has, and once with its elements so far apart that their offsets do not fit 32 bits. */
 #ifndef ND_SIMT_COMPARE_H
 #define ND_SIMT_COMPARE_H
 
@@ -40,8 +40,8 @@ std::vector<float> nd_test_reals(size_t count, float low, float high, uint64_t s
 
 /* Runs and compares; prints what differed. Counts into the totals below. */
 void nd_test_run(nd_test_case &test);
-/* Runs it with each of the synchronisations `first` to `end` - 1 of one kind left out: every one must be needed, that is, some
- * order of fibers must come out wrong. */
+/* Runs it with each of the synchronisations `first` to `end` - 1 of one kind left out: every one must be
+ * needed, that is, some order of fibers must come out wrong. */
 void nd_test_races(nd_test_case &test, nd_simt_sync sync, int first, int end);
 /* A launch function from kernels.h, with the case's constants as they are. */
 void nd_test_kind(nd_test_case &test, nd_cuda_launch *launch);
@@ -59,7 +59,8 @@ void nd_test_separable();
 void nd_test_machine();
 void nd_test_svd();
 void nd_test_agree();
-/* Prints the table of roofline.cpp by the registers in a file like results/golden/cuda_resources.csv; the exit code. */
+/* Prints the table of roofline.cpp by the registers in a file like results/golden/cuda_resources.csv; the
+ * exit code. */
 int nd_test_roofline(const char *resources);
 void nd_test_expect(bool truth, const char *what);
 

@@ -1,4 +1,5 @@
-/* Both depthwise kernels: the sliding one for every window, stride and count of filters it has, and the general one. */
+/* Both depthwise kernels: the sliding one for every window, stride and count of filters it has, and the
+ * general one. */
 #include "tests/simt/compare.h"
 
 #include <string.h>

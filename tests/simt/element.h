@@ -1,4 +1,5 @@
-/* What the tensor cores make of 32 bits of shared memory: one tf32 number, or two of 16 bits, the low half first. */
+/* What the tensor cores make of 32 bits of shared memory: one tf32 number, or two of 16 bits, the low half
+ * first. */
 #ifndef ND_SIMT_ELEMENT_H
 #define ND_SIMT_ELEMENT_H
 

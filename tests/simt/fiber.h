@@ -1,5 +1,5 @@
-/* Fibers: stacks that one OS thread switches between. On x86-64 the switch is eight instructions of our own (a
- * system call per switch, as swapcontext makes, would dominate the tests); elsewhere it is swapcontext. */
+/* Fibers: stacks that one OS thread switches between. On x86-64 the switch is eight instructions of our own
+ * (a system call per switch, as swapcontext makes, would dominate the tests); elsewhere it is swapcontext. */
 #ifndef ND_SIMT_FIBER_H
 #define ND_SIMT_FIBER_H
 

@@ -2,8 +2,8 @@
 
 #include <vector>
 
-/* ldmatrix .x4: lane l gives the address of row l % 8 of matrix l / 8 and receives, of every matrix, word l % 4
- * of row l / 4. A row is 16 bytes. */
+/* ldmatrix .x4: lane l gives the address of row l % 8 of matrix l / 8 and receives, of every matrix, word l %
+ * 4 of row l / 4. A row is 16 bytes. */
 void nd_ptx_load_matrix(uint32_t (&fragment)[4], const void *row) {
     if (!nd_simt_is_shared(row, 16)) return nd_simt_broken("ldmatrix reads outside shared memory");
     if ((uintptr_t)row % 16) return nd_simt_broken("ldmatrix reads a row that is not aligned to 16 bytes");
@@ -37,8 +37,8 @@ struct nd_fragments {
     uint32_t a[4], b[2];
 };
 
-/* With g = lane / 4 and t = lane % 4, and `per` elements in a word: word i of a holds row g + 8 (i odd), columns
- * per * t + 4 * per * (i >= 2); word i of b holds rows per * t + 4 * per * i of column g; c[i] is row
+/* With g = lane / 4 and t = lane % 4, and `per` elements in a word: word i of a holds row g + 8 (i odd),
+ * columns per * t + 4 * per * (i >= 2); word i of b holds rows per * t + 4 * per * i of column g; c[i] is row
  * g + 8 (i >= 2), column 2t + i % 2. */
 template <int per, nd_element element>
 static void nd_mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {

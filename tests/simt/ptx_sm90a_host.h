@@ -1,6 +1,6 @@
-/* Host twins of cuda/kernels/ptx_sm90a.cuh: the copy engine, its barriers, and wgmma. What the driver and the hardware ask of
- * alignments, sizes and the form of a matrix is checked; what they leave open, when something lands or is done, is up to the
- * machine's order (simt.h). */
+/* Host twins of cuda/kernels/ptx_sm90a.cuh: the copy engine, its barriers, and wgmma. What the driver and the
+ * hardware ask of alignments, sizes and the form of a matrix is checked; what they leave open, when something
+ * lands or is done, is up to the machine's order (simt.h). */
 #ifndef ND_SIMT_PTX_SM90A_HOST_H
 #define ND_SIMT_PTX_SM90A_HOST_H
 

@@ -1,5 +1,6 @@
-/* What the fused kernels could reach on an H100, layer by layer of VGG16 at batch 32: their real tiles, patches and
- * shared memory, their registers from the golden file, and the roofs of the device. Arithmetic, not measurement. */
+/* What the fused kernels could reach on an H100, layer by layer of VGG16 at batch 32: their real tiles,
+ * patches and shared memory, their registers from the golden file, and the roofs of the device. Arithmetic,
+ * not measurement. */
 #include "cuda/separable/separable_pack.h"
 #include "cuda/separable/separable_sm90a.h"
 #include "tests/simt/compare.h"
@@ -21,9 +22,9 @@ static const nd_roof_layer nd_roof_layers[] = {
 /* Rates that large problems sustain: what mma.sync has of wgmma's flop/s, bytes/s of memory. */
 static const double nd_roof_mma_sync = 0.62, nd_roof_memory = 3.0e12, nd_roof_clock = 1.755e9;
 
-/* Of the depthwise half, issue is the roof: instructions that the inner loops of depthwise_run have in sm_90a code for three
- * pixels of two terms: both of one channel; of two; of two, one after the other. A multiprocessor issues 4 a clock, for 32
- * lanes each. */
+/* Of the depthwise half, issue is the roof: instructions that the inner loops of depthwise_run have in sm_90a
+ * code for three pixels of two terms: both of one channel; of two; of two, one after the other. A
+ * multiprocessor issues 4 a clock, for 32 lanes each. */
 static const double nd_roof_same = 100, nd_roof_apart = 121, nd_roof_in_turn = 151;
 
 enum {
@@ -154,7 +155,8 @@ static bool nd_roof_row(const char *resources, const nd_roof_layer &layer, const
     const double dw_rate = flops_a_loop * issued / (terms % 2 ? apart : nd_roof_same);
     const double mma_ns = 1e9 * pointwise / (type.wgmma * (way.engine->wgmma ? 1 : nd_roof_mma_sync)),
                  dw_ns = 1e9 * depthwise / dw_rate, memory_ns = 1e9 * bytes / nd_roof_memory;
-    /* One block on a multiprocessor does the one, then the other, unless it multiplies in the background; two overlap them. */
+    /* One block on a multiprocessor does the one, then the other, unless it multiplies in the background; two
+     * overlap them. */
     const bool overlaps = resident > 1 || way.engine->wgmma;
     const double work_ns = (overlaps ? fmax(mma_ns, dw_ns) : mma_ns + dw_ns) / (fill * wave);
     const double reach_ns = fmax(work_ns, memory_ns);

@@ -1,6 +1,6 @@
-/* The fused separable kernel in every arithmetic, over shapes that hit its edges: channels and outputs that fill no
- * tile, planes from 1x1 up, several images in one tile, strides, asymmetric padding, dilation, adaptive
- * ranks with channels left out, every width of background copy. */
+/* The fused separable kernel in every arithmetic, over shapes that hit its edges: channels and outputs that
+ * fill no tile, planes from 1x1 up, several images in one tile, strides, asymmetric padding, dilation,
+ * adaptive ranks with channels left out, every width of background copy. */
 #include "cuda/separable/separable.cuh"
 #include "cuda/separable/separable_sm90a.h"
 #include "tests/simt/compare.h"
@@ -302,8 +302,8 @@ static bool nd_test_wgmma_takes(const nd_test_layer &layer, nd_precision precisi
     return precision != nd_precision_fp32 && (layer.ni + layer.spread) * size % 16 == 0;
 }
 
-/* Three blocks of terms: places and 2 x 3 rounds and the epilogue's are 8 barriers, 3 waits; of the warps' 4 barriers in the
- * epilogue the first follows one of the block. */
+/* Three blocks of terms: places and 2 x 3 rounds and the epilogue's are 8 barriers, 3 waits; of the warps' 4
+ * barriers in the epilogue the first follows one of the block. */
 static void nd_test_separable_races(nd_precision precision) {
     static const nd_test_layer layer = {
         "races", 1, 32, 9, 17, 64, ND_3X3, 3, 64, 0, true, false, {nd_act_none, 0, 0}};
@@ -313,9 +313,10 @@ static void nd_test_separable_races(nd_precision precision) {
     nd_test_races(test, nd_simt_sync_warp, 1, 4);
 }
 
-/* Six blocks of terms: a barrier of the block at the start, one a round and one before the epilogue; an mbarrier wait and a fence
- * a round. The wait for products of round b keeps those of b - 1 from the copies that round b + 1 asks for: from round 1 on,
- * while there is something to ask for; the last one is for the sums. */
+/* Six blocks of terms: a barrier of the block at the start, one a round and one before the epilogue; an
+ * mbarrier wait and a fence a round. The wait for products of round b keeps those of b - 1 from the copies
+ * that round b + 1 asks for: from round 1 on, while there is something to ask for; the last one is for the
+ * sums. */
 static void nd_test_wgmma_races(nd_precision precision) {
     static const nd_test_layer layer = {
         "races", 1, 64, 5, 9, 64, ND_3X3, 3, 128, 0, true, false, {nd_act_none, 0, 0}};
@@ -351,8 +352,8 @@ static void nd_test_splits() {
     nd_test_expect(nd_test_split(1, 7, 4) == 1, "nor is a sum so short that joining costs more");
 }
 
-/* Rows are permuted as tensor copies and wgmma have it: bits 4 and up of a byte's place, xor bits 7 and up; 2 of them
- * for rows of 64 bytes, 3 for rows of 128. */
+/* Rows are permuted as tensor copies and wgmma have it: bits 4 and up of a byte's place, xor bits 7 and up; 2
+ * of them for rows of 64 bytes, 3 for rows of 128. */
 static void nd_test_swizzles() {
     bool equal = true;
     for (int row = 0; row < 32; row++)

@@ -71,7 +71,8 @@ struct nd_simt_thread {
     int passed[nd_simt_sync_count]; /* synchronisations so far */
 };
 
-/* Exchanges of a warp alternate between two sets of slots: nobody can be two ahead of a lane that still reads. */
+/* Exchanges of a warp alternate between two sets of slots: nobody can be two ahead of a lane that still
+ * reads. */
 struct nd_simt_warp {
     uint32_t arrived, wanted;
     unsigned generation;

@@ -1,13 +1,14 @@
 /* An emulator of the CUDA execution model: enough to run this project's kernels, unchanged, on the host.
  *
  * A block's threads are fibers on one OS thread. A fiber runs until it needs others: at a block barrier, at a
- * warp operation (shuffle, ldmatrix, mma), or at its end; then the next one runs. Between two barriers the threads
- * of a block thus run one after another, in an order that can be chosen: what comes out differently in another
- * order is a race. Forward keeps the warps in step from one warp operation to the next, reverse lets each run as far
- * ahead as it can, random does either. Shared memory is exactly as large as the launch asked for and starts as NaN. Background
- * copies land as late as they may, or as early, depending on the order, so that a missing wait shows and so does
- * a buffer that was refilled too soon; so do the copy engine's and the products of wgmma (ptx_sm90a_host.h), which moreover
- * see of the threads' writes what was fenced. Blocks run one after another, in the same kind of order. */
+ * warp operation (shuffle, ldmatrix, mma), or at its end; then the next one runs. Between two barriers the
+ * threads of a block thus run one after another, in an order that can be chosen: what comes out differently
+ * in another order is a race. Forward keeps the warps in step from one warp operation to the next, reverse
+ * lets each run as far ahead as it can, random does either. Shared memory is exactly as large as the launch
+ * asked for and starts as NaN. Background copies land as late as they may, or as early, depending on the
+ * order, so that a missing wait shows and so does a buffer that was refilled too soon; so do the copy
+ * engine's and the products of wgmma (ptx_sm90a_host.h), which moreover see of the threads' writes what was
+ * fenced. Blocks run one after another, in the same kind of order. */
 #ifndef ND_SIMT_H
 #define ND_SIMT_H
 
@@ -52,8 +53,8 @@ enum nd_simt_order { nd_simt_forward, nd_simt_reverse, nd_simt_random, nd_simt_o
 
 void nd_simt_set_order(nd_simt_order order, uint64_t seed);
 
-/* Every thread passes its synchronisation number `which` (from 0) of that kind without waiting: a planted race,
- * for tests to show that they would see one. */
+/* Every thread passes its synchronisation number `which` (from 0) of that kind without waiting: a planted
+ * race, for tests to show that they would see one. */
 enum nd_simt_sync {
     nd_simt_sync_none,
     nd_simt_sync_block,
@@ -80,8 +81,8 @@ void nd_simt_broken(const char *what);                  /* the launch fails with
 bool nd_simt_is_left_out(nd_simt_sync sync);            /* counts one of the running thread's */
 unsigned nd_simt_thread_number();                       /* of the block, the running one's number */
 
-/* Shared memory as the copy engine and wgmma see it: what they wrote, and what threads wrote and all of them fenced before a
- * barrier of the block. */
+/* Shared memory as the copy engine and wgmma see it: what they wrote, and what threads wrote and all of them
+ * fenced before a barrier of the block. */
 unsigned char *nd_simt_async();
 const unsigned char *
 nd_simt_async_now(); /* the same, or with all that was not fenced too: either may be read */
@@ -93,13 +94,14 @@ void nd_simt_later(std::function<void()> work);
 void nd_simt_await(const std::function<bool()> &ready);
 void nd_simt_wake();
 
-/* Products of the running thread, in groups like copies: done when they are waited for, or at once, or at random. */
+/* Products of the running thread, in groups like copies: done when they are waited for, or at once, or at
+ * random. */
 void nd_simt_product(std::function<void()> work);
 void nd_simt_product_commit();
 void nd_simt_product_wait(int pending);
 
-/* Gives `bytes` (at most 256) to the lanes in `mask` and returns when all have: slot l of the result, 256 bytes
- * each, is lane l's. Valid until this lane's next exchange but one. */
+/* Gives `bytes` (at most 256) to the lanes in `mask` and returns when all have: slot l of the result, 256
+ * bytes each, is lane l's. Valid until this lane's next exchange but one. */
 const unsigned char *nd_simt_exchange(uint32_t mask, const void *data, size_t bytes);
 int nd_simt_lane();
 

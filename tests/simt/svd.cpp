@@ -1,4 +1,5 @@
-/* The SVD kernel against ref, and the host's check of any route: it orders and signs good vectors, refuses bad ones. */
+/* The SVD kernel against ref, and the host's check of any route: it orders and signs good vectors, refuses
+ * bad ones. */
 #include "cuda/kernels/svd.h"
 #include "tests/simt/compare.h"
 
@@ -35,8 +36,8 @@ static void nd_test_svd_check() {
                    "a zero slice is the identity, whatever the library made of it");
 }
 
-/* Slices of every kind in one batch: plain, zero, of rank 1, with equal columns, graded over seven orders of magnitude,
- * and all of one value. */
+/* Slices of every kind in one batch: plain, zero, of rank 1, with equal columns, graded over seven orders of
+ * magnitude, and all of one value. */
 static std::vector<float> nd_test_slices(int64_t m, int64_t n) {
     std::vector<float> all;
     for (int kind = 0; kind < 6; kind++) {
@@ -55,7 +56,8 @@ static std::vector<float> nd_test_slices(int64_t m, int64_t n) {
     return all;
 }
 
-/* What the plugin does with a slice's vectors; the largest |sigma - sigma_ref| / sigma_ref[0], or infinity. */
+/* What the plugin does with a slice's vectors; the largest |sigma - sigma_ref| / sigma_ref[0], or infinity.
+ */
 static double nd_test_finished(int64_t m, int64_t n, const float *a, const double *sigma_ref, double *v) {
     std::vector<double> sigma((size_t)n);
     double residual = 0, worst = 0;

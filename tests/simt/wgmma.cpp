@@ -1,5 +1,5 @@
-/* wgmma: c (64xN) = a (64xK) b (NxK)^T + c from matrices in shared memory that descriptors name, as the PTX ISA has them
- * in "Asynchronous warpgroup level matrix multiply-accumulate". K is 32 bytes of a row. */
+/* wgmma: c (64xN) = a (64xK) b (NxK)^T + c from matrices in shared memory that descriptors name, as the PTX
+ * ISA has them in "Asynchronous warpgroup level matrix multiply-accumulate". K is 32 bytes of a row. */
 #include "tests/simt/element.h"
 #include "tests/simt/ptx_sm90a_host.h"
 
@@ -42,7 +42,8 @@ static bool nd_wgmma_numbers(const nd_wgmma_matrix &matrix, int row, float (&num
     return true;
 }
 
-/* A thread's share: of rows lane / 4 and 8 more of its warp's 16, columns 2 (lane % 4) and the next of every 8. */
+/* A thread's share: of rows lane / 4 and 8 more of its warp's 16, columns 2 (lane % 4) and the next of
+ * every 8. */
 template <int per, nd_element element>
 static void nd_wgmma_share(float (*c)[4], int columns, const nd_wgmma_matrix &a, const nd_wgmma_matrix &b,
                            bool add, unsigned thread) {
@@ -80,7 +81,8 @@ void nd_simt_wgmma(nd_dtype type, float (*c)[4], int columns, uint64_t a, uint64
         nd_wgmma<1, nd_element_tf32>(c, columns, a, b, add);
 }
 
-/* Orders registers, which are the fiber's own here: all it can be asked is that the warps of a group are in step. */
+/* Orders registers, which are the fiber's own here: all it can be asked is that the warps of a group are in
+ * step. */
 void nd_ptx_wgmma_fence() {
     nd_simt_exchange(0xffffffffu, nullptr, 0);
 }

@@ -12,7 +12,7 @@
 #endif
 
 /* "model name" of the first processor, or an empty string where /proc does not say. */
-static void nd_host_cpu(char *name, size_t size) {
+static void host_cpu(char *name, size_t size) {
     name[0] = '\0';
     FILE *file = fopen("/proc/cpuinfo", "r");
     if (!file) return;
@@ -27,31 +27,31 @@ static void nd_host_cpu(char *name, size_t size) {
 }
 
 /* Appends while there is room; the text stays ended. */
-static void nd_append(char *text, size_t size, size_t *used, char byte) {
+static void append(char *text, size_t size, size_t *used, char byte) {
     if (*used + 1 >= size) return;
     text[(*used)++] = byte;
     text[*used] = '\0';
 }
 
-/* As a POSIX shell reads it: words with anything but plain characters stand in single quotes. The program without its
- * folder. */
-static void nd_quote_all(char *text, size_t size, int argc, char **argv) {
+/* As a POSIX shell reads it: words with anything but plain characters stand in single quotes. The program
+ * without its folder. */
+static void quote_all(char *text, size_t size, int argc, char **argv) {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
     size_t used = 0;
     text[0] = '\0';
     for (int i = 0; i < argc; i++) {
         const char *slash = i ? NULL : strrchr(argv[0], '/'), *word = slash ? slash + 1 : argv[i];
         const bool quote = !*word || word[strspn(word, plain)];
-        if (i) nd_append(text, size, &used, ' ');
-        if (quote) nd_append(text, size, &used, '\'');
+        if (i) append(text, size, &used, ' ');
+        if (quote) append(text, size, &used, '\'');
         for (const char *c = word; *c; c++) {
             if (*c != '\'') {
-                nd_append(text, size, &used, *c);
+                append(text, size, &used, *c);
                 continue;
             }
-            for (const char *escape = "'\\''"; *escape; escape++) nd_append(text, size, &used, *escape);
+            for (const char *escape = "'\\''"; *escape; escape++) append(text, size, &used, *escape);
         }
-        if (quote) nd_append(text, size, &used, '\'');
+        if (quote) append(text, size, &used, '\'');
     }
 }
 
@@ -62,10 +62,10 @@ void nd_row_provenance(nd_row *row, int argc, char **argv) {
     nd_row_set_text(row, nd_field_commit, ND_COMMIT);
     nd_row_set_flag(row, nd_field_dirty, ND_DIRTY);
     nd_row_set_text(row, nd_field_compiler, ND_COMPILER);
-    nd_host_cpu(text, sizeof text);
+    host_cpu(text, sizeof text);
     if (*text) nd_row_set_text(row, nd_field_host_cpu, text);
 
-    nd_quote_all(text, sizeof text, argc, argv);
+    quote_all(text, sizeof text, argc, argv);
     nd_row_set_text(row, nd_field_command, text);
 
     time_t now = time(NULL);

@@ -21,23 +21,23 @@ bool nd_field_find(const char *name, nd_field *out) {
     return false;
 }
 
-static nd_row_value *nd_row_slot(nd_row *row, nd_field field, nd_field_type type) {
+static nd_row_value *row_slot(nd_row *row, nd_field field, nd_field_type type) {
     row->values[field] = (nd_row_value){0};
     return nd_field_table[field].type == type ? &row->values[field] : NULL;
 }
 
 void nd_row_set_int(nd_row *row, nd_field field, int64_t value) {
-    nd_row_value *slot = nd_row_slot(row, field, nd_field_type_int);
+    nd_row_value *slot = row_slot(row, field, nd_field_type_int);
     if (slot) *slot = (nd_row_value){.set = true, .i = value};
 }
 
 void nd_row_set_real(nd_row *row, nd_field field, double value) {
-    nd_row_value *slot = nd_row_slot(row, field, nd_field_type_real);
+    nd_row_value *slot = row_slot(row, field, nd_field_type_real);
     if (slot && !isnan(value)) *slot = (nd_row_value){.set = true, .r = value};
 }
 
 void nd_row_set_text(nd_row *row, nd_field field, const char *text) {
-    nd_row_value *slot = nd_row_slot(row, field, nd_field_type_text);
+    nd_row_value *slot = row_slot(row, field, nd_field_type_text);
     char *copy = slot ? nd_arena_strdup(&row->arena, text) : NULL;
     if (copy) *slot = (nd_row_value){.set = true, .text = copy};
 }
@@ -56,25 +56,25 @@ void nd_row_set_name(nd_row *row, nd_field field, const char *spec) {
 }
 
 void nd_row_set_flag(nd_row *row, nd_field field, bool value) {
-    nd_row_value *slot = nd_row_slot(row, field, nd_field_type_flag);
+    nd_row_value *slot = row_slot(row, field, nd_field_type_flag);
     if (slot) *slot = (nd_row_value){.set = true, .i = value};
 }
 
-static void *nd_row_copy_array(nd_row *row, const void *values, size_t count, size_t size) {
+static void *row_copy_array(nd_row *row, const void *values, size_t count, size_t size) {
     void *copy = nd_arena_alloc(&row->arena, count * size);
     if (copy && count) memcpy(copy, values, count * size);
     return copy;
 }
 
 void nd_row_set_ints(nd_row *row, nd_field field, const int64_t *values, size_t count) {
-    nd_row_value *slot = nd_row_slot(row, field, nd_field_type_ints);
-    int64_t *copy = slot ? nd_row_copy_array(row, values, count, sizeof *values) : NULL;
+    nd_row_value *slot = row_slot(row, field, nd_field_type_ints);
+    int64_t *copy = slot ? row_copy_array(row, values, count, sizeof *values) : NULL;
     if (copy) *slot = (nd_row_value){.set = true, .i = (int64_t)count, .ints = copy};
 }
 
 void nd_row_set_reals(nd_row *row, nd_field field, const double *values, size_t count) {
-    nd_row_value *slot = nd_row_slot(row, field, nd_field_type_reals);
-    double *copy = slot ? nd_row_copy_array(row, values, count, sizeof *values) : NULL;
+    nd_row_value *slot = row_slot(row, field, nd_field_type_reals);
+    double *copy = slot ? row_copy_array(row, values, count, sizeof *values) : NULL;
     if (copy) *slot = (nd_row_value){.set = true, .i = (int64_t)count, .reals = copy};
 }
 
@@ -110,7 +110,7 @@ void nd_row_free(nd_row *row) {
     *row = (nd_row){0};
 }
 
-static json_t *nd_row_value_json(nd_field_type type, const nd_row_value *value) {
+static json_t *row_value_json(nd_field_type type, const nd_row_value *value) {
     json_t *array = NULL;
     switch (type) {
     case nd_field_type_int:
@@ -134,14 +134,14 @@ static json_t *nd_row_value_json(nd_field_type type, const nd_row_value *value) 
 }
 
 /* Jansson refuses infinities: such a real is left out, as a null is. */
-static nd_status nd_row_dump(const nd_row *row, bool keys_only, char **out) {
+static nd_status row_dump(const nd_row *row, bool keys_only, char **out) {
     *out = NULL;
     json_t *object = json_object();
     ND_REQUIRE(object, nd_status_memory, "no memory for a row");
     for (int i = 0; i < nd_field_count; i++) {
         const nd_field_info *info = &nd_field_table[i];
         if (!row->values[i].set || (keys_only && info->role != nd_field_role_key)) continue;
-        json_t *value = nd_row_value_json(info->type, &row->values[i]);
+        json_t *value = row_value_json(info->type, &row->values[i]);
         if (value) json_object_set_new(object, info->name, value);
     }
     *out = json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
@@ -151,16 +151,16 @@ static nd_status nd_row_dump(const nd_row *row, bool keys_only, char **out) {
 }
 
 nd_status nd_row_to_json(const nd_row *row, char **out) {
-    return nd_row_dump(row, false, out);
+    return row_dump(row, false, out);
 }
 
 void nd_row_key(const nd_row *row, char hex[65]) {
     char *text;
-    nd_sha256_text(nd_row_dump(row, true, &text) == nd_status_ok ? text : "", hex);
+    nd_sha256_text(row_dump(row, true, &text) == nd_status_ok ? text : "", hex);
     free(text);
 }
 
-static bool nd_row_read_array(nd_row *row, nd_field field, const json_t *array) {
+static bool row_read_array(nd_row *row, nd_field field, const json_t *array) {
     const size_t count = json_array_size(array);
     const bool integers = nd_field_table[field].type == nd_field_type_ints;
     int64_t *ints = nd_arena_alloc(&row->arena, count * sizeof *ints);
@@ -176,7 +176,7 @@ static bool nd_row_read_array(nd_row *row, nd_field field, const json_t *array) 
     return true;
 }
 
-static bool nd_row_read_value(nd_row *row, nd_field field, const json_t *value) {
+static bool row_read_value(nd_row *row, nd_field field, const json_t *value) {
     switch (nd_field_table[field].type) {
     case nd_field_type_int:
         if (!json_is_integer(value)) return false;
@@ -196,7 +196,7 @@ static bool nd_row_read_value(nd_row *row, nd_field field, const json_t *value) 
         return true;
     case nd_field_type_ints:
     case nd_field_type_reals:
-        return json_is_array(value) && nd_row_read_array(row, field, value);
+        return json_is_array(value) && row_read_array(row, field, value);
     }
     return false;
 }
@@ -213,7 +213,7 @@ nd_status nd_row_from_json(const char *line, size_t length, const char *where, n
     json_object_foreach(object, name, value) {
         nd_field field;
         if (json_is_null(value) || !nd_field_find(name, &field)) continue;
-        ND_REQUIRE_DONE(nd_row_read_value(out, field, value), nd_status_format,
+        ND_REQUIRE_DONE(row_read_value(out, field, value), nd_status_format,
                         "%s: field %s has the wrong type", where, name);
     }
 done:

@@ -61,8 +61,8 @@ void nd_row_set_text(nd_row *row, nd_field field, const char *text);
 void nd_row_set_flag(nd_row *row, nd_field field, bool value);
 
 /* A MODEL or DATASET ("PATH", "KIND:PATH") by the last part of its path, "vgg16:w.safetensors" for
- * "vgg16:/data/w.safetensors": the folders of a machine are nobody's business and would set equal rows apart. What it
- * holds is told by the SHA-256 beside it. */
+ * "vgg16:/data/w.safetensors": the folders of a machine are nobody's business and would set equal rows apart.
+ * What it holds is told by the SHA-256 beside it. */
 void nd_row_set_name(nd_row *row, nd_field field, const char *spec);
 void nd_row_set_ints(nd_row *row, nd_field field, const int64_t *values, size_t count);
 void nd_row_set_reals(nd_row *row, nd_field field, const double *values, size_t count);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 nd_status nd_row_csv_header(FILE *file) {
-    for (int i = 0; i < nd_field_count; ++i) fprintf(file, "%s%s", i ? "," : "", nd_field_table[i].name);
+    for (int i = 0; i < nd_field_count; i++) fprintf(file, "%s%s", i ? "," : "", nd_field_table[i].name);
     fputc('\n', file);
     return nd_status_ok;
 }
@@ -17,7 +17,7 @@ static void print_cell(FILE *file, const char *text) {
         return;
     }
     fputc('"', file);
-    for (; *text; ++text) {
+    for (; *text; text++) {
         if (*text == '"') fputc('"', file);
         fputc(*text, file);
     }
@@ -25,7 +25,7 @@ static void print_cell(FILE *file, const char *text) {
 }
 
 nd_status nd_row_csv_add(FILE *file, const nd_row *row) {
-    for (int i = 0; i < nd_field_count; ++i) {
+    for (int i = 0; i < nd_field_count; i++) {
         if (i) fputc(',', file);
         if (!row->values[i].set) continue;
         char *text = nd_row_value_text((nd_field)i, &row->values[i]);
@@ -43,8 +43,8 @@ static nd_status next_cell(nd_cursor *cursor, nd_cell *cell, bool *quoted, bool 
     if (cell->text) cell->text[0] = 0;
     bool inside = *quoted = cursor->at < cursor->end && *cursor->at == '"';
     int64_t first = cursor->line;
-    if (inside) ++cursor->at;
-    for (; cursor->at < cursor->end; ++cursor->at) {
+    if (inside) cursor->at++;
+    for (; cursor->at < cursor->end; cursor->at++) {
         char c = *cursor->at;
         cursor->line += c == '\n';
         if (inside && c == '"') {
@@ -52,10 +52,10 @@ static nd_status next_cell(nd_cursor *cursor, nd_cell *cell, bool *quoted, bool 
                 inside = false;
                 continue;
             }
-            ++cursor->at;
+            cursor->at++;
         } else if (!inside && (c == ',' || c == '\n')) {
             *last = c == '\n';
-            ++cursor->at;
+            cursor->at++;
             return nd_status_ok;
         } else if (!inside && c == '\r') {
             continue;
@@ -86,7 +86,7 @@ static nd_status parse_record(nd_cursor *cursor, nd_cell *cell, const int *colum
     char where[512];
     snprintf(where, sizeof where, "%s:%" PRId64, cursor->name, cursor->line);
     size_t column = 0;
-    for (bool quoted, last = false; !last; ++column) {
+    for (bool quoted, last = false; !last; column++) {
         ND_TRY(next_cell(cursor, cell, &quoted, &last));
         ND_REQUIRE(column < count, nd_status_format, "%s: more cells than the header has", where);
         if (columns[column] < 0 || (!cell->length && !quoted)) continue;
@@ -107,7 +107,7 @@ nd_status nd_row_csv_parse(nd_cursor *cursor, nd_row_list *out) {
     if (cursor->at == cursor->end) return nd_status_ok;
     ND_TRY_DONE(parse_header(cursor, &cell, &columns, &count));
     size_t unknown = 0;
-    while (unknown < count && columns[unknown] < 0) ++unknown;
+    while (unknown < count && columns[unknown] < 0) unknown++;
     ND_REQUIRE_DONE(unknown < count, nd_status_format, "%s:1: no column is a field of a row", cursor->name);
     while (cursor->at < cursor->end) {
         nd_row *row = nd_row_list_add(out);

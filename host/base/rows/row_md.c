@@ -16,7 +16,7 @@ static bool is_array(nd_field field) {
 
 static place place_of(nd_field field, const nd_row *rows, size_t count) {
     bool any = false, same = true;
-    for (size_t r = 0; r < count; ++r) {
+    for (size_t r = 0; r < count; r++) {
         any = any || rows[r].values[field].set;
         same = same && nd_row_value_equal(field, &rows[r].values[field], &rows[0].values[field]);
     }
@@ -32,7 +32,7 @@ static place place_of(nd_field field, const nd_row *rows, size_t count) {
 static void print_text(FILE *file, const char *text) {
     size_t length = strlen(text);
     if (!length) fputs("\"\"", file);
-    for (size_t i = 0; i < length; ++i) {
+    for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)text[i];
         bool edge = i == 0 || i + 1 == length;
         if (c < ' ' || (c == ' ' && edge))
@@ -55,7 +55,7 @@ static nd_status print_value(FILE *file, nd_field field, const nd_row_value *val
 
 static nd_status write_list(FILE *file, const nd_row *first, const place *places) {
     bool any = false;
-    for (int i = 0; i < nd_field_count; ++i) {
+    for (int i = 0; i < nd_field_count; i++) {
         if (places[i] != place_list) continue;
         fprintf(file, "- %s: ", nd_field_table[i].name);
         ND_TRY(print_value(file, (nd_field)i, &first->values[i]));
@@ -68,15 +68,15 @@ static nd_status write_list(FILE *file, const nd_row *first, const place *places
 
 static nd_status write_table(FILE *file, const nd_row *rows, size_t count, const place *places) {
     fputs("| # |", file);
-    for (int i = 0; i < nd_field_count; ++i)
+    for (int i = 0; i < nd_field_count; i++)
         if (places[i] == place_column) fprintf(file, " %s |", nd_field_table[i].name);
     fputs("\n|--:|", file);
-    for (int i = 0; i < nd_field_count; ++i)
+    for (int i = 0; i < nd_field_count; i++)
         if (places[i] == place_column)
             fputs(nd_field_table[i].type == nd_field_type_text ? ":--|" : "--:|", file);
-    for (size_t r = 0; r < count; ++r) {
+    for (size_t r = 0; r < count; r++) {
         fprintf(file, "\n| %zu |", r + 1);
-        for (int i = 0; i < nd_field_count; ++i) {
+        for (int i = 0; i < nd_field_count; i++) {
             if (places[i] != place_column) continue;
             fputc(' ', file);
             if (rows[r].values[i].set) ND_TRY(print_value(file, (nd_field)i, &rows[r].values[i]));
@@ -89,8 +89,8 @@ static nd_status write_table(FILE *file, const nd_row *rows, size_t count, const
 
 static nd_status write_details(FILE *file, const nd_row *rows, size_t count, const place *places) {
     bool any = false;
-    for (size_t r = 0; r < count; ++r)
-        for (int i = 0; i < nd_field_count; ++i) {
+    for (size_t r = 0; r < count; r++)
+        for (int i = 0; i < nd_field_count; i++) {
             if (places[i] != place_detail || !rows[r].values[i].set) continue;
             if (!any) fputs("\n| # | field | value |\n|--:|:--|:--|\n", file);
             any = true;
@@ -104,7 +104,7 @@ static nd_status write_details(FILE *file, const nd_row *rows, size_t count, con
 nd_status nd_row_md_write(FILE *file, const nd_row *rows, size_t count) {
     if (!count) return nd_status_ok;
     place places[nd_field_count];
-    for (int i = 0; i < nd_field_count; ++i) places[i] = place_of((nd_field)i, rows, count);
+    for (int i = 0; i < nd_field_count; i++) places[i] = place_of((nd_field)i, rows, count);
     ND_TRY(write_list(file, rows, places));
     ND_TRY(write_table(file, rows, count, places));
     return write_details(file, rows, count, places);
@@ -134,7 +134,7 @@ static nd_status unescape(md_parser *parser, const char *text, size_t length) {
     cell->length = 0;
     ND_REQUIRE(nd_cell_add(cell, 0), nd_status_memory, "%s: out of memory", parser->where);
     cell->length = 0;
-    for (size_t i = 0; i < length; ++i) {
+    for (size_t i = 0; i < length; i++) {
         char c = text[i];
         if (c == '\\' && i + 3 < length && text[i + 1] == 'x' && hex_digit(text[i + 2]) >= 0 &&
             hex_digit(text[i + 3]) >= 0) {
@@ -175,13 +175,13 @@ typedef struct md_cell {
 static int split_cells(const char *line, const char *end, md_cell *cells) {
     int count = 0;
     const char *start = line + 1;
-    for (const char *c = start; c < end && count < max_cells; ++c) {
+    for (const char *c = start; c < end && count < max_cells; c++) {
         if (*c == '\\')
-            ++c;
+            c++;
         else if (*c == '|') {
             const char *stop = c;
-            while (start < stop && *start == ' ') ++start;
-            while (stop > start && stop[-1] == ' ') --stop;
+            while (start < stop && *start == ' ') start++;
+            while (stop > start && stop[-1] == ' ') stop--;
             cells[count++] = (md_cell){start, (size_t)(stop - start)};
             start = c + 1;
         }
@@ -196,7 +196,7 @@ static bool cell_is(const md_cell *cell, const char *text) {
 static void parse_headings(md_parser *parser, const md_cell *cells, int count) {
     parser->details = count == 3 && cell_is(&cells[1], "field") && cell_is(&cells[2], "value");
     parser->n_columns = count;
-    for (int i = 1; i < count; ++i) parser->columns[i] = field_of(cells[i].text, cells[i].length);
+    for (int i = 1; i < count; i++) parser->columns[i] = field_of(cells[i].text, cells[i].length);
 }
 
 static nd_status parse_cells(md_parser *parser, const md_cell *cells, int count) {
@@ -215,7 +215,7 @@ static nd_status parse_cells(md_parser *parser, const md_cell *cells, int count)
     nd_row *row = nd_row_list_add(parser->rows);
     ND_REQUIRE(row, nd_status_memory, "%s: out of memory", parser->where);
     nd_row_copy(row, &parser->shared);
-    for (int i = 1; i < count; ++i)
+    for (int i = 1; i < count; i++)
         ND_TRY(set_value(parser, row, parser->columns[i], cells[i].text, cells[i].length));
     return nd_status_ok;
 }

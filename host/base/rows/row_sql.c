@@ -13,7 +13,7 @@ static const char *const sql_types[] = {
 /* Names are quoted: some of them ("commit", "no") are words of SQL. */
 nd_status nd_row_sql_header(FILE *file) {
     fputs("CREATE TABLE IF NOT EXISTS nd_rows (", file);
-    for (int i = 0; i < nd_field_count; ++i)
+    for (int i = 0; i < nd_field_count; i++)
         fprintf(file, "%s\"%s\" %s", i ? ", " : "", nd_field_table[i].name,
                 sql_types[nd_field_table[i].type]);
     fputs(");\n", file);
@@ -26,7 +26,7 @@ static void print_literal(FILE *file, nd_field_type type, const char *text) {
         return;
     }
     fputc('\'', file);
-    for (; *text; ++text) {
+    for (; *text; text++) {
         if (*text == '\'') fputc('\'', file);
         fputc(*text, file);
     }
@@ -36,14 +36,14 @@ static void print_literal(FILE *file, nd_field_type type, const char *text) {
 nd_status nd_row_sql_add(FILE *file, const nd_row *row) {
     const char *comma = "";
     fputs("INSERT INTO nd_rows (", file);
-    for (int i = 0; i < nd_field_count; ++i) {
+    for (int i = 0; i < nd_field_count; i++) {
         if (!row->values[i].set) continue;
         fprintf(file, "%s\"%s\"", comma, nd_field_table[i].name);
         comma = ", ";
     }
     fputs(") VALUES (", file);
     comma = "";
-    for (int i = 0; i < nd_field_count; ++i) {
+    for (int i = 0; i < nd_field_count; i++) {
         if (!row->values[i].set) continue;
         char *text = nd_row_value_text((nd_field)i, &row->values[i]);
         ND_REQUIRE(text, nd_status_memory, "sql: out of memory");
@@ -57,7 +57,7 @@ nd_status nd_row_sql_add(FILE *file, const nd_row *row) {
 }
 
 static void skip_space(nd_cursor *cursor) {
-    for (; cursor->at < cursor->end && strchr(" \t\r\n", *cursor->at); ++cursor->at)
+    for (; cursor->at < cursor->end && strchr(" \t\r\n", *cursor->at); cursor->at++)
         cursor->line += *cursor->at == '\n';
 }
 
@@ -75,13 +75,13 @@ static nd_status next_token(nd_cursor *cursor, nd_cell *cell) {
     cell->length = 0;
     char quote = cursor->at < cursor->end && (*cursor->at == '\'' || *cursor->at == '"') ? *cursor->at : 0;
     int64_t first = cursor->line;
-    if (quote) ++cursor->at;
-    for (; cursor->at < cursor->end; ++cursor->at) {
+    if (quote) cursor->at++;
+    for (; cursor->at < cursor->end; cursor->at++) {
         char c = *cursor->at;
         if (!quote && strchr(",() \t\r\n", c)) break;
         cursor->line += c == '\n';
         if (quote && c == quote) {
-            ++cursor->at;
+            cursor->at++;
             if (cursor->at == cursor->end || *cursor->at != quote) return nd_status_ok;
         }
         ND_REQUIRE(nd_cell_add(cell, c), nd_status_memory, "%s: out of memory", cursor->name);
@@ -107,7 +107,7 @@ static nd_status parse_insert(nd_cursor *cursor, nd_cell *cell, nd_row *row) {
         columns[count++] = nd_field_find(cell->text, &field) ? (int)field : -1;
     } while (accept(cursor, ","));
     if (!accept(cursor, ")") || !accept(cursor, "VALUES") || !accept(cursor, "(")) return syntax(cursor);
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < count; i++) {
         if (i && !accept(cursor, ",")) return syntax(cursor);
         ND_TRY(next_token(cursor, cell));
         if (columns[i] < 0) continue;

@@ -8,7 +8,7 @@
 /* The shortest of 15 to 17 significant digits that reads back as the same bits. */
 static void print_real(FILE *file, double value) {
     char text[40];
-    for (int digits = 15; digits <= 17; ++digits) {
+    for (int digits = 15; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, value);
         if (strtod(text, NULL) == value) break;
     }
@@ -34,7 +34,7 @@ static void print_value(FILE *file, nd_field_type type, const nd_row_value *valu
         break;
     }
     fputc('[', file);
-    for (int64_t i = 0; i < value->i; ++i) {
+    for (int64_t i = 0; i < value->i; i++) {
         if (i) fputc(',', file);
         if (type == nd_field_type_ints)
             fprintf(file, "%" PRId64, value->ints[i]);
@@ -79,17 +79,17 @@ static bool parse_real(const char **at, double *out) {
 static bool parse_array(nd_row *row, nd_field field, const char *text) {
     bool reals = nd_field_table[field].type == nd_field_type_reals;
     size_t capacity = 1;
-    for (const char *c = text; *c; ++c) capacity += *c == ',';
+    for (const char *c = text; *c; c++) capacity += *c == ',';
     double *r = malloc(capacity * sizeof *r);
     int64_t *i = malloc(capacity * sizeof *i);
     size_t count = 0;
     bool good = r && i && *text++ == '[';
-    if (good && text[0] == ']' && !text[1]) ++text;
+    if (good && text[0] == ']' && !text[1]) text++;
     while (good && *text) {
         good = count < capacity && (reals ? parse_real(&text, &r[count]) : parse_int(&text, &i[count]));
-        ++count;
+        count++;
         if (good && *text == ']' && !text[1])
-            ++text;
+            text++;
         else
             good = good && *text++ == ',';
     }
@@ -186,6 +186,6 @@ bool nd_cursor_line(nd_cursor *cursor, const char **line, const char **end) {
     *end = newline ? newline : cursor->end;
     cursor->at = newline ? newline + 1 : cursor->end;
     if (*end > *line && (*end)[-1] == '\r') --*end;
-    ++cursor->line;
+    cursor->line++;
     return true;
 }

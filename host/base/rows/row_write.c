@@ -10,12 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
-static nd_status nd_row_json_header(FILE *file) {
+static nd_status row_json_header(FILE *file) {
     (void)file;
     return nd_status_ok;
 }
 
-static nd_status nd_row_json_add(FILE *file, const nd_row *row) {
+static nd_status row_json_add(FILE *file, const nd_row *row) {
     char *line;
     ND_TRY(nd_row_to_json(row, &line));
     fprintf(file, "%s\n", line);
@@ -24,16 +24,16 @@ static nd_status nd_row_json_add(FILE *file, const nd_row *row) {
 }
 
 /* The text of a mapped file has no NUL at its end, so the str functions may not look at it. */
-static bool nd_row_blank(const char *line, const char *end) {
+static bool row_blank(const char *line, const char *end) {
     while (line < end && *line && strchr(" \t\r\n", *line)) line++;
     return line == end;
 }
 
 /* A last line without its newline is either whole (somebody's editor) or torn (a killed writer). */
-static nd_status nd_row_json_parse(nd_cursor *cursor, nd_row_list *out) {
+static nd_status row_json_parse(nd_cursor *cursor, nd_row_list *out) {
     const char *line, *end;
     while (nd_cursor_line(cursor, &line, &end)) {
-        if (nd_row_blank(line, end)) continue;
+        if (row_blank(line, end)) continue;
         char where[512];
         snprintf(where, sizeof where, "%s:%" PRId64, cursor->name, cursor->line);
         nd_row row = {0};
@@ -62,7 +62,7 @@ typedef struct nd_row_stream {
 enum { format_json, format_csv, format_md, format_sql, format_count };
 
 static const nd_row_stream streams[format_count] = {
-    [format_json] = {"json", nd_row_json_header, nd_row_json_add, nd_row_json_parse},
+    [format_json] = {"json", row_json_header, row_json_add, row_json_parse},
     [format_csv] = {"csv", nd_row_csv_header, nd_row_csv_add, nd_row_csv_parse},
     [format_md] = {"md", NULL, NULL, nd_row_md_parse},
     [format_sql] = {"sql", nd_row_sql_header, nd_row_sql_add, nd_row_sql_parse},
@@ -84,7 +84,7 @@ static nd_status check_file(FILE *file) {
 nd_status nd_row_writer_continue(const char *format, FILE *file, nd_row_writer **out) {
     *out = NULL;
     const nd_row_stream *stream = NULL;
-    for (int i = 0; i < format_count; ++i)
+    for (int i = 0; i < format_count; i++)
         if (!strcmp(streams[i].name, format)) stream = &streams[i];
     ND_REQUIRE(stream, nd_status_usage, "%s: no such row format; there are json, csv, md and sql", format);
     nd_row_writer *writer = calloc(1, sizeof *writer);
@@ -131,7 +131,7 @@ nd_status nd_row_writer_close(nd_row_writer *writer) {
 }
 
 void nd_rows_free(nd_row *rows, size_t count) {
-    for (size_t i = 0; i < count; ++i) nd_row_free(&rows[i]);
+    for (size_t i = 0; i < count; i++) nd_row_free(&rows[i]);
     free(rows);
 }
 
@@ -144,7 +144,7 @@ static const nd_row_stream *recognise(const char *text, size_t length) {
         {"- ", format_md},  {"| ", format_md},
     };
     while (length && strchr(" \t\r\n", *text)) ++text, --length;
-    for (size_t i = 0; i < sizeof starts / sizeof *starts; ++i) {
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
         size_t n = strlen(starts[i].start);
         if (length >= n && !memcmp(text, starts[i].start, n)) return &streams[starts[i].format];
     }
@@ -185,7 +185,7 @@ static nd_status whole_lines(const char *path, size_t *bytes, bool *newline_miss
     nd_status status = nd_status_ok;
     ND_REQUIRE_DONE(!end || *text == '{', nd_status_format,
                     "%s: not a file of JSON rows; it is left as it is", path);
-    while (end && text[end - 1] != '\n') --end;
+    while (end && text[end - 1] != '\n') end--;
     *newline_missing = end < file->bytes && !nd_row_from_json(text + end, file->bytes - end, path, &row);
     *bytes = *newline_missing ? file->bytes : end;
 done:

@@ -1,11 +1,12 @@
-/* Rows to and from files, in four formats driven by the field table. None loses anything: what one of them holds reads
- * back equal, value by value.
+/* Rows to and from files, in four formats driven by the field table. None loses anything: what one of them
+ * holds reads back equal, value by value.
  *
  *   json  one object a line, null fields left out
  *   csv   RFC 4180, a header with every field; null is an empty cell, an empty text is ""
- *   md    key and provenance fields that are the same in all rows stand on top, as a list; then a table of what varies
- *         and of what was measured; then a table of the long values (arrays, provenance) by row number
- *   sql   CREATE TABLE IF NOT EXISTS nd_rows and an INSERT a row, in the common subset of SQLite and PostgreSQL
+ *   md    key and provenance fields that are the same in all rows stand on top, as a list; then a table of
+ * what varies and of what was measured; then a table of the long values (arrays, provenance) by row number
+ *   sql   CREATE TABLE IF NOT EXISTS nd_rows and an INSERT a row, in the common subset of SQLite and
+ * PostgreSQL
  *
  * Arrays are "[1,2,3]" in a cell. Reals have as many digits as reading the same bits needs. */
 #ifndef ND_BASE_ROW_WRITE_H
@@ -20,23 +21,24 @@ typedef struct nd_row_writer nd_row_writer;
 /* The formats' names, which are also their file extensions; NULL-ended. */
 extern const char *const nd_row_formats[];
 
-/* `file` stays the caller's. Every row is flushed as it comes, but md is written when the writer is closed, because only
- * then is it known which columns vary. The csv header and the sql table are left out where the file (opened to append)
- * already holds something. nd_status_usage for an unknown format. */
+/* `file` stays the caller's. Every row is flushed as it comes, but md is written when the writer is closed,
+ * because only then is it known which columns vary. The csv header and the sql table are left out where the
+ * file (opened to append) already holds something. nd_status_usage for an unknown format. */
 nd_status nd_row_writer_open(const char *format, FILE *file, nd_row_writer **out);
 nd_status nd_row_writer_continue(const char *format, FILE *file,
                                  nd_row_writer **out); /* never with a header */
 nd_status nd_row_writer_add(nd_row_writer *writer, const nd_row *row);
 nd_status nd_row_writer_close(nd_row_writer *writer); /* ends the table and frees; NULL is legal */
 
-/* Rows of a file, its format by content. Messages carry file and line; fields this version does not know are ignored.
- * A torn last line of json (a killed run) is left out and said in a warning. *rows is malloc'd: nd_rows_free. */
+/* Rows of a file, its format by content. Messages carry file and line; fields this version does not know are
+ * ignored. A torn last line of json (a killed run) is left out and said in a warning. *rows is malloc'd:
+ * nd_rows_free. */
 nd_status nd_rows_read(const char *path, nd_row **rows, size_t *count);
 nd_status nd_rows_parse(const char *text, size_t length, const char *name, nd_row **rows, size_t *count);
 void nd_rows_free(nd_row *rows, size_t count);
 
-/* Makes a file of JSON lines fit to be appended to: a torn last line is cut off, a missing last newline added. A file
- * that does not exist is left alone. */
+/* Makes a file of JSON lines fit to be appended to: a torn last line is cut off, a missing last newline
+ * added. A file that does not exist is left alone. */
 nd_status nd_rows_mend(const char *path);
 
 /* Both are null, or hold exactly the same value. */

@@ -16,30 +16,30 @@ bool nd_option_takes(const nd_option *option, const char *verb) {
     return false;
 }
 
-static const nd_option *nd_option_find(const char *name, size_t length) {
+static const nd_option *option_find(const char *name, size_t length) {
     for (size_t i = 0; i < nd_option_count; i++)
         if (strlen(nd_option_table[i].name) == length && !memcmp(nd_option_table[i].name, name, length))
             return &nd_option_table[i];
     return NULL;
 }
 
-static const nd_option *nd_option_letter(char letter) {
+static const nd_option *option_letter(char letter) {
     for (size_t i = 0; i < nd_option_count; i++)
         if (nd_option_table[i].letter && nd_option_table[i].letter == letter) return &nd_option_table[i];
     return NULL;
 }
 
 /* Takes the option at argv[*at], and its value from the same word or the next. */
-static nd_status nd_args_option(nd_args *args, int *at) {
+static nd_status args_option(nd_args *args, int *at) {
     const char *word = args->argv[*at];
     const nd_option *option;
     const char *text = NULL;
     if (word[1] == '-') {
         size_t length = strcspn(word + 2, "=");
-        option = nd_option_find(word + 2, length);
+        option = option_find(word + 2, length);
         if (word[2 + length]) text = word + 2 + length + 1;
     } else {
-        option = nd_option_letter(word[1]);
+        option = option_letter(word[1]);
         if (word[2]) text = word + 2;
     }
     ND_REQUIRE(option, nd_status_usage, "%s: no such option; see nd %s --help", word, args->verb);
@@ -70,7 +70,7 @@ nd_status nd_args_parse(const nd_verb *verb, int argc, char **argv, nd_args *out
         if (options && !strcmp(argv[i], "--"))
             options = false;
         else if (options && argv[i][0] == '-' && argv[i][1])
-            ND_TRY(nd_args_option(out, &i));
+            ND_TRY(args_option(out, &i));
         else
             out->positional[out->n_positional++] = argv[i];
     }

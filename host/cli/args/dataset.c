@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* The recipe the models agree on, spelled out; empty where none asks for one. */
-static nd_status nd_cli_recipe(const nd_graph *const *models, size_t count, char *recipe, size_t size) {
+static nd_status cli_recipe(const nd_graph *const *models, size_t count, char *recipe, size_t size) {
     const char *first = NULL;
     *recipe = '\0';
     for (size_t i = 0; i < count; i++) {
@@ -38,7 +38,7 @@ nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, siz
     if (settings.calibration)
         settings.preprocess = nd_args_text(args, "calib-preprocess", settings.preprocess);
     if (!settings.preprocess) {
-        ND_TRY(nd_cli_recipe(models, count, recipe, sizeof recipe));
+        ND_TRY(cli_recipe(models, count, recipe, sizeof recipe));
         if (*recipe) settings.preprocess = recipe;
     }
     for (size_t i = 0; i < count && !settings.height; i++) {

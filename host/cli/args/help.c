@@ -11,7 +11,7 @@ static const char nd_help_specifications[] =
     "exit codes  0 done, 1 gate or check failed, 2 usage, 3 bad input file, 4 backend or device missing,\n"
     "            5 inconclusive with --strict\n";
 
-static void nd_help_option(const nd_option *option, FILE *file) {
+static void help_option(const nd_option *option, FILE *file) {
     char letter[5] = "    ", name[64];
     if (option->letter) snprintf(letter, sizeof letter, "-%c, ", option->letter);
     snprintf(name, sizeof name, "%s--%s %s", letter, option->name, option->argument ? option->argument : "");
@@ -28,7 +28,7 @@ void nd_help_print(const nd_verb *verb, FILE *file) {
         fprintf(file, "usage: nd %s%s%s [OPTIONS]\n%s\n\n", verb->name, *verb->arguments ? " " : "",
                 verb->arguments, verb->text);
         for (size_t i = 0; i < nd_option_count; i++)
-            if (nd_option_takes(&nd_option_table[i], verb->name)) nd_help_option(&nd_option_table[i], file);
+            if (nd_option_takes(&nd_option_table[i], verb->name)) help_option(&nd_option_table[i], file);
     }
     fputs(nd_help_specifications, file);
 }

@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* "224x192", or "224" for a square. */
-static nd_status nd_cli_input(const nd_args *args, int64_t *height, int64_t *width) {
+static nd_status cli_input(const nd_args *args, int64_t *height, int64_t *width) {
     const char *text = nd_args_text(args, "input", NULL);
     *height = *width = 0;
     if (!text) return nd_status_ok;
@@ -27,7 +27,7 @@ static nd_status nd_cli_input(const nd_args *args, int64_t *height, int64_t *wid
 nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_graph **out) {
     *out = NULL;
     nd_infer_settings infer = {.batch = batch, .allow_opaque = true};
-    ND_TRY(nd_cli_input(args, &infer.height, &infer.width));
+    ND_TRY(cli_input(args, &infer.height, &infer.width));
     nd_graph *graph;
     ND_TRY(nd_model_open(spec, &graph));
     nd_status status = nd_graph_infer(graph, &infer);

@@ -15,7 +15,7 @@
 static bool next_word(const char **at, char *out) {
     char quote = 0;
     const char *c = *at;
-    for (; *c && (quote || *c != ' '); ++c) {
+    for (; *c && (quote || *c != ' '); c++) {
         if (!quote && (*c == '\'' || *c == '"'))
             quote = *c;
         else if (quote && *c == quote)
@@ -48,12 +48,12 @@ nd_status nd_cli_words(nd_arena *arena, const char *command, char ***words, size
 static size_t drop_outputs(char **words, size_t count) {
     static const char *const outputs[] = {"--json", "--csv", "--md", "--sql"};
     size_t kept = 0;
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < count; i++) {
         bool drop = !strcmp(words[i], "--quiet") || !strcmp(words[i], "-q");
-        for (size_t o = 0; o < sizeof outputs / sizeof *outputs && !drop; ++o) {
+        for (size_t o = 0; o < sizeof outputs / sizeof *outputs && !drop; o++) {
             size_t length = strlen(outputs[o]);
             drop = !strncmp(words[i], outputs[o], length) && (!words[i][length] || words[i][length] == '=');
-            if (drop && !words[i][length]) ++i; /* its value is the next word */
+            if (drop && !words[i][length]) i++; /* its value is the next word */
         }
         if (!drop) words[kept++] = words[i];
     }

@@ -1,4 +1,5 @@
-/* This very program once more: at fixed addresses, or with the command line that a row records to measure again. */
+/* This very program once more: at fixed addresses, or with the command line that a row records to measure
+ * again. */
 #ifndef ND_CLI_RERUN_H
 #define ND_CLI_RERUN_H
 
@@ -8,13 +9,14 @@
 /* The words of a command line as provenance quotes it (POSIX shell quoting). NULL-ended, in the arena. */
 nd_status nd_cli_words(nd_arena *arena, const char *command, char ***words, size_t *count);
 
-/* Only `bench` commands of this same build are run, with their outputs replaced; nothing else a file may claim is. *rows
- * is malloc'd (nd_rows_free). nd_status_unsupported when the row is not of that kind. */
+/* Only `bench` commands of this same build are run, with their outputs replaced; nothing else a file may
+ * claim is. *rows is malloc'd (nd_rows_free). nd_status_unsupported when the row is not of that kind. */
 nd_status nd_cli_rerun(const nd_row *row, nd_row **rows, size_t *count);
 
-/* Starts this command again without the randomisation of addresses. Where libraries happen to lie moves the time of
- * small layers by 5 % and more, the same for all sessions of a run and different in the next: two runs are comparable
- * when both lie alike. Returns where that is so already, and where the kernel forbids it. */
+/* Starts this command again without the randomisation of addresses. Where libraries happen to lie moves the
+ * time of small layers by 5 % and more, the same for all sessions of a run and different in the next: two
+ * runs are comparable when both lie alike. Returns where that is so already, and where the kernel forbids it.
+ */
 void nd_cli_fix_addresses(const nd_args *args);
 
 #endif

@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* The one method of all replaced layers, or "mixed". */
-static const char *nd_model_form(const json_t *layers) {
+static const char *model_form(const json_t *layers) {
     const char *form = NULL, *name;
     json_t *layer;
     json_object_foreach((json_t *)layers, name, layer) {
@@ -19,7 +19,7 @@ static const char *nd_model_form(const json_t *layers) {
     return strcmp(form, "dwpw") && strcmp(form, "pwdw") ? "mixed" : form;
 }
 
-static void nd_model_row_settings(const json_t *settings, nd_row *row) {
+static void model_row_settings(const json_t *settings, nd_row *row) {
     const char *rule = json_string_value(json_object_get(settings, "rule"));
     const bool by_layer = json_array_size(json_object_get(settings, "layers")) > 0;
     nd_row_set_text(row, nd_field_ranks, json_string_value(json_object_get(settings, "ranks")));
@@ -28,14 +28,14 @@ static void nd_model_row_settings(const json_t *settings, nd_row *row) {
 }
 
 /* The labelled images that a --max-drop was measured on. */
-static void nd_model_row_search(const json_t *search, nd_row *row) {
+static void model_row_search(const json_t *search, nd_row *row) {
     nd_row_set_name(row, nd_field_search_dataset, json_string_value(json_object_get(search, "dataset")));
     nd_row_set_text(row, nd_field_search_sha256, json_string_value(json_object_get(search, "sha256")));
     nd_row_set_int(row, nd_field_search_n, json_integer_value(json_object_get(search, "n")));
 }
 
 /* NULL metadata gives NULL: a model that was never decoupled. */
-static nd_status nd_model_meta(const nd_graph *graph, const char *key, json_t **out) {
+static nd_status model_meta(const nd_graph *graph, const char *key, json_t **out) {
     const char *text = nd_graph_meta(graph, key);
     json_error_t error;
     *out = text ? json_loads(text, JSON_REJECT_DUPLICATES, &error) : NULL;
@@ -55,16 +55,16 @@ nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *
         return nd_status_ok;
     }
     json_t *settings, *layers = NULL, *search = NULL;
-    nd_status status = nd_model_meta(graph, "nd.settings", &settings);
-    if (!status) status = nd_model_meta(graph, "nd.layers", &layers);
-    if (!status) status = nd_model_meta(graph, "nd.search", &search);
+    nd_status status = model_meta(graph, "nd.settings", &settings);
+    if (!status) status = model_meta(graph, "nd.layers", &layers);
+    if (!status) status = model_meta(graph, "nd.search", &search);
     if (!status) {
         char hex[nd_sha256_hex_size];
         nd_sha256_text(settings_text, hex);
         nd_row_set_text(row, nd_field_settings_sha256, hex);
-        nd_row_set_text(row, nd_field_form, nd_model_form(layers));
-        nd_model_row_settings(settings, row);
-        if (search) nd_model_row_search(search, row);
+        nd_row_set_text(row, nd_field_form, model_form(layers));
+        model_row_settings(settings, row);
+        if (search) model_row_search(search, row);
     }
     json_decref(search);
     json_decref(settings);

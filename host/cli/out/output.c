@@ -19,7 +19,7 @@ struct nd_output {
     nd_auto *automatic;
 };
 
-static nd_status nd_output_add(nd_output *output, const char *format, const char *path, bool append) {
+static nd_status output_add(nd_output *output, const char *format, const char *path, bool append) {
     const bool to_stdout = !strcmp(path, "-");
     ND_REQUIRE(!to_stdout || !output->quiet, nd_status_usage, "--%s -: stdout is taken by another format",
                format);
@@ -44,7 +44,7 @@ nd_status nd_output_open(const nd_args *args, nd_output **out) {
         const char *path = nd_args_text(args, nd_row_formats[i], NULL);
         /* A sweep goes on where a killed one stopped. */
         const bool append = !strcmp(args->verb, "sweep") && !strcmp(nd_row_formats[i], "json");
-        nd_status status = path ? nd_output_add(output, nd_row_formats[i], path, append) : nd_status_ok;
+        nd_status status = path ? output_add(output, nd_row_formats[i], path, append) : nd_status_ok;
         if (!status) continue;
         nd_output_close(output);
         return status;

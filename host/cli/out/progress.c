@@ -10,11 +10,11 @@ typedef struct nd_bar {
     struct timespec start, drawn;
 } nd_bar;
 
-static double nd_seconds_between(struct timespec from, struct timespec to) {
+static double seconds_between(struct timespec from, struct timespec to) {
     return (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
 }
 
-static void nd_bar_draw(const nd_bar *bar, int64_t done, int64_t total, double elapsed) {
+static void bar_draw(const nd_bar *bar, int64_t done, int64_t total, double elapsed) {
     enum { width = 30 };
     char filled[width + 1];
     const double share = total > 0 ? (double)done / (double)total : 0;
@@ -27,7 +27,7 @@ static void nd_bar_draw(const nd_bar *bar, int64_t done, int64_t total, double e
             (int)left / 60, (int)left % 60);
 }
 
-static void nd_bar_report(void *user, const char *what, int64_t done, int64_t total) {
+static void bar_report(void *user, const char *what, int64_t done, int64_t total) {
     nd_bar *bar = user;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -35,21 +35,21 @@ static void nd_bar_report(void *user, const char *what, int64_t done, int64_t to
         snprintf(bar->what, sizeof bar->what, "%s", what);
         bar->start = bar->drawn = now;
     }
-    const double elapsed = nd_seconds_between(bar->start, now);
+    const double elapsed = seconds_between(bar->start, now);
     const bool ended = done >= total;
     /* Short jobs stay silent; long ones are drawn five times a second. */
-    if (elapsed < 1 || (!ended && nd_seconds_between(bar->drawn, now) < 0.2)) return;
+    if (elapsed < 1 || (!ended && seconds_between(bar->drawn, now) < 0.2)) return;
     bar->drawn = now;
     if (ended) {
         fputs("\r\033[K", stderr);
         bar->what[0] = '\0';
     } else {
-        nd_bar_draw(bar, done, total, elapsed);
+        bar_draw(bar, done, total, elapsed);
     }
 }
 
 nd_progress nd_cli_progress(void) {
     static nd_bar bar;
     if (!isatty(STDERR_FILENO)) return (nd_progress){0};
-    return (nd_progress){.report = nd_bar_report, .user = &bar};
+    return (nd_progress){.report = bar_report, .user = &bar};
 }

@@ -33,13 +33,13 @@ void nd_table_cell(nd_table *table, const char *format, ...) {
 }
 
 /* Characters, not bytes: continuation bytes of UTF-8 take no room. */
-static int nd_table_width(const char *text) {
+static int table_width(const char *text) {
     int width = 0;
     for (; text && *text; text++) width += ((unsigned char)*text & 0xc0) != 0x80;
     return width;
 }
 
-static bool nd_table_numeric(const nd_table *table, size_t column) {
+static bool table_numeric(const nd_table *table, size_t column) {
     for (size_t i = table->columns + column; i < table->cells; i += table->columns) {
         const char *text = table->texts[i];
         if (text && *text && !isdigit((unsigned char)text[0]) && !strchr("-+.", text[0])) return false;
@@ -54,12 +54,12 @@ void nd_table_print(nd_table *table, FILE *file) {
         const size_t column = i % table->columns;
         int width = 0;
         for (size_t j = column; j < table->cells; j += table->columns) {
-            int other = nd_table_width(table->texts[j]);
+            int other = table_width(table->texts[j]);
             if (other > width) width = other;
         }
         const char *text = table->texts[i] ? table->texts[i] : "";
-        const bool right = nd_table_numeric(table, column);
-        const int pad = width - nd_table_width(text);
+        const bool right = table_numeric(table, column);
+        const int pad = width - table_width(text);
         if (right) gap += pad;
         if (*text) {
             fprintf(file, "%*s%s", gap, "", text);

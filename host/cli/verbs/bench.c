@@ -37,7 +37,7 @@ static nd_status parse_impls(bench_verb *verb) {
     char **names;
     size_t count;
     ND_TRY(nd_args_words(verb->args, "impl", "dense,direct,winograd,unfused,fused,best", &names, &count));
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < count; i++) {
         nd_impl impl;
         ND_REQUIRE(nd_impl_find(names[i], &impl), nd_status_usage,
                    "--impl %s: there are dense, direct, winograd, unfused, fused and best", names[i]);
@@ -51,7 +51,7 @@ static nd_status parse_forms(bench_verb *verb) {
     char **names;
     size_t count;
     ND_TRY(nd_args_words(verb->args, "method", "dwpw", &names, &count));
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < count; i++) {
         verb->settings.forms[nd_form_dwpw] |= !strcmp(names[i], "dwpw") || !strcmp(names[i], "auto");
         verb->settings.forms[nd_form_pwdw] |= !strcmp(names[i], "pwdw") || !strcmp(names[i], "auto");
     }
@@ -66,15 +66,15 @@ static nd_status parse_lists(bench_verb *verb) {
     ND_TRY(nd_args_words(args, "dtype", "fp32", &verb->dtypes, &verb->n_dtypes));
     ND_TRY(nd_args_words(args, "backend", "auto", &verb->backends, &verb->n_backends));
     ND_TRY(nd_args_words(args, "cache", "cold,hot", &verb->caches, &verb->n_caches));
-    for (size_t i = 0; i < verb->n_terms; ++i)
+    for (size_t i = 0; i < verb->n_terms; i++)
         ND_REQUIRE(verb->terms[i] >= 1 && verb->terms[i] <= 64, nd_status_usage,
                    "--rank: must be from 1 to 64");
-    for (size_t i = 0; i < verb->n_batches; ++i)
+    for (size_t i = 0; i < verb->n_batches; i++)
         ND_REQUIRE(verb->batches[i] >= 1, nd_status_usage, "--batch: must be at least 1");
-    for (size_t i = 0; i < verb->n_threads; ++i)
+    for (size_t i = 0; i < verb->n_threads; i++)
         ND_REQUIRE(verb->threads[i] >= 0 && verb->threads[i] <= 1024, nd_status_usage,
                    "--threads: must be from 0 to 1024");
-    for (size_t i = 0; i < verb->n_caches; ++i)
+    for (size_t i = 0; i < verb->n_caches; i++)
         ND_REQUIRE(!strcmp(verb->caches[i], "cold") || !strcmp(verb->caches[i], "hot"), nd_status_usage,
                    "--cache %s: there are cold and hot", verb->caches[i]);
     verb->settings.timing = nd_timing_defaults();
@@ -88,12 +88,12 @@ static nd_status parse_lists(bench_verb *verb) {
     return parse_impls(verb);
 }
 
-/* What shapes networks only is neither dropped without a word where single layers are timed, nor possible where there is
- * no network: the suite `cifar` has none. */
+/* What shapes networks only is neither dropped without a word where single layers are timed, nor possible
+ * where there is no network: the suite `cifar` has none. */
 static nd_status check_options(const bench_verb *verb, bool layers, bool suite_alone) {
     static const char *const network_options[] = {"input", "layer", "skip",  "calib",
                                                   "ranks", "round", "nodes", "original"};
-    for (size_t i = 0; i < sizeof network_options / sizeof *network_options; ++i) {
+    for (size_t i = 0; i < sizeof network_options / sizeof *network_options; i++) {
         const char *option = network_options[i];
         if (!nd_args_has(verb->args, option)) continue;
         ND_REQUIRE(!suite_alone, nd_status_usage,
@@ -136,8 +136,8 @@ static nd_status take_row(void *user, const nd_row *row) {
     return nd_output_row(verb->output, row);
 }
 
-/* SIGTERM, as `timeout` and batch systems send it, ends the measuring and not at once the program: it is held back until
- * the rows of what was measured are written. */
+/* SIGTERM, as `timeout` and batch systems send it, ends the measuring and not at once the program: it is held
+ * back until the rows of what was measured are written. */
 static void hold_termination(int how) {
     sigset_t signals;
     sigemptyset(&signals);
@@ -185,9 +185,9 @@ static nd_status bench_precision(bench_verb *verb, const char *dtype) {
     ND_REQUIRE(nd_precision_find(dtype, &verb->settings.precision), nd_status_usage,
                "--dtype %s: there are fp32, tf32, fp16 and bf16", dtype);
     ND_TRY(nd_peaks_measure(verb->settings.backend, verb->settings.precision, &verb->settings.peaks));
-    for (size_t b = 0; b < verb->n_batches; ++b) {
+    for (size_t b = 0; b < verb->n_batches; b++) {
         verb->settings.batch = verb->batches[b];
-        for (size_t c = 0; c < verb->n_caches && verb->n_layers; ++c) {
+        for (size_t c = 0; c < verb->n_caches && verb->n_layers; c++) {
             verb->settings.cold = !strcmp(verb->caches[c], "cold");
             ND_TRY(nd_bench_layers(verb->layers, verb->n_layers, &verb->settings));
         }
@@ -203,7 +203,7 @@ static nd_status open_forced(bench_verb *verb, nd_backend_settings settings) {
         const char *prefer;
     } algorithms[] = {{nd_impl_direct, "dense-direct"}, {nd_impl_winograd, "dense-winograd"}};
     if (strcmp(verb->settings.backend->name, "cpu")) return nd_status_ok;
-    for (size_t i = 0; i < sizeof algorithms / sizeof *algorithms; ++i) {
+    for (size_t i = 0; i < sizeof algorithms / sizeof *algorithms; i++) {
         nd_impl impl = algorithms[i].impl;
         settings.prefer = algorithms[i].prefer;
         if (verb->settings.impls[impl])
@@ -214,7 +214,7 @@ static nd_status open_forced(bench_verb *verb, nd_backend_settings settings) {
 
 static nd_status bench_dtypes(bench_verb *verb) {
     nd_status status = nd_status_ok;
-    for (size_t d = 0; d < verb->n_dtypes && !status; ++d) {
+    for (size_t d = 0; d < verb->n_dtypes && !status; d++) {
         verb->table = nd_output_quiet(verb->output) ? NULL : nd_bench_table_new();
         status = bench_precision(verb, verb->dtypes[d]);
         nd_bench_table_print(verb->table, stdout, &verb->settings);
@@ -246,7 +246,7 @@ static nd_status bench_backend(bench_verb *verb, const char *name, int64_t threa
     verb->settings.common = &common;
     const nd_status status = nd_args_has(verb->args, "svd") ? bench_svd(verb) : bench_dtypes(verb);
     nd_row_free(&common);
-    for (int impl = 0; impl < nd_impl_count; ++impl) {
+    for (int impl = 0; impl < nd_impl_count; impl++) {
         nd_backend_close(verb->settings.forced[impl]);
         verb->settings.forced[impl] = NULL;
     }
@@ -268,8 +268,8 @@ nd_status nd_verb_bench(nd_args *args) {
     ND_TRY_DONE(parse_lists(&verb));
     ND_TRY_DONE(open_subject(&verb));
     ND_TRY_DONE(nd_output_open(args, &verb.output));
-    for (size_t b = 0; b < verb.n_backends; ++b)
-        for (size_t t = 0; t < verb.n_threads; ++t)
+    for (size_t b = 0; b < verb.n_backends; b++)
+        for (size_t t = 0; t < verb.n_threads; t++)
             ND_TRY_DONE(bench_backend(&verb, verb.backends[b], verb.threads[t]));
 done:;
     nd_status closed = nd_output_close(verb.output);

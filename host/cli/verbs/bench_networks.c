@@ -68,7 +68,7 @@ static nd_status add_points(nd_args *args, const nd_graph *original, const char 
     ND_TRY(nd_sweep_points_make(args, &settings, &points));
     ND_REQUIRE(points.count < nd_subjects_max, nd_status_usage,
                "bench: %zu networks at once; %d are possible", points.count, nd_subjects_max - 1);
-    for (size_t i = 0; i < points.count; ++i) {
+    for (size_t i = 0; i < points.count; i++) {
         nd_args point;
         ND_TRY(nd_sweep_point(&points, i, &point));
         nd_status status = add_point(&point, original, sha256, backend, progress, list);
@@ -90,7 +90,7 @@ nd_status nd_bench_list_open(nd_args *args, const nd_graph *original, const char
 }
 
 void nd_bench_list_close(nd_bench_list *list) {
-    for (size_t i = 0; i < list->n; ++i) {
+    for (size_t i = 0; i < list->n; i++) {
         nd_bench_network_free(&list->networks[i]);
         nd_graph_free(list->graphs[i]);
     }

@@ -11,9 +11,9 @@ typedef struct nd_bench_list {
     size_t n;
 } nd_bench_list;
 
-/* `original` is folded and inferred for one image; `sha256` is its weights' as read. With --original the network beside
- * it is MODEL as it stands in its file, otherwise one for every rank, ratio, method, ... asked for, decoupled here on
- * `backend`. */
+/* `original` is folded and inferred for one image; `sha256` is its weights' as read. With --original the
+ * network beside it is MODEL as it stands in its file, otherwise one for every rank, ratio, method, ... asked
+ * for, decoupled here on `backend`. */
 nd_status nd_bench_list_open(nd_args *args, const nd_graph *original, const char *sha256, nd_backend *backend,
                              const nd_progress *progress, nd_bench_list *out);
 void nd_bench_list_close(nd_bench_list *list);

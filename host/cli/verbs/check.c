@@ -23,7 +23,7 @@ typedef struct nd_check_lines {
     int count;
 } nd_check_lines;
 
-static nd_check_line *nd_check_line_of(nd_check_lines *lines, const char *operation) {
+static nd_check_line *check_line_of(nd_check_lines *lines, const char *operation) {
     for (int i = 0; i < lines->count; i++)
         if (!strcmp(lines->lines[i].operation, operation)) return &lines->lines[i];
     if (lines->count == nd_check_lines_max) return &lines->lines[nd_check_lines_max - 1];
@@ -31,8 +31,8 @@ static nd_check_line *nd_check_line_of(nd_check_lines *lines, const char *operat
     return &lines->lines[lines->count++];
 }
 
-static void nd_check_note(void *user, const nd_check_report *report) {
-    nd_check_line *line = nd_check_line_of(user, report->operation);
+static void check_note(void *user, const nd_check_report *report) {
+    nd_check_line *line = check_line_of(user, report->operation);
     switch (report->outcome) {
     case nd_check_outcome_listed:
         printf("%s\n", report->name);
@@ -55,8 +55,8 @@ static void nd_check_note(void *user, const nd_check_report *report) {
     snprintf(line->worst_case, sizeof line->worst_case, "%s", report->name);
 }
 
-static nd_status nd_check_write(const nd_args *args, nd_output *output, const nd_backend *backend,
-                                const nd_check_settings *settings, const nd_check_line *line) {
+static nd_status check_write(const nd_args *args, nd_output *output, const nd_backend *backend,
+                             const nd_check_settings *settings, const nd_check_line *line) {
     nd_row row = {0};
     nd_row_provenance(&row, args->argc, args->argv);
     nd_row_set_text(&row, nd_field_verb, "check");
@@ -77,8 +77,8 @@ static nd_status nd_check_write(const nd_args *args, nd_output *output, const nd
     return status;
 }
 
-static nd_status nd_check_print(const nd_args *args, const nd_backend *backend,
-                                const nd_check_settings *settings, const nd_check_lines *lines) {
+static nd_status check_print(const nd_args *args, const nd_backend *backend,
+                             const nd_check_settings *settings, const nd_check_lines *lines) {
     static const char *const headings[] = {"operation", "compared",     "failed", "unsupported",
                                            "worst",     "of its bound", NULL};
     nd_output *output;
@@ -94,7 +94,7 @@ static nd_status nd_check_print(const nd_args *args, const nd_backend *backend,
         nd_table_cell(table, "%" PRId64, line->unsupported);
         nd_table_cell(table, "%s", line->compared ? line->worst_case : "-");
         nd_table_cell(table, line->compared ? "%.3f" : "-", line->worst);
-        status = nd_check_write(args, output, backend, settings, line);
+        status = check_write(args, output, backend, settings, line);
     }
     if (!quiet)
         printf("%s: %s\n%s, seed %" PRIu64 "\n\n", backend->name, backend->device,
@@ -105,9 +105,8 @@ static nd_status nd_check_print(const nd_args *args, const nd_backend *backend,
 }
 
 nd_status nd_verb_check(nd_args *args) {
-    nd_check_settings settings = {.operation = nd_args_text(args, "op", NULL),
-                                  .list = nd_args_has(args, "list"),
-                                  .report = nd_check_note};
+    nd_check_settings settings = {
+        .operation = nd_args_text(args, "op", NULL), .list = nd_args_has(args, "list"), .report = check_note};
     const char *dtype = nd_args_text(args, "dtype", "fp32");
     int64_t seed;
     ND_REQUIRE(nd_precision_find(dtype, &settings.precision), nd_status_usage,
@@ -126,7 +125,7 @@ nd_status nd_verb_check(nd_args *args) {
         char verdict[512];
         snprintf(verdict, sizeof verdict, "%s", nd_error());
         const bool show = !settings.list && (!status || status == nd_status_failed);
-        const nd_status printed = show ? nd_check_print(args, backend, &settings, lines) : nd_status_ok;
+        const nd_status printed = show ? check_print(args, backend, &settings, lines) : nd_status_ok;
         status = status ? nd_fail(status, "%s", verdict) : printed;
     }
     free(lines);

@@ -26,7 +26,7 @@ static nd_status read_settings(nd_args *args, nd_compare_settings *settings, row
     if (!file) return nd_status_ok;
     ND_TRY(nd_rows_read(file, &margins->rows, &margins->count));
     bool any = false;
-    for (size_t i = 0; i < margins->count; ++i) any = any || margins->rows[i].values[nd_field_margin].set;
+    for (size_t i = 0; i < margins->count; i++) any = any || margins->rows[i].values[nd_field_margin].set;
     ND_REQUIRE(any, nd_status_format, "--margins %s: no row has a margin; nd compare --aa writes them", file);
     settings->margins = margins->rows;
     settings->n_margins = margins->count;
@@ -37,7 +37,7 @@ static void print_rows(const nd_comparison *comparison, bool all) {
     static const char *const headings[] = {"row",      "base x", "new x",   "change %", "95 %",
                                            "margin %", "p",      "verdict", "",         NULL};
     nd_table *table = nd_table_new(headings);
-    for (size_t i = 0; i < comparison->n; ++i) {
+    for (size_t i = 0; i < comparison->n; i++) {
         const nd_compared *r = &comparison->rows[i];
         if (!all && !r->gated && r->verdict == nd_verdict_same) continue;
         const nd_row_value *base = &r->base->values[nd_field_ratio], *now = &r->now->values[nd_field_ratio];
@@ -59,10 +59,10 @@ static void print_rows(const nd_comparison *comparison, bool all) {
 
 static void print_overall(const nd_comparison *comparison) {
     size_t counts[nd_verdict_count] = {0};
-    for (size_t i = 0; i < comparison->n; ++i) ++counts[comparison->rows[i].verdict];
+    for (size_t i = 0; i < comparison->n; i++) ++counts[comparison->rows[i].verdict];
     printf("\n%s:", nd_verdict_name(comparison->overall));
     const char *comma = "";
-    for (int v = 0; v < nd_verdict_count; ++v) {
+    for (int v = 0; v < nd_verdict_count; v++) {
         if (!counts[v]) continue;
         printf("%s %zu %s", comma, counts[v], nd_verdict_name((nd_verdict)v));
         comma = ",";
@@ -90,7 +90,7 @@ done:
 }
 
 static nd_status write_verdicts(const nd_comparison *comparison, nd_output *output) {
-    for (size_t i = 0; i < comparison->n; ++i) {
+    for (size_t i = 0; i < comparison->n; i++) {
         nd_row row = {0};
         nd_compare_row(&comparison->rows[i], &row);
         nd_status status = nd_output_row(output, &row);
@@ -126,7 +126,7 @@ done:
 /* Reads the runs that are there and measures the others by the command of the first. */
 static nd_status gather_runs(nd_args *args, row_file *runs, size_t n) {
     nd_progress progress = nd_cli_progress();
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         nd_progress_report(&progress, "A/A runs", (int64_t)i, (int64_t)n);
         if (i < args->n_positional)
             ND_TRY(nd_rows_read(args->positional[i], &runs[i].rows, &runs[i].count));
@@ -148,7 +148,7 @@ static nd_status write_margins(void *context, FILE *file) {
     nd_row_writer *writer;
     ND_TRY(nd_row_writer_open("json", file, &writer));
     nd_status status = nd_status_ok;
-    for (size_t i = 0; i < margins->count && !status; ++i)
+    for (size_t i = 0; i < margins->count && !status; i++)
         status = nd_row_writer_add(writer, &margins->rows[i]);
     nd_status closed = nd_row_writer_close(writer);
     return status ? status : closed;
@@ -157,15 +157,15 @@ static nd_status write_margins(void *context, FILE *file) {
 /* Every run against the first, with the default margins: what the gate would have said. */
 static nd_status print_runs(const row_file *runs, size_t n, const nd_compare_settings *settings) {
     size_t counts[nd_verdict_count] = {0};
-    for (size_t i = 1; i < n; ++i) {
+    for (size_t i = 1; i < n; i++) {
         nd_comparison comparison;
         ND_TRY(nd_compare(runs[0].rows, runs[0].count, runs[i].rows, runs[i].count, settings, &comparison));
         printf("run %zu against run 1: %s\n", i + 1, nd_verdict_name(comparison.overall));
-        ++counts[comparison.overall];
+        counts[comparison.overall]++;
         nd_comparison_free(&comparison);
     }
     printf("A/A of %zu runs:", n);
-    for (int v = 0; v < nd_verdict_count; ++v)
+    for (int v = 0; v < nd_verdict_count; v++)
         if (counts[v]) printf(" %zu %s", counts[v], nd_verdict_name((nd_verdict)v));
     putchar('\n');
     return nd_status_ok;
@@ -174,7 +174,7 @@ static nd_status print_runs(const row_file *runs, size_t n, const nd_compare_set
 static void print_margins(const nd_row *margins, size_t count) {
     static const char *const headings[] = {"row", "margin %", NULL};
     nd_table *table = nd_table_new(headings);
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < count; i++) {
         char what[256];
         nd_row_describe(&margins[i], what, sizeof what);
         nd_table_cell(table, "%s", what);
@@ -195,7 +195,7 @@ static nd_status measure_noise(nd_args *args, const nd_compare_settings *setting
     size_t *counts = calloc(n, sizeof *counts);
     ND_REQUIRE_DONE(runs && sets && counts, nd_status_memory, "no memory");
     ND_TRY_DONE(gather_runs(args, runs, n));
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         sets[i] = runs[i].rows;
         counts[i] = runs[i].count;
     }
@@ -207,7 +207,7 @@ static nd_status measure_noise(nd_args *args, const nd_compare_settings *setting
     if (path) ND_TRY_DONE(nd_file_replace(path, write_margins, &margins));
 done:
     nd_rows_free(rows, margins.count);
-    for (size_t i = 0; runs && i < n; ++i) nd_rows_free(runs[i].rows, runs[i].count);
+    for (size_t i = 0; runs && i < n; i++) nd_rows_free(runs[i].rows, runs[i].count);
     free(runs);
     free(sets);
     free(counts);

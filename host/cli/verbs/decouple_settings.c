@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-/* Images at once when calibrating: enough to keep the cores busy, few enough for one block of activations of a
- * 224x224 network to stay under a gigabyte. */
+/* Images at once when calibrating: enough to keep the cores busy, few enough for one block of activations of
+ * a 224x224 network to stay under a gigabyte. */
 enum { small_image = 128 * 128, small_batch = 32, large_batch = 8 };
 
 static const struct rule {

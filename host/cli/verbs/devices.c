@@ -15,7 +15,7 @@ typedef struct nd_devices_line {
 } nd_devices_line;
 
 /* The last failure, less what the line says itself: "backend cuda: " and "backend cuda, device 0: ". */
-static void nd_devices_refuse(nd_devices_line *line) {
+static void devices_refuse(nd_devices_line *line) {
     char prefix[64];
     const char *error = nd_error();
     snprintf(prefix, sizeof prefix,
@@ -25,11 +25,11 @@ static void nd_devices_refuse(nd_devices_line *line) {
 }
 
 /* Versions are known to an open backend only. One that does not open says why in place of them. */
-static void nd_devices_open(nd_devices_line *line) {
+static void devices_open(nd_devices_line *line) {
     nd_backend *backend;
     const nd_backend_settings settings = {.device = line->index};
     if (nd_backend_open(line->backend, &settings, &backend)) {
-        nd_devices_refuse(line);
+        devices_refuse(line);
         return;
     }
     snprintf(line->libraries, sizeof line->libraries, "%s", backend->libraries);
@@ -37,7 +37,7 @@ static void nd_devices_open(nd_devices_line *line) {
     nd_backend_close(backend);
 }
 
-static nd_status nd_devices_write(const nd_args *args, nd_output *output, const nd_devices_line *line) {
+static nd_status devices_write(const nd_args *args, nd_output *output, const nd_devices_line *line) {
     nd_row row = {0};
     nd_row_provenance(&row, args->argc, args->argv);
     nd_row_set_text(&row, nd_field_verb, "devices");
@@ -55,7 +55,7 @@ static nd_status nd_devices_write(const nd_args *args, nd_output *output, const 
     return status;
 }
 
-static void nd_devices_cells(nd_table *table, const nd_devices_line *line) {
+static void devices_cells(nd_table *table, const nd_devices_line *line) {
     nd_table_cell(table, "%s", line->backend);
     nd_table_cell(table, line->index < 0 ? "-" : "%d", line->index);
     nd_table_cell(table, "%s", line->index < 0 ? "none" : line->info->name);
@@ -70,27 +70,26 @@ static void nd_devices_cells(nd_table *table, const nd_devices_line *line) {
         nd_table_cell(table, "%s%s%s", line->libraries, *line->driver ? "; driver " : "", line->driver);
 }
 
-static nd_status nd_devices_put(const nd_args *args, const nd_devices_line *line, nd_output *output,
-                                nd_table *table) {
-    nd_devices_cells(table, line);
-    return nd_devices_write(args, output, line);
+static nd_status devices_put(const nd_args *args, const nd_devices_line *line, nd_output *output,
+                             nd_table *table) {
+    devices_cells(table, line);
+    return devices_write(args, output, line);
 }
 
-static nd_status nd_devices_backend(const nd_args *args, const char *name, nd_output *output,
-                                    nd_table *table) {
+static nd_status devices_backend(const nd_args *args, const char *name, nd_output *output, nd_table *table) {
     nd_device_info devices[nd_devices_max];
     nd_devices_line none = {.backend = name, .index = -1};
     int count = 0;
     /* What is absent is an answer here, not an error. */
     if (nd_backend_probe(name, devices, nd_devices_max, &count, none.why, sizeof none.why)) {
-        nd_devices_refuse(&none);
+        devices_refuse(&none);
         count = 0;
     }
-    if (!count) return nd_devices_put(args, &none, output, table);
+    if (!count) return devices_put(args, &none, output, table);
     for (int i = 0; i < count && i < nd_devices_max; i++) {
         nd_devices_line line = {.backend = name, .index = i, .info = &devices[i]};
-        nd_devices_open(&line);
-        ND_TRY(nd_devices_put(args, &line, output, table));
+        devices_open(&line);
+        ND_TRY(devices_put(args, &line, output, table));
     }
     return nd_status_ok;
 }
@@ -104,7 +103,7 @@ nd_status nd_verb_devices(nd_args *args) {
     nd_status status = nd_status_ok;
     for (int i = 0; nd_backend_names[i] && !status; i++)
         if (!strcmp(only, "auto") || !strcmp(only, nd_backend_names[i]))
-            status = nd_devices_backend(args, nd_backend_names[i], output, table);
+            status = devices_backend(args, nd_backend_names[i], output, table);
     nd_table_print(table, status || nd_output_quiet(output) ? NULL : stdout);
     const nd_status closed = nd_output_close(output);
     return status ? status : closed;

@@ -33,7 +33,7 @@ typedef struct nd_eval {
     nd_output *output;
 } nd_eval;
 
-static nd_status nd_eval_open_models(nd_eval *eval) {
+static nd_status eval_open_models(nd_eval *eval) {
     const nd_args *args = eval->args;
     const char *original = nd_args_text(args, "original", NULL);
     eval->original = original != NULL;
@@ -54,7 +54,7 @@ static nd_status nd_eval_open_models(nd_eval *eval) {
     return nd_status_ok;
 }
 
-static nd_status nd_eval_open_data(nd_eval *eval) {
+static nd_status eval_open_data(nd_eval *eval) {
     const nd_args *args = eval->args;
     nd_dataset_settings settings = {.spec = nd_args_text(args, "data", NULL)};
     ND_REQUIRE(settings.spec, nd_status_usage, "on which images? Give --data DATASET");
@@ -71,7 +71,7 @@ static nd_status nd_eval_open_data(nd_eval *eval) {
 }
 
 /* A network that leaves its image size open takes that of the data. */
-static nd_status nd_eval_infer(nd_eval *eval) {
+static nd_status eval_infer(nd_eval *eval) {
     const nd_infer_settings infer = {
         .batch = eval->batches->batch, .height = eval->batches->height, .width = eval->batches->width};
     for (size_t i = 0; i < eval->count; i++) {
@@ -83,7 +83,7 @@ static nd_status nd_eval_infer(nd_eval *eval) {
 }
 
 /* A drop on the images that chose the ranks is no test result. */
-static void nd_eval_warn(const nd_eval *eval) {
+static void eval_warn(const nd_eval *eval) {
     for (size_t i = 0; i < eval->count; i++) {
         bool exactly;
         if (!nd_max_drop_met(eval->graphs[i], eval->batches, &exactly)) continue;
@@ -92,12 +92,12 @@ static void nd_eval_warn(const nd_eval *eval) {
     }
 }
 
-static nd_status nd_eval_measure(nd_eval *eval) {
+static nd_status eval_measure(nd_eval *eval) {
     const char *dtype = nd_args_text(eval->args, "dtype", "fp32");
     ND_REQUIRE(nd_precision_find(dtype, &eval->precision), nd_status_usage,
                "--dtype %s: expected fp32, tf32, fp16 or bf16", dtype);
     ND_TRY(nd_cli_backend(eval->args, &eval->backend));
-    nd_eval_warn(eval);
+    eval_warn(eval);
     const nd_progress progress = nd_cli_progress();
     const nd_accuracy_settings settings = {
         .backend = eval->backend, .precision = eval->precision, .progress = &progress};
@@ -107,22 +107,22 @@ static nd_status nd_eval_measure(nd_eval *eval) {
 
 /* --- output */
 
-static double nd_eval_ratio(int64_t original, int64_t changed) {
+static double eval_ratio(int64_t original, int64_t changed) {
     return changed > 0 ? (double)original / (double)changed : 0;
 }
 
-static void nd_eval_row_cost(const nd_eval *eval, size_t i, nd_row *row) {
+static void eval_row_cost(const nd_eval *eval, size_t i, nd_row *row) {
     const nd_cost *cost = &eval->models[i].cost, *original = &eval->models[0].cost;
     nd_row_set_int(row, nd_field_conv_macs, cost->conv_macs);
     nd_row_set_int(row, nd_field_total_macs, cost->total_macs);
     nd_row_set_int(row, nd_field_params, cost->params);
     if (!eval->original || i == 0) return;
-    nd_row_set_real(row, nd_field_conv_macs_ratio, nd_eval_ratio(original->conv_macs, cost->conv_macs));
-    nd_row_set_real(row, nd_field_total_macs_ratio, nd_eval_ratio(original->total_macs, cost->total_macs));
-    nd_row_set_real(row, nd_field_params_ratio, nd_eval_ratio(original->params, cost->params));
+    nd_row_set_real(row, nd_field_conv_macs_ratio, eval_ratio(original->conv_macs, cost->conv_macs));
+    nd_row_set_real(row, nd_field_total_macs_ratio, eval_ratio(original->total_macs, cost->total_macs));
+    nd_row_set_real(row, nd_field_params_ratio, eval_ratio(original->params, cost->params));
 }
 
-static nd_status nd_eval_row(const nd_eval *eval, size_t i, nd_row *row) {
+static nd_status eval_row(const nd_eval *eval, size_t i, nd_row *row) {
     nd_row_provenance(row, eval->args->argc, eval->args->argv);
     nd_row_set_text(row, nd_field_verb, "eval");
     ND_TRY(nd_cli_model_row(eval->graphs[i], eval->models[i].spec, eval->models[i].sha256, row));
@@ -134,12 +134,12 @@ static nd_status nd_eval_row(const nd_eval *eval, size_t i, nd_row *row) {
     nd_row_set_int(row, nd_field_batch, eval->batches->batch);
     nd_row_set_int(row, nd_field_threads, nd_threads());
     nd_row_set_real(row, nd_field_seconds, eval->results[i].seconds);
-    nd_eval_row_cost(eval, i, row);
+    eval_row_cost(eval, i, row);
     return nd_accuracy_row(&eval->results[i], eval->original && i ? &eval->results[0] : NULL, eval->batches,
                            row);
 }
 
-static void nd_eval_cell(nd_table *table, const nd_row *row, nd_field field, const char *format) {
+static void eval_cell(nd_table *table, const nd_row *row, nd_field field, const char *format) {
     const nd_row_value *value = &row->values[field];
     char text[64] = "-";
     if (value->set) snprintf(text, sizeof text, format, value->r);
@@ -147,17 +147,17 @@ static void nd_eval_cell(nd_table *table, const nd_row *row, nd_field field, con
 }
 
 /* "[-0.31, 0.92]" */
-static void nd_eval_interval(nd_table *table, const nd_row *row, nd_field lo, nd_field hi) {
+static void eval_interval(nd_table *table, const nd_row *row, nd_field lo, nd_field hi) {
     if (row->values[lo].set)
         nd_table_cell(table, "[%.2f, %.2f]", row->values[lo].r, row->values[hi].r);
     else
         nd_table_cell(table, "-");
 }
 
-static void nd_eval_table_row(const nd_eval *eval, size_t i, const nd_row *row, nd_table *table) {
+static void eval_table_row(const nd_eval *eval, size_t i, const nd_row *row, nd_table *table) {
     nd_table_cell(table, "%s", eval->models[i].spec);
     nd_table_cell(table, "%.2f", (double)eval->models[i].cost.total_macs * 1e-6);
-    if (eval->original) nd_eval_cell(table, row, nd_field_total_macs_ratio, "%.2f");
+    if (eval->original) eval_cell(table, row, nd_field_total_macs_ratio, "%.2f");
     if (row->values[nd_field_top1_correct].set) {
         nd_table_cell(table, "%" PRId64, row->values[nd_field_top1_correct].i);
         nd_table_cell(table, "%" PRId64, row->values[nd_field_top5_correct].i);
@@ -165,18 +165,18 @@ static void nd_eval_table_row(const nd_eval *eval, size_t i, const nd_row *row, 
         nd_table_cell(table, "-");
         nd_table_cell(table, "-");
     }
-    nd_eval_cell(table, row, nd_field_top1, "%.2f");
-    nd_eval_cell(table, row, nd_field_top5, "%.2f");
+    eval_cell(table, row, nd_field_top1, "%.2f");
+    eval_cell(table, row, nd_field_top5, "%.2f");
     if (!eval->original) return;
-    nd_eval_cell(table, row, nd_field_drop_top1, "%.2f");
-    nd_eval_interval(table, row, nd_field_drop_top1_lo, nd_field_drop_top1_hi);
-    nd_eval_cell(table, row, nd_field_drop_top5, "%.2f");
-    nd_eval_interval(table, row, nd_field_drop_top5_lo, nd_field_drop_top5_hi);
-    nd_eval_cell(table, row, nd_field_agreement, "%.2f");
-    nd_eval_cell(table, row, nd_field_logit_rel_mse, "%.4f");
+    eval_cell(table, row, nd_field_drop_top1, "%.2f");
+    eval_interval(table, row, nd_field_drop_top1_lo, nd_field_drop_top1_hi);
+    eval_cell(table, row, nd_field_drop_top5, "%.2f");
+    eval_interval(table, row, nd_field_drop_top5_lo, nd_field_drop_top5_hi);
+    eval_cell(table, row, nd_field_agreement, "%.2f");
+    eval_cell(table, row, nd_field_logit_rel_mse, "%.4f");
 }
 
-static nd_status nd_eval_print(const nd_eval *eval) {
+static nd_status eval_print(const nd_eval *eval) {
     static const char *const alone[] = {"model", "MMACs", "top-1", "top-5", "top-1 %", "top-5 %", NULL};
     static const char *const beside[] = {"model",   "MMACs",     "MACs x",  "top-1", "top-5",
                                          "top-1 %", "top-5 %",   "drop",    "95 %",  "drop top-5",
@@ -186,9 +186,9 @@ static nd_status nd_eval_print(const nd_eval *eval) {
     nd_table *table = nd_table_new(eval->original ? beside : alone);
     for (size_t i = 0; !status && i < eval->count; i++) {
         nd_row row = {0};
-        status = nd_eval_row(eval, i, &row);
+        status = eval_row(eval, i, &row);
         if (!status) status = nd_output_row(eval->output, &row);
-        if (!status) nd_eval_table_row(eval, i, &row, table);
+        if (!status) eval_table_row(eval, i, &row, table);
         nd_row_free(&row);
     }
     nd_table_print(table, show && !status ? stdout : NULL);
@@ -205,11 +205,11 @@ static nd_status nd_eval_print(const nd_eval *eval) {
 nd_status nd_verb_eval(nd_args *args) {
     nd_eval eval = {.args = args};
     nd_status status = nd_output_open(args, &eval.output);
-    if (!status) status = nd_eval_open_models(&eval);
-    if (!status) status = nd_eval_open_data(&eval);
-    if (!status) status = nd_eval_infer(&eval);
-    if (!status) status = nd_eval_measure(&eval);
-    if (!status) status = nd_eval_print(&eval);
+    if (!status) status = eval_open_models(&eval);
+    if (!status) status = eval_open_data(&eval);
+    if (!status) status = eval_infer(&eval);
+    if (!status) status = eval_measure(&eval);
+    if (!status) status = eval_print(&eval);
     for (size_t i = 0; i < eval.count; i++) {
         if (eval.results) nd_accuracy_free(&eval.results[i]);
         if (eval.graphs) nd_graph_free(eval.graphs[i]);

@@ -27,7 +27,7 @@ typedef struct nd_inspection {
 } nd_inspection;
 
 /* --skip PATTERN leaves layers dense; `none` takes the first convolution as well. */
-static nd_status nd_inspect_skips(nd_inspection *inspection) {
+static nd_status inspect_skips(nd_inspection *inspection) {
     nd_decouple_settings *settings = &inspection->settings;
     size_t count = 0;
     while (nd_args_nth(inspection->args, "skip", count)) count++;
@@ -45,14 +45,14 @@ static nd_status nd_inspect_skips(nd_inspection *inspection) {
 }
 
 /* Everything is read and judged before the first line is printed. */
-static nd_status nd_inspect_options(nd_inspection *inspection) {
+static nd_status inspect_options(nd_inspection *inspection) {
     nd_args *args = inspection->args;
     const char *kind = nd_args_text(args, "ranks", "uniform");
     inspection->settings = nd_decouple_defaults();
     inspection->settings.ranks = strcmp(kind, "adaptive") ? nd_ranks_uniform : nd_ranks_adaptive;
     ND_REQUIRE(inspection->settings.ranks == nd_ranks_adaptive || !strcmp(kind, "uniform"), nd_status_usage,
                "--ranks %s: uniform or adaptive", kind);
-    ND_TRY(nd_inspect_skips(inspection));
+    ND_TRY(inspect_skips(inspection));
     ND_TRY(nd_args_words(args, "method", "auto", &inspection->methods, &inspection->n_methods));
     for (size_t i = 0; i < inspection->n_methods; i++)
         ND_REQUIRE(!strcmp(inspection->methods[i], "auto") || nd_method_find(inspection->methods[i]),
@@ -66,7 +66,7 @@ static nd_status nd_inspect_options(nd_inspection *inspection) {
 }
 
 /* An architecture alone is built without weights: its random ones would say nothing. */
-static nd_status nd_inspect_open(nd_inspection *inspection) {
+static nd_status inspect_open(nd_inspection *inspection) {
     const nd_zoo_entry *entry = nd_zoo_find(inspection->model);
     const nd_infer_settings infer = {.batch = 1, .allow_opaque = true};
     inspection->weights = !entry;
@@ -82,7 +82,7 @@ static nd_status nd_inspect_open(nd_inspection *inspection) {
     return nd_survey_make(inspection->graph, &inspection->survey);
 }
 
-static nd_row nd_inspect_row(const nd_inspection *inspection) {
+static nd_row inspect_row(const nd_inspection *inspection) {
     nd_row row = {0};
     nd_row_provenance(&row, inspection->args->argc, inspection->args->argv);
     nd_row_set_text(&row, nd_field_verb, "inspect");
@@ -90,15 +90,15 @@ static nd_row nd_inspect_row(const nd_inspection *inspection) {
 }
 
 /* Of the network as it is. */
-static nd_row nd_inspect_plain_row(const nd_inspection *inspection) {
-    nd_row row = nd_inspect_row(inspection);
+static nd_row inspect_plain_row(const nd_inspection *inspection) {
+    nd_row row = inspect_row(inspection);
     nd_row_copy(&row, &inspection->plain);
     return row;
 }
 
 /* Of a method that the network does not have, but is asked about. */
-static nd_row nd_inspect_method_row(const nd_inspection *inspection, const char *method, nd_ranks ranks) {
-    nd_row row = nd_inspect_row(inspection);
+static nd_row inspect_method_row(const nd_inspection *inspection, const char *method, nd_ranks ranks) {
+    nd_row row = inspect_row(inspection);
     const bool pair = !strcmp(method, "dwpw") || !strcmp(method, "pwdw");
     nd_row_set_name(&row, nd_field_model, inspection->model);
     if (inspection->weights) nd_row_set_text(&row, nd_field_weights_sha256, inspection->sha256);
@@ -108,7 +108,7 @@ static nd_row nd_inspect_method_row(const nd_inspection *inspection, const char 
     return row;
 }
 
-static void nd_inspect_set_layer(nd_row *row, const nd_survey_layer *layer) {
+static void inspect_set_layer(nd_row *row, const nd_survey_layer *layer) {
     nd_row_set_text(row, nd_field_layer, layer->name);
     nd_row_set_int(row, nd_field_ni, layer->ni);
     nd_row_set_int(row, nd_field_no, layer->no);
@@ -119,23 +119,23 @@ static void nd_inspect_set_layer(nd_row *row, const nd_survey_layer *layer) {
     nd_row_set_int(row, nd_field_w, layer->w);
 }
 
-static double nd_over(int64_t original, int64_t changed) {
+static double over(int64_t original, int64_t changed) {
     return changed > 0 ? (double)original / (double)changed : 0;
 }
 
-static void nd_inspect_set_cost(nd_row *row, const nd_cost *cost, const nd_cost *original) {
+static void inspect_set_cost(nd_row *row, const nd_cost *cost, const nd_cost *original) {
     nd_row_set_int(row, nd_field_conv_macs, cost->conv_macs);
     nd_row_set_int(row, nd_field_total_macs, cost->total_macs);
     nd_row_set_int(row, nd_field_params, cost->params);
     if (!original) return;
     if (original->conv_macs)
-        nd_row_set_real(row, nd_field_conv_macs_ratio, nd_over(original->conv_macs, cost->conv_macs));
-    nd_row_set_real(row, nd_field_total_macs_ratio, nd_over(original->total_macs, cost->total_macs));
-    nd_row_set_real(row, nd_field_params_ratio, nd_over(original->params, cost->params));
+        nd_row_set_real(row, nd_field_conv_macs_ratio, over(original->conv_macs, cost->conv_macs));
+    nd_row_set_real(row, nd_field_total_macs_ratio, over(original->total_macs, cost->total_macs));
+    nd_row_set_real(row, nd_field_params_ratio, over(original->params, cost->params));
 }
 
 /* Writes and frees. */
-static nd_status nd_inspect_put(const nd_inspection *inspection, nd_row *row) {
+static nd_status inspect_put(const nd_inspection *inspection, nd_row *row) {
     nd_status status = nd_output_row(inspection->output, row);
     nd_row_free(row);
     return status;
@@ -143,7 +143,7 @@ static nd_status nd_inspect_put(const nd_inspection *inspection, nd_row *row) {
 
 /* --- the network as it is */
 
-static nd_status nd_inspect_layers(const nd_inspection *inspection) {
+static nd_status inspect_layers(const nd_inspection *inspection) {
     static const char *const headings[] = {"layer",  "ni",    "no",     "kernel", "stride",
                                            "output", "MMACs", "params", NULL};
     const nd_survey *survey = &inspection->survey;
@@ -159,10 +159,10 @@ static nd_status nd_inspect_layers(const nd_inspection *inspection) {
         nd_table_cell(table, layer->conv ? "%" PRId64 "x%" PRId64 : "-", layer->h, layer->w);
         nd_table_cell(table, "%.1f", (double)layer->cost.total_macs * 1e-6);
         nd_table_cell(table, "%" PRId64, layer->cost.params);
-        nd_row row = nd_inspect_plain_row(inspection);
-        nd_inspect_set_layer(&row, layer);
-        nd_inspect_set_cost(&row, &layer->cost, NULL);
-        status = nd_inspect_put(inspection, &row);
+        nd_row row = inspect_plain_row(inspection);
+        inspect_set_layer(&row, layer);
+        inspect_set_cost(&row, &layer->cost, NULL);
+        status = inspect_put(inspection, &row);
     }
     const bool show = !status && !nd_output_quiet(inspection->output);
     nd_table_print(table, show ? stdout : NULL);
@@ -171,40 +171,39 @@ static nd_status nd_inspect_layers(const nd_inspection *inspection) {
         printf("\n%s: conv %" PRId64 " MACs, total %" PRId64 " MACs, %" PRId64
                " parameters, BatchNorm folded\n",
                inspection->model, survey->cost.conv_macs, survey->cost.total_macs, survey->cost.params);
-    nd_row row = nd_inspect_plain_row(inspection);
-    nd_inspect_set_cost(&row, &survey->cost, NULL);
-    return nd_inspect_put(inspection, &row);
+    nd_row row = inspect_plain_row(inspection);
+    inspect_set_cost(&row, &survey->cost, NULL);
+    return inspect_put(inspection, &row);
 }
 
 /* --- the cost at given ranks */
 
-static nd_status nd_inspect_rank(const nd_inspection *inspection, const nd_decouple_settings *settings,
-                                 nd_cost *layers, nd_table *table) {
+static nd_status inspect_rank(const nd_inspection *inspection, const nd_decouple_settings *settings,
+                              nd_cost *layers, nd_table *table) {
     const nd_survey *survey = &inspection->survey;
     nd_cost total;
     ND_TRY(nd_survey_cost(inspection->graph, survey, settings, layers, &total));
     for (size_t i = 0; i <= survey->n_layers; i++) {
         const bool whole = i == survey->n_layers;
         if (!whole && !survey->layers[i].spatial) continue;
-        nd_row row = nd_inspect_method_row(inspection, settings->method, settings->ranks);
+        nd_row row = inspect_method_row(inspection, settings->method, settings->ranks);
         nd_row_set_int(&row, nd_field_rank, (int64_t)settings->target);
-        if (!whole) nd_inspect_set_layer(&row, &survey->layers[i]);
-        nd_inspect_set_cost(&row, whole ? &total : &layers[i],
-                            whole ? &survey->cost : &survey->layers[i].cost);
-        ND_TRY(nd_inspect_put(inspection, &row));
+        if (!whole) inspect_set_layer(&row, &survey->layers[i]);
+        inspect_set_cost(&row, whole ? &total : &layers[i], whole ? &survey->cost : &survey->layers[i].cost);
+        ND_TRY(inspect_put(inspection, &row));
     }
     nd_table_cell(table, "%s", settings->method);
     nd_table_cell(table, "%" PRId64, (int64_t)settings->target);
     nd_table_cell(table, "%.3f", (double)total.conv_macs * 1e-9);
-    nd_table_cell(table, "%.2f", nd_over(survey->cost.conv_macs, total.conv_macs));
+    nd_table_cell(table, "%.2f", over(survey->cost.conv_macs, total.conv_macs));
     nd_table_cell(table, "%.3f", (double)total.total_macs * 1e-9);
-    nd_table_cell(table, "%.2f", nd_over(survey->cost.total_macs, total.total_macs));
+    nd_table_cell(table, "%.2f", over(survey->cost.total_macs, total.total_macs));
     nd_table_cell(table, "%.2f", (double)total.params * 1e-6);
-    nd_table_cell(table, "%.2f", nd_over(survey->cost.params, total.params));
+    nd_table_cell(table, "%.2f", over(survey->cost.params, total.params));
     return nd_status_ok;
 }
 
-static nd_status nd_inspect_ranks(nd_inspection *inspection) {
+static nd_status inspect_ranks(nd_inspection *inspection) {
     static const char *const headings[] = {"method", "T",        "conv GMACs", "x", "total GMACs",
                                            "x",      "M params", "x",          NULL};
     nd_decouple_settings settings = inspection->settings;
@@ -216,7 +215,7 @@ static nd_status nd_inspect_ranks(nd_inspection *inspection) {
         for (size_t j = 0; j < inspection->n_ranks; j++) {
             settings.method = inspection->methods[i];
             settings.target = (double)inspection->ranks[j];
-            ND_TRY_DONE(nd_inspect_rank(inspection, &settings, layers, table));
+            ND_TRY_DONE(inspect_rank(inspection, &settings, layers, table));
         }
 done:;
     const bool show = !status && !nd_output_quiet(inspection->output);
@@ -232,8 +231,8 @@ enum { nd_inspect_columns = 9 };
 
 /* Columns are T where a layer has at most nine terms per channel (3x3 kernels and smaller), else ninths of
  * the layer's full rank. */
-static void nd_inspect_print_curves(const nd_inspection *inspection, const nd_method *method,
-                                    const nd_survey_curve *curves, bool by_term, bool energy) {
+static void inspect_print_curves(const nd_inspection *inspection, const nd_method *method,
+                                 const nd_survey_curve *curves, bool by_term, bool energy) {
     static const char *const terms[] = {"layer", "1", "2", "3", "4", "5", "6", "7", "8", "9", NULL};
     static const char *const shares[] = {"layer", "1/9", "2/9", "3/9", "4/9", "5/9",
                                          "6/9",   "7/9", "8/9", "9/9", NULL};
@@ -254,7 +253,7 @@ static void nd_inspect_print_curves(const nd_inspection *inspection, const nd_me
     nd_table_print(table, stdout);
 }
 
-static nd_status nd_inspect_method(nd_inspection *inspection, nd_backend *backend, const char *name) {
+static nd_status inspect_method(nd_inspection *inspection, nd_backend *backend, const char *name) {
     const nd_survey *survey = &inspection->survey;
     const nd_method *method = nd_method_find(name);
     nd_survey_curve *curves = nd_arena_alloc(&inspection->arena, survey->n_layers * sizeof *curves);
@@ -266,29 +265,29 @@ static nd_status nd_inspect_method(nd_inspection *inspection, nd_backend *backen
     for (size_t i = 0; i < survey->n_layers; i++) {
         if (!curves[i].n) continue;
         by_term &= curves[i].n <= nd_inspect_columns;
-        nd_row row = nd_inspect_method_row(inspection, name, nd_ranks_uniform);
+        nd_row row = inspect_method_row(inspection, name, nd_ranks_uniform);
         nd_row_set_text(&row, nd_field_backend, backend->name);
         nd_row_set_text(&row, nd_field_device, backend->device);
-        nd_inspect_set_layer(&row, &survey->layers[i]);
+        inspect_set_layer(&row, &survey->layers[i]);
         nd_row_set_reals(&row, nd_field_energy, curves[i].energy, curves[i].n);
         nd_row_set_reals(&row, nd_field_rel_error, curves[i].error, curves[i].n);
-        ND_TRY(nd_inspect_put(inspection, &row));
+        ND_TRY(inspect_put(inspection, &row));
     }
     if (nd_output_quiet(inspection->output)) return nd_status_ok;
-    nd_inspect_print_curves(inspection, method, curves, by_term, true);
-    nd_inspect_print_curves(inspection, method, curves, by_term, false);
+    inspect_print_curves(inspection, method, curves, by_term, true);
+    inspect_print_curves(inspection, method, curves, by_term, false);
     return nd_status_ok;
 }
 
 /* `auto` chooses between the two forms, so it shows both. */
-static nd_status nd_inspect_spectra(nd_inspection *inspection) {
+static nd_status inspect_spectra(nd_inspection *inspection) {
     nd_status status = nd_status_ok;
     nd_backend *backend;
     ND_TRY(nd_cli_backend(inspection->args, &backend));
     for (size_t i = 0; i < inspection->n_methods; i++) {
         const bool both = strcmp(inspection->methods[i], "auto") == 0;
-        ND_TRY_DONE(nd_inspect_method(inspection, backend, both ? "dwpw" : inspection->methods[i]));
-        if (both) ND_TRY_DONE(nd_inspect_method(inspection, backend, "pwdw"));
+        ND_TRY_DONE(inspect_method(inspection, backend, both ? "dwpw" : inspection->methods[i]));
+        if (both) ND_TRY_DONE(inspect_method(inspection, backend, "pwdw"));
     }
 done:
     nd_backend_close(backend);
@@ -299,12 +298,12 @@ nd_status nd_verb_inspect(nd_args *args) {
     nd_inspection inspection = {.args = args, .model = args->positional[0]};
     nd_status status;
     ND_TRY(nd_output_open(args, &inspection.output));
-    ND_TRY_DONE(nd_inspect_options(&inspection));
-    ND_TRY_DONE(nd_inspect_open(&inspection));
-    ND_TRY_DONE(nd_inspect_layers(&inspection));
-    if (inspection.n_ranks) ND_TRY_DONE(nd_inspect_ranks(&inspection));
+    ND_TRY_DONE(inspect_options(&inspection));
+    ND_TRY_DONE(inspect_open(&inspection));
+    ND_TRY_DONE(inspect_layers(&inspection));
+    if (inspection.n_ranks) ND_TRY_DONE(inspect_ranks(&inspection));
     if (inspection.weights) do
-            status = nd_inspect_spectra(&inspection);
+            status = inspect_spectra(&inspection);
         while (nd_cli_elsewhere(args, status));
     else if (!nd_output_quiet(inspection.output))
         printf("\nWithout weights there is no energy to show: try %s:weights.safetensors.\n",

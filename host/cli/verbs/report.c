@@ -14,7 +14,7 @@ typedef struct row_list {
 
 /* All files one after the other. */
 static nd_status read_all(const nd_args *args, row_list *all) {
-    for (size_t i = 0; i < args->n_positional; ++i) {
+    for (size_t i = 0; i < args->n_positional; i++) {
         nd_row *rows;
         size_t count;
         ND_TRY(nd_rows_read(args->positional[i], &rows, &count));
@@ -58,7 +58,7 @@ nd_status nd_verb_report(nd_args *args) {
     nd_status status = nd_status_ok;
     ND_TRY_DONE(read_all(args, &all));
     ND_TRY_DONE(nd_output_open(args, &output));
-    for (size_t i = 0; i < all.count; ++i) ND_TRY_DONE(nd_output_row(output, &all.rows[i]));
+    for (size_t i = 0; i < all.count; i++) ND_TRY_DONE(nd_output_row(output, &all.rows[i]));
     bool wanted = nd_args_has(args, "output") || nd_args_has(args, "plots");
     bool converts = nd_args_has(args, "json") || nd_args_has(args, "csv") || nd_args_has(args, "md") ||
                     nd_args_has(args, "sql");

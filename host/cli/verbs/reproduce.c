@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void nd_reproduce_list(void) {
+static void reproduce_list(void) {
     static const char *const headings[] = {"table", "what it holds", NULL};
     nd_table *table = nd_table_new(headings);
     for (const nd_paper_title *title = nd_paper_titles; title->name; title++) {
@@ -29,8 +29,8 @@ typedef struct nd_reproduce_inputs {
     char sha256[65]; /* of the graph as read; empty without one */
 } nd_reproduce_inputs;
 
-static nd_status nd_reproduce_open(const nd_args *args, nd_reproduce_inputs *inputs,
-                                   nd_reproduce_settings *settings) {
+static nd_status reproduce_open(const nd_args *args, nd_reproduce_inputs *inputs,
+                                nd_reproduce_settings *settings) {
     const char *model = args->n_positional > 1 ? args->positional[1] : NULL;
     const char *data = nd_args_text(args, "data", NULL), *calib = nd_args_text(args, "calib", NULL);
     ND_TRY(nd_args_int(args, "batch", settings->batch, 1, 65536, &settings->batch));
@@ -64,7 +64,7 @@ static nd_status nd_reproduce_open(const nd_args *args, nd_reproduce_inputs *inp
     return nd_status_ok;
 }
 
-static void nd_reproduce_close(nd_reproduce_inputs *inputs) {
+static void reproduce_close(nd_reproduce_inputs *inputs) {
     nd_batches_close(inputs->data);
     nd_batches_close(inputs->calib);
     nd_graph_free(inputs->graph);
@@ -72,8 +72,8 @@ static void nd_reproduce_close(nd_reproduce_inputs *inputs) {
 }
 
 /* What a value that needed weights or images was measured with. */
-static void nd_reproduce_set_inputs(const nd_reproduce_inputs *inputs, const nd_paper_value *value,
-                                    nd_row *row) {
+static void reproduce_set_inputs(const nd_reproduce_inputs *inputs, const nd_paper_value *value,
+                                 nd_row *row) {
     if (!*value->needs || !inputs->graph) return;
     nd_row_set_text(row, nd_field_weights_sha256, inputs->sha256);
     nd_row_set_text(row, nd_field_backend, inputs->backend->name);
@@ -85,7 +85,7 @@ static void nd_reproduce_set_inputs(const nd_reproduce_inputs *inputs, const nd_
 }
 
 /* What was lost where the knob of the method came to stand. */
-static void nd_reproduce_set_drop(const nd_drop_point *drop, nd_row *row) {
+static void reproduce_set_drop(const nd_drop_point *drop, nd_row *row) {
     if (!drop->n) return;
     nd_row_set_int(row, nd_field_n, drop->n);
     nd_row_set_real(row, nd_field_drop_top1, drop->top1.points);
@@ -96,9 +96,9 @@ static void nd_reproduce_set_drop(const nd_drop_point *drop, nd_row *row) {
     nd_row_set_real(row, nd_field_drop_top5_hi, drop->top5.hi);
 }
 
-static nd_status nd_reproduce_row(const nd_args *args, const char *name, const nd_paper_value *value,
-                                  const nd_reproduced *result, const nd_reproduce_inputs *inputs,
-                                  nd_output *output) {
+static nd_status reproduce_row(const nd_args *args, const char *name, const nd_paper_value *value,
+                               const nd_reproduced *result, const nd_reproduce_inputs *inputs,
+                               nd_output *output) {
     nd_row row = {0};
     nd_row_provenance(&row, args->argc, args->argv);
     nd_row_set_text(&row, nd_field_verb, "reproduce");
@@ -113,11 +113,11 @@ static nd_status nd_reproduce_row(const nd_args *args, const char *name, const n
     nd_row_set_text(&row, nd_field_kind, value->kind);
     nd_row_set_text(&row, nd_field_source, value->source);
     nd_row_set_text(&row, nd_field_missing, result->missing);
-    nd_reproduce_set_inputs(inputs, value, &row);
+    reproduce_set_inputs(inputs, value, &row);
     if (!result->missing) {
         nd_row_set_real(&row, nd_field_ours, result->ours);
         nd_row_set_real(&row, nd_field_difference, result->ours - value->value);
-        nd_reproduce_set_drop(&result->drop, &row);
+        reproduce_set_drop(&result->drop, &row);
     }
     nd_status status = nd_output_row(output, &row);
     nd_row_free(&row);
@@ -125,7 +125,7 @@ static nd_status nd_reproduce_row(const nd_args *args, const char *name, const n
 }
 
 /* Each source once, in the order of the rows. */
-static void nd_reproduce_print_sources(const nd_paper_table *table) {
+static void reproduce_print_sources(const nd_paper_table *table) {
     puts("\nPublished values and where they stand:");
     for (size_t i = 0; i < table->n_values; i++) {
         const nd_paper_value *value = &table->values[i];
@@ -136,8 +136,8 @@ static void nd_reproduce_print_sources(const nd_paper_table *table) {
 }
 
 /* Each measured row once: how much it lost, and how sure that is of so many images. */
-static void nd_reproduce_print_drops(const nd_paper_table *table, const nd_reproduced *results,
-                                     const nd_batches *data) {
+static void reproduce_print_drops(const nd_paper_table *table, const nd_reproduced *results,
+                                  const nd_batches *data) {
     printf("\nMeasured on %" PRId64 " images of %s, at a drop of at most 1.0 point of top-5:\n", data->count,
            data->name);
     for (size_t i = 0; i < table->n_values; i++) {
@@ -149,8 +149,8 @@ static void nd_reproduce_print_drops(const nd_paper_table *table, const nd_repro
     }
 }
 
-static void nd_reproduce_print(const char *name, const nd_paper_table *table, const nd_reproduced *results,
-                               const nd_batches *data) {
+static void reproduce_print(const char *name, const nd_paper_table *table, const nd_reproduced *results,
+                            const nd_batches *data) {
     static const char *const headings[] = {"row",  "quantity",   "unit",    "published",
                                            "ours", "difference", "verdict", NULL};
     bool missing = false;
@@ -177,8 +177,8 @@ static void nd_reproduce_print(const char *name, const nd_paper_table *table, co
     }
     printf("%s\n\n", name);
     nd_table_print(text, stdout);
-    nd_reproduce_print_sources(table);
-    if (data) nd_reproduce_print_drops(table, results, data);
+    reproduce_print_sources(table);
+    if (data) reproduce_print_drops(table, results, data);
     if (missing)
         printf("\nWith weights and images: nd reproduce %s vgg16:WEIGHTS.safetensors --data imagefolder:VAL "
                "[--calib imagefolder:TRAIN]\ndatasets/README.md says where they come from.\n",
@@ -186,8 +186,8 @@ static void nd_reproduce_print(const char *name, const nd_paper_table *table, co
     puts("");
 }
 
-static nd_status nd_reproduce_table(const nd_args *args, const char *name, const nd_reproduce_inputs *inputs,
-                                    const nd_reproduce_settings *settings, nd_output *output) {
+static nd_status reproduce_table(const nd_args *args, const char *name, const nd_reproduce_inputs *inputs,
+                                 const nd_reproduce_settings *settings, nd_output *output) {
     nd_paper_table table;
     nd_status status;
     ND_TRY(nd_paper_read(name, &table));
@@ -195,8 +195,8 @@ static nd_status nd_reproduce_table(const nd_args *args, const char *name, const
     ND_REQUIRE_DONE(results, nd_status_memory, "no memory for %s", name);
     ND_TRY_DONE(nd_reproduce(&table, settings, results));
     for (size_t i = 0; i < table.n_values; i++)
-        ND_TRY_DONE(nd_reproduce_row(args, name, &table.values[i], &results[i], inputs, output));
-    if (!nd_output_quiet(output)) nd_reproduce_print(name, &table, results, settings->data);
+        ND_TRY_DONE(reproduce_row(args, name, &table.values[i], &results[i], inputs, output));
+    if (!nd_output_quiet(output)) reproduce_print(name, &table, results, settings->data);
 done:
     free(results);
     nd_paper_free(&table);
@@ -205,7 +205,7 @@ done:
 
 nd_status nd_verb_reproduce(nd_args *args) {
     if (!args->n_positional) {
-        nd_reproduce_list();
+        reproduce_list();
         return nd_status_ok;
     }
     const char *wanted = args->positional[0];
@@ -217,12 +217,12 @@ nd_status nd_verb_reproduce(nd_args *args) {
     ND_TRY(nd_output_open(args, &output));
     ND_REQUIRE_DONE(!all || args->n_positional == 1, nd_status_usage,
                     "the tables are about several networks: name one table with MODEL");
-    ND_TRY_DONE(nd_reproduce_open(args, &inputs, &settings));
-    if (!all) ND_TRY_DONE(nd_reproduce_table(args, wanted, &inputs, &settings, output));
+    ND_TRY_DONE(reproduce_open(args, &inputs, &settings));
+    if (!all) ND_TRY_DONE(reproduce_table(args, wanted, &inputs, &settings, output));
     for (const nd_paper_title *title = nd_paper_titles; all && title->name; title++)
-        ND_TRY_DONE(nd_reproduce_table(args, title->name, &inputs, &settings, output));
+        ND_TRY_DONE(reproduce_table(args, title->name, &inputs, &settings, output));
 done:
-    nd_reproduce_close(&inputs);
+    reproduce_close(&inputs);
     nd_status closed = nd_output_close(output);
     return status ? status : closed;
 }

@@ -136,8 +136,8 @@ static nd_status original_args(const nd_args *point, nd_args *out) {
     out->n_values = 0;
     out->values = nd_arena_alloc(&out->arena, (point->n_values + 1) * sizeof *out->values);
     ND_REQUIRE(out->values, nd_status_memory, "no memory for a sweep");
-    for (size_t i = 0; i < point->n_values; ++i)
-        for (size_t k = 0; k < sizeof kept / sizeof *kept; ++k)
+    for (size_t i = 0; i < point->n_values; i++)
+        for (size_t k = 0; k < sizeof kept / sizeof *kept; k++)
             if (!strcmp(point->values[i].option->name, kept[k]))
                 out->values[out->n_values++] = point->values[i];
     return nd_status_ok;
@@ -199,7 +199,7 @@ static nd_status measure_time(sweep *s, const nd_graph *graph, const nd_cost *be
     nd_status status = nd_bench_networks(networks, 2, &settings);
     st->expected = networks[0].expected;
     networks[0].expected = NULL;
-    for (int i = 0; i < 2; ++i) nd_bench_network_free(&networks[i]);
+    for (int i = 0; i < 2; i++) nd_bench_network_free(&networks[i]);
     return status;
 }
 
@@ -259,7 +259,7 @@ done:
 }
 
 static nd_status do_all(sweep *s) {
-    for (size_t i = 0; i < s->points.count; ++i) {
+    for (size_t i = 0; i < s->points.count; i++) {
         nd_progress_report(&s->progress, "sweep", (int64_t)i, (int64_t)s->points.count);
         if (i % s->shares != s->share) continue;
         nd_args point;

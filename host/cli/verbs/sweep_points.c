@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Options that are axes when given as lists; whole numbers also take ranges. `run` says where and how a network runs, not
- * what it is. */
+/* Options that are axes when given as lists; whole numbers also take ranges. `run` says where and how a
+ * network runs, not what it is. */
 static const struct {
     const char *name;
     bool whole, run;
@@ -27,7 +27,7 @@ static const struct {
     {"rank", true}, {"energy", false}, {"frobenius", false}, {"macs-ratio", false}, {"latency-ratio", false}};
 
 static const nd_option *option_named(const char *name) {
-    for (size_t i = 0; i < nd_option_count; ++i)
+    for (size_t i = 0; i < nd_option_count; i++)
         if (!strcmp(nd_option_table[i].name, name)) return &nd_option_table[i];
     return NULL;
 }
@@ -47,7 +47,7 @@ static nd_status add_whole(nd_arena *arena, const nd_option *option, const char 
     nd_status status = nd_text_ints(text, &numbers, &n);
     if (status) return nd_fail_in(status, "--%s", option->name);
     status = grow_axis(arena, axis, n);
-    for (size_t i = 0; i < n && !status; ++i) {
+    for (size_t i = 0; i < n && !status; i++) {
         const char *copy = nd_arena_printf(arena, "%" PRId64, numbers[i]);
         if (!copy) status = nd_fail(nd_status_memory, "no memory for a sweep");
         axis->values[axis->n++] = (nd_sweep_value){option, copy};
@@ -62,7 +62,7 @@ static nd_status add_words(nd_arena *arena, const nd_option *option, const char 
     size_t n;
     ND_TRY(nd_text_split(arena, text, ',', &words, &n));
     ND_TRY(grow_axis(arena, axis, n));
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < n; i++) {
         bool none = !strcmp(option->name, "calib") && !strcmp(words[i], "none");
         axis->values[axis->n++] = (nd_sweep_value){option, none ? NULL : words[i]};
     }
@@ -78,7 +78,7 @@ static nd_status add_values(nd_arena *arena, const char *name, bool whole, const
 
 nd_status nd_sweep_points_make(nd_args *args, const nd_sweep_settings *settings, nd_sweep_points *out) {
     *out = (nd_sweep_points){.args = args, .count = 1};
-    for (size_t i = 0; i < sizeof axis_options / sizeof *axis_options; ++i) {
+    for (size_t i = 0; i < sizeof axis_options / sizeof *axis_options; i++) {
         const char *text = nd_args_text(args, axis_options[i].name, NULL);
         if (!text && !strcmp(axis_options[i].name, "method")) text = settings->method;
         if (!text || (axis_options[i].run && !settings->run)) continue;
@@ -86,12 +86,12 @@ nd_status nd_sweep_points_make(nd_args *args, const nd_sweep_settings *settings,
                           &out->axes[out->n_axes++]));
     }
     struct nd_sweep_axis *rules = &out->axes[out->n_axes++];
-    for (size_t i = 0; i < sizeof rule_options / sizeof *rule_options; ++i) {
+    for (size_t i = 0; i < sizeof rule_options / sizeof *rule_options; i++) {
         const char *text = nd_args_text(args, rule_options[i].name, NULL);
         if (text) ND_TRY(add_values(&args->arena, rule_options[i].name, rule_options[i].whole, text, rules));
     }
     if (!rules->n) ND_TRY(add_values(&args->arena, "rank", true, settings->rank, rules));
-    for (size_t a = 0; a < out->n_axes; ++a) {
+    for (size_t a = 0; a < out->n_axes; a++) {
         ND_REQUIRE(out->axes[a].n && out->count <= 1000000 / out->axes[a].n, nd_status_usage,
                    "a sweep of more than a million points, or of none");
         out->count *= out->axes[a].n;
@@ -100,8 +100,8 @@ nd_status nd_sweep_points_make(nd_args *args, const nd_sweep_settings *settings,
 }
 
 static bool is_swept(const nd_sweep_points *points, const nd_option *option) {
-    for (size_t a = 0; a < points->n_axes; ++a)
-        for (size_t v = 0; v < points->axes[a].n; ++v)
+    for (size_t a = 0; a < points->n_axes; a++)
+        for (size_t v = 0; v < points->axes[a].n; v++)
             if (points->axes[a].values[v].option == option) return true;
     return false;
 }
@@ -113,7 +113,7 @@ nd_status nd_sweep_point(const nd_sweep_points *points, size_t index, nd_args *o
     out->n_values = 0;
     out->values = nd_arena_alloc(&out->arena, (args->n_values + nd_sweep_axes_max) * sizeof *out->values);
     ND_REQUIRE(out->values, nd_status_memory, "no memory for a sweep");
-    for (size_t i = 0; i < args->n_values; ++i)
+    for (size_t i = 0; i < args->n_values; i++)
         if (!is_swept(points, args->values[i].option)) out->values[out->n_values++] = args->values[i];
     for (size_t a = points->n_axes; a-- > 0; index /= points->axes[a].n) {
         const nd_sweep_value *value = &points->axes[a].values[index % points->axes[a].n];
@@ -142,7 +142,7 @@ nd_status nd_sweep_shard(const nd_args *args, size_t *share, size_t *shares) {
 static bool shapes_result(const nd_option *option) {
     static const char *const others[] = {"json",  "csv",     "md",      "sql",    "quiet",      "verbose",
                                          "shard", "threads", "workers", "output", "time-limit", "help"};
-    for (size_t i = 0; i < sizeof others / sizeof *others; ++i)
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (!strcmp(option->name, others[i])) return false;
     return true;
 }
@@ -156,9 +156,9 @@ void nd_sweep_point_sha256(const nd_args *point, const char *identity, char hex[
     nd_sha256_init(&hash);
     hash_text(&hash, identity);
     /* In the order of the table, so that the order on the command line does not matter. */
-    for (size_t o = 0; o < nd_option_count; ++o) {
+    for (size_t o = 0; o < nd_option_count; o++) {
         if (!shapes_result(&nd_option_table[o])) continue;
-        for (size_t i = 0; i < point->n_values; ++i) {
+        for (size_t i = 0; i < point->n_values; i++) {
             if (point->values[i].option != &nd_option_table[o]) continue;
             hash_text(&hash, nd_option_table[o].name);
             hash_text(&hash, point->values[i].text ? point->values[i].text : "");
@@ -169,7 +169,7 @@ void nd_sweep_point_sha256(const nd_args *point, const char *identity, char hex[
 
 const char *nd_sweep_rule(const nd_args *point, double *target) {
     *target = NAN;
-    for (size_t i = 0; i < sizeof rule_options / sizeof *rule_options; ++i) {
+    for (size_t i = 0; i < sizeof rule_options / sizeof *rule_options; i++) {
         const char *text = nd_args_text(point, rule_options[i].name, NULL);
         if (text && nd_text_real(text, target)) return rule_options[i].name;
     }

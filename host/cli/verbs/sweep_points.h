@@ -1,12 +1,12 @@
-/* The points of a sweep: every option that was given a list is an axis, and a point is a command line with one value from
- * each. So a sweep understands whatever `nd decouple` and `nd eval` do. */
+/* The points of a sweep: every option that was given a list is an axis, and a point is a command line with
+ * one value from each. So a sweep understands whatever `nd decouple` and `nd eval` do. */
 #ifndef ND_CLI_SWEEP_POINTS_H
 #define ND_CLI_SWEEP_POINTS_H
 
 #include "cli/cli.h"
 
-/* One value of an axis. A NULL text leaves the option out (--calib none). The rules (--rank, --energy, ...) share one
- * axis: a point has one of them. */
+/* One value of an axis. A NULL text leaves the option out (--calib none). The rules (--rank, --energy, ...)
+ * share one axis: a point has one of them. */
 typedef struct nd_sweep_value {
     const nd_option *option;
     const char *text;
@@ -39,8 +39,8 @@ nd_status nd_sweep_point(const nd_sweep_points *points, size_t index, nd_args *o
 /* "1/4": 0-based share and number of shares. */
 nd_status nd_sweep_shard(const nd_args *args, size_t *share, size_t *shares);
 
-/* SHA-256 over everything that makes the result what it is: the options of the point, but not where it is written or
- * which share it is in, and `identity` (weights, data, device). */
+/* SHA-256 over everything that makes the result what it is: the options of the point, but not where it is
+ * written or which share it is in, and `identity` (weights, data, device). */
 void nd_sweep_point_sha256(const nd_args *point, const char *identity, char hex[65]);
 
 /* The rule of a point, for its row: "rank", "energy", ...; its target; NULL and NaN where there is none. */

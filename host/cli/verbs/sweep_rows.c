@@ -19,12 +19,12 @@ nd_status nd_sweep_rows_open(const nd_args *args, nd_sweep_rows *out) {
     }
     if (out->resumed) nd_log(nd_log_info, "%s: %zu rows are there already", path, out->resumed);
     ND_TRY(nd_output_open(args, &out->output));
-    for (size_t i = 0; i < out->count; ++i) ND_TRY(nd_output_replay(out->output, &out->rows[i]));
+    for (size_t i = 0; i < out->count; i++) ND_TRY(nd_output_replay(out->output, &out->rows[i]));
     return nd_status_ok;
 }
 
 bool nd_sweep_rows_has(const nd_sweep_rows *rows, const char *point) {
-    for (size_t i = 0; i < rows->count; ++i) {
+    for (size_t i = 0; i < rows->count; i++) {
         const nd_row_value *value = &rows->rows[i].values[nd_field_point];
         if (value->set && !strcmp(value->text, point)) return true;
     }
@@ -55,10 +55,10 @@ static void print_table(const nd_sweep_rows *rows) {
         "batch",   "conv MACs x", "params x", "top-1 %", "drop",  "95 %",    "agree %",
         "rel mse", "time x",      "Pareto",   "in time", NULL};
     nd_table *table = nd_table_new(headings);
-    for (size_t i = 0; i < rows->count; ++i) {
+    for (size_t i = 0; i < rows->count; i++) {
         const nd_row *row = &rows->rows[i];
         static const nd_field texts[] = {nd_field_method, nd_field_ranks, nd_field_rule};
-        for (size_t t = 0; t < sizeof texts / sizeof *texts; ++t)
+        for (size_t t = 0; t < sizeof texts / sizeof *texts; t++)
             nd_table_cell(table, "%s", row->values[texts[t]].set ? row->values[texts[t]].text : "");
         cell(table, row, nd_field_target, "%g");
         nd_table_cell(table, "%s", row->values[nd_field_calib].set ? row->values[nd_field_calib].text : "");
@@ -92,7 +92,7 @@ static nd_status write_all(void *context, FILE *file) {
     nd_row_writer *writer;
     ND_TRY(nd_row_writer_open(job->format, file, &writer));
     nd_status status = nd_status_ok;
-    for (size_t i = 0; i < job->rows->count && !status; ++i)
+    for (size_t i = 0; i < job->rows->count && !status; i++)
         status = nd_row_writer_add(writer, &job->rows->rows[i]);
     nd_status closed = nd_row_writer_close(writer);
     return status ? status : closed;
@@ -103,7 +103,7 @@ nd_status nd_sweep_rows_finish(nd_sweep_rows *rows) {
     ND_TRY(nd_pareto_mark(rows->rows, rows->count));
     nd_status status = nd_output_close(rows->output);
     rows->output = NULL;
-    for (int f = 0; nd_row_formats[f] && !status; ++f) {
+    for (int f = 0; nd_row_formats[f] && !status; f++) {
         const char *path = nd_args_text(rows->args, nd_row_formats[f], NULL);
         rewriting job = {rows, nd_row_formats[f]};
         if (path && strcmp(path, "-")) status = nd_file_replace(path, write_all, &job);

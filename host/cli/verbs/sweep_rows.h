@@ -1,5 +1,6 @@
-/* The rows of a sweep: those that an earlier, killed run left in --json FILE, and those of this one. Each is flushed as it
- * comes; when the sweep is complete the Pareto set is marked and files are written anew, each replaced as a whole. */
+/* The rows of a sweep: those that an earlier, killed run left in --json FILE, and those of this one. Each is
+ * flushed as it comes; when the sweep is complete the Pareto set is marked and files are written anew, each
+ * replaced as a whole. */
 #ifndef ND_CLI_SWEEP_ROWS_H
 #define ND_CLI_SWEEP_ROWS_H
 

@@ -7,7 +7,7 @@
 
 #include <inttypes.h>
 
-static nd_status nd_zoo_cost(const nd_zoo_entry *entry, nd_cost *out) {
+static nd_status zoo_cost(const nd_zoo_entry *entry, nd_cost *out) {
     nd_graph *graph;
     ND_TRY(nd_zoo_build(entry, nd_zoo_blank, NULL, &graph));
     nd_status status = nd_graph_infer(graph, &(nd_infer_settings){.batch = 1});
@@ -16,7 +16,7 @@ static nd_status nd_zoo_cost(const nd_zoo_entry *entry, nd_cost *out) {
     return status;
 }
 
-static void nd_zoo_row(const nd_zoo_entry *entry, const nd_cost *cost, nd_row *row) {
+static void zoo_row(const nd_zoo_entry *entry, const nd_cost *cost, nd_row *row) {
     nd_row_set_text(row, nd_field_verb, "zoo");
     nd_row_set_text(row, nd_field_model, entry->name);
     nd_row_set_text(row, nd_field_preprocess, entry->preprocess);
@@ -27,7 +27,7 @@ static void nd_zoo_row(const nd_zoo_entry *entry, const nd_cost *cost, nd_row *r
     nd_row_set_int(row, nd_field_params, cost->params);
 }
 
-static void nd_zoo_print_recipes(void) {
+static void zoo_print_recipes(void) {
     static const char *const headings[] = {"preprocess", "for", "settings", NULL};
     nd_table *table = nd_table_new(headings);
     for (const nd_preprocess_recipe *recipe = nd_preprocess_recipes; recipe->name; recipe++) {
@@ -50,7 +50,7 @@ nd_status nd_verb_zoo(nd_args *args) {
     for (size_t i = 0; i < nd_zoo_count; i++) {
         const nd_zoo_entry *entry = &nd_zoo_table[i];
         nd_cost cost;
-        ND_TRY_DONE(nd_zoo_cost(entry, &cost));
+        ND_TRY_DONE(zoo_cost(entry, &cost));
         nd_table_cell(table, "%s", entry->name);
         nd_table_cell(table, "%" PRId64 "x%" PRId64 "x%" PRId64, entry->channels, entry->height,
                       entry->width);
@@ -62,7 +62,7 @@ nd_status nd_verb_zoo(nd_args *args) {
         nd_table_cell(table, "%s", entry->text);
         nd_row row = {0};
         nd_row_provenance(&row, args->argc, args->argv);
-        nd_zoo_row(entry, &cost, &row);
+        zoo_row(entry, &cost, &row);
         status = nd_output_row(output, &row);
         nd_row_free(&row);
         if (status) goto done;
@@ -73,7 +73,7 @@ done:;
     if (show) {
         puts(
             "\nARCH:weights.safetensors takes the state-dict names of these; ARCH alone has random weights.");
-        nd_zoo_print_recipes();
+        zoo_print_recipes();
     }
     nd_status closed = nd_output_close(output);
     return status ? status : closed;

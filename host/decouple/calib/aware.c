@@ -5,8 +5,8 @@
 
 #include <math.h>
 
-/* Of a stage of the published schedule, and the share of the error that a round must win to be followed by another:
- * what comes after is far below the noise of the images. */
+/* Of a stage of the published schedule, and the share of the error that a round must win to be followed by
+ * another: what comes after is far below the noise of the images. */
 enum { most_rounds = 25 };
 static const double least_gain = 1e-3;
 

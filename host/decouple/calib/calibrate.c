@@ -15,8 +15,8 @@ int nd_graph_scores(const nd_graph *graph) {
     return value;
 }
 
-/* In the place of the initializer in the slot where that is another than the conv's own, which others may share: a walk
- * that tries many kernels then holds one. */
+/* In the place of the initializer in the slot where that is another than the conv's own, which others may
+ * share: a walk that tries many kernels then holds one. */
 static nd_status set_floats(nd_graph *graph, nd_node *node, int slot, int rank, const int64_t *dims,
                             const float *data, const float *original, const char *what) {
     char name[512];

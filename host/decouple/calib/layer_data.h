@@ -20,7 +20,8 @@ typedef struct nd_layer_data {
  * in the original and the current network (recipe, 1.1). */
 nd_status nd_layer_moments(const nd_layer_data *data, nd_moments **out);
 
-/* Does a ReLU or leaky ReLU follow the node, directly or behind the residual sum? *slope is that of its negative side.
+/* Does a ReLU or leaky ReLU follow the node, directly or behind the residual sum? *slope is that of its
+ * negative side.
  */
 bool nd_layer_slope(const nd_graph *graph, int node, double *slope);
 
@@ -29,8 +30,8 @@ bool nd_layer_slope(const nd_graph *graph, int node, double *slope);
  * operand (recipe, 1.7). */
 nd_status nd_layer_retarget(const nd_layer_data *data, double pull, double slope, nd_moments *moments);
 
-/* E|act(u) - act(s)|^2 / var act(s) over all outputs, s the original sum and u that of the current network; 0 where s does
- * not vary behind the activation. */
+/* E|act(u) - act(s)|^2 / var act(s) over all outputs, s the original sum and u that of the current network; 0
+ * where s does not vary behind the activation. */
 nd_status nd_layer_activation_error(const nd_layer_data *data, double slope, double *error);
 
 /* Best gain and shift of each output of the current network towards its target, and the relative error that

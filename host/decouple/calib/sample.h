@@ -33,7 +33,8 @@ void nd_taps_close(nd_taps *taps);
 /* Elements of one image of a value; 0 where the shape is unknown. */
 int64_t nd_value_size(const nd_graph *graph, int value);
 
-/* Calls `block` with n images in all of `taps`, which start at the image, until `images` images (0 = all) are through. */
+/* Calls `block` with n images in all of `taps`, which start at the image, until `images` images (0 = all) are
+ * through. */
 typedef nd_status nd_sample_block(void *context, int64_t n);
 nd_status nd_sample(nd_batches *batches, int64_t images, nd_taps *const *taps, int n_taps,
                     nd_sample_block *block, void *context);

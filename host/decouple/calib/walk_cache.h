@@ -7,8 +7,8 @@
 
 typedef struct nd_walk_cache nd_walk_cache;
 
-/* Reads what an earlier run left: chains[l] and error[l] of its first *done layers (in the plan's numbers, the
- * untouched ones included). A damaged tail is dropped. No folder: nothing is read or kept. */
+/* Reads what an earlier run left: chains[l] and error[l] of its first *done layers (in the plan's numbers,
+ * the untouched ones included). A damaged tail is dropped. No folder: nothing is read or kept. */
 nd_status nd_walk_cache_open(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
                              nd_chain *chains, double *error, int *done, nd_walk_cache **out);
 nd_status nd_walk_cache_put(nd_walk_cache *cache, int layer, const nd_chain *chain, double error);

@@ -31,7 +31,8 @@ nd_status nd_moments_add(nd_moments *moments, nd_backend *backend, const nd_conv
                          const float *x, const float *y);
 
 /* Moments of another target of the same patches: nd_moments_add leaves g alone (it is NULL), and
- * nd_moments_retarget, after the last add, puts h, mean_y and vy of `targets` into `moments`, ridge included. */
+ * nd_moments_retarget, after the last add, puts h, mean_y and vy of `targets` into `moments`, ridge included.
+ */
 nd_status nd_moments_new_targets(const nd_conv *conv, nd_moments **out);
 nd_status nd_moments_retarget(nd_moments *moments, const nd_conv *conv, nd_moments *targets);
 

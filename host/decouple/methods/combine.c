@@ -1,7 +1,7 @@
 /* The combinations. The rank is that of the outer method; the inner one's follows from it by a rule below, so
  * that a combination has one knob like any other method. Stages are replaced through the chain algebra, where
- * that makes them cheaper; then the last stage is refitted on what really reaches it: the reference code leaves
- * that error standing. */
+ * that makes them cheaper; then the last stage is refitted on what really reaches it: the reference code
+ * leaves that error standing. */
 #include "decouple/methods/combine.h"
 
 #include "decouple/fit/refit.h"
@@ -69,8 +69,8 @@ static const combination prune_spatial_channel = {.outer = &nd_method_spatial_ch
 static const combination prune_spatial_channel_pwdw = {.outer = &nd_method_spatial_channel_pwdw,
                                                        .pruned = true};
 
-/* The conv on the channels that pruning leaves: 1/1.15 of them, as the authors of the pipeline of three methods
- * had it (paper, a.9). Without the weights. */
+/* The conv on the channels that pruning leaves: 1/1.15 of them, as the authors of the pipeline of three
+ * methods had it (paper, a.9). Without the weights. */
 static nd_conv slim_conv(const combination *c, const nd_conv *conv) {
     nd_conv slim = *conv;
     if (!c->pruned) return slim;

@@ -1,6 +1,6 @@
-/* DW+PW on data: the filters of the least-squares kernel in the metric of each channel's centred patches, then
- * rounds of block coordinate descent, each followed by the joint refit of the pointwise part (recipe, 1.3 and
- * 1.4), all but the refit in the output metric where there is one (1.7). */
+/* DW+PW on data: the filters of the least-squares kernel in the metric of each channel's centred patches,
+ * then rounds of block coordinate descent, each followed by the joint refit of the pointwise part
+ * (recipe, 1.3 and 1.4), all but the refit in the output metric where there is one (1.7). */
 #include "decouple/fit/refit.h"
 #include "decouple/methods/dwpw.h"
 #include "decouple/methods/slices.h"
@@ -129,8 +129,8 @@ static nd_status open_panel(descent *d, const double *g, const double *h, int64_
                                           g + first, d->k, 1, d->residual, d->width);
 }
 
-/* Exact optimum of channel i (of its group) given all others, keeping `terms` filters. Its columns begin at `at`
- * in the panel, whose later channels see the change. */
+/* Exact optimum of channel i (of its group) given all others, keeping `terms` filters. Its columns begin at
+ * `at` in the panel, whose later channels see the change. */
 static nd_status descend_channel(descent *d, const double *g, int64_t i, int64_t at, const double *inverse,
                                  int32_t terms, float *dw) {
     int64_t s = d->s, k = d->k, next = at + s;

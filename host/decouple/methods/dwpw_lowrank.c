@@ -1,6 +1,7 @@
-/* DW+PW with a pointwise part of low rank: R' terms, then a pointwise conv to d channels, then one to all outputs
- * (recipe, 7). A rank R buys what R terms of dwpw cost; it is spent on more terms through a narrower pointwise
- * part where that leaves less error, so wide layers with redundant outputs gain and no layer loses. */
+/* DW+PW with a pointwise part of low rank: R' terms, then a pointwise conv to d channels, then one to all
+ * outputs (recipe, 7). A rank R buys what R terms of dwpw cost; it is spent on more terms through a narrower
+ * pointwise part where that leaves less error, so wide layers with redundant outputs gain and no layer loses.
+ */
 #include "decouple/fit/refit.h"
 #include "decouple/methods/combine.h"
 #include "decouple/methods/dwpw.h"
@@ -80,8 +81,8 @@ static nd_status lowrank_decompose(nd_backend *backend, const nd_conv *conv, nd_
     nd_chain chain = {0};
     int64_t step = lowrank_step(conv, ranks), most = lowrank_max_rank(conv);
     double least = INFINITY, error = 0;
-    /* Fewer terms than channels leave some unread, which makes the layers before cheaper: more terms would read
-     * more of them than the shape promises, and the network would cost more than was planned. */
+    /* Fewer terms than channels leave some unread, which makes the layers before cheaper: more terms would
+     * read more of them than the shape promises, and the network would cost more than was planned. */
     bool reads_less = rank < conv->ni;
     double *w =
         nd_alloc_array((size_t)(conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv)), sizeof *w);

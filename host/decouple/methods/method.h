@@ -35,8 +35,8 @@ typedef struct nd_method {
     /* With moments: also chosen and refitted on data (recipe, 1.3 and 1.4). */
     nd_status (*decompose)(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
                            const nd_moments *moments, nd_chain *out);
-    /* A fit through the activation that follows derives all stages anew from every new target, by decompose on
-     * its moments (paper, a.7), instead of the last stage alone. */
+    /* A fit through the activation that follows derives all stages anew from every new target, by decompose
+     * on its moments (paper, a.7), instead of the last stage alone. */
     bool redone;
 } nd_method;
 

@@ -1,7 +1,7 @@
-/* Channel pruning (He et al. 2017): the kernel on fewer of its input channels. On data these are chosen by LASSO on
- * how much each channel contributes to the response, all outputs together, and the kernel is fitted to them by
- * least squares (paper, a.9); from the weights alone those with the largest kernels stay as they are. What a pruned
- * conv no longer reads, nd_graph_shrink takes out of the layers before. */
+/* Channel pruning (He et al. 2017): the kernel on fewer of its input channels. On data these are chosen by
+ * LASSO on how much each channel contributes to the response, all outputs together, and the kernel is fitted
+ * to them by least squares (paper, a.9); from the weights alone those with the largest kernels stay as they
+ * are. What a pruned conv no longer reads, nd_graph_shrink takes out of the layers before. */
 #include "decouple/fit/refit.h"
 
 #include <math.h>
@@ -98,8 +98,8 @@ static nd_status contributions(nd_backend *backend, const nd_conv *conv, const n
     return status;
 }
 
-/* argmin of beta a beta / 2 - b beta + penalty |beta| by coordinate descent from where it stands; the number of
- * channels it keeps. */
+/* argmin of beta a beta / 2 - b beta + penalty |beta| by coordinate descent from where it stands; the number
+ * of channels it keeps. */
 static int64_t descend(lasso *l, double penalty) {
     double scale = 0;
     for (int64_t i = 0; i < l->n; i++) scale = fmax(scale, fabs(l->b[i]));

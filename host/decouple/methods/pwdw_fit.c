@@ -1,6 +1,6 @@
-/* PW+DW on data (recipe, 12): each output is a problem of its own, y_o ~ sum over its terms of v^T X u. Started
- * from the least-squares kernel under Kronecker whitening, then exact alternation between rows u and filters
- * v. */
+/* PW+DW on data (recipe, 12): each output is a problem of its own, y_o ~ sum over its terms of v^T X u.
+ * Started from the least-squares kernel under Kronecker whitening, then exact alternation between rows u and
+ * filters v. */
 #include "decouple/fit/refit.h"
 #include "decouple/methods/pwdw.h"
 #include "decouple/methods/slices.h"
@@ -70,8 +70,8 @@ static void whiten_output(const start *st, const double *w, float *slice) {
         }
 }
 
-/* An error of output o counts as much as the metric's diagonal says: the outputs are problems of their own, so
- * this only decides how many terms each gets. */
+/* An error of output o counts as much as the metric's diagonal says: the outputs are problems of their own,
+ * so this only decides how many terms each gets. */
 static void weigh_outputs(const nd_moments *m, nd_slices *slices) {
     int64_t rows = m->no / m->groups;
     for (int64_t o = 0; m->metric && o < m->no; o++) {

@@ -1,7 +1,7 @@
 /* Spatial decomposition (Jaderberg et al. 2014, scheme 2): a vertical kh x 1 conv to R channels, then a
- * horizontal 1 x kw one. SVD of the kernel as a (ni kh) x (no kw) matrix (paper, a.6); on data the same of the
- * least-squares kernel in the metric of the vertical patches, then the exact refit of the horizontal part, whose
- * target is the full response, bias included. */
+ * horizontal 1 x kw one. SVD of the kernel as a (ni kh) x (no kw) matrix (paper, a.6); on data the same of
+ * the least-squares kernel in the metric of the vertical patches, then the exact refit of the horizontal
+ * part, whose target is the full response, bias included. */
 #include "decouple/fit/refit.h"
 #include "decouple/methods/slices.h"
 
@@ -122,8 +122,8 @@ static void fill(const nd_conv *conv, int64_t rank, const nd_slices *slices, con
     }
 }
 
-/* Root of the mean covariance of the vertical patches of a group, g[(i,y,x)][(j,z,x)] over x, and its inverse:
- * rows are u sqrt(l) and u / sqrt(l) of the eigenpairs. */
+/* Root of the mean covariance of the vertical patches of a group, g[(i,y,x)][(j,z,x)] over x, and its
+ * inverse: rows are u sqrt(l) and u / sqrt(l) of the eigenpairs. */
 static nd_status vertical_root(nd_backend *backend, const nd_conv *conv, const double *g, double *root,
                                double *inverse) {
     int64_t n = n_rows(conv), kw = conv->window.kernel[1], k = n * kw;

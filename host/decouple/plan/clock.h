@@ -1,5 +1,5 @@
-/* What nd_rule_latency_ratio spends: the time of graphs on a backend. Decoupling knows nothing of how time is measured;
- * bench/timing/graph_clock.h measures it, and tests make it up. */
+/* What nd_rule_latency_ratio spends: the time of graphs on a backend. Decoupling knows nothing of how time is
+ * measured; bench/timing/graph_clock.h measures it, and tests make it up. */
 #ifndef ND_DECOUPLE_CLOCK_H
 #define ND_DECOUPLE_CLOCK_H
 
@@ -8,7 +8,8 @@
 enum { nd_clock_graphs_max = 32 };
 
 typedef struct nd_clock {
-    /* Median ns of a run of `batch` images for each of 1 to nd_clock_graphs_max inferred graphs, all measured together. */
+    /* Median ns of a run of `batch` images for each of 1 to nd_clock_graphs_max inferred graphs, all measured
+     * together. */
     nd_status (*measure)(void *user, const nd_graph *const *graphs, int n, double *ns);
     void *user;
     int64_t batch;

@@ -49,9 +49,10 @@ nd_status nd_plan_by_layer(nd_backend *backend, const nd_decouple_settings *sett
 nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
                              nd_candidate **out, size_t *count);
 
-/* Allocates total / settings->target over the candidates and writes the decisions into the plan. Layers that read
- * fewer channels make those before them cheaper too: what that saves in MACs is spent again, as far as the network
- * stays within its budget. `surplus` are the MACs, or with a minus the excess, that its preview is known to be off. */
+/* Allocates total / settings->target over the candidates and writes the decisions into the plan. Layers that
+ * read fewer channels make those before them cheaper too: what that saves in MACs is spent again, as far as
+ * the network stays within its budget. `surplus` are the MACs, or with a minus the excess, that its preview
+ * is known to be off. */
 nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *settings,
                            const nd_candidates *candidates, int64_t surplus, nd_plan *plan);
 

@@ -5,12 +5,13 @@
 #include "decouple/plan/plan.h"
 
 /* Builds the network of the plan without its weights and counts it. Less than the sum over the layers where a
- * layer reads fewer channels than the one before makes. Where several layers read some channels of one value, the
- * first ones are taken for all; the real choice may differ and cost a little more or less. */
+ * layer reads fewer channels than the one before makes. Where several layers read some channels of one value,
+ * the first ones are taken for all; the real choice may differ and cost a little more or less. */
 nd_status nd_plan_preview(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
                           nd_cost *out);
 
-/* Do layers of the plan read only some of their channels? The preview is the sum over the layers otherwise. */
+/* Do layers of the plan read only some of their channels? The preview is the sum over the layers otherwise.
+ */
 bool nd_plan_prunes(const nd_decouple_settings *settings, const nd_plan *plan);
 
 #endif

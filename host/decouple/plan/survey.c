@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-static nd_survey_layer nd_survey_describe(const nd_graph *graph, int index) {
+static nd_survey_layer survey_describe(const nd_graph *graph, int index) {
     const nd_node *node = &graph->nodes[index];
     const nd_value *out = &graph->values[node->out[0]];
     nd_survey_layer layer = {
@@ -46,7 +46,7 @@ nd_status nd_survey_make(const nd_graph *graph, nd_survey *out) {
         const nd_op op = graph->nodes[i].op;
         if (op != nd_op_conv && op != nd_op_gemm && op != nd_op_matmul) continue;
         nd_survey_layer *layer = &out->layers[out->n_layers++];
-        *layer = nd_survey_describe(graph, i);
+        *layer = survey_describe(graph, i);
         layer->first = layer->conv && first;
         if (layer->conv) first = false;
     }
@@ -58,7 +58,7 @@ void nd_survey_free(nd_survey *survey) {
     *survey = (nd_survey){0};
 }
 
-static nd_survey_layer *nd_survey_find(const nd_survey *survey, int node) {
+static nd_survey_layer *survey_find(const nd_survey *survey, int node) {
     for (size_t i = 0; i < survey->n_layers; i++)
         if (survey->layers[i].node == node) return &survey->layers[i];
     return NULL;
@@ -77,7 +77,7 @@ nd_status nd_survey_cost(const nd_graph *graph, const nd_survey *survey, const n
     for (int l = 0; l < plan.n_layers; l++) {
         const nd_layer *layer = &plan.layers[l];
         if (!layer->method) continue;
-        const nd_survey_layer *dense = nd_survey_find(survey, layer->node);
+        const nd_survey_layer *dense = survey_find(survey, layer->node);
         ND_REQUIRE_DONE(dense, nd_status_internal, "%s: not in the survey", layer->name);
         nd_cost cost = {.params =
                             nd_method_params(layer->method, &layer->conv, settings->ranks, layer->rank)};

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* The first input is the image; its dimension 0 as declared tells which other inputs carry the batch. */
-static nd_status nd_infer_inputs(nd_infer *infer) {
+static nd_status infer_inputs(nd_infer *infer) {
     nd_graph *graph = infer->graph;
     const nd_infer_settings *settings = infer->settings;
     infer->declared = -1;
@@ -27,7 +27,7 @@ static nd_status nd_infer_inputs(nd_infer *infer) {
     return nd_status_ok;
 }
 
-static bool nd_infer_is_unknown(const nd_infer *infer, const nd_node *node) {
+static bool infer_is_unknown(const nd_infer *infer, const nd_node *node) {
     if (node->op == nd_op_opaque) return true;
     for (int k = 0; k < node->n_in; k++) {
         const nd_value *value = nd_infer_input(infer, node, k);
@@ -36,7 +36,7 @@ static bool nd_infer_is_unknown(const nd_infer *infer, const nd_node *node) {
     return false;
 }
 
-static nd_status nd_infer_node(nd_infer *infer, nd_node *node) {
+static nd_status infer_node(nd_infer *infer, nd_node *node) {
     nd_graph *graph = infer->graph;
     bool evaluated;
     if (node->op == nd_op_constant) {
@@ -57,14 +57,14 @@ static nd_status nd_infer_node(nd_infer *infer, nd_node *node) {
     return nd_status_ok;
 }
 
-static void nd_infer_forget(nd_infer *infer, const nd_node *node) {
+static void infer_forget(nd_infer *infer, const nd_node *node) {
     for (int k = 0; k < node->n_out; k++)
         if (node->out[k] >= 0 && !infer->graph->values[node->out[k]].init)
             infer->graph->values[node->out[k]].rank = -1;
 }
 
 /* Operators outside of nd's whose output is shaped as their first input. */
-static bool nd_infer_keeps_shape(const nd_node *node) {
+static bool infer_keeps_shape(const nd_node *node) {
     static const char *const keep[] = {"Abs",
                                        "Celu",
                                        "Ceil",
@@ -97,12 +97,12 @@ static bool nd_infer_keeps_shape(const nd_node *node) {
 }
 
 /* What is known of an opaque node's outputs: they are as its input, or as the file declares them. */
-static void nd_infer_opaque(nd_infer *infer, const nd_node *node) {
+static void infer_opaque(nd_infer *infer, const nd_node *node) {
     const nd_value *x = nd_infer_input(infer, node, 0);
     for (int k = 0; k < node->n_out; k++) {
         if (node->out[k] < 0) continue;
         nd_value *y = &infer->graph->values[node->out[k]];
-        if (!k && x && nd_infer_keeps_shape(node)) {
+        if (!k && x && infer_keeps_shape(node)) {
             y->rank = x->rank;
             memcpy(y->dims, x->dims, sizeof y->dims);
         }
@@ -112,21 +112,21 @@ static void nd_infer_opaque(nd_infer *infer, const nd_node *node) {
     }
 }
 
-static nd_status nd_infer_nodes(nd_infer *infer) {
+static nd_status infer_nodes(nd_infer *infer) {
     nd_graph *graph = infer->graph;
     for (int i = 0; i < graph->n_nodes; i++) {
         nd_node *node = &graph->nodes[i];
         if (node->op == nd_op_opaque && infer->settings->allow_opaque) {
-            nd_infer_opaque(infer, node);
+            infer_opaque(infer, node);
             continue;
         }
-        nd_infer_forget(infer, node);
-        const bool unknown = nd_infer_is_unknown(infer, node);
+        infer_forget(infer, node);
+        const bool unknown = infer_is_unknown(infer, node);
         if (unknown && infer->settings->allow_opaque) continue;
-        nd_status status = unknown ? nd_fail(nd_status_unsupported, "nd cannot run this operator")
-                                   : nd_infer_node(infer, node);
+        nd_status status =
+            unknown ? nd_fail(nd_status_unsupported, "nd cannot run this operator") : infer_node(infer, node);
         if (status == nd_status_unsupported && infer->settings->allow_opaque) {
-            nd_infer_forget(infer, node);
+            infer_forget(infer, node);
             continue;
         }
         if (status) return nd_fail_in(status, "%s: node '%s' (%s)", graph->name, node->name, node->op_type);
@@ -142,8 +142,8 @@ nd_status nd_graph_infer(nd_graph *graph, const nd_infer_settings *settings) {
     nd_status status = nd_status_ok;
     infer.known = nd_alloc_array((size_t)infer.n_known, sizeof *infer.known);
     ND_REQUIRE_DONE(infer.known, nd_status_memory, "%s: no memory", graph->name);
-    ND_TRY_DONE(nd_infer_inputs(&infer));
-    ND_TRY_DONE(nd_infer_nodes(&infer));
+    ND_TRY_DONE(infer_inputs(&infer));
+    ND_TRY_DONE(infer_nodes(&infer));
     if (infer.folded) ND_TRY_DONE(nd_graph_sort(graph));
 done:
     free(infer.known);

@@ -10,14 +10,14 @@
  * an error).
  *
  * Operands that must be constant (shapes, axes, bounds) are moved into `attr`, and those computed from shapes
- * (Shape-Gather-Concat-Reshape chains of exporters) become initializers, in which the batch is left open (0 or
- * -1 of Reshape), so that a graph may be inferred again for another batch; a Reshape that was exported for one
- * image takes the batch as well. Axes become non-negative, absent lists (transpose, reduce_mean) are filled
- * in, windows get their kernel and automatic padding.
+ * (Shape-Gather-Concat-Reshape chains of exporters) become initializers, in which the batch is left open (0
+ * or -1 of Reshape), so that a graph may be inferred again for another batch; a Reshape that was exported for
+ * one image takes the batch as well. Axes become non-negative, absent lists (transpose, reduce_mean) are
+ * filled in, windows get their kernel and automatic padding.
  *
  * Stops with nd_status_unsupported at the first node it cannot interpret unless `allow_opaque`, which leaves
- * its values and those that depend on them at rank -1 where neither the file declares a shape nor the operator
- * is known to keep its input's. Messages name node, op and shapes. */
+ * its values and those that depend on them at rank -1 where neither the file declares a shape nor the
+ * operator is known to keep its input's. Messages name node, op and shapes. */
 typedef struct nd_infer_settings {
     int64_t batch;
     int64_t height, width;
@@ -30,8 +30,8 @@ nd_status nd_graph_infer(nd_graph *graph, const nd_infer_settings *settings);
 int64_t nd_slice_count(const nd_attr *attr, int i, int64_t dim, int64_t *first);
 
 /* BatchNormalization into the convolution or inner product before it (paper, a.3); one that has none before
- * it stays as it is. Constants cast to fp32 become fp32. Identity, Dropout and Constant nodes removed. The graph's function and the names of its
- * outputs are unchanged. Needs no shapes. */
+ * it stays as it is. Constants cast to fp32 become fp32. Identity, Dropout and Constant nodes removed. The
+ * graph's function and the names of its outputs are unchanged. Needs no shapes. */
 nd_status nd_graph_fold(nd_graph *graph);
 
 #endif

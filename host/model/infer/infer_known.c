@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static bool nd_known_load(const nd_tensor *tensor, nd_known_int *items) {
+static bool known_load(const nd_tensor *tensor, nd_known_int *items) {
     const int64_t count = nd_tensor_count(tensor);
     for (int64_t i = 0; i < count; i++) {
         if (tensor->dtype == nd_dtype_i64)
@@ -27,7 +27,7 @@ bool nd_infer_known(nd_infer *infer, int value, nd_known *out) {
     if (!init || nd_tensor_count(init) > nd_known_max) return false;
     const int count = (int)nd_tensor_count(init);
     nd_known_int *items = nd_arena_alloc(&infer->arena, ((size_t)count + 1) * sizeof *items);
-    if (!items || !nd_known_load(init, items)) return false;
+    if (!items || !known_load(init, items)) return false;
     *out = (nd_known){.items = items, .rank = init->rank, .count = count};
     memcpy(out->dims, init->dims, sizeof out->dims);
     if (value < infer->n_known) infer->known[value] = *out;
@@ -44,7 +44,7 @@ typedef struct nd_operands {
 /* Fills out->rank, dims and items (room for nd_known_max); false when it does not follow this case. */
 typedef bool nd_evaluator(const nd_operands *operands, nd_known *out);
 
-static bool nd_known_count(nd_known *known) {
+static bool known_count(nd_known *known) {
     const int64_t count = nd_dims_count(known->rank, known->dims);
     if (count < 0 || count > nd_known_max) return false;
     known->count = (int)count;
@@ -52,8 +52,8 @@ static bool nd_known_count(nd_known *known) {
 }
 
 /* Fills `out`, whose dims are set, with x->items[offset + sum of index * stride]. */
-static bool nd_known_view(const nd_known *x, int64_t offset, const int64_t *strides, nd_known *out) {
-    if (!nd_known_count(out)) return false;
+static bool known_view(const nd_known *x, int64_t offset, const int64_t *strides, nd_known *out) {
+    if (!known_count(out)) return false;
     for (int i = 0; i < out->count; i++) {
         int64_t at = offset;
         for (int axis = out->rank - 1, rest = i; axis >= 0; rest /= (int)out->dims[axis--])
@@ -63,12 +63,12 @@ static bool nd_known_view(const nd_known *x, int64_t offset, const int64_t *stri
     return true;
 }
 
-static void nd_known_strides(const nd_known *x, int64_t strides[nd_rank_max]) {
+static void known_strides(const nd_known *x, int64_t strides[nd_rank_max]) {
     int64_t stride = 1;
     for (int axis = x->rank - 1; axis >= 0; stride *= x->dims[axis--]) strides[axis] = stride;
 }
 
-static bool nd_known_pass(const nd_operands *operands, nd_known *out) {
+static bool known_pass(const nd_operands *operands, nd_known *out) {
     const nd_known *x = &operands->in[0];
     memcpy(out->items, x->items, (size_t)x->count * sizeof *x->items);
     memcpy(out->dims, x->dims, sizeof out->dims);
@@ -77,7 +77,7 @@ static bool nd_known_pass(const nd_operands *operands, nd_known *out) {
     return true;
 }
 
-static bool nd_known_concat(const nd_operands *operands, nd_known *out) {
+static bool known_concat(const nd_operands *operands, nd_known *out) {
     out->rank = 1;
     for (int i = 0; i < operands->n_in; i++) {
         const nd_known *x = &operands->in[i];
@@ -88,7 +88,7 @@ static bool nd_known_concat(const nd_operands *operands, nd_known *out) {
     return true;
 }
 
-static bool nd_known_gather(const nd_operands *operands, nd_known *out) {
+static bool known_gather(const nd_operands *operands, nd_known *out) {
     if (operands->n_in != 2 || operands->in[0].rank != 1) return false;
     const nd_known *x = &operands->in[0], *index = &operands->in[1];
     for (int i = 0; i < index->count; i++) {
@@ -104,25 +104,25 @@ static bool nd_known_gather(const nd_operands *operands, nd_known *out) {
 }
 
 /* Between scalars and vectors only. */
-static bool nd_known_unsqueeze(const nd_operands *operands, nd_known *out) {
+static bool known_unsqueeze(const nd_operands *operands, nd_known *out) {
     if (operands->in[0].rank) return false;
-    nd_known_pass(operands, out);
+    known_pass(operands, out);
     out->rank = 1;
     out->dims[0] = 1;
     return true;
 }
 
-static bool nd_known_squeeze(const nd_operands *operands, nd_known *out) {
+static bool known_squeeze(const nd_operands *operands, nd_known *out) {
     if (operands->in[0].count != 1) return false;
-    nd_known_pass(operands, out);
+    known_pass(operands, out);
     out->rank = 0;
     return true;
 }
 
-static bool nd_known_reshape(const nd_operands *operands, nd_known *out) {
+static bool known_reshape(const nd_operands *operands, nd_known *out) {
     const nd_known *x = &operands->in[0], *shape = &operands->in[1];
     if (operands->n_in != 2 || shape->count > nd_rank_max) return false;
-    nd_known_pass(operands, out);
+    known_pass(operands, out);
     int64_t fixed = 1;
     for (int i = 0; i < shape->count; i++) {
         if (shape->items[i].value < -1 || shape->items[i].value == 0) return false;
@@ -133,10 +133,10 @@ static bool nd_known_reshape(const nd_operands *operands, nd_known *out) {
     out->rank = shape->count;
     for (int i = 0; i < shape->count; i++)
         out->dims[i] = shape->items[i].value < 0 ? x->count / fixed : shape->items[i].value;
-    return nd_known_count(out) && out->count == x->count;
+    return known_count(out) && out->count == x->count;
 }
 
-static bool nd_known_slice(const nd_operands *operands, nd_known *out) {
+static bool known_slice(const nd_operands *operands, nd_known *out) {
     const nd_known *x = &operands->in[0];
     nd_attr attr = operands->node->attr;
     int64_t *const lists[] = {attr.list, attr.ends, attr.axes, attr.steps};
@@ -149,21 +149,21 @@ static bool nd_known_slice(const nd_operands *operands, nd_known *out) {
     int64_t axis = attr.axes[0] < 0 ? attr.axes[0] + x->rank : attr.axes[0];
     if (axis < 0 || axis >= x->rank || !attr.steps[0]) return false;
     int64_t strides[nd_rank_max], first;
-    nd_known_strides(x, strides);
+    known_strides(x, strides);
     out->rank = x->rank;
     memcpy(out->dims, x->dims, sizeof out->dims);
     out->dims[axis] = nd_slice_count(&attr, 0, x->dims[axis], &first);
     const int64_t offset = first * strides[axis];
     if (out->dims[axis] > 1) strides[axis] *= attr.steps[0];
-    return nd_known_view(x, offset, strides, out);
+    return known_view(x, offset, strides, out);
 }
 
-static bool nd_known_transpose(const nd_operands *operands, nd_known *out) {
+static bool known_transpose(const nd_operands *operands, nd_known *out) {
     const nd_known *x = &operands->in[0];
     const nd_attr *attr = &operands->node->attr;
     if (attr->n && attr->n != x->rank) return false;
     int64_t from[nd_rank_max], strides[nd_rank_max];
-    nd_known_strides(x, from);
+    known_strides(x, from);
     out->rank = x->rank;
     for (int i = 0; i < x->rank; i++) {
         const int64_t axis = attr->n ? attr->list[i] : x->rank - 1 - i;
@@ -171,10 +171,10 @@ static bool nd_known_transpose(const nd_operands *operands, nd_known *out) {
         strides[i] = from[axis];
         out->dims[i] = x->dims[axis];
     }
-    return nd_known_view(x, 0, strides, out) && out->count == x->count;
+    return known_view(x, 0, strides, out) && out->count == x->count;
 }
 
-static bool nd_known_fill(const nd_operands *operands, nd_known *out) {
+static bool known_fill(const nd_operands *operands, nd_known *out) {
     const nd_known *shape = &operands->in[0];
     if (shape->rank != 1 || shape->count > nd_rank_max) return false;
     if (operands->node->attr.dtype != nd_dtype_i64 && operands->node->attr.dtype != nd_dtype_i32)
@@ -184,13 +184,13 @@ static bool nd_known_fill(const nd_operands *operands, nd_known *out) {
         if (shape->items[i].origin != nd_origin_fixed) return false;
         out->dims[i] = shape->items[i].value;
     }
-    if (!nd_known_count(out)) return false;
+    if (!known_count(out)) return false;
     for (int i = 0; i < out->count; i++)
         out->items[i] = (nd_known_int){operands->node->attr.size, nd_origin_fixed};
     return true;
 }
 
-static bool nd_known_apply(nd_op op, int64_t a, int64_t b, int64_t *out) {
+static bool known_apply(nd_op op, int64_t a, int64_t b, int64_t *out) {
     switch (op) {
     case nd_op_add:
         return !__builtin_add_overflow(a, b, out);
@@ -205,14 +205,14 @@ static bool nd_known_apply(nd_op op, int64_t a, int64_t b, int64_t *out) {
     }
 }
 
-static nd_origin nd_known_mix(nd_op op, nd_known_int a, nd_known_int b) {
+static nd_origin known_mix(nd_op op, nd_known_int a, nd_known_int b) {
     if (a.origin == nd_origin_fixed && b.origin == nd_origin_fixed) return nd_origin_fixed;
     const bool product = op == nd_op_mul || op == nd_op_div;
     if (b.origin == nd_origin_fixed && b.value == (product ? 1 : 0)) return a.origin;
     return nd_origin_derived;
 }
 
-static bool nd_known_arithmetic(const nd_operands *operands, nd_known *out) {
+static bool known_arithmetic(const nd_operands *operands, nd_known *out) {
     if (operands->n_in != 2) return false;
     const nd_known *a = &operands->in[0], *b = &operands->in[1];
     const nd_op op = operands->node->op;
@@ -224,13 +224,13 @@ static bool nd_known_arithmetic(const nd_operands *operands, nd_known *out) {
     out->dims[0] = shape->dims[0];
     for (int i = 0; i < out->count; i++) {
         const nd_known_int x = a->items[a->count == 1 ? 0 : i], y = b->items[b->count == 1 ? 0 : i];
-        if (!nd_known_apply(op, x.value, y.value, &out->items[i].value)) return false;
-        out->items[i].origin = nd_known_mix(op, x, y);
+        if (!known_apply(op, x.value, y.value, &out->items[i].value)) return false;
+        out->items[i].origin = known_mix(op, x, y);
     }
     return true;
 }
 
-static bool nd_known_product(const nd_operands *operands, nd_known *out) {
+static bool known_product(const nd_operands *operands, nd_known *out) {
     const nd_known *x = &operands->in[0];
     nd_known_int product = {1, nd_origin_fixed};
     for (int i = 0; i < x->count; i++) {
@@ -246,28 +246,28 @@ static bool nd_known_product(const nd_operands *operands, nd_known *out) {
 }
 
 static nd_evaluator *const nd_evaluators[nd_op_count] = {
-    [nd_op_identity] = nd_known_pass,       [nd_op_cast] = nd_known_pass,
-    [nd_op_constant] = nd_known_pass,       [nd_op_concat] = nd_known_concat,
-    [nd_op_gather] = nd_known_gather,       [nd_op_unsqueeze] = nd_known_unsqueeze,
-    [nd_op_squeeze] = nd_known_squeeze,     [nd_op_reshape] = nd_known_reshape,
-    [nd_op_slice] = nd_known_slice,         [nd_op_add] = nd_known_arithmetic,
-    [nd_op_sub] = nd_known_arithmetic,      [nd_op_mul] = nd_known_arithmetic,
-    [nd_op_transpose] = nd_known_transpose, [nd_op_constant_of_shape] = nd_known_fill,
-    [nd_op_div] = nd_known_arithmetic,      [nd_op_reduce_prod] = nd_known_product,
+    [nd_op_identity] = known_pass,       [nd_op_cast] = known_pass,
+    [nd_op_constant] = known_pass,       [nd_op_concat] = known_concat,
+    [nd_op_gather] = known_gather,       [nd_op_unsqueeze] = known_unsqueeze,
+    [nd_op_squeeze] = known_squeeze,     [nd_op_reshape] = known_reshape,
+    [nd_op_slice] = known_slice,         [nd_op_add] = known_arithmetic,
+    [nd_op_sub] = known_arithmetic,      [nd_op_mul] = known_arithmetic,
+    [nd_op_transpose] = known_transpose, [nd_op_constant_of_shape] = known_fill,
+    [nd_op_div] = known_arithmetic,      [nd_op_reduce_prod] = known_product,
 };
 
-static int64_t nd_known_clamp(int64_t at, int rank) {
+static int64_t known_clamp(int64_t at, int rank) {
     if (at < 0) at += rank;
     return at < 0 ? 0 : at > rank ? rank : at;
 }
 
 /* The only one whose input need not be known itself. The batch is dimension 0 of activations. */
-static bool nd_known_shape(const nd_infer *infer, const nd_node *node, nd_known *out) {
+static bool known_shape(const nd_infer *infer, const nd_node *node, nd_known *out) {
     const nd_value *x = nd_infer_input(infer, node, 0);
     if (!x || x->rank < 0) return false;
     const nd_attr *attr = &node->attr;
-    const int64_t start = nd_known_clamp(attr->n ? attr->list[0] : 0, x->rank);
-    const int64_t end = nd_known_clamp(attr->n ? attr->list[1] : x->rank, x->rank);
+    const int64_t start = known_clamp(attr->n ? attr->list[0] : 0, x->rank);
+    const int64_t end = known_clamp(attr->n ? attr->list[1] : x->rank, x->rank);
     out->rank = 1;
     for (int64_t i = start; i < end; i++) {
         const bool batch = i == 0 && !x->init && x->dims[0] == infer->settings->batch;
@@ -282,7 +282,7 @@ nd_status nd_infer_evaluate(nd_infer *infer, nd_node *node, bool *done) {
     nd_known_int items[nd_known_max] = {{0}};
     nd_known out = {.items = items}, in[8];
     if (node->op == nd_op_shape) {
-        if (!nd_known_shape(infer, node, &out)) return nd_status_ok;
+        if (!known_shape(infer, node, &out)) return nd_status_ok;
     } else {
         nd_evaluator *evaluate = nd_evaluators[node->op];
         if (!evaluate || node->n_in < 1 || node->n_in > (int)(sizeof in / sizeof *in)) return nd_status_ok;

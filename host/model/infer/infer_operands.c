@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Makes an initializer of a computed operand. Where Reshape may leave the batch open it does. */
-static nd_status nd_operand_fold(nd_infer *infer, nd_node *node, int k, const nd_known *known) {
+static nd_status operand_fold(nd_infer *infer, nd_node *node, int k, const nd_known *known) {
     nd_graph *graph = infer->graph;
     nd_tensor tensor;
     ND_TRY(nd_tensor_new(nd_dtype_i64, known->rank, known->dims, &tensor));
@@ -31,7 +31,7 @@ static nd_status nd_operand_fold(nd_infer *infer, nd_node *node, int k, const nd
 }
 
 /* The integers of input k into list[max]; *count is -1 where the input is left out. */
-static nd_status nd_operand_ints(nd_infer *infer, nd_node *node, int k, int64_t *list, int max, int *count) {
+static nd_status operand_ints(nd_infer *infer, nd_node *node, int k, int64_t *list, int max, int *count) {
     *count = -1;
     const nd_value *input = nd_infer_input(infer, node, k);
     if (!input) return nd_status_ok;
@@ -42,7 +42,7 @@ static nd_status nd_operand_ints(nd_infer *infer, nd_node *node, int k, int64_t 
     ND_REQUIRE(known.count <= max, nd_status_unsupported, "input %d '%s' has %d entries, at most %d", k,
                input->name, known.count, max);
     if (!input->init) {
-        ND_TRY(nd_operand_fold(infer, node, k, &known));
+        ND_TRY(operand_fold(infer, node, k, &known));
         if (!nd_infer_known(infer, node->in[k], &known)) return nd_fail(nd_status_memory, "no memory");
     }
     for (int i = 0; i < known.count; i++) list[i] = known.items[i].value;
@@ -51,7 +51,7 @@ static nd_status nd_operand_ints(nd_infer *infer, nd_node *node, int k, int64_t 
 }
 
 /* A scalar in fp32; *out is left alone where the input is left out. */
-static nd_status nd_operand_scalar(nd_infer *infer, nd_node *node, int k, float *out) {
+static nd_status operand_scalar(nd_infer *infer, nd_node *node, int k, float *out) {
     const nd_value *input = nd_infer_input(infer, node, k);
     if (!input) return nd_status_ok;
     ND_REQUIRE(input->init && nd_tensor_count(input->init) == 1, nd_status_unsupported,
@@ -60,26 +60,26 @@ static nd_status nd_operand_scalar(nd_infer *infer, nd_node *node, int k, float 
     return nd_status_ok;
 }
 
-static nd_status nd_operands_clip(nd_infer *infer, nd_node *node) {
-    ND_TRY(nd_operand_scalar(infer, node, 1, &node->attr.lo));
-    return nd_operand_scalar(infer, node, 2, &node->attr.hi);
+static nd_status operands_clip(nd_infer *infer, nd_node *node) {
+    ND_TRY(operand_scalar(infer, node, 1, &node->attr.lo));
+    return operand_scalar(infer, node, 2, &node->attr.hi);
 }
 
-static nd_status nd_operands_list(nd_infer *infer, nd_node *node) {
+static nd_status operands_list(nd_infer *infer, nd_node *node) {
     int count;
-    ND_TRY(nd_operand_ints(infer, node, 1, node->attr.list, nd_rank_max, &count));
+    ND_TRY(operand_ints(infer, node, 1, node->attr.list, nd_rank_max, &count));
     if (count >= 0) node->attr.n = count;
     return nd_status_ok;
 }
 
-static nd_status nd_operands_pad(nd_infer *infer, nd_node *node) {
+static nd_status operands_pad(nd_infer *infer, nd_node *node) {
     nd_attr *attr = &node->attr;
     const int rank = nd_infer_input(infer, node, 0)->rank; /* the values may move below */
     int64_t pads[2 * nd_rank_max], axes[nd_rank_max];
     int n_pads, n_axes;
-    ND_TRY(nd_operand_ints(infer, node, 1, pads, 2 * nd_rank_max, &n_pads));
-    ND_TRY(nd_operand_scalar(infer, node, 2, &attr->value));
-    ND_TRY(nd_operand_ints(infer, node, 3, axes, nd_rank_max, &n_axes));
+    ND_TRY(operand_ints(infer, node, 1, pads, 2 * nd_rank_max, &n_pads));
+    ND_TRY(operand_scalar(infer, node, 2, &attr->value));
+    ND_TRY(operand_ints(infer, node, 3, axes, nd_rank_max, &n_axes));
     if (n_pads < 0) return nd_status_ok;
     for (int i = 0; n_axes < 0 && i < rank; i++) axes[i] = i;
     if (n_axes < 0) n_axes = rank;
@@ -94,12 +94,11 @@ static nd_status nd_operands_pad(nd_infer *infer, nd_node *node) {
     return nd_status_ok;
 }
 
-static nd_status nd_operands_slice(nd_infer *infer, nd_node *node) {
+static nd_status operands_slice(nd_infer *infer, nd_node *node) {
     nd_attr *attr = &node->attr;
     int64_t *const lists[] = {attr->list, attr->ends, attr->axes, attr->steps};
     int counts[4];
-    for (int k = 0; k < 4; k++)
-        ND_TRY(nd_operand_ints(infer, node, k + 1, lists[k], nd_rank_max, &counts[k]));
+    for (int k = 0; k < 4; k++) ND_TRY(operand_ints(infer, node, k + 1, lists[k], nd_rank_max, &counts[k]));
     if (counts[0] < 0) return nd_status_ok;
     attr->n = counts[0];
     for (int i = 0; i < attr->n && counts[2] < 0; i++) attr->axes[i] = i;
@@ -116,10 +115,10 @@ static nd_status nd_operands_slice(nd_infer *infer, nd_node *node) {
 typedef nd_status nd_operand_reader(nd_infer *infer, nd_node *node);
 
 static nd_operand_reader *const nd_operand_readers[nd_op_count] = {
-    [nd_op_clip] = nd_operands_clip,        [nd_op_reshape] = nd_operands_list,
-    [nd_op_squeeze] = nd_operands_list,     [nd_op_unsqueeze] = nd_operands_list,
-    [nd_op_reduce_mean] = nd_operands_list, [nd_op_reduce_prod] = nd_operands_list,
-    [nd_op_pad] = nd_operands_pad,          [nd_op_slice] = nd_operands_slice,
+    [nd_op_clip] = operands_clip,        [nd_op_reshape] = operands_list,
+    [nd_op_squeeze] = operands_list,     [nd_op_unsqueeze] = operands_list,
+    [nd_op_reduce_mean] = operands_list, [nd_op_reduce_prod] = operands_list,
+    [nd_op_pad] = operands_pad,          [nd_op_slice] = operands_slice,
 };
 
 nd_status nd_infer_operands(nd_infer *infer, nd_node *node) {

@@ -29,7 +29,7 @@ nd_status nd_infer_axis(const char *what, int64_t *axis, int rank) {
 }
 
 /* Makes the n axes in attr->list non-negative and marks them; each may be named once. */
-static nd_status nd_shape_axes(nd_attr *attr, int rank, bool marked[2 * nd_rank_max]) {
+static nd_status shape_axes(nd_attr *attr, int rank, bool marked[2 * nd_rank_max]) {
     for (int i = 0; i < attr->n; i++) {
         ND_TRY(nd_infer_axis("axis", &attr->list[i], rank));
         ND_REQUIRE(!marked[attr->list[i]], nd_status_format, "axis %lld is named twice",
@@ -43,7 +43,7 @@ static nd_status nd_shape_axes(nd_attr *attr, int rank, bool marked[2 * nd_rank_
  * dims. */
 typedef nd_status nd_shaper(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y);
 
-static nd_status nd_shape_window(nd_attr *attr, const nd_value *x, nd_value *y) {
+static nd_status shape_window(nd_attr *attr, const nd_value *x, nd_value *y) {
     nd_window *window = &attr->window;
     for (int axis = 0; axis < 2; axis++) {
         const int64_t in = x->dims[2 + axis], stride = window->stride[axis];
@@ -63,7 +63,7 @@ static nd_status nd_shape_window(nd_attr *attr, const nd_value *x, nd_value *y) 
     return nd_status_ok;
 }
 
-static nd_status nd_shape_conv(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_conv(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_value *w = nd_infer_input(infer, node, 1), *bias = nd_infer_input(infer, node, 2);
     nd_attr *attr = &node->attr;
     ND_REQUIRE(w && w->rank == 4 && x->rank == 4, nd_status_unsupported, "input %s and weights %s, not 2-D",
@@ -83,14 +83,14 @@ static nd_status nd_shape_conv(nd_infer *infer, nd_node *node, const nd_value *x
                    ND_DIMS(w));
     }
     y->dims[1] = w->dims[0];
-    return nd_shape_window(attr, x, y);
+    return shape_window(attr, x, y);
 }
 
-static nd_status nd_shape_pool(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_pool(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer;
     const nd_window *window = &node->attr.window;
     ND_REQUIRE(x->rank == 4, nd_status_unsupported, "input %s, not 2-D", ND_DIMS(x));
-    ND_TRY(nd_shape_window(&node->attr, x, y));
+    ND_TRY(shape_window(&node->attr, x, y));
     for (int side = 0; side < 4; side++) {
         const int axis = side % 2;
         ND_REQUIRE(window->pad[side] <= window->dilation[axis] * (window->kernel[axis] - 1), nd_status_format,
@@ -99,14 +99,14 @@ static nd_status nd_shape_pool(nd_infer *infer, nd_node *node, const nd_value *x
     return nd_status_ok;
 }
 
-static nd_status nd_shape_global_pool(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_global_pool(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer, (void)node;
     ND_REQUIRE(x->rank >= 2, nd_status_format, "input %s has no channels", ND_DIMS(x));
     for (int i = 2; i < x->rank; i++) y->dims[i] = 1;
     return nd_status_ok;
 }
 
-static nd_status nd_shape_broadcast(const nd_value *a, const nd_value *b, nd_value *y) {
+static nd_status shape_broadcast(const nd_value *a, const nd_value *b, nd_value *y) {
     const int rank = a->rank > b->rank ? a->rank : b->rank;
     int64_t dims[nd_rank_max];
     for (int i = 0; i < rank; i++) {
@@ -121,13 +121,13 @@ static nd_status nd_shape_broadcast(const nd_value *a, const nd_value *b, nd_val
     return nd_status_ok;
 }
 
-static nd_status nd_shape_binary(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_binary(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_value *other = nd_infer_input(infer, node, 1);
     ND_REQUIRE(other, nd_status_format, "one operand");
-    return nd_shape_broadcast(x, other, y);
+    return shape_broadcast(x, other, y);
 }
 
-static nd_status nd_shape_gemm(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_gemm(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_value *w = nd_infer_input(infer, node, 1), *bias = nd_infer_input(infer, node, 2);
     const nd_attr *attr = &node->attr;
     ND_REQUIRE(w && w->rank == 2 && x->rank == 2, nd_status_format, "operands %s and %s are no matrices",
@@ -139,13 +139,13 @@ static nd_status nd_shape_gemm(nd_infer *infer, nd_node *node, const nd_value *x
     y->dims[1] = n;
     if (!bias) return nd_status_ok;
     nd_value sum;
-    ND_TRY(nd_shape_broadcast(y, bias, &sum));
+    ND_TRY(shape_broadcast(y, bias, &sum));
     ND_REQUIRE(sum.rank == 2 && sum.dims[0] == m && sum.dims[1] == n, nd_status_format,
                "bias %s does not fit output %s", ND_DIMS(bias), ND_DIMS(y));
     return nd_status_ok;
 }
 
-static nd_status nd_shape_matmul(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_matmul(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_value *w = nd_infer_input(infer, node, 1);
     ND_REQUIRE(w && w->rank >= 2 && x->rank >= 2, nd_status_unsupported, "operands %s and %s, not matrices",
                ND_DIMS(x), w ? ND_DIMS(w) : "absent");
@@ -154,13 +154,13 @@ static nd_status nd_shape_matmul(nd_infer *infer, nd_node *node, const nd_value 
     nd_value a = *x, b = *w;
     a.rank -= 2;
     b.rank -= 2;
-    ND_TRY(nd_shape_broadcast(&a, &b, y));
+    ND_TRY(shape_broadcast(&a, &b, y));
     y->dims[y->rank++] = x->dims[x->rank - 2];
     y->dims[y->rank++] = w->dims[w->rank - 1];
     return nd_status_ok;
 }
 
-static nd_status nd_shape_batchnorm(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_batchnorm(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)y;
     ND_REQUIRE(x->rank >= 2, nd_status_format, "input %s has no channels", ND_DIMS(x));
     for (int k = 1; k < 5; k++) {
@@ -172,7 +172,7 @@ static nd_status nd_shape_batchnorm(nd_infer *infer, nd_node *node, const nd_val
     return nd_status_ok;
 }
 
-static nd_status nd_shape_concat(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_concat(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const int64_t axis = node->attr.axis;
     for (int k = 1; k < node->n_in; k++) {
         const nd_value *part = nd_infer_input(infer, node, k);
@@ -186,7 +186,7 @@ static nd_status nd_shape_concat(nd_infer *infer, nd_node *node, const nd_value 
     return nd_status_ok;
 }
 
-static nd_status nd_shape_flatten(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_flatten(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer;
     int64_t *axis = &node->attr.axis;
     if (*axis < 0) *axis += x->rank;
@@ -198,7 +198,7 @@ static nd_status nd_shape_flatten(nd_infer *infer, nd_node *node, const nd_value
 }
 
 /* The shape in attr->list with `first` in place of its first entry. */
-static nd_status nd_shape_reshape_to(const nd_attr *attr, int64_t first, const nd_value *x, nd_value *y) {
+static nd_status shape_reshape_to(const nd_attr *attr, int64_t first, const nd_value *x, nd_value *y) {
     int open = -1;
     y->rank = attr->n;
     for (int i = 0; i < attr->n; i++) {
@@ -217,21 +217,21 @@ static nd_status nd_shape_reshape_to(const nd_attr *attr, int64_t first, const n
     return nd_status_ok;
 }
 
-static nd_status nd_shape_reshape(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_reshape(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_attr *attr = &node->attr;
     const int64_t batch = infer->settings->batch, first = attr->n ? attr->list[0] : 0;
     ND_REQUIRE(attr->n <= nd_rank_max, nd_status_unsupported, "%d dimensions, at most %d", attr->n,
                nd_rank_max);
     /* Files exported for one image say 1 where they mean the batch. */
     const bool one_image = first == 1 && batch > 1 && x->rank && x->dims[0] == batch;
-    if (one_image && !nd_shape_reshape_to(attr, batch, x, y)) return nd_status_ok;
-    return nd_shape_reshape_to(attr, first, x, y);
+    if (one_image && !shape_reshape_to(attr, batch, x, y)) return nd_status_ok;
+    return shape_reshape_to(attr, first, x, y);
 }
 
-static nd_status nd_shape_squeeze(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_squeeze(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer;
     bool drop[2 * nd_rank_max] = {false};
-    ND_TRY(nd_shape_axes(&node->attr, x->rank, drop));
+    ND_TRY(shape_axes(&node->attr, x->rank, drop));
     y->rank = 0;
     for (int i = 0; i < x->rank; i++) {
         ND_REQUIRE(!drop[i] || x->dims[i] == 1, nd_status_format, "axis %d of %s is not 1", i, ND_DIMS(x));
@@ -241,30 +241,30 @@ static nd_status nd_shape_squeeze(nd_infer *infer, nd_node *node, const nd_value
     return nd_status_ok;
 }
 
-static nd_status nd_shape_unsqueeze(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_unsqueeze(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer;
     bool added[2 * nd_rank_max] = {false};
     y->rank = x->rank + node->attr.n;
     ND_REQUIRE(y->rank <= nd_rank_max, nd_status_unsupported, "%d dimensions, at most %d", y->rank,
                nd_rank_max);
-    ND_TRY(nd_shape_axes(&node->attr, y->rank, added));
+    ND_TRY(shape_axes(&node->attr, y->rank, added));
     for (int i = 0, from = 0; i < y->rank; i++) y->dims[i] = added[i] ? 1 : x->dims[from++];
     return nd_status_ok;
 }
 
-static nd_status nd_shape_transpose(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_transpose(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer;
     nd_attr *attr = &node->attr;
     bool seen[2 * nd_rank_max] = {false};
     for (int i = 0; !attr->n && i < x->rank; i++) attr->list[i] = x->rank - 1 - i;
     if (!attr->n) attr->n = x->rank;
     ND_REQUIRE(attr->n == x->rank, nd_status_format, "perm has %d entries for input %s", attr->n, ND_DIMS(x));
-    ND_TRY(nd_shape_axes(attr, x->rank, seen));
+    ND_TRY(shape_axes(attr, x->rank, seen));
     for (int i = 0; i < x->rank; i++) y->dims[i] = x->dims[attr->list[i]];
     return nd_status_ok;
 }
 
-static nd_status nd_shape_pad(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_pad(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer;
     const nd_attr *attr = &node->attr;
     ND_REQUIRE(attr->n == 2 * x->rank, nd_status_format, "%d pads for input %s", attr->n, ND_DIMS(x));
@@ -276,7 +276,7 @@ static nd_status nd_shape_pad(nd_infer *infer, nd_node *node, const nd_value *x,
     return nd_status_ok;
 }
 
-static nd_status nd_shape_gather(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_gather(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_value *index = nd_infer_input(infer, node, 1);
     const int64_t axis = node->attr.axis;
     ND_REQUIRE(index && index->rank >= 0, nd_status_format, "no indices");
@@ -289,13 +289,13 @@ static nd_status nd_shape_gather(nd_infer *infer, nd_node *node, const nd_value 
     return nd_status_ok;
 }
 
-static nd_status nd_shape_reduce(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_reduce(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer;
     nd_attr *attr = &node->attr;
     bool reduced[2 * nd_rank_max] = {false};
     for (int i = 0; !attr->n && i < x->rank; i++) attr->list[i] = i;
     if (!attr->n) attr->n = x->rank;
-    ND_TRY(nd_shape_axes(attr, x->rank, reduced));
+    ND_TRY(shape_axes(attr, x->rank, reduced));
     y->rank = 0;
     for (int i = 0; i < x->rank; i++) {
         if (reduced[i] && !attr->keep_dims) continue;
@@ -304,7 +304,7 @@ static nd_status nd_shape_reduce(nd_infer *infer, nd_node *node, const nd_value 
     return nd_status_ok;
 }
 
-static nd_status nd_shape_slice(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_slice(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer;
     nd_attr *attr = &node->attr;
     bool seen[nd_rank_max] = {false};
@@ -321,25 +321,25 @@ static nd_status nd_shape_slice(nd_infer *infer, nd_node *node, const nd_value *
     return nd_status_ok;
 }
 
-static nd_status nd_shape_lrn(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_lrn(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer, (void)y;
     ND_REQUIRE(x->rank >= 2 && node->attr.size >= 1, nd_status_format, "input %s, size %lld", ND_DIMS(x),
                (long long)node->attr.size);
     return nd_status_ok;
 }
 
-static nd_status nd_shape_cast(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_cast(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer, (void)x;
     y->dtype = node->attr.dtype;
     return nd_status_ok;
 }
 
-static nd_status nd_shape_shape(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_shape(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer, (void)node, (void)x, (void)y;
     return nd_fail(nd_status_unsupported, "the shape is used as data");
 }
 
-static nd_status nd_shape_same(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+static nd_status shape_same(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer, (void)node, (void)x, (void)y;
     return nd_status_ok;
 }
@@ -349,40 +349,40 @@ static const struct {
     nd_shaper *shape;
     bool axis;
 } nd_shapers[nd_op_count] = {
-    [nd_op_conv] = {nd_shape_conv, false},
-    [nd_op_gemm] = {nd_shape_gemm, false},
-    [nd_op_matmul] = {nd_shape_matmul, false},
-    [nd_op_batchnorm] = {nd_shape_batchnorm, false},
-    [nd_op_relu] = {nd_shape_same, false},
-    [nd_op_clip] = {nd_shape_same, false},
-    [nd_op_leaky_relu] = {nd_shape_same, false},
-    [nd_op_sigmoid] = {nd_shape_same, false},
-    [nd_op_hard_sigmoid] = {nd_shape_same, false},
-    [nd_op_hard_swish] = {nd_shape_same, false},
-    [nd_op_add] = {nd_shape_binary, false},
-    [nd_op_mul] = {nd_shape_binary, false},
-    [nd_op_sub] = {nd_shape_binary, false},
-    [nd_op_div] = {nd_shape_binary, false},
-    [nd_op_max_pool] = {nd_shape_pool, false},
-    [nd_op_average_pool] = {nd_shape_pool, false},
-    [nd_op_global_average_pool] = {nd_shape_global_pool, false},
-    [nd_op_concat] = {nd_shape_concat, true},
-    [nd_op_flatten] = {nd_shape_flatten, false},
-    [nd_op_reshape] = {nd_shape_reshape, false},
-    [nd_op_squeeze] = {nd_shape_squeeze, false},
-    [nd_op_unsqueeze] = {nd_shape_unsqueeze, false},
-    [nd_op_transpose] = {nd_shape_transpose, false},
-    [nd_op_pad] = {nd_shape_pad, false},
-    [nd_op_softmax] = {nd_shape_same, true},
-    [nd_op_lrn] = {nd_shape_lrn, false},
-    [nd_op_dropout] = {nd_shape_same, false},
-    [nd_op_identity] = {nd_shape_same, false},
-    [nd_op_gather] = {nd_shape_gather, true},
-    [nd_op_reduce_mean] = {nd_shape_reduce, false},
-    [nd_op_reduce_prod] = {nd_shape_reduce, false},
-    [nd_op_slice] = {nd_shape_slice, false},
-    [nd_op_shape] = {nd_shape_shape, false},
-    [nd_op_cast] = {nd_shape_cast, false},
+    [nd_op_conv] = {shape_conv, false},
+    [nd_op_gemm] = {shape_gemm, false},
+    [nd_op_matmul] = {shape_matmul, false},
+    [nd_op_batchnorm] = {shape_batchnorm, false},
+    [nd_op_relu] = {shape_same, false},
+    [nd_op_clip] = {shape_same, false},
+    [nd_op_leaky_relu] = {shape_same, false},
+    [nd_op_sigmoid] = {shape_same, false},
+    [nd_op_hard_sigmoid] = {shape_same, false},
+    [nd_op_hard_swish] = {shape_same, false},
+    [nd_op_add] = {shape_binary, false},
+    [nd_op_mul] = {shape_binary, false},
+    [nd_op_sub] = {shape_binary, false},
+    [nd_op_div] = {shape_binary, false},
+    [nd_op_max_pool] = {shape_pool, false},
+    [nd_op_average_pool] = {shape_pool, false},
+    [nd_op_global_average_pool] = {shape_global_pool, false},
+    [nd_op_concat] = {shape_concat, true},
+    [nd_op_flatten] = {shape_flatten, false},
+    [nd_op_reshape] = {shape_reshape, false},
+    [nd_op_squeeze] = {shape_squeeze, false},
+    [nd_op_unsqueeze] = {shape_unsqueeze, false},
+    [nd_op_transpose] = {shape_transpose, false},
+    [nd_op_pad] = {shape_pad, false},
+    [nd_op_softmax] = {shape_same, true},
+    [nd_op_lrn] = {shape_lrn, false},
+    [nd_op_dropout] = {shape_same, false},
+    [nd_op_identity] = {shape_same, false},
+    [nd_op_gather] = {shape_gather, true},
+    [nd_op_reduce_mean] = {shape_reduce, false},
+    [nd_op_reduce_prod] = {shape_reduce, false},
+    [nd_op_slice] = {shape_slice, false},
+    [nd_op_shape] = {shape_shape, false},
+    [nd_op_cast] = {shape_cast, false},
 };
 
 nd_status nd_infer_shapes(nd_infer *infer, nd_node *node) {

@@ -1,5 +1,5 @@
-/* Nodes that nd made, as ONNX operators. Each is written in one form, and refused in opsets that want another;
- * what a rewritten network needs (Conv, Gather, Gemm) reads the same in all of them. */
+/* Nodes that nd made, as ONNX operators. Each is written in one form, and refused in opsets that want
+ * another; what a rewritten network needs (Conv, Gather, Gemm) reads the same in all of them. */
 #include "model/onnx/onnx_out.h"
 
 #include <math.h>
@@ -17,7 +17,7 @@ typedef struct nd_emitter {
     nd_status status;
 } nd_emitter;
 
-static Nd__Onnx__Attribute *nd_emit_attribute(nd_emitter *emitter, const char *name, int32_t type) {
+static Nd__Onnx__Attribute *emit_attribute(nd_emitter *emitter, const char *name, int32_t type) {
     Nd__Onnx__Attribute *attribute = &emitter->attributes[emitter->proto.n_attribute];
     nd__onnx__attribute__init(attribute);
     attribute->name = (char *)(uintptr_t)name; /* the generated struct has no const; packing only reads */
@@ -27,26 +27,26 @@ static Nd__Onnx__Attribute *nd_emit_attribute(nd_emitter *emitter, const char *n
     return attribute;
 }
 
-static void nd_emit_int(nd_emitter *emitter, const char *name, int64_t value) {
-    Nd__Onnx__Attribute *attribute = nd_emit_attribute(emitter, name, nd_onnx_attribute_int);
+static void emit_int(nd_emitter *emitter, const char *name, int64_t value) {
+    Nd__Onnx__Attribute *attribute = emit_attribute(emitter, name, nd_onnx_attribute_int);
     attribute->has_i = 1;
     attribute->i = value;
 }
 
-static void nd_emit_float(nd_emitter *emitter, const char *name, float value) {
-    Nd__Onnx__Attribute *attribute = nd_emit_attribute(emitter, name, nd_onnx_attribute_float);
+static void emit_float(nd_emitter *emitter, const char *name, float value) {
+    Nd__Onnx__Attribute *attribute = emit_attribute(emitter, name, nd_onnx_attribute_float);
     attribute->has_f = 1;
     attribute->f = value;
 }
 
-static void nd_emit_ints(nd_emitter *emitter, const char *name, const int64_t *list, int n) {
-    Nd__Onnx__Attribute *attribute = nd_emit_attribute(emitter, name, nd_onnx_attribute_ints);
+static void emit_ints(nd_emitter *emitter, const char *name, const int64_t *list, int n) {
+    Nd__Onnx__Attribute *attribute = emit_attribute(emitter, name, nd_onnx_attribute_ints);
     attribute->n_ints = (size_t)n;
     attribute->ints = (int64_t *)(uintptr_t)list;
 }
 
 /* Appends an initializer as the node's next input, named for the node. */
-static void nd_emit_operand(nd_emitter *emitter, const char *what, const nd_tensor *tensor) {
+static void emit_operand(nd_emitter *emitter, const char *what, const nd_tensor *tensor) {
     nd_onnx_writer *writer = emitter->writer;
     char *name = nd_arena_printf(&writer->arena, "%s.%s", emitter->node->name, what);
     while (name && nd_graph_find_value(writer->graph, name) >= 0)
@@ -58,135 +58,135 @@ static void nd_emit_operand(nd_emitter *emitter, const char *what, const nd_tens
 }
 
 /* The elements are kept in the writer's arena, since they are needed until the file is written. */
-static void nd_emit_ints_operand(nd_emitter *emitter, const char *what, const int64_t *list, int n) {
+static void emit_ints_operand(nd_emitter *emitter, const char *what, const int64_t *list, int n) {
     int64_t *kept = nd_arena_alloc(&emitter->writer->arena, ((size_t)n + 1) * sizeof *kept);
     if (!kept) {
         emitter->status = nd_fail(nd_status_memory, "%s: no memory", emitter->writer->graph->name);
         return;
     }
     memcpy(kept, list, (size_t)n * sizeof *kept);
-    nd_emit_operand(emitter, what, &(nd_tensor){.dtype = nd_dtype_i64, .rank = 1, .dims = {n}, .data = kept});
+    emit_operand(emitter, what, &(nd_tensor){.dtype = nd_dtype_i64, .rank = 1, .dims = {n}, .data = kept});
 }
 
-static void nd_emit_float_operand(nd_emitter *emitter, const char *what, float value) {
+static void emit_float_operand(nd_emitter *emitter, const char *what, float value) {
     float *kept = nd_arena_alloc(&emitter->writer->arena, sizeof *kept);
     if (!kept) {
         emitter->status = nd_fail(nd_status_memory, "%s: no memory", emitter->writer->graph->name);
         return;
     }
     *kept = value;
-    nd_emit_operand(emitter, what, &(nd_tensor){.dtype = nd_dtype_f32, .data = kept});
+    emit_operand(emitter, what, &(nd_tensor){.dtype = nd_dtype_f32, .data = kept});
 }
 
-static void nd_emit_window(nd_emitter *emitter) {
+static void emit_window(nd_emitter *emitter) {
     const nd_window *window = &emitter->node->attr.window;
-    nd_emit_ints(emitter, "kernel_shape", window->kernel, 2);
-    nd_emit_ints(emitter, "strides", window->stride, 2);
-    nd_emit_ints(emitter, "pads", window->pad, 4);
+    emit_ints(emitter, "kernel_shape", window->kernel, 2);
+    emit_ints(emitter, "strides", window->stride, 2);
+    emit_ints(emitter, "pads", window->pad, 4);
 }
 
-static void nd_emit_conv(nd_emitter *emitter) {
-    nd_emit_window(emitter);
-    nd_emit_ints(emitter, "dilations", emitter->node->attr.window.dilation, 2);
-    nd_emit_int(emitter, "group", emitter->node->attr.groups);
+static void emit_conv(nd_emitter *emitter) {
+    emit_window(emitter);
+    emit_ints(emitter, "dilations", emitter->node->attr.window.dilation, 2);
+    emit_int(emitter, "group", emitter->node->attr.groups);
 }
 
-static void nd_emit_max_pool(nd_emitter *emitter) {
-    nd_emit_window(emitter);
-    nd_emit_ints(emitter, "dilations", emitter->node->attr.window.dilation, 2);
-    nd_emit_int(emitter, "ceil_mode", emitter->node->attr.ceil_mode);
+static void emit_max_pool(nd_emitter *emitter) {
+    emit_window(emitter);
+    emit_ints(emitter, "dilations", emitter->node->attr.window.dilation, 2);
+    emit_int(emitter, "ceil_mode", emitter->node->attr.ceil_mode);
 }
 
-static void nd_emit_average_pool(nd_emitter *emitter) {
+static void emit_average_pool(nd_emitter *emitter) {
     const int64_t *dilation = emitter->node->attr.window.dilation;
-    nd_emit_window(emitter);
+    emit_window(emitter);
     if (dilation[0] != 1 || dilation[1] != 1) {
         if (emitter->writer->graph->opset < 19)
             emitter->status = nd_fail(nd_status_unsupported,
                                       "%s: node '%s': average pooling has dilations since "
                                       "opset 19",
                                       emitter->writer->graph->name, emitter->node->name);
-        nd_emit_ints(emitter, "dilations", dilation, 2);
+        emit_ints(emitter, "dilations", dilation, 2);
     }
-    nd_emit_int(emitter, "ceil_mode", emitter->node->attr.ceil_mode);
-    nd_emit_int(emitter, "count_include_pad", emitter->node->attr.count_include_pad);
+    emit_int(emitter, "ceil_mode", emitter->node->attr.ceil_mode);
+    emit_int(emitter, "count_include_pad", emitter->node->attr.count_include_pad);
 }
 
-static void nd_emit_gemm(nd_emitter *emitter) {
+static void emit_gemm(nd_emitter *emitter) {
     const nd_attr *attr = &emitter->node->attr;
-    nd_emit_float(emitter, "alpha", attr->alpha);
-    nd_emit_float(emitter, "beta", attr->beta);
-    nd_emit_int(emitter, "transA", attr->trans_a);
-    nd_emit_int(emitter, "transB", attr->trans_b);
+    emit_float(emitter, "alpha", attr->alpha);
+    emit_float(emitter, "beta", attr->beta);
+    emit_int(emitter, "transA", attr->trans_a);
+    emit_int(emitter, "transB", attr->trans_b);
 }
 
-static void nd_emit_batchnorm(nd_emitter *emitter) {
-    nd_emit_float(emitter, "epsilon", emitter->node->attr.epsilon);
+static void emit_batchnorm(nd_emitter *emitter) {
+    emit_float(emitter, "epsilon", emitter->node->attr.epsilon);
 }
 
-static void nd_emit_clip(nd_emitter *emitter) {
-    nd_emit_float_operand(emitter, "min", emitter->node->attr.lo);
-    nd_emit_float_operand(emitter, "max", emitter->node->attr.hi);
+static void emit_clip(nd_emitter *emitter) {
+    emit_float_operand(emitter, "min", emitter->node->attr.lo);
+    emit_float_operand(emitter, "max", emitter->node->attr.hi);
 }
 
-static void nd_emit_alpha(nd_emitter *emitter) {
-    nd_emit_float(emitter, "alpha", emitter->node->attr.alpha);
+static void emit_alpha(nd_emitter *emitter) {
+    emit_float(emitter, "alpha", emitter->node->attr.alpha);
 }
 
-static void nd_emit_alpha_beta(nd_emitter *emitter) {
-    nd_emit_float(emitter, "alpha", emitter->node->attr.alpha);
-    nd_emit_float(emitter, "beta", emitter->node->attr.beta);
+static void emit_alpha_beta(nd_emitter *emitter) {
+    emit_float(emitter, "alpha", emitter->node->attr.alpha);
+    emit_float(emitter, "beta", emitter->node->attr.beta);
 }
 
-static void nd_emit_axis(nd_emitter *emitter) {
-    nd_emit_int(emitter, "axis", emitter->node->attr.axis);
+static void emit_axis(nd_emitter *emitter) {
+    emit_int(emitter, "axis", emitter->node->attr.axis);
 }
 
-static void nd_emit_reshape(nd_emitter *emitter) {
-    nd_emit_ints_operand(emitter, "shape", emitter->node->attr.list, emitter->node->attr.n);
+static void emit_reshape(nd_emitter *emitter) {
+    emit_ints_operand(emitter, "shape", emitter->node->attr.list, emitter->node->attr.n);
 }
 
-static void nd_emit_axes(nd_emitter *emitter) {
+static void emit_axes(nd_emitter *emitter) {
     const nd_attr *attr = &emitter->node->attr;
-    if (attr->n) nd_emit_ints_operand(emitter, "axes", attr->list, attr->n);
+    if (attr->n) emit_ints_operand(emitter, "axes", attr->list, attr->n);
 }
 
-static void nd_emit_transpose(nd_emitter *emitter) {
+static void emit_transpose(nd_emitter *emitter) {
     const nd_attr *attr = &emitter->node->attr;
-    if (attr->n) nd_emit_ints(emitter, "perm", attr->list, attr->n);
+    if (attr->n) emit_ints(emitter, "perm", attr->list, attr->n);
 }
 
-static void nd_emit_pad(nd_emitter *emitter) {
+static void emit_pad(nd_emitter *emitter) {
     const nd_attr *attr = &emitter->node->attr;
-    nd_emit_ints_operand(emitter, "pads", attr->list, attr->n);
-    nd_emit_float_operand(emitter, "value", attr->value);
+    emit_ints_operand(emitter, "pads", attr->list, attr->n);
+    emit_float_operand(emitter, "value", attr->value);
 }
 
-static void nd_emit_reduce(nd_emitter *emitter) {
+static void emit_reduce(nd_emitter *emitter) {
     const nd_attr *attr = &emitter->node->attr;
-    if (attr->n) nd_emit_ints(emitter, "axes", attr->list, attr->n);
-    nd_emit_int(emitter, "keepdims", attr->keep_dims);
+    if (attr->n) emit_ints(emitter, "axes", attr->list, attr->n);
+    emit_int(emitter, "keepdims", attr->keep_dims);
 }
 
-static void nd_emit_slice(nd_emitter *emitter) {
+static void emit_slice(nd_emitter *emitter) {
     const nd_attr *attr = &emitter->node->attr;
-    nd_emit_ints_operand(emitter, "starts", attr->list, attr->n);
-    nd_emit_ints_operand(emitter, "ends", attr->ends, attr->n);
-    nd_emit_ints_operand(emitter, "axes", attr->axes, attr->n);
-    nd_emit_ints_operand(emitter, "steps", attr->steps, attr->n);
+    emit_ints_operand(emitter, "starts", attr->list, attr->n);
+    emit_ints_operand(emitter, "ends", attr->ends, attr->n);
+    emit_ints_operand(emitter, "axes", attr->axes, attr->n);
+    emit_ints_operand(emitter, "steps", attr->steps, attr->n);
 }
 
-static void nd_emit_lrn(nd_emitter *emitter) {
-    nd_emit_alpha_beta(emitter);
-    nd_emit_float(emitter, "bias", emitter->node->attr.bias);
-    nd_emit_int(emitter, "size", emitter->node->attr.size);
+static void emit_lrn(nd_emitter *emitter) {
+    emit_alpha_beta(emitter);
+    emit_float(emitter, "bias", emitter->node->attr.bias);
+    emit_int(emitter, "size", emitter->node->attr.size);
 }
 
-static void nd_emit_cast(nd_emitter *emitter) {
-    nd_emit_int(emitter, "to", nd_onnx_dtype_code(emitter->node->attr.dtype));
+static void emit_cast(nd_emitter *emitter) {
+    emit_int(emitter, "to", nd_onnx_dtype_code(emitter->node->attr.dtype));
 }
 
-static void nd_emit_plain(nd_emitter *emitter) {
+static void emit_plain(nd_emitter *emitter) {
     (void)emitter;
 }
 
@@ -196,41 +196,41 @@ static const struct {
     bool lists;
     int64_t opset_min, opset_max;
 } nd_emitters[nd_op_count] = {
-    [nd_op_conv] = {nd_emit_conv, false, 1, INT64_MAX},
-    [nd_op_gemm] = {nd_emit_gemm, false, 11, INT64_MAX},
-    [nd_op_matmul] = {nd_emit_plain, false, 1, INT64_MAX},
-    [nd_op_batchnorm] = {nd_emit_batchnorm, false, 9, INT64_MAX},
-    [nd_op_relu] = {nd_emit_plain, false, 6, INT64_MAX},
-    [nd_op_clip] = {nd_emit_clip, true, 11, INT64_MAX},
-    [nd_op_leaky_relu] = {nd_emit_alpha, false, 6, INT64_MAX},
-    [nd_op_sigmoid] = {nd_emit_plain, false, 6, INT64_MAX},
-    [nd_op_hard_sigmoid] = {nd_emit_alpha_beta, false, 6, INT64_MAX},
-    [nd_op_hard_swish] = {nd_emit_plain, false, 14, INT64_MAX},
-    [nd_op_add] = {nd_emit_plain, false, 7, INT64_MAX},
-    [nd_op_mul] = {nd_emit_plain, false, 7, INT64_MAX},
-    [nd_op_sub] = {nd_emit_plain, false, 7, INT64_MAX},
-    [nd_op_div] = {nd_emit_plain, false, 7, INT64_MAX},
-    [nd_op_max_pool] = {nd_emit_max_pool, false, 10, INT64_MAX},
-    [nd_op_average_pool] = {nd_emit_average_pool, false, 10, INT64_MAX},
-    [nd_op_global_average_pool] = {nd_emit_plain, false, 1, INT64_MAX},
-    [nd_op_concat] = {nd_emit_axis, false, 4, INT64_MAX},
-    [nd_op_flatten] = {nd_emit_axis, false, 1, INT64_MAX},
-    [nd_op_reshape] = {nd_emit_reshape, true, 5, INT64_MAX},
-    [nd_op_squeeze] = {nd_emit_axes, true, 13, INT64_MAX},
-    [nd_op_unsqueeze] = {nd_emit_axes, true, 13, INT64_MAX},
-    [nd_op_transpose] = {nd_emit_transpose, false, 1, INT64_MAX},
-    [nd_op_pad] = {nd_emit_pad, true, 11, INT64_MAX},
-    [nd_op_softmax] = {nd_emit_axis, false, 13, INT64_MAX},
-    [nd_op_lrn] = {nd_emit_lrn, false, 1, INT64_MAX},
-    [nd_op_dropout] = {nd_emit_plain, false, 7, INT64_MAX},
-    [nd_op_identity] = {nd_emit_plain, false, 1, INT64_MAX},
-    [nd_op_gather] = {nd_emit_axis, false, 1, INT64_MAX},
-    [nd_op_reduce_mean] = {nd_emit_reduce, false, 1, 17},
-    [nd_op_slice] = {nd_emit_slice, true, 10, INT64_MAX},
-    [nd_op_cast] = {nd_emit_cast, false, 6, INT64_MAX},
+    [nd_op_conv] = {emit_conv, false, 1, INT64_MAX},
+    [nd_op_gemm] = {emit_gemm, false, 11, INT64_MAX},
+    [nd_op_matmul] = {emit_plain, false, 1, INT64_MAX},
+    [nd_op_batchnorm] = {emit_batchnorm, false, 9, INT64_MAX},
+    [nd_op_relu] = {emit_plain, false, 6, INT64_MAX},
+    [nd_op_clip] = {emit_clip, true, 11, INT64_MAX},
+    [nd_op_leaky_relu] = {emit_alpha, false, 6, INT64_MAX},
+    [nd_op_sigmoid] = {emit_plain, false, 6, INT64_MAX},
+    [nd_op_hard_sigmoid] = {emit_alpha_beta, false, 6, INT64_MAX},
+    [nd_op_hard_swish] = {emit_plain, false, 14, INT64_MAX},
+    [nd_op_add] = {emit_plain, false, 7, INT64_MAX},
+    [nd_op_mul] = {emit_plain, false, 7, INT64_MAX},
+    [nd_op_sub] = {emit_plain, false, 7, INT64_MAX},
+    [nd_op_div] = {emit_plain, false, 7, INT64_MAX},
+    [nd_op_max_pool] = {emit_max_pool, false, 10, INT64_MAX},
+    [nd_op_average_pool] = {emit_average_pool, false, 10, INT64_MAX},
+    [nd_op_global_average_pool] = {emit_plain, false, 1, INT64_MAX},
+    [nd_op_concat] = {emit_axis, false, 4, INT64_MAX},
+    [nd_op_flatten] = {emit_axis, false, 1, INT64_MAX},
+    [nd_op_reshape] = {emit_reshape, true, 5, INT64_MAX},
+    [nd_op_squeeze] = {emit_axes, true, 13, INT64_MAX},
+    [nd_op_unsqueeze] = {emit_axes, true, 13, INT64_MAX},
+    [nd_op_transpose] = {emit_transpose, false, 1, INT64_MAX},
+    [nd_op_pad] = {emit_pad, true, 11, INT64_MAX},
+    [nd_op_softmax] = {emit_axis, false, 13, INT64_MAX},
+    [nd_op_lrn] = {emit_lrn, false, 1, INT64_MAX},
+    [nd_op_dropout] = {emit_plain, false, 7, INT64_MAX},
+    [nd_op_identity] = {emit_plain, false, 1, INT64_MAX},
+    [nd_op_gather] = {emit_axis, false, 1, INT64_MAX},
+    [nd_op_reduce_mean] = {emit_reduce, false, 1, 17},
+    [nd_op_slice] = {emit_slice, true, 10, INT64_MAX},
+    [nd_op_cast] = {emit_cast, false, 6, INT64_MAX},
 };
 
-static void nd_emit_names(const nd_graph *graph, const int *values, int count, char **names) {
+static void emit_names(const nd_graph *graph, const int *values, int count, char **names) {
     for (int k = 0; k < count; k++)
         names[k] = values[k] < 0 ? "" : (char *)(uintptr_t)graph->values[values[k]].name;
 }
@@ -254,8 +254,8 @@ nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node) {
     proto->attribute = emitter.pointers;
     proto->n_output = (size_t)node->n_out;
     proto->output = names + node->n_in;
-    nd_emit_names(graph, node->out, node->n_out, proto->output);
-    nd_emit_names(graph, node->in, node->n_in, names);
+    emit_names(graph, node->out, node->n_out, proto->output);
+    emit_names(graph, node->in, node->n_in, names);
     proto->n_input = (size_t)node->n_in;
     proto->input = names;
     if (lists) {

@@ -17,7 +17,7 @@ typedef struct nd_node_reader {
     bool opaque;
 } nd_node_reader;
 
-static const Nd__Onnx__Attribute *nd_attr_find(nd_node_reader *reader, const char *name, int32_t type) {
+static const Nd__Onnx__Attribute *attr_find(nd_node_reader *reader, const char *name, int32_t type) {
     for (size_t i = 0; i < reader->proto->n_attribute; i++) {
         const Nd__Onnx__Attribute *attribute = reader->proto->attribute[i];
         if (!attribute->name || strcmp(attribute->name, name)) continue;
@@ -30,25 +30,25 @@ static const Nd__Onnx__Attribute *nd_attr_find(nd_node_reader *reader, const cha
     return NULL;
 }
 
-static int64_t nd_attr_int(nd_node_reader *reader, const char *name, int64_t absent) {
-    const Nd__Onnx__Attribute *attribute = nd_attr_find(reader, name, nd_onnx_attribute_int);
+static int64_t attr_int(nd_node_reader *reader, const char *name, int64_t absent) {
+    const Nd__Onnx__Attribute *attribute = attr_find(reader, name, nd_onnx_attribute_int);
     return attribute ? attribute->i : absent;
 }
 
-static float nd_attr_float(nd_node_reader *reader, const char *name, float absent) {
-    const Nd__Onnx__Attribute *attribute = nd_attr_find(reader, name, nd_onnx_attribute_float);
+static float attr_float(nd_node_reader *reader, const char *name, float absent) {
+    const Nd__Onnx__Attribute *attribute = attr_find(reader, name, nd_onnx_attribute_float);
     return attribute ? attribute->f : absent;
 }
 
-static bool nd_attr_text_is(nd_node_reader *reader, const char *name, const char *text) {
-    const Nd__Onnx__Attribute *attribute = nd_attr_find(reader, name, nd_onnx_attribute_string);
+static bool attr_text_is(nd_node_reader *reader, const char *name, const char *text) {
+    const Nd__Onnx__Attribute *attribute = attr_find(reader, name, nd_onnx_attribute_string);
     return attribute && attribute->s.len == strlen(text) &&
            !memcmp(attribute->s.data, text, attribute->s.len);
 }
 
 /* The entries of a list, 0 when it is absent; more than `max` is an error. */
-static int nd_attr_ints(nd_node_reader *reader, const char *name, int64_t *list, size_t max) {
-    const Nd__Onnx__Attribute *attribute = nd_attr_find(reader, name, nd_onnx_attribute_ints);
+static int attr_ints(nd_node_reader *reader, const char *name, int64_t *list, size_t max) {
+    const Nd__Onnx__Attribute *attribute = attr_find(reader, name, nd_onnx_attribute_ints);
     if (!attribute) return 0;
     if (attribute->n_ints > max) {
         if (!reader->status)
@@ -60,18 +60,18 @@ static int nd_attr_ints(nd_node_reader *reader, const char *name, int64_t *list,
     return (int)attribute->n_ints;
 }
 
-static const nd_tensor *nd_node_init(const nd_node_reader *reader, int k) {
+static const nd_tensor *node_init(const nd_node_reader *reader, int k) {
     return nd_graph_constant(reader->graph, reader->node, k);
 }
 
-static bool nd_node_has(const nd_node_reader *reader, int k) {
+static bool node_has(const nd_node_reader *reader, int k) {
     return k < reader->node->n_in && reader->node->in[k] >= 0;
 }
 
 /* A list of a window: absent, or one entry for each of `n`, all in [low, limit]. */
-static void nd_attr_window_list(nd_node_reader *reader, const char *name, int64_t *list, int n, int64_t low) {
+static void attr_window_list(nd_node_reader *reader, const char *name, int64_t *list, int n, int64_t low) {
     int64_t found[4];
-    const int count = nd_attr_ints(reader, name, found, 4);
+    const int count = attr_ints(reader, name, found, 4);
     if (!count || reader->status) return;
     if (count != n) {
         reader->status =
@@ -87,135 +87,135 @@ static void nd_attr_window_list(nd_node_reader *reader, const char *name, int64_
 }
 
 /* 2-D windows only: a node with any other stays opaque. */
-static void nd_read_window(nd_node_reader *reader) {
+static void read_window(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    const Nd__Onnx__Attribute *kernel = nd_attr_find(reader, "kernel_shape", nd_onnx_attribute_ints);
+    const Nd__Onnx__Attribute *kernel = attr_find(reader, "kernel_shape", nd_onnx_attribute_ints);
     if (kernel && kernel->n_ints != 2) {
         reader->opaque = true;
         return;
     }
     attr->window.kernel[0] = attr->window.kernel[1] = 0;
-    nd_attr_window_list(reader, "kernel_shape", attr->window.kernel, 2, 1);
-    nd_attr_window_list(reader, "strides", attr->window.stride, 2, 1);
-    nd_attr_window_list(reader, "dilations", attr->window.dilation, 2, 1);
-    nd_attr_window_list(reader, "pads", attr->window.pad, 4, 0);
-    if (nd_attr_text_is(reader, "auto_pad", "SAME_UPPER")) attr->auto_pad = nd_auto_pad_same_upper;
-    if (nd_attr_text_is(reader, "auto_pad", "SAME_LOWER")) attr->auto_pad = nd_auto_pad_same_lower;
-    if (nd_attr_text_is(reader, "auto_pad", "VALID")) memset(attr->window.pad, 0, sizeof attr->window.pad);
+    attr_window_list(reader, "kernel_shape", attr->window.kernel, 2, 1);
+    attr_window_list(reader, "strides", attr->window.stride, 2, 1);
+    attr_window_list(reader, "dilations", attr->window.dilation, 2, 1);
+    attr_window_list(reader, "pads", attr->window.pad, 4, 0);
+    if (attr_text_is(reader, "auto_pad", "SAME_UPPER")) attr->auto_pad = nd_auto_pad_same_upper;
+    if (attr_text_is(reader, "auto_pad", "SAME_LOWER")) attr->auto_pad = nd_auto_pad_same_lower;
+    if (attr_text_is(reader, "auto_pad", "VALID")) memset(attr->window.pad, 0, sizeof attr->window.pad);
 }
 
-static void nd_read_conv(nd_node_reader *reader) {
-    const nd_tensor *weights = nd_node_init(reader, 1);
+static void read_conv(nd_node_reader *reader) {
+    const nd_tensor *weights = node_init(reader, 1);
     if (weights && weights->rank != 4) {
         reader->opaque = true;
         return;
     }
-    nd_read_window(reader);
+    read_window(reader);
     nd_attr *attr = &reader->node->attr;
-    attr->groups = nd_attr_int(reader, "group", 1);
+    attr->groups = attr_int(reader, "group", 1);
     if (!reader->status && attr->groups < 1)
         reader->status = nd_fail(nd_status_format, "attribute 'group' is %lld", (long long)attr->groups);
     for (int axis = 0; weights && axis < 2; axis++)
         if (!attr->window.kernel[axis]) attr->window.kernel[axis] = weights->dims[2 + axis];
 }
 
-static void nd_read_pool(nd_node_reader *reader) {
+static void read_pool(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    nd_read_window(reader);
+    read_window(reader);
     if (reader->opaque) return;
-    attr->ceil_mode = nd_attr_int(reader, "ceil_mode", 0) != 0;
-    attr->count_include_pad = nd_attr_int(reader, "count_include_pad", 0) != 0;
+    attr->ceil_mode = attr_int(reader, "ceil_mode", 0) != 0;
+    attr->count_include_pad = attr_int(reader, "count_include_pad", 0) != 0;
     if (!reader->status && !attr->window.kernel[0])
         reader->status = nd_fail(nd_status_format, "attribute 'kernel_shape' is missing");
 }
 
-static void nd_read_gemm(nd_node_reader *reader) {
+static void read_gemm(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->alpha = nd_attr_float(reader, "alpha", 1);
-    attr->beta = nd_attr_float(reader, "beta", 1);
-    attr->trans_a = nd_attr_int(reader, "transA", 0) != 0;
-    attr->trans_b = nd_attr_int(reader, "transB", 0) != 0;
+    attr->alpha = attr_float(reader, "alpha", 1);
+    attr->beta = attr_float(reader, "beta", 1);
+    attr->trans_a = attr_int(reader, "transA", 0) != 0;
+    attr->trans_b = attr_int(reader, "transB", 0) != 0;
 }
 
-static void nd_read_batchnorm(nd_node_reader *reader) {
-    reader->node->attr.epsilon = nd_attr_float(reader, "epsilon", 1e-5f);
-    reader->opaque = nd_attr_int(reader, "training_mode", 0) != 0 || nd_attr_int(reader, "spatial", 1) != 1;
+static void read_batchnorm(nd_node_reader *reader) {
+    reader->node->attr.epsilon = attr_float(reader, "epsilon", 1e-5f);
+    reader->opaque = attr_int(reader, "training_mode", 0) != 0 || attr_int(reader, "spatial", 1) != 1;
 }
 
-static void nd_read_clip(nd_node_reader *reader) {
-    reader->node->attr.lo = nd_attr_float(reader, "min", -INFINITY);
-    reader->node->attr.hi = nd_attr_float(reader, "max", INFINITY);
+static void read_clip(nd_node_reader *reader) {
+    reader->node->attr.lo = attr_float(reader, "min", -INFINITY);
+    reader->node->attr.hi = attr_float(reader, "max", INFINITY);
 }
 
-static void nd_read_leaky_relu(nd_node_reader *reader) {
-    reader->node->attr.alpha = nd_attr_float(reader, "alpha", 0.01f);
+static void read_leaky_relu(nd_node_reader *reader) {
+    reader->node->attr.alpha = attr_float(reader, "alpha", 0.01f);
 }
 
-static void nd_read_hard_sigmoid(nd_node_reader *reader) {
-    reader->node->attr.alpha = nd_attr_float(reader, "alpha", 0.2f);
-    reader->node->attr.beta = nd_attr_float(reader, "beta", 0.5f);
+static void read_hard_sigmoid(nd_node_reader *reader) {
+    reader->node->attr.alpha = attr_float(reader, "alpha", 0.2f);
+    reader->node->attr.beta = attr_float(reader, "beta", 0.5f);
 }
 
-static void nd_read_concat(nd_node_reader *reader) {
-    reader->node->attr.axis = nd_attr_int(reader, "axis", 1);
+static void read_concat(nd_node_reader *reader) {
+    reader->node->attr.axis = attr_int(reader, "axis", 1);
 }
 
-static void nd_read_flatten(nd_node_reader *reader) {
-    reader->node->attr.axis = nd_attr_int(reader, "axis", 1);
+static void read_flatten(nd_node_reader *reader) {
+    reader->node->attr.axis = attr_int(reader, "axis", 1);
 }
 
-static void nd_read_gather(nd_node_reader *reader) {
-    reader->node->attr.axis = nd_attr_int(reader, "axis", 0);
+static void read_gather(nd_node_reader *reader) {
+    reader->node->attr.axis = attr_int(reader, "axis", 0);
 }
 
-static void nd_read_softmax(nd_node_reader *reader) {
+static void read_softmax(nd_node_reader *reader) {
     const bool flat = reader->graph->opset < 13;
     reader->node->attr.flat_softmax = flat;
-    reader->node->attr.axis = nd_attr_int(reader, "axis", flat ? 1 : -1);
+    reader->node->attr.axis = attr_int(reader, "axis", flat ? 1 : -1);
 }
 
 /* With allowzero a 0 means an empty dimension, not the input's. */
-static void nd_read_reshape(nd_node_reader *reader) {
-    if (!nd_attr_int(reader, "allowzero", 0)) return;
-    const nd_tensor *shape = nd_node_init(reader, 1);
+static void read_reshape(nd_node_reader *reader) {
+    if (!attr_int(reader, "allowzero", 0)) return;
+    const nd_tensor *shape = node_init(reader, 1);
     reader->opaque = !shape || shape->dtype != nd_dtype_i64;
     for (int64_t i = 0; !reader->opaque && i < nd_tensor_count(shape); i++)
         if (!((const int64_t *)shape->data)[i]) reader->opaque = true;
 }
 
-static void nd_read_axes(nd_node_reader *reader) {
-    reader->node->attr.n = nd_attr_ints(reader, "axes", reader->node->attr.list, nd_rank_max);
+static void read_axes(nd_node_reader *reader) {
+    reader->node->attr.n = attr_ints(reader, "axes", reader->node->attr.list, nd_rank_max);
 }
 
-static void nd_read_reduce(nd_node_reader *reader) {
-    nd_read_axes(reader);
-    reader->node->attr.keep_dims = nd_attr_int(reader, "keepdims", 1) != 0;
-    if (!nd_attr_int(reader, "noop_with_empty_axes", 0)) return;
-    const nd_tensor *axes = nd_node_init(reader, 1);
-    if (!nd_node_has(reader, 1) || (axes && !nd_tensor_count(axes)))
+static void read_reduce(nd_node_reader *reader) {
+    read_axes(reader);
+    reader->node->attr.keep_dims = attr_int(reader, "keepdims", 1) != 0;
+    if (!attr_int(reader, "noop_with_empty_axes", 0)) return;
+    const nd_tensor *axes = node_init(reader, 1);
+    if (!node_has(reader, 1) || (axes && !nd_tensor_count(axes)))
         reader->node->op = nd_op_identity;
     else
         reader->opaque = !axes;
 }
 
-static void nd_read_transpose(nd_node_reader *reader) {
-    reader->node->attr.n = nd_attr_ints(reader, "perm", reader->node->attr.list, nd_rank_max);
+static void read_transpose(nd_node_reader *reader) {
+    reader->node->attr.n = attr_ints(reader, "perm", reader->node->attr.list, nd_rank_max);
 }
 
-static void nd_read_pad(nd_node_reader *reader) {
+static void read_pad(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    reader->opaque = nd_attr_find(reader, "mode", nd_onnx_attribute_string) &&
-                     !nd_attr_text_is(reader, "mode", "constant");
-    attr->value = nd_attr_float(reader, "value", 0);
-    attr->n = nd_attr_ints(reader, "pads", attr->list, 2 * nd_rank_max);
+    reader->opaque =
+        attr_find(reader, "mode", nd_onnx_attribute_string) && !attr_text_is(reader, "mode", "constant");
+    attr->value = attr_float(reader, "value", 0);
+    attr->n = attr_ints(reader, "pads", attr->list, 2 * nd_rank_max);
 }
 
 /* As attributes before opset 10, as inputs since. */
-static void nd_read_slice(nd_node_reader *reader) {
+static void read_slice(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->n = nd_attr_ints(reader, "starts", attr->list, nd_rank_max);
-    const int ends = nd_attr_ints(reader, "ends", attr->ends, nd_rank_max);
-    const int axes = nd_attr_ints(reader, "axes", attr->axes, nd_rank_max);
+    attr->n = attr_ints(reader, "starts", attr->list, nd_rank_max);
+    const int ends = attr_ints(reader, "ends", attr->ends, nd_rank_max);
+    const int axes = attr_ints(reader, "axes", attr->axes, nd_rank_max);
     if (!reader->status && (ends != attr->n || (axes && axes != attr->n)))
         reader->status = nd_fail(nd_status_format, "starts, ends and axes differ in length");
     for (int i = 0; i < attr->n; i++) {
@@ -224,44 +224,44 @@ static void nd_read_slice(nd_node_reader *reader) {
     }
 }
 
-static void nd_read_lrn(nd_node_reader *reader) {
+static void read_lrn(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->alpha = nd_attr_float(reader, "alpha", 1e-4f);
-    attr->beta = nd_attr_float(reader, "beta", 0.75f);
-    attr->bias = nd_attr_float(reader, "bias", 1);
-    attr->size = nd_attr_int(reader, "size", 0);
+    attr->alpha = attr_float(reader, "alpha", 1e-4f);
+    attr->beta = attr_float(reader, "beta", 0.75f);
+    attr->bias = attr_float(reader, "bias", 1);
+    attr->size = attr_int(reader, "size", 0);
 }
 
 /* Identity at inference; a node that asks for training stays opaque. */
-static void nd_read_dropout(nd_node_reader *reader) {
-    if (!nd_node_has(reader, 2)) return;
-    const nd_tensor *training = nd_node_init(reader, 2);
+static void read_dropout(nd_node_reader *reader) {
+    if (!node_has(reader, 2)) return;
+    const nd_tensor *training = node_init(reader, 2);
     reader->opaque = !training || training->dtype != nd_dtype_bool || nd_tensor_count(training) != 1 ||
                      *(const uint8_t *)training->data;
 }
 
-static void nd_read_shape(nd_node_reader *reader) {
+static void read_shape(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->list[0] = nd_attr_int(reader, "start", 0);
-    attr->list[1] = nd_attr_int(reader, "end", INT64_MAX);
+    attr->list[0] = attr_int(reader, "start", 0);
+    attr->list[1] = attr_int(reader, "end", INT64_MAX);
     attr->n = 2;
 }
 
-static void nd_read_cast(nd_node_reader *reader) {
-    const int64_t to = nd_attr_int(reader, "to", 0);
+static void read_cast(nd_node_reader *reader) {
+    const int64_t to = attr_int(reader, "to", 0);
     reader->opaque = to < 0 || to > INT32_MAX || !nd_onnx_dtype_find((int32_t)to, &reader->node->attr.dtype);
 }
 
-static void nd_read_sum(nd_node_reader *reader) {
+static void read_sum(nd_node_reader *reader) {
     if (reader->node->n_in == 1) reader->node->op = nd_op_identity;
     reader->opaque = reader->node->n_in > 2;
 }
 
 /* The tensor of attribute 'value'; false when it is absent. Taken from the bytes of the file rather than from
  * the parser's copy, so that large constants are shared. */
-static bool nd_attr_tensor(nd_node_reader *reader, nd_tensor *out) {
+static bool attr_tensor(nd_node_reader *reader, nd_tensor *out) {
     *out = (nd_tensor){0};
-    if (!nd_attr_find(reader, "value", nd_onnx_attribute_tensor) || reader->status) return false;
+    if (!attr_find(reader, "value", nd_onnx_attribute_tensor) || reader->status) return false;
     nd_span rest = {reader->node->raw, reader->node->raw_bytes}, tensor = {0};
     nd_wire_field field;
     for (bool broken = false; nd_wire_next(&rest, &field, &broken);) {
@@ -278,29 +278,29 @@ static bool nd_attr_tensor(nd_node_reader *reader, nd_tensor *out) {
     return !status;
 }
 
-static void nd_read_constant_list(nd_node_reader *reader, nd_dtype dtype, int rank, const void *items,
-                                  size_t count, nd_tensor *out) {
+static void read_constant_list(nd_node_reader *reader, nd_dtype dtype, int rank, const void *items,
+                               size_t count, nd_tensor *out) {
     reader->status = nd_tensor_new(dtype, rank, &(int64_t){(int64_t)count}, out);
     if (!reader->status && count) memcpy(out->data, items, count * nd_dtype_bytes(dtype));
 }
 
-static void nd_read_constant(nd_node_reader *reader) {
-    const Nd__Onnx__Attribute *f = nd_attr_find(reader, "value_float", nd_onnx_attribute_float);
-    const Nd__Onnx__Attribute *i = nd_attr_find(reader, "value_int", nd_onnx_attribute_int);
-    const Nd__Onnx__Attribute *floats = nd_attr_find(reader, "value_floats", nd_onnx_attribute_floats);
-    const Nd__Onnx__Attribute *ints = nd_attr_find(reader, "value_ints", nd_onnx_attribute_ints);
+static void read_constant(nd_node_reader *reader) {
+    const Nd__Onnx__Attribute *f = attr_find(reader, "value_float", nd_onnx_attribute_float);
+    const Nd__Onnx__Attribute *i = attr_find(reader, "value_int", nd_onnx_attribute_int);
+    const Nd__Onnx__Attribute *floats = attr_find(reader, "value_floats", nd_onnx_attribute_floats);
+    const Nd__Onnx__Attribute *ints = attr_find(reader, "value_ints", nd_onnx_attribute_ints);
     const int out = reader->node->out[0];
     nd_tensor tensor = {0};
     if (reader->status) return;
     if (f)
-        nd_read_constant_list(reader, nd_dtype_f32, 0, &f->f, 1, &tensor);
+        read_constant_list(reader, nd_dtype_f32, 0, &f->f, 1, &tensor);
     else if (i)
-        nd_read_constant_list(reader, nd_dtype_i64, 0, &i->i, 1, &tensor);
+        read_constant_list(reader, nd_dtype_i64, 0, &i->i, 1, &tensor);
     else if (floats)
-        nd_read_constant_list(reader, nd_dtype_f32, 1, floats->floats, floats->n_floats, &tensor);
+        read_constant_list(reader, nd_dtype_f32, 1, floats->floats, floats->n_floats, &tensor);
     else if (ints)
-        nd_read_constant_list(reader, nd_dtype_i64, 1, ints->ints, ints->n_ints, &tensor);
-    else if (!nd_attr_tensor(reader, &tensor))
+        read_constant_list(reader, nd_dtype_i64, 1, ints->ints, ints->n_ints, &tensor);
+    else if (!attr_tensor(reader, &tensor))
         reader->opaque = true;
     const nd_value *value = &reader->graph->values[out];
     if (!reader->status && !reader->opaque && (value->init || value->raw))
@@ -309,11 +309,11 @@ static void nd_read_constant(nd_node_reader *reader) {
     nd_tensor_free(&tensor);
 }
 
-static void nd_read_constant_of_shape(nd_node_reader *reader) {
+static void read_constant_of_shape(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
     nd_tensor value;
     attr->dtype = nd_dtype_f32;
-    if (!nd_attr_tensor(reader, &value)) return;
+    if (!attr_tensor(reader, &value)) return;
     attr->dtype = value.dtype;
     if (nd_tensor_count(&value) != 1) {
         reader->status = nd_fail(nd_status_format, "attribute 'value' is no single number");
@@ -332,50 +332,50 @@ static const struct {
     int required, most;
     void (*read)(nd_node_reader *reader);
 } nd_onnx_ops[] = {
-    {"Conv", nd_op_conv, 2, 3, nd_read_conv},
-    {"Gemm", nd_op_gemm, 2, 3, nd_read_gemm},
+    {"Conv", nd_op_conv, 2, 3, read_conv},
+    {"Gemm", nd_op_gemm, 2, 3, read_gemm},
     {"MatMul", nd_op_matmul, 2, 2, NULL},
-    {"BatchNormalization", nd_op_batchnorm, 5, 5, nd_read_batchnorm},
+    {"BatchNormalization", nd_op_batchnorm, 5, 5, read_batchnorm},
     {"Relu", nd_op_relu, 1, 1, NULL},
-    {"Clip", nd_op_clip, 1, 3, nd_read_clip},
-    {"LeakyRelu", nd_op_leaky_relu, 1, 1, nd_read_leaky_relu},
+    {"Clip", nd_op_clip, 1, 3, read_clip},
+    {"LeakyRelu", nd_op_leaky_relu, 1, 1, read_leaky_relu},
     {"Sigmoid", nd_op_sigmoid, 1, 1, NULL},
-    {"HardSigmoid", nd_op_hard_sigmoid, 1, 1, nd_read_hard_sigmoid},
+    {"HardSigmoid", nd_op_hard_sigmoid, 1, 1, read_hard_sigmoid},
     {"HardSwish", nd_op_hard_swish, 1, 1, NULL},
     {"Add", nd_op_add, 2, 2, NULL},
-    {"Sum", nd_op_add, 1, INT32_MAX, nd_read_sum},
+    {"Sum", nd_op_add, 1, INT32_MAX, read_sum},
     {"Mul", nd_op_mul, 2, 2, NULL},
     {"Sub", nd_op_sub, 2, 2, NULL},
     {"Div", nd_op_div, 2, 2, NULL},
-    {"MaxPool", nd_op_max_pool, 1, 1, nd_read_pool},
-    {"AveragePool", nd_op_average_pool, 1, 1, nd_read_pool},
+    {"MaxPool", nd_op_max_pool, 1, 1, read_pool},
+    {"AveragePool", nd_op_average_pool, 1, 1, read_pool},
     {"GlobalAveragePool", nd_op_global_average_pool, 1, 1, NULL},
-    {"Concat", nd_op_concat, 1, INT32_MAX, nd_read_concat},
-    {"Flatten", nd_op_flatten, 1, 1, nd_read_flatten},
-    {"Reshape", nd_op_reshape, 2, 2, nd_read_reshape},
-    {"Squeeze", nd_op_squeeze, 1, 2, nd_read_axes},
-    {"Unsqueeze", nd_op_unsqueeze, 1, 2, nd_read_axes},
-    {"Transpose", nd_op_transpose, 1, 1, nd_read_transpose},
-    {"Pad", nd_op_pad, 1, 4, nd_read_pad},
-    {"Softmax", nd_op_softmax, 1, 1, nd_read_softmax},
-    {"LRN", nd_op_lrn, 1, 1, nd_read_lrn},
-    {"Dropout", nd_op_dropout, 1, 3, nd_read_dropout},
+    {"Concat", nd_op_concat, 1, INT32_MAX, read_concat},
+    {"Flatten", nd_op_flatten, 1, 1, read_flatten},
+    {"Reshape", nd_op_reshape, 2, 2, read_reshape},
+    {"Squeeze", nd_op_squeeze, 1, 2, read_axes},
+    {"Unsqueeze", nd_op_unsqueeze, 1, 2, read_axes},
+    {"Transpose", nd_op_transpose, 1, 1, read_transpose},
+    {"Pad", nd_op_pad, 1, 4, read_pad},
+    {"Softmax", nd_op_softmax, 1, 1, read_softmax},
+    {"LRN", nd_op_lrn, 1, 1, read_lrn},
+    {"Dropout", nd_op_dropout, 1, 3, read_dropout},
     {"Identity", nd_op_identity, 1, 1, NULL},
-    {"Constant", nd_op_constant, 0, 0, nd_read_constant},
-    {"ConstantOfShape", nd_op_constant_of_shape, 1, 1, nd_read_constant_of_shape},
-    {"Gather", nd_op_gather, 2, 2, nd_read_gather},
-    {"ReduceMean", nd_op_reduce_mean, 1, 2, nd_read_reduce},
-    {"ReduceProd", nd_op_reduce_prod, 1, 2, nd_read_reduce},
-    {"Slice", nd_op_slice, 1, 5, nd_read_slice},
-    {"Shape", nd_op_shape, 1, 1, nd_read_shape},
-    {"Cast", nd_op_cast, 1, 1, nd_read_cast},
+    {"Constant", nd_op_constant, 0, 0, read_constant},
+    {"ConstantOfShape", nd_op_constant_of_shape, 1, 1, read_constant_of_shape},
+    {"Gather", nd_op_gather, 2, 2, read_gather},
+    {"ReduceMean", nd_op_reduce_mean, 1, 2, read_reduce},
+    {"ReduceProd", nd_op_reduce_prod, 1, 2, read_reduce},
+    {"Slice", nd_op_slice, 1, 5, read_slice},
+    {"Shape", nd_op_shape, 1, 1, read_shape},
+    {"Cast", nd_op_cast, 1, 1, read_cast},
 };
 
-static nd_status nd_check_ends(const nd_node_reader *reader, int required, int most) {
+static nd_status check_ends(const nd_node_reader *reader, int required, int most) {
     const nd_node *node = reader->node;
     ND_REQUIRE(node->n_in <= most, nd_status_format, "%d inputs, at most %d", node->n_in, most);
     for (int k = 0; k < required; k++)
-        ND_REQUIRE(nd_node_has(reader, k), nd_status_format, "input %d is missing", k);
+        ND_REQUIRE(node_has(reader, k), nd_status_format, "input %d is missing", k);
     ND_REQUIRE(node->out[0] >= 0, nd_status_format, "its output has no name");
     return nd_status_ok;
 }
@@ -388,7 +388,7 @@ nd_status nd_onnx_interpret(nd_graph *graph, nd_onnx_files *files, const Nd__Onn
         if (strcmp(nd_onnx_ops[i].type, proto->op_type)) continue;
         nd_node_reader reader = {graph, files, proto, node, nd_status_ok, false};
         node->op = nd_onnx_ops[i].op;
-        ND_TRY(nd_check_ends(&reader, nd_onnx_ops[i].required, nd_onnx_ops[i].most));
+        ND_TRY(check_ends(&reader, nd_onnx_ops[i].required, nd_onnx_ops[i].most));
         if (nd_onnx_ops[i].read) nd_onnx_ops[i].read(&reader);
         if (reader.opaque) node->op = nd_op_opaque;
         return reader.status;

@@ -64,8 +64,8 @@ nd_status nd_onnx_each(nd_span message, const char *what, uint32_t number, nd_on
 /* The content of the last field `number` (the one that counts); empty when absent or broken. */
 nd_span nd_onnx_field(nd_span message, uint32_t number);
 
-/* A TensorProto. Its data is shared with the file where the file aligns it for its type. nd_status_unsupported
- * names a type nd has no tensors of. */
+/* A TensorProto. Its data is shared with the file where the file aligns it for its type.
+ * nd_status_unsupported names a type nd has no tensors of. */
 nd_status nd_onnx_tensor(nd_onnx_files *files, nd_span message, nd_tensor *out);
 
 int32_t nd_onnx_dtype_code(nd_dtype dtype);             /* TensorProto.DataType */

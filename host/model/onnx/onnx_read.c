@@ -40,14 +40,14 @@ nd_span nd_onnx_field(nd_span message, uint32_t number) {
     return found;
 }
 
-static nd_status nd_read_body(void *context, nd_span body) {
+static nd_status read_body(void *context, nd_span body) {
     nd_onnx_reader *reader = context;
     reader->body = body;
     ND_REQUIRE(!reader->n_bodies++, nd_status_format, "the model has two graphs");
     return nd_status_ok;
 }
 
-static nd_status nd_read_opset(void *context, nd_span message) {
+static nd_status read_opset(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     Nd__Onnx__OperatorSet *proto = nd__onnx__operator_set__unpack(NULL, message.bytes, message.data);
     ND_REQUIRE(proto, nd_status_format, "an opset_import is garbled");
@@ -57,7 +57,7 @@ static nd_status nd_read_opset(void *context, nd_span message) {
     return nd_status_ok;
 }
 
-static nd_status nd_read_metadata(void *context, nd_span message) {
+static nd_status read_metadata(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     Nd__Onnx__Entry *proto = nd__onnx__entry__unpack(NULL, message.bytes, message.data);
     ND_REQUIRE(proto, nd_status_format, "a metadata entry is garbled");
@@ -68,12 +68,12 @@ static nd_status nd_read_metadata(void *context, nd_span message) {
 }
 
 /* The value of that name, made when it is new. */
-static nd_status nd_read_value(nd_onnx_reader *reader, const char *name, int *value) {
+static nd_status read_value(nd_onnx_reader *reader, const char *name, int *value) {
     *value = nd_graph_find_value(reader->graph, name);
     return *value < 0 ? nd_graph_add_value(reader->graph, name, value) : nd_status_ok;
 }
 
-static nd_status nd_read_new_value(nd_onnx_reader *reader, nd_span name, const char *what, int *value) {
+static nd_status read_new_value(nd_onnx_reader *reader, nd_span name, const char *what, int *value) {
     const char *text = nd_arena_strndup(&reader->graph->arena, (const char *)name.data, name.bytes);
     ND_REQUIRE(text && *text, nd_status_format, "%s without a name", what);
     ND_REQUIRE(nd_graph_find_value(reader->graph, text) < 0, nd_status_format, "two of the name '%.200s': %s",
@@ -81,10 +81,10 @@ static nd_status nd_read_new_value(nd_onnx_reader *reader, nd_span name, const c
     return nd_graph_add_value(reader->graph, text, value);
 }
 
-static nd_status nd_read_initializer(void *context, nd_span message) {
+static nd_status read_initializer(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     int value;
-    ND_TRY(nd_read_new_value(reader, nd_onnx_field(message, nd_onnx_tensor_name), "an initializer", &value));
+    ND_TRY(read_new_value(reader, nd_onnx_field(message, nd_onnx_tensor_name), "an initializer", &value));
     nd_tensor tensor;
     nd_status status = nd_onnx_tensor(&reader->files, message, &tensor);
     if (status == nd_status_unsupported) { /* an opaque node may want it */
@@ -97,12 +97,12 @@ static nd_status nd_read_initializer(void *context, nd_span message) {
     return status;
 }
 
-static nd_status nd_read_sparse(void *context, nd_span message) {
+static nd_status read_sparse(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     const nd_span values = nd_onnx_field(message, nd_onnx_sparse_values);
     int value;
-    ND_TRY(nd_read_new_value(reader, nd_onnx_field(values, nd_onnx_tensor_name), "a sparse initializer",
-                             &value));
+    ND_TRY(
+        read_new_value(reader, nd_onnx_field(values, nd_onnx_tensor_name), "a sparse initializer", &value));
     nd_value *sparse = &reader->graph->values[value];
     sparse->raw = message.data;
     sparse->raw_bytes = message.bytes;
@@ -110,7 +110,7 @@ static nd_status nd_read_sparse(void *context, nd_span message) {
     return nd_status_ok;
 }
 
-static void nd_read_type(const Nd__Onnx__Type *type, nd_value *value) {
+static void read_type(const Nd__Onnx__Type *type, nd_value *value) {
     const Nd__Onnx__Type__TensorType *tensor = type ? type->tensor_type : NULL;
     if (!tensor) return;
     nd_onnx_dtype_find(tensor->elem_type, &value->dtype);
@@ -123,7 +123,7 @@ static void nd_read_type(const Nd__Onnx__Type *type, nd_value *value) {
 }
 
 /* Before IR 4 initializers were listed among the inputs: those are no inputs at run time. */
-static nd_status nd_read_input(void *context, nd_span message) {
+static nd_status read_input(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     Nd__Onnx__ValueInfo *proto = nd__onnx__value_info__unpack(NULL, message.bytes, message.data);
     ND_REQUIRE(proto, nd_status_format, "an input is garbled");
@@ -133,7 +133,7 @@ static nd_status nd_read_input(void *context, nd_span message) {
     if (known < 0) {
         int value;
         ND_TRY_DONE(nd_graph_add_input(reader->graph, proto->name, -1, NULL, &value));
-        nd_read_type(proto->type, &reader->graph->values[value]);
+        read_type(proto->type, &reader->graph->values[value]);
     } else {
         const nd_value *value = &reader->graph->values[known];
         ND_REQUIRE_DONE(value->init || value->raw, nd_status_format, "two inputs of the name '%.200s'",
@@ -145,18 +145,18 @@ done:
 }
 
 /* A declared shape serves where nd cannot infer one: behind opaque nodes. */
-static nd_status nd_read_value_info(void *context, nd_span message) {
+static nd_status read_value_info(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     Nd__Onnx__ValueInfo *proto = nd__onnx__value_info__unpack(NULL, message.bytes, message.data);
     ND_REQUIRE(proto, nd_status_format, "a value_info is garbled");
     const int value = proto->name ? nd_graph_find_value(reader->graph, proto->name) : -1;
     if (value >= 0 && reader->graph->values[value].producer >= 0 && !reader->graph->values[value].init)
-        nd_read_type(proto->type, &reader->graph->values[value]);
+        read_type(proto->type, &reader->graph->values[value]);
     nd__onnx__value_info__free_unpacked(proto, NULL);
     return nd_status_ok;
 }
 
-static nd_status nd_read_output(void *context, nd_span message) {
+static nd_status read_output(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     const nd_span name = nd_onnx_field(message, nd_onnx_value_info_name);
     const char *text = nd_arena_strndup(&reader->graph->arena, (const char *)name.data, name.bytes);
@@ -164,7 +164,7 @@ static nd_status nd_read_output(void *context, nd_span message) {
     int value;
     ND_REQUIRE(reader->graph->n_outputs < nd_onnx_outputs_max, nd_status_unsupported, "over %d outputs",
                nd_onnx_outputs_max);
-    ND_TRY(nd_read_value(reader, text, &value));
+    ND_TRY(read_value(reader, text, &value));
     ND_REQUIRE(!nd_graph_is_output(reader->graph, value), nd_status_format,
                "two outputs of the name '%.200s'", text);
     return nd_graph_add_output(reader->graph, value);
@@ -172,7 +172,7 @@ static nd_status nd_read_output(void *context, nd_span message) {
 
 /* Layers are called as in the state dict their weights came from ("layer1.0.conv1" for
  * "layer1.0.conv1.weight"), so that patterns fit whatever file a network comes in; else as in the file. */
-static const char *nd_read_layer_name(nd_onnx_reader *reader, const Nd__Onnx__Node *proto) {
+static const char *read_layer_name(nd_onnx_reader *reader, const Nd__Onnx__Node *proto) {
     static const char suffix[] = ".weight";
     const char *weights = proto->n_input > 1 ? proto->input[1] : "";
     const size_t length = strlen(weights), tail = sizeof suffix - 1;
@@ -183,15 +183,15 @@ static const char *nd_read_layer_name(nd_onnx_reader *reader, const Nd__Onnx__No
     return proto->name && *proto->name ? proto->name : proto->op_type;
 }
 
-static nd_status nd_read_ends(nd_onnx_reader *reader, char *const *names, size_t count, int *values) {
+static nd_status read_ends(nd_onnx_reader *reader, char *const *names, size_t count, int *values) {
     for (size_t i = 0; i < count; i++) {
         values[i] = -1;
-        if (*names[i]) ND_TRY(nd_read_value(reader, names[i], &values[i]));
+        if (*names[i]) ND_TRY(read_value(reader, names[i], &values[i]));
     }
     return nd_status_ok;
 }
 
-static nd_status nd_read_node_proto(nd_onnx_reader *reader, nd_span message, const Nd__Onnx__Node *proto) {
+static nd_status read_node_proto(nd_onnx_reader *reader, nd_span message, const Nd__Onnx__Node *proto) {
     nd_graph *graph = reader->graph;
     ND_REQUIRE(proto->op_type && *proto->op_type, nd_status_format, "op_type is missing");
     ND_REQUIRE(proto->n_output >= 1, nd_status_format, "a %s without outputs", proto->op_type);
@@ -200,10 +200,10 @@ static nd_status nd_read_node_proto(nd_onnx_reader *reader, nd_span message, con
     int *in = nd_arena_alloc(&graph->arena, (proto->n_input + proto->n_output) * sizeof *in);
     ND_REQUIRE(in, nd_status_memory, "no memory");
     int *out = in + proto->n_input;
-    ND_TRY(nd_read_ends(reader, proto->input, proto->n_input, in));
-    ND_TRY(nd_read_ends(reader, proto->output, proto->n_output, out));
+    ND_TRY(read_ends(reader, proto->input, proto->n_input, in));
+    ND_TRY(read_ends(reader, proto->output, proto->n_output, out));
     nd_node *node;
-    ND_TRY(nd_graph_add_node(graph, nd_op_opaque, nd_read_layer_name(reader, proto), in, (int)proto->n_input,
+    ND_TRY(nd_graph_add_node(graph, nd_op_opaque, read_layer_name(reader, proto), in, (int)proto->n_input,
                              out, (int)proto->n_output, &node));
     node->op_type = nd_arena_strdup(&graph->arena, proto->op_type);
     ND_REQUIRE(node->op_type, nd_status_memory, "no memory");
@@ -212,12 +212,12 @@ static nd_status nd_read_node_proto(nd_onnx_reader *reader, nd_span message, con
     return nd_onnx_interpret(graph, &reader->files, proto, node);
 }
 
-static nd_status nd_read_node(void *context, nd_span message) {
+static nd_status read_node(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     Nd__Onnx__Node *proto = nd__onnx__node__unpack(NULL, message.bytes, message.data);
     ND_REQUIRE(proto, nd_status_format, "node %d is garbled", reader->graph->n_nodes);
     const int index = reader->graph->n_nodes;
-    nd_status status = nd_read_node_proto(reader, message, proto);
+    nd_status status = read_node_proto(reader, message, proto);
     if (status)
         nd_fail_in(status, "node %d '%.200s' (%.60s)", index, proto->name ? proto->name : "",
                    proto->op_type ? proto->op_type : "");
@@ -225,9 +225,9 @@ static nd_status nd_read_node(void *context, nd_span message) {
     return status;
 }
 
-/* Outputs after the first that nobody reads (Dropout's mask) are left off; a node of which they are read stays
- * opaque. */
-static nd_status nd_read_trim(nd_onnx_reader *reader) {
+/* Outputs after the first that nobody reads (Dropout's mask) are left off; a node of which they are read
+ * stays opaque. */
+static nd_status read_trim(nd_onnx_reader *reader) {
     nd_graph *graph = reader->graph;
     bool *read = nd_alloc_array((size_t)graph->n_values, sizeof *read);
     ND_REQUIRE(read, nd_status_memory, "no memory");
@@ -254,7 +254,7 @@ typedef struct nd_captured {
     int *values, count, capacity;
 } nd_captured;
 
-static nd_status nd_captured_add(void *context, const char *name) {
+static nd_status captured_add(void *context, const char *name) {
     nd_captured *captured = context;
     const int value = nd_graph_find_value(captured->graph, name);
     if (value < 0) return nd_status_ok;
@@ -269,9 +269,9 @@ static nd_status nd_captured_add(void *context, const char *name) {
     return nd_status_ok;
 }
 
-static nd_status nd_read_captures_of(nd_graph *graph, nd_node *node, nd_captured *captured) {
+static nd_status read_captures_of(nd_graph *graph, nd_node *node, nd_captured *captured) {
     captured->count = 0;
-    ND_TRY(nd_onnx_captures((nd_span){node->raw, node->raw_bytes}, nd_captured_add, captured));
+    ND_TRY(nd_onnx_captures((nd_span){node->raw, node->raw_bytes}, captured_add, captured));
     if (!captured->count) return nd_status_ok;
     int *in = nd_arena_alloc(&graph->arena, (size_t)(node->n_in + captured->count) * sizeof *in);
     ND_REQUIRE(in, nd_status_memory, "no memory");
@@ -285,25 +285,24 @@ static nd_status nd_read_captures_of(nd_graph *graph, nd_node *node, nd_captured
     return nd_status_ok;
 }
 
-static nd_status nd_read_captures(nd_onnx_reader *reader) {
+static nd_status read_captures(nd_onnx_reader *reader) {
     nd_graph *graph = reader->graph;
     nd_captured captured = {.graph = graph};
     nd_status status = nd_status_ok;
     for (int i = 0; i < graph->n_nodes && !status; i++)
-        if (graph->nodes[i].op == nd_op_opaque)
-            status = nd_read_captures_of(graph, &graph->nodes[i], &captured);
+        if (graph->nodes[i].op == nd_op_opaque) status = read_captures_of(graph, &graph->nodes[i], &captured);
     free(captured.values);
     return status;
 }
 
-static nd_status nd_read_model(nd_onnx_reader *reader) {
+static nd_status read_model(nd_onnx_reader *reader) {
     nd_graph *graph = reader->graph;
     const nd_span model = {reader->files.bytes->data, reader->files.bytes->bytes};
     graph->opset = 0;
     ND_REQUIRE(model.bytes, nd_status_format, "the file is empty");
-    ND_TRY(nd_onnx_each(model, "the model", nd_onnx_model_graph, nd_read_body, reader));
-    ND_TRY(nd_onnx_each(model, "the model", nd_onnx_model_opset, nd_read_opset, reader));
-    ND_TRY(nd_onnx_each(model, "the model", nd_onnx_model_metadata, nd_read_metadata, reader));
+    ND_TRY(nd_onnx_each(model, "the model", nd_onnx_model_graph, read_body, reader));
+    ND_TRY(nd_onnx_each(model, "the model", nd_onnx_model_opset, read_opset, reader));
+    ND_TRY(nd_onnx_each(model, "the model", nd_onnx_model_metadata, read_metadata, reader));
     ND_REQUIRE(reader->n_bodies, nd_status_format, "no ONNX model: it has no graph");
     ND_REQUIRE(graph->opset, nd_status_format, "opset_import does not name the ONNX operators");
     ND_REQUIRE(graph->opset >= nd_onnx_opset_min, nd_status_unsupported,
@@ -313,22 +312,22 @@ static nd_status nd_read_model(nd_onnx_reader *reader) {
         nd_log(nd_log_warn, "%s: opset %lld is newer than %d, which nd was written for", reader->file,
                (long long)graph->opset, nd_onnx_opset_known);
     const nd_span body = reader->body;
-    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_initializer, nd_read_initializer, reader));
-    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_sparse, nd_read_sparse, reader));
-    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_input, nd_read_input, reader));
-    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_node, nd_read_node, reader));
-    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_value_info, nd_read_value_info, reader));
-    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_output, nd_read_output, reader));
+    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_initializer, read_initializer, reader));
+    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_sparse, read_sparse, reader));
+    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_input, read_input, reader));
+    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_node, read_node, reader));
+    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_value_info, read_value_info, reader));
+    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_output, read_output, reader));
     ND_REQUIRE(graph->n_outputs, nd_status_format, "the graph has no outputs");
-    ND_TRY(nd_read_trim(reader));
-    return nd_read_captures(reader);
+    ND_TRY(read_trim(reader));
+    return read_captures(reader);
 }
 
 nd_status nd_onnx_parse(nd_buffer *bytes, const char *folder, const char *name, nd_graph **out) {
     ND_TRY(nd_graph_new(name, out));
     nd_onnx_reader reader = {.graph = *out, .file = name, .files = {.bytes = bytes, .folder = folder}};
     reader.graph->source = nd_buffer_ref(bytes);
-    nd_status status = nd_read_model(&reader);
+    nd_status status = read_model(&reader);
     if (status)
         nd_fail_in(status, "%s", name);
     else

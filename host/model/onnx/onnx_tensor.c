@@ -1,4 +1,5 @@
-/* TensorProto in any of its encodings. Raw and external data are little-endian, as are all hosts nd runs on. */
+/* TensorProto in any of its encodings. Raw and external data are little-endian, as are all hosts nd runs on.
+ */
 #include "base/file.h"
 #include "base/text.h"
 #include "model/onnx/onnx_parts.h"
@@ -49,7 +50,7 @@ typedef struct nd_onnx_split {
     uint8_t *scratch;
 } nd_onnx_split;
 
-static nd_status nd_onnx_split_tensor(nd_span message, nd_onnx_split *out) {
+static nd_status onnx_split_tensor(nd_span message, nd_onnx_split *out) {
     *out = (nd_onnx_split){.rest = message};
     nd_span left = message;
     nd_wire_field field;
@@ -77,7 +78,7 @@ static nd_status nd_onnx_split_tensor(nd_span message, nd_onnx_split *out) {
     return nd_status_ok;
 }
 
-static nd_status nd_onnx_tensor_dims(const Nd__Onnx__Tensor *proto, nd_tensor *out) {
+static nd_status onnx_tensor_dims(const Nd__Onnx__Tensor *proto, nd_tensor *out) {
     ND_REQUIRE(nd_onnx_dtype_find(proto->data_type, &out->dtype), nd_status_unsupported,
                "data_type %d is none that nd reads", proto->data_type);
     ND_REQUIRE(proto->n_dims <= nd_rank_max, nd_status_unsupported, "dims: %zu dimensions, at most %d",
@@ -93,7 +94,7 @@ static nd_status nd_onnx_tensor_dims(const Nd__Onnx__Tensor *proto, nd_tensor *o
 }
 
 /* Points into `owner` where the address suits the type, and copies otherwise. */
-static nd_status nd_onnx_tensor_view(nd_buffer *owner, nd_span bytes, nd_tensor *out) {
+static nd_status onnx_tensor_view(nd_buffer *owner, nd_span bytes, nd_tensor *out) {
     if ((uintptr_t)bytes.data % nd_dtype_bytes(out->dtype) == 0) {
         out->data = (void *)(uintptr_t)bytes.data; /* never written: tensors of a graph are read-only */
         out->buffer = nd_buffer_ref(owner);
@@ -105,7 +106,7 @@ static nd_status nd_onnx_tensor_view(nd_buffer *owner, nd_span bytes, nd_tensor 
     return nd_status_ok;
 }
 
-static nd_status nd_onnx_map_external(nd_onnx_files *files, const char *name) {
+static nd_status onnx_map_external(nd_onnx_files *files, const char *name) {
     if (files->external && !strcmp(files->external_name, name)) return nd_status_ok;
     ND_REQUIRE(files->folder, nd_status_format, "external data '%s' are refused here", name);
     nd_buffer_unref(files->external);
@@ -117,15 +118,14 @@ static nd_status nd_onnx_map_external(nd_onnx_files *files, const char *name) {
     return status ? nd_fail_in(status, "external data") : nd_status_ok;
 }
 
-static nd_status nd_onnx_external_number(const Nd__Onnx__Entry *entry, int64_t *out) {
+static nd_status onnx_external_number(const Nd__Onnx__Entry *entry, int64_t *out) {
     ND_REQUIRE(entry->value && nd_text_int(entry->value, out) && *out >= 0, nd_status_format,
                "external data: %s '%.40s' is no count of bytes", entry->key,
                entry->value ? entry->value : "");
     return nd_status_ok;
 }
 
-static nd_status nd_onnx_tensor_external(nd_onnx_files *files, const Nd__Onnx__Tensor *proto,
-                                         nd_tensor *out) {
+static nd_status onnx_tensor_external(nd_onnx_files *files, const Nd__Onnx__Tensor *proto, nd_tensor *out) {
     const char *location = NULL;
     const size_t bytes = nd_tensor_bytes(out);
     int64_t offset = 0, length = (int64_t)bytes;
@@ -133,23 +133,23 @@ static nd_status nd_onnx_tensor_external(nd_onnx_files *files, const Nd__Onnx__T
         const Nd__Onnx__Entry *entry = proto->external_data[i];
         const char *key = entry->key ? entry->key : "";
         if (!strcmp(key, "location")) location = entry->value;
-        if (!strcmp(key, "offset")) ND_TRY(nd_onnx_external_number(entry, &offset));
-        if (!strcmp(key, "length")) ND_TRY(nd_onnx_external_number(entry, &length));
+        if (!strcmp(key, "offset")) ND_TRY(onnx_external_number(entry, &offset));
+        if (!strcmp(key, "length")) ND_TRY(onnx_external_number(entry, &length));
     }
     ND_REQUIRE(location && *location, nd_status_format, "external data without a location");
     ND_REQUIRE((uint64_t)length == bytes, nd_status_format,
                "external data: length %lld, but type and dims make %zu", (long long)length, bytes);
-    ND_TRY(nd_onnx_map_external(files, location));
+    ND_TRY(onnx_map_external(files, location));
     const size_t have = files->external->bytes;
     ND_REQUIRE((uint64_t)offset <= have && bytes <= have - (size_t)offset, nd_status_format,
                "external data: %zu bytes at offset %lld lie outside the %zu bytes of '%s'", bytes,
                (long long)offset, have, location);
     if (!bytes) return nd_buffer_new(0, &out->buffer);
-    return nd_onnx_tensor_view(files->external,
-                               (nd_span){(const uint8_t *)files->external->data + offset, bytes}, out);
+    return onnx_tensor_view(files->external,
+                            (nd_span){(const uint8_t *)files->external->data + offset, bytes}, out);
 }
 
-static void nd_onnx_narrow(const int32_t *from, size_t count, nd_tensor *out) {
+static void onnx_narrow(const int32_t *from, size_t count, nd_tensor *out) {
     for (size_t i = 0; i < count; i++) {
         if (out->dtype == nd_dtype_bool)
             ((uint8_t *)out->data)[i] = from[i] != 0;
@@ -161,7 +161,7 @@ static void nd_onnx_narrow(const int32_t *from, size_t count, nd_tensor *out) {
 }
 
 /* Elements in one of the typed lists: of the element's own width, or narrower types widened to it. */
-static nd_status nd_onnx_tensor_list(const Nd__Onnx__Tensor *proto, nd_tensor *out) {
+static nd_status onnx_tensor_list(const Nd__Onnx__Tensor *proto, nd_tensor *out) {
     const struct {
         const char *name;
         const void *items;
@@ -182,33 +182,33 @@ static nd_status nd_onnx_tensor_list(const Nd__Onnx__Tensor *proto, nd_tensor *o
     if (nd_dtype_bytes(out->dtype) == lists[list].size) {
         if (count) memcpy(out->data, lists[list].items, count * lists[list].size);
     } else if (list == nd_onnx_list_int32) {
-        nd_onnx_narrow(proto->int32_data, count, out);
+        onnx_narrow(proto->int32_data, count, out);
     } else {
         for (size_t i = 0; i < count; i++) ((uint32_t *)out->data)[i] = (uint32_t)proto->uint64_data[i];
     }
     return nd_status_ok;
 }
 
-static nd_status nd_onnx_tensor_fill(nd_onnx_files *files, const Nd__Onnx__Tensor *proto,
-                                     const nd_onnx_split *split, nd_tensor *out) {
-    ND_TRY(nd_onnx_tensor_dims(proto, out));
-    if (proto->data_location == 1) return nd_onnx_tensor_external(files, proto, out);
+static nd_status onnx_tensor_fill(nd_onnx_files *files, const Nd__Onnx__Tensor *proto,
+                                  const nd_onnx_split *split, nd_tensor *out) {
+    ND_TRY(onnx_tensor_dims(proto, out));
+    if (proto->data_location == 1) return onnx_tensor_external(files, proto, out);
     ND_REQUIRE(proto->data_location == 0, nd_status_format, "data_location %d", proto->data_location);
-    if (!split->has_raw) return nd_onnx_tensor_list(proto, out);
+    if (!split->has_raw) return onnx_tensor_list(proto, out);
     const size_t bytes = nd_tensor_bytes(out);
     ND_REQUIRE(split->raw.bytes == bytes, nd_status_format, "raw_data: %zu bytes, but type and dims make %zu",
                split->raw.bytes, bytes);
-    return nd_onnx_tensor_view(files->bytes, split->raw, out);
+    return onnx_tensor_view(files->bytes, split->raw, out);
 }
 
 nd_status nd_onnx_tensor(nd_onnx_files *files, nd_span message, nd_tensor *out) {
     *out = (nd_tensor){0};
     nd_onnx_split split;
-    ND_TRY(nd_onnx_split_tensor(message, &split));
+    ND_TRY(onnx_split_tensor(message, &split));
     nd_status status = nd_status_ok;
     Nd__Onnx__Tensor *proto = nd__onnx__tensor__unpack(NULL, split.rest.bytes, split.rest.data);
     ND_REQUIRE_DONE(proto, nd_status_format, "a tensor is garbled");
-    status = nd_onnx_tensor_fill(files, proto, &split, out);
+    status = onnx_tensor_fill(files, proto, &split, out);
     if (status) {
         nd_tensor_free(out);
         nd_fail_in(status, "tensor '%.200s'", proto->name ? proto->name : "");

@@ -1,37 +1,37 @@
 #include "model/onnx/onnx_wire.h"
 
-static bool nd_wire_take(nd_span *rest, size_t bytes) {
+static bool wire_take(nd_span *rest, size_t bytes) {
     if (bytes > rest->bytes) return false;
     rest->data += bytes;
     rest->bytes -= bytes;
     return true;
 }
 
-static bool nd_wire_varint(nd_span *rest, uint64_t *value) {
+static bool wire_varint(nd_span *rest, uint64_t *value) {
     *value = 0;
     for (int shift = 0; shift < 64; shift += 7) {
         if (!rest->bytes) return false;
         const uint8_t byte = rest->data[0];
-        nd_wire_take(rest, 1);
+        wire_take(rest, 1);
         *value |= (uint64_t)(byte & 127) << shift;
         if (byte < 128) return true;
     }
     return false;
 }
 
-static bool nd_wire_content(nd_span *rest, nd_wire_field *field) {
+static bool wire_content(nd_span *rest, nd_wire_field *field) {
     uint64_t length;
     switch (field->type) {
     case nd_wire_type_varint:
-        return nd_wire_varint(rest, &field->varint);
+        return wire_varint(rest, &field->varint);
     case nd_wire_type_fixed64:
-        return nd_wire_take(rest, 8);
+        return wire_take(rest, 8);
     case nd_wire_type_fixed32:
-        return nd_wire_take(rest, 4);
+        return wire_take(rest, 4);
     case nd_wire_type_bytes:
-        if (!nd_wire_varint(rest, &length) || length > rest->bytes) return false;
+        if (!wire_varint(rest, &length) || length > rest->bytes) return false;
         field->content = (nd_span){rest->data, (size_t)length};
-        return nd_wire_take(rest, (size_t)length);
+        return wire_take(rest, (size_t)length);
     }
     return false; /* groups have been out of use since before ONNX */
 }
@@ -42,10 +42,10 @@ bool nd_wire_next(nd_span *rest, nd_wire_field *field, bool *broken) {
     uint64_t key;
     *field = (nd_wire_field){0};
     *broken = true;
-    if (!nd_wire_varint(rest, &key) || key >> 3 == 0 || key >> 3 > 536870911) return false;
+    if (!wire_varint(rest, &key) || key >> 3 == 0 || key >> 3 > 536870911) return false;
     field->number = (uint32_t)(key >> 3);
     field->type = (nd_wire_type)(key & 7);
-    if (!nd_wire_content(rest, field)) return false;
+    if (!wire_content(rest, field)) return false;
     field->whole = (nd_span){start, (size_t)(rest->data - start)};
     *broken = false;
     return true;

@@ -27,8 +27,8 @@ typedef struct nd_wire_field {
     nd_span whole;   /* key and all, to be copied as it is */
 } nd_wire_field;
 
-/* Takes the first field off *rest. false at the end and where the encoding is broken: then *broken is set, and
- * field->number as far as it could be read. */
+/* Takes the first field off *rest. false at the end and where the encoding is broken: then *broken is set,
+ * and field->number as far as it could be read. */
 bool nd_wire_next(nd_span *rest, nd_wire_field *field, bool *broken);
 
 enum { nd_wire_varint_max = 10 };

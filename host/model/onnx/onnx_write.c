@@ -39,7 +39,7 @@ nd_status nd_pieces_add_message(nd_pieces *pieces, uint32_t number, const Protob
     return nd_pieces_add_field(pieces, number, (nd_span){packed, bytes});
 }
 
-static nd_status nd_pieces_add_varint(nd_pieces *pieces, uint32_t number, uint64_t value) {
+static nd_status pieces_add_varint(nd_pieces *pieces, uint32_t number, uint64_t value) {
     uint8_t *bytes = nd_arena_alloc(pieces->arena, 2 * nd_wire_varint_max);
     ND_REQUIRE(bytes, nd_status_memory, "no memory to write a model");
     size_t used = nd_wire_put_varint(bytes, (uint64_t)number << 3 | nd_wire_type_varint);
@@ -47,12 +47,12 @@ static nd_status nd_pieces_add_varint(nd_pieces *pieces, uint32_t number, uint64
     return nd_pieces_add(pieces, (nd_span){bytes, used});
 }
 
-static nd_status nd_pieces_add_text(nd_pieces *pieces, uint32_t number, const char *text) {
+static nd_status pieces_add_text(nd_pieces *pieces, uint32_t number, const char *text) {
     return nd_pieces_add_field(pieces, number, (nd_span){(const uint8_t *)text, strlen(text)});
 }
 
 /* A message that was built as pieces, as a field of another one. */
-static nd_status nd_pieces_add_pieces(nd_pieces *pieces, uint32_t number, const nd_pieces *content) {
+static nd_status pieces_add_pieces(nd_pieces *pieces, uint32_t number, const nd_pieces *content) {
     uint8_t *header = nd_arena_alloc(pieces->arena, 2 * nd_wire_varint_max);
     ND_REQUIRE(header, nd_status_memory, "no memory to write a model");
     ND_TRY(nd_pieces_add(pieces, (nd_span){header, nd_wire_put_header(header, number, content->bytes)}));
@@ -61,7 +61,7 @@ static nd_status nd_pieces_add_pieces(nd_pieces *pieces, uint32_t number, const 
 }
 
 /* Puts the bytes into the data file and says where. */
-static nd_status nd_put_external(nd_onnx_writer *writer, Nd__Onnx__Tensor *proto, nd_span bytes) {
+static nd_status put_external(nd_onnx_writer *writer, Nd__Onnx__Tensor *proto, nd_span bytes) {
     static const uint8_t zeros[nd_onnx_external_align];
     nd_pieces *data = &writer->external->data;
     const size_t gap = (size_t)(-data->bytes % nd_onnx_external_align);
@@ -90,8 +90,7 @@ nd_status nd_onnx_put_tensor(nd_onnx_writer *writer, const char *name, const nd_
     proto.has_data_type = 1;
     proto.data_type = nd_onnx_dtype_code(tensor->dtype);
     proto.name = (char *)(uintptr_t)name;
-    if (writer->external && bytes.bytes >= nd_onnx_external_least)
-        return nd_put_external(writer, &proto, bytes);
+    if (writer->external && bytes.bytes >= nd_onnx_external_least) return put_external(writer, &proto, bytes);
     const size_t head = nd__onnx__tensor__get_packed_size(&proto);
     uint8_t *packed = nd_arena_alloc(&writer->arena, head + 2 * nd_wire_varint_max);
     ND_REQUIRE(packed, nd_status_memory, "no memory to write a model");
@@ -99,11 +98,11 @@ nd_status nd_onnx_put_tensor(nd_onnx_writer *writer, const char *name, const nd_
     const size_t key = nd_wire_put_header(packed + head, nd_onnx_tensor_raw, bytes.bytes);
     nd_span parts[] = {{packed, head + key}, bytes};
     nd_pieces message = {.items = parts, .count = 2, .bytes = head + key + bytes.bytes};
-    return nd_pieces_add_pieces(&writer->body, nd_onnx_graph_initializer, &message);
+    return pieces_add_pieces(&writer->body, nd_onnx_graph_initializer, &message);
 }
 
 /* What nd has no tensors of was kept as it was in the file; data beside that file cannot come along. */
-static nd_status nd_put_raw_init(nd_onnx_writer *writer, const nd_value *value) {
+static nd_status put_raw_init(nd_onnx_writer *writer, const nd_value *value) {
     const nd_span message = {value->raw, value->raw_bytes};
     nd_span rest = message;
     nd_wire_field field;
@@ -117,13 +116,13 @@ static nd_status nd_put_raw_init(nd_onnx_writer *writer, const nd_value *value) 
                                value->sparse ? nd_onnx_graph_sparse : nd_onnx_graph_initializer, message);
 }
 
-static nd_status nd_put_initializers(nd_onnx_writer *writer) {
+static nd_status put_initializers(nd_onnx_writer *writer) {
     const nd_graph *graph = writer->graph;
     for (int i = 0; i < graph->n_values; i++) {
         const nd_value *value = &graph->values[i];
         if (!writer->used[i] || value->producer >= 0) continue;
         if (value->raw)
-            ND_TRY(nd_put_raw_init(writer, value));
+            ND_TRY(put_raw_init(writer, value));
         else if (value->init)
             ND_TRY(nd_onnx_put_tensor(writer, value->name, value->init));
     }
@@ -132,8 +131,8 @@ static nd_status nd_put_initializers(nd_onnx_writer *writer) {
 
 /* How many names a raw node gives in a field, and whether the first of them are those of `values`; an absent
  * value has the empty name. */
-static bool nd_names_match(const nd_graph *graph, nd_span raw, uint32_t number, const int *values, int count,
-                           int *found) {
+static bool names_match(const nd_graph *graph, nd_span raw, uint32_t number, const int *values, int count,
+                        int *found) {
     nd_wire_field field;
     bool same = true;
     *found = 0;
@@ -147,53 +146,53 @@ static bool nd_names_match(const nd_graph *graph, nd_span raw, uint32_t number, 
     return same && *found >= count;
 }
 
-static nd_status nd_put_names(nd_onnx_writer *writer, nd_pieces *node, uint32_t number, const int *values,
-                              int count) {
+static nd_status put_names(nd_onnx_writer *writer, nd_pieces *node, uint32_t number, const int *values,
+                           int count) {
     for (int k = 0; k < count; k++)
-        ND_TRY(nd_pieces_add_text(node, number, values[k] < 0 ? "" : writer->graph->values[values[k]].name));
+        ND_TRY(pieces_add_text(node, number, values[k] < 0 ? "" : writer->graph->values[values[k]].name));
     return nd_status_ok;
 }
 
 /* A node as it was read; only names of inputs and outputs may have changed since. */
-static nd_status nd_put_raw_node(nd_onnx_writer *writer, const nd_node *node) {
+static nd_status put_raw_node(nd_onnx_writer *writer, const nd_node *node) {
     const nd_graph *graph = writer->graph;
     const nd_span raw = {node->raw, node->raw_bytes};
     int inputs, outputs;
-    nd_names_match(graph, raw, nd_onnx_node_input, node->in, 0, &inputs);
+    names_match(graph, raw, nd_onnx_node_input, node->in, 0, &inputs);
     /* What an opaque node's subgraphs read comes after its own inputs. */
     const int n_in = node->op == nd_op_opaque && node->n_in > inputs ? inputs : node->n_in;
-    const bool same_in = nd_names_match(graph, raw, nd_onnx_node_input, node->in, n_in, &inputs);
-    const bool same_out = nd_names_match(graph, raw, nd_onnx_node_output, node->out, node->n_out, &outputs);
+    const bool same_in = names_match(graph, raw, nd_onnx_node_input, node->in, n_in, &inputs);
+    const bool same_out = names_match(graph, raw, nd_onnx_node_output, node->out, node->n_out, &outputs);
     if (same_in && same_out && inputs == n_in)
         return nd_pieces_add_field(&writer->nodes, nd_onnx_graph_node, raw);
     nd_pieces message = {.arena = &writer->arena};
     nd_status status;
-    ND_TRY_DONE(nd_put_names(writer, &message, nd_onnx_node_input, node->in, n_in));
-    ND_TRY_DONE(nd_put_names(writer, &message, nd_onnx_node_output, node->out, node->n_out));
+    ND_TRY_DONE(put_names(writer, &message, nd_onnx_node_input, node->in, n_in));
+    ND_TRY_DONE(put_names(writer, &message, nd_onnx_node_output, node->out, node->n_out));
     nd_span rest = raw;
     nd_wire_field field;
     for (bool broken = false; nd_wire_next(&rest, &field, &broken);)
         if (field.number != nd_onnx_node_input && field.number != nd_onnx_node_output)
             ND_TRY_DONE(nd_pieces_add(&message, field.whole));
-    status = nd_pieces_add_pieces(&writer->nodes, nd_onnx_graph_node, &message);
+    status = pieces_add_pieces(&writer->nodes, nd_onnx_graph_node, &message);
 done:
     free(message.items);
     return status;
 }
 
 /* A constant that became an initializer since is one already. */
-static nd_status nd_put_nodes(nd_onnx_writer *writer) {
+static nd_status put_nodes(nd_onnx_writer *writer) {
     const nd_graph *graph = writer->graph;
     for (int i = 0; i < graph->n_nodes; i++) {
         const nd_node *node = &graph->nodes[i];
         if (!node->n_out) continue;
-        ND_TRY(node->raw ? nd_put_raw_node(writer, node) : nd_onnx_emit(writer, node));
+        ND_TRY(node->raw ? put_raw_node(writer, node) : nd_onnx_emit(writer, node));
     }
     return nd_status_ok;
 }
 
 /* The ValueInfoProto of that name in a list of the source's graph; empty when there is none. */
-static nd_span nd_source_info(nd_span body, uint32_t number, const char *name) {
+static nd_span source_info(nd_span body, uint32_t number, const char *name) {
     nd_span found = {0};
     nd_wire_field field;
     for (bool broken = false; nd_wire_next(&body, &field, &broken);) {
@@ -205,8 +204,8 @@ static nd_span nd_source_info(nd_span body, uint32_t number, const char *name) {
 }
 
 /* Inputs and outputs as the source declares them, else with the batch left open. */
-static nd_status nd_put_end(nd_onnx_writer *writer, nd_span source, uint32_t number, const nd_value *value) {
-    const nd_span kept = nd_source_info(source, number, value->name);
+static nd_status put_end(nd_onnx_writer *writer, nd_span source, uint32_t number, const nd_value *value) {
+    const nd_span kept = source_info(source, number, value->name);
     if (kept.bytes) return nd_pieces_add_field(&writer->body, number, kept);
     Nd__Onnx__ValueInfo info = ND__ONNX__VALUE_INFO__INIT;
     Nd__Onnx__Type type = ND__ONNX__TYPE__INIT;
@@ -232,7 +231,7 @@ static nd_status nd_put_end(nd_onnx_writer *writer, nd_span source, uint32_t num
 }
 
 /* Shapes the source declares of values that are still there. */
-static nd_status nd_put_value_infos(nd_onnx_writer *writer, nd_span source) {
+static nd_status put_value_infos(nd_onnx_writer *writer, nd_span source) {
     const nd_graph *graph = writer->graph;
     nd_wire_field field;
     for (bool broken = false; nd_wire_next(&source, &field, &broken);) {
@@ -246,30 +245,30 @@ static nd_status nd_put_value_infos(nd_onnx_writer *writer, nd_span source) {
     return nd_status_ok;
 }
 
-static bool nd_is_rewritten(uint32_t graph_field) {
+static bool is_rewritten(uint32_t graph_field) {
     return graph_field == nd_onnx_graph_node || graph_field == nd_onnx_graph_initializer ||
            graph_field == nd_onnx_graph_input || graph_field == nd_onnx_graph_output ||
            graph_field == nd_onnx_graph_value_info || graph_field == nd_onnx_graph_sparse;
 }
 
-static nd_status nd_put_graph(nd_onnx_writer *writer, nd_span source) {
+static nd_status put_graph(nd_onnx_writer *writer, nd_span source) {
     const nd_graph *graph = writer->graph;
     /* Emitted nodes add initializers, so their own list is made first and put in front at the end. */
-    ND_TRY(nd_put_nodes(writer));
-    if (!graph->source) ND_TRY(nd_pieces_add_text(&writer->body, nd_onnx_graph_name, graph->name));
+    ND_TRY(put_nodes(writer));
+    if (!graph->source) ND_TRY(pieces_add_text(&writer->body, nd_onnx_graph_name, graph->name));
     nd_span rest = source;
     nd_wire_field field;
     for (bool broken = false; nd_wire_next(&rest, &field, &broken);)
-        if (!nd_is_rewritten(field.number)) ND_TRY(nd_pieces_add(&writer->body, field.whole));
-    ND_TRY(nd_put_initializers(writer));
+        if (!is_rewritten(field.number)) ND_TRY(nd_pieces_add(&writer->body, field.whole));
+    ND_TRY(put_initializers(writer));
     for (int i = 0; i < graph->n_inputs; i++)
-        ND_TRY(nd_put_end(writer, source, nd_onnx_graph_input, &graph->values[graph->inputs[i]]));
+        ND_TRY(put_end(writer, source, nd_onnx_graph_input, &graph->values[graph->inputs[i]]));
     for (int i = 0; i < graph->n_outputs; i++)
-        ND_TRY(nd_put_end(writer, source, nd_onnx_graph_output, &graph->values[graph->outputs[i]]));
-    return nd_put_value_infos(writer, source);
+        ND_TRY(put_end(writer, source, nd_onnx_graph_output, &graph->values[graph->outputs[i]]));
+    return put_value_infos(writer, source);
 }
 
-static nd_status nd_put_opset(nd_onnx_writer *writer) {
+static nd_status put_opset(nd_onnx_writer *writer) {
     Nd__Onnx__OperatorSet opset = ND__ONNX__OPERATOR_SET__INIT;
     opset.domain = "";
     opset.has_version = 1;
@@ -278,11 +277,11 @@ static nd_status nd_put_opset(nd_onnx_writer *writer) {
 }
 
 /* Fields of the model that nd does not read stay as they were. */
-static nd_status nd_put_model_head(nd_onnx_writer *writer, nd_span source) {
+static nd_status put_model_head(nd_onnx_writer *writer, nd_span source) {
     if (!writer->graph->source) {
-        ND_TRY(nd_pieces_add_varint(&writer->model, nd_onnx_model_ir_version, nd_onnx_ir_version));
-        ND_TRY(nd_pieces_add_text(&writer->model, nd_onnx_model_producer, "nd"));
-        return nd_put_opset(writer);
+        ND_TRY(pieces_add_varint(&writer->model, nd_onnx_model_ir_version, nd_onnx_ir_version));
+        ND_TRY(pieces_add_text(&writer->model, nd_onnx_model_producer, "nd"));
+        return put_opset(writer);
     }
     nd_wire_field field;
     uint64_t ir_version = 0;
@@ -293,18 +292,18 @@ static nd_status nd_put_model_head(nd_onnx_writer *writer, nd_span source) {
             ND_TRY(nd_pieces_add(&writer->model, field.whole));
     }
     if (ir_version < nd_onnx_ir_least) ir_version = nd_onnx_ir_least;
-    return nd_pieces_add_varint(&writer->model, nd_onnx_model_ir_version, ir_version);
+    return pieces_add_varint(&writer->model, nd_onnx_model_ir_version, ir_version);
 }
 
-static nd_status nd_put_model(nd_onnx_writer *writer) {
+static nd_status put_model(nd_onnx_writer *writer) {
     const nd_graph *graph = writer->graph;
     nd_span source = {0}, body = {0};
     if (graph->source) {
         source = (nd_span){graph->source->data, graph->source->bytes};
         body = nd_onnx_field(source, nd_onnx_model_graph);
     }
-    ND_TRY(nd_put_graph(writer, body));
-    ND_TRY(nd_put_model_head(writer, source));
+    ND_TRY(put_graph(writer, body));
+    ND_TRY(put_model_head(writer, source));
     for (int i = 0; i < graph->n_meta; i++) {
         Nd__Onnx__Entry entry = ND__ONNX__ENTRY__INIT;
         entry.key = (char *)(uintptr_t)graph->meta[i].key;
@@ -316,14 +315,14 @@ static nd_status nd_put_model(nd_onnx_writer *writer) {
     for (size_t i = 0; i < writer->nodes.count; i++)
         ND_TRY_DONE(nd_pieces_add(&whole, writer->nodes.items[i]));
     for (size_t i = 0; i < writer->body.count; i++) ND_TRY_DONE(nd_pieces_add(&whole, writer->body.items[i]));
-    status = nd_pieces_add_pieces(&writer->model, nd_onnx_model_graph, &whole);
+    status = pieces_add_pieces(&writer->model, nd_onnx_model_graph, &whole);
 done:
     free(whole.items);
     return status;
 }
 
 /* What nodes read and outputs promise, by value. */
-static bool *nd_find_used(const nd_graph *graph, uint64_t *bytes) {
+static bool *find_used(const nd_graph *graph, uint64_t *bytes) {
     bool *used = nd_alloc_array((size_t)graph->n_values, sizeof *used);
     if (!used) return NULL;
     for (int i = 0; i < graph->n_outputs; i++) used[graph->outputs[i]] = true;
@@ -336,7 +335,7 @@ static bool *nd_find_used(const nd_graph *graph, uint64_t *bytes) {
     return used;
 }
 
-static nd_status nd_pieces_write(void *context, FILE *file) {
+static nd_status pieces_write(void *context, FILE *file) {
     const nd_pieces *pieces = context;
     for (size_t i = 0; i < pieces->count; i++) {
         const nd_span *span = &pieces->items[i];
@@ -346,22 +345,22 @@ static nd_status nd_pieces_write(void *context, FILE *file) {
     return nd_status_ok;
 }
 
-static nd_status nd_write_model(nd_onnx_writer *writer, const char *path) {
+static nd_status write_model(nd_onnx_writer *writer, const char *path) {
     nd_onnx_external *external = writer->external;
-    ND_TRY(nd_put_model(writer));
+    ND_TRY(put_model(writer));
     ND_REQUIRE(writer->model.bytes < UINT64_C(1) << 31, nd_status_unsupported,
                "%s: over 2 GiB without its weights", path);
     if (external) {
         char *beside = nd_arena_printf(&writer->arena, "%s.data", path);
         ND_REQUIRE(beside, nd_status_memory, "%s: no memory", path);
-        ND_TRY(nd_file_replace(beside, nd_pieces_write, &external->data));
+        ND_TRY(nd_file_replace(beside, pieces_write, &external->data));
     }
-    return nd_file_replace(path, nd_pieces_write, &writer->model);
+    return nd_file_replace(path, pieces_write, &writer->model);
 }
 
-static nd_status nd_write_graph(const nd_graph *graph, const char *path) {
+static nd_status write_graph(const nd_graph *graph, const char *path) {
     uint64_t bytes;
-    bool *used = nd_find_used(graph, &bytes);
+    bool *used = find_used(graph, &bytes);
     ND_REQUIRE(used, nd_status_memory, "%s: no memory", path);
     nd_onnx_writer writer = {.graph = graph, .used = used};
     nd_onnx_external external = {0};
@@ -373,7 +372,7 @@ static nd_status nd_write_graph(const nd_graph *graph, const char *path) {
     }
     nd_status status = bytes > nd_onnx_inside_max && !external.location
                            ? nd_fail(nd_status_memory, "%s: no memory", path)
-                           : nd_write_model(&writer, path);
+                           : write_model(&writer, path);
     free(writer.nodes.items);
     free(writer.body.items);
     free(writer.model.items);
@@ -387,11 +386,11 @@ static nd_status nd_write_graph(const nd_graph *graph, const char *path) {
 nd_status nd_onnx_write(const nd_graph *graph, const char *path) {
     bool known = true;
     for (int i = 0; i < graph->n_outputs; i++) known = known && graph->values[graph->outputs[i]].rank >= 0;
-    if (known || graph->source) return nd_write_graph(graph, path);
+    if (known || graph->source) return write_graph(graph, path);
     nd_graph *inferred;
     ND_TRY(nd_graph_clone(graph, &inferred));
     nd_status status = nd_graph_infer(inferred, &(nd_infer_settings){.batch = 1});
-    if (!status) status = nd_write_graph(inferred, path);
+    if (!status) status = write_graph(inferred, path);
     nd_graph_free(inferred);
     return status;
 }

@@ -24,8 +24,8 @@ typedef nd_status nd_zoo_source(void *context, const char *name, int rank, const
 nd_status nd_zoo_build(const nd_zoo_entry *entry, nd_zoo_source *source, void *context, nd_graph **out);
 
 /* Close to He-normal weights, BatchNorm scales near 0.7 (so that deep residual networks keep their range);
- * `context` is a uint64_t seed. A value depends on seed, name and place only, in integer arithmetic: it is the
- * same on every machine and for every number of threads. */
+ * `context` is a uint64_t seed. A value depends on seed, name and place only, in integer arithmetic: it is
+ * the same on every machine and for every number of threads. */
 nd_status nd_zoo_random(void *context, const char *name, int rank, const int64_t *dims, nd_tensor *out);
 
 /* Zeros that take no memory until they are read, for questions of shape and cost; `context` is unused. */

@@ -1,5 +1,5 @@
-/* What the architectures of the zoo are written in: layers that append to a graph, with parameters under their
- * state-dict names. Private to zoo*.c. */
+/* What the architectures of the zoo are written in: layers that append to a graph, with parameters under
+ * their state-dict names. Private to zoo*.c. */
 #ifndef ND_MODEL_ZOO_LAYERS_H
 #define ND_MODEL_ZOO_LAYERS_H
 

@@ -1,22 +1,22 @@
 #include "model/zoo/zoo_layers.h"
 
 /* One convolution with its BatchNorm, "PREFIX.convN" and "PREFIX.bnN". */
-static void nd_zoo_unit(nd_zoo_builder *builder, const char *prefix, int index, int64_t channels,
-                        nd_zoo_window window) {
+static void zoo_unit(nd_zoo_builder *builder, const char *prefix, int index, int64_t channels,
+                     nd_zoo_window window) {
     nd_zoo_conv(builder, nd_zoo_name(builder, "%s.conv%d", prefix, index), channels, window, false);
     nd_zoo_batchnorm(builder, nd_zoo_name(builder, "%s.bn%d", prefix, index));
 }
 
 /* The stride is on the 3x3 of a bottleneck, as in torchvision and timm, not on its first 1x1. */
-static void nd_zoo_branch(nd_zoo_builder *builder, const char *prefix, bool bottleneck, int64_t width,
-                          int64_t stride) {
+static void zoo_branch(nd_zoo_builder *builder, const char *prefix, bool bottleneck, int64_t width,
+                       int64_t stride) {
     const nd_zoo_window point = {1, 1, 0}, same = {3, 1, 1}, first = {3, stride, 1};
-    nd_zoo_unit(builder, prefix, 1, width, bottleneck ? point : first);
+    zoo_unit(builder, prefix, 1, width, bottleneck ? point : first);
     nd_zoo_relu(builder, nd_zoo_name(builder, "%s.relu1", prefix));
-    nd_zoo_unit(builder, prefix, 2, width, bottleneck ? first : same);
+    zoo_unit(builder, prefix, 2, width, bottleneck ? first : same);
     if (!bottleneck) return;
     nd_zoo_relu(builder, nd_zoo_name(builder, "%s.relu2", prefix));
-    nd_zoo_unit(builder, prefix, 3, 4 * width, point);
+    zoo_unit(builder, prefix, 3, 4 * width, point);
 }
 
 typedef struct nd_zoo_block {
@@ -24,10 +24,10 @@ typedef struct nd_zoo_block {
     bool bottleneck, option_a;
 } nd_zoo_block;
 
-static void nd_zoo_residual(nd_zoo_builder *builder, const char *prefix, const nd_zoo_block *block) {
+static void zoo_residual(nd_zoo_builder *builder, const char *prefix, const nd_zoo_block *block) {
     const int input = builder->x;
     const int64_t ni = builder->channels, no = block->bottleneck ? 4 * block->width : block->width;
-    nd_zoo_branch(builder, prefix, block->bottleneck, block->width, block->stride);
+    zoo_branch(builder, prefix, block->bottleneck, block->width, block->stride);
     const int branch = builder->x;
     builder->x = input;
     builder->channels = ni;
@@ -45,7 +45,7 @@ static void nd_zoo_residual(nd_zoo_builder *builder, const char *prefix, const n
 }
 
 /* Stages of residual blocks, "layer1.0" on, each twice as wide and half as high as the one before. */
-static void nd_zoo_stages(nd_zoo_builder *builder, const nd_zoo_plan *plan, int64_t width, bool option_a) {
+static void zoo_stages(nd_zoo_builder *builder, const nd_zoo_plan *plan, int64_t width, bool option_a) {
     for (int stage = 0; stage < nd_zoo_stages_max && plan->stages[stage]; stage++) {
         for (int64_t i = 0; i < plan->stages[stage]; i++) {
             const nd_zoo_block block = {
@@ -54,7 +54,7 @@ static void nd_zoo_stages(nd_zoo_builder *builder, const nd_zoo_plan *plan, int6
                 .bottleneck = plan->bottleneck,
                 .option_a = option_a,
             };
-            nd_zoo_residual(builder, nd_zoo_name(builder, "layer%d.%d", stage + 1, (int)i), &block);
+            zoo_residual(builder, nd_zoo_name(builder, "layer%d.%d", stage + 1, (int)i), &block);
         }
     }
 }
@@ -64,7 +64,7 @@ void nd_zoo_resnet(nd_zoo_builder *builder, const nd_zoo_entry *entry) {
     nd_zoo_batchnorm(builder, "bn1");
     nd_zoo_relu(builder, "relu");
     nd_zoo_max_pool(builder, "maxpool", (nd_zoo_window){3, 2, 1});
-    nd_zoo_stages(builder, entry->plan, 64, false);
+    zoo_stages(builder, entry->plan, 64, false);
     nd_zoo_global_pool(builder, "avgpool");
     nd_zoo_linear(builder, "fc", entry->classes);
 }
@@ -73,7 +73,7 @@ void nd_zoo_resnet_cifar(nd_zoo_builder *builder, const nd_zoo_entry *entry) {
     nd_zoo_conv(builder, "conv1", 16, (nd_zoo_window){3, 1, 1}, false);
     nd_zoo_batchnorm(builder, "bn1");
     nd_zoo_relu(builder, "relu");
-    nd_zoo_stages(builder, entry->plan, 16, true);
+    zoo_stages(builder, entry->plan, 16, true);
     nd_zoo_global_pool(builder, "avgpool");
     nd_zoo_linear(builder, "linear", entry->classes);
 }

@@ -11,18 +11,18 @@
 
 /* --- mapped memory */
 
-static void nd_zoo_unmap(nd_buffer *buffer) {
+static void zoo_unmap(nd_buffer *buffer) {
     munmap(buffer->data, buffer->bytes);
 }
 
 /* Pages that are zero and take no memory until they are touched: cheaper for blank tensors, which never are,
  * and for random ones, whose pages the filling threads then bring in side by side. */
-static nd_status nd_zoo_map(const char *name, int rank, const int64_t *dims, bool write, nd_tensor *out) {
+static nd_status zoo_map(const char *name, int rank, const int64_t *dims, bool write, nd_tensor *out) {
     *out = (nd_tensor){.dtype = nd_dtype_f32, .rank = rank};
     memcpy(out->dims, dims, (size_t)rank * sizeof *dims);
     nd_buffer *buffer = malloc(sizeof *buffer);
     ND_REQUIRE(buffer, nd_status_memory, "%s: no memory", name);
-    *buffer = (nd_buffer){.bytes = nd_tensor_bytes(out), .release = nd_zoo_unmap, .references = 1};
+    *buffer = (nd_buffer){.bytes = nd_tensor_bytes(out), .release = zoo_unmap, .references = 1};
     buffer->data = mmap(NULL, buffer->bytes, write ? PROT_READ | PROT_WRITE : PROT_READ,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (buffer->data == MAP_FAILED) {
@@ -37,13 +37,13 @@ static nd_status nd_zoo_map(const char *name, int rank, const int64_t *dims, boo
 
 nd_status nd_zoo_blank(void *context, const char *name, int rank, const int64_t *dims, nd_tensor *out) {
     (void)context;
-    return nd_zoo_map(name, rank, dims, false, out);
+    return zoo_map(name, rank, dims, false, out);
 }
 
 /* --- random */
 
 /* splitmix64 (Steele, Lea and Flood 2014) as a hash: its n-th number without those before it. */
-static uint64_t nd_zoo_hash(uint64_t key, uint64_t n) {
+static uint64_t zoo_hash(uint64_t key, uint64_t n) {
     uint64_t z = key + (n + 1) * 0x9e3779b97f4a7c15;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
     z = (z ^ z >> 27) * 0x94d049bb133111eb;
@@ -58,11 +58,11 @@ typedef struct nd_zoo_fill {
 
 /* The sum of four uniform 16-bit numbers: near normal out to 3.4 standard deviations, and several times as
  * fast as a logarithm and a cosine. */
-static void nd_zoo_fill_range(void *context, int64_t begin, int64_t end, int worker) {
+static void zoo_fill_range(void *context, int64_t begin, int64_t end, int worker) {
     (void)worker;
     const nd_zoo_fill *fill = context;
     for (int64_t i = begin; i < end; i++) {
-        const uint64_t bits = nd_zoo_hash(fill->key, (uint64_t)i);
+        const uint64_t bits = zoo_hash(fill->key, (uint64_t)i);
         const int32_t sum =
             (int32_t)((bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48)) -
             2 * 0xffff;
@@ -75,7 +75,7 @@ typedef struct nd_zoo_law {
     float mean, deviation;
 } nd_zoo_law;
 
-static nd_zoo_law nd_zoo_law_of(const char *name, int rank, const int64_t *dims) {
+static nd_zoo_law zoo_law_of(const char *name, int rank, const int64_t *dims) {
     static const nd_zoo_law laws[] = {
         {".running_var", 1.0f, 0.1f},
         {".running_mean", 0.0f, 0.1f},
@@ -92,13 +92,13 @@ static nd_zoo_law nd_zoo_law_of(const char *name, int rank, const int64_t *dims)
 }
 
 nd_status nd_zoo_random(void *context, const char *name, int rank, const int64_t *dims, nd_tensor *out) {
-    ND_TRY(nd_zoo_map(name, rank, dims, true, out));
-    const nd_zoo_law law = nd_zoo_law_of(name, rank, dims);
+    ND_TRY(zoo_map(name, rank, dims, true, out));
+    const nd_zoo_law law = zoo_law_of(name, rank, dims);
     nd_zoo_fill fill = {.key = *(const uint64_t *)context, .mean = law.mean, .out = out->data};
-    for (const char *c = name; *c; c++) fill.key = nd_zoo_hash(fill.key, (unsigned char)*c);
+    for (const char *c = name; *c; c++) fill.key = zoo_hash(fill.key, (unsigned char)*c);
     /* Four uniform variables on [0, 65536) have variance 4 * 65536^2 / 12. */
     fill.scale = law.deviation * 1.7320508f / 65536.0f;
-    nd_parallel_for(nd_tensor_count(out), nd_zoo_fill_range, &fill);
+    nd_parallel_for(nd_tensor_count(out), zoo_fill_range, &fill);
     return nd_status_ok;
 }
 
@@ -125,10 +125,10 @@ typedef struct nd_zoo_weights {
     nd_zoo_complaint missing, extra, wrong;
 } nd_zoo_weights;
 
-static void nd_zoo_complain(nd_zoo_complaint *complaint, const char *format, ...)
+static void zoo_complain(nd_zoo_complaint *complaint, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-static void nd_zoo_complain(nd_zoo_complaint *complaint, const char *format, ...) {
+static void zoo_complain(nd_zoo_complaint *complaint, const char *format, ...) {
     if (complaint->count++ >= nd_zoo_named) return;
     size_t used = strlen(complaint->text);
     used += (size_t)snprintf(complaint->text + used, sizeof complaint->text - used, "%s", used ? ", " : "");
@@ -138,11 +138,11 @@ static void nd_zoo_complain(nd_zoo_complaint *complaint, const char *format, ...
     va_end(arguments);
 }
 
-static int nd_zoo_key_compare(const void *left, const void *right) {
+static int zoo_key_compare(const void *left, const void *right) {
     return strcmp(((const nd_zoo_key *)left)->name, ((const nd_zoo_key *)right)->name);
 }
 
-static nd_status nd_zoo_keys(const nd_safetensors *file, nd_zoo_weights *weights) {
+static nd_status zoo_keys(const nd_safetensors *file, nd_zoo_weights *weights) {
     static const char prefix[] = "module.", counter[] = "num_batches_tracked";
     weights->keys = nd_alloc_array(file->n_entries, sizeof *weights->keys);
     ND_REQUIRE(weights->keys, nd_status_memory, "%s: no memory", weights->path);
@@ -154,7 +154,7 @@ static nd_status nd_zoo_keys(const nd_safetensors *file, nd_zoo_weights *weights
             continue;
         weights->keys[weights->n_keys++] = (nd_zoo_key){.name = name, .tensor = &file->entries[i].tensor};
     }
-    if (weights->n_keys) qsort(weights->keys, weights->n_keys, sizeof *weights->keys, nd_zoo_key_compare);
+    if (weights->n_keys) qsort(weights->keys, weights->n_keys, sizeof *weights->keys, zoo_key_compare);
     for (size_t i = 1; i < weights->n_keys; i++)
         ND_REQUIRE(strcmp(weights->keys[i - 1].name, weights->keys[i].name), nd_status_format,
                    "%s: tensor '%.200s': both with and without 'module.'", weights->path,
@@ -162,52 +162,51 @@ static nd_status nd_zoo_keys(const nd_safetensors *file, nd_zoo_weights *weights
     return nd_status_ok;
 }
 
-static nd_zoo_key *nd_zoo_key_find(const nd_zoo_weights *weights, const char *name) {
+static nd_zoo_key *zoo_key_find(const nd_zoo_weights *weights, const char *name) {
     const nd_zoo_key key = {.name = name};
     if (!weights->n_keys) return NULL;
-    return bsearch(&key, weights->keys, weights->n_keys, sizeof key, nd_zoo_key_compare);
+    return bsearch(&key, weights->keys, weights->n_keys, sizeof key, zoo_key_compare);
 }
 
-static nd_zoo_key *nd_zoo_key_find_alias(const nd_zoo_weights *weights, const char *name) {
+static nd_zoo_key *zoo_key_find_alias(const nd_zoo_weights *weights, const char *name) {
     for (const nd_zoo_alias *alias = weights->aliases; alias && alias->name; alias++) {
         const size_t length = strlen(alias->name);
         char other[128];
         if (strncmp(name, alias->name, length)) continue;
         snprintf(other, sizeof other, "%s%s", alias->alias, name + length);
-        return nd_zoo_key_find(weights, other);
+        return zoo_key_find(weights, other);
     }
     return NULL;
 }
 
 /* A linear layer may be stored as the convolution over its whole input: the numbers lie in the same order. */
-static bool nd_zoo_shape_fits(const nd_tensor *tensor, int rank, const int64_t *dims) {
+static bool zoo_shape_fits(const nd_tensor *tensor, int rank, const int64_t *dims) {
     if (tensor->rank == rank && memcmp(tensor->dims, dims, (size_t)rank * sizeof *dims) == 0) return true;
     return rank == 2 && tensor->rank == 4 && tensor->dims[0] == dims[0] &&
            nd_tensor_count(tensor) == nd_dims_count(rank, dims);
 }
 
 /* Complaints do not stop the building: the parameter stays blank, and the caller reports them all. */
-static nd_status nd_zoo_from_weights(void *context, const char *name, int rank, const int64_t *dims,
-                                     nd_tensor *out) {
+static nd_status zoo_from_weights(void *context, const char *name, int rank, const int64_t *dims,
+                                  nd_tensor *out) {
     nd_zoo_weights *weights = context;
-    nd_zoo_key *key = nd_zoo_key_find(weights, name);
-    if (!key) key = nd_zoo_key_find_alias(weights, name);
+    nd_zoo_key *key = zoo_key_find(weights, name);
+    if (!key) key = zoo_key_find_alias(weights, name);
     if (!key) {
-        nd_zoo_complain(&weights->missing, "%s", name);
+        zoo_complain(&weights->missing, "%s", name);
         return nd_zoo_blank(NULL, name, rank, dims, out);
     }
     key->used = true;
     const nd_tensor *tensor = key->tensor;
     char have[128], want[128];
-    if (!nd_zoo_shape_fits(tensor, rank, dims)) {
-        nd_zoo_complain(&weights->wrong, "%s is %s, not %s", name,
-                        nd_dims_format(tensor->rank, tensor->dims, have, sizeof have),
-                        nd_dims_format(rank, dims, want, sizeof want));
+    if (!zoo_shape_fits(tensor, rank, dims)) {
+        zoo_complain(&weights->wrong, "%s is %s, not %s", name,
+                     nd_dims_format(tensor->rank, tensor->dims, have, sizeof have),
+                     nd_dims_format(rank, dims, want, sizeof want));
         return nd_zoo_blank(NULL, name, rank, dims, out);
     }
     if (tensor->dtype > nd_dtype_bf16) { /* the floating-point types come first */
-        nd_zoo_complain(&weights->wrong, "%s is %s, no floating-point type", name,
-                        nd_dtype_name(tensor->dtype));
+        zoo_complain(&weights->wrong, "%s is %s, no floating-point type", name, nd_dtype_name(tensor->dtype));
         return nd_zoo_blank(NULL, name, rank, dims, out);
     }
     if (tensor->dtype == nd_dtype_f32) {
@@ -221,8 +220,7 @@ static nd_status nd_zoo_from_weights(void *context, const char *name, int rank, 
     return nd_status_ok;
 }
 
-static void nd_zoo_complaint_join(char *text, size_t size, const nd_zoo_complaint *complaint,
-                                  const char *what) {
+static void zoo_complaint_join(char *text, size_t size, const nd_zoo_complaint *complaint, const char *what) {
     if (!complaint->count) return;
     const size_t used = strlen(text);
     char more[48] = "";
@@ -231,15 +229,14 @@ static void nd_zoo_complaint_join(char *text, size_t size, const nd_zoo_complain
     snprintf(text + used, size - used, "%s%s %s%s", used ? "; " : "", what, complaint->text, more);
 }
 
-static nd_status nd_zoo_judge(nd_zoo_weights *weights, const nd_zoo_entry *entry,
-                              const nd_safetensors *file) {
+static nd_status zoo_judge(nd_zoo_weights *weights, const nd_zoo_entry *entry, const nd_safetensors *file) {
     for (size_t i = 0; i < weights->n_keys; i++)
-        if (!weights->keys[i].used) nd_zoo_complain(&weights->extra, "%.120s", weights->keys[i].name);
+        if (!weights->keys[i].used) zoo_complain(&weights->extra, "%.120s", weights->keys[i].name);
     if (!weights->missing.count && !weights->extra.count && !weights->wrong.count) return nd_status_ok;
     char text[2400] = "";
-    nd_zoo_complaint_join(text, sizeof text, &weights->missing, "missing");
-    nd_zoo_complaint_join(text, sizeof text, &weights->extra, "unknown");
-    nd_zoo_complaint_join(text, sizeof text, &weights->wrong, "of another kind:");
+    zoo_complaint_join(text, sizeof text, &weights->missing, "missing");
+    zoo_complaint_join(text, sizeof text, &weights->extra, "unknown");
+    zoo_complaint_join(text, sizeof text, &weights->wrong, "of another kind:");
     for (size_t i = 0; i < file->n_meta; i++)
         if (strncmp(file->meta[i].key, "nd.method", sizeof "nd.method") == 0)
             return nd_fail(nd_status_format,
@@ -261,9 +258,9 @@ nd_status nd_zoo_open(const char *arch, const char *path, nd_graph **out) {
     nd_graph *graph = NULL;
     nd_zoo_weights weights = {.path = path, .aliases = entry->plan->aliases};
     ND_TRY(nd_safetensors_read(path, &file));
-    ND_TRY_DONE(nd_zoo_keys(&file, &weights));
-    ND_TRY_DONE(nd_zoo_build(entry, nd_zoo_from_weights, &weights, &graph));
-    ND_TRY_DONE(nd_zoo_judge(&weights, entry, &file));
+    ND_TRY_DONE(zoo_keys(&file, &weights));
+    ND_TRY_DONE(nd_zoo_build(entry, zoo_from_weights, &weights, &graph));
+    ND_TRY_DONE(zoo_judge(&weights, entry, &file));
     *out = graph;
     graph = NULL;
 done:

@@ -2,7 +2,7 @@
 
 /* Two hidden layers of 4096. The numbers of the linear layers count the dropouts between them, which are left
  * out. */
-static void nd_zoo_classifier(nd_zoo_builder *builder, const nd_zoo_entry *entry, const int index[3]) {
+static void zoo_classifier(nd_zoo_builder *builder, const nd_zoo_entry *entry, const int index[3]) {
     for (int i = 0; i < 2; i++) {
         nd_zoo_linear(builder, nd_zoo_name(builder, "classifier.%d", index[i]), 4096);
         nd_zoo_relu(builder, nd_zoo_name(builder, "classifier.%d", index[i] + 1));
@@ -25,7 +25,7 @@ void nd_zoo_vgg(nd_zoo_builder *builder, const nd_zoo_entry *entry) {
         nd_zoo_max_pool(builder, nd_zoo_name(builder, "features.%d", index++), (nd_zoo_window){2, 2, 0});
     }
     nd_zoo_flatten(builder, "flatten", builder->channels * 7 * 7);
-    nd_zoo_classifier(builder, entry, (const int[]){0, 3, 6});
+    zoo_classifier(builder, entry, (const int[]){0, 3, 6});
 }
 
 /* The single-column AlexNet. The adaptive 6x6 pool is the identity at 224x224 and is left out. */
@@ -47,5 +47,5 @@ void nd_zoo_alexnet(nd_zoo_builder *builder, const nd_zoo_entry *entry) {
             nd_zoo_max_pool(builder, nd_zoo_name(builder, "features.%d", index++), (nd_zoo_window){3, 2, 0});
     }
     nd_zoo_flatten(builder, "flatten", builder->channels * 6 * 6);
-    nd_zoo_classifier(builder, entry, (const int[]){1, 4, 6});
+    zoo_classifier(builder, entry, (const int[]){1, 4, 6});
 }

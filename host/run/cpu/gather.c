@@ -1,5 +1,5 @@
-/* Gather of channels, channels adjacent: every pixel of y picks from the same pixel of x. Nothing is computed, so
- * both precisions copy bits. */
+/* Gather of channels, channels adjacent: every pixel of y picks from the same pixel of x. Nothing is
+ * computed, so both precisions copy bits. */
 #include "run/cpu/cpu.h"
 
 #include <stdio.h>

@@ -15,8 +15,8 @@ struct nd_memory {
     size_t mapped;
 };
 
-/* nd_alloc_array, on huge pages where the block spans several: streaming over a feature map a page of 4 KiB at
- * a time costs a table walk every 16 pixels of 64 channels. Free with free(). */
+/* nd_alloc_array, on huge pages where the block spans several: streaming over a feature map a page of 4 KiB
+ * at a time costs a table walk every 16 pixels of 64 channels. Free with free(). */
 void *nd_cpu_alloc(size_t count, size_t size);
 
 typedef enum nd_cpu_guard { nd_cpu_guard_none, nd_cpu_guard_begin, nd_cpu_guard_end } nd_cpu_guard;

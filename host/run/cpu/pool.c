@@ -27,7 +27,7 @@ static void pool_taps(const nd_geometry *g, int axis, int64_t position, int64_t 
     const int64_t origin = position * g->stride[axis] - g->pad[axis];
     *begin = 0;
     *end = g->kernel[axis];
-    while (*begin < *end && origin + *begin * g->dilation[axis] < low) ++*begin;
+    while (*begin < *end && origin + *begin * g->dilation[axis] < low) (*begin)++;
     while (*end > *begin && origin + (*end - 1) * g->dilation[axis] >= high) --*end;
 }
 

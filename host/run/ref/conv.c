@@ -1,8 +1,8 @@
 #include "run/ref/ref.h"
 
 /* Sum over one window; what lies outside the input counts as zero. */
-static double nd_ref_window(const nd_work *work, const float *x, const float *filter, int64_t n,
-                            int64_t first, int64_t channels, int64_t oh, int64_t ow) {
+static double ref_window(const nd_work *work, const float *x, const float *filter, int64_t n, int64_t first,
+                         int64_t channels, int64_t oh, int64_t ow) {
     const nd_geometry *g = &work->geometry;
     const nd_view *in = &work->x;
     double sum = 0;
@@ -18,8 +18,8 @@ static double nd_ref_window(const nd_work *work, const float *x, const float *fi
     return sum;
 }
 
-static void nd_ref_conv_plane(const nd_work *work, const float *x, const float *x2, float *y, int64_t n,
-                              int64_t o) {
+static void ref_conv_plane(const nd_work *work, const float *x, const float *x2, float *y, int64_t n,
+                           int64_t o) {
     const nd_view *out = &work->y;
     const int64_t channels = work->x.dims[1] / work->groups; /* of one group */
     const int64_t first = o / (out->dims[1] / work->groups) * channels;
@@ -27,7 +27,7 @@ static void nd_ref_conv_plane(const nd_work *work, const float *x, const float *
     const float *filter = work->weights + o * channels * window;
     for (int64_t h = 0; h < out->dims[2]; h++)
         for (int64_t w = 0; w < out->dims[3]; w++) {
-            double sum = nd_ref_window(work, x, filter, n, first, channels, h, w);
+            double sum = ref_window(work, x, filter, n, first, channels, h, w);
             if (work->bias) sum += work->bias[o];
             if (work->residual) sum += x2[nd_ref_at4(&work->x2, n, o, h, w)];
             y[nd_ref_at4(out, n, o, h, w)] = nd_activation_apply(work->activation, (float)sum);
@@ -35,6 +35,6 @@ static void nd_ref_conv_plane(const nd_work *work, const float *x, const float *
 }
 
 nd_status nd_ref_conv(const nd_work *work, const float *x, const float *x2, float *y) {
-    nd_ref_planes(work, x, x2, y, nd_ref_conv_plane);
+    nd_ref_planes(work, x, x2, y, ref_conv_plane);
     return nd_status_ok;
 }

@@ -7,7 +7,7 @@ typedef struct nd_ref_gemm_call {
     float *y;
 } nd_ref_gemm_call;
 
-static void nd_ref_gemm_columns(void *context, int64_t begin, int64_t end, int worker) {
+static void ref_gemm_columns(void *context, int64_t begin, int64_t end, int worker) {
     (void)worker;
     const nd_ref_gemm_call *call = context;
     const nd_work *work = call->work;
@@ -26,6 +26,6 @@ static void nd_ref_gemm_columns(void *context, int64_t begin, int64_t end, int w
 
 nd_status nd_ref_gemm(const nd_work *work, const float *x, const float *x2, float *y) {
     nd_ref_gemm_call call = {work, x, x2, y};
-    nd_parallel_for(work->y.dims[1], nd_ref_gemm_columns, &call);
+    nd_parallel_for(work->y.dims[1], ref_gemm_columns, &call);
     return nd_status_ok;
 }

@@ -9,7 +9,7 @@
 const nd_linalg nd_ref_linalg = ND_REF_LINALG;
 
 /* Four partial sums: as accurate as one, and the additions need not wait for each other. */
-static double nd_ref_dot(int64_t n, const double *a, const double *b) {
+static double ref_dot(int64_t n, const double *a, const double *b) {
     double sum[4] = {0};
     int64_t i = 0;
     for (; i + 4 <= n; i += 4)
@@ -25,7 +25,7 @@ typedef struct nd_ref_accumulate_call {
 } nd_ref_accumulate_call;
 
 /* Rows of c, for one block of b at a time so that the block stays in cache. Every sum is in fp64. */
-static void nd_ref_accumulate_rows(void *context, int64_t begin, int64_t end, int worker) {
+static void ref_accumulate_rows(void *context, int64_t begin, int64_t end, int worker) {
     (void)worker;
     const nd_ref_accumulate_call *call = context;
     const int64_t block = 64;
@@ -47,7 +47,7 @@ nd_status nd_ref_accumulate(nd_backend *backend, int64_t n, int64_t k, const flo
                             const float *b, double *c) {
     (void)backend;
     nd_ref_accumulate_call call = {n, k, m, a, b, c};
-    nd_parallel_for(k, nd_ref_accumulate_rows, &call);
+    nd_parallel_for(k, ref_accumulate_rows, &call);
     return nd_status_ok;
 }
 
@@ -56,27 +56,27 @@ typedef struct nd_ref_cholesky_call {
     double *a;
 } nd_ref_cholesky_call;
 
-static void nd_ref_cholesky_rows(void *context, int64_t begin, int64_t end, int worker) {
+static void ref_cholesky_rows(void *context, int64_t begin, int64_t end, int worker) {
     (void)worker;
     const nd_ref_cholesky_call *call = context;
     const int64_t n = call->n, j = call->column;
     const double *pivot = call->a + j * n;
     for (int64_t i = j + 1 + begin; i < j + 1 + end; i++) {
         double *row = call->a + i * n;
-        row[j] = (row[j] - nd_ref_dot(j, row, pivot)) / pivot[j];
+        row[j] = (row[j] - ref_dot(j, row, pivot)) / pivot[j];
     }
 }
 
-static nd_status nd_ref_cholesky(int64_t n, double *a) {
+static nd_status ref_cholesky(int64_t n, double *a) {
     for (int64_t j = 0; j < n; j++) {
         double *row = a + j * n;
-        const double pivot = row[j] - nd_ref_dot(j, row, row);
+        const double pivot = row[j] - ref_dot(j, row, row);
         ND_REQUIRE(pivot > 0 && isfinite(pivot), nd_status_failed,
                    "solve: the %lldx%lld matrix is not positive definite (pivot %lld is %g)", (long long)n,
                    (long long)n, (long long)j, pivot);
         row[j] = sqrt(pivot);
         nd_ref_cholesky_call call = {n, j, a};
-        nd_parallel_for(n - j - 1, nd_ref_cholesky_rows, &call);
+        nd_parallel_for(n - j - 1, ref_cholesky_rows, &call);
     }
     return nd_status_ok;
 }
@@ -88,7 +88,7 @@ typedef struct nd_ref_substitute_call {
 } nd_ref_substitute_call;
 
 /* L z = b by rows, then L^T x = z by columns of L^T, which are rows of L. */
-static void nd_ref_substitute(void *context, int64_t begin, int64_t end, int worker) {
+static void ref_substitute(void *context, int64_t begin, int64_t end, int worker) {
     (void)worker;
     const nd_ref_substitute_call *call = context;
     const int64_t n = call->n;
@@ -96,7 +96,7 @@ static void nd_ref_substitute(void *context, int64_t begin, int64_t end, int wor
         double *restrict x = call->b + rhs * n;
         for (int64_t i = 0; i < n; i++) {
             const double *l = call->l + i * n;
-            x[i] = (x[i] - nd_ref_dot(i, l, x)) / l[i];
+            x[i] = (x[i] - ref_dot(i, l, x)) / l[i];
         }
         for (int64_t i = n - 1; i >= 0; i--) {
             const double *restrict l = call->l + i * n;
@@ -108,9 +108,9 @@ static void nd_ref_substitute(void *context, int64_t begin, int64_t end, int wor
 
 nd_status nd_ref_solve(nd_backend *backend, int64_t n, double *a, bool factored, int64_t n_rhs, double *b) {
     (void)backend;
-    if (!factored) ND_TRY(nd_ref_cholesky(n, a));
+    if (!factored) ND_TRY(ref_cholesky(n, a));
     nd_ref_substitute_call call = {n, a, b};
-    nd_parallel_for(n_rhs, nd_ref_substitute, &call);
+    nd_parallel_for(n_rhs, ref_substitute, &call);
     return nd_status_ok;
 }
 
@@ -141,7 +141,7 @@ typedef struct nd_ref_matmul_call {
     double *c;
 } nd_ref_matmul_call;
 
-static void nd_ref_matmul_rows(void *context, int64_t begin, int64_t end, int worker) {
+static void ref_matmul_rows(void *context, int64_t begin, int64_t end, int worker) {
     (void)worker;
     const nd_ref_matmul_call *call = context;
     for (int64_t i = begin; i < end; i++) {
@@ -165,6 +165,6 @@ nd_status nd_ref_matmul(nd_backend *backend, bool trans_a, bool trans_b, int64_t
                         double *c, int64_t ldc) {
     (void)backend;
     nd_ref_matmul_call call = {trans_a, trans_b, n, k, lda, ldb, ldc, alpha, beta, a, b, c};
-    nd_parallel_for(m, nd_ref_matmul_rows, &call);
+    nd_parallel_for(m, ref_matmul_rows, &call);
     return nd_status_ok;
 }

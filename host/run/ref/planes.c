@@ -8,7 +8,7 @@ typedef struct nd_ref_planes_call {
     nd_ref_plane *body;
 } nd_ref_planes_call;
 
-static void nd_ref_planes_range(void *context, int64_t begin, int64_t end, int worker) {
+static void ref_planes_range(void *context, int64_t begin, int64_t end, int worker) {
     (void)worker;
     const nd_ref_planes_call *call = context;
     const int64_t channels = call->work->y.dims[1];
@@ -18,5 +18,5 @@ static void nd_ref_planes_range(void *context, int64_t begin, int64_t end, int w
 
 void nd_ref_planes(const nd_work *work, const float *x, const float *x2, float *y, nd_ref_plane *body) {
     nd_ref_planes_call call = {work, x, x2, y, body};
-    nd_parallel_for(work->y.dims[0] * work->y.dims[1], nd_ref_planes_range, &call);
+    nd_parallel_for(work->y.dims[0] * work->y.dims[1], ref_planes_range, &call);
 }

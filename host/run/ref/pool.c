@@ -4,7 +4,7 @@
 
 /* What an average divides by: the taps on real pixels, or, with count_include_pad, those on declared padding
  * too. Taps beyond the declared padding, which ceil mode can reach, never count. */
-static int64_t nd_ref_pool_taps(const nd_work *work, int axis, int64_t position) {
+static int64_t ref_pool_taps(const nd_work *work, int axis, int64_t position) {
     const nd_geometry *g = &work->geometry;
     const int64_t size = work->x.dims[2 + axis];
     const int64_t low = work->count_include_pad ? -g->pad[axis] : 0;
@@ -17,8 +17,7 @@ static int64_t nd_ref_pool_taps(const nd_work *work, int axis, int64_t position)
     return taps;
 }
 
-static float nd_ref_pool_at(const nd_work *work, const float *x, int64_t n, int64_t c, int64_t oh,
-                            int64_t ow) {
+static float ref_pool_at(const nd_work *work, const float *x, int64_t n, int64_t c, int64_t oh, int64_t ow) {
     const nd_geometry *g = &work->geometry;
     const nd_view *in = &work->x;
     double sum = 0;
@@ -33,19 +32,19 @@ static float nd_ref_pool_at(const nd_work *work, const float *x, int64_t n, int6
             largest = fmaxf(largest, value);
         }
     if (work->maximum) return largest;
-    int64_t taps = nd_ref_pool_taps(work, 0, oh) * nd_ref_pool_taps(work, 1, ow);
+    int64_t taps = ref_pool_taps(work, 0, oh) * ref_pool_taps(work, 1, ow);
     return taps ? (float)(sum / (double)taps) : 0;
 }
 
-static void nd_ref_pool_plane(const nd_work *work, const float *x, const float *x2, float *y, int64_t n,
-                              int64_t c) {
+static void ref_pool_plane(const nd_work *work, const float *x, const float *x2, float *y, int64_t n,
+                           int64_t c) {
     (void)x2;
     for (int64_t h = 0; h < work->y.dims[2]; h++)
         for (int64_t w = 0; w < work->y.dims[3]; w++)
-            y[nd_ref_at4(&work->y, n, c, h, w)] = nd_ref_pool_at(work, x, n, c, h, w);
+            y[nd_ref_at4(&work->y, n, c, h, w)] = ref_pool_at(work, x, n, c, h, w);
 }
 
 nd_status nd_ref_pool(const nd_work *work, const float *x, const float *x2, float *y) {
-    nd_ref_planes(work, x, x2, y, nd_ref_pool_plane);
+    nd_ref_planes(work, x, x2, y, ref_pool_plane);
     return nd_status_ok;
 }

@@ -44,13 +44,13 @@ struct nd_kernel {
 };
 
 /* Elements of storage type. Conversion is exact upwards and rounds to nearest even downwards. */
-static float nd_ref_load(const void *data, nd_dtype dtype, int64_t at) {
+static float ref_load(const void *data, nd_dtype dtype, int64_t at) {
     if (dtype == nd_dtype_f16) return nd_f16_to_f32(((const uint16_t *)data)[at]);
     if (dtype == nd_dtype_bf16) return nd_bf16_to_f32(((const uint16_t *)data)[at]);
     return ((const float *)data)[at];
 }
 
-static void nd_ref_store(void *data, nd_dtype dtype, int64_t at, float value) {
+static void ref_store(void *data, nd_dtype dtype, int64_t at, float value) {
     if (dtype == nd_dtype_f16)
         ((uint16_t *)data)[at] = nd_f32_to_f16(value);
     else if (dtype == nd_dtype_bf16)
@@ -60,14 +60,14 @@ static void nd_ref_store(void *data, nd_dtype dtype, int64_t at, float value) {
 }
 
 /* A copy of `count` numbers, rounded to what the storage can hold. */
-static bool nd_ref_rounded(const float **numbers, int64_t count, nd_dtype dtype, nd_arena *arena) {
+static bool ref_rounded(const float **numbers, int64_t count, nd_dtype dtype, nd_arena *arena) {
     if (!*numbers) return true;
     float *copy = nd_arena_alloc(arena, (size_t)count * sizeof *copy);
     if (!copy) return false;
     for (int64_t i = 0; i < count; i++) {
         unsigned char stored[sizeof(float)];
-        nd_ref_store(stored, dtype, 0, (*numbers)[i]);
-        copy[i] = nd_ref_load(stored, dtype, 0);
+        ref_store(stored, dtype, 0, (*numbers)[i]);
+        copy[i] = ref_load(stored, dtype, 0);
     }
     *numbers = copy;
     return true;
@@ -87,44 +87,44 @@ bool nd_ref_keep(nd_work *work, nd_precision precision, nd_arena *arena) {
         memcpy(copy, work->channel, (size_t)work->terms * sizeof *copy);
         work->channel = copy;
     }
-    return nd_ref_rounded(&work->bias, channels, nd_dtype_f32, arena) &&
-           nd_ref_rounded(&work->weights, weights, dtype, arena) &&
-           nd_ref_rounded(&work->depthwise, work->terms * window, dtype, arena);
+    return ref_rounded(&work->bias, channels, nd_dtype_f32, arena) &&
+           ref_rounded(&work->weights, weights, dtype, arena) &&
+           ref_rounded(&work->depthwise, work->terms * window, dtype, arena);
 }
 
-static void nd_ref_widen(const nd_view *view, const void *data, nd_dtype dtype, float *dst) {
+static void ref_widen(const nd_view *view, const void *data, nd_dtype dtype, float *dst) {
     int64_t at[nd_rank_max] = {0};
     if (!nd_view_count(view)) return;
     do {
-        *dst++ = nd_ref_load(data, dtype, nd_ref_at(view, at));
+        *dst++ = ref_load(data, dtype, nd_ref_at(view, at));
     } while (nd_ref_next(view, view->rank, at));
 }
 
-static void nd_ref_narrow(const nd_view *view, void *data, nd_dtype dtype, const float *src) {
+static void ref_narrow(const nd_view *view, void *data, nd_dtype dtype, const float *src) {
     int64_t at[nd_rank_max] = {0};
     if (!nd_view_count(view)) return;
     do {
-        nd_ref_store(data, dtype, nd_ref_at(view, at), *src++);
+        ref_store(data, dtype, nd_ref_at(view, at), *src++);
     } while (nd_ref_next(view, view->rank, at));
 }
 
-static void nd_ref_close(nd_backend *backend) {
+static void ref_close(nd_backend *backend) {
     free(backend);
 }
 
-static bool nd_ref_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
+static bool ref_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
     (void)backend;
     return precision != nd_precision_tf32 && nd_work_agrees(work);
 }
 
-static void nd_ref_release(nd_kernel *kernel) {
+static void ref_release(nd_kernel *kernel) {
     if (!kernel) return;
     for (int i = 0; i < 3; i++) free(kernel->dense[i]);
     nd_arena_free(&kernel->arena);
     free(kernel);
 }
 
-static bool nd_ref_dense(nd_kernel *kernel) {
+static bool ref_dense(nd_kernel *kernel) {
     const nd_view *views[] = {&kernel->work.x, &kernel->work.x2, &kernel->work.y};
     if (nd_precision_storage(kernel->precision) == nd_dtype_f32) return true;
     for (int i = 0; i < 3; i++) {
@@ -134,24 +134,24 @@ static bool nd_ref_dense(nd_kernel *kernel) {
     return true;
 }
 
-static nd_status nd_ref_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
-                                nd_kernel **out) {
+static nd_status ref_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
+                             nd_kernel **out) {
     *out = NULL;
-    ND_REQUIRE(nd_ref_supports(backend, work, precision), nd_status_unsupported, "ref: no %s in %s",
+    ND_REQUIRE(ref_supports(backend, work, precision), nd_status_unsupported, "ref: no %s in %s",
                nd_kind_name(work->kind), nd_precision_name(precision));
     nd_kernel *kernel = calloc(1, sizeof *kernel);
     ND_REQUIRE(kernel, nd_status_memory, "no memory");
     kernel->work = *work;
     kernel->precision = precision;
-    if (!nd_ref_keep(&kernel->work, precision, &kernel->arena) || !nd_ref_dense(kernel)) {
-        nd_ref_release(kernel);
+    if (!nd_ref_keep(&kernel->work, precision, &kernel->arena) || !ref_dense(kernel)) {
+        ref_release(kernel);
         return nd_fail(nd_status_memory, "no memory for the weights of a %s", nd_kind_name(work->kind));
     }
     *out = kernel;
     return nd_status_ok;
 }
 
-static nd_kernel_info nd_ref_info(const nd_kernel *kernel) {
+static nd_kernel_info ref_info(const nd_kernel *kernel) {
     static const char *const engines[nd_kind_count] = {
         [nd_kind_conv] = "ref:conv",     [nd_kind_separable] = "ref:separable",
         [nd_kind_gemm] = "ref:gemm",     [nd_kind_pool] = "ref:pool",
@@ -164,29 +164,29 @@ static nd_kernel_info nd_ref_info(const nd_kernel *kernel) {
     return (nd_kernel_info){.engine = engines[kernel->work.kind]};
 }
 
-static nd_status nd_ref_run_half(nd_kernel *kernel, const nd_memory *x, const nd_memory *x2, nd_memory *y) {
+static nd_status ref_run_half(nd_kernel *kernel, const nd_memory *x, const nd_memory *x2, nd_memory *y) {
     const nd_dtype dtype = nd_precision_storage(kernel->precision);
     nd_work dense = kernel->work;
     dense.x = nd_view_row_major(dense.x.rank, dense.x.dims);
     dense.x2 = nd_view_row_major(dense.x2.rank, dense.x2.dims);
     dense.y = nd_view_row_major(dense.y.rank, dense.y.dims);
-    if (x) nd_ref_widen(&kernel->work.x, x->data, dtype, kernel->dense[0]);
-    if (x2) nd_ref_widen(&kernel->work.x2, x2->data, dtype, kernel->dense[1]);
+    if (x) ref_widen(&kernel->work.x, x->data, dtype, kernel->dense[0]);
+    if (x2) ref_widen(&kernel->work.x2, x2->data, dtype, kernel->dense[1]);
     ND_TRY(nd_ref_run(&dense, kernel->dense[0], kernel->dense[1], kernel->dense[2]));
-    nd_ref_narrow(&kernel->work.y, y->data, dtype, kernel->dense[2]);
+    ref_narrow(&kernel->work.y, y->data, dtype, kernel->dense[2]);
     return nd_status_ok;
 }
 
-static nd_status nd_ref_start(nd_backend *backend, nd_kernel *kernel, const nd_memory *x, const nd_memory *x2,
-                              nd_memory *y, nd_memory *workspace) {
+static nd_status ref_start(nd_backend *backend, nd_kernel *kernel, const nd_memory *x, const nd_memory *x2,
+                           nd_memory *y, nd_memory *workspace) {
     (void)backend;
     (void)workspace;
-    if (nd_precision_storage(kernel->precision) != nd_dtype_f32) return nd_ref_run_half(kernel, x, x2, y);
+    if (nd_precision_storage(kernel->precision) != nd_dtype_f32) return ref_run_half(kernel, x, x2, y);
     return nd_ref_run(&kernel->work, x ? (const float *)x->data : NULL, x2 ? (const float *)x2->data : NULL,
                       (float *)y->data);
 }
 
-static nd_status nd_ref_allocate(nd_backend *backend, size_t bytes, nd_memory **out) {
+static nd_status ref_allocate(nd_backend *backend, size_t bytes, nd_memory **out) {
     (void)backend;
     *out = bytes < SIZE_MAX - sizeof **out ? nd_alloc_array(1, sizeof **out + bytes) : NULL;
     ND_REQUIRE(*out, nd_status_memory, "no memory for %zu bytes", bytes);
@@ -194,30 +194,30 @@ static nd_status nd_ref_allocate(nd_backend *backend, size_t bytes, nd_memory **
     return nd_status_ok;
 }
 
-static void nd_ref_free(nd_memory *memory) {
+static void ref_free(nd_memory *memory) {
     free(memory);
 }
 
-static nd_status nd_ref_upload(nd_backend *backend, nd_memory *dst, const nd_view *view,
-                               nd_precision precision, const float *src) {
+static nd_status ref_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
+                            const float *src) {
     (void)backend;
-    nd_ref_narrow(view, dst->data, nd_precision_storage(precision), src);
+    ref_narrow(view, dst->data, nd_precision_storage(precision), src);
     return nd_status_ok;
 }
 
-static nd_status nd_ref_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
-                                 nd_precision precision, float *dst) {
+static nd_status ref_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
+                              nd_precision precision, float *dst) {
     (void)backend;
-    nd_ref_widen(view, src->data, nd_precision_storage(precision), dst);
+    ref_widen(view, src->data, nd_precision_storage(precision), dst);
     return nd_status_ok;
 }
 
-static nd_status nd_ref_synchronize(nd_backend *backend) {
+static nd_status ref_synchronize(nd_backend *backend) {
     (void)backend;
     return nd_status_ok;
 }
 
-static nd_status nd_ref_stamp(nd_backend *backend, int slot) {
+static nd_status ref_stamp(nd_backend *backend, int slot) {
     ND_REQUIRE(slot >= 0 && slot < nd_ref_stamps, nd_status_usage, "ref: no time stamp %d", slot);
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -225,7 +225,7 @@ static nd_status nd_ref_stamp(nd_backend *backend, int slot) {
     return nd_status_ok;
 }
 
-static nd_status nd_ref_elapsed(nd_backend *backend, int from, int to, double *ns) {
+static nd_status ref_elapsed(nd_backend *backend, int from, int to, double *ns) {
     const bool known = from >= 0 && from < nd_ref_stamps && to >= 0 && to < nd_ref_stamps;
     ND_REQUIRE(known, nd_status_usage, "ref: no time stamps %d and %d", from, to);
     const double *stamps = ((nd_ref_backend *)backend)->stamps;
@@ -233,7 +233,7 @@ static nd_status nd_ref_elapsed(nd_backend *backend, int from, int to, double *n
     return nd_status_ok;
 }
 
-static nd_status nd_ref_probe(nd_device_info *devices, int capacity, int *count, char *why, size_t why_size) {
+static nd_status ref_probe(nd_device_info *devices, int capacity, int *count, char *why, size_t why_size) {
     *count = 1;
     if (capacity > 0) devices[0] = (nd_device_info){.name = "plain loops"};
     if (why_size) why[0] = '\0';
@@ -241,23 +241,23 @@ static nd_status nd_ref_probe(nd_device_info *devices, int capacity, int *count,
 }
 
 static const nd_backend_table nd_ref_table = {
-    .close = nd_ref_close,
-    .supports = nd_ref_supports,
-    .prepare = nd_ref_prepare,
-    .info = nd_ref_info,
-    .run = nd_ref_start,
-    .release = nd_ref_release,
-    .allocate = nd_ref_allocate,
-    .free = nd_ref_free,
-    .upload = nd_ref_upload,
-    .download = nd_ref_download,
-    .synchronize = nd_ref_synchronize,
-    .stamp = nd_ref_stamp,
-    .elapsed = nd_ref_elapsed,
+    .close = ref_close,
+    .supports = ref_supports,
+    .prepare = ref_prepare,
+    .info = ref_info,
+    .run = ref_start,
+    .release = ref_release,
+    .allocate = ref_allocate,
+    .free = ref_free,
+    .upload = ref_upload,
+    .download = ref_download,
+    .synchronize = ref_synchronize,
+    .stamp = ref_stamp,
+    .elapsed = ref_elapsed,
     .linalg = ND_REF_LINALG,
 };
 
-static nd_status nd_ref_open(const nd_backend_settings *settings, nd_backend **out) {
+static nd_status ref_open(const nd_backend_settings *settings, nd_backend **out) {
     *out = NULL;
     ND_REQUIRE(!settings || !settings->device, nd_status_device, "ref has one device, 0");
     nd_ref_backend *ref = calloc(1, sizeof *ref);
@@ -269,5 +269,4 @@ static nd_status nd_ref_open(const nd_backend_settings *settings, nd_backend **o
     return nd_status_ok;
 }
 
-const nd_plugin nd_ref_plugin = {
-    .abi = nd_plugin_abi, .name = "ref", .probe = nd_ref_probe, .open = nd_ref_open};
+const nd_plugin nd_ref_plugin = {.abi = nd_plugin_abi, .name = "ref", .probe = ref_probe, .open = ref_open};

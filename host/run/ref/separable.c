@@ -12,8 +12,8 @@ typedef struct nd_ref_separable_call {
     double *terms; /* [threads][R] */
 } nd_ref_separable_call;
 
-static double nd_ref_depthwise(const nd_work *work, const float *x, int64_t n, int64_t term, int64_t oh,
-                               int64_t ow) {
+static double ref_depthwise(const nd_work *work, const float *x, int64_t n, int64_t term, int64_t oh,
+                            int64_t ow) {
     const nd_geometry *g = &work->geometry;
     const nd_view *in = &work->x;
     const float *filter = work->depthwise + term * g->kernel[0] * g->kernel[1];
@@ -28,7 +28,7 @@ static double nd_ref_depthwise(const nd_work *work, const float *x, int64_t n, i
     return sum;
 }
 
-static void nd_ref_separable_rows(void *context, int64_t begin, int64_t end, int worker) {
+static void ref_separable_rows(void *context, int64_t begin, int64_t end, int worker) {
     const nd_ref_separable_call *call = context;
     const nd_work *work = call->work;
     const nd_view *out = &work->y;
@@ -36,7 +36,7 @@ static void nd_ref_separable_rows(void *context, int64_t begin, int64_t end, int
     for (int64_t row = begin; row < end; row++) {
         const int64_t n = row / out->dims[2], h = row % out->dims[2];
         for (int64_t w = 0; w < out->dims[3]; w++) {
-            for (int64_t r = 0; r < work->terms; r++) terms[r] = nd_ref_depthwise(work, call->x, n, r, h, w);
+            for (int64_t r = 0; r < work->terms; r++) terms[r] = ref_depthwise(work, call->x, n, r, h, w);
             for (int64_t o = 0; o < out->dims[1]; o++) {
                 double sum = work->bias ? work->bias[o] : 0;
                 for (int64_t r = 0; r < work->terms; r++)
@@ -52,7 +52,7 @@ nd_status nd_ref_separable(const nd_work *work, const float *x, const float *x2,
     double *terms = nd_alloc_array((size_t)nd_threads() * (size_t)work->terms, sizeof *terms);
     ND_REQUIRE(terms, nd_status_memory, "no memory for %lld terms", (long long)work->terms);
     nd_ref_separable_call call = {work, x, x2, y, terms};
-    nd_parallel_for(work->y.dims[0] * work->y.dims[2], nd_ref_separable_rows, &call);
+    nd_parallel_for(work->y.dims[0] * work->y.dims[2], ref_separable_rows, &call);
     free(terms);
     return nd_status_ok;
 }

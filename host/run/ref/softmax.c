@@ -3,8 +3,8 @@
 #include <math.h>
 
 /* Normalises the elements that share the leading index: axes [axis, axis + axes) run, the rest stay. */
-static void nd_ref_softmax_group(const nd_work *work, const nd_view *group, const float *x, float *y,
-                                 const int64_t *start) {
+static void ref_softmax_group(const nd_work *work, const nd_view *group, const float *x, float *y,
+                              const int64_t *start) {
     int64_t at[nd_rank_max] = {0};
     nd_view in = work->x, out = work->y;
     in.offset = nd_ref_at(&in, start);
@@ -35,7 +35,7 @@ nd_status nd_ref_softmax(const nd_work *work, const float *x, const float *x2, f
     }
     int64_t start[nd_rank_max] = {0};
     do {
-        nd_ref_softmax_group(work, &within, x, y, start);
+        ref_softmax_group(work, &within, x, y, start);
     } while (nd_ref_next(&across, across.rank, start));
     return nd_status_ok;
 }

@@ -18,7 +18,7 @@ typedef struct nd_ref_svd_call {
 
 /* gram[n][n] = a^T a for a[m][n]. Four rows at a time, so that gram is loaded and stored once for four
  * products; the inner loop runs over columns and vectorises. */
-static void nd_ref_gram(int64_t m, int64_t n, const float *a, double *gram) {
+static void ref_gram(int64_t m, int64_t n, const float *a, double *gram) {
     double rows[4][nd_ref_svd_max];
     memset(gram, 0, (size_t)(n * n) * sizeof *gram);
     for (int64_t r = 0; r < m; r += 4) {
@@ -34,7 +34,7 @@ static void nd_ref_gram(int64_t m, int64_t n, const float *a, double *gram) {
 }
 
 /* The first of the largest |entries| becomes positive. */
-static void nd_ref_fix_sign(int64_t n, double *vector) {
+static void ref_fix_sign(int64_t n, double *vector) {
     int64_t largest = 0;
     for (int64_t i = 1; i < n; i++)
         if (fabs(vector[i]) > fabs(vector[largest])) largest = i;
@@ -42,14 +42,14 @@ static void nd_ref_fix_sign(int64_t n, double *vector) {
     for (int64_t i = 0; i < n; i++) vector[i] = -vector[i];
 }
 
-static void nd_ref_svd_slices(void *context, int64_t begin, int64_t end, int worker) {
+static void ref_svd_slices(void *context, int64_t begin, int64_t end, int worker) {
     (void)worker;
     nd_ref_svd_call *call = context;
     const int64_t m = call->m, n = call->n;
     double gram[nd_ref_svd_max * nd_ref_svd_max];
     for (int64_t slice = begin; slice < end; slice++) {
         double *sigma = call->sigma + slice * n, *v = call->v + slice * n * n, trace = 0;
-        nd_ref_gram(m, n, call->a + slice * m * n, gram);
+        ref_gram(m, n, call->a + slice * m * n, gram);
         for (int64_t i = 0; i < n; i++) trace += gram[i * n + i];
         if (!isfinite(trace)) {
             call->broken = true;
@@ -58,7 +58,7 @@ static void nd_ref_svd_slices(void *context, int64_t begin, int64_t end, int wor
         nd_ref_jacobi(n, gram, sigma, v);
         for (int64_t k = 0; k < n; k++) {
             sigma[k] = k < m && sigma[k] > 0 ? sqrt(sigma[k]) : 0;
-            nd_ref_fix_sign(n, v + k * n);
+            ref_fix_sign(n, v + k * n);
         }
     }
 }
@@ -70,7 +70,7 @@ nd_status nd_ref_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n, c
                "svd of %lld slices of %lldx%lld: at most %d columns", (long long)batch, (long long)m,
                (long long)n, nd_ref_svd_max);
     nd_ref_svd_call call = {m, n, a, sigma, v, false};
-    nd_parallel_for(batch, nd_ref_svd_slices, &call);
+    nd_parallel_for(batch, ref_svd_slices, &call);
     ND_REQUIRE(!call.broken, nd_status_format, "svd: the weights hold a NaN or an infinity");
     return nd_status_ok;
 }

@@ -188,8 +188,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* Up to three algorithms, which differ in name and workspace, and one that is not valid between them. They rely on the
- * alignment that they were told of. */
+/* Up to three algorithms, which differ in name and workspace, and one that is not valid between them. They
+ * rely on the alignment that they were told of. */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,

@@ -1,4 +1,5 @@
-/* cuDNN's backend API: descriptors are bags of attributes, engines are names, an execution is nd's reference. */
+/* cuDNN's backend API: descriptors are bags of attributes, engines are names, an execution is nd's reference.
+ */
 #include "tests/cuda/mock/mock.h"
 
 #include <cudnn.h>
@@ -22,9 +23,9 @@ struct descriptor {
     std::shared_ptr<int> runs = std::make_shared<int>(0); /* of a plan */
 };
 
-/* What is offered, for tensors of at most 2^31 elements. Engine 11 multiplies on tensor cores, 12 and 13 do not, 14 wants more memory than anybody has and 15 is
- * proposed but does not build. Engine 13 is fast at first and slow when it has run a few times, as on a device whose clock
- * falls. */
+/* What is offered, for tensors of at most 2^31 elements. Engine 11 multiplies on tensor cores, 12 and 13 do
+ * not, 14 wants more memory than anybody has and 15 is proposed but does not build. Engine 13 is fast at
+ * first and slow when it has run a few times, as on a device whose clock falls. */
 struct engine_facts {
     int index;
     bool tensor_core;

@@ -1,25 +1,27 @@
-/* A GPU that is not there. The plugin's own host code and its kernels (on the emulator of tests/simt) are built over
- * this folder in place of the CUDA runtime, cuBLAS, cuSOLVER and cuDNN: the same calls, in host memory, by plain loops.
- * What it proves is how the plugin uses them: order between streams, recordings, memory, errors, choices. It says
- * nothing about the real libraries' results or speed.
+/* A GPU that is not there. The plugin's own host code and its kernels (on the emulator of tests/simt) are
+ * built over this folder in place of the CUDA runtime, cuBLAS, cuSOLVER and cuDNN: the same calls, in host
+ * memory, by plain loops. What it proves is how the plugin uses them: order between streams, recordings,
+ * memory, errors, choices. It says nothing about the real libraries' results or speed.
  *
- * Work waits in its stream until something waits for it, and then runs in an order that the dependencies allow and
- * ND_MOCK_GPU chooses: a missing event shows as a wrong result. In a recording, what the driver forbids fails.
- * At the end of the process everything must have been given back, else it exits with 86 and names it.
+ * Work waits in its stream until something waits for it, and then runs in an order that the dependencies
+ * allow and ND_MOCK_GPU chooses: a missing event shows as a wrong result. In a recording, what the driver
+ * forbids fails. At the end of the process everything must have been given back, else it exits with 86 and
+ * names it.
  *
- * The device's clock is simulated: it goes on by what runs, so that what is chosen by time is the same every time.
+ * The device's clock is simulated: it goes on by what runs, so that what is chosen by time is the same every
+ * time.
  *
  * ND_MOCK_GPU=key=value,... : devices (1), driver (13000), capability (90), mib of memory (1024), l2kib
  * (64, so that small layers are cut into slices too), multiprocessors (2), cudnn (92000),
  * order (0: as called, 1: side streams first, 2: side streams last), engines (3: cuDNN offers engines
- * for bare convolutions, 1, and for fused ones, 2), gemms (1; 0: cuBLASLt has no algorithm for anything), nchw (200: time
- * of a convolution in NCHW, per cent of NHWC's),
- * wrong=NAME:FAULT+NAME:FAULT... (NAME is the fastest, and wrong: eng13, eng0 for cuDNN's legacy call, or cudnn for all of
- * its engines, with FAULT tap, the wrong pixels, epilogue, without the last step, nan or hole, the last element is NaN or not
- * written; gemm11 of cuBLASLt, and our kernels fused and wgmma, with FAULT bias, without it),
- * dry=1 (memory is addresses alone and nothing is computed: for networks too large to run here),
- * lost=N (the device is lost at the N-th operation that runs, and stays so; 0: never),
- * fail=NAME:N (the N-th call of that function fails, 0: every one; NAME launch: our kernels), count=1 (prints calls). */
+ * for bare convolutions, 1, and for fused ones, 2), gemms (1; 0: cuBLASLt has no algorithm for anything),
+ * nchw (200: time of a convolution in NCHW, per cent of NHWC's), wrong=NAME:FAULT+NAME:FAULT... (NAME is the
+ * fastest, and wrong: eng13, eng0 for cuDNN's legacy call, or cudnn for all of its engines, with FAULT tap,
+ * the wrong pixels, epilogue, without the last step, nan or hole, the last element is NaN or not written;
+ * gemm11 of cuBLASLt, and our kernels fused and wgmma, with FAULT bias, without it), dry=1 (memory is
+ * addresses alone and nothing is computed: for networks too large to run here), lost=N (the device is lost at
+ * the N-th operation that runs, and stays so; 0: never), fail=NAME:N (the N-th call of that function fails,
+ * 0: every one; NAME launch: our kernels), count=1 (prints calls). */
 #ifndef ND_TESTS_CUDA_MOCK_H
 #define ND_TESTS_CUDA_MOCK_H
 
@@ -41,8 +43,8 @@ std::string nd_mock_fault(const std::string &name);
 /* Counts a call; true when ND_MOCK_GPU says that it fails. */
 bool nd_mock_fails(const char *function);
 
-/* Puts work into a stream. A call that the driver would not take there (a second capture, ...) is the caller's to refuse.
- * Work that returns false is a kernel that failed: the device is lost from then on. */
+/* Puts work into a stream. A call that the driver would not take there (a second capture, ...) is the
+ * caller's to refuse. Work that returns false is a kernel that failed: the device is lost from then on. */
 void nd_mock_enqueue(cudaStream_t stream, std::function<bool()> work);
 void nd_mock_spend(double ns); /* by work that runs, beside what everything takes */
 bool nd_mock_capturing();      /* any stream of this process */

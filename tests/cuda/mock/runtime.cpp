@@ -126,7 +126,7 @@ cudaError_t flush() {
     const long order = nd_mock_setting("order", 0);
     while (!gpu.waiting.empty()) {
         auto best = gpu.waiting.end();
-        for (auto at = gpu.waiting.begin(); at != gpu.waiting.end(); ++at) {
+        for (auto at = gpu.waiting.begin(); at != gpu.waiting.end(); at++) {
             if (!ready(*at)) continue;
             const bool first = best == gpu.waiting.end();
             if (first || (order == 1 && (*at)->stream > (*best)->stream) ||
@@ -199,8 +199,9 @@ bool move_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch, s
     return true;
 }
 
-/* Through the default stream, which the plugin's own streams do not wait for. To the device it returns once the host's
- * memory was read, and no earlier than that may it have arrived; to the host it waits for the default stream alone. */
+/* Through the default stream, which the plugin's own streams do not wait for. To the device it returns once
+ * the host's memory was read, and no earlier than that may it have arrived; to the host it waits for the
+ * default stream alone. */
 cudaError_t copy_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
                       size_t height, enum cudaMemcpyKind kind) {
     if (forbidden()) return failed(cudaErrorStreamCaptureImplicit);
@@ -215,7 +216,7 @@ cudaError_t copy_rows(void *to, size_t to_pitch, const void *from, size_t from_p
     for (auto at = gpu.waiting.begin(); at != gpu.waiting.end();) {
         const operation_ptr op = *at;
         if (op->stream != gpu.standard.number) {
-            ++at;
+            at++;
             continue;
         }
         at = gpu.waiting.erase(at);
@@ -508,7 +509,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     return cudaSuccess;
 }
 
-/* An external event is stamped by every launch of the recording; outside of one the driver does not know it. */
+/* An external event is stamped by every launch of the recording; outside of one the driver does not know it.
+ */
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
     if (flags != cudaEventRecordExternal) return cudaEventRecord(event, stream);
     ND_MOCK_CALL(failed(cudaErrorInvalidValue));

@@ -57,7 +57,7 @@ static double random_real(nd_rng *rng) {
 static void fill_field(nd_row *row, nd_field field, nd_rng *rng) {
     int64_t ints[5];
     double reals[5];
-    for (int i = 0; i < 5; ++i) ints[i] = random_int(rng), reals[i] = random_real(rng);
+    for (int i = 0; i < 5; i++) ints[i] = random_int(rng), reals[i] = random_real(rng);
     size_t count = (size_t)nd_rng_below(rng, 6);
     switch (nd_field_table[field].type) {
     case nd_field_type_int:
@@ -88,13 +88,13 @@ static nd_row *random_rows(size_t count, uint64_t seed, int64_t vary) {
     cr_assert(rows);
     nd_row shared = {0};
     bool varies[nd_field_count];
-    for (int f = 0; f < nd_field_count; ++f) {
+    for (int f = 0; f < nd_field_count; f++) {
         varies[f] = nd_rng_below(&rng, 256) < vary;
         if (nd_rng_below(&rng, 3)) fill_field(&shared, (nd_field)f, &rng);
     }
-    for (size_t r = 0; r < count; ++r) {
+    for (size_t r = 0; r < count; r++) {
         nd_row_copy(&rows[r], &shared);
-        for (int f = 0; f < nd_field_count; ++f)
+        for (int f = 0; f < nd_field_count; f++)
             if (varies[f] && nd_rng_below(&rng, 4)) fill_field(&rows[r], (nd_field)f, &rng);
     }
     nd_row_free(&shared);
@@ -106,7 +106,7 @@ static char *write_rows(const char *format, const nd_row *rows, size_t count, si
     FILE *file = open_memstream(&text, size);
     nd_row_writer *writer;
     cr_assert_eq(nd_row_writer_open(format, file, &writer), nd_status_ok, "%s", nd_error());
-    for (size_t i = 0; i < count; ++i)
+    for (size_t i = 0; i < count; i++)
         cr_assert_eq(nd_row_writer_add(writer, &rows[i]), nd_status_ok, "%s", nd_error());
     cr_assert_eq(nd_row_writer_close(writer), nd_status_ok, "%s", nd_error());
     fclose(file);
@@ -115,8 +115,8 @@ static char *write_rows(const char *format, const nd_row *rows, size_t count, si
 
 static void assert_equal(const char *what, const nd_row *a, size_t na, const nd_row *b, size_t nb) {
     cr_assert_eq(na, nb, "%s: %zu rows became %zu", what, na, nb);
-    for (size_t r = 0; r < na; ++r)
-        for (int f = 0; f < nd_field_count; ++f)
+    for (size_t r = 0; r < na; r++)
+        for (int f = 0; f < nd_field_count; f++)
             cr_assert(nd_row_value_equal((nd_field)f, &a[r].values[f], &b[r].values[f]),
                       "%s: row %zu field %s", what, r, nd_field_table[f].name);
 }
@@ -134,8 +134,8 @@ static void round_trip(const char *format, size_t count, uint64_t seed, int64_t 
 }
 
 Test(row_files, every_format_reads_back_equal) {
-    for (int f = 0; nd_row_formats[f]; ++f)
-        for (uint64_t seed = 1; seed <= 12; ++seed)
+    for (int f = 0; nd_row_formats[f]; f++)
+        for (uint64_t seed = 1; seed <= 12; seed++)
             for (int64_t vary = 0; vary <= 256; vary += 64)
                 round_trip(nd_row_formats[f], seed % 5 + 1, seed, vary);
 }
@@ -144,8 +144,8 @@ Test(row_files, every_format_reads_back_equal) {
 Test(row_files, formats_agree_with_each_other) {
     enum { count = 4 };
     nd_row *rows = random_rows(count, 99, 100);
-    for (int f = 0; nd_row_formats[f]; ++f)
-        for (int g = 0; nd_row_formats[g]; ++g) {
+    for (int f = 0; nd_row_formats[f]; f++)
+        for (int g = 0; nd_row_formats[g]; g++) {
             size_t size, n, m;
             nd_row *once, *twice;
             char *text = write_rows(nd_row_formats[f], rows, count, &size);
@@ -162,7 +162,7 @@ Test(row_files, formats_agree_with_each_other) {
 }
 
 Test(row_files, no_rows_stay_no_rows) {
-    for (int f = 0; nd_row_formats[f]; ++f) {
+    for (int f = 0; nd_row_formats[f]; f++) {
         size_t size, n = 7;
         nd_row *back;
         char *text = write_rows(nd_row_formats[f], NULL, 0, &size);
@@ -175,7 +175,7 @@ Test(row_files, no_rows_stay_no_rows) {
 
 Test(row_files, md_hides_what_does_not_vary) {
     nd_row rows[3] = {0};
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 3; i++) {
         nd_row_set_text(&rows[i], nd_field_model, "glyphs");
         nd_row_set_int(&rows[i], nd_field_rank, i + 1);
         nd_row_set_real(&rows[i], nd_field_top1, 90);
@@ -185,7 +185,7 @@ Test(row_files, md_hides_what_does_not_vary) {
     cr_expect(strstr(text, "- model: glyphs\n"));
     cr_expect(strstr(text, "| # | rank | top1 |\n"), "%s", text);
     free(text);
-    for (int i = 0; i < 3; ++i) nd_row_free(&rows[i]);
+    for (int i = 0; i < 3; i++) nd_row_free(&rows[i]);
 }
 
 Test(row_files, damage_is_refused_with_file_and_line) {
@@ -208,7 +208,7 @@ Test(row_files, damage_is_refused_with_file_and_line) {
         {"samples_ns\n\"[1,,2]\"\n", "samples_ns"},
         {"samples_ns\n\"[1,2]x\"\n", "samples_ns"},
     };
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i) {
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         nd_row *rows;
         size_t count;
         nd_status status = nd_rows_parse(bad[i].text, strlen(bad[i].text), "bad", &rows, &count);
@@ -226,7 +226,7 @@ static void drop_message(void *user, nd_log_level level, const char *message) {
 /* Cutting a valid file anywhere never crashes, and never invents a row. */
 Test(row_files, truncation_anywhere_is_survived) {
     nd_log_set(drop_message, NULL);
-    for (int f = 0; nd_row_formats[f]; ++f) {
+    for (int f = 0; nd_row_formats[f]; f++) {
         nd_row *rows = random_rows(2, 5, 128), *back;
         size_t size, count;
         char *text = write_rows(nd_row_formats[f], rows, 2, &size);
@@ -264,7 +264,7 @@ Test(row_files, a_torn_line_is_mended) {
     };
     char path[] = "rows-XXXXXX";
     close(mkstemp(path));
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_file(path, cases[i].before);
         cr_assert_eq(nd_rows_mend(path), nd_status_ok, "%s", nd_error());
         char text[64] = "";
@@ -315,7 +315,7 @@ Test(row_files, names_have_no_folder) {
         {"/odd:dir/a.onnx", "a.onnx"},
         {"", ""},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         nd_row row = {0};
         nd_row_set_name(&row, nd_field_model, cases[i].spec);
         cr_assert(row.values[nd_field_model].set);
@@ -329,7 +329,7 @@ Test(row_files, names_have_no_folder) {
 Test(row_files, appending_writes_one_header) {
     char path[] = "rows-XXXXXX";
     close(mkstemp(path));
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 3; i++) {
         FILE *file = fopen(path, "a");
         nd_row_writer *writer;
         nd_row row = {0};
@@ -344,7 +344,7 @@ Test(row_files, appending_writes_one_header) {
     size_t count;
     cr_assert_eq(nd_rows_read(path, &rows, &count), nd_status_ok, "%s", nd_error());
     cr_assert_eq(count, 3);
-    for (int i = 0; i < 3; ++i) cr_expect_eq(rows[i].values[nd_field_rank].i, i);
+    for (int i = 0; i < 3; i++) cr_expect_eq(rows[i].values[nd_field_rank].i, i);
     nd_rows_free(rows, count);
     unlink(path);
 }

@@ -68,7 +68,7 @@ static nd_status collect(void *user, const nd_row *row) {
 }
 
 static const nd_row *find(const collected *all, const char *layer, const char *impl, int64_t rank) {
-    for (size_t i = 0; i < all->count; ++i) {
+    for (size_t i = 0; i < all->count; i++) {
         const nd_row_value *values = all->rows[i].values;
         if (strcmp(values[nd_field_layer].text, layer) || strcmp(values[nd_field_impl].text, impl)) continue;
         if (!rank || (values[nd_field_rank].set && values[nd_field_rank].i == rank)) return &all->rows[i];
@@ -97,7 +97,7 @@ static void run_bench(collected *all, nd_bench_settings *settings) {
 }
 
 static void free_rows(collected *all) {
-    for (size_t i = 0; i < all->count; ++i) nd_row_free(&all->rows[i]);
+    for (size_t i = 0; i < all->count; i++) nd_row_free(&all->rows[i]);
     free(all);
 }
 
@@ -142,7 +142,7 @@ Test(bench_layers, best_is_never_slower_than_dense) {
     collected *all = calloc(1, sizeof *all);
     nd_bench_settings settings = {.forms = {true, true}, .impls = EVERY_IMPL};
     run_bench(all, &settings);
-    for (int64_t rank = 1; rank <= 2; ++rank) {
+    for (int64_t rank = 1; rank <= 2; rank++) {
         const nd_row *best = find(all, "second", "best", rank), *dense = find(all, "second", "dense", 0);
         cr_assert(best && dense);
         cr_expect_leq(best->values[nd_field_ns_median].r, dense->values[nd_field_ns_median].r);
@@ -165,17 +165,18 @@ static void uncount_pad(nd_memory *memory) {
     pads_open -= memory != NULL;
 }
 
-/* Sessions differ in where their buffers lie, runs of one build do not differ in the sizes drawn, and nothing leaks. */
+/* Sessions differ in where their buffers lie, runs of one build do not differ in the sizes drawn, and nothing
+ * leaks. */
 Test(bench_layers, pads_differ_by_session_and_are_given_back) {
     static const nd_backend_table table = {.allocate = count_pad, .free = uncount_pad};
     nd_backend backend = {.table = &table};
     size_t first[2][nd_pads_max];
-    for (int round = 0; round < 3; ++round) {
+    for (int round = 0; round < 3; round++) {
         nd_displacer displacer = nd_displacer_new(&backend, round == 2 ? 1 : (uint64_t)round);
         pads_made = 0;
-        for (int i = 0; i < nd_pads_max + 5; ++i) cr_assert_eq(nd_displace(&displacer), nd_status_ok);
+        for (int i = 0; i < nd_pads_max + 5; i++) cr_assert_eq(nd_displace(&displacer), nd_status_ok);
         cr_expect_eq(pads_made, nd_pads_max);
-        for (int i = 0; i < nd_pads_max; ++i) cr_expect(pad_bytes[i] >= 64 && pad_bytes[i] <= 64 << 10);
+        for (int i = 0; i < nd_pads_max; i++) cr_expect(pad_bytes[i] >= 64 && pad_bytes[i] <= 64 << 10);
         nd_displacer_free(&displacer);
         cr_expect_eq(pads_open, 0);
         if (round < 2) memcpy(first[round], pad_bytes, sizeof pad_bytes);
@@ -202,7 +203,7 @@ Test(bench_layers, wrong_results_are_refused) {
     broken.download = corrupt_download;
     nd_bench_layer layer = small_layer(4, 6, 3, 1, false);
     nd_rig_settings settings = {.backend = backend, .batch = 2};
-    for (int corrupt = 0; corrupt < 2; ++corrupt) {
+    for (int corrupt = 0; corrupt < 2; corrupt++) {
         nd_rig *rig;
         bool added;
         cr_assert_eq(nd_rig_open(&layer, &settings, &rig), nd_status_ok, "%s", nd_error());
@@ -237,7 +238,7 @@ static nd_status prepare_noting(nd_backend *backend, const nd_work *work, nd_pre
 static nd_status run_by_layout(nd_backend *backend, nd_kernel *kernel, const nd_memory *x,
                                const nd_memory *x2, nd_memory *y, nd_memory *workspace) {
     bool last = false;
-    for (int i = 0; i < 8; ++i) last = last || layout_clock.last[i] == kernel;
+    for (int i = 0; i < 8; i++) last = last || layout_clock.last[i] == kernel;
     layout_clock.clock += layout_clock.cost[last];
     return true_table->run(backend, kernel, x, x2, y, workspace);
 }
@@ -265,8 +266,8 @@ Test(bench_layers, dense_takes_the_faster_layout) {
     table.elapsed = elapsed_by_layout;
     backend->table = &table;
     nd_bench_layer layer = small_layer(4, 6, 3, 2, false);
-    for (int last = 0; last < 2; ++last)
-        for (int own = 0; own < 2; ++own) {
+    for (int last = 0; last < 2; last++)
+        for (int own = 0; own < 2; own++) {
             nd_rig_settings settings = {.backend = backend, .batch = 2, .layout = nd_rig_layout_faster};
             nd_rig *rig;
             bool added;
@@ -333,7 +334,7 @@ Test(bench_layers, a_stop_keeps_what_was_measured) {
         int questions; /* answered with no: one a layer and session */
         size_t rows;
     } cases[] = {{0, 0}, {1, 1}, {2, 15}, {3, 15}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         collected *all = calloc(1, sizeof *all);
         nd_bench_settings settings = {.forms = {true, false}, .impls = EVERY_IMPL, .stop = stop_soon};
         questions_left = cases[i].questions;

@@ -111,8 +111,8 @@ static fixture *set_up(void) {
 }
 
 static void tear_down(fixture *f) {
-    for (size_t i = 0; i < f->n; ++i) nd_row_free(&f->rows[i]);
-    for (int i = 0; i < 2; ++i) nd_bench_network_free(&f->networks[i]);
+    for (size_t i = 0; i < f->n; i++) nd_row_free(&f->rows[i]);
+    for (int i = 0; i < 2; i++) nd_bench_network_free(&f->networks[i]);
     nd_row_free(&f->common);
     nd_graph_free(f->decoupled);
     nd_graph_free(f->original);
@@ -130,7 +130,7 @@ Test(bench_networks, best_is_the_fastest_plan_of_the_network) {
     OK(nd_bench_networks(f->networks, 2, &f->settings));
     static const char *const expected[] = {"dense", "unfused", "fused", "best"};
     cr_assert_eq(f->n, 4);
-    for (int i = 0; i < 4; ++i) cr_expect_str_eq(impl_of(&f->rows[i]), expected[i]);
+    for (int i = 0; i < 4; i++) cr_expect_str_eq(impl_of(&f->rows[i]), expected[i]);
     double unfused = f->rows[1].values[nd_field_ns_median].r, fused = f->rows[2].values[nd_field_ns_median].r;
     cr_expect_eq(f->rows[3].values[nd_field_ns_median].r, fmin(unfused, fused));
     cr_expect_eq(f->rows[0].values[nd_field_ratio].r, 1);
@@ -196,7 +196,7 @@ Test(bench_networks, every_kernel_has_a_row_without_samples) {
     int64_t macs = 0;
     int kernels = 0;
     double least = 0; /* the sum of every kernel's fastest run is at most that of any run */
-    for (size_t i = 0; i < f->n; ++i) {
+    for (size_t i = 0; i < f->n; i++) {
         const nd_row_value *values = f->rows[i].values;
         if (!values[nd_field_operation].set || strcmp(impl_of(&f->rows[i]), "dense")) continue;
         if (!strcmp(values[nd_field_operation].text, "sum")) {
@@ -206,7 +206,7 @@ Test(bench_networks, every_kernel_has_a_row_without_samples) {
             continue;
         }
         least += values[nd_field_ns_min].r;
-        ++kernels;
+        kernels++;
         macs += values[nd_field_total_macs].i;
         cr_expect(values[nd_field_layer].set && values[nd_field_ns_median].r > 0);
         cr_expect(!values[nd_field_samples_ns].set && !values[nd_field_ratio].set);
@@ -240,7 +240,8 @@ Test(bench_networks, images_must_fit_both) {
     tear_down(f);
 }
 
-/* A backend that takes a second longer for every convolution in one of the layouts, by the simulated clock. */
+/* A backend that takes a second longer for every convolution in one of the layouts, by the simulated clock.
+ */
 static struct {
     double *clock;
     bool slow_last;
@@ -259,14 +260,14 @@ static nd_status prepare_sluggish(nd_backend *backend, const nd_work *work, nd_p
 }
 
 static void release_sluggish(nd_kernel *kernel) {
-    for (int i = 0; i < 64; ++i)
+    for (int i = 0; i < 64; i++)
         if (sluggish.slow[i] == kernel) sluggish.slow[i] = NULL;
     true_table->release(kernel);
 }
 
 static nd_status run_sluggish(nd_backend *backend, nd_kernel *kernel, const nd_memory *x, const nd_memory *x2,
                               nd_memory *y, nd_memory *workspace) {
-    for (int i = 0; i < 64; ++i)
+    for (int i = 0; i < 64; i++)
         if (sluggish.slow[i] == kernel) *sluggish.clock += 1;
     return true_table->run(backend, kernel, x, x2, y, workspace);
 }
@@ -287,13 +288,13 @@ Test(bench_networks, dense_takes_the_faster_layout) {
     f->settings.nodes = true;
     f->settings.impls[nd_impl_unfused] = false;
     f->settings.timing.sessions = 1;
-    for (int round = 0; round < 5; ++round) {
+    for (int round = 0; round < 5; round++) {
         const bool own = round & 1, slow = round & 2, layouts = round < 4;
         f->backend->channels_last = own;
         f->settings.layouts = layouts;
         sluggish.slow_last = slow;
         OK(nd_bench_networks(f->networks, 2, &f->settings));
-        for (size_t i = 0; i < f->n; ++i) {
+        for (size_t i = 0; i < f->n; i++) {
             const bool dense = !strcmp(impl_of(&f->rows[i]), "dense"), last = dense && layouts ? !slow : own;
             cr_expect_str_eq(layout_of(&f->rows[i]), last ? "NHWC" : "NCHW", "round %d, row %d: %s", round,
                              (int)i, impl_of(&f->rows[i]));
@@ -340,7 +341,7 @@ Test(bench_networks, a_layout_that_cannot_be_had_is_left) {
     table.allocate = allocate_sparingly;
     nd_log_set(keep_layout_warning, NULL);
     f->settings.timing.sessions = 1;
-    for (sluggish.room = 1; !*layout_warning && sluggish.room < 20; ++sluggish.room) {
+    for (sluggish.room = 1; !*layout_warning && sluggish.room < 20; sluggish.room++) {
         sluggish.allocations = 0;
         (void)nd_bench_networks(f->networks, 1, &f->settings);
     }
@@ -392,7 +393,7 @@ Test(bench_networks, decompositions_have_rows_and_a_sum) {
     nd_backend_table table = *f->backend->table;
     const nd_backend_table *plain = f->backend->table;
     f->settings.forms[nd_form_dwpw] = true;
-    for (int device = 0; device < 2; ++device) {
+    for (int device = 0; device < 2; device++) {
         table.linalg.svd_info = device ? svd_info : NULL;
         f->backend->table = &table;
         f->n = 0;
@@ -406,7 +407,7 @@ Test(bench_networks, decompositions_have_rows_and_a_sum) {
                      third = f->rows[1].values[nd_field_ns_median].r;
         cr_expect(device ? second == 7 && third == 7 : second > 0 && third > 0);
         cr_expect_float_eq(f->rows[2].values[nd_field_ns_median].r, 2 * second + 3 * third, 1e-3);
-        for (size_t i = 0; i < f->n; ++i) nd_row_free(&f->rows[i]);
+        for (size_t i = 0; i < f->n; i++) nd_row_free(&f->rows[i]);
     }
     f->n = 0;
     f->backend->table = plain;

@@ -56,11 +56,11 @@ static nd_row *make_run(machine m) {
     nd_rng rng = nd_rng_seed(m.seed);
     nd_row *rows = calloc(rows_of_run, sizeof *rows);
     cr_assert(rows);
-    for (int l = 0; l < layers; ++l) {
+    for (int l = 0; l < layers; l++) {
         char name[16];
         double dense[blocks], fused[blocks];
         snprintf(name, sizeof name, "conv%d", l);
-        for (int b = 0; b < blocks; ++b) {
+        for (int b = 0; b < blocks; b++) {
             double load = m.speed * exp(0.1 * nd_rng_normal(&rng));
             dense[b] = 1e6 * (l + 1) * load * exp(m.noise * nd_rng_normal(&rng));
             fused[b] = 4e5 * (l + 1) * load * m.planted * exp(m.noise * nd_rng_normal(&rng));
@@ -70,11 +70,11 @@ static nd_row *make_run(machine m) {
         set_times(&rows[2 * l], dense, dense, &m);
         set_times(&rows[2 * l + 1], fused, dense, &m);
     }
-    for (int s = 0; s < 2; ++s) {
+    for (int s = 0; s < 2; s++) {
         nd_row *stack = &rows[2 * layers + s];
         key_fields(stack, s ? "fused" : "dense", "conv stack");
         double ns = 0;
-        for (int l = 0; l < layers; ++l) ns += 2 * rows[2 * l + s].values[nd_field_ns_median].r;
+        for (int l = 0; l < layers; l++) ns += 2 * rows[2 * l + s].values[nd_field_ns_median].r;
         nd_row_set_real(stack, nd_field_ns_median, ns);
         nd_row_set_real(stack, nd_field_ratio, s ? 2.5 / m.planted : 1);
     }
@@ -109,13 +109,13 @@ static nd_verdict overall(machine a, machine b) {
 
 /* A/A: another seed is another run of the same build. */
 Test(compare, the_same_build_is_never_slower_or_faster) {
-    for (uint64_t seed = 2; seed < 14; ++seed) {
+    for (uint64_t seed = 2; seed < 14; seed++) {
         machine again = quiet;
         again.seed = seed;
         nd_row *base, *now;
         nd_comparison out = compare_runs(quiet, again, &base, &now);
         cr_expect_eq(out.overall, nd_verdict_same, "seed %d: %s", (int)seed, nd_verdict_name(out.overall));
-        for (size_t i = 0; i < out.n; ++i)
+        for (size_t i = 0; i < out.n; i++)
             cr_expect(out.rows[i].verdict != nd_verdict_slower && out.rows[i].verdict != nd_verdict_faster);
         release(&out, base, now);
     }
@@ -123,7 +123,7 @@ Test(compare, the_same_build_is_never_slower_or_faster) {
 
 Test(compare, five_per_cent_slower_is_found) {
     int found = 0;
-    for (uint64_t seed = 2; seed < 12; ++seed) {
+    for (uint64_t seed = 2; seed < 12; seed++) {
         machine slow = quiet;
         slow.seed = seed;
         slow.planted = 1.05;
@@ -145,7 +145,8 @@ Test(compare, faster_is_found_and_passes) {
     release(&out, base, now);
 }
 
-/* A slower clock slows dense and decoupled alike: the ratio holds, and the moved peaks explain the dense times. */
+/* A slower clock slows dense and decoupled alike: the ratio holds, and the moved peaks explain the dense
+ * times. */
 Test(compare, a_slower_machine_is_not_a_slower_build) {
     machine throttled = quiet;
     throttled.seed = 6;
@@ -154,7 +155,7 @@ Test(compare, a_slower_machine_is_not_a_slower_build) {
     nd_row *base, *now;
     nd_comparison out = compare_runs(quiet, throttled, &base, &now);
     cr_expect_eq(out.overall, nd_verdict_same);
-    for (size_t i = 0; i < out.n; ++i) cr_expect(out.rows[i].verdict != nd_verdict_slower);
+    for (size_t i = 0; i < out.n; i++) cr_expect(out.rows[i].verdict != nd_verdict_slower);
     release(&out, base, now);
 }
 
@@ -183,7 +184,7 @@ Test(compare, noise_gives_unsure_not_a_guess) {
 
 /* Six busy neighbours can make every ratio of a run a multiple of what it is, with an interval to match. */
 Test(compare, a_vague_change_is_no_verdict) {
-    for (uint64_t seed = 2; seed < 8; ++seed) {
+    for (uint64_t seed = 2; seed < 8; seed++) {
         machine busy = quiet;
         busy.seed = seed;
         busy.noise = 1.5;
@@ -240,9 +241,9 @@ Test(compare, what_differs_is_named) {
                    {nd_field_gpu, "gpu"},
                    {nd_field_preprocess, "preprocess"}};
     nd_compare_settings settings = nd_compare_defaults();
-    for (size_t i = 0; i < sizeof changes / sizeof *changes; ++i) {
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         nd_row *base = make_run(quiet), *now = make_run(quiet);
-        for (int r = 0; r < rows_of_run; ++r) nd_row_set_text(&now[r], changes[i].field, "changed");
+        for (int r = 0; r < rows_of_run; r++) nd_row_set_text(&now[r], changes[i].field, "changed");
         nd_comparison out;
         cr_expect_eq(nd_compare(base, rows_of_run, now, rows_of_run, &settings, &out), nd_status_usage);
         char expected[64];
@@ -287,7 +288,7 @@ Test(compare, lost_accuracy_fails) {
                  {75, 95, nd_verdict_same}};
     nd_compare_settings settings = nd_compare_defaults();
     nd_row base = accuracy_row(70, 90);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         nd_row now = accuracy_row(cases[i].top1, cases[i].top5);
         nd_comparison out;
         cr_assert_eq(nd_compare(&base, 1, &now, 1, &settings, &out), nd_status_ok, "%s", nd_error());
@@ -303,7 +304,7 @@ Test(compare, measured_margins_widen_the_gate) {
     enum { n_runs = 4 };
     nd_row *runs[n_runs];
     size_t counts[n_runs];
-    for (int i = 0; i < n_runs; ++i) {
+    for (int i = 0; i < n_runs; i++) {
         machine m = quiet;
         m.seed = 20 + (uint64_t)i;
         m.planted = 1 + 0.04 * (i % 2); /* a machine whose layers have two speeds */
@@ -324,13 +325,13 @@ Test(compare, measured_margins_widen_the_gate) {
     nd_row *base = make_run(quiet), *now = make_run(slow);
     cr_assert_eq(nd_compare(base, rows_of_run, now, rows_of_run, &settings, &out), nd_status_ok);
     cr_expect(out.overall != nd_verdict_slower, "within what the machine does by itself");
-    for (size_t i = 0; i < out.n; ++i)
+    for (size_t i = 0; i < out.n; i++)
         if (out.rows[i].gated) cr_expect_gt(out.rows[i].margin, 0.05);
     release(&out, base, now);
     nd_rows_free(margins, settings.n_margins);
     const nd_row *one[] = {runs[0]};
     cr_expect_eq(nd_compare_margins(one, counts, 1, &margins, &settings.n_margins), nd_status_usage);
-    for (int i = 0; i < n_runs; ++i) nd_rows_free(runs[i], rows_of_run);
+    for (int i = 0; i < n_runs; i++) nd_rows_free(runs[i], rows_of_run);
 }
 
 Test(compare, rows_of_verdicts_keep_the_key) {

@@ -9,7 +9,7 @@
 enum { many = 64 };
 
 static void fill(double *values, size_t n, double centre, double noise, nd_rng *rng) {
-    for (size_t i = 0; i < n; ++i) values[i] = centre * exp(noise * nd_rng_normal(rng));
+    for (size_t i = 0; i < n; i++) values[i] = centre * exp(noise * nd_rng_normal(rng));
 }
 
 static int ascending(const void *a, const void *b) {
@@ -31,10 +31,10 @@ Test(stats, summary_of_known_values) {
 
 Test(stats, median_is_the_middle_of_the_sorted_values) {
     nd_rng rng = nd_rng_seed(1);
-    for (size_t n = 1; n < 40; ++n)
-        for (int round = 0; round < 20; ++round) {
+    for (size_t n = 1; n < 40; n++)
+        for (int round = 0; round < 20; round++) {
             double values[many], sorted[many];
-            for (size_t i = 0; i < n; ++i) values[i] = (double)nd_rng_below(&rng, 1 + round);
+            for (size_t i = 0; i < n; i++) values[i] = (double)nd_rng_below(&rng, 1 + round);
             memcpy(sorted, values, sizeof sorted);
             qsort(sorted, n, sizeof *sorted, ascending);
             double expected = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
@@ -51,7 +51,8 @@ Test(stats, midmean_is_the_mean_of_the_middle_half) {
     cr_expect_float_eq(nd_stats_midmean(five, 5), (0.75 * 2 + 3 + 0.75 * 4) / 2.5, 1e-15);
 }
 
-/* Sessions that something else spoiled, in either partner, move neither a ratio nor its end of the interval far. */
+/* Sessions that something else spoiled, in either partner, move neither a ratio nor its end of the interval
+ * far. */
 Test(stats, spoiled_sessions_do_not_decide) {
     enum { sessions = 24, blocks = 2, n = sessions * blocks };
     nd_rng rng = nd_rng_seed(31);
@@ -59,8 +60,8 @@ Test(stats, spoiled_sessions_do_not_decide) {
     int64_t sizes[sessions];
     fill(a, n, 2, 0.01, &rng);
     fill(b, n, 1, 0.01, &rng);
-    for (int s = 0; s < sessions; ++s) sizes[s] = blocks;
-    for (int k = 0; k < blocks; ++k) {
+    for (int s = 0; s < sessions; s++) sizes[s] = blocks;
+    for (int k = 0; k < blocks; k++) {
         a[3 * blocks + k] *= 8;
         b[7 * blocks + k] *= 40;
         b[12 * blocks + k] *= 15;
@@ -87,7 +88,7 @@ Test(stats, ratio_scales_and_repeats) {
     double a[many], b[many], doubled[many];
     fill(a, many, 7, 0.1, &rng);
     fill(b, many, 3, 0.1, &rng);
-    for (int i = 0; i < many; ++i) doubled[i] = 2 * a[i];
+    for (int i = 0; i < many; i++) doubled[i] = 2 * a[i];
     nd_pairs one = {.base = a, .other = b, .n = many, .count = 1};
     nd_pairs two = {.base = doubled, .other = b, .n = many, .count = 1};
     nd_interval x, y, again;
@@ -103,7 +104,7 @@ Test(stats, ratio_scales_and_repeats) {
 Test(stats, noise_shared_by_a_block_cancels) {
     nd_rng rng = nd_rng_seed(5);
     double a[many], b[many], unpaired[many];
-    for (int i = 0; i < many; ++i) {
+    for (int i = 0; i < many; i++) {
         double load = exp(0.3 * nd_rng_normal(&rng));
         a[i] = 6 * load;
         b[i] = 2 * load;
@@ -133,7 +134,7 @@ Test(stats, sums_weigh_groups_by_their_count) {
 Test(stats, interval_covers) {
     nd_rng rng = nd_rng_seed(8);
     int covered = 0, rounds = 200;
-    for (int round = 0; round < rounds; ++round) {
+    for (int round = 0; round < rounds; round++) {
         double a[40], b[40];
         fill(a, 40, 9, 0.05, &rng);
         fill(b, 40, 3, 0.05, &rng);
@@ -150,7 +151,7 @@ Test(stats, change_of_a_ratio) {
     double dense[many], before[many], after[many];
     fill(dense, many, 9, 0.01, &rng);
     fill(before, many, 3, 0.01, &rng);
-    for (int i = 0; i < many; ++i) after[i] = before[i] * 1.05;
+    for (int i = 0; i < many; i++) after[i] = before[i] * 1.05;
     nd_pairs a = {.base = dense, .other = before, .n = many, .count = 1};
     nd_pairs b = {.base = dense, .other = after, .n = many, .count = 1};
     nd_interval change, slower;
@@ -163,8 +164,8 @@ Test(stats, change_of_a_ratio) {
     cr_expect_gt(slower.lo, 1);
 }
 
-/* Two runs of the same code of which one had the slow kind of buffers in a quarter of its sessions, the other in three:
- * no change; and 5 % more in both kinds is 5 %. */
+/* Two runs of the same code of which one had the slow kind of buffers in a quarter of its sessions, the other
+ * in three: no change; and 5 % more in both kinds is 5 %. */
 Test(stats, change_looks_at_fast_sessions) {
     enum { sessions = 40, blocks = 6, all = sessions * blocks };
     nd_rng rng = nd_rng_seed(15);
@@ -173,9 +174,9 @@ Test(stats, change_looks_at_fast_sessions) {
     fill(dense, all, 9, 0.01, &rng);
     fill(few, all, 3, 0.01, &rng);
     fill(most, all, 3, 0.01, &rng);
-    for (int s = 0; s < sessions; ++s) {
+    for (int s = 0; s < sessions; s++) {
         sizes[s] = blocks;
-        for (int i = s * blocks; i < (s + 1) * blocks; ++i) {
+        for (int i = s * blocks; i < (s + 1) * blocks; i++) {
             if (s % 4 == 0) few[i] *= 1.15;
             if (s % 4 != 0) most[i] *= 1.15;
         }
@@ -188,28 +189,29 @@ Test(stats, change_looks_at_fast_sessions) {
     cr_assert_eq(nd_stats_ratio_change(&a, &b, 1, 16, &change), nd_status_ok);
     cr_expect_float_eq(change.value, 1, 0.01, "%g", change.value);
     cr_expect(change.lo > 0.95 && change.hi < 1.05, "%g..%g", change.lo, change.hi);
-    for (int i = 0; i < all; ++i) most[i] *= 1.05;
+    for (int i = 0; i < all; i++) most[i] *= 1.05;
     cr_assert_eq(nd_stats_ratio_change(&a, &b, 1, 16, &change), nd_status_ok);
     cr_expect_float_eq(change.value, 1 / 1.05, 0.01, "%g", change.value);
 }
 
-/* A shift that all blocks of a session share shows only between sessions: the interval must be as wide as that. */
+/* A shift that all blocks of a session share shows only between sessions: the interval must be as wide as
+ * that. */
 Test(stats, interval_is_over_sessions) {
     enum { sessions = 8, blocks = 8 };
     nd_rng rng = nd_rng_seed(14);
     int covered[2] = {0}, rounds = 100;
-    for (int round = 0; round < rounds; ++round) {
+    for (int round = 0; round < rounds; round++) {
         double a[many], b[many];
         int64_t sizes[sessions];
-        for (int s = 0; s < sessions; ++s) {
+        for (int s = 0; s < sessions; s++) {
             double shift = exp(0.03 * nd_rng_normal(&rng));
             sizes[s] = blocks;
-            for (int k = 0; k < blocks; ++k) {
+            for (int k = 0; k < blocks; k++) {
                 a[s * blocks + k] = 2 * shift * exp(0.003 * nd_rng_normal(&rng));
                 b[s * blocks + k] = exp(0.003 * nd_rng_normal(&rng));
             }
         }
-        for (int clustered = 0; clustered < 2; ++clustered) {
+        for (int clustered = 0; clustered < 2; clustered++) {
             nd_pairs pairs = {.base = a, .other = b, .n = many, .count = 1};
             pairs.sessions = clustered ? sizes : NULL;
             pairs.n_sessions = clustered ? sessions : 0;
@@ -249,23 +251,24 @@ Test(stats, bad_samples_are_refused) {
 
 static double pair_count(const double *a, size_t na, const double *b, size_t nb) {
     double u = 0;
-    for (size_t i = 0; i < na; ++i)
-        for (size_t k = 0; k < nb; ++k) u += (a[i] > b[k]) + 0.5 * (a[i] == b[k]);
+    for (size_t i = 0; i < na; i++)
+        for (size_t k = 0; k < nb; k++) u += (a[i] > b[k]) + 0.5 * (a[i] == b[k]);
     return u;
 }
 
-/* By definition: over every split of the pooled values into na and nb, how often U is at least as far from its middle. */
+/* By definition: over every split of the pooled values into na and nb, how often U is at least as far from
+ * its middle. */
 static double permutation_p(const double *a, size_t na, const double *b, size_t nb) {
     double pooled[16], x[16], y[16], middle = (double)(na * nb) / 2;
     memcpy(pooled, a, na * sizeof *a);
     memcpy(pooled + na, b, nb * sizeof *b);
     double seen = fabs(pair_count(a, na, b, nb) - middle);
     int64_t far = 0, all = 0;
-    for (unsigned mask = 0; mask < 1u << (na + nb); ++mask) {
+    for (unsigned mask = 0; mask < 1u << (na + nb); mask++) {
         size_t in_x = 0, in_y = 0;
-        for (size_t i = 0; i < na + nb; ++i) *(mask >> i & 1 ? &x[in_x++] : &y[in_y++]) = pooled[i];
+        for (size_t i = 0; i < na + nb; i++) *(mask >> i & 1 ? &x[in_x++] : &y[in_y++]) = pooled[i];
         if (in_x != na) continue;
-        ++all;
+        all++;
         far += fabs(pair_count(x, na, y, nb) - middle) >= seen - 1e-9;
     }
     return (double)far / (double)all;
@@ -273,12 +276,12 @@ static double permutation_p(const double *a, size_t na, const double *b, size_t 
 
 Test(stats, mann_whitney_is_exact_for_small_samples) {
     nd_rng rng = nd_rng_seed(11);
-    for (size_t na = 1; na <= 6; ++na)
-        for (size_t nb = 1; nb <= 6; ++nb)
-            for (int round = 0; round < 3; ++round) {
+    for (size_t na = 1; na <= 6; na++)
+        for (size_t nb = 1; nb <= 6; nb++)
+            for (int round = 0; round < 3; round++) {
                 double a[6], b[6], p;
-                for (size_t i = 0; i < na; ++i) a[i] = nd_rng_uniform(&rng) + 0.3 * round;
-                for (size_t i = 0; i < nb; ++i) b[i] = nd_rng_uniform(&rng);
+                for (size_t i = 0; i < na; i++) a[i] = nd_rng_uniform(&rng) + 0.3 * round;
+                for (size_t i = 0; i < nb; i++) b[i] = nd_rng_uniform(&rng);
                 cr_assert_eq(nd_stats_mann_whitney(a, na, b, nb, &p), nd_status_ok);
                 double expected = permutation_p(a, na, b, nb);
                 cr_expect_float_eq(p, expected, 1e-12, "%zu and %zu: %g, by definition %g", na, nb, p,
@@ -303,9 +306,9 @@ Test(stats, mann_whitney_known_values) {
 
 Test(stats, mann_whitney_normal_form_is_near_the_exact_one) {
     nd_rng rng = nd_rng_seed(12);
-    for (int round = 0; round < 10; ++round) {
+    for (int round = 0; round < 10; round++) {
         double a[7], b[7], normal;
-        for (int i = 0; i < 7; ++i) {
+        for (int i = 0; i < 7; i++) {
             a[i] = (double)nd_rng_below(&rng, 6) + round * 0.25;
             b[i] = (double)nd_rng_below(&rng, 6);
         }
@@ -323,7 +326,7 @@ Test(stats, mann_whitney_normal_form_is_near_the_exact_one) {
 Test(stats, mann_whitney_keeps_its_level) {
     nd_rng rng = nd_rng_seed(13);
     int below = 0, rounds = 1000;
-    for (int round = 0; round < rounds; ++round) {
+    for (int round = 0; round < rounds; round++) {
         double a[30], b[40], p;
         fill(a, 30, 1, 0.1, &rng);
         fill(b, 40, 1, 0.1, &rng);
@@ -337,7 +340,7 @@ Test(stats, holm_known_values) {
     double p[] = {0.01, 0.04, 0.03, 0.005};
     const double expected[] = {0.03, 0.06, 0.06, 0.02};
     cr_assert_eq(nd_stats_holm(p, 4), nd_status_ok);
-    for (int i = 0; i < 4; ++i) cr_expect_float_eq(p[i], expected[i], 1e-15);
+    for (int i = 0; i < 4; i++) cr_expect_float_eq(p[i], expected[i], 1e-15);
     double large[] = {0.9, 0.8};
     cr_assert_eq(nd_stats_holm(large, 2), nd_status_ok);
     cr_expect(large[0] == 1 && large[1] == 1);

@@ -3,7 +3,8 @@
 
 #include <criterion/criterion.h>
 
-/* Convolutions alone. VGG16 as the paper counts it; the others from their published totals less the classifier. */
+/* Convolutions alone. VGG16 as the paper counts it; the others from their published totals less the
+ * classifier. */
 Test(suites, macs_are_the_networks) {
     static const struct {
         const char *name;
@@ -15,7 +16,7 @@ Test(suites, macs_are_the_networks) {
         {"cifar", 40551040 - 64 * 10},
         {"depthwise", 4 * 9 * (64 * 224 * 224 + 128 * 112 * 112 + 2 * 256 * 56 * 56 + 2 * 512 * 28 * 28)},
     };
-    for (size_t i = 0; i < sizeof known / sizeof *known; ++i) {
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         const nd_suite *suite = nd_suite_find(known[i].name);
         cr_assert_not_null(suite);
         cr_expect_eq(nd_suite_macs(suite), known[i].macs, "%s: %lld", known[i].name,

@@ -1,4 +1,5 @@
-/* The sweep as a process: killed at random moments, restarted, shared out. Needs the nd program beside this one. */
+/* The sweep as a process: killed at random moments, restarted, shared out. Needs the nd program beside this
+ * one. */
 #include "base/rng.h"
 #include "base/rows/row_write.h"
 
@@ -63,16 +64,16 @@ static size_t count_lines(const char *name) {
 static void assert_complete(const char *const *names, size_t n_names) {
     bool seen[methods][ranks] = {{false}};
     size_t originals = 0;
-    for (size_t f = 0; f < n_names; ++f) {
+    for (size_t f = 0; f < n_names; f++) {
         char path[256];
         nd_row *rows;
         size_t count;
         snprintf(path, sizeof path, "%s/%s", folder, names[f]);
         cr_assert_eq(nd_rows_read(path, &rows, &count), nd_status_ok, "%s", nd_error());
-        for (size_t i = 0; i < count; ++i) {
+        for (size_t i = 0; i < count; i++) {
             const nd_row_value *rank = &rows[i].values[nd_field_rank];
             if (!rank->set) {
-                ++originals;
+                originals++;
                 continue;
             }
             bool *there = &seen[!strcmp(rows[i].values[nd_field_method].text, "pwdw")][rank->i - 1];
@@ -82,15 +83,15 @@ static void assert_complete(const char *const *names, size_t n_names) {
         nd_rows_free(rows, count);
     }
     cr_expect_eq(originals, 1);
-    for (int m = 0; m < methods; ++m)
-        for (int r = 0; r < ranks; ++r) cr_expect(seen[m][r], "method %d T=%d is lost", m, r + 1);
+    for (int m = 0; m < methods; m++)
+        for (int r = 0; r < ranks; r++) cr_expect(seen[m][r], "method %d T=%d is lost", m, r + 1);
 }
 
 Test(sweep, killed_at_random_loses_and_repeats_nothing, .init = in_folder, .fini = remove_folder,
      .timeout = 300) {
     nd_rng rng = nd_rng_seed((uint64_t)time(NULL));
     size_t before = 0;
-    for (int kill_number = 0; kill_number < 20; ++kill_number) {
+    for (int kill_number = 0; kill_number < 20; kill_number++) {
         pid_t child = start_sweep("rows.json", "1/1");
         usleep((useconds_t)nd_rng_below(&rng, 250000));
         kill(child, SIGKILL);
@@ -111,7 +112,7 @@ Test(sweep, killed_at_random_loses_and_repeats_nothing, .init = in_folder, .fini
 Test(sweep, shards_share_the_points, .init = in_folder, .fini = remove_folder, .timeout = 300) {
     static const char *const names[] = {"1.json", "2.json", "3.json"}, *const shards[] = {"1/3", "2/3",
                                                                                           "3/3"};
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 3; i++) {
         cr_assert_eq(wait_for(start_sweep(names[i], shards[i])), 0);
         cr_expect_geq(count_lines(names[i]), 4);
     }

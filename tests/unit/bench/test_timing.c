@@ -1,4 +1,5 @@
-/* The timing method against a simulated machine: its clock, its noise and its interruptions are all seeded. */
+/* The timing method against a simulated machine: its clock, its noise and its interruptions are all seeded.
+ */
 #include "base/rng.h"
 #include "bench/timing/timing.h"
 
@@ -31,13 +32,13 @@ static int64_t machine_interruptions(void *user) {
 static nd_status task_sample(void *context, int64_t repeats, double *ns) {
     task *t = context;
     machine *host = t->host;
-    ++t->samples;
+    t->samples++;
     t->runs += repeats;
     if (t->samples == t->fail_at) return nd_fail(nd_status_device, "the device fell off");
     host->load += host->drift * nd_rng_normal(&host->rng);
     *ns = t->ns * (double)repeats * exp(host->load + host->noise * nd_rng_normal(&host->rng));
     if (nd_rng_uniform(&host->rng) < host->interruption_rate) {
-        ++host->interruptions;
+        host->interruptions++;
         *ns *= 20;
     }
     host->seconds += 1e-9 * *ns;
@@ -70,7 +71,7 @@ Test(timing, quiet_machine_stops_early_and_is_right) {
     cr_expect_eq(timing.discarded, 0);
     cr_expect_eq(timing.n_sessions, 8);
     cr_expect_eq(timing.n, 8 * 12);
-    for (int s = 0; s < 8; ++s) cr_expect_eq(timing.sessions[s], 12);
+    for (int s = 0; s < 8; s++) cr_expect_eq(timing.sessions[s], 12);
     cr_expect_float_eq(timing.subjects[1].ratio.value, 3, 0.02);
     cr_expect_eq(timing.subjects[0].ratio.value, 1);
     nd_timing_free(&timing);
@@ -95,7 +96,7 @@ Test(timing, interrupted_blocks_are_discarded_as_pairs) {
     nd_timing timing = measure(&host, &a, &b, &settings);
     cr_expect(!timing.noisy);
     cr_expect_gt(timing.discarded, 0);
-    for (int64_t i = 0; i < timing.n; ++i) {
+    for (int64_t i = 0; i < timing.n; i++) {
         cr_expect_lt(timing.subjects[0].samples[i], 6e6);
         cr_expect_lt(timing.subjects[1].samples[i], 2e6);
     }
@@ -158,7 +159,7 @@ Test(timing, sessions_that_differ_widen_the_interval) {
     cr_assert_eq(nd_timer_new(2, &settings, &timer), nd_status_ok);
     nd_subject subjects[] = {{"a", task_sample, &a}, {"b", task_sample, &b}};
     bool enough = false;
-    for (int session = 0; !enough; ++session) {
+    for (int session = 0; !enough; session++) {
         b.ns = session % 2 ? 1.1e6 : 1e6;
         cr_assert_eq(nd_timer_session(timer, subjects, &enough), nd_status_ok);
     }

@@ -143,8 +143,8 @@ Test(dataset, a_list_with_a_bad_line_names_it) {
     cr_assert_eq(nd_dataset_open(&settings, &batches), nd_status_input);
 }
 
-/* Ten pictures, every third cut short, decoded by several threads: what is whole arrives in order, the rest is named in
- * order, and a second round is the same. */
+/* Ten pictures, every third cut short, decoded by several threads: what is whole arrives in order, the rest
+ * is named in order, and a second round is the same. */
 Test(dataset, broken_pictures_are_named_counted_and_left_out) {
     FILE *list = fopen(below("list.txt"), "w");
     cr_assert(list);
@@ -259,8 +259,8 @@ static void write_cifar_binary(const char *path, int images, size_t more) {
     free(data);
 }
 
-/* The bytes with which Python 2 pickled the published batches, at the protocol and in the order they have. Returns the
- * length; `data_at` is where the pixels start. */
+/* The bytes with which Python 2 pickled the published batches, at the protocol and in the order they have.
+ * Returns the length; `data_at` is where the pixels start. */
 static size_t cifar_pickle(int images, uint8_t *out, size_t *data_at) {
     static const char head[] = "\x80\x02}q\x01(U\x0b"
                                "batch_labelq\x02U\x15training batch 1 of 5q\x03U\x06labelsq\x04]q\x05(";

@@ -85,7 +85,8 @@ Test(image, a_picture_cut_short_is_refused_at_every_length) {
     }
 }
 
-/* PNG has checksums, so that a flipped bit in what matters shows; in a JPEG it may be a legal other picture. */
+/* PNG has checksums, so that a flipped bit in what matters shows; in a JPEG it may be a legal other picture.
+ */
 Test(image, flipped_bits_never_crash_and_never_pass_a_png_off) {
     static const char *const names[] = {"rgb8.png", "palette8.png", "baseline.jpg", "progressive.jpg",
                                         "cmyk.jpg"};
@@ -109,7 +110,8 @@ Test(image, flipped_bits_never_crash_and_never_pass_a_png_off) {
     }
 }
 
-/* A header that promises more than its file can hold, or more than the limit, is refused before memory is taken. */
+/* A header that promises more than its file can hold, or more than the limit, is refused before memory is
+ * taken. */
 Test(image, decompression_bombs_are_refused) {
     static const unsigned char png[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x75\x30\0\0\x75\x30\x08\x02\0\0\0"
                                        "\x10\x59\x84\xbe\0\0\0\0IDAT\x35\xaf\x06\x1e";

@@ -48,9 +48,9 @@ Test(synthetic, odd_shapes_are_drawn_to_the_end) {
     }
 }
 
-/* What dead leaves promise: no bare ground (which is black), flat areas with sharp edges, the same statistics at the
- * border as in the middle, and structure at every scale, so that halving the picture changes its neighbours' likeness
- * little. */
+/* What dead leaves promise: no bare ground (which is black), flat areas with sharp edges, the same statistics
+ * at the border as in the middle, and structure at every scale, so that halving the picture changes its
+ * neighbours' likeness little. */
 Test(synthetic, pictures_have_the_statistics_of_dead_leaves) {
     enum { pictures = 48, side = 64 };
     double sum = 0, square = 0, border = 0, flat = 0, black = 0;

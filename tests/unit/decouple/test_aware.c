@@ -1,4 +1,5 @@
-/* Fits through the activation: what passes it is measured here by running both networks, not by the code under test. */
+/* Fits through the activation: what passes it is measured here by running both networks, not by the code
+ * under test. */
 #include "decouple/calib/aware.h"
 
 #include "decouple/calib/calibrate.h"
@@ -147,8 +148,8 @@ static void free_fit(fit *f) {
     free(f->after);
 }
 
-/* Half the outputs of "block.a" swing widely, and nearly always below zero: linear regression spends its rank on
- * what the ReLU then takes away. */
+/* Half the outputs of "block.a" swing widely, and nearly always below zero: linear regression spends its rank
+ * on what the ReLU then takes away. */
 static nd_graph *mostly_cut_off(void) {
     nd_graph *graph = small_net();
     change_conv(graph, "block.a", 1, 4, 4, 0);
@@ -227,7 +228,8 @@ Test(aware, full_rank_stays_exact) {
     }
 }
 
-/* The report says which of its errors are those behind an activation: "score" has none, and is pointwise besides. */
+/* The report says which of its errors are those behind an activation: "score" has none, and is pointwise
+ * besides. */
 Test(aware, the_report_says_what_its_error_is) {
     nd_backend *backend = help_backend();
     nd_batches *calib = open_pictures(images, 11);

@@ -245,7 +245,8 @@ static void note_resuming(void *user, nd_log_level level, const char *message) {
     if (strstr(message, "going on at layer 3")) *(bool *)user = true;
 }
 
-/* A walk that is killed goes on where it was: the layers done are not fitted again, and the result is the same. */
+/* A walk that is killed goes on where it was: the layers done are not fitted again, and the result is the
+ * same. */
 Test(decouple, a_killed_walk_goes_on) {
     char folder[] = "/tmp/nd-walk-XXXXXX";
     cr_assert_not_null(mkdtemp(folder));

@@ -1,6 +1,6 @@
-/* What is wrong with the authors' code, by the number it has in the list of its defects (paper, d): none of it may
- * come back. Of 14 (old dependencies) and 15 (no tests, no half precision) what a test of the core can see; the rest
- * is the build's. */
+/* What is wrong with the authors' code, by the number it has in the list of its defects (paper, d): none of
+ * it may come back. Of 14 (old dependencies) and 15 (no tests, no half precision) what a test of the core can
+ * see; the rest is the build's. */
 #include "decouple/decouple.h"
 #include "decouple/fit/moments.h"
 #include "model/model.h"
@@ -104,8 +104,8 @@ Test(defects, d2_a_rank_above_the_most_is_the_most) {
     nd_backend_close(backend);
 }
 
-/* 3 and 4: whatever the rank, the mean response is that of the original, so its bias is neither lost nor taken
- * through the kept subspace. 11: and the error is below that of the weights alone. */
+/* 3 and 4: whatever the rank, the mean response is that of the original, so its bias is neither lost nor
+ * taken through the kept subspace. 11: and the error is below that of the weights alone. */
 Test(defects, d3_d4_d11_bias_and_error_are_compensated_in_the_layer) {
     nd_backend *backend = help_backend();
     static const int shapes[] = {0, 1, 7};
@@ -145,8 +145,8 @@ Test(defects, d3_d4_d11_bias_and_error_are_compensated_in_the_layer) {
     nd_backend_close(backend);
 }
 
-/* 5: the network that is written runs the stages in their order. 6: dilation, groups, oblong kernels, strides, no
- * padding and padding that is not even come through. */
+/* 5: the network that is written runs the stages in their order. 6: dilation, groups, oblong kernels,
+ * strides, no padding and padding that is not even come through. */
 Test(defects, d5_d6_written_networks_compute_their_chains) {
     nd_backend *backend = help_backend();
     for (int shape = 0; shape < help_n_shapes; shape++) {
@@ -181,7 +181,8 @@ Test(defects, d5_d6_written_networks_compute_their_chains) {
     nd_backend_close(backend);
 }
 
-/* The pointwise conv of PW+DW runs before the stride and is four times as dear at stride 2; the tool notices. */
+/* The pointwise conv of PW+DW runs before the stride and is four times as dear at stride 2; the tool notices.
+ */
 Test(defects, d7_strided_layers_take_the_cheaper_form) {
     nd_backend *backend = help_backend();
     nd_graph *graph = small_net();
@@ -300,7 +301,8 @@ Test(defects, d12_factors_are_thin) {
     nd_backend_close(backend);
 }
 
-/* Nor does a fit keep the responses that it is made to: its moments are as large after many images as after one. */
+/* Nor does a fit keep the responses that it is made to: its moments are as large after many images as after
+ * one. */
 Test(defects, d12_images_cost_no_memory) {
     nd_backend *backend = help_backend();
     nd_conv conv = help_conv(0, 3);

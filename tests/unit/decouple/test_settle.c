@@ -2,7 +2,8 @@
 #include "decouple/settle.h"
 #include "tests/unit/help/net_help.h"
 
-/* Four 3x3 convs in a row: every channel that one does not read is one that the conv before need not compute. */
+/* Four 3x3 convs in a row: every channel that one does not read is one that the conv before need not compute.
+ */
 static nd_graph *row_of_convs(void) {
     static const int64_t widths[] = {3, 20, 24, 24, 32};
     nd_graph *graph = NULL;

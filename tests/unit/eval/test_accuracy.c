@@ -180,8 +180,9 @@ Test(accuracy, networks_side_by_side_are_compared_with_the_first) {
 
 /* --- the interval of a drop */
 
-/* Tables of 41 to 104 pairs, from discordant in one direction to none at all; the figures are those of Newcombe's
- * formula computed in another language, the first of them printed in his paper (0.2000, 0.0569 to 0.3404). */
+/* Tables of 41 to 104 pairs, from discordant in one direction to none at all; the figures are those of
+ * Newcombe's formula computed in another language, the first of them printed in his paper (0.2000, 0.0569 to
+ * 0.3404). */
 Test(drop, equals_newcombes_method_10) {
     static const struct {
         int64_t both, first, second, neither;

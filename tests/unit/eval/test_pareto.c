@@ -6,23 +6,23 @@
 
 /* The definition, pair by pair. */
 static bool dominated(const double *gain, const double *cost, size_t n, size_t i) {
-    for (size_t k = 0; k < n; ++k)
+    for (size_t k = 0; k < n; k++)
         if (gain[k] >= gain[i] && cost[k] <= cost[i] && (gain[k] > gain[i] || cost[k] < cost[i])) return true;
     return false;
 }
 
 Test(pareto, front_is_what_nothing_dominates) {
     nd_rng rng = nd_rng_seed(1);
-    for (int round = 0; round < 300; ++round) {
+    for (int round = 0; round < 300; round++) {
         double gain[30], cost[30];
         bool best[30];
         size_t n = (size_t)nd_rng_below(&rng, 31);
-        for (size_t i = 0; i < n; ++i) {
+        for (size_t i = 0; i < n; i++) {
             gain[i] = (double)nd_rng_below(&rng, 8); /* many ties */
             cost[i] = (double)nd_rng_below(&rng, 8);
         }
         cr_assert_eq(nd_pareto_front(gain, cost, n, best), nd_status_ok);
-        for (size_t i = 0; i < n; ++i)
+        for (size_t i = 0; i < n; i++)
             cr_expect_eq(best[i], !dominated(gain, cost, n, i), "point %zu of %zu", i, n);
     }
 }
@@ -43,13 +43,13 @@ Test(pareto, rows_compete_within_their_group) {
     } cases[] = {
         {"cpu", 90, 100, true}, {"cpu", 80, 120, false}, {"cpu", 85, 50, true}, {"ref", 10, 500, true}};
     nd_row rows[4] = {0};
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < 4; i++) {
         nd_row_set_text(&rows[i], nd_field_backend, cases[i].backend);
         nd_row_set_real(&rows[i], nd_field_top1, cases[i].top1);
         nd_row_set_int(&rows[i], nd_field_total_macs, cases[i].macs);
     }
     cr_assert_eq(nd_pareto_mark(rows, 4), nd_status_ok);
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < 4; i++) {
         cr_expect(rows[i].values[nd_field_pareto].set);
         cr_expect_eq(rows[i].values[nd_field_pareto].i, cases[i].best, "row %d", i);
     }
@@ -58,7 +58,7 @@ Test(pareto, rows_compete_within_their_group) {
     nd_row_set_real(&rows[1], nd_field_ratio, 2);
     nd_row_set_real(&rows[2], nd_field_ratio, 1.5);
     cr_assert_eq(nd_pareto_mark(rows, 4), nd_status_ok);
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 3; i++) {
         cr_expect_eq(rows[i].values[nd_field_pareto].i, cases[i].best, "MACs do not change with time");
         cr_expect(rows[i].values[nd_field_pareto_time].i, "each is the most accurate of its speed: row %d",
                   i);
@@ -67,5 +67,5 @@ Test(pareto, rows_compete_within_their_group) {
     nd_row_set_real(&rows[1], nd_field_ratio, 1.4);
     cr_assert_eq(nd_pareto_mark(rows, 4), nd_status_ok);
     cr_expect(!rows[1].values[nd_field_pareto_time].i, "slower and less accurate than row 2");
-    for (int i = 0; i < 4; ++i) nd_row_free(&rows[i]);
+    for (int i = 0; i < 4; i++) nd_row_free(&rows[i]);
 }

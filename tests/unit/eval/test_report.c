@@ -31,8 +31,8 @@ static void make_rows(nd_row *rows) {
     memset(rows, 0, n_rows * sizeof *rows);
     nd_row *row = rows;
     set_accuracy(row++, "none", 0);
-    for (int i = 0; i < 6; ++i) set_accuracy(row++, i % 2 ? "dwpw" : "pwdw", i / 2 + 2);
-    for (int i = 0; i < 6; ++i, ++row) {
+    for (int i = 0; i < 6; i++) set_accuracy(row++, i % 2 ? "dwpw" : "pwdw", i / 2 + 2);
+    for (int i = 0; i < 6; i++, row++) {
         nd_row_set_text(row, nd_field_model, "vgg16");
         nd_row_set_text(row, nd_field_layer, i / 3 ? "conv2" : "conv1");
         nd_row_set_text(row, nd_field_impl, impls[i % 3]);
@@ -40,7 +40,7 @@ static void make_rows(nd_row *rows) {
         if (i % 3) nd_row_set_int(row, nd_field_rank, 3);
         nd_row_set_real(row, nd_field_ns_median, 1e6 / (1 + i));
     }
-    for (int i = 0; i < 2; ++i, ++row) {
+    for (int i = 0; i < 2; i++, row++) {
         nd_row_set_text(row, nd_field_layer, i ? "conv2" : "conv1");
         nd_row_set_text(row, nd_field_method, "dwpw");
         nd_row_set_reals(row, nd_field_energy, energies, 4);
@@ -50,7 +50,7 @@ static void make_rows(nd_row *rows) {
 }
 
 static void free_rows(nd_row *rows) {
-    for (int i = 0; i < n_rows; ++i) nd_row_free(&rows[i]);
+    for (int i = 0; i < n_rows; i++) nd_row_free(&rows[i]);
 }
 
 static nd_report make_report(nd_row *rows) {
@@ -71,8 +71,8 @@ Test(report, finds_what_the_rows_show) {
     cr_expect_eq(accuracy->level, 90);
     const nd_plot_point *point = &accuracy->series[0].points[0];
     cr_expect_float_eq(point->hi - point->lo, 2, 1e-9);
-    for (size_t s = 0; s < 2; ++s)
-        for (size_t i = 1; i < 3; ++i)
+    for (size_t s = 0; s < 2; s++)
+        for (size_t i = 1; i < 3; i++)
             cr_expect_geq(accuracy->series[s].points[i].x, accuracy->series[s].points[i - 1].x);
     nd_report_free(&report);
     free_rows(rows);
@@ -98,7 +98,7 @@ static void assert_balanced(const char *html) {
         if (c[1] == '/') {
             cr_assert_gt(depth, 0);
             cr_assert(!strncmp(open[depth - 1], c + 2, length), "%.20s closes %s", c, open[depth - 1]);
-            --depth;
+            depth--;
             continue;
         }
         cr_assert_lt(depth, 64);
@@ -159,7 +159,7 @@ static size_t count_pixels(const char *path, unsigned rgb, size_t *all) {
     cr_assert(pixels && png_image_finish_read(&image, NULL, pixels, 0, NULL), "%s: %s", path, image.message);
     size_t count = 0;
     *all = (size_t)image.width * image.height;
-    for (size_t i = 0; i < *all; ++i)
+    for (size_t i = 0; i < *all; i++)
         count +=
             ((unsigned)pixels[3 * i] << 16 | (unsigned)pixels[3 * i + 1] << 8 | pixels[3 * i + 2]) == rgb;
     free(pixels);
@@ -178,7 +178,7 @@ Test(report, plots_are_written_and_drawn) {
     nd_report report = make_report(rows);
     cr_assert(mkdtemp(folder));
     cr_assert_eq(nd_report_plots(&report, folder), nd_status_ok, "%s", nd_error());
-    for (size_t i = 0; i < report.n_plots; ++i) {
+    for (size_t i = 0; i < report.n_plots; i++) {
         snprintf(path, sizeof path, "%s/%s.svg", folder, report.plots[i].name);
         cr_expect_eq(access(path, R_OK), 0, "%s", path);
         snprintf(path, sizeof path, "%s/%s.png", folder, report.plots[i].name);
@@ -216,13 +216,14 @@ Test(report, a_browser_shows_it, .timeout = 120) {
     free_rows(rows);
 }
 
-/* Of points at 1, 4 and 32 the middle one stands at two fifths of the way, or at 3/31 of it on a linear axis. */
+/* Of points at 1, 4 and 32 the middle one stands at two fifths of the way, or at 3/31 of it on a linear axis.
+ */
 Test(report, ratios_that_span_much_stand_on_a_logarithmic_axis) {
     nd_plot_point points[] = {{.x = 1, .y = 1, .lo = NAN, .hi = NAN},
                               {.x = 4, .y = 2, .lo = NAN, .hi = NAN},
                               {.x = 32, .y = 3, .lo = NAN, .hi = NAN}};
     const nd_plot_series series = {"series", points, 3};
-    for (int ratios = 0; ratios < 2; ++ratios) {
+    for (int ratios = 0; ratios < 2; ratios++) {
         const nd_plot plot = {.title = "t",
                               .x_label = "x",
                               .y_label = "y",
@@ -238,7 +239,7 @@ Test(report, ratios_that_span_much_stand_on_a_logarithmic_axis) {
         fclose(file);
         double x[3];
         const char *at = text;
-        for (int i = 0; i < 3; ++i) {
+        for (int i = 0; i < 3; i++) {
             at = strstr(at, "<circle cx=\"");
             cr_assert(at);
             at += strlen("<circle cx=\"");

@@ -86,7 +86,8 @@ Test(shrink, readers_share_what_they_need) {
     nd_graph_free(small);
 }
 
-/* A residual sum that is read whole keeps both of its operands whole; one that is read in part loses the rest. */
+/* A residual sum that is read whole keeps both of its operands whole; one that is read in part loses the
+ * rest. */
 Test(shrink, a_sum_goes_as_one) {
     for (int whole = 0; whole < 2; whole++) {
         int x;
@@ -147,7 +148,8 @@ static nd_decouple_report prune(nd_graph *graph, const nd_decouple_settings *set
     return report;
 }
 
-/* The inner conv of a residual block loses what the second one does not read; one that reads the sum gathers. */
+/* The inner conv of a residual block loses what the second one does not read; one that reads the sum gathers.
+ */
 Test(shrink, the_conv_before_a_pruned_one_shrinks) {
     nd_graph *graph = small_net();
     nd_decouple_settings settings = nd_decouple_defaults();

@@ -106,7 +106,8 @@ static nd_status through_file(const nd_graph *graph, const char *arch, char sha[
 
 enum { name_size = 200 };
 
-/* A copy whose initializers went through `change`, which edits name and tensor and returns false to leave it out. */
+/* A copy whose initializers went through `change`, which edits name and tensor and returns false to leave it
+ * out. */
 static nd_graph *changed(const nd_graph *graph, bool (*change)(char *name, nd_tensor *tensor)) {
     nd_graph *copy;
     cr_assert_eq(nd_graph_new("copy", &copy), nd_status_ok);

@@ -1,5 +1,6 @@
-/* The executor on a device: memory that runs out, recordings, time stamps, and calls that fail. The device is a mock
- * around ref that keeps accounts of all it hands out and breaks the test on what a real one forbids. */
+/* The executor on a device: memory that runs out, recordings, time stamps, and calls that fail. The device is
+ * a mock around ref that keeps accounts of all it hands out and breaks the test on what a real one forbids.
+ */
 #include "base/log.h"
 #include "base/rng.h"
 #include "model/infer/infer.h"
@@ -409,7 +410,8 @@ Test(executor_device, out_of_memory_halves_the_batch_and_says_so) {
     nd_graph_free(graph);
 }
 
-/* The other layout is recorded, cut and run in parts as the own one is; ref sums in one order, so all is equal. */
+/* The other layout is recorded, cut and run in parts as the own one is; ref sums in one order, so all is
+ * equal. */
 Test(executor_device, the_other_layout_is_recorded_and_cut_alike) {
     nd_graph *graph = small_network(1, 1);
     const scores expected = expected_scores(graph, nd_precision_fp16);
@@ -447,7 +449,8 @@ Test(executor_device, a_network_that_mixes_images_is_not_cut) {
     nd_graph_free(graph);
 }
 
-/* Each call that can fail does, one at a time: the error comes back with its name, and nothing stays behind. */
+/* Each call that can fail does, one at a time: the error comes back with its name, and nothing stays behind.
+ */
 Test(executor_device, every_failure_is_an_error_and_leaves_nothing) {
     nd_graph *graph = small_network(1, 1);
     mock counted = mock_open();

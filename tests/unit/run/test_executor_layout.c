@@ -1,5 +1,5 @@
-/* Networks in the other layout than the backend's own: the same answers from the same memory, on every family of the
- * zoo. */
+/* Networks in the other layout than the backend's own: the same answers from the same memory, on every family
+ * of the zoo. */
 #include "decouple/decouple.h"
 #include "model/infer/infer.h"
 #include "model/model.h"

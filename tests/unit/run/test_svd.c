@@ -12,8 +12,8 @@ static double *reals(int64_t count) {
     return values;
 }
 
-/* The identities that make v the right singular vectors of a, whatever computed them: V orthonormal, |A v_k| =
- * sigma_k, energy kept, signs as agreed. */
+/* The identities that make v the right singular vectors of a, whatever computed them: V orthonormal, |A v_k|
+ * = sigma_k, energy kept, signs as agreed. */
 static void check_slice(int64_t m, int64_t n, const float *a, const double *sigma, const double *v) {
     double total = 0, kept = 0;
     for (int64_t i = 0; i < m * n; i++) total += (double)a[i] * a[i];

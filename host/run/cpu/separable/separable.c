@@ -91,11 +91,11 @@ typedef struct sep_job {
     char *panels;
 } sep_job;
 
-/* Where the GEMM of a block shall prefetch: the input rows that `tile`, of the next chunk, is the first to read.
- * Waiting for them in the depthwise half costs more than its arithmetic on planes that do not fit in L2; asked
- * for in a burst they hold the fill buffers that the weights need. So they are spread over as many blocks as it
- * takes, at least the latter half: what comes earlier may be gone from L2 by then. Rows that are new to a tile:
- * as many as the stride; in raster order a tile's part of a row is contiguous. */
+/* Where the GEMM of a block shall prefetch: the input rows that `tile`, of the next chunk, is the first to
+ * read. Waiting for them in the depthwise half costs more than its arithmetic on planes that do not fit in
+ * L2; asked for in a burst they hold the fill buffers that the weights need. So they are spread over as many
+ * blocks as it takes, at least the latter half: what comes earlier may be gone from L2 by then. Rows that are
+ * new to a tile: as many as the stride; in raster order a tile's part of a row is contiguous. */
 static void sep_look_ahead(const sep_kernel *k, const float *image, int64_t tile, int64_t block,
                            int64_t block_end, nd_sep_gemm *gemm) {
     const nd_geometry *g = &k->terms.geometry;

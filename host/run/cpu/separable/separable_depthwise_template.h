@@ -14,8 +14,8 @@
  * input channels: S weight loads and P input loads feed P * S FMAs per tap. Pixels whose taps all lie inside
  * the row go in blocks of 7, 4 or 1; the last block overlaps its neighbour rather than falling to single
  * pixels. Rows of three taps at stride 1, which is nearly all there is, have blocks of their own that load a
- * column of the input once for the three outputs that read it. Every output is the same chain of FMAs over its
- * taps, so the blocking never shows in the bits. */
+ * column of the input once for the three outputs that read it. Every output is the same chain of FMAs over
+ * its taps, so the blocking never shows in the bits. */
 #include "run/cpu/separable/separable_kernel.h"
 
 #define ND_UNROLL _Pragma("GCC unroll 32")
@@ -170,8 +170,8 @@ static void sep_inner(const nd_sep_depthwise *dw, const nd_sep_run *run, sep_dep
     }
 }
 
-/* A pixel that hangs over the left or right edge: its input column is `column`. `slid`: sliding blocks have done
- * the plain runs. */
+/* A pixel that hangs over the left or right edge: its input column is `column`. `slid`: sliding blocks have
+ * done the plain runs. */
 static void sep_edge(const nd_sep_depthwise *dw, const sep_taps *row, ptrdiff_t at, sep_mid *panel,
                      int64_t column, bool slid) {
     sep_taps taps = *row;

@@ -17,7 +17,8 @@ typedef struct nd_sep_terms {
 } nd_sep_terms;
 
 /* Reads x, y.dims[2..3], geometry, depthwise, channel and terms of the work. With `in_order` term t goes to
- * group t / lanes, lane t % lanes, wherever lanes allow (place says so); without, terms are dealt for speed. */
+ * group t / lanes, lane t % lanes, wherever lanes allow (place says so); without, terms are dealt for speed.
+ */
 nd_status nd_sep_terms_build(const nd_work *work, int lanes, bool in_order, nd_sep_terms *out);
 void nd_sep_terms_free(nd_sep_terms *terms);
 
