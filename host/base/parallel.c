@@ -1,50 +1,105 @@
 #include "base/parallel.h"
+#include "base/machine/cores.h"
 
-#ifdef _OPENMP
-#    include <omp.h>
-#endif
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
 
-#ifdef _OPENMP
+enum { threads_max = 1024 };
+
+static nd_cores machine;
+static pthread_once_t machine_once = PTHREAD_ONCE_INIT;
+static _Thread_local int threads_set; /* 0: as many as the machine is good for */
+static _Thread_local bool inside;     /* of a loop */
+static atomic_flag busy = ATOMIC_FLAG_INIT;
+static _Atomic(nd_team *) lent;
+
+/* A forked child has neither the threads of an OpenMP runtime nor those that were in a loop. */
+static void forget_threads(void) {
+    atomic_store(&lent, NULL);
+    atomic_flag_clear(&busy);
+}
+
+static void machine_find(void) {
+    pthread_atfork(NULL, NULL, forget_threads);
+    nd_cores_find("", &machine);
+    if (machine.count > threads_max) machine.count = threads_max;
+}
+
+/* Looked up once, at the first loop. */
+static const nd_cores *machine_cores(void) {
+    pthread_once(&machine_once, machine_find);
+    return &machine;
+}
+
+int nd_threads(void) {
+    if (inside) return 1;
+    return threads_set ? threads_set : machine_cores()->count;
+}
+
+void nd_threads_set(int count) {
+    threads_set = count <= 0 ? 0 : count < threads_max ? count : threads_max;
+}
+
+const char *nd_threads_why(void) {
+    return threads_set ? "--threads" : machine_cores()->why;
+}
+
+typedef struct loop {
+    int64_t count;
+    nd_parallel_body *body;
+    void *context;
+    int ranges;
+    atomic_bool taken[threads_max];
+} loop;
+
+static void loop_range(loop *l, int range, int worker) {
+    if (atomic_load_explicit(&l->taken[range], memory_order_relaxed)) return;
+    if (atomic_exchange_explicit(&l->taken[range], true, memory_order_relaxed)) return;
+    const int64_t share = l->count / l->ranges, rest = l->count % l->ranges;
+    const int64_t begin = range * share + (range < rest ? range : rest);
+    l->body(l->context, begin, begin + share + (range < rest ? 1 : 0), worker);
+}
+
+/* First its own range, which may still be in its cache from the last loop; then those nobody has begun. */
+static void loop_work(void *context, int member) {
+    loop *l = context;
+    inside = true;
+    for (int i = 0; i < l->ranges; i++) loop_range(l, (member + i) % l->ranges, member);
+    inside = false;
+}
 
 void nd_parallel_for(int64_t count, nd_parallel_body *body, void *context) {
     if (count <= 0) return;
-    int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
-    if (threads > count) threads = (int)count;
-    if (threads <= 1) {
+    const int threads = nd_threads(), ranges = threads < count ? threads : (int)count;
+    if (ranges == 1 || atomic_flag_test_and_set_explicit(&busy, memory_order_acquire)) {
         body(context, 0, count, 0);
         return;
     }
-#    pragma omp parallel num_threads(threads)
-    {
-        /* The runtime may give fewer threads than asked for: the split follows what it gave. */
-        int team = omp_get_num_threads(), worker = omp_get_thread_num();
-        int64_t share = count / team, rest = count % team;
-        int64_t begin = worker * share + (worker < rest ? worker : rest);
-        int64_t end = begin + share + (worker < rest ? 1 : 0);
-        if (begin < end) body(context, begin, end, worker);
-    }
+    loop l;
+    l.count = count;
+    l.body = body;
+    l.context = context;
+    l.ranges = ranges;
+    for (int i = 0; i < ranges; i++) atomic_init(&l.taken[i], false);
+    nd_team *team = atomic_load(&lent);
+    (team ? team : nd_pool_run)(ranges, loop_work, &l);
+    atomic_flag_clear_explicit(&busy, memory_order_release);
 }
 
-int nd_threads(void) {
-    return omp_in_parallel() ? 1 : omp_get_max_threads();
+void nd_parallel_lend(nd_team *team) {
+    machine_cores(); /* what fork needs is set up there */
+    atomic_store(&lent, team);
 }
 
-void nd_threads_set(int count) {
-    omp_set_num_threads(count > 0 ? count : omp_get_num_procs());
+void nd_parallel_calm_libraries(void) {
+    char rounds[32];
+    snprintf(rounds, sizeof rounds, "%d", nd_pool_spin_rounds());
+    /* libgomp counts rounds of a pause like ours; LLVM's runtime waits in milliseconds, 200 of them;
+     * OpenBLAS's own threads for 2^26 cycles. */
+    if (!getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", rounds, 0);
+    if (!getenv("OMP_WAIT_POLICY")) setenv("KMP_BLOCKTIME", "0", 0);
+    setenv("OPENBLAS_THREAD_TIMEOUT", "16", 0);
 }
-
-#else
-
-void nd_parallel_for(int64_t count, nd_parallel_body *body, void *context) {
-    if (count > 0) body(context, 0, count, 0);
-}
-
-int nd_threads(void) {
-    return 1;
-}
-
-void nd_threads_set(int count) {
-    (void)count;
-}
-
-#endif

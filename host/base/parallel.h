@@ -1,16 +1,32 @@
-/* A thin parallel loop over the process's one OpenMP pool, so that our kernels, oneDNN and OpenBLAS never
- * fight for the cores. Without OpenMP it runs serially. */
+/* A parallel loop over the threads of the process. There is one team at a time: our own (machine/pool.h)
+ * until a backend lends the one that its libraries work with, so that the two never fight for the cores. No
+ * thread spins for longer than some tens of microseconds when it has nothing to do. */
 #ifndef ND_BASE_PARALLEL_H
 #define ND_BASE_PARALLEL_H
 
+#include "base/machine/pool.h"
+
 #include <stdint.h>
 
-/* Runs body(context, begin, end, worker) over disjoint ranges that cover [0, count). The split is static and
- * depends only on count and the thread count; worker is in [0, nd_threads()). Nested calls run serially. */
+/* Runs body(context, begin, end, worker) over disjoint ranges that cover [0, count): as many as there are
+ * threads, of sizes that differ by one at most, and so the same at every run. A thread that is late, because
+ * another process has its core, finds its range done by one that was not; worker, in [0, nd_threads()), is
+ * the thread's number and not the range's. Nested calls, and calls while another thread is in a loop, run
+ * serially. */
 typedef void nd_parallel_body(void *context, int64_t begin, int64_t end, int worker);
 void nd_parallel_for(int64_t count, nd_parallel_body *body, void *context);
 
-int nd_threads(void);           /* threads of the next parallel loop */
-void nd_threads_set(int count); /* 0 = all cores */
+/* Threads of the next parallel loop of the calling thread; set: 0 = as many as the machine is good for
+ * (machine/cores.h). Why there are that many: "--threads" when they were set. */
+int nd_threads(void);
+void nd_threads_set(int count);
+const char *nd_threads_why(void);
+
+/* Makes all loops run on `team` from now on. It must stay callable; NULL: our own again. */
+void nd_parallel_lend(nd_team *team);
+
+/* Asks the OpenMP runtimes and OpenBLAS not to spin while they wait. They read the environment when they are
+ * loaded: to be called before that. What the user has set stays. */
+void nd_parallel_calm_libraries(void);
 
 #endif

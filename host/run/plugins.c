@@ -2,6 +2,7 @@
 #include "run/plugins.h"
 
 #include "base/log.h"
+#include "base/parallel.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -37,6 +38,7 @@ typedef struct nd_plugin_file {
  * not load (a dependency is missing, it is no library) must say so, not "not found". */
 static void *plugin_load(const char *name, nd_plugin_file *file) {
     char folders[3][2048] = {""}, absent[8300];
+    nd_parallel_calm_libraries();
     const char *chosen = getenv("ND_PLUGINS");
     if (chosen && *chosen) snprintf(folders[0], sizeof folders[0], "%.2000s/", chosen);
     plugin_folder(folders[1], sizeof folders[1]);

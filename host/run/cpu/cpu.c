@@ -11,6 +11,7 @@
 
 void nd_cpu_enter(const nd_cpu *cpu) {
     if (nd_threads() != cpu->threads) nd_threads_set(cpu->threads);
+    nd_cpu_team_resize(cpu->threads);
 }
 
 double nd_cpu_now(void) {
@@ -199,6 +200,7 @@ static nd_status cpu_open(const nd_backend_settings *settings, nd_backend **out)
     ND_TRY_DONE(cpu_choose_level(settings->isa, &cpu->level));
     nd_threads_set(settings->threads);
     cpu->threads = nd_threads();
+    nd_cpu_team_lend();
     cpu->tune = settings->tune;
     cpu->guard = nd_cpu_guard_wanted();
     cpu->workspace_limit = settings->workspace_limit ? settings->workspace_limit : (size_t)1 << 30;

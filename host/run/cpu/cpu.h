@@ -72,8 +72,14 @@ typedef struct nd_cpu_impl {
 extern const nd_cpu_impl nd_cpu_impls[];
 extern const size_t nd_cpu_impl_count;
 
-/* Makes the process's loops as wide as this backend was opened for. */
+/* Makes the loops of the calling thread, and those of the libraries, as wide as this backend was opened for.
+ */
 void nd_cpu_enter(const nd_cpu *cpu);
+
+/* team.c: our loops on the libraries' threads, and how many of them their next calls take. */
+void nd_cpu_team_lend(void);
+void nd_cpu_team_resize(int threads);
+
 double nd_cpu_now(void); /* ns, monotonic */
 
 /* plan.c: the implementation to use for a work, by `prefer`, by measuring (cached on disk), or the first. */
