@@ -65,11 +65,10 @@ if(ND_CUDA_FOUND)
     add_library(nd_cuda MODULE $<TARGET_OBJECTS:nd_cuda_parts>)
     set_target_properties(nd_cuda PROPERTIES LINKER_LANGUAGE C CUDA_RESOLVE_DEVICE_SYMBOLS OFF)
     set(cuda_libraries CUDA::cublas CUDA::cublasLt CUDA::cusolver ${ND_CUDNN} CUDA::cudart_static stdc++ m)
-    target_link_libraries(nd_cuda PRIVATE nd_core ${cuda_libraries})
+    target_link_libraries(nd_cuda PRIVATE ${cuda_libraries})
     # Of the static runtime nothing may leak out either.
     target_link_options(nd_cuda PRIVATE LINKER:--exclude-libs,ALL)
     add_dependencies(nd nd_cuda)
-    install(TARGETS nd_cuda LIBRARY DESTINATION lib)
 
     if(ND_TESTS)
         enable_testing()

@@ -9,6 +9,8 @@
 
 #include "base/batches.h"
 
+#pragma GCC visibility push(default)
+
 typedef struct nd_dataset_settings {
     const char *spec;       /* DATASET */
     const char *preprocess; /* a named recipe or key=value list; NULL = the set's own default */
@@ -21,5 +23,7 @@ typedef struct nd_dataset_settings {
 } nd_dataset_settings;
 
 nd_status nd_dataset_open(const nd_dataset_settings *settings, nd_batches **out);
+
+#pragma GCC visibility pop
 
 #endif

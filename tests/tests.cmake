@@ -5,7 +5,8 @@ if(CRITERION_FOUND)
     nd_room(unit tests/unit/help tests/unit/base tests/unit/model tests/unit/decouple tests/unit/run tests/unit/datasets
             tests/unit/eval tests/unit/bench)
     add_executable(nd_unit ${unit})
-    target_link_libraries(nd_unit PRIVATE nd_core PkgConfig::CRITERION PkgConfig::JANSSON PkgConfig::PNG PkgConfig::PROTOBUF_C m)
+    set_target_properties(nd_unit PROPERTIES ENABLE_EXPORTS ON)
+    target_link_libraries(nd_unit PRIVATE nd_core nd_tools PkgConfig::CRITERION PkgConfig::JANSSON PkgConfig::PNG PkgConfig::PROTOBUF_C m)
     target_compile_definitions(nd_unit PRIVATE ND_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     add_test(NAME unit COMMAND nd_unit --verbose)
     set(ND_TESTS_SUMMARY "Criterion ${CRITERION_VERSION}")
@@ -37,12 +38,15 @@ add_library(nd_absent SHARED tests/plugins/absent.c)
 set_target_properties(nd_absent PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/broken/absent)
 target_link_libraries(nd_broken_needs PRIVATE nd_absent)
 nd_script_test(golden tests/golden/run.sh ${CMAKE_BINARY_DIR})
+# What is installed, used from its prefix alone.
+nd_script_test(installed tests/install/prefix_test.sh ${CMAKE_BINARY_DIR})
 
 # A sweep shared out by Slurm.
 nd_script_test(slurm tests/slurm/run.sh ${CMAKE_BINARY_DIR}/nd)
 
 # What the peers run nd with.
 add_executable(nd_peer tests/peers/nd_peer.c)
+set_target_properties(nd_peer PROPERTIES ENABLE_EXPORTS ON)
 target_link_libraries(nd_peer PRIVATE nd_core)
 nd_script_test(peers tests/peers/run.sh ${CMAKE_BINARY_DIR})
 nd_script_test(torchvision_zoo python3 tests/peers/torchvision_zoo.py ${CMAKE_BINARY_DIR})

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Packs what a bare GPU machine lacks: bundle.sh BUILD OUT.tar.gz
 #
-# nd, libnd.so, the plugins, the small libraries libnd.so needs, the bundled model and images, device.sh and the checks it
+# nd, the plugin, the small libraries nd needs, the bundled model and images, device.sh and the checks it
 # runs. NVIDIA's libraries stay out: device.sh finds them there. Under 40 MB or it fails. The C library comes from
 # the other machine, which must not be older than this one.
 set -eu
@@ -10,21 +10,21 @@ build=$1 out=$2
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/nd/bin" "$work/nd/lib" "$work/nd/share/nd"
+mkdir -p "$work/nd/bin" "$work/nd/lib/nd" "$work/nd/share/nd"
 
-for file in nd libnd.so libnd_cuda.so; do
+for file in nd libnd_cuda.so; do
     [ -f "$build/$file" ] || { echo "bundle: $build/$file is missing; build with -DND_CUDA=ON" >&2; exit 1; }
 done
 cp "$build/nd" "$work/nd/bin/"
-# Beside each other, as nd looks for them; the program finds libnd.so through LD_LIBRARY_PATH (device.sh).
-cp "$build/libnd.so" "$build/libnd_cuda.so" "$work/nd/lib/"
-strip --strip-unneeded "$work/nd/bin/nd" "$work/nd/lib"/*.so
+# Where nd looks for it in its prefix.
+cp "$build/libnd_cuda.so" "$work/nd/lib/nd/"
+strip --strip-unneeded "$work/nd/bin/nd" "$work/nd/lib/nd/libnd_cuda.so"
 [ -d "$root/datasets/glyphs" ] && cp -r "$root/datasets/glyphs" "$work/nd/share/nd/"
 cp "$root/cuda/tools/device.sh" "$root/cuda/tools/goals.py" "$root/LICENSE" "$work/nd/"
 
-# What libnd.so and nd link, less what every Linux machine has and what NVIDIA ships.
-ldd "$build/libnd.so" "$build/nd" | awk '/=> \// { print $3 }' | sort -u |
-    grep -v -E '/(libc|libm|libdl|libpthread|librt|libgcc_s|libstdc\+\+|ld-linux[^/]*|libcu[^/]*|libnd[^/]*)\.so' |
+# What nd links, less what every Linux machine has and what NVIDIA ships.
+ldd "$build/nd" | awk '/=> \// { print $3 }' | sort -u |
+    grep -v -E '/(libc|libm|libdl|libpthread|librt|libgcc_s|libstdc\+\+|ld-linux[^/]*|libcu[^/]*)\.so' |
     while read -r library; do cp -L "$library" "$work/nd/lib/"; done
 
 commit=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)

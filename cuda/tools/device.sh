@@ -184,7 +184,7 @@ for library in libcudnn.so.9 libcublas.so.13 libcublasLt.so.13 libcusolver.so.12
 done
 nd=$home/bin/nd
 LD_LIBRARY_PATH=$path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-ND_PLUGINS=${ND_PLUGINS:-$home/lib}
+ND_PLUGINS=${ND_PLUGINS:-$home/lib/nd}
 ND_SHARE=$home/share/nd
 XDG_CACHE_HOME=$work/cache
 export LD_LIBRARY_PATH ND_PLUGINS ND_SHARE XDG_CACHE_HOME

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#pragma GCC visibility push(default)
+
 /* `images` is n x channels x height x width, fp32, preprocessed. labels[i] is -1 where unknown; index[i] is
  * the image's place in the data set (skipped images leave gaps). All memory belongs to the stream and is
  * valid until the next call on it. n == 0 marks the end. */
@@ -37,5 +39,7 @@ struct nd_batches {
 static inline void nd_batches_close(nd_batches *batches) {
     if (batches) batches->close(batches);
 }
+
+#pragma GCC visibility pop
 
 #endif

@@ -1,9 +1,10 @@
-#define _GNU_SOURCE /* dladdr */
+#define _GNU_SOURCE /* dladdr1 */
 #include "base/file.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -111,31 +112,40 @@ static bool file_exists(const char *path) {
     return access(path, R_OK) == 0;
 }
 
-/* The folder of libnd.so itself, with what follows. */
-static bool file_beside_library(const char *below, const char *name, char *path, size_t size) {
-    static const char anchor; /* an object of this library, which dladdr then finds */
+bool nd_file_origin(char *folder, size_t size) {
+    static const char anchor; /* an object of the program or library that this is linked into */
     Dl_info info;
-    if (!dladdr(&anchor, &info) || !info.dli_fname) return false;
-    const char *slash = strrchr(info.dli_fname, '/');
-    int folder = slash ? (int)(slash - info.dli_fname) : 1;
-    const char *start = slash ? info.dli_fname : ".";
-    int length = snprintf(path, size, "%.*s/%s/%s", folder, start, below, name);
-    return length > 0 && (size_t)length < size && file_exists(path);
+    struct link_map *loaded = NULL;
+    char file[4096];
+    if (!dladdr1(&anchor, &info, (void **)&loaded, RTLD_DL_LINKMAP)) return false;
+    if (loaded && !*loaded->l_name) { /* the program itself, whose name need not hold a folder */
+        const ssize_t length = readlink("/proc/self/exe", file, sizeof file - 1);
+        if (length <= 0) return false;
+        file[length] = '\0';
+    } else {
+        snprintf(file, sizeof file, "%s", info.dli_fname);
+    }
+    char *slash = strrchr(file, '/');
+    if (!slash) return false;
+    slash[1] = '\0';
+    const int length = snprintf(folder, size, "%s", file);
+    return length > 0 && (size_t)length < size;
 }
 
 nd_status nd_file_bundled(const char *name, char *path, size_t size) {
+    /* Installed: from bin or lib, and from lib/ARCHITECTURE. In the build tree: links beside the program. */
+    static const char *const below[] = {"../share/nd", "../../share/nd", "share/nd"};
     const char *share = getenv("ND_SHARE");
     if (share) {
         int length = snprintf(path, size, "%s/%s", share, name);
         if (length > 0 && (size_t)length < size && file_exists(path)) return nd_status_ok;
     }
-    if (file_beside_library("../share/nd", name, path, size)) return nd_status_ok;
-    if (file_beside_library("share/nd", name, path, size)) return nd_status_ok;
-    static const char *const folders[] = {"datasets", "results"}; /* installed as one, share/nd */
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
-        int length = snprintf(path, size, "%s/%s/%s", ND_SOURCE_DIR, folders[i], name);
-        if (length > 0 && (size_t)length < size && file_exists(path)) return nd_status_ok;
-    }
+    char origin[4096];
+    if (nd_file_origin(origin, sizeof origin))
+        for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
+            int length = snprintf(path, size, "%s%s/%s", origin, below[i], name);
+            if (length > 0 && (size_t)length < size && file_exists(path)) return nd_status_ok;
+        }
     return nd_fail(nd_status_input, "%s: bundled file not found; set ND_SHARE to the folder that holds it",
                    name);
 }

@@ -6,6 +6,8 @@
 
 #include <stdio.h>
 
+#pragma GCC visibility push(default)
+
 bool nd_file_is_folder(const char *path); /* links are followed */
 
 /* Maps a regular file read-only. The buffer's last reference unmaps it. An empty file gives bytes == 0. */
@@ -21,12 +23,17 @@ nd_status nd_file_map_below(const char *folder, const char *name, nd_buffer **ou
 typedef nd_status nd_file_writer(void *context, FILE *file);
 nd_status nd_file_replace(const char *path, nd_file_writer *write, void *context);
 
-/* Path of a bundled file or folder such as "glyphs/glyphs.onnx": under $ND_SHARE, else beside the executable
- * (../share/nd), else in the source tree it was built from. Fails with nd_status_input when it is nowhere. */
+/* The folder that the program or library with this code lies in, with its final slash; false when unknown. */
+bool nd_file_origin(char *folder, size_t size);
+
+/* Path of a bundled file or folder such as "glyphs/glyphs.onnx": under $ND_SHARE, else in share/nd of the
+ * prefix that nd_file_origin is in, else beside it. Fails with nd_status_input when it is nowhere. */
 nd_status nd_file_bundled(const char *name, char *path, size_t size);
 
 /* Folder for caches (engine choice, curves): $ND_CACHE, else $XDG_CACHE_HOME/nd, else ~/.cache/nd. Made if
  * missing. */
 nd_status nd_file_cache(char *path, size_t size);
+
+#pragma GCC visibility pop
 
 #endif

@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+#pragma GCC visibility push(default)
+
 typedef enum nd_log_level { nd_log_error, nd_log_warn, nd_log_info, nd_log_debug } nd_log_level;
 
 typedef void nd_log_sink(void *user, nd_log_level level, const char *message);
@@ -21,5 +23,7 @@ typedef struct nd_progress {
 } nd_progress;
 
 void nd_progress_report(const nd_progress *progress, const char *what, int64_t done, int64_t total);
+
+#pragma GCC visibility pop
 
 #endif

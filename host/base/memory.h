@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#pragma GCC visibility push(default)
+
 enum { nd_alignment = 64 }; /* bytes: one cache line, one AVX-512 register */
 
 /* count * size bytes, zeroed, aligned to nd_alignment; NULL on overflow or exhaustion. Free with free(). */
@@ -43,5 +45,7 @@ struct nd_buffer {
 nd_status nd_buffer_new(size_t bytes, nd_buffer **out); /* zeroed heap memory */
 nd_buffer *nd_buffer_ref(nd_buffer *buffer);            /* returns its argument; NULL is legal */
 void nd_buffer_unref(nd_buffer *buffer);                /* NULL is legal */
+
+#pragma GCC visibility pop
 
 #endif

@@ -1,5 +1,6 @@
 #include "base/parallel.h"
 #include "base/machine/cores.h"
+#include "base/machine/pool.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

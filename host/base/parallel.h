@@ -4,9 +4,11 @@
 #ifndef ND_BASE_PARALLEL_H
 #define ND_BASE_PARALLEL_H
 
-#include "base/machine/pool.h"
+#include "base/machine/team.h"
 
 #include <stdint.h>
+
+#pragma GCC visibility push(default)
 
 /* Runs body(context, begin, end, worker) over disjoint ranges that cover [0, count): as many as there are
  * threads, of sizes that differ by one at most, and so the same at every run. A thread that is late, because
@@ -28,5 +30,7 @@ void nd_parallel_lend(nd_team *team);
 /* Asks the OpenMP runtimes and OpenBLAS not to spin while they wait. They read the environment when they are
  * loaded: to be called before that. What the user has set stays. */
 void nd_parallel_calm_libraries(void);
+
+#pragma GCC visibility pop
 
 #endif

@@ -7,6 +7,8 @@
 #ifndef ND_BASE_STATUS_H
 #define ND_BASE_STATUS_H
 
+#pragma GCC visibility push(default)
+
 typedef enum nd_status {
     nd_status_ok = 0,
     nd_status_failed = 10, /* a check or gate compared things and they were not equal or not good enough */
@@ -61,5 +63,7 @@ int nd_status_exit_code(nd_status status);
             goto done;                                                                                       \
         }                                                                                                    \
     } while (0)
+
+#pragma GCC visibility pop
 
 #endif

@@ -4,6 +4,8 @@
 
 #include "base/memory.h"
 
+#pragma GCC visibility push(default)
+
 enum { nd_rank_max = 8 };
 
 typedef enum nd_dtype {
@@ -56,5 +58,7 @@ uint16_t nd_f32_to_bf16(float value); /* round to nearest even */
 
 /* "64x3x7x7"; returns `text`. */
 const char *nd_dims_format(int rank, const int64_t *dims, char *text, size_t size);
+
+#pragma GCC visibility pop
 
 #endif

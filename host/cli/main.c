@@ -39,11 +39,11 @@ static int main_fail(nd_status status) {
     return nd_status_exit_code(status);
 }
 
-/* nd help [VERB], nd help --man, nd help --completion SHELL */
+/* nd help [VERB], nd help --man [VERB], nd help --completion SHELL */
 static int main_help(int argc, char **argv) {
     const char *what = argc > 2 ? argv[2] : "";
     if (!strcmp(what, "--man")) {
-        nd_manual_page(stdout);
+        nd_manual_page(argc > 3 ? verb_find(argv[3]) : NULL, stdout);
         return EXIT_SUCCESS;
     }
     if (!strcmp(what, "--completion")) {

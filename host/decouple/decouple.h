@@ -4,9 +4,12 @@
 
 #include "base/batches.h"
 #include "base/log.h"
-#include "decouple/plan/allocate.h"
+#include "decouple/methods/ranks.h"
 #include "decouple/plan/clock.h"
 #include "model/cost.h"
+#include "run/backend.h"
+
+#pragma GCC visibility push(default)
 
 /* How ranks are chosen. Exactly one rule, except that per-layer settings override it. */
 typedef enum nd_rule {
@@ -27,7 +30,7 @@ typedef struct nd_layer_rule {
 /* What a rule with a budget chooses from: what every candidate costs and harms. Measured once, it serves any
  * number of targets of the same rule on the same graph. */
 typedef struct nd_candidates {
-    nd_candidate *rows; /* malloc'd; layers by their number in the plan */
+    struct nd_candidate *rows; /* malloc'd; layers by their number in the plan (decouple/plan/allocate.h) */
     size_t count;
     int64_t total; /* cost of the original, in the unit of the rows */
     int64_t fixed; /* of it, what no candidate stands for */
@@ -106,5 +109,7 @@ void nd_candidates_free(nd_candidates *candidates);
 /* All settings that shape the result but the target, as text: equal texts on equal weights are one
  * experiment. Free with free(). */
 nd_status nd_decouple_settings_text(const nd_decouple_settings *settings, char **out);
+
+#pragma GCC visibility pop
 
 #endif

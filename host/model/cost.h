@@ -6,6 +6,8 @@
 
 #include "model/graph.h"
 
+#pragma GCC visibility push(default)
+
 typedef struct nd_cost {
     int64_t conv_macs, total_macs;
     int64_t params; /* weights and biases of convolutions and inner products */
@@ -14,5 +16,7 @@ typedef struct nd_cost {
 /* A node that is neither costs zero. */
 nd_cost nd_cost_node(const nd_graph *graph, const nd_node *node);
 nd_cost nd_cost_graph(const nd_graph *graph);
+
+#pragma GCC visibility pop
 
 #endif

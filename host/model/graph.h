@@ -12,6 +12,8 @@
 
 #include "base/tensor.h"
 
+#pragma GCC visibility push(default)
+
 typedef enum nd_op {
     nd_op_opaque,
     nd_op_conv,      /* x, W[no][ni/g][kh][kw], bias? */
@@ -177,5 +179,7 @@ const nd_tensor *nd_graph_constant(const nd_graph *graph, const nd_node *node, i
 
 /* SHA-256 over all initializers, sorted by name: name, dtype, dims, bytes. */
 void nd_graph_sha256(const nd_graph *graph, char hex[65]);
+
+#pragma GCC visibility pop
 
 #endif

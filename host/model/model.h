@@ -11,6 +11,8 @@
 
 #include "model/graph.h"
 
+#pragma GCC visibility push(default)
+
 nd_status nd_model_open(const char *spec, nd_graph **out);
 
 /* By extension: .onnx or .safetensors. Standard operators only. Replaces the file as a whole. ONNX files over
@@ -44,5 +46,7 @@ const nd_tensor *nd_safetensors_find(const nd_safetensors *file, const char *nam
 void nd_safetensors_free(nd_safetensors *file);
 /* Every initializer of the graph under its value name, and the graph's metadata. */
 nd_status nd_safetensors_write(const nd_graph *graph, const char *path);
+
+#pragma GCC visibility pop
 
 #endif

@@ -12,6 +12,8 @@
 
 #include "base/tensor.h"
 
+#pragma GCC visibility push(default)
+
 enum { nd_plugin_abi = 2 };
 
 /* Arithmetic of a network. Accumulation is fp32 throughout; inputs and outputs of the network are fp32. */
@@ -254,5 +256,7 @@ typedef struct nd_plugin {
 } nd_plugin;
 
 #define ND_PLUGIN_SYMBOL "nd_plugin_entry"
+
+#pragma GCC visibility pop
 
 #endif

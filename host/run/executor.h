@@ -5,6 +5,8 @@
 #include "model/graph.h"
 #include "run/backend.h"
 
+#pragma GCC visibility push(default)
+
 typedef struct nd_exec nd_exec;
 
 /* How DW+PW pairs run. */
@@ -63,5 +65,7 @@ nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index);
 size_t nd_exec_activation_bytes(const nd_exec *exec); /* of the memory plan */
 size_t nd_exec_workspace_bytes(const nd_exec *exec);  /* scratch memory that its kernels share */
 bool nd_exec_recorded(const nd_exec *exec);           /* the backend replays all kernels as one */
+
+#pragma GCC visibility pop
 
 #endif

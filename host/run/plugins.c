@@ -1,6 +1,7 @@
 #define _GNU_SOURCE /* dladdr */
 #include "run/plugins.h"
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/parallel.h"
 
@@ -12,19 +13,21 @@
 
 const char *const nd_backend_names[] = {"cuda", "cpu", "ref", NULL};
 
-/* The folder of the library this code is in, with its final slash; empty when unknown. */
-static void plugin_folder(char *folder, size_t size) {
-    /* Through an object: ISO C knows no conversion of function pointers to void *. A static one: the linker
-     * may copy an exported object into the program, whose name need not hold a folder. */
-    static const char here = 0;
+/* Where a plugin lies, from the folder of the program or library that this code is in: beside it in a build
+ * tree; installed, in a folder of its own, seen from libnd.so and from the program. */
+static const char *const plugin_folders[] = {"", "nd/", "../" ND_LIBDIR "/nd/", "../lib/nd/"};
+
+enum { plugin_folder_count = sizeof plugin_folders / sizeof *plugin_folders };
+
+/* A plugin finds libnd's functions in what loads it. A program that opened libnd.so for itself alone (dlopen
+ * without RTLD_GLOBAL) has not made them seen: done here. */
+static void plugin_show_host(void) {
+    static const char anchor;
     Dl_info info;
-    folder[0] = '\0';
-    if (!dladdr(&here, &info) || !info.dli_fname) return;
-    const char *slash = strrchr(info.dli_fname, '/');
-    const size_t length = slash ? (size_t)(slash + 1 - info.dli_fname) : 0;
-    if (!length || length >= size) return;
-    memcpy(folder, info.dli_fname, length);
-    folder[length] = '\0';
+    if (dladdr(&anchor, &info) && info.dli_fname) {
+        void *host = dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_GLOBAL);
+        if (host) dlclose(host);
+    }
 }
 
 /* A library that was tried, and why it is not to be used. */
@@ -34,17 +37,21 @@ typedef struct nd_plugin_file {
     bool broken; /* it is there */
 } nd_plugin_file;
 
-/* In $ND_PLUGINS, beside libnd.so, then in the system's path. The first that is there is taken: one that does
- * not load (a dependency is missing, it is no library) must say so, not "not found". */
+/* In $ND_PLUGINS, then where they are installed. The first that is there is taken: one that does not load (a
+ * dependency is missing, it is no library) must say so, not "not found". */
 static void *plugin_load(const char *name, nd_plugin_file *file) {
-    char folders[3][2048] = {""}, absent[8300];
+    char origin[4096], absent[8300];
     nd_parallel_calm_libraries();
     const char *chosen = getenv("ND_PLUGINS");
-    if (chosen && *chosen) snprintf(folders[0], sizeof folders[0], "%.2000s/", chosen);
-    plugin_folder(folders[1], sizeof folders[1]);
-    for (int i = 0; i < 3; i++) {
-        if (i < 2 && !*folders[i]) continue;
-        snprintf(file->path, sizeof file->path, "%slibnd_%s.so", folders[i], name);
+    if (!nd_file_origin(origin, sizeof origin)) *origin = '\0';
+    plugin_show_host();
+    for (int i = chosen && *chosen ? -1 : 0; i < plugin_folder_count; i++) {
+        if (i < 0)
+            snprintf(file->path, sizeof file->path, "%.4000s/libnd_%s.so", chosen, name);
+        else if (*origin)
+            snprintf(file->path, sizeof file->path, "%s%slibnd_%s.so", origin, plugin_folders[i], name);
+        else
+            break;
         void *library = dlopen(file->path, RTLD_NOW | RTLD_LOCAL);
         if (library) return library;
         const char *text = dlerror();
@@ -58,7 +65,7 @@ static void *plugin_load(const char *name, nd_plugin_file *file) {
         return NULL;
     }
     snprintf(file->path, sizeof file->path, "libnd_%s.so", name);
-    snprintf(file->why, sizeof file->why, "was not found beside libnd.so or in the system's path");
+    snprintf(file->why, sizeof file->why, "was not found beside nd, in lib/nd or in ND_PLUGINS");
     return NULL;
 }
 

@@ -4,9 +4,11 @@
 
 #include "run/backend.h"
 
+#pragma GCC visibility push(default)
+
 /* "ref", "cpu", "cuda", or "auto" (cuda with a device, else cpu, else ref). libnd_<name>.so is looked for in
- * $ND_PLUGINS, beside libnd.so, then in the system's path, and stays loaded. nd_status_backend or _device say
- * why not. */
+ * $ND_PLUGINS, beside the program or libnd.so that asks, then in lib/nd of its prefix, and stays loaded.
+ * nd_status_backend or _device say why not. */
 nd_status nd_backend_open(const char *name, const nd_backend_settings *settings, nd_backend **out);
 /* As "auto", but only what it tries after `failed`; NULL: all. */
 nd_status nd_backend_open_after(const char *failed, const nd_backend_settings *settings, nd_backend **out);
@@ -26,5 +28,7 @@ nd_status nd_ref_run(const nd_work *work, const float *x, const float *x2,
  * in fp32, as every precision adds them. False when out of memory. */
 bool nd_ref_keep(nd_work *work, nd_precision precision, nd_arena *arena);
 extern const nd_linalg nd_ref_linalg; /* the backend argument is unused */
+
+#pragma GCC visibility pop
 
 #endif

@@ -11,8 +11,8 @@ tar -C "$work" -xzf "$work/nd.tar.gz"
 
 home=$work/nd
 run() {
-    env -u ND_PLUGINS LD_LIBRARY_PATH="$home/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" ND_PLUGINS="$home/lib" \
-        ND_SHARE="$home/share/nd" XDG_CACHE_HOME="$work/cache" "$home/bin/nd" "$@"
+    env -u ND_PLUGINS -u ND_SHARE LD_LIBRARY_PATH="$home/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \
+        XDG_CACHE_HOME="$work/cache" "$home/bin/nd" "$@"
 }
 run --version
 run devices > "$work/devices" 2>&1

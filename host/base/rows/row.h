@@ -4,6 +4,8 @@
 
 #include "base/memory.h"
 
+#pragma GCC visibility push(default)
+
 typedef enum nd_field {
 #define ND_FIELD(name, type, role, text) nd_field_##name,
 #include "base/rows/row_fields.h"
@@ -82,5 +84,7 @@ nd_status nd_row_to_json(const nd_row *row, char **out);
 
 /* `where` ("rows.jsonl:12") goes into messages. Unknown fields are ignored, wrong types refused. */
 nd_status nd_row_from_json(const char *line, size_t length, const char *where, nd_row *out);
+
+#pragma GCC visibility pop
 
 #endif

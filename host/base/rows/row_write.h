@@ -16,6 +16,8 @@
 
 #include <stdio.h>
 
+#pragma GCC visibility push(default)
+
 typedef struct nd_row_writer nd_row_writer;
 
 /* The formats' names, which are also their file extensions; NULL-ended. */
@@ -43,5 +45,7 @@ nd_status nd_rows_mend(const char *path);
 
 /* Both are null, or hold exactly the same value. */
 bool nd_row_value_equal(nd_field field, const nd_row_value *a, const nd_row_value *b);
+
+#pragma GCC visibility pop
 
 #endif

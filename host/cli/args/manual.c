@@ -2,6 +2,7 @@
 
 #include "cli/args/args.h"
 
+#include <ctype.h>
 #include <string.h>
 
 /* Backslashes and hyphens are escaped, and a line never begins with a control character of roff. */
@@ -17,53 +18,84 @@ static void print_roff(FILE *file, const char *text) {
     }
 }
 
-static void print_option_roff(FILE *file, const nd_option *option) {
-    fputs(".TP\n", file);
-    if (option->letter) fprintf(file, "\\fB\\-%c\\fR, ", option->letter);
-    fputs("\\fB\\-\\-", file);
-    print_roff(file, option->name);
+/* "\fBterm\fR \fIargument\fR", then what it means, as a sentence. */
+static void print_item(FILE *file, const char *term, const char *argument, const char *text) {
+    fputs(".TP\n\\fB", file);
+    print_roff(file, term);
     fputs("\\fR", file);
-    if (option->argument) {
+    if (argument && *argument) {
         fputs(" \\fI", file);
-        print_roff(file, option->argument);
+        print_roff(file, argument);
         fputs("\\fR", file);
     }
     fputc('\n', file);
-    print_roff(file, option->text);
-    fputs(".\n", file);
-    if (!strcmp(option->verbs, "*")) return;
-    fputs("Taken by ", file);
-    print_roff(file, option->verbs);
+    print_roff(file, text);
     fputs(".\n", file);
 }
 
-void nd_manual_page(FILE *file) {
-    static const char *const exits[] = {
-        "0", "done",
-        "1", "a gate or check failed",
-        "2", "usage",
-        "3", "a bad input file",
-        "4", "a backend or device is missing",
-        "5", "inconclusive, with --strict",
+static void print_options_roff(FILE *file, const char *verb) {
+    char term[64];
+    fputs(".SH OPTIONS\n", file);
+    for (size_t i = 0; i < nd_option_count; i++) {
+        const nd_option *option = &nd_option_table[i];
+        if (verb ? !nd_option_takes(option, verb) : strcmp(option->verbs, "*") != 0) continue;
+        const char letter[5] = {'-', option->letter, ',', ' '};
+        snprintf(term, sizeof term, "%s--%s", option->letter ? letter : "", option->name);
+        print_item(file, term, option->argument, option->text);
+    }
+}
+
+static void print_items(FILE *file, const char *heading, const char *const (*items)[2], size_t count) {
+    fprintf(file, ".SH %s\n", heading);
+    for (size_t i = 0; i < count; i++) print_item(file, items[i][0], NULL, items[i][1]);
+}
+
+static void print_overview_roff(FILE *file) {
+    static const char *const environment[][2] = {
+        {"ND_CACHE", "folder of what is measured once and kept; else XDG_CACHE_HOME/nd, else ~/.cache/nd"},
+        {"ND_PLUGINS", "folder of the backends' plugins, before the installed ones"},
+        {"ND_SHARE", "folder of the bundled network, images and published tables"},
     };
-    fputs(".TH ND 1\n.SH NAME\nnd \\- network decoupling: rewrite, evaluate and time convolutional networks\n"
-          ".SH SYNOPSIS\n.B nd\n.I verb\n.RI [ arguments ]\n.RI [ options ]\n.SH VERBS\n",
+    fputs(".SH VERBS\n", file);
+    for (const nd_verb *verb = nd_verb_table; verb->name; verb++)
+        print_item(file, verb->name, verb->arguments, verb->text);
+    fputs(".SH MODELS AND DATA\n", file);
+    fputs("A MODEL is file.onnx, ARCH:weights.safetensors, ARCH (random weights) or glyphs.\n"
+          "A DATASET is imagefolder:DIR, list:FILE, cifar10:PATH, glyphs or synthetic; :test or :calib after "
+          "it chooses a split.\nLists are 2,3,4, ranges 1..9, 1..9+2 and 1..64*2, and mixtures of them.\n",
           file);
-    for (const nd_verb *verb = nd_verb_table; verb->name; verb++) {
-        fprintf(file, ".TP\n\\fB%s\\fR ", verb->name);
-        print_roff(file, verb->arguments);
-        fputc('\n', file);
-        print_roff(file, verb->text);
-        fputs(".\n", file);
-    }
-    fputs(".SH OPTIONS\nLists are 2,3,4, ranges 1..9, 1..9+2 and 1..64*2, and mixtures of them.\n", file);
-    for (size_t i = 0; i < nd_option_count; i++) print_option_roff(file, &nd_option_table[i]);
-    fputs(".SH EXIT STATUS\n", file);
-    for (size_t i = 0; i < sizeof exits / sizeof *exits; i += 2) {
-        fprintf(file, ".TP\n\\fB%s\\fR\n", exits[i]);
-        print_roff(file, exits[i + 1]);
-        fputs(".\n", file);
-    }
+    print_options_roff(file, NULL);
+    print_items(file, "ENVIRONMENT", environment, sizeof environment / sizeof *environment);
+}
+
+void nd_manual_page(const nd_verb *verb, FILE *file) {
+    static const char *const exits[][2] = {
+        {"0", "done"},
+        {"1", "a gate or check failed"},
+        {"2", "usage"},
+        {"3", "a bad input file"},
+        {"4", "a backend or device is missing"},
+        {"5", "inconclusive, with --strict"},
+    };
+    fputs(".TH ND", file);
+    if (verb) fputc('-', file);
+    for (const char *letter = verb ? verb->name : ""; *letter; letter++) fputc(toupper(*letter), file);
+    fprintf(file, " 1\n.SH NAME\nnd%s%s \\- ", verb ? "\\-" : "", verb ? verb->name : "");
+    print_roff(file,
+               verb ? verb->text : "network decoupling: rewrite, evaluate and time convolutional networks");
+    fprintf(file, "\n.SH SYNOPSIS\n.B nd %s\n", verb ? verb->name : "");
+    fputs(verb ? ".I " : ".I verb arguments\n", file);
+    if (verb) print_roff(file, *verb->arguments ? verb->arguments : " ");
+    fputs("\n.RI [ options ]\n", file);
+    if (verb)
+        print_options_roff(file, verb->name);
+    else
+        print_overview_roff(file);
+    print_items(file, "EXIT STATUS", exits, sizeof exits / sizeof *exits);
+    fputs(".SH SEE ALSO\n", file);
+    if (verb) fputs("\\fBnd\\fR(1)\n", file);
+    for (const nd_verb *other = nd_verb_table; !verb && other->name; other++)
+        fprintf(file, "\\fBnd\\-%s\\fR(1)%s\n", other->name, other[1].name ? "," : "");
 }
 
 static void print_options_of(FILE *file, const char *verb, const char *before) {

@@ -4,13 +4,12 @@
 #define ND_DECOUPLE_METHOD_H
 
 #include "decouple/chain.h"
+#include "decouple/methods/ranks.h"
 #include "run/backend.h"
 
 /* Second moments of a layer's input patches and of its target (decouple/moments.h). NULL where a layer is
  * decoupled from its weights alone. */
 typedef struct nd_moments nd_moments;
-
-typedef enum nd_ranks { nd_ranks_uniform, nd_ranks_adaptive } nd_ranks;
 
 /* A rank is a number of terms R of the layer (T * channels when uniform), or the width of the bottleneck; in
  * combinations see combine.c. Valid ranks are multiples of step, from step to max_rank. */

@@ -5,6 +5,8 @@
 
 #include "model/graph.h"
 
+#pragma GCC visibility push(default)
+
 enum { nd_clock_graphs_max = 32 };
 
 typedef struct nd_clock {
@@ -16,5 +18,7 @@ typedef struct nd_clock {
     const char
         *identity; /* device, threads, precision, build: what times depend on; they are kept on disk by it */
 } nd_clock;
+
+#pragma GCC visibility pop
 
 #endif

@@ -4,6 +4,7 @@
 #define ND_DECOUPLE_SURVEY_H
 
 #include "decouple/decouple.h"
+#include "decouple/methods/method.h"
 
 /* A convolution or inner product, in the order of the graph. */
 typedef struct nd_survey_layer {

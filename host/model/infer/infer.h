@@ -4,6 +4,8 @@
 
 #include "model/graph.h"
 
+#pragma GCC visibility push(default)
+
 /* Fills in dims and dtype of every value for the given number of images, sorting the graph first. The batch
  * is dimension 0 of the first input and of the inputs that agree with it there. The image input keeps its own
  * channels, height and width when the file fixes them; otherwise `height` and `width` are used (0 = unknown,
@@ -33,5 +35,7 @@ int64_t nd_slice_count(const nd_attr *attr, int i, int64_t dim, int64_t *first);
  * it stays as it is. Constants cast to fp32 become fp32. Identity, Dropout and Constant nodes removed. The
  * graph's function and the names of its outputs are unchanged. Needs no shapes. */
 nd_status nd_graph_fold(nd_graph *graph);
+
+#pragma GCC visibility pop
 
 #endif

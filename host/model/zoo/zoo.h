@@ -4,6 +4,8 @@
 
 #include "model/graph.h"
 
+#pragma GCC visibility push(default)
+
 typedef struct nd_zoo_entry {
     const char *name; /* "vgg16_bn" */
     int64_t channels, height, width, classes;
@@ -36,5 +38,7 @@ nd_status nd_zoo_blank(void *context, const char *name, int rank, const int64_t 
  * classifier, stored as convolutions, is taken. What is missing, too many or of another shape is named in one
  * error. */
 nd_status nd_zoo_open(const char *arch, const char *path, nd_graph **out);
+
+#pragma GCC visibility pop
 
 #endif
