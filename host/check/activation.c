@@ -45,6 +45,7 @@ static nd_status activation_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_activation = {"activation",
-                                                sizeof nd_activation_cases / sizeof *nd_activation_cases,
-                                                activation_title, activation_make, activation_expect};
+const nd_check_operation nd_check_activation = {
+    "activation",      sizeof nd_activation_cases / sizeof *nd_activation_cases,
+    activation_title,  activation_make,
+    activation_expect, false};

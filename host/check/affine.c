@@ -49,5 +49,6 @@ static nd_status affine_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_affine = {"affine", sizeof nd_affine_cases / sizeof *nd_affine_cases,
-                                            affine_title, affine_make, affine_expect};
+const nd_check_operation nd_check_affine = {"affine",      sizeof nd_affine_cases / sizeof *nd_affine_cases,
+                                            affine_title,  affine_make,
+                                            affine_expect, false};

@@ -60,5 +60,6 @@ static nd_status binary_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_binary = {"binary", sizeof nd_binary_cases / sizeof *nd_binary_cases,
-                                            binary_title, binary_make, binary_expect};
+const nd_check_operation nd_check_binary = {"binary",      sizeof nd_binary_cases / sizeof *nd_binary_cases,
+                                            binary_title,  binary_make,
+                                            binary_expect, false};

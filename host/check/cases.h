@@ -20,11 +20,19 @@ typedef struct nd_problem {
     nd_dtype storage;
     nd_rng rng;
     nd_arena arena;
-    bool repeat[nd_rank_max]; /* axes on which x2 has one element, read everywhere */
-    float *x, *x2;            /* row-major; x2 over its own dims */
-    double *expected;         /* row-major over y */
-    double *slack;            /* error allowed before the result is stored */
+    const struct nd_check_epilogue *epilogue; /* of operations that have `epilogues`; else NULL */
+    bool repeat[nd_rank_max];                 /* axes on which x2 has one element, read everywhere */
+    float *x, *x2;                            /* row-major; x2 over its own dims */
+    double *expected;                         /* row-major over y */
+    double *slack;                            /* error allowed before the result is stored */
 } nd_problem;
+
+/* What may follow an operation within its kernel. */
+typedef struct nd_check_epilogue {
+    const char *suffix; /* of the case's title */
+    bool residual;
+    nd_activation act;
+} nd_check_epilogue;
 
 typedef struct nd_check_operation {
     const char *name; /* the stem of the file */
@@ -32,11 +40,13 @@ typedef struct nd_check_operation {
     const char *(*title)(int index); /* of a case: "3x3_s2" */
     nd_status (*make)(nd_problem *problem, int index);
     nd_status (*expect)(nd_problem *problem);
+    bool epilogues; /* every case with every epilogue of nd_problem.epilogue; else once */
 } nd_check_operation;
 
-extern const nd_check_operation nd_check_conv, nd_check_separable, nd_check_gemm, nd_check_pool,
-    nd_check_binary, nd_check_activation, nd_check_affine, nd_check_softmax, nd_check_lrn, nd_check_mean,
-    nd_check_gather, nd_check_copy, nd_check_fill;
+extern const nd_check_operation nd_check_conv, nd_check_conv_small, nd_check_separable,
+    nd_check_separable_small, nd_check_gemm, nd_check_pool, nd_check_binary, nd_check_activation,
+    nd_check_affine, nd_check_softmax, nd_check_lrn, nd_check_mean, nd_check_gather, nd_check_copy,
+    nd_check_fill;
 
 /* An identity: of transfers, or of linear algebra. error <= bound passes; `detail` says which identity was
  * worst. */

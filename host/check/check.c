@@ -9,14 +9,23 @@
 #include <string.h>
 
 static const nd_check_operation *const nd_check_operations[] = {
-    &nd_check_conv,       &nd_check_separable, &nd_check_gemm,    &nd_check_pool, &nd_check_binary,
-    &nd_check_activation, &nd_check_affine,    &nd_check_softmax, &nd_check_lrn,  &nd_check_mean,
-    &nd_check_gather,     &nd_check_copy,      &nd_check_fill,
+    &nd_check_conv,   &nd_check_conv_small, &nd_check_separable, &nd_check_separable_small,
+    &nd_check_gemm,   &nd_check_pool,       &nd_check_binary,    &nd_check_activation,
+    &nd_check_affine, &nd_check_softmax,    &nd_check_lrn,       &nd_check_mean,
+    &nd_check_gather, &nd_check_copy,       &nd_check_fill,
 };
 
 static const nd_check_identities *const nd_check_identity_list[] = {
     &nd_check_transfer, &nd_check_svd,        &nd_check_eigen,
     &nd_check_solve,    &nd_check_accumulate, &nd_check_matmul,
+};
+
+static const nd_check_epilogue nd_check_epilogue_list[] = {
+    {"", false, {0}},
+    {"_relu", false, {.act = nd_act_relu}},
+    {"_residual", true, {0}},
+    {"_residual_relu", true, {.act = nd_act_relu}},
+    {"_residual_hard_swish", true, {.act = nd_act_hard_swish}},
 };
 
 enum {
@@ -272,14 +281,18 @@ static nd_rng check_rng(const nd_check *check, const char *title) {
     return nd_rng_seed(hash);
 }
 
-static nd_status check_case(nd_check *check, const nd_check_operation *operation, int index) {
+static nd_status check_case(nd_check *check, const nd_check_operation *operation, int index,
+                            const nd_check_epilogue *epilogue) {
+    char title[96];
+    snprintf(title, sizeof title, "%s%s", operation->title(index), epilogue ? epilogue->suffix : "");
     nd_problem problem = {.rounding = nd_roundings[check->settings->precision],
                           .storage = nd_precision_storage(check->settings->precision),
-                          .rng = check_rng(check, operation->title(index))};
+                          .rng = check_rng(check, title),
+                          .epilogue = epilogue};
     nd_status status = nd_status_ok;
     bool made = false;
     for (int layout = 0; layout < nd_layout_count && !status; layout++) {
-        snprintf(check->name, sizeof check->name, "%s/%s/%s", operation->name, operation->title(index),
+        snprintf(check->name, sizeof check->name, "%s/%s/%s", operation->name, title,
                  nd_layout_names[layout]);
         if (!check_wanted(check)) continue;
         if (!made) status = operation->make(&problem, index);
@@ -296,6 +309,17 @@ static nd_status check_case(nd_check *check, const nd_check_operation *operation
     }
     nd_arena_free(&problem.arena);
     return status;
+}
+
+static nd_status check_cases(nd_check *check, const nd_check_operation *operation) {
+    const int count = sizeof nd_check_epilogue_list / sizeof *nd_check_epilogue_list;
+    check->report.operation = operation->name;
+    for (int i = 0; i < operation->count; i++) {
+        if (!operation->epilogues) ND_TRY(check_case(check, operation, i, NULL));
+        for (int e = 0; operation->epilogues && e < count; e++)
+            ND_TRY(check_case(check, operation, i, &nd_check_epilogue_list[e]));
+    }
+    return nd_status_ok;
 }
 
 static nd_status check_identity(nd_check *check, const nd_check_identities *operation, int index) {
@@ -329,11 +353,8 @@ nd_status nd_check_run(nd_backend *backend, const nd_check_settings *settings, n
     *result = (nd_check_result){0};
     check.report.name = check.name;
     check.report.detail = check.detail;
-    for (size_t i = 0; i < sizeof nd_check_operations / sizeof *nd_check_operations; i++) {
-        check.report.operation = nd_check_operations[i]->name;
-        for (int j = 0; j < nd_check_operations[i]->count; j++)
-            ND_TRY(check_case(&check, nd_check_operations[i], j));
-    }
+    for (size_t i = 0; i < sizeof nd_check_operations / sizeof *nd_check_operations; i++)
+        ND_TRY(check_cases(&check, nd_check_operations[i]));
     for (size_t i = 0; i < sizeof nd_check_identity_list / sizeof *nd_check_identity_list; i++) {
         check.report.operation = nd_check_identity_list[i]->name;
         for (int j = 0; j < nd_check_identity_list[i]->count; j++)

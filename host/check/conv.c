@@ -122,12 +122,103 @@ static const nd_conv_case nd_conv_cases[] = {
     {"long_sum", 1, 512, 16, 1, 4, 4, {3, 3}, ND_ONE, ND_ONE, ND_SAME, true, false, {0}},
 };
 
+/* Maps smaller than the kernel, where most taps fall on padding and libraries take other paths. */
+static const nd_conv_case nd_conv_small_cases[] = {
+    {"dense_3x3_on_1x1", 2, 24, 40, 1, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, true, false, {0}},
+    {"dense_5x5_on_1x3", 2, 24, 40, 1, 1, 3, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
+    {"dense_5x5_on_2x2_s2", 2, 24, 40, 1, 2, 2, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
+    {"dense_7x7_on_2x2", 2, 24, 40, 1, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
+    {"dense_7x7_on_9x2", 2, 24, 40, 1, 9, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
+    {"dense_3x3_on_2x2_dilated", 2, 24, 40, 1, 2, 2, {3, 3}, ND_ONE, {2, 2}, {2, 2, 2, 2}, true, false, {0}},
+    {"depthwise_3x3_on_1x1", 2, 20, 20, 20, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, true, false, {0}},
+    {"depthwise_5x5_on_1x3", 2, 20, 20, 20, 1, 3, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
+    {"depthwise_5x5_on_2x2_s2", 2, 20, 20, 20, 2, 2, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
+    {"depthwise_7x7_on_2x2", 2, 20, 20, 20, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
+    {"depthwise_7x7_on_9x2", 2, 20, 20, 20, 9, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
+    {"depthwise_3x3_on_2x2_dilated",
+     2,
+     20,
+     20,
+     20,
+     2,
+     2,
+     {3, 3},
+     ND_ONE,
+     {2, 2},
+     {2, 2, 2, 2},
+     true,
+     false,
+     {0}},
+    {"times_3_3x3_on_1x1", 2, 16, 48, 16, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, true, false, {0}},
+    {"times_3_5x5_on_1x3", 2, 16, 48, 16, 1, 3, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
+    {"times_3_5x5_on_2x2_s2", 2, 16, 48, 16, 2, 2, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
+    {"times_3_7x7_on_2x2", 2, 16, 48, 16, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
+    {"times_3_7x7_on_9x2", 2, 16, 48, 16, 9, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
+    {"times_3_3x3_on_2x2_dilated",
+     2,
+     16,
+     48,
+     16,
+     2,
+     2,
+     {3, 3},
+     ND_ONE,
+     {2, 2},
+     {2, 2, 2, 2},
+     true,
+     false,
+     {0}},
+    {"to_outputs_3x3_on_1x1", 2, 48, 16, 16, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, true, false, {0}},
+    {"to_outputs_5x5_on_1x3", 2, 48, 16, 16, 1, 3, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
+    {"to_outputs_5x5_on_2x2_s2", 2, 48, 16, 16, 2, 2, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
+    {"to_outputs_7x7_on_2x2", 2, 48, 16, 16, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
+    {"to_outputs_7x7_on_9x2", 2, 48, 16, 16, 9, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
+    {"to_outputs_3x3_on_2x2_dilated",
+     2,
+     48,
+     16,
+     16,
+     2,
+     2,
+     {3, 3},
+     ND_ONE,
+     {2, 2},
+     {2, 2, 2, 2},
+     true,
+     false,
+     {0}},
+    {"groups_2_3x3_on_1x1", 2, 32, 32, 2, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, true, false, {0}},
+    {"groups_2_5x5_on_1x3", 2, 32, 32, 2, 1, 3, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
+    {"groups_2_5x5_on_2x2_s2", 2, 32, 32, 2, 2, 2, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
+    {"groups_2_7x7_on_2x2", 2, 32, 32, 2, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
+    {"groups_2_7x7_on_9x2", 2, 32, 32, 2, 9, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
+    {"groups_2_3x3_on_2x2_dilated",
+     2,
+     32,
+     32,
+     2,
+     2,
+     2,
+     {3, 3},
+     ND_ONE,
+     {2, 2},
+     {2, 2, 2, 2},
+     true,
+     false,
+     {0}},
+    {"depthwise_3x3_on_1x1_c1", 2, 1, 1, 1, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, true, false, {0}},
+    {"depthwise_7x7_on_2x2_c64", 2, 64, 64, 64, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
+};
+
 static const char *conv_title(int index) {
     return nd_conv_cases[index].title;
 }
 
-static nd_status conv_make(nd_problem *problem, int index) {
-    const nd_conv_case *c = &nd_conv_cases[index];
+static const char *conv_small_title(int index) {
+    return nd_conv_small_cases[index].title;
+}
+
+static nd_status conv_set(nd_problem *problem, const nd_conv_case *c) {
     int64_t out[2];
     for (int i = 0; i < 2; i++) {
         const int64_t size = i ? c->w : c->h, span = c->dilation[i] * (c->kernel[i] - 1) + 1;
@@ -139,8 +230,8 @@ static nd_status conv_make(nd_problem *problem, int index) {
                       .x = nd_view_row_major(4, x),
                       .y = nd_view_row_major(4, y),
                       .groups = c->groups,
-                      .residual = c->residual,
-                      .activation = c->act};
+                      .residual = problem->epilogue ? problem->epilogue->residual : c->residual,
+                      .activation = problem->epilogue ? problem->epilogue->act : c->act};
     for (int i = 0; i < 2; i++) {
         work->geometry.kernel[i] = c->kernel[i];
         work->geometry.stride[i] = c->stride[i];
@@ -152,6 +243,14 @@ static nd_status conv_make(nd_problem *problem, int index) {
     if (c->bias) work->bias = nd_problem_numbers(problem, c->no, 1);
     ND_REQUIRE(work->weights && (work->bias || !c->bias), nd_status_memory, "no memory for weights");
     return nd_problem_operands(problem);
+}
+
+static nd_status conv_make(nd_problem *problem, int index) {
+    return conv_set(problem, &nd_conv_cases[index]);
+}
+
+static nd_status conv_small_make(nd_problem *problem, int index) {
+    return conv_set(problem, &nd_conv_small_cases[index]);
 }
 
 static nd_status conv_expect(nd_problem *problem) {
@@ -172,5 +271,9 @@ static nd_status conv_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_conv = {"conv", sizeof nd_conv_cases / sizeof *nd_conv_cases, conv_title,
-                                          conv_make, conv_expect};
+const nd_check_operation nd_check_conv = {
+    "conv", sizeof nd_conv_cases / sizeof *nd_conv_cases, conv_title, conv_make, conv_expect, false};
+const nd_check_operation nd_check_conv_small = {
+    "conv",           sizeof nd_conv_small_cases / sizeof *nd_conv_small_cases,
+    conv_small_title, conv_small_make,
+    conv_expect,      true};

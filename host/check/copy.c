@@ -27,5 +27,5 @@ static nd_status copy_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_copy = {"copy", sizeof nd_copy_cases / sizeof *nd_copy_cases, copy_title,
-                                          copy_make, copy_expect};
+const nd_check_operation nd_check_copy = {
+    "copy", sizeof nd_copy_cases / sizeof *nd_copy_cases, copy_title, copy_make, copy_expect, false};

@@ -29,5 +29,5 @@ static nd_status fill_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_fill = {"fill", sizeof nd_fill_cases / sizeof *nd_fill_cases, fill_title,
-                                          fill_make, fill_expect};
+const nd_check_operation nd_check_fill = {
+    "fill", sizeof nd_fill_cases / sizeof *nd_fill_cases, fill_title, fill_make, fill_expect, false};

@@ -45,5 +45,6 @@ static nd_status gather_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_gather = {"gather", sizeof nd_gather_cases / sizeof *nd_gather_cases,
-                                            gather_title, gather_make, gather_expect};
+const nd_check_operation nd_check_gather = {"gather",      sizeof nd_gather_cases / sizeof *nd_gather_cases,
+                                            gather_title,  gather_make,
+                                            gather_expect, false};

@@ -56,5 +56,5 @@ static nd_status gemm_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_gemm = {"gemm", sizeof nd_gemm_cases / sizeof *nd_gemm_cases, gemm_title,
-                                          gemm_make, gemm_expect};
+const nd_check_operation nd_check_gemm = {
+    "gemm", sizeof nd_gemm_cases / sizeof *nd_gemm_cases, gemm_title, gemm_make, gemm_expect, false};

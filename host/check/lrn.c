@@ -56,5 +56,5 @@ static nd_status lrn_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_lrn = {"lrn", sizeof nd_lrn_cases / sizeof *nd_lrn_cases, lrn_title,
-                                         lrn_make, lrn_expect};
+const nd_check_operation nd_check_lrn = {
+    "lrn", sizeof nd_lrn_cases / sizeof *nd_lrn_cases, lrn_title, lrn_make, lrn_expect, false};

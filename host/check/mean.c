@@ -59,5 +59,5 @@ static nd_status mean_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_mean = {"mean", sizeof nd_mean_cases / sizeof *nd_mean_cases, mean_title,
-                                          mean_make, mean_expect};
+const nd_check_operation nd_check_mean = {
+    "mean", sizeof nd_mean_cases / sizeof *nd_mean_cases, mean_title, mean_make, mean_expect, false};

@@ -28,6 +28,11 @@ static const nd_pool_case nd_pool_cases[] = {
     {"average_whole_7x7", 3, 100, 7, 7, {7, 7}, {1, 1}, ND_ONE, {0}, 0, false, false},
     {"average_whole_13x9", 1, 30, 13, 9, {13, 9}, {1, 1}, ND_ONE, {0}, 0, false, false},
     {"average_1x1", 1, 24, 1, 1, {1, 1}, {1, 1}, ND_ONE, {0}, 0, false, false},
+    {"max_3x3_on_1x1", 2, 24, 1, 1, {3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}, 0, true, false},
+    {"max_5x5_on_2x1_s2", 2, 24, 2, 1, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, 0, true, false},
+    {"average_3x3_on_1x1", 2, 24, 1, 1, {3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}, 0, false, false},
+    {"average_3x3_on_1x1_counted", 2, 24, 1, 1, {3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}, 0, false, true},
+    {"average_5x5_on_1x2", 2, 24, 1, 2, {5, 5}, {1, 1}, ND_ONE, {2, 2, 2, 2}, 0, false, false},
 };
 
 static const char *pool_title(int index) {
@@ -118,5 +123,5 @@ static nd_status pool_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_pool = {"pool", sizeof nd_pool_cases / sizeof *nd_pool_cases, pool_title,
-                                          pool_make, pool_expect};
+const nd_check_operation nd_check_pool = {
+    "pool", sizeof nd_pool_cases / sizeof *nd_pool_cases, pool_title, pool_make, pool_expect, false};

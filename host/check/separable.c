@@ -128,8 +128,24 @@ static const nd_separable_case nd_separable_cases[] = {
     {"long_sum", 1, 512, 16, 4, 4, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "4", true, false, {0}},
 };
 
+/* Maps smaller than the kernel. */
+static const nd_separable_case nd_separable_small_cases[] = {
+    {"3x3_on_1x1", 2, 24, 40, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, "1", true, false, {0}},
+    {"3x3_on_1x1_t3", 2, 17, 19, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, "3", true, false, {0}},
+    {"5x5_on_1x3", 2, 24, 40, 1, 3, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, "2", true, false, {0}},
+    {"5x5_on_2x2_s2", 2, 24, 40, 2, 2, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, "2", true, false, {0}},
+    {"7x7_on_2x2", 2, 24, 40, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, "4", true, false, {0}},
+    {"7x7_on_2x2_adaptive", 2, 24, 40, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, "3102", true, false, {0}},
+    {"7x7_on_9x2", 2, 24, 40, 9, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, "2", true, false, {0}},
+    {"3x3_on_2x2_dilated", 2, 24, 40, 2, 2, {3, 3}, ND_ONE, {2, 2}, {2, 2, 2, 2}, "2", true, false, {0}},
+};
+
 static const char *separable_title(int index) {
     return nd_separable_cases[index].title;
+}
+
+static const char *separable_small_title(int index) {
+    return nd_separable_small_cases[index].title;
 }
 
 static nd_status separable_channels(nd_problem *problem, const nd_separable_case *c) {
@@ -145,8 +161,7 @@ static nd_status separable_channels(nd_problem *problem, const nd_separable_case
     return nd_status_ok;
 }
 
-static nd_status separable_make(nd_problem *problem, int index) {
-    const nd_separable_case *c = &nd_separable_cases[index];
+static nd_status separable_set(nd_problem *problem, const nd_separable_case *c) {
     nd_work *work = &problem->work;
     int64_t y[] = {c->n, c->no, 0, 0};
     const int64_t x[] = {c->n, c->ni, c->h, c->w};
@@ -157,8 +172,8 @@ static nd_status separable_make(nd_problem *problem, int index) {
     *work = (nd_work){.kind = nd_kind_separable,
                       .x = nd_view_row_major(4, x),
                       .y = nd_view_row_major(4, y),
-                      .residual = c->residual,
-                      .activation = c->act};
+                      .residual = problem->epilogue ? problem->epilogue->residual : c->residual,
+                      .activation = problem->epilogue ? problem->epilogue->act : c->act};
     for (int i = 0; i < 4; i++) {
         work->geometry.pad[i] = c->pad[i];
         work->geometry.kernel[i % 2] = c->kernel[i % 2];
@@ -173,6 +188,14 @@ static nd_status separable_make(nd_problem *problem, int index) {
     ND_REQUIRE(work->depthwise && work->weights && (work->bias || !c->bias), nd_status_memory,
                "no memory for weights");
     return nd_problem_operands(problem);
+}
+
+static nd_status separable_make(nd_problem *problem, int index) {
+    return separable_set(problem, &nd_separable_cases[index]);
+}
+
+static nd_status separable_small_make(nd_problem *problem, int index) {
+    return separable_set(problem, &nd_separable_small_cases[index]);
 }
 
 /* The dense kernel it stands for: W[o][c] = sum over the terms of c of P[o][r] * D[r]. */
@@ -199,6 +222,11 @@ static nd_status separable_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_separable = {"separable",
-                                               sizeof nd_separable_cases / sizeof *nd_separable_cases,
-                                               separable_title, separable_make, separable_expect};
+const nd_check_operation nd_check_separable = {
+    "separable",      sizeof nd_separable_cases / sizeof *nd_separable_cases,
+    separable_title,  separable_make,
+    separable_expect, false};
+const nd_check_operation nd_check_separable_small = {
+    "separable",           sizeof nd_separable_small_cases / sizeof *nd_separable_small_cases,
+    separable_small_title, separable_small_make,
+    separable_expect,      true};

@@ -55,5 +55,7 @@ static nd_status softmax_expect(nd_problem *problem) {
     return nd_status_ok;
 }
 
-const nd_check_operation nd_check_softmax = {"softmax", sizeof nd_softmax_cases / sizeof *nd_softmax_cases,
-                                             softmax_title, softmax_make, softmax_expect};
+const nd_check_operation nd_check_softmax = {
+    "softmax",      sizeof nd_softmax_cases / sizeof *nd_softmax_cases,
+    softmax_title,  softmax_make,
+    softmax_expect, false};

@@ -2,6 +2,8 @@
 #include "run/plugins.h"
 
 #include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct tally {
@@ -229,4 +231,37 @@ Test(check, lists_every_operation) {
         cr_expect(t.listed > 0, "no case of %s", nd_kind_name((nd_kind)kind));
     }
     nd_backend_close(backend);
+}
+
+/* Maps smaller than the kernel on every instruction set, ours and oneDNN's, and by every implementation.
+ * oneDNN asks for its limit once, so each has a process of its own. */
+typedef struct level {
+    char onednn[16], ours[16];
+} level;
+
+ParameterizedTestParameters(check, cpu_is_right_on_small_maps) {
+    static level levels[] = {
+        {"SSE41", "scalar"}, {"AVX", "scalar"}, {"AVX2", "avx2"}, {"AVX512_CORE", "avx512"}, {"ALL", ""}};
+    return cr_make_param_array(level, levels, sizeof levels / sizeof *levels);
+}
+
+ParameterizedTest(level *level, check, cpu_is_right_on_small_maps) {
+    static const char *const ways[] = {"nd", "pair", "dense-direct", "dense-winograd", "dense-blocked"};
+    static const char *const operations[] = {"conv/*_on_*/packed", "separable/*_on_*/packed", "pool/*_on_*"};
+    setenv("ONEDNN_MAX_CPU_ISA", level->onednn, 1);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        const nd_backend_settings settings = {.isa = level->ours, .threads = 1, .prefer = ways[i]};
+        nd_backend *backend;
+        const nd_status opened = nd_backend_open("cpu", &settings, &backend);
+        if (opened == nd_status_device) cr_skip_test("%s: %s", level->ours, nd_error());
+        cr_assert_eq(opened, nd_status_ok, "%s", nd_error());
+        for (size_t j = 0; j < sizeof operations / sizeof *operations; j++) {
+            tally t;
+            nd_check_result result;
+            const nd_status status = check(backend, operations[j], &t, &result);
+            cr_expect(!status && result.compared >= 20 && !result.failed, "%s, %s, %s, %s: %s", level->onednn,
+                      level->ours, ways[i], operations[j], t.detail);
+        }
+        nd_backend_close(backend);
+    }
 }
