@@ -172,9 +172,10 @@ typedef struct nd_linalg {
 } nd_linalg;
 
 typedef struct nd_backend_settings {
-    int device;             /* index in probe's list */
-    int threads;            /* 0 = all cores */
-    const char *isa;        /* cpu: force "scalar", "avx2", "avx512", "amx" for our kernels; NULL = best */
+    int device;      /* index in probe's list */
+    int threads;     /* 0 = all cores */
+    const char *isa; /* cpu: force "scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16" or
+                        "amx" for our kernels; NULL = best */
     size_t workspace_limit; /* bytes; 0 = 1 GiB */
     bool tune;              /* measure alternatives in prepare and cache the winner, instead of a heuristic */
     const char *prefer; /* implementation to force where it exists and supports the work, by its name in the

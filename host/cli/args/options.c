@@ -10,7 +10,7 @@ const nd_option nd_option_table[] = {
     {"threads", 0, "N", false, "inspect decouple eval bench sweep reproduce check",
      "CPU threads, 0 for all cores; a list in bench (default 0)"},
     {"isa", 0, "NAME", false, "inspect decouple eval bench sweep reproduce check",
-     "force our CPU kernels to scalar, avx2, avx512 or amx"},
+     "force our CPU kernels to scalar, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16 or amx"},
     {"dtype", 0, "TYPE", false, "eval bench sweep check",
      "fp32, tf32, fp16 or bf16; a list in bench and sweep (default fp32)"},
     {"batch", 0, "N", false, "decouple eval bench sweep reproduce",

@@ -181,12 +181,14 @@ static nd_status cpu_choose_level(const char *isa, nd_cpu_level *level) {
     if (!isa || !*isa) return nd_status_ok;
     for (int i = 0; i < nd_cpu_level_count; i++) {
         if (strcmp(isa, nd_cpu_level_names[i])) continue;
-        ND_REQUIRE(i <= (int)*level, nd_status_device, "cpu: isa %s is beyond this processor, which has %s",
-                   isa, nd_cpu_level_names[*level]);
+        ND_REQUIRE(nd_cpu_level_available((nd_cpu_level)i), nd_status_device,
+                   "cpu: isa %s is beyond this processor, which has %s", isa, nd_cpu_level_names[*level]);
         *level = (nd_cpu_level)i;
         return nd_status_ok;
     }
-    return nd_fail(nd_status_usage, "cpu: no isa \"%s\": scalar, avx2, avx512 or amx", isa);
+    return nd_fail(nd_status_usage,
+                   "cpu: no isa \"%s\": scalar, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16 or amx",
+                   isa);
 }
 
 static nd_status cpu_open(const nd_backend_settings *settings, nd_backend **out) {

@@ -21,14 +21,20 @@
 
 typedef enum nd_cpu_level {
     nd_cpu_level_scalar,
-    nd_cpu_level_avx2,   /* with FMA */
-    nd_cpu_level_avx512, /* F, BW, VL, DQ */
-    nd_cpu_level_amx,    /* avx512 plus AMX bf16, usable by this process */
+    nd_cpu_level_avx2,        /* with FMA */
+    nd_cpu_level_avx2_vnni,   /* plus AVX-VNNI */
+    nd_cpu_level_avx512,      /* F, BW, VL, DQ */
+    nd_cpu_level_avx512_vnni, /* plus AVX512-VNNI */
+    nd_cpu_level_avx512_bf16, /* plus AVX512-BF16 */
+    nd_cpu_level_amx,         /* plus AMX bf16 and int8, usable by this process */
     nd_cpu_level_count,
 } nd_cpu_level;
 
 extern const char *const nd_cpu_level_names[nd_cpu_level_count];
-nd_cpu_level nd_cpu_level_best(void); /* by CPUID and what the operating system saves */
+/* By CPUID and what the operating system saves. A level has what the earlier ones have, but for AVX-VNNI,
+ * which processors with AVX-512 may lack. */
+bool nd_cpu_level_available(nd_cpu_level level);
+nd_cpu_level nd_cpu_level_best(void);
 void nd_cpu_describe(char *text, size_t size);
 
 enum { nd_cpu_stamps = 4096 };
@@ -101,6 +107,7 @@ void nd_cpu_activate(nd_activation activation, int64_t count, float *y); /* in p
                                       nd_kernel **out);
 ND_CPU_IMPL(separable)          /* separable.c: our fused kernel */
 ND_CPU_IMPL(separable_bf16)     /* separable_bf16.c: the same in bf16 on AMX */
+ND_CPU_IMPL(widened)            /* widened.c: bf16 in and out, fp32 in between */
 ND_CPU_IMPL(separable_pair)     /* separable_alt.c: depthwise, then oneDNN 1x1 */
 ND_CPU_IMPL(separable_dense)    /* separable_alt.c: the regular convolution the terms stand for, direct */
 ND_CPU_IMPL(separable_winograd) /* separable_alt.c: the same by Winograd */

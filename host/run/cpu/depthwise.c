@@ -11,14 +11,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-const nd_sep_isa *nd_cpu_sep_isa(const nd_cpu *cpu) {
+const nd_sep_isa *nd_cpu_sep_isa(const nd_cpu *cpu, nd_precision precision) {
 #if defined(__x86_64__)
-    static const nd_sep_isa *const isas[nd_cpu_level_count] = {&nd_sep_scalar, &nd_sep_avx2, &nd_sep_avx512,
-                                                               &nd_sep_avx512};
-    return isas[cpu->level];
+    const nd_cpu_level level = cpu->level;
+    if (precision == nd_precision_bf16) {
+        return level >= nd_cpu_level_avx512_bf16 ? &nd_sep_avx512_bf16 : NULL;
+    }
+    if (precision != nd_precision_fp32) return NULL;
+    if (level >= nd_cpu_level_avx512) return &nd_sep_avx512;
+    return level >= nd_cpu_level_avx2 ? &nd_sep_avx2 : &nd_sep_scalar;
 #else
     (void)cpu;
-    return &nd_sep_scalar;
+    return precision == nd_precision_fp32 ? &nd_sep_scalar : NULL;
 #endif
 }
 
@@ -137,10 +141,9 @@ nd_status nd_cpu_conv_depthwise_prepare(nd_cpu *cpu, const nd_work *work, nd_pre
     nd_status status = nd_status_ok;
     const int64_t no = work->y.dims[1], pixels = work->y.dims[2] * work->y.dims[3];
     dw_kernel *k = nd_alloc_array(1, sizeof *k);
-    (void)precision;
     ND_REQUIRE(k, nd_status_memory, "conv: no memory for the kernel");
     k->base = (nd_kernel){.cpu = cpu, .run = dw_run, .release = dw_release};
-    k->isa = nd_cpu_sep_isa(cpu);
+    k->isa = nd_cpu_sep_isa(cpu, precision);
     k->x = work->x;
     k->x2 = work->residual ? work->x2 : work->y;
     k->y = work->y;

@@ -3,8 +3,8 @@
 
 #include "run/cpu/separable/separable_terms.h"
 
-/* The halves of the separable kernel for this backend's level. */
-const nd_sep_isa *nd_cpu_sep_isa(const nd_cpu *cpu);
+/* The halves of the separable kernel for this backend's level; NULL where that has none in a precision. */
+const nd_sep_isa *nd_cpu_sep_isa(const nd_cpu *cpu, nd_precision precision);
 
 /* The depthwise half of all images of terms->x: y[image][pixel][groups * lanes], dense. `x` points at the
  * first image. Parallel. */

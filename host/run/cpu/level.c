@@ -5,7 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const nd_cpu_level_names[nd_cpu_level_count] = {"scalar", "avx2", "avx512", "amx"};
+const char *const nd_cpu_level_names[nd_cpu_level_count] = {
+    [nd_cpu_level_scalar] = "scalar",
+    [nd_cpu_level_avx2] = "avx2",
+    [nd_cpu_level_avx2_vnni] = "avx2_vnni",
+    [nd_cpu_level_avx512] = "avx512",
+    [nd_cpu_level_avx512_vnni] = "avx512_vnni",
+    [nd_cpu_level_avx512_bf16] = "avx512_bf16",
+    [nd_cpu_level_amx] = "amx",
+};
 
 #if defined(__x86_64__)
 #    include <cpuid.h>
@@ -17,29 +25,53 @@ enum {
     xfeature_xtiledata = 18,
     leaf7_edx_amx_bf16 = 1 << 22,
     leaf7_edx_amx_tile = 1 << 24,
+    leaf7_edx_amx_int8 = 1 << 25,
+    leaf7_1_eax_avx_vnni = 1 << 4,
+    leaf7_1_eax_avx512_bf16 = 1 << 5,
 };
 
-static bool level_amx(void) {
+/* Registers of the sub-leaf: edx of (7, 0), eax of (7, 1). */
+static unsigned level_leaf7(unsigned leaf) {
     unsigned a, b, c, d;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    if (!(d & leaf7_edx_amx_bf16) || !(d & leaf7_edx_amx_tile)) return false;
-    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & 1u << 5)) return false; /* AVX512-BF16 converts */
-    return !syscall(SYS_arch_prctl, arch_req_xcomp_perm, xfeature_xtiledata);
+    if (!__get_cpuid_count(7, leaf, &a, &b, &c, &d)) return 0;
+    return leaf ? a : d;
 }
 
-nd_cpu_level nd_cpu_level_best(void) {
+static bool level_amx(void) {
+    const unsigned wanted = leaf7_edx_amx_bf16 | leaf7_edx_amx_tile | leaf7_edx_amx_int8;
+    return (level_leaf7(0) & wanted) == wanted &&
+           !syscall(SYS_arch_prctl, arch_req_xcomp_perm, xfeature_xtiledata);
+}
+
+static bool level_avx512(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+bool nd_cpu_level_available(nd_cpu_level level) {
     __builtin_cpu_init();
-    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    if (avx512) return level_amx() ? nd_cpu_level_amx : nd_cpu_level_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return nd_cpu_level_avx2;
-    return nd_cpu_level_scalar;
+    if (level == nd_cpu_level_scalar) return true;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return false;
+    if (level == nd_cpu_level_avx2) return true;
+    if (level == nd_cpu_level_avx2_vnni) return level_leaf7(1) & leaf7_1_eax_avx_vnni;
+    if (!level_avx512()) return false;
+    if (level == nd_cpu_level_avx512) return true;
+    if (!__builtin_cpu_supports("avx512vnni")) return false;
+    if (level == nd_cpu_level_avx512_vnni) return true;
+    if (!(level_leaf7(1) & leaf7_1_eax_avx512_bf16)) return false;
+    return level == nd_cpu_level_avx512_bf16 || level_amx();
 }
 #else
-nd_cpu_level nd_cpu_level_best(void) {
-    return nd_cpu_level_scalar;
+bool nd_cpu_level_available(nd_cpu_level level) {
+    return level == nd_cpu_level_scalar;
 }
 #endif
+
+nd_cpu_level nd_cpu_level_best(void) {
+    int level = nd_cpu_level_count - 1;
+    while (!nd_cpu_level_available((nd_cpu_level)level)) level--;
+    return (nd_cpu_level)level;
+}
 
 /* "model name : Intel(R) Xeon(R) Processor" of /proc/cpuinfo, without its label. */
 void nd_cpu_describe(char *text, size_t size) {

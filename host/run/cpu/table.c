@@ -5,10 +5,11 @@
 
 /* Best first within a kind. */
 const nd_cpu_impl nd_cpu_impls[] = {
-    ND_CPU_ROW(nd_kind_separable, "nd", separable),
 #if defined(__x86_64__)
     ND_CPU_ROW(nd_kind_separable, "nd", separable_bf16),
 #endif
+    ND_CPU_ROW(nd_kind_separable, "nd", separable),
+    ND_CPU_ROW(nd_kind_separable, "nd", widened),
     ND_CPU_ROW(nd_kind_separable, "pair", separable_pair),
     ND_CPU_ROW(nd_kind_separable, "dense-direct", separable_dense),
     ND_CPU_ROW(nd_kind_separable, "dense-winograd", separable_winograd),
@@ -16,7 +17,9 @@ const nd_cpu_impl nd_cpu_impls[] = {
     ND_CPU_ROW(nd_kind_conv, "dense-direct", conv),
     ND_CPU_ROW(nd_kind_conv, "dense-blocked", conv_blocked),
     ND_CPU_ROW(nd_kind_conv, "dense-winograd", conv_winograd),
+    ND_CPU_ROW(nd_kind_conv, "widened", widened),
     ND_CPU_ROW(nd_kind_gemm, "onednn", gemm),
+    ND_CPU_ROW(nd_kind_gemm, "widened", widened),
     ND_CPU_ROW(nd_kind_pool, "onednn", pool),
     ND_CPU_ROW(nd_kind_binary, "nd", binary),
     ND_CPU_ROW(nd_kind_activation, "nd", activation),

@@ -60,9 +60,9 @@ Test(cpu_separable, avx512_equals_ref) {
 }
 
 /* bf16 operands carry 8 bits; ref works on the unrounded ones. */
-static void all_shapes_bf16(void) {
-    nd_backend *backend = cpu_case_open("amx", 2, "nd");
-    if (!backend) cr_skip_test("this processor has no AMX");
+static void all_shapes_bf16(const char *isa, const char *wanted) {
+    nd_backend *backend = cpu_case_open(isa, 2, "nd");
+    if (!backend) cr_skip_test("this processor has no %s", isa);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const nd_act act = shapes[i].act;
         if (act != nd_act_none && act != nd_act_relu && act != nd_act_clip) continue;
@@ -71,21 +71,34 @@ static void all_shapes_bf16(void) {
         cpu_case_separable(&c, &shapes[i], 300 + i);
         const double error = cpu_case_error(&c, backend, nd_precision_bf16, engine);
         cr_expect(error <= 2e-2, "%s, shape %zu: error %g", engine, i, error);
-        cr_expect(!strcmp(engine, "nd:separable:amx"), "shape %zu ran on %s", i, engine);
+        cr_expect(!strcmp(engine, wanted), "shape %zu ran on %s", i, engine);
         cpu_case_free(&c);
     }
     nd_backend_close(backend);
 }
 
 Test(cpu_separable, amx_is_near_ref) {
-    all_shapes_bf16();
+    all_shapes_bf16("amx", "nd:separable:amx");
 }
 
-Test(cpu_separable, amx_passes_no_buffer) {
-    setenv("ND_CPU_GUARD", "end", 1);
-    all_shapes_bf16();
-    setenv("ND_CPU_GUARD", "begin", 1);
-    all_shapes_bf16();
+Test(cpu_separable, avx512_bf16_is_near_ref) {
+    all_shapes_bf16("avx512_bf16", "nd:separable:avx512_bf16");
+}
+
+/* Without instructions for bf16 the kernel runs in fp32 and says so. */
+Test(cpu_separable, bf16_is_widened_elsewhere) {
+    all_shapes_bf16("avx2", "fp32:nd:separable:avx2");
+    all_shapes_bf16("avx512", "fp32:nd:separable:avx512");
+}
+
+Test(cpu_separable, bf16_passes_no_buffer) {
+    static const char *const guards[] = {"end", "begin"};
+    for (int i = 0; i < 2; i++) {
+        setenv("ND_CPU_GUARD", guards[i], 1);
+        all_shapes_bf16("avx2", "fp32:nd:separable:avx2");
+        all_shapes_bf16("avx512_bf16", "nd:separable:avx512_bf16");
+        all_shapes_bf16("amx", "nd:separable:amx");
+    }
 }
 
 Test(cpu_separable, pair_equals_ref) {

@@ -1,4 +1,5 @@
-/* Our fused depthwise + pointwise kernel: the driver. separable_template.h holds the arithmetic.
+/* Our fused depthwise + pointwise kernel: the driver, for every precision and instruction set but AMX. The
+ * templates hold the arithmetic; here elements are bytes.
  *
  * The output pixels of an image are cut into tiles of at most mr. A worker takes a run of tiles, writes the
  * depthwise results of a chunk of them into its panel (kept in L2), then multiplies the panel by one block
@@ -27,8 +28,8 @@ typedef struct sep_kernel {
     nd_kernel base;
     const nd_sep_isa *isa;
     nd_sep_terms terms;
-    float *pointwise; /* [blocks][groups * lanes][nr] */
-    float *bias;      /* [blocks * nr] */
+    char *pointwise; /* [blocks][groups * lanes / pack][nr][pack], elements of the isa */
+    float *bias;     /* [blocks * nr] */
     nd_view x, x2, y;
     bool residual;
     nd_activation activation;
@@ -38,26 +39,58 @@ typedef struct sep_kernel {
     size_t panel_bytes; /* of one worker */
 } sep_kernel;
 
+/* No activation, ReLU and clip are one clamp of the microkernel; fp32 applies the others where they lie. */
+static bool sep_clamp(nd_activation activation, nd_sep_gemm *gemm) {
+    gemm->low = activation.act == nd_act_relu ? 0 : -INFINITY;
+    gemm->high = INFINITY;
+    if (activation.act == nd_act_clip) {
+        gemm->low = activation.a;
+        gemm->high = activation.b;
+    }
+    return activation.act == nd_act_none || activation.act == nd_act_relu || activation.act == nd_act_clip;
+}
+
 bool nd_cpu_separable_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
-    (void)cpu;
-    return precision == nd_precision_fp32 && work->x.rank == 4 && work->terms > 0 &&
+    return nd_cpu_sep_isa(cpu, precision) && work->x.rank == 4 && work->terms > 0 &&
            nd_cpu_view_channels(&work->x) && nd_cpu_view_pixel(&work->y) > 0 &&
-           (!work->residual || nd_cpu_view_pixel(&work->x2) > 0);
+           (!work->residual || nd_cpu_view_pixel(&work->x2) > 0) &&
+           (precision == nd_precision_fp32 || sep_clamp(work->activation, &(nd_sep_gemm){0}));
+}
+
+static int64_t sep_depth(const sep_kernel *k) {
+    return k->terms.groups * k->isa->lanes;
+}
+
+/* Element of the packed pointwise weights for a term's place and an output channel. */
+static int64_t sep_packed(const sep_kernel *k, int64_t place, int64_t o) {
+    const int64_t nr = k->isa->nr, pack = k->isa->pack;
+    return ((o / nr * (sep_depth(k) / pack) + place / pack) * nr + o % nr) * pack + place % pack;
 }
 
 static nd_status sep_pack(sep_kernel *k, const nd_work *work) {
-    const int lanes = k->isa->lanes, nr = k->isa->nr;
+    const nd_sep_isa *isa = k->isa;
     const int64_t no = work->y.dims[1], terms = work->terms;
-    ND_TRY(nd_sep_terms_build(work, lanes, false, &k->terms));
-    const int64_t depth = k->terms.groups * lanes;
-    k->blocks = (no + nr - 1) / nr;
-    k->pointwise = nd_cpu_alloc((size_t)(k->blocks * nr), (size_t)depth * sizeof(float));
-    k->bias = nd_alloc_array((size_t)(k->blocks * nr), sizeof(float));
+    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    ND_TRY(nd_sep_terms_build(work, isa->lanes, false, &k->terms));
+    k->blocks = (no + isa->nr - 1) / isa->nr;
+    k->pointwise = nd_cpu_alloc((size_t)(k->blocks * isa->nr), (size_t)(sep_depth(k) * isa->element));
+    k->bias = nd_alloc_array((size_t)(k->blocks * isa->nr), sizeof(float));
     ND_REQUIRE(k->pointwise && k->bias, nd_status_memory, "separable: no memory for %lldx%lld weights",
                (long long)no, (long long)terms);
+    const bool half = isa->element == sizeof(uint16_t);
+    for (int64_t i = 0; half && i < sep_depth(k) * taps; i++) {
+        k->terms.weights[i] = nd_bf16_to_f32(nd_f32_to_bf16(k->terms.weights[i]));
+    }
     for (int64_t o = 0; o < no; o++) {
-        float *column = k->pointwise + o / nr * nr * depth + o % nr;
-        for (int64_t t = 0; t < terms; t++) column[k->terms.place[t] * nr] = work->weights[o * terms + t];
+        for (int64_t t = 0; t < terms; t++) {
+            const int64_t at = sep_packed(k, k->terms.place[t], o);
+            const float weight = work->weights[o * terms + t];
+            if (half) {
+                ((uint16_t *)k->pointwise)[at] = nd_f32_to_bf16(weight);
+            } else {
+                ((float *)k->pointwise)[at] = weight;
+            }
+        }
     }
     if (work->bias) memcpy(k->bias, work->bias, (size_t)no * sizeof(float));
     return nd_status_ok;
@@ -67,9 +100,8 @@ static void sep_plan_tiles(sep_kernel *k) {
     const int64_t pixels = k->y.dims[2] * k->y.dims[3];
     const int mr = k->isa->mr;
     k->tiles = (pixels + mr - 1) / mr;
-    const int64_t tile_bytes = mr * k->terms.groups * k->isa->lanes * (int64_t)sizeof(float);
-    const int64_t weights_bytes =
-        k->blocks * k->isa->nr * k->terms.groups * k->isa->lanes * (int64_t)sizeof(float);
+    const int64_t tile_bytes = mr * sep_depth(k) * k->isa->element;
+    const int64_t weights_bytes = k->blocks * k->isa->nr * sep_depth(k) * k->isa->element;
     k->chunk = (weights_bytes > sep_weights_bytes ? sep_panel_l2_bytes : sep_panel_l1_bytes) / tile_bytes;
     if (k->chunk < 1) k->chunk = 1;
     if (k->chunk > k->tiles) k->chunk = k->tiles;
@@ -86,8 +118,8 @@ static int64_t sep_tile_begin(const sep_kernel *k, int64_t tile) {
 
 typedef struct sep_job {
     const sep_kernel *kernel;
-    const float *x, *x2;
-    float *y;
+    const char *x, *x2;
+    char *y;
     char *panels;
 } sep_job;
 
@@ -96,16 +128,18 @@ typedef struct sep_job {
  * L2; asked for in a burst they hold the fill buffers that the weights need. So they are spread over as many
  * blocks as it takes, at least the latter half: what comes earlier may be gone from L2 by then. Rows that are
  * new to a tile: as many as the stride; in raster order a tile's part of a row is contiguous. */
-static void sep_look_ahead(const sep_kernel *k, const float *image, int64_t tile, int64_t block,
+static void sep_look_ahead(const sep_kernel *k, const char *image, int64_t tile, int64_t block,
                            int64_t block_end, nd_sep_gemm *gemm) {
     const nd_geometry *g = &k->terms.geometry;
     const int64_t stride = g->stride[0], begin = sep_tile_begin(k, tile), width = k->y.dims[3];
-    const int64_t slots = k->terms.groups * k->isa->lanes / nd_sep_ahead_depth; /* of one block */
-    gemm->ahead = (const char *)gemm->weights;
+    const int64_t words = k->isa->lanes / k->isa->pack, element = k->isa->element;
+    const int64_t slots =
+        k->terms.groups * (words >= nd_sep_ahead_depth ? words / nd_sep_ahead_depth : 1); /* of one block */
+    gemm->ahead = gemm->weights;
     gemm->ahead_step = 0;
     if (tile >= k->tiles || slots == 0) return;
     const int64_t pixels = (sep_tile_begin(k, tile + 1) - begin) * g->stride[1];
-    const int64_t bytes = pixels * k->x.strides[3] * (int64_t)sizeof(float);
+    const int64_t bytes = pixels * k->x.strides[3] * element;
     int64_t blocks = (bytes + slots * nd_alignment - 1) / (slots * nd_alignment); /* for one row */
     if (blocks * stride < block_end / 2) blocks = block_end / 2 / stride;
     const int64_t first = block_end - blocks * stride, turn = block - (first > 0 ? first : 0);
@@ -115,42 +149,45 @@ static void sep_look_ahead(const sep_kernel *k, const float *image, int64_t tile
     if (row < 0 || row >= k->x.dims[2]) return;
     const int64_t column = begin % width * g->stride[1];
     const int64_t step = (bytes + blocks * slots - 1) / (blocks * slots);
-    gemm->ahead = (const char *)(image + row * k->x.strides[2] + column * k->x.strides[3]) +
-                  turn % blocks * slots * step;
+    gemm->ahead =
+        image + (row * k->x.strides[2] + column * k->x.strides[3]) * element + turn % blocks * slots * step;
     gemm->ahead_step = step;
 }
 
 /* Tiles [begin, end) of one image, output blocks [block_begin, block_end). */
 static void sep_chunk(const sep_job *job, int64_t image, int64_t begin, int64_t end, int64_t block_begin,
-                      int64_t block_end, float *panel) {
+                      int64_t block_end, char *panel) {
     const sep_kernel *k = job->kernel;
     const nd_sep_isa *isa = k->isa;
-    const int64_t depth = k->terms.groups * isa->lanes, base = sep_tile_begin(k, begin);
-    const float *x = job->x + image * k->x.strides[0];
+    const int64_t element = isa->element, pixel_bytes = sep_depth(k) * element;
+    const int64_t base = sep_tile_begin(k, begin);
+    const char *x = job->x + image * k->x.strides[0] * element;
     for (int64_t tile = begin; tile < end; tile++) {
         nd_sep_segment segments[nd_sep_mr_max];
         const int64_t from = sep_tile_begin(k, tile), to = sep_tile_begin(k, tile + 1);
         const int n = nd_sep_segments(&k->terms, from, to, segments);
-        isa->depthwise(&k->terms.depthwise, segments, n, x, panel + (from - base) * depth, isa->lanes,
+        isa->depthwise(&k->terms.depthwise, segments, n, x, panel + (from - base) * pixel_bytes, isa->lanes,
                        (to - from) * isa->lanes);
     }
     nd_sep_gemm gemm = k->gemm;
     for (int64_t block = block_begin; block < block_end; block++) {
         const int64_t channel = block * isa->nr, left = k->y.dims[1] - channel;
         gemm.columns = (int)(left < isa->nr ? left : isa->nr);
-        gemm.weights = k->pointwise + channel * depth;
+        gemm.weights = k->pointwise + channel * pixel_bytes;
         gemm.bias = k->bias + channel;
         for (int64_t tile = begin; tile < end; tile++) {
             const int64_t from = sep_tile_begin(k, tile), to = sep_tile_begin(k, tile + 1);
             const int64_t next = tile + end - begin;
+            const int64_t at = image * k->y.strides[0] + from * gemm.y_pixel + channel;
             sep_look_ahead(k, x, next, block - block_begin, block_end - block_begin, &gemm);
-            gemm.panel = panel + (from - base) * depth;
-            gemm.y = job->y + image * k->y.strides[0] + from * gemm.y_pixel + channel;
-            if (job->x2) gemm.x2 = job->x2 + image * k->x2.strides[0] + from * gemm.x2_pixel + channel;
+            gemm.panel = panel + (from - base) * pixel_bytes;
+            gemm.y = job->y + at * element;
+            if (job->x2) {
+                gemm.x2 = job->x2 + (image * k->x2.strides[0] + from * gemm.x2_pixel + channel) * element;
+            }
             isa->multiply(&gemm, (int)(to - from));
-            if (k->clamped) continue;
-            for (int64_t p = 0; p < to - from; p++) {
-                nd_cpu_activate(k->activation, gemm.columns, gemm.y + p * gemm.y_pixel);
+            for (int64_t p = 0; !k->clamped && p < to - from; p++) {
+                nd_cpu_activate(k->activation, gemm.columns, (float *)gemm.y + p * gemm.y_pixel);
             }
         }
     }
@@ -160,7 +197,7 @@ static void sep_chunk(const sep_job *job, int64_t image, int64_t begin, int64_t 
 static void sep_body(void *context, int64_t begin, int64_t end, int worker) {
     const sep_job *job = context;
     const sep_kernel *k = job->kernel;
-    float *panel = (float *)(job->panels + (size_t)worker * k->panel_bytes);
+    char *panel = job->panels + (size_t)worker * k->panel_bytes;
     for (int64_t unit = begin; unit < end;) {
         const int64_t tile = unit % k->tiles, image = unit / k->tiles % k->y.dims[0];
         const int64_t split = unit / k->tiles / k->y.dims[0];
@@ -176,9 +213,9 @@ static void sep_body(void *context, int64_t begin, int64_t end, int worker) {
 
 /* Writing past the caches spares reading the output's lines first. It needs whole aligned registers, and
  * nobody to touch the output again. */
-static bool sep_can_stream(const sep_kernel *k, const float *y) {
-    const int64_t register_bytes = k->isa->lanes * (int64_t)sizeof(float);
-    const int64_t plane_bytes = k->y.dims[2] * k->y.dims[3] * k->gemm.y_pixel * (int64_t)sizeof(float);
+static bool sep_can_stream(const sep_kernel *k, const char *y) {
+    const int64_t element = k->isa->element, register_bytes = k->isa->lanes * element;
+    const int64_t plane_bytes = k->y.dims[2] * k->y.dims[3] * k->gemm.y_pixel * element;
     return k->clamped && plane_bytes * k->y.dims[0] >= sep_stream_bytes &&
            (uintptr_t)y % (uintptr_t)register_bytes == 0 && k->gemm.y_pixel % k->isa->lanes == 0 &&
            k->y.strides[0] % k->isa->lanes == 0;
@@ -186,11 +223,12 @@ static bool sep_can_stream(const sep_kernel *k, const float *y) {
 
 static nd_status sep_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     sep_kernel *k = (sep_kernel *)kernel;
+    const int64_t element = k->isa->element;
     const sep_job job = {
         .kernel = k,
-        .x = (const float *)buffers->x + k->x.offset,
-        .x2 = k->residual ? (const float *)buffers->x2 + k->x2.offset : NULL,
-        .y = (float *)buffers->y + k->y.offset,
+        .x = (const char *)buffers->x + k->x.offset * element,
+        .x2 = k->residual ? (const char *)buffers->x2 + k->x2.offset * element : NULL,
+        .y = (char *)buffers->y + k->y.offset * element,
         .panels = buffers->workspace,
     };
     k->gemm.stream = sep_can_stream(k, job.y);
@@ -206,37 +244,21 @@ static void sep_release(nd_kernel *kernel) {
     free(k);
 }
 
-/* No activation, ReLU and clip are one clamp of the microkernel; the others are applied where they lie. */
-static void sep_set_activation(sep_kernel *k, nd_activation activation) {
-    k->activation = activation;
-    k->clamped = true;
-    k->gemm.low = -INFINITY;
-    k->gemm.high = INFINITY;
-    if (activation.act == nd_act_relu) {
-        k->gemm.low = 0;
-    } else if (activation.act == nd_act_clip) {
-        k->gemm.low = activation.a;
-        k->gemm.high = activation.b;
-    } else if (activation.act != nd_act_none) {
-        k->clamped = false;
-    }
-}
-
 nd_status nd_cpu_separable_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
                                    nd_kernel **out) {
-    (void)precision;
     nd_status status = nd_status_ok;
     sep_kernel *k = nd_alloc_array(1, sizeof *k);
     ND_REQUIRE(k, nd_status_memory, "separable: no memory for the kernel");
     k->base = (nd_kernel){.cpu = cpu, .run = sep_run, .release = sep_release};
-    k->isa = nd_cpu_sep_isa(cpu);
+    k->isa = nd_cpu_sep_isa(cpu, precision);
     k->x = work->x;
     k->x2 = work->x2;
     k->y = work->y;
     k->residual = work->residual;
     ND_TRY_DONE(sep_pack(k, work));
     sep_plan_tiles(k);
-    sep_set_activation(k, work->activation);
+    k->activation = work->activation;
+    k->clamped = sep_clamp(work->activation, &k->gemm);
     k->gemm.groups = k->terms.groups;
     k->gemm.y_pixel = nd_cpu_view_pixel(&k->y);
     k->gemm.x2_pixel = k->residual ? nd_cpu_view_pixel(&k->x2) : 0;

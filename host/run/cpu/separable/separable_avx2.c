@@ -33,17 +33,6 @@ static inline __m256i vec_first(int n) {
 #include "run/cpu/separable/separable_depthwise_template.h"
 #include "run/cpu/separable/separable_gemm_template.h"
 
-ND_TILE(1)
-ND_TILE(2)
-ND_TILE(3)
-ND_TILE(4)
-ND_TILE(5)
-ND_TILE(6)
+ND_TILES_6
 
-static void sep_multiply(const nd_sep_gemm *gemm, int tile_pixels) {
-    static sep_tile_fn *const tiles[MR][NV] = {ND_TILE_ROW(1), ND_TILE_ROW(2), ND_TILE_ROW(3),
-                                               ND_TILE_ROW(4), ND_TILE_ROW(5), ND_TILE_ROW(6)};
-    tiles[tile_pixels - 1][gemm->columns > LANES](gemm);
-}
-
-const nd_sep_isa nd_sep_avx2 = {"avx2", LANES, MR, NV *LANES, sep_depthwise, sep_multiply};
+const nd_sep_isa nd_sep_avx2 = {"avx2", LANES, MR, NV *LANES, sizeof(float), 1, sep_depthwise, sep_multiply};

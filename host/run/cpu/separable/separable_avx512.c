@@ -29,27 +29,7 @@ typedef __m512 vec;
 #include "run/cpu/separable/separable_depthwise_template.h"
 #include "run/cpu/separable/separable_gemm_template.h"
 
-ND_TILE(1)
-ND_TILE(2)
-ND_TILE(3)
-ND_TILE(4)
-ND_TILE(5)
-ND_TILE(6)
-ND_TILE(7)
-ND_TILE(8)
-ND_TILE(9)
-ND_TILE(10)
-ND_TILE(11)
-ND_TILE(12)
-ND_TILE(13)
-ND_TILE(14)
+ND_TILES_14
 
-static void sep_multiply(const nd_sep_gemm *gemm, int tile_pixels) {
-    static sep_tile_fn *const tiles[MR][NV] = {
-        ND_TILE_ROW(1),  ND_TILE_ROW(2),  ND_TILE_ROW(3),  ND_TILE_ROW(4), ND_TILE_ROW(5),
-        ND_TILE_ROW(6),  ND_TILE_ROW(7),  ND_TILE_ROW(8),  ND_TILE_ROW(9), ND_TILE_ROW(10),
-        ND_TILE_ROW(11), ND_TILE_ROW(12), ND_TILE_ROW(13), ND_TILE_ROW(14)};
-    tiles[tile_pixels - 1][gemm->columns > LANES](gemm);
-}
-
-const nd_sep_isa nd_sep_avx512 = {"avx512", LANES, MR, NV *LANES, sep_depthwise, sep_multiply};
+const nd_sep_isa nd_sep_avx512 = {"avx512", LANES,         MR,          NV *LANES, sizeof(float),
+                                  1,        sep_depthwise, sep_multiply};

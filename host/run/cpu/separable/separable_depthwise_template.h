@@ -8,6 +8,9 @@
  * and, where images and panels are not fp32,
  *   sep_in, sep_mid     their element types
  *   vec_load_in(p), vec_load_in_part(p, n), vec_store_mid(p, v)
+ * and, where images are quantised,
+ *   vec_real(dw, v)     what a loaded register stands for, up to a scale
+ *   vec_mid(dw, group, v)  a sum in units of the panel
  * No header guard: one translation unit includes it once.
  *
  * One call does one tile on one thread. A block is P horizontally adjacent pixels by S groups over the same
@@ -27,6 +30,10 @@
 #    define vec_load_in      vec_load
 #    define vec_load_in_part vec_load_part
 #    define vec_store_mid    vec_store
+#endif
+#ifndef vec_real
+#    define vec_real(dw, v)       (v)
+#    define vec_mid(dw, group, v) (v)
 #endif
 
 /* The taps of a block of pixels, and where its image and panel are. Made once a segment: the blocks' own
@@ -59,13 +66,16 @@ ND_INLINE void sep_depthwise_block(const int pixels, const int slots, const bool
                 const sep_in *from = x + p * pixel;
                 vec v = permuted ? vec_permute(vec_load_in_part(from, run->span), run->source)
                                  : vec_load_in(from);
+                v = vec_real(dw, v);
                 ND_UNROLL for (int s = 0; s < slots; s++) vec_accumulate(sum[p][s], v, tap[s]);
             }
         }
     }
     ND_UNROLL for (int s = 0; s < slots; s++) {
         sep_mid *out = panel + s * taps->panel_group;
-        ND_UNROLL for (int p = 0; p < pixels; p++) vec_store_mid(out + p * taps->panel_pixel, sum[p][s]);
+        ND_UNROLL for (int p = 0; p < pixels; p++) {
+            vec_store_mid(out + p * taps->panel_pixel, vec_mid(dw, run->group + s, sum[p][s]));
+        }
     }
 }
 
@@ -91,7 +101,7 @@ ND_INLINE void sep_depthwise_slide(const int pixels, const int slots, const nd_s
         ND_UNROLL for (int i = 0; i < pixels + 2; i++) {
             if (i == 0 && hanging & sep_hangs_left) continue;
             if (i == pixels + 1 && hanging & sep_hangs_right) continue;
-            const vec v = vec_load_in(x + i * column);
+            const vec v = vec_real(dw, vec_load_in(x + i * column));
             ND_UNROLL for (int kx = 0; kx < 3; kx++) {
                 const int p = i - kx;
                 if (p < 0 || p >= pixels) continue;
@@ -101,7 +111,9 @@ ND_INLINE void sep_depthwise_slide(const int pixels, const int slots, const nd_s
     }
     ND_UNROLL for (int s = 0; s < slots; s++) {
         sep_mid *out = panel + s * taps->panel_group;
-        ND_UNROLL for (int p = 0; p < pixels; p++) vec_store_mid(out + p * taps->panel_pixel, sum[p][s]);
+        ND_UNROLL for (int p = 0; p < pixels; p++) {
+            vec_store_mid(out + p * taps->panel_pixel, vec_mid(dw, run->group + s, sum[p][s]));
+        }
     }
 }
 

@@ -1,33 +1,61 @@
 /* The GEMM half of the separable kernel, written once over a vector type. Included by separable_<isa>.c after
  * separable_depthwise_template.h and after it has also defined
- *   MR, NV, STEP        pixels and registers of output channels in a full tile; terms unrolled, divides LANES
+ *   MR, NV, STEP        pixels and registers of output channels in a full tile; words unrolled, divides WORDS
  *   vec_set1, vec_add, vec_min, vec_max, vec_store_part(p, n, v), vec_prefetch(p)
- *   vec_stream(p, v)    stores past the caches, p aligned to the register
+ *   vec_stream(p, v)    stores past the caches, p aligned to what is stored
+ * and, where the operands of the product are narrower than fp32,
+ *   WORDS               words of the panel that hold one group of one pixel
+ *   sep_word, sep_acc   a word, a register of sums
+ *   word_set1(p), word_load(p)  a word of the panel in every lane, a register of words of weights
+ *   acc_dot(sum, a, w)  adds the products of the terms in each lane's words
+ *   acc_start(gemm, v), acc_result(gemm, v, sum)  the first sums of register v, and what they come to
+ *   vec_residual(gemm, v, x2), vec_bounded(gemm, v, low, high)  the rest of the epilogue
+ *   vec_load_in(p), vec_load_in_part(p, n), vec_store_out(p, v)  elements of x2 and y
  *
- * An MR x (NV * LANES) tile of outputs stays in registers over the whole reduction; per term NV loads of
- * weights and MR broadcasts feed MR * NV FMAs. */
+ * A word is 32 bits: one term in fp32, two in bf16, four in int8. An MR x (NV * LANES) tile of outputs stays
+ * in registers over the whole reduction; per word NV loads of weights and MR broadcasts feed MR * NV
+ * products. */
+
+#ifndef WORDS
+#    define WORDS              LANES
+#    define sep_word           float
+#    define sep_acc            vec
+#    define word_set1(p)       vec_set1(*(p))
+#    define word_load(p)       vec_load(p)
+#    define acc_dot(sum, a, w) vec_accumulate(sum, a, w)
+#endif
+#ifndef acc_start
+#    define acc_start(gemm, v)              vec_load((gemm)->bias + (v)*LANES)
+#    define acc_result(gemm, v, sum)        (sum)
+#    define vec_residual(gemm, v, x2)       vec_add(v, x2)
+#    define vec_bounded(gemm, v, low, high) vec_min(high, vec_max(low, v))
+#endif
+#ifndef vec_store_out
+#    define vec_store_out vec_store
+#endif
 
 /* Registers to y: residual, then the clamp that stands for no activation, ReLU and clip alike. */
 typedef enum sep_store { sep_store_part, sep_store_whole, sep_store_stream } sep_store;
 
 ND_INLINE void sep_finish(const int pixels, const int registers, const sep_store store,
-                          const nd_sep_gemm *gemm, vec sum[MR][NV]) {
+                          const nd_sep_gemm *gemm, sep_acc sum[MR][NV]) {
     const vec low = vec_set1(gemm->low), high = vec_set1(gemm->high);
     ND_UNROLL for (int v = 0; v < registers; v++) {
         const int left = gemm->columns - v * LANES, n = left < LANES ? left : LANES;
-        float *y = gemm->y + v * LANES;
-        const float *x2 = gemm->x2 ? gemm->x2 + v * LANES : NULL;
+        sep_in *y = (sep_in *)gemm->y + v * LANES;
+        const sep_in *x2 = gemm->x2 ? (const sep_in *)gemm->x2 + v * LANES : NULL;
         ND_UNROLL for (int p = 0; p < pixels; p++) {
-            vec out = sum[p][v];
+            vec out = acc_result(gemm, v, sum[p][v]);
             if (x2) {
-                out = vec_add(out, store == sep_store_part ? vec_load_part(x2, n) : vec_load(x2));
+                out = vec_residual(gemm, out,
+                                   store == sep_store_part ? vec_load_in_part(x2, n) : vec_load_in(x2));
                 x2 += gemm->x2_pixel;
             }
-            out = vec_min(high, vec_max(low, out));
+            out = vec_bounded(gemm, out, low, high);
             if (store == sep_store_stream) {
                 vec_stream(y, out);
             } else if (store == sep_store_whole) {
-                vec_store(y, out);
+                vec_store_out(y, out);
             } else {
                 vec_store_part(y, n, out);
             }
@@ -37,25 +65,25 @@ ND_INLINE void sep_finish(const int pixels, const int registers, const sep_store
 }
 
 ND_INLINE void sep_tile(const int pixels, const int registers, const nd_sep_gemm *gemm) {
-    vec sum[MR][NV];
+    sep_acc sum[MR][NV];
     ND_UNROLL for (int v = 0; v < registers; v++) {
-        const vec bias = vec_load(gemm->bias + v * LANES);
-        ND_UNROLL for (int p = 0; p < pixels; p++) sum[p][v] = bias;
+        const sep_acc start = acc_start(gemm, v);
+        ND_UNROLL for (int p = 0; p < pixels; p++) sum[p][v] = start;
     }
-    const float *panel = gemm->panel, *weights = gemm->weights;
+    const sep_word *panel = gemm->panel, *weights = gemm->weights;
     const char *ahead = gemm->ahead;
     const int64_t ahead_step = gemm->ahead_step;
     for (int64_t g = 0; g < gemm->groups; g++) {
-        for (int k = 0; k < LANES; k += STEP) {
+        for (int k = 0; k < WORDS; k += STEP) {
             ND_UNROLL for (int s = 0; s < STEP; s++) {
-                vec w[NV];
+                sep_acc w[NV];
                 ND_UNROLL for (int v = 0; v < registers; v++) {
-                    w[v] = vec_load(weights + (s * NV + v) * LANES);
+                    w[v] = word_load(weights + (s * NV + v) * LANES);
                     vec_prefetch(weights + (s * NV + v + ND_PREFETCH * NV) * LANES);
                 }
                 ND_UNROLL for (int p = 0; p < pixels; p++) {
-                    const vec a = vec_set1(panel[p * LANES + s]);
-                    ND_UNROLL for (int v = 0; v < registers; v++) vec_accumulate(sum[p][v], a, w[v]);
+                    const sep_acc a = word_set1(panel + p * WORDS + s);
+                    ND_UNROLL for (int v = 0; v < registers; v++) acc_dot(sum[p][v], a, w[v]);
                 }
             }
             if (k % nd_sep_ahead_depth == 0) {
@@ -65,7 +93,7 @@ ND_INLINE void sep_tile(const int pixels, const int registers, const nd_sep_gemm
             panel += STEP;
             weights += STEP * NV * LANES;
         }
-        panel += (pixels - 1) * LANES;
+        panel += (pixels - 1) * WORDS;
     }
     if (gemm->columns < registers * LANES) {
         sep_finish(pixels, registers, sep_store_part, gemm, sum);
@@ -87,3 +115,39 @@ typedef void sep_tile_fn(const nd_sep_gemm *gemm);
     }
 #define ND_TILE_ROW(pixels)                                                                                  \
     { sep_tile_##pixels##x1, sep_tile_##pixels##x2 }
+
+/* All tiles of an MR, and the table that finds one. */
+#define ND_TILES_6                                                                                           \
+    ND_TILE(1)                                                                                               \
+    ND_TILE(2)                                                                                               \
+    ND_TILE(3)                                                                                               \
+    ND_TILE(4)                                                                                               \
+    ND_TILE(5)                                                                                               \
+    ND_TILE(6)                                                                                               \
+    static void sep_multiply(const nd_sep_gemm *gemm, int tile_pixels) {                                     \
+        static sep_tile_fn *const tiles[MR][NV] = {ND_TILE_ROW(1), ND_TILE_ROW(2), ND_TILE_ROW(3),           \
+                                                   ND_TILE_ROW(4), ND_TILE_ROW(5), ND_TILE_ROW(6)};          \
+        tiles[tile_pixels - 1][gemm->columns > LANES](gemm);                                                 \
+    }
+#define ND_TILES_14                                                                                          \
+    ND_TILE(1)                                                                                               \
+    ND_TILE(2)                                                                                               \
+    ND_TILE(3)                                                                                               \
+    ND_TILE(4)                                                                                               \
+    ND_TILE(5)                                                                                               \
+    ND_TILE(6)                                                                                               \
+    ND_TILE(7)                                                                                               \
+    ND_TILE(8)                                                                                               \
+    ND_TILE(9)                                                                                               \
+    ND_TILE(10)                                                                                              \
+    ND_TILE(11)                                                                                              \
+    ND_TILE(12)                                                                                              \
+    ND_TILE(13)                                                                                              \
+    ND_TILE(14)                                                                                              \
+    static void sep_multiply(const nd_sep_gemm *gemm, int tile_pixels) {                                     \
+        static sep_tile_fn *const tiles[MR][NV] = {                                                          \
+            ND_TILE_ROW(1),  ND_TILE_ROW(2),  ND_TILE_ROW(3),  ND_TILE_ROW(4), ND_TILE_ROW(5),               \
+            ND_TILE_ROW(6),  ND_TILE_ROW(7),  ND_TILE_ROW(8),  ND_TILE_ROW(9), ND_TILE_ROW(10),              \
+            ND_TILE_ROW(11), ND_TILE_ROW(12), ND_TILE_ROW(13), ND_TILE_ROW(14)};                             \
+        tiles[tile_pixels - 1][gemm->columns > LANES](gemm);                                                 \
+    }

@@ -1,9 +1,11 @@
 /* What the driver of the separable kernel (separable.c) and its per-ISA halves (separable_<isa>.c) agree on.
  *
  * Terms are dealt into groups of `lanes`, one SIMD register each. A tile is at most `mr` consecutive output
- * pixels of one image. Its panel is [group][pixel][lane], fp32: the depthwise half writes whole registers,
- * the GEMM half broadcasts single lanes at constant offsets. The pointwise weights are packed as
- * [block][group * lanes][nr] with zero rows for unused lanes and zero columns past the last channel. */
+ * pixels of one image. Its panel is [group][pixel][lane], in the type of the activations: the depthwise half
+ * writes whole registers, the GEMM half broadcasts words of `pack` lanes at constant offsets: one in fp32,
+ * two in bf16, four in int8, what one instruction multiplies and adds in each of its lanes. The pointwise
+ * weights are packed as [block][group * lanes / pack][nr][pack] with zeros for unused lanes and past the last
+ * channel. */
 #ifndef ND_RUN_CPU_SEPARABLE_KERNEL_H
 #define ND_RUN_CPU_SEPARABLE_KERNEL_H
 
@@ -46,14 +48,14 @@ typedef struct nd_sep_segment {
 
 /* One block of at most nr output channels of one tile. */
 typedef struct nd_sep_gemm {
-    const float *panel;
-    const float *weights; /* [groups * lanes][nr] */
+    const void *panel;
+    const void *weights; /* [groups * lanes / pack][nr] words */
     int64_t groups;
     int columns;       /* output channels that exist in this block */
     const float *bias; /* [nr] */
-    const float *x2;   /* residual of the first pixel, or NULL */
+    const void *x2;    /* residual of the first pixel, or NULL */
     int64_t x2_pixel;
-    float *y;
+    void *y;
     int64_t y_pixel;
     float low, high;   /* y = min(high, max(low, ...)) */
     bool stream;       /* y is aligned to the register and better written past the caches */
@@ -64,12 +66,14 @@ typedef struct nd_sep_gemm {
 typedef struct nd_sep_isa {
     const char *name;
     int lanes, mr, nr;
+    int element; /* bytes of an element of x, x2, y and the panel */
+    int pack;    /* terms of a word */
     void (*depthwise)(const nd_sep_depthwise *depthwise, const nd_sep_segment *segments, int n_segments,
                       const void *image, void *panel, int64_t panel_pixel, int64_t panel_group);
     void (*multiply)(const nd_sep_gemm *gemm, int tile_pixels);
 } nd_sep_isa;
 
-extern const nd_sep_isa nd_sep_scalar, nd_sep_avx2, nd_sep_avx512;
+extern const nd_sep_isa nd_sep_scalar, nd_sep_avx2, nd_sep_avx512, nd_sep_avx512_bf16;
 
 /* bf16 on AMX. The panel is [pixel][term] in bf16 with nd_sep_amx_pixels rows and a row step of the caller's
  * choice; terms are padded to whole steps of nd_sep_amx_depth. The pointwise weights are packed as
