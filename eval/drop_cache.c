@@ -47,14 +47,12 @@ bool nd_drop_cache_get(const nd_json_cache *cache, double ratio, nd_drop_record 
     return true;
 }
 
-nd_status nd_drop_cache_put(nd_json_cache *cache, double ratio, const nd_drop_record *record) {
+void nd_drop_cache_put(nd_json_cache *cache, double ratio, const nd_drop_record *record) {
     char name[32];
     nd_drop_record copy = *record;
     int64_t *numbers[nd_drop_numbers];
     drop_record_numbers(&copy, numbers);
     json_t *list = json_array();
     for (size_t i = 0; i < nd_drop_numbers; i++) json_array_append_new(list, json_integer(*numbers[i]));
-    ND_REQUIRE(!json_object_set_new(cache->object, drop_cache_name(ratio, name), list), nd_status_memory,
-               "no memory for a cache");
-    return nd_json_cache_write(cache);
+    if (!json_object_set_new(cache->object, drop_cache_name(ratio, name), list)) nd_json_cache_write(cache);
 }

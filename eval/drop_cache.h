@@ -22,7 +22,7 @@ typedef struct nd_drop_record {
  * nowhere. */
 nd_status nd_drop_cache_open(const char *folder, const char *identity, nd_json_cache *out);
 bool nd_drop_cache_get(const nd_json_cache *cache, double ratio, nd_drop_record *out);
-nd_status nd_drop_cache_put(nd_json_cache *cache, double ratio,
-                            const nd_drop_record *record); /* writes the file */
+void nd_drop_cache_put(nd_json_cache *cache, double ratio,
+                       const nd_drop_record *record); /* writes the file */
 
 #endif

@@ -160,7 +160,8 @@ static nd_status drop_measure(nd_drop_search *search, double ratio, nd_drop_made
     nd_accuracy_free(&accuracy);
     ND_REQUIRE(n == original->n, nd_status_internal, "%s: %lld images, then %lld",
                search->settings->data->name, (long long)original->n, (long long)n);
-    return nd_drop_cache_put(&search->cache, ratio, record);
+    nd_drop_cache_put(&search->cache, ratio, record);
+    return nd_status_ok;
 }
 
 static nd_status drop_try(nd_drop_search *search, double ratio, bool *within) {

@@ -41,6 +41,9 @@ nd_script_test(golden tests/golden/run.sh ${CMAKE_BINARY_DIR})
 # What is installed, used from its prefix alone.
 nd_script_test(installed tests/install/prefix_test.sh ${CMAKE_BINARY_DIR})
 
+# On hostile machines and with hostile input.
+nd_script_test(hostile_outputs tests/hostile/outputs.sh ${CMAKE_BINARY_DIR})
+
 # A sweep shared out by Slurm.
 nd_script_test(slurm tests/slurm/run.sh ${CMAKE_BINARY_DIR}/nd)
 

@@ -50,7 +50,7 @@ bool nd_dnn_cache_get(const char *key, char *engine, size_t size) {
     char path[1100], line[512], found[2][256];
     bool hit = false;
     if (!dnn_cache_path(path, sizeof path)) return false;
-    FILE *file = fopen(path, "r");
+    FILE *file = nd_file_stream(path, "r");
     if (!file) return false;
     while (fgets(line, sizeof line, file)) {
         if (sscanf(line, "%255s %255s", found[0], found[1]) != 2 || strcmp(found[0], key)) continue;
@@ -62,7 +62,7 @@ bool nd_dnn_cache_get(const char *key, char *engine, size_t size) {
 
 void nd_dnn_cache_put(const char *key, const char *engine) {
     char path[1100];
-    FILE *file = dnn_cache_path(path, sizeof path) ? fopen(path, "a") : NULL;
+    FILE *file = dnn_cache_path(path, sizeof path) ? nd_file_stream(path, "a") : NULL;
     if (!file || fprintf(file, "%s %s\n", key, engine) < 0)
         nd_log(nd_log_info, "the choice of engine was not cached");
     if (file) fclose(file);

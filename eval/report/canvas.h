@@ -49,9 +49,9 @@ extern const char nd_svg_style[]; /* the rules behind the roles, for the head of
 /* Text with &, <, > and quotes escaped, for SVG and HTML. */
 void nd_xml_text(FILE *file, const char *text);
 
-/* Draws into a PNG file through `draw`, twice the pixels of the canvas. nd_status_unsupported in a build
- * without cairo. */
-nd_status nd_png_draw(const char *path, double width, double height,
-                      void (*draw)(nd_canvas *canvas, void *context), void *context);
+/* Draws through `draw` and writes a PNG, twice the pixels of the canvas. nd_status_unsupported in a build
+ * without cairo. Whether `file` took it is for the caller to ask (ferror). */
+nd_status nd_png_draw(FILE *file, double width, double height, void (*draw)(nd_canvas *canvas, void *context),
+                      void *context);
 
 #endif

@@ -75,8 +75,12 @@ static void png_text(nd_canvas *canvas, double x, double y, const char *text, in
     cairo_restore(cairo);
 }
 
-nd_status nd_png_draw(const char *path, double width, double height,
-                      void (*draw)(nd_canvas *canvas, void *context), void *context) {
+static cairo_status_t png_write(void *closure, const unsigned char *data, unsigned length) {
+    return fwrite(data, 1, length, closure) == length ? CAIRO_STATUS_SUCCESS : CAIRO_STATUS_WRITE_ERROR;
+}
+
+nd_status nd_png_draw(FILE *file, double width, double height, void (*draw)(nd_canvas *canvas, void *context),
+                      void *context) {
     cairo_surface_t *surface =
         cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)(pixels * width), (int)(pixels * height));
     png_canvas png = {.canvas = {width, height, png_line, png_circle, png_rectangle, png_text},
@@ -86,18 +90,19 @@ nd_status nd_png_draw(const char *path, double width, double height,
     draw(&png.canvas, context);
     cairo_status_t drawn = cairo_status(png.cairo);
     cairo_destroy(png.cairo);
-    cairo_status_t written = drawn ? drawn : cairo_surface_write_to_png(surface, path);
+    cairo_status_t written = drawn ? drawn : cairo_surface_write_to_png_stream(surface, png_write, file);
     cairo_surface_destroy(surface);
-    ND_REQUIRE(!written, nd_status_input, "%s: %s", path, cairo_status_to_string(written));
+    ND_REQUIRE(!written || written == CAIRO_STATUS_WRITE_ERROR, nd_status_memory, "a plot of %gx%g: %s",
+               width, height, cairo_status_to_string(written));
     return nd_status_ok;
 }
 
 #else
 
-nd_status nd_png_draw(const char *path, double width, double height,
-                      void (*draw)(nd_canvas *canvas, void *context), void *context) {
-    (void)width, (void)height, (void)draw, (void)context;
-    return nd_fail(nd_status_unsupported, "%s: built without cairo; SVG files are written", path);
+nd_status nd_png_draw(FILE *file, double width, double height, void (*draw)(nd_canvas *canvas, void *context),
+                      void *context) {
+    (void)file, (void)width, (void)height, (void)draw, (void)context;
+    return nd_fail(nd_status_unsupported, "built without cairo: SVG files are written");
 }
 
 #endif

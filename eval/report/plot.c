@@ -234,7 +234,7 @@ static void draw_on(nd_canvas *canvas, void *context) {
     nd_plot_draw(canvas, context);
 }
 
-nd_status nd_plot_png(const nd_plot *plot, const char *path) {
+nd_status nd_plot_png(const nd_plot *plot, FILE *file) {
     nd_plot copy = *plot;
-    return nd_png_draw(path, nd_plot_width, nd_plot_height, draw_on, &copy);
+    return nd_png_draw(file, nd_plot_width, nd_plot_height, draw_on, &copy);
 }

@@ -41,7 +41,7 @@ enum { nd_plot_width = 860, nd_plot_height = 470 };
 void nd_plot_draw(nd_canvas *canvas, const nd_plot *plot);
 
 void nd_plot_svg(const nd_plot *plot, FILE *file, bool standalone);
-nd_status nd_plot_png(const nd_plot *plot, const char *path); /* nd_status_unsupported without cairo */
+nd_status nd_plot_png(const nd_plot *plot, FILE *file); /* nd_status_unsupported without cairo */
 
 /* A step of 1, 2 or 5 times a power of ten that cuts [low, high] into at most `most` parts. */
 double nd_plot_step(double low, double high, int most);

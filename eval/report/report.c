@@ -1,5 +1,6 @@
 #include "eval/report/report.h"
 
+#include "base/draft.h"
 #include "base/rows/row_write.h"
 #include "eval/report/report_parts.h"
 
@@ -135,24 +136,25 @@ void nd_report_free(nd_report *report) {
     *report = (nd_report){0};
 }
 
-static nd_status write_svg(const nd_plot *plot, const char *path) {
-    FILE *file = fopen(path, "w");
-    ND_REQUIRE(file, nd_status_input, "%s: %s", path, strerror(errno));
-    nd_plot_svg(plot, file, true);
-    bool failed = ferror(file);
-    failed = fclose(file) || failed;
-    ND_REQUIRE(!failed, nd_status_input, "%s: %s", path, strerror(errno));
+static nd_status write_svg(void *context, FILE *file) {
+    nd_plot_svg(context, file, true);
     return nd_status_ok;
+}
+
+static nd_status write_png(void *context, FILE *file) {
+    return nd_plot_png(context, file);
 }
 
 nd_status nd_report_plots(const nd_report *report, const char *folder) {
     ND_REQUIRE(!mkdir(folder, 0777) || errno == EEXIST, nd_status_input, "%s: %s", folder, strerror(errno));
     for (size_t i = 0; i < report->n_plots; i++) {
         char path[4096];
-        snprintf(path, sizeof path, "%s/%s.svg", folder, report->plots[i].name);
-        ND_TRY(write_svg(&report->plots[i], path));
-        snprintf(path, sizeof path, "%s/%s.png", folder, report->plots[i].name);
-        nd_status status = nd_plot_png(&report->plots[i], path);
+        nd_plot *plot = &report->plots[i];
+        int length = snprintf(path, sizeof path, "%s/%s.svg", folder, plot->name);
+        ND_REQUIRE(length < (int)sizeof path, nd_status_input, "%.60s...: path too long", folder);
+        ND_TRY(nd_file_replace(path, write_svg, plot));
+        snprintf(path, sizeof path, "%s/%s.png", folder, plot->name);
+        nd_status status = nd_file_replace(path, write_png, plot);
         if (status && status != nd_status_unsupported) return status;
     }
     return nd_status_ok;

@@ -92,20 +92,23 @@ nd_status nd_file_map_below(const char *folder, const char *name, nd_buffer **ou
     return status;
 }
 
-nd_status nd_file_replace(const char *path, nd_file_writer *write, void *context) {
-    char aside[4096];
-    int length = snprintf(aside, sizeof aside, "%s.%ld.tmp", path, (long)getpid());
-    ND_REQUIRE(length > 0 && (size_t)length < sizeof aside, nd_status_input, "%s: path too long", path);
-    FILE *file = fopen(aside, "wb");
-    ND_REQUIRE(file, nd_status_input, "%s: %s", path, strerror(errno));
-    nd_status status = write(context, file);
-    bool written = !ferror(file);
-    /* Closed on every path; a full disk may show only here. */
-    written = fclose(file) == 0 && written;
-    if (!status && !written) status = nd_fail(nd_status_input, "%s: cannot write: %s", path, strerror(errno));
-    if (!status && rename(aside, path)) status = nd_fail(nd_status_input, "%s: %s", path, strerror(errno));
-    if (status) unlink(aside);
-    return status;
+FILE *nd_file_stream(const char *path, const char *mode) {
+    const bool both = strchr(mode, '+') != NULL;
+    int flags = both ? O_RDWR : *mode == 'r' ? O_RDONLY : O_WRONLY;
+    if (*mode != 'r') flags |= O_CREAT;
+    if (*mode == 'a') flags |= O_APPEND;
+    const int file = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
+    struct stat about;
+    if (file < 0) return NULL;
+    errno = 0;
+    if (fstat(file, &about) || !S_ISREG(about.st_mode) || (*mode == 'w' && ftruncate(file, 0))) {
+        if (!errno) errno = EINVAL;
+        close(file);
+        return NULL;
+    }
+    FILE *stream = fdopen(file, mode);
+    if (!stream) close(file);
+    return stream;
 }
 
 static bool file_exists(const char *path) {

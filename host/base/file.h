@@ -1,4 +1,4 @@
-/* Files: mapped for reading, replaced as a whole for writing, and where the bundled data lies. */
+/* Files: mapped or streamed for reading, caches, and where the bundled data lies. Outputs: base/draft.h. */
 #ifndef ND_BASE_FILE_H
 #define ND_BASE_FILE_H
 
@@ -18,10 +18,9 @@ nd_status nd_file_map(const char *path, nd_buffer **out);
  * link. */
 nd_status nd_file_map_below(const char *folder, const char *name, nd_buffer **out);
 
-/* Writes through `write` to a temporary file beside `path`, then renames it into place: a reader, or a crash,
- * sees the old file or the new one, never half of one. */
-typedef nd_status nd_file_writer(void *context, FILE *file);
-nd_status nd_file_replace(const char *path, nd_file_writer *write, void *context);
+/* A stream over a regular file, or NULL with errno set: opening anything else (a FIFO planted as a cache)
+ * could wait for ever. `mode` is fopen's. */
+FILE *nd_file_stream(const char *path, const char *mode);
 
 /* The folder that the program or library with this code lies in, with its final slash; false when unknown. */
 bool nd_file_origin(char *folder, size_t size);

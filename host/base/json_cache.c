@@ -1,8 +1,12 @@
 #include "base/json_cache.h"
 
+#include "base/draft.h"
 #include "base/file.h"
+#include "base/log.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 nd_status nd_json_cache_open(const char *folder, const char *kind, const char *hex, nd_json_cache *out) {
     *out = (nd_json_cache){0};
@@ -10,7 +14,14 @@ nd_status nd_json_cache_open(const char *folder, const char *kind, const char *h
         int length = snprintf(out->path, sizeof out->path, "%s/%s-%.32s.json", folder, kind, hex);
         if (length < 0 || (size_t)length >= sizeof out->path) *out->path = 0;
     }
-    if (*out->path) out->object = json_load_file(out->path, JSON_REJECT_DUPLICATES, NULL);
+    FILE *file = *out->path ? nd_file_stream(out->path, "r") : NULL;
+    if (file) {
+        out->object = json_loadf(file, JSON_REJECT_DUPLICATES, NULL);
+        fclose(file);
+    } else if (*out->path && errno != ENOENT) {
+        nd_log(nd_log_warn, "the cache is not kept: %s: %s", out->path, strerror(errno));
+        *out->path = '\0';
+    }
     if (!json_is_object(out->object)) {
         json_decref(out->object);
         out->object = json_object();
@@ -26,8 +37,10 @@ static nd_status dump(void *context, FILE *file) {
     return nd_status_ok;
 }
 
-nd_status nd_json_cache_write(const nd_json_cache *cache) {
-    return *cache->path ? nd_file_replace(cache->path, dump, (void *)cache) : nd_status_ok;
+void nd_json_cache_write(nd_json_cache *cache) {
+    if (!*cache->path || !nd_file_replace(cache->path, dump, cache)) return;
+    nd_log(nd_log_warn, "the cache is not kept: %s", nd_error());
+    *cache->path = '\0';
 }
 
 void nd_json_cache_close(nd_json_cache *cache) {

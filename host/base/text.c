@@ -1,6 +1,7 @@
 #include "base/text.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,4 +122,54 @@ nd_status nd_text_split(nd_arena *arena, const char *text, char separator, char 
     *out = list;
     *count = parts;
     return nd_status_ok;
+}
+
+/* Length of the UTF-8 character at `text` and the character; 0 where there is none. */
+static int utf8_next(const unsigned char *text, uint32_t *character) {
+    static const struct {
+        unsigned char mask, lead;
+        uint32_t least;
+    } kinds[] = {{0x80, 0x00, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
+    for (int length = 1; length <= 4; length++) {
+        if ((*text & kinds[length - 1].mask) != kinds[length - 1].lead) continue;
+        *character = *text & (unsigned char)~kinds[length - 1].mask;
+        for (int i = 1; i < length; i++) {
+            if ((text[i] & 0xc0) != 0x80) return 0;
+            *character = *character << 6 | (text[i] & 0x3f);
+        }
+        const bool surrogate = *character >= 0xd800 && *character < 0xe000;
+        return *character < kinds[length - 1].least || *character > 0x10ffff || surrogate ? 0 : length;
+    }
+    return 0;
+}
+
+static bool is_control(uint32_t c) {
+    static const struct {
+        uint32_t first, last;
+    } ranges[] = {{0, 0x1f},        {0x7f, 0x9f},     {0x61c, 0x61c},   {0x200e, 0x200f},
+                  {0x2028, 0x202e}, {0x2066, 0x2069}, {0xfeff, 0xfeff}, {0xfff9, 0xfffb}};
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (c >= ranges[i].first && c <= ranges[i].last) return true;
+    return false;
+}
+
+void nd_text_show(const char *text, const char *keep, char *out, size_t size) {
+    enum { longest = 7 }; /* "\u202e" and its end */
+    const unsigned char *at = (const unsigned char *)text;
+    if (!size) return;
+    *out = '\0';
+    for (size_t used = 0; *at && size - used > longest;) {
+        uint32_t character;
+        const int length = utf8_next(at, &character);
+        int put = length;
+        if (!length)
+            put = snprintf(out + used, size - used, "\\x%02x", *at);
+        else if (is_control(character) && !(length == 1 && strchr(keep, (int)character)))
+            put = snprintf(out + used, size - used, length == 1 ? "\\x%02x" : "\\u%04x", (unsigned)character);
+        else
+            memcpy(out + used, at, (size_t)length);
+        used += (size_t)put;
+        at += length ? length : 1;
+        out[used] = '\0';
+    }
 }

@@ -114,14 +114,18 @@ nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *
 void nd_cli_cost_row(const nd_cost *cost, const nd_cost *original, nd_row *row);
 
 /* Output shared by the verbs: where --json, --csv, --md, --sql go ("-" = stdout, and then nothing else is
- * printed there). One row flushed per call. */
+ * printed there). Every row is written as it comes and survives what ends the program. A file that held
+ * nothing has it at once. One that held something is replaced when all rows are there; until then they are in
+ * FILE.<digits>.part beside it, which stays, and is named, where the verb fails. Nothing is touched before
+ * the first row. */
 typedef struct nd_output nd_output;
 nd_status nd_output_open(const nd_args *args, nd_output **out);
 nd_status nd_output_row(nd_output *output, const nd_row *row);
 nd_status nd_output_replay(nd_output *output,
                            const nd_row *row); /* a row that an appended file has already */
 bool nd_output_quiet(const nd_output *output); /* stdout belongs to rows: print no table */
-nd_status nd_output_close(nd_output *output);  /* NULL is legal */
+/* `status` is what the verb came to, and is returned where closing comes to nothing worse; NULL is legal. */
+nd_status nd_output_close(nd_output *output, nd_status status);
 
 /* Aligned text table on stdout: columns by the widest cell, numbers to the right. */
 typedef struct nd_table nd_table;

@@ -1,6 +1,8 @@
 #include "cli/args/args.h"
 #include "cli/args/help.h"
 #include "cli/args/manual.h"
+#include "cli/args/paths.h"
+#include "cli/out/signals.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +80,8 @@ int main(int argc, char **argv) {
                          : nd_args_has(&args, "verbose") ? nd_log_info
                                                          : nd_log_warn;
     nd_log_set(main_log, &level);
+    nd_cli_catch_signals();
+    if (!status) status = nd_cli_check_paths(&args);
     bool again = !status;
     while (again) {
         status = verb->run(&args);

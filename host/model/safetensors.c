@@ -1,6 +1,7 @@
 /* safetensors: u64 little-endian header length, a JSON header, then one buffer of tensor data. The header
  * maps each name to dtype, shape and data_offsets, a half-open range in the buffer; "__metadata__" maps texts
  * to texts. The ranges must tile the buffer: no hole, no overlap, nothing after the last one. */
+#include "base/draft.h"
 #include "base/file.h"
 #include "model/model.h"
 

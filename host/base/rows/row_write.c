@@ -72,62 +72,65 @@ const char *const nd_row_formats[] = {"json", "csv", "md", "sql", NULL};
 
 struct nd_row_writer {
     FILE *file;
+    const char *name;
     const nd_row_stream *stream;
+    bool started;     /* the header, where there is one, is written */
     nd_row_list kept; /* md only */
 };
 
-static nd_status check_file(FILE *file) {
-    ND_REQUIRE(!fflush(file) && !ferror(file), nd_status_input, "cannot write rows: %s", strerror(errno));
+static nd_status check_file(const nd_row_writer *writer) {
+    errno = 0;
+    ND_REQUIRE(!fflush(writer->file) && !ferror(writer->file), nd_status_input, "%s: cannot write rows: %s",
+               writer->name, strerror(errno ? errno : EIO));
     return nd_status_ok;
 }
 
-nd_status nd_row_writer_continue(const char *format, FILE *file, nd_row_writer **out) {
+nd_status nd_row_writer_open(const char *format, FILE *file, const char *name, nd_row_writer **out) {
     *out = NULL;
     const nd_row_stream *stream = NULL;
     for (int i = 0; i < format_count; i++)
         if (!strcmp(streams[i].name, format)) stream = &streams[i];
     ND_REQUIRE(stream, nd_status_usage, "%s: no such row format; there are json, csv, md and sql", format);
     nd_row_writer *writer = calloc(1, sizeof *writer);
-    ND_REQUIRE(writer, nd_status_memory, "row writer: out of memory");
-    writer->file = file;
-    writer->stream = stream;
+    ND_REQUIRE(writer, nd_status_memory, "%s: no memory for its rows", name);
+    *writer = (nd_row_writer){.file = file, .name = name, .stream = stream};
     *out = writer;
     return nd_status_ok;
 }
 
-nd_status nd_row_writer_open(const char *format, FILE *file, nd_row_writer **out) {
-    nd_status status = nd_status_ok;
-    ND_TRY(nd_row_writer_continue(format, file, out));
-    const bool fresh = fseek(file, 0, SEEK_END) || ftell(file) <= 0;
-    if (!fresh || !(*out)->stream->header) return nd_status_ok;
-    ND_TRY_DONE((*out)->stream->header(file));
-    ND_TRY_DONE(check_file(file));
-done:
-    if (!status) return nd_status_ok;
-    free(*out);
-    *out = NULL;
-    return status;
+static nd_status start(nd_row_writer *writer) {
+    if (writer->started) return nd_status_ok;
+    writer->started = true;
+    const bool fresh = fseek(writer->file, 0, SEEK_END) || ftell(writer->file) <= 0;
+    return fresh && writer->stream->header ? writer->stream->header(writer->file) : nd_status_ok;
 }
 
 nd_status nd_row_writer_add(nd_row_writer *writer, const nd_row *row) {
     if (writer->stream->add) {
+        ND_TRY(start(writer));
         ND_TRY(writer->stream->add(writer->file, row));
-        return check_file(writer->file);
+        return check_file(writer);
     }
     nd_row *copy = nd_row_list_add(&writer->kept);
-    ND_REQUIRE(copy, nd_status_memory, "row writer: out of memory");
+    ND_REQUIRE(copy, nd_status_memory, "%s: no memory for its rows", writer->name);
     nd_row_copy(copy, row);
     return nd_status_ok;
 }
 
 nd_status nd_row_writer_close(nd_row_writer *writer) {
     if (!writer) return nd_status_ok;
-    nd_status status = nd_status_ok;
-    if (!writer->stream->add) status = nd_row_md_write(writer->file, writer->kept.rows, writer->kept.count);
-    if (!status) status = check_file(writer->file);
+    nd_status status = start(writer);
+    if (!status && !writer->stream->add)
+        status = nd_row_md_write(writer->file, writer->kept.rows, writer->kept.count);
+    if (!status) status = check_file(writer);
+    nd_row_writer_drop(writer);
+    return status;
+}
+
+void nd_row_writer_drop(nd_row_writer *writer) {
+    if (!writer) return;
     nd_rows_free(writer->kept.rows, writer->kept.count);
     free(writer);
-    return status;
 }
 
 void nd_rows_free(nd_row *rows, size_t count) {

@@ -23,14 +23,14 @@ typedef struct nd_row_writer nd_row_writer;
 /* The formats' names, which are also their file extensions; NULL-ended. */
 extern const char *const nd_row_formats[];
 
-/* `file` stays the caller's. Every row is flushed as it comes, but md is written when the writer is closed,
- * because only then is it known which columns vary. The csv header and the sql table are left out where the
- * file (opened to append) already holds something. nd_status_usage for an unknown format. */
-nd_status nd_row_writer_open(const char *format, FILE *file, nd_row_writer **out);
-nd_status nd_row_writer_continue(const char *format, FILE *file,
-                                 nd_row_writer **out); /* never with a header */
+/* `file` stays the caller's; `name` is its name in messages and must outlive the writer. Every row is flushed
+ * as it comes, but md is written when the writer is closed, because only then is it known which columns vary.
+ * The csv header and the sql table come with the first row, or at the end where there was none, and are left
+ * out where the file (opened to append) already holds something. nd_status_usage for an unknown format. */
+nd_status nd_row_writer_open(const char *format, FILE *file, const char *name, nd_row_writer **out);
 nd_status nd_row_writer_add(nd_row_writer *writer, const nd_row *row);
 nd_status nd_row_writer_close(nd_row_writer *writer); /* ends the table and frees; NULL is legal */
+void nd_row_writer_drop(nd_row_writer *writer);       /* frees and writes nothing more; NULL is legal */
 
 /* Rows of a file, its format by content. Messages carry file and line; fields this version does not know are
  * ignored. A torn last line of json (a killed run) is left out and said in a warning. *rows is malloc'd:

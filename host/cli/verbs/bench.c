@@ -271,11 +271,10 @@ nd_status nd_verb_bench(nd_args *args) {
     for (size_t b = 0; b < verb.n_backends; b++)
         for (size_t t = 0; t < verb.n_threads; t++)
             ND_TRY_DONE(bench_backend(&verb, verb.backends[b], verb.threads[t]));
-done:;
-    nd_status closed = nd_output_close(verb.output);
-    if (!status) status = closed;
-    if (!status && verb.noisy && nd_args_has(args, "strict"))
+    if (verb.noisy && nd_args_has(args, "strict"))
         status = nd_fail(nd_status_inconclusive, "bench: some ratios are still noisy at the time limit");
+done:
+    status = nd_output_close(verb.output, status);
     free(verb.layers);
     free(verb.terms);
     free(verb.batches);

@@ -100,8 +100,7 @@ static nd_status check_print(const nd_args *args, const nd_backend *backend,
         printf("%s: %s\n%s, seed %" PRIu64 "\n\n", backend->name, backend->device,
                nd_precision_name(settings->precision), settings->seed);
     nd_table_print(table, quiet ? NULL : stdout);
-    const nd_status closed = nd_output_close(output);
-    return status ? status : closed;
+    return nd_output_close(output, status);
 }
 
 nd_status nd_verb_check(nd_args *args) {

@@ -1,7 +1,7 @@
 #include "cli/args/rerun.h"
 #include "cli/cli.h"
 
-#include "base/file.h"
+#include "base/draft.h"
 #include "base/rows/row_write.h"
 #include "bench/gate/compare.h"
 #include "bench/timing/pairing.h"
@@ -146,7 +146,7 @@ typedef struct margin_file {
 static nd_status write_margins(void *context, FILE *file) {
     const margin_file *margins = context;
     nd_row_writer *writer;
-    ND_TRY(nd_row_writer_open("json", file, &writer));
+    ND_TRY(nd_row_writer_open("json", file, "margins", &writer));
     nd_status status = nd_status_ok;
     for (size_t i = 0; i < margins->count && !status; i++)
         status = nd_row_writer_add(writer, &margins->rows[i]);
@@ -223,8 +223,7 @@ nd_status nd_verb_compare(nd_args *args) {
     ND_TRY_DONE(nd_output_open(args, &output));
     status =
         nd_args_has(args, "aa") ? measure_noise(args, &settings) : compare_files(args, &settings, output);
-done:;
-    nd_status closed = nd_output_close(output);
+done:
     nd_rows_free(margins.rows, margins.count);
-    return status ? status : closed;
+    return nd_output_close(output, status);
 }

@@ -309,6 +309,5 @@ done:
     nd_graph_free(r.original);
     nd_backend_close(r.backend);
     nd_graph_free(r.graph);
-    nd_status closed = nd_output_close(r.output);
-    return status ? status : closed;
+    return nd_output_close(r.output, status);
 }

@@ -105,6 +105,5 @@ nd_status nd_verb_devices(nd_args *args) {
         if (!strcmp(only, "auto") || !strcmp(only, nd_backend_names[i]))
             status = devices_backend(args, nd_backend_names[i], output, table);
     nd_table_print(table, status || nd_output_quiet(output) ? NULL : stdout);
-    const nd_status closed = nd_output_close(output);
-    return status ? status : closed;
+    return nd_output_close(output, status);
 }

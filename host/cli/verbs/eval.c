@@ -219,6 +219,5 @@ nd_status nd_verb_eval(nd_args *args) {
     free(eval.models);
     nd_batches_close(eval.batches);
     nd_backend_close(eval.backend);
-    const nd_status closed = nd_output_close(eval.output);
-    return status ? status : closed;
+    return nd_output_close(eval.output, status);
 }

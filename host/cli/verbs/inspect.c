@@ -314,6 +314,5 @@ done:
     nd_row_free(&inspection.plain);
     nd_arena_free(&inspection.arena);
     free(inspection.ranks);
-    nd_status closed = nd_output_close(inspection.output);
-    return status ? status : closed;
+    return nd_output_close(inspection.output, status);
 }

@@ -1,6 +1,6 @@
 #include "cli/cli.h"
 
-#include "base/file.h"
+#include "base/draft.h"
 #include "base/rows/row_write.h"
 #include "eval/report/report.h"
 
@@ -68,6 +68,5 @@ nd_status nd_verb_report(nd_args *args) {
 done:
     nd_report_free(&report);
     nd_rows_free(all.rows, all.count);
-    nd_status closed = nd_output_close(output);
-    return status ? status : closed;
+    return nd_output_close(output, status);
 }

@@ -223,6 +223,5 @@ nd_status nd_verb_reproduce(nd_args *args) {
         ND_TRY_DONE(reproduce_table(args, title->name, &inputs, &settings, output));
 done:
     reproduce_close(&inputs);
-    nd_status closed = nd_output_close(output);
-    return status ? status : closed;
+    return nd_output_close(output, status);
 }

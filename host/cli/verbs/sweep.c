@@ -288,9 +288,8 @@ nd_status nd_verb_sweep(nd_args *args) {
     const bool some = !status || (device && s.rows.count > s.rows.resumed);
     const nd_status finished = some ? nd_sweep_rows_finish(&s.rows) : nd_status_ok;
     if (finished) status = finished;
-done:;
-    nd_status closed = nd_sweep_rows_close(&s.rows);
+done:
     stage_close(&s.stage);
     nd_graph_free(s.model);
-    return status ? status : closed;
+    return nd_sweep_rows_close(&s.rows, status);
 }

@@ -1,6 +1,6 @@
 #include "cli/verbs/sweep_rows.h"
 
-#include "base/file.h"
+#include "base/draft.h"
 #include "base/rows/row_write.h"
 #include "eval/report/pareto.h"
 
@@ -84,13 +84,13 @@ static void print_table(const nd_sweep_rows *rows) {
 
 typedef struct rewriting {
     const nd_sweep_rows *rows;
-    const char *format;
+    const char *format, *path;
 } rewriting;
 
 static nd_status write_all(void *context, FILE *file) {
     const rewriting *job = context;
     nd_row_writer *writer;
-    ND_TRY(nd_row_writer_open(job->format, file, &writer));
+    ND_TRY(nd_row_writer_open(job->format, file, job->path, &writer));
     nd_status status = nd_status_ok;
     for (size_t i = 0; i < job->rows->count && !status; i++)
         status = nd_row_writer_add(writer, &job->rows->rows[i]);
@@ -101,19 +101,19 @@ static nd_status write_all(void *context, FILE *file) {
 nd_status nd_sweep_rows_finish(nd_sweep_rows *rows) {
     bool quiet = nd_output_quiet(rows->output);
     ND_TRY(nd_pareto_mark(rows->rows, rows->count));
-    nd_status status = nd_output_close(rows->output);
+    nd_status status = nd_output_close(rows->output, nd_status_ok);
     rows->output = NULL;
     for (int f = 0; nd_row_formats[f] && !status; f++) {
         const char *path = nd_args_text(rows->args, nd_row_formats[f], NULL);
-        rewriting job = {rows, nd_row_formats[f]};
+        rewriting job = {rows, nd_row_formats[f], path};
         if (path && strcmp(path, "-")) status = nd_file_replace(path, write_all, &job);
     }
     if (!status && !quiet) print_table(rows);
     return status;
 }
 
-nd_status nd_sweep_rows_close(nd_sweep_rows *rows) {
-    nd_status status = nd_output_close(rows->output);
+nd_status nd_sweep_rows_close(nd_sweep_rows *rows, nd_status status) {
+    status = nd_output_close(rows->output, status);
     nd_rows_free(rows->rows, rows->count);
     *rows = (nd_sweep_rows){0};
     return status;

@@ -16,7 +16,7 @@ typedef struct nd_sweep_rows {
 nd_status nd_sweep_rows_open(const nd_args *args, nd_sweep_rows *out);
 bool nd_sweep_rows_has(const nd_sweep_rows *rows, const char *point); /* is it there already? */
 nd_status nd_sweep_rows_add(nd_sweep_rows *rows, const nd_row *row);
-nd_status nd_sweep_rows_finish(nd_sweep_rows *rows); /* marks, rewrites, prints the table */
-nd_status nd_sweep_rows_close(nd_sweep_rows *rows);
+nd_status nd_sweep_rows_finish(nd_sweep_rows *rows);                  /* marks, rewrites, prints the table */
+nd_status nd_sweep_rows_close(nd_sweep_rows *rows, nd_status status); /* as nd_output_close */
 
 #endif

@@ -75,6 +75,5 @@ done:;
             "\nARCH:weights.safetensors takes the state-dict names of these; ARCH alone has random weights.");
         zoo_print_recipes();
     }
-    nd_status closed = nd_output_close(output);
-    return status ? status : closed;
+    return nd_output_close(output, status);
 }

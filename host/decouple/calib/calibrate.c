@@ -177,7 +177,7 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
         const nd_layer_data data = {graph, current, backend, settings, layer, frontier};
         ND_TRY_DONE(fit_layer(&data, current, &chains[l], &error[l]));
         nd_log(nd_log_info, "%s: squared output error %.4f", layer->name, error[l]);
-        ND_TRY_DONE(nd_walk_cache_put(cache, l, &chains[l], error[l]));
+        nd_walk_cache_put(cache, l, &chains[l], error[l]);
     }
     nd_progress_report(settings->progress, "calibrating", plan->n_layers, plan->n_layers);
 done:

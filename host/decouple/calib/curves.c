@@ -326,7 +326,7 @@ static nd_status curves_of_layer(const walk *at, const nd_plan *plan, int number
     for (int m = 0, next = 0; m < n; m++) {
         if (!known[m]) {
             curves[m] = measured[next++];
-            ND_TRY(nd_curves_cache_put(cache, layer->name, methods[m]->name, &curves[m]));
+            nd_curves_cache_put(cache, layer->name, methods[m]->name, &curves[m]);
         }
         ND_TRY(add_curve(at->settings, layer, number, methods[m], &curves[m], t));
     }

@@ -47,15 +47,13 @@ bool nd_curves_cache_get(const nd_json_cache *cache, const char *layer, const ch
     return true;
 }
 
-nd_status nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *method,
-                              const nd_curve *curve) {
+void nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *method, const nd_curve *curve) {
     json_t *methods = json_object_get(cache->object, layer), *points = json_array();
-    if (!methods) {
+    if (!json_is_object(methods)) {
         json_object_set_new(cache->object, layer, json_object());
         methods = json_object_get(cache->object, layer);
     }
     for (int p = 0; p < curve->n; p++)
         json_array_append_new(points, json_pack("[If]", (json_int_t)curve->rank[p], curve->harm[p]));
-    ND_REQUIRE(!json_object_set_new(methods, method, points), nd_status_memory, "no memory for a cache");
-    return nd_json_cache_write(cache);
+    if (!json_object_set_new(methods, method, points)) nd_json_cache_write(cache);
 }

@@ -21,7 +21,7 @@ void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *setti
 nd_status nd_curves_cache_open(const nd_graph *graph, const nd_decouple_settings *settings,
                                nd_json_cache *out);
 bool nd_curves_cache_get(const nd_json_cache *cache, const char *layer, const char *method, nd_curve *out);
-nd_status nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *method,
-                              const nd_curve *curve); /* and writes the file */
+void nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *method,
+                         const nd_curve *curve); /* and writes the file */
 
 #endif

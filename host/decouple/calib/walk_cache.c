@@ -1,5 +1,6 @@
 #include "decouple/calib/walk_cache.h"
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "decouple/calib/curves_cache.h"
 
@@ -123,8 +124,8 @@ nd_status nd_walk_cache_open(const nd_graph *graph, const nd_decouple_settings *
     walk_key(graph, settings, plan, hex);
     int length = snprintf(cache->path, sizeof cache->path, "%s/walk-%.32s.bin", settings->cache, hex);
     bool fits = length > 0 && (size_t)length < sizeof cache->path;
-    if (fits) cache->file = fopen(cache->path, "r+b");
-    if (fits && !cache->file) cache->file = fopen(cache->path, "w+b");
+    if (fits) cache->file = nd_file_stream(cache->path, "r+b");
+    if (fits && !cache->file) cache->file = nd_file_stream(cache->path, "w+b");
     if (!cache->file) {
         nd_log(nd_log_warn, "%s: %s; a walk that is stopped will start anew", cache->path, strerror(errno));
         *out = cache;
@@ -150,8 +151,8 @@ static bool write_bytes(FILE *file, nd_sha256 *hash, const void *data, size_t by
     return !bytes || fwrite(data, bytes, 1, file) == 1;
 }
 
-nd_status nd_walk_cache_put(nd_walk_cache *cache, int layer, const nd_chain *chain, double error) {
-    if (!cache || !cache->file) return nd_status_ok;
+void nd_walk_cache_put(nd_walk_cache *cache, int layer, const nd_chain *chain, double error) {
+    if (!cache || !cache->file) return;
     nd_sha256 hash;
     char hex[nd_sha256_hex_size];
     record head = {layer, chain->n, error};
@@ -178,8 +179,10 @@ nd_status nd_walk_cache_put(nd_walk_cache *cache, int layer, const nd_chain *cha
     }
     nd_sha256_hex(&hash, hex);
     good = good && fwrite(hex, digest_bytes, 1, cache->file) == 1 && !fflush(cache->file);
-    ND_REQUIRE(good, nd_status_input, "%s: %s", cache->path, strerror(errno));
-    return nd_status_ok;
+    if (good) return;
+    nd_log(nd_log_warn, "%s: %s; a walk that is stopped will start anew", cache->path, strerror(errno));
+    fclose(cache->file); /* the layers before are good, and what is torn is dropped when it is read */
+    cache->file = NULL;
 }
 
 void nd_walk_cache_close(nd_walk_cache *cache, bool finished) {

@@ -11,7 +11,8 @@ typedef struct nd_walk_cache nd_walk_cache;
  * the untouched ones included). A damaged tail is dropped. No folder: nothing is read or kept. */
 nd_status nd_walk_cache_open(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
                              nd_chain *chains, double *error, int *done, nd_walk_cache **out);
-nd_status nd_walk_cache_put(nd_walk_cache *cache, int layer, const nd_chain *chain, double error);
+/* A cache only saves time: a full disk ends the keeping, with a warning, and not the run. */
+void nd_walk_cache_put(nd_walk_cache *cache, int layer, const nd_chain *chain, double error);
 void nd_walk_cache_close(nd_walk_cache *cache, bool finished); /* NULL is legal; finished removes the file */
 
 #endif

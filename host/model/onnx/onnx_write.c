@@ -1,4 +1,4 @@
-#include "base/file.h"
+#include "base/draft.h"
 #include "model/infer/infer.h"
 #include "model/onnx/onnx_out.h"
 
@@ -345,17 +345,31 @@ static nd_status pieces_write(void *context, FILE *file) {
     return nd_status_ok;
 }
 
+/* Both are on disk under other names before either takes its place. */
+static nd_status write_pair(nd_onnx_writer *writer, const char *path, const char *beside) {
+    nd_draft *model = NULL, *data = NULL;
+    nd_status status = nd_status_ok;
+    ND_TRY_DONE(nd_draft_open(beside, &data));
+    ND_TRY_DONE(nd_draft_open(path, &model));
+    ND_TRY_DONE(pieces_write(&writer->external->data, nd_draft_file(data)));
+    ND_TRY_DONE(pieces_write(&writer->model, nd_draft_file(model)));
+    ND_TRY_DONE(nd_draft_sync(model));
+    ND_TRY_DONE(nd_draft_publish(data));
+    status = nd_draft_publish(model);
+done:
+    nd_draft_discard(data);
+    nd_draft_discard(model);
+    return status;
+}
+
 static nd_status write_model(nd_onnx_writer *writer, const char *path) {
-    nd_onnx_external *external = writer->external;
     ND_TRY(put_model(writer));
     ND_REQUIRE(writer->model.bytes < UINT64_C(1) << 31, nd_status_unsupported,
                "%s: over 2 GiB without its weights", path);
-    if (external) {
-        char *beside = nd_arena_printf(&writer->arena, "%s.data", path);
-        ND_REQUIRE(beside, nd_status_memory, "%s: no memory", path);
-        ND_TRY(nd_file_replace(beside, pieces_write, &external->data));
-    }
-    return nd_file_replace(path, pieces_write, &writer->model);
+    if (!writer->external) return nd_file_replace(path, pieces_write, &writer->model);
+    char *beside = nd_arena_printf(&writer->arena, "%s.data", path);
+    ND_REQUIRE(beside, nd_status_memory, "%s: no memory", path);
+    return write_pair(writer, path, beside);
 }
 
 static nd_status write_graph(const nd_graph *graph, const char *path) {

@@ -80,7 +80,7 @@ static bool plan_path(char *path, size_t size) {
 static bool plan_recall(const char *key, char name[32]) {
     char path[4096], line[256], found_key[128], found_name[32];
     bool found = false;
-    FILE *file = plan_path(path, sizeof path) ? fopen(path, "r") : NULL;
+    FILE *file = plan_path(path, sizeof path) ? nd_file_stream(path, "r") : NULL;
     if (!file) return false;
     while (fgets(line, sizeof line, file)) {
         if (sscanf(line, "%127s %31s", found_key, found_name) != 2 || strcmp(found_key, key)) continue;
@@ -94,7 +94,7 @@ static bool plan_recall(const char *key, char name[32]) {
 /* One short line appended at once: two processes that measure together both leave whole lines. */
 static void plan_remember(const char *key, const char *name) {
     char path[4096];
-    FILE *file = plan_path(path, sizeof path) ? fopen(path, "a") : NULL;
+    FILE *file = plan_path(path, sizeof path) ? nd_file_stream(path, "a") : NULL;
     if (!file) {
         nd_log(nd_log_info, "cpu: the choice of an implementation could not be cached");
         return;

@@ -105,7 +105,7 @@ static char *write_rows(const char *format, const nd_row *rows, size_t count, si
     char *text = NULL;
     FILE *file = open_memstream(&text, size);
     nd_row_writer *writer;
-    cr_assert_eq(nd_row_writer_open(format, file, &writer), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(nd_row_writer_open(format, file, "rows", &writer), nd_status_ok, "%s", nd_error());
     for (size_t i = 0; i < count; i++)
         cr_assert_eq(nd_row_writer_add(writer, &rows[i]), nd_status_ok, "%s", nd_error());
     cr_assert_eq(nd_row_writer_close(writer), nd_status_ok, "%s", nd_error());
@@ -334,7 +334,7 @@ Test(row_files, appending_writes_one_header) {
         nd_row_writer *writer;
         nd_row row = {0};
         nd_row_set_int(&row, nd_field_rank, i);
-        cr_assert_eq(nd_row_writer_open("csv", file, &writer), nd_status_ok);
+        cr_assert_eq(nd_row_writer_open("csv", file, path, &writer), nd_status_ok);
         cr_assert_eq(nd_row_writer_add(writer, &row), nd_status_ok);
         cr_assert_eq(nd_row_writer_close(writer), nd_status_ok);
         fclose(file);
@@ -351,6 +351,6 @@ Test(row_files, appending_writes_one_header) {
 
 Test(row_files, unknown_format_is_refused) {
     nd_row_writer *writer;
-    cr_expect_eq(nd_row_writer_open("xml", stdout, &writer), nd_status_usage);
+    cr_expect_eq(nd_row_writer_open("xml", stdout, "stdout", &writer), nd_status_usage);
     cr_expect_null(writer);
 }

@@ -1,0 +1,80 @@
+#include "cli/args/paths.h"
+
+#include "base/draft.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char *const outputs[] = {"output", "json", "csv", "md", "sql"};
+static const char *const inputs[] = {"original", "data", "calib", "margins"};
+enum { n_outputs = sizeof outputs / sizeof *outputs, n_inputs = sizeof inputs / sizeof *inputs };
+
+/* The folder's own path and the name in it: for files that are not there yet. */
+static bool place_of(const char *path, char place[PATH_MAX]) {
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const int above = slash ? (int)(slash - path) + 1 : 1;
+    snprintf(folder, sizeof folder, "%.*s", above, slash ? path : ".");
+    if (!realpath(folder, place)) return false;
+    const size_t used = strlen(place);
+    return snprintf(place + used, PATH_MAX - used, "/%s", name) < (int)(PATH_MAX - used);
+}
+
+static bool same_file(const char *a, const char *b) {
+    struct stat x, y;
+    char place_a[PATH_MAX], place_b[PATH_MAX];
+    const bool there_a = !stat(a, &x), there_b = !stat(b, &y);
+    if (there_a && there_b) return S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    if (there_a || there_b) return false;
+    return place_of(a, place_a) && place_of(b, place_b) && !strcmp(place_a, place_b);
+}
+
+/* `text` is a file, or KIND:FILE, or either with a :SPLIT behind it; a model has its weights in FILE.data
+ * too. */
+static bool is_read(const char *text, const char *output) {
+    const char *const colon = strchr(text, ':'), *const starts[] = {text, colon ? colon + 1 : NULL};
+    for (int i = 0; i < 2 && starts[i]; i++) {
+        const size_t whole = strlen(starts[i]);
+        const char *split = strrchr(starts[i], ':');
+        const size_t ends[] = {whole, split ? (size_t)(split - starts[i]) : whole};
+        for (int e = 0; e < 2; e++) {
+            char file[PATH_MAX];
+            snprintf(file, sizeof file, "%.*s", (int)ends[e], starts[i]);
+            if (same_file(file, output)) return true;
+            snprintf(file, sizeof file, "%.*s.data", (int)ends[e], starts[i]);
+            if (same_file(file, output)) return true;
+        }
+    }
+    return false;
+}
+
+static nd_status check_inputs(const nd_args *args, const char *option, const char *output) {
+    static const char refusal[] = "--%s %s: that file is read (%s), and would be lost; write to another one";
+    for (size_t i = 0; i < args->n_positional; i++)
+        ND_REQUIRE(!is_read(args->positional[i], output), nd_status_usage, refusal, option, output,
+                   args->positional[i]);
+    for (int i = 0; i < n_inputs; i++) {
+        const char *text = nd_args_text(args, inputs[i], NULL);
+        ND_REQUIRE(!text || !is_read(text, output), nd_status_usage, refusal, option, output, text);
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_cli_check_paths(const nd_args *args) {
+    for (int i = 0; i < n_outputs; i++) {
+        const char *path = nd_args_text(args, outputs[i], NULL);
+        if (!path || !strcmp(path, "-")) continue;
+        ND_TRY(check_inputs(args, outputs[i], path));
+        for (int k = 0; k < i; k++) {
+            const char *other = nd_args_text(args, outputs[k], NULL);
+            ND_REQUIRE(!other || !same_file(other, path), nd_status_usage, "--%s %s: --%s is written there",
+                       outputs[i], path, outputs[k]);
+        }
+    }
+    const char *output = nd_args_text(args, "output", NULL);
+    if (!output) return nd_status_ok;
+    nd_status status = nd_draft_try(output);
+    return status ? nd_fail_in(status, "-o") : nd_status_ok;
+}
