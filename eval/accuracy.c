@@ -72,24 +72,27 @@ static nd_status accuracy_run_open(nd_accuracy_run *run, const nd_graph *graph, 
 
 /* --- judging scores */
 
-/* Whether class a comes before class b: the higher score, then the lower number; NaN comes last. */
+/* Whether class a comes before class b: the higher score, then the lower number. No score is NaN. */
 static bool accuracy_before(const float *scores, int64_t a, int64_t b) {
-    const float x = scores[a], y = scores[b];
-    if (isnan(x) || isnan(y)) return isnan(x) == isnan(y) ? a < b : isnan(y);
-    return x > y || (x == y && a < b);
+    return scores[a] > scores[b] || (scores[a] == scores[b] && a < b);
 }
 
 static void accuracy_judge(const float *scores, int64_t classes, int32_t label, nd_accuracy *out) {
-    const int64_t i = out->n++;
+    const int64_t i = nd_accuracy_labelled(out);
     int64_t best = 0;
-    for (int64_t c = 1; c < classes; c++)
+    bool broken = isnan(scores[0]);
+    for (int64_t c = 1; c < classes; c++) {
         if (accuracy_before(scores, c, best)) best = c;
-    out->best[i] = (int32_t)best;
+        broken |= isnan(scores[c]);
+    }
+    out->best[out->n++] = broken ? -1 : (int32_t)best;
+    out->nan_images += broken;
     if (label < 0) {
         out->unlabelled++;
         return;
     }
-    if (isnan(scores[label])) return;
+    out->hit1[i] = out->hit5[i] = 0;
+    if (broken) return;
     int64_t ahead = 0;
     for (int64_t c = 0; c < classes; c++) ahead += accuracy_before(scores, c, label);
     out->hit1[i] = ahead < 1;
@@ -199,6 +202,10 @@ done:
 nd_status nd_accuracy_measure(const nd_graph *graph, nd_batches *batches,
                               const nd_accuracy_settings *settings, nd_accuracy *out) {
     return nd_accuracy_measure_all(&graph, 1, batches, settings, out);
+}
+
+int64_t nd_accuracy_labelled(const nd_accuracy *accuracy) {
+    return accuracy->n - accuracy->unlabelled;
 }
 
 void nd_accuracy_free(nd_accuracy *accuracy) {

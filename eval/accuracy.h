@@ -9,15 +9,17 @@
 #include "eval/drop.h"
 #include "run/executor.h"
 
-/* Per image, in the order of the data set. A tie in a score is broken in favour of the lower class number; a
- * score that is not a number is the lowest of all, and never a hit. */
+/* Per image, in the order of the data set. A tie in a score is broken in favour of the lower class number; an
+ * image with a score that is not a number is never a hit. */
 typedef struct nd_accuracy {
     int64_t n, skipped;
-    int64_t unlabelled; /* images whose class is unknown: counted in n, never a hit */
+    int64_t unlabelled; /* images whose class is unknown: counted in n, in neither hit1 nor hit5 */
+    int64_t nan_images; /* with a NaN among their scores */
     int64_t classes;
     int64_t top1_correct, top5_correct;
-    uint8_t *hit1, *hit5; /* [n]: 1 where the label is among the best one, five */
-    int32_t *best;        /* [n]: best class */
+    /* [n - unlabelled], the images whose class is known in order: 1 where it is among the best one, five */
+    uint8_t *hit1, *hit5;
+    int32_t *best;        /* [n]: best class, -1 where a score is NaN: such images agree with nothing */
     float *logits;        /* [n][classes] when asked for, else NULL */
     double logit_rel_mse; /* against graph 0 of nd_accuracy_measure_all; NaN where there is none */
     double seconds;       /* of this network's own inference, decoding left out */
@@ -42,11 +44,13 @@ nd_status nd_accuracy_measure(const nd_graph *graph, nd_batches *batches,
 nd_status nd_accuracy_measure_all(const nd_graph *const *graphs, size_t count, nd_batches *batches,
                                   const nd_accuracy_settings *settings, nd_accuracy *out);
 
+int64_t nd_accuracy_labelled(const nd_accuracy *accuracy); /* images whose class is known */
+
 void nd_accuracy_free(nd_accuracy *accuracy); /* leaves it empty */
 
-/* Fills the accuracy fields: dataset, dataset_sha256, preprocess, n, skipped and, where every image has a
- * label, top-1 and top-5; with `original`, also the drops, agreement and logit_rel_mse (where it was
- * measured, or both kept logits). The two must come from the same images: nd_status_usage. */
+/* Fills the accuracy fields: dataset, dataset_sha256, preprocess, n, skipped and, over the images that have a
+ * label, top-1 and top-5 where there is one; with `original`, also the drops, agreement and logit_rel_mse
+ * (where it was measured, or both kept logits). The two must come from the same images: nd_status_usage. */
 nd_status nd_accuracy_row(const nd_accuracy *accuracy, const nd_accuracy *original, const nd_batches *batches,
                           nd_row *row);
 

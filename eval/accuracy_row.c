@@ -16,7 +16,8 @@ static void accuracy_row_drop(const uint8_t *original, const uint8_t *changed, i
 
 static double accuracy_agreement(const nd_accuracy *accuracy, const nd_accuracy *original) {
     int64_t same = 0;
-    for (int64_t i = 0; i < accuracy->n; i++) same += accuracy->best[i] == original->best[i];
+    for (int64_t i = 0; i < accuracy->n; i++)
+        same += accuracy->best[i] >= 0 && accuracy->best[i] == original->best[i];
     return accuracy_percent(same, accuracy->n);
 }
 
@@ -42,24 +43,26 @@ nd_status nd_accuracy_row(const nd_accuracy *accuracy, const nd_accuracy *origin
     ND_REQUIRE(!original || original->n == accuracy->n, nd_status_usage,
                "%s: %lld images against %lld of the original", batches->name, (long long)accuracy->n,
                original ? (long long)original->n : 0);
-    const bool labelled = accuracy->unlabelled == 0;
+    const int64_t labelled = nd_accuracy_labelled(accuracy);
     nd_row_set_name(row, nd_field_dataset, batches->name);
     nd_row_set_text(row, nd_field_dataset_sha256, batches->sha256);
     nd_row_set_text(row, nd_field_preprocess, batches->preprocess);
     nd_row_set_int(row, nd_field_n, accuracy->n);
     nd_row_set_int(row, nd_field_skipped, accuracy->skipped);
+    if (accuracy->unlabelled) nd_row_set_int(row, nd_field_unlabelled, accuracy->unlabelled);
+    if (accuracy->nan_images) nd_row_set_int(row, nd_field_nan_images, accuracy->nan_images);
     if (labelled) {
         nd_row_set_int(row, nd_field_top1_correct, accuracy->top1_correct);
         nd_row_set_int(row, nd_field_top5_correct, accuracy->top5_correct);
-        nd_row_set_real(row, nd_field_top1, accuracy_percent(accuracy->top1_correct, accuracy->n));
-        nd_row_set_real(row, nd_field_top5, accuracy_percent(accuracy->top5_correct, accuracy->n));
+        nd_row_set_real(row, nd_field_top1, accuracy_percent(accuracy->top1_correct, labelled));
+        nd_row_set_real(row, nd_field_top5, accuracy_percent(accuracy->top5_correct, labelled));
     }
     if (!original) return nd_status_ok;
     if (labelled) {
-        accuracy_row_drop(original->hit1, accuracy->hit1, accuracy->n, nd_field_drop_top1,
-                          nd_field_drop_top1_lo, nd_field_drop_top1_hi, row);
-        accuracy_row_drop(original->hit5, accuracy->hit5, accuracy->n, nd_field_drop_top5,
-                          nd_field_drop_top5_lo, nd_field_drop_top5_hi, row);
+        accuracy_row_drop(original->hit1, accuracy->hit1, labelled, nd_field_drop_top1, nd_field_drop_top1_lo,
+                          nd_field_drop_top1_hi, row);
+        accuracy_row_drop(original->hit5, accuracy->hit5, labelled, nd_field_drop_top5, nd_field_drop_top5_lo,
+                          nd_field_drop_top5_hi, row);
     }
     nd_row_set_real(row, nd_field_agreement, accuracy_agreement(accuracy, original));
     const double measured = accuracy->logit_rel_mse;

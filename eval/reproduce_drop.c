@@ -146,8 +146,8 @@ static nd_status trial_measure(const nd_trial *trial, const nd_graph *graph, con
     *out = (nd_drop_point){
         .before = report->before,
         .after = report->after,
-        .top1 = nd_drop_paired(trial->original->hit1, accuracy.hit1, accuracy.n),
-        .top5 = nd_drop_paired(trial->original->hit5, accuracy.hit5, accuracy.n),
+        .top1 = nd_drop_paired(trial->original->hit1, accuracy.hit1, nd_accuracy_labelled(&accuracy)),
+        .top5 = nd_drop_paired(trial->original->hit5, accuracy.hit5, nd_accuracy_labelled(&accuracy)),
         .n = accuracy.n,
     };
 done:

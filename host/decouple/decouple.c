@@ -6,6 +6,7 @@
 #include "decouple/calib/output_metric.h"
 #include "decouple/settle.h"
 #include "model/infer/infer.h"
+#include "model/model.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -298,6 +299,7 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     ND_TRY_DONE(choose_and_fit(graph, backend, settings, &plan, chains, error, &report->decompose_seconds));
     ND_TRY_DONE(report_layers(graph, settings, &plan, chains, error, report));
     ND_TRY_DONE(nd_plan_apply(graph, &plan, chains, &dropped));
+    ND_TRY_DONE(nd_model_check_weights(graph));
     if (dropped) nd_log(nd_log_info, "%lld channels that nothing reads are gone", (long long)dropped);
     recount_layers(graph, &plan, chains, report);
     report->after = nd_cost_graph(graph);

@@ -1,4 +1,5 @@
 #include "model/infer/infer.h"
+#include "model/model.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -189,5 +190,6 @@ nd_status nd_graph_fold(nd_graph *graph) {
     ND_TRY(nd_graph_sort(graph));
     for (int i = 0; i < graph->n_nodes; i++)
         if (graph->nodes[i].op == nd_op_batchnorm) ND_TRY(fold_norm(graph, i));
-    return nd_graph_sort(graph);
+    ND_TRY(nd_graph_sort(graph));
+    return nd_model_check_weights(graph);
 }

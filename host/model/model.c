@@ -10,8 +10,7 @@ static bool ends_with(const char *text, const char *suffix) {
     return length >= tail && !strcmp(text + length - tail, suffix);
 }
 
-nd_status nd_model_open(const char *spec, nd_graph **out) {
-    *out = NULL;
+static nd_status model_read(const char *spec, nd_graph **out) {
     if (ends_with(spec, ".onnx")) return nd_onnx_read(spec, out);
     if (!strcmp(spec, "glyphs")) {
         char path[4096];
@@ -32,6 +31,17 @@ nd_status nd_model_open(const char *spec, nd_graph **out) {
     memcpy(arch, spec, length);
     arch[length] = '\0';
     return nd_zoo_open(arch, colon + 1, out);
+}
+
+nd_status nd_model_open(const char *spec, nd_graph **out) {
+    *out = NULL;
+    ND_TRY(model_read(spec, out));
+    if (nd_zoo_find(spec)) return nd_status_ok; /* made up */
+    const nd_status status = nd_model_check_weights(*out);
+    if (!status) return nd_status_ok;
+    nd_graph_free(*out);
+    *out = NULL;
+    return nd_fail_in(status, "%s", spec);
 }
 
 nd_status nd_model_can_save(const char *path) {

@@ -15,6 +15,11 @@
 
 nd_status nd_model_open(const char *spec, nd_graph **out);
 
+/* nd_status_format naming the layer where a weight of Conv, Gemm, MatMul or BatchNormalization is NaN or
+ * infinite, or one of the first three so large that its square leaves fp32. nd_model_open asks, and
+ * nd_graph_fold of what folding made. */
+nd_status nd_model_check_weights(const nd_graph *graph);
+
 /* By extension: .onnx or .safetensors. Standard operators only. Replaces the file as a whole. ONNX files over
  * 2 GiB put their weights into `path`.data beside it. */
 nd_status nd_model_save(const nd_graph *graph, const char *path);

@@ -105,6 +105,23 @@ static nd_status eval_measure(nd_eval *eval) {
                                    &settings, eval->results);
 }
 
+/* What makes a number less than it looks like. */
+static void eval_doubt(const nd_eval *eval) {
+    for (size_t i = 0; i < eval->count; i++) {
+        const nd_accuracy *result = &eval->results[i];
+        if (!result->nan_images) continue;
+        nd_log(nd_log_warn,
+               "%s: the scores of %" PRId64 " of %" PRId64
+               " images are NaN: counted as wrong, and in no agreement",
+               eval->models[i].spec, result->nan_images, result->n);
+    }
+    const nd_accuracy *first = &eval->results[0];
+    if (first->unlabelled && first->unlabelled < first->n)
+        nd_log(nd_log_warn,
+               "%s: %" PRId64 " of %" PRId64 " images have no class; top-1 and top-5 are of the others",
+               eval->batches->name, first->unlabelled, first->n);
+}
+
 /* --- output */
 
 static double eval_ratio(int64_t original, int64_t changed) {
@@ -209,6 +226,7 @@ nd_status nd_verb_eval(nd_args *args) {
     if (!status) status = eval_open_data(&eval);
     if (!status) status = eval_infer(&eval);
     if (!status) status = eval_measure(&eval);
+    if (!status) eval_doubt(&eval);
     if (!status) status = eval_print(&eval);
     for (size_t i = 0; i < eval.count; i++) {
         if (eval.results) nd_accuracy_free(&eval.results[i]);

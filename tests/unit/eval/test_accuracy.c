@@ -87,12 +87,12 @@ Test(accuracy, ties_go_to_the_lower_class_and_nan_is_never_a_hit) {
         {5, 5, 5, 5, 5, 5, 5},              /* label 4: fifth */
         {5, 5, 5, 5, 5, 5, 5},              /* label 5: sixth */
         {NAN, 0, 0, 0, 0, 0, 0},            /* label 0: not a number */
-        {NAN, -9, NAN, NAN, NAN, NAN, NAN}, /* label 1: the only number */
+        {NAN, -9, NAN, NAN, NAN, NAN, NAN}, /* label 1: the only number among NaN */
         {6, 5, 4, 3, 2, 1, 0},              /* label 4: fifth */
     };
     static const int32_t labels[] = {6, 0, 4, 5, 0, 1, 4};
-    static const uint8_t hit1[] = {1, 1, 0, 0, 0, 1, 0}, hit5[] = {1, 1, 1, 0, 0, 1, 1};
-    static const int32_t best[] = {6, 0, 0, 0, 1, 1, 0};
+    static const uint8_t hit1[] = {1, 1, 0, 0, 0, 0, 0}, hit5[] = {1, 1, 1, 0, 0, 0, 1};
+    static const int32_t best[] = {6, 0, 0, 0, -1, -1, 0};
     fixed_batches stream = fixed(&images[0][0], labels, 7, 7, 3);
     nd_accuracy accuracy = measured(&stream, true);
     cr_assert_eq(accuracy.n, 7);
@@ -100,7 +100,7 @@ Test(accuracy, ties_go_to_the_lower_class_and_nan_is_never_a_hit) {
     for (int i = 0; i < 7; i++)
         cr_assert(accuracy.hit1[i] == hit1[i] && accuracy.hit5[i] == hit5[i] && accuracy.best[i] == best[i],
                   "image %d", i);
-    cr_assert(accuracy.top1_correct == 3 && accuracy.top5_correct == 5);
+    cr_assert(accuracy.top1_correct == 2 && accuracy.top5_correct == 4 && accuracy.nan_images == 2);
     cr_assert_eq(accuracy.logits[6 * 7], 6);
     nd_accuracy_free(&accuracy);
     cr_assert_null(accuracy.hit1);
@@ -168,7 +168,9 @@ Test(accuracy, networks_side_by_side_are_compared_with_the_first) {
     cr_assert_eq(results[1].unlabelled, 1);
     nd_row row = {0};
     cr_assert_eq(nd_accuracy_row(&results[1], &results[0], &stream.batches, &row), nd_status_ok);
-    cr_assert_not(row.values[nd_field_top1].set); /* not every image has a label */
+    /* of the three that have a label */
+    cr_assert_float_eq(row.values[nd_field_top1].r, 200.0 / 3, 1e-12);
+    cr_assert_eq(row.values[nd_field_unlabelled].i, 1);
     cr_assert_eq(row.values[nd_field_agreement].r, 100);
     nd_row_free(&row);
     for (int i = 0; i < 2; i++) {
@@ -217,4 +219,18 @@ Test(drop, counts_pairs) {
     static const uint8_t original[] = {1, 1, 1, 0, 0, 1}, changed[] = {1, 0, 0, 1, 0, 1};
     const nd_drop paired = nd_drop_paired(original, changed, 6), table = nd_drop_table(2, 2, 1, 1);
     cr_assert(paired.points == table.points && paired.lo == table.lo && paired.hi == table.hi);
+}
+
+Test(accuracy, scores_that_are_nan_agree_with_nothing) {
+    const float images[][2] = {{NAN, NAN}, {0, NAN}, {2, 1}, {NAN, 3}};
+    static const int32_t labels[] = {0, 0, 0, 1};
+    fixed_batches stream = fixed(&images[0][0], labels, 4, 2, 3);
+    nd_accuracy accuracy = measured(&stream, true);
+    nd_row row = {0};
+    cr_assert_eq(nd_accuracy_row(&accuracy, &accuracy, &stream.batches, &row), nd_status_ok);
+    cr_assert_eq(row.values[nd_field_agreement].r, 25);
+    cr_assert_eq(row.values[nd_field_top1_correct].i, 1);
+    cr_assert_eq(row.values[nd_field_nan_images].i, 3);
+    nd_row_free(&row);
+    nd_accuracy_free(&accuracy);
 }
