@@ -7,7 +7,7 @@ failed=0
 forbid() {
     local what=$1 pattern=$2
     shift 2
-    if git ls-files -- "$@" | grep -v '\.pb-c\.[ch]$' | xargs grep -nHE -- "$pattern"; then
+    if git ls-files -- "$@" | xargs grep -nHE -- "$pattern"; then
         echo "$what"
         failed=1
     fi
