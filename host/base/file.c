@@ -4,9 +4,11 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -119,12 +121,14 @@ bool nd_file_origin(char *folder, size_t size) {
     static const char anchor; /* an object of the program or library that this is linked into */
     Dl_info info;
     struct link_map *loaded = NULL;
-    char file[4096];
+    char file[PATH_MAX];
     if (!dladdr1(&anchor, &info, (void **)&loaded, RTLD_DL_LINKMAP)) return false;
     if (loaded && !*loaded->l_name) { /* the program itself, whose name need not hold a folder */
         const ssize_t length = readlink("/proc/self/exe", file, sizeof file - 1);
-        if (length <= 0) return false;
-        file[length] = '\0';
+        if (length > 0) file[length] = '\0';
+        /* Without /proc, as in a bare chroot: the path it was started by, links followed. */
+        else if (!realpath((const char *)getauxval(AT_EXECFN), file))
+            return false;
     } else {
         snprintf(file, sizeof file, "%s", info.dli_fname);
     }

@@ -44,9 +44,7 @@ nd_status nd_row_csv_parse(nd_cursor *cursor, nd_row_list *out);
 
 nd_status nd_row_sql_header(FILE *file);
 nd_status nd_row_sql_add(FILE *file, const nd_row *row);
-nd_status nd_row_sql_parse(nd_cursor *cursor, nd_row_list *out);
 
 nd_status nd_row_md_write(FILE *file, const nd_row *rows, size_t count);
-nd_status nd_row_md_parse(nd_cursor *cursor, nd_row_list *out);
 
 #endif

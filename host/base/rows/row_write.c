@@ -56,7 +56,7 @@ typedef struct nd_row_stream {
     const char *name;
     nd_status (*header)(FILE *file);
     nd_status (*add)(FILE *file, const nd_row *row);
-    nd_status (*parse)(nd_cursor *cursor, nd_row_list *out);
+    nd_status (*parse)(nd_cursor *cursor, nd_row_list *out); /* NULL: written for others to read */
 } nd_row_stream;
 
 enum { format_json, format_csv, format_md, format_sql, format_count };
@@ -64,8 +64,8 @@ enum { format_json, format_csv, format_md, format_sql, format_count };
 static const nd_row_stream streams[format_count] = {
     [format_json] = {"json", row_json_header, row_json_add, row_json_parse},
     [format_csv] = {"csv", nd_row_csv_header, nd_row_csv_add, nd_row_csv_parse},
-    [format_md] = {"md", NULL, NULL, nd_row_md_parse},
-    [format_sql] = {"sql", nd_row_sql_header, nd_row_sql_add, nd_row_sql_parse},
+    [format_md] = {"md", NULL, NULL, NULL},
+    [format_sql] = {"sql", nd_row_sql_header, nd_row_sql_add, NULL},
 };
 
 const char *const nd_row_formats[] = {"json", "csv", "md", "sql", NULL};
@@ -157,7 +157,12 @@ static const nd_row_stream *recognise(const char *text, size_t length) {
 nd_status nd_rows_parse(const char *text, size_t length, const char *name, nd_row **rows, size_t *count) {
     nd_cursor cursor = {.at = text, .end = text + length, .name = name};
     nd_row_list list = {0};
-    nd_status status = recognise(text, length)->parse(&cursor, &list);
+    const nd_row_stream *stream = recognise(text, length);
+    *rows = NULL;
+    *count = 0;
+    ND_REQUIRE(stream->parse, nd_status_format,
+               "%s: rows as %s are for others to read; nd reads json and csv", name, stream->name);
+    nd_status status = stream->parse(&cursor, &list);
     if (status) {
         nd_rows_free(list.rows, list.count);
         list = (nd_row_list){0};

@@ -1,5 +1,4 @@
-/* Rows to and from files, in four formats driven by the field table. None loses anything: what one of them
- * holds reads back equal, value by value.
+/* Rows to files in four formats driven by the field table, and back from two of them.
  *
  *   json  one object a line, null fields left out
  *   csv   RFC 4180, a header with every field; null is an empty cell, an empty text is ""
@@ -8,6 +7,7 @@
  *   sql   CREATE TABLE IF NOT EXISTS nd_rows and an INSERT a row, in the common subset of SQLite and
  * PostgreSQL
  *
+ * None loses anything; json and csv read back equal, value by value, md and sql are for people and databases.
  * Arrays are "[1,2,3]" in a cell. Reals have as many digits as reading the same bits needs. */
 #ifndef ND_BASE_ROW_WRITE_H
 #define ND_BASE_ROW_WRITE_H
@@ -32,9 +32,9 @@ nd_status nd_row_writer_add(nd_row_writer *writer, const nd_row *row);
 nd_status nd_row_writer_close(nd_row_writer *writer); /* ends the table and frees; NULL is legal */
 void nd_row_writer_drop(nd_row_writer *writer);       /* frees and writes nothing more; NULL is legal */
 
-/* Rows of a file, its format by content. Messages carry file and line; fields this version does not know are
- * ignored. A torn last line of json (a killed run) is left out and said in a warning. *rows is malloc'd:
- * nd_rows_free. */
+/* Rows of a file of json or csv, told by its content. Messages carry file and line; fields this version does
+ * not know are ignored. A torn last line of json (a killed run) is left out and said in a warning. *rows is
+ * malloc'd: nd_rows_free. */
 nd_status nd_rows_read(const char *path, nd_row **rows, size_t *count);
 nd_status nd_rows_parse(const char *text, size_t length, const char *name, nd_row **rows, size_t *count);
 void nd_rows_free(nd_row *rows, size_t count);
