@@ -1,4 +1,4 @@
-/* The nightly gate: two sets of rows, a verdict for each pair and one for all (bench/README.md has the
+/* The nightly gate: two sets of rows, a verdict for each pair and one for all (docs/measuring.md has the
  * table).
  *
  * What is gated is the ratio dense / decoupled, measured in interleaved blocks of one process: clocks and

@@ -179,8 +179,10 @@ Test(row_files, no_rows_stay_no_rows) {
 /* A database reads the rows, and what it prints of them as CSV reads back equal: flags are 0 and 1 there, and
  * reals are asked for with 17 digits. */
 Test(row_files, sqlite_reads_what_sql_says) {
-    if (system("sqlite3 -version >sqlite-version 2>&1")) cr_skip_test("sqlite3 is not installed");
+    if (system("sqlite3 -version >/dev/null 2>&1")) cr_skip_test("sqlite3 is not installed");
     enum { count = 5 };
+    char folder[] = "/tmp/nd-rows-XXXXXX", here[4096];
+    cr_assert(getcwd(here, sizeof here) && mkdtemp(folder) && !chdir(folder)); /* tests are processes */
     nd_row *rows = random_rows(count, 17, 128), *back;
     size_t size, n;
     for (int i = 0; i < count * nd_field_count;
@@ -212,9 +214,11 @@ Test(row_files, sqlite_reads_what_sql_says) {
     fputs(" FROM nd_rows ORDER BY rowid;\n", script);
     fclose(script);
     free(text);
-    cr_assert_eq(system("sqlite3 -batch :memory: <rows.sql >sqlite-said 2>&1"), 0);
+    cr_assert_eq(system("sqlite3 -batch :memory: <rows.sql >said 2>&1"), 0);
     cr_assert_eq(nd_rows_read("rows.csv", &back, &n), nd_status_ok, "%s", nd_error());
     assert_equal("sql", rows, count, back, n);
+    cr_expect(!unlink("rows.sql") && !unlink("rows.csv") && !unlink("said") && !chdir(here) &&
+              !rmdir(folder));
     nd_rows_free(rows, count);
     nd_rows_free(back, n);
 }
