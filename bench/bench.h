@@ -17,12 +17,12 @@ typedef struct nd_bench_settings {
     const int64_t *terms; /* T */
     size_t n_terms;
     bool forms[nd_form_count];
-    bool impls[nd_impl_count];         /* dense is always timed */
-    nd_backend *forced[nd_impl_count]; /* baselines other than the backend's choice (bench/subjects/rig.h);
-                                          NULL for none */
-    bool cold;                         /* rotate buffers; otherwise the same ones every run */
-    bool layouts;                      /* dense in NHWC or NCHW, whichever is faster */
-    bool nodes;                        /* of networks: also the time of every kernel */
+    bool implementations[nd_implementation_count]; /* dense is always timed */
+    nd_backend *forced[nd_implementation_count];   /* baselines other than the backend's choice
+                                            (bench/subjects/rig.h);   NULL for none */
+    bool cold;                                     /* rotate buffers; otherwise the same ones every run */
+    bool layouts;                                  /* dense in NHWC or NCHW, whichever is faster */
+    bool nodes;                                    /* of networks: also the time of every kernel */
     nd_timing_settings timing;
     nd_peaks peaks;
     const nd_row *common; /* provenance and key fields that all rows share */
@@ -51,12 +51,12 @@ nd_status nd_bench_layers_of_suite(const nd_suite *suite, nd_bench_layer **out, 
 nd_status nd_bench_layers_of_graph(const nd_graph *graph, nd_bench_layer **out, size_t *n);
 
 /* Whole networks, end to end on one backend: networks[0] is the original, and the ratio is to it. The others
- * are compiled as settings->impls ask for: unfused, fused (where every pair has such a kernel), best (the
- * fastest of these; the executor's own choice where it is asked for alone). Each plan is checked first on the
- * images it is timed with: the first one against the reference backend, a batch also against the plan without
- * any fusion. With settings->layouts the original is tried in the other layout too, where the backend runs it
- * there and memory has room for both. Upload and download are not timed. With settings->nodes, every kernel
- * of every plan has a row as well (bench/timing/nodes.h). */
+ * are compiled as settings->implementations ask for: unfused, fused (where every pair has such a kernel),
+ * best (the fastest of these; the executor's own choice where it is asked for alone). Each plan is checked
+ * first on the images it is timed with: the first one against the reference backend, a batch also against the
+ * plan without any fusion. With settings->layouts the original is tried in the other layout too, where the
+ * backend runs it there and memory has room for both. Upload and download are not timed. With
+ * settings->nodes, every kernel of every plan has a row as well (bench/timing/nodes.h). */
 typedef struct nd_bench_network {
     const nd_graph *graph; /* inferred; one input, one output */
     nd_row row;            /* what it is: model, method, rank, costs, ... */

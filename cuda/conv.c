@@ -65,7 +65,7 @@ static void conv_dnn_release(nd_kernel *kernel) {
     free(state);
 }
 
-static const nd_cuda_operation nd_conv_dnn_operation = {conv_dnn_run, conv_dnn_release};
+static const nd_cuda_functions nd_conv_dnn_functions = {conv_dnn_run, conv_dnn_release};
 
 /* [no][channels][taps] -> [no][taps][channels] when `inner`, or -> [channels*taps][no]. NULL when memory is
  * out. */
@@ -97,7 +97,7 @@ static nd_status conv_dnn_weights(nd_kernel *kernel, const nd_work *work, bool c
 static nd_status conv_dnn_prepare(nd_kernel *kernel, const nd_work *work, bool channels_last) {
     nd_conv_dnn *state = kernel->state = nd_alloc_array(1, sizeof *state);
     ND_REQUIRE(state, nd_status_memory, "no memory for a convolution");
-    kernel->operation = &nd_conv_dnn_operation;
+    kernel->functions = &nd_conv_dnn_functions;
     nd_dnn_problem problem = {.work = kernel->work,
                               .precision = kernel->precision,
                               .bias = work->bias != NULL,
@@ -133,7 +133,7 @@ static void conv_depthwise_release(nd_kernel *kernel) {
     free(kernel->state);
 }
 
-static const nd_cuda_operation nd_conv_depthwise_operation = {conv_depthwise_run, conv_depthwise_release};
+static const nd_cuda_functions nd_conv_depthwise_functions = {conv_depthwise_run, conv_depthwise_release};
 
 static nd_status conv_depthwise_constants(nd_kernel *kernel, const nd_work *work, nd_cuda_depthwise *call) {
     const void *constant;
@@ -165,7 +165,7 @@ static bool conv_is_depthwise(const nd_work *work) {
 static nd_status conv_depthwise_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_cuda_depthwise *call = kernel->state = nd_alloc_array(1, sizeof *call);
     ND_REQUIRE(call, nd_status_memory, "no memory for a depthwise convolution");
-    kernel->operation = &nd_conv_depthwise_operation;
+    kernel->functions = &nd_conv_depthwise_functions;
     *call = (nd_cuda_depthwise){
         .geometry = work->geometry,
         .storage = nd_precision_storage(kernel->precision),
@@ -201,7 +201,7 @@ nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work) {
     free(transposed);
     ND_TRY(status);
     kernel->weights = constant;
-    kernel->operation = &nd_cuda_simple_operation;
+    kernel->functions = &nd_cuda_simple_functions;
     kernel->launch = nd_cuda_conv_launch;
     kernel->workspace = 0;
     snprintf(kernel->engine, sizeof kernel->engine, "nd:conv:direct");
@@ -241,5 +241,5 @@ static nd_status conv_prepare(nd_kernel *kernel, const nd_work *work) {
     return nd_conv_direct_prepare(kernel, work);
 }
 
-const nd_cuda_kind nd_cuda_conv_kind = {conv_supports, conv_prepare};
-const nd_cuda_kind nd_cuda_direct_kind = {conv_supports, nd_conv_direct_prepare};
+const nd_cuda_implementation nd_cuda_conv_implementation = {conv_supports, conv_prepare};
+const nd_cuda_implementation nd_cuda_direct_implementation = {conv_supports, nd_conv_direct_prepare};

@@ -1,4 +1,4 @@
-/* The open backend and what its parts share. Host code only; the libraries stay behind opaque handles, each
+/* The open backend and what its parts share. Host code only; the libraries are opaque handles here, each
  * in the one file that includes its header (blas.c, solver.c, dnn.c). */
 #ifndef ND_CUDA_DEVICE_H
 #define ND_CUDA_DEVICE_H
@@ -12,26 +12,27 @@ typedef struct nd_solver nd_solver;
 typedef struct nd_dnn nd_dnn;
 typedef struct nd_nvml nd_nvml;
 
-enum { nd_cuda_stamps = 4096, nd_cuda_blocks_max = 8 };
+enum { nd_cuda_events = 4096, nd_cuda_blocks_max = 8 };
 
 /* Elements of the staging block, 4 MiB: made when the backend opens, so that no transfer can run out of
  * memory. */
 enum { nd_cuda_staged = 1 << 20 };
 
-/* Ways that separable layers may run: ND_CUDA_SEPARABLE=auto, which is all of them, or some with commas
+/* How separable layers may run: ND_CUDA_SEPARABLE=auto, which is all of them, or some with commas
  * between. */
-typedef enum nd_cuda_route {
-    nd_cuda_route_dense,   /* recomposed to one convolution, on the library */
-    nd_cuda_route_chunked, /* depthwise and GEMM, slice by slice through L2 */
-    nd_cuda_route_fused,   /* our fused kernel */
-    nd_cuda_route_wgmma, /* the same for sm_90a; among others chosen only where it was measured and checked */
-    nd_cuda_route_count,
-} nd_cuda_route;
+typedef enum nd_cuda_algorithm {
+    nd_cuda_algorithm_dense,   /* recomposed to one convolution, on the library */
+    nd_cuda_algorithm_chunked, /* depthwise and GEMM, slice by slice through L2 */
+    nd_cuda_algorithm_fused,   /* our fused kernel */
+    nd_cuda_algorithm_wgmma,   /* the same for sm_90a; among others chosen only where it was measured and
+                                  checked */
+    nd_cuda_algorithm_count,
+} nd_cuda_algorithm;
 
-/* A measured choice: what it was made for (a hash), and the number of the way that won. */
+/* A measured choice: what it was made for (a hash), and the number of the candidate that won. */
 typedef struct nd_cuda_choice {
     char key[nd_sha256_hex_size];
-    int way;
+    int candidate;
 } nd_cuda_choice;
 
 typedef struct nd_cuda {
@@ -40,13 +41,13 @@ typedef struct nd_cuda {
     size_t shared_limit;                     /* bytes of shared memory a block may ask for */
     size_t workspace_limit;
     bool tune;
-    unsigned routes;                     /* 1 << nd_cuda_route, of those that may be taken */
+    unsigned algorithms;                 /* 1 << nd_cuda_algorithm, of those that may be taken */
     cudaStream_t stream, side;           /* side: the other half of what overlaps */
     cudaEvent_t fork, ready[2], done[2]; /* order between the two: see separable_chunked.c */
-    cudaEvent_t stamps[nd_cuda_stamps];  /* made when first used */
+    cudaEvent_t events[nd_cuda_events];  /* made when first used */
     float *staging;                      /* nd_cuda_staged elements on their way in or out, by pieces */
-    void *flush;             /* twice the last-level cache, overwritten before what is timed cold (race.c) */
-    nd_cuda_choice *choices; /* see race.h; grown */
+    void *flush; /* twice the last-level cache, overwritten before what is timed cold (autotune.c) */
+    nd_cuda_choice *choices; /* see autotune.h; grown */
     size_t n_choices, choices_capacity;
     nd_blas *blas;
     nd_solver *solver;
@@ -66,19 +67,19 @@ typedef struct nd_cuda_operands {
     void *y, *workspace;
 } nd_cuda_operands;
 
-typedef struct nd_cuda_operation {
+typedef struct nd_cuda_functions {
     nd_status (*run)(nd_kernel *kernel, const nd_cuda_operands *operands);
     void (*release)(nd_kernel *kernel); /* frees `state`; NULL where there is none */
-} nd_cuda_operation;
+} nd_cuda_functions;
 
 struct nd_kernel {
     nd_cuda *cuda;
     nd_work work; /* its host pointers are NULL */
     nd_precision precision;
-    const nd_cuda_operation *operation;
+    const nd_cuda_functions *functions;
     char engine[192];
     size_t workspace;
-    nd_cuda_launch *launch;           /* of nd_cuda_simple_operation */
+    nd_cuda_launch *launch;           /* of nd_cuda_simple_functions */
     bool transformed;                 /* see bound.h */
     void *blocks[nd_cuda_blocks_max]; /* device memory that the kernel owns */
     int n_blocks;
@@ -88,19 +89,21 @@ struct nd_kernel {
 };
 
 /* One call of kernel->launch, with the kernel's weights, bias and channel. */
-extern const nd_cuda_operation nd_cuda_simple_operation;
+extern const nd_cuda_functions nd_cuda_simple_functions;
 
-/* How a kind is prepared. `prepare` fills a zeroed kernel whose cuda, work, precision are set; on failure the
- * caller releases what is there. */
-typedef struct nd_cuda_kind {
+/* How an operation is prepared. `prepare` fills a zeroed kernel whose cuda, work, precision are set; on
+ * failure the caller releases what is there. */
+typedef struct nd_cuda_implementation {
     bool (*supports)(const nd_cuda *cuda, const nd_work *work, nd_precision precision);
     nd_status (*prepare)(nd_kernel *kernel, const nd_work *work);
-} nd_cuda_kind;
+} nd_cuda_implementation;
 
-const nd_cuda_kind *nd_cuda_kind_of(nd_kind kind);
+const nd_cuda_implementation *nd_cuda_implementation_of(nd_operation operation);
 
-extern const nd_cuda_kind nd_cuda_conv_kind, nd_cuda_separable_kind, nd_cuda_gemm_kind;
-extern const nd_cuda_kind nd_cuda_direct_kind; /* convolution by our direct kernel, whatever else there is */
+extern const nd_cuda_implementation nd_cuda_conv_implementation, nd_cuda_separable_implementation,
+    nd_cuda_gemm_implementation;
+extern const nd_cuda_implementation
+    nd_cuda_direct_implementation; /* convolution by our direct kernel, whatever else there is */
 
 nd_status nd_cuda_allocate(size_t bytes, void **out); /* nd_status_memory when the device is full */
 
@@ -122,13 +125,13 @@ nd_status nd_cuda_constant_bias_stored(nd_kernel *kernel, const nd_work *work, c
 bool nd_cuda_view_is_pixels(const nd_view *view, int64_t *distance);
 void *nd_cuda_at(const void *start, const nd_view *view, nd_precision precision); /* its first element */
 
-/* The direct convolution, for what no library takes. `work` may be of another kind than the kernel was made
- * for. */
+/* The direct convolution, for what no library takes. `work` may be of another operation than the kernel was
+ * made for. */
 nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work);
 
 nd_status nd_cuda_kernel_run(nd_kernel *kernel, const nd_cuda_operands *operands);
 void nd_cuda_kernel_release(nd_kernel *kernel);
-nd_status nd_cuda_kernel_make(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_work *work,
-                              nd_precision precision, nd_kernel **out);
+nd_status nd_cuda_kernel_make(nd_cuda *cuda, const nd_cuda_implementation *implementation,
+                              const nd_work *work, nd_precision precision, nd_kernel **out);
 
 #endif

@@ -37,7 +37,7 @@ static void gemm_release(nd_kernel *kernel) {
     free(state);
 }
 
-static const nd_cuda_operation nd_gemm_operation = {gemm_run, gemm_release};
+static const nd_cuda_functions nd_gemm_functions = {gemm_run, gemm_release};
 
 /* Rows of neighbours, at any distance. */
 static bool gemm_is_rows(const nd_view *view) {
@@ -67,7 +67,7 @@ static nd_view gemm_pixels(const nd_view *rows) {
 static nd_status gemm_direct_prepare(nd_kernel *kernel, const nd_work *work) {
     static const nd_geometry one = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
     nd_work conv = *work;
-    conv.kind = nd_kind_conv;
+    conv.operation = nd_operation_conv;
     conv.groups = 1;
     conv.geometry = one;
     conv.x = gemm_pixels(&work->x);
@@ -81,7 +81,7 @@ static nd_status gemm_direct_prepare(nd_kernel *kernel, const nd_work *work) {
 static nd_status gemm_library_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_gemm_state *state = kernel->state = nd_alloc_array(1, sizeof *state);
     ND_REQUIRE(state, nd_status_memory, "no memory for a GEMM");
-    kernel->operation = &nd_gemm_operation;
+    kernel->functions = &nd_gemm_functions;
     const nd_act act = work->activation.act;
     const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(kernel->precision));
     const nd_gemm_problem problem = {
@@ -117,4 +117,4 @@ static nd_status gemm_prepare(nd_kernel *kernel, const nd_work *work) {
     return gemm_direct_prepare(kernel, work);
 }
 
-const nd_cuda_kind nd_cuda_gemm_kind = {gemm_supports, gemm_prepare};
+const nd_cuda_implementation nd_cuda_gemm_implementation = {gemm_supports, gemm_prepare};

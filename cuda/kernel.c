@@ -1,5 +1,5 @@
 /* What every prepared kernel has: constants on the device, an operation to run, a name; and the table of
- * kinds. */
+ * implementations. */
 #include "cuda/device.h"
 
 #include <stdio.h>
@@ -88,18 +88,18 @@ void *nd_cuda_at(const void *start, const nd_view *view, nd_precision precision)
 }
 
 nd_status nd_cuda_kernel_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
-    return kernel->operation->run(kernel, operands);
+    return kernel->functions->run(kernel, operands);
 }
 
 void nd_cuda_kernel_release(nd_kernel *kernel) {
     if (!kernel) return;
-    if (kernel->operation && kernel->operation->release) kernel->operation->release(kernel);
+    if (kernel->functions && kernel->functions->release) kernel->functions->release(kernel);
     for (int i = 0; i < kernel->n_blocks; i++) (void)cudaFree(kernel->blocks[i]);
     free(kernel);
 }
 
-nd_status nd_cuda_kernel_make(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_work *work,
-                              nd_precision precision, nd_kernel **out) {
+nd_status nd_cuda_kernel_make(nd_cuda *cuda, const nd_cuda_implementation *implementation,
+                              const nd_work *work, nd_precision precision, nd_kernel **out) {
     *out = NULL;
     nd_kernel *kernel = nd_alloc_array(1, sizeof *kernel);
     ND_REQUIRE(kernel, nd_status_memory, "no memory for a kernel");
@@ -108,10 +108,10 @@ nd_status nd_cuda_kernel_make(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_
     kernel->work.weights = kernel->work.bias = kernel->work.depthwise = NULL;
     kernel->work.channel = NULL;
     kernel->precision = precision;
-    nd_status status = kind->prepare(kernel, work);
+    nd_status status = implementation->prepare(kernel, work);
     if (status) {
         nd_cuda_kernel_release(kernel);
-        return nd_fail_in(status, "preparing %s on cuda", nd_kind_name(work->kind));
+        return nd_fail_in(status, "preparing %s on cuda", nd_operation_name(work->operation));
     }
     *out = kernel;
     return nd_status_ok;
@@ -132,19 +132,19 @@ static nd_status cuda_simple_run(nd_kernel *kernel, const nd_cuda_operands *oper
     return kernel->launch(&call);
 }
 
-const nd_cuda_operation nd_cuda_simple_operation = {.run = cuda_simple_run};
+const nd_cuda_functions nd_cuda_simple_functions = {.run = cuda_simple_run};
 
-static nd_cuda_launch *const nd_cuda_launches[nd_kind_count] = {
-    [nd_kind_pool] = nd_cuda_pool_launch,
-    [nd_kind_binary] = nd_cuda_binary_launch,
-    [nd_kind_activation] = nd_cuda_activation_launch,
-    [nd_kind_affine] = nd_cuda_affine_launch,
-    [nd_kind_softmax] = nd_cuda_softmax_launch,
-    [nd_kind_lrn] = nd_cuda_lrn_launch,
-    [nd_kind_mean] = nd_cuda_mean_launch,
-    [nd_kind_gather] = nd_cuda_gather_launch,
-    [nd_kind_copy] = nd_cuda_copy_launch,
-    [nd_kind_fill] = nd_cuda_fill_launch,
+static nd_cuda_launch *const nd_cuda_launches[nd_operation_count] = {
+    [nd_operation_pool] = nd_cuda_pool_launch,
+    [nd_operation_binary] = nd_cuda_binary_launch,
+    [nd_operation_activation] = nd_cuda_activation_launch,
+    [nd_operation_affine] = nd_cuda_affine_launch,
+    [nd_operation_softmax] = nd_cuda_softmax_launch,
+    [nd_operation_lrn] = nd_cuda_lrn_launch,
+    [nd_operation_mean] = nd_cuda_mean_launch,
+    [nd_operation_gather] = nd_cuda_gather_launch,
+    [nd_operation_copy] = nd_cuda_copy_launch,
+    [nd_operation_fill] = nd_cuda_fill_launch,
 };
 
 /* Any strides and sizes: the launchers split what is too large for one grid. */
@@ -158,15 +158,15 @@ static bool cuda_simple_supports(const nd_cuda *cuda, const nd_work *work, nd_pr
 
 static nd_status cuda_simple_prepare(nd_kernel *kernel, const nd_work *work) {
     const void *constant = NULL;
-    kernel->operation = &nd_cuda_simple_operation;
-    kernel->launch = nd_cuda_launches[work->kind];
-    snprintf(kernel->engine, sizeof kernel->engine, "nd:%s", nd_kind_name(work->kind));
-    if (work->kind == nd_kind_affine) {
+    kernel->functions = &nd_cuda_simple_functions;
+    kernel->launch = nd_cuda_launches[work->operation];
+    snprintf(kernel->engine, sizeof kernel->engine, "nd:%s", nd_operation_name(work->operation));
+    if (work->operation == nd_operation_affine) {
         ND_TRY(nd_cuda_constant(kernel, work->weights, (size_t)work->y.dims[1] * sizeof(float), &constant));
         kernel->weights = constant;
         ND_TRY(nd_cuda_constant_bias(kernel, work));
     }
-    if (work->kind == nd_kind_gather) {
+    if (work->operation == nd_operation_gather) {
         ND_TRY(
             nd_cuda_constant(kernel, work->channel, (size_t)work->terms * sizeof *work->channel, &constant));
         kernel->channel = constant;
@@ -174,13 +174,14 @@ static nd_status cuda_simple_prepare(nd_kernel *kernel, const nd_work *work) {
     return nd_status_ok;
 }
 
-static const nd_cuda_kind nd_cuda_simple_kind = {cuda_simple_supports, cuda_simple_prepare};
+static const nd_cuda_implementation nd_cuda_simple_implementation = {cuda_simple_supports,
+                                                                     cuda_simple_prepare};
 
-const nd_cuda_kind *nd_cuda_kind_of(nd_kind kind) {
-    static const nd_cuda_kind *const kinds[nd_kind_count] = {
-        [nd_kind_conv] = &nd_cuda_conv_kind,
-        [nd_kind_separable] = &nd_cuda_separable_kind,
-        [nd_kind_gemm] = &nd_cuda_gemm_kind,
+const nd_cuda_implementation *nd_cuda_implementation_of(nd_operation operation) {
+    static const nd_cuda_implementation *const implementations[nd_operation_count] = {
+        [nd_operation_conv] = &nd_cuda_conv_implementation,
+        [nd_operation_separable] = &nd_cuda_separable_implementation,
+        [nd_operation_gemm] = &nd_cuda_gemm_implementation,
     };
-    return kinds[kind] ? kinds[kind] : &nd_cuda_simple_kind;
+    return implementations[operation] ? implementations[operation] : &nd_cuda_simple_implementation;
 }

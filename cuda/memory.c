@@ -115,14 +115,14 @@ nd_status nd_cuda_download(nd_backend *backend, const nd_memory *src, const nd_v
     return cuda_transfer((nd_cuda *)backend, cuda_move_out, view, precision, src->data, dst);
 }
 
-nd_status nd_cuda_stamp(nd_backend *backend, int slot) {
+nd_status nd_cuda_record_event(nd_backend *backend, int slot) {
     nd_cuda *cuda = (nd_cuda *)backend;
-    ND_REQUIRE(slot >= 0 && slot < nd_cuda_stamps, nd_status_internal, "no time stamp %d", slot);
-    if (!cuda->stamps[slot]) ND_CUDA_TRY(cudaEventCreate(&cuda->stamps[slot]));
-    /* Without the flag, an event in a recording is a mark for dependencies and is never stamped. */
+    ND_REQUIRE(slot >= 0 && slot < nd_cuda_events, nd_status_internal, "no event %d", slot);
+    if (!cuda->events[slot]) ND_CUDA_TRY(cudaEventCreate(&cuda->events[slot]));
+    /* Without the flag, an event in a graph capture only orders work and never gets a time. */
     enum cudaStreamCaptureStatus capturing;
     ND_CUDA_TRY(cudaStreamIsCapturing(cuda->stream, &capturing));
-    ND_CUDA_TRY(cudaEventRecordWithFlags(cuda->stamps[slot], cuda->stream,
+    ND_CUDA_TRY(cudaEventRecordWithFlags(cuda->events[slot], cuda->stream,
                                          capturing == cudaStreamCaptureStatusNone ? cudaEventRecordDefault
                                                                                   : cudaEventRecordExternal));
     return nd_status_ok;
@@ -131,11 +131,11 @@ nd_status nd_cuda_stamp(nd_backend *backend, int slot) {
 nd_status nd_cuda_elapsed(nd_backend *backend, int from, int to, double *ns) {
     nd_cuda *cuda = (nd_cuda *)backend;
     float milliseconds = 0;
-    const bool recorded = from >= 0 && from < nd_cuda_stamps && cuda->stamps[from] && to >= 0 &&
-                          to < nd_cuda_stamps && cuda->stamps[to];
-    ND_REQUIRE(recorded, nd_status_internal, "no time stamps %d and %d", from, to);
-    ND_CUDA_TRY(cudaEventSynchronize(cuda->stamps[to]));
-    ND_CUDA_TRY(cudaEventElapsedTime(&milliseconds, cuda->stamps[from], cuda->stamps[to]));
+    const bool recorded = from >= 0 && from < nd_cuda_events && cuda->events[from] && to >= 0 &&
+                          to < nd_cuda_events && cuda->events[to];
+    ND_REQUIRE(recorded, nd_status_internal, "no events %d and %d", from, to);
+    ND_CUDA_TRY(cudaEventSynchronize(cuda->events[to]));
+    ND_CUDA_TRY(cudaEventElapsedTime(&milliseconds, cuda->events[from], cuda->events[to]));
     *ns = 1e6 * milliseconds;
     return nd_status_ok;
 }
@@ -146,24 +146,24 @@ nd_status nd_cuda_capture_begin(nd_backend *backend) {
 }
 
 /* The side stream has joined the main one by then: what forks in a kernel's run joins in it. */
-nd_status nd_cuda_capture_end(nd_backend *backend, void **recording) {
-    *recording = NULL;
+nd_status nd_cuda_capture_end(nd_backend *backend, void **capture) {
+    *capture = NULL;
     cudaGraph_t graph = NULL;
     cudaGraphExec_t ready = NULL;
     nd_status status = nd_status_ok;
     ND_CUDA_TRY_DONE(cudaStreamEndCapture(((nd_cuda *)backend)->stream, &graph));
     ND_CUDA_TRY_DONE(cudaGraphInstantiate(&ready, graph, 0));
-    *recording = ready;
+    *capture = ready;
 done:
     if (graph) (void)cudaGraphDestroy(graph);
     return status;
 }
 
-nd_status nd_cuda_replay(nd_backend *backend, void *recording) {
-    ND_CUDA_TRY(cudaGraphLaunch((cudaGraphExec_t)recording, ((nd_cuda *)backend)->stream));
+nd_status nd_cuda_replay(nd_backend *backend, void *capture) {
+    ND_CUDA_TRY(cudaGraphLaunch((cudaGraphExec_t)capture, ((nd_cuda *)backend)->stream));
     return nd_status_ok;
 }
 
-void nd_cuda_recording_free(void *recording) {
-    if (recording) (void)cudaGraphExecDestroy((cudaGraphExec_t)recording);
+void nd_cuda_capture_free(void *capture) {
+    if (capture) (void)cudaGraphExecDestroy((cudaGraphExec_t)capture);
 }

@@ -1,4 +1,4 @@
-/* Device memory, transfers, time stamps and recordings: the plain part of the backend table. */
+/* Device memory, transfers, events and graph captures: the plain part of the backend table. */
 #ifndef ND_CUDA_MEMORY_H
 #define ND_CUDA_MEMORY_H
 
@@ -11,11 +11,11 @@ nd_status nd_cuda_upload(nd_backend *backend, nd_memory *dst, const nd_view *vie
 nd_status nd_cuda_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
                            nd_precision precision, float *dst);
 nd_status nd_cuda_synchronize(nd_backend *backend);
-nd_status nd_cuda_stamp(nd_backend *backend, int slot);
+nd_status nd_cuda_record_event(nd_backend *backend, int slot);
 nd_status nd_cuda_elapsed(nd_backend *backend, int from, int to, double *ns);
 nd_status nd_cuda_capture_begin(nd_backend *backend);
-nd_status nd_cuda_capture_end(nd_backend *backend, void **recording);
-nd_status nd_cuda_replay(nd_backend *backend, void *recording);
-void nd_cuda_recording_free(void *recording);
+nd_status nd_cuda_capture_end(nd_backend *backend, void **capture);
+nd_status nd_cuda_replay(nd_backend *backend, void *capture);
+void nd_cuda_capture_free(void *capture);
 
 #endif

@@ -66,8 +66,8 @@ static void cuda_close(nd_backend *backend) {
     nd_dnn_close(cuda->dnn);
     nd_solver_close(cuda->solver);
     nd_blas_close(cuda->blas);
-    for (int i = 0; i < nd_cuda_stamps; i++)
-        if (cuda->stamps[i]) (void)cudaEventDestroy(cuda->stamps[i]);
+    for (int i = 0; i < nd_cuda_events; i++)
+        if (cuda->events[i]) (void)cudaEventDestroy(cuda->events[i]);
     if (cuda->fork) (void)cudaEventDestroy(cuda->fork);
     for (int i = 0; i < 2; i++) {
         if (cuda->ready[i]) (void)cudaEventDestroy(cuda->ready[i]);
@@ -82,13 +82,14 @@ static void cuda_close(nd_backend *backend) {
 }
 
 static bool cuda_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
-    const nd_cuda_kind *kind = nd_cuda_kind_of(work->kind);
-    return nd_work_agrees(work) && kind->supports((const nd_cuda *)backend, work, precision);
+    const nd_cuda_implementation *implementation = nd_cuda_implementation_of(work->operation);
+    return nd_work_agrees(work) && implementation->supports((const nd_cuda *)backend, work, precision);
 }
 
 static nd_status cuda_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
                               nd_kernel **out) {
-    return nd_cuda_kernel_make((nd_cuda *)backend, nd_cuda_kind_of(work->kind), work, precision, out);
+    return nd_cuda_kernel_make((nd_cuda *)backend, nd_cuda_implementation_of(work->operation), work,
+                               precision, out);
 }
 
 static nd_kernel_info cuda_info(const nd_kernel *kernel) {
@@ -123,12 +124,12 @@ static const nd_backend_table nd_cuda_table = {
     .upload = nd_cuda_upload,
     .download = nd_cuda_download,
     .synchronize = nd_cuda_synchronize,
-    .stamp = nd_cuda_stamp,
+    .record_event = nd_cuda_record_event,
     .elapsed = nd_cuda_elapsed,
     .capture_begin = nd_cuda_capture_begin,
     .capture_end = nd_cuda_capture_end,
     .replay = nd_cuda_replay,
-    .recording_free = nd_cuda_recording_free,
+    .capture_free = nd_cuda_capture_free,
     .conditions = cuda_conditions,
     .linalg =
         {
@@ -168,24 +169,24 @@ static nd_status cuda_describe(nd_cuda *cuda) {
     return nd_status_ok;
 }
 
-static unsigned cuda_route_named(const char *name, size_t length) {
-    static const char *const names[nd_cuda_route_count] = {"dense", "chunked", "fused", "wgmma"};
-    for (int i = 0; i < nd_cuda_route_count; i++)
+static unsigned cuda_algorithm_named(const char *name, size_t length) {
+    static const char *const names[nd_cuda_algorithm_count] = {"dense", "chunked", "fused", "wgmma"};
+    for (int i = 0; i < nd_cuda_algorithm_count; i++)
         if (strlen(names[i]) == length && !memcmp(names[i], name, length)) return 1u << i;
     return 0;
 }
 
-static nd_status cuda_choose_routes(nd_cuda *cuda) {
+static nd_status cuda_choose_algorithms(nd_cuda *cuda) {
     const char *chosen = getenv("ND_CUDA_SEPARABLE");
     if (!chosen || !*chosen || !strcmp(chosen, "auto")) {
-        cuda->routes = (1u << nd_cuda_route_count) - 1;
+        cuda->algorithms = (1u << nd_cuda_algorithm_count) - 1;
         return nd_status_ok;
     }
     for (const char *at = chosen; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
-        const unsigned route = cuda_route_named(at, strcspn(at, ","));
-        ND_REQUIRE(route, nd_status_usage,
+        const unsigned algorithm = cuda_algorithm_named(at, strcspn(at, ","));
+        ND_REQUIRE(algorithm, nd_status_usage,
                    "ND_CUDA_SEPARABLE=%s: auto, or of dense, chunked, fused and wgmma", chosen);
-        cuda->routes |= route;
+        cuda->algorithms |= algorithm;
     }
     return nd_status_ok;
 }
@@ -194,7 +195,7 @@ static nd_status cuda_choose_routes(nd_cuda *cuda) {
  * another backend may still be taken in its place. */
 static nd_status cuda_prove(nd_cuda *cuda) {
     const int64_t count = 256;
-    nd_work work = {.kind = nd_kind_fill, .value = 1};
+    nd_work work = {.operation = nd_operation_fill, .value = 1};
     void *block;
     ND_TRY(nd_cuda_allocate(nd_cuda_staged * sizeof(float), &block));
     cuda->staging = block;
@@ -208,7 +209,7 @@ static nd_status cuda_prove(nd_cuda *cuda) {
 static nd_status cuda_start(nd_cuda *cuda) {
     ND_CUDA_TRY(cudaSetDevice(cuda->device));
     ND_TRY(cuda_describe(cuda));
-    ND_TRY(cuda_choose_routes(cuda));
+    ND_TRY(cuda_choose_algorithms(cuda));
     ND_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
     ND_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->side, cudaStreamNonBlocking));
     ND_CUDA_TRY(cudaEventCreateWithFlags(&cuda->fork, cudaEventDisableTiming));

@@ -23,7 +23,7 @@ void nd_prefetch_close(nd_prefetch *prefetch); /* waits for the workers; NULL is
 
 /* The next picture in order, copied to dst, and its place in the source. *index is -1 after the last one. A
  * picture that could not be read gives the status of its family (nd_error() names it), and the stream goes on
- * behind it. */
+ * after it. */
 nd_status nd_prefetch_take(nd_prefetch *prefetch, float *dst, int64_t *index);
 
 void nd_prefetch_rewind(nd_prefetch *prefetch);

@@ -53,7 +53,7 @@ static nd_status drop_check(const nd_max_drop_settings *settings) {
     if (!decouple->calib) return nd_status_ok;
     if (strcmp(decouple->calib->preprocess, settings->data->preprocess)) {
         nd_log(nd_log_warn,
-               "the images calibrated on and those of %s are prepared in different ways: whether they share "
+               "the images calibrated on and those of %s are preprocessed differently: whether they share "
                "any is not checked",
                settings->data->name);
         return nd_status_ok;

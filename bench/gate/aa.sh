@@ -41,7 +41,7 @@ judge() {
     SAME:0 | FASTER:0 | UNSURE:0 | SLOWER:1) ;;
     *) verdict=REFUSED ;;
     esac
-    if [ "$verdict" = SLOWER ] && ! grep '"verdict":"SLOWER"' "$rows/$1.verdicts.jsonl" | grep -qv '"impl":"dense"'; then
+    if [ "$verdict" = SLOWER ] && ! grep '"verdict":"SLOWER"' "$rows/$1.verdicts.jsonl" | grep -qv '"implementation":"dense"'; then
         verdict=DENSE
     fi
     echo "$verdict" >>"$rows/${1%-*}.counts"

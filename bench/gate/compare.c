@@ -268,7 +268,7 @@ static nd_status compare_pair(const comparer *c, nd_compared *r) {
         return nd_status_ok;
     }
     if (r->base->values[nd_field_ns_median].set) {
-        if (nd_row_is(r->base, nd_field_impl, "dense")) return compare_time(c, r);
+        if (nd_row_is(r->base, nd_field_implementation, "dense")) return compare_time(c, r);
         return compare_ratio(c, r);
     }
     if (r->base->values[nd_field_top1].set) compare_accuracy(c, r);
@@ -422,7 +422,7 @@ void nd_compare_row(const nd_compared *compared, nd_row *row) {
 
 /* What a margin is about: the ratio, or the time of a dense row. */
 static double figure_of(const nd_row *row) {
-    bool dense = nd_row_is(row, nd_field_impl, "dense");
+    bool dense = nd_row_is(row, nd_field_implementation, "dense");
     return real_of(row, dense ? nd_field_ns_median : nd_field_ratio);
 }
 

@@ -25,11 +25,13 @@ typedef struct bench {
     result *results;
 } bench;
 
-static int find_entry(const result *r, nd_impl impl, nd_form form, int64_t terms) {
+static int find_entry(const result *r, nd_implementation implementation, nd_form form, int64_t terms) {
     for (int i = 0; i < r->n; i++) {
         const nd_rig_entry *entry = &r->entries[i];
-        bool dense = nd_impl_is_dense(entry->impl);
-        if (entry->impl == impl && (dense || (entry->form == form && entry->terms == terms))) return i;
+        bool dense = nd_implementation_is_dense(entry->implementation);
+        if (entry->implementation == implementation &&
+            (dense || (entry->form == form && entry->terms == terms)))
+            return i;
     }
     return -1;
 }
@@ -38,19 +40,19 @@ static double median_of(const result *r, int entry) {
     return r->timing.subjects[entry].summary.median;
 }
 
-/* Which of a layer's entries runs when the network is built with `impl`. */
-static int choose_entry(const nd_bench_layer *layer, const result *r, nd_impl impl, nd_form form,
-                        int64_t terms) {
-    int dense = find_entry(r, nd_impl_dense, form, terms);
-    int forced = nd_impl_is_dense(impl) ? find_entry(r, impl, form, terms) : -1;
+/* Which of a layer's entries runs when the network is built with `implementation`. */
+static int choose_entry(const nd_bench_layer *layer, const result *r, nd_implementation implementation,
+                        nd_form form, int64_t terms) {
+    int dense = find_entry(r, nd_implementation_dense, form, terms);
+    int forced = nd_implementation_is_dense(implementation) ? find_entry(r, implementation, form, terms) : -1;
     if (forced >= 0) return forced;
-    if (layer->dense || nd_impl_is_dense(impl)) return dense;
-    int unfused = find_entry(r, nd_impl_unfused, form, terms),
-        fused = find_entry(r, nd_impl_fused, form, terms);
-    if (impl == nd_impl_unfused) return unfused >= 0 ? unfused : dense;
-    if (impl == nd_impl_fused) return fused >= 0 ? fused : unfused >= 0 ? unfused : dense;
-    const int candidates[] = {find_entry(r, nd_impl_direct, form, terms),
-                              find_entry(r, nd_impl_winograd, form, terms), unfused, fused};
+    if (layer->dense || nd_implementation_is_dense(implementation)) return dense;
+    int unfused = find_entry(r, nd_implementation_unfused, form, terms),
+        fused = find_entry(r, nd_implementation_fused, form, terms);
+    if (implementation == nd_implementation_unfused) return unfused >= 0 ? unfused : dense;
+    if (implementation == nd_implementation_fused) return fused >= 0 ? fused : unfused >= 0 ? unfused : dense;
+    const int candidates[] = {find_entry(r, nd_implementation_direct, form, terms),
+                              find_entry(r, nd_implementation_winograd, form, terms), unfused, fused};
     int best = dense;
     for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++)
         if (candidates[i] >= 0 && median_of(r, candidates[i]) < median_of(r, best)) best = candidates[i];
@@ -72,9 +74,9 @@ void nd_bench_row_time(nd_row *row, const nd_timing *timing, int subject) {
     nd_row_set_real(row, nd_field_ratio_hi, timed->ratio.hi);
 }
 
-static void set_what(nd_row *row, nd_impl impl, nd_form form, int64_t terms) {
-    bool dense = nd_impl_is_dense(impl);
-    nd_row_set_text(row, nd_field_impl, nd_impl_name(impl));
+static void set_what(nd_row *row, nd_implementation implementation, nd_form form, int64_t terms) {
+    bool dense = nd_implementation_is_dense(implementation);
+    nd_row_set_text(row, nd_field_implementation, nd_implementation_name(implementation));
     nd_row_set_text(row, nd_field_method, dense ? "none" : nd_form_name(form));
     nd_row_set_text(row, nd_field_form, dense ? "none" : nd_form_name(form));
     nd_row_set_text(row, nd_field_ranks, dense ? "dense" : "uniform");
@@ -135,21 +137,22 @@ static nd_status emit(const bench *b, nd_row *row) {
     return status;
 }
 
-static nd_status emit_entry(const bench *b, size_t index, nd_impl impl, nd_form form, int64_t terms,
-                            int chosen) {
+static nd_status emit_entry(const bench *b, size_t index, nd_implementation implementation, nd_form form,
+                            int64_t terms, int chosen) {
     const nd_bench_layer *layer = &b->layers[index];
     const result *r = &b->results[index];
     const nd_rig_entry *entry = &r->entries[chosen];
     char engine[256];
     nd_row row = {0};
     set_common(&row, b->settings);
-    set_what(&row, impl, form, terms);
+    set_what(&row, implementation, form, terms);
     nd_bench_row_shape(&row, layer);
     nd_bench_row_time(&row, &r->timing, chosen);
     set_rates(&row, b->settings, median_of(r, chosen), (double)entry->macs,
               (double)nd_bench_layer_macs(layer), entry->bytes, bound_of(b, entry));
-    snprintf(engine, sizeof engine, "%s%s%s", impl == nd_impl_best ? nd_impl_name(entry->impl) : "",
-             impl == nd_impl_best ? ": " : "", entry->engine);
+    snprintf(engine, sizeof engine, "%s%s%s",
+             implementation == nd_implementation_best ? nd_implementation_name(entry->implementation) : "",
+             implementation == nd_implementation_best ? ": " : "", entry->engine);
     nd_row_set_text(&row, nd_field_engine, engine);
     nd_row_set_text(&row, nd_field_layout, entry->channels_last ? "NHWC" : "NCHW");
     nd_row_set_int(&row, nd_field_workspace_bytes, (int64_t)entry->workspace);
@@ -160,31 +163,33 @@ static nd_status emit_entry(const bench *b, size_t index, nd_impl impl, nd_form 
 static nd_status emit_layer(const bench *b, size_t index) {
     const result *r = &b->results[index];
     for (int i = 0; i < r->n; i++)
-        ND_TRY(emit_entry(b, index, r->entries[i].impl, r->entries[i].form, r->entries[i].terms, i));
-    if (b->layers[index].dense || !b->settings->impls[nd_impl_best]) return nd_status_ok;
+        ND_TRY(
+            emit_entry(b, index, r->entries[i].implementation, r->entries[i].form, r->entries[i].terms, i));
+    if (b->layers[index].dense || !b->settings->implementations[nd_implementation_best]) return nd_status_ok;
     for (int form = 0; form < nd_form_count; form++)
         for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; t++) {
             int64_t terms = b->settings->terms[t];
-            int chosen = choose_entry(&b->layers[index], r, nd_impl_best, (nd_form)form, terms);
-            ND_TRY(emit_entry(b, index, nd_impl_best, (nd_form)form, terms, chosen));
+            int chosen = choose_entry(&b->layers[index], r, nd_implementation_best, (nd_form)form, terms);
+            ND_TRY(emit_entry(b, index, nd_implementation_best, (nd_form)form, terms, chosen));
         }
     return nd_status_ok;
 }
 
 static nd_status add_all(const bench *b, const nd_bench_layer *layer, nd_rig *rig) {
     bool added;
-    ND_TRY(nd_rig_add(rig, nd_impl_dense, nd_form_dwpw, 0, &added));
+    ND_TRY(nd_rig_add(rig, nd_implementation_dense, nd_form_dwpw, 0, &added));
     ND_REQUIRE(added, nd_status_unsupported, "%s: %s has no such convolution in %s", layer->name,
                b->settings->backend->name, nd_precision_name(b->settings->precision));
-    static const nd_impl timed[] = {nd_impl_unfused, nd_impl_fused},
-                         baselines[] = {nd_impl_direct, nd_impl_winograd};
+    static const nd_implementation timed[] = {nd_implementation_unfused, nd_implementation_fused},
+                                   baselines[] = {nd_implementation_direct, nd_implementation_winograd};
     for (size_t i = 0; i < sizeof baselines / sizeof *baselines; i++)
-        if (b->settings->impls[baselines[i]] && b->settings->forced[baselines[i]])
+        if (b->settings->implementations[baselines[i]] && b->settings->forced[baselines[i]])
             ND_TRY(nd_rig_add(rig, baselines[i], nd_form_dwpw, 0, &added));
     for (int form = 0; form < nd_form_count && !layer->dense; form++)
         for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; t++)
             for (size_t i = 0; i < sizeof timed / sizeof *timed; i++)
-                if (b->settings->impls[timed[i]] || b->settings->impls[nd_impl_best])
+                if (b->settings->implementations[timed[i]] ||
+                    b->settings->implementations[nd_implementation_best])
                     ND_TRY(nd_rig_add(rig, timed[i], (nd_form)form, b->settings->terms[t], &added));
     return nd_status_ok;
 }
@@ -226,7 +231,7 @@ done:
 }
 
 /* One row for the whole stack of convolutions. */
-static nd_status emit_stack(const bench *b, nd_impl impl, nd_form form, int64_t terms) {
+static nd_status emit_stack(const bench *b, nd_implementation implementation, nd_form form, int64_t terms) {
     nd_pairs *pairs = calloc(b->n, sizeof *pairs);
     ND_REQUIRE(pairs, nd_status_memory, "bench: out of memory");
     double ns = 0, macs = 0, dense_macs = 0, bytes = 0, bound = 0;
@@ -235,8 +240,8 @@ static nd_status emit_stack(const bench *b, nd_impl impl, nd_form form, int64_t 
     for (size_t i = 0; i < b->n; i++) {
         const result *r = &b->results[i];
         double layers = (double)b->layers[i].layers;
-        int chosen = choose_entry(&b->layers[i], r, impl, form, terms);
-        int dense = find_entry(r, nd_impl_dense, form, terms);
+        int chosen = choose_entry(&b->layers[i], r, implementation, form, terms);
+        int dense = find_entry(r, nd_implementation_dense, form, terms);
         pairs[i] = nd_timing_pairs(&r->timing, dense, chosen, layers);
         ns += layers * median_of(r, chosen);
         macs += layers * (double)r->entries[chosen].macs;
@@ -252,7 +257,7 @@ static nd_status emit_stack(const bench *b, nd_impl impl, nd_form form, int64_t 
     ND_TRY(status);
     nd_row row = {0};
     set_common(&row, b->settings);
-    set_what(&row, impl, form, terms);
+    set_what(&row, implementation, form, terms);
     nd_row_set_text(&row, nd_field_layer, "conv stack");
     nd_row_set_real(&row, nd_field_ns_median, ns);
     nd_row_set_real(&row, nd_field_ratio, ratio.value);
@@ -265,21 +270,25 @@ static nd_status emit_stack(const bench *b, nd_impl impl, nd_form form, int64_t 
 }
 
 /* Not every precision has every baseline. */
-static bool any_has(const bench *b, nd_impl impl) {
+static bool any_has(const bench *b, nd_implementation implementation) {
     for (size_t i = 0; i < b->n; i++)
-        if (find_entry(&b->results[i], impl, nd_form_dwpw, 0) >= 0) return true;
+        if (find_entry(&b->results[i], implementation, nd_form_dwpw, 0) >= 0) return true;
     return false;
 }
 
 static nd_status emit_stacks(const bench *b) {
-    for (int impl = nd_impl_dense; impl <= nd_impl_winograd; impl++)
-        if (any_has(b, (nd_impl)impl)) ND_TRY(emit_stack(b, (nd_impl)impl, nd_form_dwpw, 0));
+    for (int implementation = nd_implementation_dense; implementation <= nd_implementation_winograd;
+         implementation++)
+        if (any_has(b, (nd_implementation)implementation))
+            ND_TRY(emit_stack(b, (nd_implementation)implementation, nd_form_dwpw, 0));
     for (int form = 0; form < nd_form_count; form++)
         for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; t++)
-            for (int impl = nd_impl_unfused; impl < nd_impl_count; impl++) {
-                bool exists = impl != nd_impl_fused || form == nd_form_dwpw;
-                if (b->settings->impls[impl] && exists)
-                    ND_TRY(emit_stack(b, (nd_impl)impl, (nd_form)form, b->settings->terms[t]));
+            for (int implementation = nd_implementation_unfused; implementation < nd_implementation_count;
+                 implementation++) {
+                bool exists = implementation != nd_implementation_fused || form == nd_form_dwpw;
+                if (b->settings->implementations[implementation] && exists)
+                    ND_TRY(emit_stack(b, (nd_implementation)implementation, (nd_form)form,
+                                      b->settings->terms[t]));
             }
     return nd_status_ok;
 }

@@ -11,11 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A network compiled in one way, ready to run on images that were uploaded once. */
+/* One compiled implementation of a network, ready to run on images that were uploaded once. */
 typedef struct plan {
     nd_bench_network *network;
     const nd_timing_settings *timing; /* whose clock times it */
-    nd_impl impl;
+    nd_implementation implementation;
     bool turned; /* in the other of NHWC and NCHW than the backend's own: dense alone, where it is faster */
     nd_exec *exec;
     char engine[192];
@@ -35,7 +35,7 @@ typedef struct bench {
 
 static nd_status sample_plan(void *context, int64_t repeats, double *ns) {
     plan *p = context;
-    double planted = p->impl == nd_impl_dense ? 0 : nd_slowdown_planted();
+    double planted = p->implementation == nd_implementation_dense ? 0 : nd_slowdown_planted();
     double start = nd_timing_now(p->timing);
     for (int64_t i = 0; i < repeats; i++) ND_TRY(nd_exec_start(p->exec));
     ND_TRY(nd_exec_wait(p->exec));
@@ -51,15 +51,15 @@ static int64_t value_count(const nd_graph *graph, int value, int64_t batch) {
 }
 
 static nd_exec_settings plan_settings(const plan *p, const nd_bench_settings *settings) {
-    static const nd_fuse fuse[nd_impl_count] = {
-        [nd_impl_unfused] = nd_fuse_off, [nd_impl_fused] = nd_fuse_forced};
+    static const nd_fuse fuse[nd_implementation_count] = {
+        [nd_implementation_unfused] = nd_fuse_off, [nd_implementation_fused] = nd_fuse_forced};
     return (nd_exec_settings){.batch = settings->batch,
                               .precision = settings->precision,
-                              .separable = fuse[p->impl],
+                              .separable = fuse[p->implementation],
                               .turned = p->turned};
 }
 
-/* Two ways to compute one network differ by roundings alone: |a - b| against the largest output. The bound
+/* Two implementations of one network differ by roundings alone: |a - b| against the largest output. The bound
  * allows a rounding of each operand to grow through some tens of layers. */
 static nd_status compare_outputs(const plan *p, const nd_bench_settings *settings, const char *with,
                                  const float *got, const float *expected, int64_t count) {
@@ -70,13 +70,15 @@ static nd_status compare_outputs(const plan *p, const nd_bench_settings *setting
     double largest = 0, worst = 0, bound = bounds[settings->precision];
     for (int64_t i = 0; i < count; i++) {
         ND_REQUIRE(isfinite(got[i]) && isfinite(expected[i]), nd_status_failed,
-                   "%s, %s: an output is not finite", p->network->graph->name, nd_impl_name(p->impl));
+                   "%s, %s: an output is not finite", p->network->graph->name,
+                   nd_implementation_name(p->implementation));
         largest = fmax(largest, fabs(expected[i]));
         worst = fmax(worst, fabs((double)got[i] - expected[i]));
     }
     ND_REQUIRE(worst <= bound * largest, nd_status_failed,
                "%s, %s: an output differs from %s by %g where the largest is %g (bound %g)",
-               p->network->graph->name, nd_impl_name(p->impl), with, worst, largest, bound);
+               p->network->graph->name, nd_implementation_name(p->implementation), with, worst, largest,
+               bound);
     return nd_status_ok;
 }
 
@@ -152,22 +154,24 @@ static void close_plan(plan *p) {
 
 static void describe_plan(plan *p) {
     size_t fused = 0, count = nd_exec_node_count(p->exec);
-    for (size_t i = 0; i < count; i++) fused += nd_exec_node_at(p->exec, i).kind == nd_kind_separable;
+    for (size_t i = 0; i < count; i++)
+        fused += nd_exec_node_at(p->exec, i).operation == nd_operation_separable;
     snprintf(p->engine, sizeof p->engine, "%zu kernels, %zu of them separable%s", count, fused,
-             nd_exec_recorded(p->exec) ? ", one recording" : "");
+             nd_exec_captured(p->exec) ? ", one captured graph" : "");
     p->workspace = nd_exec_workspace_bytes(p->exec);
 }
 
 /* *added is false where a layer has no fused kernel here: then there is no such plan. */
-static nd_status add_plan(bench *b, nd_bench_network *network, nd_impl impl, bool *added) {
+static nd_status add_plan(bench *b, nd_bench_network *network, nd_implementation implementation,
+                          bool *added) {
     *added = false;
     ND_REQUIRE(b->n_plans < nd_subjects_max, nd_status_usage,
                "bench: too many networks at once; %d plans are possible", nd_subjects_max);
     plan *p = &b->plans[b->n_plans];
-    *p = (plan){.network = network, .timing = &b->settings->timing, .impl = impl};
+    *p = (plan){.network = network, .timing = &b->settings->timing, .implementation = implementation};
     nd_status status = open_plan(p, b);
     if (status) close_plan(p);
-    if (status == nd_status_unsupported && impl == nd_impl_fused) return nd_status_ok;
+    if (status == nd_status_unsupported && implementation == nd_implementation_fused) return nd_status_ok;
     ND_TRY(status);
     b->n_plans++;
     *added = true;
@@ -195,7 +199,8 @@ static nd_status keep_faster(plan *kept, plan *other, const nd_bench_settings *s
 /* The other layout is an alternative: a backend that does not run the network in it, or has no room for both,
  * keeps its own. */
 static nd_status try_turned(bench *b, plan *p) {
-    plan other = {.network = p->network, .timing = p->timing, .impl = p->impl, .turned = true};
+    plan other = {
+        .network = p->network, .timing = p->timing, .implementation = p->implementation, .turned = true};
     nd_status status = nd_status_ok;
     ND_TRY_DONE(open_plan(&other, b));
     describe_plan(&other);
@@ -211,15 +216,18 @@ done:
 
 /* The executor's own choice is the fused plan wherever that exists: it is timed by itself only without it. */
 static nd_status add_plans(bench *b) {
-    const bool *impls = b->settings->impls;
+    const bool *implementations = b->settings->implementations;
     bool added;
-    ND_TRY(add_plan(b, &b->networks[0], nd_impl_dense, &added));
+    ND_TRY(add_plan(b, &b->networks[0], nd_implementation_dense, &added));
     if (b->settings->layouts) ND_TRY(try_turned(b, &b->plans[0]));
     for (size_t i = 1; i < b->n; i++) {
         bool fused = false;
-        if (impls[nd_impl_unfused]) ND_TRY(add_plan(b, &b->networks[i], nd_impl_unfused, &added));
-        if (impls[nd_impl_fused]) ND_TRY(add_plan(b, &b->networks[i], nd_impl_fused, &fused));
-        if (impls[nd_impl_best] && !fused) ND_TRY(add_plan(b, &b->networks[i], nd_impl_best, &added));
+        if (implementations[nd_implementation_unfused])
+            ND_TRY(add_plan(b, &b->networks[i], nd_implementation_unfused, &added));
+        if (implementations[nd_implementation_fused])
+            ND_TRY(add_plan(b, &b->networks[i], nd_implementation_fused, &fused));
+        if (implementations[nd_implementation_best] && !fused)
+            ND_TRY(add_plan(b, &b->networks[i], nd_implementation_best, &added));
     }
     return nd_status_ok;
 }
@@ -237,7 +245,8 @@ static nd_status measure(bench *b) {
     bool enough = false;
     nd_status status = nd_status_ok;
     for (int i = 0; i < b->n_plans; i++)
-        subjects[i] = (nd_subject){nd_impl_name(b->plans[i].impl), sample_plan, &b->plans[i]};
+        subjects[i] =
+            (nd_subject){nd_implementation_name(b->plans[i].implementation), sample_plan, &b->plans[i]};
     ND_TRY(nd_timer_new(b->n_plans, timing, &timer));
     for (int64_t session = 0; !enough && !(session && nd_bench_stopped(b->settings)); session++) {
         nd_progress_report(b->settings->progress, "networks", session, timing->sessions);
@@ -253,7 +262,7 @@ done:
     return status;
 }
 
-static nd_status emit_plan(const bench *b, nd_impl impl, int index) {
+static nd_status emit_plan(const bench *b, nd_implementation implementation, int index) {
     const nd_bench_settings *settings = b->settings;
     const plan *p = &b->plans[index];
     double batch = (double)settings->batch, ns = b->timing.subjects[index].summary.median;
@@ -265,10 +274,10 @@ static nd_status emit_plan(const bench *b, nd_impl impl, int index) {
     nd_row_copy(&row, &p->network->row);
     nd_row_set_int(&row, nd_field_batch, settings->batch);
     nd_row_set_text(&row, nd_field_dtype, nd_precision_name(settings->precision));
-    nd_row_set_text(&row, nd_field_impl, nd_impl_name(impl));
-    bool chosen = impl == nd_impl_best && p->impl != nd_impl_best;
-    snprintf(engine, sizeof engine, "%s%s%s", chosen ? nd_impl_name(p->impl) : "", chosen ? ": " : "",
-             p->engine);
+    nd_row_set_text(&row, nd_field_implementation, nd_implementation_name(implementation));
+    bool chosen = implementation == nd_implementation_best && p->implementation != nd_implementation_best;
+    snprintf(engine, sizeof engine, "%s%s%s", chosen ? nd_implementation_name(p->implementation) : "",
+             chosen ? ": " : "", p->engine);
     nd_row_set_text(&row, nd_field_engine, engine);
     nd_row_set_text(&row, nd_field_layout, settings->backend->channels_last != p->turned ? "NHWC" : "NCHW");
     nd_row_set_int(&row, nd_field_workspace_bytes, (int64_t)p->workspace);
@@ -293,11 +302,12 @@ static nd_status emit_all(const bench *b) {
         const plan *p = &b->plans[i];
         bool last = i + 1 == b->n_plans || b->plans[i + 1].network != p->network;
         double ns = b->timing.subjects[i].summary.median;
-        if (p->impl != nd_impl_best) ND_TRY(emit_plan(b, p->impl, i));
+        if (p->implementation != nd_implementation_best) ND_TRY(emit_plan(b, p->implementation, i));
         if (best < 0 || ns < b->timing.subjects[best].summary.median) best = i;
         if (!last) continue;
-        if (p->impl != nd_impl_dense && b->settings->impls[nd_impl_best])
-            ND_TRY(emit_plan(b, nd_impl_best, best));
+        if (p->implementation != nd_implementation_dense &&
+            b->settings->implementations[nd_implementation_best])
+            ND_TRY(emit_plan(b, nd_implementation_best, best));
         best = -1;
     }
     return nd_status_ok;
@@ -308,7 +318,7 @@ static nd_status emit_nodes(bench *b) {
     for (int i = 0; i < b->n_plans; i++) {
         const plan *p = &b->plans[i];
         const nd_exec_settings settings = plan_settings(p, b->settings);
-        ND_TRY(nd_bench_nodes(p->network, p->impl, &settings, b->images, b->settings));
+        ND_TRY(nd_bench_nodes(p->network, p->implementation, &settings, b->images, b->settings));
     }
     return nd_status_ok;
 }

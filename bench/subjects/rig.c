@@ -21,23 +21,25 @@ enum {
     fill_block = 1 << 16,
 };
 
-static const char *const impl_names[nd_impl_count] = {
-    [nd_impl_dense] = "dense",     [nd_impl_direct] = "direct", [nd_impl_winograd] = "winograd",
-    [nd_impl_unfused] = "unfused", [nd_impl_fused] = "fused",   [nd_impl_best] = "best",
+static const char *const implementation_names[nd_implementation_count] = {
+    [nd_implementation_dense] = "dense",       [nd_implementation_direct] = "direct",
+    [nd_implementation_winograd] = "winograd", [nd_implementation_unfused] = "unfused",
+    [nd_implementation_fused] = "fused",       [nd_implementation_best] = "best",
 };
 
-const char *nd_impl_name(nd_impl impl) {
-    return impl_names[impl];
+const char *nd_implementation_name(nd_implementation implementation) {
+    return implementation_names[implementation];
 }
 
-bool nd_impl_is_dense(nd_impl impl) {
-    return impl == nd_impl_dense || impl == nd_impl_direct || impl == nd_impl_winograd;
+bool nd_implementation_is_dense(nd_implementation implementation) {
+    return implementation == nd_implementation_dense || implementation == nd_implementation_direct ||
+           implementation == nd_implementation_winograd;
 }
 
-bool nd_impl_find(const char *name, nd_impl *out) {
-    for (int i = 0; i < nd_impl_count; i++)
-        if (!strcmp(impl_names[i], name)) {
-            *out = (nd_impl)i;
+bool nd_implementation_find(const char *name, nd_implementation *out) {
+    for (int i = 0; i < nd_implementation_count; i++)
+        if (!strcmp(implementation_names[i], name)) {
+            *out = (nd_implementation)i;
             return true;
         }
     return false;
@@ -81,8 +83,8 @@ typedef struct entry {
     int copies;
     nd_memory *mid, *workspace;
     int64_t turn; /* runs so far: chooses slot and copy */
-    void *recording;
-    int64_t recorded;
+    void *capture;
+    int64_t captured;
 } entry;
 
 struct nd_rig {
@@ -187,7 +189,7 @@ static void entry_free(entry *e) {
     if (!e) return;
     const nd_backend_table *table = e->backend->table;
     table->synchronize(e->backend);
-    if (e->recording) table->recording_free(e->recording);
+    if (e->capture) table->capture_free(e->capture);
     for (int c = 0; c < copies_max; c++)
         for (int s = 0; s < stages_max; s++) table->release(e->kernels[c][s]);
     table->free(e->mid);
@@ -238,7 +240,7 @@ static nd_rig_stage pointwise_stage(int64_t ni, int64_t no, int64_t height, int6
 static void plan_stages(entry *e) {
     const nd_bench_layer *layer = &e->rig->layer;
     int64_t terms = e->info.terms, ni = layer->ni, no = layer->no;
-    if (nd_impl_is_dense(e->info.impl)) {
+    if (nd_implementation_is_dense(e->info.implementation)) {
         e->stages[e->n_stages++] = spatial_stage(layer, ni, no, layer->groups);
     } else if (e->info.form == nd_form_dwpw) {
         e->stages[e->n_stages++] = spatial_stage(layer, ni, terms * ni, ni);
@@ -258,7 +260,7 @@ static nd_status make_weights(entry *e) {
         stage->weights = e->weights[s];
         stage->bias = s + 1 == e->n_stages ? e->rig->bias : NULL;
     }
-    if (e->info.impl != nd_impl_fused) return nd_status_ok;
+    if (e->info.implementation != nd_implementation_fused) return nd_status_ok;
     int64_t terms = e->stages[0].no;
     e->channel = nd_alloc_array((size_t)terms, sizeof *e->channel);
     ND_REQUIRE(e->channel, nd_status_memory, "bench: %s: out of memory", e->rig->layer.name);
@@ -269,7 +271,7 @@ static nd_status make_weights(entry *e) {
 static nd_work stage_work(const entry *e, int index) {
     const nd_rig_stage *stage = &e->stages[index];
     bool last = index + 1 == e->n_stages;
-    return (nd_work){.kind = nd_kind_conv,
+    return (nd_work){.operation = nd_operation_conv,
                      .x = stage_in(e, index),
                      .y = stage_out(e, index),
                      .geometry = stage->geometry,
@@ -280,7 +282,7 @@ static nd_work stage_work(const entry *e, int index) {
 }
 
 static nd_work fused_work(const entry *e) {
-    return (nd_work){.kind = nd_kind_separable,
+    return (nd_work){.operation = nd_operation_separable,
                      .x = e->rig->x_view,
                      .y = e->rig->y_view,
                      .geometry = e->stages[0].geometry,
@@ -296,9 +298,9 @@ static nd_status prepare_kernels(entry *e, bool *supported) {
     nd_backend *backend = e->backend;
     nd_precision precision = e->rig->settings.precision;
     nd_work works[stages_max] = {0};
-    e->n_kernels = e->info.impl == nd_impl_fused ? 1 : e->n_stages;
+    e->n_kernels = e->info.implementation == nd_implementation_fused ? 1 : e->n_stages;
     for (int s = 0; s < e->n_kernels; s++) {
-        works[s] = e->info.impl == nd_impl_fused ? fused_work(e) : stage_work(e, s);
+        works[s] = e->info.implementation == nd_implementation_fused ? fused_work(e) : stage_work(e, s);
         *supported = backend->table->supports(backend, &works[s], precision);
         if (!*supported) return nd_status_ok;
     }
@@ -361,26 +363,26 @@ static nd_status run_once(entry *e) {
     return nd_status_ok;
 }
 
-/* Where the backend records streams, a sample is one replay, so that the cost of starting kernels does not
+/* Where the backend captures streams, a sample is one replay, so that the cost of starting kernels does not
  * enter. */
 static nd_status run_recorded(entry *e, int64_t repeats) {
     nd_backend *backend = e->backend;
-    if (e->recorded == repeats) return backend->table->replay(backend, e->recording);
-    if (e->recording) backend->table->recording_free(e->recording);
-    e->recording = NULL;
-    e->recorded = 0;
+    if (e->captured == repeats) return backend->table->replay(backend, e->capture);
+    if (e->capture) backend->table->capture_free(e->capture);
+    e->capture = NULL;
+    e->captured = 0;
     ND_TRY(backend->table->capture_begin(backend));
     nd_status status = nd_status_ok;
     for (int64_t i = 0; i < repeats && !status; i++) status = run_once(e);
-    nd_status ended = backend->table->capture_end(backend, &e->recording);
+    nd_status ended = backend->table->capture_end(backend, &e->capture);
     if (status || ended) return status ? status : ended;
-    e->recorded = repeats;
-    return backend->table->replay(backend, e->recording);
+    e->captured = repeats;
+    return backend->table->replay(backend, e->capture);
 }
 
 static nd_status run_many(entry *e, int64_t repeats) {
-    bool records = e->backend->table->capture_begin != NULL;
-    if (!records) {
+    bool captures = e->backend->table->capture_begin != NULL;
+    if (!captures) {
         for (int64_t i = 0; i < repeats; i++) ND_TRY(run_once(e));
         return nd_status_ok;
     }
@@ -392,15 +394,15 @@ static nd_status run_many(entry *e, int64_t repeats) {
 static nd_status sample_entry(void *context, int64_t repeats, double *ns) {
     entry *e = context;
     nd_backend *backend = e->backend;
-    double planted = nd_impl_is_dense(e->info.impl) ? 0 : nd_slowdown_planted();
+    double planted = nd_implementation_is_dense(e->info.implementation) ? 0 : nd_slowdown_planted();
     double start = planted > 0 ? nd_slowdown_now() : 0;
-    ND_TRY(backend->table->stamp(backend, 0));
+    ND_TRY(backend->table->record_event(backend, 0));
     ND_TRY(run_many(e, repeats));
     if (planted > 0) {
         ND_TRY(backend->table->synchronize(backend));
         nd_slowdown_spin(planted * (nd_slowdown_now() - start));
     }
-    ND_TRY(backend->table->stamp(backend, 1));
+    ND_TRY(backend->table->record_event(backend, 1));
     return backend->table->elapsed(backend, 0, 1, ns);
 }
 
@@ -412,7 +414,7 @@ static nd_status entry_make(nd_rig *rig, const nd_rig_entry *what, entry **out) 
     ND_REQUIRE(e, nd_status_memory, "bench: out of memory");
     e->rig = rig;
     e->info = *what;
-    nd_backend *forced = rig->settings.forced[what->impl];
+    nd_backend *forced = rig->settings.forced[what->implementation];
     e->backend = forced ? forced : rig->settings.backend;
     plan_stages(e);
     ND_TRY_DONE(nd_displace(&rig->displacer));
@@ -420,7 +422,8 @@ static nd_status entry_make(nd_rig *rig, const nd_rig_entry *what, entry **out) 
     ND_TRY_DONE(prepare_kernels(e, &supported));
     if (supported) ND_TRY_DONE(prepare_memory(e));
     /* A preference is not kept where it does not fit the shape: then there is no such baseline. */
-    if (what->impl == nd_impl_winograd && !strstr(e->info.engine, "wino")) supported = false;
+    if (what->implementation == nd_implementation_winograd && !strstr(e->info.engine, "wino"))
+        supported = false;
     if (supported) count_work(e);
 done:
     if (status || !supported) {
@@ -428,7 +431,9 @@ done:
         *out = NULL;
     }
     if (status == nd_status_unsupported && forced) return nd_status_ok;
-    return status ? nd_fail_in(status, "%s, %s", rig->layer.name, nd_impl_name(what->impl)) : nd_status_ok;
+    return status
+               ? nd_fail_in(status, "%s, %s", rig->layer.name, nd_implementation_name(what->implementation))
+               : nd_status_ok;
 }
 
 /* Leaves the faster of two in *kept: medians of runs through all buffers, in turns after one that does not
@@ -448,22 +453,25 @@ done:
 
 /* The other layout is an alternative: where there is none, or no memory for two, the first one stays. */
 static nd_status try_turned(nd_rig *rig, entry **e) {
-    nd_rig_entry what = {.impl = nd_impl_dense, .channels_last = !(*e)->info.channels_last};
+    nd_rig_entry what = {.implementation = nd_implementation_dense,
+                         .channels_last = !(*e)->info.channels_last};
     entry *turned;
     const nd_status status = entry_make(rig, &what, &turned);
     if (status && status != nd_status_memory && status != nd_status_unsupported) return status;
     return status || !turned ? nd_status_ok : keep_faster(e, turned);
 }
 
-nd_status nd_rig_add(nd_rig *rig, nd_impl impl, nd_form form, int64_t terms, bool *added) {
+nd_status nd_rig_add(nd_rig *rig, nd_implementation implementation, nd_form form, int64_t terms,
+                     bool *added) {
     *added = false;
-    if (impl == nd_impl_fused && form != nd_form_dwpw) return nd_status_ok;
+    if (implementation == nd_implementation_fused && form != nd_form_dwpw) return nd_status_ok;
     ND_REQUIRE(rig->count < nd_subjects_max, nd_status_usage,
                "bench: more than %d implementations of one layer", nd_subjects_max);
-    const nd_rig_layout layout = impl == nd_impl_dense ? rig->settings.layout : nd_rig_layout_own;
-    const nd_rig_entry what = {.impl = impl,
+    const nd_rig_layout layout =
+        implementation == nd_implementation_dense ? rig->settings.layout : nd_rig_layout_own;
+    const nd_rig_entry what = {.implementation = implementation,
                                .form = form,
-                               .terms = nd_impl_is_dense(impl) ? 0 : terms,
+                               .terms = nd_implementation_is_dense(implementation) ? 0 : terms,
                                .channels_last =
                                    rig->settings.backend->channels_last != (layout == nd_rig_layout_turned)};
     entry *e;
@@ -483,7 +491,8 @@ nd_status nd_rig_add(nd_rig *rig, nd_impl impl, nd_form form, int64_t terms, boo
 
 nd_subject nd_rig_subject(nd_rig *rig, int index) {
     entry *e = rig->entries[index];
-    return (nd_subject){.name = nd_impl_name(e->info.impl), .sample = sample_entry, .context = e};
+    return (nd_subject){
+        .name = nd_implementation_name(e->info.implementation), .sample = sample_entry, .context = e};
 }
 
 /* Compares all output channels of one pixel; `worst` is the largest |difference| / bound so far. */
@@ -503,8 +512,8 @@ static nd_status check_pixel(entry *e, int64_t image, int64_t y, int64_t x, doub
         if (!(share <= 1))
             return nd_fail(nd_status_failed,
                            "%s: %s (%s) gives %g where %g is right, at image %lld channel %lld (%lld, %lld)",
-                           rig->layer.name, nd_impl_name(e->info.impl), e->info.engine, got, expected,
-                           (long long)image, (long long)o, (long long)y, (long long)x);
+                           rig->layer.name, nd_implementation_name(e->info.implementation), e->info.engine,
+                           got, expected, (long long)image, (long long)o, (long long)y, (long long)x);
     }
     return nd_status_ok;
 }

@@ -12,19 +12,19 @@
 #include "bench/timing/timing.h"
 #include "run/backend.h"
 
-typedef enum nd_impl {
-    nd_impl_dense,
-    nd_impl_direct,
-    nd_impl_winograd,
-    nd_impl_unfused,
-    nd_impl_fused,
-    nd_impl_best, /* never timed on its own: the fastest of the others */
-    nd_impl_count,
-} nd_impl;
+typedef enum nd_implementation {
+    nd_implementation_dense,
+    nd_implementation_direct,
+    nd_implementation_winograd,
+    nd_implementation_unfused,
+    nd_implementation_fused,
+    nd_implementation_best, /* never timed on its own: the fastest of the others */
+    nd_implementation_count,
+} nd_implementation;
 
-const char *nd_impl_name(nd_impl impl);
-bool nd_impl_is_dense(nd_impl impl); /* computes the regular convolution */
-bool nd_impl_find(const char *name, nd_impl *out);
+const char *nd_implementation_name(nd_implementation implementation);
+bool nd_implementation_is_dense(nd_implementation implementation); /* computes the regular convolution */
+bool nd_implementation_find(const char *name, nd_implementation *out);
 
 typedef enum nd_form { nd_form_dwpw, nd_form_pwdw, nd_form_count } nd_form;
 
@@ -63,17 +63,17 @@ typedef struct nd_rig_settings {
     nd_rig_layout layout;
     /* Backends of the same plugin, which share memory with `backend`, opened to prefer the algorithm of that
      * implementation; NULL where there is none. */
-    nd_backend *forced[nd_impl_count];
+    nd_backend *forced[nd_implementation_count];
 } nd_rig_settings;
 
 nd_status nd_rig_open(const nd_bench_layer *layer, const nd_rig_settings *settings, nd_rig **out);
 void nd_rig_close(nd_rig *rig); /* NULL is legal */
 
 /* Prepares an implementation. *added is false when the backend does not support it. */
-nd_status nd_rig_add(nd_rig *rig, nd_impl impl, nd_form form, int64_t terms, bool *added);
+nd_status nd_rig_add(nd_rig *rig, nd_implementation implementation, nd_form form, int64_t terms, bool *added);
 
 typedef struct nd_rig_entry {
-    nd_impl impl;
+    nd_implementation implementation;
     nd_form form;
     int64_t terms; /* per channel; 0 for dense */
     int64_t macs;  /* one image */

@@ -11,7 +11,7 @@ typedef struct nd_rig_stage {
     const float *weights, *bias;
 } nd_rig_stage;
 
-/* value[no] and the sum of |w||x| behind each (for error bounds) of the last stage at output pixel (y, x) of
+/* value[no] and the sum of |w||x| of each (for error bounds) of the last stage at output pixel (y, x) of
  * one image image[ni][in_h][in_w]; no activation. */
 nd_status nd_rig_evaluate(const nd_rig_stage *stages, int n, const float *image, int64_t y, int64_t x,
                           double *value, double *scale);

@@ -13,15 +13,15 @@ static void copy_keys(nd_row *dst, const nd_row *src) {
 }
 
 /* All that the rows of one plan share. */
-static void describe_plan(const nd_bench_network *network, nd_impl impl, const nd_exec_settings *plan,
-                          const nd_bench_settings *settings, nd_row *row) {
+static void describe_plan(const nd_bench_network *network, nd_implementation implementation,
+                          const nd_exec_settings *plan, const nd_bench_settings *settings, nd_row *row) {
     const bool channels_last = settings->backend->channels_last != plan->turned;
     nd_row_copy(row, settings->common);
     nd_bench_row_clocks(row, settings);
     copy_keys(row, &network->row);
     nd_row_set_int(row, nd_field_batch, settings->batch);
     nd_row_set_text(row, nd_field_dtype, nd_precision_name(settings->precision));
-    nd_row_set_text(row, nd_field_impl, nd_impl_name(impl));
+    nd_row_set_text(row, nd_field_implementation, nd_implementation_name(implementation));
     nd_row_set_text(row, nd_field_layout, channels_last ? "NHWC" : "NCHW");
     nd_row_set_flag(row, nd_field_cold, false);
 }
@@ -61,8 +61,9 @@ static nd_status time_nodes(nd_exec *exec, double *ns) {
     return nd_status_ok;
 }
 
-nd_status nd_bench_nodes(const nd_bench_network *network, nd_impl impl, const nd_exec_settings *plan,
-                         const float *images, const nd_bench_settings *settings) {
+nd_status nd_bench_nodes(const nd_bench_network *network, nd_implementation implementation,
+                         const nd_exec_settings *plan, const float *images,
+                         const nd_bench_settings *settings) {
     nd_exec_settings timed = *plan;
     timed.time_nodes = true;
     nd_exec *exec;
@@ -80,12 +81,12 @@ nd_status nd_bench_nodes(const nd_bench_network *network, nd_impl impl, const nd
     ND_REQUIRE_DONE(ns, nd_status_memory, "bench: out of memory");
     ND_TRY_DONE(nd_exec_upload(exec, settings->batch, &images));
     ND_TRY_DONE(time_nodes(exec, ns));
-    describe_plan(network, impl, &timed, settings, &row);
+    describe_plan(network, implementation, &timed, settings, &row);
     for (size_t i = 0; i < nd_exec_node_count(exec); i++) {
         nd_exec_node node = nd_exec_node_at(exec, i);
         all.macs += node.macs;
         for (int run = 0; run < timed_runs; run++) sums[run] += ns[i * timed_runs + (size_t)run];
-        ND_TRY_DONE(emit_node(&row, &node, nd_kind_name(node.kind), &ns[i * timed_runs], settings));
+        ND_TRY_DONE(emit_node(&row, &node, nd_operation_name(node.operation), &ns[i * timed_runs], settings));
     }
     ND_TRY_DONE(emit_node(&row, &all, "sum", sums, settings));
 done:

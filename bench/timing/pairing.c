@@ -53,9 +53,9 @@ void nd_row_describe(const nd_row *row, char *text, size_t size) {
     static const struct {
         nd_field field;
         const char *format;
-    } parts[] = {{nd_field_model, "%s"},        {nd_field_layer, " %s"},      {nd_field_method, " %s"},
-                 {nd_field_impl, " %s"},        {nd_field_rank, " T=%s"},     {nd_field_dtype, " %s"},
-                 {nd_field_batch, " batch %s"}, {nd_field_dataset, " on %s"}, {nd_field_backend, " %s"}};
+    } parts[] = {{nd_field_model, "%s"},           {nd_field_layer, " %s"},      {nd_field_method, " %s"},
+                 {nd_field_implementation, " %s"}, {nd_field_rank, " T=%s"},     {nd_field_dtype, " %s"},
+                 {nd_field_batch, " batch %s"},    {nd_field_dataset, " on %s"}, {nd_field_backend, " %s"}};
     char number[32];
     text[0] = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -96,7 +96,7 @@ const nd_row *nd_row_dense_partner(const nd_row_set *set, const nd_row *row) {
     for (size_t i = set->n; i-- > 0;) {
         const nd_row *other = &set->rows[i];
         const nd_row_value *theirs = &other->values[nd_field_samples_ns];
-        if (nd_row_is(other, nd_field_impl, "dense") && theirs->set && samples->set &&
+        if (nd_row_is(other, nd_field_implementation, "dense") && theirs->set && samples->set &&
             theirs->i == samples->i && same_blocks(row, other, true))
             return other;
     }
@@ -110,12 +110,12 @@ static bool is_stack(const nd_row *row) {
 /* A layer's row for a stack: the implementation itself, else the unfused one, else dense. */
 static const nd_row *stack_member(const nd_row_set *set, const nd_row *stack, const nd_row *dense) {
     static const nd_field what[] = {nd_field_method, nd_field_rank};
-    const char *const wanted[] = {stack->values[nd_field_impl].text, "unfused"};
+    const char *const wanted[] = {stack->values[nd_field_implementation].text, "unfused"};
     for (size_t w = 0; w < sizeof wanted / sizeof *wanted; w++)
         for (size_t i = set->n; i-- > 0;) {
             const nd_row *row = &set->rows[i];
-            bool fits = nd_row_is(row, nd_field_impl, wanted[w]) && row->values[nd_field_samples_ns].set &&
-                        same_blocks(row, dense, true);
+            bool fits = nd_row_is(row, nd_field_implementation, wanted[w]) &&
+                        row->values[nd_field_samples_ns].set && same_blocks(row, dense, true);
             for (size_t k = 0; k < sizeof what / sizeof *what; k++)
                 fits = fits && nd_row_value_equal(what[k], &row->values[what[k]], &stack->values[what[k]]);
             if (fits) return row;
@@ -124,8 +124,8 @@ static const nd_row *stack_member(const nd_row_set *set, const nd_row *stack, co
 }
 
 static bool is_stack_layer(const nd_row *row, const nd_row *stack) {
-    return nd_row_is(row, nd_field_impl, "dense") && row->values[nd_field_layer].set && !is_stack(row) &&
-           row->values[nd_field_samples_ns].set && same_blocks(row, stack, false);
+    return nd_row_is(row, nd_field_implementation, "dense") && row->values[nd_field_layer].set &&
+           !is_stack(row) && row->values[nd_field_samples_ns].set && same_blocks(row, stack, false);
 }
 
 static bool add_group(nd_pairs *groups, size_t *n, const nd_row *dense, const nd_row *row) {

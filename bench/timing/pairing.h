@@ -31,7 +31,7 @@ bool nd_row_is(const nd_row *row, nd_field field, const char *text);
 /* The dense row that was timed in the same blocks; NULL when there is none with as many samples. */
 const nd_row *nd_row_dense_partner(const nd_row_set *set, const nd_row *row);
 
-/* The samples behind a row's ratio: one group for a layer or a network, one per layer for a stack. *groups is
+/* The samples of a row's ratio: one group for a layer or a network, one per layer for a stack. *groups is
  * malloc'd. *n is 0 when samples are missing. */
 nd_status nd_row_groups(const nd_row_set *set, const nd_row *row, nd_pairs **groups, size_t *n);
 

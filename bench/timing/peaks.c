@@ -167,9 +167,9 @@ static nd_status best_ns(nd_backend *backend, const nd_work *work, nd_precision 
     if (scratch) ND_TRY_DONE(table->allocate(backend, scratch, &workspace));
     for (int i = 0; i <= runs; i++) {
         double ns;
-        ND_TRY_DONE(table->stamp(backend, 0));
+        ND_TRY_DONE(table->record_event(backend, 0));
         ND_TRY_DONE(table->run(backend, kernel, x, NULL, y, workspace));
-        ND_TRY_DONE(table->stamp(backend, 1));
+        ND_TRY_DONE(table->record_event(backend, 1));
         ND_TRY_DONE(table->elapsed(backend, 0, 1, &ns));
         if (i && ns > 0 && ns < *out) *out = ns;
     }
@@ -186,7 +186,7 @@ static nd_status gemm_gflops(nd_backend *backend, nd_precision precision, int64_
     const int64_t dims[2] = {n, n};
     float *weights = nd_alloc_array((size_t)(n * n), sizeof *weights);
     ND_REQUIRE(weights, nd_status_memory, "peaks: out of memory");
-    nd_work work = {.kind = nd_kind_gemm,
+    nd_work work = {.operation = nd_operation_gemm,
                     .x = nd_view_row_major(2, dims),
                     .y = nd_view_row_major(2, dims),
                     .weights = weights};
@@ -202,7 +202,8 @@ static nd_status gemm_gflops(nd_backend *backend, nd_precision precision, int64_
 static nd_status device_copy_gbps(nd_backend *backend, nd_precision precision, size_t bytes, double *out) {
     size_t element = nd_dtype_bytes(nd_precision_storage(precision));
     const int64_t dims[2] = {(int64_t)(bytes / element / 4096), 4096};
-    nd_work work = {.kind = nd_kind_copy, .x = nd_view_row_major(2, dims), .y = nd_view_row_major(2, dims)};
+    nd_work work = {
+        .operation = nd_operation_copy, .x = nd_view_row_major(2, dims), .y = nd_view_row_major(2, dims)};
     double ns = INFINITY;
     nd_status status = nd_status_ok;
     if (backend->table->supports(backend, &work, precision))

@@ -148,9 +148,9 @@ double nd_stats_decile(double *values, size_t n) {
 typedef double session_centre(double *medians, size_t n);
 
 /* The median stands against single samples, the centre over sessions against sessions in which something else
- * had the processor most of the time. Where sessions fall into two kinds, which buffers and neighbours bring
- * about, the midmean does not jump from one kind to the other as a median over sessions would, and the first
- * decile is that of the fast kind, however many there are of the slow one. */
+ * had the processor most of the time. Where sessions fall into two groups, which buffers and neighbours bring
+ * about, the midmean does not jump from one group to the other as a median over sessions would, and the first
+ * decile is that of the fast group, however many there are of the slow one. */
 static void centre_of(const nd_pairs *group, session_centre *centre, nd_rng *rng, scratch *space,
                       double *base, double *other) {
     size_t count = group->n_sessions > 1 ? group->n_sessions : 1;
@@ -273,19 +273,19 @@ static void rank_sums(const ranked *all, size_t n, double *ranks_a, double *ties
  * prod (1 - x^(nb+i)) / (1 - x^i), i = 1..na, built factor by factor. */
 static nd_status exact_tail(size_t na, size_t nb, double u, double *p) {
     size_t degree = na * nb;
-    double *ways = calloc(degree + 1, sizeof *ways);
-    ND_REQUIRE(ways, nd_status_memory, "statistics: out of memory");
-    ways[0] = 1;
+    double *counts = calloc(degree + 1, sizeof *counts);
+    ND_REQUIRE(counts, nd_status_memory, "statistics: out of memory");
+    counts[0] = 1;
     for (size_t i = 1; i <= na; i++) {
-        for (size_t k = degree; k >= nb + i; k--) ways[k] -= ways[k - nb - i];
-        for (size_t k = i; k <= degree; k++) ways[k] += ways[k - i];
+        for (size_t k = degree; k >= nb + i; k--) counts[k] -= counts[k - nb - i];
+        for (size_t k = i; k <= degree; k++) counts[k] += counts[k - i];
     }
     double below = 0, all = 0;
     for (size_t k = 0; k <= degree; k++) {
-        all += ways[k];
-        if ((double)k <= u) below += ways[k];
+        all += counts[k];
+        if ((double)k <= u) below += counts[k];
     }
-    free(ways);
+    free(counts);
     *p = below / all;
     return nd_status_ok;
 }

@@ -8,7 +8,7 @@
  *
  * Kernel 2, nd_depthwise_slide: 3x3 with 1 to 8 filters for every channel (T), 5x5 with 1 to 4; stride 1 or 2
  * on both axes, no dilation. A thread owns 2 channels, or 1 where the filters of two would not fit, keeps
- * their filters in registers and walks along a row with a window of k x k pixels of which k x stride are new:
+ * their filters in registers and moves along a row with a window of k x k pixels of which k x stride are new:
  * for 3x3, stride 1, 3 reads of 2 channels make 2*T outputs. Each x is read from memory once for all T, and
  * from cache for the rows beside. Stores are the 2*T (or T) neighbours of one thread, in the widest pieces
  * that a power of two allows. Bytes per pixel and channel: (1 + T) elements; 18*T flops. At T = 3 in fp16

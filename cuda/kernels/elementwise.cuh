@@ -87,7 +87,7 @@ nd_status nd_loop_launch(const nd_loop *loop, Operation operation, const X *x, c
     return nd_status_ok;
 }
 
-/* The launch function of a kind: its operation over every storage type. */
+/* The launch function of an operation: its functor over every storage type. */
 template <class Operation> nd_status nd_loop_call(const nd_cuda_call *call, Operation operation) {
     const nd_work *work = call->work;
     return nd_with_storage(call->storage, [&](auto element) {

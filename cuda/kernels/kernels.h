@@ -1,4 +1,4 @@
-/* What the host side of the plugin knows of the kernels: one launch function for every kind, all of one
+/* What the host side of the plugin knows of the kernels: one launch function for every operation, all of one
  * shape. The functions are C; the same sources also compile for the host, over the emulator in tests/simt. */
 #ifndef ND_CUDA_KERNELS_H
 #define ND_CUDA_KERNELS_H

@@ -5,7 +5,7 @@
 
 enum { nd_mean_columns = 32, nd_mean_rows = 8 };
 
-/* `kept` has the dims of y, `reduced` those of one mean; both are walked with axis 1 fastest. */
+/* `kept` has the dims of y, `reduced` those of one mean; both are traversed with axis 1 fastest. */
 __device__ static int64_t nd_mean_at(const nd_view &shape, const nd_view &view, int64_t item) {
     int64_t at = 0;
     if (shape.rank > 1) {

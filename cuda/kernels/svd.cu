@@ -1,7 +1,7 @@
 /* One block per slice: S = A^T A in fp64, then two-sided Jacobi on S, all in shared memory; A is read once.
  *
  * Products of two fp32 numbers are exact in fp64, so S is off by 1e-16 of sigma_1^2 and squaring the
- * condition harms only what lies below 1e-8 sigma_1, under the rounding of the weights themselves.
+ * condition affects only what lies below 1e-8 sigma_1, under the rounding of the weights themselves.
  *
  * n is rounded up to N, even; the column added is zero and never turns. Work on a symmetric matrix goes by
  * 2x2 blocks of its upper triangle:

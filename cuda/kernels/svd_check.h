@@ -1,4 +1,4 @@
-/* The host's half of the SVD: whatever route made them, the vectors are checked against the matrix and
+/* The host's half of the SVD: whatever algorithm made them, the vectors are checked against the matrix and
  * brought into the contract's order and signs. */
 #ifndef ND_CUDA_SVD_CHECK_H
 #define ND_CUDA_SVD_CHECK_H

@@ -1,7 +1,7 @@
 #include "cuda/libs/blas.h"
 #include "base/log.h"
 #include "cuda/kernels/moments.h"
-#include "cuda/tune/race.h"
+#include "cuda/tune/autotune.h"
 
 #include <cublasLt.h>
 #include <cublas_v2.h>
@@ -204,35 +204,35 @@ static void gemm_name(const cublasLtMatmulAlgo_t *algorithm, char *name, size_t 
 
 typedef struct nd_gemm_trial {
     nd_gemm_plan *plan;
-    nd_scratch *scratch;
+    nd_inputs *inputs;
 } nd_gemm_trial;
 
-/* A proposal of the heuristics, as a way. */
-typedef struct nd_gemm_way {
+/* A proposal of the heuristics, as a candidate. */
+typedef struct nd_gemm_candidate {
     cublasLtMatmulHeuristicResult_t *proposal;
     char name[96];
-} nd_gemm_way;
+} nd_gemm_candidate;
 
 static nd_status gemm_trial_run(void *made, void *user) {
-    const nd_gemm_way *way = made;
+    const nd_gemm_candidate *candidate = made;
     const nd_gemm_trial *t = user;
-    t->plan->algorithm = way->proposal->algo;
-    t->plan->workspace = way->proposal->workspaceSize;
-    ND_TRY(nd_scratch_grow(t->scratch, t->plan->workspace));
-    const nd_scratch *s = t->scratch;
+    t->plan->algorithm = candidate->proposal->algo;
+    t->plan->workspace = candidate->proposal->workspaceSize;
+    ND_TRY(nd_inputs_grow(t->inputs, t->plan->workspace));
+    const nd_inputs *s = t->inputs;
     return nd_gemm_plan_run(t->plan, s->operands.x, s->weights, s->bias_stored, s->operands.x2, s->operands.y,
                             s->operands.workspace, s->cuda->stream);
 }
 
-static void gemm_trial_facts(const void *made, nd_race_facts *facts) {
-    const nd_gemm_way *way = made;
-    *facts = (nd_race_facts){.name = way->name};
+static void gemm_trial_facts(const void *made, nd_autotune_facts *facts) {
+    const nd_gemm_candidate *candidate = made;
+    *facts = (nd_autotune_facts){.name = candidate->name};
 }
 
 static void gemm_key(const nd_gemm_problem *p, char key[nd_sha256_hex_size]) {
-    const int64_t values[] = {nd_kind_gemm, p->m,         p->n,    p->k,        p->ldx,
-                              p->ldw,       p->ldx2,      p->ldy,  p->align_x,  p->align_x2,
-                              p->align_y,   p->precision, p->bias, p->residual, p->relu};
+    const int64_t values[] = {
+        nd_operation_gemm, p->m,        p->n,       p->k,         p->ldx,  p->ldw,      p->ldx2, p->ldy,
+        p->align_x,        p->align_x2, p->align_y, p->precision, p->bias, p->residual, p->relu};
     nd_sha256 hash;
     nd_sha256_init(&hash);
     nd_sha256_add(&hash, values, sizeof values);
@@ -242,7 +242,7 @@ static void gemm_key(const nd_gemm_problem *p, char key[nd_sha256_hex_size]) {
 /* The same product as a convolution of one pixel by one. */
 static nd_work gemm_work(const nd_gemm_problem *p) {
     const int64_t x[] = {p->m, p->k, 1, 1}, y[] = {p->m, p->n, 1, 1};
-    nd_work work = {.kind = nd_kind_gemm,
+    nd_work work = {.operation = nd_operation_gemm,
                     .residual = p->residual,
                     .geometry = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}},
                     .groups = 1,
@@ -255,35 +255,36 @@ static nd_work gemm_work(const nd_gemm_problem *p) {
     return work;
 }
 
-/* Checks and times every proposal on scratch memory. *winner stays where none of them runs. */
+/* Checks and times every proposal on tuning inputs. *winner stays where none of them runs. */
 static nd_status gemm_measure(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *results, int count,
                               int *winner) {
     const nd_gemm_problem *p = &plan->problem;
     const nd_work work = gemm_work(p);
     const int64_t dims[] = {p->n, p->k, 1, 1};
     nd_view filter = nd_view_row_major(4, dims);
-    nd_gemm_way ways[nd_gemm_proposals];
-    nd_scratch scratch;
-    nd_gemm_trial trial = {plan, &scratch};
+    nd_gemm_candidate candidates[nd_gemm_proposals];
+    nd_inputs inputs;
+    nd_gemm_trial trial = {plan, &inputs};
     nd_status status = nd_status_ok;
     filter.strides[0] = p->ldw;
-    ND_TRY(nd_scratch_make(plan->cuda, &work, p->precision, &scratch));
-    nd_race race = {.cuda = plan->cuda,
-                    .run = gemm_trial_run,
-                    .facts = gemm_trial_facts,
-                    .scratch = &scratch,
-                    .user = &trial};
-    ND_TRY_DONE(nd_scratch_weigh(&scratch, &filter, p->bias));
+    ND_TRY(nd_inputs_make(plan->cuda, &work, p->precision, &inputs));
+    nd_autotune tuning = {.cuda = plan->cuda,
+                          .run = gemm_trial_run,
+                          .facts = gemm_trial_facts,
+                          .inputs = &inputs,
+                          .user = &trial};
+    ND_TRY_DONE(nd_inputs_add_weights(&inputs, &filter, p->bias));
     for (int i = 0; i < count; i++) {
-        ways[i].proposal = &results[i];
-        gemm_name(&results[i].algo, ways[i].name, sizeof ways[i].name);
-        nd_race_enter(&race, &ways[i]);
+        candidates[i].proposal = &results[i];
+        gemm_name(&results[i].algo, candidates[i].name, sizeof candidates[i].name);
+        nd_autotune_add(&tuning, &candidates[i]);
     }
-    const nd_gemm_way *won = nd_race_finish(&race);
-    if (won) *winner = (int)(won - ways);
-    ND_REQUIRE_DONE(won || !race.wrong, nd_status_device, "all %d algorithms that run are wrong", race.wrong);
+    const nd_gemm_candidate *won = nd_autotune_finish(&tuning);
+    if (won) *winner = (int)(won - candidates);
+    ND_REQUIRE_DONE(won || !tuning.wrong, nd_status_device, "all %d algorithms that run are wrong",
+                    tuning.wrong);
 done:
-    nd_scratch_free(&scratch);
+    nd_inputs_free(&inputs);
     return status;
 }
 
@@ -292,7 +293,7 @@ static nd_status gemm_tune(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *
     char key[nd_sha256_hex_size];
     int winner = 0;
     gemm_key(&plan->problem, key);
-    if (!nd_race_recall(plan->cuda, key, &winner) || winner >= count) {
+    if (!nd_autotune_recall(plan->cuda, key, &winner) || winner >= count) {
         winner = 0;
         const nd_status status = gemm_measure(plan, results, count, &winner);
         if (status == nd_status_memory)
@@ -300,7 +301,7 @@ static nd_status gemm_tune(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *
         else if (status)
             return status;
         else
-            nd_race_remember(plan->cuda, key, winner);
+            nd_autotune_remember(plan->cuda, key, winner);
     }
     plan->algorithm = results[winner].algo;
     plan->workspace = results[winner].workspaceSize;

@@ -2,7 +2,7 @@
 #include "base/log.h"
 #include "cuda/libs/dnn_cache.h"
 #include "cuda/libs/dnn_graph.h"
-#include "cuda/tune/race.h"
+#include "cuda/tune/autotune.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -237,67 +237,67 @@ static nd_view dnn_filter(const nd_dnn_problem *problem) {
     return problem->channels_last ? nd_view_channels_last(4, dims) : nd_view_row_major(4, dims);
 }
 
-static nd_status dnn_trial_run(void *way, void *user) {
-    nd_dnn_plan *plan = way;
-    nd_scratch *scratch = user;
-    ND_TRY(nd_scratch_grow(scratch, plan->workspace));
-    const nd_cuda_operands *o = &scratch->operands;
+static nd_status dnn_trial_run(void *candidate, void *user) {
+    nd_dnn_plan *plan = candidate;
+    nd_inputs *inputs = user;
+    ND_TRY(nd_inputs_grow(inputs, plan->workspace));
+    const nd_cuda_operands *o = &inputs->operands;
     const nd_dnn_operands all = {.x = o->x,
-                                 .w = scratch->weights,
-                                 .bias_stored = scratch->bias_stored,
-                                 .bias = scratch->bias,
+                                 .w = inputs->weights,
+                                 .bias_stored = inputs->bias_stored,
+                                 .bias = inputs->bias,
                                  .x2 = o->x2,
                                  .y = o->y,
                                  .workspace = o->workspace};
     return nd_dnn_plan_run(plan, &all);
 }
 
-static void dnn_trial_drop(void *way) {
-    nd_dnn_plan_free(way);
+static void dnn_trial_drop(void *candidate) {
+    nd_dnn_plan_free(candidate);
 }
 
-static void dnn_trial_facts(const void *way, nd_race_facts *facts) {
-    const nd_dnn_plan *plan = way;
-    *facts = (nd_race_facts){plan->name, plan->transformed};
+static void dnn_trial_facts(const void *candidate, nd_autotune_facts *facts) {
+    const nd_dnn_plan *plan = candidate;
+    *facts = (nd_autotune_facts){plan->name, plan->transformed};
 }
 
-static void dnn_enter_all(nd_race *race, const nd_dnn_problem *problem, bool fused,
+static void dnn_enter_all(nd_autotune *tuning, const nd_dnn_problem *problem, bool fused,
                           const nd_dnn_candidates *candidates) {
     nd_dnn_plan *plan;
     for (int i = 0; i < candidates->count; i++) {
         if (!nd_dnn_notes_allow(candidates->items[i].notes, problem->precision)) continue;
-        if (dnn_graph_plan(race->cuda, problem, fused, &candidates->items[i], &plan)) continue;
-        nd_race_enter(race, plan);
+        if (dnn_graph_plan(tuning->cuda, problem, fused, &candidates->items[i], &plan)) continue;
+        nd_autotune_add(tuning, plan);
     }
-    if (!dnn_legacy_make(race->cuda, problem, &plan)) nd_race_enter(race, plan);
+    if (!dnn_legacy_make(tuning->cuda, problem, &plan)) nd_autotune_add(tuning, plan);
 }
 
-/* *checked: the winner agrees with the direct kernel. Where all that runs is wrong, cuDNN has nothing for the
- * problem. */
+/* *checked: the winner was verified against the direct kernel. Where all that runs is wrong, cuDNN has
+ * nothing for the problem. */
 static nd_status dnn_tune(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
                           const nd_dnn_candidates *candidates, nd_dnn_plan **out, bool *checked) {
-    nd_scratch scratch;
+    nd_inputs inputs;
     const nd_view filter = dnn_filter(problem);
     nd_status status = nd_status_ok;
-    ND_TRY(nd_scratch_make(cuda, &problem->work, problem->precision, &scratch));
-    nd_race race = {.cuda = cuda,
-                    .run = dnn_trial_run,
-                    .drop = dnn_trial_drop,
-                    .facts = dnn_trial_facts,
-                    .scratch = &scratch,
-                    .user = &scratch};
-    ND_TRY_DONE(nd_scratch_weigh(&scratch, &filter, problem->bias));
-    dnn_enter_all(&race, problem, fused, candidates);
-    *out = nd_race_finish(&race);
-    *checked = scratch.expected != NULL;
-    ND_REQUIRE_DONE(*out || !race.wrong, nd_status_unsupported, "all %d engines that run are wrong",
-                    race.wrong);
+    ND_TRY(nd_inputs_make(cuda, &problem->work, problem->precision, &inputs));
+    nd_autotune tuning = {.cuda = cuda,
+                          .run = dnn_trial_run,
+                          .drop = dnn_trial_drop,
+                          .facts = dnn_trial_facts,
+                          .inputs = &inputs,
+                          .user = &inputs};
+    ND_TRY_DONE(nd_inputs_add_weights(&inputs, &filter, problem->bias));
+    dnn_enter_all(&tuning, problem, fused, candidates);
+    *out = nd_autotune_finish(&tuning);
+    *checked = inputs.expected != NULL;
+    ND_REQUIRE_DONE(*out || !tuning.wrong, nd_status_unsupported, "all %d engines that run are wrong",
+                    tuning.wrong);
 done:
-    nd_scratch_free(&scratch);
+    nd_inputs_free(&inputs);
     return status;
 }
 
-/* Place among the candidates, the legacy call behind them; -1 where cuDNN no longer proposes it. */
+/* Place among the candidates, the legacy call after them; -1 where cuDNN no longer proposes it. */
 static int dnn_find(const nd_dnn_candidates *candidates, const char *engine) {
     if (!strcmp(engine, nd_dnn_legacy_name)) return candidates->count;
     for (int i = 0; i < candidates->count; i++)
@@ -336,18 +336,18 @@ static void dnn_plan_own(nd_dnn_plan *plan, nd_dnn_graph *graph, nd_dnn_candidat
     *graph = (nd_dnn_graph){0};
 }
 
-/* The winner of a race of this process or of an earlier one; *out stays NULL where there was none. */
+/* The winner of tuning in this process or of an earlier one; *out stays NULL where there was none. */
 static void dnn_known(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
                       const nd_dnn_candidates *candidates, const char *key, nd_dnn_plan **out) {
     char engine[nd_dnn_name_size + 32];
-    int way = -1;
-    if (!nd_race_recall(cuda, key, &way) && nd_dnn_cache_get(key, engine, sizeof engine))
-        way = dnn_find(candidates, engine);
-    if (way < 0) return;
-    if (way >= candidates->count)
+    int candidate = -1;
+    if (!nd_autotune_recall(cuda, key, &candidate) && nd_dnn_cache_get(key, engine, sizeof engine))
+        candidate = dnn_find(candidates, engine);
+    if (candidate < 0) return;
+    if (candidate >= candidates->count)
         (void)dnn_legacy_make(cuda, problem, out);
     else
-        (void)dnn_graph_plan(cuda, problem, fused, &candidates->items[way], out);
+        (void)dnn_graph_plan(cuda, problem, fused, &candidates->items[candidate], out);
 }
 
 static nd_status dnn_fastest(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
@@ -361,7 +361,7 @@ static nd_status dnn_fastest(nd_cuda *cuda, const nd_dnn_problem *problem, bool 
     if (status == nd_status_memory) nd_log(nd_log_warn, "a convolution is not tuned: %s", nd_error());
     if (status || !*out) return status == nd_status_memory ? nd_status_ok : status;
     dnn_engine_of(*out, engine, sizeof engine);
-    nd_race_remember(cuda, key, dnn_find(candidates, engine));
+    nd_autotune_remember(cuda, key, dnn_find(candidates, engine));
     if (checked) nd_dnn_cache_put(key, engine);
     return nd_status_ok;
 }

@@ -1,7 +1,7 @@
 /* Measured choices of engines, kept on disk: cudnn_engines.txt in nd's cache folder, lines "key engine" of
- * which the last one with the key counts. An engine is there only when it agreed with our direct kernel on
- * the same device, driver and cuDNN, on which the key depends: what comes from the cache is not checked
- * again. A cache that cannot be read or written is no failure: the choice is measured again. */
+ * which the last one with the key counts. An engine is there only when it was verified against our direct
+ * kernel on the same device, driver and cuDNN, on which the key depends: what comes from the cache is not
+ * checked again. A cache that cannot be read or written is no failure: the choice is measured again. */
 #ifndef ND_CUDA_DNN_CACHE_H
 #define ND_CUDA_DNN_CACHE_H
 

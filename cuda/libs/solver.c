@@ -3,7 +3,7 @@
 #include "cuda/kernels/svd.h"
 #include "cuda/kernels/svd_check.h"
 #include "cuda/libs/blas.h"
-#include "cuda/tune/race.h"
+#include "cuda/tune/autotune.h"
 
 #include <cusolverDn.h>
 #include <limits.h>
@@ -12,15 +12,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum nd_svd_route { nd_svd_jacobi, nd_svd_gram, nd_svd_gesvda, nd_svd_routes } nd_svd_route;
+typedef enum nd_svd_algorithm {
+    nd_svd_jacobi,
+    nd_svd_gram,
+    nd_svd_gesvda,
+    nd_svd_algorithms
+} nd_svd_algorithm;
 
 struct nd_solver {
     cusolverDnHandle_t handle;
     cusolverDnParams_t params;
     bool forced;
-    nd_svd_route route;
+    nd_svd_algorithm algorithm;
     cudaEvent_t start, end; /* around the last decomposition */
-    nd_svd_route last;
+    nd_svd_algorithm last;
 };
 
 nd_status nd_cusolver_failed(int error, const char *expression, const char *file, int line) {
@@ -43,15 +48,16 @@ nd_status nd_cusolver_failed(int error, const char *expression, const char *file
     return nd_fail(status, "cuSOLVER: %s (%d) at %s:%d: %s", text, error, file, line, expression);
 }
 
-static const char *const nd_svd_engines[nd_svd_routes] = {"nd:svd:jacobi", "nd:svd:gram", "nd:svd:gesvda"};
+static const char *const nd_svd_engines[nd_svd_algorithms] = {"nd:svd:jacobi", "nd:svd:gram",
+                                                              "nd:svd:gesvda"};
 
 static nd_status solver_force(nd_solver *solver) {
     const char *chosen = getenv("ND_CUDA_SVD");
     if (!chosen || !*chosen) return nd_status_ok;
-    for (int i = 0; i < nd_svd_routes; i++) {
+    for (int i = 0; i < nd_svd_algorithms; i++) {
         if (strcmp(chosen, nd_svd_engines[i] + strlen("nd:svd:"))) continue;
         solver->forced = true;
-        solver->route = (nd_svd_route)i;
+        solver->algorithm = (nd_svd_algorithm)i;
         return nd_status_ok;
     }
     return nd_fail(nd_status_usage, "ND_CUDA_SVD=%s: jacobi, gram or gesvda", chosen);
@@ -142,8 +148,8 @@ done:
     return status;
 }
 
-/* The routes: slices in, candidate vectors [n][n] in rows out. The libraries want column-major fp64 slices
- * [n][m]. */
+/* The algorithms: slices in, candidate vectors [n][n] in rows out. The libraries want column-major fp64
+ * slices [n][m]. */
 static nd_status svd_by_jacobi(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v) {
     return nd_cuda_svd_launch(batch, m, n, a, v, cuda->stream);
 }
@@ -189,14 +195,14 @@ done:
 }
 
 typedef nd_status nd_svd_by(nd_cuda *cuda, int64_t batch, int64_t m, int64_t n, void *a, void *v);
-static nd_svd_by *const nd_svd_ways[nd_svd_routes] = {svd_by_jacobi, svd_by_gram, svd_by_gesvda};
+static nd_svd_by *const nd_svd_functions[nd_svd_algorithms] = {svd_by_jacobi, svd_by_gram, svd_by_gesvda};
 
 typedef struct nd_svd_job {
     nd_cuda *cuda;
-    nd_svd_route route;
+    nd_svd_algorithm algorithm;
     int64_t batch, m, n;
     const float *rows; /* the slices as they came */
-    double *columns;   /* owned; column-major fp64 slices, NULL until a route asks for them */
+    double *columns;   /* owned; column-major fp64 slices, NULL until a algorithm asks for them */
     void *a, *v;       /* device; a has room for fp64 */
 } nd_svd_job;
 
@@ -210,7 +216,7 @@ static void svd_widen(void *context, int64_t begin, int64_t end, int worker) {
                     job->rows[(slice * job->m + i) * job->n + j];
 }
 
-/* Each time anew: a route that wants it takes this time whenever it runs. */
+/* Each time anew: a algorithm that wants it takes this time whenever it runs. */
 static nd_status svd_columns(nd_svd_job *job) {
     if (!job->columns)
         job->columns = nd_alloc_array((size_t)(job->batch * job->m * job->n), sizeof *job->columns);
@@ -221,7 +227,7 @@ static nd_status svd_columns(nd_svd_job *job) {
 
 static nd_status svd_job_run(void *context) {
     nd_svd_job *job = context;
-    const bool rows = job->route == nd_svd_jacobi;
+    const bool rows = job->algorithm == nd_svd_jacobi;
     if (!rows) ND_TRY(svd_columns(job));
     const size_t count = (size_t)(job->batch * job->m * job->n),
                  size = rows ? sizeof *job->rows : sizeof *job->columns;
@@ -229,9 +235,9 @@ static nd_status svd_job_run(void *context) {
     nd_solver *solver = job->cuda->solver;
     ND_CUDA_TRY(cudaMemcpyAsync(job->a, host, count * size, cudaMemcpyHostToDevice, job->cuda->stream));
     ND_CUDA_TRY(cudaEventRecord(solver->start, job->cuda->stream));
-    ND_TRY(nd_svd_ways[job->route](job->cuda, job->batch, job->m, job->n, job->a, job->v));
+    ND_TRY(nd_svd_functions[job->algorithm](job->cuda, job->batch, job->m, job->n, job->a, job->v));
     ND_CUDA_TRY(cudaEventRecord(solver->end, job->cuda->stream));
-    solver->last = job->route;
+    solver->last = job->algorithm;
     return nd_status_ok;
 }
 
@@ -243,8 +249,8 @@ nd_status nd_solver_svd_info(nd_backend *backend, nd_svd_info *out) {
     return nd_status_ok;
 }
 
-static bool svd_can(nd_svd_route route, const nd_svd_job *job) {
-    return route != nd_svd_gesvda || (job->m >= job->n && job->m <= INT_MAX); /* it counts in int */
+static bool svd_can(nd_svd_algorithm algorithm, const nd_svd_job *job) {
+    return algorithm != nd_svd_gesvda || (job->m >= job->n && job->m <= INT_MAX); /* it counts in int */
 }
 
 typedef struct nd_svd_slices {
@@ -278,8 +284,8 @@ static int64_t svd_first_bad(const nd_svd_slices *slices, int64_t batch) {
     return -1;
 }
 
-/* Runs and checks a route before it is timed: one whose vectors do not pass would be done again by gram each
- * time. */
+/* Runs and checks a algorithm before it is timed: one whose vectors do not pass would be done again by gram
+ * each time. */
 static nd_status svd_time(nd_svd_job *job, const nd_svd_slices *slices, double *ns) {
     *ns = INFINITY;
     ND_TRY(svd_run(job, slices));
@@ -288,17 +294,17 @@ static nd_status svd_time(nd_svd_job *job, const nd_svd_slices *slices, double *
 }
 
 static nd_status svd_fastest(nd_svd_job *job, const nd_svd_slices *slices) {
-    nd_svd_route best = nd_svd_gram;
+    nd_svd_algorithm best = nd_svd_gram;
     double least = INFINITY, ns;
-    for (int i = 0; i < nd_svd_routes; i++) {
-        job->route = (nd_svd_route)i;
-        if (!svd_can(job->route, job)) continue;
+    for (int i = 0; i < nd_svd_algorithms; i++) {
+        job->algorithm = (nd_svd_algorithm)i;
+        if (!svd_can(job->algorithm, job)) continue;
         ND_TRY(svd_time(job, slices, &ns));
         if (ns >= least) continue;
-        best = job->route;
+        best = job->algorithm;
         least = ns;
     }
-    job->route = best;
+    job->algorithm = best;
     return nd_status_ok;
 }
 
@@ -306,17 +312,17 @@ static nd_status svd_fastest(nd_svd_job *job, const nd_svd_slices *slices) {
 static nd_status svd_choose(nd_svd_job *job, const nd_svd_slices *slices) {
     const nd_solver *solver = job->cuda->solver;
     char key[nd_sha256_hex_size];
-    int way;
-    job->route = solver->forced && svd_can(solver->route, job) ? solver->route : nd_svd_jacobi;
+    int candidate;
+    job->algorithm = solver->forced && svd_can(solver->algorithm, job) ? solver->algorithm : nd_svd_jacobi;
     if (solver->forced || !job->cuda->tune) return nd_status_ok;
     snprintf(key, sizeof key, "svd %lldx%lldx%lld", (long long)job->batch, (long long)job->m,
              (long long)job->n);
-    if (nd_race_recall(job->cuda, key, &way)) {
-        job->route = (nd_svd_route)way;
+    if (nd_autotune_recall(job->cuda, key, &candidate)) {
+        job->algorithm = (nd_svd_algorithm)candidate;
         return nd_status_ok;
     }
     ND_TRY(svd_fastest(job, slices));
-    nd_race_remember(job->cuda, key, job->route);
+    nd_autotune_remember(job->cuda, key, job->algorithm);
     return nd_status_ok;
 }
 
@@ -336,8 +342,8 @@ nd_status nd_solver_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n
     ND_TRY_DONE(nd_cuda_allocate((size_t)(batch * n * n) * sizeof(double), &job.v));
     ND_TRY_DONE(svd_choose(&job, &slices));
     ND_TRY_DONE(svd_run(&job, &slices));
-    if (job.route != nd_svd_gram && svd_first_bad(&slices, batch) >= 0) {
-        job.route = nd_svd_gram;
+    if (job.algorithm != nd_svd_gram && svd_first_bad(&slices, batch) >= 0) {
+        job.algorithm = nd_svd_gram;
         ND_TRY_DONE(svd_run(&job, &slices));
     }
     const int64_t bad = svd_first_bad(&slices, batch);

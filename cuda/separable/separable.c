@@ -1,11 +1,11 @@
-/* The planner of separable layers: dense, chunked, fused or wgmma. With `tune` every way is checked and timed
- * and the fastest kept, so a layer is never slower than its dense form; ND_CUDA_SEPARABLE forces one, for the
- * raw ratio. Without measurements the choice follows the roofline: strict fp32 is bound by FFMA either way
- * and the library's GEMM is the better half, everything else wants the fused kernel. */
+/* The planner of separable layers: dense, chunked, fused or wgmma. With `tune` every candidate is checked and
+ * timed and the fastest kept, so a layer is never slower than its dense form; ND_CUDA_SEPARABLE forces one,
+ * for the raw ratio. Without measurements the choice follows the roofline: strict fp32 is bound by FFMA
+ * either way and the library's GEMM is the better half, everything else wants the fused kernel. */
 #include "cuda/separable/separable.h"
 #include "base/log.h"
+#include "cuda/tune/autotune.h"
 #include "cuda/tune/noise.h"
-#include "cuda/tune/race.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,23 +16,26 @@ bool nd_separable_is_pixels(const nd_work *work) {
            (!work->residual || nd_cuda_view_is_pixels(&work->x2, &distance));
 }
 
-typedef struct nd_separable_way {
-    nd_cuda_route route;
-    const nd_cuda_kind *kind;
-} nd_separable_way;
+typedef struct nd_separable_candidate {
+    nd_cuda_algorithm algorithm;
+    const nd_cuda_implementation *implementation;
+} nd_separable_candidate;
 
-static const nd_separable_way nd_separable_ways[] = {
-    {nd_cuda_route_fused, &nd_separable_fused_kinds[2]}, {nd_cuda_route_fused, &nd_separable_fused_kinds[1]},
-    {nd_cuda_route_fused, &nd_separable_fused_kinds[0]}, {nd_cuda_route_chunked, &nd_separable_chunked_kind},
-    {nd_cuda_route_dense, &nd_separable_dense_kind},     {nd_cuda_route_wgmma, &nd_separable_wgmma_kind},
+static const nd_separable_candidate nd_separable_candidates[] = {
+    {nd_cuda_algorithm_fused, &nd_separable_fused_implementations[2]},
+    {nd_cuda_algorithm_fused, &nd_separable_fused_implementations[1]},
+    {nd_cuda_algorithm_fused, &nd_separable_fused_implementations[0]},
+    {nd_cuda_algorithm_chunked, &nd_separable_chunked_implementation},
+    {nd_cuda_algorithm_dense, &nd_separable_dense_implementation},
+    {nd_cuda_algorithm_wgmma, &nd_separable_wgmma_implementation},
 };
 
-enum { nd_separable_n_ways = sizeof nd_separable_ways / sizeof *nd_separable_ways };
+enum { nd_separable_n_candidates = sizeof nd_separable_candidates / sizeof *nd_separable_candidates };
 
-static bool separable_wanted(const nd_cuda *cuda, const nd_separable_way *way, bool measured) {
-    const bool alone = cuda->routes == 1u << way->route;
-    if (!(cuda->routes >> way->route & 1)) return false;
-    return measured || alone || way->route != nd_cuda_route_wgmma;
+static bool separable_wanted(const nd_cuda *cuda, const nd_separable_candidate *candidate, bool measured) {
+    const bool alone = cuda->algorithms == 1u << candidate->algorithm;
+    if (!(cuda->algorithms >> candidate->algorithm & 1)) return false;
+    return measured || alone || candidate->algorithm != nd_cuda_algorithm_wgmma;
 }
 
 /* Without a measurement: tiles of 64 or 128 channels, as the outputs fill, and strict fp32 in two steps.
@@ -40,19 +43,19 @@ static bool separable_wanted(const nd_cuda *cuda, const nd_separable_way *way, b
  * half after the other; by the roofline (results/golden/cuda_roofline.csv) two blocks of 128 are the faster,
  * so only a measurement takes them. */
 static bool separable_guess(const nd_cuda *cuda, const nd_work *work, nd_precision precision,
-                            const nd_separable_way *way) {
+                            const nd_separable_candidate *candidate) {
     const int64_t no = work->y.dims[1];
-    if (way->route != nd_cuda_route_fused) return true;
-    if (precision == nd_precision_fp32 && cuda->routes != 1u << nd_cuda_route_fused) return false;
-    if (way->kind == &nd_separable_fused_kinds[2]) return false;
-    if (way->kind == &nd_separable_fused_kinds[1]) return no > 64;
+    if (candidate->algorithm != nd_cuda_algorithm_fused) return true;
+    if (precision == nd_precision_fp32 && cuda->algorithms != 1u << nd_cuda_algorithm_fused) return false;
+    if (candidate->implementation == &nd_separable_fused_implementations[2]) return false;
+    if (candidate->implementation == &nd_separable_fused_implementations[1]) return no > 64;
     return true;
 }
 
 /* W[o][c] = sum over the terms r of channel c of P[o][r] D[r]: the convolution that the layer stands for, as
- * a kernel of `kind`. */
-static nd_status separable_recompose(nd_cuda *cuda, const nd_cuda_kind *kind, const nd_work *work,
-                                     nd_precision precision, nd_kernel **out) {
+ * a kernel of `implementation`. */
+static nd_status separable_recompose(nd_cuda *cuda, const nd_cuda_implementation *implementation,
+                                     const nd_work *work, nd_precision precision, nd_kernel **out) {
     const int64_t no = work->y.dims[1], ni = work->x.dims[1];
     const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
     float *weights = nd_alloc_array((size_t)(no * ni * taps), sizeof *weights);
@@ -64,10 +67,10 @@ static nd_status separable_recompose(nd_cuda *cuda, const nd_cuda_kind *kind, co
             for (int64_t t = 0; t < taps; t++) filter[t] += scale * work->depthwise[r * taps + t];
         }
     nd_work dense = *work;
-    dense.kind = nd_kind_conv;
+    dense.operation = nd_operation_conv;
     dense.groups = 1;
     dense.weights = weights;
-    const nd_status status = nd_cuda_kernel_make(cuda, kind, &dense, precision, out);
+    const nd_status status = nd_cuda_kernel_make(cuda, implementation, &dense, precision, out);
     free(weights);
     return status;
 }
@@ -78,28 +81,28 @@ static void separable_adopt(nd_kernel *kernel, nd_kernel *winner) {
     free(winner);
 }
 
-/* A way in a race is its place in the array of kernels. */
-static nd_status separable_way_run(void *way, void *user) {
-    nd_kernel *kernel = *(nd_kernel **)way;
-    nd_scratch *scratch = user;
-    ND_TRY(nd_scratch_grow(scratch, kernel->workspace));
-    return nd_cuda_kernel_run(kernel, &scratch->operands);
+/* A candidate is its place in the array of kernels. */
+static nd_status separable_candidate_run(void *candidate, void *user) {
+    nd_kernel *kernel = *(nd_kernel **)candidate;
+    nd_inputs *inputs = user;
+    ND_TRY(nd_inputs_grow(inputs, kernel->workspace));
+    return nd_cuda_kernel_run(kernel, &inputs->operands);
 }
 
-static void separable_way_drop(void *way) {
-    nd_cuda_kernel_release(*(nd_kernel **)way);
+static void separable_candidate_drop(void *candidate) {
+    nd_cuda_kernel_release(*(nd_kernel **)candidate);
 }
 
-static void separable_way_facts(const void *way, nd_race_facts *facts) {
-    const nd_kernel *kernel = *(nd_kernel *const *)way;
-    *facts = (nd_race_facts){kernel->engine, kernel->transformed};
+static void separable_candidate_facts(const void *candidate, nd_autotune_facts *facts) {
+    const nd_kernel *kernel = *(nd_kernel *const *)candidate;
+    *facts = (nd_autotune_facts){kernel->engine, kernel->transformed};
 }
 
 /* What a choice depends on within one process: everything of the work but the values of its weights. */
 static void separable_key(const nd_kernel *kernel, const nd_work *work, char key[nd_sha256_hex_size]) {
     const nd_view *views[] = {&work->x, &work->y, &work->x2};
-    const int64_t flags[] = {nd_kind_separable, kernel->precision,    work->bias != NULL,
-                             work->residual,    work->activation.act, work->terms};
+    const int64_t flags[] = {nd_operation_separable, kernel->precision,    work->bias != NULL,
+                             work->residual,         work->activation.act, work->terms};
     nd_sha256 hash;
     nd_sha256_init(&hash);
     nd_sha256_add(&hash, flags, sizeof flags);
@@ -113,14 +116,16 @@ static void separable_key(const nd_kernel *kernel, const nd_work *work, char key
     nd_sha256_hex(&hash, key);
 }
 
-/* made[i] is NULL where way i does not come about here. */
+/* made[i] is NULL where candidate i does not come about here. */
 static void separable_make_all(nd_cuda *cuda, const nd_work *work, nd_precision precision,
-                               nd_kernel *made[nd_separable_n_ways]) {
-    for (int i = 0; i < nd_separable_n_ways; i++) {
-        const nd_separable_way *way = &nd_separable_ways[i];
+                               nd_kernel *made[nd_separable_n_candidates]) {
+    for (int i = 0; i < nd_separable_n_candidates; i++) {
+        const nd_separable_candidate *candidate = &nd_separable_candidates[i];
         made[i] = NULL;
-        if (!separable_wanted(cuda, way, true) || !way->kind->supports(cuda, work, precision)) continue;
-        (void)nd_cuda_kernel_make(cuda, way->kind, work, precision, &made[i]);
+        if (!separable_wanted(cuda, candidate, true) ||
+            !candidate->implementation->supports(cuda, work, precision))
+            continue;
+        (void)nd_cuda_kernel_make(cuda, candidate->implementation, work, precision, &made[i]);
     }
 }
 
@@ -130,9 +135,9 @@ static float *separable_noise(int64_t count, double scale, uint64_t seed) {
     return values;
 }
 
-/* The layer with random weights that give outputs of variance 1, of sequences that no block of a scratch has.
- * The choice is that of all layers of the same shape: what the weights of the first one are (pruned, or zero)
- * must neither hide a wrong kernel nor make a fast one. */
+/* The layer with random weights that give outputs of variance 1, of sequences that no block of the inputs
+ * has. The choice is that of all layers of the same shape: what the weights of the first one are (pruned, or
+ * zero) must neither hide a wrong kernel nor make a fast one. */
 typedef struct nd_separable_sample {
     nd_work work;
     float *weights, *depthwise, *bias;
@@ -148,10 +153,10 @@ static nd_status separable_sample_make(const nd_work *work, nd_separable_sample 
     const int64_t no = work->y.dims[1], taps = work->geometry.kernel[0] * work->geometry.kernel[1];
     sample->work = *work;
     sample->work.weights = sample->weights =
-        separable_noise(no * work->terms, 1 / sqrt((double)work->terms), nd_scratch_blocks);
+        separable_noise(no * work->terms, 1 / sqrt((double)work->terms), nd_inputs_blocks);
     sample->work.depthwise = sample->depthwise =
-        separable_noise(work->terms * taps, 1 / sqrt((double)taps), nd_scratch_blocks + 1);
-    sample->bias = separable_noise(no, 1, nd_scratch_blocks + 2);
+        separable_noise(work->terms * taps, 1 / sqrt((double)taps), nd_inputs_blocks + 1);
+    sample->bias = separable_noise(no, 1, nd_inputs_blocks + 2);
     if (work->bias) sample->work.bias = sample->bias;
     if (sample->weights && sample->depthwise && sample->bias) return nd_status_ok;
     separable_sample_free(sample);
@@ -163,46 +168,46 @@ static nd_status separable_run_direct(void *context, const nd_cuda_operands *ope
 }
 
 /* The reference: the layer recomposed in fp32, by the direct kernel. */
-static nd_status separable_refer(nd_scratch *scratch, const nd_work *work) {
+static nd_status separable_refer(nd_inputs *inputs, const nd_work *work) {
     nd_kernel *direct;
     const nd_status status =
-        separable_recompose(scratch->cuda, &nd_cuda_direct_kind, work, scratch->precision, &direct);
+        separable_recompose(inputs->cuda, &nd_cuda_direct_implementation, work, inputs->precision, &direct);
     if (status == nd_status_memory) {
-        nd_scratch_uncheck(scratch);
+        nd_inputs_drop_reference(inputs);
         return nd_status_ok;
     }
     ND_TRY(status);
-    const nd_status referred = nd_scratch_refer(scratch, separable_run_direct, direct);
-    (void)cudaStreamSynchronize(scratch->cuda->stream);
+    const nd_status referred = nd_inputs_reference(inputs, separable_run_direct, direct);
+    (void)cudaStreamSynchronize(inputs->cuda->stream);
     nd_cuda_kernel_release(direct);
     return referred;
 }
 
-/* Operands are allocated when all ways are there: preparing one may have needed the memory. */
-static nd_status separable_race(nd_cuda *cuda, const nd_work *work, nd_precision precision, int *winner) {
-    nd_kernel *made[nd_separable_n_ways], **best;
-    nd_scratch scratch;
+/* Operands are allocated when all candidates are there: preparing one may have needed the memory. */
+static nd_status separable_autotune(nd_cuda *cuda, const nd_work *work, nd_precision precision, int *winner) {
+    nd_kernel *made[nd_separable_n_candidates], **best;
+    nd_inputs inputs;
     separable_make_all(cuda, work, precision, made);
-    nd_status status = nd_scratch_make(cuda, work, precision, &scratch);
-    if (!status) status = separable_refer(&scratch, work);
-    nd_race race = {.cuda = cuda,
-                    .run = separable_way_run,
-                    .drop = separable_way_drop,
-                    .facts = separable_way_facts,
-                    .scratch = &scratch,
-                    .user = &scratch};
-    for (int i = 0; i < nd_separable_n_ways; i++) {
+    nd_status status = nd_inputs_make(cuda, work, precision, &inputs);
+    if (!status) status = separable_refer(&inputs, work);
+    nd_autotune tuning = {.cuda = cuda,
+                          .run = separable_candidate_run,
+                          .drop = separable_candidate_drop,
+                          .facts = separable_candidate_facts,
+                          .inputs = &inputs,
+                          .user = &inputs};
+    for (int i = 0; i < nd_separable_n_candidates; i++) {
         if (status)
             nd_cuda_kernel_release(made[i]);
         else if (made[i])
-            nd_race_enter(&race, &made[i]);
+            nd_autotune_add(&tuning, &made[i]);
     }
-    best = nd_race_finish(&race);
-    nd_scratch_free(&scratch);
+    best = nd_autotune_finish(&tuning);
+    nd_inputs_free(&inputs);
     ND_TRY(status);
-    ND_REQUIRE(best || !race.wrong, nd_status_device, "all %d ways to run this separable layer are wrong",
-               race.wrong);
-    ND_REQUIRE(best, nd_status_unsupported, "no way to run this separable layer: %s", nd_error());
+    ND_REQUIRE(best || !tuning.wrong, nd_status_device,
+               "all %d implementations of this separable layer are wrong", tuning.wrong);
+    ND_REQUIRE(best, nd_status_unsupported, "no implementation of this separable layer: %s", nd_error());
     *winner = (int)(best - made);
     nd_cuda_kernel_release(*best);
     return nd_status_ok;
@@ -211,7 +216,7 @@ static nd_status separable_race(nd_cuda *cuda, const nd_work *work, nd_precision
 static nd_status separable_measure(nd_kernel *kernel, const nd_work *work, int *winner) {
     nd_separable_sample sample = {0};
     ND_TRY(separable_sample_make(work, &sample));
-    const nd_status status = separable_race(kernel->cuda, &sample.work, kernel->precision, winner);
+    const nd_status status = separable_autotune(kernel->cuda, &sample.work, kernel->precision, winner);
     separable_sample_free(&sample);
     return status;
 }
@@ -221,11 +226,12 @@ static nd_status separable_tune(nd_kernel *kernel, const nd_work *work) {
     int winner;
     nd_kernel *made;
     separable_key(kernel, work, key);
-    if (!nd_race_recall(kernel->cuda, key, &winner)) {
+    if (!nd_autotune_recall(kernel->cuda, key, &winner)) {
         ND_TRY(separable_measure(kernel, work, &winner));
-        nd_race_remember(kernel->cuda, key, winner);
+        nd_autotune_remember(kernel->cuda, key, winner);
     }
-    ND_TRY(nd_cuda_kernel_make(kernel->cuda, nd_separable_ways[winner].kind, work, kernel->precision, &made));
+    ND_TRY(nd_cuda_kernel_make(kernel->cuda, nd_separable_candidates[winner].implementation, work,
+                               kernel->precision, &made));
     separable_adopt(kernel, made);
     return nd_status_ok;
 }
@@ -236,13 +242,13 @@ static nd_status separable_prepare(nd_kernel *kernel, const nd_work *work) {
     const nd_status tuned = cuda->tune ? separable_tune(kernel, work) : nd_status_memory;
     if (tuned != nd_status_memory) return tuned;
     if (cuda->tune) nd_log(nd_log_warn, "a separable layer is not tuned: %s", nd_error());
-    nd_status status = nd_fail(nd_status_unsupported, "no way to run this separable layer");
-    for (int i = 0; i < nd_separable_n_ways; i++) {
-        const nd_separable_way *way = &nd_separable_ways[i];
-        if (!separable_wanted(cuda, way, false)) continue;
-        if (!way->kind->supports(cuda, work, kernel->precision)) continue;
-        if (!separable_guess(cuda, work, kernel->precision, way)) continue;
-        status = nd_cuda_kernel_make(cuda, way->kind, work, kernel->precision, &made);
+    nd_status status = nd_fail(nd_status_unsupported, "no implementation of this separable layer");
+    for (int i = 0; i < nd_separable_n_candidates; i++) {
+        const nd_separable_candidate *candidate = &nd_separable_candidates[i];
+        if (!separable_wanted(cuda, candidate, false)) continue;
+        if (!candidate->implementation->supports(cuda, work, kernel->precision)) continue;
+        if (!separable_guess(cuda, work, kernel->precision, candidate)) continue;
+        status = nd_cuda_kernel_make(cuda, candidate->implementation, work, kernel->precision, &made);
         if (status == nd_status_unsupported) continue;
         if (!status) separable_adopt(kernel, made);
         return status;
@@ -250,27 +256,29 @@ static nd_status separable_prepare(nd_kernel *kernel, const nd_work *work) {
     return status;
 }
 
-/* Of a route that is forced, what it does not take is not taken. */
+/* Of a algorithm that is forced, what it does not take is not taken. */
 static bool separable_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
-    for (int i = 0; i < nd_separable_n_ways; i++) {
-        const nd_separable_way *way = &nd_separable_ways[i];
-        if (separable_wanted(cuda, way, cuda->tune) && way->kind->supports(cuda, work, precision))
+    for (int i = 0; i < nd_separable_n_candidates; i++) {
+        const nd_separable_candidate *candidate = &nd_separable_candidates[i];
+        if (separable_wanted(cuda, candidate, cuda->tune) &&
+            candidate->implementation->supports(cuda, work, precision))
             return true;
     }
     return false;
 }
 
-const nd_cuda_kind nd_cuda_separable_kind = {separable_supports, separable_prepare};
+const nd_cuda_implementation nd_cuda_separable_implementation = {separable_supports, separable_prepare};
 
 static nd_status separable_dense_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_kernel *made;
-    ND_TRY(separable_recompose(kernel->cuda, &nd_cuda_conv_kind, work, kernel->precision, &made));
+    ND_TRY(separable_recompose(kernel->cuda, &nd_cuda_conv_implementation, work, kernel->precision, &made));
     separable_adopt(kernel, made);
     return nd_status_ok;
 }
 
 static bool separable_dense_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
-    return nd_cuda_conv_kind.supports(cuda, work, precision);
+    return nd_cuda_conv_implementation.supports(cuda, work, precision);
 }
 
-const nd_cuda_kind nd_separable_dense_kind = {separable_dense_supports, separable_dense_prepare};
+const nd_cuda_implementation nd_separable_dense_implementation = {separable_dense_supports,
+                                                                  separable_dense_prepare};

@@ -48,7 +48,7 @@ nd_status nd_separable_join(const nd_cuda_separable *p) {
     return nd_with_storage(nd_precision_storage(p->precision), [&](auto element) {
         using T = decltype(element);
         return nd_launch(nd_separable_join_kernel<T>, nd_grid_blocks(count), dim3(nd_grid_threads), 0,
-                         p->stream, *p, count, nd_separable_ways_of<T>(p).paired);
+                         p->stream, *p, count, nd_separable_access_of<T>(p).paired);
     });
 }
 

@@ -151,7 +151,7 @@ __device__ inline void nd_separable_finish(const nd_cuda_separable &p, const flo
 /* unit: bytes of one background copy of x, 16, 4 or 0 (none). slide: columns that a 3x3 window moves by from
  * pixel to pixel, 1 or 2, else 0; run: pixels of a row that it makes in one go. paired: two neighbouring
  * channels of y and x2 can move at once. */
-struct nd_separable_ways {
+struct nd_separable_access {
     int unit, slide, run;
     bool paired;
 };
@@ -202,8 +202,8 @@ template <class Math, int N> struct nd_separable_block {
     }
 
     /* Which pixels this tile reads and writes. Neighbouring blocks share x and differ in channels. */
-    __device__ void place(const nd_separable_ways &ways) {
-        place_runs(ways.run);
+    __device__ void place(const nd_separable_access &access) {
+        place_runs(access.run);
         const int64_t across = (p.out_channels + N - 1) / N;
         int64_t tile = blockIdx.x / across;
         first_channel = (int)(blockIdx.x - tile * across) * N;
@@ -468,7 +468,8 @@ template <class Math, int N> struct nd_separable_block {
     }
 
     /* Sums go through shared memory, 16 pixels of a warp at a time, so that a warp writes rows of
-     * neighbouring channels and the code behind every output exists once. Rows are 8 floats apart in banks.
+     * neighbouring channels and the code that follows every output exists once. Rows are 8 floats apart in
+     * banks.
      */
     __device__ void epilogue(float (&c)[2][tiles][4], bool paired) const {
         constexpr int stride = N / 2 + nd_separable_skew;
@@ -500,19 +501,19 @@ __device__ inline int nd_separable_first(const nd_cuda_separable &p, unsigned pa
 template <class Math, int N>
 __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
     nd_separable_kernel(const __grid_constant__ nd_cuda_separable p,
-                        const __grid_constant__ nd_separable_shape shape, nd_separable_ways ways) {
+                        const __grid_constant__ nd_separable_shape shape, nd_separable_access access) {
     ND_SHARED(unsigned char, bytes);
     nd_separable_block<Math, N> block(p, shape, bytes);
-    block.place(ways);
+    block.place(access);
     __syncthreads();
     float c[2][N / 16][4] = {};
     const int first = nd_separable_first(p, blockIdx.y), end = nd_separable_first(p, blockIdx.y + 1);
-    block.fetch(first, ways.unit);
+    block.fetch(first, access.unit);
     for (int b = first; b < end; b++) {
         nd_ptx_copy_wait<0>();
         __syncthreads(); /* block b is here for all, and nobody reads the other stage or the tile any more */
-        if (b + 1 < end) block.fetch(b + 1, ways.unit);
-        block.depthwise(b, ways.slide);
+        if (b + 1 < end) block.fetch(b + 1, access.unit);
+        block.depthwise(b, access.slide);
         __syncthreads();
         if constexpr (Math::tensor)
             block.multiply_tensor(b, c);
@@ -520,7 +521,7 @@ __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
             block.multiply_fp32(b, c);
     }
     __syncthreads(); /* the sums take the place of the stages and the tile */
-    block.epilogue(c, ways.paired);
+    block.epilogue(c, access.paired);
 }
 
 /* Pixels of a run: 16 half warps take runs of the patch's rows in turn, and the start of one costs about a
@@ -538,23 +539,23 @@ inline int nd_separable_run_of(const nd_cuda_separable *p) {
     return (int)best;
 }
 
-template <class T> inline nd_separable_ways nd_separable_ways_of(const nd_cuda_separable *p) {
+template <class T> inline nd_separable_access nd_separable_access_of(const nd_cuda_separable *p) {
     const nd_geometry *g = &p->geometry;
     const int64_t size = (int64_t)sizeof(T);
     const auto multiple = [](const void *pointer, int64_t bytes) {
         return (uintptr_t)pointer % (uintptr_t)bytes == 0;
     };
-    nd_separable_ways ways = {0, 0, nd_separable_run_of(p), false};
+    nd_separable_access access = {0, 0, nd_separable_run_of(p), false};
     if (p->x_pixel * size % 16 == 0 && p->channels * size % 16 == 0 && multiple(p->x, 16))
-        ways.unit = 16;
+        access.unit = 16;
     else if (p->x_pixel * size % 4 == 0 && p->channels * size % 4 == 0 && multiple(p->x, 4))
-        ways.unit = 4;
+        access.unit = 4;
     if (g->kernel[0] == 3 && g->kernel[1] == 3 && g->dilation[0] == 1 && g->dilation[1] == 1 &&
         g->stride[1] <= 2)
-        ways.slide = (int)g->stride[1];
-    ways.paired = p->out_channels % 2 == 0 && p->y_pixel % 2 == 0 && multiple(p->y, 2 * size) &&
-                  (!p->x2 || (p->x2_pixel % 2 == 0 && multiple(p->x2, 2 * size)));
-    return ways;
+        access.slide = (int)g->stride[1];
+    access.paired = p->out_channels % 2 == 0 && p->y_pixel % 2 == 0 && multiple(p->y, 2 * size) &&
+                    (!p->x2 || (p->x2_pixel % 2 == 0 && multiple(p->x2, 2 * size)));
+    return access;
 }
 
 inline dim3 nd_separable_grid(const nd_cuda_separable *p) {
@@ -565,7 +566,7 @@ template <class Math, int N> nd_status nd_separable_start(const nd_cuda_separabl
     using T = typename Math::element;
     const nd_separable_shape shape = nd_separable_shape_of<T>(*p);
     return nd_launch(nd_separable_kernel<Math, N>, nd_separable_grid(p), dim3(nd_separable_threads),
-                     (size_t)shape.total, p->stream, *p, shape, nd_separable_ways_of<T>(p));
+                     (size_t)shape.total, p->stream, *p, shape, nd_separable_access_of<T>(p));
 }
 
 /* Adds the parts in order and writes y; nothing where there is one part. */

@@ -112,7 +112,7 @@ static void chunked_release(nd_kernel *kernel) {
     free(c);
 }
 
-static const nd_cuda_operation nd_chunked_operation = {chunked_run, chunked_release};
+static const nd_cuda_functions nd_chunked_functions = {chunked_run, chunked_release};
 
 static void chunked_cut(nd_chunked *c, size_t cache_bytes, size_t pixel_bytes) {
     const nd_cuda_depthwise *d = &c->depthwise;
@@ -211,7 +211,7 @@ static nd_status chunked_prepare(nd_kernel *kernel, const nd_work *work) {
     const nd_dtype storage = nd_precision_storage(kernel->precision);
     nd_chunked *c = kernel->state = nd_alloc_array(1, sizeof *c);
     ND_REQUIRE(c, nd_status_memory, "no memory for a separable layer");
-    kernel->operation = &nd_chunked_operation;
+    kernel->functions = &nd_chunked_functions;
     c->depthwise = (nd_cuda_depthwise){
         .geometry = work->geometry,
         .storage = storage,
@@ -242,4 +242,4 @@ static bool chunked_supports(const nd_cuda *cuda, const nd_work *work, nd_precis
     return nd_separable_is_pixels(work);
 }
 
-const nd_cuda_kind nd_separable_chunked_kind = {chunked_supports, chunked_prepare};
+const nd_cuda_implementation nd_separable_chunked_implementation = {chunked_supports, chunked_prepare};

@@ -36,7 +36,7 @@ static void separable_fused_release(nd_kernel *kernel) {
     free(kernel->state);
 }
 
-static const nd_cuda_operation nd_separable_fused_operation = {separable_fused_run, separable_fused_release};
+static const nd_cuda_functions nd_separable_fused_functions = {separable_fused_run, separable_fused_release};
 
 static nd_status separable_fused_constants(nd_kernel *kernel, const nd_separable_pack *pack, int64_t taps,
                                            nd_cuda_separable *call) {
@@ -90,7 +90,7 @@ static nd_status separable_fused_prepare(nd_kernel *kernel, const nd_work *work,
     nd_separable_state *state = kernel->state = nd_alloc_array(1, sizeof *state);
     ND_REQUIRE(state, nd_status_memory, "no memory for a separable layer");
     nd_cuda_separable *call = &state->call;
-    kernel->operation = &nd_separable_fused_operation;
+    kernel->functions = &nd_separable_fused_functions;
     state->engine = engine;
     ND_TRY(nd_cuda_constant_bias(kernel, work));
     *call = separable_fused_call(kernel, work, engine->tile);
@@ -158,10 +158,10 @@ static bool separable_wgmma_supports(const nd_cuda *cuda, const nd_work *work, n
            work->x.offset * size % 16 == 0;
 }
 
-const nd_cuda_kind nd_separable_fused_kinds[3] = {
+const nd_cuda_implementation nd_separable_fused_implementations[3] = {
     {separable_mma_supports, separable_mma_64},
     {separable_mma_supports, separable_mma_128},
     {separable_mma_256_supports, separable_mma_256},
 };
 
-const nd_cuda_kind nd_separable_wgmma_kind = {separable_wgmma_supports, separable_wgmma};
+const nd_cuda_implementation nd_separable_wgmma_implementation = {separable_wgmma_supports, separable_wgmma};

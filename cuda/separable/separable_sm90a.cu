@@ -159,7 +159,7 @@ template <class Math, int N> struct nd_hopper_block : nd_separable_block<Math, N
                         c[16 * part + j][k];
             }
             __syncwarp();
-            ND_UNROLL_BY(2) /* what is behind an output is long */
+            ND_UNROLL_BY(2) /* what follows an output is long */
             for (int at = this->lane; at < 16 * 64; at += 32)
                 this->write(sums + at / 64 * stride + at % 64 * 2, this->warp * 16 + at / 64,
                             this->first_channel + part * 128 + at % 64 * 2, paired);
@@ -171,14 +171,14 @@ template <class Math, int N> struct nd_hopper_block : nd_separable_block<Math, N
 template <class Math, int N>
 __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
     nd_hopper_kernel(const __grid_constant__ nd_cuda_separable p,
-                     const __grid_constant__ nd_hopper_shape shape, nd_separable_ways ways,
+                     const __grid_constant__ nd_hopper_shape shape, nd_separable_access access,
                      const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w) {
 #ifdef ND_PTX_SM90A
     ND_SHARED(unsigned char, bytes);
     bytes += (nd_hopper_align - nd_ptx_shared_address(bytes) % nd_hopper_align) % nd_hopper_align;
     nd_hopper_block<Math, N> block(p, shape, bytes);
     const int blocks = block.blocks;
-    block.place(ways);
+    block.place(access);
     block.origin();
     if (threadIdx.x == 0) {
         for (int i = 0; i < nd_hopper_weight_stages; i++) nd_ptx_barrier_init(&block.barriers[i], 1);
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
     for (int b = 0; b < blocks; b++) {
         nd_ptx_barrier_wait(&block.barriers[b % nd_hopper_weight_stages],
                             (uint32_t)(b / nd_hopper_weight_stages % 2));
-        block.depthwise(b, ways.slide);
+        block.depthwise(b, access.slide);
         nd_ptx_fence_async();
         __syncthreads(); /* A is whole; the patch and filters of b and the weights of b - 2 are read no more
                           */
@@ -200,7 +200,7 @@ __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
     }
     nd_ptx_wgmma_wait<0>();
     __syncthreads(); /* the sums take the place of the stages */
-    block.finish(c, ways.paired);
+    block.finish(c, access.paired);
 #endif
 }
 
@@ -249,7 +249,8 @@ template <class Math, int N> static nd_status nd_hopper_start(const nd_cuda_sepa
     CUtensorMap maps[2];
     ND_TRY(nd_hopper_maps(p, &shape.patch, maps));
     return nd_launch(nd_hopper_kernel<Math, N>, nd_separable_grid(p), dim3(nd_separable_threads),
-                     (size_t)shape.total, p->stream, *p, shape, nd_separable_ways_of<T>(p), maps[0], maps[1]);
+                     (size_t)shape.total, p->stream, *p, shape, nd_separable_access_of<T>(p), maps[0],
+                     maps[1]);
 }
 
 nd_status nd_cuda_separable_sm90a_launch(const nd_cuda_separable *p) {

@@ -4,13 +4,13 @@
 #
 # cuDNN, cuBLAS and cuSOLVER are found beside a CUDA toolkit or in the nvidia folders of a Python installation. Then, in
 # this order, what matters most first (ND_STEPS chooses among and reorders them):
-#   check      nd check --backend cuda in every precision, separable layers by every way they can run
+#   check      nd check --backend cuda in every precision, separable layers by every algorithm
 #   svd        the decompositions of VGG16 on the device's own clock; VGG16 decoupled as a whole
 #   layers     VGG16's convolutions, batch 32, T = 2 and 3, cold, tuned: fp16, tf32, fp32
 #   depthwise  our depthwise kernel against the copy bandwidth
 #   networks   VGG16 and ResNet-18 end to end with the time of every kernel
 #   sanitize   compute-sanitizer (memcheck, racecheck, initcheck) over the separable kernels, where it is installed
-#   more       every route of the SVD; bf16; single ways of the separable kernel; ResNet-18's layers
+#   more       every algorithm of the SVD; bf16; single algorithms of separable layers; ResNet-18's layers
 #
 # OUT gets log.txt (all that was said), rows.jsonl (all rows), goals.txt (the goals, each from one row), engines.txt
 # (what the tuner chose, taken up again by a later run with the same OUT), device.txt (nvidia-smi -q) and, while a step
@@ -95,9 +95,9 @@ check() {
     for dtype in fp32 fp16 tf32 bf16; do
         step "check $dtype" 60 "$nd" check --backend cuda --dtype $dtype --json "$out/step.jsonl"
     done
-    for route in fused chunked dense; do
+    for algorithm in fused chunked dense; do
         for dtype in fp16 fp32 tf32 bf16; do
-            step "check $dtype $route" 30 env ND_CUDA_SEPARABLE=$route "$nd" check --backend cuda --dtype $dtype \
+            step "check $dtype $algorithm" 30 env ND_CUDA_SEPARABLE=$algorithm "$nd" check --backend cuda --dtype $dtype \
                 --op 'separable/*' --json "$out/step.jsonl"
         done
     done
@@ -153,22 +153,22 @@ sanitize() {
         return 0
     fi
     for tool in memcheck racecheck initcheck; do
-        for route in fused chunked; do
-            step "sanitize $tool $route" 60 env ND_CUDA_SEPARABLE=$route compute-sanitizer --tool $tool \
+        for algorithm in fused chunked; do
+            step "sanitize $tool $algorithm" 60 env ND_CUDA_SEPARABLE=$algorithm compute-sanitizer --tool $tool \
                 --error-exitcode 9 "$nd" check --backend cuda --dtype fp16 --op 'separable/*'
         done
     done
 }
 
 more() {
-    for route in jacobi gram gesvda; do
+    for algorithm in jacobi gram gesvda; do
         # shellcheck disable=SC2086
-        step "svd $route" 40 env ND_CUDA_SVD=$route "$nd" bench "$suite" --svd --backend cuda --json "$out/step.jsonl" ${ND_BENCH:-}
+        step "svd $algorithm" 40 env ND_CUDA_SVD=$algorithm "$nd" bench "$suite" --svd --backend cuda --json "$out/step.jsonl" ${ND_BENCH:-}
     done
     bench "layers $suite bf16" 110 "$suite" --dtype bf16 --batch "$batch" --rank 2,3
-    for route in fused chunked wgmma; do
+    for algorithm in fused chunked wgmma; do
         # shellcheck disable=SC2086
-        step "layers $suite fp16 $route" 60 env ND_CUDA_SEPARABLE=$route "$nd" bench "$suite" --backend cuda --dtype fp16 \
+        step "layers $suite fp16 $algorithm" 60 env ND_CUDA_SEPARABLE=$algorithm "$nd" bench "$suite" --backend cuda --dtype fp16 \
             --batch "$batch" --rank 3 --impl fused --cache cold --sessions "$sessions" --json "$out/step.jsonl" ${ND_BENCH:-}
     done
     [ "$suite" = cifar ] || bench "layers resnet18 fp16" 110 resnet18 --dtype fp16 --batch "$batch" --rank 2,3

@@ -6,7 +6,7 @@ A goal is met, missed, or has no row yet; where several runs left a row for it, 
 import json
 import sys
 
-STACK = {"model": "vgg16", "layer": "conv stack", "impl": "best", "batch": 32, "cold": True, "tuned": True}
+STACK = {"model": "vgg16", "layer": "conv stack", "implementation": "best", "batch": 32, "cold": True, "tuned": True}
 
 
 def stack(dtype, terms, least):
@@ -24,7 +24,7 @@ GOALS = [
     ("conv4_2 alone, fp16, T=3, batch 32, cold: ratio",
      {**STACK, "layer": "features.19", "dtype": "fp16", "rank": 3}, lambda row: row["ratio"], ">=", 1.9),
     ("depthwise kernel, fp16, batch 32, cold: share of the copy bandwidth",
-     {"model": "depthwise", "layer": "conv stack", "impl": "dense", "dtype": "fp16", "batch": 32, "cold": True},
+     {"model": "depthwise", "layer": "conv stack", "implementation": "dense", "dtype": "fp16", "batch": 32, "cold": True},
      lambda row: row["gbps"] / row["peak_gbps"], ">=", 0.85),
     ("SVD of 512 slices of 512x9: ms on the device",
      {"model": "vgg16", "layer": "features.19", "operation": "svd", "form": "dwpw", "tuned": True},

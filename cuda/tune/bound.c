@@ -27,7 +27,7 @@ static const double nd_bound_most = 0.5;
 
 int64_t nd_bound_length(const nd_work *work) {
     const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
-    return taps * (work->kind == nd_kind_separable ? work->terms : work->x.dims[1] / work->groups);
+    return taps * (work->operation == nd_operation_separable ? work->terms : work->x.dims[1] / work->groups);
 }
 
 nd_bound nd_bound_of(const nd_work *work, nd_precision precision, bool transformed) {
@@ -37,7 +37,7 @@ nd_bound nd_bound_of(const nd_work *work, nd_precision precision, bool transform
     const double slope = fmax(1.5, sloped ? fabs(activation->a) : 0); /* hard swish: 1.5 */
     double product = rounding->product;
     /* The reference keeps the weights, and what lies between depthwise and pointwise, in fp32. */
-    if (work->kind == nd_kind_separable) product += 2 * rounding->store;
+    if (work->operation == nd_operation_separable) product += 2 * rounding->store;
     if (transformed) product += nd_bound_transform * fmax(rounding->store, rounding->product / 4);
     /* Both results are sums, and either may be stored once more before what follows a convolution. */
     const double roundings =

@@ -26,7 +26,7 @@ nd_status nd_image_read(const char *path, nd_image *out);
 nd_status nd_image_new(int64_t width, int64_t height, const char *name, nd_image *out); /* black */
 void nd_image_free(nd_image *image);                                                    /* leaves it empty */
 
-/* The two decoders behind nd_image_decode: the bytes start with their signature. */
+/* The two decoders of nd_image_decode: the bytes start with their signature. */
 nd_status nd_image_decode_png(const uint8_t *data, size_t bytes, const char *name, nd_image *out);
 nd_status nd_image_decode_jpeg(const uint8_t *data, size_t bytes, const char *name, nd_image *out);
 

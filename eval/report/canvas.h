@@ -44,7 +44,7 @@ typedef struct nd_svg {
 
 void nd_svg_begin(nd_svg *svg, FILE *file, double width, double height, const char *title, bool standalone);
 void nd_svg_end(nd_svg *svg);
-extern const char nd_svg_style[]; /* the rules behind the roles, for the head of a page */
+extern const char nd_svg_style[]; /* the rules of the roles, for the head of a page */
 
 /* Text with &, <, > and quotes escaped, for SVG and HTML. */
 void nd_xml_text(FILE *file, const char *text);

@@ -37,10 +37,10 @@ static double measured_ratio(const nd_row *row, const nd_row *rows, size_t n) {
     static const nd_field same[] = {nd_field_model, nd_field_method, nd_field_rank};
     if (row->values[nd_field_ratio].set) return row->values[nd_field_ratio].r;
     for (size_t i = 0; i < n; i++) {
-        const nd_row_value *impl = &rows[i].values[nd_field_impl];
-        if (rows[i].values[nd_field_ratio].set && impl->set && !strcmp(impl->text, "best") &&
-            !rows[i].values[nd_field_layer].set && row->values[nd_field_rank].set &&
-            nd_report_same(row, &rows[i], same, sizeof same / sizeof *same))
+        const nd_row_value *implementation = &rows[i].values[nd_field_implementation];
+        if (rows[i].values[nd_field_ratio].set && implementation->set &&
+            !strcmp(implementation->text, "best") && !rows[i].values[nd_field_layer].set &&
+            row->values[nd_field_rank].set && nd_report_same(row, &rows[i], same, sizeof same / sizeof *same))
             return rows[i].values[nd_field_ratio].r;
     }
     return NAN;

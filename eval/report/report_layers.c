@@ -5,9 +5,10 @@
 
 static const nd_field run_fields[] = {nd_field_model, nd_field_backend, nd_field_device, nd_field_dtype,
                                       nd_field_batch, nd_field_threads, nd_field_cold};
-enum { n_run = sizeof run_fields / sizeof *run_fields, layers_max = 64, impls_max = 5 };
+enum { n_run = sizeof run_fields / sizeof *run_fields, layers_max = 64, implementations_max = 5 };
 
-static const char *const impls[impls_max] = {"dense", "winograd", "unfused", "fused", "best"};
+static const char *const implementations[implementations_max] = {"dense", "winograd", "unfused", "fused",
+                                                                 "best"};
 
 static const char *text_of(const nd_row *row, nd_field field) {
     return row->values[field].set ? row->values[field].text : "";
@@ -20,12 +21,12 @@ static bool is_layer_time(const nd_row *row) {
 
 /* The time of one layer; a dense row stands for every method and rank. */
 static const nd_row *find_time(const nd_row *rows, size_t n, const nd_row *like, const char *layer,
-                               const char *impl) {
+                               const char *implementation) {
     static const nd_field what[] = {nd_field_method, nd_field_rank};
-    bool dense = !strcmp(impl, "dense") || !strcmp(impl, "winograd");
+    bool dense = !strcmp(implementation, "dense") || !strcmp(implementation, "winograd");
     for (size_t i = 0; i < n; i++)
         if (is_layer_time(&rows[i]) && !strcmp(text_of(&rows[i], nd_field_layer), layer) &&
-            !strcmp(text_of(&rows[i], nd_field_impl), impl) &&
+            !strcmp(text_of(&rows[i], nd_field_implementation), implementation) &&
             nd_report_same(&rows[i], like, run_fields, n_run) &&
             (dense || nd_report_same(&rows[i], like, what, 2)))
             return &rows[i];
@@ -52,7 +53,7 @@ static nd_plot_point bar_of(nd_report *report, const nd_row *row, size_t index) 
     point.hi = row->values[nd_field_ns_q3].set ? 1e-6 * row->values[nd_field_ns_q3].r : NAN;
     point.tip = nd_arena_printf(
         &report->arena, "%s %s: %.4g ms, time x%s, MACs x%s, %s", text_of(row, nd_field_layer),
-        text_of(row, nd_field_impl), point.y, nd_report_text(report, row, nd_field_ratio),
+        text_of(row, nd_field_implementation), point.y, nd_report_text(report, row, nd_field_ratio),
         nd_report_text(report, row, nd_field_conv_macs_ratio), text_of(row, nd_field_engine));
     return point;
 }
@@ -64,17 +65,17 @@ static nd_status plot_run(const nd_row *rows, size_t n, const nd_row *like, nd_r
     size_t n_layers = find_layers(rows, n, like, layers);
     nd_plot *plot = nd_report_plot(report, 0, &series);
     if (!plot) return nd_status_ok;
-    series = nd_arena_alloc(&report->arena, impls_max * sizeof *series);
+    series = nd_arena_alloc(&report->arena, implementations_max * sizeof *series);
     ND_REQUIRE(series, nd_status_memory, "report: out of memory");
-    for (size_t s = 0; s < impls_max; s++) {
+    for (size_t s = 0; s < implementations_max; s++) {
         nd_plot_point *points = nd_arena_alloc(&report->arena, (n_layers + 1) * sizeof *points);
         ND_REQUIRE(points, nd_status_memory, "report: out of memory");
         bool any = false;
         for (size_t k = 0; k < n_layers; k++) {
-            points[k] = bar_of(report, find_time(rows, n, like, layers[k], impls[s]), k);
+            points[k] = bar_of(report, find_time(rows, n, like, layers[k], implementations[s]), k);
             any = any || isfinite(points[k].y);
         }
-        if (any) series[plot->n_series++] = (nd_plot_series){impls[s], points, n_layers};
+        if (any) series[plot->n_series++] = (nd_plot_series){implementations[s], points, n_layers};
     }
     plot->series = series;
     plot->categories = layers;

@@ -41,7 +41,7 @@ void *nd_arena_alloc(nd_arena *arena, size_t bytes) {
         block = calloc(1, sizeof *block + size);
         if (!block) return NULL;
         block->size = size;
-        /* A block made for one large item goes behind the current one, which still has room. */
+        /* A block made for one large item goes after the current one, which still has room. */
         if (arena->head && bytes > nd_arena_block_bytes) {
             block->next = arena->head->next;
             arena->head->next = block;

@@ -16,7 +16,7 @@ enum { nd_alignment = 64 }; /* bytes: one cache line, one AVX-512 register */
 /* count * size bytes, zeroed, aligned to nd_alignment; NULL on overflow or exhaustion. Free with free(). */
 void *nd_alloc_array(size_t count, size_t size);
 
-/* Room for one more item behind the `count` that an array of malloc holds: the array, perhaps moved, its
+/* Room for one more item after the `count` that an array of malloc holds: the array, perhaps moved, its
  * capacity then doubled; NULL on overflow or exhaustion, with the array left as it was. */
 void *nd_array_grow(void *items, size_t count, size_t *capacity, size_t size);
 

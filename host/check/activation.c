@@ -29,7 +29,8 @@ static const char *activation_title(int index) {
 static nd_status activation_make(nd_problem *problem, int index) {
     const nd_activation_case *c = &nd_activation_cases[index];
     const nd_view view = nd_view_row_major(c->rank, c->dims);
-    problem->work = (nd_work){.kind = nd_kind_activation, .x = view, .y = view, .activation = c->act};
+    problem->work =
+        (nd_work){.operation = nd_operation_activation, .x = view, .y = view, .activation = c->act};
     return nd_problem_operands(problem);
 }
 

@@ -27,7 +27,7 @@ static nd_status affine_make(nd_problem *problem, int index) {
     const nd_affine_case *c = &nd_affine_cases[index];
     const nd_view view = nd_view_row_major(c->rank, c->dims);
     nd_work *work = &problem->work;
-    *work = (nd_work){.kind = nd_kind_affine, .x = view, .y = view, .activation = c->act};
+    *work = (nd_work){.operation = nd_operation_affine, .x = view, .y = view, .activation = c->act};
     work->weights = nd_problem_numbers(problem, c->dims[1], 1);
     if (c->bias) work->bias = nd_problem_numbers(problem, c->dims[1], 1);
     ND_REQUIRE(work->weights && (work->bias || !c->bias), nd_status_memory, "no memory for weights");

@@ -32,8 +32,11 @@ static const char *binary_title(int index) {
 static nd_status binary_make(nd_problem *problem, int index) {
     const nd_binary_case *c = &nd_binary_cases[index];
     const nd_view view = nd_view_row_major(c->rank, c->dims);
-    problem->work = (nd_work){
-        .kind = nd_kind_binary, .x = view, .y = view, .multiply = c->multiply, .activation = c->act};
+    problem->work = (nd_work){.operation = nd_operation_binary,
+                              .x = view,
+                              .y = view,
+                              .multiply = c->multiply,
+                              .activation = c->act};
     for (int i = 0; i < c->rank; i++) problem->repeat[i] = c->repeat[i];
     return nd_problem_operands(problem);
 }

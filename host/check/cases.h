@@ -82,7 +82,7 @@ nd_status nd_problem_operands(nd_problem *problem);
 nd_status nd_problem_results(nd_problem *problem);
 
 /* Adds bias[channel], residual and activation to what `expected` holds, and turns slack, which holds the sum
- * of magnitudes behind each element, into an error: `length` additions of such sums. Channel = axis 1. */
+ * of magnitudes of each element, into an error: `length` additions of such sums. Channel = axis 1. */
 void nd_problem_finish(nd_problem *problem, double length);
 
 /* The same in double; and how much it can stretch an error. */

@@ -89,22 +89,22 @@ static nd_operand check_lay(const nd_check *check, const nd_view *dims, const bo
 }
 
 /* Visits a view's elements in row-major order of its dims. */
-typedef struct nd_walk {
+typedef struct nd_cursor {
     const nd_view *view;
     int64_t index[nd_rank_max], position;
-} nd_walk;
+} nd_cursor;
 
-static nd_walk walk_start(const nd_view *view) {
-    return (nd_walk){.view = view, .position = view->offset};
+static nd_cursor cursor_start(const nd_view *view) {
+    return (nd_cursor){.view = view, .position = view->offset};
 }
 
-static void walk_next(nd_walk *walk) {
-    const nd_view *view = walk->view;
+static void cursor_next(nd_cursor *cursor) {
+    const nd_view *view = cursor->view;
     for (int i = view->rank - 1; i >= 0; i--) {
-        walk->position += view->strides[i];
-        if (++walk->index[i] < view->dims[i]) return;
-        walk->position -= view->dims[i] * view->strides[i];
-        walk->index[i] = 0;
+        cursor->position += view->strides[i];
+        if (++cursor->index[i] < view->dims[i]) return;
+        cursor->position -= view->dims[i] * view->strides[i];
+        cursor->index[i] = 0;
     }
 }
 
@@ -116,9 +116,9 @@ static nd_status check_upload(nd_check *check, nd_operand *operand, const nd_vie
     float *buffer = nd_alloc_array((size_t)operand->elements, sizeof *buffer);
     ND_REQUIRE(buffer, nd_status_memory, "no memory for a check");
     for (int64_t i = 0; i < operand->elements; i++) buffer[i] = around;
-    nd_walk to = walk_start(values_view);
+    nd_cursor to = cursor_start(values_view);
     const int64_t count = values ? nd_view_count(values_view) : 0;
-    for (int64_t i = 0; i < count; i++, walk_next(&to)) buffer[to.position] = values[i];
+    for (int64_t i = 0; i < count; i++, cursor_next(&to)) buffer[to.position] = values[i];
     const nd_view flat = nd_view_row_major(1, &operand->elements);
     const size_t bytes = (size_t)operand->elements * nd_dtype_bytes(nd_precision_storage(precision));
     nd_status status =
@@ -171,8 +171,8 @@ static nd_check_outcome check_compare(nd_check *check, const nd_problem *problem
     float got = 0;
     check->report.error = 0;
     check->report.bound = 1;
-    nd_walk at = walk_start(&y->view);
-    for (int64_t i = 0; i < count; i++, walk_next(&at)) {
+    nd_cursor at = cursor_start(&y->view);
+    for (int64_t i = 0; i < count; i++, cursor_next(&at)) {
         const double expected = problem->expected[i], value = buffer[at.position];
         const double bound =
             problem->slack[i] + problem->rounding.store * (fabs(expected) + problem->slack[i]) + tiny;

@@ -1,4 +1,4 @@
-/* Cross-check of backends behind `nd check`: one file per operation, each giving a list of seeded cases.
+/* Cross-check of backends for `nd check`: one file per operation, each giving a list of seeded cases.
  *
  * Network operations are compared with a second formulation in double (convolution as a matrix product,
  * separable as the dense kernel it stands for), so that ref is checked as much as the others; linear algebra

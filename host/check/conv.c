@@ -226,7 +226,7 @@ static nd_status conv_set(nd_problem *problem, const nd_conv_case *c) {
     }
     const int64_t x[] = {c->n, c->ni, c->h, c->w}, y[] = {c->n, c->no, out[0], out[1]};
     nd_work *work = &problem->work;
-    *work = (nd_work){.kind = nd_kind_conv,
+    *work = (nd_work){.operation = nd_operation_conv,
                       .x = nd_view_row_major(4, x),
                       .y = nd_view_row_major(4, y),
                       .groups = c->groups,

@@ -26,7 +26,7 @@ static void check_patches(const nd_problem *problem, int64_t n, int64_t first, i
 
 nd_status nd_check_convolve(nd_problem *problem, const double *kernel, const double *absolute) {
     const nd_work *work = &problem->work;
-    const int64_t groups = work->kind == nd_kind_conv ? work->groups : 1;
+    const int64_t groups = work->operation == nd_operation_conv ? work->groups : 1;
     const int64_t channels = work->x.dims[1] / groups, outputs = work->y.dims[1] / groups;
     const int64_t length = channels * work->geometry.kernel[0] * work->geometry.kernel[1];
     const int64_t pixels = work->y.dims[2] * work->y.dims[3];

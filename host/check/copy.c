@@ -17,7 +17,7 @@ static const char *copy_title(int index) {
 
 static nd_status copy_make(nd_problem *problem, int index) {
     const nd_view view = nd_view_row_major(nd_copy_cases[index].rank, nd_copy_cases[index].dims);
-    problem->work = (nd_work){.kind = nd_kind_copy, .x = view, .y = view};
+    problem->work = (nd_work){.operation = nd_operation_copy, .x = view, .y = view};
     return nd_problem_operands(problem);
 }
 

@@ -19,7 +19,7 @@ static const char *fill_title(int index) {
 static nd_status fill_make(nd_problem *problem, int index) {
     const nd_view view = nd_view_row_major(nd_fill_cases[index].rank, nd_fill_cases[index].dims);
     problem->work =
-        (nd_work){.kind = nd_kind_fill, .x = view, .y = view, .value = nd_fill_cases[index].value};
+        (nd_work){.operation = nd_operation_fill, .x = view, .y = view, .value = nd_fill_cases[index].value};
     return nd_status_ok;
 }
 

@@ -21,7 +21,7 @@ static nd_status gather_make(nd_problem *problem, int index) {
     nd_work *work = &problem->work;
     int64_t dims[4];
     for (int i = 0; i < c->rank; i++) dims[i] = i == 1 ? c->indices : c->dims[i];
-    *work = (nd_work){.kind = nd_kind_gather,
+    *work = (nd_work){.operation = nd_operation_gather,
                       .x = nd_view_row_major(c->rank, c->dims),
                       .y = nd_view_row_major(c->rank, dims),
                       .terms = c->indices};

@@ -29,7 +29,7 @@ static nd_status gemm_make(nd_problem *problem, int index) {
     const nd_gemm_case *c = &nd_gemm_cases[index];
     const int64_t x[] = {c->m, c->k}, y[] = {c->m, c->n};
     nd_work *work = &problem->work;
-    *work = (nd_work){.kind = nd_kind_gemm,
+    *work = (nd_work){.operation = nd_operation_gemm,
                       .x = nd_view_row_major(2, x),
                       .y = nd_view_row_major(2, y),
                       .residual = c->residual,

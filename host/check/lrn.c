@@ -23,7 +23,7 @@ static const char *lrn_title(int index) {
 static nd_status lrn_make(nd_problem *problem, int index) {
     const nd_lrn_case *c = &nd_lrn_cases[index];
     const nd_view view = nd_view_row_major(4, c->dims);
-    problem->work = (nd_work){.kind = nd_kind_lrn,
+    problem->work = (nd_work){.operation = nd_operation_lrn,
                               .x = view,
                               .y = view,
                               .size = c->size,

@@ -26,7 +26,7 @@ static const char *mean_title(int index) {
 static nd_status mean_make(nd_problem *problem, int index) {
     const nd_mean_case *c = &nd_mean_cases[index];
     nd_work *work = &problem->work;
-    *work = (nd_work){.kind = nd_kind_mean, .x = nd_view_row_major(c->rank, c->dims)};
+    *work = (nd_work){.operation = nd_operation_mean, .x = nd_view_row_major(c->rank, c->dims)};
     int64_t kept[4];
     for (int i = 0; i < c->rank; i++) {
         work->axes[i] = c->axes[i];

@@ -44,7 +44,8 @@ static nd_status pool_make(nd_problem *problem, int index) {
     const int64_t x[] = {c->n, c->c, c->h, c->w};
     int64_t y[] = {c->n, c->c, 0, 0};
     nd_work *work = &problem->work;
-    *work = (nd_work){.kind = nd_kind_pool, .maximum = c->maximum, .count_include_pad = c->count_include_pad};
+    *work = (nd_work){
+        .operation = nd_operation_pool, .maximum = c->maximum, .count_include_pad = c->count_include_pad};
     for (int i = 0; i < 2; i++) {
         const int64_t span = c->dilation[i] * (c->kernel[i] - 1) + 1;
         y[2 + i] = (x[2 + i] + c->pad[i] + c->pad[i + 2] - span) / c->stride[i] + 1 + c->extra;

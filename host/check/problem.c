@@ -24,7 +24,7 @@ nd_status nd_problem_operands(nd_problem *problem) {
     const nd_work *work = &problem->work;
     problem->x = nd_problem_numbers(problem, nd_view_count(&work->x), 1);
     ND_REQUIRE(problem->x, nd_status_memory, "no memory for the inputs of a check");
-    if (!work->residual && work->kind != nd_kind_binary) return nd_status_ok;
+    if (!work->residual && work->operation != nd_operation_binary) return nd_status_ok;
     problem->work.x2 = nd_view_row_major(work->y.rank, work->y.dims);
     int64_t count = 1;
     for (int i = 0; i < work->y.rank; i++) count *= problem->repeat[i] ? 1 : work->y.dims[i];

@@ -169,7 +169,7 @@ static nd_status separable_set(nd_problem *problem, const nd_separable_case *c) 
         y[2 + i] =
             (x[2 + i] + c->pad[i] + c->pad[i + 2] - c->dilation[i] * (c->kernel[i] - 1) - 1) / c->stride[i] +
             1;
-    *work = (nd_work){.kind = nd_kind_separable,
+    *work = (nd_work){.operation = nd_operation_separable,
                       .x = nd_view_row_major(4, x),
                       .y = nd_view_row_major(4, y),
                       .residual = problem->epilogue ? problem->epilogue->residual : c->residual,

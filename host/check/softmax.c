@@ -25,7 +25,7 @@ static nd_status softmax_make(nd_problem *problem, int index) {
     const nd_softmax_case *c = &nd_softmax_cases[index];
     const nd_view view = nd_view_row_major(c->rank, c->dims);
     nd_work *work = &problem->work;
-    *work = (nd_work){.kind = nd_kind_softmax, .x = view, .y = view, .axis = c->axis};
+    *work = (nd_work){.operation = nd_operation_softmax, .x = view, .y = view, .axis = c->axis};
     if (c->together > 1) work->inner = nd_dims_count(c->together, c->dims + c->axis);
     return nd_problem_operands(problem);
 }

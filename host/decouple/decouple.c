@@ -183,7 +183,8 @@ static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings
         row->terms = (double)layer->rank / (double)layer->method->channels(conv);
         ND_TRY(kernel_error(conv, &chains[l], &weight_error));
         row->error = settings->calib ? sqrt(error[l]) : weight_error;
-        row->behind = settings->relu_aware && !settings->light && nd_layer_slope(graph, layer->node, &slope);
+        row->after_activation =
+            settings->relu_aware && !settings->light && nd_layer_slope(graph, layer->node, &slope);
         row->energy = fmax(0, 1 - weight_error * weight_error);
     }
     return nd_status_ok;

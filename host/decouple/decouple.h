@@ -27,7 +27,7 @@ typedef struct nd_layer_rule {
     const char *setting;
 } nd_layer_rule;
 
-/* What a rule with a budget chooses from: what every candidate costs and harms. Measured once, it serves any
+/* What a rule with a budget chooses from: what every candidate costs and losses. Measured once, it serves any
  * number of targets of the same rule on the same graph. */
 typedef struct nd_candidates {
     struct nd_candidate *rows; /* malloc'd; layers by their number in the plan (decouple/plan/allocate.h) */
@@ -39,7 +39,7 @@ typedef struct nd_candidates {
 
 typedef struct nd_decouple_settings {
     const char *method; /* a method's name, several with commas, or "auto" = "dwpw,pwdw": per layer the
-                           cheaper one, and for macs_ratio the one that harms less */
+                           cheaper one, and for macs_ratio the one that loses less */
     nd_ranks ranks;
     nd_rule rule;
     double target;   /* T, threshold, ratio or points, by rule */
@@ -58,7 +58,7 @@ typedef struct nd_decouple_settings {
     bool quick;         /* macs_ratio by each layer's output error instead of curves measured at the logits */
     bool light;         /* gain and bias only */
     bool relu_aware;    /* also fit through the activation that follows (decouple/aware.h) */
-    bool output_metric; /* choose filters by the harm they do to the scores (recipe 1.7) */
+    bool output_metric; /* choose filters by the loss of the scores they cause (recipe 1.7) */
     const char *cache;  /* folder for curves and for resuming; NULL = none */
 
     const nd_clock *clock;           /* for latency_ratio */
@@ -77,9 +77,9 @@ typedef struct nd_layer_report {
     int64_t rank;       /* R, or 0 */
     double terms;       /* T = R / channels, mean over channels */
     int64_t macs, new_macs, params, new_params;
-    double error;  /* |W' - W| / |W|; with calibration relative output error */
-    bool behind;   /* with relu_aware: the error is that behind the activation that follows */
-    double energy; /* share of squared singular values kept */
+    double error;          /* |W' - W| / |W|; with calibration relative output error */
+    bool after_activation; /* with relu_aware: the error is that after the activation that follows */
+    double energy;         /* share of squared singular values kept */
 } nd_layer_report;
 
 typedef struct nd_decouple_report {
@@ -87,7 +87,7 @@ typedef struct nd_decouple_report {
     size_t n_layers;
     nd_cost before, after;
     double expected_ratio;    /* by the costs a rule with a budget chose from; 0 under other rules */
-    double decompose_seconds; /* SVDs and factors; with calibration the whole walk */
+    double decompose_seconds; /* SVDs and factors; with calibration the whole pass */
     char settings_sha256[65];
     nd_arena arena;
 } nd_decouple_report;

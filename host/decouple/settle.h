@@ -4,8 +4,8 @@
 
 #include "decouple/plan/plan.h"
 
-/* Decomposes all layers of the plan, with images by the walk (decouple/calibrate.h): chains[n_layers] and
- * error[n_layers], empty and unset before.
+/* Decomposes all layers of the plan, with images by the calibration pass (decouple/calibrate.h):
+ * chains[n_layers] and error[n_layers], empty and unset before.
  *
  * How many channels the layers need not compute is known only from the fit, which chooses what each of them
  * reads. With candidates to choose from, a plan that prunes is therefore counted afterwards; where the

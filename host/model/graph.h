@@ -174,7 +174,7 @@ int nd_graph_uses(const nd_graph *graph, int value,
                   int *node); /* number of uses; *node = the first user or -1 */
 bool nd_graph_is_output(const nd_graph *graph, int value);
 
-/* The initializer behind input `index` of a node, or NULL when that input is absent or computed. */
+/* The initializer that is input `index` of a node, or NULL when that input is absent or computed. */
 const nd_tensor *nd_graph_constant(const nd_graph *graph, const nd_node *node, int index);
 
 /* SHA-256 over all initializers, sorted by name: name, dtype, dims, bytes. */

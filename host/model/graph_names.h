@@ -15,7 +15,7 @@ void nd_graph_names_free(nd_graph_names *names);
 int nd_graph_names_find(const nd_graph *graph, nd_named kind, const char *name);
 
 /* Registers the name of the item about to get number `index`: `wanted` itself where it is free, else with a
- * number behind it; `prefix` stands for a missing one. *name is a copy in the graph's arena. */
+ * number after it; `prefix` stands for a missing one. *name is a copy in the graph's arena. */
 nd_status nd_graph_names_add(nd_graph *graph, nd_named kind, int index, const char *wanted,
                              const char *prefix, const char **name);
 

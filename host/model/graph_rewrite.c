@@ -60,7 +60,7 @@ static nd_status sort_producers(nd_graph *graph) {
     return nd_status_ok;
 }
 
-/* A walk over the nodes that the outputs depend on, deepest first. `order` grows from the front as nodes are
+/* A depth-first traversal of the nodes that the outputs depend on. `order` grows from the front as nodes are
  * finished, `path` is the stack of nodes under way with the next input to look at. */
 typedef struct nd_sort {
     nd_graph *graph;

@@ -67,24 +67,25 @@ typedef struct nd_activation {
 
 float nd_activation_apply(nd_activation activation, float x); /* the definition, in fp32 */
 
-typedef enum nd_kind {
-    nd_kind_conv,      /* regular or grouped */
-    nd_kind_separable, /* depthwise then pointwise, fused */
-    nd_kind_gemm,      /* y[m][n] = x[m][k] W[n][k]^T */
-    nd_kind_pool,
-    nd_kind_binary, /* add or mul of two views of equal dims (stride 0 broadcasts) */
-    nd_kind_activation,
-    nd_kind_affine, /* y = x * weights[c] + bias[c], c on axis 1 */
-    nd_kind_softmax,
-    nd_kind_lrn,
-    nd_kind_mean,   /* over `axes`, kept as dims of 1 in y */
-    nd_kind_gather, /* y[:, i] = x[:, channel[i]] on axis 1 */
-    nd_kind_copy,   /* y = x, same dims, any strides: transposes, slices, concatenation, layout changes */
-    nd_kind_fill,   /* y = value */
-    nd_kind_count,
-} nd_kind;
+typedef enum nd_operation {
+    nd_operation_conv,      /* regular or grouped */
+    nd_operation_separable, /* depthwise then pointwise, fused */
+    nd_operation_gemm,      /* y[m][n] = x[m][k] W[n][k]^T */
+    nd_operation_pool,
+    nd_operation_binary, /* add or mul of two views of equal dims (stride 0 broadcasts) */
+    nd_operation_activation,
+    nd_operation_affine, /* y = x * weights[c] + bias[c], c on axis 1 */
+    nd_operation_softmax,
+    nd_operation_lrn,
+    nd_operation_mean,   /* over `axes`, kept as dims of 1 in y */
+    nd_operation_gather, /* y[:, i] = x[:, channel[i]] on axis 1 */
+    nd_operation_copy, /* y = x, same dims, any strides: transposes, slices, concatenation, layout changes */
+    nd_operation_fill, /* y = value */
+    nd_operation_count,
+} nd_operation;
 
-const char *nd_kind_name(nd_kind kind); /* "conv", "separable", ...: also the file stem of the operation */
+const char *
+nd_operation_name(nd_operation operation); /* "conv", "separable", ...: also the file stem of the operation */
 
 /* Geometry as model/graph.h's nd_window, repeated so that plugins need not see the model. pad: top, left,
  * bottom, right; the bottom and right padding are implied by the output's dims and may be larger than
@@ -96,7 +97,7 @@ typedef struct nd_geometry {
 /* One operation with everything resolved. Weight pointers are host memory, fp32, valid during `prepare` only.
  */
 typedef struct nd_work {
-    nd_kind kind;
+    nd_operation operation;
     nd_view x, x2, y;     /* x2: second operand of binary, or the residual of conv, separable and gemm */
     bool residual;        /* y = act(op(x) + bias + x2) */
     nd_geometry geometry; /* conv, separable (of the depthwise part), pool */
@@ -205,17 +206,17 @@ typedef struct nd_backend_table {
                           nd_precision precision, float *dst);
     nd_status (*synchronize)(nd_backend *backend);
 
-    /* Time stamps in the stream, those of a recording at every replay: record into slot, later read the ns
+    /* Time events in the stream, those of a capture at every replay: record into slot, later read the ns
      * between two recorded slots (synchronizes). */
-    nd_status (*stamp)(nd_backend *backend, int slot); /* slots 0..4095 */
+    nd_status (*record_event)(nd_backend *backend, int slot); /* slots 0..4095 */
     nd_status (*elapsed)(nd_backend *backend, int from, int to, double *ns);
 
-    /* Optional: what runs between begin and end is recorded (not executed) and replayed as one. NULL where
-     * absent. */
+    /* Optional: what runs between begin and end is captured (not executed) and replayed as one graph. NULL
+     * where absent. */
     nd_status (*capture_begin)(nd_backend *backend);
-    nd_status (*capture_end)(nd_backend *backend, void **recording);
-    nd_status (*replay)(nd_backend *backend, void *recording);
-    void (*recording_free)(void *recording);
+    nd_status (*capture_end)(nd_backend *backend, void **capture);
+    nd_status (*replay)(nd_backend *backend, void *capture);
+    void (*capture_free)(void *capture);
 
     /* Optional: false for a supported work that would run on slow general loops. The executor then prefers
      * other layouts with copies around them, and the parts of a fused work. NULL: whatever is supported is

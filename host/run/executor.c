@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { nd_exec_block_align = 256, nd_exec_stamps = 4096 }; /* bytes; slots of nd_backend_table.stamp */
+enum { nd_exec_block_align = 256, nd_exec_events = 4096 }; /* bytes; slots of nd_backend_table.record_event */
 
 static nd_status exec_copy_list(nd_exec *exec, const int *list, int count, const int **out) {
     int *copy = nd_arena_alloc(&exec->arena, (size_t)count * sizeof *copy + 1);
@@ -106,18 +106,18 @@ static nd_status exec_run_steps(nd_exec *exec) {
     const bool timed = exec->settings.time_nodes;
     for (int i = 0; i < exec->n_steps; i++) {
         const nd_step *step = &exec->steps[i];
-        if (timed) ND_TRY(table->stamp(exec->backend, i));
+        if (timed) ND_TRY(table->record_event(exec->backend, i));
         const nd_status status =
             table->run(exec->backend, step->kernel, exec_memory(exec, step->x), exec_memory(exec, step->x2),
                        exec_memory(exec, step->y), exec->workspace);
         if (status) return nd_fail_in(status, "%s", step->name);
     }
-    return timed ? table->stamp(exec->backend, exec->n_steps) : nd_status_ok;
+    return timed ? table->record_event(exec->backend, exec->n_steps) : nd_status_ok;
 }
 
-/* One launch instead of one per kernel, where the backend can. The first run is not recorded: libraries load
- * code and set themselves up in it, which a recording does not allow, and a kernel that fails is named. A
- * backend that cannot record this network is no error: it runs kernel by kernel. */
+/* One launch instead of one per kernel, where the backend can. The first run is not captured: libraries load
+ * code and set themselves up in it, which a graph capture does not allow, and a kernel that fails is named. A
+ * backend that cannot capture this network is no error: it runs kernel by kernel. */
 static nd_status exec_record(nd_exec *exec) {
     const nd_backend_table *table = exec->backend->table;
     if (!table->capture_begin || !exec->n_steps) return nd_status_ok;
@@ -126,13 +126,13 @@ static nd_status exec_record(nd_exec *exec) {
     nd_status status = table->capture_begin(exec->backend);
     if (!status) {
         const nd_status ran = exec_run_steps(exec);
-        status = table->capture_end(exec->backend, &exec->recording);
+        status = table->capture_end(exec->backend, &exec->capture);
         if (!status) status = ran;
-        if (ran && exec->recording) table->recording_free(exec->recording);
+        if (ran && exec->capture) table->capture_free(exec->capture);
     }
     if (!status) return nd_status_ok;
-    exec->recording = NULL;
-    nd_log(nd_log_info, "%s does not record this network and runs it kernel by kernel: %s",
+    exec->capture = NULL;
+    nd_log(nd_log_info, "%s does not capture this network as a graph and runs it kernel by kernel: %s",
            exec->backend->name, nd_error());
     return nd_status_ok;
 }
@@ -143,8 +143,8 @@ static nd_status exec_build(nd_exec *exec) {
     ND_TRY(nd_exec_fuse(exec));
     nd_exec_find_parents(exec);
     ND_TRY(nd_exec_lower(exec));
-    ND_REQUIRE(!exec->settings.time_nodes || exec->n_steps < nd_exec_stamps, nd_status_unsupported,
-               "%d kernels: at most %d can be timed one by one", exec->n_steps, nd_exec_stamps - 1);
+    ND_REQUIRE(!exec->settings.time_nodes || exec->n_steps < nd_exec_events, nd_status_unsupported,
+               "%d kernels: at most %d can be timed one by one", exec->n_steps, nd_exec_events - 1);
     nd_exec_lifetimes(exec);
     exec->block_elements =
         nd_plan_offsets(exec->slots, exec->n_slots, nd_exec_block_align / (int64_t)element);
@@ -203,7 +203,7 @@ nd_status nd_exec_open(nd_backend *backend, const nd_graph *graph, const nd_exec
 void nd_exec_close(nd_exec *exec) {
     if (!exec) return;
     const nd_backend_table *table = exec->backend->table;
-    if (exec->recording) table->recording_free(exec->recording);
+    if (exec->capture) table->capture_free(exec->capture);
     for (int i = 0; i < exec->n_steps; i++) table->release(exec->steps[i].kernel);
     for (int i = 0; i < exec->n_slots; i++) table->free(exec->slots[i].memory);
     table->free(exec->block);
@@ -241,7 +241,7 @@ nd_status nd_exec_upload(nd_exec *exec, int64_t n, const float *const *inputs) {
 }
 
 nd_status nd_exec_start(nd_exec *exec) {
-    if (exec->recording) return exec->backend->table->replay(exec->backend, exec->recording);
+    if (exec->capture) return exec->backend->table->replay(exec->backend, exec->capture);
     return exec_run_steps(exec);
 }
 
@@ -312,7 +312,7 @@ size_t nd_exec_node_count(const nd_exec *exec) {
 nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index) {
     const nd_step *step = &exec->steps[index];
     return (nd_exec_node){.name = step->name,
-                          .kind = step->work.kind,
+                          .operation = step->work.operation,
                           .engine = exec->backend->table->info(step->kernel).engine,
                           .macs = step->macs,
                           .ns = step->ns};
@@ -326,6 +326,6 @@ size_t nd_exec_workspace_bytes(const nd_exec *exec) {
     return exec->workspace_bytes;
 }
 
-bool nd_exec_recorded(const nd_exec *exec) {
-    return exec->recording != NULL;
+bool nd_exec_captured(const nd_exec *exec) {
+    return exec->capture != NULL;
 }

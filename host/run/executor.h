@@ -54,7 +54,7 @@ nd_status nd_exec_wait(nd_exec *exec);
 /* One entry per kernel of the plan, in order. `ns` is the last run's time with time_nodes, else 0. */
 typedef struct nd_exec_node {
     const char *name; /* of the (last) graph node it stands for */
-    nd_kind kind;
+    nd_operation operation;
     const char *engine;
     int64_t macs; /* per image */
     double ns;
@@ -64,7 +64,7 @@ size_t nd_exec_node_count(const nd_exec *exec);
 nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index);
 size_t nd_exec_activation_bytes(const nd_exec *exec); /* of the memory plan */
 size_t nd_exec_workspace_bytes(const nd_exec *exec);  /* scratch memory that its kernels share */
-bool nd_exec_recorded(const nd_exec *exec);           /* the backend replays all kernels as one */
+bool nd_exec_captured(const nd_exec *exec);           /* the backend replays all kernels as one */
 
 #pragma GCC visibility pop
 

@@ -3,11 +3,11 @@
 #include <stdlib.h>
 
 static bool work_reads_x(const nd_work *work) {
-    return work->kind != nd_kind_fill;
+    return work->operation != nd_operation_fill;
 }
 
 static bool work_reads_x2(const nd_work *work) {
-    return work->residual || work->kind == nd_kind_binary;
+    return work->residual || work->operation == nd_operation_binary;
 }
 
 bool nd_exec_supports(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast) {
@@ -48,7 +48,7 @@ static void detour_views(const nd_exec *exec, const nd_detour *detour, const nd_
 
 static const nd_detour *exec_detour(nd_exec *exec, const nd_work *work, const nd_operands *operands,
                                     bool fast) {
-    const int count = work->kind == nd_kind_copy ? 1 : nd_detour_count;
+    const int count = work->operation == nd_operation_copy ? 1 : nd_detour_count;
     for (int i = 0; i < count; i++) {
         nd_operands trial = *operands;
         detour_views(exec, &nd_detours[i], work, &trial);
@@ -88,15 +88,15 @@ static nd_status exec_refuse(nd_exec *exec, const nd_node *node, const nd_work *
     char x[128], y[128];
     const char *order = nd_exec_channels_last(exec) ? " in NHWC" : " in NCHW";
     return nd_fail(nd_status_unsupported, "%s: backend %s has no %s in %s for %s -> %s%s",
-                   node ? nd_exec_label(exec, node) : "output", exec->backend->name, nd_kind_name(work->kind),
-                   nd_precision_name(exec->settings.precision),
+                   node ? nd_exec_label(exec, node) : "output", exec->backend->name,
+                   nd_operation_name(work->operation), nd_precision_name(exec->settings.precision),
                    nd_dims_format(operands->x.view.rank, operands->x.view.dims, x, sizeof x),
                    nd_dims_format(operands->y.view.rank, operands->y.view.dims, y, sizeof y),
                    exec->settings.turned ? order : "");
 }
 
 nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *from, const nd_place *to) {
-    const nd_work copy = {.kind = nd_kind_copy};
+    const nd_work copy = {.operation = nd_operation_copy};
     const nd_operands operands = {.x = *from, .y = *to};
     if (!nd_exec_supports(exec, copy, &operands, false)) return exec_refuse(exec, node, &copy, &operands);
     return exec_step(exec, node, copy, &operands);

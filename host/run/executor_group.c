@@ -45,7 +45,7 @@ static nd_status group_conv(nd_exec *exec, const nd_node *node, int pad, nd_work
     ND_REQUIRE(weights, nd_status_unsupported, "%s: computed weights", nd_exec_label(exec, node));
     ND_REQUIRE(weights->rank == 4 && exec->values[node->in[0]].rank == 4, nd_status_unsupported,
                "%s: only two spatial axes are run", nd_exec_label(exec, node));
-    *work = (nd_work){.kind = nd_kind_conv, .groups = node->attr.groups};
+    *work = (nd_work){.operation = nd_operation_conv, .groups = node->attr.groups};
     work->geometry = group_geometry(exec, node, weights, pad);
     work->weights = nd_exec_floats(exec, weights);
     ND_REQUIRE(work->weights, nd_status_memory, "no memory for weights");
@@ -82,7 +82,7 @@ static nd_status group_separable(nd_exec *exec, const nd_group *group, nd_work *
         if (list) nd_exec_index(list, r / multiplier, &index);
         channel[r] = (int32_t)index;
     }
-    work->kind = nd_kind_separable;
+    work->operation = nd_operation_separable;
     work->geometry = inner.geometry;
     work->depthwise = inner.weights;
     work->channel = channel;
@@ -140,7 +140,7 @@ static nd_status group_product(nd_exec *exec, const nd_node *node, nd_work *work
     const bool vector = weights && weights->rank == 1;
     ND_REQUIRE(!vector, nd_status_unsupported, "%s: a product with a vector", nd_exec_label(exec, node));
     const int64_t n = y->dims[y->rank - 1];
-    *work = (nd_work){.kind = nd_kind_gemm};
+    *work = (nd_work){.operation = nd_operation_gemm};
     ND_TRY(group_product_weights(exec, node, gemm && node->attr.trans_b, gemm ? node->attr.alpha : 1, k, n,
                                  &work->weights));
     return gemm ? group_gemm_bias(exec, node, n, &work->bias) : nd_status_ok;
@@ -160,7 +160,7 @@ static nd_status group_batchnorm(nd_exec *exec, const nd_node *node, nd_work *wo
         scale[i] = (float)factor;
         shift[i] = (float)(parts[1][i] - factor * parts[2][i]);
     }
-    *work = (nd_work){.kind = nd_kind_affine, .weights = scale, .bias = shift};
+    *work = (nd_work){.operation = nd_operation_affine, .weights = scale, .bias = shift};
     return nd_status_ok;
 }
 
@@ -170,7 +170,7 @@ static nd_status group_channelwise(nd_exec *exec, const nd_node *node, nd_work *
     const float *constant = nd_exec_channel_constant(exec, node, 1, &computed);
     const int64_t channels = exec->values[node->out[0]].dims[1];
     ND_REQUIRE(constant, nd_status_internal, "%s: no constant per channel", nd_exec_label(exec, node));
-    *work = (nd_work){.kind = nd_kind_affine, .weights = constant};
+    *work = (nd_work){.operation = nd_operation_affine, .weights = constant};
     if (node->op == nd_op_mul) return nd_status_ok;
     float *ones = group_floats(exec, channels);
     ND_REQUIRE(ones, nd_status_memory, "no memory for a normalisation");
@@ -210,7 +210,7 @@ static nd_status group_add_bias(nd_exec *exec, const nd_group *group, nd_work *w
     if (group->bias < 0) return nd_status_ok;
     const nd_node *node = &exec->graph->nodes[group->bias];
     const nd_exec_value *out = &exec->values[node->out[0]];
-    const int axis = work->kind == nd_kind_gemm ? out->rank - 1 : 1;
+    const int axis = work->operation == nd_operation_gemm ? out->rank - 1 : 1;
     int computed;
     const float *added = nd_exec_channel_constant(exec, node, axis, &computed);
     float *bias = group_floats(exec, out->dims[axis]);
@@ -222,7 +222,7 @@ static nd_status group_add_bias(nd_exec *exec, const nd_group *group, nd_work *w
 
 /* MatMul's leading axes are rows. Both views become matrices; y that cannot is made aside and copied. */
 static nd_status group_emit(nd_exec *exec, const nd_node *node, const nd_work *work, nd_operands operands) {
-    if (work->kind != nd_kind_gemm) return nd_exec_emit(exec, node, *work, &operands);
+    if (work->operation != nd_operation_gemm) return nd_exec_emit(exec, node, *work, &operands);
     const nd_view *x = &operands.x.view;
     const nd_place y = operands.y;
     const int64_t n = y.view.dims[y.view.rank - 1], rows = nd_view_count(&y.view) / n;
@@ -294,14 +294,14 @@ static nd_status group_split(nd_exec *exec, const nd_group *group) {
     return nd_exec_lower_group(exec, &rest);
 }
 
-/* Ways to run a group, best first. */
-typedef enum nd_way { nd_way_fast, nd_way_fast_copied, nd_way_any, nd_way_any_copied, nd_way_count } nd_way;
+/* How well a backend runs a group, best first. */
+typedef enum nd_fit { nd_fit_fast, nd_fit_fast_copied, nd_fit_any, nd_fit_any_copied, nd_fit_count } nd_fit;
 
-static bool group_fits(nd_exec *exec, const nd_work *work, const nd_operands *operands, nd_way way) {
-    const bool fast = way < nd_way_any;
-    if (way == nd_way_fast || way == nd_way_any) return nd_exec_supports(exec, *work, operands, fast);
+static bool group_fits(nd_exec *exec, const nd_work *work, const nd_operands *operands, nd_fit fit) {
+    const bool fast = fit < nd_fit_any;
+    if (fit == nd_fit_fast || fit == nd_fit_any) return nd_exec_supports(exec, *work, operands, fast);
     /* Operands of other ranks are asked about once they are matrices. */
-    if (work->kind == nd_kind_gemm && operands->x.view.rank != 2) return true;
+    if (work->operation == nd_operation_gemm && operands->x.view.rank != 2) return true;
     return nd_exec_can_emit(exec, *work, operands, fast);
 }
 
@@ -319,13 +319,13 @@ nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group) {
     const bool residual = group->residual >= 0, act = group->act >= 0;
     const nd_epilogue choices[] = {
         {residual, act}, {residual, false}, {false, act && !residual}, {false, false}};
-    for (int way = 0; way < nd_way_count; way++) {
+    for (int fit = 0; fit < nd_fit_count; fit++) {
         const bool split = group->depthwise >= 0 && exec->settings.separable != nd_fuse_forced;
-        if (split && way == nd_way_any) return group_split(exec, group);
+        if (split && fit == nd_fit_any) return group_split(exec, group);
         for (int i = 0; i < 4; i++) {
             int last;
             ND_TRY(group_operands(exec, group, &choices[i], &work, &operands, &last));
-            if (!group_fits(exec, &work, &operands, (nd_way)way)) continue;
+            if (!group_fits(exec, &work, &operands, (nd_fit)fit)) continue;
             ND_TRY(group_emit(exec, &nodes[last], &work, operands));
             return group_rest(exec, group, &choices[i]);
         }

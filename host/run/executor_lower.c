@@ -10,14 +10,14 @@ static nd_status lower_unary(nd_exec *exec, const nd_node *node, const nd_work *
 }
 
 static nd_status lower_activation(nd_exec *exec, const nd_node *node) {
-    nd_work work = {.kind = nd_kind_activation};
+    nd_work work = {.operation = nd_operation_activation};
     nd_exec_activation(node, &work.activation);
     return lower_unary(exec, node, &work);
 }
 
 /* Add and Mul of two computed values, or of a constant that varies by more than the channel. */
 static nd_status lower_binary(nd_exec *exec, const nd_node *node, const nd_node *act) {
-    nd_work work = {.kind = nd_kind_binary, .multiply = node->op == nd_op_mul};
+    nd_work work = {.operation = nd_operation_binary, .multiply = node->op == nd_op_mul};
     if (act) nd_exec_activation(act, &work.activation);
     const nd_node *last = act ? act : node;
     nd_operands operands = {0};
@@ -35,7 +35,7 @@ static nd_status lower_binary(nd_exec *exec, const nd_node *node, const nd_node 
 
 static nd_status lower_pool(nd_exec *exec, const nd_node *node) {
     const nd_window *w = &node->attr.window;
-    nd_work work = {.kind = nd_kind_pool,
+    nd_work work = {.operation = nd_operation_pool,
                     .maximum = node->op == nd_op_max_pool,
                     .count_include_pad = node->attr.count_include_pad};
     ND_REQUIRE(node->n_out < 2 || node->out[1] < 0 || !exec->values[node->out[1]].uses, nd_status_unsupported,
@@ -60,14 +60,14 @@ static nd_status lower_mean(nd_exec *exec, const nd_node *node, const bool *axes
     ND_REQUIRE(nd_view_reshape(&operands.y.view, x->rank, kept, &operands.y.view), nd_status_internal,
                "%s: the dims of the mean", nd_exec_label(exec, node));
     if (x->rank == 4 && !axes[0] && !axes[1] && axes[2] && axes[3]) {
-        nd_work pool = {.kind = nd_kind_pool};
+        nd_work pool = {.operation = nd_operation_pool};
         for (int i = 0; i < 2; i++) {
             pool.geometry.kernel[i] = x->dims[2 + i];
             pool.geometry.stride[i] = pool.geometry.dilation[i] = 1;
         }
         if (nd_exec_supports(exec, pool, &operands, true)) return nd_exec_emit(exec, node, pool, &operands);
     }
-    nd_work mean = {.kind = nd_kind_mean};
+    nd_work mean = {.operation = nd_operation_mean};
     memcpy(mean.axes, axes, sizeof mean.axes);
     return nd_exec_emit(exec, node, mean, &operands);
 }
@@ -92,7 +92,7 @@ static nd_status lower_reduce_mean(nd_exec *exec, const nd_node *node) {
 
 static nd_status lower_softmax(nd_exec *exec, const nd_node *node) {
     const nd_exec_value *x = &exec->values[node->in[0]];
-    nd_work work = {.kind = nd_kind_softmax, .axis = nd_exec_axis(node->attr.axis, x->rank)};
+    nd_work work = {.operation = nd_operation_softmax, .axis = nd_exec_axis(node->attr.axis, x->rank)};
     ND_REQUIRE(work.axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
     if (node->attr.flat_softmax) work.inner = nd_dims_count(x->rank - (int)work.axis, x->dims + work.axis);
     return lower_unary(exec, node, &work);
@@ -100,8 +100,11 @@ static nd_status lower_softmax(nd_exec *exec, const nd_node *node) {
 
 static nd_status lower_lrn(nd_exec *exec, const nd_node *node) {
     const nd_attr *attr = &node->attr;
-    const nd_work work = {
-        .kind = nd_kind_lrn, .size = attr->size, .alpha = attr->alpha, .beta = attr->beta, .k = attr->bias};
+    const nd_work work = {.operation = nd_operation_lrn,
+                          .size = attr->size,
+                          .alpha = attr->alpha,
+                          .beta = attr->beta,
+                          .k = attr->bias};
     return lower_unary(exec, node, &work);
 }
 

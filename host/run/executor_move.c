@@ -156,7 +156,8 @@ void nd_exec_find_parents(nd_exec *exec) {
 /* A constant into a part of a value: the fill operation, or a copy of one number read everywhere, which is
  * the faster on backends without a fill of their own. */
 static nd_status pad_region(nd_exec *exec, const nd_node *node, const nd_place *region, nd_place *number) {
-    const nd_work fill = {.kind = nd_kind_fill, .value = node->attr.value}, copy = {.kind = nd_kind_copy};
+    const nd_work fill = {.operation = nd_operation_fill, .value = node->attr.value},
+                  copy = {.operation = nd_operation_copy};
     nd_operands operands = {.x = *region, .y = *region};
     if (nd_exec_supports(exec, fill, &operands, true)) return nd_exec_emit(exec, node, fill, &operands);
     if (number->slot < 0) {
@@ -272,7 +273,7 @@ nd_status nd_lower_gather(nd_exec *exec, const nd_node *node) {
                 view_swap(view, axis, 1);
             }
         }
-        const nd_work work = {.kind = nd_kind_gather, .channel = list, .terms = count};
+        const nd_work work = {.operation = nd_operation_gather, .channel = list, .terms = count};
         ND_TRY(nd_exec_emit(exec, node, work, &operands));
     }
     /* An index list of any rank stands in place of the axis: one axis is split, or dropped for a scalar. */

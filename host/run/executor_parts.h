@@ -80,7 +80,7 @@ struct nd_exec {
     int64_t block_elements;
     nd_memory *block, *workspace;
     size_t workspace_bytes;
-    void *recording;
+    void *capture;
     nd_arena arena;   /* lists */
     nd_arena scratch; /* weights in fp32, until the kernels are prepared */
 };

@@ -50,7 +50,7 @@ bool nd_view_same_dims(const nd_view *a, const nd_view *b) {
     return true;
 }
 
-/* Walks old and new axes together in runs of equal products: [n][c][h][w] -> [n][c*h*w] pairs n with n, and
+/* Visits old and new axes together in runs of equal products: [n][c][h][w] -> [n][c*h*w] pairs n with n, and
  * c, h, w with the last. Within a run the old axes must step through memory as one; axes of 1 never matter.
  */
 bool nd_view_reshape(const nd_view *view, int rank, const int64_t *dims, nd_view *out) {

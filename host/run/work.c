@@ -2,16 +2,18 @@
 
 #include <string.h>
 
-static const char *const nd_kind_names[nd_kind_count] = {
-    [nd_kind_conv] = "conv",     [nd_kind_separable] = "separable", [nd_kind_gemm] = "gemm",
-    [nd_kind_pool] = "pool",     [nd_kind_binary] = "binary",       [nd_kind_activation] = "activation",
-    [nd_kind_affine] = "affine", [nd_kind_softmax] = "softmax",     [nd_kind_lrn] = "lrn",
-    [nd_kind_mean] = "mean",     [nd_kind_gather] = "gather",       [nd_kind_copy] = "copy",
-    [nd_kind_fill] = "fill",
+static const char *const nd_operation_names[nd_operation_count] = {
+    [nd_operation_conv] = "conv",     [nd_operation_separable] = "separable",
+    [nd_operation_gemm] = "gemm",     [nd_operation_pool] = "pool",
+    [nd_operation_binary] = "binary", [nd_operation_activation] = "activation",
+    [nd_operation_affine] = "affine", [nd_operation_softmax] = "softmax",
+    [nd_operation_lrn] = "lrn",       [nd_operation_mean] = "mean",
+    [nd_operation_gather] = "gather", [nd_operation_copy] = "copy",
+    [nd_operation_fill] = "fill",
 };
 
-const char *nd_kind_name(nd_kind kind) {
-    return nd_kind_names[kind];
+const char *nd_operation_name(nd_operation operation) {
+    return nd_operation_names[operation];
 }
 
 static const struct {
@@ -98,34 +100,34 @@ static bool work_softmax_agrees(const nd_work *work) {
 bool nd_work_agrees(const nd_work *work) {
     const nd_view *x = &work->x, *y = &work->y;
     if (nd_view_count(y) < 0 || nd_view_count(x) < 0) return false;
-    const bool residual = work->residual || work->kind == nd_kind_binary;
+    const bool residual = work->residual || work->operation == nd_operation_binary;
     if (residual && !nd_view_same_dims(&work->x2, y)) return false;
-    switch (work->kind) {
-    case nd_kind_conv:
+    switch (work->operation) {
+    case nd_operation_conv:
         return work_conv_agrees(work);
-    case nd_kind_separable:
+    case nd_operation_separable:
         return work_separable_agrees(work);
-    case nd_kind_gemm:
+    case nd_operation_gemm:
         return x->rank == 2 && y->rank == 2 && x->dims[0] == y->dims[0] && work->weights;
-    case nd_kind_pool:
+    case nd_operation_pool:
         return work_images(work) && work_window(work) && x->dims[1] == y->dims[1];
-    case nd_kind_affine:
+    case nd_operation_affine:
         return x->rank >= 2 && nd_view_same_dims(x, y) && work->weights;
-    case nd_kind_softmax:
+    case nd_operation_softmax:
         return nd_view_same_dims(x, y) && work_softmax_agrees(work);
-    case nd_kind_lrn:
+    case nd_operation_lrn:
         return x->rank >= 2 && nd_view_same_dims(x, y) && work->size >= 1;
-    case nd_kind_mean:
+    case nd_operation_mean:
         return work_mean_agrees(work);
-    case nd_kind_gather:
+    case nd_operation_gather:
         return work_gather_agrees(work);
-    case nd_kind_binary:
-    case nd_kind_activation:
-    case nd_kind_copy:
+    case nd_operation_binary:
+    case nd_operation_activation:
+    case nd_operation_copy:
         return nd_view_same_dims(x, y);
-    case nd_kind_fill:
+    case nd_operation_fill:
         return true;
-    case nd_kind_count:
+    case nd_operation_count:
         break;
     }
     return false;
@@ -134,12 +136,12 @@ bool nd_work_agrees(const nd_work *work) {
 int64_t nd_work_macs(const nd_work *work) {
     const int64_t count = nd_view_count(&work->y);
     const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
-    switch (work->kind) {
-    case nd_kind_conv:
+    switch (work->operation) {
+    case nd_operation_conv:
         return count * (work->x.dims[1] / work->groups) * window;
-    case nd_kind_separable:
+    case nd_operation_separable:
         return count / work->y.dims[1] * work->terms * (window + work->y.dims[1]);
-    case nd_kind_gemm:
+    case nd_operation_gemm:
         return count * work->x.dims[1];
     default:
         return 0;

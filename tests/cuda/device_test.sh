@@ -10,10 +10,10 @@ if ! echo "$said" | grep -q 'sm_[0-9]'; then
     exit 77
 fi
 status=0
-for route in dense chunked fused; do
+for algorithm in dense chunked fused; do
     for dtype in fp32 tf32 fp16 bf16; do
-        echo "== $dtype, separable layers $route"
-        ND_CUDA_SEPARABLE=$route "$nd" check --backend cuda --dtype $dtype || status=1
+        echo "== $dtype, separable layers $algorithm"
+        ND_CUDA_SEPARABLE=$algorithm "$nd" check --backend cuda --dtype $dtype || status=1
     done
 done
 exit $status

@@ -74,7 +74,7 @@ static nd_status engines_ask(const nd_engines_device *device, const nd_engines_l
     const int64_t x[] = {batch, layer->channels, layer->size, layer->size},
                   y[] = {batch, layer->out_channels, out, out};
     nd_dnn_problem problem = {.precision = precision, .bias = true, .channels_last = channels_last};
-    problem.work.kind = nd_kind_conv;
+    problem.work.operation = nd_operation_conv;
     problem.work.groups = 1;
     problem.work.activation.act = nd_act_relu;
     problem.work.x = channels_last ? nd_view_channels_last(4, x) : nd_view_row_major(4, x);

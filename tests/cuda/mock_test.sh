@@ -1,6 +1,6 @@
 #!/bin/sh
 # The CUDA plugin over the mock of tests/cuda/mock: mock_test.sh BUILD
-# Every error has its reason and its exit code, everything is given back, streams and recordings are in order, and
+# Every error has its reason and its exit code, everything is given back, streams and captured graphs are in order, and
 # whole networks come out as on ref.
 set -eu
 build=$1
@@ -88,7 +88,7 @@ expect 4 'uniform  rank .* cuda' lost=2000 "$nd" sweep glyphs --rank 2,3 $glyphs
 # --- what a timing depends on, by NVML; without it that is said
 expect 0 '; driver 580.00, CUDA 13.0$' order=0 env LD_LIBRARY_PATH="$build/mock" "$nd" devices
 
-# --- which ways separable layers may run
+# --- by which algorithms separable layers may run
 expect 2 'ND_CUDA_SEPARABLE=fused,fast' order=0 env ND_CUDA_SEPARABLE=fused,fast "$nd" check --backend cuda --op 'separable/t3*'
 expect 2 'ND_CUDA_SEPARABLE=fused,' order=0 env ND_CUDA_SEPARABLE=fused, "$nd" check --backend cuda --op 'separable/t3*'
 expect 0 'separable' order=0 env ND_CUDA_SEPARABLE=chunked,dense "$nd" check --backend cuda --op 'separable/t3*'
@@ -98,8 +98,8 @@ for order in 0 1 2; do
     expect 0 'separable' order=$order "$nd" check --backend cuda
 done
 for dtype in tf32 fp16 bf16; do
-    for route in dense chunked fused wgmma; do
-        expect 0 'separable' order=1 env ND_CUDA_SEPARABLE=$route "$nd" check --backend cuda --dtype $dtype --op 'separable/*'
+    for algorithm in dense chunked fused wgmma; do
+        expect 0 'separable' order=1 env ND_CUDA_SEPARABLE=$algorithm "$nd" check --backend cuda --dtype $dtype --op 'separable/*'
     done
     expect 0 'conv' order=2 "$nd" check --backend cuda --dtype $dtype
 done
@@ -110,11 +110,11 @@ expect 0 'conv' engines=1 "$nd" check --backend cuda --op 'conv/*'
 expect 0 'conv' engines=0 "$nd" check --backend cuda --op 'conv/*'
 expect 0 'gemm' gemms=0 "$nd" check --backend cuda --op 'gemm/*'
 expect 0 'separable' gemms=0 env ND_CUDA_SEPARABLE=auto "$nd" check --backend cuda --op 'separable/*'
-for way in gram gesvda; do
-    expect 0 'svd' order=0 env ND_CUDA_SVD=$way "$nd" check --backend cuda --op 'svd/*'
+for algorithm in gram gesvda; do
+    expect 0 'svd' order=0 env ND_CUDA_SVD=$algorithm "$nd" check --backend cuda --op 'svd/*'
 done
 
-# --- whole networks: the same answers as on ref, in one recording, in parts where memory is short
+# --- whole networks: the same answers as on ref, in one captured graph, in parts where memory is short
 reference=$("$nd" eval glyphs --data glyphs --limit 24 --batch 24 --backend ref --json - | sed 's/.*"top1_correct":\([0-9]*\).*/\1/')
 for dtype in fp32 tf32 fp16 bf16; do
     expect 0 "\"top1_correct\":$reference" order=1 "$nd" eval glyphs --data glyphs --limit 24 --batch 24 --backend cuda --dtype $dtype --json -
@@ -127,7 +127,7 @@ expect 0 'kernel by kernel' fail=cudaGraphInstantiate:0 "$nd" eval glyphs $glyph
 expect 0 'error is' order=1 "$nd" decouple glyphs --rank 2 --backend cuda -o "$work/cuda.onnx"
 expect 0 'drop' order=0 "$nd" eval "$work/cuda.onnx" --original "$work/ref.onnx" $glyphs --backend cuda
 
-# --- networks and their kernels timed: stamps within the recording, or between kernels where there is none
+# --- networks and their kernels timed: events within the captured graph, or between kernels where there is none
 bench="--no-layers --nodes --backend cuda --rank 2 --impl dense --time-limit 0.05 --sessions 1"
 expect 0 'call cudaEventRecordWithFlags 13$' order=1,count=1 "$nd" bench glyphs $bench
 expect 0 'all kernels  *sum' fail=cudaGraphInstantiate:2 "$nd" bench glyphs $bench
@@ -171,14 +171,14 @@ four=$("$nd" eval "$work/four.onnx" $glyphs --backend ref --json - | sed 's/.*"t
 expect 0 "\"top1_correct\":$four" wrong=fused:bias "$nd" eval "$work/four.onnx" $glyphs --backend cuda --tune --json -
 expect 0 '"top1_correct":[0-9]*' wrong=fused:bias env ND_CUDA_SEPARABLE=fused "$nd" eval "$work/four.onnx" $glyphs --backend cuda --json -
 grep -q "\"top1_correct\":$four," "$work/out" && { echo "FAIL: the fused kernel without bias is not noticed"; failed=1; }
-expect 4 'ways to run this separable layer are wrong' wrong=fused:bias env ND_CUDA_SEPARABLE=fused "$nd" eval "$work/four.onnx" $one --backend cuda --tune
+expect 4 'implementations of this separable layer are wrong' wrong=fused:bias env ND_CUDA_SEPARABLE=fused "$nd" eval "$work/four.onnx" $one --backend cuda --tune
 rm -rf "$work/cache"
 expect 0 '"top1_correct":4,' wrong=cudnn:tap "$nd" eval glyphs $glyphs --backend cuda --tune --json -
 [ ! -e "$work/cache/nd/cudnn_engines.txt" ] || { echo "FAIL: a wrong engine was cached"; failed=1; }
 # Without room for the reference they are timed alone, and not kept.
 expect 0 'no room to check what is timed' mib=7 "$nd" eval glyphs $one --backend cuda --tune
 
-# --- each function fails in its turn: an error or another way, never a crash, a leak (86) or a wrong result
+# --- each function fails in its turn: an error or another implementation, never a crash, a leak (86) or a wrong result
 ND_PLUGINS=$build/mock ND_MOCK_GPU=count=1 "$nd" eval glyphs $glyphs --backend cuda 2>&1 |
     awk '/mock gpu: call/ { print $4, $5 }' > "$work/calls"
 [ "$(wc -l < "$work/calls")" -ge 25 ] || { echo "FAIL: few calls were counted"; failed=1; }

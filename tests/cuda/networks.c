@@ -30,7 +30,7 @@ static nd_status networks_once(const nd_networks_run *run) {
         ND_TRY_DONE(nd_exec_start(exec));
         ND_TRY_DONE(nd_exec_wait(exec));
     }
-    ND_REQUIRE_DONE(nd_exec_recorded(exec), nd_status_failed, "not one recording");
+    ND_REQUIRE_DONE(nd_exec_captured(exec), nd_status_failed, "not one captured graph");
     ND_REQUIRE_DONE(nd_exec_batch(exec) == run->settings.batch, nd_status_failed, "another batch");
     printf("%s,%s,%s,%s,%d,%zu,%.1f\n", run->name, networks_fuse(run->settings.separable),
            run->settings.turned ? "NCHW" : "NHWC", nd_precision_name(run->settings.precision),

@@ -20,7 +20,7 @@ case "$*" in devices) echo "cuda 0: Fake, sm_90"; exit 0 ;; esac
 row=
 for word in "$@"; do [ "$row" = next ] && row=$word; [ "$word" = --json ] && row=next; done
 svd='{"backend":"cuda","model":"vgg16","layer":"features.19","operation":"svd","form":"dwpw","tuned":true,"ns_median":'
-stack='{"backend":"cuda","model":"vgg16","layer":"conv stack","impl":"best","batch":32,"cold":true,"tuned":true,"rank":2,'
+stack='{"backend":"cuda","model":"vgg16","layer":"conv stack","implementation":"best","batch":32,"cold":true,"tuned":true,"rank":2,'
 case "$*" in
 *check*fp32*) trap 'exit 0' TERM; sleep 100 & wait ;;
 *check*fp16*) echo "it differs"; exit 1 ;;

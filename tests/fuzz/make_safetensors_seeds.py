@@ -33,7 +33,7 @@ def main():
     write("padded", "{}      ", 0)
     write("overlap", {"a": entry("U8", [4], 0, 4), "b": entry("U8", [4], 2, 6)}, 6)
     write("hole", {"a": entry("U8", [1], 0, 1), "b": entry("U8", [1], 2, 3)}, 3)
-    write("behind", {"a": entry("U8", [1], 0, 1)}, 9)
+    write("after", {"a": entry("U8", [1], 0, 1)}, 9)
     write("outside", {"a": entry("U8", [9], 0, 9)}, 4)
     write("wrong_bytes", {"a": entry("F32", [3], 0, 8)}, 8)
     write("huge_shape", {"a": entry("U8", [2**40, 2**40], 0, 1)}, 1)

@@ -3,7 +3,7 @@ nd devices --backend cpu >/dev/null 2>&1 || { echo "no cpu backend" >&2; exit 77
 exec 2>&1
 fields() {
     while read -r row; do
-        grep -oE '"(model|method|form|rank|ranks|rule|target|original|batch|dtype|cold|layer|layers|impl|operation|conv_macs|total_macs)":("[^"]*"|[^,}]*)' \
+        grep -oE '"(model|method|form|rank|ranks|rule|target|original|batch|dtype|cold|layer|layers|implementation|operation|conv_macs|total_macs)":("[^"]*"|[^,}]*)' \
             <<<"$row" | sed 's/"//g' | paste -sd ' '
     done
 }

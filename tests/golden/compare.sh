@@ -12,8 +12,8 @@ run() {
         common = "\"schema\":1,\"verb\":\"bench\",\"model\":\"m\",\"backend\":\"cpu\",\"device\":\"a machine\"," \
             "\"dtype\":\"fp32\",\"batch\":1,\"threads\":1,\"cold\":false,\"sessions\":[2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2]," \
             "\"host_cpu\":\"a processor\"" extra
-        printf "{%s,\"impl\":\"dense\",\"method\":\"none\",\"ns_median\":1005000,\"ratio\":1,\"samples_ns\":[%s]}\n", common, dense
-        printf "{%s,\"impl\":\"fused\",\"method\":\"dwpw\",\"rank\":3,\"ns_median\":%d,\"ratio\":%.4f,\"samples_ns\":[%s]}\n",
+        printf "{%s,\"implementation\":\"dense\",\"method\":\"none\",\"ns_median\":1005000,\"ratio\":1,\"samples_ns\":[%s]}\n", common, dense
+        printf "{%s,\"implementation\":\"fused\",\"method\":\"dwpw\",\"rank\":3,\"ns_median\":%d,\"ratio\":%.4f,\"samples_ns\":[%s]}\n",
             common, 402000 * factor, 2.5 / factor, fused
     }'
 }

@@ -256,7 +256,7 @@ void nd_test_races(nd_test_case &test, nd_simt_sync sync, int first, int end) {
     }
 }
 
-void nd_test_kind(nd_test_case &test, nd_cuda_launch *launch) {
+void nd_test_operation(nd_test_case &test, nd_cuda_launch *launch) {
     test.launch = [launch](const nd_test_case &self, const void *x, const void *x2, void *y) {
         nd_cuda_call call = {};
         call.work = &self.work;
@@ -291,8 +291,8 @@ int main(int argc, char **argv) {
     if (argc > 1) return nd_test_roofline(argv[1]);
     nd_test_machine();
     nd_test_svd();
-    nd_test_agree();
-    nd_test_kinds();
+    nd_test_verify();
+    nd_test_operations();
     nd_test_in_place();
     nd_test_depthwise();
     nd_test_separable();

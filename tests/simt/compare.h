@@ -44,7 +44,7 @@ void nd_test_run(nd_test_case &test);
  * needed, that is, some order of fibers must come out wrong. */
 void nd_test_races(nd_test_case &test, nd_simt_sync sync, int first, int end);
 /* A launch function from kernels.h, with the case's constants as they are. */
-void nd_test_kind(nd_test_case &test, nd_cuda_launch *launch);
+void nd_test_operation(nd_test_case &test, nd_cuda_launch *launch);
 
 /* Where a view's elements lie in its buffer, row-major over dims. */
 std::vector<int64_t> nd_test_positions(const nd_view &view);
@@ -52,13 +52,13 @@ std::vector<int64_t> nd_test_positions(const nd_view &view);
 int nd_test_result(); /* prints the totals; the exit code of the program */
 
 /* The files of this folder, each a list of cases. */
-void nd_test_kinds();
+void nd_test_operations();
 void nd_test_in_place();
 void nd_test_depthwise();
 void nd_test_separable();
 void nd_test_machine();
 void nd_test_svd();
-void nd_test_agree();
+void nd_test_verify();
 /* Prints the table of roofline.cpp by the registers in a file like results/golden/cuda_resources.csv; the
  * exit code. */
 int nd_test_roofline(const char *resources);

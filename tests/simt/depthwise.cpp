@@ -121,7 +121,7 @@ static void nd_test_depthwise_one(const nd_test_depthwise_layer &layer, nd_dtype
     nd_test_case test;
     test.name = std::string("depthwise ") + layer.name;
     test.storage = storage;
-    test.work.kind = nd_kind_conv;
+    test.work.operation = nd_operation_conv;
     test.work.groups = layer.c;
     test.work.geometry = g;
     test.work.x = nd_test_view(layer.n, layer.c, layer.h, layer.w, layer.spread);

@@ -12,7 +12,7 @@ static nd_test_case nd_test_epilogue(const char *name, nd_dtype storage, nd_view
     nd_test_case test;
     test.name = std::string("epilogue, ") + name;
     test.storage = storage;
-    test.work.kind = nd_kind_conv;
+    test.work.operation = nd_operation_conv;
     test.work.groups = y.dims[1];
     test.work.geometry = {{1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}};
     test.work.x = test.work.y = test.work.x2 = y;

@@ -78,7 +78,7 @@ static void nd_roof_pack(nd_cuda_separable &call, int64_t terms) {
     for (int64_t r = 0; r < call.channels * terms; r++) channel.push_back((int32_t)(r / terms));
     const std::vector<float> depthwise(channel.size() * 9), weights(channel.size());
     nd_work work = {};
-    work.kind = nd_kind_separable;
+    work.operation = nd_operation_separable;
     work.geometry = call.geometry;
     work.terms = (int64_t)channel.size();
     work.channel = channel.data();
@@ -92,23 +92,24 @@ static void nd_roof_pack(nd_cuda_separable &call, int64_t terms) {
     nd_separable_pack_free(&pack);
 }
 
-struct nd_roof_way {
+struct nd_roof_candidate {
     const nd_roof_engine *engine;
     int64_t tile;
 };
 
 /* Candidates of the plugin's planner; the first is the one it takes without a measurement. */
-static std::vector<nd_roof_way> nd_roof_ways(const nd_roof_layer &layer, const nd_roof_type &type) {
+static std::vector<nd_roof_candidate> nd_roof_candidates(const nd_roof_layer &layer,
+                                                         const nd_roof_type &type) {
     const bool wide = layer.no > 128 && nd_dtype_bytes(nd_precision_storage(type.precision)) == 2;
-    std::vector<nd_roof_way> ways = {{&nd_roof_mma, layer.no > 64 ? 128 : 64}};
-    if (wide) ways.push_back({&nd_roof_mma, 256});
-    ways.push_back({&nd_roof_wgmma, layer.no > 128 ? 256 : 128});
-    return ways;
+    std::vector<nd_roof_candidate> candidates = {{&nd_roof_mma, layer.no > 64 ? 128 : 64}};
+    if (wide) candidates.push_back({&nd_roof_mma, 256});
+    candidates.push_back({&nd_roof_wgmma, layer.no > 128 ? 256 : 128});
+    return candidates;
 }
 
 /* Patches as the plugin chooses them: two blocks on a multiprocessor where the tile lets them. */
 static nd_cuda_separable nd_roof_call(const nd_roof_layer &layer, const nd_roof_type &type, int64_t terms,
-                                      const nd_roof_way &way) {
+                                      const nd_roof_candidate &candidate) {
     nd_cuda_separable call = {};
     call.geometry = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
     call.precision = type.precision;
@@ -116,22 +117,22 @@ static nd_cuda_separable nd_roof_call(const nd_roof_layer &layer, const nd_roof_
     call.channels = layer.ni;
     call.out_channels = layer.no;
     call.height = call.width = call.out_height = call.out_width = layer.size;
-    call.tile = way.tile;
+    call.tile = candidate.tile;
     nd_roof_pack(call, terms);
-    if (way.engine->wgmma)
+    if (candidate.engine->wgmma)
         call.chunks = nd_separable_terms * (int64_t)nd_dtype_bytes(nd_precision_storage(type.precision)) / 16;
     const size_t half = (nd_roof_shared + nd_roof_reserved) / 2 - nd_roof_reserved;
-    if (call.tile == 256 || !nd_separable_patch_choose(&call, half, way.engine->shared))
-        nd_separable_patch_choose(&call, nd_roof_shared, way.engine->shared);
+    if (call.tile == 256 || !nd_separable_patch_choose(&call, half, candidate.engine->shared))
+        nd_separable_patch_choose(&call, nd_roof_shared, candidate.engine->shared);
     nd_separable_split_choose(&call, nd_roof_multiprocessors * (call.tile == 256 ? 1 : 2));
     return call;
 }
 
 static bool nd_roof_row(const char *resources, const nd_roof_layer &layer, const nd_roof_type &type,
-                        int64_t terms, const nd_roof_way &way) {
-    const nd_cuda_separable call = nd_roof_call(layer, type, terms, way);
-    const int64_t registers = nd_roof_registers_of(resources, *way.engine, type, call.tile);
-    const int64_t shared = (int64_t)way.engine->shared(&call), threads = nd_separable_threads;
+                        int64_t terms, const nd_roof_candidate &candidate) {
+    const nd_cuda_separable call = nd_roof_call(layer, type, terms, candidate);
+    const int64_t registers = nd_roof_registers_of(resources, *candidate.engine, type, call.tile);
+    const int64_t shared = (int64_t)candidate.engine->shared(&call), threads = nd_separable_threads;
     if (!registers || !call.blocks) return false;
     const int64_t by_registers = nd_roof_registers / (nd_roof_ceil(registers, 8) * 8 * threads);
     const int64_t by_shared = (nd_roof_shared + nd_roof_reserved) / (shared + nd_roof_reserved);
@@ -153,18 +154,18 @@ static bool nd_roof_row(const char *resources, const nd_roof_layer &layer, const
     const double flops_a_loop = 3 * 2 * 18 * 32, issued = 4 * nd_roof_multiprocessors * nd_roof_clock;
     const double apart = call.tile > 128 ? nd_roof_apart : nd_roof_in_turn;
     const double dw_rate = flops_a_loop * issued / (terms % 2 ? apart : nd_roof_same);
-    const double mma_ns = 1e9 * pointwise / (type.wgmma * (way.engine->wgmma ? 1 : nd_roof_mma_sync)),
+    const double mma_ns = 1e9 * pointwise / (type.wgmma * (candidate.engine->wgmma ? 1 : nd_roof_mma_sync)),
                  dw_ns = 1e9 * depthwise / dw_rate, memory_ns = 1e9 * bytes / nd_roof_memory;
     /* One block on a multiprocessor does the one, then the other, unless it multiplies in the background; two
      * overlap them. */
-    const bool overlaps = resident > 1 || way.engine->wgmma;
+    const bool overlaps = resident > 1 || candidate.engine->wgmma;
     const double work_ns = (overlaps ? fmax(mma_ns, dw_ns) : mma_ns + dw_ns) / (fill * wave);
     const double reach_ns = fmax(work_ns, memory_ns);
     const double dense_bytes =
         size * (pixels * (double)(layer.ni + layer.no) + 9.0 * (double)(layer.ni * layer.no));
     const double dense_ns = 1e9 * fmax(dense / type.wgmma, dense_bytes / nd_roof_memory);
     printf("%s,%s,%d,%s,%d,%dx%dx%d,%d,%d,%d,%d,%.3f,%.3f,%.1f,%.2f,%.2f,%.1f,%.1f,%.1f,%.1f,%.1f,%.2f\n",
-           layer.name, nd_precision_name(type.precision), (int)terms, way.engine->name, (int)call.tile,
+           layer.name, nd_precision_name(type.precision), (int)terms, candidate.engine->name, (int)call.tile,
            (int)call.patch[0], (int)call.patch[1], (int)call.patch[2], (int)registers, (int)shared,
            (int)resident, (int)tiles, fill, wave, bytes / 1e6, pointwise / 1e9, depthwise / 1e9,
            memory_ns / 1e3, mma_ns / 1e3, dw_ns / 1e3, reach_ns / 1e3, dense_ns / 1e3, dense_ns / reach_ns);
@@ -184,8 +185,8 @@ int nd_test_roofline(const char *resources) {
     for (const nd_roof_type &type : nd_roof_types)
         for (const nd_roof_layer &layer : nd_roof_layers)
             for (int64_t terms : {2, 3})
-                for (const nd_roof_way &way : nd_roof_ways(layer, type)) {
-                    if (nd_roof_row(resources, layer, type, terms, way)) continue;
+                for (const nd_roof_candidate &candidate : nd_roof_candidates(layer, type)) {
+                    if (nd_roof_row(resources, layer, type, terms, candidate)) continue;
                     fprintf(stderr, "%s has no figures for %s\n", resources,
                             nd_precision_name(type.precision));
                     return 1;

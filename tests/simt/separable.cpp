@@ -201,7 +201,7 @@ static int64_t nd_test_out(const nd_geometry &g, int axis, int64_t size) {
 static nd_test_case nd_test_separable_case(const nd_test_layer &layer) {
     nd_test_case test;
     const int64_t oh = nd_test_out(layer.geometry, 0, layer.h), ow = nd_test_out(layer.geometry, 1, layer.w);
-    test.work.kind = nd_kind_separable;
+    test.work.operation = nd_operation_separable;
     test.work.geometry = layer.geometry;
     test.work.x = nd_test_view(layer.n, layer.ni, layer.h, layer.w, layer.spread);
     test.work.y = test.work.x2 = nd_test_view(layer.n, layer.no, oh, ow, layer.spread);

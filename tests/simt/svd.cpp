@@ -1,5 +1,5 @@
-/* The SVD kernel against ref, and the host's check of any route: it orders and signs good vectors, refuses
- * bad ones. */
+/* The SVD kernel against ref, and the host's check of any algorithm: it orders and signs good vectors,
+ * refuses bad ones. */
 #include "cuda/kernels/svd.h"
 #include "tests/simt/compare.h"
 

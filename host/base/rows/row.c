@@ -12,10 +12,23 @@ const nd_field_info nd_field_table[nd_field_count] = {
 #include "base/rows/row_fields.h"
 };
 
+static const struct {
+    const char *name;
+    nd_field field;
+} old_names[] = {
+#define ND_FIELD_WAS(old, name) {#old, nd_field_##name},
+#include "base/rows/row_fields.h"
+};
+
 bool nd_field_find(const char *name, nd_field *out) {
     for (int i = 0; i < nd_field_count; i++) {
         if (strcmp(nd_field_table[i].name, name)) continue;
         *out = (nd_field)i;
+        return true;
+    }
+    for (size_t i = 0; i < sizeof old_names / sizeof *old_names; i++) {
+        if (strcmp(old_names[i].name, name)) continue;
+        *out = old_names[i].field;
         return true;
     }
     return false;

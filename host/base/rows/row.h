@@ -35,7 +35,7 @@ typedef struct nd_field_info {
 } nd_field_info;
 
 extern const nd_field_info nd_field_table[nd_field_count];
-bool nd_field_find(const char *name, nd_field *out);
+bool nd_field_find(const char *name, nd_field *out); /* by its name, or one that older files have */
 
 enum { nd_row_schema = 1 };
 

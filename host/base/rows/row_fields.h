@@ -1,9 +1,13 @@
-/* The one table of row fields (DESIGN, section 6). Every writer, `compare` and `report` is driven by it;
- * adding a field is adding a line. ND_FIELD(name, type, role, text) type: int, real, text, flag, ints, reals
- * (arrays)      role: key, measured, provenance Two rows are comparable when all their key fields are equal.
- */
+/* The one table of row fields. Every writer, `compare` and `report` is driven by it; adding a field is adding
+ * a line, and renaming one is adding its old name at the end.
+ *     ND_FIELD(name, type, role, text)   type: int, real, text, flag, or an array: ints, reals
+ *                                        role: key, measured, provenance
+ * Two rows are comparable when all their key fields are equal. */
 #ifndef ND_FIELD
-#    error "define ND_FIELD before including base/row_fields.h"
+#    define ND_FIELD(name, type, role, text)
+#endif
+#ifndef ND_FIELD_WAS
+#    define ND_FIELD_WAS(old, name)
 #endif
 
 /* every row */
@@ -80,7 +84,7 @@ ND_FIELD(kind, text, provenance, "published, reported or derived")
 ND_FIELD(source, text, provenance, "where the published value stands")
 
 /* time */
-ND_FIELD(impl, text, key, "dense, unfused, fused, best")
+ND_FIELD(implementation, text, key, "dense, unfused, fused, best")
 ND_FIELD(original, text, key, "MODEL that the ratio is to; null where it is this model")
 ND_FIELD(engine, text, measured, "what ran, as its library names it")
 ND_FIELD(layout, text, measured, "order of its activations in memory: NHWC or NCHW")
@@ -147,4 +151,8 @@ ND_FIELD(command, text, provenance, "command line as typed, so that it can be ru
 ND_FIELD(utc, text, provenance, "start, RFC 3339")
 ND_FIELD(seconds, real, provenance, "time the row took to make")
 
+/* names in older files: they are read, never written */
+ND_FIELD_WAS(impl, implementation)
+
 #undef ND_FIELD
+#undef ND_FIELD_WAS

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* The recipe the models agree on, spelled out; empty where none asks for one. */
+/* The recipe the models have in common, spelled out; empty where none asks for one. */
 static nd_status cli_recipe(const nd_graph *const *models, size_t count, char *recipe, size_t size) {
     const char *first = NULL;
     *recipe = '\0';
@@ -17,7 +17,7 @@ static nd_status cli_recipe(const nd_graph *const *models, size_t count, char *r
         if (status) return nd_fail_in(nd_status_format, "%s: metadata nd.preprocess", models[i]->name);
         nd_preprocess_format(&preprocess, text, sizeof text);
         ND_REQUIRE(!first || !strcmp(recipe, text), nd_status_usage,
-                   "the models were trained on images prepared in different ways, %s and %s; evaluate them "
+                   "the models were trained on images preprocessed differently, %s and %s; evaluate them "
                    "apart, or "
                    "say --preprocess",
                    first, asked);

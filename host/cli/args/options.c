@@ -100,7 +100,7 @@ const nd_option nd_option_table[] = {
     {"whole", 0, NULL, false, "bench", "with a suite: also its network end to end, with random weights"},
     {"no-layers", 0, NULL, false, "bench", "time networks end to end, and no single layers"},
     {"nodes", 0, NULL, false, "bench",
-     "also the time of every kernel within the networks, by stamps between them, which add to their sum"},
+     "also the time of every kernel within the networks, by events between them, which add to their sum"},
     {"svd", 0, NULL, false, "bench", "time the decompositions that decouple the layers, and nothing else"},
     {"time-limit", 0, "S", false, "decouple bench sweep",
      "seconds for all implementations of a layer together (default 15, in decouple and sweep 5)"},

@@ -33,15 +33,15 @@ typedef struct bench_verb {
     bool noisy;
 } bench_verb;
 
-static nd_status parse_impls(bench_verb *verb) {
+static nd_status parse_implementations(bench_verb *verb) {
     char **names;
     size_t count;
     ND_TRY(nd_args_words(verb->args, "impl", "dense,direct,winograd,unfused,fused,best", &names, &count));
     for (size_t i = 0; i < count; i++) {
-        nd_impl impl;
-        ND_REQUIRE(nd_impl_find(names[i], &impl), nd_status_usage,
+        nd_implementation implementation;
+        ND_REQUIRE(nd_implementation_find(names[i], &implementation), nd_status_usage,
                    "--impl %s: there are dense, direct, winograd, unfused, fused and best", names[i]);
-        verb->settings.impls[impl] = true;
+        verb->settings.implementations[implementation] = true;
     }
     return nd_status_ok;
 }
@@ -85,7 +85,7 @@ static nd_status parse_lists(bench_verb *verb) {
     verb->settings.terms = verb->terms;
     verb->settings.n_terms = verb->n_terms;
     ND_TRY(parse_forms(verb));
-    return parse_impls(verb);
+    return parse_implementations(verb);
 }
 
 /* What shapes networks only is neither dropped without a word where single layers are timed, nor possible
@@ -199,15 +199,16 @@ static nd_status bench_precision(bench_verb *verb, const char *dtype) {
 /* The CPU's library has more than one algorithm for a dense convolution: all are baselines. */
 static nd_status open_forced(bench_verb *verb, nd_backend_settings settings) {
     static const struct {
-        nd_impl impl;
+        nd_implementation implementation;
         const char *prefer;
-    } algorithms[] = {{nd_impl_direct, "dense-direct"}, {nd_impl_winograd, "dense-winograd"}};
+    } algorithms[] = {{nd_implementation_direct, "dense-direct"},
+                      {nd_implementation_winograd, "dense-winograd"}};
     if (strcmp(verb->settings.backend->name, "cpu")) return nd_status_ok;
     for (size_t i = 0; i < sizeof algorithms / sizeof *algorithms; i++) {
-        nd_impl impl = algorithms[i].impl;
+        nd_implementation implementation = algorithms[i].implementation;
         settings.prefer = algorithms[i].prefer;
-        if (verb->settings.impls[impl])
-            ND_TRY(nd_backend_open("cpu", &settings, &verb->settings.forced[impl]));
+        if (verb->settings.implementations[implementation])
+            ND_TRY(nd_backend_open("cpu", &settings, &verb->settings.forced[implementation]));
     }
     return nd_status_ok;
 }
@@ -246,9 +247,9 @@ static nd_status bench_backend(bench_verb *verb, const char *name, int64_t threa
     verb->settings.common = &common;
     const nd_status status = nd_args_has(verb->args, "svd") ? bench_svd(verb) : bench_dtypes(verb);
     nd_row_free(&common);
-    for (int impl = 0; impl < nd_impl_count; impl++) {
-        nd_backend_close(verb->settings.forced[impl]);
-        verb->settings.forced[impl] = NULL;
+    for (int implementation = 0; implementation < nd_implementation_count; implementation++) {
+        nd_backend_close(verb->settings.forced[implementation]);
+        verb->settings.forced[implementation] = NULL;
     }
     nd_backend_close(verb->settings.backend);
     return status;

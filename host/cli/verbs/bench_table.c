@@ -66,7 +66,7 @@ static void add_kernel(nd_bench_table *table, const nd_row *row) {
     nd_table *t = table->kernels;
     nd_table_cell(t, "%s", text_of(row, nd_field_method, ""));
     add_rank(t, row);
-    nd_table_cell(t, "%s", text_of(row, nd_field_impl, ""));
+    nd_table_cell(t, "%s", text_of(row, nd_field_implementation, ""));
     nd_table_cell(t, row->values[nd_field_batch].set ? "%" PRId64 : "-", row->values[nd_field_batch].i);
     nd_table_cell(t, "%s", text_of(row, nd_field_layer, ""));
     nd_table_cell(t, "%s", text_of(row, nd_field_operation, ""));
@@ -94,7 +94,7 @@ void nd_bench_table_add(nd_bench_table *table, const nd_row *row) {
     nd_table_cell(t, "%" PRId64, row->values[nd_field_batch].i);
     nd_table_cell(t, "%s", strcmp(method, "none") ? method : "-");
     add_rank(t, row);
-    nd_table_cell(t, "%s", text_of(row, nd_field_impl, ""));
+    nd_table_cell(t, "%s", text_of(row, nd_field_implementation, ""));
     nd_table_cell(t, "%s", row->values[nd_field_cold].i ? "cold" : "hot");
     add_known(t, row, nd_field_conv_macs_ratio, "%.2f");
     add_known(t, row, nd_field_ratio, "%.2f");

@@ -149,12 +149,14 @@ static void print_search(const run *r) {
 
 /* What the column of errors says, of which layers. */
 static const char *error_text(const run *r) {
-    bool behind = false;
-    for (size_t l = 0; l < r->report.n_layers; l++) behind = behind || r->report.layers[l].behind;
+    bool after_activation = false;
+    for (size_t l = 0; l < r->report.n_layers; l++)
+        after_activation = after_activation || r->report.layers[l].after_activation;
     if (!r->settings.calib) return "|W' - W| / |W|";
-    return behind ? "that behind the activation a that follows, sqrt(E|a(y') - a(y)|^2 / var a(y)), else of "
-                    "the output"
-                  : "that of the layer's output, sqrt(E|y' - y|^2 / var y)";
+    return after_activation
+               ? "that after the activation a that follows, sqrt(E|a(y') - a(y)|^2 / var a(y)), else of "
+                 "the output"
+               : "that of the layer's output, sqrt(E|y' - y|^2 / var y)";
 }
 
 static void print(const run *r) {
@@ -235,7 +237,7 @@ static nd_status open_clock(run *r) {
 }
 
 static nd_status take_time(void *user, const nd_row *timed) {
-    if (strcmp(timed->values[nd_field_impl].text, "dense")) nd_row_copy(user, timed);
+    if (strcmp(timed->values[nd_field_implementation].text, "dense")) nd_row_copy(user, timed);
     return nd_status_ok;
 }
 
@@ -249,7 +251,7 @@ static nd_status measure_time(run *r) {
     nd_bench_settings settings = {.backend = r->backend,
                                   .precision = nd_precision_fp32,
                                   .batch = infer.batch,
-                                  .impls = {[nd_impl_best] = true},
+                                  .implementations = {[nd_implementation_best] = true},
                                   .timing = r->clock.timing,
                                   .common = &none,
                                   .row = take_time,

@@ -176,7 +176,7 @@ done:
 /* Takes the times of the decoupled network (the second) into its row. */
 static nd_status take_time(void *user, const nd_row *timed) {
     nd_row *row = user;
-    if (!strcmp(timed->values[nd_field_impl].text, "dense")) return nd_status_ok;
+    if (!strcmp(timed->values[nd_field_implementation].text, "dense")) return nd_status_ok;
     nd_row_copy(row, timed);
     return nd_status_ok;
 }
@@ -188,7 +188,7 @@ static nd_status measure_time(sweep *s, const nd_graph *graph, const nd_cost *be
     nd_bench_settings settings = {.backend = st->backend,
                                   .precision = st->precision,
                                   .batch = st->batch,
-                                  .impls = {[nd_impl_best] = true},
+                                  .implementations = {[nd_implementation_best] = true},
                                   .timing = nd_timing_defaults(),
                                   .peaks = st->peaks,
                                   .common = &common,

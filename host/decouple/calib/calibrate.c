@@ -2,7 +2,7 @@
 
 #include "decouple/calib/aware.h"
 #include "decouple/calib/layer_data.h"
-#include "decouple/calib/walk_cache.h"
+#include "decouple/calib/pass_cache.h"
 #include "decouple/fit/refit.h"
 
 #include <stdio.h>
@@ -16,7 +16,7 @@ int nd_graph_scores(const nd_graph *graph) {
 }
 
 /* In the place of the initializer in the slot where that is another than the conv's own, which others may
- * share: a walk that tries many kernels then holds one. */
+ * share: a pass that tries many kernels then holds one. */
 static nd_status set_floats(nd_graph *graph, nd_node *node, int slot, int rank, const int64_t *dims,
                             const float *data, const float *original, const char *what) {
     char name[512];
@@ -154,15 +154,16 @@ static nd_status fit_layer(const nd_layer_data *data, nd_graph *current, nd_chai
 nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                        const nd_plan *plan, nd_chain *chains, double *error) {
     nd_graph *current = NULL;
-    nd_walk_cache *cache = NULL;
-    nd_frontier *frontier = NULL;
+    nd_pass_cache *cache = NULL;
+    nd_activation_cache *activations = NULL;
     nd_status status = nd_status_ok;
     bool changed = false;
     int finished = 0;
     for (int l = 0; l < plan->n_layers; l++) error[l] = -1;
     ND_TRY_DONE(nd_graph_clone(graph, &current));
-    ND_TRY_DONE(nd_frontier_new(settings->calib, settings->calib_images, nd_frontier_bytes, &frontier));
-    ND_TRY_DONE(nd_walk_cache_open(graph, settings, plan, chains, error, &finished, &cache));
+    ND_TRY_DONE(nd_activation_cache_new(settings->calib, settings->calib_images, nd_activation_cache_bytes,
+                                        &activations));
+    ND_TRY_DONE(nd_pass_cache_open(graph, settings, plan, chains, error, &finished, &cache));
     if (finished) nd_log(nd_log_info, "going on at layer %d of %d", finished + 1, plan->n_layers);
     for (int l = 0; l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
@@ -173,16 +174,16 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
             ND_TRY_DONE(nd_layer_put(current, layer, &chains[l]));
             continue;
         }
-        ND_TRY_DONE(nd_frontier_move(frontier, backend, graph, current, layer->node));
-        const nd_layer_data data = {graph, current, backend, settings, layer, frontier};
+        ND_TRY_DONE(nd_activation_cache_move(activations, backend, graph, current, layer->node));
+        const nd_layer_data data = {graph, current, backend, settings, layer, activations};
         ND_TRY_DONE(fit_layer(&data, current, &chains[l], &error[l]));
         nd_log(nd_log_info, "%s: squared output error %.4f", layer->name, error[l]);
-        nd_walk_cache_put(cache, l, &chains[l], error[l]);
+        nd_pass_cache_put(cache, l, &chains[l], error[l]);
     }
     nd_progress_report(settings->progress, "calibrating", plan->n_layers, plan->n_layers);
 done:
-    nd_walk_cache_close(cache, !status);
-    nd_frontier_free(frontier);
+    nd_pass_cache_close(cache, !status);
+    nd_activation_cache_free(activations);
     nd_graph_free(current);
     return status;
 }

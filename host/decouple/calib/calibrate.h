@@ -1,5 +1,5 @@
-/* The walk: layers in topological order, each fitted to what the original network computed there from what
- * the network decoupled so far feeds it (recipe, 1.1 to 1.6). */
+/* The calibration pass: layers in topological order, each fitted to what the original network computed there
+ * from what the network decoupled so far feeds it (recipe, 1.1 to 1.6). */
 #ifndef ND_DECOUPLE_CALIBRATE_H
 #define ND_DECOUPLE_CALIBRATE_H
 
@@ -7,19 +7,19 @@
 
 /* Fills chains[n_layers] for every layer of the plan that changes: of one stage where a layer stays dense
  * but gets the least-squares kernel and a new bias, empty where nothing upstream has changed. error[l] is the
- * relative squared output error of layer l, behind the activation that follows where the settings ask for a
+ * relative squared output error of layer l, after the activation that follows where the settings ask for a
  * fit through it, or negative where it was not fitted. */
 nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                        const nd_plan *plan, nd_chain *chains, double *error);
 
-/* The candidates of every open layer with the harm measured at the network's output: each layer decoupled
- * alone at a grid of ranks, the rest of the original network run behind it, the relative squared change of
+/* The candidates of every open layer with the loss measured at the network's output: each layer decoupled
+ * alone at a grid of ranks, the rest of the original network run after it, the relative squared change of
  * the logits noted, and interpolated between (recipe, 1.5 B). Read from and written to the cache folder when
  * there is one. *out malloc'd. */
 nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                     const nd_plan *plan, nd_candidate **out, size_t *count);
 
-/* Puts the chain, composed to one kernel again, in the place of its layer in the network that the walk runs.
+/* Puts the chain, composed to one kernel again, in the place of its layer in the network that the pass runs.
  */
 nd_status nd_layer_put(nd_graph *current, const nd_layer *layer, const nd_chain *chain);
 

@@ -1,6 +1,6 @@
+#include "decouple/calib/activation_cache.h"
 #include "decouple/calib/calibrate.h"
 #include "decouple/calib/curves_cache.h"
-#include "decouple/calib/frontier.h"
 #include "decouple/fit/refit.h"
 
 #include <math.h>
@@ -11,26 +11,26 @@
 static const double measured_shares[] = {.06, .09, .125, .185, .25, .31, .37, .5, .62, .8};
 enum { n_shares = sizeof measured_shares / sizeof *measured_shares, measured_images = 128 };
 static const double interpolated_share = 1.0 / 72; /* step of the candidates between them */
-static const double least_harm = 1e-12;
+static const double least_loss = 1e-12;
 
 /* The network, its images at the layer that is measured, and what is asked of the fits. */
-typedef struct walk {
+typedef struct pass {
     const nd_graph *graph;
     nd_backend *backend;
     const nd_decouple_settings *settings;
-    nd_frontier *frontier;
-} walk;
+    nd_activation_cache *activations;
+} pass;
 
 /* One candidate kernel being measured. */
 typedef struct trial {
     nd_graph *graph;
     nd_exec *exec;
-    double harm; /* sum |l' - l|^2 */
+    double loss; /* sum |l' - l|^2 */
 } trial;
 
 typedef struct measurement {
     const nd_layer *layer;
-    nd_taps original; /* x, then what the rest needs besides y, then scores */
+    nd_captures original; /* x, then what the rest needs besides y, then scores */
     nd_exec *rest;
     int n_sides;
     trial *trials;
@@ -43,7 +43,7 @@ typedef struct measurement {
 static nd_status measure_block(void *context, int64_t n) {
     measurement *m = context;
     const float *wanted = m->original.data[m->n_sides + 1];
-    const float *inputs[nd_taps_max];
+    const float *inputs[nd_captures_max];
     inputs[0] = m->y;
     for (int s = 0; s < m->n_sides; s++) inputs[s + 1] = m->original.data[s + 1];
     m->images += n;
@@ -57,7 +57,7 @@ static nd_status measure_block(void *context, int64_t n) {
         ND_TRY(nd_exec_run(m->rest, n, inputs, &m->scores));
         for (int64_t e = 0; e < n * m->classes; e++) {
             double change = (double)m->scores[e] - wanted[e];
-            m->trials[t].harm += change * change;
+            m->trials[t].loss += change * change;
         }
     }
     return nd_status_ok;
@@ -74,38 +74,38 @@ static nd_status trial_open(nd_backend *backend, const nd_conv *conv, const floa
     return nd_exec_open(backend, out->graph, &settings, &out->exec);
 }
 
-/* What nodes behind value `y` need from nodes that are not: the other ends of the cut. */
-static nd_status cut_behind(const nd_graph *graph, int y, int *sides, int *n_sides) {
+/* What nodes after value `y` need from nodes that are not: the other ends of the cut. */
+static nd_status cut_after(const nd_graph *graph, int y, int *sides, int *n_sides) {
     nd_status status = nd_status_ok;
-    bool *behind = nd_alloc_array((size_t)graph->n_values, sizeof *behind);
+    bool *after = nd_alloc_array((size_t)graph->n_values, sizeof *after);
     bool *listed = nd_alloc_array((size_t)graph->n_values, sizeof *listed);
-    ND_REQUIRE_DONE(behind && listed, nd_status_memory, "no memory for a cut");
-    behind[y] = true;
+    ND_REQUIRE_DONE(after && listed, nd_status_memory, "no memory for a cut");
+    after[y] = true;
     *n_sides = 0;
     for (int n = 0; n < graph->n_nodes; n++) {
         const nd_node *node = &graph->nodes[n];
         bool touched = false;
-        for (int i = 0; i < node->n_in; i++) touched = touched || (node->in[i] >= 0 && behind[node->in[i]]);
+        for (int i = 0; i < node->n_in; i++) touched = touched || (node->in[i] >= 0 && after[node->in[i]]);
         if (!touched) continue;
         for (int i = 0; i < node->n_in; i++) {
             int value = node->in[i];
-            if (value < 0 || behind[value] || listed[value] || graph->values[value].init) continue;
-            ND_REQUIRE_DONE(*n_sides < nd_taps_max - 2, nd_status_unsupported,
+            if (value < 0 || after[value] || listed[value] || graph->values[value].init) continue;
+            ND_REQUIRE_DONE(*n_sides < nd_captures_max - 2, nd_status_unsupported,
                             "%s: too many values pass by layer %s", graph->name, node->name);
             listed[value] = true;
             sides[(*n_sides)++] = value;
         }
         for (int o = 0; o < node->n_out; o++)
-            if (node->out[o] >= 0) behind[node->out[o]] = true;
+            if (node->out[o] >= 0) after[node->out[o]] = true;
     }
 done:
-    free(behind);
+    free(after);
     free(listed);
     return status;
 }
 
 static void measurement_close(measurement *m) {
-    nd_taps_close(&m->original);
+    nd_captures_close(&m->original);
     nd_exec_close(m->rest);
     for (int t = 0; t < m->n_trials; t++) {
         nd_exec_close(m->trials[t].exec);
@@ -117,19 +117,20 @@ static void measurement_close(measurement *m) {
     free(m->class_sum);
 }
 
-static nd_status measurement_open(const walk *at, const nd_layer *layer, int n_trials, measurement *m) {
+static nd_status measurement_open(const pass *at, const nd_layer *layer, int n_trials, measurement *m) {
     nd_status status = nd_status_ok;
     const nd_graph *graph = at->graph;
     int64_t batch = at->settings->calib->batch;
     const nd_node *node = &graph->nodes[layer->node];
-    int values[nd_taps_max], rest[nd_taps_max], scores = nd_graph_scores(graph), y = node->out[0];
+    int values[nd_captures_max], rest[nd_captures_max], scores = nd_graph_scores(graph), y = node->out[0];
     *m = (measurement){.layer = layer, .classes = nd_value_size(graph, scores)};
     values[0] = node->in[0];
     rest[0] = y;
-    ND_TRY_DONE(cut_behind(graph, y, values + 1, &m->n_sides));
+    ND_TRY_DONE(cut_after(graph, y, values + 1, &m->n_sides));
     memcpy(rest + 1, values + 1, (size_t)m->n_sides * sizeof *rest);
     values[m->n_sides + 1] = scores;
-    ND_TRY_DONE(nd_frontier_taps(at->frontier, at->backend, graph, values, m->n_sides + 2, &m->original));
+    ND_TRY_DONE(nd_activation_cache_captures(at->activations, at->backend, graph, values, m->n_sides + 2,
+                                             &m->original));
     nd_exec_settings settings = {.batch = batch,
                                  .shrink = true,
                                  .inputs = rest,
@@ -152,28 +153,30 @@ typedef struct moments_job {
     nd_backend *backend;
     const nd_conv *conv;
     nd_moments *moments;
-    nd_taps taps;
+    nd_captures captures;
 } moments_job;
 
 static nd_status moments_block(void *context, int64_t n) {
     moments_job *job = context;
-    return nd_moments_add(job->moments, job->backend, job->conv, n, job->taps.data[0], job->taps.data[1]);
+    return nd_moments_add(job->moments, job->backend, job->conv, n, job->captures.data[0],
+                          job->captures.data[1]);
 }
 
-static nd_status own_moments(const walk *at, const nd_layer *layer, nd_moments **out) {
+static nd_status own_moments(const pass *at, const nd_layer *layer, nd_moments **out) {
     nd_status status = nd_status_ok;
     moments_job job = {.backend = at->backend, .conv = &layer->conv};
     const nd_node *node = &at->graph->nodes[layer->node];
     int values[2] = {node->in[0], node->out[0]};
     ND_TRY_DONE(nd_moments_new(&layer->conv, &job.moments));
-    ND_TRY_DONE(nd_frontier_taps(at->frontier, at->backend, at->graph, values, 2, &job.taps));
-    ND_TRY_DONE(nd_frontier_sample(at->frontier, 0, &job.taps, NULL, moments_block, &job));
+    ND_TRY_DONE(
+        nd_activation_cache_captures(at->activations, at->backend, at->graph, values, 2, &job.captures));
+    ND_TRY_DONE(nd_activation_cache_sample(at->activations, 0, &job.captures, NULL, moments_block, &job));
     ND_TRY_DONE(nd_moments_finish(job.moments));
     nd_moments_ridge(job.moments, &layer->conv, at->settings->ridge);
     job.moments->metric = layer->metric;
     ND_TRY_DONE(nd_refit_keep_kernel(at->backend, &layer->conv, job.moments));
 done:
-    nd_taps_close(&job.taps);
+    nd_captures_close(&job.captures);
     if (status)
         nd_moments_free(job.moments);
     else
@@ -197,14 +200,14 @@ static int grid_of(const nd_decouple_settings *settings, const nd_method *method
             else
                 high = middle - step;
         }
-        bool dearer = nd_method_macs(method, conv, settings->ranks, low) >= layer->dense_macs;
-        if (low > most || dearer || (n && ranks[n - 1] >= low)) continue;
+        bool costlier = nd_method_macs(method, conv, settings->ranks, low) >= layer->dense_macs;
+        if (low > most || costlier || (n && ranks[n - 1] >= low)) continue;
         ranks[n++] = low;
     }
     return n;
 }
 
-static nd_status fit_trial(const walk *at, const nd_layer *layer, const nd_method *method, int64_t rank,
+static nd_status fit_trial(const pass *at, const nd_layer *layer, const nd_method *method, int64_t rank,
                            const nd_moments *moments, double *error, trial *out) {
     nd_status status = nd_status_ok;
     const nd_decouple_settings *settings = at->settings;
@@ -229,49 +232,50 @@ done:
 }
 
 /* The curves of one layer in several methods at once, so that the images pass the network once. */
-static nd_status measure_layer(const walk *at, const nd_layer *layer, const nd_method *const *methods,
+static nd_status measure_layer(const pass *at, const nd_layer *layer, const nd_method *const *methods,
                                int n_methods, nd_curve *curves) {
     nd_moments *moments = NULL;
     measurement m = {0};
     bool quick = at->settings->quick;
-    nd_status status = nd_frontier_move(at->frontier, at->backend, at->graph, NULL, layer->node);
+    nd_status status = nd_activation_cache_move(at->activations, at->backend, at->graph, NULL, layer->node);
     if (!status) status = own_moments(at, layer, &moments);
     if (!status && !quick) status = measurement_open(at, layer, n_methods * nd_curve_points, &m);
     for (int c = 0; !status && c < n_methods; c++) {
         curves[c].n = grid_of(at->settings, methods[c], layer, curves[c].rank);
         for (int p = 0; !status && p < curves[c].n; p++) {
             trial unused = {0}, *next = quick ? &unused : &m.trials[m.n_trials++];
-            status = fit_trial(at, layer, methods[c], curves[c].rank[p], moments, &curves[c].harm[p], next);
+            status = fit_trial(at, layer, methods[c], curves[c].rank[p], moments, &curves[c].loss[p], next);
         }
     }
     if (!status && !quick) {
-        status = nd_frontier_sample(at->frontier, measured_images, &m.original, NULL, measure_block, &m);
+        status = nd_activation_cache_sample(at->activations, measured_images, &m.original, NULL,
+                                            measure_block, &m);
         double spread = m.square_sum;
         for (int64_t c = 0; c < m.classes; c++) spread -= m.class_sum[c] * m.class_sum[c] / (double)m.images;
         for (int c = 0, t = 0; !status && c < n_methods; c++)
             for (int p = 0; p < curves[c].n; p++, t++)
-                curves[c].harm[p] = spread > 0 ? m.trials[t].harm / spread : m.trials[t].harm;
+                curves[c].loss[p] = spread > 0 ? m.trials[t].loss / spread : m.trials[t].loss;
     }
     if (!quick) measurement_close(&m);
     nd_moments_free(moments);
     return status;
 }
 
-/* More rank never harms more; what measures otherwise is noise. */
+/* More rank never loses more; what measures otherwise is noise. */
 static void make_monotone(nd_curve *curve) {
     for (int p = curve->n - 1; p >= 0; p--) {
-        curve->harm[p] = fmax(curve->harm[p], least_harm);
-        if (p + 1 < curve->n) curve->harm[p] = fmax(curve->harm[p], curve->harm[p + 1]);
+        curve->loss[p] = fmax(curve->loss[p], least_loss);
+        if (p + 1 < curve->n) curve->loss[p] = fmax(curve->loss[p], curve->loss[p + 1]);
     }
 }
 
 static double interpolate(const nd_curve *curve, int64_t rank) {
     int p = 0;
     while (p + 2 < curve->n && rank > curve->rank[p + 1]) p++;
-    if (curve->n == 1) return curve->harm[0];
+    if (curve->n == 1) return curve->loss[0];
     double x0 = log((double)curve->rank[p]), x1 = log((double)curve->rank[p + 1]);
     double share = (log((double)rank) - x0) / (x1 - x0);
-    return exp(log(curve->harm[p]) * (1 - share) + log(curve->harm[p + 1]) * share);
+    return exp(log(curve->loss[p]) * (1 - share) + log(curve->loss[p + 1]) * share);
 }
 
 static nd_status add_curve(const nd_decouple_settings *settings, const nd_layer *layer, int number,
@@ -311,7 +315,7 @@ static nd_status add_fixed(const nd_decouple_settings *settings, const nd_plan *
     return nd_status_ok;
 }
 
-static nd_status curves_of_layer(const walk *at, const nd_plan *plan, int number, nd_json_cache *cache,
+static nd_status curves_of_layer(const pass *at, const nd_plan *plan, int number, nd_json_cache *cache,
                                  nd_candidate_list *t) {
     const nd_layer *layer = &plan->layers[number];
     const nd_method *methods[nd_methods_max], *missing[nd_methods_max];
@@ -337,10 +341,10 @@ nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decoupl
                     const nd_plan *plan, nd_candidate **out, size_t *count) {
     nd_json_cache cache;
     nd_candidate_list t = {0};
-    walk at = {graph, backend, settings, NULL};
+    pass at = {graph, backend, settings, NULL};
     ND_TRY(nd_curves_cache_open(graph, settings, &cache));
-    nd_status status =
-        nd_frontier_new(settings->calib, settings->calib_images, nd_frontier_bytes, &at.frontier);
+    nd_status status = nd_activation_cache_new(settings->calib, settings->calib_images,
+                                               nd_activation_cache_bytes, &at.activations);
     for (int l = 0; !status && l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
         nd_progress_report(settings->progress, "measuring curves", l, plan->n_layers);
@@ -354,7 +358,7 @@ nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decoupl
         if (!status) status = curves_of_layer(&at, plan, l, &cache, &t);
     }
     nd_progress_report(settings->progress, "measuring curves", plan->n_layers, plan->n_layers);
-    nd_frontier_free(at.frontier);
+    nd_activation_cache_free(at.activations);
     nd_json_cache_close(&cache);
     if (status) {
         free(t.rows);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The file is {layer: {method: [[rank, harm], ...]}}. */
+/* The file is {layer: {method: [[rank, loss], ...]}}. */
 static const char cache_version[] = "nd-curves-4"; /* raise when a fit changes */
 
 void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *settings, char hex[65]) {
@@ -37,12 +37,12 @@ bool nd_curves_cache_get(const nd_json_cache *cache, const char *layer, const ch
     out->n = (int)n;
     for (size_t p = 0; p < n; p++) {
         const json_t *point = json_array_get(points, p);
-        const json_t *rank = json_array_get(point, 0), *harm = json_array_get(point, 1);
-        if (!json_is_integer(rank) || !json_is_number(harm)) return false;
+        const json_t *rank = json_array_get(point, 0), *loss = json_array_get(point, 1);
+        if (!json_is_integer(rank) || !json_is_number(loss)) return false;
         out->rank[p] = json_integer_value(rank);
-        out->harm[p] = json_number_value(harm);
+        out->loss[p] = json_number_value(loss);
         bool rises = out->rank[p] > (p ? out->rank[p - 1] : 0);
-        if (!rises || !(out->harm[p] >= 0)) return false;
+        if (!rises || !(out->loss[p] >= 0)) return false;
     }
     return true;
 }
@@ -54,6 +54,6 @@ void nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *me
         methods = json_object_get(cache->object, layer);
     }
     for (int p = 0; p < curve->n; p++)
-        json_array_append_new(points, json_pack("[If]", (json_int_t)curve->rank[p], curve->harm[p]));
+        json_array_append_new(points, json_pack("[If]", (json_int_t)curve->rank[p], curve->loss[p]));
     if (!json_object_set_new(methods, method, points)) nd_json_cache_write(cache);
 }

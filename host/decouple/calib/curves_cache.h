@@ -7,11 +7,11 @@
 
 enum { nd_curve_points = 16 };
 
-/* Harm to the network's output of one layer in one method, at rising ranks. */
+/* Loss to the network's output of one layer in one method, at rising ranks. */
 typedef struct nd_curve {
     int n;
     int64_t rank[nd_curve_points];
-    double harm[nd_curve_points];
+    double loss[nd_curve_points];
 } nd_curve;
 
 /* SHA-256 of all that a fit on data depends on: weights, images, and the settings that shape a fit. */

@@ -206,7 +206,7 @@ static nd_status run_adjoint(nd_gradient *g, const nd_node *node, const adjoint 
 
 /* --- passes --- */
 
-static bool wanted_behind(const nd_gradient *g, const nd_node *node) {
+static bool wanted_after(const nd_gradient *g, const nd_node *node) {
     return node->n_out > 0 && node->out[0] >= 0 && g->known[node->out[0]];
 }
 
@@ -220,7 +220,7 @@ static nd_status prepare_nodes(nd_gradient *g) {
     for (int n = 0; n < graph->n_nodes; n++) {
         const nd_node *node = &graph->nodes[n];
         int x = node->n_in > 0 ? node->in[0] : -1;
-        if (x < 0 || !g->known[x] || !wanted_behind(g, node)) continue;
+        if (x < 0 || !g->known[x] || !wanted_after(g, node)) continue;
         if (linear(graph, node)) {
             adjoint *a = &g->adjoints[n];
             ND_TRY(node->op == nd_op_conv ? adjoint_conv(g, node, a) : adjoint_product(g, node, a));
@@ -371,7 +371,7 @@ nd_status nd_gradient_backward(nd_gradient *g, const float *seed, nd_gradient_vi
     g->gradient[g->scores] = scores;
     for (int n = g->graph->n_nodes - 1; n >= 0; n--) {
         const nd_node *node = &g->graph->nodes[n];
-        if (!wanted_behind(g, node) || !g->gradient[node->out[0]]) continue;
+        if (!wanted_after(g, node) || !g->gradient[node->out[0]]) continue;
         int y = node->out[0];
         ND_TRY_DONE(visit(context, y, g->n, g->gradient[y]));
         ND_TRY_DONE(run_node(g, n));

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* Largest number of a convolution that `value` depends on, -1 for none. */
-static int last_conv_behind(const nd_graph *graph, int value, bool *seen) {
+static int last_conv_before(const nd_graph *graph, int value, bool *seen) {
     int producer = graph->values[value].producer, last = -1;
     if (producer < 0 || seen[producer]) return -1;
     seen[producer] = true;
@@ -12,13 +12,13 @@ static int last_conv_behind(const nd_graph *graph, int value, bool *seen) {
     if (node->op == nd_op_conv) last = producer;
     for (int i = 0; i < node->n_in; i++) {
         if (node->in[i] < 0) continue;
-        int behind = last_conv_behind(graph, node->in[i], seen);
-        if (behind > last) last = behind;
+        int before = last_conv_before(graph, node->in[i], seen);
+        if (before > last) last = before;
     }
     return last;
 }
 
-/* The other operand where the conv's output goes straight into a residual sum and everything behind that
+/* The other operand where the conv's output goes straight into a residual sum and everything after that
  * operand is already final: the conv then also makes up for the shortcut's error. -1 otherwise. */
 static nd_status shortcut_of(const nd_graph *graph, int node, int *shortcut) {
     int user = -1, y = graph->nodes[node].out[0];
@@ -30,8 +30,8 @@ static nd_status shortcut_of(const nd_graph *graph, int node, int *shortcut) {
     if (graph->values[other].init || nd_value_size(graph, other) != nd_value_size(graph, y))
         return nd_status_ok;
     bool *seen = nd_alloc_array((size_t)graph->n_nodes, sizeof *seen);
-    ND_REQUIRE(seen, nd_status_memory, "no memory for a walk");
-    if (last_conv_behind(graph, other, seen) < node) *shortcut = other;
+    ND_REQUIRE(seen, nd_status_memory, "no memory for a calibration pass");
+    if (last_conv_before(graph, other, seen) < node) *shortcut = other;
     free(seen);
     return nd_status_ok;
 }
@@ -40,13 +40,13 @@ typedef struct layer_job {
     nd_backend *backend;
     const nd_conv *conv;
     nd_moments *moments;
-    nd_taps original, current;                    /* y and shortcut; x, shortcut, and for retargeting y */
+    nd_captures original, current;                /* y and shortcut; x, shortcut, and for retargeting y */
     const float *y, *y_shortcut, *u, *u_shortcut; /* of original and current; shortcuts may be NULL */
     int64_t size;                                 /* of y, one image */
-    double pull, slope;
+    double proximal, slope;
     float *target; /* one block */
     double
-        *sums; /* [no][5] for gains: y, u, yy, uu, yu; [no][3] behind the activation: z, zz, squared error */
+        *sums; /* [no][5] for gains: y, u, yy, uu, yu; [no][3] after the activation: z, zz, squared error */
     double pixels;
 } layer_job;
 
@@ -57,13 +57,13 @@ static nd_status plain_block(void *context, int64_t n) {
     return nd_moments_add(job->moments, job->backend, job->conv, n, job->current.data[0], job->target);
 }
 
-/* argmin over r of (act(s) - act(r))^2 + pull (r - u)^2, the better of the two sides of zero. */
-static double through_activation(double s, double u, double pull, double slope) {
+/* argmin over r of (act(s) - act(r))^2 + proximal (r - u)^2, the better of the two sides of zero. */
+static double through_activation(double s, double u, double proximal, double slope) {
     double z = s < 0 ? slope * s : s;
-    double left = fmin((slope * z + pull * u) / (slope * slope + pull), 0);
-    double right = fmax((z + pull * u) / (1 + pull), 0);
-    double left_cost = pow(z - slope * left, 2) + pull * pow(left - u, 2);
-    double right_cost = pow(z - right, 2) + pull * pow(right - u, 2);
+    double left = fmin((slope * z + proximal * u) / (slope * slope + proximal), 0);
+    double right = fmax((z + proximal * u) / (1 + proximal), 0);
+    double left_cost = pow(z - slope * left, 2) + proximal * pow(left - u, 2);
+    double right_cost = pow(z - right, 2) + proximal * pow(right - u, 2);
     return left_cost < right_cost ? left : right;
 }
 
@@ -79,7 +79,7 @@ static nd_status aware_block(void *context, int64_t n) {
     layer_job *job = context;
     for (int64_t e = 0; e < n * job->size; e++) {
         double s, u, operand = sums_at(job, e, &s, &u);
-        job->target[e] = (float)(through_activation(s, u, job->pull, job->slope) - operand);
+        job->target[e] = (float)(through_activation(s, u, job->proximal, job->slope) - operand);
     }
     return nd_moments_add(job->moments, job->backend, job->conv, n, job->current.data[0], job->target);
 }
@@ -115,7 +115,7 @@ static nd_status gains_block(void *context, int64_t n) {
     return nd_status_ok;
 }
 
-/* `u`: also tap the layer's output in the current network. */
+/* `u`: also capture the layer's output in the current network. */
 static nd_status run_job(const nd_layer_data *data, bool u, nd_sample_block *block, layer_job *job) {
     nd_status status = nd_status_ok;
     const nd_node *node = &data->original->nodes[data->layer->node];
@@ -129,17 +129,18 @@ static nd_status run_job(const nd_layer_data *data, bool u, nd_sample_block *blo
     job->size = nd_value_size(data->original, y);
     job->target = nd_alloc_array((size_t)batch, (size_t)job->size * sizeof *job->target);
     ND_REQUIRE_DONE(job->target, nd_status_memory, "conv %s: no memory for its targets", data->layer->name);
-    ND_TRY_DONE(nd_frontier_taps(data->frontier, data->backend, data->original, wanted, n, &job->original));
-    ND_TRY_DONE(
-        nd_frontier_taps(data->frontier, data->backend, data->current, given, u ? n + 1 : n, &job->current));
+    ND_TRY_DONE(nd_activation_cache_captures(data->activations, data->backend, data->original, wanted, n,
+                                             &job->original));
+    ND_TRY_DONE(nd_activation_cache_captures(data->activations, data->backend, data->current, given,
+                                             u ? n + 1 : n, &job->current));
     job->y = job->original.data[0];
     job->u = u ? job->current.data[n] : NULL;
     job->y_shortcut = n > 1 ? job->original.data[1] : NULL;
     job->u_shortcut = n > 1 ? job->current.data[1] : NULL;
-    ND_TRY_DONE(nd_frontier_sample(data->frontier, 0, &job->original, &job->current, block, job));
+    ND_TRY_DONE(nd_activation_cache_sample(data->activations, 0, &job->original, &job->current, block, job));
 done:
-    nd_taps_close(&job->original);
-    nd_taps_close(&job->current);
+    nd_captures_close(&job->original);
+    nd_captures_close(&job->current);
     free(job->target);
     return status;
 }
@@ -168,8 +169,8 @@ bool nd_layer_slope(const nd_graph *graph, int at, double *slope) {
     return true;
 }
 
-nd_status nd_layer_retarget(const nd_layer_data *data, double pull, double slope, nd_moments *moments) {
-    layer_job job = {.pull = pull, .slope = slope};
+nd_status nd_layer_retarget(const nd_layer_data *data, double proximal, double slope, nd_moments *moments) {
+    layer_job job = {.proximal = proximal, .slope = slope};
     ND_TRY(nd_moments_new_targets(&data->layer->conv, &job.moments));
     nd_status status = run_job(data, true, aware_block, &job);
     if (!status) status = nd_moments_retarget(moments, &data->layer->conv, job.moments);

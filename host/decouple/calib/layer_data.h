@@ -1,8 +1,8 @@
-/* What one layer of the walk is fitted to. */
+/* What one layer of a calibration pass is fitted to. */
 #ifndef ND_DECOUPLE_LAYER_DATA_H
 #define ND_DECOUPLE_LAYER_DATA_H
 
-#include "decouple/calib/frontier.h"
+#include "decouple/calib/activation_cache.h"
 #include "decouple/fit/moments.h"
 #include "decouple/plan/plan.h"
 
@@ -12,7 +12,7 @@ typedef struct nd_layer_data {
     nd_backend *backend;
     const nd_decouple_settings *settings;
     const nd_layer *layer;
-    const nd_frontier *frontier; /* at or before the layer */
+    const nd_activation_cache *activations; /* at or before the layer */
 } nd_layer_data;
 
 /* Inputs of the current network against outputs of the original. Where the layer ends in a residual sum whose
@@ -20,18 +20,18 @@ typedef struct nd_layer_data {
  * in the original and the current network (recipe, 1.1). */
 nd_status nd_layer_moments(const nd_layer_data *data, nd_moments **out);
 
-/* Does a ReLU or leaky ReLU follow the node, directly or behind the residual sum? *slope is that of its
+/* Does a ReLU or leaky ReLU follow the node, directly or after the residual sum? *slope is that of its
  * negative side.
  */
 bool nd_layer_slope(const nd_graph *graph, int node, double *slope);
 
 /* New targets for the layer, whose fitted kernel the current network already has: per element the r that
- * minimises (z - act(r))^2 + pull (r - u)^2, z = act(original sum), u = the current sum; less the current
+ * minimises (z - act(r))^2 + proximal (r - u)^2, z = act(original sum), u = the current sum; less the current
  * operand (recipe, 1.7). */
-nd_status nd_layer_retarget(const nd_layer_data *data, double pull, double slope, nd_moments *moments);
+nd_status nd_layer_retarget(const nd_layer_data *data, double proximal, double slope, nd_moments *moments);
 
 /* E|act(u) - act(s)|^2 / var act(s) over all outputs, s the original sum and u that of the current network; 0
- * where s does not vary behind the activation. */
+ * where s does not vary after the activation. */
 nd_status nd_layer_activation_error(const nd_layer_data *data, double slope, double *error);
 
 /* Best gain and shift of each output of the current network towards its target, and the relative error that

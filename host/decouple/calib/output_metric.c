@@ -17,8 +17,8 @@ typedef struct metric_job {
     const nd_graph *graph;
     nd_gradient *gradient;
     nd_plan *plan;
-    int *layer_of; /* [values] the layer that puts it out and wants a metric, or -1 */
-    nd_taps taps;  /* the image */
+    int *layer_of;        /* [values] the layer that puts it out and wants a metric, or -1 */
+    nd_captures captures; /* the image */
     int64_t block, classes, images;
     float *seed, *rows; /* [block][classes]; gradients of one layer, one row a pixel */
 } metric_job;
@@ -57,7 +57,7 @@ static nd_status metric_block(void *context, int64_t n) {
     int64_t size = nd_value_size(job->graph, job->graph->inputs[0]);
     for (int64_t first = 0; first < n; first += job->block) {
         int64_t count = n - first < job->block ? n - first : job->block;
-        ND_TRY(nd_gradient_forward(job->gradient, count, job->taps.data[0] + first * size));
+        ND_TRY(nd_gradient_forward(job->gradient, count, job->captures.data[0] + first * size));
         for (int draw = 0; draw < metric_draws; draw++) {
             for (int64_t i = 0; i < count; i++) { /* by image, whatever the size of a block */
                 nd_rng rng = nd_rng_seed((uint64_t)((job->images + i) * metric_draws + draw + 1));
@@ -144,19 +144,20 @@ nd_status nd_output_metric(const nd_graph *graph, nd_backend *backend, const nd_
     int scores = nd_graph_scores(graph);
     int64_t images = settings->calib_images;
     metric_job job = {.backend = backend, .graph = graph, .plan = plan};
-    nd_taps *taps = &job.taps;
+    nd_captures *captures = &job.captures;
     job.block = block_for(graph, settings->calib->batch);
     job.classes = nd_value_size(graph, scores);
     job.layer_of = nd_alloc_array((size_t)graph->n_values, sizeof *job.layer_of);
     ND_REQUIRE_DONE(job.layer_of, nd_status_memory, "no memory for output metrics");
     ND_TRY_DONE(nd_gradient_open(backend, graph, job.block, scores, &job.gradient));
     ND_TRY_DONE(give_room(&job));
-    ND_TRY_DONE(nd_taps_open(backend, graph, settings->calib->batch, NULL, 0, graph->inputs, 1, &job.taps));
+    ND_TRY_DONE(
+        nd_captures_open(backend, graph, settings->calib->batch, NULL, 0, graph->inputs, 1, &job.captures));
     if (images <= 0 || images > metric_images) images = metric_images;
-    ND_TRY_DONE(nd_sample(settings->calib, images, &taps, 1, metric_block, &job));
+    ND_TRY_DONE(nd_sample(settings->calib, images, &captures, 1, metric_block, &job));
     ND_TRY_DONE(finish(backend, plan));
 done:
-    nd_taps_close(&job.taps);
+    nd_captures_close(&job.captures);
     nd_gradient_close(job.gradient);
     free(job.layer_of);
     free(job.seed);

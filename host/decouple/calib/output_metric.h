@@ -1,4 +1,5 @@
-/* How much the network's output heeds errors of a layer's output, direction by direction (recipe, 1.7). */
+/* The sensitivity of the network's output to errors of a layer's output, direction by direction
+ * (recipe, 1.7). */
 #ifndef ND_DECOUPLE_OUTPUT_METRIC_H
 #define ND_DECOUPLE_OUTPUT_METRIC_H
 

@@ -9,39 +9,40 @@ int64_t nd_value_size(const nd_graph *graph, int value) {
     return count > 0 ? count : 0;
 }
 
-void nd_taps_close(nd_taps *taps) {
-    nd_exec_close(taps->exec);
-    for (int i = 0; i < taps->n; i++) free(taps->data[i]);
-    *taps = (nd_taps){0};
+void nd_captures_close(nd_captures *captures) {
+    nd_exec_close(captures->exec);
+    for (int i = 0; i < captures->n; i++) free(captures->data[i]);
+    *captures = (nd_captures){0};
 }
 
 /* Which of the inputs the wanted values depend on. */
-static nd_status find_fed(nd_taps *taps, const int *wanted, int n_wanted) {
-    const nd_graph *graph = taps->graph;
+static nd_status find_fed(nd_captures *captures, const int *wanted, int n_wanted) {
+    const nd_graph *graph = captures->graph;
     bool *needed = nd_alloc_array((size_t)graph->n_values, sizeof *needed);
-    ND_REQUIRE(needed, nd_status_memory, "no memory for a walk");
+    ND_REQUIRE(needed, nd_status_memory, "no memory for a calibration pass");
     for (int i = 0; i < n_wanted; i++) needed[wanted[i]] = true;
     for (int n = graph->n_nodes - 1; n >= 0; n--) {
         const nd_node *node = &graph->nodes[n];
         bool runs = false;
         for (int o = 0; o < node->n_out; o++) {
             bool given = false;
-            for (int i = 0; i < taps->n_inputs; i++) given = given || taps->input[i] == node->out[o];
+            for (int i = 0; i < captures->n_inputs; i++) given = given || captures->input[i] == node->out[o];
             runs = runs || (node->out[o] >= 0 && needed[node->out[o]] && !given);
         }
         for (int i = 0; runs && i < node->n_in; i++)
             if (node->in[i] >= 0) needed[node->in[i]] = true;
     }
-    for (int i = 0; i < taps->n_inputs; i++) taps->fed[i] = needed[taps->input[i]];
+    for (int i = 0; i < captures->n_inputs; i++) captures->fed[i] = needed[captures->input[i]];
     free(needed);
     return nd_status_ok;
 }
 
-static nd_status open_exec(nd_taps *taps, nd_backend *backend, int64_t batch, const int *wanted, int n) {
-    int inputs[nd_taps_max], n_inputs = 0;
-    ND_TRY(find_fed(taps, wanted, n));
-    for (int i = 0; i < taps->n_inputs; i++)
-        if (taps->fed[i]) inputs[n_inputs++] = taps->input[i];
+static nd_status open_exec(nd_captures *captures, nd_backend *backend, int64_t batch, const int *wanted,
+                           int n) {
+    int inputs[nd_captures_max], n_inputs = 0;
+    ND_TRY(find_fed(captures, wanted, n));
+    for (int i = 0; i < captures->n_inputs; i++)
+        if (captures->fed[i]) inputs[n_inputs++] = captures->input[i];
     nd_exec_settings settings = {
         .batch = batch,
         .shrink = true,
@@ -50,17 +51,17 @@ static nd_status open_exec(nd_taps *taps, nd_backend *backend, int64_t batch, co
         .outputs = wanted,
         .n_outputs = n,
     };
-    return nd_exec_open(backend, taps->graph, &settings, &taps->exec);
+    return nd_exec_open(backend, captures->graph, &settings, &captures->exec);
 }
 
-nd_status nd_taps_open(nd_backend *backend, const nd_graph *graph, int64_t batch, const int *inputs,
-                       int n_inputs, const int *values, int n, nd_taps *out) {
+nd_status nd_captures_open(nd_backend *backend, const nd_graph *graph, int64_t batch, const int *inputs,
+                           int n_inputs, const int *values, int n, nd_captures *out) {
     nd_status status = nd_status_ok;
-    int wanted[nd_taps_max], n_wanted = 0;
+    int wanted[nd_captures_max], n_wanted = 0;
     if (!inputs) n_inputs = 1;
-    *out = (nd_taps){.graph = graph, .n_inputs = n_inputs};
-    ND_REQUIRE(n <= nd_taps_max && n_inputs <= nd_taps_max, nd_status_unsupported,
-               "%s: more than %d values cross one layer", graph->name, nd_taps_max);
+    *out = (nd_captures){.graph = graph, .n_inputs = n_inputs};
+    ND_REQUIRE(n <= nd_captures_max && n_inputs <= nd_captures_max, nd_status_unsupported,
+               "%s: more than %d values cross one layer", graph->name, nd_captures_max);
     for (int i = 0; i < n_inputs; i++) out->input[i] = inputs ? inputs[i] : graph->inputs[0];
     for (int i = 0; i < n; i++) {
         int64_t size = nd_value_size(graph, values[i]);
@@ -80,30 +81,30 @@ nd_status nd_taps_open(nd_backend *backend, const nd_graph *graph, int64_t batch
     }
     if (n_wanted) ND_TRY_DONE(open_exec(out, backend, batch, wanted, n_wanted));
 done:
-    if (status) nd_taps_close(out);
+    if (status) nd_captures_close(out);
     return status;
 }
 
-nd_status nd_taps_run(nd_taps *taps, int64_t n, const float *const *inputs) {
-    float *outputs[nd_taps_max];
-    const float *fed[nd_taps_max];
+nd_status nd_captures_run(nd_captures *captures, int64_t n, const float *const *inputs) {
+    float *outputs[nd_captures_max];
+    const float *fed[nd_captures_max];
     int n_outputs = 0, n_fed = 0;
-    for (int i = 0; i < taps->n; i++)
-        if (taps->given[i] < 0 && taps->like[i] < 0) outputs[n_outputs++] = taps->data[i];
-    for (int i = 0; i < taps->n_inputs; i++)
-        if (taps->fed[i]) fed[n_fed++] = inputs[i];
-    if (taps->exec) ND_TRY(nd_exec_run(taps->exec, n, fed, outputs));
-    for (int i = 0; i < taps->n; i++) {
-        size_t bytes = (size_t)(n * nd_value_size(taps->graph, taps->value[i])) * sizeof(float);
-        if (taps->given[i] >= 0)
-            memcpy(taps->data[i], inputs[taps->given[i]], bytes);
-        else if (taps->like[i] >= 0)
-            memcpy(taps->data[i], taps->data[taps->like[i]], bytes);
+    for (int i = 0; i < captures->n; i++)
+        if (captures->given[i] < 0 && captures->like[i] < 0) outputs[n_outputs++] = captures->data[i];
+    for (int i = 0; i < captures->n_inputs; i++)
+        if (captures->fed[i]) fed[n_fed++] = inputs[i];
+    if (captures->exec) ND_TRY(nd_exec_run(captures->exec, n, fed, outputs));
+    for (int i = 0; i < captures->n; i++) {
+        size_t bytes = (size_t)(n * nd_value_size(captures->graph, captures->value[i])) * sizeof(float);
+        if (captures->given[i] >= 0)
+            memcpy(captures->data[i], inputs[captures->given[i]], bytes);
+        else if (captures->like[i] >= 0)
+            memcpy(captures->data[i], captures->data[captures->like[i]], bytes);
     }
     return nd_status_ok;
 }
 
-nd_status nd_sample(nd_batches *batches, int64_t images, nd_taps *const *taps, int n_taps,
+nd_status nd_sample(nd_batches *batches, int64_t images, nd_captures *const *captures, int n_captures,
                     nd_sample_block *block, void *context) {
     ND_TRY(batches->rewind(batches));
     int64_t done = 0;
@@ -112,7 +113,7 @@ nd_status nd_sample(nd_batches *batches, int64_t images, nd_taps *const *taps, i
         ND_TRY(batches->next(batches, &batch));
         if (!batch.n) break;
         int64_t n = images > 0 && batch.n > images - done ? images - done : batch.n;
-        for (int t = 0; t < n_taps; t++) ND_TRY(nd_taps_run(taps[t], n, &batch.images));
+        for (int t = 0; t < n_captures; t++) ND_TRY(nd_captures_run(captures[t], n, &batch.images));
         ND_TRY(block(context, n));
         done += n;
         if (images > 0 && done >= images) break;

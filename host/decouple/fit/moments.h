@@ -18,7 +18,7 @@ struct nd_moments {
     double *ridge;           /* [groups]: what nd_moments_ridge added to the diagonal */
     double vy;               /* E|y|^2 - |E y|^2 */
     /* [groups][no/groups][no/groups] root of the output metric, or NULL: borrowed (decouple/output_metric.h).
-     * It decides which filters live; the last refit heeds h alone. */
+     * It decides which filters live; the last refit uses h alone. */
     const double *metric;
     double *best; /* [no][k]: h g^-1 where nd_refit_keep_kernel has been asked for it, or NULL */
 };

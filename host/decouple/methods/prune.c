@@ -108,8 +108,8 @@ static int64_t descend(lasso *l, double penalty) {
         for (int64_t i = 0; i < l->n; i++) {
             const double *a = l->a + i * l->n;
             if (!(a[i] > 0)) continue;
-            double pull = l->slope[i] + a[i] * l->beta[i], rest = fabs(pull) - penalty;
-            double change = (rest > 0 ? copysign(rest, pull) / a[i] : 0) - l->beta[i];
+            double correlation = l->slope[i] + a[i] * l->beta[i], rest = fabs(correlation) - penalty;
+            double change = (rest > 0 ? copysign(rest, correlation) / a[i] : 0) - l->beta[i];
             if (change == 0) continue;
             l->beta[i] += change;
             for (int64_t j = 0; j < l->n; j++) l->slope[j] -= change * a[j];

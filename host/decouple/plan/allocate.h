@@ -8,7 +8,7 @@
 typedef struct nd_candidate {
     int layer;
     int64_t cost;            /* multiply-accumulates, or nanoseconds */
-    double error;            /* harm to the network; the harms of layers add up */
+    double error;            /* loss of the network; the losses of layers add up */
     const nd_method *method; /* NULL = dense; not looked at */
     int64_t rank;
 } nd_candidate;

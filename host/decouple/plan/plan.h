@@ -62,7 +62,7 @@ int64_t nd_candidates_budget(const nd_decouple_settings *settings, const nd_cand
 /* Infers the graph of a network for the image that its input says. */
 nd_status nd_decouple_infer(nd_graph *graph);
 
-/* Measures what the settings' rule chooses from: harms by curves or from the weights, costs in its unit. */
+/* Measures what the settings' rule chooses from: losses by curves or from the weights, costs in its unit. */
 nd_status nd_plan_measure(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                           const nd_plan *plan, nd_candidates *out);
 

@@ -1,4 +1,4 @@
-/* What shape inference keeps while it walks a graph. Private to infer*.c. */
+/* What shape inference keeps while it visits a graph. Private to infer*.c. */
 #ifndef ND_MODEL_INFER_STATE_H
 #define ND_MODEL_INFER_STATE_H
 
@@ -47,7 +47,7 @@ nd_status nd_infer_shapes(nd_infer *infer, nd_node *node);
 /* -rank..rank-1 into 0..rank-1; fails naming `what`. */
 nd_status nd_infer_axis(const char *what, int64_t *axis, int rank);
 
-/* The value behind input k, or NULL where it is left out. */
+/* The value of input k, or NULL where it is left out. */
 static inline nd_value *nd_infer_input(const nd_infer *infer, const nd_node *node, int k) {
     return k < node->n_in && node->in[k] >= 0 ? &infer->graph->values[node->in[k]] : NULL;
 }

@@ -7,7 +7,7 @@
 #include "model/onnx/onnx_subset.pb-c.h"
 #include "model/onnx/onnx_wire.h"
 
-/* Field numbers of the messages that are walked by hand (ONNX IR specification). */
+/* Field numbers of the messages that are parsed by hand (ONNX IR specification). */
 enum {
     nd_onnx_model_ir_version = 1,
     nd_onnx_model_producer = 2,

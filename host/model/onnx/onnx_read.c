@@ -21,7 +21,7 @@ nd_status nd_onnx_each(nd_span message, const char *what, uint32_t number, nd_on
     nd_wire_field field;
     for (bool broken = false;; at = message.data) {
         if (!nd_wire_next(&message, &field, &broken)) {
-            ND_REQUIRE(!broken, nd_status_format, "%s is cut short or garbled: field %u at byte %zu", what,
+            ND_REQUIRE(!broken, nd_status_format, "%s is cut short or malformed: field %u at byte %zu", what,
                        field.number, (size_t)(at - start));
             return nd_status_ok;
         }
@@ -50,7 +50,7 @@ static nd_status read_body(void *context, nd_span body) {
 static nd_status read_opset(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     Nd__Onnx__OperatorSet *proto = nd__onnx__operator_set__unpack(NULL, message.bytes, message.data);
-    ND_REQUIRE(proto, nd_status_format, "an opset_import is garbled");
+    ND_REQUIRE(proto, nd_status_format, "an opset_import is malformed");
     const char *domain = proto->domain ? proto->domain : "";
     if (!*domain || !strcmp(domain, "ai.onnx")) reader->graph->opset = proto->version;
     nd__onnx__operator_set__free_unpacked(proto, NULL);
@@ -60,7 +60,7 @@ static nd_status read_opset(void *context, nd_span message) {
 static nd_status read_metadata(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     Nd__Onnx__Entry *proto = nd__onnx__entry__unpack(NULL, message.bytes, message.data);
-    ND_REQUIRE(proto, nd_status_format, "a metadata entry is garbled");
+    ND_REQUIRE(proto, nd_status_format, "a metadata entry is malformed");
     nd_status status = nd_status_ok;
     if (proto->key) status = nd_graph_set_meta(reader->graph, proto->key, proto->value ? proto->value : "");
     nd__onnx__entry__free_unpacked(proto, NULL);
@@ -126,7 +126,7 @@ static void read_type(const Nd__Onnx__Type *type, nd_value *value) {
 static nd_status read_input(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     Nd__Onnx__ValueInfo *proto = nd__onnx__value_info__unpack(NULL, message.bytes, message.data);
-    ND_REQUIRE(proto, nd_status_format, "an input is garbled");
+    ND_REQUIRE(proto, nd_status_format, "an input is malformed");
     nd_status status = nd_status_ok;
     ND_REQUIRE_DONE(proto->name && *proto->name, nd_status_format, "an input without a name");
     const int known = nd_graph_find_value(reader->graph, proto->name);
@@ -144,11 +144,11 @@ done:
     return status;
 }
 
-/* A declared shape serves where nd cannot infer one: behind opaque nodes. */
+/* A declared shape serves where nd cannot infer one: after opaque nodes. */
 static nd_status read_value_info(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     Nd__Onnx__ValueInfo *proto = nd__onnx__value_info__unpack(NULL, message.bytes, message.data);
-    ND_REQUIRE(proto, nd_status_format, "a value_info is garbled");
+    ND_REQUIRE(proto, nd_status_format, "a value_info is malformed");
     const int value = proto->name ? nd_graph_find_value(reader->graph, proto->name) : -1;
     if (value >= 0 && reader->graph->values[value].producer >= 0 && !reader->graph->values[value].init)
         read_type(proto->type, &reader->graph->values[value]);
@@ -215,7 +215,7 @@ static nd_status read_node_proto(nd_onnx_reader *reader, nd_span message, const 
 static nd_status read_node(void *context, nd_span message) {
     nd_onnx_reader *reader = context;
     Nd__Onnx__Node *proto = nd__onnx__node__unpack(NULL, message.bytes, message.data);
-    ND_REQUIRE(proto, nd_status_format, "node %d is garbled", reader->graph->n_nodes);
+    ND_REQUIRE(proto, nd_status_format, "node %d is malformed", reader->graph->n_nodes);
     const int index = reader->graph->n_nodes;
     nd_status status = read_node_proto(reader, message, proto);
     if (status)

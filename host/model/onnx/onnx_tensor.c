@@ -64,7 +64,7 @@ static nd_status onnx_split_tensor(nd_span message, nd_onnx_split *out) {
         out->raw = field.content;
         out->has_raw = true;
     }
-    ND_REQUIRE(!broken, nd_status_format, "a tensor is cut short or garbled");
+    ND_REQUIRE(!broken, nd_status_format, "a tensor is cut short or malformed");
     if (!out->has_raw) return nd_status_ok;
     out->scratch = malloc(others + 1);
     ND_REQUIRE(out->scratch, nd_status_memory, "no memory for a tensor");
@@ -207,7 +207,7 @@ nd_status nd_onnx_tensor(nd_onnx_files *files, nd_span message, nd_tensor *out) 
     ND_TRY(onnx_split_tensor(message, &split));
     nd_status status = nd_status_ok;
     Nd__Onnx__Tensor *proto = nd__onnx__tensor__unpack(NULL, split.rest.bytes, split.rest.data);
-    ND_REQUIRE_DONE(proto, nd_status_format, "a tensor is garbled");
+    ND_REQUIRE_DONE(proto, nd_status_format, "a tensor is malformed");
     status = onnx_tensor_fill(files, proto, &split, out);
     if (status) {
         nd_tensor_free(out);

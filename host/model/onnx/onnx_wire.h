@@ -1,5 +1,5 @@
-/* A walk over the fields of a protobuf message without parsing what they hold (Protocol Buffers encoding:
- * varint key = number << 3 | type). Points into the message; private to onnx*.c. */
+/* An iterator over the fields of a protobuf message without parsing what they hold (Protocol Buffers
+ * encoding: varint key = number << 3 | type). Points into the message; private to onnx*.c. */
 #ifndef ND_MODEL_ONNX_WIRE_H
 #define ND_MODEL_ONNX_WIRE_H
 

@@ -10,7 +10,7 @@ static void zoo_classifier(nd_zoo_builder *builder, const nd_zoo_entry *entry, c
     nd_zoo_linear(builder, nd_zoo_name(builder, "classifier.%d", index[2]), entry->classes);
 }
 
-/* The adaptive 7x7 pool behind the features is the identity at 224x224 and is left out. */
+/* The adaptive 7x7 pool after the features is the identity at 224x224 and is left out. */
 void nd_zoo_vgg(nd_zoo_builder *builder, const nd_zoo_entry *entry) {
     static const int64_t widths[nd_zoo_stages_max] = {64, 128, 256, 512, 512};
     const nd_zoo_plan *plan = entry->plan;

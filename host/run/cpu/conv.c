@@ -1,4 +1,4 @@
-/* Convolutions by oneDNN, in one of three ways:
+/* Convolutions by oneDNN, by one of three algorithms:
  *   direct    channels-last in and out, weights in whatever layout the library likes: no copies;
  *   blocked   the library chooses the layout of the activations too, reorders inside the kernel;
  *   winograd  the same with its Winograd algorithms (fp32 3x3 stride 1; gone from oneDNN 3 on x86). */
@@ -15,11 +15,11 @@ typedef struct conv_kernel {
     nd_onednn_op after; /* reorder to y */
 } conv_kernel;
 
-typedef struct conv_way {
+typedef struct conv_algorithm {
     dnnl_alg_kind_t algorithm;
     bool any_layout; /* of the activations */
     const char *label;
-} conv_way;
+} conv_algorithm;
 
 static bool conv_supports(const nd_work *work, nd_precision precision) {
     if (precision != nd_precision_fp32 && precision != nd_precision_bf16) return false;
@@ -60,7 +60,7 @@ static int64_t conv_pad_after(const nd_work *work, int axis) {
     return pad > 0 ? pad : 0;
 }
 
-static nd_status conv_describe(const nd_work *work, nd_precision precision, const conv_way *way,
+static nd_status conv_describe(const nd_work *work, nd_precision precision, const conv_algorithm *algorithm,
                                conv_descs *d) {
     nd_status status = nd_status_ok;
     const nd_geometry *g = &work->geometry;
@@ -73,7 +73,7 @@ static nd_status conv_describe(const nd_work *work, nd_precision precision, cons
     if (work->residual) ND_TRY_DONE(nd_onednn_view(&work->x2, precision, &d->x2));
     x = d->x;
     y = d->y;
-    if (way->any_layout) {
+    if (algorithm->any_layout) {
         ND_DNNL_DONE(dnnl_memory_desc_init_by_tag(&x, 4, d->x.dims, type, dnnl_format_tag_any), "input");
         ND_DNNL_DONE(dnnl_memory_desc_init_by_tag(&y, 4, d->y.dims, type, dnnl_format_tag_any), "output");
     }
@@ -92,9 +92,9 @@ static nd_status conv_describe(const nd_work *work, nd_precision precision, cons
     const dnnl_dims_t dilates = {g->dilation[0] - 1, g->dilation[1] - 1};
     const dnnl_dims_t before = {g->pad[0], g->pad[1]};
     const dnnl_dims_t after = {conv_pad_after(work, 0), conv_pad_after(work, 1)};
-    ND_DNNL_DONE(dnnl_dilated_convolution_forward_desc_init(&d->op, dnnl_forward_inference, way->algorithm,
-                                                            &x, &weights, bias, &y, strides, dilates, before,
-                                                            after),
+    ND_DNNL_DONE(dnnl_dilated_convolution_forward_desc_init(&d->op, dnnl_forward_inference,
+                                                            algorithm->algorithm, &x, &weights, bias, &y,
+                                                            strides, dilates, before, after),
                  "convolution");
 done:
     return status;
@@ -190,8 +190,8 @@ done:
     return status;
 }
 
-static nd_status conv_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision, const conv_way *way,
-                              nd_kernel **out) {
+static nd_status conv_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
+                              const conv_algorithm *algorithm, nd_kernel **out) {
     nd_status status = nd_status_ok;
     conv_descs descs;
     dnnl_primitive_desc_t pd = NULL;
@@ -200,16 +200,16 @@ static nd_status conv_prepare(nd_cpu *cpu, const nd_work *work, nd_precision pre
     conv_kernel *k = nd_alloc_array(1, sizeof *k);
     ND_REQUIRE(k, nd_status_memory, "conv: no memory for the kernel");
     k->base = (nd_kernel){.cpu = cpu, .run = conv_run, .release = conv_release};
-    ND_TRY_DONE(conv_describe(work, precision, way, &descs));
+    ND_TRY_DONE(conv_describe(work, precision, algorithm, &descs));
     /* With a binary post-op the bf16 AMX kernels of oneDNN 2.6.3 write past the output. */
-    const bool copies = way->any_layout || precision == nd_precision_bf16;
+    const bool copies = algorithm->any_layout || precision == nd_precision_bf16;
     ND_TRY_DONE(conv_find(cpu, work, &descs, copies, &pd, &sum, name, sizeof name));
     ND_REQUIRE_DONE(pd, nd_status_unsupported, "oneDNN: no fast kernel for this convolution");
     ND_TRY_DONE(conv_bind(k, work, precision, &descs, pd, sum));
     ND_REQUIRE_DONE(k->base.workspace_bytes <= cpu->workspace_limit, nd_status_unsupported,
                     "oneDNN: the convolution needs %zu bytes of workspace", k->base.workspace_bytes);
     ND_DNNL_DONE(dnnl_primitive_create(&k->op.primitive, pd), "convolution");
-    snprintf(k->base.engine, sizeof k->base.engine, "%s%s", way->label, name);
+    snprintf(k->base.engine, sizeof k->base.engine, "%s%s", algorithm->label, name);
     *out = &k->base;
 done:
     if (pd) dnnl_primitive_desc_destroy(pd);
@@ -218,18 +218,18 @@ done:
 }
 
 nd_status nd_cpu_conv_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out) {
-    static const conv_way way = {dnnl_convolution_direct, false, ""};
-    return conv_prepare(cpu, work, precision, &way, out);
+    static const conv_algorithm algorithm = {dnnl_convolution_direct, false, ""};
+    return conv_prepare(cpu, work, precision, &algorithm, out);
 }
 
 nd_status nd_cpu_conv_blocked_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
                                       nd_kernel **out) {
-    static const conv_way way = {dnnl_convolution_direct, true, "blocked:"};
-    return conv_prepare(cpu, work, precision, &way, out);
+    static const conv_algorithm algorithm = {dnnl_convolution_direct, true, "blocked:"};
+    return conv_prepare(cpu, work, precision, &algorithm, out);
 }
 
 nd_status nd_cpu_conv_winograd_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
                                        nd_kernel **out) {
-    static const conv_way way = {dnnl_convolution_winograd, true, "winograd:"};
-    return conv_prepare(cpu, work, precision, &way, out);
+    static const conv_algorithm algorithm = {dnnl_convolution_winograd, true, "winograd:"};
+    return conv_prepare(cpu, work, precision, &algorithm, out);
 }

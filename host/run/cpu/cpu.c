@@ -35,8 +35,10 @@ static bool cpu_supports(nd_backend *backend, const nd_work *work, nd_precision 
 /* Whatever no implementation takes runs on the loops of ref. */
 static bool cpu_fast(nd_backend *backend, const nd_work *work, nd_precision precision) {
     const nd_cpu *cpu = (const nd_cpu *)backend;
-    for (size_t i = 0; i < nd_cpu_impl_count; i++)
-        if (nd_cpu_impls[i].kind == work->kind && nd_cpu_impls[i].supports(cpu, work, precision)) return true;
+    for (size_t i = 0; i < nd_cpu_implementation_count; i++)
+        if (nd_cpu_implementations[i].operation == work->operation &&
+            nd_cpu_implementations[i].supports(cpu, work, precision))
+            return true;
     return false;
 }
 
@@ -45,7 +47,7 @@ static nd_status cpu_prepare(nd_backend *backend, const nd_work *work, nd_precis
     nd_cpu *cpu = (nd_cpu *)backend;
     *out = NULL;
     ND_REQUIRE(cpu_supports(backend, work, precision), nd_status_unsupported, "cpu: no %s in %s",
-               nd_kind_name(work->kind), nd_precision_name(precision));
+               nd_operation_name(work->operation), nd_precision_name(precision));
     nd_cpu_enter(cpu);
     return nd_cpu_plan(cpu, work, precision, out);
 }
@@ -130,17 +132,17 @@ static nd_status cpu_synchronize(nd_backend *backend) {
     return nd_status_ok;
 }
 
-static nd_status cpu_stamp(nd_backend *backend, int slot) {
-    ND_REQUIRE(slot >= 0 && slot < nd_cpu_stamps, nd_status_usage, "cpu: no time stamp %d", slot);
-    ((nd_cpu *)backend)->stamps[slot] = nd_cpu_now();
+static nd_status cpu_record_event(nd_backend *backend, int slot) {
+    ND_REQUIRE(slot >= 0 && slot < nd_cpu_events, nd_status_usage, "cpu: no event %d", slot);
+    ((nd_cpu *)backend)->events[slot] = nd_cpu_now();
     return nd_status_ok;
 }
 
 static nd_status cpu_elapsed(nd_backend *backend, int from, int to, double *ns) {
-    const bool known = from >= 0 && from < nd_cpu_stamps && to >= 0 && to < nd_cpu_stamps;
-    ND_REQUIRE(known, nd_status_usage, "cpu: no time stamps %d and %d", from, to);
-    const double *stamps = ((nd_cpu *)backend)->stamps;
-    *ns = stamps[to] - stamps[from];
+    const bool known = from >= 0 && from < nd_cpu_events && to >= 0 && to < nd_cpu_events;
+    ND_REQUIRE(known, nd_status_usage, "cpu: no events %d and %d", from, to);
+    const double *events = ((nd_cpu *)backend)->events;
+    *ns = events[to] - events[from];
     return nd_status_ok;
 }
 
@@ -156,7 +158,7 @@ static const nd_backend_table cpu_table = {
     .upload = cpu_upload,
     .download = cpu_download,
     .synchronize = cpu_synchronize,
-    .stamp = cpu_stamp,
+    .record_event = cpu_record_event,
     .elapsed = cpu_elapsed,
     .fast = cpu_fast,
     .linalg = {.svd = nd_cpu_svd,

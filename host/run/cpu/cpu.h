@@ -37,7 +37,7 @@ bool nd_cpu_level_available(nd_cpu_level level);
 nd_cpu_level nd_cpu_level_best(void);
 void nd_cpu_describe(char *text, size_t size);
 
-enum { nd_cpu_stamps = 4096 };
+enum { nd_cpu_events = 4096 };
 
 typedef struct nd_cpu {
     nd_backend base;
@@ -49,7 +49,7 @@ typedef struct nd_cpu {
     size_t workspace_limit;
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    double stamps[nd_cpu_stamps]; /* ns */
+    double events[nd_cpu_events]; /* ns */
 } nd_cpu;
 
 /* Pointers of one run, view offsets not yet applied. */
@@ -68,15 +68,15 @@ struct nd_kernel {
     char engine[64];
 };
 
-typedef struct nd_cpu_impl {
-    nd_kind kind;
+typedef struct nd_cpu_implementation {
+    nd_operation operation;
     const char *name; /* what nd_backend_settings.prefer matches */
     bool (*supports)(const nd_cpu *cpu, const nd_work *work, nd_precision precision);
     nd_status (*prepare)(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out);
-} nd_cpu_impl;
+} nd_cpu_implementation;
 
-extern const nd_cpu_impl nd_cpu_impls[];
-extern const size_t nd_cpu_impl_count;
+extern const nd_cpu_implementation nd_cpu_implementations[];
+extern const size_t nd_cpu_implementation_count;
 
 /* Makes the loops of the calling thread, and those of the libraries, as wide as this backend was opened for.
  */

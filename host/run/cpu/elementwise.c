@@ -254,7 +254,7 @@ static nd_status elementwise_prepare(nd_cpu *cpu, const nd_work *work, nd_precis
                                      elementwise_body *body, const nd_view *const *views, int operands,
                                      elementwise_kernel **out) {
     elementwise_kernel *k = nd_alloc_array(1, sizeof *k);
-    ND_REQUIRE(k, nd_status_memory, "%s: no memory for the kernel", nd_kind_name(work->kind));
+    ND_REQUIRE(k, nd_status_memory, "%s: no memory for the kernel", nd_operation_name(work->operation));
     k->base = (nd_kernel){.cpu = cpu, .run = elementwise_run, .release = elementwise_release};
     k->body = body;
     k->activation = work->activation;
@@ -263,7 +263,7 @@ static nd_status elementwise_prepare(nd_cpu *cpu, const nd_work *work, nd_precis
     k->operands = operands;
     for (int o = 0; o < operands; o++) k->offset[o] = views[o]->offset;
     elementwise_collapse(k, views);
-    snprintf(k->base.engine, sizeof k->base.engine, "nd:%s", nd_kind_name(work->kind));
+    snprintf(k->base.engine, sizeof k->base.engine, "nd:%s", nd_operation_name(work->operation));
     *out = k;
     return nd_status_ok;
 }

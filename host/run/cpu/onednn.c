@@ -107,10 +107,10 @@ nd_status nd_onednn_find(nd_cpu *cpu, const void *descriptor, dnnl_primitive_att
     dnnl_status_t found = dnnl_primitive_desc_iterator_create(&iterator, descriptor, attr, cpu->engine, NULL);
     while (found == dnnl_success) {
         dnnl_primitive_desc_t pd = dnnl_primitive_desc_iterator_fetch(iterator);
-        const char *impl = "";
-        dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&impl);
-        if (strncmp(impl, "ref", 3) && strncmp(impl, "simple", 6)) {
-            snprintf(name, name_size, "%s", impl);
+        const char *implementation = "";
+        dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&implementation);
+        if (strncmp(implementation, "ref", 3) && strncmp(implementation, "simple", 6)) {
+            snprintf(name, name_size, "%s", implementation);
             *out = pd;
             break;
         }

@@ -24,23 +24,24 @@ static const double plan_gain = 0.97; /* a later entry of the table must beat an
 /* An implementation may still refuse in prepare (no fast kernel in the library, too much workspace): then the
  * next is asked. Anything else is a failure. */
 static nd_status plan_first(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out) {
-    for (size_t i = 0; i < nd_cpu_impl_count; i++) {
-        const nd_cpu_impl *impl = &nd_cpu_impls[i];
-        if (impl->kind != work->kind || !impl->supports(cpu, work, precision)) continue;
-        const nd_status status = impl->prepare(cpu, work, precision, out);
+    for (size_t i = 0; i < nd_cpu_implementation_count; i++) {
+        const nd_cpu_implementation *implementation = &nd_cpu_implementations[i];
+        if (implementation->operation != work->operation || !implementation->supports(cpu, work, precision))
+            continue;
+        const nd_status status = implementation->prepare(cpu, work, precision, out);
         if (status != nd_status_unsupported) return status;
     }
     return nd_cpu_reference_prepare(cpu, work, precision, out);
 }
 
-/* `name` binds the kinds that have an implementation of that name; the others are planned as usual. */
+/* `name` binds the operations that have an implementation of that name; the others are planned as usual. */
 static nd_status plan_named(nd_cpu *cpu, const nd_work *work, nd_precision precision, const char *name,
                             nd_kernel **out) {
-    for (size_t i = 0; i < nd_cpu_impl_count; i++) {
-        const nd_cpu_impl *impl = &nd_cpu_impls[i];
-        if (impl->kind != work->kind || strcmp(impl->name, name)) continue;
-        if (!impl->supports(cpu, work, precision)) continue;
-        const nd_status status = impl->prepare(cpu, work, precision, out);
+    for (size_t i = 0; i < nd_cpu_implementation_count; i++) {
+        const nd_cpu_implementation *implementation = &nd_cpu_implementations[i];
+        if (implementation->operation != work->operation || strcmp(implementation->name, name)) continue;
+        if (!implementation->supports(cpu, work, precision)) continue;
+        const nd_status status = implementation->prepare(cpu, work, precision, out);
         if (status != nd_status_unsupported) return status;
     }
     return plan_first(cpu, work, precision, out);
@@ -54,9 +55,9 @@ static void plan_add_view(nd_sha256 *hash, const nd_view *view) {
 
 static void plan_key(const nd_cpu *cpu, const nd_work *work, nd_precision precision,
                      char key[nd_sha256_hex_size]) {
-    const int64_t numbers[] = {plan_version, cpu->threads,        (int64_t)cpu->level, precision,
-                               work->kind,   work->groups,        work->terms,         work->residual,
-                               !!work->bias, work->activation.act};
+    const int64_t numbers[] = {plan_version,    cpu->threads,        (int64_t)cpu->level, precision,
+                               work->operation, work->groups,        work->terms,         work->residual,
+                               !!work->bias,    work->activation.act};
     nd_sha256 hash;
     nd_sha256_init(&hash);
     nd_sha256_add(&hash, cpu->base.device, strlen(cpu->base.device));
@@ -104,7 +105,7 @@ static void plan_remember(const char *key, const char *name) {
 }
 
 typedef struct plan_candidate {
-    const nd_cpu_impl *impl;
+    const nd_cpu_implementation *implementation;
     nd_kernel *kernel;
     double ns[plan_rounds_max];
 } plan_candidate;
@@ -125,14 +126,15 @@ static nd_status plan_memory(const nd_view *view, nd_precision precision, nd_mem
 /* Everything that supports the work, prepared, and buffers for all. */
 static nd_status plan_gather(nd_cpu *cpu, const nd_work *work, nd_precision precision, plan_trial *trial) {
     size_t workspace = 0;
-    for (size_t i = 0; i < nd_cpu_impl_count && trial->n < plan_candidates_max; i++) {
-        const nd_cpu_impl *impl = &nd_cpu_impls[i];
+    for (size_t i = 0; i < nd_cpu_implementation_count && trial->n < plan_candidates_max; i++) {
+        const nd_cpu_implementation *implementation = &nd_cpu_implementations[i];
         plan_candidate *candidate = &trial->candidates[trial->n];
-        if (impl->kind != work->kind || !impl->supports(cpu, work, precision)) continue;
-        const nd_status status = impl->prepare(cpu, work, precision, &candidate->kernel);
+        if (implementation->operation != work->operation || !implementation->supports(cpu, work, precision))
+            continue;
+        const nd_status status = implementation->prepare(cpu, work, precision, &candidate->kernel);
         if (status == nd_status_unsupported) continue;
         if (status) return status;
-        candidate->impl = impl;
+        candidate->implementation = implementation;
         if (candidate->kernel->workspace_bytes > workspace) workspace = candidate->kernel->workspace_bytes;
         trial->n++;
     }
@@ -196,7 +198,7 @@ static nd_status plan_tuned(nd_cpu *cpu, const nd_work *work, nd_precision preci
     }
     ND_TRY_DONE(plan_measure(&trial));
     plan_candidate *best = &trial.candidates[plan_fastest(&trial)];
-    plan_remember(key, best->impl->name);
+    plan_remember(key, best->implementation->name);
     *out = best->kernel;
     best->kernel = NULL;
 done:
@@ -212,7 +214,7 @@ done:
 
 nd_status nd_cpu_plan(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out) {
     if (cpu->prefer[0]) return plan_named(cpu, work, precision, cpu->prefer, out);
-    const bool choice = work->kind == nd_kind_conv || work->kind == nd_kind_separable;
+    const bool choice = work->operation == nd_operation_conv || work->operation == nd_operation_separable;
     const bool some = nd_view_count(&work->x) > 0 && nd_view_count(&work->y) > 0;
     if (cpu->tune && choice && some) return plan_tuned(cpu, work, precision, out);
     return plan_first(cpu, work, precision, out);

@@ -62,13 +62,13 @@ static void reference_release(nd_kernel *kernel) {
 nd_status nd_cpu_reference_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
                                    nd_kernel **out) {
     reference_kernel *k = nd_alloc_array(1, sizeof *k);
-    ND_REQUIRE(k, nd_status_memory, "%s: no memory for the kernel", nd_kind_name(work->kind));
+    ND_REQUIRE(k, nd_status_memory, "%s: no memory for the kernel", nd_operation_name(work->operation));
     k->base = (nd_kernel){.cpu = cpu, .run = reference_run, .release = reference_release};
     k->work = *work;
     k->half = precision == nd_precision_bf16;
     if (!nd_ref_keep(&k->work, precision, &k->arena)) {
         reference_release(&k->base);
-        return nd_fail(nd_status_memory, "%s: no memory for the weights", nd_kind_name(work->kind));
+        return nd_fail(nd_status_memory, "%s: no memory for the weights", nd_operation_name(work->operation));
     }
     k->dense = k->work;
     nd_view *views[] = {&k->dense.x, &k->dense.x2, &k->dense.y};
@@ -77,7 +77,7 @@ nd_status nd_cpu_reference_prepare(nd_cpu *cpu, const nd_work *work, nd_precisio
         k->part[i] = nd_cpu_round((size_t)nd_view_count(views[i]) * sizeof(float));
         k->base.workspace_bytes += k->part[i];
     }
-    snprintf(k->base.engine, sizeof k->base.engine, "ref:%s", nd_kind_name(work->kind));
+    snprintf(k->base.engine, sizeof k->base.engine, "ref:%s", nd_operation_name(work->operation));
     *out = &k->base;
     return nd_status_ok;
 }

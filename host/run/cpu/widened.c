@@ -36,9 +36,9 @@ bool nd_cpu_widened_supports(const nd_cpu *cpu, const nd_work *work, nd_precisio
     if (!widened_plain(&work->x) || !widened_plain(&work->y)) return false;
     if (work->residual && !widened_plain(&work->x2)) return false;
     const nd_work inner = widened_inner(work);
-    for (size_t i = 0; i < nd_cpu_impl_count; i++) {
-        if (nd_cpu_impls[i].kind != work->kind) continue;
-        if (nd_cpu_impls[i].supports(cpu, &inner, nd_precision_fp32)) return true;
+    for (size_t i = 0; i < nd_cpu_implementation_count; i++) {
+        if (nd_cpu_implementations[i].operation != work->operation) continue;
+        if (nd_cpu_implementations[i].supports(cpu, &inner, nd_precision_fp32)) return true;
     }
     return false;
 }
@@ -125,7 +125,7 @@ nd_status nd_cpu_widened_prepare(nd_cpu *cpu, const nd_work *work, nd_precision 
     nd_work inner = widened_inner(work);
     const nd_view *views[] = {&work->x, &work->x2, &work->y};
     widened_kernel *k = nd_alloc_array(1, sizeof *k);
-    ND_REQUIRE(k, nd_status_memory, "%s: no memory for the kernel", nd_kind_name(work->kind));
+    ND_REQUIRE(k, nd_status_memory, "%s: no memory for the kernel", nd_operation_name(work->operation));
     k->base = (nd_kernel){.cpu = cpu, .run = widened_run, .release = widened_release};
     k->residual = work->residual;
     for (int i = 0; i < widened_count; i++) {
@@ -134,7 +134,7 @@ nd_status nd_cpu_widened_prepare(nd_cpu *cpu, const nd_work *work, nd_precision 
         k->at[i + 1] = k->at[i] + (used ? nd_cpu_round((size_t)nd_view_count(views[i]) * sizeof(float)) : 0);
     }
     ND_REQUIRE_DONE(nd_ref_keep(&inner, precision, &arena), nd_status_memory, "%s: no memory for the weights",
-                    nd_kind_name(work->kind));
+                    nd_operation_name(work->operation));
     ND_TRY_DONE(nd_cpu_plan(cpu, &inner, nd_precision_fp32, &k->inner));
     k->base.workspace_bytes = k->at[widened_count] + k->inner->workspace_bytes;
     ND_REQUIRE_DONE(k->base.workspace_bytes <= cpu->workspace_limit, nd_status_unsupported,

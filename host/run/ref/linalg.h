@@ -1,4 +1,4 @@
-/* The linear algebra of ref, behind nd_ref_linalg. See nd_linalg in run/backend.h. */
+/* The linear algebra of ref, in nd_ref_linalg. See nd_linalg in run/backend.h. */
 #ifndef ND_RUN_REF_LINALG_H
 #define ND_RUN_REF_LINALG_H
 

@@ -8,25 +8,25 @@
 #include <string.h>
 #include <time.h>
 
-static nd_ref_operation *const nd_ref_operations[nd_kind_count] = {
-    [nd_kind_conv] = nd_ref_conv,     [nd_kind_separable] = nd_ref_separable,
-    [nd_kind_gemm] = nd_ref_gemm,     [nd_kind_pool] = nd_ref_pool,
-    [nd_kind_binary] = nd_ref_binary, [nd_kind_activation] = nd_ref_activation,
-    [nd_kind_affine] = nd_ref_affine, [nd_kind_softmax] = nd_ref_softmax,
-    [nd_kind_lrn] = nd_ref_lrn,       [nd_kind_mean] = nd_ref_mean,
-    [nd_kind_gather] = nd_ref_gather, [nd_kind_copy] = nd_ref_copy,
-    [nd_kind_fill] = nd_ref_fill,
+static nd_ref_operation *const nd_ref_operations[nd_operation_count] = {
+    [nd_operation_conv] = nd_ref_conv,     [nd_operation_separable] = nd_ref_separable,
+    [nd_operation_gemm] = nd_ref_gemm,     [nd_operation_pool] = nd_ref_pool,
+    [nd_operation_binary] = nd_ref_binary, [nd_operation_activation] = nd_ref_activation,
+    [nd_operation_affine] = nd_ref_affine, [nd_operation_softmax] = nd_ref_softmax,
+    [nd_operation_lrn] = nd_ref_lrn,       [nd_operation_mean] = nd_ref_mean,
+    [nd_operation_gather] = nd_ref_gather, [nd_operation_copy] = nd_ref_copy,
+    [nd_operation_fill] = nd_ref_fill,
 };
 
 nd_status nd_ref_run(const nd_work *work, const float *x, const float *x2, float *y) {
-    return nd_ref_operations[work->kind](work, x, x2, y);
+    return nd_ref_operations[work->operation](work, x, x2, y);
 }
 
-enum { nd_ref_stamps = 4096 };
+enum { nd_ref_events = 4096 };
 
 typedef struct nd_ref_backend {
     nd_backend base;
-    double stamps[nd_ref_stamps]; /* ns */
+    double events[nd_ref_events]; /* ns */
 } nd_ref_backend;
 
 struct nd_memory {
@@ -78,9 +78,9 @@ bool nd_ref_keep(nd_work *work, nd_precision precision, nd_arena *arena) {
     const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
     const int64_t channels = work->y.rank > 1 ? work->y.dims[1] : 0;
     int64_t weights = channels;
-    if (work->kind == nd_kind_conv) weights = channels * (work->x.dims[1] / work->groups) * window;
-    if (work->kind == nd_kind_gemm) weights = channels * work->x.dims[1];
-    if (work->kind == nd_kind_separable) weights = channels * work->terms;
+    if (work->operation == nd_operation_conv) weights = channels * (work->x.dims[1] / work->groups) * window;
+    if (work->operation == nd_operation_gemm) weights = channels * work->x.dims[1];
+    if (work->operation == nd_operation_separable) weights = channels * work->terms;
     if (work->channel) {
         int32_t *copy = nd_arena_alloc(arena, (size_t)work->terms * sizeof *copy);
         if (!copy) return false;
@@ -138,30 +138,31 @@ static nd_status ref_prepare(nd_backend *backend, const nd_work *work, nd_precis
                              nd_kernel **out) {
     *out = NULL;
     ND_REQUIRE(ref_supports(backend, work, precision), nd_status_unsupported, "ref: no %s in %s",
-               nd_kind_name(work->kind), nd_precision_name(precision));
+               nd_operation_name(work->operation), nd_precision_name(precision));
     nd_kernel *kernel = calloc(1, sizeof *kernel);
     ND_REQUIRE(kernel, nd_status_memory, "no memory");
     kernel->work = *work;
     kernel->precision = precision;
     if (!nd_ref_keep(&kernel->work, precision, &kernel->arena) || !ref_dense(kernel)) {
         ref_release(kernel);
-        return nd_fail(nd_status_memory, "no memory for the weights of a %s", nd_kind_name(work->kind));
+        return nd_fail(nd_status_memory, "no memory for the weights of a %s",
+                       nd_operation_name(work->operation));
     }
     *out = kernel;
     return nd_status_ok;
 }
 
 static nd_kernel_info ref_info(const nd_kernel *kernel) {
-    static const char *const engines[nd_kind_count] = {
-        [nd_kind_conv] = "ref:conv",     [nd_kind_separable] = "ref:separable",
-        [nd_kind_gemm] = "ref:gemm",     [nd_kind_pool] = "ref:pool",
-        [nd_kind_binary] = "ref:binary", [nd_kind_activation] = "ref:activation",
-        [nd_kind_affine] = "ref:affine", [nd_kind_softmax] = "ref:softmax",
-        [nd_kind_lrn] = "ref:lrn",       [nd_kind_mean] = "ref:mean",
-        [nd_kind_gather] = "ref:gather", [nd_kind_copy] = "ref:copy",
-        [nd_kind_fill] = "ref:fill",
+    static const char *const engines[nd_operation_count] = {
+        [nd_operation_conv] = "ref:conv",     [nd_operation_separable] = "ref:separable",
+        [nd_operation_gemm] = "ref:gemm",     [nd_operation_pool] = "ref:pool",
+        [nd_operation_binary] = "ref:binary", [nd_operation_activation] = "ref:activation",
+        [nd_operation_affine] = "ref:affine", [nd_operation_softmax] = "ref:softmax",
+        [nd_operation_lrn] = "ref:lrn",       [nd_operation_mean] = "ref:mean",
+        [nd_operation_gather] = "ref:gather", [nd_operation_copy] = "ref:copy",
+        [nd_operation_fill] = "ref:fill",
     };
-    return (nd_kernel_info){.engine = engines[kernel->work.kind]};
+    return (nd_kernel_info){.engine = engines[kernel->work.operation]};
 }
 
 static nd_status ref_run_half(nd_kernel *kernel, const nd_memory *x, const nd_memory *x2, nd_memory *y) {
@@ -217,19 +218,19 @@ static nd_status ref_synchronize(nd_backend *backend) {
     return nd_status_ok;
 }
 
-static nd_status ref_stamp(nd_backend *backend, int slot) {
-    ND_REQUIRE(slot >= 0 && slot < nd_ref_stamps, nd_status_usage, "ref: no time stamp %d", slot);
+static nd_status ref_record_event(nd_backend *backend, int slot) {
+    ND_REQUIRE(slot >= 0 && slot < nd_ref_events, nd_status_usage, "ref: no event %d", slot);
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    ((nd_ref_backend *)backend)->stamps[slot] = (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+    ((nd_ref_backend *)backend)->events[slot] = (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
     return nd_status_ok;
 }
 
 static nd_status ref_elapsed(nd_backend *backend, int from, int to, double *ns) {
-    const bool known = from >= 0 && from < nd_ref_stamps && to >= 0 && to < nd_ref_stamps;
-    ND_REQUIRE(known, nd_status_usage, "ref: no time stamps %d and %d", from, to);
-    const double *stamps = ((nd_ref_backend *)backend)->stamps;
-    *ns = stamps[to] - stamps[from];
+    const bool known = from >= 0 && from < nd_ref_events && to >= 0 && to < nd_ref_events;
+    ND_REQUIRE(known, nd_status_usage, "ref: no events %d and %d", from, to);
+    const double *events = ((nd_ref_backend *)backend)->events;
+    *ns = events[to] - events[from];
     return nd_status_ok;
 }
 
@@ -252,7 +253,7 @@ static const nd_backend_table nd_ref_table = {
     .upload = ref_upload,
     .download = ref_download,
     .synchronize = ref_synchronize,
-    .stamp = ref_stamp,
+    .record_event = ref_record_event,
     .elapsed = ref_elapsed,
     .linalg = ND_REF_LINALG,
 };

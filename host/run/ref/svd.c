@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Right singular vectors through the eigenvectors of the Gram matrix. Products of two fp32 numbers are exact
- * in fp64, so squaring the condition number harms only what lies below 1e-8 of the largest singular value,
+ * in fp64, so squaring the condition number affects only what lies below 1e-8 of the largest singular value,
  * under the rounding of the weights themselves. No division by sigma, so zero slices need no care. */
 enum { nd_ref_svd_max = 64 };
 

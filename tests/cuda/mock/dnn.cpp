@@ -133,7 +133,7 @@ struct step {
     tensor operand; /* data NULL for none */
 };
 
-/* All that an execution needs, by value: a recording outlives descriptors. */
+/* All that an execution needs, by value: a graph capture outlives descriptors. */
 struct convolution {
     tensor x, w, y; /* y: where the last step writes */
     nd_geometry geometry = {};
@@ -174,7 +174,7 @@ bool run(const convolution &c) {
         for (float &value : w) value = cut(value);
     }
     std::vector<float> y((size_t)nd_view_count(&out));
-    work.kind = nd_kind_conv;
+    work.operation = nd_operation_conv;
     work.x = nd_view_row_major(4, c.x.view.dims);
     work.y = work.x2 = out;
     work.geometry = c.geometry;

@@ -1,10 +1,10 @@
 /* A GPU that is not there. The plugin's own host code and its kernels (on the emulator of tests/simt) are
  * built over this folder in place of the CUDA runtime, cuBLAS, cuSOLVER and cuDNN: the same calls, in host
- * memory, by plain loops. What it proves is how the plugin uses them: order between streams, recordings,
+ * memory, by plain loops. What it proves is how the plugin uses them: order between streams, captured graphs,
  * memory, errors, choices. It says nothing about the real libraries' results or speed.
  *
  * Work waits in its stream until something waits for it, and then runs in an order that the dependencies
- * allow and ND_MOCK_GPU chooses: a missing event shows as a wrong result. In a recording, what the driver
+ * allow and ND_MOCK_GPU chooses: a missing event shows as a wrong result. In a graph capture, what the driver
  * forbids fails. At the end of the process everything must have been given back, else it exits with 86 and
  * names it.
  *

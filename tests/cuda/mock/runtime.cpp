@@ -1,4 +1,4 @@
-/* The CUDA runtime: memory, streams, events, recordings. */
+/* The CUDA runtime: memory, streams, events, captured graphs. */
 #include "cuda/separable/separable_sm90a.h"
 #include "tests/cuda/mock/mock.h"
 #include "tests/simt/stream.h"
@@ -26,7 +26,7 @@ struct operation {
 
 typedef std::shared_ptr<operation> operation_ptr;
 
-struct recording {
+struct captured_graph {
     std::vector<operation_ptr> operations;
     bool broken = false;
 };
@@ -35,13 +35,13 @@ struct recording {
 struct stream_state {
     int number;
     std::vector<operation_ptr> after;
-    std::shared_ptr<recording> into;
+    std::shared_ptr<captured_graph> into;
     bool origin = false; /* the one that the capture began on */
 };
 
 struct event_state {
     operation_ptr at;
-    std::shared_ptr<recording> into;
+    std::shared_ptr<captured_graph> into;
     double ns = 0;
 };
 
@@ -58,7 +58,7 @@ struct machine {
     long executed = 0;                           /* operations */
     double clock = 0;                            /* ns; goes on by what runs */
 
-    /* A process that leaves something behind must not look well. */
+    /* A process that leaks something must not look well. */
     ~machine() {
         bool leaks = false;
         for (const auto &entry : alive) {
@@ -158,7 +158,7 @@ operation_ptr append(stream_state *stream, std::function<bool()> work) {
     return op;
 }
 
-/* Calls that the driver forbids while this thread records, and that break the recording. */
+/* Calls that the driver forbids while this thread records, and that break the graph capture. */
 bool forbidden() {
     bool any = false;
     for (stream_state *stream : gpu.streams) {
@@ -464,7 +464,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t) {
     return forbidden() ? failed(cudaErrorStreamCaptureUnsupported) : flush();
 }
 
-/* A stream that waits for an event of a recording belongs to the recording from then on. */
+/* A stream that waits for an event of a graph capture belongs to the graph capture from then on. */
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
     ND_MOCK_CALL(failed(cudaErrorInvalidValue));
     const auto *e = reinterpret_cast<event_state *>(event);
@@ -509,7 +509,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     return cudaSuccess;
 }
 
-/* An external event is stamped by every launch of the recording; outside of one the driver does not know it.
+/* An external event is recorded by every launch of the graph capture; outside of one the driver does not know
+ * it.
  */
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
     if (flags != cudaEventRecordExternal) return cudaEventRecord(event, stream);
@@ -547,13 +548,13 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     ND_MOCK_CALL(failed(cudaErrorStreamCaptureUnsupported));
     stream_state *s = state_of(stream);
     if (s->into) return failed(cudaErrorIllegalState);
-    s->into = std::make_shared<recording>();
+    s->into = std::make_shared<captured_graph>();
     s->origin = true;
     s->after.clear();
     return cudaSuccess;
 }
 
-/* All that was recorded must lie before the end of the stream that the recording began on. */
+/* All that was recorded must lie before the end of the stream that the graph capture began on. */
 static bool joined(const std::vector<operation_ptr> &ends, size_t count) {
     std::vector<operation_ptr> todo = ends;
     std::map<operation *, bool> seen;
@@ -571,7 +572,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
     *graph = nullptr;
     stream_state *s = state_of(stream);
     if (!s->into || !s->origin) return failed(cudaErrorIllegalState);
-    const std::shared_ptr<recording> made = s->into;
+    const std::shared_ptr<captured_graph> made = s->into;
     const bool whole = joined(s->after, made->operations.size());
     for (stream_state *other : gpu.streams) {
         if (other->into != made) continue;
@@ -583,7 +584,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
     if (made->broken) return failed(cudaErrorStreamCaptureInvalidated);
     if (!whole) return failed(cudaErrorStreamCaptureUnjoined);
     nd_mock_account("graphs", 1);
-    *graph = reinterpret_cast<cudaGraph_t>(new recording(*made));
+    *graph = reinterpret_cast<cudaGraph_t>(new captured_graph(*made));
     return cudaSuccess;
 }
 
@@ -591,20 +592,20 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
     *out = nullptr;
     ND_MOCK_CALL(failed(cudaErrorMemoryAllocation));
     nd_mock_account("executable graphs", 1);
-    *out = reinterpret_cast<cudaGraphExec_t>(new recording(*reinterpret_cast<recording *>(graph)));
+    *out = reinterpret_cast<cudaGraphExec_t>(new captured_graph(*reinterpret_cast<captured_graph *>(graph)));
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
     nd_mock_account("graphs", -1);
-    delete reinterpret_cast<recording *>(graph);
+    delete reinterpret_cast<captured_graph *>(graph);
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
     (void)flush();
     nd_mock_account("executable graphs", -1);
-    delete reinterpret_cast<recording *>(graph);
+    delete reinterpret_cast<captured_graph *>(graph);
     return cudaSuccess;
 }
 
@@ -613,7 +614,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
     stream_state *s = state_of(stream);
     std::map<operation *, operation_ptr> copies;
     const operation_ptr begin = append(s, {});
-    for (const operation_ptr &op : reinterpret_cast<recording *>(graph)->operations) {
+    for (const operation_ptr &op : reinterpret_cast<captured_graph *>(graph)->operations) {
         auto copy = std::make_shared<operation>();
         copy->work = op->work;
         copy->stream = op->stream;

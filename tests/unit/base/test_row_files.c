@@ -387,6 +387,26 @@ Test(row_files, names_have_no_folder) {
     }
 }
 
+/* Files of earlier versions have a field by its old name; what is written has the new one. */
+Test(row_files, renamed_fields_are_read) {
+    static const char *const files[] = {"{\"schema\":1,\"verb\":\"bench\",\"impl\":\"fused\"}\n",
+                                        "schema,verb,impl\n1,bench,fused\n"};
+    for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+        nd_row *rows;
+        size_t count;
+        char *json;
+        cr_assert_eq(nd_rows_parse(files[f], strlen(files[f]), "old", &rows, &count), nd_status_ok, "%s",
+                     nd_error());
+        cr_assert_eq(count, 1);
+        cr_assert(rows[0].values[nd_field_implementation].set);
+        cr_expect_str_eq(rows[0].values[nd_field_implementation].text, "fused");
+        cr_assert_eq(nd_row_to_json(&rows[0], &json), nd_status_ok);
+        cr_expect_str_eq(json, "{\"schema\":1,\"verb\":\"bench\",\"implementation\":\"fused\"}");
+        free(json);
+        nd_rows_free(rows, count);
+    }
+}
+
 Test(row_files, appending_writes_one_header) {
     char path[] = "rows-XXXXXX";
     close(mkstemp(path));

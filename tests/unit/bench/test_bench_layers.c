@@ -52,8 +52,11 @@ static nd_timing_settings quick_timing(double *clock) {
     return timing;
 }
 
-#define EVERY_IMPL                                                                                           \
-    { [nd_impl_dense] = true, [nd_impl_unfused] = true, [nd_impl_fused] = true, [nd_impl_best] = true }
+#define EVERY_IMPLEMENTATION                                                                                 \
+    {                                                                                                        \
+        [nd_implementation_dense] = true, [nd_implementation_unfused] = true,                                \
+        [nd_implementation_fused] = true, [nd_implementation_best] = true                                    \
+    }
 
 typedef struct collected {
     nd_row rows[64];
@@ -67,10 +70,12 @@ static nd_status collect(void *user, const nd_row *row) {
     return nd_status_ok;
 }
 
-static const nd_row *find(const collected *all, const char *layer, const char *impl, int64_t rank) {
+static const nd_row *find(const collected *all, const char *layer, const char *implementation, int64_t rank) {
     for (size_t i = 0; i < all->count; i++) {
         const nd_row_value *values = all->rows[i].values;
-        if (strcmp(values[nd_field_layer].text, layer) || strcmp(values[nd_field_impl].text, impl)) continue;
+        if (strcmp(values[nd_field_layer].text, layer) ||
+            strcmp(values[nd_field_implementation].text, implementation))
+            continue;
         if (!rank || (values[nd_field_rank].set && values[nd_field_rank].i == rank)) return &all->rows[i];
     }
     return NULL;
@@ -103,7 +108,8 @@ static void free_rows(collected *all) {
 
 Test(bench_layers, rows_of_layers_and_stacks) {
     collected *all = calloc(1, sizeof *all);
-    nd_bench_settings settings = {.forms = {true, false}, .impls = EVERY_IMPL, .cold = true};
+    nd_bench_settings settings = {
+        .forms = {true, false}, .implementations = EVERY_IMPLEMENTATION, .cold = true};
     run_bench(all, &settings);
     /* dense; dense + (unfused, fused, best) x 2; stacks: dense + 3 x 2 */
     cr_expect_eq(all->count, 1 + 7 + 7);
@@ -122,7 +128,7 @@ Test(bench_layers, rows_of_layers_and_stacks) {
 
 Test(bench_layers, a_stack_is_the_sum_of_its_layers) {
     collected *all = calloc(1, sizeof *all);
-    nd_bench_settings settings = {.forms = {true, true}, .impls = EVERY_IMPL};
+    nd_bench_settings settings = {.forms = {true, true}, .implementations = EVERY_IMPLEMENTATION};
     run_bench(all, &settings);
     const nd_row *first = find(all, "first", "dense", 0), *second = find(all, "second", "unfused", 2);
     const nd_row *stack = find(all, "conv stack", "unfused", 2), *dense = find(all, "second", "dense", 0);
@@ -140,7 +146,7 @@ Test(bench_layers, a_stack_is_the_sum_of_its_layers) {
 
 Test(bench_layers, best_is_never_slower_than_dense) {
     collected *all = calloc(1, sizeof *all);
-    nd_bench_settings settings = {.forms = {true, true}, .impls = EVERY_IMPL};
+    nd_bench_settings settings = {.forms = {true, true}, .implementations = EVERY_IMPLEMENTATION};
     run_bench(all, &settings);
     for (int64_t rank = 1; rank <= 2; rank++) {
         const nd_row *best = find(all, "second", "best", rank), *dense = find(all, "second", "dense", 0);
@@ -207,8 +213,8 @@ Test(bench_layers, wrong_results_are_refused) {
         nd_rig *rig;
         bool added;
         cr_assert_eq(nd_rig_open(&layer, &settings, &rig), nd_status_ok, "%s", nd_error());
-        cr_assert_eq(nd_rig_add(rig, nd_impl_dense, nd_form_dwpw, 0, &added), nd_status_ok);
-        cr_assert_eq(nd_rig_add(rig, nd_impl_fused, nd_form_dwpw, 3, &added), nd_status_ok);
+        cr_assert_eq(nd_rig_add(rig, nd_implementation_dense, nd_form_dwpw, 0, &added), nd_status_ok);
+        cr_assert_eq(nd_rig_add(rig, nd_implementation_fused, nd_form_dwpw, 3, &added), nd_status_ok);
         cr_assert(added);
         backend->table = corrupt ? &broken : true_table;
         nd_status status = nd_rig_check(rig);
@@ -243,7 +249,7 @@ static nd_status run_by_layout(nd_backend *backend, nd_kernel *kernel, const nd_
     return true_table->run(backend, kernel, x, x2, y, workspace);
 }
 
-static nd_status stamp_by_layout(nd_backend *backend, int slot) {
+static nd_status record_by_layout(nd_backend *backend, int slot) {
     (void)backend;
     layout_clock.marks[slot] = layout_clock.clock;
     return nd_status_ok;
@@ -262,7 +268,7 @@ Test(bench_layers, dense_takes_the_faster_layout) {
     nd_backend_table table = *true_table;
     table.prepare = prepare_noting;
     table.run = run_by_layout;
-    table.stamp = stamp_by_layout;
+    table.record_event = record_by_layout;
     table.elapsed = elapsed_by_layout;
     backend->table = &table;
     nd_bench_layer layer = small_layer(4, 6, 3, 2, false);
@@ -276,8 +282,8 @@ Test(bench_layers, dense_takes_the_faster_layout) {
             layout_clock.cost[!last] = 2;
             backend->channels_last = own;
             cr_assert_eq(nd_rig_open(&layer, &settings, &rig), nd_status_ok, "%s", nd_error());
-            cr_assert_eq(nd_rig_add(rig, nd_impl_dense, nd_form_dwpw, 0, &added), nd_status_ok);
-            cr_assert_eq(nd_rig_add(rig, nd_impl_fused, nd_form_dwpw, 2, &added), nd_status_ok);
+            cr_assert_eq(nd_rig_add(rig, nd_implementation_dense, nd_form_dwpw, 0, &added), nd_status_ok);
+            cr_assert_eq(nd_rig_add(rig, nd_implementation_fused, nd_form_dwpw, 2, &added), nd_status_ok);
             cr_expect_eq(nd_rig_at(rig, 0)->channels_last, last);
             cr_expect_eq(nd_rig_at(rig, 1)->channels_last, own,
                          "what is not dense keeps the backend's order");
@@ -336,7 +342,8 @@ Test(bench_layers, a_stop_keeps_what_was_measured) {
     } cases[] = {{0, 0}, {1, 1}, {2, 15}, {3, 15}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         collected *all = calloc(1, sizeof *all);
-        nd_bench_settings settings = {.forms = {true, false}, .impls = EVERY_IMPL, .stop = stop_soon};
+        nd_bench_settings settings = {
+            .forms = {true, false}, .implementations = EVERY_IMPLEMENTATION, .stop = stop_soon};
         questions_left = cases[i].questions;
         run_bench(all, &settings);
         cr_expect_eq(all->count, cases[i].rows, "after %d: %zu rows", cases[i].questions, all->count);

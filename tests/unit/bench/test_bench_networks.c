@@ -92,14 +92,15 @@ static fixture *set_up(void) {
     nd_row_set_int(&f->networks[0].row, nd_field_total_macs, 1000);
     nd_row_set_int(&f->networks[1].row, nd_field_total_macs, 500);
     nd_row_set_text(&f->common, nd_field_model, "old");
-    f->settings = (nd_bench_settings){.backend = f->backend,
-                                      .batch = 2,
-                                      .impls = {[nd_impl_unfused] = true, [nd_impl_fused] = true},
-                                      .timing = nd_timing_defaults(),
-                                      .peaks = {100, 10},
-                                      .common = &f->common,
-                                      .row = collect,
-                                      .user = f};
+    f->settings = (nd_bench_settings){
+        .backend = f->backend,
+        .batch = 2,
+        .implementations = {[nd_implementation_unfused] = true, [nd_implementation_fused] = true},
+        .timing = nd_timing_defaults(),
+        .peaks = {100, 10},
+        .common = &f->common,
+        .row = collect,
+        .user = f};
     nd_timing_settings *timing = &f->settings.timing;
     timing->now = simulated_now;
     timing->interruptions = never_interrupted;
@@ -120,17 +121,17 @@ static void tear_down(fixture *f) {
     free(f);
 }
 
-static const char *impl_of(const nd_row *row) {
-    return row->values[nd_field_impl].text;
+static const char *implementation_of(const nd_row *row) {
+    return row->values[nd_field_implementation].text;
 }
 
 Test(bench_networks, best_is_the_fastest_plan_of_the_network) {
     fixture *f = set_up();
-    f->settings.impls[nd_impl_best] = true;
+    f->settings.implementations[nd_implementation_best] = true;
     OK(nd_bench_networks(f->networks, 2, &f->settings));
     static const char *const expected[] = {"dense", "unfused", "fused", "best"};
     cr_assert_eq(f->n, 4);
-    for (int i = 0; i < 4; i++) cr_expect_str_eq(impl_of(&f->rows[i]), expected[i]);
+    for (int i = 0; i < 4; i++) cr_expect_str_eq(implementation_of(&f->rows[i]), expected[i]);
     double unfused = f->rows[1].values[nd_field_ns_median].r, fused = f->rows[2].values[nd_field_ns_median].r;
     cr_expect_eq(f->rows[3].values[nd_field_ns_median].r, fmin(unfused, fused));
     cr_expect_eq(f->rows[0].values[nd_field_ratio].r, 1);
@@ -141,11 +142,11 @@ Test(bench_networks, best_is_the_fastest_plan_of_the_network) {
 
 Test(bench_networks, best_alone_is_the_executors_choice) {
     fixture *f = set_up();
-    memset(f->settings.impls, 0, sizeof f->settings.impls);
-    f->settings.impls[nd_impl_best] = true;
+    memset(f->settings.implementations, 0, sizeof f->settings.implementations);
+    f->settings.implementations[nd_implementation_best] = true;
     OK(nd_bench_networks(f->networks, 2, &f->settings));
     cr_assert_eq(f->n, 2);
-    cr_expect_str_eq(impl_of(&f->rows[1]), "best");
+    cr_expect_str_eq(implementation_of(&f->rows[1]), "best");
     cr_expect(strstr(f->rows[1].values[nd_field_engine].text, "1 of them separable"), "%s",
               f->rows[1].values[nd_field_engine].text);
     tear_down(f);
@@ -198,7 +199,7 @@ Test(bench_networks, every_kernel_has_a_row_without_samples) {
     double least = 0; /* the sum of every kernel's fastest run is at most that of any run */
     for (size_t i = 0; i < f->n; i++) {
         const nd_row_value *values = f->rows[i].values;
-        if (!values[nd_field_operation].set || strcmp(impl_of(&f->rows[i]), "dense")) continue;
+        if (!values[nd_field_operation].set || strcmp(implementation_of(&f->rows[i]), "dense")) continue;
         if (!strcmp(values[nd_field_operation].text, "sum")) {
             cr_expect_str_eq(values[nd_field_layer].text, "all kernels");
             cr_expect_eq(values[nd_field_total_macs].i, macs);
@@ -254,7 +255,7 @@ static nd_status prepare_sluggish(nd_backend *backend, const nd_work *work, nd_p
                                   nd_kernel **out) {
     ND_TRY(true_table->prepare(backend, work, precision, out));
     const bool last = nd_view_is_channels_last(&work->x);
-    if (work->kind == nd_kind_conv && last == sluggish.slow_last)
+    if (work->operation == nd_operation_conv && last == sluggish.slow_last)
         sluggish.slow[sluggish.n_slow++ % 64] = *out;
     return nd_status_ok;
 }
@@ -286,7 +287,7 @@ Test(bench_networks, dense_takes_the_faster_layout) {
     sluggish.clock = &f->clock;
     f->backend->table = &table;
     f->settings.nodes = true;
-    f->settings.impls[nd_impl_unfused] = false;
+    f->settings.implementations[nd_implementation_unfused] = false;
     f->settings.timing.sessions = 1;
     for (int round = 0; round < 5; round++) {
         const bool own = round & 1, slow = round & 2, layouts = round < 4;
@@ -295,9 +296,10 @@ Test(bench_networks, dense_takes_the_faster_layout) {
         sluggish.slow_last = slow;
         OK(nd_bench_networks(f->networks, 2, &f->settings));
         for (size_t i = 0; i < f->n; i++) {
-            const bool dense = !strcmp(impl_of(&f->rows[i]), "dense"), last = dense && layouts ? !slow : own;
+            const bool dense = !strcmp(implementation_of(&f->rows[i]), "dense"),
+                       last = dense && layouts ? !slow : own;
             cr_expect_str_eq(layout_of(&f->rows[i]), last ? "NHWC" : "NCHW", "round %d, row %d: %s", round,
-                             (int)i, impl_of(&f->rows[i]));
+                             (int)i, implementation_of(&f->rows[i]));
             nd_row_free(&f->rows[i]);
         }
         cr_expect_gt(f->n, 5, "networks and kernels");
@@ -309,7 +311,7 @@ Test(bench_networks, dense_takes_the_faster_layout) {
 
 /* An alternative that cannot be had is no failure: the own layout stays. */
 static bool supports_own_alone(nd_backend *backend, const nd_work *work, nd_precision precision) {
-    if (work->kind == nd_kind_conv && nd_view_is_channels_last(&work->x)) return false;
+    if (work->operation == nd_operation_conv && nd_view_is_channels_last(&work->x)) return false;
     return true_table->supports(backend, work, precision);
 }
 

@@ -19,7 +19,7 @@ typedef struct machine {
     double peak;
 } machine;
 
-static void key_fields(nd_row *row, const char *impl, const char *layer) {
+static void key_fields(nd_row *row, const char *implementation, const char *layer) {
     nd_row_set_int(row, nd_field_schema, 1);
     nd_row_set_text(row, nd_field_verb, "bench");
     nd_row_set_text(row, nd_field_model, "synthetic");
@@ -30,9 +30,9 @@ static void key_fields(nd_row *row, const char *impl, const char *layer) {
     nd_row_set_int(row, nd_field_batch, 1);
     nd_row_set_int(row, nd_field_threads, 2);
     nd_row_set_flag(row, nd_field_cold, true);
-    nd_row_set_text(row, nd_field_impl, impl);
+    nd_row_set_text(row, nd_field_implementation, implementation);
     nd_row_set_text(row, nd_field_layer, layer);
-    bool dense = !strcmp(impl, "dense");
+    bool dense = !strcmp(implementation, "dense");
     nd_row_set_text(row, nd_field_method, dense ? "none" : "dwpw");
     if (!dense) nd_row_set_int(row, nd_field_rank, 3);
 }

@@ -86,7 +86,7 @@ Test(allocate, refuses_what_cannot_be) {
     cr_expect_eq(nd_allocate(table, per_layer, layers, 1000000, chosen), nd_status_internal);
 }
 
-/* Free harm reductions are taken even when nothing is left to spend. */
+/* Free loss reductions are taken even when nothing is left to spend. */
 Test(allocate, takes_the_better_of_equal_costs) {
     const nd_candidate table[] = {{.layer = 0, .cost = 10, .error = 3}, {.layer = 0, .cost = 10, .error = 1}};
     size_t chosen[1];

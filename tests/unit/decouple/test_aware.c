@@ -9,17 +9,17 @@
 enum { images = 16 };
 
 /* One layer of the small network between the original and one that already differs upstream of it. */
-typedef struct walk {
+typedef struct pass {
     nd_backend *backend;
     nd_batches *calib;
     nd_graph *original, *current;
     nd_decouple_settings settings;
     nd_plan plan;
-    nd_frontier *frontier;
+    nd_activation_cache *activations;
     nd_layer_data data;
     nd_layer *layer;
-    int behind; /* the value after the activation */
-} walk;
+    int after; /* the value after the activation */
+} pass;
 
 /* Of the weights (slot 1) or biases (2) of a conv, from output `first` on. */
 static void change_conv(nd_graph *graph, const char *name, int slot, int64_t first, float scale,
@@ -36,7 +36,7 @@ static void change_conv(nd_graph *graph, const char *name, int slot, int64_t fir
     nd_tensor_free(&tensor);
 }
 
-static int activation_behind(const nd_graph *graph, int node) {
+static int activation_after(const nd_graph *graph, int node) {
     int user = -1;
     do {
         cr_assert_eq(nd_graph_uses(graph, graph->nodes[node].out[0], &user), 1);
@@ -45,9 +45,9 @@ static int activation_behind(const nd_graph *graph, int node) {
     return graph->nodes[node].out[0];
 }
 
-static void open_walk(nd_graph *original, bool disturbed, const char *name, const nd_method *method,
-                      walk *w) {
-    *w = (walk){.backend = help_backend(), .calib = open_pictures(images, 11), .original = original};
+static void open_pass(nd_graph *original, bool disturbed, const char *name, const nd_method *method,
+                      pass *w) {
+    *w = (pass){.backend = help_backend(), .calib = open_pictures(images, 11), .original = original};
     OK(nd_graph_clone(original, &w->current));
     OK(nd_graph_infer(w->current, &(nd_infer_settings){.batch = 1}));
     w->settings = nd_decouple_defaults();
@@ -58,7 +58,7 @@ static void open_walk(nd_graph *original, bool disturbed, const char *name, cons
         if (!strcmp(w->plan.layers[l].name, name)) w->layer = &w->plan.layers[l];
     cr_assert_not_null(w->layer);
     w->layer->method = method;
-    w->behind = activation_behind(original, w->layer->node);
+    w->after = activation_after(original, w->layer->node);
     if (disturbed) {
         const nd_layer *first = &w->plan.layers[0];
         float *noise = help_normals(help_kernel_size(&first->conv), 5);
@@ -67,13 +67,13 @@ static void open_walk(nd_graph *original, bool disturbed, const char *name, cons
         OK(nd_conv_set(w->current, first->node, &first->conv, noise, first->conv.bias));
         free(noise);
     }
-    OK(nd_frontier_new(w->calib, images, 1 << 24, &w->frontier));
-    OK(nd_frontier_move(w->frontier, w->backend, original, w->current, w->layer->node));
-    w->data = (nd_layer_data){original, w->current, w->backend, &w->settings, w->layer, w->frontier};
+    OK(nd_activation_cache_new(w->calib, images, 1 << 24, &w->activations));
+    OK(nd_activation_cache_move(w->activations, w->backend, original, w->current, w->layer->node));
+    w->data = (nd_layer_data){original, w->current, w->backend, &w->settings, w->layer, w->activations};
 }
 
-static void close_walk(walk *w) {
-    nd_frontier_free(w->frontier);
+static void close_pass(pass *w) {
+    nd_activation_cache_free(w->activations);
     nd_plan_close(&w->plan);
     nd_graph_free(w->original);
     nd_graph_free(w->current);
@@ -81,12 +81,12 @@ static void close_walk(walk *w) {
     nd_backend_close(w->backend);
 }
 
-static float *run_to(const walk *w, const nd_graph *graph, int64_t *count) {
+static float *run_to(const pass *w, const nd_graph *graph, int64_t *count) {
     nd_exec *exec = NULL;
     const float *x = ((pictures *)w->calib)->images;
-    *count = images * nd_value_size(graph, w->behind);
+    *count = images * nd_value_size(graph, w->after);
     float *y = nd_alloc_array((size_t)*count, sizeof *y);
-    const nd_exec_settings settings = {.batch = images, .outputs = &w->behind, .n_outputs = 1};
+    const nd_exec_settings settings = {.batch = images, .outputs = &w->after, .n_outputs = 1};
     OK(nd_exec_open(w->backend, graph, &settings, &exec));
     OK(nd_exec_run(exec, images, &x, &y));
     nd_exec_close(exec);
@@ -94,7 +94,7 @@ static float *run_to(const walk *w, const nd_graph *graph, int64_t *count) {
 }
 
 /* E|act(u) - act(s)|^2 / var act(s), by running both. */
-static double measured(const walk *w) {
+static double measured(const pass *w) {
     int64_t count = 0, per_image, area;
     float *s = run_to(w, w->original, &count), *u = run_to(w, w->current, &count);
     per_image = count / images;
@@ -122,7 +122,7 @@ typedef struct fit {
     double *before, *after;     /* kernels */
 } fit;
 
-static fit fit_layer(walk *w, int64_t rank, double ridge) {
+static fit fit_layer(pass *w, int64_t rank, double ridge) {
     fit f = {0};
     const nd_conv *conv = &w->layer->conv;
     nd_moments *moments = NULL;
@@ -164,8 +164,8 @@ Test(aware, redone_chains_never_lose_what_passes) {
     for (size_t m = 0; m < sizeof methods / sizeof *methods; m++)
         for (size_t l = 0; l < sizeof layers / sizeof *layers; l++)
             for (int64_t rank = 2; rank <= 4; rank += 2) {
-                walk w;
-                open_walk(small_net(), true, layers[l], methods[m], &w);
+                pass w;
+                open_pass(small_net(), true, layers[l], methods[m], &w);
                 fit f = fit_layer(&w, rank, 0);
                 cr_expect(f.aware <= f.linear * (1 + 1e-5), "%s, %s, rank %d: %g, linear %g",
                           methods[m]->name, layers[l], (int)rank, f.aware, f.linear);
@@ -173,20 +173,20 @@ Test(aware, redone_chains_never_lose_what_passes) {
                 cr_expect_leq(w.current->n_values, w.original->n_values + 4,
                               "one kernel and bias a layer, however many were tried");
                 free_fit(&f);
-                close_walk(&w);
+                close_pass(&w);
             }
 }
 
 Test(aware, the_whole_method_beats_the_last_stage_where_much_is_cut_off) {
     nd_method last_alone = nd_method_channel;
     last_alone.redone = false;
-    walk w;
-    open_walk(mostly_cut_off(), true, "block.a", &nd_method_channel, &w);
+    pass w;
+    open_pass(mostly_cut_off(), true, "block.a", &nd_method_channel, &w);
     fit whole = fit_layer(&w, 3, 1e-3);
-    close_walk(&w);
-    open_walk(mostly_cut_off(), true, "block.a", &last_alone, &w);
+    close_pass(&w);
+    open_pass(mostly_cut_off(), true, "block.a", &last_alone, &w);
     fit last = fit_layer(&w, 3, 1e-3);
-    close_walk(&w);
+    close_pass(&w);
     cr_log_info("linear %g, last stage %g, all stages %g", whole.linear, last.aware, whole.aware);
     cr_expect_float_eq(whole.linear, last.linear, 1e-9);
     cr_expect_float_eq(last.told, last.aware, 1e-4 * last.aware);
@@ -201,34 +201,34 @@ Test(aware, positive_responses_keep_the_linear_regression) {
     for (int64_t rank = 1; rank <= 7; rank += 3) {
         nd_graph *graph = small_net();
         change_conv(graph, "down", 2, 0, 1, 40);
-        walk w;
-        open_walk(graph, true, "down", &nd_method_channel, &w);
+        pass w;
+        open_pass(graph, true, "down", &nd_method_channel, &w);
         fit f = fit_layer(&w, rank, 1e-9);
         int64_t size = help_kernel_size(&w.layer->conv);
         cr_expect_lt(help_distance(f.after, f.before, size), 1e-3, "rank %d: %g", (int)rank,
                      help_distance(f.after, f.before, size));
         cr_expect_lt(f.linear - f.aware, 1e-5 * f.linear);
         free_fit(&f);
-        close_walk(&w);
+        close_pass(&w);
     }
 }
 
 Test(aware, full_rank_stays_exact) {
     static const char *const layers[] = {"block.a", "block.b", "down"};
     for (size_t l = 0; l < sizeof layers / sizeof *layers; l++) {
-        walk w;
-        open_walk(small_net(), false, layers[l], &nd_method_channel, &w);
+        pass w;
+        open_pass(small_net(), false, layers[l], &nd_method_channel, &w);
         fit f = fit_layer(&w, nd_method_channel.max_rank(&w.layer->conv), 0);
         double *own = help_widen(w.layer->conv.weights, help_kernel_size(&w.layer->conv));
         cr_expect_lt(f.aware, 1e-9, "%s: %g", layers[l], f.aware);
         cr_expect_lt(help_distance(f.after, own, help_kernel_size(&w.layer->conv)), 1e-4, "%s", layers[l]);
         free(own);
         free_fit(&f);
-        close_walk(&w);
+        close_pass(&w);
     }
 }
 
-/* The report says which of its errors are those behind an activation: "score" has none, and is pointwise
+/* The report says which of its errors are those after an activation: "score" has none, and is pointwise
  * besides. */
 Test(aware, the_report_says_what_its_error_is) {
     nd_backend *backend = help_backend();
@@ -243,7 +243,7 @@ Test(aware, the_report_says_what_its_error_is) {
         settings.relu_aware = aware;
         OK(nd_decouple(graph, backend, &settings, &report));
         for (size_t l = 0; l < report.n_layers; l++)
-            if (report.layers[l].rank) cr_expect_eq(report.layers[l].behind, aware == 1);
+            if (report.layers[l].rank) cr_expect_eq(report.layers[l].after_activation, aware == 1);
         nd_decouple_report_free(&report);
         nd_graph_free(graph);
     }

@@ -214,7 +214,7 @@ static nd_status fail_midway(nd_batches *self, nd_batch *out) {
     return pictures_next(self, out);
 }
 
-/* Images that cannot be read end a walk with their own error, whatever was open. */
+/* Images that cannot be read end a pass with their own error, whatever was open. */
 Test(decouple, a_failing_data_set_is_said) {
     nd_backend *backend = help_backend();
     nd_batches *calib = open_pictures(14, 11);
@@ -245,10 +245,10 @@ static void note_resuming(void *user, nd_log_level level, const char *message) {
     if (strstr(message, "going on at layer 3")) *(bool *)user = true;
 }
 
-/* A walk that is killed goes on where it was: the layers done are not fitted again, and the result is the
+/* A pass that is killed goes on where it was: the layers done are not fitted again, and the result is the
  * same. */
-Test(decouple, a_killed_walk_goes_on) {
-    char folder[] = "/tmp/nd-walk-XXXXXX";
+Test(decouple, a_killed_pass_goes_on) {
+    char folder[] = "/tmp/nd-pass-XXXXXX";
     cr_assert_not_null(mkdtemp(folder));
     nd_backend *backend = help_backend();
     nd_batches *calib = open_pictures(14, 11);
@@ -281,7 +281,7 @@ Test(decouple, a_killed_walk_goes_on) {
     report = decouple_net(whole, backend, &settings);
     nd_decouple_report_free(&report);
     cr_expect_eq(distance_on(backend, whole, resumed, calib->count, ((pictures *)calib)->images), 0);
-    cr_expect_eq(rmdir(folder), 0, "the cache of a finished walk is gone");
+    cr_expect_eq(rmdir(folder), 0, "the cache of a finished pass is gone");
     nd_graph_free(whole);
     nd_graph_free(resumed);
     nd_batches_close(calib);
@@ -289,25 +289,25 @@ Test(decouple, a_killed_walk_goes_on) {
 }
 
 /* What is kept between layers changes no bit of what they are fitted to. */
-Test(decouple, frontier_changes_no_moment) {
+Test(decouple, activation_cache_changes_no_moment) {
     nd_backend *backend = help_backend();
     nd_batches *calib = open_pictures(16, 11);
     nd_graph *original = small_net(), *current = small_net();
     nd_decouple_settings settings = nd_decouple_defaults();
-    nd_frontier *frontier[3];
+    nd_activation_cache *activations[3];
     nd_plan plan;
     settings.calib = calib;
     settings.calib_images = 16;
     OK(nd_plan_open(original, &settings, &plan));
-    /* Nothing is kept; only what is behind the strided conv fits; all is kept. */
+    /* Nothing is kept; only what is after the strided conv fits; all is kept. */
     static const size_t limits[] = {0, 16 * 2 * 4 * 8 * 64, 1 << 24};
-    for (int f = 0; f < 3; f++) OK(nd_frontier_new(calib, 16, limits[f], &frontier[f]));
+    for (int f = 0; f < 3; f++) OK(nd_activation_cache_new(calib, 16, limits[f], &activations[f]));
     for (int l = 0; l < plan.n_layers; l++) {
         const nd_layer *layer = &plan.layers[l];
         nd_moments *m[3];
         for (int f = 0; f < 3; f++) {
-            const nd_layer_data data = {original, current, backend, &settings, layer, frontier[f]};
-            OK(nd_frontier_move(frontier[f], backend, original, current, layer->node));
+            const nd_layer_data data = {original, current, backend, &settings, layer, activations[f]};
+            OK(nd_activation_cache_move(activations[f], backend, original, current, layer->node));
             OK(nd_layer_moments(&data, &m[f]));
         }
         size_t g = (size_t)(m[0]->groups * m[0]->k * m[0]->k) * sizeof(double);
@@ -323,7 +323,7 @@ Test(decouple, frontier_changes_no_moment) {
         OK(nd_conv_set(current, layer->node, &layer->conv, weights, layer->conv.bias));
         free(weights);
     }
-    for (int f = 0; f < 3; f++) nd_frontier_free(frontier[f]);
+    for (int f = 0; f < 3; f++) nd_activation_cache_free(activations[f]);
     nd_plan_close(&plan);
     nd_graph_free(original);
     nd_graph_free(current);

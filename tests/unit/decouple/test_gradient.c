@@ -417,7 +417,7 @@ Test(gradient, metric_is_that_of_the_scores) {
     nd_backend_close(backend);
 }
 
-/* An even metric changes nothing; one that heeds a single output fits it better than the even one does. */
+/* An even metric changes nothing; one sensitive to a single output fits it better than the even one does. */
 Test(gradient, metric_decides_which_filters_live) {
     nd_backend *backend = help_backend();
     nd_conv layer = help_conv(0, 3);

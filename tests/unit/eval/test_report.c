@@ -27,7 +27,7 @@ static void set_accuracy(nd_row *row, const char *method, int rank) {
 
 static void make_rows(nd_row *rows) {
     static const double energies[] = {0.5, 0.8, 0.95, 1};
-    static const char *const impls[] = {"dense", "unfused", "fused"};
+    static const char *const implementations[] = {"dense", "unfused", "fused"};
     memset(rows, 0, n_rows * sizeof *rows);
     nd_row *row = rows;
     set_accuracy(row++, "none", 0);
@@ -35,7 +35,7 @@ static void make_rows(nd_row *rows) {
     for (int i = 0; i < 6; i++, row++) {
         nd_row_set_text(row, nd_field_model, "vgg16");
         nd_row_set_text(row, nd_field_layer, i / 3 ? "conv2" : "conv1");
-        nd_row_set_text(row, nd_field_impl, impls[i % 3]);
+        nd_row_set_text(row, nd_field_implementation, implementations[i % 3]);
         nd_row_set_text(row, nd_field_method, i % 3 ? "dwpw" : "none");
         if (i % 3) nd_row_set_int(row, nd_field_rank, 3);
         nd_row_set_real(row, nd_field_ns_median, 1e6 / (1 + i));

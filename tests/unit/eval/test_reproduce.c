@@ -206,7 +206,7 @@ Test(reproduce, turns_the_knob_to_the_wanted_drop) {
         cr_expect_float_eq(point.knob, methods[i].harshest, 1e-4);
         cr_expect_lt(harshest, point.before.conv_macs / 3);
         const double worst = point.top5.points;
-        cr_expect_gt(worst, 5, "the harshest setting harms: %g", worst);
+        cr_expect_gt(worst, 5, "the harshest setting loses: %g", worst);
         settings.steps = 9; /* below a rank of one term a knob can be turned without an effect */
         settings.points = 100;
         set.passes = 0;

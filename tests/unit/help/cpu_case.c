@@ -39,7 +39,7 @@ void cpu_case_fill(cpu_case *c, nd_rng *rng) {
     }
     /* The scale of the sums: what an activation saturates at says nothing of it. */
     nd_work plain = c->work;
-    if (plain.kind != nd_kind_activation) plain.activation.act = nd_act_none;
+    if (plain.operation != nd_operation_activation) plain.activation.act = nd_act_none;
     cr_assert_eq(nd_ref_run(&plain, c->x, c->x2, c->expected), nd_status_ok, "%s", nd_error());
     c->scale = 0;
     for (size_t i = 0; i < c->y_count; i++) c->scale = fmax(c->scale, fabs((double)c->expected[i]));
@@ -135,7 +135,7 @@ void cpu_case_separable(cpu_case *c, const cpu_separable *s, uint64_t seed) {
     for (int i = 0, t = 0; i < s->ni; i++) {
         for (int k = 0; k < s->ranks[i % s->rank_period]; k++) channel[t++] = i;
     }
-    *work = (nd_work){.kind = nd_kind_separable,
+    *work = (nd_work){.operation = nd_operation_separable,
                       .x = nd_view_channels_last(4, x),
                       .y = nd_view_channels_last(4, y),
                       .residual = s->residual,

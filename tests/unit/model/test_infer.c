@@ -263,7 +263,7 @@ Test(infer, a_reshape_for_one_image_takes_the_batch) {
     }
 }
 
-/* Zeros from ConstantOfShape behind the given pads, reversed and transposed: how exporters write F.pad. */
+/* Zeros from ConstantOfShape after the given pads, reversed and transposed: how exporters write F.pad. */
 Test(infer, pads_are_computed) {
     nd_graph *graph;
     nd_node *node;
@@ -324,8 +324,8 @@ Test(infer, contradictions_name_the_node) {
     nd_graph_free(s.graph);
 }
 
-/* Behind a node nd cannot run the shapes go on where they are known all the same. */
-Test(infer, shapes_behind_opaque_nodes) {
+/* After a node nd cannot run the shapes go on where they are known all the same. */
+Test(infer, shapes_after_opaque_nodes) {
     const nd_infer_settings settings = {.batch = 2, .allow_opaque = true},
                             other = {.batch = 5, .allow_opaque = true};
     nd_graph *graph;

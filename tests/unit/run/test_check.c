@@ -223,12 +223,14 @@ Test(check, lists_every_operation) {
     nd_backend *backend = open_ref();
     tally t = {0};
     nd_check_result result;
-    for (int kind = 0; kind < nd_kind_count; kind++) {
-        const nd_check_settings settings = {
-            .operation = nd_kind_name((nd_kind)kind), .list = true, .report = note, .user = &t};
+    for (int operation = 0; operation < nd_operation_count; operation++) {
+        const nd_check_settings settings = {.operation = nd_operation_name((nd_operation)operation),
+                                            .list = true,
+                                            .report = note,
+                                            .user = &t};
         t.listed = 0;
         cr_expect_eq(nd_check_run(backend, &settings, &result), nd_status_ok);
-        cr_expect(t.listed > 0, "no case of %s", nd_kind_name((nd_kind)kind));
+        cr_expect(t.listed > 0, "no case of %s", nd_operation_name((nd_operation)operation));
     }
     nd_backend_close(backend);
 }
@@ -246,11 +248,12 @@ ParameterizedTestParameters(check, cpu_is_right_on_small_maps) {
 }
 
 ParameterizedTest(level *level, check, cpu_is_right_on_small_maps) {
-    static const char *const ways[] = {"nd", "pair", "dense-direct", "dense-winograd", "dense-blocked"};
+    static const char *const implementations[] = {"nd", "pair", "dense-direct", "dense-winograd",
+                                                  "dense-blocked"};
     static const char *const operations[] = {"conv/*_on_*/packed", "separable/*_on_*/packed", "pool/*_on_*"};
     setenv("ONEDNN_MAX_CPU_ISA", level->onednn, 1);
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-        const nd_backend_settings settings = {.isa = level->ours, .threads = 1, .prefer = ways[i]};
+    for (size_t i = 0; i < sizeof implementations / sizeof *implementations; i++) {
+        const nd_backend_settings settings = {.isa = level->ours, .threads = 1, .prefer = implementations[i]};
         nd_backend *backend;
         const nd_status opened = nd_backend_open("cpu", &settings, &backend);
         if (opened == nd_status_device) cr_skip_test("%s: %s", level->ours, nd_error());
@@ -260,7 +263,7 @@ ParameterizedTest(level *level, check, cpu_is_right_on_small_maps) {
             nd_check_result result;
             const nd_status status = check(backend, operations[j], &t, &result);
             cr_expect(!status && result.compared >= 20 && !result.failed, "%s, %s, %s, %s: %s", level->onednn,
-                      level->ours, ways[i], operations[j], t.detail);
+                      level->ours, implementations[i], operations[j], t.detail);
         }
         nd_backend_close(backend);
     }

@@ -191,9 +191,10 @@ static bool strict_view(const nd_view *view, bool channels_last) {
 }
 
 static bool strict_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
-    const bool last = backend->channels_last, binary = work->kind == nd_kind_binary || work->residual;
-    if (work->kind == nd_kind_separable) return false;
-    if (work->kind != nd_kind_copy && work->kind != nd_kind_fill &&
+    const bool last = backend->channels_last,
+               binary = work->operation == nd_operation_binary || work->residual;
+    if (work->operation == nd_operation_separable) return false;
+    if (work->operation != nd_operation_copy && work->operation != nd_operation_fill &&
         !(strict_view(&work->x, last) && strict_view(&work->y, last) &&
           (!binary || strict_view(&work->x2, last))))
         return false;
@@ -201,7 +202,7 @@ static bool strict_supports(nd_backend *backend, const nd_work *work, nd_precisi
 }
 
 static bool strict_fast(nd_backend *backend, const nd_work *work, nd_precision precision) {
-    return work->kind != nd_kind_fill && strict_supports(backend, work, precision);
+    return work->operation != nd_operation_fill && strict_supports(backend, work, precision);
 }
 
 Test(executor, fused_plain_and_every_layout_agree) {
@@ -260,9 +261,10 @@ Test(executor, what_runs_in_one_layout_alone_is_refused_in_the_other) {
     nd_graph_free(n.graph);
 }
 
-static int count_kind(const nd_exec *exec, nd_kind kind) {
+static int count_operation(const nd_exec *exec, nd_operation operation) {
     int count = 0;
-    for (size_t i = 0; i < nd_exec_node_count(exec); i++) count += nd_exec_node_at(exec, i).kind == kind;
+    for (size_t i = 0; i < nd_exec_node_count(exec); i++)
+        count += nd_exec_node_at(exec, i).operation == operation;
     return count;
 }
 
@@ -270,16 +272,17 @@ Test(executor, fuses_what_it_should) {
     net n = net_everything(1);
     nd_backend *backend = open_ref();
     nd_exec *exec = open_exec(backend, n.graph, (nd_exec_settings){0});
-    cr_expect_eq(count_kind(exec, nd_kind_separable), 2);
-    cr_expect_eq(count_kind(exec, nd_kind_conv), 6);
-    cr_expect_eq(count_kind(exec, nd_kind_gemm), 2);
-    cr_expect_eq(count_kind(exec, nd_kind_gather), 1, "the other gather is inside a separable op");
-    cr_expect_eq(count_kind(exec, nd_kind_affine), 1, "Mul, Add and Relu by channel are one");
-    cr_expect_eq(count_kind(exec, nd_kind_binary), 2, "by pixel, and the gate");
-    cr_expect_eq(count_kind(exec, nd_kind_activation), 1, "the sigmoid after a pool");
-    cr_expect_eq(count_kind(exec, nd_kind_fill), 4, "four edges; zero padding went into the convolution");
+    cr_expect_eq(count_operation(exec, nd_operation_separable), 2);
+    cr_expect_eq(count_operation(exec, nd_operation_conv), 6);
+    cr_expect_eq(count_operation(exec, nd_operation_gemm), 2);
+    cr_expect_eq(count_operation(exec, nd_operation_gather), 1, "the other gather is inside a separable op");
+    cr_expect_eq(count_operation(exec, nd_operation_affine), 1, "Mul, Add and Relu by channel are one");
+    cr_expect_eq(count_operation(exec, nd_operation_binary), 2, "by pixel, and the gate");
+    cr_expect_eq(count_operation(exec, nd_operation_activation), 1, "the sigmoid after a pool");
+    cr_expect_eq(count_operation(exec, nd_operation_fill), 4,
+                 "four edges; zero padding went into the convolution");
     /* the shuffle, the interior of the padding, two repeated parts of the last concatenation */
-    cr_expect_leq(count_kind(exec, nd_kind_copy), 4);
+    cr_expect_leq(count_operation(exec, nd_operation_copy), 4);
     nd_exec_close(exec);
     nd_backend_close(backend);
     nd_graph_free(n.graph);
@@ -331,7 +334,7 @@ Test(executor, a_part_runs_between_any_values) {
     net n = net_everything(1);
     nd_backend *backend = open_ref();
     float *x = random_images(input_count(n.graph)), whole[8], parts[8];
-    /* Behind the first convolution and behind its ReLU one value separates the network. */
+    /* After the first convolution and after its ReLU one value separates the network. */
     run_whole(backend, n.graph, (nd_exec_settings){0}, x, whole);
     for (int i = 0; i < 2; i++) {
         const int cut = n.graph->nodes[i].out[0];
@@ -417,15 +420,15 @@ Test(executor, prefers_what_is_fast) {
     table.fast = strict_fast;
     backend->table = &table;
     nd_exec *exec = open_exec(backend, n.graph, (nd_exec_settings){0});
-    cr_expect_eq(count_kind(exec, nd_kind_separable), 0);
-    cr_expect_eq(count_kind(exec, nd_kind_conv), 6 + 4);
-    cr_expect_eq(count_kind(exec, nd_kind_fill), 0, "copies of a constant instead");
+    cr_expect_eq(count_operation(exec, nd_operation_separable), 0);
+    cr_expect_eq(count_operation(exec, nd_operation_conv), 6 + 4);
+    cr_expect_eq(count_operation(exec, nd_operation_fill), 0, "copies of a constant instead");
     for (int i = 0; i < exec->n_steps; i++)
-        if (exec->steps[i].work.kind == nd_kind_conv)
+        if (exec->steps[i].work.operation == nd_operation_conv)
             cr_expect(nd_view_is_row_major(&exec->steps[i].work.y), "%s", exec->steps[i].name);
     nd_exec_close(exec);
     exec = open_exec(backend, n.graph, (nd_exec_settings){.separable = nd_fuse_forced});
-    cr_expect_eq(count_kind(exec, nd_kind_separable), 2, "forced: slow, but supported");
+    cr_expect_eq(count_operation(exec, nd_operation_separable), 2, "forced: slow, but supported");
     nd_exec_close(exec);
     backend->table = strict_inner;
     nd_backend_close(backend);

@@ -1,5 +1,6 @@
-/* The executor on a device: memory that runs out, recordings, time stamps, and calls that fail. The device is
- * a mock around ref that keeps accounts of all it hands out and breaks the test on what a real one forbids.
+/* The executor on a device: memory that runs out, captured graphs, time events, and calls that fail. The
+ * device is a mock around ref that keeps accounts of all it hands out and breaks the test on what a real one
+ * forbids.
  */
 #include "base/log.h"
 #include "base/rng.h"
@@ -18,8 +19,8 @@ typedef struct mock {
     nd_backend base; /* first */
     nd_backend *inner;
     size_t budget, used; /* bytes of memory and of kernels' weights */
-    int alive;           /* memories, kernels and recordings not given back */
-    int allocations, prepared, runs, replays, captures, stamps;
+    int alive;           /* memories, kernels and captured graphs not given back */
+    int allocations, prepared, runs, replays, captures, events;
     int fail_allocation, fail_prepare, fail_run; /* the n-th, from 1 */
     bool fail_capture, capturing, opened;        /* opened: nothing may be allocated any more */
     double clock;
@@ -43,16 +44,16 @@ typedef struct mock_run {
     nd_memory *y;
 } mock_run;
 
-typedef struct mock_recording {
+typedef struct mock_captured {
     mock *device;
-    int n, stamps;
+    int n, events;
     mock_run runs[mock_steps];
-} mock_recording;
+} mock_captured;
 
-static mock_recording *open_recording; /* while the mock captures */
+static mock_captured *open_capture; /* while the mock captures */
 
 static nd_status mock_take(mock *device, size_t bytes) {
-    cr_assert(!device->capturing, "memory was asked for in a recording");
+    cr_assert(!device->capturing, "memory was asked for in a graph capture");
     cr_assert(!device->opened, "memory was asked for in a run");
     device->allocations++;
     ND_REQUIRE(device->allocations != device->fail_allocation && device->used + bytes <= device->budget,
@@ -126,40 +127,40 @@ static nd_status mock_run_kernel(nd_backend *backend, nd_kernel *kernel, const n
     cr_assert(workspace && workspace->bytes >= workspace_bytes);
     ND_REQUIRE(++device->runs != device->fail_run, nd_status_device, "the mock's kernel failed");
     if (!device->capturing) return mock_start(device, &run);
-    cr_assert(open_recording->n < mock_steps);
-    open_recording->runs[open_recording->n++] = run;
+    cr_assert(open_capture->n < mock_steps);
+    open_capture->runs[open_capture->n++] = run;
     return nd_status_ok;
 }
 
 static nd_status mock_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
                              const float *src) {
     mock *device = (mock *)backend;
-    cr_assert(!device->capturing, "an upload in a recording");
+    cr_assert(!device->capturing, "an upload in a graph capture");
     return device->inner->table->upload(device->inner, dst->inner, view, precision, src);
 }
 
 static nd_status mock_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
                                nd_precision precision, float *dst) {
     mock *device = (mock *)backend;
-    cr_assert(!device->capturing, "a download in a recording");
+    cr_assert(!device->capturing, "a download in a graph capture");
     return device->inner->table->download(device->inner, src->inner, view, precision, dst);
 }
 
 static nd_status mock_synchronize(nd_backend *backend) {
-    cr_assert(!((mock *)backend)->capturing, "a wait in a recording");
+    cr_assert(!((mock *)backend)->capturing, "a wait in a graph capture");
     return nd_status_ok;
 }
 
-/* Every stamp is 10 ns after the one before. */
-static nd_status mock_stamp(nd_backend *backend, int slot) {
+/* Every event is 10 ns after the one before. */
+static nd_status mock_record_event(nd_backend *backend, int slot) {
     mock *device = (mock *)backend;
-    int *stamps = device->capturing ? &open_recording->stamps : &device->stamps;
-    cr_assert_eq(slot, (*stamps)++ % (mock_steps + 1));
+    int *events = device->capturing ? &open_capture->events : &device->events;
+    cr_assert_eq(slot, (*events)++ % (mock_steps + 1));
     return nd_status_ok;
 }
 
 static nd_status mock_elapsed(nd_backend *backend, int from, int to, double *ns) {
-    cr_assert(to <= ((mock *)backend)->stamps);
+    cr_assert(to <= ((mock *)backend)->events);
     *ns = 10 * (to - from);
     return nd_status_ok;
 }
@@ -167,37 +168,37 @@ static nd_status mock_elapsed(nd_backend *backend, int from, int to, double *ns)
 static nd_status mock_capture_begin(nd_backend *backend) {
     mock *device = (mock *)backend;
     ND_TRY(mock_take(device, 0));
-    open_recording = nd_alloc_array(1, sizeof *open_recording);
-    open_recording->device = device;
+    open_capture = nd_alloc_array(1, sizeof *open_capture);
+    open_capture->device = device;
     device->capturing = true;
     device->captures++;
     return nd_status_ok;
 }
 
-static void mock_recording_free(void *recording) {
-    mock_recording *r = recording;
+static void mock_capture_free(void *capture) {
+    mock_captured *r = capture;
     mock_give(r->device, 0);
     free(r);
 }
 
-static nd_status mock_capture_end(nd_backend *backend, void **recording) {
+static nd_status mock_capture_end(nd_backend *backend, void **capture) {
     mock *device = (mock *)backend;
     cr_assert(device->capturing);
     device->capturing = false;
-    *recording = NULL;
+    *capture = NULL;
     if (device->fail_capture) {
-        mock_recording_free(open_recording);
-        return nd_fail(nd_status_device, "the mock cannot record this");
+        mock_capture_free(open_capture);
+        return nd_fail(nd_status_device, "the mock cannot capture this");
     }
-    *recording = open_recording;
+    *capture = open_capture;
     return nd_status_ok;
 }
 
-static nd_status mock_replay(nd_backend *backend, void *recording) {
+static nd_status mock_replay(nd_backend *backend, void *capture) {
     mock *device = (mock *)backend;
-    const mock_recording *r = recording;
+    const mock_captured *r = capture;
     device->replays++;
-    device->stamps += r->stamps;
+    device->events += r->events;
     for (int i = 0; i < r->n; i++) ND_TRY(mock_start(device, &r->runs[i]));
     return nd_status_ok;
 }
@@ -213,12 +214,12 @@ static const nd_backend_table mock_table = {
     .upload = mock_upload,
     .download = mock_download,
     .synchronize = mock_synchronize,
-    .stamp = mock_stamp,
+    .record_event = mock_record_event,
     .elapsed = mock_elapsed,
     .capture_begin = mock_capture_begin,
     .capture_end = mock_capture_end,
     .replay = mock_replay,
-    .recording_free = mock_recording_free,
+    .capture_free = mock_capture_free,
 };
 
 static mock mock_open(void) {
@@ -324,16 +325,16 @@ static void close_on(mock *device, nd_exec *exec) {
     device->opened = false;
 }
 
-Test(executor_device, a_network_is_one_recording) {
+Test(executor_device, a_network_is_one_capture) {
     static const nd_precision precisions[] = {nd_precision_fp32, nd_precision_fp16, nd_precision_bf16};
     nd_graph *graph = small_network(1, 1);
     for (size_t p = 0; p < sizeof precisions / sizeof *precisions; p++) {
         const scores expected = expected_scores(graph, precisions[p]);
         mock device = mock_open();
         nd_exec *exec = open_on(&device, graph, (nd_exec_settings){.precision = precisions[p]});
-        cr_expect(nd_exec_recorded(exec));
+        cr_expect(nd_exec_captured(exec));
         cr_expect_eq(device.captures, 1);
-        cr_expect_eq((size_t)device.runs, 2 * nd_exec_node_count(exec), "once to warm up, once to record");
+        cr_expect_eq((size_t)device.runs, 2 * nd_exec_node_count(exec), "once to warm up, once to capture");
         for (int i = 0; i < 3; i++) {
             const scores y = run(exec, batch);
             cr_expect_arr_eq(y.of, expected.of, sizeof y.of);
@@ -352,10 +353,11 @@ Test(executor_device, what_cannot_be_recorded_runs_kernel_by_kernel) {
     for (int inside = 0; inside < 2; inside++) {
         mock device = mock_open();
         device.fail_capture = !inside;
-        device.fail_run = inside ? 6 : 0; /* all kernels run once; the first ones record, then one fails */
+        device.fail_run =
+            inside ? 6 : 0; /* all kernels run once; the first ones are captured, then one fails */
         nd_exec *exec = open_on(&device, graph, (nd_exec_settings){0});
         cr_assert(!inside || nd_exec_node_count(exec) < 6);
-        cr_expect(!nd_exec_recorded(exec));
+        cr_expect(!nd_exec_captured(exec));
         const scores y = run(exec, batch);
         cr_expect_arr_eq(y.of, expected.of, sizeof y.of);
         cr_expect_eq(device.captures, 1);
@@ -410,7 +412,7 @@ Test(executor_device, out_of_memory_halves_the_batch_and_says_so) {
     nd_graph_free(graph);
 }
 
-/* The other layout is recorded, cut and run in parts as the own one is; ref sums in one order, so all is
+/* The other layout is captured, cut and run in parts as the own one is; ref sums in one order, so all is
  * equal. */
 Test(executor_device, the_other_layout_is_recorded_and_cut_alike) {
     nd_graph *graph = small_network(1, 1);
@@ -418,7 +420,7 @@ Test(executor_device, the_other_layout_is_recorded_and_cut_alike) {
     mock device = mock_open();
     nd_exec_settings settings = {.precision = nd_precision_fp16, .turned = true, .shrink = true};
     nd_exec *exec = open_on(&device, graph, settings);
-    cr_expect(nd_exec_recorded(exec));
+    cr_expect(nd_exec_captured(exec));
     const size_t whole = device.used;
     scores y = run(exec, batch);
     cr_expect_arr_eq(y.of, expected.of, sizeof y.of);
@@ -426,7 +428,7 @@ Test(executor_device, the_other_layout_is_recorded_and_cut_alike) {
     device.budget = whole - 1;
     exec = open_on(&device, graph, settings);
     cr_expect_eq(nd_exec_batch(exec), batch / 2);
-    cr_expect(nd_exec_recorded(exec));
+    cr_expect(nd_exec_captured(exec));
     for (int64_t n = 1; n <= batch; n++) {
         y = run(exec, n);
         cr_expect_arr_eq(y.of, expected.of, (size_t)(n * classes) * sizeof *y.of);
@@ -449,7 +451,7 @@ Test(executor_device, a_network_that_mixes_images_is_not_cut) {
     nd_graph_free(graph);
 }
 
-/* Each call that can fail does, one at a time: the error comes back with its name, and nothing stays behind.
+/* Each call that can fail does, one at a time: the error comes back with its name, and nothing leaks.
  */
 Test(executor_device, every_failure_is_an_error_and_leaves_nothing) {
     nd_graph *graph = small_network(1, 1);
@@ -485,12 +487,12 @@ Test(executor_device, nodes_are_timed_one_by_one) {
     const scores expected = expected_scores(graph, nd_precision_fp32);
     mock device = mock_open();
     nd_exec *exec = open_on(&device, graph, (nd_exec_settings){.time_nodes = true});
-    const size_t stamps = nd_exec_node_count(exec) + 1;
-    cr_expect(nd_exec_recorded(exec), "as it runs otherwise");
-    cr_expect_eq((size_t)device.stamps, stamps, "of the run that is not recorded");
+    const size_t events = nd_exec_node_count(exec) + 1;
+    cr_expect(nd_exec_captured(exec), "as it runs otherwise");
+    cr_expect_eq((size_t)device.events, events, "of the run that is not captured");
     const scores y = run(exec, batch);
     cr_expect_arr_eq(y.of, expected.of, sizeof y.of);
-    cr_expect_eq((size_t)device.stamps, 2 * stamps, "stamped again by the replay");
+    cr_expect_eq((size_t)device.events, 2 * events, "recorded again by the replay");
     for (size_t i = 0; i < nd_exec_node_count(exec); i++) cr_expect_eq(nd_exec_node_at(exec, i).ns, 10);
     close_on(&device, exec);
     mock_close(&device);

@@ -19,7 +19,7 @@ static void expect(const float *y, const float *expected, int count) {
 Test(ref, conv_is_a_cross_correlation_with_zeros_around) {
     const float x[] = {1, 2, 3, 4}, weights[] = {1, 10, 100}, bias[] = {0.5f};
     float y[4];
-    nd_work work = {.kind = nd_kind_conv,
+    nd_work work = {.operation = nd_operation_conv,
                     .x = image(1, 1, 4),
                     .y = image(1, 1, 4),
                     .geometry = {{1, 3}, {1, 1}, {1, 1}, {0, 1, 0, 1}},
@@ -37,7 +37,7 @@ Test(ref, conv_is_a_cross_correlation_with_zeros_around) {
 Test(ref, groups_and_multipliers_read_their_own_channels) {
     const float x[] = {1, 2, 3, 4}, weights[] = {1, 10, 100, 1000};
     float y[4];
-    nd_work work = {.kind = nd_kind_conv,
+    nd_work work = {.operation = nd_operation_conv,
                     .x = image(2, 1, 2),
                     .y = image(4, 1, 2),
                     .geometry = {{1, 1}, {1, 1}, {1, 1}, {0}},
@@ -58,7 +58,7 @@ Test(ref, separable_sums_its_terms) {
     const int32_t channel[] = {0, 0, 1};
     float y[4];
     /* terms, 1x2 with zero to the left: 0: 1 3; 0 with {2, 0}: 0 2; 1 with {0, 3}: 9 12 */
-    const nd_work work = {.kind = nd_kind_separable,
+    const nd_work work = {.operation = nd_operation_separable,
                           .x = image(2, 1, 2),
                           .x2 = image(2, 1, 2),
                           .y = image(2, 1, 2),
@@ -76,7 +76,7 @@ Test(ref, separable_sums_its_terms) {
 Test(ref, pools_count_what_they_say) {
     const float x[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
     float y[4];
-    nd_work work = {.kind = nd_kind_pool,
+    nd_work work = {.operation = nd_operation_pool,
                     .x = image(1, 3, 3),
                     .y = image(1, 2, 2),
                     .geometry = {{2, 2}, {2, 2}, {1, 1}, {0}},
@@ -97,7 +97,7 @@ Test(ref, views_repeat_turn_and_skip) {
     const float x[] = {1, 2, 3, 4, 5, 6}, x2[] = {10, 20, 30};
     float y[8] = {0};
     /* a 2x3 matrix read transposed, plus a column repeated over rows, into every other element */
-    const nd_work work = {.kind = nd_kind_binary,
+    const nd_work work = {.operation = nd_operation_binary,
                           .x = {2, {3, 2}, {1, 3}, 0},
                           .x2 = {2, {3, 2}, {1, 0}, 0},
                           .y = {2, {3, 2}, {2, 1}, 1}};
@@ -108,7 +108,8 @@ Test(ref, views_repeat_turn_and_skip) {
 Test(ref, softmax_takes_axes_together) {
     const float x[] = {0, 0, 0, logf(5)};
     float y[4];
-    nd_work work = {.kind = nd_kind_softmax, .x = image(2, 2, 1), .y = image(2, 2, 1), .axis = 1, .inner = 4};
+    nd_work work = {
+        .operation = nd_operation_softmax, .x = image(2, 2, 1), .y = image(2, 2, 1), .axis = 1, .inner = 4};
     cr_assert_eq(nd_ref_run(&work, x, NULL, y), nd_status_ok);
     expect(y, (float[]){0.125f, 0.125f, 0.125f, 0.625f}, 4);
     work.inner = 0;
@@ -127,7 +128,7 @@ Test(ref, half_precision_is_what_storage_keeps) {
     y.offset = 2;
     const float weights[] = {1, 1.0f + 0x1p-9f}, input[] = {1, 0x1p-8f};
     float result;
-    const nd_work work = {.kind = nd_kind_gemm, .x = x, .y = y, .weights = weights};
+    const nd_work work = {.operation = nd_operation_gemm, .x = x, .y = y, .weights = weights};
     cr_assert_eq(table->allocate(backend, 4 * sizeof(float), &memory), nd_status_ok);
     /* bf16 keeps 8 bits: the weight becomes 1, and 1 + 2^-8 becomes 1; fp16 keeps 11. */
     const float expected[nd_precision_count] = {[nd_precision_fp32] = 1 + 0x1p-8f + 0x1p-17f,
@@ -154,7 +155,7 @@ Test(ref, refuses_work_that_does_not_fit) {
     nd_kernel *kernel;
     cr_assert_eq(nd_backend_open("ref", NULL, &backend), nd_status_ok);
     const float weights[36] = {0};
-    nd_work work = {.kind = nd_kind_conv,
+    nd_work work = {.operation = nd_operation_conv,
                     .x = image(2, 4, 4),
                     .y = image(2, 4, 4),
                     .geometry = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}},
@@ -165,7 +166,7 @@ Test(ref, refuses_work_that_does_not_fit) {
     cr_assert(!backend->table->supports(backend, &work, nd_precision_fp32));
     cr_assert_eq(backend->table->prepare(backend, &work, nd_precision_fp32, &kernel), nd_status_unsupported);
     cr_assert_null(kernel);
-    work = (nd_work){.kind = nd_kind_copy, .x = image(2, 4, 4), .y = image(2, 4, 3)};
+    work = (nd_work){.operation = nd_operation_copy, .x = image(2, 4, 4), .y = image(2, 4, 3)};
     cr_assert(!backend->table->supports(backend, &work, nd_precision_fp32));
     nd_backend_close(backend);
 }

@@ -53,7 +53,7 @@ static nd_status pair_pointwise(pair_kernel *k, const nd_work *work, nd_precisio
     }
     nd_work pointwise = *work;
     const int64_t dims[] = {work->y.dims[0], depth, work->y.dims[2], work->y.dims[3]};
-    pointwise.kind = nd_kind_conv;
+    pointwise.operation = nd_operation_conv;
     pointwise.x = nd_view_channels_last(4, dims);
     pointwise.geometry = (nd_geometry){.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
     pointwise.groups = 1;
@@ -116,7 +116,7 @@ static nd_status alt_dense(nd_cpu *cpu, const nd_work *work, nd_precision precis
     float *weights;
     ND_TRY(alt_compose(work, &weights));
     nd_work dense = *work;
-    dense.kind = nd_kind_conv;
+    dense.operation = nd_operation_conv;
     dense.groups = 1;
     dense.weights = weights;
     const nd_status status = prepare(cpu, &dense, precision, out);

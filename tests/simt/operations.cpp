@@ -1,4 +1,4 @@
-/* The plain kinds: elementwise, pools, softmax, LRN, mean, gather, direct convolution, conversions. */
+/* The plain operations: elementwise, pools, softmax, LRN, mean, gather, direct convolution, conversions. */
 #include "tests/simt/compare.h"
 
 static const nd_dtype nd_test_storages[] = {nd_dtype_f32, nd_dtype_f16, nd_dtype_bf16};
@@ -11,11 +11,12 @@ static nd_view nd_test_rows(int64_t n, int64_t c, int64_t h, int64_t w) {
     return nd_test_rows(4, {n, c, h, w});
 }
 
-static nd_test_case nd_test_make(const char *name, nd_kind kind, nd_dtype storage, nd_view x, nd_view y) {
+static nd_test_case nd_test_make(const char *name, nd_operation operation, nd_dtype storage, nd_view x,
+                                 nd_view y) {
     nd_test_case test;
     test.name = name;
     test.storage = storage;
-    test.work.kind = kind;
+    test.work.operation = operation;
     test.work.x = x;
     test.work.y = y;
     test.work.x2 = y;
@@ -28,30 +29,32 @@ static void nd_test_elementwise(nd_dtype storage) {
     nd_view broadcast = whole;
     broadcast.strides[2] = broadcast.strides[3] = 0; /* one value for each image and channel */
     broadcast.strides[0] = 24;
-    nd_test_case add = nd_test_make("add", nd_kind_binary, storage, whole, whole);
+    nd_test_case add = nd_test_make("add", nd_operation_binary, storage, whole, whole);
     add.work.activation = {nd_act_relu, 0, 0};
-    nd_test_kind(add, nd_cuda_binary_launch);
-    nd_test_case multiply = nd_test_make("multiply by a broadcast", nd_kind_binary, storage, whole, apart);
+    nd_test_operation(add, nd_cuda_binary_launch);
+    nd_test_case multiply =
+        nd_test_make("multiply by a broadcast", nd_operation_binary, storage, whole, apart);
     multiply.work.x2 = broadcast;
     multiply.work.multiply = true;
-    nd_test_kind(multiply, nd_cuda_binary_launch);
+    nd_test_operation(multiply, nd_cuda_binary_launch);
     nd_test_case mixed =
-        nd_test_make("add of two layouts", nd_kind_binary, storage, nd_test_rows(2, 7, 5, 3), odd);
-    nd_test_kind(mixed, nd_cuda_binary_launch);
-    nd_test_case affine = nd_test_make("affine", nd_kind_affine, storage, whole, apart);
+        nd_test_make("add of two layouts", nd_operation_binary, storage, nd_test_rows(2, 7, 5, 3), odd);
+    nd_test_operation(mixed, nd_cuda_binary_launch);
+    nd_test_case affine = nd_test_make("affine", nd_operation_affine, storage, whole, apart);
     affine.weights = nd_test_integers(24, -3, 3, 8);
     affine.bias = nd_test_integers(24, -3, 3, 9);
-    nd_test_kind(affine, nd_cuda_affine_launch);
+    nd_test_operation(affine, nd_cuda_affine_launch);
     affine.work.x = affine.work.y = nd_test_rows(2, 24, 5, 3);
-    nd_test_kind(affine, nd_cuda_affine_launch);
-    nd_test_case copy = nd_test_make("NHWC to NCHW", nd_kind_copy, storage, odd, nd_test_rows(2, 7, 5, 3));
-    nd_test_kind(copy, nd_cuda_copy_launch);
-    nd_test_case scalar = nd_test_make("one element", nd_kind_copy, storage, nd_test_view(1, 1, 1, 1),
+    nd_test_operation(affine, nd_cuda_affine_launch);
+    nd_test_case copy =
+        nd_test_make("NHWC to NCHW", nd_operation_copy, storage, odd, nd_test_rows(2, 7, 5, 3));
+    nd_test_operation(copy, nd_cuda_copy_launch);
+    nd_test_case scalar = nd_test_make("one element", nd_operation_copy, storage, nd_test_view(1, 1, 1, 1),
                                        nd_test_view(1, 1, 1, 1));
-    nd_test_kind(scalar, nd_cuda_copy_launch);
-    nd_test_case fill = nd_test_make("fill", nd_kind_fill, storage, whole, apart);
+    nd_test_operation(scalar, nd_cuda_copy_launch);
+    nd_test_case fill = nd_test_make("fill", nd_operation_fill, storage, whole, apart);
     fill.work.value = 3;
-    nd_test_kind(fill, nd_cuda_fill_launch);
+    nd_test_operation(fill, nd_cuda_fill_launch);
 }
 
 static void nd_test_activations(nd_dtype storage) {
@@ -60,15 +63,15 @@ static void nd_test_activations(nd_dtype storage) {
         {nd_act_sigmoid, 0, 0}, {nd_act_hard_sigmoid, 0.2f, .5f}, {nd_act_hard_swish, 0, 0},
         {nd_act_none, 0, 0}};
     for (const nd_activation &activation : activations) {
-        nd_test_case test = nd_test_make("activation", nd_kind_activation, storage, nd_test_view(2, 9, 4, 5),
-                                         nd_test_view(2, 9, 4, 5));
+        nd_test_case test = nd_test_make("activation", nd_operation_activation, storage,
+                                         nd_test_view(2, 9, 4, 5), nd_test_view(2, 9, 4, 5));
         test.work.activation = activation;
         test.real = true;
         test.low = -5;
         test.high = 5;
         /* ref and kernel may differ by an ulp of fp32 and so round to neighbours in the storage type */
         test.relative = storage == nd_dtype_f32 ? 1e-6 : storage == nd_dtype_f16 ? 1e-3 : 8e-3;
-        nd_test_kind(test, nd_cuda_activation_launch);
+        nd_test_operation(test, nd_cuda_activation_launch);
     }
 }
 
@@ -88,64 +91,64 @@ static void nd_test_pools(nd_dtype storage) {
         {"max, dilated", {{2, 2}, {1, 1}, {2, 2}, {0, 1, 0, 1}}, true, false, 6, 7},
     };
     for (const pool &p : pools) {
-        nd_test_case test = nd_test_make(p.name, nd_kind_pool, storage, nd_test_view(2, 11, 8, 7),
+        nd_test_case test = nd_test_make(p.name, nd_operation_pool, storage, nd_test_view(2, 11, 8, 7),
                                          nd_test_view(2, 11, p.h, p.w));
         test.work.geometry = p.geometry;
         test.work.maximum = p.maximum;
         test.work.count_include_pad = p.count_pad;
         test.relative = p.maximum ? 0 : 1e-6;
-        nd_test_kind(test, nd_cuda_pool_launch);
+        nd_test_operation(test, nd_cuda_pool_launch);
     }
 }
 
 static void nd_test_reductions(nd_dtype storage) {
     const double close = storage == nd_dtype_f32 ? 4e-6 : storage == nd_dtype_f16 ? 1e-3 : 8e-3;
-    nd_test_case mean = nd_test_make("global mean", nd_kind_mean, storage, nd_test_view(3, 37, 4, 4),
+    nd_test_case mean = nd_test_make("global mean", nd_operation_mean, storage, nd_test_view(3, 37, 4, 4),
                                      nd_test_view(3, 37, 1, 1));
     mean.work.axes[2] = mean.work.axes[3] = true; /* 16 integers: the mean is exact */
-    nd_test_kind(mean, nd_cuda_mean_launch);
+    nd_test_operation(mean, nd_cuda_mean_launch);
     nd_test_races(mean, nd_simt_sync_block, 0, 1);
-    nd_test_case outer = nd_test_make("mean over images", nd_kind_mean, storage, nd_test_rows(4, 3, 2, 5),
-                                      nd_test_rows(1, 3, 2, 5));
+    nd_test_case outer = nd_test_make("mean over images", nd_operation_mean, storage,
+                                      nd_test_rows(4, 3, 2, 5), nd_test_rows(1, 3, 2, 5));
     outer.work.axes[0] = true;
-    nd_test_kind(outer, nd_cuda_mean_launch);
+    nd_test_operation(outer, nd_cuda_mean_launch);
     for (int64_t axis = 0; axis < 2; axis++) {
-        nd_test_case softmax = nd_test_make("softmax", nd_kind_softmax, storage, nd_test_rows(2, {5, 300}),
-                                            nd_test_rows(2, {5, 300}));
+        nd_test_case softmax = nd_test_make("softmax", nd_operation_softmax, storage,
+                                            nd_test_rows(2, {5, 300}), nd_test_rows(2, {5, 300}));
         softmax.work.axis = axis;
         softmax.real = true;
         softmax.low = -9;
         softmax.high = 9;
         softmax.relative = close;
-        nd_test_kind(softmax, nd_cuda_softmax_launch);
+        nd_test_operation(softmax, nd_cuda_softmax_launch);
         nd_test_races(softmax, nd_simt_sync_block, 0, 1);
     }
-    nd_test_case joined = nd_test_make("softmax over c, h, w", nd_kind_softmax, storage,
+    nd_test_case joined = nd_test_make("softmax over c, h, w", nd_operation_softmax, storage,
                                        nd_test_view(2, 3, 4, 5), nd_test_view(2, 3, 4, 5));
     joined.work.axis = 1;
     joined.work.inner = 60;
     joined.relative = close;
-    nd_test_kind(joined, nd_cuda_softmax_launch);
+    nd_test_operation(joined, nd_cuda_softmax_launch);
     for (int64_t size : {1, 4, 5}) {
-        nd_test_case lrn =
-            nd_test_make("lrn", nd_kind_lrn, storage, nd_test_view(2, 9, 3, 2), nd_test_view(2, 9, 3, 2));
+        nd_test_case lrn = nd_test_make("lrn", nd_operation_lrn, storage, nd_test_view(2, 9, 3, 2),
+                                        nd_test_view(2, 9, 3, 2));
         lrn.work.size = size;
         lrn.work.alpha = 0.5f;
         lrn.work.beta = 0.75f;
         lrn.work.k = 1;
         lrn.relative = close;
-        nd_test_kind(lrn, nd_cuda_lrn_launch);
+        nd_test_operation(lrn, nd_cuda_lrn_launch);
     }
 }
 
 static void nd_test_others(nd_dtype storage) {
-    nd_test_case gather = nd_test_make("gather", nd_kind_gather, storage, nd_test_view(2, 6, 3, 4),
+    nd_test_case gather = nd_test_make("gather", nd_operation_gather, storage, nd_test_view(2, 6, 3, 4),
                                        nd_test_view(2, 8, 3, 4, 2));
     gather.channel = {5, 0, 0, 1, 4, 4, 2, 5};
     gather.work.terms = 8;
-    nd_test_kind(gather, nd_cuda_gather_launch);
+    nd_test_operation(gather, nd_cuda_gather_launch);
     for (int64_t groups : {1, 2}) {
-        nd_test_case conv = nd_test_make("direct convolution", nd_kind_conv, storage,
+        nd_test_case conv = nd_test_make("direct convolution", nd_operation_conv, storage,
                                          nd_test_view(2, 4, 6, 5), nd_test_rows(2, 6, 3, 3));
         conv.work.geometry = {{3, 2}, {2, 2}, {1, 1}, {1, 1, 0, 0}};
         conv.work.groups = groups;
@@ -191,7 +194,7 @@ static void nd_test_conversions(nd_dtype storage) {
     nd_test_expect(equal, "conversion to storage and back rounds once");
 }
 
-void nd_test_kinds() {
+void nd_test_operations() {
     for (nd_dtype storage : nd_test_storages) {
         nd_test_elementwise(storage);
         nd_test_activations(storage);

@@ -1,5 +1,5 @@
-/* What ways of a layer are timed on and compared by: the numbers, the comparison and its bounds. */
-#include "cuda/tune/agree.h"
+/* What candidates of a layer are timed on and verified by: the numbers, the comparison and its bounds. */
+#include "cuda/tune/verify.h"
 #include "cuda/tune/noise.h"
 #include "tests/simt/compare.h"
 
@@ -65,12 +65,12 @@ static void nd_test_noise() {
 /* The largest error as the device counts it. */
 static double nd_test_times(nd_dtype storage, const std::vector<unsigned char> &got,
                             const std::vector<unsigned char> &expected, nd_bound bound) {
-    std::vector<float> worst(nd_agree_blocks, NAN);
-    const nd_cuda_agree call = {storage,        (int64_t)(got.size() / nd_dtype_bytes(storage)),
-                                got.data(),     expected.data(),
-                                bound.absolute, bound.relative,
-                                worst.data(),   nullptr};
-    if (nd_cuda_agree_launch(&call)) return NAN;
+    std::vector<float> worst(nd_verify_blocks, NAN);
+    const nd_cuda_verify call = {storage,        (int64_t)(got.size() / nd_dtype_bytes(storage)),
+                                 got.data(),     expected.data(),
+                                 bound.absolute, bound.relative,
+                                 worst.data(),   nullptr};
+    if (nd_cuda_verify_launch(&call)) return NAN;
     double times = 0;
     for (float one : worst)
         if (!(one <= times)) times = one;
@@ -78,7 +78,7 @@ static double nd_test_times(nd_dtype storage, const std::vector<unsigned char> &
 }
 
 static void nd_test_agreement() {
-    const size_t count = 256 * nd_agree_blocks + 300; /* some threads look at two */
+    const size_t count = 256 * nd_verify_blocks + 300; /* some threads look at two */
     const nd_bound bound = {0.125f, 0.0625f};
     for (nd_dtype storage : nd_test_types) {
         std::vector<unsigned char> expected = nd_test_numbers(storage, count, 1);
@@ -181,7 +181,7 @@ static void nd_test_bounds() {
         for (int channels : {1, 3, 64, 256}) {
             const int64_t x[] = {1, channels, 6, 6}, y[] = {1, 1, 4, 4};
             nd_work work = {};
-            work.kind = nd_kind_conv;
+            work.operation = nd_operation_conv;
             work.x = nd_view_row_major(4, x);
             work.y = nd_view_row_major(4, y);
             work.geometry = {{3, 3}, {1, 1}, {1, 1}, {0, 0, 0, 0}};
@@ -194,7 +194,7 @@ static void nd_test_bounds() {
         }
 }
 
-void nd_test_agree() {
+void nd_test_verify() {
     nd_test_noise();
     nd_test_agreement();
     nd_test_bounds();

@@ -1,13 +1,13 @@
 #include "cuda/kernels/grid.cuh"
-#include "cuda/tune/agree.h"
+#include "cuda/tune/verify.h"
 
 #include <float.h>
 
-struct nd_agree_bound {
+struct nd_verify_bound {
     float absolute, relative;
 };
 
-__device__ static float nd_agree_error(const nd_agree_bound &bound, float got, float expected) {
+__device__ static float nd_verify_error(const nd_verify_bound &bound, float got, float expected) {
     if (expected != expected) return got != got ? 0 : INFINITY;
     const float error = fabsf(got - expected) / (bound.absolute + bound.relative * fabsf(expected));
     return error <= FLT_MAX ? error : INFINITY; /* NaN is not */
@@ -17,12 +17,12 @@ __device__ static float nd_agree_error(const nd_agree_bound &bound, float got, f
  * memory. */
 template <class T>
 __global__ void __launch_bounds__(nd_grid_threads)
-    nd_agree_kernel(nd_agree_bound bound, int64_t count, const T *__restrict__ got,
-                    const T *__restrict__ expected, float *worst) {
+    nd_verify_kernel(nd_verify_bound bound, int64_t count, const T *__restrict__ got,
+                     const T *__restrict__ expected, float *worst) {
     ND_SHARED(float, largest); /* [threads] */
     float mine = 0;
     for (int64_t i = nd_grid_first(); i < count; i += nd_grid_step())
-        mine = fmaxf(mine, nd_agree_error(bound, nd_load(got[i]), nd_load(expected[i])));
+        mine = fmaxf(mine, nd_verify_error(bound, nd_load(got[i]), nd_load(expected[i])));
     largest[threadIdx.x] = mine;
     __syncthreads();
     for (unsigned half = nd_grid_threads / 2; half; half /= 2) {
@@ -33,12 +33,13 @@ __global__ void __launch_bounds__(nd_grid_threads)
     if (threadIdx.x == 0) worst[blockIdx.x] = largest[0];
 }
 
-nd_status nd_cuda_agree_launch(const nd_cuda_agree *call) {
+nd_status nd_cuda_verify_launch(const nd_cuda_verify *call) {
     return nd_with_storage(call->storage, [&](auto element) {
         using T = decltype(element);
-        return nd_launch(
-            nd_agree_kernel<T>, dim3(nd_agree_blocks), dim3(nd_grid_threads), nd_grid_threads * sizeof(float),
-            call->stream, nd_agree_bound{call->absolute, call->relative}, call->count,
-            static_cast<const T *>(call->got), static_cast<const T *>(call->expected), call->worst);
+        return nd_launch(nd_verify_kernel<T>, dim3(nd_verify_blocks), dim3(nd_grid_threads),
+                         nd_grid_threads * sizeof(float), call->stream,
+                         nd_verify_bound{call->absolute, call->relative}, call->count,
+                         static_cast<const T *>(call->got), static_cast<const T *>(call->expected),
+                         call->worst);
     });
 }

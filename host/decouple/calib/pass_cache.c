@@ -1,4 +1,4 @@
-#include "decouple/calib/walk_cache.h"
+#include "decouple/calib/pass_cache.h"
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-struct nd_walk_cache {
+struct nd_pass_cache {
     FILE *file; /* NULL where nothing is kept */
     char path[4096];
 };
@@ -31,7 +31,7 @@ typedef struct stage_head {
 
 enum { digest_bytes = nd_sha256_hex_size - 1 };
 
-static void walk_key(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
+static void pass_key(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
                      char hex[nd_sha256_hex_size]) {
     nd_sha256 hash;
     char key[nd_sha256_hex_size], text[64];
@@ -113,21 +113,22 @@ static bool read_layer(FILE *file, const nd_plan *plan, int after, nd_chain *cha
     return true;
 }
 
-nd_status nd_walk_cache_open(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
-                             nd_chain *chains, double *error, int *done, nd_walk_cache **out) {
+nd_status nd_pass_cache_open(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
+                             nd_chain *chains, double *error, int *done, nd_pass_cache **out) {
     *done = 0;
     *out = NULL;
     if (!settings->cache) return nd_status_ok;
     char hex[nd_sha256_hex_size];
-    nd_walk_cache *cache = calloc(1, sizeof *cache);
+    nd_pass_cache *cache = calloc(1, sizeof *cache);
     ND_REQUIRE(cache, nd_status_memory, "no memory for a cache");
-    walk_key(graph, settings, plan, hex);
-    int length = snprintf(cache->path, sizeof cache->path, "%s/walk-%.32s.bin", settings->cache, hex);
+    pass_key(graph, settings, plan, hex);
+    int length = snprintf(cache->path, sizeof cache->path, "%s/pass-%.32s.bin", settings->cache, hex);
     bool fits = length > 0 && (size_t)length < sizeof cache->path;
     if (fits) cache->file = nd_file_stream(cache->path, "r+b");
     if (fits && !cache->file) cache->file = nd_file_stream(cache->path, "w+b");
     if (!cache->file) {
-        nd_log(nd_log_warn, "%s: %s; a walk that is stopped will start anew", cache->path, strerror(errno));
+        nd_log(nd_log_warn, "%s: %s; a calibration pass that is stopped will start anew", cache->path,
+               strerror(errno));
         *out = cache;
         return nd_status_ok;
     }
@@ -151,7 +152,7 @@ static bool write_bytes(FILE *file, nd_sha256 *hash, const void *data, size_t by
     return !bytes || fwrite(data, bytes, 1, file) == 1;
 }
 
-void nd_walk_cache_put(nd_walk_cache *cache, int layer, const nd_chain *chain, double error) {
+void nd_pass_cache_put(nd_pass_cache *cache, int layer, const nd_chain *chain, double error) {
     if (!cache || !cache->file) return;
     nd_sha256 hash;
     char hex[nd_sha256_hex_size];
@@ -185,7 +186,7 @@ void nd_walk_cache_put(nd_walk_cache *cache, int layer, const nd_chain *chain, d
     cache->file = NULL;
 }
 
-void nd_walk_cache_close(nd_walk_cache *cache, bool finished) {
+void nd_pass_cache_close(nd_pass_cache *cache, bool finished) {
     if (!cache) return;
     if (cache->file) {
         fclose(cache->file);
