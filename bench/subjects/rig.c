@@ -141,7 +141,8 @@ static void fill_blocks(void *context, int64_t begin, int64_t end, int worker) {
 
 static float *random_floats(int64_t count, double deviation, uint64_t seed) {
     random_fill fill = {nd_alloc_array((size_t)count, sizeof(float)), count, deviation, seed};
-    if (fill.values) nd_parallel_for((count + fill_block - 1) / fill_block, fill_blocks, &fill);
+    if (fill.values)
+        nd_parallel_for((count + fill_block - 1) / fill_block, 8 * fill_block, fill_blocks, &fill);
     return fill.values;
 }
 

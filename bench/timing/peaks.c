@@ -109,7 +109,7 @@ static double fma_gflops(void) {
     double best = INFINITY;
     for (int i = 0; i < runs; i++) {
         double start = seconds_now();
-        nd_parallel_for(threads, fma_body, &work);
+        nd_parallel_for(threads, fma_rounds, fma_body, &work);
         double took = seconds_now() - start;
         if (took < best) best = took;
     }
@@ -141,7 +141,7 @@ static nd_status host_copy_gbps(size_t bytes, double *out) {
     double best = INFINITY;
     for (int i = 0; i <= runs; i++) { /* the first run only touches the pages */
         double start = seconds_now();
-        nd_parallel_for((int64_t)bytes, copy_body, &work);
+        nd_parallel_for((int64_t)bytes, 1, copy_body, &work);
         double took = seconds_now() - start;
         if (i && took < best) best = took;
     }

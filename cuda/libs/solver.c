@@ -221,7 +221,7 @@ static nd_status svd_columns(nd_svd_job *job) {
     if (!job->columns)
         job->columns = nd_alloc_array((size_t)(job->batch * job->m * job->n), sizeof *job->columns);
     ND_REQUIRE(job->columns, nd_status_memory, "no memory for %lld slices", (long long)job->batch);
-    nd_parallel_for(job->batch, svd_widen, job);
+    nd_parallel_for(job->batch, job->m * job->n, svd_widen, job);
     return nd_status_ok;
 }
 
@@ -274,7 +274,7 @@ static nd_status svd_run(nd_svd_job *job, const nd_svd_slices *slices) {
     ND_TRY(svd_job_run(job));
     ND_CUDA_TRY(cudaMemcpyAsync(slices->v, job->v, bytes, cudaMemcpyDeviceToHost, job->cuda->stream));
     ND_CUDA_TRY(cudaStreamSynchronize(job->cuda->stream));
-    nd_parallel_for(job->batch, svd_check, (void *)(uintptr_t)slices);
+    nd_parallel_for(job->batch, job->m * job->n * job->n, svd_check, (void *)(uintptr_t)slices);
     return nd_status_ok;
 }
 

@@ -1,9 +1,12 @@
 #include "base/memory.h"
+#include "base/machine/cgroup.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 void *nd_alloc_array(size_t count, size_t size) {
     if (size && count > (SIZE_MAX - nd_alignment) / size) return NULL;
@@ -22,6 +25,49 @@ void *nd_array_grow(void *items, size_t count, size_t *capacity, size_t size) {
     void *grown = realloc(items, doubled * size);
     if (grown) *capacity = doubled;
     return grown;
+}
+
+/* "MemAvailable:" of /proc/meminfo in bytes, or `otherwise`: what can be had without swapping. */
+static int64_t memory_available(int64_t otherwise) {
+    FILE *file = fopen("/proc/meminfo", "r");
+    char line[128];
+    long long kib = -1;
+    while (file && kib < 0 && fgets(line, sizeof line, file)) sscanf(line, "MemAvailable: %lld kB", &kib);
+    if (file) fclose(file);
+    return kib < 0 ? otherwise : 1024 * (int64_t)kib;
+}
+
+/* Address space in use, in bytes. */
+static int64_t memory_mapped(void) {
+    FILE *file = fopen("/proc/self/statm", "r");
+    long long pages = 0;
+    if (file && fscanf(file, "%lld", &pages) != 1) pages = 0;
+    if (file) fclose(file);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+static void memory_tighten(nd_memory_room *room, int64_t limit, int64_t left, const char *by) {
+    if (left < 1) left = 1;
+    if ((size_t)left < room->left) room->left = (size_t)left;
+    if ((size_t)limit >= room->limit) return;
+    room->limit = (size_t)limit;
+    room->by = by;
+}
+
+nd_memory_room nd_memory_find(void) {
+    nd_memory_room room = {SIZE_MAX, SIZE_MAX, "nothing"};
+    nd_cgroup cgroup;
+    struct rlimit space;
+    const int64_t machine = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    if (machine > 0) memory_tighten(&room, machine, memory_available(machine), "the machine's memory");
+    nd_cgroup_read("", &cgroup);
+    if (cgroup.memory >= 0)
+        memory_tighten(&room, cgroup.memory, cgroup.memory - cgroup.memory_charged,
+                       "the cgroup's memory limit");
+    if (!getrlimit(RLIMIT_AS, &space) && space.rlim_cur != RLIM_INFINITY && space.rlim_cur < INT64_MAX)
+        memory_tighten(&room, (int64_t)space.rlim_cur, (int64_t)space.rlim_cur - memory_mapped(),
+                       "the limit of the address space (ulimit -v)");
+    return room;
 }
 
 struct nd_arena_block {

@@ -20,6 +20,16 @@ void *nd_alloc_array(size_t count, size_t size);
  * capacity then doubled; NULL on overflow or exhaustion, with the array left as it was. */
 void *nd_array_grow(void *items, size_t count, size_t *capacity, size_t size);
 
+/* What this process may hold in all, in bytes: the least of the machine's memory, the limits of its control
+ * groups (versions 1 and 2) and RLIMIT_AS; `by` says which, in words. And what of that is left now, for
+ * whoever sizes batches and caches: at least 1. */
+typedef struct nd_memory_room {
+    size_t limit, left;
+    const char *by;
+} nd_memory_room;
+
+nd_memory_room nd_memory_find(void);
+
 /* Bump allocator. A zeroed struct is an empty arena. Everything from it is freed at once, zeroed when handed
  * out. */
 typedef struct nd_arena {

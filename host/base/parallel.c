@@ -72,9 +72,10 @@ static void loop_work(void *context, int member) {
     inside = false;
 }
 
-void nd_parallel_for(int64_t count, nd_parallel_body *body, void *context) {
+void nd_parallel_for(int64_t count, int64_t cost, nd_parallel_body *body, void *context) {
     if (count <= 0) return;
-    const int threads = nd_threads(), ranges = threads < count ? threads : (int)count;
+    const bool small = (double)count * (double)cost < nd_parallel_worth;
+    const int threads = small ? 1 : nd_threads(), ranges = threads < count ? threads : (int)count;
     if (ranges == 1 || atomic_flag_test_and_set_explicit(&busy, memory_order_acquire)) {
         body(context, 0, count, 0);
         return;

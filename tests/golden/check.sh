@@ -12,4 +12,4 @@ nd check --dtype fp8
 echo "exit $?"
 nd check --backend tpu
 echo "exit $?"
-nd devices --backend ref
+nd devices --backend ref | sed '/^$/d; s/^[0-9.]* \(CPU threads\{0,1\}\|GiB\) by default: .*/N \1 by default: .../; s/threads by/thread by/'

@@ -12,7 +12,7 @@ try() {
 for folder in junk "$broken/abi" "$broken/entry" "$broken/needs"; do
     export ND_PLUGINS=$(realpath "$folder")
     echo "--- $(basename "$folder")"
-    nd devices --backend cuda | plain
+    nd devices --backend cuda | sed '/^$/,$d' | plain
     try eval glyphs --data glyphs --limit 1
     try decouple glyphs --rank 2 -o out.onnx
     try bench glyphs

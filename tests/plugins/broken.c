@@ -5,7 +5,7 @@
 #include "run/backend.h"
 
 #ifdef ND_BROKEN_ABI
-extern const nd_plugin nd_plugin_entry;
+extern __attribute__((visibility("default"))) const nd_plugin nd_plugin_entry;
 const nd_plugin nd_plugin_entry = {.abi = nd_plugin_abi + 6, .name = "cuda"};
 #else
 int nd_broken_absent(void);

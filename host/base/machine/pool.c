@@ -1,8 +1,10 @@
+#define _GNU_SOURCE /* sched_getcpu */
 #include "base/machine/pool.h"
 
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -28,7 +30,8 @@ static struct pool {
     atomic_int state;
     worker *workers[workers_max];
     int n_workers;
-    int threads; /* of the open work */
+    int threads;    /* of the open work */
+    atomic_int cpu; /* that the caller was on */
     nd_team_work *work;
     void *context;
 } pool;
@@ -73,9 +76,10 @@ static void futex_wake(atomic_int *word) {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-/* Waits until the worker's ticket is another than `seen`, and gives the new one. */
+/* Waits until the worker's ticket is another than `seen`, and gives the new one. A worker that was woken on
+ * the caller's core, because the others are taken, would only keep the caller from it by spinning. */
 static int worker_wait(worker *w, int seen) {
-    for (int i = nd_pool_spin_rounds(); i > 0; i--) {
+    for (int i = sched_getcpu() == pool.cpu ? 0 : nd_pool_spin_rounds(); i > 0; i--) {
         if (atomic_load_explicit(&w->ticket, memory_order_acquire) != seen) return w->ticket;
         pause_once();
     }
@@ -163,6 +167,7 @@ void nd_pool_run(int threads, nd_team_work *work, void *context) {
     pool.threads = threads;
     pool.work = work;
     pool.context = context;
+    atomic_store_explicit(&pool.cpu, sched_getcpu(), memory_order_relaxed);
     atomic_store(&pool.state, state_open);
     for (int i = 0; i < threads - 1 && i < pool.n_workers; i++) {
         worker *w = pool.workers[i];

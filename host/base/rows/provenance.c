@@ -1,3 +1,4 @@
+#include "base/parallel.h"
 #include "base/rows/row.h"
 #include "nd_version.h"
 
@@ -53,6 +54,11 @@ static void quote_all(char *text, size_t size, int argc, char **argv) {
         }
         if (quote) append(text, size, &used, '\'');
     }
+}
+
+void nd_row_threads(nd_row *row) {
+    nd_row_set_int(row, nd_field_threads, nd_threads());
+    nd_row_set_text(row, nd_field_threads_why, nd_threads_why());
 }
 
 void nd_row_provenance(nd_row *row, int argc, char **argv) {

@@ -71,6 +71,9 @@ void nd_row_set_reals(nd_row *row, nd_field field, const double *values, size_t 
 void nd_row_copy(nd_row *dst, const nd_row *src); /* fields set in src overwrite those of dst */
 void nd_row_free(nd_row *row);
 
+/* How many CPU threads, and what says so (base/parallel.h). */
+void nd_row_threads(nd_row *row);
+
 /* schema, nd_version, commit, dirty, compiler, host_cpu, command, utc. */
 void nd_row_provenance(nd_row *row, int argc, char **argv);
 

@@ -145,6 +145,8 @@ ND_FIELD(compiler, text, provenance, "host compiler")
 ND_FIELD(host_cpu, text, provenance, "processor")
 ND_FIELD(gpu, text, provenance, "GPU name and UUID hash")
 ND_FIELD(driver, text, provenance, "GPU driver")
+ND_FIELD(threads_why, text, provenance,
+         "what says how many CPU threads: --threads, affinity, cgroup, OMP_NUM_THREADS")
 ND_FIELD(libraries, text, provenance, "versions of the backend's libraries")
 ND_FIELD(clocks, text, provenance, "SM and memory clocks before and after, throttle reasons")
 ND_FIELD(command, text, provenance, "command line as typed, so that it can be run again")

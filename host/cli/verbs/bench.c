@@ -177,7 +177,7 @@ static void fill_common(const bench_verb *verb, nd_row *row) {
         backend->table->conditions(verb->settings.backend, now, sizeof now);
         nd_row_set_text(row, nd_field_clocks, now);
     }
-    nd_row_set_int(row, nd_field_threads, nd_threads());
+    nd_row_threads(row);
     if (verb->settings.layouts) nd_row_set_flag(row, nd_field_tuned, true);
 }
 

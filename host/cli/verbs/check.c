@@ -64,7 +64,7 @@ static nd_status check_write(const nd_args *args, nd_output *output, const nd_ba
     nd_row_set_text(&row, nd_field_device, backend->device);
     nd_row_set_text(&row, nd_field_libraries, backend->libraries);
     nd_row_set_text(&row, nd_field_dtype, nd_precision_name(settings->precision));
-    nd_row_set_int(&row, nd_field_threads, nd_threads());
+    nd_row_threads(&row);
     nd_row_set_text(&row, nd_field_operation, line->operation);
     nd_row_set_int(&row, nd_field_seed, (int64_t)settings->seed);
     nd_row_set_int(&row, nd_field_compared, line->compared);

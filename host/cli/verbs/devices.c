@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "base/parallel.h"
 #include "run/plugins.h"
 
 #include <string.h>
@@ -42,6 +43,7 @@ static nd_status devices_write(const nd_args *args, nd_output *output, const nd_
     nd_row_provenance(&row, args->argc, args->argv);
     nd_row_set_text(&row, nd_field_verb, "devices");
     nd_row_set_text(&row, nd_field_backend, line->backend);
+    if (strcmp(line->backend, "cuda")) nd_row_threads(&row);
     if (line->index >= 0) {
         nd_row_set_text(&row, nd_field_device, line->info->name);
         if (line->info->memory_bytes)
@@ -94,6 +96,15 @@ static nd_status devices_backend(const nd_args *args, const char *name, nd_outpu
     return nd_status_ok;
 }
 
+/* What --threads and the memory plan start from. */
+static void devices_machine(void) {
+    const nd_memory_room memory = nd_memory_find();
+    const int threads = nd_threads();
+    printf("\n%d CPU thread%s by default: %s.\n%.1f GiB by default: %s; %.1f GiB of it left.\n", threads,
+           threads == 1 ? "" : "s", nd_threads_why(), (double)memory.limit / 0x1p30, memory.by,
+           (double)memory.left / 0x1p30);
+}
+
 nd_status nd_verb_devices(nd_args *args) {
     static const char *const headings[] = {"backend", "device", "name", "GiB", "usable", "libraries", NULL};
     nd_output *output;
@@ -104,6 +115,8 @@ nd_status nd_verb_devices(nd_args *args) {
     for (int i = 0; nd_backend_names[i] && !status; i++)
         if (!strcmp(only, "auto") || !strcmp(only, nd_backend_names[i]))
             status = devices_backend(args, nd_backend_names[i], output, table);
-    nd_table_print(table, status || nd_output_quiet(output) ? NULL : stdout);
+    const bool shown = !status && !nd_output_quiet(output);
+    nd_table_print(table, shown ? stdout : NULL);
+    if (shown) devices_machine();
     return nd_output_close(output, status);
 }

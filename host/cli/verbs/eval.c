@@ -149,7 +149,7 @@ static nd_status eval_row(const nd_eval *eval, size_t i, nd_row *row) {
     nd_row_set_text(row, nd_field_driver, *eval->backend->driver ? eval->backend->driver : NULL);
     nd_row_set_text(row, nd_field_dtype, nd_precision_name(eval->precision));
     nd_row_set_int(row, nd_field_batch, eval->batches->batch);
-    nd_row_set_int(row, nd_field_threads, nd_threads());
+    nd_row_threads(row);
     nd_row_set_real(row, nd_field_seconds, eval->results[i].seconds);
     eval_row_cost(eval, i, row);
     return nd_accuracy_row(&eval->results[i], eval->original && i ? &eval->results[0] : NULL, eval->batches,

@@ -120,7 +120,7 @@ static void start_row(const sweep *s, const nd_args *point, const char *what, nd
     if (*st->backend->driver) nd_row_set_text(row, nd_field_driver, st->backend->driver);
     nd_row_set_text(row, nd_field_dtype, nd_precision_name(st->precision));
     nd_row_set_int(row, nd_field_batch, st->batch);
-    nd_row_set_int(row, nd_field_threads, nd_threads());
+    nd_row_threads(row);
     snprintf(identity, sizeof identity, "%s %s %s %s %s", what, s->sha256, st->backend->device,
              st->batches ? st->batches->sha256 : "", st->batches ? st->batches->preprocess : "");
     nd_sweep_point_sha256(point, identity, hex);

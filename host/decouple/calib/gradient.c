@@ -195,7 +195,7 @@ static nd_status run_adjoint(nd_gradient *g, const nd_node *node, const adjoint 
     float *dx = g->gradient[node->in[0]];
     if (node->op == nd_op_conv) {
         spread_job spread = {a, dy, g->spread};
-        nd_parallel_for(g->n * a->conv.no, spread_body, &spread);
+        nd_parallel_for(g->n * a->conv.no, a->in[0] * a->in[1], spread_body, &spread);
         from = g->spread;
     }
     ND_TRY(nd_exec_run(a->exec, g->n, &from, &g->result));
@@ -358,7 +358,7 @@ static nd_status run_node(nd_gradient *g, int number) {
     if (!any) return nd_status_ok;
     if (g->adjoints[number].exec) return run_adjoint(g, node, &g->adjoints[number]);
     node_job job = {g, node, nd_backward_rule_of(g->graph, node)};
-    nd_parallel_for(g->n, node_body, &job);
+    nd_parallel_for(g->n, nd_value_size(g->graph, node->in[0]), node_body, &job);
     return nd_status_ok;
 }
 

@@ -116,7 +116,7 @@ nd_status nd_moments_add(nd_moments *m, nd_backend *backend, const nd_conv *conv
     for (b.first = 0; b.first < pixels; b.first += most) {
         int64_t count = pixels - b.first < most ? pixels - b.first : most;
         for (b.group = 0; b.group < m->groups; b.group++) {
-            nd_parallel_for(count, block_body, &b);
+            nd_parallel_for(count, m->k + rows, block_body, &b);
             if (m->g)
                 ND_TRY_DONE(linalg->accumulate(backend, count, m->k, b.patches, m->k, b.patches,
                                                m->g + b.group * m->k * m->k));

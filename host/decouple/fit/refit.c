@@ -104,7 +104,7 @@ nd_status nd_refit_features(nd_backend *backend, int64_t k, const double *g, con
     double *scale = nd_alloc_array((size_t)n, sizeof *scale), largest = 0;
     ND_REQUIRE_DONE(job.gram && job.scratch && scale, nd_status_memory,
                     "no memory for refitting %lld features", (long long)n);
-    nd_parallel_for((n + 1) / 2, gram_body, &job);
+    nd_parallel_for((n + 1) / 2, 2 * (n + k), gram_body, &job);
     for (int64_t i = 0; i < n; i++) largest = fmax(largest, job.gram[i * n + i]);
     for (int64_t i = 0; i < n; i++) {
         double variance = job.gram[i * n + i];

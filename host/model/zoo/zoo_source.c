@@ -98,7 +98,7 @@ nd_status nd_zoo_random(void *context, const char *name, int rank, const int64_t
     for (const char *c = name; *c; c++) fill.key = zoo_hash(fill.key, (unsigned char)*c);
     /* Four uniform variables on [0, 65536) have variance 4 * 65536^2 / 12. */
     fill.scale = law.deviation * 1.7320508f / 65536.0f;
-    nd_parallel_for(nd_tensor_count(out), zoo_fill_range, &fill);
+    nd_parallel_for(nd_tensor_count(out), 8, zoo_fill_range, &fill);
     return nd_status_ok;
 }
 

@@ -112,7 +112,7 @@ static void cpu_copy(nd_backend *backend, cpu_transfer transfer) {
     const nd_view *view = &transfer.view;
     int64_t rows = nd_view_count(view);
     if (view->rank && rows) rows /= view->dims[view->rank - 1];
-    nd_parallel_for(rows, cpu_transfer_rows, &transfer);
+    nd_parallel_for(rows, view->rank ? view->dims[view->rank - 1] : 1, cpu_transfer_rows, &transfer);
 }
 
 static nd_status cpu_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,

@@ -205,7 +205,7 @@ static nd_status elementwise_run(nd_kernel *kernel, const nd_cpu_buffers *buffer
     job.base[operand_x] = (char *)(uintptr_t)buffers->x;
     job.base[operand_a] = k->weights[0] ? (char *)k->weights[0] : (char *)(uintptr_t)buffers->x2;
     job.base[operand_b] = (char *)k->weights[1];
-    nd_parallel_for(k->rows * k->blocks, elementwise_rows, &job);
+    nd_parallel_for(k->rows * k->blocks, k->block, elementwise_rows, &job);
     return nd_status_ok;
 }
 

@@ -54,7 +54,7 @@ static void gather_rows(void *context, int64_t begin, int64_t end, int worker) {
 static nd_status gather_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     const gather_kernel *k = (const gather_kernel *)kernel;
     gather_job job = {.kernel = k, .x = buffers->x, .y = buffers->y};
-    nd_parallel_for(k->y.dims[0] * k->y.dims[2], gather_rows, &job);
+    nd_parallel_for(k->y.dims[0] * k->y.dims[2], k->y.dims[1] * k->y.dims[3], gather_rows, &job);
     return nd_status_ok;
 }
 

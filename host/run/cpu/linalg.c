@@ -17,6 +17,14 @@ enum {
     eigen_small = 32,     /* up to this order Jacobi beats LAPACK, which wakes its threads even for 9 x 9 */
 };
 
+/* OpenBLAS splits problems that are not worth waking a thread for: a Cholesky factor of order 64, each
+ * column of a small eigenproblem. `operations`: multiply-adds. */
+static void linalg_enter(nd_backend *backend, double operations) {
+    enum { worth = 1 << 18 };
+    nd_cpu_enter((nd_cpu *)backend);
+    if (operations < worth) nd_cpu_team_resize(1);
+}
+
 nd_status nd_cpu_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n, const float *a, double *sigma,
                      double *v) {
     nd_cpu_enter((nd_cpu *)backend);
@@ -51,7 +59,7 @@ static void accumulate_add(void *context, int64_t begin, int64_t end, int worker
 
 nd_status nd_cpu_accumulate(nd_backend *backend, int64_t n, int64_t k, const float *a, int64_t m,
                             const float *b, double *c) {
-    nd_cpu_enter((nd_cpu *)backend);
+    linalg_enter(backend, (double)k * (double)m * (double)(n < accumulate_rows ? n : accumulate_rows));
     ND_REQUIRE(k <= INT_MAX && m <= INT_MAX, nd_status_usage, "accumulate: %lld x %lld is too large",
                (long long)k, (long long)m);
     float *part = nd_alloc_array((size_t)k, (size_t)m * sizeof *part);
@@ -67,14 +75,14 @@ nd_status nd_cpu_accumulate(nd_backend *backend, int64_t n, int64_t k, const flo
             cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)k, (int)m, rows, 1, a + row * k, (int)k,
                         b + row * m, (int)m, 0, part, (int)m);
         }
-        nd_parallel_for(k, accumulate_add, &sum);
+        nd_parallel_for(k, m, accumulate_add, &sum);
     }
     free(part);
     return nd_status_ok;
 }
 
 nd_status nd_cpu_solve(nd_backend *backend, int64_t n, double *a, bool factored, int64_t n_rhs, double *b) {
-    nd_cpu_enter((nd_cpu *)backend);
+    linalg_enter(backend, (double)n * (double)n * ((factored ? 0 : (double)n / 6) + (double)n_rhs));
     ND_REQUIRE(n <= INT_MAX && n_rhs <= INT_MAX, nd_status_usage, "solve: %lld x %lld is too large",
                (long long)n, (long long)n_rhs);
     const lapack_int order = (lapack_int)n, columns = (lapack_int)n_rhs;
@@ -89,7 +97,7 @@ nd_status nd_cpu_solve(nd_backend *backend, int64_t n, double *a, bool factored,
 }
 
 nd_status nd_cpu_eigen(nd_backend *backend, int64_t batch, int64_t n, double *a, double *values) {
-    nd_cpu_enter((nd_cpu *)backend);
+    linalg_enter(backend, (double)n * (double)n * (double)n / 8); /* half of it in products by a vector */
     ND_REQUIRE(n <= INT_MAX, nd_status_usage, "eigen: order %lld is too large", (long long)n);
     if (n <= eigen_small) return nd_ref_linalg.eigen(backend, batch, n, a, values);
     const lapack_int order = (lapack_int)n;
@@ -107,7 +115,7 @@ nd_status nd_cpu_eigen(nd_backend *backend, int64_t batch, int64_t n, double *a,
 nd_status nd_cpu_gemm_f64(nd_backend *backend, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
                           double alpha, const double *a, int64_t lda, const double *b, int64_t ldb,
                           double beta, double *c, int64_t ldc) {
-    nd_cpu_enter((nd_cpu *)backend);
+    linalg_enter(backend, (double)m * (double)n * (double)k);
     ND_REQUIRE(
         m <= INT_MAX && n <= INT_MAX && k <= INT_MAX && lda <= INT_MAX && ldb <= INT_MAX && ldc <= INT_MAX,
         nd_status_usage, "gemm: %lld x %lld x %lld is too large", (long long)m, (long long)n, (long long)k);

@@ -110,7 +110,9 @@ static void pool_rows(void *context, int64_t begin, int64_t end, int worker) {
 static nd_status pool_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     const pool_kernel *k = (const pool_kernel *)kernel;
     pool_job job = {k, buffers->x, buffers->y};
-    nd_parallel_for(k->y.dims[0] * k->y.dims[2], pool_rows, &job);
+    nd_parallel_for(k->y.dims[0] * k->y.dims[2],
+                    k->y.dims[3] * k->y.dims[1] * k->geometry.kernel[0] * k->geometry.kernel[1], pool_rows,
+                    &job);
     return nd_status_ok;
 }
 

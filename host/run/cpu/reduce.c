@@ -69,7 +69,8 @@ static void mean_units(void *context, int64_t begin, int64_t end, int worker) {
 static nd_status mean_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     const reduce_kernel *k = (const reduce_kernel *)kernel;
     reduce_job job = {k, buffers->x, buffers->y};
-    nd_parallel_for(k->x.dims[0] * ((k->x.dims[1] + mean_block - 1) / mean_block), mean_units, &job);
+    nd_parallel_for(k->x.dims[0] * ((k->x.dims[1] + mean_block - 1) / mean_block),
+                    mean_block * k->x.dims[2] * k->x.dims[3], mean_units, &job);
     return nd_status_ok;
 }
 
@@ -114,7 +115,8 @@ static void lrn_units(void *context, int64_t begin, int64_t end, int worker) {
 static nd_status lrn_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     const reduce_kernel *k = (const reduce_kernel *)kernel;
     reduce_job job = {k, buffers->x, buffers->y};
-    nd_parallel_for(k->x.dims[0] * k->x.dims[2] * k->x.dims[3], lrn_units, &job);
+    nd_parallel_for(k->x.dims[0] * k->x.dims[2] * k->x.dims[3], k->x.dims[1] * (k->size + 8), lrn_units,
+                    &job);
     return nd_status_ok;
 }
 

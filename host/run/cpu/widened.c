@@ -96,7 +96,7 @@ static void widened_rows(void *context, int64_t begin, int64_t end, int worker) 
 
 static void widened_convert(const nd_view *view, const void *half, char *wide, bool up) {
     widened_job job = {view, (uint16_t *)(uintptr_t)half, (float *)wide, up};
-    nd_parallel_for(nd_view_count(view) / view->dims[1], widened_rows, &job);
+    nd_parallel_for(nd_view_count(view) / view->dims[1], view->dims[1], widened_rows, &job);
 }
 
 static nd_status widened_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {

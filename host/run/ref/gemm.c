@@ -26,6 +26,6 @@ static void ref_gemm_columns(void *context, int64_t begin, int64_t end, int work
 
 nd_status nd_ref_gemm(const nd_work *work, const float *x, const float *x2, float *y) {
     nd_ref_gemm_call call = {work, x, x2, y};
-    nd_parallel_for(work->y.dims[1], ref_gemm_columns, &call);
+    nd_parallel_for(work->y.dims[1], work->y.dims[0] * work->x.dims[1], ref_gemm_columns, &call);
     return nd_status_ok;
 }

@@ -47,7 +47,7 @@ nd_status nd_ref_accumulate(nd_backend *backend, int64_t n, int64_t k, const flo
                             const float *b, double *c) {
     (void)backend;
     nd_ref_accumulate_call call = {n, k, m, a, b, c};
-    nd_parallel_for(k, ref_accumulate_rows, &call);
+    nd_parallel_for(k, n * m, ref_accumulate_rows, &call);
     return nd_status_ok;
 }
 
@@ -76,7 +76,7 @@ static nd_status ref_cholesky(int64_t n, double *a) {
                    (long long)n, (long long)j, pivot);
         row[j] = sqrt(pivot);
         nd_ref_cholesky_call call = {n, j, a};
-        nd_parallel_for(n - j - 1, ref_cholesky_rows, &call);
+        nd_parallel_for(n - j - 1, j + 1, ref_cholesky_rows, &call);
     }
     return nd_status_ok;
 }
@@ -110,7 +110,7 @@ nd_status nd_ref_solve(nd_backend *backend, int64_t n, double *a, bool factored,
     (void)backend;
     if (!factored) ND_TRY(ref_cholesky(n, a));
     nd_ref_substitute_call call = {n, a, b};
-    nd_parallel_for(n_rhs, ref_substitute, &call);
+    nd_parallel_for(n_rhs, n * n, ref_substitute, &call);
     return nd_status_ok;
 }
 
@@ -165,6 +165,6 @@ nd_status nd_ref_matmul(nd_backend *backend, bool trans_a, bool trans_b, int64_t
                         double *c, int64_t ldc) {
     (void)backend;
     nd_ref_matmul_call call = {trans_a, trans_b, n, k, lda, ldb, ldc, alpha, beta, a, b, c};
-    nd_parallel_for(m, ref_matmul_rows, &call);
+    nd_parallel_for(m, n * k, ref_matmul_rows, &call);
     return nd_status_ok;
 }

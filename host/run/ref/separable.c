@@ -52,7 +52,9 @@ nd_status nd_ref_separable(const nd_work *work, const float *x, const float *x2,
     double *terms = nd_alloc_array((size_t)nd_threads() * (size_t)work->terms, sizeof *terms);
     ND_REQUIRE(terms, nd_status_memory, "no memory for %lld terms", (long long)work->terms);
     nd_ref_separable_call call = {work, x, x2, y, terms};
-    nd_parallel_for(work->y.dims[0] * work->y.dims[2], ref_separable_rows, &call);
+    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    nd_parallel_for(work->y.dims[0] * work->y.dims[2],
+                    work->y.dims[3] * work->terms * (work->y.dims[1] + taps), ref_separable_rows, &call);
     free(terms);
     return nd_status_ok;
 }

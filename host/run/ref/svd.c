@@ -70,7 +70,7 @@ nd_status nd_ref_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n, c
                "svd of %lld slices of %lldx%lld: at most %d columns", (long long)batch, (long long)m,
                (long long)n, nd_ref_svd_max);
     nd_ref_svd_call call = {m, n, a, sigma, v, false};
-    nd_parallel_for(batch, ref_svd_slices, &call);
+    nd_parallel_for(batch, (m + 16 * n) * n * n, ref_svd_slices, &call);
     ND_REQUIRE(!call.broken, nd_status_format, "svd: the weights hold a NaN or an infinity");
     return nd_status_ok;
 }

@@ -1,6 +1,7 @@
 /* Threads that sleep, and how many the machine is good for. */
 #include "base/machine/cgroup.h"
 #include "base/machine/cores.h"
+#include "base/memory.h"
 #include "base/parallel.h"
 #include "run/plugins.h"
 
@@ -40,7 +41,7 @@ static void burn_first(void *context, int64_t begin, int64_t end, int worker) {
 static double waste(int threads, int loops, double each) {
     nd_threads_set(threads);
     const double start = seconds(CLOCK_PROCESS_CPUTIME_ID);
-    for (int i = 0; i < loops; i++) nd_parallel_for(threads, burn_first, &each);
+    for (int i = 0; i < loops; i++) nd_parallel_for(threads, 1000000, burn_first, &each);
     return (seconds(CLOCK_PROCESS_CPUTIME_ID) - start) / (loops * each) - 1;
 }
 
@@ -113,24 +114,35 @@ static void count_ranges(void *context, int64_t begin, int64_t end, int worker) 
 Test(machine, loops_after_a_fork) {
     _Atomic int64_t sum = 0;
     nd_threads_set(4);
-    nd_parallel_for(1000, count_ranges, &sum);
+    nd_parallel_for(1000, 1000, count_ranges, &sum);
     cr_assert_eq(sum, 1000);
     const pid_t child = fork();
     if (!child) {
         sum = 0;
-        for (int i = 0; i < 100; i++) nd_parallel_for(1000, count_ranges, &sum);
+        for (int i = 0; i < 100; i++) nd_parallel_for(1000, 1000, count_ranges, &sum);
         _exit(sum == 100000 ? 0 : 1);
     }
     int result = -1;
     waitpid(child, &result, 0);
     cr_expect_eq(result, 0);
-    nd_parallel_for(1000, count_ranges, &sum);
+    nd_parallel_for(1000, 1000, count_ranges, &sum);
     cr_expect_eq(sum, 2000);
+}
+
+static void note_whole(void *context, int64_t begin, int64_t end, int worker) {
+    *(bool *)context = begin == 0 && end == 100 && worker == 0;
+}
+
+Test(machine, small_loops_stay_on_the_caller) {
+    bool whole = false;
+    nd_threads_set(4);
+    nd_parallel_for(100, nd_parallel_worth / 100 - 1, note_whole, &whole);
+    cr_expect(whole);
 }
 
 static void *loop_many(void *context) {
     nd_threads_set(3);
-    for (int i = 0; i < 2000; i++) nd_parallel_for(7, count_ranges, context);
+    for (int i = 0; i < 2000; i++) nd_parallel_for(7, 100000, count_ranges, context);
     return NULL;
 }
 
@@ -140,6 +152,20 @@ Test(machine, loops_of_several_threads) {
     for (int i = 0; i < 4; i++) cr_assert(!pthread_create(&threads[i], NULL, loop_many, (void *)&sum));
     for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
     cr_expect_eq(sum, 4 * 2000 * 7);
+}
+
+Test(machine, memory_follows_the_address_space) {
+    const nd_memory_room before = nd_memory_find();
+    cr_assert_gt(before.left, 1);
+    cr_assert_leq(before.left, before.limit);
+    cr_assert_lt(before.limit, SIZE_MAX);
+    if (before.limit <= (size_t)1 << 31) cr_skip_test("a smaller limit holds");
+    const struct rlimit space = {(rlim_t)1 << 31, (rlim_t)1 << 31};
+    cr_assert(!setrlimit(RLIMIT_AS, &space));
+    const nd_memory_room after = nd_memory_find();
+    cr_expect_eq(after.limit, (size_t)1 << 31);
+    cr_expect_lt(after.left, after.limit);
+    cr_expect(strstr(after.by, "ulimit"), "%s", after.by);
 }
 
 /* --- control groups, of a made-up system */

@@ -232,7 +232,9 @@ static nd_status sep_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
         .panels = buffers->workspace,
     };
     k->gemm.stream = sep_can_stream(k, job.y);
-    nd_parallel_for(k->splits * k->y.dims[0] * k->tiles, sep_body, (void *)&job);
+    /* Products of a tile; those of its depthwise part are fewer. */
+    const int64_t cost = k->isa->mr * sep_depth(k) * (k->blocks / k->splits) * k->isa->nr;
+    nd_parallel_for(k->splits * k->y.dims[0] * k->tiles, cost, sep_body, (void *)&job);
     return nd_status_ok;
 }
 

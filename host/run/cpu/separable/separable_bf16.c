@@ -122,7 +122,8 @@ static nd_status bf16_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
                     .x2 = k->residual ? (const uint16_t *)buffers->x2 + k->x2.offset : NULL,
                     .y = (uint16_t *)buffers->y + k->y.offset,
                     .workspace = buffers->workspace};
-    nd_parallel_for(k->y.dims[0] * k->tiles, bf16_body, &job);
+    const int64_t cost = nd_sep_amx_columns * nd_sep_amx_depth * k->blocks * k->steps * 32;
+    nd_parallel_for(k->y.dims[0] * k->tiles, cost, bf16_body, &job);
     return nd_status_ok;
 }
 
