@@ -89,5 +89,5 @@ set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_DEPENDS libopenblas0-openmp) # of its variants the one that shares our threads
 set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
-set(CPACK_DEBIAN_PACKAGE_SUGGESTS "libjansson-dev, pkg-config")
+set(CPACK_DEBIAN_PACKAGE_RECOMMENDS librsvg2-bin) # plots as PNG
 include(CPack)

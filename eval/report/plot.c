@@ -1,5 +1,7 @@
 #include "eval/report/plot.h"
 
+#include "eval/report/canvas.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -75,20 +77,20 @@ static void draw_number(nd_canvas *c, double x, double y, double value, nd_ancho
     char text[32];
     if (fabs(value) < 1e-12) value = 0;
     snprintf(text, sizeof text, "%g", value);
-    c->text(c, x, y, text, nd_ink_faint, 12, anchor, 0);
+    nd_canvas_text(c, x, y, text, nd_ink_faint, 12, anchor, 0);
 }
 
 static void draw_y_axis(nd_canvas *c, const nd_plot *plot, const frame *f) {
     double step = nd_plot_step(f->y0, f->y1, 8);
     for (double y = f->y0; y <= f->y1 + step * 1e-6; y += step) {
-        c->line(c, f->left, at_y(f, y), f->right, at_y(f, y), nd_ink_grid, 1, false);
+        nd_canvas_line(c, f->left, at_y(f, y), f->right, at_y(f, y), nd_ink_grid, 1, false);
         draw_number(c, f->left - 8, at_y(f, y) + 4, y, nd_anchor_end);
     }
-    c->text(c, 18, (f->top + f->bottom) / 2, plot->y_label, nd_ink_text, 13, nd_anchor_middle, 90);
+    nd_canvas_text(c, 18, (f->top + f->bottom) / 2, plot->y_label, nd_ink_text, 13, nd_anchor_middle, 90);
 }
 
 static void draw_x_tick(nd_canvas *c, const frame *f, double x) {
-    c->line(c, at_x(f, x), f->top, at_x(f, x), f->bottom, nd_ink_grid, 1, false);
+    nd_canvas_line(c, at_x(f, x), f->top, at_x(f, x), f->bottom, nd_ink_grid, 1, false);
     draw_number(c, at_x(f, x), f->bottom + 18, x, nd_anchor_middle);
 }
 
@@ -105,30 +107,31 @@ static void draw_x_axis(nd_canvas *c, const nd_plot *plot, const frame *f) {
         double step = nd_plot_step(f->x0, f->x1, 10);
         for (double x = f->x0; x <= f->x1 + step * 1e-6; x += step) draw_x_tick(c, f, x);
     }
-    c->text(c, (f->left + f->right) / 2, f->bottom + 40, plot->x_label, nd_ink_text, 13, nd_anchor_middle, 0);
+    nd_canvas_text(c, (f->left + f->right) / 2, f->bottom + 40, plot->x_label, nd_ink_text, 13,
+                   nd_anchor_middle, 0);
 }
 
 static void draw_level(nd_canvas *c, const nd_plot *plot, const frame *f) {
     if (!isfinite(plot->level)) return;
     double y = at_y(f, plot->level);
-    c->line(c, f->left, y, f->right, y, nd_ink_faint, 1.2, true);
+    nd_canvas_line(c, f->left, y, f->right, y, nd_ink_faint, 1.2, true);
     if (plot->level_label)
-        c->text(c, f->right - 6, y - 6, plot->level_label, nd_ink_faint, 12, nd_anchor_end, 0);
+        nd_canvas_text(c, f->right - 6, y - 6, plot->level_label, nd_ink_faint, 12, nd_anchor_end, 0);
 }
 
 /* Labels of one series stand above its points, those of the next below: series often run close together. */
 static void draw_point(nd_canvas *c, const frame *f, const nd_plot_point *point, int ink) {
     double x = at_x(f, point->x), y = at_y(f, point->y);
     if (isfinite(point->lo) && isfinite(point->hi)) {
-        c->line(c, x, at_y(f, point->lo), x, at_y(f, point->hi), ink, 1.2, false);
-        c->line(c, x - 3, at_y(f, point->lo), x + 3, at_y(f, point->lo), ink, 1.2, false);
-        c->line(c, x - 3, at_y(f, point->hi), x + 3, at_y(f, point->hi), ink, 1.2, false);
+        nd_canvas_line(c, x, at_y(f, point->lo), x, at_y(f, point->hi), ink, 1.2, false);
+        nd_canvas_line(c, x - 3, at_y(f, point->lo), x + 3, at_y(f, point->lo), ink, 1.2, false);
+        nd_canvas_line(c, x - 3, at_y(f, point->hi), x + 3, at_y(f, point->hi), ink, 1.2, false);
     }
-    c->circle(c, x, y, 4, ink, true, point->tip);
-    if (point->ring) c->circle(c, x, y, 7.5, nd_ink_text, false, NULL);
+    nd_canvas_circle(c, x, y, 4, ink, true, point->tip);
+    if (point->ring) nd_canvas_circle(c, x, y, 7.5, nd_ink_text, false, NULL);
     if (point->label)
-        c->text(c, x + 6, (ink - nd_ink_series) % 2 ? y + 17 : y - 9, point->label, ink, 11, nd_anchor_start,
-                0);
+        nd_canvas_text(c, x + 6, (ink - nd_ink_series) % 2 ? y + 17 : y - 9, point->label, ink, 11,
+                       nd_anchor_start, 0);
 }
 
 static bool drawable(const nd_plot_point *point) {
@@ -141,8 +144,8 @@ static void draw_series(nd_canvas *c, const nd_plot *plot, const frame *f, size_
     for (size_t i = 1; i < series->n && plot->lines; i++) {
         const nd_plot_point *a = &series->points[i - 1], *b = &series->points[i];
         if (drawable(a) && drawable(b))
-            c->line(c, at_x(f, a->x), at_y(f, a->y), at_x(f, b->x), at_y(f, b->y), ink, 1.6,
-                    index >= nd_series_colours);
+            nd_canvas_line(c, at_x(f, a->x), at_y(f, a->y), at_x(f, b->x), at_y(f, b->y), ink, 1.6,
+                           index >= nd_series_colours);
     }
     for (size_t i = 0; i < series->n; i++)
         if (drawable(&series->points[i])) draw_point(c, f, &series->points[i], ink);
@@ -165,15 +168,15 @@ static void draw_bars(nd_canvas *c, const nd_plot *plot, const frame *f) {
             const nd_plot_point *point = &plot->series[s].points[k];
             if (k >= plot->series[s].n || !isfinite(point->y)) continue;
             double top = at_y(f, point->y), x = left + (double)s * width;
-            c->rectangle(c, x, top, width * 0.92, f->bottom - top, nd_ink_series + (int)s, point->tip);
+            nd_canvas_rectangle(c, x, top, width * 0.92, f->bottom - top, nd_ink_series + (int)s, point->tip);
             if (isfinite(point->lo) && isfinite(point->hi))
-                c->line(c, x + width * 0.46, at_y(f, point->lo), x + width * 0.46, at_y(f, point->hi),
-                        nd_ink_text, 1, false);
+                nd_canvas_line(c, x + width * 0.46, at_y(f, point->lo), x + width * 0.46, at_y(f, point->hi),
+                               nd_ink_text, 1, false);
         }
-        c->text(c, middle, f->bottom + 16, plot->categories[k], nd_ink_faint, 11,
-                slanted ? nd_anchor_end : nd_anchor_middle, slanted ? 35 : 0);
+        nd_canvas_text(c, middle, f->bottom + 16, plot->categories[k], nd_ink_faint, 11,
+                       slanted ? nd_anchor_end : nd_anchor_middle, slanted ? 35 : 0);
     }
-    c->line(c, f->left, f->bottom, f->right, f->bottom, nd_ink_faint, 1, false);
+    nd_canvas_line(c, f->left, f->bottom, f->right, f->bottom, nd_ink_faint, 1, false);
 }
 
 /* To the right of the axes, one line a series. */
@@ -182,14 +185,15 @@ static void draw_legend(nd_canvas *c, const nd_plot *plot, const frame *f) {
     for (size_t s = 0; s < plot->n_series; s++, y += pitch) {
         int ink = nd_ink_series + (int)(s % nd_series_colours);
         if (plot->n_categories)
-            c->rectangle(c, f->right + 18, y - 9, 10, 10, ink, NULL);
+            nd_canvas_rectangle(c, f->right + 18, y - 9, 10, 10, ink, NULL);
         else {
             if (plot->lines)
-                c->line(c, f->right + 12, y - 4, f->right + 34, y - 4, ink, 1.6, s >= nd_series_colours);
-            c->circle(c, f->right + 23, y - 4, 3.5, ink, true, NULL);
+                nd_canvas_line(c, f->right + 12, y - 4, f->right + 34, y - 4, ink, 1.6,
+                               s >= nd_series_colours);
+            nd_canvas_circle(c, f->right + 23, y - 4, 3.5, ink, true, NULL);
         }
-        c->text(c, f->right + 40, y, plot->series[s].name, nd_ink_text, pitch < 14 ? 9 : 12, nd_anchor_start,
-                0);
+        nd_canvas_text(c, f->right + 40, y, plot->series[s].name, nd_ink_text, pitch < 14 ? 9 : 12,
+                       nd_anchor_start, 0);
     }
 }
 
@@ -201,7 +205,7 @@ static double legend_width(const nd_plot *plot) {
     return width > 300 ? 300 : width;
 }
 
-void nd_plot_draw(nd_canvas *canvas, const nd_plot *plot) {
+static void draw_plot(nd_canvas *canvas, const nd_plot *plot) {
     bool bars = plot->n_categories > 0;
     frame f = {.left = 74,
                .top = plot->note ? 66 : 48,
@@ -210,8 +214,8 @@ void nd_plot_draw(nd_canvas *canvas, const nd_plot *plot) {
                                            : slanted_names(plot) ? 92
                                                                  : 34)};
     find_ranges(plot, &f);
-    canvas->text(canvas, f.left, 26, plot->title, nd_ink_text, 16, nd_anchor_start, 0);
-    if (plot->note) canvas->text(canvas, f.left, 46, plot->note, nd_ink_faint, 12, nd_anchor_start, 0);
+    nd_canvas_text(canvas, f.left, 26, plot->title, nd_ink_text, 16, nd_anchor_start, 0);
+    if (plot->note) nd_canvas_text(canvas, f.left, 46, plot->note, nd_ink_faint, 12, nd_anchor_start, 0);
     draw_y_axis(canvas, plot, &f);
     if (bars) {
         draw_bars(canvas, plot, &f);
@@ -224,17 +228,8 @@ void nd_plot_draw(nd_canvas *canvas, const nd_plot *plot) {
 }
 
 void nd_plot_svg(const nd_plot *plot, FILE *file, bool standalone) {
-    nd_svg svg;
-    nd_svg_begin(&svg, file, nd_plot_width, nd_plot_height, plot->title, standalone);
-    nd_plot_draw(&svg.canvas, plot);
-    nd_svg_end(&svg);
-}
-
-static void draw_on(nd_canvas *canvas, void *context) {
-    nd_plot_draw(canvas, context);
-}
-
-nd_status nd_plot_png(const nd_plot *plot, FILE *file) {
-    nd_plot copy = *plot;
-    return nd_png_draw(file, nd_plot_width, nd_plot_height, draw_on, &copy);
+    nd_canvas canvas;
+    nd_canvas_begin(&canvas, file, nd_plot_width, nd_plot_height, plot->title, standalone);
+    draw_plot(&canvas, plot);
+    nd_canvas_end(&canvas);
 }

@@ -1,11 +1,10 @@
-/* Plots: points with intervals on two axes, or grouped bars. Described by data, drawn on any canvas
- * (eval/report/canvas.h). */
+/* Plots: points with intervals on two axes, or grouped bars. Described by data. */
 #ifndef ND_EVAL_PLOT_H
 #define ND_EVAL_PLOT_H
 
-#include "eval/report/canvas.h"
-
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 /* y is NaN where a series has no bar in a category. lo and hi are NaN where there is no interval. */
 typedef struct nd_plot_point {
@@ -38,10 +37,8 @@ typedef struct nd_plot {
 
 enum { nd_plot_width = 860, nd_plot_height = 470 };
 
-void nd_plot_draw(nd_canvas *canvas, const nd_plot *plot);
-
+/* Whether `file` took it is for the caller to ask (ferror). */
 void nd_plot_svg(const nd_plot *plot, FILE *file, bool standalone);
-nd_status nd_plot_png(const nd_plot *plot, FILE *file); /* nd_status_unsupported without cairo */
 
 /* A step of 1, 2 or 5 times a power of ten that cuts [low, high] into at most `most` parts. */
 double nd_plot_step(double low, double high, int most);

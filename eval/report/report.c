@@ -1,7 +1,9 @@
 #include "eval/report/report.h"
 
 #include "base/draft.h"
+#include "base/log.h"
 #include "base/rows/row_write.h"
+#include "eval/report/canvas.h"
 #include "eval/report/report_parts.h"
 
 #include <errno.h>
@@ -142,20 +144,24 @@ static nd_status write_svg(void *context, FILE *file) {
 }
 
 static nd_status write_png(void *context, FILE *file) {
-    return nd_plot_png(context, file);
+    return nd_canvas_png(context, file);
 }
 
 nd_status nd_report_plots(const nd_report *report, const char *folder) {
     ND_REQUIRE(!mkdir(folder, 0777) || errno == EEXIST, nd_status_input, "%s: %s", folder, strerror(errno));
+    bool converted = true;
     for (size_t i = 0; i < report->n_plots; i++) {
-        char path[4096];
+        char path[4096], png[4096];
         nd_plot *plot = &report->plots[i];
         int length = snprintf(path, sizeof path, "%s/%s.svg", folder, plot->name);
         ND_REQUIRE(length < (int)sizeof path, nd_status_input, "%.60s...: path too long", folder);
+        snprintf(png, sizeof png, "%s/%s.png", folder, plot->name);
         ND_TRY(nd_file_replace(path, write_svg, plot));
-        snprintf(path, sizeof path, "%s/%s.png", folder, plot->name);
-        nd_status status = nd_file_replace(path, write_png, plot);
+        if (!converted) continue;
+        nd_status status = nd_file_replace(png, write_png, path);
         if (status && status != nd_status_unsupported) return status;
+        converted = !status;
+        if (!converted) nd_log(nd_log_warn, "%s; SVG files are written", nd_error());
     }
     return nd_status_ok;
 }

@@ -1,5 +1,7 @@
 #include "eval/report/report.h"
 
+#include "eval/report/canvas.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -69,7 +71,7 @@ nd_status nd_report_html(const nd_report *report, FILE *file) {
             "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
             "<title>Network decoupling: report</title>\n<style>%s%s</style></head><body>\n"
             "<h1>Network decoupling: report</h1>\n<p class=\"faint\">%zu rows</p>\n",
-            page_style, nd_svg_style, report->n_rows);
+            page_style, nd_canvas_style, report->n_rows);
     for (size_t i = 0; i < report->n_plots; i++) {
         fputs("<figure>\n", file);
         nd_plot_svg(&report->plots[i], file, false);
