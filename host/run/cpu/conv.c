@@ -41,15 +41,21 @@ bool nd_cpu_conv_blocked_supports(const nd_cpu *cpu, const nd_work *work, nd_pre
 bool nd_cpu_conv_winograd_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
     const nd_geometry *g = &work->geometry;
     (void)cpu;
-    return precision == nd_precision_fp32 && conv_supports(work, precision) && work->groups == 1 &&
-           g->kernel[0] == 3 && g->kernel[1] == 3 && g->stride[0] == 1 && g->stride[1] == 1 &&
-           g->dilation[0] == 1 && g->dilation[1] == 1;
+    return nd_onednn_has_winograd && precision == nd_precision_fp32 && conv_supports(work, precision) &&
+           work->groups == 1 && g->kernel[0] == 3 && g->kernel[1] == 3 && g->stride[0] == 1 &&
+           g->stride[1] == 1 && g->dilation[0] == 1 && g->dilation[1] == 1;
 }
 
 typedef struct conv_descs {
-    dnnl_memory_desc_t x, x2, y, weights, bias; /* as the caller holds them; weights and bias in fp32 */
-    dnnl_convolution_desc_t op;
+    nd_onednn_md x, x2, y, weights, bias;   /* as the caller holds them; weights and bias in fp32 */
+    nd_onednn_md any_x, any_y, any_weights; /* for the library to choose the layout */
+    nd_onednn_forward op;
 } conv_descs;
+
+static void conv_descs_free(conv_descs *d) {
+    const nd_onednn_md all[] = {d->x, d->x2, d->y, d->weights, d->bias, d->any_x, d->any_y, d->any_weights};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) nd_onednn_md_free(all[i]);
+}
 
 /* Padding after the input as the output's size implies it; what a floor left over counts as none. */
 static int64_t conv_pad_after(const nd_work *work, int axis) {
@@ -67,35 +73,33 @@ static nd_status conv_describe(const nd_work *work, nd_precision precision, cons
     const int64_t ni = work->x.dims[1], no = work->y.dims[1], groups = work->groups;
     const bool grouped = groups > 1;
     const dnnl_data_type_t type = nd_onednn_type(precision);
-    dnnl_memory_desc_t x, y, weights, *bias = work->bias ? &d->bias : NULL;
     ND_TRY_DONE(nd_onednn_view(&work->x, precision, &d->x));
     ND_TRY_DONE(nd_onednn_view(&work->y, precision, &d->y));
     if (work->residual) ND_TRY_DONE(nd_onednn_view(&work->x2, precision, &d->x2));
-    x = d->x;
-    y = d->y;
     if (algorithm->any_layout) {
-        ND_DNNL_DONE(dnnl_memory_desc_init_by_tag(&x, 4, d->x.dims, type, dnnl_format_tag_any), "input");
-        ND_DNNL_DONE(dnnl_memory_desc_init_by_tag(&y, 4, d->y.dims, type, dnnl_format_tag_any), "output");
+        ND_DNNL_DONE(nd_onednn_md_by_tag(&d->any_x, 4, work->x.dims, type, dnnl_format_tag_any), "input");
+        ND_DNNL_DONE(nd_onednn_md_by_tag(&d->any_y, 4, work->y.dims, type, dnnl_format_tag_any), "output");
     }
     const dnnl_dims_t dense = {no, ni, g->kernel[0], g->kernel[1]};
     const dnnl_dims_t split = {groups, no / groups, ni / groups, g->kernel[0], g->kernel[1]};
     const int rank = grouped ? 5 : 4;
-    ND_DNNL_DONE(dnnl_memory_desc_init_by_tag(&d->weights, rank, grouped ? split : dense, dnnl_f32,
-                                              grouped ? dnnl_goihw : dnnl_oihw),
+    ND_DNNL_DONE(nd_onednn_md_by_tag(&d->weights, rank, grouped ? split : dense, dnnl_f32,
+                                     grouped ? dnnl_goihw : dnnl_oihw),
                  "weights");
     ND_DNNL_DONE(
-        dnnl_memory_desc_init_by_tag(&weights, rank, grouped ? split : dense, type, dnnl_format_tag_any),
+        nd_onednn_md_by_tag(&d->any_weights, rank, grouped ? split : dense, type, dnnl_format_tag_any),
         "weights");
     const dnnl_dims_t channels = {no};
-    ND_DNNL_DONE(dnnl_memory_desc_init_by_tag(&d->bias, 1, channels, dnnl_f32, dnnl_a), "bias");
-    const dnnl_dims_t strides = {g->stride[0], g->stride[1]};
-    const dnnl_dims_t dilates = {g->dilation[0] - 1, g->dilation[1] - 1};
-    const dnnl_dims_t before = {g->pad[0], g->pad[1]};
-    const dnnl_dims_t after = {conv_pad_after(work, 0), conv_pad_after(work, 1)};
-    ND_DNNL_DONE(dnnl_dilated_convolution_forward_desc_init(&d->op, dnnl_forward_inference,
-                                                            algorithm->algorithm, &x, &weights, bias, &y,
-                                                            strides, dilates, before, after),
-                 "convolution");
+    ND_DNNL_DONE(nd_onednn_md_by_tag(&d->bias, 1, channels, dnnl_f32, dnnl_a), "bias");
+    d->op = (nd_onednn_forward){.algorithm = algorithm->algorithm,
+                                .x = algorithm->any_layout ? d->any_x : d->x,
+                                .weights = d->any_weights,
+                                .bias = work->bias ? d->bias : NULL,
+                                .y = algorithm->any_layout ? d->any_y : d->y,
+                                .strides = {g->stride[0], g->stride[1]},
+                                .dilates = {g->dilation[0] - 1, g->dilation[1] - 1},
+                                .before = {g->pad[0], g->pad[1]},
+                                .after = {conv_pad_after(work, 0), conv_pad_after(work, 1)}};
 done:
     return status;
 }
@@ -114,7 +118,7 @@ static nd_status conv_find(nd_cpu *cpu, const nd_work *work, conv_descs *d, bool
     for (int attempt = copies ? 1 : 0; attempt < 2 && !*out; attempt++) {
         dnnl_primitive_attr_t attr;
         *sum = attempt == 1;
-        ND_TRY(nd_onednn_attr(work, *sum, &d->x2, &attr));
+        ND_TRY(nd_onednn_attr(work, *sum, d->x2, &attr));
         nd_status status = nd_onednn_find(cpu, &d->op, attr, out, name, name_size);
         dnnl_primitive_attr_destroy(attr);
         if (status) return status;
@@ -154,36 +158,36 @@ static nd_status conv_bind(conv_kernel *k, const nd_work *work, nd_precision pre
     const size_t at_x = (size_t)work->x.offset * element, at_y = (size_t)work->y.offset * element;
     const size_t at_x2 = (size_t)work->x2.offset * element;
     size_t *bytes = &k->base.workspace_bytes;
-    const dnnl_memory_desc_t *x = nd_onednn_query(pd, dnnl_query_src_md, 0);
-    const dnnl_memory_desc_t *y = nd_onednn_query(pd, dnnl_query_dst_md, 0);
+    nd_onednn_const_md x = nd_onednn_query(pd, dnnl_query_src_md, 0);
+    nd_onednn_const_md y = nd_onednn_query(pd, dnnl_query_dst_md, 0);
 
-    if (dnnl_memory_desc_equal(x, &d->x)) {
+    if (dnnl_memory_desc_equal(x, d->x)) {
         ND_TRY_DONE(nd_onednn_arg_add(cpu, &k->op, DNNL_ARG_SRC, nd_onednn_slot_x, at_x, x));
     } else {
-        ND_TRY_DONE(nd_onednn_reorder(cpu, &k->before[0], &d->x, nd_onednn_slot_x, at_x, x,
+        ND_TRY_DONE(nd_onednn_reorder(cpu, &k->before[0], d->x, nd_onednn_slot_x, at_x, x,
                                       nd_onednn_slot_workspace, *bytes));
         ND_TRY_DONE(nd_onednn_arg_add(cpu, &k->op, DNNL_ARG_SRC, nd_onednn_slot_workspace, *bytes, x));
         *bytes += nd_cpu_round(dnnl_memory_desc_get_size(x));
     }
-    const bool own_y = !dnnl_memory_desc_equal(y, &d->y);
+    const bool own_y = !dnnl_memory_desc_equal(y, d->y);
     const nd_onednn_slot slot_y = own_y ? nd_onednn_slot_workspace : nd_onednn_slot_y;
     const size_t place_y = own_y ? *bytes : at_y;
     if (own_y) {
-        ND_TRY_DONE(nd_onednn_reorder(cpu, &k->after, y, slot_y, place_y, &d->y, nd_onednn_slot_y, at_y));
+        ND_TRY_DONE(nd_onednn_reorder(cpu, &k->after, y, slot_y, place_y, d->y, nd_onednn_slot_y, at_y));
         *bytes += nd_cpu_round(dnnl_memory_desc_get_size(y));
     }
     ND_TRY_DONE(nd_onednn_arg_add(cpu, &k->op, DNNL_ARG_DST, slot_y, place_y, y));
     if (work->residual && sum) {
         ND_TRY_DONE(
-            nd_onednn_reorder(cpu, &k->before[1], &d->x2, nd_onednn_slot_x2, at_x2, y, slot_y, place_y));
+            nd_onednn_reorder(cpu, &k->before[1], d->x2, nd_onednn_slot_x2, at_x2, y, slot_y, place_y));
     } else if (work->residual) {
         ND_TRY_DONE(nd_onednn_arg_add(cpu, &k->op, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
-                                      nd_onednn_slot_x2, at_x2, &d->x2));
+                                      nd_onednn_slot_x2, at_x2, d->x2));
     }
-    ND_TRY_DONE(nd_onednn_arg_pack(cpu, &k->op, DNNL_ARG_WEIGHTS, &d->weights, work->weights,
+    ND_TRY_DONE(nd_onednn_arg_pack(cpu, &k->op, DNNL_ARG_WEIGHTS, d->weights, work->weights,
                                    nd_onednn_query(pd, dnnl_query_weights_md, 0)));
     if (work->bias) {
-        ND_TRY_DONE(nd_onednn_arg_pack(cpu, &k->op, DNNL_ARG_BIAS, &d->bias, work->bias, &d->bias));
+        ND_TRY_DONE(nd_onednn_arg_pack(cpu, &k->op, DNNL_ARG_BIAS, d->bias, work->bias, d->bias));
     }
     ND_TRY_DONE(nd_onednn_scratchpad(cpu, &k->op, pd, bytes));
 done:
@@ -193,7 +197,7 @@ done:
 static nd_status conv_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
                               const conv_algorithm *algorithm, nd_kernel **out) {
     nd_status status = nd_status_ok;
-    conv_descs descs;
+    conv_descs descs = {0};
     dnnl_primitive_desc_t pd = NULL;
     char name[48];
     bool sum = false;
@@ -212,6 +216,7 @@ static nd_status conv_prepare(nd_cpu *cpu, const nd_work *work, nd_precision pre
     snprintf(k->base.engine, sizeof k->base.engine, "%s%s", algorithm->label, name);
     *out = &k->base;
 done:
+    conv_descs_free(&descs);
     if (pd) dnnl_primitive_desc_destroy(pd);
     if (status) conv_release(&k->base);
     return status;

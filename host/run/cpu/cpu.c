@@ -1,6 +1,7 @@
 /* The plugin: its entry, its table, memory and time. */
 #include "run/cpu/cpu.h"
 #include "run/cpu/linalg.h"
+#include "run/cpu/onednn_version.h"
 
 #include <cblas.h>
 
@@ -219,8 +220,9 @@ static nd_status cpu_open(const nd_backend_settings *settings, nd_backend **out)
     cpu->base = (nd_backend){.table = &cpu_table, .name = "cpu", .channels_last = true};
     cpu->base.last_cache_bytes = (size_t)32 << 20;
     snprintf(cpu->base.device, sizeof cpu->base.device, "%s, %s", model, nd_cpu_level_names[cpu->level]);
-    snprintf(cpu->base.libraries, sizeof cpu->base.libraries, "oneDNN %d.%d.%d, %s", onednn->major,
-             onednn->minor, onednn->patch, openblas_get_config());
+    snprintf(cpu->base.libraries, sizeof cpu->base.libraries, "oneDNN %d.%d.%d%s, %s", onednn->major,
+             onednn->minor, onednn->patch, nd_onednn_has_winograd ? "" : " (no Winograd)",
+             openblas_get_config());
     *out = &cpu->base;
 done:
     if (status) cpu_close(&cpu->base);

@@ -29,8 +29,7 @@ nd_status nd_cpu_gemm_prepare(nd_cpu *cpu, const nd_work *work, nd_precision pre
     nd_status status = nd_status_ok;
     const dnnl_dims_t shape = {work->y.dims[1], work->x.dims[1]}, columns = {work->y.dims[1]};
     const size_t element = nd_dtype_bytes(nd_precision_storage(precision));
-    dnnl_memory_desc_t x, y, given, weights, bias;
-    dnnl_inner_product_desc_t desc;
+    nd_onednn_md x = NULL, y = NULL, given = NULL, weights = NULL, bias = NULL;
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
     gemm_kernel *k = nd_alloc_array(1, sizeof *k);
@@ -38,30 +37,32 @@ nd_status nd_cpu_gemm_prepare(nd_cpu *cpu, const nd_work *work, nd_precision pre
     k->base = (nd_kernel){.cpu = cpu, .run = gemm_run, .release = gemm_release};
     ND_TRY_DONE(nd_onednn_view(&work->x, precision, &x));
     ND_TRY_DONE(nd_onednn_view(&work->y, precision, &y));
-    ND_DNNL_DONE(dnnl_memory_desc_init_by_tag(&given, 2, shape, dnnl_f32, dnnl_ab), "weights");
-    ND_DNNL_DONE(
-        dnnl_memory_desc_init_by_tag(&weights, 2, shape, nd_onednn_type(precision), dnnl_format_tag_any),
-        "weights");
-    ND_DNNL_DONE(dnnl_memory_desc_init_by_tag(&bias, 1, columns, dnnl_f32, dnnl_a), "bias");
-    ND_DNNL_DONE(dnnl_inner_product_forward_desc_init(&desc, dnnl_forward_inference, &x, &weights,
-                                                      work->bias ? &bias : NULL, &y),
-                 "inner product");
+    ND_DNNL_DONE(nd_onednn_md_by_tag(&given, 2, shape, dnnl_f32, dnnl_ab), "weights");
+    ND_DNNL_DONE(nd_onednn_md_by_tag(&weights, 2, shape, nd_onednn_type(precision), dnnl_format_tag_any),
+                 "weights");
+    ND_DNNL_DONE(nd_onednn_md_by_tag(&bias, 1, columns, dnnl_f32, dnnl_a), "bias");
+    const nd_onednn_forward forward = {.x = x, .weights = weights, .bias = work->bias ? bias : NULL, .y = y};
     ND_TRY_DONE(nd_onednn_attr(work, false, NULL, &attr));
-    ND_TRY_DONE(nd_onednn_find(cpu, &desc, attr, &pd, k->base.engine, sizeof k->base.engine));
+    ND_TRY_DONE(nd_onednn_find(cpu, &forward, attr, &pd, k->base.engine, sizeof k->base.engine));
     ND_REQUIRE_DONE(pd, nd_status_unsupported, "oneDNN: no fast kernel for this inner product");
     ND_TRY_DONE(
-        nd_onednn_arg_add(cpu, &k->op, DNNL_ARG_SRC, nd_onednn_slot_x, (size_t)work->x.offset * element, &x));
+        nd_onednn_arg_add(cpu, &k->op, DNNL_ARG_SRC, nd_onednn_slot_x, (size_t)work->x.offset * element, x));
     ND_TRY_DONE(
-        nd_onednn_arg_add(cpu, &k->op, DNNL_ARG_DST, nd_onednn_slot_y, (size_t)work->y.offset * element, &y));
-    ND_TRY_DONE(nd_onednn_arg_pack(cpu, &k->op, DNNL_ARG_WEIGHTS, &given, work->weights,
+        nd_onednn_arg_add(cpu, &k->op, DNNL_ARG_DST, nd_onednn_slot_y, (size_t)work->y.offset * element, y));
+    ND_TRY_DONE(nd_onednn_arg_pack(cpu, &k->op, DNNL_ARG_WEIGHTS, given, work->weights,
                                    nd_onednn_query(pd, dnnl_query_weights_md, 0)));
     if (work->bias) {
-        ND_TRY_DONE(nd_onednn_arg_pack(cpu, &k->op, DNNL_ARG_BIAS, &bias, work->bias, &bias));
+        ND_TRY_DONE(nd_onednn_arg_pack(cpu, &k->op, DNNL_ARG_BIAS, bias, work->bias, bias));
     }
     ND_TRY_DONE(nd_onednn_scratchpad(cpu, &k->op, pd, &k->base.workspace_bytes));
     ND_DNNL_DONE(dnnl_primitive_create(&k->op.primitive, pd), "inner product");
     *out = &k->base;
 done:
+    nd_onednn_md_free(x);
+    nd_onednn_md_free(y);
+    nd_onednn_md_free(given);
+    nd_onednn_md_free(weights);
+    nd_onednn_md_free(bias);
     if (attr) dnnl_primitive_attr_destroy(attr);
     if (pd) dnnl_primitive_desc_destroy(pd);
     if (status) gemm_release(&k->base);

@@ -25,7 +25,7 @@ dnnl_data_type_t nd_onednn_type(nd_precision precision) {
     return precision == nd_precision_bf16 ? dnnl_bf16 : dnnl_f32;
 }
 
-nd_status nd_onednn_view(const nd_view *view, nd_precision precision, dnnl_memory_desc_t *out) {
+nd_status nd_onednn_view(const nd_view *view, nd_precision precision, nd_onednn_md *out) {
     dnnl_dims_t dims = {0}, strides = {0};
     for (int i = 0; i < view->rank; i++) {
         dims[i] = view->dims[i];
@@ -36,8 +36,7 @@ nd_status nd_onednn_view(const nd_view *view, nd_precision precision, dnnl_memor
         const nd_view dense = nd_view_channels_last(4, view->dims);
         for (int i = 0; i < 4; i++) strides[i] = dense.strides[i];
     }
-    dnnl_status_t made =
-        dnnl_memory_desc_init_by_strides(out, view->rank, dims, nd_onednn_type(precision), strides);
+    dnnl_status_t made = nd_onednn_md_by_strides(out, view->rank, dims, nd_onednn_type(precision), strides);
     return made == dnnl_success ? nd_status_ok : nd_onednn_failed(made, "memory descriptor");
 }
 
@@ -61,31 +60,28 @@ static nd_status onednn_activate(dnnl_post_ops_t ops, nd_activation activation) 
     case nd_act_none:
         break;
     case nd_act_relu:
-        ND_DNNL_DONE(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_relu, 0, 0), what);
+        ND_DNNL_DONE(nd_onednn_append_eltwise(ops, dnnl_eltwise_relu, 0, 0), what);
         break;
     case nd_act_hard_sigmoid:
-        ND_DNNL_DONE(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_linear, activation.a, activation.b),
-                     what);
-        ND_DNNL_DONE(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_clip, 0, 1), what);
+        ND_DNNL_DONE(nd_onednn_append_eltwise(ops, dnnl_eltwise_linear, activation.a, activation.b), what);
+        ND_DNNL_DONE(nd_onednn_append_eltwise(ops, dnnl_eltwise_clip, 0, 1), what);
         break;
     default:
-        ND_DNNL_DONE(
-            dnnl_post_ops_append_eltwise(ops, 1, onednn_acts[activation.act], activation.a, activation.b),
-            what);
+        ND_DNNL_DONE(nd_onednn_append_eltwise(ops, onednn_acts[activation.act], activation.a, activation.b),
+                     what);
     }
 done:
     return status;
 }
 
-nd_status nd_onednn_attr(const nd_work *work, bool sum, const dnnl_memory_desc_t *x2,
-                         dnnl_primitive_attr_t *out) {
+nd_status nd_onednn_attr(const nd_work *work, bool sum, nd_onednn_const_md x2, dnnl_primitive_attr_t *out) {
     nd_status status = nd_status_ok;
     dnnl_post_ops_t ops = NULL;
     *out = NULL;
     ND_DNNL_DONE(dnnl_primitive_attr_create(out), "attributes");
     ND_DNNL_DONE(dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user), "scratchpad mode");
     ND_DNNL_DONE(dnnl_post_ops_create(&ops), "post-ops");
-    if (work->residual && sum) ND_DNNL_DONE(dnnl_post_ops_append_sum(ops, 1), "sum");
+    if (work->residual && sum) ND_DNNL_DONE(nd_onednn_append_sum(ops), "sum");
     if (work->residual && !sum) {
         ND_DNNL_DONE(dnnl_post_ops_append_binary(ops, dnnl_binary_add, x2), "residual");
     }
@@ -100,34 +96,18 @@ done:
     return status;
 }
 
-nd_status nd_onednn_find(nd_cpu *cpu, const void *descriptor, dnnl_primitive_attr_t attr,
+nd_status nd_onednn_find(nd_cpu *cpu, const nd_onednn_forward *forward, dnnl_primitive_attr_t attr,
                          dnnl_primitive_desc_t *out, char *name, size_t name_size) {
-    dnnl_primitive_desc_iterator_t iterator = NULL;
-    *out = NULL;
-    dnnl_status_t found = dnnl_primitive_desc_iterator_create(&iterator, descriptor, attr, cpu->engine, NULL);
-    while (found == dnnl_success) {
-        dnnl_primitive_desc_t pd = dnnl_primitive_desc_iterator_fetch(iterator);
-        const char *implementation = "";
-        dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&implementation);
-        if (strncmp(implementation, "ref", 3) && strncmp(implementation, "simple", 6)) {
-            snprintf(name, name_size, "%s", implementation);
-            *out = pd;
-            break;
-        }
-        dnnl_primitive_desc_destroy(pd);
-        found = dnnl_primitive_desc_iterator_next(iterator);
-    }
-    if (iterator) dnnl_primitive_desc_iterator_destroy(iterator);
-    if (found == dnnl_out_of_memory) return nd_onednn_failed(found, "primitive");
-    return nd_status_ok;
+    const dnnl_status_t found = nd_onednn_first_fast(cpu->engine, forward, attr, out, name, name_size);
+    return found == dnnl_success ? nd_status_ok : nd_onednn_failed(found, "primitive");
 }
 
-const dnnl_memory_desc_t *nd_onednn_query(dnnl_primitive_desc_t pd, dnnl_query_t what, int index) {
+nd_onednn_const_md nd_onednn_query(dnnl_primitive_desc_t pd, dnnl_query_t what, int index) {
     return dnnl_primitive_desc_query_md(pd, what, index);
 }
 
 nd_status nd_onednn_arg_add(nd_cpu *cpu, nd_onednn_op *op, int index, nd_onednn_slot slot, size_t offset,
-                            const dnnl_memory_desc_t *desc) {
+                            nd_onednn_const_md desc) {
     nd_onednn_arg *arg = &op->args[op->n_args];
     ND_REQUIRE(op->n_args < nd_onednn_args_max, nd_status_internal, "oneDNN: too many arguments");
     dnnl_status_t made = dnnl_memory_create(&arg->memory, desc, cpu->engine, DNNL_MEMORY_NONE);
@@ -139,8 +119,8 @@ nd_status nd_onednn_arg_add(nd_cpu *cpu, nd_onednn_op *op, int index, nd_onednn_
     return nd_status_ok;
 }
 
-nd_status nd_onednn_arg_pack(nd_cpu *cpu, nd_onednn_op *op, int index, const dnnl_memory_desc_t *from,
-                             const void *data, const dnnl_memory_desc_t *desc) {
+nd_status nd_onednn_arg_pack(nd_cpu *cpu, nd_onednn_op *op, int index, nd_onednn_const_md from,
+                             const void *data, nd_onednn_const_md desc) {
     nd_status status = nd_status_ok;
     nd_onednn_op reorder = {0};
     void *packed = nd_cpu_alloc(dnnl_memory_desc_get_size(desc), 1);
@@ -160,7 +140,7 @@ done:
 }
 
 nd_status nd_onednn_scratchpad(nd_cpu *cpu, nd_onednn_op *op, dnnl_primitive_desc_t pd, size_t *bytes) {
-    const dnnl_memory_desc_t *desc = nd_onednn_query(pd, dnnl_query_scratchpad_md, 0);
+    nd_onednn_const_md desc = nd_onednn_query(pd, dnnl_query_scratchpad_md, 0);
     const size_t size = desc ? dnnl_memory_desc_get_size(desc) : 0;
     if (!size) return nd_status_ok;
     ND_TRY(nd_onednn_arg_add(cpu, op, DNNL_ARG_SCRATCHPAD, nd_onednn_slot_workspace, *bytes, desc));
@@ -168,9 +148,9 @@ nd_status nd_onednn_scratchpad(nd_cpu *cpu, nd_onednn_op *op, dnnl_primitive_des
     return nd_status_ok;
 }
 
-nd_status nd_onednn_reorder(nd_cpu *cpu, nd_onednn_op *op, const dnnl_memory_desc_t *from,
-                            nd_onednn_slot from_slot, size_t from_offset, const dnnl_memory_desc_t *to,
-                            nd_onednn_slot to_slot, size_t to_offset) {
+nd_status nd_onednn_reorder(nd_cpu *cpu, nd_onednn_op *op, nd_onednn_const_md from, nd_onednn_slot from_slot,
+                            size_t from_offset, nd_onednn_const_md to, nd_onednn_slot to_slot,
+                            size_t to_offset) {
     nd_status status = nd_status_ok;
     dnnl_primitive_desc_t pd = NULL;
     ND_DNNL_DONE(dnnl_reorder_primitive_desc_create(&pd, from, cpu->engine, to, cpu->engine, NULL),
