@@ -15,13 +15,13 @@ static bool fast_name(dnnl_primitive_desc_t pd, char *name, size_t name_size) {
 
 #if DNNL_VERSION_MAJOR >= 3
 
-dnnl_status_t nd_onednn_md_by_tag(nd_onednn_md *out, int rank, const dnnl_dims_t dims, dnnl_data_type_t type,
+dnnl_status_t nd_onednn_md_by_tag(nd_onednn_md *out, int rank, const int64_t *dims, dnnl_data_type_t type,
                                   dnnl_format_tag_t tag) {
     return dnnl_memory_desc_create_with_tag(out, rank, dims, type, tag);
 }
 
-dnnl_status_t nd_onednn_md_by_strides(nd_onednn_md *out, int rank, const dnnl_dims_t dims,
-                                      dnnl_data_type_t type, const dnnl_dims_t strides) {
+dnnl_status_t nd_onednn_md_by_strides(nd_onednn_md *out, int rank, const int64_t *dims, dnnl_data_type_t type,
+                                      const int64_t *strides) {
     return dnnl_memory_desc_create_with_strides(out, rank, dims, type, strides);
 }
 
@@ -66,14 +66,14 @@ dnnl_status_t nd_onednn_first_fast(dnnl_engine_t engine, const nd_onednn_forward
 
 #else
 
-dnnl_status_t nd_onednn_md_by_tag(nd_onednn_md *out, int rank, const dnnl_dims_t dims, dnnl_data_type_t type,
+dnnl_status_t nd_onednn_md_by_tag(nd_onednn_md *out, int rank, const int64_t *dims, dnnl_data_type_t type,
                                   dnnl_format_tag_t tag) {
     *out = malloc(sizeof **out);
     return *out ? dnnl_memory_desc_init_by_tag(*out, rank, dims, type, tag) : dnnl_out_of_memory;
 }
 
-dnnl_status_t nd_onednn_md_by_strides(nd_onednn_md *out, int rank, const dnnl_dims_t dims,
-                                      dnnl_data_type_t type, const dnnl_dims_t strides) {
+dnnl_status_t nd_onednn_md_by_strides(nd_onednn_md *out, int rank, const int64_t *dims, dnnl_data_type_t type,
+                                      const int64_t *strides) {
     *out = malloc(sizeof **out);
     return *out ? dnnl_memory_desc_init_by_strides(*out, rank, dims, type, strides) : dnnl_out_of_memory;
 }

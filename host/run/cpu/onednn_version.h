@@ -19,10 +19,10 @@ typedef const dnnl_memory_desc_t *nd_onednn_const_md;
 enum { nd_onednn_has_winograd = 1 };
 #endif
 
-dnnl_status_t nd_onednn_md_by_tag(nd_onednn_md *out, int rank, const dnnl_dims_t dims, dnnl_data_type_t type,
+dnnl_status_t nd_onednn_md_by_tag(nd_onednn_md *out, int rank, const int64_t *dims, dnnl_data_type_t type,
                                   dnnl_format_tag_t tag);
-dnnl_status_t nd_onednn_md_by_strides(nd_onednn_md *out, int rank, const dnnl_dims_t dims,
-                                      dnnl_data_type_t type, const dnnl_dims_t strides);
+dnnl_status_t nd_onednn_md_by_strides(nd_onednn_md *out, int rank, const int64_t *dims, dnnl_data_type_t type,
+                                      const int64_t *strides);
 void nd_onednn_md_free(nd_onednn_md md); /* NULL is legal */
 
 dnnl_status_t nd_onednn_append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t algorithm, float a, float b);
