@@ -1,7 +1,8 @@
-/* synthetic: pictures made up from nothing, for networks whose images are not at hand (recipe, 6). Dead
- * leaves: discs and boxes of every size fall on each other until nothing of the ground is left. Sizes follow
- * r^-3, with which a picture looks alike at every scale, as photographs do. See Lee, Mumford and Huang,
- * "Occlusion models for natural images" (International Journal of Computer Vision 41, 2001).
+/* synthetic: pictures made up from nothing, for networks whose images are not at hand (method.md, "Synthetic
+ * images"). Dead leaves: discs and boxes of every size fall on each other until nothing of the ground is
+ * left. Sizes follow r^-3, with which a picture looks alike at every scale, as photographs do. See Lee,
+ * Mumford and Huang, "Occlusion models for natural images" (International Journal of Computer Vision 41,
+ * 2001).
  *
  * Measured on ResNet-20 (dwpw, T = 3 everywhere, 256 pictures; agreement on 1744 CIFAR-10 images): smallest
  * radius 1, 2, 3 and 5 pixels 78.1, 82.9, 86.0 and 85.2 %; half grey at 2 and 3 pixels 89.0 and 90.4 %, 0.85

@@ -20,10 +20,10 @@ typedef struct nd_reproduce_settings {
 
 nd_reproduce_settings nd_reproduce_defaults(void);
 
-/* Turns a method's knob until top-5 has dropped by `points`: the energy threshold of dwpw and pwdw (paper,
- * a.4), else one ratio of MACs for every layer. The cheapest network found that loses no more, which for a
- * knob whose every setting loses more is the original. Settings that round to the same ranks are measured
- * once. */
+/* Turns a method's knob until top-5 has dropped by `points`: the energy threshold of dwpw and pwdw
+ * (method.md, "Ranks"), else one ratio of MACs for every layer. The cheapest network found that loses no
+ * more, which for a knob whose every setting loses more is the original. Settings that round to the same
+ * ranks are measured once. */
 typedef struct nd_drop_point {
     double knob; /* threshold or ratio */
     nd_cost before, after;

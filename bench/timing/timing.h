@@ -1,4 +1,4 @@
-/* How nd times things (DESIGN, section 6).
+/* How nd times things (measuring.md).
  *
  * Subjects are measured together: every block samples each of them once, in random order, so that whatever
  * the machine does meanwhile (clocks, neighbours) falls on all alike and cancels in the ratio. Sampling ends

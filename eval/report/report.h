@@ -38,7 +38,7 @@ void nd_report_free(nd_report *report);
 nd_status nd_report_html(const nd_report *report, FILE *file);
 nd_status nd_report_md(const nd_report *report, FILE *file);
 
-/* NAME.svg and, in builds with cairo, NAME.png of each plot; the folder is made when missing. */
+/* NAME.svg and, where rsvg-convert is installed, NAME.png of each plot; the folder is made when missing. */
 nd_status nd_report_plots(const nd_report *report, const char *folder);
 
 #endif

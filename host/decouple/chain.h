@@ -2,7 +2,7 @@
  * the rewriter, the cost model, refitting and the combinations see nothing else.
  *
  * Only one stage of a chain carries each of stride, dilation and padding per axis (the spatial stages), and
- * only the last carries the bias, so padding stays exact (paper, a.3).
+ * only the last carries the bias, so padding stays exact (method.md, "Bias, stride, padding").
  *
  * A chain without weights is a shape: enough to count by, and to make room from. */
 #ifndef ND_DECOUPLE_CHAIN_H

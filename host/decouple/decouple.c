@@ -23,7 +23,7 @@ static const char *const rule_names[] = {
     [nd_rule_latency_ratio] = "latency_ratio",
 };
 /* Towards the original weights when the images are made up: they tell less about the real ones than their
- * number promises (recipe, 6: 0.3 to 1). */
+ * number promises (method.md, "Synthetic images"). */
 static const double synthetic_ridge = .3;
 
 enum { n_rules = sizeof rule_names / sizeof *rule_names };

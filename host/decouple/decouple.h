@@ -14,8 +14,8 @@
 /* How ranks are chosen. Exactly one rule, except that per-layer settings override it. */
 typedef enum nd_rule {
     nd_rule_rank,   /* T for every chosen layer: obeyed even where it costs more than dense, with a warning */
-    nd_rule_energy, /* smallest T whose unweighted mean energy over the slices reaches the threshold (paper,
-                       a.4) */
+    nd_rule_energy, /* smallest T whose unweighted mean energy over the slices reaches the threshold
+                       (method.md, "Ranks") */
     nd_rule_frobenius,     /* smallest rank with error^2 <= (1 - threshold) * |W|^2 */
     nd_rule_macs_ratio,    /* original MACs / new MACs of the network; ranks by error per MAC */
     nd_rule_latency_ratio, /* original time / new time of the network by its layers' measured times */
@@ -51,14 +51,14 @@ typedef struct nd_decouple_settings {
     const char *const *skip; /* patterns left dense */
     size_t n_skip;
 
-    /* Calibration (recipe): NULL for weights alone. */
+    /* Calibration (method.md, "On data"): NULL for weights alone. */
     nd_batches *calib;
     int64_t calib_images;
-    double ridge;       /* 0 = by pixels per unknown, as recipe 1.6 says; on synthetic images 0.3 */
+    double ridge;       /* 0 = by pixels per unknown, as method.md, "Ridge", says; on synthetic images 0.3 */
     bool quick;         /* macs_ratio by each layer's output error instead of curves measured at the logits */
     bool light;         /* gain and bias only */
-    bool relu_aware;    /* also fit through the activation that follows (decouple/aware.h) */
-    bool output_metric; /* choose filters by the loss of the scores they cause (recipe 1.7) */
+    bool relu_aware;    /* also fit through the activation that follows (decouple/calib/aware.h) */
+    bool output_metric; /* choose filters by the loss of the scores they cause (method.md, "Output metric") */
     const char *cache;  /* folder for curves and for resuming; NULL = none */
 
     const nd_clock *clock;           /* for latency_ratio */

@@ -4,7 +4,7 @@
 
 #include "decouple/plan/plan.h"
 
-/* Decomposes all layers of the plan, with images by the calibration pass (decouple/calibrate.h):
+/* Decomposes all layers of the plan, with images by the calibration pass (decouple/calib/calibrate.h):
  * chains[n_layers] and error[n_layers], empty and unset before.
  *
  * How many channels the layers need not compute is known only from the fit, which chooses what each of them

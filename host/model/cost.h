@@ -1,6 +1,6 @@
-/* Multiply-accumulates and parameters (paper, a.5). 1 MAC is the paper's "1 FLOP". Convolutions and inner
- * products count; biases, activations, additions and pooling do not. Needs inferred shapes; counts are per
- * image. */
+/* Multiply-accumulates and parameters (method.md, "Cost"). 1 MAC is the paper's "1 FLOP". Convolutions and
+ * inner products count; biases, activations, additions and pooling do not. Needs inferred shapes; counts are
+ * per image. */
 #ifndef ND_MODEL_COST_H
 #define ND_MODEL_COST_H
 

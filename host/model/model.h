@@ -2,7 +2,7 @@
  *
  * MODEL is one of
  *   file.onnx                    ONNX, opset 11 to 20
- *   ARCH:weights.safetensors     a zoo architecture (model/zoo.h) with torchvision/timm state-dict names
+ *   ARCH:weights.safetensors     a zoo architecture (model/zoo/zoo.h) with torchvision/timm state-dict names
  *   ARCH                         the architecture with seeded random weights (He initialisation, seed 1)
  *   glyphs                       the bundled demo network
  * Errors name the file and the field, tensor or node. */

@@ -33,7 +33,8 @@ typedef struct nd_exec_settings {
     int n_outputs;
 } nd_exec_settings;
 
-/* The graph must have been inferred (model/infer.h) and must outlive the executor; weights are packed here.
+/* The graph must have been inferred (model/infer/infer.h) and must outlive the executor; weights are packed
+ * here.
  */
 nd_status nd_exec_open(nd_backend *backend, const nd_graph *graph, const nd_exec_settings *settings,
                        nd_exec **out);

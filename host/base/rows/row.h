@@ -1,4 +1,4 @@
-/* Result rows: one typed record per result, one JSON object a line, the fields of base/row_fields.h. */
+/* Result rows: one typed record per result, one JSON object a line, the fields of base/rows/row_fields.h. */
 #ifndef ND_BASE_ROW_H
 #define ND_BASE_ROW_H
 

@@ -1,6 +1,6 @@
 /* Where a calibration pass stands: the activations of all images at one cut through the original network and
  * the one decoupled so far, so that the next layer is reached without running what lies before it again
- * (recipe, 1.5 B and C).
+ * (method.md, "Measured curves" and "Calibration pass").
  *
  * Held in memory up to a limit. Where a cut does not fit, the last one that did stays, or the images
  * themselves, and what lies between is computed anew. Either way the layers see the same numbers. */

@@ -9,7 +9,7 @@
  * change. Where the method redoes its chain, all stages are derived anew from each target, the proximal
  * weight towards the present output first weak, then strong (Zhang et al. 2016; paper, a.7), and the chain
  * that came first is kept unless *error falls. Otherwise the filters stay and the last stage is fitted
- * (recipe, 1.7).
+ * (method.md, "Through the activation").
  *
  * *error becomes E|act(y') - act(y)|^2 / var act(y), shortcuts inside the activation. Where no ReLU or leaky
  * ReLU follows nothing changes. */

@@ -92,7 +92,7 @@ static nd_status chain_error(nd_backend *backend, const nd_conv *conv, const nd_
 }
 
 /* The light mode: the chain of the weights alone, each output with the gain and bias that suit the data best
- * (recipe, 5). */
+ * (method.md, "Gain and bias"). */
 static nd_status fit_gains(const nd_layer_data *data, nd_graph *current, nd_chain *chain, double *error) {
     const nd_layer *layer = data->layer;
     const nd_conv *conv = &layer->conv;

@@ -1,5 +1,5 @@
 /* The calibration pass: layers in topological order, each fitted to what the original network computed there
- * from what the network decoupled so far feeds it (recipe, 1.1 to 1.6). */
+ * from what the network decoupled so far feeds it (method.md, "On data"). */
 #ifndef ND_DECOUPLE_CALIBRATE_H
 #define ND_DECOUPLE_CALIBRATE_H
 
@@ -14,8 +14,8 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
 
 /* The candidates of every open layer with the loss measured at the network's output: each layer decoupled
  * alone at a grid of ranks, the rest of the original network run after it, the relative squared change of
- * the logits noted, and interpolated between (recipe, 1.5 B). Read from and written to the cache folder when
- * there is one. *out malloc'd. */
+ * the logits noted, and interpolated between (method.md, "Measured curves"). Read from and written to the
+ * cache folder when there is one. *out malloc'd. */
 nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                     const nd_plan *plan, nd_candidate **out, size_t *count);
 

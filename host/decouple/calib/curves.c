@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Measured ranks, as shares of the dense layer's cost, and images measured on (recipe, 1.5 B). */
+/* Measured ranks, as shares of the dense layer's cost, and images measured on (method.md, "Measured curves").
+ */
 static const double measured_shares[] = {.06, .09, .125, .185, .25, .31, .37, .5, .62, .8};
 enum { n_shares = sizeof measured_shares / sizeof *measured_shares, measured_images = 128 };
 static const double interpolated_share = 1.0 / 72; /* step of the candidates between them */

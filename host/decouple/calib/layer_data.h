@@ -17,7 +17,7 @@ typedef struct nd_layer_data {
 
 /* Inputs of the current network against outputs of the original. Where the layer ends in a residual sum whose
  * other operand is final, the target also makes up for that operand's error: y + s - s', s and s' the operand
- * in the original and the current network (recipe, 1.1). */
+ * in the original and the current network (method.md, "Moments"). */
 nd_status nd_layer_moments(const nd_layer_data *data, nd_moments **out);
 
 /* Does a ReLU or leaky ReLU follow the node, directly or after the residual sum? *slope is that of its
@@ -27,7 +27,7 @@ bool nd_layer_slope(const nd_graph *graph, int node, double *slope);
 
 /* New targets for the layer, whose fitted kernel the current network already has: per element the r that
  * minimises (z - act(r))^2 + proximal (r - u)^2, z = act(original sum), u = the current sum; less the current
- * operand (recipe, 1.7). */
+ * operand (method.md, "Through the activation"). */
 nd_status nd_layer_retarget(const nd_layer_data *data, double proximal, double slope, nd_moments *moments);
 
 /* E|act(u) - act(s)|^2 / var act(s) over all outputs, s the original sum and u that of the current network; 0

@@ -1,5 +1,5 @@
 /* The sensitivity of the network's output to errors of a layer's output, direction by direction
- * (recipe, 1.7). */
+ * (method.md, "Output metric"). */
 #ifndef ND_DECOUPLE_OUTPUT_METRIC_H
 #define ND_DECOUPLE_OUTPUT_METRIC_H
 

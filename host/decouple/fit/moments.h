@@ -1,5 +1,5 @@
 /* Second moments of a layer's patches and of its target: all the data that choosing, fitting and judging a
- * chain needs (recipe, 1.1 and 1.2).
+ * chain needs (method.md, "Moments" and "Ridge").
  *
  * A patch p of a group has k = ni/groups * kh * kw entries, channel-major (index i*kh*kw + tap), zeros where
  * the window hangs over the border. Moments are centred, so the bias never enters the solves:
@@ -17,8 +17,8 @@ struct nd_moments {
     double *mean_p, *mean_y; /* [groups][k], [no] */
     double *ridge;           /* [groups]: what nd_moments_ridge added to the diagonal */
     double vy;               /* E|y|^2 - |E y|^2 */
-    /* [groups][no/groups][no/groups] root of the output metric, or NULL: borrowed (decouple/output_metric.h).
-     * It decides which filters live; the last refit uses h alone. */
+    /* [groups][no/groups][no/groups] root of the output metric, or NULL: borrowed
+     * (decouple/calib/output_metric.h). It decides which filters live; the last refit uses h alone. */
     const double *metric;
     double *best; /* [no][k]: h g^-1 where nd_refit_keep_kernel has been asked for it, or NULL */
 };
@@ -41,7 +41,7 @@ nd_status nd_moments_finish(nd_moments *moments);
 
 /* Ridge towards the original weights: g += l I, h += l W with l = lambda * trace(g) / k. Makes g positive
  * definite; dead and duplicated channels keep their weights. lambda <= 0 chooses by pixels per unknown:
- * 0.01 from 25 on, 0.1 from 10 on, else 1 (recipe, 1.6). Returns the lambda used. */
+ * 0.01 from 25 on, 0.1 from 10 on, else 1 (method.md, "Ridge"). Returns the lambda used. */
 double nd_moments_ridge(nd_moments *moments, const nd_conv *conv, double lambda);
 
 /* out[no][k] = metric x for x[no][k], such as h or a kernel; x where there is no metric. */

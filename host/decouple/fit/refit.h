@@ -1,4 +1,5 @@
-/* Closed-form least squares on the moments of a layer (recipe, 1.3 and 1.4). The moments carry their ridge.
+/* Closed-form least squares on the moments of a layer (method.md, "Choosing filters" and "Refit"). The
+ * moments carry their ridge.
  */
 #ifndef ND_DECOUPLE_REFIT_H
 #define ND_DECOUPLE_REFIT_H

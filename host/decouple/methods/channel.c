@@ -1,7 +1,7 @@
 /* Channel decomposition (Zhang et al. 2015): the kernel to R channels, then a pointwise conv to all. From the
  * weights the SVD of W as no x (ni kh kw); on data reduced-rank regression of the original's responses on the
  * current inputs, which is exact: the leading eigenvectors of the covariance of the least-squares prediction
- * (paper, a.7, without its ReLU steps). Fitting the full response gives the bias its right value. */
+ * (method.md, "Channel decomposition"). Fitting the full response gives the bias its right value. */
 #include "decouple/fit/refit.h"
 #include "decouple/methods/slices.h"
 

@@ -70,7 +70,7 @@ static const combination prune_spatial_channel_pwdw = {.outer = &nd_method_spati
                                                        .pruned = true};
 
 /* The conv on the channels that pruning leaves: 1/1.15 of them, as the authors of the pipeline of three
- * methods had it (paper, a.9). Without the weights. */
+ * methods had it (method.md, "Channel pruning"). Without the weights. */
 static nd_conv slim_conv(const combination *c, const nd_conv *conv) {
     nd_conv slim = *conv;
     if (!c->pruned) return slim;

@@ -1,4 +1,4 @@
-/* Methods in a row: one method's stages decomposed again by another (paper, a.10). */
+/* Methods in a row: one method's stages decomposed again by another (method.md, "Combinations"). */
 #ifndef ND_DECOUPLE_COMBINE_H
 #define ND_DECOUPLE_COMBINE_H
 

@@ -1,5 +1,5 @@
 /* DW+PW: depthwise filters d_r on input channel c(r), then one pointwise conv P: W'[o,i] = sum over the terms
- * r of channel i of P[o,r] d_r (paper, a.2; recipe, 0). */
+ * r of channel i of P[o,r] d_r (method.md, "Two forms"). */
 #ifndef ND_DECOUPLE_DWPW_H
 #define ND_DECOUPLE_DWPW_H
 
@@ -13,7 +13,7 @@ nd_status nd_dwpw_layout(const nd_conv *conv, const int32_t *kept, int64_t rank,
  * positive. */
 void nd_dwpw_balance(nd_chain *chain);
 
-/* Filters chosen and fitted on data (recipe, 1.3 and 1.4). */
+/* Filters chosen and fitted on data (method.md, "Choosing filters" and "Refit"). */
 nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
                       const nd_moments *moments, nd_chain *out);
 

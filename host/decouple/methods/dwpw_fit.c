@@ -1,6 +1,6 @@
 /* DW+PW on data: the filters of the least-squares kernel in the metric of each channel's centred patches,
  * then rounds of block coordinate descent, each followed by the joint refit of the pointwise part
- * (recipe, 1.3 and 1.4), all but the refit in the output metric where there is one (1.7). */
+ * (method.md, "Choosing filters" and "Refit"), all but the refit in the output metric where there is one. */
 #include "decouple/fit/refit.h"
 #include "decouple/methods/dwpw.h"
 #include "decouple/methods/slices.h"

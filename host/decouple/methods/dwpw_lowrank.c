@@ -1,6 +1,7 @@
 /* DW+PW with a pointwise part of low rank: R' terms, then a pointwise conv to d channels, then one to all
- * outputs (recipe, 7). A rank R buys what R terms of dwpw cost; it is spent on more terms through a narrower
- * pointwise part where that leaves less error, so wide layers with redundant outputs gain and no layer loses.
+ * outputs (method.md, "Low-rank pointwise part"). A rank R buys what R terms of dwpw cost; it is spent on
+ * more terms through a narrower pointwise part where that leaves less error, so wide layers with redundant
+ * outputs gain and no layer loses.
  */
 #include "decouple/fit/refit.h"
 #include "decouple/methods/combine.h"

@@ -7,7 +7,7 @@
 #include "decouple/methods/ranks.h"
 #include "run/backend.h"
 
-/* Second moments of a layer's input patches and of its target (decouple/moments.h). NULL where a layer is
+/* Second moments of a layer's input patches and of its target (decouple/fit/moments.h). NULL where a layer is
  * decoupled from its weights alone. */
 typedef struct nd_moments nd_moments;
 
@@ -26,16 +26,16 @@ typedef struct nd_method {
     void (*shape)(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out);
     /* From the weights alone: error2[r] = squared Frobenius error of the kernel at rank r*step,
      * r = 0..max_rank/step, error2[0] = |W|^2; energy[r] = unweighted mean over the slices with energy of
-     * the share their kept singular values have (paper, a.4). Both malloc'd. With data the error by rank is
-     * measured after the refit instead (decouple/curves.h): a spectrum knows nothing of what refitting wins
-     * back. */
+     * the share their kept singular values have (method.md, "Ranks"). Both malloc'd. With data the error by
+     * rank is measured after the refit instead (decouple/calib/curves.c): a spectrum knows nothing of what
+     * refitting wins back. */
     nd_status (*spectrum)(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, double **error2,
                           double **energy, size_t *count);
-    /* With moments: also chosen and refitted on data (recipe, 1.3 and 1.4). */
+    /* With moments: also chosen and refitted on data (method.md, "Choosing filters" and "Refit"). */
     nd_status (*decompose)(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
                            const nd_moments *moments, nd_chain *out);
     /* A fit through the activation that follows derives all stages anew from every new target, by decompose
-     * on its moments (paper, a.7), instead of the last stage alone. */
+     * on its moments (method.md, "Through the activation"), instead of the last stage alone. */
     bool redone;
 } nd_method;
 

@@ -1,7 +1,8 @@
 /* Channel pruning (He et al. 2017): the kernel on fewer of its input channels. On data these are chosen by
  * LASSO on how much each channel contributes to the response, all outputs together, and the kernel is fitted
- * to them by least squares (paper, a.9); from the weights alone those with the largest kernels stay as they
- * are. What a pruned conv no longer reads, nd_graph_shrink takes out of the layers before. */
+ * to them by least squares (method.md, "Channel pruning"); from the weights alone those with the largest
+ * kernels stay as they are. What a pruned conv no longer reads, nd_graph_shrink takes out of the layers
+ * before. */
 #include "decouple/fit/refit.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 /* PW+DW: pointwise rows u_t to R channels, then one depthwise filter v_t each, summed per output channel:
- * W'[o,i] = sum over the terms t of output o of u_t[i] v_t (paper, a.2; recipe, 12). */
+ * W'[o,i] = sum over the terms t of output o of u_t[i] v_t (method.md, "Two forms" and "PW+DW on data"). */
 #ifndef ND_DECOUPLE_PWDW_H
 #define ND_DECOUPLE_PWDW_H
 

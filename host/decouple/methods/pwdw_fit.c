@@ -1,6 +1,6 @@
-/* PW+DW on data (recipe, 12): each output is a problem of its own, y_o ~ sum over its terms of v^T X u.
- * Started from the least-squares kernel under Kronecker whitening, then exact alternation between rows u and
- * filters v. */
+/* PW+DW on data (method.md, "PW+DW on data"): each output is a problem of its own, y_o ~ sum over its terms
+ * of v^T X u. Started from the least-squares kernel under Kronecker whitening, then exact alternation between
+ * rows u and filters v. */
 #include "decouple/fit/refit.h"
 #include "decouple/methods/pwdw.h"
 #include "decouple/methods/slices.h"

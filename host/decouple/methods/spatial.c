@@ -1,7 +1,7 @@
 /* Spatial decomposition (Jaderberg et al. 2014, scheme 2): a vertical kh x 1 conv to R channels, then a
- * horizontal 1 x kw one. SVD of the kernel as a (ni kh) x (no kw) matrix (paper, a.6); on data the same of
- * the least-squares kernel in the metric of the vertical patches, then the exact refit of the horizontal
- * part, whose target is the full response, bias included. */
+ * horizontal 1 x kw one. SVD of the kernel as a (ni kh) x (no kw) matrix (method.md, "Spatial
+ * decomposition"); on data the same of the least-squares kernel in the metric of the vertical patches, then
+ * the exact refit of the horizontal part, whose target is the full response, bias included. */
 #include "decouple/fit/refit.h"
 #include "decouple/methods/slices.h"
 

@@ -14,7 +14,7 @@ typedef struct nd_layer {
     const char *why; /* not NULL: stays dense, because */
     bool spatial;    /* has a spatial kernel: the others are here to be refitted on data */
     int64_t dense_macs;
-    double *metric; /* NULL, or its output metric (decouple/output_metric.h; owned) */
+    double *metric; /* NULL, or its output metric (decouple/calib/output_metric.h; owned) */
 
     /* What the settings say about this layer alone; NULL and 0 where nothing. */
     const nd_method *only;

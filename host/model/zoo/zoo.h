@@ -9,7 +9,7 @@
 typedef struct nd_zoo_entry {
     const char *name; /* "vgg16_bn" */
     int64_t channels, height, width, classes;
-    const char *preprocess; /* named recipe of datasets/preprocess.h */
+    const char *preprocess; /* named recipe of datasets/image/preprocess.h */
     const char *text;       /* one line: source paper, weights it goes with */
     const struct nd_zoo_plan *plan;
 } nd_zoo_entry;

@@ -1,6 +1,6 @@
 /* The CPU backend's own declarations.
  *
- * Every operation is a short list of implementations (cpu_table.c), best first; the first that supports a
+ * Every operation is a short list of implementations (table.c), best first; the first that supports a
  * work prepares it, unless the planner (plan.c) measures them all or the settings name one. */
 #ifndef ND_RUN_CPU_CPU_H
 #define ND_RUN_CPU_CPU_H

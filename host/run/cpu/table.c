@@ -3,7 +3,7 @@
 #define ND_CPU_ROW(operation, name, functions)                                                               \
     { operation, name, nd_cpu_##functions##_supports, nd_cpu_##functions##_prepare }
 
-/* Best first within a operation. */
+/* Best first within an operation. */
 const nd_cpu_implementation nd_cpu_implementations[] = {
 #if defined(__x86_64__)
     ND_CPU_ROW(nd_operation_separable, "nd", separable_bf16),

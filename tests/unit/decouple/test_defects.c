@@ -1,6 +1,6 @@
-/* What is wrong with the authors' code, by the number it has in the list of its defects (paper, d): none of
- * it may come back. Of 14 (old dependencies) and 15 (no tests, no half precision) what a test of the core can
- * see; the rest is the build's. */
+/* What is wrong with the authors' code, by the number it has in the list of its defects (method.md,
+ * "Defects"): none of it may come back. Of 14 (old dependencies) and 15 (no tests, no half precision) what a
+ * test of the core can see; the rest is the build's. */
 #include "decouple/decouple.h"
 #include "decouple/fit/moments.h"
 #include "model/model.h"

@@ -1,4 +1,4 @@
-/* Identities every method keeps, whatever its name (DESIGN, section 3; paper, a.2 to a.5). */
+/* Identities every method keeps, whatever its name (method.md, "Two forms" to "Cost"). */
 #include "decouple/methods/method.h"
 #include "tests/unit/help/decouple_help.h"
 
