@@ -236,18 +236,21 @@ static json_t *settings_json(const nd_decouple_settings *settings) {
     return json;
 }
 
+/* `graph` may be NULL: then only the hash is made. */
 static nd_status set_json_meta(nd_graph *graph, const char *key, json_t *json, char hex[65]) {
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
     ND_REQUIRE(text, nd_status_memory, "no memory for the settings of a model");
     if (hex) nd_sha256_text(text, hex);
-    nd_status status = nd_graph_set_meta(graph, key, text);
+    nd_status status = graph ? nd_graph_set_meta(graph, key, text) : nd_status_ok;
     free(text);
     return status;
 }
 
-static nd_status write_meta(nd_graph *graph, const nd_decouple_settings *settings,
+/* A network in which nothing was changed says nothing of nd. */
+static nd_status write_meta(nd_graph *graph, const nd_decouple_settings *settings, bool changed,
                             nd_decouple_report *report) {
+    if (!changed) return set_json_meta(NULL, "nd.settings", settings_json(settings), report->settings_sha256);
     json_t *layers = json_object();
     for (size_t l = 0; l < report->n_layers; l++) {
         const nd_layer_report *row = &report->layers[l];
@@ -304,7 +307,9 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     if (dropped) nd_log(nd_log_info, "%lld channels that nothing reads are gone", (long long)dropped);
     recount_layers(graph, &plan, chains, report);
     report->after = nd_cost_graph(graph);
-    ND_TRY_DONE(write_meta(graph, settings, report));
+    bool changed = false;
+    for (int l = 0; l < plan.n_layers; l++) changed = changed || chains[l].n;
+    ND_TRY_DONE(write_meta(graph, settings, changed, report));
 done:
     for (int l = 0; chains && l < plan.n_layers; l++) nd_chain_free(&chains[l]);
     free(chains);

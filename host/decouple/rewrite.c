@@ -82,7 +82,17 @@ done:
     return status;
 }
 
-static nd_status add_gather(nd_graph *graph, const char *prefix, const nd_stage *stage, int *x) {
+/* A node of a chain stands where the convolution was, in the file as well. */
+static void stand_for(nd_node *node, const nd_node *old) {
+    node->raw = old->raw;
+    node->raw_bytes = old->raw_bytes;
+    node->norm = old->norm;
+    node->stored = old->stored;
+    node->edited = 1 << 1;
+}
+
+static nd_status add_gather(nd_graph *graph, const char *prefix, const nd_node *old, const nd_stage *stage,
+                            int *x) {
     char name[512];
     snprintf(name, sizeof name, "%s.channel", prefix);
     nd_tensor tensor = {0};
@@ -98,11 +108,13 @@ static nd_status add_gather(nd_graph *graph, const char *prefix, const nd_stage 
     nd_node *node = NULL;
     ND_TRY(nd_graph_add_node(graph, nd_op_gather, name, in, 2, &out, 1, &node));
     node->attr.axis = 1;
+    stand_for(node, old);
     *x = out;
     return nd_status_ok;
 }
 
-static nd_status add_stage(nd_graph *graph, const char *prefix, const nd_stage *stage, int x, int out) {
+static nd_status add_stage(nd_graph *graph, const char *prefix, const nd_node *old, const nd_stage *stage,
+                           int x, int out) {
     char name[512];
     const int64_t *kernel = stage->window.kernel;
     int64_t dims[4] = {stage->no, stage->ni / stage->groups, kernel[0], kernel[1]};
@@ -117,28 +129,31 @@ static nd_status add_stage(nd_graph *graph, const char *prefix, const nd_stage *
     ND_TRY(nd_graph_add_node(graph, nd_op_conv, prefix, in, stage->bias ? 3 : 2, &out, 1, &node));
     node->attr.window = stage->window;
     node->attr.groups = stage->groups;
+    /* Automatic padding is worked out axis by axis, and an axis is one stage's alone. */
+    node->attr.auto_pad = old->attr.auto_pad;
+    stand_for(node, old);
     return nd_status_ok;
 }
 
 nd_status nd_chain_rewrite(nd_graph *graph, int node, const nd_chain *chain) {
     char name[256], prefix[300];
-    const nd_node *old = &graph->nodes[node];
-    ND_REQUIRE(strlen(old->name) < sizeof name, nd_status_unsupported, "layer name %.40s... is too long",
-               old->name);
-    memcpy(name, old->name, strlen(old->name) + 1);
-    int x = old->in[0], y = old->out[0];
+    const nd_node old = graph->nodes[node];
+    ND_REQUIRE(strlen(old.name) < sizeof name, nd_status_unsupported, "layer name %.40s... is too long",
+               old.name);
+    memcpy(name, old.name, strlen(old.name) + 1);
+    int x = old.in[0], y = old.out[0];
     nd_graph_remove_node(graph, node);
     for (int s = 0; s < chain->n; s++) {
         const nd_stage *stage = &chain->stages[s];
         snprintf(prefix, sizeof prefix, "%s%s", name, stage->suffix);
-        if (stage->channel) ND_TRY(add_gather(graph, prefix, stage, &x));
+        if (stage->channel) ND_TRY(add_gather(graph, prefix, &old, stage, &x));
         int out = y;
         if (s + 1 < chain->n) {
             char value[320];
             snprintf(value, sizeof value, "%s.out", prefix);
             ND_TRY(nd_graph_add_value(graph, value, &out));
         }
-        ND_TRY(add_stage(graph, prefix, stage, x, out));
+        ND_TRY(add_stage(graph, prefix, &old, stage, x, out));
         x = out;
     }
     return nd_status_ok;

@@ -32,7 +32,7 @@ static bool folding_find(nd_graph *graph, int norm, nd_folding *out) {
     const int linear = graph->values[node->in[0]].producer;
     int user;
     if (linear < 0 || graph->nodes[linear].n_out != 1 || nd_graph_is_output(graph, node->in[0])) return false;
-    if (nd_graph_uses(graph, node->in[0], &user) != 1) return false;
+    if (nd_graph_uses(graph, node->in[0], &user) != 1 || graph->values[node->in[0]].pinned) return false;
     const nd_node *before = &graph->nodes[linear];
     const int64_t channels = linear_channels(before, nd_graph_constant(graph, before, 1));
     if (!channels) return false;
@@ -90,7 +90,8 @@ static nd_status folding_operand(nd_graph *graph, const nd_node *linear, int k, 
     int user;
     *value = k < linear->n_in ? linear->in[k] : -1;
     if (*value >= 0) name = graph->values[*value].name;
-    if (*value >= 0 && nd_graph_uses(graph, *value, &user) == 1 && !nd_graph_is_output(graph, *value))
+    if (*value >= 0 && nd_graph_uses(graph, *value, &user) == 1 && !nd_graph_is_output(graph, *value) &&
+        !graph->values[*value].computed)
         return nd_graph_set_init(graph, *value, tensor);
     return nd_graph_add_init(graph, name, tensor, value);
 }
@@ -108,6 +109,7 @@ static nd_status folding_rewrite(const nd_folding *folding, const nd_tensor *wei
     linear->in = in;
     linear->n_in = 3;
     const int out = graph->nodes[folding->norm].out[0];
+    linear->norm = graph->nodes[folding->norm].raw;
     nd_graph_remove_node(graph, folding->norm);
     linear->out[0] = out;
     graph->values[out].producer = folding->linear;
@@ -179,6 +181,7 @@ static nd_status fold_cast(nd_graph *graph, int index) {
 }
 
 nd_status nd_graph_fold(nd_graph *graph) {
+    ND_TRY(nd_graph_bring_back(graph));
     ND_TRY(nd_graph_sort(graph));
     for (int i = 0; i < graph->n_nodes; i++) {
         const nd_node *node = &graph->nodes[i];

@@ -91,6 +91,7 @@ void nd_graph_free(nd_graph *graph) {
     nd_graph_names_free(graph->names);
     free(graph->values);
     free(graph->nodes);
+    free(graph->aside);
     free(graph->inputs);
     free(graph->outputs);
     free(graph->meta);
@@ -255,6 +256,7 @@ static nd_status graph_clone_values(const nd_graph *graph, nd_graph *copy) {
         to->raw_bytes = from->raw_bytes;
         to->sparse = from->sparse;
         to->pinned = from->pinned;
+        to->computed = from->computed;
         if (!*from->name) to->name = "";
     }
     for (int i = 0; i < graph->n_inputs; i++)
@@ -276,6 +278,29 @@ static nd_status graph_clone_nodes(const nd_graph *graph, nd_graph *copy) {
         to->attr = from->attr;
         to->raw = from->raw;
         to->raw_bytes = from->raw_bytes;
+        to->norm = from->norm;
+        to->edited = from->edited;
+        to->narrowed = from->narrowed;
+        to->stored = from->stored;
+    }
+    return nd_status_ok;
+}
+
+static nd_status graph_clone_aside(const nd_graph *graph, nd_graph *copy) {
+    copy->aside = nd_alloc_array((size_t)graph->n_aside, sizeof *copy->aside);
+    ND_REQUIRE(copy->aside, nd_status_memory, "%s: no memory", graph->name);
+    copy->n_aside = copy->cap_aside = graph->n_aside;
+    for (int i = 0; i < graph->n_aside; i++) {
+        nd_node *node = &copy->aside[i];
+        *node = graph->aside[i];
+        int *ends = nd_arena_alloc(&copy->arena, (size_t)(node->n_in + node->n_out) * sizeof *ends);
+        node->name = nd_arena_strdup(&copy->arena, node->name);
+        node->op_type = nd_arena_strdup(&copy->arena, node->op_type);
+        ND_REQUIRE(ends && node->name && node->op_type, nd_status_memory, "%s: no memory", graph->name);
+        for (int k = 0; k < node->n_in; k++) ends[k] = node->in[k];
+        for (int k = 0; k < node->n_out; k++) ends[node->n_in + k] = node->out[k];
+        node->in = ends;
+        node->out = ends + node->n_in;
     }
     return nd_status_ok;
 }
@@ -286,8 +311,11 @@ nd_status nd_graph_clone(const nd_graph *graph, nd_graph **out) {
     copy->opset = graph->opset;
     copy->source = nd_buffer_ref(graph->source);
     nd_status status;
+    if (graph->folder) copy->folder = nd_arena_strdup(&copy->arena, graph->folder);
+    ND_REQUIRE_DONE(!graph->folder || copy->folder, nd_status_memory, "%s: no memory", graph->name);
     ND_TRY_DONE(graph_clone_values(graph, copy));
     ND_TRY_DONE(graph_clone_nodes(graph, copy));
+    ND_TRY_DONE(graph_clone_aside(graph, copy));
     for (int i = 0; i < graph->n_meta; i++)
         ND_TRY_DONE(nd_graph_set_meta(copy, graph->meta[i].key, graph->meta[i].text));
     return nd_status_ok;
@@ -321,7 +349,7 @@ void nd_graph_sha256(const nd_graph *graph, char hex[65]) {
     const nd_value **sorted = nd_alloc_array((size_t)graph->n_values, sizeof *sorted);
     size_t count = 0;
     for (int i = 0; sorted && i < graph->n_values; i++)
-        if (graph->values[i].init) sorted[count++] = &graph->values[i];
+        if (graph->values[i].init && !graph->values[i].computed) sorted[count++] = &graph->values[i];
     if (count) qsort(sorted, count, sizeof *sorted, value_compare_names);
     for (size_t i = 0; i < count; i++) sha256_add_value(&hash, sorted[i]);
     free(sorted);

@@ -46,7 +46,7 @@ typedef enum nd_op {
     nd_op_gather,   /* constant indices */
     nd_op_reduce_mean,
     nd_op_slice,
-    nd_op_shape, /* this and the rest: arithmetic on shapes, folded away by nd_graph_infer */
+    nd_op_shape, /* this and the rest: arithmetic on shapes, set aside by nd_graph_infer */
     nd_op_cast,
     nd_op_sub,
     nd_op_div,
@@ -101,10 +101,16 @@ typedef struct nd_node {
     int n_in, n_out;
     int *in, *out; /* value numbers; an opaque node's `in` ends with what its subgraphs read from outside */
     nd_attr attr;
-    /* The NodeProto as read, inside graph->source, or NULL for nodes nd made: written back verbatim but for
-     * its inputs and outputs. Who changes `attr` clears it. */
+    /* The NodeProto it was read as, inside graph->source, or that it stands for: a chain in the place of a
+     * convolution has that one's. NULL in graphs without a source. */
     const void *raw;
     size_t raw_bytes;
+    const void *norm; /* the NodeProto of the BatchNormalization that was folded into it, or NULL */
+    /* What nd changed, for the file: bit k stands for a new constant as input k. A convolution with any is
+     * written anew, in the place of `raw` and `norm`; of others only the inputs are. */
+    uint32_t edited;
+    bool narrowed;   /* its output has fewer channels than in the file */
+    nd_dtype stored; /* type of its constants in the file: f16, bf16 and f64 are f32 here */
 } nd_node;
 
 typedef struct nd_value {
@@ -115,9 +121,12 @@ typedef struct nd_value {
     const nd_tensor *init;     /* NULL unless a constant */
     const void *raw;           /* an initializer of a type nd does not read: its bytes in graph->source */
     size_t raw_bytes;
-    bool pinned;  /* an opaque node's subgraph reads it by name: not to be replaced by another value */
-    bool sparse;  /* `raw` is a SparseTensorProto, else a TensorProto */
-    int producer; /* node, or -1 for inputs and initializers; kept by nd_graph_sort */
+    bool pinned;   /* something in the file that is no node here reads it by name: a subgraph, or a node that
+                      nothing    depends on. Not to be replaced by another value, and its width not to be
+                      changed */
+    bool computed; /* `init` follows from shapes: a node set aside writes it, and nd_graph_infer renews it */
+    bool sparse;   /* `raw` is a SparseTensorProto, else a TensorProto */
+    int producer;  /* node, or -1 for inputs and initializers; kept by nd_graph_sort */
 } nd_value;
 
 typedef struct nd_meta {
@@ -130,12 +139,17 @@ typedef struct nd_graph {
     int n_values, cap_values;
     nd_node *nodes;
     int n_nodes, cap_nodes;
+    /* Arithmetic on shapes that nd_graph_infer evaluated: nothing runs it, but another batch needs it again.
+     */
+    nd_node *aside;
+    int n_aside, cap_aside;
     int *inputs, n_inputs; /* run-time inputs only, never initializers */
     int *outputs, n_outputs;
     nd_meta *meta;
     int n_meta, cap_meta;
-    int64_t opset;     /* of the default ONNX domain; 17 for graphs nd builds */
-    nd_buffer *source; /* the file it came from, when nodes refer to its bytes */
+    int64_t opset;      /* of the default ONNX domain; 17 for graphs nd builds */
+    nd_buffer *source;  /* the file it came from, when nodes refer to its bytes */
+    const char *folder; /* of that file, for its external data; NULL where it has none */
     nd_arena arena;
     struct nd_graph_names *names; /* private: finds values and nodes by name */
 } nd_graph;
@@ -168,16 +182,21 @@ void nd_graph_remove_node(nd_graph *graph, int node);
 void nd_graph_replace_value(nd_graph *graph, int from, int to); /* every use, graph outputs included */
 nd_status nd_graph_sort(nd_graph *graph);
 
+/* Moves the marked nodes (by node number) out of the list, except those that another node or an output reads
+ * as data; their outputs carry a tensor. The list is sorted afterwards. nd_graph_bring_back undoes it. */
+nd_status nd_graph_set_aside(nd_graph *graph, const bool *marked);
+nd_status nd_graph_bring_back(nd_graph *graph);
+
 int nd_graph_find_value(const nd_graph *graph, const char *name); /* -1 when absent */
 int nd_graph_find_node(const nd_graph *graph, const char *name);
-int nd_graph_uses(const nd_graph *graph, int value,
-                  int *node); /* number of uses; *node = the first user or -1 */
+/* Number of uses, those by nodes set aside included; *node = the first user that is not, or -1. */
+int nd_graph_uses(const nd_graph *graph, int value, int *node);
 bool nd_graph_is_output(const nd_graph *graph, int value);
 
 /* The initializer that is input `index` of a node, or NULL when that input is absent or computed. */
 const nd_tensor *nd_graph_constant(const nd_graph *graph, const nd_node *node, int index);
 
-/* SHA-256 over all initializers, sorted by name: name, dtype, dims, bytes. */
+/* SHA-256 over all initializers that are not computed, sorted by name: name, dtype, dims, bytes. */
 void nd_graph_sha256(const nd_graph *graph, char hex[65]);
 
 #pragma GCC visibility pop

@@ -13,6 +13,9 @@ void nd_graph_replace_value(nd_graph *graph, int from, int to) {
         for (int k = 0; k < node->n_in; k++)
             if (node->in[k] == from) node->in[k] = to;
     }
+    for (int i = 0; i < graph->n_aside; i++)
+        for (int k = 0; k < graph->aside[i].n_in; k++)
+            if (graph->aside[i].in[k] == from) graph->aside[i].in[k] = to;
     for (int i = 0; i < graph->n_outputs; i++)
         if (graph->outputs[i] == from) graph->outputs[i] = to;
 }
@@ -23,9 +26,12 @@ int nd_graph_uses(const nd_graph *graph, int value, int *node) {
     for (int i = 0; i < graph->n_nodes; i++) {
         for (int k = 0; k < graph->nodes[i].n_in; k++) {
             if (graph->nodes[i].in[k] != value) continue;
-            if (!uses++) *node = i;
+            uses++;
+            if (*node < 0) *node = i;
         }
     }
+    for (int i = 0; i < graph->n_aside; i++)
+        for (int k = 0; k < graph->aside[i].n_in; k++) uses += graph->aside[i].in[k] == value;
     return uses;
 }
 
@@ -93,24 +99,32 @@ static void sort_close(nd_sort *sort) {
     free(sort->next);
 }
 
-/* Marks what the outputs need; `path` serves as the list of nodes to look at. */
+static void sort_need(nd_sort *sort, int value, int *pending) {
+    const int producer = value < 0 ? -1 : sort->graph->values[value].producer;
+    if (producer < 0 || sort->live[producer]) return;
+    sort->live[producer] = true;
+    sort->path[(*pending)++] = producer;
+}
+
+/* Marks what the outputs and the nodes set aside need; `path` serves as the list of nodes to look at. */
 static void sort_mark(nd_sort *sort) {
     const nd_graph *graph = sort->graph;
     int pending = 0;
-    for (int i = 0; i < graph->n_outputs; i++) {
-        int producer = graph->values[graph->outputs[i]].producer;
-        if (producer < 0 || sort->live[producer]) continue;
-        sort->live[producer] = true;
-        sort->path[pending++] = producer;
-    }
+    for (int i = 0; i < graph->n_outputs; i++) sort_need(sort, graph->outputs[i], &pending);
+    for (int i = 0; i < graph->n_aside; i++)
+        for (int k = 0; k < graph->aside[i].n_in; k++) sort_need(sort, graph->aside[i].in[k], &pending);
     while (pending) {
         const nd_node *node = &graph->nodes[sort->path[--pending]];
-        for (int k = 0; k < node->n_in; k++) {
-            int producer = node->in[k] < 0 ? -1 : graph->values[node->in[k]].producer;
-            if (producer < 0 || sort->live[producer]) continue;
-            sort->live[producer] = true;
-            sort->path[pending++] = producer;
-        }
+        for (int k = 0; k < node->n_in; k++) sort_need(sort, node->in[k], &pending);
+    }
+}
+
+/* A node of the file that goes here stays there, and goes on reading what it reads. */
+static void sort_pin(const nd_sort *sort) {
+    for (int i = 0; i < sort->graph->n_nodes; i++) {
+        const nd_node *node = &sort->graph->nodes[i];
+        for (int k = 0; !sort->live[i] && node->raw && k < node->n_in; k++)
+            if (node->in[k] >= 0) sort->graph->values[node->in[k]].pinned = true;
     }
 }
 
@@ -151,19 +165,21 @@ static nd_status sort_reorder(nd_sort *sort) {
     return nd_graph_names_renew(graph, nd_named_node);
 }
 
+static void sort_use(const nd_node *node, bool *used) {
+    for (int k = 0; k < node->n_in; k++)
+        if (node->in[k] >= 0) used[node->in[k]] = true;
+    for (int k = 0; k < node->n_out; k++)
+        if (node->out[k] >= 0) used[node->out[k]] = true;
+}
+
 /* Values that nothing writes, reads or promises lose their tensor and their name. */
 static nd_status sort_values(nd_graph *graph) {
     bool *used = nd_alloc_array((size_t)graph->n_values, sizeof *used);
     ND_REQUIRE(used, nd_status_memory, "%s: no memory to sort", graph->name);
     for (int i = 0; i < graph->n_inputs; i++) used[graph->inputs[i]] = true;
     for (int i = 0; i < graph->n_outputs; i++) used[graph->outputs[i]] = true;
-    for (int i = 0; i < graph->n_nodes; i++) {
-        const nd_node *node = &graph->nodes[i];
-        for (int k = 0; k < node->n_in; k++)
-            if (node->in[k] >= 0) used[node->in[k]] = true;
-        for (int k = 0; k < node->n_out; k++)
-            if (node->out[k] >= 0) used[node->out[k]] = true;
-    }
+    for (int i = 0; i < graph->n_nodes; i++) sort_use(&graph->nodes[i], used);
+    for (int i = 0; i < graph->n_aside; i++) sort_use(&graph->aside[i], used);
     for (int i = 0; i < graph->n_values; i++) {
         nd_value *value = &graph->values[i];
         if (used[i]) continue;
@@ -203,6 +219,7 @@ nd_status nd_graph_sort(nd_graph *graph) {
     nd_status status = sort_open(graph, &sort);
     if (status) goto done;
     sort_mark(&sort);
+    sort_pin(&sort);
     /* Roots are taken in the present order, so a sorted graph stays as it is. */
     for (int i = 0; i < graph->n_nodes; i++)
         if (sort.live[i] && sort.visit[i] == nd_visit_unseen) ND_TRY_DONE(sort_visit(&sort, i));
@@ -213,4 +230,56 @@ nd_status nd_graph_sort(nd_graph *graph) {
 done:
     sort_close(&sort);
     return status;
+}
+
+static void drop_init(nd_value *value) {
+    if (value->init) nd_tensor_free((nd_tensor *)value->init);
+    value->init = NULL;
+    value->computed = false;
+}
+
+/* Marked nodes whose outputs others read as data and cannot have as a tensor: promised by name, or an output.
+ */
+static bool has_to_stay(const nd_graph *graph, const nd_node *node) {
+    for (int k = 0; k < node->n_out; k++)
+        if (node->out[k] >= 0 && nd_graph_is_output(graph, node->out[k])) return true;
+    return false;
+}
+
+nd_status nd_graph_set_aside(nd_graph *graph, const bool *marked) {
+    nd_node *aside =
+        realloc(graph->aside, ((size_t)graph->n_aside + (size_t)graph->n_nodes + 1) * sizeof *aside);
+    ND_REQUIRE(aside, nd_status_memory, "%s: no memory", graph->name);
+    graph->aside = aside;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        nd_node *node = &graph->nodes[i];
+        if (!marked[i] || !node->n_out) continue;
+        const bool stays = has_to_stay(graph, node);
+        for (int k = 0; k < node->n_out; k++) {
+            if (node->out[k] < 0) continue;
+            nd_value *value = &graph->values[node->out[k]];
+            if (stays) drop_init(value);
+        }
+        if (stays) continue;
+        aside[graph->n_aside++] = *node;
+        nd_graph_remove_node(graph, i);
+    }
+    return nd_graph_sort(graph);
+}
+
+nd_status nd_graph_bring_back(nd_graph *graph) {
+    if (!graph->n_aside) return nd_status_ok;
+    const int total = graph->n_nodes + graph->n_aside;
+    nd_node *nodes = realloc(graph->nodes, (size_t)total * sizeof *nodes);
+    ND_REQUIRE(nodes, nd_status_memory, "%s: no memory", graph->name);
+    graph->nodes = nodes;
+    graph->cap_nodes = total;
+    /* In front, where what computes shapes mostly is; sorting does the rest. */
+    memmove(nodes + graph->n_aside, nodes, (size_t)graph->n_nodes * sizeof *nodes);
+    memcpy(nodes, graph->aside, (size_t)graph->n_aside * sizeof *nodes);
+    graph->n_nodes = total;
+    graph->n_aside = 0;
+    for (int i = 0; i < graph->n_values; i++)
+        if (graph->values[i].computed) drop_init(&graph->values[i]);
+    return nd_graph_sort(graph);
 }

@@ -40,6 +40,7 @@ static void shrink_join(nd_shrink *s, int a, int b, int64_t groups) {
 
 static bool shrink_is_live(const nd_shrink *s, int value, int64_t channel) {
     int root = shrink_root(s, value);
+    if (!s->live[root]) return true;
     return s->live[root][channel / (channels_of(s->graph, value) / s->blocks[root])];
 }
 
@@ -138,8 +139,12 @@ static bool is_followed(const nd_graph *graph, const nd_node *node) {
            graph->values[node->out[0]].rank >= 2;
 }
 
+/* No network has wider tensors than that; files that claim to are not followed channel by channel. */
+enum { shrink_channels_max = 1 << 20 };
+
 static bool is_fixed(const nd_value *value) {
-    return value->init || value->raw || value->pinned || value->rank < 2;
+    return (value->rank >= 2 && value->dims[1] > shrink_channels_max) || value->init || value->raw ||
+           value->pinned || value->rank < 2;
 }
 
 static void shrink_link(nd_shrink *s) {
@@ -148,6 +153,7 @@ static void shrink_link(nd_shrink *s) {
         const nd_node *node = &graph->nodes[n];
         if (!is_followed(graph, node) || !nd_links[node->op](s, node)) shrink_keep_all(s, node);
     }
+    for (int n = 0; n < graph->n_aside; n++) shrink_keep_all(s, &graph->aside[n]);
     for (int i = 0; i < graph->n_inputs; i++) shrink_keep(s, graph->inputs[i]);
     for (int o = 0; o < graph->n_outputs; o++) shrink_keep(s, graph->outputs[o]);
     for (int v = 0; v < graph->n_values; v++)
@@ -176,10 +182,9 @@ static bool is_gather(const nd_shrink *s, const nd_node *node) {
 static nd_status shrink_mark(nd_shrink *s) {
     const nd_graph *graph = s->graph;
     for (int v = 0; v < graph->n_values; v++) {
-        if (s->parent[v] != v) continue;
+        if (s->parent[v] != v || s->whole[v]) continue; /* without a list, all are read */
         s->live[v] = nd_alloc_array((size_t)s->blocks[v], sizeof **s->live);
         ND_REQUIRE(s->live[v], nd_status_memory, "%s: no memory for its channels", graph->name);
-        memset(s->live[v], s->whole[v], (size_t)s->blocks[v]);
     }
     for (bool changed = true; changed;) {
         changed = false;
@@ -187,12 +192,13 @@ static nd_status shrink_mark(nd_shrink *s) {
             if (is_gather(s, &graph->nodes[n]) && follow_gather(s, &graph->nodes[n])) changed = true;
     }
     for (int v = 0; v < graph->n_values; v++) /* what nothing reads keeps a channel all the same */
-        if (s->parent[v] == v && !memchr(s->live[v], true, (size_t)s->blocks[v])) s->live[v][0] = true;
+        if (s->live[v] && !memchr(s->live[v], true, (size_t)s->blocks[v])) s->live[v][0] = true;
     return nd_status_ok;
 }
 
 static int64_t shrink_count(const nd_shrink *s, int value) {
     int64_t count = 0;
+    if (!s->live[shrink_root(s, value)]) return channels_of(s->graph, value);
     for (int64_t c = 0; c < channels_of(s->graph, value); c++) count += shrink_is_live(s, value, c);
     return count;
 }
@@ -202,7 +208,10 @@ static int64_t shrink_count(const nd_shrink *s, int value) {
 /* Puts a tensor in place of the one a node reads, under the same name where no other node reads that. */
 static nd_status shrink_set(nd_graph *graph, nd_node *node, int slot, const nd_tensor *tensor) {
     int value = node->in[slot], user;
-    if (graph->values[value].producer < 0 && nd_graph_uses(graph, value, &user) == 1)
+    node->edited |= UINT32_C(1) << slot;
+    node->narrowed = true;
+    if (graph->values[value].producer < 0 && nd_graph_uses(graph, value, &user) == 1 &&
+        !graph->values[value].computed)
         return nd_graph_set_init(graph, value, tensor);
     return nd_graph_add_init(graph, graph->values[value].name, tensor, &node->in[slot]);
 }
@@ -238,7 +247,6 @@ static nd_status shrink_conv(nd_shrink *s, nd_node *node, int64_t *dropped) {
     if (node->n_in > 2 && node->in[2] >= 0) ND_TRY(shrink_rows(s, node, 2, 0, y));
     if (node->attr.groups == 1) return nd_status_ok;
     node->attr.groups = node->attr.groups * left / all;
-    node->raw = NULL;
     return nd_status_ok;
 }
 
@@ -285,7 +293,9 @@ static void shrink_skip_gather(nd_shrink *s, int number) {
     bool identity = index->dims[0] == shrink_count(s, x);
     for (int64_t c = 0; identity && c < index->dims[0]; c++)
         identity = ((const int64_t *)index->data)[c] == c;
-    if (!identity || nd_graph_is_output(graph, y) || graph->values[y].pinned) return;
+    /* One that the file has stays there. */
+    const bool own = node->edited || !graph->source;
+    if (!identity || !own || nd_graph_is_output(graph, y) || graph->values[y].pinned) return;
     nd_graph_remove_node(graph, number);
     nd_graph_replace_value(graph, y, x);
 }

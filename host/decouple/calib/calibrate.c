@@ -35,6 +35,7 @@ static nd_status set_floats(nd_graph *graph, nd_node *node, int slot, int rank, 
 nd_status nd_conv_set(nd_graph *graph, int node, const nd_conv *conv, const float *weights,
                       const float *bias) {
     nd_node *target = &graph->nodes[node];
+    target->edited |= 1 << 1 | 1 << 2;
     int64_t dims[4] = {conv->no, conv->ni / conv->groups, conv->window.kernel[0], conv->window.kernel[1]};
     if (target->n_in < 3) {
         int *in = nd_arena_alloc(&graph->arena, 3 * sizeof *in);

@@ -3,6 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool input_is_whole(const nd_value *value) {
+    if (value->rank < 0) return false;
+    for (int k = 0; k < value->rank; k++)
+        if (value->dims[k] < 1) return false;
+    return true;
+}
+
 /* The first input is the image; its dimension 0 as declared tells which other inputs carry the batch. */
 static nd_status infer_inputs(nd_infer *infer) {
     nd_graph *graph = infer->graph;
@@ -10,18 +17,22 @@ static nd_status infer_inputs(nd_infer *infer) {
     infer->declared = -1;
     for (int i = 0; i < graph->n_inputs; i++) {
         nd_value *value = &graph->values[graph->inputs[i]];
+        if (!i && value->rank > 0) infer->declared = value->dims[0];
+        if (value->rank > 0 && (value->dims[0] < 0 || value->dims[0] == infer->declared))
+            value->dims[0] = settings->batch;
+        const int64_t known[4] = {settings->batch, 0, settings->height, settings->width};
+        for (int k = 1; value->rank == 4 && k < 4; k++)
+            if (value->dims[k] < 0 && known[k]) value->dims[k] = known[k];
+        if (!input_is_whole(value) && settings->allow_opaque && (i || value->rank != 4)) {
+            value->rank = -1;
+            continue;
+        }
         ND_REQUIRE(value->rank >= 0, nd_status_unsupported, "%s: input '%s' has no shape", graph->name,
                    value->name);
-        if (!value->rank) continue;
-        if (!i) infer->declared = value->dims[0];
-        if (value->dims[0] < 0 || value->dims[0] == infer->declared) value->dims[0] = settings->batch;
-        const int64_t known[4] = {settings->batch, 0, settings->height, settings->width};
-        for (int k = 1; k < value->rank; k++) {
-            if (value->dims[k] < 0 && value->rank == 4) value->dims[k] = known[k] ? known[k] : -1;
+        for (int k = 1; k < value->rank; k++)
             ND_REQUIRE(value->dims[k] >= 1, nd_status_unsupported,
                        "%s: the size of input '%s' along axis %d is not known", graph->name, value->name, k);
-        }
-        ND_REQUIRE(value->dims[0] >= 1 && nd_dims_count(value->rank, value->dims) > 0, nd_status_format,
+        ND_REQUIRE(nd_dims_count(value->rank, value->dims) > 0, nd_status_format,
                    "%s: input '%s' has impossible dimensions", graph->name, value->name);
     }
     return nd_status_ok;
@@ -38,14 +49,11 @@ static bool infer_is_unknown(const nd_infer *infer, const nd_node *node) {
 
 static nd_status infer_node(nd_infer *infer, nd_node *node) {
     nd_graph *graph = infer->graph;
-    bool evaluated;
     if (node->op == nd_op_constant) {
         ND_REQUIRE(node->out[0] >= 0 && graph->values[node->out[0]].init, nd_status_format,
                    "a constant without a tensor");
         return nd_status_ok;
     }
-    ND_TRY(nd_infer_evaluate(infer, node, &evaluated));
-    if (evaluated) return nd_status_ok;
     ND_TRY(nd_infer_operands(infer, node));
     ND_TRY(nd_infer_shapes(infer, node));
     const nd_value *y = &graph->values[node->out[0]];
@@ -112,23 +120,31 @@ static void infer_opaque(nd_infer *infer, const nd_node *node) {
     }
 }
 
-static nd_status infer_nodes(nd_infer *infer) {
+/* What one node makes of its inputs; *evaluated where that is known to the number. */
+static nd_status infer_visit(nd_infer *infer, nd_node *node, bool *evaluated) {
+    const bool lenient = infer->settings->allow_opaque;
+    *evaluated = false;
+    if (node->op != nd_op_constant) ND_TRY(nd_infer_evaluate(infer, node, evaluated));
+    if (*evaluated) return nd_status_ok;
+    if (node->op == nd_op_opaque && lenient) {
+        infer_opaque(infer, node);
+        return nd_status_ok;
+    }
+    infer_forget(infer, node);
+    const bool unknown = infer_is_unknown(infer, node);
+    if (unknown && lenient) return nd_status_ok;
+    nd_status status =
+        unknown ? nd_fail(nd_status_unsupported, "nd cannot run this operator") : infer_node(infer, node);
+    if (status != nd_status_unsupported || !lenient) return status;
+    infer_forget(infer, node);
+    return nd_status_ok;
+}
+
+static nd_status infer_nodes(nd_infer *infer, bool *evaluated) {
     nd_graph *graph = infer->graph;
     for (int i = 0; i < graph->n_nodes; i++) {
         nd_node *node = &graph->nodes[i];
-        if (node->op == nd_op_opaque && infer->settings->allow_opaque) {
-            infer_opaque(infer, node);
-            continue;
-        }
-        infer_forget(infer, node);
-        const bool unknown = infer_is_unknown(infer, node);
-        if (unknown && infer->settings->allow_opaque) continue;
-        nd_status status =
-            unknown ? nd_fail(nd_status_unsupported, "nd cannot run this operator") : infer_node(infer, node);
-        if (status == nd_status_unsupported && infer->settings->allow_opaque) {
-            infer_forget(infer, node);
-            continue;
-        }
+        const nd_status status = infer_visit(infer, node, &evaluated[i]);
         if (status) return nd_fail_in(status, "%s: node '%s' (%s)", graph->name, node->name, node->op_type);
     }
     return nd_status_ok;
@@ -137,16 +153,21 @@ static nd_status infer_nodes(nd_infer *infer) {
 nd_status nd_graph_infer(nd_graph *graph, const nd_infer_settings *settings) {
     ND_REQUIRE(settings->batch >= 1, nd_status_usage, "%s: a batch of %lld images", graph->name,
                (long long)settings->batch);
+    ND_TRY(nd_graph_bring_back(graph));
     ND_TRY(nd_graph_sort(graph));
     nd_infer infer = {.graph = graph, .settings = settings, .n_known = graph->n_values};
     nd_status status = nd_status_ok;
     infer.known = nd_alloc_array((size_t)infer.n_known, sizeof *infer.known);
-    ND_REQUIRE_DONE(infer.known, nd_status_memory, "%s: no memory", graph->name);
+    bool *evaluated = nd_alloc_array((size_t)graph->n_nodes, sizeof *evaluated);
+    ND_REQUIRE_DONE(infer.known && evaluated, nd_status_memory, "%s: no memory", graph->name);
     ND_TRY_DONE(infer_inputs(&infer));
-    ND_TRY_DONE(infer_nodes(&infer));
-    if (infer.folded) ND_TRY_DONE(nd_graph_sort(graph));
+    /* A node that fails leaves behind what was evaluated before it, which is to be renewed all the same. */
+    const nd_status inferred = infer_nodes(&infer, evaluated);
+    ND_TRY_DONE(nd_graph_set_aside(graph, evaluated));
+    status = inferred;
 done:
     free(infer.known);
+    free(evaluated);
     nd_arena_free(&infer.arena);
     return status;
 }

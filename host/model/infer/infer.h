@@ -11,11 +11,12 @@
  * channels, height and width when the file fixes them; otherwise `height` and `width` are used (0 = unknown,
  * an error).
  *
- * Operands that must be constant (shapes, axes, bounds) are moved into `attr`, and those computed from shapes
- * (Shape-Gather-Concat-Reshape chains of exporters) become initializers, in which the batch is left open (0
- * or -1 of Reshape), so that a graph may be inferred again for another batch; a Reshape that was exported for
- * one image takes the batch as well. Axes become non-negative, absent lists (transpose, reduce_mean) are
- * filled in, windows get their kernel and automatic padding.
+ * What follows from shapes (Shape-Gather-Concat-Reshape chains of exporters) is computed, exactly for this
+ * batch and size: its values become initializers marked `computed`, its nodes are set aside, and both are
+ * computed anew when the graph is inferred again. Operands that must be constant (shapes, axes, bounds) are
+ * read into `attr`. A constant shape of a Reshape that was exported for one image takes the batch as well.
+ * Axes become non-negative, absent lists (transpose, reduce_mean) are filled in, windows get their kernel and
+ * automatic padding.
  *
  * Stops with nd_status_unsupported at the first node it cannot interpret unless `allow_opaque`, which leaves
  * its values and those that depend on them at rank -1 where neither the file declares a shape nor the

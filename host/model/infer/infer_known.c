@@ -1,18 +1,38 @@
-/* Arithmetic on shapes: what exporters write as Shape, Gather, Concat and so on before a Reshape. */
+/* Arithmetic on shapes: what exporters write as Shape, Gather, Concat and so on before a Reshape. Exact for
+ * the batch and the size at hand, with ONNX's own rules; what does not follow them is left unknown. */
 #include "model/infer/infer_state.h"
 
+#include <math.h>
 #include <string.h>
 
-static bool known_load(const nd_tensor *tensor, nd_known_int *items) {
+static bool is_floating(nd_dtype dtype) {
+    return dtype <= nd_dtype_bf16;
+}
+
+static bool known_load(const nd_tensor *tensor, nd_number *items) {
     const int64_t count = nd_tensor_count(tensor);
+    float value;
     for (int64_t i = 0; i < count; i++) {
-        if (tensor->dtype == nd_dtype_i64)
-            items[i].value = ((const int64_t *)tensor->data)[i];
-        else if (tensor->dtype == nd_dtype_i32)
-            items[i].value = ((const int32_t *)tensor->data)[i];
-        else
+        switch (tensor->dtype) {
+        case nd_dtype_i64:
+            items[i].i = ((const int64_t *)tensor->data)[i];
+            break;
+        case nd_dtype_i32:
+            items[i].i = ((const int32_t *)tensor->data)[i];
+            break;
+        case nd_dtype_bool:
+            items[i].i = ((const uint8_t *)tensor->data)[i] != 0;
+            break;
+        case nd_dtype_f32:
+            memcpy(&value, (const float *)tensor->data + i, sizeof value);
+            items[i].f = (double)value;
+            break;
+        case nd_dtype_f64:
+            items[i].f = ((const double *)tensor->data)[i];
+            break;
+        default:
             return false;
-        items[i].origin = nd_origin_fixed;
+        }
     }
     return true;
 }
@@ -26,23 +46,28 @@ bool nd_infer_known(nd_infer *infer, int value, nd_known *out) {
     const nd_tensor *init = infer->graph->values[value].init;
     if (!init || nd_tensor_count(init) > nd_known_max) return false;
     const int count = (int)nd_tensor_count(init);
-    nd_known_int *items = nd_arena_alloc(&infer->arena, ((size_t)count + 1) * sizeof *items);
+    nd_number *items = nd_arena_alloc(&infer->arena, ((size_t)count + 1) * sizeof *items);
     if (!items || !known_load(init, items)) return false;
-    *out = (nd_known){.items = items, .rank = init->rank, .count = count};
+    *out = (nd_known){.items = items, .dtype = init->dtype, .rank = init->rank, .count = count};
     memcpy(out->dims, init->dims, sizeof out->dims);
     if (value < infer->n_known) infer->known[value] = *out;
     return true;
 }
 
-/* Inputs of an evaluation, all known. */
+/* Inputs of an evaluation; one that is left out has no items. */
 typedef struct nd_operands {
     const nd_node *node;
     const nd_known *in;
     int n_in;
 } nd_operands;
 
-/* Fills out->rank, dims and items (room for nd_known_max); false when it does not follow this case. */
+/* Fills out->rank, dims, count and items (room for nd_known_max); dtype is that of the first input unless it
+ * says otherwise. False when it does not follow this case. */
 typedef bool nd_evaluator(const nd_operands *operands, nd_known *out);
+
+static const nd_known *known_input(const nd_operands *operands, int k) {
+    return k < operands->n_in && operands->in[k].items ? &operands->in[k] : NULL;
+}
 
 static bool known_count(nd_known *known) {
     const int64_t count = nd_dims_count(known->rank, known->dims);
@@ -77,6 +102,28 @@ static bool known_pass(const nd_operands *operands, nd_known *out) {
     return true;
 }
 
+static bool known_cast(const nd_operands *operands, nd_known *out) {
+    const nd_known *x = &operands->in[0];
+    const nd_dtype dtype = operands->node->attr.dtype;
+    known_pass(operands, out);
+    out->dtype = dtype;
+    for (int i = 0; i < out->count; i++) {
+        nd_number *item = &out->items[i];
+        if (dtype == nd_dtype_bool) {
+            item->i = is_floating(x->dtype) ? item->f != 0 : item->i != 0;
+        } else if (is_floating(dtype)) {
+            if (!is_floating(x->dtype)) item->f = (double)item->i;
+            if (dtype != nd_dtype_f64) item->f = (double)(float)item->f;
+        } else if (is_floating(x->dtype)) {
+            if (!(fabs(item->f) < 0x1p62)) return false;
+            item->i = (int64_t)item->f;
+        }
+        if (dtype == nd_dtype_i32) item->i = (int32_t)item->i;
+    }
+    return dtype == nd_dtype_f32 || dtype == nd_dtype_f64 || dtype == nd_dtype_i64 || dtype == nd_dtype_i32 ||
+           dtype == nd_dtype_bool;
+}
+
 static bool known_concat(const nd_operands *operands, nd_known *out) {
     out->rank = 1;
     for (int i = 0; i < operands->n_in; i++) {
@@ -89,10 +136,10 @@ static bool known_concat(const nd_operands *operands, nd_known *out) {
 }
 
 static bool known_gather(const nd_operands *operands, nd_known *out) {
-    if (operands->n_in != 2 || operands->in[0].rank != 1) return false;
-    const nd_known *x = &operands->in[0], *index = &operands->in[1];
+    const nd_known *x = &operands->in[0], *index = known_input(operands, 1);
+    if (!index || x->rank != 1) return false;
     for (int i = 0; i < index->count; i++) {
-        int64_t at = index->items[i].value;
+        int64_t at = index->items[i].i;
         if (at < 0) at += x->count;
         if (at < 0 || at >= x->count) return false;
         out->items[i] = x->items[at];
@@ -103,36 +150,59 @@ static bool known_gather(const nd_operands *operands, nd_known *out) {
     return true;
 }
 
-/* Between scalars and vectors only. */
+/* The axes of Squeeze and Unsqueeze, an attribute or an input, as marks over `rank` axes. */
+static bool known_axes(const nd_operands *operands, int rank, bool marked[nd_rank_max], int *n) {
+    const nd_known *axes = known_input(operands, 1);
+    *n = axes ? axes->count : operands->node->attr.n;
+    if (*n > nd_rank_max) return false;
+    for (int i = 0; i < *n; i++) {
+        int64_t axis = axes ? axes->items[i].i : operands->node->attr.list[i];
+        if (axis < 0) axis += rank;
+        if (axis < 0 || axis >= rank || marked[axis]) return false;
+        marked[axis] = true;
+    }
+    return true;
+}
+
 static bool known_unsqueeze(const nd_operands *operands, nd_known *out) {
-    if (operands->in[0].rank) return false;
+    const nd_known *x = &operands->in[0], *axes = known_input(operands, 1);
+    bool added[nd_rank_max] = {false};
+    int n, rank = x->rank + (axes ? axes->count : operands->node->attr.n);
     known_pass(operands, out);
-    out->rank = 1;
-    out->dims[0] = 1;
+    if (rank > nd_rank_max || !known_axes(operands, rank, added, &n)) return false;
+    out->rank = rank;
+    for (int i = 0, from = 0; i < rank; i++) out->dims[i] = added[i] ? 1 : x->dims[from++];
     return true;
 }
 
 static bool known_squeeze(const nd_operands *operands, nd_known *out) {
-    if (operands->in[0].count != 1) return false;
+    const nd_known *x = &operands->in[0];
+    bool dropped[nd_rank_max] = {false};
+    int n;
     known_pass(operands, out);
+    if (!known_axes(operands, x->rank, dropped, &n)) return false;
     out->rank = 0;
+    for (int i = 0; i < x->rank; i++) {
+        if (dropped[i] && x->dims[i] != 1) return false;
+        if (!dropped[i] && (n || x->dims[i] != 1)) out->dims[out->rank++] = x->dims[i];
+    }
     return true;
 }
 
 static bool known_reshape(const nd_operands *operands, nd_known *out) {
-    const nd_known *x = &operands->in[0], *shape = &operands->in[1];
-    if (operands->n_in != 2 || shape->count > nd_rank_max) return false;
+    const nd_known *x = &operands->in[0], *shape = known_input(operands, 1);
+    if (!shape || shape->count > nd_rank_max) return false;
     known_pass(operands, out);
     int64_t fixed = 1;
     for (int i = 0; i < shape->count; i++) {
-        if (shape->items[i].value < -1 || shape->items[i].value == 0) return false;
-        if (shape->items[i].value > nd_known_max) return false;
-        if (shape->items[i].value > 0) fixed *= shape->items[i].value;
+        if (shape->items[i].i < -1 || shape->items[i].i == 0) return false;
+        if (shape->items[i].i > nd_known_max) return false;
+        if (shape->items[i].i > 0) fixed *= shape->items[i].i;
         if (fixed > nd_known_max) return false;
     }
     out->rank = shape->count;
     for (int i = 0; i < shape->count; i++)
-        out->dims[i] = shape->items[i].value < 0 ? x->count / fixed : shape->items[i].value;
+        out->dims[i] = shape->items[i].i < 0 ? x->count / fixed : shape->items[i].i;
     return known_count(out) && out->count == x->count;
 }
 
@@ -143,8 +213,9 @@ static bool known_slice(const nd_operands *operands, nd_known *out) {
     if (!x->rank || operands->n_in > 5 || (operands->n_in < 2 && attr.n != 1)) return false;
     if (operands->n_in > 1) attr.axes[0] = 0, attr.steps[0] = 1;
     for (int k = 1; k < operands->n_in; k++) {
-        if (operands->in[k].count != 1) return false;
-        lists[k - 1][0] = operands->in[k].items[0].value;
+        const nd_known *list = known_input(operands, k);
+        if (list && list->count != 1) return false;
+        if (list) lists[k - 1][0] = list->items[0].i;
     }
     int64_t axis = attr.axes[0] < 0 ? attr.axes[0] + x->rank : attr.axes[0];
     if (axis < 0 || axis >= x->rank || !attr.steps[0]) return false;
@@ -176,129 +247,349 @@ static bool known_transpose(const nd_operands *operands, nd_known *out) {
 
 static bool known_fill(const nd_operands *operands, nd_known *out) {
     const nd_known *shape = &operands->in[0];
+    const nd_dtype dtype = operands->node->attr.dtype;
     if (shape->rank != 1 || shape->count > nd_rank_max) return false;
-    if (operands->node->attr.dtype != nd_dtype_i64 && operands->node->attr.dtype != nd_dtype_i32)
-        return false;
+    if (dtype != nd_dtype_i64 && dtype != nd_dtype_i32) return false;
+    out->dtype = dtype;
     out->rank = shape->count;
-    for (int i = 0; i < shape->count; i++) {
-        if (shape->items[i].origin != nd_origin_fixed) return false;
-        out->dims[i] = shape->items[i].value;
-    }
+    for (int i = 0; i < shape->count; i++) out->dims[i] = shape->items[i].i;
     if (!known_count(out)) return false;
-    for (int i = 0; i < out->count; i++)
-        out->items[i] = (nd_known_int){operands->node->attr.size, nd_origin_fixed};
+    for (int i = 0; i < out->count; i++) out->items[i].i = operands->node->attr.size;
     return true;
 }
 
-static bool known_apply(nd_op op, int64_t a, int64_t b, int64_t *out) {
-    switch (op) {
-    case nd_op_add:
-        return !__builtin_add_overflow(a, b, out);
-    case nd_op_sub:
-        return !__builtin_sub_overflow(a, b, out);
-    case nd_op_mul:
-        return !__builtin_mul_overflow(a, b, out);
-    default: /* truncating division, as ONNX has it for integers */
-        if (b == 0 || (a == INT64_MIN && b == -1)) return false;
-        *out = a / b;
-        return true;
+/* The dims that a and b broadcast to, as in numpy. */
+static bool known_broadcast(const nd_known *a, const nd_known *b, nd_known *out) {
+    out->rank = a->rank > b->rank ? a->rank : b->rank;
+    for (int i = 0; i < out->rank; i++) {
+        const int at_a = i - (out->rank - a->rank), at_b = i - (out->rank - b->rank);
+        const int64_t m = at_a < 0 ? 1 : a->dims[at_a], n = at_b < 0 ? 1 : b->dims[at_b];
+        if (m != n && m != 1 && n != 1) return false;
+        out->dims[i] = m == 1 ? n : m;
     }
+    return known_count(out);
 }
 
-static nd_origin known_mix(nd_op op, nd_known_int a, nd_known_int b) {
-    if (a.origin == nd_origin_fixed && b.origin == nd_origin_fixed) return nd_origin_fixed;
-    const bool product = op == nd_op_mul || op == nd_op_div;
-    if (b.origin == nd_origin_fixed && b.value == (product ? 1 : 0)) return a.origin;
-    return nd_origin_derived;
+/* Element `i` of what x is when broadcast to the dims of `shape`. */
+static nd_number known_at(const nd_known *x, const nd_known *shape, int i) {
+    int64_t at = 0, stride = 1;
+    for (int axis = x->rank - 1, to = shape->rank - 1; axis >= 0; axis--, to--) {
+        const int64_t index = i % shape->dims[to];
+        i /= (int)shape->dims[to];
+        if (x->dims[axis] > 1) at += index * stride;
+        stride *= x->dims[axis];
+    }
+    return x->items[at];
 }
+
+typedef bool nd_whole_function(int64_t a, int64_t b, int64_t *out);
+typedef double nd_real_function(double a, double b);
+
+static bool whole_add(int64_t a, int64_t b, int64_t *out) {
+    return !__builtin_add_overflow(a, b, out);
+}
+
+static bool whole_sub(int64_t a, int64_t b, int64_t *out) {
+    return !__builtin_sub_overflow(a, b, out);
+}
+
+static bool whole_mul(int64_t a, int64_t b, int64_t *out) {
+    return !__builtin_mul_overflow(a, b, out);
+}
+
+/* Truncating, as ONNX has it for integers. */
+static bool whole_div(int64_t a, int64_t b, int64_t *out) {
+    if (b == 0 || (a == INT64_MIN && b == -1)) return false;
+    *out = a / b;
+    return true;
+}
+
+/* The sign of the divisor, as Python has it. */
+static bool whole_mod(int64_t a, int64_t b, int64_t *out) {
+    if (b == 0 || b == -1) return false;
+    *out = a % b;
+    if (*out && (*out < 0) != (b < 0)) *out += b;
+    return true;
+}
+
+static bool whole_least(int64_t a, int64_t b, int64_t *out) {
+    *out = a < b ? a : b;
+    return true;
+}
+
+static bool whole_most(int64_t a, int64_t b, int64_t *out) {
+    *out = a > b ? a : b;
+    return true;
+}
+
+static double real_add(double a, double b) {
+    return a + b;
+}
+
+static double real_sub(double a, double b) {
+    return a - b;
+}
+
+static double real_mul(double a, double b) {
+    return a * b;
+}
+
+static double real_div(double a, double b) {
+    return a / b;
+}
+
+static const struct {
+    const char *op;
+    nd_whole_function *whole;
+    nd_real_function *real;
+} nd_functions[] = {
+    {"Add", whole_add, real_add}, {"Sub", whole_sub, real_sub}, {"Mul", whole_mul, real_mul},
+    {"Div", whole_div, real_div}, {"Mod", whole_mod, NULL},     {"Min", whole_least, fmin},
+    {"Max", whole_most, fmax},    {"Pow", NULL, pow},
+};
 
 static bool known_arithmetic(const nd_operands *operands, nd_known *out) {
-    if (operands->n_in != 2) return false;
-    const nd_known *a = &operands->in[0], *b = &operands->in[1];
-    const nd_op op = operands->node->op;
-    if (a->count != b->count && a->count != 1 && b->count != 1) return false;
-    const nd_known *shape = a->count == 1 && b->rank >= a->rank ? b : a;
-    if (a->rank > 1 || b->rank > 1) return false;
-    out->rank = shape->rank;
-    out->count = shape->count;
-    out->dims[0] = shape->dims[0];
+    const nd_known *a = &operands->in[0], *b = known_input(operands, 1);
+    size_t f = 0;
+    while (strcmp(nd_functions[f].op, operands->node->op_type)) f++; /* the table of evaluators names it */
+    if (!b || operands->n_in != 2 || a->dtype != b->dtype || !known_broadcast(a, b, out)) return false;
+    const bool real = is_floating(a->dtype);
+    if (real ? !nd_functions[f].real : !nd_functions[f].whole) return false;
     for (int i = 0; i < out->count; i++) {
-        const nd_known_int x = a->items[a->count == 1 ? 0 : i], y = b->items[b->count == 1 ? 0 : i];
-        if (!known_apply(op, x.value, y.value, &out->items[i].value)) return false;
-        out->items[i].origin = known_mix(op, x, y);
+        const nd_number x = known_at(a, out, i), y = known_at(b, out, i);
+        if (real)
+            out->items[i].f = a->dtype == nd_dtype_f32 ? (double)(float)nd_functions[f].real(x.f, y.f)
+                                                       : nd_functions[f].real(x.f, y.f);
+        else if (!nd_functions[f].whole(x.i, y.i, &out->items[i].i))
+            return false;
     }
     return true;
+}
+
+static bool known_compare(const nd_operands *operands, nd_known *out) {
+    const nd_known *a = &operands->in[0], *b = known_input(operands, 1);
+    const char *op = operands->node->op_type;
+    if (!b || operands->n_in != 2 || a->dtype != b->dtype || !known_broadcast(a, b, out)) return false;
+    out->dtype = nd_dtype_bool;
+    for (int i = 0; i < out->count; i++) {
+        const nd_number x = known_at(a, out, i), y = known_at(b, out, i);
+        const bool real = is_floating(a->dtype);
+        const int order = real ? (x.f > y.f) - (x.f < y.f) : (x.i > y.i) - (x.i < y.i);
+        out->items[i].i = *op == 'E' ? order == 0 : *op == 'G' ? order > 0 : order < 0;
+    }
+    return true;
+}
+
+static bool known_where(const nd_operands *operands, nd_known *out) {
+    const nd_known *condition = &operands->in[0], *a = known_input(operands, 1),
+                   *b = known_input(operands, 2);
+    nd_number none[nd_known_max];
+    nd_known both = {.items = none};
+    if (!a || !b || a->dtype != b->dtype || condition->dtype != nd_dtype_bool) return false;
+    if (!known_broadcast(a, b, &both) || !known_broadcast(condition, &both, out)) return false;
+    out->dtype = a->dtype;
+    for (int i = 0; i < out->count; i++)
+        out->items[i] = known_at(known_at(condition, out, i).i ? a : b, out, i);
+    return true;
+}
+
+static bool known_expand(const nd_operands *operands, nd_known *out) {
+    const nd_known *x = &operands->in[0], *shape = known_input(operands, 1);
+    if (!shape || shape->count > nd_rank_max) return false;
+    nd_known to = {.rank = shape->count};
+    for (int i = 0; i < shape->count; i++) to.dims[i] = shape->items[i].i;
+    if (!known_broadcast(x, &to, out)) return false;
+    for (int i = 0; i < out->count; i++) out->items[i] = known_at(x, out, i);
+    return true;
+}
+
+static bool known_range(const nd_operands *operands, nd_known *out) {
+    const nd_known *start = &operands->in[0], *limit = known_input(operands, 1),
+                   *delta = known_input(operands, 2);
+    if (!limit || !delta || is_floating(start->dtype) || start->count != 1 || limit->count != 1 ||
+        delta->count != 1)
+        return false;
+    const int64_t step = delta->items[0].i, end = limit->items[0].i;
+    if (!step) return false;
+    out->rank = 1;
+    for (int64_t at = start->items[0].i; step > 0 ? at < end : at > end;) {
+        if (out->count == nd_known_max) return false;
+        out->items[out->count++].i = at;
+        if (__builtin_add_overflow(at, step, &at)) break;
+    }
+    out->dims[0] = out->count;
+    return true;
+}
+
+static double real_negate(double x) {
+    return -x;
+}
+
+static const struct {
+    const char *op;
+    double (*real)(double);
+} nd_real_functions[] = {
+    {"Floor", floor},     {"Ceil", ceil},       {"Sqrt", sqrt},
+    {"Round", nearbyint}, {"Neg", real_negate}, {"Abs", fabs},
+};
+
+static bool known_unary(const nd_operands *operands, nd_known *out) {
+    const char *op = operands->node->op_type;
+    size_t f = 0;
+    while (strcmp(nd_real_functions[f].op, op)) f++;
+    known_pass(operands, out);
+    for (int i = 0; i < out->count; i++) {
+        nd_number *item = &out->items[i];
+        if (is_floating(out->dtype))
+            item->f = out->dtype == nd_dtype_f32 ? (double)(float)nd_real_functions[f].real(item->f)
+                                                 : nd_real_functions[f].real(item->f);
+        else if (item->i == INT64_MIN || (*op != 'N' && *op != 'A'))
+            return false;
+        else if (*op == 'N' || item->i < 0)
+            item->i = -item->i;
+    }
+    return true;
+}
+
+static bool known_not(const nd_operands *operands, nd_known *out) {
+    known_pass(operands, out);
+    for (int i = 0; i < out->count; i++) out->items[i].i = !out->items[i].i;
+    return out->dtype == nd_dtype_bool;
 }
 
 static bool known_product(const nd_operands *operands, nd_known *out) {
     const nd_known *x = &operands->in[0];
-    nd_known_int product = {1, nd_origin_fixed};
-    for (int i = 0; i < x->count; i++) {
-        if (__builtin_mul_overflow(product.value, x->items[i].value, &product.value)) return false;
-        if (x->items[i].origin != nd_origin_fixed) product.origin = nd_origin_derived;
-    }
-    if (x->rank > 1) return false;
+    int64_t product = 1;
+    if (is_floating(x->dtype) || x->rank > 1) return false;
+    for (int i = 0; i < x->count; i++)
+        if (__builtin_mul_overflow(product, x->items[i].i, &product)) return false;
     out->rank = operands->node->attr.keep_dims ? x->rank : 0;
     out->count = 1;
     out->dims[0] = 1;
-    out->items[0] = product;
+    out->items[0].i = product;
     return true;
 }
 
-static nd_evaluator *const nd_evaluators[nd_op_count] = {
-    [nd_op_identity] = known_pass,       [nd_op_cast] = known_pass,
-    [nd_op_constant] = known_pass,       [nd_op_concat] = known_concat,
-    [nd_op_gather] = known_gather,       [nd_op_unsqueeze] = known_unsqueeze,
-    [nd_op_squeeze] = known_squeeze,     [nd_op_reshape] = known_reshape,
-    [nd_op_slice] = known_slice,         [nd_op_add] = known_arithmetic,
-    [nd_op_sub] = known_arithmetic,      [nd_op_mul] = known_arithmetic,
-    [nd_op_transpose] = known_transpose, [nd_op_constant_of_shape] = known_fill,
-    [nd_op_div] = known_arithmetic,      [nd_op_reduce_prod] = known_product,
+static bool known_size(const nd_operands *operands, nd_known *out) {
+    out->dtype = nd_dtype_i64;
+    out->count = 1;
+    out->items[0].i = operands->in[0].count;
+    return true;
+}
+
+/* By the operator's name, so that operators nd does not run are followed as well. `attributes`: it has some,
+ * which only the interpretation of the node tells. */
+static const struct {
+    const char *op;
+    nd_evaluator *evaluate;
+    bool attributes;
+} nd_evaluators[] = {
+    {"Identity", known_pass, false},
+    {"Cast", known_cast, true},
+    {"Constant", known_pass, true},
+    {"Concat", known_concat, true},
+    {"Gather", known_gather, true},
+    {"Unsqueeze", known_unsqueeze, true},
+    {"Squeeze", known_squeeze, true},
+    {"Reshape", known_reshape, true},
+    {"Slice", known_slice, true},
+    {"Transpose", known_transpose, true},
+    {"ConstantOfShape", known_fill, true},
+    {"ReduceProd", known_product, true},
+    {"Add", known_arithmetic, false},
+    {"Sub", known_arithmetic, false},
+    {"Mul", known_arithmetic, false},
+    {"Div", known_arithmetic, false},
+    {"Mod", known_arithmetic, false},
+    {"Min", known_arithmetic, false},
+    {"Max", known_arithmetic, false},
+    {"Pow", known_arithmetic, false},
+    {"Equal", known_compare, false},
+    {"Greater", known_compare, false},
+    {"Less", known_compare, false},
+    {"Where", known_where, false},
+    {"Expand", known_expand, false},
+    {"Range", known_range, false},
+    {"Floor", known_unary, false},
+    {"Ceil", known_unary, false},
+    {"Sqrt", known_unary, false},
+    {"Round", known_unary, false},
+    {"Neg", known_unary, false},
+    {"Abs", known_unary, false},
+    {"Not", known_not, false},
+    {"Size", known_size, false},
 };
+
+static nd_evaluator *find_evaluator(const nd_node *node) {
+    for (size_t i = 0; i < sizeof nd_evaluators / sizeof *nd_evaluators; i++)
+        if (!strcmp(nd_evaluators[i].op, node->op_type))
+            return nd_evaluators[i].attributes && node->op == nd_op_opaque ? NULL : nd_evaluators[i].evaluate;
+    return NULL;
+}
 
 static int64_t known_clamp(int64_t at, int rank) {
     if (at < 0) at += rank;
     return at < 0 ? 0 : at > rank ? rank : at;
 }
 
-/* The only one whose input need not be known itself. The batch is dimension 0 of activations. */
+/* The only one whose input need not be known itself. */
 static bool known_shape(const nd_infer *infer, const nd_node *node, nd_known *out) {
     const nd_value *x = nd_infer_input(infer, node, 0);
     if (!x || x->rank < 0) return false;
     const nd_attr *attr = &node->attr;
     const int64_t start = known_clamp(attr->n ? attr->list[0] : 0, x->rank);
     const int64_t end = known_clamp(attr->n ? attr->list[1] : x->rank, x->rank);
+    out->dtype = nd_dtype_i64;
     out->rank = 1;
-    for (int64_t i = start; i < end; i++) {
-        const bool batch = i == 0 && !x->init && x->dims[0] == infer->settings->batch;
-        out->items[out->count++] = (nd_known_int){x->dims[i], batch ? nd_origin_batch : nd_origin_fixed};
-    }
+    for (int64_t i = start; i < end; i++) out->items[out->count++].i = x->dims[i];
+    out->dims[0] = out->count;
     return true;
 }
 
-nd_status nd_infer_evaluate(nd_infer *infer, nd_node *node, bool *done) {
+static bool known_evaluate(nd_infer *infer, const nd_node *node, nd_known *out) {
+    nd_known in[8] = {{0}};
+    if (node->op == nd_op_shape) return known_shape(infer, node, out);
+    nd_evaluator *evaluate = find_evaluator(node);
+    if (!evaluate || node->n_in < 1 || node->n_in > (int)(sizeof in / sizeof *in) || node->in[0] < 0)
+        return false;
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i] >= 0 && !nd_infer_known(infer, node->in[i], &in[i])) return false;
+    out->dtype = in[0].dtype;
+    return evaluate(&(nd_operands){node, in, node->n_in}, out);
+}
+
+static void known_store(const nd_known *known, void *data) {
+    for (int i = 0; i < known->count; i++) {
+        const nd_number *item = &known->items[i];
+        if (known->dtype == nd_dtype_i64)
+            ((int64_t *)data)[i] = item->i;
+        else if (known->dtype == nd_dtype_i32)
+            ((int32_t *)data)[i] = (int32_t)item->i;
+        else if (known->dtype == nd_dtype_bool)
+            ((uint8_t *)data)[i] = item->i != 0;
+        else if (known->dtype == nd_dtype_f64)
+            ((double *)data)[i] = item->f;
+        else
+            ((float *)data)[i] = (float)item->f;
+    }
+}
+
+nd_status nd_infer_evaluate(nd_infer *infer, const nd_node *node, bool *done) {
     *done = false;
     if (node->n_out != 1 || node->out[0] < 0 || node->out[0] >= infer->n_known) return nd_status_ok;
-    nd_known_int items[nd_known_max] = {{0}};
-    nd_known out = {.items = items}, in[8];
-    if (node->op == nd_op_shape) {
-        if (!known_shape(infer, node, &out)) return nd_status_ok;
-    } else {
-        nd_evaluator *evaluate = nd_evaluators[node->op];
-        if (!evaluate || node->n_in < 1 || node->n_in > (int)(sizeof in / sizeof *in)) return nd_status_ok;
-        for (int i = 0; i < node->n_in; i++)
-            if (!nd_infer_known(infer, node->in[i], &in[i])) return nd_status_ok;
-        if (!evaluate(&(nd_operands){node, in, node->n_in}, &out)) return nd_status_ok;
-    }
-    nd_known_int *kept = nd_arena_alloc(&infer->arena, ((size_t)out.count + 1) * sizeof *kept);
+    nd_number items[nd_known_max] = {{0}};
+    nd_known out = {.items = items};
+    if (!known_evaluate(infer, node, &out)) return nd_status_ok;
+    nd_number *kept = nd_arena_alloc(&infer->arena, ((size_t)out.count + 1) * sizeof *kept);
     ND_REQUIRE(kept, nd_status_memory, "no memory");
     memcpy(kept, items, (size_t)out.count * sizeof *kept);
     out.items = kept;
     infer->known[node->out[0]] = out;
-    nd_value *y = &infer->graph->values[node->out[0]];
-    y->dtype = nd_dtype_i64;
-    y->rank = out.rank;
-    memcpy(y->dims, out.dims, sizeof y->dims);
-    *done = true;
-    return nd_status_ok;
+    nd_tensor tensor;
+    ND_TRY(nd_tensor_new(out.dtype, out.rank, out.dims, &tensor));
+    known_store(&out, tensor.data);
+    nd_status status = nd_graph_set_init(infer->graph, node->out[0], &tensor);
+    nd_tensor_free(&tensor);
+    infer->graph->values[node->out[0]].computed = *done = !status;
+    return status;
 }

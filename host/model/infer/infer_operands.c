@@ -4,32 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Makes an initializer of a computed operand. Where Reshape may leave the batch open it does. */
-static nd_status operand_fold(nd_infer *infer, nd_node *node, int k, const nd_known *known) {
-    nd_graph *graph = infer->graph;
-    nd_tensor tensor;
-    ND_TRY(nd_tensor_new(nd_dtype_i64, known->rank, known->dims, &tensor));
-    int64_t *values = tensor.data;
-    int open = 0;
-    for (int i = 0; i < known->count; i++) {
-        values[i] = known->items[i].value;
-        if (values[i] == -1) open++;
-    }
-    for (int i = 0; i < known->count && node->op == nd_op_reshape; i++) {
-        if (i == 0 && known->items[i].origin == nd_origin_batch)
-            values[i] = 0;
-        else if (known->items[i].origin != nd_origin_fixed && !open++)
-            values[i] = -1;
-    }
-    int value;
-    nd_status status = nd_graph_add_init(graph, graph->values[node->in[k]].name, &tensor, &value);
-    nd_tensor_free(&tensor);
-    if (status) return status;
-    node->in[k] = value;
-    infer->folded = true;
-    return nd_status_ok;
-}
-
 /* The integers of input k into list[max]; *count is -1 where the input is left out. */
 static nd_status operand_ints(nd_infer *infer, nd_node *node, int k, int64_t *list, int max, int *count) {
     *count = -1;
@@ -41,11 +15,9 @@ static nd_status operand_ints(nd_infer *infer, nd_node *node, int k, int64_t *li
     ND_REQUIRE(known.rank <= 1, nd_status_format, "input %d '%s' is no list", k, input->name);
     ND_REQUIRE(known.count <= max, nd_status_unsupported, "input %d '%s' has %d entries, at most %d", k,
                input->name, known.count, max);
-    if (!input->init) {
-        ND_TRY(operand_fold(infer, node, k, &known));
-        if (!nd_infer_known(infer, node->in[k], &known)) return nd_fail(nd_status_memory, "no memory");
-    }
-    for (int i = 0; i < known.count; i++) list[i] = known.items[i].value;
+    ND_REQUIRE(known.dtype == nd_dtype_i64 || known.dtype == nd_dtype_i32, nd_status_format,
+               "input %d '%s' is no list of integers", k, input->name);
+    for (int i = 0; i < known.count; i++) list[i] = known.items[i].i;
     *count = known.count;
     return nd_status_ok;
 }
@@ -74,7 +46,7 @@ static nd_status operands_list(nd_infer *infer, nd_node *node) {
 
 static nd_status operands_pad(nd_infer *infer, nd_node *node) {
     nd_attr *attr = &node->attr;
-    const int rank = nd_infer_input(infer, node, 0)->rank; /* the values may move below */
+    const int rank = nd_infer_input(infer, node, 0)->rank;
     int64_t pads[2 * nd_rank_max], axes[nd_rank_max];
     int n_pads, n_axes;
     ND_TRY(operand_ints(infer, node, 1, pads, 2 * nd_rank_max, &n_pads));

@@ -222,8 +222,11 @@ static nd_status shape_reshape(nd_infer *infer, nd_node *node, const nd_value *x
     const int64_t batch = infer->settings->batch, first = attr->n ? attr->list[0] : 0;
     ND_REQUIRE(attr->n <= nd_rank_max, nd_status_unsupported, "%d dimensions, at most %d", attr->n,
                nd_rank_max);
-    /* Files exported for one image say 1 where they mean the batch. */
-    const bool one_image = first == 1 && batch > 1 && x->rank && x->dims[0] == batch;
+    /* Files exported for one image say 1 where they mean the batch; a shape that is computed means what it
+     * says. */
+    const nd_value *shape = nd_infer_input(infer, node, 1);
+    const bool one_image =
+        first == 1 && batch > 1 && x->rank && x->dims[0] == batch && !(shape && shape->computed);
     if (one_image && !shape_reshape_to(attr, batch, x, y)) return nd_status_ok;
     return shape_reshape_to(attr, first, x, y);
 }
@@ -336,7 +339,7 @@ static nd_status shape_cast(nd_infer *infer, nd_node *node, const nd_value *x, n
 
 static nd_status shape_shape(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer, (void)node, (void)x, (void)y;
-    return nd_fail(nd_status_unsupported, "the shape is used as data");
+    return nd_fail(nd_status_unsupported, "the shape of a value of unknown shape");
 }
 
 static nd_status shape_same(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {

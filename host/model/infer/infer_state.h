@@ -4,23 +4,21 @@
 
 #include "model/infer/infer.h"
 
-/* An integer that follows from shapes, and how it depends on the batch: not, as the batch itself, or in some
- * other way. */
-typedef enum nd_origin { nd_origin_fixed, nd_origin_batch, nd_origin_derived } nd_origin;
+/* An element of a known value: an integer or truth value, or a floating-point number, by the dtype. */
+typedef union nd_number {
+    int64_t i;
+    double f;
+} nd_number;
 
-typedef struct nd_known_int {
-    int64_t value;
-    nd_origin origin;
-} nd_known_int;
-
-/* A small tensor of known integers; `items` is NULL where nothing is known. */
+/* A small tensor that is known before anything runs; `items` is NULL where nothing is. */
 typedef struct nd_known {
-    nd_known_int *items;
+    nd_number *items;
+    nd_dtype dtype; /* i64, i32, bool, f32 or f64 */
     int rank, count;
     int64_t dims[nd_rank_max];
 } nd_known;
 
-enum { nd_known_max = 64 }; /* elements of a tensor that is still followed */
+enum { nd_known_max = 256 }; /* elements of a tensor that is still followed */
 
 typedef struct nd_infer {
     nd_graph *graph;
@@ -28,15 +26,15 @@ typedef struct nd_infer {
     nd_known *known; /* by value; values made on the way have none */
     int n_known;
     int64_t declared; /* the batch as the first input had it: -1 unknown */
-    bool folded;      /* an operand was replaced by an initializer */
     nd_arena arena;
 } nd_infer;
 
-/* Reads a small integer initializer, or what an earlier node computed. false when unknown. */
+/* Reads a small initializer, or what an earlier node computed. false when unknown. */
 bool nd_infer_known(nd_infer *infer, int value, nd_known *out);
 
-/* Evaluates a node whose inputs are all known integers; *done says whether it did. */
-nd_status nd_infer_evaluate(nd_infer *infer, nd_node *node, bool *done);
+/* Evaluates a node whose inputs are all known, or Shape; its output becomes an initializer. *done says
+ * whether it did. */
+nd_status nd_infer_evaluate(nd_infer *infer, const nd_node *node, bool *done);
 
 /* Moves constant operands into node->attr (infer_operands.c). Messages leave out the node. */
 nd_status nd_infer_operands(nd_infer *infer, nd_node *node);

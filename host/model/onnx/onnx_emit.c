@@ -78,11 +78,22 @@ static void emit_float_operand(nd_emitter *emitter, const char *what, float valu
     emit_operand(emitter, what, &(nd_tensor){.dtype = nd_dtype_f32, .data = kept});
 }
 
+static void emit_text(nd_emitter *emitter, const char *name, const char *text) {
+    Nd__Onnx__Attribute *attribute = emit_attribute(emitter, name, nd_onnx_attribute_string);
+    attribute->has_s = 1;
+    attribute->s = (ProtobufCBinaryData){strlen(text), (uint8_t *)(uintptr_t)text};
+}
+
+/* Padding that follows the size of the input goes on doing so. */
 static void emit_window(nd_emitter *emitter) {
-    const nd_window *window = &emitter->node->attr.window;
-    emit_ints(emitter, "kernel_shape", window->kernel, 2);
-    emit_ints(emitter, "strides", window->stride, 2);
-    emit_ints(emitter, "pads", window->pad, 4);
+    const nd_attr *attr = &emitter->node->attr;
+    emit_ints(emitter, "kernel_shape", attr->window.kernel, 2);
+    emit_ints(emitter, "strides", attr->window.stride, 2);
+    if (attr->auto_pad == nd_auto_pad_none)
+        emit_ints(emitter, "pads", attr->window.pad, 4);
+    else
+        emit_text(emitter, "auto_pad",
+                  attr->auto_pad == nd_auto_pad_same_upper ? "SAME_UPPER" : "SAME_LOWER");
 }
 
 static void emit_conv(nd_emitter *emitter) {
@@ -230,12 +241,7 @@ static const struct {
     [nd_op_cast] = {emit_cast, false, 6, INT64_MAX},
 };
 
-static void emit_names(const nd_graph *graph, const int *values, int count, char **names) {
-    for (int k = 0; k < count; k++)
-        names[k] = values[k] < 0 ? "" : (char *)(uintptr_t)graph->values[values[k]].name;
-}
-
-nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node) {
+nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node, char *const *in, char *const *out) {
     const nd_graph *graph = writer->graph;
     nd_emitter emitter = {.writer = writer, .node = node, .proto = ND__ONNX__NODE__INIT};
     ND_REQUIRE(nd_emitters[node->op].emit, nd_status_unsupported, "%s: node '%s' (%s) cannot be written",
@@ -247,19 +253,15 @@ nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node) {
                node->name, node->op_type, (long long)graph->opset);
     const bool lists = nd_emitters[node->op].lists && node->n_in == 1;
     Nd__Onnx__Node *proto = &emitter.proto;
-    char **names = nd_arena_alloc(&writer->arena, (size_t)(node->n_in + node->n_out) * sizeof *names);
-    ND_REQUIRE(names, nd_status_memory, "%s: no memory", graph->name);
     proto->name = (char *)(uintptr_t)node->name;
     proto->op_type = (char *)(uintptr_t)nd_op_name(node->op);
     proto->attribute = emitter.pointers;
     proto->n_output = (size_t)node->n_out;
-    proto->output = names + node->n_in;
-    emit_names(graph, node->out, node->n_out, proto->output);
-    emit_names(graph, node->in, node->n_in, names);
+    proto->output = (char **)(uintptr_t)out;
     proto->n_input = (size_t)node->n_in;
-    proto->input = names;
+    proto->input = (char **)(uintptr_t)in;
     if (lists) {
-        emitter.inputs[0] = names[0];
+        emitter.inputs[0] = in[0];
         proto->input = emitter.inputs;
     }
     if (lists || !nd_emitters[node->op].lists) nd_emitters[node->op].emit(&emitter);

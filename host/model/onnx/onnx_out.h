@@ -1,5 +1,5 @@
 /* A model on its way into a file: a list of byte ranges, so that large tensors are written from where they
- * lie. Private to onnx_write.c and onnx_emit.c. */
+ * lie. Private to onnx_write.c, onnx_edit.c, onnx_names.c, onnx_pieces.c and onnx_emit.c. */
 #ifndef ND_MODEL_ONNX_OUT_H
 #define ND_MODEL_ONNX_OUT_H
 
@@ -17,24 +17,44 @@ nd_status nd_pieces_add(nd_pieces *pieces, nd_span span); /* borrowed */
 /* A length-delimited field with borrowed content. */
 nd_status nd_pieces_add_field(nd_pieces *pieces, uint32_t number, nd_span content);
 nd_status nd_pieces_add_message(nd_pieces *pieces, uint32_t number, const ProtobufCMessage *message);
+nd_status nd_pieces_add_text(nd_pieces *pieces, uint32_t number, const char *text);
+nd_status nd_pieces_add_varint(nd_pieces *pieces, uint32_t number, uint64_t value);
+/* A message that was built as pieces, as a field of another one. */
+nd_status nd_pieces_add_pieces(nd_pieces *pieces, uint32_t number, const nd_pieces *content);
 
-/* Where weights go when the model would pass what one protobuf message may hold: NULL keeps them inside. */
-typedef struct nd_onnx_external {
+/* The file beside the model, for weights that do not fit into one protobuf message, or lay outside before. */
+typedef struct nd_onnx_beside {
     const char *location; /* as the model names it */
     nd_pieces data;
-} nd_onnx_external;
+} nd_onnx_beside;
 
 typedef struct nd_onnx_writer {
     const nd_graph *graph;
     nd_arena arena;
-    nd_pieces nodes, body, model;
-    nd_onnx_external *external;
-    const bool *used; /* by value */
+    nd_pieces nodes, body, model; /* new initializers go into `body` */
+    nd_onnx_beside *external;
+    bool outside;     /* large tensors go into the file beside the model */
+    nd_buffer **kept; /* what borrowed bytes point into, beside the graph's own */
+    size_t n_kept, cap_kept;
 } nd_onnx_writer;
 
 nd_status nd_onnx_put_tensor(nd_onnx_writer *writer, const char *name, const nd_tensor *tensor);
 
-/* A node that nd made, as standard operators; its constant operands become initializers. */
-nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node);
+/* Puts bytes into the data file and says where in `proto`, which becomes an initializer. */
+nd_status nd_onnx_put_external(nd_onnx_writer *writer, Nd__Onnx__Tensor *proto, nd_span bytes);
+
+/* Name, type and shape of an input or output; negative dims are left open, the first is called N then. */
+nd_status nd_onnx_put_info(nd_pieces *pieces, uint32_t number, const char *name, nd_dtype dtype, int rank,
+                           const int64_t *dims);
+
+nd_status nd_onnx_put_meta(nd_onnx_writer *writer, const nd_meta *meta);
+
+/* A node that nd made, as a standard operator; its constant operands become initializers. The names are those
+ * of its inputs and outputs. */
+nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node, char *const *in, char *const *out);
+
+/* The graph of a file with what nd changed in it, into `model`: everything else byte for byte (onnx_edit.c).
+ */
+nd_status nd_onnx_put_edited(nd_onnx_writer *writer, const char *path);
 
 #endif

@@ -20,19 +20,27 @@ enum {
     nd_onnx_graph_input = 11,
     nd_onnx_graph_output = 12,
     nd_onnx_graph_value_info = 13,
+    nd_onnx_graph_quantization = 14,
     nd_onnx_graph_sparse = 15,
     nd_onnx_node_input = 1,
     nd_onnx_node_output = 2,
+    nd_onnx_node_op_type = 4,
+    nd_onnx_node_domain = 7,
     nd_onnx_node_attribute = 5,
     nd_onnx_attribute_name = 1,
     nd_onnx_attribute_tensor_field = 5,
+    nd_onnx_attribute_tensors = 10,
     nd_onnx_attribute_graph = 6,
     nd_onnx_attribute_graphs = 11,
     nd_onnx_tensor_raw = 9,
+    nd_onnx_tensor_external = 13,
     nd_onnx_tensor_location = 14,
     nd_onnx_tensor_name = 8,
     nd_onnx_sparse_values = 1,
     nd_onnx_value_info_name = 1,
+    nd_onnx_annotation_tensor = 1,
+    nd_onnx_entry_key = 1,
+    nd_onnx_entry_value = 2,
 };
 
 /* Attribute types (AttributeProto.AttributeType). */
@@ -67,6 +75,10 @@ nd_span nd_onnx_field(nd_span message, uint32_t number);
 /* A TensorProto. Its data is shared with the file where the file aligns it for its type.
  * nd_status_unsupported names a type nd has no tensors of. */
 nd_status nd_onnx_tensor(nd_onnx_files *files, nd_span message, nd_tensor *out);
+
+/* The bytes of a TensorProto whose data lie outside, in files->external. `bytes` is how many there should be,
+ * -1 when nobody knows. */
+nd_status nd_onnx_external(nd_onnx_files *files, const Nd__Onnx__Tensor *proto, int64_t bytes, nd_span *out);
 
 int32_t nd_onnx_dtype_code(nd_dtype dtype);             /* TensorProto.DataType */
 bool nd_onnx_dtype_find(int32_t code, nd_dtype *dtype); /* false when nd has no such type */

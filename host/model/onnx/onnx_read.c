@@ -205,7 +205,9 @@ static nd_status read_node_proto(nd_onnx_reader *reader, nd_span message, const 
     nd_node *node;
     ND_TRY(nd_graph_add_node(graph, nd_op_opaque, read_layer_name(reader, proto), in, (int)proto->n_input,
                              out, (int)proto->n_output, &node));
-    node->op_type = nd_arena_strdup(&graph->arena, proto->op_type);
+    const bool own = !proto->domain || !*proto->domain || !strcmp(proto->domain, "ai.onnx");
+    node->op_type = own ? nd_arena_strdup(&graph->arena, proto->op_type)
+                        : nd_arena_printf(&graph->arena, "%s.%s", proto->domain, proto->op_type);
     ND_REQUIRE(node->op_type, nd_status_memory, "no memory");
     node->raw = message.data;
     node->raw_bytes = message.bytes;
@@ -327,7 +329,10 @@ nd_status nd_onnx_parse(nd_buffer *bytes, const char *folder, const char *name, 
     ND_TRY(nd_graph_new(name, out));
     nd_onnx_reader reader = {.graph = *out, .file = name, .files = {.bytes = bytes, .folder = folder}};
     reader.graph->source = nd_buffer_ref(bytes);
-    nd_status status = read_model(&reader);
+    nd_status status = nd_status_ok;
+    if (folder) reader.graph->folder = nd_arena_strdup(&reader.graph->arena, folder);
+    if (folder && !reader.graph->folder) status = nd_fail(nd_status_memory, "no memory");
+    if (!status) status = read_model(&reader);
     if (status)
         nd_fail_in(status, "%s", name);
     else

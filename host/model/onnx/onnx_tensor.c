@@ -125,10 +125,9 @@ static nd_status onnx_external_number(const Nd__Onnx__Entry *entry, int64_t *out
     return nd_status_ok;
 }
 
-static nd_status onnx_tensor_external(nd_onnx_files *files, const Nd__Onnx__Tensor *proto, nd_tensor *out) {
+nd_status nd_onnx_external(nd_onnx_files *files, const Nd__Onnx__Tensor *proto, int64_t bytes, nd_span *out) {
     const char *location = NULL;
-    const size_t bytes = nd_tensor_bytes(out);
-    int64_t offset = 0, length = (int64_t)bytes;
+    int64_t offset = 0, length = bytes;
     for (size_t i = 0; i < proto->n_external_data; i++) {
         const Nd__Onnx__Entry *entry = proto->external_data[i];
         const char *key = entry->key ? entry->key : "";
@@ -137,16 +136,24 @@ static nd_status onnx_tensor_external(nd_onnx_files *files, const Nd__Onnx__Tens
         if (!strcmp(key, "length")) ND_TRY(onnx_external_number(entry, &length));
     }
     ND_REQUIRE(location && *location, nd_status_format, "external data without a location");
-    ND_REQUIRE((uint64_t)length == bytes, nd_status_format,
-               "external data: length %lld, but type and dims make %zu", (long long)length, bytes);
+    ND_REQUIRE(bytes < 0 || length == bytes, nd_status_format,
+               "external data: length %lld, but type and dims make %lld", (long long)length,
+               (long long)bytes);
     ND_TRY(onnx_map_external(files, location));
-    const size_t have = files->external->bytes;
-    ND_REQUIRE((uint64_t)offset <= have && bytes <= have - (size_t)offset, nd_status_format,
-               "external data: %zu bytes at offset %lld lie outside the %zu bytes of '%s'", bytes,
-               (long long)offset, have, location);
-    if (!bytes) return nd_buffer_new(0, &out->buffer);
-    return onnx_tensor_view(files->external,
-                            (nd_span){(const uint8_t *)files->external->data + offset, bytes}, out);
+    const int64_t have = (int64_t)files->external->bytes;
+    if (length < 0) length = offset < have ? have - offset : 0;
+    ND_REQUIRE(offset <= have && length <= have - offset, nd_status_format,
+               "external data: %lld bytes at offset %lld lie outside the %lld bytes of '%s'",
+               (long long)length, (long long)offset, (long long)have, location);
+    *out = (nd_span){(const uint8_t *)files->external->data + offset, (size_t)length};
+    return nd_status_ok;
+}
+
+static nd_status onnx_tensor_external(nd_onnx_files *files, const Nd__Onnx__Tensor *proto, nd_tensor *out) {
+    nd_span bytes;
+    ND_TRY(nd_onnx_external(files, proto, (int64_t)nd_tensor_bytes(out), &bytes));
+    if (!bytes.bytes) return nd_buffer_new(0, &out->buffer);
+    return onnx_tensor_view(files->external, bytes, out);
 }
 
 static void onnx_narrow(const int32_t *from, size_t count, nd_tensor *out) {

@@ -7,7 +7,6 @@
 
 enum {
     nd_onnx_ir_version = 8,       /* of models nd makes: the one that came with opset 15 to 17 */
-    nd_onnx_ir_least = 4,         /* since then initializers need not be listed as inputs */
     nd_onnx_external_align = 64,  /* of tensors in the data file */
     nd_onnx_external_least = 1024 /* smaller tensors stay in the model, where shape inference sees them */
 };
@@ -15,53 +14,7 @@ enum {
 /* A protobuf message holds less than 2 GiB; the rest leaves room for names and nodes. */
 static const uint64_t nd_onnx_inside_max = (UINT64_C(1) << 31) - (UINT64_C(1) << 26);
 
-nd_status nd_pieces_add(nd_pieces *pieces, nd_span span) {
-    nd_span *items = nd_array_grow(pieces->items, pieces->count, &pieces->capacity, sizeof *items);
-    ND_REQUIRE(items, nd_status_memory, "no memory to write a model");
-    pieces->items = items;
-    pieces->items[pieces->count++] = span;
-    pieces->bytes += span.bytes;
-    return nd_status_ok;
-}
-
-nd_status nd_pieces_add_field(nd_pieces *pieces, uint32_t number, nd_span content) {
-    uint8_t *header = nd_arena_alloc(pieces->arena, 2 * nd_wire_varint_max);
-    ND_REQUIRE(header, nd_status_memory, "no memory to write a model");
-    ND_TRY(nd_pieces_add(pieces, (nd_span){header, nd_wire_put_header(header, number, content.bytes)}));
-    return nd_pieces_add(pieces, content);
-}
-
-nd_status nd_pieces_add_message(nd_pieces *pieces, uint32_t number, const ProtobufCMessage *message) {
-    const size_t bytes = protobuf_c_message_get_packed_size(message);
-    uint8_t *packed = nd_arena_alloc(pieces->arena, bytes);
-    ND_REQUIRE(packed, nd_status_memory, "no memory to write a model");
-    protobuf_c_message_pack(message, packed);
-    return nd_pieces_add_field(pieces, number, (nd_span){packed, bytes});
-}
-
-static nd_status pieces_add_varint(nd_pieces *pieces, uint32_t number, uint64_t value) {
-    uint8_t *bytes = nd_arena_alloc(pieces->arena, 2 * nd_wire_varint_max);
-    ND_REQUIRE(bytes, nd_status_memory, "no memory to write a model");
-    size_t used = nd_wire_put_varint(bytes, (uint64_t)number << 3 | nd_wire_type_varint);
-    used += nd_wire_put_varint(bytes + used, value);
-    return nd_pieces_add(pieces, (nd_span){bytes, used});
-}
-
-static nd_status pieces_add_text(nd_pieces *pieces, uint32_t number, const char *text) {
-    return nd_pieces_add_field(pieces, number, (nd_span){(const uint8_t *)text, strlen(text)});
-}
-
-/* A message that was built as pieces, as a field of another one. */
-static nd_status pieces_add_pieces(nd_pieces *pieces, uint32_t number, const nd_pieces *content) {
-    uint8_t *header = nd_arena_alloc(pieces->arena, 2 * nd_wire_varint_max);
-    ND_REQUIRE(header, nd_status_memory, "no memory to write a model");
-    ND_TRY(nd_pieces_add(pieces, (nd_span){header, nd_wire_put_header(header, number, content->bytes)}));
-    for (size_t i = 0; i < content->count; i++) ND_TRY(nd_pieces_add(pieces, content->items[i]));
-    return nd_status_ok;
-}
-
-/* Puts the bytes into the data file and says where. */
-static nd_status put_external(nd_onnx_writer *writer, Nd__Onnx__Tensor *proto, nd_span bytes) {
+nd_status nd_onnx_put_external(nd_onnx_writer *writer, Nd__Onnx__Tensor *proto, nd_span bytes) {
     static const uint8_t zeros[nd_onnx_external_align];
     nd_pieces *data = &writer->external->data;
     const size_t gap = (size_t)(-data->bytes % nd_onnx_external_align);
@@ -90,7 +43,8 @@ nd_status nd_onnx_put_tensor(nd_onnx_writer *writer, const char *name, const nd_
     proto.has_data_type = 1;
     proto.data_type = nd_onnx_dtype_code(tensor->dtype);
     proto.name = (char *)(uintptr_t)name;
-    if (writer->external && bytes.bytes >= nd_onnx_external_least) return put_external(writer, &proto, bytes);
+    if (writer->outside && bytes.bytes >= nd_onnx_external_least)
+        return nd_onnx_put_external(writer, &proto, bytes);
     const size_t head = nd__onnx__tensor__get_packed_size(&proto);
     uint8_t *packed = nd_arena_alloc(&writer->arena, head + 2 * nd_wire_varint_max);
     ND_REQUIRE(packed, nd_status_memory, "no memory to write a model");
@@ -98,174 +52,89 @@ nd_status nd_onnx_put_tensor(nd_onnx_writer *writer, const char *name, const nd_
     const size_t key = nd_wire_put_header(packed + head, nd_onnx_tensor_raw, bytes.bytes);
     nd_span parts[] = {{packed, head + key}, bytes};
     nd_pieces message = {.items = parts, .count = 2, .bytes = head + key + bytes.bytes};
-    return pieces_add_pieces(&writer->body, nd_onnx_graph_initializer, &message);
+    return nd_pieces_add_pieces(&writer->body, nd_onnx_graph_initializer, &message);
 }
 
-/* What nd has no tensors of was kept as it was in the file; data beside that file cannot come along. */
-static nd_status put_raw_init(nd_onnx_writer *writer, const nd_value *value) {
-    const nd_span message = {value->raw, value->raw_bytes};
-    nd_span rest = message;
-    nd_wire_field field;
-    for (bool broken = false; nd_wire_next(&rest, &field, &broken);)
-        ND_REQUIRE(value->sparse || field.number != nd_onnx_tensor_location || !field.varint,
-                   nd_status_unsupported,
-                   "%s: initializer '%s' lies in an external file and has a type nd "
-                   "cannot copy",
-                   writer->graph->name, value->name);
-    return nd_pieces_add_field(&writer->body,
-                               value->sparse ? nd_onnx_graph_sparse : nd_onnx_graph_initializer, message);
-}
-
-static nd_status put_initializers(nd_onnx_writer *writer) {
+static nd_status put_initializers(nd_onnx_writer *writer, const bool *used) {
     const nd_graph *graph = writer->graph;
     for (int i = 0; i < graph->n_values; i++) {
         const nd_value *value = &graph->values[i];
-        if (!writer->used[i] || value->producer >= 0) continue;
-        if (value->raw)
-            ND_TRY(put_raw_init(writer, value));
-        else if (value->init)
+        if (used[i] && value->producer < 0 && value->init)
             ND_TRY(nd_onnx_put_tensor(writer, value->name, value->init));
     }
     return nd_status_ok;
 }
 
-/* How many names a raw node gives in a field, and whether the first of them are those of `values`; an absent
- * value has the empty name. */
-static bool names_match(const nd_graph *graph, nd_span raw, uint32_t number, const int *values, int count,
-                        int *found) {
-    nd_wire_field field;
-    bool same = true;
-    *found = 0;
-    for (bool broken = false; nd_wire_next(&raw, &field, &broken);) {
-        if (field.number != number) continue;
-        const int k = (*found)++;
-        if (k >= count) continue;
-        const char *name = values[k] < 0 ? "" : graph->values[values[k]].name;
-        same = same && field.content.bytes == strlen(name) && !memcmp(field.content.data, name, strlen(name));
-    }
-    return same && *found >= count;
-}
-
-static nd_status put_names(nd_onnx_writer *writer, nd_pieces *node, uint32_t number, const int *values,
-                           int count) {
+static void value_names(const nd_graph *graph, const int *values, int count, char **names) {
     for (int k = 0; k < count; k++)
-        ND_TRY(pieces_add_text(node, number, values[k] < 0 ? "" : writer->graph->values[values[k]].name));
-    return nd_status_ok;
+        names[k] = values[k] < 0 ? "" : (char *)(uintptr_t)graph->values[values[k]].name;
 }
 
-/* A node as it was read; only names of inputs and outputs may have changed since. */
-static nd_status put_raw_node(nd_onnx_writer *writer, const nd_node *node) {
-    const nd_graph *graph = writer->graph;
-    const nd_span raw = {node->raw, node->raw_bytes};
-    int inputs, outputs;
-    names_match(graph, raw, nd_onnx_node_input, node->in, 0, &inputs);
-    /* What an opaque node's subgraphs read comes after its own inputs. */
-    const int n_in = node->op == nd_op_opaque && node->n_in > inputs ? inputs : node->n_in;
-    const bool same_in = names_match(graph, raw, nd_onnx_node_input, node->in, n_in, &inputs);
-    const bool same_out = names_match(graph, raw, nd_onnx_node_output, node->out, node->n_out, &outputs);
-    if (same_in && same_out && inputs == n_in)
-        return nd_pieces_add_field(&writer->nodes, nd_onnx_graph_node, raw);
-    nd_pieces message = {.arena = &writer->arena};
-    nd_status status;
-    ND_TRY_DONE(put_names(writer, &message, nd_onnx_node_input, node->in, n_in));
-    ND_TRY_DONE(put_names(writer, &message, nd_onnx_node_output, node->out, node->n_out));
-    nd_span rest = raw;
-    nd_wire_field field;
-    for (bool broken = false; nd_wire_next(&rest, &field, &broken);)
-        if (field.number != nd_onnx_node_input && field.number != nd_onnx_node_output)
-            ND_TRY_DONE(nd_pieces_add(&message, field.whole));
-    status = pieces_add_pieces(&writer->nodes, nd_onnx_graph_node, &message);
-done:
-    free(message.items);
-    return status;
-}
-
-/* A constant that became an initializer since is one already. */
 static nd_status put_nodes(nd_onnx_writer *writer) {
     const nd_graph *graph = writer->graph;
     for (int i = 0; i < graph->n_nodes; i++) {
         const nd_node *node = &graph->nodes[i];
         if (!node->n_out) continue;
-        ND_TRY(node->raw ? put_raw_node(writer, node) : nd_onnx_emit(writer, node));
+        char **names = nd_arena_alloc(&writer->arena, (size_t)(node->n_in + node->n_out) * sizeof *names);
+        ND_REQUIRE(names, nd_status_memory, "%s: no memory", graph->name);
+        value_names(graph, node->in, node->n_in, names);
+        value_names(graph, node->out, node->n_out, names + node->n_in);
+        ND_TRY(nd_onnx_emit(writer, node, names, names + node->n_in));
     }
     return nd_status_ok;
 }
 
-/* The ValueInfoProto of that name in a list of the source's graph; empty when there is none. */
-static nd_span source_info(nd_span body, uint32_t number, const char *name) {
-    nd_span found = {0};
-    nd_wire_field field;
-    for (bool broken = false; nd_wire_next(&body, &field, &broken);) {
-        if (field.number != number) continue;
-        const nd_span text = nd_onnx_field(field.content, nd_onnx_value_info_name);
-        if (text.bytes == strlen(name) && !memcmp(text.data, name, text.bytes)) found = field.content;
-    }
-    return found;
-}
-
-/* Inputs and outputs as the source declares them, else with the batch left open. */
-static nd_status put_end(nd_onnx_writer *writer, nd_span source, uint32_t number, const nd_value *value) {
-    const nd_span kept = source_info(source, number, value->name);
-    if (kept.bytes) return nd_pieces_add_field(&writer->body, number, kept);
+nd_status nd_onnx_put_info(nd_pieces *pieces, uint32_t number, const char *name, nd_dtype dtype, int rank,
+                           const int64_t *dims) {
     Nd__Onnx__ValueInfo info = ND__ONNX__VALUE_INFO__INIT;
     Nd__Onnx__Type type = ND__ONNX__TYPE__INIT;
     Nd__Onnx__Type__TensorType tensor = ND__ONNX__TYPE__TENSOR_TYPE__INIT;
     Nd__Onnx__Type__Shape shape = ND__ONNX__TYPE__SHAPE__INIT;
-    Nd__Onnx__Type__Dimension dims[nd_rank_max], *pointers[nd_rank_max];
-    for (int i = 0; i < value->rank; i++) {
-        nd__onnx__type__dimension__init(&dims[i]);
-        pointers[i] = &dims[i];
-        dims[i].has_dim_value = i > 0 && value->dims[i] >= 0;
-        if (dims[i].has_dim_value) dims[i].dim_value = value->dims[i];
-        if (!i) dims[i].dim_param = "N";
+    Nd__Onnx__Type__Dimension parts[nd_rank_max], *pointers[nd_rank_max];
+    for (int i = 0; i < rank; i++) {
+        nd__onnx__type__dimension__init(&parts[i]);
+        pointers[i] = &parts[i];
+        parts[i].has_dim_value = dims[i] >= 0;
+        if (parts[i].has_dim_value) parts[i].dim_value = dims[i];
+        if (!i && dims[i] < 0) parts[i].dim_param = "N";
     }
-    info.name = (char *)(uintptr_t)value->name;
+    info.name = (char *)(uintptr_t)name;
     info.type = &type;
     type.tensor_type = &tensor;
     tensor.has_elem_type = 1;
-    tensor.elem_type = nd_onnx_dtype_code(value->dtype);
-    if (value->rank >= 0) tensor.shape = &shape;
-    shape.n_dim = value->rank > 0 ? (size_t)value->rank : 0;
+    tensor.elem_type = nd_onnx_dtype_code(dtype);
+    if (rank >= 0) tensor.shape = &shape;
+    shape.n_dim = rank > 0 ? (size_t)rank : 0;
     shape.dim = pointers;
-    return nd_pieces_add_message(&writer->body, number, &info.base);
+    return nd_pieces_add_message(pieces, number, &info.base);
 }
 
-/* Shapes the source declares of values that are still there. */
-static nd_status put_value_infos(nd_onnx_writer *writer, nd_span source) {
-    const nd_graph *graph = writer->graph;
-    nd_wire_field field;
-    for (bool broken = false; nd_wire_next(&source, &field, &broken);) {
-        if (field.number != nd_onnx_graph_value_info) continue;
-        const nd_span text = nd_onnx_field(field.content, nd_onnx_value_info_name);
-        char *name = nd_arena_strndup(&writer->arena, (const char *)text.data, text.bytes);
-        const int value = name ? nd_graph_find_value(graph, name) : -1;
-        if (value >= 0 && graph->values[value].producer >= 0)
-            ND_TRY(nd_pieces_add(&writer->body, field.whole));
-    }
-    return nd_status_ok;
+/* With the batch left open. */
+static nd_status put_end(nd_onnx_writer *writer, uint32_t number, const nd_value *value) {
+    int64_t dims[nd_rank_max];
+    memcpy(dims, value->dims, sizeof dims);
+    dims[0] = -1;
+    return nd_onnx_put_info(&writer->body, number, value->name, value->dtype, value->rank, dims);
 }
 
-static bool is_rewritten(uint32_t graph_field) {
-    return graph_field == nd_onnx_graph_node || graph_field == nd_onnx_graph_initializer ||
-           graph_field == nd_onnx_graph_input || graph_field == nd_onnx_graph_output ||
-           graph_field == nd_onnx_graph_value_info || graph_field == nd_onnx_graph_sparse;
-}
-
-static nd_status put_graph(nd_onnx_writer *writer, nd_span source) {
+static nd_status put_graph(nd_onnx_writer *writer, const bool *used) {
     const nd_graph *graph = writer->graph;
     /* Emitted nodes add initializers, so their own list is made first and put in front at the end. */
     ND_TRY(put_nodes(writer));
-    if (!graph->source) ND_TRY(pieces_add_text(&writer->body, nd_onnx_graph_name, graph->name));
-    nd_span rest = source;
-    nd_wire_field field;
-    for (bool broken = false; nd_wire_next(&rest, &field, &broken);)
-        if (!is_rewritten(field.number)) ND_TRY(nd_pieces_add(&writer->body, field.whole));
-    ND_TRY(put_initializers(writer));
+    ND_TRY(nd_pieces_add_text(&writer->body, nd_onnx_graph_name, graph->name));
+    ND_TRY(put_initializers(writer, used));
     for (int i = 0; i < graph->n_inputs; i++)
-        ND_TRY(put_end(writer, source, nd_onnx_graph_input, &graph->values[graph->inputs[i]]));
+        ND_TRY(put_end(writer, nd_onnx_graph_input, &graph->values[graph->inputs[i]]));
     for (int i = 0; i < graph->n_outputs; i++)
-        ND_TRY(put_end(writer, source, nd_onnx_graph_output, &graph->values[graph->outputs[i]]));
-    return put_value_infos(writer, source);
+        ND_TRY(put_end(writer, nd_onnx_graph_output, &graph->values[graph->outputs[i]]));
+    return nd_status_ok;
+}
+
+nd_status nd_onnx_put_meta(nd_onnx_writer *writer, const nd_meta *meta) {
+    Nd__Onnx__Entry entry = ND__ONNX__ENTRY__INIT;
+    entry.key = (char *)(uintptr_t)meta->key;
+    entry.value = (char *)(uintptr_t)meta->text;
+    return nd_pieces_add_message(&writer->model, nd_onnx_model_metadata, &entry.base);
 }
 
 static nd_status put_opset(nd_onnx_writer *writer) {
@@ -276,46 +145,20 @@ static nd_status put_opset(nd_onnx_writer *writer) {
     return nd_pieces_add_message(&writer->model, nd_onnx_model_opset, &opset.base);
 }
 
-/* Fields of the model that nd does not read stay as they were. */
-static nd_status put_model_head(nd_onnx_writer *writer, nd_span source) {
-    if (!writer->graph->source) {
-        ND_TRY(pieces_add_varint(&writer->model, nd_onnx_model_ir_version, nd_onnx_ir_version));
-        ND_TRY(pieces_add_text(&writer->model, nd_onnx_model_producer, "nd"));
-        return put_opset(writer);
-    }
-    nd_wire_field field;
-    uint64_t ir_version = 0;
-    for (bool broken = false; nd_wire_next(&source, &field, &broken);) {
-        if (field.number == nd_onnx_model_ir_version)
-            ir_version = field.varint;
-        else if (field.number != nd_onnx_model_graph && field.number != nd_onnx_model_metadata)
-            ND_TRY(nd_pieces_add(&writer->model, field.whole));
-    }
-    if (ir_version < nd_onnx_ir_least) ir_version = nd_onnx_ir_least;
-    return pieces_add_varint(&writer->model, nd_onnx_model_ir_version, ir_version);
-}
-
-static nd_status put_model(nd_onnx_writer *writer) {
+/* A model of nd's own. */
+static nd_status put_model(nd_onnx_writer *writer, const bool *used) {
     const nd_graph *graph = writer->graph;
-    nd_span source = {0}, body = {0};
-    if (graph->source) {
-        source = (nd_span){graph->source->data, graph->source->bytes};
-        body = nd_onnx_field(source, nd_onnx_model_graph);
-    }
-    ND_TRY(put_graph(writer, body));
-    ND_TRY(put_model_head(writer, source));
-    for (int i = 0; i < graph->n_meta; i++) {
-        Nd__Onnx__Entry entry = ND__ONNX__ENTRY__INIT;
-        entry.key = (char *)(uintptr_t)graph->meta[i].key;
-        entry.value = (char *)(uintptr_t)graph->meta[i].text;
-        ND_TRY(nd_pieces_add_message(&writer->model, nd_onnx_model_metadata, &entry.base));
-    }
+    ND_TRY(put_graph(writer, used));
+    ND_TRY(nd_pieces_add_varint(&writer->model, nd_onnx_model_ir_version, nd_onnx_ir_version));
+    ND_TRY(nd_pieces_add_text(&writer->model, nd_onnx_model_producer, "nd"));
+    ND_TRY(put_opset(writer));
+    for (int i = 0; i < graph->n_meta; i++) ND_TRY(nd_onnx_put_meta(writer, &graph->meta[i]));
     nd_pieces whole = {.arena = &writer->arena};
     nd_status status;
     for (size_t i = 0; i < writer->nodes.count; i++)
         ND_TRY_DONE(nd_pieces_add(&whole, writer->nodes.items[i]));
     for (size_t i = 0; i < writer->body.count; i++) ND_TRY_DONE(nd_pieces_add(&whole, writer->body.items[i]));
-    status = pieces_add_pieces(&writer->model, nd_onnx_model_graph, &whole);
+    status = nd_pieces_add_pieces(&writer->model, nd_onnx_model_graph, &whole);
 done:
     free(whole.items);
     return status;
@@ -362,11 +205,11 @@ done:
     return status;
 }
 
-static nd_status write_model(nd_onnx_writer *writer, const char *path) {
-    ND_TRY(put_model(writer));
+static nd_status write_model(nd_onnx_writer *writer, const char *path, const bool *used) {
+    ND_TRY(writer->graph->source ? nd_onnx_put_edited(writer, path) : put_model(writer, used));
     ND_REQUIRE(writer->model.bytes < UINT64_C(1) << 31, nd_status_unsupported,
                "%s: over 2 GiB without its weights", path);
-    if (!writer->external) return nd_file_replace(path, pieces_write, &writer->model);
+    if (!writer->external->data.count) return nd_file_replace(path, pieces_write, &writer->model);
     char *beside = nd_arena_printf(&writer->arena, "%s.data", path);
     ND_REQUIRE(beside, nd_status_memory, "%s: no memory", path);
     return write_pair(writer, path, beside);
@@ -376,21 +219,21 @@ static nd_status write_graph(const nd_graph *graph, const char *path) {
     uint64_t bytes;
     bool *used = find_used(graph, &bytes);
     ND_REQUIRE(used, nd_status_memory, "%s: no memory", path);
-    nd_onnx_writer writer = {.graph = graph, .used = used};
-    nd_onnx_external external = {0};
+    nd_onnx_writer writer = {.graph = graph};
+    nd_onnx_beside external = {0};
     writer.nodes.arena = writer.body.arena = writer.model.arena = external.data.arena = &writer.arena;
-    if (bytes > nd_onnx_inside_max) {
-        const char *slash = strrchr(path, '/');
-        external.location = nd_arena_printf(&writer.arena, "%s.data", slash ? slash + 1 : path);
-        writer.external = &external;
-    }
-    nd_status status = bytes > nd_onnx_inside_max && !external.location
-                           ? nd_fail(nd_status_memory, "%s: no memory", path)
-                           : write_model(&writer, path);
+    const char *slash = strrchr(path, '/');
+    external.location = nd_arena_printf(&writer.arena, "%s.data", slash ? slash + 1 : path);
+    writer.external = &external;
+    writer.outside = bytes > nd_onnx_inside_max;
+    nd_status status = external.location ? write_model(&writer, path, used)
+                                         : nd_fail(nd_status_memory, "%s: no memory", path);
     free(writer.nodes.items);
     free(writer.body.items);
     free(writer.model.items);
     free(external.data.items);
+    for (size_t i = 0; i < writer.n_kept; i++) nd_buffer_unref(writer.kept[i]);
+    free(writer.kept);
     nd_arena_free(&writer.arena);
     free(used);
     return status;

@@ -421,6 +421,7 @@ Test(onnx, what_is_written_reads_the_same) {
         cr_assert_eq(nd_onnx_write(graph, path), nd_status_ok, "%s", nd_error());
         cr_assert_eq(nd_onnx_read(path, &again), nd_status_ok, "%s", nd_error());
         cr_assert_eq(nd_graph_infer(again, &settings), nd_status_ok, "%s", nd_error());
+        cr_assert_eq(nd_graph_fold(again), nd_status_ok, "%s", nd_error());
         cr_assert_eq(again->n_nodes, graph->n_nodes);
         for (int k = 0; k < graph->n_nodes; k++) {
             cr_assert_eq(again->nodes[k].op, graph->nodes[k].op);
