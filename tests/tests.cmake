@@ -1,4 +1,16 @@
 # Unit tests (Criterion, one process a test), golden tests of the command line, peers and the SIMT emulator.
+#
+# The quick suite is what a change is tried with: it neither builds nor runs what takes minutes. Every test says which it
+# is in (a label), and how many seconds it may take at most on a machine with other work to do.
+option(ND_TESTS_FULL "Build and list what only the full suite runs too: emulator, mock, peers, real networks" ON)
+function(nd_suite label seconds)
+    foreach(name IN LISTS ARGN)
+        if(TEST ${name})
+            set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${seconds})
+        endif()
+    endforeach()
+endfunction()
+
 pkg_check_modules(CRITERION IMPORTED_TARGET criterion)
 set(ND_TESTS_SUMMARY "no: Criterion not found")
 if(CRITERION_FOUND)
@@ -38,11 +50,20 @@ add_library(nd_absent SHARED tests/plugins/absent.c)
 set_target_properties(nd_absent PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/broken/absent)
 target_link_libraries(nd_broken_needs PRIVATE nd_absent)
 nd_script_test(golden tests/golden/run.sh ${CMAKE_BINARY_DIR})
+nd_suite(quick 300 check_ref check_ref_bf16 check_cpu check_cpu_bf16)
+nd_suite(quick 900 unit golden)
 # What is installed, used from its prefix alone.
 nd_script_test(installed tests/install/prefix_test.sh ${CMAKE_BINARY_DIR})
 
 # On hostile machines and with hostile input.
 nd_script_test(hostile_outputs tests/hostile/outputs.sh ${CMAKE_BINARY_DIR})
+
+nd_suite(quick 600 installed hostile_outputs)
+
+if(NOT ND_TESTS_FULL)
+    set(ND_TESTS_SUMMARY "${ND_TESTS_SUMMARY}, the quick suite")
+    return()
+endif()
 
 # A sweep shared out by Slurm.
 nd_script_test(slurm tests/slurm/run.sh ${CMAKE_BINARY_DIR}/nd)
@@ -52,7 +73,11 @@ add_executable(nd_peer tests/peers/nd_peer.c)
 set_target_properties(nd_peer PROPERTIES ENABLE_EXPORTS ON)
 target_link_libraries(nd_peer PRIVATE nd_core)
 nd_script_test(peers tests/peers/run.sh ${CMAKE_BINARY_DIR})
-nd_script_test(torchvision_zoo python3 tests/peers/torchvision_zoo.py ${CMAKE_BINARY_DIR})
+find_program(ND_SYSTEM_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH) # torchvision is a package of the system
+if(NOT ND_SYSTEM_PYTHON)
+    set(ND_SYSTEM_PYTHON python3)
+endif()
+nd_script_test(torchvision_zoo ${ND_SYSTEM_PYTHON} tests/peers/torchvision_zoo.py ${CMAKE_BINARY_DIR})
 
 # The CUDA kernels on the host.
 add_subdirectory(tests/simt)
@@ -63,4 +88,15 @@ add_subdirectory(tests/cuda/mock)
 
 # Real networks on real images, where they are at hand.
 nd_script_test(real_accuracy tests/real/accuracy.sh ${CMAKE_BINARY_DIR}/nd)
-set_tests_properties(real_accuracy PROPERTIES TIMEOUT 3600)
+
+# Golden tests that take from half a minute up, and the networks whose full rank takes longest.
+nd_script_test(golden_slow tests/golden/run.sh --slow ${CMAKE_BINARY_DIR})
+if(TARGET nd_unit)
+    add_test(NAME unit_long COMMAND nd_unit --verbose --filter zoo_full_rank/*)
+    set_tests_properties(unit_long PROPERTIES ENVIRONMENT ND_TEST_ALL=1)
+endif()
+
+nd_suite(full 300 slurm cuda_configure)
+nd_suite(full 900 peers torchvision_zoo cuda_engines cuda_resources cuda_device cuda_bundle)
+nd_suite(full 1800 unit_long golden_slow)
+nd_suite(full 3600 real_accuracy)

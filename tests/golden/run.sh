@@ -1,16 +1,24 @@
 #!/usr/bin/env bash
 # Golden tests of the command line. A test is NAME.sh; beside it stand NAME.out (stdout), NAME.err (stderr, when it
 # matters) and NAME.exit (exit code, 0 when absent). Each runs in a scratch folder of its own with `nd` on the PATH.
-#   tests/golden/run.sh BUILD [PATTERN]           run
+#   tests/golden/run.sh BUILD [PATTERN]           run; --slow first: those in slow/, which take from half a minute up
 #   tests/golden/run.sh --bless BUILD [PATTERN]   rewrite what is expected; review the diff
 # A script that exits 77 is skipped; its last line on stderr says why.
 set -uo pipefail
-bless=0
-[ "${1:-}" = --bless ] && { bless=1; shift; }
+bless=0 folder=
+for option in "$@"; do
+    case "$option" in
+    --bless) bless=1 ;;
+    --slow) folder=/slow ;;
+    *) break ;;
+    esac
+    shift
+done
 build=$(realpath "${1:?build folder}")
 pattern=${2:-*}
 here=$(realpath "$(dirname "$0")")
 export PATH="$build:$PATH" ND_ROOT="$here/../.." LC_ALL=C
+here=$here$folder
 export ND_DATA=${ND_DATA:-$(realpath -m "$ND_ROOT/../shared/data")}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
