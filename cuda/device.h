@@ -98,8 +98,7 @@ typedef struct nd_cuda_implementation {
     nd_status (*prepare)(nd_kernel *kernel, const nd_work *work);
 } nd_cuda_implementation;
 
-const nd_cuda_implementation *nd_cuda_implementation_of(nd_operation operation);
-
+extern const nd_cuda_implementation nd_cuda_simple_implementation; /* one launch, of nd_cuda_launches */
 extern const nd_cuda_implementation nd_cuda_conv_implementation, nd_cuda_separable_implementation,
     nd_cuda_gemm_implementation;
 extern const nd_cuda_implementation

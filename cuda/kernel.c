@@ -1,5 +1,5 @@
-/* What every prepared kernel has: constants on the device, an operation to run, a name; and the table of
- * implementations. */
+/* What every prepared kernel has: constants on the device, an operation to run, a name; and those that
+ * are one launch. */
 #include "cuda/device.h"
 
 #include <stdio.h>
@@ -174,14 +174,4 @@ static nd_status cuda_simple_prepare(nd_kernel *kernel, const nd_work *work) {
     return nd_status_ok;
 }
 
-static const nd_cuda_implementation nd_cuda_simple_implementation = {cuda_simple_supports,
-                                                                     cuda_simple_prepare};
-
-const nd_cuda_implementation *nd_cuda_implementation_of(nd_operation operation) {
-    static const nd_cuda_implementation *const implementations[nd_operation_count] = {
-        [nd_operation_conv] = &nd_cuda_conv_implementation,
-        [nd_operation_separable] = &nd_cuda_separable_implementation,
-        [nd_operation_gemm] = &nd_cuda_gemm_implementation,
-    };
-    return implementations[operation] ? implementations[operation] : &nd_cuda_simple_implementation;
-}
+const nd_cuda_implementation nd_cuda_simple_implementation = {cuda_simple_supports, cuda_simple_prepare};

@@ -10,13 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-nd_status nd_cuda_failed(int error, const char *expression, const char *file, int line) {
-    const nd_status status = error == cudaErrorMemoryAllocation ? nd_status_memory : nd_status_device;
-    (void)cudaGetLastError(); /* what is not sticky must not fail the next call too */
-    return nd_fail(status, "CUDA: %s (%s) at %s:%d: %s", cudaGetErrorString((cudaError_t)error),
-                   cudaGetErrorName((cudaError_t)error), file, line, expression);
-}
-
 /* Whether there is nothing to complain about, only no device: then why, in words that say what to do. */
 static bool cuda_absent(cudaError_t error, int driver, char *why, size_t why_size) {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
@@ -81,15 +74,24 @@ static void cuda_close(nd_backend *backend) {
     free(cuda);
 }
 
+static const nd_cuda_implementation *cuda_implementation_of(nd_operation operation) {
+    static const nd_cuda_implementation *const implementations[nd_operation_count] = {
+        [nd_operation_conv] = &nd_cuda_conv_implementation,
+        [nd_operation_separable] = &nd_cuda_separable_implementation,
+        [nd_operation_gemm] = &nd_cuda_gemm_implementation,
+    };
+    return implementations[operation] ? implementations[operation] : &nd_cuda_simple_implementation;
+}
+
 static bool cuda_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
-    const nd_cuda_implementation *implementation = nd_cuda_implementation_of(work->operation);
+    const nd_cuda_implementation *implementation = cuda_implementation_of(work->operation);
     return nd_work_agrees(work) && implementation->supports((const nd_cuda *)backend, work, precision);
 }
 
 static nd_status cuda_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
                               nd_kernel **out) {
-    return nd_cuda_kernel_make((nd_cuda *)backend, nd_cuda_implementation_of(work->operation), work,
-                               precision, out);
+    return nd_cuda_kernel_make((nd_cuda *)backend, cuda_implementation_of(work->operation), work, precision,
+                               out);
 }
 
 static nd_kernel_info cuda_info(const nd_kernel *kernel) {

@@ -22,12 +22,6 @@ static const struct {
     nd_split split;
 } nd_dataset_splits[] = {{":test", nd_split_test}, {":calib", nd_split_calib}};
 
-nd_status nd_source_refuse_split(const char *path, nd_split asked) {
-    ND_REQUIRE(asked == nd_split_none, nd_status_usage,
-               "%s: has no splits; leave \":test\" or \":calib\" away", path);
-    return nd_status_ok;
-}
-
 typedef struct nd_dataset {
     nd_batches batches; /* first: the stream is the object */
     nd_source *source;

@@ -1,9 +1,10 @@
 #include "eval/accuracy.h"
 
+#include "base/machine/clock.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* One network under measurement. */
 typedef struct nd_accuracy_run {
@@ -17,12 +18,6 @@ typedef struct nd_accuracy_run {
 typedef struct nd_accuracy_spread {
     double *sum, *squares; /* [classes] */
 } nd_accuracy_spread;
-
-static double accuracy_clock(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* --- does the network fit the stream? */
 
@@ -127,9 +122,9 @@ static double accuracy_spread_total(const nd_accuracy_spread *spread, int64_t n,
 static nd_status accuracy_run_batch(nd_accuracy_run *run, const nd_accuracy_run *first,
                                     const nd_batch *batch) {
     nd_accuracy *out = run->out;
-    const double start = accuracy_clock();
+    const double start = nd_seconds();
     ND_TRY(nd_exec_run(run->exec, batch->n, &batch->images, &run->scores));
-    out->seconds += accuracy_clock() - start;
+    out->seconds += nd_seconds() - start;
     if (run != first && out->classes == first->out->classes)
         run->squares += accuracy_distance(run->scores, first->scores, batch->n * out->classes);
     if (out->logits)

@@ -1,5 +1,6 @@
 #include "bench/subjects/rig.h"
 
+#include "base/machine/clock.h"
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "bench/subjects/rig_check.h"
@@ -396,12 +397,12 @@ static nd_status sample_entry(void *context, int64_t repeats, double *ns) {
     entry *e = context;
     nd_backend *backend = e->backend;
     double planted = nd_implementation_is_dense(e->info.implementation) ? 0 : nd_slowdown_planted();
-    double start = planted > 0 ? nd_slowdown_now() : 0;
+    double start = planted > 0 ? nd_seconds() : 0;
     ND_TRY(backend->table->record_event(backend, 0));
     ND_TRY(run_many(e, repeats));
     if (planted > 0) {
         ND_TRY(backend->table->synchronize(backend));
-        nd_slowdown_spin(planted * (nd_slowdown_now() - start));
+        nd_slowdown_spin(planted * (nd_seconds() - start));
     }
     ND_TRY(backend->table->record_event(backend, 1));
     return backend->table->elapsed(backend, 0, 1, ns);

@@ -1,5 +1,6 @@
 #include "bench/timing/graph_clock.h"
 
+#include "base/machine/clock.h"
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "base/rows/row.h"
@@ -7,18 +8,15 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 _Static_assert((int)nd_clock_graphs_max <= (int)nd_subjects_max, "all graphs of a call are timed together");
 
 static nd_status sample_graph(void *context, int64_t repeats, double *ns) {
     nd_exec *exec = context;
-    struct timespec start, end;
-    clock_gettime(CLOCK_MONOTONIC, &start);
+    const double start = nd_seconds();
     for (int64_t i = 0; i < repeats; i++) ND_TRY(nd_exec_start(exec));
     ND_TRY(nd_exec_wait(exec));
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    *ns = 1e9 * (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec);
+    *ns = 1e9 * (nd_seconds() - start);
     return nd_status_ok;
 }
 

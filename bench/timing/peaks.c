@@ -1,11 +1,11 @@
 #include "bench/timing/peaks.h"
 
+#include "base/machine/clock.h"
 #include "base/parallel.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #if defined(__x86_64__)
 #    include <immintrin.h>
@@ -85,12 +85,6 @@ static fma_loop best_fma_loop(void) {
     return (fma_loop){fma_scalar, 1};
 }
 
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 typedef struct fma_work {
     fma_loop loop;
     volatile float sink;
@@ -108,9 +102,9 @@ static double fma_gflops(void) {
     int threads = nd_threads();
     double best = INFINITY;
     for (int i = 0; i < runs; i++) {
-        double start = seconds_now();
+        double start = nd_seconds();
         nd_parallel_for(threads, fma_rounds, fma_body, &work);
-        double took = seconds_now() - start;
+        double took = nd_seconds() - start;
         if (took < best) best = took;
     }
     return 2e-9 * fma_rounds * chains * work.loop.lanes * threads / best;
@@ -140,9 +134,9 @@ static nd_status host_copy_gbps(size_t bytes, double *out) {
     work.src = src;
     double best = INFINITY;
     for (int i = 0; i <= runs; i++) { /* the first run only touches the pages */
-        double start = seconds_now();
+        double start = nd_seconds();
         nd_parallel_for((int64_t)bytes, 1, copy_body, &work);
-        double took = seconds_now() - start;
+        double took = nd_seconds() - start;
         if (i && took < best) best = took;
     }
     free(work.dst);

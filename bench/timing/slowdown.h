@@ -9,6 +9,4 @@ double nd_slowdown_planted(void);
 /* Works for `seconds`, which is what the environment variable adds. */
 void nd_slowdown_spin(double seconds);
 
-double nd_slowdown_now(void); /* seconds, monotonic */
-
 #endif

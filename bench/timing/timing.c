@@ -1,18 +1,16 @@
 #include "bench/timing/timing.h"
 
+#include "base/machine/clock.h"
 #include "base/rng.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 static double monotonic_seconds(void *user) {
     (void)user;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    return nd_seconds();
 }
 
 static int64_t context_switches(void *user) {

@@ -1,14 +1,10 @@
-/* The instructions that C++ has no words for, one thin wrapper each. Under ND_SIMT the same names come from
- * the emulator (tests/simt/ptx_host.h); nothing else of a kernel has a second version.
+/* The instructions that C++ has no words for, one thin wrapper each. The emulator offers a header of the same
+ * name (tests/simt/include); but for runtime.cuh, nothing else of a kernel has a second version.
  * Fragment layouts: PTX ISA, "Matrix multiply-accumulate operation using mma instruction". */
 #ifndef ND_CUDA_PTX_CUH
 #define ND_CUDA_PTX_CUH
 
 #include <stdint.h>
-
-#ifdef ND_SIMT
-#    include "tests/simt/ptx_host.h"
-#else
 
 __device__ inline float nd_ptx_f32_of_bits(uint32_t bits) {
     return __uint_as_float(bits);
@@ -101,7 +97,5 @@ __device__ inline void nd_ptx_mma_tf32(float (&c)[4], const uint32_t (&a)[4], ui
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
-
-#endif
 
 #endif

@@ -1,5 +1,5 @@
-/* The instructions of sm_90a: TMA, mbarrier, wgmma. One thin wrapper each; under ND_SIMT the same names come
- * from the emulator (tests/simt/ptx_sm90a_host.h). Layouts: PTX ISA, "Asynchronous warpgroup level matrix
+/* The instructions of sm_90a: TMA, mbarrier, wgmma. One thin wrapper each; the emulator offers a header of
+ * the same name (tests/simt/include). Layouts: PTX ISA, "Asynchronous warpgroup level matrix
  * instructions" and "Tensor copies". */
 #ifndef ND_CUDA_PTX_SM90A_CUH
 #define ND_CUDA_PTX_SM90A_CUH
@@ -7,14 +7,11 @@
 #include "cuda/kernels/ptx.cuh"
 
 /* Where these can be compiled: elsewhere the kernels that need them are empty. */
-#if defined(ND_SIMT) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #    define ND_PTX_SM90A
 #endif
 
-#ifdef ND_SIMT
-#    include "tests/simt/ptx_sm90a_host.h"
-#else
-#    include <cuda.h>
+#include <cuda.h>
 
 __device__ inline void nd_ptx_barrier_init(uint64_t *barrier, uint32_t arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(nd_ptx_shared_address(barrier)),
@@ -86,54 +83,40 @@ template <int pending> __device__ inline void nd_ptx_wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
-#    define ND_D4(c, j)  "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
-#    define ND_D16(c, j) ND_D4(c, j), ND_D4(c, j + 1), ND_D4(c, j + 2), ND_D4(c, j + 3)
-#    define ND_D64(c, j) ND_D16(c, j), ND_D16(c, j + 4), ND_D16(c, j + 8), ND_D16(c, j + 12)
+#define ND_D4(c, j)  "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
+#define ND_D16(c, j) ND_D4(c, j), ND_D4(c, j + 1), ND_D4(c, j + 2), ND_D4(c, j + 3)
+#define ND_D64(c, j) ND_D16(c, j), ND_D16(c, j + 4), ND_D16(c, j + 8), ND_D16(c, j + 12)
 
-#    define ND_P64_0                                                                                         \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                             \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                   \
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                   \
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#    define ND_P64_64                                                                                        \
-        "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "                   \
-        "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "                   \
-        "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "       \
-        "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define ND_P64_0                                                                                             \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                                 \
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                       \
+    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                       \
+    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define ND_P64_64                                                                                            \
+    "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "                       \
+    "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "                       \
+    "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "           \
+    "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 /* c (64xN, fp32) = a (64xK) b (NxK)^T, plus c where `add`, N being 128 or 256 and K one step; c[j] is the
  * mma.sync fragment of columns 8j to 8j + 7. c is written in the background: nothing else may touch it before
  * the wait. */
-#    define ND_WGMMA(name, columns, step, type, order, places, a_at, b_at, add_at, ...)                      \
-        __device__ inline void name(float(&c)[columns / 8][4], uint64_t a, uint64_t b, int add) {            \
-            asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, " add_at ", 0;\n"                             \
-                         "wgmma.mma_async.sync.aligned.m64n" #columns step ".f32." type "." type " {" places \
-                         "}, " a_at ", " b_at ", add, 1, 1" order ";\n}\n"                                   \
-                         : __VA_ARGS__                                                                       \
-                         : "l"(a), "l"(b), "r"(add));                                                        \
-        }
-#    define ND_WGMMAS(name, step, type, order)                                                               \
-        ND_WGMMA(name, 128, step, type, order, ND_P64_0, "%64", "%65", "%66", ND_D64(c, 0))                  \
-        ND_WGMMA(name, 256, step, type, order, ND_P64_0 ", " ND_P64_64, "%128", "%129", "%130",              \
-                 ND_D64(c, 0), ND_D64(c, 16))
+#define ND_WGMMA(name, columns, step, type, order, places, a_at, b_at, add_at, ...)                          \
+    __device__ inline void name(float(&c)[columns / 8][4], uint64_t a, uint64_t b, int add) {                \
+        asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, " add_at ", 0;\n"                                 \
+                     "wgmma.mma_async.sync.aligned.m64n" #columns step ".f32." type "." type " {" places     \
+                     "}, " a_at ", " b_at ", add, 1, 1" order ";\n}\n"                                       \
+                     : __VA_ARGS__                                                                           \
+                     : "l"(a), "l"(b), "r"(add));                                                            \
+    }
+#define ND_WGMMAS(name, step, type, order)                                                                   \
+    ND_WGMMA(name, 128, step, type, order, ND_P64_0, "%64", "%65", "%66", ND_D64(c, 0))                      \
+    ND_WGMMA(name, 256, step, type, order, ND_P64_0 ", " ND_P64_64, "%128", "%129", "%130", ND_D64(c, 0),    \
+             ND_D64(c, 16))
 
 /* 16-bit operands say that they are not transposed; tf32 cannot be. */
 ND_WGMMAS(nd_ptx_wgmma_f16, "k16", "f16", ", 0, 0")
 ND_WGMMAS(nd_ptx_wgmma_bf16, "k16", "bf16", ", 0, 0")
 ND_WGMMAS(nd_ptx_wgmma_tf32, "k8", "tf32", "")
-
-#endif
-
-/* A matrix in shared memory, K contiguous, rows of `row` bytes (64 or 128) in the swizzle of that width,
- * groups of 8 rows one after another; `at` begins on 8 rows, plus 32 bytes for every step of K (16 elements
- * of 16 bits, 8 of tf32). Bits 0-13 address, 16-29 leading offset (unused with a swizzle: 1), 32-45 from
- * group to group, all in 16 bytes; bits 49-51 base offset, 0 where the pattern, 8 rows, begins on a multiple
- * of itself; bits 62-63 swizzle. */
-template <int row> __device__ inline uint64_t nd_ptx_wgmma_matrix(const void *at) {
-    static_assert(row == 64 || row == 128, "a row is as wide as a swizzle");
-    const uint64_t address = nd_ptx_shared_address(at) >> 4 & 0x3fff;
-    const uint64_t leading = 1, stride = 8 * row >> 4, swizzle = row == 128 ? 1 : 2;
-    return address | leading << 16 | stride << 32 | swizzle << 62;
-}
 
 #endif

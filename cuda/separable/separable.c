@@ -10,12 +10,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-bool nd_separable_is_pixels(const nd_work *work) {
-    int64_t distance;
-    return nd_cuda_view_is_pixels(&work->x, &distance) && nd_cuda_view_is_pixels(&work->y, &distance) &&
-           (!work->residual || nd_cuda_view_is_pixels(&work->x2, &distance));
-}
-
 typedef struct nd_separable_candidate {
     nd_cuda_algorithm algorithm;
     const nd_cuda_implementation *implementation;

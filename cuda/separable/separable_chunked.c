@@ -128,6 +128,12 @@ static void chunked_cut(nd_chunked *c, size_t cache_bytes, size_t pixel_bytes) {
     c->slice_bytes = ((size_t)c->pixels * pixel_bytes + 255) / 256 * 256;
 }
 
+bool nd_separable_is_pixels(const nd_work *work) {
+    int64_t distance;
+    return nd_cuda_view_is_pixels(&work->x, &distance) && nd_cuda_view_is_pixels(&work->y, &distance) &&
+           (!work->residual || nd_cuda_view_is_pixels(&work->x2, &distance));
+}
+
 nd_status nd_separable_filters(nd_kernel *kernel, const nd_work *work, nd_cuda_depthwise *call) {
     const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1], terms = work->terms;
     const void *constant;

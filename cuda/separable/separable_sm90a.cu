@@ -55,6 +55,18 @@ template <class T> inline nd_hopper_shape nd_hopper_shape_of(const nd_cuda_separ
 }
 
 #ifdef ND_PTX_SM90A
+/* A matrix in shared memory, K contiguous, rows of `row` bytes (64 or 128) in the swizzle of that width,
+ * groups of 8 rows one after another; `at` begins on 8 rows, plus 32 bytes for every step of K (16 elements
+ * of 16 bits, 8 of tf32). Bits 0-13 address, 16-29 leading offset (unused with a swizzle: 1), 32-45 from
+ * group to group, all in 16 bytes; bits 49-51 base offset, 0 where the pattern, 8 rows, begins on a multiple
+ * of itself; bits 62-63 swizzle. */
+template <int row> __device__ inline uint64_t nd_hopper_matrix(const void *at) {
+    static_assert(row == 64 || row == 128, "a row is as wide as a swizzle");
+    const uint64_t address = nd_ptx_shared_address(at) >> 4 & 0x3fff;
+    const uint64_t leading = 1, stride = 8 * row >> 4, swizzle = row == 128 ? 1 : 2;
+    return address | leading << 16 | stride << 32 | swizzle << 62;
+}
+
 template <int tiles>
 __device__ void nd_hopper_mma(nd_math_f16, float (&c)[tiles][4], uint64_t a, uint64_t b, int add) {
     nd_ptx_wgmma_f16(c, a, b, add);
@@ -139,8 +151,8 @@ template <class Math, int N> struct nd_hopper_block : nd_separable_block<Math, N
         nd_ptx_wgmma_fence();
         ND_UNROLL
         for (int step = 0; step < steps; step++)
-            nd_hopper_mma(Math(), c, nd_ptx_wgmma_matrix<row>(tile + 32 * step),
-                          nd_ptx_wgmma_matrix<row>(weights(block) + 32 * step), block + step > 0);
+            nd_hopper_mma(Math(), c, nd_hopper_matrix<row>(tile + 32 * step),
+                          nd_hopper_matrix<row>(weights(block) + 32 * step), block + step > 0);
         nd_ptx_wgmma_commit();
     }
 

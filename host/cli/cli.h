@@ -70,7 +70,7 @@ typedef struct nd_verb {
 } nd_verb;
 
 extern const nd_verb
-    nd_verb_table[]; /* in main.c, NULL-named end; each verb's function is nd_verb_<name> in <name>.c */
+    nd_verb_table[]; /* in verbs.c, NULL-named end; each verb's function is nd_verb_<name> in <name>.c */
 
 nd_status nd_verb_inspect(nd_args *args);
 nd_status nd_verb_decouple(nd_args *args);

@@ -99,4 +99,8 @@ nd_status nd_chain_splice(nd_chain *chain, int index, nd_chain *inner);
  * afterwards. */
 nd_status nd_chain_rewrite(nd_graph *graph, int node, const nd_chain *chain);
 
+/* Gives a conv node new weights [no][ni/groups][kh][kw] and bias, in initializers of its own. */
+nd_status nd_conv_set(nd_graph *graph, int node, const nd_conv *conv, const float *weights,
+                      const float *bias);
+
 #endif

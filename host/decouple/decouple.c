@@ -1,6 +1,7 @@
 #include "decouple/decouple.h"
 
 #include "base/hash.h"
+#include "base/machine/clock.h"
 #include "decouple/calib/calibrate.h"
 #include "decouple/calib/layer_data.h"
 #include "decouple/calib/output_metric.h"
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const char *const rule_names[] = {
     [nd_rule_rank] = "rank",
@@ -77,14 +77,6 @@ static nd_status check_settings(const nd_decouple_settings *settings) {
     return nd_status_ok;
 }
 
-nd_status nd_decouple_infer(nd_graph *graph) {
-    const nd_value *x = graph->n_inputs > 0 ? &graph->values[graph->inputs[0]] : NULL;
-    ND_REQUIRE(x && x->rank == 4, nd_status_unsupported, "%s: the network takes no image", graph->name);
-    nd_infer_settings infer = {
-        .batch = x->dims[0], .height = x->dims[2], .width = x->dims[3], .allow_opaque = true};
-    return nd_graph_infer(graph, &infer);
-}
-
 nd_status nd_decouple_prepare(nd_graph *graph) {
     ND_TRY(nd_graph_fold(graph));
     return nd_decouple_infer(graph);
@@ -101,12 +93,6 @@ static void warn_of_costly(const nd_decouple_settings *settings, const nd_plan *
                    layer->method->name, (double)layer->rank / (double)layer->method->channels(&layer->conv),
                    (double)macs / (double)layer->dense_macs);
     }
-}
-
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 static bool has_budget(const nd_decouple_settings *settings) {
@@ -130,9 +116,9 @@ static nd_status choose_and_fit(const nd_graph *graph, nd_backend *backend,
         ND_TRY_DONE(nd_plan_by_layer(backend, settings, plan));
         warn_of_costly(settings, plan);
     }
-    double start = seconds_now();
+    double start = nd_seconds();
     ND_TRY_DONE(nd_plan_fit(graph, backend, settings, candidates, plan, chains, error));
-    *seconds = seconds_now() - start;
+    *seconds = nd_seconds() - start;
 done:
     nd_candidates_free(&own);
     return status;

@@ -273,25 +273,26 @@ static nd_status group_operands(nd_exec *exec, const nd_group *group, const nd_e
     return nd_exec_target(exec, nodes[*last].out[0], &operands->y);
 }
 
-/* The parts of the group that the kernel left. */
-static nd_status group_rest(nd_exec *exec, const nd_group *group, const nd_epilogue *done) {
+/* What the kernel left of the group. */
+static void group_rest(const nd_group *group, const nd_epilogue *done, nd_parts *left) {
     nd_group rest = nd_group_single(-1);
     if (group->residual >= 0 && !done->residual) {
         rest.main = rest.last = group->residual;
         if (group->act >= 0) rest.act = rest.last = group->act;
-        return nd_exec_lower_group(exec, &rest);
+        left->part[left->n++] = rest;
+    } else if (group->act >= 0 && !done->act) {
+        left->part[left->n++] = nd_group_single(group->act);
     }
-    return group->act >= 0 && !done->act ? nd_exec_lower_single(exec, group->act) : nd_status_ok;
 }
 
 /* A separable pair the backend has no kernel for: gather, depthwise and pointwise, one after the other. */
-static nd_status group_split(nd_exec *exec, const nd_group *group) {
+static void group_split(const nd_group *group, nd_parts *left) {
     nd_group depthwise = nd_group_single(group->depthwise), rest = *group;
     depthwise.pad = group->pad;
     rest.pad = rest.gather = rest.depthwise = -1;
-    if (group->gather >= 0) ND_TRY(nd_exec_lower_single(exec, group->gather));
-    ND_TRY(nd_exec_lower_group(exec, &depthwise));
-    return nd_exec_lower_group(exec, &rest);
+    if (group->gather >= 0) left->part[left->n++] = nd_group_single(group->gather);
+    left->part[left->n++] = depthwise;
+    left->part[left->n++] = rest;
 }
 
 /* How well a backend runs a group, best first. */
@@ -305,7 +306,7 @@ static bool group_fits(nd_exec *exec, const nd_work *work, const nd_operands *op
     return nd_exec_can_emit(exec, *work, operands, fast);
 }
 
-nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group) {
+nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group, nd_parts *left) {
     const nd_node *nodes = exec->graph->nodes;
     nd_work work;
     nd_operands operands = {0};
@@ -321,13 +322,17 @@ nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group) {
         {residual, act}, {residual, false}, {false, act && !residual}, {false, false}};
     for (int fit = 0; fit < nd_fit_count; fit++) {
         const bool split = group->depthwise >= 0 && exec->settings.separable != nd_fuse_forced;
-        if (split && fit == nd_fit_any) return group_split(exec, group);
+        if (split && fit == nd_fit_any) {
+            group_split(group, left);
+            return nd_status_ok;
+        }
         for (int i = 0; i < 4; i++) {
             int last;
             ND_TRY(group_operands(exec, group, &choices[i], &work, &operands, &last));
             if (!group_fits(exec, &work, &operands, (nd_fit)fit)) continue;
             ND_TRY(group_emit(exec, &nodes[last], &work, operands));
-            return group_rest(exec, group, &choices[i]);
+            group_rest(group, &choices[i], left);
+            return nd_status_ok;
         }
     }
     return nd_exec_emit(exec, &nodes[group->main], work, &operands); /* refuses, naming the node */

@@ -108,9 +108,11 @@ static nd_status lower_lrn(nd_exec *exec, const nd_node *node) {
     return lower_unary(exec, node, &work);
 }
 
+static nd_status lower_group(nd_exec *exec, const nd_group *group);
+
 static nd_status lower_group_of_one(nd_exec *exec, const nd_node *node) {
     const nd_group group = nd_group_single((int)(node - exec->graph->nodes));
-    return nd_exec_lower_group(exec, &group);
+    return lower_group(exec, &group);
 }
 
 static nd_lower *const nd_lower_table[nd_op_count] = {
@@ -145,7 +147,7 @@ static nd_lower *const nd_lower_table[nd_op_count] = {
     [nd_op_gather] = nd_lower_gather,
 };
 
-nd_status nd_exec_lower_single(nd_exec *exec, int index) {
+static nd_status lower_single(nd_exec *exec, int index) {
     const nd_node *node = &exec->graph->nodes[index];
     nd_lower *lower = nd_lower_table[node->op];
     char shapes[256] = "";
@@ -161,14 +163,21 @@ nd_status nd_exec_lower_single(nd_exec *exec, int index) {
     return lower(exec, node);
 }
 
-nd_status nd_exec_lower_group(nd_exec *exec, const nd_group *group) {
+static nd_status lower_group(nd_exec *exec, const nd_group *group) {
     const nd_node *nodes = exec->graph->nodes, *main = &nodes[group->main];
     int computed;
     const bool sum = main->op == nd_op_add || main->op == nd_op_mul;
     const bool vector =
         sum && exec->values[main->out[0]].rank >= 2 && nd_exec_channel_constant(exec, main, 1, &computed);
     if (sum && !vector) return lower_binary(exec, main, group->act >= 0 ? &nodes[group->act] : NULL);
-    return nd_exec_lower_weights(exec, group);
+    nd_parts left = {0};
+    ND_TRY(nd_exec_lower_weights(exec, group, &left));
+    for (int i = 0; i < left.n; i++) {
+        const nd_group *part = &left.part[i];
+        const bool grouped = nd_lower_table[nodes[part->main].op] == lower_group_of_one;
+        ND_TRY(grouped ? lower_group(exec, part) : lower_single(exec, part->main));
+    }
+    return nd_status_ok;
 }
 
 /* Inputs are uploaded into dense slots; outputs are downloaded from dense views. */
@@ -202,9 +211,9 @@ nd_status nd_exec_lower(nd_exec *exec) {
     for (int i = 0; i < graph->n_nodes; i++) {
         if (!exec->needed[i] || exec->absorbed[i]) continue;
         if (exec->groups[i].main >= 0)
-            ND_TRY(nd_exec_lower_group(exec, &exec->groups[i]));
+            ND_TRY(lower_group(exec, &exec->groups[i]));
         else
-            ND_TRY(nd_exec_lower_single(exec, i));
+            ND_TRY(lower_single(exec, i));
     }
     return exec_lower_outputs(exec);
 }

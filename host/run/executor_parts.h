@@ -128,9 +128,12 @@ nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *
 /* lower: executor_lower.c calls executor_group.c (what has weights) and executor_move.c (what has none and
  * computes nothing). */
 nd_status nd_exec_lower(nd_exec *exec);
-nd_status nd_exec_lower_group(nd_exec *exec, const nd_group *group);
-nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group);
-nd_status nd_exec_lower_single(nd_exec *exec, int node);
+/* Parts of a group that no kernel of the backend takes with the rest: to be lowered next, in this order. */
+typedef struct nd_parts {
+    nd_group part[3];
+    int n;
+} nd_parts;
+nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group, nd_parts *left);
 void nd_exec_find_parents(nd_exec *exec);
 
 typedef nd_status nd_lower(nd_exec *exec, const nd_node *node);

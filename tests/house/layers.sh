@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The arrows of the house: what each room may include. A room may always include itself and base.
+# The arrows of the house: what each room, and each room within a room, may include. A room may always include itself and
+# base; and no two files need each other, not even in one room (circles.py).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 failed=0
@@ -34,13 +35,36 @@ rule datasets datasets/
 rule eval eval/ decouple/ run/ model/ datasets/
 rule bench bench/ decouple/ run/ model/ check/
 rule host/cli cli/ eval/ bench/ check/ decouple/ run/ model/ datasets/
-rule cuda cuda/ run/backend.h tests/simt/ # the emulator stands in for the CUDA runtime where a host compiler reads a kernel
-rule host/run/cpu run/ cpu/
+rule cuda cuda/ run/backend.h
+
+# Rooms within rooms, from the bottom up. decouple.h, bench.h, cli.h and device.h are what their whole room shares.
+rule host/model/infer model/infer/ model/graph.h
+rule host/model/zoo model/zoo/ model/graph.h model/model.h
+rule host/model/onnx model/onnx/ model/infer/ model/graph.h model/graph_names.h model/model.h
+rule host/run/ref run/backend.h run/plugins.h run/ref/
+rule host/run/cpu run/backend.h run/plugins.h run/cpu/
+rule host/decouple/fit decouple/fit/ decouple/chain.h run/ model/
+rule host/decouple/methods decouple/methods/ decouple/fit/ decouple/chain.h run/ model/
+rule host/decouple/plan decouple/plan/ decouple/methods/ decouple/chain.h decouple/decouple.h run/ model/
+rule host/decouple/calib decouple/calib/ decouple/plan/ decouple/methods/ decouple/fit/ decouple/chain.h decouple/decouple.h run/ model/
+rule datasets/image datasets/image/
+rule eval/report eval/report/
+rule bench/timing bench/timing/ bench/bench.h decouple/ run/ model/
+rule bench/subjects bench/subjects/ bench/timing/ bench/bench.h decouple/ run/ model/ check/
+rule bench/gate bench/gate/ bench/timing/
+rule host/cli/args cli/args/ cli/cli.h datasets/ model/ run/
+rule host/cli/out cli/out/ cli/cli.h
+rule cuda/kernels cuda/kernels/ cuda/check.h run/backend.h
+rule cuda/tune cuda/tune/ cuda/kernels/ cuda/device.h cuda/check.h run/backend.h
+rule cuda/libs cuda/libs/ cuda/tune/ cuda/kernels/ cuda/device.h cuda/check.h
+rule cuda/separable cuda/separable/ cuda/libs/ cuda/tune/ cuda/kernels/ cuda/device.h cuda/check.h
+
 
 if git ls-files 'host/*' 'datasets/*' 'eval/*' 'bench/*' | xargs grep -nE '#[ ]*include [<"](cuda|cudnn|cublas|cusolver)' /dev/null; then
     echo "a CUDA header outside cuda/"
     failed=1
 fi
 [ "$checked" -gt 100 ] || { echo "only $checked includes found: wrong folder?"; exit 1; }
+python3 tests/house/circles.py || failed=1
 echo "layers: $checked includes"
 exit $failed

@@ -1,5 +1,5 @@
 /* The copy engine of sm_90: mbarriers, plain and tensor copies. */
-#include "tests/simt/ptx_sm90a_host.h"
+#include "cuda/kernels/ptx_sm90a.cuh"
 
 #include <vector>
 

@@ -3,7 +3,7 @@
 #ifndef ND_SIMT_ELEMENT_H
 #define ND_SIMT_ELEMENT_H
 
-#include "tests/simt/ptx_host.h"
+#include "cuda/kernels/ptx.cuh"
 
 typedef float nd_element(uint32_t word, int half);
 

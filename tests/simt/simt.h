@@ -7,7 +7,7 @@
  * lets each run as far ahead as it can, random does either. Shared memory is exactly as large as the launch
  * asked for and starts as NaN. Background copies land as late as they may, or as early, depending on the
  * order, so that a missing wait shows and so does a buffer that was refilled too soon; so do the copy
- * engine's and the products of wgmma (ptx_sm90a_host.h), which moreover see of the threads' writes what was
+ * engine's and the products of wgmma (ptx_sm90a.cuh), which moreover see of the threads' writes what was
  * fenced. Blocks run one after another, in the same kind of order. */
 #ifndef ND_SIMT_H
 #define ND_SIMT_H

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE /* sched_getcpu */
 #include "base/machine/pool.h"
 
+#include "base/machine/clock.h"
+
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -10,7 +12,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -44,12 +45,6 @@ static void pause_once(void) {
 #endif
 }
 
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* A pause takes from 4 to 70 ns by processor. The shortest of some tries: another process may come between.
  */
 int nd_pool_spin_rounds(void) {
@@ -58,9 +53,9 @@ int nd_pool_spin_rounds(void) {
     if (known) return known;
     double best = 1;
     for (int i = 0; i < tries; i++) {
-        const double start = seconds_now();
+        const double start = nd_seconds();
         for (int j = 0; j < pauses; j++) pause_once();
-        const double took = (seconds_now() - start) / pauses;
+        const double took = (nd_seconds() - start) / pauses;
         if (took < best) best = took;
     }
     if (best < 1e-9) best = 1e-9;

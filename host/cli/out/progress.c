@@ -1,18 +1,15 @@
 #include "cli/cli.h"
 
+#include "base/machine/clock.h"
+
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* What is on the screen now. One bar at a time, drawn by the thread that works. */
 typedef struct nd_bar {
     char what[64];
-    struct timespec start, drawn;
+    double start, drawn; /* seconds */
 } nd_bar;
-
-static double seconds_between(struct timespec from, struct timespec to) {
-    return (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
-}
 
 static void bar_draw(const nd_bar *bar, int64_t done, int64_t total, double elapsed) {
     enum { width = 30 };
@@ -29,16 +26,15 @@ static void bar_draw(const nd_bar *bar, int64_t done, int64_t total, double elap
 
 static void bar_report(void *user, const char *what, int64_t done, int64_t total) {
     nd_bar *bar = user;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    const double now = nd_seconds();
     if (strncmp(bar->what, what, sizeof bar->what - 1)) {
         snprintf(bar->what, sizeof bar->what, "%s", what);
         bar->start = bar->drawn = now;
     }
-    const double elapsed = seconds_between(bar->start, now);
+    const double elapsed = now - bar->start;
     const bool ended = done >= total;
     /* Short jobs stay silent; long ones are drawn five times a second. */
-    if (elapsed < 1 || (!ended && seconds_between(bar->drawn, now) < 0.2)) return;
+    if (elapsed < 1 || (!ended && now - bar->drawn < 0.2)) return;
     bar->drawn = now;
     if (ended) {
         fputs("\r\033[K", stderr);

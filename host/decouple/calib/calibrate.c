@@ -15,43 +15,6 @@ int nd_graph_scores(const nd_graph *graph) {
     return value;
 }
 
-/* In the place of the initializer in the slot where that is another than the conv's own, which others may
- * share: a pass that tries many kernels then holds one. */
-static nd_status set_floats(nd_graph *graph, nd_node *node, int slot, int rank, const int64_t *dims,
-                            const float *data, const float *original, const char *what) {
-    char name[512];
-    nd_tensor tensor = {0};
-    const nd_tensor *present = nd_graph_constant(graph, node, slot);
-    ND_TRY(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor));
-    memcpy(tensor.data, data, nd_tensor_bytes(&tensor));
-    snprintf(name, sizeof name, "%.400s.%s", node->name, what);
-    nd_status status = present && present->data != original
-                           ? nd_graph_set_init(graph, node->in[slot], &tensor)
-                           : nd_graph_add_init(graph, name, &tensor, &node->in[slot]);
-    nd_tensor_free(&tensor);
-    return status;
-}
-
-nd_status nd_conv_set(nd_graph *graph, int node, const nd_conv *conv, const float *weights,
-                      const float *bias) {
-    nd_node *target = &graph->nodes[node];
-    target->edited |= 1 << 1 | 1 << 2;
-    int64_t dims[4] = {conv->no, conv->ni / conv->groups, conv->window.kernel[0], conv->window.kernel[1]};
-    if (target->n_in < 3) {
-        int *in = nd_arena_alloc(&graph->arena, 3 * sizeof *in);
-        ND_REQUIRE(in, nd_status_memory, "conv %s: no memory for a bias", conv->name);
-        in[0] = target->in[0];
-        in[1] = target->in[1];
-        in[2] = -1;
-        target->in = in;
-        target->n_in = 3;
-    }
-    ND_TRY(set_floats(graph, target, 1, 4, dims, weights, conv->weights, "weight"));
-    if (bias) return set_floats(graph, target, 2, 1, dims, bias, conv->bias, "bias");
-    target->in[2] = -1;
-    return nd_status_ok;
-}
-
 /* The least-squares kernel as a chain of one stage. */
 static nd_status refit_dense(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
                              nd_chain *out) {
@@ -64,22 +27,6 @@ static nd_status refit_dense(nd_backend *backend, const nd_conv *conv, const nd_
     for (int64_t e = 0; e < count; e++) stage->weights[e] = (float)w[e];
     free(w);
     return status ? status : nd_refit_chain_bias(conv, moments, out);
-}
-
-nd_status nd_layer_put(nd_graph *current, const nd_layer *layer, const nd_chain *chain) {
-    const nd_conv *conv = &layer->conv;
-    nd_status status = nd_status_ok;
-    int64_t count = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
-    double *w = nd_alloc_array((size_t)count, sizeof *w);
-    float *weights = nd_alloc_array((size_t)count, sizeof *weights);
-    ND_REQUIRE_DONE(w && weights, nd_status_memory, "conv %s: no memory for its new kernel", layer->name);
-    ND_TRY_DONE(nd_chain_compose(chain, conv, w));
-    for (int64_t e = 0; e < count; e++) weights[e] = (float)w[e];
-    ND_TRY_DONE(nd_conv_set(current, layer->node, conv, weights, chain->stages[chain->n - 1].bias));
-done:
-    free(w);
-    free(weights);
-    return status;
 }
 
 static nd_status chain_error(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,

@@ -23,10 +23,6 @@ nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decoupl
  */
 nd_status nd_layer_put(nd_graph *current, const nd_layer *layer, const nd_chain *chain);
 
-/* Gives a conv node new weights [no][ni/groups][kh][kw] and bias, in initializers of its own. */
-nd_status nd_conv_set(nd_graph *graph, int node, const nd_conv *conv, const float *weights,
-                      const float *bias);
-
 /* The value that scores the classes: the first output, before a final softmax. */
 int nd_graph_scores(const nd_graph *graph);
 

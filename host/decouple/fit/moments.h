@@ -8,9 +8,10 @@
 #ifndef ND_DECOUPLE_MOMENTS_H
 #define ND_DECOUPLE_MOMENTS_H
 
-#include "decouple/methods/method.h"
+#include "decouple/chain.h"
+#include "run/backend.h"
 
-struct nd_moments {
+typedef struct nd_moments {
     int64_t groups, k, no;
     double pixels; /* output pixels seen */
     double *g, *h;
@@ -21,7 +22,7 @@ struct nd_moments {
      * (decouple/calib/output_metric.h). It decides which filters live; the last refit uses h alone. */
     const double *metric;
     double *best; /* [no][k]: h g^-1 where nd_refit_keep_kernel has been asked for it, or NULL */
-};
+} nd_moments;
 
 nd_status nd_moments_new(const nd_conv *conv, nd_moments **out);
 void nd_moments_free(nd_moments *moments); /* NULL is legal */

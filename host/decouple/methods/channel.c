@@ -3,6 +3,7 @@
  * current inputs, which is exact: the leading eigenvectors of the covariance of the least-squares prediction
  * (method.md, "Channel decomposition"). Fitting the full response gives the bias its right value. */
 #include "decouple/fit/refit.h"
+#include "decouple/methods/method.h"
 #include "decouple/methods/slices.h"
 
 #include <math.h>

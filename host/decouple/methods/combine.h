@@ -3,6 +3,7 @@
 #define ND_DECOUPLE_COMBINE_H
 
 #include "decouple/fit/moments.h"
+#include "decouple/methods/method.h"
 
 /* Moments of a stage of a chain seen as a convolution of its own, ridged: from the patches of the conv alone,
  * no image is looked at again. The target of the last stage is the layer's own; that of the others is what

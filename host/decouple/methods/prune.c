@@ -4,6 +4,7 @@
  * kernels stay as they are. What a pruned conv no longer reads, nd_graph_shrink takes out of the layers
  * before. */
 #include "decouple/fit/refit.h"
+#include "decouple/methods/method.h"
 
 #include <math.h>
 #include <stdlib.h>

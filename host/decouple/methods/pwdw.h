@@ -5,6 +5,9 @@
 
 #include "decouple/methods/method.h"
 
+/* Terms of one output that give its kernel exactly. */
+int64_t nd_pwdw_full(const nd_conv *conv);
+
 /* Most terms of one output at rank R: the grouped conv gives every output the same number of inputs, so a
  * ragged choice pays for this many 3x3 filters an output, though only R pointwise rows. */
 int64_t nd_pwdw_cap(const nd_conv *conv, nd_ranks ranks, int64_t rank);

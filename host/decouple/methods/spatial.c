@@ -3,6 +3,7 @@
  * decomposition"); on data the same of the least-squares kernel in the metric of the vertical patches, then
  * the exact refit of the horizontal part, whose target is the full response, bias included. */
 #include "decouple/fit/refit.h"
+#include "decouple/methods/method.h"
 #include "decouple/methods/slices.h"
 
 #include <math.h>

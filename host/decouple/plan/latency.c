@@ -2,7 +2,7 @@
 
 #include "base/hash.h"
 #include "base/json_cache.h"
-#include "decouple/calib/calibrate.h"
+#include "decouple/chain.h"
 #include "model/infer/infer.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
 #include "decouple/plan/plan.h"
+#include "model/infer/infer.h"
 
 #include "base/text.h"
 
@@ -247,4 +248,12 @@ done:
     *out = table.rows;
     *count = table.count;
     return nd_status_ok;
+}
+
+nd_status nd_decouple_infer(nd_graph *graph) {
+    const nd_value *x = graph->n_inputs > 0 ? &graph->values[graph->inputs[0]] : NULL;
+    ND_REQUIRE(x && x->rank == 4, nd_status_unsupported, "%s: the network takes no image", graph->name);
+    nd_infer_settings infer = {
+        .batch = x->dims[0], .height = x->dims[2], .width = x->dims[3], .allow_opaque = true};
+    return nd_graph_infer(graph, &infer);
 }

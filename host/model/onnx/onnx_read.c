@@ -15,31 +15,6 @@ typedef struct nd_onnx_reader {
     int n_bodies;
 } nd_onnx_reader;
 
-nd_status nd_onnx_each(nd_span message, const char *what, uint32_t number, nd_onnx_visitor *visit,
-                       void *context) {
-    const uint8_t *const start = message.data, *at = start;
-    nd_wire_field field;
-    for (bool broken = false;; at = message.data) {
-        if (!nd_wire_next(&message, &field, &broken)) {
-            ND_REQUIRE(!broken, nd_status_format, "%s is cut short or malformed: field %u at byte %zu", what,
-                       field.number, (size_t)(at - start));
-            return nd_status_ok;
-        }
-        if (field.number != number) continue;
-        ND_REQUIRE(field.type == nd_wire_type_bytes, nd_status_format,
-                   "%s: field %u at byte %zu is of another type", what, number, (size_t)(at - start));
-        ND_TRY(visit(context, field.content));
-    }
-}
-
-nd_span nd_onnx_field(nd_span message, uint32_t number) {
-    nd_span found = {0};
-    nd_wire_field field;
-    for (bool broken = false; nd_wire_next(&message, &field, &broken);)
-        if (field.number == number && field.type == nd_wire_type_bytes) found = field.content;
-    return found;
-}
-
 static nd_status read_body(void *context, nd_span body) {
     nd_onnx_reader *reader = context;
     reader->body = body;

@@ -1,5 +1,6 @@
 /* The plugin: its entry, its table, memory and time. */
 #include "run/cpu/cpu.h"
+#include "base/machine/clock.h"
 #include "run/cpu/linalg.h"
 #include "run/cpu/onednn_version.h"
 
@@ -8,18 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-void nd_cpu_enter(const nd_cpu *cpu) {
-    if (nd_threads() != cpu->threads) nd_threads_set(cpu->threads);
-    nd_cpu_team_resize(cpu->threads);
-}
-
-double nd_cpu_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
-}
 
 static void cpu_close(nd_backend *backend) {
     nd_cpu *cpu = (nd_cpu *)backend;
@@ -36,9 +25,9 @@ static bool cpu_supports(nd_backend *backend, const nd_work *work, nd_precision 
 /* Whatever no implementation takes runs on the loops of ref. */
 static bool cpu_fast(nd_backend *backend, const nd_work *work, nd_precision precision) {
     const nd_cpu *cpu = (const nd_cpu *)backend;
-    for (size_t i = 0; i < nd_cpu_implementation_count; i++)
-        if (nd_cpu_implementations[i].operation == work->operation &&
-            nd_cpu_implementations[i].supports(cpu, work, precision))
+    for (size_t i = 0; i < cpu->n_implementations; i++)
+        if (cpu->implementations[i].operation == work->operation &&
+            cpu->implementations[i].supports(cpu, work, precision))
             return true;
     return false;
 }
@@ -135,7 +124,7 @@ static nd_status cpu_synchronize(nd_backend *backend) {
 
 static nd_status cpu_record_event(nd_backend *backend, int slot) {
     ND_REQUIRE(slot >= 0 && slot < nd_cpu_events, nd_status_usage, "cpu: no event %d", slot);
-    ((nd_cpu *)backend)->events[slot] = nd_cpu_now();
+    ((nd_cpu *)backend)->events[slot] = 1e9 * nd_seconds();
     return nd_status_ok;
 }
 
@@ -207,6 +196,8 @@ static nd_status cpu_open(const nd_backend_settings *settings, nd_backend **out)
     cpu->threads = nd_threads();
     nd_cpu_team_lend();
     cpu->tune = settings->tune;
+    cpu->implementations = nd_cpu_implementations;
+    cpu->n_implementations = nd_cpu_implementation_count;
     cpu->guard = nd_cpu_guard_wanted();
     cpu->workspace_limit = settings->workspace_limit ? settings->workspace_limit : (size_t)1 << 30;
     snprintf(cpu->prefer, sizeof cpu->prefer, "%s", settings->prefer ? settings->prefer : "");

@@ -39,11 +39,15 @@ void nd_cpu_describe(char *text, size_t size);
 
 enum { nd_cpu_events = 4096 };
 
+typedef struct nd_cpu_implementation nd_cpu_implementation;
+
 typedef struct nd_cpu {
     nd_backend base;
     nd_cpu_level level; /* of our kernels */
     int threads;
     bool tune;
+    const nd_cpu_implementation *implementations; /* best first within an operation */
+    size_t n_implementations;
     nd_cpu_guard guard;
     char prefer[32]; /* implementation to force, or empty */
     size_t workspace_limit;
@@ -68,13 +72,14 @@ struct nd_kernel {
     char engine[64];
 };
 
-typedef struct nd_cpu_implementation {
+struct nd_cpu_implementation {
     nd_operation operation;
     const char *name; /* what nd_backend_settings.prefer matches */
     bool (*supports)(const nd_cpu *cpu, const nd_work *work, nd_precision precision);
     nd_status (*prepare)(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out);
-} nd_cpu_implementation;
+};
 
+/* table.c; what is inside the backend reads them from nd_cpu */
 extern const nd_cpu_implementation nd_cpu_implementations[];
 extern const size_t nd_cpu_implementation_count;
 
@@ -85,8 +90,6 @@ void nd_cpu_enter(const nd_cpu *cpu);
 /* team.c: our loops on the libraries' threads, and how many of them their next calls take. */
 void nd_cpu_team_lend(void);
 void nd_cpu_team_resize(int threads);
-
-double nd_cpu_now(void); /* ns, monotonic */
 
 /* plan.c: the implementation to use for a work, by `prefer`, by measuring (cached on disk), or the first. */
 nd_status nd_cpu_plan(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out);

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/machine/clock.h"
 #include "run/cpu/cpu.h"
 
 #include <stdio.h>
@@ -24,8 +25,8 @@ static const double plan_gain = 0.97; /* a later entry of the table must beat an
 /* An implementation may still refuse in prepare (no fast kernel in the library, too much workspace): then the
  * next is asked. Anything else is a failure. */
 static nd_status plan_first(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out) {
-    for (size_t i = 0; i < nd_cpu_implementation_count; i++) {
-        const nd_cpu_implementation *implementation = &nd_cpu_implementations[i];
+    for (size_t i = 0; i < cpu->n_implementations; i++) {
+        const nd_cpu_implementation *implementation = &cpu->implementations[i];
         if (implementation->operation != work->operation || !implementation->supports(cpu, work, precision))
             continue;
         const nd_status status = implementation->prepare(cpu, work, precision, out);
@@ -37,8 +38,8 @@ static nd_status plan_first(nd_cpu *cpu, const nd_work *work, nd_precision preci
 /* `name` binds the operations that have an implementation of that name; the others are planned as usual. */
 static nd_status plan_named(nd_cpu *cpu, const nd_work *work, nd_precision precision, const char *name,
                             nd_kernel **out) {
-    for (size_t i = 0; i < nd_cpu_implementation_count; i++) {
-        const nd_cpu_implementation *implementation = &nd_cpu_implementations[i];
+    for (size_t i = 0; i < cpu->n_implementations; i++) {
+        const nd_cpu_implementation *implementation = &cpu->implementations[i];
         if (implementation->operation != work->operation || strcmp(implementation->name, name)) continue;
         if (!implementation->supports(cpu, work, precision)) continue;
         const nd_status status = implementation->prepare(cpu, work, precision, out);
@@ -126,8 +127,8 @@ static nd_status plan_memory(const nd_view *view, nd_precision precision, nd_mem
 /* Everything that supports the work, prepared, and buffers for all. */
 static nd_status plan_gather(nd_cpu *cpu, const nd_work *work, nd_precision precision, plan_trial *trial) {
     size_t workspace = 0;
-    for (size_t i = 0; i < nd_cpu_implementation_count && trial->n < plan_candidates_max; i++) {
-        const nd_cpu_implementation *implementation = &nd_cpu_implementations[i];
+    for (size_t i = 0; i < cpu->n_implementations && trial->n < plan_candidates_max; i++) {
+        const nd_cpu_implementation *implementation = &cpu->implementations[i];
         plan_candidate *candidate = &trial->candidates[trial->n];
         if (implementation->operation != work->operation || !implementation->supports(cpu, work, precision))
             continue;
@@ -154,14 +155,14 @@ static nd_status plan_measure(plan_trial *trial) {
         nd_kernel *kernel = trial->candidates[i].kernel;
         ND_TRY(kernel->run(kernel, &buffers));
     }
-    const double begin = nd_cpu_now();
+    const double begin = 1e9 * nd_seconds();
     while (trial->rounds < plan_rounds_max) {
-        if (trial->rounds >= plan_rounds_min && nd_cpu_now() - begin > plan_budget_ns) break;
+        if (trial->rounds >= plan_rounds_min && 1e9 * nd_seconds() - begin > plan_budget_ns) break;
         for (int i = 0; i < trial->n; i++) {
             nd_kernel *kernel = trial->candidates[i].kernel;
-            const double start = nd_cpu_now();
+            const double start = 1e9 * nd_seconds();
             ND_TRY(kernel->run(kernel, &buffers));
-            trial->candidates[i].ns[trial->rounds] = nd_cpu_now() - start;
+            trial->candidates[i].ns[trial->rounds] = 1e9 * nd_seconds() - start;
         }
         trial->rounds++;
     }

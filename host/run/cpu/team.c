@@ -34,3 +34,8 @@ void nd_cpu_team_lend(void) {
 void nd_cpu_team_resize(int threads) {
     if (omp_set_num_threads && omp_get_max_threads() != threads) omp_set_num_threads(threads);
 }
+
+void nd_cpu_enter(const nd_cpu *cpu) {
+    if (nd_threads() != cpu->threads) nd_threads_set(cpu->threads);
+    nd_cpu_team_resize(cpu->threads);
+}

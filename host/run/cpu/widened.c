@@ -36,9 +36,9 @@ bool nd_cpu_widened_supports(const nd_cpu *cpu, const nd_work *work, nd_precisio
     if (!widened_plain(&work->x) || !widened_plain(&work->y)) return false;
     if (work->residual && !widened_plain(&work->x2)) return false;
     const nd_work inner = widened_inner(work);
-    for (size_t i = 0; i < nd_cpu_implementation_count; i++) {
-        if (nd_cpu_implementations[i].operation != work->operation) continue;
-        if (nd_cpu_implementations[i].supports(cpu, &inner, nd_precision_fp32)) return true;
+    for (size_t i = 0; i < cpu->n_implementations; i++) {
+        if (cpu->implementations[i].operation != work->operation) continue;
+        if (cpu->implementations[i].supports(cpu, &inner, nd_precision_fp32)) return true;
     }
     return false;
 }

@@ -1,4 +1,5 @@
 #include "run/ref/ref.h"
+#include "base/machine/clock.h"
 #include "base/parallel.h"
 #include "run/plugins.h"
 #include "run/ref/linalg.h"
@@ -6,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static nd_ref_operation *const nd_ref_operations[nd_operation_count] = {
     [nd_operation_conv] = nd_ref_conv,     [nd_operation_separable] = nd_ref_separable,
@@ -220,9 +220,7 @@ static nd_status ref_synchronize(nd_backend *backend) {
 
 static nd_status ref_record_event(nd_backend *backend, int slot) {
     ND_REQUIRE(slot >= 0 && slot < nd_ref_events, nd_status_usage, "ref: no event %d", slot);
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    ((nd_ref_backend *)backend)->events[slot] = (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+    ((nd_ref_backend *)backend)->events[slot] = 1e9 * nd_seconds();
     return nd_status_ok;
 }
 

@@ -3,6 +3,7 @@
  * test of the core can see; the rest is the build's. */
 #include "decouple/decouple.h"
 #include "decouple/fit/moments.h"
+#include "decouple/methods/method.h"
 #include "model/model.h"
 #include "tests/unit/help/net_help.h"
 

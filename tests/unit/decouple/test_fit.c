@@ -1,5 +1,6 @@
 /* Moments, least squares and the fits on data, each against its definition. */
 #include "decouple/fit/refit.h"
+#include "decouple/methods/method.h"
 #include "tests/unit/help/decouple_help.h"
 
 enum { images = 24 };

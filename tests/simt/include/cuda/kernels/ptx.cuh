@@ -1,6 +1,6 @@
-/* Host twins of cuda/kernels/ptx.cuh: the same names, the meaning written out. */
-#ifndef ND_SIMT_PTX_HOST_H
-#define ND_SIMT_PTX_HOST_H
+/* Stands in for cuda/kernels/ptx.cuh in the emulator: the same names, the meaning written out. */
+#ifndef ND_SIMT_PTX_CUH
+#define ND_SIMT_PTX_CUH
 
 #include "tests/simt/simt.h"
 

@@ -1,11 +1,13 @@
-/* Host twins of cuda/kernels/ptx_sm90a.cuh: the copy engine, its barriers, and wgmma. What the driver and the
- * hardware ask of alignments, sizes and the form of a matrix is checked; what they leave open, when something
- * lands or is done, is up to the machine's order (simt.h). */
-#ifndef ND_SIMT_PTX_SM90A_HOST_H
-#define ND_SIMT_PTX_SM90A_HOST_H
+/* Stands in for cuda/kernels/ptx_sm90a.cuh in the emulator: the copy engine, its barriers, and wgmma. What
+ * the driver and the hardware ask of alignments, sizes and the form of a matrix is checked; what they leave
+ * open, when something lands or is done, is up to the machine's order (simt.h). */
+#ifndef ND_SIMT_PTX_SM90A_CUH
+#define ND_SIMT_PTX_SM90A_CUH
 
-#include "tests/simt/ptx_host.h"
+#include "cuda/kernels/ptx.cuh"
 #include "tests/simt/tensor_map.h"
+
+#define ND_PTX_SM90A
 
 uint32_t nd_ptx_shared_address(const void *pointer);
 

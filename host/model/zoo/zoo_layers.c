@@ -1,0 +1,136 @@
+#include "model/zoo/zoo_layers.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+const char *nd_zoo_name(nd_zoo_builder *builder, const char *format, ...) {
+    char text[128];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    const char *name = nd_arena_strdup(&builder->graph->arena, text);
+    if (name) return name;
+    if (!builder->status) builder->status = nd_fail(nd_status_memory, "no memory for layer names");
+    return "";
+}
+
+static nd_status zoo_param_add(nd_zoo_builder *builder, const char *layer, const char *suffix, int rank,
+                               const int64_t *dims, int *value) {
+    const char *name = nd_zoo_name(builder, "%s.%s", layer, suffix);
+    ND_TRY(builder->status);
+    nd_tensor tensor = {0};
+    ND_TRY(builder->source(builder->context, name, rank, dims, &tensor));
+    nd_status status = nd_graph_add_init(builder->graph, name, &tensor, value);
+    nd_tensor_free(&tensor);
+    return status;
+}
+
+static int zoo_param(nd_zoo_builder *builder, const char *layer, const char *suffix, int rank,
+                     const int64_t *dims) {
+    int value = -1;
+    if (!builder->status) builder->status = zoo_param_add(builder, layer, suffix, rank, dims, &value);
+    return value;
+}
+
+static int zoo_vector(nd_zoo_builder *builder, const char *layer, const char *suffix, int64_t length) {
+    return zoo_param(builder, layer, suffix, 1, &length);
+}
+
+/* Appends a node whose inputs after the first are `rest` (at most four), and moves x to its output. Returns
+ * where to put its attributes, NULL after a failure. */
+static nd_attr *zoo_node(nd_zoo_builder *builder, nd_op op, const char *name, const int *rest, int n_rest) {
+    if (builder->status) return NULL;
+    int in[5] = {builder->x}, out;
+    for (int i = 0; i < n_rest; i++) in[i + 1] = rest[i];
+    nd_node *node;
+    builder->status = nd_graph_add_value(builder->graph, name, &out);
+    if (!builder->status)
+        builder->status = nd_graph_add_node(builder->graph, op, name, in, n_rest + 1, &out, 1, &node);
+    if (builder->status) return NULL;
+    builder->x = out;
+    return &node->attr;
+}
+
+static nd_window zoo_square(nd_zoo_window window) {
+    return (nd_window){
+        .kernel = {window.kernel, window.kernel},
+        .stride = {window.stride, window.stride},
+        .dilation = {1, 1},
+        .pad = {window.pad, window.pad, window.pad, window.pad},
+    };
+}
+
+void nd_zoo_conv(nd_zoo_builder *builder, const char *name, int64_t channels, nd_zoo_window window,
+                 bool bias) {
+    const int64_t dims[] = {channels, builder->channels, window.kernel, window.kernel};
+    int rest[2] = {zoo_param(builder, name, "weight", 4, dims)};
+    if (bias) rest[1] = zoo_vector(builder, name, "bias", channels);
+    nd_attr *attr = zoo_node(builder, nd_op_conv, name, rest, bias ? 2 : 1);
+    if (!attr) return;
+    attr->window = zoo_square(window);
+    attr->groups = 1;
+    builder->channels = channels;
+}
+
+void nd_zoo_batchnorm(nd_zoo_builder *builder, const char *name) {
+    static const char *const parameters[] = {"weight", "bias", "running_mean", "running_var"};
+    int rest[4];
+    for (int i = 0; i < 4; i++) rest[i] = zoo_vector(builder, name, parameters[i], builder->channels);
+    nd_attr *attr = zoo_node(builder, nd_op_batchnorm, name, rest, 4);
+    if (attr) attr->epsilon = 1e-5f;
+}
+
+void nd_zoo_relu(nd_zoo_builder *builder, const char *name) {
+    zoo_node(builder, nd_op_relu, name, NULL, 0);
+}
+
+void nd_zoo_max_pool(nd_zoo_builder *builder, const char *name, nd_zoo_window window) {
+    nd_attr *attr = zoo_node(builder, nd_op_max_pool, name, NULL, 0);
+    if (attr) attr->window = zoo_square(window);
+}
+
+void nd_zoo_flatten(nd_zoo_builder *builder, const char *name, int64_t features) {
+    nd_attr *attr = zoo_node(builder, nd_op_flatten, name, NULL, 0);
+    if (!attr) return;
+    attr->axis = 1;
+    builder->channels = features;
+}
+
+void nd_zoo_global_pool(nd_zoo_builder *builder, const char *name) {
+    zoo_node(builder, nd_op_global_average_pool, name, NULL, 0);
+    nd_zoo_flatten(builder, "flatten", builder->channels);
+}
+
+void nd_zoo_linear(nd_zoo_builder *builder, const char *name, int64_t features) {
+    const int64_t dims[] = {features, builder->channels};
+    const int weight = zoo_param(builder, name, "weight", 2, dims);
+    const int rest[] = {weight, zoo_vector(builder, name, "bias", features)};
+    nd_attr *attr = zoo_node(builder, nd_op_gemm, name, rest, 2);
+    if (!attr) return;
+    attr->trans_b = true;
+    attr->alpha = attr->beta = 1;
+    builder->channels = features;
+}
+
+void nd_zoo_add(nd_zoo_builder *builder, const char *name, int other) {
+    zoo_node(builder, nd_op_add, name, &other, 1);
+}
+
+void nd_zoo_option_a(nd_zoo_builder *builder, const char *name, int64_t channels) {
+    nd_attr *attr = zoo_node(builder, nd_op_slice, nd_zoo_name(builder, "%s.slice", name), NULL, 0);
+    if (!attr) return;
+    attr->n = 2;
+    for (int i = 0; i < 2; i++) {
+        attr->axes[i] = 2 + i;
+        attr->ends[i] = INT64_MAX; /* to the end, as ONNX says it */
+        attr->steps[i] = 2;
+    }
+    attr = zoo_node(builder, nd_op_pad, nd_zoo_name(builder, "%s.pad", name), NULL, 0);
+    if (!attr) return;
+    const int64_t before = (channels - builder->channels) / 2;
+    attr->n = 8; /* begins, then ends, of N, C, H, W */
+    attr->list[1] = before;
+    attr->list[4 + 1] = channels - builder->channels - before;
+    builder->channels = channels;
+}
