@@ -106,6 +106,10 @@ nd_status nd_cli_folded(const nd_args *args, const char *spec, nd_graph **out, c
 nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, size_t count,
                          nd_dataset_settings settings, nd_batches **out);
 
+/* The form of a network, "dwpw", "pwdw", "mixed" or "none", by the methods of its layers one after the other:
+ * what it was so far ("none" at first), and the method of one more. */
+const char *nd_cli_form(const char *form, const char *method);
+
 /* Fills model, weights_sha256 and, from what `nd decouple` wrote into the file, method, form, ranks, rank and
  * settings_sha256. `sha256` is the graph's as read, before folding. */
 nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *sha256, nd_row *row);

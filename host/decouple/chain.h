@@ -38,6 +38,7 @@ typedef struct nd_stage {
     int32_t *channel;       /* NULL, or ni input channel numbers gathered before the convolution (owned) */
     float *weights;         /* [no][ni/groups][kh][kw] (owned); NULL in a shape */
     float *bias;            /* NULL or [no] (owned) */
+    int output;             /* its value in the graph that nd_chain_rewrite has put the chain into */
     char suffix[24];        /* names the stage: ".dw", ".pw", ".v", ".h.dw", ".reduce", ".expand" */
 } nd_stage;
 
@@ -97,7 +98,7 @@ nd_status nd_chain_splice(nd_chain *chain, int index, nd_chain *inner);
 
 /* Replaces a conv node by the chain (standard Conv and Gather nodes named NAME + suffix). nd_graph_sort
  * afterwards. */
-nd_status nd_chain_rewrite(nd_graph *graph, int node, const nd_chain *chain);
+nd_status nd_chain_rewrite(nd_graph *graph, int node, nd_chain *chain);
 
 /* Gives a conv node new weights [no][ni/groups][kh][kw] and bias, in initializers of its own. */
 nd_status nd_conv_set(nd_graph *graph, int node, const nd_conv *conv, const float *weights,

@@ -176,26 +176,29 @@ static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings
     return nd_status_ok;
 }
 
+static nd_status recount_node(const nd_graph *graph, int node, nd_layer_report *row) {
+    ND_REQUIRE(node >= 0 && graph->nodes[node].op == nd_op_conv, nd_status_internal,
+               "%s: a convolution of it is not in the graph", row->name);
+    const nd_cost cost = nd_cost_node(graph, &graph->nodes[node]);
+    row->new_macs += cost.total_macs;
+    row->new_params += cost.params;
+    return nd_status_ok;
+}
+
 /* What the layers cost in the network as it is now: one that the next reads less of has become cheaper. */
-static void recount_layers(const nd_graph *graph, const nd_plan *plan, const nd_chain *chains,
-                           nd_decouple_report *report) {
+static nd_status recount_layers(const nd_graph *graph, const nd_plan *plan, const nd_chain *chains,
+                                nd_decouple_report *report) {
     nd_layer_report *row = report->layers;
     for (int l = 0; l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
         if (!layer->spatial) continue;
         row->new_macs = row->new_params = 0;
-        const nd_chain dense = {.n = 1}, *chain = layer->method ? &chains[l] : &dense;
-        for (int s = 0; s < chain->n; s++) {
-            char name[320];
-            snprintf(name, sizeof name, "%s%s", row->name, chain->stages[s].suffix);
-            int node = nd_graph_find_node(graph, name);
-            if (node < 0) continue;
-            nd_cost cost = nd_cost_node(graph, &graph->nodes[node]);
-            row->new_macs += cost.total_macs;
-            row->new_params += cost.params;
-        }
+        if (!layer->method) ND_TRY(recount_node(graph, nd_graph_find_node(graph, row->name), row));
+        for (int s = 0; layer->method && s < chains[l].n; s++)
+            ND_TRY(recount_node(graph, graph->values[chains[l].stages[s].output].producer, row));
         row++;
     }
+    return nd_status_ok;
 }
 
 static json_t *settings_json(const nd_decouple_settings *settings) {
@@ -291,7 +294,7 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     ND_TRY_DONE(nd_plan_apply(graph, &plan, chains, &dropped));
     ND_TRY_DONE(nd_model_check_weights(graph));
     if (dropped) nd_log(nd_log_info, "%lld channels that nothing reads are gone", (long long)dropped);
-    recount_layers(graph, &plan, chains, report);
+    ND_TRY_DONE(recount_layers(graph, &plan, chains, report));
     report->after = nd_cost_graph(graph);
     bool changed = false;
     for (int l = 0; l < plan.n_layers; l++) changed = changed || chains[l].n;

@@ -135,7 +135,7 @@ static nd_status add_stage(nd_graph *graph, const char *prefix, const nd_node *o
     return nd_status_ok;
 }
 
-nd_status nd_chain_rewrite(nd_graph *graph, int node, const nd_chain *chain) {
+nd_status nd_chain_rewrite(nd_graph *graph, int node, nd_chain *chain) {
     char name[256], prefix[300];
     const nd_node old = graph->nodes[node];
     ND_REQUIRE(strlen(old.name) < sizeof name, nd_status_unsupported, "layer name %.40s... is too long",
@@ -144,7 +144,7 @@ nd_status nd_chain_rewrite(nd_graph *graph, int node, const nd_chain *chain) {
     int x = old.in[0], y = old.out[0];
     nd_graph_remove_node(graph, node);
     for (int s = 0; s < chain->n; s++) {
-        const nd_stage *stage = &chain->stages[s];
+        nd_stage *stage = &chain->stages[s];
         snprintf(prefix, sizeof prefix, "%s%s", name, stage->suffix);
         if (stage->channel) ND_TRY(add_gather(graph, prefix, &old, stage, &x));
         int out = y;
@@ -154,7 +154,7 @@ nd_status nd_chain_rewrite(nd_graph *graph, int node, const nd_chain *chain) {
             ND_TRY(nd_graph_add_value(graph, value, &out));
         }
         ND_TRY(add_stage(graph, prefix, &old, stage, x, out));
-        x = out;
+        stage->output = x = out;
     }
     return nd_status_ok;
 }

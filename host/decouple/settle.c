@@ -24,9 +24,9 @@ static nd_status decompose_all(nd_backend *backend, const nd_decouple_settings *
     return nd_status_ok;
 }
 
-nd_status nd_plan_apply(nd_graph *graph, const nd_plan *plan, const nd_chain *chains, int64_t *dropped) {
+nd_status nd_plan_apply(nd_graph *graph, const nd_plan *plan, nd_chain *chains, int64_t *dropped) {
     for (int l = 0; l < plan->n_layers; l++) {
-        const nd_chain *chain = &chains[l];
+        nd_chain *chain = &chains[l];
         const nd_layer *layer = &plan->layers[l];
         if (chain->n == 1 && !layer->method) /* refitted, not replaced */
             ND_TRY(nd_conv_set(graph, layer->node, &layer->conv, chain->stages[0].weights,

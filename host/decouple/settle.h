@@ -16,6 +16,6 @@ nd_status nd_plan_fit(const nd_graph *graph, nd_backend *backend, const nd_decou
                       const nd_candidates *candidates, nd_plan *plan, nd_chain *chains, double *error);
 
 /* Puts the chains into the graph of the plan and takes out what nothing reads then: *dropped channels. */
-nd_status nd_plan_apply(nd_graph *graph, const nd_plan *plan, const nd_chain *chains, int64_t *dropped);
+nd_status nd_plan_apply(nd_graph *graph, const nd_plan *plan, nd_chain *chains, int64_t *dropped);
 
 #endif

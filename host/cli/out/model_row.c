@@ -5,18 +5,20 @@
 #include <jansson.h>
 #include <string.h>
 
-/* The one method of all replaced layers, or "mixed". */
+const char *nd_cli_form(const char *form, const char *method) {
+    if (!strcmp(method, "dense")) return form;
+    const bool pair = !strcmp(method, "dwpw") || !strcmp(method, "pwdw"), first = !strcmp(form, "none");
+    return pair && (first || !strcmp(form, method)) ? method : "mixed";
+}
+
 static const char *model_form(const json_t *layers) {
-    const char *form = NULL, *name;
+    const char *form = "none", *name;
     json_t *layer;
     json_object_foreach((json_t *)layers, name, layer) {
         const char *method = json_string_value(json_object_get(layer, "method"));
-        if (!method || !strcmp(method, "dense")) continue;
-        if (form && strcmp(form, method)) return "mixed";
-        form = method;
+        if (method) form = nd_cli_form(form, method);
     }
-    if (!form) return "none";
-    return strcmp(form, "dwpw") && strcmp(form, "pwdw") ? "mixed" : form;
+    return form;
 }
 
 static void model_row_settings(const json_t *settings, nd_row *row) {

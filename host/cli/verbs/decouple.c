@@ -31,15 +31,9 @@ static double over(int64_t original, int64_t changed) {
 }
 
 static const char *form_of(const nd_decouple_report *report) {
-    const char *form = NULL;
-    for (size_t l = 0; l < report->n_layers; l++) {
-        const char *method = report->layers[l].method;
-        if (!strcmp(method, "dense")) continue;
-        if (form && strcmp(form, method)) return "mixed";
-        form = method;
-    }
-    if (!form) return "none";
-    return strcmp(form, "dwpw") && strcmp(form, "pwdw") ? "mixed" : form;
+    const char *form = "none";
+    for (size_t l = 0; l < report->n_layers; l++) form = nd_cli_form(form, report->layers[l].method);
+    return form;
 }
 
 static nd_row row_of(const run *r, const char *method) {

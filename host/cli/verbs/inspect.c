@@ -99,11 +99,10 @@ static nd_row inspect_plain_row(const nd_inspection *inspection) {
 /* Of a method that the network does not have, but is asked about. */
 static nd_row inspect_method_row(const nd_inspection *inspection, const char *method, nd_ranks ranks) {
     nd_row row = inspect_row(inspection);
-    const bool pair = !strcmp(method, "dwpw") || !strcmp(method, "pwdw");
     nd_row_set_name(&row, nd_field_model, inspection->model);
     if (inspection->weights) nd_row_set_text(&row, nd_field_weights_sha256, inspection->sha256);
     nd_row_set_text(&row, nd_field_method, method);
-    nd_row_set_text(&row, nd_field_form, pair ? method : "mixed");
+    nd_row_set_text(&row, nd_field_form, nd_cli_form("none", method));
     nd_row_set_text(&row, nd_field_ranks, ranks == nd_ranks_adaptive ? "adaptive" : "uniform");
     return row;
 }
