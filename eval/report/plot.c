@@ -73,6 +73,14 @@ static void find_ranges(const nd_plot *plot, frame *f) {
     round_range(&f->y0, &f->y1, plot->from_zero);
 }
 
+/* Steps from low to high. Counted, because adding a step may change nothing where it is small beside the
+ * value. */
+static int count_ticks(double low, double high, double step) {
+    enum { most = 64 };
+    const double steps = floor((high - low) / step + 1e-6);
+    return steps >= 0 && steps <= most ? (int)steps : 0;
+}
+
 static void draw_number(nd_canvas *c, double x, double y, double value, nd_anchor anchor) {
     char text[32];
     if (fabs(value) < 1e-12) value = 0;
@@ -82,7 +90,9 @@ static void draw_number(nd_canvas *c, double x, double y, double value, nd_ancho
 
 static void draw_y_axis(nd_canvas *c, const nd_plot *plot, const frame *f) {
     double step = nd_plot_step(f->y0, f->y1, 8);
-    for (double y = f->y0; y <= f->y1 + step * 1e-6; y += step) {
+    const int ticks = count_ticks(f->y0, f->y1, step);
+    for (int i = 0; i <= ticks; i++) {
+        const double y = f->y0 + i * step;
         nd_canvas_line(c, f->left, at_y(f, y), f->right, at_y(f, y), nd_ink_grid, 1, false);
         draw_number(c, f->left - 8, at_y(f, y) + 4, y, nd_anchor_end);
     }
@@ -98,14 +108,15 @@ static void draw_x_axis(nd_canvas *c, const nd_plot *plot, const frame *f) {
     if (f->log_x) {
         /* Doublings, and half-way between them 1.5 times as much while there are few. */
         const bool halves = f->x1 - f->x0 < 7;
-        for (double power = ceil(f->x0 - 1); power <= f->x1; power += 1) {
+        for (int power = (int)ceil(f->x0 - 1); power <= f->x1; power++) {
             if (power >= f->x0) draw_x_tick(c, f, exp2(power));
             const double half = 1.5 * exp2(power);
             if (halves && log2(half) >= f->x0 && log2(half) <= f->x1) draw_x_tick(c, f, half);
         }
     } else {
         double step = nd_plot_step(f->x0, f->x1, 10);
-        for (double x = f->x0; x <= f->x1 + step * 1e-6; x += step) draw_x_tick(c, f, x);
+        const int ticks = count_ticks(f->x0, f->x1, step);
+        for (int i = 0; i <= ticks; i++) draw_x_tick(c, f, f->x0 + i * step);
     }
     nd_canvas_text(c, (f->left + f->right) / 2, f->bottom + 40, plot->x_label, nd_ink_text, 13,
                    nd_anchor_middle, 0);

@@ -53,14 +53,65 @@ static nd_status gather_commands(const nd_row *rows, size_t n, nd_report *report
     return nd_status_ok;
 }
 
+/* What no network, machine or clock gives, and no axis could show beside the others. */
+static bool plottable(const nd_row *row, nd_field *odd) {
+    enum { most_times = 1000000000, most_seconds = 1000000000 };
+    static const struct {
+        nd_field field;
+        double low, high;
+    } limits[] = {
+        {nd_field_conv_macs_ratio, 0, most_times},
+        {nd_field_total_macs_ratio, 0, most_times},
+        {nd_field_params_ratio, 0, most_times},
+        {nd_field_ratio, 0, most_times},
+        {nd_field_top1, 0, 100},
+        {nd_field_top5, 0, 100},
+        {nd_field_drop_top1_lo, -1000, 1000},
+        {nd_field_drop_top1_hi, -1000, 1000},
+        {nd_field_drop_top5_lo, -1000, 1000},
+        {nd_field_drop_top5_hi, -1000, 1000},
+        {nd_field_ns_median, 0, 1e9 * most_seconds},
+        {nd_field_ns_q1, 0, 1e9 * most_seconds},
+        {nd_field_ns_q3, 0, 1e9 * most_seconds},
+    };
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        const nd_row_value *value = &row->values[limits[i].field];
+        *odd = limits[i].field;
+        if (value->set && !(value->r >= limits[i].low && value->r <= limits[i].high)) return false;
+    }
+    const nd_row_value *energy = &row->values[nd_field_energy];
+    *odd = nd_field_energy;
+    for (int64_t i = 0; energy->set && i < energy->i; i++)
+        if (!(energy->reals[i] >= -1 && energy->reals[i] <= 2)) return false;
+    return true;
+}
+
+static nd_status gather_plottable(const nd_row *rows, size_t n, nd_report *report, const nd_row ***kept,
+                                  size_t *n_kept) {
+    *kept = nd_arena_alloc(&report->arena, (n + 1) * sizeof **kept);
+    report->odd = nd_arena_alloc(&report->arena, (n + 1) * sizeof *report->odd);
+    ND_REQUIRE(*kept && report->odd, nd_status_memory, "report: no memory for %zu rows", n);
+    for (size_t i = 0; i < n; i++) {
+        nd_field odd;
+        if (plottable(&rows[i], &odd))
+            (*kept)[(*n_kept)++] = &rows[i];
+        else
+            report->odd[report->n_odd++] = (nd_report_odd){i, odd};
+    }
+    return nd_status_ok;
+}
+
 nd_status nd_report_make(const nd_row *rows, size_t n, nd_report *out) {
     *out = (nd_report){.n_rows = n};
+    const nd_row **kept;
+    size_t n_kept = 0;
     nd_status status = nd_status_ok;
     out->plots = nd_arena_alloc(&out->arena, nd_report_plots_max * sizeof *out->plots);
     ND_REQUIRE(out->plots, nd_status_memory, "report: out of memory");
-    ND_TRY_DONE(nd_report_accuracy(rows, n, out));
-    ND_TRY_DONE(nd_report_layers(rows, n, out));
-    ND_TRY_DONE(nd_report_energy(rows, n, out));
+    ND_TRY_DONE(gather_plottable(rows, n, out, &kept, &n_kept));
+    ND_TRY_DONE(nd_report_accuracy(kept, n_kept, out));
+    ND_TRY_DONE(nd_report_layers(kept, n_kept, out));
+    ND_TRY_DONE(nd_report_energy(kept, n_kept, out));
     ND_TRY_DONE(nd_report_tables(rows, n, out));
     ND_TRY_DONE(gather_facts(rows, n, out));
     ND_TRY_DONE(gather_commands(rows, n, out));

@@ -14,6 +14,12 @@ typedef struct nd_report_table {
     size_t n_columns, n_rows;
 } nd_report_table;
 
+/* A row that no plot can show, and the field that is out of bounds; the tables have it all the same. */
+typedef struct nd_report_odd {
+    size_t row;
+    nd_field field;
+} nd_report_odd;
+
 typedef struct nd_report {
     nd_plot *plots;
     size_t n_plots, plots_left_out; /* per-layer plots past the limit; their figures are in the tables */
@@ -21,6 +27,8 @@ typedef struct nd_report {
     size_t n_tables;
     const char **facts; /* "host_cpu: ...": what rows were made with, each once; NULL-ended */
     const char **commands;
+    nd_report_odd *odd;
+    size_t n_odd;
     size_t n_rows;
     nd_arena arena;
 } nd_report;
@@ -31,7 +39,8 @@ typedef struct nd_report {
  *   times of layers              bench rows of layers: dense, unfused, fused, best
  *   energy by rank               rows with an energy array
  *   tables of networks, layers, verdicts
- * nd_status_usage when there is nothing to show. */
+ * nd_status_usage when there is nothing to show. The rows must outlive the report. Time grows with n, memory
+ * too. */
 nd_status nd_report_make(const nd_row *rows, size_t n, nd_report *out);
 void nd_report_free(nd_report *report);
 

@@ -32,18 +32,28 @@ static bool is_original(const nd_row *row) {
     return !method->set || !strcmp(method->text, "none");
 }
 
-/* The end-to-end ratio of the same network, in a bench row when the accuracy row was not timed itself. */
-static double measured_ratio(const nd_row *row, const nd_row *rows, size_t n) {
+static bool is_network_time(const nd_row *row) {
+    const nd_row_value *impl = &row->values[nd_field_implementation];
+    return row->values[nd_field_ratio].set && impl->set && !strcmp(impl->text, "best") &&
+           !row->values[nd_field_layer].set;
+}
+
+/* The end-to-end ratio of each row's network, by row: its own, or that of a bench row of the same network
+ * when the accuracy row was not timed itself; NaN where there is none. */
+static nd_status measured_ratios(nd_report *report, const nd_row *const *rows, size_t n, double *ratios) {
     static const nd_field same[] = {nd_field_model, nd_field_method, nd_field_rank};
-    if (row->values[nd_field_ratio].set) return row->values[nd_field_ratio].r;
+    nd_report_groups networks;
+    ND_TRY(nd_report_group(report, rows, n, same, sizeof same / sizeof *same, &networks));
+    double *timed = nd_arena_alloc(&report->arena, (networks.n + 1) * sizeof *timed);
+    ND_REQUIRE(timed, nd_status_memory, "report: out of memory");
+    for (size_t g = 0; g < networks.n; g++) timed[g] = NAN;
+    for (size_t i = n; i-- > 0;)
+        if (is_network_time(rows[i])) timed[networks.of_row[i]] = rows[i]->values[nd_field_ratio].r;
     for (size_t i = 0; i < n; i++) {
-        const nd_row_value *implementation = &rows[i].values[nd_field_implementation];
-        if (rows[i].values[nd_field_ratio].set && implementation->set &&
-            !strcmp(implementation->text, "best") && !rows[i].values[nd_field_layer].set &&
-            row->values[nd_field_rank].set && nd_report_same(row, &rows[i], same, sizeof same / sizeof *same))
-            return rows[i].values[nd_field_ratio].r;
+        const nd_row_value *own = &rows[i]->values[nd_field_ratio];
+        ratios[i] = own->set ? own->r : rows[i]->values[nd_field_rank].set ? timed[networks.of_row[i]] : NAN;
     }
-    return NAN;
+    return nd_status_ok;
 }
 
 static int by_x(const void *a, const void *b) {
@@ -85,12 +95,16 @@ static nd_plot_point make_point(const group *g, const nd_row *row, double x, boo
 /* Sorts the rows into series by label; fills at most series_max of them. */
 static size_t find_series(const group *g, const char **labels, size_t *of_row) {
     size_t count = 0;
+    bool varies[n_series_fields];
+    nd_report_varying(g->rows, g->n, series_fields, n_series_fields, varies);
     for (size_t i = 0; i < g->n; i++) {
-        const char *label =
-            nd_report_label(g->report, g->rows, g->n, g->rows[i], series_fields, n_series_fields);
+        char label[512];
+        nd_report_label(g->rows[i], series_fields, n_series_fields, varies, label, sizeof label);
         size_t s = 0;
         while (s < count && strcmp(labels[s], label)) s++;
-        if (s == count && count < series_max) labels[count++] = label;
+        const char *copy =
+            s == count && count < series_max ? nd_arena_strdup(&g->report->arena, label) : NULL;
+        if (copy) labels[count++] = copy;
         of_row[i] = s;
     }
     return count;
@@ -100,8 +114,10 @@ static nd_status fill_series(const group *g, const double *x, bool top5, nd_fiel
                              nd_plot_series *series, size_t count, const char *const *labels,
                              const size_t *of_row) {
     for (size_t s = 0; s < count; s++) {
+        size_t most = 0;
+        for (size_t i = 0; i < g->n; i++) most += of_row[i] == s;
         series[s].name = labels[s];
-        series[s].points = nd_arena_alloc(&g->report->arena, (g->n + 1) * sizeof *series[s].points);
+        series[s].points = nd_arena_alloc(&g->report->arena, (most + 1) * sizeof *series[s].points);
         ND_REQUIRE(series[s].points, nd_status_memory, "report: out of memory");
         for (size_t i = 0; i < g->n; i++)
             if (of_row[i] == s && isfinite(x[i]))
@@ -159,27 +175,42 @@ static nd_status plot_group(const group *g) {
     return nd_status_ok;
 }
 
-nd_status nd_report_accuracy(const nd_row *rows, size_t n, nd_report *report) {
-    bool *done = nd_arena_alloc(&report->arena, (n + 1) * sizeof *done);
+/* The rows of one plot, the original taken out. */
+static nd_status gather_group(nd_report *report, const nd_row *const *rows, size_t n, const double *ratios,
+                              const size_t *order) {
     const nd_row **members = nd_arena_alloc(&report->arena, (n + 1) * sizeof *members);
-    double *ratios = nd_arena_alloc(&report->arena, (n + 1) * sizeof *ratios);
-    ND_REQUIRE(done && members && ratios, nd_status_memory, "report: out of memory");
+    double *times = nd_arena_alloc(&report->arena, (n + 1) * sizeof *times);
+    ND_REQUIRE(members && times, nd_status_memory, "report: out of memory");
+    group g = {.report = report, .rows = members, .ratios = times};
     for (size_t i = 0; i < n; i++) {
-        if (done[i] || !has_accuracy(&rows[i])) continue;
-        group g = {.report = report, .rows = members, .ratios = ratios};
-        for (size_t k = i; k < n; k++) {
-            if (done[k] || !has_accuracy(&rows[k]) ||
-                !nd_report_same(&rows[i], &rows[k], group_fields, n_group))
-                continue;
-            done[k] = true;
-            if (is_original(&rows[k])) {
-                g.original = &rows[k];
-                continue;
-            }
-            ratios[g.n] = measured_ratio(&rows[k], rows, n);
-            members[g.n++] = &rows[k];
+        if (is_original(rows[i])) {
+            g.original = rows[i];
+            continue;
         }
-        if (g.n) ND_TRY(plot_group(&g));
+        times[g.n] = ratios[order[i]];
+        members[g.n++] = rows[i];
+    }
+    return g.n ? plot_group(&g) : nd_status_ok;
+}
+
+nd_status nd_report_accuracy(const nd_row *const *rows, size_t n, nd_report *report) {
+    double *ratios = nd_arena_alloc(&report->arena, (n + 1) * sizeof *ratios);
+    const nd_row **with = nd_arena_alloc(&report->arena, (n + 1) * sizeof *with);
+    size_t *which = nd_arena_alloc(&report->arena, (n + 1) * sizeof *which), count = 0;
+    size_t *order = nd_arena_alloc(&report->arena, (n + 1) * sizeof *order);
+    nd_report_groups groups;
+    ND_REQUIRE(ratios && with && which && order, nd_status_memory, "report: out of memory");
+    ND_TRY(measured_ratios(report, rows, n, ratios));
+    for (size_t i = 0; i < n; i++) {
+        if (!has_accuracy(rows[i])) continue;
+        which[count] = i;
+        with[count++] = rows[i];
+    }
+    ND_TRY(nd_report_group(report, with, count, group_fields, n_group, &groups));
+    for (size_t g = 0; g < groups.n; g++) {
+        const size_t start = groups.start[g], size = groups.start[g + 1] - start;
+        for (size_t i = 0; i < size; i++) order[i] = which[groups.which[start + i]];
+        ND_TRY(gather_group(report, groups.rows + start, size, ratios, order));
     }
     return nd_status_ok;
 }

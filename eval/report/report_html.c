@@ -77,6 +77,10 @@ nd_status nd_report_html(const nd_report *report, FILE *file) {
         nd_plot_svg(&report->plots[i], file, false);
         fputs("</figure>\n", file);
     }
+    if (report->n_odd)
+        fprintf(file,
+                "<p class=\"faint\">%zu rows are in the tables alone: a value is out of any bounds.</p>\n",
+                report->n_odd);
     if (report->plots_left_out)
         fprintf(file,
                 "<p class=\"faint\">%zu more plots are left out; their figures are in the tables.</p>\n",

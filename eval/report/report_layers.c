@@ -19,25 +19,23 @@ static bool is_layer_time(const nd_row *row) {
            !row->values[nd_field_operation].set && strcmp(text_of(row, nd_field_layer), "conv stack");
 }
 
-/* The time of one layer; a dense row stands for every method and rank. */
-static const nd_row *find_time(const nd_row *rows, size_t n, const nd_row *like, const char *layer,
+/* The time of one layer among the rows of one run; a dense row stands for every method and rank. */
+static const nd_row *find_time(const nd_row *const *rows, size_t n, const nd_row *like, const char *layer,
                                const char *implementation) {
     static const nd_field what[] = {nd_field_method, nd_field_rank};
     bool dense = !strcmp(implementation, "dense") || !strcmp(implementation, "winograd");
     for (size_t i = 0; i < n; i++)
-        if (is_layer_time(&rows[i]) && !strcmp(text_of(&rows[i], nd_field_layer), layer) &&
-            !strcmp(text_of(&rows[i], nd_field_implementation), implementation) &&
-            nd_report_same(&rows[i], like, run_fields, n_run) &&
-            (dense || nd_report_same(&rows[i], like, what, 2)))
-            return &rows[i];
+        if (!strcmp(text_of(rows[i], nd_field_layer), layer) &&
+            !strcmp(text_of(rows[i], nd_field_implementation), implementation) &&
+            (dense || nd_report_same(rows[i], like, what, 2)))
+            return rows[i];
     return NULL;
 }
 
-static size_t find_layers(const nd_row *rows, size_t n, const nd_row *like, const char **layers) {
+static size_t find_layers(const nd_row *const *rows, size_t n, const char **layers) {
     size_t count = 0;
     for (size_t i = 0; i < n && count < layers_max; i++) {
-        if (!is_layer_time(&rows[i]) || !nd_report_same(&rows[i], like, run_fields, n_run)) continue;
-        const char *name = text_of(&rows[i], nd_field_layer);
+        const char *name = text_of(rows[i], nd_field_layer);
         size_t k = 0;
         while (k < count && strcmp(layers[k], name)) k++;
         if (k == count) layers[count++] = name;
@@ -58,11 +56,11 @@ static nd_plot_point bar_of(nd_report *report, const nd_row *row, size_t index) 
     return point;
 }
 
-static nd_status plot_run(const nd_row *rows, size_t n, const nd_row *like, nd_report *report) {
+static nd_status plot_run(const nd_row *const *rows, size_t n, const nd_row *like, nd_report *report) {
     const char **layers = nd_arena_alloc(&report->arena, layers_max * sizeof *layers);
     nd_plot_series *series;
     ND_REQUIRE(layers, nd_status_memory, "report: out of memory");
-    size_t n_layers = find_layers(rows, n, like, layers);
+    size_t n_layers = find_layers(rows, n, layers);
     nd_plot *plot = nd_report_plot(report, 0, &series);
     if (!plot) return nd_status_ok;
     series = nd_arena_alloc(&report->arena, implementations_max * sizeof *series);
@@ -95,21 +93,29 @@ static nd_status plot_run(const nd_row *rows, size_t n, const nd_row *like, nd_r
     return nd_status_ok;
 }
 
-nd_status nd_report_layers(const nd_row *rows, size_t n, nd_report *report) {
+/* A plot for each method and rank of each run. */
+nd_status nd_report_layers(const nd_row *const *rows, size_t n, nd_report *report) {
     static const nd_field what[] = {nd_field_method, nd_field_rank};
-    size_t plots = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (!is_layer_time(&rows[i]) || !strcmp(text_of(&rows[i], nd_field_method), "none")) continue;
-        bool seen = false;
-        for (size_t k = 0; k < i && !seen; k++)
-            seen = is_layer_time(&rows[k]) && strcmp(text_of(&rows[k], nd_field_method), "none") &&
-                   nd_report_same(&rows[i], &rows[k], run_fields, n_run) &&
-                   nd_report_same(&rows[i], &rows[k], what, 2);
-        if (seen) continue;
+    const nd_row **times = nd_arena_alloc(&report->arena, (n + 1) * sizeof *times);
+    bool *seen = nd_arena_alloc(&report->arena, (n + 1) * sizeof *seen);
+    nd_report_groups runs, kinds;
+    size_t count = 0, plots = 0;
+    ND_REQUIRE(times && seen, nd_status_memory, "report: out of memory");
+    for (size_t i = 0; i < n; i++)
+        if (is_layer_time(rows[i])) times[count++] = rows[i];
+    ND_TRY(nd_report_group(report, times, count, run_fields, n_run, &runs));
+    nd_field both[n_run + 2];
+    memcpy(both, run_fields, sizeof run_fields);
+    memcpy(both + n_run, what, sizeof what);
+    ND_TRY(nd_report_group(report, times, count, both, n_run + 2, &kinds));
+    for (size_t i = 0; i < count; i++) {
+        const size_t run = runs.of_row[i], start = runs.start[run];
+        if (seen[kinds.of_row[i]] || !strcmp(text_of(times[i], nd_field_method), "none")) continue;
+        seen[kinds.of_row[i]] = true;
         if (++plots > nd_report_layer_plots_max)
             report->plots_left_out++;
         else
-            ND_TRY(plot_run(rows, n, &rows[i], report));
+            ND_TRY(plot_run(runs.rows + start, runs.start[run + 1] - start, times[i], report));
     }
     return nd_status_ok;
 }
@@ -119,19 +125,15 @@ static bool has_energies(const nd_row *row) {
            row->values[nd_field_layer].set;
 }
 
-static nd_status plot_energy(const nd_row *rows, size_t n, const nd_row *like, nd_report *report) {
-    static const nd_field same[] = {nd_field_model, nd_field_method, nd_field_weights_sha256};
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) count += has_energies(&rows[i]) && nd_report_same(&rows[i], like, same, 3);
+static nd_status plot_energy(const nd_row *const *rows, size_t n, nd_report *report) {
     nd_plot_series *series;
-    nd_plot *plot = nd_report_plot(report, count, &series);
+    const nd_row *like = rows[0];
+    nd_plot *plot = nd_report_plot(report, n, &series);
     if (!plot) return nd_status_ok;
-    count = 0;
     for (size_t i = 0; i < n; i++) {
-        if (!has_energies(&rows[i]) || !nd_report_same(&rows[i], like, same, 3)) continue;
-        const nd_row_value *energy = &rows[i].values[nd_field_energy];
-        nd_plot_series *line = &series[count++];
-        line->name = nd_report_text(report, &rows[i], nd_field_layer);
+        const nd_row_value *energy = &rows[i]->values[nd_field_energy];
+        nd_plot_series *line = &series[i];
+        line->name = nd_report_text(report, rows[i], nd_field_layer);
         line->points = nd_arena_alloc(&report->arena, (size_t)energy->i * sizeof *line->points);
         ND_REQUIRE(line->points, nd_status_memory, "report: out of memory");
         for (int64_t r = 0; r < energy->i; r++)
@@ -152,13 +154,16 @@ static nd_status plot_energy(const nd_row *rows, size_t n, const nd_row *like, n
     return nd_status_ok;
 }
 
-nd_status nd_report_energy(const nd_row *rows, size_t n, nd_report *report) {
+nd_status nd_report_energy(const nd_row *const *rows, size_t n, nd_report *report) {
     static const nd_field same[] = {nd_field_model, nd_field_method, nd_field_weights_sha256};
-    for (size_t i = 0; i < n; i++) {
-        bool seen = !has_energies(&rows[i]);
-        for (size_t k = 0; k < i && !seen; k++)
-            seen = has_energies(&rows[k]) && nd_report_same(&rows[i], &rows[k], same, 3);
-        if (!seen) ND_TRY(plot_energy(rows, n, &rows[i], report));
-    }
+    const nd_row **with = nd_arena_alloc(&report->arena, (n + 1) * sizeof *with);
+    nd_report_groups groups;
+    size_t count = 0;
+    ND_REQUIRE(with, nd_status_memory, "report: out of memory");
+    for (size_t i = 0; i < n; i++)
+        if (has_energies(rows[i])) with[count++] = rows[i];
+    ND_TRY(nd_report_group(report, with, count, same, sizeof same / sizeof *same, &groups));
+    for (size_t g = 0; g < groups.n; g++)
+        ND_TRY(plot_energy(groups.rows + groups.start[g], groups.start[g + 1] - groups.start[g], report));
     return nd_status_ok;
 }

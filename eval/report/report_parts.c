@@ -3,6 +3,7 @@
 #include "base/rows/row_write.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 nd_plot *nd_report_plot(nd_report *report, size_t n_series, nd_plot_series **series) {
     if (report->n_plots == nd_report_plots_max) {
@@ -16,29 +17,38 @@ nd_plot *nd_report_plot(nd_report *report, size_t n_series, nd_plot_series **ser
     return plot;
 }
 
-const char *nd_report_text(nd_report *report, const nd_row *row, nd_field field) {
+void nd_report_format(const nd_row *row, nd_field field, char *text, size_t size) {
     const nd_row_value *value = &row->values[field];
-    const char *text = "";
-    if (!value->set) return text;
+    *text = '\0';
+    if (!value->set) return;
     switch (nd_field_table[field].type) {
     case nd_field_type_int:
-        text = nd_arena_printf(&report->arena, "%" PRId64, value->i);
+        snprintf(text, size, "%" PRId64, value->i);
         break;
     case nd_field_type_real:
-        text = nd_arena_printf(&report->arena, "%.4g", value->r);
+        snprintf(text, size, "%.4g", value->r);
         break;
     case nd_field_type_flag:
-        text = value->i ? "yes" : "no";
+        snprintf(text, size, "%s", value->i ? "yes" : "no");
         break;
     case nd_field_type_text:
-        text = nd_arena_strdup(&report->arena, value->text);
+        snprintf(text, size, "%s", value->text);
         break;
     case nd_field_type_ints:
     case nd_field_type_reals:
-        text = nd_arena_printf(&report->arena, "%" PRId64 " values", value->i);
+        snprintf(text, size, "%" PRId64 " values", value->i);
         break;
     }
-    return text ? text : "";
+}
+
+const char *nd_report_text(nd_report *report, const nd_row *row, nd_field field) {
+    const nd_row_value *value = &row->values[field];
+    char text[64];
+    if (!value->set) return "";
+    if (nd_field_table[field].type == nd_field_type_text) return value->text;
+    nd_report_format(row, field, text, sizeof text);
+    const char *copy = nd_arena_strdup(&report->arena, text);
+    return copy ? copy : "";
 }
 
 bool nd_report_same(const nd_row *a, const nd_row *b, const nd_field *fields, size_t n) {
@@ -47,19 +57,25 @@ bool nd_report_same(const nd_row *a, const nd_row *b, const nd_field *fields, si
     return true;
 }
 
-const char *nd_report_label(nd_report *report, const nd_row *const *members, size_t n, const nd_row *row,
-                            const nd_field *fields, size_t n_fields) {
-    const char *label = "";
+void nd_report_varying(const nd_row *const *members, size_t n, const nd_field *fields, size_t n_fields,
+                       bool *varies) {
     for (size_t f = 0; f < n_fields; f++) {
-        bool varies = false;
-        for (size_t i = 1; i < n && !varies; i++)
-            varies = !nd_report_same(members[0], members[i], &fields[f], 1);
-        if (!varies && f) continue;
-        const char *text = nd_report_text(report, row, fields[f]);
-        if (fields[f] == nd_field_calib) text = *text ? "calibrated" : "weights alone";
-        if (!*text) continue;
-        const char *longer = nd_arena_printf(&report->arena, "%s%s%s", label, *label ? ", " : "", text);
-        if (longer) label = longer;
+        varies[f] = !f;
+        for (size_t i = 1; i < n && !varies[f]; i++)
+            varies[f] = !nd_report_same(members[0], members[i], &fields[f], 1);
     }
-    return label;
+}
+
+void nd_report_label(const nd_row *row, const nd_field *fields, size_t n_fields, const bool *varies,
+                     char *text, size_t size) {
+    size_t used = 0;
+    *text = '\0';
+    for (size_t f = 0; f < n_fields && used < size; f++) {
+        char word[256];
+        if (!varies[f]) continue;
+        nd_report_format(row, fields[f], word, sizeof word);
+        if (fields[f] == nd_field_calib)
+            snprintf(word, sizeof word, "%s", *word ? "calibrated" : "weights alone");
+        if (*word) used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "", word);
+    }
 }

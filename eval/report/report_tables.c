@@ -94,31 +94,47 @@ static const column verdict_columns[] = {
     REAL("margin", margin, "%.3f", 1),
 };
 
-static const char *cell_of(nd_report *report, const nd_row *row, const column *c) {
+static void format_cell(const nd_row *row, const column *c, char *text, size_t size) {
     const nd_row_value *value = &row->values[c->field], *upper = &row->values[c->upper];
-    char low[40], high[40];
-    if (!value->set || !upper->set) return "";
-    if (!c->format) return nd_report_text(report, row, c->field);
-    snprintf(low, sizeof low, c->format, c->scale * value->r);
-    if (c->upper == c->field) {
-        const char *text = nd_arena_strdup(&report->arena, low);
-        return text ? text : "";
+    *text = '\0';
+    if (!value->set || !upper->set) return;
+    if (!c->format) {
+        nd_report_format(row, c->field, text, size);
+        return;
     }
-    snprintf(high, sizeof high, c->format, c->scale * upper->r);
-    const char *text = nd_arena_printf(&report->arena, "%s .. %s", low, high);
-    return text ? text : "";
+    int length = snprintf(text, size, c->format, c->scale * value->r);
+    if (c->upper == c->field || length < 0 || (size_t)length >= size) return;
+    length += snprintf(text + length, size - (size_t)length, " .. ");
+    if ((size_t)length < size) snprintf(text + length, size - (size_t)length, c->format, c->scale * upper->r);
 }
 
+enum { cell_size = 1024 };
+
 /* A column is left out when it is empty throughout, and when it is the same text in all of several rows. */
-static bool says_something(nd_report *report, const nd_row *const *rows, size_t n, const column *c) {
-    const char *first = cell_of(report, rows[0], c);
-    bool any = *first, differs = false;
-    for (size_t i = 1; i < n; i++) {
-        const char *text = cell_of(report, rows[i], c);
+static bool says_something(const nd_row *const *rows, size_t n, const column *c) {
+    char first[cell_size], text[cell_size];
+    bool any = false, differs = false;
+    format_cell(rows[0], c, first, sizeof first);
+    for (size_t i = 0; i < n && !(any && differs); i++) {
+        format_cell(rows[i], c, text, sizeof text);
         any = any || *text;
         differs = differs || strcmp(first, text);
     }
     return any && (differs || n == 1 || c->format || c->field == nd_field_verdict);
+}
+
+/* Cells of a column are often equal to the one above: the text is kept once. */
+static nd_status fill_column(nd_report *report, const nd_report_table *table, size_t column_index,
+                             const nd_row *const *rows, const column *c) {
+    const char *above = "";
+    for (size_t i = 0; i < table->n_rows; i++) {
+        char text[cell_size];
+        format_cell(rows[i], c, text, sizeof text);
+        if (strcmp(above, text)) above = nd_arena_strdup(&report->arena, text);
+        ND_REQUIRE(above, nd_status_memory, "report: out of memory");
+        table->cells[i * table->n_columns + column_index] = above;
+    }
+    return nd_status_ok;
 }
 
 static nd_status add_table(nd_report *report, const char *title, const char *note, const nd_row *const *rows,
@@ -127,7 +143,7 @@ static nd_status add_table(nd_report *report, const char *title, const char *not
     const column *used[32];
     size_t count = 0;
     for (size_t c = 0; c < n_columns; c++)
-        if (says_something(report, rows, n, &columns[c])) used[count++] = &columns[c];
+        if (says_something(rows, n, &columns[c])) used[count++] = &columns[c];
     nd_report_table *table = &report->tables[report->n_tables++];
     *table = (nd_report_table){.title = title, .note = note, .n_columns = count, .n_rows = n};
     table->headings = nd_arena_alloc(&report->arena, (count + 1) * sizeof *table->headings);
@@ -138,7 +154,7 @@ static nd_status add_table(nd_report *report, const char *title, const char *not
         nd_field_type type = nd_field_table[used[c]->field].type;
         table->headings[c] = used[c]->heading;
         table->numeric[c] = type == nd_field_type_int || type == nd_field_type_real;
-        for (size_t i = 0; i < n; i++) table->cells[i * count + c] = cell_of(report, rows[i], used[c]);
+        ND_TRY(fill_column(report, table, c, rows, used[c]));
     }
     return nd_status_ok;
 }

@@ -76,19 +76,23 @@ struct nd_arena_block {
     _Alignas(16) unsigned char bytes[];
 };
 
-enum { nd_arena_block_bytes = 1 << 16 };
+/* Blocks grow from the first size to the last: there may be one arena a row, or one for a whole graph. */
+enum { nd_arena_block_first = 1 << 10, nd_arena_block_last = 1 << 16 };
 
 void *nd_arena_alloc(nd_arena *arena, size_t bytes) {
     if (bytes > SIZE_MAX / 2) return NULL;
     bytes = (bytes + 15) / 16 * 16;
     struct nd_arena_block *block = arena->head;
     if (!block || block->size - block->used < bytes) {
-        size_t size = bytes > nd_arena_block_bytes ? bytes : nd_arena_block_bytes;
+        const size_t usual = !block                              ? nd_arena_block_first
+                             : block->size < nd_arena_block_last ? 2 * block->size
+                                                                 : nd_arena_block_last;
+        const size_t size = bytes > usual ? bytes : usual;
         block = calloc(1, sizeof *block + size);
         if (!block) return NULL;
         block->size = size;
         /* A block made for one large item goes after the current one, which still has room. */
-        if (arena->head && bytes > nd_arena_block_bytes) {
+        if (arena->head && bytes > usual) {
             block->next = arena->head->next;
             arena->head->next = block;
         } else {

@@ -185,7 +185,12 @@ static bool row_read_array(nd_row *row, nd_field field, const json_t *array) {
         ints[i] = json_integer_value(item);
         reals[i] = json_number_value(item);
     }
-    row->values[field] = (nd_row_value){.set = true, .i = (int64_t)count, .ints = ints, .reals = reals};
+    nd_row_value *slot = &row->values[field];
+    *slot = (nd_row_value){.set = true, .i = (int64_t)count};
+    if (integers)
+        slot->ints = ints;
+    else
+        slot->reals = reals;
     return true;
 }
 

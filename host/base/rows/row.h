@@ -43,10 +43,12 @@ enum { nd_row_schema = 1 };
 typedef struct nd_row_value {
     bool set;
     int64_t i; /* int, flag, number of elements of an array */
-    double r;
-    const char *text;
-    const int64_t *ints;
-    const double *reals;
+    union {    /* by the field's type */
+        double r;
+        const char *text;
+        const int64_t *ints;
+        const double *reals;
+    };
 } nd_row_value;
 
 /* Owns its texts and arrays. A zeroed struct is an empty row. */

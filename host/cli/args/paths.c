@@ -75,6 +75,5 @@ nd_status nd_cli_check_paths(const nd_args *args) {
     }
     const char *output = nd_args_text(args, "output", NULL);
     if (!output) return nd_status_ok;
-    nd_status status = nd_draft_try(output);
-    return status ? nd_fail_in(status, "-o") : nd_status_ok;
+    return nd_draft_try(output);
 }
