@@ -9,7 +9,7 @@ typedef struct nd_shrink {
     nd_graph *graph;
     int *parent;
     int64_t *blocks; /* of a root */
-    bool **live;     /* of a root */
+    bool **live;     /* of a root that is not whole */
     bool *whole;     /* of a root: all is read */
 } nd_shrink;
 

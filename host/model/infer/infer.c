@@ -140,11 +140,26 @@ static nd_status infer_visit(nd_infer *infer, nd_node *node, bool *evaluated) {
     return nd_status_ok;
 }
 
+/* A few bytes of a file can ask for more than any machine has: what would be in proportion to it is not
+ * begun. */
+static nd_status check_size(const nd_infer *infer, const nd_node *node) {
+    static const int64_t most = INT64_C(1) << 38; /* a terabyte in fp32 */
+    for (int k = 0; k < node->n_out; k++) {
+        const nd_value *y = node->out[k] >= 0 ? &infer->graph->values[node->out[k]] : NULL;
+        if (!y || y->rank < 1) continue;
+        const int64_t count = nd_dims_count(y->rank, y->dims);
+        ND_REQUIRE(count >= 0 && count / infer->settings->batch <= most, nd_status_format,
+                   "'%s' would have over 2^38 elements an image", y->name);
+    }
+    return nd_status_ok;
+}
+
 static nd_status infer_nodes(nd_infer *infer, bool *evaluated) {
     nd_graph *graph = infer->graph;
     for (int i = 0; i < graph->n_nodes; i++) {
         nd_node *node = &graph->nodes[i];
-        const nd_status status = infer_visit(infer, node, &evaluated[i]);
+        nd_status status = infer_visit(infer, node, &evaluated[i]);
+        if (!status) status = check_size(infer, node);
         if (status) return nd_fail_in(status, "%s: node '%s' (%s)", graph->name, node->name, node->op_type);
     }
     return nd_status_ok;
