@@ -116,6 +116,12 @@ static void dataset_identify(nd_dataset *self, int64_t first, int64_t count) {
 static nd_status dataset_allocate(nd_dataset *self) {
     const nd_batches *batches = &self->batches;
     self->floats = (size_t)(batches->channels * batches->height * batches->width);
+    const double bytes = (double)batches->batch * (double)self->floats * sizeof *self->images;
+    const size_t left = nd_memory_find().left;
+    ND_REQUIRE(
+        bytes <= (double)left, nd_status_memory,
+        "%s: a batch of %lld pictures takes %.1f GiB, and %.1f GiB are left: a smaller --batch takes less",
+        batches->name, (long long)batches->batch, bytes / 0x1p30, (double)left / 0x1p30);
     self->images = nd_alloc_array((size_t)batches->batch, self->floats * sizeof *self->images);
     self->labels = nd_alloc_array((size_t)batches->batch, sizeof *self->labels);
     self->index = nd_alloc_array((size_t)batches->batch, sizeof *self->index);
@@ -157,6 +163,7 @@ static nd_status dataset_prepare(nd_dataset *self, const nd_dataset_settings *se
     ND_TRY(dataset_range(settings, source, &batches->count));
     batches->channels = nd_preprocess_channels(&preprocess);
     batches->batch = settings->batch > 0 ? settings->batch : 1;
+    if (batches->batch > batches->count) batches->batch = batches->count > 0 ? batches->count : 1;
     snprintf(batches->name, sizeof batches->name, "%s", settings->spec);
     nd_preprocess_format(&preprocess, batches->preprocess, sizeof batches->preprocess);
     dataset_identify(self, settings->first, batches->count);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -68,6 +69,13 @@ nd_memory_room nd_memory_find(void) {
         memory_tighten(&room, (int64_t)space.rlim_cur, (int64_t)space.rlim_cur - memory_mapped(),
                        "the limit of the address space (ulimit -v)");
     return room;
+}
+
+bool nd_memory_can_map(size_t bytes) {
+    void *room = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED) return false;
+    (void)munmap(room, bytes);
+    return true;
 }
 
 struct nd_arena_block {

@@ -30,6 +30,9 @@ typedef struct nd_memory_room {
 
 nd_memory_room nd_memory_find(void);
 
+/* Whether so much more can be mapped at once. Libraries may ask for ever where it cannot. */
+bool nd_memory_can_map(size_t bytes);
+
 /* Bump allocator. A zeroed struct is an empty arena. Everything from it is freed at once, zeroed when handed
  * out. */
 typedef struct nd_arena {

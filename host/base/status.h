@@ -18,9 +18,9 @@ typedef enum nd_status {
     nd_status_unsupported = 32,  /* the content is valid, but names something nd does not do */
     nd_status_backend = 40,      /* no such backend, or its library is missing or too old */
     nd_status_device = 41,       /* the backend has no usable device, or the device failed */
-    nd_status_memory = 42,       /* host or device memory ran out */
     nd_status_internal = 49,     /* one of our own invariants broke: a bug */
     nd_status_inconclusive = 50, /* measured, but too noisy to say */
+    nd_status_memory = 60,       /* host or device memory ran out, or threads did */
 } nd_status;
 
 /* Records the message for this thread and returns `status`, so that `return nd_fail(...)` reads well. */
@@ -35,7 +35,7 @@ const char *nd_error(void);
 /* "format", "device", ... for rows and messages. */
 const char *nd_status_name(nd_status status);
 
-/* 0 done, 1 failed, 2 usage, 3 input, 4 backend or device, 5 inconclusive. */
+/* 0 done, 1 failed, 2 usage, 3 input, 4 backend or device, 5 inconclusive, 6 memory or threads. */
 int nd_status_exit_code(nd_status status);
 
 #define ND_TRY(call)                                                                                         \

@@ -137,6 +137,20 @@ static nd_status exec_record(nd_exec *exec) {
     return nd_status_ok;
 }
 
+/* The kernel promises memory that it does not have and ends the program that uses it: asked beforehand. A
+ * device says itself what it has no room for. */
+static nd_status exec_check_room(const nd_exec *exec, size_t bytes) {
+    enum { always = 64 << 20 };
+    if (*exec->backend->gpu || bytes < always) return nd_status_ok;
+    const size_t left = nd_memory_find().left;
+    ND_REQUIRE(bytes <= left, nd_status_memory,
+               "%s: its values take %.1f GiB at a batch of %lld, and %.1f GiB are left: a smaller --batch "
+               "takes less",
+               exec->graph->name, (double)bytes / 0x1p30, (long long)exec->settings.batch,
+               (double)left / 0x1p30);
+    return nd_status_ok;
+}
+
 static nd_status exec_build(nd_exec *exec) {
     const size_t element = exec_element_bytes(exec);
     ND_TRY(nd_exec_trace(exec));
@@ -151,6 +165,7 @@ static nd_status exec_build(nd_exec *exec) {
     ND_REQUIRE(exec->block_elements >= 0, nd_status_memory, "no memory for the plan");
     exec_resolve(exec);
     const size_t bytes = (size_t)exec->block_elements * element;
+    ND_TRY(exec_check_room(exec, bytes));
     ND_TRY(exec->backend->table->allocate(exec->backend, bytes ? bytes : element, &exec->block));
     ND_TRY(exec_upload_constants(exec));
     ND_TRY(exec_clear_inputs(exec));

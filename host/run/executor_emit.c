@@ -86,8 +86,14 @@ static nd_status exec_step(nd_exec *exec, const nd_node *node, nd_work work, con
 static nd_status exec_refuse(nd_exec *exec, const nd_node *node, const nd_work *work,
                              const nd_operands *operands) {
     char x[128], y[128];
+    /* What it has in fp32 it lacks for its kind of numbers alone: another backend may have those. */
+    const nd_precision asked = exec->settings.precision;
+    exec->settings.precision = nd_precision_fp32;
+    const bool narrow = asked != nd_precision_fp32 && nd_exec_can_emit(exec, *work, operands, false);
+    exec->settings.precision = asked;
     const char *order = nd_exec_channels_last(exec) ? " in NHWC" : " in NCHW";
-    return nd_fail(nd_status_unsupported, "%s: backend %s has no %s in %s for %s -> %s%s",
+    return nd_fail(narrow ? nd_status_backend : nd_status_unsupported,
+                   "%s: backend %s has no %s in %s for %s -> %s%s",
                    node ? nd_exec_label(exec, node) : "output", exec->backend->name,
                    nd_operation_name(work->operation), nd_precision_name(exec->settings.precision),
                    nd_dims_format(operands->x.view.rank, operands->x.view.dims, x, sizeof x),

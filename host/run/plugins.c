@@ -35,6 +35,7 @@ typedef struct nd_plugin_file {
     char path[8192];
     char why[1024];
     bool broken; /* it is there */
+    bool no_memory;
 } nd_plugin_file;
 
 /* In $ND_PLUGINS, then where they are installed. The first that is there is taken: one that does not load (a
@@ -52,6 +53,14 @@ static void *plugin_load(const char *name, nd_plugin_file *file) {
             snprintf(file->path, sizeof file->path, "%s%slibnd_%s.so", origin, plugin_folders[i], name);
         else
             break;
+        /* OpenBLAS takes a buffer of 128 MiB when it is loaded, and asks for ever where there is none. */
+        static const size_t least = (size_t)448 << 20;
+        if (!access(file->path, F_OK) && !nd_memory_can_map(least)) {
+            snprintf(file->why, sizeof file->why, "needs %zu MiB of address space to load (see ulimit -v)",
+                     least >> 20);
+            file->broken = file->no_memory = true;
+            return NULL;
+        }
         void *library = dlopen(file->path, RTLD_NOW | RTLD_LOCAL);
         if (library) return library;
         const char *text = dlerror();
@@ -83,7 +92,8 @@ static nd_status plugin_find(const char *name, const nd_plugin **out, bool *brok
     nd_plugin_file file = {.broken = false};
     void *library = plugin_load(name, &file); /* stays loaded: threads of its libraries live on */
     *broken = library || file.broken;
-    ND_REQUIRE(library, nd_status_backend, "backend %s: %s %s", name, file.path, file.why);
+    ND_REQUIRE(library, file.no_memory ? nd_status_memory : nd_status_backend, "backend %s: %s %s", name,
+               file.path, file.why);
     const nd_plugin *plugin = dlsym(library, ND_PLUGIN_SYMBOL);
     ND_REQUIRE(plugin, nd_status_backend, "backend %s: %s has no %s", name, file.path, ND_PLUGIN_SYMBOL);
     ND_REQUIRE(plugin->abi == nd_plugin_abi, nd_status_backend,

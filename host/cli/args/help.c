@@ -9,7 +9,7 @@ static const char nd_help_specifications[] =
     "split\n"
     "lists       2,3,4   1..9   1..9+2   1..64*2\n"
     "exit codes  0 done, 1 gate or check failed, 2 usage, 3 bad input file, 4 backend or device missing,\n"
-    "            5 inconclusive with --strict\n";
+    "            5 inconclusive with --strict, 6 out of memory or threads\n";
 
 static void help_option(const nd_option *option, FILE *file) {
     char letter[5] = "    ", name[64];

@@ -76,6 +76,7 @@ void nd_manual_page(const nd_verb *verb, FILE *file) {
         {"3", "a bad input file"},
         {"4", "a backend or device is missing"},
         {"5", "inconclusive, with --strict"},
+        {"6", "out of memory or threads"},
     };
     fputs(".TH ND", file);
     if (verb) fputc('-', file);

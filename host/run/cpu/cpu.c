@@ -1,5 +1,6 @@
 /* The plugin: its entry, its table, memory and time. */
 #include "run/cpu/cpu.h"
+#include "base/log.h"
 #include "base/machine/clock.h"
 #include "run/cpu/linalg.h"
 #include "run/cpu/onednn_version.h"
@@ -193,7 +194,15 @@ static nd_status cpu_open(const nd_backend_settings *settings, nd_backend **out)
     ND_REQUIRE(cpu, nd_status_memory, "cpu: no memory");
     ND_TRY_DONE(cpu_choose_level(settings->isa, &cpu->level));
     nd_threads_set(settings->threads);
-    cpu->threads = nd_threads();
+    cpu->threads = nd_cpu_blas_reserve(nd_cpu_team_possible(nd_threads()));
+    ND_REQUIRE_DONE(cpu->threads, nd_status_memory,
+                    "cpu: no address space left for a buffer of OpenBLAS; is there "
+                    "a limit (ulimit -v)?");
+    if (cpu->threads < nd_threads()) {
+        nd_log(nd_log_warn, "cpu: running on %d of %d threads, for want of threads or address space",
+               cpu->threads, nd_threads());
+        nd_threads_set(cpu->threads);
+    }
     nd_cpu_team_lend();
     cpu->tune = settings->tune;
     cpu->implementations = nd_cpu_implementations;

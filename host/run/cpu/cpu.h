@@ -89,6 +89,14 @@ void nd_cpu_enter(const nd_cpu *cpu);
 
 /* team.c: our loops on the libraries' threads, and how many of them their next calls take. */
 void nd_cpu_team_lend(void);
+
+/* As many of `wanted` threads as can be had: the runtime would end the program where it cannot start one. */
+int nd_cpu_team_possible(int wanted);
+
+/* Takes the buffers that OpenBLAS works in, one a thread, while that can still fail: later it would ask for
+ * ever where the address space (ulimit -v) or the commit limit does not hold one. As many of `threads` as
+ * have one. */
+int nd_cpu_blas_reserve(int threads);
 void nd_cpu_team_resize(int threads);
 
 /* plan.c: the implementation to use for a work, by `prefer`, by measuring (cached on disk), or the first. */
