@@ -15,7 +15,7 @@ work=$(mktemp -d)
 folder=${ND_SYSTEMS:-$work}
 leave() {
     local mount
-    for mount in "$folder"/*/proc "$folder"/*/dev; do mountpoint -q "$mount" && umount -l "$mount"; done
+    for mount in "$folder"/*/proc "$folder"/*/dev; do mountpoint -q "$mount" && umount -R -l "$mount"; done
     rm -rf --one-file-system "$work"
 }
 trap leave EXIT
@@ -31,7 +31,7 @@ make() {
     fi
     [ ! -e /etc/resolv.conf ] || cp -L /etc/resolv.conf "$chroot/etc/resolv.conf"
     mountpoint -q "$chroot/proc" || mount -t proc proc "$chroot/proc"
-    mountpoint -q "$chroot/dev" || mount --rbind /dev "$chroot/dev"
+    mountpoint -q "$chroot/dev" || { mount --rbind /dev "$chroot/dev" && mount --make-rslave "$chroot/dev"; }
 }
 
 # try SYSTEM COMMAND: in a fresh clone, timed.
