@@ -145,7 +145,8 @@ static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings
                                nd_decouple_report *report) {
     report->before = plan->before;
     report->expected_ratio = plan->ratio;
-    report->layers = nd_arena_alloc(&report->arena, (size_t)plan->n_layers * sizeof *report->layers);
+    const size_t most = (size_t)plan->n_layers + (size_t)plan->n_left;
+    report->layers = nd_arena_alloc(&report->arena, (most + 1) * sizeof *report->layers);
     ND_REQUIRE(report->layers, nd_status_memory, "no memory for a report");
     for (int l = 0; l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
@@ -172,6 +173,14 @@ static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings
         row->after_activation =
             settings->relu_aware && !settings->light && nd_layer_slope(graph, layer->node, &slope);
         row->energy = fmax(0, 1 - weight_error * weight_error);
+    }
+    for (int i = 0; i < plan->n_left; i++) {
+        nd_layer_report *row = &report->layers[report->n_layers++];
+        *row = (nd_layer_report){.name = nd_arena_strdup(&report->arena, plan->left[i].name),
+                                 .method = "dense",
+                                 .why = nd_arena_strdup(&report->arena, plan->left[i].why),
+                                 .energy = 1};
+        ND_REQUIRE(row->name && row->why, nd_status_memory, "no memory for a report");
     }
     return nd_status_ok;
 }
@@ -298,6 +307,7 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     report->after = nd_cost_graph(graph);
     bool changed = false;
     for (int l = 0; l < plan.n_layers; l++) changed = changed || chains[l].n;
+    report->changed = changed;
     ND_TRY_DONE(write_meta(graph, settings, changed, report));
 done:
     for (int l = 0; chains && l < plan.n_layers; l++) nd_chain_free(&chains[l]);

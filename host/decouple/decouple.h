@@ -89,6 +89,7 @@ typedef struct nd_decouple_report {
     double expected_ratio;    /* by the costs a rule with a budget chose from; 0 under other rules */
     double decompose_seconds; /* SVDs and factors; with calibration the whole pass */
     char settings_sha256[65];
+    bool changed; /* some convolution was decoupled or fitted anew */
     nd_arena arena;
 } nd_decouple_report;
 

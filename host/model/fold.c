@@ -1,3 +1,4 @@
+#include "model/fold_constants.h"
 #include "model/infer/infer.h"
 #include "model/model.h"
 
@@ -166,30 +167,17 @@ static bool is_pass(const nd_node *node) {
     return op && node->n_in >= 1 && node->in[0] >= 0 && node->n_out == 1 && node->out[0] >= 0;
 }
 
-/* Weights stored in half precision and cast where they are used become fp32 weights. */
-static nd_status fold_cast(nd_graph *graph, int index) {
-    const nd_node *node = &graph->nodes[index];
-    const nd_tensor *from = nd_graph_constant(graph, node, 0);
-    if (!from || node->attr.dtype != nd_dtype_f32 || is_promised(graph, node->out[0])) return nd_status_ok;
-    nd_tensor to;
-    ND_TRY(nd_tensor_new(nd_dtype_f32, from->rank, from->dims, &to));
-    nd_tensor_to_f32(from, to.data);
-    nd_status status = nd_graph_set_init(graph, node->out[0], &to);
-    nd_tensor_free(&to);
-    if (!status) nd_graph_remove_node(graph, index);
-    return status;
-}
-
 nd_status nd_graph_fold(nd_graph *graph) {
     ND_TRY(nd_graph_bring_back(graph));
     ND_TRY(nd_graph_sort(graph));
     for (int i = 0; i < graph->n_nodes; i++) {
         const nd_node *node = &graph->nodes[i];
-        if (node->op == nd_op_cast) ND_TRY(fold_cast(graph, i));
         if (is_pass(node)) fold_pass(graph, i);
         if (node->op == nd_op_constant && !nd_graph_is_output(graph, node->out[0]))
             nd_graph_remove_node(graph, i);
     }
+    ND_TRY(nd_graph_sort(graph));
+    ND_TRY(nd_graph_fold_constants(graph));
     ND_TRY(nd_graph_sort(graph));
     for (int i = 0; i < graph->n_nodes; i++)
         if (graph->nodes[i].op == nd_op_batchnorm) ND_TRY(fold_norm(graph, i));

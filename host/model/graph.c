@@ -45,6 +45,7 @@ static const char *const nd_op_names[nd_op_count] = {
     [nd_op_div] = "Div",
     [nd_op_reduce_prod] = "ReduceProd",
     [nd_op_constant_of_shape] = "ConstantOfShape",
+    [nd_op_dequantize] = "DequantizeLinear",
 };
 
 const char *nd_op_name(nd_op op) {

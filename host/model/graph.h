@@ -52,6 +52,7 @@ typedef enum nd_op {
     nd_op_div,
     nd_op_reduce_prod,
     nd_op_constant_of_shape,
+    nd_op_dequantize, /* x, scale, zero point?: of constants, for weights */
     nd_op_count,
 } nd_op;
 

@@ -29,4 +29,5 @@ data=${ND_DATA:-../../../shared/data}
 
 "$python" node_tests.py "$build"
 "$python" opsets.py "$build"
+"$python" random_graphs.py "$build" 200
 "$python" logits.py "$build" ${data:+"$data"}

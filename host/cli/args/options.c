@@ -79,7 +79,8 @@ const nd_option nd_option_table[] = {
     {"list", 0, NULL, false, "check", "name the cases and run none"},
     {"bench", 0, NULL, false, "sweep", "also time every network end to end against the original"},
     {"shard", 0, "I/N", false, "sweep", "do the I-th of N shares (from 1)"},
-    {"strict", 0, NULL, false, "bench compare", "exit 5 when the measurement is inconclusive"},
+    {"strict", 0, NULL, false, "bench compare decouple",
+     "exit 5 when the measurement is inconclusive, or when nothing was decoupled"},
 
     {"margin", 0, "R", false, "compare",
      "relative change of a stack's or network's ratio that is the same (default 0.03)"},

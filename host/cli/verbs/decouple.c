@@ -297,6 +297,10 @@ nd_status nd_verb_decouple(nd_args *args) {
     if (!nd_output_quiet(r.output)) print(&r);
     ND_TRY_DONE(layer_rows(&r));
     ND_TRY_DONE(total_row(&r));
+    if (!r.report.changed && nd_args_has(args, "strict"))
+        status = nd_fail(nd_status_inconclusive, "%s: no convolution was decoupled", r.model);
+    else if (!r.report.changed)
+        nd_log(nd_log_warn, "%s: no convolution was decoupled; the table says why", r.model);
 done:
     nd_decouple_report_free(&r.report);
     nd_cli_decouple_settings_close(&r.settings);

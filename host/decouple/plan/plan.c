@@ -4,6 +4,7 @@
 #include "base/text.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,11 +68,68 @@ static nd_status apply_settings(const nd_decouple_settings *settings, bool first
     return nd_status_ok;
 }
 
-/* A pattern that names nothing is a typing error, not a wish. */
+/* A pattern that names nothing is a typing error, not a wish: the message says what there is. */
 static nd_status require_matches(const nd_plan *plan, const char *pattern) {
-    for (int l = 0; l < plan->n_layers; l++)
-        if (plan->layers[l].spatial && nd_text_match(pattern, plan->layers[l].name)) return nd_status_ok;
-    return nd_fail(nd_status_usage, "no layer with a spatial kernel matches %s", pattern);
+    enum { named_max = 8 };
+    char names[600] = "";
+    int n = 0;
+    for (int l = 0; l < plan->n_layers; l++) {
+        const nd_layer *layer = &plan->layers[l];
+        if (!layer->spatial) continue;
+        if (nd_text_match(pattern, layer->name)) return nd_status_ok;
+        const size_t used = strlen(names);
+        if (n++ < named_max)
+            snprintf(names + used, sizeof names - used, "%s%.60s", used ? ", " : "", layer->name);
+    }
+    for (int i = 0; i < plan->n_left; i++)
+        if (nd_text_match(pattern, plan->left[i].name)) return nd_status_ok;
+    if (!n)
+        return nd_fail(nd_status_usage, "no layer with a spatial kernel matches %s: there is none", pattern);
+    return nd_fail(nd_status_usage, "no layer with a spatial kernel matches %s: there %s %s%s", pattern,
+                   n == 1 ? "is" : "are", names, n > named_max ? " and others" : "");
+}
+
+/* The node that nd cannot follow on the way to a value of unknown shape; NULL where an input has none. */
+static const nd_node *find_culprit(const nd_graph *graph, int value) {
+    const nd_node *node = NULL;
+    for (int steps = 0; steps < graph->n_nodes; steps++) {
+        const int producer = graph->values[value].producer;
+        if (producer < 0) return node;
+        node = &graph->nodes[producer];
+        int next = -1;
+        for (int k = 0; k < node->n_in && next < 0; k++)
+            if (node->in[k] >= 0 && graph->values[node->in[k]].rank < 0) next = node->in[k];
+        if (next < 0) return node;
+        value = next;
+    }
+    return node;
+}
+
+/* Why nd cannot read a convolution; the message of nd_conv_from_node where there is no better one. */
+static const char *explain(const nd_graph *graph, const nd_node *node, nd_arena *arena) {
+    const bool read = node->op == nd_op_conv && node->in[0] >= 0;
+    const nd_value *w = node->n_in > 1 && node->in[1] >= 0 ? &graph->values[node->in[1]] : NULL;
+    if (!read && strcmp(node->op_type, "Conv"))
+        return nd_arena_printf(arena, "%s, not a Conv in floating point", node->op_type);
+    if (w && !w->init && w->producer >= 0) {
+        const nd_node *maker = &graph->nodes[w->producer];
+        return nd_arena_printf(arena, "weights computed by %s (%s)", maker->name, maker->op_type);
+    }
+    if (!read) return "not a 2-D convolution";
+    if (graph->values[node->in[0]].rank < 0) {
+        const nd_node *culprit = find_culprit(graph, node->in[0]);
+        if (culprit)
+            return nd_arena_printf(arena, "input of unknown shape behind %s (%s)", culprit->name,
+                                   culprit->op_type);
+    }
+    return nd_arena_strdup(arena, nd_error());
+}
+
+static nd_status leave(const nd_graph *graph, const nd_node *node, nd_plan *plan) {
+    const char *why = explain(graph, node, &plan->arena);
+    ND_REQUIRE(why, nd_status_memory, "no memory for a plan");
+    plan->left[plan->n_left++] = (nd_left){node->name, why};
+    return nd_status_ok;
 }
 
 int nd_plan_methods(const nd_plan *plan, const nd_layer *layer, const nd_method **methods) {
@@ -90,16 +148,18 @@ nd_status nd_plan_open(const nd_graph *graph, const nd_decouple_settings *settin
     nd_plan plan = {.before = nd_cost_graph(graph)};
     bool seen = false;
     plan.layers = nd_alloc_array((size_t)graph->n_nodes, sizeof *plan.layers);
-    ND_REQUIRE(plan.layers, nd_status_memory, "no memory for a plan");
+    plan.left = nd_alloc_array((size_t)graph->n_nodes, sizeof *plan.left);
+    ND_REQUIRE_DONE(plan.layers && plan.left, nd_status_memory, "no memory for a plan");
     ND_TRY_DONE(read_methods(settings->method, &plan));
     for (int n = 0; n < graph->n_nodes; n++) {
         const nd_node *node = &graph->nodes[n];
+        if (node->op == nd_op_opaque && strstr(node->op_type, "Conv")) ND_TRY_DONE(leave(graph, node, &plan));
         if (node->op != nd_op_conv) continue;
         bool first = !seen;
         seen = true;
         nd_layer layer = {.name = node->name, .node = n};
         if (nd_conv_from_node(graph, node, &layer.conv)) {
-            nd_log(nd_log_info, "left as it is: %s", nd_error());
+            ND_TRY_DONE(leave(graph, node, &plan));
             continue;
         }
         layer.spatial = nd_conv_taps(&layer.conv) > 1;
@@ -127,6 +187,8 @@ done:
 void nd_plan_close(nd_plan *plan) {
     for (int l = 0; l < plan->n_layers; l++) free(plan->layers[l].metric);
     free(plan->layers);
+    free(plan->left);
+    nd_arena_free(&plan->arena);
     *plan = (nd_plan){0};
 }
 

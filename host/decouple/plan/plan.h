@@ -25,9 +25,17 @@ typedef struct nd_layer {
     int64_t rank;
 } nd_layer;
 
+/* A convolution that nd cannot read, and why: the node that stands in the way. */
+typedef struct nd_left {
+    const char *name, *why;
+} nd_left;
+
 typedef struct nd_plan {
-    nd_layer *layers; /* every convolution, in topological order */
+    nd_layer *layers; /* every convolution that nd can read, in topological order */
     int n_layers;
+    nd_left *left; /* the others */
+    int n_left;
+    nd_arena arena;                           /* their texts */
     const nd_method *methods[nd_methods_max]; /* allowed where a layer has no setting of its own */
     int n_methods;
     nd_cost before;

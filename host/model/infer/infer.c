@@ -98,6 +98,7 @@ static bool infer_keeps_shape(const nd_node *node) {
                                        "InstanceNormalization",
                                        "LogSoftmax",
                                        "LayerNormalization",
+                                       "QuantizeLinear",
                                        "ThresholdedRelu"};
     for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
         if (!strcmp(node->op_type, keep[i])) return true;

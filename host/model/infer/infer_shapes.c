@@ -337,6 +337,13 @@ static nd_status shape_cast(nd_infer *infer, nd_node *node, const nd_value *x, n
     return nd_status_ok;
 }
 
+static nd_status shape_dequantize(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const nd_value *scale = nd_infer_input(infer, node, 1);
+    (void)x;
+    y->dtype = scale ? scale->dtype : nd_dtype_f32;
+    return nd_status_ok;
+}
+
 static nd_status shape_shape(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer, (void)node, (void)x, (void)y;
     return nd_fail(nd_status_unsupported, "the shape of a value of unknown shape");
@@ -386,6 +393,7 @@ static const struct {
     [nd_op_slice] = {shape_slice, false},
     [nd_op_shape] = {shape_shape, false},
     [nd_op_cast] = {shape_cast, false},
+    [nd_op_dequantize] = {shape_dequantize, false},
 };
 
 nd_status nd_infer_shapes(nd_infer *infer, nd_node *node) {

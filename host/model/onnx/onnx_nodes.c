@@ -240,6 +240,11 @@ static void read_dropout(nd_node_reader *reader) {
                      *(const uint8_t *)training->data;
 }
 
+static void read_dequantize(nd_node_reader *reader) {
+    reader->node->attr.axis = attr_int(reader, "axis", 1);
+    reader->opaque = attr_int(reader, "block_size", 0) != 0;
+}
+
 static void read_shape(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
     attr->list[0] = attr_int(reader, "start", 0);
@@ -369,6 +374,7 @@ static const struct {
     {"Slice", nd_op_slice, 1, 5, read_slice},
     {"Shape", nd_op_shape, 1, 1, read_shape},
     {"Cast", nd_op_cast, 1, 1, read_cast},
+    {"DequantizeLinear", nd_op_dequantize, 2, 3, read_dequantize},
 };
 
 static nd_status check_ends(const nd_node_reader *reader, int required, int most) {

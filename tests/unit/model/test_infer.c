@@ -523,3 +523,39 @@ Test(fold, weights_in_half_precision_become_fp32) {
     cr_assert_arr_eq(tensor->data, ((float[]){1, -3}), 2 * sizeof(float));
     nd_graph_free(graph);
 }
+
+/* transpose(dequantize(w, 2, 1)) * 2, in half precision where it is stored. */
+Test(fold, computed_weights_become_constants) {
+    nd_graph *graph;
+    nd_node *node;
+    nd_tensor bytes, zero, half;
+    int in[3];
+    cr_assert_eq(nd_graph_new("computed", &graph), nd_status_ok);
+    cr_assert_eq(nd_tensor_new(nd_dtype_i8, 2, (int64_t[]){1, 2}, &bytes), nd_status_ok);
+    ((int8_t *)bytes.data)[0] = 3, ((int8_t *)bytes.data)[1] = -5;
+    cr_assert_eq(nd_tensor_new(nd_dtype_i8, 0, NULL, &zero), nd_status_ok);
+    *(int8_t *)zero.data = 1;
+    cr_assert_eq(nd_tensor_new(nd_dtype_f16, 0, NULL, &half), nd_status_ok);
+    *(uint16_t *)half.data = nd_f32_to_f16(2);
+    cr_assert_eq(nd_graph_add_init(graph, "q", &bytes, &in[0]), nd_status_ok);
+    cr_assert_eq(nd_graph_add_init(graph, "scale", &half, &in[1]), nd_status_ok);
+    cr_assert_eq(nd_graph_add_init(graph, "zero", &zero, &in[2]), nd_status_ok);
+    int two, x = add_input(graph, "x", 2, (int64_t[]){2, 1});
+    cr_assert_eq(nd_graph_add_init(graph, "two", &half, &two), nd_status_ok);
+    int w = add_node(graph, nd_op_dequantize, "d", in, 3, NULL);
+    int t = add_node(graph, nd_op_transpose, "t", &w, 1, &node);
+    node->attr.n = 2, node->attr.list[0] = 1, node->attr.list[1] = 0;
+    int m = add_node(graph, nd_op_mul, "m", (int[]){t, two}, 2, NULL);
+    int y = add_node(graph, nd_op_add, "add", (int[]){x, m}, 2, NULL);
+    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    cr_assert_eq(nd_graph_fold(graph), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(graph->n_nodes, 1);
+    const nd_tensor *tensor = nd_graph_constant(graph, &graph->nodes[0], 1);
+    cr_assert(tensor && tensor->rank == 2 && tensor->dims[0] == 2 && tensor->dims[1] == 1);
+    cr_assert_arr_eq(tensor->data, ((float[]){8, -24}), 2 * sizeof(float));
+    cr_assert_eq(graph->nodes[0].stored, nd_dtype_f16, "the file has it in half precision");
+    nd_tensor_free(&bytes);
+    nd_tensor_free(&zero);
+    nd_tensor_free(&half);
+    nd_graph_free(graph);
+}

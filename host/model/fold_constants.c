@@ -1,0 +1,214 @@
+/* Weights that a file computes from constants, and weights of another type, as the fp32 tensors that nd works
+ * on. */
+#include "model/fold_constants.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_real(nd_dtype dtype) {
+    return dtype == nd_dtype_f32 || dtype == nd_dtype_f64 || dtype == nd_dtype_f16 || dtype == nd_dtype_bf16;
+}
+
+static nd_status to_f32(const nd_tensor *from, nd_tensor *out) {
+    ND_TRY(nd_tensor_new(nd_dtype_f32, from->rank, from->dims, out));
+    nd_tensor_to_f32(from, out->data);
+    return nd_status_ok;
+}
+
+/* Reads element `i` of `x`, whose dims meet the last ones of `shape`. */
+static float broadcast_at(const nd_tensor *x, const nd_tensor *shape, int64_t i) {
+    int64_t at = 0, stride = 1;
+    for (int axis = x->rank - 1, to = shape->rank - 1; axis >= 0; axis--, to--) {
+        const int64_t index = i % shape->dims[to];
+        i /= shape->dims[to];
+        if (x->dims[axis] > 1) at += index * stride;
+        stride *= x->dims[axis];
+    }
+    return ((const float *)x->data)[at];
+}
+
+static float apply(nd_op op, float a, float b) {
+    switch (op) {
+    case nd_op_add:
+        return a + b;
+    case nd_op_sub:
+        return a - b;
+    case nd_op_mul:
+        return a * b;
+    default:
+        return a / b;
+    }
+}
+
+static nd_status constant_binary(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
+    const nd_tensor *a = in[0], *b = in[1];
+    nd_tensor shape = {.rank = a->rank > b->rank ? a->rank : b->rank};
+    for (int i = 0; i < shape.rank; i++) {
+        const int at_a = i - (shape.rank - a->rank), at_b = i - (shape.rank - b->rank);
+        const int64_t m = at_a < 0 ? 1 : a->dims[at_a], n = at_b < 0 ? 1 : b->dims[at_b];
+        ND_REQUIRE(m == n || m == 1 || n == 1, nd_status_unsupported, "no broadcast");
+        shape.dims[i] = m == 1 ? n : m;
+    }
+    ND_TRY(nd_tensor_new(nd_dtype_f32, shape.rank, shape.dims, out));
+    const int64_t count = nd_tensor_count(out);
+    for (int64_t i = 0; i < count; i++)
+        ((float *)out->data)[i] = apply(node->op, broadcast_at(a, out, i), broadcast_at(b, out, i));
+    return nd_status_ok;
+}
+
+static nd_status constant_transpose(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
+    const nd_tensor *x = in[0];
+    int64_t strides[nd_rank_max], dims[nd_rank_max], from[nd_rank_max], stride = 1;
+    for (int axis = x->rank - 1; axis >= 0; stride *= x->dims[axis--]) strides[axis] = stride;
+    ND_REQUIRE(!node->attr.n || node->attr.n == x->rank, nd_status_unsupported, "another perm");
+    for (int i = 0; i < x->rank; i++) {
+        const int64_t axis = node->attr.n ? node->attr.list[i] : x->rank - 1 - i;
+        ND_REQUIRE(axis >= 0 && axis < x->rank, nd_status_unsupported, "another perm");
+        dims[i] = x->dims[axis];
+        from[i] = strides[axis];
+    }
+    ND_TRY(nd_tensor_new(nd_dtype_f32, x->rank, dims, out));
+    ND_REQUIRE(nd_tensor_count(out) == nd_tensor_count(x), nd_status_unsupported, "another perm");
+    const int64_t count = nd_tensor_count(out);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t at = 0, rest = i;
+        for (int axis = x->rank - 1; axis >= 0; rest /= dims[axis--]) at += rest % dims[axis] * from[axis];
+        ((float *)out->data)[i] = ((const float *)x->data)[at];
+    }
+    return nd_status_ok;
+}
+
+static nd_status constant_reshape(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
+    const nd_tensor *x = in[0], *shape = in[1];
+    (void)node;
+    int open = -1;
+    int64_t dims[nd_rank_max], product = 1;
+    ND_REQUIRE(shape->dtype == nd_dtype_i64 && nd_tensor_count(shape) <= nd_rank_max, nd_status_unsupported,
+               "another shape");
+    const int rank = (int)nd_tensor_count(shape);
+    for (int i = 0; i < rank; i++) {
+        dims[i] = ((const int64_t *)shape->data)[i];
+        if (dims[i] == 0 && i < x->rank) dims[i] = x->dims[i];
+        if (dims[i] == -1 && open < 0) open = i;
+        const bool good = dims[i] > 0 || i == open;
+        ND_REQUIRE(good && (i == open || !__builtin_mul_overflow(product, dims[i], &product)),
+                   nd_status_unsupported, "another shape");
+    }
+    if (open >= 0) dims[open] = nd_tensor_count(x) / product;
+    ND_REQUIRE(nd_dims_count(rank, dims) == nd_tensor_count(x), nd_status_unsupported, "another shape");
+    ND_TRY(nd_tensor_new(nd_dtype_f32, rank, dims, out));
+    memcpy(out->data, x->data, nd_tensor_bytes(out));
+    return nd_status_ok;
+}
+
+static nd_status constant_cast(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
+    ND_REQUIRE(is_real(node->attr.dtype), nd_status_unsupported, "no floating-point type");
+    return to_f32(in[0], out);
+}
+
+/* (x - zero point) * scale, for the whole tensor or along an axis. */
+static nd_status constant_dequantize(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
+    const nd_tensor *x = in[0], *scale = in[1];
+    nd_tensor zero = {0};
+    const int64_t n = nd_tensor_count(scale);
+    const int64_t axis = node->attr.axis < 0 ? node->attr.axis + x->rank : node->attr.axis;
+    const bool along = n != 1 || scale->rank;
+    ND_REQUIRE(scale->rank <= 1 && (!along || n == 1 || (axis >= 0 && axis < x->rank && x->dims[axis] == n)),
+               nd_status_unsupported, "another scale");
+    ND_REQUIRE(!in[2] || nd_tensor_count(in[2]) == n, nd_status_unsupported, "another zero point");
+    ND_TRY(to_f32(x, out));
+    nd_status status = in[2] ? to_f32(in[2], &zero) : nd_status_ok;
+    if (status) return status;
+    int64_t inner = 1;
+    for (int i = (int)axis + 1; n > 1 && i < x->rank; i++) inner *= x->dims[i];
+    const int64_t count = nd_tensor_count(out);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t c = n > 1 ? i / inner % n : 0;
+        float *item = (float *)out->data + i;
+        *item = (*item - (in[2] ? ((const float *)zero.data)[c] : 0)) * ((const float *)scale->data)[c];
+    }
+    nd_tensor_free(&zero);
+    return nd_status_ok;
+}
+
+typedef nd_status nd_constant_evaluator(const nd_node *node, const nd_tensor *const *in, nd_tensor *out);
+
+/* `real`: how many of the inputs have to be floating-point numbers. */
+static const struct {
+    nd_op op;
+    int least, most, real;
+    nd_constant_evaluator *evaluate;
+} nd_constant_evaluators[] = {
+    {nd_op_add, 2, 2, 2, constant_binary},          {nd_op_sub, 2, 2, 2, constant_binary},
+    {nd_op_mul, 2, 2, 2, constant_binary},          {nd_op_div, 2, 2, 2, constant_binary},
+    {nd_op_transpose, 1, 1, 1, constant_transpose}, {nd_op_reshape, 2, 2, 1, constant_reshape},
+    {nd_op_cast, 1, 1, 0, constant_cast},           {nd_op_dequantize, 2, 3, 0, constant_dequantize},
+};
+
+enum { constant_inputs_max = 3 };
+
+static bool is_promised(const nd_graph *graph, int value) {
+    return graph->values[value].pinned || nd_graph_is_output(graph, value);
+}
+
+/* Evaluates node `index` where it follows one of the cases above; others stay as they are. */
+static nd_status fold_constant(nd_graph *graph, int index, nd_dtype *was) {
+    const nd_node *node = &graph->nodes[index];
+    const nd_tensor *in[constant_inputs_max] = {NULL};
+    nd_tensor out = {0};
+    size_t e = 0;
+    const size_t n = sizeof nd_constant_evaluators / sizeof *nd_constant_evaluators;
+    while (e < n && nd_constant_evaluators[e].op != node->op) e++;
+    if (e == n || node->n_in < nd_constant_evaluators[e].least ||
+        node->n_in > nd_constant_evaluators[e].most || node->n_out != 1 || is_promised(graph, node->out[0]))
+        return nd_status_ok;
+    for (int k = 0; k < node->n_in; k++) {
+        in[k] = nd_graph_constant(graph, node, k);
+        if (!in[k] && node->in[k] >= 0) return nd_status_ok;
+        if (k < nd_constant_evaluators[e].real && (!in[k] || in[k]->dtype != nd_dtype_f32))
+            return nd_status_ok;
+    }
+    if (!in[0] || (node->op == nd_op_dequantize && (!in[1] || in[1]->dtype != nd_dtype_f32)))
+        return nd_status_ok;
+    nd_status status = nd_constant_evaluators[e].evaluate(node, in, &out);
+    if (!status) status = nd_graph_set_init(graph, node->out[0], &out);
+    nd_tensor_free(&out);
+    if (status == nd_status_unsupported) return nd_status_ok;
+    if (status) return status;
+    was[node->out[0]] = node->op == nd_op_cast         ? node->attr.dtype
+                        : node->op == nd_op_dequantize ? was[node->in[1]]
+                                                       : was[node->in[0]];
+    nd_graph_remove_node(graph, index);
+    return nd_status_ok;
+}
+
+static nd_status widen(nd_graph *graph, nd_dtype *was) {
+    for (int v = 0; v < graph->n_values; v++) {
+        const nd_tensor *init = graph->values[v].init;
+        if (!init || init->dtype == nd_dtype_f32 || !is_real(init->dtype) || is_promised(graph, v)) continue;
+        was[v] = init->dtype;
+        nd_tensor wide = {0};
+        nd_status status = to_f32(init, &wide);
+        if (!status) status = nd_graph_set_init(graph, v, &wide);
+        nd_tensor_free(&wide);
+        if (status) return status;
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_graph_fold_constants(nd_graph *graph) {
+    nd_status status = nd_status_ok;
+    nd_dtype *was = nd_alloc_array((size_t)graph->n_values, sizeof *was); /* zeros are f32 */
+    ND_REQUIRE(was, nd_status_memory, "%s: no memory", graph->name);
+    ND_TRY_DONE(widen(graph, was));
+    for (int i = 0; i < graph->n_nodes; i++) ND_TRY_DONE(fold_constant(graph, i, was));
+    for (int i = 0; i < graph->n_nodes; i++) {
+        nd_node *node = &graph->nodes[i];
+        for (int k = 0; k < node->n_in; k++)
+            if (node->in[k] >= 0 && was[node->in[k]] != nd_dtype_f32 && !node->stored)
+                node->stored = was[node->in[k]];
+    }
+done:
+    free(was);
+    return status;
+}

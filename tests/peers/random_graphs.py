@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Random graphs through nd decouple, each written file held against its original by written.check.
+
+A graph is a row of blocks, drawn by its seed: convolutions (groups, strides, dilations, automatic padding, shared and
+computed weights, BatchNormalization behind them or elsewhere), branches, pads, subgraphs, dead nodes, Reshapes by 0 and
+-1, shapes that are computed, stale-able value_info, sizes that are open. A failure prints its seed and keeps the file.
+
+usage: random_graphs.py BUILD [COUNT [FIRST_SEED]]
+"""
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import written
+
+SETTINGS = [("dwpw", "25", True), ("pwdw", "25", True), ("dwpw", "2", False), ("prune", "3", False),
+            ("spatial", "2", False)]
+
+
+class Graph:
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        self.nodes, self.initializers, self.infos, self.names = [], [], [], 0
+        self.opset = int(self.rng.choice([13, 17, 18]))
+        self.open = bool(self.rng.random() < 0.5)
+        self.channels = 3
+        self.value = "x"
+        self.shared = {}
+
+    def name(self, stem):
+        self.names += 1
+        return f"{stem}{self.names}"
+
+    def constant(self, array, stem="k"):
+        name = self.name(stem)
+        if stem == "k" and self.rng.random() < 0.3:
+            self.nodes.append(helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(array))))
+        else:
+            self.initializers.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def node(self, op, inputs, **attributes):
+        out = self.name(op.lower())
+        self.nodes.append(helper.make_node(op, inputs, [out], name=self.name("n"), **attributes))
+        return out
+
+    def ints(self, *values):
+        return self.constant(np.array(values, np.int64))
+
+    def floats(self, *dims):
+        return (self.rng.standard_normal(dims) / np.sqrt(np.prod(dims[1:]) or 1)).astype(np.float32)
+
+    def weights(self, no, ni, k):
+        """A convolution's weights: plain, shared, or computed from constants."""
+        kind = self.rng.integers(0, 8)
+        array = self.floats(no, ni, k, k)
+        if kind == 0 and array.shape in self.shared:
+            return self.shared[array.shape]
+        if kind == 1:
+            return self.node("Transpose", [self.constant(array.transpose(2, 3, 1, 0), "w")], perm=[3, 2, 0, 1])
+        if kind == 2:
+            return self.node("Mul", [self.constant(array, "w"), self.constant(np.float32([0.5]))])
+        if kind == 3:
+            return self.node("Cast", [self.constant(array.astype(np.float16), "w")], to=TensorProto.FLOAT)
+        if kind == 4:
+            scale = np.abs(array).max() / 127
+            quantized = np.clip(np.round(array / scale), -127, 127).astype(np.int8)
+            return self.node("DequantizeLinear", [self.constant(quantized, "w"), self.constant(np.float32(scale)),
+                                                  self.constant(np.int8(0))])
+        if kind == 5:
+            return self.node("Reshape", [self.constant(array.reshape(no, -1), "w"), self.ints(no, ni, k, k)])
+        name = self.constant(array, "w")
+        self.shared[array.shape] = name
+        return name
+
+    def conv(self, no=None):
+        rng = self.rng
+        no = no or int(rng.choice([4, 6, 8]))
+        groups = 2 if self.channels % 2 == 0 and no % 2 == 0 and rng.random() < 0.2 else 1
+        k = int(rng.choice([1, 3, 3, 3, 5]))
+        attributes = {"group": groups}
+        if rng.random() < 0.3:
+            attributes["auto_pad"] = str(rng.choice(["SAME_UPPER", "SAME_LOWER"]))
+        else:
+            attributes["pads"] = [k // 2] * 4
+        inputs = [self.value, self.weights(no, self.channels // groups, k)]
+        if rng.random() < 0.5:
+            inputs.append(self.constant(self.floats(no), "b"))
+        self.value = self.node("Conv", inputs, **attributes)
+        self.channels = no
+        if rng.random() < 0.3:
+            self.infos.append(helper.make_tensor_value_info(self.value, TensorProto.FLOAT, ["N", no, None, None]))
+        if rng.random() < 0.15:
+            self.value = self.node("Identity", [self.value])
+        if rng.random() < 0.4:
+            self.norm()
+        if rng.random() < 0.6:
+            self.value = self.node(str(rng.choice(["Relu", "Sigmoid", "Tanh"])), [self.value])
+
+    def norm(self):
+        rows = [self.floats(self.channels) + 1, self.floats(self.channels), self.floats(self.channels),
+                np.abs(self.floats(self.channels)) + 1]
+        self.value = self.node("BatchNormalization", [self.value] + [self.constant(r, "r") for r in rows])
+
+    def branch(self):
+        start, channels = self.value, self.channels
+        self.conv(channels)
+        self.value = self.node("Add", [start, self.value])
+
+    def concat(self):
+        start, channels = self.value, self.channels
+        self.conv()
+        self.value = self.node("Concat", [start, self.value], axis=1)
+        self.channels += channels
+
+    def pad(self):
+        self.value = self.node("Pad", [self.value, self.ints(0, 0, 1, 0, 0, 0, 0, 1)])
+
+    def pool(self):
+        self.value = self.node("MaxPool", [self.value], kernel_shape=[2, 2], strides=[2, 2])
+
+    def rows(self):
+        """A batch written as 0: of a value whose first dimension is another."""
+        shape = self.node("Shape", [self.value])
+        flat = self.node("Reshape", [self.node("Transpose", [self.value], perm=[0, 2, 3, 1]),
+                                     self.ints(-1, self.channels)])
+        flat = self.node("Mul", [flat, self.constant(self.floats(self.channels), "s")])
+        part = self.node("Slice", [shape, self.ints(2), self.ints(4), self.ints(0)])
+        first = self.node("Gather", [shape, self.constant(np.int64(0))], axis=0)
+        to = self.node("Concat", [self.node("Unsqueeze", [first, self.ints(0)]), part, self.ints(self.channels)],
+                       axis=0)
+        self.value = self.node("Transpose", [self.node("Reshape", [flat, to])], perm=[0, 3, 1, 2])
+
+    def groupnorm(self):
+        """As TorchScript writes it."""
+        shape = self.node("Shape", [self.value])
+        flat = self.node("Reshape", [self.value, self.ints(0, 2, -1)])
+        flat = self.node("InstanceNormalization", [flat, self.constant(np.ones(2, np.float32)),
+                                                   self.constant(np.zeros(2, np.float32))])
+        self.value = self.node("Reshape", [flat, shape])
+
+    def fixed(self):
+        """Height x width in one dimension and back, by Mul and Div of computed sizes."""
+        shape = self.node("Shape", [self.value])
+        sizes = [self.node("Gather", [shape, self.ints(i)], axis=0) for i in range(4)]
+        area = self.node("Mul", [sizes[2], sizes[3]])
+        flat = self.node("Reshape", [self.value, self.node("Concat", [sizes[0], sizes[1], area], axis=0)])
+        back = self.node("Concat", [self.ints(0), sizes[1], self.node("Div", [area, sizes[3]]), sizes[3]], axis=0)
+        self.value = self.node("Reshape", [self.node("Softmax", [flat], axis=-1), back])
+
+    def subgraph(self):
+        """An If whose branches read the graph around them."""
+        cond, outer = self.constant(np.array(bool(self.rng.random() < 0.5)), "c"), self.value
+        branches = []
+        for op in ("Relu", "Neg"):
+            out = self.name("inner")
+            branches.append(helper.make_graph([helper.make_node(op, [outer], [out])], self.name("g"), [],
+                                              [helper.make_tensor_value_info(out, TensorProto.FLOAT, None)]))
+        self.value = self.node("If", [cond], then_branch=branches[0], else_branch=branches[1])
+
+    def dead(self):
+        self.node(str(self.rng.choice(["Neg", "Relu", "Shape"])), [self.value])
+
+    def model(self):
+        blocks = [self.conv, self.conv, self.branch, self.concat, self.pad, self.norm, self.rows, self.fixed,
+                  self.subgraph, self.dead, self.pool]
+        self.conv()
+        for _ in range(int(self.rng.integers(2, 7))):
+            block = self.rng.choice(len(blocks) + 1)
+            if block == len(blocks):
+                if self.channels % 2 == 0:
+                    self.groupnorm()
+            else:
+                blocks[block]()
+        self.conv()
+        if self.rng.random() < 0.5:
+            self.value = self.node("GlobalAveragePool", [self.value])
+        self.nodes.append(helper.make_node("Identity", [self.value], ["y"]))
+        size = ["h", "w"] if self.open else [16, 16]
+        graph = helper.make_graph(
+            self.nodes, "random", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, *size])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", self.channels, None, None])],
+            self.initializers, value_info=self.infos)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
+
+
+def check_seed(build, seed, folder):
+    """None, or what went wrong."""
+    old, new = folder / f"seed{seed}.onnx", folder / f"seed{seed}.new.onnx"
+    onnx.save(Graph(seed).model(), old)
+    for method, rank, full in SETTINGS:
+        command = [f"{build}/nd", "decouple", str(old), "-o", str(new), "--method", method, "--rank", rank, "--skip",
+                   "none", "--input", "16x16"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        what = f"seed {seed}, {method} --rank {rank}"
+        if done.returncode:
+            return f"{what}: ended with {done.returncode}: {done.stderr.strip()[-300:]}"
+        try:
+            written.check(old, new, written.TOLERANCE if full else None, narrowed=method == "prune", sizes=(16, 23))
+        except written.Wrong as error:
+            return f"{what}: {error}"
+    old.unlink()
+    new.unlink()
+    return None
+
+
+def main():
+    build, count, first = sys.argv[1], int((sys.argv[2:] + ["200"])[0]), int((sys.argv[3:] + ["1"])[0])
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="nd_random_graphs."))
+    print(f"seeds {first} to {first + count - 1}", flush=True)
+    wrong = [w for w in (check_seed(build, seed, folder) for seed in range(first, first + count)) if w]
+    for what in wrong:
+        print(f"FAILED {what}")
+    print(f"{count - len(wrong)} of {count} graphs agree" + (f"; the others are in {folder}" if wrong else ""))
+    if not wrong:
+        folder.rmdir()
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
