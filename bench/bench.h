@@ -17,7 +17,8 @@ typedef struct nd_bench_settings {
     const int64_t *terms; /* T */
     size_t n_terms;
     bool forms[nd_form_count];
-    bool implementations[nd_implementation_count]; /* dense is always timed */
+    bool implementations[nd_implementation_count]; /* dense is always timed; best is of those named
+                                                      beside it, of all where it is alone */
     nd_backend *forced[nd_implementation_count];   /* baselines other than the backend's choice
                                             (bench/subjects/rig.h);   NULL for none */
     bool cold;                                     /* rotate buffers; otherwise the same ones every run */

@@ -41,8 +41,9 @@ typedef struct nd_cuda {
     size_t shared_limit;                     /* bytes of shared memory a block may ask for */
     size_t workspace_limit;
     bool tune;
-    unsigned algorithms;                 /* 1 << nd_cuda_algorithm, of those that may be taken */
-    cudaStream_t stream, side;           /* side: the other half of what overlaps */
+    double tune_seconds;       /* of wall-clock time that one choice among engines of a library may take */
+    unsigned algorithms;       /* 1 << nd_cuda_algorithm, of those that may be taken */
+    cudaStream_t stream, side; /* side: the other half of what overlaps */
     cudaEvent_t fork, ready[2], done[2]; /* order between the two: see separable_chunked.c */
     cudaEvent_t events[nd_cuda_events];  /* made when first used */
     float *staging;                      /* nd_cuda_staged elements on their way in or out, by pieces */

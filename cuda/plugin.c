@@ -193,6 +193,18 @@ static nd_status cuda_choose_algorithms(nd_cuda *cuda) {
     return nd_status_ok;
 }
 
+/* A library may offer dozens of engines for a layer, and take more than a second to compile one of them. */
+static nd_status cuda_choose_seconds(nd_cuda *cuda) {
+    const char *chosen = getenv("ND_CUDA_TUNE_SECONDS");
+    char *end = NULL;
+    cuda->tune_seconds = 2;
+    if (!chosen || !*chosen) return nd_status_ok;
+    cuda->tune_seconds = strtod(chosen, &end);
+    ND_REQUIRE(!*end && cuda->tune_seconds >= 0 && cuda->tune_seconds <= 3600, nd_status_usage,
+               "ND_CUDA_TUNE_SECONDS=%s: seconds, from 0 to 3600", chosen);
+    return nd_status_ok;
+}
+
 /* One kernel of ours, run to its end: a device that has no room or cannot run it is found out here, where
  * another backend may still be taken in its place. */
 static nd_status cuda_prove(nd_cuda *cuda) {
@@ -212,6 +224,7 @@ static nd_status cuda_start(nd_cuda *cuda) {
     ND_CUDA_TRY(cudaSetDevice(cuda->device));
     ND_TRY(cuda_describe(cuda));
     ND_TRY(cuda_choose_algorithms(cuda));
+    ND_TRY(cuda_choose_seconds(cuda));
     ND_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
     ND_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->side, cudaStreamNonBlocking));
     ND_CUDA_TRY(cudaEventCreateWithFlags(&cuda->fork, cudaEventDisableTiming));

@@ -12,6 +12,7 @@ typedef struct result {
     nd_timer *timer;
     nd_rig_layout layout;  /* of dense: the first session's choice, so that all time the same */
     bool measured, enough; /* in one session; in as many as it takes */
+    bool emitted;          /* its rows */
     nd_timing timing;
     int n;
     nd_rig_entry entries[nd_subjects_max];
@@ -161,7 +162,8 @@ static nd_status emit_entry(const bench *b, size_t index, nd_implementation impl
 }
 
 static nd_status emit_layer(const bench *b, size_t index) {
-    const result *r = &b->results[index];
+    result *r = &b->results[index];
+    r->emitted = true;
     for (int i = 0; i < r->n; i++)
         ND_TRY(
             emit_entry(b, index, r->entries[i].implementation, r->entries[i].form, r->entries[i].terms, i));
@@ -173,6 +175,14 @@ static nd_status emit_layer(const bench *b, size_t index) {
             ND_TRY(emit_entry(b, index, nd_implementation_best, (nd_form)form, terms, chosen));
         }
     return nd_status_ok;
+}
+
+/* The best is of what is asked for beside it, and of everything where it stands alone. */
+static bool wants(const nd_bench_settings *settings, nd_implementation implementation) {
+    const bool alone = !settings->implementations[nd_implementation_unfused] &&
+                       !settings->implementations[nd_implementation_fused];
+    return settings->implementations[implementation] ||
+           (settings->implementations[nd_implementation_best] && alone);
 }
 
 static nd_status add_all(const bench *b, const nd_bench_layer *layer, nd_rig *rig) {
@@ -188,8 +198,7 @@ static nd_status add_all(const bench *b, const nd_bench_layer *layer, nd_rig *ri
     for (int form = 0; form < nd_form_count && !layer->dense; form++)
         for (size_t t = 0; t < b->settings->n_terms && b->settings->forms[form]; t++)
             for (size_t i = 0; i < sizeof timed / sizeof *timed; i++)
-                if (b->settings->implementations[timed[i]] ||
-                    b->settings->implementations[nd_implementation_best])
+                if (wants(b->settings, timed[i]))
                     ND_TRY(nd_rig_add(rig, timed[i], (nd_form)form, b->settings->terms[t], &added));
     return nd_status_ok;
 }
@@ -308,6 +317,14 @@ static nd_status end_early(bench *b) {
     return nd_status_ok;
 }
 
+/* Rows in the order of the layers, each as soon as it can be: whoever ends this process loses no finished
+ * layer. */
+static nd_status emit_finished(const bench *b) {
+    for (size_t i = 0; i < b->n && (b->results[i].emitted || b->results[i].enough); i++)
+        if (!b->results[i].emitted) ND_TRY(emit_layer(b, i));
+    return nd_status_ok;
+}
+
 /* Passes over all layers rather than one layer after the other: the sessions of a layer lie apart in time. */
 static nd_status measure_all(bench *b) {
     const nd_progress *progress = b->settings->progress;
@@ -317,6 +334,7 @@ static nd_status measure_all(bench *b) {
             nd_progress_report(progress, "layers", done, total);
             if (nd_bench_stopped(b->settings)) return end_early(b);
             if (!b->results[i].enough) ND_TRY(measure_session(b, i, pass));
+            ND_TRY(emit_finished(b));
         }
     nd_progress_report(progress, "layers", total, total);
     return nd_status_ok;
@@ -338,7 +356,7 @@ static nd_status measure_layers(const nd_bench_layer *layers, size_t n, const nd
     bool all = true;
     for (size_t i = 0; i < n; i++) {
         all = all && b.results[i].measured;
-        if (b.results[i].measured) ND_TRY_DONE(emit_layer(&b, i));
+        if (b.results[i].measured && !b.results[i].emitted) ND_TRY_DONE(emit_layer(&b, i));
     }
     if (all) ND_TRY_DONE(emit_stacks(&b));
 done:

@@ -32,6 +32,19 @@ __device__ inline uint16_t nd_ptx_bf16_of_f32(float x) {
     return bits;
 }
 
+/* Two at once, `low` in the low half: one instruction. */
+__device__ inline uint32_t nd_ptx_f16x2_of_f32(float low, float high) {
+    uint32_t bits;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+}
+
+__device__ inline uint32_t nd_ptx_bf16x2_of_f32(float low, float high) {
+    uint32_t bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+}
+
 /* Rounds to the 10 mantissa bits of tf32, ties away from zero. */
 __device__ inline float nd_ptx_tf32_of_f32(float x) {
     uint32_t bits;

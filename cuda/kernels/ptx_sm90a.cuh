@@ -38,6 +38,44 @@ __device__ inline void nd_ptx_barrier_wait(uint64_t *barrier, uint32_t parity) {
                  : "memory");
 }
 
+/* One arrival at the barrier in the same place of the cluster's block `rank`, which may be this one. */
+__device__ inline void nd_ptx_barrier_arrive(uint64_t *barrier, uint32_t rank) {
+    asm volatile("{\n"
+                 ".reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+                 "}\n" ::"r"(nd_ptx_shared_address(barrier)),
+                 "r"(rank)
+                 : "memory");
+}
+
+/* From here on a thread of this warpgroup has so many registers; who takes waits until others have given. */
+template <int count> __device__ inline void nd_ptx_registers_give() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(count));
+}
+
+template <int count> __device__ inline void nd_ptx_registers_take() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(count));
+}
+
+/* Barrier `id` (1 to 15) of the block, for `threads` of its threads: whole warps. */
+__device__ inline void nd_ptx_part_barrier(int id, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+__device__ inline uint32_t nd_ptx_cluster_rank() {
+    uint32_t rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+/* All threads of all blocks of the cluster, whole warps. */
+__device__ inline void nd_ptx_cluster_barrier() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\n"
+                 "barrier.cluster.wait.acquire.aligned;" ::
+                     : "memory");
+}
+
 /* Makes the initialised barriers visible to the copy engine. */
 __device__ inline void nd_ptx_barrier_publish() {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -56,10 +94,15 @@ __device__ inline void nd_ptx_bulk(void *to, const void *from, uint32_t bytes, u
         : "memory");
 }
 
-__device__ inline void nd_ptx_tensor_2d(void *to, const CUtensorMap *map, int x, int y, uint64_t *barrier) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
-                 "[%1, {%2, %3}], [%4];" ::"r"(nd_ptx_shared_address(to)),
-                 "l"(map), "r"(x), "r"(y), "r"(nd_ptx_shared_address(barrier))
+/* To the same place in every block of the cluster that `ranks` has a bit for, and to the barrier in the same
+ * place there.
+ */
+__device__ inline void nd_ptx_bulk_multicast(void *to, const void *from, uint32_t bytes, uint64_t *barrier,
+                                             uint16_t ranks) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+                 "[%1], %2, "
+                 "[%3], %4;" ::"r"(nd_ptx_shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(nd_ptx_shared_address(barrier)), "h"(ranks)
                  : "memory");
 }
 
@@ -87,6 +130,9 @@ template <int pending> __device__ inline void nd_ptx_wgmma_wait() {
 #define ND_D16(c, j) ND_D4(c, j), ND_D4(c, j + 1), ND_D4(c, j + 2), ND_D4(c, j + 3)
 #define ND_D64(c, j) ND_D16(c, j), ND_D16(c, j + 4), ND_D16(c, j + 8), ND_D16(c, j + 12)
 
+#define ND_P32_0                                                                                             \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                                 \
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define ND_P64_0                                                                                             \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                                 \
     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                       \
@@ -98,7 +144,7 @@ template <int pending> __device__ inline void nd_ptx_wgmma_wait() {
     "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "           \
     "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
-/* c (64xN, fp32) = a (64xK) b (NxK)^T, plus c where `add`, N being 128 or 256 and K one step; c[j] is the
+/* c (64xN, fp32) = a (64xK) b (NxK)^T, plus c where `add`, N being 64, 128 or 256 and K one step; c[j] is the
  * mma.sync fragment of columns 8j to 8j + 7. c is written in the background: nothing else may touch it before
  * the wait. */
 #define ND_WGMMA(name, columns, step, type, order, places, a_at, b_at, add_at, ...)                          \
@@ -110,6 +156,7 @@ template <int pending> __device__ inline void nd_ptx_wgmma_wait() {
                      : "l"(a), "l"(b), "r"(add));                                                            \
     }
 #define ND_WGMMAS(name, step, type, order)                                                                   \
+    ND_WGMMA(name, 64, step, type, order, ND_P32_0, "%32", "%33", "%34", ND_D16(c, 0), ND_D16(c, 4))         \
     ND_WGMMA(name, 128, step, type, order, ND_P64_0, "%64", "%65", "%66", ND_D64(c, 0))                      \
     ND_WGMMA(name, 256, step, type, order, ND_P64_0 ", " ND_P64_64, "%128", "%129", "%130", ND_D64(c, 0),    \
              ND_D64(c, 16))

@@ -2,11 +2,13 @@
 #include "base/log.h"
 #include "cuda/kernels/moments.h"
 #include "cuda/tune/autotune.h"
+#include "cuda/tune/winners.h"
 
 #include <cublasLt.h>
 #include <cublas_v2.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct nd_blas {
     cublasHandle_t handle;
@@ -161,14 +163,16 @@ static const nd_gemm_types nd_gemm_types_of[nd_precision_count] = {
     [nd_precision_bf16] = {CUDA_R_16BF, CUBLAS_COMPUTE_32F},
 };
 
-static nd_status gemm_describe(nd_gemm_plan *plan) {
+/* `compute` in place of the precision's own. */
+static nd_status gemm_operation(nd_gemm_plan *plan, cublasComputeType_t compute) {
     const nd_gemm_problem *p = &plan->problem;
-    const nd_gemm_types *types = &nd_gemm_types_of[p->precision];
     const cublasOperation_t transposed = CUBLAS_OP_T;
     const cublasLtEpilogue_t epilogue = p->bias
                                             ? (p->relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS)
                                             : (p->relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT);
-    ND_CUBLAS_TRY(cublasLtMatmulDescCreate(&plan->operation, types->compute, CUDA_R_32F));
+    if (plan->operation) (void)cublasLtMatmulDescDestroy(plan->operation);
+    plan->operation = NULL;
+    ND_CUBLAS_TRY(cublasLtMatmulDescCreate(&plan->operation, compute, CUDA_R_32F));
     ND_CUBLAS_TRY(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
                                                  sizeof transposed));
     ND_CUBLAS_TRY(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
@@ -179,6 +183,13 @@ static nd_status gemm_describe(nd_gemm_plan *plan) {
     if (p->bias)
         ND_CUBLAS_TRY(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
                                                      &bias, sizeof bias));
+    return nd_status_ok;
+}
+
+static nd_status gemm_describe(nd_gemm_plan *plan) {
+    const nd_gemm_problem *p = &plan->problem;
+    const nd_gemm_types *types = &nd_gemm_types_of[p->precision];
+    ND_TRY(gemm_operation(plan, types->compute));
     ND_CUBLAS_TRY(cublasLtMatrixLayoutCreate(&plan->w, types->data, (uint64_t)p->k, (uint64_t)p->n, p->ldw));
     ND_CUBLAS_TRY(cublasLtMatrixLayoutCreate(&plan->x, types->data, (uint64_t)p->k, (uint64_t)p->m, p->ldx));
     ND_CUBLAS_TRY(cublasLtMatrixLayoutCreate(&plan->y, types->data, (uint64_t)p->n, (uint64_t)p->m, p->ldy));
@@ -229,12 +240,12 @@ static void gemm_trial_facts(const void *made, nd_autotune_facts *facts) {
     *facts = (nd_autotune_facts){.name = candidate->name};
 }
 
-static void gemm_key(const nd_gemm_problem *p, char key[nd_sha256_hex_size]) {
+static void gemm_key(const nd_cuda *cuda, const nd_gemm_problem *p, char key[nd_sha256_hex_size]) {
     const int64_t values[] = {
         nd_operation_gemm, p->m,        p->n,       p->k,         p->ldx,  p->ldw,      p->ldx2, p->ldy,
         p->align_x,        p->align_x2, p->align_y, p->precision, p->bias, p->residual, p->relu};
     nd_sha256 hash;
-    nd_sha256_init(&hash);
+    nd_winner_key(cuda, &hash);
     nd_sha256_add(&hash, values, sizeof values);
     nd_sha256_hex(&hash, key);
 }
@@ -257,7 +268,7 @@ static nd_work gemm_work(const nd_gemm_problem *p) {
 
 /* Checks and times every proposal on tuning inputs. *winner stays where none of them runs. */
 static nd_status gemm_measure(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *results, int count,
-                              int *winner) {
+                              int *winner, bool *checked) {
     const nd_gemm_problem *p = &plan->problem;
     const nd_work work = gemm_work(p);
     const int64_t dims[] = {p->n, p->k, 1, 1};
@@ -271,16 +282,18 @@ static nd_status gemm_measure(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_
     nd_autotune tuning = {.cuda = plan->cuda,
                           .run = gemm_trial_run,
                           .facts = gemm_trial_facts,
+                          .until = nd_autotune_until(plan->cuda),
                           .inputs = &inputs,
                           .user = &trial};
     ND_TRY_DONE(nd_inputs_add_weights(&inputs, &filter, p->bias));
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count && !nd_autotune_is_late(&tuning); i++) {
         candidates[i].proposal = &results[i];
         gemm_name(&results[i].algo, candidates[i].name, sizeof candidates[i].name);
         nd_autotune_add(&tuning, &candidates[i]);
     }
     const nd_gemm_candidate *won = nd_autotune_finish(&tuning);
     if (won) *winner = (int)(won - candidates);
+    *checked = won && inputs.expected;
     ND_REQUIRE_DONE(won || !tuning.wrong, nd_status_device, "all %d algorithms that run are wrong",
                     tuning.wrong);
 done:
@@ -288,20 +301,45 @@ done:
     return status;
 }
 
-/* The same proposals come in the same order for the same problem, so that their number names one. */
+/* The place of an earlier process' winner "NAME/PLACE" among the proposals: the same ones come in the same
+ * order for the same problem. -1 where it is no longer there. */
+static int gemm_known(const char *key, const cublasLtMatmulHeuristicResult_t *results, int count) {
+    char kept[nd_winner_size], name[96];
+    char *slash = nd_winner_find(key, kept) ? strrchr(kept, '/') : NULL;
+    if (!slash) return -1;
+    *slash = '\0';
+    const int at = atoi(slash + 1);
+    if (at < 0 || at >= count) return -1;
+    gemm_name(&results[at].algo, name, sizeof name);
+    return strcmp(name, kept) ? -1 : at;
+}
+
+static void gemm_keep(const char *key, const cublasLtMatmulHeuristicResult_t *results, int winner) {
+    char name[96], kept[nd_winner_size];
+    gemm_name(&results[winner].algo, name, sizeof name);
+    snprintf(kept, sizeof kept, "%s/%d", name, winner);
+    nd_winner_keep(key, kept);
+}
+
 static nd_status gemm_tune(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *results, int count) {
     char key[nd_sha256_hex_size];
     int winner = 0;
-    gemm_key(&plan->problem, key);
+    gemm_key(plan->cuda, &plan->problem, key);
     if (!nd_autotune_recall(plan->cuda, key, &winner) || winner >= count) {
-        winner = 0;
-        const nd_status status = gemm_measure(plan, results, count, &winner);
+        bool checked = false;
+        winner = gemm_known(key, results, count);
+        nd_status status = nd_status_ok;
+        if (winner < 0) {
+            winner = 0;
+            status = gemm_measure(plan, results, count, &winner, &checked);
+        }
         if (status == nd_status_memory)
             nd_log(nd_log_warn, "a GEMM is not tuned: %s", nd_error());
         else if (status)
             return status;
         else
             nd_autotune_remember(plan->cuda, key, winner);
+        if (checked) gemm_keep(key, results, winner);
     }
     plan->algorithm = results[winner].algo;
     plan->workspace = results[winner].workspaceSize;
@@ -331,35 +369,64 @@ static nd_status gemm_prefer(const nd_gemm_plan *plan, cublasLtMatmulPreference_
     return nd_status_ok;
 }
 
+/* Whether an algorithm multiplies fp32 as fp32. */
+static bool gemm_is_strict(const cublasLtMatmulAlgo_t *algorithm) {
+    uint64_t flags = 0;
+    size_t written;
+    return !cublasLtMatmulAlgoCapGetAttribute(algorithm, CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS, &flags,
+                                              sizeof flags, &written) &&
+           !(flags & CUBLASLT_NUMERICAL_IMPL_FLAGS_TENSOR_OP_MASK);
+}
+
 /* Moves the proposals that are valid to the front. */
-static int gemm_valid(cublasLtMatmulHeuristicResult_t *results, int count) {
+static int gemm_valid(cublasLtMatmulHeuristicResult_t *results, int count, bool strict) {
     int valid = 0;
     for (int i = 0; i < count; i++)
-        if (results[i].state == CUBLAS_STATUS_SUCCESS) results[valid++] = results[i];
+        if (results[i].state == CUBLAS_STATUS_SUCCESS && (!strict || gemm_is_strict(&results[i].algo)))
+            results[valid++] = results[i];
     return valid;
 }
 
-static nd_status gemm_choose(nd_gemm_plan *plan) {
-    cublasLtMatmulHeuristicResult_t results[nd_gemm_proposals];
+/* Fills results[nd_gemm_proposals], none where the library has nothing. */
+static nd_status gemm_propose(nd_gemm_plan *plan, bool all, bool strict,
+                              cublasLtMatmulHeuristicResult_t *results, int *count) {
     cublasLtMatmulPreference_t preference = NULL;
     nd_status status = nd_status_ok;
-    int count = 0;
+    *count = 0;
     ND_CUBLAS_TRY_DONE(cublasLtMatmulPreferenceCreate(&preference));
     ND_TRY_DONE(gemm_prefer(plan, preference));
-    ND_CUBLAS_TRY_DONE(cublasLtMatmulAlgoGetHeuristic(
-        plan->cuda->blas->lt, plan->operation, plan->w, plan->x, plan->x2, plan->y, preference,
-        plan->cuda->tune ? nd_gemm_proposals : 1, results, &count));
-    count = gemm_valid(results, count);
-    ND_REQUIRE_DONE(count, nd_status_unsupported, "cuBLASLt has no algorithm for %lldx%lldx%lld in %s",
-                    (long long)plan->problem.m, (long long)plan->problem.n, (long long)plan->problem.k,
-                    nd_precision_name(plan->problem.precision));
-    plan->algorithm = results[0].algo;
-    plan->workspace = results[0].workspaceSize;
-    if (plan->cuda->tune) ND_TRY_DONE(gemm_tune(plan, results, count));
-    gemm_name(&plan->algorithm, plan->name, sizeof plan->name);
+    const cublasStatus_t found =
+        cublasLtMatmulAlgoGetHeuristic(plan->cuda->blas->lt, plan->operation, plan->w, plan->x, plan->x2,
+                                       plan->y, preference, all ? nd_gemm_proposals : 1, results, count);
+    if (found == CUBLAS_STATUS_NOT_SUPPORTED)
+        *count = 0;
+    else
+        ND_CUBLAS_TRY_DONE(found);
+    *count = gemm_valid(results, *count, strict);
 done:
     if (preference) (void)cublasLtMatmulPreferenceDestroy(preference);
     return status;
+}
+
+/* The library may have no pedantic fp32 with an epilogue. Its ordinary fp32 is as strict where the algorithm
+ * says so; that is also checked by what comes out. */
+static nd_status gemm_choose(nd_gemm_plan *plan) {
+    cublasLtMatmulHeuristicResult_t results[nd_gemm_proposals];
+    const nd_gemm_problem *p = &plan->problem;
+    int count = 0;
+    ND_TRY(gemm_propose(plan, plan->cuda->tune, false, results, &count));
+    const bool other = !count && p->precision == nd_precision_fp32;
+    if (other) {
+        ND_TRY(gemm_operation(plan, CUBLAS_COMPUTE_32F));
+        ND_TRY(gemm_propose(plan, true, true, results, &count));
+    }
+    ND_REQUIRE(count, nd_status_unsupported, "cuBLASLt has no algorithm for %lldx%lldx%lld in %s",
+               (long long)p->m, (long long)p->n, (long long)p->k, nd_precision_name(p->precision));
+    plan->algorithm = results[0].algo;
+    plan->workspace = results[0].workspaceSize;
+    if (plan->cuda->tune || other) ND_TRY(gemm_tune(plan, results, count));
+    gemm_name(&plan->algorithm, plan->name, sizeof plan->name);
+    return nd_status_ok;
 }
 
 nd_status nd_gemm_plan_make(nd_cuda *cuda, const nd_gemm_problem *problem, nd_gemm_plan **out) {

@@ -1,16 +1,37 @@
 #include "cuda/libs/dnn.h"
 #include "base/log.h"
-#include "cuda/libs/dnn_cache.h"
 #include "cuda/libs/dnn_graph.h"
+#include "cuda/libs/dnn_key.h"
 #include "cuda/tune/autotune.h"
+#include "cuda/tune/winners.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* A plan that was built once and serves every kernel of its problem: building one asks the heuristics, and
+ * may compile. `plan` refers to its graph and to the configuration it was built from; NULL for the legacy
+ * call. */
+typedef struct nd_dnn_built {
+    char key[nd_sha256_hex_size], engine[nd_dnn_name_size + 32];
+    nd_dnn_graph graph;
+    cudnnBackendDescriptor_t config, plan;
+    size_t workspace;
+    bool transformed;
+} nd_dnn_built;
+
 struct nd_dnn {
     cudnnHandle_t handle;
+    nd_dnn_built *built; /* grown */
+    size_t n_built, capacity;
 };
+
+static void dnn_built_free(nd_dnn_built *built) {
+    if (built->plan) (void)cudnnBackendDestroyDescriptor(built->plan);
+    if (built->config) (void)cudnnBackendDestroyDescriptor(built->config);
+    nd_dnn_graph_free(&built->graph);
+}
 
 nd_status nd_dnn_open(nd_cuda *cuda, nd_dnn **out) {
     nd_dnn *dnn = *out = nd_alloc_array(1, sizeof *dnn);
@@ -25,6 +46,8 @@ nd_status nd_dnn_open(nd_cuda *cuda, nd_dnn **out) {
 
 void nd_dnn_close(nd_dnn *dnn) {
     if (!dnn) return;
+    for (size_t i = 0; i < dnn->n_built; i++) dnn_built_free(&dnn->built[i]);
+    free(dnn->built);
     if (dnn->handle) (void)cudnnDestroy(dnn->handle);
     free(dnn);
 }
@@ -39,23 +62,28 @@ const char *nd_dnn_version(char *text, size_t size) {
 struct nd_dnn_plan {
     nd_cuda *cuda;
     nd_dnn_problem problem;
-    nd_dnn_graph graph;
-    cudnnBackendDescriptor_t config, plan, pack;
-    bool fused;                   /* bias, residual and ReLU are in the plan */
-    bool transformed;             /* by Winograd or Fourier */
-    cudnnTensorDescriptor_t x, y; /* legacy */
+    cudnnBackendDescriptor_t plan, pack;
+    nd_dnn_graph graph;              /* of `plan`, where it is this plan's own */
+    cudnnBackendDescriptor_t config; /* likewise */
+    bool shared;                     /* `plan` is one that was built for the problem: nd_dnn_built */
+    bool fused;                      /* bias, residual and ReLU are in the plan */
+    bool transformed;                /* by Winograd or Fourier */
+    cudnnTensorDescriptor_t x, y;    /* legacy */
     cudnnFilterDescriptor_t w;
     cudnnConvolutionDescriptor_t conv;
     size_t workspace;
     char name[nd_dnn_name_size + 32];
 };
 
+/* Of the engines that are compiled when they are built, so many are tried for a problem. */
+enum { nd_dnn_compiled_max = 2 };
+
 static const char nd_dnn_legacy_name[] = "legacy_winograd_nonfused";
 
 void nd_dnn_plan_free(nd_dnn_plan *plan) {
     if (!plan) return;
     if (plan->pack) (void)cudnnBackendDestroyDescriptor(plan->pack);
-    if (plan->plan) (void)cudnnBackendDestroyDescriptor(plan->plan);
+    if (plan->plan && !plan->shared) (void)cudnnBackendDestroyDescriptor(plan->plan);
     if (plan->config) (void)cudnnBackendDestroyDescriptor(plan->config);
     nd_dnn_graph_free(&plan->graph);
     if (plan->x) (void)cudnnDestroyTensorDescriptor(plan->x);
@@ -261,15 +289,34 @@ static void dnn_trial_facts(const void *candidate, nd_autotune_facts *facts) {
     *facts = (nd_autotune_facts){plan->name, plan->transformed};
 }
 
-static void dnn_enter_all(nd_autotune *tuning, const nd_dnn_problem *problem, bool fused,
-                          const nd_dnn_candidates *candidates) {
+/* At most `most` of the engines that are compiled when they are built, or of those that are not. */
+static void dnn_enter_some(nd_autotune *tuning, const nd_dnn_problem *problem, bool fused,
+                           const nd_dnn_candidates *candidates, bool compiled, int most) {
     nd_dnn_plan *plan;
     for (int i = 0; i < candidates->count; i++) {
-        if (!nd_dnn_notes_allow(candidates->items[i].notes, problem->precision)) continue;
-        if (dnn_graph_plan(tuning->cuda, problem, fused, &candidates->items[i], &plan)) continue;
-        nd_autotune_add(tuning, plan);
+        const nd_dnn_candidate *candidate = &candidates->items[i];
+        if (candidate->compiled != compiled || !nd_dnn_notes_allow(candidate->notes, problem->precision))
+            continue;
+        if (nd_autotune_is_late(tuning)) continue;
+        if (most-- <= 0) {
+            tuning->left++;
+            continue;
+        }
+        if (!dnn_graph_plan(tuning->cuda, problem, fused, candidate, &plan)) nd_autotune_add(tuning, plan);
     }
+}
+
+/* Compiling takes more than a second an engine: the first of them come last, while there is time. */
+static void dnn_enter_all(nd_autotune *tuning, const nd_dnn_problem *problem, bool fused,
+                          const nd_dnn_candidates *candidates) {
+    char text[160];
+    nd_dnn_plan *plan;
+    dnn_enter_some(tuning, problem, fused, candidates, false, INT_MAX);
     if (!dnn_legacy_make(tuning->cuda, problem, &plan)) nd_autotune_add(tuning, plan);
+    dnn_enter_some(tuning, problem, fused, candidates, true, nd_dnn_compiled_max);
+    if (tuning->left)
+        nd_log(nd_log_info, "%s: %d of cuDNN's engines were not tried (ND_CUDA_TUNE_SECONDS=%g)",
+               nd_inputs_text(tuning->inputs, text, sizeof text), tuning->left, tuning->cuda->tune_seconds);
 }
 
 /* *checked: the winner was verified against the direct kernel. Where all that runs is wrong, cuDNN has
@@ -284,6 +331,7 @@ static nd_status dnn_tune(nd_cuda *cuda, const nd_dnn_problem *problem, bool fus
                           .run = dnn_trial_run,
                           .drop = dnn_trial_drop,
                           .facts = dnn_trial_facts,
+                          .until = nd_autotune_until(cuda),
                           .inputs = &inputs,
                           .user = &inputs};
     ND_TRY_DONE(nd_inputs_add_weights(&inputs, &filter, problem->bias));
@@ -336,48 +384,87 @@ static void dnn_plan_own(nd_dnn_plan *plan, nd_dnn_graph *graph, nd_dnn_candidat
     *graph = (nd_dnn_graph){0};
 }
 
-/* The winner of tuning in this process or of an earlier one; *out stays NULL where there was none. */
+/* Gives the plan to all kernels of the problem to come. Where there is no memory for that, it stays its own.
+ */
+static void dnn_share(nd_dnn *dnn, const char *key, nd_dnn_plan *plan) {
+    if (dnn->n_built == dnn->capacity) {
+        nd_dnn_built *grown = nd_array_grow(dnn->built, dnn->n_built, &dnn->capacity, sizeof *grown);
+        if (!grown) return;
+        dnn->built = grown;
+    }
+    nd_dnn_built *built = &dnn->built[dnn->n_built++];
+    *built = (nd_dnn_built){.graph = plan->graph,
+                            .config = plan->config,
+                            .plan = plan->plan,
+                            .workspace = plan->workspace,
+                            .transformed = plan->transformed};
+    snprintf(built->key, sizeof built->key, "%s", key);
+    dnn_engine_of(plan, built->engine, sizeof built->engine);
+    plan->graph = (nd_dnn_graph){0};
+    plan->config = NULL;
+    plan->shared = true;
+}
+
+/* *out stays NULL where none was built for the problem. */
+static nd_status dnn_borrow(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, const char *key,
+                            nd_dnn_plan **out) {
+    for (size_t i = 0; i < cuda->dnn->n_built; i++) {
+        const nd_dnn_built *built = &cuda->dnn->built[i];
+        if (strcmp(built->key, key)) continue;
+        if (!built->plan) return dnn_legacy_make(cuda, problem, out);
+        ND_TRY(dnn_plan_new(cuda, problem, fused, built->engine, out));
+        (*out)->plan = built->plan;
+        (*out)->shared = true;
+        (*out)->workspace = built->workspace;
+        (*out)->transformed = built->transformed;
+        break;
+    }
+    return nd_status_ok;
+}
+
+/* The winner of an earlier process; *out stays NULL where there was none. */
 static void dnn_known(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
                       const nd_dnn_candidates *candidates, const char *key, nd_dnn_plan **out) {
-    char engine[nd_dnn_name_size + 32];
-    int candidate = -1;
-    if (!nd_autotune_recall(cuda, key, &candidate) && nd_dnn_cache_get(key, engine, sizeof engine))
-        candidate = dnn_find(candidates, engine);
-    if (candidate < 0) return;
-    if (candidate >= candidates->count)
+    char engine[nd_winner_size];
+    const int at = nd_winner_find(key, engine) ? dnn_find(candidates, engine) : -1;
+    if (at < 0) return;
+    if (at >= candidates->count)
         (void)dnn_legacy_make(cuda, problem, out);
     else
-        (void)dnn_graph_plan(cuda, problem, fused, &candidates->items[candidate], out);
+        (void)dnn_graph_plan(cuda, problem, fused, &candidates->items[at], out);
 }
 
 static nd_status dnn_fastest(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
-                             const nd_dnn_candidates *candidates, nd_dnn_plan **out) {
-    char key[nd_dnn_key_size], engine[nd_dnn_name_size + 32];
+                             const nd_dnn_candidates *candidates, const char *key, nd_dnn_plan **out) {
+    char engine[nd_dnn_name_size + 32];
     bool checked = false;
-    nd_dnn_cache_key(cuda, problem, fused, key);
     dnn_known(cuda, problem, fused, candidates, key, out);
     if (*out) return nd_status_ok;
     const nd_status status = dnn_tune(cuda, problem, fused, candidates, out, &checked);
     if (status == nd_status_memory) nd_log(nd_log_warn, "a convolution is not tuned: %s", nd_error());
     if (status || !*out) return status == nd_status_memory ? nd_status_ok : status;
     dnn_engine_of(*out, engine, sizeof engine);
-    nd_autotune_remember(cuda, key, dnn_find(candidates, engine));
-    if (checked) nd_dnn_cache_put(key, engine);
+    if (checked) nd_winner_keep(key, engine);
     return nd_status_ok;
 }
 
 static nd_status dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, nd_dnn_plan **out) {
+    char key[nd_sha256_hex_size];
     nd_dnn_graph graph = {0};
     nd_dnn_candidates candidates = {0};
     nd_status status = nd_status_ok;
     *out = NULL;
+    nd_dnn_key(cuda, problem, fused, key);
+    ND_TRY(dnn_borrow(cuda, problem, fused, key, out));
+    if (*out) return nd_status_ok;
     ND_TRY_DONE(nd_dnn_graph_make(problem, fused, cuda->dnn->handle, &graph));
     ND_TRY_DONE(nd_dnn_candidates_find(&graph, NULL, &candidates));
-    if (cuda->tune) ND_TRY_DONE(dnn_fastest(cuda, problem, fused, &candidates, out));
+    if (cuda->tune) ND_TRY_DONE(dnn_fastest(cuda, problem, fused, &candidates, key, out));
     if (!*out) ND_TRY_DONE(dnn_first(cuda, problem, fused, &candidates, out));
     ND_REQUIRE_DONE(*out, nd_status_unsupported, "cuDNN has no engine for this convolution in %s",
                     nd_precision_name(problem->precision));
-    dnn_plan_own(*out, &graph, &candidates);
+    if ((*out)->plan) dnn_plan_own(*out, &graph, &candidates);
+    dnn_share(cuda->dnn, key, *out);
 done:
     nd_dnn_candidates_free(&candidates);
     nd_dnn_graph_free(&graph);

@@ -5,9 +5,11 @@
  * precision are dropped: strict fp32 takes no tensor cores and no down-conversion, nothing may accumulate
  * below fp32. With `tune` every remaining plan under the workspace limit is checked against our direct kernel
  * and timed, the legacy non-fused Winograd too, and the winner is kept on disk under (shape, layout,
- * precision, device, driver, cuDNN version); otherwise the first that builds is taken. Activations other than
- * ReLU follow in a kernel of ours. If no engine runs the whole graph, the bare convolution does and our
- * epilogue kernel follows. */
+ * precision, device, driver, libraries); otherwise the first that builds is taken. Engines that cuDNN
+ * compiles when a plan is built come last, two of them, and no engine is begun when ND_CUDA_TUNE_SECONDS (2)
+ * are over: how many were not tried is logged. A plan is built once a process and shared by all kernels of
+ * its problem. Activations other than ReLU follow in a kernel of ours. If no engine runs the whole graph, the
+ * bare convolution does and our epilogue kernel follows. */
 #ifndef ND_CUDA_DNN_H
 #define ND_CUDA_DNN_H
 

@@ -221,7 +221,20 @@ done:
     return status;
 }
 
-/* "eng62,k2=1,k5=3" and the numerical notes of an engine configuration. */
+/* An engine that cannot say how it behaves is taken for one of those that are there ready-made. */
+static bool dnn_is_compiled(cudnnBackendDescriptor_t engine) {
+    cudnnBackendBehaviorNote_t notes[CUDNN_BEHAVIOR_NOTE_TYPE_COUNT];
+    int64_t count = 0;
+    bool compiled = false;
+    if (cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+                                 CUDNN_BEHAVIOR_NOTE_TYPE_COUNT, &count, notes))
+        return false;
+    for (int64_t i = 0; i < count; i++)
+        compiled = compiled || notes[i] == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
+    return compiled;
+}
+
+/* "eng62,k2=1,k5=3" and the notes of an engine configuration. */
 static nd_status dnn_describe(nd_dnn_candidate *candidate) {
     enum { knobs_max = 64 };
     cudnnBackendDescriptor_t engine = NULL, knobs[knobs_max] = {NULL};
@@ -237,6 +250,7 @@ static nd_status dnn_describe(nd_dnn_candidate *candidate) {
                                                CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT,
                                                &count, notes));
     for (int64_t i = 0; i < count; i++) candidate->notes |= 1u << notes[i];
+    candidate->compiled = dnn_is_compiled(engine);
     size_t at = (size_t)snprintf(candidate->name, sizeof candidate->name, "eng%lld", (long long)index);
     for (int i = 0; i < knobs_max; i++)
         ND_CUDNN_TRY_DONE(cudnnBackendCreateDescriptor(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, &knobs[i]));

@@ -35,6 +35,7 @@ typedef struct nd_dnn_candidate {
     cudnnBackendDescriptor_t config;
     char name[nd_dnn_name_size];
     uint32_t notes; /* bit i: numerical note i */
+    bool compiled;  /* when its plan is built: more than a second */
 } nd_dnn_candidate;
 
 typedef struct nd_dnn_candidates {

@@ -6,22 +6,25 @@
 #include "base/log.h"
 #include "cuda/tune/autotune.h"
 #include "cuda/tune/noise.h"
+#include "cuda/tune/winners.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct nd_separable_candidate {
+    const char *name; /* in files of winners */
     nd_cuda_algorithm algorithm;
     const nd_cuda_implementation *implementation;
 } nd_separable_candidate;
 
 static const nd_separable_candidate nd_separable_candidates[] = {
-    {nd_cuda_algorithm_fused, &nd_separable_fused_implementations[2]},
-    {nd_cuda_algorithm_fused, &nd_separable_fused_implementations[1]},
-    {nd_cuda_algorithm_fused, &nd_separable_fused_implementations[0]},
-    {nd_cuda_algorithm_chunked, &nd_separable_chunked_implementation},
-    {nd_cuda_algorithm_dense, &nd_separable_dense_implementation},
-    {nd_cuda_algorithm_wgmma, &nd_separable_wgmma_implementation},
+    {"fused_256", nd_cuda_algorithm_fused, &nd_separable_fused_implementations[2]},
+    {"fused_128", nd_cuda_algorithm_fused, &nd_separable_fused_implementations[1]},
+    {"fused_64", nd_cuda_algorithm_fused, &nd_separable_fused_implementations[0]},
+    {"chunked", nd_cuda_algorithm_chunked, &nd_separable_chunked_implementation},
+    {"dense", nd_cuda_algorithm_dense, &nd_separable_dense_implementation},
+    {"wgmma", nd_cuda_algorithm_wgmma, &nd_separable_wgmma_implementation},
 };
 
 enum { nd_separable_n_candidates = sizeof nd_separable_candidates / sizeof *nd_separable_candidates };
@@ -92,13 +95,14 @@ static void separable_candidate_facts(const void *candidate, nd_autotune_facts *
     *facts = (nd_autotune_facts){kernel->engine, kernel->transformed};
 }
 
-/* What a choice depends on within one process: everything of the work but the values of its weights. */
+/* What a choice depends on: everything of the work but the values of its weights, and what it may be of. */
 static void separable_key(const nd_kernel *kernel, const nd_work *work, char key[nd_sha256_hex_size]) {
     const nd_view *views[] = {&work->x, &work->y, &work->x2};
-    const int64_t flags[] = {nd_operation_separable, kernel->precision,    work->bias != NULL,
-                             work->residual,         work->activation.act, work->terms};
+    const int64_t flags[] = {nd_operation_separable,  kernel->precision,    work->bias != NULL,
+                             work->residual,          work->activation.act, work->terms,
+                             kernel->cuda->algorithms};
     nd_sha256 hash;
-    nd_sha256_init(&hash);
+    nd_winner_key(kernel->cuda, &hash);
     nd_sha256_add(&hash, flags, sizeof flags);
     nd_sha256_add(&hash, &work->geometry, sizeof work->geometry);
     nd_sha256_add(&hash, work->channel, (size_t)work->terms * sizeof *work->channel);
@@ -178,7 +182,8 @@ static nd_status separable_refer(nd_inputs *inputs, const nd_work *work) {
 }
 
 /* Operands are allocated when all candidates are there: preparing one may have needed the memory. */
-static nd_status separable_autotune(nd_cuda *cuda, const nd_work *work, nd_precision precision, int *winner) {
+static nd_status separable_autotune(nd_cuda *cuda, const nd_work *work, nd_precision precision, int *winner,
+                                    bool *checked) {
     nd_kernel *made[nd_separable_n_candidates], **best;
     nd_inputs inputs;
     separable_make_all(cuda, work, precision, made);
@@ -188,6 +193,7 @@ static nd_status separable_autotune(nd_cuda *cuda, const nd_work *work, nd_preci
                           .run = separable_candidate_run,
                           .drop = separable_candidate_drop,
                           .facts = separable_candidate_facts,
+                          .recorded = true,
                           .inputs = &inputs,
                           .user = &inputs};
     for (int i = 0; i < nd_separable_n_candidates; i++) {
@@ -197,6 +203,7 @@ static nd_status separable_autotune(nd_cuda *cuda, const nd_work *work, nd_preci
             nd_autotune_add(&tuning, &made[i]);
     }
     best = nd_autotune_finish(&tuning);
+    *checked = best && inputs.expected;
     nd_inputs_free(&inputs);
     ND_TRY(status);
     ND_REQUIRE(best || !tuning.wrong, nd_status_device,
@@ -207,12 +214,26 @@ static nd_status separable_autotune(nd_cuda *cuda, const nd_work *work, nd_preci
     return nd_status_ok;
 }
 
-static nd_status separable_measure(nd_kernel *kernel, const nd_work *work, int *winner) {
+static nd_status separable_measure(nd_kernel *kernel, const nd_work *work, const char *key, int *winner) {
     nd_separable_sample sample = {0};
+    bool checked = false;
     ND_TRY(separable_sample_make(work, &sample));
-    const nd_status status = separable_autotune(kernel->cuda, &sample.work, kernel->precision, winner);
+    const nd_status status =
+        separable_autotune(kernel->cuda, &sample.work, kernel->precision, winner, &checked);
     separable_sample_free(&sample);
+    if (!status && checked) nd_winner_keep(key, nd_separable_candidates[*winner].name);
     return status;
+}
+
+/* The winner of an earlier process. */
+static bool separable_known(const nd_kernel *kernel, const nd_work *work, const char *key, int *winner) {
+    char name[nd_winner_size];
+    if (!nd_winner_find(key, name)) return false;
+    for (*winner = 0; *winner < nd_separable_n_candidates; ++*winner)
+        if (!strcmp(nd_separable_candidates[*winner].name, name))
+            return nd_separable_candidates[*winner].implementation->supports(kernel->cuda, work,
+                                                                             kernel->precision);
+    return false;
 }
 
 static nd_status separable_tune(nd_kernel *kernel, const nd_work *work) {
@@ -221,7 +242,8 @@ static nd_status separable_tune(nd_kernel *kernel, const nd_work *work) {
     nd_kernel *made;
     separable_key(kernel, work, key);
     if (!nd_autotune_recall(kernel->cuda, key, &winner)) {
-        ND_TRY(separable_measure(kernel, work, &winner));
+        if (!separable_known(kernel, work, key, &winner))
+            ND_TRY(separable_measure(kernel, work, key, &winner));
         nd_autotune_remember(kernel->cuda, key, winner);
     }
     ND_TRY(nd_cuda_kernel_make(kernel->cuda, nd_separable_candidates[winner].implementation, work,

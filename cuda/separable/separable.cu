@@ -15,11 +15,14 @@ nd_status nd_cuda_separable_launch(const nd_cuda_separable *call) {
     };
     if (!call->images || !call->out_height || !call->out_width) return nd_status_ok;
     ND_TRY(starts[call->precision](call));
-    return nd_separable_join(call);
+    return call->split > 1 ? nd_separable_join(call) : nd_status_ok;
 }
 
 size_t nd_cuda_separable_partial(const nd_cuda_separable *call) {
-    if (call->split <= 1) return 0;
+    return call->split > 1 ? nd_separable_partial_of(call) : 0;
+}
+
+size_t nd_separable_partial_of(const nd_cuda_separable *call) {
     return (size_t)(call->split * call->images * call->out_height * call->out_width *
                     nd_separable_part_row(*call)) *
            sizeof(float);
@@ -43,7 +46,6 @@ __global__ void __launch_bounds__(nd_grid_threads)
 }
 
 nd_status nd_separable_join(const nd_cuda_separable *p) {
-    if (p->split <= 1) return nd_status_ok;
     const int64_t count = p->images * p->out_height * p->out_width * nd_separable_part_row(*p) / 2;
     return nd_with_storage(nd_precision_storage(p->precision), [&](auto element) {
         using T = decltype(element);

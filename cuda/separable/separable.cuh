@@ -39,6 +39,9 @@ struct nd_math_f16 {
     __device__ static void store(nd_f16 *to, float x) {
         nd_store(to, x);
     }
+    __device__ static void store_pair(void *to, float x, float y) {
+        *static_cast<uint32_t *>(to) = nd_ptx_f16x2_of_f32(x, y);
+    }
     __device__ static void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
         nd_ptx_mma_f16(c, a, b0, b1);
     }
@@ -50,6 +53,9 @@ struct nd_math_bf16 {
     __device__ static void store(nd_bf16 *to, float x) {
         nd_store(to, x);
     }
+    __device__ static void store_pair(void *to, float x, float y) {
+        *static_cast<uint32_t *>(to) = nd_ptx_bf16x2_of_f32(x, y);
+    }
     __device__ static void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
         nd_ptx_mma_bf16(c, a, b0, b1);
     }
@@ -60,6 +66,9 @@ struct nd_math_tf32 {
     static constexpr bool tensor = true;
     __device__ static void store(float *to, float x) {
         *to = nd_ptx_tf32_of_f32(x);
+    }
+    __device__ static void store_pair(void *to, float x, float y) {
+        *static_cast<nd_pack<float, 2> *>(to) = {nd_ptx_tf32_of_f32(x), nd_ptx_tf32_of_f32(y)};
     }
     __device__ static void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
         nd_ptx_mma_tf32(c, a, b0, b1);
@@ -569,7 +578,8 @@ template <class Math, int N> nd_status nd_separable_start(const nd_cuda_separabl
                      (size_t)shape.total, p->stream, *p, shape, nd_separable_access_of<T>(p));
 }
 
-/* Adds the parts in order and writes y; nothing where there is one part. */
+/* Bytes of the parts' sums; adds the parts in order and writes y. */
+size_t nd_separable_partial_of(const nd_cuda_separable *p);
 nd_status nd_separable_join(const nd_cuda_separable *p);
 
 nd_status nd_separable_start_f16(const nd_cuda_separable *p);

@@ -1,35 +1,18 @@
 /* Preparing the fused kernel: packed terms on the device, a tile and a patch. */
 #include "cuda/separable/separable.h"
 #include "cuda/separable/separable_pack.h"
-#include "cuda/separable/separable_sm90a.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-/* One of the kernels that take packed terms. */
-typedef struct nd_separable_engine {
-    const char *name;
-    nd_status (*launch)(const nd_cuda_separable *call);
-    nd_separable_shared *shared;
-    int64_t tile;
-    bool whole; /* patches of as many channels as a block has terms, whatever they span */
-    bool pairs; /* two blocks on a multiprocessor are worth a smaller patch */
-} nd_separable_engine;
-
-typedef struct nd_separable_state {
-    nd_cuda_separable call;
-    const nd_separable_engine *engine;
-} nd_separable_state;
-
 static nd_status separable_fused_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
     const nd_work *work = &kernel->work;
-    const nd_separable_state *state = kernel->state;
-    nd_cuda_separable call = state->call;
+    nd_cuda_separable call = *(const nd_cuda_separable *)kernel->state;
     call.x = nd_cuda_at(operands->x, &work->x, kernel->precision);
     call.x2 = work->residual ? nd_cuda_at(operands->x2, &work->x2, kernel->precision) : NULL;
     call.y = nd_cuda_at(operands->y, &work->y, kernel->precision);
     call.partial = operands->workspace;
-    return state->engine->launch(&call);
+    return nd_cuda_separable_launch(&call);
 }
 
 static void separable_fused_release(nd_kernel *kernel) {
@@ -52,16 +35,16 @@ static nd_status separable_fused_constants(nd_kernel *kernel, const nd_separable
     return nd_status_ok;
 }
 
-/* Two blocks on a multiprocessor hide each other's barriers, so a patch that lets two fit is preferred. */
-static bool separable_fused_patch(const nd_cuda *cuda, const nd_separable_engine *engine,
-                                  nd_cuda_separable *call) {
+/* Two blocks on a multiprocessor hide each other's barriers, so a patch that lets two fit is preferred; with
+ * tiles of 256 channels the registers are one block's. */
+static bool separable_fused_patch(const nd_cuda *cuda, nd_cuda_separable *call) {
     const size_t reserved = 1024; /* bytes the system keeps of every block's shared memory */
     const size_t half = (cuda->shared_limit + reserved) / 2 - reserved;
-    return (engine->pairs && nd_separable_patch_choose(call, half, engine->shared)) ||
-           nd_separable_patch_choose(call, cuda->shared_limit, engine->shared);
+    return (call->tile < 256 && nd_separable_patch_choose(call, half, nd_cuda_separable_shared)) ||
+           nd_separable_patch_choose(call, cuda->shared_limit, nd_cuda_separable_shared);
 }
 
-static nd_cuda_separable separable_fused_call(const nd_kernel *kernel, const nd_work *work, int64_t tile) {
+nd_cuda_separable nd_separable_call(const nd_kernel *kernel, const nd_work *work, int64_t tile) {
     nd_cuda_separable call = {
         .geometry = work->geometry,
         .precision = kernel->precision,
@@ -83,58 +66,42 @@ static nd_cuda_separable separable_fused_call(const nd_kernel *kernel, const nd_
     return call;
 }
 
-static nd_status separable_fused_prepare(nd_kernel *kernel, const nd_work *work,
-                                         const nd_separable_engine *engine) {
+static nd_status separable_fused_prepare(nd_kernel *kernel, const nd_work *work, int64_t tile) {
     nd_separable_pack pack = {0};
     nd_status status = nd_status_ok;
-    nd_separable_state *state = kernel->state = nd_alloc_array(1, sizeof *state);
-    ND_REQUIRE(state, nd_status_memory, "no memory for a separable layer");
-    nd_cuda_separable *call = &state->call;
+    nd_cuda_separable *call = kernel->state = nd_alloc_array(1, sizeof *call);
+    ND_REQUIRE(call, nd_status_memory, "no memory for a separable layer");
     kernel->functions = &nd_separable_fused_functions;
-    state->engine = engine;
     ND_TRY(nd_cuda_constant_bias(kernel, work));
-    *call = separable_fused_call(kernel, work, engine->tile);
-    ND_TRY_DONE(nd_separable_pack_make(work, nd_precision_storage(kernel->precision), engine->tile, &pack));
+    *call = nd_separable_call(kernel, work, tile);
+    ND_TRY_DONE(nd_separable_pack_make(work, nd_precision_storage(kernel->precision), tile, &pack));
     call->blocks = pack.blocks;
-    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(kernel->precision));
-    call->chunks = engine->whole ? nd_separable_terms * size / 16 : pack.chunks;
-    ND_REQUIRE_DONE(separable_fused_patch(kernel->cuda, engine, call), nd_status_unsupported,
+    call->chunks = pack.chunks;
+    ND_REQUIRE_DONE(separable_fused_patch(kernel->cuda, call), nd_status_unsupported,
                     "a window of %lldx%lld does not fit shared memory", (long long)work->geometry.kernel[0],
                     (long long)work->geometry.kernel[1]);
     ND_TRY_DONE(
         separable_fused_constants(kernel, &pack, work->geometry.kernel[0] * work->geometry.kernel[1], call));
-    nd_separable_split_choose(call, kernel->cuda->multiprocessors * (engine->pairs ? 2 : 1));
+    nd_separable_split_choose(call, kernel->cuda->multiprocessors * (tile < 256 ? 2 : 1));
     kernel->workspace = nd_cuda_separable_partial(call);
-    snprintf(kernel->engine, sizeof kernel->engine, "nd:separable:%s_n%lld,patch=%lldx%lldx%lld,split=%lld",
-             engine->name, (long long)engine->tile, (long long)call->patch[0], (long long)call->patch[1],
-             (long long)call->patch[2], (long long)call->split);
+    snprintf(kernel->engine, sizeof kernel->engine, "nd:separable:mma_n%lld,patch=%lldx%lldx%lld,split=%lld",
+             (long long)tile, (long long)call->patch[0], (long long)call->patch[1], (long long)call->patch[2],
+             (long long)call->split);
 done:
     nd_separable_pack_free(&pack);
     return status;
 }
 
-static const nd_separable_engine nd_separable_engines[] = {
-    {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 64, false, true},
-    {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 128, false, true},
-    {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared, 256, false, false},
-    {"wgmma", nd_cuda_separable_sm90a_launch, nd_cuda_separable_sm90a_shared, 128, true, true},
-    {"wgmma", nd_cuda_separable_sm90a_launch, nd_cuda_separable_sm90a_shared, 256, true, false},
-};
-
 static nd_status separable_mma_64(nd_kernel *kernel, const nd_work *work) {
-    return separable_fused_prepare(kernel, work, &nd_separable_engines[0]);
+    return separable_fused_prepare(kernel, work, 64);
 }
 
 static nd_status separable_mma_128(nd_kernel *kernel, const nd_work *work) {
-    return separable_fused_prepare(kernel, work, &nd_separable_engines[1]);
+    return separable_fused_prepare(kernel, work, 128);
 }
 
 static nd_status separable_mma_256(nd_kernel *kernel, const nd_work *work) {
-    return separable_fused_prepare(kernel, work, &nd_separable_engines[2]);
-}
-
-static nd_status separable_wgmma(nd_kernel *kernel, const nd_work *work) {
-    return separable_fused_prepare(kernel, work, &nd_separable_engines[work->y.dims[1] > 128 ? 4 : 3]);
+    return separable_fused_prepare(kernel, work, 256);
 }
 
 static bool separable_mma_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
@@ -149,19 +116,8 @@ static bool separable_mma_256_supports(const nd_cuda *cuda, const nd_work *work,
            separable_mma_supports(cuda, work, precision);
 }
 
-/* Tensor copies begin on 16 bytes: pixels and the view's start must. */
-static bool separable_wgmma_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
-    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(precision));
-    int64_t pixel;
-    return cuda->capability == 90 && precision != nd_precision_fp32 && nd_separable_is_pixels(work) &&
-           nd_cuda_view_is_pixels(&work->x, &pixel) && pixel * size % 16 == 0 &&
-           work->x.offset * size % 16 == 0;
-}
-
 const nd_cuda_implementation nd_separable_fused_implementations[3] = {
     {separable_mma_supports, separable_mma_64},
     {separable_mma_supports, separable_mma_128},
     {separable_mma_256_supports, separable_mma_256},
 };
-
-const nd_cuda_implementation nd_separable_wgmma_implementation = {separable_wgmma_supports, separable_wgmma};

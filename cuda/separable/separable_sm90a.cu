@@ -1,27 +1,33 @@
-/* The fused separable layer for sm_90a: TMA brings the patch and the weights, wgmma multiplies.
+/* The fused separable layer for sm_90a: the copy engine brings the patch and the constants, wgmma multiplies.
  *
- * The tile, the blocks of 32 terms and the depthwise step are those of separable.cuh; what changes is the
- * overlap. wgmma runs in the background, so while the tensor cores multiply block b the same warps make the
- * depthwise rows of block b + 1 in another third of A:
+ * As in separable.cuh the sum over terms is the K loop of a GEMM whose rows, depthwise values of output
+ * pixels, are made on the fly. A tile is two halves of at most 64 pixels x N channels, each of them a
+ * warpgroup's. A round is 64 bytes of channels and two of their terms (the last of an odd number alone): K =
+ * 64 of 16 bits, 32 of tf32. Its constants, weights as wgmma wants them and filters, are one piece of memory
+ * (separable_sm90a.h).
  *
- *   wait for the copies of b -> depthwise b -> barrier -> ask for the copies of b + 2 -> start wgmma b ->
- * wait for wgmma b - 1
+ *   copy thread  waits until a stage is free in all blocks of the cluster, then asks for the next round's
+ * patch and for its share of the constants, which goes to all of them: the cluster reads the weights once
+ *   warpgroup    waits for the stage; makes its rows of A: a lane two neighbouring channels, a run of pixels
+ * down a column, so that the 3x3 window slides; waits for the wgmma before, gives its stage back and meets
+ * its other warps; starts wgmma
  *
- * A block is 2 warpgroups; each multiplies its 64 pixels by N channels at once, N/2 fp32 accumulators a
- * thread. The patch is a 4-d tensor copy whose out-of-bounds zeros are the padding. Rows of A and of the
- * weights are 32 elements, 64 bytes of 16 bits in the 64-byte swizzle or 128 bytes of tf32 in the 128-byte
- * one, which are nd_swizzle<4> and nd_swizzle<8>.
+ * so that the tensor cores multiply a round while the same warps make the next, of the next tile too: what is
+ * summed is only finished (bias, residual, activation, store) once the first rows of the next tile are made.
+ * Blocks are persistent: as many as the device runs at once take all tiles in turn, neighbours in time the
+ * same pixels.
  *
- * Who may write what, when. Let barrier(b) be the __syncthreads of round b. Every thread has passed its wait
- * for wgmma b - 2 (end of round b - 1) when barrier(b) falls, so after it
- *   - weights of b - 2 are free; those of b - 1 may still be read, b and b + 1 are to come: b + 2 needs the
- * fourth stage;
- *   - the third of A that b - 2 used is free, and round b + 1 writes it;
- *   - patch, filters and offsets of b have been read by all: b + 2 takes their place, 2 stages;
- *   - the mbarrier of b - 2 has been waited for by all and may be armed for b + 2; use k of a stage waits for
- * parity k % 2. Depthwise values are written by ordinary stores and read by the asynchronous proxy: every
- * writer fences before the barrier. The same fence orders its reads of the patch before the copy that refills
- * it.
+ * Banks: lanes of a warp take neighbouring columns of the patch (2 of 16-bit channels, 4 of tf32) and write
+ * neighbouring rows of A, so that both are 128 bytes in one piece. Order of pixels in a half: [image][group
+ * of columns][row][column].
+ *
+ * Who may write what, when. Round g writes half g % 2 of A, which wgmma g - 2 read: all warps of the
+ * warpgroup waited for that before they met in round g - 1, and only this warpgroup touches its rows. A stage
+ * is refilled when all 8 warps of all blocks of the cluster have arrived at its `empty`, each after its wait
+ * for the wgmma that read it; patch and filters were read before that wgmma began. Rows of A are written by
+ * ordinary stores and read by the asynchronous proxy: every writer fences before the warpgroup meets, and the
+ * same fence orders its reads of the patch before the copy that refills it. No block ends before the whole
+ * cluster has: others write to its shared memory.
  *
  * Not yet run on a device: checked on the host under the emulator and by ptxas' register report alone. */
 #include "cuda/kernels/ptx_sm90a.cuh"
@@ -29,41 +35,96 @@
 #include "cuda/separable/separable.cuh"
 #include "cuda/separable/separable_sm90a.h"
 
-enum { nd_hopper_weight_stages = 4, nd_hopper_tile_stages = 3, nd_hopper_stages = 2, nd_hopper_align = 1024 };
-
-struct nd_hopper_shape {
-    nd_separable_shape patch; /* its sizes; where things are is below */
-    int patch_bytes, filter_bytes;
-    int tiles_at, patches_at, filters_at, barriers_at, tables_at, total;
+enum {
+    nd_hopper_stages_max = 4,
+    nd_hopper_align = 1024,
+    nd_hopper_units_max = 64,
+    nd_hopper_tile_bytes = 2 * 2 * 2 * nd_hopper_half * nd_hopper_row, /* rounds, terms, halves */
 };
 
-template <class T> inline nd_hopper_shape nd_hopper_shape_of(const nd_cuda_separable &p) {
-    const int row = nd_separable_terms * (int)sizeof(T);
-    nd_hopper_shape h;
-    h.patch = nd_separable_shape_of<T>(p);
-    h.patch_bytes = (h.patch.pixels * row + 127) / 128 * 128;
-    h.filter_bytes = (h.patch.taps + 1) * nd_separable_terms * 4;
-    h.tiles_at = nd_hopper_weight_stages * (int)p.tile * row;
-    h.patches_at = h.tiles_at + nd_hopper_tile_stages * nd_separable_pixels * row;
-    h.filters_at = h.patches_at + nd_hopper_stages * h.patch_bytes;
-    h.barriers_at = h.filters_at + nd_hopper_stages * h.filter_bytes;
-    const int sums = 8 * 16 * (128 + nd_separable_skew) * 4; /* the epilogue's, in place of stages */
-    h.tables_at = h.barriers_at + nd_hopper_weight_stages * 8;
-    if (h.tables_at < sums) h.tables_at = sums;
-    h.total = h.tables_at + (h.patch.pixels + 3 * nd_separable_pixels) * 4 + nd_hopper_align;
-    return h;
+/* Sizes that follow from a call. */
+struct nd_hopper_shape {
+    int height, width;           /* of the patch, in input pixels */
+    int patch_bytes, weights;    /* bytes of the patch, and of the weights of one term */
+    int patch_at, stage, stages; /* bytes from a stage's begin to its patch, to the next stage; how many */
+    int shift;                   /* pixels of the patch from the windows of the first half to the second's */
+    int groups, segments, length,
+        units; /* groups of columns of a half; runs of a column, rows of one; runs in all */
+    int across, columns, rows,
+        clusters;  /* tiles of channels, and of pixels along both axes; clusters of pixel tiles */
+    int64_t items; /* of work: tiles of a cluster, parts of their rounds */
+    int stages_at, barriers_at, tables_at, total;
+};
+
+template <class T> constexpr int nd_hopper_channels = nd_hopper_row / (int)sizeof(T);
+template <class T>
+constexpr int nd_hopper_abreast = 64 / nd_hopper_channels<T>; /* columns that a warp makes at once */
+
+inline int nd_hopper_ceil(int64_t a, int64_t b) {
+    return (int)((a + b - 1) / b);
+}
+
+/* Runs of a column that keep four warps busy, and alike: a run begins with two rows of its own. */
+template <class T> inline void nd_hopper_runs(const nd_cuda_hopper &call, nd_hopper_shape *s) {
+    int64_t least = INT64_MAX;
+    s->groups = nd_hopper_ceil(call.half[2], nd_hopper_abreast<T>);
+    for (int segments = 1; segments <= call.half[1]; segments++) {
+        const int length = nd_hopper_ceil(call.half[1], segments),
+                  used = nd_hopper_ceil(call.half[1], length);
+        const int units = (int)call.half[0] * s->groups * used;
+        const int64_t cost = (int64_t)nd_hopper_ceil(units, 4) * (length + 2);
+        if (units > nd_hopper_units_max || cost >= least) continue;
+        least = cost;
+        s->segments = used;
+        s->length = length;
+        s->units = units;
+    }
+}
+
+template <class T> inline nd_hopper_shape nd_hopper_shape_of(const nd_cuda_hopper &call) {
+    const nd_cuda_separable &p = call.layer;
+    const nd_geometry &g = p.geometry;
+    const int limit = 227 * 1024 - nd_hopper_align;
+    nd_hopper_shape s = {};
+    s.height = (int)((p.patch[1] - 1) * g.stride[0] + 3);
+    s.width = (int)((p.patch[2] - 1) * g.stride[1] + 3);
+    s.patch_bytes = (int)p.patch[0] * s.height * s.width * nd_hopper_row;
+    s.weights = (int)p.tile * nd_hopper_row;
+    s.patch_at = 2 * (s.weights + nd_hopper_taps * nd_hopper_channels<T> * 4);
+    s.patch_at = (s.patch_at + 127) / 128 * 128;
+    s.stage = (s.patch_at + s.patch_bytes + 511) / 512 * 512;
+    if (p.patch[0] > call.half[0])
+        s.shift = (int)call.half[0] * s.height * s.width;
+    else if (p.patch[1] > call.half[1])
+        s.shift = (int)(call.half[1] * g.stride[0]) * s.width;
+    else
+        s.shift = p.patch[2] > call.half[2] ? (int)(call.half[2] * g.stride[1]) : 0;
+    nd_hopper_runs<T>(call, &s);
+    s.across = nd_hopper_ceil(p.out_channels, p.tile);
+    s.columns = nd_hopper_ceil(p.out_width, p.patch[2]);
+    s.rows = nd_hopper_ceil(p.out_height, p.patch[1]);
+    s.clusters =
+        nd_hopper_ceil((int64_t)nd_hopper_ceil(p.images, p.patch[0]) * s.rows * s.columns, call.cluster);
+    s.items = (int64_t)s.clusters * s.across * p.split;
+    s.stages_at = nd_hopper_tile_bytes;
+    const int tables = 2 * nd_hopper_stages_max * 8 + (2 * nd_hopper_units_max + 2 * nd_hopper_half) * 4;
+    for (s.stages = 2; s.stages < nd_hopper_stages_max; s.stages++)
+        if (s.stages_at + (s.stages + 1) * s.stage + tables > limit) break;
+    s.barriers_at = s.stages_at + s.stages * s.stage;
+    s.tables_at = s.barriers_at + 2 * nd_hopper_stages_max * 8;
+    s.total = s.barriers_at + tables + nd_hopper_align;
+    return s;
 }
 
 #ifdef ND_PTX_SM90A
-/* A matrix in shared memory, K contiguous, rows of `row` bytes (64 or 128) in the swizzle of that width,
- * groups of 8 rows one after another; `at` begins on 8 rows, plus 32 bytes for every step of K (16 elements
- * of 16 bits, 8 of tf32). Bits 0-13 address, 16-29 leading offset (unused with a swizzle: 1), 32-45 from
- * group to group, all in 16 bytes; bits 49-51 base offset, 0 where the pattern, 8 rows, begins on a multiple
- * of itself; bits 62-63 swizzle. */
-template <int row> __device__ inline uint64_t nd_hopper_matrix(const void *at) {
-    static_assert(row == 64 || row == 128, "a row is as wide as a swizzle");
+/* A matrix in shared memory, K contiguous, rows of 64 bytes in the swizzle of that width, groups of 8 rows
+ * one after another; `at` begins on 8 rows, plus 32 bytes for every step of K (16 elements of 16 bits, 8 of
+ * tf32). Bits 0-13 address, 16-29 leading offset (unused with a swizzle: 1), 32-45 from group to group, all
+ * in 16 bytes; bits 49-51 base offset, 0 where the pattern, 8 rows, begins on a multiple of itself; bits
+ * 62-63 swizzle. */
+__device__ inline uint64_t nd_hopper_matrix(const void *at) {
     const uint64_t address = nd_ptx_shared_address(at) >> 4 & 0x3fff;
-    const uint64_t leading = 1, stride = 8 * row >> 4, swizzle = row == 128 ? 1 : 2;
+    const uint64_t leading = 1, stride = 8 * 64 >> 4, swizzle = 2;
     return address | leading << 16 | stride << 32 | swizzle << 62;
 }
 
@@ -82,198 +143,498 @@ __device__ void nd_hopper_mma(nd_math_tf32, float (&c)[tiles][4], uint64_t a, ui
     nd_ptx_wgmma_tf32(c, a, b, add);
 }
 
-template <class Math, int N> struct nd_hopper_block : nd_separable_block<Math, N> {
-    using base = nd_separable_block<Math, N>;
+/* Where a tile of a block begins: channel and pixel of y. */
+struct nd_hopper_origin {
+    int channel, image, row, column;
+};
+
+/* One of the stages, and how often all of them have been gone through. */
+struct nd_hopper_turn {
+    int stage = 0;
+    uint32_t parity = 0;
+
+    __device__ void next(int stages) {
+        if (++stage < stages) return;
+        stage = 0;
+        parity ^= 1;
+    }
+};
+
+/* Four lanes with four words each, lanes 4i to 4i + 3: word i of lane j becomes word j of lane i. */
+__device__ inline void nd_hopper_transpose(uint32_t (&word)[4], int lane) {
+    const bool odd = lane & 1, high = lane & 2;
+    ND_UNROLL
+    for (int i = 0; i < 4; i += 2) {
+        const uint32_t other = __shfl_xor_sync(0xffffffffu, odd ? word[i] : word[i + 1], 1);
+        (odd ? word[i] : word[i + 1]) = other;
+    }
+    ND_UNROLL
+    for (int i = 0; i < 2; i++) {
+        const uint32_t other = __shfl_xor_sync(0xffffffffu, high ? word[i] : word[i + 2], 2);
+        (high ? word[i] : word[i + 2]) = other;
+    }
+}
+
+/* Two neighbouring channels as they are stored, in one word or two. */
+__device__ inline void nd_hopper_words(nd_f16, float x, float y, uint32_t (&word)[1]) {
+    word[0] = nd_ptx_f16x2_of_f32(x, y);
+}
+
+__device__ inline void nd_hopper_words(nd_bf16, float x, float y, uint32_t (&word)[1]) {
+    word[0] = nd_ptx_bf16x2_of_f32(x, y);
+}
+
+__device__ inline void nd_hopper_words(float, float x, float y, uint32_t (&word)[2]) {
+    word[0] = nd_ptx_bits_of_f32(x);
+    word[1] = nd_ptx_bits_of_f32(y);
+}
+
+template <class Math, int N> struct nd_hopper_block {
     using T = typename Math::element;
-    static constexpr int row = base::row, steps = row / 32; /* of K in a row */
-    const nd_hopper_shape &h;
-    uint64_t *barriers; /* [weight stages] */
-    int w0, h0, n0;     /* first input pixel of the patch */
-    int first, blocks;  /* of terms: this part's */
+    using pair = nd_pack<T, 2>;
+    static constexpr int channels = nd_hopper_channels<T>, pairs = channels / 2,
+                         abreast = nd_hopper_abreast<T>;
+    static constexpr int words = (int)sizeof(pair) / 4;
+    static constexpr int half_bytes = nd_hopper_half * nd_hopper_row, term_bytes = 2 * half_bytes;
 
-    __device__ nd_hopper_block(const nd_cuda_separable &call, const nd_hopper_shape &shape,
+    const nd_cuda_hopper &call; /* these three in the constants of the launch, not in registers */
+    const nd_cuda_separable &p;
+    const nd_hopper_shape &s;
+    unsigned char *shared;
+    int group, warp,
+        lane; /* the half that this warpgroup makes, -1: it copies; of the warpgroup's 4; of the warp's 32 */
+
+    __device__ nd_hopper_block(const nd_cuda_hopper &call_, const nd_hopper_shape &shape,
                                unsigned char *bytes)
-        : base(call, shape.patch, bytes), h(shape) {
-        barriers = reinterpret_cast<uint64_t *>(bytes + h.barriers_at);
-        this->source = reinterpret_cast<int *>(bytes + h.tables_at);
-        first = nd_separable_first(call, blockIdx.y);
-        blocks = nd_separable_first(call, blockIdx.y + 1) - first;
+        : call(call_), p(call_.layer), s(shape), shared(bytes) {
+        /* From one lane, so that the compiler sees that a warp's are the same. */
+        const int number = __shfl_sync(0xffffffffu, (int)threadIdx.x / 32, 0);
+        group = number / 4 - 1;
+        warp = number % 4;
+        lane = (int)(threadIdx.x % 32);
     }
 
-    __device__ void origin() {
-        const nd_cuda_separable &p = this->p;
-        int tile = (int)(blockIdx.x / ((p.out_channels + N - 1) / N));
-        const int columns = (int)((p.out_width + p.patch[2] - 1) / p.patch[2]);
-        const int rows = (int)((p.out_height + p.patch[1] - 1) / p.patch[1]);
-        w0 = tile % columns * (int)(p.patch[2] * p.geometry.stride[1]) - (int)p.geometry.pad[1];
-        tile /= columns;
-        h0 = tile % rows * (int)(p.patch[1] * p.geometry.stride[0]) - (int)p.geometry.pad[0];
-        n0 = tile / rows * (int)p.patch[0];
+    __device__ void meet() const {
+        if (call.cluster > 1)
+            nd_ptx_cluster_barrier();
+        else
+            __syncthreads();
     }
 
-    __device__ unsigned char *weights(int block) const {
-        return this->shared + block % nd_hopper_weight_stages * N * row;
+    __device__ unsigned char *stage(int number) const {
+        return shared + s.stages_at + number * s.stage;
     }
 
-    __device__ unsigned char *filters(int block) const {
-        return this->shared + h.filters_at + block % nd_hopper_stages * h.filter_bytes;
+    __device__ uint64_t *full(int number) const {
+        return reinterpret_cast<uint64_t *>(shared + s.barriers_at) + number;
     }
 
-    __device__ unsigned char *patches(int block) const {
-        return this->shared + h.patches_at + block % nd_hopper_stages * h.patch_bytes;
+    __device__ uint64_t *empty(int number) const {
+        return full(nd_hopper_stages_max + number);
     }
 
-    /* One thread asks for everything that block `block` of this part needs. */
-    __device__ void ask(int block, const CUtensorMap *x, const CUtensorMap *w) const {
-        const nd_cuda_separable &p = this->p;
-        const int at = first + block;
-        uint64_t *barrier = &barriers[block % nd_hopper_weight_stages];
-        const uint32_t taps_bytes = (uint32_t)h.patch.taps * nd_separable_terms * 4,
-                       offsets_bytes = nd_separable_terms * 4;
-        nd_ptx_barrier_expect(barrier, (uint32_t)(h.patch.pixels + N) * row + taps_bytes + offsets_bytes);
-        nd_ptx_tensor_4d(patches(block), x, p.base[at], w0, h0, n0, barrier);
-        nd_ptx_tensor_2d(weights(block), w, at * nd_separable_terms, this->first_channel, barrier);
-        nd_ptx_bulk(filters(block), p.filters + (int64_t)at * h.patch.taps * nd_separable_terms, taps_bytes,
-                    barrier);
-        nd_ptx_bulk(filters(block) + taps_bytes, p.offset + (int64_t)at * nd_separable_terms, offsets_bytes,
-                    barrier);
+    /* [units][2]: pixel of the patch where its first window begins, without the column; first column, rows <<
+     * 8, first row of A << 16. */
+    __device__ int *units() const {
+        return reinterpret_cast<int *>(shared + s.tables_at);
     }
 
-    __device__ void depthwise(int block, int slide) {
-        this->tile_at = h.tiles_at + block % nd_hopper_tile_stages * nd_separable_pixels * row;
-        this->depthwise_of(reinterpret_cast<const float *>(filters(block)),
-                           reinterpret_cast<const T *>(patches(block)), nd_separable_terms, slide);
+    /* [2 halves][64]: image, row and column of the tile, a byte each from above; -1 past the half. */
+    __device__ int *places() const {
+        return units() + 2 * nd_hopper_units_max;
     }
 
-    /* c[j]: 64 pixels of the warpgroup x channels 8 * j to + 7. */
-    __device__ void multiply(int block, float (&c)[N / 8][4]) const {
-        const unsigned char *tile = this->shared + this->tile_at + this->warp / 4 * 64 * row;
+    /* A place of a half, in the tile. */
+    __device__ int along(int axis, int place, int second) const {
+        return place + (second && p.patch[axis] > call.half[axis] ? (int)call.half[axis] : 0);
+    }
+
+    __device__ void tables() const {
+        const int at = (int)threadIdx.x, height = (int)call.half[1];
+        if (at < s.units) {
+            const int segment = at % s.segments, group = at / s.segments % s.groups,
+                      image = at / (s.segments * s.groups);
+            const int row = segment * s.length, left = height - row;
+            units()[2 * at] = (image * s.height + row * (int)p.geometry.stride[0]) * s.width;
+            units()[2 * at + 1] = group * abreast | (left < s.length ? left : s.length) << 8 |
+                                  ((image * s.groups + group) * height + row) * abreast << 16;
+        }
+        if (at >= 2 * nd_hopper_half) return;
+        const int second = at / nd_hopper_half, m = at % nd_hopper_half, run = m / abreast;
+        const int row = run % height, group = run / height % s.groups, image = run / (height * s.groups);
+        const int column = group * abreast + m % abreast;
+        const bool there = image < call.half[0] && column < call.half[2] && (!second || s.shift);
+        places()[at] =
+            there ? along(0, image, second) << 16 | along(1, row, second) << 8 | along(2, column, second)
+                  : -1;
+    }
+
+    /* Items of work are numbered: tiles of channels first, then parts of the rounds, then clusters of tiles
+     * of pixels. */
+    __device__ nd_hopper_origin origin(int number) const {
+        int tile = number / s.across / (int)p.split * (int)call.cluster;
+        if (call.cluster > 1) tile += (int)nd_ptx_cluster_rank();
+        const int line = tile / s.columns;
+        return {number % s.across * N, line / s.rows * (int)p.patch[0], line % s.rows * (int)p.patch[1],
+                tile % s.columns * (int)p.patch[2]};
+    }
+
+    __device__ int part(int number) const {
+        return number / s.across % (int)p.split;
+    }
+
+    /* First round of a part. */
+    __device__ int first_round(int part) const {
+        return (int)p.blocks * part / (int)p.split;
+    }
+
+    /* Asks for the patch of a round and for this block's share of its constants. */
+    __device__ void ask(const nd_hopper_origin &i, int round, int to, const CUtensorMap *x) const {
+        const int channel = call.rounds[2 * round] & 0xffffff, terms = call.rounds[2 * round] >> 24;
+        const int constants = terms * (s.weights + nd_hopper_taps * channels * 4);
+        const unsigned char *from = static_cast<const unsigned char *>(call.constants) +
+                                    i.channel / N * call.constants_bytes +
+                                    (int64_t)call.rounds[2 * round + 1] * 16;
+        nd_ptx_barrier_expect(full(to), (uint32_t)(constants + s.patch_bytes));
+        nd_ptx_tensor_4d(stage(to) + s.patch_at, x, channel,
+                         i.column * (int)p.geometry.stride[1] - (int)p.geometry.pad[1],
+                         i.row * (int)p.geometry.stride[0] - (int)p.geometry.pad[0], i.image, full(to));
+        if (call.cluster == 1) return nd_ptx_bulk(stage(to), from, (uint32_t)constants, full(to));
+        const int share = constants / 2, at = (int)nd_ptx_cluster_rank() * share;
+        nd_ptx_bulk_multicast(stage(to) + at, from + at, (uint32_t)share, full(to), 3);
+    }
+
+    /* One thread of the warpgroup that copies. */
+    __device__ void copy(const CUtensorMap *x) const {
+        nd_hopper_turn turn;
+        for (int number = first_item(); number < s.items; number += items_apart()) {
+            const nd_hopper_origin i = origin(number);
+            const int end = first_round(part(number) + 1);
+            for (int round = first_round(part(number)); round < end; round++) {
+                nd_ptx_barrier_wait(empty(turn.stage), turn.parity ^ 1); /* true at once when it is new */
+                ask(i, round, turn.stage, x);
+                turn.next(s.stages);
+            }
+        }
+    }
+
+    __device__ int first_item() const {
+        return (int)(blockIdx.x / (unsigned)call.cluster);
+    }
+
+    __device__ int items_apart() const {
+        return (int)(gridDim.x / (unsigned)call.cluster);
+    }
+
+    __device__ static void load(const T *from, float (&to)[2]) {
+        const pair two = *reinterpret_cast<const pair *>(from);
+        to[0] = nd_load(two.value[0]);
+        to[1] = nd_load(two.value[1]);
+    }
+
+    /* A run of `count` rows of one column, of two channels and `terms` terms of each: windows begin at x,
+     * `down` and `right` are elements to the next pixel; its first row of A is m of the half at `rows`. */
+    template <int terms, int slide>
+    __device__ void run(const nd_pack<float, 2 * terms> (&filter)[nd_hopper_taps], const T *x, int down,
+                        int count, unsigned char *rows, int m) const {
+        constexpr int kept = 3 - slide, bytes = 2 * (int)sizeof(T);
+        const int chunk = lane % pairs * bytes / 16 << 4, within = lane % pairs * bytes % 16;
+        float window[3][3][2];
+        ND_UNROLL
+        for (int h = 0; h < kept; h++)
+            for (int w = 0; w < 3; w++) load(x + h * down + w * channels, window[h + slide][w]);
+        x += kept * down;
+        ND_UNROLL_BY(3) /* a window of three rows is where it was after three */
+        for (int i = 0; i < count; i++, m += abreast) {
+            float sum[terms][2] = {};
+            ND_UNROLL
+            for (int h = 0; h < kept; h++)
+                for (int w = 0; w < 3; w++)
+                    for (int k = 0; k < 2; k++) window[h][w][k] = window[h + slide][w][k];
+            ND_UNROLL
+            for (int h = kept; h < 3; h++)
+                for (int w = 0; w < 3; w++) load(x + (h - kept) * down + w * channels, window[h][w]);
+            x += slide * down;
+            ND_UNROLL
+            for (int tap = 0; tap < nd_hopper_taps; tap++)
+                for (int t = 0; t < terms; t++)
+                    for (int k = 0; k < 2; k++)
+                        sum[t][k] =
+                            fmaf(filter[tap].value[2 * t + k], window[tap / 3][tap % 3][k], sum[t][k]);
+            unsigned char *to = rows + m * nd_hopper_row + (chunk ^ (m >> 1 & 3) << 4) + within;
+            ND_UNROLL
+            for (int t = 0; t < terms; t++) Math::store_pair(to + t * term_bytes, sum[t][0], sum[t][1]);
+        }
+    }
+
+    /* This warp's runs of its half; rows of the first term at `rows`. */
+    template <int terms, int slide> __device__ void runs(int from, unsigned char *rows) const {
+        const unsigned char *constants = stage(from);
+        const int down = s.width * channels, last = (int)call.half[2] - 1, right = (int)p.geometry.stride[1];
+        nd_pack<float, 2 * terms> filter[nd_hopper_taps];
+        const auto *filters =
+            reinterpret_cast<const nd_pack<float, 2 * terms> *>(constants + terms * s.weights) + lane % pairs;
+        ND_UNROLL
+        for (int tap = 0; tap < nd_hopper_taps; tap++) filter[tap] = filters[tap * pairs];
+        const T *patch = reinterpret_cast<const T *>(constants + s.patch_at) + lane % pairs * 2;
+        for (int u = warp; u < s.units; u += 4) {
+            const int corner = units()[2 * u], more = units()[2 * u + 1], aside = lane / pairs;
+            int column = (more & 0xff) + aside;
+            if (column > last) column = last; /* past the half: makes a row that nobody asks for */
+            const int pixel = corner + column * right + group * s.shift;
+            run<terms, slide>(filter, patch + pixel * channels, down, more >> 8 & 0xff, rows,
+                              (more >> 16) + aside);
+        }
+    }
+
+    __device__ void depthwise(int from, int terms, unsigned char *rows) const {
+        const bool slides = p.geometry.stride[0] == 1;
+        if (terms == 2)
+            slides ? runs<2, 1>(from, rows) : runs<2, 2>(from, rows);
+        else
+            slides ? runs<1, 1>(from, rows) : runs<1, 2>(from, rows);
+    }
+
+    /* c[j]: 64 pixels of the half x channels 8 * j to + 7. In one piece of code for any number of terms the
+     * compiler would put a fence before every product. */
+    template <int terms>
+    __device__ void multiply(int from, const unsigned char *rows, bool first, float (&c)[N / 8][4]) const {
+        const unsigned char *weights = stage(from);
         nd_ptx_wgmma_fence();
         ND_UNROLL
-        for (int step = 0; step < steps; step++)
-            nd_hopper_mma(Math(), c, nd_hopper_matrix<row>(tile + 32 * step),
-                          nd_hopper_matrix<row>(weights(block) + 32 * step), block + step > 0);
+        for (int k = 0; k < 2 * terms; k++) {
+            const int t = k / 2, step = k % 2 * 32;
+            nd_hopper_mma(Math(), c, nd_hopper_matrix(rows + t * term_bytes + step),
+                          nd_hopper_matrix(weights + t * s.weights + step), !first || k > 0);
+        }
         nd_ptx_wgmma_commit();
     }
 
-    /* As the epilogue of separable.cuh, with 16 pixels x 128 channels of a warp at a time. */
-    __device__ void finish(float (&c)[N / 8][4], bool paired) const {
-        constexpr int stride = 128 + nd_separable_skew;
-        float *sums = reinterpret_cast<float *>(this->shared) + this->warp * 16 * stride;
+    /* The stage is free as far as this warp goes: to every block that fills it. */
+    __device__ void release(int number) const {
+        if (lane < call.cluster) nd_ptx_barrier_arrive(empty(number), (uint32_t)lane);
+    }
+
+    /* Bias, residual and activation of two neighbouring channels n and n + 1 of a pixel, whose sums these
+     * are. */
+    __device__ void finished(const float *sums, const nd_pack<float, 2> &bias, int64_t pixel, int n,
+                             uint32_t (&out)[words]) const {
+        float value[2] = {sums[0] + bias.value[0], sums[1] + bias.value[1]};
+        if (p.x2 && pixel >= 0 && n < p.out_channels) {
+            float residual[2];
+            load(static_cast<const T *>(p.x2) + pixel * p.x2_pixel + n, residual);
+            value[0] += residual[0];
+            value[1] += residual[1];
+        }
+        if (p.activation.act == nd_act_relu)
+            for (int k = 0; k < 2; k++) value[k] = fmaxf(value[k], 0); /* of NaN: 0, as elsewhere */
+        if (p.activation.act == nd_act_clip)
+            for (int k = 0; k < 2; k++) value[k] = fminf(fmaxf(value[k], p.activation.a), p.activation.b);
+        nd_hopper_words(T(), value[0], value[1], out);
+    }
+
+    /* What four lanes have of 32 channels of a pixel from n on, 2 of every 8, becomes 8 neighbours for each.
+     */
+    __device__ void write_wide(const uint32_t (&out)[4][words], int64_t pixel, int n) const {
+        uint32_t word[words][4];
         ND_UNROLL
-        for (int part = 0; part < N / 128; part++) {
-            __syncwarp();
+        for (int k = 0; k < words; k++) {
+            for (int i = 0; i < 4; i++) word[k][i] = out[i][k];
+            nd_hopper_transpose(word[k], lane);
+        }
+        n += 8 * (lane % 4);
+        if (pixel < 0 || n >= p.out_channels) return;
+        using quad = nd_pack<uint32_t, 4>;
+        quad *y = reinterpret_cast<quad *>(static_cast<T *>(p.y) + pixel * p.y_pixel + n);
+        ND_UNROLL
+        for (int k = 0; k < words; k++) {
+            quad four;
+            for (int i = 0; i < 4; i++) four.value[i] = word[i % words][(4 / words * k + i / words) % 4];
+            y[k] = four;
+        }
+    }
+
+    /* Pixel of y that row m of the half is, or -1. */
+    __device__ int64_t target(const nd_hopper_origin &i, int m) const {
+        const int place = places()[group * nd_hopper_half + m];
+        const int image = i.image + (place >> 16), row = i.row + (place >> 8 & 0xff),
+                  column = i.column + (place & 0xff);
+        const bool there = place >= 0 && image < p.images && row < p.out_height && column < p.out_width;
+        return there ? (int64_t)(int)((image * (int)p.out_height + row) * (int)p.out_width + column) : -1;
+    }
+
+    /* Sums of columns n + 2 (lane % 4) and the next of every 8 of 32, for another kernel to finish. */
+    __device__ void leave(int part, const float (*c)[4], int side, int64_t pixel, int n) const {
+        ND_UNROLL
+        for (int k = 0; k < 4; k++) {
+            const int at = n + 8 * k + 2 * (lane % 4);
+            if (pixel >= 0 && at < p.out_channels)
+                *nd_separable_part(p, part, pixel, at) = {c[k][2 * side], c[k][2 * side + 1]};
+        }
+    }
+
+    /* From registers: c[j] has columns 8j + 2 (lane % 4) and the next of rows lane / 4 and 8 more of the
+     * warp's 16. */
+    __device__ void finish(int number, float (&c)[N / 8][4], bool whole) const {
+        const nd_hopper_origin i = origin(number);
+        const int64_t pixels[2] = {target(i, warp * 16 + lane / 4), target(i, warp * 16 + lane / 4 + 8)};
+        ND_UNROLL
+        for (int j = 0; j < N / 8; j += 4) {
+            const int n = i.channel + 8 * j, own = n + 2 * (lane % 4);
+            nd_pack<float, 2> bias[4] = {};
             ND_UNROLL
-            for (int j = 0; j < 16; j++) {
+            for (int k = 0; k < 4; k++)
+                if (whole && p.bias && own + 8 * k < p.out_channels)
+                    bias[k] = *reinterpret_cast<const nd_pack<float, 2> *>(p.bias + own + 8 * k);
+            ND_UNROLL
+            for (int side = 0; side < 2; side++) {
+                if (!whole) {
+                    leave(part(number), &c[j], side, pixels[side], n);
+                    continue;
+                }
+                uint32_t out[4][words];
                 ND_UNROLL
                 for (int k = 0; k < 4; k++)
-                    sums[(this->lane / 4 + 8 * (k / 2)) * stride + 8 * j + 2 * (this->lane % 4) + k % 2] =
-                        c[16 * part + j][k];
+                    finished(&c[j + k][2 * side], bias[k], pixels[side], own + 8 * k, out[k]);
+                write_wide(out, pixels[side], n);
             }
-            __syncwarp();
-            ND_UNROLL_BY(2) /* what follows an output is long */
-            for (int at = this->lane; at < 16 * 64; at += 32)
-                this->write(sums + at / 64 * stride + at % 64 * 2, this->warp * 16 + at / 64,
-                            this->first_channel + part * 128 + at % 64 * 2, paired);
         }
+    }
+
+    /* A warpgroup's half of every tile. `g` counts rounds over all of them. */
+    __device__ void work(bool whole) const {
+        unsigned char *const rows = shared + group * half_bytes;
+        float c[N / 8][4]; /* the first product overwrites it */
+        nd_hopper_turn turn;
+        int before = 0, previous = -1; /* the item, and the stage of the round, before */
+        uint32_t odd = 0;
+        for (int number = first_item(); number < s.items; number += items_apart()) {
+            const int end = first_round(part(number) + 1);
+            bool opens = true;
+            for (int round = first_round(part(number)); round < end; round++) {
+                const int terms = __shfl_sync(0xffffffffu, call.rounds[2 * round] >> 24, 0);
+                unsigned char *now = rows + odd * (nd_hopper_tile_bytes / 2);
+                nd_ptx_barrier_wait(full(turn.stage), turn.parity);
+                depthwise(turn.stage, terms, now);
+                nd_ptx_fence_async();
+                nd_ptx_wgmma_wait<0>(); /* for the round before */
+                if (previous >= 0) release(previous);
+                nd_ptx_part_barrier(1 + group, 128);
+                if (opens && previous >= 0) finish(before, c, whole);
+                if (terms == 2)
+                    multiply<2>(turn.stage, now, opens, c);
+                else
+                    multiply<1>(turn.stage, now, opens, c);
+                opens = false;
+                previous = turn.stage;
+                turn.next(s.stages);
+                odd ^= 1;
+            }
+            before = number;
+        }
+        nd_ptx_wgmma_wait<0>();
+        if (previous >= 0) finish(before, c, whole);
     }
 };
 #endif
 
+/* The first warpgroup copies, and lends the others what it has of registers. */
 template <class Math, int N>
-__global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
-    nd_hopper_kernel(const __grid_constant__ nd_cuda_separable p,
-                     const __grid_constant__ nd_hopper_shape shape, nd_separable_access access,
-                     const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w) {
+__global__ void __launch_bounds__(nd_hopper_threads, 1)
+    nd_hopper_kernel(const __grid_constant__ nd_cuda_hopper call,
+                     const __grid_constant__ nd_hopper_shape shape, bool whole,
+                     const __grid_constant__ CUtensorMap x) {
 #ifdef ND_PTX_SM90A
     ND_SHARED(unsigned char, bytes);
     bytes += (nd_hopper_align - nd_ptx_shared_address(bytes) % nd_hopper_align) % nd_hopper_align;
-    nd_hopper_block<Math, N> block(p, shape, bytes);
-    const int blocks = block.blocks;
-    block.place(access);
-    block.origin();
+    const nd_hopper_block<Math, N> block(call, shape, bytes);
     if (threadIdx.x == 0) {
-        for (int i = 0; i < nd_hopper_weight_stages; i++) nd_ptx_barrier_init(&block.barriers[i], 1);
+        for (int i = 0; i < shape.stages; i++) {
+            nd_ptx_barrier_init(block.full(i), 1);
+            nd_ptx_barrier_init(block.empty(i), (uint32_t)(8 * call.cluster));
+        }
         nd_ptx_barrier_publish();
-        for (int b = 0; b < nd_hopper_stages && b < blocks; b++) block.ask(b, &x, &w);
     }
-    __syncthreads();
-    float c[N / 8][4]; /* the first product overwrites it */
-    for (int b = 0; b < blocks; b++) {
-        nd_ptx_barrier_wait(&block.barriers[b % nd_hopper_weight_stages],
-                            (uint32_t)(b / nd_hopper_weight_stages % 2));
-        block.depthwise(b, access.slide);
-        nd_ptx_fence_async();
-        __syncthreads(); /* A is whole; the patch and filters of b and the weights of b - 2 are read no more
-                          */
-        if (threadIdx.x == 0 && b + nd_hopper_stages < blocks) block.ask(b + nd_hopper_stages, &x, &w);
-        block.multiply(b, c);
-        nd_ptx_wgmma_wait<1>();
+    block.tables();
+    block.meet(); /* tables are there, and the barriers for the copies of the whole cluster */
+    if (block.group < 0) {
+        nd_ptx_registers_give<40>();
+        if (threadIdx.x == 0) block.copy(&x);
+    } else {
+        nd_ptx_registers_take<232>();
+        block.work(whole);
     }
-    nd_ptx_wgmma_wait<0>();
-    __syncthreads(); /* the sums take the place of the stages */
-    block.finish(c, access.paired);
+    __syncwarp();
+    if (call.cluster > 1) nd_ptx_cluster_barrier();
 #endif
 }
 
-static bool nd_hopper_is_wide(const nd_cuda_separable *p) {
-    return nd_dtype_bytes(nd_precision_storage(p->precision)) == 4;
+/* A tensor copy is at most 256 wide in any direction, and a place's row and column are bytes. */
+size_t nd_cuda_hopper_shared(const nd_cuda_hopper *call) {
+    const bool wide = nd_dtype_bytes(nd_precision_storage(call->layer.precision)) == 4;
+    const nd_hopper_shape s = wide ? nd_hopper_shape_of<float>(*call) : nd_hopper_shape_of<nd_f16>(*call);
+    return s.width > 256 || s.height > 256 || !s.units ? SIZE_MAX : (size_t)s.total;
 }
 
-/* A tensor copy is at most 256 wide in any direction: more does not fit at any price. */
-size_t nd_cuda_separable_sm90a_shared(const nd_cuda_separable *call) {
-    const nd_separable_shape s = nd_separable_shape_of<nd_f16>(*call);
-    if (s.width > 256 || s.height > 256) return SIZE_MAX;
-    return (size_t)(nd_hopper_is_wide(call) ? nd_hopper_shape_of<float>(*call)
-                                            : nd_hopper_shape_of<nd_f16>(*call))
-        .total;
-}
-
-/* Of x, and of the weights. */
-static nd_status nd_hopper_maps(const nd_cuda_separable *p, const nd_separable_shape *shape,
-                                CUtensorMap (&out)[2]) {
+static nd_status nd_hopper_map(const nd_cuda_hopper *call, const nd_hopper_shape *shape, CUtensorMap *out) {
+    const nd_cuda_separable *p = &call->layer;
     const nd_dtype type = nd_precision_storage(p->precision);
     const uint64_t size = nd_dtype_bytes(type), pixel = (uint64_t)p->x_pixel * size;
-    const uint64_t k = (uint64_t)p->blocks * nd_separable_terms;
-    const nd_tensor_map maps[2] = {
-        {"the patch of a separable layer",
-         p->x,
-         type,
-         4,
-         {(uint64_t)p->channels, (uint64_t)p->width, (uint64_t)p->height, (uint64_t)p->images},
-         {size, pixel, pixel * (uint64_t)p->width, pixel * (uint64_t)(p->width * p->height)},
-         {nd_separable_terms, (uint32_t)shape->width, (uint32_t)shape->height, (uint32_t)p->patch[0]},
-         0},
-        {"the weights of a separable layer",
-         p->weights,
-         type,
-         2,
-         {k, (uint64_t)((p->out_channels + p->tile - 1) / p->tile * p->tile)},
-         {size, k * size},
-         {nd_separable_terms, (uint32_t)p->tile},
-         nd_separable_terms * (int)size}};
-    return nd_tensor_map_encode(maps, 2, out);
+    const nd_tensor_map map = {
+        "the patch of a separable layer",
+        p->x,
+        type,
+        4,
+        {(uint64_t)p->channels, (uint64_t)p->width, (uint64_t)p->height, (uint64_t)p->images},
+        {size, pixel, pixel * (uint64_t)p->width, pixel * (uint64_t)(p->width * p->height)},
+        {(uint32_t)(nd_hopper_row / size), (uint32_t)shape->width, (uint32_t)shape->height,
+         (uint32_t)p->patch[0]},
+        0};
+    return nd_tensor_map_encode(&map, 1, out);
 }
 
-template <class Math, int N> static nd_status nd_hopper_start(const nd_cuda_separable *p) {
+/* Whether eight channels of y move at once, and two of the residual; else, and where the rounds are in parts,
+ * the sums are left to the kernel that joins them. */
+static bool nd_hopper_is_whole(const nd_cuda_hopper *call) {
+    const nd_cuda_separable *p = &call->layer;
+    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(p->precision));
+    const auto aligned = [&](const void *pointer, int64_t pixel) {
+        return (uintptr_t)pointer % 16 == 0 && pixel * size % 16 == 0;
+    };
+    return p->split == 1 && p->out_channels % 8 == 0 && aligned(p->y, p->y_pixel) &&
+           aligned(p->x2, p->x2_pixel); /* of no residual: 0 */
+}
+
+size_t nd_cuda_hopper_partial(const nd_cuda_hopper *call) {
+    return nd_hopper_is_whole(call) ? 0 : nd_separable_partial_of(&call->layer);
+}
+
+template <class Math, int N> static nd_status nd_hopper_start(const nd_cuda_hopper *call) {
     using T = typename Math::element;
-    const nd_hopper_shape shape = nd_hopper_shape_of<T>(*p);
-    CUtensorMap maps[2];
-    ND_TRY(nd_hopper_maps(p, &shape.patch, maps));
-    return nd_launch(nd_hopper_kernel<Math, N>, nd_separable_grid(p), dim3(nd_separable_threads),
-                     (size_t)shape.total, p->stream, *p, shape, nd_separable_access_of<T>(p), maps[0],
-                     maps[1]);
+    const nd_hopper_shape shape = nd_hopper_shape_of<T>(*call);
+    const int64_t wanted = shape.items * call->cluster, most = call->resident / call->cluster * call->cluster;
+    ND_REQUIRE(shape.items < INT32_MAX - call->resident, nd_status_unsupported,
+               "a separable layer of too many tiles");
+    CUtensorMap map;
+    ND_TRY(nd_hopper_map(call, &shape, &map));
+    return nd_launch_clusters(nd_hopper_kernel<Math, N>, dim3((unsigned)(wanted < most ? wanted : most)),
+                              dim3(nd_hopper_threads), (unsigned)call->cluster, (size_t)shape.total,
+                              call->layer.stream, *call, shape, nd_hopper_is_whole(call), map);
 }
 
-nd_status nd_cuda_separable_sm90a_launch(const nd_cuda_separable *p) {
+nd_status nd_cuda_hopper_launch(const nd_cuda_hopper *call) {
+    const nd_cuda_separable *p = &call->layer;
     if (!p->images || !p->out_height || !p->out_width) return nd_status_ok;
-    static nd_status (*const starts[nd_precision_count][2])(const nd_cuda_separable *) = {
+    static nd_status (*const starts[nd_precision_count][3])(const nd_cuda_hopper *) = {
         {}, /* nd_precision_fp32 */
-        {nd_hopper_start<nd_math_tf32, 128>, nd_hopper_start<nd_math_tf32, 256>},
-        {nd_hopper_start<nd_math_f16, 128>, nd_hopper_start<nd_math_f16, 256>},
-        {nd_hopper_start<nd_math_bf16, 128>, nd_hopper_start<nd_math_bf16, 256>},
+        {nd_hopper_start<nd_math_tf32, 64>, nd_hopper_start<nd_math_tf32, 128>,
+         nd_hopper_start<nd_math_tf32, 256>},
+        {nd_hopper_start<nd_math_f16, 64>, nd_hopper_start<nd_math_f16, 128>,
+         nd_hopper_start<nd_math_f16, 256>},
+        {nd_hopper_start<nd_math_bf16, 64>, nd_hopper_start<nd_math_bf16, 128>,
+         nd_hopper_start<nd_math_bf16, 256>},
     };
     ND_REQUIRE(starts[p->precision][0], nd_status_unsupported, "tensor cores have no strict fp32");
-    ND_TRY(starts[p->precision][p->tile == 256](p));
-    return nd_separable_join(p);
+    ND_TRY(starts[p->precision][p->tile / 128](call));
+    return nd_hopper_is_whole(call) ? nd_status_ok : nd_separable_join(p);
 }

@@ -1,6 +1,6 @@
-/* The fused kernel for sm_90a alone (separable_sm90a.cu). Same call as nd_cuda_separable_launch, not strict
- * fp32, with chunks for a whole block of terms (4 for 16-bit elements, 8 for tf32), tiles of 128 or 256
- * channels, and pixels of x on multiples of 16 bytes. */
+/* The fused kernel for sm_90a alone (separable_sm90a.cu), and what it wants prepared. Windows of 3x3 without
+ * dilation, strides 1 and 2, activations none, ReLU and clip, not strict fp32, pixels of x on multiples of 16
+ * bytes. */
 #ifndef ND_CUDA_SEPARABLE_SM90A_H
 #define ND_CUDA_SEPARABLE_SM90A_H
 
@@ -10,8 +10,54 @@
 extern "C" {
 #endif
 
-nd_status nd_cuda_separable_sm90a_launch(const nd_cuda_separable *call);
-size_t nd_cuda_separable_sm90a_shared(const nd_cuda_separable *call);
+enum {
+    nd_hopper_row = 64,  /* bytes of a pixel in shared memory: 32 channels of 16 bits, 16 of tf32 */
+    nd_hopper_half = 64, /* pixels of a half tile, at most */
+    nd_hopper_taps = 9,
+    nd_hopper_threads = 384,
+};
+
+/* Of `layer`: geometry, precision, sizes, distances, tile (64, 128 or 256), split, partial, bias, activation,
+ * x, x2 and y; patch is that of a whole tile, and `blocks` counts rounds. Its weights, filters, base, offset
+ * and chunks are not read. A tile is two half tiles, neighbours along the axis where patch is twice `half`,
+ * or one. */
+typedef struct nd_cuda_hopper {
+    nd_cuda_separable layer;
+    int64_t half[3];  /* images, rows, columns */
+    int64_t cluster;  /* blocks that share weights: 1 or 2 */
+    int64_t resident; /* blocks that the device runs at once */
+    const int32_t
+        *rounds; /* [blocks][2]: first channel | terms << 24, and where its constants begin, in 16 bytes */
+    const void *constants;   /* see nd_hopper_pack */
+    int64_t constants_bytes; /* of the output channels of one tile */
+} nd_cuda_hopper;
+
+nd_status nd_cuda_hopper_launch(const nd_cuda_hopper *call);
+size_t
+nd_cuda_hopper_shared(const nd_cuda_hopper *call); /* SIZE_MAX where its patch cannot be copied at once */
+/* Of layer.partial; layer.y and x2 say how they are aligned. */
+size_t nd_cuda_hopper_partial(const nd_cuda_hopper *call);
+bool nd_cuda_hopper_takes(const nd_work *work,
+                          nd_precision precision); /* in pixels of neighbouring channels */
+
+/* A round is nd_hopper_row bytes of channels and their next two terms, or the last one: a channel with fewer
+ * has zeros. constants, tile after tile of output channels and round after round: for each of its terms the
+ * pointwise weights of all channels of the tile, rows of nd_hopper_row bytes in the 64-byte swizzle; then the
+ * filters, fp32 [9][pairs of channels][terms][2]. All owned. */
+typedef struct nd_hopper_pack {
+    int64_t rounds;
+    int32_t *table;           /* as nd_cuda_hopper.rounds */
+    unsigned char *constants; /* on 16 bytes */
+    size_t tile_bytes, bytes; /* of one tile of channels, of all */
+} nd_hopper_pack;
+
+nd_status nd_hopper_pack_make(const nd_work *work, nd_precision precision, int64_t tile,
+                              nd_hopper_pack *pack);
+void nd_hopper_pack_free(nd_hopper_pack *pack);
+
+/* Sets half, patch, cluster and split, by sizes, tile, blocks and resident; false when not even one pixel
+ * fits `shared_limit` bytes. */
+bool nd_hopper_plan(nd_cuda_hopper *call, size_t shared_limit);
 
 #ifdef __cplusplus
 }

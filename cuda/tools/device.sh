@@ -1,28 +1,34 @@
 #!/bin/sh
 # Everything that needs a GPU, in one slot of ten minutes, on a machine that has little more than a driver:
-#   device.sh BUNDLE.tar.gz OUT     unpacks and runs; or, from the unpacked folder: ./device.sh . OUT
+#   device.sh BUNDLE.tar.gz OUT [CACHE]     unpacks and runs; or, from the unpacked folder: ./device.sh . OUT [CACHE]
 #
-# cuDNN, cuBLAS and cuSOLVER are found beside a CUDA toolkit or in the nvidia folders of a Python installation. Then, in
-# this order, what matters most first (ND_STEPS chooses among and reorders them):
-#   check      nd check --backend cuda in every precision, separable layers by every algorithm
-#   svd        the decompositions of VGG16 on the device's own clock; VGG16 decoupled as a whole
+# CACHE is a folder with the autotuned.txt of an earlier run, such as its OUT: what that run has measured is not measured
+# again. cuDNN, cuBLAS and cuSOLVER are found beside a CUDA toolkit or in the nvidia folders of a Python installation. Then,
+# in this order, what matters most first (ND_STEPS chooses among and reorders them):
+#   check      nd check --backend cuda in every precision, then every algorithm of separable layers
+#   smallest   compute-sanitizer (memcheck, racecheck) over one small separable layer, where it is installed
 #   layers     VGG16's convolutions, batch 32, T = 2 and 3, cold, tuned: fp16, tf32, fp32
+#   svd        the decompositions of VGG16 on the device's own clock
+#   decouple   VGG16 as a whole
 #   depthwise  our depthwise kernel against the copy bandwidth
 #   networks   VGG16 and ResNet-18 end to end with the time of every kernel
-#   sanitize   compute-sanitizer (memcheck, racecheck, initcheck) over the separable kernels, where it is installed
+#   sanitize   memcheck, racecheck and initcheck over all separable cases
 #   more       every algorithm of the SVD; bf16; single algorithms of separable layers; ResNet-18's layers
 #
-# OUT gets log.txt (all that was said), rows.jsonl (all rows), goals.txt (the goals, each from one row), engines.txt
-# (what the tuner chose, taken up again by a later run with the same OUT), device.txt (nvidia-smi -q) and, while a step
-# runs, step.jsonl (its rows so far).
+# Prints one summary of at most 60 lines when it ends or is told to end. OUT gets summary.txt (the same, brought up to date
+# after every step), log.txt (all that was said), rows.jsonl (all rows; a row is there once it is measured), autotuned.txt
+# (what the tuner chose), device.txt (nvidia-smi -q) and, while a step runs, step.jsonl (its rows so far).
 # Every step has a time limit: it is told to end (nd bench then writes what it has), killed 20 s later, named, and the
 # next one runs. ND_SECONDS (default 570) bounds all of them, ND_STEP_SECONDS each in place of its own limit; what no time is left for is named too.
 # Exit code: 0 all done, 1 a step failed or was cut, 77 no device (1 with ND_REQUIRE_GPU=1). ND_SUITE, ND_DEPTHWISE,
-# ND_NETWORKS, ND_BATCH and ND_SESSIONS replace vgg16, depthwise, "vgg16 resnet18", 32 and 5, ND_BENCH adds options to every nd
+# ND_NETWORKS, ND_BATCH and ND_SESSIONS replace vgg16, depthwise, "vgg16 resnet18", 32 and 1, ND_BENCH adds options to every nd
 # bench: for trying this script on what is no GPU.
 set -u
-[ $# -eq 2 ] || { echo "usage: device.sh BUNDLE.tar.gz|FOLDER OUT" >&2; exit 2; }
-bundle=$1 out=$2
+case $# in
+2 | 3) ;;
+*) echo "usage: device.sh BUNDLE.tar.gz|FOLDER OUT [CACHE]" >&2; exit 2 ;;
+esac
+bundle=$1 out=$2 cache=${3:-$2}
 mkdir -p "$out" || exit 2
 out=$(cd "$out" && pwd)
 work=$(mktemp -d) || exit 2
@@ -34,16 +40,21 @@ else
 fi
 end=$(($(date +%s) + ${ND_SECONDS:-570}))
 suite=${ND_SUITE:-vgg16} networks=${ND_NETWORKS:-vgg16 resnet18} batch=${ND_BATCH:-32}
-sessions=${ND_SESSIONS:-5}
+sessions=${ND_SESSIONS:-1}
 failed=
 
-say() { echo "$*" | tee -a "$out/log.txt"; }
+say() { echo "$*" >> "$out/log.txt"; }
 
 # What is there is kept, whatever happens.
 keep() {
     if [ -s "$out/step.jsonl" ]; then grep '^{.*}$' "$out/step.jsonl" >> "$out/rows.jsonl"; fi # whole rows alone
     rm -f "$out/step.jsonl"
-    if [ -s "$XDG_CACHE_HOME/nd/cudnn_engines.txt" ]; then cp "$XDG_CACHE_HOME/nd/cudnn_engines.txt" "$out/engines.txt"; fi
+    if [ -s "$XDG_CACHE_HOME/nd/autotuned.txt" ]; then cp "$XDG_CACHE_HOME/nd/autotuned.txt" "$out/autotuned.txt"; fi
+}
+
+summarise() {
+    python3 "$home/summary.py" "$out/rows.jsonl" "$work/steps" "$work/head" > "$out/summary.txt.new" 2>&1
+    mv "$out/summary.txt.new" "$out/summary.txt"
 }
 
 # The first folder with a library of that name, the toolkit's before Python's.
@@ -66,46 +77,56 @@ PY
     return 1
 }
 
+# One line a step for the summary: its name, how it went, and why not.
+note() {
+    printf '%s\t%s\t%s\n' "$1" "$2" "${3:-}" >> "$work/steps"
+    case $2 in done*) ;; *) failed="$failed $1($2)" ;; esac
+    say "   $1: $2"
+    summarise
+}
+
 step() { # step NAME SECONDS COMMAND...
     name=$1 limit=$2
     shift 2
     left=$((end - $(date +%s)))
     limit=${ND_STEP_SECONDS:-$limit}
     if [ "$left" -lt 5 ]; then
-        failed="$failed $name(no time)"
+        note "$name" "no time"
         return 0
     fi
     [ "$left" -gt "$limit" ] || limit=$left
     say "== $name, at most $limit s: $*"
     began=$(date +%s)
-    timeout -k 20 "$limit" "$@" > "$work/said" 2>&1 < /dev/null
+    # In the background, so that a signal to this script is answered at once.
+    timeout -k 20 "$limit" "$@" > "$work/said" 2>&1 < /dev/null &
+    child=$!
+    wait "$child"
     code=$?
+    child=
     cat "$work/said" >> "$out/log.txt"
-    tail -n 3 "$work/said" | cut -c1-300
     keep
     took=$(($(date +%s) - began))
+    why=$(grep -E '^nd: |is wrong|ERROR|rror:' "$work/said" | head -n 1 | cut -c1-200)
     case $code in
-    0) say "   done in $took s" ;;
-    124 | 137) failed="$failed $name(cut at $took s)" && say "   cut at $took s" ;;
-    *) failed="$failed $name($code)" && say "   exit $code after $took s" ;;
+    0) note "$name" "done in $took s" ;;
+    124 | 137) note "$name" "cut at $took s" "$why" ;;
+    *) note "$name" "exit $code after $took s" "$why" ;;
     esac
 }
 
 check() {
-    for dtype in fp32 fp16 tf32 bf16; do
+    for dtype in fp16 tf32 fp32 bf16; do
         step "check $dtype" 60 "$nd" check --backend cuda --dtype $dtype --json "$out/step.jsonl"
     done
-    for algorithm in fused chunked dense; do
-        for dtype in fp16 fp32 tf32 bf16; do
-            step "check $dtype $algorithm" 30 env ND_CUDA_SEPARABLE=$algorithm "$nd" check --backend cuda --dtype $dtype \
-                --op 'separable/*' --json "$out/step.jsonl"
-        done
+    for each in fused:fp16 fused:tf32 fused:fp32 fused:bf16 chunked:fp16 chunked:fp32 dense:fp16; do
+        step "check $each" 30 env ND_CUDA_SEPARABLE="${each%:*}" "$nd" check --backend cuda --dtype "${each#*:}" \
+            --op 'separable/*' --json "$out/step.jsonl"
     done
     # The sm_90a kernel: layers it does not take are reported as unsupported. Tuning notices a wrong result, but not a
     # kernel that hangs: one that did not pass is left out of what follows.
     before=$failed
     for dtype in fp16 tf32 bf16; do
-        step "check $dtype wgmma" 30 env ND_CUDA_SEPARABLE=wgmma "$nd" check --backend cuda --dtype $dtype \
+        step "check wgmma:$dtype" 30 env ND_CUDA_SEPARABLE=wgmma "$nd" check --backend cuda --dtype $dtype \
             --op 'separable/*' --json "$out/step.jsonl"
     done
     [ "$failed" = "$before" ] && return 0
@@ -117,6 +138,9 @@ check() {
 svd() {
     # shellcheck disable=SC2086 # ND_BENCH holds several words
     step "svd" 40 "$nd" bench "$suite" --svd --backend cuda --tune --json "$out/step.jsonl" ${ND_BENCH:-}
+}
+
+decouple() {
     [ "$suite" = cifar ] || step "decouple $suite" 60 "$nd" decouple "$suite" --rank 3 --backend cuda \
         -o "$work/decoupled.onnx" --json "$out/step.jsonl"
     rm -f "$work/decoupled.onnx"
@@ -129,9 +153,10 @@ bench() { # bench NAME SECONDS SUBJECT OPTIONS...
     step "$name" "$limit" "$nd" bench "$@" --backend cuda --tune --cache cold --sessions "$sessions" --json "$out/step.jsonl" ${ND_BENCH:-}
 }
 
+# The fused operation has the two-kernel form among its algorithms: `best` goes without timing it as two operations.
 layers() {
     for dtype in fp16 tf32 fp32; do
-        bench "layers $suite $dtype" 110 "$suite" --dtype $dtype --batch "$batch" --rank 2,3
+        bench "layers $suite $dtype" 110 "$suite" --dtype $dtype --batch "$batch" --rank 2,3 --impl dense,fused,best
     done
 }
 
@@ -147,18 +172,24 @@ networks() {
     done
 }
 
-sanitize() {
+# sanitize_with OPERATIONS TOOL...: every algorithm that has kernels of ours.
+sanitize_with() {
+    operations=$1
+    shift
     if ! command -v compute-sanitizer >/dev/null 2>&1; then
         say "compute-sanitizer is not installed here: not run"
         return 0
     fi
-    for tool in memcheck racecheck initcheck; do
-        for algorithm in fused chunked; do
-            step "sanitize $tool $algorithm" 60 env ND_CUDA_SEPARABLE=$algorithm compute-sanitizer --tool $tool \
-                --error-exitcode 9 "$nd" check --backend cuda --dtype fp16 --op 'separable/*'
+    for tool in "$@"; do
+        for algorithm in wgmma fused chunked; do
+            step "$tool $algorithm $operations" 60 env ND_CUDA_SEPARABLE=$algorithm compute-sanitizer --tool "$tool" \
+                --error-exitcode 9 "$nd" check --backend cuda --dtype fp16 --op "$operations"
         done
     done
 }
+
+smallest() { sanitize_with 'separable/t3*' memcheck racecheck; }
+sanitize() { sanitize_with 'separable/*' memcheck racecheck initcheck; }
 
 more() {
     for algorithm in jacobi gram gesvda; do
@@ -189,32 +220,35 @@ ND_SHARE=$home/share/nd
 XDG_CACHE_HOME=$work/cache
 export LD_LIBRARY_PATH ND_PLUGINS ND_SHARE XDG_CACHE_HOME
 mkdir -p "$XDG_CACHE_HOME/nd"
-if [ -s "$out/engines.txt" ]; then cp "$out/engines.txt" "$XDG_CACHE_HOME/nd/cudnn_engines.txt"; fi
-trap 'keep; rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM
+if [ -s "$cache/autotuned.txt" ]; then cp "$cache/autotuned.txt" "$XDG_CACHE_HOME/nd/autotuned.txt"; fi
+child=
+finish() {
+    [ -z "$child" ] || kill "$child" 2>/dev/null
+    keep
+    summarise
+    cat "$out/summary.txt"
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'say "told to end"; exit 1' HUP INT TERM
 
-say "nd $(cat "$home/COMMIT" 2>/dev/null), $(date -u +%Y-%m-%dT%H:%M:%SZ)"
 timeout 60 "$nd" devices > "$work/said" 2>&1 < /dev/null
-cat "$work/said" >> "$out/log.txt"
-cat "$work/said"
+{
+    echo "nd $(cat "$home/COMMIT" 2>/dev/null), $(date -u +%Y-%m-%dT%H:%M:%SZ)"
+    grep -E 'cuda' "$work/said" | head -n 2
+} > "$work/head"
+cat "$work/head" "$work/said" >> "$out/log.txt"
 if ! grep -q 'sm_[0-9]' "$work/said"; then
-    say "skipped: no GPU that the cuda backend can use"
+    echo "skipped: no GPU that the cuda backend can use" | tee -a "$out/log.txt" >> "$work/head"
     [ "${ND_REQUIRE_GPU:-0}" = 1 ] && exit 1
     exit 77
 fi
 timeout 20 nvidia-smi -q > "$out/device.txt" 2>&1
 
-for wanted in ${ND_STEPS:-check svd layers depthwise networks sanitize more}; do
+for wanted in ${ND_STEPS:-check smallest layers svd decouple depthwise networks sanitize more}; do
     case $wanted in
-    check | svd | layers | depthwise | networks | sanitize | more) $wanted ;;
-    *) say "device: there is no step $wanted" && failed="$failed $wanted(unknown)" ;;
+    check | smallest | layers | svd | decouple | depthwise | networks | sanitize | more) $wanted ;;
+    *) note "$wanted" "unknown" ;;
     esac
-    # The goals so far: whoever ends this run from outside leaves them.
-    python3 "$home/goals.py" "$out/rows.jsonl" > "$out/goals.txt" 2>&1
 done
-cat "$out/goals.txt"
-if [ -n "$failed" ]; then
-    say "failed:$failed"
-    exit 1
-fi
-say "all steps done; see goals.txt, rows.jsonl and log.txt in $out"
+[ -z "$failed" ]

@@ -14,9 +14,29 @@ static nd_status autotune_flush(nd_cuda *cuda) {
     return nd_status_ok;
 }
 
+/* A candidate as a recording; NULL where it cannot be one. */
+static cudaGraphExec_t autotune_record(nd_autotune *tuning, void *candidate) {
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t ready = NULL;
+    if (cudaStreamBeginCapture(tuning->cuda->stream, cudaStreamCaptureModeThreadLocal)) return NULL;
+    const nd_status ran = tuning->run(candidate, tuning->user);
+    const bool ended = !cudaStreamEndCapture(tuning->cuda->stream, &graph);
+    if (!ended || ran || cudaGraphInstantiate(&ready, graph, 0)) ready = NULL;
+    if (graph) (void)cudaGraphDestroy(graph);
+    (void)cudaGetLastError(); /* then it is timed as it is */
+    return ready;
+}
+
+static nd_status autotune_start(nd_autotune *tuning, void *candidate, cudaGraphExec_t recording) {
+    if (!recording) return tuning->run(candidate, tuning->user);
+    ND_CUDA_TRY(cudaGraphLaunch(recording, tuning->cuda->stream));
+    return nd_status_ok;
+}
+
 /* The flush keeps the device busy while the host starts what is timed, so that launching it does not count.
  */
-static nd_status autotune_measure(nd_autotune *tuning, void *candidate, double *ns) {
+static nd_status autotune_measure(nd_autotune *tuning, void *candidate, cudaGraphExec_t recording,
+                                  double *ns) {
     cudaEvent_t start = NULL, end = NULL;
     float milliseconds;
     nd_status status = nd_status_ok;
@@ -24,7 +44,7 @@ static nd_status autotune_measure(nd_autotune *tuning, void *candidate, double *
     ND_CUDA_TRY_DONE(cudaEventCreate(&end));
     ND_TRY_DONE(autotune_flush(tuning->cuda));
     ND_CUDA_TRY_DONE(cudaEventRecord(start, tuning->cuda->stream));
-    ND_TRY_DONE(tuning->run(candidate, tuning->user));
+    ND_TRY_DONE(autotune_start(tuning, candidate, recording));
     ND_CUDA_TRY_DONE(cudaEventRecord(end, tuning->cuda->stream));
     ND_CUDA_TRY_DONE(cudaEventSynchronize(end));
     ND_CUDA_TRY_DONE(cudaEventElapsedTime(&milliseconds, start, end));
@@ -45,16 +65,35 @@ static double autotune_median(double *times, int count) {
     return times[count / 2];
 }
 
-/* Medians of `rounds` laps each, all candidates in turn; a first lap of each loads code and does not count.
- */
+/* Medians of `rounds` laps each, all candidates in turn; a first lap of each loads code and allocates, and
+ * does not count. */
 static nd_status autotune_time(nd_autotune *tuning, void *const *candidates, int count, int rounds,
                                double *ns) {
     double times[nd_autotune_finalists][nd_autotune_rounds], warm;
-    for (int i = 0; i < count; i++) ND_TRY(autotune_measure(tuning, candidates[i], &warm));
+    cudaGraphExec_t recordings[nd_autotune_finalists] = {NULL};
+    nd_status status = nd_status_ok;
+    for (int i = 0; i < count; i++) {
+        ND_TRY_DONE(autotune_measure(tuning, candidates[i], NULL, &warm));
+        if (tuning->recorded) recordings[i] = autotune_record(tuning, candidates[i]);
+    }
     for (int round = 0; round < rounds; round++)
-        for (int i = 0; i < count; i++) ND_TRY(autotune_measure(tuning, candidates[i], &times[i][round]));
+        for (int i = 0; i < count; i++)
+            ND_TRY_DONE(autotune_measure(tuning, candidates[i], recordings[i], &times[i][round]));
     for (int i = 0; i < count; i++) ns[i] = autotune_median(times[i], rounds);
-    return nd_status_ok;
+done:
+    for (int i = 0; i < count; i++)
+        if (recordings[i]) (void)cudaGraphExecDestroy(recordings[i]);
+    return status;
+}
+
+double nd_autotune_until(const nd_cuda *cuda) {
+    return nd_cuda_seconds() + cuda->tune_seconds;
+}
+
+bool nd_autotune_is_late(nd_autotune *tuning) {
+    if (!tuning->count || !tuning->until || nd_cuda_seconds() <= tuning->until) return false;
+    tuning->left++;
+    return true;
 }
 
 static void autotune_drop(nd_autotune *tuning, void *candidate) {

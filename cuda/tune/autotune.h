@@ -24,10 +24,24 @@ typedef struct nd_autotune {
     void (*facts)(const void *candidate, nd_autotune_facts *facts);
     nd_inputs *inputs; /* what `run` works on; NULL: nothing is checked, and `facts` may be NULL */
     void *user;
+    bool recorded; /* timed as a graph, as layers of a network run: what starting its parts takes does not
+                      count */
+    double until;  /* of nd_cuda_seconds, when no more should enter: nd_autotune_until */
+    int left;      /* that did not enter because it was late */
     void *candidates[nd_autotune_finalists]; /* the fastest so far, best first; owned */
     double ns[nd_autotune_finalists];
     int count, wrong; /* wrong: dropped because they disagree */
 } nd_autotune;
+
+/* Seconds of a clock that never goes back. */
+double nd_cuda_seconds(void);
+
+/* When a tuning that begins now has used up its time. */
+double nd_autotune_until(const nd_cuda *cuda);
+
+/* Whether another should not enter any more: the time is used up, and there is a winner already. Counts it.
+ */
+bool nd_autotune_is_late(nd_autotune *tuning);
 
 /* Takes the candidate over. One that does not run, is wrong, or is not among the fastest, is dropped. */
 void nd_autotune_add(nd_autotune *tuning, void *candidate);

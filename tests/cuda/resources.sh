@@ -1,8 +1,9 @@
 #!/bin/sh
 # Registers, spills and static shared memory of every kernel on every architecture, from ptxas:
 #   resources.sh NVCC GOLDEN [--bless]
-# Fails when a kernel spills or keeps a stack, and when a figure differs from the golden file made by the same nvcc (with
-# another nvcc only spills are judged). Runs two compilers at a time.
+# Fails when a kernel spills or keeps a stack, when ptxas says that it puts wgmma instructions one after the other or that
+# it ignores a request for registers (C75xx), and when a figure differs from the golden file made by the same nvcc (with
+# another nvcc the figures are not compared). Runs two compilers at a time.
 set -eu
 nvcc=$1 golden=$2 bless=${3:-}
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -38,6 +39,12 @@ done | sort >> "$now"
 if [ "$bless" = --bless ]; then
     cp "$now" "$golden"
     echo "blessed $golden"
+fi
+said=$(grep -h '(C75[0-9][0-9])' "$work"/*.log || true)
+if [ -n "$said" ]; then
+    echo "ptxas could not do as the kernels ask:"
+    echo "$said"
+    exit 1
 fi
 spills=$(awk -F, 'NR > 2 && ($4 + $5 + $6 > 0)' "$now")
 if [ -n "$spills" ]; then

@@ -13,7 +13,7 @@ has() { grep -q -e "$2" "$1" || fail "no \"$2\" in $1: $(tail -n 5 "$1")"; }
 
 # --- a program that hangs in fp32, fails in fp16, writes a row and is then told to end, and one that does not listen
 mkdir -p "$work/fake/bin" "$work/fake/lib"
-cp "$root/cuda/tools/device.sh" "$root/cuda/tools/goals.py" "$work/fake/"
+cp "$root/cuda/tools/device.sh" "$root/cuda/tools/summary.py" "$work/fake/"
 cat > "$work/fake/bin/nd" <<'FAKE'
 #!/bin/sh
 case "$*" in devices) echo "cuda 0: Fake, sm_90"; exit 0 ;; esac
@@ -33,21 +33,25 @@ code=0
 ND_SECONDS=40 ND_STEP_SECONDS=2 ND_STEPS="check svd layers paint depthwise" PATH="$work/fake:$PATH" \
     "$work/fake/device.sh" "$work/fake" "$work/out" > "$work/said" 2>&1 || code=$?
 [ $code -eq 1 ] || fail "exit $code where steps failed"
-has "$work/said" 'failed:.*check fp32(cut at [0-9]* s) check fp16(1)'
-has "$work/said" 'layers vgg16 fp16(cut at'
-has "$work/said" 'paint(unknown)'
-grep -q 'check tf32(' "$work/said" && fail "a step that passed is named"
+has "$work/said" 'check fp32: cut at [0-9]* s'
+has "$work/said" 'check fp16: exit 1'
+has "$work/said" 'layers vgg16 fp16: cut at'
+has "$work/said" 'paint: unknown'
+grep -q 'check tf32:' "$work/said" && fail "a step that passed is named"
 has "$work/out/log.txt" 'it differs'
-has "$work/out/goals.txt" '^met .*0.200 SVD of 512 slices'
-has "$work/out/goals.txt" '^MISSED .*1.700 VGG16 convolutions, fp16, T=2.*\[1.60, 1.80\]'
-has "$work/out/goals.txt" '^no row .*SVDs of all'
+has "$work/out/summary.txt" '^met .*0.200 SVD of 512 slices'
+has "$work/out/summary.txt" '^MISSED .*1.700 VGG16 convolutions, fp16, T=2.*\[1.60, 1.80\]'
+has "$work/out/summary.txt" '^no row .*SVDs of all'
 [ "$(grep -c '"dtype":"fp16"' "$work/out/rows.jsonl")" = 1 ] || fail "the row of a step that was cut is lost"
+[ "$(wc -l < "$work/said")" -le 60 ] || fail "a summary of more than 60 lines"
+has "$work/said" 'Fake, sm_90'
+cmp -s "$work/said" "$work/out/summary.txt" || fail "what was printed is not the summary"
 [ ! -e "$work/out/step.jsonl" ] || fail "step.jsonl is left"
 [ "$(find "$work/out" -type f | wc -l)" -le 6 ] || fail "more than six files"
 code=0
 ND_SECONDS=3 ND_STEPS=check "$work/fake/device.sh" "$work/fake" "$work/late" > "$work/said" 2>&1 || code=$?
 [ $code -eq 1 ] || fail "exit $code without time"
-has "$work/said" '(no time)'
+has "$work/said" ': no time'
 
 # --- the real program over the mock
 if [ -f "$build/mock/libnd_cuda.so" ]; then
@@ -61,7 +65,7 @@ if [ -f "$build/mock/libnd_cuda.so" ]; then
         '"gpu":"Mock GPU' '"driver":"580' '"workspace_bytes":' '"engine":"cudnn:' '"clocks":"before: SM' '"operation":"conv"'; do
         has "$work/mock/rows.jsonl" "$field"
     done
-    [ -s "$work/mock/engines.txt" ] || fail "no engines.txt"
+    [ -s "$work/mock/autotuned.txt" ] || fail "no autotuned.txt"
 else
     echo "the mock was not built: the real program was not run"
 fi

@@ -238,7 +238,9 @@ void nd_test_run(nd_test_case &test) {
 
 void nd_test_races(nd_test_case &test, nd_simt_sync sync, int first, int end) {
     static const char *const names[nd_simt_sync_count] = {
-        "", "block barrier", "warp barrier", "copy wait", "mbarrier wait", "fence", "product wait"};
+        "",         "block barrier", "warp barrier",   "copy wait",       "mbarrier wait",
+        "fence",    "product wait",  "part's barrier", "cluster barrier", "arrival",
+        "multicast"};
     enum { shuffles = 16 }; /* what two kinds of background work do to each other is a matter of luck */
     nd_test_prepared prepared;
     if (!nd_test_prepare(test, prepared)) return;
@@ -286,15 +288,23 @@ int nd_test_result() {
     return nd_test_failed || !nd_test_compared;
 }
 
-/* Without arguments, every test; with a file of registers, the table of what the kernels could reach. */
+/* Tests by the first letters of their names; "" is all. */
+static const struct {
+    const char *name;
+    void (*run)();
+} nd_test_suites[] = {
+    {"machine", nd_test_machine},         {"svd", nd_test_svd},
+    {"verify", nd_test_verify},           {"operations", nd_test_operations},
+    {"in_place", nd_test_in_place},       {"depthwise", nd_test_depthwise},
+    {"separable_mma", nd_test_separable}, {"separable_sm90a", nd_test_separable_sm90a},
+};
+
+/* Without arguments, every test; --filter PREFIX, some; with a file of registers, the table of what the
+ * kernels could reach. */
 int main(int argc, char **argv) {
-    if (argc > 1) return nd_test_roofline(argv[1]);
-    nd_test_machine();
-    nd_test_svd();
-    nd_test_verify();
-    nd_test_operations();
-    nd_test_in_place();
-    nd_test_depthwise();
-    nd_test_separable();
+    const bool some = argc == 3 && !strcmp(argv[1], "--filter");
+    if (argc > 1 && !some) return nd_test_roofline(argv[1]);
+    for (const auto &suite : nd_test_suites)
+        if (!some || !strncmp(suite.name, argv[2], strlen(argv[2]))) suite.run();
     return nd_test_result();
 }

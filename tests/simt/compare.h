@@ -56,6 +56,7 @@ void nd_test_operations();
 void nd_test_in_place();
 void nd_test_depthwise();
 void nd_test_separable();
+void nd_test_separable_sm90a();
 void nd_test_machine();
 void nd_test_svd();
 void nd_test_verify();

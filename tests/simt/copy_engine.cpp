@@ -59,6 +59,21 @@ void nd_ptx_barrier_wait(uint64_t *barrier, uint32_t parity) {
     nd_simt_await([=] { return at->phase != parity; });
 }
 
+/* At the barrier in the same place of another block of the cluster, or of this one. */
+void nd_ptx_barrier_arrive(uint64_t *barrier, uint32_t rank) {
+    if (nd_simt_is_left_out(nd_simt_sync_arrival)) return;
+    if (rank >= nd_simt_cluster_blocks())
+        return nd_simt_broken("an arrival at a block that is not in the cluster");
+    if (nd_simt_has_ended(rank)) return nd_simt_broken("an arrival at a block that has ended");
+    const auto at = reinterpret_cast<unsigned char *>(barrier) - nd_simt_shared();
+    nd_simt_as(rank, [=] {
+        nd_simt_barrier *there = nd_simt_barrier_at(reinterpret_cast<uint64_t *>(nd_simt_shared() + at));
+        if (!there->arrivals) return nd_simt_broken("more arrivals at an mbarrier than it expects");
+        there->arrivals--;
+        nd_simt_barrier_turn(there);
+    });
+}
+
 /* Barriers are in shared memory from the first here: nothing is left to do. */
 void nd_ptx_barrier_publish() {
 }
@@ -83,10 +98,30 @@ void nd_ptx_bulk(void *to, const void *from, uint32_t bytes, uint64_t *barrier) 
     if (!nd_simt_is_shared(to, bytes)) return nd_simt_broken("a bulk copy writes outside shared memory");
     if (bytes % 16 || (uintptr_t)to % 16 || (uintptr_t)from % 16)
         return nd_simt_broken("a bulk copy of what is not whole 16 bytes");
-    nd_simt_later([=] {
+    nd_simt_later(nd_simt_cluster_rank(), [=] {
         nd_simt_arrive(static_cast<unsigned char *>(to), from, bytes);
         nd_simt_arrived(barrier, bytes);
     });
+}
+
+/* Data and arrival at the same places in every block that `ranks` names. */
+void nd_ptx_bulk_multicast(void *to, const void *from, uint32_t bytes, uint64_t *barrier, uint16_t ranks) {
+    if (!nd_simt_is_shared(to, bytes)) return nd_simt_broken("a bulk copy writes outside shared memory");
+    if (bytes % 16 || (uintptr_t)to % 16 || (uintptr_t)from % 16)
+        return nd_simt_broken("a bulk copy of what is not whole 16 bytes");
+    if (ranks >> nd_simt_cluster_blocks())
+        return nd_simt_broken("a copy to a block that is not in the cluster");
+    if (nd_simt_is_left_out(nd_simt_sync_multicast)) ranks &= (uint16_t)(1u << nd_simt_cluster_rank());
+    const auto at = static_cast<unsigned char *>(to) - nd_simt_shared();
+    const auto barrier_at = reinterpret_cast<unsigned char *>(barrier) - nd_simt_shared();
+    for (unsigned rank = 0; rank < nd_simt_cluster_blocks(); rank++) {
+        if (!(ranks >> rank & 1)) continue;
+        nd_simt_later(rank, [=] {
+            if (nd_simt_has_ended(rank)) return nd_simt_broken("a copy to a block that has ended");
+            nd_simt_arrive(nd_simt_shared() + at, from, bytes);
+            nd_simt_arrived(reinterpret_cast<uint64_t *>(nd_simt_shared() + barrier_at), bytes);
+        });
+    }
 }
 
 /* What a CUtensorMap holds here. */
@@ -171,12 +206,7 @@ static void nd_simt_tensor(void *to, const CUtensorMap *encoded, int rank, const
     if (address % (map.swizzle ? 8 * (uint32_t)map.swizzle : 128))
         return nd_simt_broken("a tensor copy to an address that is not aligned to its pattern");
     std::vector<int> start(first, first + rank);
-    nd_simt_later([=] { nd_simt_tensor_land(map, address, start.data(), barrier); });
-}
-
-void nd_ptx_tensor_2d(void *to, const CUtensorMap *map, int x, int y, uint64_t *barrier) {
-    const int first[] = {x, y};
-    nd_simt_tensor(to, map, 2, first, barrier);
+    nd_simt_later(nd_simt_cluster_rank(), [=] { nd_simt_tensor_land(map, address, start.data(), barrier); });
 }
 
 void nd_ptx_tensor_4d(void *to, const CUtensorMap *map, int c, int w, int h, int n, uint64_t *barrier) {

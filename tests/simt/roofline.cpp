@@ -1,31 +1,36 @@
-/* What the fused kernels could reach on an H100, layer by layer of VGG16 at batch 32: their real tiles,
- * patches and shared memory, their registers from the golden file, and the roofs of the device. Arithmetic,
- * not measurement. */
+/* What separable layers could reach on an H100, layer by layer of VGG16 at batch 32: for every candidate to
+ * run them the clocks of each resource of a multiprocessor, by their real tiles, patches and rounds, and
+ * which of them binds. Arithmetic, not measurement; what is a guess is called one. */
 #include "cuda/separable/separable_pack.h"
 #include "cuda/separable/separable_sm90a.h"
 #include "tests/simt/compare.h"
 
 #include <fstream>
+#include <math.h>
 #include <stdio.h>
 
 struct nd_roof_layer {
     const char *name;
     int64_t ni, no, size;
+    int count; /* of the network's convolutions */
 };
 
+/* All of VGG16 but the first convolution, which stays dense in any case. */
 static const nd_roof_layer nd_roof_layers[] = {
-    {"conv1_2", 64, 64, 224},  {"conv2_1", 64, 128, 112}, {"conv2_2", 128, 128, 112},
-    {"conv3_1", 128, 256, 56}, {"conv3_2", 256, 256, 56}, {"conv4_1", 256, 512, 28},
-    {"conv4_2", 512, 512, 28}, {"conv5_1", 512, 512, 14},
+    {"conv1_2", 64, 64, 224, 1},  {"conv2_1", 64, 128, 112, 1}, {"conv2_2", 128, 128, 112, 1},
+    {"conv3_1", 128, 256, 56, 1}, {"conv3_2", 256, 256, 56, 2}, {"conv4_1", 256, 512, 28, 1},
+    {"conv4_2", 512, 512, 28, 2}, {"conv5_1", 512, 512, 14, 3},
 };
 
-/* Rates that large problems sustain: what mma.sync has of wgmma's flop/s, bytes/s of memory. */
-static const double nd_roof_mma_sync = 0.62, nd_roof_memory = 3.0e12, nd_roof_clock = 1.755e9;
+/* Of the device. Per clock and multiprocessor: bytes from L2 (5.5 TB/s; a guess, 5.5 to 7 are seen), bytes of
+ * shared memory, instructions. Rates that large products sustain in the library's kernels, flop/s, and
+ * bytes/s of memory. */
+static const double nd_roof_clock = 1.755e9, nd_roof_l2 = 23.7, nd_roof_bank = 128, nd_roof_issue = 4,
+                    nd_roof_memory = 3.0e12;
 
-/* Of the depthwise half, issue is the roof: instructions that the inner loops of depthwise_run have in sm_90a
- * code for three pixels of two terms: both of one channel; of two; of two, one after the other. A
- * multiprocessor issues 4 a clock, for 32 lanes each. */
-static const double nd_roof_same = 100, nd_roof_apart = 121, nd_roof_in_turn = 151;
+/* Guesses: what of the binding resource is really had, the others being busy too; ns that starting a kernel
+ * takes. */
+static const double nd_roof_overlap = 0.9, nd_roof_start = 2000;
 
 enum {
     nd_roof_multiprocessors = 132,
@@ -38,28 +43,87 @@ enum {
 struct nd_roof_type {
     nd_precision precision;
     const char *mangled;
-    double wgmma; /* flop/s */
+    double dense;  /* flop/s of the library's products */
+    double tensor; /* flop of wgmma a clock and multiprocessor; 0: none */
 };
 
-struct nd_roof_engine {
-    const char *name, *mangled;
-    nd_separable_shared *shared;
-    bool wgmma; /* multiplies in the background, patches of as many channels as a block has terms */
+static const nd_roof_type nd_roof_types[] = {{nd_precision_fp16, "11nd_math_f16", 750e12, 4096},
+                                             {nd_precision_tf32, "12nd_math_tf32", 410e12, 2048},
+                                             {nd_precision_fp32, "12nd_math_fp32", 47e12, 0}};
+
+static double nd_roof_bytes_of(const nd_roof_type &type) {
+    return (double)nd_dtype_bytes(nd_precision_storage(type.precision));
+}
+
+static int64_t nd_roof_ceil(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+/* Clocks of every resource for a tile, with the instructions that nothing overlaps beside them; and what
+ * surrounds it. */
+struct nd_roof_tile {
+    double l2, shared, issue, tensor, ends;
+    int64_t waves; /* of tiles, one after the other on the busiest multiprocessor */
+    double fill;   /* pixels of tiles that are pixels of the layer */
 };
 
-static const nd_roof_engine nd_roof_mma = {"mma", "_Z19nd_separable_kernelI", nd_cuda_separable_shared,
-                                           false},
-                            nd_roof_wgmma = {"wgmma", "_Z16nd_hopper_kernelI", nd_cuda_separable_sm90a_shared,
-                                             true};
+struct nd_roof_result {
+    std::string kernel, patch, binds;
+    int64_t registers = 0, shared_bytes = 0, blocks = 0;
+    nd_roof_tile tile = {};
+    double memory_ns = 0, reach_ns = 0;
+};
 
-static const nd_roof_type nd_roof_types[] = {{nd_precision_fp16, "11nd_math_f16", 750e12},
-                                             {nd_precision_tf32, "12nd_math_tf32", 410e12}};
+static double nd_roof_pixels(const nd_roof_layer &layer) {
+    return (double)(nd_roof_images * layer.size * layer.size);
+}
+
+static double nd_roof_memory_ns(const nd_roof_layer &layer, const nd_roof_type &type, double weights) {
+    return 1e9 * nd_roof_bytes_of(type) * (nd_roof_pixels(layer) * (double)(layer.ni + layer.no) + weights) /
+           nd_roof_memory;
+}
+
+static double nd_roof_dense_ns(const nd_roof_layer &layer, const nd_roof_type &type) {
+    const double weights = 9.0 * (double)(layer.ni * layer.no);
+    return fmax(1e9 * 2 * nd_roof_pixels(layer) * weights / type.dense,
+                nd_roof_memory_ns(layer, type, weights));
+}
+
+/* From clocks of a tile to time. L2 also takes what is stored while the next tile begins. */
+static void nd_roof_settle(nd_roof_result &r) {
+    const nd_roof_tile &t = r.tile;
+    double most = t.issue;
+    r.binds = "issue";
+    if (t.tensor > most) most = t.tensor, r.binds = "tensor";
+    if (t.shared > most) most = t.shared, r.binds = "shared";
+    double clocks = most / nd_roof_overlap + t.ends;
+    if (t.l2 / nd_roof_overlap > clocks) clocks = t.l2 / nd_roof_overlap, r.binds = "l2";
+    r.reach_ns = 1e9 * (double)t.waves * clocks / nd_roof_clock;
+    if (r.memory_ns > r.reach_ns) r.reach_ns = r.memory_ns, r.binds = "memory";
+    r.reach_ns += nd_roof_start;
+}
+
+static nd_cuda_separable nd_roof_call(const nd_roof_layer &layer, const nd_roof_type &type, int64_t tile) {
+    nd_cuda_separable call = {};
+    call.geometry = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
+    call.precision = type.precision;
+    call.images = nd_roof_images;
+    call.channels = layer.ni;
+    call.out_channels = layer.no;
+    call.height = call.width = call.out_height = call.out_width = layer.size;
+    call.tile = tile;
+    return call;
+}
+
+static std::string nd_roof_patch(const int64_t *patch) {
+    return std::to_string(patch[0]) + "x" + std::to_string(patch[1]) + "x" + std::to_string(patch[2]);
+}
 
 /* Registers of an sm_90a kernel in the golden file; 0 when it is not there. */
-static int64_t nd_roof_registers_of(const char *path, const nd_roof_engine &engine, const nd_roof_type &type,
+static int64_t nd_roof_registers_of(const char *path, const char *kernel, const nd_roof_type &type,
                                     int64_t tile) {
     const std::string wanted =
-        std::string("sm_90a,") + engine.mangled + type.mangled + "Li" + std::to_string(tile) + "E";
+        std::string("sm_90a,") + kernel + type.mangled + "Li" + std::to_string(tile) + "E";
     std::ifstream file(path);
     for (std::string line; std::getline(file, line);) {
         if (line.compare(0, wanted.size(), wanted)) continue;
@@ -68,128 +132,233 @@ static int64_t nd_roof_registers_of(const char *path, const nd_roof_engine &engi
     return 0;
 }
 
-static int64_t nd_roof_ceil(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
+/* The kernel of sm_90a. Instructions of a warp, as nvdisasm shows them: a row of pixels with two terms and
+ * with one, the begin of a run, a round beside them (filters, waits, wgmma), 32 channels of a pixel finished,
+ * a tile's own. */
+static const double nd_roof_row_of_two = 56, nd_roof_row_of_one = 36, nd_roof_run = 60, nd_roof_round = 90,
+                    nd_roof_finish = 50, nd_roof_place = 180;
+
+/* Shared memory: a warp's reads of filters count whole, although half of its lanes read the same (a guess,
+ * against us). */
+static void nd_roof_wgmma_round(const nd_cuda_hopper &call, const nd_roof_type &type, int terms,
+                                nd_roof_tile &t) {
+    const double size = nd_roof_bytes_of(type), n = (double)call.layer.tile, channels = nd_hopper_row / size;
+    const int64_t abreast = 32 / (int64_t)(channels / 2), groups = nd_roof_ceil(call.half[2], abreast);
+    int64_t rows = 0, runs = 0,
+            least = INT64_MAX; /* of the busiest of four warps, as nd_hopper_runs has them */
+    for (int64_t segments = 1; segments <= call.half[1]; segments++) {
+        const int64_t length = nd_roof_ceil(call.half[1], segments),
+                      used = nd_roof_ceil(call.half[1], length);
+        const int64_t each = nd_roof_ceil(call.half[0] * groups * used, 4);
+        if (each * (length + 2) >= least) continue;
+        least = each * (length + 2);
+        rows = each * length;
+        runs = each;
+    }
+    const int64_t *patch = call.layer.patch;
+    const double patch_bytes = (double)(patch[0] * (patch[1] + 2) * (patch[2] + 2)) * nd_hopper_row;
+    const double constants = terms * (n * nd_hopper_row + 9 * channels * 4), warps = 8;
+    const double reads = warps * 3 * (double)(rows + 2 * runs) * 64 * size,
+                 stores = warps * terms * (double)rows * 64 * size;
+    const double filters = warps * 9 * 32 * 8 * terms, operands = terms * 2 * (64 + n) * nd_hopper_row;
+    t.l2 += (constants / (double)call.cluster + patch_bytes) / nd_roof_l2;
+    t.shared += (operands + constants + patch_bytes + reads + stores + filters) / nd_roof_bank;
+    t.issue += warps *
+               ((double)rows * (terms == 2 ? nd_roof_row_of_two : nd_roof_row_of_one) +
+                (double)runs * nd_roof_run + nd_roof_round) /
+               nd_roof_issue;
+    t.tensor += 2 * 128 * n * terms * channels / type.tensor;
 }
 
-/* Blocks of terms and the channels they span, from the plugin's own packing; weights do not matter. */
-static void nd_roof_pack(nd_cuda_separable &call, int64_t terms) {
-    std::vector<int32_t> channel;
-    for (int64_t r = 0; r < call.channels * terms; r++) channel.push_back((int32_t)(r / terms));
-    const std::vector<float> depthwise(channel.size() * 9), weights(channel.size());
-    nd_work work = {};
-    work.operation = nd_operation_separable;
-    work.geometry = call.geometry;
-    work.terms = (int64_t)channel.size();
-    work.channel = channel.data();
-    work.depthwise = depthwise.data();
-    work.weights = weights.data();
-    work.y = nd_test_view(1, 1, 1, 1);
-    nd_separable_pack pack;
-    if (nd_separable_pack_make(&work, nd_precision_storage(call.precision), call.tile, &pack)) return;
-    call.blocks = pack.blocks;
-    call.chunks = pack.chunks;
-    nd_separable_pack_free(&pack);
+static bool nd_roof_wgmma(const char *resources, const nd_roof_layer &layer, const nd_roof_type &type,
+                          int64_t terms, nd_roof_result &r) {
+    const int64_t tile = layer.no > 128 ? 256 : layer.no > 64 ? 128 : 64;
+    const int64_t channels = nd_hopper_row / (int64_t)nd_roof_bytes_of(type),
+                  blocks = nd_roof_ceil(layer.ni, channels);
+    nd_cuda_hopper call = {};
+    call.layer = nd_roof_call(layer, type, tile);
+    call.layer.blocks = blocks * nd_roof_ceil(terms, 2);
+    call.resident = nd_roof_multiprocessors;
+    if (!type.tensor || !nd_hopper_plan(&call, nd_roof_shared)) return false;
+    const int64_t *patch = call.layer.patch;
+    const int64_t pixels = nd_roof_ceil(nd_roof_images, patch[0]) * nd_roof_ceil(layer.size, patch[1]) *
+                           nd_roof_ceil(layer.size, patch[2]);
+    const int64_t items =
+        nd_roof_ceil(pixels, call.cluster) * nd_roof_ceil(layer.no, tile) * call.layer.split;
+    r.kernel = "wgmma_n" + std::to_string(tile);
+    r.patch = nd_roof_patch(patch);
+    r.registers = nd_roof_registers_of(resources, "_Z16nd_hopper_kernelI", type, tile);
+    r.shared_bytes = (int64_t)nd_cuda_hopper_shared(&call);
+    r.blocks = 1;
+    for (int64_t t = 0; t < terms; t += 2)
+        for (int64_t b = 0; b < blocks; b++) nd_roof_wgmma_round(call, type, terms - t > 1 ? 2 : 1, r.tile);
+    r.tile.ends = 8 * ((double)(tile / 32) * 2 * nd_roof_finish + nd_roof_place) / nd_roof_issue;
+    r.tile.l2 += 128.0 * (double)tile * nd_roof_bytes_of(type) / nd_roof_l2;
+    r.tile.waves = nd_roof_ceil(items, nd_roof_multiprocessors / call.cluster);
+    r.tile.fill = nd_roof_pixels(layer) / (double)(pixels * 128);
+    r.memory_ns = nd_roof_memory_ns(layer, type, (double)(layer.ni * terms * layer.no));
+    nd_roof_settle(r);
+    return r.registers > 0;
 }
 
-struct nd_roof_candidate {
-    const nd_roof_engine *engine;
-    int64_t tile;
-};
+/* The kernel of sm_80, blocks of 32 terms: instructions of its depthwise loops for three pixels of two terms
+ * (both of one channel; of two; of two, one after the other), of a copy of 16 bytes, of a product, and the
+ * clocks of a tile's ends (a guess). mma.sync has 0.62 of wgmma's rate. */
+static const double nd_roof_same = 100, nd_roof_apart = 121, nd_roof_in_turn = 151, nd_roof_copy = 8,
+                    nd_roof_product = 1.3, nd_roof_mma_ends = 8500, nd_roof_mma_sync = 0.62;
 
-/* Candidates of the plugin's planner; the first is the one it takes without a measurement. */
-static std::vector<nd_roof_candidate> nd_roof_candidates(const nd_roof_layer &layer,
-                                                         const nd_roof_type &type) {
-    const bool wide = layer.no > 128 && nd_dtype_bytes(nd_precision_storage(type.precision)) == 2;
-    std::vector<nd_roof_candidate> candidates = {{&nd_roof_mma, layer.no > 64 ? 128 : 64}};
-    if (wide) candidates.push_back({&nd_roof_mma, 256});
-    candidates.push_back({&nd_roof_wgmma, layer.no > 128 ? 256 : 128});
-    return candidates;
+static int64_t nd_roof_blocks(nd_cuda_separable &call, int64_t terms) {
+    const int64_t slots = nd_separable_terms,
+                  align = 16 / (int64_t)nd_dtype_bytes(nd_precision_storage(call.precision));
+    int64_t blocks = 0, widest = 0;
+    for (int64_t first = 0; first < call.channels * terms; blocks++) {
+        const int64_t base = first / terms / align * align;
+        const int64_t last = first + slots < call.channels * terms ? first + slots : call.channels * terms;
+        if ((last - 1) / terms - base + 1 > widest) widest = (last - 1) / terms - base + 1;
+        first = last;
+    }
+    call.chunks = nd_roof_ceil(widest, align);
+    return blocks;
 }
 
-/* Patches as the plugin chooses them: two blocks on a multiprocessor where the tile lets them. */
-static nd_cuda_separable nd_roof_call(const nd_roof_layer &layer, const nd_roof_type &type, int64_t terms,
-                                      const nd_roof_candidate &candidate) {
-    nd_cuda_separable call = {};
-    call.geometry = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
-    call.precision = type.precision;
-    call.images = nd_roof_images;
-    call.channels = layer.ni;
-    call.out_channels = layer.no;
-    call.height = call.width = call.out_height = call.out_width = layer.size;
-    call.tile = candidate.tile;
-    nd_roof_pack(call, terms);
-    if (candidate.engine->wgmma)
-        call.chunks = nd_separable_terms * (int64_t)nd_dtype_bytes(nd_precision_storage(type.precision)) / 16;
+static bool nd_roof_mma(const char *resources, const nd_roof_layer &layer, const nd_roof_type &type,
+                        int64_t terms, int64_t tile, nd_roof_result &r) {
+    nd_cuda_separable call = nd_roof_call(layer, type, tile);
+    call.blocks = nd_roof_blocks(call, terms);
     const size_t half = (nd_roof_shared + nd_roof_reserved) / 2 - nd_roof_reserved;
-    if (call.tile == 256 || !nd_separable_patch_choose(&call, half, candidate.engine->shared))
-        nd_separable_patch_choose(&call, nd_roof_shared, candidate.engine->shared);
-    nd_separable_split_choose(&call, nd_roof_multiprocessors * (call.tile == 256 ? 1 : 2));
-    return call;
-}
-
-static bool nd_roof_row(const char *resources, const nd_roof_layer &layer, const nd_roof_type &type,
-                        int64_t terms, const nd_roof_candidate &candidate) {
-    const nd_cuda_separable call = nd_roof_call(layer, type, terms, candidate);
-    const int64_t registers = nd_roof_registers_of(resources, *candidate.engine, type, call.tile);
-    const int64_t shared = (int64_t)candidate.engine->shared(&call), threads = nd_separable_threads;
-    if (!registers || !call.blocks) return false;
-    const int64_t by_registers = nd_roof_registers / (nd_roof_ceil(registers, 8) * 8 * threads);
-    const int64_t by_shared = (nd_roof_shared + nd_roof_reserved) / (shared + nd_roof_reserved);
-    const int64_t resident = by_registers < by_shared ? by_registers : by_shared;
-
-    const double pixels = (double)(nd_roof_images * layer.size * layer.size);
-    const double size = (double)nd_dtype_bytes(nd_precision_storage(type.precision));
-    const double k = (double)(layer.ni * terms);
-    const double bytes = size * (pixels * (double)(layer.ni + layer.no) + k * (double)layer.no);
-    const double pointwise = 2 * pixels * k * (double)layer.no;
-    const double depthwise = 18 * pixels * k * (double)nd_roof_ceil(layer.no, call.tile);
-    const double dense = 18 * pixels * (double)(layer.ni * layer.no);
-
-    /* Tiles that are not full of pixels and a last wave that is not full of tiles cost what they hold. */
-    const int64_t tiles = nd_separable_tiles(&call), at_once = resident * nd_roof_multiprocessors;
-    const double held = (double)(tiles * nd_separable_pixels * call.tile);
-    const double fill = pixels * (double)layer.no / held;
-    const double wave = (double)tiles / (double)(nd_roof_ceil(tiles, at_once) * at_once);
-    const double flops_a_loop = 3 * 2 * 18 * 32, issued = 4 * nd_roof_multiprocessors * nd_roof_clock;
-    const double apart = call.tile > 128 ? nd_roof_apart : nd_roof_in_turn;
-    const double dw_rate = flops_a_loop * issued / (terms % 2 ? apart : nd_roof_same);
-    const double mma_ns = 1e9 * pointwise / (type.wgmma * (candidate.engine->wgmma ? 1 : nd_roof_mma_sync)),
-                 dw_ns = 1e9 * depthwise / dw_rate, memory_ns = 1e9 * bytes / nd_roof_memory;
-    /* One block on a multiprocessor does the one, then the other, unless it multiplies in the background; two
-     * overlap them. */
-    const bool overlaps = resident > 1 || candidate.engine->wgmma;
-    const double work_ns = (overlaps ? fmax(mma_ns, dw_ns) : mma_ns + dw_ns) / (fill * wave);
-    const double reach_ns = fmax(work_ns, memory_ns);
-    const double dense_bytes =
-        size * (pixels * (double)(layer.ni + layer.no) + 9.0 * (double)(layer.ni * layer.no));
-    const double dense_ns = 1e9 * fmax(dense / type.wgmma, dense_bytes / nd_roof_memory);
-    printf("%s,%s,%d,%s,%d,%dx%dx%d,%d,%d,%d,%d,%.3f,%.3f,%.1f,%.2f,%.2f,%.1f,%.1f,%.1f,%.1f,%.1f,%.2f\n",
-           layer.name, nd_precision_name(type.precision), (int)terms, candidate.engine->name, (int)call.tile,
-           (int)call.patch[0], (int)call.patch[1], (int)call.patch[2], (int)registers, (int)shared,
-           (int)resident, (int)tiles, fill, wave, bytes / 1e6, pointwise / 1e9, depthwise / 1e9,
-           memory_ns / 1e3, mma_ns / 1e3, dw_ns / 1e3, reach_ns / 1e3, dense_ns / 1e3, dense_ns / reach_ns);
+    if (tile == 256 || !nd_separable_patch_choose(&call, half, nd_cuda_separable_shared))
+        nd_separable_patch_choose(&call, nd_roof_shared, nd_cuda_separable_shared);
+    r.kernel = "mma_n" + std::to_string(tile);
+    r.patch = nd_roof_patch(call.patch);
+    r.registers = nd_roof_registers_of(resources, "_Z19nd_separable_kernelI", type, tile);
+    r.shared_bytes = (int64_t)nd_cuda_separable_shared(&call);
+    if (!r.registers) return false;
+    const int64_t by_registers =
+        nd_roof_registers / (nd_roof_ceil(r.registers, 8) * 8 * nd_separable_threads);
+    const int64_t by_shared = (nd_roof_shared + nd_roof_reserved) / (r.shared_bytes + nd_roof_reserved);
+    r.blocks = by_registers < by_shared ? by_registers : by_shared;
+    const double size = nd_roof_bytes_of(type), n = (double)tile, row = 32 * size;
+    const double patch =
+        (double)(call.patch[0] * (call.patch[1] + 2) * ((call.patch[2] + 2) | 1) * call.chunks * 16);
+    const double stage = n * row + patch + 10 * 32 * 4, windows = terms % 2 ? 2 : 1;
+    const double loop = terms % 2 ? (tile > 128 ? nd_roof_apart : nd_roof_in_turn) : nd_roof_same;
+    const double runs = 128 * 16 / 32 * 1.25; /* rows of pixels that warps make, with the begins of runs */
+    const double products = 2 * 128 * n * 32 / (type.tensor ? 4096 * size / 2 : 64);
+    nd_roof_tile &t = r.tile;
+    t.l2 = (double)call.blocks * stage / nd_roof_l2 + 128 * n * size / nd_roof_l2;
+    t.shared = (double)call.blocks * (stage + 8 * (32 + n / 2) * row + 128 * row * 2) / nd_roof_bank +
+               (double)call.blocks * runs * 3 * windows;
+    t.issue = (double)call.blocks *
+              (runs * loop / 3 + stage / 512 * nd_roof_copy + products * nd_roof_product) / nd_roof_issue;
+    t.tensor = type.tensor ? (double)call.blocks * 2 * 128 * n * 32 / (type.tensor * nd_roof_mma_sync)
+                           : (double)call.blocks * 128 * 32 * (n + 9) / 128;
+    /* Two blocks on a multiprocessor hide each other's ends and barriers; one does one half after the other.
+     */
+    if (r.blocks > 1)
+        t.ends = nd_roof_mma_ends / 4;
+    else {
+        t.issue += t.tensor;
+        t.ends = nd_roof_mma_ends;
+    }
+    const int64_t tiles = nd_separable_tiles(&call);
+    t.waves = nd_roof_ceil(tiles, nd_roof_multiprocessors * r.blocks) * r.blocks;
+    t.fill = nd_roof_pixels(layer) / (double)(tiles / nd_roof_ceil(layer.no, tile) * 128);
+    r.memory_ns = nd_roof_memory_ns(layer, type, (double)(layer.ni * terms * layer.no));
+    nd_roof_settle(r);
     return true;
 }
 
+/* Depthwise kernel and the library's GEMM on two streams, slices of 1/4 of L2 (50 MB) between. The GEMM in
+ * tiles of 128 x 256 on all multiprocessors; of the shorter of the two halves, half is hidden behind the
+ * other (nothing in fp32, where they share the pipes); 1 us from slice to slice. A guess throughout. */
+static bool nd_roof_chunked(const nd_roof_layer &layer, const nd_roof_type &type, int64_t terms,
+                            nd_roof_result &r) {
+    const double pixels = nd_roof_pixels(layer), k = (double)(layer.ni * terms),
+                 size = nd_roof_bytes_of(type);
+    const int64_t slice = (int64_t)(12.5e6 / (k * size)), slices = nd_roof_ceil((int64_t)pixels, slice);
+    const int64_t tiles = nd_roof_ceil((int64_t)pixels / slices, 128) *
+                          nd_roof_ceil(layer.no, type.tensor && layer.no > 128 ? 256 : 128);
+    const double waves =
+        (double)(nd_roof_ceil(tiles, nd_roof_multiprocessors) * nd_roof_multiprocessors) / (double)tiles;
+    const double product = 1e9 * 2 * pixels * k * (double)layer.no / type.dense * waves;
+    const double clocks = pixels * k / 2 / 32 * 27 / nd_roof_issue; /* 27 instructions a row of two values */
+    const double arithmetic = 1e9 * clocks / (nd_roof_multiprocessors * nd_roof_clock);
+    const double between = 1e9 * pixels * k * size / (nd_roof_l2 * nd_roof_multiprocessors * nd_roof_clock);
+    const double depthwise = fmax(arithmetic, between), gemm = fmax(product, between);
+    const double hidden = type.tensor ? 0.5 * fmin(gemm, depthwise) : 0;
+    r.kernel = "chunked";
+    r.patch = std::to_string(slices) + " slices";
+    r.memory_ns = nd_roof_memory_ns(layer, type, k * (double)layer.no);
+    r.binds = gemm > depthwise ? "gemm" : "depthwise";
+    r.reach_ns = gemm + depthwise - hidden;
+    if (r.memory_ns > r.reach_ns) r.reach_ns = r.memory_ns, r.binds = "memory";
+    r.reach_ns += nd_roof_start + (double)slices * 1000;
+    return true;
+}
+
+static void nd_roof_print(const nd_roof_layer &layer, const nd_roof_type &type, int64_t terms,
+                          const nd_roof_result &r) {
+    const double us = (double)r.tile.waves / (nd_roof_clock / 1e6), dense = nd_roof_dense_ns(layer, type);
+    printf("%s,%s,%d,%s,%s,%d,%d,%d,%d,%.3f,%.1f,%.1f,%.1f,%.1f,%.1f,%.1f,%.1f,%s,%.1f,%.2f\n", layer.name,
+           nd_precision_name(type.precision), (int)terms, r.kernel.c_str(), r.patch.c_str(), (int)r.registers,
+           (int)r.shared_bytes, (int)r.blocks, (int)r.tile.waves, r.tile.fill, r.memory_ns / 1e3,
+           us * r.tile.l2, us * r.tile.shared, us * r.tile.issue, us * r.tile.tensor, us * r.tile.ends,
+           r.reach_ns / 1e3, r.binds.c_str(), dense / 1e3, dense / r.reach_ns);
+}
+
+/* All candidates to run the layer, printed; adds the times of the best fused kernel and of the best of all,
+ * either of which may be dense. */
+static void nd_roof_best(const char *resources, const nd_roof_layer &layer, const nd_roof_type &type,
+                         int64_t terms, double &fused, double &all) {
+    double best[2] = {nd_roof_dense_ns(layer, type), nd_roof_dense_ns(layer, type)};
+    std::vector<nd_roof_result> results;
+    const auto take = [&](bool there, const nd_roof_result &r) {
+        if (there) results.push_back(r);
+    };
+    for (int64_t tile : {64, 128, 256}) {
+        nd_roof_result mma;
+        const bool wanted = tile == 64 ? layer.no <= 64 : tile == 128 ? layer.no > 64 : layer.no > 128;
+        if (wanted && (tile < 256 || nd_roof_bytes_of(type) == 2))
+            take(nd_roof_mma(resources, layer, type, terms, tile, mma), mma);
+    }
+    nd_roof_result wgmma, chunked;
+    take(nd_roof_wgmma(resources, layer, type, terms, wgmma), wgmma);
+    take(nd_roof_chunked(layer, type, terms, chunked), chunked);
+    for (const nd_roof_result &r : results) {
+        nd_roof_print(layer, type, terms, r);
+        if (r.reach_ns < best[0] && r.kernel != "chunked") best[0] = r.reach_ns;
+        if (r.reach_ns < best[1]) best[1] = r.reach_ns;
+    }
+    fused += layer.count * best[0];
+    all += layer.count * best[1];
+}
+
 int nd_test_roofline(const char *resources) {
-    printf("# Arithmetic, not measured: nothing here has run on a device. H100, VGG16, batch 32, fused "
-           "kernels.\n"
-           "# Roofs: wgmma 750 (fp16) and 410 (tf32) Tflop/s, mma.sync 0.62 of it, depthwise by the "
-           "instructions of its inner loop at 1.755 GHz (32.0 Tflop/s; odd T 26.5, tiles up to 128 21.2), "
-           "memory 3.0 TB/s.\n"
-           "layer,dtype,T,kernel,tile,patch,registers,shared_bytes,blocks_per_sm,tiles,pixel_fill,wave_fill,"
-           "mbytes,"
-           "pointwise_gflop,depthwise_gflop,memory_us,mma_us,depthwise_us,reach_us,dense_roof_us,dense_over_"
-           "reach\n");
+    printf("# Predictions, not measured: nothing here has run on a device. H100, VGG16 without its first "
+           "convolution, batch "
+           "32. Microseconds by resource: each alone, then what is reached and which of them binds it.\n"
+           "# Guesses: L2 5.5 TB/s, 0.9 of the binding resource, 2 us to start a kernel, ends of mma tiles, "
+           "all of chunked; "
+           "filters read by the kernel of sm_90a count whole. Dense: 750, 410, 47 Tflop/s and 3.0 TB/s.\n"
+           "layer,dtype,T,kernel,patch,registers,shared_bytes,blocks_per_sm,waves,pixel_fill,memory_us,l2_us,"
+           "shared_us,"
+           "issue_us,tensor_us,ends_us,reach_us,binds,dense_us,dense_over_reach\n");
+    if (!nd_roof_registers_of(resources, "_Z16nd_hopper_kernelI", nd_roof_types[0], 256)) {
+        fprintf(stderr, "%s has no figures for the kernel of sm_90a\n", resources);
+        return 1;
+    }
     for (const nd_roof_type &type : nd_roof_types)
-        for (const nd_roof_layer &layer : nd_roof_layers)
-            for (int64_t terms : {2, 3})
-                for (const nd_roof_candidate &candidate : nd_roof_candidates(layer, type)) {
-                    if (nd_roof_row(resources, layer, type, terms, candidate)) continue;
-                    fprintf(stderr, "%s has no figures for %s\n", resources,
-                            nd_precision_name(type.precision));
-                    return 1;
-                }
+        for (int64_t terms : {2, 3}) {
+            double dense = 0, fused = 0, all = 0;
+            for (const nd_roof_layer &layer : nd_roof_layers) {
+                dense += layer.count * nd_roof_dense_ns(layer, type);
+                nd_roof_best(resources, layer, type, terms, fused, all);
+            }
+            const char *const name = nd_precision_name(type.precision);
+            printf("conv stack,%s,%d,fused or dense,,,,,,,,,,,,,%.1f,,%.1f,%.2f\n", name, (int)terms,
+                   fused / 1e3, dense / 1e3, dense / fused);
+            printf("conv stack,%s,%d,any or dense,,,,,,,,,,,,,%.1f,,%.1f,%.2f\n", name, (int)terms, all / 1e3,
+                   dense / 1e3, dense / all);
+        }
     return 0;
 }

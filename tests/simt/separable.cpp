@@ -1,238 +1,12 @@
-/* The fused separable kernel in every arithmetic, over shapes that hit its edges: channels and outputs that
- * fill no tile, planes from 1x1 up, several images in one tile, strides, asymmetric padding, dilation,
- * adaptive ranks with channels left out, every width of background copy. */
+/* The fused separable kernel in every arithmetic, with every width of background copy. */
 #include "cuda/separable/separable.cuh"
-#include "cuda/separable/separable_sm90a.h"
-#include "tests/simt/compare.h"
+#include "tests/simt/separable_case.h"
 
 #include <string.h>
 
-struct nd_test_layer {
-    const char *name;
-    int64_t n, ni, h, w, no;
-    nd_geometry geometry;
-    int64_t uniform; /* terms of every channel; 0: adaptive, 0 to 4, a long gap in the middle */
-    int64_t tile, spread;
-    bool bias, residual;
-    nd_activation activation;
-};
-
-#define ND_3X3                                                                                               \
-    {                                                                                                        \
-        {3, 3}, {1, 1}, {1, 1}, {                                                                            \
-            1, 1, 1, 1                                                                                       \
-        }                                                                                                    \
-    }
-
-static const nd_test_layer nd_test_layers[] = {
-    {"8x16 patch, T=3", 1, 32, 9, 17, 64, ND_3X3, 3, 64, 0, true, false, {nd_act_relu, 0, 0}},
-    {"two N tiles, T=2", 1, 40, 5, 6, 136, ND_3X3, 2, 128, 0, true, true, {nd_act_relu, 0, 0}},
-    {"N=256, T=1", 2, 64, 7, 7, 260, ND_3X3, 1, 256, 0, true, true, {nd_act_relu, 0, 0}},
-    {"adaptive", 1, 72, 6, 10, 70, ND_3X3, 0, 128, 0, true, false, {nd_act_none, 0, 0}},
-    {"1x1 planes", 5, 16, 1, 1, 24, ND_3X3, 2, 64, 0, false, false, {nd_act_none, 0, 0}},
-    {"2x2 planes, many images", 40, 8, 2, 2, 8, ND_3X3, 4, 64, 0, true, true, {nd_act_none, 0, 0}},
-    {"7x7 planes, two images", 3, 24, 7, 7, 50, ND_3X3, 3, 64, 0, true, false, {nd_act_relu, 0, 0}},
-    {"stride 2",
-     2,
-     16,
-     9,
-     11,
-     32,
-     {{3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}},
-     3,
-     64,
-     0,
-     true,
-     false,
-     {nd_act_relu, 0, 0}},
-    {"stride 2, T=2",
-     1,
-     24,
-     13,
-     20,
-     40,
-     {{3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}},
-     2,
-     64,
-     0,
-     true,
-     false,
-     {nd_act_relu, 0, 0}},
-    {"strides 2 and 1",
-     1,
-     24,
-     13,
-     20,
-     40,
-     {{3, 3}, {2, 1}, {1, 1}, {1, 1, 1, 1}},
-     2,
-     64,
-     0,
-     true,
-     false,
-     {nd_act_relu, 0, 0}},
-    {"strides 1 and 2",
-     1,
-     24,
-     13,
-     20,
-     40,
-     {{3, 3}, {1, 2}, {1, 1}, {1, 1, 1, 1}},
-     1,
-     64,
-     0,
-     true,
-     false,
-     {nd_act_relu, 0, 0}},
-    {"stride 3",
-     1,
-     24,
-     13,
-     20,
-     40,
-     {{3, 3}, {3, 3}, {1, 1}, {1, 1, 1, 1}},
-     2,
-     64,
-     0,
-     true,
-     false,
-     {nd_act_relu, 0, 0}},
-    {"asymmetric padding",
-     1,
-     16,
-     6,
-     5,
-     20,
-     {{3, 3}, {1, 1}, {1, 1}, {0, 2, 1, 0}},
-     2,
-     64,
-     0,
-     true,
-     false,
-     {nd_act_none, 0, 0}},
-    {"no padding, 5x5",
-     1,
-     8,
-     9,
-     8,
-     16,
-     {{5, 5}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
-     5,
-     64,
-     0,
-     true,
-     false,
-     {nd_act_none, 0, 0}},
-    {"dilation 2",
-     1,
-     8,
-     8,
-     9,
-     16,
-     {{3, 3}, {1, 1}, {2, 2}, {2, 2, 2, 2}},
-     2,
-     64,
-     0,
-     false,
-     true,
-     {nd_act_relu, 0, 0}},
-    {"1x3 window",
-     1,
-     16,
-     4,
-     9,
-     16,
-     {{1, 3}, {1, 1}, {1, 1}, {0, 1, 0, 1}},
-     2,
-     64,
-     0,
-     false,
-     false,
-     {nd_act_none, 0, 0}},
-    {"7x7 window, stride 2",
-     1,
-     8,
-     15,
-     15,
-     8,
-     {{7, 7}, {2, 2}, {1, 1}, {3, 3, 3, 3}},
-     3,
-     64,
-     0,
-     false,
-     false,
-     {nd_act_none, 0, 0}},
-    {"6 channels: 4-byte copies", 1, 6, 5, 5, 10, ND_3X3, 3, 64, 0, true, true, {nd_act_relu, 0, 0}},
-    {"7 channels, 9 outputs: single elements",
-     2,
-     7,
-     5,
-     5,
-     9,
-     ND_3X3,
-     3,
-     64,
-     0,
-     true,
-     true,
-     {nd_act_relu, 0, 0}},
-    {"pixels apart", 1, 16, 4, 6, 16, ND_3X3, 2, 64, 8, true, true, {nd_act_clip, -3, 5}},
-    {"7x7 plane, one image", 1, 64, 7, 7, 40, ND_3X3, 3, 64, 0, true, true, {nd_act_relu, 0, 0}},
-    {"odd outputs, one image", 1, 64, 7, 7, 9, ND_3X3, 3, 64, 0, true, true, {nd_act_relu, 0, 0}},
-    {"one row of 200", 1, 8, 1, 200, 16, ND_3X3, 2, 64, 0, true, false, {nd_act_relu, 0, 0}},
-};
-
-static std::vector<int32_t> nd_test_ranks(const nd_test_layer &layer) {
-    std::vector<int32_t> channel;
-    for (int64_t c = 0; c < layer.ni; c++) {
-        const bool gap = c >= layer.ni / 4 && c < 3 * layer.ni / 4;
-        const int64_t terms = layer.uniform ? layer.uniform : gap ? 0 : c * 7 % 5;
-        for (int64_t t = 0; t < terms; t++) channel.push_back((int32_t)c);
-    }
-    return channel;
-}
-
-static int64_t nd_test_out(const nd_geometry &g, int axis, int64_t size) {
-    return (size + g.pad[axis] + g.pad[2 + axis] - g.dilation[axis] * (g.kernel[axis] - 1) - 1) /
-               g.stride[axis] +
-           1;
-}
-
-static nd_test_case nd_test_separable_case(const nd_test_layer &layer) {
-    nd_test_case test;
-    const int64_t oh = nd_test_out(layer.geometry, 0, layer.h), ow = nd_test_out(layer.geometry, 1, layer.w);
-    test.work.operation = nd_operation_separable;
-    test.work.geometry = layer.geometry;
-    test.work.x = nd_test_view(layer.n, layer.ni, layer.h, layer.w, layer.spread);
-    test.work.y = test.work.x2 = nd_test_view(layer.n, layer.no, oh, ow, layer.spread);
-    test.work.residual = layer.residual;
-    test.work.activation = layer.activation;
-    test.channel = nd_test_ranks(layer);
-    test.work.terms = (int64_t)test.channel.size();
-    const size_t taps = (size_t)(layer.geometry.kernel[0] * layer.geometry.kernel[1]);
-    test.depthwise = nd_test_integers(test.channel.size() * taps, -1, 1, 3);
-    test.weights = nd_test_integers(test.channel.size() * (size_t)layer.no, -1, 1, 4);
-    if (layer.bias) test.bias = nd_test_integers((size_t)layer.no, -4, 4, 5);
-    return test;
-}
-
-/* One of the kernels that take packed terms. */
-struct nd_test_engine {
-    const char *name;
-    nd_status (*launch)(const nd_cuda_separable *call);
-    nd_separable_shared *shared;
-    size_t shared_limit; /* of sm_86 and sm_90 */
-    bool whole;          /* patches of as many channels as a block has terms */
-};
-
-static const nd_test_engine nd_test_mma = {"mma", nd_cuda_separable_launch, nd_cuda_separable_shared,
-                                           99 * 1024, false},
-                            nd_test_wgmma = {"wgmma", nd_cuda_separable_sm90a_launch,
-                                             nd_cuda_separable_sm90a_shared, 227 * 1024, true};
-
 /* Packs and launches as the plugin does. */
-static nd_status nd_test_fused(const nd_test_case &test, const nd_test_engine &engine, nd_precision precision,
-                               int64_t tile, int64_t split, const void *x, const void *x2, void *y) {
+static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision, int64_t tile, int64_t split,
+                               const void *x, const void *x2, void *y) {
     const nd_work *work = &test.work;
     nd_separable_pack pack;
     ND_TRY(nd_separable_pack_make(work, test.storage, tile, &pack));
@@ -251,8 +25,7 @@ static nd_status nd_test_fused(const nd_test_case &test, const nd_test_engine &e
     call.y_pixel = work->y.strides[3];
     call.tile = tile;
     call.blocks = pack.blocks;
-    call.chunks =
-        engine.whole ? nd_separable_terms * (int64_t)nd_dtype_bytes(test.storage) / 16 : pack.chunks;
+    call.chunks = pack.chunks;
     call.filters = pack.filters;
     call.base = pack.base;
     call.offset = pack.offset;
@@ -273,33 +46,26 @@ static nd_status nd_test_fused(const nd_test_case &test, const nd_test_engine &e
     call.split = split < pack.blocks ? split : pack.blocks;
     std::vector<float> partial(nd_cuda_separable_partial(&call) / sizeof(float), NAN);
     call.partial = partial.data();
-    nd_status status = nd_separable_patch_choose(&call, engine.shared_limit, engine.shared)
-                           ? engine.launch(&call)
+    const size_t shared_limit = 99 * 1024; /* of sm_86 */
+    nd_status status = nd_separable_patch_choose(&call, shared_limit, nd_cuda_separable_shared)
+                           ? nd_cuda_separable_launch(&call)
                            : nd_fail(nd_status_unsupported, "no patch fits shared memory");
     free(weights);
     nd_separable_pack_free(&pack);
     return status;
 }
 
-static nd_test_case nd_test_separable_of(const nd_test_layer &layer, const nd_test_engine &engine,
-                                         nd_precision precision, int64_t split) {
+static nd_test_case nd_test_separable_of(const nd_test_layer &layer, nd_precision precision, int64_t split) {
     const nd_dtype storage = nd_precision_storage(precision);
-    const bool wgmma = &engine == &nd_test_wgmma, narrow = layer.tile == 256 && storage == nd_dtype_f32;
-    const int64_t tile = wgmma ? (layer.no > 128 ? 256 : 128) : narrow ? 128 : layer.tile;
+    const int64_t tile = layer.tile == 256 && storage == nd_dtype_f32 ? 128 : layer.tile;
     nd_test_case test = nd_test_separable_case(layer);
-    test.name = std::string("separable ") + engine.name + " " + nd_precision_name(precision) + ", " +
-                layer.name + ", split " + std::to_string(split);
+    test.name = std::string("separable mma ") + nd_precision_name(precision) + ", " + layer.name +
+                ", split " + std::to_string(split);
     test.storage = storage;
-    test.launch = [=, &engine](const nd_test_case &self, const void *x, const void *x2, void *y) {
-        return nd_test_fused(self, engine, precision, tile, split, x, x2, y);
+    test.launch = [=](const nd_test_case &self, const void *x, const void *x2, void *y) {
+        return nd_test_fused(self, precision, tile, split, x, x2, y);
     };
     return test;
-}
-
-/* Tensor copies want pixels that begin on 16 bytes. */
-static bool nd_test_wgmma_takes(const nd_test_layer &layer, nd_precision precision) {
-    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(precision));
-    return precision != nd_precision_fp32 && (layer.ni + layer.spread) * size % 16 == 0;
 }
 
 /* Three blocks of terms: places and 2 x 3 rounds and the epilogue's are 8 barriers, 3 waits; of the warps' 4
@@ -307,26 +73,10 @@ static bool nd_test_wgmma_takes(const nd_test_layer &layer, nd_precision precisi
 static void nd_test_separable_races(nd_precision precision) {
     static const nd_test_layer layer = {
         "races", 1, 32, 9, 17, 64, ND_3X3, 3, 64, 0, true, false, {nd_act_none, 0, 0}};
-    nd_test_case test = nd_test_separable_of(layer, nd_test_mma, precision, 1);
+    nd_test_case test = nd_test_separable_of(layer, precision, 1);
     nd_test_races(test, nd_simt_sync_block, 0, 8);
     nd_test_races(test, nd_simt_sync_copy, 0, 3);
     nd_test_races(test, nd_simt_sync_warp, 1, 4);
-}
-
-/* Six blocks of terms: a barrier of the block at the start, one a round and one before the epilogue; an
- * mbarrier wait and a fence a round. The wait for products of round b keeps those of b - 1 from the copies
- * that round b + 1 asks for: from round 1 on, while there is something to ask for; the last one is for the
- * sums. */
-static void nd_test_wgmma_races(nd_precision precision) {
-    static const nd_test_layer layer = {
-        "races", 1, 64, 5, 9, 64, ND_3X3, 3, 128, 0, true, false, {nd_act_none, 0, 0}};
-    enum { blocks = 6 };
-    nd_test_case test = nd_test_separable_of(layer, nd_test_wgmma, precision, 1);
-    nd_test_races(test, nd_simt_sync_block, 0, blocks + 2);
-    nd_test_races(test, nd_simt_sync_barrier, 0, blocks);
-    nd_test_races(test, nd_simt_sync_fence, 0, blocks);
-    nd_test_races(test, nd_simt_sync_product, 1, blocks - 3);
-    nd_test_races(test, nd_simt_sync_product, blocks, blocks + 1);
 }
 
 /* What the planner makes of a 3x3 layer of 512 channels, T = 3, on 132 multiprocessors of two blocks each. */
@@ -372,13 +122,9 @@ void nd_test_separable() {
     for (int i = 0; i < nd_precision_count; i++) {
         for (const nd_test_layer &layer : nd_test_layers)
             for (int64_t split : {1, 2, 5}) {
-                nd_test_case test = nd_test_separable_of(layer, nd_test_mma, (nd_precision)i, split);
+                nd_test_case test = nd_test_separable_of(layer, (nd_precision)i, split);
                 nd_test_run(test);
-                if (!nd_test_wgmma_takes(layer, (nd_precision)i)) continue;
-                nd_test_case hopper = nd_test_separable_of(layer, nd_test_wgmma, (nd_precision)i, split);
-                nd_test_run(hopper);
             }
         nd_test_separable_races((nd_precision)i);
-        if (i != nd_precision_fp32) nd_test_wgmma_races((nd_precision)i);
     }
 }

@@ -15,7 +15,16 @@ extern "C" {
 nd_simt_place nd_simt_here;
 nd_status (*nd_simt_deferred)(cudaStream_t stream, std::function<nd_status()> launch);
 
-enum nd_simt_state { nd_simt_ready, nd_simt_at_barrier, nd_simt_at_warp, nd_simt_asleep, nd_simt_ended };
+enum nd_simt_state {
+    nd_simt_ready,
+    nd_simt_at_barrier, /* of the block, of a part of it, or of the cluster */
+    nd_simt_at_warp,
+    nd_simt_asleep,
+    nd_simt_ended
+};
+
+/* What a thread at a barrier waits for; numbers from 1 are barriers of a part. */
+enum : int { nd_simt_whole_cluster = -1, nd_simt_whole_block = 0 };
 
 struct nd_simt_transfer {
     void *to;
@@ -64,7 +73,9 @@ struct nd_simt_thread {
     nd_fiber fiber;
     nd_simt_state state;
     dim3 index;
-    unsigned linear;
+    unsigned linear, rank; /* in the block, and its block in the cluster */
+    int barrier;           /* that it waits at */
+    unsigned meeting;      /* threads that meet there */
     nd_simt_queue<nd_simt_transfer> copies;
     nd_simt_queue<std::function<void()>> products;
     bool fenced;                    /* since the last barrier of the block */
@@ -79,6 +90,18 @@ struct nd_simt_warp {
     unsigned char slots[2][32][256];
 };
 
+/* A block of a cluster: its shared memory, and the same as the asynchronous proxy sees it. */
+struct nd_simt_cta {
+    dim3 index;
+    unsigned char *shared = nullptr;
+    std::vector<unsigned char> async;
+};
+
+struct nd_simt_arrival {
+    unsigned rank;
+    std::function<void()> work;
+};
+
 struct nd_simt_machine {
     nd_simt_order order = nd_simt_forward;
     nd_rng rng = nd_rng_seed(1);
@@ -89,11 +112,12 @@ struct nd_simt_machine {
     std::vector<nd_simt_thread> threads;
     std::vector<nd_simt_warp> warps;
     unsigned count = 0; /* threads of a block */
+    unsigned all = 0;   /* of a cluster */
     nd_simt_thread *current = nullptr;
-    unsigned char *shared = nullptr;
-    std::vector<unsigned char> async; /* shared memory as the asynchronous proxy sees it */
+    std::vector<nd_simt_cta> ctas; /* of the cluster */
+    unsigned rank = 0;             /* the running one */
     size_t shared_bytes = 0;
-    std::vector<std::function<void()>> later;
+    std::vector<nd_simt_arrival> later;
     nd_simt_body *body = nullptr;
     void *context = nullptr;
     std::string broken;
@@ -123,13 +147,34 @@ uint64_t nd_simt_launches() {
 }
 
 unsigned char *nd_simt_shared() {
-    return nd_machine.shared;
+    return nd_machine.ctas[nd_machine.rank].shared;
+}
+
+bool nd_simt_has_ended(unsigned rank) {
+    const auto *first = &nd_machine.threads[rank * nd_machine.count];
+    return std::all_of(first, first + nd_machine.count,
+                       [](const nd_simt_thread &thread) { return thread.state == nd_simt_ended; });
 }
 
 bool nd_simt_is_shared(const void *from, size_t bytes) {
     const auto *at = static_cast<const unsigned char *>(from);
-    const auto *end = nd_machine.shared + nd_machine.shared_bytes;
-    return at >= nd_machine.shared && at <= end && bytes <= (size_t)(end - at);
+    const auto *end = nd_simt_shared() + nd_machine.shared_bytes;
+    return at >= nd_simt_shared() && at <= end && bytes <= (size_t)(end - at);
+}
+
+unsigned nd_simt_cluster_rank() {
+    return nd_machine.rank;
+}
+
+unsigned nd_simt_cluster_blocks() {
+    return (unsigned)nd_machine.ctas.size();
+}
+
+void nd_simt_as(unsigned rank, const std::function<void()> &work) {
+    const unsigned before = nd_machine.rank;
+    nd_machine.rank = rank;
+    work();
+    nd_machine.rank = before;
 }
 
 void nd_simt_broken(const char *what) {
@@ -156,8 +201,24 @@ static void nd_simt_entry() {
     nd_simt_yield(nd_simt_ended);
 }
 
+static void nd_simt_meet(nd_simt_sync sync, int barrier, unsigned threads) {
+    if (nd_simt_is_left_out(sync)) return;
+    nd_machine.current->barrier = barrier;
+    nd_machine.current->meeting = threads;
+    nd_simt_yield(nd_simt_at_barrier);
+}
+
 void __syncthreads() {
-    if (!nd_simt_is_left_out(nd_simt_sync_block)) nd_simt_yield(nd_simt_at_barrier);
+    nd_simt_meet(nd_simt_sync_block, nd_simt_whole_block, nd_machine.count);
+}
+
+void nd_simt_part_barrier(int id, unsigned threads) {
+    if (id < 1 || id > 15 || threads % 32) return nd_simt_broken("a barrier of a part that no device has");
+    nd_simt_meet(nd_simt_sync_part, id, threads);
+}
+
+void nd_simt_cluster_barrier() {
+    nd_simt_meet(nd_simt_sync_cluster, nd_simt_whole_cluster, nd_machine.all);
 }
 
 void __syncwarp(uint32_t mask) {
@@ -166,7 +227,8 @@ void __syncwarp(uint32_t mask) {
 
 const unsigned char *nd_simt_exchange(uint32_t mask, const void *data, size_t bytes) {
     nd_simt_thread *self = nd_machine.current;
-    nd_simt_warp *warp = &nd_machine.warps[self->linear / 32];
+    const unsigned first = (unsigned)(self - nd_machine.threads.data()) - self->linear; /* of the block */
+    nd_simt_warp *warp = &nd_machine.warps[self->rank * ((nd_machine.count + 31) / 32) + self->linear / 32];
     const unsigned lane = self->linear % 32, generation = warp->generation;
     auto &slots = warp->slots[generation % 2];
     if (warp->arrived && warp->wanted != mask) nd_simt_broken("lanes of a warp meet with different masks");
@@ -182,7 +244,8 @@ const unsigned char *nd_simt_exchange(uint32_t mask, const void *data, size_t by
     warp->generation++;
     for (unsigned i = 0; i < 32; i++) {
         const unsigned other = self->linear / 32 * 32 + i;
-        if (mask >> i & 1 && other < nd_machine.count) nd_machine.threads[other].state = nd_simt_ready;
+        if (mask >> i & 1 && other < nd_machine.count)
+            nd_machine.threads[first + other].state = nd_simt_ready;
     }
     return slots[0];
 }
@@ -220,26 +283,26 @@ void nd_simt_copy_wait(int pending) {
 }
 
 unsigned char *nd_simt_async() {
-    return nd_machine.async.data();
+    return nd_machine.ctas[nd_machine.rank].async.data();
 }
 
 const unsigned char *nd_simt_async_now() {
-    return nd_simt_at_once() ? nd_machine.shared : nd_machine.async.data();
+    return nd_simt_at_once() ? nd_simt_shared() : nd_simt_async();
 }
 
 void nd_simt_fence() {
     if (!nd_simt_is_left_out(nd_simt_sync_fence)) nd_machine.current->fenced = true;
 }
 
-void nd_simt_later(std::function<void()> work) {
+void nd_simt_later(unsigned rank, std::function<void()> work) {
     if (nd_simt_at_once())
-        work();
+        nd_simt_as(rank, work);
     else
-        nd_machine.later.push_back(std::move(work));
+        nd_machine.later.push_back({rank, std::move(work)});
 }
 
 void nd_simt_wake() {
-    for (unsigned i = 0; i < nd_machine.count; i++)
+    for (unsigned i = 0; i < nd_machine.all; i++)
         if (nd_machine.threads[i].state == nd_simt_asleep) nd_machine.threads[i].state = nd_simt_ready;
 }
 
@@ -278,15 +341,18 @@ static std::vector<unsigned> nd_simt_sequence(unsigned count) {
 
 static void nd_simt_resume(nd_simt_thread *thread) {
     nd_machine.current = thread;
+    nd_machine.rank = thread->rank;
     nd_simt_here.thread_index = thread->index;
+    nd_simt_here.block_index = nd_machine.ctas[thread->rank].index;
     nd_fiber_switch(&nd_machine.scheduler, &thread->fiber);
 }
 
-/* One turn of every ready thread of a warp; false when there was none. */
+/* One turn of every ready thread of a warp of the cluster; false when there was none. */
 static bool nd_simt_turn(unsigned warp) {
-    const unsigned first = 32 * warp;
+    const unsigned warps = (nd_machine.count + 31) / 32, within = warp % warps * 32;
+    const unsigned first = warp / warps * nd_machine.count + within;
     bool moved = false;
-    for (unsigned lane : nd_simt_sequence(std::min(32u, nd_machine.count - first))) {
+    for (unsigned lane : nd_simt_sequence(std::min(32u, nd_machine.count - within))) {
         if (nd_machine.threads[first + lane].state != nd_simt_ready) continue;
         nd_simt_resume(&nd_machine.threads[first + lane]);
         moved = true;
@@ -294,14 +360,46 @@ static bool nd_simt_turn(unsigned warp) {
     return moved;
 }
 
-/* What all threads fenced before they met is there for the asynchronous proxy. */
-static void nd_simt_publish() {
-    bool all = true;
-    for (unsigned i = 0; i < nd_machine.count; i++) {
-        all = all && nd_machine.threads[i].fenced;
-        nd_machine.threads[i].fenced = false;
+/* Threads that wait at the same barrier as this one, with it. */
+static std::vector<nd_simt_thread *> nd_simt_company(const nd_simt_thread &one) {
+    std::vector<nd_simt_thread *> company;
+    for (unsigned i = 0; i < nd_machine.all; i++) {
+        nd_simt_thread *other = &nd_machine.threads[i];
+        if (other->state != nd_simt_at_barrier || other->barrier != one.barrier) continue;
+        if (one.barrier == nd_simt_whole_cluster || other->rank == one.rank) company.push_back(other);
     }
-    if (all) memcpy(nd_machine.async.data(), nd_machine.shared, nd_machine.shared_bytes);
+    return company;
+}
+
+/* What all threads fenced before they met is there for the asynchronous proxy. */
+static void nd_simt_publish(const std::vector<nd_simt_thread *> &company) {
+    bool all = true;
+    for (nd_simt_thread *thread : company) {
+        all = all && thread->fenced;
+        thread->fenced = false;
+    }
+    nd_simt_cta &cta = nd_machine.ctas[company.front()->rank];
+    if (all) memcpy(cta.async.data(), cta.shared, nd_machine.shared_bytes);
+}
+
+/* Lets go on who has met all others of its barrier; false when there was nobody. */
+static bool nd_simt_release() {
+    bool moved = false;
+    std::vector<uint64_t> seen; /* barriers that somebody is still missing at */
+    for (unsigned i = 0; i < nd_machine.all; i++) {
+        const nd_simt_thread &thread = nd_machine.threads[i];
+        if (thread.state != nd_simt_at_barrier) continue;
+        const uint64_t key = (uint64_t)thread.rank << 32 | (uint32_t)thread.barrier;
+        if (std::find(seen.begin(), seen.end(), key) != seen.end()) continue;
+        seen.push_back(key);
+        const std::vector<nd_simt_thread *> company = nd_simt_company(thread);
+        if (company.size() < thread.meeting) continue;
+        if (company.size() > thread.meeting) nd_simt_broken("more threads at a barrier than it is for");
+        if (thread.barrier != nd_simt_whole_cluster) nd_simt_publish(company);
+        for (nd_simt_thread *other : company) other->state = nd_simt_ready;
+        moved = true;
+    }
+    return moved;
 }
 
 /* One of the copy engine's transfers, the oldest or any, lands; false when there is none. */
@@ -310,9 +408,9 @@ static bool nd_simt_deliver() {
     if (later.empty()) return false;
     const size_t which =
         nd_machine.order == nd_simt_random ? (size_t)nd_rng_below(&nd_machine.rng, (int64_t)later.size()) : 0;
-    const std::function<void()> work = std::move(later[which]);
+    const nd_simt_arrival arrival = std::move(later[which]);
     later.erase(later.begin() + (ptrdiff_t)which);
-    work();
+    nd_simt_as(arrival.rank, arrival.work);
     return true;
 }
 
@@ -330,49 +428,54 @@ static bool nd_simt_schedule() {
         if (nd_machine.order == nd_simt_random && nd_rng_below(&nd_machine.rng, 2))
             moved = nd_simt_deliver() || moved;
         unsigned ended = 0, waiting = 0;
-        for (unsigned i = 0; i < nd_machine.count; i++) {
+        for (unsigned i = 0; i < nd_machine.all; i++) {
             ended += nd_machine.threads[i].state == nd_simt_ended;
             waiting += nd_machine.threads[i].state == nd_simt_at_barrier;
         }
-        if (ended == nd_machine.count) return true;
-        if (ended + waiting == nd_machine.count) {
-            if (ended) nd_simt_broken("some threads of a block ended while others wait at a barrier");
-            nd_simt_publish();
-            for (unsigned i = 0; i < nd_machine.count; i++)
-                if (nd_machine.threads[i].state == nd_simt_at_barrier)
-                    nd_machine.threads[i].state = nd_simt_ready;
-        } else if (!moved && !nd_simt_deliver()) {
+        if (ended == nd_machine.all) return true;
+        if (ended + waiting == nd_machine.all && ended && !nd_simt_release()) {
+            nd_simt_broken("some threads of a block ended while others wait at a barrier");
+            return false;
+        }
+        if (waiting) moved = nd_simt_release() || moved;
+        if (!moved && !nd_simt_deliver()) {
             nd_simt_broken("the threads of a block wait for each other");
             return false;
         }
     }
 }
 
-static bool nd_simt_block(dim3 block, size_t shared) {
-    if (posix_memalign(reinterpret_cast<void **>(&nd_machine.shared), 128, shared ? shared : 1)) return false;
-    memset(nd_machine.shared, 0xff, shared);
-    nd_machine.async.assign(shared, 0xff);
+static void nd_simt_enter(nd_simt_thread *thread, dim3 block, unsigned linear, unsigned rank) {
+    thread->state = nd_simt_ready;
+    thread->linear = linear;
+    thread->rank = rank;
+    thread->index = dim3(linear % block.x, linear / block.x % block.y, linear / block.x / block.y);
+    thread->copies.clear();
+    thread->products.clear();
+    thread->fenced = false;
+    memset(thread->passed, 0, sizeof thread->passed);
+    nd_fiber_prepare(&thread->fiber, nd_simt_entry);
+}
+
+/* Runs the blocks of nd_machine.ctas. */
+static bool nd_simt_cluster(dim3 block, size_t shared) {
+    bool finished = true;
+    for (nd_simt_cta &cta : nd_machine.ctas) {
+        if (posix_memalign(reinterpret_cast<void **>(&cta.shared), 128, shared ? shared : 1)) return false;
+        memset(cta.shared, 0xff, shared);
+        cta.async.assign(shared, 0xff);
+    }
     nd_machine.shared_bytes = shared;
     nd_machine.later.clear();
-    for (unsigned i = 0; i < nd_machine.count; i++) {
-        nd_simt_thread *thread = &nd_machine.threads[i];
-        thread->state = nd_simt_ready;
-        thread->linear = i;
-        thread->index = dim3(i % block.x, i / block.x % block.y, i / block.x / block.y);
-        thread->copies.clear();
-        thread->products.clear();
-        thread->fenced = false;
-        memset(thread->passed, 0, sizeof thread->passed);
-        nd_fiber_prepare(&thread->fiber, nd_simt_entry);
-    }
+    for (unsigned i = 0; i < nd_machine.all; i++)
+        nd_simt_enter(&nd_machine.threads[i], block, i % nd_machine.count, i / nd_machine.count);
     for (nd_simt_warp &warp : nd_machine.warps) warp.arrived = 0;
-    const bool finished = nd_simt_schedule();
-    for (unsigned i = 0; finished && i < nd_machine.count; i++)
+    finished = nd_simt_schedule();
+    for (unsigned i = 0; finished && i < nd_machine.all; i++)
         if (!nd_machine.threads[i].copies.empty() || !nd_machine.threads[i].products.empty())
             nd_simt_broken("a thread ended with copies or products still under way");
     if (finished && !nd_machine.later.empty()) nd_simt_broken("a block ended with copies still under way");
-    free(nd_machine.shared);
-    nd_machine.shared = nullptr;
+    for (nd_simt_cta &cta : nd_machine.ctas) free(cta.shared);
     return finished;
 }
 
@@ -388,35 +491,40 @@ static bool nd_simt_stacks(unsigned count) {
     return true;
 }
 
-nd_status nd_simt_takes(dim3 grid, dim3 block, size_t shared) {
+nd_status nd_simt_takes(dim3 grid, dim3 block, unsigned cluster, size_t shared) {
     const uint64_t threads = (uint64_t)block.x * block.y * block.z;
     ND_REQUIRE(threads >= 1 && threads <= 1024 && block.z <= 64, nd_status_device,
                "no device takes blocks of %ux%ux%u threads", block.x, block.y, block.z);
     ND_REQUIRE(grid.x >= 1 && grid.x <= INT32_MAX && grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 &&
                    grid.z <= 65535,
                nd_status_device, "no device takes a grid of %ux%ux%u blocks", grid.x, grid.y, grid.z);
+    ND_REQUIRE(cluster >= 1 && cluster <= 8 && grid.x % cluster == 0, nd_status_device,
+               "no device takes clusters of %u in a grid of %u blocks", cluster, grid.x);
     ND_REQUIRE(shared <= 227 * 1024, nd_status_device, "no device has %zu bytes of shared memory", shared);
     return nd_status_ok;
 }
 
-nd_status nd_simt_run(dim3 grid, dim3 block, size_t shared, nd_simt_body *body, void *context) {
+nd_status nd_simt_run(dim3 grid, dim3 block, unsigned cluster, size_t shared, nd_simt_body *body,
+                      void *context) {
     const unsigned count = block.x * block.y * block.z;
-    ND_REQUIRE(count >= 1 && count <= 1024, nd_status_internal, "a block of %u threads", count);
-    ND_REQUIRE(grid.x && grid.y && grid.z && grid.y < 65536 && grid.z < 65536, nd_status_internal,
-               "a grid of %ux%ux%u", grid.x, grid.y, grid.z);
-    ND_REQUIRE(shared <= 227 * 1024, nd_status_internal, "%zu bytes of shared memory", shared);
-    ND_REQUIRE(nd_simt_stacks(count), nd_status_memory, "no memory for %u stacks", count);
+    ND_TRY(nd_simt_takes(grid, block, cluster, shared));
+    ND_REQUIRE(nd_simt_stacks(count * cluster), nd_status_memory, "no memory for %u stacks", count * cluster);
     nd_machine.count = count;
-    nd_machine.warps.assign((count + 31) / 32, nd_simt_warp());
+    nd_machine.all = count * cluster;
+    nd_machine.ctas.assign(cluster, nd_simt_cta());
+    nd_machine.warps.assign(cluster * ((count + 31) / 32), nd_simt_warp());
     nd_machine.body = body;
     nd_machine.context = context;
     nd_machine.broken.clear();
     nd_machine.launches++;
     nd_simt_here.block_dim = block;
     nd_simt_here.grid_dim = grid;
-    for (unsigned i : nd_simt_sequence(grid.x * grid.y * grid.z)) {
-        nd_simt_here.block_index = dim3(i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y);
-        if (!nd_simt_block(block, shared)) break;
+    for (unsigned i : nd_simt_sequence(grid.x * grid.y * grid.z / cluster)) {
+        for (unsigned rank = 0; rank < cluster; rank++) {
+            const unsigned at = i * cluster + rank;
+            nd_machine.ctas[rank].index = dim3(at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y);
+        }
+        if (!nd_simt_cluster(block, shared)) break;
     }
     ND_REQUIRE(nd_machine.broken.empty(), nd_status_internal, "%s", nd_machine.broken.c_str());
     return nd_status_ok;

@@ -8,7 +8,8 @@
  * asked for and starts as NaN. Background copies land as late as they may, or as early, depending on the
  * order, so that a missing wait shows and so does a buffer that was refilled too soon; so do the copy
  * engine's and the products of wgmma (ptx_sm90a.cuh), which moreover see of the threads' writes what was
- * fenced. Blocks run one after another, in the same kind of order. */
+ * fenced. Blocks run one after another, in the same kind of order; those of a cluster run together, and each
+ * has its own shared memory. */
 #ifndef ND_SIMT_H
 #define ND_SIMT_H
 
@@ -60,9 +61,13 @@ enum nd_simt_sync {
     nd_simt_sync_block,
     nd_simt_sync_warp,
     nd_simt_sync_copy,
-    nd_simt_sync_barrier, /* an mbarrier's phase */
-    nd_simt_sync_fence,   /* before the asynchronous proxy reads */
-    nd_simt_sync_product, /* wgmma */
+    nd_simt_sync_barrier,   /* an mbarrier's phase */
+    nd_simt_sync_fence,     /* before the asynchronous proxy reads */
+    nd_simt_sync_product,   /* wgmma */
+    nd_simt_sync_part,      /* a barrier of some warps of a block */
+    nd_simt_sync_cluster,   /* a barrier of a cluster */
+    nd_simt_sync_arrival,   /* at an mbarrier, without bytes */
+    nd_simt_sync_multicast, /* a copy to all blocks of a cluster reaches the one that asks alone */
     nd_simt_sync_count
 };
 void nd_simt_leave_out(nd_simt_sync sync, int which);
@@ -70,16 +75,21 @@ void nd_simt_leave_out(nd_simt_sync sync, int which);
 uint64_t nd_simt_launches(); /* so far: a test that launched nothing proved nothing */
 
 typedef void nd_simt_body(void *context);
-nd_status nd_simt_run(dim3 grid, dim3 block, size_t shared, nd_simt_body *body, void *context);
+/* `cluster` neighbouring blocks along x run together. */
+nd_status nd_simt_run(dim3 grid, dim3 block, unsigned cluster, size_t shared, nd_simt_body *body,
+                      void *context);
 
 /* An error where no device would take the launch: the limits of CUDA, and of shared memory those of sm_90. */
-nd_status nd_simt_takes(dim3 grid, dim3 block, size_t shared);
+nd_status nd_simt_takes(dim3 grid, dim3 block, unsigned cluster, size_t shared);
 
 unsigned char *nd_simt_shared();
 bool nd_simt_is_shared(const void *from, size_t bytes); /* inside the block's shared memory */
 void nd_simt_broken(const char *what);                  /* the launch fails with this message */
 bool nd_simt_is_left_out(nd_simt_sync sync);            /* counts one of the running thread's */
 unsigned nd_simt_thread_number();                       /* of the block, the running one's number */
+unsigned nd_simt_cluster_rank();                        /* of the running block */
+unsigned nd_simt_cluster_blocks();
+bool nd_simt_has_ended(unsigned rank); /* a block of the cluster: its shared memory is no more */
 
 /* Shared memory as the copy engine and wgmma see it: what they wrote, and what threads wrote and all of them
  * fenced before a barrier of the block. */
@@ -88,8 +98,11 @@ const unsigned char *
 nd_simt_async_now(); /* the same, or with all that was not fenced too: either may be read */
 void nd_simt_fence();
 
-/* Work of the copy engine: lands when nothing else can go on, or at once, or at random. */
-void nd_simt_later(std::function<void()> work);
+/* Work of the copy engine for a block of the cluster, which is the running one while it is done: lands when
+ * nothing else can go on, or at once, or at random. */
+void nd_simt_later(unsigned rank, std::function<void()> work);
+/* Does `work` as the block of that rank. */
+void nd_simt_as(unsigned rank, const std::function<void()> &work);
 /* Returns when `ready` does; what changes it must wake those who wait. */
 void nd_simt_await(const std::function<bool()> &ready);
 void nd_simt_wake();
@@ -110,6 +123,8 @@ void nd_simt_copy_commit();
 void nd_simt_copy_wait(int pending);
 
 void __syncthreads();
+void nd_simt_part_barrier(int id, unsigned threads); /* id from 1; that many threads of the block meet */
+void nd_simt_cluster_barrier();
 
 void __syncwarp(uint32_t mask = 0xffffffffu);
 
@@ -136,16 +151,23 @@ inline int __any_sync(uint32_t mask, int truth) {
 }
 
 template <class... Parameters, class... Arguments>
-nd_status nd_launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                    Arguments... arguments) {
-    const nd_status taken = nd_simt_takes(grid, block, shared);
+nd_status nd_launch_clusters(void (*kernel)(Parameters...), dim3 grid, dim3 block, unsigned cluster,
+                             size_t shared, cudaStream_t stream, Arguments... arguments) {
+    const nd_status taken = nd_simt_takes(grid, block, cluster, shared);
     if (taken) return taken;
     auto launch = [=] {
         auto call = [&] { kernel(arguments...); };
         return nd_simt_run(
-            grid, block, shared, [](void *context) { (*static_cast<decltype(call) *>(context))(); }, &call);
+            grid, block, cluster, shared, [](void *context) { (*static_cast<decltype(call) *>(context))(); },
+            &call);
     };
     return nd_simt_deferred ? nd_simt_deferred(stream, launch) : launch();
+}
+
+template <class... Parameters, class... Arguments>
+nd_status nd_launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                    Arguments... arguments) {
+    return nd_launch_clusters(kernel, grid, block, 1, shared, stream, arguments...);
 }
 
 #endif

@@ -38,6 +38,7 @@ struct layout {
 };
 
 struct matmul {
+    cublasComputeType_t compute;
     cublasOperation_t trans_a = CUBLAS_OP_N;
     cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     const void *bias = nullptr;
@@ -127,10 +128,13 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t lt) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t, cudaDataType_t) {
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t compute,
+                                        cudaDataType_t) {
     *out = nullptr;
     ND_MOCK_CALL(CUBLAS_STATUS_ALLOC_FAILED);
-    nd_mock_make<matmul>("matmul descriptors", out);
+    matmul made;
+    made.compute = compute;
+    nd_mock_make("matmul descriptors", out, made);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -204,11 +208,16 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     const matmul *m = nd_mock_as<matmul>(desc);
     const preferences *p = nd_mock_as<preferences>(preference);
     if (!nd_mock_setting("gemms", 1) || (m->biased() && !m->bias)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    const bool pedantic = m->compute == CUBLAS_COMPUTE_32F_PEDANTIC;
+    if (pedantic && m->epilogue != CUBLASLT_EPILOGUE_DEFAULT && !nd_mock_setting("pedantic", 1))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
     for (int i = 0; i < wanted && *count < 4 && (size_t)i << 16 <= p->workspace; i++) {
         cublasLtMatmulHeuristicResult_t *result = &results[(*count)++];
         memset(result, 0, sizeof *result);
         result->algo.data[0] = (uint64_t)(10 + i);
         memcpy(&result->algo.data[1], p->alignment, sizeof p->alignment);
+        /* Of ordinary fp32, the first choice multiplies on tensor cores. */
+        result->algo.data[3] = m->compute == CUBLAS_COMPUTE_32F && !i;
         result->workspaceSize = (size_t)i << 16;
         if (i != 1 || *count != 2) continue;
         result->state = CUBLAS_STATUS_NOT_SUPPORTED;
@@ -225,6 +234,18 @@ cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *
     *written = bytes;
     const int32_t id = (int32_t)algo->data[0];
     if (what == CUBLASLT_ALGO_CONFIG_ID) memcpy(out, &id, sizeof id);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCapGetAttribute(const cublasLtMatmulAlgo_t *algo,
+                                                 cublasLtMatmulAlgoCapAttributes_t what, void *out,
+                                                 size_t bytes, size_t *written) {
+    const uint64_t flags =
+        algo->data[3] ? CUBLASLT_NUMERICAL_IMPL_FLAGS_HMMA : CUBLASLT_NUMERICAL_IMPL_FLAGS_FMA;
+    *written = bytes;
+    if (what != CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS || bytes != sizeof flags)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(out, &flags, sizeof flags);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -250,7 +271,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     const bool relu = m.epilogue == CUBLASLT_EPILOGUE_RELU || m.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
     const bool biased = m.biased();
     if (m.trans_a != CUBLAS_OP_T || (biased && !m.bias)) return CUBLAS_STATUS_INVALID_VALUE;
-    const bool wrong = !nd_mock_fault("gemm" + std::to_string(algo->data[0])).empty();
+    const bool strict = !algo->data[3] || w.type != nd_dtype_f32;
+    const bool wrong = !strict || !nd_mock_fault("gemm" + std::to_string(algo->data[0])).empty();
     nd_mock_enqueue(stream, [=] {
         if (!wrong) nd_mock_spend(1e4);
         if (wanted) memset(workspace, 0xff, wanted);

@@ -42,10 +42,27 @@ const engine_facts all_engines[] = {{11, true, 0, 1e6, 1e6},
                                     {15, false, -1, 1, 1}};
 const engine_facts legacy_winograd = {0, false, 4096, 4e6, 4e6};
 
+/* Engines that ND_MOCK_GPU adds, alike but for their numbers: compiled when a plan of them is built, from 100
+ * on; there ready-made, from 200 on. */
+enum { first_compiled = 100, first_ready = 200, last_added = 300 };
+
 const engine_facts *facts_of(int index) {
+    static std::map<int, engine_facts> added;
     for (const engine_facts &facts : all_engines)
         if (facts.index == index) return &facts;
-    return nullptr;
+    if (index < first_compiled || index >= last_added) return nullptr;
+    return &added.insert({index, {index, true, 0, 3e6, 3e6}}).first->second;
+}
+
+bool is_compiled(int index) {
+    return index >= first_compiled && index < first_ready;
+}
+
+/* Host time of cuDNN, as it is reported: ns to build a plan, to compile one, to ask the heuristics once. */
+const double build_ns = 3e6, compile_ns = 1.4e9, ask_ns = 2e7;
+
+void delay(double ns) {
+    if (nd_mock_setting("latency", 0)) nd_mock_pass(ns);
 }
 
 descriptor *of(void *made) {
@@ -211,7 +228,13 @@ std::vector<int> proposals(const descriptor *heuristics) {
     const bool fused = values<void *>(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS).size() > 1;
     const long offered = nd_mock_setting("engines", 3); /* bit 0: bare convolutions, bit 1: fused ones */
     if (!(offered >> (fused ? 1 : 0) & 1)) return {};
-    if (mode == CUDNN_HEUR_MODE_A) return {15, 11, 12};
+    if (mode == CUDNN_HEUR_MODE_A) {
+        std::vector<int> engines = {15, 11, 12};
+        for (int i = 0; i < nd_mock_setting("compiled", 0); i++)
+            engines.insert(engines.begin(), first_compiled + i);
+        for (int i = 0; i < nd_mock_setting("ready", 0); i++) engines.push_back(first_ready + i);
+        return engines;
+    }
     if (mode == CUDNN_HEUR_MODE_B) return {12, 14};
     return {13};
 }
@@ -357,9 +380,11 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t made) {
         const tensor t = tensor_of(d);
         return nd_view_count(&t.view) <= INT32_MAX ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_SUPPORTED;
     }
+    if (d->type == CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR) delay(ask_ns);
     if (d->type != CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) return CUDNN_STATUS_SUCCESS;
     const descriptor *config = of(value<void *>(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG));
     d->engine = config->engine;
+    delay(is_compiled(d->engine) ? compile_ns : build_ns);
     d->attributes[CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH] =
         config->attributes.at(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
     return facts_of(d->engine)->workspace < 0 ? CUDNN_STATUS_NOT_SUPPORTED : CUDNN_STATUS_SUCCESS;
@@ -382,6 +407,10 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const made, cudn
         return give(&index, sizeof index, 1, wanted, count, out);
     case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE:
         return get_notes(d, wanted, count, out);
+    case CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE: {
+        const cudnnBackendBehaviorNote_t note = CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
+        return give(&note, sizeof note, is_compiled(d->engine) ? 1 : 0, wanted, count, out);
+    }
     case CUDNN_ATTR_ENGINECFG_KNOB_CHOICES:
         of(*static_cast<void **>(out))->knob = 2;
         *count = 1;

@@ -21,7 +21,10 @@
  * gemm11 of cuBLASLt, and our kernels fused and wgmma, with FAULT bias, without it), dry=1 (memory is
  * addresses alone and nothing is computed: for networks too large to run here), lost=N (the device is lost at
  * the N-th operation that runs, and stays so; 0: never), fail=NAME:N (the N-th call of that function fails,
- * 0: every one; NAME launch: our kernels), count=1 (prints calls). */
+ * 0: every one; NAME launch: our kernels), count=1 (prints calls), compiled (0) and ready (0: cuDNN's further
+ * engines for every problem, compiled when a plan is built or not), latency=1 (cuDNN's calls and copies take
+ * the host's time, on the clock that the plugin sees), time=1 (prints the seconds that have passed on it),
+ * pedantic=0 (cuBLASLt has no pedantic algorithm with an epilogue). */
 #ifndef ND_TESTS_CUDA_MOCK_H
 #define ND_TESTS_CUDA_MOCK_H
 
@@ -47,6 +50,7 @@ bool nd_mock_fails(const char *function);
  * caller's to refuse. Work that returns false is a kernel that failed: the device is lost from then on. */
 void nd_mock_enqueue(cudaStream_t stream, std::function<bool()> work);
 void nd_mock_spend(double ns); /* by work that runs, beside what everything takes */
+void nd_mock_pass(double ns);  /* by a call that returns only then */
 bool nd_mock_capturing();      /* any stream of this process */
 
 /* What is alive, by kind: +1 when made, -1 when given back. */

@@ -66,6 +66,7 @@ struct machine {
             fprintf(stderr, "mock gpu: %d of %s were not given back\n", entry.second, entry.first.c_str());
             leaks = true;
         }
+        if (nd_mock_setting("time", 0)) fprintf(stderr, "mock gpu: %.1f s passed\n", 1e-9 * clock);
         if (nd_mock_setting("count", 0))
             for (const auto &entry : calls)
                 fprintf(stderr, "mock gpu: call %s %d\n", entry.first.c_str(), entry.second);
@@ -206,6 +207,7 @@ cudaError_t copy_rows(void *to, size_t to_pitch, const void *from, size_t from_p
                       size_t height, enum cudaMemcpyKind kind) {
     if (forbidden()) return failed(cudaErrorStreamCaptureImplicit);
     if (gpu.lost) return failed(cudaErrorLaunchFailure);
+    if (nd_mock_setting("latency", 0)) gpu.clock += (double)(width * height) / 5; /* 5 GB/s */
     if (dry()) return cudaSuccess;
     if (kind == cudaMemcpyHostToDevice) {
         const auto staged = std::make_shared<std::vector<char>>(width * height);
@@ -273,6 +275,10 @@ void nd_mock_spend(double ns) {
     gpu.clock += ns;
 }
 
+void nd_mock_pass(double ns) {
+    gpu.clock += ns;
+}
+
 void nd_mock_enqueue(cudaStream_t stream, std::function<bool()> work) {
     if (dry()) work = [] { return true; };
     append(state_of(stream), std::move(work));
@@ -300,10 +306,16 @@ void nd_mock_store(void *data, nd_dtype type, int64_t index, float value) {
 extern "C" {
 
 /* Wrapped by the linker. */
+double __wrap_nd_cuda_seconds(void);
+
+double __wrap_nd_cuda_seconds(void) {
+    return 1e-9 * gpu.clock;
+}
+
 nd_status __real_nd_cuda_separable_launch(const nd_cuda_separable *call);
 nd_status __wrap_nd_cuda_separable_launch(const nd_cuda_separable *call);
-nd_status __real_nd_cuda_separable_sm90a_launch(const nd_cuda_separable *call);
-nd_status __wrap_nd_cuda_separable_sm90a_launch(const nd_cuda_separable *call);
+nd_status __real_nd_cuda_hopper_launch(const nd_cuda_hopper *call);
+nd_status __wrap_nd_cuda_hopper_launch(const nd_cuda_hopper *call);
 
 nd_status __wrap_nd_cuda_separable_launch(const nd_cuda_separable *call) {
     nd_cuda_separable wrong = *call;
@@ -311,10 +323,10 @@ nd_status __wrap_nd_cuda_separable_launch(const nd_cuda_separable *call) {
     return __real_nd_cuda_separable_launch(&wrong);
 }
 
-nd_status __wrap_nd_cuda_separable_sm90a_launch(const nd_cuda_separable *call) {
-    nd_cuda_separable wrong = *call;
-    if (!nd_mock_fault("wgmma").empty()) wrong.bias = nullptr;
-    return __real_nd_cuda_separable_sm90a_launch(&wrong);
+nd_status __wrap_nd_cuda_hopper_launch(const nd_cuda_hopper *call) {
+    nd_cuda_hopper wrong = *call;
+    if (!nd_mock_fault("wgmma").empty()) wrong.layer.bias = nullptr;
+    return __real_nd_cuda_hopper_launch(&wrong);
 }
 
 cudaError_t cudaGetLastError(void) {
@@ -430,6 +442,7 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind,
                             cudaStream_t stream) {
     ND_MOCK_CALL(failed(cudaErrorInvalidValue));
+    if (nd_mock_setting("latency", 0)) gpu.clock += (double)bytes / 5;
     nd_mock_enqueue(stream, [=] { return memcpy(to, from, bytes) != nullptr; });
     return cudaSuccess;
 }

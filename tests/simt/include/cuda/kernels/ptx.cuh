@@ -34,6 +34,14 @@ inline uint16_t nd_ptx_bf16_of_f32(float x) {
     return nd_f32_to_bf16(x);
 }
 
+inline uint32_t nd_ptx_f16x2_of_f32(float low, float high) {
+    return nd_f32_to_f16(low) | (uint32_t)nd_f32_to_f16(high) << 16;
+}
+
+inline uint32_t nd_ptx_bf16x2_of_f32(float low, float high) {
+    return nd_f32_to_bf16(low) | (uint32_t)nd_f32_to_bf16(high) << 16;
+}
+
 inline float nd_ptx_tf32_of_f32(float x) {
     return isfinite(x) ? nd_ptx_f32_of_bits((nd_ptx_bits_of_f32(x) + 0x1000u) & ~0x1fffu) : x;
 }

@@ -14,12 +14,33 @@ uint32_t nd_ptx_shared_address(const void *pointer);
 void nd_ptx_barrier_init(uint64_t *barrier, uint32_t arrivals);
 void nd_ptx_barrier_expect(uint64_t *barrier, uint32_t bytes);
 void nd_ptx_barrier_wait(uint64_t *barrier, uint32_t parity);
+void nd_ptx_barrier_arrive(uint64_t *barrier, uint32_t rank);
 void nd_ptx_barrier_publish();
 void nd_ptx_fence_async();
 
 void nd_ptx_bulk(void *to, const void *from, uint32_t bytes, uint64_t *barrier);
-void nd_ptx_tensor_2d(void *to, const CUtensorMap *map, int x, int y, uint64_t *barrier);
+void nd_ptx_bulk_multicast(void *to, const void *from, uint32_t bytes, uint64_t *barrier, uint16_t ranks);
 void nd_ptx_tensor_4d(void *to, const CUtensorMap *map, int c, int w, int h, int n, uint64_t *barrier);
+
+template <int count> void nd_ptx_registers_give() {
+    static_assert(count >= 24 && count % 8 == 0, "registers come by 8");
+}
+
+template <int count> void nd_ptx_registers_take() {
+    static_assert(count <= 256 && count % 8 == 0, "registers come by 8");
+}
+
+inline void nd_ptx_part_barrier(int id, int threads) {
+    nd_simt_part_barrier(id, (unsigned)threads);
+}
+
+inline uint32_t nd_ptx_cluster_rank() {
+    return nd_simt_cluster_rank();
+}
+
+inline void nd_ptx_cluster_barrier() {
+    nd_simt_cluster_barrier();
+}
 
 void nd_ptx_wgmma_fence();
 void nd_ptx_wgmma_commit();

@@ -1,0 +1,224 @@
+/* How a separable layer is laid out for the kernel of sm_90a. Plain host code. */
+#include "cuda/separable/separable_pack.h"
+#include "cuda/separable/separable_sm90a.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int64_t hopper_ceil(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+static int64_t hopper_channels(nd_precision precision) {
+    return nd_hopper_row / (int64_t)nd_dtype_bytes(nd_precision_storage(precision));
+}
+
+bool nd_cuda_hopper_takes(const nd_work *work, nd_precision precision) {
+    const nd_geometry *g = &work->geometry;
+    const nd_act act = work->activation.act;
+    return precision != nd_precision_fp32 && g->kernel[0] == 3 && g->kernel[1] == 3 && g->dilation[0] == 1 &&
+           g->dilation[1] == 1 && g->stride[0] <= 2 && g->stride[1] <= 2 &&
+           (act == nd_act_none || act == nd_act_relu || act == nd_act_clip) && work->x.dims[1] < 1 << 24;
+}
+
+/* The terms in the order of rounds: slot[(block * most + t) * channels + c] is the term t of channel c of
+ * that block of channels, or -1. */
+typedef struct hopper_slots {
+    int64_t blocks, most, channels;
+    int64_t *terms; /* of the channel with most of them, block by block */
+    int64_t *slot;
+} hopper_slots;
+
+static void hopper_slots_free(hopper_slots *slots) {
+    free(slots->terms);
+    free(slots->slot);
+}
+
+static nd_status hopper_slots_make(const nd_work *work, int64_t channels, hopper_slots *slots) {
+    const int64_t ni = work->x.dims[1];
+    *slots = (hopper_slots){.blocks = hopper_ceil(ni, channels), .most = 1, .channels = channels};
+    int64_t *count = nd_alloc_array((size_t)ni, sizeof *count);
+    slots->terms = nd_alloc_array((size_t)slots->blocks, sizeof *slots->terms);
+    for (int64_t r = 0; count && r < work->terms; r++)
+        if (++count[work->channel[r]] > slots->most) slots->most = count[work->channel[r]];
+    const size_t size = (size_t)(slots->blocks * slots->most * channels);
+    slots->slot = nd_alloc_array(size, sizeof *slots->slot);
+    if (!count || !slots->terms || !slots->slot) {
+        free(count);
+        hopper_slots_free(slots);
+        return nd_fail(nd_status_memory, "no memory for %lld terms", (long long)work->terms);
+    }
+    for (size_t i = 0; i < size; i++) slots->slot[i] = -1;
+    memset(count, 0, (size_t)ni * sizeof *count);
+    for (int64_t r = 0; r < work->terms; r++) {
+        const int64_t c = work->channel[r], block = c / channels, t = count[c]++;
+        slots->slot[(block * slots->most + t) * channels + c % channels] = r;
+        if (t >= slots->terms[block]) slots->terms[block] = t + 1;
+    }
+    free(count);
+    return nd_status_ok;
+}
+
+/* tf32 keeps 10 bits of the mantissa; the tensor cores would cut the rest off, so it is rounded here, ties
+ * away from zero as cvt.rna does. */
+static void hopper_store(nd_precision precision, float value, unsigned char *to) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (precision == nd_precision_tf32) {
+        if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0x1000u) & ~0x1fffu;
+        memcpy(to, &bits, sizeof bits);
+        return;
+    }
+    const uint16_t half = precision == nd_precision_fp16 ? nd_f32_to_f16(value) : nd_f32_to_bf16(value);
+    memcpy(to, &half, sizeof half);
+}
+
+/* Where a byte of a row is in the 64-byte swizzle (PTX ISA, "Swizzling modes"). */
+static int64_t hopper_swizzled(int64_t row, int64_t byte) {
+    return row * nd_hopper_row + (byte ^ (row >> 1 & 3) << 4);
+}
+
+/* The constants of `count` terms from slot[0] on, for output channels from `first` on. */
+static void hopper_fill(const nd_work *work, nd_precision precision, int64_t tile, int64_t first,
+                        const hopper_slots *slots, const int64_t *slot, int64_t count, unsigned char *to) {
+    const int64_t size = nd_hopper_row / slots->channels, no = work->y.dims[1];
+    float *filters = (float *)(void *)(to + count * tile * nd_hopper_row);
+    for (int64_t t = 0; t < count; t++)
+        for (int64_t c = 0; c < slots->channels; c++) {
+            const int64_t term = slot[t * slots->channels + c];
+            if (term < 0) continue;
+            for (int64_t o = 0; o < tile && first + o < no; o++)
+                hopper_store(precision, work->weights[(first + o) * work->terms + term],
+                             to + t * tile * nd_hopper_row + hopper_swizzled(o, c * size));
+            for (int64_t tap = 0; tap < nd_hopper_taps; tap++)
+                filters[((tap * slots->channels / 2 + c / 2) * count + t) * 2 + c % 2] =
+                    work->depthwise[term * nd_hopper_taps + tap];
+        }
+}
+
+static int64_t hopper_rounds(const hopper_slots *slots) {
+    int64_t rounds = 0;
+    for (int64_t b = 0; b < slots->blocks; b++) rounds += hopper_ceil(slots->terms[b], 2);
+    return rounds ? rounds : 1; /* a layer without terms is a bias */
+}
+
+static void hopper_fill_all(const nd_work *work, nd_precision precision, int64_t tile, int64_t first,
+                            const hopper_slots *slots, nd_hopper_pack *pack, unsigned char *to) {
+    const int64_t a_term = tile * nd_hopper_row + nd_hopper_taps * slots->channels * (int64_t)sizeof(float);
+    int64_t round = 0, at = 0;
+    for (int64_t b = 0; b < slots->blocks; b++)
+        for (int64_t t = 0; t < slots->terms[b] || (!round && b + 1 == slots->blocks && t == 0);
+             t += 2, round++) {
+            const int64_t count = slots->terms[b] - t > 1 ? 2 : 1;
+            pack->table[2 * round] = (int32_t)(b * slots->channels | count << 24);
+            pack->table[2 * round + 1] = (int32_t)(at / 16);
+            hopper_fill(work, precision, tile, first, slots,
+                        slots->slot + (b * slots->most + t) * slots->channels, count, to + at);
+            at += count * a_term;
+        }
+    pack->tile_bytes = (size_t)at;
+}
+
+nd_status nd_hopper_pack_make(const nd_work *work, nd_precision precision, int64_t tile,
+                              nd_hopper_pack *pack) {
+    const int64_t channels = hopper_channels(precision), tiles = hopper_ceil(work->y.dims[1], tile);
+    const int64_t a_term = tile * nd_hopper_row + nd_hopper_taps * channels * (int64_t)sizeof(float);
+    hopper_slots slots;
+    nd_status status = nd_status_ok;
+    *pack = (nd_hopper_pack){0};
+    ND_TRY(hopper_slots_make(work, channels, &slots));
+    pack->rounds = hopper_rounds(&slots);
+    const size_t most = (size_t)(2 * pack->rounds * a_term);
+    pack->table = nd_alloc_array((size_t)(2 * pack->rounds), sizeof *pack->table);
+    pack->constants = nd_alloc_array((size_t)tiles, most);
+    ND_REQUIRE_DONE(pack->table && pack->constants, nd_status_memory, "no memory for %lld rounds of terms",
+                    (long long)pack->rounds);
+    for (int64_t i = 0; i < tiles; i++)
+        hopper_fill_all(work, precision, tile, i * tile, &slots, pack,
+                        pack->constants + (size_t)i * pack->tile_bytes);
+    pack->bytes = (size_t)tiles * pack->tile_bytes;
+done:
+    hopper_slots_free(&slots);
+    if (status) nd_hopper_pack_free(pack);
+    return status;
+}
+
+void nd_hopper_pack_free(nd_hopper_pack *pack) {
+    free(pack->table);
+    free(pack->constants);
+    *pack = (nd_hopper_pack){0};
+}
+
+static int64_t hopper_tiles(const nd_cuda_hopper *call) {
+    const nd_cuda_separable *l = &call->layer;
+    return hopper_ceil(l->images, l->patch[0]) * hopper_ceil(l->out_height, l->patch[1]) *
+           hopper_ceil(l->out_width, l->patch[2]);
+}
+
+/* What a round of a tile costs: 128 pixels of products, and the pixels that its busiest warp of a half makes
+ * with the two rows that a run of them begins with, four warps at once; see nd_hopper_shape_of. */
+static double hopper_cost(const nd_cuda_hopper *call) {
+    const nd_geometry *g = &call->layer.geometry;
+    const int64_t *patch = call->layer.patch, *half = call->half;
+    const int64_t across = 32 / (hopper_channels(call->layer.precision) / 2);
+    const int64_t rows = half[0] * hopper_ceil(half[2], across) * (half[1] + 2);
+    const int64_t loads =
+        patch[0] * ((patch[1] - 1) * g->stride[0] + 3) * ((patch[2] - 1) * g->stride[1] + 3);
+    return (double)hopper_tiles(call) * (double)(2 * nd_separable_pixels + loads + rows * across / 2);
+}
+
+static void hopper_try(nd_cuda_hopper *call, size_t shared_limit, nd_cuda_hopper *best, double *least) {
+    if (nd_cuda_hopper_shared(call) > shared_limit) return;
+    const double cost = hopper_cost(call);
+    if (*least >= 0 && cost >= *least) return;
+    *least = cost;
+    *best = *call;
+}
+
+/* Half tiles of all rows and columns that fit, alone and doubled along every axis. */
+static bool hopper_patch(nd_cuda_hopper *call, size_t shared_limit) {
+    const nd_cuda_separable *l = &call->layer;
+    const int64_t sizes[3] = {l->images, l->out_height, l->out_width};
+    const int64_t across = 32 / (hopper_channels(l->precision) / 2);
+    nd_cuda_hopper best = *call, now = *call;
+    double least = -1;
+    for (int64_t w = 1; w <= sizes[2] && w <= nd_hopper_half; w++)
+        for (int64_t h = 1; h <= sizes[1] && h * hopper_ceil(w, across) * across <= nd_hopper_half; h++) {
+            int64_t images = 1;
+            if (w == sizes[2] && h == sizes[1])
+                images = nd_hopper_half / (h * hopper_ceil(w, across) * across);
+            if (images > sizes[0]) images = sizes[0];
+            const int64_t half[3] = {images, h, w};
+            for (int axis = -1; axis < 3; axis++) {
+                memcpy(now.half, half, sizeof half);
+                memcpy(now.layer.patch, half, sizeof half);
+                if (axis >= 0 && half[axis] >= sizes[axis]) continue;
+                if (axis == 0 && (w < sizes[2] || h < sizes[1])) continue;
+                if (axis >= 0) now.layer.patch[axis] *= 2;
+                hopper_try(&now, shared_limit, &best, &least);
+            }
+        }
+    *call = best;
+    return least >= 0;
+}
+
+bool nd_hopper_plan(nd_cuda_hopper *call, size_t shared_limit) {
+    /* In rounds: emptying a tile, and the second launch. */
+    enum { ends = 1, join = 4, most = 32 };
+    nd_cuda_separable *l = &call->layer;
+    call->cluster = 2;
+    l->split = 1;
+    if (!hopper_patch(call, shared_limit)) return false;
+    if (hopper_tiles(call) < 2) call->cluster = 1;
+    const int64_t tiles =
+        hopper_ceil(hopper_tiles(call), call->cluster) * hopper_ceil(l->out_channels, l->tile);
+    const int64_t at_once = call->resident / call->cluster;
+    int64_t least = l->blocks + ends;
+    for (int64_t split = 2; split <= l->blocks && split <= most && split * tiles <= at_once; split++) {
+        const int64_t steps = hopper_ceil(l->blocks, split) + ends + join;
+        if (steps >= least) continue;
+        least = steps;
+        l->split = split;
+    }
+    return true;
+}

@@ -1,0 +1,193 @@
+#include "tests/simt/separable_case.h"
+
+const std::vector<nd_test_layer> nd_test_layers = {
+    {"8x16 patch, T=3", 1, 32, 9, 17, 64, ND_3X3, 3, 64, 0, true, false, {nd_act_relu, 0, 0}},
+    {"two N tiles, T=2", 1, 40, 5, 6, 136, ND_3X3, 2, 128, 0, true, true, {nd_act_relu, 0, 0}},
+    {"N=256, T=1", 2, 64, 7, 7, 260, ND_3X3, 1, 256, 0, true, true, {nd_act_relu, 0, 0}},
+    {"adaptive", 1, 72, 6, 10, 70, ND_3X3, 0, 128, 0, true, false, {nd_act_none, 0, 0}},
+    {"1x1 planes", 5, 16, 1, 1, 24, ND_3X3, 2, 64, 0, false, false, {nd_act_none, 0, 0}},
+    {"2x2 planes, many images", 40, 8, 2, 2, 8, ND_3X3, 4, 64, 0, true, true, {nd_act_none, 0, 0}},
+    {"7x7 planes, two images", 3, 24, 7, 7, 50, ND_3X3, 3, 64, 0, true, false, {nd_act_relu, 0, 0}},
+    {"stride 2",
+     2,
+     16,
+     9,
+     11,
+     32,
+     {{3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}},
+     3,
+     64,
+     0,
+     true,
+     false,
+     {nd_act_relu, 0, 0}},
+    {"stride 2, T=2",
+     1,
+     24,
+     13,
+     20,
+     40,
+     {{3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}},
+     2,
+     64,
+     0,
+     true,
+     false,
+     {nd_act_relu, 0, 0}},
+    {"strides 2 and 1",
+     1,
+     24,
+     13,
+     20,
+     40,
+     {{3, 3}, {2, 1}, {1, 1}, {1, 1, 1, 1}},
+     2,
+     64,
+     0,
+     true,
+     false,
+     {nd_act_relu, 0, 0}},
+    {"strides 1 and 2",
+     1,
+     24,
+     13,
+     20,
+     40,
+     {{3, 3}, {1, 2}, {1, 1}, {1, 1, 1, 1}},
+     1,
+     64,
+     0,
+     true,
+     false,
+     {nd_act_relu, 0, 0}},
+    {"stride 3",
+     1,
+     24,
+     13,
+     20,
+     40,
+     {{3, 3}, {3, 3}, {1, 1}, {1, 1, 1, 1}},
+     2,
+     64,
+     0,
+     true,
+     false,
+     {nd_act_relu, 0, 0}},
+    {"asymmetric padding",
+     1,
+     16,
+     6,
+     5,
+     20,
+     {{3, 3}, {1, 1}, {1, 1}, {0, 2, 1, 0}},
+     2,
+     64,
+     0,
+     true,
+     false,
+     {nd_act_none, 0, 0}},
+    {"no padding, 5x5",
+     1,
+     8,
+     9,
+     8,
+     16,
+     {{5, 5}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
+     5,
+     64,
+     0,
+     true,
+     false,
+     {nd_act_none, 0, 0}},
+    {"dilation 2",
+     1,
+     8,
+     8,
+     9,
+     16,
+     {{3, 3}, {1, 1}, {2, 2}, {2, 2, 2, 2}},
+     2,
+     64,
+     0,
+     false,
+     true,
+     {nd_act_relu, 0, 0}},
+    {"1x3 window",
+     1,
+     16,
+     4,
+     9,
+     16,
+     {{1, 3}, {1, 1}, {1, 1}, {0, 1, 0, 1}},
+     2,
+     64,
+     0,
+     false,
+     false,
+     {nd_act_none, 0, 0}},
+    {"7x7 window, stride 2",
+     1,
+     8,
+     15,
+     15,
+     8,
+     {{7, 7}, {2, 2}, {1, 1}, {3, 3, 3, 3}},
+     3,
+     64,
+     0,
+     false,
+     false,
+     {nd_act_none, 0, 0}},
+    {"6 channels: 4-byte copies", 1, 6, 5, 5, 10, ND_3X3, 3, 64, 0, true, true, {nd_act_relu, 0, 0}},
+    {"7 channels, 9 outputs: single elements",
+     2,
+     7,
+     5,
+     5,
+     9,
+     ND_3X3,
+     3,
+     64,
+     0,
+     true,
+     true,
+     {nd_act_relu, 0, 0}},
+    {"pixels apart", 1, 16, 4, 6, 16, ND_3X3, 2, 64, 8, true, true, {nd_act_clip, -3, 5}},
+    {"7x7 plane, one image", 1, 64, 7, 7, 40, ND_3X3, 3, 64, 0, true, true, {nd_act_relu, 0, 0}},
+    {"odd outputs, one image", 1, 64, 7, 7, 9, ND_3X3, 3, 64, 0, true, true, {nd_act_relu, 0, 0}},
+    {"one row of 200", 1, 8, 1, 200, 16, ND_3X3, 2, 64, 0, true, false, {nd_act_relu, 0, 0}},
+};
+
+static std::vector<int32_t> nd_test_ranks(const nd_test_layer &layer) {
+    std::vector<int32_t> channel;
+    for (int64_t c = 0; c < layer.ni; c++) {
+        const bool gap = c >= layer.ni / 4 && c < 3 * layer.ni / 4;
+        const int64_t terms = layer.uniform ? layer.uniform : gap ? 0 : c * 7 % 5;
+        for (int64_t t = 0; t < terms; t++) channel.push_back((int32_t)c);
+    }
+    return channel;
+}
+
+static int64_t nd_test_out(const nd_geometry &g, int axis, int64_t size) {
+    return (size + g.pad[axis] + g.pad[2 + axis] - g.dilation[axis] * (g.kernel[axis] - 1) - 1) /
+               g.stride[axis] +
+           1;
+}
+
+nd_test_case nd_test_separable_case(const nd_test_layer &layer) {
+    nd_test_case test;
+    const int64_t oh = nd_test_out(layer.geometry, 0, layer.h), ow = nd_test_out(layer.geometry, 1, layer.w);
+    test.work.operation = nd_operation_separable;
+    test.work.geometry = layer.geometry;
+    test.work.x = nd_test_view(layer.n, layer.ni, layer.h, layer.w, layer.spread);
+    test.work.y = test.work.x2 = nd_test_view(layer.n, layer.no, oh, ow, layer.spread);
+    test.work.residual = layer.residual;
+    test.work.activation = layer.activation;
+    test.channel = nd_test_ranks(layer);
+    test.work.terms = (int64_t)test.channel.size();
+    const size_t taps = (size_t)(layer.geometry.kernel[0] * layer.geometry.kernel[1]);
+    test.depthwise = nd_test_integers(test.channel.size() * taps, -1, 1, 3);
+    test.weights = nd_test_integers(test.channel.size() * (size_t)layer.no, -1, 1, 4);
+    if (layer.bias) test.bias = nd_test_integers((size_t)layer.no, -4, 4, 5);
+    return test;
+}

@@ -1,0 +1,30 @@
+/* Separable layers that hit the kernels' edges: channels and outputs that fill no tile, planes from 1x1 up,
+ * several images in one tile, strides, asymmetric padding, dilation, adaptive ranks with channels left out.
+ */
+#ifndef ND_SIMT_SEPARABLE_CASE_H
+#define ND_SIMT_SEPARABLE_CASE_H
+
+#include "tests/simt/compare.h"
+
+struct nd_test_layer {
+    const char *name;
+    int64_t n, ni, h, w, no;
+    nd_geometry geometry;
+    int64_t uniform; /* terms of every channel; 0: adaptive, 0 to 4, a long gap in the middle */
+    int64_t tile, spread;
+    bool bias, residual;
+    nd_activation activation;
+};
+
+#define ND_3X3                                                                                               \
+    {                                                                                                        \
+        {3, 3}, {1, 1}, {1, 1}, {                                                                            \
+            1, 1, 1, 1                                                                                       \
+        }                                                                                                    \
+    }
+
+extern const std::vector<nd_test_layer> nd_test_layers;
+
+nd_test_case nd_test_separable_case(const nd_test_layer &layer);
+
+#endif
