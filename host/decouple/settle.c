@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-enum { most_fits = 5 };
+enum { most_fits = 5, most_steps = 100 };
 static const double unspent = 0.01;  /* share of the budget that may be left */
 static const double margin = 0.0025; /* share of it given up, besides what is too much, after a fit over it */
 
@@ -105,11 +105,18 @@ static nd_status fit_within_budget(const fit *f) {
             best = surplus;
         }
         if (fits >= most_fits) break;
-        if (now <= budget)
+        if (now <= budget) {
             surplus = expected - now;
-        else
-            surplus -= now - budget + (int64_t)(margin * (double)budget);
-        ND_TRY(allocate_again(f, surplus, &changed));
+            ND_TRY(allocate_again(f, surplus, &changed));
+            continue;
+        }
+        /* Ranks come in steps: a little less to spend may change nothing yet. */
+        surplus -= now - budget;
+        changed = false;
+        for (int step = 0; !changed && step < most_steps; step++) {
+            surplus -= (int64_t)(margin * (double)budget) + 1;
+            ND_TRY(allocate_again(f, surplus, &changed));
+        }
     }
     if (!changed || surplus == best) return nd_status_ok;
     if (most < 0) {
