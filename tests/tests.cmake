@@ -51,7 +51,7 @@ set_target_properties(nd_absent PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINA
 target_link_libraries(nd_broken_needs PRIVATE nd_absent)
 nd_script_test(layers tests/house/layers_test.sh)
 nd_script_test(golden tests/golden/run.sh ${CMAKE_BINARY_DIR})
-nd_suite(quick 300 check_ref check_ref_bf16 check_cpu check_cpu_bf16)
+nd_suite(quick 300 check_ref check_ref_bf16 check_cpu check_cpu_bf16 layers)
 nd_suite(quick 900 unit golden)
 # What is installed, used from its prefix alone.
 nd_script_test(installed tests/install/prefix_test.sh ${CMAKE_BINARY_DIR})
