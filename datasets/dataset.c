@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/parallel.h"
+#include "datasets/labels.h"
 #include "datasets/prefetch.h"
 
 #include <stdio.h>
@@ -25,12 +26,30 @@ static const struct {
 typedef struct nd_dataset {
     nd_batches batches; /* first: the stream is the object */
     nd_source *source;
+    nd_labels *labels_map;
     nd_prefetch *prefetch;
     size_t floats; /* in a picture */
     float *images; /* one batch */
     int32_t *labels;
     int64_t *index;
 } nd_dataset;
+
+static void dataset_where(const nd_batches *batches, int64_t index, char *text, size_t size) {
+    const nd_source *source = ((const nd_dataset *)batches)->source;
+    if (source->where)
+        source->where(source, index, text, size);
+    else
+        snprintf(text, size, "%s: image %lld", batches->name, (long long)index);
+}
+
+static nd_status dataset_label(nd_dataset *self, int64_t index, int32_t *out) {
+    const int32_t label = self->source->label(self->source, index);
+    if (nd_labels_map(self->labels_map, label, out)) return nd_status_ok;
+    char where[512];
+    dataset_where(&self->batches, index, where, sizeof where);
+    return nd_fail(nd_status_usage, "%s: class %d has no output by --classes and --label-offset", where,
+                   (int)label);
+}
 
 /* Fills the batch with the next pictures that can be read. */
 static nd_status dataset_next(nd_batches *batches, nd_batch *out) {
@@ -48,7 +67,7 @@ static nd_status dataset_next(nd_batches *batches, nd_batch *out) {
             continue;
         }
         self->index[n] = index;
-        self->labels[n] = self->source->label(self->source, index);
+        ND_TRY(dataset_label(self, index, &self->labels[n]));
         n++;
     }
     *out = (nd_batch){.n = n, .images = self->images, .labels = self->labels, .index = self->index};
@@ -66,6 +85,7 @@ static void dataset_close(nd_batches *batches) {
     nd_dataset *self = (nd_dataset *)batches;
     nd_prefetch_close(self->prefetch);
     if (self->source) self->source->close(self->source);
+    nd_labels_close(self->labels_map);
     free(self->images);
     free(self->labels);
     free(self->index);
@@ -110,6 +130,7 @@ static void dataset_identify(nd_dataset *self, int64_t first, int64_t count) {
     nd_sha256 hash;
     nd_sha256_init(&hash);
     for (int64_t i = 0; i < count; i++) self->source->identify(self->source, first + i, &hash);
+    nd_labels_identify(self->labels_map, &hash);
     nd_sha256_hex(&hash, self->batches.sha256);
 }
 
@@ -190,7 +211,10 @@ nd_status nd_dataset_open(const nd_dataset_settings *settings, nd_batches **out)
     self->batches.next = dataset_next;
     self->batches.rewind = dataset_rewind;
     self->batches.close = dataset_close;
+    self->batches.where = dataset_where;
     nd_status status = dataset_open_source(settings, &self->source);
+    if (!status)
+        status = nd_labels_open(settings->classes, settings->label_offset, self->source, &self->labels_map);
     if (!status) status = dataset_prepare(self, settings);
     if (status)
         dataset_close(&self->batches);

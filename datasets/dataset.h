@@ -16,7 +16,9 @@ typedef struct nd_dataset_settings {
     const char *preprocess; /* a named recipe or key=value list; NULL = the set's own default */
     bool calibration;       /* which split when the spec does not say */
     int64_t height,
-        width; /* what the network takes, 0 if unknown: pictures that are made up are made for it */
+        width;           /* what the network takes, 0 if unknown: pictures that are made up are made for it */
+    const char *classes; /* class map (datasets/labels.h), NULL = the set's own numbers */
+    int64_t label_offset; /* added to every known class */
     int64_t batch;
     int64_t first, limit; /* a range of the set's images; limit 0 = all */
     int workers;          /* decoding threads; 0 = by cores */

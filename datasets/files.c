@@ -7,12 +7,13 @@
 
 typedef struct nd_files_item {
     const char *name;
+    int64_t line;
     int32_t label;
 } nd_files_item;
 
 struct nd_files {
-    nd_source source; /* first: the source is the object */
-    const char *folder;
+    nd_source source;          /* first: the source is the object */
+    const char *folder, *list; /* list: the file that names them, or NULL */
     nd_files_item *items;
     size_t capacity;
     nd_arena arena;
@@ -31,6 +32,15 @@ static bool files_path(const nd_files *files, int64_t index, char *path, size_t 
 
 static int32_t files_label(const nd_source *source, int64_t index) {
     return files_of(source)->items[index].label;
+}
+
+static void files_where(const nd_source *source, int64_t index, char *text, size_t size) {
+    const nd_files *files = files_of(source);
+    const nd_files_item *item = &files->items[index];
+    if (files->list)
+        snprintf(text, size, "%s:%lld: %s", files->list, (long long)item->line, item->name);
+    else
+        snprintf(text, size, "%s/%s", files->folder, item->name);
 }
 
 static nd_status files_load(const nd_source *source, int64_t index, nd_image *out) {
@@ -58,17 +68,19 @@ static void files_close(nd_source *source) {
     nd_files_free((nd_files *)source);
 }
 
-nd_status nd_files_new(const char *folder, nd_files **out) {
+nd_status nd_files_new(const char *folder, const char *list, nd_files **out) {
     *out = NULL;
     nd_files *files = calloc(1, sizeof *files);
     ND_REQUIRE(files, nd_status_memory, "%s: no memory", folder);
     files->source = (nd_source){.preprocess = "torchvision-224",
                                 .label = files_label,
+                                .where = files_where,
                                 .load = files_load,
                                 .identify = files_identify,
                                 .close = files_close};
     files->folder = nd_arena_strdup(&files->arena, folder);
-    if (!files->folder) {
+    files->list = list ? nd_arena_strdup(&files->arena, list) : NULL;
+    if (!files->folder || (list && !files->list)) {
         nd_files_free(files);
         return nd_fail(nd_status_memory, "%s: no memory", folder);
     }
@@ -76,15 +88,27 @@ nd_status nd_files_new(const char *folder, nd_files **out) {
     return nd_status_ok;
 }
 
-nd_status nd_files_add(nd_files *files, const char *name, int32_t label) {
+nd_status nd_files_add(nd_files *files, const char *name, int32_t label, int64_t line) {
     const size_t used = (size_t)files->source.count;
     nd_files_item *items = nd_array_grow(files->items, used, &files->capacity, sizeof *items);
     ND_REQUIRE(items, nd_status_memory, "%s: no memory for names", files->folder);
     files->items = items;
     const char *copy = nd_arena_strdup(&files->arena, name);
     ND_REQUIRE(copy, nd_status_memory, "%s: no memory for names", files->folder);
-    files->items[used] = (nd_files_item){copy, label};
+    files->items[used] = (nd_files_item){copy, line, label};
     files->source.count++;
+    return nd_status_ok;
+}
+
+nd_status nd_files_set_classes(nd_files *files, char *const *names, size_t count) {
+    const char **copies = nd_arena_alloc(&files->arena, count * sizeof *copies);
+    ND_REQUIRE(copies, nd_status_memory, "%s: no memory for names", files->folder);
+    for (size_t i = 0; i < count; i++) {
+        copies[i] = nd_arena_strdup(&files->arena, names[i]);
+        ND_REQUIRE(copies[i], nd_status_memory, "%s: no memory for names", files->folder);
+    }
+    files->source.classes = copies;
+    files->source.n_classes = (int64_t)count;
     return nd_status_ok;
 }
 

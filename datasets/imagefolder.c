@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/text.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -68,7 +69,7 @@ static nd_status imagefolder_picture(nd_imagefolder_walk *walk, const char *path
         walk->depth--;
         return status;
     }
-    if (imagefolder_is_picture(name)) return nd_files_add(walk->files, path + walk->root, walk->label);
+    if (imagefolder_is_picture(name)) return nd_files_add(walk->files, path + walk->root, walk->label, 0);
     walk->other++;
     return nd_status_ok;
 }
@@ -86,6 +87,22 @@ static nd_status imagefolder_class(nd_imagefolder_walk *walk, const char *path, 
 
 static int imagefolder_compare(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Folders 0, 1, 10, 11, 2: numbers whose byte order is not theirs. */
+static void imagefolder_doubt(const nd_imagefolder_walk *walk, const char *folder) {
+    int64_t number;
+    size_t first = walk->n_classes;
+    for (size_t i = 0; i < walk->n_classes; i++) {
+        if (!nd_text_int(walk->classes[i], &number)) return;
+        if (number != (int64_t)i && first == walk->n_classes) first = i;
+    }
+    if (first < walk->n_classes)
+        nd_log(nd_log_warn,
+               "%s: its folders are numbers, but the classes are numbered in byte order of the names, as "
+               "torchvision does: folder %s is class %zu. Where a folder's number is its class, give "
+               "--classes numbers",
+               folder, walk->classes[first], first);
 }
 
 static nd_status imagefolder_scan(nd_imagefolder_walk *walk, const char *folder) {
@@ -107,7 +124,8 @@ static nd_status imagefolder_scan(nd_imagefolder_walk *walk, const char *folder)
         nd_log(nd_log_warn, "%s: %lld files that are neither JPEG nor PNG by name left out", folder,
                (long long)walk->other);
     nd_files_sort(walk->files);
-    return nd_status_ok;
+    imagefolder_doubt(walk, folder);
+    return nd_files_set_classes(walk->files, walk->classes, walk->n_classes);
 }
 
 /* Replaces `folder` by its split where it has both. */
@@ -133,7 +151,7 @@ nd_status nd_source_open_imagefolder(const char *path, nd_split asked, nd_split 
     ND_REQUIRE(length > 0 && (size_t)length < sizeof folder, nd_status_input, "%s: path too long", path);
     ND_TRY(imagefolder_choose(folder, asked, otherwise));
     nd_imagefolder_walk walk = {.root = strlen(folder) + 1};
-    nd_status status = nd_files_new(folder, &walk.files);
+    nd_status status = nd_files_new(folder, NULL, &walk.files);
     if (!status) status = imagefolder_scan(&walk, folder);
     for (size_t i = 0; i < walk.n_classes; i++) free(walk.classes[i]);
     free(walk.classes);

@@ -1,56 +1,72 @@
-/* list:FILE, as Caffe has it: a picture and its class on each line. Names may hold spaces: the class is the
- * last word. A line without a class is a picture of unknown class. Names are relative to the list's folder.
- */
+/* list:FILE, as Caffe has it: a picture and its class on each line. Names may hold spaces or stand in double
+ * quotes; the class is the last word, behind white space or a comma. A line without a class is a picture of
+ * unknown class, and said. Names are relative to the list's folder. */
 #include "datasets/source.h"
 
-#include "base/file.h"
+#include "base/log.h"
 #include "base/text.h"
+#include "datasets/lines.h"
 
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
-static const char nd_list_blank[] = " \t\r";
+typedef struct nd_list {
+    nd_files *files;
+    const char *folder;
+    int64_t unlabelled, first; /* lines without a class, and the first of them */
+} nd_list;
 
-/* Cuts the class off the line; the line without one stays whole. */
-static bool list_split(char *line, int32_t *label) {
-    *label = -1;
-    char *end = line + strlen(line);
-    while (end > line && strchr(nd_list_blank, end[-1])) *--end = '\0';
-    char *word = end;
-    while (word > line && !strchr(nd_list_blank, word[-1])) word--;
-    int64_t value;
-    if (word == line || !nd_text_int(word, &value)) return true;
-    if (value < -1 || value > INT32_MAX) return false;
-    *label = (int32_t)value;
-    while (word > line && strchr(nd_list_blank, word[-1])) word--;
-    *word = '\0';
-    return true;
+static bool list_exists(const char *folder, const char *name) {
+    char path[nd_line_max + 4096];
+    struct stat about;
+    snprintf(path, sizeof path, "%s/%s", *name == '/' ? "" : folder, name);
+    return !stat(path, &about);
 }
 
-static nd_status list_line(nd_files *files, const char *path, int64_t number, const char *text,
-                           size_t length) {
-    char line[4096];
-    int32_t label;
-    ND_REQUIRE(length < sizeof line && !memchr(text, '\0', length), nd_status_format,
-               "%s:%lld: not a line of a file and its class", path, (long long)number);
-    memcpy(line, text, length);
-    line[length] = '\0';
-    ND_REQUIRE(list_split(line, &label), nd_status_format, "%s:%lld: the class must be 0 or more, or -1",
-               path, (long long)number);
-    const char *name = line + strspn(line, nd_list_blank);
-    return *name ? nd_files_add(files, name, label) : nd_status_ok;
+/* As Windows writes them, unless a file is really called so. */
+static void list_turn_slashes(const char *folder, char *name) {
+    if (!strchr(name, '\\') || list_exists(folder, name)) return;
+    for (char *c = name; *c; c++)
+        if (*c == '\\') *c = '/';
 }
 
-static nd_status list_read(nd_files *files, const char *path, const nd_buffer *file) {
-    const char *text = file->data, *end = text + file->bytes;
-    for (int64_t number = 1; text < end; number++) {
-        const char *stop = memchr(text, '\n', (size_t)(end - text));
-        if (!stop) stop = end;
-        ND_TRY(list_line(files, path, number, text, (size_t)(stop - text)));
-        text = stop < end ? stop + 1 : end;
+static nd_status list_line(nd_list *list, nd_lines *lines) {
+    char whole[nd_line_max];
+    int64_t label = -1;
+    memcpy(whole, lines->text, sizeof whole);
+    char *name = lines->text, *word = nd_line_cut_last(name);
+    if (!word || !nd_text_int(word, &label)) { /* the last word is part of the name */
+        memcpy(name, whole, sizeof whole);
+        label = -1;
+        if (!list->unlabelled++) list->first = lines->number;
+    } else {
+        ND_REQUIRE(label >= -1 && label <= INT32_MAX, nd_status_format,
+                   "%s:%lld: class %lld: expected 0 or more, or -1 for unknown", lines->path,
+                   (long long)lines->number, (long long)label);
+        if (label < 0 && !list->unlabelled++) list->first = lines->number;
     }
-    ND_REQUIRE(nd_files_source(files)->count, nd_status_format, "%s: no picture in the list", path);
+    name = nd_line_unquote(name);
+    ND_REQUIRE(name && *name, nd_status_format, "%s:%lld: %s", lines->path, (long long)lines->number,
+               name ? "a class without a picture" : "a quote that is not closed");
+    list_turn_slashes(list->folder, name);
+    return nd_files_add(list->files, name, (int32_t)label, lines->number);
+}
+
+static nd_status list_read(nd_list *list, nd_lines *lines) {
+    bool more;
+    for (;;) {
+        ND_TRY(nd_lines_next(lines, &more));
+        if (!more) break;
+        ND_TRY(list_line(list, lines));
+    }
+    const int64_t count = nd_files_source(list->files)->count;
+    ND_REQUIRE(count, nd_status_format, "%s: no picture in the list", lines->path);
+    if (list->unlabelled && list->unlabelled < count)
+        nd_log(nd_log_warn, "%s:%lld: no class on this line%s; %lld of %lld pictures are in no accuracy",
+               lines->path, (long long)list->first, list->unlabelled > 1 ? " and others" : "",
+               (long long)list->unlabelled, (long long)count);
     return nd_status_ok;
 }
 
@@ -58,22 +74,22 @@ nd_status nd_source_open_list(const char *path, nd_split asked, nd_split otherwi
     (void)otherwise;
     *out = NULL;
     ND_TRY(nd_source_refuse_split(path, asked));
-    nd_buffer *file;
-    ND_TRY(nd_file_map(path, &file));
+    nd_lines lines;
+    ND_TRY(nd_lines_open(path, &lines));
     const char *slash = strrchr(path, '/');
     char folder[4096];
-    nd_files *files = NULL;
+    nd_list list = {.folder = folder};
     const int length = slash ? snprintf(folder, sizeof folder, "%.*s", (int)(slash - path), path)
                              : snprintf(folder, sizeof folder, ".");
     if (slash == path) strcpy(folder, "/");
     nd_status status = length >= 0 && (size_t)length < sizeof folder
-                           ? nd_files_new(folder, &files)
+                           ? nd_files_new(folder, path, &list.files)
                            : nd_fail(nd_status_input, "%s: path too long", path);
-    if (!status) status = list_read(files, path, file);
-    nd_buffer_unref(file);
+    if (!status) status = list_read(&list, &lines);
+    nd_lines_close(&lines);
     if (status)
-        nd_files_free(files);
+        nd_files_free(list.files);
     else
-        *out = nd_files_source(files);
+        *out = nd_files_source(list.files);
     return status;
 }

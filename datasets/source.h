@@ -12,6 +12,11 @@ struct nd_source {
     bool made; /* drawn to measure: the opener of the stream sets height and width before the first load */
     const char *preprocess; /* the recipe that fits the set; NULL where none does */
     int32_t (*label)(const nd_source *self, int64_t index); /* -1 where unknown */
+    const char *const *classes; /* names of the classes, NULL where they have numbers alone */
+    int64_t n_classes;          /* of `classes` */
+    /* Where picture and label stand, for messages: "val.txt:17: a.jpg". NULL where there is nothing to say.
+     */
+    void (*where)(const nd_source *self, int64_t index, char *text, size_t size);
     nd_status (*load)(const nd_source *self, int64_t index, nd_image *out);
     /* Adds what tells this picture from others: its relative name, length and label, or its pixels and label.
      */
@@ -35,9 +40,12 @@ nd_status nd_source_refuse_split(const char *path, nd_split asked);
 
 typedef struct nd_files nd_files; /* grows by nd_files_add */
 
-nd_status nd_files_new(const char *folder, nd_files **out);
-/* `name` is relative to the folder, or absolute. */
-nd_status nd_files_add(nd_files *files, const char *name, int32_t label);
+/* `list`: the file whose lines name them, or NULL. */
+nd_status nd_files_new(const char *folder, const char *list, nd_files **out);
+/* `name` is relative to the folder, or absolute; `line` counts where there is a list. */
+nd_status nd_files_add(nd_files *files, const char *name, int32_t label, int64_t line);
+/* Names of the classes by label, copied. */
+nd_status nd_files_set_classes(nd_files *files, char *const *names, size_t count);
 void nd_files_sort(nd_files *files); /* by label, then by name */
 nd_source *nd_files_source(nd_files *files);
 void nd_files_free(nd_files *files); /* NULL is legal */

@@ -3,6 +3,7 @@
 #include "base/machine/clock.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,6 +89,8 @@ static void accuracy_judge(const float *scores, int64_t classes, int32_t label, 
     }
     out->hit1[i] = out->hit5[i] = 0;
     if (broken) return;
+    out->one_above += best == (int64_t)label + 1;
+    out->one_below += best == (int64_t)label - 1;
     int64_t ahead = 0;
     for (int64_t c = 0; c < classes; c++) ahead += accuracy_before(scores, c, label);
     out->hit1[i] = ahead < 1;
@@ -119,8 +122,20 @@ static double accuracy_spread_total(const nd_accuracy_spread *spread, int64_t n,
 
 /* --- the measurement */
 
+static nd_status accuracy_beyond(const nd_batches *batches, const nd_batch *batch, int64_t i,
+                                 int64_t classes) {
+    char where[512];
+    snprintf(where, sizeof where, "%s: image %lld", batches->name, (long long)batch->index[i]);
+    if (batches->where) batches->where(batches, batch->index[i], where, sizeof where);
+    return nd_fail(nd_status_usage,
+                   "%s: class %d, but the network's outputs are 0 to %lld; --classes and --label-offset say "
+                   "which output a "
+                   "class is",
+                   where, (int)batch->labels[i], (long long)classes - 1);
+}
+
 static nd_status accuracy_run_batch(nd_accuracy_run *run, const nd_accuracy_run *first,
-                                    const nd_batch *batch) {
+                                    const nd_batches *batches, const nd_batch *batch) {
     nd_accuracy *out = run->out;
     const double start = nd_seconds();
     ND_TRY(nd_exec_run(run->exec, batch->n, &batch->images, &run->scores));
@@ -131,9 +146,7 @@ static nd_status accuracy_run_batch(nd_accuracy_run *run, const nd_accuracy_run 
         memcpy(out->logits + out->n * out->classes, run->scores,
                (size_t)(batch->n * out->classes) * sizeof *out->logits);
     for (int64_t i = 0; i < batch->n; i++) {
-        ND_REQUIRE(batch->labels[i] < out->classes, nd_status_usage,
-                   "image %lld is of class %d, but the network knows %lld classes",
-                   (long long)batch->index[i], (int)batch->labels[i], (long long)out->classes);
+        if (batch->labels[i] >= out->classes) return accuracy_beyond(batches, batch, i, out->classes);
         accuracy_judge(run->scores + i * out->classes, out->classes, batch->labels[i], out);
     }
     return nd_status_ok;
@@ -147,7 +160,7 @@ static nd_status accuracy_stream(nd_accuracy_run *runs, size_t count, nd_batches
         nd_batch batch;
         ND_TRY(batches->next(batches, &batch));
         if (batch.n == 0) break;
-        for (size_t r = 0; r < count; r++) ND_TRY(accuracy_run_batch(&runs[r], &runs[0], &batch));
+        for (size_t r = 0; r < count; r++) ND_TRY(accuracy_run_batch(&runs[r], &runs[0], batches, &batch));
         if (count > 1) accuracy_spread_add(spread, runs[0].scores, batch.n, first->classes);
         nd_progress_report(settings->progress, "evaluate", first->n + batches->skipped, batches->count);
     }

@@ -17,6 +17,7 @@ typedef struct nd_accuracy {
     int64_t nan_images; /* with a NaN among their scores */
     int64_t classes;
     int64_t top1_correct, top5_correct;
+    int64_t one_above, one_below; /* images whose best class is the one after, before their label */
     /* [n - unlabelled], the images whose class is known in order: 1 where it is among the best one, five */
     uint8_t *hit1, *hit5;
     int32_t *best;        /* [n]: best class, -1 where a score is NaN: such images agree with nothing */
@@ -45,6 +46,10 @@ nd_status nd_accuracy_measure_all(const nd_graph *const *graphs, size_t count, n
                                   const nd_accuracy_settings *settings, nd_accuracy *out);
 
 int64_t nd_accuracy_labelled(const nd_accuracy *accuracy); /* images whose class is known */
+
+/* Whether the labels look as if they were not the network's: enough of them, and top-1 no better than
+ * guessing. Writes what it looks like. */
+bool nd_accuracy_at_chance(const nd_accuracy *accuracy, char *text, size_t size);
 
 void nd_accuracy_free(nd_accuracy *accuracy); /* leaves it empty */
 

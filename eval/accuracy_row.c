@@ -1,6 +1,7 @@
 #include "eval/accuracy.h"
 
 #include <math.h>
+#include <stdio.h>
 
 static double accuracy_percent(int64_t part, int64_t whole) {
     return 100.0 * (double)part / (double)whole;
@@ -69,4 +70,24 @@ nd_status nd_accuracy_row(const nd_accuracy *accuracy, const nd_accuracy *origin
     nd_row_set_real(row, nd_field_logit_rel_mse,
                     isnan(measured) ? accuracy_logit_rel_mse(accuracy, original) : measured);
     return nd_status_ok;
+}
+
+enum { nd_chance_images = 50 }; /* fewer prove nothing */
+
+bool nd_accuracy_at_chance(const nd_accuracy *accuracy, char *text, size_t size) {
+    const double n = (double)nd_accuracy_labelled(accuracy), chance = 1 / (double)accuracy->classes;
+    const double limit = n * chance + 3 * sqrt(n * chance * (1 - chance));
+    if (n < nd_chance_images || accuracy->classes < 2 || (double)accuracy->top1_correct > limit) return false;
+    const bool above = accuracy->one_above > accuracy->one_below;
+    const int64_t shifted = above ? accuracy->one_above : accuracy->one_below;
+    if ((double)shifted > limit)
+        snprintf(text, size,
+                 "the best output is mostly one %s the label (%lld of %lld): try --label-offset %d",
+                 above ? "above" : "below", (long long)shifted, (long long)n, above ? 1 : -1);
+    else
+        snprintf(
+            text, size,
+            "are the classes numbered as the network's outputs (--classes), and the images prepared as it "
+            "expects (--preprocess)?");
+    return true;
 }

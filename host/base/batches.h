@@ -6,6 +6,7 @@
 #include "base/status.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #pragma GCC visibility push(default)
@@ -32,6 +33,9 @@ struct nd_batches {
     char preprocess[256]; /* the recipe, spelled out */
     nd_status (*next)(nd_batches *self, nd_batch *out);
     nd_status (*rewind)(nd_batches *self);
+    /* Where the image at a place in the set and its label stand, for messages: "val.txt:17: a.jpg". Optional.
+     */
+    void (*where)(const nd_batches *self, int64_t index, char *text, size_t size);
     void (*close)(nd_batches *self); /* frees self */
 };
 

@@ -37,6 +37,10 @@ nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, siz
     settings.preprocess = nd_args_text(args, "preprocess", NULL);
     if (settings.calibration)
         settings.preprocess = nd_args_text(args, "calib-preprocess", settings.preprocess);
+    if (!settings.calibration) {
+        settings.classes = nd_args_text(args, "classes", NULL);
+        ND_TRY(nd_args_int(args, "label-offset", 0, -INT32_MAX, INT32_MAX, &settings.label_offset));
+    }
     if (!settings.preprocess) {
         ND_TRY(cli_recipe(models, count, recipe, sizeof recipe));
         if (*recipe) settings.preprocess = recipe;

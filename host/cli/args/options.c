@@ -67,6 +67,12 @@ const nd_option nd_option_table[] = {
      "imagefolder:DIR, list:FILE, cifar10:PATH or glyphs"},
     {"preprocess", 0, "RECIPE", false, "decouple eval bench sweep reproduce",
      "a named recipe, or resize=,interp=,crop=,centre=,order=,scale=,mean=,std="},
+    {"classes", 0, "FILE", false, "decouple eval sweep reproduce",
+     "which output each class of --data is: lines of NAME CLASS or CLASS NAME, or the name of output i on "
+     "line i; "
+     "`numbers`: folders are called by their class"},
+    {"label-offset", 0, "N", false, "decouple eval sweep reproduce",
+     "added to every class of --data: 1 for networks with a background output"},
     {"original", 0, "MODEL", false, "eval bench",
      "what MODEL was made from: drop, interval, agreement; in bench, what its time is compared with"},
     {"first", 0, "N", false, "decouple eval sweep", "start at image N (default 0)"},

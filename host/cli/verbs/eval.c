@@ -116,6 +116,10 @@ static void eval_doubt(const nd_eval *eval) {
                eval->models[i].spec, result->nan_images, result->n);
     }
     const nd_accuracy *first = &eval->results[0];
+    char text[256];
+    if (nd_accuracy_at_chance(first, text, sizeof text))
+        nd_log(nd_log_warn, "%s: its top-1 on %s is what guessing gives: %s", eval->models[0].spec,
+               eval->batches->name, text);
     if (first->unlabelled && first->unlabelled < first->n)
         nd_log(nd_log_warn,
                "%s: %" PRId64 " of %" PRId64 " images have no class; top-1 and top-5 are of the others",

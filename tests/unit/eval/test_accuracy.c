@@ -234,3 +234,30 @@ Test(accuracy, scores_that_are_nan_agree_with_nothing) {
     nd_row_free(&row);
     nd_accuracy_free(&accuracy);
 }
+
+/* 60 images of 4 classes whose best output is one above the label, and the same without any relation. */
+Test(accuracy, labels_that_are_not_the_networks_are_doubted) {
+    static float images[60][4], noise[60][4];
+    static int32_t labels[60], right[60];
+    char text[256];
+    for (int i = 0; i < 60; i++) {
+        labels[i] = i % 3;
+        right[i] = i % 3 + 1;
+        images[i][i % 3 + 1] = 1;
+        noise[i][i / 3 % 4] = 1;
+    }
+    fixed_batches shifted = fixed(&images[0][0], labels, 60, 4, 20),
+                  good = fixed(&images[0][0], right, 60, 4, 20),
+                  chance = fixed(&noise[0][0], labels, 60, 4, 20);
+    nd_accuracy accuracy = measured(&shifted, false);
+    cr_assert(nd_accuracy_at_chance(&accuracy, text, sizeof text));
+    cr_assert(strstr(text, "--label-offset 1"), "%s", text);
+    nd_accuracy_free(&accuracy);
+    accuracy = measured(&good, false);
+    cr_assert_not(nd_accuracy_at_chance(&accuracy, text, sizeof text));
+    nd_accuracy_free(&accuracy);
+    accuracy = measured(&chance, false);
+    cr_assert(nd_accuracy_at_chance(&accuracy, text, sizeof text));
+    cr_assert(strstr(text, "--classes"), "%s", text);
+    nd_accuracy_free(&accuracy);
+}
