@@ -62,7 +62,8 @@ void nd_row_describe(const nd_row *row, char *text, size_t size) {
         const nd_row_value *value = &row->values[parts[i].field];
         if (!value->set) continue;
         snprintf(number, sizeof number, "%" PRId64, value->i);
-        append(text, size, parts[i].format, value->text ? value->text : number);
+        const bool worded = nd_field_table[parts[i].field].type == nd_field_type_text;
+        append(text, size, parts[i].format, worded ? value->text : number);
     }
     if (row->values[nd_field_cold].set)
         append(text, size, " %s", row->values[nd_field_cold].i ? "cold" : "hot");

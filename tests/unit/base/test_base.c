@@ -28,8 +28,9 @@ Test(status, exit_codes_are_the_documented_ones) {
     cr_assert_eq(nd_status_exit_code(nd_status_failed), 1);
     cr_assert_eq(nd_status_exit_code(nd_status_usage), 2);
     cr_assert_eq(nd_status_exit_code(nd_status_unsupported), 3);
-    cr_assert_eq(nd_status_exit_code(nd_status_memory), 4);
+    cr_assert_eq(nd_status_exit_code(nd_status_device), 4);
     cr_assert_eq(nd_status_exit_code(nd_status_inconclusive), 5);
+    cr_assert_eq(nd_status_exit_code(nd_status_memory), 6);
 }
 
 Test(memory, arrays_are_zeroed_aligned_and_checked) {

@@ -185,11 +185,12 @@ Test(row_files, sqlite_reads_what_sql_says) {
     cr_assert(getcwd(here, sizeof here) && mkdtemp(folder) && !chdir(folder)); /* tests are processes */
     nd_row *rows = random_rows(count, 17, 128), *back;
     size_t size, n;
-    for (int i = 0; i < count * nd_field_count;
-         i++) { /* the program drops a carriage return at the end of a line */
-        const nd_row_value *value = &rows[i / nd_field_count].values[i % nd_field_count];
-        if (value->text && strchr(value->text, '\r'))
-            nd_row_set_text(&rows[i / nd_field_count], (nd_field)(i % nd_field_count), "line\nline");
+    for (int i = 0; i < count * nd_field_count; i++) {
+        const nd_field field = (nd_field)(i % nd_field_count);
+        const nd_row_value *value = &rows[i / nd_field_count].values[field];
+        if (!value->set || nd_field_table[field].type != nd_field_type_text) continue;
+        /* The program drops a carriage return at the end of a line. */
+        if (strchr(value->text, '\r')) nd_row_set_text(&rows[i / nd_field_count], field, "line\nline");
     }
     char *text = write_rows("sql", rows, count, &size);
     FILE *script = fopen("rows.sql", "w");
