@@ -180,6 +180,12 @@ def check_bytes(old_path, new_path, narrowed=False):
     return len(convs)
 
 
+def agree(old, new):
+    """Shapes as the runtime infers them: without a value_info it may know fewer of the same sizes."""
+    return len(old) == len(new) and all(a == b or not (isinstance(a, int) and isinstance(b, int))
+                                        for a, b in zip(old, new))
+
+
 def check(old_path, new_path, tolerance=TOLERANCE, narrowed=False, sizes=SIZES, batches=BATCHES):
     """Returns (convolutions replaced, largest relative difference). Raises Wrong. Without `tolerance` the outputs only
     have to have the shapes and types of the original's, and to be finite where those are."""
@@ -194,7 +200,7 @@ def check(old_path, new_path, tolerance=TOLERANCE, narrowed=False, sizes=SIZES, 
     old, new = session(old_path), session(new_path)
     require([i.name for i in old.get_inputs()] == [i.name for i in new.get_inputs()], "other inputs")
     require([o.name for o in old.get_outputs()] == [o.name for o in new.get_outputs()], "other outputs")
-    require([str(o.shape) for o in old.get_outputs()] == [str(o.shape) for o in new.get_outputs()],
+    require(all(agree(o.shape, n.shape) for o, n in zip(old.get_outputs(), new.get_outputs())),
             "outputs of other shapes")
     worst = 0.0
     ran = 0

@@ -31,10 +31,21 @@ static bool same_file(const char *a, const char *b) {
     return place_of(a, place_a) && place_of(b, place_b) && !strcmp(place_a, place_b);
 }
 
+/* Bundled or made up, whatever stands after the colon. */
+static bool has_no_file(const char *text) {
+    static const char *const names[] = {"glyphs", "synthetic"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const size_t length = strlen(names[i]);
+        if (!strncmp(text, names[i], length) && (!text[length] || text[length] == ':')) return true;
+    }
+    return false;
+}
+
 /* `text` is a file, or KIND:FILE, or either with a :SPLIT behind it; a model has its weights in FILE.data
  * too. */
 static bool is_read(const char *text, const char *output) {
     const char *const colon = strchr(text, ':'), *const starts[] = {text, colon ? colon + 1 : NULL};
+    if (has_no_file(text)) return false;
     for (int i = 0; i < 2 && starts[i]; i++) {
         const size_t whole = strlen(starts[i]);
         const char *split = strrchr(starts[i], ':');
