@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-enum { most_fits = 5, most_steps = 100 };
+enum { most_fits = 5 };
 static const double unspent = 0.01;  /* share of the budget that may be left */
 static const double margin = 0.0025; /* share of it given up, besides what is too much, after a fit over it */
 
@@ -89,36 +89,45 @@ static nd_status allocate_again(const fit *f, int64_t surplus, bool *changed) {
     return status;
 }
 
+/* Less to spend, until a decision changes or the candidates reach no further: ranks come in steps, so that a
+ * little less may change nothing yet. */
+static nd_status allocate_less(const fit *f, int64_t budget, int64_t *surplus, bool *changed) {
+    const int64_t step = (int64_t)(margin * (double)budget) + 1;
+    const double least = (double)f->candidates->total / f->candidates->most + 1;
+    *changed = false;
+    while (!*changed && (double)(budget + *surplus - step) >= least) {
+        *surplus -= step;
+        ND_TRY(allocate_again(f, *surplus, changed));
+    }
+    return nd_status_ok;
+}
+
 /* From one surplus to the next until the network is where it should be; then back to the best one, if any. */
 static nd_status fit_within_budget(const fit *f) {
     int64_t budget = nd_candidates_budget(f->settings, f->candidates), surplus = 0, best = 0, most = -1;
-    bool changed = true;
+    bool changed = true, within = false;
     for (int fits = 1; changed; fits++) {
         int64_t now = 0, expected = 0;
         ND_TRY(fit_once(f));
         ND_TRY(count_macs(f, &now, &expected));
         nd_log(nd_log_info, "fit %d: %.3f %% of the MACs allowed, %.3f %% expected", fits,
                100 * (double)now / (double)budget, 100 * (double)expected / (double)budget);
-        if (now <= budget && (double)now >= (1 - unspent) * (double)budget) return nd_status_ok;
-        if (now <= budget && now > most) {
+        within = now <= budget;
+        if (within && (double)now >= (1 - unspent) * (double)budget) return nd_status_ok;
+        if (within && now > most) {
             most = now;
             best = surplus;
         }
         if (fits >= most_fits) break;
-        if (now <= budget) {
+        if (within) {
             surplus = expected - now;
             ND_TRY(allocate_again(f, surplus, &changed));
-            continue;
-        }
-        /* Ranks come in steps: a little less to spend may change nothing yet. */
-        surplus -= now - budget;
-        changed = false;
-        for (int step = 0; !changed && step < most_steps; step++) {
-            surplus -= (int64_t)(margin * (double)budget) + 1;
-            ND_TRY(allocate_again(f, surplus, &changed));
+        } else {
+            surplus -= now - budget;
+            ND_TRY(allocate_less(f, budget, &surplus, &changed));
         }
     }
-    if (!changed || surplus == best) return nd_status_ok;
+    if (within && (!changed || surplus == best)) return nd_status_ok;
     if (most < 0) {
         nd_log(nd_log_warn, "the channels that the layers turned out to read cost more than was asked for");
         return nd_status_ok;
