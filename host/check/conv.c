@@ -122,92 +122,32 @@ static const nd_conv_case nd_conv_cases[] = {
     {"long_sum", 1, 512, 16, 1, 4, 4, {3, 3}, ND_ONE, ND_ONE, ND_SAME, true, false, {0}},
 };
 
-/* Maps smaller than the kernel, where most taps fall on padding and libraries take other paths. */
+/* Maps smaller than the kernel, where most taps fall on padding and libraries take other paths: each kind of
+ * convolution on each such map. */
+#define ND_SMALL(kind, map, ni, no, groups, h, w, k, stride, dilation, pad)                                  \
+    {                                                                                                        \
+        kind map, 2, ni, no, groups, h, w, {k, k}, stride, dilation, {pad, pad, pad, pad}, true, false, {    \
+            0                                                                                                \
+        }                                                                                                    \
+    }
+#define ND_TWO                                                                                               \
+    { 2, 2 }
+#define ND_SMALL_MAPS(kind, ni, no, groups)                                                                  \
+    ND_SMALL(kind, "_3x3_on_1x1", ni, no, groups, 1, 1, 3, ND_ONE, ND_ONE, 1),                               \
+        ND_SMALL(kind, "_5x5_on_1x3", ni, no, groups, 1, 3, 5, ND_ONE, ND_ONE, 2),                           \
+        ND_SMALL(kind, "_5x5_on_2x2_s2", ni, no, groups, 2, 2, 5, ND_TWO, ND_ONE, 2),                        \
+        ND_SMALL(kind, "_7x7_on_2x2", ni, no, groups, 2, 2, 7, ND_ONE, ND_ONE, 3),                           \
+        ND_SMALL(kind, "_7x7_on_9x2", ni, no, groups, 9, 2, 7, ND_ONE, ND_ONE, 3),                           \
+        ND_SMALL(kind, "_3x3_on_2x2_dilated", ni, no, groups, 2, 2, 3, ND_ONE, ND_TWO, 2)
+
 static const nd_conv_case nd_conv_small_cases[] = {
-    {"dense_3x3_on_1x1", 2, 24, 40, 1, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, true, false, {0}},
-    {"dense_5x5_on_1x3", 2, 24, 40, 1, 1, 3, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
-    {"dense_5x5_on_2x2_s2", 2, 24, 40, 1, 2, 2, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
-    {"dense_7x7_on_2x2", 2, 24, 40, 1, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
-    {"dense_7x7_on_9x2", 2, 24, 40, 1, 9, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
-    {"dense_3x3_on_2x2_dilated", 2, 24, 40, 1, 2, 2, {3, 3}, ND_ONE, {2, 2}, {2, 2, 2, 2}, true, false, {0}},
-    {"depthwise_3x3_on_1x1", 2, 20, 20, 20, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, true, false, {0}},
-    {"depthwise_5x5_on_1x3", 2, 20, 20, 20, 1, 3, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
-    {"depthwise_5x5_on_2x2_s2", 2, 20, 20, 20, 2, 2, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
-    {"depthwise_7x7_on_2x2", 2, 20, 20, 20, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
-    {"depthwise_7x7_on_9x2", 2, 20, 20, 20, 9, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
-    {"depthwise_3x3_on_2x2_dilated",
-     2,
-     20,
-     20,
-     20,
-     2,
-     2,
-     {3, 3},
-     ND_ONE,
-     {2, 2},
-     {2, 2, 2, 2},
-     true,
-     false,
-     {0}},
-    {"times_3_3x3_on_1x1", 2, 16, 48, 16, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, true, false, {0}},
-    {"times_3_5x5_on_1x3", 2, 16, 48, 16, 1, 3, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
-    {"times_3_5x5_on_2x2_s2", 2, 16, 48, 16, 2, 2, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
-    {"times_3_7x7_on_2x2", 2, 16, 48, 16, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
-    {"times_3_7x7_on_9x2", 2, 16, 48, 16, 9, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
-    {"times_3_3x3_on_2x2_dilated",
-     2,
-     16,
-     48,
-     16,
-     2,
-     2,
-     {3, 3},
-     ND_ONE,
-     {2, 2},
-     {2, 2, 2, 2},
-     true,
-     false,
-     {0}},
-    {"to_outputs_3x3_on_1x1", 2, 48, 16, 16, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, true, false, {0}},
-    {"to_outputs_5x5_on_1x3", 2, 48, 16, 16, 1, 3, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
-    {"to_outputs_5x5_on_2x2_s2", 2, 48, 16, 16, 2, 2, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
-    {"to_outputs_7x7_on_2x2", 2, 48, 16, 16, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
-    {"to_outputs_7x7_on_9x2", 2, 48, 16, 16, 9, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
-    {"to_outputs_3x3_on_2x2_dilated",
-     2,
-     48,
-     16,
-     16,
-     2,
-     2,
-     {3, 3},
-     ND_ONE,
-     {2, 2},
-     {2, 2, 2, 2},
-     true,
-     false,
-     {0}},
-    {"groups_2_3x3_on_1x1", 2, 32, 32, 2, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, true, false, {0}},
-    {"groups_2_5x5_on_1x3", 2, 32, 32, 2, 1, 3, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
-    {"groups_2_5x5_on_2x2_s2", 2, 32, 32, 2, 2, 2, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, true, false, {0}},
-    {"groups_2_7x7_on_2x2", 2, 32, 32, 2, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
-    {"groups_2_7x7_on_9x2", 2, 32, 32, 2, 9, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
-    {"groups_2_3x3_on_2x2_dilated",
-     2,
-     32,
-     32,
-     2,
-     2,
-     2,
-     {3, 3},
-     ND_ONE,
-     {2, 2},
-     {2, 2, 2, 2},
-     true,
-     false,
-     {0}},
-    {"depthwise_3x3_on_1x1_c1", 2, 1, 1, 1, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, true, false, {0}},
-    {"depthwise_7x7_on_2x2_c64", 2, 64, 64, 64, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, true, false, {0}},
+    ND_SMALL_MAPS("dense", 24, 40, 1),
+    ND_SMALL_MAPS("depthwise", 20, 20, 20),
+    ND_SMALL_MAPS("times_3", 16, 48, 16),
+    ND_SMALL_MAPS("to_outputs", 48, 16, 16),
+    ND_SMALL_MAPS("groups_2", 32, 32, 2),
+    ND_SMALL("depthwise", "_3x3_on_1x1_c1", 1, 1, 1, 1, 1, 3, ND_ONE, ND_ONE, 1),
+    ND_SMALL("depthwise", "_7x7_on_2x2_c64", 64, 64, 64, 2, 2, 7, ND_ONE, ND_ONE, 3),
 };
 
 static const char *conv_title(int index) {
