@@ -40,13 +40,11 @@ static nd_status list_line(nd_list *list, nd_lines *lines) {
     if (!word || !nd_text_int(word, &label)) { /* the last word is part of the name */
         memcpy(name, whole, sizeof whole);
         label = -1;
-        if (!list->unlabelled++) list->first = lines->number;
-    } else {
-        ND_REQUIRE(label >= -1 && label <= INT32_MAX, nd_status_format,
-                   "%s:%lld: class %lld: expected 0 or more, or -1 for unknown", lines->path,
-                   (long long)lines->number, (long long)label);
-        if (label < 0 && !list->unlabelled++) list->first = lines->number;
     }
+    ND_REQUIRE(label >= -1 && label <= INT32_MAX, nd_status_format,
+               "%s:%lld: class %lld: expected 0 or more, or -1 for unknown", lines->path,
+               (long long)lines->number, (long long)label);
+    if (label < 0 && !list->unlabelled++) list->first = lines->number;
     name = nd_line_unquote(name);
     ND_REQUIRE(name && *name, nd_status_format, "%s:%lld: %s", lines->path, (long long)lines->number,
                name ? "a class without a picture" : "a quote that is not closed");
