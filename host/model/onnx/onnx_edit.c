@@ -4,6 +4,7 @@
 #include "model/onnx/onnx_names.h"
 #include "model/onnx/onnx_out.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -294,7 +295,8 @@ static nd_status edit_name(nd_edit *edit, const char *wanted, char **out) {
     return nd_status_ok;
 }
 
-/* In the type that the file has its weights in. */
+/* In the type that the file has its weights in. What fp32 holds and that type does not, such as a bias that a
+ * folded normalisation has made large in fp16, would be written as an infinity: no such file is. */
 static nd_status stored(nd_edit *edit, nd_dtype dtype, const nd_tensor *from, nd_tensor *out) {
     *out = *from;
     if (from->dtype != nd_dtype_f32 || dtype == nd_dtype_f32) return nd_status_ok;
@@ -304,11 +306,17 @@ static nd_status stored(nd_edit *edit, nd_dtype dtype, const nd_tensor *from, nd
     ND_REQUIRE(out->data, nd_status_memory, "no memory");
     const float *floats = from->data;
     for (int64_t i = 0; i < count; i++) {
-        if (dtype == nd_dtype_f64)
+        if (dtype == nd_dtype_f64) {
             ((double *)out->data)[i] = (double)floats[i];
-        else
-            ((uint16_t *)out->data)[i] =
-                dtype == nd_dtype_f16 ? nd_f32_to_f16(floats[i]) : nd_f32_to_bf16(floats[i]);
+            continue;
+        }
+        const bool half = dtype == nd_dtype_f16;
+        const uint16_t bits = half ? nd_f32_to_f16(floats[i]) : nd_f32_to_bf16(floats[i]);
+        const float back = half ? nd_f16_to_f32(bits) : nd_bf16_to_f32(bits);
+        ND_REQUIRE(isfinite(back) || !isfinite(floats[i]), nd_status_unsupported,
+                   "%g is beyond %s, in which the file has its weights", (double)floats[i],
+                   nd_dtype_name(dtype));
+        ((uint16_t *)out->data)[i] = bits;
     }
     return nd_status_ok;
 }
@@ -318,7 +326,10 @@ static nd_status put_constant(nd_edit *edit, const nd_node *node, int value, cha
     if (!edit->given[value]) {
         nd_tensor tensor;
         ND_TRY(edit_name(edit, constant->name, &edit->given[value]));
-        ND_TRY(stored(edit, node->stored, constant->init, &tensor));
+        const nd_status status = stored(edit, node->stored, constant->init, &tensor);
+        if (status)
+            return nd_fail_in(status, "%s: layer '%.200s': '%.200s'", edit->graph->name, node->name,
+                              constant->name);
         ND_TRY(nd_onnx_put_tensor(edit->writer, edit->given[value], &tensor));
         if (edit->ir_version <= nd_onnx_ir_listed)
             ND_TRY(nd_onnx_put_info(&edit->writer->body, nd_onnx_graph_input, edit->given[value],

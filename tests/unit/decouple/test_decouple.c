@@ -3,6 +3,7 @@
 
 #include "decouple/calib/calibrate.h"
 #include "decouple/calib/layer_data.h"
+#include "model/model.h"
 #include "model/zoo/zoo.h"
 #include "tests/unit/help/net_help.h"
 
@@ -328,5 +329,70 @@ Test(decouple, activation_cache_changes_no_moment) {
     nd_graph_free(original);
     nd_graph_free(current);
     nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+static int add_halves(nd_graph *graph, const char *name, int rank, const int64_t *dims, float value) {
+    nd_tensor tensor = {0};
+    int at = -1;
+    OK(nd_tensor_new(nd_dtype_f16, rank, dims, &tensor));
+    for (int64_t e = 0; e < nd_tensor_count(&tensor); e++)
+        ((uint16_t *)tensor.data)[e] = nd_f32_to_f16(value * (float)(1 + e % 3));
+    OK(nd_graph_add_init(graph, name, &tensor, &at));
+    nd_tensor_free(&tensor);
+    return at;
+}
+
+/* A convolution in fp16 whose normalisation, folded into it, makes a bias of about -mean / sqrt(variance). */
+static void write_normalised(const char *path, float mean, float variance) {
+    static const int64_t kernel[] = {8, 4, 3, 3}, outputs[] = {8};
+    nd_graph *graph = NULL;
+    nd_node *node = NULL;
+    int x = -1, y[2];
+    OK(nd_graph_new("halves", &graph));
+    OK(nd_graph_add_input(graph, "image", 4, (int64_t[]){1, 4, 8, 8}, &x));
+    for (int i = 0; i < 2; i++) OK(nd_graph_add_value(graph, i ? "scores" : "conv.y", &y[i]));
+    const int conv[] = {x, add_halves(graph, "conv.weight", 4, kernel, .1f)};
+    OK(nd_graph_add_node(graph, nd_op_conv, "conv", conv, 2, &y[0], 1, &node));
+    node->attr.window = (nd_window){{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
+    const int norm[] = {
+        y[0], add_halves(graph, "scale", 1, outputs, 1), add_halves(graph, "shift", 1, outputs, 0),
+        add_halves(graph, "mean", 1, outputs, mean), add_halves(graph, "variance", 1, outputs, variance)};
+    OK(nd_graph_add_node(graph, nd_op_batchnorm, "norm", norm, 5, &y[1], 1, &node));
+    node->attr.epsilon = 1e-5f;
+    OK(nd_graph_add_output(graph, y[1]));
+    OK(nd_onnx_write(graph, path));
+    nd_graph_free(graph);
+}
+
+/* Weights go back in the type they came in, unless it cannot hold them: then no file is written. */
+Test(decouple, what_half_precision_cannot_hold_is_not_written) {
+    static const struct {
+        float mean, variance;
+        nd_status status;
+    } cases[] = {{1, 1, nd_status_ok}, {300, 1e-6f, nd_status_unsupported}};
+    char folder[] = "/tmp/nd-halves-XXXXXX", in[64], out[64];
+    nd_backend *backend = help_backend();
+    cr_assert(mkdtemp(folder));
+    snprintf(in, sizeof in, "%s/in.onnx", folder);
+    snprintf(out, sizeof out, "%s/out.onnx", folder);
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        nd_graph *graph = NULL;
+        nd_decouple_settings settings = nd_decouple_defaults();
+        settings.method = "dwpw";
+        settings.target = 2;
+        settings.first_conv = true;
+        write_normalised(in, cases[c].mean, cases[c].variance);
+        OK(nd_model_open(in, &graph));
+        OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1, .allow_opaque = true}));
+        nd_decouple_report report = decouple_net(graph, backend, &settings);
+        cr_assert_eq(nd_model_save(graph, out), cases[c].status, "%s", nd_error());
+        cr_expect_eq(!unlink(out), !cases[c].status);
+        cr_expect(!cases[c].status || (strstr(nd_error(), "conv.pw.bias") && strstr(nd_error(), "f16")), "%s",
+                  nd_error());
+        nd_decouple_report_free(&report);
+        nd_graph_free(graph);
+    }
+    cr_expect(!unlink(in) && !rmdir(folder));
     nd_backend_close(backend);
 }
