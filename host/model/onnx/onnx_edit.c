@@ -40,7 +40,7 @@ static nd_span span_of(const char *text) {
 
 static bool is_group(const nd_edit *edit, const nd_file_node *node) {
     const nd_span type = nd_onnx_field(node->raw, nd_onnx_node_op_type);
-    return edit->graph->nodes[node->first].edited && type.bytes == 4 && !memcmp(type.data, "Conv", 4);
+    return edit->graph->nodes[node->first].edited && nd_span_is(type, "Conv");
 }
 
 /* --- what is in the file */
@@ -507,8 +507,7 @@ static bool has_meta(nd_span model, const nd_meta *meta) {
         if (field.number != nd_onnx_model_metadata) continue;
         const nd_span key = nd_onnx_field(field.content, nd_onnx_entry_key);
         const nd_span text = nd_onnx_field(field.content, nd_onnx_entry_value);
-        if (key.bytes != strlen(meta->key) || memcmp(key.data, meta->key, key.bytes)) continue;
-        same = text.bytes == strlen(meta->text) && !memcmp(text.data, meta->text, text.bytes);
+        if (nd_span_is(key, meta->key)) same = nd_span_is(text, meta->text);
     }
     return same;
 }
@@ -519,8 +518,7 @@ static bool is_outdated(const nd_edit *edit, nd_span model, nd_span entry) {
     const nd_span key = nd_onnx_field(entry, nd_onnx_entry_key);
     for (int i = 0; i < graph->n_meta; i++) {
         const nd_meta *meta = &graph->meta[i];
-        if (key.bytes == strlen(meta->key) && !memcmp(key.data, meta->key, key.bytes))
-            return !has_meta(model, meta);
+        if (nd_span_is(key, meta->key)) return !has_meta(model, meta);
     }
     return false;
 }

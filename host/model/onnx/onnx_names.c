@@ -14,8 +14,7 @@ static uint64_t hash_of(nd_span text) {
 static size_t slot_of(const nd_file_names *names, nd_span text) {
     size_t at = (size_t)hash_of(text) & (names->n_slots - 1);
     for (; names->slots[at]; at = (at + 1) & (names->n_slots - 1)) {
-        const nd_span *have = &names->items[names->slots[at] - 1].text;
-        if (have->bytes == text.bytes && !memcmp(have->data, text.data, text.bytes)) break;
+        if (nd_span_equal(names->items[names->slots[at] - 1].text, text)) break;
     }
     return at;
 }

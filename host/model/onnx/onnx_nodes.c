@@ -42,8 +42,7 @@ static float attr_float(nd_node_reader *reader, const char *name, float absent) 
 
 static bool attr_text_is(nd_node_reader *reader, const char *name, const char *text) {
     const Nd__Onnx__Attribute *attribute = attr_find(reader, name, nd_onnx_attribute_string);
-    return attribute && attribute->s.len == strlen(text) &&
-           !memcmp(attribute->s.data, text, attribute->s.len);
+    return attribute && nd_span_is((nd_span){attribute->s.data, attribute->s.len}, text);
 }
 
 /* The entries of a list, 0 when it is absent; more than `max` is an error. */
@@ -272,8 +271,7 @@ static bool attr_tensor(nd_node_reader *reader, nd_tensor *out) {
     for (bool broken = false; nd_wire_next(&rest, &field, &broken);) {
         if (field.number != nd_onnx_node_attribute) continue;
         const nd_span name = nd_onnx_field(field.content, nd_onnx_attribute_name);
-        if (name.bytes == 5 && !memcmp(name.data, "value", 5))
-            tensor = nd_onnx_field(field.content, nd_onnx_attribute_tensor_field);
+        if (nd_span_is(name, "value")) tensor = nd_onnx_field(field.content, nd_onnx_attribute_tensor_field);
     }
     const nd_status status = nd_onnx_tensor(reader->files, tensor, out);
     if (status == nd_status_unsupported)

@@ -1,5 +1,15 @@
 #include "model/onnx/onnx_parts.h"
 
+#include <string.h>
+
+bool nd_span_equal(nd_span a, nd_span b) {
+    return a.bytes == b.bytes && (!a.bytes || !memcmp(a.data, b.data, a.bytes));
+}
+
+bool nd_span_is(nd_span span, const char *text) {
+    return nd_span_equal(span, (nd_span){(const uint8_t *)text, strlen(text)});
+}
+
 static bool wire_take(nd_span *rest, size_t bytes) {
     if (bytes > rest->bytes) return false;
     rest->data += bytes;

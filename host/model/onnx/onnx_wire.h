@@ -12,6 +12,10 @@ typedef struct nd_span {
     size_t bytes;
 } nd_span;
 
+/* An absent field is a span without bytes, whose data is NULL: it equals the empty text. */
+bool nd_span_equal(nd_span a, nd_span b);
+bool nd_span_is(nd_span span, const char *text);
+
 typedef enum nd_wire_type {
     nd_wire_type_varint = 0,
     nd_wire_type_fixed64 = 1,
