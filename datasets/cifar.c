@@ -5,8 +5,8 @@
 #include "datasets/source.h"
 
 #include "base/file.h"
+#include "base/format/pickle.h"
 #include "base/log.h"
-#include "datasets/pickle.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,10 +129,10 @@ static nd_status cifar_take_pickle(nd_cifar_batch *batch, const char *path, cons
 
 static nd_status cifar_read_python(nd_cifar_batch *batch, const char *path) {
     nd_arena arena = {0};
-    const nd_pickle *root;
-    bool cut;
-    nd_status status = nd_pickle_parse(batch->file->data, batch->file->bytes, path, &arena, &root, &cut);
-    if (!status) status = cifar_take_pickle(batch, path, root, cut);
+    const nd_pickle_source source = {.data = batch->file->data, .bytes = batch->file->bytes, .name = path};
+    nd_pickle_result result;
+    nd_status status = nd_pickle_parse(&source, &arena, &result);
+    if (!status) status = cifar_take_pickle(batch, path, result.value, result.cut);
     nd_arena_free(&arena);
     return status;
 }

@@ -14,6 +14,8 @@ const nd_preprocess_recipe nd_preprocess_recipes[] = {
      "torchvision's classifiers (weights V1)"},
     {"torchvision-224-bicubic", "resize=256,crop=224,centre=even,interp=bicubic," IMAGENET_STATISTICS,
      "timm's defaults at crop 0.875"},
+    {"torchvision-224-half", "resize=256,crop=224,centre=even,scale=1/255,mean=0.5,std=0.5",
+     "torchvision's GoogLeNet (transform_input)"},
     {"torchvision-232", "resize=232,crop=224,centre=even," IMAGENET_STATISTICS,
      "torchvision's classifiers (weights V2)"},
     {"caffe-224", "resize=256,crop=224,order=bgr,mean=104:117:123", "Caffe's VGG and ResNet"},

@@ -1,36 +1,54 @@
 #include "model/model.h"
 
 #include "base/file.h"
+#include "base/format/kind.h"
 #include "model/zoo/zoo.h"
 
 #include <string.h>
+#include <unistd.h>
 
 static bool ends_with(const char *text, const char *suffix) {
     const size_t length = strlen(text), tail = strlen(suffix);
     return length >= tail && !strcmp(text + length - tail, suffix);
 }
 
+/* A file by itself: an ONNX model whatever its name, and anything else called what it is. */
+static nd_status model_read_file(const char *path, nd_graph **out) {
+    nd_buffer *bytes;
+    const char *text;
+    ND_TRY(nd_file_map(path, &bytes));
+    const nd_file_kind kind = nd_file_kind_of(bytes->data, bytes->bytes, &text);
+    nd_status status = nd_status_ok;
+    if (kind == nd_file_safetensors || kind == nd_file_zip || kind == nd_file_pickle)
+        status =
+            nd_fail(nd_status_format,
+                    "%s: %s: weights without their network; say which it is, ARCH:%s (`nd zoo` lists them)",
+                    path, text, path);
+    else if (kind == nd_file_other)
+        status = nd_fail(nd_status_format, "%s: %s; expected an ONNX model", path, text);
+    nd_buffer_unref(bytes);
+    return status ? status : nd_onnx_read(path, out);
+}
+
 static nd_status model_read(const char *spec, nd_graph **out) {
-    if (ends_with(spec, ".onnx")) return nd_onnx_read(spec, out);
     if (!strcmp(spec, "glyphs")) {
         char path[4096];
         ND_TRY(nd_file_bundled("glyphs/glyphs.onnx", path, sizeof path));
         return nd_onnx_read(path, out);
     }
+    if (nd_zoo_find(spec)) return nd_zoo_open(spec, NULL, out);
     const char *colon = strchr(spec, ':');
-    if (!colon) {
-        ND_REQUIRE(nd_zoo_find(spec), nd_status_usage,
-                   "'%s' is no model: expected file.onnx, ARCH:weights.safetensors, an architecture that "
-                   "`nd zoo` lists, or glyphs",
-                   spec);
-        return nd_zoo_open(spec, NULL, out);
-    }
-    char arch[64];
-    const size_t length = (size_t)(colon - spec);
-    ND_REQUIRE(length < sizeof arch, nd_status_usage, "'%s': the name before ':' is no architecture", spec);
-    memcpy(arch, spec, length);
-    arch[length] = '\0';
-    return nd_zoo_open(arch, colon + 1, out);
+    char arch[64] = "";
+    if (colon && (size_t)(colon - spec) < sizeof arch) memcpy(arch, spec, (size_t)(colon - spec));
+    if (nd_zoo_find(arch)) return nd_zoo_open(arch, colon + 1, out);
+    if (ends_with(spec, ".onnx") || access(spec, F_OK) == 0) return model_read_file(spec, out);
+    ND_REQUIRE(!colon, nd_status_usage, "no architecture '%.*s'; `nd zoo` lists those there are",
+               (int)(colon - spec < 100 ? colon - spec : 100), spec);
+    return nd_fail(
+        nd_status_usage,
+        "'%s' is no model: expected file.onnx, ARCH:weights (safetensors, or a PyTorch checkpoint), an "
+        "architecture that `nd zoo` lists, or glyphs",
+        spec);
 }
 
 nd_status nd_model_open(const char *spec, nd_graph **out) {

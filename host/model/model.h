@@ -2,9 +2,9 @@
  *
  * MODEL is one of
  *   file.onnx                    ONNX, opset 11 to 20
- *   ARCH:weights.safetensors     a zoo architecture (model/zoo/zoo.h) with torchvision/timm state-dict names
- *   ARCH                         the architecture with seeded random weights (He initialisation, seed 1)
- *   glyphs                       the bundled demo network
+ *   ARCH:weights                 a zoo architecture (model/zoo/zoo.h) with the weights of a safetensors file
+ * or a PyTorch checkpoint (.pth, .pt, .th) under torchvision's or timm's names ARCH the architecture with
+ * seeded random weights (He initialisation, seed 1) glyphs                       the bundled demo network
  * Errors name the file and the field, tensor or node. */
 #ifndef ND_MODEL_MODEL_H
 #define ND_MODEL_MODEL_H
@@ -33,22 +33,30 @@ nd_status nd_onnx_read(const char *path, nd_graph **out);
 nd_status nd_onnx_parse(nd_buffer *bytes, const char *folder, const char *name, nd_graph **out);
 nd_status nd_onnx_write(const nd_graph *graph, const char *path);
 
-/* A safetensors file: names, dtypes, shapes and data that point into the mapping. */
-typedef struct nd_safetensors {
-    struct nd_safetensors_entry {
+/* Weights by name, of a file that has no network in it. */
+typedef struct nd_state_dict {
+    struct nd_state_dict_entry {
         const char *name;
-        nd_tensor tensor;
-    } * entries; /* sorted by name */
+        nd_tensor tensor; /* of any type; may share its bytes with others */
+    } * entries;          /* sorted by name */
     size_t n_entries;
-    nd_meta *meta;
+    nd_meta *meta; /* of safetensors */
     size_t n_meta;
     nd_arena arena;
-} nd_safetensors;
+} nd_state_dict;
 
-nd_status nd_safetensors_read(const char *path, nd_safetensors *out);
-nd_status nd_safetensors_parse(nd_buffer *bytes, const char *name, nd_safetensors *out);
-const nd_tensor *nd_safetensors_find(const nd_safetensors *file, const char *name); /* NULL when absent */
-void nd_safetensors_free(nd_safetensors *file);
+/* Told apart by content, whatever the name: safetensors, or a checkpoint. Anything else is named as what it
+ * is. */
+nd_status nd_state_dict_read(const char *path, nd_state_dict *out);
+const nd_tensor *nd_state_dict_find(const nd_state_dict *file, const char *name); /* NULL when absent */
+void nd_state_dict_free(nd_state_dict *file);
+
+/* Data point into `bytes`, which the tensors keep a reference to. `name` goes into messages. */
+nd_status nd_safetensors_parse(nd_buffer *bytes, const char *name, nd_state_dict *out);
+/* What torch.save wrote, since PyTorch 0.4: a zip archive or the older sequence of pickles. Of a training
+ * checkpoint the state dict is taken, which lies under "state_dict", "model" or the like. No code of the file
+ * is run: a global beyond the few that tensors are written with is nd_status_unsupported. */
+nd_status nd_checkpoint_parse(nd_buffer *bytes, const char *name, nd_state_dict *out);
 /* Every initializer of the graph under its value name, and the graph's metadata. */
 nd_status nd_safetensors_write(const nd_graph *graph, const char *path);
 

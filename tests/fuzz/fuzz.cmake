@@ -6,13 +6,14 @@ endif()
 
 set(nd_fuzz_flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
 
-nd_room(fuzzed host/base host/base/machine host/base/rows host/model host/model/onnx host/model/infer host/model/zoo datasets datasets/image)
+nd_room(fuzzed host/base host/base/format host/base/machine host/base/rows
+        host/model host/model/onnx host/model/infer host/model/weights host/model/zoo datasets datasets/image)
 add_library(nd_fuzzed STATIC EXCLUDE_FROM_ALL ${fuzzed} ${onnx_messages}.c)
 add_dependencies(nd_fuzzed nd_version nd_messages)
 target_include_directories(nd_fuzzed PUBLIC host . ${CMAKE_BINARY_DIR}/generated)
 target_compile_options(nd_fuzzed PRIVATE ${nd_fuzz_flags})
-target_link_libraries(nd_fuzzed PUBLIC m PkgConfig::PNG PkgConfig::JANSSON PkgConfig::PROTOBUF_C PkgConfig::TURBOJPEG
-                      ZLIB::ZLIB ${CMAKE_DL_LIBS} Threads::Threads)
+target_link_libraries(nd_fuzzed PUBLIC m PkgConfig::PNG PkgConfig::JANSSON PkgConfig::LIBZIP PkgConfig::PROTOBUF_C
+                      PkgConfig::TURBOJPEG ZLIB::ZLIB ${CMAKE_DL_LIBS} Threads::Threads)
 
 add_custom_target(fuzz)
 file(GLOB nd_fuzzers CONFIGURE_DEPENDS tests/fuzz/fuzz_*.c)

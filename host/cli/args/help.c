@@ -4,7 +4,8 @@
 
 static const char nd_help_specifications[] =
     "\n"
-    "MODEL       file.onnx, ARCH:weights.safetensors, ARCH (random weights), or glyphs\n"
+    "MODEL       file.onnx, ARCH:weights (safetensors or a PyTorch checkpoint), ARCH (random weights), or "
+    "glyphs\n"
     "DATASET     imagefolder:DIR, list:FILE, cifar10:PATH, glyphs or synthetic; :test or :calib chooses a "
     "split\n"
     "lists       2,3,4   1..9   1..9+2   1..64*2\n"

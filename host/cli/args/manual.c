@@ -60,7 +60,8 @@ static void print_overview_roff(FILE *file) {
     for (const nd_verb *verb = nd_verb_table; verb->name; verb++)
         print_item(file, verb->name, verb->arguments, verb->text);
     fputs(".SH MODELS AND DATA\n", file);
-    fputs("A MODEL is file.onnx, ARCH:weights.safetensors, ARCH (random weights) or glyphs.\n"
+    fputs("A MODEL is file.onnx, ARCH:weights (safetensors or a PyTorch checkpoint), ARCH (random weights) "
+          "or glyphs.\n"
           "A DATASET is imagefolder:DIR, list:FILE, cifar10:PATH, glyphs or synthetic; :test or :calib after "
           "it chooses a split.\nLists are 2,3,4, ranges 1..9, 1..9+2 and 1..64*2, and mixtures of them.\n",
           file);

@@ -71,8 +71,9 @@ done:;
     const bool show = !status && !nd_output_quiet(output);
     nd_table_print(table, show ? stdout : NULL);
     if (show) {
-        puts(
-            "\nARCH:weights.safetensors takes the state-dict names of these; ARCH alone has random weights.");
+        puts("\nARCH:FILE takes weights from a safetensors file or a PyTorch checkpoint (.pth, .pt, .th) "
+             "under their\n"
+             "usual names, with a head of any size; ARCH alone has random weights.");
         zoo_print_recipes();
     }
     return nd_output_close(output, status);

@@ -10,28 +10,61 @@ static const nd_zoo_alias nd_zoo_timm_vgg[] = {
 };
 static const nd_zoo_alias nd_zoo_cifar_fc[] = {{"linear.", "fc."}, {NULL, NULL}};
 
-#define VGG(batchnorm, ...)                                                                                  \
+/* DenseNet as torchvision's files of 2017 name it, and RepVGG as timm does. */
+static const nd_zoo_alias nd_zoo_densenet_old[] = {
+    {"norm1.", "norm.1."}, {"norm2.", "norm.2."}, {"conv1.", "conv.1."}, {"conv2.", "conv.2."}, {NULL, NULL}};
+static const nd_zoo_alias nd_zoo_timm_repvgg[] = {{"stage0.", "stem."},
+                                                  {"stage1.", "stages.0."},
+                                                  {"stage2.", "stages.1."},
+                                                  {"stage3.", "stages.2."},
+                                                  {"stage4.", "stages.3."},
+                                                  {"rbr_dense.", "conv_kxk."},
+                                                  {"rbr_1x1.", "conv_1x1."},
+                                                  {"rbr_identity.", "identity."},
+                                                  {"rbr_reparam.", "reparam_conv."},
+                                                  {"linear.", "head.fc."},
+                                                  {NULL, NULL}};
+static const char *const nd_zoo_googlenet_training[] = {"aux1.", "aux2.", NULL};
+
+/* The rows of a table: what differs in a family, over what does not. */
+#define PLAN(...)                                                                                            \
     &(const nd_zoo_plan) {                                                                                   \
-        nd_zoo_vgg, {__VA_ARGS__}, batchnorm, false, nd_zoo_timm_vgg                                         \
+        __VA_ARGS__                                                                                          \
     }
-#define RESNET(bottleneck, ...)                                                                              \
-    &(const nd_zoo_plan) {                                                                                   \
-        nd_zoo_resnet, {__VA_ARGS__}, true, bottleneck, NULL                                                 \
-    }
+#define VGG(norm, ...)                                                                                       \
+    PLAN(.build = nd_zoo_vgg, .stages = {__VA_ARGS__}, .batchnorm = norm, .aliases = nd_zoo_timm_vgg,        \
+         .head = "classifier.6")
+#define RESNET(deep, ...)                                                                                    \
+    PLAN(.build = nd_zoo_resnet, .stages = {__VA_ARGS__}, .bottleneck = deep, .head = "fc")
+#define RESNEXT(number, each, ...)                                                                           \
+    PLAN(.build = nd_zoo_resnet, .stages = {__VA_ARGS__}, .bottleneck = true, .groups = number,              \
+         .group_width = each, .head = "fc")
 #define CIFAR(blocks)                                                                                        \
-    &(const nd_zoo_plan) {                                                                                   \
-        nd_zoo_resnet_cifar, {blocks, blocks, blocks}, true, false, nd_zoo_cifar_fc                          \
-    }
+    PLAN(.build = nd_zoo_resnet_cifar, .stages = {blocks, blocks, blocks}, .aliases = nd_zoo_cifar_fc,       \
+         .head = "linear")
+#define DENSENET(first, more, ...)                                                                           \
+    PLAN(.build = nd_zoo_densenet, .stages = {__VA_ARGS__}, .width = first, .growth = more,                  \
+         .aliases = nd_zoo_densenet_old, .head = "classifier")
+#define REPVGG_PLAN(shape, number, ...)                                                                      \
+    PLAN(.build = nd_zoo_repvgg, .stages = shape, .widths = {__VA_ARGS__}, .groups = number,                 \
+         .aliases = nd_zoo_timm_repvgg, .head = "linear", .make = nd_zoo_repvgg_make)
+#define REPVGG_A(...)         REPVGG_PLAN(BLOCKS(1, 2, 4, 14, 1), 0, __VA_ARGS__)
+#define REPVGG_B(number, ...) REPVGG_PLAN(BLOCKS(1, 4, 6, 16, 1), number, __VA_ARGS__)
+#define BLOCKS(...)                                                                                          \
+    { __VA_ARGS__ }
 #define IMAGENET 3, 224, 224, 1000, "torchvision-224"
 #define CIFAR10  3, 32, 32, 10, "cifar10"
 
-#define VGG_TEXT    "arXiv 1409.1556; torchvision or timm (tv_in1k) weights"
-#define RESNET_TEXT "arXiv 1512.03385; torchvision or timm weights"
-#define CIFAR_TEXT  "arXiv 1512.03385, option-A shortcuts; akamaster/pytorch_resnet_cifar10 weights"
+#define VGG_TEXT      "arXiv 1409.1556; torchvision or timm (tv_in1k) weights"
+#define RESNET_TEXT   "arXiv 1512.03385; torchvision or timm weights"
+#define RESNEXT_TEXT  "arXiv 1611.05431; torchvision or timm weights"
+#define DENSENET_TEXT "arXiv 1608.06993; torchvision or timm weights"
+#define REPVGG_TEXT   "arXiv 2101.03697, as it runs; RepVGG's own or timm weights, of training or inference"
+#define CIFAR_TEXT    "arXiv 1512.03385, option-A shortcuts; akamaster/pytorch_resnet_cifar10 weights"
 
 const nd_zoo_entry nd_zoo_table[] = {
     {"alexnet", IMAGENET, "arXiv 1404.5997; torchvision weights",
-     &(const nd_zoo_plan){.build = nd_zoo_alexnet}},
+     PLAN(.build = nd_zoo_alexnet, .head = "classifier.6")},
     {"vgg11", IMAGENET, VGG_TEXT, VGG(false, 1, 1, 2, 2, 2)},
     {"vgg11_bn", IMAGENET, VGG_TEXT, VGG(true, 1, 1, 2, 2, 2)},
     {"vgg13", IMAGENET, VGG_TEXT, VGG(false, 2, 2, 2, 2, 2)},
@@ -45,6 +78,25 @@ const nd_zoo_entry nd_zoo_table[] = {
     {"resnet50", IMAGENET, RESNET_TEXT, RESNET(true, 3, 4, 6, 3)},
     {"resnet101", IMAGENET, RESNET_TEXT, RESNET(true, 3, 4, 23, 3)},
     {"resnet152", IMAGENET, RESNET_TEXT, RESNET(true, 3, 8, 36, 3)},
+    {"resnext50_32x4d", IMAGENET, RESNEXT_TEXT, RESNEXT(32, 4, 3, 4, 6, 3)},
+    {"resnext101_32x8d", IMAGENET, RESNEXT_TEXT, RESNEXT(32, 8, 3, 4, 23, 3)},
+    {"resnext101_64x4d", 3, 224, 224, 1000, "torchvision-232", RESNEXT_TEXT, RESNEXT(64, 4, 3, 4, 23, 3)},
+    {"densenet121", IMAGENET, DENSENET_TEXT, DENSENET(64, 32, 6, 12, 24, 16)},
+    {"densenet161", IMAGENET, DENSENET_TEXT, DENSENET(96, 48, 6, 12, 36, 24)},
+    {"densenet169", IMAGENET, DENSENET_TEXT, DENSENET(64, 32, 6, 12, 32, 32)},
+    {"densenet201", IMAGENET, DENSENET_TEXT, DENSENET(64, 32, 6, 12, 48, 32)},
+    {"googlenet", 3, 224, 224, 1000, "torchvision-224-half", "arXiv 1409.4842; torchvision weights",
+     PLAN(.build = nd_zoo_googlenet, .head = "fc", .training = nd_zoo_googlenet_training)},
+    {"mobilenet_v2", IMAGENET, "arXiv 1801.04381; torchvision weights",
+     PLAN(.build = nd_zoo_mobilenet_v2, .head = "classifier.1")},
+    {"repvgg_a0", IMAGENET, REPVGG_TEXT, REPVGG_A(48, 48, 96, 192, 1280)},
+    {"repvgg_a1", IMAGENET, REPVGG_TEXT, REPVGG_A(64, 64, 128, 256, 1280)},
+    {"repvgg_a2", IMAGENET, REPVGG_TEXT, REPVGG_A(64, 96, 192, 384, 1408)},
+    {"repvgg_b0", IMAGENET, REPVGG_TEXT, REPVGG_B(0, 64, 64, 128, 256, 1280)},
+    {"repvgg_b1", IMAGENET, REPVGG_TEXT, REPVGG_B(0, 64, 128, 256, 512, 2048)},
+    {"repvgg_b1g4", IMAGENET, REPVGG_TEXT, REPVGG_B(4, 64, 128, 256, 512, 2048)},
+    {"repvgg_b2", IMAGENET, REPVGG_TEXT, REPVGG_B(0, 64, 160, 320, 640, 2560)},
+    {"repvgg_b3", IMAGENET, REPVGG_TEXT, REPVGG_B(0, 64, 192, 384, 768, 2560)},
     {"resnet20", CIFAR10, CIFAR_TEXT, CIFAR(3)},
     {"resnet32", CIFAR10, CIFAR_TEXT, CIFAR(5)},
     {"resnet44", CIFAR10, CIFAR_TEXT, CIFAR(7)},

@@ -33,10 +33,12 @@ nd_status nd_zoo_random(void *context, const char *name, int rank, const int64_t
 /* Zeros that take no memory until they are read, for questions of shape and cost; `context` is unused. */
 nd_status nd_zoo_blank(void *context, const char *name, int rank, const int64_t *dims, nd_tensor *out);
 
-/* An architecture with the weights of a safetensors file, or with random ones (seed 1) for a NULL path. Keys
- * may start with "module.", num_batches_tracked is ignored, f16, bf16 and f64 become f32, and timm's VGG
- * classifier, stored as convolutions, is taken. What is missing, too many or of another shape is named in one
- * error. */
+/* An architecture with the weights of a file (nd_state_dict_read), or with random ones (seed 1) for a NULL
+ * path. Names may stand behind "module.", "_orig_mod." and "model." in any nesting, num_batches_tracked is
+ * ignored, f16, bf16 and f64 become f32, and timm's VGG classifier, stored as convolutions, is taken. The
+ * network has as many classes as the head in the file. What is missing, of another shape, or a layer more in
+ * a module of the architecture is named in one error; anything else that is not used, and tensors under two
+ * names, in one warning. */
 nd_status nd_zoo_open(const char *arch, const char *path, nd_graph **out);
 
 #pragma GCC visibility pop

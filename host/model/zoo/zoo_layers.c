@@ -61,16 +61,21 @@ static nd_window zoo_square(nd_zoo_window window) {
     };
 }
 
-void nd_zoo_conv(nd_zoo_builder *builder, const char *name, int64_t channels, nd_zoo_window window,
-                 bool bias) {
-    const int64_t dims[] = {channels, builder->channels, window.kernel, window.kernel};
+void nd_zoo_grouped_conv(nd_zoo_builder *builder, const char *name, int64_t channels, nd_zoo_window window,
+                         int64_t groups, bool bias) {
+    const int64_t dims[] = {channels, builder->channels / groups, window.kernel, window.kernel};
     int rest[2] = {zoo_param(builder, name, "weight", 4, dims)};
     if (bias) rest[1] = zoo_vector(builder, name, "bias", channels);
     nd_attr *attr = zoo_node(builder, nd_op_conv, name, rest, bias ? 2 : 1);
     if (!attr) return;
     attr->window = zoo_square(window);
-    attr->groups = 1;
+    attr->groups = groups;
     builder->channels = channels;
+}
+
+void nd_zoo_conv(nd_zoo_builder *builder, const char *name, int64_t channels, nd_zoo_window window,
+                 bool bias) {
+    nd_zoo_grouped_conv(builder, name, channels, window, 1, bias);
 }
 
 void nd_zoo_batchnorm(nd_zoo_builder *builder, const char *name) {
@@ -78,16 +83,35 @@ void nd_zoo_batchnorm(nd_zoo_builder *builder, const char *name) {
     int rest[4];
     for (int i = 0; i < 4; i++) rest[i] = zoo_vector(builder, name, parameters[i], builder->channels);
     nd_attr *attr = zoo_node(builder, nd_op_batchnorm, name, rest, 4);
-    if (attr) attr->epsilon = 1e-5f;
+    if (attr) attr->epsilon = builder->epsilon > 0 ? builder->epsilon : 1e-5f;
 }
 
 void nd_zoo_relu(nd_zoo_builder *builder, const char *name) {
     zoo_node(builder, nd_op_relu, name, NULL, 0);
 }
 
-void nd_zoo_max_pool(nd_zoo_builder *builder, const char *name, nd_zoo_window window) {
-    nd_attr *attr = zoo_node(builder, nd_op_max_pool, name, NULL, 0);
+void nd_zoo_relu6(nd_zoo_builder *builder, const char *name) {
+    nd_attr *attr = zoo_node(builder, nd_op_clip, name, NULL, 0);
+    if (attr) attr->hi = 6;
+}
+
+static nd_attr *zoo_pool(nd_zoo_builder *builder, nd_op op, const char *name, nd_zoo_window window) {
+    nd_attr *attr = zoo_node(builder, op, name, NULL, 0);
     if (attr) attr->window = zoo_square(window);
+    return attr;
+}
+
+void nd_zoo_max_pool(nd_zoo_builder *builder, const char *name, nd_zoo_window window) {
+    zoo_pool(builder, nd_op_max_pool, name, window);
+}
+
+void nd_zoo_max_pool_ceil(nd_zoo_builder *builder, const char *name, nd_zoo_window window) {
+    nd_attr *attr = zoo_pool(builder, nd_op_max_pool, name, window);
+    if (attr) attr->ceil_mode = true;
+}
+
+void nd_zoo_average_pool(nd_zoo_builder *builder, const char *name, nd_zoo_window window) {
+    zoo_pool(builder, nd_op_average_pool, name, window);
 }
 
 void nd_zoo_flatten(nd_zoo_builder *builder, const char *name, int64_t features) {
@@ -115,6 +139,28 @@ void nd_zoo_linear(nd_zoo_builder *builder, const char *name, int64_t features) 
 
 void nd_zoo_add(nd_zoo_builder *builder, const char *name, int other) {
     zoo_node(builder, nd_op_add, name, &other, 1);
+}
+
+nd_zoo_place nd_zoo_here(const nd_zoo_builder *builder) {
+    return (nd_zoo_place){builder->x, builder->channels};
+}
+
+void nd_zoo_go(nd_zoo_builder *builder, nd_zoo_place place) {
+    builder->x = place.value;
+    builder->channels = place.channels;
+}
+
+void nd_zoo_concat(nd_zoo_builder *builder, const char *name, const nd_zoo_place *parts, int count) {
+    int rest[nd_zoo_branches_max];
+    int64_t channels = parts[0].channels;
+    for (int i = 1; i < count; i++) {
+        rest[i - 1] = parts[i].value;
+        channels += parts[i].channels;
+    }
+    builder->x = parts[0].value;
+    nd_attr *attr = zoo_node(builder, nd_op_concat, name, rest, count - 1);
+    if (attr) attr->axis = 1;
+    builder->channels = channels;
 }
 
 void nd_zoo_option_a(nd_zoo_builder *builder, const char *name, int64_t channels) {

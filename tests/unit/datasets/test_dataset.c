@@ -1,9 +1,9 @@
 #include "datasets/dataset.h"
 
 #include "base/file.h"
+#include "base/format/pickle.h"
 #include "base/log.h"
 #include "datasets/image/image.h"
-#include "datasets/pickle.h"
 
 #include <criterion/criterion.h>
 #include <stdarg.h>
@@ -377,7 +377,7 @@ Test(pickle, what_is_not_data_is_refused) {
         size_t length;
     } cases[] = {
         {"\x80\x02}q\x01s.", 6},     /* SETITEM without items */
-        {"\x80\x05N.", 4},           /* a protocol we do not know */
+        {"\x80\x06N.", 4},           /* a protocol we do not know */
         {"\x80\x02(tb.", 6},         /* state of no object */
         {"\x80\x02K\x01K\x02R.", 8}, /* a call of a number */
         {"\x80\x02h\x07.", 5},       /* a memo that was never set */
@@ -389,13 +389,14 @@ Test(pickle, what_is_not_data_is_refused) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         nd_arena arena = {0};
-        const nd_pickle *root;
-        bool cut;
-        const nd_status status = nd_pickle_parse(cases[i].bytes, cases[i].length, "x", &arena, &root, &cut);
+        const nd_pickle_source source = {.data = cases[i].bytes, .bytes = cases[i].length, .name = "x"};
+        nd_pickle_result result;
+        const nd_status status = nd_pickle_parse(&source, &arena, &result);
         if (i + 1 < sizeof cases / sizeof *cases)
             cr_assert_eq(nd_status_exit_code(status), 3, "case %zu", i);
         else
-            cr_assert(!status && root->kind == nd_pickle_global && !strcmp(root->text, "os system"));
+            cr_assert(!status && result.value->kind == nd_pickle_global &&
+                      !strcmp(result.value->text, "os system"));
         nd_arena_free(&arena);
     }
 }

@@ -18,7 +18,7 @@ static nd_buffer *image(const char *header, size_t bytes) {
     return buffer;
 }
 
-static nd_status parse(const char *header, size_t bytes, nd_safetensors *out) {
+static nd_status parse(const char *header, size_t bytes, nd_state_dict *out) {
     nd_buffer *buffer = image(header, bytes);
     nd_status status = nd_safetensors_parse(buffer, "f.safetensors", out);
     nd_buffer_unref(buffer);
@@ -26,7 +26,7 @@ static nd_status parse(const char *header, size_t bytes, nd_safetensors *out) {
 }
 
 Test(safetensors, reads_names_shapes_data_and_metadata) {
-    nd_safetensors file;
+    nd_state_dict file;
     const char *header = "{\"__metadata__\":{\"format\":\"pt\"},"
                          "\"b\":{\"dtype\":\"U8\",\"shape\":[2,2],\"data_offsets\":[8,12]},"
                          "\"a\":{\"dtype\":\"I16\",\"shape\":[4],\"data_offsets\":[0,8]},"
@@ -38,25 +38,25 @@ Test(safetensors, reads_names_shapes_data_and_metadata) {
     cr_expect_eq(file.n_meta, 1);
     cr_expect_str_eq(file.meta[0].key, "format");
     cr_expect_str_eq(file.meta[0].text, "pt");
-    const nd_tensor *b = nd_safetensors_find(&file, "b"), *scalar = nd_safetensors_find(&file, "scalar");
+    const nd_tensor *b = nd_state_dict_find(&file, "b"), *scalar = nd_state_dict_find(&file, "scalar");
     cr_expect(b && b->rank == 2 && b->dims[0] == 2 && ((uint8_t *)b->data)[3] == 11);
     cr_expect(scalar && scalar->rank == 0 && *(uint8_t *)scalar->data == 12);
-    cr_expect_eq(nd_tensor_count(nd_safetensors_find(&file, "none")), 0);
-    cr_expect_null(nd_safetensors_find(&file, "c"));
-    nd_safetensors_free(&file);
+    cr_expect_eq(nd_tensor_count(nd_state_dict_find(&file, "none")), 0);
+    cr_expect_null(nd_state_dict_find(&file, "c"));
+    nd_state_dict_free(&file);
 }
 
 Test(safetensors, copies_what_the_file_does_not_align) {
-    nd_safetensors file;
+    nd_state_dict file;
     for (int pad = 0; pad < 8; pad++) {
         char header[128];
         snprintf(header, sizeof header,
                  "{\"a\":{\"dtype\":\"F64\",\"shape\":[3],\"data_offsets\":[0,24]}}%*s", pad, "");
         cr_assert_eq(parse(header, 24, &file), nd_status_ok, "%s", nd_error());
-        const nd_tensor *a = nd_safetensors_find(&file, "a");
+        const nd_tensor *a = nd_state_dict_find(&file, "a");
         cr_expect_eq((uintptr_t)a->data % sizeof(double), 0);
         cr_expect_eq(((unsigned char *)a->data)[23], 23);
-        nd_safetensors_free(&file);
+        nd_state_dict_free(&file);
     }
 }
 
@@ -109,7 +109,7 @@ Test(safetensors, refuses_what_breaks_the_format) {
          3, nd_status_format, "'b': data_offsets: starts at 2, leaving a hole"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        nd_safetensors file;
+        nd_state_dict file;
         const nd_status status = parse(cases[i].header, cases[i].bytes, &file);
         cr_expect_eq(status, cases[i].status, "%s: %d", cases[i].header, status);
         cr_expect(strstr(nd_error(), "f.safetensors") && strstr(nd_error(), cases[i].says), "%s: says %s",
@@ -119,7 +119,7 @@ Test(safetensors, refuses_what_breaks_the_format) {
 }
 
 Test(safetensors, refuses_a_bad_length) {
-    nd_safetensors file;
+    nd_state_dict file;
     nd_buffer *buffer;
     cr_assert_eq(nd_buffer_new(16, &buffer), nd_status_ok);
     unsigned char *data = buffer->data;
@@ -158,13 +158,13 @@ Test(safetensors, writes_what_it_reads) {
     char path[64];
     snprintf(path, sizeof path, P_tmpdir "/nd_st_%d.safetensors", (int)getpid());
     cr_assert_eq(nd_safetensors_write(graph, path), nd_status_ok, "%s", nd_error());
-    nd_safetensors file;
-    cr_assert_eq(nd_safetensors_read(path, &file), nd_status_ok, "%s", nd_error());
+    nd_state_dict file;
+    cr_assert_eq(nd_state_dict_read(path, &file), nd_status_ok, "%s", nd_error());
     cr_expect_eq(file.n_entries, 5);
     cr_expect(file.n_meta == 1 && !strcmp(file.meta[0].text, "dwpw"));
     for (int i = 0; i < graph->n_values; i++) {
         const nd_tensor *wrote = graph->values[i].init;
-        const nd_tensor *read = nd_safetensors_find(&file, graph->values[i].name);
+        const nd_tensor *read = nd_state_dict_find(&file, graph->values[i].name);
         cr_assert(read, "%s", graph->values[i].name);
         cr_expect_eq(read->dtype, wrote->dtype);
         cr_expect_eq(read->rank, wrote->rank);
@@ -173,7 +173,7 @@ Test(safetensors, writes_what_it_reads) {
     }
     /* Written so that reading never has to copy. */
     cr_expect_eq(file.entries[0].tensor.buffer, file.entries[1].tensor.buffer);
-    nd_safetensors_free(&file);
+    nd_state_dict_free(&file);
     nd_graph_free(graph);
     unlink(path);
 }

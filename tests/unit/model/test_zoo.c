@@ -1,8 +1,12 @@
+#include "base/log.h"
+#include "base/rng.h"
+#include "model/cost.h"
 #include "model/infer/infer.h"
 #include "model/model.h"
 #include "model/zoo/zoo.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,11 +40,18 @@ Test(zoo, has_the_known_number_of_parameters) {
         const char *arch;
         int64_t parameters, tensors;
     } known[] = {
-        {"alexnet", 61100840, 16},    {"vgg11", 132863336, 22},     {"vgg13_bn", 133053736, 66},
-        {"vgg16", 138357544, 32},     {"vgg16_bn", 138365992, 84},  {"vgg19", 143667240, 38},
-        {"resnet18", 11689512, 102},  {"resnet34", 21797672, 182},  {"resnet50", 25557032, 267},
-        {"resnet101", 44549160, 522}, {"resnet152", 60192808, 777}, {"resnet20", 269722, 97},
-        {"resnet56", 853018, 277},    {"resnet110", 1727962, 547},
+        {"alexnet", 61100840, 16},           {"vgg11", 132863336, 22},
+        {"vgg13_bn", 133053736, 66},         {"vgg16", 138357544, 32},
+        {"vgg16_bn", 138365992, 84},         {"vgg19", 143667240, 38},
+        {"resnet18", 11689512, 102},         {"resnet34", 21797672, 182},
+        {"resnet50", 25557032, 267},         {"resnet101", 44549160, 522},
+        {"resnet152", 60192808, 777},        {"resnet20", 269722, 97},
+        {"resnet56", 853018, 277},           {"resnet110", 1727962, 547},
+        {"resnext50_32x4d", 25028904, 267},  {"resnext101_32x8d", 88791336, 522},
+        {"resnext101_64x4d", 83455272, 522}, {"densenet121", 7978856, 606},
+        {"densenet161", 28681000, 806},      {"densenet169", 14149480, 846},
+        {"densenet201", 20013928, 1006},     {"googlenet", 6624904, 287},
+        {"mobilenet_v2", 3504872, 262},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         nd_graph *graph = blank(known[i].arch);
@@ -54,6 +65,48 @@ Test(zoo, has_the_known_number_of_parameters) {
         }
         cr_expect_eq(parameters, known[i].parameters, "%s: %lld", known[i].arch, (long long)parameters);
         cr_expect_eq(tensors, known[i].tensors, "%s: %lld tensors", known[i].arch, (long long)tensors);
+        nd_graph_free(graph);
+    }
+}
+
+/* As torchvision's model pages round them (in 10^9), and RepVGG's paper (table 1). */
+Test(zoo, has_the_known_cost) {
+    static const struct {
+        const char *arch;
+        double macs, parameters, step; /* 10^9, 10^6; 0 is none; of the last digit of the MACs */
+    } known[] = {
+        {"alexnet", 0.714, 0, 1e-3},
+        {"vgg11", 7.609, 0, 1e-3},
+        {"vgg16", 15.47, 0, 1e-2},
+        {"resnet18", 1.814, 0, 1e-3},
+        {"resnet50", 4.089, 0, 1e-3},
+        {"resnet152", 11.514, 0, 1e-3},
+        {"resnext50_32x4d", 4.23, 0, 1e-2},
+        {"resnext101_32x8d", 16.414, 0, 1e-3},
+        {"resnext101_64x4d", 15.46, 0, 1e-2},
+        {"densenet121", 2.834, 0, 1e-3},
+        {"densenet161", 7.728, 0, 1e-3},
+        {"densenet169", 3.36, 0, 1e-2},
+        {"densenet201", 4.291, 0, 1e-3},
+        {"googlenet", 1.498, 0, 1e-3},
+        {"mobilenet_v2", 0.301, 0, 1e-3},
+        {"repvgg_a0", 1.4, 8.30, 0.1},
+        {"repvgg_a1", 2.4, 12.78, 0.1},
+        {"repvgg_a2", 5.1, 25.49, 0.1},
+        {"repvgg_b0", 3.1, 14.33, 0.1},
+        {"repvgg_b1", 11.8, 51.82, 0.1},
+        {"repvgg_b1g4", 7.3, 36.12, 0.1},
+        {"repvgg_b2", 18.4, 80.31, 0.1},
+        {"repvgg_b3", 26.2, 110.96, 0.1},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        nd_graph *graph = blank(known[i].arch);
+        cr_assert_eq(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}), nd_status_ok);
+        const nd_cost cost = nd_cost_graph(graph);
+        const double macs = (double)cost.total_macs * 1e-9, parameters = (double)cost.params * 1e-6;
+        cr_expect_lt(fabs(macs - known[i].macs), 0.51 * known[i].step, "%s: %.5f", known[i].arch, macs);
+        if (known[i].parameters > 0)
+            cr_expect_lt(fabs(parameters - known[i].parameters), 0.01, "%s: %.4f", known[i].arch, parameters);
         nd_graph_free(graph);
     }
 }
@@ -131,6 +184,14 @@ static bool with_module(char *name, nd_tensor *tensor) {
     return true;
 }
 
+static bool nested(char *name, nd_tensor *tensor) {
+    (void)tensor;
+    char plain[name_size];
+    strcpy(plain, name);
+    snprintf(name, name_size, "model.module._orig_mod.model.%.160s", plain);
+    return true;
+}
+
 static bool as_double(char *name, nd_tensor *tensor) {
     (void)name;
     nd_tensor wide;
@@ -150,7 +211,7 @@ static bool as_fc(char *name, nd_tensor *tensor) {
 }
 
 Test(zoo, reads_its_own_weights_back_in_every_accepted_dress) {
-    static bool (*const dresses[])(char *, nd_tensor *) = {with_module, as_double, as_fc};
+    static bool (*const dresses[])(char *, nd_tensor *) = {with_module, nested, as_double, as_fc};
     nd_graph *graph;
     cr_assert_eq(nd_zoo_open("resnet20", NULL, &graph), nd_status_ok);
     char want[65], got[65];
@@ -191,6 +252,221 @@ Test(zoo, names_everything_that_does_not_fit_in_one_error) {
     nd_graph_set_meta(graph, "nd.method", "pwdw");
     cr_expect_eq(through_file(graph, "resnet56", sha), nd_status_format);
     cr_expect(strstr(nd_error(), "decoupled by nd (pwdw)"), "%s", nd_error());
+    nd_graph_free(graph);
+}
+
+/* --- warnings */
+
+static char warning[2000];
+
+static void hear(void *user, nd_log_level level, const char *message) {
+    (void)user;
+    if (level == nd_log_warn) snprintf(warning, sizeof warning, "%s", message);
+}
+
+static nd_graph *add_tensor(nd_graph *graph, const char *name, int rank, const int64_t *dims) {
+    nd_tensor tensor;
+    int value;
+    cr_assert_eq(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor), nd_status_ok);
+    cr_assert_eq(nd_graph_add_init(graph, name, &tensor, &value), nd_status_ok);
+    nd_tensor_free(&tensor);
+    return graph;
+}
+
+/* What stands beside the network is left with a warning; a layer more within it is another network. */
+Test(zoo, warns_of_what_is_not_used) {
+    nd_graph *graph;
+    char want[65], got[65];
+    cr_assert_eq(nd_zoo_open("resnet20", NULL, &graph), nd_status_ok);
+    nd_graph_sha256(graph, want);
+    nd_log_set(hear, NULL);
+    add_tensor(graph, "layer1.0.total_ops", 1, (const int64_t[]){1});
+    add_tensor(graph, "criterion.weight", 2, (const int64_t[]){4, 4});
+    cr_expect_eq(through_file(graph, "resnet20", got), nd_status_ok, "%s", nd_error());
+    cr_expect_str_eq(got, want);
+    cr_expect(strstr(warning, "not used: criterion.weight, layer1.0.total_ops"), "%s", warning);
+    add_tensor(graph, "layer1.3.conv1.weight", 4, (const int64_t[]){16, 16, 3, 3});
+    cr_expect_eq(through_file(graph, "resnet20", got), nd_status_format);
+    cr_expect(strstr(nd_error(), "unknown layer1.3.conv1.weight"), "%s", nd_error());
+    nd_graph_free(graph);
+}
+
+static bool few_classes(char *name, nd_tensor *tensor) {
+    if (!strncmp(name, "linear.", 7)) tensor->dims[0] = 7;
+    return true;
+}
+
+Test(zoo, has_as_many_classes_as_the_head_of_the_file) {
+    nd_graph *graph, *again;
+    char path[64];
+    cr_assert_eq(nd_zoo_open("resnet20", NULL, &graph), nd_status_ok);
+    nd_graph *other = changed(graph, few_classes);
+    in_tmp(path, "head");
+    cr_assert_eq(nd_safetensors_write(other, path), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(nd_zoo_open("resnet20", path, &again), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(nd_graph_infer(again, &(nd_infer_settings){.batch = 2}), nd_status_ok, "%s", nd_error());
+    cr_expect_eq(again->values[again->outputs[0]].dims[1], 7);
+    nd_graph_free(again);
+    nd_graph_free(other);
+    nd_graph_free(graph);
+    unlink(path);
+}
+
+/* --- RepVGG of training: three branches that become one convolution */
+
+static void add_random(nd_graph *graph, nd_rng *rng, const char *name, int rank, const int64_t *dims,
+                       bool positive) {
+    nd_tensor tensor;
+    int value;
+    cr_assert_eq(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor), nd_status_ok);
+    for (int64_t i = 0; i < nd_tensor_count(&tensor); i++) {
+        const float x = (float)nd_rng_normal(rng);
+        ((float *)tensor.data)[i] = positive ? 0.5f + fabsf(x) : x;
+    }
+    cr_assert_eq(nd_graph_add_init(graph, name, &tensor, &value), nd_status_ok);
+    nd_tensor_free(&tensor);
+}
+
+static void add_norm(nd_graph *graph, nd_rng *rng, const char *prefix, int64_t channels) {
+    static const char *const names[] = {"weight", "bias", "running_mean", "running_var"};
+    for (int i = 0; i < 4; i++) {
+        char name[200];
+        snprintf(name, sizeof name, "%s.%s", prefix, names[i]);
+        add_random(graph, rng, name, 1, &channels, i == 3);
+    }
+}
+
+/* The training form of an architecture, under the names of RepVGG's authors or of timm. */
+static nd_graph *training_form(const nd_graph *graph, bool timm) {
+    static const char *const parts[][3] = {{"rbr_dense", "rbr_1x1", "rbr_identity"},
+                                           {"conv_kxk", "conv_1x1", "identity"}};
+    nd_graph *out;
+    nd_rng rng = nd_rng_seed(3);
+    cr_assert_eq(nd_graph_new("training", &out), nd_status_ok);
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const nd_node *node = &graph->nodes[i];
+        const char *end = strstr(node->name, ".rbr_reparam");
+        if (!end) continue;
+        const nd_tensor *weight = nd_graph_constant(graph, node, 1);
+        char block[64], name[160];
+        const int stage = node->name[5] - '0';
+        if (!timm)
+            snprintf(block, sizeof block, "%.*s", (int)(end - node->name), node->name);
+        else if (!stage)
+            strcpy(block, "stem");
+        else
+            snprintf(block, sizeof block, "stages.%d%.*s", stage - 1, (int)(end - node->name - 6),
+                     node->name + 6);
+        for (int part = 0; part < 2; part++) {
+            const int64_t side = part ? 1 : 3;
+            const int64_t dims[] = {weight->dims[0], weight->dims[1], side, side};
+            snprintf(name, sizeof name, "%s.%s.conv.weight", block, parts[timm][part]);
+            add_random(out, &rng, name, 4, dims, false);
+            snprintf(name, sizeof name, "%s.%s.bn", block, parts[timm][part]);
+            add_norm(out, &rng, name, weight->dims[0]);
+        }
+        snprintf(name, sizeof name, "%s.%s", block, parts[timm][2]);
+        if (node->attr.window.stride[0] == 1) add_norm(out, &rng, name, weight->dims[0]);
+    }
+    const nd_tensor *head = graph->values[nd_graph_find_value(graph, "linear.weight")].init;
+    add_random(out, &rng, timm ? "head.fc.weight" : "linear.weight", 2, head->dims, false);
+    add_random(out, &rng, timm ? "head.fc.bias" : "linear.bias", 1, head->dims, false);
+    return out;
+}
+
+static const float *numbers(const nd_graph *graph, const char *block, const char *rest) {
+    char name[128];
+    snprintf(name, sizeof name, "%s.%s", block, rest);
+    const int value = nd_graph_find_value(graph, name);
+    cr_assert(value >= 0, "%s", name);
+    return graph->values[value].init->data;
+}
+
+static double normed(const nd_graph *graph, const char *block, const char *norm, int64_t c, double x) {
+    char name[64];
+    const float *of[4];
+    static const char *const names[] = {"weight", "bias", "running_mean", "running_var"};
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "%s.%s", norm, names[i]);
+        of[i] = numbers(graph, block, name);
+    }
+    return (x - of[2][c]) / sqrt(of[3][c] + 1e-5) * of[0][c] + of[1][c];
+}
+
+/* One pixel of a block by its three branches, against the one convolution. */
+static void expect_same_pixel(const nd_graph *training, const nd_graph *graph, const char *block, int64_t no,
+                              int64_t ni) {
+    nd_rng rng = nd_rng_seed(9);
+    float *patch = nd_alloc_array((size_t)(9 * no), sizeof *patch); /* of all channels */
+    for (int64_t i = 0; i < 9 * no; i++) patch[i] = (float)nd_rng_normal(&rng);
+    const float *w3 = numbers(training, block, "rbr_dense.conv.weight");
+    const float *w1 = numbers(training, block, "rbr_1x1.conv.weight");
+    const float *w = numbers(graph, block, "rbr_reparam.weight"),
+                *b = numbers(graph, block, "rbr_reparam.bias");
+    for (int64_t o = 0; o < no; o++) {
+        const float *in = patch + 9 * (o / ni * ni); /* groups are as wide in as out */
+        double dense = 0, point = 0, one = b[o];
+        for (int64_t i = 0; i < ni; i++) {
+            point += (double)w1[o * ni + i] * in[9 * i + 4];
+            for (int k = 0; k < 9; k++) {
+                dense += (double)w3[9 * (o * ni + i) + k] * in[9 * i + k];
+                one += (double)w[9 * (o * ni + i) + k] * in[9 * i + k];
+            }
+        }
+        const double want = normed(training, block, "rbr_dense.bn", o, dense) +
+                            normed(training, block, "rbr_1x1.bn", o, point) +
+                            normed(training, block, "rbr_identity", o, patch[9 * o + 4]);
+        cr_assert_float_eq(one, want, 1e-3, "%s, channel %lld: %g, %g", block, (long long)o, one, want);
+    }
+    free(patch);
+}
+
+Test(zoo, sums_up_the_branches_of_repvgg) {
+    char path[64];
+    in_tmp(path, "branches");
+    nd_graph *plain = blank("repvgg_a0");
+    nd_graph *training[] = {training_form(plain, false), training_form(plain, true)};
+    char sha[2][65];
+    for (int timm = 0; timm < 2; timm++) {
+        nd_graph *graph;
+        cr_assert_eq(nd_safetensors_write(training[timm], path), nd_status_ok, "%s", nd_error());
+        cr_assert_eq(nd_zoo_open("repvgg_a0", path, &graph), nd_status_ok, "%s", nd_error());
+        nd_graph_sha256(graph, sha[timm]);
+        if (!timm) expect_same_pixel(training[0], graph, "stage1.1", 48, 48);
+        nd_graph_free(graph);
+    }
+    cr_expect_str_eq(sha[0], sha[1]);
+    cr_expect_eq(nd_zoo_open("repvgg_a1", path, &plain), nd_status_format);
+    nd_graph_free(training[0]);
+    nd_graph_free(training[1]);
+    unlink(path);
+}
+
+static bool as_of_2017(char *name, nd_tensor *tensor) {
+    (void)tensor;
+    for (int i = 1; i <= 2; i++) {
+        for (int norm = 0; norm < 2; norm++) {
+            char now[16], plain[name_size];
+            snprintf(now, sizeof now, ".%s%d.", norm ? "norm" : "conv", i);
+            char *at = strstr(name, "denselayer") ? strstr(name, now) : NULL;
+            if (!at) continue;
+            strcpy(plain, at + strlen(now));
+            sprintf(at, ".%s.%d.%s", norm ? "norm" : "conv", i, plain);
+        }
+    }
+    return true;
+}
+
+Test(zoo, takes_the_first_names_of_densenet) {
+    nd_graph *graph;
+    char want[65], got[65];
+    cr_assert_eq(nd_zoo_open("densenet121", NULL, &graph), nd_status_ok);
+    nd_graph_sha256(graph, want);
+    nd_graph *old = changed(graph, as_of_2017);
+    cr_expect(nd_graph_find_value(old, "features.denseblock4.denselayer16.norm.2.running_var") >= 0);
+    cr_assert_eq(through_file(old, "densenet121", got), nd_status_ok, "%s", nd_error());
+    cr_expect_str_eq(got, want);
+    nd_graph_free(old);
     nd_graph_free(graph);
 }
 
@@ -263,5 +539,27 @@ Test(zoo, reads_the_real_cifar_networks) {
         cr_expect_eq(nd_zoo_open(archs[i], path, &graph), nd_status_ok, "%s", nd_error());
         nd_graph_free(graph);
         cr_expect_eq(nd_zoo_open(archs[!i], path, &graph), nd_status_format);
+    }
+}
+
+/* The checkpoints of PyTorch that the safetensors files were made of. */
+Test(zoo, reads_the_published_checkpoints) {
+    const char *root = getenv("ND_DATA") ? getenv("ND_DATA") : ND_SOURCE_DIR "/../shared/data";
+    static const struct {
+        const char *arch, *file;
+    } published[] = {{"resnet20", "resnet20-12fca82f.th"}, {"resnet56", "resnet56-4bfd9763.th"}};
+    for (size_t i = 0; i < 2; i++) {
+        char checkpoint[512], plain[512], want[65], got[65];
+        snprintf(checkpoint, sizeof checkpoint, "%s/cifar10-resnet/%s", root, published[i].file);
+        snprintf(plain, sizeof plain, "%s/models/%s-cifar10.safetensors", root, published[i].arch);
+        if (access(checkpoint, R_OK) || access(plain, R_OK)) cr_skip_test("%s is not there", checkpoint);
+        nd_graph *graph;
+        cr_assert_eq(nd_zoo_open(published[i].arch, plain, &graph), nd_status_ok, "%s", nd_error());
+        nd_graph_sha256(graph, want);
+        nd_graph_free(graph);
+        cr_assert_eq(nd_zoo_open(published[i].arch, checkpoint, &graph), nd_status_ok, "%s", nd_error());
+        nd_graph_sha256(graph, got);
+        cr_expect_str_eq(got, want, "%s", checkpoint);
+        nd_graph_free(graph);
     }
 }

@@ -3,7 +3,7 @@
  * to texts. The ranges must tile the buffer: no hole, no overlap, nothing after the last one. */
 #include "base/draft.h"
 #include "base/file.h"
-#include "model/model.h"
+#include "model/weights/state_dict.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -134,7 +134,7 @@ static nd_status ranges_tile(const nd_header *header, nd_range *ranges, size_t c
     return nd_status_ok;
 }
 
-static nd_status meta_parse(const nd_header *header, json_t *object, nd_safetensors *out) {
+static nd_status meta_parse(const nd_header *header, json_t *object, nd_state_dict *out) {
     ND_REQUIRE(json_is_object(object), nd_status_format, "%s: %s: not an object", header->file,
                nd_safetensors_meta);
     const size_t count = json_object_size(object);
@@ -153,12 +153,7 @@ static nd_status meta_parse(const nd_header *header, json_t *object, nd_safetens
     return nd_status_ok;
 }
 
-static int entry_compare(const void *left, const void *right) {
-    const struct nd_safetensors_entry *a = left, *b = right;
-    return strcmp(a->name, b->name);
-}
-
-static nd_status entries_parse(const nd_header *header, json_t *root, nd_safetensors *out) {
+static nd_status entries_parse(const nd_header *header, json_t *root, nd_state_dict *out) {
     nd_status status = nd_status_ok;
     const size_t capacity = json_object_size(root);
     nd_range *ranges = nd_alloc_array(capacity, sizeof *ranges);
@@ -171,7 +166,7 @@ static nd_status entries_parse(const nd_header *header, json_t *root, nd_safeten
             ND_TRY_DONE(meta_parse(header, value, out));
             continue;
         }
-        struct nd_safetensors_entry *entry = &out->entries[out->n_entries];
+        struct nd_state_dict_entry *entry = &out->entries[out->n_entries];
         nd_range *range = &ranges[out->n_entries++];
         entry->name = range->name = nd_arena_strdup(&out->arena, key);
         ND_REQUIRE_DONE(entry->name, nd_status_memory, "%s: no memory", header->file);
@@ -182,14 +177,14 @@ static nd_status entries_parse(const nd_header *header, json_t *root, nd_safeten
         }
     }
     status = ranges_tile(header, ranges, out->n_entries);
-    if (out->n_entries) qsort(out->entries, out->n_entries, sizeof *out->entries, entry_compare);
+    nd_state_dict_sort(out);
 done:
     free(ranges);
     return status;
 }
 
-nd_status nd_safetensors_parse(nd_buffer *bytes, const char *name, nd_safetensors *out) {
-    *out = (nd_safetensors){0};
+nd_status nd_safetensors_parse(nd_buffer *bytes, const char *name, nd_state_dict *out) {
+    *out = (nd_state_dict){0};
     ND_REQUIRE(bytes->bytes >= nd_safetensors_prefix, nd_status_format,
                "%s: %zu bytes are too few for the header length", name, bytes->bytes);
     uint64_t length = 0;
@@ -212,31 +207,8 @@ nd_status nd_safetensors_parse(nd_buffer *bytes, const char *name, nd_safetensor
     };
     nd_status status = entries_parse(&header, root, out);
     json_decref(root);
-    if (status) nd_safetensors_free(out);
+    if (status) nd_state_dict_free(out);
     return status;
-}
-
-nd_status nd_safetensors_read(const char *path, nd_safetensors *out) {
-    *out = (nd_safetensors){0};
-    nd_buffer *bytes;
-    ND_TRY(nd_file_map(path, &bytes));
-    nd_status status = nd_safetensors_parse(bytes, path, out);
-    nd_buffer_unref(bytes);
-    return status;
-}
-
-const nd_tensor *nd_safetensors_find(const nd_safetensors *file, const char *name) {
-    const struct nd_safetensors_entry key = {.name = name};
-    if (!file->n_entries) return NULL;
-    const struct nd_safetensors_entry *found =
-        bsearch(&key, file->entries, file->n_entries, sizeof *file->entries, entry_compare);
-    return found ? &found->tensor : NULL;
-}
-
-void nd_safetensors_free(nd_safetensors *file) {
-    for (size_t i = 0; i < file->n_entries; i++) nd_tensor_free(&file->entries[i].tensor);
-    nd_arena_free(&file->arena);
-    *file = (nd_safetensors){0};
 }
 
 /* --- writing */

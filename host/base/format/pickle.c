@@ -1,4 +1,4 @@
-#include "datasets/pickle.h"
+#include "base/format/pickle.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 enum {
     nd_pickle_memo_max = 1 << 20,
     nd_pickle_stack_max = 1 << 20,
+    nd_pickle_name_max = 256,       /* bytes of a global's module or name */
     nd_pickle_values_max = 1 << 22, /* so that a few bytes an opcode do not become 64 without end */
 };
 
@@ -14,10 +15,12 @@ typedef struct nd_pickle_machine {
     const unsigned char *data;
     size_t bytes, at;
     const char *name;
+    const char *const *globals;
     nd_arena *arena;
     nd_pickle **stack, **memo;
     size_t depth, stack_capacity, memo_capacity, n_memo, n_values;
-    bool cut, done;
+    nd_pickle persistent; /* a list */
+    bool cut, done, whole;
 } nd_pickle_machine;
 
 static nd_status pickle_bad(const nd_pickle_machine *m, const char *what) {
@@ -104,8 +107,8 @@ static nd_status pickle_skip(nd_pickle_machine *m, unsigned char code, nd_pickle
 
 static nd_status pickle_protocol(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
-    ND_REQUIRE(argument.number >= 2 && argument.number <= 4, nd_status_unsupported,
-               "%s: pickle of protocol %d; 2 to 4 are read", m->name, (int)argument.number);
+    ND_REQUIRE(argument.number >= 2 && argument.number <= 5, nd_status_unsupported,
+               "%s: pickle of protocol %d; 2 to 5 are read", m->name, (int)argument.number);
     return nd_status_ok;
 }
 
@@ -133,11 +136,24 @@ static nd_status pickle_integer(nd_pickle_machine *m, unsigned char code, nd_pic
 /* LONG1: two's complement of `length` bytes. */
 static nd_status pickle_long(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
-    if (argument.length > 8) return pickle_bad(m, "an integer of more than 64 bits");
+    if (argument.length > 8)
+        return pickle_push(m, (nd_pickle){.kind = nd_pickle_big,
+                                          .text = (const char *)argument.data,
+                                          .length = argument.length});
     uint64_t value = argument.number;
     const bool negative = argument.length && argument.data[argument.length - 1] & 0x80;
     if (negative && argument.length < 8) value |= UINT64_MAX << (8 * argument.length);
     return pickle_push(m, (nd_pickle){.kind = nd_pickle_int, .integer = (int64_t)value});
+}
+
+/* BINFLOAT: a big-endian double. */
+static nd_status pickle_real(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+    (void)code;
+    uint64_t bits = 0;
+    double value;
+    for (size_t i = 0; i < argument.length; i++) bits = bits << 8 | argument.data[i];
+    memcpy(&value, &bits, sizeof value);
+    return pickle_push(m, (nd_pickle){.kind = nd_pickle_real, .real = value});
 }
 
 static nd_status pickle_string(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
@@ -182,6 +198,24 @@ static nd_status pickle_fill(nd_pickle_machine *m, unsigned char code, nd_pickle
     return nd_status_ok;
 }
 
+/* --- globals and what would be called */
+
+static nd_status pickle_push_global(nd_pickle_machine *m, const char *module, size_t module_length,
+                                    const char *name, size_t name_length) {
+    if (module_length > nd_pickle_name_max || name_length > nd_pickle_name_max)
+        return pickle_bad(m, "a name too long");
+    const char *text =
+        nd_arena_printf(m->arena, "%.*s %.*s", (int)module_length, module, (int)name_length, name);
+    ND_REQUIRE(text, nd_status_memory, "%s: pickle: no memory", m->name);
+    bool allowed = !m->globals;
+    for (size_t i = 0; !allowed && m->globals[i]; i++) allowed = !strcmp(m->globals[i], text);
+    ND_REQUIRE(allowed, nd_status_unsupported,
+               "%s: pickle: the global '%s' at byte %zu is none that weights need, and no code of a file is "
+               "run: save the state_dict() of the network alone",
+               m->name, text, m->at);
+    return pickle_push(m, (nd_pickle){.kind = nd_pickle_global, .text = text, .length = strlen(text)});
+}
+
 /* GLOBAL: two lines follow. */
 static nd_status pickle_global_lines(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
@@ -190,12 +224,8 @@ static nd_status pickle_global_lines(nd_pickle_machine *m, unsigned char code, n
     const char *first = memchr(start, '\n', (size_t)(end - start));
     const char *second = first ? memchr(first + 1, '\n', (size_t)(end - first - 1)) : NULL;
     if (!second) return pickle_bad(m, "a name without its end");
-    char *text = nd_arena_strndup(m->arena, start, (size_t)(second - start));
-    ND_REQUIRE(text, nd_status_memory, "%s: pickle: no memory", m->name);
-    text[first - start] = ' ';
     m->at += (size_t)(second + 1 - start);
-    return pickle_push(
-        m, (nd_pickle){.kind = nd_pickle_global, .text = text, .length = (size_t)(second - start)});
+    return pickle_push_global(m, start, (size_t)(first - start), first + 1, (size_t)(second - first - 1));
 }
 
 /* STACK_GLOBAL: the two names are on the stack. */
@@ -204,15 +234,26 @@ static nd_status pickle_global_stack(nd_pickle_machine *m, unsigned char code, n
     (void)argument;
     if (m->depth < 2) return pickle_bad(m, "too few values");
     const nd_pickle *module = m->stack[m->depth - 2], *name = m->stack[m->depth - 1];
-    const size_t longest = 256;
-    if (module->kind != nd_pickle_text || name->kind != nd_pickle_text || module->length > longest ||
-        name->length > longest)
+    if (module->kind != nd_pickle_text || name->kind != nd_pickle_text)
         return pickle_bad(m, "a name that is no text");
-    const char *text = nd_arena_printf(m->arena, "%.*s %.*s", (int)module->length, module->text,
-                                       (int)name->length, name->text);
-    ND_REQUIRE(text, nd_status_memory, "%s: pickle: no memory", m->name);
     m->depth -= 2;
-    return pickle_push(m, (nd_pickle){.kind = nd_pickle_global, .text = text, .length = strlen(text)});
+    return pickle_push_global(m, module->text, module->length, name->text, name->length);
+}
+
+/* OrderedDict(), or OrderedDict([[key, value], ...]) as Python 2 wrote it. */
+static nd_status pickle_ordered_dict(nd_pickle_machine *m, const nd_pickle *arguments) {
+    nd_pickle dict = {.kind = nd_pickle_dict};
+    const nd_pickle *pairs = arguments->length ? arguments->items[0] : NULL;
+    if (arguments->length > 1 || (pairs && pairs->kind != nd_pickle_list))
+        return pickle_bad(m, "an OrderedDict of something else than pairs");
+    for (size_t i = 0; pairs && i < pairs->length; i++) {
+        const nd_pickle *pair = pairs->items[i];
+        if ((pair->kind != nd_pickle_list && pair->kind != nd_pickle_tuple) || pair->length != 2)
+            return pickle_bad(m, "an OrderedDict of something else than pairs");
+        ND_TRY(pickle_append(m, &dict, pair->items, 2));
+    }
+    m->depth -= 2;
+    return pickle_push(m, dict);
 }
 
 static nd_status pickle_reduce(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
@@ -221,12 +262,26 @@ static nd_status pickle_reduce(nd_pickle_machine *m, unsigned char code, nd_pick
     if (m->depth < 2 || m->stack[m->depth - 2]->kind != nd_pickle_global ||
         m->stack[m->depth - 1]->kind != nd_pickle_tuple)
         return pickle_bad(m, "a call of no name");
+    if (nd_pickle_is_text(m->stack[m->depth - 2], "collections OrderedDict"))
+        return pickle_ordered_dict(m, m->stack[m->depth - 1]);
     return pickle_collect(m, nd_pickle_object, 2);
+}
+
+/* BINPERSID */
+static nd_status pickle_persistent(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
+    (void)code;
+    (void)argument;
+    ND_TRY(pickle_collect(m, nd_pickle_persistent, 1));
+    return pickle_append(m, &m->persistent, &m->stack[m->depth - 1], 1);
 }
 
 static nd_status pickle_build(nd_pickle_machine *m, unsigned char code, nd_pickle_argument argument) {
     (void)code;
     (void)argument;
+    if (m->depth >= 2 && m->stack[m->depth - 2]->kind == nd_pickle_dict) { /* attributes of an OrderedDict */
+        m->depth--;
+        return nd_status_ok;
+    }
     if (m->depth < 2 || m->stack[m->depth - 2]->kind != nd_pickle_object ||
         m->stack[m->depth - 2]->length != 2)
         return pickle_bad(m, "state of no object");
@@ -274,6 +329,7 @@ static const struct {
     {'c', 0, 0, pickle_global_lines}, {0x93, 0, 0, pickle_global_stack}, {'R', 0, 0, pickle_reduce},
     {'b', 0, 0, pickle_build},        {'q', 1, 0, pickle_put},           {'r', 4, 0, pickle_put},
     {0x94, 0, 0, pickle_put},         {'h', 1, 0, pickle_recall},        {'j', 4, 0, pickle_recall},
+    {'G', 8, 0, pickle_real},         {'Q', 0, 0, pickle_persistent},
 };
 
 /* --- the machine */
@@ -336,31 +392,40 @@ static nd_status pickle_close(nd_pickle_machine *m) {
     return nd_status_ok;
 }
 
-static nd_status pickle_execute(nd_pickle_machine *m, const nd_pickle **out) {
+static nd_status pickle_execute(nd_pickle_machine *m) {
     while (!m->done && !m->cut) {
         m->cut = m->at == m->bytes;
         if (!m->cut) ND_TRY(pickle_step(m));
     }
+    if (m->cut && m->whole) return pickle_bad(m, "cut short");
     if (m->cut) ND_TRY(pickle_close(m));
     if (m->depth != 1) return pickle_bad(m, "no single value in the end");
-    *out = m->stack[0];
     return nd_status_ok;
 }
 
-nd_status nd_pickle_parse(const void *data, size_t bytes, const char *name, nd_arena *arena,
-                          const nd_pickle **out, bool *cut) {
-    nd_pickle_machine machine = {.data = data, .bytes = bytes, .name = name, .arena = arena};
-    *out = NULL;
-    nd_status status = pickle_execute(&machine, out);
-    *cut = machine.cut;
+nd_status nd_pickle_parse(const nd_pickle_source *source, nd_arena *arena, nd_pickle_result *out) {
+    nd_pickle_machine machine = {.data = source->data,
+                                 .bytes = source->bytes,
+                                 .name = source->name,
+                                 .globals = source->globals,
+                                 .whole = source->whole,
+                                 .arena = arena};
+    *out = (nd_pickle_result){0};
+    nd_status status = pickle_execute(&machine);
+    if (!status)
+        *out = (nd_pickle_result){.value = machine.stack[0],
+                                  .used = machine.at,
+                                  .cut = machine.cut,
+                                  .persistent = (const nd_pickle *const *)machine.persistent.items,
+                                  .n_persistent = machine.persistent.length};
     free(machine.stack);
     free(machine.memo);
     return status;
 }
 
 bool nd_pickle_is_text(const nd_pickle *value, const char *text) {
-    return value && value->kind == nd_pickle_text && value->length == strlen(text) &&
-           !memcmp(value->text, text, value->length);
+    return value && (value->kind == nd_pickle_text || value->kind == nd_pickle_global) &&
+           value->length == strlen(text) && !memcmp(value->text, text, value->length);
 }
 
 const nd_pickle *nd_pickle_get(const nd_pickle *dict, const char *key) {
@@ -368,4 +433,16 @@ const nd_pickle *nd_pickle_get(const nd_pickle *dict, const char *key) {
     for (size_t i = 0; i + 1 < dict->length; i += 2)
         if (nd_pickle_is_text(dict->items[i], key)) return dict->items[i + 1];
     return NULL;
+}
+
+const nd_pickle *nd_pickle_item(const nd_pickle *of, size_t index) {
+    const bool row = of && (of->kind == nd_pickle_tuple || of->kind == nd_pickle_list);
+    return row && index < of->length ? of->items[index] : NULL;
+}
+
+bool nd_pickle_item_size(const nd_pickle *of, size_t index, int64_t *out) {
+    const nd_pickle *value = nd_pickle_item(of, index);
+    if (!value || value->kind != nd_pickle_int || value->integer < 0) return false;
+    *out = value->integer;
+    return true;
 }
