@@ -47,7 +47,7 @@ static nd_status dataset_label(nd_dataset *self, int64_t index, int32_t *out) {
     if (nd_labels_map(self->labels_map, label, out)) return nd_status_ok;
     char where[512];
     dataset_where(&self->batches, index, where, sizeof where);
-    return nd_fail(nd_status_usage, "%s: class %d has no output by --classes and --label-offset", where,
+    return nd_fail(nd_status_format, "%s: class %d has no output by --classes and --label-offset", where,
                    (int)label);
 }
 

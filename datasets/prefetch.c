@@ -33,11 +33,21 @@ struct nd_prefetch {
     bool stop;
 };
 
+/* A picture that cannot be read is named by its reader. */
+static nd_status prefetch_prepare(const nd_prefetch *self, int64_t index, const nd_image *image,
+                                  float *pixels) {
+    char where[512];
+    const nd_status status = nd_preprocess_run(&self->preprocess, image, self->height, self->width, pixels);
+    if (!status || !self->source->where) return status;
+    self->source->where(self->source, index, where, sizeof where);
+    return nd_fail_in(status, "%s", where);
+}
+
 static void prefetch_load(nd_prefetch *self, int64_t number, nd_prefetch_slot *slot) {
     nd_image image;
-    slot->status = self->source->load(self->source, self->first + number, &image);
-    if (!slot->status)
-        slot->status = nd_preprocess_run(&self->preprocess, &image, self->height, self->width, slot->pixels);
+    const int64_t index = self->first + number;
+    slot->status = self->source->load(self->source, index, &image);
+    if (!slot->status) slot->status = prefetch_prepare(self, index, &image, slot->pixels);
     nd_image_free(&image);
     if (!slot->status) return;
     strncpy(slot->message, nd_error(), sizeof slot->message - 1);

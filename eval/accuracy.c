@@ -127,7 +127,7 @@ static nd_status accuracy_beyond(const nd_batches *batches, const nd_batch *batc
     char where[512];
     snprintf(where, sizeof where, "%s: image %lld", batches->name, (long long)batch->index[i]);
     if (batches->where) batches->where(batches, batch->index[i], where, sizeof where);
-    return nd_fail(nd_status_usage,
+    return nd_fail(nd_status_format,
                    "%s: class %d, but the network's outputs are 0 to %lld; --classes and --label-offset say "
                    "which output a "
                    "class is",

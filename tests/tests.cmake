@@ -57,14 +57,20 @@ nd_suite(quick 900 unit golden)
 nd_script_test(installed tests/install/prefix_test.sh ${CMAKE_BINARY_DIR})
 
 # On hostile machines and with hostile input.
-nd_script_test(hostile_outputs tests/hostile/outputs.sh ${CMAKE_BINARY_DIR})
+foreach(part outputs shown options limits)
+    nd_script_test(hostile_${part} tests/hostile/${part}.sh ${CMAKE_BINARY_DIR})
+endforeach()
 
-nd_suite(quick 600 installed hostile_outputs)
+nd_suite(quick 600 installed hostile_outputs hostile_shown hostile_options hostile_limits)
 
 if(NOT ND_TESTS_FULL)
     set(ND_TESTS_SUMMARY "${ND_TESTS_SUMMARY}, the quick suite")
     return()
 endif()
+
+# Killed at any moment; and every small hostile file through an nd with sanitizers, built for it.
+nd_script_test(hostile_kill tests/hostile/kill.sh ${CMAKE_BINARY_DIR} 10)
+nd_script_test(hostile_sanitized tests/hostile/sanitized.sh ${CMAKE_BINARY_DIR}/sanitized)
 
 # A sweep shared out by Slurm.
 nd_script_test(slurm tests/slurm/run.sh ${CMAKE_BINARY_DIR}/nd)
@@ -97,7 +103,7 @@ if(TARGET nd_unit)
     set_tests_properties(unit_long PROPERTIES ENVIRONMENT ND_TEST_ALL=1)
 endif()
 
-nd_suite(full 300 slurm cuda_configure)
+nd_suite(full 300 slurm cuda_configure hostile_kill)
 nd_suite(full 900 peers torchvision_zoo cuda_engines cuda_resources cuda_device cuda_bundle)
-nd_suite(full 1800 unit_long golden_slow)
+nd_suite(full 1800 unit_long golden_slow hostile_sanitized)
 nd_suite(full 3600 real_accuracy)

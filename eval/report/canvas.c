@@ -1,6 +1,8 @@
 #include "eval/report/canvas.h"
 
-#include <stddef.h>
+#include "base/escape.h"
+
+#include <string.h>
 
 /* Okabe and Ito's colours, told apart with all common kinds of colour blindness; lighter ones on dark paper.
  */
@@ -25,26 +27,16 @@ static void print_ink(FILE *file, const char *paint, int ink) {
 }
 
 void nd_xml_text(FILE *file, const char *text) {
-    for (; *text; text++) switch (*text) {
-        case '&':
-            fputs("&amp;", file);
-            break;
-        case '<':
-            fputs("&lt;", file);
-            break;
-        case '>':
-            fputs("&gt;", file);
-            break;
-        case '"':
-            fputs("&quot;", file);
-            break;
-        case '\'':
-            fputs("&#39;", file);
-            break;
-        default:
-            /* XML has no other control characters. */
-            if ((unsigned char)*text >= ' ' || *text == '\n' || *text == '\t') fputc(*text, file);
-        }
+    static const char *const entities[][2] = {
+        {"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}, {"'", "&#39;"}};
+    char shown[nd_escape_longest];
+    while (*text) {
+        (void)nd_escape_next(&text, "\n\t", shown);
+        const char *out = shown;
+        for (size_t i = 0; i < sizeof entities / sizeof *entities; i++)
+            if (!strcmp(shown, entities[i][0])) out = entities[i][1];
+        fputs(out, file);
+    }
 }
 
 void nd_canvas_line(nd_canvas *canvas, double x0, double y0, double x1, double y1, int ink, double thickness,

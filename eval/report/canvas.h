@@ -43,7 +43,7 @@ void nd_canvas_rectangle(nd_canvas *canvas, double x, double y, double width, do
 void nd_canvas_text(nd_canvas *canvas, double x, double y, const char *text, int ink, double size,
                     nd_anchor anchor, double degrees);
 
-/* Text with &, <, > and quotes escaped, for SVG and HTML. */
+/* Text with &, <, >, quotes and control characters escaped, for SVG and HTML. */
 void nd_xml_text(FILE *file, const char *text);
 
 /* The file `svg` as a PNG of twice its pixels, by rsvg-convert of librsvg. nd_status_unsupported where that

@@ -1,5 +1,6 @@
 #include "eval/report/report.h"
 
+#include "base/escape.h"
 #include "eval/report/canvas.h"
 
 #include <errno.h>
@@ -96,9 +97,11 @@ nd_status nd_report_html(const nd_report *report, FILE *file) {
 
 /* Pipes would end a cell. */
 static void write_md_text(FILE *file, const char *text) {
-    for (; *text; text++) {
-        if (strchr("|\\*<`", *text)) fputc('\\', file);
-        fputc(*text == '\n' ? ' ' : *text, file);
+    char shown[nd_escape_longest];
+    while (*text) {
+        const bool escaped = nd_escape_next(&text, "\n", shown);
+        if (!escaped && strchr("|\\*<`", *shown)) fputc('\\', file);
+        fputs(*shown == '\n' ? " " : shown, file);
     }
 }
 
@@ -127,8 +130,11 @@ nd_status nd_report_md(const nd_report *report, FILE *file) {
         write_md_text(file, *fact);
         fputc('\n', file);
     }
-    for (const char *const *command = report->commands; *command; command++)
-        fprintf(file, "- `%s`\n", *command);
+    for (const char *const *command = report->commands; *command; command++) {
+        fputs("- `", file);
+        nd_escape_write(*command, "", file);
+        fputs("`\n", file);
+    }
     ND_REQUIRE(!fflush(file) && !ferror(file), nd_status_input, "report: %s", strerror(errno));
     return nd_status_ok;
 }

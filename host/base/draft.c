@@ -1,6 +1,6 @@
 #include "base/draft.h"
 
-#include "base/text.h"
+#include "base/escape.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -129,7 +129,7 @@ static nd_status open_beside(nd_draft *draft, const struct stat *before) {
     ND_REQUIRE(file >= 0, nd_status_input, "%s: %s", draft->path, strerror(errno));
     memcpy(draft->now + above, at->name, strlen(at->name) + 1);
     memcpy(at->note, kept, sizeof kept);
-    nd_text_show(draft->now, "", at->note + sizeof kept - 1, sizeof at->note - sizeof kept);
+    nd_escape(draft->now, "", at->note + sizeof kept - 1, sizeof at->note - sizeof kept);
     strcat(at->note, "\n");
     atomic_store(&at->state, slot_removed);
     if (before) (void)fchmod(file, before->st_mode & 0777);

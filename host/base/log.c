@@ -1,5 +1,7 @@
 #include "base/log.h"
 
+#include "base/escape.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -18,12 +20,13 @@ void nd_log_set(nd_log_sink *sink, void *user) {
 }
 
 void nd_log(nd_log_level level, const char *format, ...) {
-    char message[2048];
+    char message[2048], shown[2048];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    nd_log_current(nd_log_user, level, message);
+    nd_escape(message, "", shown, sizeof shown);
+    nd_log_current(nd_log_user, level, shown);
 }
 
 void nd_progress_report(const nd_progress *progress, const char *what, int64_t done, int64_t total) {

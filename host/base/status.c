@@ -1,20 +1,32 @@
 #include "base/status.h"
 
+#include "base/escape.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Long enough for a path and a sentence; a longer message is cut, never lost. */
+/* Long enough for a path and a sentence. */
 static _Thread_local char nd_status_message[2048];
+
+/* A longer message loses its middle: it starts with what it is about and ends with what is wrong. */
+static void shorten(char *text, size_t most) {
+    static const char gap[] = " ... ";
+    const size_t length = strlen(text), half = (most - sizeof gap) / 2;
+    if (length <= most) return;
+    memcpy(text + half, gap, sizeof gap - 1);
+    memmove(text + half + sizeof gap - 1, text + length - half, half + 1);
+}
 
 nd_status nd_fail(nd_status status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     /* Formatted aside first: the arguments may include nd_error() itself. */
-    char message[sizeof nd_status_message];
+    char message[8192];
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    memcpy(nd_status_message, message, sizeof message);
+    shorten(message, sizeof nd_status_message - 64);
+    nd_escape(message, "", nd_status_message, sizeof nd_status_message);
     return status;
 }
 

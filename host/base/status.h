@@ -23,7 +23,8 @@ typedef enum nd_status {
     nd_status_memory = 60,       /* host or device memory ran out, or threads did */
 } nd_status;
 
-/* Records the message for this thread and returns `status`, so that `return nd_fail(...)` reads well. */
+/* Records the message for this thread, control characters in it escaped (base/escape.h), and returns
+ * `status`, so that `return nd_fail(...)` reads well. */
 nd_status nd_fail(nd_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Puts "context: " before the message already recorded; returns `status`. */

@@ -1,4 +1,4 @@
-/* Small text parsing used by options, layer patterns and file lists; and text made fit to be shown. */
+/* Small text parsing used by options, layer patterns and file lists. */
 #ifndef ND_BASE_TEXT_H
 #define ND_BASE_TEXT_H
 
@@ -16,10 +16,5 @@ nd_status nd_text_ints(const char *text, int64_t **out, size_t *count);
 
 /* Splits at `separator` into a NULL-ended array in the arena. */
 nd_status nd_text_split(nd_arena *arena, const char *text, char separator, char ***out, size_t *count);
-
-/* Text from outside as a terminal or a log may see it: control characters, what is no UTF-8 and the
- * characters that change the direction of writing become \x1b, \u202e, ... Those in `keep` ("\n") stay. Cut
- * to fit, and ended. */
-void nd_text_show(const char *text, const char *keep, char *out, size_t size);
 
 #endif

@@ -131,6 +131,9 @@ bool nd_output_quiet(const nd_output *output); /* stdout belongs to rows: print 
 /* `status` is what the verb came to, and is returned where closing comes to nothing worse; NULL is legal. */
 nd_status nd_output_close(nd_output *output, nd_status status);
 
+/* printf to stdout, control characters but newlines escaped (base/escape.h): lines that show names. */
+void nd_cli_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* Aligned text table on stdout: columns by the widest cell, numbers to the right. */
 typedef struct nd_table nd_table;
 nd_table *

@@ -38,6 +38,13 @@ typedef struct nd_plugin_file {
     bool no_memory;
 } nd_plugin_file;
 
+/* Bytes of address space without which a plugin must not be loaded. Only its loader can know: what it links
+ * starts before any code of its own. cpu: OpenBLAS takes a buffer of 128 MiB at its start, and asks for ever
+ * where there is none. */
+static size_t plugin_address_space(const char *name) {
+    return strcmp(name, "cpu") ? 0 : (size_t)448 << 20;
+}
+
 /* In $ND_PLUGINS, then where they are installed. The first that is there is taken: one that does not load (a
  * dependency is missing, it is no library) must say so, not "not found". */
 static void *plugin_load(const char *name, nd_plugin_file *file) {
@@ -53,9 +60,8 @@ static void *plugin_load(const char *name, nd_plugin_file *file) {
             snprintf(file->path, sizeof file->path, "%s%slibnd_%s.so", origin, plugin_folders[i], name);
         else
             break;
-        /* OpenBLAS takes a buffer of 128 MiB when it is loaded, and asks for ever where there is none. */
-        static const size_t least = (size_t)448 << 20;
-        if (!access(file->path, F_OK) && !nd_memory_can_map(least)) {
+        const size_t least = access(file->path, F_OK) ? 0 : plugin_address_space(name);
+        if (least && !nd_memory_can_map(least)) {
             snprintf(file->why, sizeof file->why, "needs %zu MiB of address space to load (see ulimit -v)",
                      least >> 20);
             file->broken = file->no_memory = true;
@@ -78,13 +84,18 @@ static void *plugin_load(const char *name, nd_plugin_file *file) {
     return NULL;
 }
 
+nd_status nd_backend_known(const char *name) {
+    bool known = !strcmp(name, "auto");
+    for (int i = 0; nd_backend_names[i]; i++) known |= !strcmp(name, nd_backend_names[i]);
+    ND_REQUIRE(known, nd_status_usage, "no backend \"%s\": cuda, cpu, ref or auto", name);
+    return nd_status_ok;
+}
+
 /* *broken: its library is there, but cannot be used. */
 static nd_status plugin_find(const char *name, const nd_plugin **out, bool *broken) {
     *out = NULL;
     *broken = false;
-    bool known = false;
-    for (int i = 0; nd_backend_names[i]; i++) known |= !strcmp(name, nd_backend_names[i]);
-    ND_REQUIRE(known, nd_status_usage, "no backend \"%s\": cuda, cpu, ref or auto", name);
+    ND_TRY(nd_backend_known(name));
     if (!strcmp(name, nd_ref_plugin.name)) {
         *out = &nd_ref_plugin;
         return nd_status_ok;

@@ -14,6 +14,9 @@ nd_status nd_backend_open(const char *name, const nd_backend_settings *settings,
 nd_status nd_backend_open_after(const char *failed, const nd_backend_settings *settings, nd_backend **out);
 void nd_backend_close(nd_backend *backend); /* NULL is legal */
 
+/* nd_status_usage where `name` is none of the names below, nor "auto". Loads nothing. */
+nd_status nd_backend_known(const char *name);
+
 /* The names nd knows, in the order `auto` tries them, NULL-ended; and what each one has. */
 extern const char *const nd_backend_names[];
 nd_status nd_backend_probe(const char *name, nd_device_info *devices, int capacity, int *count, char *why,

@@ -16,7 +16,7 @@ done
 echo "two shares have all rows: $(cmp <(fields <rows.jsonl | sed 's/ *pareto.*//' | sort) <(fields <share.jsonl | sed 's/ *pareto.*//' | sort) && echo yes)"
 try() { nd sweep "$@"; echo "exit $?"; }
 # What is done to the images calibrated on changes the point and what it scores, never the images evaluated on.
-calibrated() { nd sweep glyphs "${quick[@]}" --method dwpw --rank 2 --calib glyphs --calib-images 16 --quick "$@" --quiet --json - ; }
+calibrated() { nd sweep glyphs "${quick[@]}" --method dwpw --rank 2 --calib glyphs --calib-images 16 "$@" --quiet --json - ; }
 scores() { grep '"rank":2' | grep -oE '"(preprocess|logit_rel_mse)":("[^"]*"|[^,}]*)'; }
 calibrated | scores >same
 calibrated --calib-preprocess glyphs | scores >named

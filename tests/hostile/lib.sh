@@ -39,7 +39,7 @@ ends() {
     checks=$((checks + 1))
     "$@" >"$scratch/out" 2>"$scratch/err" </dev/null
     got=$?
-    [ "$got" = "$code" ] || fail "$*: exit $got instead of $code: $(tail -1 "$scratch/err")"
+    [[ $got = $code ]] || fail "$*: exit $got instead of $code: $(tail -1 "$scratch/err")"
     [ -z "$pattern" ] || tail -1 "$scratch/err" | grep -Eq -- "$pattern" ||
         fail "$*: '$(tail -1 "$scratch/err")' is not /$pattern/"
 }

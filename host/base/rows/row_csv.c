@@ -10,13 +10,21 @@ nd_status nd_row_csv_header(FILE *file) {
     return nd_status_ok;
 }
 
+/* What a spreadsheet would take a cell of text that starts so for: a formula, which may do anything. An
+ * apostrophe before it makes it text, and is taken away again when the cell is read; so a text's own
+ * apostrophe gets one too. */
+static bool is_active(char first) {
+    return first && strchr("=+-@'\t\r", first);
+}
+
 /* Quoted when it has to be, and when it is empty: an empty cell without quotes is null. */
-static void print_cell(FILE *file, const char *text) {
+static void print_cell(FILE *file, bool text_field, const char *text) {
+    const char *const guard = text_field && is_active(*text) ? "'" : "";
     if (*text && !strpbrk(text, ",\"\r\n") && *text != ' ') {
-        fputs(text, file);
+        fprintf(file, "%s%s", guard, text);
         return;
     }
-    fputc('"', file);
+    fprintf(file, "\"%s", guard);
     for (; *text; text++) {
         if (*text == '"') fputc('"', file);
         fputc(*text, file);
@@ -30,7 +38,7 @@ nd_status nd_row_csv_add(FILE *file, const nd_row *row) {
         if (!row->values[i].set) continue;
         char *text = nd_row_value_text((nd_field)i, &row->values[i]);
         ND_REQUIRE(text, nd_status_memory, "csv: out of memory");
-        print_cell(file, text);
+        print_cell(file, nd_field_table[i].type == nd_field_type_text, text);
         free(text);
     }
     fputc('\n', file);
@@ -90,8 +98,11 @@ static nd_status parse_record(nd_cursor *cursor, nd_cell *cell, const int *colum
         ND_TRY(next_cell(cursor, cell, &quoted, &last));
         ND_REQUIRE(column < count, nd_status_format, "%s: more cells than the header has", where);
         if (columns[column] < 0 || (!cell->length && !quoted)) continue;
-        ND_TRY(nd_row_value_parse(row, (nd_field)columns[column], cell->length ? cell->text : "",
-                                  cell->length, where));
+        const nd_field field = (nd_field)columns[column];
+        const bool guarded = nd_field_table[field].type == nd_field_type_text && cell->length > 1 &&
+                             *cell->text == '\'' && is_active(cell->text[1]);
+        const char *text = cell->length ? cell->text + guarded : "";
+        ND_TRY(nd_row_value_parse(row, field, text, cell->length - guarded, where));
     }
     ND_REQUIRE(column == count, nd_status_format, "%s: %zu cells where the header has %zu", where, column,
                count);

@@ -1,5 +1,7 @@
 #include "base/rows/row_text.h"
 
+#include "base/escape.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,18 +26,19 @@ static place place_of(nd_field field, const nd_row *rows, size_t count) {
     return is_array(field) || role == nd_field_role_provenance ? place_detail : place_column;
 }
 
-/* Punctuation that Markdown would act on gets a backslash, as Markdown has it; line ends, other control
- * characters and blanks that would be trimmed are \xNN, and the empty text is "". */
+/* Punctuation that Markdown would act on gets a backslash, as Markdown has it; control characters are escaped
+ * (base/escape.h), blanks that would be trimmed are \x20, and the empty text is "". */
 static void print_text(FILE *file, const char *text) {
-    size_t length = strlen(text);
-    if (!length) fputs("\"\"", file);
-    for (size_t i = 0; i < length; i++) {
-        unsigned char c = (unsigned char)text[i];
-        bool edge = i == 0 || i + 1 == length;
-        if (c < ' ' || (c == ' ' && edge))
-            fprintf(file, "\\x%02x", c);
+    const char *const start = text;
+    char shown[nd_escape_longest];
+    if (!*text) fputs("\"\"", file);
+    while (*text) {
+        const bool first = text == start, escaped = nd_escape_next(&text, "", shown);
+        const bool edge = first || !*text;
+        if (edge && !strcmp(shown, " "))
+            fputs("\\x20", file);
         else
-            fprintf(file, "%s%c", strchr("\\|*<`", c) ? "\\" : "", c);
+            fprintf(file, "%s%s", !escaped && strchr("\\|*<`", *shown) ? "\\" : "", shown);
     }
 }
 

@@ -72,10 +72,18 @@ nd_status nd_cli_backend(const nd_args *args, nd_backend **out) {
 nd_status nd_cli_backend_named(const nd_args *args, const char *name, const nd_backend_settings *settings,
                                nd_backend **out) {
     nd_auto *automatic = args->automatic;
-    if (strcmp(name, "auto")) return nd_backend_open(name, settings, out);
-    ND_TRY(nd_backend_open_after(automatic->failed, settings, out));
-    automatic->device = *(*out)->gpu ? (*out)->name : NULL;
-    return nd_status_ok;
+    if (strcmp(name, "auto")) {
+        ND_TRY(nd_backend_open(name, settings, out));
+    } else {
+        ND_TRY(nd_backend_open_after(automatic->failed, settings, out));
+        automatic->device = *(*out)->gpu ? (*out)->name : NULL;
+    }
+    if (!settings->isa || !strcmp((*out)->name, "cpu")) return nd_status_ok;
+    nd_fail(nd_status_usage, "--isa %s does nothing on backend %s: add --backend cpu", settings->isa,
+            (*out)->name);
+    nd_backend_close(*out);
+    *out = NULL;
+    return nd_status_usage;
 }
 
 bool nd_cli_elsewhere(const nd_args *args, nd_status status) {

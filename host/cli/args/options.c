@@ -114,7 +114,8 @@ const nd_option nd_option_table[] = {
 
     /* output */
     {"json", 0, "FILE", false, "*", "write rows as JSON lines; - is stdout, which then holds nothing else"},
-    {"csv", 0, "FILE", false, "*", "write rows as CSV"},
+    {"csv", 0, "FILE", false, "*",
+     "write rows as CSV; texts that a spreadsheet would run have an apostrophe before them"},
     {"md", 0, "FILE", false, "*", "write rows as a Markdown table"},
     {"sql", 0, "FILE", false, "*", "write rows as SQL"},
     {"quiet", 'q', NULL, false, "*", "no warnings, no progress"},

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 static const char *const outputs[] = {"output", "json", "csv", "md", "sql"};
-static const char *const inputs[] = {"original", "data", "calib", "margins"};
+static const char *const inputs[] = {"original", "data", "calib", "margins", "classes"};
 enum { n_outputs = sizeof outputs / sizeof *outputs, n_inputs = sizeof inputs / sizeof *inputs };
 
 /* The folder's own path and the name in it: for files that are not there yet. */

@@ -1,12 +1,14 @@
 #include "cli/cli.h"
 
 #include "base/draft.h"
+#include "base/escape.h"
 #include "base/rows/row_write.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { nd_output_max = 8 };
 
@@ -18,7 +20,9 @@ typedef struct stream {
     const char *path;
     FILE *file;
     nd_draft *draft; /* NULL: `file` is stdout, or opened to append */
-    bool appends;
+    bool appends, terminal;
+    char *shown; /* with `terminal`: `file` is this memory, from where rows are shown escaped (owned) */
+    size_t shown_bytes;
 } stream;
 
 struct nd_output {
@@ -36,7 +40,9 @@ static bool holds_something(const char *path) {
 static nd_status open_stream(stream *s, const char *path, bool goes_on) {
     s->path = path;
     if (!strcmp(path, "-")) {
-        s->file = stdout;
+        s->terminal = isatty(STDOUT_FILENO);
+        s->file = s->terminal ? open_memstream(&s->shown, &s->shown_bytes) : stdout;
+        ND_REQUIRE(s->file, nd_status_memory, "stdout: no memory");
         return nd_status_ok;
     }
     s->appends = goes_on && holds_something(path);
@@ -87,8 +93,20 @@ static nd_status show_row(stream *s) {
     return nd_status_ok;
 }
 
+/* What was written for a terminal since the last time. */
+static nd_status show_text(stream *s) {
+    if (!s->terminal || !s->file) return nd_status_ok;
+    ND_REQUIRE(!fflush(s->file), nd_status_memory, "stdout: no memory");
+    s->shown[s->shown_bytes] = '\0'; /* earlier, longer rows stand behind */
+    nd_escape_write(s->shown, "\n", stdout);
+    rewind(s->file);
+    ND_REQUIRE(!fflush(stdout), nd_status_input, "stdout: cannot write rows: %s", strerror(errno));
+    return nd_status_ok;
+}
+
 static nd_status add_row(stream *s, const nd_row *row) {
     ND_TRY(nd_row_writer_add(s->writer, row));
+    ND_TRY(show_text(s));
     return show_row(s);
 }
 
@@ -111,10 +129,14 @@ bool nd_output_quiet(const nd_output *output) {
 
 static nd_status close_file(stream *s) {
     FILE *file = s->file;
+    nd_status status = show_text(s);
     s->file = NULL;
-    if (!file || file == stdout) return nd_status_ok;
-    ND_REQUIRE(!fclose(file), nd_status_input, "%s: cannot write rows: %s", s->path, strerror(errno));
-    return nd_status_ok;
+    if (!file || file == stdout) return status;
+    const bool closed = !fclose(file);
+    free(s->shown);
+    s->shown = NULL;
+    ND_REQUIRE(closed, nd_status_input, "%s: cannot write rows: %s", s->path, strerror(errno));
+    return status;
 }
 
 /* The rows are all there. */

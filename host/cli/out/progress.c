@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "base/escape.h"
 #include "base/machine/clock.h"
 
 #include <string.h>
@@ -27,8 +28,10 @@ static void bar_draw(const nd_bar *bar, int64_t done, int64_t total, double elap
 static void bar_report(void *user, const char *what, int64_t done, int64_t total) {
     nd_bar *bar = user;
     const double now = nd_seconds();
-    if (strncmp(bar->what, what, sizeof bar->what - 1)) {
-        snprintf(bar->what, sizeof bar->what, "%s", what);
+    char shown[sizeof bar->what];
+    nd_escape(what, "", shown, sizeof shown);
+    if (strcmp(bar->what, shown)) {
+        memcpy(bar->what, shown, sizeof shown);
         bar->start = bar->drawn = now;
     }
     const double elapsed = now - bar->start;

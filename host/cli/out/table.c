@@ -1,5 +1,7 @@
 #include "cli/cli.h"
 
+#include "base/escape.h"
+
 #include <ctype.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -24,12 +26,13 @@ void nd_table_cell(nd_table *table, const char *format, ...) {
     char **texts = nd_array_grow(table->texts, table->cells, &table->capacity, sizeof *texts);
     if (!texts) return;
     table->texts = texts;
-    char text[512];
+    char text[512], shown[512];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    table->texts[table->cells++] = nd_arena_strdup(&table->arena, text);
+    nd_escape(text, "", shown, sizeof shown);
+    table->texts[table->cells++] = nd_arena_strdup(&table->arena, shown);
 }
 
 /* Characters, not bytes: continuation bytes of UTF-8 take no room. */

@@ -5,6 +5,7 @@
 
 #include "base/parallel.h"
 #include "bench/bench.h"
+#include "decouple/methods/method.h"
 #include "model/zoo/zoo.h"
 #include "run/plugins.h"
 
@@ -52,6 +53,8 @@ static nd_status parse_forms(bench_verb *verb) {
     size_t count;
     ND_TRY(nd_args_words(verb->args, "method", "dwpw", &names, &count));
     for (size_t i = 0; i < count; i++) {
+        ND_REQUIRE(!strcmp(names[i], "auto") || nd_method_find(names[i]), nd_status_usage,
+                   "--method %s: no such method", names[i]);
         verb->settings.forms[nd_form_dwpw] |= !strcmp(names[i], "dwpw") || !strcmp(names[i], "auto");
         verb->settings.forms[nd_form_pwdw] |= !strcmp(names[i], "pwdw") || !strcmp(names[i], "auto");
     }
@@ -69,6 +72,12 @@ static nd_status parse_lists(bench_verb *verb) {
     for (size_t i = 0; i < verb->n_terms; i++)
         ND_REQUIRE(verb->terms[i] >= 1 && verb->terms[i] <= 64, nd_status_usage,
                    "--rank: must be from 1 to 64");
+    for (size_t i = 0; i < verb->n_backends; i++) ND_TRY(nd_backend_known(verb->backends[i]));
+    for (size_t i = 0; i < verb->n_dtypes; i++) {
+        nd_precision precision;
+        ND_REQUIRE(nd_precision_find(verb->dtypes[i], &precision), nd_status_usage,
+                   "--dtype %s: there are fp32, tf32, fp16 and bf16", verb->dtypes[i]);
+    }
     for (size_t i = 0; i < verb->n_batches; i++)
         ND_REQUIRE(verb->batches[i] >= 1, nd_status_usage, "--batch: must be at least 1");
     for (size_t i = 0; i < verb->n_threads; i++)
@@ -117,7 +126,10 @@ static nd_status open_subject(bench_verb *verb) {
                "--svd times the layers of a suite or a model by method dwpw or pwdw");
     const nd_suite *suite = layers ? nd_suite_find(verb->model) : NULL;
     bool suite_alone = suite && !rule && !nd_args_has(args, "whole");
+    ND_REQUIRE(!nd_args_has(args, "whole") || nd_suite_find(verb->model), nd_status_usage,
+               "--whole needs a suite: a model such as %s is timed end to end as it is", verb->model);
     ND_TRY(check_options(verb, layers, suite_alone));
+    if (!suite_alone) ND_TRY(nd_bench_list_check(verb->args));
     if (suite) ND_TRY(nd_bench_layers_of_suite(suite, &verb->layers, &verb->n_layers));
     if (suite_alone) return nd_status_ok;
     ND_REQUIRE(
@@ -182,8 +194,7 @@ static void fill_common(const bench_verb *verb, nd_row *row) {
 }
 
 static nd_status bench_precision(bench_verb *verb, const char *dtype) {
-    ND_REQUIRE(nd_precision_find(dtype, &verb->settings.precision), nd_status_usage,
-               "--dtype %s: there are fp32, tf32, fp16 and bf16", dtype);
+    (void)nd_precision_find(dtype, &verb->settings.precision); /* parse_lists judged it */
     ND_TRY(nd_peaks_measure(verb->settings.backend, verb->settings.precision, &verb->settings.peaks));
     for (size_t b = 0; b < verb->n_batches; b++) {
         verb->settings.batch = verb->batches[b];

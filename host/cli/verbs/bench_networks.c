@@ -61,13 +61,18 @@ done:
     return status;
 }
 
+static nd_status make_points(nd_args *args, nd_sweep_points *points) {
+    const nd_sweep_settings settings = {.rank = "3", .method = "dwpw"};
+    ND_TRY(nd_sweep_points_make(args, &settings, points));
+    ND_REQUIRE(points->count < nd_subjects_max, nd_status_usage,
+               "bench: %zu networks at once; %d are possible", points->count, nd_subjects_max - 1);
+    return nd_status_ok;
+}
+
 static nd_status add_points(nd_args *args, const nd_graph *original, const char *sha256, nd_backend *backend,
                             const nd_progress *progress, nd_bench_list *list) {
     nd_sweep_points points;
-    nd_sweep_settings settings = {.rank = "3", .method = "dwpw"};
-    ND_TRY(nd_sweep_points_make(args, &settings, &points));
-    ND_REQUIRE(points.count < nd_subjects_max, nd_status_usage,
-               "bench: %zu networks at once; %d are possible", points.count, nd_subjects_max - 1);
+    ND_TRY(make_points(args, &points));
     for (size_t i = 0; i < points.count; i++) {
         nd_args point;
         ND_TRY(nd_sweep_point(&points, i, &point));
@@ -76,6 +81,13 @@ static nd_status add_points(nd_args *args, const nd_graph *original, const char 
         ND_TRY(status);
     }
     return nd_status_ok;
+}
+
+nd_status nd_bench_list_check(nd_args *args) {
+    nd_sweep_points points;
+    if (nd_args_has(args, "original")) return nd_status_ok;
+    ND_TRY(make_points(args, &points));
+    return nd_sweep_points_check(&points);
 }
 
 nd_status nd_bench_list_open(nd_args *args, const nd_graph *original, const char *sha256, nd_backend *backend,

@@ -16,6 +16,8 @@ typedef struct nd_bench_list {
  * for, decoupled here on `backend`. */
 nd_status nd_bench_list_open(nd_args *args, const nd_graph *original, const char *sha256, nd_backend *backend,
                              const nd_progress *progress, nd_bench_list *out);
+/* Whether nd_bench_list_open could make them: told before anything is measured. */
+nd_status nd_bench_list_check(nd_args *args);
 void nd_bench_list_close(nd_bench_list *list);
 
 /* Whether ranks are chosen by a rule that single layers know nothing of (--energy, --macs-ratio, ...). */

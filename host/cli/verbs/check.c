@@ -35,7 +35,7 @@ static void check_note(void *user, const nd_check_report *report) {
     nd_check_line *line = check_line_of(user, report->operation);
     switch (report->outcome) {
     case nd_check_outcome_listed:
-        printf("%s\n", report->name);
+        nd_cli_print("%s\n", report->name);
         return;
     case nd_check_outcome_unsupported:
         line->unsupported++;
@@ -97,8 +97,8 @@ static nd_status check_print(const nd_args *args, const nd_backend *backend,
         status = check_write(args, output, backend, settings, line);
     }
     if (!quiet)
-        printf("%s: %s\n%s, seed %" PRIu64 "\n\n", backend->name, backend->device,
-               nd_precision_name(settings->precision), settings->seed);
+        nd_cli_print("%s: %s\n%s, seed %" PRIu64 "\n\n", backend->name, backend->device,
+                     nd_precision_name(settings->precision), settings->seed);
     nd_table_print(table, quiet ? NULL : stdout);
     return nd_output_close(output, status);
 }

@@ -60,16 +60,16 @@ static void print_rows(const nd_comparison *comparison, bool all) {
 static void print_overall(const nd_comparison *comparison) {
     size_t counts[nd_verdict_count] = {0};
     for (size_t i = 0; i < comparison->n; i++) ++counts[comparison->rows[i].verdict];
-    printf("\n%s:", nd_verdict_name(comparison->overall));
+    nd_cli_print("\n%s:", nd_verdict_name(comparison->overall));
     const char *comma = "";
     for (int v = 0; v < nd_verdict_count; v++) {
         if (!counts[v]) continue;
-        printf("%s %zu %s", comma, counts[v], nd_verdict_name((nd_verdict)v));
+        nd_cli_print("%s %zu %s", comma, counts[v], nd_verdict_name((nd_verdict)v));
         comma = ",";
     }
-    printf(" of %zu rows\n", comparison->n);
-    if (comparison->unmatched) printf("%zu new rows have no base\n", comparison->unmatched);
-    if (*comparison->note) printf("note: %s\n", comparison->note);
+    nd_cli_print(" of %zu rows\n", comparison->n);
+    if (comparison->unmatched) nd_cli_print("%zu new rows have no base\n", comparison->unmatched);
+    if (*comparison->note) nd_cli_print("note: %s\n", comparison->note);
 }
 
 /* Measures the new side once more when something moved and this program can do it. */
@@ -160,13 +160,13 @@ static nd_status print_runs(const row_file *runs, size_t n, const nd_compare_set
     for (size_t i = 1; i < n; i++) {
         nd_comparison comparison;
         ND_TRY(nd_compare(runs[0].rows, runs[0].count, runs[i].rows, runs[i].count, settings, &comparison));
-        printf("run %zu against run 1: %s\n", i + 1, nd_verdict_name(comparison.overall));
+        nd_cli_print("run %zu against run 1: %s\n", i + 1, nd_verdict_name(comparison.overall));
         counts[comparison.overall]++;
         nd_comparison_free(&comparison);
     }
-    printf("A/A of %zu runs:", n);
+    nd_cli_print("A/A of %zu runs:", n);
     for (int v = 0; v < nd_verdict_count; v++)
-        if (counts[v]) printf(" %zu %s", counts[v], nd_verdict_name((nd_verdict)v));
+        if (counts[v]) nd_cli_print(" %zu %s", counts[v], nd_verdict_name((nd_verdict)v));
     putchar('\n');
     return nd_status_ok;
 }

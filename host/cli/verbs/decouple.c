@@ -124,7 +124,7 @@ static nd_status total_row(const run *r) {
 
 static void print_time(const run *r) {
     const nd_row_value *values = r->time.values;
-    printf(
+    nd_cli_print(
         "time    asked for %gx, %.2fx expected from the layers alone (each method timed at up to 6 ranks,\n"
         "        linear between them); measured end to end %.2fx [%.2f, %.2f], %.1f us a run of %" PRId64
         " on %s%s\n",
@@ -135,10 +135,10 @@ static void print_time(const run *r) {
 
 static void print_search(const run *r) {
     const nd_drop *drop = r->search.top5 ? &r->probe.top5 : &r->probe.top1;
-    printf("top-%d   drop %.2f [%.2f, %.2f] points, at most %g allowed%s, on %" PRId64 " images of %s\n"
-           "        These images chose the ranks: measure the result on others.\n",
-           r->search.top5 ? 5 : 1, drop->points, drop->lo, drop->hi, r->search.points,
-           r->search.confident ? " for the upper end" : "", r->probe.n, r->data->name);
+    nd_cli_print("top-%d   drop %.2f [%.2f, %.2f] points, at most %g allowed%s, on %" PRId64 " images of %s\n"
+                 "        These images chose the ranks: measure the result on others.\n",
+                 r->search.top5 ? 5 : 1, drop->points, drop->lo, drop->hi, r->search.points,
+                 r->search.confident ? " for the upper end" : "", r->probe.n, r->data->name);
 }
 
 /* What the column of errors says, of which layers. */
@@ -175,28 +175,28 @@ static void print(const run *r) {
     }
     nd_table_print(table, stdout);
     const nd_cost *a = &report->before, *b = &report->after;
-    printf("\nconv   %14" PRId64 " -> %14" PRId64 " MACs    %.3fx\n", a->conv_macs, b->conv_macs,
-           over(a->conv_macs, b->conv_macs));
-    printf("total  %14" PRId64 " -> %14" PRId64 " MACs    %.3fx\n", a->total_macs, b->total_macs,
-           over(a->total_macs, b->total_macs));
+    nd_cli_print("\nconv   %14" PRId64 " -> %14" PRId64 " MACs    %.3fx\n", a->conv_macs, b->conv_macs,
+                 over(a->conv_macs, b->conv_macs));
+    nd_cli_print("total  %14" PRId64 " -> %14" PRId64 " MACs    %.3fx\n", a->total_macs, b->total_macs,
+                 over(a->total_macs, b->total_macs));
     if (r->settings.rule == nd_rule_macs_ratio && !r->data)
-        printf("asked for %gx of the %s MACs\n", r->settings.target,
-               r->settings.conv_only ? "convolutions'" : "total");
-    printf("params %14" PRId64 " -> %14" PRId64 "         %.3fx\n", a->params, b->params,
-           over(a->params, b->params));
+        nd_cli_print("asked for %gx of the %s MACs\n", r->settings.target,
+                     r->settings.conv_only ? "convolutions'" : "total");
+    nd_cli_print("params %14" PRId64 " -> %14" PRId64 "         %.3fx\n", a->params, b->params,
+                 over(a->params, b->params));
     if (r->data) print_search(r);
     if (r->original) print_time(r);
-    printf("\nerror is %s; %.2f s\nwritten to %s\n", error_text(r), report->decompose_seconds, r->path);
+    nd_cli_print("\nerror is %s; %.2f s\nwritten to %s\n", error_text(r), report->decompose_seconds, r->path);
 }
 
 static void print_probe(void *user, const nd_drop_probe *probe) {
     const run *r = user;
     const nd_drop *drop = r->search.top5 ? &probe->top5 : &probe->top1;
     if (nd_output_quiet(r->output)) return;
-    printf("%.3fx MACs: top-%d drop %5.2f [%5.2f, %5.2f] on %" PRId64 " images: %s%s\n",
-           over(probe->before.total_macs, probe->after.total_macs), r->search.top5 ? 5 : 1, drop->points,
-           drop->lo, drop->hi, probe->n, probe->within ? "within" : "too much",
-           probe->reused ? ", measured before" : "");
+    nd_cli_print("%.3fx MACs: top-%d drop %5.2f [%5.2f, %5.2f] on %" PRId64 " images: %s%s\n",
+                 over(probe->before.total_macs, probe->after.total_macs), r->search.top5 ? 5 : 1,
+                 drop->points, drop->lo, drop->hi, probe->n, probe->within ? "within" : "too much",
+                 probe->reused ? ", measured before" : "");
     fflush(stdout);
 }
 

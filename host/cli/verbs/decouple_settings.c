@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "datasets/dataset.h"
+#include "decouple/methods/method.h"
 
 #include <string.h>
 
@@ -21,6 +22,17 @@ static const struct rule {
     {"latency-ratio", nd_rule_latency_ratio, 1, 1e6},
     {"max-drop", nd_rule_macs_ratio, 0, 100}, /* the target is then searched for (eval/max_drop.h) */
 };
+
+static nd_status read_methods(nd_args *args, nd_decouple_settings *settings) {
+    char **names;
+    size_t count;
+    settings->method = nd_args_text(args, "method", settings->method);
+    if (!strcmp(settings->method, "auto")) return nd_status_ok;
+    ND_TRY(nd_args_words(args, "method", settings->method, &names, &count));
+    for (size_t i = 0; i < count; i++)
+        ND_REQUIRE(nd_method_find(names[i]), nd_status_usage, "--method %s: no such method", names[i]);
+    return nd_status_ok;
+}
 
 static nd_status read_rule(const nd_args *args, nd_decouple_settings *settings) {
     const struct rule *given = NULL;
@@ -89,15 +101,21 @@ static nd_status read_cache(nd_args *args, nd_decouple_settings *settings) {
     return nd_status_ok;
 }
 
-static nd_status read_calibration(nd_args *args, const nd_graph *graph, nd_decouple_settings *settings) {
-    const char *spec = nd_args_text(args, "calib", NULL);
-    if (!spec) return nd_status_ok;
+static nd_status read_calibration(const nd_args *args, nd_decouple_settings *settings) {
+    if (!nd_args_has(args, "calib")) return nd_status_ok;
     ND_TRY(nd_args_int(args, "calib-images", 256, 1, 1 << 30, &settings->calib_images));
     ND_TRY(nd_args_real(args, "ridge", 0, 0, 1e6, &settings->ridge));
     settings->quick = nd_args_has(args, "quick");
     settings->light = nd_args_has(args, "light");
     settings->output_metric = nd_args_has(args, "output-metric");
     settings->relu_aware = nd_args_has(args, "relu-aware");
+    return nd_status_ok;
+}
+
+static nd_status open_calibration(const nd_args *args, const nd_graph *graph,
+                                  nd_decouple_settings *settings) {
+    const char *spec = nd_args_text(args, "calib", NULL);
+    if (!spec) return nd_status_ok;
     const nd_value *x = &graph->values[graph->inputs[0]];
     bool small = x->rank == 4 && x->dims[2] * x->dims[3] <= small_image;
     nd_dataset_settings dataset = {
@@ -109,18 +127,26 @@ static nd_status read_calibration(nd_args *args, const nd_graph *graph, nd_decou
     return nd_cli_dataset(args, &graph, 1, dataset, &settings->calib);
 }
 
-nd_status nd_cli_decouple_settings(nd_args *args, const nd_graph *graph, const nd_progress *progress,
-                                   nd_decouple_settings *out) {
+nd_status nd_cli_decouple_read(nd_args *args, nd_decouple_settings *out) {
     nd_decouple_settings settings = nd_decouple_defaults();
-    settings.progress = progress;
-    settings.method = nd_args_text(args, "method", settings.method);
     settings.conv_only = nd_args_has(args, "conv-only");
+    ND_TRY(read_methods(args, &settings));
     ND_TRY(read_rule(args, &settings));
     ND_TRY(read_ranks(args, &settings));
     ND_TRY(read_layers(args, &settings));
     ND_TRY(read_skips(args, &settings));
     ND_TRY(read_cache(args, &settings));
-    ND_TRY(read_calibration(args, graph, &settings));
+    ND_TRY(read_calibration(args, &settings));
+    *out = settings;
+    return nd_status_ok;
+}
+
+nd_status nd_cli_decouple_settings(nd_args *args, const nd_graph *graph, const nd_progress *progress,
+                                   nd_decouple_settings *out) {
+    nd_decouple_settings settings;
+    ND_TRY(nd_cli_decouple_read(args, &settings));
+    settings.progress = progress;
+    ND_TRY(open_calibration(args, graph, &settings));
     *out = settings;
     return nd_status_ok;
 }

@@ -6,8 +6,12 @@
 #include "cli/cli.h"
 #include "decouple/decouple.h"
 
-/* Reads --method, --ranks, the rules, --layer, --skip, --calib and what goes with them. `graph` is the model
- * the images are for. The calibration stream is opened into settings->calib; lists live in args' arena. */
+/* Reads --method, --ranks, the rules, --layer, --skip and what goes with --calib, and judges them as far as
+ * that can be done without a network. Lists live in args' arena. */
+nd_status nd_cli_decouple_read(nd_args *args, nd_decouple_settings *out);
+
+/* The same, and opens the calibration stream into settings->calib. `graph` is the model the images are for.
+ */
 nd_status nd_cli_decouple_settings(nd_args *args, const nd_graph *graph, const nd_progress *progress,
                                    nd_decouple_settings *out);
 /* Gives settings with --latency-ratio the clock they need, by --time-limit; others are left alone. */

@@ -100,17 +100,18 @@ static nd_status devices_backend(const nd_args *args, const char *name, nd_outpu
 static void devices_machine(void) {
     const nd_memory_room memory = nd_memory_find();
     const int threads = nd_threads();
-    printf("\n%d CPU thread%s by default: %s.\n%.1f GiB by default: %s; %.1f GiB of it left.\n", threads,
-           threads == 1 ? "" : "s", nd_threads_why(), (double)memory.limit / 0x1p30, memory.by,
-           (double)memory.left / 0x1p30);
+    nd_cli_print("\n%d CPU thread%s by default: %s.\n%.1f GiB by default: %s; %.1f GiB of it left.\n",
+                 threads, threads == 1 ? "" : "s", nd_threads_why(), (double)memory.limit / 0x1p30, memory.by,
+                 (double)memory.left / 0x1p30);
 }
 
 nd_status nd_verb_devices(nd_args *args) {
     static const char *const headings[] = {"backend", "device", "name", "GiB", "usable", "libraries", NULL};
     nd_output *output;
+    const char *only = nd_args_text(args, "backend", "auto");
+    ND_TRY(nd_backend_known(only));
     ND_TRY(nd_output_open(args, &output));
     nd_table *table = nd_table_new(headings);
-    const char *only = nd_args_text(args, "backend", "auto");
     nd_status status = nd_status_ok;
     for (int i = 0; nd_backend_names[i] && !status; i++)
         if (!strcmp(only, "auto") || !strcmp(only, nd_backend_names[i]))

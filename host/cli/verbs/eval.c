@@ -216,10 +216,11 @@ static nd_status eval_print(const nd_eval *eval) {
     ND_TRY(status);
     if (!show) return nd_status_ok;
     const nd_accuracy *first = &eval->results[0];
-    printf("\n%" PRId64 " images of %s, %" PRId64
-           " left out as broken\nprepared by %s\n%s (%s), %s, batch %" PRId64 "\n",
-           first->n, eval->batches->name, first->skipped, eval->batches->preprocess, eval->backend->name,
-           eval->backend->device, nd_precision_name(eval->precision), eval->batches->batch);
+    nd_cli_print("\n%" PRId64 " images of %s, %" PRId64
+                 " left out as broken\nprepared by %s\n%s (%s), %s, batch %" PRId64 "\n",
+                 first->n, eval->batches->name, first->skipped, eval->batches->preprocess,
+                 eval->backend->name, eval->backend->device, nd_precision_name(eval->precision),
+                 eval->batches->batch);
     return nd_status_ok;
 }
 

@@ -167,9 +167,9 @@ static nd_status inspect_layers(const nd_inspection *inspection) {
     nd_table_print(table, show ? stdout : NULL);
     ND_TRY(status);
     if (show)
-        printf("\n%s: conv %" PRId64 " MACs, total %" PRId64 " MACs, %" PRId64
-               " parameters, BatchNorm folded\n",
-               inspection->model, survey->cost.conv_macs, survey->cost.total_macs, survey->cost.params);
+        nd_cli_print("\n%s: conv %" PRId64 " MACs, total %" PRId64 " MACs, %" PRId64
+                     " parameters, BatchNorm folded\n",
+                     inspection->model, survey->cost.conv_macs, survey->cost.total_macs, survey->cost.params);
     nd_row row = inspect_plain_row(inspection);
     inspect_set_cost(&row, &survey->cost, NULL);
     return inspect_put(inspection, &row);
@@ -235,8 +235,8 @@ static void inspect_print_curves(const nd_inspection *inspection, const nd_metho
     static const char *const terms[] = {"layer", "1", "2", "3", "4", "5", "6", "7", "8", "9", NULL};
     static const char *const shares[] = {"layer", "1/9", "2/9", "3/9", "4/9", "5/9",
                                          "6/9",   "7/9", "8/9", "9/9", NULL};
-    printf("\n%s: %s by %s\n\n", method->name, energy ? "energy kept" : "error |W' - W| / |W|",
-           by_term ? "T" : "share of the full rank");
+    nd_cli_print("\n%s: %s by %s\n\n", method->name, energy ? "energy kept" : "error |W' - W| / |W|",
+                 by_term ? "T" : "share of the full rank");
     nd_table *table = nd_table_new(by_term ? terms : shares);
     for (size_t i = 0; i < inspection->survey.n_layers; i++) {
         if (!curves[i].n) continue;
@@ -305,8 +305,8 @@ nd_status nd_verb_inspect(nd_args *args) {
             status = inspect_spectra(&inspection);
         while (nd_cli_elsewhere(args, status));
     else if (!nd_output_quiet(inspection.output))
-        printf("\nWithout weights there is no energy to show: try %s:weights.safetensors.\n",
-               inspection.model);
+        nd_cli_print("\nWithout weights there is no energy to show: try %s:weights.safetensors.\n",
+                     inspection.model);
 done:
     nd_graph_free(inspection.graph);
     nd_survey_free(&inspection.survey);

@@ -131,21 +131,21 @@ static void reproduce_print_sources(const nd_paper_table *table) {
         const nd_paper_value *value = &table->values[i];
         size_t earlier = 0;
         while (earlier < i && strcmp(table->values[earlier].source, value->source)) earlier++;
-        if (earlier == i) printf("  %s: %s\n", value->kind, value->source);
+        if (earlier == i) nd_cli_print("  %s: %s\n", value->kind, value->source);
     }
 }
 
 /* Each measured row once: how much it lost, and how sure that is of so many images. */
 static void reproduce_print_drops(const nd_paper_table *table, const nd_reproduced *results,
                                   const nd_batches *data) {
-    printf("\nMeasured on %" PRId64 " images of %s, at a drop of at most 1.0 point of top-5:\n", data->count,
-           data->name);
+    nd_cli_print("\nMeasured on %" PRId64 " images of %s, at a drop of at most 1.0 point of top-5:\n",
+                 data->count, data->name);
     for (size_t i = 0; i < table->n_values; i++) {
         const nd_drop *top5 = &results[i].drop.top5;
         if (!results[i].drop.n || (i && strcmp(table->values[i].row, table->values[i - 1].row) == 0))
             continue;
-        printf("  %s: %s at %.4g loses %.2f [%.2f, %.2f]\n", table->values[i].row, table->values[i].method,
-               results[i].drop.knob, top5->points, top5->lo, top5->hi);
+        nd_cli_print("  %s: %s at %.4g loses %.2f [%.2f, %.2f]\n", table->values[i].row,
+                     table->values[i].method, results[i].drop.knob, top5->points, top5->lo, top5->hi);
     }
 }
 
@@ -175,14 +175,15 @@ static void reproduce_print(const char *name, const nd_paper_table *table, const
         nd_table_cell(text, "%+.*f", digits, result->ours - value->value);
         nd_table_cell(text, "%s", result->same ? "same" : *value->needs ? "measured" : "differs");
     }
-    printf("%s\n\n", name);
+    nd_cli_print("%s\n\n", name);
     nd_table_print(text, stdout);
     reproduce_print_sources(table);
     if (data) reproduce_print_drops(table, results, data);
     if (missing)
-        printf("\nWith weights and images: nd reproduce %s vgg16:WEIGHTS.safetensors --data imagefolder:VAL "
-               "[--calib imagefolder:TRAIN]\ndatasets/README.md says where they come from.\n",
-               name);
+        nd_cli_print(
+            "\nWith weights and images: nd reproduce %s vgg16:WEIGHTS.safetensors --data imagefolder:VAL "
+            "[--calib imagefolder:TRAIN]\ndatasets/README.md says where they come from.\n",
+            name);
     puts("");
 }
 

@@ -279,6 +279,7 @@ nd_status nd_verb_sweep(nd_args *args) {
     nd_sweep_settings sweeping = {.run = true, .rank = "1..9"};
     if (nd_args_has(args, "bench")) nd_cli_fix_addresses(args);
     ND_TRY_DONE(nd_sweep_points_make(args, &sweeping, &s.points));
+    ND_TRY_DONE(nd_sweep_points_check(&s.points));
     ND_TRY_DONE(nd_sweep_shard(args, &s.share, &s.shares));
     ND_TRY_DONE(nd_cli_folded(args, args->positional[0], &s.model, s.sha256));
     ND_TRY_DONE(nd_sweep_rows_open(args, &s.rows));

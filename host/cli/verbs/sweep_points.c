@@ -3,6 +3,8 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "cli/args/args.h"
+#include "cli/verbs/decouple_settings.h"
+#include "run/plugins.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -77,7 +79,7 @@ static nd_status add_values(nd_arena *arena, const char *name, bool whole, const
 }
 
 nd_status nd_sweep_points_make(nd_args *args, const nd_sweep_settings *settings, nd_sweep_points *out) {
-    *out = (nd_sweep_points){.args = args, .count = 1};
+    *out = (nd_sweep_points){.args = args, .run = settings->run, .count = 1};
     for (size_t i = 0; i < sizeof axis_options / sizeof *axis_options; i++) {
         const char *text = nd_args_text(args, axis_options[i].name, NULL);
         if (!text && !strcmp(axis_options[i].name, "method")) text = settings->method;
@@ -118,6 +120,33 @@ nd_status nd_sweep_point(const nd_sweep_points *points, size_t index, nd_args *o
     for (size_t a = points->n_axes; a-- > 0; index /= points->axes[a].n) {
         const nd_sweep_value *value = &points->axes[a].values[index % points->axes[a].n];
         if (value->text) out->values[out->n_values++] = (struct nd_args_value){value->option, value->text};
+    }
+    return nd_status_ok;
+}
+
+static nd_status check_run(const nd_args *point) {
+    nd_precision precision;
+    int64_t batch;
+    const char *dtype = nd_args_text(point, "dtype", "fp32");
+    ND_REQUIRE(nd_precision_find(dtype, &precision), nd_status_usage,
+               "--dtype %s: there are fp32, tf32, fp16 and bf16", dtype);
+    ND_TRY(nd_args_int(point, "batch", 1, 1, 65536, &batch));
+    return nd_backend_known(nd_args_text(point, "backend", "auto"));
+}
+
+nd_status nd_sweep_points_check(const nd_sweep_points *points) {
+    size_t stride = points->count;
+    for (size_t a = 0; a < points->n_axes; a++) {
+        stride /= points->axes[a].n;
+        for (size_t v = 0; v < points->axes[a].n; v++) {
+            nd_args point;
+            nd_status status = nd_sweep_point(points, v * stride, &point);
+            nd_decouple_settings settings;
+            if (!status && points->run) status = check_run(&point);
+            if (!status) status = nd_cli_decouple_read(&point, &settings);
+            nd_args_free(&point);
+            ND_TRY(status);
+        }
     }
     return nd_status_ok;
 }

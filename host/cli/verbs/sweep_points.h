@@ -16,6 +16,7 @@ enum { nd_sweep_axes_max = 16 };
 
 typedef struct nd_sweep_points {
     const nd_args *args;
+    bool run; /* as in the settings */
     struct nd_sweep_axis {
         nd_sweep_value *values;
         size_t n;
@@ -32,6 +33,10 @@ typedef struct nd_sweep_settings {
 
 /* Everything lives in args' arena. */
 nd_status nd_sweep_points_make(nd_args *args, const nd_sweep_settings *settings, nd_sweep_points *out);
+
+/* Whether every value of every axis is one that a point can have: a mistake in the last of them is told
+ * before the first of them is measured. */
+nd_status nd_sweep_points_check(const nd_sweep_points *points);
 
 /* The command line of point `index`; free with nd_args_free. */
 nd_status nd_sweep_point(const nd_sweep_points *points, size_t index, nd_args *out);

@@ -79,7 +79,7 @@ static void print_table(const nd_sweep_rows *rows) {
         nd_table_cell(table, "%s", row->values[nd_field_pareto_time].i ? "*" : "");
     }
     nd_table_print(table, stdout);
-    if (rows->resumed) printf("\n%zu of %zu rows were there already\n", rows->resumed, rows->count);
+    if (rows->resumed) nd_cli_print("\n%zu of %zu rows were there already\n", rows->resumed, rows->count);
 }
 
 typedef struct rewriting {

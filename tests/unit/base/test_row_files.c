@@ -38,6 +38,15 @@ static const char *const hard_texts[] = {
     "1e5",
     "a\\",
     "{}",
+    "=1+1",
+    "+x",
+    "-x",
+    "@sum",
+    "\t=1",
+    "\r=1",
+    "'=1",
+    "''",
+    "'",
 };
 
 static const double hard_reals[] = {0.0,    1.0,    -1.5,         0.1,  1.0 / 3,
@@ -189,8 +198,10 @@ Test(row_files, sqlite_reads_what_sql_says) {
         const nd_field field = (nd_field)(i % nd_field_count);
         const nd_row_value *value = &rows[i / nd_field_count].values[field];
         if (!value->set || nd_field_table[field].type != nd_field_type_text) continue;
-        /* The program drops a carriage return at the end of a line. */
-        if (strchr(value->text, '\r')) nd_row_set_text(&rows[i / nd_field_count], field, "line\nline");
+        /* The program drops a carriage return at the end of a line, and an apostrophe of its would be taken
+         * for ours. */
+        if (strchr(value->text, '\r') || *value->text == '\'')
+            nd_row_set_text(&rows[i / nd_field_count], field, "line\nline");
     }
     char *text = write_rows("sql", rows, count, &size);
     FILE *script = fopen("rows.sql", "w");
@@ -435,4 +446,30 @@ Test(row_files, unknown_format_is_refused) {
     nd_row_writer *writer;
     cr_expect_eq(nd_row_writer_open("xml", stdout, "stdout", &writer), nd_status_usage);
     cr_expect_null(writer);
+}
+
+/* A spreadsheet runs a cell that starts with one of = + - @, a tab or a carriage return; numbers are numbers.
+ */
+Test(row_files, no_text_in_csv_is_a_formula) {
+    static const char *const texts[] = {"=cmd|x",  "+cmd|x",  "-cmd|x", "@cmd|x",
+                                        "\tcmd|x", "\rcmd|x", "'cmd|x"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        nd_row row = {0}, *back;
+        size_t size, count;
+        nd_row_set_text(&row, nd_field_model, texts[i]);
+        nd_row_set_real(&row, nd_field_drop_top1, -1.5);
+        char *csv = write_rows("csv", &row, 1, &size), guarded[16];
+        snprintf(guarded, sizeof guarded, "'%s", texts[i]);
+        cr_expect(strstr(csv, guarded), "%s", csv);
+        cr_expect(strstr(csv, ",-1.5,"), "%s", csv);
+        for (const char *c = csv; *c; c++) {
+            const bool starts = c == csv || strchr(",\n", c[-1]) || (c[-1] == '"' && strchr(",\n", c[-2]));
+            if (starts) cr_expect(!strchr("=+@\t\r", *c), "%s", c);
+        }
+        cr_assert_eq(nd_rows_parse(csv, size, "csv", &back, &count), nd_status_ok, "%s", nd_error());
+        assert_equal("csv", &row, 1, back, count);
+        nd_rows_free(back, count);
+        nd_row_free(&row);
+        free(csv);
+    }
 }

@@ -534,7 +534,8 @@ Test(zoo, reads_the_real_cifar_networks) {
         char path[512];
         snprintf(path, sizeof path, "%s/models/%s-cifar10.safetensors",
                  root ? root : ND_SOURCE_DIR "/../shared/data", archs[i]);
-        if (access(path, R_OK)) cr_skip_test("%s is not there", path);
+        if (access(path, R_OK))
+            cr_skip_test("no real networks in %s; set ND_DATA", root ? root : ND_SOURCE_DIR);
         nd_graph *graph;
         cr_expect_eq(nd_zoo_open(archs[i], path, &graph), nd_status_ok, "%s", nd_error());
         nd_graph_free(graph);

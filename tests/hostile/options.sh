@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Options that would be ignored are refused with what they need, and what is wrong on the command line is told before
+# anything is measured.
+#   tests/hostile/options.sh BUILD
+. "$(dirname "$0")/lib.sh"
+
+out=(-o x.onnx)
+for option in --light --quick --output-metric --relu-aware '--ridge 1' '--calib-images 4' '--calib-preprocess glyphs'; do
+    # shellcheck disable=SC2206 # words
+    words=($option)
+    ends 2 "${words[0]} does nothing without --calib DATASET" nd decouple glyphs --macs-ratio 2 "${words[@]}" "${out[@]}"
+    ends 2 "${words[0]} does nothing without --calib DATASET" nd bench glyphs --no-layers --rank 2 "${words[@]}"
+    ends 2 "${words[0]} does nothing without --calib DATASET" nd sweep glyphs --rank 2 "${words[@]}"
+done
+ends 2 '--calib-images does nothing without --calib DATASET' nd reproduce paper-table1 --calib-images 4
+ends 2 '--quick does nothing without --macs-ratio R or --latency-ratio R or --max-drop POINTS' \
+    nd decouple glyphs --rank 2 --calib glyphs --quick "${out[@]}"
+ends 2 '--quick does nothing without --macs-ratio R$' nd bench glyphs --rank 2 --calib glyphs --quick
+ends 2 '--conv-only does nothing without --macs-ratio R or --max-drop POINTS' nd decouple glyphs --rank 2 --conv-only "${out[@]}"
+ends 2 '--conv-only does nothing without --macs-ratio R$' nd sweep glyphs --rank 2 --conv-only
+for option in --confident '--top 5' '--data glyphs' '--limit 4' '--first 4'; do
+    # shellcheck disable=SC2206
+    words=($option)
+    ends 2 "${words[0]} does nothing without --max-drop POINTS" nd decouple glyphs --rank 2 "${words[@]}" "${out[@]}"
+done
+for option in '--batch 4' '--time-limit 1'; do
+    # shellcheck disable=SC2206
+    words=($option)
+    ends 2 "${words[0]} does nothing without --latency-ratio R" nd decouple glyphs --rank 2 "${words[@]}" "${out[@]}"
+done
+ends 2 '--preprocess does nothing without --data DATASET or --calib DATASET' \
+    nd decouple glyphs --rank 2 --preprocess glyphs "${out[@]}"
+ends 2 '--preprocess does nothing without --calib DATASET' nd bench glyphs --preprocess glyphs
+ends 2 '--label-offset does nothing without --data DATASET' nd decouple glyphs --rank 2 --label-offset 1 "${out[@]}"
+ends 2 '--limit does nothing without --data DATASET' nd sweep resnet20 --rank 2 --limit 4
+ends 2 '--workers does nothing without --data DATASET or --calib DATASET' nd sweep resnet20 --rank 2 --workers 1
+ends 2 '--time-limit does nothing without --latency-ratio R or --bench|--time-limit does nothing without --bench or' \
+    nd sweep glyphs --rank 2 --time-limit 1
+ends 2 '--skip does nothing without --rank T' nd inspect glyphs --skip 'features.0'
+ends 2 '--ranks does nothing without --rank T' nd inspect glyphs --ranks adaptive
+ends 2 '--whole needs a suite' nd bench glyphs --whole
+ends 2 '--whole needs a suite' nd bench small.onnx --whole
+ends 2 '--rank does nothing beside --original' nd bench glyphs --original glyphs --rank 2
+ends 2 '--method does nothing beside --original' nd bench glyphs --original glyphs --method pwdw
+ends 2 '--impl does nothing beside --svd' nd bench glyphs --svd --impl best
+ends 2 '--output does nothing without --aa N' nd compare a.jsonl b.jsonl -o margins.jsonl
+ends 2 '--json does nothing beside --aa' nd compare --aa 2 a.jsonl b.jsonl --json x.jsonl
+ends 2 '--json does nothing beside --list' nd check --list --json x.jsonl
+ends 2 '--isa avx2 does nothing on backend ref' nd check --backend ref --isa avx2 --op 'fill*'
+that "nothing was written" test ! -e x.onnx -a ! -e x.jsonl
+
+# What they go with.
+ends 0 '' nd decouple glyphs --rank 2 --calib glyphs --calib-images 4 --light --ridge 1 --skip 'features.1*' -o y.onnx
+ends 0 '' nd decouple glyphs --macs-ratio 2 --conv-only -o y.onnx
+ends 0 '' nd sweep glyphs --rank 2 --limit 4
+ends 0 '' nd inspect glyphs --rank 2 --skip features.0
+
+# --- at once: the last value of a list is judged before the first is measured. A minute would be for all the others.
+at_once() { ends 2 "$1" timeout 10 "${@:2}" --json rows.jsonl; }
+slow=(resnet20 --data glyphs --rank 1..9)
+at_once '--method nosuch: no such method' nd sweep "${slow[@]}" --method dwpw,nosuch
+at_once '--method nosuch: no such method' nd sweep glyphs --method nosuch
+at_once '--dtype fp8: ' nd sweep "${slow[@]}" --dtype fp32,fp8
+at_once 'no backend "tpu"' nd sweep "${slow[@]}" --backend ref,tpu
+at_once '--ranks some: ' nd sweep "${slow[@]}" --ranks uniform,some
+at_once '--batch 0: ' nd sweep "${slow[@]}" --batch 1,0
+at_once '--energy 2: ' nd sweep glyphs --energy 0.5,2
+at_once '--macs-ratio 0.5: ' nd sweep glyphs --macs-ratio 2,0.5
+at_once '--ridge -1: ' nd sweep "${slow[@]}" --calib glyphs --ridge 0,-1
+at_once '--calib-images 0: ' nd sweep "${slow[@]}" --calib glyphs --calib-images 4,0
+at_once '--layer x: expected PATTERN=SETTING' nd sweep "${slow[@]}" --layer x
+at_once '--method nosuch: no such method' nd bench vgg16 --method dwpw,nosuch
+at_once '--method nosuch: no such method' nd bench resnet20 --no-layers --method nosuch
+at_once '--dtype fp8: ' nd bench vgg16 --dtype fp32,fp8
+at_once 'no backend "tpu"' nd bench vgg16 --backend ref,tpu
+at_once '--energy 2: ' nd bench resnet20 --rank 3 --energy 0.5,2
+at_once '--method nosuch: no such method' nd decouple resnet20 --method dwpw,nosuch --rank 2 -o x.onnx
+at_once '--method nosuch: no such method' nd inspect resnet20 --method dwpw,nosuch --rank 2
+at_once 'no backend "tpu"' nd devices --backend tpu
+that "no rows were written" test ! -e rows.jsonl
+finish
