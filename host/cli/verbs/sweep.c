@@ -92,6 +92,9 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
     ND_TRY(nd_args_int(point, "batch", default_batch, 1, 65536, &st->batch));
     ND_TRY(nd_cli_backend(point, &st->backend));
     ND_TRY(open_data(s, point));
+    /* A batch is never larger than the set, unless it is also timed. */
+    const bool timed = nd_args_has(point, "bench") || nd_args_has(point, "latency-ratio");
+    if (st->batches && !timed) st->batch = st->batches->batch;
     ND_TRY(nd_graph_clone(s->model, &st->original));
     return infer_for_data(st, st->original);
 }
