@@ -75,6 +75,24 @@ Test(machine, waiting_library_threads_sleep) {
     nd_backend_close(backend);
 }
 
+/* A processor that is younger than OpenBLAS is no reason for kernels without AVX. Each test is a process of
+ * its own, so that no other has loaded the library with what it may have set. */
+Test(machine, libraries_use_the_vectors_of_the_processor) {
+#if defined __x86_64__
+    if (!__builtin_cpu_supports("avx2")) cr_skip_test("this processor has no AVX2");
+    unsetenv("OPENBLAS_CORETYPE");
+    nd_backend *backend;
+    if (nd_backend_open("cpu", &(nd_backend_settings){0}, &backend)) cr_skip_test("no cpu backend");
+    static const char *const old[] = {"Prescott", "Core2",   "Nehalem",   "Athlon", "Barcelona",
+                                      "Bobcat",   "Generic", "Northwood", "Katmai", "Banias"};
+    for (size_t i = 0; i < sizeof old / sizeof *old; i++)
+        cr_expect(!strstr(backend->libraries, old[i]), "%s", backend->libraries);
+    nd_backend_close(backend);
+#else
+    cr_skip_test("this processor has no x86-64 vectors");
+#endif
+}
+
 /* The same loop on a team that spins, to know that the measure sees it. */
 static nd_team_work *spin_work;
 static void *spin_context;
