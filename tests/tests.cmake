@@ -104,6 +104,6 @@ if(TARGET nd_unit)
 endif()
 
 nd_suite(full 300 slurm cuda_configure hostile_kill)
-nd_suite(full 900 peers torchvision_zoo cuda_engines cuda_resources cuda_device cuda_bundle)
-nd_suite(full 1800 unit_long golden_slow hostile_sanitized)
+nd_suite(full 900 torchvision_zoo cuda_engines cuda_resources cuda_device cuda_bundle)
+nd_suite(full 1800 unit_long golden_slow hostile_sanitized peers)
 nd_suite(full 3600 real_accuracy)

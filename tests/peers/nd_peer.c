@@ -1,10 +1,9 @@
 /* Runs a model on raw fp32 files, so that scripts can set nd beside other runtimes.
  *
- * usage: nd_peer BACKEND BATCH MODEL PREFIX [fold]
+ * usage: nd_peer BACKEND BATCH[xHEIGHTxWIDTH] MODEL PREFIX [fold]
  * Input i of the graph is read from PREFIX.in<i>, output i is written to PREFIX.out<i>; the dims of each
  * output go to stdout, one line an output. The exit code is that of nd, and "unsupported" or another family
  * goes before the message. */
-#include "base/text.h"
 #include "model/infer/infer.h"
 #include "model/model.h"
 #include "run/executor.h"
@@ -65,14 +64,24 @@ static nd_status peer_write(const nd_peer *peer, const char *prefix) {
     return nd_status_ok;
 }
 
+static nd_status peer_shape(const char *text, nd_infer_settings *out) {
+    long long batch, height = 0, width = 0;
+    char more;
+    const int read = sscanf(text, "%lldx%lldx%lld%c", &batch, &height, &width, &more);
+    ND_REQUIRE(read == 1 || read == 3, nd_status_usage, "'%s' is no batch, nor one with a size", text);
+    *out = (nd_infer_settings){.batch = batch, .height = height, .width = width};
+    return nd_status_ok;
+}
+
 static nd_status peer_run(nd_peer *peer, char **argv, bool fold) {
-    int64_t batch;
-    ND_REQUIRE(nd_text_int(argv[2], &batch), nd_status_usage, "'%s' is no batch size", argv[2]);
+    nd_infer_settings shape;
+    ND_TRY(peer_shape(argv[2], &shape));
+    const int64_t batch = shape.batch;
     ND_TRY(nd_backend_open(argv[1], &(nd_backend_settings){0}, &peer->backend));
     ND_TRY(nd_model_open(argv[3], &peer->graph));
     nd_graph *graph = peer->graph;
     if (fold) ND_TRY(nd_graph_fold(graph));
-    ND_TRY(nd_graph_infer(graph, &(nd_infer_settings){.batch = batch}));
+    ND_TRY(nd_graph_infer(graph, &shape));
     ND_REQUIRE(graph->n_inputs <= nd_peer_ends_max && graph->n_outputs <= nd_peer_ends_max,
                nd_status_unsupported, "more than %d inputs or outputs", nd_peer_ends_max);
     ND_TRY(nd_exec_open(peer->backend, graph, &(nd_exec_settings){.batch = batch}, &peer->exec));
@@ -89,7 +98,7 @@ static nd_status peer_run(nd_peer *peer, char **argv, bool fold) {
 int main(int argc, char **argv) {
     const bool fold = argc == 6 && !strcmp(argv[5], "fold");
     if (argc != 5 && !fold) {
-        fprintf(stderr, "usage: nd_peer BACKEND BATCH MODEL PREFIX [fold]\n");
+        fprintf(stderr, "usage: nd_peer BACKEND BATCH[xHEIGHTxWIDTH] MODEL PREFIX [fold]\n");
         return nd_status_exit_code(nd_status_usage);
     }
     nd_peer peer = {0};

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Random graphs through nd decouple, each written file held against its original by written.check.
+"""Random graphs through nd decouple, each written file held against its original by written.check, and nd's own runs
+of both, on every backend, against onnxruntime.
 
 A graph is a row of blocks, drawn by its seed: convolutions (groups, strides, dilations, automatic padding, shared and
 computed weights, BatchNormalization behind them or elsewhere), branches, pads, subgraphs, dead nodes, Reshapes by 0 and
@@ -7,6 +8,7 @@ computed weights, BatchNormalization behind them or elsewhere), branches, pads, 
 
 usage: random_graphs.py BUILD [COUNT [FIRST_SEED]]
 """
+import collections
 import pathlib
 import subprocess
 import sys
@@ -16,10 +18,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+import peer
 import written
 
-SETTINGS = [("dwpw", "25", True), ("pwdw", "25", True), ("dwpw", "2", False), ("prune", "3", False),
-            ("spatial", "2", False)]
+# method, rank, whether that is all of it
+SETTINGS = [("dwpw", "25", True), ("pwdw", "25", True), ("dwpw", "2", False), ("pwdw", "1", False),
+            ("prune", "3", False), ("spatial", "2", False)]
+ACTIVATIONS = ("Relu", "LeakyRelu", "Sigmoid", "HardSigmoid")
+RARE = (*ACTIVATIONS, "Tanh")
+BACKENDS = ("ref", "cpu")
+LEAST_RUN = 0.5  # of the graphs have to run on nd's own backends: what does not proves nothing
 
 
 class Graph:
@@ -28,7 +36,8 @@ class Graph:
         self.nodes, self.initializers, self.infos, self.names = [], [], [], 0
         self.opset = int(self.rng.choice([13, 17, 18]))
         self.open = bool(self.rng.random() < 0.5)
-        self.channels = 3
+        self.plain = bool(self.rng.random() < 0.6)  # only what nd runs itself
+        self.channels, self.side = 3, 16  # at the smaller of two sizes
         self.value = "x"
         self.shared = {}
 
@@ -78,7 +87,7 @@ class Graph:
         self.shared[array.shape] = name
         return name
 
-    def conv(self, no=None):
+    def conv(self, no=None, stride=True):
         rng = self.rng
         no = no or int(rng.choice([4, 6, 8]))
         groups = 2 if self.channels % 2 == 0 and no % 2 == 0 and rng.random() < 0.2 else 1
@@ -88,6 +97,9 @@ class Graph:
             attributes["auto_pad"] = str(rng.choice(["SAME_UPPER", "SAME_LOWER"]))
         else:
             attributes["pads"] = [k // 2] * 4
+        if stride and self.side > 1 and rng.random() < 0.15:
+            attributes["strides"] = [2, 2]
+            self.side = (self.side + 1) // 2
         inputs = [self.value, self.weights(no, self.channels // groups, k)]
         if rng.random() < 0.5:
             inputs.append(self.constant(self.floats(no), "b"))
@@ -100,7 +112,7 @@ class Graph:
         if rng.random() < 0.4:
             self.norm()
         if rng.random() < 0.6:
-            self.value = self.node(str(rng.choice(["Relu", "Sigmoid", "Tanh"])), [self.value])
+            self.value = self.node(str(rng.choice(ACTIVATIONS if self.plain else RARE)), [self.value])
 
     def norm(self):
         rows = [self.floats(self.channels) + 1, self.floats(self.channels), self.floats(self.channels),
@@ -109,20 +121,25 @@ class Graph:
 
     def branch(self):
         start, channels = self.value, self.channels
-        self.conv(channels)
+        self.conv(channels, stride=False)
         self.value = self.node("Add", [start, self.value])
 
     def concat(self):
         start, channels = self.value, self.channels
-        self.conv()
+        self.conv(stride=False)
         self.value = self.node("Concat", [start, self.value], axis=1)
         self.channels += channels
 
     def pad(self):
+        self.side += 1
         self.value = self.node("Pad", [self.value, self.ints(0, 0, 1, 0, 0, 0, 0, 1)])
 
     def pool(self):
-        self.value = self.node("MaxPool", [self.value], kernel_shape=[2, 2], strides=[2, 2])
+        """Down to maps that are smaller than the kernels behind it."""
+        side = int(self.rng.choice([2, 4, 8]))
+        if side <= self.side:
+            self.side //= side
+            self.value = self.node("MaxPool", [self.value], kernel_shape=[side] * 2, strides=[side] * 2)
 
     def rows(self):
         """A batch written as 0: of a value whose first dimension is another."""
@@ -138,6 +155,8 @@ class Graph:
 
     def groupnorm(self):
         """As TorchScript writes it."""
+        if self.channels % 2:
+            return
         shape = self.node("Shape", [self.value])
         flat = self.node("Reshape", [self.value, self.ints(0, 2, -1)])
         flat = self.node("InstanceNormalization", [flat, self.constant(np.ones(2, np.float32)),
@@ -168,15 +187,12 @@ class Graph:
 
     def model(self):
         blocks = [self.conv, self.conv, self.branch, self.concat, self.pad, self.norm, self.rows, self.fixed,
-                  self.subgraph, self.dead, self.pool]
+                  self.dead, self.pool]
+        if not self.plain:
+            blocks += [self.subgraph, self.groupnorm]
         self.conv()
         for _ in range(int(self.rng.integers(2, 7))):
-            block = self.rng.choice(len(blocks) + 1)
-            if block == len(blocks):
-                if self.channels % 2 == 0:
-                    self.groupnorm()
-            else:
-                blocks[block]()
+            blocks[self.rng.choice(len(blocks))]()
         self.conv()
         if self.rng.random() < 0.5:
             self.value = self.node("GlobalAveragePool", [self.value])
@@ -189,21 +205,45 @@ class Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
 
 
-def check_seed(build, seed, folder):
+def check_runs(build, path, counts):
+    """nd's own runs of a file against onnxruntime's, at each size that the file takes."""
+    runner = written.session(path)
+    for _, size in written.runs(runner, (16, 23), (2,)):
+        arrays = written.feeds(runner, 2, size, seed=5)
+        want = runner.run(None, arrays)
+        for backend in BACKENDS:
+            try:
+                got = peer.run(build, backend, path, list(arrays.values()), fold=True,
+                               size=size if written.is_open(runner, "size") else None)
+            except peer.Unsupported as reason:
+                counts[str(reason).split("'")[-1].strip(" :")[-100:]] += 1
+                continue
+            except peer.Failed as reason:
+                raise written.Wrong(f"nd itself, {backend}, size {size}: {reason}") from None
+            counts["ran"] += 1
+            error = written.difference(got, want)
+            written.require(error <= written.TOLERANCE, f"nd itself, {backend}, size {size}: off by {error:.2g}")
+
+
+def check_seed(build, seed, folder, counts):
     """None, or what went wrong."""
     old, new = folder / f"seed{seed}.onnx", folder / f"seed{seed}.new.onnx"
     onnx.save(Graph(seed).model(), old)
-    for method, rank, full in SETTINGS:
-        command = [f"{build}/nd", "decouple", str(old), "-o", str(new), "--method", method, "--rank", rank, "--skip",
-                   "none", "--input", "16x16"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        what = f"seed {seed}, {method} --rank {rank}"
-        if done.returncode:
-            return f"{what}: ended with {done.returncode}: {done.stderr.strip()[-300:]}"
-        try:
+    what = f"seed {seed}"
+    try:
+        check_runs(build, old, counts)
+        for method, rank, full in SETTINGS:
+            command = [f"{build}/nd", "decouple", str(old), "-o", str(new), "--method", method, "--rank", rank,
+                       "--skip", "none", "--input", "16x16"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            what = f"seed {seed}, {method} --rank {rank}"
+            if done.returncode:
+                return f"{what}: ended with {done.returncode}: {done.stderr.strip()[-300:]}"
             written.check(old, new, written.TOLERANCE if full else None, narrowed=method == "prune", sizes=(16, 23))
-        except written.Wrong as error:
-            return f"{what}: {error}"
+            if not full:
+                check_runs(build, new, counts)
+    except written.Wrong as error:
+        return f"{what}: {error}"
     old.unlink()
     new.unlink()
     return None
@@ -213,13 +253,23 @@ def main():
     build, count, first = sys.argv[1], int((sys.argv[2:] + ["200"])[0]), int((sys.argv[3:] + ["1"])[0])
     folder = pathlib.Path(tempfile.mkdtemp(prefix="nd_random_graphs."))
     print(f"seeds {first} to {first + count - 1}", flush=True)
-    wrong = [w for w in (check_seed(build, seed, folder) for seed in range(first, first + count)) if w]
-    for what in wrong:
-        print(f"FAILED {what}")
+    counts, wrong = collections.Counter(), []
+    for seed in range(first, first + count):
+        what = check_seed(build, seed, folder, counts)
+        if what:
+            wrong.append(what)
+            print(f"FAILED {what}", flush=True)
     print(f"{count - len(wrong)} of {count} graphs agree" + (f"; the others are in {folder}" if wrong else ""))
+    ran, tried = counts.pop("ran", 0), counts.total()
+    print(f"nd ran {ran} of {ran + tried} itself")
+    for reason, times in counts.most_common(8):
+        print(f"  {times:5} not: {reason}")
+    few = ran < LEAST_RUN * (ran + tried)
+    if few:
+        print(f"FAILED: fewer than {LEAST_RUN:.0%} of them")
     if not wrong:
         folder.rmdir()
-    sys.exit(1 if wrong else 0)
+    sys.exit(1 if wrong or few else 0)
 
 
 if __name__ == "__main__":
