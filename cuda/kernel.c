@@ -141,7 +141,7 @@ static nd_cuda_launch *const nd_cuda_launches[nd_operation_count] = {
     [nd_operation_affine] = nd_cuda_affine_launch,
     [nd_operation_softmax] = nd_cuda_softmax_launch,
     [nd_operation_lrn] = nd_cuda_lrn_launch,
-    [nd_operation_mean] = nd_cuda_mean_launch,
+    [nd_operation_reduce] = nd_cuda_reduce_launch,
     [nd_operation_gather] = nd_cuda_gather_launch,
     [nd_operation_copy] = nd_cuda_copy_launch,
     [nd_operation_fill] = nd_cuda_fill_launch,
@@ -151,6 +151,9 @@ static nd_cuda_launch *const nd_cuda_launches[nd_operation_count] = {
 static bool cuda_simple_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
     (void)precision;
+    if (!nd_cuda_launches[work->operation]) return false;
+    /* Its largest number would have to be found first. */
+    if (work->operation == nd_operation_reduce && work->reduction == nd_reduction_log_sum_exp) return false;
     for (int i = 0; i < work->y.rank; i++)
         if (work->y.dims[i] > INT32_MAX) return false;
     return true;

@@ -56,6 +56,52 @@ double nd_check_activate(nd_activation activation, double x) {
         return fmin(fmax(a * x + b, 0), 1);
     case nd_act_hard_swish:
         return x * fmin(fmax(x + 3, 0), 6) / 6;
+    case nd_act_abs:
+        return x < 0 ? -x : x;
+    case nd_act_neg:
+        return 0 - x;
+    case nd_act_reciprocal:
+        return 1 / x;
+    case nd_act_sqrt:
+        return pow(x, 0.5);
+    case nd_act_exp:
+        return exp(x);
+    case nd_act_log:
+        return log2(x) * 0.69314718055994530942;
+    case nd_act_sin:
+        return sin(x);
+    case nd_act_cos:
+        return cos(x);
+    case nd_act_tanh:
+        return x < 0 ? 1 - 2 / (1 + exp(2 * x)) : 2 / (1 + exp(-2 * x)) - 1;
+    case nd_act_erf:
+        return 1 - erfc(x);
+    case nd_act_floor:
+        return x - (fmod(x, 1) < 0 ? fmod(x, 1) + 1 : fmod(x, 1));
+    case nd_act_ceil:
+        return -floor(-x);
+    case nd_act_round:
+        return nearbyint(x);
+    case nd_act_sign:
+        return x > 0 ? 1 : x < 0 ? -1 : 0;
+    case nd_act_softplus:
+        return x > 30 ? x : log(1 + exp(x));
+    case nd_act_softsign:
+        return x / (1 + fabs(x));
+    case nd_act_elu:
+        return b * (fmax(x, 0) + a * (exp(fmin(x, 0)) - 1));
+    case nd_act_celu:
+        return fmax(x, 0) + a * (exp(fmin(x, 0) / a) - 1);
+    case nd_act_threshold:
+        return x > a ? x : 0;
+    case nd_act_swish:
+        return x * (x * a < 0 ? exp(a * x) / (1 + exp(a * x)) : 1 / (1 + exp(-a * x)));
+    case nd_act_mish: /* tanh(log(1 + e)) = ((1 + e)^2 - 1) / ((1 + e)^2 + 1) */
+        return x > 30 ? x : x * (exp(x) * (exp(x) + 2)) / (exp(x) * (exp(x) + 2) + 2);
+    case nd_act_gelu:
+        return x * 0.5 * (1 + erf(x * 0.70710678118654752440));
+    case nd_act_gelu_tanh:
+        return x * 0.5 * (1 + tanh(0.79788456080286535588 * x * (1 + 0.044715 * x * x)));
     case nd_act_none:
     case nd_act_count:
         break;

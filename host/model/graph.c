@@ -46,6 +46,10 @@ static const char *const nd_op_names[nd_op_count] = {
     [nd_op_reduce_prod] = "ReduceProd",
     [nd_op_constant_of_shape] = "ConstantOfShape",
     [nd_op_dequantize] = "DequantizeLinear",
+    [nd_op_unary] = "a function of one number",
+    [nd_op_binary] = "a function of two numbers",
+    [nd_op_where] = "Where",
+    [nd_op_reduce] = "a reduction",
 };
 
 const char *nd_op_name(nd_op op) {

@@ -53,6 +53,10 @@ typedef enum nd_op {
     nd_op_reduce_prod,
     nd_op_constant_of_shape,
     nd_op_dequantize, /* x, scale, zero point?: of constants, for weights */
+    nd_op_unary,      /* a function of every number, that op_type names: "Sqrt", "Gelu", ... */
+    nd_op_binary,     /* likewise of two or more, broadcast: "Pow", "Min", ... */
+    nd_op_where,      /* constant condition, a, b */
+    nd_op_reduce,     /* over axes, as op_type says: "ReduceSum", "ReduceMax", ... */
     nd_op_count,
 } nd_op;
 
@@ -78,7 +82,7 @@ typedef struct nd_attr {
     bool ceil_mode;                /* pools */
     bool count_include_pad;        /* average_pool */
     bool trans_a, trans_b;         /* gemm */
-    float alpha, beta;             /* gemm, leaky_relu, hard_sigmoid, lrn */
+    float alpha, beta;             /* gemm, leaky_relu, hard_sigmoid, lrn, unary */
     float lo, hi;                  /* clip; -inf and +inf when absent */
     float epsilon;                 /* batchnorm */
     float bias;                    /* lrn */
@@ -86,10 +90,11 @@ typedef struct nd_attr {
     int64_t size;                  /* lrn: window across channels; constant_of_shape: the integer */
     int64_t axis;                  /* concat, flatten, softmax, gather */
     nd_dtype dtype;                /* cast */
-    bool keep_dims;                /* reduce_mean, reduce_prod */
+    bool keep_dims;                /* reduce_mean, reduce_prod, reduce */
+    bool approximate;              /* unary: Gelu by tanh */
     bool flat_softmax;             /* softmax before opset 13: flattened to 2-D at axis */
     int n;                         /* entries used in the lists below */
-    int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduce_mean axes, reshape dims, transpose perm, pad
+    int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduction axes, reshape dims, transpose perm, pad
                                       begins then ends, slice starts, shape start and end */
     int64_t ends[nd_rank_max], axes[nd_rank_max], steps[nd_rank_max]; /* slice */
 } nd_attr;

@@ -131,6 +131,7 @@ static nd_link *const nd_links[nd_op_count] = {
     [nd_op_identity] = link_same,
     [nd_op_add] = link_binary,
     [nd_op_mul] = link_binary,
+    [nd_op_unary] = link_same,
     [nd_op_gather] = link_gather,
 };
 

@@ -14,7 +14,7 @@
 
 #pragma GCC visibility push(default)
 
-enum { nd_plugin_abi = 2 };
+enum { nd_plugin_abi = 3 };
 
 /* Arithmetic of a network. Accumulation is fp32 throughout; inputs and outputs of the network are fp32. */
 typedef enum nd_precision {
@@ -57,6 +57,29 @@ typedef enum nd_act {
     nd_act_sigmoid,
     nd_act_hard_sigmoid, /* min(max(a*x + b, 0), 1) */
     nd_act_hard_swish,   /* x * min(max(x/6 + 0.5, 0), 1) */
+    nd_act_abs,
+    nd_act_neg,
+    nd_act_reciprocal,
+    nd_act_sqrt,
+    nd_act_exp,
+    nd_act_log,
+    nd_act_sin,
+    nd_act_cos,
+    nd_act_tanh,
+    nd_act_erf,
+    nd_act_floor,
+    nd_act_ceil,
+    nd_act_round, /* halves to the even number */
+    nd_act_sign,
+    nd_act_softplus,  /* log(1 + exp(x)) */
+    nd_act_softsign,  /* x / (1 + |x|) */
+    nd_act_elu,       /* x < 0 ? b*a*(exp(x) - 1) : b*x, which is SELU too */
+    nd_act_celu,      /* x < 0 ? a*(exp(x/a) - 1) : x */
+    nd_act_threshold, /* x > a ? x : 0 */
+    nd_act_swish,     /* x / (1 + exp(-a*x)) */
+    nd_act_mish,      /* x * tanh(softplus(x)) */
+    nd_act_gelu,      /* x/2 * (1 + erf(x/sqrt(2))) */
+    nd_act_gelu_tanh, /* x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715*x^3))) */
     nd_act_count,
 } nd_act;
 
@@ -67,17 +90,49 @@ typedef struct nd_activation {
 
 float nd_activation_apply(nd_activation activation, float x); /* the definition, in fp32 */
 
+/* Functions of two numbers. */
+typedef enum nd_pairing {
+    nd_pairing_add,
+    nd_pairing_mul,
+    nd_pairing_sub,
+    nd_pairing_div,
+    nd_pairing_pow,
+    nd_pairing_min,
+    nd_pairing_max,
+    nd_pairing_prelu, /* a < 0 ? a*b : a */
+    nd_pairing_keep,  /* b != 0 ? a : 0; with the next one, what Where chooses */
+    nd_pairing_drop,  /* b != 0 ? 0 : a */
+    nd_pairing_count,
+} nd_pairing;
+
+float nd_pairing_apply(nd_pairing pairing, float a, float b); /* the definition, in fp32 */
+
+/* What becomes of the numbers along the axes that a reduction takes away. */
+typedef enum nd_reduction {
+    nd_reduction_mean,
+    nd_reduction_sum,
+    nd_reduction_max,
+    nd_reduction_min,
+    nd_reduction_prod,
+    nd_reduction_l1, /* sum of |x| */
+    nd_reduction_l2, /* sqrt of the sum of squares */
+    nd_reduction_sum_square,
+    nd_reduction_log_sum,
+    nd_reduction_log_sum_exp,
+    nd_reduction_count,
+} nd_reduction;
+
 typedef enum nd_operation {
     nd_operation_conv,      /* regular or grouped */
     nd_operation_separable, /* depthwise then pointwise, fused */
     nd_operation_gemm,      /* y[m][n] = x[m][k] W[n][k]^T */
     nd_operation_pool,
-    nd_operation_binary, /* add or mul of two views of equal dims (stride 0 broadcasts) */
+    nd_operation_binary, /* a pairing of two views of equal dims (stride 0 broadcasts) */
     nd_operation_activation,
     nd_operation_affine, /* y = x * weights[c] + bias[c], c on axis 1 */
     nd_operation_softmax,
     nd_operation_lrn,
-    nd_operation_mean,   /* over `axes`, kept as dims of 1 in y */
+    nd_operation_reduce, /* over `axes`, kept as dims of 1 in y */
     nd_operation_gather, /* y[:, i] = x[:, channel[i]] on axis 1 */
     nd_operation_copy, /* y = x, same dims, any strides: transposes, slices, concatenation, layout changes */
     nd_operation_fill, /* y = value */
@@ -110,11 +165,12 @@ typedef struct nd_work {
         *channel;  /* separable: input channel of each term, ascending, length terms; gather: indices */
     int64_t terms; /* separable: R; gather: number of indices */
     nd_activation
-        activation; /* epilogue of conv, separable, gemm, binary, affine; the op itself for activation */
-    bool multiply;  /* binary: mul instead of add */
-    bool maximum;   /* pool: max instead of average */
+        activation;     /* epilogue of conv, separable, gemm, binary, affine; the op itself for activation */
+    nd_pairing pairing; /* binary */
+    bool maximum;       /* pool: max instead of average */
     bool count_include_pad; /* average pool */
-    bool axes[nd_rank_max]; /* mean */
+    nd_reduction reduction; /* reduce */
+    bool axes[nd_rank_max]; /* reduce */
     int64_t axis;           /* softmax */
     int64_t inner; /* softmax: product of consecutive dims from `axis` normalised together, 1 dim if 0 */
     int64_t size;  /* lrn */

@@ -13,32 +13,6 @@ nd_group nd_group_single(int node) {
                       .last = node};
 }
 
-bool nd_exec_activation(const nd_node *node, nd_activation *out) {
-    const nd_attr *attr = &node->attr;
-    switch (node->op) {
-    case nd_op_relu:
-        *out = (nd_activation){.act = nd_act_relu};
-        return true;
-    case nd_op_clip:
-        *out = (nd_activation){.act = nd_act_clip, .a = attr->lo, .b = attr->hi};
-        return true;
-    case nd_op_leaky_relu:
-        *out = (nd_activation){.act = nd_act_leaky_relu, .a = attr->alpha};
-        return true;
-    case nd_op_sigmoid:
-        *out = (nd_activation){.act = nd_act_sigmoid};
-        return true;
-    case nd_op_hard_sigmoid:
-        *out = (nd_activation){.act = nd_act_hard_sigmoid, .a = attr->alpha, .b = attr->beta};
-        return true;
-    case nd_op_hard_swish:
-        *out = (nd_activation){.act = nd_act_hard_swish};
-        return true;
-    default:
-        return false;
-    }
-}
-
 const float *nd_exec_channel_constant(nd_exec *exec, const nd_node *node, int axis, int *computed) {
     if (node->n_in != 2 || axis < 0) return NULL;
     const nd_tensor *constant = nd_exec_constant(exec, node, 1);

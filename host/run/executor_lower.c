@@ -11,26 +11,9 @@ static nd_status lower_unary(nd_exec *exec, const nd_node *node, const nd_work *
 
 static nd_status lower_activation(nd_exec *exec, const nd_node *node) {
     nd_work work = {.operation = nd_operation_activation};
-    nd_exec_activation(node, &work.activation);
+    ND_REQUIRE(nd_exec_activation(node, &work.activation), nd_status_unsupported,
+               "%s: nd does not run this function", nd_exec_label(exec, node));
     return lower_unary(exec, node, &work);
-}
-
-/* Add and Mul of two computed values, or of a constant that varies by more than the channel. */
-static nd_status lower_binary(nd_exec *exec, const nd_node *node, const nd_node *act) {
-    nd_work work = {.operation = nd_operation_binary, .multiply = node->op == nd_op_mul};
-    if (act) nd_exec_activation(act, &work.activation);
-    const nd_node *last = act ? act : node;
-    nd_operands operands = {0};
-    nd_place *inputs[] = {&operands.x, &operands.x2};
-    ND_REQUIRE(node->n_in == 2, nd_status_format, "%s: %d operands", nd_exec_label(exec, node), node->n_in);
-    ND_TRY(nd_exec_target(exec, last->out[0], &operands.y));
-    for (int i = 0; i < 2; i++) {
-        const nd_view *y = &operands.y.view;
-        ND_TRY(nd_exec_source(exec, node->in[i], inputs[i]));
-        ND_REQUIRE(nd_exec_broadcast(&inputs[i]->view, y->rank, y->dims, &inputs[i]->view), nd_status_format,
-                   "%s: operand %d does not broadcast", nd_exec_label(exec, node), i);
-    }
-    return nd_exec_emit(exec, last, work, &operands);
 }
 
 static nd_status lower_pool(nd_exec *exec, const nd_node *node) {
@@ -47,47 +30,6 @@ static nd_status lower_pool(nd_exec *exec, const nd_node *node) {
     }
     memcpy(work.geometry.pad, w->pad, sizeof work.geometry.pad);
     return lower_unary(exec, node, &work);
-}
-
-/* The mean over whole planes is a pool as well, which libraries are better at. */
-static nd_status lower_mean(nd_exec *exec, const nd_node *node, const bool *axes) {
-    nd_operands operands = {0};
-    ND_TRY(nd_exec_source(exec, node->in[0], &operands.x));
-    ND_TRY(nd_exec_target(exec, node->out[0], &operands.y));
-    const nd_view *x = &operands.x.view;
-    int64_t kept[nd_rank_max];
-    for (int i = 0; i < x->rank; i++) kept[i] = axes[i] ? 1 : x->dims[i];
-    ND_REQUIRE(nd_view_reshape(&operands.y.view, x->rank, kept, &operands.y.view), nd_status_internal,
-               "%s: the dims of the mean", nd_exec_label(exec, node));
-    if (x->rank == 4 && !axes[0] && !axes[1] && axes[2] && axes[3]) {
-        nd_work pool = {.operation = nd_operation_pool};
-        for (int i = 0; i < 2; i++) {
-            pool.geometry.kernel[i] = x->dims[2 + i];
-            pool.geometry.stride[i] = pool.geometry.dilation[i] = 1;
-        }
-        if (nd_exec_supports(exec, pool, &operands, true)) return nd_exec_emit(exec, node, pool, &operands);
-    }
-    nd_work mean = {.operation = nd_operation_mean};
-    memcpy(mean.axes, axes, sizeof mean.axes);
-    return nd_exec_emit(exec, node, mean, &operands);
-}
-
-static nd_status lower_global_average(nd_exec *exec, const nd_node *node) {
-    bool axes[nd_rank_max] = {false};
-    for (int i = 2; i < exec->values[node->in[0]].rank; i++) axes[i] = true;
-    return lower_mean(exec, node, axes);
-}
-
-static nd_status lower_reduce_mean(nd_exec *exec, const nd_node *node) {
-    bool axes[nd_rank_max] = {false};
-    const int rank = exec->values[node->in[0]].rank;
-    for (int i = 0; i < rank; i++) axes[i] = node->attr.n == 0; /* no list: all */
-    for (int i = 0; i < node->attr.n; i++) {
-        const int axis = nd_exec_axis(node->attr.list[i], rank);
-        ND_REQUIRE(axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
-        axes[axis] = true;
-    }
-    return lower_mean(exec, node, axes);
 }
 
 static nd_status lower_softmax(nd_exec *exec, const nd_node *node) {
@@ -128,10 +70,17 @@ static nd_lower *const nd_lower_table[nd_op_count] = {
     [nd_op_sigmoid] = lower_activation,
     [nd_op_hard_sigmoid] = lower_activation,
     [nd_op_hard_swish] = lower_activation,
+    [nd_op_unary] = lower_activation,
+    [nd_op_binary] = nd_lower_binary,
+    [nd_op_sub] = nd_lower_binary,
+    [nd_op_div] = nd_lower_binary,
+    [nd_op_where] = nd_lower_where,
     [nd_op_max_pool] = lower_pool,
     [nd_op_average_pool] = lower_pool,
-    [nd_op_global_average_pool] = lower_global_average,
-    [nd_op_reduce_mean] = lower_reduce_mean,
+    [nd_op_global_average_pool] = nd_lower_global_average,
+    [nd_op_reduce_mean] = nd_lower_reduce,
+    [nd_op_reduce_prod] = nd_lower_reduce,
+    [nd_op_reduce] = nd_lower_reduce,
     [nd_op_softmax] = lower_softmax,
     [nd_op_lrn] = lower_lrn,
     [nd_op_flatten] = nd_lower_reshape,
@@ -169,7 +118,7 @@ static nd_status lower_group(nd_exec *exec, const nd_group *group) {
     const bool sum = main->op == nd_op_add || main->op == nd_op_mul;
     const bool vector =
         sum && exec->values[main->out[0]].rank >= 2 && nd_exec_channel_constant(exec, main, 1, &computed);
-    if (sum && !vector) return lower_binary(exec, main, group->act >= 0 ? &nodes[group->act] : NULL);
+    if (sum && !vector) return nd_exec_lower_pair(exec, main, group->act >= 0 ? &nodes[group->act] : NULL);
     nd_parts left = {0};
     ND_TRY(nd_exec_lower_weights(exec, group, &left));
     for (int i = 0; i < left.n; i++) {

@@ -1,9 +1,9 @@
 /* The executor from the inside. Opening one goes through these steps, each a file:
  *
  *   executor_values.c  dims of every value for the executor's batch; which nodes are needed; uses
- *   executor_fuse.c    nodes that will run as one kernel
+ *   executor_fuse.c    nodes that will run as one kernel; executor_activation.c: which may end it
  *   executor_place.c   where values live: slots of memory, and views of slots
- *   executor_lower.c   nodes become works; with executor_group.c and executor_move.c
+ *   executor_lower.c   nodes become works; with executor_group.c, executor_elementwise.c and executor_move.c
  *   executor_emit.c    works become steps, with copies where the backend wants another layout
  *   executor_plan.c    slots get lifetimes, then offsets in one block of memory
  *
@@ -125,8 +125,8 @@ bool nd_exec_can_emit(nd_exec *exec, nd_work work, const nd_operands *operands, 
 nd_status nd_exec_emit(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands);
 nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *from, const nd_place *to);
 
-/* lower: executor_lower.c calls executor_group.c (what has weights) and executor_move.c (what has none and
- * computes nothing). */
+/* lower: executor_lower.c calls executor_group.c (what has weights), executor_elementwise.c (functions of
+ * numbers, and reductions) and executor_move.c (what computes nothing). */
 nd_status nd_exec_lower(nd_exec *exec);
 /* Parts of a group that no kernel of the backend takes with the rest: to be lowered next, in this order. */
 typedef struct nd_parts {
@@ -137,6 +137,9 @@ nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group, nd_parts *
 void nd_exec_find_parents(nd_exec *exec);
 
 typedef nd_status nd_lower(nd_exec *exec, const nd_node *node);
+/* A function of two operands and, where `act` is not NULL, the activation after it. */
+nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *act);
+nd_lower nd_lower_binary, nd_lower_where, nd_lower_reduce, nd_lower_global_average;
 nd_lower nd_lower_reshape, nd_lower_transpose, nd_lower_slice, nd_lower_concat, nd_lower_pad, nd_lower_gather;
 
 /* plan */

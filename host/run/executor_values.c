@@ -3,7 +3,7 @@
 #include <string.h>
 
 const char *nd_exec_label(nd_exec *exec, const nd_node *node) {
-    const char *type = node->op == nd_op_opaque && node->op_type ? node->op_type : nd_op_name(node->op);
+    const char *type = node->op_type ? node->op_type : nd_op_name(node->op);
     const char *label = nd_arena_printf(&exec->arena, "%s (%s)", node->name, type);
     return label ? label : "?";
 }
@@ -74,7 +74,9 @@ static nd_status exec_check_value(const nd_exec *exec, int index) {
 
 /* The operands that lowering relies on: the first, and all of those that are lists of equals. */
 static nd_status exec_check_node(nd_exec *exec, const nd_node *node) {
-    const bool equals = node->op == nd_op_add || node->op == nd_op_mul || node->op == nd_op_concat;
+    const bool equals = node->op == nd_op_add || node->op == nd_op_mul || node->op == nd_op_concat ||
+                        node->op == nd_op_sub || node->op == nd_op_div || node->op == nd_op_binary ||
+                        node->op == nd_op_where;
     bool whole = node->n_in > 0 && node->n_out > 0 && node->out[0] >= 0;
     for (int i = 0; whole && i < (equals ? node->n_in : 1); i++) whole = node->in[i] >= 0;
     ND_REQUIRE(whole, nd_status_format, "%s: an operand is missing", nd_exec_label(exec, node));
@@ -101,6 +103,8 @@ static bool exec_keeps_images(const nd_exec *exec, const nd_node *node) {
     case nd_op_transpose:
         return attr->n > 0 && attr->list[0] == 0;
     case nd_op_reduce_mean:
+    case nd_op_reduce_prod:
+    case nd_op_reduce:
         for (int i = 0; i < attr->n; i++)
             if (nd_exec_axis(attr->list[i], rank) == 0) return false;
         return attr->n > 0;

@@ -7,7 +7,7 @@ static const char *const nd_operation_names[nd_operation_count] = {
     [nd_operation_gemm] = "gemm",     [nd_operation_pool] = "pool",
     [nd_operation_binary] = "binary", [nd_operation_activation] = "activation",
     [nd_operation_affine] = "affine", [nd_operation_softmax] = "softmax",
-    [nd_operation_lrn] = "lrn",       [nd_operation_mean] = "mean",
+    [nd_operation_lrn] = "lrn",       [nd_operation_reduce] = "reduce",
     [nd_operation_gather] = "gather", [nd_operation_copy] = "copy",
     [nd_operation_fill] = "fill",
 };
@@ -76,7 +76,7 @@ static bool work_separable_agrees(const nd_work *work) {
     return true;
 }
 
-static bool work_mean_agrees(const nd_work *work) {
+static bool work_reduce_agrees(const nd_work *work) {
     if (work->x.rank != work->y.rank) return false;
     for (int i = 0; i < work->x.rank; i++)
         if (work->y.dims[i] != (work->axes[i] ? 1 : work->x.dims[i])) return false;
@@ -117,8 +117,8 @@ bool nd_work_agrees(const nd_work *work) {
         return nd_view_same_dims(x, y) && work_softmax_agrees(work);
     case nd_operation_lrn:
         return x->rank >= 2 && nd_view_same_dims(x, y) && work->size >= 1;
-    case nd_operation_mean:
-        return work_mean_agrees(work);
+    case nd_operation_reduce:
+        return work_reduce_agrees(work);
     case nd_operation_gather:
         return work_gather_agrees(work);
     case nd_operation_binary:

@@ -27,10 +27,12 @@ GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "results/golden/onnx_node
 OPERATORS = set(
     "Conv Gemm MatMul BatchNormalization Relu Clip LeakyRelu Sigmoid HardSigmoid HardSwish Add Sum Mul MaxPool "
     "AveragePool GlobalAveragePool Concat Flatten Reshape Squeeze Unsqueeze Transpose Pad Softmax LRN Dropout Identity "
-    "Constant Gather ReduceMean Slice".split())
+    "Constant Gather ReduceMean Slice Abs Ceil Celu Cos Elu Erf Exp Floor Gelu Log Mish Neg Reciprocal Round Selu Sign "
+    "Sin Softplus Softsign Sqrt Swish Tanh ThresholdedRelu Max Min Pow PRelu Sub Div Where ReduceL1 ReduceL2 "
+    "ReduceLogSum ReduceLogSumExp ReduceMax ReduceMin ReduceProd ReduceSum ReduceSumSquare".split())
 
-# Operators whose inputs are all activations; of any other only the first is.
-ALL_ACTIVATIONS = {"Add", "Sum", "Mul", "Concat"}
+# Operators whose inputs are all activations; Where's are those after its condition, of any other only the first is.
+ALL_ACTIVATIONS = {"Add", "Sum", "Mul", "Concat", "Sub", "Div", "Pow", "PRelu", "Max", "Min"}
 
 
 def cases():
@@ -48,11 +50,13 @@ def fix_operands(model, arrays):
     graph = model.graph
     if graph.node[0].op_type in ALL_ACTIVATIONS:
         return arrays, False
-    operands = list(zip(graph.input, arrays))[1:]
+    ends = list(zip(graph.input, arrays))
+    where = graph.node[0].op_type == "Where"
+    operands = ends[:1] if where else ends[1:]
     for info, array in operands:
         graph.initializer.append(numpy_helper.from_array(array, info.name))
         graph.input.remove(info)
-    return arrays[:1], bool(operands)
+    return arrays[1:] if where else arrays[:1], bool(operands)
 
 
 def check(case, build, folder):

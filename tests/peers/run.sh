@@ -28,6 +28,7 @@ data=${ND_DATA:-../../../shared/data}
 [ -n "$data" ] || echo "no ND_DATA: without the real networks"
 
 "$python" node_tests.py "$build"
+"$python" operations.py "$build"
 "$python" opsets.py "$build"
 "$python" random_graphs.py "$build" 200
 "$python" logits.py "$build" ${data:+"$data"}

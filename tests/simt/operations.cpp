@@ -35,7 +35,7 @@ static void nd_test_elementwise(nd_dtype storage) {
     nd_test_case multiply =
         nd_test_make("multiply by a broadcast", nd_operation_binary, storage, whole, apart);
     multiply.work.x2 = broadcast;
-    multiply.work.multiply = true;
+    multiply.work.pairing = nd_pairing_mul;
     nd_test_operation(multiply, nd_cuda_binary_launch);
     nd_test_case mixed =
         nd_test_make("add of two layouts", nd_operation_binary, storage, nd_test_rows(2, 7, 5, 3), odd);
@@ -103,15 +103,15 @@ static void nd_test_pools(nd_dtype storage) {
 
 static void nd_test_reductions(nd_dtype storage) {
     const double close = storage == nd_dtype_f32 ? 4e-6 : storage == nd_dtype_f16 ? 1e-3 : 8e-3;
-    nd_test_case mean = nd_test_make("global mean", nd_operation_mean, storage, nd_test_view(3, 37, 4, 4),
+    nd_test_case mean = nd_test_make("global mean", nd_operation_reduce, storage, nd_test_view(3, 37, 4, 4),
                                      nd_test_view(3, 37, 1, 1));
     mean.work.axes[2] = mean.work.axes[3] = true; /* 16 integers: the mean is exact */
-    nd_test_operation(mean, nd_cuda_mean_launch);
+    nd_test_operation(mean, nd_cuda_reduce_launch);
     nd_test_races(mean, nd_simt_sync_block, 0, 1);
-    nd_test_case outer = nd_test_make("mean over images", nd_operation_mean, storage,
+    nd_test_case outer = nd_test_make("mean over images", nd_operation_reduce, storage,
                                       nd_test_rows(4, 3, 2, 5), nd_test_rows(1, 3, 2, 5));
     outer.work.axes[0] = true;
-    nd_test_operation(outer, nd_cuda_mean_launch);
+    nd_test_operation(outer, nd_cuda_reduce_launch);
     for (int64_t axis = 0; axis < 2; axis++) {
         nd_test_case softmax = nd_test_make("softmax", nd_operation_softmax, storage,
                                             nd_test_rows(2, {5, 300}), nd_test_rows(2, {5, 300}));

@@ -90,7 +90,8 @@ static nd_operand_reader *const nd_operand_readers[nd_op_count] = {
     [nd_op_clip] = operands_clip,        [nd_op_reshape] = operands_list,
     [nd_op_squeeze] = operands_list,     [nd_op_unsqueeze] = operands_list,
     [nd_op_reduce_mean] = operands_list, [nd_op_reduce_prod] = operands_list,
-    [nd_op_pad] = operands_pad,          [nd_op_slice] = operands_slice,
+    [nd_op_reduce] = operands_list,      [nd_op_pad] = operands_pad,
+    [nd_op_slice] = operands_slice,
 };
 
 nd_status nd_infer_operands(nd_infer *infer, nd_node *node) {

@@ -122,9 +122,25 @@ static nd_status shape_broadcast(const nd_value *a, const nd_value *b, nd_value 
 }
 
 static nd_status shape_binary(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
-    const nd_value *other = nd_infer_input(infer, node, 1);
-    ND_REQUIRE(other, nd_status_format, "one operand");
-    return shape_broadcast(x, other, y);
+    nd_value sum = *x;
+    ND_REQUIRE(node->n_in > 1, nd_status_format, "one operand");
+    for (int k = 1; k < node->n_in; k++) {
+        const nd_value *other = nd_infer_input(infer, node, k), so_far = sum;
+        ND_REQUIRE(other, nd_status_format, "operand %d is left out", k);
+        ND_TRY(shape_broadcast(&so_far, other, &sum));
+    }
+    y->rank = sum.rank;
+    memcpy(y->dims, sum.dims, sizeof y->dims);
+    return nd_status_ok;
+}
+
+static nd_status shape_where(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const nd_value *a = nd_infer_input(infer, node, 1), *b = nd_infer_input(infer, node, 2);
+    nd_value both;
+    ND_REQUIRE(a && b, nd_status_format, "an operand is left out");
+    ND_TRY(shape_broadcast(a, b, &both));
+    y->dtype = a->dtype;
+    return shape_broadcast(x, &both, y);
 }
 
 static nd_status shape_gemm(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
@@ -394,6 +410,10 @@ static const struct {
     [nd_op_shape] = {shape_shape, false},
     [nd_op_cast] = {shape_cast, false},
     [nd_op_dequantize] = {shape_dequantize, false},
+    [nd_op_unary] = {shape_same, false},
+    [nd_op_binary] = {shape_binary, false},
+    [nd_op_where] = {shape_where, false},
+    [nd_op_reduce] = {shape_reduce, false},
 };
 
 nd_status nd_infer_shapes(nd_infer *infer, nd_node *node) {

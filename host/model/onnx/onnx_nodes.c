@@ -244,6 +244,24 @@ static void read_dequantize(nd_node_reader *reader) {
     reader->opaque = attr_int(reader, "block_size", 0) != 0;
 }
 
+static void read_alpha_of_one(nd_node_reader *reader) {
+    reader->node->attr.alpha = attr_float(reader, "alpha", 1);
+}
+
+static void read_selu(nd_node_reader *reader) {
+    reader->node->attr.alpha = attr_float(reader, "alpha", 1.67326319217681884765625f);
+    reader->node->attr.beta = attr_float(reader, "gamma", 1.05070102214813232421875f);
+}
+
+static void read_elu(nd_node_reader *reader) {
+    read_alpha_of_one(reader);
+    reader->node->attr.beta = 1;
+}
+
+static void read_gelu(nd_node_reader *reader) {
+    reader->node->attr.approximate = attr_text_is(reader, "approximate", "tanh");
+}
+
 static void read_shape(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
     attr->list[0] = attr_int(reader, "start", 0);
@@ -256,9 +274,14 @@ static void read_cast(nd_node_reader *reader) {
     reader->opaque = to < 0 || to > INT32_MAX || !nd_onnx_dtype_find((int32_t)to, &reader->node->attr.dtype);
 }
 
-static void read_sum(nd_node_reader *reader) {
+/* Of one operand Min, Max and Sum are that. */
+static void read_list(nd_node_reader *reader) {
     if (reader->node->n_in == 1) reader->node->op = nd_op_identity;
-    reader->opaque = reader->node->n_in > 2;
+}
+
+static void read_sum(nd_node_reader *reader) {
+    if (reader->node->n_in > 2) reader->node->op = nd_op_binary;
+    read_list(reader);
 }
 
 /* The tensor of attribute 'value'; false when it is absent. Taken from the bytes of the file rather than from
@@ -373,6 +396,42 @@ static const struct {
     {"Shape", nd_op_shape, 1, 1, read_shape},
     {"Cast", nd_op_cast, 1, 1, read_cast},
     {"DequantizeLinear", nd_op_dequantize, 2, 3, read_dequantize},
+    {"Abs", nd_op_unary, 1, 1, NULL},
+    {"Ceil", nd_op_unary, 1, 1, NULL},
+    {"Celu", nd_op_unary, 1, 1, read_alpha_of_one},
+    {"Cos", nd_op_unary, 1, 1, NULL},
+    {"Elu", nd_op_unary, 1, 1, read_elu},
+    {"Erf", nd_op_unary, 1, 1, NULL},
+    {"Exp", nd_op_unary, 1, 1, NULL},
+    {"Floor", nd_op_unary, 1, 1, NULL},
+    {"Gelu", nd_op_unary, 1, 1, read_gelu},
+    {"Log", nd_op_unary, 1, 1, NULL},
+    {"Mish", nd_op_unary, 1, 1, NULL},
+    {"Neg", nd_op_unary, 1, 1, NULL},
+    {"Reciprocal", nd_op_unary, 1, 1, NULL},
+    {"Round", nd_op_unary, 1, 1, NULL},
+    {"Selu", nd_op_unary, 1, 1, read_selu},
+    {"Sign", nd_op_unary, 1, 1, NULL},
+    {"Sin", nd_op_unary, 1, 1, NULL},
+    {"Softplus", nd_op_unary, 1, 1, NULL},
+    {"Softsign", nd_op_unary, 1, 1, NULL},
+    {"Sqrt", nd_op_unary, 1, 1, NULL},
+    {"Swish", nd_op_unary, 1, 1, read_alpha_of_one},
+    {"Tanh", nd_op_unary, 1, 1, NULL},
+    {"ThresholdedRelu", nd_op_unary, 1, 1, read_alpha_of_one},
+    {"Max", nd_op_binary, 1, INT32_MAX, read_list},
+    {"Min", nd_op_binary, 1, INT32_MAX, read_list},
+    {"Pow", nd_op_binary, 2, 2, NULL},
+    {"PRelu", nd_op_binary, 2, 2, NULL},
+    {"Where", nd_op_where, 3, 3, NULL},
+    {"ReduceL1", nd_op_reduce, 1, 2, read_reduce},
+    {"ReduceL2", nd_op_reduce, 1, 2, read_reduce},
+    {"ReduceLogSum", nd_op_reduce, 1, 2, read_reduce},
+    {"ReduceLogSumExp", nd_op_reduce, 1, 2, read_reduce},
+    {"ReduceMax", nd_op_reduce, 1, 2, read_reduce},
+    {"ReduceMin", nd_op_reduce, 1, 2, read_reduce},
+    {"ReduceSum", nd_op_reduce, 1, 2, read_reduce},
+    {"ReduceSumSquare", nd_op_reduce, 1, 2, read_reduce},
 };
 
 static nd_status check_ends(const nd_node_reader *reader, int required, int most) {

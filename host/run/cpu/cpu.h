@@ -133,7 +133,7 @@ ND_CPU_IMPL(activation)
 ND_CPU_IMPL(affine)
 ND_CPU_IMPL(copy)
 ND_CPU_IMPL(gather) /* gather.c */
-ND_CPU_IMPL(mean)   /* reduce.c */
+ND_CPU_IMPL(mean)   /* reduce.c: over planes */
 ND_CPU_IMPL(lrn)
 ND_CPU_IMPL(reference) /* reference.c: anything, on the ref backend's loops */
 #undef ND_CPU_IMPL

@@ -25,7 +25,8 @@ struct elementwise_kernel {
     nd_kernel base;
     elementwise_body *body;
     nd_activation activation;
-    bool multiply, half;
+    nd_pairing pairing;
+    bool half;
     int operands;      /* in use: y, x, then a and b */
     float *weights[2]; /* affine: a and b, owned */
     int rank;
@@ -66,19 +67,37 @@ static bool row_contiguous(const elementwise_row *row, int operands) {
     return true;
 }
 
+/* The pairing outside of the loop, so that the loop is one the compiler vectorises. */
+#define ROW_PAIR(expression)                                                                                 \
+    for (int64_t i = 0; dense && i < n; i++) {                                                               \
+        const float u = x[i], v = a[i];                                                                      \
+        y[i] = (expression);                                                                                 \
+    }                                                                                                        \
+    for (int64_t i = 0; !dense && i < n; i++) {                                                              \
+        const float u = x[i * sx], v = a[i * sa];                                                            \
+        y[i * sy] = (expression);                                                                            \
+    }
+
 ND_CPU_CLONES static void row_binary(const elementwise_kernel *k, const elementwise_row *row) {
     float *restrict y = row->y;
     const float *x = row->x, *a = row->a;
     const int64_t n = row->n, sy = row->step[operand_y], sx = row->step[operand_x], sa = row->step[operand_a];
     const bool dense = row_contiguous(row, 3);
-    if (dense && k->multiply) {
-        for (int64_t i = 0; i < n; i++) y[i] = x[i] * a[i];
-    } else if (dense) {
-        for (int64_t i = 0; i < n; i++) y[i] = x[i] + a[i];
-    } else if (k->multiply) {
-        for (int64_t i = 0; i < n; i++) y[i * sy] = x[i * sx] * a[i * sa];
-    } else {
-        for (int64_t i = 0; i < n; i++) y[i * sy] = x[i * sx] + a[i * sa];
+    switch (k->pairing) {
+    case nd_pairing_add:
+        ROW_PAIR(u + v)
+        break;
+    case nd_pairing_mul:
+        ROW_PAIR(u * v)
+        break;
+    case nd_pairing_sub:
+        ROW_PAIR(u - v)
+        break;
+    case nd_pairing_div:
+        ROW_PAIR(u / v)
+        break;
+    default:
+        ROW_PAIR(nd_pairing_apply(k->pairing, u, v))
     }
     if (sy == 1) {
         nd_cpu_activate(k->activation, n, y);
@@ -258,7 +277,7 @@ static nd_status elementwise_prepare(nd_cpu *cpu, const nd_work *work, nd_precis
     k->base = (nd_kernel){.cpu = cpu, .run = elementwise_run, .release = elementwise_release};
     k->body = body;
     k->activation = work->activation;
-    k->multiply = work->multiply;
+    k->pairing = work->pairing;
     k->half = precision == nd_precision_bf16;
     k->operands = operands;
     for (int o = 0; o < operands; o++) k->offset[o] = views[o]->offset;

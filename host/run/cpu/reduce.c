@@ -39,9 +39,9 @@ static nd_status reduce_prepare(nd_cpu *cpu, const nd_work *work, const char *en
 
 bool nd_cpu_mean_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
     (void)cpu;
-    return precision == nd_precision_fp32 && work->x.rank == 4 && !work->axes[0] && !work->axes[1] &&
-           work->axes[2] && work->axes[3] && nd_cpu_view_pixel(&work->x) > 0 &&
-           nd_cpu_view_channels(&work->y) && nd_view_count(&work->x) > 0;
+    return precision == nd_precision_fp32 && work->reduction == nd_reduction_mean && work->x.rank == 4 &&
+           !work->axes[0] && !work->axes[1] && work->axes[2] && work->axes[3] &&
+           nd_cpu_view_pixel(&work->x) > 0 && nd_cpu_view_channels(&work->y) && nd_view_count(&work->x) > 0;
 }
 
 enum { mean_block = 64 }; /* channels a unit */

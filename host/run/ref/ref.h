@@ -8,7 +8,7 @@
 typedef nd_status nd_ref_operation(const nd_work *work, const float *x, const float *x2, float *y);
 
 nd_ref_operation nd_ref_conv, nd_ref_separable, nd_ref_gemm, nd_ref_pool, nd_ref_binary, nd_ref_activation,
-    nd_ref_affine, nd_ref_softmax, nd_ref_lrn, nd_ref_mean, nd_ref_gather, nd_ref_copy, nd_ref_fill;
+    nd_ref_affine, nd_ref_softmax, nd_ref_lrn, nd_ref_reduce, nd_ref_gather, nd_ref_copy, nd_ref_fill;
 
 /* Position of an element in its buffer. */
 static inline int64_t nd_ref_at(const nd_view *view, const int64_t *index) {
@@ -20,6 +20,14 @@ static inline int64_t nd_ref_at(const nd_view *view, const int64_t *index) {
 static inline int64_t nd_ref_at4(const nd_view *view, int64_t n, int64_t c, int64_t h, int64_t w) {
     return view->offset + n * view->strides[0] + c * view->strides[1] + h * view->strides[2] +
            w * view->strides[3];
+}
+
+/* The index of the i-th element in row-major order. */
+static inline void nd_ref_index(const nd_view *view, int64_t i, int64_t *index) {
+    for (int axis = view->rank - 1; axis >= 0; axis--) {
+        index[axis] = i % view->dims[axis];
+        i /= view->dims[axis];
+    }
 }
 
 /* Steps `index` (which starts as zeros) through a view in row-major order; false after the last. Axes at

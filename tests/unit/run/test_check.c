@@ -45,7 +45,7 @@ Test(check, ref_agrees_with_the_second_formulation) {
                                              "affine",
                                              "softmax",
                                              "lrn",
-                                             "mean",
+                                             "reduce",
                                              "gather",
                                              "copy",
                                              "fill",

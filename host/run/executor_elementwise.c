@@ -1,0 +1,132 @@
+/* Functions of one number and of two, and reductions. */
+#include "run/executor_parts.h"
+
+#include <string.h>
+
+/* By the operator's name. */
+static const struct {
+    const char *op;
+    nd_pairing pairing;
+} nd_binary_functions[] = {
+    {"Add", nd_pairing_add},     {"Sum", nd_pairing_add}, {"Mul", nd_pairing_mul},
+    {"Sub", nd_pairing_sub},     {"Div", nd_pairing_div}, {"Pow", nd_pairing_pow},
+    {"PRelu", nd_pairing_prelu}, {"Min", nd_pairing_min}, {"Max", nd_pairing_max},
+};
+
+/* A pairing of x and x2, broadcast to y. */
+static nd_status lower_pairing(nd_exec *exec, const nd_node *node, const nd_work *work, nd_place x,
+                               nd_place x2, const nd_place *y) {
+    nd_operands operands = {.x = x, .x2 = x2, .y = *y};
+    nd_place *inputs[] = {&operands.x, &operands.x2};
+    for (int i = 0; i < 2; i++)
+        ND_REQUIRE(nd_exec_broadcast(&inputs[i]->view, y->view.rank, y->view.dims, &inputs[i]->view),
+                   nd_status_format, "%s: operand %d does not broadcast", nd_exec_label(exec, node), i);
+    return nd_exec_emit(exec, node, *work, &operands);
+}
+
+/* More than two operands one after the other, each result in a place of its own. */
+nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *act) {
+    nd_work work = {.operation = nd_operation_binary, .pairing = nd_pairing_count};
+    const char *op = node->op == nd_op_binary ? node->op_type : nd_op_name(node->op);
+    for (size_t i = 0; i < sizeof nd_binary_functions / sizeof *nd_binary_functions; i++)
+        if (!strcmp(nd_binary_functions[i].op, op)) work.pairing = nd_binary_functions[i].pairing;
+    const nd_node *last = act ? act : node;
+    nd_place y, so_far;
+    ND_REQUIRE(node->n_in >= 2 && work.pairing < nd_pairing_count, nd_status_format, "%s: %d operands",
+               nd_exec_label(exec, node), node->n_in);
+    ND_TRY(nd_exec_target(exec, last->out[0], &y));
+    ND_TRY(nd_exec_source(exec, node->in[0], &so_far));
+    for (int i = 1; i < node->n_in; i++) {
+        nd_place other, to = y;
+        ND_TRY(nd_exec_source(exec, node->in[i], &other));
+        if (i + 1 < node->n_in) {
+            const nd_view layout = nd_exec_layout(exec, y.view.rank, y.view.dims);
+            ND_TRY(nd_exec_place_new(exec, &layout, &to));
+        } else if (act) {
+            nd_exec_activation(act, &work.activation);
+        }
+        ND_TRY(lower_pairing(exec, last, &work, so_far, other, &to));
+        so_far = to;
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_lower_binary(nd_exec *exec, const nd_node *node) {
+    return nd_exec_lower_pair(exec, node, NULL);
+}
+
+/* What the condition keeps of one operand, and what it drops of the other, added: a number that is none or
+ * infinite in the operand that was not chosen leaves no trace. */
+nd_status nd_lower_where(nd_exec *exec, const nd_node *node) {
+    nd_place y, condition, parts[2];
+    ND_REQUIRE(nd_exec_constant(exec, node, 0), nd_status_unsupported, "%s: a computed condition",
+               nd_exec_label(exec, node));
+    ND_TRY(nd_exec_source(exec, node->in[0], &condition));
+    ND_TRY(nd_exec_target(exec, node->out[0], &y));
+    for (int i = 0; i < 2; i++) {
+        const nd_view layout = nd_exec_layout(exec, y.view.rank, y.view.dims);
+        const nd_work choose = {.operation = nd_operation_binary,
+                                .pairing = i ? nd_pairing_drop : nd_pairing_keep};
+        nd_place operand;
+        ND_TRY(nd_exec_source(exec, node->in[1 + i], &operand));
+        ND_TRY(nd_exec_place_new(exec, &layout, &parts[i]));
+        ND_TRY(lower_pairing(exec, node, &choose, operand, condition, &parts[i]));
+    }
+    const nd_work add = {.operation = nd_operation_binary, .pairing = nd_pairing_add};
+    return nd_exec_emit(exec, node, add, &(nd_operands){.x = parts[0], .x2 = parts[1], .y = y});
+}
+
+/* The mean over whole planes is a pool as well, which libraries are better at. */
+static nd_status lower_reduction(nd_exec *exec, const nd_node *node, nd_reduction reduction,
+                                 const bool *axes) {
+    nd_operands operands = {0};
+    ND_TRY(nd_exec_source(exec, node->in[0], &operands.x));
+    ND_TRY(nd_exec_target(exec, node->out[0], &operands.y));
+    const nd_view *x = &operands.x.view;
+    int64_t kept[nd_rank_max];
+    for (int i = 0; i < x->rank; i++) kept[i] = axes[i] ? 1 : x->dims[i];
+    ND_REQUIRE(nd_view_reshape(&operands.y.view, x->rank, kept, &operands.y.view), nd_status_internal,
+               "%s: the dims of the result", nd_exec_label(exec, node));
+    if (reduction == nd_reduction_mean && x->rank == 4 && !axes[0] && !axes[1] && axes[2] && axes[3]) {
+        nd_work pool = {.operation = nd_operation_pool};
+        for (int i = 0; i < 2; i++) {
+            pool.geometry.kernel[i] = x->dims[2 + i];
+            pool.geometry.stride[i] = pool.geometry.dilation[i] = 1;
+        }
+        if (nd_exec_supports(exec, pool, &operands, true)) return nd_exec_emit(exec, node, pool, &operands);
+    }
+    nd_work work = {.operation = nd_operation_reduce, .reduction = reduction};
+    memcpy(work.axes, axes, sizeof work.axes);
+    return nd_exec_emit(exec, node, work, &operands);
+}
+
+nd_status nd_lower_global_average(nd_exec *exec, const nd_node *node) {
+    bool axes[nd_rank_max] = {false};
+    for (int i = 2; i < exec->values[node->in[0]].rank; i++) axes[i] = true;
+    return lower_reduction(exec, node, nd_reduction_mean, axes);
+}
+
+static const char *const nd_reductions[nd_reduction_count] = {
+    [nd_reduction_mean] = "ReduceMean",      [nd_reduction_sum] = "ReduceSum",
+    [nd_reduction_max] = "ReduceMax",        [nd_reduction_min] = "ReduceMin",
+    [nd_reduction_prod] = "ReduceProd",      [nd_reduction_l1] = "ReduceL1",
+    [nd_reduction_l2] = "ReduceL2",          [nd_reduction_sum_square] = "ReduceSumSquare",
+    [nd_reduction_log_sum] = "ReduceLogSum", [nd_reduction_log_sum_exp] = "ReduceLogSumExp",
+};
+
+nd_status nd_lower_reduce(nd_exec *exec, const nd_node *node) {
+    bool axes[nd_rank_max] = {false};
+    const int rank = exec->values[node->in[0]].rank;
+    const char *op = node->op == nd_op_reduce ? node->op_type : nd_op_name(node->op);
+    int reduction = 0;
+    while (reduction < nd_reduction_count && strcmp(nd_reductions[reduction], op)) reduction++;
+    ND_REQUIRE(reduction < nd_reduction_count, nd_status_internal, "%s: no such reduction",
+               nd_exec_label(exec, node));
+    for (int i = 0; i < rank; i++) axes[i] = node->attr.n == 0; /* no list: all */
+    for (int i = 0; i < node->attr.n; i++) {
+        const int axis = nd_exec_axis(node->attr.list[i], rank);
+        ND_REQUIRE(axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
+        axes[axis] = true;
+    }
+    return lower_reduction(exec, node, (nd_reduction)reduction, axes);
+}

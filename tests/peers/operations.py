@@ -1,0 +1,138 @@
+"""Small graphs of single operators, run by nd and by onnxruntime at two batches.
+
+usage: operations.py BUILD [name part]
+"""
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import peer
+import written
+
+TOLERANCE = 1e-5  # of the largest output
+
+RNG = np.random.default_rng(3)
+
+
+def floats(*dims):
+    return RNG.standard_normal(dims).astype(np.float32)
+
+
+def model(nodes, dims, constants=None, opset=17):
+    """A graph from input x[N, *dims] to the output of the last node; `constants` by name."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *dims])
+    y = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
+    inits = [numpy_helper.from_array(np.asarray(a), name) for name, a in (constants or {}).items()]
+    graph = helper.make_graph(nodes, "g", [x], [y], inits)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return onnx.shape_inference.infer_shapes(proto)  # the output's shape
+
+
+def node(op, inputs, output="y", **attributes):
+    return helper.make_node(op, inputs, [output], **attributes)
+
+
+def unary():
+    for op in ("Abs Ceil Cos Elu Erf Exp Floor Neg Round Selu Sign Sin Softplus Softsign Tanh Celu "
+               "ThresholdedRelu").split():
+        yield op, model([node(op, ["x"])], [5, 4, 3])
+    for op in ("Sqrt", "Log", "Reciprocal"):
+        yield op, model([node("Abs", ["x"], "a"), node("Add", ["a", "c"], "b"), node(op, ["b"])], [5, 4, 3],
+                        {"c": np.float32(0.25)})
+    yield "Mish", model([node("Mish", ["x"])], [5, 4, 3], opset=18)
+    for approximate in ("none", "tanh"):
+        yield f"Gelu {approximate}", model([node("Gelu", ["x"], approximate=approximate)], [7, 3], opset=20)
+    # What exporters write for GELU, and a convolution with a function after it.
+    yield "Gelu by Erf", model([node("Div", ["x", "r"], "a"), node("Erf", ["a"], "b"), node("Add", ["b", "one"], "c"),
+                                node("Mul", ["x", "c"], "d"), node("Mul", ["d", "h"])], [4, 6],
+                               {"r": np.float32(2 ** .5), "one": np.float32(1), "h": np.float32(.5)})
+    yield "Conv Tanh", model([node("Conv", ["x", "w"], "a", pads=[1, 1, 1, 1]), node("Tanh", ["a"])], [3, 6, 5],
+                             {"w": floats(4, 3, 3, 3)})
+
+
+def binary():
+    for op in ("Add", "Sub", "Mul", "Div", "Min", "Max"):
+        for name, constant in (("scalar", np.float32(1.5)), ("channel", 2 + np.abs(floats(1, 5, 1, 1))),
+                               ("row", 2 + np.abs(floats(3))), ("whole", 2 + np.abs(floats(1, 5, 4, 3)))):
+            yield f"{op} {name}", model([node(op, ["x", "c"])], [5, 4, 3], {"c": constant})
+        yield f"{op} reversed", model([node("Abs", ["x"], "a"), node("Add", ["a", "one"], "b"), node(op, ["c", "b"])],
+                                      [5, 4, 3], {"c": floats(5, 1, 1), "one": np.float32(1)})
+        yield f"{op} computed", model([node("Sigmoid", ["x"], "a"), node(op, ["x", "a"], "b"), node("Relu", ["b"])],
+                                      [5, 4, 3])
+    for exponent in (2, 0.5, 3, -1):
+        yield f"Pow {exponent}", model([node("Abs", ["x"], "a"), node("Add", ["a", "one"], "b"), node("Pow", ["b", "e"])],
+                                       [4, 3], {"e": np.float32(exponent), "one": np.float32(1)})
+    yield "Max of three", model([node("Max", ["x", "a", "b"])], [4, 3], {"a": floats(3), "b": floats(4, 1)})
+    yield "Sum of three", model([node("Tanh", ["x"], "t"), node("Sum", ["x", "a", "t"])], [4, 3], {"a": floats(3)})
+    yield "PRelu", model([node("PRelu", ["x", "s"])], [5, 4, 3], {"s": floats(5, 1, 1)})
+    mask = RNG.random((1, 4, 3)) < 0.5
+    yield "Where", model([node("Where", ["m", "x", "a"])], [5, 4, 3], {"m": mask, "a": np.float32(-np.inf)})
+    yield "Where reversed", model([node("Where", ["m", "a", "x"])], [5, 4, 3], {"m": mask, "a": floats(5, 1, 1)})
+
+
+def reductions():
+    for op in ("Mean Sum Max Min Prod L1 L2 SumSquare LogSumExp").split():
+        for axes in ([2, 3], [1], [-1], [1, 2, 3]):
+            for keep in (0, 1):
+                own = "Reduce" + op
+                if own == "ReduceSum":
+                    yield f"{own} {axes} {keep}", model([node(own, ["x", "axes"], keepdims=keep)], [5, 4, 3],
+                                                        {"axes": np.array(axes)})
+                    continue
+                yield f"{own} {axes} {keep}", model([node(own, ["x"], axes=axes, keepdims=keep)], [5, 4, 3])
+                if op in ("Mean", "Max"):
+                    yield f"{own} {axes} {keep} opset 18", model([node(own, ["x", "axes"], keepdims=keep)], [5, 4, 3],
+                                                                 {"axes": np.array(axes)}, opset=18)
+    yield "ReduceSum of all", model([node("ReduceSum", ["x"], keepdims=0)], [4, 3])
+    for axis in (1, 2, 3, -1, -2):
+        yield f"Softmax {axis}", model([node("Softmax", ["x"], axis=axis)], [5, 4, 3])
+        yield f"Softmax {axis} opset 11", model([node("Softmax", ["x"], axis=axis)], [5, 4, 3], opset=11)
+
+
+GROUPS = [unary, binary, reductions]
+
+
+def check(build, path, proto):
+    """The largest relative difference over backends and batches. Raises."""
+    onnx.checker.check_model(proto, full_check=True)
+    path.write_bytes(proto.SerializeToString())
+    runner = written.session(path)
+    worst = 0.0
+    for batch in written.BATCHES:
+        arrays = written.feeds(runner, batch, 0)
+        want = runner.run(None, arrays)
+        for backend in ("ref", "cpu"):
+            for fold in (False, True):
+                got = peer.run(build, backend, path, list(arrays.values()), fold)
+                worst = max(worst, written.difference(got, want))
+    return worst
+
+
+def main():
+    build, part = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
+    failed = ran = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for group in GROUPS:
+            for name, proto in group():
+                if part not in name:
+                    continue
+                ran += 1
+                try:
+                    error = check(build, pathlib.Path(folder) / "model.onnx", proto)
+                except Exception as problem:  # of any of the runtimes
+                    failed += 1
+                    print(f"{name}: {str(problem)[:300]}")
+                    continue
+                if not error <= TOLERANCE:
+                    failed += 1
+                    print(f"{name}: off by {error:.3g}")
+    print(f"{ran} graphs, {failed} failed")
+    sys.exit(1 if failed or not ran else 0)
+
+
+if __name__ == "__main__":
+    main()
