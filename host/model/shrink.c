@@ -301,6 +301,12 @@ static void shrink_skip_gather(nd_shrink *s, int number) {
     nd_graph_replace_value(graph, y, x);
 }
 
+/* Whether its indices change: its input is narrower, or less of its output is read. */
+static bool is_narrowed_gather(const nd_shrink *s, const nd_node *node) {
+    return is_gather(s, node) ||
+           (node->op == nd_op_gather && shrink_count(s, node->out[0]) < channels_of(s->graph, node->out[0]));
+}
+
 static nd_status shrink_apply(nd_shrink *s, int64_t *dropped) {
     nd_graph *graph = s->graph;
     for (int n = 0; n < graph->n_nodes; n++) {
@@ -310,7 +316,7 @@ static nd_status shrink_apply(nd_shrink *s, int64_t *dropped) {
             ND_TRY(shrink_conv(s, node, dropped));
         else if (node->op == nd_op_batchnorm || node->op == nd_op_add || node->op == nd_op_mul)
             ND_TRY(shrink_constants(s, node));
-        else if (is_gather(s, node))
+        else if (is_narrowed_gather(s, node))
             ND_TRY(shrink_gather(s, node));
     }
     for (int n = 0; n < graph->n_nodes; n++)

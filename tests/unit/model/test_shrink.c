@@ -119,6 +119,21 @@ Test(shrink, grouped_convs_lose_whole_groups) {
     nd_graph_free(small);
 }
 
+/* A Gather of what cannot get narrower itself is where the loss of groups ends. */
+Test(shrink, a_gather_of_the_input_takes_fewer_channels) {
+    int x;
+    nd_graph *graph = net_of(&x), *small;
+    const int wide = add_gather(graph, x, (int64_t[]){0, 1, 2, 1}, 4);
+    const int d = add_conv(graph, "d", wide, 8, 2, 3, 1, 3);
+    graph->nodes[nd_graph_find_node(graph, "d")].attr.groups = 2;
+    const int b = add_conv(graph, "b", add_gather(graph, d, (int64_t[]){5, 6}, 2), 4, 2, 3, 1, 5);
+    finish(graph, add_plain(graph, nd_op_global_average_pool, b, -1));
+    cr_expect_eq(shrink(graph, &small), 4);
+    cr_expect_eq(rows_of(small, "d"), 4);
+    nd_graph_free(graph);
+    nd_graph_free(small);
+}
+
 Test(shrink, outputs_and_graphs_without_gathers_stay) {
     int x;
     nd_graph *graph = net_of(&x), *small;
