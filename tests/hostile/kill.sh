@@ -12,7 +12,7 @@ seconds() { date +%s.%N; }
 killed() {
     local limit=$1 code
     shift
-    timeout -s KILL "$(awk -v r=$RANDOM -v l="$limit" 'BEGIN { printf "%.4f", 0.002 + l * r / 32768 }')" "$@" >/dev/null 2>&1
+    { timeout -s KILL "$(awk -v r=$RANDOM -v l="$limit" 'BEGIN { printf "%.4f", 0.002 + l * r / 32768 }')" "$@" >/dev/null; } 2>/dev/null
     code=$?
     [ $code = 137 ] && kills=$((kills + 1))
     return $code
