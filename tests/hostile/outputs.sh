@@ -51,6 +51,13 @@ ends 2 'that file is read' nd report rows.jsonl --json ../work/rows.jsonl
 ends 2 'that file is read' nd compare rows.jsonl rows.jsonl --json rows.jsonl
 echo "m.png 1" >set.txt
 ends 2 'that file is read' nd eval m.onnx --data list:set.txt --csv set.txt
+ends 2 'that file is read' nd eval m.onnx --data glyphs --classes set.txt --csv set.txt
+mkdir -p pictures/a
+cp "$root/tests/fuzz/corpus/image/rgb8.png" pictures/a/1.png
+ends 2 'that file is read' nd eval m.onnx --data imagefolder:pictures --json pictures/a/1.png
+ends 0 '' nd eval m.onnx --data imagefolder:pictures --preprocess resize=32x32 --json pictures/rows.jsonl
+ends 0 '' nd eval m.onnx --data imagefolder:pictures --preprocess resize=32x32 --json pictures/rows.jsonl
+that "the picture is untouched" cmp -s "$root/tests/fuzz/corpus/image/rgb8.png" pictures/a/1.png
 that "the model is untouched" cmp -s "$glyphs" m.onnx
 ends 2 '--json is written there' nd zoo --json x --csv ./x
 ends 2 'is written there' nd decouple m.onnx --rank 3 -o new.onnx --json new.onnx

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 static const char *const outputs[] = {"output", "json", "csv", "md", "sql"};
@@ -41,6 +42,22 @@ static bool has_no_file(const char *text) {
     return false;
 }
 
+/* `output` is there, below the folder of a data set, and called like what is read of one: pictures, or the
+ * batches of CIFAR-10, which may have no extension. */
+static bool is_data_of(const char *folder, const char *output) {
+    static const char *const extensions[] = {".jpg", ".jpeg", ".png", ".bin"};
+    struct stat about;
+    char above[PATH_MAX], below[PATH_MAX];
+    if (stat(folder, &about) || !S_ISDIR(about.st_mode) || !realpath(folder, above)) return false;
+    if (!realpath(output, below) || strncmp(above, below, strlen(above)) || below[strlen(above)] != '/')
+        return false;
+    const char *dot = strrchr(strrchr(below, '/'), '.');
+    bool data = !dot;
+    for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++)
+        data = data || !strcasecmp(dot, extensions[i]);
+    return data;
+}
+
 /* `text` is a file, or KIND:FILE, or either with a :SPLIT behind it; a model has its weights in FILE.data
  * too. */
 static bool is_read(const char *text, const char *output) {
@@ -53,7 +70,7 @@ static bool is_read(const char *text, const char *output) {
         for (int e = 0; e < 2; e++) {
             char file[PATH_MAX];
             snprintf(file, sizeof file, "%.*s", (int)ends[e], starts[i]);
-            if (same_file(file, output)) return true;
+            if (same_file(file, output) || (i && is_data_of(file, output))) return true;
             snprintf(file, sizeof file, "%.*s.data", (int)ends[e], starts[i]);
             if (same_file(file, output)) return true;
         }
