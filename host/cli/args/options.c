@@ -77,6 +77,8 @@ const nd_option nd_option_table[] = {
      "what MODEL was made from: drop, interval, agreement; in bench, what its time is compared with"},
     {"first", 0, "N", false, "decouple eval sweep", "start at image N (default 0)"},
     {"limit", 0, "N", false, "decouple eval sweep reproduce", "at most N images (default all)"},
+    {"scores", 0, "FILE", false, "eval",
+     "write the scores as FILE.npy: [images][classes], in front of them [networks] where there are several"},
     {"workers", 0, "N", false, "eval sweep", "decoding threads"},
 
     /* checks, sweeps, gates */

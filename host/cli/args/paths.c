@@ -8,7 +8,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-static const char *const outputs[] = {"output", "json", "csv", "md", "sql"};
+static const char *const outputs[] = {"output", "json", "csv", "md", "sql", "scores"};
 static const char *const inputs[] = {"original", "data", "calib", "margins", "classes"};
 enum { n_outputs = sizeof outputs / sizeof *outputs, n_inputs = sizeof inputs / sizeof *inputs };
 

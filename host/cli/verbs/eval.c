@@ -3,6 +3,7 @@
 #include "base/parallel.h"
 #include "eval/accuracy.h"
 #include "eval/max_drop.h"
+#include "eval/scores.h"
 #include "model/cost.h"
 #include "model/infer/infer.h"
 #include "model/model.h"
@@ -94,15 +95,20 @@ static void eval_warn(const nd_eval *eval) {
 
 static nd_status eval_measure(nd_eval *eval) {
     const char *dtype = nd_args_text(eval->args, "dtype", "fp32");
+    const char *scores = nd_args_text(eval->args, "scores", NULL);
     ND_REQUIRE(nd_precision_find(dtype, &eval->precision), nd_status_usage,
                "--dtype %s: expected fp32, tf32, fp16 or bf16", dtype);
+    if (scores) ND_TRY(nd_scores_fit((const nd_graph *const *)eval->graphs, eval->count));
     ND_TRY(nd_cli_backend(eval->args, &eval->backend));
     eval_warn(eval);
     const nd_progress progress = nd_cli_progress();
-    const nd_accuracy_settings settings = {
-        .backend = eval->backend, .precision = eval->precision, .progress = &progress};
-    return nd_accuracy_measure_all((const nd_graph *const *)eval->graphs, eval->count, eval->batches,
-                                   &settings, eval->results);
+    const nd_accuracy_settings settings = {.backend = eval->backend,
+                                           .precision = eval->precision,
+                                           .keep_logits = scores != NULL,
+                                           .progress = &progress};
+    ND_TRY(nd_accuracy_measure_all((const nd_graph *const *)eval->graphs, eval->count, eval->batches,
+                                   &settings, eval->results));
+    return scores ? nd_scores_write(scores, eval->results, eval->count) : nd_status_ok;
 }
 
 /* What makes a number less than it looks like. */

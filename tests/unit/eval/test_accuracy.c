@@ -1,12 +1,15 @@
 #include "eval/accuracy.h"
+#include "eval/scores.h"
 
 #include "model/infer/infer.h"
 #include "run/plugins.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* --- a network that gives its image as the scores: 1 x 1 pixel, a channel a class */
 
@@ -104,6 +107,38 @@ Test(accuracy, ties_go_to_the_lower_class_and_nan_is_never_a_hit) {
     cr_assert_eq(accuracy.logits[6 * 7], 6);
     nd_accuracy_free(&accuracy);
     cr_assert_null(accuracy.hit1);
+}
+
+/* Read as NumPy's format is described, not as it was written. */
+Test(accuracy, scores_become_an_array_of_numpy) {
+    const float images[][7] = {{0, 1, 2, 3, 4, 5, 6}, {-1, 0.5f, 1e30f, NAN, 0, 0, 7}};
+    static const int32_t labels[] = {6, 0};
+    fixed_batches stream = fixed(&images[0][0], labels, 2, 7, 2);
+    nd_accuracy two[] = {measured(&stream, true), measured(&stream, true)};
+    char path[] = "/tmp/nd_scores_XXXXXX";
+    const int made = mkstemp(path);
+    cr_assert_geq(made, 0);
+    close(made);
+    for (size_t networks = 1; networks <= 2; networks++) {
+        cr_assert_eq(nd_scores_write(path, two, networks), nd_status_ok, "%s", nd_error());
+        unsigned char file[1024];
+        FILE *in = fopen(path, "rb");
+        cr_assert(in);
+        const size_t bytes = fread(file, 1, sizeof file, in);
+        fclose(in);
+        cr_assert(!memcmp(file, "\x93NUMPY\1\0", 8));
+        const size_t start = 10 + file[8] + 256u * file[9];
+        cr_assert_eq(start % 64, 0);
+        cr_assert_eq(bytes, start + networks * sizeof images);
+        cr_assert_eq(file[start - 1], '\n');
+        file[start - 1] = '\0';
+        cr_assert(strstr((char *)file + 10, networks == 1 ? "'shape': (2, 7)" : "'shape': (2, 2, 7)"), "%s",
+                  (char *)file + 10);
+        for (size_t i = 0; i < networks; i++)
+            cr_assert(!memcmp(file + start + i * sizeof images, images, sizeof images));
+    }
+    unlink(path);
+    for (int i = 0; i < 2; i++) nd_accuracy_free(&two[i]);
 }
 
 Test(accuracy, a_stream_that_does_not_fit_is_refused_with_both_sizes) {
