@@ -103,6 +103,7 @@ static bool has_budget(const nd_decouple_settings *settings) {
 static nd_status choose_and_fit(const nd_graph *graph, nd_backend *backend,
                                 const nd_decouple_settings *settings, nd_plan *plan, nd_chain *chains,
                                 double *error, double *seconds) {
+    const double start = nd_seconds();
     nd_candidates own = {0};
     const nd_candidates *candidates = has_budget(settings) ? settings->candidates : NULL;
     nd_status status = nd_status_ok;
@@ -116,7 +117,6 @@ static nd_status choose_and_fit(const nd_graph *graph, nd_backend *backend,
         ND_TRY_DONE(nd_plan_by_layer(backend, settings, plan));
         warn_of_costly(settings, plan);
     }
-    double start = nd_seconds();
     ND_TRY_DONE(nd_plan_fit(graph, backend, settings, candidates, plan, chains, error));
     *seconds = nd_seconds() - start;
 done:
@@ -165,14 +165,16 @@ static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings
             .energy = 1,
         };
         if (!layer->method) continue;
-        double weight_error = 0, slope = 0;
+        double slope = 0;
         row->rank = layer->rank;
         row->terms = (double)layer->rank / (double)layer->method->channels(conv);
-        ND_TRY(kernel_error(conv, &chains[l], &weight_error));
-        row->error = settings->calib ? sqrt(error[l]) : weight_error;
+        if (settings->calib)
+            row->error = sqrt(error[l]);
+        else
+            ND_TRY(kernel_error(conv, &chains[l], &row->error));
         row->after_activation =
             settings->relu_aware && !settings->light && nd_layer_slope(graph, layer->node, &slope);
-        row->energy = fmax(0, 1 - weight_error * weight_error);
+        row->energy = fmax(0, 1 - row->error * row->error);
     }
     for (int i = 0; i < plan->n_left; i++) {
         nd_layer_report *row = &report->layers[report->n_layers++];
@@ -298,7 +300,7 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     error = nd_alloc_array((size_t)plan.n_layers + 1, sizeof *error);
     ND_REQUIRE_DONE(chains && error, nd_status_memory, "no memory for decoupling");
     if (settings->output_metric) ND_TRY_DONE(nd_output_metric(graph, backend, settings, &plan));
-    ND_TRY_DONE(choose_and_fit(graph, backend, settings, &plan, chains, error, &report->decompose_seconds));
+    ND_TRY_DONE(choose_and_fit(graph, backend, settings, &plan, chains, error, &report->seconds));
     ND_TRY_DONE(report_layers(graph, settings, &plan, chains, error, report));
     ND_TRY_DONE(nd_plan_apply(graph, &plan, chains, &dropped));
     ND_TRY_DONE(nd_model_check_weights(graph));

@@ -79,15 +79,15 @@ typedef struct nd_layer_report {
     int64_t macs, new_macs, params, new_params;
     double error;          /* |W' - W| / |W|; with calibration relative output error */
     bool after_activation; /* with relu_aware: the error is that after the activation that follows */
-    double energy;         /* share of squared singular values kept */
+    double energy;         /* 1 - error^2: share kept of the kernel's squares; calibrated, of its output's */
 } nd_layer_report;
 
 typedef struct nd_decouple_report {
     nd_layer_report *layers;
     size_t n_layers;
     nd_cost before, after;
-    double expected_ratio;    /* by the costs a rule with a budget chose from; 0 under other rules */
-    double decompose_seconds; /* SVDs and factors; with calibration the whole pass */
+    double expected_ratio; /* by the costs a rule with a budget chose from; 0 under other rules */
+    double seconds;        /* surveys and curves, where a budget needs them, SVDs and fits */
     char settings_sha256[65];
     bool changed; /* some convolution was decoupled or fitted anew */
     nd_arena arena;

@@ -116,7 +116,7 @@ static nd_status total_row(const run *r) {
     nd_row_set_real(&row, nd_field_total_macs_ratio,
                     over(report->before.total_macs, report->after.total_macs));
     nd_row_set_real(&row, nd_field_params_ratio, over(report->before.params, report->after.params));
-    nd_row_set_real(&row, nd_field_seconds, report->decompose_seconds);
+    nd_row_set_real(&row, nd_field_seconds, report->seconds);
     if (r->data) set_drop(&row, r);
     if (r->original) set_time(&row, r);
     return put(r, &row);
@@ -186,7 +186,7 @@ static void print(const run *r) {
                  over(a->params, b->params));
     if (r->data) print_search(r);
     if (r->original) print_time(r);
-    nd_cli_print("\nerror is %s; %.2f s\nwritten to %s\n", error_text(r), report->decompose_seconds, r->path);
+    nd_cli_print("\nerror is %s; %.2f s\nwritten to %s\n", error_text(r), report->seconds, r->path);
 }
 
 static void print_probe(void *user, const nd_drop_probe *probe) {

@@ -236,7 +236,7 @@ static nd_status decouple_point(sweep *s, nd_args *point, nd_graph *graph, nd_ro
     nd_row_set_real(row, nd_field_target, target);
     nd_row_set_name(row, nd_field_calib, nd_args_text(point, "calib", NULL));
     nd_cli_cost_row(&report.after, &report.before, row);
-    nd_row_set_real(row, nd_field_seconds, report.decompose_seconds);
+    nd_row_set_real(row, nd_field_seconds, report.seconds);
     ND_TRY_DONE(measure_decoupled(s, graph, &report.before, row));
 done:
     nd_decouple_report_free(&report);
