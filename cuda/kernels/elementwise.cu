@@ -1,4 +1,5 @@
 #include "cuda/kernels/elementwise.cuh"
+#include "cuda/kernels/grid.cuh"
 
 static void nd_loop_swap(nd_loop *loop, int a, int b) {
     const uint32_t dim = loop->dims[a];
@@ -81,4 +82,115 @@ bool nd_loop_next(const nd_loop *loop, int64_t *first, nd_loop *part) {
     part->items = (uint32_t)(steps * row / (uint64_t)loop->vector);
     *first += (int64_t)steps;
     return true;
+}
+
+struct nd_binary {
+    static constexpr int operands = 2;
+    nd_pairing pairing;
+    nd_activation activation;
+    __device__ float operator()(float a, float b, int64_t) const {
+        return nd_activate(activation, nd_pair(pairing, a, b));
+    }
+};
+
+nd_status nd_cuda_binary_launch(const nd_cuda_call *call) {
+    return nd_loop_call(call, nd_binary{call->work->pairing, call->work->activation});
+}
+
+struct nd_activation_of {
+    static constexpr int operands = 1;
+    nd_activation activation;
+    __device__ float operator()(float a, float, int64_t) const {
+        return nd_activate(activation, a);
+    }
+};
+
+nd_status nd_cuda_activation_launch(const nd_cuda_call *call) {
+    return nd_loop_call(call, nd_activation_of{call->work->activation});
+}
+
+struct nd_affine {
+    static constexpr int operands = 1;
+    const float *weights, *bias;
+    nd_activation activation;
+    __device__ float operator()(float a, float, int64_t c) const {
+        return nd_activate(activation, fmaf(a, weights[c], bias ? bias[c] : 0));
+    }
+};
+
+nd_status nd_cuda_affine_launch(const nd_cuda_call *call) {
+    return nd_loop_call(call, nd_affine{call->weights, call->bias, call->work->activation});
+}
+
+struct nd_copy {
+    static constexpr int operands = 1;
+    __device__ float operator()(float a, float, int64_t) const {
+        return a;
+    }
+};
+
+nd_status nd_cuda_copy_launch(const nd_cuda_call *call) {
+    return nd_loop_call(call, nd_copy{});
+}
+
+nd_status nd_cuda_convert_launch(nd_dtype from, const nd_view *x_view, const void *x, nd_dtype to,
+                                 const nd_view *y_view, void *y, cudaStream_t stream) {
+    nd_loop loop;
+    nd_loop_make(y_view, x_view, nullptr, sizeof(float), &loop); /* one side of a conversion is fp32 */
+    if (from == nd_dtype_f32)
+        return nd_with_storage(to, [&](auto element) {
+            using T = decltype(element);
+            return nd_loop_launch<nd_copy, float, T>(&loop, nd_copy{}, static_cast<const float *>(x), nullptr,
+                                                     static_cast<T *>(y), stream);
+        });
+    ND_REQUIRE(to == nd_dtype_f32, nd_status_internal, "no conversion from %s to %s", nd_dtype_name(from),
+               nd_dtype_name(to));
+    return nd_with_storage(from, [&](auto element) {
+        using T = decltype(element);
+        return nd_loop_launch<nd_copy, T, float>(&loop, nd_copy{}, static_cast<const T *>(x), nullptr,
+                                                 static_cast<float *>(y), stream);
+    });
+}
+
+struct nd_fill {
+    static constexpr int operands = 0;
+    float value;
+    __device__ float operator()(float, float, int64_t) const {
+        return value;
+    }
+};
+
+nd_status nd_cuda_fill_launch(const nd_cuda_call *call) {
+    return nd_loop_call(call, nd_fill{call->work->value});
+}
+
+/* y = act(y + bias[c] + x2): what follows a convolution whose engine does not do it itself. */
+template <int count> struct nd_epilogue {
+    static constexpr int operands = count;
+    const float *bias;
+    nd_activation activation;
+    __device__ float operator()(float a, float b, int64_t c) const {
+        return nd_activate(activation, a + (bias ? bias[c] : 0) + b);
+    }
+};
+
+nd_status nd_cuda_epilogue_launch(const nd_cuda_call *call) {
+    const nd_activation activation = call->work->activation;
+    nd_work in_place = *call->work;
+    in_place.x = in_place.y;
+    nd_cuda_call inner = *call;
+    inner.work = &in_place;
+    inner.x = call->y;
+    if (call->work->residual) return nd_loop_call(&inner, nd_epilogue<2>{call->bias, activation});
+    return nd_loop_call(&inner, nd_epilogue<1>{call->bias, activation});
+}
+
+__global__ void __launch_bounds__(nd_grid_threads)
+    nd_moments_kernel(const float *part, int64_t count, double *sum) {
+    for (int64_t i = nd_grid_first(); i < count; i += nd_grid_step()) sum[i] += (double)part[i];
+}
+
+nd_status nd_cuda_moments_launch(const float *part, int64_t count, double *sum, cudaStream_t stream) {
+    return nd_launch(nd_moments_kernel, nd_grid_blocks(count), dim3(nd_grid_threads), 0, stream, part, count,
+                     sum);
 }

@@ -1,5 +1,5 @@
-/* Elementwise operations over views of any strides: binary, activation, affine, copy, fill and the type
- * conversions at the ends of a network.
+/* The loop under the elementwise operations, over views of any strides: binary, activation, affine, copy,
+ * fill, the epilogue and the type conversions at the ends of a network.
  *
  * The host orders the axes by y's strides and merges those that step through every operand as one, so most
  * calls become one long row. A thread makes `vector` neighbours of the innermost axis: 16 bytes of y when all

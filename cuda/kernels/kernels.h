@@ -41,6 +41,9 @@ nd_cuda_launch nd_cuda_epilogue_launch;
 nd_status nd_cuda_convert_launch(nd_dtype from, const nd_view *x_view, const void *x, nd_dtype to,
                                  const nd_view *y_view, void *y, cudaStream_t stream);
 
+/* sum[i] += part[i]: fp32 products of one block of rows into the fp64 moments. */
+nd_status nd_cuda_moments_launch(const float *part, int64_t count, double *sum, cudaStream_t stream);
+
 /* Depthwise, NHWC. Output channel r is the window of input channel[r] under filter r; `terms` of them.
  * filters: fp32 [kh*kw][terms]. Pixels of x and y are `x_pixel` and `y_pixel` elements apart; images follow
  * each other. uniform: channel[r] == r / uniform for every r, or 0 when it is not so. */

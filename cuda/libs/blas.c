@@ -1,6 +1,6 @@
 #include "cuda/libs/blas.h"
 #include "base/log.h"
-#include "cuda/kernels/moments.h"
+#include "cuda/kernels/kernels.h"
 #include "cuda/tune/autotune.h"
 #include "cuda/tune/winners.h"
 

@@ -1,7 +1,6 @@
 /* Kernels that add to what is there: the epilogue of engines without one, and the sum of moments. And the
  * splitting of loops too long for one launch, which no test can afford to run. */
 #include "cuda/kernels/elementwise.cuh"
-#include "cuda/kernels/moments.h"
 #include "tests/simt/compare.h"
 
 #include <string.h>
