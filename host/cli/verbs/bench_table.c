@@ -14,7 +14,7 @@ struct nd_bench_table {
 };
 
 nd_bench_table *nd_bench_table_new(void) {
-    static const char *const headings[] = {"layer", "x",      "batch",  "method", "T",      "impl",
+    static const char *const headings[] = {"layer", "x",      "batch",  "method", "T",      "implementation",
                                            "cache", "MACs x", "time x", "95 %",   "us",     "GF/s eff",
                                            "GF/s",  "GB/s",   "roof %", "",       "engine", NULL};
     nd_bench_table *table = calloc(1, sizeof *table);
@@ -59,8 +59,9 @@ static void add_rank(nd_table *t, const nd_row *row) {
 }
 
 static void add_kernel(nd_bench_table *table, const nd_row *row) {
-    static const char *const headings[] = {"method", "T",  "impl",  "batch", "kernel", "kind", "us",
-                                           "q1",     "q3", "MMACs", "GF/s",  "engine", NULL};
+    static const char *const headings[] = {
+        "method", "T",  "implementation", "batch", "kernel", "operation", "us",
+        "q1",     "q3", "MMACs",          "GF/s",  "engine", NULL};
     const nd_row_value *macs = &row->values[nd_field_total_macs];
     if (!table->kernels) table->kernels = nd_table_new(headings);
     nd_table *t = table->kernels;
