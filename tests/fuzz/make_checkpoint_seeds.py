@@ -80,6 +80,10 @@ def main():
     t.save_zip(out("every.pth"), every())
     t.save_zip(out("deflated.pth"), every(), folder="a folder", compression=zipfile.ZIP_DEFLATED)
     t.save_zip(out("protocol4.pth"), every(), protocol=4)
+    # As "h\xfctte.pth" and "\u6a21\u578b.pth" name their folders: bytes, with no word of their encoding.
+    for name, folder in (("latin1.pth", b"h\xfctte"), ("utf8.pth", "\u6a21\u578b".encode())):
+        t.save_zip(out(name), every(), folder="#" * len(folder))
+        out(name).write_bytes(out(name).read_bytes().replace(b"#" * len(folder) + b"/", folder + b"/"))
     t.save_legacy(out("every_legacy.pth"), every())
     t.save_zip(out("views.pt"), views())
     t.save_legacy(out("views_legacy.pt"), views())

@@ -146,6 +146,9 @@ class Graph:
         shape = self.node("Shape", [self.value])
         flat = self.node("Reshape", [self.node("Transpose", [self.value], perm=[0, 2, 3, 1]),
                                      self.ints(-1, self.channels)])
+        if self.rng.random() < 0.7:  # its rows as 0, which is no batch
+            flat = self.node("Reshape", [flat, self.ints(0, 2 - self.channels % 2, -1)])
+            flat = self.node("Reshape", [flat, self.ints(0, -1)])
         flat = self.node("Mul", [flat, self.constant(self.floats(self.channels), "s")])
         part = self.node("Slice", [shape, self.ints(2), self.ints(4), self.ints(0)])
         first = self.node("Gather", [shape, self.constant(np.int64(0))], axis=0)

@@ -101,8 +101,8 @@ static nd_status tensor_read(nd_checkpoint *checkpoint, const nd_pickle *argumen
     ND_TRY(tensor_bounds(&strided, out));
     nd_storage_bytes bytes;
     ND_TRY(checkpoint->container->storage(checkpoint, &strided.storage, &bytes));
-    unsigned char *data = bytes.data + (size_t)strided.offset * nd_dtype_bytes(out->dtype);
-    if (!nd_tensor_count(out)) data = bytes.data; /* whatever its offset */
+    unsigned char *data = bytes.data; /* of an empty tensor, whatever its offset */
+    if (nd_tensor_count(out)) data += (size_t)strided.offset * nd_dtype_bytes(out->dtype);
     if (is_contiguous(&strided, out)) {
         out->data = data;
         out->buffer = nd_buffer_ref(bytes.buffer);

@@ -156,7 +156,8 @@ static nd_status legacy_storage(nd_checkpoint *checkpoint, const nd_storage *sto
         ND_TRY(nd_buffer_new(bytes, &record->aligned));
         if (bytes) memcpy(record->aligned->data, record->data, bytes);
     }
-    *out = (nd_storage_bytes){record->aligned, (unsigned char *)record->aligned->data + first};
+    unsigned char *data = record->aligned->data;
+    *out = (nd_storage_bytes){record->aligned, first ? data + first : data};
     return nd_status_ok;
 }
 

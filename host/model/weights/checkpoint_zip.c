@@ -7,10 +7,17 @@
 #include <string.h>
 #include <zip.h>
 
+/* An entry of the archive. */
+typedef struct nd_zip_record {
+    const char *name; /* its bytes, in no encoding that is known */
+    zip_uint64_t index;
+    nd_buffer *unpacked; /* NULL until it is asked for */
+} nd_zip_record;
+
 typedef struct nd_zip {
     zip_t *archive;
-    const char *folder;  /* with its slash, or "" */
-    nd_buffer **records; /* by number in the archive; NULL until they are asked for */
+    const char *folder;     /* with its slash, or "" */
+    nd_zip_record *records; /* sorted by name: the archive's own search looks at encodings */
     size_t n_records;
 } nd_zip;
 
@@ -30,16 +37,29 @@ static nd_status zip_open_archive(nd_checkpoint *checkpoint, nd_zip *zip) {
     return status;
 }
 
-static const char *zip_name_at(const nd_zip *zip, size_t index) {
-    return zip_get_name(zip->archive, index, ZIP_FL_ENC_RAW);
+static int zip_compare(const void *left, const void *right) {
+    return strcmp(((const nd_zip_record *)left)->name, ((const nd_zip_record *)right)->name);
+}
+
+static nd_status zip_list(nd_checkpoint *checkpoint, nd_zip *zip) {
+    const zip_int64_t count = zip_get_num_entries(zip->archive, 0);
+    zip->n_records = count > 0 ? (size_t)count : 0;
+    zip->records = nd_alloc_array(zip->n_records, sizeof *zip->records);
+    ND_REQUIRE(zip->records, nd_status_memory, "%s: no memory", checkpoint->file);
+    for (size_t i = 0; i < zip->n_records; i++) {
+        const char *name = zip_get_name(zip->archive, i, ZIP_FL_ENC_RAW);
+        zip->records[i] = (nd_zip_record){.name = name ? name : "", .index = i};
+    }
+    if (zip->n_records) qsort(zip->records, zip->n_records, sizeof *zip->records, zip_compare);
+    return nd_status_ok;
 }
 
 static nd_status zip_find_folder(nd_checkpoint *checkpoint, nd_zip *zip) {
     static const char pickle[] = "data.pkl", script[] = "constants.pkl";
     const size_t tail = sizeof pickle - 1;
     for (size_t i = 0; i < zip->n_records; i++) {
-        const char *name = zip_name_at(zip, i);
-        const size_t length = name ? strlen(name) : 0;
+        const char *name = zip->records[i].name;
+        const size_t length = strlen(name);
         ND_REQUIRE(length < sizeof script - 1 || strcmp(name + length - (sizeof script - 1), script),
                    nd_status_unsupported,
                    "%s: a TorchScript program: export it to ONNX, or save its state_dict()",
@@ -56,7 +76,8 @@ static nd_status zip_find_folder(nd_checkpoint *checkpoint, nd_zip *zip) {
 }
 
 /* Unpacks; libzip compares the checksum when the last byte is read. */
-static nd_status zip_unpack(nd_checkpoint *checkpoint, const nd_zip *zip, size_t index, nd_buffer **out) {
+static nd_status zip_unpack(nd_checkpoint *checkpoint, const nd_zip *zip, zip_uint64_t index,
+                            nd_buffer **out) {
     nd_status status = nd_status_ok;
     zip_file_t *file = NULL;
     zip_stat_t about;
@@ -91,24 +112,24 @@ static nd_status zip_record(nd_checkpoint *checkpoint, nd_zip *zip, const char *
     *out = NULL;
     const char *path = nd_arena_printf(&checkpoint->arena, "%s%.*s", zip->folder, (int)length, name);
     ND_REQUIRE(path, nd_status_memory, "no memory");
-    const zip_int64_t index = zip_name_locate(zip->archive, path, ZIP_FL_ENC_RAW);
-    if (index < 0) return nd_status_ok;
-    if (!zip->records[index]) ND_TRY(zip_unpack(checkpoint, zip, (size_t)index, &zip->records[index]));
-    *out = zip->records[index];
+    const nd_zip_record wanted = {.name = path};
+    nd_zip_record *record =
+        zip->n_records ? bsearch(&wanted, zip->records, zip->n_records, sizeof wanted, zip_compare) : NULL;
+    if (!record) return nd_status_ok;
+    if (!record->unpacked) ND_TRY(zip_unpack(checkpoint, zip, record->index, &record->unpacked));
+    *out = record->unpacked;
     return nd_status_ok;
 }
 
 static nd_status zip_parse(nd_checkpoint *checkpoint, nd_zip *zip, nd_pickle_result *out) {
     ND_TRY(zip_open_archive(checkpoint, zip));
-    const zip_int64_t count = zip_get_num_entries(zip->archive, 0);
-    zip->n_records = count > 0 ? (size_t)count : 0;
-    zip->records = nd_alloc_array(zip->n_records, sizeof *zip->records);
-    ND_REQUIRE(zip->records, nd_status_memory, "%s: no memory", checkpoint->file);
+    ND_TRY(zip_list(checkpoint, zip));
     ND_TRY(zip_find_folder(checkpoint, zip));
     nd_buffer *order, *pickle;
     nd_status status = zip_record(checkpoint, zip, "byteorder", 9, &order);
     if (!status) status = zip_record(checkpoint, zip, "data.pkl", 8, &pickle);
     if (status) return nd_fail_in(status, "%s", checkpoint->file);
+    ND_REQUIRE(pickle, nd_status_internal, "%s: data.pkl was there and is not", checkpoint->file);
     ND_REQUIRE(!order || (order->bytes == 6 && !memcmp(order->data, "little", 6)), nd_status_unsupported,
                "%s: saved on a big-endian machine", checkpoint->file);
     const nd_pickle_source source = {.data = pickle->data,
@@ -136,16 +157,16 @@ static nd_status zip_storage(nd_checkpoint *checkpoint, const nd_storage *storag
     ND_REQUIRE(record, nd_status_format, "its storage '%.100s' is not in the archive", name);
     ND_REQUIRE(record->bytes >= wanted, nd_status_format, "its storage '%.100s' has %zu bytes, not %zu", name,
                record->bytes, wanted);
-    *out = (nd_storage_bytes){.buffer = record,
-                              .data = (unsigned char *)record->data +
-                                      (size_t)storage->first * nd_dtype_bytes(storage->dtype)};
+    unsigned char *data = record->data; /* NULL in an empty record, to which nothing may be added */
+    if (storage->first) data += (size_t)storage->first * nd_dtype_bytes(storage->dtype);
+    *out = (nd_storage_bytes){record, data};
     return nd_status_ok;
 }
 
 static void zip_close_checkpoint(nd_checkpoint *checkpoint) {
     nd_zip *zip = checkpoint->state;
     if (!zip) return;
-    for (size_t i = 0; zip->records && i < zip->n_records; i++) nd_buffer_unref(zip->records[i]);
+    for (size_t i = 0; zip->records && i < zip->n_records; i++) nd_buffer_unref(zip->records[i].unpacked);
     free(zip->records);
     if (zip->archive) zip_discard(zip->archive);
 }

@@ -63,7 +63,7 @@ Test(checkpoint, reads_every_type_in_both_layouts) {
         const char *file, *prefix;
     } files[] = {{"every.pth", ""},        {"deflated.pth", ""},       {"protocol4.pth", ""},
                  {"every_legacy.pth", ""}, {"training.pt", "module."}, {"training_legacy.pt", "module."},
-                 {"own_name.pt", ""}};
+                 {"own_name.pt", ""},      {"latin1.pth", ""},         {"utf8.pth", ""}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         nd_state_dict file;
         cr_assert_eq(read_seed(files[i].file, &file), nd_status_ok, "%s", nd_error());
