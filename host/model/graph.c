@@ -50,6 +50,10 @@ static const char *const nd_op_names[nd_op_count] = {
     [nd_op_binary] = "a function of two numbers",
     [nd_op_where] = "Where",
     [nd_op_reduce] = "a reduction",
+    [nd_op_normalize] = "a normalization",
+    [nd_op_split] = "Split",
+    [nd_op_expand] = "Expand",
+    [nd_op_tile] = "Tile",
 };
 
 const char *nd_op_name(nd_op op) {

@@ -18,7 +18,7 @@ typedef enum nd_op {
     nd_op_opaque,
     nd_op_conv,      /* x, W[no][ni/g][kh][kw], bias? */
     nd_op_gemm,      /* x[n][k], W[m][k] (trans_b) or [k][m], bias? */
-    nd_op_matmul,    /* x[..][k], W[k][m] */
+    nd_op_matmul,    /* x[..][k], W[k][m], constant or computed */
     nd_op_batchnorm, /* x, gamma, beta, mean, var (inference) */
     nd_op_relu,
     nd_op_clip,
@@ -56,6 +56,10 @@ typedef enum nd_op {
     nd_op_unary,      /* a function of every number, that op_type names: "Sqrt", "Gelu", ... */
     nd_op_binary,     /* likewise of two or more, broadcast: "Pow", "Min", ... */
     nd_op_where,      /* constant condition, a, b */
+    nd_op_normalize,  /* x, scale?, bias?: "LayerNormalization", "GroupNormalization", ... */
+    nd_op_split,      /* along an axis */
+    nd_op_expand,     /* broadcast to a shape */
+    nd_op_tile,       /* repeated along axes */
     nd_op_reduce,     /* over axes, as op_type says: "ReduceSum", "ReduceMax", ... */
     nd_op_count,
 } nd_op;
@@ -78,24 +82,26 @@ typedef enum nd_auto_pad { nd_auto_pad_none, nd_auto_pad_same_upper, nd_auto_pad
 typedef struct nd_attr {
     nd_window window;              /* conv, pools */
     nd_auto_pad auto_pad;          /* conv, pools */
-    int64_t groups;                /* conv */
+    int64_t groups;                /* conv, normalize */
     bool ceil_mode;                /* pools */
     bool count_include_pad;        /* average_pool */
     bool trans_a, trans_b;         /* gemm */
     float alpha, beta;             /* gemm, leaky_relu, hard_sigmoid, lrn, unary */
     float lo, hi;                  /* clip; -inf and +inf when absent */
-    float epsilon;                 /* batchnorm */
+    float epsilon;                 /* batchnorm, normalize */
     float bias;                    /* lrn */
     float value;                   /* pad: the constant */
-    int64_t size;                  /* lrn: window across channels; constant_of_shape: the integer */
-    int64_t axis;                  /* concat, flatten, softmax, gather */
+    int64_t size;                  /* lrn: window across channels; constant_of_shape: the integer;
+                                      split: num_outputs, 0 when absent */
+    int64_t axis;                  /* concat, flatten, softmax, gather, split, normalize: the first */
     nd_dtype dtype;                /* cast */
     bool keep_dims;                /* reduce_mean, reduce_prod, reduce */
     bool approximate;              /* unary: Gelu by tanh */
     bool flat_softmax;             /* softmax before opset 13: flattened to 2-D at axis */
     int n;                         /* entries used in the lists below */
     int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduction axes, reshape dims, transpose perm, pad
-                                      begins then ends, slice starts, shape start and end */
+                                      begins then ends, slice starts, shape start and end, split sizes, expand
+                                      shape, tile repeats */
     int64_t ends[nd_rank_max], axes[nd_rank_max], steps[nd_rank_max]; /* slice */
 } nd_attr;
 

@@ -132,8 +132,11 @@ typedef enum nd_operation {
     nd_operation_affine, /* y = x * weights[c] + bias[c], c on axis 1 */
     nd_operation_softmax,
     nd_operation_lrn,
-    nd_operation_reduce, /* over `axes`, kept as dims of 1 in y */
-    nd_operation_gather, /* y[:, i] = x[:, channel[i]] on axis 1 */
+    nd_operation_reduce,    /* over `axes`, kept as dims of 1 in y */
+    nd_operation_normalize, /* y = (x - mean) / sqrt(variance + epsilon), both over `axes` */
+    nd_operation_product,   /* y[..][m][n] = alpha * x[..][m][k] x2[..][k][n] of equal leading dims (stride 0
+                               repeats) */
+    nd_operation_gather,    /* y[:, i] = x[:, channel[i]] on axis 1 */
     nd_operation_copy, /* y = x, same dims, any strides: transposes, slices, concatenation, layout changes */
     nd_operation_fill, /* y = value */
     nd_operation_count,
@@ -153,8 +156,9 @@ typedef struct nd_geometry {
  */
 typedef struct nd_work {
     nd_operation operation;
-    nd_view x, x2, y;     /* x2: second operand of binary, or the residual of conv, separable and gemm */
-    bool residual;        /* y = act(op(x) + bias + x2) */
+    nd_view x, x2,
+        y;         /* x2: second operand of binary and product, or the residual of conv, separable and gemm */
+    bool residual; /* y = act(op(x) + bias + x2) */
     nd_geometry geometry; /* conv, separable (of the depthwise part), pool */
     int64_t groups;       /* conv */
     const float *
@@ -170,17 +174,19 @@ typedef struct nd_work {
     bool maximum;       /* pool: max instead of average */
     bool count_include_pad; /* average pool */
     nd_reduction reduction; /* reduce */
-    bool axes[nd_rank_max]; /* reduce */
+    bool axes[nd_rank_max]; /* reduce, normalize */
     int64_t axis;           /* softmax */
     int64_t inner; /* softmax: product of consecutive dims from `axis` normalised together, 1 dim if 0 */
     int64_t size;  /* lrn */
-    float alpha, beta, k; /* lrn: y = x / (k + alpha/size * sum x^2)^beta */
+    float alpha, beta, k; /* lrn: y = x / (k + alpha/size * sum x^2)^beta; product has alpha */
     float value;          /* fill */
+    float epsilon;        /* normalize */
 } nd_work;
 
 /* Whether dims, axes, channels and pointers of a work fit each other: what every `supports` may ask first. */
 bool nd_work_agrees(const nd_work *work);
-int64_t nd_work_macs(const nd_work *work); /* multiply-accumulates of conv, separable and gemm, whole batch */
+int64_t nd_work_macs(
+    const nd_work *work); /* multiply-accumulates of conv, separable, gemm and product, whole batch */
 
 typedef struct nd_backend nd_backend;
 typedef struct nd_kernel nd_kernel; /* a prepared nd_work: packed weights, chosen algorithm */

@@ -13,9 +13,8 @@ static const struct {
     {"PRelu", nd_pairing_prelu}, {"Min", nd_pairing_min}, {"Max", nd_pairing_max},
 };
 
-/* A pairing of x and x2, broadcast to y. */
-static nd_status lower_pairing(nd_exec *exec, const nd_node *node, const nd_work *work, nd_place x,
-                               nd_place x2, const nd_place *y) {
+nd_status nd_exec_lower_pairing(nd_exec *exec, const nd_node *node, const nd_work *work, nd_place x,
+                                nd_place x2, const nd_place *y) {
     nd_operands operands = {.x = x, .x2 = x2, .y = *y};
     nd_place *inputs[] = {&operands.x, &operands.x2};
     for (int i = 0; i < 2; i++)
@@ -45,7 +44,7 @@ nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *
         } else if (act) {
             nd_exec_activation(act, &work.activation);
         }
-        ND_TRY(lower_pairing(exec, last, &work, so_far, other, &to));
+        ND_TRY(nd_exec_lower_pairing(exec, last, &work, so_far, other, &to));
         so_far = to;
     }
     return nd_status_ok;
@@ -70,7 +69,7 @@ nd_status nd_lower_where(nd_exec *exec, const nd_node *node) {
         nd_place operand;
         ND_TRY(nd_exec_source(exec, node->in[1 + i], &operand));
         ND_TRY(nd_exec_place_new(exec, &layout, &parts[i]));
-        ND_TRY(lower_pairing(exec, node, &choose, operand, condition, &parts[i]));
+        ND_TRY(nd_exec_lower_pairing(exec, node, &choose, operand, condition, &parts[i]));
     }
     const nd_work add = {.operation = nd_operation_binary, .pairing = nd_pairing_add};
     return nd_exec_emit(exec, node, add, &(nd_operands){.x = parts[0], .x2 = parts[1], .y = y});

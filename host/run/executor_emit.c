@@ -7,7 +7,8 @@ static bool work_reads_x(const nd_work *work) {
 }
 
 static bool work_reads_x2(const nd_work *work) {
-    return work->residual || work->operation == nd_operation_binary;
+    return work->residual || work->operation == nd_operation_binary ||
+           work->operation == nd_operation_product;
 }
 
 bool nd_exec_supports(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast) {

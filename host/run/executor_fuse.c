@@ -156,10 +156,11 @@ static bool exec_leads(nd_exec *exec, const nd_node *node) {
     int computed;
     switch (node->op) {
     case nd_op_conv:
-    case nd_op_gemm:
-    case nd_op_matmul:
     case nd_op_batchnorm:
         return true;
+    case nd_op_gemm:
+    case nd_op_matmul:
+        return nd_exec_is_gemm(exec, node);
     case nd_op_add:
     case nd_op_mul:
         return exec->values[node->out[0]].rank >= 2 && nd_exec_channel_constant(exec, node, 1, &computed);

@@ -57,10 +57,14 @@ static nd_status lower_group_of_one(nd_exec *exec, const nd_node *node) {
     return lower_group(exec, &group);
 }
 
+static nd_status lower_gemm(nd_exec *exec, const nd_node *node) {
+    return nd_exec_is_gemm(exec, node) ? lower_group_of_one(exec, node) : nd_lower_product(exec, node);
+}
+
 static nd_lower *const nd_lower_table[nd_op_count] = {
     [nd_op_conv] = lower_group_of_one,
-    [nd_op_gemm] = lower_group_of_one,
-    [nd_op_matmul] = lower_group_of_one,
+    [nd_op_gemm] = lower_gemm,
+    [nd_op_matmul] = lower_gemm,
     [nd_op_batchnorm] = lower_group_of_one,
     [nd_op_add] = lower_group_of_one,
     [nd_op_mul] = lower_group_of_one,
@@ -83,6 +87,10 @@ static nd_lower *const nd_lower_table[nd_op_count] = {
     [nd_op_reduce] = nd_lower_reduce,
     [nd_op_softmax] = lower_softmax,
     [nd_op_lrn] = lower_lrn,
+    [nd_op_normalize] = nd_lower_normalize,
+    [nd_op_split] = nd_lower_split,
+    [nd_op_expand] = nd_lower_expand,
+    [nd_op_tile] = nd_lower_tile,
     [nd_op_flatten] = nd_lower_reshape,
     [nd_op_reshape] = nd_lower_reshape,
     [nd_op_squeeze] = nd_lower_reshape,

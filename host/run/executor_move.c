@@ -65,6 +65,62 @@ nd_status nd_lower_slice(nd_exec *exec, const nd_node *node) {
     return nd_status_ok;
 }
 
+/* Every part is a view. */
+nd_status nd_lower_split(nd_exec *exec, const nd_node *node) {
+    nd_place from;
+    ND_TRY(nd_exec_source(exec, node->in[0], &from));
+    const int axis = nd_exec_axis(node->attr.axis, from.view.rank);
+    ND_REQUIRE(axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
+    for (int k = 0; k < node->n_out; k++) {
+        if (node->out[k] < 0) {
+            ND_REQUIRE(k + 1 == node->n_out || node->attr.n, nd_status_unsupported,
+                       "%s: an output without name", nd_exec_label(exec, node));
+            from.view.offset += (node->attr.n ? node->attr.list[k] : 0) * from.view.strides[axis];
+            continue;
+        }
+        nd_exec_value *out = &exec->values[node->out[k]];
+        out->place = from;
+        out->place.view.dims[axis] = out->dims[axis];
+        from.view.offset += out->dims[axis] * from.view.strides[axis];
+    }
+    return nd_status_ok;
+}
+
+/* Repeated elements are written out: a value that others read has each of its own. */
+nd_status nd_lower_expand(nd_exec *exec, const nd_node *node) {
+    nd_place from, to;
+    ND_TRY(nd_exec_source(exec, node->in[0], &from));
+    ND_TRY(nd_exec_target(exec, node->out[0], &to));
+    ND_REQUIRE(nd_exec_broadcast(&from.view, to.view.rank, to.view.dims, &from.view), nd_status_format,
+               "%s: the input does not broadcast", nd_exec_label(exec, node));
+    return nd_exec_emit_copy(exec, node, &from, &to);
+}
+
+/* Each repeated axis becomes two: the repeats, along which the input has stride 0, and its own. */
+nd_status nd_lower_tile(nd_exec *exec, const nd_node *node) {
+    nd_place from, to;
+    ND_TRY(nd_exec_source(exec, node->in[0], &from));
+    ND_TRY(nd_exec_target(exec, node->out[0], &to));
+    const nd_view x = from.view, y = to.view;
+    int rank = 0;
+    for (int i = 0; i < x.rank; i++) {
+        const int64_t repeats = y.dims[i] / x.dims[i];
+        const int needed = repeats > 1 ? 2 : 1;
+        ND_REQUIRE(rank + needed <= nd_rank_max, nd_status_unsupported, "%s: too many repeated axes",
+                   nd_exec_label(exec, node));
+        if (repeats > 1) {
+            from.view.dims[rank] = to.view.dims[rank] = repeats;
+            from.view.strides[rank] = 0;
+            to.view.strides[rank++] = x.dims[i] * y.strides[i];
+        }
+        from.view.dims[rank] = to.view.dims[rank] = x.dims[i];
+        from.view.strides[rank] = x.strides[i];
+        to.view.strides[rank++] = y.strides[i];
+    }
+    from.view.rank = to.view.rank = rank;
+    return nd_exec_emit_copy(exec, node, &from, &to);
+}
+
 static bool place_same(const nd_place *a, const nd_place *b) {
     if (a->slot != b->slot || a->view.offset != b->view.offset) return false;
     for (int i = 0; i < a->view.rank; i++)
@@ -101,6 +157,7 @@ static bool exec_writes(const nd_exec *exec, int node) {
     case nd_op_identity:
     case nd_op_transpose:
     case nd_op_slice:
+    case nd_op_split:
     case nd_op_gather:
         return false;
     default:

@@ -3,7 +3,8 @@
  *   executor_values.c  dims of every value for the executor's batch; which nodes are needed; uses
  *   executor_fuse.c    nodes that will run as one kernel; executor_activation.c: which may end it
  *   executor_place.c   where values live: slots of memory, and views of slots
- *   executor_lower.c   nodes become works; with executor_group.c, executor_elementwise.c and executor_move.c
+ *   executor_lower.c   nodes become works; with executor_group.c, executor_elementwise.c, executor_product.c,
+ *                      executor_normalize.c and executor_move.c
  *   executor_emit.c    works become steps, with copies where the backend wants another layout
  *   executor_plan.c    slots get lifetimes, then offsets in one block of memory
  *
@@ -101,6 +102,9 @@ bool nd_exec_activation(const nd_node *node, nd_activation *out); /* false when 
 const float *nd_exec_channel_constant(nd_exec *exec, const nd_node *node, int axis, int *computed);
 const float *nd_exec_floats(nd_exec *exec, const nd_tensor *tensor); /* fp32, until opened; NULL: no memory */
 
+/* Whether a Gemm or MatMul has constant weights (and a bias) that a gemm work takes; else it is a product. */
+bool nd_exec_is_gemm(const nd_exec *exec, const nd_node *node);
+
 /* place */
 bool nd_exec_index(const nd_tensor *list, int64_t at, int64_t *out); /* false when not i32 or i64 */
 nd_status nd_exec_slot_new(nd_exec *exec, int64_t elements, int *slot);
@@ -137,9 +141,14 @@ nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group, nd_parts *
 void nd_exec_find_parents(nd_exec *exec);
 
 typedef nd_status nd_lower(nd_exec *exec, const nd_node *node);
+/* x and x2, broadcast to y, through a binary work. */
+nd_status nd_exec_lower_pairing(nd_exec *exec, const nd_node *node, const nd_work *work, nd_place x,
+                                nd_place x2, const nd_place *y);
 /* A function of two operands and, where `act` is not NULL, the activation after it. */
 nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *act);
 nd_lower nd_lower_binary, nd_lower_where, nd_lower_reduce, nd_lower_global_average;
+nd_lower nd_lower_normalize, nd_lower_product;
+nd_lower nd_lower_split, nd_lower_expand, nd_lower_tile;
 nd_lower nd_lower_reshape, nd_lower_transpose, nd_lower_slice, nd_lower_concat, nd_lower_pad, nd_lower_gather;
 
 /* plan */

@@ -95,8 +95,16 @@ static bool exec_keeps_images(const nd_exec *exec, const nd_node *node) {
     const nd_attr *attr = &node->attr;
     switch (node->op) {
     case nd_op_gemm:
-        return !attr->trans_a;
+        if (attr->trans_a || (node->n_in > 2 && exec_computed(exec, node->in[2]))) return false;
+        return !exec_computed(exec, node->in[1]);
+    case nd_op_matmul: /* images are leading axes of both, or the rows of one */
+        if (!exec_computed(exec, node->in[0])) return false;
+        return !exec_computed(exec, node->in[1]) ? rank > 1
+                                                 : rank > 2 && exec->values[node->in[1]].rank == rank;
+    case nd_op_normalize:
+        return *node->op_type != 'L' || nd_exec_axis(attr->axis, rank) > 0;
     case nd_op_concat:
+    case nd_op_split:
     case nd_op_softmax:
     case nd_op_gather:
         return nd_exec_axis(attr->axis, rank) > 0;

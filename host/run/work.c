@@ -3,12 +3,20 @@
 #include <string.h>
 
 static const char *const nd_operation_names[nd_operation_count] = {
-    [nd_operation_conv] = "conv",     [nd_operation_separable] = "separable",
-    [nd_operation_gemm] = "gemm",     [nd_operation_pool] = "pool",
-    [nd_operation_binary] = "binary", [nd_operation_activation] = "activation",
-    [nd_operation_affine] = "affine", [nd_operation_softmax] = "softmax",
-    [nd_operation_lrn] = "lrn",       [nd_operation_reduce] = "reduce",
-    [nd_operation_gather] = "gather", [nd_operation_copy] = "copy",
+    [nd_operation_conv] = "conv",
+    [nd_operation_separable] = "separable",
+    [nd_operation_gemm] = "gemm",
+    [nd_operation_pool] = "pool",
+    [nd_operation_binary] = "binary",
+    [nd_operation_activation] = "activation",
+    [nd_operation_affine] = "affine",
+    [nd_operation_softmax] = "softmax",
+    [nd_operation_lrn] = "lrn",
+    [nd_operation_reduce] = "reduce",
+    [nd_operation_normalize] = "normalize",
+    [nd_operation_product] = "product",
+    [nd_operation_gather] = "gather",
+    [nd_operation_copy] = "copy",
     [nd_operation_fill] = "fill",
 };
 
@@ -83,6 +91,16 @@ static bool work_reduce_agrees(const nd_work *work) {
     return true;
 }
 
+static bool work_product_agrees(const nd_work *work) {
+    const nd_view *a = &work->x, *b = &work->x2, *y = &work->y;
+    const int rank = y->rank;
+    if (rank < 2 || a->rank != rank || b->rank != rank) return false;
+    for (int i = 0; i < rank - 2; i++)
+        if (a->dims[i] != y->dims[i] || b->dims[i] != y->dims[i]) return false;
+    return a->dims[rank - 2] == y->dims[rank - 2] && b->dims[rank - 1] == y->dims[rank - 1] &&
+           a->dims[rank - 1] == b->dims[rank - 2];
+}
+
 static bool work_gather_agrees(const nd_work *work) {
     if (work->x.rank < 2 || !work_channels_agree(work, work->x.dims[1])) return false;
     nd_view gathered = work->x;
@@ -119,10 +137,13 @@ bool nd_work_agrees(const nd_work *work) {
         return x->rank >= 2 && nd_view_same_dims(x, y) && work->size >= 1;
     case nd_operation_reduce:
         return work_reduce_agrees(work);
+    case nd_operation_product:
+        return work_product_agrees(work);
     case nd_operation_gather:
         return work_gather_agrees(work);
     case nd_operation_binary:
     case nd_operation_activation:
+    case nd_operation_normalize:
     case nd_operation_copy:
         return nd_view_same_dims(x, y);
     case nd_operation_fill:
@@ -143,6 +164,8 @@ int64_t nd_work_macs(const nd_work *work) {
         return count / work->y.dims[1] * work->terms * (window + work->y.dims[1]);
     case nd_operation_gemm:
         return count * work->x.dims[1];
+    case nd_operation_product:
+        return count * work->x.dims[work->x.rank - 1];
     default:
         return 0;
     }

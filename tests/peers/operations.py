@@ -29,7 +29,10 @@ def model(nodes, dims, constants=None, opset=17):
     inits = [numpy_helper.from_array(np.asarray(a), name) for name, a in (constants or {}).items()]
     graph = helper.make_graph(nodes, "g", [x], [y], inits)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    return onnx.shape_inference.infer_shapes(proto)  # the output's shape
+    proto = onnx.shape_inference.infer_shapes(proto)  # the output's shape; without one it is the input's
+    if not proto.graph.output[0].type.tensor_type.HasField("shape"):
+        proto.graph.output[0].type.CopyFrom(proto.graph.input[0].type)
+    return proto
 
 
 def node(op, inputs, output="y", **attributes):
@@ -93,7 +96,54 @@ def reductions():
         yield f"Softmax {axis} opset 11", model([node("Softmax", ["x"], axis=axis)], [5, 4, 3], opset=11)
 
 
-GROUPS = [unary, binary, reductions]
+def products():
+    q, k = node("MatMul", ["x", "wq"], "q"), node("MatMul", ["x", "wk"], "k")
+    weights = {"wq": floats(6, 6), "wk": floats(6, 6)}
+    yield "MatMul of two", model([q, k, node("Transpose", ["k"], "t", perm=[0, 2, 1]), node("MatMul", ["q", "t"])], [7, 6],
+                                 weights)
+    heads = [node("Reshape", ["q", "shape"], "qs"), node("Transpose", ["qs"], "qh", perm=[0, 2, 1, 3]),
+             node("Reshape", ["k", "shape"], "ks"), node("Transpose", ["ks"], "kh", perm=[0, 2, 3, 1]),
+             node("MatMul", ["qh", "kh"], "s"), node("Mul", ["s", "scale"], "a"), node("Softmax", ["a"], "p", axis=-1),
+             node("MatMul", ["p", "qh"], "o"), node("Transpose", ["o"], "ot", perm=[0, 2, 1, 3]),
+             node("Reshape", ["ot", "back"])]
+    yield "attention", model([q, k, *heads], [7, 6], {**weights, "shape": np.array([0, 7, 2, 3]), "scale": np.float32(.577),
+                                                      "back": np.array([0, 7, 6])})
+    yield "MatMul from the left", model([node("MatMul", ["w", "x"])], [3, 7, 6], {"w": floats(4, 7)})
+    yield "MatMul by a vector", model([node("MatMul", ["x", "w"])], [7, 6], {"w": floats(6)})
+    yield "MatMul by a batch", model([node("MatMul", ["x", "w"])], [3, 7, 6], {"w": floats(3, 6, 5)})
+    yield "Gemm of two", model([node("Tanh", ["x"], "t"), node("Gemm", ["x", "w", "c"], alpha=0.5, beta=2.0)], [6],
+                               {"w": floats(6, 5), "c": floats(1, 5)})
+
+
+def normalizations():
+    for axis in (-1, 1, 2):
+        dims = {-1: (3,), 1: (5, 4, 3), 2: (4, 3)}[axis]
+        yield f"LayerNormalization {axis}", model([node("LayerNormalization", ["x", "s", "b"], axis=axis)], [5, 4, 3],
+                                                  {"s": floats(*dims), "b": floats(*dims)})
+    yield "LayerNormalization without bias", model([node("LayerNormalization", ["x", "s"], epsilon=0.01)], [5, 8],
+                                                   {"s": floats(8)})
+    yield "InstanceNormalization", model([node("InstanceNormalization", ["x", "s", "b"])], [5, 4, 3],
+                                         {"s": floats(5), "b": floats(5)})
+    yield "GroupNormalization", model([node("GroupNormalization", ["x", "s", "b"], num_groups=3)], [6, 4, 3],
+                                      {"s": floats(6), "b": floats(6)}, opset=21)
+
+
+def layouts():
+    def split(inputs, opset=17, constants=None, outputs=2, **attributes):
+        parts = [f"p{i}" for i in range(outputs)]
+        return model([helper.make_node("Split", inputs, parts, **attributes), node("Relu", [parts[-1]], "r"),
+                      node("Concat", [*parts[:-1], "r"], axis=attributes["axis"])], [6, 5, 4], constants, opset)
+    yield "Split of sizes", split(["x", "n"], axis=1, constants={"n": np.array([2, 4])})
+    yield "Split of sizes opset 11", split(["x"], 11, axis=1, split=[1, 5])
+    yield "Split of equals", split(["x"], axis=1, outputs=3)
+    yield "Split of num_outputs", split(["x"], 18, axis=2, num_outputs=2)
+    yield "Split last axis", split(["x"], axis=-1, outputs=4)
+    yield "Expand", model([node("Expand", ["x", "n"])], [5, 1, 3], {"n": np.array([1, 1, 4, 1])})
+    yield "Expand more axes", model([node("Flatten", ["x"], "f"), node("Expand", ["f", "n"])], [4], {"n": np.array([2, 1, 4])})
+    yield "Tile", model([node("Tile", ["x", "n"])], [5, 4, 3], {"n": np.array([1, 2, 1, 3])})
+
+
+GROUPS = [unary, binary, reductions, products, normalizations, layouts]
 
 
 def check(build, path, proto):

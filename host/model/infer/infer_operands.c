@@ -44,6 +44,14 @@ static nd_status operands_list(nd_infer *infer, nd_node *node) {
     return nd_status_ok;
 }
 
+/* Sizes of a Split: as many as it has outputs. */
+static nd_status operands_split(nd_infer *infer, nd_node *node) {
+    int count;
+    ND_TRY(operand_ints(infer, node, 1, node->attr.list, 2 * nd_rank_max, &count));
+    if (count >= 0) node->attr.n = count;
+    return nd_status_ok;
+}
+
 static nd_status operands_pad(nd_infer *infer, nd_node *node) {
     nd_attr *attr = &node->attr;
     const int rank = nd_infer_input(infer, node, 0)->rank;
@@ -90,8 +98,9 @@ static nd_operand_reader *const nd_operand_readers[nd_op_count] = {
     [nd_op_clip] = operands_clip,        [nd_op_reshape] = operands_list,
     [nd_op_squeeze] = operands_list,     [nd_op_unsqueeze] = operands_list,
     [nd_op_reduce_mean] = operands_list, [nd_op_reduce_prod] = operands_list,
-    [nd_op_reduce] = operands_list,      [nd_op_pad] = operands_pad,
-    [nd_op_slice] = operands_slice,
+    [nd_op_split] = operands_split,      [nd_op_expand] = operands_list,
+    [nd_op_tile] = operands_list,        [nd_op_reduce] = operands_list,
+    [nd_op_pad] = operands_pad,          [nd_op_slice] = operands_slice,
 };
 
 nd_status nd_infer_operands(nd_infer *infer, nd_node *node) {

@@ -161,18 +161,20 @@ static nd_status shape_gemm(nd_infer *infer, nd_node *node, const nd_value *x, n
     return nd_status_ok;
 }
 
+/* As in numpy: a vector on the left is a row, on the right a column, and its axis is not in the product. */
 static nd_status shape_matmul(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_value *w = nd_infer_input(infer, node, 1);
-    ND_REQUIRE(w && w->rank >= 2 && x->rank >= 2, nd_status_unsupported, "operands %s and %s, not matrices",
-               ND_DIMS(x), w ? ND_DIMS(w) : "absent");
-    ND_REQUIRE(x->dims[x->rank - 1] == w->dims[w->rank - 2], nd_status_format,
-               "inner dimensions of %s and %s differ", ND_DIMS(x), ND_DIMS(w));
+    ND_REQUIRE(w && w->rank >= 1 && x->rank >= 1, nd_status_format, "operands %s and %s", ND_DIMS(x),
+               w ? ND_DIMS(w) : "absent");
+    const int64_t inner = w->dims[w->rank > 1 ? w->rank - 2 : 0];
+    ND_REQUIRE(x->dims[x->rank - 1] == inner, nd_status_format, "inner dimensions of %s and %s differ",
+               ND_DIMS(x), ND_DIMS(w));
     nd_value a = *x, b = *w;
-    a.rank -= 2;
-    b.rank -= 2;
+    a.rank = a.rank > 2 ? a.rank - 2 : 0;
+    b.rank = b.rank > 2 ? b.rank - 2 : 0;
     ND_TRY(shape_broadcast(&a, &b, y));
-    y->dims[y->rank++] = x->dims[x->rank - 2];
-    y->dims[y->rank++] = w->dims[w->rank - 1];
+    if (x->rank > 1) y->dims[y->rank++] = x->dims[x->rank - 2];
+    if (w->rank > 1) y->dims[y->rank++] = w->dims[w->rank - 1];
     return nd_status_ok;
 }
 
@@ -295,6 +297,75 @@ static nd_status shape_pad(nd_infer *infer, nd_node *node, const nd_value *x, nd
     return nd_status_ok;
 }
 
+/* LayerNormalization's scale and bias meet the axes from its first on; those of the others the channels. */
+static nd_status shape_normalize(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)y;
+    const bool layer = *node->op_type == 'L';
+    if (layer) ND_TRY(nd_infer_axis("axis", &node->attr.axis, x->rank));
+    ND_REQUIRE(layer || x->rank >= 2, nd_status_format, "input %s has no channels", ND_DIMS(x));
+    ND_REQUIRE(layer || x->dims[1] % node->attr.groups == 0, nd_status_format,
+               "%lld groups do not divide the channels of %s", (long long)node->attr.groups, ND_DIMS(x));
+    for (int k = 1; k < 3; k++) {
+        const nd_value *row = nd_infer_input(infer, node, k);
+        if (!row) continue;
+        const int64_t count = nd_dims_count(row->rank, row->dims);
+        const bool fits = layer ? row->rank <= x->rank
+                                : row->rank == 1 && (count == x->dims[1] || count == node->attr.groups);
+        ND_REQUIRE(fits, nd_status_format, "input %d, %s, does not fit %s", k, ND_DIMS(row), ND_DIMS(x));
+    }
+    return nd_status_ok;
+}
+
+/* Without sizes parts are equal, but for the last since opset 18. */
+static nd_status shape_split(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const nd_attr *attr = &node->attr;
+    const int64_t axis = attr->axis, whole = x->dims[axis], n = node->n_out;
+    const int64_t equal = (whole + n - 1) / n;
+    int64_t sum = 0;
+    (void)y;
+    ND_REQUIRE(!attr->n || attr->n == n, nd_status_format, "%d sizes for %d outputs", attr->n, node->n_out);
+    ND_REQUIRE(!attr->size || attr->size == n, nd_status_format, "num_outputs is %lld for %d outputs",
+               (long long)attr->size, node->n_out);
+    ND_REQUIRE(attr->n || attr->size || whole % n == 0, nd_status_format,
+               "axis %lld of %s has no %d equal parts", (long long)axis, ND_DIMS(x), node->n_out);
+    for (int k = 0; k < node->n_out; k++) {
+        const int64_t size = attr->n ? attr->list[k] : equal < whole - sum ? equal : whole - sum;
+        ND_REQUIRE(size >= 0 && size <= whole - sum, nd_status_format, "part %d of %s has size %lld", k,
+                   ND_DIMS(x), (long long)size);
+        sum += size;
+        if (node->out[k] < 0) continue;
+        nd_value *part = &infer->graph->values[node->out[k]];
+        part->dtype = x->dtype;
+        part->rank = x->rank;
+        memcpy(part->dims, x->dims, sizeof part->dims);
+        part->dims[axis] = size;
+    }
+    ND_REQUIRE(sum == whole, nd_status_format, "sizes do not add up to axis %lld of %s", (long long)axis,
+               ND_DIMS(x));
+    return nd_status_ok;
+}
+
+static nd_status shape_expand(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer;
+    nd_value to = {.rank = node->attr.n};
+    for (int i = 0; i < to.rank; i++) {
+        to.dims[i] = node->attr.list[i];
+        ND_REQUIRE(to.dims[i] >= 0, nd_status_format, "entry %d of the shape is %lld", i,
+                   (long long)to.dims[i]);
+    }
+    return shape_broadcast(x, &to, y);
+}
+
+static nd_status shape_tile(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer;
+    const nd_attr *attr = &node->attr;
+    ND_REQUIRE(attr->n == x->rank, nd_status_format, "%d repeats for input %s", attr->n, ND_DIMS(x));
+    for (int i = 0; i < x->rank; i++)
+        ND_REQUIRE(attr->list[i] >= 0 && !__builtin_mul_overflow(x->dims[i], attr->list[i], &y->dims[i]),
+                   nd_status_format, "axis %d repeated %lld times", i, (long long)attr->list[i]);
+    return nd_status_ok;
+}
+
 static nd_status shape_gather(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_value *index = nd_infer_input(infer, node, 1);
     const int64_t axis = node->attr.axis;
@@ -414,6 +485,10 @@ static const struct {
     [nd_op_binary] = {shape_binary, false},
     [nd_op_where] = {shape_where, false},
     [nd_op_reduce] = {shape_reduce, false},
+    [nd_op_normalize] = {shape_normalize, false},
+    [nd_op_split] = {shape_split, true},
+    [nd_op_expand] = {shape_expand, false},
+    [nd_op_tile] = {shape_tile, false},
 };
 
 nd_status nd_infer_shapes(nd_infer *infer, nd_node *node) {

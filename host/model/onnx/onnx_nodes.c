@@ -262,6 +262,24 @@ static void read_gelu(nd_node_reader *reader) {
     reader->node->attr.approximate = attr_text_is(reader, "approximate", "tanh");
 }
 
+/* The statistics that training wants of it are no outputs that nd computes. */
+static void read_normalize(nd_node_reader *reader) {
+    nd_attr *attr = &reader->node->attr;
+    attr->epsilon = attr_float(reader, "epsilon", 1e-5f);
+    attr->axis = attr_int(reader, "axis", -1);
+    attr->groups = attr_int(reader, "num_groups", 1);
+    if (!reader->status && attr->groups < 1)
+        reader->status = nd_fail(nd_status_format, "attribute 'num_groups' is %lld", (long long)attr->groups);
+}
+
+/* Sizes as an attribute before opset 13, as an input since; equal parts where there are none. */
+static void read_split(nd_node_reader *reader) {
+    nd_attr *attr = &reader->node->attr;
+    attr->axis = attr_int(reader, "axis", 0);
+    attr->size = attr_int(reader, "num_outputs", 0);
+    attr->n = attr_ints(reader, "split", attr->list, 2 * nd_rank_max);
+}
+
 static void read_shape(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
     attr->list[0] = attr_int(reader, "start", 0);
@@ -396,6 +414,12 @@ static const struct {
     {"Shape", nd_op_shape, 1, 1, read_shape},
     {"Cast", nd_op_cast, 1, 1, read_cast},
     {"DequantizeLinear", nd_op_dequantize, 2, 3, read_dequantize},
+    {"LayerNormalization", nd_op_normalize, 2, 3, read_normalize},
+    {"InstanceNormalization", nd_op_normalize, 3, 3, read_normalize},
+    {"GroupNormalization", nd_op_normalize, 3, 3, read_normalize},
+    {"Split", nd_op_split, 1, 2, read_split},
+    {"Expand", nd_op_expand, 2, 2, NULL},
+    {"Tile", nd_op_tile, 2, 2, NULL},
     {"Abs", nd_op_unary, 1, 1, NULL},
     {"Ceil", nd_op_unary, 1, 1, NULL},
     {"Celu", nd_op_unary, 1, 1, read_alpha_of_one},

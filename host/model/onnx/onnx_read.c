@@ -203,7 +203,7 @@ static nd_status read_node(void *context, nd_span message) {
 }
 
 /* Outputs after the first that nobody reads (Dropout's mask) are left off; a node of which they are read
- * stays opaque. */
+ * stays opaque, but for Split, whose outputs are all alike. */
 static nd_status read_trim(nd_onnx_reader *reader) {
     nd_graph *graph = reader->graph;
     bool *read = nd_alloc_array((size_t)graph->n_values, sizeof *read);
@@ -215,6 +215,7 @@ static nd_status read_trim(nd_onnx_reader *reader) {
     for (int i = 0; i < graph->n_nodes; i++) {
         nd_node *node = &graph->nodes[i];
         bool wanted = false;
+        if (node->op == nd_op_split) continue;
         for (int k = 1; k < node->n_out; k++) wanted = wanted || (node->out[k] >= 0 && read[node->out[k]]);
         if (wanted)
             node->op = nd_op_opaque;

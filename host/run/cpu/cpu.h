@@ -127,6 +127,7 @@ ND_CPU_IMPL(conv)               /* conv.c: oneDNN, direct */
 ND_CPU_IMPL(conv_blocked)       /* conv.c: oneDNN, direct in the layout it likes best, reorders inside */
 ND_CPU_IMPL(conv_winograd)      /* conv.c: oneDNN, Winograd with reorders inside */
 ND_CPU_IMPL(gemm)               /* gemm.c: oneDNN inner product */
+ND_CPU_IMPL(product)            /* product.c: oneDNN sgemm */
 ND_CPU_IMPL(pool)               /* pool.c: oneDNN */
 ND_CPU_IMPL(binary)             /* elementwise.c */
 ND_CPU_IMPL(activation)

@@ -20,6 +20,7 @@ const nd_cpu_implementation nd_cpu_implementations[] = {
     ND_CPU_ROW(nd_operation_conv, "widened", widened),
     ND_CPU_ROW(nd_operation_gemm, "onednn", gemm),
     ND_CPU_ROW(nd_operation_gemm, "widened", widened),
+    ND_CPU_ROW(nd_operation_product, "onednn", product),
     ND_CPU_ROW(nd_operation_pool, "onednn", pool),
     ND_CPU_ROW(nd_operation_binary, "nd", binary),
     ND_CPU_ROW(nd_operation_activation, "nd", activation),

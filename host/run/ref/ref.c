@@ -9,12 +9,20 @@
 #include <string.h>
 
 static nd_ref_operation *const nd_ref_operations[nd_operation_count] = {
-    [nd_operation_conv] = nd_ref_conv,     [nd_operation_separable] = nd_ref_separable,
-    [nd_operation_gemm] = nd_ref_gemm,     [nd_operation_pool] = nd_ref_pool,
-    [nd_operation_binary] = nd_ref_binary, [nd_operation_activation] = nd_ref_activation,
-    [nd_operation_affine] = nd_ref_affine, [nd_operation_softmax] = nd_ref_softmax,
-    [nd_operation_lrn] = nd_ref_lrn,       [nd_operation_reduce] = nd_ref_reduce,
-    [nd_operation_gather] = nd_ref_gather, [nd_operation_copy] = nd_ref_copy,
+    [nd_operation_conv] = nd_ref_conv,
+    [nd_operation_separable] = nd_ref_separable,
+    [nd_operation_gemm] = nd_ref_gemm,
+    [nd_operation_pool] = nd_ref_pool,
+    [nd_operation_binary] = nd_ref_binary,
+    [nd_operation_activation] = nd_ref_activation,
+    [nd_operation_affine] = nd_ref_affine,
+    [nd_operation_softmax] = nd_ref_softmax,
+    [nd_operation_lrn] = nd_ref_lrn,
+    [nd_operation_reduce] = nd_ref_reduce,
+    [nd_operation_normalize] = nd_ref_normalize,
+    [nd_operation_product] = nd_ref_product,
+    [nd_operation_gather] = nd_ref_gather,
+    [nd_operation_copy] = nd_ref_copy,
     [nd_operation_fill] = nd_ref_fill,
 };
 
@@ -154,12 +162,20 @@ static nd_status ref_prepare(nd_backend *backend, const nd_work *work, nd_precis
 
 static nd_kernel_info ref_info(const nd_kernel *kernel) {
     static const char *const engines[nd_operation_count] = {
-        [nd_operation_conv] = "ref:conv",     [nd_operation_separable] = "ref:separable",
-        [nd_operation_gemm] = "ref:gemm",     [nd_operation_pool] = "ref:pool",
-        [nd_operation_binary] = "ref:binary", [nd_operation_activation] = "ref:activation",
-        [nd_operation_affine] = "ref:affine", [nd_operation_softmax] = "ref:softmax",
-        [nd_operation_lrn] = "ref:lrn",       [nd_operation_reduce] = "ref:reduce",
-        [nd_operation_gather] = "ref:gather", [nd_operation_copy] = "ref:copy",
+        [nd_operation_conv] = "ref:conv",
+        [nd_operation_separable] = "ref:separable",
+        [nd_operation_gemm] = "ref:gemm",
+        [nd_operation_pool] = "ref:pool",
+        [nd_operation_binary] = "ref:binary",
+        [nd_operation_activation] = "ref:activation",
+        [nd_operation_affine] = "ref:affine",
+        [nd_operation_softmax] = "ref:softmax",
+        [nd_operation_lrn] = "ref:lrn",
+        [nd_operation_reduce] = "ref:reduce",
+        [nd_operation_normalize] = "ref:normalize",
+        [nd_operation_product] = "ref:product",
+        [nd_operation_gather] = "ref:gather",
+        [nd_operation_copy] = "ref:copy",
         [nd_operation_fill] = "ref:fill",
     };
     return (nd_kernel_info){.engine = engines[kernel->work.operation]};

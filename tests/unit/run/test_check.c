@@ -46,6 +46,8 @@ Test(check, ref_agrees_with_the_second_formulation) {
                                              "softmax",
                                              "lrn",
                                              "reduce",
+                                             "normalize",
+                                             "product",
                                              "gather",
                                              "copy",
                                              "fill",
