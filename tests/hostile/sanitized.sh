@@ -10,7 +10,7 @@ cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DND_CUDA=OFF -DN
     >"$scratch/built" && cmake --build "$build" --target nd >>"$scratch/built" || { tail -20 "$scratch/built"; exit 1; }
 export ASAN_OPTIONS="detect_leaks=1:log_path=$scratch/report:strict_string_checks=1:detect_stack_use_after_return=1:allocator_may_return_null=1"
 export LSAN_OPTIONS="use_tls=0:suppressions=$root/tests/house/leaks.supp:print_suppressions=0"
-export UBSAN_OPTIONS="print_stacktrace=1:log_path=$scratch/report"
+export UBSAN_OPTIONS="print_stacktrace=1"
 runs=0
 
 # run WORDS...: one command line, its exit code, and what the sanitizers said.
@@ -20,6 +20,8 @@ run() {
     runs=$((runs + 1))
     checks=$((checks + 1))
     [ $code -le 6 ] || fail "nd $*: exit $code: $(tail -1 "$scratch/err")"
+    # UndefinedBehaviorSanitizer beside the other one writes to stderr alone, and ends with a code that nd has too.
+    ! grep -q 'runtime error: ' "$scratch/err" || fail "nd $*: $(grep -m 1 'runtime error: ' "$scratch/err")"
     # A library's worker that ends while LeakSanitizer stops the threads is noted; it holds no leak.
     if cat "$scratch"/report* 2>/dev/null | grep -Ev '^==[0-9]+==Unable to get registers from thread [0-9]+\.$|^$' >"$scratch/said"; then
         fail "nd $*: $(head -40 "$scratch/said")"
