@@ -151,7 +151,6 @@ static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings
     for (int l = 0; l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
         const nd_conv *conv = &layer->conv;
-        if (!layer->spatial) continue;
         nd_layer_report *row = &report->layers[report->n_layers++];
         int64_t weights = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
         *row = (nd_layer_report){
@@ -202,7 +201,6 @@ static nd_status recount_layers(const nd_graph *graph, const nd_plan *plan, cons
     nd_layer_report *row = report->layers;
     for (int l = 0; l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
-        if (!layer->spatial) continue;
         row->new_macs = row->new_params = 0;
         if (!layer->method) ND_TRY(recount_node(graph, nd_graph_find_node(graph, row->name), row));
         for (int s = 0; layer->method && s < chains[l].n; s++)

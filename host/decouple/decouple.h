@@ -69,11 +69,11 @@ typedef struct nd_decouple_settings {
 
 nd_decouple_settings nd_decouple_defaults(void); /* auto, uniform, rank 4, skip first conv */
 
-/* What became of one layer with a spatial kernel. */
+/* What became of one convolution. */
 typedef struct nd_layer_report {
     const char *name;
     const char *method; /* "dense" when left alone */
-    const char *why;    /* why dense: "first conv", "skipped", "cheaper dense", ...; NULL otherwise */
+    const char *why;    /* why dense: "pointwise", "first conv", "skipped", ...; NULL otherwise */
     int64_t rank;       /* R, or 0 */
     double terms;       /* T = R / channels, mean over channels */
     int64_t macs, new_macs, params, new_params;

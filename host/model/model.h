@@ -33,6 +33,11 @@ nd_status nd_onnx_read(const char *path, nd_graph **out);
 nd_status nd_onnx_parse(nd_buffer *bytes, const char *folder, const char *name, nd_graph **out);
 nd_status nd_onnx_write(const nd_graph *graph, const char *path);
 
+/* The convolutions inside the subgraphs of a node that is kept as bytes (If, Loop, Scan), which nd does not
+ * touch: their names (NULL where they have none) and operators. */
+typedef nd_status nd_nested_visitor(void *context, const char *name, const char *op_type);
+nd_status nd_onnx_nested_convs(const nd_node *node, nd_nested_visitor *visit, void *context);
+
 /* Weights by name, of a file that has no network in it. */
 typedef struct nd_state_dict {
     struct nd_state_dict_entry {

@@ -87,7 +87,7 @@ class Graph:
         self.shared[array.shape] = name
         return name
 
-    def conv(self, no=None, stride=True):
+    def conv(self, no=None, stride=True, bare=False):
         rng = self.rng
         no = no or int(rng.choice([4, 6, 8]))
         groups = 2 if self.channels % 2 == 0 and no % 2 == 0 and rng.random() < 0.2 else 1
@@ -105,6 +105,8 @@ class Graph:
             inputs.append(self.constant(self.floats(no), "b"))
         self.value = self.node("Conv", inputs, **attributes)
         self.channels = no
+        if bare:
+            return
         if rng.random() < 0.3:
             self.infos.append(helper.make_tensor_value_info(self.value, TensorProto.FLOAT, ["N", no, None, None]))
         if rng.random() < 0.15:
@@ -122,6 +124,15 @@ class Graph:
     def branch(self):
         start, channels = self.value, self.channels
         self.conv(channels, stride=False)
+        self.value = self.node("Add", [start, self.value])
+
+    def small(self):
+        """A residual right behind a kernel that is larger than its map."""
+        side = max(self.side // int(self.rng.choice([1, 2])), 1)
+        self.side //= side
+        self.value = self.node("MaxPool", [self.value], kernel_shape=[side] * 2, strides=[side] * 2)
+        start = self.value
+        self.conv(self.channels, stride=False, bare=True)
         self.value = self.node("Add", [start, self.value])
 
     def concat(self):
@@ -179,9 +190,11 @@ class Graph:
         """An If whose branches read the graph around them."""
         cond, outer = self.constant(np.array(bool(self.rng.random() < 0.5)), "c"), self.value
         branches = []
-        for op in ("Relu", "Neg"):
+        weights = self.constant(self.floats(self.channels, self.channels, 1, 1), "w")
+        for op, more in (("Conv", [weights]), ("Neg", [])):
             out = self.name("inner")
-            branches.append(helper.make_graph([helper.make_node(op, [outer], [out])], self.name("g"), [],
+            branches.append(helper.make_graph([helper.make_node(op, [outer, *more], [out], name=self.name("n"))],
+                                              self.name("g"), [],
                                               [helper.make_tensor_value_info(out, TensorProto.FLOAT, None)]))
         self.value = self.node("If", [cond], then_branch=branches[0], else_branch=branches[1])
 
@@ -190,7 +203,7 @@ class Graph:
 
     def model(self):
         blocks = [self.conv, self.conv, self.branch, self.concat, self.pad, self.norm, self.rows, self.fixed,
-                  self.dead, self.pool]
+                  self.dead, self.pool, self.small]
         if not self.plain:
             blocks += [self.subgraph, self.groupnorm]
         self.conv()
@@ -206,6 +219,23 @@ class Graph:
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", self.channels, None, None])],
             self.initializers, value_info=self.infos)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
+
+
+def convolutions(graph):
+    """Names, those in subgraphs included."""
+    for node in graph.node:
+        if node.op_type == "Conv":
+            yield node.name
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from convolutions(attribute.g)
+
+
+def check_table(graph, output):
+    """Every convolution has its line."""
+    lines = {line.split()[0].split("/")[-1] for line in output.splitlines() if line.strip()}
+    missing = [name for name in convolutions(graph) if name not in lines]
+    written.require(not missing, f"no word of {missing}")
 
 
 def check_runs(build, path, counts):
@@ -231,7 +261,8 @@ def check_runs(build, path, counts):
 def check_seed(build, seed, folder, counts):
     """None, or what went wrong."""
     old, new = folder / f"seed{seed}.onnx", folder / f"seed{seed}.new.onnx"
-    onnx.save(Graph(seed).model(), old)
+    model = Graph(seed).model()
+    onnx.save(model, old)
     what = f"seed {seed}"
     try:
         check_runs(build, old, counts)
@@ -242,6 +273,7 @@ def check_seed(build, seed, folder, counts):
             what = f"seed {seed}, {method} --rank {rank}"
             if done.returncode:
                 return f"{what}: ended with {done.returncode}: {done.stderr.strip()[-300:]}"
+            check_table(model.graph, done.stdout)
             written.check(old, new, written.TOLERANCE if full else None, narrowed=method == "prune", sizes=(16, 23))
             if not full:
                 check_runs(build, new, counts)

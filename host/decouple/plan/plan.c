@@ -1,5 +1,6 @@
 #include "decouple/plan/plan.h"
 #include "model/infer/infer.h"
+#include "model/model.h"
 
 #include "base/text.h"
 
@@ -125,11 +126,29 @@ static const char *explain(const nd_graph *graph, const nd_node *node, nd_arena 
     return nd_arena_strdup(arena, nd_error());
 }
 
-static nd_status leave(const nd_graph *graph, const nd_node *node, nd_plan *plan) {
-    const char *why = explain(graph, node, &plan->arena);
-    ND_REQUIRE(why, nd_status_memory, "no memory for a plan");
-    plan->left[plan->n_left++] = (nd_left){node->name, why};
+static nd_status leave_for(nd_plan *plan, const char *name, const char *why) {
+    nd_left *left = nd_array_grow(plan->left, (size_t)plan->n_left, &plan->left_capacity, sizeof *left);
+    ND_REQUIRE(left && name && why, nd_status_memory, "no memory for a plan");
+    plan->left = left;
+    left[plan->n_left++] = (nd_left){name, why};
     return nd_status_ok;
+}
+
+typedef struct nd_around {
+    nd_plan *plan;
+    const nd_node *node;
+} nd_around;
+
+static nd_status leave_nested(void *context, const char *name, const char *op_type) {
+    const nd_around *around = context;
+    nd_arena *arena = &around->plan->arena;
+    return leave_for(around->plan, nd_arena_printf(arena, "%s/%s", around->node->name, name ? name : op_type),
+                     nd_arena_printf(arena, "%s in a subgraph of %s (%s)", op_type, around->node->name,
+                                     around->node->op_type));
+}
+
+static nd_status leave(const nd_graph *graph, const nd_node *node, nd_plan *plan) {
+    return leave_for(plan, node->name, explain(graph, node, &plan->arena));
 }
 
 int nd_plan_methods(const nd_plan *plan, const nd_layer *layer, const nd_method **methods) {
@@ -148,12 +167,13 @@ nd_status nd_plan_open(const nd_graph *graph, const nd_decouple_settings *settin
     nd_plan plan = {.before = nd_cost_graph(graph)};
     bool seen = false;
     plan.layers = nd_alloc_array((size_t)graph->n_nodes, sizeof *plan.layers);
-    plan.left = nd_alloc_array((size_t)graph->n_nodes, sizeof *plan.left);
-    ND_REQUIRE_DONE(plan.layers && plan.left, nd_status_memory, "no memory for a plan");
+    ND_REQUIRE_DONE(plan.layers, nd_status_memory, "no memory for a plan");
     ND_TRY_DONE(read_methods(settings->method, &plan));
     for (int n = 0; n < graph->n_nodes; n++) {
         const nd_node *node = &graph->nodes[n];
         if (node->op == nd_op_opaque && strstr(node->op_type, "Conv")) ND_TRY_DONE(leave(graph, node, &plan));
+        if (node->op == nd_op_opaque)
+            ND_TRY_DONE(nd_onnx_nested_convs(node, leave_nested, &(nd_around){&plan, node}));
         if (node->op != nd_op_conv) continue;
         bool first = !seen;
         seen = true;

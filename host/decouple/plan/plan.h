@@ -35,6 +35,7 @@ typedef struct nd_plan {
     int n_layers;
     nd_left *left; /* the others */
     int n_left;
+    size_t left_capacity;
     nd_arena arena;                           /* their texts */
     const nd_method *methods[nd_methods_max]; /* allowed where a layer has no setting of its own */
     int n_methods;

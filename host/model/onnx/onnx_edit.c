@@ -567,6 +567,22 @@ static nd_status find_outside(void *context, nd_span tensor) {
     return nd_status_ok;
 }
 
+/* Data outside of the file are moved for initializers of the graph alone. Those of tensors within nodes stay
+ * where they are, and a file that would not find them there, or writes over them, is not written. */
+static nd_status require_inside(void *context, nd_span node) {
+    const nd_edit *edit = context;
+    bool outside = false;
+    ND_TRY(nd_onnx_node_tensors(node, find_outside, &outside));
+    const nd_span name = nd_onnx_field(node, nd_onnx_node_name);
+    ND_REQUIRE(!outside || (!edit->moved && same_folder(edit->graph, edit->path)), nd_status_unsupported,
+               "%s: node '%.*s' holds tensors whose data lie in another file, beside the original: nd cannot "
+               "move those%s",
+               edit->path, name.bytes < 200 ? (int)name.bytes : 200,
+               name.bytes ? (const char *)name.data : "",
+               edit->moved ? "" : "; write to the folder of the original");
+    return nd_status_ok;
+}
+
 static nd_status read_ir_version(nd_edit *edit, nd_span model) {
     nd_wire_field field;
     bool outside = false;
@@ -575,7 +591,7 @@ static nd_status read_ir_version(nd_edit *edit, nd_span model) {
     ND_TRY(nd_onnx_each(edit->body, "the graph", nd_onnx_graph_initializer, find_outside, &outside));
     edit->moved = outside && (is_edited(edit->graph) || !same_folder(edit->graph, edit->path));
     edit->writer->outside |= edit->moved;
-    return nd_status_ok;
+    return nd_onnx_each(edit->body, "the graph", nd_onnx_graph_node, require_inside, edit);
 }
 
 nd_status nd_onnx_put_edited(nd_onnx_writer *writer, const char *path) {

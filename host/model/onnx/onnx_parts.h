@@ -24,6 +24,7 @@ enum {
     nd_onnx_graph_sparse = 15,
     nd_onnx_node_input = 1,
     nd_onnx_node_output = 2,
+    nd_onnx_node_name = 3,
     nd_onnx_node_op_type = 4,
     nd_onnx_node_domain = 7,
     nd_onnx_node_attribute = 5,
@@ -75,6 +76,10 @@ nd_span nd_onnx_field(nd_span message, uint32_t number);
 /* A TensorProto. Its data is shared with the file where the file aligns it for its type.
  * nd_status_unsupported names a type nd has no tensors of. */
 nd_status nd_onnx_tensor(nd_onnx_files *files, nd_span message, nd_tensor *out);
+
+/* Every TensorProto in the attributes of a node and in its subgraphs. */
+typedef nd_status nd_onnx_tensor_visitor(void *context, nd_span tensor);
+nd_status nd_onnx_node_tensors(nd_span node, nd_onnx_tensor_visitor *visit, void *context);
 
 /* The bytes of a TensorProto whose data lie outside, in files->external. `bytes` is how many there should be,
  * -1 when nobody knows. */

@@ -156,7 +156,7 @@ static nd_decouple_report prune(nd_graph *graph, const nd_decouple_settings *set
     nd_backend *backend = help_backend();
     nd_decouple_report report = {0};
     OK(nd_decouple(graph, backend, settings, &report));
-    int64_t macs = nd_cost_node(graph, &graph->nodes[nd_graph_find_node(graph, "score")]).total_macs;
+    int64_t macs = 0;
     for (size_t l = 0; l < report.n_layers; l++) macs += report.layers[l].new_macs;
     cr_expect_eq(macs, report.after.total_macs, "the layers add up to the network");
     nd_backend_close(backend);
