@@ -46,7 +46,7 @@ typedef struct nd_check_operation {
 extern const nd_check_operation nd_check_conv, nd_check_conv_small, nd_check_separable,
     nd_check_separable_small, nd_check_gemm, nd_check_pool, nd_check_binary, nd_check_activation,
     nd_check_affine, nd_check_softmax, nd_check_lrn, nd_check_reduce, nd_check_normalize, nd_check_product,
-    nd_check_gather, nd_check_copy, nd_check_fill;
+    nd_check_resample, nd_check_gather, nd_check_copy, nd_check_fill;
 
 /* An identity: of transfers, or of linear algebra. error <= bound passes; `detail` says which identity was
  * worst. */

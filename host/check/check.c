@@ -9,10 +9,11 @@
 #include <string.h>
 
 static const nd_check_operation *const nd_check_operations[] = {
-    &nd_check_conv, &nd_check_conv_small, &nd_check_separable,  &nd_check_separable_small, &nd_check_gemm,
-    &nd_check_pool, &nd_check_binary,     &nd_check_activation, &nd_check_affine,          &nd_check_softmax,
-    &nd_check_lrn,  &nd_check_reduce,     &nd_check_normalize,  &nd_check_product,         &nd_check_gather,
-    &nd_check_copy, &nd_check_fill,
+    &nd_check_conv,      &nd_check_conv_small, &nd_check_separable, &nd_check_separable_small,
+    &nd_check_gemm,      &nd_check_pool,       &nd_check_binary,    &nd_check_activation,
+    &nd_check_affine,    &nd_check_softmax,    &nd_check_lrn,       &nd_check_reduce,
+    &nd_check_normalize, &nd_check_product,    &nd_check_resample,  &nd_check_gather,
+    &nd_check_copy,      &nd_check_fill,
 };
 
 static const nd_check_identities *const nd_check_identity_list[] = {

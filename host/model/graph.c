@@ -54,6 +54,7 @@ static const char *const nd_op_names[nd_op_count] = {
     [nd_op_split] = "Split",
     [nd_op_expand] = "Expand",
     [nd_op_tile] = "Tile",
+    [nd_op_resize] = "Resize",
 };
 
 const char *nd_op_name(nd_op op) {

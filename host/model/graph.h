@@ -60,6 +60,7 @@ typedef enum nd_op {
     nd_op_split,      /* along an axis */
     nd_op_expand,     /* broadcast to a shape */
     nd_op_tile,       /* repeated along axes */
+    nd_op_resize,     /* by interpolation along every axis */
     nd_op_reduce,     /* over axes, as op_type says: "ReduceSum", "ReduceMax", ... */
     nd_op_count,
 } nd_op;
@@ -79,30 +80,58 @@ int64_t nd_window_output(const nd_window *window, int axis, int64_t input, bool 
 /* Padding that follows from the input's size: nd_graph_infer works it out into the window. */
 typedef enum nd_auto_pad { nd_auto_pad_none, nd_auto_pad_same_upper, nd_auto_pad_same_lower } nd_auto_pad;
 
+/* Resize: how pixels are weighed, where pixel i of the output lies in the input, and what is nearest to it.
+ */
+typedef enum nd_resize_mode { nd_resize_nearest, nd_resize_linear, nd_resize_cubic } nd_resize_mode;
+typedef enum nd_resize_coordinates {
+    nd_resize_half_pixel,
+    nd_resize_half_pixel_symmetric,
+    nd_resize_pytorch_half_pixel,
+    nd_resize_align_corners,
+    nd_resize_asymmetric,
+} nd_resize_coordinates;
+typedef enum nd_resize_rounding {
+    nd_resize_round_prefer_floor,
+    nd_resize_round_prefer_ceil,
+    nd_resize_floor,
+    nd_resize_ceil,
+} nd_resize_rounding;
+
+typedef struct nd_resize {
+    nd_resize_mode mode;
+    nd_resize_coordinates coordinates;
+    nd_resize_rounding rounding;
+    float cubic;               /* coefficient a of the cubic kernel */
+    bool exclude_outside;      /* pixels outside of the input weigh nothing, else those at its edge repeat */
+    float scales[nd_rank_max]; /* output / input, of every axis */
+} nd_resize;
+
 typedef struct nd_attr {
-    nd_window window;              /* conv, pools */
-    nd_auto_pad auto_pad;          /* conv, pools */
-    int64_t groups;                /* conv, normalize */
-    bool ceil_mode;                /* pools */
-    bool count_include_pad;        /* average_pool */
-    bool trans_a, trans_b;         /* gemm */
-    float alpha, beta;             /* gemm, leaky_relu, hard_sigmoid, lrn, unary */
-    float lo, hi;                  /* clip; -inf and +inf when absent */
-    float epsilon;                 /* batchnorm, normalize */
-    float bias;                    /* lrn */
-    float value;                   /* pad: the constant */
-    int64_t size;                  /* lrn: window across channels; constant_of_shape: the integer;
-                                      split: num_outputs, 0 when absent */
-    int64_t axis;                  /* concat, flatten, softmax, gather, split, normalize: the first */
-    nd_dtype dtype;                /* cast */
-    bool keep_dims;                /* reduce_mean, reduce_prod, reduce */
-    bool approximate;              /* unary: Gelu by tanh */
-    bool flat_softmax;             /* softmax before opset 13: flattened to 2-D at axis */
+    nd_window window;       /* conv, pools */
+    nd_auto_pad auto_pad;   /* conv, pools */
+    int64_t groups;         /* conv, normalize */
+    bool ceil_mode;         /* pools */
+    bool count_include_pad; /* average_pool */
+    bool trans_a, trans_b;  /* gemm */
+    float alpha, beta;      /* gemm, leaky_relu, hard_sigmoid, lrn, unary */
+    float lo, hi;           /* clip; -inf and +inf when absent */
+    float epsilon;          /* batchnorm, normalize */
+    float bias;             /* lrn */
+    float value;            /* pad: the constant */
+    int64_t size;           /* lrn: window across channels; constant_of_shape: the integer;
+                               split: num_outputs, 0 when absent;
+                               resize: entries of axes, 0 for all axes */
+    int64_t axis;           /* concat, flatten, softmax, gather, split, normalize: the first */
+    nd_dtype dtype;         /* cast */
+    bool keep_dims;         /* reduce_mean, reduce_prod, reduce */
+    bool approximate;       /* unary: Gelu by tanh */
+    bool flat_softmax;      /* softmax before opset 13: flattened to 2-D at axis */
+    nd_resize resize;
     int n;                         /* entries used in the lists below */
     int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduction axes, reshape dims, transpose perm, pad
                                       begins then ends, slice starts, shape start and end, split sizes, expand
-                                      shape, tile repeats */
-    int64_t ends[nd_rank_max], axes[nd_rank_max], steps[nd_rank_max]; /* slice */
+                                      shape, tile repeats, resize sizes (n = 0: scales) */
+    int64_t ends[nd_rank_max], axes[nd_rank_max], steps[nd_rank_max]; /* slice; axes: resize */
 } nd_attr;
 
 typedef struct nd_node {

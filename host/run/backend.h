@@ -134,6 +134,7 @@ typedef enum nd_operation {
     nd_operation_lrn,
     nd_operation_reduce,    /* over `axes`, kept as dims of 1 in y */
     nd_operation_normalize, /* y = (x - mean) / sqrt(variance + epsilon), both over `axes` */
+    nd_operation_resample,  /* along `axis`: y[i] = sum over k < terms of weights[i][k] * x[channel[i][k]] */
     nd_operation_product,   /* y[..][m][n] = alpha * x[..][m][k] x2[..][k][n] of equal leading dims (stride 0
                                repeats) */
     nd_operation_gather,    /* y[:, i] = x[:, channel[i]] on axis 1 */
@@ -165,9 +166,9 @@ typedef struct nd_work {
         weights; /* conv [no][ni/groups][kh][kw]; gemm [n][k]; separable: pointwise [no][terms]; affine [c] */
     const float *bias;      /* [no], or NULL */
     const float *depthwise; /* separable: [terms][kh][kw] */
-    const int32_t
-        *channel;  /* separable: input channel of each term, ascending, length terms; gather: indices */
-    int64_t terms; /* separable: R; gather: number of indices */
+    const int32_t *channel; /* separable: input channel of each term, ascending, length terms; gather,
+                               resample: indices */
+    int64_t terms;          /* separable: R; gather: number of indices */
     nd_activation
         activation;     /* epilogue of conv, separable, gemm, binary, affine; the op itself for activation */
     nd_pairing pairing; /* binary */
@@ -175,7 +176,7 @@ typedef struct nd_work {
     bool count_include_pad; /* average pool */
     nd_reduction reduction; /* reduce */
     bool axes[nd_rank_max]; /* reduce, normalize */
-    int64_t axis;           /* softmax */
+    int64_t axis;           /* softmax, resample */
     int64_t inner; /* softmax: product of consecutive dims from `axis` normalised together, 1 dim if 0 */
     int64_t size;  /* lrn */
     float alpha, beta, k; /* lrn: y = x / (k + alpha/size * sum x^2)^beta; product has alpha */

@@ -88,6 +88,7 @@ static nd_lower *const nd_lower_table[nd_op_count] = {
     [nd_op_softmax] = lower_softmax,
     [nd_op_lrn] = lower_lrn,
     [nd_op_normalize] = nd_lower_normalize,
+    [nd_op_resize] = nd_lower_resize,
     [nd_op_split] = nd_lower_split,
     [nd_op_expand] = nd_lower_expand,
     [nd_op_tile] = nd_lower_tile,

@@ -147,7 +147,7 @@ nd_status nd_exec_lower_pairing(nd_exec *exec, const nd_node *node, const nd_wor
 /* A function of two operands and, where `act` is not NULL, the activation after it. */
 nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *act);
 nd_lower nd_lower_binary, nd_lower_where, nd_lower_reduce, nd_lower_global_average;
-nd_lower nd_lower_normalize, nd_lower_product;
+nd_lower nd_lower_normalize, nd_lower_resize, nd_lower_product;
 nd_lower nd_lower_split, nd_lower_expand, nd_lower_tile;
 nd_lower nd_lower_reshape, nd_lower_transpose, nd_lower_slice, nd_lower_concat, nd_lower_pad, nd_lower_gather;
 

@@ -15,6 +15,7 @@ static const char *const nd_operation_names[nd_operation_count] = {
     [nd_operation_reduce] = "reduce",
     [nd_operation_normalize] = "normalize",
     [nd_operation_product] = "product",
+    [nd_operation_resample] = "resample",
     [nd_operation_gather] = "gather",
     [nd_operation_copy] = "copy",
     [nd_operation_fill] = "fill",
@@ -101,6 +102,16 @@ static bool work_product_agrees(const nd_work *work) {
            a->dims[rank - 1] == b->dims[rank - 2];
 }
 
+static bool work_resample_agrees(const nd_work *work) {
+    const int64_t axis = work->axis;
+    if (axis < 0 || axis >= work->x.rank || work->terms < 1 || !work->weights || !work->channel) return false;
+    for (int64_t i = 0; i < work->y.dims[axis] * work->terms; i++)
+        if (work->channel[i] < 0 || work->channel[i] >= work->x.dims[axis]) return false;
+    nd_view resampled = work->x;
+    resampled.dims[axis] = work->y.dims[axis];
+    return nd_view_same_dims(&resampled, &work->y);
+}
+
 static bool work_gather_agrees(const nd_work *work) {
     if (work->x.rank < 2 || !work_channels_agree(work, work->x.dims[1])) return false;
     nd_view gathered = work->x;
@@ -139,6 +150,8 @@ bool nd_work_agrees(const nd_work *work) {
         return work_reduce_agrees(work);
     case nd_operation_product:
         return work_product_agrees(work);
+    case nd_operation_resample:
+        return work_resample_agrees(work);
     case nd_operation_gather:
         return work_gather_agrees(work);
     case nd_operation_binary:

@@ -143,7 +143,32 @@ def layouts():
     yield "Tile", model([node("Tile", ["x", "n"])], [5, 4, 3], {"n": np.array([1, 2, 1, 3])})
 
 
-GROUPS = [unary, binary, reductions, products, normalizations, layouts]
+def resizes():
+    for mode in ("nearest", "linear", "cubic"):
+        for where in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"):
+            for scale in ((2, 2), (1.5, 0.6)):
+                # Of a size that is no whole number onnxruntime rounds before it aligns corners, ONNX does not.
+                if where == "align_corners" and scale != (2, 2):
+                    continue
+                yield f"Resize {mode} {where} {scale}", model(
+                    [node("Resize", ["x", "", "s"], mode=mode, coordinate_transformation_mode=where)], [5, 7, 6],
+                    {"s": np.array([1, 1, *scale], np.float32)}, opset=19)
+    for rounding in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
+        yield f"Resize nearest {rounding}", model(
+            [node("Resize", ["x", "", "s"], mode="nearest", nearest_mode=rounding)], [5, 7, 6],
+            {"s": np.array([1, 1, 1.5, 2], np.float32)}, opset=13)
+    yield "Resize to sizes by axes", model([node("Resize", ["x", "", "", "n"], mode="linear", axes=[2, 3])], [5, 7, 6],
+                                           {"n": np.array([9, 3])}, opset=18)
+    yield "Resize cubic without outside", model(
+        [node("Resize", ["x", "", "s"], mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5)], [5, 7, 6],
+        {"s": np.array([1, 1, 2, 2], np.float32)}, opset=13)
+    yield "Resize opset 10", model([node("Resize", ["x", "s"], mode="nearest")], [5, 7, 6],
+                                   {"s": np.array([1, 1, 2, 2], np.float32)}, opset=10)
+    yield "Upsample", model([node("Upsample", ["x", "s"], mode="linear")], [5, 7, 6],
+                            {"s": np.array([1, 1, 2, 2], np.float32)}, opset=9)
+
+
+GROUPS = [unary, binary, reductions, products, normalizations, layouts, resizes]
 
 
 def check(build, path, proto):

@@ -52,6 +52,32 @@ static nd_status operands_split(nd_infer *infer, nd_node *node) {
     return nd_status_ok;
 }
 
+/* Sizes, or scales in fp32; either for the axes that are named, the others stay. */
+static nd_status operands_resize(nd_infer *infer, nd_node *node) {
+    nd_attr *attr = &node->attr;
+    const int rank = nd_infer_input(infer, node, 0)->rank, k = node->n_in == 2 ? 1 : 2;
+    const int axes = attr->size ? (int)attr->size : rank;
+    const nd_value *scales = nd_infer_input(infer, node, k);
+    nd_known known = {0};
+    int count;
+    ND_TRY(operand_ints(infer, node, 3, attr->list, nd_rank_max, &count));
+    attr->n = count > 0 ? count : 0;
+    for (int i = 0; i < nd_rank_max; i++) attr->resize.scales[i] = 1;
+    if (attr->n) return nd_status_ok;
+    ND_REQUIRE(scales && nd_infer_known(infer, node->in[k], &known), nd_status_unsupported,
+               "neither sizes nor scales are constant");
+    ND_REQUIRE(known.count == axes && known.dtype == nd_dtype_f32, nd_status_format, "%d scales for %d axes",
+               known.count, axes);
+    for (int i = 0; i < axes; i++) {
+        int64_t axis = attr->size ? attr->axes[i] : i;
+        ND_TRY(nd_infer_axis("axes", &axis, rank));
+        ND_REQUIRE(known.items[i].f > 0 && known.items[i].f < 0x1p24, nd_status_format, "a scale of %g",
+                   known.items[i].f);
+        attr->resize.scales[axis] = (float)known.items[i].f;
+    }
+    return nd_status_ok;
+}
+
 static nd_status operands_pad(nd_infer *infer, nd_node *node) {
     nd_attr *attr = &node->attr;
     const int rank = nd_infer_input(infer, node, 0)->rank;
@@ -99,8 +125,9 @@ static nd_operand_reader *const nd_operand_readers[nd_op_count] = {
     [nd_op_squeeze] = operands_list,     [nd_op_unsqueeze] = operands_list,
     [nd_op_reduce_mean] = operands_list, [nd_op_reduce_prod] = operands_list,
     [nd_op_split] = operands_split,      [nd_op_expand] = operands_list,
-    [nd_op_tile] = operands_list,        [nd_op_reduce] = operands_list,
-    [nd_op_pad] = operands_pad,          [nd_op_slice] = operands_slice,
+    [nd_op_tile] = operands_list,        [nd_op_resize] = operands_resize,
+    [nd_op_reduce] = operands_list,      [nd_op_pad] = operands_pad,
+    [nd_op_slice] = operands_slice,
 };
 
 nd_status nd_infer_operands(nd_infer *infer, nd_node *node) {

@@ -1,5 +1,6 @@
 #include "model/infer/infer_state.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -366,6 +367,24 @@ static nd_status shape_tile(nd_infer *infer, nd_node *node, const nd_value *x, n
     return nd_status_ok;
 }
 
+static nd_status shape_resize(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer;
+    nd_attr *attr = &node->attr;
+    ND_REQUIRE(!attr->n || attr->n == (attr->size ? attr->size : x->rank), nd_status_format,
+               "%d sizes for input %s", attr->n, ND_DIMS(x));
+    for (int i = 0; i < attr->n; i++) {
+        int64_t axis = attr->size ? attr->axes[i] : i;
+        ND_TRY(nd_infer_axis("axes", &axis, x->rank));
+        ND_REQUIRE(attr->list[i] > 0, nd_status_format, "size %lld of axis %lld", (long long)attr->list[i],
+                   (long long)axis);
+        y->dims[axis] = attr->list[i];
+        attr->resize.scales[axis] = (float)attr->list[i] / (float)x->dims[axis];
+    }
+    for (int i = 0; !attr->n && i < x->rank; i++)
+        y->dims[i] = (int64_t)floor((double)x->dims[i] * (double)attr->resize.scales[i]);
+    return nd_status_ok;
+}
+
 static nd_status shape_gather(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_value *index = nd_infer_input(infer, node, 1);
     const int64_t axis = node->attr.axis;
@@ -489,6 +508,7 @@ static const struct {
     [nd_op_split] = {shape_split, true},
     [nd_op_expand] = {shape_expand, false},
     [nd_op_tile] = {shape_tile, false},
+    [nd_op_resize] = {shape_resize, false},
 };
 
 nd_status nd_infer_shapes(nd_infer *infer, nd_node *node) {

@@ -280,6 +280,38 @@ static void read_split(nd_node_reader *reader) {
     attr->n = attr_ints(reader, "split", attr->list, 2 * nd_rank_max);
 }
 
+/* The entry of `names` that an attribute has: 0 when it is absent, -1 when it is none of them. */
+static int attr_choice(nd_node_reader *reader, const char *name, const char *const *names, int count) {
+    if (!attr_find(reader, name, nd_onnx_attribute_string)) return 0;
+    for (int i = 0; i < count; i++)
+        if (attr_text_is(reader, name, names[i])) return i;
+    return -1;
+}
+
+/* Cutting out a region, keeping the aspect ratio and antialiasing are left alone. Opset 10, and Upsample
+ * before it, put pixels at whole multiples. */
+static void read_resize(nd_node_reader *reader) {
+    static const char *const modes[] = {"nearest", "linear", "cubic"};
+    static const char *const coordinates[] = {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel",
+                                              "align_corners", "asymmetric"};
+    static const char *const roundings[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
+    nd_attr *attr = &reader->node->attr;
+    const int mode = attr_choice(reader, "mode", modes, 3);
+    int where = attr_choice(reader, "coordinate_transformation_mode", coordinates, 5);
+    int rounding = attr_choice(reader, "nearest_mode", roundings, 4);
+    if (reader->graph->opset < 11) where = nd_resize_asymmetric, rounding = nd_resize_floor;
+    reader->opaque = mode < 0 || where < 0 || rounding < 0 || attr_int(reader, "antialias", 0) ||
+                     (attr_find(reader, "keep_aspect_ratio_policy", nd_onnx_attribute_string) &&
+                      !attr_text_is(reader, "keep_aspect_ratio_policy", "stretch"));
+    if (reader->opaque) return;
+    attr->resize = (nd_resize){.mode = (nd_resize_mode)mode,
+                               .coordinates = (nd_resize_coordinates)where,
+                               .rounding = (nd_resize_rounding)rounding,
+                               .cubic = attr_float(reader, "cubic_coeff_a", -0.75f),
+                               .exclude_outside = attr_int(reader, "exclude_outside", 0) != 0};
+    attr->size = attr_ints(reader, "axes", attr->axes, nd_rank_max);
+}
+
 static void read_shape(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
     attr->list[0] = attr_int(reader, "start", 0);
@@ -420,6 +452,8 @@ static const struct {
     {"Split", nd_op_split, 1, 2, read_split},
     {"Expand", nd_op_expand, 2, 2, NULL},
     {"Tile", nd_op_tile, 2, 2, NULL},
+    {"Resize", nd_op_resize, 1, 4, read_resize},
+    {"Upsample", nd_op_resize, 2, 2, read_resize},
     {"Abs", nd_op_unary, 1, 1, NULL},
     {"Ceil", nd_op_unary, 1, 1, NULL},
     {"Celu", nd_op_unary, 1, 1, read_alpha_of_one},

@@ -21,6 +21,7 @@ static nd_ref_operation *const nd_ref_operations[nd_operation_count] = {
     [nd_operation_reduce] = nd_ref_reduce,
     [nd_operation_normalize] = nd_ref_normalize,
     [nd_operation_product] = nd_ref_product,
+    [nd_operation_resample] = nd_ref_resample,
     [nd_operation_gather] = nd_ref_gather,
     [nd_operation_copy] = nd_ref_copy,
     [nd_operation_fill] = nd_ref_fill,
@@ -89,10 +90,12 @@ bool nd_ref_keep(nd_work *work, nd_precision precision, nd_arena *arena) {
     if (work->operation == nd_operation_conv) weights = channels * (work->x.dims[1] / work->groups) * window;
     if (work->operation == nd_operation_gemm) weights = channels * work->x.dims[1];
     if (work->operation == nd_operation_separable) weights = channels * work->terms;
+    int64_t indices = work->terms;
+    if (work->operation == nd_operation_resample) weights = indices = work->y.dims[work->axis] * work->terms;
     if (work->channel) {
-        int32_t *copy = nd_arena_alloc(arena, (size_t)work->terms * sizeof *copy);
+        int32_t *copy = nd_arena_alloc(arena, (size_t)indices * sizeof *copy);
         if (!copy) return false;
-        memcpy(copy, work->channel, (size_t)work->terms * sizeof *copy);
+        memcpy(copy, work->channel, (size_t)indices * sizeof *copy);
         work->channel = copy;
     }
     return ref_rounded(&work->bias, channels, nd_dtype_f32, arena) &&
@@ -174,6 +177,7 @@ static nd_kernel_info ref_info(const nd_kernel *kernel) {
         [nd_operation_reduce] = "ref:reduce",
         [nd_operation_normalize] = "ref:normalize",
         [nd_operation_product] = "ref:product",
+        [nd_operation_resample] = "ref:resample",
         [nd_operation_gather] = "ref:gather",
         [nd_operation_copy] = "ref:copy",
         [nd_operation_fill] = "ref:fill",

@@ -8,8 +8,8 @@
 typedef nd_status nd_ref_operation(const nd_work *work, const float *x, const float *x2, float *y);
 
 nd_ref_operation nd_ref_conv, nd_ref_separable, nd_ref_gemm, nd_ref_pool, nd_ref_binary, nd_ref_activation,
-    nd_ref_affine, nd_ref_softmax, nd_ref_lrn, nd_ref_reduce, nd_ref_normalize, nd_ref_product, nd_ref_gather,
-    nd_ref_copy, nd_ref_fill;
+    nd_ref_affine, nd_ref_softmax, nd_ref_lrn, nd_ref_reduce, nd_ref_normalize, nd_ref_product,
+    nd_ref_resample, nd_ref_gather, nd_ref_copy, nd_ref_fill;
 
 /* Position of an element in its buffer. */
 static inline int64_t nd_ref_at(const nd_view *view, const int64_t *index) {

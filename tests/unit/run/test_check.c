@@ -48,6 +48,7 @@ Test(check, ref_agrees_with_the_second_formulation) {
                                              "reduce",
                                              "normalize",
                                              "product",
+                                             "resample",
                                              "gather",
                                              "copy",
                                              "fill",
