@@ -91,6 +91,8 @@ class Graph:
         rng = self.rng
         no = no or int(rng.choice([4, 6, 8]))
         groups = 2 if self.channels % 2 == 0 and no % 2 == 0 and rng.random() < 0.2 else 1
+        if no == self.channels and rng.random() < 0.4:
+            groups = no
         k = int(rng.choice([1, 3, 3, 3, 5]))
         attributes = {"group": groups}
         if rng.random() < 0.3:
