@@ -71,7 +71,7 @@ static const nd_cuda_functions nd_conv_dnn_functions = {conv_dnn_run, conv_dnn_r
  * out. */
 static float *conv_reorder(const nd_work *work, bool inner) {
     const int64_t no = work->y.dims[1], channels = work->x.dims[1] / work->groups;
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
     float *out = nd_alloc_array((size_t)(no * channels * taps), sizeof *out);
     for (int64_t o = 0; out && o < no; o++)
         for (int64_t c = 0; c < channels; c++)
@@ -84,7 +84,7 @@ static float *conv_reorder(const nd_work *work, bool inner) {
 
 static nd_status conv_dnn_weights(nd_kernel *kernel, const nd_work *work, bool channels_last) {
     nd_conv_dnn *state = kernel->state;
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
     const size_t count = (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups) * taps);
     if (!channels_last) return nd_cuda_constant_stored(kernel, work->weights, count, &state->weights);
     float *reordered = conv_reorder(work, true);
@@ -143,7 +143,7 @@ static nd_status conv_depthwise_constants(nd_kernel *kernel, const nd_work *work
     ND_REQUIRE_DONE(filters && channel, nd_status_memory, "no memory for %lld filters",
                     (long long)call->terms);
     for (int64_t r = 0; r < call->terms; r++) channel[r] = (int32_t)(r / call->uniform);
-    const size_t taps = (size_t)(work->geometry.kernel[0] * work->geometry.kernel[1]);
+    const size_t taps = (size_t)(work->window.kernel[0] * work->window.kernel[1]);
     ND_TRY_DONE(nd_cuda_constant(kernel, filters, (size_t)call->terms * taps * sizeof *filters, &constant));
     call->filters = constant;
     ND_TRY_DONE(nd_cuda_constant(kernel, channel, (size_t)call->terms * sizeof *channel, &constant));
@@ -167,7 +167,7 @@ static nd_status conv_depthwise_prepare(nd_kernel *kernel, const nd_work *work) 
     ND_REQUIRE(call, nd_status_memory, "no memory for a depthwise convolution");
     kernel->functions = &nd_conv_depthwise_functions;
     *call = (nd_cuda_depthwise){
-        .geometry = work->geometry,
+        .window = work->window,
         .storage = nd_precision_storage(kernel->precision),
         .images = work->x.dims[0],
         .channels = work->x.dims[1],
@@ -192,7 +192,7 @@ static nd_status conv_depthwise_prepare(nd_kernel *kernel, const nd_work *work) 
 }
 
 nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work) {
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
     const size_t count = (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups) * taps);
     const void *constant;
     float *transposed = conv_reorder(work, false);

@@ -65,11 +65,11 @@ static nd_view gemm_pixels(const nd_view *rows) {
 
 /* A product is a 1x1 convolution: what the library has no algorithm for runs all the same. */
 static nd_status gemm_direct_prepare(nd_kernel *kernel, const nd_work *work) {
-    static const nd_geometry one = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
+    static const nd_window one = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
     nd_work conv = *work;
     conv.operation = nd_operation_conv;
     conv.groups = 1;
-    conv.geometry = one;
+    conv.window = one;
     conv.x = gemm_pixels(&work->x);
     conv.y = gemm_pixels(&work->y);
     if (work->residual) conv.x2 = gemm_pixels(&work->x2);

@@ -118,9 +118,9 @@ void nd_bench_row_shape(nd_row *row, const nd_bench_layer *layer) {
     nd_row_set_text(row, nd_field_layer, layer->name);
     nd_row_set_int(row, nd_field_ni, layer->ni);
     nd_row_set_int(row, nd_field_no, layer->no);
-    nd_row_set_int(row, nd_field_kh, layer->geometry.kernel[0]);
-    nd_row_set_int(row, nd_field_kw, layer->geometry.kernel[1]);
-    nd_row_set_int(row, nd_field_stride, layer->geometry.stride[0]);
+    nd_row_set_int(row, nd_field_kh, layer->window.kernel[0]);
+    nd_row_set_int(row, nd_field_kw, layer->window.kernel[1]);
+    nd_row_set_int(row, nd_field_stride, layer->window.stride[0]);
     nd_row_set_int(row, nd_field_h, nd_bench_layer_out(layer, 0));
     nd_row_set_int(row, nd_field_w, nd_bench_layer_out(layer, 1));
     nd_row_set_int(row, nd_field_layers, layer->layers);
@@ -387,7 +387,7 @@ nd_status nd_bench_layers_of_suite(const nd_suite *suite, nd_bench_layer **out, 
             .no = from->no,
             .ni = from->ni,
             .groups = from->groups,
-            .geometry = {.kernel = {k, k}, .stride = {s, s}, .dilation = {1, 1}, .pad = {p, p, p, p}},
+            .window = {.kernel = {k, k}, .stride = {s, s}, .dilation = {1, 1}, .pad = {p, p, p, p}},
             .in_h = from->input,
             .in_w = from->input,
             .layers = from->count,
@@ -401,24 +401,19 @@ nd_status nd_bench_layers_of_suite(const nd_suite *suite, nd_bench_layer **out, 
 
 static bool same_shape(const nd_bench_layer *a, const nd_bench_layer *b) {
     return a->no == b->no && a->ni == b->ni && a->groups == b->groups && a->in_h == b->in_h &&
-           a->in_w == b->in_w && a->dense == b->dense &&
-           !memcmp(&a->geometry, &b->geometry, sizeof a->geometry);
+           a->in_w == b->in_w && a->dense == b->dense && !memcmp(&a->window, &b->window, sizeof a->window);
 }
 
 static nd_bench_layer layer_of_conv(const nd_conv *conv, bool first) {
-    nd_bench_layer layer = {.name = conv->name,
+    return (nd_bench_layer){.name = conv->name,
                             .no = conv->no,
                             .ni = conv->ni,
                             .groups = conv->groups,
+                            .window = conv->window,
                             .in_h = conv->in_h,
                             .in_w = conv->in_w,
                             .layers = 1,
                             .dense = first || nd_conv_taps(conv) == 1 || conv->groups > 1};
-    memcpy(layer.geometry.kernel, conv->window.kernel, sizeof layer.geometry.kernel);
-    memcpy(layer.geometry.stride, conv->window.stride, sizeof layer.geometry.stride);
-    memcpy(layer.geometry.dilation, conv->window.dilation, sizeof layer.geometry.dilation);
-    memcpy(layer.geometry.pad, conv->window.pad, sizeof layer.geometry.pad);
-    return layer;
 }
 
 nd_status nd_bench_layers_of_graph(const nd_graph *graph, nd_bench_layer **out, size_t *n) {

@@ -51,24 +51,21 @@ const char *nd_form_name(nd_form form) {
 }
 
 int64_t nd_bench_layer_macs(const nd_bench_layer *layer) {
-    return layer->no * (layer->ni / layer->groups) * layer->geometry.kernel[0] * layer->geometry.kernel[1] *
+    return layer->no * (layer->ni / layer->groups) * layer->window.kernel[0] * layer->window.kernel[1] *
            nd_bench_layer_out(layer, 0) * nd_bench_layer_out(layer, 1);
 }
 
 int64_t nd_bench_layer_out(const nd_bench_layer *layer, int axis) {
-    const nd_geometry *g = &layer->geometry;
-    int64_t in = axis ? layer->in_w : layer->in_h;
-    int64_t padded = in + g->pad[axis] + g->pad[axis + 2];
-    return (padded - g->dilation[axis] * (g->kernel[axis] - 1) - 1) / g->stride[axis] + 1;
+    return nd_window_output(&layer->window, axis, axis ? layer->in_w : layer->in_h, false);
 }
 
 static int64_t stage_macs(const nd_rig_stage *stage) {
-    return stage->no * (stage->ni / stage->groups) * stage->geometry.kernel[0] * stage->geometry.kernel[1] *
+    return stage->no * (stage->ni / stage->groups) * stage->window.kernel[0] * stage->window.kernel[1] *
            stage->out_h * stage->out_w;
 }
 
 static int64_t stage_weights(const nd_rig_stage *stage) {
-    return stage->no * (stage->ni / stage->groups) * stage->geometry.kernel[0] * stage->geometry.kernel[1];
+    return stage->no * (stage->ni / stage->groups) * stage->window.kernel[0] * stage->window.kernel[1];
 }
 
 /* A prepared implementation. The kernels of one copy run one after the other. */
@@ -224,7 +221,7 @@ static nd_rig_stage spatial_stage(const nd_bench_layer *layer, int64_t ni, int64
                           .in_w = layer->in_w,
                           .out_h = nd_bench_layer_out(layer, 0),
                           .out_w = nd_bench_layer_out(layer, 1),
-                          .geometry = layer->geometry};
+                          .window = layer->window};
 }
 
 static nd_rig_stage pointwise_stage(int64_t ni, int64_t no, int64_t height, int64_t width) {
@@ -235,7 +232,7 @@ static nd_rig_stage pointwise_stage(int64_t ni, int64_t no, int64_t height, int6
                           .in_w = width,
                           .out_h = height,
                           .out_w = width,
-                          .geometry = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}}};
+                          .window = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}}};
 }
 
 /* What each implementation computes, as plain convolutions. */
@@ -276,7 +273,7 @@ static nd_work stage_work(const entry *e, int index) {
     return (nd_work){.operation = nd_operation_conv,
                      .x = stage_in(e, index),
                      .y = stage_out(e, index),
-                     .geometry = stage->geometry,
+                     .window = stage->window,
                      .groups = stage->groups,
                      .weights = stage->weights,
                      .bias = stage->bias,
@@ -287,7 +284,7 @@ static nd_work fused_work(const entry *e) {
     return (nd_work){.operation = nd_operation_separable,
                      .x = e->rig->x_view,
                      .y = e->rig->y_view,
-                     .geometry = e->stages[0].geometry,
+                     .window = e->stages[0].window,
                      .weights = e->weights[1],
                      .depthwise = e->weights[0],
                      .channel = e->channel,

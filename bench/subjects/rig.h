@@ -34,7 +34,7 @@ const char *nd_form_name(nd_form form);
 typedef struct nd_bench_layer {
     const char *name;
     int64_t no, ni, groups;
-    nd_geometry geometry;
+    nd_window window;
     int64_t in_h, in_w;
     int64_t layers;
     bool dense;

@@ -18,7 +18,7 @@ static nd_status window_inputs(const nd_rig_stage *stages, int n, const float *i
 
 static void add_window(const nd_rig_stage *stage, int64_t tap, const double *value, const double *scale,
                        double *sum, double *magnitude) {
-    int64_t taps = stage->geometry.kernel[0] * stage->geometry.kernel[1];
+    int64_t taps = stage->window.kernel[0] * stage->window.kernel[1];
     int64_t ni = stage->ni / stage->groups, no = stage->no / stage->groups;
     for (int64_t o = 0; o < stage->no; o++) {
         int64_t first = o / no * ni;
@@ -33,7 +33,7 @@ static void add_window(const nd_rig_stage *stage, int64_t tap, const double *val
 nd_status nd_rig_evaluate(const nd_rig_stage *stages, int n, const float *image, int64_t y, int64_t x,
                           double *value, double *scale) {
     const nd_rig_stage *stage = &stages[n - 1];
-    const nd_geometry *g = &stage->geometry;
+    const nd_window *g = &stage->window;
     double *inputs = malloc(2 * (size_t)stage->ni * sizeof *inputs);
     ND_REQUIRE(inputs, nd_status_memory, "bench: out of memory");
     for (int64_t o = 0; o < stage->no; o++) {

@@ -7,7 +7,7 @@
 /* One convolution: weights[no][ni/groups][kh][kw], bias[no] or NULL, input of in_h x in_w. */
 typedef struct nd_rig_stage {
     int64_t no, ni, groups, in_h, in_w, out_h, out_w;
-    nd_geometry geometry;
+    nd_window window;
     const float *weights, *bias;
 } nd_rig_stage;
 

@@ -21,7 +21,7 @@ static nd_status slices_make(const nd_bench_layer *layer, nd_form form, slices *
     const bool dwpw = form == nd_form_dwpw;
     *s = (slices){.count = dwpw ? layer->ni : layer->no,
                   .m = dwpw ? layer->no : layer->ni,
-                  .n = layer->geometry.kernel[0] * layer->geometry.kernel[1]};
+                  .n = layer->window.kernel[0] * layer->window.kernel[1]};
     const size_t count = (size_t)s->count, n = (size_t)s->n, elements = count * (size_t)s->m * n;
     nd_rng rng = nd_rng_seed(1);
     s->a = nd_alloc_array(elements, sizeof *s->a);

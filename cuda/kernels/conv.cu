@@ -4,7 +4,7 @@
 #include "cuda/kernels/grid.cuh"
 
 struct nd_conv {
-    nd_geometry geometry;
+    nd_window window;
     nd_activation activation;
     int64_t groups;
     nd_view x, x2, y;
@@ -14,7 +14,7 @@ template <class T>
 __global__ void __launch_bounds__(nd_grid_threads)
     nd_conv_kernel(nd_conv conv, int64_t count, const float *__restrict__ weights,
                    const float *__restrict__ bias, const T *__restrict__ x, const T *__restrict__ x2, T *y) {
-    const nd_geometry &g = conv.geometry;
+    const nd_window &g = conv.window;
     const int64_t no = conv.y.dims[1], channels = conv.x.dims[1] / conv.groups;
     for (int64_t item = nd_grid_first(); item < count; item += nd_grid_step()) {
         const nd_image_index out = nd_image_at(conv.y, item);
@@ -40,7 +40,7 @@ nd_status nd_cuda_conv_launch(const nd_cuda_call *call) {
     const nd_work *work = call->work;
     const int64_t count = nd_view_count(&work->y);
     if (!count) return nd_status_ok;
-    const nd_conv conv = {work->geometry, work->activation, work->groups, work->x, work->x2, work->y};
+    const nd_conv conv = {work->window, work->activation, work->groups, work->x, work->x2, work->y};
     return nd_with_storage(call->storage, [&](auto element) {
         using T = decltype(element);
         return nd_launch(nd_conv_kernel<T>, nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream,

@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(nd_depthwise_lanes *nd_depthwise_warps, 4)
     const int64_t term = (int64_t)blockIdx.y * nd_depthwise_lanes + threadIdx.x;
     const nd_segment at = nd_segment_at(p, (int64_t)blockIdx.x * nd_depthwise_warps + threadIdx.y, columns);
     if (term >= p.terms || !at.live) return;
-    const nd_geometry &g = p.geometry;
+    const nd_window &g = p.window;
     const int64_t first = at.column * g.stride[1] - g.pad[1];
     float sum[columns] = {};
     x += at.image * p.height * p.width * p.x_pixel + p.channel[term];
@@ -120,11 +120,11 @@ __global__ void __launch_bounds__(nd_depthwise_lanes *nd_depthwise_warps, nd_sli
     rows.width = p.width;
     rows.pixel = p.x_pixel;
     for (int i = 0; i < k; i++) {
-        const int64_t h = at.row * stride - p.geometry.pad[0] + i;
+        const int64_t h = at.row * stride - p.window.pad[0] + i;
         rows.live[i] = h >= 0 && h < p.height;
         rows.row[i] = x + (at.image * p.height + (rows.live[i] ? h : 0)) * p.width * p.x_pixel + channel;
     }
-    const int64_t first = (int64_t)at.column * stride - p.geometry.pad[1];
+    const int64_t first = (int64_t)at.column * stride - p.window.pad[1];
     const int end = at.column + run < p.out_width ? run : (int)(p.out_width - at.column);
     float window[k][k][channels]; /* [column][row][channel] */
     for (int j = 0; j < k - stride; j++) rows.load(first + j, window[j]);
@@ -160,7 +160,7 @@ static int nd_depthwise_run(const nd_cuda_depthwise *call, int channels) {
 
 /* Whether kernel 2 serves a call: its window and stride, and addresses that its accesses divide. */
 static bool nd_depthwise_slides(const nd_cuda_depthwise *call) {
-    const nd_geometry *g = &call->geometry;
+    const nd_window *g = &call->window;
     const int64_t k = g->kernel[0], stride = g->stride[0], per = call->uniform;
     if (g->kernel[1] != k || g->stride[1] != stride || g->dilation[0] != 1 || g->dilation[1] != 1)
         return false;
@@ -186,8 +186,8 @@ const char *nd_cuda_depthwise_name(const nd_cuda_depthwise *call) {
     static const char *const fives[2][4] = {{ND_FOUR(ND_NAME, "5x5")}, {ND_FOUR(ND_NAME, "5x5/2")}};
 #undef ND_NAME
     if (!nd_depthwise_slides(call)) return "nd:depthwise:any";
-    const int64_t stride = call->geometry.stride[0], per = call->uniform;
-    return call->geometry.kernel[0] == 3 ? threes[stride - 1][per - 1] : fives[stride - 1][per - 1];
+    const int64_t stride = call->window.stride[0], per = call->uniform;
+    return call->window.kernel[0] == 3 ? threes[stride - 1][per - 1] : fives[stride - 1][per - 1];
 }
 
 template <class T> using nd_slide_kernel = void(nd_cuda_depthwise, int, const T *, T *);
@@ -217,10 +217,10 @@ nd_status nd_cuda_depthwise_launch(const nd_cuda_depthwise *call) {
         if (!nd_depthwise_slides(call))
             return nd_launch(nd_depthwise_any<T>, nd_depthwise_grid(call, nd_depthwise_columns, call->terms),
                              block, 0, call->stream, *call, x, y);
-        const int64_t k = call->geometry.kernel[0];
+        const int64_t k = call->window.kernel[0];
         const int channels = nd_slide_channels((int)k, (int)call->uniform),
                   run = nd_depthwise_run(call, channels);
-        return nd_launch(nd_slide_kernel_of<T>(k, call->geometry.stride[0], call->uniform),
+        return nd_launch(nd_slide_kernel_of<T>(k, call->window.stride[0], call->uniform),
                          nd_depthwise_grid(call, run, call->channels / channels), block, 0, call->stream,
                          *call, run, x, y);
     });

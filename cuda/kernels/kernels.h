@@ -48,7 +48,7 @@ nd_status nd_cuda_moments_launch(const float *part, int64_t count, double *sum, 
  * filters: fp32 [kh*kw][terms]. Pixels of x and y are `x_pixel` and `y_pixel` elements apart; images follow
  * each other. uniform: channel[r] == r / uniform for every r, or 0 when it is not so. */
 typedef struct nd_cuda_depthwise {
-    nd_geometry geometry;
+    nd_window window;
     nd_dtype storage;
     int64_t images, channels, height, width; /* of x */
     int64_t out_height, out_width;
@@ -66,7 +66,7 @@ const char *nd_cuda_depthwise_name(const nd_cuda_depthwise *call); /* which of i
 
 /* The fused separable kernels. Terms are packed into blocks of nd_separable_terms (see separable_pack.h). */
 typedef struct nd_cuda_separable {
-    nd_geometry geometry;
+    nd_window window;
     nd_precision precision;
     int64_t images, channels, height, width; /* of x */
     int64_t out_channels, out_height, out_width;

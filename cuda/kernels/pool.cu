@@ -5,7 +5,7 @@
 
 /* What an average divides by along one axis: taps on real pixels, or on declared padding too; never those
  * beyond the declared padding, which ceil mode can reach. */
-__device__ static int nd_pool_taps(const nd_geometry &g, bool count_pad, int64_t size, int axis,
+__device__ static int nd_pool_taps(const nd_window &g, bool count_pad, int64_t size, int axis,
                                    int64_t position) {
     const int64_t low = count_pad ? -g.pad[axis] : 0, high = size + (count_pad ? g.pad[2 + axis] : 0);
     int taps = 0;
@@ -17,7 +17,7 @@ __device__ static int nd_pool_taps(const nd_geometry &g, bool count_pad, int64_t
 }
 
 struct nd_pool {
-    nd_geometry geometry;
+    nd_window window;
     bool maximum, count_pad, by_rows;
 };
 
@@ -25,7 +25,7 @@ template <class T>
 __global__ void __launch_bounds__(nd_grid_threads)
     nd_pool_kernel(nd_pool pool, nd_view x_view, nd_view y_view, int64_t count, const T *__restrict__ x,
                    T *y) {
-    const nd_geometry &g = pool.geometry;
+    const nd_window &g = pool.window;
     for (int64_t item = nd_grid_first(); item < count; item += nd_grid_step()) {
         const nd_image_index out = pool.by_rows ? nd_image_by_rows(y_view, item) : nd_image_at(y_view, item);
         nd_image_index in = out;
@@ -56,7 +56,7 @@ nd_status nd_cuda_pool_launch(const nd_cuda_call *call) {
     const int64_t count = nd_view_count(&work->y);
     if (!count) return nd_status_ok;
     const bool by_rows = work->y.dims[3] > 1 && work->y.strides[3] < work->y.strides[1];
-    const nd_pool pool = {work->geometry, work->maximum, work->count_include_pad, by_rows};
+    const nd_pool pool = {work->window, work->maximum, work->count_include_pad, by_rows};
     return nd_with_storage(call->storage, [&](auto element) {
         using T = decltype(element);
         return nd_launch(nd_pool_kernel<T>, nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream,

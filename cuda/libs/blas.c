@@ -255,7 +255,7 @@ static nd_work gemm_work(const nd_gemm_problem *p) {
     const int64_t x[] = {p->m, p->k, 1, 1}, y[] = {p->m, p->n, 1, 1};
     nd_work work = {.operation = nd_operation_gemm,
                     .residual = p->residual,
-                    .geometry = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}},
+                    .window = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}},
                     .groups = 1,
                     .activation = {.act = p->relu ? nd_act_relu : nd_act_none}};
     work.x = nd_view_row_major(4, x);

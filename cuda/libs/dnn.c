@@ -187,7 +187,7 @@ static nd_status dnn_legacy_make(nd_cuda *cuda, const nd_dnn_problem *problem, n
     static const cudnnDataType_t types[] = {CUDNN_DATA_FLOAT, CUDNN_DATA_FLOAT, CUDNN_DATA_HALF,
                                             CUDNN_DATA_BFLOAT16};
     const nd_work *work = &problem->work;
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     const cudnnDataType_t type = types[problem->precision];
     int dims[2][4], strides[2][4];
     nd_status status = nd_status_ok;
@@ -260,8 +260,8 @@ static nd_status dnn_graph_plan(nd_cuda *cuda, const nd_dnn_problem *problem, bo
 /* [no][ni/groups][kh][kw] in the order of the problem. */
 static nd_view dnn_filter(const nd_dnn_problem *problem) {
     const nd_work *work = &problem->work;
-    const int64_t dims[] = {work->y.dims[1], work->x.dims[1] / work->groups, work->geometry.kernel[0],
-                            work->geometry.kernel[1]};
+    const int64_t dims[] = {work->y.dims[1], work->x.dims[1] / work->groups, work->window.kernel[0],
+                            work->window.kernel[1]};
     return problem->channels_last ? nd_view_channels_last(4, dims) : nd_view_row_major(4, dims);
 }
 

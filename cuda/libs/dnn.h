@@ -22,7 +22,7 @@ const char *nd_dnn_version(char *text, size_t size);
 /* Layouts are those of the work's views: both channels-last or both row-major. The filter follows: with
  * channels_last [no][kh][kw][ni/groups], else [no][ni/groups][kh][kw]. */
 typedef struct nd_dnn_problem {
-    nd_work work; /* views, geometry, groups, residual, activation; pointers are not followed */
+    nd_work work; /* views, window, groups, residual, activation; pointers are not followed */
     nd_precision precision;
     bool bias, channels_last;
 } nd_dnn_problem;

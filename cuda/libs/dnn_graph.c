@@ -79,7 +79,7 @@ static nd_status dnn_tensor_make(nd_dnn_graph *graph, const nd_dnn_tensor *t, cu
 
 /* The padding below and to the right that gives exactly the output's dims. */
 static void dnn_post_padding(const nd_work *work, int64_t post[2]) {
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     for (int i = 0; i < 2; i++) {
         const int64_t reach =
             (work->y.dims[2 + i] - 1) * g->stride[i] + (g->kernel[i] - 1) * g->dilation[i] + 1;
@@ -91,7 +91,7 @@ static void dnn_post_padding(const nd_work *work, int64_t post[2]) {
 static nd_status dnn_convolution(const nd_dnn_problem *problem, nd_dnn_graph *graph,
                                  cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t w,
                                  cudnnBackendDescriptor_t y, cudnnBackendDescriptor_t *out) {
-    const nd_geometry *g = &problem->work.geometry;
+    const nd_window *g = &problem->work.window;
     const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
     const int64_t spatial = 2;
@@ -146,8 +146,8 @@ static nd_status dnn_pointwise(nd_dnn_graph *graph, cudnnPointwiseMode_t mode, c
 
 static nd_dnn_tensor dnn_filter(const nd_dnn_problem *problem) {
     const nd_work *work = &problem->work;
-    const int64_t dims[] = {work->y.dims[1], work->x.dims[1] / work->groups, work->geometry.kernel[0],
-                            work->geometry.kernel[1]};
+    const int64_t dims[] = {work->y.dims[1], work->x.dims[1] / work->groups, work->window.kernel[0],
+                            work->window.kernel[1]};
     const nd_view view = problem->channels_last ? nd_view_channels_last(4, dims) : nd_view_row_major(4, dims);
     return dnn_tensor_of(nd_dnn_uid_w, &view, problem->precision);
 }

@@ -12,7 +12,7 @@ void nd_dnn_key(const nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
     nd_sha256 hash;
     nd_winner_key(cuda, &hash);
     nd_sha256_add(&hash, flags, sizeof flags);
-    nd_sha256_add(&hash, &work->geometry, sizeof work->geometry);
+    nd_sha256_add(&hash, &work->window, sizeof work->window);
     for (int i = 0; i < (work->residual ? 3 : 2); i++) {
         nd_sha256_add(&hash, views[i]->dims, 4 * sizeof *views[i]->dims);
         nd_sha256_add(&hash, views[i]->strides, 4 * sizeof *views[i]->strides);

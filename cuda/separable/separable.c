@@ -54,7 +54,7 @@ static bool separable_guess(const nd_cuda *cuda, const nd_work *work, nd_precisi
 static nd_status separable_recompose(nd_cuda *cuda, const nd_cuda_implementation *implementation,
                                      const nd_work *work, nd_precision precision, nd_kernel **out) {
     const int64_t no = work->y.dims[1], ni = work->x.dims[1];
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
     float *weights = nd_alloc_array((size_t)(no * ni * taps), sizeof *weights);
     ND_REQUIRE(weights, nd_status_memory, "no memory for %lldx%lld filters", (long long)no, (long long)ni);
     for (int64_t o = 0; o < no; o++)
@@ -104,7 +104,7 @@ static void separable_key(const nd_kernel *kernel, const nd_work *work, char key
     nd_sha256 hash;
     nd_winner_key(kernel->cuda, &hash);
     nd_sha256_add(&hash, flags, sizeof flags);
-    nd_sha256_add(&hash, &work->geometry, sizeof work->geometry);
+    nd_sha256_add(&hash, &work->window, sizeof work->window);
     nd_sha256_add(&hash, work->channel, (size_t)work->terms * sizeof *work->channel);
     for (int i = 0; i < (work->residual ? 3 : 2); i++) {
         nd_sha256_add(&hash, views[i]->dims, 4 * sizeof *views[i]->dims);
@@ -148,7 +148,7 @@ static void separable_sample_free(nd_separable_sample *sample) {
 }
 
 static nd_status separable_sample_make(const nd_work *work, nd_separable_sample *sample) {
-    const int64_t no = work->y.dims[1], taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t no = work->y.dims[1], taps = work->window.kernel[0] * work->window.kernel[1];
     sample->work = *work;
     sample->work.weights = sample->weights =
         separable_noise(no * work->terms, 1 / sqrt((double)work->terms), nd_inputs_blocks);

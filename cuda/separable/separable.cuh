@@ -93,7 +93,7 @@ struct nd_separable_shape {
 };
 
 template <class T> inline nd_separable_shape nd_separable_shape_of(const nd_cuda_separable &p) {
-    const nd_geometry &g = p.geometry;
+    const nd_window &g = p.window;
     const int row = nd_separable_terms * (int)sizeof(T);
     nd_separable_shape s;
     s.height = (int)((p.patch[1] - 1) * g.stride[0] + (g.kernel[0] - 1) * g.dilation[0] + 1);
@@ -223,8 +223,8 @@ template <class Math, int N> struct nd_separable_block {
         const int64_t h0 = tile % rows * p.patch[1], n0 = tile / rows * p.patch[0];
         for (int i = thread; i < s.pixels; i += threads) {
             const int64_t n = n0 + i / (s.height * s.width);
-            const int64_t h = h0 * p.geometry.stride[0] - p.geometry.pad[0] + i / s.width % s.height;
-            const int64_t w = w0 * p.geometry.stride[1] - p.geometry.pad[1] + i % s.width;
+            const int64_t h = h0 * p.window.stride[0] - p.window.pad[0] + i / s.width % s.height;
+            const int64_t w = w0 * p.window.stride[1] - p.window.pad[1] + i % s.width;
             const bool inside = n < p.images && h >= 0 && h < p.height && w >= 0 && w < p.width;
             source[i] = inside ? (int)((n * p.height + h) * p.width + w) : -1;
         }
@@ -234,8 +234,8 @@ template <class Math, int N> struct nd_separable_block {
         const bool live =
             n < p.patch[0] && n0 + n < p.images && h0 + h < p.out_height && w0 + w < p.out_width;
         corner()[thread] = n >= p.patch[0] ? -1
-                                           : (n * s.height + h * (int)p.geometry.stride[0]) * s.width +
-                                                 w * (int)p.geometry.stride[1];
+                                           : (n * s.height + h * (int)p.window.stride[0]) * s.width +
+                                                 w * (int)p.window.stride[1];
         target()[thread] = live ? (int)(((n0 + n) * p.out_height + h0 + h) * p.out_width + w0 + w) : -1;
     }
 
@@ -382,7 +382,7 @@ template <class Math, int N> struct nd_separable_block {
     }
 
     __device__ void depthwise_any(const float *filters, const T *x, int step) const {
-        const nd_geometry &g = p.geometry;
+        const nd_window &g = p.window;
         for (int i = 0; i < pixels / 8; i++) {
             const int m = warp * (pixels / 8) + i, at = corner()[m];
             float sum = 0;
@@ -549,7 +549,7 @@ inline int nd_separable_run_of(const nd_cuda_separable *p) {
 }
 
 template <class T> inline nd_separable_access nd_separable_access_of(const nd_cuda_separable *p) {
-    const nd_geometry *g = &p->geometry;
+    const nd_window *g = &p->window;
     const int64_t size = (int64_t)sizeof(T);
     const auto multiple = [](const void *pointer, int64_t bytes) {
         return (uintptr_t)pointer % (uintptr_t)bytes == 0;

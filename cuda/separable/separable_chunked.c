@@ -55,7 +55,7 @@ static nd_slice chunked_slice(const nd_chunked *c, int64_t index, const char *x,
     slice.depthwise.images = c->by_rows ? 1 : count;
     if (c->by_rows) {
         slice.depthwise.out_height = count;
-        slice.depthwise.geometry.pad[0] -= first * whole->geometry.stride[0];
+        slice.depthwise.window.pad[0] -= first * whole->window.stride[0];
         slice.first_pixel += first * whole->out_width;
     }
     return slice;
@@ -135,7 +135,7 @@ bool nd_separable_is_pixels(const nd_work *work) {
 }
 
 nd_status nd_separable_filters(nd_kernel *kernel, const nd_work *work, nd_cuda_depthwise *call) {
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1], terms = work->terms;
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1], terms = work->terms;
     const void *constant;
     nd_status status = nd_status_ok;
     float *filters = nd_alloc_array((size_t)(taps * terms), sizeof *filters);
@@ -219,7 +219,7 @@ static nd_status chunked_prepare(nd_kernel *kernel, const nd_work *work) {
     ND_REQUIRE(c, nd_status_memory, "no memory for a separable layer");
     kernel->functions = &nd_chunked_functions;
     c->depthwise = (nd_cuda_depthwise){
-        .geometry = work->geometry,
+        .window = work->window,
         .storage = storage,
         .images = work->x.dims[0],
         .channels = work->x.dims[1],

@@ -46,7 +46,7 @@ static bool separable_fused_patch(const nd_cuda *cuda, nd_cuda_separable *call) 
 
 nd_cuda_separable nd_separable_call(const nd_kernel *kernel, const nd_work *work, int64_t tile) {
     nd_cuda_separable call = {
-        .geometry = work->geometry,
+        .window = work->window,
         .precision = kernel->precision,
         .images = work->x.dims[0],
         .channels = work->x.dims[1],
@@ -78,10 +78,10 @@ static nd_status separable_fused_prepare(nd_kernel *kernel, const nd_work *work,
     call->blocks = pack.blocks;
     call->chunks = pack.chunks;
     ND_REQUIRE_DONE(separable_fused_patch(kernel->cuda, call), nd_status_unsupported,
-                    "a window of %lldx%lld does not fit shared memory", (long long)work->geometry.kernel[0],
-                    (long long)work->geometry.kernel[1]);
+                    "a window of %lldx%lld does not fit shared memory", (long long)work->window.kernel[0],
+                    (long long)work->window.kernel[1]);
     ND_TRY_DONE(
-        separable_fused_constants(kernel, &pack, work->geometry.kernel[0] * work->geometry.kernel[1], call));
+        separable_fused_constants(kernel, &pack, work->window.kernel[0] * work->window.kernel[1], call));
     nd_separable_split_choose(call, kernel->cuda->multiprocessors * (tile < 256 ? 2 : 1));
     kernel->workspace = nd_cuda_separable_partial(call);
     snprintf(kernel->engine, sizeof kernel->engine, "nd:separable:mma_n%lld,patch=%lldx%lldx%lld,split=%lld",

@@ -18,7 +18,7 @@ static int64_t separable_cut(const nd_work *work, int64_t align, int64_t *ends) 
 }
 
 static void separable_fill(const nd_work *work, int64_t align, const int64_t *ends, nd_separable_pack *pack) {
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1], terms = nd_separable_terms;
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1], terms = nd_separable_terms;
     const int64_t no = work->y.dims[1], row = pack->blocks * terms;
     for (int64_t b = 0; b < pack->blocks; b++) {
         const int64_t first = b ? ends[b - 1] : 0;
@@ -37,7 +37,7 @@ static void separable_fill(const nd_work *work, int64_t align, const int64_t *en
 
 nd_status nd_separable_pack_make(const nd_work *work, nd_dtype storage, int64_t tile,
                                  nd_separable_pack *pack) {
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1], terms = nd_separable_terms;
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1], terms = nd_separable_terms;
     const int64_t align = 16 / (int64_t)nd_dtype_bytes(storage);
     nd_status status = nd_status_ok;
     *pack = (nd_separable_pack){0};
@@ -95,7 +95,7 @@ void nd_separable_split_choose(nd_cuda_separable *call, int64_t resident) {
 }
 
 bool nd_separable_patch_choose(nd_cuda_separable *call, size_t shared_limit, nd_separable_shared *shared) {
-    const nd_geometry *g = &call->geometry;
+    const nd_window *g = &call->window;
     double least = -1;
     int64_t best[3] = {0};
     for (int64_t columns = 1; columns <= call->out_width && columns <= nd_separable_pixels; columns++) {

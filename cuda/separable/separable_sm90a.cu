@@ -83,7 +83,7 @@ template <class T> inline void nd_hopper_runs(const nd_cuda_hopper &call, nd_hop
 
 template <class T> inline nd_hopper_shape nd_hopper_shape_of(const nd_cuda_hopper &call) {
     const nd_cuda_separable &p = call.layer;
-    const nd_geometry &g = p.geometry;
+    const nd_window &g = p.window;
     const int limit = 227 * 1024 - nd_hopper_align;
     nd_hopper_shape s = {};
     s.height = (int)((p.patch[1] - 1) * g.stride[0] + 3);
@@ -255,7 +255,7 @@ template <class Math, int N> struct nd_hopper_block {
             const int segment = at % s.segments, group = at / s.segments % s.groups,
                       image = at / (s.segments * s.groups);
             const int row = segment * s.length, left = height - row;
-            units()[2 * at] = (image * s.height + row * (int)p.geometry.stride[0]) * s.width;
+            units()[2 * at] = (image * s.height + row * (int)p.window.stride[0]) * s.width;
             units()[2 * at + 1] = group * abreast | (left < s.length ? left : s.length) << 8 |
                                   ((image * s.groups + group) * height + row) * abreast << 16;
         }
@@ -297,8 +297,8 @@ template <class Math, int N> struct nd_hopper_block {
                                     (int64_t)call.rounds[2 * round + 1] * 16;
         nd_ptx_barrier_expect(full(to), (uint32_t)(constants + s.patch_bytes));
         nd_ptx_tensor_4d(stage(to) + s.patch_at, x, channel,
-                         i.column * (int)p.geometry.stride[1] - (int)p.geometry.pad[1],
-                         i.row * (int)p.geometry.stride[0] - (int)p.geometry.pad[0], i.image, full(to));
+                         i.column * (int)p.window.stride[1] - (int)p.window.pad[1],
+                         i.row * (int)p.window.stride[0] - (int)p.window.pad[0], i.image, full(to));
         if (call.cluster == 1) return nd_ptx_bulk(stage(to), from, (uint32_t)constants, full(to));
         const int share = constants / 2, at = (int)nd_ptx_cluster_rank() * share;
         nd_ptx_bulk_multicast(stage(to) + at, from + at, (uint32_t)share, full(to), 3);
@@ -370,7 +370,7 @@ template <class Math, int N> struct nd_hopper_block {
     /* This warp's runs of its half; rows of the first term at `rows`. */
     template <int terms, int slide> __device__ void runs(int from, unsigned char *rows) const {
         const unsigned char *constants = stage(from);
-        const int down = s.width * channels, last = (int)call.half[2] - 1, right = (int)p.geometry.stride[1];
+        const int down = s.width * channels, last = (int)call.half[2] - 1, right = (int)p.window.stride[1];
         nd_pack<float, 2 * terms> filter[nd_hopper_taps];
         const auto *filters =
             reinterpret_cast<const nd_pack<float, 2 * terms> *>(constants + terms * s.weights) + lane % pairs;
@@ -388,7 +388,7 @@ template <class Math, int N> struct nd_hopper_block {
     }
 
     __device__ void depthwise(int from, int terms, unsigned char *rows) const {
-        const bool slides = p.geometry.stride[0] == 1;
+        const bool slides = p.window.stride[0] == 1;
         if (terms == 2)
             slides ? runs<2, 1>(from, rows) : runs<2, 2>(from, rows);
         else

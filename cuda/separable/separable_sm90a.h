@@ -17,7 +17,7 @@ enum {
     nd_hopper_threads = 384,
 };
 
-/* Of `layer`: geometry, precision, sizes, distances, tile (64, 128 or 256), split, partial, bias, activation,
+/* Of `layer`: window, precision, sizes, distances, tile (64, 128 or 256), split, partial, bias, activation,
  * x, x2 and y; patch is that of a whole tile, and `blocks` counts rounds. Its weights, filters, base, offset
  * and chunks are not read. A tile is two half tiles, neighbours along the axis where patch is twice `half`,
  * or one. */

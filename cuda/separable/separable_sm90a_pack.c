@@ -14,7 +14,7 @@ static int64_t hopper_channels(nd_precision precision) {
 }
 
 bool nd_cuda_hopper_takes(const nd_work *work, nd_precision precision) {
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     const nd_act act = work->activation.act;
     return precision != nd_precision_fp32 && g->kernel[0] == 3 && g->kernel[1] == 3 && g->dilation[0] == 1 &&
            g->dilation[1] == 1 && g->stride[0] <= 2 && g->stride[1] <= 2 &&
@@ -158,7 +158,7 @@ static int64_t hopper_tiles(const nd_cuda_hopper *call) {
 /* What a round of a tile costs: 128 pixels of products, and the pixels that its busiest warp of a half makes
  * with the two rows that a run of them begins with, four warps at once; see nd_hopper_shape_of. */
 static double hopper_cost(const nd_cuda_hopper *call) {
-    const nd_geometry *g = &call->layer.geometry;
+    const nd_window *g = &call->layer.window;
     const int64_t *patch = call->layer.patch, *half = call->half;
     const int64_t across = 32 / (hopper_channels(call->layer.precision) / 2);
     const int64_t rows = half[0] * hopper_ceil(half[2], across) * (half[1] + 2);

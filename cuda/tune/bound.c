@@ -26,7 +26,7 @@ static const double nd_bound_transform = 512;
 static const double nd_bound_most = 0.5;
 
 int64_t nd_bound_length(const nd_work *work) {
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
     return taps * (work->operation == nd_operation_separable ? work->terms : work->x.dims[1] / work->groups);
 }
 

@@ -58,7 +58,7 @@ static void inputs_drop(nd_inputs *inputs, nd_inputs_block block) {
 
 const char *nd_inputs_text(const nd_inputs *inputs, char *text, size_t size) {
     const nd_work *work = &inputs->work;
-    const int64_t *x = work->x.dims, *y = work->y.dims, *kernel = work->geometry.kernel;
+    const int64_t *x = work->x.dims, *y = work->y.dims, *kernel = work->window.kernel;
     snprintf(text, size, "%s %lldx%lldx%lld to %lldx%lldx%lld, %lldx%lld, batch %lld, %s",
              nd_operation_name(work->operation), (long long)x[1], (long long)x[2], (long long)x[3],
              (long long)y[1], (long long)y[2], (long long)y[3], (long long)kernel[0], (long long)kernel[1],

@@ -173,11 +173,11 @@ static nd_status conv_set(nd_problem *problem, const nd_conv_case *c) {
                       .residual = problem->epilogue ? problem->epilogue->residual : c->residual,
                       .activation = problem->epilogue ? problem->epilogue->act : c->act};
     for (int i = 0; i < 2; i++) {
-        work->geometry.kernel[i] = c->kernel[i];
-        work->geometry.stride[i] = c->stride[i];
-        work->geometry.dilation[i] = c->dilation[i];
+        work->window.kernel[i] = c->kernel[i];
+        work->window.stride[i] = c->stride[i];
+        work->window.dilation[i] = c->dilation[i];
     }
-    for (int i = 0; i < 4; i++) work->geometry.pad[i] = c->pad[i];
+    for (int i = 0; i < 4; i++) work->window.pad[i] = c->pad[i];
     const int64_t length = c->ni / c->groups * c->kernel[0] * c->kernel[1];
     work->weights = nd_problem_numbers(problem, c->no * length, 1 / sqrt((double)length));
     if (c->bias) work->bias = nd_problem_numbers(problem, c->no, 1);
@@ -195,8 +195,7 @@ static nd_status conv_small_make(nd_problem *problem, int index) {
 
 static nd_status conv_expect(nd_problem *problem) {
     const nd_work *work = &problem->work;
-    const int64_t length =
-        work->x.dims[1] / work->groups * work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t length = work->x.dims[1] / work->groups * work->window.kernel[0] * work->window.kernel[1];
     const int64_t count = work->y.dims[1] * length;
     double *kernel = nd_arena_alloc(&problem->arena, (size_t)count * sizeof *kernel);
     double *absolute = nd_arena_alloc(&problem->arena, (size_t)count * sizeof *absolute);

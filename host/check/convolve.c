@@ -7,7 +7,7 @@
 static void check_patches(const nd_problem *problem, int64_t n, int64_t first, int64_t channels,
                           double *patches) {
     const nd_work *work = &problem->work;
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     const int64_t ni = work->x.dims[1], height = work->x.dims[2], width = work->x.dims[3];
     const int64_t oh = work->y.dims[2], ow = work->y.dims[3];
     for (int64_t row = 0; row < channels * g->kernel[0] * g->kernel[1]; row++) {
@@ -28,7 +28,7 @@ nd_status nd_check_convolve(nd_problem *problem, const double *kernel, const dou
     const nd_work *work = &problem->work;
     const int64_t groups = work->operation == nd_operation_conv ? work->groups : 1;
     const int64_t channels = work->x.dims[1] / groups, outputs = work->y.dims[1] / groups;
-    const int64_t length = channels * work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t length = channels * work->window.kernel[0] * work->window.kernel[1];
     const int64_t pixels = work->y.dims[2] * work->y.dims[3];
     double *patches = nd_alloc_array((size_t)(length * pixels), sizeof *patches);
     ND_REQUIRE(patches, nd_status_memory, "no memory for the patches of a check");

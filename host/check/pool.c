@@ -49,11 +49,11 @@ static nd_status pool_make(nd_problem *problem, int index) {
     for (int i = 0; i < 2; i++) {
         const int64_t span = c->dilation[i] * (c->kernel[i] - 1) + 1;
         y[2 + i] = (x[2 + i] + c->pad[i] + c->pad[i + 2] - span) / c->stride[i] + 1 + c->extra;
-        work->geometry.kernel[i] = c->kernel[i];
-        work->geometry.stride[i] = c->stride[i];
-        work->geometry.dilation[i] = c->dilation[i];
-        work->geometry.pad[i] = c->pad[i];
-        work->geometry.pad[i + 2] = c->pad[i + 2];
+        work->window.kernel[i] = c->kernel[i];
+        work->window.stride[i] = c->stride[i];
+        work->window.dilation[i] = c->dilation[i];
+        work->window.pad[i] = c->pad[i];
+        work->window.pad[i + 2] = c->pad[i + 2];
     }
     work->x = nd_view_row_major(4, x);
     work->y = nd_view_row_major(4, y);
@@ -69,7 +69,7 @@ typedef struct nd_padded {
 
 static void pool_pad(const nd_problem *problem, const float *plane, nd_padded *padded) {
     const nd_view *x = &problem->work.x;
-    const int64_t *pad = problem->work.geometry.pad;
+    const int64_t *pad = problem->work.window.pad;
     for (int64_t i = 0; i < padded->height; i++)
         for (int64_t j = 0; j < padded->width; j++) {
             const int64_t h = i - pad[0], w = j - pad[1];
@@ -83,7 +83,7 @@ static void pool_pad(const nd_problem *problem, const float *plane, nd_padded *p
 static void pool_window(const nd_problem *problem, const nd_padded *padded, int64_t p, int64_t q,
                         double *value, double *slack) {
     const nd_work *work = &problem->work;
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     double sum = 0, magnitude = 0, largest = -INFINITY;
     int64_t pixels = 0, counted = 0;
     for (int64_t tap = 0; tap < g->kernel[0] * g->kernel[1]; tap++) {
@@ -106,7 +106,7 @@ static void pool_window(const nd_problem *problem, const nd_padded *padded, int6
 /* By explicit padding. */
 static nd_status pool_expect(nd_problem *problem) {
     const nd_work *work = &problem->work;
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     const int64_t oh = work->y.dims[2], ow = work->y.dims[3], plane = work->x.dims[2] * work->x.dims[3];
     nd_padded padded = {.height = (oh - 1) * g->stride[0] + g->dilation[0] * (g->kernel[0] - 1) + 1,
                         .width = (ow - 1) * g->stride[1] + g->dilation[1] * (g->kernel[1] - 1) + 1};

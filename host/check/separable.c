@@ -175,10 +175,10 @@ static nd_status separable_set(nd_problem *problem, const nd_separable_case *c) 
                       .residual = problem->epilogue ? problem->epilogue->residual : c->residual,
                       .activation = problem->epilogue ? problem->epilogue->act : c->act};
     for (int i = 0; i < 4; i++) {
-        work->geometry.pad[i] = c->pad[i];
-        work->geometry.kernel[i % 2] = c->kernel[i % 2];
-        work->geometry.stride[i % 2] = c->stride[i % 2];
-        work->geometry.dilation[i % 2] = c->dilation[i % 2];
+        work->window.pad[i] = c->pad[i];
+        work->window.kernel[i % 2] = c->kernel[i % 2];
+        work->window.stride[i % 2] = c->stride[i % 2];
+        work->window.dilation[i % 2] = c->dilation[i % 2];
     }
     ND_TRY(separable_channels(problem, c));
     const int64_t window = c->kernel[0] * c->kernel[1];
@@ -201,7 +201,7 @@ static nd_status separable_small_make(nd_problem *problem, int index) {
 /* The dense kernel it stands for: W[o][c] = sum over the terms of c of P[o][r] * D[r]. */
 static nd_status separable_expect(nd_problem *problem) {
     const nd_work *work = &problem->work;
-    const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t window = work->window.kernel[0] * work->window.kernel[1];
     const int64_t length = work->x.dims[1] * window, no = work->y.dims[1];
     double *kernel = nd_arena_alloc(&problem->arena, (size_t)(no * length) * sizeof *kernel);
     double *absolute = nd_arena_alloc(&problem->arena, (size_t)(no * length) * sizeof *absolute);

@@ -61,18 +61,6 @@ const char *nd_op_name(nd_op op) {
     return (unsigned)op < nd_op_count ? nd_op_names[op] : "unknown";
 }
 
-int64_t nd_window_output(const nd_window *window, int axis, int64_t input, bool ceil_mode) {
-    const int64_t stride = window->stride[axis];
-    const int64_t lead = window->pad[axis], trail = window->pad[axis + 2];
-    const int64_t span = window->dilation[axis] * (window->kernel[axis] - 1) + 1;
-    const int64_t room = input + lead + trail - span;
-    if (room < 0) return 0;
-    if (!ceil_mode) return room / stride + 1;
-    int64_t count = (room + stride - 1) / stride + 1;
-    if ((count - 1) * stride >= input + lead) count--;
-    return count;
-}
-
 nd_status nd_graph_new(const char *name, nd_graph **out) {
     *out = NULL;
     nd_graph *graph = calloc(1, sizeof *graph);

@@ -11,6 +11,7 @@
 #define ND_MODEL_GRAPH_H
 
 #include "base/tensor.h"
+#include "base/window.h"
 
 #pragma GCC visibility push(default)
 
@@ -66,16 +67,6 @@ typedef enum nd_op {
 } nd_op;
 
 const char *nd_op_name(nd_op op); /* the ONNX operator name: "Conv", "GlobalAveragePool", ... */
-
-/* A sliding window over the two spatial axes. pad is top, left, bottom, right, in pixels, zeros. */
-typedef struct nd_window {
-    int64_t kernel[2], stride[2], dilation[2], pad[4];
-} nd_window;
-
-/* floor((in + pad - dilation*(kernel-1) - 1) / stride) + 1, or ceil with the rule that the last window must
- * start inside the input or its leading padding; < 1 when the window does not fit. axis 0 = height, 1 =
- * width. */
-int64_t nd_window_output(const nd_window *window, int axis, int64_t input, bool ceil_mode);
 
 /* Padding that follows from the input's size: nd_graph_infer works it out into the window. */
 typedef enum nd_auto_pad { nd_auto_pad_none, nd_auto_pad_same_upper, nd_auto_pad_same_lower } nd_auto_pad;

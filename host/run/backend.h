@@ -11,6 +11,7 @@
 #define ND_RUN_BACKEND_H
 
 #include "base/tensor.h"
+#include "base/window.h"
 
 #pragma GCC visibility push(default)
 
@@ -146,13 +147,6 @@ typedef enum nd_operation {
 const char *
 nd_operation_name(nd_operation operation); /* "conv", "separable", ...: also the file stem of the operation */
 
-/* Geometry as model/graph.h's nd_window, repeated so that plugins need not see the model. pad: top, left,
- * bottom, right; the bottom and right padding are implied by the output's dims and may be larger than
- * declared (ceil mode). */
-typedef struct nd_geometry {
-    int64_t kernel[2], stride[2], dilation[2], pad[4];
-} nd_geometry;
-
 /* One operation with everything resolved. Weight pointers are host memory, fp32, valid during `prepare` only.
  */
 typedef struct nd_work {
@@ -160,8 +154,8 @@ typedef struct nd_work {
     nd_view x, x2,
         y;         /* x2: second operand of binary and product, or the residual of conv, separable and gemm */
     bool residual; /* y = act(op(x) + bias + x2) */
-    nd_geometry geometry; /* conv, separable (of the depthwise part), pool */
-    int64_t groups;       /* conv */
+    nd_window window; /* conv, separable (of the depthwise part), pool */
+    int64_t groups;   /* conv */
     const float *
         weights; /* conv [no][ni/groups][kh][kw]; gemm [n][k]; separable: pointwise [no][terms]; affine [c] */
     const float *bias;      /* [no], or NULL */

@@ -89,8 +89,8 @@ static nd_status lower_reduction(nd_exec *exec, const nd_node *node, nd_reductio
     if (reduction == nd_reduction_mean && x->rank == 4 && !axes[0] && !axes[1] && axes[2] && axes[3]) {
         nd_work pool = {.operation = nd_operation_pool};
         for (int i = 0; i < 2; i++) {
-            pool.geometry.kernel[i] = x->dims[2 + i];
-            pool.geometry.stride[i] = pool.geometry.dilation[i] = 1;
+            pool.window.kernel[i] = x->dims[2 + i];
+            pool.window.stride[i] = pool.window.dilation[i] = 1;
         }
         if (nd_exec_supports(exec, pool, &operands, true)) return nd_exec_emit(exec, node, pool, &operands);
     }

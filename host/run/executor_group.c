@@ -9,16 +9,9 @@ static float *group_floats(nd_exec *exec, int64_t count) {
     return nd_arena_alloc(&exec->scratch, (size_t)count * sizeof(float));
 }
 
-static nd_geometry group_geometry(const nd_exec *exec, const nd_node *conv, const nd_tensor *weights,
-                                  int pad) {
-    const nd_window *w = &conv->attr.window;
-    nd_geometry g;
-    for (int i = 0; i < 2; i++) {
-        g.kernel[i] = weights->dims[2 + i];
-        g.stride[i] = w->stride[i];
-        g.dilation[i] = w->dilation[i];
-    }
-    memcpy(g.pad, w->pad, sizeof g.pad);
+static nd_window group_window(const nd_exec *exec, const nd_node *conv, const nd_tensor *weights, int pad) {
+    nd_window g = conv->attr.window;
+    for (int i = 0; i < 2; i++) g.kernel[i] = weights->dims[2 + i];
     if (pad < 0) return g;
     const int64_t *added = exec->graph->nodes[pad].attr.list; /* begins, then ends, of N, C, H, W */
     g.pad[0] += added[2];
@@ -46,7 +39,7 @@ static nd_status group_conv(nd_exec *exec, const nd_node *node, int pad, nd_work
     ND_REQUIRE(weights->rank == 4 && exec->values[node->in[0]].rank == 4, nd_status_unsupported,
                "%s: only two spatial axes are run", nd_exec_label(exec, node));
     *work = (nd_work){.operation = nd_operation_conv, .groups = node->attr.groups};
-    work->geometry = group_geometry(exec, node, weights, pad);
+    work->window = group_window(exec, node, weights, pad);
     work->weights = nd_exec_floats(exec, weights);
     ND_REQUIRE(work->weights, nd_status_memory, "no memory for weights");
     return group_bias(exec, node, 2, weights->dims[0], &work->bias);
@@ -83,7 +76,7 @@ static nd_status group_separable(nd_exec *exec, const nd_group *group, nd_work *
         channel[r] = (int32_t)index;
     }
     work->operation = nd_operation_separable;
-    work->geometry = inner.geometry;
+    work->window = inner.window;
     work->depthwise = inner.weights;
     work->channel = channel;
     work->terms = terms;

@@ -17,18 +17,12 @@ static nd_status lower_activation(nd_exec *exec, const nd_node *node) {
 }
 
 static nd_status lower_pool(nd_exec *exec, const nd_node *node) {
-    const nd_window *w = &node->attr.window;
     nd_work work = {.operation = nd_operation_pool,
+                    .window = node->attr.window,
                     .maximum = node->op == nd_op_max_pool,
                     .count_include_pad = node->attr.count_include_pad};
     ND_REQUIRE(node->n_out < 2 || node->out[1] < 0 || !exec->values[node->out[1]].uses, nd_status_unsupported,
                "%s: the indices of the maxima", nd_exec_label(exec, node));
-    for (int i = 0; i < 2; i++) {
-        work.geometry.kernel[i] = w->kernel[i];
-        work.geometry.stride[i] = w->stride[i];
-        work.geometry.dilation[i] = w->dilation[i];
-    }
-    memcpy(work.geometry.pad, w->pad, sizeof work.geometry.pad);
     return lower_unary(exec, node, &work);
 }
 

@@ -58,7 +58,7 @@ static bool work_images(const nd_work *work) {
 
 /* The first window must start inside the input or its leading padding, and sizes must be sane. */
 static bool work_window(const nd_work *work) {
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     for (int i = 0; i < 2; i++)
         if (g->kernel[i] < 1 || g->stride[i] < 1 || g->dilation[i] < 1 || g->pad[i] < 0) return false;
     return true;
@@ -169,7 +169,7 @@ bool nd_work_agrees(const nd_work *work) {
 
 int64_t nd_work_macs(const nd_work *work) {
     const int64_t count = nd_view_count(&work->y);
-    const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t window = work->window.kernel[0] * work->window.kernel[1];
     switch (work->operation) {
     case nd_operation_conv:
         return count * (work->x.dims[1] / work->groups) * window;

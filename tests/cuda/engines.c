@@ -81,10 +81,10 @@ static nd_status engines_ask(const nd_engines_device *device, const nd_engines_l
     problem.work.y = channels_last ? nd_view_channels_last(4, y) : nd_view_row_major(4, y);
     problem.work.residual = layer->residual;
     problem.work.x2 = problem.work.y;
-    problem.work.geometry = (nd_geometry){.kernel = {layer->kernel, layer->kernel},
-                                          .stride = {layer->stride, layer->stride},
-                                          .dilation = {1, 1},
-                                          .pad = {pad, pad, pad, pad}};
+    problem.work.window = (nd_window){.kernel = {layer->kernel, layer->kernel},
+                                      .stride = {layer->stride, layer->stride},
+                                      .dilation = {1, 1},
+                                      .pad = {pad, pad, pad, pad}};
     nd_engines_row row = {
         device->name, layer->name, nd_precision_name(precision), channels_last ? "NHWC" : "NCHW", 0, 0};
     engines_properties(device, json, sizeof json);

@@ -7,7 +7,7 @@
 struct nd_test_depthwise_layer {
     const char *name, *engine;
     int64_t n, c, h, w, uniform;
-    nd_geometry geometry;
+    nd_window window;
     int64_t spread;
     bool bias;
 };
@@ -91,7 +91,7 @@ static nd_cuda_depthwise nd_test_depthwise_call(const nd_test_case &test, int64_
                                                 const std::vector<int32_t> &channel) {
     const nd_work *work = &test.work;
     nd_cuda_depthwise call = {};
-    call.geometry = work->geometry;
+    call.window = work->window;
     call.storage = test.storage;
     call.images = work->x.dims[0];
     call.channels = work->x.dims[1];
@@ -112,18 +112,15 @@ static nd_cuda_depthwise nd_test_depthwise_call(const nd_test_case &test, int64_
 
 /* A grouped convolution with one input channel per group is what ref knows this operation as. */
 static void nd_test_depthwise_one(const nd_test_depthwise_layer &layer, nd_dtype storage) {
-    const nd_geometry &g = layer.geometry;
-    const int64_t oh =
-        (layer.h + g.pad[0] + g.pad[2] - g.dilation[0] * (g.kernel[0] - 1) - 1) / g.stride[0] + 1;
-    const int64_t ow =
-        (layer.w + g.pad[1] + g.pad[3] - g.dilation[1] * (g.kernel[1] - 1) - 1) / g.stride[1] + 1;
+    const nd_window &g = layer.window;
+    const int64_t oh = nd_window_output(&g, 0, layer.h, false), ow = nd_window_output(&g, 1, layer.w, false);
     const int64_t terms = layer.c * layer.uniform, taps = g.kernel[0] * g.kernel[1];
     nd_test_case test;
     test.name = std::string("depthwise ") + layer.name;
     test.storage = storage;
     test.work.operation = nd_operation_conv;
     test.work.groups = layer.c;
-    test.work.geometry = g;
+    test.work.window = g;
     test.work.x = nd_test_view(layer.n, layer.c, layer.h, layer.w, layer.spread);
     test.work.y = nd_test_view(layer.n, terms, oh, ow, layer.spread);
     test.work.activation = {layer.bias ? nd_act_relu : nd_act_none, 0, 0};

@@ -13,7 +13,7 @@ static nd_test_case nd_test_epilogue(const char *name, nd_dtype storage, nd_view
     test.storage = storage;
     test.work.operation = nd_operation_conv;
     test.work.groups = y.dims[1];
-    test.work.geometry = {{1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}};
+    test.work.window = {{1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}};
     test.work.x = test.work.y = test.work.x2 = y;
     test.work.residual = residual;
     test.work.activation = {nd_act_relu, 0, 0};

@@ -78,7 +78,7 @@ static void nd_test_activations(nd_dtype storage) {
 static void nd_test_pools(nd_dtype storage) {
     struct pool {
         const char *name;
-        nd_geometry geometry;
+        nd_window window;
         bool maximum, count_pad;
         int64_t h, w;
     };
@@ -93,7 +93,7 @@ static void nd_test_pools(nd_dtype storage) {
     for (const pool &p : pools) {
         nd_test_case test = nd_test_make(p.name, nd_operation_pool, storage, nd_test_view(2, 11, 8, 7),
                                          nd_test_view(2, 11, p.h, p.w));
-        test.work.geometry = p.geometry;
+        test.work.window = p.window;
         test.work.maximum = p.maximum;
         test.work.count_include_pad = p.count_pad;
         test.relative = p.maximum ? 0 : 1e-6;
@@ -150,7 +150,7 @@ static void nd_test_others(nd_dtype storage) {
     for (int64_t groups : {1, 2}) {
         nd_test_case conv = nd_test_make("direct convolution", nd_operation_conv, storage,
                                          nd_test_view(2, 4, 6, 5), nd_test_rows(2, 6, 3, 3));
-        conv.work.geometry = {{3, 2}, {2, 2}, {1, 1}, {1, 1, 0, 0}};
+        conv.work.window = {{3, 2}, {2, 2}, {1, 1}, {1, 1, 0, 0}};
         conv.work.groups = groups;
         conv.work.residual = true;
         conv.work.activation = {nd_act_relu, 0, 0};

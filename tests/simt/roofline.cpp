@@ -105,7 +105,7 @@ static void nd_roof_settle(nd_roof_result &r) {
 
 static nd_cuda_separable nd_roof_call(const nd_roof_layer &layer, const nd_roof_type &type, int64_t tile) {
     nd_cuda_separable call = {};
-    call.geometry = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
+    call.window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
     call.precision = type.precision;
     call.images = nd_roof_images;
     call.channels = layer.ni;

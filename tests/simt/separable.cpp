@@ -11,7 +11,7 @@ static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision,
     nd_separable_pack pack;
     ND_TRY(nd_separable_pack_make(work, test.storage, tile, &pack));
     nd_cuda_separable call = {};
-    call.geometry = work->geometry;
+    call.window = work->window;
     call.precision = precision;
     call.images = work->x.dims[0];
     call.channels = work->x.dims[1];

@@ -168,24 +168,19 @@ static std::vector<int32_t> nd_test_ranks(const nd_test_layer &layer) {
     return channel;
 }
 
-static int64_t nd_test_out(const nd_geometry &g, int axis, int64_t size) {
-    return (size + g.pad[axis] + g.pad[2 + axis] - g.dilation[axis] * (g.kernel[axis] - 1) - 1) /
-               g.stride[axis] +
-           1;
-}
-
 nd_test_case nd_test_separable_case(const nd_test_layer &layer) {
     nd_test_case test;
-    const int64_t oh = nd_test_out(layer.geometry, 0, layer.h), ow = nd_test_out(layer.geometry, 1, layer.w);
+    const int64_t oh = nd_window_output(&layer.window, 0, layer.h, false);
+    const int64_t ow = nd_window_output(&layer.window, 1, layer.w, false);
     test.work.operation = nd_operation_separable;
-    test.work.geometry = layer.geometry;
+    test.work.window = layer.window;
     test.work.x = nd_test_view(layer.n, layer.ni, layer.h, layer.w, layer.spread);
     test.work.y = test.work.x2 = nd_test_view(layer.n, layer.no, oh, ow, layer.spread);
     test.work.residual = layer.residual;
     test.work.activation = layer.activation;
     test.channel = nd_test_ranks(layer);
     test.work.terms = (int64_t)test.channel.size();
-    const size_t taps = (size_t)(layer.geometry.kernel[0] * layer.geometry.kernel[1]);
+    const size_t taps = (size_t)(layer.window.kernel[0] * layer.window.kernel[1]);
     test.depthwise = nd_test_integers(test.channel.size() * taps, -1, 1, 3);
     test.weights = nd_test_integers(test.channel.size() * (size_t)layer.no, -1, 1, 4);
     if (layer.bias) test.bias = nd_test_integers((size_t)layer.no, -4, 4, 5);

@@ -9,7 +9,7 @@
 struct nd_test_layer {
     const char *name;
     int64_t n, ni, h, w, no;
-    nd_geometry geometry;
+    nd_window window;
     int64_t uniform; /* terms of every channel; 0: adaptive, 0 to 4, a long gap in the middle */
     int64_t tile, spread;
     bool bias, residual;

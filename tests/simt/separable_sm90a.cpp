@@ -16,7 +16,7 @@ static nd_status nd_test_launch(const nd_test_case &test, const nd_test_hopper &
     ND_TRY(nd_hopper_pack_make(work, how.precision, how.tile, &pack));
     nd_cuda_hopper call = {};
     nd_cuda_separable &layer = call.layer;
-    layer.geometry = work->geometry;
+    layer.window = work->window;
     layer.precision = how.precision;
     layer.images = work->x.dims[0];
     layer.channels = work->x.dims[1];

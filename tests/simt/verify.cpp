@@ -184,7 +184,7 @@ static void nd_test_bounds() {
             work.operation = nd_operation_conv;
             work.x = nd_view_row_major(4, x);
             work.y = nd_view_row_major(4, y);
-            work.geometry = {{3, 3}, {1, 1}, {1, 1}, {0, 0, 0, 0}};
+            work.window = {{3, 3}, {1, 1}, {1, 1}, {0, 0, 0, 0}};
             work.groups = 1;
             double worst[2] = {};
             for (uint64_t tile = 0; tile < 400; tile++)

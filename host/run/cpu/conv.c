@@ -39,7 +39,7 @@ bool nd_cpu_conv_blocked_supports(const nd_cpu *cpu, const nd_work *work, nd_pre
 }
 
 bool nd_cpu_conv_winograd_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     (void)cpu;
     return nd_onednn_has_winograd && precision == nd_precision_fp32 && conv_supports(work, precision) &&
            work->groups == 1 && g->kernel[0] == 3 && g->kernel[1] == 3 && g->stride[0] == 1 &&
@@ -59,7 +59,7 @@ static void conv_descs_free(conv_descs *d) {
 
 /* Padding after the input as the output's size implies it; what a floor left over counts as none. */
 static int64_t conv_pad_after(const nd_work *work, int axis) {
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     const int64_t reach =
         (work->y.dims[2 + axis] - 1) * g->stride[axis] + (g->kernel[axis] - 1) * g->dilation[axis];
     const int64_t pad = reach + 1 - work->x.dims[2 + axis] - g->pad[axis];
@@ -69,7 +69,7 @@ static int64_t conv_pad_after(const nd_work *work, int axis) {
 static nd_status conv_describe(const nd_work *work, nd_precision precision, const conv_algorithm *algorithm,
                                conv_descs *d) {
     nd_status status = nd_status_ok;
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     const int64_t ni = work->x.dims[1], no = work->y.dims[1], groups = work->groups;
     const bool grouped = groups > 1;
     const dnnl_data_type_t type = nd_onednn_type(precision);

@@ -109,8 +109,8 @@ static nd_status dw_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
                   .y = (float *)buffers->y + k->y.offset,
                   .panels = buffers->workspace};
     nd_parallel_for(k->y.dims[0] * k->tiles,
-                    (int64_t)(k->panel_bytes / sizeof(float)) * k->terms.geometry.kernel[0] *
-                        k->terms.geometry.kernel[1],
+                    (int64_t)(k->panel_bytes / sizeof(float)) * k->terms.window.kernel[0] *
+                        k->terms.window.kernel[1],
                     dw_tiles, &job);
     return nd_status_ok;
 }
@@ -193,7 +193,7 @@ static void dw_image_tiles(void *context, int64_t begin, int64_t end, int worker
 void nd_cpu_depthwise_images(const nd_sep_isa *isa, const nd_sep_terms *terms, const float *x, float *y) {
     const int64_t pixels = terms->height * terms->width;
     dw_image_job job = {isa, terms, x, y, (pixels + isa->mr - 1) / isa->mr};
-    const int64_t taps = terms->geometry.kernel[0] * terms->geometry.kernel[1];
+    const int64_t taps = terms->window.kernel[0] * terms->window.kernel[1];
     nd_parallel_for(terms->x.dims[0] * job.tiles, isa->mr * terms->groups * terms->lanes * taps,
                     dw_image_tiles, &job);
 }

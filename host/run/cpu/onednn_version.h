@@ -28,7 +28,7 @@ void nd_onednn_md_free(nd_onednn_md md); /* NULL is legal */
 dnnl_status_t nd_onednn_append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t algorithm, float a, float b);
 dnnl_status_t nd_onednn_append_sum(dnnl_post_ops_t ops);
 
-/* Forward convolution, or inner product (algorithm dnnl_alg_kind_undef, no geometry). `bias` may be NULL. */
+/* Forward convolution, or inner product (algorithm dnnl_alg_kind_undef, no window). `bias` may be NULL. */
 typedef struct nd_onednn_forward {
     dnnl_alg_kind_t algorithm;
     nd_onednn_const_md x, weights, bias, y;

@@ -64,7 +64,7 @@ static void plan_key(const nd_cpu *cpu, const nd_work *work, nd_precision precis
     nd_sha256_add(&hash, cpu->base.device, strlen(cpu->base.device));
     nd_sha256_add(&hash, cpu->base.libraries, strlen(cpu->base.libraries));
     nd_sha256_add(&hash, numbers, sizeof numbers);
-    nd_sha256_add(&hash, &work->geometry, sizeof work->geometry);
+    nd_sha256_add(&hash, &work->window, sizeof work->window);
     plan_add_view(&hash, &work->x);
     plan_add_view(&hash, &work->y);
     if (work->residual) plan_add_view(&hash, &work->x2);

@@ -11,7 +11,7 @@ enum { pool_block = 256 }; /* channels held on the stack at once */
 typedef struct pool_kernel {
     nd_kernel base;
     nd_view x, y;
-    nd_geometry geometry;
+    nd_window window;
     bool maximum, count_include_pad, half;
 } pool_kernel;
 
@@ -22,7 +22,7 @@ bool nd_cpu_pool_supports(const nd_cpu *cpu, const nd_work *work, nd_precision p
 }
 
 /* The taps of output `position` that lie in [low, high). */
-static void pool_taps(const nd_geometry *g, int axis, int64_t position, int64_t low, int64_t high,
+static void pool_taps(const nd_window *g, int axis, int64_t position, int64_t low, int64_t high,
                       int64_t *begin, int64_t *end) {
     const int64_t origin = position * g->stride[axis] - g->pad[axis];
     *begin = 0;
@@ -34,7 +34,7 @@ static void pool_taps(const nd_geometry *g, int axis, int64_t position, int64_t 
 /* What an average divides by along one axis. Taps past the declared padding, which ceil mode reaches, never
  * count. */
 static int64_t pool_count(const pool_kernel *k, int axis, int64_t position) {
-    const nd_geometry *g = &k->geometry;
+    const nd_window *g = &k->window;
     const int64_t size = k->x.dims[2 + axis];
     int64_t begin, end;
     pool_taps(g, axis, position, k->count_include_pad ? -g->pad[axis] : 0,
@@ -53,7 +53,7 @@ ND_CPU_CLONES static void pool_tap(bool maximum, int64_t n, const float *x, floa
 /* Channels [first, first + n) of one output pixel. */
 static void pool_pixel(const pool_kernel *k, const void *image, void *out, int64_t oy, int64_t ox,
                        int64_t first, int64_t n) {
-    const nd_geometry *g = &k->geometry;
+    const nd_window *g = &k->window;
     float sum[pool_block], wide[pool_block];
     int64_t y0, y1, x0, x1;
     pool_taps(g, 0, oy, 0, k->x.dims[2], &y0, &y1);
@@ -111,8 +111,7 @@ static nd_status pool_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     const pool_kernel *k = (const pool_kernel *)kernel;
     pool_job job = {k, buffers->x, buffers->y};
     nd_parallel_for(k->y.dims[0] * k->y.dims[2],
-                    k->y.dims[3] * k->y.dims[1] * k->geometry.kernel[0] * k->geometry.kernel[1], pool_rows,
-                    &job);
+                    k->y.dims[3] * k->y.dims[1] * k->window.kernel[0] * k->window.kernel[1], pool_rows, &job);
     return nd_status_ok;
 }
 
@@ -126,7 +125,7 @@ nd_status nd_cpu_pool_prepare(nd_cpu *cpu, const nd_work *work, nd_precision pre
     k->base = (nd_kernel){.cpu = cpu, .run = pool_run, .release = pool_release, .engine = "nd:pool"};
     k->x = work->x;
     k->y = work->y;
-    k->geometry = work->geometry;
+    k->window = work->window;
     k->maximum = work->maximum;
     k->count_include_pad = work->count_include_pad;
     k->half = precision == nd_precision_bf16;

@@ -3,7 +3,7 @@
 /* Sum over one window; what lies outside the input counts as zero. */
 static double ref_window(const nd_work *work, const float *x, const float *filter, int64_t n, int64_t first,
                          int64_t channels, int64_t oh, int64_t ow) {
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     const nd_view *in = &work->x;
     double sum = 0;
     for (int64_t c = 0; c < channels; c++)
@@ -23,7 +23,7 @@ static void ref_conv_plane(const nd_work *work, const float *x, const float *x2,
     const nd_view *out = &work->y;
     const int64_t channels = work->x.dims[1] / work->groups; /* of one group */
     const int64_t first = o / (out->dims[1] / work->groups) * channels;
-    const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t window = work->window.kernel[0] * work->window.kernel[1];
     const float *filter = work->weights + o * channels * window;
     for (int64_t h = 0; h < out->dims[2]; h++)
         for (int64_t w = 0; w < out->dims[3]; w++) {

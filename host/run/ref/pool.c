@@ -5,7 +5,7 @@
 /* What an average divides by: the taps on real pixels, or, with count_include_pad, those on declared padding
  * too. Taps beyond the declared padding, which ceil mode can reach, never count. */
 static int64_t ref_pool_taps(const nd_work *work, int axis, int64_t position) {
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     const int64_t size = work->x.dims[2 + axis];
     const int64_t low = work->count_include_pad ? -g->pad[axis] : 0;
     const int64_t high = size + (work->count_include_pad ? g->pad[2 + axis] : 0);
@@ -18,7 +18,7 @@ static int64_t ref_pool_taps(const nd_work *work, int axis, int64_t position) {
 }
 
 static float ref_pool_at(const nd_work *work, const float *x, int64_t n, int64_t c, int64_t oh, int64_t ow) {
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     const nd_view *in = &work->x;
     double sum = 0;
     float largest = -INFINITY;

@@ -84,7 +84,7 @@ static bool ref_rounded(const float **numbers, int64_t count, nd_dtype dtype, nd
 
 bool nd_ref_keep(nd_work *work, nd_precision precision, nd_arena *arena) {
     const nd_dtype dtype = nd_precision_storage(precision);
-    const int64_t window = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t window = work->window.kernel[0] * work->window.kernel[1];
     const int64_t channels = work->y.rank > 1 ? work->y.dims[1] : 0;
     int64_t weights = channels;
     if (work->operation == nd_operation_conv) weights = channels * (work->x.dims[1] / work->groups) * window;

@@ -14,7 +14,7 @@ typedef struct nd_ref_separable_call {
 
 static double ref_depthwise(const nd_work *work, const float *x, int64_t n, int64_t term, int64_t oh,
                             int64_t ow) {
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     const nd_view *in = &work->x;
     const float *filter = work->depthwise + term * g->kernel[0] * g->kernel[1];
     double sum = 0;
@@ -52,7 +52,7 @@ nd_status nd_ref_separable(const nd_work *work, const float *x, const float *x2,
     double *terms = nd_alloc_array((size_t)nd_threads() * (size_t)work->terms, sizeof *terms);
     ND_REQUIRE(terms, nd_status_memory, "no memory for %lld terms", (long long)work->terms);
     nd_ref_separable_call call = {work, x, x2, y, terms};
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
     nd_parallel_for(work->y.dims[0] * work->y.dims[2],
                     work->y.dims[3] * work->terms * (work->y.dims[1] + taps), ref_separable_rows, &call);
     free(terms);

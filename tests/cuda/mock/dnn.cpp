@@ -153,7 +153,7 @@ struct step {
 /* All that an execution needs, by value: a graph capture outlives descriptors. */
 struct convolution {
     tensor x, w, y; /* y: where the last step writes */
-    nd_geometry geometry = {};
+    nd_window window = {};
     std::vector<step> steps;
     void *workspace = nullptr;
     const engine_facts *facts = nullptr;
@@ -194,8 +194,8 @@ bool run(const convolution &c) {
     work.operation = nd_operation_conv;
     work.x = nd_view_row_major(4, c.x.view.dims);
     work.y = work.x2 = out;
-    work.geometry = c.geometry;
-    if (fault == "tap") work.geometry.pad[1]++;
+    work.window = c.window;
+    if (fault == "tap") work.window.pad[1]++;
     work.groups = c.x.view.dims[1] / c.w.view.dims[1];
     work.weights = w.data();
     if (nd_ref_run(&work, x.data(), nullptr, y.data())) return false;
@@ -266,8 +266,8 @@ cudnnStatus_t get_notes(const descriptor *d, int64_t wanted, int64_t *count, voi
     return give(&note, sizeof note, facts_of(d->engine)->tensor_core ? 1 : 0, wanted, count, out);
 }
 
-nd_geometry geometry_of(const descriptor *conv) {
-    nd_geometry g = {};
+nd_window window_of(const descriptor *conv) {
+    nd_window g = {};
     for (int i = 0; i < 2; i++) {
         g.pad[i] = values<int64_t>(conv, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS)[(size_t)i];
         g.pad[2 + i] = values<int64_t>(conv, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS)[(size_t)i];
@@ -299,8 +299,8 @@ bool bind(const descriptor *graph, const descriptor *pack, convolution *out) {
             out->x = bound(value<void *>(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X));
             out->w = bound(value<void *>(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W));
             out->y = bound(value<void *>(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y));
-            out->geometry = geometry_of(conv);
-            for (int i = 0; i < 2; i++) out->geometry.kernel[i] = out->w.view.dims[2 + i];
+            out->window = window_of(conv);
+            for (int i = 0; i < 2; i++) out->window.kernel[i] = out->w.view.dims[2 + i];
             continue;
         }
         step s = {};
@@ -317,7 +317,7 @@ bool bind(const descriptor *graph, const descriptor *pack, convolution *out) {
 /* The legacy interface's descriptors. */
 struct legacy {
     tensor t;
-    nd_geometry geometry = {};
+    nd_window window = {};
 };
 
 } // namespace
@@ -499,7 +499,7 @@ cudnnStatus_t cudnnSetFilterNdDescriptor(cudnnFilterDescriptor_t made, cudnnData
 cudnnStatus_t cudnnSetConvolutionNdDescriptor(cudnnConvolutionDescriptor_t made, int, const int *pads,
                                               const int *strides, const int *dilations,
                                               cudnnConvolutionMode_t, cudnnDataType_t) {
-    nd_geometry *g = &nd_mock_as<legacy>(made)->geometry;
+    nd_window *g = &nd_mock_as<legacy>(made)->window;
     for (int i = 0; i < 2; i++) {
         g->pad[i] = g->pad[2 + i] = pads[i];
         g->stride[i] = strides[i];
@@ -524,7 +524,7 @@ cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t, const cudnn
                                                       const cudnnTensorDescriptor_t,
                                                       cudnnConvolutionFwdAlgo_t, size_t *bytes) {
     ND_MOCK_CALL(CUDNN_STATUS_BAD_PARAM);
-    const nd_geometry *g = &nd_mock_as<legacy>((void *)conv)->geometry;
+    const nd_window *g = &nd_mock_as<legacy>((void *)conv)->window;
     if (g->stride[0] != 1 || g->stride[1] != 1 || g->dilation[0] != 1 || g->dilation[1] != 1)
         return CUDNN_STATUS_NOT_SUPPORTED;
     *bytes = (size_t)legacy_winograd.workspace;
@@ -545,7 +545,7 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t dnn, const void *, const cud
     c.x.data = (void *)(uintptr_t)x_data;
     c.w.data = (void *)(uintptr_t)w_data;
     c.y.data = y_data;
-    c.geometry = nd_mock_as<legacy>((void *)conv)->geometry;
+    c.window = nd_mock_as<legacy>((void *)conv)->window;
     c.workspace = workspace;
     c.facts = &legacy_winograd;
     c.runs = std::make_shared<int>(0);

@@ -15,10 +15,10 @@ static nd_bench_layer small_layer(int64_t ni, int64_t no, int64_t kernel, int64_
                             .no = no,
                             .ni = ni,
                             .groups = 1,
-                            .geometry = {.kernel = {kernel, kernel},
-                                         .stride = {stride, stride},
-                                         .dilation = {1, 1},
-                                         .pad = {p, p, p, p}},
+                            .window = {.kernel = {kernel, kernel},
+                                       .stride = {stride, stride},
+                                       .dilation = {1, 1},
+                                       .pad = {p, p, p, p}},
                             .in_h = 9,
                             .in_w = 7,
                             .layers = dense ? 1 : 3,
@@ -307,7 +307,7 @@ Test(bench_layers, evaluation_composes) {
          .out_h = 3,
          .out_w = 3,
          .weights = box,
-         .geometry = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}}},
+         .window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}}},
         {.no = 1,
          .ni = 1,
          .groups = 1,
@@ -317,7 +317,7 @@ Test(bench_layers, evaluation_composes) {
          .out_w = 3,
          .weights = minus_two,
          .bias = bias,
-         .geometry = {{1, 1}, {1, 1}, {1, 1}, {0}}},
+         .window = {{1, 1}, {1, 1}, {1, 1}, {0}}},
     };
     double value, scale;
     cr_assert_eq(nd_rig_evaluate(stages, 2, image, 1, 1, &value, &scale), nd_status_ok);

@@ -142,10 +142,10 @@ void cpu_case_separable(cpu_case *c, const cpu_separable *s, uint64_t seed) {
                       .terms = terms,
                       .channel = channel,
                       .activation = {s->act, .1f, .9f},
-                      .geometry = {.kernel = {s->kernel_h, s->kernel_w},
-                                   .stride = {s->stride, s->stride},
-                                   .dilation = {s->dilation, s->dilation},
-                                   .pad = {s->pad, s->pad, s->pad, s->pad}}};
+                      .window = {.kernel = {s->kernel_h, s->kernel_w},
+                                 .stride = {s->stride, s->stride},
+                                 .dilation = {s->dilation, s->dilation},
+                                 .pad = {s->pad, s->pad, s->pad, s->pad}}};
     if (s->residual) work->x2 = work->y;
     work->weights = cpu_case_numbers(c, &rng, s->no * terms);
     work->depthwise = cpu_case_numbers(c, &rng, terms * s->kernel_h * s->kernel_w);

@@ -100,9 +100,9 @@ static void drop_residual(nd_work *work) {
 }
 
 static void swap_padding(nd_work *work) {
-    const int64_t top = work->geometry.pad[0];
-    work->geometry.pad[0] = work->geometry.pad[1];
-    work->geometry.pad[1] = top;
+    const int64_t top = work->window.pad[0];
+    work->window.pad[0] = work->window.pad[1];
+    work->window.pad[1] = top;
 }
 
 static void mistake_a_channel(nd_work *work) {

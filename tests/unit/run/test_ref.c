@@ -22,14 +22,14 @@ Test(ref, conv_is_a_cross_correlation_with_zeros_around) {
     nd_work work = {.operation = nd_operation_conv,
                     .x = image(1, 1, 4),
                     .y = image(1, 1, 4),
-                    .geometry = {{1, 3}, {1, 1}, {1, 1}, {0, 1, 0, 1}},
+                    .window = {{1, 3}, {1, 1}, {1, 1}, {0, 1, 0, 1}},
                     .groups = 1,
                     .weights = weights,
                     .bias = bias};
     cr_assert_eq(nd_ref_run(&work, x, NULL, y), nd_status_ok);
     expect(y, (float[]){210.5f, 321.5f, 432.5f, 43.5f}, 4);
     work.y = image(1, 1, 2); /* stride 2, dilation 2: taps at -1, 1, 3 and 1, 3, 5 */
-    work.geometry = (nd_geometry){{1, 3}, {1, 2}, {1, 2}, {0, 1, 0, 2}};
+    work.window = (nd_window){{1, 3}, {1, 2}, {1, 2}, {0, 1, 0, 2}};
     cr_assert_eq(nd_ref_run(&work, x, NULL, y), nd_status_ok);
     expect(y, (float[]){420.5f, 42.5f}, 2);
 }
@@ -40,7 +40,7 @@ Test(ref, groups_and_multipliers_read_their_own_channels) {
     nd_work work = {.operation = nd_operation_conv,
                     .x = image(2, 1, 2),
                     .y = image(4, 1, 2),
-                    .geometry = {{1, 1}, {1, 1}, {1, 1}, {0}},
+                    .window = {{1, 1}, {1, 1}, {1, 1}, {0}},
                     .groups = 2,
                     .weights = weights};
     float all[8];
@@ -63,7 +63,7 @@ Test(ref, separable_sums_its_terms) {
                           .x2 = image(2, 1, 2),
                           .y = image(2, 1, 2),
                           .residual = true,
-                          .geometry = {{1, 2}, {1, 1}, {1, 1}, {0, 1, 0, 0}},
+                          .window = {{1, 2}, {1, 1}, {1, 1}, {0, 1, 0, 0}},
                           .weights = pointwise,
                           .depthwise = depthwise,
                           .channel = channel,
@@ -79,7 +79,7 @@ Test(ref, pools_count_what_they_say) {
     nd_work work = {.operation = nd_operation_pool,
                     .x = image(1, 3, 3),
                     .y = image(1, 2, 2),
-                    .geometry = {{2, 2}, {2, 2}, {1, 1}, {0}},
+                    .window = {{2, 2}, {2, 2}, {1, 1}, {0}},
                     .maximum = true};
     cr_assert_eq(nd_ref_run(&work, x, NULL, y), nd_status_ok); /* ceil mode: windows over the edge */
     expect(y, (float[]){5, 6, 8, 9}, 4);
@@ -87,7 +87,7 @@ Test(ref, pools_count_what_they_say) {
     cr_assert_eq(nd_ref_run(&work, x, NULL, y), nd_status_ok);
     expect(y, (float[]){3, 4.5f, 7.5f, 9}, 4);
     work.count_include_pad = true;
-    memcpy(work.geometry.pad, (int64_t[]){0, 0, 0, 1}, sizeof work.geometry.pad);
+    memcpy(work.window.pad, (int64_t[]){0, 0, 0, 1}, sizeof work.window.pad);
     cr_assert_eq(nd_ref_run(&work, x, NULL, y),
                  nd_status_ok); /* right padding counts, what is below does not */
     expect(y, (float[]){3, 2.25f, 7.5f, 4.5f}, 4);
@@ -158,7 +158,7 @@ Test(ref, refuses_work_that_does_not_fit) {
     nd_work work = {.operation = nd_operation_conv,
                     .x = image(2, 4, 4),
                     .y = image(2, 4, 4),
-                    .geometry = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+                    .window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}},
                     .groups = 1,
                     .weights = weights};
     cr_assert(backend->table->supports(backend, &work, nd_precision_fp32));

@@ -70,7 +70,7 @@ static int64_t sep_packed(const sep_kernel *k, int64_t place, int64_t o) {
 static nd_status sep_pack(sep_kernel *k, const nd_work *work) {
     const nd_sep_isa *isa = k->isa;
     const int64_t no = work->y.dims[1], terms = work->terms;
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
     ND_TRY(nd_sep_terms_build(work, isa->lanes, false, &k->terms));
     k->blocks = (no + isa->nr - 1) / isa->nr;
     k->pointwise = nd_cpu_alloc((size_t)(k->blocks * isa->nr), (size_t)(sep_depth(k) * isa->element));
@@ -130,7 +130,7 @@ typedef struct sep_job {
  * new to a tile: as many as the stride; in raster order a tile's part of a row is contiguous. */
 static void sep_look_ahead(const sep_kernel *k, const char *image, int64_t tile, int64_t block,
                            int64_t block_end, nd_sep_gemm *gemm) {
-    const nd_geometry *g = &k->terms.geometry;
+    const nd_window *g = &k->terms.window;
     const int64_t stride = g->stride[0], begin = sep_tile_begin(k, tile), width = k->y.dims[3];
     const int64_t words = k->isa->lanes / k->isa->pack, element = k->isa->element;
     const int64_t slots =

@@ -55,7 +55,7 @@ static nd_status pair_pointwise(pair_kernel *k, const nd_work *work, nd_precisio
     const int64_t dims[] = {work->y.dims[0], depth, work->y.dims[2], work->y.dims[3]};
     pointwise.operation = nd_operation_conv;
     pointwise.x = nd_view_channels_last(4, dims);
-    pointwise.geometry = (nd_geometry){.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
+    pointwise.window = (nd_window){.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
     pointwise.groups = 1;
     pointwise.weights = weights;
     const nd_status status = nd_cpu_conv_prepare(k->base.cpu, &pointwise, precision, &k->pointwise);
@@ -87,7 +87,7 @@ done:
 /* The regular convolution: W[o][channel[t]] += pointwise[o][t] * depthwise[t], summed in fp64. */
 static nd_status alt_compose(const nd_work *work, float **out) {
     const int64_t ni = work->x.dims[1], no = work->y.dims[1], terms = work->terms;
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
     float *weights = nd_alloc_array((size_t)no, (size_t)(ni * taps) * sizeof *weights);
     double *row = nd_alloc_array((size_t)(ni * taps), sizeof *row);
     *out = weights;

@@ -49,7 +49,7 @@ static int64_t bf16_packed(const bf16_kernel *k, int64_t place, int64_t o) {
 
 static nd_status bf16_pack(bf16_kernel *k, const nd_work *work) {
     const int64_t no = work->y.dims[1], terms = work->terms;
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1];
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
     ND_TRY(nd_sep_terms_build(work, 16, false, &k->terms));
     for (int64_t i = 0; i < k->terms.groups * 16 * taps; i++) {
         k->terms.weights[i] = nd_bf16_to_f32(nd_f32_to_bf16(k->terms.weights[i]));

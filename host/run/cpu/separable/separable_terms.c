@@ -49,7 +49,7 @@ static void terms_deal_rest(const nd_work *work, nd_sep_terms *out) {
 }
 
 static void terms_describe(const nd_work *work, nd_sep_terms *out) {
-    const nd_geometry *g = &work->geometry;
+    const nd_window *g = &work->window;
     nd_sep_depthwise *d = &out->depthwise;
     d->runs = out->runs;
     d->weights = out->weights;
@@ -64,9 +64,9 @@ static void terms_describe(const nd_work *work, nd_sep_terms *out) {
 }
 
 nd_status nd_sep_terms_build(const nd_work *work, int lanes, bool in_order, nd_sep_terms *out) {
-    const int64_t taps = work->geometry.kernel[0] * work->geometry.kernel[1], terms = work->terms;
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1], terms = work->terms;
     *out = (nd_sep_terms){.lanes = lanes,
-                          .geometry = work->geometry,
+                          .window = work->window,
                           .x = work->x,
                           .height = work->y.dims[2],
                           .width = work->y.dims[3]};
@@ -101,7 +101,7 @@ void nd_sep_terms_free(nd_sep_terms *terms) {
 }
 
 int nd_sep_segments(const nd_sep_terms *terms, int64_t begin, int64_t end, nd_sep_segment *segments) {
-    const nd_geometry *g = &terms->geometry;
+    const nd_window *g = &terms->window;
     int n = 0;
     for (int64_t at = begin; at < end; n++) {
         const int64_t oy = at / terms->width, ox = at % terms->width;

@@ -11,12 +11,12 @@ typedef struct nd_sep_terms {
     float *weights;
     int64_t *place; /* [terms]: where each went, group * lanes + lane */
     int64_t groups, lanes;
-    nd_geometry geometry;
+    nd_window window;
     nd_view x;
     int64_t height, width; /* of the output */
 } nd_sep_terms;
 
-/* Reads x, y.dims[2..3], geometry, depthwise, channel and terms of the work. With `in_order` term t goes to
+/* Reads x, y.dims[2..3], window, depthwise, channel and terms of the work. With `in_order` term t goes to
  * group t / lanes, lane t % lanes, wherever lanes allow (place says so); without, terms are dealt for speed.
  */
 nd_status nd_sep_terms_build(const nd_work *work, int lanes, bool in_order, nd_sep_terms *out);
