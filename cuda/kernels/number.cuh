@@ -40,10 +40,7 @@ __device__ inline void nd_store(nd_bf16 *y, float x) {
 /* `count` neighbours that move in one access: at most 16 bytes. */
 template <class T, int count> struct alignas(count * sizeof(T)) nd_pack { T value[count]; };
 
-__device__ inline float nd_softplus(float x) {
-    return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
-}
-
+/* Those that cost a kernel neither stack nor registers: every kernel carries them all in its epilogue. */
 __device__ inline float nd_activate(const nd_activation &activation, float x) {
     const float a = activation.a, b = activation.b;
     switch (activation.act) {
@@ -59,52 +56,6 @@ __device__ inline float nd_activate(const nd_activation &activation, float x) {
         return fminf(fmaxf(a * x + b, 0.0f), 1.0f);
     case nd_act_hard_swish:
         return x * fminf(fmaxf(x / 6 + 0.5f, 0.0f), 1.0f);
-    case nd_act_abs:
-        return fabsf(x);
-    case nd_act_neg:
-        return -x;
-    case nd_act_reciprocal:
-        return 1 / x;
-    case nd_act_sqrt:
-        return sqrtf(x);
-    case nd_act_exp:
-        return expf(x);
-    case nd_act_log:
-        return logf(x);
-    case nd_act_sin:
-        return sinf(x);
-    case nd_act_cos:
-        return cosf(x);
-    case nd_act_tanh:
-        return tanhf(x);
-    case nd_act_erf:
-        return erff(x);
-    case nd_act_floor:
-        return floorf(x);
-    case nd_act_ceil:
-        return ceilf(x);
-    case nd_act_round:
-        return rintf(x);
-    case nd_act_sign:
-        return static_cast<float>((x > 0) - (x < 0));
-    case nd_act_softplus:
-        return nd_softplus(x);
-    case nd_act_softsign:
-        return x / (1 + fabsf(x));
-    case nd_act_elu:
-        return b * (x < 0 ? a * expm1f(x) : x);
-    case nd_act_celu:
-        return x < 0 ? a * expm1f(x / a) : x;
-    case nd_act_threshold:
-        return x > a ? x : 0;
-    case nd_act_swish:
-        return x / (1 + expf(-a * x));
-    case nd_act_mish:
-        return x * tanhf(nd_softplus(x));
-    case nd_act_gelu:
-        return x / 2 * erfcf(-0.70710678118654752f * x);
-    case nd_act_gelu_tanh:
-        return x / (1 + expf(-1.5957691216057308f * (x + 0.044715f * x * x * x)));
     default:
         return x;
     }
@@ -120,8 +71,6 @@ __device__ inline float nd_pair(nd_pairing pairing, float a, float b) {
         return a - b;
     case nd_pairing_div:
         return a / b;
-    case nd_pairing_pow:
-        return powf(a, b);
     case nd_pairing_min:
         return a < b || a != a ? a : b;
     case nd_pairing_max:

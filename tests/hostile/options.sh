@@ -42,7 +42,7 @@ ends 2 '--whole needs a suite' nd bench glyphs --whole
 ends 2 '--whole needs a suite' nd bench small.onnx --whole
 ends 2 '--rank does nothing beside --original' nd bench glyphs --original glyphs --rank 2
 ends 2 '--method does nothing beside --original' nd bench glyphs --original glyphs --method pwdw
-ends 2 '--impl does nothing beside --svd' nd bench glyphs --svd --impl best
+ends 2 '--cache does nothing beside --svd' nd bench glyphs --svd --cache hot
 ends 2 '--output does nothing without --aa N' nd compare a.jsonl b.jsonl -o margins.jsonl
 ends 2 '--json does nothing beside --aa' nd compare --aa 2 a.jsonl b.jsonl --json x.jsonl
 ends 2 '--json does nothing beside --list' nd check --list --json x.jsonl

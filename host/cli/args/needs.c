@@ -30,7 +30,7 @@ static const struct rule {
     {"bench", "method rank energy frobenius macs-ratio ranks round layer skip calib whole svd", true,
      "original"},
     {"bench",
-     "impl cache dtype batch nodes whole no-layers energy frobenius macs-ratio ranks round layer skip calib",
+     "cache dtype batch nodes whole no-layers energy frobenius macs-ratio ranks round layer skip calib",
      true, "svd"},
 };
 

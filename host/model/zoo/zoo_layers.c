@@ -92,7 +92,9 @@ void nd_zoo_relu(nd_zoo_builder *builder, const char *name) {
 
 void nd_zoo_relu6(nd_zoo_builder *builder, const char *name) {
     nd_attr *attr = zoo_node(builder, nd_op_clip, name, NULL, 0);
-    if (attr) attr->hi = 6;
+    if (!attr) return;
+    attr->lo = 0;
+    attr->hi = 6;
 }
 
 static nd_attr *zoo_pool(nd_zoo_builder *builder, nd_op op, const char *name, nd_zoo_window window) {
