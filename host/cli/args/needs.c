@@ -30,8 +30,8 @@ static const struct rule {
     {"bench", "method rank energy frobenius macs-ratio ranks round layer skip calib whole svd", true,
      "original"},
     {"bench",
-     "cache dtype batch nodes whole no-layers energy frobenius macs-ratio ranks round layer skip calib",
-     true, "svd"},
+     "cache dtype batch nodes whole no-layers energy frobenius macs-ratio ranks round layer skip calib", true,
+     "svd"},
 };
 
 static const nd_option *option_of(const char *name) {
