@@ -22,6 +22,11 @@ typedef struct nd_accuracy_spread {
 
 /* --- does the network fit the stream? */
 
+int64_t nd_accuracy_classes(const nd_graph *graph) {
+    const nd_value *scores = &graph->values[graph->outputs[0]];
+    return scores->rank > 1 ? nd_dims_count(scores->rank - 1, scores->dims + 1) : 0;
+}
+
 static nd_status accuracy_fits(const nd_graph *graph, const nd_batches *batches, int64_t *classes) {
     ND_REQUIRE(graph->n_inputs == 1 && graph->n_outputs >= 1, nd_status_usage,
                "%s: %d inputs and %d outputs; a classifier has one image input and scores", graph->name,
@@ -33,7 +38,7 @@ static nd_status accuracy_fits(const nd_graph *graph, const nd_batches *batches,
                "%s takes images of %s, but %s with %s gives %s", graph->name,
                nd_dims_format(image->rank - 1, image->dims + 1, wanted, sizeof wanted), batches->name,
                batches->preprocess, nd_dims_format(3, stream, given, sizeof given));
-    *classes = scores->rank > 1 ? nd_dims_count(scores->rank - 1, scores->dims + 1) : 0;
+    *classes = nd_accuracy_classes(graph);
     ND_REQUIRE(*classes >= 1 && *classes <= INT32_MAX, nd_status_usage,
                "%s: its first output, %s, is no list of scores", graph->name, scores->name);
     return nd_status_ok;

@@ -45,6 +45,9 @@ nd_status nd_accuracy_measure(const nd_graph *graph, nd_batches *batches,
 nd_status nd_accuracy_measure_all(const nd_graph *const *graphs, size_t count, nd_batches *batches,
                                   const nd_accuracy_settings *settings, nd_accuracy *out);
 
+/* Scores of one image in the first output of an inferred graph; 0 where that is no list of scores. */
+int64_t nd_accuracy_classes(const nd_graph *graph);
+
 int64_t nd_accuracy_labelled(const nd_accuracy *accuracy); /* images whose class is known */
 
 /* Whether the labels look as if they were not the network's: enough of them, and top-1 no better than

@@ -13,17 +13,12 @@ typedef struct scores {
     size_t count;
 } scores;
 
-static int64_t scores_of(const nd_graph *graph) {
-    const nd_value *scores = &graph->values[graph->outputs[0]];
-    return scores->rank > 1 ? nd_dims_count(scores->rank - 1, scores->dims + 1) : 0;
-}
-
 nd_status nd_scores_fit(const nd_graph *const *graphs, size_t count) {
     for (size_t i = 1; i < count; i++)
-        ND_REQUIRE(scores_of(graphs[i]) == scores_of(graphs[0]), nd_status_usage,
+        ND_REQUIRE(nd_accuracy_classes(graphs[i]) == nd_accuracy_classes(graphs[0]), nd_status_usage,
                    "networks of %" PRId64 " and of %" PRId64
                    " classes do not fit into one array of scores; write those of one at a time",
-                   scores_of(graphs[0]), scores_of(graphs[i]));
+                   nd_accuracy_classes(graphs[0]), nd_accuracy_classes(graphs[i]));
     return nd_status_ok;
 }
 
