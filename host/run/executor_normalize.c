@@ -10,26 +10,22 @@ static nd_status normalize_operand(nd_exec *exec, const nd_node *node, int k, bo
                                    nd_place *out) {
     ND_TRY(nd_exec_source(exec, node->in[k], out));
     if (layer) return nd_status_ok;
-    const int64_t given = out->view.dims[0], channels = x->dims[1], step = out->view.strides[0];
-    const int64_t each = given ? channels / given : 0;
+    const int64_t given = out->view.dims[0], channels = x->dims[1], each = given ? channels / given : 0;
     ND_REQUIRE(out->view.rank == 1 && given * each == channels, nd_status_format,
                "%s: %lld numbers for %lld channels", nd_exec_label(exec, node), (long long)given,
                (long long)channels);
-    if (each == 1) {
-        out->view = (nd_view){.rank = x->rank, .offset = out->view.offset};
-        for (int i = 0; i < x->rank; i++) out->view.dims[i] = 1;
-        out->view.dims[1] = channels;
-        out->view.strides[1] = step;
-        return nd_status_ok;
+    if (each != 1) {
+        const nd_place from = {out->slot, {2, {given, each}, {out->view.strides[0], 0}, out->view.offset}};
+        const nd_view apart = nd_view_row_major(2, from.view.dims);
+        ND_TRY(nd_exec_place_new(exec, &apart, out));
+        ND_TRY(nd_exec_emit_copy(exec, node, &from, out));
+        out->view.strides[0] = out->view.strides[1]; /* both axes as one */
     }
-    const nd_place from = {out->slot, {2, {given, each}, {step, 0}, out->view.offset}};
-    const nd_view apart = nd_view_row_major(2, from.view.dims);
-    ND_TRY(nd_exec_place_new(exec, &apart, out));
-    ND_TRY(nd_exec_emit_copy(exec, node, &from, out));
-    out->view = (nd_view){.rank = x->rank};
-    for (int i = 0; i < x->rank; i++) out->view.dims[i] = 1;
-    out->view.dims[1] = channels;
-    out->view.strides[1] = 1;
+    nd_view spread = {.rank = x->rank, .offset = out->view.offset};
+    for (int i = 0; i < x->rank; i++) spread.dims[i] = 1;
+    spread.dims[1] = channels;
+    spread.strides[1] = out->view.strides[0];
+    out->view = spread;
     return nd_status_ok;
 }
 
