@@ -22,26 +22,32 @@ typedef struct nd_accuracy_spread {
 
 /* --- does the network fit the stream? */
 
-int64_t nd_accuracy_classes(const nd_graph *graph) {
-    const nd_value *scores = &graph->values[graph->outputs[0]];
-    return scores->rank > 1 ? nd_dims_count(scores->rank - 1, scores->dims + 1) : 0;
+static nd_status accuracy_find_scores(const nd_graph *graph, int *scores, int64_t *classes) {
+    const nd_value *first = &graph->values[graph->outputs[0]];
+    char dims[nd_rank_max * 21 + 1];
+    *scores = nd_graph_class_scores(graph, classes);
+    ND_REQUIRE(*scores >= 0 && *classes <= INT32_MAX, nd_status_usage,
+               "%s: none of its outputs is a list of scores; the first, %s, is %s", graph->name, first->name,
+               nd_dims_format(first->rank > 0 ? first->rank : 0, first->dims, dims, sizeof dims));
+    if (graph->n_outputs > 1)
+        nd_log(nd_log_warn, "%s: of its %d outputs '%s', with %lld scores, is taken as the classes",
+               graph->name, graph->n_outputs, graph->values[*scores].name, (long long)*classes);
+    return nd_status_ok;
 }
 
-static nd_status accuracy_fits(const nd_graph *graph, const nd_batches *batches, int64_t *classes) {
+static nd_status accuracy_fits(const nd_graph *graph, const nd_batches *batches, int *scores,
+                               int64_t *classes) {
     ND_REQUIRE(graph->n_inputs == 1 && graph->n_outputs >= 1, nd_status_usage,
                "%s: %d inputs and %d outputs; a classifier has one image input and scores", graph->name,
                graph->n_inputs, graph->n_outputs);
-    const nd_value *image = &graph->values[graph->inputs[0]], *scores = &graph->values[graph->outputs[0]];
+    const nd_value *image = &graph->values[graph->inputs[0]];
     const int64_t stream[] = {batches->channels, batches->height, batches->width};
     char wanted[64], given[64];
     ND_REQUIRE(image->rank == 4 && !memcmp(image->dims + 1, stream, sizeof stream), nd_status_usage,
                "%s takes images of %s, but %s with %s gives %s", graph->name,
                nd_dims_format(image->rank - 1, image->dims + 1, wanted, sizeof wanted), batches->name,
                batches->preprocess, nd_dims_format(3, stream, given, sizeof given));
-    *classes = nd_accuracy_classes(graph);
-    ND_REQUIRE(*classes >= 1 && *classes <= INT32_MAX, nd_status_usage,
-               "%s: its first output, %s, is no list of scores", graph->name, scores->name);
-    return nd_status_ok;
+    return accuracy_find_scores(graph, scores, classes);
 }
 
 static nd_status accuracy_run_open(nd_accuracy_run *run, const nd_graph *graph, const nd_batches *batches,
@@ -52,7 +58,8 @@ static nd_status accuracy_run_open(nd_accuracy_run *run, const nd_graph *graph, 
     out->logit_rel_mse = NAN;
     ND_REQUIRE(batch >= batches->batch, nd_status_usage, "batches of %lld images for runs of %lld",
                (long long)batches->batch, (long long)batch);
-    ND_TRY(accuracy_fits(graph, batches, &out->classes));
+    int scores;
+    ND_TRY(accuracy_fits(graph, batches, &scores, &out->classes));
     out->hit1 = nd_alloc_array(images, sizeof *out->hit1);
     out->hit5 = nd_alloc_array(images, sizeof *out->hit5);
     out->best = nd_alloc_array(images, sizeof *out->best);
@@ -63,11 +70,8 @@ static nd_status accuracy_run_open(nd_accuracy_run *run, const nd_graph *graph, 
         enough = enough && out->logits;
     }
     ND_REQUIRE(enough, nd_status_memory, "no memory for the scores of %zu images", images);
-    const nd_exec_settings exec = {.batch = batch,
-                                   .shrink = true,
-                                   .precision = settings->precision,
-                                   .outputs = &graph->outputs[0],
-                                   .n_outputs = 1};
+    const nd_exec_settings exec = {
+        .batch = batch, .shrink = true, .precision = settings->precision, .outputs = &scores, .n_outputs = 1};
     return nd_exec_open(settings->backend, graph, &exec, &run->exec);
 }
 

@@ -34,9 +34,10 @@ typedef struct nd_accuracy_settings {
     const nd_progress *progress;
 } nd_accuracy_settings;
 
-/* Runs all of `batches` (rewound first) through the inferred graph; its first output is the score of each
- * class. nd_status_usage where network and stream do not fit each other, nd_status_format where no image
- * could be read. Memory beside network and batch is 6 bytes an image, and 4 a score where logits are kept. */
+/* Runs all of `batches` (rewound first) through the inferred graph; of its outputs, the one that
+ * nd_graph_class_scores finds is the score of each class. nd_status_usage where network and stream do not fit
+ * each other, nd_status_format where no image could be read. Memory beside network and batch is 6 bytes an
+ * image, and 4 a score where logits are kept. */
 nd_status nd_accuracy_measure(const nd_graph *graph, nd_batches *batches,
                               const nd_accuracy_settings *settings, nd_accuracy *out);
 
@@ -44,9 +45,6 @@ nd_status nd_accuracy_measure(const nd_graph *graph, nd_batches *batches,
  * graphs[0] is what the others' scores are compared with. On failure all of `out` is empty. */
 nd_status nd_accuracy_measure_all(const nd_graph *const *graphs, size_t count, nd_batches *batches,
                                   const nd_accuracy_settings *settings, nd_accuracy *out);
-
-/* Scores of one image in the first output of an inferred graph; 0 where that is no list of scores. */
-int64_t nd_accuracy_classes(const nd_graph *graph);
 
 int64_t nd_accuracy_labelled(const nd_accuracy *accuracy); /* images whose class is known */
 

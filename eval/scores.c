@@ -14,11 +14,15 @@ typedef struct scores {
 } scores;
 
 nd_status nd_scores_fit(const nd_graph *const *graphs, size_t count) {
-    for (size_t i = 1; i < count; i++)
-        ND_REQUIRE(nd_accuracy_classes(graphs[i]) == nd_accuracy_classes(graphs[0]), nd_status_usage,
+    int64_t first = 0, classes;
+    for (size_t i = 0; i < count; i++) {
+        nd_graph_class_scores(graphs[i], &classes);
+        if (i == 0) first = classes;
+        ND_REQUIRE(classes == first, nd_status_usage,
                    "networks of %" PRId64 " and of %" PRId64
                    " classes do not fit into one array of scores; write those of one at a time",
-                   nd_accuracy_classes(graphs[0]), nd_accuracy_classes(graphs[i]));
+                   first, classes);
+    }
     return nd_status_ok;
 }
 

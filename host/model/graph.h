@@ -224,6 +224,10 @@ int nd_graph_find_node(const nd_graph *graph, const char *name);
 /* Number of uses, those by nodes set aside included; *node = the first user that is not, or -1. */
 int nd_graph_uses(const nd_graph *graph, int value, int *node);
 bool nd_graph_is_output(const nd_graph *graph, int value);
+/* The output that is a list of scores, a number a class, of an inferred graph: of one dimension beside the
+ * batch, others being 1. The first with two classes or more comes before one with a single one; -1 where
+ * there is none. *classes: how many. */
+int nd_graph_class_scores(const nd_graph *graph, int64_t *classes);
 
 /* The initializer that is input `index` of a node, or NULL when that input is absent or computed. */
 const nd_tensor *nd_graph_constant(const nd_graph *graph, const nd_node *node, int index);

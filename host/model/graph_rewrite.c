@@ -41,6 +41,28 @@ bool nd_graph_is_output(const nd_graph *graph, int value) {
     return false;
 }
 
+/* One dimension beside the batch, others of 1; else 0. */
+static int64_t value_classes(const nd_value *value) {
+    int64_t classes = value->rank > 1 ? 1 : 0;
+    for (int i = 1; i < value->rank; i++) {
+        if (value->dims[i] < 1 || (classes > 1 && value->dims[i] > 1)) return 0;
+        classes *= value->dims[i];
+    }
+    return classes;
+}
+
+int nd_graph_class_scores(const nd_graph *graph, int64_t *classes) {
+    int scores = -1;
+    *classes = 0;
+    for (int i = 0; i < graph->n_outputs && *classes < 2; i++) {
+        const int64_t found = value_classes(&graph->values[graph->outputs[i]]);
+        if (found <= *classes) continue;
+        scores = graph->outputs[i];
+        *classes = found;
+    }
+    return scores;
+}
+
 /* Renews every producer; each value must have exactly one origin. */
 static nd_status sort_producers(nd_graph *graph) {
     for (int i = 0; i < graph->n_values; i++) graph->values[i].producer = -1;

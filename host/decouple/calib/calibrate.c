@@ -10,7 +10,9 @@
 #include <string.h>
 
 int nd_graph_scores(const nd_graph *graph) {
-    int value = graph->outputs[0], producer = graph->values[value].producer;
+    int64_t classes;
+    const int found = nd_graph_class_scores(graph, &classes), value = found < 0 ? graph->outputs[0] : found;
+    const int producer = graph->values[value].producer;
     if (producer >= 0 && graph->nodes[producer].op == nd_op_softmax) return graph->nodes[producer].in[0];
     return value;
 }

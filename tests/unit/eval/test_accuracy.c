@@ -1,6 +1,7 @@
 #include "eval/accuracy.h"
 #include "eval/scores.h"
 
+#include "base/log.h"
 #include "model/infer/infer.h"
 #include "run/plugins.h"
 
@@ -295,4 +296,60 @@ Test(accuracy, labels_that_are_not_the_networks_are_doubted) {
     cr_assert(nd_accuracy_at_chance(&accuracy, text, sizeof text));
     cr_assert(strstr(text, "--classes"), "%s", text);
     nd_accuracy_free(&accuracy);
+}
+
+/* --- which output has the scores */
+
+static char said[512];
+
+static void listen(void *user, nd_log_level level, const char *message) {
+    (void)user;
+    if (level == nd_log_warn) snprintf(said, sizeof said, "%s", message);
+}
+
+/* The identity network with its scores as a 2 x 2 map before them, or alone. */
+static nd_graph *network_with_map(bool alone) {
+    nd_graph *graph = identity_network(4, 1);
+    nd_node *node;
+    int map;
+    cr_assert_eq(nd_graph_add_value(graph, "map", &map), nd_status_ok);
+    cr_assert_eq(nd_graph_add_node(graph, nd_op_reshape, "reshape", graph->inputs, 1, &map, 1, &node),
+                 nd_status_ok);
+    node->attr.n = 3;
+    node->attr.list[1] = node->attr.list[2] = 2;
+    cr_assert_eq(nd_graph_add_output(graph, map), nd_status_ok);
+    const int scores = graph->outputs[0];
+    graph->outputs[0] = map;
+    graph->outputs[1] = scores;
+    if (alone) graph->n_outputs = 1;
+    cr_assert_eq(nd_graph_sort(graph), nd_status_ok);
+    cr_assert_eq(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}), nd_status_ok, "%s", nd_error());
+    return graph;
+}
+
+Test(accuracy, takes_the_output_that_is_a_list_of_scores_and_says_so) {
+    const float images[] = {0, 1, 2, 9, 5, 1, 2, 3};
+    const int32_t labels[] = {3, 0};
+    nd_backend *backend;
+    nd_accuracy accuracy;
+    cr_assert_eq(nd_backend_open("ref", &(nd_backend_settings){0}, &backend), nd_status_ok);
+    nd_log_set(listen, NULL);
+    for (int alone = 0; alone < 2; alone++) {
+        nd_graph *graph = network_with_map(alone);
+        fixed_batches stream = fixed(images, labels, 2, 4, 1);
+        const nd_accuracy_settings settings = {.backend = backend};
+        const nd_status status = nd_accuracy_measure(graph, &stream.batches, &settings, &accuracy);
+        if (alone) {
+            cr_expect_eq(status, nd_status_usage);
+            cr_expect(strstr(nd_error(), "none of its outputs") && strstr(nd_error(), "map, is 1x2x2"), "%s",
+                      nd_error());
+        } else {
+            cr_assert_eq(status, nd_status_ok, "%s", nd_error());
+            cr_expect(strstr(said, "of its 2 outputs 'scores', with 4 scores"), "%s", said);
+            cr_expect(accuracy.hit1[0] && accuracy.hit1[1]);
+            nd_accuracy_free(&accuracy);
+        }
+        nd_graph_free(graph);
+    }
+    nd_backend_close(backend);
 }
