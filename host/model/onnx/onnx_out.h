@@ -1,5 +1,5 @@
 /* A model on its way into a file: a list of byte ranges, so that large tensors are written from where they
- * lie. Private to onnx_write.c, onnx_edit.c, onnx_names.c, onnx_pieces.c and onnx_emit.c. */
+ * lie. Private to onnx_write.c, onnx_beside.c, onnx_edit.c, onnx_names.c, onnx_pieces.c and onnx_emit.c. */
 #ifndef ND_MODEL_ONNX_OUT_H
 #define ND_MODEL_ONNX_OUT_H
 
@@ -24,7 +24,7 @@ nd_status nd_pieces_add_pieces(nd_pieces *pieces, uint32_t number, const nd_piec
 
 /* The file beside the model, for weights that do not fit into one protobuf message, or lay outside before. */
 typedef struct nd_onnx_beside {
-    const char *location; /* as the model names it */
+    const char *path, *location; /* as the model names it */
     nd_pieces data;
 } nd_onnx_beside;
 
@@ -42,6 +42,10 @@ nd_status nd_onnx_put_tensor(nd_onnx_writer *writer, const char *name, const nd_
 
 /* Puts bytes into the data file and says where in `proto`, which becomes an initializer. */
 nd_status nd_onnx_put_external(nd_onnx_writer *writer, Nd__Onnx__Tensor *proto, nd_span bytes);
+
+/* Where the data of a model at `path` go: PATH.data, or PATH.1.data and so on where another model, the one
+ * that `graph` was read from among them, has that file. In the arena. */
+nd_status nd_onnx_name_beside(const nd_graph *graph, const char *path, nd_arena *arena, const char **out);
 
 /* Name, type and shape of an input or output; negative dims are left open, the first is called N then. */
 nd_status nd_onnx_put_info(nd_pieces *pieces, uint32_t number, const char *name, nd_dtype dtype, int rank,

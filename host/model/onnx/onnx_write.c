@@ -112,10 +112,10 @@ static nd_status pieces_write(void *context, FILE *file) {
 }
 
 /* Both are on disk under other names before either takes its place. */
-static nd_status write_pair(nd_onnx_writer *writer, const char *path, const char *beside) {
+static nd_status write_pair(nd_onnx_writer *writer, const char *path) {
     nd_draft *model = NULL, *data = NULL;
     nd_status status = nd_status_ok;
-    ND_TRY_DONE(nd_draft_open(beside, &data));
+    ND_TRY_DONE(nd_draft_open(writer->external->path, &data));
     ND_TRY_DONE(nd_draft_open(path, &model));
     ND_TRY_DONE(pieces_write(&writer->external->data, nd_draft_file(data)));
     ND_TRY_DONE(pieces_write(&writer->model, nd_draft_file(model)));
@@ -133,9 +133,7 @@ static nd_status write_model(nd_onnx_writer *writer, const char *path, const boo
     ND_REQUIRE(writer->model.bytes < UINT64_C(1) << 31, nd_status_unsupported,
                "%s: over 2 GiB without its weights", path);
     if (!writer->external->data.count) return nd_file_replace(path, pieces_write, &writer->model);
-    char *beside = nd_arena_printf(&writer->arena, "%s.data", path);
-    ND_REQUIRE(beside, nd_status_memory, "%s: no memory", path);
-    return write_pair(writer, path, beside);
+    return write_pair(writer, path);
 }
 
 static nd_status write_graph(const nd_graph *graph, const char *path) {
@@ -145,12 +143,14 @@ static nd_status write_graph(const nd_graph *graph, const char *path) {
     nd_onnx_writer writer = {.graph = graph};
     nd_onnx_beside external = {0};
     writer.nodes.arena = writer.body.arena = writer.model.arena = external.data.arena = &writer.arena;
-    const char *slash = strrchr(path, '/');
-    external.location = nd_arena_printf(&writer.arena, "%s.data", slash ? slash + 1 : path);
     writer.external = &external;
     writer.outside = bytes > nd_onnx_inside_max;
-    nd_status status = external.location ? write_model(&writer, path, used)
-                                         : nd_fail(nd_status_memory, "%s: no memory", path);
+    nd_status status;
+    ND_TRY_DONE(nd_onnx_name_beside(graph, path, &writer.arena, &external.path));
+    const char *slash = strrchr(external.path, '/');
+    external.location = slash ? slash + 1 : external.path;
+    status = write_model(&writer, path, used);
+done:
     free(writer.nodes.items);
     free(writer.body.items);
     free(writer.model.items);

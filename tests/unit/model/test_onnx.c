@@ -300,6 +300,90 @@ Test(onnx, external_data) {
     clear(folder);
 }
 
+/* In folder/old.onnx, whose data lie in folder/sub: y = Add(x, w), or the same within a branch of an If. */
+static nd_graph *read_with_data(const char *folder, const char *location, bool nested) {
+    char path[96];
+    nd_graph *graph;
+    nd_message body = {.used = 0}, choice = node("If", "x", NULL, "y"), branch = {.used = 0},
+               attribute = {.used = 0};
+    const nd_message tensor = external(location, NULL, NULL), add = node("Add", "x", "w", nested ? "z" : "y"),
+                     z = value_info("z", 0, NULL);
+    nd_message *around = nested ? &branch : &body;
+    put_message(around, 1, &add);
+    put_message(around, 5, &tensor);
+    if (nested) {
+        put_text(&branch, 2, "branch");
+        put_message(&branch, 12, &z);
+        put_text(&attribute, 1, "then_branch");
+        put_message(&attribute, 6, &branch);
+        put_text(&choice, 3, "choice");
+        put_message(&choice, 5, &attribute);
+        put_message(&body, 1, &choice);
+    }
+    const nd_message whole = model(body, 13);
+    snprintf(path, sizeof path, "%s/old.onnx", folder);
+    write_file(path, whole.bytes, whole.used);
+    cr_assert_eq(nd_onnx_read(path, &graph), nd_status_ok, "%s", nd_error());
+    return graph;
+}
+
+static void expect_file(const char *folder, const char *name, const void *bytes, size_t size) {
+    char path[96];
+    nd_buffer *found;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    cr_assert_eq(nd_file_map(path, &found), nd_status_ok, "%s", nd_error());
+    cr_assert(found->bytes == size && !memcmp(found->data, bytes, size), "%s", name);
+    nd_buffer_unref(found);
+}
+
+/* Data that move to a new model go into a file that no other model has: not the original's, nor a stranger's.
+ */
+Test(onnx, data_of_another_model_are_not_written_over) {
+    char folder[32], path[96], beside[128];
+    static const float floats[] = {2, 3, 5, 7}, others[] = {1, 1, 2, 3, 5};
+    temporary(folder);
+    snprintf(path, sizeof path, "%s/sub", folder);
+    cr_assert_eq(mkdir(path, 0777), 0);
+    snprintf(path, sizeof path, "%s/sub/new.onnx.data", folder);
+    write_file(path, floats, sizeof floats);
+    snprintf(path, sizeof path, "%s/sub/new.onnx.1.data", folder);
+    write_file(path, others, sizeof others);
+    nd_graph *graph = read_with_data(folder, "sub/new.onnx.data", false), *again;
+    snprintf(path, sizeof path, "%s/sub/new.onnx", folder);
+    for (int pass = 0; pass < 2; pass++) { /* the second writes over its own */
+        cr_assert_eq(nd_onnx_write(graph, path), nd_status_ok, "%s", nd_error());
+        cr_assert_eq(nd_onnx_read(path, &again), nd_status_ok, "%s", nd_error());
+        cr_assert_arr_eq(nd_graph_constant(again, &again->nodes[0], 1)->data, floats, sizeof floats);
+        nd_graph_free(again);
+        expect_file(folder, "sub/new.onnx.data", floats, sizeof floats);
+        expect_file(folder, "sub/new.onnx.1.data", others, sizeof others);
+        expect_file(folder, "sub/new.onnx.2.data", floats, sizeof floats);
+        snprintf(beside, sizeof beside, "%s.3.data", path);
+        cr_assert(access(beside, F_OK));
+    }
+    nd_graph_free(graph);
+    clear(folder);
+}
+
+/* Tensors within nodes do not move: the file is written where it finds their data, or not at all. */
+Test(onnx, data_of_subgraphs_stay_in_reach) {
+    char folder[32], path[96];
+    static const float floats[] = {2, 3, 5, 7};
+    temporary(folder);
+    snprintf(path, sizeof path, "%s/sub", folder);
+    cr_assert_eq(mkdir(path, 0777), 0);
+    snprintf(path, sizeof path, "%s/old.data", folder);
+    write_file(path, floats, sizeof floats);
+    nd_graph *graph = read_with_data(folder, "old.data", true);
+    snprintf(path, sizeof path, "%s/sub/m.onnx", folder);
+    expect_error(nd_onnx_write(graph, path), nd_status_unsupported, "node 'choice' holds tensors whose data");
+    cr_assert(access(path, F_OK), "nothing is written");
+    snprintf(path, sizeof path, "%s/m.onnx", folder);
+    cr_assert_eq(nd_onnx_write(graph, path), nd_status_ok, "%s", nd_error());
+    nd_graph_free(graph);
+    clear(folder);
+}
+
 Test(onnx, contradictions_name_file_and_node) {
     nd_graph *graph;
     nd_message body = {.used = 0}, a = node("Relu", "b", NULL, "a"), b = node("Relu", "a", NULL, "b");
