@@ -2,7 +2,6 @@
 #include "base/log.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/tune/autotune.h"
-#include "cuda/tune/winners.h"
 
 #include <cublasLt.h>
 #include <cublas_v2.h>
@@ -245,7 +244,7 @@ static void gemm_key(const nd_cuda *cuda, const nd_gemm_problem *p, char key[nd_
         nd_operation_gemm, p->m,        p->n,       p->k,         p->ldx,  p->ldw,      p->ldx2, p->ldy,
         p->align_x,        p->align_x2, p->align_y, p->precision, p->bias, p->residual, p->relu};
     nd_sha256 hash;
-    nd_winner_key(cuda, &hash);
+    nd_autotune_key(cuda, &hash);
     nd_sha256_add(&hash, values, sizeof values);
     nd_sha256_hex(&hash, key);
 }
@@ -304,8 +303,8 @@ done:
 /* The place of an earlier process' winner "NAME/PLACE" among the proposals: the same ones come in the same
  * order for the same problem. -1 where it is no longer there. */
 static int gemm_known(const char *key, const cublasLtMatmulHeuristicResult_t *results, int count) {
-    char kept[nd_winner_size], name[96];
-    char *slash = nd_winner_find(key, kept) ? strrchr(kept, '/') : NULL;
+    char kept[nd_choice_size], name[96];
+    char *slash = nd_choice_find(nd_autotune_file, key, kept) ? strrchr(kept, '/') : NULL;
     if (!slash) return -1;
     *slash = '\0';
     const int at = atoi(slash + 1);
@@ -315,10 +314,10 @@ static int gemm_known(const char *key, const cublasLtMatmulHeuristicResult_t *re
 }
 
 static void gemm_keep(const char *key, const cublasLtMatmulHeuristicResult_t *results, int winner) {
-    char name[96], kept[nd_winner_size];
+    char name[96], kept[nd_choice_size];
     gemm_name(&results[winner].algo, name, sizeof name);
     snprintf(kept, sizeof kept, "%s/%d", name, winner);
-    nd_winner_keep(key, kept);
+    nd_choice_keep(nd_autotune_file, key, kept);
 }
 
 static nd_status gemm_tune(nd_gemm_plan *plan, cublasLtMatmulHeuristicResult_t *results, int count) {

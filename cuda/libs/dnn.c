@@ -3,7 +3,6 @@
 #include "cuda/libs/dnn_graph.h"
 #include "cuda/libs/dnn_key.h"
 #include "cuda/tune/autotune.h"
-#include "cuda/tune/winners.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -425,8 +424,8 @@ static nd_status dnn_borrow(nd_cuda *cuda, const nd_dnn_problem *problem, bool f
 /* The winner of an earlier process; *out stays NULL where there was none. */
 static void dnn_known(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
                       const nd_dnn_candidates *candidates, const char *key, nd_dnn_plan **out) {
-    char engine[nd_winner_size];
-    const int at = nd_winner_find(key, engine) ? dnn_find(candidates, engine) : -1;
+    char engine[nd_choice_size];
+    const int at = nd_choice_find(nd_autotune_file, key, engine) ? dnn_find(candidates, engine) : -1;
     if (at < 0) return;
     if (at >= candidates->count)
         (void)dnn_legacy_make(cuda, problem, out);
@@ -444,7 +443,7 @@ static nd_status dnn_fastest(nd_cuda *cuda, const nd_dnn_problem *problem, bool 
     if (status == nd_status_memory) nd_log(nd_log_warn, "a convolution is not tuned: %s", nd_error());
     if (status || !*out) return status == nd_status_memory ? nd_status_ok : status;
     dnn_engine_of(*out, engine, sizeof engine);
-    if (checked) nd_winner_keep(key, engine);
+    if (checked) nd_choice_keep(nd_autotune_file, key, engine);
     return nd_status_ok;
 }
 

@@ -1,5 +1,5 @@
 #include "cuda/libs/dnn_key.h"
-#include "cuda/tune/winners.h"
+#include "cuda/tune/autotune.h"
 
 void nd_dnn_key(const nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
                 char key[nd_sha256_hex_size]) {
@@ -10,7 +10,7 @@ void nd_dnn_key(const nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
         work->groups,       fused,         problem->channels_last, (int64_t)cuda->workspace_limit};
     const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(problem->precision));
     nd_sha256 hash;
-    nd_winner_key(cuda, &hash);
+    nd_autotune_key(cuda, &hash);
     nd_sha256_add(&hash, flags, sizeof flags);
     nd_sha256_add(&hash, &work->window, sizeof work->window);
     for (int i = 0; i < (work->residual ? 3 : 2); i++) {

@@ -6,14 +6,13 @@
 #include "base/log.h"
 #include "cuda/tune/autotune.h"
 #include "cuda/tune/noise.h"
-#include "cuda/tune/winners.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct nd_separable_candidate {
-    const char *name; /* in files of winners */
+    const char *name; /* in nd_autotune_file */
     nd_cuda_algorithm algorithm;
     const nd_cuda_implementation *implementation;
 } nd_separable_candidate;
@@ -102,7 +101,7 @@ static void separable_key(const nd_kernel *kernel, const nd_work *work, char key
                              work->residual,          work->activation.act, work->terms,
                              kernel->cuda->algorithms};
     nd_sha256 hash;
-    nd_winner_key(kernel->cuda, &hash);
+    nd_autotune_key(kernel->cuda, &hash);
     nd_sha256_add(&hash, flags, sizeof flags);
     nd_sha256_add(&hash, &work->window, sizeof work->window);
     nd_sha256_add(&hash, work->channel, (size_t)work->terms * sizeof *work->channel);
@@ -221,14 +220,14 @@ static nd_status separable_measure(nd_kernel *kernel, const nd_work *work, const
     const nd_status status =
         separable_autotune(kernel->cuda, &sample.work, kernel->precision, winner, &checked);
     separable_sample_free(&sample);
-    if (!status && checked) nd_winner_keep(key, nd_separable_candidates[*winner].name);
+    if (!status && checked) nd_choice_keep(nd_autotune_file, key, nd_separable_candidates[*winner].name);
     return status;
 }
 
 /* The winner of an earlier process. */
 static bool separable_known(const nd_kernel *kernel, const nd_work *work, const char *key, int *winner) {
-    char name[nd_winner_size];
-    if (!nd_winner_find(key, name)) return false;
+    char name[nd_choice_size];
+    if (!nd_choice_find(nd_autotune_file, key, name)) return false;
     for (*winner = 0; *winner < nd_separable_n_candidates; ++*winner)
         if (!strcmp(nd_separable_candidates[*winner].name, name))
             return nd_separable_candidates[*winner].implementation->supports(kernel->cuda, work,

@@ -6,7 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { nd_autotune_quick = 3, nd_autotune_rounds = 9 };
+enum {
+    nd_autotune_quick = 3,
+    nd_autotune_rounds = 9,
+    nd_autotune_version = 3, /* of keys: raised when kernels of ours change that were chosen among */
+};
+
+const char nd_autotune_file[] = "autotuned.txt";
 
 static nd_status autotune_flush(nd_cuda *cuda) {
     if (!cuda->flush) ND_TRY(nd_cuda_allocate(2 * cuda->base.last_cache_bytes, &cuda->flush));
@@ -184,6 +190,15 @@ void nd_autotune_remember(nd_cuda *cuda, const char *key, int candidate) {
     nd_cuda_choice *choice = &cuda->choices[cuda->n_choices++];
     snprintf(choice->key, sizeof choice->key, "%s", key);
     choice->candidate = candidate;
+}
+
+void nd_autotune_key(const nd_cuda *cuda, nd_sha256 *hash) {
+    const int version = nd_autotune_version;
+    nd_sha256_init(hash);
+    nd_sha256_add(hash, &version, sizeof version);
+    nd_sha256_add(hash, cuda->base.device, strlen(cuda->base.device));
+    nd_sha256_add(hash, cuda->base.driver, strlen(cuda->base.driver));
+    nd_sha256_add(hash, cuda->base.libraries, strlen(cuda->base.libraries));
 }
 
 typedef struct nd_autotune_single {

@@ -8,6 +8,7 @@
 #ifndef ND_CUDA_AUTOTUNE_H
 #define ND_CUDA_AUTOTUNE_H
 
+#include "base/choices.h"
 #include "cuda/tune/inputs.h"
 
 enum { nd_autotune_finalists = 5 };
@@ -53,6 +54,12 @@ void *nd_autotune_finish(nd_autotune *tuning);
  * network has them. False: not tuned yet. One that there is no memory to remember is tuned again. */
 bool nd_autotune_recall(const nd_cuda *cuda, const char *key, int *candidate);
 void nd_autotune_remember(nd_cuda *cuda, const char *key, int candidate);
+
+/* Winners that were verified are kept for later processes too, in this file (base/choices.h). */
+extern const char nd_autotune_file[];
+
+/* Begins their keys with what every choice depends on: the device, its driver, the libraries. */
+void nd_autotune_key(const nd_cuda *cuda, nd_sha256 *hash);
 
 /* Median ns of a few cold runs of one thing. */
 nd_status nd_cuda_time(nd_cuda *cuda, nd_status (*run)(void *context), void *context, double *ns);

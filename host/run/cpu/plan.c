@@ -1,11 +1,10 @@
 /* Which implementation runs a work: the named one, the fastest, or the first that can.
  *
- * The fastest is measured in prepare, every candidate on the same buffers in turn, and remembered in
- * cpu_plans.txt of the cache folder, one line "key name" a work. The key is a hash of everything the answer
- * depends on: processor, instruction set, threads, library versions, precision and the work itself. */
-#include "base/file.h"
+ * The fastest is measured in prepare, every candidate on the same buffers in turn, and kept
+ * for later processes (base/choices.h). The key is a hash of everything the answer depends on: processor,
+ * instruction set, threads, library versions, precision and the work itself. */
+#include "base/choices.h"
 #include "base/hash.h"
-#include "base/log.h"
 #include "base/machine/clock.h"
 #include "run/cpu/cpu.h"
 
@@ -19,6 +18,7 @@ enum {
     plan_rounds_max = 15,
     plan_version = 2, /* of the key: raise when an implementation changes enough to be measured again */
 };
+static const char plan_file[] = "cpu_plans.txt";
 static const double plan_budget_ns = 3e8; /* a work, once plan_rounds_min are done */
 static const double plan_gain = 0.97; /* a later entry of the table must beat an earlier one by this much */
 
@@ -70,39 +70,6 @@ static void plan_key(const nd_cpu *cpu, const nd_work *work, nd_precision precis
     if (work->residual) plan_add_view(&hash, &work->x2);
     if (work->channel) nd_sha256_add(&hash, work->channel, (size_t)work->terms * sizeof *work->channel);
     nd_sha256_hex(&hash, key);
-}
-
-static bool plan_path(char *path, size_t size) {
-    char folder[2048];
-    if (nd_file_cache(folder, sizeof folder)) return false;
-    return (size_t)snprintf(path, size, "%s/cpu_plans.txt", folder) < size;
-}
-
-/* The last line with this key counts. A cache that cannot be read is an empty one. */
-static bool plan_recall(const char *key, char name[32]) {
-    char path[4096], line[256], found_key[128], found_name[32];
-    bool found = false;
-    FILE *file = plan_path(path, sizeof path) ? nd_file_stream(path, "r") : NULL;
-    if (!file) return false;
-    while (fgets(line, sizeof line, file)) {
-        if (sscanf(line, "%127s %31s", found_key, found_name) != 2 || strcmp(found_key, key)) continue;
-        memcpy(name, found_name, sizeof found_name);
-        found = true;
-    }
-    fclose(file);
-    return found;
-}
-
-/* One short line appended at once: two processes that measure together both leave whole lines. */
-static void plan_remember(const char *key, const char *name) {
-    char path[4096];
-    FILE *file = plan_path(path, sizeof path) ? nd_file_stream(path, "a") : NULL;
-    if (!file) {
-        nd_log(nd_log_info, "cpu: the choice of an implementation could not be cached");
-        return;
-    }
-    fprintf(file, "%s %s\n", key, name);
-    fclose(file);
 }
 
 typedef struct plan_candidate {
@@ -188,10 +155,10 @@ static int plan_fastest(plan_trial *trial) {
 
 static nd_status plan_tuned(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out) {
     nd_status status = nd_status_ok;
-    char key[nd_sha256_hex_size], name[32];
+    char key[nd_sha256_hex_size], name[nd_choice_size];
     plan_trial trial = {.n = 0};
     plan_key(cpu, work, precision, key);
-    if (plan_recall(key, name)) return plan_named(cpu, work, precision, name, out);
+    if (nd_choice_find(plan_file, key, name)) return plan_named(cpu, work, precision, name, out);
     ND_TRY_DONE(plan_gather(cpu, work, precision, &trial));
     if (trial.n < 2) {
         status = plan_first(cpu, work, precision, out);
@@ -199,7 +166,7 @@ static nd_status plan_tuned(nd_cpu *cpu, const nd_work *work, nd_precision preci
     }
     ND_TRY_DONE(plan_measure(&trial));
     plan_candidate *best = &trial.candidates[plan_fastest(&trial)];
-    plan_remember(key, best->implementation->name);
+    nd_choice_keep(plan_file, key, best->implementation->name);
     *out = best->kernel;
     best->kernel = NULL;
 done:
