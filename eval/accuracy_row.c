@@ -9,7 +9,8 @@ static double accuracy_percent(int64_t part, int64_t whole) {
 
 static void accuracy_row_drop(const uint8_t *original, const uint8_t *changed, int64_t n, nd_field points,
                               nd_field lo, nd_field hi, nd_row *row) {
-    const nd_drop drop = nd_drop_paired(original, changed, n);
+    const nd_drop_counts counts = nd_drop_count(original, changed, n);
+    const nd_drop drop = nd_drop_of(&counts);
     nd_row_set_real(row, points, drop.points);
     nd_row_set_real(row, lo, drop.lo);
     nd_row_set_real(row, hi, drop.hi);

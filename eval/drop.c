@@ -27,8 +27,9 @@ static double drop_correlation(double both, double first, double second, double 
     return numerator / sqrt(margins);
 }
 
-nd_drop nd_drop_table(int64_t both, int64_t original_only, int64_t changed_only, int64_t neither) {
-    const double a = (double)both, b = (double)original_only, c = (double)changed_only, d = (double)neither;
+nd_drop nd_drop_of(const nd_drop_counts *counts) {
+    const double a = (double)counts->both, b = (double)counts->original_only,
+                 c = (double)counts->changed_only, d = (double)counts->neither;
     const double n = a + b + c + d;
     if (n == 0) return (nd_drop){NAN, NAN, NAN};
     const nd_drop_wilson original = drop_wilson_of(a + b, n), changed = drop_wilson_of(a + c, n);
@@ -41,8 +42,8 @@ nd_drop nd_drop_table(int64_t both, int64_t original_only, int64_t changed_only,
     return (nd_drop){100 * difference, 100 * (difference - below), 100 * (difference + above)};
 }
 
-nd_drop nd_drop_paired(const uint8_t *original, const uint8_t *changed, int64_t n) {
-    int64_t table[2][2] = {{0}};
-    for (int64_t i = 0; i < n; i++) table[original[i] != 0][changed[i] != 0]++;
-    return nd_drop_table(table[1][1], table[1][0], table[0][1], table[0][0]);
+nd_drop_counts nd_drop_count(const uint8_t *original, const uint8_t *changed, int64_t n) {
+    int64_t cells[2][2] = {{0}};
+    for (int64_t i = 0; i < n; i++) cells[original[i] != 0][changed[i] != 0]++;
+    return (nd_drop_counts){cells[1][1], cells[1][0], cells[0][1], cells[0][0]};
 }

@@ -4,14 +4,10 @@
 #define ND_EVAL_DROP_CACHE_H
 
 #include "base/json_cache.h"
+#include "eval/drop.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-/* Images by who was right, as nd_drop_table takes them. */
-typedef struct nd_drop_counts {
-    int64_t both, original_only, changed_only, neither;
-} nd_drop_counts;
 
 typedef struct nd_drop_record {
     nd_drop_counts top1, top5;

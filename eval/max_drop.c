@@ -1,6 +1,5 @@
 #include "eval/max_drop.h"
 
-#include "eval/accuracy.h"
 #include "eval/drop_cache.h"
 #include "eval/overlap.h"
 
@@ -30,6 +29,7 @@ typedef struct nd_drop_search {
     nd_accuracy original;
     nd_json_cache cache;
     nd_drop_made best; /* probe.n is 0 while none is within the bound */
+    double last;       /* ratio */
 } nd_drop_search;
 
 nd_max_drop_settings nd_max_drop_defaults(void) {
@@ -105,24 +105,13 @@ static nd_status drop_open_cache(nd_drop_search *search) {
     return status;
 }
 
-static nd_drop_counts drop_count(const uint8_t *original, const uint8_t *changed, int64_t n) {
-    nd_drop_counts counts = {0};
-    int64_t *cells[2][2] = {{&counts.neither, &counts.changed_only}, {&counts.original_only, &counts.both}};
-    for (int64_t i = 0; i < n; i++) ++*cells[original[i] != 0][changed[i] != 0];
-    return counts;
-}
-
-static nd_drop drop_of(const nd_drop_counts *counts) {
-    return nd_drop_table(counts->both, counts->original_only, counts->changed_only, counts->neither);
-}
-
 static void drop_fill(const nd_drop_search *search, double ratio, const nd_drop_record *record,
                       nd_drop_probe *probe) {
     const nd_max_drop_settings *settings = search->settings;
-    const nd_drop top1 = drop_of(&record->top1), top5 = drop_of(&record->top5);
+    const nd_drop top1 = nd_drop_of(&record->top1), top5 = nd_drop_of(&record->top5);
     const nd_drop *judged = settings->top5 ? &top5 : &top1;
     *probe = (nd_drop_probe){
-        .ratio = ratio,
+        .setting = ratio,
         .before = nd_cost_graph(search->graph),
         .after = {.conv_macs = record->conv_macs, .total_macs = record->total_macs, .params = record->params},
         .top1 = top1,
@@ -144,32 +133,25 @@ static nd_status drop_make(const nd_drop_search *search, double ratio, nd_drop_m
 static nd_status drop_measure(nd_drop_search *search, double ratio, nd_drop_made *made,
                               nd_drop_record *record) {
     const nd_accuracy_settings measure = drop_accuracy_settings(search->settings);
-    const nd_accuracy *original = &search->original;
-    nd_accuracy accuracy;
     ND_TRY(drop_make(search, ratio, made));
-    ND_TRY(nd_accuracy_measure(made->graph, search->settings->data, &measure, &accuracy));
     const nd_cost *cost = &made->report.after;
     *record = (nd_drop_record){
-        .top1 = drop_count(original->hit1, accuracy.hit1, accuracy.n),
-        .top5 = drop_count(original->hit5, accuracy.hit5, accuracy.n),
-        .conv_macs = cost->conv_macs,
-        .total_macs = cost->total_macs,
-        .params = cost->params,
-    };
-    const int64_t n = accuracy.n;
-    nd_accuracy_free(&accuracy);
-    ND_REQUIRE(n == original->n, nd_status_internal, "%s: %lld images, then %lld",
-               search->settings->data->name, (long long)original->n, (long long)n);
+        .conv_macs = cost->conv_macs, .total_macs = cost->total_macs, .params = cost->params};
+    ND_TRY(nd_drop_measure(made->graph, search->settings->data, &measure, &search->original, &record->top1,
+                           &record->top5));
     nd_drop_cache_put(&search->cache, ratio, record);
     return nd_status_ok;
 }
 
-static nd_status drop_try(nd_drop_search *search, double ratio, bool *within) {
+static nd_status drop_try(void *user, double turn, bool *within) {
+    nd_drop_search *search = user;
     const nd_max_drop_settings *settings = search->settings;
+    const double ratio = pow(search->candidates.most, turn);
     nd_drop_made made = {0};
     nd_drop_record record;
     const bool reused = nd_drop_cache_get(&search->cache, ratio, &record);
     nd_status status = reused ? nd_status_ok : drop_measure(search, ratio, &made, &record);
+    search->last = ratio;
     if (!status) {
         drop_fill(search, ratio, &record, &made.probe);
         made.probe.reused = reused;
@@ -189,18 +171,13 @@ static nd_status drop_try(nd_drop_search *search, double ratio, bool *within) {
 
 static nd_status drop_bisect(nd_drop_search *search) {
     const nd_max_drop_settings *settings = search->settings;
-    double low = 1, high = search->candidates.most;
-    ND_REQUIRE(high > settings->step, nd_status_usage,
-               "no layer can be made cheaper: the largest ratio is %.3f", high);
-    while (high / low > settings->step) {
-        const double middle = sqrt(low * high);
-        bool within = false;
-        ND_TRY(drop_try(search, middle, &within));
-        *(within ? &low : &high) = middle;
-    }
+    const double most = search->candidates.most;
+    ND_REQUIRE(most > settings->step, nd_status_usage,
+               "no layer can be made cheaper: the largest ratio is %.3f", most);
+    ND_TRY(nd_drop_bisect(log(settings->step) / log(most), drop_try, search));
     ND_REQUIRE(search->best.probe.n, nd_status_failed,
                "no ratio stayed within %g points of top-%d; the last one tried is %.3f", settings->points,
-               settings->top5 ? 5 : 1, high);
+               settings->top5 ? 5 : 1, search->last);
     return nd_status_ok;
 }
 
@@ -212,7 +189,7 @@ static nd_status drop_write_meta(const nd_drop_search *search) {
     json_t *json = json_pack("{ss ss sI si sf sb sf sf sf sf}", "dataset", settings->data->name, "sha256",
                              settings->data->sha256, "n", (json_int_t)probe->n, "top", settings->top5 ? 5 : 1,
                              "points", settings->points, "confident", settings->confident, "ratio",
-                             probe->ratio, "drop", judged->points, "lo", judged->lo, "hi", judged->hi);
+                             probe->setting, "drop", judged->points, "lo", judged->lo, "hi", judged->hi);
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
     ND_REQUIRE(text, nd_status_memory, "no memory for the settings of a model");
@@ -233,7 +210,7 @@ nd_status nd_max_drop(const nd_graph *graph, const nd_max_drop_settings *setting
     ND_TRY_DONE(nd_decouple_candidates(graph, settings->backend, settings->decouple, &search.candidates));
     ND_TRY_DONE(drop_open_cache(&search));
     ND_TRY_DONE(drop_bisect(&search));
-    if (!search.best.graph) ND_TRY_DONE(drop_make(&search, search.best.probe.ratio, &search.best));
+    if (!search.best.graph) ND_TRY_DONE(drop_make(&search, search.best.probe.setting, &search.best));
     ND_TRY_DONE(drop_write_meta(&search));
     *out = search.best.graph;
     *report = search.best.report;

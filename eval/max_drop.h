@@ -8,17 +8,7 @@
 #define ND_EVAL_MAX_DROP_H
 
 #include "decouple/decouple.h"
-#include "eval/drop.h"
-
-/* One ratio, tried. */
-typedef struct nd_drop_probe {
-    double ratio; /* asked for */
-    nd_cost before, after;
-    nd_drop top1, top5;
-    int64_t n;   /* images */
-    bool within; /* the bound */
-    bool reused; /* found on disk, left by an earlier run */
-} nd_drop_probe;
+#include "eval/drop_search.h"
 
 typedef struct nd_max_drop_settings {
     const nd_decouple_settings *decouple; /* nd_rule_macs_ratio; its target is what is searched for */

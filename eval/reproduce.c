@@ -21,7 +21,7 @@ typedef struct nd_reproducer {
     nd_accuracy original;
     bool measured;   /* `original` is there */
     const char *row; /* the row `point` is of */
-    nd_drop_point point;
+    nd_drop_probe point;
 } nd_reproducer;
 
 static nd_status reproducer_model(nd_reproducer *reproducer, const char *model) {

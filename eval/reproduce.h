@@ -3,7 +3,7 @@
 #ifndef ND_EVAL_REPRODUCE_H
 #define ND_EVAL_REPRODUCE_H
 
-#include "eval/accuracy.h"
+#include "eval/drop_search.h"
 #include "eval/paper.h"
 
 typedef struct nd_reproduce_settings {
@@ -20,23 +20,12 @@ typedef struct nd_reproduce_settings {
 
 nd_reproduce_settings nd_reproduce_defaults(void);
 
-/* Turns a method's knob until top-5 has dropped by `points`: the energy threshold of dwpw and pwdw
- * (method.md, "Ranks"), else one ratio of MACs for every layer. The cheapest network found that loses no
- * more, which for a knob whose every setting loses more is the original. Settings that round to the same
- * ranks are measured once. */
-typedef struct nd_drop_point {
-    double knob; /* threshold or ratio */
-    nd_cost before, after;
-    nd_drop top1, top5;
-    int64_t n; /* images */
-} nd_drop_point;
-
 /* What became of one published value. */
 typedef struct nd_reproduced {
     const char *missing; /* NULL, or what it takes to compute it (static text) */
     double ours;         /* in the unit of the published value */
     bool same;           /* rounds to the digits that were printed */
-    nd_drop_point drop;  /* where the knob stood and what was lost there; n = 0 where it was not turned */
+    nd_drop_probe drop;  /* where the knob stood and what was lost there; n = 0 where it was not turned */
 } nd_reproduced;
 
 /* Fills results[table->n_values]. nd_status_usage when the graph is not the network the table is about (by
@@ -44,7 +33,11 @@ typedef struct nd_reproduced {
 nd_status nd_reproduce(const nd_paper_table *table, const nd_reproduce_settings *settings,
                        nd_reproduced *results);
 
+/* Turns a method's knob until top-5 has dropped by `points`: the energy threshold of dwpw and pwdw
+ * (method.md, "Ranks"), else one ratio of MACs for every layer. The cheapest network found that loses no
+ * more, which for a knob whose every setting loses more is the original. Settings that round to the same
+ * ranks are measured once. */
 nd_status nd_reproduce_drop(const nd_paper_value *value, const nd_reproduce_settings *settings,
-                            const nd_accuracy *original, nd_drop_point *out);
+                            const nd_accuracy *original, nd_drop_probe *out);
 
 #endif

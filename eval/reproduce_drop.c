@@ -64,7 +64,7 @@ done:
 typedef struct nd_tried {
     int64_t (*layers)[2];
     size_t n_layers;
-    nd_drop_point point;
+    nd_drop_probe point;
 } nd_tried;
 
 typedef struct nd_trial {
@@ -73,12 +73,13 @@ typedef struct nd_trial {
     const nd_accuracy *original;
     nd_tried *tried; /* [settings->steps] */
     size_t n_tried;
+    nd_drop_probe best;
     nd_arena arena;
 } nd_trial;
 
 /* Ranks are whole numbers: settings of the knob that differ may give the same network, at its harsh end most
  * of all. */
-static const nd_drop_point *trial_find(const nd_trial *trial, const nd_decouple_report *report) {
+static const nd_drop_probe *trial_find(const nd_trial *trial, const nd_decouple_report *report) {
     for (size_t i = 0; i < trial->n_tried; i++) {
         const nd_tried *tried = &trial->tried[i];
         size_t k = 0;
@@ -91,7 +92,7 @@ static const nd_drop_point *trial_find(const nd_trial *trial, const nd_decouple_
     return NULL;
 }
 
-static nd_status trial_keep(nd_trial *trial, const nd_decouple_report *report, const nd_drop_point *point) {
+static nd_status trial_keep(nd_trial *trial, const nd_decouple_report *report, const nd_drop_probe *point) {
     nd_tried *tried = &trial->tried[trial->n_tried];
     tried->layers = nd_arena_alloc(&trial->arena, report->n_layers * sizeof *tried->layers);
     ND_REQUIRE(tried->layers, nd_status_memory, "no memory for a setting that was tried");
@@ -130,7 +131,7 @@ static nd_status trial_settings(const nd_trial *trial, double knob, nd_arena *ar
 
 /* What the network decoupled as `report` says loses. */
 static nd_status trial_measure(const nd_trial *trial, const nd_graph *graph, const nd_decouple_report *report,
-                               nd_drop_point *out) {
+                               nd_drop_probe *out) {
     const nd_reproduce_settings *settings = trial->settings;
     const nd_accuracy_settings measure = {
         .backend = settings->backend,
@@ -138,25 +139,21 @@ static nd_status trial_measure(const nd_trial *trial, const nd_graph *graph, con
         .batch = settings->batch,
         .progress = settings->progress,
     };
-    nd_accuracy accuracy = {0};
-    nd_status status;
-    ND_TRY_DONE(nd_accuracy_measure(graph, settings->data, &measure, &accuracy));
-    ND_REQUIRE_DONE(accuracy.n == trial->original->n, nd_status_internal, "%s: %lld images, then %lld",
-                    settings->data->name, (long long)trial->original->n, (long long)accuracy.n);
-    *out = (nd_drop_point){
+    nd_drop_counts top1, top5;
+    ND_TRY(nd_drop_measure(graph, settings->data, &measure, trial->original, &top1, &top5));
+    *out = (nd_drop_probe){
         .before = report->before,
         .after = report->after,
-        .top1 = nd_drop_paired(trial->original->hit1, accuracy.hit1, nd_accuracy_labelled(&accuracy)),
-        .top5 = nd_drop_paired(trial->original->hit5, accuracy.hit5, nd_accuracy_labelled(&accuracy)),
-        .n = accuracy.n,
+        .top1 = nd_drop_of(&top1),
+        .top5 = nd_drop_of(&top5),
+        .n = trial->original->n,
     };
-done:
-    nd_accuracy_free(&accuracy);
-    return status;
+    out->within = out->top5.points <= settings->points;
+    return nd_status_ok;
 }
 
 /* Decouples with the knob at `knob` and measures, unless an earlier setting gave the same network. */
-static nd_status trial_run(nd_trial *trial, double knob, nd_drop_point *out) {
+static nd_status trial_measure_at(nd_trial *trial, double knob, nd_drop_probe *out) {
     nd_arena arena = {0};
     nd_graph *graph = NULL;
     nd_decouple_settings decouple;
@@ -165,17 +162,18 @@ static nd_status trial_run(nd_trial *trial, double knob, nd_drop_point *out) {
     ND_TRY_DONE(trial_settings(trial, knob, &arena, &decouple));
     ND_TRY_DONE(nd_graph_clone(trial->settings->graph, &graph));
     ND_TRY_DONE(nd_decouple(graph, trial->settings->backend, &decouple, &report));
-    const nd_drop_point *same = trial_find(trial, &report);
+    const nd_drop_probe *same = trial_find(trial, &report);
     if (same) {
         *out = *same;
+        out->reused = true;
     } else {
         ND_TRY_DONE(trial_measure(trial, graph, &report, out));
         ND_TRY_DONE(trial_keep(trial, &report, out));
     }
-    out->knob = knob;
+    out->setting = knob;
     nd_log(nd_log_info, "%s at %.4f: %.3f GMACs, loses %.2f points of top-1 and %.2f of top-5%s",
            trial->value->method, knob, (double)out->after.conv_macs * 1e-9, out->top1.points,
-           out->top5.points, same ? " (measured before)" : "");
+           out->top5.points, out->reused ? " (measured before)" : "");
 done:
     nd_decouple_report_free(&report);
     nd_graph_free(graph);
@@ -183,28 +181,27 @@ done:
     return status;
 }
 
+static nd_status trial_run(void *user, double turn, bool *within) {
+    nd_trial *trial = user;
+    nd_drop_probe probe;
+    ND_TRY(trial_measure_at(trial, knob_at(trial->value->method, turn), &probe));
+    *within = probe.within;
+    if (probe.within && probe.after.conv_macs <= trial->best.after.conv_macs) trial->best = probe;
+    return nd_status_ok;
+}
+
 nd_status nd_reproduce_drop(const nd_paper_value *value, const nd_reproduce_settings *settings,
-                            const nd_accuracy *original, nd_drop_point *out) {
+                            const nd_accuracy *original, nd_drop_probe *out) {
     nd_trial trial = {.value = value, .settings = settings, .original = original};
     nd_status status = nd_status_ok;
     const nd_cost dense = nd_cost_graph(settings->graph);
-    double low = 0, high = 1;
-    *out =
-        (nd_drop_point){.knob = knob_at(value->method, 0), .before = dense, .after = dense, .n = original->n};
+    trial.best = (nd_drop_probe){
+        .setting = knob_at(value->method, 0), .before = dense, .after = dense, .n = original->n};
     trial.tried = nd_arena_alloc(&trial.arena, (size_t)settings->steps * sizeof *trial.tried);
     ND_REQUIRE_DONE(trial.tried, nd_status_memory, "no memory for %d trials", settings->steps);
-    for (int step = 0; step < settings->steps; step++) {
-        const double middle = (low + high) / 2;
-        nd_drop_point point;
-        ND_TRY_DONE(trial_run(&trial, knob_at(value->method, middle), &point));
-        if (point.top5.points <= settings->points) {
-            if (point.after.conv_macs <= out->after.conv_macs) *out = point;
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
+    ND_TRY_DONE(nd_drop_bisect(ldexp(1, -settings->steps), trial_run, &trial));
 done:
+    *out = trial.best;
     nd_arena_free(&trial.arena);
     return status;
 }

@@ -85,7 +85,7 @@ static void reproduce_set_inputs(const nd_reproduce_inputs *inputs, const nd_pap
 }
 
 /* What was lost where the knob of the method came to stand. */
-static void reproduce_set_drop(const nd_drop_point *drop, nd_row *row) {
+static void reproduce_set_drop(const nd_drop_probe *drop, nd_row *row) {
     if (!drop->n) return;
     nd_row_set_int(row, nd_field_n, drop->n);
     nd_row_set_real(row, nd_field_drop_top1, drop->top1.points);
@@ -145,7 +145,7 @@ static void reproduce_print_drops(const nd_paper_table *table, const nd_reproduc
         if (!results[i].drop.n || (i && strcmp(table->values[i].row, table->values[i - 1].row) == 0))
             continue;
         nd_cli_print("  %s: %s at %.4g loses %.2f [%.2f, %.2f]\n", table->values[i].row,
-                     table->values[i].method, results[i].drop.knob, top5->points, top5->lo, top5->hi);
+                     table->values[i].method, results[i].drop.setting, top5->points, top5->lo, top5->hi);
     }
 }
 

@@ -223,15 +223,15 @@ Test(accuracy, networks_side_by_side_are_compared_with_the_first) {
  * 0.3404). */
 Test(drop, equals_newcombes_method_10) {
     static const struct {
-        int64_t both, first, second, neither;
+        nd_drop_counts counts;
         double points, lo, hi;
     } cases[] = {
-        {36, 12, 2, 0, 20.00, 5.69, 34.04},   {20, 12, 2, 16, 20.00, 5.62, 32.92},
-        {1, 1, 7, 32, -14.63, -29.45, -0.27}, {18, 0, 1, 24, -2.33, -8.55, 3.95},
-        {2, 98, 1, 1, 95.10, 86.53, 97.92},   {53, 0, 1, 0, -1.85, -9.77, 4.96},
+        {{36, 12, 2, 0}, 20.00, 5.69, 34.04},   {{20, 12, 2, 16}, 20.00, 5.62, 32.92},
+        {{1, 1, 7, 32}, -14.63, -29.45, -0.27}, {{18, 0, 1, 24}, -2.33, -8.55, 3.95},
+        {{2, 98, 1, 1}, 95.10, 86.53, 97.92},   {{53, 0, 1, 0}, -1.85, -9.77, 4.96},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const nd_drop drop = nd_drop_table(cases[i].both, cases[i].first, cases[i].second, cases[i].neither);
+        const nd_drop drop = nd_drop_of(&cases[i].counts);
         cr_assert_float_eq(drop.points, cases[i].points, 0.005, "case %zu: %g", i, drop.points);
         cr_assert_float_eq(drop.lo, cases[i].lo, 0.005, "case %zu: %g", i, drop.lo);
         cr_assert_float_eq(drop.hi, cases[i].hi, 0.005, "case %zu: %g", i, drop.hi);
@@ -242,19 +242,21 @@ Test(drop, is_antisymmetric_bounded_and_never_of_no_width) {
     for (int64_t a = 0; a < 6; a++)
         for (int64_t b = 0; b < 6; b++)
             for (int64_t c = 0; c < 6; c++) {
-                const nd_drop there = nd_drop_table(a, b, c, 1), back = nd_drop_table(a, c, b, 1);
+                const nd_drop there = nd_drop_of(&(nd_drop_counts){a, b, c, 1}),
+                              back = nd_drop_of(&(nd_drop_counts){a, c, b, 1});
                 cr_assert_float_eq(there.points, -back.points, 1e-12);
                 cr_assert_float_eq(there.lo, -back.hi, 1e-9);
                 cr_assert(there.lo >= -100 && there.hi <= 100);
                 cr_assert(there.lo < there.points && there.points < there.hi);
             }
-    cr_assert(isnan(nd_drop_table(0, 0, 0, 0).points));
+    cr_assert(isnan(nd_drop_of(&(nd_drop_counts){0}).points));
 }
 
 Test(drop, counts_pairs) {
     static const uint8_t original[] = {1, 1, 1, 0, 0, 1}, changed[] = {1, 0, 0, 1, 0, 1};
-    const nd_drop paired = nd_drop_paired(original, changed, 6), table = nd_drop_table(2, 2, 1, 1);
-    cr_assert(paired.points == table.points && paired.lo == table.lo && paired.hi == table.hi);
+    const nd_drop_counts counts = nd_drop_count(original, changed, 6);
+    cr_assert(counts.both == 2 && counts.original_only == 2 && counts.changed_only == 1 &&
+              counts.neither == 1);
 }
 
 Test(accuracy, scores_that_are_nan_agree_with_nothing) {

@@ -94,7 +94,7 @@ Test(max_drop, the_best_probe_is_the_network_and_keeps_the_bound) {
         const nd_drop_probe *probe = &s.probes.list[i];
         cr_expect_eq(probe->within, probe->top1.points <= 10);
         if (probe->within) cr_expect_geq(probe->after.total_macs, best.after.total_macs);
-        harsher += !probe->within && probe->ratio <= best.ratio * 1.0201;
+        harsher += !probe->within && probe->setting <= best.setting * 1.0201;
     }
     cr_expect_geq(harsher, 1, "it ended at a probe that loses too much");
     cr_expect(nd_max_drop_met(found, s.data, &exactly) && exactly, "the images that chose it are told");
@@ -120,7 +120,7 @@ Test(max_drop, the_upper_end_of_the_interval_asks_for_more) {
     nd_graph_free(found);
     nd_decouple_report_free(&report);
     cr_expect_leq(confident.top1.hi, 10);
-    cr_expect_leq(confident.ratio, plain.ratio);
+    cr_expect_leq(confident.setting, plain.setting);
     close_search(&s);
 }
 

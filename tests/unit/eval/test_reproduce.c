@@ -196,14 +196,14 @@ Test(reproduce, turns_the_knob_to_the_wanted_drop) {
 
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         const nd_paper_value value = {.method = methods[i].name, .needs = "drop"};
-        nd_drop_point point;
+        nd_drop_probe point;
         settings.points = -1; /* nothing gains so much: the original stays */
         cr_assert_eq(nd_reproduce_drop(&value, &settings, &original, &point), nd_status_ok, "%s", nd_error());
         cr_expect_eq(point.after.conv_macs, point.before.conv_macs);
         settings.points = 100; /* anything goes: the harshest setting tried */
         cr_assert_eq(nd_reproduce_drop(&value, &settings, &original, &point), nd_status_ok, "%s", nd_error());
         const int64_t harshest = point.after.conv_macs;
-        cr_expect_float_eq(point.knob, methods[i].harshest, 1e-4);
+        cr_expect_float_eq(point.setting, methods[i].harshest, 1e-4);
         cr_expect_lt(harshest, point.before.conv_macs / 3);
         const double worst = point.top5.points;
         cr_expect_gt(worst, 5, "the harshest setting loses: %g", worst);
