@@ -272,8 +272,9 @@ nd_status nd_decouple_settings_text(const nd_decouple_settings *settings, char *
 
 nd_status nd_decouple_candidates(const nd_graph *graph, nd_backend *backend,
                                  const nd_decouple_settings *settings, nd_candidates *out) {
-    const nd_decouple_settings own = resolved(settings);
+    nd_decouple_settings own = resolved(settings);
     nd_plan plan;
+    own.target = 1; /* whatever the target turns out to be */
     *out = (nd_candidates){0};
     ND_TRY(nd_plan_open(graph, &own, &plan));
     nd_status status = own.output_metric ? nd_output_metric(graph, backend, &own, &plan) : nd_status_ok;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 enum { most_fits = 5 };
-static const double unspent = 0.01;  /* share of the budget that may be left */
+static const double unspent = 0.03;  /* share of the budget that may be left: not worth another fit */
 static const double margin = 0.0025; /* share of it given up, besides what is too much, after a fit over it */
 
 static nd_status decompose_all(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,

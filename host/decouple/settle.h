@@ -9,7 +9,7 @@
  *
  * How many channels the layers need not compute is known only from the fit, which chooses what each of them
  * reads. With candidates to choose from, a plan that prunes is therefore counted afterwards; where the
- * network is over the budget or leaves more than a hundredth of it, the layers are allocated and fitted
+ * network is over the budget or leaves more than three hundredths of it, the layers are allocated and fitted
  * again, a few times at most. The decisions in the plan are then those of the chains. Candidates are NULL
  * where ranks are given. */
 nd_status nd_plan_fit(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,

@@ -57,7 +57,7 @@ void nd_activation_cache_free(nd_activation_cache *f) {
 /* The values that cross the cut before `node`; false where they do not fit in memory `graphs` times. */
 static bool cut_before(const nd_activation_cache *f, const nd_graph *graph, int graphs, int node, int *values,
                        int *n) {
-    int64_t images = f->images > 0 && f->images < f->batches->count ? f->images : f->batches->count, size = 0;
+    int64_t images = nd_sample_count(f->batches, f->images), size = 0;
     *n = 0;
     for (int v = 0; v < graph->n_values; v++) {
         const nd_value *value = &graph->values[v];

@@ -11,6 +11,9 @@
  */
 static const double measured_shares[] = {.06, .09, .125, .185, .25, .31, .37, .5, .62, .8};
 enum { n_shares = sizeof measured_shares / sizeof *measured_shares, measured_images = 128 };
+/* A layer that keeps more than this many times the share that the network keeps is rare, and high ranks are
+ * slow to fit. */
+static const double most_of_mean = 2.5;
 static const double interpolated_share = 1.0 / 72; /* step of the candidates between them */
 static const double least_loss = 1e-12;
 
@@ -155,11 +158,14 @@ typedef struct moments_job {
     const nd_conv *conv;
     nd_moments *moments;
     nd_captures captures;
+    int64_t images; /* before this block */
 } moments_job;
 
 static nd_status moments_block(void *context, int64_t n) {
     moments_job *job = context;
-    return nd_moments_add(job->moments, job->backend, job->conv, n, job->captures.data[0],
+    const int64_t first = job->images;
+    job->images += n;
+    return nd_moments_add(job->moments, job->backend, job->conv, first, n, job->captures.data[0],
                           job->captures.data[1]);
 }
 
@@ -169,6 +175,8 @@ static nd_status own_moments(const pass *at, const nd_layer *layer, nd_moments *
     const nd_node *node = &at->graph->nodes[layer->node];
     int values[2] = {node->in[0], node->out[0]};
     ND_TRY_DONE(nd_moments_new(&layer->conv, &job.moments));
+    nd_moments_limit(job.moments, &layer->conv,
+                     nd_sample_count(at->settings->calib, at->settings->calib_images));
     ND_TRY_DONE(
         nd_activation_cache_captures(at->activations, at->backend, at->graph, values, 2, &job.captures));
     ND_TRY_DONE(nd_activation_cache_sample(at->activations, 0, &job.captures, NULL, moments_block, &job));
@@ -185,13 +193,18 @@ done:
     return status;
 }
 
-/* Ranks worth measuring: at the shares of cost above, each once, below dense. */
+static double most_share(const nd_decouple_settings *settings) {
+    return settings->rule == nd_rule_macs_ratio ? most_of_mean / settings->target : 1;
+}
+
+/* Ranks worth measuring: at the shares of cost above, each once, below dense and within reach of the target.
+ */
 static int grid_of(const nd_decouple_settings *settings, const nd_method *method, const nd_layer *layer,
                    int64_t *ranks) {
     const nd_conv *conv = &layer->conv;
     int64_t step = nd_plan_step(settings, method, conv), most = method->max_rank(conv) / step * step;
     int n = 0;
-    for (int s = 0; s < n_shares; s++) {
+    for (int s = 0; s < n_shares && (!n || measured_shares[s] <= most_share(settings)); s++) {
         int64_t low = step, high = most; /* the largest rank within the share */
         double budget = measured_shares[s] * (double)layer->dense_macs;
         while (low < high) {
@@ -324,7 +337,10 @@ static nd_status curves_of_layer(const pass *at, const nd_plan *plan, int number
     bool known[nd_methods_max];
     int n = nd_plan_methods(plan, layer, methods), n_missing = 0;
     for (int m = 0; m < n; m++) {
-        known[m] = nd_curves_cache_get(cache, layer->name, methods[m]->name, &curves[m]);
+        int64_t grid[nd_curve_points];
+        const int points = grid_of(at->settings, methods[m], layer, grid);
+        known[m] = nd_curves_cache_get(cache, layer->name, methods[m]->name, &curves[m]) &&
+                   (!points || curves[m].rank[curves[m].n - 1] >= grid[points - 1]);
         if (!known[m]) missing[n_missing++] = methods[m];
     }
     if (n_missing) ND_TRY(measure_layer(at, layer, missing, n_missing, measured));

@@ -104,6 +104,10 @@ nd_status nd_captures_run(nd_captures *captures, int64_t n, const float *const *
     return nd_status_ok;
 }
 
+int64_t nd_sample_count(const nd_batches *batches, int64_t images) {
+    return images > 0 && images < batches->count ? images : batches->count;
+}
+
 nd_status nd_sample(nd_batches *batches, int64_t images, nd_captures *const *captures, int n_captures,
                     nd_sample_block *block, void *context) {
     ND_TRY(batches->rewind(batches));

@@ -30,6 +30,9 @@ nd_status nd_captures_open(nd_backend *backend, const nd_graph *graph, int64_t b
 nd_status nd_captures_run(nd_captures *captures, int64_t n, const float *const *inputs);
 void nd_captures_close(nd_captures *captures);
 
+/* Images that a pass sees: `images` of those that there are, 0 = all. */
+int64_t nd_sample_count(const nd_batches *batches, int64_t images);
+
 /* Elements of one image of a value; 0 where the shape is unknown. */
 int64_t nd_value_size(const nd_graph *graph, int value);
 

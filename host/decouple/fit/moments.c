@@ -1,12 +1,14 @@
 #include "decouple/fit/moments.h"
 
 #include "base/parallel.h"
+#include "base/rng.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { block_rows = 4096, block_floats = 1 << 24 }; /* rows at once: nd_linalg.accumulate's unit, 64 MiB */
+static const double enough_per_unknown = 200;       /* pixels */
 
 void nd_moments_free(nd_moments *moments) {
     if (!moments) return;
@@ -52,8 +54,10 @@ nd_status nd_moments_new_targets(const nd_conv *conv, nd_moments **out) {
 typedef struct block {
     const nd_conv *conv;
     const float *x, *y;
-    int64_t group, first; /* first output pixel of the block, counted through all images */
+    int64_t group, first; /* first row of the block, counted through the pixels taken of all images */
     int64_t out_h, out_w;
+    int64_t per_image;        /* pixels taken of an image */
+    const int32_t *pixel;     /* [n][per_image]: which; NULL = all */
     float *patches, *targets; /* [rows][k], [rows][no/groups + 1] */
 } block;
 
@@ -81,7 +85,8 @@ static void block_body(void *context, int64_t begin, int64_t end, int worker) {
     int64_t k = conv->ni / conv->groups * nd_conv_taps(conv), rows = conv->no / conv->groups;
     int64_t area = b->out_h * b->out_w;
     for (int64_t r = begin; r < end; r++) {
-        int64_t image = (b->first + r) / area, pixel = (b->first + r) % area;
+        int64_t image = (b->first + r) / b->per_image, pixel = (b->first + r) % b->per_image;
+        if (b->pixel) pixel = b->pixel[b->first + r];
         patch_row(b, image, pixel / b->out_w, pixel % b->out_w, b->patches + r * k);
         const float *y = b->y + (image * conv->no + b->group * rows) * area + pixel;
         float *target = b->targets + r * (rows + 1);
@@ -100,18 +105,40 @@ static void add_target_sums(nd_moments *m, const block *b, int64_t n) {
         }
 }
 
-nd_status nd_moments_add(nd_moments *m, nd_backend *backend, const nd_conv *conv, int64_t n, const float *x,
-                         const float *y) {
+void nd_moments_limit(nd_moments *m, const nd_conv *conv, int64_t images) {
+    int64_t area = nd_conv_out_h(conv) * nd_conv_out_w(conv);
+    double wanted = ceil(enough_per_unknown * (double)m->k / (double)images);
+    m->per_image = wanted < (double)area ? (int64_t)fmax(wanted, 1) : 0;
+}
+
+/* One pixel of each of per_image parts of the output, drawn by the number of the image. */
+static int32_t *draw_pixels(const nd_moments *m, int64_t first, int64_t n, int64_t area) {
+    int32_t *pixel = nd_alloc_array((size_t)n, (size_t)m->per_image * sizeof *pixel);
+    for (int64_t i = 0; pixel && i < n; i++) {
+        nd_rng rng = nd_rng_seed((uint64_t)(first + i));
+        for (int64_t j = 0; j < m->per_image; j++) {
+            int64_t begin = j * area / m->per_image, end = (j + 1) * area / m->per_image;
+            pixel[i * m->per_image + j] = (int32_t)(begin + nd_rng_below(&rng, end - begin));
+        }
+    }
+    return pixel;
+}
+
+nd_status nd_moments_add(nd_moments *m, nd_backend *backend, const nd_conv *conv, int64_t first, int64_t n,
+                         const float *x, const float *y) {
     nd_status status = nd_status_ok;
     int64_t rows = m->no / m->groups;
     block b = {.conv = conv, .x = x, .y = y, .out_h = nd_conv_out_h(conv), .out_w = nd_conv_out_w(conv)};
-    int64_t pixels = n * b.out_h * b.out_w, most = block_floats / m->k;
+    int32_t *pixel = m->per_image ? draw_pixels(m, first, n, b.out_h * b.out_w) : NULL;
+    b.pixel = pixel;
+    b.per_image = m->per_image ? m->per_image : b.out_h * b.out_w;
+    int64_t pixels = n * b.per_image, most = block_floats / m->k;
     if (most > block_rows) most = block_rows;
     if (most < 256) most = 256;
     b.patches = nd_alloc_array((size_t)most, (size_t)m->k * sizeof(float));
     b.targets = nd_alloc_array((size_t)most, (size_t)(rows + 1) * sizeof(float));
-    ND_REQUIRE_DONE(b.patches && b.targets, nd_status_memory, "conv %s: no memory for a block of patches",
-                    conv->name);
+    ND_REQUIRE_DONE(b.patches && b.targets && (pixel || !m->per_image), nd_status_memory,
+                    "conv %s: no memory for a block of patches", conv->name);
     const nd_linalg *linalg = &backend->table->linalg;
     for (b.first = 0; b.first < pixels; b.first += most) {
         int64_t count = pixels - b.first < most ? pixels - b.first : most;
@@ -127,6 +154,7 @@ nd_status nd_moments_add(nd_moments *m, nd_backend *backend, const nd_conv *conv
     }
     m->pixels += (double)pixels;
 done:
+    free(pixel);
     free(b.patches);
     free(b.targets);
     return status;

@@ -13,7 +13,8 @@
 
 typedef struct nd_moments {
     int64_t groups, k, no;
-    double pixels; /* output pixels seen */
+    double pixels;     /* output pixels seen */
+    int64_t per_image; /* pixels taken of an image by nd_moments_limit; 0 = all */
     double *g, *h;
     double *mean_p, *mean_y; /* [groups][k], [no] */
     double *ridge;           /* [groups]: what nd_moments_ridge added to the diagonal */
@@ -27,9 +28,15 @@ typedef struct nd_moments {
 nd_status nd_moments_new(const nd_conv *conv, nd_moments **out);
 void nd_moments_free(nd_moments *moments); /* NULL is legal */
 
-/* Adds n images: x[n][ni][in_h][in_w], y[n][no][out_h][out_w]. Memory is one block of patches. */
-nd_status nd_moments_add(nd_moments *moments, nd_backend *backend, const nd_conv *conv, int64_t n,
-                         const float *x, const float *y);
+/* Before the first nd_moments_add: of each of the `images` images to come only so many pixels that there are
+ * 200 for each of the k unknowns of an output. More of them add nothing but time (method.md, "Moments"). */
+void nd_moments_limit(nd_moments *moments, const nd_conv *conv, int64_t images);
+
+/* Adds n images, numbered from `first`: x[n][ni][in_h][in_w], y[n][no][out_h][out_w]. Memory is one block of
+ * patches. Under a limit the pixels are one of each of per_image equal parts of the output, at a place drawn
+ * by the number of the image: the same ones for every target and however images are cut into blocks. */
+nd_status nd_moments_add(nd_moments *moments, nd_backend *backend, const nd_conv *conv, int64_t first,
+                         int64_t n, const float *x, const float *y);
 
 /* Moments of another target of the same patches: nd_moments_add leaves g alone (it is NULL), and
  * nd_moments_retarget, after the last add, puts h, mean_y and vy of `targets` into `moments`, ridge included.

@@ -54,7 +54,7 @@ static nd_moments *own_moments(nd_backend *backend, const nd_conv *conv, int64_t
         free(response);
     }
     OK(nd_moments_new(conv, &moments));
-    OK(nd_moments_add(moments, backend, conv, n, x, y));
+    OK(nd_moments_add(moments, backend, conv, 0, n, x, y));
     OK(nd_moments_finish(moments));
     nd_moments_ridge(moments, conv, 1e-6);
     free(x);
@@ -312,12 +312,12 @@ Test(defects, d12_images_cost_no_memory) {
     int64_t in = conv.ni * conv.in_h * conv.in_w, out = conv.no * nd_conv_out_h(&conv) * nd_conv_out_w(&conv);
     float *x = help_normals(block * in, 3), *y = help_normals(block * out, 4);
     OK(nd_moments_new(&conv, &moments));
-    OK(nd_moments_add(moments, backend, &conv, block, x, y));
+    OK(nd_moments_add(moments, backend, &conv, 0, block, x, y));
     double before = peak_memory(),
            patches = (double)(block * out / conv.no) * (double)moments->k * 8 / (1 << 20);
     int64_t blocks = 1;
     while ((double)blocks * patches < 96) blocks++;
-    for (int64_t b = 1; b < blocks; b++) OK(nd_moments_add(moments, backend, &conv, block, x, y));
+    for (int64_t b = 1; b < blocks; b++) OK(nd_moments_add(moments, backend, &conv, b * block, block, x, y));
     cr_expect_lt(peak_memory() - before, 32, "after %d blocks of %.1f MiB", (int)blocks, patches);
     nd_moments_free(moments);
     free(x);

@@ -44,7 +44,7 @@ static nd_moments *moments_of(nd_backend *backend, const nd_conv *conv, int64_t 
     OK(nd_moments_new(conv, &m));
     for (int64_t i = 0; i < n; i += 5) { /* uneven blocks */
         int64_t block = n - i < 5 ? n - i : 5;
-        OK(nd_moments_add(m, backend, conv, block, x + i * in, y + i * out));
+        OK(nd_moments_add(m, backend, conv, i, block, x + i * in, y + i * out));
     }
     OK(nd_moments_finish(m));
     return m;
@@ -116,6 +116,62 @@ Test(fit, moments_tell_the_error_of_any_kernel) {
         free(other);
         close_problem(&p);
     }
+}
+
+/* Large maps under a limit: how images are cut into blocks does not matter, the drawn pixels stand for all,
+ * and targets are those of the patches, of a second target as well. */
+Test(fit, a_limit_takes_pixels_from_every_image) {
+    enum { some = 40 };
+    nd_backend *backend = help_backend();
+    for (int groups = 1; groups <= 2; groups++) {
+        nd_conv conv = help_conv(0, 77);
+        conv.ni = 2, conv.no = 4, conv.groups = groups, conv.in_h = 25, conv.in_w = 22;
+        const int64_t in = conv.ni * conv.in_h * conv.in_w;
+        const int64_t area = nd_conv_out_h(&conv) * nd_conv_out_w(&conv), out = conv.no * area;
+        float *x = pictures(&conv, some, 3), *y = responses(&conv, x, some);
+        double *w = help_widen(conv.weights, help_kernel_size(&conv)), error = 1;
+        nd_moments *all = moments_of(backend, &conv, some, x, y), *m[2], *again = NULL;
+        for (int cut = 0; cut < 2; cut++) {
+            const int64_t block = cut ? some : 7;
+            OK(nd_moments_new(&conv, &m[cut]));
+            nd_moments_limit(m[cut], &conv, some);
+            for (int64_t i = 0; i < some; i += block) {
+                const int64_t n = some - i < block ? some - i : block;
+                OK(nd_moments_add(m[cut], backend, &conv, i, n, x + i * in, y + i * out));
+            }
+            OK(nd_moments_finish(m[cut]));
+        }
+        cr_expect(m[0]->pixels >= 200.0 * (double)m[0]->k && m[0]->pixels < 205.0 * (double)m[0]->k + some);
+        cr_expect_lt(m[0]->pixels, 0.7 * all->pixels);
+        double apart = 0, far = 0, size = 0;
+        for (int64_t e = 0; e < m[0]->groups * m[0]->k * m[0]->k; e++) {
+            apart += pow(m[0]->g[e] - m[1]->g[e], 2);
+            far += pow(m[0]->g[e] - all->g[e], 2);
+            size += pow(all->g[e], 2);
+        }
+        cr_expect(apart < 1e-10 * size && far < 0.01 * size, "%g, %g of %g", apart, far, size);
+        cr_expect_gt(far, 1e-10 * size);
+        OK(nd_moments_error(m[0], backend, &conv, w, &error));
+        cr_expect_lt(error, 1e-6, "a target of another pixel: %g", error);
+
+        for (int64_t e = 0; e < some * out; e++) y[e] *= 2;
+        OK(nd_moments_new_targets(&conv, &again));
+        again->per_image = m[0]->per_image;
+        OK(nd_moments_add(again, backend, &conv, 0, some, x, y));
+        OK(nd_moments_retarget(m[0], &conv, again));
+        for (int64_t e = 0; e < help_kernel_size(&conv); e++) w[e] *= 2;
+        OK(nd_moments_error(m[0], backend, &conv, w, &error));
+        cr_expect_lt(error, 1e-6, "a second target of another pixel: %g", error);
+        nd_moments_free(again);
+        nd_moments_free(m[0]);
+        nd_moments_free(m[1]);
+        nd_moments_free(all);
+        free(x);
+        free(y);
+        free(w);
+        help_conv_free(&conv);
+    }
+    nd_backend_close(backend);
 }
 
 /* The target is the full response: the bias comes back as it was, not lost and not doubled. */
