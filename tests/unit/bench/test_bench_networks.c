@@ -2,41 +2,26 @@
 #include "bench/bench.h"
 #include "bench/timing/pairing.h"
 #include "decouple/decouple.h"
-#include "model/infer/infer.h"
 #include "tests/unit/help/decouple_help.h"
 
 #include <stdio.h>
 
-static int add_conv(nd_graph *graph, const char *name, int x, int64_t no, int64_t ni, uint64_t seed) {
+static int add_3x3(nd_graph *graph, const char *name, int x, int64_t no, int64_t ni, uint64_t seed) {
     char text[32];
-    nd_tensor weight = {0};
     nd_node *node = NULL;
-    int in[2] = {x, -1}, y = -1;
-    int64_t dims[4] = {no, ni, 3, 3}, count = no * ni * 9;
-    OK(nd_tensor_new(nd_dtype_f32, 4, dims, &weight));
-    float *values = help_normals(count, seed);
-    memcpy(weight.data, values, (size_t)count * sizeof *values);
-    free(values);
+    nd_rng rng = nd_rng_seed(seed);
     snprintf(text, sizeof text, "%s.weight", name);
-    OK(nd_graph_add_init(graph, text, &weight, &in[1]));
-    nd_tensor_free(&weight);
-    snprintf(text, sizeof text, "%s.y", name);
-    OK(nd_graph_add_value(graph, text, &y));
-    OK(nd_graph_add_node(graph, nd_op_conv, name, in, 2, &y, 1, &node));
+    const int in[] = {x, add_normals(graph, text, 4, (int64_t[]){no, ni, 3, 3}, &rng, 1)};
+    const int y = add_node(graph, nd_op_conv, name, in, 2, &node);
     node->attr.window = (nd_window){{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
     return y;
 }
 
 static nd_graph *two_convs(void) {
-    nd_graph *graph = NULL;
-    int x = -1;
-    int64_t dims[4] = {1, 2, 6, 5};
-    OK(nd_graph_new("two", &graph));
-    OK(nd_graph_add_input(graph, "image", 4, dims, &x));
-    int middle = add_conv(graph, "first", x, 4, 2, 1);
-    OK(nd_graph_add_output(graph, add_conv(graph, "second", middle, 6, 4, 2)));
-    OK(nd_graph_sort(graph));
-    OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
+    nd_graph *graph = new_graph("two");
+    const int x = add_input(graph, "image", 4, (int64_t[]){1, 2, 6, 5});
+    const int middle = add_3x3(graph, "first", x, 4, 2, 1);
+    finish(graph, add_3x3(graph, "second", middle, 6, 4, 2), 1);
     return graph;
 }
 

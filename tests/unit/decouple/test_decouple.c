@@ -180,16 +180,10 @@ Test(decouple, ratio_is_met_on_data_and_again) {
 
 Test(decouple, a_network_without_input_is_refused) {
     nd_backend *backend = help_backend();
-    nd_graph *graph = NULL;
+    nd_graph *graph = new_graph("constant");
     nd_decouple_report report;
     nd_decouple_settings settings = nd_decouple_defaults();
-    nd_tensor tensor = {0};
-    int value = -1;
-    OK(nd_graph_new("constant", &graph));
-    OK(nd_tensor_new(nd_dtype_f32, 1, &(int64_t){1}, &tensor));
-    OK(nd_graph_add_init(graph, "c", &tensor, &value));
-    nd_tensor_free(&tensor);
-    OK(nd_graph_add_output(graph, value));
+    OK(nd_graph_add_output(graph, add_floats(graph, "c", 1, &(int64_t){1}, NULL)));
     cr_expect_eq(nd_decouple(graph, backend, &settings, &report), nd_status_unsupported);
     nd_graph_free(graph);
     nd_backend_close(backend);
@@ -334,33 +328,26 @@ Test(decouple, activation_cache_changes_no_moment) {
 
 static int add_halves(nd_graph *graph, const char *name, int rank, const int64_t *dims, float value) {
     nd_tensor tensor = {0};
-    int at = -1;
     OK(nd_tensor_new(nd_dtype_f16, rank, dims, &tensor));
     for (int64_t e = 0; e < nd_tensor_count(&tensor); e++)
         ((uint16_t *)tensor.data)[e] = nd_f32_to_f16(value * (float)(1 + e % 3));
-    OK(nd_graph_add_init(graph, name, &tensor, &at));
-    nd_tensor_free(&tensor);
-    return at;
+    return add_tensor(graph, name, &tensor);
 }
 
 /* A convolution in fp16 whose normalisation, folded into it, makes a bias of about -mean / sqrt(variance). */
 static void write_normalised(const char *path, float mean, float variance) {
     static const int64_t kernel[] = {8, 4, 3, 3}, outputs[] = {8};
-    nd_graph *graph = NULL;
+    nd_graph *graph = new_graph("halves");
     nd_node *node = NULL;
-    int x = -1, y[2];
-    OK(nd_graph_new("halves", &graph));
-    OK(nd_graph_add_input(graph, "image", 4, (int64_t[]){1, 4, 8, 8}, &x));
-    for (int i = 0; i < 2; i++) OK(nd_graph_add_value(graph, i ? "scores" : "conv.y", &y[i]));
-    const int conv[] = {x, add_halves(graph, "conv.weight", 4, kernel, .1f)};
-    OK(nd_graph_add_node(graph, nd_op_conv, "conv", conv, 2, &y[0], 1, &node));
+    const int in[] = {add_input(graph, "image", 4, (int64_t[]){1, 4, 8, 8}),
+                      add_halves(graph, "conv.weight", 4, kernel, .1f)};
+    const int conv = add_node(graph, nd_op_conv, "conv", in, 2, &node);
     node->attr.window = (nd_window){{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
     const int norm[] = {
-        y[0], add_halves(graph, "scale", 1, outputs, 1), add_halves(graph, "shift", 1, outputs, 0),
+        conv, add_halves(graph, "scale", 1, outputs, 1), add_halves(graph, "shift", 1, outputs, 0),
         add_halves(graph, "mean", 1, outputs, mean), add_halves(graph, "variance", 1, outputs, variance)};
-    OK(nd_graph_add_node(graph, nd_op_batchnorm, "norm", norm, 5, &y[1], 1, &node));
+    OK(nd_graph_add_output(graph, add_node(graph, nd_op_batchnorm, "norm", norm, 5, &node)));
     node->attr.epsilon = 1e-5f;
-    OK(nd_graph_add_output(graph, y[1]));
     OK(nd_onnx_write(graph, path));
     nd_graph_free(graph);
 }

@@ -12,30 +12,17 @@
 
 /* One conv of a shape alone in a network, pooled to its channels. */
 static nd_graph *lone_conv(const nd_conv *conv) {
-    nd_graph *graph = NULL;
-    nd_tensor weight = {0}, bias = {0};
+    nd_graph *graph = new_graph("lone");
     nd_node *node = NULL;
-    int in[3] = {-1, -1, -1}, y = -1;
-    OK(nd_graph_new("lone", &graph));
-    OK(nd_graph_add_input(graph, "image", 4, (int64_t[]){1, conv->ni, conv->in_h, conv->in_w}, &in[0]));
-    OK(nd_tensor_new(
-        nd_dtype_f32, 4,
-        (int64_t[]){conv->no, conv->ni / conv->groups, conv->window.kernel[0], conv->window.kernel[1]},
-        &weight));
-    OK(nd_tensor_new(nd_dtype_f32, 1, &conv->no, &bias));
-    memcpy(weight.data, conv->weights, nd_tensor_bytes(&weight));
-    memcpy(bias.data, conv->bias, nd_tensor_bytes(&bias));
-    OK(nd_graph_add_init(graph, "conv.weight", &weight, &in[1]));
-    OK(nd_graph_add_init(graph, "conv.bias", &bias, &in[2]));
-    nd_tensor_free(&weight);
-    nd_tensor_free(&bias);
-    OK(nd_graph_add_value(graph, NULL, &y));
-    OK(nd_graph_add_node(graph, nd_op_conv, "conv", in, 3, &y, 1, &node));
+    const int64_t kernel[] = {conv->no, conv->ni / conv->groups, conv->window.kernel[0],
+                              conv->window.kernel[1]};
+    const int in[] = {add_input(graph, "image", 4, (int64_t[]){1, conv->ni, conv->in_h, conv->in_w}),
+                      add_floats(graph, "conv.weight", 4, kernel, conv->weights),
+                      add_floats(graph, "conv.bias", 1, &conv->no, conv->bias)};
+    const int y = add_node(graph, nd_op_conv, "conv", in, 3, &node);
     node->attr.window = conv->window;
     node->attr.groups = conv->groups;
-    OK(nd_graph_add_output(graph, y));
-    OK(nd_graph_sort(graph));
-    OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
+    finish(graph, y, 1);
     return graph;
 }
 
@@ -210,26 +197,19 @@ Test(defects, d8_grouped_convs_are_counted_once) {
 
 static int add_constant(nd_graph *graph, int rank, const int64_t *dims, float value) {
     nd_tensor tensor = {0};
-    int constant = -1;
     OK(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor));
     for (int64_t e = 0; e < nd_tensor_count(&tensor); e++) ((float *)tensor.data)[e] = value;
-    OK(nd_graph_add_init(graph, NULL, &tensor, &constant));
-    nd_tensor_free(&tensor);
-    return constant;
+    return add_tensor(graph, NULL, &tensor);
 }
 
 /* A network that scales its image itself still does afterwards. */
 Test(defects, d9_the_scale_of_the_input_stays) {
     nd_backend *backend = help_backend();
-    nd_graph *graph = NULL, *original = NULL;
-    int x = -1;
-    OK(nd_graph_new("scaled", &graph));
-    OK(nd_graph_add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8}, &x));
+    nd_graph *graph = new_graph("scaled"), *original = NULL;
+    const int x = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
     int scaled = add_plain(graph, nd_op_mul, x, add_constant(graph, 1, (int64_t[]){1}, 0.017f));
     int a = add_plain(graph, nd_op_relu, add_conv(graph, "first", scaled, 8, 3, 3, 1, 1), -1);
-    OK(nd_graph_add_output(graph, add_conv(graph, "second", a, 8, 8, 3, 1, 3)));
-    OK(nd_graph_sort(graph));
-    OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
+    finish(graph, add_conv(graph, "second", a, 8, 8, 3, 1, 3), 1);
     OK(nd_graph_clone(graph, &original));
     OK(nd_graph_infer(original, &(nd_infer_settings){.batch = 1}));
     nd_decouple_settings settings = nd_decouple_defaults();
@@ -246,19 +226,14 @@ Test(defects, d9_the_scale_of_the_input_stays) {
 /* A conv whose output something else reads as well keeps its normalisation beside it. */
 Test(defects, d10_a_shared_conv_is_not_folded) {
     nd_backend *backend = help_backend();
-    nd_graph *graph = NULL, *original = NULL;
-    int x = -1, normal = -1;
+    nd_graph *graph = new_graph("shared"), *original = NULL;
     const int64_t channels = 4;
-    OK(nd_graph_new("shared", &graph));
-    OK(nd_graph_add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8}, &x));
+    const int x = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
     int a = add_conv(graph, "a", x, channels, 3, 3, 1, 1);
     int in[5] = {a};
     for (int i = 1; i < 5; i++) in[i] = add_constant(graph, 1, &channels, 0.5f * (float)i);
-    OK(nd_graph_add_value(graph, NULL, &normal));
-    OK(nd_graph_add_node(graph, nd_op_batchnorm, "norm", in, 5, &normal, 1, NULL));
-    OK(nd_graph_add_output(graph, add_plain(graph, nd_op_add, normal, a)));
-    OK(nd_graph_sort(graph));
-    OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
+    const int normal = add_node(graph, nd_op_batchnorm, "norm", in, 5, NULL);
+    finish(graph, add_plain(graph, nd_op_add, normal, a), 1);
     OK(nd_graph_clone(graph, &original));
     OK(nd_graph_infer(original, &(nd_infer_settings){.batch = 1}));
     OK(nd_graph_fold(graph));

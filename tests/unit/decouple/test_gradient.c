@@ -4,29 +4,22 @@
 #include "decouple/calib/sample.h"
 #include "decouple/fit/moments.h"
 #include "decouple/fit/refit.h"
-#include "model/infer/infer.h"
 #include "tests/unit/help/decouple_help.h"
 
 enum { images = 3, side = 6, width = 6 };
 
 static int constant(nd_graph *graph, int rank, const int64_t *dims, uint64_t seed, float shift) {
-    nd_tensor tensor = {0};
-    int value = -1;
-    OK(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor));
-    float *normals = help_normals(nd_tensor_count(&tensor), seed);
-    for (int64_t e = 0; e < nd_tensor_count(&tensor); e++)
-        ((float *)tensor.data)[e] = shift > 0 ? shift + fabsf(normals[e]) : 0.5f * normals[e];
-    free(normals);
-    OK(nd_graph_add_init(graph, NULL, &tensor, &value));
-    nd_tensor_free(&tensor);
+    nd_rng rng = nd_rng_seed(seed);
+    if (shift == 0) return add_normals(graph, NULL, rank, dims, &rng, 0.5f);
+    const int value = add_normals(graph, NULL, rank, dims, &rng, 1);
+    const nd_tensor *tensor = graph->values[value].init;
+    for (int64_t e = 0; e < nd_tensor_count(tensor); e++)
+        ((float *)tensor->data)[e] = shift + fabsf(((float *)tensor->data)[e]);
     return value;
 }
 
 static int node(nd_graph *graph, nd_op op, int n_in, const int *in, nd_node **out) {
-    int y = -1;
-    OK(nd_graph_add_value(graph, NULL, &y));
-    OK(nd_graph_add_node(graph, op, NULL, in, n_in, &y, 1, out));
-    return y;
+    return add_node(graph, op, NULL, in, n_in, out);
 }
 
 static int conv(nd_graph *graph, int x, int64_t no, int64_t ni, int64_t groups, nd_window window,
@@ -162,17 +155,7 @@ static int build_transpose(nd_graph *graph, int x) {
 }
 
 static int build_gather(nd_graph *graph, int x) {
-    static const int64_t channels[] = {4, 0, 4, 2};
-    nd_tensor index = {0};
-    nd_node *made = NULL;
-    int in[2] = {x, -1};
-    OK(nd_tensor_new(nd_dtype_i64, 1, &(int64_t){4}, &index));
-    memcpy(index.data, channels, sizeof channels);
-    OK(nd_graph_add_init(graph, NULL, &index, &in[1]));
-    nd_tensor_free(&index);
-    int y = node(graph, nd_op_gather, 2, in, &made);
-    made->attr.axis = 1;
-    return y;
+    return add_gather(graph, x, (int64_t[]){4, 0, 4, 2}, 4);
 }
 
 static int build_batchnorm(nd_graph *graph, int x) {
@@ -213,15 +196,11 @@ typedef struct network {
 } network;
 
 static network build(int (*op)(nd_graph *, int)) {
-    network net = {0};
-    int64_t dims[4] = {1, 3, side, side};
-    OK(nd_graph_new("one op", &net.graph));
-    OK(nd_graph_add_input(net.graph, "image", 4, dims, &net.image));
+    network net = {.graph = new_graph("one op")};
+    net.image = add_input(net.graph, "image", 4, (int64_t[]){1, 3, side, side});
     net.y = conv(net.graph, net.image, width, 3, 1, window3, 1);
     net.scores = op(net.graph, net.y);
-    OK(nd_graph_add_output(net.graph, net.scores));
-    OK(nd_graph_sort(net.graph));
-    OK(nd_graph_infer(net.graph, &(nd_infer_settings){.batch = 1}));
+    finish(net.graph, net.scores, 1);
     return net;
 }
 

@@ -6,10 +6,8 @@
  */
 static nd_graph *row_of_convs(void) {
     static const int64_t widths[] = {3, 20, 24, 24, 32};
-    nd_graph *graph = NULL;
-    int x = -1;
-    OK(nd_graph_new("row", &graph));
-    OK(nd_graph_add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8}, &x));
+    nd_graph *graph = new_graph("row");
+    int x = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
     for (int c = 0; c < 4; c++) {
         char name[16];
         snprintf(name, sizeof name, "conv%d", c);
@@ -17,9 +15,7 @@ static nd_graph *row_of_convs(void) {
         x = add_plain(graph, nd_op_relu, x, -1);
     }
     x = add_plain(graph, nd_op_global_average_pool, add_conv(graph, "score", x, 5, widths[4], 1, 1, 9), -1);
-    OK(nd_graph_add_output(graph, x));
-    OK(nd_graph_sort(graph));
-    OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
+    finish(graph, x, 1);
     return graph;
 }
 

@@ -2,32 +2,23 @@
 #include "eval/scores.h"
 
 #include "base/log.h"
-#include "model/infer/infer.h"
 #include "run/plugins.h"
+#include "tests/unit/help/graph_help.h"
 
-#include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 /* --- a network that gives its image as the scores: 1 x 1 pixel, a channel a class */
 
 static nd_graph *identity_network(int64_t classes, int64_t batch) {
-    nd_graph *graph;
+    nd_graph *graph = new_graph("identity");
     nd_node *node;
-    int x, y;
-    const int64_t dims[] = {-1, classes, 1, 1};
-    cr_assert_eq(nd_graph_new("identity", &graph), nd_status_ok);
-    cr_assert_eq(nd_graph_add_input(graph, "image", 4, dims, &x), nd_status_ok);
-    cr_assert_eq(nd_graph_add_value(graph, "scores", &y), nd_status_ok);
-    cr_assert_eq(nd_graph_add_node(graph, nd_op_flatten, "flatten", &x, 1, &y, 1, &node), nd_status_ok);
+    const int x = add_input(graph, "image", 4, (int64_t[]){-1, classes, 1, 1});
+    const int y = add_value(graph, "scores");
+    OK(nd_graph_add_node(graph, nd_op_flatten, "flatten", &x, 1, &y, 1, &node));
     node->attr.axis = 1;
-    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
-    cr_assert_eq(nd_graph_sort(graph), nd_status_ok);
-    const nd_infer_settings settings = {.batch = batch};
-    cr_assert_eq(nd_graph_infer(graph, &settings), nd_status_ok, "%s", nd_error());
+    finish(graph, y, batch);
     return graph;
 }
 
@@ -313,10 +304,8 @@ static void listen(void *user, nd_log_level level, const char *message) {
 static nd_graph *network_with_map(bool alone) {
     nd_graph *graph = identity_network(4, 1);
     nd_node *node;
-    int map;
-    cr_assert_eq(nd_graph_add_value(graph, "map", &map), nd_status_ok);
-    cr_assert_eq(nd_graph_add_node(graph, nd_op_reshape, "reshape", graph->inputs, 1, &map, 1, &node),
-                 nd_status_ok);
+    const int map = add_value(graph, "map");
+    OK(nd_graph_add_node(graph, nd_op_reshape, "reshape", graph->inputs, 1, &map, 1, &node));
     node->attr.n = 3;
     node->attr.list[1] = node->attr.list[2] = 2;
     cr_assert_eq(nd_graph_add_output(graph, map), nd_status_ok);

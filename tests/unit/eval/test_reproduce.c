@@ -1,12 +1,9 @@
-#include "base/rng.h"
 #include "eval/reproduce.h"
-#include "model/infer/infer.h"
 #include "model/zoo/zoo.h"
 #include "run/plugins.h"
+#include "tests/unit/help/graph_help.h"
 
-#include <criterion/criterion.h>
 #include <stdio.h>
-#include <string.h>
 
 /* --- the tables */
 
@@ -89,47 +86,31 @@ enum { side = 6, channels = 3, classes = 60, count = 40, width = 12 };
 
 static int weights(nd_graph *graph, uint64_t seed, const char *name, int rank, const int64_t *dims) {
     nd_tensor tensor;
-    int value;
-    cr_assert_eq(nd_zoo_random(&seed, name, rank, dims, &tensor), nd_status_ok);
-    cr_assert_eq(nd_graph_add_init(graph, name, &tensor, &value), nd_status_ok);
-    nd_tensor_free(&tensor);
-    return value;
-}
-
-static int layer(nd_graph *graph, nd_op op, const char *name, const int *in, int n_in, nd_attr **attr) {
-    nd_node *node;
-    int out;
-    cr_assert_eq(nd_graph_add_value(graph, name, &out), nd_status_ok);
-    cr_assert_eq(nd_graph_add_node(graph, op, name, in, n_in, &out, 1, &node), nd_status_ok);
-    *attr = &node->attr;
-    return out;
+    OK(nd_zoo_random(&seed, name, rank, dims, &tensor));
+    return add_tensor(graph, name, &tensor);
 }
 
 static nd_graph *small_network(void) {
-    nd_graph *graph;
-    nd_attr *attr;
-    int x;
-    cr_assert_eq(nd_graph_new("small", &graph), nd_status_ok);
-    cr_assert_eq(nd_graph_add_input(graph, "x", 4, (int64_t[]){-1, channels, side, side}, &x), nd_status_ok);
+    nd_graph *graph = new_graph("small");
+    nd_node *node;
+    int x = add_input(graph, "x", 4, (int64_t[]){-1, channels, side, side});
     for (int i = 0; i < 3; i++) {
         char name[16], weight[32];
         snprintf(name, sizeof name, "conv%d", i + 1);
         snprintf(weight, sizeof weight, "%s.weight", name);
         const int w = weights(graph, 3, weight, 4, (int64_t[]){width, i ? width : channels, 3, 3});
-        x = layer(graph, nd_op_conv, name, (int[]){x, w}, 2, &attr);
-        attr->groups = 1;
-        attr->window = (nd_window){{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
+        x = add_node(graph, nd_op_conv, name, (int[]){x, w}, 2, &node);
+        node->attr.window = (nd_window){{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
         snprintf(name, sizeof name, "relu%d", i + 1);
-        x = layer(graph, nd_op_relu, name, &x, 1, &attr);
+        x = add_node(graph, nd_op_relu, name, &x, 1, NULL);
     }
-    x = layer(graph, nd_op_flatten, "flatten", &x, 1, &attr);
-    attr->axis = 1;
+    x = add_node(graph, nd_op_flatten, "flatten", &x, 1, &node);
+    node->attr.axis = 1;
     const int w = weights(graph, 3, "fc.weight", 2, (int64_t[]){classes, width * side * side});
-    x = layer(graph, nd_op_gemm, "fc", (int[]){x, w}, 2, &attr);
-    attr->trans_b = true;
-    attr->alpha = attr->beta = 1;
-    cr_assert_eq(nd_graph_add_output(graph, x), nd_status_ok);
-    cr_assert_eq(nd_graph_infer(graph, &(nd_infer_settings){.batch = count}), nd_status_ok, "%s", nd_error());
+    x = add_node(graph, nd_op_gemm, "fc", (int[]){x, w}, 2, &node);
+    node->attr.trans_b = true;
+    node->attr.alpha = node->attr.beta = 1;
+    finish(graph, x, count);
     return graph;
 }
 

@@ -2,16 +2,11 @@
 #ifndef ND_TESTS_DECOUPLE_HELP_H
 #define ND_TESTS_DECOUPLE_HELP_H
 
-#include "base/rng.h"
 #include "decouple/chain.h"
+#include "graph_help.h"
 #include "run/plugins.h"
 
-#include <criterion/criterion.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define OK(call) cr_assert_eq((call), nd_status_ok, "%s", nd_error())
 
 /* Strides, dilation, asymmetric padding, oblong kernels, groups, kernels wider than the channels are many. */
 static const nd_conv help_shapes[] = {

@@ -5,62 +5,40 @@
 
 #include "base/batches.h"
 #include "decouple_help.h"
-#include "model/infer/infer.h"
 
 #include <stdio.h>
 
 static inline int add_conv(nd_graph *graph, const char *name, int x, int64_t no, int64_t ni, int64_t kernel,
                            int64_t stride, uint64_t seed) {
-    char text[64];
-    nd_tensor weight = {0}, bias = {0};
+    char weight[64], bias[64];
     nd_node *node = NULL;
-    int in[3] = {x, -1, -1}, y = -1;
-    int64_t dims[4] = {no, ni, kernel, kernel}, count = no * ni * kernel * kernel;
-    OK(nd_tensor_new(nd_dtype_f32, 4, dims, &weight));
-    OK(nd_tensor_new(nd_dtype_f32, 1, &no, &bias));
-    float *w = help_normals(count, seed), *b = help_normals(no, seed + 1);
-    for (int64_t e = 0; e < count; e++)
-        ((float *)weight.data)[e] = w[e] * sqrtf(2.0f / (float)(ni * kernel * kernel));
-    for (int64_t o = 0; o < no; o++) ((float *)bias.data)[o] = 0.1f * b[o];
-    free(w);
-    free(b);
-    snprintf(text, sizeof text, "%s.weight", name);
-    OK(nd_graph_add_init(graph, text, &weight, &in[1]));
-    snprintf(text, sizeof text, "%s.bias", name);
-    OK(nd_graph_add_init(graph, text, &bias, &in[2]));
-    nd_tensor_free(&weight);
-    nd_tensor_free(&bias);
-    snprintf(text, sizeof text, "%s.y", name);
-    OK(nd_graph_add_value(graph, text, &y));
-    OK(nd_graph_add_node(graph, nd_op_conv, name, in, 3, &y, 1, &node));
-    node->attr.window = (nd_window){
-        {kernel, kernel}, {stride, stride}, {1, 1}, {kernel / 2, kernel / 2, kernel / 2, kernel / 2}};
+    nd_rng weights = nd_rng_seed(seed), biases = nd_rng_seed(seed + 1);
+    const int64_t dims[4] = {no, ni, kernel, kernel}, pad = kernel / 2;
+    snprintf(weight, sizeof weight, "%s.weight", name);
+    snprintf(bias, sizeof bias, "%s.bias", name);
+    const int in[] = {
+        x, add_normals(graph, weight, 4, dims, &weights, sqrtf(2.0f / (float)(ni * kernel * kernel))),
+        add_normals(graph, bias, 1, &no, &biases, 0.1f)};
+    const int y = add_node(graph, nd_op_conv, name, in, 3, &node);
+    node->attr.window = (nd_window){{kernel, kernel}, {stride, stride}, {1, 1}, {pad, pad, pad, pad}};
     return y;
 }
 
 static inline int add_plain(nd_graph *graph, nd_op op, int a, int b) {
-    int in[2] = {a, b}, y = -1;
-    OK(nd_graph_add_value(graph, NULL, &y));
-    OK(nd_graph_add_node(graph, op, NULL, in, b < 0 ? 1 : 2, &y, 1, NULL));
-    return y;
+    return add_node(graph, op, NULL, (int[]){a, b}, b < 0 ? 1 : 2, NULL);
 }
 
 /* first 3x3, a residual block, a strided 3x3, a 1x1 to 5 classes, global pooling. */
 static inline nd_graph *small_net(void) {
-    nd_graph *graph = NULL;
-    int x = -1;
-    int64_t dims[4] = {1, 3, 8, 8};
-    OK(nd_graph_new("small", &graph));
-    OK(nd_graph_add_input(graph, "image", 4, dims, &x));
+    nd_graph *graph = new_graph("small");
+    const int x = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
     int a = add_plain(graph, nd_op_relu, add_conv(graph, "first", x, 8, 3, 3, 1, 1), -1);
     int b = add_plain(graph, nd_op_relu, add_conv(graph, "block.a", a, 8, 8, 3, 1, 3), -1);
     int c = add_plain(graph, nd_op_add, add_conv(graph, "block.b", b, 8, 8, 3, 1, 5), a);
     int d = add_plain(graph, nd_op_relu, c, -1);
     int e = add_plain(graph, nd_op_relu, add_conv(graph, "down", d, 12, 8, 3, 2, 7), -1);
     int f = add_plain(graph, nd_op_global_average_pool, add_conv(graph, "score", e, 5, 12, 1, 1, 9), -1);
-    OK(nd_graph_add_output(graph, f));
-    OK(nd_graph_sort(graph));
-    OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
+    finish(graph, f, 1);
     return graph;
 }
 

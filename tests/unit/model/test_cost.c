@@ -1,47 +1,24 @@
 #include "decouple/plan/survey.h"
-#include "model/infer/infer.h"
 #include "model/zoo/zoo.h"
+#include "tests/unit/help/graph_help.h"
 
-#include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 
 /* --- single nodes */
 
-static int add_weight(nd_graph *graph, const char *name, int rank, const int64_t *dims) {
-    nd_tensor tensor;
-    int value;
-    cr_assert_eq(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor), nd_status_ok);
-    cr_assert_eq(nd_graph_add_init(graph, name, &tensor, &value), nd_status_ok);
-    nd_tensor_free(&tensor);
-    return value;
-}
-
-static nd_node *add_node(nd_graph *graph, nd_op op, const int *in, int n_in, int *out) {
-    nd_node *node;
-    cr_assert_eq(nd_graph_add_value(graph, NULL, out), nd_status_ok);
-    cr_assert_eq(nd_graph_add_node(graph, op, NULL, in, n_in, out, 1, &node), nd_status_ok);
-    return node;
-}
-
-static void finish(nd_graph *graph, int out) {
-    cr_assert_eq(nd_graph_add_output(graph, out), nd_status_ok);
-    cr_assert_eq(nd_graph_infer(graph, &(nd_infer_settings){.batch = 3}), nd_status_ok, "%s", nd_error());
-}
-
 /* Strided, dilated, grouped, padded on one side only: the formula against counting in nested loops. */
 Test(cost, conv_counts_what_a_naive_loop_does) {
-    nd_graph *graph;
-    int x, out;
-    cr_assert_eq(nd_graph_new("g", &graph), nd_status_ok);
-    cr_assert_eq(nd_graph_add_input(graph, "x", 4, (int64_t[]){-1, 6, 11, 9}, &x), nd_status_ok);
-    const int in[] = {x, add_weight(graph, "w", 4, (int64_t[]){4, 3, 3, 2}),
-                      add_weight(graph, "b", 1, (int64_t[]){4})};
-    nd_node *conv = add_node(graph, nd_op_conv, in, 3, &out);
+    nd_graph *graph = new_graph("g");
+    nd_node *conv = NULL;
+    const int in[] = {add_input(graph, "x", 4, (int64_t[]){-1, 6, 11, 9}),
+                      add_floats(graph, "w", 4, (int64_t[]){4, 3, 3, 2}, NULL),
+                      add_floats(graph, "b", 1, (int64_t[]){4}, NULL)};
+    const int out = add_node(graph, nd_op_conv, NULL, in, 3, &conv);
     conv->attr.groups = 2;
     conv->attr.window =
         (nd_window){.kernel = {3, 2}, .stride = {2, 1}, .dilation = {2, 3}, .pad = {1, 0, 0, 2}};
-    finish(graph, out);
+    finish(graph, out, 3);
     int64_t macs = 0;
     for (int64_t o = 0; o < 4; o++)
         for (int64_t y = -1; y + 2 * (3 - 1) < 11; y += 2)
@@ -55,19 +32,19 @@ Test(cost, conv_counts_what_a_naive_loop_does) {
 }
 
 Test(cost, inner_products_count_per_image_and_shared_weights_once) {
-    nd_graph *graph;
-    int x, hidden, relu, out;
-    cr_assert_eq(nd_graph_new("g", &graph), nd_status_ok);
-    cr_assert_eq(nd_graph_add_input(graph, "x", 4, (int64_t[]){-1, 7, 1, 1}, &x), nd_status_ok);
-    int flat;
-    add_node(graph, nd_op_flatten, &x, 1, &flat)->attr.axis = 1;
-    const int w = add_weight(graph, "w", 2, (int64_t[]){7, 7}), b = add_weight(graph, "b", 1, (int64_t[]){7});
-    nd_node *gemm = add_node(graph, nd_op_gemm, (int[]){flat, w, b}, 3, &hidden);
-    gemm->attr.trans_b = true;
-    gemm->attr.alpha = gemm->attr.beta = 1;
-    add_node(graph, nd_op_relu, &hidden, 1, &relu);
-    add_node(graph, nd_op_matmul, (int[]){relu, w}, 2, &out);
-    finish(graph, out);
+    nd_graph *graph = new_graph("g");
+    nd_node *node = NULL;
+    const int x = add_input(graph, "x", 4, (int64_t[]){-1, 7, 1, 1});
+    const int w = add_floats(graph, "w", 2, (int64_t[]){7, 7}, NULL),
+              b = add_floats(graph, "b", 1, (int64_t[]){7}, NULL);
+    const int flat = add_node(graph, nd_op_flatten, NULL, &x, 1, &node);
+    node->attr.axis = 1;
+    const int hidden = add_node(graph, nd_op_gemm, NULL, (int[]){flat, w, b}, 3, &node);
+    node->attr.trans_b = true;
+    node->attr.alpha = node->attr.beta = 1;
+    const int relu = add_node(graph, nd_op_relu, NULL, &hidden, 1, NULL);
+    const int out = add_node(graph, nd_op_matmul, NULL, (int[]){relu, w}, 2, NULL);
+    finish(graph, out, 3);
     const nd_cost cost = nd_cost_graph(graph);
     cr_expect_eq(cost.conv_macs, 0);
     cr_expect_eq(cost.total_macs, 2 * 7 * 7);

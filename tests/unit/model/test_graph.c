@@ -1,45 +1,20 @@
-#include "model/graph.h"
+#include "tests/unit/help/graph_help.h"
 
-#include <criterion/criterion.h>
-#include <math.h>
-#include <string.h>
-
-static nd_graph *new_graph(void) {
-    nd_graph *graph;
-    cr_assert_eq(nd_graph_new("test", &graph), nd_status_ok);
-    return graph;
+static int add_three(nd_graph *graph, const char *name) {
+    return add_input(graph, name, 1, (int64_t[]){3});
 }
 
-static int add_value(nd_graph *graph, const char *name) {
-    int value;
-    cr_assert_eq(nd_graph_add_value(graph, name, &value), nd_status_ok);
-    return value;
+static int add_number(nd_graph *graph, const char *name, float number) {
+    return add_floats(graph, name, 1, (int64_t[]){1}, &number);
 }
 
-static int add_input(nd_graph *graph, const char *name) {
-    int value;
-    cr_assert_eq(nd_graph_add_input(graph, name, 1, (int64_t[]){3}, &value), nd_status_ok);
-    return value;
-}
-
-/* A one-element fp32 initializer. */
-static int add_init(nd_graph *graph, const char *name, float number) {
-    nd_tensor tensor;
-    int value;
-    cr_assert_eq(nd_tensor_new(nd_dtype_f32, 1, (int64_t[]){1}, &tensor), nd_status_ok);
-    *(float *)tensor.data = number;
-    cr_assert_eq(nd_graph_add_init(graph, name, &tensor, &value), nd_status_ok);
-    nd_tensor_free(&tensor);
-    return value;
-}
-
-static void add_node(nd_graph *graph, nd_op op, const char *name, int a, int b, int out) {
+static void connect(nd_graph *graph, nd_op op, const char *name, int a, int b, int out) {
     cr_assert_eq(nd_graph_add_node(graph, op, name, (int[]){a, b}, b < 0 ? 1 : 2, &out, 1, NULL),
                  nd_status_ok);
 }
 
 Test(graph, names_are_unique_and_found) {
-    nd_graph *graph = new_graph();
+    nd_graph *graph = new_graph("test");
     int first = add_value(graph, "x"), second = add_value(graph, "x"), nameless = add_value(graph, NULL);
     cr_assert_eq(nd_graph_find_value(graph, "x"), first);
     cr_assert_str_neq(graph->values[second].name, "x");
@@ -54,14 +29,14 @@ Test(graph, names_are_unique_and_found) {
 }
 
 Test(graph, a_removed_node_frees_its_name) {
-    nd_graph *graph = new_graph();
-    int x = add_input(graph, "x"), y = add_value(graph, "y");
-    add_node(graph, nd_op_relu, "layer", x, -1, y);
+    nd_graph *graph = new_graph("test");
+    int x = add_three(graph, "x"), y = add_value(graph, "y");
+    connect(graph, nd_op_relu, "layer", x, -1, y);
     nd_graph_remove_node(graph, 0);
     cr_assert_eq(nd_graph_find_node(graph, "layer"), -1);
-    add_node(graph, nd_op_sigmoid, "layer", x, -1, y);
+    connect(graph, nd_op_sigmoid, "layer", x, -1, y);
     cr_assert_eq(nd_graph_find_node(graph, "layer"), 1);
-    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    OK(nd_graph_add_output(graph, y));
     cr_assert_eq(nd_graph_sort(graph), nd_status_ok);
     cr_assert_eq(graph->n_nodes, 1);
     cr_assert_eq(nd_graph_find_node(graph, "layer"), 0);
@@ -70,13 +45,13 @@ Test(graph, a_removed_node_frees_its_name) {
 }
 
 Test(graph, sorting_orders_and_drops) {
-    nd_graph *graph = new_graph();
-    int x = add_input(graph, "x"), a = add_value(graph, "a"), b = add_value(graph, "b");
-    int unused = add_value(graph, "unused"), lost = add_init(graph, "lost", 1);
-    add_node(graph, nd_op_relu, "second", a, -1, b);
-    add_node(graph, nd_op_relu, "dead end", b, -1, unused);
-    add_node(graph, nd_op_relu, "first", x, -1, a);
-    cr_assert_eq(nd_graph_add_output(graph, b), nd_status_ok);
+    nd_graph *graph = new_graph("test");
+    int x = add_three(graph, "x"), a = add_value(graph, "a"), b = add_value(graph, "b");
+    int unused = add_value(graph, "unused"), lost = add_number(graph, "lost", 1);
+    connect(graph, nd_op_relu, "second", a, -1, b);
+    connect(graph, nd_op_relu, "dead end", b, -1, unused);
+    connect(graph, nd_op_relu, "first", x, -1, a);
+    OK(nd_graph_add_output(graph, b));
     cr_assert_eq(nd_graph_sort(graph), nd_status_ok, "%s", nd_error());
     cr_assert_eq(graph->n_nodes, 2);
     cr_assert_str_eq(graph->nodes[0].name, "first");
@@ -90,19 +65,19 @@ Test(graph, sorting_orders_and_drops) {
 }
 
 Test(graph, sorting_keeps_a_sorted_order) {
-    nd_graph *graph = new_graph();
-    int x = add_input(graph, "x"), left = x, right = x;
+    nd_graph *graph = new_graph("test");
+    int x = add_three(graph, "x"), left = x, right = x;
     for (int i = 0; i < 5; i++) {
         int next = add_value(graph, "l");
-        add_node(graph, nd_op_relu, "l", left, -1, next);
+        connect(graph, nd_op_relu, "l", left, -1, next);
         left = next;
         next = add_value(graph, "r");
-        add_node(graph, nd_op_relu, "r", right, -1, next);
+        connect(graph, nd_op_relu, "r", right, -1, next);
         right = next;
     }
     int sum = add_value(graph, "sum");
-    add_node(graph, nd_op_add, "sum", left, right, sum);
-    cr_assert_eq(nd_graph_add_output(graph, sum), nd_status_ok);
+    connect(graph, nd_op_add, "sum", left, right, sum);
+    OK(nd_graph_add_output(graph, sum));
     const char *names[11];
     for (int i = 0; i < 11; i++) names[i] = graph->nodes[i].name;
     cr_assert_eq(nd_graph_sort(graph), nd_status_ok);
@@ -111,40 +86,40 @@ Test(graph, sorting_keeps_a_sorted_order) {
 }
 
 Test(graph, contradictions_are_named) {
-    nd_graph *cycle = new_graph();
+    nd_graph *cycle = new_graph("test");
     int a = add_value(cycle, "a"), b = add_value(cycle, "b");
-    add_node(cycle, nd_op_relu, "one", a, -1, b);
-    add_node(cycle, nd_op_relu, "two", b, -1, a);
-    cr_assert_eq(nd_graph_add_output(cycle, b), nd_status_ok);
+    connect(cycle, nd_op_relu, "one", a, -1, b);
+    connect(cycle, nd_op_relu, "two", b, -1, a);
+    OK(nd_graph_add_output(cycle, b));
     cr_assert_eq(nd_graph_sort(cycle), nd_status_format);
     cr_assert(strstr(nd_error(), "one") || strstr(nd_error(), "two"), "%s", nd_error());
     nd_graph_free(cycle);
 
-    nd_graph *twice = new_graph();
-    int x = add_input(twice, "x"), y = add_value(twice, "y");
-    add_node(twice, nd_op_relu, "one", x, -1, y);
-    add_node(twice, nd_op_relu, "two", x, -1, y);
-    cr_assert_eq(nd_graph_add_output(twice, y), nd_status_ok);
+    nd_graph *twice = new_graph("test");
+    int x = add_three(twice, "x"), y = add_value(twice, "y");
+    connect(twice, nd_op_relu, "one", x, -1, y);
+    connect(twice, nd_op_relu, "two", x, -1, y);
+    OK(nd_graph_add_output(twice, y));
     cr_assert_eq(nd_graph_sort(twice), nd_status_format);
     cr_assert(strstr(nd_error(), "one") && strstr(nd_error(), "two") && strstr(nd_error(), "'y'"), "%s",
               nd_error());
     nd_graph_free(twice);
 
-    nd_graph *nowhere = new_graph();
+    nd_graph *nowhere = new_graph("test");
     int lost = add_value(nowhere, "lost"), out = add_value(nowhere, "out");
-    add_node(nowhere, nd_op_relu, "reader", lost, -1, out);
-    cr_assert_eq(nd_graph_add_output(nowhere, out), nd_status_ok);
+    connect(nowhere, nd_op_relu, "reader", lost, -1, out);
+    OK(nd_graph_add_output(nowhere, out));
     cr_assert_eq(nd_graph_sort(nowhere), nd_status_format);
     cr_assert(strstr(nd_error(), "reader") && strstr(nd_error(), "lost"), "%s", nd_error());
     nd_graph_free(nowhere);
 }
 
 Test(graph, a_value_is_replaced_everywhere) {
-    nd_graph *graph = new_graph();
-    int x = add_input(graph, "x"), y = add_value(graph, "y"), z = add_value(graph, "z");
-    add_node(graph, nd_op_relu, "relu", x, -1, y);
-    add_node(graph, nd_op_add, "add", y, y, z);
-    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    nd_graph *graph = new_graph("test");
+    int x = add_three(graph, "x"), y = add_value(graph, "y"), z = add_value(graph, "z");
+    connect(graph, nd_op_relu, "relu", x, -1, y);
+    connect(graph, nd_op_add, "add", y, y, z);
+    OK(nd_graph_add_output(graph, y));
     int user;
     cr_assert_eq(nd_graph_uses(graph, y, &user), 2);
     cr_assert_eq(user, 1);
@@ -156,10 +131,10 @@ Test(graph, a_value_is_replaced_everywhere) {
 }
 
 Test(graph, a_clone_shares_weights_and_nothing_else) {
-    nd_graph *graph = new_graph(), *copy;
-    int x = add_input(graph, "x"), w = add_init(graph, "w", 2), y = add_value(graph, "y");
-    add_node(graph, nd_op_mul, "scale", x, w, y);
-    cr_assert_eq(nd_graph_add_output(graph, y), nd_status_ok);
+    nd_graph *graph = new_graph("test"), *copy;
+    int x = add_three(graph, "x"), w = add_number(graph, "w", 2), y = add_value(graph, "y");
+    connect(graph, nd_op_mul, "scale", x, w, y);
+    OK(nd_graph_add_output(graph, y));
     cr_assert_eq(nd_graph_set_meta(graph, "key", "text"), nd_status_ok);
     cr_assert_eq(nd_graph_clone(graph, &copy), nd_status_ok);
     cr_assert_eq(copy->values[w].init->data, graph->values[w].init->data);
@@ -176,16 +151,16 @@ Test(graph, a_clone_shares_weights_and_nothing_else) {
 
 Test(graph, the_hash_sees_names_and_values_but_no_order) {
     char first[65], second[65], third[65];
-    nd_graph *graph = new_graph();
-    add_init(graph, "a", 1), add_init(graph, "b", 2);
+    nd_graph *graph = new_graph("test");
+    add_number(graph, "a", 1), add_number(graph, "b", 2);
     nd_graph_sha256(graph, first);
     nd_graph_free(graph);
-    graph = new_graph();
-    add_init(graph, "b", 2), add_init(graph, "a", 1);
+    graph = new_graph("test");
+    add_number(graph, "b", 2), add_number(graph, "a", 1);
     nd_graph_sha256(graph, second);
     nd_graph_free(graph);
-    graph = new_graph();
-    add_init(graph, "a", 2), add_init(graph, "b", 1);
+    graph = new_graph("test");
+    add_number(graph, "a", 2), add_number(graph, "b", 1);
     nd_graph_sha256(graph, third);
     nd_graph_free(graph);
     cr_assert_str_eq(first, second);

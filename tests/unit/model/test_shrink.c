@@ -4,31 +4,10 @@
 #include "decouple/decouple.h"
 #include "tests/unit/help/net_help.h"
 
-static int add_gather(nd_graph *graph, int x, const int64_t *channel, int64_t count) {
-    nd_tensor index = {0};
-    nd_node *node = NULL;
-    int in[2] = {x, -1}, y = -1;
-    OK(nd_tensor_new(nd_dtype_i64, 1, &count, &index));
-    memcpy(index.data, channel, (size_t)count * sizeof *channel);
-    OK(nd_graph_add_init(graph, NULL, &index, &in[1]));
-    nd_tensor_free(&index);
-    OK(nd_graph_add_value(graph, NULL, &y));
-    OK(nd_graph_add_node(graph, nd_op_gather, NULL, in, 2, &y, 1, &node));
-    node->attr.axis = 1;
-    return y;
-}
-
 static nd_graph *net_of(int *x) {
-    nd_graph *graph = NULL;
-    OK(nd_graph_new("gathers", &graph));
-    OK(nd_graph_add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8}, x));
+    nd_graph *graph = new_graph("gathers");
+    *x = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
     return graph;
-}
-
-static void finish(nd_graph *graph, int y) {
-    OK(nd_graph_add_output(graph, y));
-    OK(nd_graph_sort(graph));
-    OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
 }
 
 /* Shrinks a copy: the rows that went; the copy computes the same. */
@@ -61,7 +40,7 @@ Test(shrink, rows_go_through_activation_and_pool) {
     int a = add_plain(graph, nd_op_relu, add_conv(graph, "a", x, 6, 3, 3, 1, 1), -1);
     int g = add_gather(graph, add_plain(graph, nd_op_identity, a, -1), (int64_t[]){1, 4}, 2);
     int b = add_conv(graph, "b", g, 4, 2, 3, 1, 3);
-    finish(graph, add_plain(graph, nd_op_global_average_pool, b, -1));
+    finish(graph, add_plain(graph, nd_op_global_average_pool, b, -1), 1);
     cr_expect_eq(shrink(graph, &small), 4);
     cr_expect_eq(rows_of(small, "a"), 2);
     cr_expect_eq(rows_of(small, "b"), 4);
@@ -78,7 +57,7 @@ Test(shrink, readers_share_what_they_need) {
     int a = add_plain(graph, nd_op_relu, add_conv(graph, "a", x, 8, 3, 3, 1, 1), -1);
     int b = add_conv(graph, "b", add_gather(graph, a, (int64_t[]){1, 4, 4}, 3), 4, 3, 3, 1, 3);
     int c = add_conv(graph, "c", add_gather(graph, a, (int64_t[]){6, 1}, 2), 4, 2, 3, 1, 5);
-    finish(graph, add_plain(graph, nd_op_global_average_pool, add_plain(graph, nd_op_add, b, c), -1));
+    finish(graph, add_plain(graph, nd_op_global_average_pool, add_plain(graph, nd_op_add, b, c), -1), 1);
     cr_expect_eq(shrink(graph, &small), 5);
     cr_expect_eq(rows_of(small, "a"), 3);
     cr_expect_eq(count_gathers(small), 2);
@@ -96,7 +75,7 @@ Test(shrink, a_sum_goes_as_one) {
         int sum = add_plain(graph, nd_op_relu, add_plain(graph, nd_op_add, a, b), -1);
         int c = add_conv(graph, "c", add_gather(graph, sum, (int64_t[]){0, 5}, 2), 6, 2, 3, 1, 5);
         if (whole) c = add_plain(graph, nd_op_add, c, sum);
-        finish(graph, add_plain(graph, nd_op_global_average_pool, c, -1));
+        finish(graph, add_plain(graph, nd_op_global_average_pool, c, -1), 1);
         cr_expect_eq(shrink(graph, &small), whole ? 0 : 8);
         cr_expect_eq(count_gathers(small), whole);
         nd_graph_free(graph);
@@ -111,7 +90,7 @@ Test(shrink, grouped_convs_lose_whole_groups) {
     int a = add_conv(graph, "a", x, 12, 3, 3, 1, 1), d = add_conv(graph, "d", a, 6, 2, 3, 1, 3);
     graph->nodes[nd_graph_find_node(graph, "d")].attr.groups = 6;
     int b = add_conv(graph, "b", add_gather(graph, d, (int64_t[]){2, 3, 5}, 3), 4, 3, 3, 1, 5);
-    finish(graph, add_plain(graph, nd_op_global_average_pool, b, -1));
+    finish(graph, add_plain(graph, nd_op_global_average_pool, b, -1), 1);
     cr_expect_eq(shrink(graph, &small), 6 + 3);
     cr_expect_eq(rows_of(small, "a"), 6);
     cr_expect_eq(small->nodes[nd_graph_find_node(small, "d")].attr.groups, 3);
@@ -127,7 +106,7 @@ Test(shrink, a_gather_of_the_input_takes_fewer_channels) {
     const int d = add_conv(graph, "d", wide, 8, 2, 3, 1, 3);
     graph->nodes[nd_graph_find_node(graph, "d")].attr.groups = 2;
     const int b = add_conv(graph, "b", add_gather(graph, d, (int64_t[]){5, 6}, 2), 4, 2, 3, 1, 5);
-    finish(graph, add_plain(graph, nd_op_global_average_pool, b, -1));
+    finish(graph, add_plain(graph, nd_op_global_average_pool, b, -1), 1);
     cr_expect_eq(shrink(graph, &small), 4);
     cr_expect_eq(rows_of(small, "d"), 4);
     nd_graph_free(graph);
@@ -140,7 +119,7 @@ Test(shrink, outputs_and_graphs_without_gathers_stay) {
     int a = add_conv(graph, "a", x, 6, 3, 3, 1, 1);
     int b = add_conv(graph, "b", add_gather(graph, a, (int64_t[]){1, 4}, 2), 4, 2, 3, 1, 3);
     OK(nd_graph_add_output(graph, b));
-    finish(graph, a);
+    finish(graph, a, 1);
     int64_t dropped = -1;
     OK(nd_graph_shrink(graph, &dropped));
     cr_expect_eq(dropped, 0);

@@ -1,15 +1,11 @@
 #include "base/log.h"
-#include "base/rng.h"
 #include "model/cost.h"
-#include "model/infer/infer.h"
 #include "model/model.h"
 #include "model/zoo/zoo.h"
+#include "tests/unit/help/graph_help.h"
 
-#include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 static nd_graph *blank(const char *arch) {
@@ -264,15 +260,6 @@ static void hear(void *user, nd_log_level level, const char *message) {
     if (level == nd_log_warn) snprintf(warning, sizeof warning, "%s", message);
 }
 
-static nd_graph *add_tensor(nd_graph *graph, const char *name, int rank, const int64_t *dims) {
-    nd_tensor tensor;
-    int value;
-    cr_assert_eq(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor), nd_status_ok);
-    cr_assert_eq(nd_graph_add_init(graph, name, &tensor, &value), nd_status_ok);
-    nd_tensor_free(&tensor);
-    return graph;
-}
-
 /* What stands beside the network is left with a warning; a layer more within it is another network. */
 Test(zoo, warns_of_what_is_not_used) {
     nd_graph *graph;
@@ -280,12 +267,12 @@ Test(zoo, warns_of_what_is_not_used) {
     cr_assert_eq(nd_zoo_open("resnet20", NULL, &graph), nd_status_ok);
     nd_graph_sha256(graph, want);
     nd_log_set(hear, NULL);
-    add_tensor(graph, "layer1.0.total_ops", 1, (const int64_t[]){1});
-    add_tensor(graph, "criterion.weight", 2, (const int64_t[]){4, 4});
+    add_floats(graph, "layer1.0.total_ops", 1, (int64_t[]){1}, NULL);
+    add_floats(graph, "criterion.weight", 2, (int64_t[]){4, 4}, NULL);
     cr_expect_eq(through_file(graph, "resnet20", got), nd_status_ok, "%s", nd_error());
     cr_expect_str_eq(got, want);
     cr_expect(strstr(warning, "not used: criterion.weight, layer1.0.total_ops"), "%s", warning);
-    add_tensor(graph, "layer1.3.conv1.weight", 4, (const int64_t[]){16, 16, 3, 3});
+    add_floats(graph, "layer1.3.conv1.weight", 4, (int64_t[]){16, 16, 3, 3}, NULL);
     cr_expect_eq(through_file(graph, "resnet20", got), nd_status_format);
     cr_expect(strstr(nd_error(), "unknown layer1.3.conv1.weight"), "%s", nd_error());
     nd_graph_free(graph);
@@ -317,14 +304,12 @@ Test(zoo, has_as_many_classes_as_the_head_of_the_file) {
 static void add_random(nd_graph *graph, nd_rng *rng, const char *name, int rank, const int64_t *dims,
                        bool positive) {
     nd_tensor tensor;
-    int value;
     cr_assert_eq(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor), nd_status_ok);
     for (int64_t i = 0; i < nd_tensor_count(&tensor); i++) {
         const float x = (float)nd_rng_normal(rng);
         ((float *)tensor.data)[i] = positive ? 0.5f + fabsf(x) : x;
     }
-    cr_assert_eq(nd_graph_add_init(graph, name, &tensor, &value), nd_status_ok);
-    nd_tensor_free(&tensor);
+    add_tensor(graph, name, &tensor);
 }
 
 static void add_norm(nd_graph *graph, nd_rng *rng, const char *prefix, int64_t channels) {

@@ -1,14 +1,10 @@
-#include "base/rng.h"
 #include "model/cost.h"
-#include "model/infer/infer.h"
 #include "model/zoo/zoo.h"
 #include "run/executor_parts.h"
 #include "run/plugins.h"
+#include "tests/unit/help/graph_help.h"
 
-#include <criterion/criterion.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 typedef struct net {
     nd_graph *graph;
@@ -16,43 +12,24 @@ typedef struct net {
 } net;
 
 static net net_new(void) {
-    net n = {.rng = nd_rng_seed(17)};
-    cr_assert_eq(nd_graph_new("net", &n.graph), nd_status_ok);
-    return n;
+    return (net){.graph = new_graph("net"), .rng = nd_rng_seed(17)};
 }
 
 static int net_input(net *n, int rank, const int64_t *dims) {
-    int value;
-    cr_assert_eq(nd_graph_add_input(n->graph, "x", rank, dims, &value), nd_status_ok);
-    return value;
+    return add_input(n->graph, "x", rank, dims);
 }
 
 static int net_constant(net *n, int rank, const int64_t *dims) {
-    nd_tensor tensor;
-    int value;
-    cr_assert_eq(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor), nd_status_ok);
-    for (int64_t i = 0; i < nd_tensor_count(&tensor); i++)
-        ((float *)tensor.data)[i] = (float)nd_rng_normal(&n->rng) * 0.4f;
-    cr_assert_eq(nd_graph_add_init(n->graph, NULL, &tensor, &value), nd_status_ok);
-    nd_tensor_free(&tensor);
-    return value;
+    return add_normals(n->graph, NULL, rank, dims, &n->rng, 0.4f);
 }
 
 static int net_indices(net *n, int64_t count, const int64_t *indices) {
-    nd_tensor tensor;
-    int value;
-    cr_assert_eq(nd_tensor_new(nd_dtype_i64, 1, &count, &tensor), nd_status_ok);
-    memcpy(tensor.data, indices, (size_t)count * sizeof *indices);
-    cr_assert_eq(nd_graph_add_init(n->graph, NULL, &tensor, &value), nd_status_ok);
-    nd_tensor_free(&tensor);
-    return value;
+    return add_ints(n->graph, 1, count, indices);
 }
 
 static int net_node(net *n, nd_op op, const int *in, int n_in, const nd_attr *attr) {
-    int out;
     nd_node *node;
-    cr_assert_eq(nd_graph_add_value(n->graph, NULL, &out), nd_status_ok);
-    cr_assert_eq(nd_graph_add_node(n->graph, op, NULL, in, n_in, &out, 1, &node), nd_status_ok);
+    const int out = add_node(n->graph, op, NULL, in, n_in, &node);
     if (attr) node->attr = *attr;
     return out;
 }

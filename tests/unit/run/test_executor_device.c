@@ -3,15 +3,11 @@
  * forbids.
  */
 #include "base/log.h"
-#include "base/rng.h"
-#include "model/infer/infer.h"
 #include "run/executor.h"
 #include "run/plugins.h"
+#include "tests/unit/help/graph_help.h"
 
-#include <criterion/criterion.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { mock_steps = 64, batch = 8, workspace_bytes = 1000 };
 
@@ -235,47 +231,31 @@ static void mock_close(mock *device) {
     nd_backend_close(device->inner);
 }
 
-static int add_constant(nd_graph *graph, nd_rng *rng, int rank, const int64_t *dims) {
-    nd_tensor tensor;
-    int value;
-    cr_assert_eq(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor), nd_status_ok);
-    for (int64_t i = 0; i < nd_tensor_count(&tensor); i++)
-        ((float *)tensor.data)[i] = 0.3f * (float)nd_rng_normal(rng);
-    cr_assert_eq(nd_graph_add_init(graph, NULL, &tensor, &value), nd_status_ok);
-    nd_tensor_free(&tensor);
-    return value;
-}
-
-static int add_node(nd_graph *graph, nd_op op, const char *name, const int *in, int n, const nd_attr *attr) {
-    int out;
+static int add_layer(nd_graph *graph, nd_op op, const char *name, const int *in, int n, const nd_attr *attr) {
     nd_node *node;
-    cr_assert_eq(nd_graph_add_value(graph, NULL, &out), nd_status_ok);
-    cr_assert_eq(nd_graph_add_node(graph, op, name, in, n, &out, 1, &node), nd_status_ok);
+    const int out = add_node(graph, op, name, in, n, &node);
     node->attr = *attr;
     return out;
 }
 
 /* A residual block and a classifier: x[1][3][8][8] -> [1][5]. `axis`: of the softmax; 0 mixes images. */
 static nd_graph *small_network(int64_t images, int64_t axis) {
-    nd_graph *graph;
+    nd_graph *graph = new_graph("small");
     nd_rng rng = nd_rng_seed(7);
-    int x;
     const nd_attr conv = {.groups = 1, .window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}}};
-    cr_assert_eq(nd_graph_new("small", &graph), nd_status_ok);
-    cr_assert_eq(nd_graph_add_input(graph, "x", 4, (int64_t[]){images, 3, 8, 8}, &x), nd_status_ok);
-    const int w1 = add_constant(graph, &rng, 4, (int64_t[]){6, 3, 3, 3}),
-              w2 = add_constant(graph, &rng, 4, (int64_t[]){6, 6, 3, 3}),
-              w3 = add_constant(graph, &rng, 2, (int64_t[]){5, 6});
-    const int a = add_node(graph, nd_op_conv, "conv1", (int[]){x, w1}, 2, &conv);
-    const int b = add_node(graph, nd_op_conv, "conv2", (int[]){a, w2}, 2, &conv);
-    const int c = add_node(graph, nd_op_add, "add", (int[]){a, b}, 2, &(nd_attr){0});
-    const int d = add_node(graph, nd_op_global_average_pool, "pool", &c, 1, &(nd_attr){0});
-    const int e = add_node(graph, nd_op_flatten, "flatten", &d, 1, &(nd_attr){.axis = 1});
-    const int f = add_node(graph, nd_op_gemm, "fc", (int[]){e, w3}, 2,
-                           &(nd_attr){.trans_b = true, .alpha = 1, .beta = 1});
-    const int g = add_node(graph, nd_op_softmax, "softmax", &f, 1, &(nd_attr){.axis = axis});
-    cr_assert_eq(nd_graph_add_output(graph, g), nd_status_ok);
-    cr_assert_eq(nd_graph_infer(graph, &(nd_infer_settings){.batch = images}), nd_status_ok);
+    const int x = add_input(graph, "x", 4, (int64_t[]){images, 3, 8, 8});
+    const int w1 = add_normals(graph, NULL, 4, (int64_t[]){6, 3, 3, 3}, &rng, 0.3f),
+              w2 = add_normals(graph, NULL, 4, (int64_t[]){6, 6, 3, 3}, &rng, 0.3f),
+              w3 = add_normals(graph, NULL, 2, (int64_t[]){5, 6}, &rng, 0.3f);
+    const int a = add_layer(graph, nd_op_conv, "conv1", (int[]){x, w1}, 2, &conv);
+    const int b = add_layer(graph, nd_op_conv, "conv2", (int[]){a, w2}, 2, &conv);
+    const int c = add_layer(graph, nd_op_add, "add", (int[]){a, b}, 2, &(nd_attr){0});
+    const int d = add_layer(graph, nd_op_global_average_pool, "pool", &c, 1, &(nd_attr){0});
+    const int e = add_layer(graph, nd_op_flatten, "flatten", &d, 1, &(nd_attr){.axis = 1});
+    const int f = add_layer(graph, nd_op_gemm, "fc", (int[]){e, w3}, 2,
+                            &(nd_attr){.trans_b = true, .alpha = 1, .beta = 1});
+    const int g = add_layer(graph, nd_op_softmax, "softmax", &f, 1, &(nd_attr){.axis = axis});
+    finish(graph, g, images);
     return graph;
 }
 
