@@ -57,43 +57,63 @@ int64_t nd_candidates_budget(const nd_decouple_settings *settings, const nd_cand
     return (int64_t)floor((double)candidates->total / settings->target);
 }
 
-/* With `credit` more than the budget. */
-static nd_status allocate(const nd_decouple_settings *settings, const nd_candidates *candidates,
-                          int64_t credit, nd_plan *plan) {
+static bool is_chosen(const nd_candidate *row, const nd_plan *plan) {
+    const nd_layer *layer = &plan->layers[row->layer];
+    return row->method == layer->method && row->rank == layer->rank;
+}
+
+int64_t nd_plan_cost(const nd_candidates *candidates, const nd_plan *plan) {
+    int64_t cost = candidates->fixed;
+    for (size_t c = 0; c < candidates->count; c++)
+        if (is_chosen(&candidates->rows[c], plan)) cost += candidates->rows[c].cost;
+    return cost;
+}
+
+nd_status nd_plan_reallocate(const nd_decouple_settings *settings, const nd_candidates *candidates,
+                             int64_t allowance, int first, nd_plan *plan) {
     nd_status status = nd_status_ok;
     int *number = nd_alloc_array((size_t)plan->n_layers + 1, sizeof *number), open = 0;
-    size_t *chosen = nd_alloc_array((size_t)plan->n_layers + 1, sizeof *chosen);
+    size_t *chosen = nd_alloc_array((size_t)plan->n_layers + 1, sizeof *chosen), count = 0;
+    size_t *row = nd_alloc_array(candidates->count + 1, sizeof *row);
     nd_candidate *own = nd_alloc_array(candidates->count + 1, sizeof *own);
-    ND_REQUIRE_DONE(number && chosen && own, nd_status_memory, "no memory for an allocation");
+    ND_REQUIRE_DONE(number && chosen && row && own, nd_status_memory, "no memory for an allocation");
     for (int l = 0; l < plan->n_layers; l++)
         if (!plan->layers[l].why) number[l] = open++;
     ND_REQUIRE_DONE(open > 0, nd_status_usage, "every layer is to stay dense");
     for (size_t c = 0; c < candidates->count; c++) {
-        own[c] = candidates->rows[c];
-        own[c].layer = number[own[c].layer];
+        const nd_candidate *candidate = &candidates->rows[c];
+        if (candidate->layer < first && !is_chosen(candidate, plan)) continue;
+        row[count] = c;
+        own[count] = *candidate;
+        own[count++].layer = number[candidate->layer];
     }
-    int64_t budget = nd_candidates_budget(settings, candidates) + credit - candidates->fixed;
-    status = nd_allocate(own, candidates->count, open, budget, chosen);
+    status = nd_allocate(own, count, open, allowance - candidates->fixed, chosen);
     if (status) {
         status = nd_fail_in(status, "a ratio of %g, where at most %.3f is within reach", settings->target,
                             candidates->most);
         goto done;
     }
-    int64_t cost = candidates->fixed;
-    for (int l = 0; l < plan->n_layers; l++) {
+    for (int l = first; l < plan->n_layers; l++) {
         nd_layer *layer = &plan->layers[l];
         if (layer->why) continue;
-        const nd_candidate *choice = &candidates->rows[chosen[number[l]]];
-        layer->method = choice->method;
-        layer->rank = choice->rank;
-        cost += choice->cost;
+        layer->method = candidates->rows[row[chosen[number[l]]]].method;
+        layer->rank = candidates->rows[row[chosen[number[l]]]].rank;
     }
+    const int64_t cost = nd_plan_cost(candidates, plan);
     plan->ratio = cost > 0 ? (double)candidates->total / (double)cost : 1;
 done:
     free(number);
     free(chosen);
+    free(row);
     free(own);
     return status;
+}
+
+/* With `credit` more than the budget. */
+static nd_status allocate(const nd_decouple_settings *settings, const nd_candidates *candidates,
+                          int64_t credit, nd_plan *plan) {
+    return nd_plan_reallocate(settings, candidates, nd_candidates_budget(settings, candidates) + credit, 0,
+                              plan);
 }
 
 nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *settings,
@@ -103,7 +123,7 @@ nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *se
     if (settings->rule != nd_rule_macs_ratio || !nd_plan_prunes(settings, plan)) return nd_status_ok;
     for (int round = 0; round < credit_rounds; round++) {
         nd_cost cost;
-        ND_TRY(nd_plan_preview(graph, settings, plan, &cost));
+        ND_TRY(nd_plan_preview(graph, settings, plan, NULL, 0, &cost));
         int64_t left = nd_candidates_budget(settings, candidates) + surplus -
                        (settings->conv_only ? cost.conv_macs : cost.total_macs);
         if (left >= 0)

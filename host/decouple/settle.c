@@ -5,9 +5,11 @@
 #include "model/shrink.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { most_fits = 5 };
-static const double unspent = 0.03;  /* share of the budget that may be left: not worth another fit */
+/* Shares of the budget that may be left: by a fit to images, which takes long, and by the weights alone. */
+static const double unspent_calibrated = 0.03, unspent_plain = 0.01;
 static const double margin = 0.0025; /* share of it given up, besides what is too much, after a fit over it */
 
 static nd_status decompose_all(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
@@ -48,16 +50,46 @@ typedef struct fit {
     nd_plan *plan;
     nd_chain *chains;
     double *error;
+    bool counts; /* its MACs are known after the fit alone */
 } fit;
-
-static nd_status fit_once(const fit *f) {
-    for (int l = 0; l < f->plan->n_layers; l++) nd_chain_free(&f->chains[l]);
-    return f->settings->calib ? nd_calibrate(f->graph, f->backend, f->settings, f->plan, f->chains, f->error)
-                              : decompose_all(f->backend, f->settings, f->plan, f->chains, f->error);
-}
 
 static int64_t counted(const fit *f, const nd_cost *cost) {
     return f->settings->conv_only ? cost->conv_macs : cost->total_macs;
+}
+
+/* What is left of the budget once the first `fitted` layers are as their chains say. */
+static nd_status count_left(const fit *f, int fitted, int64_t *left) {
+    nd_cost cost;
+    ND_TRY(nd_plan_preview(f->graph, f->settings, f->plan, f->chains, fitted, &cost));
+    *left = nd_candidates_budget(f->settings, f->candidates) - counted(f, &cost);
+    return nd_status_ok;
+}
+
+/* A layer that has been fitted tells which channels it reads: the layers after it get what that has freed, or
+ * give up what it has not. */
+static nd_status respend(void *context, int layer) {
+    const fit *f = context;
+    const nd_plan *plan = f->plan;
+    int64_t left = 0, then = 0;
+    ND_TRY(count_left(f, layer + 1, &left));
+    nd_layer *old = nd_alloc_array((size_t)plan->n_layers, sizeof *old);
+    ND_REQUIRE(old, nd_status_memory, "no memory for an allocation");
+    memcpy(old, plan->layers, (size_t)plan->n_layers * sizeof *old);
+    nd_status status = nd_plan_reallocate(f->settings, f->candidates,
+                                          nd_plan_cost(f->candidates, plan) + left, layer + 1, f->plan);
+    if (!status) status = count_left(f, layer + 1, &then);
+    const bool worse = status == nd_status_usage || (!status && then < 0 && then < left);
+    if (worse) memcpy(plan->layers, old, (size_t)plan->n_layers * sizeof *old);
+    free(old);
+    return worse ? nd_status_ok : status; /* usage: the layers that are left cannot make up for it */
+}
+
+static nd_status fit_once(const fit *f) {
+    for (int l = 0; l < f->plan->n_layers; l++) nd_chain_free(&f->chains[l]);
+    if (!f->settings->calib) return decompose_all(f->backend, f->settings, f->plan, f->chains, f->error);
+    const nd_fitted_hook hook = {respend, (void *)f};
+    return nd_calibrate(f->graph, f->backend, f->settings, f->plan, f->counts ? &hook : NULL, f->chains,
+                        f->error);
 }
 
 /* What the network costs with these chains, and what it was thought to. */
@@ -65,7 +97,7 @@ static nd_status count_macs(const fit *f, int64_t *now, int64_t *expected) {
     nd_graph *copy = NULL;
     nd_cost cost;
     int64_t dropped = 0;
-    ND_TRY(nd_plan_preview(f->graph, f->settings, f->plan, &cost));
+    ND_TRY(nd_plan_preview(f->graph, f->settings, f->plan, NULL, 0, &cost));
     *expected = counted(f, &cost);
     ND_TRY(nd_graph_clone(f->graph, &copy));
     nd_status status = nd_plan_apply(copy, f->plan, f->chains, &dropped);
@@ -105,6 +137,7 @@ static nd_status allocate_less(const fit *f, int64_t budget, int64_t *surplus, b
 /* From one surplus to the next until the network is where it should be; then back to the best one, if any. */
 static nd_status fit_within_budget(const fit *f) {
     int64_t budget = nd_candidates_budget(f->settings, f->candidates), surplus = 0, best = 0, most = -1;
+    const double unspent = f->settings->calib ? unspent_calibrated : unspent_plain;
     bool changed = true, within = false;
     for (int fits = 1; changed; fits++) {
         int64_t now = 0, expected = 0;
@@ -138,7 +171,7 @@ static nd_status fit_within_budget(const fit *f) {
 
 nd_status nd_plan_fit(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                       const nd_candidates *candidates, nd_plan *plan, nd_chain *chains, double *error) {
-    const fit f = {graph, backend, settings, candidates, plan, chains, error};
     bool counts = candidates && settings->rule == nd_rule_macs_ratio && nd_plan_prunes(settings, plan);
+    const fit f = {graph, backend, settings, candidates, plan, chains, error, counts};
     return counts ? fit_within_budget(&f) : fit_once(&f);
 }

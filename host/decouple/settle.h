@@ -8,10 +8,11 @@
  * chains[n_layers] and error[n_layers], empty and unset before.
  *
  * How many channels the layers need not compute is known only from the fit, which chooses what each of them
- * reads. With candidates to choose from, a plan that prunes is therefore counted afterwards; where the
- * network is over the budget or leaves more than three hundredths of it, the layers are allocated and fitted
- * again, a few times at most. The decisions in the plan are then those of the chains. Candidates are NULL
- * where ranks are given. */
+ * reads. With candidates to choose from, a plan that prunes is therefore counted after each layer of a
+ * calibration pass, and the layers after it get what has been freed. Where the network is over the budget in
+ * the end, or leaves more than three hundredths of it (one, without images), the layers are allocated and
+ * fitted again, a few times at most. The decisions in the plan are then those of the chains. Candidates are
+ * NULL where ranks are given. */
 nd_status nd_plan_fit(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                       const nd_candidates *candidates, nd_plan *plan, nd_chain *chains, double *error);
 

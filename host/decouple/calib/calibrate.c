@@ -102,7 +102,7 @@ static nd_status fit_layer(const nd_layer_data *data, nd_graph *current, nd_chai
 }
 
 nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
-                       const nd_plan *plan, nd_chain *chains, double *error) {
+                       const nd_plan *plan, const nd_fitted_hook *hook, nd_chain *chains, double *error) {
     nd_graph *current = NULL;
     nd_pass_cache *cache = NULL;
     nd_activation_cache *activations = NULL;
@@ -122,6 +122,7 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
         if (!changed) continue;
         if (l < finished) {
             ND_TRY_DONE(nd_layer_put(current, layer, &chains[l]));
+            if (hook) ND_TRY_DONE(hook->fitted(hook->context, l));
             continue;
         }
         ND_TRY_DONE(nd_activation_cache_move(activations, backend, graph, current, layer->node));
@@ -129,6 +130,7 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
         ND_TRY_DONE(fit_layer(&data, current, &chains[l], &error[l]));
         nd_log(nd_log_info, "%s: squared output error %.4f", layer->name, error[l]);
         nd_pass_cache_put(cache, l, &chains[l], error[l]);
+        if (hook) ND_TRY_DONE(hook->fitted(hook->context, l));
     }
     nd_progress_report(settings->progress, "calibrating", plan->n_layers, plan->n_layers);
 done:

@@ -5,12 +5,19 @@
 
 #include "decouple/plan/plan.h"
 
+/* Told of each layer that has its chain, in this run or one before it; may decide anew for the layers after.
+ */
+typedef struct nd_fitted_hook {
+    nd_status (*fitted)(void *context, int layer);
+    void *context;
+} nd_fitted_hook;
+
 /* Fills chains[n_layers] for every layer of the plan that changes: of one stage where a layer stays dense
  * but gets the least-squares kernel and a new bias, empty where nothing upstream has changed. error[l] is the
  * relative squared output error of layer l, after the activation that follows where the settings ask for a
- * fit through it, or negative where it was not fitted. */
+ * fit through it, or negative where it was not fitted. `hook` may be NULL. */
 nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
-                       const nd_plan *plan, nd_chain *chains, double *error);
+                       const nd_plan *plan, const nd_fitted_hook *hook, nd_chain *chains, double *error);
 
 /* The candidates of every open layer with the loss measured at the network's output: each layer decoupled
  * alone at a grid of ranks, the rest of the original network run after it, the relative squared change of

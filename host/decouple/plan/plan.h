@@ -65,6 +65,13 @@ nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *se
 nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *settings,
                            const nd_candidates *candidates, int64_t surplus, nd_plan *plan);
 
+/* Decides again for the layers from number `first` on, those before it as they are: the costs of all their
+ * candidates may sum to `allowance`, what they make cheaper in other layers not counted. */
+nd_status nd_plan_reallocate(const nd_decouple_settings *settings, const nd_candidates *candidates,
+                             int64_t allowance, int first, nd_plan *plan);
+/* The sum of the costs of the candidates that the plan has chosen, and of what no candidate stands for. */
+int64_t nd_plan_cost(const nd_candidates *candidates, const nd_plan *plan);
+
 /* total / settings->target */
 int64_t nd_candidates_budget(const nd_decouple_settings *settings, const nd_candidates *candidates);
 

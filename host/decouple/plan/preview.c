@@ -33,8 +33,14 @@ static nd_status put_shape(nd_graph *graph, const nd_decouple_settings *settings
     return status;
 }
 
+/* As it is; what the rewriter notes in a chain goes into a copy. */
+static nd_status put_chain(nd_graph *graph, const nd_layer *layer, const nd_chain *chain) {
+    nd_chain copy = *chain;
+    return nd_chain_rewrite(graph, layer->node, &copy);
+}
+
 nd_status nd_plan_preview(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
-                          nd_cost *out) {
+                          const nd_chain *chains, int fitted, nd_cost *out) {
     const nd_value *x = &graph->values[graph->inputs[0]];
     const nd_infer_settings infer = {
         .batch = x->dims[0], .height = x->dims[2], .width = x->dims[3], .allow_opaque = true};
@@ -43,7 +49,10 @@ nd_status nd_plan_preview(const nd_graph *graph, const nd_decouple_settings *set
     nd_status status = nd_status_ok;
     ND_TRY(nd_graph_clone(graph, &copy));
     for (int l = 0; l < plan->n_layers; l++)
-        if (plan->layers[l].method) ND_TRY_DONE(put_shape(copy, settings, &plan->layers[l]));
+        if (plan->layers[l].method && l < fitted)
+            ND_TRY_DONE(put_chain(copy, &plan->layers[l], &chains[l]));
+        else if (plan->layers[l].method)
+            ND_TRY_DONE(put_shape(copy, settings, &plan->layers[l]));
     ND_TRY_DONE(nd_graph_sort(copy));
     ND_TRY_DONE(nd_graph_infer(copy, &infer));
     ND_TRY_DONE(nd_graph_shrink(copy, &dropped));

@@ -4,11 +4,12 @@
 
 #include "decouple/plan/plan.h"
 
-/* Builds the network of the plan without its weights and counts it. Less than the sum over the layers where a
+/* Builds the network of the plan without its weights and counts it; the first `fitted` layers as their chains
+ * are, which may be NULL for none. Less than the sum over the layers where a
  * layer reads fewer channels than the one before makes. Where several layers read some channels of one value,
  * the first ones are taken for all; the real choice may differ and cost a little more or less. */
 nd_status nd_plan_preview(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
-                          nd_cost *out);
+                          const nd_chain *chains, int fitted, nd_cost *out);
 
 /* Do layers of the plan read only some of their channels? The preview is the sum over the layers otherwise.
  */
