@@ -45,10 +45,8 @@ nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench
  * times are of the device alone where the backend knows them, else of the whole call. Values are random. */
 nd_status nd_bench_svd(const nd_bench_layer *layers, size_t n, const nd_bench_settings *settings);
 
-/* The layers of a suite, and of an inferred graph: equal shapes once, with their number. *out is malloc'd;
- * names point into the suite or the graph. The first convolution, and those without a spatial kernel or with
- * groups, are marked dense. */
-nd_status nd_bench_layers_of_suite(const nd_suite *suite, nd_bench_layer **out, size_t *n);
+/* The layers of an inferred graph: equal shapes once, with their number. *out is malloc'd; names point into
+ * the graph. The first convolution, and those without a spatial kernel or with groups, are marked dense. */
 nd_status nd_bench_layers_of_graph(const nd_graph *graph, nd_bench_layer **out, size_t *n);
 
 /* Whole networks, end to end on one backend: networks[0] is the original, and the ratio is to it. The others

@@ -1,7 +1,5 @@
 #include "bench/bench.h"
 
-#include "decouple/chain.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,14 +113,15 @@ static void set_rates(nd_row *row, const nd_bench_settings *settings, double ns,
 }
 
 void nd_bench_row_shape(nd_row *row, const nd_bench_layer *layer) {
-    nd_row_set_text(row, nd_field_layer, layer->name);
-    nd_row_set_int(row, nd_field_ni, layer->ni);
-    nd_row_set_int(row, nd_field_no, layer->no);
-    nd_row_set_int(row, nd_field_kh, layer->window.kernel[0]);
-    nd_row_set_int(row, nd_field_kw, layer->window.kernel[1]);
-    nd_row_set_int(row, nd_field_stride, layer->window.stride[0]);
-    nd_row_set_int(row, nd_field_h, nd_bench_layer_out(layer, 0));
-    nd_row_set_int(row, nd_field_w, nd_bench_layer_out(layer, 1));
+    const nd_conv *conv = &layer->conv;
+    nd_row_set_text(row, nd_field_layer, conv->name);
+    nd_row_set_int(row, nd_field_ni, conv->ni);
+    nd_row_set_int(row, nd_field_no, conv->no);
+    nd_row_set_int(row, nd_field_kh, conv->window.kernel[0]);
+    nd_row_set_int(row, nd_field_kw, conv->window.kernel[1]);
+    nd_row_set_int(row, nd_field_stride, conv->window.stride[0]);
+    nd_row_set_int(row, nd_field_h, nd_conv_out_h(conv));
+    nd_row_set_int(row, nd_field_w, nd_conv_out_w(conv));
     nd_row_set_int(row, nd_field_layers, layer->layers);
 }
 
@@ -150,7 +149,7 @@ static nd_status emit_entry(const bench *b, size_t index, nd_implementation impl
     nd_bench_row_shape(&row, layer);
     nd_bench_row_time(&row, &r->timing, chosen);
     set_rates(&row, b->settings, median_of(r, chosen), (double)entry->macs,
-              (double)nd_bench_layer_macs(layer), entry->bytes, bound_of(b, entry));
+              (double)nd_conv_macs(&layer->conv), entry->bytes, bound_of(b, entry));
     snprintf(engine, sizeof engine, "%s%s%s",
              implementation == nd_implementation_best ? nd_implementation_name(entry->implementation) : "",
              implementation == nd_implementation_best ? ": " : "", entry->engine);
@@ -188,7 +187,7 @@ static bool wants(const nd_bench_settings *settings, nd_implementation implement
 static nd_status add_all(const bench *b, const nd_bench_layer *layer, nd_rig *rig) {
     bool added;
     ND_TRY(nd_rig_add(rig, nd_implementation_dense, nd_form_dwpw, 0, &added));
-    ND_REQUIRE(added, nd_status_unsupported, "%s: %s has no such convolution in %s", layer->name,
+    ND_REQUIRE(added, nd_status_unsupported, "%s: %s has no such convolution in %s", layer->conv.name,
                b->settings->backend->name, nd_precision_name(b->settings->precision));
     static const nd_implementation timed[] = {nd_implementation_unfused, nd_implementation_fused},
                                    baselines[] = {nd_implementation_direct, nd_implementation_winograd};
@@ -254,7 +253,7 @@ static nd_status emit_stack(const bench *b, nd_implementation implementation, nd
         pairs[i] = nd_timing_pairs(&r->timing, dense, chosen, layers);
         ns += layers * median_of(r, chosen);
         macs += layers * (double)r->entries[chosen].macs;
-        dense_macs += layers * (double)nd_bench_layer_macs(&b->layers[i]);
+        dense_macs += layers * (double)nd_conv_macs(&b->layers[i].conv);
         bytes += layers * r->entries[chosen].bytes;
         bound += layers * bound_of(b, &r->entries[chosen]);
         noisy = noisy || r->timing.noisy;
@@ -376,44 +375,11 @@ nd_status nd_bench_layers(const nd_bench_layer *layers, size_t n, const nd_bench
     return status;
 }
 
-nd_status nd_bench_layers_of_suite(const nd_suite *suite, nd_bench_layer **out, size_t *n) {
-    nd_bench_layer *layers = calloc(suite->n_layers, sizeof *layers);
-    ND_REQUIRE(layers, nd_status_memory, "bench: out of memory");
-    for (size_t i = 0; i < suite->n_layers; i++) {
-        const nd_suite_layer *from = &suite->layers[i];
-        int64_t k = from->kernel, s = from->stride, p = (from->kernel - 1) / 2;
-        layers[i] = (nd_bench_layer){
-            .name = from->name,
-            .no = from->no,
-            .ni = from->ni,
-            .groups = from->groups,
-            .window = {.kernel = {k, k}, .stride = {s, s}, .dilation = {1, 1}, .pad = {p, p, p, p}},
-            .in_h = from->input,
-            .in_w = from->input,
-            .layers = from->count,
-            .dense = from->dense,
-        };
-    }
-    *out = layers;
-    *n = suite->n_layers;
-    return nd_status_ok;
-}
-
-static bool same_shape(const nd_bench_layer *a, const nd_bench_layer *b) {
+static bool same_shape(const nd_bench_layer *one, const nd_bench_layer *other) {
+    const nd_conv *a = &one->conv, *b = &other->conv;
     return a->no == b->no && a->ni == b->ni && a->groups == b->groups && a->in_h == b->in_h &&
-           a->in_w == b->in_w && a->dense == b->dense && !memcmp(&a->window, &b->window, sizeof a->window);
-}
-
-static nd_bench_layer layer_of_conv(const nd_conv *conv, bool first) {
-    return (nd_bench_layer){.name = conv->name,
-                            .no = conv->no,
-                            .ni = conv->ni,
-                            .groups = conv->groups,
-                            .window = conv->window,
-                            .in_h = conv->in_h,
-                            .in_w = conv->in_w,
-                            .layers = 1,
-                            .dense = first || nd_conv_taps(conv) == 1 || conv->groups > 1};
+           a->in_w == b->in_w && one->dense == other->dense &&
+           !memcmp(&a->window, &b->window, sizeof a->window);
 }
 
 nd_status nd_bench_layers_of_graph(const nd_graph *graph, nd_bench_layer **out, size_t *n) {
@@ -423,7 +389,8 @@ nd_status nd_bench_layers_of_graph(const nd_graph *graph, nd_bench_layer **out, 
     for (int i = 0; i < graph->n_nodes; i++) {
         nd_conv conv;
         if (graph->nodes[i].op != nd_op_conv || nd_conv_from_node(graph, &graph->nodes[i], &conv)) continue;
-        nd_bench_layer layer = layer_of_conv(&conv, *n == 0);
+        const nd_bench_layer layer = {
+            .conv = conv, .layers = 1, .dense = *n == 0 || nd_conv_taps(&conv) == 1 || conv.groups > 1};
         size_t k = 0;
         while (k < *n && !same_shape(&layers[k], &layer)) k++;
         if (k < *n)

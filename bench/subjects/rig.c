@@ -6,6 +6,7 @@
 #include "bench/subjects/rig_check.h"
 #include "bench/timing/displace.h"
 #include "bench/timing/slowdown.h"
+#include "decouple/methods/method.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -50,22 +51,8 @@ const char *nd_form_name(nd_form form) {
     return form == nd_form_dwpw ? "dwpw" : "pwdw";
 }
 
-int64_t nd_bench_layer_macs(const nd_bench_layer *layer) {
-    return layer->no * (layer->ni / layer->groups) * layer->window.kernel[0] * layer->window.kernel[1] *
-           nd_bench_layer_out(layer, 0) * nd_bench_layer_out(layer, 1);
-}
-
-int64_t nd_bench_layer_out(const nd_bench_layer *layer, int axis) {
-    return nd_window_output(&layer->window, axis, axis ? layer->in_w : layer->in_h, false);
-}
-
-static int64_t stage_macs(const nd_rig_stage *stage) {
-    return stage->no * (stage->ni / stage->groups) * stage->window.kernel[0] * stage->window.kernel[1] *
-           stage->out_h * stage->out_w;
-}
-
-static int64_t stage_weights(const nd_rig_stage *stage) {
-    return stage->no * (stage->ni / stage->groups) * stage->window.kernel[0] * stage->window.kernel[1];
+static int64_t weight_count(const nd_conv *stage) {
+    return stage->no * (stage->ni / stage->groups) * nd_conv_taps(stage);
 }
 
 /* A prepared implementation. The kernels of one copy run one after the other. */
@@ -73,7 +60,7 @@ typedef struct entry {
     nd_rig_entry info;
     nd_rig *rig;
     nd_backend *backend; /* of its kernels */
-    nd_rig_stage stages[stages_max];
+    nd_conv stages[stages_max];
     float *weights[stages_max];
     int32_t *channel; /* separable: input channel of each term */
     int n_stages, n_kernels;
@@ -86,7 +73,7 @@ typedef struct entry {
 } entry;
 
 struct nd_rig {
-    nd_bench_layer layer;
+    nd_conv conv;
     nd_rig_settings settings;
     nd_view x_view, y_view;
     float *x_host, *y_host, *bias;
@@ -105,13 +92,13 @@ static nd_view image_view(const nd_rig *rig, bool channels_last, int64_t channel
 
 /* What a stage of an entry reads and writes. */
 static nd_view stage_in(const entry *e, int index) {
-    const nd_rig_stage *stage = &e->stages[index];
+    const nd_conv *stage = &e->stages[index];
     return image_view(e->rig, e->info.channels_last, stage->ni, stage->in_h, stage->in_w);
 }
 
 static nd_view stage_out(const entry *e, int index) {
-    const nd_rig_stage *stage = &e->stages[index];
-    return image_view(e->rig, e->info.channels_last, stage->no, stage->out_h, stage->out_w);
+    const nd_conv *stage = &e->stages[index];
+    return image_view(e->rig, e->info.channels_last, stage->no, nd_conv_out_h(stage), nd_conv_out_w(stage));
 }
 
 static size_t view_bytes(const nd_rig *rig, const nd_view *view) {
@@ -165,18 +152,18 @@ nd_status nd_rig_open(const nd_bench_layer *layer, const nd_rig_settings *settin
     nd_status status = nd_status_ok;
     nd_rig *rig = calloc(1, sizeof *rig);
     ND_REQUIRE(rig, nd_status_memory, "bench: out of memory");
-    rig->layer = *layer;
+    rig->conv = layer->conv;
     rig->settings = *settings;
     rig->displacer = nd_displacer_new(settings->backend, settings->seed);
     const bool last = settings->backend->channels_last;
-    rig->x_view = image_view(rig, last, layer->ni, layer->in_h, layer->in_w);
-    rig->y_view =
-        image_view(rig, last, layer->no, nd_bench_layer_out(layer, 0), nd_bench_layer_out(layer, 1));
+    const nd_conv *conv = &rig->conv;
+    rig->x_view = image_view(rig, last, conv->ni, conv->in_h, conv->in_w);
+    rig->y_view = image_view(rig, last, conv->no, nd_conv_out_h(conv), nd_conv_out_w(conv));
     rig->x_host = random_floats(nd_view_count(&rig->x_view), 1, 1);
     rig->y_host = nd_alloc_array((size_t)nd_view_count(&rig->y_view), sizeof *rig->y_host);
-    rig->bias = random_floats(layer->no, 0.1, 2);
+    rig->bias = random_floats(conv->no, 0.1, 2);
     ND_REQUIRE_DONE(rig->x_host && rig->y_host && rig->bias, nd_status_memory, "bench: %s: out of memory",
-                    layer->name);
+                    conv->name);
     ND_TRY_DONE(allocate_slots(rig));
     *out = rig;
 done:
@@ -213,62 +200,39 @@ void nd_rig_close(nd_rig *rig) {
     free(rig);
 }
 
-static nd_rig_stage spatial_stage(const nd_bench_layer *layer, int64_t ni, int64_t no, int64_t groups) {
-    return (nd_rig_stage){.no = no,
-                          .ni = ni,
-                          .groups = groups,
-                          .in_h = layer->in_h,
-                          .in_w = layer->in_w,
-                          .out_h = nd_bench_layer_out(layer, 0),
-                          .out_w = nd_bench_layer_out(layer, 1),
-                          .window = layer->window};
-}
-
-static nd_rig_stage pointwise_stage(int64_t ni, int64_t no, int64_t height, int64_t width) {
-    return (nd_rig_stage){.no = no,
-                          .ni = ni,
-                          .groups = 1,
-                          .in_h = height,
-                          .in_w = width,
-                          .out_h = height,
-                          .out_w = width,
-                          .window = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}}};
-}
-
-/* What each implementation computes, as plain convolutions. */
+/* What each implementation computes, as plain convolutions; of a decoupled layer what the method says. */
 static void plan_stages(entry *e) {
-    const nd_bench_layer *layer = &e->rig->layer;
-    int64_t terms = e->info.terms, ni = layer->ni, no = layer->no;
-    if (nd_implementation_is_dense(e->info.implementation)) {
-        e->stages[e->n_stages++] = spatial_stage(layer, ni, no, layer->groups);
-    } else if (e->info.form == nd_form_dwpw) {
-        e->stages[e->n_stages++] = spatial_stage(layer, ni, terms * ni, ni);
-        e->stages[e->n_stages++] = pointwise_stage(terms * ni, no, e->stages[0].out_h, e->stages[0].out_w);
-    } else {
-        e->stages[e->n_stages++] = pointwise_stage(ni, terms * no, layer->in_h, layer->in_w);
-        e->stages[e->n_stages++] = spatial_stage(layer, terms * no, no, no);
-    }
+    const nd_conv *conv = &e->rig->conv;
+    e->n_stages = 1;
+    e->stages[0] = *conv;
+    if (nd_implementation_is_dense(e->info.implementation)) return;
+    const nd_method *method = nd_method_find(nd_form_name(e->info.form));
+    const int64_t most = method->max_rank(conv), rank = e->info.terms * method->channels(conv);
+    nd_chain shape = {0};
+    method->shape(conv, nd_ranks_uniform, rank < most ? rank : most, &shape);
+    e->n_stages = shape.n;
+    for (int s = 0; s < shape.n; s++) e->stages[s] = nd_chain_stage_conv(&shape, conv, s);
 }
 
 static nd_status make_weights(entry *e) {
     for (int s = 0; s < e->n_stages; s++) {
-        nd_rig_stage *stage = &e->stages[s];
-        double fan_in = (double)stage_weights(stage) / (double)stage->no;
-        e->weights[s] = random_floats(stage_weights(stage), sqrt(1 / fan_in), 3 + (uint64_t)s);
-        ND_REQUIRE(e->weights[s], nd_status_memory, "bench: %s: out of memory", e->rig->layer.name);
+        nd_conv *stage = &e->stages[s];
+        double fan_in = (double)weight_count(stage) / (double)stage->no;
+        e->weights[s] = random_floats(weight_count(stage), sqrt(1 / fan_in), 3 + (uint64_t)s);
+        ND_REQUIRE(e->weights[s], nd_status_memory, "bench: %s: out of memory", e->rig->conv.name);
         stage->weights = e->weights[s];
         stage->bias = s + 1 == e->n_stages ? e->rig->bias : NULL;
     }
     if (e->info.implementation != nd_implementation_fused) return nd_status_ok;
-    int64_t terms = e->stages[0].no;
+    const int64_t terms = e->stages[0].no, per_channel = terms / e->stages[0].ni;
     e->channel = nd_alloc_array((size_t)terms, sizeof *e->channel);
-    ND_REQUIRE(e->channel, nd_status_memory, "bench: %s: out of memory", e->rig->layer.name);
-    for (int64_t t = 0; t < terms; t++) e->channel[t] = (int32_t)(t / e->info.terms);
+    ND_REQUIRE(e->channel, nd_status_memory, "bench: %s: out of memory", e->rig->conv.name);
+    for (int64_t t = 0; t < terms; t++) e->channel[t] = (int32_t)(t / per_channel);
     return nd_status_ok;
 }
 
 static nd_work stage_work(const entry *e, int index) {
-    const nd_rig_stage *stage = &e->stages[index];
+    const nd_conv *stage = &e->stages[index];
     bool last = index + 1 == e->n_stages;
     return (nd_work){.operation = nd_operation_conv,
                      .x = stage_in(e, index),
@@ -329,8 +293,8 @@ static void count_work(entry *e) {
     double element = (double)nd_dtype_bytes(nd_precision_storage(rig->settings.precision));
     e->info.bytes = (double)view_bytes(rig, &rig->x_view) + (double)view_bytes(rig, &rig->y_view);
     for (int s = 0; s < e->n_stages; s++) {
-        e->info.macs += stage_macs(&e->stages[s]);
-        e->info.bytes += element * (double)stage_weights(&e->stages[s]);
+        e->info.macs += nd_conv_macs(&e->stages[s]);
+        e->info.bytes += element * (double)weight_count(&e->stages[s]);
     }
     if (e->n_kernels < 2) return;
     nd_view mid = stage_out(e, 0);
@@ -430,9 +394,8 @@ done:
         *out = NULL;
     }
     if (status == nd_status_unsupported && forced) return nd_status_ok;
-    return status
-               ? nd_fail_in(status, "%s, %s", rig->layer.name, nd_implementation_name(what->implementation))
-               : nd_status_ok;
+    return status ? nd_fail_in(status, "%s, %s", rig->conv.name, nd_implementation_name(what->implementation))
+                  : nd_status_ok;
 }
 
 /* Leaves the faster of two in *kept: medians of runs through all buffers, in turns after one that does not
@@ -497,11 +460,11 @@ nd_subject nd_rig_subject(nd_rig *rig, int index) {
 /* Compares all output channels of one pixel; `worst` is the largest |difference| / bound so far. */
 static nd_status check_pixel(entry *e, int64_t image, int64_t y, int64_t x, double *value) {
     const nd_rig *rig = e->rig;
-    int64_t no = rig->layer.no, in = nd_view_count(&rig->x_view) / rig->settings.batch;
+    int64_t no = rig->conv.no, in = nd_view_count(&rig->x_view) / rig->settings.batch;
     int64_t out_h = rig->y_view.dims[2], out_w = rig->y_view.dims[3];
     ND_TRY(nd_rig_evaluate(e->stages, e->n_stages, rig->x_host + image * in, y, x, value, value + no));
     int64_t length = 0;
-    for (int s = 0; s < e->n_stages; s++) length += stage_weights(&e->stages[s]) / e->stages[s].no;
+    for (int s = 0; s < e->n_stages; s++) length += weight_count(&e->stages[s]) / e->stages[s].no;
     double rounding = nd_rig_rounding(rig->settings.precision, length) * e->n_stages;
     for (int64_t o = 0; o < no; o++) {
         double expected = value[o] > 0 ? value[o] : 0;
@@ -511,7 +474,7 @@ static nd_status check_pixel(entry *e, int64_t image, int64_t y, int64_t x, doub
         if (!(share <= 1))
             return nd_fail(nd_status_failed,
                            "%s: %s (%s) gives %g where %g is right, at image %lld channel %lld (%lld, %lld)",
-                           rig->layer.name, nd_implementation_name(e->info.implementation), e->info.engine,
+                           rig->conv.name, nd_implementation_name(e->info.implementation), e->info.engine,
                            got, expected, (long long)image, (long long)o, (long long)y, (long long)x);
     }
     return nd_status_ok;
@@ -539,7 +502,7 @@ static nd_status check_entry(entry *e) {
     nd_rig *rig = e->rig;
     int64_t h = rig->y_view.dims[2], w = rig->y_view.dims[3], batch = rig->settings.batch;
     ND_TRY(run_for_check(e));
-    double *value = malloc(2 * (size_t)rig->layer.no * sizeof *value);
+    double *value = malloc(2 * (size_t)rig->conv.no * sizeof *value);
     ND_REQUIRE(value, nd_status_memory, "bench: out of memory");
     const int64_t fixed[4][3] = {
         {0, 0, 0}, {0, h - 1, w - 1}, {batch - 1, 0, w - 1}, {batch - 1, h - 1, w / 2}};

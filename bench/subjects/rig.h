@@ -10,6 +10,7 @@
 #define ND_BENCH_RIG_H
 
 #include "bench/timing/timing.h"
+#include "decouple/chain.h"
 #include "run/backend.h"
 
 typedef enum nd_implementation {
@@ -30,18 +31,13 @@ typedef enum nd_form { nd_form_dwpw, nd_form_pwdw, nd_form_count } nd_form;
 
 const char *nd_form_name(nd_form form);
 
-/* A convolution to time. `layers` is how often the network has it, `dense` whether it is left as it is. */
+/* A convolution to time, without weights. `layers` is how often the network has it, `dense` whether it is
+ * left as it is. */
 typedef struct nd_bench_layer {
-    const char *name;
-    int64_t no, ni, groups;
-    nd_window window;
-    int64_t in_h, in_w;
+    nd_conv conv;
     int64_t layers;
     bool dense;
 } nd_bench_layer;
-
-int64_t nd_bench_layer_out(const nd_bench_layer *layer, int axis); /* 0 height, 1 width */
-int64_t nd_bench_layer_macs(const nd_bench_layer *layer);          /* one image, dense */
 
 typedef struct nd_rig nd_rig;
 

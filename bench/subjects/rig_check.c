@@ -4,9 +4,9 @@
 #include <stdlib.h>
 
 /* The inputs of one window position: from the image, or from the stage before. */
-static nd_status window_inputs(const nd_rig_stage *stages, int n, const float *image, int64_t y, int64_t x,
+static nd_status window_inputs(const nd_conv *stages, int n, const float *image, int64_t y, int64_t x,
                                double *value, double *scale) {
-    const nd_rig_stage *stage = &stages[n - 1];
+    const nd_conv *stage = &stages[n - 1];
     bool inside = y >= 0 && y < stage->in_h && x >= 0 && x < stage->in_w;
     if (inside && n > 1) return nd_rig_evaluate(stages, n - 1, image, y, x, value, scale);
     for (int64_t i = 0; i < stage->ni; i++) {
@@ -16,9 +16,9 @@ static nd_status window_inputs(const nd_rig_stage *stages, int n, const float *i
     return nd_status_ok;
 }
 
-static void add_window(const nd_rig_stage *stage, int64_t tap, const double *value, const double *scale,
+static void add_window(const nd_conv *stage, int64_t tap, const double *value, const double *scale,
                        double *sum, double *magnitude) {
-    int64_t taps = stage->window.kernel[0] * stage->window.kernel[1];
+    int64_t taps = nd_conv_taps(stage);
     int64_t ni = stage->ni / stage->groups, no = stage->no / stage->groups;
     for (int64_t o = 0; o < stage->no; o++) {
         int64_t first = o / no * ni;
@@ -30,9 +30,9 @@ static void add_window(const nd_rig_stage *stage, int64_t tap, const double *val
     }
 }
 
-nd_status nd_rig_evaluate(const nd_rig_stage *stages, int n, const float *image, int64_t y, int64_t x,
+nd_status nd_rig_evaluate(const nd_conv *stages, int n, const float *image, int64_t y, int64_t x,
                           double *value, double *scale) {
-    const nd_rig_stage *stage = &stages[n - 1];
+    const nd_conv *stage = &stages[n - 1];
     const nd_window *g = &stage->window;
     double *inputs = malloc(2 * (size_t)stage->ni * sizeof *inputs);
     ND_REQUIRE(inputs, nd_status_memory, "bench: out of memory");

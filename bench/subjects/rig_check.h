@@ -4,16 +4,9 @@
 
 #include "bench/subjects/rig.h"
 
-/* One convolution: weights[no][ni/groups][kh][kw], bias[no] or NULL, input of in_h x in_w. */
-typedef struct nd_rig_stage {
-    int64_t no, ni, groups, in_h, in_w, out_h, out_w;
-    nd_window window;
-    const float *weights, *bias;
-} nd_rig_stage;
-
 /* value[no] and the sum of |w||x| of each (for error bounds) of the last stage at output pixel (y, x) of
  * one image image[ni][in_h][in_w]; no activation. */
-nd_status nd_rig_evaluate(const nd_rig_stage *stages, int n, const float *image, int64_t y, int64_t x,
+nd_status nd_rig_evaluate(const nd_conv *stages, int n, const float *image, int64_t y, int64_t x,
                           double *value, double *scale);
 
 /* Largest relative rounding of one product of this precision, and of a chain of sums of `length` products. */

@@ -19,15 +19,15 @@ typedef struct slices {
 
 static nd_status slices_make(const nd_bench_layer *layer, nd_form form, slices *s) {
     const bool dwpw = form == nd_form_dwpw;
-    *s = (slices){.count = dwpw ? layer->ni : layer->no,
-                  .m = dwpw ? layer->no : layer->ni,
-                  .n = layer->window.kernel[0] * layer->window.kernel[1]};
+    const nd_conv *conv = &layer->conv;
+    *s = (slices){
+        .count = dwpw ? conv->ni : conv->no, .m = dwpw ? conv->no : conv->ni, .n = nd_conv_taps(conv)};
     const size_t count = (size_t)s->count, n = (size_t)s->n, elements = count * (size_t)s->m * n;
     nd_rng rng = nd_rng_seed(1);
     s->a = nd_alloc_array(elements, sizeof *s->a);
     s->sigma = nd_alloc_array(count * n, sizeof *s->sigma);
     s->v = nd_alloc_array(count * n * n, sizeof *s->v);
-    ND_REQUIRE(s->a && s->sigma && s->v, nd_status_memory, "bench: %s: out of memory", layer->name);
+    ND_REQUIRE(s->a && s->sigma && s->v, nd_status_memory, "bench: %s: out of memory", conv->name);
     for (size_t i = 0; i < elements; i++) s->a[i] = (float)nd_rng_normal(&rng);
     return nd_status_ok;
 }

@@ -5,7 +5,6 @@
 #include "run/plugins.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct nd_layers_seen {
@@ -45,8 +44,6 @@ static bool layers_stop(void *user) {
 static nd_status layers_measure(nd_backend *backend, nd_layers_seen *seen) {
     static const int64_t terms[] = {2, 3};
     const nd_suite *suite = nd_suite_find("vgg16");
-    nd_bench_layer *layers;
-    size_t n;
     nd_row common = {0};
     nd_bench_settings settings = {.backend = backend,
                                   .precision = nd_precision_fp16,
@@ -65,12 +62,9 @@ static nd_status layers_measure(nd_backend *backend, nd_layers_seen *seen) {
     settings.implementations[nd_implementation_dense] = settings.implementations[nd_implementation_fused] =
         settings.implementations[nd_implementation_best] = true;
     settings.timing.sessions = 1;
-    ND_TRY(nd_bench_layers_of_suite(suite, &layers, &n));
-    const nd_status status = nd_bench_layers(layers, n, &settings);
-    free(layers);
-    ND_TRY(status);
-    ND_REQUIRE(seen->rows == 1 + (int64_t)(n - 1) * nd_layers_rows, nd_status_failed,
-               "%lld rows of %zu layers", (long long)seen->rows, n);
+    ND_TRY(nd_bench_layers(suite->layers, suite->n_layers, &settings));
+    ND_REQUIRE(seen->rows == 1 + (int64_t)(suite->n_layers - 1) * nd_layers_rows, nd_status_failed,
+               "%lld rows of %zu layers", (long long)seen->rows, suite->n_layers);
     ND_REQUIRE(seen->stacks == nd_layers_rows && !seen->behind, nd_status_failed, "%lld stacks, rows %s",
                (long long)seen->stacks, seen->behind ? "behind" : "in time");
     return nd_status_ok;

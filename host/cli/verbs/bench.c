@@ -20,7 +20,8 @@ typedef struct bench_verb {
     const char *model;
     nd_graph *graph; /* NULL when a suite has no network to run end to end */
     char sha256[65];
-    nd_bench_layer *layers;
+    nd_bench_layer *graph_layers; /* of the graph, where no suite says which */
+    const nd_bench_layer *layers; /* of either */
     size_t n_layers;
     int64_t *terms, *batches, *threads;
     size_t n_terms, n_batches, n_threads;
@@ -130,7 +131,10 @@ static nd_status open_subject(bench_verb *verb) {
                "--whole needs a suite: a model such as %s is timed end to end as it is", verb->model);
     ND_TRY(check_options(verb, layers, suite_alone));
     if (!suite_alone) ND_TRY(nd_bench_list_check(verb->args));
-    if (suite) ND_TRY(nd_bench_layers_of_suite(suite, &verb->layers, &verb->n_layers));
+    if (suite) {
+        verb->layers = suite->layers;
+        verb->n_layers = suite->n_layers;
+    }
     if (suite_alone) return nd_status_ok;
     ND_REQUIRE(
         strcmp(verb->model, original) || !nd_suite_find(original) || nd_zoo_find(original), nd_status_usage,
@@ -138,7 +142,9 @@ static nd_status open_subject(bench_verb *verb) {
         verb->model);
     ND_TRY(nd_cli_folded(args, original, &verb->graph, verb->sha256));
     if (!layers || suite) return nd_status_ok;
-    return nd_bench_layers_of_graph(verb->graph, &verb->layers, &verb->n_layers);
+    ND_TRY(nd_bench_layers_of_graph(verb->graph, &verb->graph_layers, &verb->n_layers));
+    verb->layers = verb->graph_layers;
+    return nd_status_ok;
 }
 
 static nd_status take_row(void *user, const nd_row *row) {
@@ -287,7 +293,7 @@ nd_status nd_verb_bench(nd_args *args) {
         status = nd_fail(nd_status_inconclusive, "bench: some ratios are still noisy at the time limit");
 done:
     status = nd_output_close(verb.output, status);
-    free(verb.layers);
+    free(verb.graph_layers);
     free(verb.terms);
     free(verb.batches);
     free(verb.threads);

@@ -11,16 +11,16 @@
 
 static nd_bench_layer small_layer(int64_t ni, int64_t no, int64_t kernel, int64_t stride, bool dense) {
     int64_t p = kernel / 2;
-    return (nd_bench_layer){.name = dense ? "first" : "second",
-                            .no = no,
-                            .ni = ni,
-                            .groups = 1,
-                            .window = {.kernel = {kernel, kernel},
-                                       .stride = {stride, stride},
-                                       .dilation = {1, 1},
-                                       .pad = {p, p, p, p}},
-                            .in_h = 9,
-                            .in_w = 7,
+    return (nd_bench_layer){.conv = {.name = dense ? "first" : "second",
+                                     .no = no,
+                                     .ni = ni,
+                                     .groups = 1,
+                                     .window = {.kernel = {kernel, kernel},
+                                                .stride = {stride, stride},
+                                                .dilation = {1, 1},
+                                                .pad = {p, p, p, p}},
+                                     .in_h = 9,
+                                     .in_w = 7},
                             .layers = dense ? 1 : 3,
                             .dense = dense};
 }
@@ -298,14 +298,12 @@ Test(bench_layers, dense_takes_the_faster_layout) {
 Test(bench_layers, evaluation_composes) {
     const float image[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
     const float box[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1}, minus_two[1] = {-2}, bias[1] = {0.5f};
-    nd_rig_stage stages[2] = {
+    const nd_conv stages[2] = {
         {.no = 1,
          .ni = 1,
          .groups = 1,
          .in_h = 3,
          .in_w = 3,
-         .out_h = 3,
-         .out_w = 3,
          .weights = box,
          .window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}}},
         {.no = 1,
@@ -313,8 +311,6 @@ Test(bench_layers, evaluation_composes) {
          .groups = 1,
          .in_h = 3,
          .in_w = 3,
-         .out_h = 3,
-         .out_w = 3,
          .weights = minus_two,
          .bias = bias,
          .window = {{1, 1}, {1, 1}, {1, 1}, {0}}},

@@ -371,9 +371,11 @@ static nd_status svd_info(nd_backend *backend, nd_svd_info *out) {
 Test(bench_networks, decompositions_have_rows_and_a_sum) {
     const nd_window window = {.kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}, .pad = {1, 1, 1, 1}};
     const nd_bench_layer layers[] = {
-        {.name = "first", .no = 4, .ni = 3, .groups = 1, .window = window, .layers = 1, .dense = true},
-        {.name = "second", .no = 5, .ni = 4, .groups = 1, .window = window, .layers = 2},
-        {.name = "third", .no = 6, .ni = 5, .groups = 1, .window = window, .layers = 3},
+        {.conv = {.name = "first", .no = 4, .ni = 3, .groups = 1, .window = window},
+         .layers = 1,
+         .dense = true},
+        {.conv = {.name = "second", .no = 5, .ni = 4, .groups = 1, .window = window}, .layers = 2},
+        {.conv = {.name = "third", .no = 6, .ni = 5, .groups = 1, .window = window}, .layers = 3},
     };
     fixture *f = set_up();
     nd_backend_table table = *f->backend->table;
