@@ -96,8 +96,8 @@ nd_conv nd_chain_stage_conv(const nd_chain *chain, const nd_conv *conv, int inde
  * included. Suffixes are joined, gathers composed. Takes the stages out of `inner`, also on failure. */
 nd_status nd_chain_splice(nd_chain *chain, int index, nd_chain *inner);
 
-/* Replaces a conv node by the chain (standard Conv and Gather nodes named NAME + suffix). nd_graph_sort
- * afterwards. */
+/* Replaces a conv node by the chain (standard Conv and Gather nodes named NAME + suffix); a shape leaves
+ * zeros for weights, to count by. nd_graph_sort afterwards. */
 nd_status nd_chain_rewrite(nd_graph *graph, int node, nd_chain *chain);
 
 /* Gives a conv node new weights [no][ni/groups][kh][kw] and bias, in initializers of its own. */

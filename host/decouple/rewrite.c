@@ -45,11 +45,12 @@ nd_status nd_conv_from_node(const nd_graph *graph, const nd_node *node, nd_conv 
     return nd_status_ok;
 }
 
+/* Without values: zeros, which take no memory before they are written. */
 static nd_status add_floats(nd_graph *graph, const char *name, int rank, const int64_t *dims,
                             const float *values, int *value) {
     nd_tensor tensor = {0};
     ND_TRY(nd_tensor_new(nd_dtype_f32, rank, dims, &tensor));
-    memcpy(tensor.data, values, nd_tensor_bytes(&tensor));
+    if (values) memcpy(tensor.data, values, nd_tensor_bytes(&tensor));
     nd_status status = nd_graph_add_init(graph, name, &tensor, value);
     nd_tensor_free(&tensor);
     return status;

@@ -1,5 +1,7 @@
 #include "model/shrink.h"
 
+#include "base/gcd.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,17 +25,13 @@ static int shrink_root(const nd_shrink *s, int value) {
     return value;
 }
 
-static int64_t divisor(int64_t a, int64_t b) {
-    return b ? divisor(b, a % b) : a;
-}
-
 static void shrink_keep(nd_shrink *s, int value) {
     if (value >= 0) s->whole[shrink_root(s, value)] = true;
 }
 
 static void shrink_join(nd_shrink *s, int a, int b, int64_t groups) {
     int x = shrink_root(s, a), y = shrink_root(s, b);
-    s->blocks[x] = divisor(divisor(s->blocks[x], s->blocks[y]), groups);
+    s->blocks[x] = nd_gcd(nd_gcd(s->blocks[x], s->blocks[y]), groups);
     s->whole[x] = s->whole[x] || s->whole[y];
     s->parent[y] = x;
 }

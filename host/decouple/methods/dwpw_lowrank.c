@@ -3,6 +3,7 @@
  * more terms through a narrower pointwise part where that leaves less error, so wide layers with redundant
  * outputs gain and no layer loses.
  */
+#include "base/gcd.h"
 #include "decouple/fit/refit.h"
 #include "decouple/methods/combine.h"
 #include "decouple/methods/dwpw.h"
@@ -24,13 +25,9 @@ static int64_t lowrank_max_rank(const nd_conv *conv) {
     return nd_method_dwpw.max_rank(conv);
 }
 
-static int64_t greatest_divisor(int64_t a, int64_t b) {
-    return b ? greatest_divisor(b, a % b) : a;
-}
-
 static int64_t lowrank_step(const nd_conv *conv, nd_ranks ranks) {
     if (ranks == nd_ranks_uniform) return conv->ni;
-    return conv->ni / greatest_divisor(conv->ni / conv->groups, terms_per_step);
+    return conv->ni / nd_gcd(conv->ni / conv->groups, terms_per_step);
 }
 
 static int64_t lowrank_channels(const nd_conv *conv) {

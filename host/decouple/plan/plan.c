@@ -2,6 +2,7 @@
 #include "model/infer/infer.h"
 #include "model/model.h"
 
+#include "base/gcd.h"
 #include "base/text.h"
 
 #include <math.h>
@@ -212,13 +213,9 @@ void nd_plan_close(nd_plan *plan) {
     *plan = (nd_plan){0};
 }
 
-static int64_t greatest_divisor(int64_t a, int64_t b) {
-    return b ? greatest_divisor(b, a % b) : a;
-}
-
 int64_t nd_plan_step(const nd_decouple_settings *settings, const nd_method *method, const nd_conv *conv) {
     int64_t step = method->step(conv, settings->ranks);
-    return settings->round > 1 ? step / greatest_divisor(step, settings->round) * settings->round : step;
+    return settings->round > 1 ? step / nd_gcd(step, settings->round) * settings->round : step;
 }
 
 static bool cheaper(const nd_layer *layer, nd_ranks ranks, const nd_method *method, int64_t rank) {

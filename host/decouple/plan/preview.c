@@ -18,17 +18,27 @@ bool nd_plan_prunes(const nd_decouple_settings *settings, const nd_plan *plan) {
     return false;
 }
 
+/* The channels that a stage gathers from `given`, as many as its shape says; which ones is not known yet. */
+static nd_status choose_channels(nd_stage *stage, int64_t given) {
+    stage->channel = nd_alloc_array((size_t)stage->ni, sizeof *stage->channel);
+    ND_REQUIRE(stage->channel, nd_status_memory, "no memory for the channels of a %s stage", stage->suffix);
+    for (int64_t c = 0; c < stage->ni; c++)
+        stage->channel[c] = (int32_t)(stage->ni < given ? c : c * given / stage->ni);
+    return nd_status_ok;
+}
+
 static nd_status put_shape(nd_graph *graph, const nd_decouple_settings *settings, const nd_layer *layer) {
     nd_chain chain = {0};
+    nd_status status = nd_status_ok;
     shape_of(settings, layer, &chain);
-    nd_status status = nd_chain_allocate(&chain, &layer->conv);
-    for (int s = 0; !status && s < chain.n; s++) {
-        const nd_stage *stage = &chain.stages[s];
-        int64_t given = s ? chain.stages[s - 1].no : chain.reads ? chain.reads : layer->conv.ni;
-        for (int64_t c = 0; stage->channel && c < stage->ni; c++)
-            stage->channel[c] = (int32_t)(stage->ni < given ? c : c * given / stage->ni);
+    for (int s = 0; s < chain.n; s++) {
+        const int64_t all = s ? chain.stages[s - 1].no : layer->conv.ni;
+        const int64_t read = !s && chain.reads ? chain.reads : all;
+        if (chain.stages[s].ni != all) ND_TRY_DONE(choose_channels(&chain.stages[s], read));
     }
-    if (!status) status = nd_chain_rewrite(graph, layer->node, &chain);
+    ND_TRY_DONE(nd_chain_set_bias(&chain, layer->conv.bias));
+    ND_TRY_DONE(nd_chain_rewrite(graph, layer->node, &chain));
+done:
     nd_chain_free(&chain);
     return status;
 }
