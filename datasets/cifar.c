@@ -4,7 +4,7 @@
  * A batch that is cut short gives its complete images. */
 #include "datasets/source.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/format/pickle.h"
 #include "base/log.h"
 

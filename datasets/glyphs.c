@@ -2,7 +2,7 @@
  * (datasets/glyphs/make.py). */
 #include "datasets/source.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 
 #include <stdlib.h>
 #include <string.h>

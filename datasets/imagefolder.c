@@ -2,9 +2,9 @@
  * pictures anywhere below. A folder that holds `train` and `val` (or `test`) is a set with both splits. */
 #include "datasets/source.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/log.h"
-#include "base/text.h"
+#include "base/text/text.h"
 
 #include <dirent.h>
 #include <errno.h>

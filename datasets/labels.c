@@ -1,6 +1,6 @@
 #include "datasets/labels.h"
 
-#include "base/text.h"
+#include "base/text/text.h"
 #include "datasets/lines.h"
 
 #include <limits.h>

@@ -1,6 +1,6 @@
 #include "datasets/lines.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 
 #include <string.h>
 

@@ -4,7 +4,7 @@
 #include "datasets/source.h"
 
 #include "base/log.h"
-#include "base/text.h"
+#include "base/text/text.h"
 #include "datasets/lines.h"
 
 #include <limits.h>

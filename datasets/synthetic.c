@@ -10,7 +10,7 @@
 #include "datasets/source.h"
 
 #include "base/rng.h"
-#include "base/text.h"
+#include "base/text/text.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #ifndef ND_EVAL_DROP_CACHE_H
 #define ND_EVAL_DROP_CACHE_H
 
-#include "base/json_cache.h"
+#include "base/files/json_cache.h"
 #include "eval/drop.h"
 
 #include <stdbool.h>

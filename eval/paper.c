@@ -1,7 +1,7 @@
 #include "eval/paper.h"
 
-#include "base/file.h"
-#include "base/text.h"
+#include "base/files/file.h"
+#include "base/text/text.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 #include "eval/scores.h"
 
-#include "base/draft.h"
+#include "base/files/draft.h"
 
 #include <inttypes.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 #include "bench/timing/slowdown.h"
 
 #include "base/machine/clock.h"
-#include "base/text.h"
+#include "base/text/text.h"
 
 #include <stdlib.h>
 

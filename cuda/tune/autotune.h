@@ -8,7 +8,7 @@
 #ifndef ND_CUDA_AUTOTUNE_H
 #define ND_CUDA_AUTOTUNE_H
 
-#include "base/choices.h"
+#include "base/files/choices.h"
 #include "cuda/tune/inputs.h"
 
 enum { nd_autotune_finalists = 5 };
@@ -55,7 +55,7 @@ void *nd_autotune_finish(nd_autotune *tuning);
 bool nd_autotune_recall(const nd_cuda *cuda, const char *key, int *candidate);
 void nd_autotune_remember(nd_cuda *cuda, const char *key, int candidate);
 
-/* Winners that were verified are kept for later processes too, in this file (base/choices.h). */
+/* Winners that were verified are kept for later processes too, in this file (base/files/choices.h). */
 extern const char nd_autotune_file[];
 
 /* Begins their keys with what every choice depends on: the device, its driver, the libraries. */

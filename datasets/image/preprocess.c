@@ -1,6 +1,6 @@
 #include "datasets/image/preprocess.h"
 
-#include "base/text.h"
+#include "base/text/text.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 #include "eval/report/canvas.h"
 
-#include "base/escape.h"
+#include "base/text/escape.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 #include "eval/report/report.h"
 
-#include "base/draft.h"
+#include "base/files/draft.h"
 #include "base/log.h"
 #include "eval/report/canvas.h"
 #include "eval/report/report_parts.h"

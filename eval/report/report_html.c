@@ -1,6 +1,6 @@
 #include "eval/report/report.h"
 
-#include "base/escape.h"
+#include "base/text/escape.h"
 #include "eval/report/canvas.h"
 
 #include <errno.h>

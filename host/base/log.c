@@ -1,6 +1,6 @@
 #include "base/log.h"
 
-#include "base/escape.h"
+#include "base/text/escape.h"
 
 #include <stdarg.h>
 #include <stdio.h>

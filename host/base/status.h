@@ -23,7 +23,7 @@ typedef enum nd_status {
     nd_status_memory = 60,       /* host or device memory ran out, or threads did */
 } nd_status;
 
-/* Records the message for this thread, control characters in it escaped (base/escape.h), and returns
+/* Records the message for this thread, control characters in it escaped (base/text/escape.h), and returns
  * `status`, so that `return nd_fail(...)` reads well. */
 nd_status nd_fail(nd_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -1,6 +1,6 @@
 #include "check/check.h"
 
-#include "base/text.h"
+#include "base/text/text.h"
 #include "check/cases.h"
 
 #include <math.h>

@@ -55,7 +55,7 @@ nd_status nd_args_int(const nd_args *args, const char *option, int64_t otherwise
                       int64_t *out);
 nd_status nd_args_real(const nd_args *args, const char *option, double otherwise, double low, double high,
                        double *out);
-/* Lists and ranges (base/text.h); *out is malloc'd. One value `otherwise` when the option is absent. */
+/* Lists and ranges (base/text/text.h); *out is malloc'd. One value `otherwise` when the option is absent. */
 nd_status nd_args_ints(const nd_args *args, const char *option, int64_t otherwise, int64_t **out,
                        size_t *count);
 /* Comma list of words in args' arena; `otherwise` when absent. */
@@ -131,7 +131,7 @@ bool nd_output_quiet(const nd_output *output); /* stdout belongs to rows: print 
 /* `status` is what the verb came to, and is returned where closing comes to nothing worse; NULL is legal. */
 nd_status nd_output_close(nd_output *output, nd_status status);
 
-/* printf to stdout, control characters but newlines escaped (base/escape.h): lines that show names. */
+/* printf to stdout, control characters but newlines escaped (base/text/escape.h): lines that show names. */
 void nd_cli_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Aligned text table on stdout: columns by the widest cell, numbers to the right. */

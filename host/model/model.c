@@ -1,6 +1,6 @@
 #include "model/model.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/format/kind.h"
 #include "model/zoo/zoo.h"
 

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE /* dladdr */
 #include "run/plugins.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/log.h"
 #include "base/parallel.h"
 

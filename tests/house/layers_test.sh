@@ -29,7 +29,7 @@ plant() {
 
 git -C "$copy" add -A
 "$copy/tests/house/layers.sh" >/dev/null || { echo "layers.sh fails before anything is planted"; exit 1; }
-plant "an include of a room above" "host/base may not include run/backend.h" host/base/text.c <<<'#include "run/backend.h"'
+plant "an include of a room above" "host/base may not include run/backend.h" host/base/text/text.c <<<'#include "run/backend.h"'
 plant "an include of a room above within a room" "host/decouple/fit may not include decouple/calib/calibrate.h" \
     host/decouple/fit/refit.c <<<'#include "decouple/calib/calibrate.h"'
 plant "headers in a circle" "headers that include each other: host/base/memory.h, host/base/tensor.h" \

@@ -1,6 +1,6 @@
 #include "base/rows/row_text.h"
 
-#include "base/escape.h"
+#include "base/text/escape.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static place place_of(nd_field field, const nd_row *rows, size_t count) {
 }
 
 /* Punctuation that Markdown would act on gets a backslash, as Markdown has it; control characters are escaped
- * (base/escape.h), blanks that would be trimmed are \x20, and the empty text is "". */
+ * (base/text/escape.h), blanks that would be trimmed are \x20, and the empty text is "". */
 static void print_text(FILE *file, const char *text) {
     const char *const start = text;
     char shown[nd_escape_longest];

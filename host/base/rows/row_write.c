@@ -1,6 +1,6 @@
 #include "base/rows/row_write.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/log.h"
 #include "base/rows/row_text.h"
 

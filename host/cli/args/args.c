@@ -1,6 +1,6 @@
 #include "cli/args/args.h"
 
-#include "base/text.h"
+#include "base/text/text.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 #include "cli/args/needs.h"
 
-#include "base/text.h"
+#include "base/text/text.h"
 #include "cli/args/args.h"
 
 #include <string.h>

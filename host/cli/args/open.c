@@ -1,7 +1,7 @@
 #include "cli/cli.h"
 
 #include "base/parallel.h"
-#include "base/text.h"
+#include "base/text/text.h"
 #include "model/infer/infer.h"
 #include "model/model.h"
 #include "run/plugins.h"

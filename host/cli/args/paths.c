@@ -1,6 +1,6 @@
 #include "cli/args/paths.h"
 
-#include "base/draft.h"
+#include "base/files/draft.h"
 
 #include <limits.h>
 #include <stdlib.h>

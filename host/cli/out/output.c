@@ -1,8 +1,8 @@
 #include "cli/cli.h"
 
-#include "base/draft.h"
-#include "base/escape.h"
+#include "base/files/draft.h"
 #include "base/rows/row_write.h"
+#include "base/text/escape.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 
 enum { nd_output_max = 8 };
 
-/* Where rows go: to a draft (base/draft.h), which is published with the first row where the target held
+/* Where rows go: to a draft (base/files/draft.h), which is published with the first row where the target held
  * nothing, and with the last one where it did; to the end of a file, for a sweep that goes on; or to stdout.
  */
 typedef struct stream {

@@ -1,6 +1,6 @@
 #include "cli/cli.h"
 
-#include "base/escape.h"
+#include "base/text/escape.h"
 
 #include <stdarg.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 #include "cli/cli.h"
 
-#include "base/escape.h"
 #include "base/machine/clock.h"
+#include "base/text/escape.h"
 
 #include <string.h>
 #include <unistd.h>

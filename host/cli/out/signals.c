@@ -1,6 +1,6 @@
 #include "cli/out/signals.h"
 
-#include "base/draft.h"
+#include "base/files/draft.h"
 
 #include <signal.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 #include "cli/args/rerun.h"
 #include "cli/cli.h"
 
-#include "base/draft.h"
+#include "base/files/draft.h"
 #include "base/rows/row_write.h"
 #include "bench/gate/compare.h"
 #include "bench/timing/pairing.h"

@@ -1,6 +1,6 @@
 #include "cli/verbs/decouple_settings.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "datasets/dataset.h"
 #include "decouple/methods/method.h"
 

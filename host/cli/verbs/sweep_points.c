@@ -1,7 +1,7 @@
 #include "cli/verbs/sweep_points.h"
 
 #include "base/hash.h"
-#include "base/text.h"
+#include "base/text/text.h"
 #include "cli/args/args.h"
 #include "cli/verbs/decouple_settings.h"
 #include "run/plugins.h"

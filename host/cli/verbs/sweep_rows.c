@@ -1,6 +1,6 @@
 #include "cli/verbs/sweep_rows.h"
 
-#include "base/draft.h"
+#include "base/files/draft.h"
 #include "base/rows/row_write.h"
 #include "eval/report/pareto.h"
 

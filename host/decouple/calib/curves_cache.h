@@ -2,7 +2,7 @@
 #ifndef ND_DECOUPLE_CURVES_CACHE_H
 #define ND_DECOUPLE_CURVES_CACHE_H
 
-#include "base/json_cache.h"
+#include "base/files/json_cache.h"
 #include "decouple/plan/plan.h"
 
 enum { nd_curve_points = 16 };

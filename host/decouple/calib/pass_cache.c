@@ -1,6 +1,6 @@
 #include "decouple/calib/pass_cache.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/hash.h"
 #include "decouple/calib/curves_cache.h"
 

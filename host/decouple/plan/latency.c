@@ -1,7 +1,7 @@
 #include "decouple/plan/latency.h"
 
+#include "base/files/json_cache.h"
 #include "base/hash.h"
-#include "base/json_cache.h"
 #include "decouple/chain.h"
 #include "model/infer/infer.h"
 

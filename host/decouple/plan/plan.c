@@ -3,7 +3,7 @@
 #include "model/model.h"
 
 #include "base/gcd.h"
-#include "base/text.h"
+#include "base/text/text.h"
 
 #include <math.h>
 #include <stdio.h>

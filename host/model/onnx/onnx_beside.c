@@ -1,5 +1,5 @@
 /* The name of the file with the data outside of a model. */
-#include "base/file.h"
+#include "base/files/file.h"
 #include "model/onnx/onnx_out.h"
 
 #include <stdlib.h>

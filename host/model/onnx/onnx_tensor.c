@@ -1,7 +1,7 @@
 /* TensorProto in any of its encodings. Raw and external data are little-endian, as are all hosts nd runs on.
  */
-#include "base/file.h"
-#include "base/text.h"
+#include "base/files/file.h"
+#include "base/text/text.h"
 #include "model/onnx/onnx_parts.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "base/draft.h"
+#include "base/files/draft.h"
 #include "model/infer/infer.h"
 #include "model/onnx/onnx_out.h"
 

@@ -1,8 +1,8 @@
 /* safetensors: u64 little-endian header length, a JSON header, then one buffer of tensor data. The header
  * maps each name to dtype, shape and data_offsets, a half-open range in the buffer; "__metadata__" maps texts
  * to texts. The ranges must tile the buffer: no hole, no overlap, nothing after the last one. */
-#include "base/draft.h"
-#include "base/file.h"
+#include "base/files/draft.h"
+#include "base/files/file.h"
 #include "model/weights/state_dict.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* Which reader a file of weights is for. */
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/format/kind.h"
 #include "model/model.h"
 

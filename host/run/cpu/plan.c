@@ -1,9 +1,9 @@
 /* Which implementation runs a work: the named one, the fastest, or the first that can.
  *
  * The fastest is measured in prepare, every candidate on the same buffers in turn, and kept
- * for later processes (base/choices.h). The key is a hash of everything the answer depends on: processor,
- * instruction set, threads, library versions, precision and the work itself. */
-#include "base/choices.h"
+ * for later processes (base/files/choices.h). The key is a hash of everything the answer depends on:
+ * processor, instruction set, threads, library versions, precision and the work itself. */
+#include "base/files/choices.h"
 #include "base/hash.h"
 #include "base/machine/clock.h"
 #include "run/cpu/cpu.h"

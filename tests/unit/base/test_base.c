@@ -1,12 +1,12 @@
-#include "base/draft.h"
-#include "base/file.h"
+#include "base/files/draft.h"
+#include "base/files/file.h"
+#include "base/files/json_cache.h"
 #include "base/hash.h"
-#include "base/json_cache.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "base/tensor.h"
-#include "base/text.h"
+#include "base/text/text.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* Text from outside as a terminal may see it. */
-#include "base/escape.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "base/text/escape.h"
 
 #include <criterion/criterion.h>
 #include <string.h>

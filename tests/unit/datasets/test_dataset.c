@@ -1,6 +1,6 @@
 #include "datasets/dataset.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/format/pickle.h"
 #include "base/log.h"
 #include "datasets/image/image.h"

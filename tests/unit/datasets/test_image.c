@@ -1,6 +1,6 @@
 #include "datasets/image/image.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* Which output a class is: lists as people write them, class maps, offsets, and what is said of those that do
  * not fit. */
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/log.h"
 #include "datasets/dataset.h"
 

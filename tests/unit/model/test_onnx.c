@@ -1,5 +1,5 @@
 #define _GNU_SOURCE /* memmem */
-#include "base/file.h"
+#include "base/files/file.h"
 #include "model/model.h"
 #include "model/onnx/onnx_wire.h"
 #include "tests/unit/help/graph_help.h"

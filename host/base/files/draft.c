@@ -1,6 +1,6 @@
-#include "base/draft.h"
+#include "base/files/draft.h"
 
-#include "base/escape.h"
+#include "base/text/escape.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,5 @@
-/* Files: mapped or streamed for reading, caches, and where the bundled data lies. Outputs: base/draft.h. */
+/* Files: mapped or streamed for reading, caches, and where the bundled data lies. Outputs:
+ * base/files/draft.h. */
 #ifndef ND_BASE_FILE_H
 #define ND_BASE_FILE_H
 

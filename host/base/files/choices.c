@@ -1,6 +1,6 @@
-#include "base/choices.h"
+#include "base/files/choices.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/log.h"
 
 #include <string.h>

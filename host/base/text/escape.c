@@ -1,4 +1,4 @@
-#include "base/escape.h"
+#include "base/text/escape.h"
 
 #include <stdbool.h>
 #include <stdint.h>

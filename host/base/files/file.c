@@ -1,5 +1,5 @@
 #define _GNU_SOURCE /* dladdr1 */
-#include "base/file.h"
+#include "base/files/file.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
-#include "base/json_cache.h"
+#include "base/files/json_cache.h"
 
-#include "base/draft.h"
-#include "base/file.h"
+#include "base/files/draft.h"
+#include "base/files/file.h"
 #include "base/log.h"
 
 #include <errno.h>
