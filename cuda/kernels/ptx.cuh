@@ -1,5 +1,5 @@
 /* The instructions that C++ has no words for, one thin wrapper each. The emulator offers a header of the same
- * name (tests/simt/include); but for runtime.cuh, nothing else of a kernel has a second version.
+ * name (tests/simt/emulator/include); but for runtime.cuh, nothing else of a kernel has a second version.
  * Fragment layouts: PTX ISA, "Matrix multiply-accumulate operation using mma instruction". */
 #ifndef ND_CUDA_PTX_CUH
 #define ND_CUDA_PTX_CUH

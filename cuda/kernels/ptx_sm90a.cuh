@@ -1,5 +1,5 @@
 /* The instructions of sm_90a: TMA, mbarrier, wgmma. One thin wrapper each; the emulator offers a header of
- * the same name (tests/simt/include). Layouts: PTX ISA, "Asynchronous warpgroup level matrix
+ * the same name (tests/simt/emulator/include). Layouts: PTX ISA, "Asynchronous warpgroup level matrix
  * instructions" and "Tensor copies". */
 #ifndef ND_CUDA_PTX_SM90A_CUH
 #define ND_CUDA_PTX_SM90A_CUH

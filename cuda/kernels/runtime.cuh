@@ -1,5 +1,6 @@
 /* The calls of the CUDA runtime that kernels are started with, and where their shared memory comes from. The
- * emulator offers a header of the same name (tests/simt/include), and kernels do not see the difference. */
+ * emulator offers a header of the same name (tests/simt/emulator/include), and kernels do not see the
+ * difference. */
 #ifndef ND_CUDA_RUNTIME_CUH
 #define ND_CUDA_RUNTIME_CUH
 

@@ -9,7 +9,7 @@
 #define ND_SIMT_COMPARE_H
 
 #include "cuda/kernels/kernels.h"
-#include "tests/simt/simt.h"
+#include "tests/simt/emulator/simt.h"
 
 #include <functional>
 #include <string>

@@ -1,6 +1,6 @@
 /* What the plugin asks of the driver by name. */
 #include "tests/cuda/mock/mock.h"
-#include "tests/simt/tensor_map.h"
+#include "tests/simt/emulator/tensor_map.h"
 
 #include <string.h>
 

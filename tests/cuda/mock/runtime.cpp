@@ -1,7 +1,7 @@
 /* The CUDA runtime: memory, streams, events, captured graphs. */
 #include "cuda/separable/separable_sm90a.h"
 #include "tests/cuda/mock/mock.h"
-#include "tests/simt/stream.h"
+#include "tests/simt/emulator/stream.h"
 
 #include <algorithm>
 #include <limits.h>

@@ -22,7 +22,7 @@
 extern "C" {
 #include "base/status.h"
 }
-#include "tests/simt/stream.h"
+#include "tests/simt/emulator/stream.h"
 
 #define __global__
 #define __device__

@@ -1,4 +1,4 @@
-#include "tests/simt/fiber.h"
+#include "tests/simt/emulator/fiber.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #ifndef ND_SIMT_PTX_CUH
 #define ND_SIMT_PTX_CUH
 
-#include "tests/simt/simt.h"
+#include "tests/simt/emulator/simt.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* In place of cuda/libs/tensor_map.c, which asks a driver. */
-#include "tests/simt/tensor_map.h"
+#include "tests/simt/emulator/tensor_map.h"
 
 nd_status nd_tensor_map_encode(const nd_tensor_map *maps, int count, CUtensorMap *out) {
     for (int i = 0; i < count; i++)

@@ -2,7 +2,7 @@
 #ifndef ND_SIMT_RUNTIME_CUH
 #define ND_SIMT_RUNTIME_CUH
 
-#include "tests/simt/simt.h"
+#include "tests/simt/emulator/simt.h"
 
 #define ND_UNROLL
 #define ND_UNROLL_BY(count)

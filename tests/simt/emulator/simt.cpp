@@ -1,5 +1,5 @@
-#include "tests/simt/simt.h"
-#include "tests/simt/fiber.h"
+#include "tests/simt/emulator/simt.h"
+#include "tests/simt/emulator/fiber.h"
 
 #include <algorithm>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 #define ND_SIMT_PTX_SM90A_CUH
 
 #include "cuda/kernels/ptx.cuh"
-#include "tests/simt/tensor_map.h"
+#include "tests/simt/emulator/tensor_map.h"
 
 #define ND_PTX_SM90A
 

@@ -1,7 +1,7 @@
 /* wgmma: c (64xN) = a (64xK) b (NxK)^T + c from matrices in shared memory that descriptors name, as the PTX
  * ISA has them in "Asynchronous warpgroup level matrix multiply-accumulate". K is 32 bytes of a row. */
 #include "cuda/kernels/ptx_sm90a.cuh"
-#include "tests/simt/element.h"
+#include "tests/simt/emulator/element.h"
 
 enum { nd_wgmma_step = 32, nd_wgmma_words = nd_wgmma_step / 4 };
 

@@ -1,4 +1,4 @@
-#include "tests/simt/element.h"
+#include "tests/simt/emulator/element.h"
 
 #include <vector>
 
