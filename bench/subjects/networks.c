@@ -156,8 +156,13 @@ static void describe_plan(plan *p) {
     size_t fused = 0, count = nd_exec_node_count(p->exec);
     for (size_t i = 0; i < count; i++)
         fused += nd_exec_node_at(p->exec, i).operation == nd_operation_separable;
-    snprintf(p->engine, sizeof p->engine, "%zu kernels, %zu of them separable%s", count, fused,
-             nd_exec_captured(p->exec) ? ", one captured graph" : "");
+    int64_t moved;
+    const size_t on_host = nd_exec_host_count(p->exec, &moved);
+    int used = snprintf(p->engine, sizeof p->engine, "%zu kernels, %zu of them separable%s", count - on_host,
+                        fused, nd_exec_captured(p->exec) ? ", one captured graph" : "");
+    if (on_host)
+        snprintf(p->engine + used, sizeof p->engine - (size_t)used,
+                 ", %zu on the host with %.3g MB moved there and back", on_host, (double)moved / 1e6);
     p->workspace = nd_exec_workspace_bytes(p->exec);
 }
 

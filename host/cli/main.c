@@ -1,3 +1,4 @@
+#include "base/hash.h"
 #include "cli/args/args.h"
 #include "cli/args/help.h"
 #include "cli/args/manual.h"
@@ -15,9 +16,23 @@ static const nd_verb *verb_find(const char *name) {
     return NULL;
 }
 
+/* Whether a warning is one of the last that were said: a network that is opened over and over repeats itself.
+ */
+static bool main_said(const char *message) {
+    enum { remembered = 128 };
+    static char said[remembered][nd_sha256_hex_size];
+    static int next;
+    char hash[nd_sha256_hex_size];
+    nd_sha256_text(message, hash);
+    for (int i = 0; i < remembered; i++)
+        if (!strcmp(said[i], hash)) return true;
+    memcpy(said[next++ % remembered], hash, sizeof hash);
+    return false;
+}
+
 static void main_log(void *user, nd_log_level level, const char *message) {
     const nd_log_level *limit = user;
-    if (level > *limit) return;
+    if (level > *limit || (level == nd_log_warn && main_said(message))) return;
     fprintf(stderr, "nd: %s%s\n", level == nd_log_warn ? "warning: " : "", message);
 }
 

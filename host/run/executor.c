@@ -88,8 +88,10 @@ static nd_status exec_prepare(nd_exec *exec) {
     for (int i = 0; i < exec->n_steps; i++) {
         nd_step *step = &exec->steps[i];
         const nd_status status =
-            table->prepare(exec->backend, &step->work, exec->settings.precision, &step->kernel);
+            step->host ? nd_exec_prepare_host(exec, step)
+                       : table->prepare(exec->backend, &step->work, exec->settings.precision, &step->kernel);
         if (status) return nd_fail_in(status, "%s", step->name);
+        if (step->host) continue;
         const size_t bytes = table->info(step->kernel).workspace_bytes;
         if (bytes > *workspace) *workspace = bytes;
     }
@@ -108,8 +110,9 @@ static nd_status exec_run_steps(nd_exec *exec) {
         const nd_step *step = &exec->steps[i];
         if (timed) ND_TRY(table->record_event(exec->backend, i));
         const nd_status status =
-            table->run(exec->backend, step->kernel, exec_memory(exec, step->x), exec_memory(exec, step->x2),
-                       exec_memory(exec, step->y), exec->workspace);
+            step->host ? nd_exec_run_host(exec, step)
+                       : table->run(exec->backend, step->kernel, exec_memory(exec, step->x),
+                                    exec_memory(exec, step->x2), exec_memory(exec, step->y), exec->workspace);
         if (status) return nd_fail_in(status, "%s", step->name);
     }
     return timed ? table->record_event(exec->backend, exec->n_steps) : nd_status_ok;
@@ -117,10 +120,11 @@ static nd_status exec_run_steps(nd_exec *exec) {
 
 /* One launch instead of one per kernel, where the backend can. The first run is not captured: libraries load
  * code and set themselves up in it, which a graph capture does not allow, and a kernel that fails is named. A
- * backend that cannot capture this network is no error: it runs kernel by kernel. */
+ * backend that cannot capture this network is no error: it runs kernel by kernel, as do networks of which the
+ * host runs a part. */
 static nd_status exec_record(nd_exec *exec) {
     const nd_backend_table *table = exec->backend->table;
-    if (!table->capture_begin || !exec->n_steps) return nd_status_ok;
+    if (!table->capture_begin || !exec->n_steps || exec->n_host) return nd_status_ok;
     ND_TRY(exec_run_steps(exec));
     ND_TRY(table->synchronize(exec->backend));
     nd_status status = table->capture_begin(exec->backend);
@@ -171,6 +175,7 @@ static nd_status exec_build(nd_exec *exec) {
     ND_TRY(exec_clear_inputs(exec));
     ND_TRY(exec_prepare(exec));
     ND_TRY(exec_record(exec));
+    nd_exec_say_host(exec);
     nd_arena_free(&exec->scratch);
     return nd_status_ok;
 }
@@ -219,7 +224,8 @@ void nd_exec_close(nd_exec *exec) {
     if (!exec) return;
     const nd_backend_table *table = exec->backend->table;
     if (exec->capture) table->capture_free(exec->capture);
-    for (int i = 0; i < exec->n_steps; i++) table->release(exec->steps[i].kernel);
+    for (int i = 0; i < exec->n_steps; i++)
+        if (exec->steps[i].kernel) table->release(exec->steps[i].kernel);
     for (int i = 0; i < exec->n_slots; i++) table->free(exec->slots[i].memory);
     table->free(exec->block);
     table->free(exec->workspace);
@@ -328,13 +334,21 @@ nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index) {
     const nd_step *step = &exec->steps[index];
     return (nd_exec_node){.name = step->name,
                           .operation = step->work.operation,
-                          .engine = exec->backend->table->info(step->kernel).engine,
+                          .engine = step->host ? step->host->engine
+                                               : exec->backend->table->info(step->kernel).engine,
                           .macs = step->macs,
                           .ns = step->ns};
 }
 
 size_t nd_exec_activation_bytes(const nd_exec *exec) {
     return (size_t)exec->block_elements * exec_element_bytes(exec);
+}
+
+size_t nd_exec_host_count(const nd_exec *exec, int64_t *bytes) {
+    *bytes = 0;
+    for (int i = 0; i < exec->n_steps; i++)
+        if (exec->steps[i].host) *bytes += exec->steps[i].host->bytes;
+    return (size_t)exec->n_host;
 }
 
 size_t nd_exec_workspace_bytes(const nd_exec *exec) {

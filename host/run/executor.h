@@ -63,6 +63,9 @@ typedef struct nd_exec_node {
 
 size_t nd_exec_node_count(const nd_exec *exec);
 nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index);
+/* Entries that the host runs, the backend having no kernel for them; *bytes: what a run moves there and back.
+ */
+size_t nd_exec_host_count(const nd_exec *exec, int64_t *bytes);
 size_t nd_exec_activation_bytes(const nd_exec *exec); /* of the memory plan */
 size_t nd_exec_workspace_bytes(const nd_exec *exec);  /* scratch memory that its kernels share */
 bool nd_exec_captured(const nd_exec *exec);           /* the backend replays all kernels as one */

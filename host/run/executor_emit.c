@@ -84,14 +84,19 @@ static nd_status exec_step(nd_exec *exec, const nd_node *node, nd_work work, con
     return nd_status_ok;
 }
 
-static nd_status exec_refuse(nd_exec *exec, const nd_node *node, const nd_work *work,
-                             const nd_operands *operands) {
-    char x[128], y[128];
-    /* What it has in fp32 it lacks for its kind of numbers alone: another backend may have those. */
+/* What the backend has in fp32 it lacks for its kind of numbers alone: another one may have those. */
+static bool exec_lacks_precision(nd_exec *exec, const nd_work *work, const nd_operands *operands) {
     const nd_precision asked = exec->settings.precision;
     exec->settings.precision = nd_precision_fp32;
     const bool narrow = asked != nd_precision_fp32 && nd_exec_can_emit(exec, *work, operands, false);
     exec->settings.precision = asked;
+    return narrow;
+}
+
+static nd_status exec_refuse(nd_exec *exec, const nd_node *node, const nd_work *work,
+                             const nd_operands *operands) {
+    char x[128], y[128];
+    const bool narrow = exec_lacks_precision(exec, work, operands);
     const char *order = nd_exec_channels_last(exec) ? " in NHWC" : " in NCHW";
     return nd_fail(narrow ? nd_status_backend : nd_status_unsupported,
                    "%s: backend %s has no %s in %s for %s -> %s%s",
@@ -109,9 +114,44 @@ nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *
     return exec_step(exec, node, copy, &operands);
 }
 
+/* Uploads and downloads know dense views alone. */
+static bool exec_movable(const nd_view *view) {
+    return nd_view_is_row_major(view) || nd_view_is_channels_last(view);
+}
+
+static nd_status exec_host_reads(nd_exec *exec, const nd_node *node, nd_place *place) {
+    const nd_place from = *place;
+    if (exec_movable(&from.view) || exec->slots[place->slot].source) return nd_status_ok;
+    const nd_view dense = nd_view_row_major(from.view.rank, from.view.dims);
+    ND_TRY(nd_exec_place_new(exec, &dense, place));
+    return nd_exec_emit_copy(exec, node, &from, place);
+}
+
+/* As a step that the host runs. */
+static nd_status exec_emit_host(nd_exec *exec, const nd_node *node, const nd_work *work,
+                                const nd_operands *operands) {
+    nd_operands used = *operands;
+    nd_host *host = nd_arena_alloc(&exec->arena, sizeof *host);
+    ND_REQUIRE(host, nd_status_memory, "no memory for the plan");
+    *host = (nd_host){.op = node && node->op_type ? node->op_type : node ? nd_op_name(node->op) : "output"};
+    if (work_reads_x(work)) ND_TRY(exec_host_reads(exec, node, &used.x));
+    if (work_reads_x2(work)) ND_TRY(exec_host_reads(exec, node, &used.x2));
+    if (!exec_movable(&used.y.view)) {
+        const nd_view dense = nd_view_row_major(used.y.view.rank, used.y.view.dims);
+        ND_TRY(nd_exec_place_new(exec, &dense, &used.y));
+    }
+    ND_TRY(exec_step(exec, node, *work, &used));
+    exec->steps[exec->n_steps - 1].host = host;
+    exec->n_host++;
+    return used.y.slot == operands->y.slot ? nd_status_ok
+                                           : nd_exec_emit_copy(exec, node, &used.y, &operands->y);
+}
+
 nd_status nd_exec_emit(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands) {
     const nd_detour *detour = exec_detour(exec, &work, operands, true);
     if (!detour) detour = exec_detour(exec, &work, operands, false);
+    if (!detour && nd_exec_host_takes(exec, &work, operands) && !exec_lacks_precision(exec, &work, operands))
+        return exec_emit_host(exec, node, &work, operands);
     if (!detour) return exec_refuse(exec, node, &work, operands);
     nd_operands used = *operands;
     detour_views(exec, detour, &work, &used);

@@ -313,6 +313,7 @@ nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group, nd_parts *
     const bool residual = group->residual >= 0, act = group->act >= 0;
     const nd_epilogue choices[] = {
         {residual, act}, {residual, false}, {false, act && !residual}, {false, false}};
+    int last;
     for (int fit = 0; fit < nd_fit_count; fit++) {
         const bool split = group->depthwise >= 0 && exec->settings.separable != nd_fuse_forced;
         if (split && fit == nd_fit_any) {
@@ -320,7 +321,6 @@ nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group, nd_parts *
             return nd_status_ok;
         }
         for (int i = 0; i < 4; i++) {
-            int last;
             ND_TRY(group_operands(exec, group, &choices[i], &work, &operands, &last));
             if (!group_fits(exec, &work, &operands, (nd_fit)fit)) continue;
             ND_TRY(group_emit(exec, &nodes[last], &work, operands));
@@ -328,5 +328,8 @@ nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group, nd_parts *
             return nd_status_ok;
         }
     }
-    return nd_exec_emit(exec, &nodes[group->main], work, &operands); /* refuses, naming the node */
+    /* No kernel takes even the plain work, which the last choice left in `work`: the host may. */
+    ND_TRY(group_emit(exec, &nodes[last], &work, operands));
+    group_rest(group, &choices[3], left);
+    return nd_status_ok;
 }

@@ -6,6 +6,7 @@
  *   executor_lower.c   nodes become works; with executor_group.c, executor_elementwise.c, executor_product.c,
  *                      executor_normalize.c and executor_move.c
  *   executor_emit.c    works become steps, with copies where the backend wants another layout
+ *   executor_host.c    steps of which the backend has no kernel, run by the reference on the host
  *   executor_plan.c    slots get lifetimes, then offsets in one block of memory
  *
  * Nothing is allocated on the device before the plan is known, and nothing at all while running. */
@@ -55,11 +56,22 @@ typedef struct nd_group {
     int last;
 } nd_group;
 
+/* A step that runs on the host, as a work on dense copies of its operands. */
+typedef struct nd_host {
+    nd_work work;
+    const char *op; /* the operator it is of */
+    char engine[40];
+    float *x, *x2, *y; /* NULL where unused; in the arena */
+    bool x_constant, x2_constant;
+    int64_t bytes; /* that a run moves */
+} nd_host;
+
 typedef struct nd_step {
     nd_work work;
     int x, x2, y; /* slots, -1 where unused */
     const char *name;
     nd_kernel *kernel;
+    nd_host *host; /* instead of a kernel */
     int64_t macs;
     double ns;
 } nd_step;
@@ -78,6 +90,7 @@ struct nd_exec {
     int n_slots, cap_slots;
     nd_step *steps;
     int n_steps, cap_steps;
+    int n_host; /* of them on the host */
     int64_t block_elements;
     nd_memory *block, *workspace;
     size_t workspace_bytes;
@@ -124,10 +137,17 @@ typedef struct nd_operands {
 bool nd_exec_supports(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast);
 /* The same, if need be with operands copied to and from the preferred layout, or row-major. */
 bool nd_exec_can_emit(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast);
-/* Appends the step, and copies around it: what is fast comes before what needs no copies.
- * nd_status_unsupported names the node. */
+/* Appends the step, and copies around it: what is fast comes before what needs no copies, and that before the
+ * host. nd_status_unsupported names the node. */
 nd_status nd_exec_emit(nd_exec *exec, const nd_node *node, nd_work work, const nd_operands *operands);
 nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *from, const nd_place *to);
+
+/* host */
+bool nd_exec_host_takes(const nd_exec *exec, const nd_work *work, const nd_operands *operands);
+nd_status nd_exec_prepare_host(nd_exec *exec,
+                               nd_step *step); /* once views are resolved, constants uploaded */
+nd_status nd_exec_run_host(nd_exec *exec, const nd_step *step);
+void nd_exec_say_host(const nd_exec *exec);
 
 /* lower: executor_lower.c calls executor_group.c (what has weights), executor_elementwise.c (functions of
  * numbers, and reductions) and executor_move.c (what computes nothing). */

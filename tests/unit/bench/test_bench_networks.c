@@ -312,6 +312,35 @@ static void keep_layout_warning(void *user, nd_log_level level, const char *mess
     if (level == nd_log_warn) snprintf(layout_warning, sizeof layout_warning, "%s", message);
 }
 
+static bool supports_no_conv(nd_backend *backend, const nd_work *work, nd_precision precision) {
+    return work->operation != nd_operation_conv && true_table->supports(backend, work, precision);
+}
+
+static void keep_host_warning(void *user, nd_log_level level, const char *message) {
+    if (strstr(message, "the host")) keep_layout_warning(user, level, message);
+}
+
+Test(bench_networks, rows_say_what_the_host_runs) {
+    fixture *f = set_up();
+    nd_backend_table table = *f->backend->table;
+    true_table = f->backend->table;
+    f->backend->table = &table;
+    f->settings.nodes = true;
+    table.supports = supports_no_conv;
+    nd_log_set(keep_host_warning, NULL);
+    OK(nd_bench_networks(f->networks, 1, &f->settings));
+    const char *engine = f->rows[0].values[nd_field_engine].text;
+    cr_expect(strstr(engine, ", 2 on the host with "), "%s", engine);
+    bool named = false;
+    for (size_t i = 0; i < f->n; i++)
+        named |= f->rows[i].values[nd_field_engine].set &&
+                 !strcmp(f->rows[i].values[nd_field_engine].text, "host:conv");
+    cr_expect(named);
+    cr_expect(strstr(layout_warning, "has no kernel for Conv: the host runs that"), "%s", layout_warning);
+    f->backend->table = true_table;
+    tear_down(f);
+}
+
 Test(bench_networks, a_layout_that_cannot_be_had_is_left) {
     fixture *f = set_up();
     nd_backend_table table = *f->backend->table;

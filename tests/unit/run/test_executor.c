@@ -1,3 +1,4 @@
+#include "base/log.h"
 #include "model/cost.h"
 #include "model/zoo/zoo.h"
 #include "run/executor_parts.h"
@@ -154,6 +155,12 @@ static void run_whole(nd_backend *backend, const nd_graph *graph, nd_exec_settin
     nd_exec_close(exec);
 }
 
+static void ignore(void *user, nd_log_level level, const char *message) {
+    (void)user;
+    (void)level;
+    (void)message;
+}
+
 static void expect_close(const float *a, const float *b, int64_t count, double tolerance, const char *what) {
     for (int64_t i = 0; i < count; i++)
         cr_assert(fabs((double)a[i] - b[i]) <= tolerance * (1 + fabs((double)b[i])), "%s: [%d] %g, not %g",
@@ -210,6 +217,44 @@ Test(executor, fused_plain_and_every_layout_agree) {
         run_whole(backend, n.graph, settings, x, y);
         expect_close(y, expected, count, 1e-5, "variant");
     }
+    backend->table = strict_inner;
+    nd_backend_close(backend);
+    nd_graph_free(n.graph);
+    free(x);
+}
+
+static nd_operation lacked;
+
+static bool lacking_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
+    return work->operation != lacked && strict_supports(backend, work, precision);
+}
+
+/* Each operation in turn is one that the backend has not: the host runs it, and nothing of its group is lost.
+ */
+Test(executor, what_a_backend_lacks_is_run_on_the_host) {
+    net n = net_everything(2);
+    nd_backend *backend = open_ref();
+    float *x = random_images(input_count(n.graph)), expected[64], y[64];
+    run_whole(backend, n.graph, (nd_exec_settings){.plain = true}, x, expected);
+    nd_backend_table lacking = *backend->table;
+    strict_inner = backend->table;
+    lacking.supports = lacking_supports;
+    backend->table = &lacking;
+    nd_log_set(ignore, NULL);
+    int64_t moved;
+    int lacking_something = 0;
+    for (int variant = 0; variant < 2 * nd_operation_count; variant++) {
+        lacked = variant / 2;
+        backend->channels_last = variant % 2;
+        if (lacked == nd_operation_copy) continue;
+        nd_exec *exec;
+        cr_assert_eq(nd_exec_open(backend, n.graph, NULL, &exec), nd_status_ok, "%s", nd_error());
+        lacking_something += nd_exec_host_count(exec, &moved) > 0;
+        cr_assert_eq(nd_exec_run(exec, 2, (const float *[]){x}, (float *[]){y}), nd_status_ok);
+        nd_exec_close(exec);
+        expect_close(y, expected, output_count(n.graph), 1e-5, nd_operation_name(lacked));
+    }
+    cr_expect_geq(lacking_something, 16, "%d", lacking_something);
     backend->table = strict_inner;
     nd_backend_close(backend);
     nd_graph_free(n.graph);

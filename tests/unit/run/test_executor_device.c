@@ -7,6 +7,7 @@
 #include "run/plugins.h"
 #include "tests/unit/help/graph_help.h"
 
+#include <math.h>
 #include <stdio.h>
 
 enum { mock_steps = 64, batch = 8, workspace_bytes = 1000 };
@@ -19,6 +20,8 @@ typedef struct mock {
     int allocations, prepared, runs, replays, captures, events;
     int fail_allocation, fail_prepare, fail_run; /* the n-th, from 1 */
     bool fail_capture, capturing, opened;        /* opened: nothing may be allocated any more */
+    bool lacks[nd_operation_count];              /* what it has no kernels for */
+    bool lacks_half;                             /* only in fp16 and bf16 */
     double clock;
 } mock;
 
@@ -83,6 +86,8 @@ static void mock_free(nd_memory *memory) {
 
 static bool mock_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
     mock *device = (mock *)backend;
+    if (device->lacks[work->operation] && (!device->lacks_half || precision != nd_precision_fp32))
+        return false;
     return device->inner->table->supports(device->inner, work, precision);
 }
 
@@ -475,6 +480,77 @@ Test(executor_device, nodes_are_timed_one_by_one) {
     cr_expect_eq((size_t)device.events, 2 * events, "recorded again by the replay");
     for (size_t i = 0; i < nd_exec_node_count(exec); i++) cr_expect_eq(nd_exec_node_at(exec, i).ns, 10);
     close_on(&device, exec);
+    mock_close(&device);
+    nd_graph_free(graph);
+}
+
+/* --- what the device has no kernels for */
+
+static char heard[512];
+
+static void hear(void *user, nd_log_level level, const char *message) {
+    (void)user;
+    if (level == nd_log_warn) snprintf(heard, sizeof heard, "%s", message);
+}
+
+/* `bytes`: what goes to the host and back in fp32, a batch. */
+static void expect_on_the_host(const nd_graph *graph, nd_operation operation, const char *op, int64_t bytes) {
+    static const nd_precision precisions[] = {nd_precision_fp32, nd_precision_fp16};
+    for (int p = 0; p < 2; p++) {
+        const nd_precision precision = precisions[p];
+        const scores expected = expected_scores(graph, precision);
+        for (int timed = 0; timed < 2; timed++) {
+            mock device = mock_open();
+            int64_t moved;
+            device.lacks[operation] = true;
+            *heard = 0;
+            const nd_exec_settings settings = {.precision = precision, .time_nodes = timed};
+            nd_exec *exec = open_on(&device, graph, settings);
+            cr_expect(strstr(heard, "small: backend mock has no kernel for") && strstr(heard, op), "%s",
+                      heard);
+            cr_expect_eq(nd_exec_host_count(exec, &moved), operation == nd_operation_conv ? 2 : 1);
+            cr_expect_eq(moved, bytes, "%s: %lld bytes", op, (long long)moved);
+            cr_expect(!nd_exec_captured(exec) && !device.captures);
+            for (int pass = 0; pass < 2; pass++) {
+                device.events = 0;
+                const scores got = run(exec, batch);
+                for (int i = 0; i < batch * classes; i++)
+                    cr_expect(fabsf(got.of[i] - expected.of[i]) < (p ? 2e-3f : 1e-6f), "%s: %g, not %g", op,
+                              (double)got.of[i], (double)expected.of[i]);
+            }
+            bool named = false;
+            for (size_t i = 0; i < nd_exec_node_count(exec); i++)
+                named |= !strncmp(nd_exec_node_at(exec, i).engine, "host:", 5);
+            cr_expect(named);
+            close_on(&device, exec);
+            mock_close(&device);
+        }
+    }
+}
+
+Test(executor_device, the_host_runs_what_the_device_has_no_kernel_for) {
+    nd_graph *graph = small_network(1, 1);
+    nd_log_set(hear, NULL);
+    const int64_t number = (int64_t)sizeof(float) * batch, map = 6 * 8 * 8;
+    expect_on_the_host(graph, nd_operation_softmax, "Softmax", number * (5 + 5));
+    expect_on_the_host(graph, nd_operation_gemm, "Gemm", number * (6 + 5));
+    expect_on_the_host(graph, nd_operation_conv, "Conv", number * (image_size + map + map + map));
+    nd_graph_free(graph);
+}
+
+/* Another backend may have the narrow numbers; in a turned plan a layout is compared, not the host. */
+Test(executor_device, the_host_runs_nothing_that_others_are_asked_for) {
+    nd_graph *graph = small_network(1, 1);
+    mock device = mock_open();
+    nd_exec *exec;
+    device.lacks[nd_operation_softmax] = device.lacks_half = true;
+    cr_expect_eq(
+        nd_exec_open(&device.base, graph, &(nd_exec_settings){.precision = nd_precision_fp16}, &exec),
+        nd_status_backend);
+    device.lacks_half = false;
+    cr_expect_eq(nd_exec_open(&device.base, graph, &(nd_exec_settings){.turned = true}, &exec),
+                 nd_status_unsupported);
+    cr_expect(strstr(nd_error(), "softmax (Softmax): backend mock has no softmax"), "%s", nd_error());
     mock_close(&device);
     nd_graph_free(graph);
 }
