@@ -1,5 +1,7 @@
 #include "bench/timing/timing.h"
 
+#include "base/parallel.h"
+
 #include "base/machine/clock.h"
 #include "base/rng.h"
 
@@ -177,7 +179,10 @@ nd_status nd_timer_session(nd_timer *timer, const nd_subject *subjects, bool *en
     *enough = false;
     ND_REQUIRE(timer->n_sessions < timer->settings.sessions, nd_status_usage,
                "timing: all sessions are done");
-    ND_TRY(sample_session(timer, subjects));
+    const bool adaptive = nd_threads_adapt(false);
+    const nd_status status = sample_session(timer, subjects);
+    nd_threads_adapt(adaptive);
+    ND_TRY(status);
     timer->late =
         timer->n_sessions == timer->settings.sessions || timer->seconds >= timer->settings.limit_seconds;
     if (timer->n_sessions < fewest_sessions && !timer->late) return nd_status_ok;

@@ -1,4 +1,6 @@
 #include "base/parallel.h"
+#include "base/machine/clock.h"
+#include "base/machine/contention.h"
 #include "base/machine/cores.h"
 #include "base/machine/pool.h"
 
@@ -16,6 +18,14 @@ static _Thread_local int threads_set; /* 0: as many as the machine is good for *
 static _Thread_local bool inside;     /* of a loop */
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 static _Atomic(nd_team *) lent;
+static atomic_bool adaptive;
+
+/* What is known of other processes; of whoever has `busy`. */
+static struct contention {
+    nd_contention decided;
+    nd_cpu_usage usage;
+    double since; /* that usage was read */
+} contention;
 
 /* A forked child has neither the threads of an OpenMP runtime nor those that were in a loop. */
 static void forget_threads(void) {
@@ -46,6 +56,25 @@ void nd_threads_set(int count) {
 
 const char *nd_threads_why(void) {
     return threads_set ? "--threads" : machine_cores()->why;
+}
+
+bool nd_threads_adapt(bool adapt) {
+    return atomic_exchange(&adaptive, adapt);
+}
+
+/* How many of `threads` are worth waking now. Looked at every 50 ms: reading the usage takes 10 us. */
+static int threads_worth(int threads) {
+    const double window = 0.05, stale = 1, now = nd_seconds();
+    struct contention *c = &contention;
+    if (!adaptive) return threads;
+    if (now - c->since < window) return c->decided.threads < threads ? c->decided.threads : threads;
+    const nd_cpu_usage before = c->usage;
+    if (!nd_cpu_usage_read(&c->usage)) return threads;
+    const nd_cpu_usage used = {c->usage.ran - before.ran, c->usage.waited - before.waited};
+    const double elapsed = now - c->since;
+    c->since = now;
+    if (elapsed > stale) return threads;
+    return nd_contention_decide(&c->decided, threads, now, elapsed, &used);
 }
 
 typedef struct loop {
@@ -87,7 +116,11 @@ void nd_parallel_for(int64_t count, int64_t cost, nd_parallel_body *body, void *
     l.ranges = ranges;
     for (int i = 0; i < ranges; i++) atomic_init(&l.taken[i], false);
     nd_team *team = atomic_load(&lent);
-    (team ? team : nd_pool_run)(ranges, loop_work, &l);
+    const int members = threads_worth(ranges);
+    if (members == 1)
+        loop_work(&l, 0);
+    else
+        (team ? team : nd_pool_run)(members, loop_work, &l);
     atomic_flag_clear_explicit(&busy, memory_order_release);
 }
 

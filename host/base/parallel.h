@@ -6,6 +6,7 @@
 
 #include "base/machine/team.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #pragma GCC visibility push(default)
@@ -29,6 +30,11 @@ void nd_parallel_for(int64_t count, int64_t cost, nd_parallel_body *body, void *
 int nd_threads(void);
 void nd_threads_set(int count);
 const char *nd_threads_why(void);
+
+/* Lets loops use fewer threads while other processes keep this one's from running (machine/contention.h);
+ * results do not depend on it. Off at first, and to be off while something is timed: a time is of as many
+ * threads as it says. Of the whole process. Gives what was set before. */
+bool nd_threads_adapt(bool adapt);
 
 /* Makes all loops run on `team` from now on. It must stay callable; NULL: our own again. */
 void nd_parallel_lend(nd_team *team);

@@ -57,7 +57,7 @@ const nd_check_identities nd_check_eigen = {"eigen", sizeof nd_eigen_cases / siz
 static const struct {
     const char *title;
     int64_t n, rhs;
-} nd_solve_cases[] = {{"1", 1, 1}, {"9", 9, 4}, {"65", 65, 7}, {"200", 200, 33}};
+} nd_solve_cases[] = {{"1", 1, 1}, {"9", 9, 4}, {"65", 65, 7}, {"200", 200, 33}, {"300", 300, 70}};
 
 static const char *solve_title(int index) {
     return nd_solve_cases[index].title;
@@ -107,8 +107,13 @@ static const struct {
     int64_t n, k, m;
     bool same; /* b is a: the symmetric matrix */
 } nd_accumulate_cases[] = {
-    {"1x1x1", 1, 1, 1, false},       {"100x7x5", 100, 7, 5, false}, {"5000x20x9", 5000, 20, 9, false},
-    {"4097x33", 4097, 33, 33, true}, {"300x65", 300, 65, 65, true},
+    {"1x1x1", 1, 1, 1, false},
+    {"100x7x5", 100, 7, 5, false},
+    {"5000x20x9", 5000, 20, 9, false},
+    {"4097x33", 4097, 33, 33, true},
+    {"300x65", 300, 65, 65, true},
+    {"2100x300", 2100, 300, 300, true},
+    {"1500x280x270", 1500, 280, 270, false},
 };
 
 static const char *accumulate_title(int index) {

@@ -66,6 +66,7 @@ nd_status nd_cli_backend(const nd_args *args, nd_backend **out) {
     settings.device = (int)device;
     settings.threads = (int)threads;
     nd_threads_set(settings.threads);
+    nd_threads_adapt(true);
     return nd_cli_backend_named(args, nd_args_text(args, "backend", "auto"), &settings, out);
 }
 

@@ -1,5 +1,6 @@
 /* Threads that sleep, and how many the machine is good for. */
 #include "base/machine/cgroup.h"
+#include "base/machine/contention.h"
 #include "base/machine/cores.h"
 #include "base/memory.h"
 #include "base/parallel.h"
@@ -281,4 +282,50 @@ Test(cgroup, threads_follow_the_smallest) {
     setenv("OMP_NUM_THREADS", "100000000000", 1);
     nd_cores_find(root, &cores);
     cr_expect_eq(cores.count, affinity);
+}
+
+/* Windows of a process of `threads` threads that ran and waited for so many seconds a second. */
+static int decide(nd_contention *c, int wanted, double *now, double ran, double waited) {
+    *now += 0.05;
+    return nd_contention_decide(c, wanted, *now, 0.05, &(nd_cpu_usage){0.05 * ran, 0.05 * waited});
+}
+
+Test(machine, fewer_threads_where_they_wait_for_each_other) {
+    nd_contention c = {0};
+    double now = 1;
+    cr_expect_eq(decide(&c, 2, &now, 1.9, 0.02), 2, "alone");
+    cr_expect_eq(decide(&c, 2, &now, 0.9, 0.01), 2, "a serial part: nobody waits");
+    cr_expect_eq(decide(&c, 2, &now, 1.0, 1.0), 2, "half of each core, and all of it used");
+    cr_expect_eq(decide(&c, 2, &now, 0.3, 0.5), 1, "late at each loop");
+    cr_expect_eq(decide(&c, 2, &now, 0.6, 0.3), 1);
+    cr_expect_eq(decide(&c, 2, &now, 0.6, 0.3), 2, "tried again after 0.1 s");
+    cr_expect_eq(decide(&c, 2, &now, 1.9, 0), 2, "the others have gone");
+}
+
+Test(machine, as_many_threads_as_pay) {
+    nd_contention c = {0};
+    double now = 1;
+    cr_expect_eq(decide(&c, 32, &now, 2, 8), 16);
+    cr_expect_eq(decide(&c, 32, &now, 2.5, 4), 8);
+    cr_expect_eq(decide(&c, 32, &now, 4, 1), 8, "nearly all of what 8 may have");
+}
+
+/* Beside processes that stay, trials become rare: one in 3.2 s in the end. */
+Test(machine, trials_become_rare) {
+    nd_contention c = {0};
+    double now = 1;
+    int many = 0;
+    for (int i = 0; i < 1000; i++) many += decide(&c, 2, &now, 0.3, 0.5) == 2;
+    cr_expect_gt(many, 10);
+    cr_expect_lt(many, 25);
+}
+
+Test(machine, usage_of_this_process) {
+    nd_cpu_usage before, after;
+    if (!nd_cpu_usage_read(&before)) cr_skip_test("no schedstat");
+    burn(0.1);
+    cr_assert(nd_cpu_usage_read(&after));
+    cr_expect_gt(after.ran - before.ran, 0.09);
+    cr_expect_lt(after.ran - before.ran, 0.5);
+    cr_expect_geq(after.waited, before.waited);
 }
