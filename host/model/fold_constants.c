@@ -2,6 +2,8 @@
  * on. */
 #include "model/fold_constants.h"
 
+#include "model/dims.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,14 +19,7 @@ static nd_status to_f32(const nd_tensor *from, nd_tensor *out) {
 
 /* Reads element `i` of `x`, whose dims meet the last ones of `shape`. */
 static float broadcast_at(const nd_tensor *x, const nd_tensor *shape, int64_t i) {
-    int64_t at = 0, stride = 1;
-    for (int axis = x->rank - 1, to = shape->rank - 1; axis >= 0; axis--, to--) {
-        const int64_t index = i % shape->dims[to];
-        i /= shape->dims[to];
-        if (x->dims[axis] > 1) at += index * stride;
-        stride *= x->dims[axis];
-    }
-    return ((const float *)x->data)[at];
+    return ((const float *)x->data)[nd_dims_broadcast_at(x->rank, x->dims, shape->rank, shape->dims, i)];
 }
 
 static float apply(nd_op op, float a, float b) {
@@ -42,14 +37,11 @@ static float apply(nd_op op, float a, float b) {
 
 static nd_status constant_binary(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
     const nd_tensor *a = in[0], *b = in[1];
-    nd_tensor shape = {.rank = a->rank > b->rank ? a->rank : b->rank};
-    for (int i = 0; i < shape.rank; i++) {
-        const int at_a = i - (shape.rank - a->rank), at_b = i - (shape.rank - b->rank);
-        const int64_t m = at_a < 0 ? 1 : a->dims[at_a], n = at_b < 0 ? 1 : b->dims[at_b];
-        ND_REQUIRE(m == n || m == 1 || n == 1, nd_status_unsupported, "no broadcast");
-        shape.dims[i] = m == 1 ? n : m;
-    }
-    ND_TRY(nd_tensor_new(nd_dtype_f32, shape.rank, shape.dims, out));
+    int rank;
+    int64_t dims[nd_rank_max];
+    ND_REQUIRE(nd_dims_broadcast(a->rank, a->dims, b->rank, b->dims, &rank, dims), nd_status_unsupported,
+               "no broadcast");
+    ND_TRY(nd_tensor_new(nd_dtype_f32, rank, dims, out));
     const int64_t count = nd_tensor_count(out);
     for (int64_t i = 0; i < count; i++)
         ((float *)out->data)[i] = apply(node->op, broadcast_at(a, out, i), broadcast_at(b, out, i));
@@ -58,23 +50,16 @@ static nd_status constant_binary(const nd_node *node, const nd_tensor *const *in
 
 static nd_status constant_transpose(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
     const nd_tensor *x = in[0];
-    int64_t strides[nd_rank_max], dims[nd_rank_max], from[nd_rank_max], stride = 1;
-    for (int axis = x->rank - 1; axis >= 0; stride *= x->dims[axis--]) strides[axis] = stride;
-    ND_REQUIRE(!node->attr.n || node->attr.n == x->rank, nd_status_unsupported, "another perm");
-    for (int i = 0; i < x->rank; i++) {
-        const int64_t axis = node->attr.n ? node->attr.list[i] : x->rank - 1 - i;
-        ND_REQUIRE(axis >= 0 && axis < x->rank, nd_status_unsupported, "another perm");
-        dims[i] = x->dims[axis];
-        from[i] = strides[axis];
-    }
+    const nd_attr *attr = &node->attr;
+    int64_t dims[nd_rank_max], strides[nd_rank_max];
+    ND_REQUIRE((!attr->n || attr->n == x->rank) &&
+                   nd_dims_permute(x->rank, x->dims, attr->n ? attr->list : NULL, dims, strides),
+               nd_status_unsupported, "another perm");
     ND_TRY(nd_tensor_new(nd_dtype_f32, x->rank, dims, out));
     ND_REQUIRE(nd_tensor_count(out) == nd_tensor_count(x), nd_status_unsupported, "another perm");
     const int64_t count = nd_tensor_count(out);
-    for (int64_t i = 0; i < count; i++) {
-        int64_t at = 0, rest = i;
-        for (int axis = x->rank - 1; axis >= 0; rest /= dims[axis--]) at += rest % dims[axis] * from[axis];
-        ((float *)out->data)[i] = ((const float *)x->data)[at];
-    }
+    for (int64_t i = 0; i < count; i++)
+        ((float *)out->data)[i] = ((const float *)x->data)[nd_dims_at(x->rank, dims, strides, i)];
     return nd_status_ok;
 }
 

@@ -38,7 +38,7 @@ rule host/cli cli/ eval/ bench/ check/ decouple/ run/ model/ datasets/
 rule cuda cuda/ run/backend.h
 
 # Rooms within rooms, from the bottom up. decouple.h, bench.h, cli.h and device.h are what their whole room shares.
-rule host/model/infer model/infer/ model/graph.h
+rule host/model/infer model/infer/ model/dims.h model/graph.h
 rule host/model/weights model/weights/ model/graph.h model/model.h
 rule host/model/zoo model/zoo/ model/graph.h model/model.h
 rule host/model/onnx model/onnx/ model/infer/ model/graph.h model/graph_names.h model/model.h

@@ -79,18 +79,9 @@ static bool known_count(nd_known *known) {
 /* Fills `out`, whose dims are set, with x->items[offset + sum of index * stride]. */
 static bool known_view(const nd_known *x, int64_t offset, const int64_t *strides, nd_known *out) {
     if (!known_count(out)) return false;
-    for (int i = 0; i < out->count; i++) {
-        int64_t at = offset;
-        for (int axis = out->rank - 1, rest = i; axis >= 0; rest /= (int)out->dims[axis--])
-            at += rest % out->dims[axis] * strides[axis];
-        out->items[i] = x->items[at];
-    }
+    for (int i = 0; i < out->count; i++)
+        out->items[i] = x->items[offset + nd_dims_at(out->rank, out->dims, strides, i)];
     return true;
-}
-
-static void known_strides(const nd_known *x, int64_t strides[nd_rank_max]) {
-    int64_t stride = 1;
-    for (int axis = x->rank - 1; axis >= 0; stride *= x->dims[axis--]) strides[axis] = stride;
 }
 
 static bool known_pass(const nd_operands *operands, nd_known *out) {
@@ -219,10 +210,10 @@ static bool known_slice(const nd_operands *operands, nd_known *out) {
     }
     int64_t axis = attr.axes[0] < 0 ? attr.axes[0] + x->rank : attr.axes[0];
     if (axis < 0 || axis >= x->rank || !attr.steps[0]) return false;
+    static const int64_t in_order[nd_rank_max] = {0, 1, 2, 3, 4, 5, 6, 7};
     int64_t strides[nd_rank_max], first;
-    known_strides(x, strides);
     out->rank = x->rank;
-    memcpy(out->dims, x->dims, sizeof out->dims);
+    nd_dims_permute(x->rank, x->dims, in_order, out->dims, strides);
     out->dims[axis] = nd_slice_count(&attr, 0, x->dims[axis], &first);
     const int64_t offset = first * strides[axis];
     if (out->dims[axis] > 1) strides[axis] *= attr.steps[0];
@@ -232,16 +223,10 @@ static bool known_slice(const nd_operands *operands, nd_known *out) {
 static bool known_transpose(const nd_operands *operands, nd_known *out) {
     const nd_known *x = &operands->in[0];
     const nd_attr *attr = &operands->node->attr;
-    if (attr->n && attr->n != x->rank) return false;
-    int64_t from[nd_rank_max], strides[nd_rank_max];
-    known_strides(x, from);
+    int64_t strides[nd_rank_max];
     out->rank = x->rank;
-    for (int i = 0; i < x->rank; i++) {
-        const int64_t axis = attr->n ? attr->list[i] : x->rank - 1 - i;
-        if (axis < 0 || axis >= x->rank) return false;
-        strides[i] = from[axis];
-        out->dims[i] = x->dims[axis];
-    }
+    if (attr->n && attr->n != x->rank) return false;
+    if (!nd_dims_permute(x->rank, x->dims, attr->n ? attr->list : NULL, out->dims, strides)) return false;
     return known_view(x, 0, strides, out) && out->count == x->count;
 }
 
@@ -260,26 +245,12 @@ static bool known_fill(const nd_operands *operands, nd_known *out) {
 
 /* The dims that a and b broadcast to, as in numpy. */
 static bool known_broadcast(const nd_known *a, const nd_known *b, nd_known *out) {
-    out->rank = a->rank > b->rank ? a->rank : b->rank;
-    for (int i = 0; i < out->rank; i++) {
-        const int at_a = i - (out->rank - a->rank), at_b = i - (out->rank - b->rank);
-        const int64_t m = at_a < 0 ? 1 : a->dims[at_a], n = at_b < 0 ? 1 : b->dims[at_b];
-        if (m != n && m != 1 && n != 1) return false;
-        out->dims[i] = m == 1 ? n : m;
-    }
-    return known_count(out);
+    return nd_dims_broadcast(a->rank, a->dims, b->rank, b->dims, &out->rank, out->dims) && known_count(out);
 }
 
 /* Element `i` of what x is when broadcast to the dims of `shape`. */
 static nd_number known_at(const nd_known *x, const nd_known *shape, int i) {
-    int64_t at = 0, stride = 1;
-    for (int axis = x->rank - 1, to = shape->rank - 1; axis >= 0; axis--, to--) {
-        const int64_t index = i % shape->dims[to];
-        i /= (int)shape->dims[to];
-        if (x->dims[axis] > 1) at += index * stride;
-        stride *= x->dims[axis];
-    }
-    return x->items[at];
+    return x->items[nd_dims_broadcast_at(x->rank, x->dims, shape->rank, shape->dims, i)];
 }
 
 typedef bool nd_whole_function(int64_t a, int64_t b, int64_t *out);

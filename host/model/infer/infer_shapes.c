@@ -108,17 +108,8 @@ static nd_status shape_global_pool(nd_infer *infer, nd_node *node, const nd_valu
 }
 
 static nd_status shape_broadcast(const nd_value *a, const nd_value *b, nd_value *y) {
-    const int rank = a->rank > b->rank ? a->rank : b->rank;
-    int64_t dims[nd_rank_max];
-    for (int i = 0; i < rank; i++) {
-        const int at_a = i - (rank - a->rank), at_b = i - (rank - b->rank);
-        const int64_t m = at_a < 0 ? 1 : a->dims[at_a], n = at_b < 0 ? 1 : b->dims[at_b];
-        ND_REQUIRE(m == n || m == 1 || n == 1, nd_status_format, "%s and %s do not broadcast", ND_DIMS(a),
-                   ND_DIMS(b));
-        dims[i] = m == 1 ? n : m;
-    }
-    y->rank = rank;
-    memcpy(y->dims, dims, sizeof dims);
+    ND_REQUIRE(nd_dims_broadcast(a->rank, a->dims, b->rank, b->dims, &y->rank, y->dims), nd_status_format,
+               "%s and %s do not broadcast", ND_DIMS(a), ND_DIMS(b));
     return nd_status_ok;
 }
 

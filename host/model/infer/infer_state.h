@@ -2,6 +2,7 @@
 #ifndef ND_MODEL_INFER_STATE_H
 #define ND_MODEL_INFER_STATE_H
 
+#include "model/dims.h"
 #include "model/infer/infer.h"
 
 /* An element of a known value: an integer or truth value, or a floating-point number, by the dtype. */
