@@ -5,6 +5,16 @@
 #include "base/rng.h"
 #include "check/check.h"
 
+/* For tables of cases: strides and dilations of 1, and the window of a 3x3 that keeps the size. */
+#define ND_ONE                                                                                               \
+    { 1, 1 }
+#define ND_3X3                                                                                               \
+    {                                                                                                        \
+        {3, 3}, ND_ONE, ND_ONE, {                                                                            \
+            1, 1, 1, 1                                                                                       \
+        }                                                                                                    \
+    }
+
 /* Rounding of a precision, as relative errors. */
 typedef struct nd_rounding {
     double sum;     /* of one accumulation */

@@ -4,35 +4,33 @@
 
 typedef struct nd_pool_case {
     const char *title;
-    int64_t n, c, h, w, kernel[2], stride[2], dilation[2], pad[4];
+    int64_t n, c, h, w;
+    nd_window window;
     int64_t extra; /* rows and columns that ceil mode adds to the output */
     bool maximum, count_include_pad;
 } nd_pool_case;
 
-#define ND_ONE                                                                                               \
-    { 1, 1 }
-
 static const nd_pool_case nd_pool_cases[] = {
-    {"max_2x2_s2", 1, 64, 14, 14, {2, 2}, {2, 2}, ND_ONE, {0}, 0, true, false},
-    {"max_3x3_s2", 2, 48, 15, 13, {3, 3}, {2, 2}, ND_ONE, {0}, 0, true, false},
-    {"max_3x3_s2_pad", 1, 17, 14, 14, {3, 3}, {2, 2}, ND_ONE, {1, 1, 1, 1}, 0, true, false},
-    {"max_3x3_s2_ceil", 3, 33, 14, 10, {3, 3}, {2, 2}, ND_ONE, {0}, 1, true, false},
-    {"max_2x3_s1_2", 1, 5, 9, 8, {2, 3}, {1, 2}, ND_ONE, {0, 1, 1, 1}, 0, true, false},
-    {"max_dilated", 1, 8, 11, 11, {3, 3}, {1, 1}, {2, 2}, {2, 2, 2, 2}, 0, true, false},
-    {"average_2x2_s2", 1, 64, 12, 12, {2, 2}, {2, 2}, ND_ONE, {0}, 0, false, false},
-    {"average_3x3_pad", 2, 19, 9, 7, {3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}, 0, false, false},
-    {"average_3x3_pad_counted", 2, 19, 9, 7, {3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}, 0, false, true},
-    {"average_3x3_pad_0_2", 1, 20, 8, 8, {3, 3}, {2, 2}, ND_ONE, {0, 1, 2, 1}, 0, false, true},
-    {"average_3x3_s2_ceil", 1, 16, 10, 10, {3, 3}, {2, 2}, ND_ONE, {0}, 1, false, false},
-    {"average_3x3_s2_ceil_counted", 1, 16, 10, 10, {3, 3}, {2, 2}, ND_ONE, {1, 1, 0, 0}, 1, false, true},
-    {"average_whole_7x7", 3, 100, 7, 7, {7, 7}, {1, 1}, ND_ONE, {0}, 0, false, false},
-    {"average_whole_13x9", 1, 30, 13, 9, {13, 9}, {1, 1}, ND_ONE, {0}, 0, false, false},
-    {"average_1x1", 1, 24, 1, 1, {1, 1}, {1, 1}, ND_ONE, {0}, 0, false, false},
-    {"max_3x3_on_1x1", 2, 24, 1, 1, {3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}, 0, true, false},
-    {"max_5x5_on_2x1_s2", 2, 24, 2, 1, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, 0, true, false},
-    {"average_3x3_on_1x1", 2, 24, 1, 1, {3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}, 0, false, false},
-    {"average_3x3_on_1x1_counted", 2, 24, 1, 1, {3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}, 0, false, true},
-    {"average_5x5_on_1x2", 2, 24, 1, 2, {5, 5}, {1, 1}, ND_ONE, {2, 2, 2, 2}, 0, false, false},
+    {"max_2x2_s2", 1, 64, 14, 14, {{2, 2}, {2, 2}, ND_ONE, {0}}, 0, true, false},
+    {"max_3x3_s2", 2, 48, 15, 13, {{3, 3}, {2, 2}, ND_ONE, {0}}, 0, true, false},
+    {"max_3x3_s2_pad", 1, 17, 14, 14, {{3, 3}, {2, 2}, ND_ONE, {1, 1, 1, 1}}, 0, true, false},
+    {"max_3x3_s2_ceil", 3, 33, 14, 10, {{3, 3}, {2, 2}, ND_ONE, {0}}, 1, true, false},
+    {"max_2x3_s1_2", 1, 5, 9, 8, {{2, 3}, {1, 2}, ND_ONE, {0, 1, 1, 1}}, 0, true, false},
+    {"max_dilated", 1, 8, 11, 11, {{3, 3}, {1, 1}, {2, 2}, {2, 2, 2, 2}}, 0, true, false},
+    {"average_2x2_s2", 1, 64, 12, 12, {{2, 2}, {2, 2}, ND_ONE, {0}}, 0, false, false},
+    {"average_3x3_pad", 2, 19, 9, 7, {{3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}}, 0, false, false},
+    {"average_3x3_pad_counted", 2, 19, 9, 7, {{3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}}, 0, false, true},
+    {"average_3x3_pad_0_2", 1, 20, 8, 8, {{3, 3}, {2, 2}, ND_ONE, {0, 1, 2, 1}}, 0, false, true},
+    {"average_3x3_s2_ceil", 1, 16, 10, 10, {{3, 3}, {2, 2}, ND_ONE, {0}}, 1, false, false},
+    {"average_3x3_s2_ceil_counted", 1, 16, 10, 10, {{3, 3}, {2, 2}, ND_ONE, {1, 1, 0, 0}}, 1, false, true},
+    {"average_whole_7x7", 3, 100, 7, 7, {{7, 7}, {1, 1}, ND_ONE, {0}}, 0, false, false},
+    {"average_whole_13x9", 1, 30, 13, 9, {{13, 9}, {1, 1}, ND_ONE, {0}}, 0, false, false},
+    {"average_1x1", 1, 24, 1, 1, {{1, 1}, {1, 1}, ND_ONE, {0}}, 0, false, false},
+    {"max_3x3_on_1x1", 2, 24, 1, 1, {{3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}}, 0, true, false},
+    {"max_5x5_on_2x1_s2", 2, 24, 2, 1, {{5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}}, 0, true, false},
+    {"average_3x3_on_1x1", 2, 24, 1, 1, {{3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}}, 0, false, false},
+    {"average_3x3_on_1x1_counted", 2, 24, 1, 1, {{3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}}, 0, false, true},
+    {"average_5x5_on_1x2", 2, 24, 1, 2, {{5, 5}, {1, 1}, ND_ONE, {2, 2, 2, 2}}, 0, false, false},
 };
 
 static const char *pool_title(int index) {
@@ -42,21 +40,14 @@ static const char *pool_title(int index) {
 static nd_status pool_make(nd_problem *problem, int index) {
     const nd_pool_case *c = &nd_pool_cases[index];
     const int64_t x[] = {c->n, c->c, c->h, c->w};
-    int64_t y[] = {c->n, c->c, 0, 0};
-    nd_work *work = &problem->work;
-    *work = (nd_work){
-        .operation = nd_operation_pool, .maximum = c->maximum, .count_include_pad = c->count_include_pad};
-    for (int i = 0; i < 2; i++) {
-        const int64_t span = c->dilation[i] * (c->kernel[i] - 1) + 1;
-        y[2 + i] = (x[2 + i] + c->pad[i] + c->pad[i + 2] - span) / c->stride[i] + 1 + c->extra;
-        work->window.kernel[i] = c->kernel[i];
-        work->window.stride[i] = c->stride[i];
-        work->window.dilation[i] = c->dilation[i];
-        work->window.pad[i] = c->pad[i];
-        work->window.pad[i + 2] = c->pad[i + 2];
-    }
-    work->x = nd_view_row_major(4, x);
-    work->y = nd_view_row_major(4, y);
+    const int64_t y[] = {c->n, c->c, nd_window_output(&c->window, 0, c->h, false) + c->extra,
+                         nd_window_output(&c->window, 1, c->w, false) + c->extra};
+    problem->work = (nd_work){.operation = nd_operation_pool,
+                              .x = nd_view_row_major(4, x),
+                              .y = nd_view_row_major(4, y),
+                              .window = c->window,
+                              .maximum = c->maximum,
+                              .count_include_pad = c->count_include_pad};
     return nd_problem_operands(problem);
 }
 

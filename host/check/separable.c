@@ -6,138 +6,76 @@
  */
 typedef struct nd_separable_case {
     const char *title;
-    int64_t n, ni, no, h, w, kernel[2], stride[2], dilation[2], pad[4];
+    int64_t n, ni, no, h, w;
+    nd_window window;
     const char *pattern;
     bool bias, residual;
     nd_activation act;
 } nd_separable_case;
 
-#define ND_ONE                                                                                               \
-    { 1, 1 }
-#define ND_SAME                                                                                              \
-    { 1, 1, 1, 1 }
-
 static const nd_separable_case nd_separable_cases[] = {
-    {"t1", 1, 32, 64, 14, 14, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "1", true, false, {.act = nd_act_relu}},
-    {"t2", 1, 64, 64, 14, 14, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "2", true, false, {.act = nd_act_relu}},
-    {"t3_n3_c17", 3, 17, 19, 9, 7, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "3", true, false, {0}},
-    {"t4_residual", 2, 48, 40, 8, 8, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "4", true, true, {.act = nd_act_relu}},
-    {"t5_no_bias", 1, 33, 65, 7, 7, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "5", false, false, {0}},
-    {"t9_full", 1, 16, 16, 10, 10, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "9", true, false, {0}},
-    {"one_channel", 1, 1, 1, 6, 6, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "1", true, false, {0}},
-    {"adaptive",
-     1,
-     24,
-     32,
-     9,
-     9,
-     {3, 3},
-     ND_ONE,
-     ND_ONE,
-     ND_SAME,
-     "0312049",
-     true,
-     false,
-     {.act = nd_act_relu}},
-    {"adaptive_residual",
-     3,
-     31,
-     47,
-     6,
-     5,
-     {3, 3},
-     ND_ONE,
-     ND_ONE,
-     ND_SAME,
-     "10205",
-     true,
-     true,
-     {nd_act_leaky_relu, 0.1f, 0}},
-    {"adaptive_one_term",
-     1,
-     20,
-     16,
-     5,
-     5,
-     {3, 3},
-     ND_ONE,
-     ND_ONE,
-     ND_SAME,
-     "00000000000100000000",
-     true,
-     false,
-     {0}},
-    {"s2", 1, 32, 64, 15, 13, {3, 3}, {2, 2}, ND_ONE, ND_SAME, "2", true, false, {.act = nd_act_relu}},
-    {"s2_even", 2, 24, 24, 14, 14, {3, 3}, {2, 2}, ND_ONE, {0, 0, 1, 1}, "3", true, true, {0}},
-    {"s3_s1", 1, 16, 24, 16, 11, {3, 3}, {3, 1}, ND_ONE, ND_SAME, "2", true, false, {0}},
-    {"dilated", 1, 20, 20, 12, 12, {3, 3}, ND_ONE, {2, 2}, {2, 2, 2, 2}, "2", true, false, {0}},
-    {"no_pad", 1, 32, 32, 5, 6, {3, 3}, ND_ONE, ND_ONE, {0}, "2", true, false, {0}},
-    {"pad_2_0_1_3", 1, 16, 20, 6, 8, {3, 3}, ND_ONE, ND_ONE, {2, 0, 1, 3}, "3", true, false, {0}},
-    {"on_1x1", 3, 40, 24, 1, 1, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "2", true, false, {0}},
-    {"on_2x3", 1, 64, 64, 2, 3, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "2", true, true, {.act = nd_act_relu}},
-    {"on_4x4", 1, 128, 32, 4, 4, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "3", true, false, {0}},
-    {"on_7x7", 1, 96, 80, 7, 7, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "4", true, false, {.act = nd_act_relu}},
-    {"3x1", 1, 24, 24, 9, 9, {3, 1}, ND_ONE, ND_ONE, {1, 0, 1, 0}, "2", true, false, {0}},
-    {"1x3_s2", 1, 24, 24, 9, 9, {1, 3}, {1, 2}, ND_ONE, {0, 1, 0, 1}, "2", true, false, {0}},
-    {"5x5", 1, 12, 36, 11, 11, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, "3", true, false, {0}},
+    {"t1", 1, 32, 64, 14, 14, ND_3X3, "1", true, false, {.act = nd_act_relu}},
+    {"t2", 1, 64, 64, 14, 14, ND_3X3, "2", true, false, {.act = nd_act_relu}},
+    {"t3_n3_c17", 3, 17, 19, 9, 7, ND_3X3, "3", true, false, {0}},
+    {"t4_residual", 2, 48, 40, 8, 8, ND_3X3, "4", true, true, {.act = nd_act_relu}},
+    {"t5_no_bias", 1, 33, 65, 7, 7, ND_3X3, "5", false, false, {0}},
+    {"t9_full", 1, 16, 16, 10, 10, ND_3X3, "9", true, false, {0}},
+    {"one_channel", 1, 1, 1, 6, 6, ND_3X3, "1", true, false, {0}},
+    {"adaptive", 1, 24, 32, 9, 9, ND_3X3, "0312049", true, false, {.act = nd_act_relu}},
+    {"adaptive_residual", 3, 31, 47, 6, 5, ND_3X3, "10205", true, true, {nd_act_leaky_relu, 0.1f, 0}},
+    {"adaptive_one_term", 1, 20, 16, 5, 5, ND_3X3, "00000000000100000000", true, false, {0}},
+    {"s2", 1, 32, 64, 15, 13, {{3, 3}, {2, 2}, ND_ONE, {1, 1, 1, 1}}, "2", true, false, {.act = nd_act_relu}},
+    {"s2_even", 2, 24, 24, 14, 14, {{3, 3}, {2, 2}, ND_ONE, {0, 0, 1, 1}}, "3", true, true, {0}},
+    {"s3_s1", 1, 16, 24, 16, 11, {{3, 3}, {3, 1}, ND_ONE, {1, 1, 1, 1}}, "2", true, false, {0}},
+    {"dilated", 1, 20, 20, 12, 12, {{3, 3}, ND_ONE, {2, 2}, {2, 2, 2, 2}}, "2", true, false, {0}},
+    {"no_pad", 1, 32, 32, 5, 6, {{3, 3}, ND_ONE, ND_ONE, {0}}, "2", true, false, {0}},
+    {"pad_2_0_1_3", 1, 16, 20, 6, 8, {{3, 3}, ND_ONE, ND_ONE, {2, 0, 1, 3}}, "3", true, false, {0}},
+    {"on_1x1", 3, 40, 24, 1, 1, ND_3X3, "2", true, false, {0}},
+    {"on_2x3", 1, 64, 64, 2, 3, ND_3X3, "2", true, true, {.act = nd_act_relu}},
+    {"on_4x4", 1, 128, 32, 4, 4, ND_3X3, "3", true, false, {0}},
+    {"on_7x7", 1, 96, 80, 7, 7, ND_3X3, "4", true, false, {.act = nd_act_relu}},
+    {"3x1", 1, 24, 24, 9, 9, {{3, 1}, ND_ONE, ND_ONE, {1, 0, 1, 0}}, "2", true, false, {0}},
+    {"1x3_s2", 1, 24, 24, 9, 9, {{1, 3}, {1, 2}, ND_ONE, {0, 1, 0, 1}}, "2", true, false, {0}},
+    {"5x5", 1, 12, 36, 11, 11, {{5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}}, "3", true, false, {0}},
     {"7x7_s2",
      1,
      3,
      64,
      28,
      28,
-     {7, 7},
-     {2, 2},
-     ND_ONE,
-     {3, 3, 3, 3},
+     {{7, 7}, {2, 2}, ND_ONE, {3, 3, 3, 3}},
      "8",
      true,
      false,
      {.act = nd_act_relu}},
-    {"1x1", 1, 16, 24, 5, 5, {1, 1}, ND_ONE, ND_ONE, {0}, "1", true, false, {0}},
-    {"clip", 1, 16, 16, 6, 6, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "2", true, false, {nd_act_clip, 0, 6}},
-    {"sigmoid", 1, 16, 16, 6, 6, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "2", true, false, {.act = nd_act_sigmoid}},
-    {"hard_sigmoid",
-     1,
-     16,
-     16,
-     6,
-     6,
-     {3, 3},
-     ND_ONE,
-     ND_ONE,
-     ND_SAME,
-     "2",
-     true,
-     true,
-     {nd_act_hard_sigmoid, 0.2f, 0.5f}},
-    {"hard_swish",
-     1,
-     16,
-     16,
-     6,
-     6,
-     {3, 3},
-     ND_ONE,
-     ND_ONE,
-     ND_SAME,
-     "2",
-     true,
-     true,
-     {.act = nd_act_hard_swish}},
-    {"long_sum", 1, 512, 16, 4, 4, {3, 3}, ND_ONE, ND_ONE, ND_SAME, "4", true, false, {0}},
+    {"1x1", 1, 16, 24, 5, 5, {{1, 1}, ND_ONE, ND_ONE, {0}}, "1", true, false, {0}},
+    {"clip", 1, 16, 16, 6, 6, ND_3X3, "2", true, false, {nd_act_clip, 0, 6}},
+    {"sigmoid", 1, 16, 16, 6, 6, ND_3X3, "2", true, false, {.act = nd_act_sigmoid}},
+    {"hard_sigmoid", 1, 16, 16, 6, 6, ND_3X3, "2", true, true, {nd_act_hard_sigmoid, 0.2f, 0.5f}},
+    {"hard_swish", 1, 16, 16, 6, 6, ND_3X3, "2", true, true, {.act = nd_act_hard_swish}},
+    {"long_sum", 1, 512, 16, 4, 4, ND_3X3, "4", true, false, {0}},
 };
 
 /* Maps smaller than the kernel. */
 static const nd_separable_case nd_separable_small_cases[] = {
-    {"3x3_on_1x1", 2, 24, 40, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, "1", true, false, {0}},
-    {"3x3_on_1x1_t3", 2, 17, 19, 1, 1, {3, 3}, ND_ONE, ND_ONE, {1, 1, 1, 1}, "3", true, false, {0}},
-    {"5x5_on_1x3", 2, 24, 40, 1, 3, {5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}, "2", true, false, {0}},
-    {"5x5_on_2x2_s2", 2, 24, 40, 2, 2, {5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}, "2", true, false, {0}},
-    {"7x7_on_2x2", 2, 24, 40, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, "4", true, false, {0}},
-    {"7x7_on_2x2_adaptive", 2, 24, 40, 2, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, "3102", true, false, {0}},
-    {"7x7_on_9x2", 2, 24, 40, 9, 2, {7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}, "2", true, false, {0}},
-    {"3x3_on_2x2_dilated", 2, 24, 40, 2, 2, {3, 3}, ND_ONE, {2, 2}, {2, 2, 2, 2}, "2", true, false, {0}},
+    {"3x3_on_1x1", 2, 24, 40, 1, 1, ND_3X3, "1", true, false, {0}},
+    {"3x3_on_1x1_t3", 2, 17, 19, 1, 1, ND_3X3, "3", true, false, {0}},
+    {"5x5_on_1x3", 2, 24, 40, 1, 3, {{5, 5}, ND_ONE, ND_ONE, {2, 2, 2, 2}}, "2", true, false, {0}},
+    {"5x5_on_2x2_s2", 2, 24, 40, 2, 2, {{5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}}, "2", true, false, {0}},
+    {"7x7_on_2x2", 2, 24, 40, 2, 2, {{7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}}, "4", true, false, {0}},
+    {"7x7_on_2x2_adaptive",
+     2,
+     24,
+     40,
+     2,
+     2,
+     {{7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}},
+     "3102",
+     true,
+     false,
+     {0}},
+    {"7x7_on_9x2", 2, 24, 40, 9, 2, {{7, 7}, ND_ONE, ND_ONE, {3, 3, 3, 3}}, "2", true, false, {0}},
+    {"3x3_on_2x2_dilated", 2, 24, 40, 2, 2, {{3, 3}, ND_ONE, {2, 2}, {2, 2, 2, 2}}, "2", true, false, {0}},
 };
 
 static const char *separable_title(int index) {
@@ -163,25 +101,17 @@ static nd_status separable_channels(nd_problem *problem, const nd_separable_case
 
 static nd_status separable_set(nd_problem *problem, const nd_separable_case *c) {
     nd_work *work = &problem->work;
-    int64_t y[] = {c->n, c->no, 0, 0};
-    const int64_t x[] = {c->n, c->ni, c->h, c->w};
-    for (int i = 0; i < 2; i++)
-        y[2 + i] =
-            (x[2 + i] + c->pad[i] + c->pad[i + 2] - c->dilation[i] * (c->kernel[i] - 1) - 1) / c->stride[i] +
-            1;
+    const int64_t x[] = {c->n, c->ni, c->h, c->w},
+                  y[] = {c->n, c->no, nd_window_output(&c->window, 0, c->h, false),
+                         nd_window_output(&c->window, 1, c->w, false)};
     *work = (nd_work){.operation = nd_operation_separable,
                       .x = nd_view_row_major(4, x),
                       .y = nd_view_row_major(4, y),
+                      .window = c->window,
                       .residual = problem->epilogue ? problem->epilogue->residual : c->residual,
                       .activation = problem->epilogue ? problem->epilogue->act : c->act};
-    for (int i = 0; i < 4; i++) {
-        work->window.pad[i] = c->pad[i];
-        work->window.kernel[i % 2] = c->kernel[i % 2];
-        work->window.stride[i % 2] = c->stride[i % 2];
-        work->window.dilation[i % 2] = c->dilation[i % 2];
-    }
     ND_TRY(separable_channels(problem, c));
-    const int64_t window = c->kernel[0] * c->kernel[1];
+    const int64_t window = c->window.kernel[0] * c->window.kernel[1];
     work->depthwise = nd_problem_numbers(problem, work->terms * window, 1 / sqrt((double)window));
     work->weights = nd_problem_numbers(problem, c->no * work->terms, 1 / sqrt((double)work->terms));
     if (c->bias) work->bias = nd_problem_numbers(problem, c->no, 1);
