@@ -90,6 +90,8 @@ static bool cuda_has_functions(const nd_work *work) {
 
 static bool cuda_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
     const nd_cuda_implementation *implementation = cuda_implementation_of(work->operation);
+    if (precision == nd_precision_int8) return false;
+    if (work->operation == nd_operation_quantize || work->operation == nd_operation_dequantize) return false;
     return nd_work_agrees(work) && cuda_has_functions(work) &&
            implementation->supports((const nd_cuda *)backend, work, precision);
 }

@@ -35,6 +35,7 @@ typedef struct nd_problem {
     float *x, *x2;                            /* row-major; x2 over its own dims */
     double *expected;                         /* row-major over y */
     double *slack;                            /* error allowed before the result is stored */
+    bool quantised; /* x, x2 and expected are integers, but what the work says is fp32 */
 } nd_problem;
 
 /* What may follow an operation within its kernel. */
@@ -56,7 +57,7 @@ typedef struct nd_check_operation {
 extern const nd_check_operation nd_check_conv, nd_check_conv_small, nd_check_separable,
     nd_check_separable_small, nd_check_gemm, nd_check_pool, nd_check_binary, nd_check_activation,
     nd_check_affine, nd_check_softmax, nd_check_lrn, nd_check_reduce, nd_check_normalize, nd_check_product,
-    nd_check_resample, nd_check_gather, nd_check_copy, nd_check_fill;
+    nd_check_resample, nd_check_gather, nd_check_copy, nd_check_fill, nd_check_quantize, nd_check_dequantize;
 
 /* An identity: of transfers, or of linear algebra. error <= bound passes; `detail` says which identity was
  * worst. */
@@ -97,6 +98,11 @@ void nd_problem_finish(nd_problem *problem, double length);
 
 /* The same in double; and how much it can stretch an error. */
 double nd_check_activate(nd_activation activation, double x);
+
+/* A problem made and expected in fp32 becomes one of 8-bit integers: scales by the ranges of its numbers,
+ * zeros by turns, and expected by the definition in run/quantized.h, to the bit. False for kinds and
+ * activations that have no such form. */
+nd_status nd_problem_quantize(nd_problem *problem, bool *done);
 
 /* expected = dense convolution of x with kernel[no][ni/groups][kh][kw], as patches times kernel; slack = the
  * same of magnitudes, with `absolute` for |kernel| (which for a product of kernels is not its |.|). */

@@ -13,7 +13,7 @@ static const nd_check_operation *const nd_check_operations[] = {
     &nd_check_gemm,      &nd_check_pool,       &nd_check_binary,    &nd_check_activation,
     &nd_check_affine,    &nd_check_softmax,    &nd_check_lrn,       &nd_check_reduce,
     &nd_check_normalize, &nd_check_product,    &nd_check_resample,  &nd_check_gather,
-    &nd_check_copy,      &nd_check_fill,
+    &nd_check_copy,      &nd_check_fill,       &nd_check_quantize,  &nd_check_dequantize,
 };
 
 static const nd_check_identities *const nd_check_identity_list[] = {
@@ -33,7 +33,10 @@ enum {
     nd_check_guard = 256, /* elements before and after every operand */
     nd_check_margin = 3,  /* channels before and after a slice: no multiple of any vector */
 };
-static const float nd_check_sentinel = 1536; /* exact in every storage type, and no likely result */
+/* Exact in the storage type, and no likely result. */
+static float check_sentinel(nd_precision precision) {
+    return precision == nd_precision_int8 ? 165 : 1536;
+}
 
 static const nd_rounding nd_roundings[nd_precision_count] = {
     [nd_precision_fp32] = {.sum = 0x1p-24, .product = 0, .store = 0x1p-24},
@@ -41,6 +44,7 @@ static const nd_rounding nd_roundings[nd_precision_count] = {
     [nd_precision_tf32] = {.sum = 0x1p-23, .product = 0x1p-9, .store = 0x1p-24},
     [nd_precision_fp16] = {.sum = 0x1p-23, .product = 0, .store = 0x1p-11},
     [nd_precision_bf16] = {.sum = 0x1p-23, .product = 0, .store = 0x1p-8},
+    [nd_precision_int8] = {0}, /* exact */
 };
 
 /* How operands lie in memory: as the backend prefers; the same as slices of wider buffers; in the other
@@ -68,6 +72,7 @@ typedef struct nd_operand {
     nd_view view;
     int64_t elements;
     nd_memory *memory;
+    nd_precision precision; /* it is stored in */
 } nd_operand;
 
 static nd_operand check_lay(const nd_check *check, const nd_view *dims, const bool *repeat,
@@ -113,7 +118,7 @@ static void cursor_next(nd_cursor *cursor) {
 static nd_status check_upload(nd_check *check, nd_operand *operand, const nd_view *values_view,
                               const float *values, float around) {
     const nd_backend_table *table = check->backend->table;
-    const nd_precision precision = check->settings->precision;
+    const nd_precision precision = operand->precision;
     float *buffer = nd_alloc_array((size_t)operand->elements, sizeof *buffer);
     ND_REQUIRE(buffer, nd_status_memory, "no memory for a check");
     for (int64_t i = 0; i < operand->elements; i++) buffer[i] = around;
@@ -168,6 +173,11 @@ static nd_check_outcome check_compare(nd_check *check, const nd_problem *problem
                                       float *buffer) {
     const int64_t count = nd_view_count(&y->view);
     const double tiny = problem->storage == nd_dtype_f16 ? 0x1p-24 : 0x1p-126;
+    const float sentinel = check_sentinel(y->precision);
+    /* Integers are exact, but for the epilogues of libraries, which round in their own order. */
+    const char *engine = check->report.engine;
+    const bool own = !strncmp(engine, "nd:", 3) || !strncmp(engine, "ref:", 4);
+    const double quantum = problem->quantised && !own && y->precision == nd_precision_int8 ? 1 : 0;
     int64_t worst = 0;
     float got = 0;
     check->report.error = 0;
@@ -175,8 +185,8 @@ static nd_check_outcome check_compare(nd_check *check, const nd_problem *problem
     nd_cursor at = cursor_start(&y->view);
     for (int64_t i = 0; i < count; i++, cursor_next(&at)) {
         const double expected = problem->expected[i], value = buffer[at.position];
-        const double bound =
-            problem->slack[i] + problem->rounding.store * (fabs(expected) + problem->slack[i]) + tiny;
+        const double bound = problem->slack[i] +
+                             problem->rounding.store * (fabs(expected) + problem->slack[i]) + tiny + quantum;
         const double error = isfinite(value) ? fabs(value - expected) : NAN;
         if (i == 0 || check_worse(error, bound, &check->report)) {
             check->report.error = error;
@@ -184,10 +194,10 @@ static nd_check_outcome check_compare(nd_check *check, const nd_problem *problem
             worst = i;
             got = buffer[at.position];
         }
-        buffer[at.position] = nd_check_sentinel; /* what is left must be untouched */
+        buffer[at.position] = sentinel; /* what is left must be untouched */
     }
     for (int64_t i = 0; i < y->elements; i++) {
-        if (buffer[i] == nd_check_sentinel) continue;
+        if (buffer[i] == sentinel) continue;
         snprintf(check->detail, sizeof check->detail,
                  "wrote %g outside of the output, %lld elements from the start of its buffer (seed %llu)",
                  (double)buffer[i], (long long)(i - nd_check_guard),
@@ -230,15 +240,20 @@ static nd_status check_on_device(nd_check *check, const nd_problem *problem, con
     ND_REQUIRE_DONE(buffer, nd_status_memory, "no memory for a check");
     if (problem->x) ND_TRY_DONE(check_upload(check, &operands[0], &work->x, problem->x, NAN));
     if (problem->x2) ND_TRY_DONE(check_upload(check, &operands[1], &once, problem->x2, NAN));
-    ND_TRY_DONE(check_upload(check, &operands[2], &work->y, NULL, nd_check_sentinel));
+    ND_TRY_DONE(check_upload(check, &operands[2], &work->y, NULL, check_sentinel(operands[2].precision)));
     ND_TRY_DONE(table->prepare(check->backend, work, precision, &kernel));
     ND_TRY_DONE(check_execute(check, kernel, operands));
-    ND_TRY_DONE(table->download(check->backend, operands[2].memory, &flat, precision, buffer));
+    ND_TRY_DONE(table->download(check->backend, operands[2].memory, &flat, operands[2].precision, buffer));
     check_say(check, check_compare(check, problem, &operands[2], buffer));
 done:
     table->release(kernel);
     free(buffer);
     return status;
+}
+
+static bool check_has_sums(nd_operation operation) {
+    return operation == nd_operation_conv || operation == nd_operation_separable ||
+           operation == nd_operation_gemm;
 }
 
 /* A kernel that reports an error is a failed check, not the end of the run. */
@@ -250,6 +265,13 @@ static void check_layout(nd_check *check, const nd_problem *problem, nd_layout l
         check_lay(check, &work.x2, problem->repeat, input),
         check_lay(check, &work.y, NULL, layout),
     };
+    const nd_precision precision = check->settings->precision;
+    const bool real_x = work.operation == nd_operation_quantize;
+    const bool real_y =
+        work.operation == nd_operation_dequantize || (check_has_sums(work.operation) && !work.y_quant.scale);
+    for (int i = 0; i < 3; i++) operands[i].precision = precision;
+    if (problem->quantised && real_x) operands[0].precision = nd_precision_fp32;
+    if (problem->quantised && real_y) operands[2].precision = nd_precision_fp32;
     work.x = operands[0].view;
     work.x2 = operands[1].view;
     work.y = operands[2].view;
@@ -284,14 +306,16 @@ static nd_rng check_rng(const nd_check *check, const char *title) {
 
 static nd_status check_case(nd_check *check, const nd_check_operation *operation, int index,
                             const nd_check_epilogue *epilogue) {
+    const bool integers = check->settings->precision == nd_precision_int8; /* made in fp32 at first */
     char title[96];
     snprintf(title, sizeof title, "%s%s", operation->title(index), epilogue ? epilogue->suffix : "");
     nd_problem problem = {.rounding = nd_roundings[check->settings->precision],
-                          .storage = nd_precision_storage(check->settings->precision),
+                          .storage =
+                              integers ? nd_dtype_f32 : nd_precision_storage(check->settings->precision),
                           .rng = check_rng(check, title),
                           .epilogue = epilogue};
     nd_status status = nd_status_ok;
-    bool made = false;
+    bool made = false, defined = false;
     for (int layout = 0; layout < nd_layout_count && !status; layout++) {
         snprintf(check->name, sizeof check->name, "%s/%s/%s", operation->name, title,
                  nd_layout_names[layout]);
@@ -306,7 +330,13 @@ static nd_status check_case(nd_check *check, const nd_check_operation *operation
             continue;
         }
         if (!status && !problem.expected) status = operation->expect(&problem);
-        if (!status) check_layout(check, &problem, (nd_layout)layout);
+        if (!status && integers && !problem.quantised) status = nd_problem_quantize(&problem, &defined);
+        if (!status && integers && !defined) {
+            check->report.engine = "";
+            check_say(check, nd_check_outcome_unsupported);
+        } else if (!status) {
+            check_layout(check, &problem, (nd_layout)layout);
+        }
     }
     nd_arena_free(&problem.arena);
     return status;

@@ -116,6 +116,17 @@ static nd_status constant_dequantize(const nd_node *node, const nd_tensor *const
     return nd_status_ok;
 }
 
+/* Keeps the integers of symmetric 8-bit weights beside the numbers, for who computes in integers. */
+static nd_status keep_integers(nd_graph *graph, const nd_node *node, const nd_tensor *const *in) {
+    const nd_tensor *x = in[0], *scale = in[1], *zero = in[2];
+    if (x->dtype != nd_dtype_i8 || (zero && zero->dtype != nd_dtype_i8)) return nd_status_ok;
+    for (int64_t i = 0; zero && i < nd_tensor_count(zero); i++)
+        if (((const int8_t *)zero->data)[i]) return nd_status_ok;
+    const int64_t axis = node->attr.axis < 0 ? node->attr.axis + x->rank : node->attr.axis;
+    const nd_integers integers = {x->data, scale->data, nd_tensor_count(scale), (int)axis};
+    return nd_graph_set_integers(graph, node->out[0], &integers);
+}
+
 typedef nd_status nd_constant_evaluator(const nd_node *node, const nd_tensor *const *in, nd_tensor *out);
 
 /* `real`: how many of the inputs have to be floating-point numbers. */
@@ -157,6 +168,7 @@ static nd_status fold_constant(nd_graph *graph, int index, nd_dtype *was) {
         return nd_status_ok;
     nd_status status = nd_constant_evaluators[e].evaluate(node, in, &out);
     if (!status) status = nd_graph_set_init(graph, node->out[0], &out);
+    if (!status && node->op == nd_op_dequantize) status = keep_integers(graph, node, in);
     nd_tensor_free(&out);
     if (status == nd_status_unsupported) return nd_status_ok;
     if (status) return status;

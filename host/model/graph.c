@@ -41,11 +41,12 @@ static const char *const nd_op_names[nd_op_count] = {
     [nd_op_slice] = "Slice",
     [nd_op_shape] = "Shape",
     [nd_op_cast] = "Cast",
+    [nd_op_quantize] = "QuantizeLinear",
+    [nd_op_dequantize] = "DequantizeLinear",
     [nd_op_sub] = "Sub",
     [nd_op_div] = "Div",
     [nd_op_reduce_prod] = "ReduceProd",
     [nd_op_constant_of_shape] = "ConstantOfShape",
-    [nd_op_dequantize] = "DequantizeLinear",
     [nd_op_unary] = "a function of one number",
     [nd_op_binary] = "a function of two numbers",
     [nd_op_where] = "Where",
@@ -81,6 +82,7 @@ nd_status nd_graph_new(const char *name, nd_graph **out) {
 static void value_drop_init(nd_value *value) {
     if (value->init) nd_tensor_free((nd_tensor *)value->init);
     value->init = NULL;
+    value->integers = NULL;
 }
 
 void nd_graph_free(nd_graph *graph) {
@@ -155,6 +157,20 @@ nd_status nd_graph_set_init(nd_graph *graph, int value, const nd_tensor *tensor)
     target->dtype = own->dtype;
     target->rank = own->rank;
     for (int i = 0; i < own->rank; i++) target->dims[i] = own->dims[i];
+    return nd_status_ok;
+}
+
+nd_status nd_graph_set_integers(nd_graph *graph, int value, const nd_integers *integers) {
+    const size_t count = (size_t)nd_tensor_count(graph->values[value].init);
+    const size_t scales = (size_t)integers->n_scales * sizeof *integers->scales;
+    nd_integers *own = nd_arena_alloc(&graph->arena, sizeof *own);
+    int8_t *q = nd_arena_alloc(&graph->arena, count + 1);
+    float *scale = nd_arena_alloc(&graph->arena, scales + 1);
+    ND_REQUIRE(own && q && scale, nd_status_memory, "%s: no memory for weights", graph->name);
+    memcpy(q, integers->q, count);
+    memcpy(scale, integers->scales, scales);
+    *own = (nd_integers){q, scale, integers->n_scales, integers->axis};
+    graph->values[value].integers = own;
     return nd_status_ok;
 }
 
@@ -247,6 +263,7 @@ static nd_status graph_clone_values(const nd_graph *graph, nd_graph *copy) {
         ND_TRY(nd_graph_add_value(copy, from->name, &value));
         nd_value *to = &copy->values[value];
         if (from->init) ND_TRY(nd_graph_set_init(copy, value, from->init));
+        if (from->integers) ND_TRY(nd_graph_set_integers(copy, value, from->integers));
         to->dtype = from->dtype;
         to->rank = from->rank;
         memcpy(to->dims, from->dims, sizeof to->dims);

@@ -53,7 +53,8 @@ typedef enum nd_op {
     nd_op_div,
     nd_op_reduce_prod,
     nd_op_constant_of_shape,
-    nd_op_dequantize, /* x, scale, zero point?: of constants, for weights */
+    nd_op_quantize,   /* x, scale, zero point?: of the tensor, or per index of attr.axis */
+    nd_op_dequantize, /* the same, back */
     nd_op_unary,      /* a function of every number, that op_type names: "Sqrt", "Gelu", ... */
     nd_op_binary,     /* likewise of two or more, broadcast: "Pow", "Min", ... */
     nd_op_where,      /* constant condition, a, b */
@@ -112,11 +113,11 @@ typedef struct nd_attr {
     int64_t size;           /* lrn: window across channels; constant_of_shape: the integer;
                                split: num_outputs, 0 when absent;
                                resize: entries of axes, 0 for all axes */
-    int64_t axis;           /* concat, flatten, softmax, gather, split, normalize: the first */
-    nd_dtype dtype;         /* cast */
-    bool keep_dims;         /* reduce_mean, reduce_prod, reduce */
-    bool approximate;       /* unary: Gelu by tanh */
-    bool flat_softmax;      /* softmax before opset 13: flattened to 2-D at axis */
+    int64_t axis;   /* concat, flatten, softmax, gather, split, quantize, dequantize, normalize: the first */
+    nd_dtype dtype; /* cast */
+    bool keep_dims; /* reduce_mean, reduce_prod, reduce */
+    bool approximate;  /* unary: Gelu by tanh */
+    bool flat_softmax; /* softmax before opset 13: flattened to 2-D at axis */
     nd_resize resize;
     int n;                         /* entries used in the lists below */
     int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduction axes, reshape dims, transpose perm, pad
@@ -145,13 +146,22 @@ typedef struct nd_node {
     nd_dtype stored; /* type of its constants in the file: f16, bf16 and f64 are f32 here */
 } nd_node;
 
+/* What a constant was dequantised from: init = q scale, without zero points. In the graph's arena. */
+typedef struct nd_integers {
+    const int8_t *q; /* dims of the constant */
+    const float *scales;
+    int64_t n_scales; /* 1, or one per index of `axis` */
+    int axis;
+} nd_integers;
+
 typedef struct nd_value {
     const char *name;
     nd_dtype dtype;
-    int rank;                  /* -1 unknown */
-    int64_t dims[nd_rank_max]; /* -1 unknown */
-    const nd_tensor *init;     /* NULL unless a constant */
-    const void *raw;           /* an initializer of a type nd does not read: its bytes in graph->source */
+    int rank;                    /* -1 unknown */
+    int64_t dims[nd_rank_max];   /* -1 unknown */
+    const nd_tensor *init;       /* NULL unless a constant */
+    const nd_integers *integers; /* `init` came from these, or NULL */
+    const void *raw;             /* an initializer of a type nd does not read: its bytes in graph->source */
     size_t raw_bytes;
     bool pinned;   /* something in the file that is no node here reads it by name: a subgraph, or a node that
                       nothing    depends on. Not to be replaced by another value, and its width not to be
@@ -199,6 +209,8 @@ nd_status nd_graph_add_output(nd_graph *graph, int value);
 nd_status nd_graph_add_init(nd_graph *graph, const char *name, const nd_tensor *tensor, int *value);
 /* Gives an existing value a tensor, in place of the one it may have had. */
 nd_status nd_graph_set_init(nd_graph *graph, int value, const nd_tensor *tensor);
+/* Says what the tensor of a value was dequantised from, until it gets another; copies. */
+nd_status nd_graph_set_integers(nd_graph *graph, int value, const nd_integers *integers);
 /* Appends at the end of the list and becomes the producer of `out`; the pointer is valid until the next node
  * is added. `node` may be NULL. */
 nd_status nd_graph_add_node(nd_graph *graph, nd_op op, const char *name, const int *in, int n_in,

@@ -257,6 +257,7 @@ done:
 static void drop_init(nd_value *value) {
     if (value->init) nd_tensor_free((nd_tensor *)value->init);
     value->init = NULL;
+    value->integers = NULL;
     value->computed = false;
 }
 

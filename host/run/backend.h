@@ -17,18 +17,20 @@
 
 enum { nd_plugin_abi = 3 };
 
-/* Arithmetic of a network. Accumulation is fp32 throughout; inputs and outputs of the network are fp32. */
+/* Arithmetic of a network. Accumulation is fp32, of int8 int32; inputs and outputs of the network are fp32.
+ */
 typedef enum nd_precision {
     nd_precision_fp32, /* strict */
     nd_precision_tf32, /* fp32 storage, tf32 multiplication */
     nd_precision_fp16,
     nd_precision_bf16,
+    nd_precision_int8, /* of single works: operands are quantised as nd_work says */
     nd_precision_count,
 } nd_precision;
 
-const char *nd_precision_name(nd_precision precision); /* "fp32", "tf32", "fp16", "bf16" */
+const char *nd_precision_name(nd_precision precision); /* "fp32", "tf32", "fp16", "bf16", "int8" */
 bool nd_precision_find(const char *name, nd_precision *out);
-nd_dtype nd_precision_storage(nd_precision precision); /* f32, f32, f16, bf16 */
+nd_dtype nd_precision_storage(nd_precision precision); /* f32, f32, f16, bf16, u8 */
 
 /* A view of activations: logical dims (NCHW for images), element strides in any physical order, and an
  * element offset into its buffer. Stride 0 repeats (broadcast). The batch is dims[0]. */
@@ -141,11 +143,20 @@ typedef enum nd_operation {
     nd_operation_gather,    /* y[:, i] = x[:, channel[i]] on axis 1 */
     nd_operation_copy, /* y = x, same dims, any strides: transposes, slices, concatenation, layout changes */
     nd_operation_fill, /* y = value */
+    nd_operation_quantize, /* fp32 to 8-bit integers, and back */
+    nd_operation_dequantize,
     nd_operation_count,
 } nd_operation;
 
 const char *
 nd_operation_name(nd_operation operation); /* "conv", "separable", ...: also the file stem of the operation */
+
+/* Affine quantisation (Jacob et al., CVPR 2018): real = scale * (q - zero), with q in 0..255. Signed integers
+ * are stored 128 higher, as is their zero. A scale of 0: not quantised, fp32. */
+typedef struct nd_quant {
+    float scale;
+    int32_t zero;
+} nd_quant;
 
 /* One operation with everything resolved. Weight pointers are host memory, fp32, valid during `prepare` only.
  */
@@ -176,6 +187,14 @@ typedef struct nd_work {
     float alpha, beta, k; /* lrn: y = x / (k + alpha/size * sum x^2)^beta; product has alpha */
     float value;          /* fill */
     float epsilon;        /* normalize */
+
+    /* nd_precision_int8 (run/quantized.h has the arithmetic). x and x2 are quantised, but for
+     * nd_operation_quantize; y may be fp32 in conv and gemm. Pool, gather and copy move integers: x and y are
+     * quantised alike. */
+    nd_quant x_quant, x2_quant, y_quant;
+    const float *weights_scale;   /* [no]; the weights are integers in -128..127, real ones divided by it */
+    nd_quant middle_quant;        /* separable: of the depthwise results */
+    const float *depthwise_scale; /* [terms], as weights_scale; NULL: depthwise weights are real */
 } nd_work;
 
 /* Whether dims, axes, channels and pointers of a work fit each other: what every `supports` may ask first. */

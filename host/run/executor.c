@@ -38,10 +38,6 @@ static nd_status exec_settle(nd_exec *exec, const nd_exec_settings *settings) {
     return nd_status_ok;
 }
 
-static size_t exec_element_bytes(const nd_exec *exec) {
-    return nd_dtype_bytes(nd_precision_storage(exec->settings.precision));
-}
-
 /* Views get the place of their slots; from here on they are what the kernels see. */
 static void exec_resolve(nd_exec *exec) {
     for (int i = 0; i < exec->n_steps; i++) {
@@ -57,7 +53,7 @@ static nd_status exec_upload_constants(nd_exec *exec) {
     for (int i = 0; i < exec->n_slots; i++) {
         nd_slot *slot = &exec->slots[i];
         if (!slot->source || slot->first > slot->last) continue;
-        const size_t bytes = (size_t)slot->elements * exec_element_bytes(exec);
+        const size_t bytes = (size_t)slot->elements * slot->element;
         ND_TRY(table->allocate(exec->backend, bytes, &slot->memory));
         ND_TRY(table->upload(exec->backend, slot->memory, &slot->source_view, exec->settings.precision,
                              slot->source));
@@ -89,7 +85,7 @@ static nd_status exec_prepare(nd_exec *exec) {
         nd_step *step = &exec->steps[i];
         const nd_status status =
             step->host ? nd_exec_prepare_host(exec, step)
-                       : table->prepare(exec->backend, &step->work, exec->settings.precision, &step->kernel);
+                       : table->prepare(exec->backend, &step->work, step->precision, &step->kernel);
         if (status) return nd_fail_in(status, "%s", step->name);
         if (step->host) continue;
         const size_t bytes = table->info(step->kernel).workspace_bytes;
@@ -156,7 +152,6 @@ static nd_status exec_check_room(const nd_exec *exec, size_t bytes) {
 }
 
 static nd_status exec_build(nd_exec *exec) {
-    const size_t element = exec_element_bytes(exec);
     ND_TRY(nd_exec_trace(exec));
     ND_TRY(nd_exec_fuse(exec));
     nd_exec_find_parents(exec);
@@ -164,13 +159,12 @@ static nd_status exec_build(nd_exec *exec) {
     ND_REQUIRE(!exec->settings.time_nodes || exec->n_steps < nd_exec_events, nd_status_unsupported,
                "%d kernels: at most %d can be timed one by one", exec->n_steps, nd_exec_events - 1);
     nd_exec_lifetimes(exec);
-    exec->block_elements =
-        nd_plan_offsets(exec->slots, exec->n_slots, nd_exec_block_align / (int64_t)element);
-    ND_REQUIRE(exec->block_elements >= 0, nd_status_memory, "no memory for the plan");
+    exec->block_bytes = nd_plan_offsets(exec->slots, exec->n_slots, nd_exec_block_align);
+    ND_REQUIRE(exec->block_bytes >= 0, nd_status_memory, "no memory for the plan");
     exec_resolve(exec);
-    const size_t bytes = (size_t)exec->block_elements * element;
+    const size_t bytes = (size_t)exec->block_bytes;
     ND_TRY(exec_check_room(exec, bytes));
-    ND_TRY(exec->backend->table->allocate(exec->backend, bytes ? bytes : element, &exec->block));
+    ND_TRY(exec->backend->table->allocate(exec->backend, bytes ? bytes : nd_exec_block_align, &exec->block));
     ND_TRY(exec_upload_constants(exec));
     ND_TRY(exec_clear_inputs(exec));
     ND_TRY(exec_prepare(exec));
@@ -341,7 +335,7 @@ nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index) {
 }
 
 size_t nd_exec_activation_bytes(const nd_exec *exec) {
-    return (size_t)exec->block_elements * exec_element_bytes(exec);
+    return (size_t)exec->block_bytes;
 }
 
 size_t nd_exec_host_count(const nd_exec *exec, int64_t *bytes) {

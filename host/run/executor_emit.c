@@ -11,13 +11,24 @@ static bool work_reads_x2(const nd_work *work) {
            work->operation == nd_operation_product;
 }
 
+/* The work on these operands, and what it computes in: integers where any of them is quantised. */
+static nd_precision emit_bind(const nd_exec *exec, const nd_operands *operands, nd_work *work) {
+    const bool x2 = work_reads_x2(work);
+    work->x = operands->x.view;
+    work->x2 = operands->x2.view;
+    work->y = operands->y.view;
+    work->x_quant = work_reads_x(work) ? operands->x.quant : (nd_quant){0};
+    work->x2_quant = x2 ? operands->x2.quant : (nd_quant){0};
+    work->y_quant = operands->y.quant;
+    const bool quantised = work->x_quant.scale > 0 || work->x2_quant.scale > 0 || work->y_quant.scale > 0;
+    return quantised ? nd_precision_int8 : exec->settings.precision;
+}
+
 bool nd_exec_supports(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast) {
     const nd_backend_table *table = exec->backend->table;
-    work.x = operands->x.view;
-    work.x2 = operands->x2.view;
-    work.y = operands->y.view;
-    if (!table->supports(exec->backend, &work, exec->settings.precision)) return false;
-    return !fast || !table->fast || table->fast(exec->backend, &work, exec->settings.precision);
+    const nd_precision precision = emit_bind(exec, operands, &work);
+    if (!table->supports(exec->backend, &work, precision)) return false;
+    return !fast || !table->fast || table->fast(exec->backend, &work, precision);
 }
 
 /* Which operands to copy, and into which layout: the cheapest first. */
@@ -70,9 +81,7 @@ static nd_status exec_step(nd_exec *exec, const nd_node *node, nd_work work, con
         exec->steps = more;
         exec->cap_steps = capacity;
     }
-    work.x = operands->x.view;
-    work.x2 = operands->x2.view;
-    work.y = operands->y.view;
+    const nd_precision precision = emit_bind(exec, operands, &work);
     exec->steps[exec->n_steps++] = (nd_step){
         .work = work,
         .x = work_reads_x(&work) ? operands->x.slot : -1,
@@ -80,6 +89,7 @@ static nd_status exec_step(nd_exec *exec, const nd_node *node, nd_work work, con
         .y = operands->y.slot,
         .name = node ? node->name : "output",
         .macs = nd_work_macs(&work) / exec->settings.batch,
+        .precision = precision,
     };
     return nd_status_ok;
 }
@@ -98,13 +108,13 @@ static nd_status exec_refuse(nd_exec *exec, const nd_node *node, const nd_work *
     char x[128], y[128];
     const bool narrow = exec_lacks_precision(exec, work, operands);
     const char *order = nd_exec_channels_last(exec) ? " in NHWC" : " in NCHW";
-    return nd_fail(narrow ? nd_status_backend : nd_status_unsupported,
-                   "%s: backend %s has no %s in %s for %s -> %s%s",
-                   node ? nd_exec_label(exec, node) : "output", exec->backend->name,
-                   nd_operation_name(work->operation), nd_precision_name(exec->settings.precision),
-                   nd_dims_format(operands->x.view.rank, operands->x.view.dims, x, sizeof x),
-                   nd_dims_format(operands->y.view.rank, operands->y.view.dims, y, sizeof y),
-                   exec->settings.turned ? order : "");
+    return nd_fail(
+        narrow ? nd_status_backend : nd_status_unsupported, "%s: backend %s has no %s in %s for %s -> %s%s",
+        node ? nd_exec_label(exec, node) : "output", exec->backend->name, nd_operation_name(work->operation),
+        nd_precision_name(emit_bind(exec, operands, &(nd_work){.operation = work->operation})),
+        nd_dims_format(operands->x.view.rank, operands->x.view.dims, x, sizeof x),
+        nd_dims_format(operands->y.view.rank, operands->y.view.dims, y, sizeof y),
+        exec->settings.turned ? order : "");
 }
 
 nd_status nd_exec_emit_copy(nd_exec *exec, const nd_node *node, const nd_place *from, const nd_place *to) {

@@ -6,10 +6,12 @@ nd_group nd_group_single(int node) {
     return (nd_group){.pad = -1,
                       .gather = -1,
                       .depthwise = -1,
+                      .middle = -1,
                       .main = node,
                       .bias = -1,
                       .residual = -1,
                       .act = -1,
+                      .quantize = -1,
                       .last = node};
 }
 
@@ -88,6 +90,25 @@ static bool exec_is_zero_pad(const nd_exec *exec, const nd_node *node) {
     return true;
 }
 
+/* A needed QuantizeLinear of one constant scale. */
+static bool exec_is_quantize(const nd_exec *exec, int node) {
+    nd_quant quant;
+    return node >= 0 && exec->graph->nodes[node].op == nd_op_quantize &&
+           nd_exec_quant(exec, &exec->graph->nodes[node], &quant);
+}
+
+/* The depthwise part of a pair, through the quantisation of what lies between, which becomes *middle. */
+static int exec_pair(const nd_exec *exec, const nd_node *pointwise, int *middle) {
+    const nd_node *nodes = exec->graph->nodes;
+    const int before = exec_own_producer(exec, pointwise, 0);
+    *middle = -1;
+    if (before < 0 || nodes[before].op != nd_op_dequantize) return before;
+    const int quantize = exec_own_producer(exec, &nodes[before], 0);
+    if (!exec_is_quantize(exec, quantize)) return -1;
+    *middle = quantize;
+    return exec_own_producer(exec, &nodes[quantize], 0);
+}
+
 static void exec_absorb(nd_exec *exec, int node) {
     if (node >= 0) exec->absorbed[node] = true;
 }
@@ -97,9 +118,11 @@ static void exec_fuse_backward(nd_exec *exec, nd_group *group) {
     const nd_node *nodes = exec->graph->nodes;
     int first = group->main;
     if (exec->settings.separable != nd_fuse_off && exec_is_pointwise(exec, &nodes[first])) {
-        const int depthwise = exec_own_producer(exec, &nodes[first], 0);
+        int middle;
+        const int depthwise = exec_pair(exec, &nodes[first], &middle);
         if (depthwise >= 0 && exec_is_depthwise(exec, &nodes[depthwise])) {
             group->depthwise = first = depthwise;
+            group->middle = middle;
             const int gather = exec_own_producer(exec, &nodes[first], 0);
             if (gather >= 0 && exec_is_ascending_gather(exec, &nodes[gather])) group->gather = gather;
         }
@@ -127,15 +150,22 @@ static bool exec_is_residual(const nd_exec *exec, const nd_node *node, int value
     return a->rank == b->rank && !memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims);
 }
 
-/* What follows `main`: constant bias, residual, activation, in this order. */
+/* The next node that only this group's result goes to, or -1. */
+static int exec_next(const nd_exec *exec, const nd_group *group) {
+    const int user = exec_only_user(exec, exec->graph->nodes[group->last].out[0]);
+    const bool taken = user >= 0 && (exec->absorbed[user] || exec->groups[user].main >= 0);
+    return taken ? -1 : user;
+}
+
+/* What follows `main`: constant bias, residual, activation, quantisation, in this order. */
 static void exec_fuse_forward(nd_exec *exec, nd_group *group) {
     const nd_node *nodes = exec->graph->nodes, *main = &nodes[group->main];
     const int axis = exec_channel_axis(exec, main);
     nd_activation activation;
-    for (;;) {
-        const int value = nodes[group->last].out[0], user = exec_only_user(exec, value);
+    while (group->act < 0) {
+        const int value = nodes[group->last].out[0], user = exec_next(exec, group);
         int computed;
-        if (user < 0 || exec->absorbed[user] || exec->groups[user].main >= 0) return;
+        if (user < 0) return;
         const nd_node *node = &nodes[user];
         if (group->residual < 0 && group->bias < 0 && node->op == nd_op_add &&
             nd_exec_channel_constant(exec, node, axis, &computed))
@@ -145,10 +175,11 @@ static void exec_fuse_forward(nd_exec *exec, nd_group *group) {
         else if (nd_exec_activation(node, &activation))
             group->act = user;
         else
-            return;
+            break;
         group->last = user;
-        if (group->act >= 0) return;
     }
+    const int quantize = exec_next(exec, group);
+    if (exec_is_quantize(exec, quantize)) group->quantize = group->last = quantize;
 }
 
 /* Nodes that can lead a group: they have a bias or an epilogue. */
@@ -174,6 +205,8 @@ static void exec_close_group(nd_exec *exec, const nd_group *group) {
                            group->main, group->bias,   group->residual};
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) exec_absorb(exec, members[i]);
     exec_absorb(exec, group->act);
+    exec_absorb(exec, group->middle);
+    if (group->middle >= 0) exec_absorb(exec, exec->values[exec->graph->nodes[group->main].in[0]].producer);
     exec->absorbed[group->last] = false;
     exec->groups[group->last] = *group;
 }

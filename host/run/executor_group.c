@@ -237,13 +237,13 @@ static nd_status group_emit(nd_exec *exec, const nd_node *node, const nd_work *w
         return nd_fail(nd_status_internal, "%s: a residual that is no matrix", nd_exec_label(exec, node));
     ND_TRY(nd_exec_emit(exec, node, *work, &operands));
     if (whole) return nd_status_ok;
-    nd_place dense = {operands.y.slot, nd_view_row_major(y.view.rank, y.view.dims)};
+    nd_place dense = {operands.y.slot, nd_view_row_major(y.view.rank, y.view.dims), y.quant};
     return nd_exec_emit_copy(exec, node, &dense, &y);
 }
 
-/* How much of the epilogue one kernel takes: all, all but the activation, or none of it. */
+/* How much of the epilogue one kernel takes, from the front. */
 typedef struct nd_epilogue {
-    bool residual, act;
+    bool residual, act, quantize;
 } nd_epilogue;
 
 static nd_status group_operands(nd_exec *exec, const nd_group *group, const nd_epilogue *epilogue,
@@ -255,13 +255,18 @@ static nd_status group_operands(nd_exec *exec, const nd_group *group, const nd_e
     if (epilogue->residual) {
         const nd_node *add = &nodes[group->residual];
         const int other = add->in[0] == nodes[*last].out[0] ? add->in[1] : add->in[0];
-        ND_TRY(nd_exec_source(exec, other, &operands->x2));
+        ND_TRY(work->weights_scale ? nd_exec_source_stored(exec, other, &operands->x2)
+                                   : nd_exec_source(exec, other, &operands->x2));
         work->residual = true;
         *last = group->residual;
     }
     if (epilogue->act) {
         nd_exec_activation(&nodes[group->act], &work->activation);
         *last = group->act;
+    }
+    if (epilogue->quantize) {
+        *last = group->quantize;
+        nd_exec_quant(exec, &nodes[*last], &exec->values[nodes[*last].out[0]].place.quant);
     }
     return nd_exec_target(exec, nodes[*last].out[0], &operands->y);
 }
@@ -272,20 +277,67 @@ static void group_rest(const nd_group *group, const nd_epilogue *done, nd_parts 
     if (group->residual >= 0 && !done->residual) {
         rest.main = rest.last = group->residual;
         if (group->act >= 0) rest.act = rest.last = group->act;
+        rest.quantize = group->quantize;
         left->part[left->n++] = rest;
-    } else if (group->act >= 0 && !done->act) {
-        left->part[left->n++] = nd_group_single(group->act);
+        return;
     }
+    if (group->act >= 0 && !done->act) left->part[left->n++] = nd_group_single(group->act);
+    if (group->quantize >= 0 && !done->quantize) left->part[left->n++] = nd_group_single(group->quantize);
 }
 
 /* A separable pair the backend has no kernel for: gather, depthwise and pointwise, one after the other. */
-static void group_split(const nd_group *group, nd_parts *left) {
+static void group_split(const nd_exec *exec, const nd_group *group, nd_parts *left) {
     nd_group depthwise = nd_group_single(group->depthwise), rest = *group;
     depthwise.pad = group->pad;
-    rest.pad = rest.gather = rest.depthwise = -1;
+    depthwise.quantize = group->middle;
+    rest.pad = rest.gather = rest.depthwise = rest.middle = -1;
     if (group->gather >= 0) left->part[left->n++] = nd_group_single(group->gather);
     left->part[left->n++] = depthwise;
+    if (group->middle >= 0) {
+        const int between = exec->graph->nodes[group->main].in[0];
+        left->part[left->n++] = nd_group_single(exec->values[between].producer);
+    }
     left->part[left->n++] = rest;
+}
+
+/* Integers as the floats that nd_work wants. */
+static nd_status group_integers(nd_exec *exec, const int8_t *q, int64_t rows, int64_t length, bool turned,
+                                const float **weights) {
+    float *copy = group_floats(exec, rows * length);
+    ND_REQUIRE(copy, nd_status_memory, "no memory for weights");
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < length; i++) copy[r * length + i] = q[turned ? i * rows + r : r * length + i];
+    *weights = copy;
+    return nd_status_ok;
+}
+
+/* The weights of a group as integers, where the file has them so; *done false leaves the work as it was. */
+static nd_status group_quantize(nd_exec *exec, const nd_group *group, nd_work *work, bool *done) {
+    const nd_node *nodes = exec->graph->nodes, *main = &nodes[group->main];
+    const nd_exec_value *out = &exec->values[main->out[0]];
+    const bool product = main->op == nd_op_gemm || main->op == nd_op_matmul;
+    const bool turned = product && !(main->op == nd_op_gemm && main->attr.trans_b);
+    const int64_t no = out->dims[product ? out->rank - 1 : 1];
+    const int8_t *q, *filters;
+    const float *scales;
+    *done = false;
+    if (main->op != nd_op_conv && !product) return nd_status_ok;
+    if (product && main->op == nd_op_gemm && (main->attr.alpha != 1 || main->attr.trans_a))
+        return nd_status_ok;
+    if (!nd_exec_integers(exec, main, 1, turned ? 1 : 0, no, &q, &scales)) return nd_status_ok;
+    if (group->depthwise >= 0) {
+        const nd_node *depthwise = &nodes[group->depthwise];
+        if (group->middle < 0 || (depthwise->n_in > 2 && depthwise->in[2] >= 0)) return nd_status_ok;
+        nd_exec_quant(exec, &nodes[group->middle], &work->middle_quant);
+        const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
+        if (nd_exec_integers(exec, depthwise, 1, 0, work->terms, &filters, &work->depthwise_scale))
+            ND_TRY(group_integers(exec, filters, work->terms, taps, false, &work->depthwise));
+    }
+    const int64_t length = nd_tensor_count(nd_exec_constant(exec, main, 1)) / no;
+    ND_TRY(group_integers(exec, q, no, length, turned, &work->weights));
+    work->weights_scale = scales;
+    *done = true;
+    return nd_status_ok;
 }
 
 /* How well a backend runs a group, best first. */
@@ -299,25 +351,63 @@ static bool group_fits(nd_exec *exec, const nd_work *work, const nd_operands *op
     return nd_exec_can_emit(exec, *work, operands, fast);
 }
 
+/* The group on quantised operands, with as much of the epilogue as the backend takes. */
+static nd_status group_lower_integers(nd_exec *exec, const nd_group *group, const nd_work *real,
+                                      nd_parts *left, bool *done) {
+    const nd_node *nodes = exec->graph->nodes;
+    const bool residual = group->residual >= 0, act = group->act >= 0, quantize = group->quantize >= 0;
+    const nd_epilogue choices[] = {{residual, act, quantize},
+                                   {residual, act, false},
+                                   {residual, false, false},
+                                   {false, act && !residual, false},
+                                   {false, false, false}};
+    nd_work work = *real;
+    nd_operands operands = {0};
+    bool integers;
+    *done = false;
+    ND_TRY(nd_exec_source_stored(exec, group_input(exec, group), &operands.x));
+    if (!(operands.x.quant.scale > 0)) return nd_status_ok;
+    ND_TRY(group_quantize(exec, group, &work, &integers));
+    for (int copied = 0; integers && copied < 2 && !*done; copied++)
+        for (int i = 0; i < 5 && !*done; i++) {
+            int last;
+            ND_TRY(group_operands(exec, group, &choices[i], &work, &operands, &last));
+            if (!group_fits(exec, &work, &operands, copied ? nd_fit_fast_copied : nd_fit_fast)) continue;
+            *done = true;
+            ND_TRY(group_emit(exec, &nodes[last], &work, operands));
+            group_rest(group, &choices[i], left);
+        }
+    return nd_status_ok;
+}
+
 nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group, nd_parts *left) {
     const nd_node *nodes = exec->graph->nodes;
     nd_work work;
     nd_operands operands = {0};
     ND_TRY(group_main(exec, group, &work));
     ND_TRY(group_add_bias(exec, group, &work));
+    bool integers;
+    ND_TRY(group_lower_integers(exec, group, &work, left, &integers));
+    if (integers) return nd_status_ok;
+    if (group->middle >= 0) { /* what lies between is rounded */
+        group_split(exec, group, left);
+        return nd_status_ok;
+    }
     ND_TRY(nd_exec_source(exec, group_input(exec, group), &operands.x));
     if (nodes[group->main].op == nd_op_gemm && nodes[group->main].attr.trans_a) {
         nd_view *x = &operands.x.view;
         *x = (nd_view){2, {x->dims[1], x->dims[0]}, {x->strides[1], x->strides[0]}, x->offset};
     }
     const bool residual = group->residual >= 0, act = group->act >= 0;
-    const nd_epilogue choices[] = {
-        {residual, act}, {residual, false}, {false, act && !residual}, {false, false}};
+    const nd_epilogue choices[] = {{residual, act, false},
+                                   {residual, false, false},
+                                   {false, act && !residual, false},
+                                   {false, false, false}};
     int last;
     for (int fit = 0; fit < nd_fit_count; fit++) {
         const bool split = group->depthwise >= 0 && exec->settings.separable != nd_fuse_forced;
         if (split && fit == nd_fit_any) {
-            group_split(group, left);
+            group_split(exec, group, left);
             return nd_status_ok;
         }
         for (int i = 0; i < 4; i++) {

@@ -13,6 +13,9 @@ bool nd_exec_host_takes(const nd_exec *exec, const nd_work *work, const nd_opera
     if (exec->settings.turned || work->operation == nd_operation_separable ||
         work->operation == nd_operation_copy)
         return false;
+    /* Nor are 8-bit integers worth a way there and back. */
+    if (operands->x.quant.scale > 0 || operands->x2.quant.scale > 0 || operands->y.quant.scale > 0)
+        return false;
     nd_work dense = *work;
     dense.x = nd_view_row_major(operands->x.view.rank, operands->x.view.dims);
     dense.x2 = nd_view_row_major(operands->x2.view.rank, operands->x2.view.dims);

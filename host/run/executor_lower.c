@@ -16,6 +16,16 @@ static nd_status lower_activation(nd_exec *exec, const nd_node *node) {
     return lower_unary(exec, node, &work);
 }
 
+/* The largest of quantised numbers is the largest of their integers. */
+static nd_status lower_max_pool(nd_exec *exec, const nd_node *node, const nd_work *work) {
+    nd_operands operands = {0};
+    ND_TRY(nd_exec_source_stored(exec, node->in[0], &operands.x));
+    if (!(operands.x.quant.scale > 0)) return lower_unary(exec, node, work);
+    exec->values[node->out[0]].place.quant = operands.x.quant;
+    ND_TRY(nd_exec_target(exec, node->out[0], &operands.y));
+    return nd_exec_emit(exec, node, *work, &operands);
+}
+
 static nd_status lower_pool(nd_exec *exec, const nd_node *node) {
     nd_work work = {.operation = nd_operation_pool,
                     .window = node->attr.window,
@@ -23,7 +33,7 @@ static nd_status lower_pool(nd_exec *exec, const nd_node *node) {
                     .count_include_pad = node->attr.count_include_pad};
     ND_REQUIRE(node->n_out < 2 || node->out[1] < 0 || !exec->values[node->out[1]].uses, nd_status_unsupported,
                "%s: the indices of the maxima", nd_exec_label(exec, node));
-    return lower_unary(exec, node, &work);
+    return work.maximum ? lower_max_pool(exec, node, &work) : lower_unary(exec, node, &work);
 }
 
 static nd_status lower_softmax(nd_exec *exec, const nd_node *node) {
@@ -97,6 +107,8 @@ static nd_lower *const nd_lower_table[nd_op_count] = {
     [nd_op_concat] = nd_lower_concat,
     [nd_op_pad] = nd_lower_pad,
     [nd_op_gather] = nd_lower_gather,
+    [nd_op_quantize] = nd_lower_quantize,
+    [nd_op_dequantize] = nd_lower_dequantize,
 };
 
 static nd_status lower_single(nd_exec *exec, int index) {
@@ -121,7 +133,10 @@ static nd_status lower_group(nd_exec *exec, const nd_group *group) {
     const bool sum = main->op == nd_op_add || main->op == nd_op_mul;
     const bool vector =
         sum && exec->values[main->out[0]].rank >= 2 && nd_exec_channel_constant(exec, main, 1, &computed);
-    if (sum && !vector) return nd_exec_lower_pair(exec, main, group->act >= 0 ? &nodes[group->act] : NULL);
+    if (sum && !vector) {
+        ND_TRY(nd_exec_lower_pair(exec, main, group->act >= 0 ? &nodes[group->act] : NULL));
+        return group->quantize >= 0 ? lower_single(exec, group->quantize) : nd_status_ok;
+    }
     nd_parts left = {0};
     ND_TRY(nd_exec_lower_weights(exec, group, &left));
     for (int i = 0; i < left.n; i++) {
@@ -149,6 +164,7 @@ static nd_status exec_lower_outputs(nd_exec *exec) {
         nd_exec_value *value = &exec->values[exec->settings.outputs[i]];
         nd_place from;
         ND_TRY(nd_exec_source(exec, exec->settings.outputs[i], &from));
+        value->place = from; /* dequantised, where it was not */
         if (nd_view_is_row_major(&from.view) || nd_view_is_channels_last(&from.view)) continue;
         const nd_view dense = nd_view_row_major(value->rank, value->dims);
         ND_TRY(nd_exec_place_new(exec, &dense, &value->place));

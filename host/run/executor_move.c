@@ -8,8 +8,8 @@
 nd_status nd_lower_reshape(nd_exec *exec, const nd_node *node) {
     nd_exec_value *out = &exec->values[node->out[0]];
     nd_place from, to;
-    ND_TRY(nd_exec_source(exec, node->in[0], &from));
-    to.slot = from.slot;
+    ND_TRY(nd_exec_source_stored(exec, node->in[0], &from));
+    to = from;
     if (nd_view_reshape(&from.view, out->rank, out->dims, &to.view)) {
         out->place = to;
         return nd_status_ok;
@@ -21,15 +21,16 @@ nd_status nd_lower_reshape(nd_exec *exec, const nd_node *node) {
         const bool dense = nd_view_reshape(&layout, from.view.rank, from.view.dims, &under_old_dims);
         ND_REQUIRE(dense, nd_status_format, "%s: the number of elements changes", nd_exec_label(exec, node));
     }
+    out->place.quant = from.quant;
     ND_TRY(nd_exec_place_new(exec, &layout, &out->place));
-    to = (nd_place){out->place.slot, under_old_dims};
+    to = (nd_place){out->place.slot, under_old_dims, from.quant};
     return nd_exec_emit_copy(exec, node, &from, &to);
 }
 
 nd_status nd_lower_transpose(nd_exec *exec, const nd_node *node) {
     nd_exec_value *out = &exec->values[node->out[0]];
     nd_place from;
-    ND_TRY(nd_exec_source(exec, node->in[0], &from));
+    ND_TRY(nd_exec_source_stored(exec, node->in[0], &from));
     const int rank = from.view.rank;
     nd_view view = {.rank = rank, .offset = from.view.offset};
     for (int i = 0; i < rank; i++) {
@@ -38,7 +39,7 @@ nd_status nd_lower_transpose(nd_exec *exec, const nd_node *node) {
         view.dims[i] = from.view.dims[axis];
         view.strides[i] = from.view.strides[axis];
     }
-    out->place = (nd_place){from.slot, view};
+    out->place = (nd_place){from.slot, view, from.quant};
     return nd_status_ok;
 }
 
@@ -46,7 +47,7 @@ nd_status nd_lower_slice(nd_exec *exec, const nd_node *node) {
     const nd_attr *attr = &node->attr;
     nd_exec_value *out = &exec->values[node->out[0]];
     nd_place from;
-    ND_TRY(nd_exec_source(exec, node->in[0], &from));
+    ND_TRY(nd_exec_source_stored(exec, node->in[0], &from));
     nd_view view = from.view;
     for (int i = 0; i < attr->n; i++) {
         const int axis = nd_exec_axis(attr->axes[i], view.rank);
@@ -61,7 +62,7 @@ nd_status nd_lower_slice(nd_exec *exec, const nd_node *node) {
         view.strides[axis] *= step;
     }
     memcpy(view.dims, out->dims, (size_t)view.rank * sizeof *view.dims);
-    out->place = (nd_place){from.slot, view};
+    out->place = (nd_place){from.slot, view, from.quant};
     return nd_status_ok;
 }
 
@@ -128,15 +129,30 @@ static bool place_same(const nd_place *a, const nd_place *b) {
     return nd_view_same_dims(&a->view, &b->view);
 }
 
+/* Whether all parts are quantised, and alike: then the whole is. */
+static bool concat_quantised(nd_exec *exec, const nd_node *node, nd_quant *out) {
+    for (int i = 0; i < node->n_in; i++) {
+        const nd_quant *quant = &exec->values[node->in[i]].place.quant;
+        if (exec->values[node->in[i]].place.slot < 0 || !(quant->scale > 0)) return false;
+        if (i && (quant->scale != out->scale || quant->zero != out->zero)) return false;
+        *out = *quant;
+    }
+    return true;
+}
+
 nd_status nd_lower_concat(nd_exec *exec, const nd_node *node) {
     nd_place whole;
+    nd_quant quant;
+    const bool quantised = concat_quantised(exec, node, &quant);
+    if (quantised) exec->values[node->out[0]].place.quant = quant;
     ND_TRY(nd_exec_target(exec, node->out[0], &whole));
     const int axis = nd_exec_axis(node->attr.axis, whole.view.rank);
     ND_REQUIRE(axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
     int64_t start = 0;
     for (int i = 0; i < node->n_in; i++) {
         nd_place part, to = whole;
-        ND_TRY(nd_exec_source(exec, node->in[i], &part));
+        ND_TRY(quantised ? nd_exec_source_stored(exec, node->in[i], &part)
+                         : nd_exec_source(exec, node->in[i], &part));
         to.view.dims[axis] = part.view.dims[axis];
         to.view.offset += start * to.view.strides[axis];
         start += part.view.dims[axis];
@@ -159,6 +175,7 @@ static bool exec_writes(const nd_exec *exec, int node) {
     case nd_op_slice:
     case nd_op_split:
     case nd_op_gather:
+    case nd_op_dequantize:
         return false;
     default:
         return true;

@@ -15,7 +15,8 @@ static nd_status normalize_operand(nd_exec *exec, const nd_node *node, int k, bo
                "%s: %lld numbers for %lld channels", nd_exec_label(exec, node), (long long)given,
                (long long)channels);
     if (each != 1) {
-        const nd_place from = {out->slot, {2, {given, each}, {out->view.strides[0], 0}, out->view.offset}};
+        const nd_place from = {.slot = out->slot,
+                               .view = {2, {given, each}, {out->view.strides[0], 0}, out->view.offset}};
         const nd_view apart = nd_view_row_major(2, from.view.dims);
         ND_TRY(nd_exec_place_new(exec, &apart, out));
         ND_TRY(nd_exec_emit_copy(exec, node, &from, out));

@@ -3,6 +3,7 @@
  *   executor_values.c  dims of every value for the executor's batch; which nodes are needed; uses
  *   executor_fuse.c    nodes that will run as one kernel; executor_activation.c: which may end it
  *   executor_place.c   where values live: slots of memory, and views of slots
+ *   executor_quant.c   what QuantizeLinear and DequantizeLinear say
  *   executor_lower.c   nodes become works; with executor_group.c, executor_elementwise.c, executor_product.c,
  *                      executor_normalize.c and executor_move.c
  *   executor_emit.c    works become steps, with copies where the backend wants another layout
@@ -15,11 +16,12 @@
 
 #include "run/executor.h"
 
-/* A region of device memory with one lifetime, in elements of the storage type. */
+/* A region of device memory with one lifetime, in elements of its own size. */
 typedef struct nd_slot {
     int64_t elements;
+    size_t element;      /* bytes */
     int first, last;     /* steps that touch it; first > last: none */
-    int64_t offset;      /* in the block of activations */
+    int64_t offset;      /* in the block of activations, in its own elements */
     bool pinned;         /* inputs of the network: uploaded once, may be run many times */
     const float *source; /* constants: what to upload; they have memory of their own */
     nd_view source_view;
@@ -30,6 +32,7 @@ typedef struct nd_slot {
 typedef struct nd_place {
     int slot; /* -1: nowhere yet */
     nd_view view;
+    nd_quant quant; /* 8-bit integers; scale 0: the storage type of the precision */
 } nd_place;
 
 typedef struct nd_exec_value {
@@ -42,6 +45,7 @@ typedef struct nd_exec_value {
     int parent_axis, nesting;
     int64_t parent_start;
     nd_place place;
+    nd_place real; /* of a quantised value: where it is dequantised, once somebody asked */
 } nd_exec_value;
 
 /* Nodes that run as one kernel; -1 where absent. They are lowered at the last one's position, when the
@@ -49,10 +53,12 @@ typedef struct nd_exec_value {
 typedef struct nd_group {
     int pad;               /* zero padding, folded into the window */
     int gather, depthwise; /* of a separable pair whose pointwise part is `main` */
+    int middle;            /* QuantizeLinear between the two, DequantizeLinear after it */
     int main;
     int bias;     /* Add of a constant per channel */
     int residual; /* Add of a computed value */
     int act;
+    int quantize; /* QuantizeLinear of the result */
     int last;
 } nd_group;
 
@@ -74,6 +80,7 @@ typedef struct nd_step {
     nd_host *host; /* instead of a kernel */
     int64_t macs;
     double ns;
+    nd_precision precision;
 } nd_step;
 
 struct nd_exec {
@@ -91,7 +98,7 @@ struct nd_exec {
     nd_step *steps;
     int n_steps, cap_steps;
     int n_host; /* of them on the host */
-    int64_t block_elements;
+    int64_t block_bytes;
     nd_memory *block, *workspace;
     size_t workspace_bytes;
     void *capture;
@@ -105,6 +112,17 @@ const nd_tensor *nd_exec_constant(const nd_exec *exec, const nd_node *node, int 
 int nd_exec_axis(int64_t axis, int rank); /* negative axes count from the end; -1 when out of range */
 /* "resnet.fc (Gemm)"; in the arena, "?" when out of memory. */
 const char *nd_exec_label(nd_exec *exec, const nd_node *node);
+
+/* Scale and zero of a QuantizeLinear or DequantizeLinear of the whole tensor, as nd stores it; false where
+ * they are computed, vary along an axis or are no numbers. */
+bool nd_exec_quant(const nd_exec *exec, const nd_node *node, nd_quant *out);
+
+/* The integers that constant input `index` was dequantised from, and a copied scale per output, where it has
+ * one scale or one per index of `axis`; false where it has none or other ones. */
+bool nd_exec_integers(nd_exec *exec, const nd_node *node, int index, int axis, int64_t outputs,
+                      const int8_t **q, const float **scales);
+
+nd_status nd_exec_source(nd_exec *exec, int value, nd_place *out); /* the same, dequantised */
 
 /* fuse */
 nd_status nd_exec_fuse(nd_exec *exec);
@@ -124,7 +142,8 @@ nd_status nd_exec_slot_new(nd_exec *exec, int64_t elements, int *slot);
 bool nd_exec_channels_last(const nd_exec *exec); /* the backend's order, or the other of `turned` */
 nd_view nd_exec_layout(const nd_exec *exec, int rank, const int64_t *dims); /* in that order */
 nd_status nd_exec_place_new(nd_exec *exec, const nd_view *layout, nd_place *out);
-nd_status nd_exec_source(nd_exec *exec, int value, nd_place *out); /* to read from; constants get a slot */
+nd_status nd_exec_source_stored(nd_exec *exec, int value,
+                                nd_place *out); /* to read from, maybe quantised; constants get a slot */
 nd_status nd_exec_target(nd_exec *exec, int value, nd_place *out); /* to write to */
 bool nd_exec_broadcast(const nd_view *view, int rank, const int64_t *dims, nd_view *out);
 
@@ -154,7 +173,7 @@ void nd_exec_say_host(const nd_exec *exec);
 nd_status nd_exec_lower(nd_exec *exec);
 /* Parts of a group that no kernel of the backend takes with the rest: to be lowered next, in this order. */
 typedef struct nd_parts {
-    nd_group part[3];
+    nd_group part[4];
     int n;
 } nd_parts;
 nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group, nd_parts *left);
@@ -164,6 +183,7 @@ typedef nd_status nd_lower(nd_exec *exec, const nd_node *node);
 /* x and x2, broadcast to y, through a binary work. */
 nd_status nd_exec_lower_pairing(nd_exec *exec, const nd_node *node, const nd_work *work, nd_place x,
                                 nd_place x2, const nd_place *y);
+nd_lower nd_lower_quantize, nd_lower_dequantize;
 /* A function of two operands and, where `act` is not NULL, the activation after it. */
 nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *act);
 nd_lower nd_lower_binary, nd_lower_where, nd_lower_reduce, nd_lower_global_average;
@@ -174,7 +194,8 @@ nd_lower nd_lower_reshape, nd_lower_transpose, nd_lower_slice, nd_lower_concat, 
 /* plan */
 void nd_exec_lifetimes(nd_exec *exec);
 /* Offsets for slots so that no two whose lifetimes meet share an element; the largest slots choose first and
- * take the lowest room. Returns the elements of the block, -1 when out of memory. `align` in elements. */
+ * take the lowest room. Returns the bytes of the block, -1 when out of memory; `align` in bytes. Offsets are
+ * in elements of each slot. */
 int64_t nd_plan_offsets(nd_slot *slots, int n_slots, int64_t align);
 
 #endif

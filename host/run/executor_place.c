@@ -16,7 +16,8 @@ nd_status nd_exec_slot_new(nd_exec *exec, int64_t elements, int *slot) {
         exec->slots = more;
         exec->cap_slots = capacity;
     }
-    exec->slots[exec->n_slots] = (nd_slot){.elements = elements};
+    exec->slots[exec->n_slots] = (nd_slot){
+        .elements = elements, .element = nd_dtype_bytes(nd_precision_storage(exec->settings.precision))};
     *slot = exec->n_slots++;
     return nd_status_ok;
 }
@@ -31,7 +32,9 @@ nd_view nd_exec_layout(const nd_exec *exec, int rank, const int64_t *dims) {
 
 nd_status nd_exec_place_new(nd_exec *exec, const nd_view *layout, nd_place *out) {
     out->view = *layout;
-    return nd_exec_slot_new(exec, nd_view_count(layout), &out->slot);
+    ND_TRY(nd_exec_slot_new(exec, nd_view_count(layout), &out->slot));
+    if (out->quant.scale > 0) exec->slots[out->slot].element = 1;
+    return nd_status_ok;
 }
 
 const float *nd_exec_floats(nd_exec *exec, const nd_tensor *tensor) {
@@ -74,7 +77,7 @@ static nd_status exec_place_constant(nd_exec *exec, int value) {
     return nd_status_ok;
 }
 
-nd_status nd_exec_source(nd_exec *exec, int value, nd_place *out) {
+nd_status nd_exec_source_stored(nd_exec *exec, int value, nd_place *out) {
     nd_exec_value *v = &exec->values[value];
     if (v->place.slot < 0 && exec->graph->values[value].init) ND_TRY(exec_place_constant(exec, value));
     ND_REQUIRE(v->place.slot >= 0, nd_status_internal, "value \"%s\" is read before it is made",

@@ -33,9 +33,14 @@ static bool plan_planned(const nd_slot *slot) {
     return slot->first <= slot->last && !slot->source;
 }
 
+static int64_t plan_bytes(const nd_slot *slot) {
+    return slot->elements * (int64_t)slot->element;
+}
+
 static int plan_by_size(const void *left, const void *right) {
     const nd_slot *a = *(nd_slot *const *)left, *b = *(nd_slot *const *)right;
-    if (a->elements != b->elements) return a->elements < b->elements ? 1 : -1;
+    const int64_t a_bytes = plan_bytes(a), b_bytes = plan_bytes(b);
+    if (a_bytes != b_bytes) return a_bytes < b_bytes ? 1 : -1;
     return a < b ? -1 : a > b;
 }
 
@@ -45,11 +50,11 @@ static int plan_by_offset(const void *left, const void *right) {
 }
 
 /* The lowest gap among the `n` slots that are alive at the same time, sorted by offset. */
-static int64_t plan_gap(nd_slot *const *alive, int n, int64_t elements, int64_t align) {
+static int64_t plan_gap(nd_slot *const *alive, int n, int64_t bytes, int64_t align) {
     int64_t offset = 0;
     for (int i = 0; i < n; i++) {
-        if (alive[i]->offset - offset >= elements) break;
-        const int64_t end = (alive[i]->offset + alive[i]->elements + align - 1) / align * align;
+        if (alive[i]->offset - offset >= bytes) break;
+        const int64_t end = (alive[i]->offset + plan_bytes(alive[i]) + align - 1) / align * align;
         if (end > offset) offset = end;
     }
     return offset;
@@ -71,9 +76,10 @@ int64_t nd_plan_offsets(nd_slot *slots, int n_slots, int64_t align) {
         for (int j = 0; j < i; j++)
             if (order[j]->first <= slot->last && slot->first <= order[j]->last) alive[n_alive++] = order[j];
         qsort(alive, (size_t)n_alive, sizeof *alive, plan_by_offset);
-        slot->offset = plan_gap(alive, n_alive, slot->elements, align);
-        if (slot->offset + slot->elements > total) total = slot->offset + slot->elements;
+        slot->offset = plan_gap(alive, n_alive, plan_bytes(slot), align);
+        if (slot->offset + plan_bytes(slot) > total) total = slot->offset + plan_bytes(slot);
     }
+    for (int i = 0; i < n; i++) order[i]->offset /= (int64_t)order[i]->element;
 done:
     free(order);
     free(alive);

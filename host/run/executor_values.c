@@ -66,7 +66,9 @@ static nd_status exec_check_value(const nd_exec *exec, int index) {
     ND_REQUIRE(nd_dims_count(mine->rank, mine->dims) > 0, nd_status_unsupported,
                "value \"%s\" is empty or not known (%s)", value->name,
                nd_dims_format(mine->rank, mine->dims, dims, sizeof dims));
-    ND_REQUIRE(!exec_is_integer(value->dtype), nd_status_unsupported,
+    const int producer = mine->producer;
+    const bool quantised = producer >= 0 && exec->graph->nodes[producer].op == nd_op_quantize;
+    ND_REQUIRE(quantised || !exec_is_integer(value->dtype), nd_status_unsupported,
                "value \"%s\" is computed in %s: only floating point is run", value->name,
                nd_dtype_name(value->dtype));
     return nd_status_ok;
@@ -153,7 +155,8 @@ static nd_status exec_rebatch(nd_exec *exec) {
 nd_status nd_exec_trace(nd_exec *exec) {
     const nd_graph *graph = exec->graph;
     for (int i = 0; i < graph->n_values; i++) {
-        exec->values[i] = (nd_exec_value){.user = -1, .producer = -1, .parent = -1, .place = {.slot = -1}};
+        exec->values[i] = (nd_exec_value){
+            .user = -1, .producer = -1, .parent = -1, .place = {.slot = -1}, .real = {.slot = -1}};
     }
     ND_REQUIRE(exec->settings.n_inputs > 0 && exec->settings.n_outputs > 0, nd_status_usage,
                "a network without %s cannot run", exec->settings.n_inputs ? "outputs" : "inputs");

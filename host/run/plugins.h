@@ -27,6 +27,9 @@ extern const nd_plugin nd_ref_plugin;
 nd_status nd_ref_run(const nd_work *work, const float *x, const float *x2,
                      float *y); /* weights from `work` */
 
+/* The same for nd_precision_int8, by the definition in run/quantized.h. */
+nd_status nd_ref_run_quantized(const nd_work *work, const void *x, const void *x2, void *y);
+
 /* Replaces what a work points to by copies in the arena: weights rounded to what the precision stores, biases
  * in fp32, as every precision adds them. False when out of memory. */
 bool nd_ref_keep(nd_work *work, nd_precision precision, nd_arena *arena);

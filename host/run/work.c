@@ -19,6 +19,8 @@ static const char *const nd_operation_names[nd_operation_count] = {
     [nd_operation_gather] = "gather",
     [nd_operation_copy] = "copy",
     [nd_operation_fill] = "fill",
+    [nd_operation_quantize] = "quantize",
+    [nd_operation_dequantize] = "dequantize",
 };
 
 const char *nd_operation_name(nd_operation operation) {
@@ -29,10 +31,9 @@ static const struct {
     const char *name;
     nd_dtype storage;
 } nd_precision_table[nd_precision_count] = {
-    [nd_precision_fp32] = {"fp32", nd_dtype_f32},
-    [nd_precision_tf32] = {"tf32", nd_dtype_f32},
-    [nd_precision_fp16] = {"fp16", nd_dtype_f16},
-    [nd_precision_bf16] = {"bf16", nd_dtype_bf16},
+    [nd_precision_fp32] = {"fp32", nd_dtype_f32}, [nd_precision_tf32] = {"tf32", nd_dtype_f32},
+    [nd_precision_fp16] = {"fp16", nd_dtype_f16}, [nd_precision_bf16] = {"bf16", nd_dtype_bf16},
+    [nd_precision_int8] = {"int8", nd_dtype_u8},
 };
 
 const char *nd_precision_name(nd_precision precision) {
@@ -158,6 +159,8 @@ bool nd_work_agrees(const nd_work *work) {
     case nd_operation_activation:
     case nd_operation_normalize:
     case nd_operation_copy:
+    case nd_operation_quantize:
+    case nd_operation_dequantize:
         return nd_view_same_dims(x, y);
     case nd_operation_fill:
         return true;

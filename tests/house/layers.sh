@@ -42,8 +42,8 @@ rule host/model/infer model/infer/ model/dims.h model/graph.h
 rule host/model/weights model/weights/ model/graph.h model/model.h
 rule host/model/zoo model/zoo/ model/graph.h model/model.h
 rule host/model/onnx model/onnx/ model/infer/ model/graph.h model/graph_names.h model/model.h
-rule host/run/ref run/backend.h run/plugins.h run/ref/
-rule host/run/cpu run/backend.h run/plugins.h run/cpu/
+rule host/run/ref run/backend.h run/plugins.h run/quantized.h run/ref/
+rule host/run/cpu run/backend.h run/plugins.h run/quantized.h run/cpu/
 rule host/decouple/fit decouple/fit/ decouple/chain.h run/ model/
 rule host/decouple/methods decouple/methods/ decouple/fit/ decouple/chain.h run/ model/
 rule host/decouple/plan decouple/plan/ decouple/methods/ decouple/chain.h decouple/decouple.h run/ model/

@@ -434,6 +434,16 @@ static nd_status shape_cast(nd_infer *infer, nd_node *node, const nd_value *x, n
     return nd_status_ok;
 }
 
+/* Into the type of the zero point, unsigned without one; only 8 bits are run. */
+static nd_status shape_quantize(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const nd_value *zero = nd_infer_input(infer, node, 2);
+    y->dtype = zero ? zero->dtype : nd_dtype_u8;
+    ND_REQUIRE(x->dtype == nd_dtype_f32, nd_status_unsupported, "quantises %s", nd_dtype_name(x->dtype));
+    ND_REQUIRE(y->dtype == nd_dtype_u8 || y->dtype == nd_dtype_i8, nd_status_unsupported, "quantises to %s",
+               nd_dtype_name(y->dtype));
+    return nd_status_ok;
+}
+
 static nd_status shape_dequantize(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_value *scale = nd_infer_input(infer, node, 1);
     (void)x;
@@ -490,6 +500,7 @@ static const struct {
     [nd_op_slice] = {shape_slice, false},
     [nd_op_shape] = {shape_shape, false},
     [nd_op_cast] = {shape_cast, false},
+    [nd_op_quantize] = {shape_quantize, false},
     [nd_op_dequantize] = {shape_dequantize, false},
     [nd_op_unary] = {shape_same, false},
     [nd_op_binary] = {shape_binary, false},

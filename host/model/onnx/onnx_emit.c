@@ -239,6 +239,8 @@ static const struct {
     [nd_op_reduce_mean] = {emit_reduce, false, 1, 17},
     [nd_op_slice] = {emit_slice, true, 10, INT64_MAX},
     [nd_op_cast] = {emit_cast, false, 6, INT64_MAX},
+    [nd_op_quantize] = {emit_axis, false, 13, INT64_MAX},
+    [nd_op_dequantize] = {emit_axis, false, 13, INT64_MAX},
 };
 
 nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node, char *const *in, char *const *out) {

@@ -159,6 +159,12 @@ static void read_concat(nd_node_reader *reader) {
     reader->node->attr.axis = attr_int(reader, "axis", 1);
 }
 
+static void read_quantize(nd_node_reader *reader) {
+    reader->node->attr.axis = attr_int(reader, "axis", 1);
+    /* Blocks of one axis, and types of later opsets. */
+    reader->opaque = attr_int(reader, "block_size", 0) != 0 || attr_int(reader, "output_dtype", 0) != 0;
+}
+
 static void read_flatten(nd_node_reader *reader) {
     reader->node->attr.axis = attr_int(reader, "axis", 1);
 }
@@ -237,11 +243,6 @@ static void read_dropout(nd_node_reader *reader) {
     const nd_tensor *training = node_init(reader, 2);
     reader->opaque = !training || training->dtype != nd_dtype_bool || nd_tensor_count(training) != 1 ||
                      *(const uint8_t *)training->data;
-}
-
-static void read_dequantize(nd_node_reader *reader) {
-    reader->node->attr.axis = attr_int(reader, "axis", 1);
-    reader->opaque = attr_int(reader, "block_size", 0) != 0;
 }
 
 static void read_alpha_of_one(nd_node_reader *reader) {
@@ -445,7 +446,8 @@ static const struct {
     {"Slice", nd_op_slice, 1, 5, read_slice},
     {"Shape", nd_op_shape, 1, 1, read_shape},
     {"Cast", nd_op_cast, 1, 1, read_cast},
-    {"DequantizeLinear", nd_op_dequantize, 2, 3, read_dequantize},
+    {"QuantizeLinear", nd_op_quantize, 2, 3, read_quantize},
+    {"DequantizeLinear", nd_op_dequantize, 2, 3, read_quantize},
     {"LayerNormalization", nd_op_normalize, 2, 3, read_normalize},
     {"InstanceNormalization", nd_op_normalize, 3, 3, read_normalize},
     {"GroupNormalization", nd_op_normalize, 3, 3, read_normalize},

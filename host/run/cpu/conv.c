@@ -3,6 +3,7 @@
  *   blocked   the library chooses the layout of the activations too, reorders inside the kernel;
  *   winograd  the same with its Winograd algorithms (fp32 3x3 stride 1; gone from oneDNN 3 on x86). */
 #include "run/cpu/onednn.h"
+#include "run/quantized.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,12 @@ typedef struct conv_algorithm {
 } conv_algorithm;
 
 static bool conv_supports(const nd_work *work, nd_precision precision) {
-    if (precision != nd_precision_fp32 && precision != nd_precision_bf16) return false;
+    if (precision == nd_precision_fp16 || precision == nd_precision_tf32) return false;
+    /* The residual of int8 is copied to where y will be: both are integers. */
+    if (precision == nd_precision_int8 && (!nd_onednn_has_int8 || !nd_quantized_agrees(work) ||
+                                           (work->residual && !(work->y_quant.scale > 0)))) {
+        return false;
+    }
     return nd_view_is_channels_last(&work->x) && nd_view_is_channels_last(&work->y) &&
            (!work->residual || nd_view_is_channels_last(&work->x2)) &&
            nd_onednn_can_activate(work->activation);
@@ -66,19 +72,31 @@ static int64_t conv_pad_after(const nd_work *work, int axis) {
     return pad > 0 ? pad : 0;
 }
 
+/* fp32 where int8 has no integers: `quant` says which. */
+static nd_precision conv_stored(nd_precision precision, const nd_quant *quant) {
+    return precision == nd_precision_int8 && !(quant->scale > 0) ? nd_precision_fp32 : precision;
+}
+
+/* int8 also has what the zero of a residual takes off. */
+static bool conv_has_bias(const nd_work *work, nd_precision precision) {
+    return work->bias || (precision == nd_precision_int8 && work->residual && work->x2_quant.zero);
+}
+
 static nd_status conv_describe(const nd_work *work, nd_precision precision, const conv_algorithm *algorithm,
                                conv_descs *d) {
     nd_status status = nd_status_ok;
     const nd_window *g = &work->window;
     const int64_t ni = work->x.dims[1], no = work->y.dims[1], groups = work->groups;
     const bool grouped = groups > 1;
-    const dnnl_data_type_t type = nd_onednn_type(precision);
+    const nd_precision y_precision = conv_stored(precision, &work->y_quant);
+    const dnnl_data_type_t type = nd_onednn_type(precision), y_type = nd_onednn_type(y_precision);
+    const dnnl_data_type_t w_type = precision == nd_precision_int8 ? dnnl_s8 : type;
     ND_TRY_DONE(nd_onednn_view(&work->x, precision, &d->x));
-    ND_TRY_DONE(nd_onednn_view(&work->y, precision, &d->y));
+    ND_TRY_DONE(nd_onednn_view(&work->y, y_precision, &d->y));
     if (work->residual) ND_TRY_DONE(nd_onednn_view(&work->x2, precision, &d->x2));
     if (algorithm->any_layout) {
         ND_DNNL_DONE(nd_onednn_md_by_tag(&d->any_x, 4, work->x.dims, type, dnnl_format_tag_any), "input");
-        ND_DNNL_DONE(nd_onednn_md_by_tag(&d->any_y, 4, work->y.dims, type, dnnl_format_tag_any), "output");
+        ND_DNNL_DONE(nd_onednn_md_by_tag(&d->any_y, 4, work->y.dims, y_type, dnnl_format_tag_any), "output");
     }
     const dnnl_dims_t dense = {no, ni, g->kernel[0], g->kernel[1]};
     const dnnl_dims_t split = {groups, no / groups, ni / groups, g->kernel[0], g->kernel[1]};
@@ -87,14 +105,14 @@ static nd_status conv_describe(const nd_work *work, nd_precision precision, cons
                                      grouped ? dnnl_goihw : dnnl_oihw),
                  "weights");
     ND_DNNL_DONE(
-        nd_onednn_md_by_tag(&d->any_weights, rank, grouped ? split : dense, type, dnnl_format_tag_any),
+        nd_onednn_md_by_tag(&d->any_weights, rank, grouped ? split : dense, w_type, dnnl_format_tag_any),
         "weights");
     const dnnl_dims_t channels = {no};
     ND_DNNL_DONE(nd_onednn_md_by_tag(&d->bias, 1, channels, dnnl_f32, dnnl_a), "bias");
     d->op = (nd_onednn_forward){.algorithm = algorithm->algorithm,
                                 .x = algorithm->any_layout ? d->any_x : d->x,
                                 .weights = d->any_weights,
-                                .bias = work->bias ? d->bias : NULL,
+                                .bias = conv_has_bias(work, precision) ? d->bias : NULL,
                                 .y = algorithm->any_layout ? d->any_y : d->y,
                                 .strides = {g->stride[0], g->stride[1]},
                                 .dilates = {g->dilation[0] - 1, g->dilation[1] - 1},
@@ -112,13 +130,14 @@ static bool conv_misreads_residual(const char *name) {
 
 /* The residual is a binary post-op where the library's fast kernels take one, else (`copies`) it is copied to
  * where y will be and summed there. *sum says which. *out is NULL when there is no fast kernel at all. */
-static nd_status conv_find(nd_cpu *cpu, const nd_work *work, conv_descs *d, bool copies,
-                           dnnl_primitive_desc_t *out, bool *sum, char *name, size_t name_size) {
+static nd_status conv_find(nd_cpu *cpu, const nd_work *work, nd_precision precision, conv_descs *d,
+                           bool copies, dnnl_primitive_desc_t *out, bool *sum, char *name, size_t name_size) {
     *out = NULL;
     for (int attempt = copies ? 1 : 0; attempt < 2 && !*out; attempt++) {
         dnnl_primitive_attr_t attr;
         *sum = attempt == 1;
-        ND_TRY(nd_onednn_attr(work, *sum, d->x2, &attr));
+        ND_TRY(precision == nd_precision_int8 ? nd_onednn_attr_int8(work, &attr)
+                                              : nd_onednn_attr(work, *sum, d->x2, &attr));
         nd_status status = nd_onednn_find(cpu, &d->op, attr, out, name, name_size);
         dnnl_primitive_attr_destroy(attr);
         if (status) return status;
@@ -154,8 +173,11 @@ static nd_status conv_bind(conv_kernel *k, const nd_work *work, nd_precision pre
                            dnnl_primitive_desc_t pd, bool sum) {
     nd_status status = nd_status_ok;
     nd_cpu *cpu = k->base.cpu;
+    float *scaled = NULL;
     const size_t element = nd_dtype_bytes(nd_precision_storage(precision));
-    const size_t at_x = (size_t)work->x.offset * element, at_y = (size_t)work->y.offset * element;
+    const nd_dtype y_type = nd_precision_storage(conv_stored(precision, &work->y_quant));
+    const size_t at_x = (size_t)work->x.offset * element;
+    const size_t at_y = (size_t)work->y.offset * nd_dtype_bytes(y_type);
     const size_t at_x2 = (size_t)work->x2.offset * element;
     size_t *bytes = &k->base.workspace_bytes;
     nd_onednn_const_md x = nd_onednn_query(pd, dnnl_query_src_md, 0);
@@ -186,11 +208,14 @@ static nd_status conv_bind(conv_kernel *k, const nd_work *work, nd_precision pre
     }
     ND_TRY_DONE(nd_onednn_arg_pack(cpu, &k->op, DNNL_ARG_WEIGHTS, d->weights, work->weights,
                                    nd_onednn_query(pd, dnnl_query_weights_md, 0)));
-    if (work->bias) {
-        ND_TRY_DONE(nd_onednn_arg_pack(cpu, &k->op, DNNL_ARG_BIAS, d->bias, work->bias, d->bias));
+    if (conv_has_bias(work, precision)) {
+        if (precision == nd_precision_int8) ND_TRY_DONE(nd_onednn_bias_int8(work, &scaled));
+        const float *bias = scaled ? scaled : work->bias;
+        ND_TRY_DONE(nd_onednn_arg_pack(cpu, &k->op, DNNL_ARG_BIAS, d->bias, bias, d->bias));
     }
     ND_TRY_DONE(nd_onednn_scratchpad(cpu, &k->op, pd, bytes));
 done:
+    free(scaled);
     return status;
 }
 
@@ -206,8 +231,8 @@ static nd_status conv_prepare(nd_cpu *cpu, const nd_work *work, nd_precision pre
     k->base = (nd_kernel){.cpu = cpu, .run = conv_run, .release = conv_release};
     ND_TRY_DONE(conv_describe(work, precision, algorithm, &descs));
     /* With a binary post-op the bf16 AMX kernels of oneDNN 2.6.3 write past the output. */
-    const bool copies = algorithm->any_layout || precision == nd_precision_bf16;
-    ND_TRY_DONE(conv_find(cpu, work, &descs, copies, &pd, &sum, name, sizeof name));
+    const bool copies = algorithm->any_layout || precision != nd_precision_fp32;
+    ND_TRY_DONE(conv_find(cpu, work, precision, &descs, copies, &pd, &sum, name, sizeof name));
     ND_REQUIRE_DONE(pd, nd_status_unsupported, "oneDNN: no fast kernel for this convolution");
     ND_TRY_DONE(conv_bind(k, work, precision, &descs, pd, sum));
     ND_REQUIRE_DONE(k->base.workspace_bytes <= cpu->workspace_limit, nd_status_unsupported,

@@ -4,6 +4,7 @@
 #include "base/machine/clock.h"
 #include "run/cpu/linalg.h"
 #include "run/cpu/onednn_version.h"
+#include "run/quantized.h"
 
 #include <cblas.h>
 
@@ -67,7 +68,8 @@ static nd_status cpu_allocate(nd_backend *backend, size_t bytes, nd_memory **out
 
 typedef struct cpu_transfer {
     nd_view view;
-    bool half, up;
+    nd_dtype type; /* on the device */
+    bool up;
     char *device;
     float *host;
 } cpu_transfer;
@@ -86,10 +88,15 @@ static void cpu_transfer_rows(void *context, int64_t begin, int64_t end, int wor
             rest /= view->dims[axis];
         }
         float *host = t->host + row * width;
-        if (t->half) {
+        if (t->type == nd_dtype_bf16) {
             uint16_t *device = (uint16_t *)t->device + position;
             for (int64_t i = 0; i < width && t->up; i++) device[i * step] = nd_f32_to_bf16(host[i]);
             for (int64_t i = 0; i < width && !t->up; i++) host[i] = nd_bf16_to_f32(device[i * step]);
+        } else if (t->type == nd_dtype_u8) {
+            uint8_t *device = (uint8_t *)t->device + position;
+            const nd_quant plain = {1, 0};
+            for (int64_t i = 0; i < width && t->up; i++) device[i * step] = nd_quantize(plain, host[i]);
+            for (int64_t i = 0; i < width && !t->up; i++) host[i] = device[i * step];
         } else {
             float *device = (float *)t->device + position;
             for (int64_t i = 0; i < width && t->up; i++) device[i * step] = host[i];
@@ -108,13 +115,13 @@ static void cpu_copy(nd_backend *backend, cpu_transfer transfer) {
 
 static nd_status cpu_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
                             const float *src) {
-    cpu_copy(backend, (cpu_transfer){*view, precision == nd_precision_bf16, true, dst->data, (float *)src});
+    cpu_copy(backend, (cpu_transfer){*view, nd_precision_storage(precision), true, dst->data, (float *)src});
     return nd_status_ok;
 }
 
 static nd_status cpu_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
                               nd_precision precision, float *dst) {
-    cpu_copy(backend, (cpu_transfer){*view, precision == nd_precision_bf16, false, src->data, dst});
+    cpu_copy(backend, (cpu_transfer){*view, nd_precision_storage(precision), false, src->data, dst});
     return nd_status_ok;
 }
 

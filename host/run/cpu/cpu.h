@@ -117,7 +117,7 @@ void nd_cpu_activate(nd_activation activation, int64_t count, float *y); /* in p
     nd_status nd_cpu_##name##_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,              \
                                       nd_kernel **out);
 ND_CPU_IMPL(separable)          /* separable.c: our fused kernel */
-ND_CPU_IMPL(separable_bf16)     /* separable_bf16.c: the same in bf16 on AMX */
+ND_CPU_IMPL(separable_tiled)    /* separable_tiled.c: the same in bf16 and int8 on AMX */
 ND_CPU_IMPL(widened)            /* widened.c: bf16 in and out, fp32 in between */
 ND_CPU_IMPL(separable_pair)     /* separable_alt.c: depthwise, then oneDNN 1x1 */
 ND_CPU_IMPL(separable_dense)    /* separable_alt.c: the regular convolution the terms stand for, direct */
@@ -133,8 +133,9 @@ ND_CPU_IMPL(binary)             /* elementwise.c */
 ND_CPU_IMPL(activation)
 ND_CPU_IMPL(affine)
 ND_CPU_IMPL(copy)
-ND_CPU_IMPL(gather) /* gather.c */
-ND_CPU_IMPL(mean)   /* reduce.c: over planes */
+ND_CPU_IMPL(quantized) /* quantized.c: what moves integers, into them and out of them */
+ND_CPU_IMPL(gather)    /* gather.c */
+ND_CPU_IMPL(mean)      /* reduce.c: over planes */
 ND_CPU_IMPL(lrn)
 ND_CPU_IMPL(reference) /* reference.c: anything, on the ref backend's loops */
 #undef ND_CPU_IMPL

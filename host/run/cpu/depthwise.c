@@ -17,11 +17,16 @@ const nd_sep_isa *nd_cpu_sep_isa(const nd_cpu *cpu, nd_precision precision) {
     if (precision == nd_precision_bf16) {
         return level >= nd_cpu_level_avx512_bf16 ? &nd_sep_avx512_bf16 : NULL;
     }
+    if (precision == nd_precision_int8) {
+        if (level >= nd_cpu_level_avx512_vnni) return &nd_sep_avx512_vnni;
+        return level == nd_cpu_level_avx2_vnni ? &nd_sep_avx2_vnni : &nd_sep_scalar_int8;
+    }
     if (precision != nd_precision_fp32) return NULL;
     if (level >= nd_cpu_level_avx512) return &nd_sep_avx512;
     return level >= nd_cpu_level_avx2 ? &nd_sep_avx2 : &nd_sep_scalar;
 #else
     (void)cpu;
+    if (precision == nd_precision_int8) return &nd_sep_scalar_int8;
     return precision == nd_precision_fp32 ? &nd_sep_scalar : NULL;
 #endif
 }

@@ -22,6 +22,7 @@ nd_status nd_onednn_failed(dnnl_status_t status, const char *what) {
 }
 
 dnnl_data_type_t nd_onednn_type(nd_precision precision) {
+    if (precision == nd_precision_int8) return dnnl_u8;
     return precision == nd_precision_bf16 ? dnnl_bf16 : dnnl_f32;
 }
 
@@ -94,6 +95,58 @@ done:
         *out = NULL;
     }
     return status;
+}
+
+nd_status nd_onednn_attr_int8(const nd_work *work, dnnl_primitive_attr_t *out) {
+    nd_status status = nd_status_ok;
+    const int64_t no = work->y.dims[1];
+    const double unit = work->y_quant.scale > 0 ? work->y_quant.scale : 1;
+    const int32_t x_zero = work->x_quant.zero, y_zero = work->y_quant.zero;
+    nd_activation activation = work->activation;
+    dnnl_post_ops_t ops = NULL;
+    float *scales = nd_alloc_array((size_t)no, sizeof *scales);
+    *out = NULL;
+    ND_REQUIRE_DONE(scales, nd_status_memory, "oneDNN: no memory for %lld scales", (long long)no);
+    for (int64_t o = 0; o < no; o++) {
+        scales[o] = (float)(work->x_quant.scale * (double)work->weights_scale[o] / unit);
+    }
+    ND_DNNL_DONE(dnnl_primitive_attr_create(out), "attributes");
+    ND_DNNL_DONE(dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user), "scratchpad mode");
+    ND_DNNL_DONE(nd_onednn_set_scales(*out, no, scales), "scales");
+    if (x_zero) ND_DNNL_DONE(nd_onednn_set_zero(*out, DNNL_ARG_SRC, x_zero), "zero of the input");
+    if (y_zero) ND_DNNL_DONE(nd_onednn_set_zero(*out, DNNL_ARG_DST, y_zero), "zero of the output");
+    ND_DNNL_DONE(dnnl_post_ops_create(&ops), "post-ops");
+    /* The zero of a residual is in the bias: the sum takes the integers as they are. */
+    if (work->residual) {
+        ND_DNNL_DONE(nd_onednn_append_sum_u8(ops, (float)(work->x2_quant.scale / unit)), "sum");
+    }
+    if (activation.act == nd_act_clip) { /* in units of y */
+        activation.a = (float)(activation.a / unit);
+        activation.b = (float)(activation.b / unit);
+    }
+    ND_TRY_DONE(onednn_activate(ops, activation));
+    ND_DNNL_DONE(dnnl_primitive_attr_set_post_ops(*out, ops), "post-ops");
+done:
+    free(scales);
+    if (ops) dnnl_post_ops_destroy(ops);
+    if (status && *out) {
+        dnnl_primitive_attr_destroy(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+nd_status nd_onednn_bias_int8(const nd_work *work, float **out) {
+    const int64_t no = work->y.dims[1];
+    float *bias = nd_alloc_array((size_t)no, sizeof *bias);
+    *out = bias;
+    ND_REQUIRE(bias, nd_status_memory, "oneDNN: no memory for a bias");
+    const double residual = work->residual ? work->x2_quant.scale * (double)work->x2_quant.zero : 0;
+    for (int64_t o = 0; o < no; o++) {
+        const double scale = work->x_quant.scale * (double)work->weights_scale[o];
+        bias[o] = (float)(((work->bias ? work->bias[o] : 0) - residual) / scale);
+    }
+    return nd_status_ok;
 }
 
 nd_status nd_onednn_find(nd_cpu *cpu, const nd_onednn_forward *forward, dnnl_primitive_attr_t attr,

@@ -51,6 +51,11 @@ nd_status nd_onednn_view(const nd_view *view, nd_precision precision, nd_onednn_
 bool nd_onednn_can_activate(nd_activation activation);
 nd_status nd_onednn_attr(const nd_work *work, bool sum, nd_onednn_const_md x2, dnnl_primitive_attr_t *out);
 
+/* The same for int8: output scales, zeros, residual by `sum` (already where y will be), activation. The bias
+ * in units of the sums, with what the zero of the residual takes off; *out is malloc'd. */
+nd_status nd_onednn_attr_int8(const nd_work *work, dnnl_primitive_attr_t *out);
+nd_status nd_onednn_bias_int8(const nd_work *work, float **out);
+
 /* nd_onednn_first_fast with our errors. */
 nd_status nd_onednn_find(nd_cpu *cpu, const nd_onednn_forward *forward, dnnl_primitive_attr_t attr,
                          dnnl_primitive_desc_t *out, char *name, size_t name_size);

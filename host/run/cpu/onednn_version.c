@@ -39,6 +39,20 @@ dnnl_status_t nd_onednn_append_sum(dnnl_post_ops_t ops) {
     return dnnl_post_ops_append_sum(ops, 1, 0, dnnl_data_type_undef);
 }
 
+dnnl_status_t nd_onednn_set_scales(dnnl_primitive_attr_t attr, int64_t count, const float *scales) {
+    (void)attr, (void)count, (void)scales;
+    return dnnl_unimplemented;
+}
+
+dnnl_status_t nd_onednn_set_zero(dnnl_primitive_attr_t attr, int argument, int32_t zero) {
+    (void)attr, (void)argument, (void)zero;
+    return dnnl_unimplemented;
+}
+
+dnnl_status_t nd_onednn_append_sum_u8(dnnl_post_ops_t ops, float scale) {
+    return dnnl_post_ops_append_sum(ops, scale, 0, dnnl_u8);
+}
+
 static dnnl_status_t first_any(dnnl_engine_t engine, const nd_onednn_forward *f, dnnl_primitive_attr_t attr,
                                dnnl_primitive_desc_t *out) {
     if (f->algorithm == dnnl_alg_kind_undef)
@@ -88,6 +102,18 @@ dnnl_status_t nd_onednn_append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t algo
 
 dnnl_status_t nd_onednn_append_sum(dnnl_post_ops_t ops) {
     return dnnl_post_ops_append_sum(ops, 1);
+}
+
+dnnl_status_t nd_onednn_set_scales(dnnl_primitive_attr_t attr, int64_t count, const float *scales) {
+    return dnnl_primitive_attr_set_output_scales(attr, count, 1 << 1, scales);
+}
+
+dnnl_status_t nd_onednn_set_zero(dnnl_primitive_attr_t attr, int argument, int32_t zero) {
+    return dnnl_primitive_attr_set_zero_points(attr, argument, 1, 0, &zero);
+}
+
+dnnl_status_t nd_onednn_append_sum_u8(dnnl_post_ops_t ops, float scale) {
+    return dnnl_post_ops_append_sum_v2(ops, scale, dnnl_u8);
 }
 
 typedef union operation {

@@ -13,10 +13,11 @@
 typedef dnnl_memory_desc_t nd_onednn_md;
 typedef const_dnnl_memory_desc_t nd_onednn_const_md;
 enum { nd_onednn_has_winograd = 0 }; /* on x86; 3 kept it for aarch64 alone */
+enum { nd_onednn_has_int8 = 0 };     /* 3 takes scales at run time, which nd does not give it yet */
 #else
 typedef dnnl_memory_desc_t *nd_onednn_md;
 typedef const dnnl_memory_desc_t *nd_onednn_const_md;
-enum { nd_onednn_has_winograd = 1 };
+enum { nd_onednn_has_winograd = 1, nd_onednn_has_int8 = 1 };
 #endif
 
 dnnl_status_t nd_onednn_md_by_tag(nd_onednn_md *out, int rank, const int64_t *dims, dnnl_data_type_t type,
@@ -27,6 +28,12 @@ void nd_onednn_md_free(nd_onednn_md md); /* NULL is legal */
 
 dnnl_status_t nd_onednn_append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t algorithm, float a, float b);
 dnnl_status_t nd_onednn_append_sum(dnnl_post_ops_t ops);
+
+/* int8, only with nd_onednn_has_int8: what sums are multiplied by, per channel; the zero of an argument; the
+ * sum of unsigned integers times `scale`. */
+dnnl_status_t nd_onednn_set_scales(dnnl_primitive_attr_t attr, int64_t count, const float *scales);
+dnnl_status_t nd_onednn_set_zero(dnnl_primitive_attr_t attr, int argument, int32_t zero);
+dnnl_status_t nd_onednn_append_sum_u8(dnnl_post_ops_t ops, float scale);
 
 /* Forward convolution, or inner product (algorithm dnnl_alg_kind_undef, no window). `bias` may be NULL. */
 typedef struct nd_onednn_forward {

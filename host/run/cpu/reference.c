@@ -2,6 +2,7 @@
  * widened to dense fp32 in the workspace and rounded back. */
 #include "run/cpu/cpu.h"
 #include "run/plugins.h"
+#include "run/quantized.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,13 +12,15 @@ typedef struct reference_kernel {
     nd_kernel base;
     nd_work work;
     nd_arena arena;
-    bool half;
+    bool half, quantised;
     nd_work dense;  /* the same work on row-major fp32, for half precision */
     size_t part[3]; /* bytes of x, x2 and y in the workspace */
 } reference_kernel;
 
 bool nd_cpu_reference_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
     (void)cpu;
+    if (precision == nd_precision_int8) return nd_quantized_agrees(work);
+    if (work->operation == nd_operation_quantize || work->operation == nd_operation_dequantize) return false;
     return (precision == nd_precision_fp32 || precision == nd_precision_bf16) && nd_work_agrees(work);
 }
 
@@ -42,6 +45,7 @@ static void reference_convert(const nd_view *view, uint16_t *half, float *dense,
 
 static nd_status reference_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     reference_kernel *k = (reference_kernel *)kernel;
+    if (k->quantised) return nd_ref_run_quantized(&k->work, buffers->x, buffers->x2, buffers->y);
     if (!k->half) return nd_ref_run(&k->work, buffers->x, buffers->x2, buffers->y);
     char *workspace = buffers->workspace;
     float *x = (float *)workspace, *x2 = (float *)(workspace + k->part[0]);
@@ -66,6 +70,7 @@ nd_status nd_cpu_reference_prepare(nd_cpu *cpu, const nd_work *work, nd_precisio
     k->base = (nd_kernel){.cpu = cpu, .run = reference_run, .release = reference_release};
     k->work = *work;
     k->half = precision == nd_precision_bf16;
+    k->quantised = precision == nd_precision_int8;
     if (!nd_ref_keep(&k->work, precision, &k->arena)) {
         reference_release(&k->base);
         return nd_fail(nd_status_memory, "%s: no memory for the weights", nd_operation_name(work->operation));

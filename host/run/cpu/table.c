@@ -6,7 +6,7 @@
 /* Best first within an operation. */
 const nd_cpu_implementation nd_cpu_implementations[] = {
 #if defined(__x86_64__)
-    ND_CPU_ROW(nd_operation_separable, "nd", separable_bf16),
+    ND_CPU_ROW(nd_operation_separable, "nd", separable_tiled),
 #endif
     ND_CPU_ROW(nd_operation_separable, "nd", separable),
     ND_CPU_ROW(nd_operation_separable, "nd", widened),
@@ -21,6 +21,10 @@ const nd_cpu_implementation nd_cpu_implementations[] = {
     ND_CPU_ROW(nd_operation_gemm, "onednn", gemm),
     ND_CPU_ROW(nd_operation_gemm, "widened", widened),
     ND_CPU_ROW(nd_operation_product, "onednn", product),
+    ND_CPU_ROW(nd_operation_pool, "nd", quantized),
+    ND_CPU_ROW(nd_operation_copy, "nd", quantized),
+    ND_CPU_ROW(nd_operation_quantize, "nd", quantized),
+    ND_CPU_ROW(nd_operation_dequantize, "nd", quantized),
     ND_CPU_ROW(nd_operation_pool, "onednn", pool),
     ND_CPU_ROW(nd_operation_binary, "nd", binary),
     ND_CPU_ROW(nd_operation_activation, "nd", activation),

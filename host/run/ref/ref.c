@@ -2,6 +2,7 @@
 #include "base/machine/clock.h"
 #include "base/parallel.h"
 #include "run/plugins.h"
+#include "run/quantized.h"
 #include "run/ref/linalg.h"
 
 #include <stdio.h>
@@ -56,6 +57,7 @@ struct nd_kernel {
 static float ref_load(const void *data, nd_dtype dtype, int64_t at) {
     if (dtype == nd_dtype_f16) return nd_f16_to_f32(((const uint16_t *)data)[at]);
     if (dtype == nd_dtype_bf16) return nd_bf16_to_f32(((const uint16_t *)data)[at]);
+    if (dtype == nd_dtype_u8) return ((const uint8_t *)data)[at];
     return ((const float *)data)[at];
 }
 
@@ -64,6 +66,8 @@ static void ref_store(void *data, nd_dtype dtype, int64_t at, float value) {
         ((uint16_t *)data)[at] = nd_f32_to_f16(value);
     else if (dtype == nd_dtype_bf16)
         ((uint16_t *)data)[at] = nd_f32_to_bf16(value);
+    else if (dtype == nd_dtype_u8)
+        ((uint8_t *)data)[at] = nd_quantize((nd_quant){1, 0}, value);
     else
         ((float *)data)[at] = value;
 }
@@ -83,7 +87,8 @@ static bool ref_rounded(const float **numbers, int64_t count, nd_dtype dtype, nd
 }
 
 bool nd_ref_keep(nd_work *work, nd_precision precision, nd_arena *arena) {
-    const nd_dtype dtype = nd_precision_storage(precision);
+    /* Integers, and the real filters that stand among them, are kept as they are. */
+    const nd_dtype dtype = precision == nd_precision_int8 ? nd_dtype_f32 : nd_precision_storage(precision);
     const int64_t window = work->window.kernel[0] * work->window.kernel[1];
     const int64_t channels = work->y.rank > 1 ? work->y.dims[1] : 0;
     int64_t weights = channels;
@@ -100,7 +105,9 @@ bool nd_ref_keep(nd_work *work, nd_precision precision, nd_arena *arena) {
     }
     return ref_rounded(&work->bias, channels, nd_dtype_f32, arena) &&
            ref_rounded(&work->weights, weights, dtype, arena) &&
-           ref_rounded(&work->depthwise, work->terms * window, dtype, arena);
+           ref_rounded(&work->depthwise, work->terms * window, dtype, arena) &&
+           ref_rounded(&work->weights_scale, channels, nd_dtype_f32, arena) &&
+           ref_rounded(&work->depthwise_scale, work->terms, nd_dtype_f32, arena);
 }
 
 static void ref_widen(const nd_view *view, const void *data, nd_dtype dtype, float *dst) {
@@ -125,7 +132,9 @@ static void ref_close(nd_backend *backend) {
 
 static bool ref_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
     (void)backend;
-    return precision != nd_precision_tf32 && nd_work_agrees(work);
+    if (precision == nd_precision_int8) return nd_quantized_agrees(work);
+    const bool turns = work->operation == nd_operation_quantize || work->operation == nd_operation_dequantize;
+    return precision != nd_precision_tf32 && !turns && nd_work_agrees(work);
 }
 
 static void ref_release(nd_kernel *kernel) {
@@ -138,6 +147,7 @@ static void ref_release(nd_kernel *kernel) {
 static bool ref_dense(nd_kernel *kernel) {
     const nd_view *views[] = {&kernel->work.x, &kernel->work.x2, &kernel->work.y};
     if (nd_precision_storage(kernel->precision) == nd_dtype_f32) return true;
+    if (kernel->precision == nd_precision_int8) return true;
     for (int i = 0; i < 3; i++) {
         kernel->dense[i] = nd_alloc_array((size_t)nd_view_count(views[i]), sizeof(float));
         if (!kernel->dense[i]) return false;
@@ -181,6 +191,8 @@ static nd_kernel_info ref_info(const nd_kernel *kernel) {
         [nd_operation_gather] = "ref:gather",
         [nd_operation_copy] = "ref:copy",
         [nd_operation_fill] = "ref:fill",
+        [nd_operation_quantize] = "ref:quantize",
+        [nd_operation_dequantize] = "ref:dequantize",
     };
     return (nd_kernel_info){.engine = engines[kernel->work.operation]};
 }
@@ -202,6 +214,8 @@ static nd_status ref_start(nd_backend *backend, nd_kernel *kernel, const nd_memo
                            nd_memory *y, nd_memory *workspace) {
     (void)backend;
     (void)workspace;
+    if (kernel->precision == nd_precision_int8)
+        return nd_ref_run_quantized(&kernel->work, x ? x->data : NULL, x2 ? x2->data : NULL, y->data);
     if (nd_precision_storage(kernel->precision) != nd_dtype_f32) return ref_run_half(kernel, x, x2, y);
     return nd_ref_run(&kernel->work, x ? (const float *)x->data : NULL, x2 ? (const float *)x2->data : NULL,
                       (float *)y->data);

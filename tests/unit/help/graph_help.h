@@ -47,6 +47,15 @@ static inline int add_floats(nd_graph *graph, const char *name, int rank, const 
     return add_tensor(graph, name, &tensor);
 }
 
+/* Of any type. */
+static inline int add_data(nd_graph *graph, nd_dtype dtype, int rank, const int64_t *dims,
+                           const void *items) {
+    nd_tensor tensor = {0};
+    OK(nd_tensor_new(dtype, rank, dims, &tensor));
+    memcpy(tensor.data, items, nd_tensor_bytes(&tensor));
+    return add_tensor(graph, NULL, &tensor);
+}
+
 static inline int add_normals(nd_graph *graph, const char *name, int rank, const int64_t *dims, nd_rng *rng,
                               float scale) {
     nd_tensor tensor = {0};

@@ -490,6 +490,7 @@ Test(plan, slots_alive_together_never_overlap) {
         int64_t sum = 0, peak = 0;
         for (int i = 0; i < count; i++) {
             slots[i].elements = 1 + nd_rng_below(&rng, 500);
+            slots[i].element = 1;
             slots[i].first = (int)nd_rng_below(&rng, 40);
             slots[i].last = slots[i].first + (int)nd_rng_below(&rng, 6);
             sum += (slots[i].elements + align - 1) / align * align;

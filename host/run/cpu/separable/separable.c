@@ -10,6 +10,7 @@
  * Every output is one chain of FMAs over the terms in packed order, whatever the tile, chunk or thread: the
  * result has the same bits for any number of threads and any batch. */
 #include "run/cpu/depthwise.h"
+#include "run/cpu/separable/separable_pointwise.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -28,8 +29,7 @@ typedef struct sep_kernel {
     nd_kernel base;
     const nd_sep_isa *isa;
     nd_sep_terms terms;
-    char *pointwise; /* [blocks][groups * lanes / pack][nr][pack], elements of the isa */
-    float *bias;     /* [blocks * nr] */
+    nd_sep_pointwise pointwise; /* weights [blocks][groups * lanes / pack][nr][pack] */
     nd_view x, x2, y;
     bool residual;
     nd_activation activation;
@@ -39,22 +39,8 @@ typedef struct sep_kernel {
     size_t panel_bytes; /* of one worker */
 } sep_kernel;
 
-/* No activation, ReLU and clip are one clamp of the microkernel; fp32 applies the others where they lie. */
-static bool sep_clamp(nd_activation activation, nd_sep_gemm *gemm) {
-    gemm->low = activation.act == nd_act_relu ? 0 : -INFINITY;
-    gemm->high = INFINITY;
-    if (activation.act == nd_act_clip) {
-        gemm->low = activation.a;
-        gemm->high = activation.b;
-    }
-    return activation.act == nd_act_none || activation.act == nd_act_relu || activation.act == nd_act_clip;
-}
-
 bool nd_cpu_separable_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
-    return nd_cpu_sep_isa(cpu, precision) && work->x.rank == 4 && work->terms > 0 &&
-           nd_cpu_view_channels(&work->x) && nd_cpu_view_pixel(&work->y) > 0 &&
-           (!work->residual || nd_cpu_view_pixel(&work->x2) > 0) &&
-           (precision == nd_precision_fp32 || sep_clamp(work->activation, &(nd_sep_gemm){0}));
+    return nd_cpu_sep_isa(cpu, precision) && nd_sep_pointwise_supports(work, precision);
 }
 
 static int64_t sep_depth(const sep_kernel *k) {
@@ -67,32 +53,20 @@ static int64_t sep_packed(const sep_kernel *k, int64_t place, int64_t o) {
     return ((o / nr * (sep_depth(k) / pack) + place / pack) * nr + o % nr) * pack + place % pack;
 }
 
-static nd_status sep_pack(sep_kernel *k, const nd_work *work) {
+static nd_status sep_pack(sep_kernel *k, const nd_work *work, nd_precision precision) {
     const nd_sep_isa *isa = k->isa;
     const int64_t no = work->y.dims[1], terms = work->terms;
-    const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
     ND_TRY(nd_sep_terms_build(work, isa->lanes, false, &k->terms));
     k->blocks = (no + isa->nr - 1) / isa->nr;
-    k->pointwise = nd_cpu_alloc((size_t)(k->blocks * isa->nr), (size_t)(sep_depth(k) * isa->element));
-    k->bias = nd_alloc_array((size_t)(k->blocks * isa->nr), sizeof(float));
-    ND_REQUIRE(k->pointwise && k->bias, nd_status_memory, "separable: no memory for %lldx%lld weights",
-               (long long)no, (long long)terms);
-    const bool half = isa->element == sizeof(uint16_t);
-    for (int64_t i = 0; half && i < sep_depth(k) * taps; i++) {
-        k->terms.weights[i] = nd_bf16_to_f32(nd_f32_to_bf16(k->terms.weights[i]));
-    }
+    ND_TRY(nd_sep_pointwise_new(work, precision, k->blocks * isa->nr, sep_depth(k), &k->terms, &k->gemm,
+                                &k->pointwise));
     for (int64_t o = 0; o < no; o++) {
         for (int64_t t = 0; t < terms; t++) {
-            const int64_t at = sep_packed(k, k->terms.place[t], o);
-            const float weight = work->weights[o * terms + t];
-            if (half) {
-                ((uint16_t *)k->pointwise)[at] = nd_f32_to_bf16(weight);
-            } else {
-                ((float *)k->pointwise)[at] = weight;
-            }
+            nd_sep_store_weight(isa->element,
+                                k->pointwise.weights + sep_packed(k, k->terms.place[t], o) * isa->element,
+                                work->weights[o * terms + t]);
         }
     }
-    if (work->bias) memcpy(k->bias, work->bias, (size_t)no * sizeof(float));
     return nd_status_ok;
 }
 
@@ -173,8 +147,8 @@ static void sep_chunk(const sep_job *job, int64_t image, int64_t begin, int64_t 
     for (int64_t block = block_begin; block < block_end; block++) {
         const int64_t channel = block * isa->nr, left = k->y.dims[1] - channel;
         gemm.columns = (int)(left < isa->nr ? left : isa->nr);
-        gemm.weights = k->pointwise + channel * pixel_bytes;
-        gemm.bias = k->bias + channel;
+        gemm.weights = k->pointwise.weights + channel * pixel_bytes;
+        nd_sep_pointwise_at(&k->pointwise, channel, &gemm);
         for (int64_t tile = begin; tile < end; tile++) {
             const int64_t from = sep_tile_begin(k, tile), to = sep_tile_begin(k, tile + 1);
             const int64_t next = tile + end - begin;
@@ -241,8 +215,7 @@ static nd_status sep_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
 static void sep_release(nd_kernel *kernel) {
     sep_kernel *k = (sep_kernel *)kernel;
     nd_sep_terms_free(&k->terms);
-    free(k->pointwise);
-    free(k->bias);
+    nd_sep_pointwise_free(&k->pointwise);
     free(k);
 }
 
@@ -257,10 +230,11 @@ nd_status nd_cpu_separable_prepare(nd_cpu *cpu, const nd_work *work, nd_precisio
     k->x2 = work->x2;
     k->y = work->y;
     k->residual = work->residual;
-    ND_TRY_DONE(sep_pack(k, work));
+    ND_TRY_DONE(sep_pack(k, work, precision));
     sep_plan_tiles(k);
     k->activation = work->activation;
-    k->clamped = sep_clamp(work->activation, &k->gemm);
+    k->clamped = precision != nd_precision_fp32 || work->activation.act == nd_act_none ||
+                 work->activation.act == nd_act_relu || work->activation.act == nd_act_clip;
     k->gemm.groups = k->terms.groups;
     k->gemm.y_pixel = nd_cpu_view_pixel(&k->y);
     k->gemm.x2_pixel = k->residual ? nd_cpu_view_pixel(&k->x2) : 0;

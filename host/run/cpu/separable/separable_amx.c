@@ -29,56 +29,19 @@ static inline __m256i vec_narrow(__m512 v) {
 
 #include "run/cpu/separable/separable_depthwise_template.h"
 
-/* Layout of the register that configures the tiles (palette 1). */
-typedef struct amx_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} amx_config;
+#define AMX_DOT(c, a, b) _tile_dpbf16ps(c, a, b)
+#include "run/cpu/separable/separable_amx_template.h"
 
-/* A constant, because gcc 12 takes only its first eight bytes for an input of the intrinsic. */
-static const amx_config amx_tiles = {
-    .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
-
-static void amx_begin(void) {
-    _tile_loadconfig(&amx_tiles);
+static void amx_multiply(const void *panel, int64_t panel_pixel, const void *weights, int64_t steps,
+                         void *out) {
+    amx_multiply_tiles(panel, (size_t)panel_pixel * sizeof(uint16_t), weights, steps, out);
 }
 
-static void amx_end(void) {
-    _tile_release();
-}
-
-static void amx_multiply(const uint16_t *panel, int64_t panel_pixel, const uint16_t *weights, int64_t steps,
-                         float *out) {
-    enum { tile = 16 * 32 }; /* elements of a tile of bf16 */
-    const size_t row = (size_t)panel_pixel * sizeof *panel, out_row = nd_sep_amx_columns * sizeof *out;
-    const uint16_t *lower = panel + 16 * panel_pixel;
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int64_t step = 0; step < steps; step++) {
-        _tile_loadd(4, panel, row);
-        _tile_loadd(6, weights, 64);
-        _tile_loadd(7, weights + tile, 64);
-        _tile_loadd(5, lower, row);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-        panel += nd_sep_amx_depth;
-        lower += nd_sep_amx_depth;
-        weights += 2 * tile;
-    }
-    _tile_stored(0, out, out_row);
-    _tile_stored(1, out + 16, out_row);
-    _tile_stored(2, out + 16 * nd_sep_amx_columns, out_row);
-    _tile_stored(3, out + 16 * nd_sep_amx_columns + 16, out_row);
-}
-
-static void amx_finish(const nd_sep_gemm *gemm, int pixels, const float *out, const uint16_t *x2,
-                       uint16_t *y) {
+static void amx_finish(const nd_sep_gemm *gemm, int pixels, const void *sums) {
     const __m512 low = _mm512_set1_ps(gemm->low), high = _mm512_set1_ps(gemm->high);
+    const float *out = sums;
+    const uint16_t *x2 = gemm->x2;
+    uint16_t *y = gemm->y;
     for (int first = 0; first < gemm->columns; first += LANES) {
         const __mmask16 mask = vec_first(gemm->columns - first < LANES ? gemm->columns - first : LANES);
         const __m512 bias = _mm512_loadu_ps(gemm->bias + first);
@@ -94,4 +57,4 @@ static void amx_finish(const nd_sep_gemm *gemm, int pixels, const float *out, co
     }
 }
 
-const nd_sep_amx nd_sep_amx_bf16 = {amx_begin, amx_end, sep_depthwise, amx_multiply, amx_finish};
+const nd_sep_amx nd_sep_amx_bf16 = {2, 32, amx_begin, amx_end, sep_depthwise, amx_multiply, amx_finish};

@@ -9,7 +9,7 @@
 #ifndef ND_RUN_CPU_SEPARABLE_KERNEL_H
 #define ND_RUN_CPU_SEPARABLE_KERNEL_H
 
-#include "run/backend.h"
+#include "run/quantized.h"
 
 #include <stddef.h>
 
@@ -35,6 +35,10 @@ typedef struct nd_sep_depthwise {
     int64_t pixel;               /* element step between horizontally adjacent outputs */
     int64_t stride, dilation;    /* horizontal, in pixels */
     int64_t x_width;
+    /* int8 (run/quantized.h): the panel holds fma(sum of (q - x_zero) * w, middle_factor, middle_zero). */
+    const float *middle_factor; /* [group][lanes] */
+    float middle_zero;
+    int32_t x_zero;
 } nd_sep_depthwise;
 
 /* Output pixels of one tile that lie in one output row. Offsets may point outside the image: only taps inside
@@ -57,7 +61,12 @@ typedef struct nd_sep_gemm {
     int64_t x2_pixel;
     void *y;
     int64_t y_pixel;
-    float low, high;   /* y = min(high, max(low, ...)) */
+    float low, high; /* y = min(high, max(low, ...)) */
+    /* int8 (run/quantized.h): bias is `shift`; sums start from what the zero of the panel makes of the
+     * weights. */
+    const int32_t *start; /* [nr] */
+    const float *factor;  /* [nr] */
+    nd_requant requant;
     bool stream;       /* y is aligned to the register and better written past the caches */
     const char *ahead; /* one line is prefetched from here for every nd_sep_ahead_depth terms */
     int64_t ahead_step;
@@ -74,24 +83,26 @@ typedef struct nd_sep_isa {
 } nd_sep_isa;
 
 extern const nd_sep_isa nd_sep_scalar, nd_sep_avx2, nd_sep_avx512, nd_sep_avx512_bf16;
+extern const nd_sep_isa nd_sep_scalar_int8, nd_sep_avx2_vnni, nd_sep_avx512_vnni;
 
-/* bf16 on AMX. The panel is [pixel][term] in bf16 with nd_sep_amx_pixels rows and a row step of the caller's
- * choice; terms are padded to whole steps of nd_sep_amx_depth. The pointwise weights are packed as
- * [block][step][half of the columns][16 pairs of terms][16 columns][2 terms]. */
-enum { nd_sep_amx_pixels = 32, nd_sep_amx_columns = 32, nd_sep_amx_depth = 32 };
+/* bf16 and int8 on AMX. The panel is [pixel][term] with nd_sep_amx_pixels rows and a row step of the caller's
+ * choice; terms are padded to whole steps of `depth`, 64 bytes. The pointwise weights are packed as
+ * [block][step][half of the columns][words][16 columns][terms of a word]. */
+enum { nd_sep_amx_pixels = 32, nd_sep_amx_columns = 32 };
 
 typedef struct nd_sep_amx {
+    int element;         /* bytes */
+    int depth;           /* terms of a step */
     void (*begin)(void); /* configures this thread's tiles */
     void (*end)(void);
     void (*depthwise)(const nd_sep_depthwise *depthwise, const nd_sep_segment *segments, int n_segments,
                       const void *image, void *panel, int64_t panel_pixel, int64_t panel_group);
-    /* out[32][32] = panel (32 rows) times one block of weights. */
-    void (*multiply)(const uint16_t *panel, int64_t panel_pixel, const uint16_t *weights, int64_t steps,
-                     float *out);
-    /* y[p][0..columns) = clamp(out + bias + x2) in bf16. */
-    void (*finish)(const nd_sep_gemm *gemm, int pixels, const float *out, const uint16_t *x2, uint16_t *y);
+    /* out[32][32] = panel (32 rows) times one block of weights: fp32, or int32. */
+    void (*multiply)(const void *panel, int64_t panel_pixel, const void *weights, int64_t steps, void *out);
+    /* The epilogue of the GEMM for `pixels` rows of `out`. */
+    void (*finish)(const nd_sep_gemm *gemm, int pixels, const void *out);
 } nd_sep_amx;
 
-extern const nd_sep_amx nd_sep_amx_bf16;
+extern const nd_sep_amx nd_sep_amx_bf16, nd_sep_amx_int8;
 
 #endif

@@ -93,9 +93,21 @@ nd_status nd_sep_terms_build(const nd_work *work, int lanes, bool in_order, nd_s
     return nd_status_ok;
 }
 
+nd_status nd_sep_terms_quantize(const nd_work *work, const float *middle_factor, nd_sep_terms *terms) {
+    nd_sep_depthwise *d = &terms->depthwise;
+    float *factors = nd_alloc_array((size_t)(terms->groups * terms->lanes), sizeof *factors);
+    ND_REQUIRE(factors, nd_status_memory, "separable: no memory for %lld terms", (long long)work->terms);
+    for (int64_t t = 0; t < work->terms; t++) factors[terms->place[t]] = middle_factor[t];
+    d->middle_factor = terms->middle_factor = factors;
+    d->middle_zero = (float)work->middle_quant.zero;
+    d->x_zero = work->x_quant.zero;
+    return nd_status_ok;
+}
+
 void nd_sep_terms_free(nd_sep_terms *terms) {
     free(terms->runs);
     free(terms->weights);
+    free(terms->middle_factor);
     free(terms->place);
     *terms = (nd_sep_terms){0};
 }

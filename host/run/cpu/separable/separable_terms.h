@@ -9,7 +9,8 @@ typedef struct nd_sep_terms {
     nd_sep_depthwise depthwise; /* complete; owns runs and weights */
     nd_sep_run *runs;
     float *weights;
-    int64_t *place; /* [terms]: where each went, group * lanes + lane */
+    float *middle_factor; /* int8: of each place */
+    int64_t *place;       /* [terms]: where each went, group * lanes + lane */
     int64_t groups, lanes;
     nd_window window;
     nd_view x;
@@ -20,6 +21,8 @@ typedef struct nd_sep_terms {
  * group t / lanes, lane t % lanes, wherever lanes allow (place says so); without, terms are dealt for speed.
  */
 nd_status nd_sep_terms_build(const nd_work *work, int lanes, bool in_order, nd_sep_terms *out);
+/* Adds what int8 needs: the factor of every term (nd_requant_of) where it went, and the zeros. */
+nd_status nd_sep_terms_quantize(const nd_work *work, const float *middle_factor, nd_sep_terms *terms);
 void nd_sep_terms_free(nd_sep_terms *terms);
 
 /* Output pixels [begin, end) in raster order, at most nd_sep_mr_max, by row. Returns how many segments. */

@@ -1,0 +1,200 @@
+/* What moves 8-bit integers, and the steps into them and out of them. run/quantized.h defines each. */
+#include "run/quantized.h"
+#include "run/cpu/cpu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { quantized_piece = 4096 };
+
+typedef struct quantized_kernel quantized_kernel;
+typedef void quantized_row(const quantized_kernel *k, int64_t n, const char *x, int64_t x_step, char *y,
+                           int64_t y_step);
+
+struct quantized_kernel {
+    nd_kernel base;
+    nd_view x, y;
+    nd_window window; /* pool */
+    nd_quant quant;
+    quantized_row *row;
+    int x_bytes, y_bytes; /* of an element */
+    int inner;            /* axis of the rows, -1: both views are one run in the same order */
+};
+
+static void row_move(const quantized_kernel *k, int64_t n, const char *x, int64_t x_step, char *y,
+                     int64_t y_step) {
+    (void)k;
+    if (x_step == 1 && y_step == 1) {
+        memcpy(y, x, (size_t)n);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) y[i * y_step] = x[i * x_step];
+}
+
+/* Rounding by a sum whose last bit is worth 1. */
+static inline uint8_t row_round(float t) {
+    t = t > 0 ? t : 0;
+    t = t < 255 ? t : 255;
+    const union {
+        float value;
+        uint32_t bits;
+    } sum = {t + 0x1.8p23f};
+    return (uint8_t)sum.bits;
+}
+
+ND_CPU_CLONES static void row_quantize(const quantized_kernel *k, int64_t n, const char *x, int64_t x_step,
+                                       char *y, int64_t y_step) {
+    const float *from = (const float *)x, scale = k->quant.scale, zero = (float)k->quant.zero;
+    uint8_t *to = (uint8_t *)y;
+    if (x_step == 1 && y_step == 1) {
+        for (int64_t i = 0; i < n; i++) to[i] = row_round(from[i] / scale + zero);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) to[i * y_step] = row_round(from[i * x_step] / scale + zero);
+}
+
+ND_CPU_CLONES static void row_dequantize(const quantized_kernel *k, int64_t n, const char *x, int64_t x_step,
+                                         char *y, int64_t y_step) {
+    const uint8_t *from = (const uint8_t *)x;
+    const float scale = k->quant.scale;
+    const int32_t zero = k->quant.zero;
+    float *to = (float *)y;
+    if (x_step == 1 && y_step == 1) {
+        for (int64_t i = 0; i < n; i++) to[i] = scale * (float)(from[i] - zero);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) to[i * y_step] = scale * (float)(from[i * x_step] - zero);
+}
+
+ND_CPU_CLONES static void row_largest(int64_t n, const uint8_t *x, uint8_t *restrict y) {
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
+}
+
+typedef struct quantized_job {
+    const quantized_kernel *kernel;
+    const char *x;
+    char *y;
+} quantized_job;
+
+/* Units are rows along `inner`, in row-major order of the other axes. */
+static void quantized_rows(void *context, int64_t begin, int64_t end, int worker) {
+    const quantized_job *job = context;
+    const quantized_kernel *k = job->kernel;
+    (void)worker;
+    for (int64_t unit = begin; unit < end; unit++) {
+        int64_t x = k->x.offset, y = k->y.offset, rest = unit;
+        for (int axis = k->y.rank - 1; axis >= 0; axis--) {
+            if (axis == k->inner) continue;
+            x += rest % k->y.dims[axis] * k->x.strides[axis];
+            y += rest % k->y.dims[axis] * k->y.strides[axis];
+            rest /= k->y.dims[axis];
+        }
+        k->row(k, k->y.dims[k->inner], job->x + x * k->x_bytes, k->x.strides[k->inner],
+               job->y + y * k->y_bytes, k->y.strides[k->inner]);
+    }
+}
+
+/* Units are pieces of one run. */
+static void quantized_pieces(void *context, int64_t begin, int64_t end, int worker) {
+    const quantized_job *job = context;
+    const quantized_kernel *k = job->kernel;
+    const int64_t first = begin * quantized_piece, count = nd_view_count(&k->y);
+    const int64_t last = end * quantized_piece < count ? end * quantized_piece : count;
+    (void)worker;
+    k->row(k, last - first, job->x + (k->x.offset + first) * k->x_bytes, 1,
+           job->y + (k->y.offset + first) * k->y_bytes, 1);
+}
+
+/* Units are output pixels. */
+static void quantized_pool(void *context, int64_t begin, int64_t end, int worker) {
+    const quantized_job *job = context;
+    const quantized_kernel *k = job->kernel;
+    const nd_window *g = &k->window;
+    const nd_view *in = &k->x, *out = &k->y;
+    (void)worker;
+    for (int64_t unit = begin; unit < end; unit++) {
+        const int64_t ox = unit % out->dims[3], oy = unit / out->dims[3] % out->dims[2];
+        const int64_t image = unit / out->dims[3] / out->dims[2];
+        uint8_t *y = (uint8_t *)job->y + out->offset + image * out->strides[0] + oy * out->strides[2] +
+                     ox * out->strides[3];
+        memset(y, 0, (size_t)out->dims[1]);
+        for (int64_t tap = 0; tap < g->kernel[0] * g->kernel[1]; tap++) {
+            const int64_t h = oy * g->stride[0] - g->pad[0] + tap / g->kernel[1] * g->dilation[0];
+            const int64_t w = ox * g->stride[1] - g->pad[1] + tap % g->kernel[1] * g->dilation[1];
+            if (h < 0 || h >= in->dims[2] || w < 0 || w >= in->dims[3]) continue;
+            row_largest(out->dims[1],
+                        (const uint8_t *)job->x + in->offset + image * in->strides[0] + h * in->strides[2] +
+                            w * in->strides[3],
+                        y);
+        }
+    }
+}
+
+static nd_status quantized_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
+    const quantized_kernel *k = (const quantized_kernel *)kernel;
+    quantized_job job = {k, buffers->x, buffers->y};
+    const int64_t count = nd_view_count(&k->y);
+    if (!k->row) {
+        nd_parallel_for(count / k->y.dims[1], k->y.dims[1], quantized_pool, &job);
+    } else if (k->inner < 0) {
+        nd_parallel_for((count + quantized_piece - 1) / quantized_piece, quantized_piece, quantized_pieces,
+                        &job);
+    } else {
+        nd_parallel_for(count / k->y.dims[k->inner], k->y.dims[k->inner], quantized_rows, &job);
+    }
+    return nd_status_ok;
+}
+
+static void quantized_release(nd_kernel *kernel) {
+    free(kernel);
+}
+
+bool nd_cpu_quantized_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
+    (void)cpu;
+    if (precision != nd_precision_int8 || !nd_quantized_agrees(work) || work->y.rank < 1) return false;
+    return work->operation != nd_operation_pool ||
+           (nd_cpu_view_channels(&work->x) && nd_cpu_view_channels(&work->y));
+}
+
+/* The axis whose elements are adjacent in both views, or else in y. */
+static int quantized_inner(const nd_work *work) {
+    const nd_view *x = &work->x, *y = &work->y;
+    const bool same = !memcmp(x->strides, y->strides, (size_t)y->rank * sizeof *y->strides);
+    if (same && (nd_view_is_row_major(y) || (y->rank == 4 && nd_view_is_channels_last(y)))) return -1;
+    int inner = y->rank - 1;
+    for (int axis = 0; axis < y->rank; axis++) {
+        if (y->dims[axis] > 1 && y->strides[axis] == 1) inner = axis;
+    }
+    for (int axis = 0; axis < y->rank; axis++) {
+        if (y->dims[axis] > 1 && y->strides[axis] == 1 && x->strides[axis] == 1) inner = axis;
+    }
+    return inner;
+}
+
+nd_status nd_cpu_quantized_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
+                                   nd_kernel **out) {
+    quantized_kernel *k = nd_alloc_array(1, sizeof *k);
+    (void)precision;
+    ND_REQUIRE(k, nd_status_memory, "%s: no memory for the kernel", nd_operation_name(work->operation));
+    k->base = (nd_kernel){.cpu = cpu, .run = quantized_run, .release = quantized_release};
+    k->x = work->x;
+    k->y = work->y;
+    k->window = work->window;
+    k->x_bytes = k->y_bytes = 1;
+    k->inner = quantized_inner(work);
+    if (work->operation == nd_operation_copy) k->row = row_move;
+    if (work->operation == nd_operation_quantize) {
+        k->row = row_quantize;
+        k->quant = work->y_quant;
+        k->x_bytes = sizeof(float);
+    }
+    if (work->operation == nd_operation_dequantize) {
+        k->row = row_dequantize;
+        k->quant = work->x_quant;
+        k->y_bytes = sizeof(float);
+    }
+    snprintf(k->base.engine, sizeof k->base.engine, "nd:%s:int8", nd_operation_name(work->operation));
+    *out = &k->base;
+    return nd_status_ok;
+}

@@ -1,0 +1,51 @@
+/* The tiles of AMX as both kernels use them: four of sums, two of the panel, two of weights. Included once by
+ * each of them, with AMX_DOT(c, a, b), the product of their element type. */
+#include "run/cpu/separable/separable_kernel.h"
+
+#include <stdint.h>
+
+/* Layout of the register that configures the tiles (palette 1). */
+typedef struct amx_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} amx_config;
+
+/* A constant, because gcc 12 takes only its first eight bytes for an input of the intrinsic. */
+static const amx_config amx_tiles = {
+    .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+
+static void amx_begin(void) {
+    _tile_loadconfig(&amx_tiles);
+}
+
+static void amx_end(void) {
+    _tile_release();
+}
+
+/* A step reads 64 bytes of each of 32 rows of the panel: two tiles, and two of weights for four products. */
+static void amx_multiply_tiles(const char *panel, size_t row, const char *weights, int64_t steps, char *out) {
+    const size_t out_row = nd_sep_amx_columns * sizeof(float);
+    const char *lower = panel + 16 * row;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t step = 0; step < steps; step++) {
+        _tile_loadd(4, panel, row);
+        _tile_loadd(6, weights, 64);
+        _tile_loadd(7, weights + 1024, 64);
+        _tile_loadd(5, lower, row);
+        AMX_DOT(0, 4, 6);
+        AMX_DOT(1, 4, 7);
+        AMX_DOT(2, 5, 6);
+        AMX_DOT(3, 5, 7);
+        panel += 64;
+        lower += 64;
+        weights += 2048;
+    }
+    _tile_stored(0, out, out_row);
+    _tile_stored(1, out + 64, out_row);
+    _tile_stored(2, out + 16 * out_row, out_row);
+    _tile_stored(3, out + 16 * out_row + 64, out_row);
+}

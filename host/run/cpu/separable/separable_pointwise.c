@@ -1,0 +1,86 @@
+#include "run/cpu/separable/separable_pointwise.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool pointwise_clamps(nd_activation activation) {
+    return activation.act == nd_act_none || activation.act == nd_act_relu || activation.act == nd_act_clip;
+}
+
+bool nd_sep_pointwise_supports(const nd_work *work, nd_precision precision) {
+    const bool epilogue =
+        precision == nd_precision_fp32 ||
+        (precision == nd_precision_int8 ? nd_quantized_agrees(work) : pointwise_clamps(work->activation));
+    return epilogue && work->x.rank == 4 && work->terms > 0 && nd_cpu_view_channels(&work->x) &&
+           nd_cpu_view_pixel(&work->y) > 0 && (!work->residual || nd_cpu_view_pixel(&work->x2) > 0);
+}
+
+static void pointwise_clamp(nd_activation activation, nd_sep_gemm *gemm) {
+    gemm->low = activation.act == nd_act_relu ? 0 : -INFINITY;
+    gemm->high = INFINITY;
+    if (activation.act != nd_act_clip) return;
+    gemm->low = activation.a;
+    gemm->high = activation.b;
+}
+
+/* The sums of channel o start from what the panel's zero would have taken off: -zero * (sum of the weights).
+ */
+static nd_status pointwise_quantize(const nd_work *work, nd_sep_terms *terms, nd_sep_gemm *gemm,
+                                    nd_sep_pointwise *out) {
+    const int64_t n = work->terms;
+    float *middle_factor = nd_alloc_array((size_t)n, sizeof *middle_factor);
+    ND_REQUIRE(middle_factor, nd_status_memory, "separable: no memory for %lld terms", (long long)n);
+    gemm->requant = nd_requant_of(work, out->factor, out->bias, middle_factor);
+    gemm->low = gemm->requant.low;
+    gemm->high = gemm->requant.high;
+    const nd_status status = nd_sep_terms_quantize(work, middle_factor, terms);
+    free(middle_factor);
+    for (int64_t o = 0; o < work->y.dims[1]; o++) {
+        int32_t sum = 0;
+        for (int64_t t = 0; t < n; t++) sum += (int32_t)work->weights[o * n + t];
+        out->start[o] = -work->middle_quant.zero * sum;
+    }
+    return status;
+}
+
+nd_status nd_sep_pointwise_new(const nd_work *work, nd_precision precision, int64_t columns, int64_t depth,
+                               nd_sep_terms *terms, nd_sep_gemm *gemm, nd_sep_pointwise *out) {
+    const int64_t no = work->y.dims[1], taps = work->window.kernel[0] * work->window.kernel[1];
+    const size_t element = nd_dtype_bytes(nd_precision_storage(precision));
+    out->weights = nd_cpu_alloc((size_t)columns, (size_t)depth * element);
+    out->bias = nd_alloc_array((size_t)columns, sizeof *out->bias);
+    out->factor = nd_alloc_array((size_t)columns, sizeof *out->factor);
+    out->start = nd_alloc_array((size_t)columns, sizeof *out->start);
+    ND_REQUIRE(out->weights && out->bias && out->factor && out->start, nd_status_memory,
+               "separable: no memory for %lldx%lld weights", (long long)no, (long long)work->terms);
+    if (precision == nd_precision_int8) return pointwise_quantize(work, terms, gemm, out);
+    if (work->bias) memcpy(out->bias, work->bias, (size_t)no * sizeof *out->bias);
+    pointwise_clamp(work->activation, gemm);
+    for (int64_t i = 0; precision == nd_precision_bf16 && i < terms->groups * terms->lanes * taps; i++) {
+        terms->weights[i] = nd_bf16_to_f32(nd_f32_to_bf16(terms->weights[i]));
+    }
+    return nd_status_ok;
+}
+
+void nd_sep_pointwise_free(nd_sep_pointwise *pointwise) {
+    free(pointwise->weights);
+    free(pointwise->bias);
+    free(pointwise->factor);
+    free(pointwise->start);
+    *pointwise = (nd_sep_pointwise){0};
+}
+
+void nd_sep_store_weight(int element, char *place, float weight) {
+    const uint16_t half = nd_f32_to_bf16(weight);
+    switch (element) {
+    case 1:
+        *(int8_t *)place = (int8_t)weight;
+        break;
+    case 2:
+        memcpy(place, &half, sizeof half);
+        break;
+    default:
+        memcpy(place, &weight, sizeof weight);
+    }
+}

@@ -1,0 +1,42 @@
+/* What a quantised operation means, to the bit, whatever runs it.
+ *
+ * conv, separable and gemm: sums of integers are exact. sum[o] = sum of (q_x - zero_x) * w[o], and then, in
+ * fp32 with fused multiply-adds, in this order:
+ *
+ *     t = fma(sum, factor[o], shift[o])                 in units of y, without its zero
+ *     t = fma(q_x2, x2_factor, t)                       with a residual
+ *     t = t < 0 ? t * slope : t                         leaky ReLU
+ *     q_y = round(min(max(t + zero, low), high))        to nearest even
+ *
+ * low and high hold 0..255, ReLU and clip alike. Where y is fp32, zero is 0, they hold the activation alone,
+ * and nothing is rounded.
+ *
+ * separable: the depthwise result of a term is one chain of fp32 fused multiply-adds over its taps inside the
+ * image, in row-major order, from 0: exact where the filters are integers. It is stored as
+ *     q = round(min(max(fma(chain, middle_factor[term], middle zero), 0), 255))
+ * and the sum above runs over q - middle zero. */
+#ifndef ND_RUN_QUANTIZED_H
+#define ND_RUN_QUANTIZED_H
+
+#include "run/backend.h"
+
+#pragma GCC visibility push(default)
+
+typedef struct nd_requant {
+    float x2_factor, slope, zero, low, high;
+    bool leaky;
+} nd_requant;
+
+/* Whether a work is of a kind that int8 is defined for, with all it needs: what `supports` may ask first. */
+bool nd_quantized_agrees(const nd_work *work);
+
+/* The constants above: factor[no], shift[no] and, for separable, middle_factor[terms] (NULL otherwise). */
+nd_requant nd_requant_of(const nd_work *work, float *factor, float *shift, float *middle_factor);
+
+/* round(min(max(real / scale + zero, 0), 255)), to nearest even; NaN gives 0. */
+uint8_t nd_quantize(nd_quant quant, float real);
+float nd_dequantize(nd_quant quant, uint8_t q);
+
+#pragma GCC visibility pop
+
+#endif

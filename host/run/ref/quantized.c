@@ -1,0 +1,213 @@
+/* Quantised operations by the definition in run/quantized.h. */
+#include "run/quantized.h"
+
+#include "base/parallel.h"
+#include "run/plugins.h"
+#include "run/ref/ref.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct quantized_call {
+    const nd_work *work;
+    const uint8_t *x, *x2;
+    void *y;
+    nd_requant requant;
+    float *factor, *shift, *middle_factor;
+    int64_t *middle; /* separable: [threads][terms] */
+} quantized_call;
+
+/* One element of y from its sum. */
+static void quantized_store(const quantized_call *call, int64_t o, int64_t sum, int64_t x2_at, int64_t y_at) {
+    const nd_requant *r = &call->requant;
+    float t = fmaf((float)sum, call->factor[o], call->shift[o]);
+    if (call->work->residual) t = fmaf((float)call->x2[x2_at], r->x2_factor, t);
+    if (r->leaky && t < 0) t *= r->slope;
+    t = fminf(fmaxf(t + r->zero, r->low), r->high);
+    if (call->work->y_quant.scale > 0) {
+        ((uint8_t *)call->y)[y_at] = (uint8_t)nearbyintf(t);
+    } else {
+        ((float *)call->y)[y_at] = t;
+    }
+}
+
+static int64_t quantized_window(const quantized_call *call, const float *filter, int64_t n, int64_t first,
+                                int64_t channels, int64_t oh, int64_t ow) {
+    const nd_work *work = call->work;
+    const nd_window *g = &work->window;
+    const nd_view *in = &work->x;
+    int64_t sum = 0;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t i = 0; i < g->kernel[0]; i++)
+            for (int64_t j = 0; j < g->kernel[1]; j++) {
+                const int64_t h = oh * g->stride[0] - g->pad[0] + i * g->dilation[0];
+                const int64_t w = ow * g->stride[1] - g->pad[1] + j * g->dilation[1];
+                if (h < 0 || h >= in->dims[2] || w < 0 || w >= in->dims[3]) continue;
+                const int64_t weight = (int64_t)filter[(c * g->kernel[0] + i) * g->kernel[1] + j];
+                sum += weight * (call->x[nd_ref_at4(in, n, first + c, h, w)] - work->x_quant.zero);
+            }
+    return sum;
+}
+
+static void quantized_conv(void *context, int64_t begin, int64_t end, int worker) {
+    const quantized_call *call = context;
+    const nd_work *work = call->work;
+    const nd_view *out = &work->y;
+    const int64_t channels = work->x.dims[1] / work->groups, outputs = out->dims[1];
+    const int64_t window = work->window.kernel[0] * work->window.kernel[1];
+    (void)worker;
+    for (int64_t plane = begin; plane < end; plane++) {
+        const int64_t n = plane / outputs, o = plane % outputs;
+        const int64_t first = o / (outputs / work->groups) * channels;
+        for (int64_t h = 0; h < out->dims[2]; h++)
+            for (int64_t w = 0; w < out->dims[3]; w++)
+                quantized_store(
+                    call, o,
+                    quantized_window(call, work->weights + o * channels * window, n, first, channels, h, w),
+                    work->residual ? nd_ref_at4(&work->x2, n, o, h, w) : 0, nd_ref_at4(out, n, o, h, w));
+    }
+}
+
+static void quantized_gemm(void *context, int64_t begin, int64_t end, int worker) {
+    const quantized_call *call = context;
+    const nd_work *work = call->work;
+    const int64_t k = work->x.dims[1];
+    (void)worker;
+    for (int64_t o = begin; o < end; o++)
+        for (int64_t row = 0; row < work->y.dims[0]; row++) {
+            const int64_t at[] = {row, o};
+            int64_t sum = 0;
+            for (int64_t i = 0; i < k; i++) {
+                const int64_t x = call->x[nd_ref_at(&work->x, (int64_t[]){row, i})];
+                sum += (int64_t)work->weights[o * k + i] * (x - work->x_quant.zero);
+            }
+            quantized_store(call, o, sum, work->residual ? nd_ref_at(&work->x2, at) : 0,
+                            nd_ref_at(&work->y, at));
+        }
+}
+
+/* q - zero of one depthwise result. */
+static int64_t quantized_depthwise(const quantized_call *call, int64_t n, int64_t term, int64_t oh,
+                                   int64_t ow) {
+    const nd_work *work = call->work;
+    const nd_window *g = &work->window;
+    const nd_view *in = &work->x;
+    const float *filter = work->depthwise + term * g->kernel[0] * g->kernel[1];
+    float chain = 0;
+    for (int64_t i = 0; i < g->kernel[0]; i++)
+        for (int64_t j = 0; j < g->kernel[1]; j++) {
+            const int64_t h = oh * g->stride[0] - g->pad[0] + i * g->dilation[0];
+            const int64_t w = ow * g->stride[1] - g->pad[1] + j * g->dilation[1];
+            if (h < 0 || h >= in->dims[2] || w < 0 || w >= in->dims[3]) continue;
+            const int32_t x = call->x[nd_ref_at4(in, n, work->channel[term], h, w)];
+            chain = fmaf((float)(x - work->x_quant.zero), filter[i * g->kernel[1] + j], chain);
+        }
+    const float t = fmaf(chain, call->middle_factor[term], (float)work->middle_quant.zero);
+    return (int64_t)nearbyintf(fminf(fmaxf(t, 0), 255)) - work->middle_quant.zero;
+}
+
+/* Rows of the output. */
+static void quantized_separable(void *context, int64_t begin, int64_t end, int worker) {
+    const quantized_call *call = context;
+    const nd_work *work = call->work;
+    const nd_view *out = &work->y;
+    const int64_t terms = work->terms;
+    int64_t *middle = call->middle + worker * terms;
+    for (int64_t row = begin; row < end; row++) {
+        const int64_t n = row / out->dims[2], h = row % out->dims[2];
+        for (int64_t w = 0; w < out->dims[3]; w++) {
+            for (int64_t t = 0; t < terms; t++) middle[t] = quantized_depthwise(call, n, t, h, w);
+            for (int64_t o = 0; o < out->dims[1]; o++) {
+                int64_t sum = 0;
+                for (int64_t t = 0; t < terms; t++) sum += (int64_t)work->weights[o * terms + t] * middle[t];
+                quantized_store(call, o, sum, work->residual ? nd_ref_at4(&work->x2, n, o, h, w) : 0,
+                                nd_ref_at4(out, n, o, h, w));
+            }
+        }
+    }
+}
+
+static nd_status quantized_sums(quantized_call *call) {
+    const nd_work *work = call->work;
+    const nd_view *y = &work->y;
+    const size_t no = (size_t)y->dims[1], terms = (size_t)work->terms;
+    const int64_t cost = nd_parallel_worth; /* of whole planes, rows and columns: worth a thread */
+    float *constants = nd_alloc_array(2 * no + terms, sizeof *constants);
+    ND_REQUIRE(constants, nd_status_memory, "no memory for %zu channels", no);
+    call->middle = terms ? nd_alloc_array((size_t)nd_threads() * terms, sizeof *call->middle) : NULL;
+    if (terms && !call->middle) {
+        free(constants);
+        return nd_fail(nd_status_memory, "no memory for %zu terms", terms);
+    }
+    call->factor = constants;
+    call->shift = constants + no;
+    call->middle_factor = constants + 2 * no;
+    call->requant = nd_requant_of(work, call->factor, call->shift, call->middle_factor);
+    switch (work->operation) {
+    case nd_operation_conv:
+        nd_parallel_for(y->dims[0] * y->dims[1], cost, quantized_conv, call);
+        break;
+    case nd_operation_separable:
+        nd_parallel_for(y->dims[0] * y->dims[2], cost, quantized_separable, call);
+        break;
+    default:
+        nd_parallel_for(y->dims[1], cost, quantized_gemm, call);
+    }
+    free(constants);
+    free(call->middle);
+    return nd_status_ok;
+}
+
+/* The largest of a window; padding never counts. */
+static void quantized_pool(const nd_work *work, const uint8_t *x, uint8_t *y) {
+    const nd_window *g = &work->window;
+    int64_t at[nd_rank_max] = {0};
+    if (!nd_view_count(&work->y)) return;
+    do {
+        uint8_t most = 0;
+        for (int64_t i = 0; i < g->kernel[0]; i++)
+            for (int64_t j = 0; j < g->kernel[1]; j++) {
+                const int64_t h = at[2] * g->stride[0] - g->pad[0] + i * g->dilation[0];
+                const int64_t w = at[3] * g->stride[1] - g->pad[1] + j * g->dilation[1];
+                if (h < 0 || h >= work->x.dims[2] || w < 0 || w >= work->x.dims[3]) continue;
+                const uint8_t q = x[nd_ref_at4(&work->x, at[0], at[1], h, w)];
+                if (q > most) most = q;
+            }
+        y[nd_ref_at(&work->y, at)] = most;
+    } while (nd_ref_next(&work->y, 4, at));
+}
+
+static void quantized_move(const nd_work *work, const void *x, void *y) {
+    int64_t at[nd_rank_max] = {0};
+    if (!nd_view_count(&work->y)) return;
+    do {
+        int64_t from[nd_rank_max];
+        memcpy(from, at, sizeof from);
+        if (work->operation == nd_operation_gather) from[1] = work->channel[at[1]];
+        const int64_t source = nd_ref_at(&work->x, from), target = nd_ref_at(&work->y, at);
+        if (work->operation == nd_operation_quantize) {
+            ((uint8_t *)y)[target] = nd_quantize(work->y_quant, ((const float *)x)[source]);
+        } else if (work->operation == nd_operation_dequantize) {
+            ((float *)y)[target] = nd_dequantize(work->x_quant, ((const uint8_t *)x)[source]);
+        } else {
+            ((uint8_t *)y)[target] = ((const uint8_t *)x)[source];
+        }
+    } while (nd_ref_next(&work->y, work->y.rank, at));
+}
+
+nd_status nd_ref_run_quantized(const nd_work *work, const void *x, const void *x2, void *y) {
+    quantized_call call = {.work = work, .x = x, .x2 = x2, .y = y};
+    switch (work->operation) {
+    case nd_operation_conv:
+    case nd_operation_separable:
+    case nd_operation_gemm:
+        return quantized_sums(&call);
+    case nd_operation_pool:
+        quantized_pool(work, x, y);
+        return nd_status_ok;
+    default:
+        quantized_move(work, x, y);
+        return nd_status_ok;
+    }
+}

@@ -1,0 +1,111 @@
+/* Quantised kernels at every level, and networks of QuantizeLinear and DequantizeLinear. */
+#include "check/check.h"
+#include "run/executor.h"
+#include "run/plugins.h"
+#include "tests/unit/help/graph_help.h"
+
+#include <math.h>
+
+Test(quantized, kernels_are_exact_at_every_level) {
+    static const char *const levels[] = {"scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "amx"};
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        nd_backend *backend = NULL;
+        const nd_backend_settings settings = {.isa = levels[i], .threads = 2};
+        if (nd_backend_open("cpu", &settings, &backend)) continue;
+        const nd_check_settings check = {.operation = "separable", .precision = nd_precision_int8, .seed = 3};
+        nd_check_result result;
+        cr_expect_eq(nd_check_run(backend, &check, &result), nd_status_ok, "%s: %s", levels[i], nd_error());
+        cr_expect_gt(result.compared, 100);
+        nd_backend_close(backend);
+    }
+}
+
+/* Through integers and back: signed ones where `zero` is given as i8. */
+static int through(nd_graph *graph, int x, float scale, int8_t zero) {
+    const int s = add_data(graph, nd_dtype_f32, 0, NULL, &scale);
+    const int z = add_data(graph, nd_dtype_i8, 0, NULL, &zero);
+    const int q = add_node(graph, nd_op_quantize, NULL, (const int[]){x, s, z}, 3, NULL);
+    return add_node(graph, nd_op_dequantize, NULL, (const int[]){q, s, z}, 3, NULL);
+}
+
+enum { channels = 16, side = 6, weights_count = channels * channels };
+
+/* A quantised separable pair with a residual, pooled. */
+static nd_graph *network(void) {
+    nd_graph *graph = new_graph("quantised");
+    nd_node *made;
+    int filters[2];
+    int8_t w[weights_count], d[channels * 9];
+    float scale[channels], bias[channels];
+    const int64_t in[] = {1, channels, side, side}, dw[] = {channels, 1, 3, 3};
+    const int64_t pw[] = {channels, channels, 1, 1}, per[] = {channels};
+    for (int i = 0; i < weights_count; i++) w[i] = (int8_t)(i * 37 % 255 - 127);
+    for (int i = 0; i < channels * 9; i++) d[i] = (int8_t)(i * 53 % 255 - 127);
+    for (int i = 0; i < channels; i++) scale[i] = 0.001f * (float)(1 + i % 3);
+    for (int i = 0; i < channels; i++) bias[i] = 0.1f * (float)(i - 8);
+    const int s = add_floats(graph, NULL, 1, per, scale), b = add_floats(graph, NULL, 1, per, bias);
+    const int raw[] = {add_data(graph, nd_dtype_i8, 4, dw, d), add_data(graph, nd_dtype_i8, 4, pw, w)};
+    for (int i = 0; i < 2; i++) {
+        filters[i] = add_node(graph, nd_op_dequantize, NULL, (const int[]){raw[i], s}, 2, &made);
+        made->attr.axis = 0;
+    }
+    const int x = add_input(graph, "x", 4, in), first = through(graph, x, 0.03f, -10);
+    int y = add_node(graph, nd_op_conv, NULL, (const int[]){first, filters[0]}, 2, &made);
+    made->attr.groups = channels;
+    made->attr.window = (nd_window){{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
+    y = through(graph, y, 0.02f, 0);
+    y = add_node(graph, nd_op_conv, NULL, (const int[]){y, filters[1], b}, 3, &made);
+    made->attr.groups = 1;
+    made->attr.window = (nd_window){{1, 1}, {1, 1}, {1, 1}, {0}};
+    y = add_node(graph, nd_op_add, NULL, (const int[]){y, first}, 2, NULL);
+    y = add_node(graph, nd_op_relu, NULL, &y, 1, NULL);
+    y = through(graph, y, 0.02f, -128);
+    y = add_node(graph, nd_op_max_pool, NULL, &y, 1, &made);
+    made->attr.window = (nd_window){{2, 2}, {2, 2}, {1, 1}, {0}};
+    OK(nd_graph_add_output(graph, y));
+    OK(nd_graph_fold(graph));
+    OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
+    return graph;
+}
+
+static bool run(const char *backend_name, const nd_graph *graph, bool plain, const float *x, float *y,
+                bool *fused) {
+    nd_backend *backend;
+    nd_exec *exec;
+    const nd_exec_settings settings = {.plain = plain};
+    if (nd_backend_open(backend_name, NULL, &backend)) return false;
+    cr_assert_eq(nd_exec_open(backend, graph, &settings, &exec), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(nd_exec_run(exec, 1, &x, &y), nd_status_ok, "%s", nd_error());
+    *fused = false;
+    for (size_t i = 0; i < nd_exec_node_count(exec); i++) {
+        *fused |= nd_exec_node_at(exec, i).operation == nd_operation_separable;
+    }
+    nd_exec_close(exec);
+    nd_backend_close(backend);
+    return true;
+}
+
+/* The fused kernel rounds where node by node does: no more than a quantum apart, and on one backend as on the
+ * other. */
+Test(quantized, networks_run_in_integers) {
+    enum { in = channels * side * side, out = in / 4 };
+    float x[in], plain[out], ref[out], cpu[out];
+    bool fused;
+    nd_graph *graph = network();
+    for (int i = 0; i < in; i++) x[i] = (float)sin(i * 0.7) * 3;
+    cr_assert(run("ref", graph, true, x, plain, &fused));
+    cr_expect_not(fused);
+    cr_assert(run("ref", graph, false, x, ref, &fused));
+    cr_expect(fused, "the pair is one kernel");
+    int away = 0;
+    for (int i = 0; i < out; i++) {
+        cr_expect(fabsf(ref[i] - plain[i]) <= 0.0201f, "%d: %g and %g", i, (double)ref[i], (double)plain[i]);
+        away += ref[i] != 0;
+    }
+    cr_expect_gt(away, out / 4, "the test says nothing when all is zero");
+    if (run("cpu", graph, false, x, cpu, &fused)) {
+        cr_expect(fused);
+        cr_expect_arr_eq(cpu, ref, sizeof ref);
+    }
+    nd_graph_free(graph);
+}
