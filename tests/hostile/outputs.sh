@@ -55,6 +55,9 @@ ends 2 'that file is read' nd eval m.onnx --data glyphs --classes set.txt --csv 
 mkdir -p pictures/a
 cp "$root/tests/fuzz/corpus/image/rgb8.png" pictures/a/1.png
 ends 2 'that file is read' nd eval m.onnx --data imagefolder:pictures --json pictures/a/1.png
+echo "pictures/a/1.png 1" >list.txt
+ends 2 'that file is a picture' nd eval m.onnx --data list:list.txt --json pictures/a/1.png
+ends 2 'that file is a picture' nd decouple m.onnx --rank 3 -o pictures/a/1.png
 ends 0 '' nd eval m.onnx --data imagefolder:pictures --preprocess resize=32x32 --json pictures/rows.jsonl
 ends 0 '' nd eval m.onnx --data imagefolder:pictures --preprocess resize=32x32 --json pictures/rows.jsonl
 that "the picture is untouched" cmp -s "$root/tests/fuzz/corpus/image/rgb8.png" pictures/a/1.png

@@ -3,6 +3,7 @@
 #include "base/files/draft.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -78,6 +79,18 @@ static bool is_read(const char *text, const char *output) {
     return false;
 }
 
+/* Pictures that a list names are not looked up: rows, scores and models replace none. */
+static bool is_picture(const char *path) {
+    static const unsigned char png[] = {0x89, 'P', 'N', 'G'}, jpeg[] = {0xff, 0xd8, 0xff};
+    unsigned char start[4] = {0};
+    struct stat about;
+    if (stat(path, &about) || !S_ISREG(about.st_mode)) return false;
+    FILE *file = fopen(path, "rbe");
+    const size_t read = file ? fread(start, 1, sizeof start, file) : 0;
+    if (file) fclose(file);
+    return read == sizeof start && (!memcmp(start, png, sizeof png) || !memcmp(start, jpeg, sizeof jpeg));
+}
+
 static nd_status check_inputs(const nd_args *args, const char *option, const char *output) {
     static const char refusal[] = "--%s %s: that file is read (%s), and would be lost; write to another one";
     for (size_t i = 0; i < args->n_positional; i++)
@@ -95,6 +108,9 @@ nd_status nd_cli_check_paths(const nd_args *args) {
         const char *path = nd_args_text(args, outputs[i], NULL);
         if (!path || !strcmp(path, "-")) continue;
         ND_TRY(check_inputs(args, outputs[i], path));
+        ND_REQUIRE(!strcmp(args->verb, "report") || !is_picture(path), nd_status_usage,
+                   "--%s %s: that file is a picture, and would be lost; write to another one", outputs[i],
+                   path);
         for (int k = 0; k < i; k++) {
             const char *other = nd_args_text(args, outputs[k], NULL);
             ND_REQUIRE(!other || !same_file(other, path), nd_status_usage, "--%s %s: --%s is written there",
