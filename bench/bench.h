@@ -17,19 +17,19 @@ typedef struct nd_bench_settings {
     const int64_t *terms; /* T */
     size_t n_terms;
     bool forms[nd_form_count];
-    bool implementations[nd_implementation_count]; /* dense is always timed; best is of those named
-                                                      beside it, of all where it is alone */
-    nd_backend *forced[nd_implementation_count];   /* baselines other than the backend's choice
-                                            (bench/subjects/rig.h);   NULL for none */
-    bool cold;                                     /* rotate buffers; otherwise the same ones every run */
-    bool layouts;                                  /* dense in NHWC or NCHW, whichever is faster */
-    bool nodes;                                    /* of networks: also the time of every kernel */
+    /* Dense is always timed; best is of those named beside it, of all where it is alone. */
+    bool implementations[nd_implementation_count];
+    /* Baselines other than the backend's choice (bench/subjects/rig.h); NULL for none. */
+    nd_backend *forced[nd_implementation_count];
+    bool cold;    /* rotate buffers; otherwise the same ones every run */
+    bool layouts; /* dense in NHWC or NCHW, whichever is faster */
+    bool nodes;   /* of networks: also the time of every kernel */
     nd_timing_settings timing;
     nd_peaks peaks;
     const nd_row *common; /* provenance and key fields that all rows share */
     nd_status (*row)(void *user, const nd_row *row);
-    bool (*stop)(void *user); /* asked between sessions; true: no more of them, rows of what was measured.
-                                 NULL: never */
+    /* Asked between sessions; true: no more of them, rows of what was measured. NULL: never. */
+    bool (*stop)(void *user);
     void *user;
     const nd_progress *progress;
 } nd_bench_settings;

@@ -17,8 +17,8 @@ static int64_t conv_extent(const nd_view *view) {
     return count > reach ? count : reach;
 }
 
-/* The least number of equal slices, each beginning on 16 bytes if the first one does; 0 where there is none.
- */
+/* The least number of equal slices, each beginning on 16 bytes if the first one does; 0 where there
+ * is none. */
 static int64_t conv_slices(const nd_work *work, nd_precision precision) {
     const nd_view *views[] = {&work->x, &work->y, work->residual ? &work->x2 : &work->y};
     const int64_t images = work->x.dims[0], size = (int64_t)nd_dtype_bytes(nd_precision_storage(precision));

@@ -1,6 +1,6 @@
 /* Decoding ahead of inference: worker threads load and preprocess pictures of a source into a ring of slots,
- * and the stream takes them out in order. Memory is the ring and one batch, whatever the length of the set.
- */
+ * and the stream takes them out in order. Memory is the ring and one batch, whatever the length of
+ * the set. */
 #ifndef ND_DATASETS_PREFETCH_H
 #define ND_DATASETS_PREFETCH_H
 

@@ -14,12 +14,12 @@ struct nd_source {
     int32_t (*label)(const nd_source *self, int64_t index); /* -1 where unknown */
     const char *const *classes; /* names of the classes, NULL where they have numbers alone */
     int64_t n_classes;          /* of `classes` */
-    /* Where picture and label stand, for messages: "val.txt:17: a.jpg". NULL where there is nothing to say.
-     */
+    /* Where picture and label stand, for messages: "val.txt:17: a.jpg". NULL where there is nothing
+     * to say. */
     void (*where)(const nd_source *self, int64_t index, char *text, size_t size);
     nd_status (*load)(const nd_source *self, int64_t index, nd_image *out);
-    /* Adds what tells this picture from others: its relative name, length and label, or its pixels and label.
-     */
+    /* Adds what tells this picture from others: its relative name, length and label, or its pixels
+     * and label. */
     void (*identify)(const nd_source *self, int64_t index, nd_sha256 *hash);
     void (*close)(nd_source *self);
 };

@@ -16,8 +16,8 @@ static nd_drop_wilson drop_wilson_of(double k, double n) {
     return (nd_drop_wilson){k / n, k > 0 ? (middle - half) / below : 0, k < n ? (middle + half) / below : 1};
 }
 
-/* Newcombe's phi: the correlation of the two, a positive one reduced by n/2 in the numerator but not below 0.
- */
+/* Newcombe's phi: the correlation of the two, a positive one reduced by n/2 in the numerator but not
+ * below 0. */
 static double drop_correlation(double both, double first, double second, double neither) {
     const double n = both + first + second + neither;
     const double margins = (both + first) * (second + neither) * (both + second) * (first + neither);

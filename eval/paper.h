@@ -41,8 +41,8 @@ typedef struct nd_paper_title {
 
 extern const nd_paper_title nd_paper_titles[];
 
-/* Reads the bundled table; `path` goes into messages of nd_paper_parse. nd_status_usage for an unknown name.
- */
+/* Reads the bundled table; `path` goes into messages of nd_paper_parse. nd_status_usage for an
+ * unknown name. */
 nd_status nd_paper_read(const char *name, nd_paper_table *out);
 nd_status nd_paper_parse(const char *text, size_t length, const char *path, nd_paper_table *out);
 void nd_paper_free(nd_paper_table *table);

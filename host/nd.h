@@ -10,9 +10,10 @@
  *         settings.rule = nd_rule_macs_ratio;
  *         settings.target = 2;
  *         ND_TRY(nd_decouple(graph, backend, &settings, &report));
- *         printf("%.2f times fewer MACs\n", (double)report.before.total_macs /
- * (double)report.after.total_macs); nd_decouple_report_free(&report); return nd_model_save(graph,
- * "decoupled.onnx");
+ *         printf("%.2f times fewer MACs\n",
+ *                (double)report.before.total_macs / (double)report.after.total_macs);
+ *         nd_decouple_report_free(&report);
+ *         return nd_model_save(graph, "decoupled.onnx");
  *     }
  *
  *     int main(int argc, char **argv) {

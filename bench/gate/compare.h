@@ -6,8 +6,8 @@
  * more than the relative margin and the time by more than the absolute one, the 95 % interval of the change
  * excludes "no change" and spans less than four margins, and for a layer Mann-Whitney on the sessions'
  * ratios, corrected by Holm over all rows, rejects it as well. Absolute time is watched with a wider margin,
- * and only believed when the machine's peaks did not move. Accuracy is compared exactly, with its own margin.
- */
+ * and only believed when the machine's peaks did not move. Accuracy is compared exactly, with its
+ * own margin. */
 #ifndef ND_BENCH_COMPARE_H
 #define ND_BENCH_COMPARE_H
 

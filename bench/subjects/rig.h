@@ -2,10 +2,11 @@
  * are timed.
  *
  * Implementations of a regular convolution W[no][ni][kh][kw] with bias and ReLU:
- *   dense    the backend's choice for the regular convolution
- *   direct, winograd  the same, forced to one algorithm where the backend has it: other baselines beside
- * dense unfused  the decoupled layer as two convolutions fused    the decoupled layer as one separable kernel
- * (form dwpw) Weights are random: time does not depend on their values. */
+ *   dense             the backend's choice for the regular convolution
+ *   direct, winograd  the same, forced to one algorithm where the backend has it: baselines beside dense
+ *   unfused           the decoupled layer as two convolutions
+ *   fused             the decoupled layer as one separable kernel (form dwpw)
+ * Weights are random: time does not depend on their values. */
 #ifndef ND_BENCH_RIG_H
 #define ND_BENCH_RIG_H
 

@@ -82,8 +82,8 @@ static const nd_bench_layer cifar[] = {
     SQUARE("layer3.0.conv2", 64, 64, 3, 1, 8, 5, false, 1),
 };
 
-/* The depthwise halves of VGG16's decoupled layers at T = 1 and 3: as near to copying as a convolution comes.
- */
+/* The depthwise halves of VGG16's decoupled layers at T = 1 and 3: as near to copying as a
+ * convolution comes. */
 static const nd_bench_layer depthwise[] = {
     SQUARE("features.2 T=1", 64, 64, 3, 1, 224, 1, true, 64),
     SQUARE("features.2 T=3", 64, 192, 3, 1, 224, 1, true, 64),

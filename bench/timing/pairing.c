@@ -69,8 +69,8 @@ void nd_row_describe(const nd_row *row, char *text, size_t size) {
         append(text, size, " %s", row->values[nd_field_cold].i ? "cold" : "hot");
 }
 
-/* Rows of two networks that were timed together agree on the original; all others have the model in common.
- */
+/* Rows of two networks that were timed together agree on the original; all others have the model
+ * in common. */
 static bool same_original(const nd_row *a, const nd_row *b) {
     const nd_row_value *left = &a->values[nd_field_original], *right = &b->values[nd_field_original];
     bool two = left->set || right->set;

@@ -1,5 +1,5 @@
-/* Finding the rows that belong together: the same measurement in two files, and the dense partner within one.
- */
+/* Finding the rows that belong together: the same measurement in two files, and the dense partner
+ * within one. */
 #ifndef ND_BENCH_PAIRING_H
 #define ND_BENCH_PAIRING_H
 

@@ -256,8 +256,8 @@ static int ranked_ascending(const void *a, const void *b) {
     return ascending(&((const ranked *)a)->value, &((const ranked *)b)->value);
 }
 
-/* Sum of the ranks of sample a (ties share the mean rank), and sum of t^3 - t over groups of t tied values.
- */
+/* Sum of the ranks of sample a (ties share the mean rank), and sum of t^3 - t over groups of t
+ * tied values. */
 static void rank_sums(const ranked *all, size_t n, double *ranks_a, double *ties) {
     *ranks_a = *ties = 0;
     for (size_t i = 0, end; i < n; i = end) {

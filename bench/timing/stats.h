@@ -60,8 +60,8 @@ nd_status nd_stats_ratio(const nd_pairs *groups, size_t n_groups, uint64_t seed,
 nd_status nd_stats_ratio_change(const nd_pairs *a, const nd_pairs *b, size_t n_groups, uint64_t seed,
                                 nd_interval *out);
 
-/* The median of base / other in each session: out[n_sessions], or of all samples in out[0]. Returns how many.
- */
+/* The median of base / other in each session: out[n_sessions], or of all samples in out[0]. Returns
+ * how many. */
 size_t nd_stats_session_ratios(const nd_pairs *pairs, double *scratch, double *out);
 
 /* The same for times: median(b) / median(a) of two independent runs; `other` is not looked at. */

@@ -33,11 +33,11 @@ typedef struct nd_timing_settings {
     double limit_seconds; /* for all subjects and sessions together */
     double warm_seconds;  /* for each subject and session, and at least 3 runs */
     double sample_ns;     /* runs are repeated until a sample is at least this long */
-    int64_t sessions;     /* at most; at least 4, when the interval is tight by then */
+    int64_t sessions;     /* at most; at least 8, when the interval is tight by then */
     int64_t blocks;       /* undisturbed blocks a session, as long as the limit allows */
     uint64_t seed;        /* of the order within blocks, and of the bootstrap */
-    /* NULL: the monotonic clock, and the involuntary context switches of this process. Tests give their own.
-     */
+    /* NULL: the monotonic clock, and the involuntary context switches of this process. Tests give
+     * their own. */
     double (*now)(void *user); /* seconds */
     int64_t (*interruptions)(void *user);
     void *user;

@@ -30,8 +30,8 @@ static void nd_loop_merge(nd_loop *loop) {
     }
 }
 
-/* 16-byte accesses need neighbours (or one repeated element of x, x2) and every row to begin on a multiple.
- */
+/* 16-byte accesses need neighbours (or one repeated element of x, x2) and every row to begin on
+ * a multiple. */
 static bool nd_loop_is_wide(const nd_loop *loop, int wide) {
     const int last = loop->rank - 1;
     if (loop->dims[last] % (uint32_t)wide) return false;

@@ -1,6 +1,6 @@
 /* y = x / (k + alpha/size * sum over `size` channels of x^2)^beta. One thread per output, last axis fastest;
- * the window's reads overlap with the neighbours' and come from cache. An even size reaches one further up.
- */
+ * the window's reads overlap with the neighbours' and come from cache. An even size reaches one
+ * further up. */
 #include "cuda/kernels/grid.cuh"
 
 struct nd_lrn {

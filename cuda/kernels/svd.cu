@@ -58,8 +58,8 @@ struct nd_svd_entry {
     int a, b;
 };
 
-/* Entry number `item` of the upper triangle of 2h rows, short rows folded onto long ones: h lines of 2h + 1.
- */
+/* Entry number `item` of the upper triangle of 2h rows, short rows folded onto long ones: h lines of 2h
+ * + 1. */
 __device__ inline nd_svd_entry nd_svd_fold(int item, int rows) {
     const int line = item / (rows + 1), at = item % (rows + 1);
     if (at > line) return {line, at - 1};

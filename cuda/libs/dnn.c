@@ -383,8 +383,8 @@ static void dnn_plan_own(nd_dnn_plan *plan, nd_dnn_graph *graph, nd_dnn_candidat
     *graph = (nd_dnn_graph){0};
 }
 
-/* Gives the plan to all kernels of the problem to come. Where there is no memory for that, it stays its own.
- */
+/* Gives the plan to all kernels of the problem to come. Where there is no memory for that, it stays
+ * its own. */
 static void dnn_share(nd_dnn *dnn, const char *key, nd_dnn_plan *plan) {
     if (dnn->n_built == dnn->capacity) {
         nd_dnn_built *grown = nd_array_grow(dnn->built, dnn->n_built, &dnn->capacity, sizeof *grown);

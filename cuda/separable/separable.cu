@@ -28,8 +28,8 @@ size_t nd_separable_partial_of(const nd_cuda_separable *call) {
            sizeof(float);
 }
 
-/* One thread for two channels of a pixel: `split` reads of 8 bytes, in L2, that follow each other in a warp.
- */
+/* One thread for two channels of a pixel: `split` reads of 8 bytes, in L2, that follow each other in
+ * a warp. */
 template <class T>
 __global__ void __launch_bounds__(nd_grid_threads)
     nd_separable_join_kernel(nd_cuda_separable p, int64_t count, bool paired) {

@@ -39,8 +39,8 @@ static nd_status autotune_start(nd_autotune *tuning, void *candidate, cudaGraphE
     return nd_status_ok;
 }
 
-/* The flush keeps the device busy while the host starts what is timed, so that launching it does not count.
- */
+/* The flush keeps the device busy while the host starts what is timed, so that launching it does
+ * not count. */
 static nd_status autotune_measure(nd_autotune *tuning, void *candidate, cudaGraphExec_t recording,
                                   double *ns) {
     cudaEvent_t start = NULL, end = NULL;

@@ -40,8 +40,8 @@ double nd_cuda_seconds(void);
 /* When a tuning that begins now has used up its time. */
 double nd_autotune_until(const nd_cuda *cuda);
 
-/* Whether another should not enter any more: the time is used up, and there is a winner already. Counts it.
- */
+/* Whether another should not enter any more: the time is used up, and there is a winner already.
+ * Counts it. */
 bool nd_autotune_is_late(nd_autotune *tuning);
 
 /* Takes the candidate over. One that does not run, is wrong, or is not among the fastest, is dropped. */

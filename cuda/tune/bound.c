@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-/* Relative errors: of an addition, of a product by what tensor cores cut off its operands, of a stored value.
- */
+/* Relative errors: of an addition, of a product by what tensor cores cut off its operands, of a
+ * stored value. */
 typedef struct nd_bound_rounding {
     double sum, product, store;
 } nd_bound_rounding;

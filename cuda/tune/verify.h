@@ -11,8 +11,8 @@ extern "C" {
 
 enum { nd_verify_blocks = 1024 };
 
-/* Whole buffers, element by element. Where `expected` is NaN nobody was to write, and `got` must be NaN too.
- */
+/* Whole buffers, element by element. Where `expected` is NaN nobody was to write, and `got` must be
+ * NaN too. */
 typedef struct nd_cuda_verify {
     nd_dtype storage;
     int64_t count;

@@ -2,12 +2,15 @@
  *
  * A named recipe (nd_preprocess_recipes) or a comma list of key=value, in any order, every key at most once:
  *
- *   resize=256       shorter side to 256, aspect kept; resize=HxW stretches to exactly that; none (default)
- *   crop=224         centre crop, crop=HxW too; a smaller picture is padded with black; none (default)
- *   centre=floor|even where the crop starts when an odd number of pixels is left over: half of it rounded
- * down, as in Caffe (default), or to even, as in torchvision order=rgb|bgr|grey scale=1/255      pixel *
- * scale, then mean=A:B:C       - mean, then std=A:B:C        / std; in the order of the channels after
- * `order`; a single number stands for all interp=bilinear|bicubic   of the resize, antialiased as Pillow's
+ *   resize=256               shorter side to 256, aspect kept; resize=HxW stretches to that; default none
+ *   crop=224                 centre crop, crop=HxW too; a smaller picture is padded with black; default none
+ *   centre=floor|even        where the crop starts when an odd number of pixels is left over: half of it
+ *                            rounded down, as in Caffe (default), or to even, as in torchvision
+ *   order=rgb|bgr|grey
+ *   scale=1/255              pixel * scale, then
+ *   mean=A:B:C               - mean, then
+ *   std=A:B:C                / std; in the order of the channels after `order`; one number stands for all
+ *   interp=bilinear|bicubic  of the resize, antialiased as Pillow's
  *
  * A recipe may come first and be changed by what follows: "torchvision-224,crop=192". */
 #ifndef ND_DATASETS_PREPROCESS_H

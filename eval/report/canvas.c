@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-/* Okabe and Ito's colours, told apart with all common kinds of colour blindness; lighter ones on dark paper.
- */
+/* Okabe and Ito's colours, told apart with all common kinds of colour blindness; lighter ones on
+ * dark paper. */
 const char nd_canvas_style[] =
     ".nd-plot{font-family:system-ui,sans-serif}@media (prefers-color-scheme:dark){"
     ".nd-text{color:#e6e8ea}.nd-faint{color:#9aa3ab}.nd-grid{color:#33383d}.nd-paper{color:#16191c}"

@@ -1,5 +1,5 @@
-/* A stream of preprocessed images: what datasets produce, and all that decouple, eval and bench know of them.
- */
+/* A stream of preprocessed images: what datasets produce, and all that decouple, eval and bench know
+ * of them. */
 #ifndef ND_BASE_BATCHES_H
 #define ND_BASE_BATCHES_H
 
@@ -33,8 +33,8 @@ struct nd_batches {
     char preprocess[256]; /* the recipe, spelled out */
     nd_status (*next)(nd_batches *self, nd_batch *out);
     nd_status (*rewind)(nd_batches *self);
-    /* Where the image at a place in the set and its label stand, for messages: "val.txt:17: a.jpg". Optional.
-     */
+    /* Where the image at a place in the set and its label stand, for messages: "val.txt:17:
+     * a.jpg". Optional. */
     void (*where)(const nd_batches *self, int64_t index, char *text, size_t size);
     void (*close)(nd_batches *self); /* frees self */
 };

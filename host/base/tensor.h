@@ -29,8 +29,8 @@ size_t nd_dtype_bytes(nd_dtype dtype);
 const char *nd_dtype_name(nd_dtype dtype); /* "f32", "i64", ... as in safetensors, lower case */
 
 /* `data` points into `buffer`, which the tensor holds one reference to. Rank 0 is a scalar. A zeroed struct
- * is an empty tensor that nd_tensor_free accepts. Tensors of a graph are never written after they are made.
- */
+ * is an empty tensor that nd_tensor_free accepts. Tensors of a graph are never written after they
+ * are made. */
 typedef struct nd_tensor {
     nd_dtype dtype;
     int rank;

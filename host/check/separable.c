@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-/* Ranks are terms per channel: the same for all, or by turns those of `pattern` (0 = the channel is unused).
- */
+/* Ranks are terms per channel: the same for all, or by turns those of `pattern` (0 = the channel
+ * is unused). */
 typedef struct nd_separable_case {
     const char *title;
     int64_t n, ni, no, h, w;

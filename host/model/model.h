@@ -1,10 +1,11 @@
 /* Models in and out.
  *
  * MODEL is one of
- *   file.onnx                    ONNX, opset 11 to 20
- *   ARCH:weights                 a zoo architecture (model/zoo/zoo.h) with the weights of a safetensors file
- * or a PyTorch checkpoint (.pth, .pt, .th) under torchvision's or timm's names ARCH the architecture with
- * seeded random weights (He initialisation, seed 1) glyphs                       the bundled demo network
+ *   file.onnx      ONNX, opset 11 to 20
+ *   ARCH:weights   a zoo architecture (model/zoo/zoo.h) with the weights of a safetensors file or a PyTorch
+ *                  checkpoint (.pth, .pt, .th) under torchvision's or timm's names
+ *   ARCH           the architecture with seeded random weights (He initialisation, seed 1)
+ *   glyphs         the bundled demo network
  * Errors name the file and the field, tensor or node. */
 #ifndef ND_MODEL_MODEL_H
 #define ND_MODEL_MODEL_H
@@ -23,8 +24,8 @@ nd_status nd_model_check_weights(const nd_graph *graph);
 /* By extension: .onnx or .safetensors. Standard operators only. Replaces the file as a whole. ONNX files over
  * 2 GiB put their weights into `path`.data beside it. */
 nd_status nd_model_save(const nd_graph *graph, const char *path);
-/* nd_status_usage where nd_model_save knows no format of that name: to be asked before long work, not after.
- */
+/* nd_status_usage where nd_model_save knows no format of that name: to be asked before long work,
+ * not after. */
 nd_status nd_model_can_save(const char *path);
 
 nd_status nd_onnx_read(const char *path, nd_graph **out);

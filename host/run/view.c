@@ -51,8 +51,8 @@ bool nd_view_same_dims(const nd_view *a, const nd_view *b) {
 }
 
 /* Visits old and new axes together in runs of equal products: [n][c][h][w] -> [n][c*h*w] pairs n with n, and
- * c, h, w with the last. Within a run the old axes must step through memory as one; axes of 1 never matter.
- */
+ * c, h, w with the last. Within a run the old axes must step through memory as one; axes of 1
+ * never matter. */
 bool nd_view_reshape(const nd_view *view, int rank, const int64_t *dims, nd_view *out) {
     int64_t old_dims[nd_rank_max], old_strides[nd_rank_max];
     const int64_t count = nd_view_count(view); /* `out` may be `view` */

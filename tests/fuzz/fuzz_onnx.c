@@ -1,5 +1,5 @@
-/* Any bytes as an ONNX file: parsed, inferred, folded. What could be parsed is written, and must parse again.
- */
+/* Any bytes as an ONNX file: parsed, inferred, folded. What could be parsed is written, and must
+ * parse again. */
 #include "base/log.h"
 #include "model/infer/infer.h"
 #include "model/model.h"

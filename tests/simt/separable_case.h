@@ -1,6 +1,6 @@
 /* Separable layers that hit the kernels' edges: channels and outputs that fill no tile, planes from 1x1 up,
- * several images in one tile, strides, asymmetric padding, dilation, adaptive ranks with channels left out.
- */
+ * several images in one tile, strides, asymmetric padding, dilation, adaptive ranks with channels
+ * left out. */
 #ifndef ND_SIMT_SEPARABLE_CASE_H
 #define ND_SIMT_SEPARABLE_CASE_H
 

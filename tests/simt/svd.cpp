@@ -56,8 +56,8 @@ static std::vector<float> nd_test_slices(int64_t m, int64_t n) {
     return all;
 }
 
-/* What the plugin does with a slice's vectors; the largest |sigma - sigma_ref| / sigma_ref[0], or infinity.
- */
+/* What the plugin does with a slice's vectors; the largest |sigma - sigma_ref| / sigma_ref[0],
+ * or infinity. */
 static double nd_test_finished(int64_t m, int64_t n, const float *a, const double *sigma_ref, double *v) {
     std::vector<double> sigma((size_t)n);
     double residual = 0, worst = 0;

@@ -16,8 +16,8 @@
 
 enum { name_size = 256, drafts_max = 64, stream_bytes = 1 << 16 };
 
-/* What a signal handler must know of a draft. Filled in while `state` is slot_taken, and constant afterwards.
- */
+/* What a signal handler must know of a draft. Filled in while `state` is slot_taken, and
+ * constant afterwards. */
 enum { slot_free, slot_taken, slot_removed, slot_kept };
 typedef struct slot {
     _Atomic int state;

@@ -1,5 +1,5 @@
-/* A JSON object kept as one file of a cache folder: what was measured once and is found again by a later run.
- */
+/* A JSON object kept as one file of a cache folder: what was measured once and is found again by a
+ * later run. */
 #ifndef ND_BASE_JSON_CACHE_H
 #define ND_BASE_JSON_CACHE_H
 

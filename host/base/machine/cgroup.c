@@ -95,8 +95,8 @@ static bool read_file(const char *root, const char *folder, const char *name, ch
     return length > 0;
 }
 
-/* A number of bytes; -1 for "max", for what is not there and for version 1's "no limit", which is near 2^63.
- */
+/* A number of bytes; -1 for "max", for what is not there and for version 1's "no limit", which is
+ * near 2^63. */
 static int64_t read_bytes(const char *root, const char *folder, const char *name) {
     char text[64];
     if (!read_file(root, folder, name, text, sizeof text) || !isdigit((unsigned char)*text)) return -1;

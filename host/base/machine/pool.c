@@ -45,8 +45,8 @@ static void pause_once(void) {
 #endif
 }
 
-/* A pause takes from 4 to 70 ns by processor. The shortest of some tries: another process may come between.
- */
+/* A pause takes from 4 to 70 ns by processor. The shortest of some tries: another process may
+ * come between. */
 int nd_pool_spin_rounds(void) {
     enum { tries = 5, pauses = 100 };
     static atomic_int known;

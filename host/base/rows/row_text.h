@@ -4,8 +4,8 @@
 
 #include "base/rows/row_write.h"
 
-/* One value that is set: "12", "0.5", "true", "[1,2]", texts as they are. malloc'd, NULL when out of memory.
- */
+/* One value that is set: "12", "0.5", "true", "[1,2]", texts as they are. malloc'd, NULL when out
+ * of memory. */
 char *nd_row_value_text(nd_field field, const nd_row_value *value);
 
 /* The reverse. `text` need not end in NUL. Fails naming `where` and the field. */

@@ -2,11 +2,13 @@
  *
  *   json  one object a line, null fields left out
  *   csv   RFC 4180, a header with every field; null is an empty cell, an empty text is "". A text that a
- * spreadsheet would run (it starts with = + - @, a tab or a carriage return) has an apostrophe before it, as
- * has one that starts with an apostrophe; reading takes it away md    key and provenance fields that are the
- * same in all rows stand on top, as a list; then a table of what varies and of what was measured; then a
- * table of the long values (arrays, provenance) by row number sql   CREATE TABLE IF NOT EXISTS nd_rows and an
- * INSERT a row, in the common subset of SQLite and PostgreSQL
+ *         spreadsheet would run (it starts with = + - @, a tab or a carriage return) has an apostrophe before
+ *         it, as has one that starts with an apostrophe; reading takes it away
+ *   md    key and provenance fields that are the same in all rows stand on top, as a list; then a table of
+ *         what varies and of what was measured; then a table of the long values (arrays, provenance) by row
+ *         number
+ *   sql   CREATE TABLE IF NOT EXISTS nd_rows and an INSERT a row, in the common subset of SQLite and
+ *         PostgreSQL
  *
  * None loses anything; json and csv read back equal, value by value, md and sql are for people and databases.
  * Arrays are "[1,2,3]" in a cell. Reals have as many digits as reading the same bits needs. */

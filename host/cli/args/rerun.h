@@ -15,8 +15,8 @@ nd_status nd_cli_rerun(const nd_row *row, nd_row **rows, size_t *count);
 
 /* Starts this command again without the randomisation of addresses. Where libraries happen to lie moves the
  * time of small layers by 5 % and more, the same for all sessions of a run and different in the next: two
- * runs are comparable when both lie alike. Returns where that is so already, and where the kernel forbids it.
- */
+ * runs are comparable when both lie alike. Returns where that is so already, and where the kernel
+ * forbids it. */
 void nd_cli_fix_addresses(const nd_args *args);
 
 #endif

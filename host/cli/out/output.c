@@ -13,8 +13,8 @@
 enum { nd_output_max = 8 };
 
 /* Where rows go: to a draft (base/files/draft.h), which is published with the first row where the target held
- * nothing, and with the last one where it did; to the end of a file, for a sweep that goes on; or to stdout.
- */
+ * nothing, and with the last one where it did; to the end of a file, for a sweep that goes on; or
+ * to stdout. */
 typedef struct stream {
     nd_row_writer *writer;
     const char *path;

@@ -11,8 +11,8 @@ enum { n_ending = sizeof ending / sizeof *ending };
 
 static struct sigaction before[n_ending];
 
-/* The signal then does what it would have done: a fault happens again when this returns, others are raised.
- */
+/* The signal then does what it would have done: a fault happens again when this returns, others
+ * are raised. */
 static void end(int signal) {
     nd_draft_remove_all();
     for (int i = 0; i < n_ending; i++)

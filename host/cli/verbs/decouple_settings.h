@@ -10,8 +10,8 @@
  * that can be done without a network. Lists live in args' arena. */
 nd_status nd_cli_decouple_read(nd_args *args, nd_decouple_settings *out);
 
-/* The same, and opens the calibration stream into settings->calib. `graph` is the model the images are for.
- */
+/* The same, and opens the calibration stream into settings->calib. `graph` is the model the images
+ * are for. */
 nd_status nd_cli_decouple_settings(nd_args *args, const nd_graph *graph, const nd_progress *progress,
                                    nd_decouple_settings *out);
 /* Gives settings with --latency-ratio the clock they need, by --time-limit; others are left alone. */

@@ -18,8 +18,8 @@ nd_status nd_gradient_open(nd_backend *backend, const nd_graph *graph, int64_t b
                            nd_gradient **out);
 void nd_gradient_close(nd_gradient *gradient); /* NULL is legal */
 
-/* Does the value influence the scores through known derivatives alone, and does it depend on a convolution?
- */
+/* Does the value influence the scores through known derivatives alone, and does it depend on
+ * a convolution? */
 bool nd_gradient_known(const nd_gradient *gradient, int value);
 
 /* Bytes of activations that a block of `batch` images keeps from the forward for the backward pass. */

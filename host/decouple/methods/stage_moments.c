@@ -54,8 +54,8 @@ static void sparse_product(const nd_functionals *f, int64_t row, int64_t shift, 
     }
 }
 
-/* g = E g E^T and mean_p = E mean_p for the features E that reach the stage; for the last one also h = h E^T.
- */
+/* g = E g E^T and mean_p = E mean_p for the features E that reach the stage; for the last one also h =
+ * h E^T. */
 static nd_status feature_moments(const nd_moments *m, const nd_conv *conv, const nd_conv *stage,
                                  const nd_functionals *f, bool last, nd_moments *out) {
     int64_t k = out->k, cols = stage->ni / stage->groups, taps = nd_conv_taps(stage),

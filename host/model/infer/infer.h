@@ -34,8 +34,8 @@ int64_t nd_slice_count(const nd_attr *attr, int i, int64_t dim, int64_t *first);
 
 /* BatchNormalization into the convolution or inner product before it (method.md, "Bias, stride, padding");
  * one that has none before it stays as it is. Constants cast to fp32 become fp32. Identity, Dropout and
- * Constant nodes removed. The graph's function and the names of its outputs are unchanged. Needs no shapes.
- */
+ * Constant nodes removed. The graph's function and the names of its outputs are unchanged. Needs
+ * no shapes. */
 nd_status nd_graph_fold(nd_graph *graph);
 
 #pragma GCC visibility pop

@@ -57,8 +57,8 @@ nd_status nd_onnx_put_meta(nd_onnx_writer *writer, const nd_meta *meta);
  * of its inputs and outputs. */
 nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node, char *const *in, char *const *out);
 
-/* The graph of a file with what nd changed in it, into `model`: everything else byte for byte (onnx_edit.c).
- */
+/* The graph of a file with what nd changed in it, into `model`: everything else byte for
+ * byte (onnx_edit.c). */
 nd_status nd_onnx_put_edited(nd_onnx_writer *writer, const char *path);
 
 #endif

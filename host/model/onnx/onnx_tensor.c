@@ -1,5 +1,5 @@
-/* TensorProto in any of its encodings. Raw and external data are little-endian, as are all hosts nd runs on.
- */
+/* TensorProto in any of its encodings. Raw and external data are little-endian, as are all hosts nd
+ * runs on. */
 #include "base/files/file.h"
 #include "base/text/text.h"
 #include "model/onnx/onnx_parts.h"

@@ -183,8 +183,8 @@ nd_status nd_zoo_weights_source(void *context, const char *name, int rank, const
 
 /* --- what does not fit */
 
-/* Whether the architecture has parameters in the module that this one lies in: "layer1" of "layer1.2.conv1".
- */
+/* Whether the architecture has parameters in the module that this one lies in: "layer1"
+ * of "layer1.2.conv1". */
 static bool zoo_module_is_known(const nd_zoo_weights *weights, const char *name) {
     const size_t length = strcspn(name, ".");
     for (size_t i = 0; i < weights->n_keys; i++)

@@ -10,8 +10,8 @@ typedef struct product_kernel {
     float alpha;
 } product_kernel;
 
-/* Rows or columns lie in memory as they are; *transposed says columns. `*step` is what the other axis takes.
- */
+/* Rows or columns lie in memory as they are; *transposed says columns. `*step` is what the other
+ * axis takes. */
 static bool product_order(const nd_view *view, bool *transposed, int64_t *step) {
     const int row = view->rank - 2, column = view->rank - 1;
     const int64_t rows = view->dims[row], columns = view->dims[column];

@@ -1,5 +1,5 @@
-/* cuDNN's backend API: descriptors are bags of attributes, engines are names, an execution is nd's reference.
- */
+/* cuDNN's backend API: descriptors are bags of attributes, engines are names, an execution is
+ * nd's reference. */
 #include "tests/cuda/mock/mock.h"
 
 #include <cudnn.h>

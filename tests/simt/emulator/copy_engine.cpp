@@ -10,8 +10,8 @@ uint32_t nd_ptx_shared_address(const void *pointer) {
     return nd_shared_begin + (uint32_t)(static_cast<const unsigned char *>(pointer) - nd_simt_shared());
 }
 
-/* As in the barrier's 64 bits: a phase is complete when nobody is to arrive any more and all bytes are here.
- */
+/* As in the barrier's 64 bits: a phase is complete when nobody is to arrive any more and all bytes
+ * are here. */
 struct nd_simt_barrier {
     int32_t bytes;
     uint16_t arrivals;

@@ -33,8 +33,8 @@ __asm__(".text\n"
         "    ret\n"
         ".size nd_fiber_jump, .-nd_fiber_jump\n");
 
-/* A fiber that was left in the middle of its functions leaves their marks on its stack, which is used again.
- */
+/* A fiber that was left in the middle of its functions leaves their marks on its stack, which is
+ * used again. */
 static void nd_fiber_forget(const nd_fiber *fiber) {
 #    ifdef __SANITIZE_ADDRESS__
     const auto *last = static_cast<const unsigned char *>(fiber->stack_pointer);

@@ -448,8 +448,8 @@ Test(row_files, unknown_format_is_refused) {
     cr_expect_null(writer);
 }
 
-/* A spreadsheet runs a cell that starts with one of = + - @, a tab or a carriage return; numbers are numbers.
- */
+/* A spreadsheet runs a cell that starts with one of = + - @, a tab or a carriage return; numbers
+ * are numbers. */
 Test(row_files, no_text_in_csv_is_a_formula) {
     static const char *const texts[] = {"=cmd|x",  "+cmd|x",  "-cmd|x", "@cmd|x",
                                         "\tcmd|x", "\rcmd|x", "'cmd|x"};

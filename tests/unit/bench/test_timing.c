@@ -1,5 +1,5 @@
-/* The timing method against a simulated machine: its clock, its noise and its interruptions are all seeded.
- */
+/* The timing method against a simulated machine: its clock, its noise and its interruptions are
+ * all seeded. */
 #include "base/rng.h"
 #include "bench/timing/timing.h"
 

@@ -85,8 +85,8 @@ Test(image, a_picture_cut_short_is_refused_at_every_length) {
     }
 }
 
-/* PNG has checksums, so that a flipped bit in what matters shows; in a JPEG it may be a legal other picture.
- */
+/* PNG has checksums, so that a flipped bit in what matters shows; in a JPEG it may be a legal
+ * other picture. */
 Test(image, flipped_bits_never_crash_and_never_pass_a_png_off) {
     static const char *const names[] = {"rgb8.png", "palette8.png", "baseline.jpg", "progressive.jpg",
                                         "cmyk.jpg"};

@@ -70,8 +70,8 @@ Test(preprocess, nonsense_is_named) {
     }
 }
 
-/* An odd rest is halved down, or to even as torchvision's CenterCrop does: round(1.5) is 2, round(2.5) is 2.
- */
+/* An odd rest is halved down, or to even as torchvision's CenterCrop does: round(1.5) is 2, round(2.5)
+ * is 2. */
 Test(preprocess, the_crop_starts_where_caffe_or_torchvision_starts_it) {
     static const int cases[][4] = {{10, 4, 3, 3}, {10, 5, 2, 2}, {11, 4, 3, 4}, {227, 224, 1, 2},
                                    {5, 4, 0, 0},  {8, 5, 1, 2},  {4, 4, 0, 0}};

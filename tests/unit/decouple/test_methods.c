@@ -236,8 +236,8 @@ Test(methods, merged_pair_is_the_sum_of_its_terms) {
     nd_backend_close(backend);
 }
 
-/* Where one channel matters more, adaptive ranks go there, down to none for a channel that does not matter.
- */
+/* Where one channel matters more, adaptive ranks go there, down to none for a channel that does
+ * not matter. */
 Test(methods, adaptive_ranks_follow_the_energy) {
     nd_backend *backend = help_backend();
     nd_conv conv = help_conv(0, 21);

@@ -1,5 +1,5 @@
-/* The search for the cheapest network within a drop: bound, reuse, refusals, what is told to later readers.
- */
+/* The search for the cheapest network within a drop: bound, reuse, refusals, what is told to
+ * later readers. */
 #include "eval/max_drop.h"
 
 #include "eval/accuracy.h"
@@ -124,8 +124,8 @@ Test(max_drop, the_upper_end_of_the_interval_asks_for_more) {
     close_search(&s);
 }
 
-/* A second search, with another bound, takes from disk what it can and finds what it would have found alone.
- */
+/* A second search, with another bound, takes from disk what it can and finds what it would have
+ * found alone. */
 Test(max_drop, finished_probes_are_not_made_again) {
     char folder[] = "/tmp/nd-drop-XXXXXX", command[64];
     search s;

@@ -216,8 +216,8 @@ Test(report, a_browser_shows_it, .timeout = 120) {
     free_rows(rows);
 }
 
-/* Of points at 1, 4 and 32 the middle one stands at two fifths of the way, or at 3/31 of it on a linear axis.
- */
+/* Of points at 1, 4 and 32 the middle one stands at two fifths of the way, or at 3/31 of it on a
+ * linear axis. */
 Test(report, ratios_that_span_much_stand_on_a_logarithmic_axis) {
     nd_plot_point points[] = {{.x = 1, .y = 1, .lo = NAN, .hi = NAN},
                               {.x = 4, .y = 2, .lo = NAN, .hi = NAN},

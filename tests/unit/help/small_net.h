@@ -1,5 +1,5 @@
-/* A small residual network with random weights, and a stream of pictures for it, for tests of whole networks.
- */
+/* A small residual network with random weights, and a stream of pictures for it, for tests of
+ * whole networks. */
 #ifndef ND_TESTS_SMALL_NET_H
 #define ND_TESTS_SMALL_NET_H
 

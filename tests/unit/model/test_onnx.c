@@ -333,8 +333,8 @@ static void expect_file(const char *folder, const char *name, const void *bytes,
     nd_buffer_unref(found);
 }
 
-/* Data that move to a new model go into a file that no other model has: not the original's, nor a stranger's.
- */
+/* Data that move to a new model go into a file that no other model has: not the original's, nor
+ * a stranger's. */
 Test(onnx, data_of_another_model_are_not_written_over) {
     char folder[32], path[96], beside[128];
     static const float floats[] = {2, 3, 5, 7}, others[] = {1, 1, 2, 3, 5};

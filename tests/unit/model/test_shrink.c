@@ -142,8 +142,8 @@ static nd_decouple_report prune(nd_graph *graph, const nd_decouple_settings *set
     return report;
 }
 
-/* The inner conv of a residual block loses what the second one does not read; one that reads the sum gathers.
- */
+/* The inner conv of a residual block loses what the second one does not read; one that reads the
+ * sum gathers. */
 Test(shrink, the_conv_before_a_pruned_one_shrinks) {
     nd_graph *graph = small_net();
     nd_decouple_settings settings = nd_decouple_defaults();
