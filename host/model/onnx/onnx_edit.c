@@ -1,8 +1,7 @@
 /* A model that came out of a file goes back as that file: its bytes, but for the nodes that nd replaced, what
  * fed those alone, and what the file says of values that are no longer as they were. Analysis never gets
  * here: folding, shapes and constants that nd worked out stay in memory. */
-#include "model/onnx/onnx_names.h"
-#include "model/onnx/onnx_out.h"
+#include "model/onnx/onnx_edit.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -10,272 +9,6 @@
 #include <sys/stat.h>
 
 enum { nd_onnx_ir_listed = 3 }; /* up to this IR version initializers have to be listed among the inputs */
-
-/* A node of the file. `first` is the first node of the graph that was edited in its place, -1 for none. */
-typedef struct nd_file_node {
-    nd_span raw;
-    int first;
-    bool gone; /* left out; the chain in its place is written all the same */
-} nd_file_node;
-
-typedef struct nd_edit {
-    nd_onnx_writer *writer;
-    const nd_graph *graph;
-    const char *path;
-    nd_span body;
-    nd_file_node *nodes;
-    size_t n_nodes, cap_nodes;
-    nd_file_names names;
-    int *pending; /* nodes that are gone, whose inputs are to be let go */
-    size_t n_pending, cap_pending;
-    char **given; /* by value of the graph: the name it has in the file, where nd gave it one */
-    uint64_t ir_version;
-    nd_onnx_files files;
-    bool moved; /* the data of tensors outside of the model come along */
-} nd_edit;
-
-static nd_span span_of(const char *text) {
-    return (nd_span){(const uint8_t *)text, strlen(text)};
-}
-
-static bool is_group(const nd_edit *edit, const nd_file_node *node) {
-    const nd_span type = nd_onnx_field(node->raw, nd_onnx_node_op_type);
-    return edit->graph->nodes[node->first].edited && nd_span_is(type, "Conv");
-}
-
-/* --- what is in the file */
-
-static nd_status index_read(void *context, nd_span name) {
-    nd_edit *edit = context;
-    nd_file_name *found;
-    if (!name.bytes) return nd_status_ok;
-    ND_TRY(nd_file_names_get(&edit->names, name, &found));
-    found->reads++;
-    return nd_status_ok;
-}
-
-/* Names that subgraphs read; those they define themselves are counted along, and so are never given to
- * others. */
-static nd_status index_capture(void *context, const char *name) {
-    nd_edit *edit = context;
-    if (nd_file_names_find(&edit->names, span_of(name))) return index_read(context, span_of(name));
-    const char *kept = nd_arena_strdup(&edit->writer->arena, name);
-    ND_REQUIRE(kept, nd_status_memory, "no memory");
-    return index_read(context, span_of(kept));
-}
-
-static nd_status index_write(void *context, nd_span name) {
-    nd_edit *edit = context;
-    nd_file_name *found;
-    if (!name.bytes) return nd_status_ok;
-    ND_TRY(nd_file_names_get(&edit->names, name, &found));
-    found->producer = (int)edit->n_nodes - 1;
-    return nd_status_ok;
-}
-
-static nd_status index_node(void *context, nd_span raw) {
-    nd_edit *edit = context;
-    nd_file_node *nodes = nd_array_grow(edit->nodes, edit->n_nodes, &edit->cap_nodes, sizeof *nodes);
-    ND_REQUIRE(nodes, nd_status_memory, "no memory");
-    edit->nodes = nodes;
-    nodes[edit->n_nodes++] = (nd_file_node){.raw = raw, .first = -1};
-    ND_TRY(nd_onnx_each(raw, "a node", nd_onnx_node_input, index_read, edit));
-    ND_TRY(nd_onnx_each(raw, "a node", nd_onnx_node_output, index_write, edit));
-    return nd_onnx_captures(raw, index_capture, edit);
-}
-
-static nd_status index_tensor(void *context, nd_span name) {
-    nd_edit *edit = context;
-    nd_file_name *found;
-    ND_TRY(nd_file_names_get(&edit->names, name, &found));
-    found->constant = true;
-    return nd_status_ok;
-}
-
-static nd_status index_initializer(void *context, nd_span tensor) {
-    return index_tensor(context, nd_onnx_field(tensor, nd_onnx_tensor_name));
-}
-
-static nd_status index_sparse(void *context, nd_span tensor) {
-    const nd_span values = nd_onnx_field(tensor, nd_onnx_sparse_values);
-    return index_tensor(context, nd_onnx_field(values, nd_onnx_tensor_name));
-}
-
-static nd_status index_input(void *context, nd_span info) {
-    nd_edit *edit = context;
-    nd_file_name *found;
-    return nd_file_names_get(&edit->names, nd_onnx_field(info, nd_onnx_value_info_name), &found);
-}
-
-static nd_status index_output(void *context, nd_span info) {
-    return index_read(context, nd_onnx_field(info, nd_onnx_value_info_name));
-}
-
-static nd_status edit_index(nd_edit *edit) {
-    const nd_span body = edit->body;
-    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_node, index_node, edit));
-    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_initializer, index_initializer, edit));
-    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_sparse, index_sparse, edit));
-    ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_input, index_input, edit));
-    return nd_onnx_each(body, "the graph", nd_onnx_graph_output, index_output, edit);
-}
-
-/* --- what goes */
-
-/* Nodes lie in the file in their order. */
-static nd_file_node *find_node(const nd_edit *edit, const void *raw) {
-    size_t low = 0, high = edit->n_nodes;
-    while (low < high) {
-        const size_t middle = (low + high) / 2;
-        if ((uintptr_t)edit->nodes[middle].raw.data < (uintptr_t)raw)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < edit->n_nodes && edit->nodes[low].raw.data == raw ? &edit->nodes[low] : NULL;
-}
-
-static nd_span nth_name(nd_span raw, uint32_t number, int k) {
-    nd_wire_field field;
-    for (bool broken = false; nd_wire_next(&raw, &field, &broken);)
-        if (field.number == number && !k--) return field.content;
-    return (nd_span){0};
-}
-
-static nd_status edit_leave_out(nd_edit *edit, nd_file_node *node) {
-    nd_wire_field field;
-    nd_span rest = node->raw;
-    if (node->gone) return nd_status_ok;
-    node->gone = true;
-    int *pending = nd_array_grow(edit->pending, edit->n_pending, &edit->cap_pending, sizeof *pending);
-    ND_REQUIRE(pending, nd_status_memory, "no memory");
-    edit->pending = pending;
-    pending[edit->n_pending++] = (int)(node - edit->nodes);
-    for (bool broken = false; nd_wire_next(&rest, &field, &broken);) {
-        nd_file_name *name =
-            field.number == nd_onnx_node_output ? nd_file_names_find(&edit->names, field.content) : NULL;
-        if (name) name->gone = true;
-    }
-    return nd_status_ok;
-}
-
-/* One reader less. What nothing reads any more goes as well: it was there for what nd replaced. */
-static nd_status release(void *context, nd_span text) {
-    nd_edit *edit = context;
-    nd_file_name *name = nd_file_names_find(&edit->names, text);
-    if (!text.bytes || !name || --name->reads > 0) return nd_status_ok;
-    if (name->producer < 0) {
-        name->gone = name->constant;
-        return nd_status_ok;
-    }
-    nd_file_node *node = &edit->nodes[name->producer];
-    nd_wire_field field;
-    nd_span rest = node->raw;
-    for (bool broken = false; nd_wire_next(&rest, &field, &broken);) {
-        const nd_file_name *out =
-            field.number == nd_onnx_node_output ? nd_file_names_find(&edit->names, field.content) : NULL;
-        if (out && out->reads > 0) return nd_status_ok;
-    }
-    return edit_leave_out(edit, node);
-}
-
-static nd_status release_capture(void *context, const char *name) {
-    return release(context, span_of(name));
-}
-
-static nd_status edit_settle(nd_edit *edit) {
-    while (edit->n_pending) {
-        const nd_span raw = edit->nodes[edit->pending[--edit->n_pending]].raw;
-        ND_TRY(nd_onnx_each(raw, "a node", nd_onnx_node_input, release, edit));
-        ND_TRY(nd_onnx_captures(raw, release_capture, edit));
-    }
-    return nd_status_ok;
-}
-
-/* The name that the chain in place of a convolution writes: that of the BatchNormalization which was folded
- * into it. */
-static nd_span group_output(const nd_edit *edit, const nd_file_node *node) {
-    const nd_file_node *norm = find_node(edit, edit->graph->nodes[node->first].norm);
-    return nth_name(norm ? norm->raw : node->raw, nd_onnx_node_output, 0);
-}
-
-static nd_status edit_find(nd_edit *edit) {
-    const nd_graph *graph = edit->graph;
-    for (int i = 0; i < graph->n_nodes; i++) {
-        if (!graph->nodes[i].edited || !graph->nodes[i].n_out) continue;
-        nd_file_node *node = find_node(edit, graph->nodes[i].raw);
-        ND_REQUIRE(node, nd_status_internal, "%s: node '%s' stands for none of the file", graph->name,
-                   graph->nodes[i].name);
-        if (node->first < 0) node->first = i;
-    }
-    return nd_status_ok;
-}
-
-/* The convolution, its normalisation and all that only they read. What the chain reads and writes stays. */
-static nd_status edit_replace(nd_edit *edit, nd_file_node *node) {
-    nd_file_name *in = nd_file_names_find(&edit->names, nth_name(node->raw, nd_onnx_node_input, 0));
-    nd_file_node *norm = find_node(edit, edit->graph->nodes[node->first].norm);
-    ND_REQUIRE(in, nd_status_internal, "%s: a convolution without input", edit->graph->name);
-    in->reads++;
-    ND_TRY(edit_leave_out(edit, node));
-    if (norm) ND_TRY(edit_leave_out(edit, norm));
-    return edit_settle(edit);
-}
-
-/* Constants that a node reads no longer. */
-static nd_status edit_operands(nd_edit *edit, const nd_file_node *node) {
-    const nd_node *now = &edit->graph->nodes[node->first];
-    for (int k = 0; k < now->n_in; k++)
-        if (now->edited >> k & 1) ND_TRY(release(edit, nth_name(node->raw, nd_onnx_node_input, k)));
-    return edit_settle(edit);
-}
-
-static bool is_narrow(const nd_edit *edit, nd_span raw, uint32_t number, bool mark) {
-    nd_wire_field field;
-    for (bool broken = false; nd_wire_next(&raw, &field, &broken);) {
-        nd_file_name *name = field.number == number ? nd_file_names_find(&edit->names, field.content) : NULL;
-        if (name && mark) name->narrowed = true;
-        if (name && name->narrowed && !mark) return true;
-    }
-    return false;
-}
-
-/* The last node of the graph in the place of one of the file. */
-static const nd_node *group_last(const nd_edit *edit, const nd_file_node *node) {
-    const nd_graph *graph = edit->graph;
-    const nd_node *last = NULL;
-    for (int i = node->first; i < graph->n_nodes; i++)
-        if (graph->nodes[i].edited && graph->nodes[i].n_out && graph->nodes[i].raw == node->raw.data)
-            last = &graph->nodes[i];
-    return last;
-}
-
-/* A value has lost channels where the node that makes it was narrowed, or hands on what it reads. */
-static void edit_narrow(nd_edit *edit) {
-    for (size_t i = 0; i < edit->n_nodes; i++) {
-        const nd_file_node *node = &edit->nodes[i];
-        if (node->first >= 0 && is_group(edit, node)) {
-            nd_file_name *out = nd_file_names_find(&edit->names, group_output(edit, node));
-            if (out) out->gone = false;
-            if (out) out->narrowed = group_last(edit, node)->narrowed;
-        } else if (!node->gone) {
-            const bool narrow = node->first >= 0 ? edit->graph->nodes[node->first].narrowed
-                                                 : is_narrow(edit, node->raw, nd_onnx_node_input, false);
-            if (narrow) is_narrow(edit, node->raw, nd_onnx_node_output, true);
-        }
-    }
-}
-
-static nd_status edit_mark(nd_edit *edit) {
-    ND_TRY(edit_find(edit));
-    for (size_t i = 0; i < edit->n_nodes; i++) {
-        nd_file_node *node = &edit->nodes[i];
-        if (node->first < 0) continue;
-        ND_TRY(is_group(edit, node) ? edit_replace(edit, node) : edit_operands(edit, node));
-    }
-    edit_narrow(edit);
-    return nd_status_ok;
-}
 
 /* --- what comes instead */
 
@@ -285,12 +18,12 @@ static nd_status edit_name(nd_edit *edit, const char *wanted, char **out) {
     nd_file_name *name;
     *out = nd_arena_strdup(arena, wanted);
     for (int i = 1; *out; i++) {
-        name = nd_file_names_find(&edit->names, span_of(*out));
+        name = nd_file_names_find(&edit->names, nd_edit_text(*out));
         if (!name || (name->gone && !name->taken)) break;
         *out = nd_arena_printf(arena, "%s_%d", wanted, i);
     }
     ND_REQUIRE(*out, nd_status_memory, "no memory");
-    ND_TRY(nd_file_names_get(&edit->names, span_of(*out), &name));
+    ND_TRY(nd_file_names_get(&edit->names, nd_edit_text(*out), &name));
     name->taken = true;
     return nd_status_ok;
 }
@@ -351,13 +84,13 @@ static nd_status put_group_node(nd_edit *edit, const nd_file_node *file, const n
                "%s: node '%s' is no part of a chain", graph->name, node->name);
     /* What the chain reads and writes has the names of the file, which the graph may have folded away. */
     in[0] = edit->given[node->in[0]];
-    if (!in[0]) in[0] = text_of(edit, nth_name(file->raw, nd_onnx_node_input, 0));
+    if (!in[0]) in[0] = text_of(edit, nd_edit_name_at(file->raw, nd_onnx_node_input, 0));
     for (int k = 1; k < node->n_in; k++) {
         in[k] = "";
         if (node->in[k] >= 0) ND_TRY(put_constant(edit, node, node->in[k], &in[k]));
     }
     if (last) {
-        out = text_of(edit, group_output(edit, file));
+        out = text_of(edit, nd_edit_group_output(edit, file));
     } else {
         ND_TRY(edit_name(edit, graph->values[node->out[0]].name, &out));
         edit->given[node->out[0]] = out;
@@ -368,7 +101,7 @@ static nd_status put_group_node(nd_edit *edit, const nd_file_node *file, const n
 
 static nd_status put_group(nd_edit *edit, const nd_file_node *file) {
     const nd_graph *graph = edit->graph;
-    const nd_node *last = group_last(edit, file);
+    const nd_node *last = nd_edit_group_last(edit, file);
     for (const nd_node *node = &graph->nodes[file->first]; node <= last; node++)
         if (node->edited && node->n_out && node->raw == file->raw.data)
             ND_TRY(put_group_node(edit, file, node, node == last));
@@ -400,7 +133,8 @@ done:
 }
 
 static nd_status put_node(nd_edit *edit, const nd_file_node *node, nd_span whole) {
-    if (node->first >= 0) return is_group(edit, node) ? put_group(edit, node) : put_with_operands(edit, node);
+    if (node->first >= 0)
+        return nd_edit_is_group(edit, node) ? put_group(edit, node) : put_with_operands(edit, node);
     return node->gone ? nd_status_ok : nd_pieces_add(&edit->writer->nodes, whole);
 }
 
@@ -435,11 +169,7 @@ static nd_status put_moved(nd_edit *edit, nd_span message) {
         if (__builtin_mul_overflow(count, proto->dims[i], &count)) count = -1;
     ND_TRY_DONE(nd_onnx_external(&edit->files, proto, count, &bytes));
     ND_TRY_DONE(keep_mapping(edit->writer, edit->files.external));
-    const size_t n_entries = proto->n_external_data;
-    Nd__Onnx__Entry **entries = proto->external_data;
     status = nd_onnx_put_external(edit->writer, proto, bytes);
-    proto->n_external_data = n_entries;
-    proto->external_data = entries;
 done:
     nd__onnx__tensor__free_unpacked(proto, NULL);
     return status;
@@ -604,8 +334,7 @@ nd_status nd_onnx_put_edited(nd_onnx_writer *writer, const char *path) {
     edit.given = nd_alloc_array((size_t)graph->n_values, sizeof *edit.given);
     ND_REQUIRE_DONE(edit.given, nd_status_memory, "%s: no memory", path);
     ND_TRY_DONE(read_ir_version(&edit, model));
-    ND_TRY_DONE(edit_index(&edit));
-    ND_TRY_DONE(edit_mark(&edit));
+    ND_TRY_DONE(nd_edit_mark(&edit));
     status = put_model_edited(&edit, model);
 done:
     free(edit.given);

@@ -40,8 +40,8 @@ typedef struct nd_onnx_writer {
 
 nd_status nd_onnx_put_tensor(nd_onnx_writer *writer, const char *name, const nd_tensor *tensor);
 
-/* Puts bytes into the data file and says where in `proto`, which becomes an initializer. */
-nd_status nd_onnx_put_external(nd_onnx_writer *writer, Nd__Onnx__Tensor *proto, nd_span bytes);
+/* Puts bytes into the data file, and an initializer that is `proto` with its data there. */
+nd_status nd_onnx_put_external(nd_onnx_writer *writer, const Nd__Onnx__Tensor *proto, nd_span bytes);
 
 /* Where the data of a model at `path` go: PATH.data, or PATH.1.data and so on where another model, the one
  * that `graph` was read from among them, has that file. In the arena. */

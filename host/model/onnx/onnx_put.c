@@ -8,7 +8,7 @@ enum {
     nd_onnx_external_least = 1024 /* smaller tensors stay in the model, where shape inference sees them */
 };
 
-nd_status nd_onnx_put_external(nd_onnx_writer *writer, Nd__Onnx__Tensor *proto, nd_span bytes) {
+nd_status nd_onnx_put_external(nd_onnx_writer *writer, const Nd__Onnx__Tensor *proto, nd_span bytes) {
     static const uint8_t zeros[nd_onnx_external_align];
     nd_pieces *data = &writer->external->data;
     const size_t gap = (size_t)(-data->bytes % nd_onnx_external_align);
@@ -22,11 +22,12 @@ nd_status nd_onnx_put_external(nd_onnx_writer *writer, Nd__Onnx__Tensor *proto, 
     entries[0].key = "location", entries[0].value = (char *)(uintptr_t)writer->external->location;
     entries[1].key = "offset", entries[1].value = offset;
     entries[2].key = "length", entries[2].value = length;
-    proto->n_external_data = 3;
-    proto->external_data = pointers;
-    proto->has_data_location = 1;
-    proto->data_location = 1;
-    return nd_pieces_add_message(&writer->body, nd_onnx_graph_initializer, &proto->base);
+    Nd__Onnx__Tensor outside = *proto;
+    outside.n_external_data = 3;
+    outside.external_data = pointers;
+    outside.has_data_location = 1;
+    outside.data_location = 1;
+    return nd_pieces_add_message(&writer->body, nd_onnx_graph_initializer, &outside.base);
 }
 
 nd_status nd_onnx_put_tensor(nd_onnx_writer *writer, const char *name, const nd_tensor *tensor) {
