@@ -64,7 +64,7 @@ static nd_status read_layers(nd_args *args, nd_decouple_settings *settings) {
     return nd_status_ok;
 }
 
-static nd_status read_skips(nd_args *args, nd_decouple_settings *settings) {
+nd_status nd_cli_skips(nd_args *args, nd_decouple_settings *settings) {
     size_t n = 0;
     while (nd_args_nth(args, "skip", n)) n++;
     const char **skip = nd_arena_alloc(&args->arena, (n + 1) * sizeof *skip);
@@ -134,7 +134,7 @@ nd_status nd_cli_decouple_read(nd_args *args, nd_decouple_settings *out) {
     ND_TRY(read_rule(args, &settings));
     ND_TRY(read_ranks(args, &settings));
     ND_TRY(read_layers(args, &settings));
-    ND_TRY(read_skips(args, &settings));
+    ND_TRY(nd_cli_skips(args, &settings));
     ND_TRY(read_cache(args, &settings));
     ND_TRY(read_calibration(args, &settings));
     *out = settings;

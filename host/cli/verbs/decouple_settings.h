@@ -10,6 +10,9 @@
  * that can be done without a network. Lists live in args' arena. */
 nd_status nd_cli_decouple_read(nd_args *args, nd_decouple_settings *out);
 
+/* --skip PATTERN leaves layers dense; `none` takes the first convolution as well. */
+nd_status nd_cli_skips(nd_args *args, nd_decouple_settings *settings);
+
 /* The same, and opens the calibration stream into settings->calib. `graph` is the model the images
  * are for. */
 nd_status nd_cli_decouple_settings(nd_args *args, const nd_graph *graph, const nd_progress *progress,

@@ -1,4 +1,4 @@
-#include "cli/cli.h"
+#include "cli/verbs/decouple_settings.h"
 
 #include "decouple/plan/survey.h"
 #include "model/infer/infer.h"
@@ -26,24 +26,6 @@ typedef struct nd_inspection {
     nd_arena arena;
 } nd_inspection;
 
-/* --skip PATTERN leaves layers dense; `none` takes the first convolution as well. */
-static nd_status inspect_skips(nd_inspection *inspection) {
-    nd_decouple_settings *settings = &inspection->settings;
-    size_t count = 0;
-    while (nd_args_nth(inspection->args, "skip", count)) count++;
-    const char **skip = nd_arena_alloc(&inspection->arena, count * sizeof *skip);
-    ND_REQUIRE(skip, nd_status_memory, "no memory for --skip");
-    for (size_t i = 0; i < count; i++) {
-        const char *pattern = nd_args_nth(inspection->args, "skip", i);
-        if (strcmp(pattern, "none"))
-            skip[settings->n_skip++] = pattern;
-        else
-            settings->first_conv = true;
-    }
-    settings->skip = skip;
-    return nd_status_ok;
-}
-
 /* Everything is read and judged before the first line is printed. */
 static nd_status inspect_options(nd_inspection *inspection) {
     nd_args *args = inspection->args;
@@ -52,7 +34,7 @@ static nd_status inspect_options(nd_inspection *inspection) {
     inspection->settings.ranks = strcmp(kind, "adaptive") ? nd_ranks_uniform : nd_ranks_adaptive;
     ND_REQUIRE(inspection->settings.ranks == nd_ranks_adaptive || !strcmp(kind, "uniform"), nd_status_usage,
                "--ranks %s: uniform or adaptive", kind);
-    ND_TRY(inspect_skips(inspection));
+    ND_TRY(nd_cli_skips(args, &inspection->settings));
     ND_TRY(nd_args_words(args, "method", "auto", &inspection->methods, &inspection->n_methods));
     for (size_t i = 0; i < inspection->n_methods; i++)
         ND_REQUIRE(!strcmp(inspection->methods[i], "auto") || nd_method_find(inspection->methods[i]),
