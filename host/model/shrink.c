@@ -220,9 +220,9 @@ static nd_status shrink_rows(nd_shrink *s, nd_node *node, int slot, int axis, in
     const nd_tensor *from = nd_graph_constant(s->graph, node, slot);
     nd_tensor to = {0};
     int64_t dims[nd_rank_max], inner = (int64_t)nd_dtype_bytes(from->dtype), outer = 1;
-    for (int d = 0; d < from->rank; d++) dims[d] = from->dims[d];
-    for (int d = 0; d < axis; d++) outer *= dims[d];
-    for (int d = axis + 1; d < from->rank; d++) inner *= dims[d];
+    for (int d = 0; d < axis; d++) outer *= from->dims[d];
+    for (int d = axis + 1; d < from->rank; d++) inner *= from->dims[d];
+    memcpy(dims, from->dims, sizeof dims);
     dims[axis] = shrink_count(s, value);
     ND_TRY(nd_tensor_new(from->dtype, from->rank, dims, &to));
     char *row = to.data;

@@ -51,7 +51,7 @@ nd_status nd_slices_svd(nd_backend *backend, int64_t count, int64_t m, int64_t n
     out->v = nd_alloc_array((size_t)(count * n * n), sizeof *out->v);
     nd_status status = nd_status_ok;
     if (!out->sigma || !out->v)
-        status = nd_fail(nd_status_memory, "no memory for %lld singular vectors", (long long)(count * n));
+        status = nd_fail(nd_status_memory, "no memory for %lld singular vectors", (long long)count * n);
     else if (n <= svd_widest)
         status = backend->table->linalg.svd(backend, count, m, n, a, out->sigma, out->v);
     else

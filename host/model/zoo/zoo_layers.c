@@ -153,7 +153,7 @@ void nd_zoo_go(nd_zoo_builder *builder, nd_zoo_place place) {
 }
 
 void nd_zoo_concat(nd_zoo_builder *builder, const char *name, const nd_zoo_place *parts, int count) {
-    int rest[nd_zoo_branches_max];
+    int rest[nd_zoo_branches_max] = {0};
     int64_t channels = parts[0].channels;
     for (int i = 1; i < count; i++) {
         rest[i - 1] = parts[i].value;
