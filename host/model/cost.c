@@ -26,7 +26,8 @@ static int64_t reduction_of(const nd_graph *graph, const nd_node *node) {
     const nd_value *x = &graph->values[node->in[0]], *w = &graph->values[node->in[1]];
     switch (node->op) {
     case nd_op_conv:
-        return w->rank == 4 ? per_image(w) : 0;
+    case nd_op_conv_1d:
+        return w->rank >= 3 ? per_image(w) : 0;
     case nd_op_gemm:
         return x->rank == 2 ? x->dims[node->attr.trans_a ? 0 : 1] : 0;
     case nd_op_matmul:
@@ -51,11 +52,17 @@ static int64_t params_of(const nd_graph *graph, const nd_node *node, bool *count
 
 static nd_cost cost_of(const nd_graph *graph, const nd_node *node, bool *counted) {
     nd_cost cost = {0};
-    if (node->op != nd_op_conv && node->op != nd_op_gemm && node->op != nd_op_matmul) return cost;
+    const bool transposed = node->op == nd_op_conv_transpose,
+               conv = node->op == nd_op_conv || node->op == nd_op_conv_1d || transposed;
+    if (!conv && node->op != nd_op_gemm && node->op != nd_op_matmul) return cost;
     const int64_t reduction = reduction_of(graph, node);
     if (reduction > 0 && node->n_out && node->out[0] >= 0)
         cost.total_macs = times(per_image(&graph->values[node->out[0]]), reduction);
-    if (node->op == nd_op_conv) cost.conv_macs = cost.total_macs;
+    if (transposed && node->n_in > 1 && node->in[0] >= 0 &&
+        node->in[1] >= 0) /* every input pixel by the filter */
+        cost.total_macs =
+            times(per_image(&graph->values[node->in[0]]), per_image(&graph->values[node->in[1]]));
+    if (conv) cost.conv_macs = cost.total_macs;
     cost.params = params_of(graph, node, counted);
     return cost;
 }

@@ -56,6 +56,8 @@ static const char *const nd_op_names[nd_op_count] = {
     [nd_op_expand] = "Expand",
     [nd_op_tile] = "Tile",
     [nd_op_resize] = "Resize",
+    [nd_op_conv_1d] = "Conv over one axis",
+    [nd_op_conv_transpose] = "ConvTranspose",
 };
 
 const char *nd_op_name(nd_op op) {

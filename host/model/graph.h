@@ -53,17 +53,19 @@ typedef enum nd_op {
     nd_op_div,
     nd_op_reduce_prod,
     nd_op_constant_of_shape,
-    nd_op_quantize,   /* x, scale, zero point?: of the tensor, or per index of attr.axis */
-    nd_op_dequantize, /* the same, back */
-    nd_op_unary,      /* a function of every number, that op_type names: "Sqrt", "Gelu", ... */
-    nd_op_binary,     /* likewise of two or more, broadcast: "Pow", "Min", ... */
-    nd_op_where,      /* constant condition, a, b */
-    nd_op_normalize,  /* x, scale?, bias?: "LayerNormalization", "GroupNormalization", ... */
-    nd_op_split,      /* along an axis */
-    nd_op_expand,     /* broadcast to a shape */
-    nd_op_tile,       /* repeated along axes */
-    nd_op_resize,     /* by interpolation along every axis */
-    nd_op_reduce,     /* over axes, as op_type says: "ReduceSum", "ReduceMax", ... */
+    nd_op_quantize,       /* x, scale, zero point?: of the tensor, or per index of attr.axis */
+    nd_op_dequantize,     /* the same, back */
+    nd_op_unary,          /* a function of every number, that op_type names: "Sqrt", "Gelu", ... */
+    nd_op_binary,         /* likewise of two or more, broadcast: "Pow", "Min", ... */
+    nd_op_where,          /* constant condition, a, b */
+    nd_op_normalize,      /* x, scale?, bias?: "LayerNormalization", "GroupNormalization", ... */
+    nd_op_split,          /* along an axis */
+    nd_op_expand,         /* broadcast to a shape */
+    nd_op_tile,           /* repeated along axes */
+    nd_op_resize,         /* by interpolation along every axis */
+    nd_op_reduce,         /* over axes, as op_type says: "ReduceSum", "ReduceMax", ... */
+    nd_op_conv_1d,        /* x[n][ni][l], W[no][ni/g][k], bias?: its axis is the second of the window */
+    nd_op_conv_transpose, /* x, W[ni][no/g][kh][kw] or [ni][no/g][k], bias? */
     nd_op_count,
 } nd_op;
 
@@ -99,9 +101,9 @@ typedef struct nd_resize {
 } nd_resize;
 
 typedef struct nd_attr {
-    nd_window window;       /* conv, pools */
-    nd_auto_pad auto_pad;   /* conv, pools */
-    int64_t groups;         /* conv, normalize */
+    nd_window window;       /* convolutions, pools */
+    nd_auto_pad auto_pad;   /* convolutions, pools */
+    int64_t groups;         /* convolutions, normalize */
     bool ceil_mode;         /* pools */
     bool count_include_pad; /* average_pool */
     bool trans_a, trans_b;  /* gemm */
@@ -122,8 +124,10 @@ typedef struct nd_attr {
     int n;                         /* entries used in the lists below */
     int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduction axes, reshape dims, transpose perm, pad
                                       begins then ends, slice starts, shape start and end, split sizes, expand
-                                      shape, tile repeats, resize sizes (n = 0: scales) */
-    int64_t ends[nd_rank_max], axes[nd_rank_max], steps[nd_rank_max]; /* slice; axes: resize */
+                                      shape, tile repeats, resize sizes (n = 0: scales), conv_transpose
+                                      output padding */
+    /* slice; axes: resize; ends: conv_transpose sizes of the output, 0 where they follow */
+    int64_t ends[nd_rank_max], axes[nd_rank_max], steps[nd_rank_max];
 } nd_attr;
 
 typedef struct nd_node {

@@ -21,7 +21,7 @@ static nd_window group_window(const nd_exec *exec, const nd_node *conv, const nd
     return g;
 }
 
-static nd_status group_bias(nd_exec *exec, const nd_node *node, int index, int64_t count, const float **out) {
+nd_status nd_exec_bias(nd_exec *exec, const nd_node *node, int index, int64_t count, const float **out) {
     *out = NULL;
     if (index >= node->n_in || node->in[index] < 0) return nd_status_ok;
     const nd_tensor *bias = nd_exec_constant(exec, node, index);
@@ -42,7 +42,7 @@ static nd_status group_conv(nd_exec *exec, const nd_node *node, int pad, nd_work
     work->window = group_window(exec, node, weights, pad);
     work->weights = nd_exec_floats(exec, weights);
     ND_REQUIRE(work->weights, nd_status_memory, "no memory for weights");
-    return group_bias(exec, node, 2, weights->dims[0], &work->bias);
+    return nd_exec_bias(exec, node, 2, weights->dims[0], &work->bias);
 }
 
 /* bias[o] + sum_r P[o][r] * b[r]: a bias between the parts goes through the pointwise one. */
@@ -143,7 +143,7 @@ static nd_status group_batchnorm(nd_exec *exec, const nd_node *node, nd_work *wo
     const int64_t channels = exec->values[node->in[0]].rank >= 2 ? exec->values[node->in[0]].dims[1] : 0;
     const float *parts[4]; /* gamma, beta, mean, variance */
     for (int i = 0; i < 4; i++) {
-        ND_TRY(group_bias(exec, node, i + 1, channels, &parts[i]));
+        ND_TRY(nd_exec_bias(exec, node, i + 1, channels, &parts[i]));
         ND_REQUIRE(parts[i], nd_status_format, "%s: an operand is missing", nd_exec_label(exec, node));
     }
     float *scale = group_floats(exec, channels), *shift = group_floats(exec, channels);

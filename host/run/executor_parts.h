@@ -4,8 +4,8 @@
  *   executor_fuse.c    nodes that will run as one kernel; executor_activation.c: which may end it
  *   executor_place.c   where values live: slots of memory, and views of slots
  *   executor_quant.c   what QuantizeLinear and DequantizeLinear say
- *   executor_lower.c   nodes become works; with executor_group.c, executor_elementwise.c, executor_product.c,
- *                      executor_normalize.c and executor_move.c
+ *   executor_lower.c   nodes become works; with executor_group.c, executor_convolve.c,
+ * executor_elementwise.c, executor_product.c, executor_normalize.c, executor_resize.c, executor_move.c
  *   executor_emit.c    works become steps, with copies where the backend wants another layout
  *   executor_host.c    steps of which the backend has no kernel, run by the reference on the host
  *   executor_plan.c    slots get lifetimes, then offsets in one block of memory
@@ -133,6 +133,9 @@ bool nd_exec_activation(const nd_node *node, nd_activation *out); /* false when 
 const float *nd_exec_channel_constant(nd_exec *exec, const nd_node *node, int axis, int *computed);
 const float *nd_exec_floats(nd_exec *exec, const nd_tensor *tensor); /* fp32, until opened; NULL: no memory */
 
+/* Input `index` of a convolution as `count` numbers, until opened; NULL where it is left out. */
+nd_status nd_exec_bias(nd_exec *exec, const nd_node *node, int index, int64_t count, const float **out);
+
 /* Whether a Gemm or MatMul has constant weights (and a bias) that a gemm work takes; else it is a product. */
 bool nd_exec_is_gemm(const nd_exec *exec, const nd_node *node);
 
@@ -187,6 +190,7 @@ nd_lower nd_lower_quantize, nd_lower_dequantize;
 /* A function of two operands and, where `act` is not NULL, the activation after it. */
 nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *act);
 nd_lower nd_lower_binary, nd_lower_where, nd_lower_reduce, nd_lower_global_average;
+nd_lower nd_lower_conv_1d, nd_lower_conv_transpose;
 nd_lower nd_lower_normalize, nd_lower_resize, nd_lower_product;
 nd_lower nd_lower_split, nd_lower_expand, nd_lower_tile;
 nd_lower nd_lower_reshape, nd_lower_transpose, nd_lower_slice, nd_lower_concat, nd_lower_pad, nd_lower_gather;

@@ -30,7 +30,7 @@ OPERATORS = set(
     "Constant Gather ReduceMean Slice Abs Ceil Celu Cos Elu Erf Exp Floor Gelu Log Mish Neg Reciprocal Round Selu Sign "
     "Sin Softplus Softsign Sqrt Swish Tanh ThresholdedRelu Max Min Pow PRelu Sub Div Where ReduceL1 ReduceL2 "
     "ReduceLogSum ReduceLogSumExp ReduceMax ReduceMin ReduceProd ReduceSum ReduceSumSquare LayerNormalization "
-    "InstanceNormalization GroupNormalization Split Expand Tile Resize Upsample".split())
+    "InstanceNormalization GroupNormalization Split Expand Tile Resize Upsample ConvTranspose".split())
 
 # Operators whose inputs are all activations; Where's are those after its condition, of any other only the first is.
 ALL_ACTIVATIONS = {"Add", "Sum", "Mul", "Concat", "Sub", "Div", "Pow", "PRelu", "Max", "Min", "MatMul"}

@@ -168,7 +168,43 @@ def resizes():
                             {"s": np.array([1, 1, 2, 2], np.float32)}, opset=9)
 
 
-GROUPS = [unary, binary, reductions, products, normalizations, layouts, resizes]
+def convolutions():
+    """Over one axis, and transposed: every remainder of size, stride, dilation and padding."""
+    for kernel, more in ((3, {}), (3, {"pads": [1, 1]}), (3, {"strides": [2], "pads": [2, 0]}), (1, {}),
+                         (2, {"auto_pad": "SAME_UPPER"}), (2, {"dilations": [2]}), (3, {"group": 3})):
+        yield f"Conv over one axis {kernel} {more}", model(
+            [node("Conv", ["x", "w", "b"], **more)], [6, 11], {"w": floats(9, 6 // more.get("group", 1), kernel), "b": floats(9)})
+        if "auto_pad" in more:
+            continue
+        yield f"ConvTranspose over one axis {kernel} {more}", model(
+            [node("ConvTranspose", ["x", "w", "b"], **more)], [6, 11],
+            {"w": floats(6, 9 // more.get("group", 1), kernel), "b": floats(9)})
+    yield "Conv over one axis, then more", model(
+        [node("Conv", ["x", "w"], "a", pads=[1, 1]), node("BatchNormalization", ["a", "s", "b", "m", "v"], "c"),
+         node("Relu", ["c"], "d"), node("Add", ["d", "x"])], [6, 11],
+        {"w": floats(6, 6, 3), "s": floats(6), "b": floats(6), "m": floats(6), "v": np.abs(floats(6))})
+    for kernel, strides, dilations, pads in (
+            ([2, 2], [2, 2], [1, 1], [0, 0, 0, 0]), ([3, 3], [2, 2], [1, 1], [1, 1, 1, 1]), ([4, 4], [2, 2], [1, 1], [1, 1, 1, 1]),
+            ([3, 3], [1, 1], [1, 1], [0, 0, 0, 0]), ([3, 2], [3, 1], [1, 1], [2, 0, 0, 1]), ([3, 3], [2, 3], [2, 2], [1, 2, 3, 0]),
+            ([2, 3], [4, 5], [1, 1], [0, 0, 0, 0]), ([3, 3], [6, 4], [4, 6], [0, 5, 7, 1]), ([5, 1], [1, 2], [3, 1], [6, 0, 6, 0]),
+            ([1, 1], [2, 2], [1, 1], [0, 0, 0, 0]), ([7, 7], [2, 2], [1, 1], [6, 6, 6, 6])):
+        for group, size in ((1, [7, 6]), (2, [3, 2]), (4, [9, 12])):
+            more = {"strides": strides, "dilations": dilations, "pads": pads, "group": group}
+            if min(s * (n - 1) + d * (k - 1) + 1 - a - b for s, n, d, k, a, b in
+                   zip(strides, size, dilations, kernel, pads[:2], pads[2:])) < 1:
+                continue
+            yield f"ConvTranspose {kernel} {more} {size}", model(
+                [node("ConvTranspose", ["x", "w", "b"], "a", **more), node("Relu", ["a"])], [4, *size],
+                {"w": floats(4, 8 // group, *kernel), "b": floats(8)})
+    for name, more in (("output padding", {"output_padding": [1, 2], "strides": [2, 3]}),
+                       ("output shape", {"output_shape": [12, 11], "strides": [2, 2]}),
+                       ("same upper", {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+                       ("same lower", {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
+                       ("valid", {"auto_pad": "VALID", "strides": [2, 2]})):
+        yield f"ConvTranspose {name}", model([node("ConvTranspose", ["x", "w"], **more)], [4, 6, 5], {"w": floats(4, 3, 3, 3)})
+
+
+GROUPS = [convolutions, unary, binary, reductions, products, normalizations, layouts, resizes]
 
 
 def check(build, path, proto):

@@ -172,7 +172,8 @@ nd_status nd_plan_open(const nd_graph *graph, const nd_decouple_settings *settin
     ND_TRY_DONE(read_methods(settings->method, &plan));
     for (int n = 0; n < graph->n_nodes; n++) {
         const nd_node *node = &graph->nodes[n];
-        if (node->op == nd_op_opaque && strstr(node->op_type, "Conv")) ND_TRY_DONE(leave(graph, node, &plan));
+        if (node->op != nd_op_conv && node->op_type && strstr(node->op_type, "Conv"))
+            ND_TRY_DONE(leave(graph, node, &plan));
         if (node->op == nd_op_opaque)
             ND_TRY_DONE(nd_onnx_nested_convs(node, leave_nested, &(nd_around){&plan, node}));
         if (node->op != nd_op_conv) continue;

@@ -4,10 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { nd_dims_text = 8 * 21 + 1 }; /* room for nd_rank_max dims in text */
-
-#define ND_DIMS(value) nd_dims_format((value)->rank, (value)->dims, (char[nd_dims_text]){0}, nd_dims_text)
-
 int64_t nd_slice_count(const nd_attr *attr, int i, int64_t dim, int64_t *first) {
     const int64_t step = attr->steps[i];
     int64_t start = attr->list[i], end = attr->ends[i];
@@ -36,66 +32,6 @@ static nd_status shape_axes(nd_attr *attr, int rank, bool marked[2 * nd_rank_max
         ND_REQUIRE(!marked[attr->list[i]], nd_status_format, "axis %lld is named twice",
                    (long long)attr->list[i]);
         marked[attr->list[i]] = true;
-    }
-    return nd_status_ok;
-}
-
-/* x: the first input, whose rank is known. y: the first output, which starts as a copy of x's dtype, rank and
- * dims. */
-typedef nd_status nd_shaper(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y);
-
-static nd_status shape_window(nd_attr *attr, const nd_value *x, nd_value *y) {
-    nd_window *window = &attr->window;
-    for (int axis = 0; axis < 2; axis++) {
-        const int64_t in = x->dims[2 + axis], stride = window->stride[axis];
-        const int64_t span = window->dilation[axis] * (window->kernel[axis] - 1) + 1;
-        if (attr->auto_pad != nd_auto_pad_none) {
-            const int64_t count = (in + stride - 1) / stride;
-            const int64_t wanted = (count - 1) * stride + span - in;
-            const int64_t pad = wanted > 0 ? wanted : 0;
-            window->pad[axis] = attr->auto_pad == nd_auto_pad_same_upper ? pad / 2 : pad - pad / 2;
-            window->pad[axis + 2] = pad - window->pad[axis];
-        }
-        const int64_t out = nd_window_output(window, axis, in, attr->ceil_mode);
-        ND_REQUIRE(out >= 1, nd_status_format, "a window spanning %lld does not fit input %s with padding",
-                   (long long)span, ND_DIMS(x));
-        y->dims[2 + axis] = out;
-    }
-    return nd_status_ok;
-}
-
-static nd_status shape_conv(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
-    const nd_value *w = nd_infer_input(infer, node, 1), *bias = nd_infer_input(infer, node, 2);
-    nd_attr *attr = &node->attr;
-    ND_REQUIRE(w && w->rank == 4 && x->rank == 4, nd_status_unsupported, "input %s and weights %s, not 2-D",
-               ND_DIMS(x), w ? ND_DIMS(w) : "absent");
-    ND_REQUIRE(nd_dims_count(4, w->dims) > 0, nd_status_format, "empty weights %s", ND_DIMS(w));
-    ND_REQUIRE(attr->groups >= 1 && w->dims[0] % attr->groups == 0, nd_status_format,
-               "%lld groups do not divide weights %s", (long long)attr->groups, ND_DIMS(w));
-    ND_REQUIRE(x->dims[1] % attr->groups == 0 && x->dims[1] / attr->groups == w->dims[1], nd_status_format,
-               "input %s has %lld channels, weights %s in %lld groups expect another number", ND_DIMS(x),
-               (long long)x->dims[1], ND_DIMS(w), (long long)attr->groups);
-    ND_REQUIRE(!bias || (bias->rank == 1 && bias->dims[0] == w->dims[0]), nd_status_format,
-               "bias %s does not fit weights %s", ND_DIMS(bias), ND_DIMS(w));
-    for (int axis = 0; axis < 2; axis++) {
-        int64_t *kernel = &attr->window.kernel[axis];
-        if (*kernel == 0) *kernel = w->dims[2 + axis];
-        ND_REQUIRE(*kernel == w->dims[2 + axis], nd_status_format, "kernel_shape differs from weights %s",
-                   ND_DIMS(w));
-    }
-    y->dims[1] = w->dims[0];
-    return shape_window(attr, x, y);
-}
-
-static nd_status shape_pool(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
-    (void)infer;
-    const nd_window *window = &node->attr.window;
-    ND_REQUIRE(x->rank == 4, nd_status_unsupported, "input %s, not 2-D", ND_DIMS(x));
-    ND_TRY(shape_window(&node->attr, x, y));
-    for (int side = 0; side < 4; side++) {
-        const int axis = side % 2;
-        ND_REQUIRE(window->pad[side] <= window->dilation[axis] * (window->kernel[axis] - 1), nd_status_format,
-                   "padding %lld holds a whole window", (long long)window->pad[side]);
     }
     return nd_status_ok;
 }
@@ -466,7 +402,9 @@ static const struct {
     nd_shaper *shape;
     bool axis;
 } nd_shapers[nd_op_count] = {
-    [nd_op_conv] = {shape_conv, false},
+    [nd_op_conv] = {nd_shape_conv, false},
+    [nd_op_conv_1d] = {nd_shape_conv, false},
+    [nd_op_conv_transpose] = {nd_shape_conv_transpose, false},
     [nd_op_gemm] = {shape_gemm, false},
     [nd_op_matmul] = {shape_matmul, false},
     [nd_op_batchnorm] = {shape_batchnorm, false},
@@ -480,8 +418,8 @@ static const struct {
     [nd_op_mul] = {shape_binary, false},
     [nd_op_sub] = {shape_binary, false},
     [nd_op_div] = {shape_binary, false},
-    [nd_op_max_pool] = {shape_pool, false},
-    [nd_op_average_pool] = {shape_pool, false},
+    [nd_op_max_pool] = {nd_shape_pool, false},
+    [nd_op_average_pool] = {nd_shape_pool, false},
     [nd_op_global_average_pool] = {shape_global_pool, false},
     [nd_op_concat] = {shape_concat, true},
     [nd_op_flatten] = {shape_flatten, false},

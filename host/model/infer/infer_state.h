@@ -43,6 +43,11 @@ nd_status nd_infer_operands(nd_infer *infer, nd_node *node);
 /* Dims of the outputs, given those of the inputs (infer_shapes.c). Messages leave out the node. */
 nd_status nd_infer_shapes(nd_infer *infer, nd_node *node);
 
+/* x: the first input, whose rank is known. y: the first output, which starts as a copy of x's dtype, rank and
+ * dims. Those declared here are of windows (infer_windows.c). */
+typedef nd_status nd_shaper(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y);
+nd_shaper nd_shape_conv, nd_shape_conv_transpose, nd_shape_pool;
+
 /* -rank..rank-1 into 0..rank-1; fails naming `what`. */
 nd_status nd_infer_axis(const char *what, int64_t *axis, int rank);
 
@@ -50,5 +55,9 @@ nd_status nd_infer_axis(const char *what, int64_t *axis, int rank);
 static inline nd_value *nd_infer_input(const nd_infer *infer, const nd_node *node, int k) {
     return k < node->n_in && node->in[k] >= 0 ? &infer->graph->values[node->in[k]] : NULL;
 }
+
+/* The dims of a value in text, for a message. */
+enum { nd_dims_text = 8 * 21 + 1 }; /* room for nd_rank_max dims */
+#define ND_DIMS(value) nd_dims_format((value)->rank, (value)->dims, (char[nd_dims_text]){0}, nd_dims_text)
 
 #endif

@@ -67,10 +67,12 @@ static bool node_has(const nd_node_reader *reader, int k) {
     return k < reader->node->n_in && reader->node->in[k] >= 0;
 }
 
-/* A list of a window: absent, or one entry for each of `n`, all in [low, limit]. */
-static void attr_window_list(nd_node_reader *reader, const char *name, int64_t *list, int n, int64_t low) {
+/* A list of a window: absent, or one entry for each of its axes, and sides of them, all in [low, limit]. The
+ * entries of one axis are those of the second in `list`. */
+static void attr_window_list(nd_node_reader *reader, const char *name, int64_t *list, int axes, int sides,
+                             int64_t low) {
     int64_t found[4];
-    const int count = attr_ints(reader, name, found, 4);
+    const int count = attr_ints(reader, name, found, 4), n = axes * sides;
     if (!count || reader->status) return;
     if (count != n) {
         reader->status =
@@ -78,49 +80,66 @@ static void attr_window_list(nd_node_reader *reader, const char *name, int64_t *
         return;
     }
     for (int i = 0; i < n; i++) {
-        list[i] = found[i];
+        list[axes == 2 ? i : 2 * i + 1] = found[i];
         if (found[i] < low || found[i] > nd_onnx_window_limit)
             reader->status =
                 nd_fail(nd_status_format, "attribute '%s': %lld is not possible", name, (long long)found[i]);
     }
 }
 
-/* 2-D windows only: a node with any other stays opaque. */
-static void read_window(nd_node_reader *reader) {
+/* Windows over `axes` only: a node with any other stays opaque. */
+static void read_window(nd_node_reader *reader, int axes) {
     nd_attr *attr = &reader->node->attr;
     const Nd__Onnx__Attribute *kernel = attr_find(reader, "kernel_shape", nd_onnx_attribute_ints);
-    if (kernel && kernel->n_ints != 2) {
+    if (kernel && kernel->n_ints != (size_t)axes) {
         reader->opaque = true;
         return;
     }
-    attr->window.kernel[0] = attr->window.kernel[1] = 0;
-    attr_window_list(reader, "kernel_shape", attr->window.kernel, 2, 1);
-    attr_window_list(reader, "strides", attr->window.stride, 2, 1);
-    attr_window_list(reader, "dilations", attr->window.dilation, 2, 1);
-    attr_window_list(reader, "pads", attr->window.pad, 4, 0);
+    attr->window.kernel[0] = axes == 1;
+    attr->window.kernel[1] = 0;
+    attr_window_list(reader, "kernel_shape", attr->window.kernel, axes, 1, 1);
+    attr_window_list(reader, "strides", attr->window.stride, axes, 1, 1);
+    attr_window_list(reader, "dilations", attr->window.dilation, axes, 1, 1);
+    attr_window_list(reader, "pads", attr->window.pad, axes, 2, 0);
     if (attr_text_is(reader, "auto_pad", "SAME_UPPER")) attr->auto_pad = nd_auto_pad_same_upper;
     if (attr_text_is(reader, "auto_pad", "SAME_LOWER")) attr->auto_pad = nd_auto_pad_same_lower;
     if (attr_text_is(reader, "auto_pad", "VALID")) memset(attr->window.pad, 0, sizeof attr->window.pad);
 }
 
+/* Over one axis or two, as the weights say, or the kernel where those are computed. */
+static int conv_axes(nd_node_reader *reader) {
+    const nd_tensor *weights = node_init(reader, 1);
+    const Nd__Onnx__Attribute *kernel = attr_find(reader, "kernel_shape", nd_onnx_attribute_ints);
+    return weights ? weights->rank - 2 : kernel ? (int)kernel->n_ints : 2;
+}
+
 static void read_conv(nd_node_reader *reader) {
     const nd_tensor *weights = node_init(reader, 1);
-    if (weights && weights->rank != 4) {
+    const int axes = conv_axes(reader);
+    if (axes != 1 && axes != 2) {
         reader->opaque = true;
         return;
     }
-    read_window(reader);
+    if (axes == 1 && reader->node->op == nd_op_conv) reader->node->op = nd_op_conv_1d;
+    read_window(reader, axes);
     nd_attr *attr = &reader->node->attr;
     attr->groups = attr_int(reader, "group", 1);
     if (!reader->status && attr->groups < 1)
         reader->status = nd_fail(nd_status_format, "attribute 'group' is %lld", (long long)attr->groups);
-    for (int axis = 0; weights && axis < 2; axis++)
-        if (!attr->window.kernel[axis]) attr->window.kernel[axis] = weights->dims[2 + axis];
+    for (int axis = 2 - axes; weights && axis < 2; axis++)
+        if (!attr->window.kernel[axis]) attr->window.kernel[axis] = weights->dims[axes + axis];
+}
+
+static void read_conv_transpose(nd_node_reader *reader) {
+    read_conv(reader);
+    if (reader->opaque) return;
+    attr_window_list(reader, "output_padding", reader->node->attr.list, conv_axes(reader), 1, 0);
+    attr_window_list(reader, "output_shape", reader->node->attr.ends, conv_axes(reader), 1, 1);
 }
 
 static void read_pool(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    read_window(reader);
+    read_window(reader, 2);
     if (reader->opaque) return;
     attr->ceil_mode = attr_int(reader, "ceil_mode", 0) != 0;
     attr->count_include_pad = attr_int(reader, "count_include_pad", 0) != 0;
@@ -410,6 +429,7 @@ static const struct {
     void (*read)(nd_node_reader *reader);
 } nd_onnx_ops[] = {
     {"Conv", nd_op_conv, 2, 3, read_conv},
+    {"ConvTranspose", nd_op_conv_transpose, 2, 3, read_conv_transpose},
     {"Gemm", nd_op_gemm, 2, 3, read_gemm},
     {"MatMul", nd_op_matmul, 2, 2, NULL},
     {"BatchNormalization", nd_op_batchnorm, 5, 5, read_batchnorm},
