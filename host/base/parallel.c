@@ -62,8 +62,8 @@ bool nd_threads_adapt(bool adapt) {
     return atomic_exchange(&adaptive, adapt);
 }
 
-/* How many of `threads` are worth waking now. Looked at every 50 ms: reading the usage takes 10 us. */
-static int threads_worth(int threads) {
+/* Looks at the usage every 50 ms: reading it takes 10 us. Gives how many of `threads` are worth waking. */
+static int contention_look(int threads) {
     const double window = 0.05, stale = 1, now = nd_seconds();
     struct contention *c = &contention;
     if (!adaptive) return threads;
@@ -75,6 +75,15 @@ static int threads_worth(int threads) {
     c->since = now;
     if (elapsed > stale) return threads;
     return nd_contention_decide(&c->decided, threads, now, elapsed, &used);
+}
+
+int nd_threads_worth(void) {
+    const int threads = nd_threads();
+    if (threads == 1 || !adaptive || atomic_flag_test_and_set_explicit(&busy, memory_order_acquire))
+        return threads;
+    const int worth = contention_look(threads);
+    atomic_flag_clear_explicit(&busy, memory_order_release);
+    return worth;
 }
 
 typedef struct loop {
@@ -116,7 +125,7 @@ void nd_parallel_for(int64_t count, int64_t cost, nd_parallel_body *body, void *
     l.ranges = ranges;
     for (int i = 0; i < ranges; i++) atomic_init(&l.taken[i], false);
     nd_team *team = atomic_load(&lent);
-    const int members = threads_worth(ranges);
+    const int members = contention_look(ranges);
     if (members == 1)
         loop_work(&l, 0);
     else

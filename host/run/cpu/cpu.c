@@ -4,7 +4,6 @@
 #include "base/machine/clock.h"
 #include "run/cpu/linalg.h"
 #include "run/cpu/onednn_version.h"
-#include "run/quantized.h"
 
 #include <cblas.h>
 
@@ -66,65 +65,6 @@ static nd_status cpu_allocate(nd_backend *backend, size_t bytes, nd_memory **out
     return nd_cpu_memory_new(bytes, ((const nd_cpu *)backend)->guard, out);
 }
 
-typedef struct cpu_transfer {
-    nd_view view;
-    nd_dtype type; /* on the device */
-    bool up;
-    char *device;
-    float *host;
-} cpu_transfer;
-
-/* Rows of the last axis [begin, end), counted over all leading axes. */
-static void cpu_transfer_rows(void *context, int64_t begin, int64_t end, int worker) {
-    const cpu_transfer *t = context;
-    const nd_view *view = &t->view;
-    const int last = view->rank - 1;
-    const int64_t width = view->rank ? view->dims[last] : 1, step = view->rank ? view->strides[last] : 1;
-    (void)worker;
-    for (int64_t row = begin; row < end; row++) {
-        int64_t position = view->offset, rest = row;
-        for (int axis = last - 1; axis >= 0; axis--) {
-            position += rest % view->dims[axis] * view->strides[axis];
-            rest /= view->dims[axis];
-        }
-        float *host = t->host + row * width;
-        if (t->type == nd_dtype_bf16) {
-            uint16_t *device = (uint16_t *)t->device + position;
-            for (int64_t i = 0; i < width && t->up; i++) device[i * step] = nd_f32_to_bf16(host[i]);
-            for (int64_t i = 0; i < width && !t->up; i++) host[i] = nd_bf16_to_f32(device[i * step]);
-        } else if (t->type == nd_dtype_u8) {
-            uint8_t *device = (uint8_t *)t->device + position;
-            const nd_quant plain = {1, 0};
-            for (int64_t i = 0; i < width && t->up; i++) device[i * step] = nd_quantize(plain, host[i]);
-            for (int64_t i = 0; i < width && !t->up; i++) host[i] = device[i * step];
-        } else {
-            float *device = (float *)t->device + position;
-            for (int64_t i = 0; i < width && t->up; i++) device[i * step] = host[i];
-            for (int64_t i = 0; i < width && !t->up; i++) host[i] = device[i * step];
-        }
-    }
-}
-
-static void cpu_copy(nd_backend *backend, cpu_transfer transfer) {
-    nd_cpu_enter((nd_cpu *)backend);
-    const nd_view *view = &transfer.view;
-    int64_t rows = nd_view_count(view);
-    if (view->rank && rows) rows /= view->dims[view->rank - 1];
-    nd_parallel_for(rows, view->rank ? view->dims[view->rank - 1] : 1, cpu_transfer_rows, &transfer);
-}
-
-static nd_status cpu_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
-                            const float *src) {
-    cpu_copy(backend, (cpu_transfer){*view, nd_precision_storage(precision), true, dst->data, (float *)src});
-    return nd_status_ok;
-}
-
-static nd_status cpu_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
-                              nd_precision precision, float *dst) {
-    cpu_copy(backend, (cpu_transfer){*view, nd_precision_storage(precision), false, src->data, dst});
-    return nd_status_ok;
-}
-
 static nd_status cpu_synchronize(nd_backend *backend) {
     (void)backend;
     return nd_status_ok;
@@ -153,8 +93,8 @@ static const nd_backend_table cpu_table = {
     .release = cpu_release,
     .allocate = cpu_allocate,
     .free = nd_cpu_memory_free,
-    .upload = cpu_upload,
-    .download = cpu_download,
+    .upload = nd_cpu_upload,
+    .download = nd_cpu_download,
     .synchronize = cpu_synchronize,
     .record_event = cpu_record_event,
     .elapsed = cpu_elapsed,

@@ -87,6 +87,12 @@ extern const size_t nd_cpu_implementation_count;
  */
 void nd_cpu_enter(const nd_cpu *cpu);
 
+/* Of nd_backend_table. */
+nd_status nd_cpu_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
+                        const float *src);
+nd_status nd_cpu_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
+                          nd_precision precision, float *dst);
+
 /* team.c: our loops on the libraries' threads, and how many of them their next calls take. */
 void nd_cpu_team_lend(void);
 
@@ -98,6 +104,11 @@ int nd_cpu_team_possible(int wanted);
  * have one. */
 int nd_cpu_blas_reserve(int threads);
 void nd_cpu_team_resize(int threads);
+
+/* Around a loop of oneDNN, whose primitives ask for as many threads as there were when they were made: lets
+ * it have the caller alone while no more are worth waking (nd_threads_worth). What to hand to restore. */
+int nd_cpu_team_alone(void);
+void nd_cpu_team_restore(int levels);
 
 /* plan.c: the implementation to use for a work, by `prefer`, by measuring (cached on disk), or the first. */
 nd_status nd_cpu_plan(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out);

@@ -13,6 +13,8 @@ extern ND_WEAK void GOMP_parallel(void (*body)(void *), void *data, unsigned thr
 extern ND_WEAK int omp_get_thread_num(void);
 extern ND_WEAK int omp_get_max_threads(void);
 extern ND_WEAK void omp_set_num_threads(int threads);
+extern ND_WEAK int omp_get_max_active_levels(void);
+extern ND_WEAK void omp_set_max_active_levels(int levels);
 /* Exported by OpenBLAS since its first version, declared by no header of it. */
 extern ND_WEAK void *blas_memory_alloc(int where);
 extern ND_WEAK void blas_memory_free(void *buffer);
@@ -38,6 +40,17 @@ void nd_cpu_team_lend(void) {
 
 void nd_cpu_team_resize(int threads) {
     if (omp_set_num_threads && omp_get_max_threads() != threads) omp_set_num_threads(threads);
+}
+
+int nd_cpu_team_alone(void) {
+    if (!omp_get_max_active_levels || !omp_set_max_active_levels || nd_threads_worth() > 1) return -1;
+    const int levels = omp_get_max_active_levels();
+    omp_set_max_active_levels(0);
+    return levels;
+}
+
+void nd_cpu_team_restore(int levels) {
+    if (levels >= 0) omp_set_max_active_levels(levels);
 }
 
 static void *wait_at(void *gate) {

@@ -3,6 +3,8 @@
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
+
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +66,28 @@ Test(check, ref_agrees_with_the_second_formulation) {
         cr_expect_eq(check(backend, operations[i], &t, &result), nd_status_ok, "%s: %s", operations[i],
                      t.detail);
         cr_expect(result.compared > 0 && !result.failed && !result.unsupported, "%s", operations[i]);
+    }
+    nd_backend_close(backend);
+}
+
+/* Primitives of oneDNN that were made for several threads, and have one when they run: what happens beside
+ * other processes (nd_cpu_team_alone). */
+Test(check, library_loops_that_get_one_thread, .timeout = 60) {
+    static const char *const operations[] = {"conv/*", "gemm/*", "pool/*", "softmax/*"};
+    nd_backend *backend;
+    if (nd_backend_open("cpu", &(nd_backend_settings){.threads = 3}, &backend))
+        cr_skip_test("no cpu backend");
+    void *openmp = dlopen("libgomp.so.1", RTLD_NOW | RTLD_NOLOAD);
+    if (!openmp) cr_skip_test("another OpenMP runtime than gcc's");
+    void (*limit)(int);
+    *(void **)&limit = dlsym(openmp, "omp_set_max_active_levels"); /* as dlsym(3) has it */
+    limit(0);
+    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
+        tally t;
+        nd_check_result result;
+        cr_expect_eq(check(backend, operations[i], &t, &result), nd_status_ok, "%s: %s", operations[i],
+                     t.detail);
+        cr_expect(result.compared > 0 && !result.failed, "%s", operations[i]);
     }
     nd_backend_close(backend);
 }
