@@ -111,7 +111,7 @@ typedef struct nd_attr {
     float lo, hi;           /* clip; -inf and +inf when absent */
     float epsilon;          /* batchnorm, normalize */
     float bias;             /* lrn */
-    float value;            /* pad: the constant */
+    float value;            /* pad, constant_of_shape: the constant */
     int64_t size;           /* lrn: window across channels; constant_of_shape: the integer;
                                split: num_outputs, 0 when absent;
                                resize: entries of axes, 0 for all axes */

@@ -138,6 +138,14 @@ def layouts():
     yield "Split of equals", split(["x"], axis=1, outputs=3)
     yield "Split of num_outputs", split(["x"], 18, axis=2, num_outputs=2)
     yield "Split last axis", split(["x"], axis=-1, outputs=4)
+    # The anchors of detectors: a row of numbers as long as the map is wide, and a plane of one number.
+    yield "Range", model([node("Shape", ["x"], "s"), node("Gather", ["s", "three"], "w", axis=0),
+                          node("Cast", ["w"], "f", to=1), node("Range", ["zero", "f", "step"], "r"), node("Add", ["r", "step"], "a"),
+                          node("Unsqueeze", ["a", "axis"], "b"), node("MatMul", ["x", "b"])], [2, 3, 320],
+                         {"three": np.array(3), "zero": np.float32(0), "step": np.float32(1), "axis": np.array([1])})
+    yield "ConstantOfShape", model([node("Shape", ["x"], "s"), node("ConstantOfShape", ["s"], "c",
+                                                                  value=helper.make_tensor("v", 1, [1], [0.25])),
+                                    node("Add", ["x", "c"])], [3, 20, 20])
     yield "Expand", model([node("Expand", ["x", "n"])], [5, 1, 3], {"n": np.array([1, 1, 4, 1])})
     yield "Expand more axes", model([node("Flatten", ["x"], "f"), node("Expand", ["f", "n"])], [4], {"n": np.array([2, 1, 4])})
     yield "Tile", model([node("Tile", ["x", "n"])], [5, 4, 3], {"n": np.array([1, 2, 1, 3])})

@@ -16,13 +16,15 @@ class Failed(Exception):
 
 def run(build, backend, model, arrays, fold=False, size=None):
     """Outputs of the graph for float32 inputs. `model` is what nd calls a MODEL; the batch is the first dimension.
-    `fold` runs it as nd eval would; otherwise every node runs as it stands. `size`: of a model that leaves it open."""
+    `fold` runs it as nd eval would; otherwise every node runs as it stands. `size`: of a model that leaves it open, a side or height and
+    width."""
     with tempfile.TemporaryDirectory() as folder:
         prefix = pathlib.Path(folder) / "t"
         for i, array in enumerate(arrays):
             np.ascontiguousarray(array, np.float32).tofile(f"{prefix}.in{i}")
         batch = arrays[0].shape[0] if arrays and arrays[0].ndim else 1
-        shape = str(batch) + (f"x{size}x{size}" if size else "")
+        height, width = size if isinstance(size, tuple) else (size, size)
+        shape = str(batch) + (f"x{height}x{width}" if size else "")
         done = subprocess.run([f"{build}/nd_peer", backend, shape, str(model), str(prefix),
                                *(["fold"] if fold else [])],
                               capture_output=True, text=True, timeout=600)

@@ -105,6 +105,14 @@ static bool infer_keeps_shape(const nd_node *node) {
     return false;
 }
 
+/* Operators whose output's first dimension, where it is open, is a count of its own and not the batch. */
+static bool infer_counts(const nd_node *node) {
+    static const char *const count[] = {"Compress", "NonMaxSuppression", "NonZero", "Range", "Unique"};
+    for (size_t i = 0; i < sizeof count / sizeof *count; i++)
+        if (!strcmp(node->op_type, count[i])) return true;
+    return false;
+}
+
 /* What is known of an opaque node's outputs: they are as its input, or as the file declares them. */
 static void infer_opaque(nd_infer *infer, const nd_node *node) {
     const nd_value *x = nd_infer_input(infer, node, 0);
@@ -116,6 +124,10 @@ static void infer_opaque(nd_infer *infer, const nd_node *node) {
             memcpy(y->dims, x->dims, sizeof y->dims);
         }
         if (y->rank < 1) continue;
+        if (y->dims[0] < 0 && infer_counts(node)) {
+            y->rank = -1;
+            continue;
+        }
         if (y->dims[0] < 0 || y->dims[0] == infer->declared) y->dims[0] = infer->settings->batch;
         if (nd_dims_count(y->rank, y->dims) < 1) y->rank = -1;
     }
@@ -125,7 +137,10 @@ static void infer_opaque(nd_infer *infer, const nd_node *node) {
 static nd_status infer_visit(nd_infer *infer, nd_node *node, bool *evaluated) {
     const bool lenient = infer->settings->allow_opaque;
     *evaluated = false;
-    if (node->op != nd_op_constant) ND_TRY(nd_infer_evaluate(infer, node, evaluated));
+    if (!strcmp(node->op_type, "Range") || node->op == nd_op_constant_of_shape)
+        ND_TRY(nd_infer_long(infer, node, evaluated));
+    else if (node->op != nd_op_constant)
+        ND_TRY(nd_infer_evaluate(infer, node, evaluated));
     if (*evaluated) return nd_status_ok;
     if (node->op == nd_op_opaque && lenient) {
         infer_opaque(infer, node);

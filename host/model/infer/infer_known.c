@@ -230,19 +230,6 @@ static bool known_transpose(const nd_operands *operands, nd_known *out) {
     return known_view(x, 0, strides, out) && out->count == x->count;
 }
 
-static bool known_fill(const nd_operands *operands, nd_known *out) {
-    const nd_known *shape = &operands->in[0];
-    const nd_dtype dtype = operands->node->attr.dtype;
-    if (shape->rank != 1 || shape->count > nd_rank_max) return false;
-    if (dtype != nd_dtype_i64 && dtype != nd_dtype_i32) return false;
-    out->dtype = dtype;
-    out->rank = shape->count;
-    for (int i = 0; i < shape->count; i++) out->dims[i] = shape->items[i].i;
-    if (!known_count(out)) return false;
-    for (int i = 0; i < out->count; i++) out->items[i].i = operands->node->attr.size;
-    return true;
-}
-
 /* The dims that a and b broadcast to, as in numpy. */
 static bool known_broadcast(const nd_known *a, const nd_known *b, nd_known *out) {
     return nd_dims_broadcast(a->rank, a->dims, b->rank, b->dims, &out->rank, out->dims) && known_count(out);
@@ -374,24 +361,6 @@ static bool known_expand(const nd_operands *operands, nd_known *out) {
     return true;
 }
 
-static bool known_range(const nd_operands *operands, nd_known *out) {
-    const nd_known *start = &operands->in[0], *limit = known_input(operands, 1),
-                   *delta = known_input(operands, 2);
-    if (!limit || !delta || is_floating(start->dtype) || start->count != 1 || limit->count != 1 ||
-        delta->count != 1)
-        return false;
-    const int64_t step = delta->items[0].i, end = limit->items[0].i;
-    if (!step) return false;
-    out->rank = 1;
-    for (int64_t at = start->items[0].i; step > 0 ? at < end : at > end;) {
-        if (out->count == nd_known_max) return false;
-        out->items[out->count++].i = at;
-        if (__builtin_add_overflow(at, step, &at)) break;
-    }
-    out->dims[0] = out->count;
-    return true;
-}
-
 static double real_negate(double x) {
     return -x;
 }
@@ -455,40 +424,22 @@ static const struct {
     nd_evaluator *evaluate;
     bool attributes;
 } nd_evaluators[] = {
-    {"Identity", known_pass, false},
-    {"Cast", known_cast, true},
-    {"Constant", known_pass, true},
-    {"Concat", known_concat, true},
-    {"Gather", known_gather, true},
-    {"Unsqueeze", known_unsqueeze, true},
-    {"Squeeze", known_squeeze, true},
-    {"Reshape", known_reshape, true},
-    {"Slice", known_slice, true},
-    {"Transpose", known_transpose, true},
-    {"ConstantOfShape", known_fill, true},
-    {"ReduceProd", known_product, true},
-    {"Add", known_arithmetic, false},
-    {"Sub", known_arithmetic, false},
-    {"Mul", known_arithmetic, false},
-    {"Div", known_arithmetic, false},
-    {"Mod", known_arithmetic, false},
-    {"Min", known_arithmetic, false},
-    {"Max", known_arithmetic, false},
-    {"Pow", known_arithmetic, false},
-    {"Equal", known_compare, false},
-    {"Greater", known_compare, false},
-    {"Less", known_compare, false},
-    {"Where", known_where, false},
-    {"Expand", known_expand, false},
-    {"Range", known_range, false},
-    {"Floor", known_unary, false},
-    {"Ceil", known_unary, false},
-    {"Sqrt", known_unary, false},
-    {"Round", known_unary, false},
-    {"Neg", known_unary, false},
-    {"Abs", known_unary, false},
-    {"Not", known_not, false},
-    {"Size", known_size, false},
+    {"Identity", known_pass, false},     {"Cast", known_cast, true},
+    {"Constant", known_pass, true},      {"Concat", known_concat, true},
+    {"Gather", known_gather, true},      {"Unsqueeze", known_unsqueeze, true},
+    {"Squeeze", known_squeeze, true},    {"Reshape", known_reshape, true},
+    {"Slice", known_slice, true},        {"Transpose", known_transpose, true},
+    {"ReduceProd", known_product, true}, {"Add", known_arithmetic, false},
+    {"Sub", known_arithmetic, false},    {"Mul", known_arithmetic, false},
+    {"Div", known_arithmetic, false},    {"Mod", known_arithmetic, false},
+    {"Min", known_arithmetic, false},    {"Max", known_arithmetic, false},
+    {"Pow", known_arithmetic, false},    {"Equal", known_compare, false},
+    {"Greater", known_compare, false},   {"Less", known_compare, false},
+    {"Where", known_where, false},       {"Expand", known_expand, false},
+    {"Floor", known_unary, false},       {"Ceil", known_unary, false},
+    {"Sqrt", known_unary, false},        {"Round", known_unary, false},
+    {"Neg", known_unary, false},         {"Abs", known_unary, false},
+    {"Not", known_not, false},           {"Size", known_size, false},
 };
 
 static nd_evaluator *find_evaluator(const nd_node *node) {

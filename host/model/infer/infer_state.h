@@ -37,6 +37,9 @@ bool nd_infer_known(nd_infer *infer, int value, nd_known *out);
  * whether it did. */
 nd_status nd_infer_evaluate(nd_infer *infer, const nd_node *node, bool *done);
 
+/* The same for Range and ConstantOfShape, which may be long (infer_long.c). */
+nd_status nd_infer_long(nd_infer *infer, const nd_node *node, bool *done);
+
 /* Moves constant operands into node->attr (infer_operands.c). Messages leave out the node. */
 nd_status nd_infer_operands(nd_infer *infer, nd_node *node);
 

@@ -417,6 +417,8 @@ static void read_constant_of_shape(nd_node_reader *reader) {
         attr->size = *(const int64_t *)value.data;
     } else if (value.dtype == nd_dtype_i32) {
         attr->size = *(const int32_t *)value.data;
+    } else if (value.dtype == nd_dtype_f32) {
+        nd_tensor_to_f32(&value, &attr->value);
     }
     nd_tensor_free(&value);
 }

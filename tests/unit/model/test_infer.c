@@ -510,3 +510,50 @@ Test(fold, computed_weights_become_constants) {
     nd_tensor_free(&half);
     nd_graph_free(graph);
 }
+
+/* --- lengths */
+
+static nd_node *add_opaque(nd_graph *graph, const char *op_type, int in, int *out) {
+    nd_node *node = NULL;
+    *out = add_node(graph, nd_op_opaque, NULL, &in, 1, &node);
+    node->op_type = op_type;
+    graph->values[*out].rank = 1;
+    graph->values[*out].dims[0] = -1;
+    return node;
+}
+
+Test(infer, an_open_length_that_counts_is_no_batch) {
+    nd_graph *graph = new_graph("counts");
+    const int x = add_input(graph, "x", 4, (int64_t[]){-1, 3, 8, 8});
+    int counted, other;
+    add_opaque(graph, "NonZero", x, &counted);
+    add_opaque(graph, "Strange", x, &other);
+    OK(nd_graph_add_output(graph, counted));
+    OK(nd_graph_add_output(graph, other));
+    OK(nd_graph_sort(graph));
+    OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 2, .allow_opaque = true}));
+    cr_expect_eq(graph->values[counted].rank, -1);
+    cr_expect(graph->values[other].rank == 1 && graph->values[other].dims[0] == 2);
+    nd_graph_free(graph);
+}
+
+Test(infer, a_range_and_a_constant_of_a_shape_are_as_long_as_they_are) {
+    nd_graph *graph = new_graph("long");
+    nd_node *range, *constant;
+    const int64_t length = 332;
+    const int ends[] = {add_floats(graph, NULL, 0, NULL, (float[]){4}),
+                        add_floats(graph, NULL, 0, NULL, (float[]){1000}),
+                        add_floats(graph, NULL, 0, NULL, (float[]){3})};
+    const int x = add_input(graph, "x", 2, (int64_t[]){1, 332});
+    const int numbers = add_node(graph, nd_op_opaque, NULL, ends, 3, &range);
+    range->op_type = "Range";
+    const int shape = add_ints(graph, 1, 1, &length),
+              same = add_node(graph, nd_op_constant_of_shape, NULL, &shape, 1, &constant);
+    constant->attr.dtype = nd_dtype_f32;
+    constant->attr.value = 0.5f;
+    finish(graph, add_node(graph, nd_op_add, NULL, (int[]){x, same, numbers}, 3, NULL), 1);
+    const nd_tensor *all = graph->values[same].init, *row = graph->values[numbers].init;
+    cr_assert(all && nd_tensor_count(all) == 332 && ((const float *)all->data)[331] == 0.5f);
+    cr_assert(row && nd_tensor_count(row) == 332 && ((const float *)row->data)[331] == 997);
+    nd_graph_free(graph);
+}

