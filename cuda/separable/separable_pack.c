@@ -121,3 +121,31 @@ bool nd_separable_patch_choose(nd_cuda_separable *call, size_t shared_limit, nd_
     for (int i = 0; i < 3; i++) call->patch[i] = best[i];
     return least >= 0;
 }
+
+int64_t nd_separable_slice_channels(const nd_separable_slices *s) {
+    return !s->strict && s->out_channels > 128 ? 256 : 128;
+}
+
+int64_t nd_separable_slice_waves(const nd_separable_slices *s, int64_t rows) {
+    const int64_t tiles = separable_ceil(rows * s->width, nd_separable_slice_pixels) *
+                          separable_ceil(s->out_channels, nd_separable_slice_channels(s));
+    return separable_ceil(tiles, s->multiprocessors);
+}
+
+int64_t nd_separable_slice_choose(const nd_separable_slices *s) {
+    /* Starting a slice costs about as much as this part of a wave. */
+    const double start = 0.125;
+    const int64_t most = s->most < s->rows ? s->most : s->rows;
+    int64_t best = 1;
+    double least = -1;
+    for (int64_t rows = 1; rows <= most; rows++) {
+        const int64_t full = s->rows / rows, last = s->rows % rows;
+        const int64_t waves =
+            full * nd_separable_slice_waves(s, rows) + (last ? nd_separable_slice_waves(s, last) : 0);
+        const double cost = (double)waves + start * (double)(full + (last > 0));
+        if (least >= 0 && cost > least) continue;
+        least = cost;
+        best = rows;
+    }
+    return best;
+}

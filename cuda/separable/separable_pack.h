@@ -38,6 +38,25 @@ int64_t nd_separable_tiles(const nd_cuda_separable *call);
  * once: more than 1 only where the tiles leave some of them idle. */
 void nd_separable_split_choose(nd_cuda_separable *call, int64_t resident);
 
+/* A layer in two steps, slice by slice. The library's GEMM is taken to make tiles of
+ * nd_separable_slice_pixels pixels by nd_separable_slice_channels channels, one a multiprocessor at a time.
+ */
+typedef struct nd_separable_slices {
+    int64_t rows, width; /* of outputs: rows of all images one after the other, pixels of a row */
+    int64_t most;        /* rows of a slice */
+    int64_t out_channels, multiprocessors;
+    bool strict; /* fp32 */
+} nd_separable_slices;
+
+enum { nd_separable_slice_pixels = 128 };
+int64_t nd_separable_slice_channels(const nd_separable_slices *s);
+
+/* Waves of such tiles that a GEMM of so many rows takes. */
+int64_t nd_separable_slice_waves(const nd_separable_slices *s, int64_t rows);
+
+/* Rows of a slice, at least 1 and at most `most`, that take the fewest waves in all. */
+int64_t nd_separable_slice_choose(const nd_separable_slices *s);
+
 #ifdef __cplusplus
 }
 #endif

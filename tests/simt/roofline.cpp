@@ -268,31 +268,54 @@ static bool nd_roof_mma(const char *resources, const nd_roof_layer &layer, const
     return true;
 }
 
-/* Depthwise kernel and the library's GEMM on two streams, slices of 1/4 of L2 (50 MB) between. The GEMM in
- * tiles of 128 x 256 on all multiprocessors; of the shorter of the two halves, half is hidden behind the
- * other (nothing in fp32, where they share the pipes); 1 us from slice to slice. A guess throughout. */
+/* Launches of the depthwise kernel: rows of one image, or whole images. */
+static int64_t nd_roof_pieces(int64_t all, int64_t slice, int64_t height) {
+    int64_t pieces = 0;
+    for (int64_t first = 0, end = 0; first < all; pieces++) {
+        if (first == end) end = first + slice < all ? first + slice : all;
+        const int64_t row = first % height, left = end - first;
+        if (row == 0 && left >= height)
+            first += left / height * height;
+        else
+            first += left < height - row ? left : height - row;
+    }
+    return pieces;
+}
+
+/* Depthwise kernel and the library's GEMM, slices of 1/4 of L2 (50 MB) between: of the shorter of the two
+ * halves, half is hidden behind the other. Strict fp32: slices of 1/2, and nothing is hidden, the halves
+ * share the pipes. Cut, and tiled, as nd_separable_slice_choose has it; 1 us from slice to slice, and as much
+ * for every further piece of its depthwise part. A guess throughout. */
 static bool nd_roof_chunked(const nd_roof_layer &layer, const nd_roof_type &type, int64_t terms,
                             nd_roof_result &r) {
     const double pixels = nd_roof_pixels(layer), k = (double)(layer.ni * terms),
                  size = nd_roof_bytes_of(type);
-    const int64_t slice = (int64_t)(12.5e6 / (k * size)), slices = nd_roof_ceil((int64_t)pixels, slice);
-    const int64_t tiles = nd_roof_ceil((int64_t)pixels / slices, 128) *
-                          nd_roof_ceil(layer.no, type.tensor && layer.no > 128 ? 256 : 128);
-    const double waves =
-        (double)(nd_roof_ceil(tiles, nd_roof_multiprocessors) * nd_roof_multiprocessors) / (double)tiles;
-    const double product = 1e9 * 2 * pixels * k * (double)layer.no / type.dense * waves;
+    nd_separable_slices cut = {};
+    cut.rows = nd_roof_images * layer.size;
+    cut.width = layer.size;
+    cut.out_channels = layer.no;
+    cut.multiprocessors = nd_roof_multiprocessors;
+    cut.strict = !type.tensor;
+    cut.most = (int64_t)((cut.strict ? 25e6 : 12.5e6) / (k * size * (double)layer.size));
+    const int64_t rows = nd_separable_slice_choose(&cut), full = cut.rows / rows, last = cut.rows % rows,
+                  slices = nd_roof_ceil(cut.rows, rows);
+    const int64_t waves =
+        full * nd_separable_slice_waves(&cut, rows) + (last ? nd_separable_slice_waves(&cut, last) : 0);
+    const double tile = 2 * nd_separable_slice_pixels * (double)nd_separable_slice_channels(&cut) * k;
+    double product = 1e9 * (double)(waves * nd_roof_multiprocessors) * tile / type.dense;
+    if (layer.no < 128) product *= (double)layer.no / 128;          /* narrower tiles of the same rate */
     const double clocks = pixels * k / 2 / 32 * 27 / nd_roof_issue; /* 27 instructions a row of two values */
     const double arithmetic = 1e9 * clocks / (nd_roof_multiprocessors * nd_roof_clock);
     const double between = 1e9 * pixels * k * size / (nd_roof_l2 * nd_roof_multiprocessors * nd_roof_clock);
     const double depthwise = fmax(arithmetic, between), gemm = fmax(product, between);
-    const double hidden = type.tensor ? 0.5 * fmin(gemm, depthwise) : 0;
+    const double hidden = type.tensor && slices > 1 ? 0.5 * fmin(gemm, depthwise) : 0;
     r.kernel = "chunked";
     r.patch = std::to_string(slices) + " slices";
     r.memory_ns = nd_roof_memory_ns(layer, type, k * (double)layer.no);
     r.binds = gemm > depthwise ? "gemm" : "depthwise";
     r.reach_ns = gemm + depthwise - hidden;
     if (r.memory_ns > r.reach_ns) r.reach_ns = r.memory_ns, r.binds = "memory";
-    r.reach_ns += nd_roof_start + (double)slices * 1000;
+    r.reach_ns += nd_roof_start + 1000 * (double)nd_roof_pieces(cut.rows, rows, layer.size);
     return true;
 }
 
