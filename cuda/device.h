@@ -100,6 +100,10 @@ typedef struct nd_cuda_implementation {
 } nd_cuda_implementation;
 
 extern const nd_cuda_implementation nd_cuda_simple_implementation; /* one launch, of nd_cuda_launches */
+
+/* Whether the plugin has the function that a work ends with: all of them on their own, as an epilogue those
+ * of cuda/kernels/number.cuh. */
+bool nd_cuda_has_function(const nd_work *work);
 extern const nd_cuda_implementation nd_cuda_conv_implementation, nd_cuda_separable_implementation,
     nd_cuda_gemm_implementation;
 extern const nd_cuda_implementation

@@ -147,6 +147,21 @@ static nd_cuda_launch *const nd_cuda_launches[nd_operation_count] = {
     [nd_operation_fill] = nd_cuda_fill_launch,
 };
 
+/* The last function that every kernel's epilogue has (cuda/kernels/number.cuh). */
+enum { nd_cuda_act_last = nd_act_hard_swish };
+
+static nd_cuda_launch *cuda_launch_of(const nd_work *work) {
+    if (work->operation == nd_operation_activation && work->activation.act > nd_cuda_act_last)
+        return nd_cuda_function_launch;
+    if (work->operation == nd_operation_binary && work->pairing == nd_pairing_pow)
+        return nd_cuda_power_launch;
+    return nd_cuda_launches[work->operation];
+}
+
+bool nd_cuda_has_function(const nd_work *work) {
+    return work->activation.act <= nd_cuda_act_last || work->operation == nd_operation_activation;
+}
+
 /* Any strides and sizes: the launchers split what is too large for one grid. */
 static bool cuda_simple_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
@@ -162,7 +177,7 @@ static bool cuda_simple_supports(const nd_cuda *cuda, const nd_work *work, nd_pr
 static nd_status cuda_simple_prepare(nd_kernel *kernel, const nd_work *work) {
     const void *constant = NULL;
     kernel->functions = &nd_cuda_simple_functions;
-    kernel->launch = nd_cuda_launches[work->operation];
+    kernel->launch = cuda_launch_of(work);
     snprintf(kernel->engine, sizeof kernel->engine, "nd:%s", nd_operation_name(work->operation));
     if (work->operation == nd_operation_affine) {
         ND_TRY(nd_cuda_constant(kernel, work->weights, (size_t)work->y.dims[1] * sizeof(float), &constant));

@@ -83,16 +83,11 @@ static const nd_cuda_implementation *cuda_implementation_of(nd_operation operati
     return implementations[operation] ? implementations[operation] : &nd_cuda_simple_implementation;
 }
 
-/* Those that cuda/kernels/number.cuh has: the others would cost every kernel a stack. */
-static bool cuda_has_functions(const nd_work *work) {
-    return work->activation.act <= nd_act_hard_swish && work->pairing != nd_pairing_pow;
-}
-
 static bool cuda_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
     const nd_cuda_implementation *implementation = cuda_implementation_of(work->operation);
     if (precision == nd_precision_int8) return false;
     if (work->operation == nd_operation_quantize || work->operation == nd_operation_dequantize) return false;
-    return nd_work_agrees(work) && cuda_has_functions(work) &&
+    return nd_work_agrees(work) && nd_cuda_has_function(work) &&
            implementation->supports((const nd_cuda *)backend, work, precision);
 }
 

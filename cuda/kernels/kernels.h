@@ -28,6 +28,8 @@ typedef nd_status nd_cuda_launch(const nd_cuda_call *call);
 /* y = act(a op b), op(x), x * w[c] + b[c], x, value: any strides, 16-byte accesses where the views allow. */
 nd_cuda_launch nd_cuda_binary_launch, nd_cuda_activation_launch, nd_cuda_affine_launch, nd_cuda_copy_launch,
     nd_cuda_fill_launch, nd_cuda_gather_launch;
+/* Those of number.cuh alone; functions.cu has all functions of one number, and powers. */
+nd_cuda_launch nd_cuda_function_launch, nd_cuda_power_launch;
 nd_cuda_launch nd_cuda_pool_launch, nd_cuda_softmax_launch, nd_cuda_lrn_launch, nd_cuda_reduce_launch;
 
 /* Direct convolution, any strides and groups: the fallback where cuDNN has no plan. weights are transposed to

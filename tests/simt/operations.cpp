@@ -75,6 +75,62 @@ static void nd_test_activations(nd_dtype storage) {
     }
 }
 
+/* Of numbers that a function takes; angles beyond a turn, and so large that fp32 has whole numbers alone. */
+static void nd_test_functions(nd_dtype storage) {
+    struct function {
+        nd_activation activation;
+        float low, high;
+    };
+    static const function functions[] = {
+        {{nd_act_abs, 0, 0}, -5, 5},          {{nd_act_neg, 0, 0}, -5, 5},
+        {{nd_act_reciprocal, 0, 0}, 1, 5},    {{nd_act_sqrt, 0, 0}, 0, 5},
+        {{nd_act_exp, 0, 0}, -5, 5},          {{nd_act_log, 0, 0}, 2, 5},
+        {{nd_act_sin, 0, 0}, -9, 9},          {{nd_act_cos, 0, 0}, -9, 9},
+        {{nd_act_sin, 0, 0}, -3e4f, 3e4f},    {{nd_act_cos, 0, 0}, -3e4f, 3e4f},
+        {{nd_act_tanh, 0, 0}, -5, 5},         {{nd_act_erf, 0, 0}, -3, 3},
+        {{nd_act_floor, 0, 0}, -5, 5},        {{nd_act_ceil, 0, 0}, -5, 5},
+        {{nd_act_round, 0, 0}, -5, 5},        {{nd_act_sign, 0, 0}, -5, 5},
+        {{nd_act_softplus, 0, 0}, -5, 5},     {{nd_act_softsign, 0, 0}, -5, 5},
+        {{nd_act_elu, 0.75f, 1.5f}, -5, 5},   {{nd_act_celu, 2, 0}, -5, 5},
+        {{nd_act_threshold, 0.5f, 0}, -5, 5}, {{nd_act_swish, 1.5f, 0}, -5, 5},
+        {{nd_act_mish, 0, 0}, -5, 5},         {{nd_act_gelu, 0, 0}, -5, 5},
+        {{nd_act_gelu_tanh, 0, 0}, -5, 5},
+    };
+    for (const function &f : functions) {
+        nd_test_case test = nd_test_make("function", nd_operation_activation, storage,
+                                         nd_test_view(2, 9, 4, 5), nd_test_view(2, 9, 4, 5));
+        test.name += " " + std::to_string(f.activation.act);
+        test.work.activation = f.activation;
+        test.real = true;
+        test.low = f.low;
+        test.high = f.high;
+        test.relative = storage == nd_dtype_f32 ? 1e-6 : storage == nd_dtype_f16 ? 1e-3 : 8e-3;
+        /* near their zeros sines are no better than the angle */
+        if (f.activation.act == nd_act_sin || f.activation.act == nd_act_cos) test.absolute = 2e-7;
+        nd_test_operation(test, nd_cuda_function_launch);
+    }
+}
+
+/* All pairs, beside a broadcast; powers of positive numbers. */
+static void nd_test_pairs(nd_dtype storage) {
+    nd_view row = nd_test_view(2, 9, 4, 5);
+    row.strides[0] = row.strides[2] = row.strides[3] = 0; /* one value for each channel */
+    for (int pairing = 0; pairing < nd_pairing_count; pairing++)
+        for (bool repeated : {false, true}) {
+            const bool power = pairing == nd_pairing_pow, inexact = power || pairing == nd_pairing_div;
+            nd_test_case test = nd_test_make(repeated ? "pairs by channel" : "pairs", nd_operation_binary,
+                                             storage, nd_test_view(2, 9, 4, 5), nd_test_view(2, 9, 4, 5));
+            test.name += " " + std::to_string(pairing);
+            test.work.pairing = (nd_pairing)pairing;
+            if (repeated) test.work.x2 = row;
+            test.real = inexact;
+            if (inexact) test.low = 0.5f, test.high = 3;
+            if (inexact)
+                test.relative = storage == nd_dtype_f32 ? 1e-6 : storage == nd_dtype_f16 ? 1e-3 : 8e-3;
+            nd_test_operation(test, power ? nd_cuda_power_launch : nd_cuda_binary_launch);
+        }
+}
+
 static void nd_test_pools(nd_dtype storage) {
     struct pool {
         const char *name;
@@ -112,6 +168,20 @@ static void nd_test_reductions(nd_dtype storage) {
                                       nd_test_rows(4, 3, 2, 5), nd_test_rows(1, 3, 2, 5));
     outer.work.axes[0] = true;
     nd_test_operation(outer, nd_cuda_reduce_launch);
+    for (int kind = 0; kind < nd_reduction_count; kind++) {
+        if (kind == nd_reduction_log_sum_exp) continue; /* not on this device */
+        nd_test_case each = nd_test_make("reduction", nd_operation_reduce, storage, nd_test_view(3, 37, 2, 5),
+                                         nd_test_view(3, 1, 2, 1));
+        each.name += " " + std::to_string(kind);
+        each.work.reduction = (nd_reduction)kind;
+        each.work.axes[1] = each.work.axes[3] = true;
+        each.real = true; /* of 185 numbers near 1, so that products stay near it too */
+        each.low = 0.97f;
+        each.high = 1.03f;
+        each.relative = storage == nd_dtype_f32 ? 1e-5 : storage == nd_dtype_f16 ? 1e-3 : 8e-3;
+        nd_test_operation(each, nd_cuda_reduce_launch);
+        nd_test_races(each, nd_simt_sync_block, 0, 1);
+    }
     for (int64_t axis = 0; axis < 2; axis++) {
         nd_test_case softmax = nd_test_make("softmax", nd_operation_softmax, storage,
                                             nd_test_rows(2, {5, 300}), nd_test_rows(2, {5, 300}));
@@ -198,6 +268,8 @@ void nd_test_operations() {
     for (nd_dtype storage : nd_test_storages) {
         nd_test_elementwise(storage);
         nd_test_activations(storage);
+        nd_test_functions(storage);
+        nd_test_pairs(storage);
         nd_test_pools(storage);
         nd_test_reductions(storage);
         nd_test_others(storage);
