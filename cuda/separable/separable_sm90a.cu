@@ -1,13 +1,14 @@
 /* The fused separable layer for sm_90a: the copy engine brings the patch and the constants, wgmma multiplies.
  *
  * As in separable.cuh the sum over terms is the K loop of a GEMM whose rows, depthwise values of output
- * pixels, are made on the fly. A tile is two halves of at most 64 pixels x N channels, each of them a
- * warpgroup's. A round is 64 bytes of channels and two of their terms (the last of an odd number alone): K =
- * 64 of 16 bits, 32 of tf32. Its constants, weights as wgmma wants them and filters, are one piece of memory
- * (separable_sm90a.h).
+ * pixels, are made on the fly. A tile is two halves of N channels, each of them a warpgroup's with a patch of
+ * its own, so that any two are a tile: 64 pixels of 256 channels, 128 of fewer, which is what the sums of a
+ * warpgroup's registers hold. A round is 64 bytes of channels and up to three of their terms, whose patch is
+ * read once: K = 96 of 16 bits, 48 of tf32. Its constants, weights as wgmma wants them and filters, are one
+ * piece of memory (separable_sm90a.h).
  *
  *   copy thread  waits until a stage is free in all blocks of the cluster, then asks for the next round's
- * patch and for its share of the constants, which goes to all of them: the cluster reads the weights once
+ * patches and for its share of the constants, which goes to all of them: the cluster reads the weights once
  *   warpgroup    waits for the stage; makes its rows of A: a lane two neighbouring channels, a run of pixels
  * down a column, so that the 3x3 window slides; waits for the wgmma before, gives its stage back and meets
  * its other warps; starts wgmma
@@ -18,8 +19,11 @@
  * same pixels.
  *
  * Banks: lanes of a warp take neighbouring columns of the patch (2 of 16-bit channels, 4 of tf32) and write
- * neighbouring rows of A, so that both are 128 bytes in one piece. Order of pixels in a half: [image][group
- * of columns][row][column].
+ * neighbouring rows of A, so that both are 128 bytes in one piece. Neighbouring lanes take the same channels
+ * of two columns: of filters, which both read, every access is then half of what it would be (a rule of the
+ * load unit from sm_70 on that NVIDIA's forum gives, "Unexpected shared memory bank conflict": two of the
+ * four parts of a 16-byte load go at once where lanes n and n ^ 1 read the same). Order of pixels in a half:
+ * [image][group of columns][row][column].
  *
  * Who may write what, when. Round g writes half g % 2 of A, which wgmma g - 2 read: all warps of the
  * warpgroup waited for that before they met in round g - 1, and only this warpgroup touches its rows. A stage
@@ -39,20 +43,19 @@ enum {
     nd_hopper_stages_max = 4,
     nd_hopper_align = 1024,
     nd_hopper_units_max = 64,
-    nd_hopper_tile_bytes = 2 * 2 * 2 * nd_hopper_half * nd_hopper_row, /* rounds, terms, halves */
+    nd_hopper_slab_bytes = nd_hopper_slab * nd_hopper_row,
 };
 
 /* Sizes that follow from a call. */
 struct nd_hopper_shape {
-    int height, width;           /* of the patch, in input pixels */
-    int patch_bytes, weights;    /* bytes of the patch, and of the weights of one term */
-    int patch_at, stage, stages; /* bytes from a stage's begin to its patch, to the next stage; how many */
-    int shift;                   /* pixels of the patch from the windows of the first half to the second's */
+    int height, width;                    /* of a patch, in input pixels */
+    int patch_bytes, patch_next, weights; /* bytes of a patch, from one to the other; of a term's weights */
+    int patch_at, stage, stages; /* bytes from a stage's begin to its patches, to the next stage; how many */
     int groups, segments, length,
         units; /* groups of columns of a half; runs of a column, rows of one; runs in all */
-    int across, columns, rows,
-        clusters;  /* tiles of channels, and of pixels along both axes; clusters of pixel tiles */
-    int64_t items; /* of work: tiles of a cluster, parts of their rounds */
+    int across, columns, rows, clusters; /* tiles of channels; halves along both axes; clusters of tiles */
+    int64_t items;                       /* of work: tiles of a cluster, parts of their rounds */
+    int round_bytes;                     /* of the rows of A of a round */
     int stages_at, barriers_at, tables_at, total;
 };
 
@@ -65,13 +68,12 @@ inline int nd_hopper_ceil(int64_t a, int64_t b) {
 }
 
 /* Runs of a column that keep four warps busy, and alike: a run begins with two rows of its own. */
-template <class T> inline void nd_hopper_runs(const nd_cuda_hopper &call, nd_hopper_shape *s) {
+template <class T> inline void nd_hopper_runs(const int64_t *half, nd_hopper_shape *s) {
     int64_t least = INT64_MAX;
-    s->groups = nd_hopper_ceil(call.half[2], nd_hopper_abreast<T>);
-    for (int segments = 1; segments <= call.half[1]; segments++) {
-        const int length = nd_hopper_ceil(call.half[1], segments),
-                  used = nd_hopper_ceil(call.half[1], length);
-        const int units = (int)call.half[0] * s->groups * used;
+    s->groups = nd_hopper_ceil(half[2], nd_hopper_abreast<T>);
+    for (int segments = 1; segments <= half[1]; segments++) {
+        const int length = nd_hopper_ceil(half[1], segments), used = nd_hopper_ceil(half[1], length);
+        const int units = (int)half[0] * s->groups * used;
         const int64_t cost = (int64_t)nd_hopper_ceil(units, 4) * (length + 2);
         if (units > nd_hopper_units_max || cost >= least) continue;
         least = cost;
@@ -84,30 +86,26 @@ template <class T> inline void nd_hopper_runs(const nd_cuda_hopper &call, nd_hop
 template <class T> inline nd_hopper_shape nd_hopper_shape_of(const nd_cuda_hopper &call) {
     const nd_cuda_separable &p = call.layer;
     const nd_window &g = p.window;
-    const int limit = 227 * 1024 - nd_hopper_align;
+    const int limit = 227 * 1024 - nd_hopper_align, half = (int)nd_hopper_half(p.tile);
     nd_hopper_shape s = {};
     s.height = (int)((p.patch[1] - 1) * g.stride[0] + 3);
     s.width = (int)((p.patch[2] - 1) * g.stride[1] + 3);
     s.patch_bytes = (int)p.patch[0] * s.height * s.width * nd_hopper_row;
+    s.patch_next = (s.patch_bytes + 127) / 128 * 128;
     s.weights = (int)p.tile * nd_hopper_row;
-    s.patch_at = 2 * (s.weights + nd_hopper_taps * nd_hopper_channels<T> * 4);
+    s.patch_at = (int)call.terms * (s.weights + nd_hopper_taps * nd_hopper_channels<T> * 4);
     s.patch_at = (s.patch_at + 127) / 128 * 128;
-    s.stage = (s.patch_at + s.patch_bytes + 511) / 512 * 512;
-    if (p.patch[0] > call.half[0])
-        s.shift = (int)call.half[0] * s.height * s.width;
-    else if (p.patch[1] > call.half[1])
-        s.shift = (int)(call.half[1] * g.stride[0]) * s.width;
-    else
-        s.shift = p.patch[2] > call.half[2] ? (int)(call.half[2] * g.stride[1]) : 0;
-    nd_hopper_runs<T>(call, &s);
+    s.stage = (s.patch_at + 2 * s.patch_next + 511) / 512 * 512;
+    nd_hopper_runs<T>(p.patch, &s);
     s.across = nd_hopper_ceil(p.out_channels, p.tile);
     s.columns = nd_hopper_ceil(p.out_width, p.patch[2]);
     s.rows = nd_hopper_ceil(p.out_height, p.patch[1]);
     s.clusters =
-        nd_hopper_ceil((int64_t)nd_hopper_ceil(p.images, p.patch[0]) * s.rows * s.columns, call.cluster);
+        nd_hopper_ceil((int64_t)nd_hopper_ceil(p.images, p.patch[0]) * s.rows * s.columns, 2 * call.cluster);
     s.items = (int64_t)s.clusters * s.across * p.split;
-    s.stages_at = nd_hopper_tile_bytes;
-    const int tables = 2 * nd_hopper_stages_max * 8 + (2 * nd_hopper_units_max + 2 * nd_hopper_half) * 4;
+    s.round_bytes = (int)call.terms * 2 * half * nd_hopper_row;
+    s.stages_at = 2 * s.round_bytes;
+    const int tables = 2 * nd_hopper_stages_max * 8 + (2 * nd_hopper_units_max + half) * 4;
     for (s.stages = 2; s.stages < nd_hopper_stages_max; s.stages++)
         if (s.stages_at + (s.stages + 1) * s.stage + tables > limit) break;
     s.barriers_at = s.stages_at + s.stages * s.stage;
@@ -143,9 +141,9 @@ __device__ void nd_hopper_mma(nd_math_tf32, float (&c)[tiles][4], uint64_t a, ui
     nd_ptx_wgmma_tf32(c, a, b, add);
 }
 
-/* Where a tile of a block begins: channel and pixel of y. */
+/* Where a half of a tile begins: a pixel of y. */
 struct nd_hopper_origin {
-    int channel, image, row, column;
+    int image, row, column;
 };
 
 /* One of the stages, and how often all of them have been gone through. */
@@ -191,11 +189,12 @@ __device__ inline void nd_hopper_words(float, float x, float y, uint32_t (&word)
 
 template <class Math, int N> struct nd_hopper_block {
     using T = typename Math::element;
-    using pair = nd_pack<T, 2>;
+    using two = nd_pack<T, 2>;
     static constexpr int channels = nd_hopper_channels<T>, pairs = channels / 2,
                          abreast = nd_hopper_abreast<T>;
-    static constexpr int words = (int)sizeof(pair) / 4;
-    static constexpr int half_bytes = nd_hopper_half * nd_hopper_row, term_bytes = 2 * half_bytes;
+    static constexpr int words = (int)sizeof(two) / 4;
+    static constexpr int slabs = (int)nd_hopper_half(N) / nd_hopper_slab, half = slabs * nd_hopper_slab;
+    static constexpr int half_bytes = half * nd_hopper_row, term_bytes = 2 * half_bytes;
 
     const nd_cuda_hopper &call; /* these three in the constants of the launch, not in registers */
     const nd_cuda_separable &p;
@@ -203,6 +202,7 @@ template <class Math, int N> struct nd_hopper_block {
     unsigned char *shared;
     int group, warp,
         lane; /* the half that this warpgroup makes, -1: it copies; of the warpgroup's 4; of the warp's 32 */
+    int pair, aside; /* of the lane: channels of a pixel, column of a group */
 
     __device__ nd_hopper_block(const nd_cuda_hopper &call_, const nd_hopper_shape &shape,
                                unsigned char *bytes)
@@ -212,6 +212,8 @@ template <class Math, int N> struct nd_hopper_block {
         group = number / 4 - 1;
         warp = number % 4;
         lane = (int)(threadIdx.x % 32);
+        pair = lane / 2 % pairs;
+        aside = lane % 2 + lane / (2 * pairs) * 2;
     }
 
     __device__ void meet() const {
@@ -239,44 +241,40 @@ template <class Math, int N> struct nd_hopper_block {
         return reinterpret_cast<int *>(shared + s.tables_at);
     }
 
-    /* [2 halves][64]: image, row and column of the tile, a byte each from above; -1 past the half. */
+    /* [half]: image, row and column of a half, a byte each from above; -1 past it. */
     __device__ int *places() const {
         return units() + 2 * nd_hopper_units_max;
     }
 
-    /* A place of a half, in the tile. */
-    __device__ int along(int axis, int place, int second) const {
-        return place + (second && p.patch[axis] > call.half[axis] ? (int)call.half[axis] : 0);
-    }
-
     __device__ void tables() const {
-        const int at = (int)threadIdx.x, height = (int)call.half[1];
+        const int at = (int)threadIdx.x, height = (int)p.patch[1];
         if (at < s.units) {
-            const int segment = at % s.segments, group = at / s.segments % s.groups,
+            const int segment = at % s.segments, of = at / s.segments % s.groups,
                       image = at / (s.segments * s.groups);
             const int row = segment * s.length, left = height - row;
             units()[2 * at] = (image * s.height + row * (int)p.window.stride[0]) * s.width;
-            units()[2 * at + 1] = group * abreast | (left < s.length ? left : s.length) << 8 |
-                                  ((image * s.groups + group) * height + row) * abreast << 16;
+            units()[2 * at + 1] = of * abreast | (left < s.length ? left : s.length) << 8 |
+                                  ((image * s.groups + of) * height + row) * abreast << 16;
         }
-        if (at >= 2 * nd_hopper_half) return;
-        const int second = at / nd_hopper_half, m = at % nd_hopper_half, run = m / abreast;
-        const int row = run % height, group = run / height % s.groups, image = run / (height * s.groups);
-        const int column = group * abreast + m % abreast;
-        const bool there = image < call.half[0] && column < call.half[2] && (!second || s.shift);
-        places()[at] =
-            there ? along(0, image, second) << 16 | along(1, row, second) << 8 | along(2, column, second)
-                  : -1;
+        if (at >= half) return;
+        const int run = at / abreast, row = run % height, of = run / height % s.groups,
+                  image = run / (height * s.groups), column = of * abreast + at % abreast;
+        const bool there = image < p.patch[0] && column < p.patch[2];
+        places()[at] = there ? image << 16 | row << 8 | column : -1;
     }
 
     /* Items of work are numbered: tiles of channels first, then parts of the rounds, then clusters of tiles
-     * of pixels. */
-    __device__ nd_hopper_origin origin(int number) const {
+     * of pixels; the halves of those: columns, rows, images. */
+    __device__ nd_hopper_origin origin(int number, int second) const {
         int tile = number / s.across / (int)p.split * (int)call.cluster;
         if (call.cluster > 1) tile += (int)nd_ptx_cluster_rank();
-        const int line = tile / s.columns;
-        return {number % s.across * N, line / s.rows * (int)p.patch[0], line % s.rows * (int)p.patch[1],
-                tile % s.columns * (int)p.patch[2]};
+        const int place = 2 * tile + second, line = place / s.columns;
+        return {line / s.rows * (int)p.patch[0], line % s.rows * (int)p.patch[1],
+                place % s.columns * (int)p.patch[2]};
+    }
+
+    __device__ int channel(int number) const {
+        return number % s.across * N;
     }
 
     __device__ int part(int number) const {
@@ -288,17 +286,20 @@ template <class Math, int N> struct nd_hopper_block {
         return (int)p.blocks * part / (int)p.split;
     }
 
-    /* Asks for the patch of a round and for this block's share of its constants. */
-    __device__ void ask(const nd_hopper_origin &i, int round, int to, const CUtensorMap *x) const {
+    /* Asks for the patches of a round and for this block's share of its constants, those of a tile of
+     * channels at `from`. */
+    __device__ void ask(const nd_hopper_origin (&halves)[2], const unsigned char *from, int round, int to,
+                        const CUtensorMap *x) const {
         const int channel = call.rounds[2 * round] & 0xffffff, terms = call.rounds[2 * round] >> 24;
         const int constants = terms * (s.weights + nd_hopper_taps * channels * 4);
-        const unsigned char *from = static_cast<const unsigned char *>(call.constants) +
-                                    i.channel / N * call.constants_bytes +
-                                    (int64_t)call.rounds[2 * round + 1] * 16;
-        nd_ptx_barrier_expect(full(to), (uint32_t)(constants + s.patch_bytes));
-        nd_ptx_tensor_4d(stage(to) + s.patch_at, x, channel,
-                         i.column * (int)p.window.stride[1] - (int)p.window.pad[1],
-                         i.row * (int)p.window.stride[0] - (int)p.window.pad[0], i.image, full(to));
+        from += (int64_t)call.rounds[2 * round + 1] * 16;
+        nd_ptx_barrier_expect(full(to), (uint32_t)(constants + 2 * s.patch_bytes));
+        ND_UNROLL
+        for (int k = 0; k < 2; k++)
+            nd_ptx_tensor_4d(stage(to) + s.patch_at + k * s.patch_next, x, channel,
+                             halves[k].column * (int)p.window.stride[1] - (int)p.window.pad[1],
+                             halves[k].row * (int)p.window.stride[0] - (int)p.window.pad[0], halves[k].image,
+                             full(to));
         if (call.cluster == 1) return nd_ptx_bulk(stage(to), from, (uint32_t)constants, full(to));
         const int share = constants / 2, at = (int)nd_ptx_cluster_rank() * share;
         nd_ptx_bulk_multicast(stage(to) + at, from + at, (uint32_t)share, full(to), 3);
@@ -308,11 +309,13 @@ template <class Math, int N> struct nd_hopper_block {
     __device__ void copy(const CUtensorMap *x) const {
         nd_hopper_turn turn;
         for (int number = first_item(); number < s.items; number += items_apart()) {
-            const nd_hopper_origin i = origin(number);
+            const nd_hopper_origin halves[2] = {origin(number, 0), origin(number, 1)};
+            const unsigned char *from = static_cast<const unsigned char *>(call.constants) +
+                                        channel(number) / N * call.constants_bytes;
             const int end = first_round(part(number) + 1);
             for (int round = first_round(part(number)); round < end; round++) {
                 nd_ptx_barrier_wait(empty(turn.stage), turn.parity ^ 1); /* true at once when it is new */
-                ask(i, round, turn.stage, x);
+                ask(halves, from, round, turn.stage, x);
                 turn.next(s.stages);
             }
         }
@@ -327,18 +330,18 @@ template <class Math, int N> struct nd_hopper_block {
     }
 
     __device__ static void load(const T *from, float (&to)[2]) {
-        const pair two = *reinterpret_cast<const pair *>(from);
-        to[0] = nd_load(two.value[0]);
-        to[1] = nd_load(two.value[1]);
+        const two both = *reinterpret_cast<const two *>(from);
+        to[0] = nd_load(both.value[0]);
+        to[1] = nd_load(both.value[1]);
     }
 
     /* A run of `count` rows of one column, of two channels and `terms` terms of each: windows begin at x,
      * `down` and `right` are elements to the next pixel; its first row of A is m of the half at `rows`. */
     template <int terms, int slide>
-    __device__ void run(const nd_pack<float, 2 * terms> (&filter)[nd_hopper_taps], const T *x, int down,
-                        int count, unsigned char *rows, int m) const {
+    __device__ void run(const float (&filter)[nd_hopper_taps][terms][2], const T *x, int down, int count,
+                        unsigned char *rows, int m) const {
         constexpr int kept = 3 - slide, bytes = 2 * (int)sizeof(T);
-        const int chunk = lane % pairs * bytes / 16 << 4, within = lane % pairs * bytes % 16;
+        const int chunk = pair * bytes / 16 << 4, within = pair * bytes % 16;
         float window[3][3][2];
         ND_UNROLL
         for (int h = 0; h < kept; h++)
@@ -359,53 +362,73 @@ template <class Math, int N> struct nd_hopper_block {
             for (int tap = 0; tap < nd_hopper_taps; tap++)
                 for (int t = 0; t < terms; t++)
                     for (int k = 0; k < 2; k++)
-                        sum[t][k] =
-                            fmaf(filter[tap].value[2 * t + k], window[tap / 3][tap % 3][k], sum[t][k]);
+                        sum[t][k] = fmaf(filter[tap][t][k], window[tap / 3][tap % 3][k], sum[t][k]);
             unsigned char *to = rows + m * nd_hopper_row + (chunk ^ (m >> 1 & 3) << 4) + within;
             ND_UNROLL
             for (int t = 0; t < terms; t++) Math::store_pair(to + t * term_bytes, sum[t][0], sum[t][1]);
         }
     }
 
-    /* This warp's runs of its half; rows of the first term at `rows`. */
-    template <int terms, int slide> __device__ void runs(int from, unsigned char *rows) const {
-        const unsigned char *constants = stage(from);
-        const int down = s.width * channels, last = (int)call.half[2] - 1, right = (int)p.window.stride[1];
-        nd_pack<float, 2 * terms> filter[nd_hopper_taps];
-        const auto *filters =
-            reinterpret_cast<const nd_pack<float, 2 * terms> *>(constants + terms * s.weights) + lane % pairs;
+    /* Terms `first` and up of the lane's filters, `count` of them: [tap][pair][count][2]. */
+    template <int first, int count, int terms>
+    __device__ void filters(const unsigned char *from, float (&filter)[nd_hopper_taps][terms][2]) const {
+        using piece = nd_pack<float, 2 * count>;
+        const auto *at =
+            reinterpret_cast<const piece *>(from) + first / count * nd_hopper_taps * pairs + pair;
         ND_UNROLL
-        for (int tap = 0; tap < nd_hopper_taps; tap++) filter[tap] = filters[tap * pairs];
-        const T *patch = reinterpret_cast<const T *>(constants + s.patch_at) + lane % pairs * 2;
-        for (int u = warp; u < s.units; u += 4) {
-            const int corner = units()[2 * u], more = units()[2 * u + 1], aside = lane / pairs;
-            int column = (more & 0xff) + aside;
-            if (column > last) column = last; /* past the half: makes a row that nobody asks for */
-            const int pixel = corner + column * right + group * s.shift;
-            run<terms, slide>(filter, patch + pixel * channels, down, more >> 8 & 0xff, rows,
-                              (more >> 16) + aside);
+        for (int tap = 0; tap < nd_hopper_taps; tap++) {
+            const piece taps = at[tap * pairs];
+            ND_UNROLL
+            for (int i = 0; i < 2 * count; i++) filter[tap][first + i / 2][i % 2] = taps.value[i];
         }
     }
 
-    __device__ void depthwise(int from, int terms, unsigned char *rows) const {
-        const bool slides = p.window.stride[0] == 1;
-        if (terms == 2)
-            slides ? runs<2, 1>(from, rows) : runs<2, 2>(from, rows);
-        else
-            slides ? runs<1, 1>(from, rows) : runs<1, 2>(from, rows);
+    /* This warp's runs of its half; rows of the first term at `rows`. */
+    template <int terms, int slide> __device__ void runs(int from, unsigned char *rows) const {
+        const unsigned char *constants = stage(from);
+        const int down = s.width * channels, last = (int)p.patch[2] - 1, right = (int)p.window.stride[1];
+        float filter[nd_hopper_taps][terms][2];
+        if constexpr (terms > 1) filters<0, 2>(constants + terms * s.weights, filter);
+        if constexpr (terms % 2) filters<terms - 1, 1>(constants + terms * s.weights, filter);
+        const T *patch =
+            reinterpret_cast<const T *>(constants + s.patch_at + group * s.patch_next) + pair * 2;
+        for (int u = warp; u < s.units; u += 4) {
+            const int corner = units()[2 * u], more = units()[2 * u + 1];
+            int column = (more & 0xff) + aside;
+            if (column > last) column = last; /* past the half: makes a row that nobody asks for */
+            run<terms, slide>(filter, patch + (corner + column * right) * channels, down, more >> 8 & 0xff,
+                              rows, (more >> 16) + aside);
+        }
     }
 
-    /* c[j]: 64 pixels of the half x channels 8 * j to + 7. In one piece of code for any number of terms the
-     * compiler would put a fence before every product. */
+    template <int terms> __device__ void depthwise_of(int from, unsigned char *rows) const {
+        p.window.stride[0] == 1 ? runs<terms, 1>(from, rows) : runs<terms, 2>(from, rows);
+    }
+
+    __device__ void depthwise(int from, int terms, unsigned char *rows) const {
+        if (terms == 3)
+            depthwise_of<3>(from, rows);
+        else if (terms == 2)
+            depthwise_of<2>(from, rows);
+        else
+            depthwise_of<1>(from, rows);
+    }
+
+    /* c[i][j]: 64 pixels of the half from 64 * i on x channels 8 * j to + 7. In one piece of code for any
+     * number of terms the compiler would put a fence before every product. */
     template <int terms>
-    __device__ void multiply(int from, const unsigned char *rows, bool first, float (&c)[N / 8][4]) const {
+    __device__ void multiply(int from, const unsigned char *rows, bool first,
+                             float (&c)[slabs][N / 8][4]) const {
         const unsigned char *weights = stage(from);
         nd_ptx_wgmma_fence();
         ND_UNROLL
         for (int k = 0; k < 2 * terms; k++) {
             const int t = k / 2, step = k % 2 * 32;
-            nd_hopper_mma(Math(), c, nd_hopper_matrix(rows + t * term_bytes + step),
-                          nd_hopper_matrix(weights + t * s.weights + step), !first || k > 0);
+            ND_UNROLL
+            for (int i = 0; i < slabs; i++)
+                nd_hopper_mma(Math(), c[i],
+                              nd_hopper_matrix(rows + t * term_bytes + i * nd_hopper_slab_bytes + step),
+                              nd_hopper_matrix(weights + t * s.weights + step), !first || k > 0);
         }
         nd_ptx_wgmma_commit();
     }
@@ -456,7 +479,7 @@ template <class Math, int N> struct nd_hopper_block {
 
     /* Pixel of y that row m of the half is, or -1. */
     __device__ int64_t target(const nd_hopper_origin &i, int m) const {
-        const int place = places()[group * nd_hopper_half + m];
+        const int place = places()[m];
         const int image = i.image + (place >> 16), row = i.row + (place >> 8 & 0xff),
                   column = i.column + (place & 0xff);
         const bool there = place >= 0 && image < p.images && row < p.out_height && column < p.out_width;
@@ -473,14 +496,15 @@ template <class Math, int N> struct nd_hopper_block {
         }
     }
 
-    /* From registers: c[j] has columns 8j + 2 (lane % 4) and the next of rows lane / 4 and 8 more of the
-     * warp's 16. */
-    __device__ void finish(int number, float (&c)[N / 8][4], bool whole) const {
-        const nd_hopper_origin i = origin(number);
-        const int64_t pixels[2] = {target(i, warp * 16 + lane / 4), target(i, warp * 16 + lane / 4 + 8)};
+    /* From registers, a slab: c[j] has columns 8j + 2 (lane % 4) and the next of rows lane / 4 and 8 more of
+     * the warp's 16. */
+    __device__ void finish_slab(int number, const nd_hopper_origin &i, int slab, float (&c)[N / 8][4],
+                                bool whole) const {
+        const int m = slab * nd_hopper_slab + warp * 16 + lane / 4;
+        const int64_t pixels[2] = {target(i, m), target(i, m + 8)};
         ND_UNROLL
         for (int j = 0; j < N / 8; j += 4) {
-            const int n = i.channel + 8 * j, own = n + 2 * (lane % 4);
+            const int n = channel(number) + 8 * j, own = n + 2 * (lane % 4);
             nd_pack<float, 2> bias[4] = {};
             ND_UNROLL
             for (int k = 0; k < 4; k++)
@@ -501,10 +525,16 @@ template <class Math, int N> struct nd_hopper_block {
         }
     }
 
+    __device__ void finish(int number, float (&c)[slabs][N / 8][4], bool whole) const {
+        const nd_hopper_origin i = origin(number, group);
+        ND_UNROLL
+        for (int slab = 0; slab < slabs; slab++) finish_slab(number, i, slab, c[slab], whole);
+    }
+
     /* A warpgroup's half of every tile. `g` counts rounds over all of them. */
     __device__ void work(bool whole) const {
         unsigned char *const rows = shared + group * half_bytes;
-        float c[N / 8][4]; /* the first product overwrites it */
+        float c[slabs][N / 8][4]; /* the first product overwrites it */
         nd_hopper_turn turn;
         int before = 0, previous = -1; /* the item, and the stage of the round, before */
         uint32_t odd = 0;
@@ -513,7 +543,7 @@ template <class Math, int N> struct nd_hopper_block {
             bool opens = true;
             for (int round = first_round(part(number)); round < end; round++) {
                 const int terms = __shfl_sync(0xffffffffu, call.rounds[2 * round] >> 24, 0);
-                unsigned char *now = rows + odd * (nd_hopper_tile_bytes / 2);
+                unsigned char *now = rows + odd * (uint32_t)s.round_bytes;
                 nd_ptx_barrier_wait(full(turn.stage), turn.parity);
                 depthwise(turn.stage, terms, now);
                 nd_ptx_fence_async();
@@ -521,7 +551,9 @@ template <class Math, int N> struct nd_hopper_block {
                 if (previous >= 0) release(previous);
                 nd_ptx_part_barrier(1 + group, 128);
                 if (opens && previous >= 0) finish(before, c, whole);
-                if (terms == 2)
+                if (terms == 3)
+                    multiply<3>(turn.stage, now, opens, c);
+                else if (terms == 2)
                     multiply<2>(turn.stage, now, opens, c);
                 else
                     multiply<1>(turn.stage, now, opens, c);
@@ -581,7 +613,7 @@ static nd_status nd_hopper_map(const nd_cuda_hopper *call, const nd_hopper_shape
     const nd_dtype type = nd_precision_storage(p->precision);
     const uint64_t size = nd_dtype_bytes(type), pixel = (uint64_t)p->x_pixel * size;
     const nd_tensor_map map = {
-        "the patch of a separable layer",
+        "the patches of a separable layer",
         p->x,
         type,
         4,

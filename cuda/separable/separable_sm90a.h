@@ -12,18 +12,29 @@ extern "C" {
 
 enum {
     nd_hopper_row = 64,  /* bytes of a pixel in shared memory: 32 channels of 16 bits, 16 of tf32 */
-    nd_hopper_half = 64, /* pixels of a half tile, at most */
+    nd_hopper_slab = 64, /* pixels of one product */
+    nd_hopper_terms = 3, /* of a round, at most */
     nd_hopper_taps = 9,
     nd_hopper_threads = 384,
 };
 
+/* Pixels of a half tile, at most, by its output channels. */
+#ifdef __cplusplus
+constexpr
+#else
+static inline
+#endif
+    int64_t
+    nd_hopper_half(int64_t tile) {
+    return tile > 128 ? nd_hopper_slab : 2 * nd_hopper_slab;
+}
+
 /* Of `layer`: window, precision, sizes, distances, tile (64, 128 or 256), split, partial, bias, activation,
- * x, x2 and y; patch is that of a whole tile, and `blocks` counts rounds. Its weights, filters, base, offset
- * and chunks are not read. A tile is two half tiles, neighbours along the axis where patch is twice `half`,
- * or one. */
+ * x, x2 and y; patch is that of a half tile, and `blocks` counts rounds. Its weights, filters, base, offset
+ * and chunks are not read. A tile is two half tiles, one after the other. */
 typedef struct nd_cuda_hopper {
     nd_cuda_separable layer;
-    int64_t half[3];  /* images, rows, columns */
+    int64_t terms;    /* of a round, at most */
     int64_t cluster;  /* blocks that share weights: 1 or 2 */
     int64_t resident; /* blocks that the device runs at once */
     const int32_t
@@ -40,12 +51,13 @@ size_t nd_cuda_hopper_partial(const nd_cuda_hopper *call);
 bool nd_cuda_hopper_takes(const nd_work *work,
                           nd_precision precision); /* in pixels of neighbouring channels */
 
-/* A round is nd_hopper_row bytes of channels and their next two terms, or the last one: a channel with fewer
- * has zeros. constants, tile after tile of output channels and round after round: for each of its terms the
- * pointwise weights of all channels of the tile, rows of nd_hopper_row bytes in the 64-byte swizzle; then the
- * filters, fp32 [9][pairs of channels][terms][2]. All owned. */
+/* A round is nd_hopper_row bytes of channels and their next terms, up to nd_hopper_terms: a channel with
+ * fewer has zeros. constants, tile after tile of output channels and round after round: for each of its terms
+ * the pointwise weights of all channels of the tile, rows of nd_hopper_row bytes in the 64-byte swizzle; then
+ * the filters, fp32 [9][pairs of channels][terms][2], of the first two terms and then of the third. All
+ * owned. */
 typedef struct nd_hopper_pack {
-    int64_t rounds;
+    int64_t rounds, terms;    /* terms: of the round with most */
     int32_t *table;           /* as nd_cuda_hopper.rounds */
     unsigned char *constants; /* on 16 bytes */
     size_t tile_bytes, bytes; /* of one tile of channels, of all */
@@ -55,7 +67,7 @@ nd_status nd_hopper_pack_make(const nd_work *work, nd_precision precision, int64
                               nd_hopper_pack *pack);
 void nd_hopper_pack_free(nd_hopper_pack *pack);
 
-/* Sets half, patch, cluster and split, by sizes, tile, blocks and resident; false when not even one pixel
+/* Sets patch, cluster and split, by sizes, tile, terms, blocks and resident; false when not even one pixel
  * fits `shared_limit` bytes. */
 bool nd_hopper_plan(nd_cuda_hopper *call, size_t shared_limit);
 

@@ -83,7 +83,9 @@ static void hopper_fill(const nd_work *work, nd_precision precision, int64_t til
                         const hopper_slots *slots, const int64_t *slot, int64_t count, unsigned char *to) {
     const int64_t size = nd_hopper_row / slots->channels, no = work->y.dims[1];
     float *filters = (float *)(void *)(to + count * tile * nd_hopper_row);
-    for (int64_t t = 0; t < count; t++)
+    for (int64_t t = 0; t < count; t++) {
+        const int64_t together = t / 2 * 2 + 1 < count ? 2 : 1;
+        float *group = filters + t / 2 * 2 * nd_hopper_taps * slots->channels;
         for (int64_t c = 0; c < slots->channels; c++) {
             const int64_t term = slot[t * slots->channels + c];
             if (term < 0) continue;
@@ -91,14 +93,25 @@ static void hopper_fill(const nd_work *work, nd_precision precision, int64_t til
                 hopper_store(precision, work->weights[(first + o) * work->terms + term],
                              to + t * tile * nd_hopper_row + hopper_swizzled(o, c * size));
             for (int64_t tap = 0; tap < nd_hopper_taps; tap++)
-                filters[((tap * slots->channels / 2 + c / 2) * count + t) * 2 + c % 2] =
+                group[((tap * slots->channels / 2 + c / 2) * together + t % 2) * 2 + c % 2] =
                     work->depthwise[term * nd_hopper_taps + tap];
         }
+    }
+}
+
+/* Rounds of a block of so many terms, and the terms of the one that begins at t: alike, the longer first. */
+static int64_t hopper_rounds_of(int64_t terms) {
+    return hopper_ceil(terms, nd_hopper_terms);
+}
+
+static int64_t hopper_round_terms(int64_t terms, int64_t t) {
+    const int64_t left = terms - t;
+    return hopper_ceil(left, hopper_rounds_of(left));
 }
 
 static int64_t hopper_rounds(const hopper_slots *slots) {
     int64_t rounds = 0;
-    for (int64_t b = 0; b < slots->blocks; b++) rounds += hopper_ceil(slots->terms[b], 2);
+    for (int64_t b = 0; b < slots->blocks; b++) rounds += hopper_rounds_of(slots->terms[b]);
     return rounds ? rounds : 1; /* a layer without terms is a bias */
 }
 
@@ -106,16 +119,19 @@ static void hopper_fill_all(const nd_work *work, nd_precision precision, int64_t
                             const hopper_slots *slots, nd_hopper_pack *pack, unsigned char *to) {
     const int64_t a_term = tile * nd_hopper_row + nd_hopper_taps * slots->channels * (int64_t)sizeof(float);
     int64_t round = 0, at = 0;
-    for (int64_t b = 0; b < slots->blocks; b++)
-        for (int64_t t = 0; t < slots->terms[b] || (!round && b + 1 == slots->blocks && t == 0);
-             t += 2, round++) {
-            const int64_t count = slots->terms[b] - t > 1 ? 2 : 1;
+    for (int64_t b = 0; b < slots->blocks; b++) {
+        /* a layer without terms has one round of zeros */
+        const int64_t terms = slots->terms[b] || round || b + 1 < slots->blocks ? slots->terms[b] : 1;
+        for (int64_t t = 0, count; t < terms; t += count, round++) {
+            count = hopper_round_terms(terms, t);
+            if (count > pack->terms) pack->terms = count;
             pack->table[2 * round] = (int32_t)(b * slots->channels | count << 24);
             pack->table[2 * round + 1] = (int32_t)(at / 16);
             hopper_fill(work, precision, tile, first, slots,
                         slots->slot + (b * slots->most + t) * slots->channels, count, to + at);
             at += count * a_term;
         }
+    }
     pack->tile_bytes = (size_t)at;
 }
 
@@ -128,7 +144,7 @@ nd_status nd_hopper_pack_make(const nd_work *work, nd_precision precision, int64
     *pack = (nd_hopper_pack){0};
     ND_TRY(hopper_slots_make(work, channels, &slots));
     pack->rounds = hopper_rounds(&slots);
-    const size_t most = (size_t)(2 * pack->rounds * a_term);
+    const size_t most = (size_t)(nd_hopper_terms * pack->rounds * a_term);
     pack->table = nd_alloc_array((size_t)(2 * pack->rounds), sizeof *pack->table);
     pack->constants = nd_alloc_array((size_t)tiles, most);
     ND_REQUIRE_DONE(pack->table && pack->constants, nd_status_memory, "no memory for %lld rounds of terms",
@@ -151,53 +167,48 @@ void nd_hopper_pack_free(nd_hopper_pack *pack) {
 
 static int64_t hopper_tiles(const nd_cuda_hopper *call) {
     const nd_cuda_separable *l = &call->layer;
-    return hopper_ceil(l->images, l->patch[0]) * hopper_ceil(l->out_height, l->patch[1]) *
-           hopper_ceil(l->out_width, l->patch[2]);
+    return hopper_ceil(hopper_ceil(l->images, l->patch[0]) * hopper_ceil(l->out_height, l->patch[1]) *
+                           hopper_ceil(l->out_width, l->patch[2]),
+                       2);
 }
 
-/* What a round of a tile costs: 128 pixels of products, and the pixels that its busiest warp of a half makes
- * with the two rows that a run of them begins with, four warps at once; see nd_hopper_shape_of. */
+static int64_t hopper_abreast(const nd_cuda_hopper *call) {
+    return nd_hopper_slab / hopper_channels(call->layer.precision);
+}
+
+/* What a round of a tile costs: the products of its pixels, its patches, and the pixels that the busiest warp
+ * of a half makes with the two rows that a run of them begins with, four warps at once; see
+ * nd_hopper_shape_of. */
 static double hopper_cost(const nd_cuda_hopper *call) {
     const nd_window *g = &call->layer.window;
-    const int64_t *patch = call->layer.patch, *half = call->half;
-    const int64_t across = 32 / (hopper_channels(call->layer.precision) / 2);
-    const int64_t rows = half[0] * hopper_ceil(half[2], across) * (half[1] + 2);
-    const int64_t loads =
-        patch[0] * ((patch[1] - 1) * g->stride[0] + 3) * ((patch[2] - 1) * g->stride[1] + 3);
-    return (double)hopper_tiles(call) * (double)(2 * nd_separable_pixels + loads + rows * across / 2);
+    const int64_t *half = call->layer.patch, abreast = hopper_abreast(call);
+    const int64_t rows = half[0] * hopper_ceil(half[2], abreast) * (half[1] + 2);
+    const int64_t loads = half[0] * ((half[1] - 1) * g->stride[0] + 3) * ((half[2] - 1) * g->stride[1] + 3);
+    return (double)hopper_tiles(call) *
+           (double)(4 * nd_hopper_half(call->layer.tile) + 2 * loads + rows * abreast / 2);
 }
 
-static void hopper_try(nd_cuda_hopper *call, size_t shared_limit, nd_cuda_hopper *best, double *least) {
-    if (nd_cuda_hopper_shared(call) > shared_limit) return;
-    const double cost = hopper_cost(call);
-    if (*least >= 0 && cost >= *least) return;
-    *least = cost;
-    *best = *call;
-}
-
-/* Half tiles of all rows and columns that fit, alone and doubled along every axis. */
+/* Half tiles of all rows and columns that fit. */
 static bool hopper_patch(nd_cuda_hopper *call, size_t shared_limit) {
     const nd_cuda_separable *l = &call->layer;
     const int64_t sizes[3] = {l->images, l->out_height, l->out_width};
-    const int64_t across = 32 / (hopper_channels(l->precision) / 2);
+    const int64_t abreast = hopper_abreast(call), most = nd_hopper_half(l->tile);
     nd_cuda_hopper best = *call, now = *call;
     double least = -1;
-    for (int64_t w = 1; w <= sizes[2] && w <= nd_hopper_half; w++)
-        for (int64_t h = 1; h <= sizes[1] && h * hopper_ceil(w, across) * across <= nd_hopper_half; h++) {
-            int64_t images = 1;
-            if (w == sizes[2] && h == sizes[1])
-                images = nd_hopper_half / (h * hopper_ceil(w, across) * across);
+    for (int64_t w = 1; w <= sizes[2] && w <= most; w++) {
+        const int64_t across = hopper_ceil(w, abreast) * abreast;
+        for (int64_t h = 1; h <= sizes[1] && h * across <= most; h++) {
+            int64_t images = w == sizes[2] && h == sizes[1] ? most / (h * across) : 1;
             if (images > sizes[0]) images = sizes[0];
             const int64_t half[3] = {images, h, w};
-            for (int axis = -1; axis < 3; axis++) {
-                memcpy(now.half, half, sizeof half);
-                memcpy(now.layer.patch, half, sizeof half);
-                if (axis >= 0 && half[axis] >= sizes[axis]) continue;
-                if (axis == 0 && (w < sizes[2] || h < sizes[1])) continue;
-                if (axis >= 0) now.layer.patch[axis] *= 2;
-                hopper_try(&now, shared_limit, &best, &least);
-            }
+            memcpy(now.layer.patch, half, sizeof half);
+            if (nd_cuda_hopper_shared(&now) > shared_limit) continue;
+            const double cost = hopper_cost(&now);
+            if (least >= 0 && cost >= least) continue;
+            least = cost;
+            best = now;
         }
+    }
     *call = best;
     return least >= 0;
 }

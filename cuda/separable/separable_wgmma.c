@@ -30,6 +30,7 @@ static nd_status separable_wgmma_constants(nd_kernel *kernel, const nd_hopper_pa
     ND_TRY(nd_cuda_constant(kernel, pack->constants, pack->bytes, &call->constants));
     call->constants_bytes = (int64_t)pack->tile_bytes;
     call->layer.blocks = pack->rounds;
+    call->terms = pack->terms;
     return nd_status_ok;
 }
 
@@ -53,10 +54,10 @@ static nd_status separable_wgmma_prepare(nd_kernel *kernel, const nd_work *work)
     call->layer.x2 = work->residual ? nd_cuda_at(NULL, &work->x2, kernel->precision) : NULL;
     call->layer.y = nd_cuda_at(NULL, &work->y, kernel->precision);
     kernel->workspace = nd_cuda_hopper_partial(call);
-    const int64_t *patch = call->layer.patch;
+    const int64_t *half = call->layer.patch;
     snprintf(kernel->engine, sizeof kernel->engine,
-             "nd:separable:wgmma_n%lld,patch=%lldx%lldx%lld,cluster=%lld,split=%lld",
-             (long long)call->layer.tile, (long long)patch[0], (long long)patch[1], (long long)patch[2],
+             "nd:separable:wgmma_n%lld,half=%lldx%lldx%lld,cluster=%lld,split=%lld",
+             (long long)call->layer.tile, (long long)half[0], (long long)half[1], (long long)half[2],
              (long long)call->cluster, (long long)call->layer.split);
     return nd_status_ok;
 }

@@ -132,42 +132,44 @@ static int64_t nd_roof_registers_of(const char *path, const char *kernel, const 
     return 0;
 }
 
-/* The kernel of sm_90a. Instructions of a warp, as nvdisasm shows them: a row of pixels with two terms and
- * with one, the begin of a run, a round beside them (filters, waits, wgmma), 32 channels of a pixel finished,
- * a tile's own. */
-static const double nd_roof_row_of_two = 56, nd_roof_row_of_one = 36, nd_roof_run = 60, nd_roof_round = 90,
-                    nd_roof_finish = 50, nd_roof_place = 180;
+/* The kernel of sm_90a. Instructions of a warp, as nvdisasm shows them: a row of pixels with one, two and
+ * three terms, the begin of a run, a round beside them (waits, barriers, products) and what every two terms
+ * add (filters) and every term of a second slab (products), 32 channels of a pixel finished, what a tile and
+ * each of its slabs have of their own. */
+static const double nd_roof_row[] = {36, 56, 76}, nd_roof_run = 70, nd_roof_round = 81, nd_roof_filters = 9,
+                    nd_roof_products = 8, nd_roof_finish = 50, nd_roof_place = 100, nd_roof_slab = 80;
 
-/* Shared memory: a warp's reads of filters count whole, although half of its lanes read the same (a guess,
- * against us). */
+/* Shared memory: of filters neighbouring lanes read the same, which halves every access (documented for
+ * sm_70 and sm_75; that later devices do the same is a guess). */
 static void nd_roof_wgmma_round(const nd_cuda_hopper &call, const nd_roof_type &type, int terms,
                                 nd_roof_tile &t) {
     const double size = nd_roof_bytes_of(type), n = (double)call.layer.tile, channels = nd_hopper_row / size;
-    const int64_t abreast = 32 / (int64_t)(channels / 2), groups = nd_roof_ceil(call.half[2], abreast);
+    const int64_t *half = call.layer.patch, abreast = nd_hopper_slab / (int64_t)channels,
+                  groups = nd_roof_ceil(half[2], abreast);
     int64_t rows = 0, runs = 0,
             least = INT64_MAX; /* of the busiest of four warps, as nd_hopper_runs has them */
-    for (int64_t segments = 1; segments <= call.half[1]; segments++) {
-        const int64_t length = nd_roof_ceil(call.half[1], segments),
-                      used = nd_roof_ceil(call.half[1], length);
-        const int64_t each = nd_roof_ceil(call.half[0] * groups * used, 4);
+    for (int64_t segments = 1; segments <= half[1]; segments++) {
+        const int64_t length = nd_roof_ceil(half[1], segments), used = nd_roof_ceil(half[1], length);
+        const int64_t each = nd_roof_ceil(half[0] * groups * used, 4);
         if (each * (length + 2) >= least) continue;
         least = each * (length + 2);
         rows = each * length;
         runs = each;
     }
-    const int64_t *patch = call.layer.patch;
-    const double patch_bytes = (double)(patch[0] * (patch[1] + 2) * (patch[2] + 2)) * nd_hopper_row;
-    const double constants = terms * (n * nd_hopper_row + 9 * channels * 4), warps = 8;
+    const double slabs = (double)(nd_hopper_half(call.layer.tile) / nd_hopper_slab), warps = 8;
+    const double patches = 2 * (double)(half[0] * (half[1] + 2) * (half[2] + 2)) * nd_hopper_row;
+    const double constants = terms * (n * nd_hopper_row + 9 * channels * 4);
     const double reads = warps * 3 * (double)(rows + 2 * runs) * 64 * size,
                  stores = warps * terms * (double)rows * 64 * size;
-    const double filters = warps * 9 * 32 * 8 * terms, operands = terms * 2 * (64 + n) * nd_hopper_row;
-    t.l2 += (constants / (double)call.cluster + patch_bytes) / nd_roof_l2;
-    t.shared += (operands + constants + patch_bytes + reads + stores + filters) / nd_roof_bank;
+    const double filters = warps * 9 * 32 * 8 * terms / 2,
+                 operands = terms * 2 * slabs * (nd_hopper_slab + n) * nd_hopper_row;
+    t.l2 += (constants / (double)call.cluster + patches) / nd_roof_l2;
+    t.shared += (operands + constants + patches + reads + stores + filters) / nd_roof_bank;
     t.issue += warps *
-               ((double)rows * (terms == 2 ? nd_roof_row_of_two : nd_roof_row_of_one) +
-                (double)runs * nd_roof_run + nd_roof_round) /
+               ((double)rows * nd_roof_row[terms - 1] + (double)runs * nd_roof_run + nd_roof_round +
+                nd_roof_filters * (double)nd_roof_ceil(terms, 2) + nd_roof_products * (slabs - 1) * terms) /
                nd_roof_issue;
-    t.tensor += 2 * 128 * n * terms * channels / type.tensor;
+    t.tensor += 2 * 2 * slabs * nd_hopper_slab * n * terms * channels / type.tensor;
 }
 
 static bool nd_roof_wgmma(const char *resources, const nd_roof_layer &layer, const nd_roof_type &type,
@@ -177,25 +179,33 @@ static bool nd_roof_wgmma(const char *resources, const nd_roof_layer &layer, con
                   blocks = nd_roof_ceil(layer.ni, channels);
     nd_cuda_hopper call = {};
     call.layer = nd_roof_call(layer, type, tile);
-    call.layer.blocks = blocks * nd_roof_ceil(terms, 2);
+    call.layer.blocks = blocks * nd_roof_ceil(terms, nd_hopper_terms);
+    call.terms = nd_roof_ceil(terms, nd_roof_ceil(terms, nd_hopper_terms));
     call.resident = nd_roof_multiprocessors;
     if (!type.tensor || !nd_hopper_plan(&call, nd_roof_shared)) return false;
-    const int64_t *patch = call.layer.patch;
-    const int64_t pixels = nd_roof_ceil(nd_roof_images, patch[0]) * nd_roof_ceil(layer.size, patch[1]) *
-                           nd_roof_ceil(layer.size, patch[2]);
-    const int64_t items =
-        nd_roof_ceil(pixels, call.cluster) * nd_roof_ceil(layer.no, tile) * call.layer.split;
+    const int64_t *half = call.layer.patch, slabs = nd_hopper_half(tile) / nd_hopper_slab;
+    const int64_t tiles =
+        nd_roof_ceil(nd_roof_ceil(nd_roof_images, half[0]) * nd_roof_ceil(layer.size, half[1]) *
+                         nd_roof_ceil(layer.size, half[2]),
+                     2);
+    const int64_t items = nd_roof_ceil(tiles, call.cluster) * nd_roof_ceil(layer.no, tile) * call.layer.split;
     r.kernel = "wgmma_n" + std::to_string(tile);
-    r.patch = nd_roof_patch(patch);
+    r.patch = "2x " + nd_roof_patch(half);
     r.registers = nd_roof_registers_of(resources, "_Z16nd_hopper_kernelI", type, tile);
     r.shared_bytes = (int64_t)nd_cuda_hopper_shared(&call);
     r.blocks = 1;
-    for (int64_t t = 0; t < terms; t += 2)
-        for (int64_t b = 0; b < blocks; b++) nd_roof_wgmma_round(call, type, terms - t > 1 ? 2 : 1, r.tile);
-    r.tile.ends = 8 * ((double)(tile / 32) * 2 * nd_roof_finish + nd_roof_place) / nd_roof_issue;
-    r.tile.l2 += 128.0 * (double)tile * nd_roof_bytes_of(type) / nd_roof_l2;
+    for (int64_t t = 0, rounds = nd_roof_ceil(terms, nd_hopper_terms); t < terms; rounds--) {
+        const int64_t count = nd_roof_ceil(terms - t, rounds);
+        for (int64_t b = 0; b < blocks; b++) nd_roof_wgmma_round(call, type, (int)count, r.tile);
+        t += count;
+    }
+    r.tile.ends =
+        8 *
+        ((double)(slabs * tile / 32) * 2 * nd_roof_finish + (double)slabs * nd_roof_slab + nd_roof_place) /
+        nd_roof_issue;
+    r.tile.l2 += 2 * (double)(nd_hopper_half(tile) * tile) * nd_roof_bytes_of(type) / nd_roof_l2;
     r.tile.waves = nd_roof_ceil(items, nd_roof_multiprocessors / call.cluster);
-    r.tile.fill = nd_roof_pixels(layer) / (double)(pixels * 128);
+    r.tile.fill = nd_roof_pixels(layer) / (double)(tiles * 2 * nd_hopper_half(tile));
     r.memory_ns = nd_roof_memory_ns(layer, type, (double)(layer.ni * terms * layer.no));
     nd_roof_settle(r);
     return r.registers > 0;
@@ -284,8 +294,9 @@ static int64_t nd_roof_pieces(int64_t all, int64_t slice, int64_t height) {
 
 /* Depthwise kernel and the library's GEMM, slices of 1/4 of L2 (50 MB) between: of the shorter of the two
  * halves, half is hidden behind the other. Strict fp32: slices of 1/2, and nothing is hidden, the halves
- * share the pipes. Cut, and tiled, as nd_separable_slice_choose has it; 1 us from slice to slice, and as much
- * for every further piece of its depthwise part. A guess throughout. */
+ * share the pipes. Cut, and tiled, as nd_separable_slice_choose has it; 1 us from slice to slice, in strict
+ * fp32 from every launch of the depthwise kernel to the next, which otherwise a GEMM runs beside. A guess
+ * throughout. */
 static bool nd_roof_chunked(const nd_roof_layer &layer, const nd_roof_type &type, int64_t terms,
                             nd_roof_result &r) {
     const double pixels = nd_roof_pixels(layer), k = (double)(layer.ni * terms),
@@ -315,7 +326,8 @@ static bool nd_roof_chunked(const nd_roof_layer &layer, const nd_roof_type &type
     r.binds = gemm > depthwise ? "gemm" : "depthwise";
     r.reach_ns = gemm + depthwise - hidden;
     if (r.memory_ns > r.reach_ns) r.reach_ns = r.memory_ns, r.binds = "memory";
-    r.reach_ns += nd_roof_start + 1000 * (double)nd_roof_pieces(cut.rows, rows, layer.size);
+    const int64_t steps = type.tensor ? slices : nd_roof_pieces(cut.rows, rows, layer.size);
+    r.reach_ns += nd_roof_start + 1000 * (double)steps;
     return true;
 }
 
@@ -362,7 +374,7 @@ int nd_test_roofline(const char *resources) {
            "32. Microseconds by resource: each alone, then what is reached and which of them binds it.\n"
            "# Guesses: L2 5.5 TB/s, 0.9 of the binding resource, 2 us to start a kernel, ends of mma tiles, "
            "all of chunked; "
-           "filters read by the kernel of sm_90a count whole. Dense: 750, 410, 47 Tflop/s and 3.0 TB/s.\n"
+           "neighbouring lanes that read one filter as one. Dense: 750, 410, 47 Tflop/s and 3.0 TB/s.\n"
            "layer,dtype,T,kernel,patch,registers,shared_bytes,blocks_per_sm,waves,pixel_fill,memory_us,l2_us,"
            "shared_us,"
            "issue_us,tensor_us,ends_us,reach_us,binds,dense_us,dense_over_reach\n");

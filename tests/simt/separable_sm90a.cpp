@@ -35,6 +35,7 @@ static nd_status nd_test_launch(const nd_test_case &test, const nd_test_hopper &
     layer.x = x;
     layer.x2 = work->residual ? x2 : nullptr;
     layer.y = y;
+    call.terms = pack.terms;
     call.resident = how.resident;
     call.rounds = pack.table;
     call.constants = pack.constants;
@@ -70,12 +71,12 @@ static bool nd_test_takes(const nd_test_layer &layer, nd_precision precision) {
     return nd_cuda_hopper_takes(&test.work, precision) && (layer.ni + layer.spread) * size % 16 == 0;
 }
 
-/* Two tiles of the one cluster that there is, four rounds each of 16-bit channels (T = 3: two terms, then
- * one; eight of tf32). A wait is each thread's own: the copy warp's are for free stages, from the second use
+/* Two tiles of the one cluster that there is, four rounds each of 16-bit channels (T = 4: twice two terms;
+ * eight of tf32). A wait is each thread's own: the copy warp's are for free stages, from the second use
  * on. */
 static void nd_test_hopper_races(nd_precision precision) {
     static const nd_test_layer layer = {
-        "races", 1, 64, 13, 17, 64, ND_3X3, 3, 64, 0, true, false, {nd_act_none, 0, 0}};
+        "races", 3, 64, 13, 17, 64, ND_3X3, 4, 64, 0, true, false, {nd_act_none, 0, 0}};
     nd_test_case test = nd_test_hopper_of(layer, {precision, 64, 1, 2, 2});
     const int rounds = precision == nd_precision_tf32 ? 8 : 4;
     nd_test_case alone = nd_test_hopper_of(layer, {precision, 64, 1, 1, 2});
