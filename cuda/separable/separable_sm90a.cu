@@ -54,6 +54,8 @@ struct nd_hopper_shape {
     int groups, segments, length,
         units; /* groups of columns of a half; runs of a column, rows of one; runs in all */
     int across, columns, rows, clusters; /* tiles of channels; halves along both axes; clusters of tiles */
+    int whole;                           /* of the clusters and their items: made by one block each */
+    int64_t left_first, left_pixels;     /* of y: those of the other clusters */
     int64_t items;                       /* of work: tiles of a cluster, parts of their rounds */
     int round_bytes;                     /* of the rows of A of a round */
     int stages_at, barriers_at, tables_at, total;
@@ -83,6 +85,17 @@ template <class T> inline void nd_hopper_runs(const int64_t *half, nd_hopper_sha
     }
 }
 
+/* Whether eight channels of y move at once, and two of the residual; else the sums are left to the kernel
+ * that joins parts. */
+inline bool nd_hopper_is_aligned(const nd_cuda_separable &p) {
+    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(p.precision));
+    const auto aligned = [&](const void *pointer, int64_t pixel) {
+        return (uintptr_t)pointer % 16 == 0 && pixel * size % 16 == 0;
+    };
+    return p.out_channels % 8 == 0 && aligned(p.y, p.y_pixel) &&
+           aligned(p.x2, p.x2_pixel); /* of no residual: 0 */
+}
+
 template <class T> inline nd_hopper_shape nd_hopper_shape_of(const nd_cuda_hopper &call) {
     const nd_cuda_separable &p = call.layer;
     const nd_window &g = p.window;
@@ -102,7 +115,13 @@ template <class T> inline nd_hopper_shape nd_hopper_shape_of(const nd_cuda_hoppe
     s.rows = nd_hopper_ceil(p.out_height, p.patch[1]);
     s.clusters =
         nd_hopper_ceil((int64_t)nd_hopper_ceil(p.images, p.patch[0]) * s.rows * s.columns, 2 * call.cluster);
-    s.items = (int64_t)s.clusters * s.across * p.split;
+    s.whole = !nd_hopper_is_aligned(p) ? 0 : call.whole < s.clusters ? (int)call.whole : s.clusters;
+    s.items = (int64_t)s.across * (s.whole + (s.clusters - s.whole) * p.split);
+    const int64_t plane = p.out_height * p.out_width, line = 2 * call.cluster * s.whole / s.columns,
+                  pixels = p.images * plane;
+    s.left_first = line / s.rows * p.patch[0] * plane + line % s.rows * p.patch[1] * p.out_width;
+    if (s.left_first > pixels || s.whole == s.clusters) s.left_first = pixels;
+    s.left_pixels = pixels - s.left_first;
     s.round_bytes = (int)call.terms * 2 * half * nd_hopper_row;
     s.stages_at = 2 * s.round_bytes;
     const int tables = 2 * nd_hopper_stages_max * 8 + (2 * nd_hopper_units_max + half) * 4;
@@ -263,27 +282,41 @@ template <class Math, int N> struct nd_hopper_block {
         places()[at] = there ? image << 16 | row << 8 | column : -1;
     }
 
-    /* Items of work are numbered: tiles of channels first, then parts of the rounds, then clusters of tiles
-     * of pixels; the halves of those: columns, rows, images. */
-    __device__ nd_hopper_origin origin(int number, int second) const {
-        int tile = number / s.across / (int)p.split * (int)call.cluster;
-        if (call.cluster > 1) tile += (int)nd_ptx_cluster_rank();
-        const int place = 2 * tile + second, line = place / s.columns;
-        return {line / s.rows * (int)p.patch[0], line % s.rows * (int)p.patch[1],
-                place % s.columns * (int)p.patch[2]};
+    /* Items of work are numbered: tiles of channels first, then, of the clusters of tiles of pixels that are
+     * not whole, parts of the rounds, then the clusters. Their halves: columns, rows, images. */
+    __device__ bool is_whole(int number) const {
+        return number < s.whole * s.across;
+    }
+
+    __device__ int parts(int number) const {
+        return is_whole(number) ? 1 : (int)p.split;
+    }
+
+    __device__ int part(int number) const {
+        return is_whole(number) ? 0 : (number / s.across - s.whole) % (int)p.split;
     }
 
     __device__ int channel(int number) const {
         return number % s.across * N;
     }
 
-    __device__ int part(int number) const {
-        return number / s.across % (int)p.split;
+    __device__ nd_hopper_origin origin(int number, int second) const {
+        int tile = number / s.across;
+        if (tile >= s.whole) tile = s.whole + (tile - s.whole) / (int)p.split;
+        tile *= (int)call.cluster;
+        if (call.cluster > 1) tile += (int)nd_ptx_cluster_rank();
+        const int place = 2 * tile + second, line = place / s.columns;
+        return {line / s.rows * (int)p.patch[0], line % s.rows * (int)p.patch[1],
+                place % s.columns * (int)p.patch[2]};
     }
 
-    /* First round of a part. */
-    __device__ int first_round(int part) const {
-        return (int)p.blocks * part / (int)p.split;
+    /* First round of an item, and its end. */
+    __device__ int first_round(int number) const {
+        return (int)p.blocks * part(number) / parts(number);
+    }
+
+    __device__ int end_round(int number) const {
+        return (int)p.blocks * (part(number) + 1) / parts(number);
     }
 
     /* Asks for the patches of a round and for this block's share of its constants, those of a tile of
@@ -312,8 +345,8 @@ template <class Math, int N> struct nd_hopper_block {
             const nd_hopper_origin halves[2] = {origin(number, 0), origin(number, 1)};
             const unsigned char *from = static_cast<const unsigned char *>(call.constants) +
                                         channel(number) / N * call.constants_bytes;
-            const int end = first_round(part(number) + 1);
-            for (int round = first_round(part(number)); round < end; round++) {
+            const int end = end_round(number);
+            for (int round = first_round(number); round < end; round++) {
                 nd_ptx_barrier_wait(empty(turn.stage), turn.parity ^ 1); /* true at once when it is new */
                 ask(halves, from, round, turn.stage, x);
                 turn.next(s.stages);
@@ -492,7 +525,9 @@ template <class Math, int N> struct nd_hopper_block {
         for (int k = 0; k < 4; k++) {
             const int at = n + 8 * k + 2 * (lane % 4);
             if (pixel >= 0 && at < p.out_channels)
-                *nd_separable_part(p, part, pixel, at) = {c[k][2 * side], c[k][2 * side + 1]};
+                *reinterpret_cast<nd_pack<float, 2> *>(
+                    p.partial + (part * s.left_pixels + pixel - s.left_first) * nd_separable_part_row(p) +
+                    at) = {c[k][2 * side], c[k][2 * side + 1]};
         }
     }
 
@@ -525,23 +560,24 @@ template <class Math, int N> struct nd_hopper_block {
         }
     }
 
-    __device__ void finish(int number, float (&c)[slabs][N / 8][4], bool whole) const {
+    __device__ void finish(int number, float (&c)[slabs][N / 8][4]) const {
         const nd_hopper_origin i = origin(number, group);
+        const bool whole = is_whole(number);
         ND_UNROLL
         for (int slab = 0; slab < slabs; slab++) finish_slab(number, i, slab, c[slab], whole);
     }
 
     /* A warpgroup's half of every tile. `g` counts rounds over all of them. */
-    __device__ void work(bool whole) const {
+    __device__ void work() const {
         unsigned char *const rows = shared + group * half_bytes;
         float c[slabs][N / 8][4]; /* the first product overwrites it */
         nd_hopper_turn turn;
         int before = 0, previous = -1; /* the item, and the stage of the round, before */
         uint32_t odd = 0;
         for (int number = first_item(); number < s.items; number += items_apart()) {
-            const int end = first_round(part(number) + 1);
+            const int end = end_round(number);
             bool opens = true;
-            for (int round = first_round(part(number)); round < end; round++) {
+            for (int round = first_round(number); round < end; round++) {
                 const int terms = __shfl_sync(0xffffffffu, call.rounds[2 * round] >> 24, 0);
                 unsigned char *now = rows + odd * (uint32_t)s.round_bytes;
                 nd_ptx_barrier_wait(full(turn.stage), turn.parity);
@@ -550,7 +586,7 @@ template <class Math, int N> struct nd_hopper_block {
                 nd_ptx_wgmma_wait<0>(); /* for the round before */
                 if (previous >= 0) release(previous);
                 nd_ptx_part_barrier(1 + group, 128);
-                if (opens && previous >= 0) finish(before, c, whole);
+                if (opens && previous >= 0) finish(before, c);
                 if (terms == 3)
                     multiply<3>(turn.stage, now, opens, c);
                 else if (terms == 2)
@@ -565,7 +601,7 @@ template <class Math, int N> struct nd_hopper_block {
             before = number;
         }
         nd_ptx_wgmma_wait<0>();
-        if (previous >= 0) finish(before, c, whole);
+        if (previous >= 0) finish(before, c);
     }
 };
 #endif
@@ -574,8 +610,7 @@ template <class Math, int N> struct nd_hopper_block {
 template <class Math, int N>
 __global__ void __launch_bounds__(nd_hopper_threads, 1)
     nd_hopper_kernel(const __grid_constant__ nd_cuda_hopper call,
-                     const __grid_constant__ nd_hopper_shape shape, bool whole,
-                     const __grid_constant__ CUtensorMap x) {
+                     const __grid_constant__ nd_hopper_shape shape, const __grid_constant__ CUtensorMap x) {
 #ifdef ND_PTX_SM90A
     ND_SHARED(unsigned char, bytes);
     bytes += (nd_hopper_align - nd_ptx_shared_address(bytes) % nd_hopper_align) % nd_hopper_align;
@@ -594,18 +629,11 @@ __global__ void __launch_bounds__(nd_hopper_threads, 1)
         if (threadIdx.x == 0) block.copy(&x);
     } else {
         nd_ptx_registers_take<232>();
-        block.work(whole);
+        block.work();
     }
     __syncwarp();
     if (call.cluster > 1) nd_ptx_cluster_barrier();
 #endif
-}
-
-/* A tensor copy is at most 256 wide in any direction, and a place's row and column are bytes. */
-size_t nd_cuda_hopper_shared(const nd_cuda_hopper *call) {
-    const bool wide = nd_dtype_bytes(nd_precision_storage(call->layer.precision)) == 4;
-    const nd_hopper_shape s = wide ? nd_hopper_shape_of<float>(*call) : nd_hopper_shape_of<nd_f16>(*call);
-    return s.width > 256 || s.height > 256 || !s.units ? SIZE_MAX : (size_t)s.total;
 }
 
 static nd_status nd_hopper_map(const nd_cuda_hopper *call, const nd_hopper_shape *shape, CUtensorMap *out) {
@@ -625,20 +653,32 @@ static nd_status nd_hopper_map(const nd_cuda_hopper *call, const nd_hopper_shape
     return nd_tensor_map_encode(&map, 1, out);
 }
 
-/* Whether eight channels of y move at once, and two of the residual; else, and where the rounds are in parts,
- * the sums are left to the kernel that joins them. */
-static bool nd_hopper_is_whole(const nd_cuda_hopper *call) {
-    const nd_cuda_separable *p = &call->layer;
-    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(p->precision));
-    const auto aligned = [&](const void *pointer, int64_t pixel) {
-        return (uintptr_t)pointer % 16 == 0 && pixel * size % 16 == 0;
-    };
-    return p->split == 1 && p->out_channels % 8 == 0 && aligned(p->y, p->y_pixel) &&
-           aligned(p->x2, p->x2_pixel); /* of no residual: 0 */
+static nd_hopper_shape nd_hopper_shape_by_type(const nd_cuda_hopper *call) {
+    const bool wide = nd_dtype_bytes(nd_precision_storage(call->layer.precision)) == 4;
+    return wide ? nd_hopper_shape_of<float>(*call) : nd_hopper_shape_of<nd_f16>(*call);
+}
+
+/* A tensor copy is at most 256 wide in any direction, and a place's row and column are bytes. */
+size_t nd_cuda_hopper_shared(const nd_cuda_hopper *call) {
+    const nd_hopper_shape s = nd_hopper_shape_by_type(call);
+    return s.width > 256 || s.height > 256 || !s.units ? SIZE_MAX : (size_t)s.total;
+}
+
+/* The pixels whose parts are to be joined, as a layer of one row. */
+static nd_cuda_separable nd_hopper_left(const nd_cuda_hopper *call) {
+    const nd_hopper_shape s = nd_hopper_shape_by_type(call);
+    const size_t size = nd_dtype_bytes(nd_precision_storage(call->layer.precision));
+    nd_cuda_separable left = call->layer;
+    left.images = left.out_height = 1;
+    left.out_width = s.left_pixels;
+    left.y = static_cast<char *>(left.y) + (size_t)(s.left_first * left.y_pixel) * size;
+    if (left.x2) left.x2 = static_cast<const char *>(left.x2) + (size_t)(s.left_first * left.x2_pixel) * size;
+    return left;
 }
 
 size_t nd_cuda_hopper_partial(const nd_cuda_hopper *call) {
-    return nd_hopper_is_whole(call) ? 0 : nd_separable_partial_of(&call->layer);
+    const nd_cuda_separable left = nd_hopper_left(call);
+    return nd_separable_partial_of(&left);
 }
 
 template <class Math, int N> static nd_status nd_hopper_start(const nd_cuda_hopper *call) {
@@ -651,7 +691,7 @@ template <class Math, int N> static nd_status nd_hopper_start(const nd_cuda_hopp
     ND_TRY(nd_hopper_map(call, &shape, &map));
     return nd_launch_clusters(nd_hopper_kernel<Math, N>, dim3((unsigned)(wanted < most ? wanted : most)),
                               dim3(nd_hopper_threads), (unsigned)call->cluster, (size_t)shape.total,
-                              call->layer.stream, *call, shape, nd_hopper_is_whole(call), map);
+                              call->layer.stream, *call, shape, map);
 }
 
 nd_status nd_cuda_hopper_launch(const nd_cuda_hopper *call) {
@@ -668,5 +708,6 @@ nd_status nd_cuda_hopper_launch(const nd_cuda_hopper *call) {
     };
     ND_REQUIRE(starts[p->precision][0], nd_status_unsupported, "tensor cores have no strict fp32");
     ND_TRY(starts[p->precision][p->tile / 128](call));
-    return nd_hopper_is_whole(call) ? nd_status_ok : nd_separable_join(p);
+    const nd_cuda_separable left = nd_hopper_left(call);
+    return left.out_width ? nd_separable_join(&left) : nd_status_ok;
 }

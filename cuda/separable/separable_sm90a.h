@@ -36,6 +36,7 @@ typedef struct nd_cuda_hopper {
     nd_cuda_separable layer;
     int64_t terms;    /* of a round, at most */
     int64_t cluster;  /* blocks that share weights: 1 or 2 */
+    int64_t whole;    /* clusters of tiles whose rounds are summed by one block; of the rest layer.split */
     int64_t resident; /* blocks that the device runs at once */
     const int32_t
         *rounds; /* [blocks][2]: first channel | terms << 24, and where its constants begin, in 16 bytes */
@@ -67,8 +68,12 @@ nd_status nd_hopper_pack_make(const nd_work *work, nd_precision precision, int64
                               nd_hopper_pack *pack);
 void nd_hopper_pack_free(nd_hopper_pack *pack);
 
-/* Sets patch, cluster and split, by sizes, tile, terms, blocks and resident; false when not even one pixel
- * fits `shared_limit` bytes. */
+/* Sets patch, cluster, split and whole, by sizes, tile, terms, blocks and resident; false when not even one
+ * pixel fits `shared_limit` bytes. */
+/* The largest number of clusters of tiles, at most `most`, after which a row of half tiles begins: what
+ * nd_cuda_hopper.whole may be. */
+int64_t nd_hopper_whole(const nd_cuda_hopper *call, int64_t most);
+
 bool nd_hopper_plan(nd_cuda_hopper *call, size_t shared_limit);
 
 #ifdef __cplusplus

@@ -213,23 +213,56 @@ static bool hopper_patch(nd_cuda_hopper *call, size_t shared_limit) {
     return least >= 0;
 }
 
+static int64_t hopper_clusters(const nd_cuda_hopper *call) {
+    return hopper_ceil(hopper_tiles(call), call->cluster);
+}
+
+int64_t nd_hopper_whole(const nd_cuda_hopper *call, int64_t most) {
+    const int64_t columns = hopper_ceil(call->layer.out_width, call->layer.patch[2]);
+    if (most >= hopper_clusters(call)) return hopper_clusters(call);
+    while (2 * call->cluster * most % columns) most--;
+    return most;
+}
+
+/* What the busiest cluster of blocks does, in rounds; they take all items in turn, whole ones first. */
+static int64_t hopper_rounds_taken(const nd_cuda_hopper *call) {
+    /* In rounds: emptying a tile; leaving its sums to another kernel instead; the start of that, and its
+     * reads of as many sums as the blocks leave at once. */
+    enum { ends = 1, leave = 4, join = 3, joined = 4 };
+    const nd_cuda_separable *l = &call->layer;
+    const int64_t at_once = call->resident / call->cluster, across = hopper_ceil(l->out_channels, l->tile);
+    const int64_t whole = call->whole * across,
+                  all = whole + (hopper_clusters(call) - call->whole) * across * l->split;
+    int64_t most = 0;
+    for (int64_t first = 0; first < at_once && first < all; first++) {
+        const int64_t made = first < whole ? hopper_ceil(whole - first, at_once) : 0;
+        const int64_t parts = hopper_ceil(all - first, at_once) - made;
+        const int64_t rounds = made * (l->blocks + ends) + parts * (hopper_ceil(l->blocks, l->split) + leave);
+        if (rounds > most) most = rounds;
+    }
+    return most + (all > whole ? join + hopper_ceil(joined * (all - whole), at_once) : 0);
+}
+
 bool nd_hopper_plan(nd_cuda_hopper *call, size_t shared_limit) {
-    /* In rounds: emptying a tile, and the second launch. */
-    enum { ends = 1, join = 4, most = 32 };
+    enum { most = 32 };
     nd_cuda_separable *l = &call->layer;
     call->cluster = 2;
     l->split = 1;
     if (!hopper_patch(call, shared_limit)) return false;
-    if (hopper_tiles(call) < 2) call->cluster = 1;
-    const int64_t tiles =
-        hopper_ceil(hopper_tiles(call), call->cluster) * hopper_ceil(l->out_channels, l->tile);
-    const int64_t at_once = call->resident / call->cluster;
-    int64_t least = l->blocks + ends;
-    for (int64_t split = 2; split <= l->blocks && split <= most && split * tiles <= at_once; split++) {
-        const int64_t steps = hopper_ceil(l->blocks, split) + ends + join;
-        if (steps >= least) continue;
-        least = steps;
-        l->split = split;
+    if (hopper_tiles(call) < 2 || call->resident < 2) call->cluster = 1;
+    const int64_t at_once = call->resident / call->cluster, across = hopper_ceil(l->out_channels, l->tile);
+    const int64_t clusters = hopper_clusters(call), full = clusters * across / at_once * at_once / across;
+    call->whole = clusters;
+    nd_cuda_hopper trial = *call;
+    trial.whole = nd_hopper_whole(call, full);
+    int64_t least = hopper_rounds_taken(call);
+    for (trial.layer.split = 2; trial.layer.split <= l->blocks && trial.layer.split <= most;
+         trial.layer.split++) {
+        const int64_t rounds = hopper_rounds_taken(&trial);
+        if (trial.whole == clusters || rounds >= least) continue;
+        least = rounds;
+        call->whole = trial.whole;
+        l->split = trial.layer.split;
     }
     return true;
 }

@@ -56,9 +56,9 @@ static nd_status separable_wgmma_prepare(nd_kernel *kernel, const nd_work *work)
     kernel->workspace = nd_cuda_hopper_partial(call);
     const int64_t *half = call->layer.patch;
     snprintf(kernel->engine, sizeof kernel->engine,
-             "nd:separable:wgmma_n%lld,half=%lldx%lldx%lld,cluster=%lld,split=%lld",
+             "nd:separable:wgmma_n%lld,half=%lldx%lldx%lld,cluster=%lld,whole=%lld,split=%lld",
              (long long)call->layer.tile, (long long)half[0], (long long)half[1], (long long)half[2],
-             (long long)call->cluster, (long long)call->layer.split);
+             (long long)call->cluster, (long long)call->whole, (long long)call->layer.split);
     return nd_status_ok;
 }
 

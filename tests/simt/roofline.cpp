@@ -63,8 +63,9 @@ static int64_t nd_roof_ceil(int64_t a, int64_t b) {
  * surrounds it. */
 struct nd_roof_tile {
     double l2, shared, issue, tensor, ends;
-    int64_t waves; /* of tiles, one after the other on the busiest multiprocessor */
-    double fill;   /* pixels of tiles that are pixels of the layer */
+    double waves;   /* of tiles, one after the other on the busiest multiprocessor */
+    double fill;    /* pixels of tiles that are pixels of the layer */
+    double join_ns; /* of sums that are left to another kernel */
 };
 
 struct nd_roof_result {
@@ -98,9 +99,9 @@ static void nd_roof_settle(nd_roof_result &r) {
     if (t.shared > most) most = t.shared, r.binds = "shared";
     double clocks = most / nd_roof_overlap + t.ends;
     if (t.l2 / nd_roof_overlap > clocks) clocks = t.l2 / nd_roof_overlap, r.binds = "l2";
-    r.reach_ns = 1e9 * (double)t.waves * clocks / nd_roof_clock;
+    r.reach_ns = 1e9 * t.waves * clocks / nd_roof_clock;
     if (r.memory_ns > r.reach_ns) r.reach_ns = r.memory_ns, r.binds = "memory";
-    r.reach_ns += nd_roof_start;
+    r.reach_ns += nd_roof_start + t.join_ns;
 }
 
 static nd_cuda_separable nd_roof_call(const nd_roof_layer &layer, const nd_roof_type &type, int64_t tile) {
@@ -172,6 +173,32 @@ static void nd_roof_wgmma_round(const nd_cuda_hopper &call, const nd_roof_type &
     t.tensor += 2 * 2 * slabs * nd_hopper_slab * n * terms * channels / type.tensor;
 }
 
+/* Tiles of the busiest cluster of blocks, which take all in turn, the whole ones first. Sums that are left to
+ * the kernel that joins them are written through L2 with nothing beside, as are that kernel's reads. */
+static void nd_roof_wgmma_waves(const nd_roof_layer &layer, const nd_roof_type &type,
+                                const nd_cuda_hopper &call, int64_t clusters, nd_roof_tile &t) {
+    const nd_cuda_separable &l = call.layer;
+    const int64_t at_once = nd_roof_multiprocessors / call.cluster, across = nd_roof_ceil(layer.no, l.tile),
+                  whole = call.whole * across, all = whole + (clusters - call.whole) * across * l.split;
+    const double share = (double)nd_roof_ceil(l.blocks, l.split) / (double)l.blocks;
+    const double sums = 2.0 * (double)(nd_hopper_half(l.tile) * l.tile) * 4, leave = sums / nd_roof_l2;
+    double ends = 0;
+    for (int64_t first = 0; first < at_once && first < all; first++) {
+        const int64_t made = first < whole ? nd_roof_ceil(whole - first, at_once) : 0,
+                      parts = nd_roof_ceil(all - first, at_once) - made;
+        const double waves = (double)made + (double)parts * share;
+        if (waves <= t.waves) continue;
+        t.waves = waves;
+        ends = (double)(made + parts) * t.ends + (double)parts * leave;
+    }
+    t.ends = ends / t.waves;
+    if (all == whole) return;
+    const double left = (double)((clusters - call.whole) * across * call.cluster) * sums;
+    const double rate = nd_roof_l2 * nd_roof_multiprocessors * nd_roof_clock;
+    t.join_ns = nd_roof_start +
+                1e9 * (left * (double)l.split / rate + left / 4 * nd_roof_bytes_of(type) / nd_roof_memory);
+}
+
 static bool nd_roof_wgmma(const char *resources, const nd_roof_layer &layer, const nd_roof_type &type,
                           int64_t terms, nd_roof_result &r) {
     const int64_t tile = layer.no > 128 ? 256 : layer.no > 64 ? 128 : 64;
@@ -188,7 +215,6 @@ static bool nd_roof_wgmma(const char *resources, const nd_roof_layer &layer, con
         nd_roof_ceil(nd_roof_ceil(nd_roof_images, half[0]) * nd_roof_ceil(layer.size, half[1]) *
                          nd_roof_ceil(layer.size, half[2]),
                      2);
-    const int64_t items = nd_roof_ceil(tiles, call.cluster) * nd_roof_ceil(layer.no, tile) * call.layer.split;
     r.kernel = "wgmma_n" + std::to_string(tile);
     r.patch = "2x " + nd_roof_patch(half);
     r.registers = nd_roof_registers_of(resources, "_Z16nd_hopper_kernelI", type, tile);
@@ -204,7 +230,7 @@ static bool nd_roof_wgmma(const char *resources, const nd_roof_layer &layer, con
         ((double)(slabs * tile / 32) * 2 * nd_roof_finish + (double)slabs * nd_roof_slab + nd_roof_place) /
         nd_roof_issue;
     r.tile.l2 += 2 * (double)(nd_hopper_half(tile) * tile) * nd_roof_bytes_of(type) / nd_roof_l2;
-    r.tile.waves = nd_roof_ceil(items, nd_roof_multiprocessors / call.cluster);
+    nd_roof_wgmma_waves(layer, type, call, nd_roof_ceil(tiles, call.cluster), r.tile);
     r.tile.fill = nd_roof_pixels(layer) / (double)(tiles * 2 * nd_hopper_half(tile));
     r.memory_ns = nd_roof_memory_ns(layer, type, (double)(layer.ni * terms * layer.no));
     nd_roof_settle(r);
@@ -271,7 +297,7 @@ static bool nd_roof_mma(const char *resources, const nd_roof_layer &layer, const
         t.ends = nd_roof_mma_ends;
     }
     const int64_t tiles = nd_separable_tiles(&call);
-    t.waves = nd_roof_ceil(tiles, nd_roof_multiprocessors * r.blocks) * r.blocks;
+    t.waves = (double)(nd_roof_ceil(tiles, nd_roof_multiprocessors * r.blocks) * r.blocks);
     t.fill = nd_roof_pixels(layer) / (double)(tiles / nd_roof_ceil(layer.no, tile) * 128);
     r.memory_ns = nd_roof_memory_ns(layer, type, (double)(layer.ni * terms * layer.no));
     nd_roof_settle(r);
@@ -333,12 +359,12 @@ static bool nd_roof_chunked(const nd_roof_layer &layer, const nd_roof_type &type
 
 static void nd_roof_print(const nd_roof_layer &layer, const nd_roof_type &type, int64_t terms,
                           const nd_roof_result &r) {
-    const double us = (double)r.tile.waves / (nd_roof_clock / 1e6), dense = nd_roof_dense_ns(layer, type);
-    printf("%s,%s,%d,%s,%s,%d,%d,%d,%d,%.3f,%.1f,%.1f,%.1f,%.1f,%.1f,%.1f,%.1f,%s,%.1f,%.2f\n", layer.name,
+    const double us = r.tile.waves / (nd_roof_clock / 1e6), dense = nd_roof_dense_ns(layer, type);
+    printf("%s,%s,%d,%s,%s,%d,%d,%d,%.3g,%.3f,%.1f,%.1f,%.1f,%.1f,%.1f,%.1f,%.1f,%s,%.1f,%.2f\n", layer.name,
            nd_precision_name(type.precision), (int)terms, r.kernel.c_str(), r.patch.c_str(), (int)r.registers,
-           (int)r.shared_bytes, (int)r.blocks, (int)r.tile.waves, r.tile.fill, r.memory_ns / 1e3,
-           us * r.tile.l2, us * r.tile.shared, us * r.tile.issue, us * r.tile.tensor, us * r.tile.ends,
-           r.reach_ns / 1e3, r.binds.c_str(), dense / 1e3, dense / r.reach_ns);
+           (int)r.shared_bytes, (int)r.blocks, r.tile.waves, r.tile.fill, r.memory_ns / 1e3, us * r.tile.l2,
+           us * r.tile.shared, us * r.tile.issue, us * r.tile.tensor, us * r.tile.ends, r.reach_ns / 1e3,
+           r.binds.c_str(), dense / 1e3, dense / r.reach_ns);
 }
 
 /* All candidates to run the layer, printed; adds the times of the best fused kernel and of the best of all,

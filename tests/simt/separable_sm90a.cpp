@@ -5,10 +5,11 @@
 
 struct nd_test_hopper {
     nd_precision precision;
-    int64_t tile, split, cluster, resident;
+    int64_t tile, split, cluster, resident, whole;
 };
 
-/* Packs and launches as the plugin does; cluster and split are the test's. */
+/* Packs and launches as the plugin does; cluster and split are the test's. `whole` clusters are not
+ * split, or fewer. */
 static nd_status nd_test_launch(const nd_test_case &test, const nd_test_hopper &how, const void *x,
                                 const void *x2, void *y) {
     const nd_work *work = &test.work;
@@ -45,6 +46,7 @@ static nd_status nd_test_launch(const nd_test_case &test, const nd_test_hopper &
                            : nd_fail(nd_status_unsupported, "no patch fits shared memory");
     call.cluster = how.cluster;
     layer.split = how.split < pack.rounds ? how.split : pack.rounds;
+    call.whole = how.split > 1 ? nd_hopper_whole(&call, how.whole) : INT64_MAX;
     std::vector<float> partial(nd_cuda_hopper_partial(&call) / sizeof(float), NAN);
     layer.partial = partial.data();
     if (!status) status = nd_cuda_hopper_launch(&call);
@@ -56,7 +58,7 @@ static nd_test_case nd_test_hopper_of(const nd_test_layer &layer, const nd_test_
     nd_test_case test = nd_test_separable_case(layer);
     test.name = std::string("separable wgmma ") + nd_precision_name(how.precision) + ", " + layer.name +
                 ", tile " + std::to_string(how.tile) + ", split " + std::to_string(how.split) + ", cluster " +
-                std::to_string(how.cluster);
+                std::to_string(how.cluster) + ", whole " + std::to_string(how.whole);
     test.storage = nd_precision_storage(how.precision);
     test.launch = [=](const nd_test_case &self, const void *x, const void *x2, void *y) {
         return nd_test_launch(self, how, x, x2, y);
@@ -77,9 +79,9 @@ static bool nd_test_takes(const nd_test_layer &layer, nd_precision precision) {
 static void nd_test_hopper_races(nd_precision precision) {
     static const nd_test_layer layer = {
         "races", 3, 64, 13, 17, 64, ND_3X3, 4, 64, 0, true, false, {nd_act_none, 0, 0}};
-    nd_test_case test = nd_test_hopper_of(layer, {precision, 64, 1, 2, 2});
+    nd_test_case test = nd_test_hopper_of(layer, {precision, 64, 1, 2, 2, 0});
     const int rounds = precision == nd_precision_tf32 ? 8 : 4;
-    nd_test_case alone = nd_test_hopper_of(layer, {precision, 64, 1, 1, 2});
+    nd_test_case alone = nd_test_hopper_of(layer, {precision, 64, 1, 1, 2, 0});
     nd_test_races(alone, nd_simt_sync_block, 0, 1);       /* tables and barriers before they are used */
     nd_test_races(test, nd_simt_sync_cluster, 0, 2);      /* those of the other block; its end */
     nd_test_races(test, nd_simt_sync_barrier, 0, rounds); /* full stages of the first tile */
@@ -96,9 +98,12 @@ void nd_test_separable_sm90a() {
         for (const nd_test_layer &layer : nd_test_layers) {
             if (!nd_test_takes(layer, precision)) continue;
             const int64_t tile = layer.no > 128 ? 256 : layer.no > 64 ? 128 : 64;
-            for (int64_t split : {1, 3})
+            /* all of it whole; all of it in parts; some of both, where it has more than one row of halves */
+            static const int64_t splits[][2] = {{1, 0}, {3, 0}, {3, 2}};
+            for (const auto &split : splits)
                 for (int64_t cluster : {1, 2}) {
-                    nd_test_case test = nd_test_hopper_of(layer, {precision, tile, split, cluster, 2});
+                    nd_test_case test =
+                        nd_test_hopper_of(layer, {precision, tile, split[0], cluster, 2, split[1]});
                     nd_test_run(test);
                 }
         }
