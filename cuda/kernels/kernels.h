@@ -77,8 +77,8 @@ typedef struct nd_cuda_separable {
     int64_t tile;                       /* output channels of one tile: 64, 128 or 256 */
     int64_t blocks;                     /* of terms */
     int64_t chunks;                     /* 16-byte groups of channels that the widest block of terms spans */
-    int64_t
-        split; /* parts of the blocks, summed apart and then joined in order; at most `blocks`, 1: whole */
+    /* Parts of the blocks, summed apart and then joined in order; at most `blocks`, 1: whole. */
+    int64_t split;
     float *partial; /* with split > 1: nd_cuda_separable_partial bytes on the device, of no further meaning */
     const void *weights;   /* storage [out_channels up to a whole tile][blocks * nd_separable_terms] */
     const float *filters;  /* [blocks][kh*kw][nd_separable_terms] */

@@ -27,8 +27,8 @@ typedef struct nd_check_report {
 } nd_check_report;
 
 typedef struct nd_check_settings {
-    const char
-        *operation; /* pattern of case names, "conv/3x3*"; a bare "conv" means "conv/..."; NULL = all */
+    /* Pattern of case names, "conv/3x3*"; a bare "conv" means "conv/..."; NULL = all. */
+    const char *operation;
     nd_precision precision;
     uint64_t seed;
     bool list;                                                 /* name the cases, run nothing */

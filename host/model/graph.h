@@ -132,8 +132,8 @@ typedef struct nd_attr {
 
 typedef struct nd_node {
     nd_op op;
-    const char
-        *name; /* never NULL or empty; unique. For layers the torchvision/timm module name where known */
+    /* Never NULL or empty; unique. For layers the torchvision/timm module name where known. */
+    const char *name;
     const char *op_type; /* as in the file: names the op of an opaque node */
     int n_in, n_out;
     int *in, *out; /* value numbers; an opaque node's `in` ends with what its subgraphs read from outside */

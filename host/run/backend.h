@@ -174,10 +174,10 @@ typedef struct nd_work {
     const int32_t *channel; /* separable: input channel of each term, ascending, length terms; gather,
                                resample: indices */
     int64_t terms;          /* separable: R; gather: number of indices */
-    nd_activation
-        activation;     /* epilogue of conv, separable, gemm, binary, affine; the op itself for activation */
-    nd_pairing pairing; /* binary */
-    bool maximum;       /* pool: max instead of average */
+    /* Epilogue of conv, separable, gemm, binary, affine; the op itself for activation. */
+    nd_activation activation;
+    nd_pairing pairing;     /* binary */
+    bool maximum;           /* pool: max instead of average */
     bool count_include_pad; /* average pool */
     nd_reduction reduction; /* reduce */
     bool axes[nd_rank_max]; /* reduce, normalize */
@@ -207,8 +207,8 @@ typedef struct nd_kernel nd_kernel; /* a prepared nd_work: packed weights, chose
 typedef struct nd_memory nd_memory; /* device memory */
 
 typedef struct nd_kernel_info {
-    const char
-        *engine; /* what will run, as its library names it: "brgconv:avx512_core", "nd:separable:avx512" */
+    /* What will run, as its library names it: "brgconv:avx512_core", "nd:separable:avx512". */
+    const char *engine;
     size_t workspace_bytes; /* the executor gives every kernel of a network one shared workspace */
 } nd_kernel_info;
 

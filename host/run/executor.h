@@ -26,8 +26,8 @@ typedef struct nd_exec_settings {
     bool turned; /* activations of images in the other of NHWC and NCHW than the backend's own: its libraries
                     may be faster there. A kernel that runs in the own order alone is refused. */
     bool time_nodes;
-    const int
-        *inputs; /* values fed instead of the graph's inputs: runs only what lies between; NULL = graph's */
+    /* Values fed instead of the graph's inputs: runs only what lies between; NULL = graph's. */
+    const int *inputs;
     int n_inputs;
     const int *outputs; /* values wanted; NULL = graph's */
     int n_outputs;

@@ -15,8 +15,8 @@ typedef struct nd_clock {
     nd_status (*measure)(void *user, const nd_graph *const *graphs, int n, double *ns);
     void *user;
     int64_t batch;
-    const char
-        *identity; /* device, threads, precision, build: what times depend on; they are kept on disk by it */
+    /* Device, threads, precision, build: what times depend on; they are kept on disk by it. */
+    const char *identity;
 } nd_clock;
 
 #pragma GCC visibility pop
