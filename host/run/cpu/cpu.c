@@ -2,7 +2,7 @@
 #include "run/cpu/cpu.h"
 #include "base/log.h"
 #include "base/machine/clock.h"
-#include "run/cpu/linalg.h"
+#include "run/cpu/linalg/linalg.h"
 #include "run/cpu/onednn_version.h"
 
 #include <cblas.h>

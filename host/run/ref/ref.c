@@ -3,7 +3,7 @@
 #include "base/parallel.h"
 #include "run/plugins.h"
 #include "run/quantized.h"
-#include "run/ref/linalg.h"
+#include "run/ref/linalg/linalg.h"
 
 #include <stdio.h>
 #include <stdlib.h>

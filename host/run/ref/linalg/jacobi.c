@@ -1,4 +1,4 @@
-#include "run/ref/linalg.h"
+#include "run/ref/linalg/linalg.h"
 
 #include <math.h>
 

@@ -4,9 +4,9 @@
  * OpenBLAS works on one thread, over tiles in a parallel loop of ours. Its own threads divide a product by
  * how many they are, so that the last bits of a sum depend on that; and their loops wait for a thread whose
  * core another process has, where ours go on with what that thread has not begun. */
-#include "run/cpu/linalg.h"
-#include "run/cpu/cholesky.h"
+#include "run/cpu/linalg/linalg.h"
 #include "run/cpu/cpu.h"
+#include "run/cpu/linalg/cholesky.h"
 #include "run/plugins.h"
 
 #include <cblas.h>

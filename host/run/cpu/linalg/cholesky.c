@@ -1,4 +1,4 @@
-#include "run/cpu/cholesky.h"
+#include "run/cpu/linalg/cholesky.h"
 
 #include "base/parallel.h"
 

@@ -1,5 +1,5 @@
 #include "base/parallel.h"
-#include "run/ref/linalg.h"
+#include "run/ref/linalg/linalg.h"
 
 #include <math.h>
 #include <string.h>
