@@ -148,7 +148,7 @@ static nd_cuda_launch *const nd_cuda_launches[nd_operation_count] = {
 };
 
 /* The last function that every kernel's epilogue has (cuda/kernels/number.cuh). */
-enum { nd_cuda_act_last = nd_act_hard_swish };
+static const nd_act nd_cuda_act_last = nd_act_hard_swish;
 
 static nd_cuda_launch *cuda_launch_of(const nd_work *work) {
     if (work->operation == nd_operation_activation && work->activation.act > nd_cuda_act_last)
@@ -159,6 +159,7 @@ static nd_cuda_launch *cuda_launch_of(const nd_work *work) {
 }
 
 bool nd_cuda_has_function(const nd_work *work) {
+    if (work->operation == nd_operation_binary && work->pairing > nd_pairing_drop) return false;
     return work->activation.act <= nd_cuda_act_last || work->operation == nd_operation_activation;
 }
 

@@ -57,7 +57,7 @@ typedef enum nd_op {
     nd_op_dequantize,     /* the same, back */
     nd_op_unary,          /* a function of every number, that op_type names: "Sqrt", "Gelu", ... */
     nd_op_binary,         /* likewise of two or more, broadcast: "Pow", "Min", ... */
-    nd_op_where,          /* constant condition, a, b */
+    nd_op_where,          /* condition, a, b */
     nd_op_normalize,      /* x, scale?, bias?: "LayerNormalization", "GroupNormalization", ... */
     nd_op_split,          /* along an axis */
     nd_op_expand,         /* broadcast to a shape */

@@ -105,6 +105,10 @@ typedef enum nd_pairing {
     nd_pairing_prelu, /* a < 0 ? a*b : a */
     nd_pairing_keep,  /* b != 0 ? a : 0; with the next one, what Where chooses */
     nd_pairing_drop,  /* b != 0 ? 0 : a */
+    nd_pairing_equal, /* 1 where it is so, else 0, as of the next ones; of a number that is none it never is
+                       */
+    nd_pairing_less,
+    nd_pairing_less_equal,
     nd_pairing_count,
 } nd_pairing;
 

@@ -20,6 +20,7 @@ static const struct {
     {"Log", nd_act_log},
     {"Mish", nd_act_mish},
     {"Neg", nd_act_neg},
+    {"Not", nd_act_hard_sigmoid}, /* 1 - x, of 0 and 1 */
     {"Reciprocal", nd_act_reciprocal},
     {"Round", nd_act_round},
     {"Selu", nd_act_elu},

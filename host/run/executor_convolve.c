@@ -114,7 +114,7 @@ static nd_status phase_of_bias(nd_exec *exec, const nd_node *node, const float *
     const int64_t channels = y->view.dims[1];
     const nd_view row = nd_view_row_major(1, &channels);
     float *numbers = nd_arena_alloc(&exec->scratch, (size_t)channels * sizeof *numbers);
-    nd_place from;
+    nd_place from = {.slot = -1};
     ND_REQUIRE(numbers, nd_status_memory, "no memory for a constant");
     for (int64_t i = 0; i < channels; i++) numbers[i] = bias ? bias[i] : 0;
     ND_TRY(nd_exec_place_new(exec, &row, &from));

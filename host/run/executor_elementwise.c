@@ -3,14 +3,20 @@
 
 #include <string.h>
 
-/* By the operator's name. */
+/* By the operator's name; truth values are 0 and 1. `turned`: the operands change places. */
 static const struct {
     const char *op;
     nd_pairing pairing;
+    bool turned;
 } nd_binary_functions[] = {
-    {"Add", nd_pairing_add},     {"Sum", nd_pairing_add}, {"Mul", nd_pairing_mul},
-    {"Sub", nd_pairing_sub},     {"Div", nd_pairing_div}, {"Pow", nd_pairing_pow},
-    {"PRelu", nd_pairing_prelu}, {"Min", nd_pairing_min}, {"Max", nd_pairing_max},
+    {"Add", nd_pairing_add, false},     {"Sum", nd_pairing_add, false},
+    {"Mul", nd_pairing_mul, false},     {"Sub", nd_pairing_sub, false},
+    {"Div", nd_pairing_div, false},     {"Pow", nd_pairing_pow, false},
+    {"PRelu", nd_pairing_prelu, false}, {"Min", nd_pairing_min, false},
+    {"Max", nd_pairing_max, false},     {"And", nd_pairing_min, false},
+    {"Or", nd_pairing_max, false},      {"Equal", nd_pairing_equal, false},
+    {"Less", nd_pairing_less, false},   {"LessOrEqual", nd_pairing_less_equal, false},
+    {"Greater", nd_pairing_less, true}, {"GreaterOrEqual", nd_pairing_less_equal, true},
 };
 
 nd_status nd_exec_lower_pairing(nd_exec *exec, const nd_node *node, const nd_work *work, nd_place x,
@@ -27,8 +33,12 @@ nd_status nd_exec_lower_pairing(nd_exec *exec, const nd_node *node, const nd_wor
 nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *act) {
     nd_work work = {.operation = nd_operation_binary, .pairing = nd_pairing_count};
     const char *op = node->op == nd_op_binary ? node->op_type : nd_op_name(node->op);
+    bool turned = false;
     for (size_t i = 0; i < sizeof nd_binary_functions / sizeof *nd_binary_functions; i++)
-        if (!strcmp(nd_binary_functions[i].op, op)) work.pairing = nd_binary_functions[i].pairing;
+        if (!strcmp(nd_binary_functions[i].op, op)) {
+            work.pairing = nd_binary_functions[i].pairing;
+            turned = nd_binary_functions[i].turned;
+        }
     const nd_node *last = act ? act : node;
     nd_place y, so_far;
     ND_REQUIRE(node->n_in >= 2 && work.pairing < nd_pairing_count, nd_status_format, "%s: %d operands",
@@ -44,7 +54,8 @@ nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *
         } else if (act) {
             nd_exec_activation(act, &work.activation);
         }
-        ND_TRY(nd_exec_lower_pairing(exec, last, &work, so_far, other, &to));
+        ND_TRY(
+            nd_exec_lower_pairing(exec, last, &work, turned ? other : so_far, turned ? so_far : other, &to));
         so_far = to;
     }
     return nd_status_ok;
@@ -57,9 +68,7 @@ nd_status nd_lower_binary(nd_exec *exec, const nd_node *node) {
 /* What the condition keeps of one operand, and what it drops of the other, added: a number that is none or
  * infinite in the operand that was not chosen leaves no trace. */
 nd_status nd_lower_where(nd_exec *exec, const nd_node *node) {
-    nd_place y, condition, parts[2];
-    ND_REQUIRE(nd_exec_constant(exec, node, 0), nd_status_unsupported, "%s: a computed condition",
-               nd_exec_label(exec, node));
+    nd_place y, condition, parts[2] = {{.slot = -1}, {.slot = -1}};
     ND_TRY(nd_exec_source(exec, node->in[0], &condition));
     ND_TRY(nd_exec_target(exec, node->out[0], &y));
     for (int i = 0; i < 2; i++) {

@@ -65,6 +65,15 @@ static nd_status lower_gemm(nd_exec *exec, const nd_node *node) {
     return nd_exec_is_gemm(exec, node) ? lower_group_of_one(exec, node) : nd_lower_product(exec, node);
 }
 
+/* Numbers of another type are the same here; what would be cut to a whole number is not run. */
+static nd_status lower_cast(nd_exec *exec, const nd_node *node) {
+    const nd_dtype from = exec->graph->values[node->in[0]].dtype;
+    ND_REQUIRE(node->attr.dtype <= nd_dtype_bf16 || node->attr.dtype == from, nd_status_unsupported,
+               "%s: from %s to %s", nd_exec_label(exec, node), nd_dtype_name(from),
+               nd_dtype_name(node->attr.dtype));
+    return nd_lower_reshape(exec, node);
+}
+
 static nd_lower *const nd_lower_table[nd_op_count] = {
     [nd_op_conv] = lower_group_of_one,
     [nd_op_gemm] = lower_gemm,
@@ -104,6 +113,7 @@ static nd_lower *const nd_lower_table[nd_op_count] = {
     [nd_op_unsqueeze] = nd_lower_reshape,
     [nd_op_dropout] = nd_lower_reshape,
     [nd_op_identity] = nd_lower_reshape,
+    [nd_op_cast] = lower_cast,
     [nd_op_transpose] = nd_lower_transpose,
     [nd_op_slice] = nd_lower_slice,
     [nd_op_concat] = nd_lower_concat,

@@ -68,8 +68,10 @@ static nd_status exec_check_value(const nd_exec *exec, int index) {
                nd_dims_format(mine->rank, mine->dims, dims, sizeof dims));
     const int producer = mine->producer;
     const bool quantised = producer >= 0 && exec->graph->nodes[producer].op == nd_op_quantize;
-    ND_REQUIRE(quantised || !exec_is_integer(value->dtype), nd_status_unsupported,
-               "value \"%s\" is computed in %s: only floating point is run", value->name,
+    /* Truth values are 0 and 1 in any type. */
+    ND_REQUIRE(quantised || value->dtype == nd_dtype_bool || !exec_is_integer(value->dtype),
+               nd_status_unsupported,
+               "value \"%s\" is computed in %s: only floating point and truth values are run", value->name,
                nd_dtype_name(value->dtype));
     return nd_status_ok;
 }

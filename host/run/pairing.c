@@ -24,6 +24,12 @@ float nd_pairing_apply(nd_pairing pairing, float a, float b) {
         return b != 0 ? a : 0;
     case nd_pairing_drop:
         return b != 0 ? 0 : a;
+    case nd_pairing_equal:
+        return a == b;
+    case nd_pairing_less:
+        return a < b;
+    case nd_pairing_less_equal:
+        return a <= b;
     case nd_pairing_count:
         break;
     }

@@ -30,10 +30,12 @@ OPERATORS = set(
     "Constant Gather ReduceMean Slice Abs Ceil Celu Cos Elu Erf Exp Floor Gelu Log Mish Neg Reciprocal Round Selu Sign "
     "Sin Softplus Softsign Sqrt Swish Tanh ThresholdedRelu Max Min Pow PRelu Sub Div Where ReduceL1 ReduceL2 "
     "ReduceLogSum ReduceLogSumExp ReduceMax ReduceMin ReduceProd ReduceSum ReduceSumSquare LayerNormalization "
-    "InstanceNormalization GroupNormalization Split Expand Tile Resize Upsample ConvTranspose".split())
+    "InstanceNormalization GroupNormalization Split Expand Tile Resize Upsample ConvTranspose Equal Greater "
+    "GreaterOrEqual Less LessOrEqual".split())
 
 # Operators whose inputs are all activations; Where's are those after its condition, of any other only the first is.
-ALL_ACTIVATIONS = {"Add", "Sum", "Mul", "Concat", "Sub", "Div", "Pow", "PRelu", "Max", "Min", "MatMul"}
+ALL_ACTIVATIONS = {"Add", "Sum", "Mul", "Concat", "Sub", "Div", "Pow", "PRelu", "Max", "Min", "MatMul",
+                   "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 
 
 def cases():
@@ -70,6 +72,7 @@ def check(case, build, folder):
     inputs, fixed = fix_operands(model, arrays)
     if not inputs:
         return "skipped", "no input, so nothing to run"
+    expected = [a.astype(np.float32) if a.dtype == np.bool_ else a for a in expected]
     for array in inputs + expected:
         if array.dtype != np.float32:
             return "skipped", f"activations of type {array.dtype}"

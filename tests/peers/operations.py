@@ -77,6 +77,19 @@ def binary():
     yield "Where reversed", model([node("Where", ["m", "a", "x"])], [5, 4, 3], {"m": mask, "a": floats(5, 1, 1)})
 
 
+def conditions():
+    for op in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"):
+        yield f"Where {op}", model([node("Round", ["x"], "a"), node(op, ["a", "c"], "m"), node("Where", ["m", "x", "d"])], [5, 4, 3],
+                                   {"c": np.float32(1), "d": floats(4, 1)})
+        yield f"{op} reversed", model([node("Round", ["x"], "a"), node(op, ["c", "a"], "m"), node("Cast", ["m"], to=1)], [5, 4, 3],
+                                      {"c": np.round(floats(5, 1, 1))})
+    for op in ("And", "Or"):
+        yield op, model([node("Greater", ["x", "c"], "a"), node("Less", ["x", "d"], "b"), node("Not", ["b"], "n"), node(op, ["a", "n"], "m"),
+                         node("Cast", ["m"], to=1)], [5, 4, 3], {"c": np.float32(0), "d": floats(3)})
+    yield "Where of infinities", model([node("Greater", ["x", "c"], "m"), node("Where", ["m", "x", "d"], "a"), node("Softmax", ["a"], axis=-1)],
+                                       [4, 9], {"c": np.float32(-1), "d": np.float32(-np.inf)})
+
+
 def reductions():
     for op in ("Mean Sum Max Min Prod L1 L2 SumSquare LogSumExp").split():
         for axes in ([2, 3], [1], [-1], [1, 2, 3]):
@@ -212,7 +225,7 @@ def convolutions():
         yield f"ConvTranspose {name}", model([node("ConvTranspose", ["x", "w"], **more)], [4, 6, 5], {"w": floats(4, 3, 3, 3)})
 
 
-GROUPS = [convolutions, unary, binary, reductions, products, normalizations, layouts, resizes]
+GROUPS = [convolutions, unary, binary, conditions, reductions, products, normalizations, layouts, resizes]
 
 
 def check(build, path, proto):

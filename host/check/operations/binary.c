@@ -39,13 +39,21 @@ static const nd_binary_case nd_binary_cases[] = {
     {"prelu", 4, {2, 17, 5, 5}, {true, false, true, true}, nd_pairing_prelu, {0}},
     {"keep", 4, {2, 17, 5, 5}, {0}, nd_pairing_keep, {0}},
     {"drop", 3, {3, 8, 8}, {true, false, false}, nd_pairing_drop, {0}},
+    {"equal", 3, {2, 7, 9}, {0}, nd_pairing_equal, {0}},
+    {"less", 4, {2, 9, 4, 4}, {true, false, true, true}, nd_pairing_less, {0}},
+    {"less_equal", 2, {5, 33}, {true, true}, nd_pairing_less_equal, {0}},
 };
 
 static const char *binary_title(int index) {
     return nd_binary_cases[index].title;
 }
 
-/* Divisors away from zero; powers of positive numbers that fit the narrowest type. */
+static bool compares(nd_pairing pairing) {
+    return pairing == nd_pairing_equal || pairing == nd_pairing_less || pairing == nd_pairing_less_equal;
+}
+
+/* Divisors away from zero; powers of positive numbers that fit the narrowest type; comparisons of few
+ * numbers, of which many are equal in any type. */
 static void binary_domain(nd_problem *problem) {
     const nd_pairing pairing = problem->work.pairing;
     int64_t others = 1;
@@ -53,8 +61,11 @@ static void binary_domain(nd_problem *problem) {
     for (int64_t i = 0; i < others; i++) {
         float *b = &problem->x2[i];
         if (pairing == nd_pairing_div && fabsf(*b) < 0.25f) *b = 1;
+        if (compares(pairing)) *b = rintf(*b);
         if (pairing == nd_pairing_pow) *b = others == 1 ? 2 : fmodf(rintf(*b), 3);
     }
+    for (int64_t i = 0; compares(pairing) && i < nd_view_count(&problem->work.x); i++)
+        problem->x[i] = rintf(problem->x[i]);
     for (int64_t i = 0; pairing == nd_pairing_pow && i < nd_view_count(&problem->work.x); i++)
         if (others > 1 && fabsf(problem->x[i]) < 0.125f) problem->x[i] = 1;
 }
@@ -93,6 +104,12 @@ static double binary_value(nd_pairing pairing, double a, double b) {
         return b == 0 ? 0 : a;
     case nd_pairing_drop:
         return b == 0 ? a : 0;
+    case nd_pairing_equal:
+        return fabs(a - b) < 0.5;
+    case nd_pairing_less:
+        return b - a > 0.5;
+    case nd_pairing_less_equal:
+        return a - b < 0.5;
     case nd_pairing_add:
     case nd_pairing_count:
         break;

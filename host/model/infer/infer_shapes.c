@@ -51,7 +51,10 @@ static nd_status shape_broadcast(const nd_value *a, const nd_value *b, nd_value 
 
 static nd_status shape_binary(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     nd_value sum = *x;
+    static const char *const truths[] = {"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"};
     ND_REQUIRE(node->n_in > 1, nd_status_format, "one operand");
+    for (size_t i = 0; i < sizeof truths / sizeof *truths; i++)
+        if (!strcmp(node->op_type, truths[i])) y->dtype = nd_dtype_bool;
     for (int k = 1; k < node->n_in; k++) {
         const nd_value *other = nd_infer_input(infer, node, k), so_far = sum;
         ND_REQUIRE(other, nd_status_format, "operand %d is left out", k);

@@ -278,6 +278,11 @@ static void read_elu(nd_node_reader *reader) {
     reader->node->attr.beta = 1;
 }
 
+static void read_not(nd_node_reader *reader) {
+    reader->node->attr.alpha = -1;
+    reader->node->attr.beta = 1;
+}
+
 static void read_gelu(nd_node_reader *reader) {
     reader->node->attr.approximate = attr_text_is(reader, "approximate", "tanh");
 }
@@ -505,6 +510,14 @@ static const struct {
     {"Min", nd_op_binary, 1, INT32_MAX, read_list},
     {"Pow", nd_op_binary, 2, 2, NULL},
     {"PRelu", nd_op_binary, 2, 2, NULL},
+    {"And", nd_op_binary, 2, 2, NULL},
+    {"Or", nd_op_binary, 2, 2, NULL},
+    {"Not", nd_op_unary, 1, 1, read_not},
+    {"Equal", nd_op_binary, 2, 2, NULL},
+    {"Less", nd_op_binary, 2, 2, NULL},
+    {"LessOrEqual", nd_op_binary, 2, 2, NULL},
+    {"Greater", nd_op_binary, 2, 2, NULL},
+    {"GreaterOrEqual", nd_op_binary, 2, 2, NULL},
     {"Where", nd_op_where, 3, 3, NULL},
     {"ReduceL1", nd_op_reduce, 1, 2, read_reduce},
     {"ReduceL2", nd_op_reduce, 1, 2, read_reduce},
