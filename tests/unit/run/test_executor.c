@@ -1,7 +1,7 @@
 #include "base/log.h"
 #include "model/cost.h"
 #include "model/zoo/zoo.h"
-#include "run/executor_parts.h"
+#include "run/executor/executor_parts.h"
 #include "run/plugins.h"
 #include "tests/unit/help/graph_help.h"
 

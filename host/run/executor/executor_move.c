@@ -1,6 +1,6 @@
 /* Nodes that move data and compute nothing. Most only look at it in another way: their output is a view of
  * the input, and a copy is made where the reader cannot take that view. */
-#include "run/executor_parts.h"
+#include "run/executor/executor_parts.h"
 
 #include <string.h>
 

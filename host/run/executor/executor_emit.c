@@ -1,4 +1,4 @@
-#include "run/executor_parts.h"
+#include "run/executor/executor_parts.h"
 
 #include <stdlib.h>
 

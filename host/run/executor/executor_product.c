@@ -1,5 +1,5 @@
 /* Products of two values of which any may be computed. */
-#include "run/executor_parts.h"
+#include "run/executor/executor_parts.h"
 
 #include <string.h>
 

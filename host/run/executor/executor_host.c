@@ -1,5 +1,5 @@
 /* Steps that the backend has no kernel for: the reference runs them, on copies in host memory. */
-#include "run/executor_parts.h"
+#include "run/executor/executor_parts.h"
 
 #include "base/log.h"
 #include "run/plugins.h"

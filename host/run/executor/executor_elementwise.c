@@ -1,5 +1,5 @@
 /* Functions of one number and of two, and reductions. */
-#include "run/executor_parts.h"
+#include "run/executor/executor_parts.h"
 
 #include <string.h>
 

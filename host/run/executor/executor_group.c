@@ -1,6 +1,6 @@
 /* Nodes with weights, and what is fused into them: Conv, Gemm, MatMul, and per-channel Mul, Add and
  * BatchNormalization. */
-#include "run/executor_parts.h"
+#include "run/executor/executor_parts.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Layer, instance and group normalisation: the normalize operation, then scale and bias as far as there are
  * any. */
-#include "run/executor_parts.h"
+#include "run/executor/executor_parts.h"
 
 #include <string.h>
 

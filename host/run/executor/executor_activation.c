@@ -1,5 +1,5 @@
 /* Which nodes are a function of one number, and which. */
-#include "run/executor_parts.h"
+#include "run/executor/executor_parts.h"
 
 #include <string.h>
 

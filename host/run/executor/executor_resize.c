@@ -1,5 +1,5 @@
 /* Resize: one axis after the other, each output pixel a weighted sum of a few input pixels. */
-#include "run/executor_parts.h"
+#include "run/executor/executor_parts.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 /* Convolutions that nd runs and does not decouple: over one axis, and transposed ones. Both become works of
  * ordinary convolutions, for which every backend has its best kernels. */
-#include "run/executor_parts.h"
+#include "run/executor/executor_parts.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* QuantizeLinear and DequantizeLinear. A quantised value lies in memory as nd stores it: unsigned, signed
  * types 128 higher. DequantizeLinear computes nothing: its output is the same place, and whoever takes
  * integers reads them there; only for others a dequantised copy is made (nd_exec_source). */
-#include "run/executor_parts.h"
+#include "run/executor/executor_parts.h"
 
 #include <math.h>
 #include <string.h>
