@@ -96,7 +96,7 @@ for signal in HUP INT QUIT TERM PIPE ALRM XCPU XFSZ USR1 USR2 ABRT SEGV BUS FPE 
     mkfifo wait
     ( trap - INT QUIT; ulimit -c 0; exec nd inspect glyphs --json rows.jsonl --csv wait >/dev/null 2>&1 ) &
     child=$!
-    for _ in $(seq 200); do
+    for _ in $(seq 2000); do
         ls rows.jsonl.*.part >/dev/null 2>&1 && break
         sleep 0.01
     done
