@@ -102,7 +102,7 @@ static bool has_budget(const nd_decouple_settings *settings) {
 /* Decides for every layer, and fits them all. */
 static nd_status choose_and_fit(const nd_graph *graph, nd_backend *backend,
                                 const nd_decouple_settings *settings, nd_plan *plan, nd_chain *chains,
-                                double *error, double *seconds) {
+                                nd_fit_error *error, double *seconds) {
     const double start = nd_seconds();
     nd_candidates own = {0};
     const nd_candidates *candidates = has_budget(settings) ? settings->candidates : NULL;
@@ -141,7 +141,7 @@ static nd_status kernel_error(const nd_conv *conv, const nd_chain *chain, double
 }
 
 static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings *settings,
-                               const nd_plan *plan, const nd_chain *chains, const double *error,
+                               const nd_plan *plan, const nd_chain *chains, const nd_fit_error *error,
                                nd_decouple_report *report) {
     report->before = plan->before;
     report->expected_ratio = plan->ratio;
@@ -161,6 +161,7 @@ static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings
                                  : "better dense",
             .macs = layer->dense_macs,
             .params = weights + (conv->bias ? conv->no : 0),
+            .held_error = -1,
             .energy = 1,
         };
         if (!layer->method) continue;
@@ -168,9 +169,10 @@ static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings
         row->rank = layer->rank;
         row->terms = (double)layer->rank / (double)layer->method->channels(conv);
         if (settings->calib)
-            row->error = sqrt(error[l]);
+            row->error = sqrt(error[l].seen);
         else
             ND_TRY(kernel_error(conv, &chains[l], &row->error));
+        row->held_error = error[l].held >= 0 ? sqrt(error[l].held) : -1;
         row->after_activation =
             settings->relu_aware && !settings->light && nd_layer_slope(graph, layer->node, &slope);
         row->energy = fmax(0, 1 - row->error * row->error);
@@ -180,6 +182,7 @@ static nd_status report_layers(const nd_graph *graph, const nd_decouple_settings
         *row = (nd_layer_report){.name = nd_arena_strdup(&report->arena, plan->left[i].name),
                                  .method = "dense",
                                  .why = nd_arena_strdup(&report->arena, plan->left[i].why),
+                                 .held_error = -1,
                                  .energy = 1};
         ND_REQUIRE(row->name && row->why, nd_status_memory, "no memory for a report");
     }
@@ -288,7 +291,7 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     nd_status status = nd_status_ok;
     nd_plan plan = {0};
     nd_chain *chains = NULL;
-    double *error = NULL;
+    nd_fit_error *error = NULL;
     int64_t dropped = 0;
     const nd_decouple_settings own = resolved(given), *settings = &own;
     *report = (nd_decouple_report){0};

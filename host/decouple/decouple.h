@@ -54,7 +54,7 @@ typedef struct nd_decouple_settings {
     /* Calibration (method.md, "On data"): NULL for weights alone. */
     nd_batches *calib;
     int64_t calib_images;
-    double ridge;       /* 0 = by pixels per unknown, as method.md, "Ridge", says; on synthetic images 0.3 */
+    double ridge;       /* 0 = by images held out (method.md, "Ridge"); on synthetic images 0.3 */
     bool quick;         /* macs_ratio by each layer's output error instead of curves measured at the logits */
     bool light;         /* gain and bias only */
     bool relu_aware;    /* also fit through the activation that follows (decouple/calib/aware.h) */
@@ -67,6 +67,9 @@ typedef struct nd_decouple_settings {
     const nd_progress *progress;
 } nd_decouple_settings;
 
+/* Images that a fit may see: calib_images of those there are, all where it is 0. */
+int64_t nd_calibration_images(const nd_decouple_settings *settings);
+
 nd_decouple_settings nd_decouple_defaults(void); /* auto, uniform, rank 4, skip first conv */
 
 /* What became of one convolution. */
@@ -77,7 +80,8 @@ typedef struct nd_layer_report {
     int64_t rank;       /* R, or 0 */
     double terms;       /* T = R / channels, mean over channels */
     int64_t macs, new_macs, params, new_params;
-    double error;          /* |W' - W| / |W|; with calibration relative output error */
+    double error;      /* |W' - W| / |W|; with calibration relative output error */
+    double held_error; /* with calibration that on images its fit has not seen; -1 where it is not known */
     bool after_activation; /* with relu_aware: the error is that after the activation that follows */
     double energy;         /* 1 - error^2: share kept of the kernel's squares; calibrated, of its output's */
 } nd_layer_report;

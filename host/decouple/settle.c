@@ -13,10 +13,10 @@ static const double unspent_calibrated = 0.03, unspent_plain = 0.01;
 static const double margin = 0.0025; /* share of it given up, besides what is too much, after a fit over it */
 
 static nd_status decompose_all(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
-                               nd_chain *chains, double *error) {
+                               nd_chain *chains, nd_fit_error *error) {
     for (int l = 0; l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
-        error[l] = 0;
+        error[l] = (nd_fit_error){-1, -1};
         nd_progress_report(settings->progress, "decoupling", l, plan->n_layers);
         if (!layer->method) continue;
         ND_TRY(
@@ -49,7 +49,7 @@ typedef struct fit {
     const nd_candidates *candidates;
     nd_plan *plan;
     nd_chain *chains;
-    double *error;
+    nd_fit_error *error;
     bool counts; /* its MACs are known after the fit alone */
 } fit;
 
@@ -170,7 +170,7 @@ static nd_status fit_within_budget(const fit *f) {
 }
 
 nd_status nd_plan_fit(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
-                      const nd_candidates *candidates, nd_plan *plan, nd_chain *chains, double *error) {
+                      const nd_candidates *candidates, nd_plan *plan, nd_chain *chains, nd_fit_error *error) {
     bool counts = candidates && settings->rule == nd_rule_macs_ratio && nd_plan_prunes(settings, plan);
     const fit f = {graph, backend, settings, candidates, plan, chains, error, counts};
     return counts ? fit_within_budget(&f) : fit_once(&f);

@@ -2,6 +2,7 @@
 #ifndef ND_DECOUPLE_SETTLE_H
 #define ND_DECOUPLE_SETTLE_H
 
+#include "decouple/fit/split.h"
 #include "decouple/plan/plan.h"
 
 /* Decomposes all layers of the plan, with images by the calibration pass (decouple/calib/calibrate.h):
@@ -14,7 +15,7 @@
  * fitted again, a few times at most. The decisions in the plan are then those of the chains. Candidates are
  * NULL where ranks are given. */
 nd_status nd_plan_fit(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
-                      const nd_candidates *candidates, nd_plan *plan, nd_chain *chains, double *error);
+                      const nd_candidates *candidates, nd_plan *plan, nd_chain *chains, nd_fit_error *error);
 
 /* Puts the chains into the graph of the plan and takes out what nothing reads then: *dropped channels. */
 nd_status nd_plan_apply(nd_graph *graph, const nd_plan *plan, nd_chain *chains, int64_t *dropped);

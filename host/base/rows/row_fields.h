@@ -69,6 +69,8 @@ ND_FIELD(stride, int, key, "vertical stride")
 ND_FIELD(h, int, key, "output height")
 ND_FIELD(w, int, key, "output width")
 ND_FIELD(rel_error, reals, measured, "|W' - W| / |W| by rank, or of the rank chosen")
+ND_FIELD(held_error, reals, measured,
+         "relative output error on calibration images that the same fit without them has not seen")
 ND_FIELD(energy, reals, measured,
          "share kept of the squares of the kernel, by rank; of a calibrated layer, of those of its output")
 

@@ -54,7 +54,7 @@ const nd_option nd_option_table[] = {
     {"calib-preprocess", 0, "RECIPE", false, "decouple bench sweep reproduce",
      "what is done to them (default --preprocess)"},
     {"ridge", 0, "L", false, "decouple bench sweep",
-     "ridge towards the original weights (default by pixels per unknown)"},
+     "ridge towards the original weights (default by images held out)"},
     {"quick", 0, NULL, false, "decouple bench sweep",
      "allocate by each layer's output error, without measuring curves"},
     {"light", 0, NULL, false, "decouple bench sweep", "calibrate gain and bias only"},

@@ -97,6 +97,7 @@ static nd_status layer_rows(const run *r) {
         nd_row_set_real(&row, nd_field_conv_macs_ratio, over(layer->macs, layer->new_macs));
         nd_row_set_real(&row, nd_field_params_ratio, over(layer->params, layer->new_params));
         nd_row_set_reals(&row, nd_field_rel_error, &layer->error, 1);
+        if (layer->held_error >= 0) nd_row_set_reals(&row, nd_field_held_error, &layer->held_error, 1);
         nd_row_set_reals(&row, nd_field_energy, &layer->energy, 1);
         ND_TRY(put(r, &row));
     }
@@ -153,10 +154,26 @@ static const char *error_text(const run *r) {
                : "that of the layer's output, sqrt(E|y' - y|^2 / var y)";
 }
 
+static bool reports_held_error(const nd_decouple_report *report) {
+    for (size_t l = 0; l < report->n_layers; l++)
+        if (report->layers[l].held_error >= 0) return true;
+    return false;
+}
+
 static void print(const run *r) {
-    static const char *const headings[] = {"layer", "method", "T",     "R",      "MMACs",
-                                           "new",   "x",      "error", "energy", NULL};
     const nd_decouple_report *report = &r->report;
+    const bool held = reports_held_error(report);
+    const char *const headings[] = {"layer",
+                                    "method",
+                                    "T",
+                                    "R",
+                                    "MMACs",
+                                    "new",
+                                    "x",
+                                    "error",
+                                    held ? "held out" : "energy",
+                                    held ? "energy" : NULL,
+                                    NULL};
     nd_table *table = nd_table_new(headings);
     for (size_t l = 0; l < report->n_layers; l++) {
         const nd_layer_report *layer = &report->layers[l];
@@ -171,6 +188,7 @@ static void print(const run *r) {
         nd_table_cell(table, "%.2f", (double)layer->new_macs * 1e-6);
         nd_table_cell(table, "%.2f", over(layer->macs, layer->new_macs));
         nd_table_cell(table, layer->why ? "-" : "%.4f", layer->error);
+        if (held) nd_table_cell(table, layer->held_error < 0 ? "-" : "%.4f", layer->held_error);
         nd_table_cell(table, layer->why ? "-" : "%.4f", layer->energy);
     }
     nd_table_print(table, stdout);
@@ -186,7 +204,9 @@ static void print(const run *r) {
                  over(a->params, b->params));
     if (r->data) print_search(r);
     if (r->original) print_time(r);
-    nd_cli_print("\nerror is %s; %.2f s\nwritten to %s\n", error_text(r), report->seconds, r->path);
+    nd_cli_print("\nerror is %s%s; %.2f s\nwritten to %s\n", error_text(r),
+                 held ? "; held out is that of the output on one image in four, by a fit to the others" : "",
+                 report->seconds, r->path);
 }
 
 static void print_probe(void *user, const nd_drop_probe *probe) {

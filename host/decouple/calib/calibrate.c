@@ -31,16 +31,6 @@ static nd_status refit_dense(nd_backend *backend, const nd_conv *conv, const nd_
     return status ? status : nd_refit_chain_bias(conv, moments, out);
 }
 
-static nd_status chain_error(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
-                             const nd_chain *chain, double *error) {
-    double *w = nd_alloc_array((size_t)(moments->no * moments->k), sizeof *w);
-    ND_REQUIRE(w, nd_status_memory, "conv %s: no memory for its error", conv->name);
-    nd_status status = nd_chain_compose(chain, conv, w);
-    if (!status) status = nd_moments_error(moments, backend, conv, w, error);
-    free(w);
-    return status;
-}
-
 /* The light mode: the chain of the weights alone, each output with the gain and bias that suit the data best
  * (method.md, "Gain and bias"). */
 static nd_status fit_gains(const nd_layer_data *data, nd_graph *current, nd_chain *chain, double *error) {
@@ -76,40 +66,60 @@ done:
     return status;
 }
 
-static nd_status fit_layer(const nd_layer_data *data, nd_graph *current, nd_chain *chain, double *error) {
+/* By the layer's method, or the least-squares kernel where it stays dense. */
+static nd_status fit_chain(const nd_layer_data *data, const nd_moments *moments, nd_chain *chain) {
+    const nd_layer *layer = data->layer;
+    nd_chain_free(chain);
+    if (!layer->method) return refit_dense(data->backend, &layer->conv, moments, chain);
+    return layer->method->decompose(data->backend, &layer->conv, data->settings->ranks, layer->rank, moments,
+                                    chain);
+}
+
+/* The ridge by images held out, which also tell what the fit is worth; then the fit to all of them. */
+static nd_status fit_split(const nd_layer_data *data, nd_split *split, nd_chain *chain, nd_fit_error *error) {
+    const nd_conv *conv = &data->layer->conv;
+    if (split->held) {
+        ND_TRY(fit_chain(data, split->fit, chain));
+        if (data->settings->ridge <= 0) ND_TRY(nd_split_ridge(split, data->backend, conv, chain));
+        ND_TRY(nd_split_error(split, data->backend, conv, chain, &error->held));
+        nd_split_pool(split, conv);
+    }
+    ND_TRY(fit_chain(data, split->fit, chain));
+    return nd_split_error(split, data->backend, conv, chain, &error->seen);
+}
+
+static nd_status fit_layer(const nd_layer_data *data, nd_graph *current, nd_chain *chain,
+                           nd_fit_error *error) {
     const nd_decouple_settings *settings = data->settings;
     const nd_layer *layer = data->layer;
-    nd_backend *backend = data->backend;
-    nd_moments *moments = NULL;
-    if (settings->light) return fit_gains(data, current, chain, error);
-    ND_TRY(nd_layer_moments(data, &moments));
-    moments->metric = layer->metric;
-    double per_unknown = moments->pixels / (double)moments->k;
-    double lambda = nd_moments_ridge(moments, &layer->conv, settings->ridge);
+    nd_split split = {0};
+    if (settings->light) return fit_gains(data, current, chain, &error->seen);
+    ND_TRY(nd_layer_moments(data, &split));
+    split.fit->metric = layer->metric;
+    nd_status status = nd_split_finish(&split, &layer->conv, settings->ridge);
+    if (!status) status = fit_split(data, &split, chain, error);
+    double per_unknown = split.fit->pixels / (double)split.fit->k;
     if (per_unknown < 7)
         nd_log(nd_log_warn, "%s: only %.1f pixels per unknown; calibrate on more images", layer->name,
                per_unknown);
-    nd_log(nd_log_debug, "%s: %.1f pixels per unknown, ridge %g", layer->name, per_unknown, lambda);
-    nd_status status = layer->method ? layer->method->decompose(backend, &layer->conv, settings->ranks,
-                                                                layer->rank, moments, chain)
-                                     : refit_dense(backend, &layer->conv, moments, chain);
-    if (!status) status = chain_error(backend, &layer->conv, moments, chain, error);
+    nd_log(nd_log_debug, "%s: %.1f pixels per unknown, ridge %g", layer->name, per_unknown, split.lambda);
     if (!status) status = nd_layer_put(current, layer, chain);
     if (!status && settings->relu_aware)
-        status = nd_fit_through_activation(data, current, moments, chain, error);
-    nd_moments_free(moments);
+        status = nd_fit_through_activation(data, current, split.fit, chain, &error->seen);
+    nd_split_close(&split);
     return status;
 }
 
 nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
-                       const nd_plan *plan, const nd_fitted_hook *hook, nd_chain *chains, double *error) {
+                       const nd_plan *plan, const nd_fitted_hook *hook, nd_chain *chains,
+                       nd_fit_error *error) {
     nd_graph *current = NULL;
     nd_pass_cache *cache = NULL;
     nd_activation_cache *activations = NULL;
     nd_status status = nd_status_ok;
     bool changed = false;
     int finished = 0;
-    for (int l = 0; l < plan->n_layers; l++) error[l] = -1;
+    for (int l = 0; l < plan->n_layers; l++) error[l] = (nd_fit_error){-1, -1};
     ND_TRY_DONE(nd_graph_clone(graph, &current));
     ND_TRY_DONE(nd_activation_cache_new(settings->calib, settings->calib_images, nd_activation_cache_bytes,
                                         &activations));
@@ -128,7 +138,8 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
         ND_TRY_DONE(nd_activation_cache_move(activations, backend, graph, current, layer->node));
         const nd_layer_data data = {graph, current, backend, settings, layer, activations};
         ND_TRY_DONE(fit_layer(&data, current, &chains[l], &error[l]));
-        nd_log(nd_log_info, "%s: squared output error %.4f", layer->name, error[l]);
+        nd_log(nd_log_info, "%s: squared output error %.4f, held out %.4f", layer->name, error[l].seen,
+               error[l].held);
         nd_pass_cache_put(cache, l, &chains[l], error[l]);
         if (hook) ND_TRY_DONE(hook->fitted(hook->context, l));
     }

@@ -2,6 +2,7 @@
 #include "decouple/calib/calibrate.h"
 #include "decouple/calib/curves_cache.h"
 #include "decouple/fit/refit.h"
+#include "decouple/fit/split.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -29,7 +30,8 @@ typedef struct pass {
 typedef struct trial {
     nd_graph *graph;
     nd_exec *exec;
-    double loss; /* sum |l' - l|^2 */
+    double loss;     /* sum |l' - l|^2 */
+    double optimism; /* of the layer's error on the images measured on: what it is on others, over it */
 } trial;
 
 typedef struct measurement {
@@ -46,7 +48,7 @@ typedef struct measurement {
 
 static nd_status measure_block(void *context, int64_t n) {
     measurement *m = context;
-    const float *wanted = m->original.data[m->n_sides + 1];
+    const float *x = m->original.data[0], *wanted = m->original.data[m->n_sides + 1];
     const float *inputs[nd_captures_max];
     inputs[0] = m->y;
     for (int s = 0; s < m->n_sides; s++) inputs[s + 1] = m->original.data[s + 1];
@@ -56,7 +58,6 @@ static nd_status measure_block(void *context, int64_t n) {
         m->square_sum += (double)wanted[e] * wanted[e];
     }
     for (int t = 0; t < m->n_trials; t++) {
-        const float *x = m->original.data[0];
         ND_TRY(nd_exec_run(m->trials[t].exec, n, &x, &m->y));
         ND_TRY(nd_exec_run(m->rest, n, inputs, &m->scores));
         for (int64_t e = 0; e < n * m->classes; e++) {
@@ -156,40 +157,34 @@ done:
 typedef struct moments_job {
     nd_backend *backend;
     const nd_conv *conv;
-    nd_moments *moments;
+    nd_split split;
     nd_captures captures;
-    int64_t images; /* before this block */
 } moments_job;
 
 static nd_status moments_block(void *context, int64_t n) {
     moments_job *job = context;
-    const int64_t first = job->images;
-    job->images += n;
-    return nd_moments_add(job->moments, job->backend, job->conv, first, n, job->captures.data[0],
-                          job->captures.data[1]);
+    return nd_split_add(&job->split, job->backend, job->conv, n, job->captures.data[0],
+                        job->captures.data[1]);
 }
 
-static nd_status own_moments(const pass *at, const nd_layer *layer, nd_moments **out) {
+static nd_status own_moments(const pass *at, const nd_layer *layer, nd_split *out) {
     nd_status status = nd_status_ok;
     moments_job job = {.backend = at->backend, .conv = &layer->conv};
     const nd_node *node = &at->graph->nodes[layer->node];
     int values[2] = {node->in[0], node->out[0]};
-    ND_TRY_DONE(nd_moments_new(&layer->conv, &job.moments));
-    nd_moments_limit(job.moments, &layer->conv,
-                     nd_sample_count(at->settings->calib, at->settings->calib_images));
+    ND_TRY_DONE(nd_split_open(&layer->conv, nd_sample_count(at->settings->calib, at->settings->calib_images),
+                              &job.split));
     ND_TRY_DONE(
         nd_activation_cache_captures(at->activations, at->backend, at->graph, values, 2, &job.captures));
     ND_TRY_DONE(nd_activation_cache_sample(at->activations, 0, &job.captures, NULL, moments_block, &job));
-    ND_TRY_DONE(nd_moments_finish(job.moments));
-    nd_moments_ridge(job.moments, &layer->conv, at->settings->ridge);
-    job.moments->metric = layer->metric;
-    ND_TRY_DONE(nd_refit_keep_kernel(at->backend, &layer->conv, job.moments));
+    ND_TRY_DONE(nd_split_finish(&job.split, &layer->conv, at->settings->ridge));
+    job.split.fit->metric = layer->metric;
 done:
     nd_captures_close(&job.captures);
     if (status)
-        nd_moments_free(job.moments);
+        nd_split_close(&job.split);
     else
-        *out = job.moments;
+        *out = job.split;
     return status;
 }
 
@@ -222,22 +217,24 @@ static int grid_of(const nd_decouple_settings *settings, const nd_method *method
 }
 
 static nd_status fit_trial(const pass *at, const nd_layer *layer, const nd_method *method, int64_t rank,
-                           const nd_moments *moments, double *error, trial *out) {
+                           const nd_split *split, double *error, trial *out) {
     nd_status status = nd_status_ok;
     const nd_decouple_settings *settings = at->settings;
     nd_backend *backend = at->backend;
     nd_chain chain = {0};
-    int64_t count = moments->no * moments->k;
+    int64_t count = split->fit->no * split->fit->k;
     double *w = nd_alloc_array((size_t)count, sizeof *w);
     float *weights = nd_alloc_array((size_t)count, sizeof *weights);
     ND_REQUIRE_DONE(w && weights, nd_status_memory, "no memory for measuring %s", layer->name);
-    ND_TRY_DONE(method->decompose(backend, &layer->conv, settings->ranks, rank, moments, &chain));
+    ND_TRY_DONE(method->decompose(backend, &layer->conv, settings->ranks, rank, split->fit, &chain));
+    ND_TRY_DONE(nd_split_error(split, backend, &layer->conv, &chain, error));
     ND_TRY_DONE(nd_chain_compose(&chain, &layer->conv, w));
-    ND_TRY_DONE(nd_moments_error(moments, backend, &layer->conv, w, error));
     for (int64_t e = 0; e < count; e++) weights[e] = (float)w[e];
-    if (!settings->quick)
+    if (!settings->quick) {
+        ND_TRY_DONE(nd_split_optimism(split, backend, &layer->conv, &chain, &out->optimism));
         ND_TRY_DONE(trial_open(backend, &layer->conv, weights, chain.stages[chain.n - 1].bias,
                                settings->calib->batch, out));
+    }
 done:
     nd_chain_free(&chain);
     free(w);
@@ -245,20 +242,38 @@ done:
     return status;
 }
 
+/* One ridge for all ranks and methods: that which suits the middle rank of one of them. */
+static nd_status choose_ridge(const pass *at, const nd_layer *layer, const nd_method *method,
+                              nd_split *split) {
+    int64_t ranks[nd_curve_points];
+    const int n = grid_of(at->settings, method, layer, ranks);
+    nd_chain chain = {0};
+    nd_status status = nd_status_ok;
+    if (n && split->held && at->settings->ridge <= 0) {
+        status = method->decompose(at->backend, &layer->conv, at->settings->ranks, ranks[n / 2], split->fit,
+                                   &chain);
+        if (!status) status = nd_split_ridge(split, at->backend, &layer->conv, &chain);
+        nd_log(nd_log_debug, "%s: ridge %g", layer->name, split->lambda);
+    }
+    nd_chain_free(&chain);
+    return status ? status : nd_refit_keep_kernel(at->backend, &layer->conv, split->fit);
+}
+
 /* The curves of one layer in several methods at once, so that the images pass the network once. */
 static nd_status measure_layer(const pass *at, const nd_layer *layer, const nd_method *const *methods,
                                int n_methods, nd_curve *curves) {
-    nd_moments *moments = NULL;
+    nd_split split = {0};
     measurement m = {0};
     bool quick = at->settings->quick;
     nd_status status = nd_activation_cache_move(at->activations, at->backend, at->graph, NULL, layer->node);
-    if (!status) status = own_moments(at, layer, &moments);
+    if (!status) status = own_moments(at, layer, &split);
+    if (!status) status = choose_ridge(at, layer, methods[0], &split);
     if (!status && !quick) status = measurement_open(at, layer, n_methods * nd_curve_points, &m);
     for (int c = 0; !status && c < n_methods; c++) {
         curves[c].n = grid_of(at->settings, methods[c], layer, curves[c].rank);
         for (int p = 0; !status && p < curves[c].n; p++) {
             trial unused = {0}, *next = quick ? &unused : &m.trials[m.n_trials++];
-            status = fit_trial(at, layer, methods[c], curves[c].rank[p], moments, &curves[c].loss[p], next);
+            status = fit_trial(at, layer, methods[c], curves[c].rank[p], &split, &curves[c].loss[p], next);
         }
     }
     if (!status && !quick) {
@@ -268,10 +283,10 @@ static nd_status measure_layer(const pass *at, const nd_layer *layer, const nd_m
         for (int64_t c = 0; c < m.classes; c++) spread -= m.class_sum[c] * m.class_sum[c] / (double)m.images;
         for (int c = 0, t = 0; !status && c < n_methods; c++)
             for (int p = 0; p < curves[c].n; p++, t++)
-                curves[c].loss[p] = spread > 0 ? m.trials[t].loss / spread : m.trials[t].loss;
+                curves[c].loss[p] = m.trials[t].loss * m.trials[t].optimism / (spread > 0 ? spread : 1);
     }
     if (!quick) measurement_close(&m);
-    nd_moments_free(moments);
+    nd_split_close(&split);
     return status;
 }
 
@@ -286,7 +301,7 @@ static void make_monotone(nd_curve *curve) {
 static double interpolate(const nd_curve *curve, int64_t rank) {
     int p = 0;
     while (p + 2 < curve->n && rank > curve->rank[p + 1]) p++;
-    if (curve->n == 1) return curve->loss[0];
+    if (curve->n == 1 || curve->loss[p] == curve->loss[p + 1]) return curve->loss[p]; /* not an ulp apart */
     double x0 = log((double)curve->rank[p]), x1 = log((double)curve->rank[p + 1]);
     double share = (log((double)rank) - x0) / (x1 - x0);
     return exp(log(curve->loss[p]) * (1 - share) + log(curve->loss[p + 1]) * share);

@@ -39,7 +39,9 @@ static nd_status shortcut_of(const nd_graph *graph, int node, int *shortcut) {
 typedef struct layer_job {
     nd_backend *backend;
     const nd_conv *conv;
-    nd_moments *moments;
+    nd_split split;                               /* what is fitted */
+    nd_moments *targets;                          /* or new targets for it */
+    int64_t images;                               /* before this block */
     nd_captures original, current;                /* y and shortcut; x, shortcut, and for retargeting y */
     const float *y, *y_shortcut, *u, *u_shortcut; /* of original and current; shortcuts may be NULL */
     int64_t size;                                 /* of y, one image */
@@ -48,20 +50,13 @@ typedef struct layer_job {
     double
         *sums; /* [no][5] for gains: y, u, yy, uu, yu; [no][3] after the activation: z, zz, squared error */
     double pixels;
-    int64_t images; /* before this block */
 } layer_job;
-
-static nd_status add_moments(layer_job *job, int64_t n) {
-    const int64_t first = job->images;
-    job->images += n;
-    return nd_moments_add(job->moments, job->backend, job->conv, first, n, job->current.data[0], job->target);
-}
 
 static nd_status plain_block(void *context, int64_t n) {
     layer_job *job = context;
     for (int64_t e = 0; e < n * job->size; e++)
         job->target[e] = job->y_shortcut ? job->y[e] + job->y_shortcut[e] - job->u_shortcut[e] : job->y[e];
-    return add_moments(job, n);
+    return nd_split_add(&job->split, job->backend, job->conv, n, job->current.data[0], job->target);
 }
 
 /* argmin over r of (act(s) - act(r))^2 + proximal (r - u)^2, the better of the two sides of zero. */
@@ -88,7 +83,9 @@ static nd_status aware_block(void *context, int64_t n) {
         double s, u, operand = sums_at(job, e, &s, &u);
         job->target[e] = (float)(through_activation(s, u, job->proximal, job->slope) - operand);
     }
-    return add_moments(job, n);
+    const int64_t first = job->images;
+    job->images += n;
+    return nd_moments_add(job->targets, job->backend, job->conv, first, n, job->current.data[0], job->target);
 }
 
 static nd_status activation_block(void *context, int64_t n) {
@@ -152,17 +149,15 @@ done:
     return status;
 }
 
-nd_status nd_layer_moments(const nd_layer_data *data, nd_moments **out) {
+nd_status nd_layer_moments(const nd_layer_data *data, nd_split *out) {
     layer_job job = {0};
-    ND_TRY(nd_moments_new(&data->layer->conv, &job.moments));
-    nd_moments_limit(job.moments, &data->layer->conv,
-                     nd_sample_count(data->settings->calib, data->settings->calib_images));
+    ND_TRY(nd_split_open(&data->layer->conv,
+                         nd_sample_count(data->settings->calib, data->settings->calib_images), &job.split));
     nd_status status = run_job(data, false, plain_block, &job);
-    if (!status) status = nd_moments_finish(job.moments);
     if (status)
-        nd_moments_free(job.moments);
+        nd_split_close(&job.split);
     else
-        *out = job.moments;
+        *out = job.split;
     return status;
 }
 
@@ -180,11 +175,11 @@ bool nd_layer_slope(const nd_graph *graph, int at, double *slope) {
 
 nd_status nd_layer_retarget(const nd_layer_data *data, double proximal, double slope, nd_moments *moments) {
     layer_job job = {.proximal = proximal, .slope = slope};
-    ND_TRY(nd_moments_new_targets(&data->layer->conv, &job.moments));
-    job.moments->per_image = moments->per_image;
+    ND_TRY(nd_moments_new_targets(&data->layer->conv, &job.targets));
+    job.targets->per_image = moments->per_image;
     nd_status status = run_job(data, true, aware_block, &job);
-    if (!status) status = nd_moments_retarget(moments, &data->layer->conv, job.moments);
-    nd_moments_free(job.moments);
+    if (!status) status = nd_moments_retarget(moments, &data->layer->conv, job.targets);
+    nd_moments_free(job.targets);
     return status;
 }
 

@@ -3,7 +3,7 @@
 #define ND_DECOUPLE_LAYER_DATA_H
 
 #include "decouple/calib/activation_cache.h"
-#include "decouple/fit/moments.h"
+#include "decouple/fit/split.h"
 #include "decouple/plan/plan.h"
 
 /* One layer between two networks of the same nodes and values: the original, and the one decoupled so far. */
@@ -17,8 +17,8 @@ typedef struct nd_layer_data {
 
 /* Inputs of the current network against outputs of the original. Where the layer ends in a residual sum whose
  * other operand is final, the target also makes up for that operand's error: y + s - s', s and s' the operand
- * in the original and the current network (method.md, "Moments"). */
-nd_status nd_layer_moments(const nd_layer_data *data, nd_moments **out);
+ * in the original and the current network (method.md, "Moments"). Not finished. */
+nd_status nd_layer_moments(const nd_layer_data *data, nd_split *out);
 
 /* Does a ReLU or leaky ReLU follow the node, directly or after the residual sum? *slope is that of its
  * negative side.

@@ -19,7 +19,7 @@ struct nd_pass_cache {
  * machine's own layout: the file is for the run after this one. */
 typedef struct record {
     int32_t layer, stages;
-    double error;
+    nd_fit_error error;
 } record;
 
 typedef struct stage_head {
@@ -88,7 +88,7 @@ static bool read_chain(FILE *file, nd_sha256 *hash, const nd_conv *conv, int sta
 }
 
 /* One record into its layer; false at the end of what can be trusted. */
-static bool read_layer(FILE *file, const nd_plan *plan, int after, nd_chain *chains, double *error,
+static bool read_layer(FILE *file, const nd_plan *plan, int after, nd_chain *chains, nd_fit_error *error,
                        int *layer) {
     nd_sha256 hash;
     record head;
@@ -114,7 +114,7 @@ static bool read_layer(FILE *file, const nd_plan *plan, int after, nd_chain *cha
 }
 
 nd_status nd_pass_cache_open(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
-                             nd_chain *chains, double *error, int *done, nd_pass_cache **out) {
+                             nd_chain *chains, nd_fit_error *error, int *done, nd_pass_cache **out) {
     *done = 0;
     *out = NULL;
     if (!settings->cache) return nd_status_ok;
@@ -152,7 +152,7 @@ static bool write_bytes(FILE *file, nd_sha256 *hash, const void *data, size_t by
     return !bytes || fwrite(data, bytes, 1, file) == 1;
 }
 
-void nd_pass_cache_put(nd_pass_cache *cache, int layer, const nd_chain *chain, double error) {
+void nd_pass_cache_put(nd_pass_cache *cache, int layer, const nd_chain *chain, nd_fit_error error) {
     if (!cache || !cache->file) return;
     nd_sha256 hash;
     char hex[nd_sha256_hex_size];

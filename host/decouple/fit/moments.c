@@ -186,6 +186,33 @@ nd_status nd_moments_finish(nd_moments *m) {
     return nd_status_ok;
 }
 
+void nd_moments_pool(nd_moments *m, const nd_moments *more) {
+    int64_t k = m->k, rows = m->no / m->groups;
+    double pixels = m->pixels + more->pixels, a = m->pixels / pixels, b = more->pixels / pixels;
+    m->vy = a * m->vy + b * more->vy;
+    for (int64_t o = 0; o < m->no; o++) {
+        const double *from = more->h + o * k, *other = more->mean_p + o / rows * k;
+        double *to = m->h + o * k, *mean = m->mean_p + o / rows * k;
+        double apart = a * b * (m->mean_y[o] - more->mean_y[o]);
+        for (int64_t i = 0; i < k; i++) to[i] = a * to[i] + b * from[i] + apart * (mean[i] - other[i]);
+        m->vy += apart * (m->mean_y[o] - more->mean_y[o]);
+        m->mean_y[o] = a * m->mean_y[o] + b * more->mean_y[o];
+    }
+    for (int64_t g = 0; g < m->groups; g++) {
+        double *mean = m->mean_p + g * k;
+        const double *other = more->mean_p + g * k;
+        for (int64_t i = 0; i < k; i++) {
+            double *to = m->g + (g * k + i) * k, apart = a * b * (mean[i] - other[i]);
+            const double *from = more->g + (g * k + i) * k;
+            for (int64_t j = 0; j < k; j++) to[j] = a * to[j] + b * from[j] + apart * (mean[j] - other[j]);
+        }
+        for (int64_t i = 0; i < k; i++) mean[i] = a * mean[i] + b * other[i];
+    }
+    m->pixels = pixels;
+    free(m->best);
+    m->best = NULL;
+}
+
 nd_status nd_moments_retarget(nd_moments *m, const nd_conv *conv, nd_moments *targets) {
     ND_TRY(nd_moments_finish(targets));
     int64_t per_group = m->no / m->groups * m->k;
@@ -198,17 +225,29 @@ nd_status nd_moments_retarget(nd_moments *m, const nd_conv *conv, nd_moments *ta
     return nd_status_ok;
 }
 
-double nd_moments_ridge(nd_moments *m, const nd_conv *conv, double lambda) {
+static void set_ridge(nd_moments *m, const nd_conv *conv, int64_t group, double ridge) {
     int64_t k = m->k, rows = m->no / m->groups;
+    double *gram = m->g + group * k * k, add = ridge - m->ridge[group];
+    for (int64_t i = 0; i < k; i++) gram[i * k + i] += add;
+    for (int64_t e = group * rows * k; e < (group + 1) * rows * k; e++) m->h[e] += add * conv->weights[e];
+    m->ridge[group] = ridge;
+    free(m->best);
+    m->best = NULL;
+}
+
+void nd_moments_unridge(nd_moments *m, const nd_conv *conv) {
+    for (int64_t g = 0; g < m->groups; g++) set_ridge(m, conv, g, 0);
+}
+
+double nd_moments_ridge(nd_moments *m, const nd_conv *conv, double lambda) {
+    int64_t k = m->k;
     double per_unknown = m->pixels / (double)k;
     if (lambda <= 0) lambda = per_unknown >= 25 ? 0.01 : per_unknown >= 10 ? 0.1 : 1;
     for (int64_t g = 0; g < m->groups; g++) {
-        double *gram = m->g + g * k * k, trace = 0;
-        for (int64_t i = 0; i < k; i++) trace += gram[i * k + i];
-        double add = trace > 0 ? lambda * trace / (double)k : 1;
-        for (int64_t i = 0; i < k; i++) gram[i * k + i] += add;
-        for (int64_t e = g * rows * k; e < (g + 1) * rows * k; e++) m->h[e] += add * conv->weights[e];
-        m->ridge[g] += add;
+        const double *gram = m->g + g * k * k;
+        double trace = 0;
+        for (int64_t i = 0; i < k; i++) trace += gram[i * (k + 1)] - m->ridge[g];
+        set_ridge(m, conv, g, trace > 0 ? lambda * trace / (double)k : 1);
     }
     return lambda;
 }
@@ -226,10 +265,23 @@ nd_status nd_moments_weigh(const nd_moments *m, nd_backend *backend, const doubl
     return nd_status_ok;
 }
 
-nd_status nd_moments_error(const nd_moments *m, nd_backend *backend, const nd_conv *conv, const double *w,
-                           double *error) {
+/* |mean_y - w mean_p - bias|^2 */
+static double bias_error(const nd_moments *m, const double *w, const float *bias) {
     int64_t k = m->k, rows = m->no / m->groups;
-    double sum = m->vy;
+    double sum = 0;
+    for (int64_t o = 0; o < m->no; o++) {
+        const double *mean = m->mean_p + o / rows * k;
+        double rest = m->mean_y[o] - bias[o];
+        for (int64_t i = 0; i < k; i++) rest -= w[o * k + i] * mean[i];
+        sum += rest * rest;
+    }
+    return sum;
+}
+
+nd_status nd_moments_error(const nd_moments *m, nd_backend *backend, const nd_conv *conv, const double *w,
+                           const float *bias, double *error) {
+    int64_t k = m->k, rows = m->no / m->groups;
+    double sum = m->vy + (bias ? bias_error(m, w, bias) : 0);
     double *wg = nd_alloc_array((size_t)(rows * k), sizeof *wg);
     ND_REQUIRE(wg, nd_status_memory, "conv %s: no memory for its error", conv->name);
     nd_status status = nd_status_ok;

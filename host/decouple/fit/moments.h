@@ -47,17 +47,24 @@ nd_status nd_moments_retarget(nd_moments *moments, const nd_conv *conv, nd_momen
 /* Sums to centred means. Once, after the last nd_moments_add. */
 nd_status nd_moments_finish(nd_moments *moments);
 
-/* Ridge towards the original weights: g += l I, h += l W with l = lambda * trace(g) / k. Makes g positive
- * definite; dead and duplicated channels keep their weights. lambda <= 0 chooses by pixels per unknown:
- * 0.01 from 25 on, 0.1 from 10 on, else 1 (method.md, "Ridge"). Returns the lambda used. */
+/* The moments of the images of both into the first; both finished and without ridge. nd_moments_unridge takes
+ * out what nd_moments_ridge has added. */
+void nd_moments_unridge(nd_moments *moments, const nd_conv *conv);
+void nd_moments_pool(nd_moments *moments, const nd_moments *more);
+
+/* Ridge towards the original weights: g += l I, h += l W with l = lambda * trace(g) / k, in place of the one
+ * before. Makes g positive definite; dead and duplicated channels keep their weights. lambda <= 0 chooses by
+ * pixels per unknown: 0.01 from 25 on, 0.1 from 10 on, else 1 (method.md, "Ridge"). Returns the lambda used.
+ */
 double nd_moments_ridge(nd_moments *moments, const nd_conv *conv, double lambda);
 
 /* out[no][k] = metric x for x[no][k], such as h or a kernel; x where there is no metric. */
 nd_status nd_moments_weigh(const nd_moments *moments, nd_backend *backend, const double *x, double *out);
 
-/* Output error of a kernel w[no][k] with its best bias, relative to the variance of the target:
- * (vy - 2<w,h> + <w g, w>) / vy, the ridge taken out again. 0 where the target does not vary. */
+/* Output error of a kernel w[no][k], relative to the variance of the target:
+ * (vy - 2<w,h> + <w g, w> + |mean_y - w mean_p - bias|^2) / vy, the ridge taken out again. NULL is the best
+ * bias, whose term is 0. 0 where the target does not vary. */
 nd_status nd_moments_error(const nd_moments *moments, nd_backend *backend, const nd_conv *conv,
-                           const double *w, double *error);
+                           const double *w, const float *bias, double *error);
 
 #endif

@@ -56,7 +56,7 @@ static int64_t width_of(const nd_conv *conv, int64_t rank, int64_t terms) {
 static nd_status error_of(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
                           const nd_chain *chain, double *w, double *error) {
     ND_TRY(nd_chain_compose(chain, conv, w));
-    if (moments) return nd_moments_error(moments, backend, conv, w, error);
+    if (moments) return nd_moments_error(moments, backend, conv, w, NULL, error);
     int64_t size = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
     *error = 0;
     for (int64_t e = 0; e < size; e++) *error += (w[e] - conv->weights[e]) * (w[e] - conv->weights[e]);

@@ -125,12 +125,14 @@ typedef struct fit {
 static fit fit_layer(pass *w, int64_t rank, double ridge) {
     fit f = {0};
     const nd_conv *conv = &w->layer->conv;
-    nd_moments *moments = NULL;
+    nd_split split = {0};
     w->layer->rank = rank;
     f.before = nd_alloc_array((size_t)help_kernel_size(conv), sizeof *f.before);
     f.after = nd_alloc_array((size_t)help_kernel_size(conv), sizeof *f.after);
-    OK(nd_layer_moments(&w->data, &moments));
-    nd_moments_ridge(moments, conv, ridge);
+    OK(nd_layer_moments(&w->data, &split));
+    OK(nd_split_finish(&split, conv, ridge));
+    nd_split_pool(&split, conv);
+    nd_moments *moments = split.fit;
     OK(w->layer->method->decompose(w->backend, conv, nd_ranks_uniform, rank, moments, &f.chain));
     OK(nd_chain_compose(&f.chain, conv, f.before));
     OK(nd_layer_put(w->current, w->layer, &f.chain));
@@ -138,7 +140,7 @@ static fit fit_layer(pass *w, int64_t rank, double ridge) {
     OK(nd_fit_through_activation(&w->data, w->current, moments, &f.chain, &f.told));
     OK(nd_chain_compose(&f.chain, conv, f.after));
     f.aware = measured(w);
-    nd_moments_free(moments);
+    nd_split_close(&split);
     return f;
 }
 

@@ -299,11 +299,13 @@ Test(decouple, activation_cache_changes_no_moment) {
     for (int f = 0; f < 3; f++) OK(nd_activation_cache_new(calib, 16, limits[f], &activations[f]));
     for (int l = 0; l < plan.n_layers; l++) {
         const nd_layer *layer = &plan.layers[l];
-        nd_moments *m[3];
+        nd_split split[3];
+        const nd_moments *m[3];
         for (int f = 0; f < 3; f++) {
             const nd_layer_data data = {original, current, backend, &settings, layer, activations[f]};
             OK(nd_activation_cache_move(activations[f], backend, original, current, layer->node));
-            OK(nd_layer_moments(&data, &m[f]));
+            OK(nd_layer_moments(&data, &split[f]));
+            m[f] = split[f].fit;
         }
         size_t g = (size_t)(m[0]->groups * m[0]->k * m[0]->k) * sizeof(double);
         size_t h = (size_t)(m[0]->no * m[0]->k) * sizeof(double);
@@ -311,7 +313,7 @@ Test(decouple, activation_cache_changes_no_moment) {
             cr_expect_eq(m[f]->pixels, m[0]->pixels);
             cr_expect(!memcmp(m[f]->g, m[0]->g, g) && !memcmp(m[f]->h, m[0]->h, h), "%s", layer->name);
         }
-        for (int f = 0; f < 3; f++) nd_moments_free(m[f]);
+        for (int f = 0; f < 3; f++) nd_split_close(&split[f]);
         float *weights = help_normals(help_kernel_size(&layer->conv), 90 + (uint64_t)l);
         for (int64_t e = 0; e < help_kernel_size(&layer->conv); e++)
             weights[e] = 0.9f * layer->conv.weights[e] + 0.02f * weights[e];

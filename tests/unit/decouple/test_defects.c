@@ -109,10 +109,10 @@ Test(defects, d3_d4_d11_bias_and_error_are_compensated_in_the_layer) {
             int64_t rank = ((*method)->max_rank(&conv) / step + 1) / 2 * step;
             OK((*method)->decompose(backend, &conv, nd_ranks_uniform, rank, NULL, &plain));
             OK(nd_chain_compose(&plain, &conv, w));
-            OK(nd_moments_error(m, backend, &conv, w, &plain_error));
+            OK(nd_moments_error(m, backend, &conv, w, NULL, &plain_error));
             OK((*method)->decompose(backend, &conv, nd_ranks_uniform, rank, m, &fitted));
             OK(nd_chain_compose(&fitted, &conv, w));
-            OK(nd_moments_error(m, backend, &conv, w, &error));
+            OK(nd_moments_error(m, backend, &conv, w, NULL, &error));
             cr_expect(error <= plain_error + 1e-9, "%s, %s: %g, without data %g", (*method)->name, conv.name,
                       error, plain_error);
             const float *bias = fitted.stages[fitted.n - 1].bias;

@@ -1,5 +1,6 @@
 /* Moments, least squares and the fits on data, each against its definition. */
 #include "decouple/fit/refit.h"
+#include "decouple/fit/split.h"
 #include "decouple/methods/method.h"
 #include "tests/unit/help/decouple_help.h"
 
@@ -108,10 +109,10 @@ Test(fit, moments_tell_the_error_of_any_kernel) {
         float *other = help_normals(help_kernel_size(&p.conv), 99);
         for (int64_t e = 0; e < help_kernel_size(&p.conv); e++) p.w[e] = p.conv.weights[e] + 0.2 * other[e];
         double told = 0, found = measured_error(&p.conv, p.w, images, p.x, p.y);
-        OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, &told));
+        OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, NULL, &told));
         cr_expect_float_eq(told, found, 1e-4 * found + 1e-7, "%s: %g, measured %g", p.conv.name, told, found);
         nd_moments_ridge(p.m, &p.conv, 0.3);
-        OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, &told));
+        OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, NULL, &told));
         cr_expect_float_eq(told, found, 1e-4 * found + 1e-7, "%s, ridged: %g", p.conv.name, told);
         free(other);
         close_problem(&p);
@@ -151,7 +152,7 @@ Test(fit, a_limit_takes_pixels_from_every_image) {
         }
         cr_expect(apart < 1e-10 * size && far < 0.01 * size, "%g, %g of %g", apart, far, size);
         cr_expect_gt(far, 1e-10 * size);
-        OK(nd_moments_error(m[0], backend, &conv, w, &error));
+        OK(nd_moments_error(m[0], backend, &conv, w, NULL, &error));
         cr_expect_lt(error, 1e-6, "a target of another pixel: %g", error);
 
         for (int64_t e = 0; e < some * out; e++) y[e] *= 2;
@@ -160,7 +161,7 @@ Test(fit, a_limit_takes_pixels_from_every_image) {
         OK(nd_moments_add(again, backend, &conv, 0, some, x, y));
         OK(nd_moments_retarget(m[0], &conv, again));
         for (int64_t e = 0; e < help_kernel_size(&conv); e++) w[e] *= 2;
-        OK(nd_moments_error(m[0], backend, &conv, w, &error));
+        OK(nd_moments_error(m[0], backend, &conv, w, NULL, &error));
         cr_expect_lt(error, 1e-6, "a second target of another pixel: %g", error);
         nd_moments_free(again);
         nd_moments_free(m[0]);
@@ -174,6 +175,132 @@ Test(fit, a_limit_takes_pixels_from_every_image) {
     nd_backend_close(backend);
 }
 
+/* Of the images of one problem, in blocks of `block`; the targets are noisy, so that a fit has something to
+ * get wrong. */
+static nd_split split_of(const problem *p, int64_t block) {
+    nd_split split;
+    const int64_t in = p->conv.ni * p->conv.in_h * p->conv.in_w;
+    const int64_t out = p->conv.no * nd_conv_out_h(&p->conv) * nd_conv_out_w(&p->conv);
+    OK(nd_split_open(&p->conv, images, &split));
+    cr_assert(split.held);
+    for (int64_t i = 0; i < images; i += block) {
+        const int64_t n = images - i < block ? images - i : block;
+        OK(nd_split_add(&split, p->backend, &p->conv, n, p->x + i * in, p->y + i * out));
+    }
+    return split;
+}
+
+static void add_noise(problem *p, float size) {
+    const int64_t count = images * p->conv.no * nd_conv_out_h(&p->conv) * nd_conv_out_w(&p->conv);
+    float *noise = help_normals(count, 5);
+    for (int64_t e = 0; e < count; e++) p->y[e] += size * noise[e];
+    free(noise);
+    nd_moments_free(p->m);
+    p->m = moments_of(p->backend, &p->conv, images, p->x, p->y);
+}
+
+static void expect_close(const double *a, const double *b, int64_t n, const char *what, const char *name) {
+    double apart = 0, size = 0;
+    for (int64_t e = 0; e < n; e++) {
+        apart += pow(a[e] - b[e], 2);
+        size += pow(b[e], 2);
+    }
+    cr_expect(apart <= 1e-8 * size, "%s of %s: %g of %g", what, name, apart, size);
+}
+
+/* Whatever was held out, with whatever ridge: pooled, the two parts are the moments of all images. */
+Test(fit, the_parts_of_a_split_make_the_whole) {
+    for (int shape = 0; shape < help_n_shapes; shape++)
+        for (int64_t block = 3; block <= images; block += 7) {
+            problem p = open_problem(shape);
+            nd_split split = split_of(&p, block);
+            OK(nd_split_finish(&split, &p.conv, 0.2));
+            cr_expect_eq(4 * split.held->pixels, p.m->pixels, "%s, blocks of %d", p.conv.name, (int)block);
+            cr_expect_eq(3 * split.held->pixels, split.fit->pixels);
+            nd_split_pool(&split, &p.conv);
+            nd_moments_ridge(p.m, &p.conv, 0.2);
+            cr_expect(!split.held && split.fit->pixels == p.m->pixels);
+            cr_expect_float_eq(split.fit->vy, p.m->vy, 1e-5 * p.m->vy);
+            expect_close(split.fit->g, p.m->g, p.m->groups * p.m->k * p.m->k, "g", p.conv.name);
+            expect_close(split.fit->h, p.m->h, p.m->no * p.m->k, "h", p.conv.name);
+            expect_close(split.fit->mean_p, p.m->mean_p, p.m->groups * p.m->k, "mean p", p.conv.name);
+            expect_close(split.fit->mean_y, p.m->mean_y, p.m->no, "mean y", p.conv.name);
+            nd_split_close(&split);
+            close_problem(&p);
+        }
+}
+
+/* E|y - (w * x + b)|^2 / var y on the last image of every four, by running it with the bias it has. */
+static double error_on_held(const problem *p, const double *w, const float *bias) {
+    const nd_conv *conv = &p->conv;
+    const int64_t in = conv->ni * conv->in_h * conv->in_w, area = nd_conv_out_h(conv) * nd_conv_out_w(conv);
+    double rest = 0, variance = 0;
+    for (int64_t o = 0; o < conv->no; o++) {
+        double sum = 0, squares = 0, n = 0;
+        for (int64_t i = 3; i < images; i += 4)
+            for (int64_t e = 0; e < area; e++, n++) {
+                double y = p->y[(i * conv->no + o) * area + e];
+                sum += y;
+                squares += y * y;
+            }
+        variance += squares - sum * sum / n;
+    }
+    for (int64_t i = 3; i < images; i += 4) {
+        double *image = help_widen(p->x + i * in, in), *one = help_run_conv(conv, w, bias, image);
+        for (int64_t e = 0; e < conv->no * area; e++) rest += pow(p->y[i * conv->no * area + e] - one[e], 2);
+        free(image);
+        free(one);
+    }
+    return rest / variance;
+}
+
+/* The held-out error is what running the chain on those images gives, its own bias and all, and the ridge
+ * that is chosen by it no worse than the one it began with or the next ones. */
+Test(fit, held_out_error_is_measured_and_chooses_the_ridge) {
+    for (int shape = 0; shape < help_n_shapes; shape++) {
+        problem p = open_problem(shape);
+        add_noise(&p, 2);
+        nd_split split = split_of(&p, 4);
+        const nd_method *method = nd_method_find("dwpw");
+        if (!method->applies(&p.conv)) method = nd_method_find("channel");
+        nd_chain chain = {0};
+        double first = 0, least = 0, next = 0;
+        OK(nd_split_finish(&split, &p.conv, 1e-3));
+        int64_t step = method->step(&p.conv, nd_ranks_adaptive);
+        int64_t rank = (method->max_rank(&p.conv) / step + 1) / 2 * step;
+        OK(method->decompose(p.backend, &p.conv, nd_ranks_adaptive, rank, split.fit, &chain));
+        OK(nd_split_error(&split, p.backend, &p.conv, &chain, &first));
+        OK(nd_chain_compose(&chain, &p.conv, p.w));
+        double found = error_on_held(&p, p.w, chain.stages[chain.n - 1].bias);
+        cr_expect_float_eq(first, found, 1e-4 * found, "%s: %g, measured %g", p.conv.name, first, found);
+
+        double factor = 0, all = 0, seen = 0;
+        OK(nd_split_optimism(&split, p.backend, &p.conv, &chain, &factor));
+        OK(nd_moments_error(split.fit, p.backend, &p.conv, p.w, chain.stages[chain.n - 1].bias, &seen));
+        OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, chain.stages[chain.n - 1].bias, &all));
+        cr_expect_float_eq(first / factor, all, 0.05 * all, "%s: %g on all images, not %g", p.conv.name,
+                           first / factor, all);
+        cr_expect_geq((factor - 1) * (first - seen), 0, "%s: %g and %g, times %g", p.conv.name, first, seen,
+                      factor);
+
+        OK(nd_split_ridge(&split, p.backend, &p.conv, &chain));
+        OK(nd_split_error(&split, p.backend, &p.conv, &chain, &least));
+        cr_expect_leq(least, first * (1 + 1e-9), "%s: %g, was %g", p.conv.name, least, first);
+        for (int side = -1; side <= 1; side += 2) {
+            nd_moments_ridge(split.fit, &p.conv, split.lambda * pow(10, 0.5 * side));
+            OK(nd_refit_last(p.backend, &p.conv, split.fit, &chain));
+            OK(nd_refit_chain_bias(&p.conv, split.fit, &chain));
+            OK(nd_split_error(&split, p.backend, &p.conv, &chain, &next));
+            bool edge = split.lambda < 2e-4 || split.lambda > 5;
+            cr_expect(edge || next >= least * (1 - 1e-9), "%s: ridge %g has %g, its neighbour %g",
+                      p.conv.name, split.lambda, least, next);
+        }
+        nd_chain_free(&chain);
+        nd_split_close(&split);
+        close_problem(&p);
+    }
+}
+
 /* The target is the full response: the bias comes back as it was, not lost and not doubled. */
 Test(fit, least_squares_finds_the_kernel_and_bias_again) {
     for (int shape = 0; shape < help_n_shapes; shape++) {
@@ -182,7 +309,7 @@ Test(fit, least_squares_finds_the_kernel_and_bias_again) {
         double error = 1;
         nd_moments_ridge(p.m, &p.conv, 1e-6);
         OK(nd_refit_kernel(p.backend, &p.conv, p.m, p.w));
-        OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, &error));
+        OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, NULL, &error));
         cr_expect_lt(error, 1e-8, "%s: %g", p.conv.name, error);
         nd_refit_bias(p.m, p.w, bias);
         for (int64_t o = 0; o < p.conv.no; o++)
@@ -196,7 +323,7 @@ Test(fit, least_squares_finds_the_kernel_and_bias_again) {
 static double chain_error(problem *p, const nd_chain *chain) {
     double error = -1;
     OK(nd_chain_compose(chain, &p->conv, p->w));
-    OK(nd_moments_error(p->m, p->backend, &p->conv, p->w, &error));
+    OK(nd_moments_error(p->m, p->backend, &p->conv, p->w, NULL, &error));
     return error;
 }
 
@@ -298,7 +425,7 @@ Test(fit, degenerate_data_stays_finite) {
                 double *w = nd_alloc_array((size_t)help_kernel_size(&conv), sizeof *w), error = NAN;
                 OK((*method)->decompose(backend, &conv, (nd_ranks)ranks, rank, m, &chain));
                 OK(nd_chain_compose(&chain, &conv, w));
-                OK(nd_moments_error(m, backend, &conv, w, &error));
+                OK(nd_moments_error(m, backend, &conv, w, NULL, &error));
                 cr_expect(isfinite(error) && error < 2, "%s, kind %d: %g", (*method)->name, kind, error);
                 for (int64_t e = 0; e < help_kernel_size(&conv); e++) cr_assert(isfinite(w[e]));
                 for (int64_t o = 0; o < conv.no; o++) cr_assert(isfinite(chain.stages[chain.n - 1].bias[o]));

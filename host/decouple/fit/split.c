@@ -1,0 +1,115 @@
+#include "decouple/fit/split.h"
+
+#include "decouple/fit/refit.h"
+
+#include <stdlib.h>
+
+enum { fewest_images = 8, held_of = 4 };
+static const double half_decade = 3.1622776601683795; /* the error is flat around its least */
+static const double lowest = 1e-4, highest = 10;
+
+void nd_split_close(nd_split *split) {
+    nd_moments_free(split->fit);
+    nd_moments_free(split->held);
+    *split = (nd_split){0};
+}
+
+nd_status nd_split_open(const nd_conv *conv, int64_t images, nd_split *out) {
+    *out = (nd_split){0};
+    nd_status status = nd_moments_new(conv, &out->fit);
+    if (!status && images >= fewest_images) status = nd_moments_new(conv, &out->held);
+    if (status) {
+        nd_split_close(out);
+        return status;
+    }
+    nd_moments_limit(out->fit, conv, images);
+    if (out->held) out->held->per_image = out->fit->per_image;
+    return nd_status_ok;
+}
+
+int64_t nd_split_held(int64_t first, int64_t n) {
+    return (first + n) / held_of - first / held_of;
+}
+
+nd_status nd_split_add(nd_split *split, nd_backend *backend, const nd_conv *conv, int64_t n, const float *x,
+                       const float *y) {
+    int64_t first = split->images, held = split->held ? nd_split_held(first, n) : 0;
+    int64_t seen = n - held, in = conv->ni * conv->in_h * conv->in_w;
+    int64_t out = conv->no * nd_conv_out_h(conv) * nd_conv_out_w(conv);
+    split->images += n;
+    if (seen) ND_TRY(nd_moments_add(split->fit, backend, conv, first, seen, x, y));
+    if (!held) return nd_status_ok;
+    return nd_moments_add(split->held, backend, conv, first + seen, held, x + seen * in, y + seen * out);
+}
+
+nd_status nd_split_finish(nd_split *split, const nd_conv *conv, double lambda) {
+    if (split->held && !(split->held->pixels > 0)) { /* fewer images came than were said to */
+        nd_moments_free(split->held);
+        split->held = NULL;
+    }
+    ND_TRY(nd_moments_finish(split->fit));
+    if (split->held) ND_TRY(nd_moments_finish(split->held));
+    split->lambda = nd_moments_ridge(split->fit, conv, lambda);
+    return nd_status_ok;
+}
+
+static nd_status error_on(const nd_moments *m, nd_backend *backend, const nd_conv *conv,
+                          const nd_chain *chain, double *error) {
+    double *w = nd_alloc_array((size_t)(m->no * m->k), sizeof *w);
+    ND_REQUIRE(w, nd_status_memory, "conv %s: no memory for its error", conv->name);
+    nd_status status = nd_chain_compose(chain, conv, w);
+    if (!status) status = nd_moments_error(m, backend, conv, w, chain->stages[chain->n - 1].bias, error);
+    free(w);
+    return status;
+}
+
+nd_status nd_split_error(const nd_split *split, nd_backend *backend, const nd_conv *conv,
+                         const nd_chain *chain, double *error) {
+    return error_on(split->held ? split->held : split->fit, backend, conv, chain, error);
+}
+
+nd_status nd_split_optimism(const nd_split *split, nd_backend *backend, const nd_conv *conv,
+                            const nd_chain *chain, double *factor) {
+    const nd_moments *fit = split->fit, *held = split->held;
+    double seen = 0, unseen = 0;
+    *factor = 1;
+    if (!held) return nd_status_ok;
+    ND_TRY(error_on(fit, backend, conv, chain, &seen));
+    ND_TRY(error_on(held, backend, conv, chain, &unseen));
+    const double a = fit->pixels * fit->vy, b = held->pixels * held->vy, all = a * seen + b * unseen;
+    if (all > 0) *factor = unseen * (a + b) / all;
+    return nd_status_ok;
+}
+
+static nd_status refit_at(nd_split *split, nd_backend *backend, const nd_conv *conv, double lambda,
+                          nd_chain *chain, double *error) {
+    nd_moments_ridge(split->fit, conv, lambda);
+    ND_TRY(nd_refit_last(backend, conv, split->fit, chain));
+    ND_TRY(nd_refit_chain_bias(conv, split->fit, chain));
+    return nd_split_error(split, backend, conv, chain, error);
+}
+
+nd_status nd_split_ridge(nd_split *split, nd_backend *backend, const nd_conv *conv, nd_chain *chain) {
+    const double factors[] = {half_decade, 1 / half_decade}, first = split->lambda;
+    double least = 0, error = 0;
+    ND_TRY(refit_at(split, backend, conv, first, chain, &least));
+    for (int f = 0; f < 2 && split->lambda == first; f++)
+        for (double next = first * factors[f]; next > lowest && next < highest; next *= factors[f]) {
+            ND_TRY(refit_at(split, backend, conv, next, chain, &error));
+            if (error >= least) break;
+            least = error;
+            split->lambda = next;
+        }
+    return refit_at(split, backend, conv, split->lambda, chain, &error);
+}
+
+void nd_split_pool(nd_split *split, const nd_conv *conv) {
+    nd_moments *fit = split->fit;
+    if (split->held) {
+        nd_moments_unridge(fit, conv);
+        nd_moments_pool(fit, split->held);
+        nd_moments_free(split->held);
+        split->held = NULL;
+    }
+    nd_moments_ridge(fit, conv, split->lambda);
+}
