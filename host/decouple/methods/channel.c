@@ -14,6 +14,11 @@ static bool channel_applies(const nd_conv *conv) {
     return conv->ni > conv->groups;
 }
 
+/* Of kernels of one tap, which have nothing else to decompose. */
+static bool lowrank_applies(const nd_conv *conv) {
+    return nd_conv_taps(conv) == 1 && conv->ni > conv->groups;
+}
+
 static int64_t columns_of(const nd_conv *conv) {
     return conv->ni / conv->groups * nd_conv_taps(conv);
 }
@@ -146,4 +151,18 @@ const nd_method nd_method_channel = {
     .spectrum = channel_spectrum,
     .decompose = channel_decompose,
     .redone = true,
+};
+
+const nd_method nd_method_lowrank = {
+    .name = "lowrank",
+    .text = "pointwise to fewer channels, then pointwise: SVD of W as no x ni; for pointwise layers alone",
+    .applies = lowrank_applies,
+    .max_rank = channel_max_rank,
+    .step = channel_step,
+    .channels = channel_channels,
+    .shape = channel_shape,
+    .spectrum = channel_spectrum,
+    .decompose = channel_decompose,
+    .redone = true,
+    .pointwise = true,
 };

@@ -37,6 +37,7 @@ typedef struct nd_method {
     /* A fit through the activation that follows derives all stages anew from every new target, by decompose
      * on its moments (method.md, "Through the activation"), instead of the last stage alone. */
     bool redone;
+    bool pointwise; /* for layers without a spatial kernel, which no other method is for */
 } nd_method;
 
 extern const nd_method *const nd_method_table[];   /* NULL-ended: dwpw, pwdw, spatial, channel, ... */
@@ -47,7 +48,7 @@ int64_t nd_method_macs(const nd_method *method, const nd_conv *conv, nd_ranks ra
 int64_t nd_method_params(const nd_method *method, const nd_conv *conv, nd_ranks ranks, int64_t rank);
 
 extern const nd_method nd_method_dwpw, nd_method_pwdw, nd_method_spatial, nd_method_channel;
-extern const nd_method nd_method_dwpw_lowrank, nd_method_prune;
+extern const nd_method nd_method_dwpw_lowrank, nd_method_prune, nd_method_lowrank;
 extern const nd_method nd_method_spatial_dwpw, nd_method_channel_dwpw, nd_method_channel_pwdw;
 extern const nd_method nd_method_spatial_channel, nd_method_spatial_channel_pwdw;
 extern const nd_method nd_method_prune_dwpw, nd_method_prune_pwdw, nd_method_prune_channel;

@@ -9,6 +9,7 @@ const nd_method *const nd_method_table[] = {
     &nd_method_spatial,
     &nd_method_channel,
     &nd_method_prune,
+    &nd_method_lowrank,
     &nd_method_spatial_dwpw,
     &nd_method_channel_dwpw,
     &nd_method_channel_pwdw,

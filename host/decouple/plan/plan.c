@@ -56,17 +56,26 @@ static nd_status read_setting(const nd_layer_rule *rule, nd_layer *layer) {
     return nd_status_ok;
 }
 
-static nd_status apply_settings(const nd_decouple_settings *settings, bool first, nd_layer *layer) {
-    if (!layer->spatial) {
-        layer->why = "pointwise";
-        return nd_status_ok;
-    }
+/* A pointwise layer stays as it is unless a method for such layers is asked for. */
+static bool opens_pointwise(const nd_plan *plan, const nd_layer *layer) {
+    bool open = layer->only && layer->only->pointwise;
+    for (int m = 0; m < plan->n_methods; m++) open = open || plan->methods[m]->pointwise;
+    return open;
+}
+
+static nd_status apply_settings(const nd_decouple_settings *settings, const nd_plan *plan, bool first,
+                                nd_layer *layer) {
     if (first && !settings->first_conv) layer->why = "first conv";
     for (size_t s = 0; s < settings->n_skip; s++)
         if (nd_text_match(settings->skip[s], layer->name)) layer->why = "skipped";
     for (size_t r = 0; r < settings->n_layers; r++)
         if (nd_text_match(settings->layers[r].pattern, layer->name))
             ND_TRY(read_setting(&settings->layers[r], layer));
+    if (!layer->spatial && !opens_pointwise(plan, layer)) {
+        layer->why = "pointwise";
+        layer->only = NULL;
+        layer->terms = 0;
+    }
     return nd_status_ok;
 }
 
@@ -77,7 +86,7 @@ static nd_status require_matches(const nd_plan *plan, const char *pattern) {
     int n = 0;
     for (int l = 0; l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
-        if (!layer->spatial) continue;
+        if (!layer->spatial && !opens_pointwise(plan, layer)) continue;
         if (nd_text_match(pattern, layer->name)) return nd_status_ok;
         const size_t used = strlen(names);
         if (n++ < named_max)
@@ -154,12 +163,11 @@ static nd_status leave(const nd_graph *graph, const nd_node *node, nd_plan *plan
 
 int nd_plan_methods(const nd_plan *plan, const nd_layer *layer, const nd_method **methods) {
     int count = 0;
-    if (layer->only) {
-        if (layer->only->applies(&layer->conv)) methods[count++] = layer->only;
-        return count;
-    }
-    for (int m = 0; m < plan->n_methods; m++)
-        if (plan->methods[m]->applies(&layer->conv)) methods[count++] = plan->methods[m];
+    const nd_method *const *allowed = layer->only ? &layer->only : plan->methods;
+    const int n = layer->only ? 1 : plan->n_methods;
+    for (int m = 0; m < n; m++)
+        if (allowed[m]->pointwise == !layer->spatial && allowed[m]->applies(&layer->conv))
+            methods[count++] = allowed[m];
     return count;
 }
 
@@ -186,7 +194,7 @@ nd_status nd_plan_open(const nd_graph *graph, const nd_decouple_settings *settin
         }
         layer.spatial = nd_conv_taps(&layer.conv) > 1;
         layer.dense_macs = nd_conv_macs(&layer.conv);
-        ND_TRY_DONE(apply_settings(settings, first, &layer));
+        ND_TRY_DONE(apply_settings(settings, &plan, first, &layer));
         plan.layers[plan.n_layers++] = layer;
     }
     for (size_t s = 0; s < settings->n_skip; s++) ND_TRY_DONE(require_matches(&plan, settings->skip[s]));

@@ -97,7 +97,7 @@ nd_status nd_survey_spectrum(nd_backend *backend, const nd_graph *graph, const n
                              const nd_method *method, nd_arena *arena, nd_survey_curve *out) {
     *out = (nd_survey_curve){0};
     nd_conv conv;
-    if (!layer->spatial) return nd_status_ok;
+    if (!layer->conv || !layer->ni || layer->spatial == method->pointwise) return nd_status_ok;
     ND_TRY(nd_conv_from_node(graph, &graph->nodes[layer->node], &conv));
     if (!method->applies(&conv)) return nd_status_ok;
     double *error2, *energy;

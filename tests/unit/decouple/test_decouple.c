@@ -84,6 +84,71 @@ Test(decouple, layers_follow_their_settings) {
     nd_backend_close(backend);
 }
 
+static double reach_of(nd_backend *backend, const nd_graph *graph, const char *method) {
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_candidates candidates = {0};
+    settings.method = method;
+    settings.rule = nd_rule_macs_ratio;
+    OK(nd_decouple_candidates(graph, backend, &settings, &candidates));
+    const double most = candidates.most;
+    nd_candidates_free(&candidates);
+    return most;
+}
+
+/* It opens pointwise layers, by method or by a layer's own setting, and only those; what is for spatial
+ * kernels never touches them. */
+Test(decouple, lowrank_is_for_pointwise_layers) {
+    static const struct {
+        const char *method;
+        nd_layer_rule rule;
+        const char *score, *block; /* what becomes of them */
+        int64_t rank;              /* of score */
+    } cases[] = {
+        {"dwpw", {NULL, NULL}, "dense", "dwpw", 0},
+        {"lowrank", {NULL, NULL}, "lowrank", "dense", 3},
+        {"dwpw,lowrank", {NULL, NULL}, "lowrank", "dwpw", 3},
+        {"dwpw,lowrank", {"score", "dense"}, "dense", "dwpw", 0},
+        {"dwpw,lowrank", {"*", "2"}, "lowrank", "dwpw", 2},
+        {"dwpw", {"*", "2"}, "dense", "dwpw", 0},
+        {"dwpw", {"score", "lowrank:4"}, "lowrank", "dwpw", 4},
+        {"dwpw", {"*", "lowrank:4"}, "lowrank", "dense", 4},
+    };
+    nd_backend *backend = help_backend();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.target = 3;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        nd_graph *graph = small_net();
+        settings.method = cases[c].method;
+        settings.layers = &cases[c].rule;
+        settings.n_layers = cases[c].rule.pattern != NULL;
+        nd_decouple_report report = decouple_net(graph, backend, &settings);
+        cr_expect_str_eq(layer_of(&report, "score")->method, cases[c].score, "case %d", (int)c);
+        cr_expect_str_eq(layer_of(&report, "block.a")->method, cases[c].block, "case %d", (int)c);
+        cr_expect_eq(layer_of(&report, "score")->rank, cases[c].rank, "case %d", (int)c);
+        nd_decouple_report_free(&report);
+        nd_graph_free(graph);
+    }
+    nd_graph *graph = small_net(), *full = small_net();
+    settings.layers = &(nd_layer_rule){"score", "dwpw:2"};
+    nd_decouple_report report;
+    cr_expect_eq(nd_decouple(graph, backend, &settings, &report), nd_status_usage,
+                 "dwpw of a pointwise layer");
+    cr_expect_gt(reach_of(backend, graph, "dwpw,lowrank"), reach_of(backend, graph, "dwpw"));
+
+    nd_batches *fresh = open_pictures(8, 12);
+    settings.method = "lowrank";
+    settings.target = 5;
+    settings.n_layers = 0;
+    report = decouple_net(full, backend, &settings);
+    cr_expect(nd_graph_find_node(full, "score.reduce") >= 0 && nd_graph_find_node(full, "score.expand") >= 0);
+    cr_expect_lt(distance_on(backend, graph, full, fresh->count, ((pictures *)fresh)->images), 1e-6);
+    nd_decouple_report_free(&report);
+    nd_batches_close(fresh);
+    nd_graph_free(graph);
+    nd_graph_free(full);
+    nd_backend_close(backend);
+}
+
 Test(decouple, rules_keep_their_word) {
     nd_backend *backend = help_backend();
     for (int rule = nd_rule_energy; rule <= nd_rule_macs_ratio; rule++) {

@@ -87,6 +87,20 @@ static const nd_conv help_shapes[] = {
      .window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}},
      .in_h = 5,
      .in_w = 5},
+    {.name = "pointwise",
+     .no = 10,
+     .ni = 7,
+     .groups = 1,
+     .window = {{1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
+     .in_h = 6,
+     .in_w = 5},
+    {.name = "pointwise groups",
+     .no = 12,
+     .ni = 8,
+     .groups = 2,
+     .window = {{1, 1}, {2, 2}, {1, 1}, {0, 0, 0, 0}},
+     .in_h = 7,
+     .in_w = 8},
 };
 enum { help_n_shapes = sizeof help_shapes / sizeof *help_shapes };
 
