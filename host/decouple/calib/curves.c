@@ -30,8 +30,7 @@ typedef struct pass {
 typedef struct trial {
     nd_graph *graph;
     nd_exec *exec;
-    double loss;     /* sum |l' - l|^2 */
-    double optimism; /* of the layer's error on the images measured on: what it is on others, over it */
+    double loss; /* sum |l' - l|^2 */
 } trial;
 
 typedef struct measurement {
@@ -217,24 +216,20 @@ static int grid_of(const nd_decouple_settings *settings, const nd_method *method
 }
 
 static nd_status fit_trial(const pass *at, const nd_layer *layer, const nd_method *method, int64_t rank,
-                           const nd_split *split, double *error, trial *out) {
+                           const nd_moments *moments, trial *out) {
     nd_status status = nd_status_ok;
     const nd_decouple_settings *settings = at->settings;
     nd_backend *backend = at->backend;
     nd_chain chain = {0};
-    int64_t count = split->fit->no * split->fit->k;
+    int64_t count = moments->no * moments->k;
     double *w = nd_alloc_array((size_t)count, sizeof *w);
     float *weights = nd_alloc_array((size_t)count, sizeof *weights);
     ND_REQUIRE_DONE(w && weights, nd_status_memory, "no memory for measuring %s", layer->name);
-    ND_TRY_DONE(method->decompose(backend, &layer->conv, settings->ranks, rank, split->fit, &chain));
-    ND_TRY_DONE(nd_split_error(split, backend, &layer->conv, &chain, error));
+    ND_TRY_DONE(method->decompose(backend, &layer->conv, settings->ranks, rank, moments, &chain));
     ND_TRY_DONE(nd_chain_compose(&chain, &layer->conv, w));
     for (int64_t e = 0; e < count; e++) weights[e] = (float)w[e];
-    if (!settings->quick) {
-        ND_TRY_DONE(nd_split_optimism(split, backend, &layer->conv, &chain, &out->optimism));
-        ND_TRY_DONE(trial_open(backend, &layer->conv, weights, chain.stages[chain.n - 1].bias,
-                               settings->calib->batch, out));
-    }
+    ND_TRY_DONE(trial_open(backend, &layer->conv, weights, chain.stages[chain.n - 1].bias,
+                           settings->calib->batch, out));
 done:
     nd_chain_free(&chain);
     free(w);
@@ -259,33 +254,79 @@ static nd_status choose_ridge(const pass *at, const nd_layer *layer, const nd_me
     return status ? status : nd_refit_keep_kernel(at->backend, &layer->conv, split->fit);
 }
 
+typedef nd_status judge(const nd_split *split, nd_backend *backend, const nd_conv *conv,
+                        const nd_chain *chain, double *result);
+
+/* What the images held out say of a fit to the others. */
+static nd_status judge_rank(const pass *at, const nd_layer *layer, const nd_method *method, int64_t rank,
+                            const nd_split *split, judge *judge, double *result) {
+    nd_chain chain = {0};
+    nd_status status =
+        method->decompose(at->backend, &layer->conv, at->settings->ranks, rank, split->fit, &chain);
+    if (!status) status = judge(split, at->backend, &layer->conv, &chain, result);
+    nd_chain_free(&chain);
+    return status;
+}
+
+/* By how much more the loss of each point would be on images that the fit has not seen, in place of the loss:
+ * found at the ends and in the middle. */
+static nd_status find_optimism(const pass *at, const nd_layer *layer, const nd_method *method,
+                               const nd_split *split, nd_curve *curve) {
+    const int last = curve->n - 1, middle = last / 2, at_rank[] = {0, middle, last};
+    double ends[3] = {1, 1, 1};
+    for (int e = 0; split->held && e < 3 && last >= 0; e++)
+        ND_TRY(judge_rank(at, layer, method, curve->rank[at_rank[e]], split, nd_split_optimism, &ends[e]));
+    for (int p = 0; p <= last; p++) {
+        const int part = p > middle, begin = at_rank[part], end = at_rank[part + 1];
+        const double share = end > begin ? (double)(p - begin) / (end - begin) : 0;
+        curve->loss[p] = ends[part] * (1 - share) + ends[part + 1] * share;
+    }
+    return nd_status_ok;
+}
+
+static nd_status measure_trials(const pass *at, measurement *m, int n_methods, nd_curve *curves) {
+    ND_TRY(
+        nd_activation_cache_sample(at->activations, measured_images, &m->original, NULL, measure_block, m));
+    double spread = m->square_sum;
+    for (int64_t c = 0; c < m->classes; c++) spread -= m->class_sum[c] * m->class_sum[c] / (double)m->images;
+    for (int c = 0, t = 0; c < n_methods; c++)
+        for (int p = 0; p < curves[c].n; p++, t++)
+            curves[c].loss[p] *= spread > 0 ? m->trials[t].loss / spread : m->trials[t].loss;
+    return nd_status_ok;
+}
+
+/* At the scores: fits to all images, whose losses count times their optimism. */
+static nd_status measure_at_scores(const pass *at, const nd_layer *layer, const nd_method *const *methods,
+                                   int n_methods, nd_split *split, nd_curve *curves) {
+    measurement m = {0};
+    for (int c = 0; c < n_methods; c++) ND_TRY(find_optimism(at, layer, methods[c], split, &curves[c]));
+    nd_split_pool(split, &layer->conv);
+    ND_TRY(nd_refit_keep_kernel(at->backend, &layer->conv, split->fit));
+    ND_TRY(measurement_open(at, layer, n_methods * nd_curve_points, &m));
+    nd_status status = nd_status_ok;
+    for (int c = 0; c < n_methods; c++)
+        for (int p = 0; !status && p < curves[c].n; p++)
+            status = fit_trial(at, layer, methods[c], curves[c].rank[p], split->fit, &m.trials[m.n_trials++]);
+    if (!status) status = measure_trials(at, &m, n_methods, curves);
+    measurement_close(&m);
+    return status;
+}
+
 /* The curves of one layer in several methods at once, so that the images pass the network once. */
 static nd_status measure_layer(const pass *at, const nd_layer *layer, const nd_method *const *methods,
                                int n_methods, nd_curve *curves) {
     nd_split split = {0};
-    measurement m = {0};
-    bool quick = at->settings->quick;
     nd_status status = nd_activation_cache_move(at->activations, at->backend, at->graph, NULL, layer->node);
     if (!status) status = own_moments(at, layer, &split);
     if (!status) status = choose_ridge(at, layer, methods[0], &split);
-    if (!status && !quick) status = measurement_open(at, layer, n_methods * nd_curve_points, &m);
-    for (int c = 0; !status && c < n_methods; c++) {
+    for (int c = 0; c < n_methods; c++)
         curves[c].n = grid_of(at->settings, methods[c], layer, curves[c].rank);
-        for (int p = 0; !status && p < curves[c].n; p++) {
-            trial unused = {0}, *next = quick ? &unused : &m.trials[m.n_trials++];
-            status = fit_trial(at, layer, methods[c], curves[c].rank[p], &split, &curves[c].loss[p], next);
-        }
-    }
-    if (!status && !quick) {
-        status = nd_activation_cache_sample(at->activations, measured_images, &m.original, NULL,
-                                            measure_block, &m);
-        double spread = m.square_sum;
-        for (int64_t c = 0; c < m.classes; c++) spread -= m.class_sum[c] * m.class_sum[c] / (double)m.images;
-        for (int c = 0, t = 0; !status && c < n_methods; c++)
-            for (int p = 0; p < curves[c].n; p++, t++)
-                curves[c].loss[p] = m.trials[t].loss * m.trials[t].optimism / (spread > 0 ? spread : 1);
-    }
-    if (!quick) measurement_close(&m);
+    for (int c = 0; at->settings->quick && c < n_methods; c++)
+        for (int p = 0; !status && p < curves[c].n; p++)
+            status = judge_rank(at, layer, methods[c], curves[c].rank[p], &split, nd_split_error,
+                                &curves[c].loss[p]);
+    if (!status && !at->settings->quick)
+        status = measure_at_scores(at, layer, methods, n_methods, &split, curves);
     nd_split_close(&split);
     return status;
 }

@@ -239,10 +239,13 @@ void nd_moments_unridge(nd_moments *m, const nd_conv *conv) {
     for (int64_t g = 0; g < m->groups; g++) set_ridge(m, conv, g, 0);
 }
 
+double nd_moments_usual_ridge(double per_unknown) {
+    return per_unknown >= 25 ? 0.01 : per_unknown >= 10 ? 0.1 : 1;
+}
+
 double nd_moments_ridge(nd_moments *m, const nd_conv *conv, double lambda) {
     int64_t k = m->k;
-    double per_unknown = m->pixels / (double)k;
-    if (lambda <= 0) lambda = per_unknown >= 25 ? 0.01 : per_unknown >= 10 ? 0.1 : 1;
+    if (lambda <= 0) lambda = nd_moments_usual_ridge(m->pixels / (double)k);
     for (int64_t g = 0; g < m->groups; g++) {
         const double *gram = m->g + g * k * k;
         double trace = 0;

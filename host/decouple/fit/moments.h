@@ -53,9 +53,10 @@ void nd_moments_unridge(nd_moments *moments, const nd_conv *conv);
 void nd_moments_pool(nd_moments *moments, const nd_moments *more);
 
 /* Ridge towards the original weights: g += l I, h += l W with l = lambda * trace(g) / k, in place of the one
- * before. Makes g positive definite; dead and duplicated channels keep their weights. lambda <= 0 chooses by
- * pixels per unknown: 0.01 from 25 on, 0.1 from 10 on, else 1 (method.md, "Ridge"). Returns the lambda used.
- */
+ * before. Makes g positive definite; dead and duplicated channels keep their weights. lambda <= 0 is the
+ * usual one for the pixels per unknown: 0.01 from 25 on, 0.1 from 10 on, else 1 (method.md, "Ridge"). Returns
+ * the lambda used. */
+double nd_moments_usual_ridge(double per_unknown);
 double nd_moments_ridge(nd_moments *moments, const nd_conv *conv, double lambda);
 
 /* out[no][k] = metric x for x[no][k], such as h or a kernel; x where there is no metric. */

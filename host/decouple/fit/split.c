@@ -5,8 +5,9 @@
 #include <stdlib.h>
 
 enum { fewest_images = 8, held_of = 4 };
-static const double half_decade = 3.1622776601683795; /* the error is flat around its least */
-static const double lowest = 1e-4, highest = 10;
+/* Of the ridge. Its error is flat around the least, and what images held out say of it there is noise: a step
+ * must gain a hundredth. */
+static const double half_decade = 3.1622776601683795, lowest = 1e-4, highest = 10, least_gain = 0.01;
 
 void nd_split_close(nd_split *split) {
     nd_moments_free(split->fit);
@@ -49,6 +50,8 @@ nd_status nd_split_finish(nd_split *split, const nd_conv *conv, double lambda) {
     }
     ND_TRY(nd_moments_finish(split->fit));
     if (split->held) ND_TRY(nd_moments_finish(split->held));
+    const double pixels = split->fit->pixels + (split->held ? split->held->pixels : 0);
+    if (lambda <= 0) lambda = nd_moments_usual_ridge(pixels / (double)split->fit->k);
     split->lambda = nd_moments_ridge(split->fit, conv, lambda);
     return nd_status_ok;
 }
@@ -70,14 +73,12 @@ nd_status nd_split_error(const nd_split *split, nd_backend *backend, const nd_co
 
 nd_status nd_split_optimism(const nd_split *split, nd_backend *backend, const nd_conv *conv,
                             const nd_chain *chain, double *factor) {
-    const nd_moments *fit = split->fit, *held = split->held;
     double seen = 0, unseen = 0;
     *factor = 1;
-    if (!held) return nd_status_ok;
-    ND_TRY(error_on(fit, backend, conv, chain, &seen));
-    ND_TRY(error_on(held, backend, conv, chain, &unseen));
-    const double a = fit->pixels * fit->vy, b = held->pixels * held->vy, all = a * seen + b * unseen;
-    if (all > 0) *factor = unseen * (a + b) / all;
+    if (!split->held) return nd_status_ok;
+    ND_TRY(error_on(split->fit, backend, conv, chain, &seen));
+    ND_TRY(error_on(split->held, backend, conv, chain, &unseen));
+    if (seen > 0) *factor = unseen / seen;
     return nd_status_ok;
 }
 
@@ -96,7 +97,7 @@ nd_status nd_split_ridge(nd_split *split, nd_backend *backend, const nd_conv *co
     for (int f = 0; f < 2 && split->lambda == first; f++)
         for (double next = first * factors[f]; next > lowest && next < highest; next *= factors[f]) {
             ND_TRY(refit_at(split, backend, conv, next, chain, &error));
-            if (error >= least) break;
+            if (error > least * (1 - least_gain)) break;
             least = error;
             split->lambda = next;
         }

@@ -33,8 +33,8 @@ nd_status nd_split_add(nd_split *split, nd_backend *backend, const nd_conv *conv
 nd_status nd_split_finish(nd_split *split, const nd_conv *conv, double lambda);
 
 /* Takes the lambda with which the chain, its last stage refitted to `fit`, leaves the least error on `held`:
- * upwards or downwards from the present one in steps of half a decade within [1e-4, 10]. The chain is left
- * refitted with it. Needs `held`. */
+ * upwards or downwards from the present one in steps of half a decade within [1e-4, 10], each of which lowers
+ * it by 1 % at least. The chain is left refitted with it. Needs `held`. */
 nd_status nd_split_ridge(nd_split *split, nd_backend *backend, const nd_conv *conv, nd_chain *chain);
 
 /* Squared relative output error of a chain with its bias: on `held`, or on `fit` where nothing is held out.
@@ -42,8 +42,8 @@ nd_status nd_split_ridge(nd_split *split, nd_backend *backend, const nd_conv *co
 nd_status nd_split_error(const nd_split *split, nd_backend *backend, const nd_conv *conv,
                          const nd_chain *chain, double *error);
 
-/* The error of a chain that was fitted to `fit` on images it has not seen, over that on all of the split's:
- * what a loss measured on the latter is to be multiplied by. 1 where nothing is held out. */
+/* The error of a chain that was fitted to `fit` on the images that it has not seen, over that on those it
+ * has: what a loss measured on images of the fit is to be multiplied by. 1 where nothing is held out. */
 nd_status nd_split_optimism(const nd_split *split, nd_backend *backend, const nd_conv *conv,
                             const nd_chain *chain, double *factor);
 
