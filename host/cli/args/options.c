@@ -22,7 +22,8 @@ const nd_option nd_option_table[] = {
     /* decoupling */
     {"output", 'o', "FILE", false, "decouple compare report", "file to write"},
     {"method", 0, "NAME", false, "inspect decouple bench sweep",
-     "auto, dwpw, pwdw, dwpw_lowrank, spatial, channel, prune, lowrank, or combined: spatial+dwpw, prune+channel, "
+     "auto, dwpw, pwdw, dwpw_lowrank, spatial, channel, prune, lowrank, or combined: spatial+dwpw, "
+     "prune+channel, "
      "...; "
      "several with commas; a list in sweep (default auto)"},
     {"rank", 0, "T", false, "inspect decouple bench sweep",
