@@ -67,9 +67,6 @@ typedef struct nd_decouple_settings {
     const nd_progress *progress;
 } nd_decouple_settings;
 
-/* Images that a fit may see: calib_images of those there are, all where it is 0. */
-int64_t nd_calibration_images(const nd_decouple_settings *settings);
-
 nd_decouple_settings nd_decouple_defaults(void); /* auto, uniform, rank 4, skip first conv */
 
 /* What became of one convolution. */
