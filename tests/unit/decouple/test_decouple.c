@@ -348,6 +348,51 @@ Test(decouple, a_killed_pass_goes_on) {
     nd_backend_close(backend);
 }
 
+static nd_candidates measure_for(nd_backend *backend, const nd_graph *graph, nd_decouple_settings *settings,
+                                 double target) {
+    nd_plan plan;
+    nd_candidates candidates;
+    settings->target = target;
+    OK(nd_plan_open(graph, settings, &plan));
+    OK(nd_plan_measure(graph, backend, settings, &plan, &candidates));
+    nd_plan_close(&plan);
+    return candidates;
+}
+
+/* A large ratio has no use for high ranks; what is kept of it is no answer for a small one. */
+Test(decouple, curves_reach_as_far_as_the_target_asks) {
+    char folder[] = "/tmp/nd-curves-XXXXXX", command[64];
+    cr_assert_not_null(mkdtemp(folder));
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(16, 11);
+    nd_graph *graph = small_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.method = "dwpw";
+    settings.rule = nd_rule_macs_ratio;
+    settings.ranks = nd_ranks_adaptive;
+    settings.quick = true;
+    settings.calib = calib;
+    nd_candidates fresh = measure_for(backend, graph, &settings, 1);
+    settings.cache = folder;
+    nd_candidates few = measure_for(backend, graph, &settings, 8);
+    nd_candidates all = measure_for(backend, graph, &settings, 1);
+    nd_candidates again = measure_for(backend, graph, &settings, 8);
+    cr_expect_lt(few.count, fresh.count);
+    cr_expect_eq(all.count, fresh.count, "%d of %d", (int)all.count, (int)fresh.count);
+    cr_expect_eq(again.count, fresh.count, "what is measured is not thrown away");
+    for (size_t c = 0; c < fresh.count && all.count == fresh.count; c++)
+        cr_expect(all.rows[c].rank == fresh.rows[c].rank && all.rows[c].error == fresh.rows[c].error);
+    nd_candidates_free(&fresh);
+    nd_candidates_free(&few);
+    nd_candidates_free(&all);
+    nd_candidates_free(&again);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    cr_expect_eq(system(command), 0);
+    nd_graph_free(graph);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
 /* What is kept between layers changes no bit of what they are fitted to. */
 Test(decouple, activation_cache_changes_no_moment) {
     nd_backend *backend = help_backend();
