@@ -97,7 +97,7 @@ static const nd_bench_layer depthwise[] = {
 
 #define LAYERS(table) table, sizeof table / sizeof *table
 
-const nd_suite nd_suite_table[] = {
+static const nd_suite suites[] = {
     {"vgg16", "VGG16, 224 x 224", LAYERS(vgg16)},
     {"resnet18", "ResNet-18, 224 x 224", LAYERS(resnet18)},
     {"resnet50", "ResNet-50, 224 x 224, stride on the 3 x 3", LAYERS(resnet50)},
@@ -105,11 +105,9 @@ const nd_suite nd_suite_table[] = {
     {"depthwise", "depthwise convolutions of VGG16's shapes, 224 x 224", LAYERS(depthwise)},
 };
 
-const size_t nd_suite_count = sizeof nd_suite_table / sizeof *nd_suite_table;
-
 const nd_suite *nd_suite_find(const char *name) {
-    for (size_t i = 0; i < nd_suite_count; i++)
-        if (!strcmp(nd_suite_table[i].name, name)) return &nd_suite_table[i];
+    for (size_t i = 0; i < sizeof suites / sizeof *suites; i++)
+        if (!strcmp(suites[i].name, name)) return &suites[i];
     return NULL;
 }
 

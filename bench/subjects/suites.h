@@ -10,8 +10,6 @@ typedef struct nd_suite {
     size_t n_layers;
 } nd_suite;
 
-extern const nd_suite nd_suite_table[];
-extern const size_t nd_suite_count;
 const nd_suite *nd_suite_find(const char *name); /* NULL when unknown */
 
 int64_t nd_suite_macs(const nd_suite *suite); /* of all its convolutions, one image */

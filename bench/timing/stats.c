@@ -20,7 +20,8 @@ static double *copy_of(const double *values, size_t n) {
     return copy;
 }
 
-double nd_stats_quantile(const double *sorted, size_t n, double p) {
+/* The p-quantile, 0 <= p <= 1, n >= 1; `sorted` ascends. */
+static double quantile(const double *sorted, size_t n, double p) {
     double at = p * (double)(n - 1);
     size_t below = (size_t)at;
     if (below + 1 >= n) return sorted[n - 1];
@@ -33,9 +34,9 @@ nd_status nd_stats_summary(const double *samples, size_t n, nd_summary *out) {
     double *sorted = copy_of(samples, n);
     ND_REQUIRE(sorted, nd_status_memory, "statistics: out of memory");
     qsort(sorted, n, sizeof *sorted, ascending);
-    out->median = nd_stats_quantile(sorted, n, 0.5);
-    out->q1 = nd_stats_quantile(sorted, n, 0.25);
-    out->q3 = nd_stats_quantile(sorted, n, 0.75);
+    out->median = quantile(sorted, n, 0.5);
+    out->q1 = quantile(sorted, n, 0.25);
+    out->q3 = quantile(sorted, n, 0.75);
     out->min = sorted[0];
     free(sorted);
     return nd_status_ok;
@@ -139,9 +140,9 @@ double nd_stats_midmean(double *values, size_t n) {
     return sum / ((double)n - 2 * cut);
 }
 
-double nd_stats_decile(double *values, size_t n) {
+static double decile(double *values, size_t n) {
     qsort(values, n, sizeof *values, ascending);
-    return nd_stats_quantile(values, n, 0.1);
+    return quantile(values, n, 0.1);
 }
 
 /* What stands for all sessions of a run, from the median of each. */
@@ -192,8 +193,8 @@ size_t nd_stats_session_ratios(const nd_pairs *pairs, double *space, double *out
 
 static void interval_of(double *draws, nd_interval *out) {
     qsort(draws, resamples, sizeof *draws, ascending);
-    out->lo = nd_stats_quantile(draws, resamples, 0.025);
-    out->hi = nd_stats_quantile(draws, resamples, 0.975);
+    out->lo = quantile(draws, resamples, 0.025);
+    out->hi = quantile(draws, resamples, 0.975);
 }
 
 nd_status nd_stats_ratio(const nd_pairs *groups, size_t n_groups, uint64_t seed, nd_interval *out) {
@@ -221,11 +222,11 @@ nd_status nd_stats_ratio_change(const nd_pairs *a, const nd_pairs *b, size_t n_g
     }
     nd_rng rng = nd_rng_seed(seed);
     double draws[resamples];
-    out->value = ratio_of(b, n_groups, nd_stats_decile, NULL, &space_b) /
-                 ratio_of(a, n_groups, nd_stats_decile, NULL, &space_a);
+    out->value =
+        ratio_of(b, n_groups, decile, NULL, &space_b) / ratio_of(a, n_groups, decile, NULL, &space_a);
     for (int i = 0; i < resamples; i++) {
-        double before = ratio_of(a, n_groups, nd_stats_decile, &rng, &space_a);
-        draws[i] = ratio_of(b, n_groups, nd_stats_decile, &rng, &space_b) / before;
+        double before = ratio_of(a, n_groups, decile, &rng, &space_a);
+        draws[i] = ratio_of(b, n_groups, decile, &rng, &space_b) / before;
     }
     interval_of(draws, out);
     scratch_free(&space_a);

@@ -18,18 +18,12 @@ typedef struct nd_summary {
 /* NaN throughout when n is 0. */
 nd_status nd_stats_summary(const double *samples, size_t n, nd_summary *out);
 
-/* The p-quantile, 0 <= p <= 1, n >= 1; `sorted` ascends. */
-double nd_stats_quantile(const double *sorted, size_t n, double p);
-
 /* Median of n >= 1 values, which are reordered. */
 double nd_stats_median(double *values, size_t n);
 
 /* The mean of the middle half of n >= 1 values, which are reordered: a quarter of them, or a part of one, is
  * left out at each end (Tukey's midmean). */
 double nd_stats_midmean(double *values, size_t n);
-
-/* The first decile of n >= 1 values, which are reordered. */
-double nd_stats_decile(double *values, size_t n);
 
 typedef struct nd_interval {
     double value, lo, hi;

@@ -18,7 +18,7 @@ static uint64_t rotate(uint64_t x, int by) {
     return x << by | x >> (64 - by);
 }
 
-uint64_t nd_rng_next(nd_rng *rng) {
+static uint64_t rng_next(nd_rng *rng) {
     uint64_t *s = rng->state;
     uint64_t result = rotate(s[1] * 5, 7) * 9, t = s[1] << 17;
     s[2] ^= s[0];
@@ -31,7 +31,7 @@ uint64_t nd_rng_next(nd_rng *rng) {
 }
 
 double nd_rng_uniform(nd_rng *rng) {
-    return (double)(nd_rng_next(rng) >> 11) * 0x1p-53;
+    return (double)(rng_next(rng) >> 11) * 0x1p-53;
 }
 
 double nd_rng_normal(nd_rng *rng) {
@@ -43,7 +43,7 @@ double nd_rng_normal(nd_rng *rng) {
 int64_t nd_rng_below(nd_rng *rng, int64_t bound) {
     /* Rejection keeps every value equally likely. */
     uint64_t range = (uint64_t)bound, limit = UINT64_MAX - UINT64_MAX % range, x;
-    do x = nd_rng_next(rng);
+    do x = rng_next(rng);
     while (x >= limit);
     return (int64_t)(x % range);
 }

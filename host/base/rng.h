@@ -9,7 +9,6 @@ typedef struct nd_rng {
 } nd_rng;
 
 nd_rng nd_rng_seed(uint64_t seed);
-uint64_t nd_rng_next(nd_rng *rng);
 double nd_rng_uniform(nd_rng *rng);               /* [0, 1) */
 double nd_rng_normal(nd_rng *rng);                /* mean 0, variance 1 */
 int64_t nd_rng_below(nd_rng *rng, int64_t bound); /* [0, bound), bound >= 1 */

@@ -30,7 +30,8 @@ static bool next_word(const char **at, char *out) {
     return !quote;
 }
 
-nd_status nd_cli_words(nd_arena *arena, const char *command, char ***words, size_t *count) {
+/* The words of a command line as provenance quotes it (POSIX shell quoting). NULL-ended, in the arena. */
+static nd_status split_words(nd_arena *arena, const char *command, char ***words, size_t *count) {
     size_t length = strlen(command);
     *words = nd_arena_alloc(arena, (length + 2) * sizeof **words);
     char *word = nd_arena_alloc(arena, length + 1);
@@ -116,11 +117,11 @@ nd_status nd_cli_rerun(const nd_row *row, nd_row **rows, size_t *count) {
     nd_status status = nd_status_ok;
     char path[] = "/tmp/nd-rows-XXXXXX";
     char **words;
-    size_t n;
+    size_t n = 0;
     int file = mkstemp(path);
     ND_REQUIRE(file >= 0, nd_status_input, "%s: %s", path, strerror(errno));
     close(file);
-    ND_TRY_DONE(nd_cli_words(&arena, command, &words, &n));
+    ND_TRY_DONE(split_words(&arena, command, &words, &n));
     ND_REQUIRE_DONE(n >= 2 && !strcmp(words[1], "bench"), nd_status_unsupported,
                     "cannot measure again: \"%.60s\" is no nd bench command", command);
     n = drop_outputs(words, n);

@@ -14,8 +14,6 @@ typedef struct nd_pieces {
 } nd_pieces;
 
 nd_status nd_pieces_add(nd_pieces *pieces, nd_span span); /* borrowed */
-/* A length-delimited field with borrowed content. */
-nd_status nd_pieces_add_field(nd_pieces *pieces, uint32_t number, nd_span content);
 nd_status nd_pieces_add_message(nd_pieces *pieces, uint32_t number, const ProtobufCMessage *message);
 nd_status nd_pieces_add_text(nd_pieces *pieces, uint32_t number, const char *text);
 nd_status nd_pieces_add_varint(nd_pieces *pieces, uint32_t number, uint64_t value);

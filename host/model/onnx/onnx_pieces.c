@@ -11,7 +11,8 @@ nd_status nd_pieces_add(nd_pieces *pieces, nd_span span) {
     return nd_status_ok;
 }
 
-nd_status nd_pieces_add_field(nd_pieces *pieces, uint32_t number, nd_span content) {
+/* A length-delimited field with borrowed content. */
+static nd_status pieces_add_field(nd_pieces *pieces, uint32_t number, nd_span content) {
     uint8_t *header = nd_arena_alloc(pieces->arena, 2 * nd_wire_varint_max);
     ND_REQUIRE(header, nd_status_memory, "no memory to write a model");
     ND_TRY(nd_pieces_add(pieces, (nd_span){header, nd_wire_put_header(header, number, content.bytes)}));
@@ -23,7 +24,7 @@ nd_status nd_pieces_add_message(nd_pieces *pieces, uint32_t number, const Protob
     uint8_t *packed = nd_arena_alloc(pieces->arena, bytes);
     ND_REQUIRE(packed, nd_status_memory, "no memory to write a model");
     protobuf_c_message_pack(message, packed);
-    return nd_pieces_add_field(pieces, number, (nd_span){packed, bytes});
+    return pieces_add_field(pieces, number, (nd_span){packed, bytes});
 }
 
 nd_status nd_pieces_add_varint(nd_pieces *pieces, uint32_t number, uint64_t value) {
@@ -35,7 +36,7 @@ nd_status nd_pieces_add_varint(nd_pieces *pieces, uint32_t number, uint64_t valu
 }
 
 nd_status nd_pieces_add_text(nd_pieces *pieces, uint32_t number, const char *text) {
-    return nd_pieces_add_field(pieces, number, (nd_span){(const uint8_t *)text, strlen(text)});
+    return pieces_add_field(pieces, number, (nd_span){(const uint8_t *)text, strlen(text)});
 }
 
 nd_status nd_pieces_add_pieces(nd_pieces *pieces, uint32_t number, const nd_pieces *content) {

@@ -146,9 +146,9 @@ nd_status nd_lower_conv_transpose(nd_exec *exec, const nd_node *node) {
             for (int axis = 0; axis < 2; axis++) part->strides[2 + axis] *= window->stride[axis];
             part->dims[2] = rows.count;
             part->dims[3] = columns.count;
-            const bool reached = phase_crop(&rows, 0, &operands.x.view, &work.window) &
-                                 phase_crop(&columns, 1, &operands.x.view, &work.window);
-            if (!reached) {
+            const bool high = phase_crop(&rows, 0, &operands.x.view, &work.window),
+                       wide = phase_crop(&columns, 1, &operands.x.view, &work.window);
+            if (!high || !wide) {
                 ND_TRY(phase_of_bias(exec, node, work.bias, &operands.y));
                 continue;
             }

@@ -141,7 +141,6 @@ bool nd_exec_is_gemm(const nd_exec *exec, const nd_node *node);
 
 /* place */
 bool nd_exec_index(const nd_tensor *list, int64_t at, int64_t *out); /* false when not i32 or i64 */
-nd_status nd_exec_slot_new(nd_exec *exec, int64_t elements, int *slot);
 bool nd_exec_channels_last(const nd_exec *exec); /* the backend's order, or the other of `turned` */
 nd_view nd_exec_layout(const nd_exec *exec, int rank, const int64_t *dims); /* in that order */
 nd_status nd_exec_place_new(nd_exec *exec, const nd_view *layout, nd_place *out);

@@ -6,7 +6,7 @@
 /* Far above any memory, and far below where sums of slots overflow. */
 static const int64_t nd_slot_elements_max = (int64_t)1 << 40;
 
-nd_status nd_exec_slot_new(nd_exec *exec, int64_t elements, int *slot) {
+static nd_status place_slot_new(nd_exec *exec, int64_t elements, int *slot) {
     ND_REQUIRE(elements >= 0 && elements <= nd_slot_elements_max, nd_status_memory,
                "no memory for a value of %lld elements", (long long)elements);
     if (exec->n_slots == exec->cap_slots) {
@@ -32,7 +32,7 @@ nd_view nd_exec_layout(const nd_exec *exec, int rank, const int64_t *dims) {
 
 nd_status nd_exec_place_new(nd_exec *exec, const nd_view *layout, nd_place *out) {
     out->view = *layout;
-    ND_TRY(nd_exec_slot_new(exec, nd_view_count(layout), &out->slot));
+    ND_TRY(place_slot_new(exec, nd_view_count(layout), &out->slot));
     if (out->quant.scale > 0) exec->slots[out->slot].element = 1;
     return nd_status_ok;
 }
