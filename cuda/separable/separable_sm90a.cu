@@ -491,22 +491,23 @@ template <class Math, int N> struct nd_hopper_block {
 
     /* What four lanes have of 32 channels of a pixel from n on, 2 of every 8, becomes 8 neighbours for each.
      */
-    __device__ void write_wide(const uint32_t (&out)[4][words], int64_t pixel, int n) const {
-        uint32_t word[words][4];
-        ND_UNROLL
-        for (int k = 0; k < words; k++) {
-            for (int i = 0; i < 4; i++) word[k][i] = out[i][k];
-            nd_hopper_transpose(word[k], lane);
-        }
+    __device__ void write(const uint32_t (&out)[4][1], int64_t pixel, int n) const {
+        uint32_t word[4] = {out[0][0], out[1][0], out[2][0], out[3][0]};
+        nd_hopper_transpose(word, lane);
         n += 8 * (lane % 4);
         if (pixel < 0 || n >= p.out_channels) return;
-        using quad = nd_pack<uint32_t, 4>;
-        quad *y = reinterpret_cast<quad *>(static_cast<T *>(p.y) + pixel * p.y_pixel + n);
+        *reinterpret_cast<nd_pack<uint32_t, 4> *>(static_cast<T *>(p.y) + pixel * p.y_pixel +
+                                                  n) = {word[0], word[1], word[2], word[3]};
+    }
+
+    /* 4-byte elements: the four lanes' pairs of 8 channels are a sector of memory as they are. */
+    __device__ void write(const uint32_t (&out)[4][2], int64_t pixel, int n) const {
+        T *y = static_cast<T *>(p.y) + pixel * p.y_pixel;
         ND_UNROLL
-        for (int k = 0; k < words; k++) {
-            quad four;
-            for (int i = 0; i < 4; i++) four.value[i] = word[i % words][(4 / words * k + i / words) % 4];
-            y[k] = four;
+        for (int k = 0; k < 4; k++) {
+            const int at = n + 8 * k + 2 * (lane % 4);
+            if (pixel >= 0 && at < p.out_channels)
+                *reinterpret_cast<nd_pack<uint32_t, 2> *>(y + at) = {out[k][0], out[k][1]};
         }
     }
 
@@ -555,7 +556,7 @@ template <class Math, int N> struct nd_hopper_block {
                 ND_UNROLL
                 for (int k = 0; k < 4; k++)
                     finished(&c[j + k][2 * side], bias[k], pixels[side], own + 8 * k, out[k]);
-                write_wide(out, pixels[side], n);
+                write(out, pixels[side], n);
             }
         }
     }

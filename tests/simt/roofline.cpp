@@ -135,10 +135,10 @@ static int64_t nd_roof_registers_of(const char *path, const char *kernel, const 
 
 /* The kernel of sm_90a. Instructions of a warp, as nvdisasm shows them: a row of pixels with one, two and
  * three terms, the begin of a run, a round beside them (waits, barriers, products) and what every two terms
- * add (filters) and every term of a second slab (products), 32 channels of a pixel finished, what a tile and
- * each of its slabs have of their own. */
+ * add (filters) and every term of a second slab (products), 32 channels of a pixel finished (of 16 bits, of
+ * 32), what a tile and each of its slabs have of their own. */
 static const double nd_roof_row[] = {36, 56, 76}, nd_roof_run = 70, nd_roof_round = 81, nd_roof_filters = 9,
-                    nd_roof_products = 8, nd_roof_finish = 50, nd_roof_place = 100, nd_roof_slab = 80;
+                    nd_roof_products = 8, nd_roof_finish[] = {50, 40}, nd_roof_place = 100, nd_roof_slab = 80;
 
 /* Shared memory: of filters neighbouring lanes read the same, which halves every access (documented for
  * sm_70 and sm_75; that later devices do the same is a guess). */
@@ -225,10 +225,10 @@ static bool nd_roof_wgmma(const char *resources, const nd_roof_layer &layer, con
         for (int64_t b = 0; b < blocks; b++) nd_roof_wgmma_round(call, type, (int)count, r.tile);
         t += count;
     }
-    r.tile.ends =
-        8 *
-        ((double)(slabs * tile / 32) * 2 * nd_roof_finish + (double)slabs * nd_roof_slab + nd_roof_place) /
-        nd_roof_issue;
+    r.tile.ends = 8 *
+                  ((double)(slabs * tile / 32) * 2 * nd_roof_finish[nd_roof_bytes_of(type) > 2] +
+                   (double)slabs * nd_roof_slab + nd_roof_place) /
+                  nd_roof_issue;
     r.tile.l2 += 2 * (double)(nd_hopper_half(tile) * tile) * nd_roof_bytes_of(type) / nd_roof_l2;
     nd_roof_wgmma_waves(layer, type, call, nd_roof_ceil(tiles, call.cluster), r.tile);
     r.tile.fill = nd_roof_pixels(layer) / (double)(tiles * 2 * nd_hopper_half(tile));
