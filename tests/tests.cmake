@@ -15,7 +15,7 @@ pkg_check_modules(CRITERION IMPORTED_TARGET criterion)
 set(ND_TESTS_SUMMARY "no: Criterion not found")
 if(CRITERION_FOUND)
     nd_room(unit tests/unit/help tests/unit/base tests/unit/model tests/unit/decouple tests/unit/run tests/unit/datasets
-            tests/unit/eval tests/unit/bench)
+            tests/unit/eval tests/unit/bench tests/unit/quantize)
     add_executable(nd_unit ${unit})
     set_target_properties(nd_unit PROPERTIES ENABLE_EXPORTS ON)
     target_link_libraries(nd_unit PRIVATE nd_core nd_tools PkgConfig::CRITERION PkgConfig::JANSSON PkgConfig::LIBZIP PkgConfig::PNG PkgConfig::PROTOBUF_C m)

@@ -74,6 +74,7 @@ extern const nd_verb
 
 nd_status nd_verb_inspect(nd_args *args);
 nd_status nd_verb_decouple(nd_args *args);
+nd_status nd_verb_quantize(nd_args *args);
 nd_status nd_verb_eval(nd_args *args);
 nd_status nd_verb_bench(nd_args *args);
 nd_status nd_verb_sweep(nd_args *args);

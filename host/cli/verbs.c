@@ -3,6 +3,8 @@
 const nd_verb nd_verb_table[] = {
     {"inspect", "MODEL", "layers, shapes, MACs, parameters, energy and error by rank", 1, 1, nd_verb_inspect},
     {"decouple", "MODEL -o OUT", "replace convolutions by depthwise separable ones", 1, 1, nd_verb_decouple},
+    {"quantize", "MODEL -o OUT", "8 bits by the ranges on --calib images, as an ONNX file", 1, 1,
+     nd_verb_quantize},
     {"eval", "MODEL... --data DATASET", "top-1 and top-5, and the drop against an original", 1, -1,
      nd_verb_eval},
     {"bench", "MODEL|SUITE", "dense against decoupled, layer by layer and end to end", 1, 1, nd_verb_bench},

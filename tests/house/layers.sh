@@ -30,11 +30,12 @@ rule host/base
 rule host/model model/
 rule host/run run/ model/
 rule host/decouple decouple/ run/ model/
+rule host/quantize quantize/ run/ model/
 rule host/check check/ run/
 rule datasets datasets/
 rule eval eval/ decouple/ run/ model/ datasets/
 rule bench bench/ decouple/ run/ model/ check/
-rule host/cli cli/ eval/ bench/ check/ decouple/ run/ model/ datasets/
+rule host/cli cli/ eval/ bench/ check/ decouple/ quantize/ run/ model/ datasets/
 rule cuda cuda/ run/backend.h
 
 # Rooms within rooms, from the bottom up. decouple.h, bench.h, cli.h and device.h are what their whole room shares.

@@ -3,24 +3,24 @@
 /* Everything the command line understands. Help, completions and the man page are printed from here. */
 const nd_option nd_option_table[] = {
     /* what to do it with */
-    {"backend", 0, "NAME", false, "inspect decouple eval bench sweep reproduce check devices",
+    {"backend", 0, "NAME", false, "inspect decouple quantize eval bench sweep reproduce check devices",
      "auto, ref, cpu or cuda; a comma list in bench and sweep (default auto)"},
-    {"device", 0, "N", false, "inspect decouple eval bench sweep reproduce check",
+    {"device", 0, "N", false, "inspect decouple quantize eval bench sweep reproduce check",
      "device of the backend, as `nd devices` numbers them (default 0)"},
-    {"threads", 0, "N", false, "inspect decouple eval bench sweep reproduce check",
+    {"threads", 0, "N", false, "inspect decouple quantize eval bench sweep reproduce check",
      "CPU threads, 0 for all cores; a list in bench (default 0)"},
-    {"isa", 0, "NAME", false, "inspect decouple eval bench sweep reproduce check",
+    {"isa", 0, "NAME", false, "inspect decouple quantize eval bench sweep reproduce check",
      "force our CPU kernels to scalar, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16 or amx"},
     {"dtype", 0, "TYPE", false, "eval bench sweep check",
      "fp32, tf32, fp16 or bf16; a list in bench and sweep (default fp32)"},
     {"batch", 0, "N", false, "decouple eval bench sweep reproduce",
      "images a run; a list in bench and sweep; in decouple of --latency-ratio (default 1)"},
-    {"input", 0, "HxW", false, "inspect decouple eval bench sweep",
+    {"input", 0, "HxW", false, "inspect decouple quantize eval bench sweep",
      "image size for a model that does not fix it"},
     {"tune", 0, NULL, false, "eval bench sweep", "measure alternatives per layer and cache the winner"},
 
     /* decoupling */
-    {"output", 'o', "FILE", false, "decouple compare report", "file to write"},
+    {"output", 'o', "FILE", false, "decouple quantize compare report", "file to write"},
     {"method", 0, "NAME", false, "inspect decouple bench sweep",
      "auto, dwpw, pwdw, dwpw_lowrank, spatial, channel, prune, lowrank, or combined: spatial+dwpw, "
      "prune+channel, "
@@ -47,12 +47,13 @@ const nd_option nd_option_table[] = {
     {"round", 0, "N", false, "decouple bench sweep", "round ranks to a multiple of N"},
     {"layer", 0, "PATTERN=SETTING", true, "decouple bench sweep",
      "rank, method, method:rank or dense for the layers that match"},
-    {"skip", 0, "PATTERN", true, "inspect decouple bench sweep",
+    {"skip", 0, "PATTERN", true, "inspect decouple quantize bench sweep",
      "leave matching layers dense; `none` decouples the first conv as well"},
-    {"calib", 0, "DATASET", false, "decouple bench sweep reproduce",
+    {"calib", 0, "DATASET", false, "decouple quantize bench sweep reproduce",
      "calibrate on these unlabelled images; `synthetic` needs no data"},
-    {"calib-images", 0, "N", false, "decouple bench sweep reproduce", "how many of them (default 256)"},
-    {"calib-preprocess", 0, "RECIPE", false, "decouple bench sweep reproduce",
+    {"calib-images", 0, "N", false, "decouple quantize bench sweep reproduce",
+     "how many of them (default 256)"},
+    {"calib-preprocess", 0, "RECIPE", false, "decouple quantize bench sweep reproduce",
      "what is done to them (default --preprocess)"},
     {"ridge", 0, "L", false, "decouple bench sweep",
      "ridge towards the original weights (default by images held out)"},

@@ -1,0 +1,89 @@
+#include "quantize/quantize.h"
+#include "cli/cli.h"
+#include "model/model.h"
+#include "run/plugins.h"
+
+#include <string.h>
+
+enum { quantize_batch = 16, quantize_images = 256 };
+
+typedef struct nd_quantize_run {
+    nd_args *args;
+    const char *model, *path;
+    nd_graph *graph;
+    nd_backend *backend;
+    nd_quantize_settings settings;
+    nd_output *output;
+    char sha256[65];
+} nd_quantize_run;
+
+static nd_status quantize_options(nd_quantize_run *run) {
+    nd_args *args = run->args;
+    size_t count = 0;
+    run->path = nd_args_text(args, "output", NULL);
+    ND_REQUIRE(run->path, nd_status_usage, "where to? Give -o FILE");
+    ND_REQUIRE(nd_args_has(args, "calib"), nd_status_usage, "ranges on which images? Give --calib DATASET");
+    const size_t length = strlen(run->path);
+    ND_REQUIRE(length > 5 && !strcmp(run->path + length - 5, ".onnx"), nd_status_usage,
+               "%s: the name must end in .onnx", run->path);
+    ND_TRY(nd_model_can_save(run->path));
+    ND_TRY(nd_args_int(args, "calib-images", quantize_images, 1, 1 << 30, &run->settings.images));
+    while (nd_args_nth(args, "skip", count)) count++;
+    const char **skip = nd_arena_alloc(&args->arena, (count + 1) * sizeof *skip);
+    ND_REQUIRE(skip, nd_status_memory, "no memory for --skip");
+    for (size_t i = 0; i < count; i++) skip[i] = nd_args_nth(args, "skip", i);
+    run->settings.skip = skip;
+    run->settings.n_skip = count;
+    return nd_status_ok;
+}
+
+static nd_status quantize_row(nd_quantize_run *run) {
+    nd_row row = {0};
+    nd_row_provenance(&row, run->args->argc, run->args->argv);
+    nd_row_set_text(&row, nd_field_verb, "quantize");
+    nd_row_set_name(&row, nd_field_model, run->model);
+    nd_row_set_text(&row, nd_field_weights_sha256, run->sha256);
+    nd_row_set_text(&row, nd_field_backend, run->backend->name);
+    nd_row_set_text(&row, nd_field_dtype, "int8");
+    nd_row_set_name(&row, nd_field_dataset, run->settings.calib->name);
+    nd_row_set_text(&row, nd_field_dataset_sha256, run->settings.calib->sha256);
+    nd_row_set_text(&row, nd_field_preprocess, run->settings.calib->preprocess);
+    const nd_status status = nd_output_row(run->output, &row);
+    nd_row_free(&row);
+    return status;
+}
+
+nd_status nd_verb_quantize(nd_args *args) {
+    nd_quantize_run run = {.args = args, .model = args->positional[0]};
+    nd_quantize_report report;
+    nd_status status = nd_status_ok;
+    ND_TRY(quantize_options(&run));
+    ND_TRY_DONE(nd_output_open(args, &run.output));
+    ND_TRY_DONE(nd_cli_graph(args, run.model, 1, &run.graph));
+    nd_graph_sha256(run.graph, run.sha256);
+    ND_TRY_DONE(nd_cli_backend(args, &run.backend));
+    const nd_graph *const graph = run.graph;
+    const nd_dataset_settings data = {.spec = nd_args_text(args, "calib", NULL),
+                                      .calibration = true,
+                                      .batch = quantize_batch,
+                                      .limit = run.settings.images};
+    ND_TRY_DONE(nd_cli_dataset(args, &graph, 1, data, &run.settings.calib));
+    status = nd_quantize_graph(run.graph, run.backend, &run.settings, &report);
+    if (status) {
+        status = nd_fail_in(status, "%s", run.model);
+        goto done;
+    }
+    ND_TRY_DONE(nd_model_save(run.graph, run.path));
+    args->automatic->finished = true;
+    if (!nd_output_quiet(run.output))
+        nd_cli_print("%d of %d layers in int8, %d tensors in u8 (mean error %.4f), %d pairs balanced\n"
+                     "written to %s\n",
+                     report.quantised, report.layers, report.tensors, report.mean_error, report.balanced,
+                     run.path);
+    ND_TRY_DONE(quantize_row(&run));
+done:
+    nd_batches_close(run.settings.calib);
+    nd_backend_close(run.backend);
+    nd_graph_free(run.graph);
+    return nd_output_close(run.output, status);
+}

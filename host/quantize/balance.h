@@ -1,0 +1,15 @@
+/* Even ranges between depthwise and pointwise convolutions. Private to quantize*.c. */
+#ifndef ND_QUANTIZE_BALANCE_H
+#define ND_QUANTIZE_BALANCE_H
+
+#include "base/batches.h"
+#include "model/graph.h"
+#include "run/backend.h"
+
+/* Of every depthwise convolution that only a pointwise one reads, both chosen: divides output c by s[c] and
+ * multiplies column c of the pointwise weights, so that sqrt(range of c x largest weight on c) is the new
+ * range of either. The network computes what it did. *pairs: how many. */
+nd_status nd_balance(nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
+                     const bool *chosen, int *pairs);
+
+#endif

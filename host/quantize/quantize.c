@@ -1,0 +1,309 @@
+#include "quantize/quantize.h"
+#include "base/text/text.h"
+#include "model/infer/infer.h"
+#include "quantize/balance.h"
+#include "quantize/ranges.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { weight_most = 127, activation_levels = 255, made_opset = 17 };
+
+/* A network on its way. All arrays but `nodes` run over the values. */
+typedef struct nd_quantizing {
+    nd_graph *graph;
+    const nd_quantize_settings *settings;
+    bool *chosen;    /* by node: runs in integers */
+    bool *marked;    /* in 8 bits */
+    int *like;       /* has the range of that value, -1: its own */
+    nd_range *range; /* of what is marked */
+} nd_quantizing;
+
+static bool is_product(const nd_graph *graph, const nd_node *node) {
+    const nd_tensor *weights = node->n_in > 1 ? nd_graph_constant(graph, node, 1) : NULL;
+    if (!weights || weights->dtype != nd_dtype_f32 ||
+        (node->n_in > 2 && node->in[2] >= 0 && !nd_graph_constant(graph, node, 2)))
+        return false;
+    const nd_attr *attr = &node->attr;
+    return node->op == nd_op_conv ||
+           (node->op == nd_op_gemm && !attr->trans_a && attr->alpha == 1 && attr->beta == 1);
+}
+
+static bool is_skipped(const nd_quantize_settings *settings, const nd_node *node) {
+    for (size_t i = 0; i < settings->n_skip; i++)
+        if (nd_text_match(settings->skip[i], node->name)) return true;
+    return false;
+}
+
+/* Nodes that hand elements on as they are. */
+static bool is_move(nd_op op) {
+    switch (op) {
+    case nd_op_max_pool:
+    case nd_op_gather:
+    case nd_op_concat:
+    case nd_op_flatten:
+    case nd_op_reshape:
+    case nd_op_squeeze:
+    case nd_op_unsqueeze:
+    case nd_op_transpose:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool is_computed(const nd_graph *graph, int value) {
+    return value >= 0 && !graph->values[value].init && !graph->values[value].pinned;
+}
+
+/* What goes into integer nodes; of a residual addition the operand that is there first, which the convolution
+ * that makes the other one adds; and what is only moved before it gets there, in the range it has then. */
+static void mark(nd_quantizing *q) {
+    nd_graph *graph = q->graph;
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (q->chosen[i]) q->marked[graph->nodes[i].in[0]] = true;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const nd_node *node = &graph->nodes[i];
+        if (node->op != nd_op_add || !is_computed(graph, node->in[0]) || !is_computed(graph, node->in[1]))
+            continue;
+        const int a = graph->values[node->in[0]].producer, b = graph->values[node->in[1]].producer;
+        if ((a >= 0 && q->chosen[a]) || (b >= 0 && q->chosen[b])) q->marked[node->in[a < b ? 0 : 1]] = true;
+    }
+    for (int i = graph->n_nodes - 1; i >= 0; i--) {
+        const nd_node *node = &graph->nodes[i];
+        if (!is_move(node->op) || !q->marked[node->out[0]]) continue;
+        const int out = node->out[0], from = q->like[out] >= 0 ? q->like[out] : out;
+        for (int k = 0; k < (node->op == nd_op_concat ? node->n_in : 1); k++) {
+            const int in = node->in[k];
+            if (!is_computed(graph, in) || q->marked[in]) continue;
+            q->marked[in] = true;
+            q->like[in] = from;
+        }
+    }
+}
+
+/* The range of a value that is only moved is that of where it comes from, when that has one itself. */
+static nd_status measure(nd_quantizing *q, nd_backend *backend, nd_quantize_report *report) {
+    nd_status status = nd_status_ok;
+    const int count = q->graph->n_values;
+    int *values = nd_alloc_array((size_t)count + 1, sizeof *values), n = 0;
+    nd_range *ranges = nd_alloc_array((size_t)count + 1, sizeof *ranges);
+    ND_REQUIRE_DONE(values && ranges, nd_status_memory, "no memory for ranges");
+    for (int v = 0; v < count; v++)
+        if (q->marked[v] && q->like[v] < 0) values[n++] = v;
+    ND_REQUIRE_DONE(n > 0, nd_status_unsupported, "%s: no Conv or Gemm with constant weights to quantise",
+                    q->graph->name);
+    ND_TRY_DONE(
+        nd_ranges_find(q->graph, backend, q->settings->calib, q->settings->images, values, n, ranges));
+    for (int i = 0; i < n; i++) {
+        q->range[values[i]] = ranges[i];
+        report->mean_error += ranges[i].error / n;
+    }
+    for (int v = 0; v < count; v++) {
+        if (q->marked[v] && q->like[v] >= 0) q->range[v] = q->range[q->like[v]];
+        report->tensors += q->marked[v];
+    }
+done:
+    free(values);
+    free(ranges);
+    return status;
+}
+
+static float range_scale(const nd_range *range) {
+    const float scale = (range->hi - range->lo) / activation_levels;
+    return scale > 0 ? scale : 1;
+}
+
+static nd_status add_constant(nd_graph *graph, const char *name, const char *what, nd_dtype dtype,
+                              int64_t count, bool scalar, const void *data, int *value) {
+    nd_tensor tensor;
+    char text[512];
+    snprintf(text, sizeof text, "%s.%s", name, what);
+    ND_TRY(nd_tensor_new(dtype, scalar ? 0 : 1, &count, &tensor));
+    memcpy(tensor.data, data, nd_tensor_bytes(&tensor));
+    const nd_status status = nd_graph_add_init(graph, text, &tensor, value);
+    nd_tensor_free(&tensor);
+    return status;
+}
+
+static nd_status add_node(nd_graph *graph, nd_op op, const char *name, const char *what, const int *in,
+                          int n_in, int64_t axis, int *out) {
+    char text[512];
+    nd_node *node;
+    snprintf(text, sizeof text, "%s.%s", name, what);
+    ND_TRY(nd_graph_add_value(graph, text, out));
+    ND_TRY(nd_graph_add_node(graph, op, text, in, n_in, out, 1, &node));
+    node->attr.axis = axis;
+    return nd_status_ok;
+}
+
+/* Every reader of `value` reads it through 8 bits; the network's own outputs stay. */
+static nd_status put_activation(nd_graph *graph, int value, const nd_range *range) {
+    const float scale = range_scale(range);
+    const float at = roundf(-range->lo / scale);
+    const uint8_t zero = (uint8_t)fminf(fmaxf(at, 0), activation_levels);
+    const int readers = graph->n_nodes;
+    int s, z, q, d;
+    const char *name = graph->values[value].name;
+    ND_TRY(add_constant(graph, name, "scale", nd_dtype_f32, 1, true, &scale, &s));
+    ND_TRY(add_constant(graph, name, "zero", nd_dtype_u8, 1, true, &zero, &z));
+    ND_TRY(add_node(graph, nd_op_quantize, name, "quantized", (const int[]){value, s, z}, 3, 1, &q));
+    ND_TRY(add_node(graph, nd_op_dequantize, name, "dequantized", (const int[]){q, s, z}, 3, 1, &d));
+    for (int i = 0; i < readers; i++)
+        for (int k = 0; k < graph->nodes[i].n_in; k++)
+            if (graph->nodes[i].in[k] == value) graph->nodes[i].in[k] = d;
+    return nd_status_ok;
+}
+
+/* The symmetric scale of least square error for every `stride`-th of count weights. */
+static float weight_scale(const float *w, int64_t count, int64_t stride) {
+    float most = 0, best = 1;
+    double least = INFINITY;
+    for (int64_t i = 0; i < count; i++) most = fmaxf(most, fabsf(w[i * stride]));
+    if (!(most > 0)) return 1;
+    for (int part = 100; part >= 76; part -= 3) {
+        const float scale = most * (float)part / 100 / weight_most;
+        double error = 0;
+        for (int64_t i = 0; i < count; i++) {
+            const float x = w[i * stride], q = fminf(fmaxf(rintf(x / scale), -weight_most), weight_most);
+            error += (double)(x - q * scale) * (double)(x - q * scale);
+        }
+        if (error < least) least = error, best = scale;
+    }
+    return best;
+}
+
+/* q[i] and scales[outputs] of the weights of a node, whose outputs run along `axis` 0 or, of matrices, 1. */
+static void round_weights(const nd_tensor *weights, int axis, int8_t *q, float *scales) {
+    const int64_t outputs = weights->dims[axis], length = nd_tensor_count(weights) / outputs;
+    const int64_t stride = axis ? outputs : 1;
+    const float *w = weights->data;
+    for (int64_t o = 0; o < outputs; o++) {
+        const int64_t first = axis ? o : o * length;
+        scales[o] = weight_scale(w + first, length, stride);
+        for (int64_t i = 0; i < length; i++) {
+            const float x = rintf(w[first + i * stride] / scales[o]);
+            q[first + i * stride] = (int8_t)fminf(fmaxf(x, -weight_most), weight_most);
+        }
+    }
+}
+
+/* Biases are i32 in units of the sums; those that do not fit stay as they are. */
+static nd_status put_bias(nd_graph *graph, int index, const char *name, float x_scale, float *scales,
+                          int64_t outputs) {
+    const nd_tensor *bias = nd_graph_constant(graph, &graph->nodes[index], 2);
+    if (!bias || bias->dtype != nd_dtype_f32 || nd_tensor_count(bias) != outputs || bias->rank != 1)
+        return nd_status_ok;
+    int32_t *q = nd_arena_alloc(&graph->arena, (size_t)outputs * sizeof *q);
+    ND_REQUIRE(q, nd_status_memory, "no memory for a bias");
+    for (int64_t i = 0; i < outputs; i++) {
+        scales[i] *= x_scale;
+        const double units = (double)((const float *)bias->data)[i] / (double)scales[i];
+        if (!(fabs(units) < (double)(1 << 30))) return nd_status_ok;
+        q[i] = (int32_t)lrint(units);
+    }
+    int b, s, d;
+    ND_TRY(add_constant(graph, name, "bias_q", nd_dtype_i32, outputs, false, q, &b));
+    ND_TRY(add_constant(graph, name, "bias_scale", nd_dtype_f32, outputs, false, scales, &s));
+    ND_TRY(add_node(graph, nd_op_dequantize, name, "bias_dq", (const int[]){b, s}, 2, 0, &d));
+    graph->nodes[index].in[2] = d;
+    return nd_status_ok;
+}
+
+static nd_status put_weights(nd_quantizing *q, int index) {
+    nd_graph *graph = q->graph;
+    const nd_node *node = &graph->nodes[index];
+    const char *name = node->name;
+    const nd_tensor *weights = nd_graph_constant(graph, node, 1);
+    const int axis = node->op == nd_op_gemm && !node->attr.trans_b ? 1 : 0;
+    const int64_t outputs = weights->dims[axis];
+    const float x_scale = range_scale(&q->range[node->in[0]]);
+    nd_tensor integers;
+    int w, s, z, d;
+    float *scales = nd_arena_alloc(&graph->arena, (size_t)outputs * sizeof *scales);
+    int8_t *zeros = nd_arena_alloc(&graph->arena, (size_t)outputs);
+    ND_REQUIRE(scales && zeros, nd_status_memory, "no memory for weights");
+    memset(zeros, 0, (size_t)outputs);
+    ND_TRY(nd_tensor_new(nd_dtype_i8, weights->rank, weights->dims, &integers));
+    round_weights(weights, axis, integers.data, scales);
+    char text[512];
+    snprintf(text, sizeof text, "%s.weight_q", name);
+    const nd_status status = nd_graph_add_init(graph, text, &integers, &w);
+    nd_tensor_free(&integers);
+    if (status) return status;
+    ND_TRY(add_constant(graph, name, "weight_scale", nd_dtype_f32, outputs, false, scales, &s));
+    ND_TRY(add_constant(graph, name, "weight_zero", nd_dtype_i8, outputs, false, zeros, &z));
+    ND_TRY(add_node(graph, nd_op_dequantize, name, "weight_dq", (const int[]){w, s, z}, 3, axis, &d));
+    graph->nodes[index].in[1] = d;
+    return put_bias(graph, index, name, x_scale, scales, outputs);
+}
+
+static nd_status rewrite(nd_quantizing *q) {
+    nd_graph *graph = q->graph;
+    const int nodes = graph->n_nodes, values = graph->n_values;
+    for (int i = 0; i < nodes; i++)
+        if (q->chosen[i]) ND_TRY(put_weights(q, i));
+    for (int v = 0; v < values; v++)
+        if (q->marked[v]) ND_TRY(put_activation(graph, v, &q->range[v]));
+    for (int i = 0; i < graph->n_nodes; i++) {
+        nd_node *node = &graph->nodes[i];
+        node->raw = node->norm = NULL;
+        node->raw_bytes = 0;
+        node->edited = 0;
+    }
+    nd_buffer_unref(graph->source);
+    graph->source = NULL;
+    graph->opset = made_opset;
+    ND_TRY(nd_graph_sort(graph));
+    return nd_graph_infer(graph, &(nd_infer_settings){.batch = 1});
+}
+
+static nd_status choose(nd_quantizing *q, nd_quantize_report *report) {
+    for (int i = 0; i < q->graph->n_nodes; i++) {
+        const nd_node *node = &q->graph->nodes[i];
+        if (!is_product(q->graph, node)) continue;
+        report->layers++;
+        q->chosen[i] = !is_skipped(q->settings, node) && is_computed(q->graph, node->in[0]);
+        report->quantised += q->chosen[i];
+    }
+    for (size_t s = 0; s < q->settings->n_skip; s++) {
+        bool met = false;
+        for (int i = 0; i < q->graph->n_nodes; i++)
+            met = met || (is_product(q->graph, &q->graph->nodes[i]) &&
+                          nd_text_match(q->settings->skip[s], q->graph->nodes[i].name));
+        ND_REQUIRE(met, nd_status_usage, "--skip %s: no Conv or Gemm is called so", q->settings->skip[s]);
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_quantize_graph(nd_graph *graph, nd_backend *backend, const nd_quantize_settings *settings,
+                            nd_quantize_report *report) {
+    nd_status status = nd_status_ok;
+    *report = (nd_quantize_report){0};
+    ND_TRY(nd_graph_fold(graph));
+    ND_TRY(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
+    for (int i = 0; i < graph->n_nodes; i++)
+        ND_REQUIRE(graph->nodes[i].op != nd_op_quantize, nd_status_unsupported, "is quantised already");
+    nd_quantizing q = {.graph = graph, .settings = settings};
+    q.chosen = nd_alloc_array((size_t)graph->n_nodes + 1, sizeof *q.chosen);
+    ND_REQUIRE_DONE(q.chosen, nd_status_memory, "no memory to quantise");
+    ND_TRY_DONE(choose(&q, report));
+    ND_TRY_DONE(nd_balance(graph, backend, settings->calib, settings->images, q.chosen, &report->balanced));
+    const size_t n = (size_t)graph->n_values + 1;
+    q.marked = nd_alloc_array(n, sizeof *q.marked);
+    q.like = nd_alloc_array(n, sizeof *q.like);
+    q.range = nd_alloc_array(n, sizeof *q.range);
+    ND_REQUIRE_DONE(q.marked && q.like && q.range, nd_status_memory, "no memory to quantise");
+    for (size_t v = 0; v < n; v++) q.like[v] = -1;
+    mark(&q);
+    ND_TRY_DONE(measure(&q, backend, report));
+    status = rewrite(&q);
+done:
+    free(q.chosen);
+    free(q.marked);
+    free(q.like);
+    free(q.range);
+    return status;
+}

@@ -1,0 +1,184 @@
+#include "quantize/ranges.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { bins = 4096, levels = 255 };
+
+typedef struct nd_histogram {
+    float least, most;
+    double *counts; /* [bins], of what is not 0: that is represented exactly */
+} nd_histogram;
+
+/* Images going through, and what is done with a block of one value: `item` is its number. */
+typedef struct nd_watch {
+    const nd_graph *graph;
+    const int *values;
+    int n;
+    void (*see)(struct nd_watch *watch, int item, const float *data, int64_t count, int64_t images);
+    nd_histogram *histograms;
+    float *const *channels;
+} nd_watch;
+
+static int64_t value_size(const nd_graph *graph, int value) {
+    const nd_value *v = &graph->values[value];
+    const int64_t count = v->rank > 0 ? nd_dims_count(v->rank - 1, v->dims + 1) : 0;
+    return count > 0 ? count : 0;
+}
+
+static nd_status watch_batches(nd_watch *watch, nd_exec *exec, nd_batches *batches, int64_t images,
+                               float *const *data, float *const *outputs) {
+    const int input = watch->graph->inputs[0];
+    int64_t done = 0;
+    ND_TRY(batches->rewind(batches));
+    while (!images || done < images) {
+        nd_batch batch = {0};
+        ND_TRY(batches->next(batches, &batch));
+        if (!batch.n) break;
+        const int64_t n = images && batch.n > images - done ? images - done : batch.n;
+        if (exec) ND_TRY(nd_exec_run(exec, n, &batch.images, outputs));
+        for (int i = 0; i < watch->n; i++) {
+            const int64_t count = n * value_size(watch->graph, watch->values[i]);
+            watch->see(watch, i, watch->values[i] == input ? batch.images : data[i], count, n);
+        }
+        done += n;
+    }
+    ND_REQUIRE(done > 0, nd_status_input, "%s: no image could be read", batches->name);
+    return nd_status_ok;
+}
+
+static nd_status watch_run(nd_watch *watch, nd_backend *backend, nd_batches *batches, int64_t images) {
+    nd_status status = nd_status_ok;
+    nd_exec *exec = NULL;
+    float **data = nd_alloc_array((size_t)watch->n + 1, sizeof *data); /* by value; NULL for the input */
+    float **outputs = nd_alloc_array((size_t)watch->n + 1, sizeof *outputs);
+    int *wanted = nd_alloc_array((size_t)watch->n + 1, sizeof *wanted), n_wanted = 0;
+    ND_REQUIRE_DONE(data && outputs && wanted, nd_status_memory, "no memory for calibration");
+    for (int i = 0; i < watch->n; i++) {
+        const int64_t size = value_size(watch->graph, watch->values[i]);
+        ND_REQUIRE_DONE(size > 0, nd_status_unsupported, "the shape of %s is not known",
+                        watch->graph->values[watch->values[i]].name);
+        if (watch->values[i] == watch->graph->inputs[0]) continue;
+        data[i] = nd_alloc_array((size_t)(batches->batch * size), sizeof **data);
+        ND_REQUIRE_DONE(data[i], nd_status_memory, "no memory for a block of %s",
+                        watch->graph->values[watch->values[i]].name);
+        outputs[n_wanted] = data[i];
+        wanted[n_wanted++] = watch->values[i];
+    }
+    const nd_exec_settings settings = {
+        .batch = batches->batch, .shrink = true, .outputs = wanted, .n_outputs = n_wanted};
+    if (n_wanted) ND_TRY_DONE(nd_exec_open(backend, watch->graph, &settings, &exec));
+    status = watch_batches(watch, exec, batches, images, data, outputs);
+done:
+    nd_exec_close(exec);
+    for (int i = 0; data && i < watch->n; i++) free(data[i]);
+    free(data);
+    free(outputs);
+    free(wanted);
+    return status;
+}
+
+static void see_extremes(nd_watch *watch, int item, const float *data, int64_t count, int64_t images) {
+    nd_histogram *h = &watch->histograms[item];
+    (void)images;
+    for (int64_t i = 0; i < count; i++) {
+        h->least = fminf(h->least, data[i]);
+        h->most = fmaxf(h->most, data[i]);
+    }
+}
+
+static void see_counts(nd_watch *watch, int item, const float *data, int64_t count, int64_t images) {
+    nd_histogram *h = &watch->histograms[item];
+    const float span = h->most - h->least;
+    (void)images;
+    for (int64_t i = 0; span > 0 && i < count; i++) {
+        const int bin = (int)((data[i] - h->least) / span * bins);
+        if (data[i] != 0) h->counts[bin < 0 ? 0 : bin < bins ? bin : bins - 1]++;
+    }
+}
+
+static void see_channels(nd_watch *watch, int item, const float *data, int64_t count, int64_t images) {
+    const int64_t channels = watch->graph->values[watch->values[item]].dims[1];
+    const int64_t area = count / images / channels;
+    for (int64_t i = 0; i < count; i++) {
+        float *most = &watch->channels[item][i / area % channels];
+        *most = fmaxf(*most, fabsf(data[i]));
+    }
+}
+
+double nd_range_error(const double *counts, int n, float from, float to, float lo, float hi) {
+    const double step = ((double)hi - (double)lo) / levels, width = ((double)to - (double)from) / n;
+    double error = 0;
+    for (int b = 0; b < n; b++) {
+        const double x = (double)from + (b + 0.5) * width;
+        const double out = x < (double)lo ? (double)lo - x : x > (double)hi ? x - (double)hi : 0;
+        error += counts[b] * (out > 0 ? out * out : step * step / 12);
+    }
+    return error;
+}
+
+static void range_try(const nd_histogram *h, float lo, float hi, nd_range *best) {
+    lo = fminf(lo, 0), hi = fmaxf(hi, 0);
+    const double error = nd_range_error(h->counts, bins, h->least, h->most, lo, hi);
+    if (hi > lo && error < best->error) *best = (nd_range){lo, hi, error};
+}
+
+/* Where `tail` of the counts lie below (from the left) or above. */
+static float range_percentile(const nd_histogram *h, double tail, bool left) {
+    double total = 0, seen = 0;
+    int b = 0;
+    for (int i = 0; i < bins; i++) total += h->counts[i];
+    for (; b < bins - 1; b++) {
+        seen += h->counts[left ? b : bins - 1 - b];
+        if (seen > tail * total) break;
+    }
+    const float width = (h->most - h->least) / bins;
+    return left ? h->least + (float)b * width : h->most - (float)b * width;
+}
+
+static nd_range range_choose(const nd_histogram *h) {
+    static const double tails[] = {0, 1e-5, 1e-4, 1e-3, 5e-3};
+    nd_range best = {fminf(h->least, 0), fmaxf(h->most, 0), INFINITY};
+    double power = 0;
+    for (size_t i = 0; i < sizeof tails / sizeof *tails; i++)
+        range_try(h, range_percentile(h, tails[i], true), range_percentile(h, tails[i], false), &best);
+    for (int part = 100; part >= 30; part -= 2)
+        range_try(h, h->least * (float)part / 100, h->most * (float)part / 100, &best);
+    for (int part = 100; part >= 30; part -= 2) range_try(h, h->least, h->most * (float)part / 100, &best);
+    for (int b = 0; b < bins; b++) {
+        const double x = (double)h->least + (b + 0.5) * (double)(h->most - h->least) / bins;
+        power += h->counts[b] * x * x;
+    }
+    best.error = power > 0 ? sqrt(best.error / power) : 0;
+    return best;
+}
+
+nd_status nd_ranges_find(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
+                         const int *values, int n, nd_range *out) {
+    nd_status status = nd_status_ok;
+    nd_watch watch = {graph, values, n, see_extremes, NULL, NULL};
+    watch.histograms = nd_alloc_array((size_t)n + 1, sizeof *watch.histograms);
+    ND_REQUIRE(watch.histograms, nd_status_memory, "no memory for histograms");
+    for (int i = 0; i < n; i++) {
+        watch.histograms[i] = (nd_histogram){0, 0, nd_alloc_array(bins, sizeof(double))};
+        ND_REQUIRE_DONE(watch.histograms[i].counts, nd_status_memory, "no memory for histograms");
+    }
+    ND_TRY_DONE(watch_run(&watch, backend, batches, images));
+    for (int i = 0; i < n; i++)
+        ND_REQUIRE_DONE(isfinite(watch.histograms[i].least) && isfinite(watch.histograms[i].most),
+                        nd_status_input, "%s: infinite on the calibration images",
+                        graph->values[values[i]].name);
+    watch.see = see_counts;
+    ND_TRY_DONE(watch_run(&watch, backend, batches, images));
+    for (int i = 0; i < n; i++) out[i] = range_choose(&watch.histograms[i]);
+done:
+    for (int i = 0; i < n; i++) free(watch.histograms[i].counts);
+    free(watch.histograms);
+    return status;
+}
+
+nd_status nd_ranges_channels(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
+                             const int *values, int n, float *const *most) {
+    nd_watch watch = {graph, values, n, see_channels, NULL, most};
+    return n ? watch_run(&watch, backend, batches, images) : nd_status_ok;
+}

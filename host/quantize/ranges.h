@@ -1,0 +1,24 @@
+/* Ranges of activations over calibration images. */
+#ifndef ND_QUANTIZE_RANGES_H
+#define ND_QUANTIZE_RANGES_H
+
+#include "base/batches.h"
+#include "run/executor.h"
+
+typedef struct nd_range {
+    float lo, hi; /* lo <= 0 <= hi */
+    double error; /* sqrt(E|q(x) - x|^2 / E|x|^2) in 8 bits */
+} nd_range;
+
+/* The 8-bit range of least expected error of each value. */
+nd_status nd_ranges_find(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
+                         const int *values, int n, nd_range *out);
+
+/* Largest magnitude per channel of each value: most[i] is malloc'd by the caller, [dims[1]]. */
+nd_status nd_ranges_channels(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
+                             const int *values, int n, float *const *most);
+
+/* What a range of these counts costs: counts[bins] lie evenly over [from, to]; for the tests. */
+double nd_range_error(const double *counts, int bins, float from, float to, float lo, float hi);
+
+#endif

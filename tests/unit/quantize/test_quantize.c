@@ -1,0 +1,159 @@
+/* Post-training quantisation: what it may change, what it may not, and that the result runs in integers. */
+#include "model/model.h"
+#include "quantize/balance.h"
+#include "quantize/quantize.h"
+#include "quantize/ranges.h"
+#include "run/plugins.h"
+#include "tests/unit/help/net_help.h"
+
+#include <criterion/criterion.h>
+
+#include <unistd.h>
+
+enum { images = 28 };
+
+static nd_backend *open_ref(void) {
+    nd_backend *backend = NULL;
+    OK(nd_backend_open("ref", NULL, &backend));
+    return backend;
+}
+
+static nd_graph *decoupled_net(nd_backend *backend) {
+    nd_graph *graph = small_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    settings.ranks = nd_ranks_uniform;
+    settings.rule = nd_rule_rank;
+    settings.target = 2;
+    nd_decouple_report report = decouple_net(graph, backend, &settings);
+    nd_decouple_report_free(&report);
+    return graph;
+}
+
+/* Written where `path` is not NULL; then folded, as every network is before it runs. */
+static nd_quantize_report quantize_net(nd_graph *graph, nd_backend *backend, const char *path) {
+    nd_batches *calib = open_pictures(images, 11);
+    nd_quantize_report report = {0};
+    OK(nd_quantize_graph(graph, backend, &(nd_quantize_settings){.calib = calib}, &report));
+    nd_batches_close(calib);
+    if (path) OK(nd_model_save(graph, path));
+    OK(nd_graph_fold(graph));
+    return report;
+}
+
+static double picture_distance(nd_backend *backend, const nd_graph *a, const nd_graph *b) {
+    nd_batches *batches = open_pictures(images, 12);
+    const double distance = distance_on(backend, a, b, images, ((pictures *)batches)->images);
+    nd_batches_close(batches);
+    return distance;
+}
+
+static int count_steps(nd_backend *backend, const nd_graph *graph, nd_operation operation) {
+    nd_exec *exec = NULL;
+    int count = 0;
+    OK(nd_exec_open(backend, graph, &(nd_exec_settings){.batch = 1}, &exec));
+    for (size_t i = 0; i < nd_exec_node_count(exec); i++)
+        count += nd_exec_node_at(exec, i).operation == operation;
+    nd_exec_close(exec);
+    return count;
+}
+
+Test(quantize, a_dense_network_stays_near_and_runs_in_integers) {
+    nd_backend *backend = open_ref();
+    nd_graph *real = small_net(), *graph = small_net();
+    const nd_quantize_report report = quantize_net(graph, backend, NULL);
+    cr_expect_eq(report.layers, 5);
+    cr_expect_eq(report.quantised, 5);
+    const double distance = picture_distance(backend, real, graph);
+    cr_expect(distance > 1e-5 && distance < 0.03, "%g", distance);
+    cr_expect_eq(count_steps(backend, graph, nd_operation_dequantize), 0, "the addition as well");
+    cr_expect_eq(count_steps(backend, graph, nd_operation_binary), 0);
+    nd_graph_free(real);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
+Test(quantize, a_decoupled_network_keeps_its_pairs) {
+    nd_backend *backend = open_ref();
+    nd_graph *real = decoupled_net(backend), *graph = decoupled_net(backend);
+    const int pairs = count_steps(backend, real, nd_operation_separable);
+    const nd_quantize_report report = quantize_net(graph, backend, NULL);
+    const double distance = picture_distance(backend, real, graph);
+    cr_expect_gt(pairs, 0);
+    cr_expect_eq(report.balanced, pairs);
+    cr_expect_eq(count_steps(backend, graph, nd_operation_separable), pairs);
+    cr_expect(distance > 1e-5 && distance < 0.05, "%g", distance);
+    nd_graph_free(real);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
+/* The identity of cross-layer equalisation; and it does something. */
+Test(quantize, balancing_changes_weights_but_no_answer) {
+    nd_backend *backend = open_ref();
+    nd_batches *calib = open_pictures(images, 11);
+    nd_graph *real = decoupled_net(backend), *graph = decoupled_net(backend);
+    bool chosen[64];
+    char before[65], after[65];
+    int pairs = 0;
+    cr_assert_lt(graph->n_nodes, 64);
+    for (int i = 0; i < graph->n_nodes; i++) chosen[i] = graph->nodes[i].op == nd_op_conv;
+    nd_graph_sha256(graph, before);
+    OK(nd_balance(graph, backend, calib, images, chosen, &pairs));
+    nd_graph_sha256(graph, after);
+    cr_expect_gt(pairs, 0);
+    cr_expect_str_neq(before, after);
+    const double distance = picture_distance(backend, real, graph);
+    cr_expect(distance < 1e-5, "%g", distance);
+    nd_batches_close(calib);
+    nd_graph_free(real);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
+Test(quantize, a_written_network_answers_the_same) {
+    char path[] = "/tmp/nd-quantize-XXXXXX.onnx";
+    nd_backend *backend = open_ref();
+    nd_graph *graph = small_net(), *again = NULL;
+    const int file = mkstemps(path, 5);
+    cr_assert_geq(file, 0);
+    close(file);
+    quantize_net(graph, backend, path);
+    OK(nd_model_open(path, &again));
+    OK(nd_graph_fold(again));
+    OK(nd_graph_infer(again, &(nd_infer_settings){.batch = 1}));
+    cr_expect_eq(picture_distance(backend, graph, again), 0);
+    unlink(path);
+    nd_graph_free(graph);
+    nd_graph_free(again);
+    nd_backend_close(backend);
+}
+
+Test(quantize, what_cannot_be_quantised_is_said) {
+    nd_backend *backend = open_ref();
+    nd_batches *calib = open_pictures(images, 11);
+    nd_quantize_report report;
+    nd_graph *graph = small_net();
+    const char *const skip[] = {"nothing-like-it"};
+    const nd_quantize_settings skipped = {.calib = calib, .skip = skip, .n_skip = 1};
+    cr_expect_eq(nd_quantize_graph(graph, backend, &skipped, &report), nd_status_usage);
+    nd_graph_free(graph);
+    graph = small_net();
+    quantize_net(graph, backend, NULL);
+    const nd_quantize_settings settings = {.calib = calib};
+    cr_expect_eq(nd_quantize_graph(graph, backend, &settings, &report), nd_status_unsupported);
+    nd_batches_close(calib);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
+/* A million numbers in a tenth of the span and one at its end: clipping that one costs less than a step ten
+ * times as wide. Ten thousand there cost more. */
+Test(quantize, a_range_weighs_clipping_against_rounding) {
+    enum { bins = 100 };
+    double counts[bins] = {0};
+    for (int i = 0; i < 10; i++) counts[i] = 1e5;
+    counts[bins - 1] = 1;
+    cr_expect_lt(nd_range_error(counts, bins, 0, 10, 0, 1), nd_range_error(counts, bins, 0, 10, 0, 10));
+    counts[bins - 1] = 1e4;
+    cr_expect_gt(nd_range_error(counts, bins, 0, 10, 0, 1), nd_range_error(counts, bins, 0, 10, 0, 10));
+}
