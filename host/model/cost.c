@@ -19,6 +19,17 @@ static int64_t per_image(const nd_value *value) {
     return count > 0 ? count : 0;
 }
 
+/* The axes that the result lacks. */
+static int64_t einsum_reduction(const nd_value *x, const nd_attr *attr) {
+    int64_t product = x->rank == attr->n;
+    for (int i = 0; product && i < x->rank; i++) {
+        bool kept = false;
+        for (int k = 0; k < attr->groups; k++) kept = kept || attr->axes[k] == attr->list[i];
+        if (!kept) product = times(product, x->dims[i]);
+    }
+    return product;
+}
+
 /* Products that make one element of the node's output; 0 where it is neither convolution nor inner product,
  * or its shapes are unknown. */
 static int64_t reduction_of(const nd_graph *graph, const nd_node *node) {
@@ -30,6 +41,8 @@ static int64_t reduction_of(const nd_graph *graph, const nd_node *node) {
         return w->rank >= 3 ? per_image(w) : 0;
     case nd_op_gemm:
         return x->rank == 2 ? x->dims[node->attr.trans_a ? 0 : 1] : 0;
+    case nd_op_einsum:
+        return einsum_reduction(x, &node->attr);
     case nd_op_matmul:
         return x->rank > 0 ? x->dims[x->rank - 1] : 0;
     default:
@@ -54,7 +67,7 @@ static nd_cost cost_of(const nd_graph *graph, const nd_node *node, bool *counted
     nd_cost cost = {0};
     const bool transposed = node->op == nd_op_conv_transpose,
                conv = node->op == nd_op_conv || node->op == nd_op_conv_1d || transposed;
-    if (!conv && node->op != nd_op_gemm && node->op != nd_op_matmul) return cost;
+    if (!conv && node->op != nd_op_gemm && node->op != nd_op_matmul && node->op != nd_op_einsum) return cost;
     const int64_t reduction = reduction_of(graph, node);
     if (reduction > 0 && node->n_out && node->out[0] >= 0)
         cost.total_macs = times(per_image(&graph->values[node->out[0]]), reduction);

@@ -58,6 +58,7 @@ static const char *const nd_op_names[nd_op_count] = {
     [nd_op_resize] = "Resize",
     [nd_op_conv_1d] = "Conv over one axis",
     [nd_op_conv_transpose] = "ConvTranspose",
+    [nd_op_einsum] = "Einsum",
 };
 
 const char *nd_op_name(nd_op op) {

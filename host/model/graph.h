@@ -66,6 +66,7 @@ typedef enum nd_op {
     nd_op_reduce,         /* over axes, as op_type says: "ReduceSum", "ReduceMax", ... */
     nd_op_conv_1d,        /* x[n][ni][l], W[no][ni/g][k], bias?: its axis is the second of the window */
     nd_op_conv_transpose, /* x, W[ni][no/g][kh][kw] or [ni][no/g][k], bias? */
+    nd_op_einsum,         /* of two operands; the letters of its axes are in attr */
     nd_op_count,
 } nd_op;
 
@@ -127,6 +128,8 @@ typedef struct nd_attr {
                                       shape, tile repeats, resize sizes (n = 0: scales), conv_transpose
                                       output padding */
     /* slice; axes: resize; ends: conv_transpose sizes of the output, 0 where they follow */
+    /* einsum: the letters of the left operand (n) in list, of the right (size) in ends, of the result
+     * (groups) in axes */
     int64_t ends[nd_rank_max], axes[nd_rank_max], steps[nd_rank_max];
 } nd_attr;
 

@@ -31,11 +31,11 @@ OPERATORS = set(
     "Sin Softplus Softsign Sqrt Swish Tanh ThresholdedRelu Max Min Pow PRelu Sub Div Where ReduceL1 ReduceL2 "
     "ReduceLogSum ReduceLogSumExp ReduceMax ReduceMin ReduceProd ReduceSum ReduceSumSquare LayerNormalization "
     "InstanceNormalization GroupNormalization Split Expand Tile Resize Upsample ConvTranspose Equal Greater "
-    "GreaterOrEqual Less LessOrEqual".split())
+    "GreaterOrEqual Less LessOrEqual Einsum".split())
 
 # Operators whose inputs are all activations; Where's are those after its condition, of any other only the first is.
 ALL_ACTIVATIONS = {"Add", "Sum", "Mul", "Concat", "Sub", "Div", "Pow", "PRelu", "Max", "Min", "MatMul",
-                   "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
+                   "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Einsum"}
 
 
 def cases():

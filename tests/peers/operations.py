@@ -121,6 +121,15 @@ def products():
              node("Reshape", ["ot", "back"])]
     yield "attention", model([q, k, *heads], [7, 6], {**weights, "shape": np.array([0, 7, 2, 3]), "scale": np.float32(.577),
                                                       "back": np.array([0, 7, 6])})
+    for equation, dims, other in (("bij,jk->bik", [7, 6], (6, 5)), ("bij,kj->bik", [7, 6], (5, 6)), ("bihd,hde->bie", [7, 2, 3], (2, 3, 5)),
+                                  ("bchw,cd->bdhw", [6, 4, 3], (6, 5)), ("nij,jk", [7, 6], (6, 5)), ("b i j, j -> b i", [7, 6], (6,)),
+                                  ("bhwc,hkc->bhwk", [4, 3, 6], (4, 5, 6)), ("bi,j->bij", [6], (5,))):
+        yield f"Einsum {equation}", model([node("Einsum", ["x", "w"], equation=equation)], dims, {"w": floats(*other)})
+    for equation in ("bihd,bjhd->bhij", "bihd,bjhd->bijh", "bihd,bjhd->bjhi", "bihd,bihd->bih"):
+        yield f"Einsum of two {equation}", model([node("Tanh", ["x"], "t"), node("Einsum", ["x", "t"], equation=equation)], [7, 2, 3])
+    yield "Einsum attention", model(
+        [node("Tanh", ["x"], "k"), node("Einsum", ["x", "k"], "s", equation="bihd,bjhd->bhij"), node("Softmax", ["s"], "p", axis=-1),
+         node("Einsum", ["p", "x"], equation="bhij,bjhd->bihd")], [7, 2, 3])
     yield "MatMul from the left", model([node("MatMul", ["w", "x"])], [3, 7, 6], {"w": floats(4, 7)})
     yield "MatMul by a vector", model([node("MatMul", ["x", "w"])], [7, 6], {"w": floats(6)})
     yield "MatMul by a batch", model([node("MatMul", ["x", "w"])], [3, 7, 6], {"w": floats(3, 6, 5)})

@@ -109,6 +109,25 @@ static nd_status shape_matmul(nd_infer *infer, nd_node *node, const nd_value *x,
     return nd_status_ok;
 }
 
+static nd_status shape_einsum(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    const nd_value *w = nd_infer_input(infer, node, 1);
+    const nd_attr *attr = &node->attr;
+    int64_t sizes[128] = {0};
+    ND_REQUIRE(w && x->rank == attr->n && w->rank == attr->size, nd_status_format,
+               "operands %s and %s for %d and %d axes", ND_DIMS(x), w ? ND_DIMS(w) : "absent", attr->n,
+               (int)attr->size);
+    for (int i = 0; i < x->rank; i++) sizes[attr->list[i]] = x->dims[i];
+    for (int i = 0; i < w->rank; i++) {
+        int64_t *size = &sizes[attr->ends[i]];
+        ND_REQUIRE(!*size || *size == w->dims[i], nd_status_unsupported, "axes '%c' of %s and %s differ",
+                   (int)attr->ends[i], ND_DIMS(x), ND_DIMS(w));
+        *size = w->dims[i];
+    }
+    y->rank = (int)attr->groups;
+    for (int i = 0; i < y->rank; i++) y->dims[i] = sizes[attr->axes[i]];
+    return nd_status_ok;
+}
+
 static nd_status shape_batchnorm(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)y;
     ND_REQUIRE(x->rank >= 2, nd_status_format, "input %s has no channels", ND_DIMS(x));
@@ -406,6 +425,7 @@ static const struct {
     bool axis;
 } nd_shapers[nd_op_count] = {
     [nd_op_conv] = {nd_shape_conv, false},
+    [nd_op_einsum] = {shape_einsum, false},
     [nd_op_conv_1d] = {nd_shape_conv, false},
     [nd_op_conv_transpose] = {nd_shape_conv_transpose, false},
     [nd_op_gemm] = {shape_gemm, false},

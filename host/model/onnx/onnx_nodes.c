@@ -278,6 +278,16 @@ static void read_elu(nd_node_reader *reader) {
     reader->node->attr.beta = 1;
 }
 
+/* Any but two operands, and axes that are summed in one of them alone, are left alone. */
+static void read_einsum(nd_node_reader *reader) {
+    const Nd__Onnx__Attribute *equation = attr_find(reader, "equation", nd_onnx_attribute_string);
+    char text[128] = "";
+    reader->opaque = !equation || equation->s.len >= sizeof text || reader->node->n_in != 2;
+    if (reader->opaque) return;
+    memcpy(text, equation->s.data, equation->s.len);
+    reader->opaque = !nd_onnx_einsum(text, &reader->node->attr);
+}
+
 static void read_not(nd_node_reader *reader) {
     reader->node->attr.alpha = -1;
     reader->node->attr.beta = 1;
@@ -510,6 +520,7 @@ static const struct {
     {"Min", nd_op_binary, 1, INT32_MAX, read_list},
     {"Pow", nd_op_binary, 2, 2, NULL},
     {"PRelu", nd_op_binary, 2, 2, NULL},
+    {"Einsum", nd_op_einsum, 1, INT32_MAX, read_einsum},
     {"And", nd_op_binary, 2, 2, NULL},
     {"Or", nd_op_binary, 2, 2, NULL},
     {"Not", nd_op_unary, 1, 1, read_not},

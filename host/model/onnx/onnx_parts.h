@@ -92,6 +92,10 @@ bool nd_onnx_dtype_find(int32_t code, nd_dtype *dtype); /* false when nd has no 
 nd_status nd_onnx_interpret(nd_graph *graph, nd_onnx_files *files, const Nd__Onnx__Node *proto,
                             nd_node *node);
 
+/* The letters of an Einsum's equation into the lists of `attr`. False where nd does not run it: an
+ * ellipsis, a letter twice in one operand, an axis that is summed in one operand alone. */
+bool nd_onnx_einsum(const char *text, nd_attr *attr);
+
 /* Calls `visit` with every name that the subgraphs of a NodeProto read and do not define. */
 typedef nd_status nd_onnx_name_visitor(void *context, const char *name);
 nd_status nd_onnx_captures(nd_span node, nd_onnx_name_visitor *visit, void *context);

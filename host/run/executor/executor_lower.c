@@ -102,6 +102,7 @@ static nd_lower *const nd_lower_table[nd_op_count] = {
     [nd_op_lrn] = lower_lrn,
     [nd_op_normalize] = nd_lower_normalize,
     [nd_op_resize] = nd_lower_resize,
+    [nd_op_einsum] = nd_lower_einsum,
     [nd_op_conv_1d] = nd_lower_conv_1d,
     [nd_op_conv_transpose] = nd_lower_conv_transpose,
     [nd_op_split] = nd_lower_split,

@@ -4,8 +4,8 @@
  *   executor_fuse.c    nodes that will run as one kernel; executor_activation.c: which may end it
  *   executor_place.c   where values live: slots of memory, and views of slots
  *   executor_quant.c   what QuantizeLinear and DequantizeLinear say
- *   executor_lower.c   nodes become works; with executor_group.c, executor_convolve.c,
- * executor_elementwise.c, executor_product.c, executor_normalize.c, executor_resize.c, executor_move.c
+ *   executor_lower.c   nodes become works; with executor_group, _convolve, _elementwise, _product, _einsum,
+ *                      _normalize, _resize and executor_move.c
  *   executor_emit.c    works become steps, with copies where the backend wants another layout
  *   executor_host.c    steps of which the backend has no kernel, run by the reference on the host
  *   executor_plan.c    slots get lifetimes, then offsets in one block of memory
@@ -189,7 +189,7 @@ nd_lower nd_lower_quantize, nd_lower_dequantize;
 /* A function of two operands and, where `act` is not NULL, the activation after it. */
 nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *act);
 nd_lower nd_lower_binary, nd_lower_where, nd_lower_reduce, nd_lower_global_average;
-nd_lower nd_lower_conv_1d, nd_lower_conv_transpose;
+nd_lower nd_lower_conv_1d, nd_lower_conv_transpose, nd_lower_einsum;
 nd_lower nd_lower_normalize, nd_lower_resize, nd_lower_product;
 nd_lower nd_lower_split, nd_lower_expand, nd_lower_tile;
 nd_lower nd_lower_reshape, nd_lower_transpose, nd_lower_slice, nd_lower_concat, nd_lower_pad, nd_lower_gather;

@@ -105,6 +105,14 @@ static bool exec_keeps_images(const nd_exec *exec, const nd_node *node) {
         if (!exec_computed(exec, node->in[0])) return false;
         return !exec_computed(exec, node->in[1]) ? rank > 1
                                                  : rank > 2 && exec->values[node->in[1]].rank == rank;
+    case nd_op_einsum: /* the batch is the first axis of the result and of what is computed */
+        for (int j = 0; j < 2; j++) {
+            const int64_t *letters = j ? attr->ends : attr->list, rank = j ? attr->size : attr->n;
+            const bool computed = exec_computed(exec, node->in[j]);
+            for (int i = 0; i < rank; i++)
+                if ((letters[i] == attr->axes[0]) != (computed && i == 0)) return false;
+        }
+        return true;
     case nd_op_normalize:
         return *node->op_type != 'L' || nd_exec_axis(attr->axis, rank) > 0;
     case nd_op_concat:
