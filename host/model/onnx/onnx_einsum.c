@@ -11,7 +11,7 @@ static int einsum_letters(const char **text, int64_t *letters) {
         bool bad = n == nd_rank_max || !((**text | 32) >= 'a' && (**text | 32) <= 'z');
         for (int i = 0; i < n; i++) bad = bad || letters[i] == **text;
         if (bad) return -1;
-        letters[n++] = **text;
+        letters[n++] = (unsigned char)**text;
     }
     return n;
 }
