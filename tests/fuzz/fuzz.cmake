@@ -6,7 +6,7 @@ endif()
 
 set(nd_fuzz_flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
 
-nd_room(fuzzed host/base host/base/format host/base/machine host/base/rows
+nd_room(fuzzed host/base host/base/files host/base/format host/base/machine host/base/rows host/base/text
         host/model host/model/onnx host/model/infer host/model/weights host/model/zoo datasets datasets/image)
 add_library(nd_fuzzed STATIC EXCLUDE_FROM_ALL ${fuzzed} ${onnx_messages}.c)
 add_dependencies(nd_fuzzed nd_version nd_messages)
