@@ -1,5 +1,6 @@
 /* Convolutions that nd runs and does not decouple: over one axis, and transposed ones. Both become works of
  * ordinary convolutions, for which every backend has its best kernels. */
+#include "base/gcd.h"
 #include "run/executor/executor_parts.h"
 
 #include <string.h>
@@ -50,19 +51,10 @@ typedef struct phase {
     int64_t count;             /* of outputs */
 } phase;
 
-static int64_t common_divisor(int64_t a, int64_t b) {
-    while (b) {
-        const int64_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
-}
-
 static phase phase_of(const nd_window *window, int axis, int64_t index, int64_t out) {
     const int64_t stride = window->stride[axis], dilation = window->dilation[axis],
                   kernel = window->kernel[axis], at = index + window->pad[axis];
-    const int64_t divisor = common_divisor(stride, dilation);
+    const int64_t divisor = nd_gcd(stride, dilation);
     phase p = {.step = stride / divisor,
                .dilation = dilation / divisor,
                .count = (out - index + stride - 1) / stride};
