@@ -62,19 +62,22 @@ bool nd_threads_adapt(bool adapt) {
     return atomic_exchange(&adaptive, adapt);
 }
 
-/* Looks at the usage every 50 ms: reading it takes 10 us. Gives how many of `threads` are worth waking. */
+/* How many of `threads`, all of the caller's, are worth waking. Usage is looked at every 50 ms: reading it
+ * takes 10 us. */
 static int contention_look(int threads) {
     const double window = 0.05, stale = 1, now = nd_seconds();
     struct contention *c = &contention;
-    if (!adaptive) return threads;
-    if (now - c->since < window) return c->decided.threads < threads ? c->decided.threads : threads;
-    const nd_cpu_usage before = c->usage;
-    if (!nd_cpu_usage_read(&c->usage)) return threads;
-    const nd_cpu_usage used = {c->usage.ran - before.ran, c->usage.waited - before.waited};
     const double elapsed = now - c->since;
-    c->since = now;
-    if (elapsed > stale) return threads;
-    return nd_contention_decide(&c->decided, threads, now, elapsed, &used);
+    if (!adaptive) return threads;
+    if (elapsed >= window) {
+        const nd_cpu_usage before = c->usage;
+        if (!nd_cpu_usage_read(&c->usage)) return threads;
+        const nd_cpu_usage used = {c->usage.ran - before.ran, c->usage.waited - before.waited};
+        c->since = now;
+        if (elapsed <= stale) nd_contention_decide(&c->decided, threads, now, elapsed, &used);
+    }
+    const int decided = c->decided.threads;
+    return decided > 0 && decided < threads ? decided : threads;
 }
 
 int nd_threads_worth(void) {
@@ -125,7 +128,7 @@ void nd_parallel_for(int64_t count, int64_t cost, nd_parallel_body *body, void *
     l.ranges = ranges;
     for (int i = 0; i < ranges; i++) atomic_init(&l.taken[i], false);
     nd_team *team = atomic_load(&lent);
-    const int members = contention_look(ranges);
+    const int worth = contention_look(threads), members = worth < ranges ? worth : ranges;
     if (members == 1)
         loop_work(&l, 0);
     else

@@ -329,3 +329,18 @@ Test(machine, usage_of_this_process) {
     cr_expect_lt(after.ran - before.ran, 0.5);
     cr_expect_geq(after.waited, before.waited);
 }
+
+/* Before anything is known, and beside loops of fewer ranges than there are threads. */
+Test(machine, all_threads_are_worth_waking_at_first) {
+    _Atomic int64_t sum = 0;
+    nd_threads_set(4);
+    nd_threads_adapt(true);
+    for (int i = 0; i < 3; i++) {
+        cr_expect_eq(nd_threads_worth(), 4);
+        nd_parallel_for(2, 1000000, count_ranges, &sum);
+    }
+    usleep(60000); /* longer than usage is left unread */
+    nd_parallel_for(2, 1000000, count_ranges, &sum);
+    cr_expect_eq(nd_threads_worth(), 4);
+    cr_expect_eq(sum, 8);
+}
