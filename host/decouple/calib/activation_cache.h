@@ -7,7 +7,7 @@
 #ifndef ND_DECOUPLE_ACTIVATION_CACHE_H
 #define ND_DECOUPLE_ACTIVATION_CACHE_H
 
-#include "decouple/calib/sample.h"
+#include "run/captures.h"
 
 typedef struct nd_activation_cache nd_activation_cache;
 

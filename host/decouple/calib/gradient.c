@@ -3,9 +3,9 @@
 #include "base/log.h"
 #include "base/parallel.h"
 #include "decouple/calib/gradient_ops.h"
-#include "decouple/calib/sample.h"
 #include "decouple/chain.h"
 #include "model/infer/infer.h"
+#include "run/captures.h"
 
 #include <stdlib.h>
 #include <string.h>

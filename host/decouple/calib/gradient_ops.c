@@ -1,7 +1,7 @@
 #include "decouple/calib/gradient_ops.h"
 
-#include "decouple/calib/sample.h"
 #include "model/infer/infer.h"
+#include "run/captures.h"
 
 #include <math.h>
 

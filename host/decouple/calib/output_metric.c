@@ -3,7 +3,7 @@
 #include "base/rng.h"
 #include "decouple/calib/calibrate.h"
 #include "decouple/calib/gradient.h"
-#include "decouple/calib/sample.h"
+#include "run/captures.h"
 
 #include <math.h>
 #include <stdlib.h>

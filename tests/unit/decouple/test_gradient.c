@@ -1,9 +1,9 @@
 /* Gradients against finite differences, and the output metric made of them. */
 #include "decouple/calib/gradient.h"
 #include "decouple/calib/output_metric.h"
-#include "decouple/calib/sample.h"
 #include "decouple/fit/moments.h"
 #include "decouple/fit/refit.h"
+#include "run/captures.h"
 #include "tests/unit/help/decouple_help.h"
 
 enum { images = 3, side = 6, width = 6 };

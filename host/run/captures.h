@@ -1,6 +1,6 @@
 /* Calibration images pushed through parts of graphs, one block at a time. */
-#ifndef ND_DECOUPLE_SAMPLE_H
-#define ND_DECOUPLE_SAMPLE_H
+#ifndef ND_RUN_CAPTURES_H
+#define ND_RUN_CAPTURES_H
 
 #include "base/batches.h"
 #include "run/executor.h"

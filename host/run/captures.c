@@ -1,4 +1,4 @@
-#include "decouple/calib/sample.h"
+#include "run/captures.h"
 
 #include <stdlib.h>
 #include <string.h>
