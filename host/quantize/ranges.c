@@ -1,4 +1,5 @@
 #include "quantize/ranges.h"
+#include "run/captures.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -18,63 +19,22 @@ typedef struct nd_watch {
     void (*see)(struct nd_watch *watch, int item, const float *data, int64_t count, int64_t images);
     nd_histogram *histograms;
     float *const *channels;
+    nd_captures captures;
 } nd_watch;
 
-static int64_t value_size(const nd_graph *graph, int value) {
-    const nd_value *v = &graph->values[value];
-    const int64_t count = v->rank > 0 ? nd_dims_count(v->rank - 1, v->dims + 1) : 0;
-    return count > 0 ? count : 0;
-}
-
-static nd_status watch_batches(nd_watch *watch, nd_exec *exec, nd_batches *batches, int64_t images,
-                               float *const *data, float *const *outputs) {
-    const int input = watch->graph->inputs[0];
-    int64_t done = 0;
-    ND_TRY(batches->rewind(batches));
-    while (!images || done < images) {
-        nd_batch batch = {0};
-        ND_TRY(batches->next(batches, &batch));
-        if (!batch.n) break;
-        const int64_t n = images && batch.n > images - done ? images - done : batch.n;
-        if (exec) ND_TRY(nd_exec_run(exec, n, &batch.images, outputs));
-        for (int i = 0; i < watch->n; i++) {
-            const int64_t count = n * value_size(watch->graph, watch->values[i]);
-            watch->see(watch, i, watch->values[i] == input ? batch.images : data[i], count, n);
-        }
-        done += n;
-    }
-    ND_REQUIRE(done > 0, nd_status_input, "%s: no image could be read", batches->name);
+static nd_status watch_block(void *context, int64_t n) {
+    nd_watch *watch = context;
+    for (int i = 0; i < watch->n; i++)
+        watch->see(watch, i, watch->captures.data[i], n * nd_value_size(watch->graph, watch->values[i]), n);
     return nd_status_ok;
 }
 
 static nd_status watch_run(nd_watch *watch, nd_backend *backend, nd_batches *batches, int64_t images) {
-    nd_status status = nd_status_ok;
-    nd_exec *exec = NULL;
-    float **data = nd_alloc_array((size_t)watch->n + 1, sizeof *data); /* by value; NULL for the input */
-    float **outputs = nd_alloc_array((size_t)watch->n + 1, sizeof *outputs);
-    int *wanted = nd_alloc_array((size_t)watch->n + 1, sizeof *wanted), n_wanted = 0;
-    ND_REQUIRE_DONE(data && outputs && wanted, nd_status_memory, "no memory for calibration");
-    for (int i = 0; i < watch->n; i++) {
-        const int64_t size = value_size(watch->graph, watch->values[i]);
-        ND_REQUIRE_DONE(size > 0, nd_status_unsupported, "the shape of %s is not known",
-                        watch->graph->values[watch->values[i]].name);
-        if (watch->values[i] == watch->graph->inputs[0]) continue;
-        data[i] = nd_alloc_array((size_t)(batches->batch * size), sizeof **data);
-        ND_REQUIRE_DONE(data[i], nd_status_memory, "no memory for a block of %s",
-                        watch->graph->values[watch->values[i]].name);
-        outputs[n_wanted] = data[i];
-        wanted[n_wanted++] = watch->values[i];
-    }
-    const nd_exec_settings settings = {
-        .batch = batches->batch, .shrink = true, .outputs = wanted, .n_outputs = n_wanted};
-    if (n_wanted) ND_TRY_DONE(nd_exec_open(backend, watch->graph, &settings, &exec));
-    status = watch_batches(watch, exec, batches, images, data, outputs);
-done:
-    nd_exec_close(exec);
-    for (int i = 0; data && i < watch->n; i++) free(data[i]);
-    free(data);
-    free(outputs);
-    free(wanted);
+    nd_captures *captures = &watch->captures;
+    ND_TRY(
+        nd_captures_open(backend, watch->graph, batches->batch, NULL, 0, watch->values, watch->n, captures));
+    const nd_status status = nd_sample(batches, images, &captures, 1, watch_block, watch);
+    nd_captures_close(captures);
     return status;
 }
 
@@ -156,7 +116,7 @@ static nd_range range_choose(const nd_histogram *h) {
 nd_status nd_ranges_find(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
                          const int *values, int n, nd_range *out) {
     nd_status status = nd_status_ok;
-    nd_watch watch = {graph, values, n, see_extremes, NULL, NULL};
+    nd_watch watch = {.graph = graph, .values = values, .n = n, .see = see_extremes};
     watch.histograms = nd_alloc_array((size_t)n + 1, sizeof *watch.histograms);
     ND_REQUIRE(watch.histograms, nd_status_memory, "no memory for histograms");
     for (int i = 0; i < n; i++) {
@@ -179,6 +139,6 @@ done:
 
 nd_status nd_ranges_channels(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
                              const int *values, int n, float *const *most) {
-    nd_watch watch = {graph, values, n, see_channels, NULL, most};
+    nd_watch watch = {.graph = graph, .values = values, .n = n, .see = see_channels, .channels = most};
     return n ? watch_run(&watch, backend, batches, images) : nd_status_ok;
 }

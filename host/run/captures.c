@@ -12,6 +12,11 @@ int64_t nd_value_size(const nd_graph *graph, int value) {
 void nd_captures_close(nd_captures *captures) {
     nd_exec_close(captures->exec);
     for (int i = 0; i < captures->n; i++) free(captures->data[i]);
+    free(captures->value);
+    free(captures->data);
+    free(captures->like);
+    free(captures->given);
+    free(captures->outputs);
     *captures = (nd_captures){0};
 }
 
@@ -54,14 +59,28 @@ static nd_status open_exec(nd_captures *captures, nd_backend *backend, int64_t b
     return nd_exec_open(backend, captures->graph, &settings, &captures->exec);
 }
 
+static nd_status allocate(nd_captures *captures, int n) {
+    const size_t count = (size_t)n + 1;
+    captures->value = nd_alloc_array(count, sizeof *captures->value);
+    captures->data = nd_alloc_array(count, sizeof *captures->data);
+    captures->like = nd_alloc_array(count, sizeof *captures->like);
+    captures->given = nd_alloc_array(count, sizeof *captures->given);
+    captures->outputs = nd_alloc_array(count, sizeof *captures->outputs);
+    ND_REQUIRE(captures->value && captures->data && captures->like && captures->given && captures->outputs,
+               nd_status_memory, "no memory for a calibration pass");
+    return nd_status_ok;
+}
+
 nd_status nd_captures_open(nd_backend *backend, const nd_graph *graph, int64_t batch, const int *inputs,
                            int n_inputs, const int *values, int n, nd_captures *out) {
     nd_status status = nd_status_ok;
-    int wanted[nd_captures_max], n_wanted = 0;
+    int *wanted = nd_alloc_array((size_t)n + 1, sizeof *wanted), n_wanted = 0;
     if (!inputs) n_inputs = 1;
     *out = (nd_captures){.graph = graph, .n_inputs = n_inputs};
-    ND_REQUIRE(n <= nd_captures_max && n_inputs <= nd_captures_max, nd_status_unsupported,
-               "%s: more than %d values cross one layer", graph->name, nd_captures_max);
+    ND_REQUIRE_DONE(wanted, nd_status_memory, "no memory for a calibration pass");
+    ND_REQUIRE_DONE(n_inputs <= nd_captures_max, nd_status_unsupported,
+                    "%s: more than %d values cross one layer", graph->name, nd_captures_max);
+    ND_TRY_DONE(allocate(out, n));
     for (int i = 0; i < n_inputs; i++) out->input[i] = inputs ? inputs[i] : graph->inputs[0];
     for (int i = 0; i < n; i++) {
         int64_t size = nd_value_size(graph, values[i]);
@@ -77,23 +96,23 @@ nd_status nd_captures_open(nd_backend *backend, const nd_graph *graph, int64_t b
         out->n = i + 1;
         ND_REQUIRE_DONE(out->data[i], nd_status_memory, "no memory for a block of %s",
                         graph->values[values[i]].name);
-        if (out->given[i] < 0 && out->like[i] < 0) wanted[n_wanted++] = values[i];
+        if (out->given[i] >= 0 || out->like[i] >= 0) continue;
+        out->outputs[n_wanted] = out->data[i];
+        wanted[n_wanted++] = values[i];
     }
     if (n_wanted) ND_TRY_DONE(open_exec(out, backend, batch, wanted, n_wanted));
 done:
+    free(wanted);
     if (status) nd_captures_close(out);
     return status;
 }
 
 nd_status nd_captures_run(nd_captures *captures, int64_t n, const float *const *inputs) {
-    float *outputs[nd_captures_max];
     const float *fed[nd_captures_max];
-    int n_outputs = 0, n_fed = 0;
-    for (int i = 0; i < captures->n; i++)
-        if (captures->given[i] < 0 && captures->like[i] < 0) outputs[n_outputs++] = captures->data[i];
+    int n_fed = 0;
     for (int i = 0; i < captures->n_inputs; i++)
         if (captures->fed[i]) fed[n_fed++] = inputs[i];
-    if (captures->exec) ND_TRY(nd_exec_run(captures->exec, n, fed, outputs));
+    if (captures->exec) ND_TRY(nd_exec_run(captures->exec, n, fed, captures->outputs));
     for (int i = 0; i < captures->n; i++) {
         size_t bytes = (size_t)(n * nd_value_size(captures->graph, captures->value[i])) * sizeof(float);
         if (captures->given[i] >= 0)

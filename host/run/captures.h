@@ -5,7 +5,7 @@
 #include "base/batches.h"
 #include "run/executor.h"
 
-enum { nd_captures_max = 16 };
+enum { nd_captures_max = 16 }; /* inputs: values that cross a cut of a graph */
 
 /* Values of one graph that are wanted for every block, computed from `input`. data[i] holds a block of
  * value[i], row-major fp32, and belongs to the struct. Inputs may be among the values. */
@@ -13,10 +13,11 @@ typedef struct nd_captures {
     const nd_graph *graph;
     nd_exec *exec; /* NULL when nothing but inputs is wanted */
     int n;
-    int value[nd_captures_max];
-    float *data[nd_captures_max];
-    int like[nd_captures_max];  /* an earlier capture of the same value, or -1 */
-    int given[nd_captures_max]; /* the input that a capture is, or -1 */
+    int *value;      /* [n] */
+    float **data;    /* [n] */
+    int *like;       /* [n]: an earlier capture of the same value, or -1 */
+    int *given;      /* [n]: the input that a capture is, or -1 */
+    float **outputs; /* data of those that exec computes */
     int n_inputs;
     int input[nd_captures_max];
     bool fed[nd_captures_max]; /* inputs that the other values depend on */
