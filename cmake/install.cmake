@@ -6,7 +6,7 @@ set(ND_ZSH_DIR ${CMAKE_INSTALL_DATADIR}/zsh/site-functions CACHE STRING "Where z
 
 # --- public headers: what nd.h offers and needs, then what plugins need beside run/backend.h
 set(nd_public_headers host/nd.h
-    host/base/batches.h host/base/log.h host/base/memory.h host/base/rows/row.h host/base/rows/row_fields.h
+    host/base/batches.h host/base/boxes.h host/base/log.h host/base/memory.h host/base/rows/row.h host/base/rows/row_fields.h
     host/base/rows/row_write.h host/base/status.h host/base/tensor.h host/base/window.h datasets/dataset.h host/decouple/decouple.h
     host/decouple/methods/ranks.h host/decouple/plan/clock.h host/model/cost.h host/model/graph.h host/model/infer/infer.h
     host/model/model.h host/model/zoo/zoo.h host/run/backend.h host/run/executor.h host/run/plugins.h host/run/quantized.h

@@ -38,6 +38,7 @@
 #define ND_H
 
 #include "base/batches.h"
+#include "base/boxes.h"
 #include "base/log.h"
 #include "base/rows/row.h"
 #include "base/rows/row_write.h"

@@ -50,6 +50,7 @@ rule host/decouple/methods decouple/methods/ decouple/fit/ decouple/chain.h run/
 rule host/decouple/plan decouple/plan/ decouple/methods/ decouple/chain.h decouple/decouple.h run/ model/
 rule host/decouple/calib decouple/calib/ decouple/plan/ decouple/methods/ decouple/fit/ decouple/chain.h decouple/decouple.h run/ model/
 rule datasets/image datasets/image/
+rule eval/detect eval/detect/ run/ model/
 rule eval/report eval/report/
 rule bench/timing bench/timing/ bench/bench.h decouple/ run/ model/
 rule bench/subjects bench/subjects/ bench/timing/ bench/bench.h decouple/ run/ model/ check/

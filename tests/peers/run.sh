@@ -1,5 +1,5 @@
 #!/bin/sh
-# nd beside other people's runtimes: onnx.checker, onnxruntime, and the node tests of the ONNX project. They are Python
+# nd beside other people's runtimes: onnx.checker, onnxruntime, the node tests of the ONNX project, and pycocotools. They are Python
 # packages, put into a virtual environment in BUILD; where that cannot be had the test is skipped (exit code 77).
 # ND_PEERS_PYTHON names an interpreter that has them already; ND_DATA a folder with real networks.
 # usage: tests/peers/run.sh BUILD
@@ -21,7 +21,8 @@ if [ -z "${ND_PEERS_PYTHON:-}" ] && ! cmp -s requirements.txt "$build/peers/requ
         skip "the packages of tests/peers/requirements.txt cannot be installed"
     cp requirements.txt "$build/peers/"
 fi
-"$python" -c 'import numpy, onnx, onnxruntime' || skip "$python lacks numpy, onnx or onnxruntime"
+"$python" -c 'import numpy, onnx, onnxruntime, pycocotools' ||
+    skip "$python lacks numpy, onnx, onnxruntime or pycocotools"
 
 data=${ND_DATA:-../../../shared/data}
 [ -d "$data/models" ] || data=
@@ -31,4 +32,5 @@ data=${ND_DATA:-../../../shared/data}
 "$python" operations.py "$build"
 "$python" opsets.py "$build"
 "$python" random_graphs.py "$build" 200
+"$python" detection.py "$build" 200
 "$python" logits.py "$build" ${data:+"$data"}
