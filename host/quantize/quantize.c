@@ -58,8 +58,9 @@ static bool is_computed(const nd_graph *graph, int value) {
     return value >= 0 && !graph->values[value].init && !graph->values[value].pinned;
 }
 
-/* What goes into integer nodes; of a residual addition the operand that is there first, which the convolution
- * that makes the other one adds; and what is only moved before it gets there, in the range it has then. */
+/* What goes into integer nodes; both operands of an addition that one of them makes a term of, or else
+ * onnxruntime runs that node in fp32; and what is only moved before it gets there, in the range it has
+ * then. */
 static void mark(nd_quantizing *q) {
     nd_graph *graph = q->graph;
     for (int i = 0; i < graph->n_nodes; i++)
@@ -69,7 +70,8 @@ static void mark(nd_quantizing *q) {
         if (node->op != nd_op_add || !is_computed(graph, node->in[0]) || !is_computed(graph, node->in[1]))
             continue;
         const int a = graph->values[node->in[0]].producer, b = graph->values[node->in[1]].producer;
-        if ((a >= 0 && q->chosen[a]) || (b >= 0 && q->chosen[b])) q->marked[node->in[a < b ? 0 : 1]] = true;
+        if ((a >= 0 && q->chosen[a]) || (b >= 0 && q->chosen[b]))
+            q->marked[node->in[0]] = q->marked[node->in[1]] = true;
     }
     for (int i = graph->n_nodes - 1; i >= 0; i--) {
         const nd_node *node = &graph->nodes[i];

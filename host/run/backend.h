@@ -193,8 +193,8 @@ typedef struct nd_work {
     float epsilon;        /* normalize */
 
     /* nd_precision_int8 (run/quantized.h has the arithmetic). x and x2 are quantised, but for
-     * nd_operation_quantize; y may be fp32 in conv and gemm. Pool, gather and copy move integers: x and y are
-     * quantised alike. */
+     * nd_operation_quantize; y may be fp32 in conv and gemm. Binary adds. Pool, gather and copy move
+     * integers: x and y are quantised alike. */
     nd_quant x_quant, x2_quant, y_quant;
     const float *weights_scale;   /* [no]; the weights are integers in -128..127, real ones divided by it */
     nd_quant middle_quant;        /* separable: of the depthwise results */

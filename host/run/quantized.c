@@ -26,6 +26,9 @@ bool nd_quantized_agrees(const nd_work *work) {
         if (work->operation == nd_operation_separable && !(work->middle_quant.scale > 0 && y)) return false;
         return x && work->weights_scale && quantized_activation(work->activation) &&
                (!work->residual || work->x2_quant.scale > 0) && quantized_sum_fits(work);
+    case nd_operation_binary:
+        return work->pairing == nd_pairing_add && x && y && work->x2_quant.scale > 0 &&
+               quantized_activation(work->activation);
     case nd_operation_pool:
         return work->maximum && x;
     case nd_operation_gather:
@@ -50,7 +53,13 @@ nd_requant nd_requant_of(const nd_work *work, float *factor, float *shift, float
         r.x2_factor = (float)(work->x2_quant.scale / unit);
         residual = (double)r.x2_factor * work->x2_quant.zero;
     }
-    for (int64_t o = 0; o < work->y.dims[1]; o++) {
+    if (work->operation == nd_operation_binary) {
+        r.x_factor = (float)(work->x_quant.scale / unit);
+        r.x2_factor = (float)(work->x2_quant.scale / unit);
+        r.shift =
+            (float)(-(double)r.x_factor * work->x_quant.zero - (double)r.x2_factor * work->x2_quant.zero);
+    }
+    for (int64_t o = 0; factor && o < work->y.dims[1]; o++) {
         factor[o] = (float)(x_scale * work->weights_scale[o] / unit);
         shift[o] = (float)((work->bias ? work->bias[o] / unit : 0) - residual);
     }

@@ -14,7 +14,11 @@
  * separable: the depthwise result of a term is one chain of fp32 fused multiply-adds over its taps inside the
  * image, in row-major order, from 0: exact where the filters are integers. It is stored as
  *     q = round(min(max(fma(chain, middle_factor[term], middle zero), 0), 255))
- * and the sum above runs over q - middle zero. */
+ * and the sum above runs over q - middle zero.
+ *
+ * binary, the sum of two operands of the same dims:
+ *     t = fma(q_x2, x2_factor, fma(q_x, x_factor, shift))
+ * and on as above, from the leaky ReLU. */
 #ifndef ND_RUN_QUANTIZED_H
 #define ND_RUN_QUANTIZED_H
 
@@ -24,13 +28,15 @@
 
 typedef struct nd_requant {
     float x2_factor, slope, zero, low, high;
+    float x_factor, shift; /* binary */
     bool leaky;
 } nd_requant;
 
 /* Whether a work is of a kind that int8 is defined for, with all it needs: what `supports` may ask first. */
 bool nd_quantized_agrees(const nd_work *work);
 
-/* The constants above: factor[no], shift[no] and, for separable, middle_factor[terms] (NULL otherwise). */
+/* The constants above: factor[no] and shift[no], NULL for binary; and, for separable, middle_factor[terms],
+ * NULL otherwise. */
 nd_requant nd_requant_of(const nd_work *work, float *factor, float *shift, float *middle_factor);
 
 /* round(min(max(real / scale + zero, 0), 255)), to nearest even; NaN gives 0. */

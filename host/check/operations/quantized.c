@@ -182,6 +182,31 @@ static nd_status quantized_sums(nd_problem *problem) {
                             work->operation != nd_operation_separable && nd_rng_uniform(&problem->rng) < 0.3);
 }
 
+/* Sums of two operands of the same dims: by the definition, which must be near the same in double. */
+static nd_status quantized_add(nd_problem *problem) {
+    nd_work *work = &problem->work;
+    const int64_t count = nd_view_count(&work->y);
+    work->x_quant = quantized_operand(problem, problem->x, count);
+    work->x2_quant = quantized_operand(problem, problem->x2, count);
+    work->x2_quant.scale *= 1.5f;
+    work->y_quant = (nd_quant){work->x_quant.scale * 1.75f, quantized_zero(problem)};
+    const nd_requant r = nd_requant_of(work, NULL, NULL, NULL);
+    for (int64_t i = 0; i < count; i++) {
+        const double a = (problem->x[i] - work->x_quant.zero) * (double)work->x_quant.scale;
+        const double b = (problem->x2[i] - work->x2_quant.zero) * (double)work->x2_quant.scale;
+        const double real = nd_check_activate(work->activation, a + b);
+        const double exact = fmin(fmax(real / (double)work->y_quant.scale + work->y_quant.zero, 0), 255);
+        float t = fmaf(problem->x2[i], r.x2_factor, fmaf(problem->x[i], r.x_factor, r.shift));
+        if (r.leaky && t < 0) t *= r.slope;
+        t = fminf(fmaxf(t + r.zero, r.low), r.high);
+        ND_REQUIRE(fabs((double)t - exact) <= 1e-3, nd_status_internal,
+                   "binary: the constants of the sum give %g instead of %g", (double)t, exact);
+        problem->expected[i] = nearbyintf(t);
+        problem->slack[i] = 0;
+    }
+    return nd_status_ok;
+}
+
 nd_status nd_problem_quantize(nd_problem *problem, bool *done) {
     nd_work *work = &problem->work;
     const int64_t count = nd_view_count(&work->y);
@@ -195,6 +220,10 @@ nd_status nd_problem_quantize(nd_problem *problem, bool *done) {
     case nd_operation_gemm:
         *done = acts;
         return acts ? quantized_sums(problem) : nd_status_ok;
+    case nd_operation_binary:
+        *done = acts && work->pairing == nd_pairing_add;
+        for (int i = 0; i < work->y.rank; i++) *done = *done && !problem->repeat[i];
+        return *done ? quantized_add(problem) : nd_status_ok;
     case nd_operation_pool:
     case nd_operation_copy:
     case nd_operation_gather:

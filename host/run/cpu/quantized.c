@@ -2,6 +2,7 @@
 #include "run/quantized.h"
 #include "run/cpu/cpu.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,27 +10,32 @@
 enum { quantized_piece = 4096 };
 
 typedef struct quantized_kernel quantized_kernel;
-typedef void quantized_row(const quantized_kernel *k, int64_t n, const char *x, int64_t x_step, char *y,
-                           int64_t y_step);
+typedef struct quantized_run {
+    const char *x, *x2;
+    char *y;
+    int64_t x_step, x2_step, y_step;
+} quantized_run;
+
+typedef void quantized_row(const quantized_kernel *k, int64_t n, const quantized_run *run);
 
 struct quantized_kernel {
     nd_kernel base;
-    nd_view x, y;
+    nd_view x, x2, y;
     nd_window window; /* pool */
     nd_quant quant;
+    nd_requant requant; /* binary */
     quantized_row *row;
     int x_bytes, y_bytes; /* of an element */
     int inner;            /* axis of the rows, -1: both views are one run in the same order */
 };
 
-static void row_move(const quantized_kernel *k, int64_t n, const char *x, int64_t x_step, char *y,
-                     int64_t y_step) {
+static void row_move(const quantized_kernel *k, int64_t n, const quantized_run *run) {
     (void)k;
-    if (x_step == 1 && y_step == 1) {
-        memcpy(y, x, (size_t)n);
+    if (run->x_step == 1 && run->y_step == 1) {
+        memcpy(run->y, run->x, (size_t)n);
         return;
     }
-    for (int64_t i = 0; i < n; i++) y[i * y_step] = x[i * x_step];
+    for (int64_t i = 0; i < n; i++) run->y[i * run->y_step] = run->x[i * run->x_step];
 }
 
 /* Rounding by a sum whose last bit is worth 1. */
@@ -43,28 +49,46 @@ static inline uint8_t row_round(float t) {
     return (uint8_t)sum.bits;
 }
 
-ND_CPU_CLONES static void row_quantize(const quantized_kernel *k, int64_t n, const char *x, int64_t x_step,
-                                       char *y, int64_t y_step) {
-    const float *from = (const float *)x, scale = k->quant.scale, zero = (float)k->quant.zero;
-    uint8_t *to = (uint8_t *)y;
-    if (x_step == 1 && y_step == 1) {
+ND_CPU_CLONES static void row_quantize(const quantized_kernel *k, int64_t n, const quantized_run *run) {
+    const float *from = (const float *)run->x, scale = k->quant.scale, zero = (float)k->quant.zero;
+    uint8_t *to = (uint8_t *)run->y;
+    if (run->x_step == 1 && run->y_step == 1) {
         for (int64_t i = 0; i < n; i++) to[i] = row_round(from[i] / scale + zero);
         return;
     }
-    for (int64_t i = 0; i < n; i++) to[i * y_step] = row_round(from[i * x_step] / scale + zero);
+    for (int64_t i = 0; i < n; i++) to[i * run->y_step] = row_round(from[i * run->x_step] / scale + zero);
 }
 
-ND_CPU_CLONES static void row_dequantize(const quantized_kernel *k, int64_t n, const char *x, int64_t x_step,
-                                         char *y, int64_t y_step) {
-    const uint8_t *from = (const uint8_t *)x;
+ND_CPU_CLONES static void row_dequantize(const quantized_kernel *k, int64_t n, const quantized_run *run) {
+    const uint8_t *from = (const uint8_t *)run->x;
     const float scale = k->quant.scale;
     const int32_t zero = k->quant.zero;
-    float *to = (float *)y;
-    if (x_step == 1 && y_step == 1) {
+    float *to = (float *)run->y;
+    if (run->x_step == 1 && run->y_step == 1) {
         for (int64_t i = 0; i < n; i++) to[i] = scale * (float)(from[i] - zero);
         return;
     }
-    for (int64_t i = 0; i < n; i++) to[i * y_step] = scale * (float)(from[i * x_step] - zero);
+    for (int64_t i = 0; i < n; i++) to[i * run->y_step] = scale * (float)(from[i * run->x_step] - zero);
+}
+
+static inline uint8_t row_sum(const nd_requant *r, uint8_t x, uint8_t x2) {
+    float t = fmaf((float)x2, r->x2_factor, fmaf((float)x, r->x_factor, r->shift));
+    t = t < 0 ? t * r->slope : t;
+    t = t + r->zero;
+    t = t > r->low ? t : r->low;
+    return row_round(t < r->high ? t : r->high);
+}
+
+ND_CPU_CLONES static void row_add(const quantized_kernel *k, int64_t n, const quantized_run *run) {
+    const nd_requant r = k->requant; /* its slope is 1 where nothing leaks */
+    const uint8_t *x = (const uint8_t *)run->x, *x2 = (const uint8_t *)run->x2;
+    uint8_t *y = (uint8_t *)run->y;
+    if (run->x_step == 1 && run->x2_step == 1 && run->y_step == 1) {
+        for (int64_t i = 0; i < n; i++) y[i] = row_sum(&r, x[i], x2[i]);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++)
+        y[i * run->y_step] = row_sum(&r, x[i * run->x_step], x2[i * run->x2_step]);
 }
 
 ND_CPU_CLONES static void row_largest(int64_t n, const uint8_t *x, uint8_t *restrict y) {
@@ -73,7 +97,7 @@ ND_CPU_CLONES static void row_largest(int64_t n, const uint8_t *x, uint8_t *rest
 
 typedef struct quantized_job {
     const quantized_kernel *kernel;
-    const char *x;
+    const char *x, *x2;
     char *y;
 } quantized_job;
 
@@ -83,15 +107,21 @@ static void quantized_rows(void *context, int64_t begin, int64_t end, int worker
     const quantized_kernel *k = job->kernel;
     (void)worker;
     for (int64_t unit = begin; unit < end; unit++) {
-        int64_t x = k->x.offset, y = k->y.offset, rest = unit;
+        int64_t x = k->x.offset, x2 = k->x2.offset, y = k->y.offset, rest = unit;
         for (int axis = k->y.rank - 1; axis >= 0; axis--) {
             if (axis == k->inner) continue;
             x += rest % k->y.dims[axis] * k->x.strides[axis];
+            x2 += rest % k->y.dims[axis] * k->x2.strides[axis];
             y += rest % k->y.dims[axis] * k->y.strides[axis];
             rest /= k->y.dims[axis];
         }
-        k->row(k, k->y.dims[k->inner], job->x + x * k->x_bytes, k->x.strides[k->inner],
-               job->y + y * k->y_bytes, k->y.strides[k->inner]);
+        const quantized_run run = {.x = job->x + x * k->x_bytes,
+                                   .x2 = job->x2 + x2,
+                                   .y = job->y + y * k->y_bytes,
+                                   .x_step = k->x.strides[k->inner],
+                                   .x2_step = k->x2.strides[k->inner],
+                                   .y_step = k->y.strides[k->inner]};
+        k->row(k, k->y.dims[k->inner], &run);
     }
 }
 
@@ -102,8 +132,13 @@ static void quantized_pieces(void *context, int64_t begin, int64_t end, int work
     const int64_t first = begin * quantized_piece, count = nd_view_count(&k->y);
     const int64_t last = end * quantized_piece < count ? end * quantized_piece : count;
     (void)worker;
-    k->row(k, last - first, job->x + (k->x.offset + first) * k->x_bytes, 1,
-           job->y + (k->y.offset + first) * k->y_bytes, 1);
+    const quantized_run run = {.x = job->x + (k->x.offset + first) * k->x_bytes,
+                               .x2 = job->x2 + k->x2.offset + first,
+                               .y = job->y + (k->y.offset + first) * k->y_bytes,
+                               .x_step = 1,
+                               .x2_step = 1,
+                               .y_step = 1};
+    k->row(k, last - first, &run);
 }
 
 /* Units are output pixels. */
@@ -131,9 +166,10 @@ static void quantized_pool(void *context, int64_t begin, int64_t end, int worker
     }
 }
 
-static nd_status quantized_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
+static nd_status quantized_execute(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     const quantized_kernel *k = (const quantized_kernel *)kernel;
-    quantized_job job = {k, buffers->x, buffers->y};
+    /* Where there is no second operand, steps over its zero strides stay within the first. */
+    quantized_job job = {k, buffers->x, buffers->x2 ? buffers->x2 : buffers->x, buffers->y};
     const int64_t count = nd_view_count(&k->y);
     if (!k->row) {
         nd_parallel_for(count / k->y.dims[1], k->y.dims[1], quantized_pool, &job);
@@ -160,7 +196,9 @@ bool nd_cpu_quantized_supports(const nd_cpu *cpu, const nd_work *work, nd_precis
 /* The axis whose elements are adjacent in both views, or else in y. */
 static int quantized_inner(const nd_work *work) {
     const nd_view *x = &work->x, *y = &work->y;
-    const bool same = !memcmp(x->strides, y->strides, (size_t)y->rank * sizeof *y->strides);
+    const nd_view *x2 = work->operation == nd_operation_binary ? &work->x2 : x;
+    const size_t bytes = (size_t)y->rank * sizeof *y->strides;
+    const bool same = !memcmp(x->strides, y->strides, bytes) && !memcmp(x2->strides, y->strides, bytes);
     if (same && (nd_view_is_row_major(y) || (y->rank == 4 && nd_view_is_channels_last(y)))) return -1;
     int inner = y->rank - 1;
     for (int axis = 0; axis < y->rank; axis++) {
@@ -177,13 +215,19 @@ nd_status nd_cpu_quantized_prepare(nd_cpu *cpu, const nd_work *work, nd_precisio
     quantized_kernel *k = nd_alloc_array(1, sizeof *k);
     (void)precision;
     ND_REQUIRE(k, nd_status_memory, "%s: no memory for the kernel", nd_operation_name(work->operation));
-    k->base = (nd_kernel){.cpu = cpu, .run = quantized_run, .release = quantized_release};
+    k->base = (nd_kernel){.cpu = cpu, .run = quantized_execute, .release = quantized_release};
     k->x = work->x;
     k->y = work->y;
+    if (work->operation == nd_operation_binary) k->x2 = work->x2;
     k->window = work->window;
     k->x_bytes = k->y_bytes = 1;
     k->inner = quantized_inner(work);
     if (work->operation == nd_operation_copy) k->row = row_move;
+    if (work->operation == nd_operation_binary) {
+        k->row = row_add;
+        k->requant = nd_requant_of(work, NULL, NULL, NULL);
+        if (!k->requant.leaky) k->requant.slope = 1;
+    }
     if (work->operation == nd_operation_quantize) {
         k->row = row_quantize;
         k->quant = work->y_quant;

@@ -23,6 +23,7 @@ const nd_cpu_implementation nd_cpu_implementations[] = {
     ND_CPU_ROW(nd_operation_product, "onednn", product),
     ND_CPU_ROW(nd_operation_pool, "nd", quantized),
     ND_CPU_ROW(nd_operation_copy, "nd", quantized),
+    ND_CPU_ROW(nd_operation_binary, "nd", quantized),
     ND_CPU_ROW(nd_operation_quantize, "nd", quantized),
     ND_CPU_ROW(nd_operation_dequantize, "nd", quantized),
     ND_CPU_ROW(nd_operation_pool, "onednn", pool),

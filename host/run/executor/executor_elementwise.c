@@ -29,20 +29,45 @@ nd_status nd_exec_lower_pairing(nd_exec *exec, const nd_node *node, const nd_wor
     return nd_exec_emit(exec, node, *work, &operands);
 }
 
-/* More than two operands one after the other, each result in a place of its own. */
-nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *act) {
-    nd_work work = {.operation = nd_operation_binary, .pairing = nd_pairing_count};
+static nd_pairing pair_function(const nd_node *node, bool *turned) {
     const char *op = node->op == nd_op_binary ? node->op_type : nd_op_name(node->op);
-    bool turned = false;
+    *turned = false;
     for (size_t i = 0; i < sizeof nd_binary_functions / sizeof *nd_binary_functions; i++)
         if (!strcmp(nd_binary_functions[i].op, op)) {
-            work.pairing = nd_binary_functions[i].pairing;
-            turned = nd_binary_functions[i].turned;
+            *turned = nd_binary_functions[i].turned;
+            return nd_binary_functions[i].pairing;
         }
+    return nd_pairing_count;
+}
+
+/* Quantised operands into quantised sums, where the backend has that. */
+static nd_status lower_pair_integers(nd_exec *exec, const nd_group *group, const nd_work *work, bool *done) {
+    const nd_node *nodes = exec->graph->nodes, *node = &nodes[group->main];
+    nd_operands operands = {0};
+    *done = false;
+    if (group->quantize < 0 || node->n_in != 2) return nd_status_ok;
+    const nd_node *last = &nodes[group->quantize];
+    ND_TRY(nd_exec_source_stored(exec, node->in[0], &operands.x));
+    ND_TRY(nd_exec_source_stored(exec, node->in[1], &operands.x2));
+    if (!(operands.x.quant.scale > 0) || !(operands.x2.quant.scale > 0)) return nd_status_ok;
+    nd_exec_quant(exec, last, &exec->values[last->out[0]].place.quant);
+    ND_TRY(nd_exec_target(exec, last->out[0], &operands.y));
+    const nd_view *y = &operands.y.view;
+    if (!nd_exec_broadcast(&operands.x.view, y->rank, y->dims, &operands.x.view) ||
+        !nd_exec_broadcast(&operands.x2.view, y->rank, y->dims, &operands.x2.view) ||
+        !nd_exec_can_emit(exec, *work, &operands, true))
+        return nd_status_ok;
+    *done = true;
+    return nd_exec_emit(exec, last, *work, &operands);
+}
+
+/* More than two operands one after the other, each result in a place of its own. */
+static nd_status lower_pair_reals(nd_exec *exec, const nd_node *node, const nd_node *act, nd_work work,
+                                  bool turned) {
+    const nd_activation activation = work.activation;
     const nd_node *last = act ? act : node;
     nd_place y, so_far;
-    ND_REQUIRE(node->n_in >= 2 && work.pairing < nd_pairing_count, nd_status_format, "%s: %d operands",
-               nd_exec_label(exec, node), node->n_in);
+    work.activation = (nd_activation){0};
     ND_TRY(nd_exec_target(exec, last->out[0], &y));
     ND_TRY(nd_exec_source(exec, node->in[0], &so_far));
     for (int i = 1; i < node->n_in; i++) {
@@ -51,8 +76,8 @@ nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *
         if (i + 1 < node->n_in) {
             const nd_view layout = nd_exec_layout(exec, y.view.rank, y.view.dims);
             ND_TRY(nd_exec_place_new(exec, &layout, &to));
-        } else if (act) {
-            nd_exec_activation(act, &work.activation);
+        } else {
+            work.activation = activation;
         }
         ND_TRY(
             nd_exec_lower_pairing(exec, last, &work, turned ? other : so_far, turned ? so_far : other, &to));
@@ -61,8 +86,19 @@ nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *
     return nd_status_ok;
 }
 
-nd_status nd_lower_binary(nd_exec *exec, const nd_node *node) {
-    return nd_exec_lower_pair(exec, node, NULL);
+nd_status nd_exec_lower_pair(nd_exec *exec, const nd_group *group) {
+    const nd_node *nodes = exec->graph->nodes, *node = &nodes[group->main];
+    const nd_node *act = group->act >= 0 ? &nodes[group->act] : NULL;
+    bool turned, done;
+    nd_work work = {.operation = nd_operation_binary, .pairing = pair_function(node, &turned)};
+    ND_REQUIRE(node->n_in >= 2 && work.pairing < nd_pairing_count, nd_status_format, "%s: %d operands",
+               nd_exec_label(exec, node), node->n_in);
+    if (act) nd_exec_activation(act, &work.activation);
+    ND_TRY(lower_pair_integers(exec, group, &work, &done));
+    if (done) return nd_status_ok;
+    ND_TRY(lower_pair_reals(exec, node, act, work, turned));
+    if (group->quantize < 0) return nd_status_ok;
+    return nd_lower_quantize(exec, &nodes[group->quantize]);
 }
 
 /* What the condition keeps of one operand, and what it drops of the other, added: a number that is none or

@@ -211,16 +211,15 @@ static void exec_close_group(nd_exec *exec, const nd_group *group) {
     exec->groups[group->last] = *group;
 }
 
-/* Sums of two computed values that no convolution took: they still take an activation. */
+/* Sums of two computed values that no convolution took: they still take an activation, and a quantisation. */
 static void exec_fuse_binary(nd_exec *exec, int index) {
     nd_group group = nd_group_single(index);
-    const nd_node *node = &exec->graph->nodes[index];
-    const int user = exec_only_user(exec, node->out[0]);
+    const int act = exec_next(exec, &group);
     nd_activation activation;
-    if (user < 0 || exec->absorbed[user] || exec->groups[user].main >= 0) return;
-    if (!nd_exec_activation(&exec->graph->nodes[user], &activation)) return;
-    group.act = group.last = user;
-    exec_close_group(exec, &group);
+    if (act >= 0 && nd_exec_activation(&exec->graph->nodes[act], &activation)) group.act = group.last = act;
+    const int quantize = exec_next(exec, &group);
+    if (exec_is_quantize(exec, quantize)) group.quantize = group.last = quantize;
+    if (group.last != index) exec_close_group(exec, &group);
 }
 
 static bool exec_is_free(const nd_exec *exec, int node) {

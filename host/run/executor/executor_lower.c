@@ -65,6 +65,11 @@ static nd_status lower_gemm(nd_exec *exec, const nd_node *node) {
     return nd_exec_is_gemm(exec, node) ? lower_group_of_one(exec, node) : nd_lower_product(exec, node);
 }
 
+static nd_status lower_binary(nd_exec *exec, const nd_node *node) {
+    const nd_group group = nd_group_single((int)(node - exec->graph->nodes));
+    return nd_exec_lower_pair(exec, &group);
+}
+
 /* Numbers of another type are the same here; what would be cut to a whole number is not run. */
 static nd_status lower_cast(nd_exec *exec, const nd_node *node) {
     const nd_dtype from = exec->graph->values[node->in[0]].dtype;
@@ -88,9 +93,9 @@ static nd_lower *const nd_lower_table[nd_op_count] = {
     [nd_op_hard_sigmoid] = lower_activation,
     [nd_op_hard_swish] = lower_activation,
     [nd_op_unary] = lower_activation,
-    [nd_op_binary] = nd_lower_binary,
-    [nd_op_sub] = nd_lower_binary,
-    [nd_op_div] = nd_lower_binary,
+    [nd_op_binary] = lower_binary,
+    [nd_op_sub] = lower_binary,
+    [nd_op_div] = lower_binary,
     [nd_op_where] = nd_lower_where,
     [nd_op_max_pool] = lower_pool,
     [nd_op_average_pool] = lower_pool,
@@ -146,10 +151,7 @@ static nd_status lower_group(nd_exec *exec, const nd_group *group) {
     const bool sum = main->op == nd_op_add || main->op == nd_op_mul;
     const bool vector =
         sum && exec->values[main->out[0]].rank >= 2 && nd_exec_channel_constant(exec, main, 1, &computed);
-    if (sum && !vector) {
-        ND_TRY(nd_exec_lower_pair(exec, main, group->act >= 0 ? &nodes[group->act] : NULL));
-        return group->quantize >= 0 ? lower_single(exec, group->quantize) : nd_status_ok;
-    }
+    if (sum && !vector) return nd_exec_lower_pair(exec, group);
     nd_parts left = {0};
     ND_TRY(nd_exec_lower_weights(exec, group, &left));
     for (int i = 0; i < left.n; i++) {

@@ -186,9 +186,9 @@ typedef nd_status nd_lower(nd_exec *exec, const nd_node *node);
 nd_status nd_exec_lower_pairing(nd_exec *exec, const nd_node *node, const nd_work *work, nd_place x,
                                 nd_place x2, const nd_place *y);
 nd_lower nd_lower_quantize, nd_lower_dequantize;
-/* A function of two operands and, where `act` is not NULL, the activation after it. */
-nd_status nd_exec_lower_pair(nd_exec *exec, const nd_node *node, const nd_node *act);
-nd_lower nd_lower_binary, nd_lower_where, nd_lower_reduce, nd_lower_global_average;
+/* A function of two operands, the activation after it and the quantisation of both, as the group has them. */
+nd_status nd_exec_lower_pair(nd_exec *exec, const nd_group *group);
+nd_lower nd_lower_where, nd_lower_reduce, nd_lower_global_average;
 nd_lower nd_lower_conv_1d, nd_lower_conv_transpose, nd_lower_einsum;
 nd_lower nd_lower_normalize, nd_lower_resize, nd_lower_product;
 nd_lower nd_lower_split, nd_lower_expand, nd_lower_tile;

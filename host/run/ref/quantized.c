@@ -18,13 +18,18 @@ typedef struct quantized_call {
     int64_t *middle; /* separable: [threads][terms] */
 } quantized_call;
 
+/* The activation, and into the range of y. */
+static float quantized_bounded(const nd_requant *r, float t) {
+    if (r->leaky && t < 0) t *= r->slope;
+    return fminf(fmaxf(t + r->zero, r->low), r->high);
+}
+
 /* One element of y from its sum. */
 static void quantized_store(const quantized_call *call, int64_t o, int64_t sum, int64_t x2_at, int64_t y_at) {
     const nd_requant *r = &call->requant;
     float t = fmaf((float)sum, call->factor[o], call->shift[o]);
     if (call->work->residual) t = fmaf((float)call->x2[x2_at], r->x2_factor, t);
-    if (r->leaky && t < 0) t *= r->slope;
-    t = fminf(fmaxf(t + r->zero, r->low), r->high);
+    t = quantized_bounded(r, t);
     if (call->work->y_quant.scale > 0) {
         ((uint8_t *)call->y)[y_at] = (uint8_t)nearbyintf(t);
     } else {
@@ -178,6 +183,17 @@ static void quantized_pool(const nd_work *work, const uint8_t *x, uint8_t *y) {
     } while (nd_ref_next(&work->y, 4, at));
 }
 
+static void quantized_add(const nd_work *work, const uint8_t *x, const uint8_t *x2, uint8_t *y) {
+    const nd_requant r = nd_requant_of(work, NULL, NULL, NULL);
+    int64_t at[nd_rank_max] = {0};
+    if (!nd_view_count(&work->y)) return;
+    do {
+        const float first = fmaf(x[nd_ref_at(&work->x, at)], r.x_factor, r.shift);
+        const float t = fmaf(x2[nd_ref_at(&work->x2, at)], r.x2_factor, first);
+        y[nd_ref_at(&work->y, at)] = (uint8_t)nearbyintf(quantized_bounded(&r, t));
+    } while (nd_ref_next(&work->y, work->y.rank, at));
+}
+
 static void quantized_move(const nd_work *work, const void *x, void *y) {
     int64_t at[nd_rank_max] = {0};
     if (!nd_view_count(&work->y)) return;
@@ -205,6 +221,9 @@ nd_status nd_ref_run_quantized(const nd_work *work, const void *x, const void *x
         return quantized_sums(&call);
     case nd_operation_pool:
         quantized_pool(work, x, y);
+        return nd_status_ok;
+    case nd_operation_binary:
+        quantized_add(work, x, x2, y);
         return nd_status_ok;
     default:
         quantized_move(work, x, y);
