@@ -13,9 +13,13 @@ static const struct {
     const char *prefix;
     nd_source_opener *open;
 } nd_dataset_kinds[] = {
-    {"imagefolder:", nd_source_open_imagefolder}, {"list:", nd_source_open_list},
-    {"cifar10:", nd_source_open_cifar10},         {"glyphs", nd_source_open_glyphs},
+    {"imagefolder:", nd_source_open_imagefolder},
+    {"list:", nd_source_open_list},
+    {"cifar10:", nd_source_open_cifar10},
+    {"glyphs", nd_source_open_glyphs},
     {"synthetic", nd_source_open_synthetic},
+    {"voc:", nd_source_open_voc},
+    {"coco:", nd_source_open_coco},
 };
 
 static const struct {
@@ -32,6 +36,9 @@ typedef struct nd_dataset {
     float *images; /* one batch */
     int32_t *labels;
     int64_t *index;
+    nd_frame *frames;
+    nd_object *objects; /* of the picture last asked for, with the classes of the network */
+    size_t objects_capacity;
 } nd_dataset;
 
 static void dataset_where(const nd_batches *batches, int64_t index, char *text, size_t size) {
@@ -42,8 +49,8 @@ static void dataset_where(const nd_batches *batches, int64_t index, char *text, 
         snprintf(text, size, "%s: image %lld", batches->name, (long long)index);
 }
 
-static nd_status dataset_label(nd_dataset *self, int64_t index, int32_t *out) {
-    const int32_t label = self->source->label(self->source, index);
+/* The network's class for one of the picture at `index`. */
+static nd_status dataset_map(nd_dataset *self, int64_t index, int32_t label, int32_t *out) {
     if (nd_labels_map(self->labels_map, label, out)) return nd_status_ok;
     char where[512];
     dataset_where(&self->batches, index, where, sizeof where);
@@ -57,7 +64,8 @@ static nd_status dataset_next(nd_batches *batches, nd_batch *out) {
     int64_t n = 0;
     while (n < batches->batch) {
         int64_t index;
-        nd_status status = nd_prefetch_take(self->prefetch, self->images + (size_t)n * self->floats, &index);
+        nd_status status = nd_prefetch_take(self->prefetch, self->images + (size_t)n * self->floats,
+                                            &self->frames[n], &index);
         if (index < 0) break;
         if (status) {
             /* Only what is wrong with the picture itself is passed over. */
@@ -67,10 +75,25 @@ static nd_status dataset_next(nd_batches *batches, nd_batch *out) {
             continue;
         }
         self->index[n] = index;
-        ND_TRY(dataset_label(self, index, &self->labels[n]));
+        ND_TRY(dataset_map(self, index, self->source->label(self->source, index), &self->labels[n]));
         n++;
     }
-    *out = (nd_batch){.n = n, .images = self->images, .labels = self->labels, .index = self->index};
+    *out = (nd_batch){
+        .n = n, .images = self->images, .labels = self->labels, .index = self->index, .frames = self->frames};
+    return nd_status_ok;
+}
+
+static nd_status dataset_objects(nd_batches *batches, int64_t index, const nd_object **out, size_t *count) {
+    nd_dataset *self = (nd_dataset *)batches;
+    const nd_object *objects = self->source->objects(self->source, index, count);
+    for (size_t i = 0; i < *count; i++) {
+        nd_object *copies = nd_array_grow(self->objects, i, &self->objects_capacity, sizeof *copies);
+        ND_REQUIRE(copies, nd_status_memory, "%s: no memory for %zu boxes", batches->name, *count);
+        self->objects = copies;
+        copies[i] = objects[i];
+        ND_TRY(dataset_map(self, index, objects[i].label, &copies[i].label));
+    }
+    *out = self->objects;
     return nd_status_ok;
 }
 
@@ -89,6 +112,8 @@ static void dataset_close(nd_batches *batches) {
     free(self->images);
     free(self->labels);
     free(self->index);
+    free(self->frames);
+    free(self->objects);
     free(self);
 }
 
@@ -112,7 +137,9 @@ static nd_status dataset_open_source(const nd_dataset_settings *settings, nd_sou
         return nd_dataset_kinds[i].open(path, asked, otherwise, out);
     }
     return nd_fail(nd_status_usage,
-                   "data set \"%s\": expected imagefolder:DIR, list:FILE, cifar10:PATH, glyphs or synthetic",
+                   "data set \"%s\": expected imagefolder:DIR, list:FILE, cifar10:PATH, voc:DIR, "
+                   "coco:FILE:IMAGES, glyphs or "
+                   "synthetic",
                    settings->spec);
 }
 
@@ -146,7 +173,8 @@ static nd_status dataset_allocate(nd_dataset *self) {
     self->images = nd_alloc_array((size_t)batches->batch, self->floats * sizeof *self->images);
     self->labels = nd_alloc_array((size_t)batches->batch, sizeof *self->labels);
     self->index = nd_alloc_array((size_t)batches->batch, sizeof *self->index);
-    ND_REQUIRE(self->images && self->labels && self->index, nd_status_memory,
+    self->frames = nd_alloc_array((size_t)batches->batch, sizeof *self->frames);
+    ND_REQUIRE(self->images && self->labels && self->index && self->frames, nd_status_memory,
                "%s: no memory for %lld pictures", batches->name, (long long)batches->batch);
     return nd_status_ok;
 }
@@ -155,10 +183,10 @@ static nd_status dataset_allocate(nd_dataset *self) {
 static nd_status dataset_measure(const nd_dataset_settings *settings, const nd_preprocess *preprocess,
                                  nd_source *source) {
     if (!source->made) return nd_status_ok;
-    const int64_t heights[] = {preprocess->resize_height, preprocess->resize_short, preprocess->crop_height,
-                               settings->height},
-                  widths[] = {preprocess->resize_width, preprocess->resize_short, preprocess->crop_width,
-                              settings->width};
+    const int64_t heights[] = {preprocess->fit_height, preprocess->resize_height, preprocess->resize_short,
+                               preprocess->crop_height, settings->height},
+                  widths[] = {preprocess->fit_width, preprocess->resize_width, preprocess->resize_short,
+                              preprocess->crop_width, settings->width};
     for (size_t i = 0; !source->height && i < sizeof heights / sizeof *heights; i++) {
         source->height = heights[i];
         source->width = widths[i];
@@ -189,6 +217,9 @@ static nd_status dataset_prepare(nd_dataset *self, const nd_dataset_settings *se
     nd_preprocess_format(&preprocess, batches->preprocess, sizeof batches->preprocess);
     dataset_identify(self, settings->first, batches->count);
     batches->synthetic = source->made;
+    batches->objects = source->objects ? dataset_objects : NULL;
+    batches->classes = source->classes;
+    batches->n_classes = source->n_classes;
     ND_TRY(dataset_allocate(self));
     const int workers = settings->workers > 0 ? settings->workers : nd_threads();
     const nd_prefetch_settings prefetch = {

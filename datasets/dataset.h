@@ -1,6 +1,7 @@
 /* Data sets: DATASET and PREPROCESS specifications to a stream of batches (base/batches.h).
  *
- * DATASET: imagefolder:DIR | list:FILE | cifar10:PATH (binary or python batches) | glyphs |
+ * DATASET: imagefolder:DIR | list:FILE | cifar10:PATH (binary or python batches) | voc:DIR[:SPLIT] |
+ * coco:FILE:IMAGES (annotated boxes, folder of the pictures) | glyphs |
  * synthetic[:seed=N] (made-up pictures without labels), each with an optional ":test" or ":calib" where the
  * set has both. Decoding runs ahead on worker threads, in order; a broken image is warned about, counted and
  * left out. Memory does not grow with the set. */

@@ -9,6 +9,8 @@ typedef struct nd_files_item {
     const char *name;
     int64_t line;
     int32_t label;
+    const nd_object *objects;
+    size_t n_objects;
 } nd_files_item;
 
 struct nd_files {
@@ -51,6 +53,12 @@ static nd_status files_load(const nd_source *source, int64_t index, nd_image *ou
     return nd_image_read(path, out);
 }
 
+static const nd_object *files_objects(const nd_source *source, int64_t index, size_t *count) {
+    const nd_files_item *item = &files_of(source)->items[index];
+    *count = item->n_objects;
+    return item->objects;
+}
+
 /* Names and labels alone would not tell a set from a copy with other sizes, so the length of each file counts
  * too. */
 static void files_identify(const nd_source *source, int64_t index, nd_sha256 *hash) {
@@ -62,6 +70,12 @@ static void files_identify(const nd_source *source, int64_t index, nd_sha256 *ha
     nd_sha256_add(hash, item->name, strlen(item->name) + 1);
     const int length = snprintf(text, sizeof text, "%lld %d", (long long)about.st_size, (int)item->label);
     nd_sha256_add(hash, text, (size_t)length + 1);
+    for (size_t i = 0; i < item->n_objects; i++) {
+        const nd_object *object = &item->objects[i];
+        const double numbers[] = {object->box.x, object->box.y, object->box.width, object->box.height,
+                                  object->area,  object->label, object->crowd,     object->difficult};
+        nd_sha256_add(hash, numbers, sizeof numbers);
+    }
 }
 
 static void files_close(nd_source *source) {
@@ -95,7 +109,7 @@ nd_status nd_files_add(nd_files *files, const char *name, int32_t label, int64_t
     files->items = items;
     const char *copy = nd_arena_strdup(&files->arena, name);
     ND_REQUIRE(copy, nd_status_memory, "%s: no memory for names", files->folder);
-    files->items[used] = (nd_files_item){copy, line, label};
+    files->items[used] = (nd_files_item){.name = copy, .line = line, .label = label};
     files->source.count++;
     return nd_status_ok;
 }
@@ -109,6 +123,17 @@ nd_status nd_files_set_classes(nd_files *files, char *const *names, size_t count
     }
     files->source.classes = copies;
     files->source.n_classes = (int64_t)count;
+    return nd_status_ok;
+}
+
+nd_status nd_files_set_objects(nd_files *files, int64_t index, const nd_object *objects, size_t count) {
+    nd_files_item *item = &files->items[index];
+    nd_object *copies = nd_arena_alloc(&files->arena, count * sizeof *copies);
+    ND_REQUIRE(copies, nd_status_memory, "%s: no memory for boxes", files->folder);
+    if (count) memcpy(copies, objects, count * sizeof *copies);
+    item->objects = copies;
+    item->n_objects = count;
+    files->source.objects = files_objects;
     return nd_status_ok;
 }
 

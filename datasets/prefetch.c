@@ -8,6 +8,7 @@ enum { nd_prefetch_message = 1024, nd_prefetch_workers_max = 256 };
 
 typedef struct nd_prefetch_slot {
     float *pixels;
+    nd_frame frame;
     bool ready;
     nd_status status;
     char message[nd_prefetch_message]; /* nd_error() of the worker: messages are kept per thread */
@@ -35,9 +36,12 @@ struct nd_prefetch {
 
 /* A picture that cannot be read is named by its reader. */
 static nd_status prefetch_prepare(const nd_prefetch *self, int64_t index, const nd_image *image,
-                                  float *pixels) {
+                                  nd_prefetch_slot *slot) {
     char where[512];
-    const nd_status status = nd_preprocess_run(&self->preprocess, image, self->height, self->width, pixels);
+    const nd_status status =
+        nd_preprocess_run(&self->preprocess, image, self->height, self->width, slot->pixels);
+    slot->frame =
+        nd_preprocess_frame(&self->preprocess, image->height, image->width, self->height, self->width);
     if (!status || !self->source->where) return status;
     self->source->where(self->source, index, where, sizeof where);
     return nd_fail_in(status, "%s", where);
@@ -47,7 +51,7 @@ static void prefetch_load(nd_prefetch *self, int64_t number, nd_prefetch_slot *s
     nd_image image;
     const int64_t index = self->first + number;
     slot->status = self->source->load(self->source, index, &image);
-    if (!slot->status) slot->status = prefetch_prepare(self, index, &image, slot->pixels);
+    if (!slot->status) slot->status = prefetch_prepare(self, index, &image, slot);
     nd_image_free(&image);
     if (!slot->status) return;
     strncpy(slot->message, nd_error(), sizeof slot->message - 1);
@@ -76,7 +80,7 @@ static void *prefetch_work(void *argument) {
     return NULL;
 }
 
-nd_status nd_prefetch_take(nd_prefetch *self, float *dst, int64_t *index) {
+nd_status nd_prefetch_take(nd_prefetch *self, float *dst, nd_frame *frame, int64_t *index) {
     *index = -1;
     if (self->taken == self->count) return nd_status_ok;
     nd_prefetch_slot *slot = &self->slots[self->taken % self->ahead];
@@ -86,6 +90,7 @@ nd_status nd_prefetch_take(nd_prefetch *self, float *dst, int64_t *index) {
     /* Nobody else touches a ready slot until it counts as taken. */
     const nd_status status = slot->status ? nd_fail(slot->status, "%s", slot->message) : nd_status_ok;
     if (!status) memcpy(dst, slot->pixels, self->floats * sizeof *dst);
+    *frame = slot->frame;
     *index = self->first + self->taken;
     pthread_mutex_lock(&self->lock);
     slot->ready = false;

@@ -21,10 +21,10 @@ typedef struct nd_prefetch_settings {
 nd_status nd_prefetch_open(const nd_prefetch_settings *settings, nd_prefetch **out);
 void nd_prefetch_close(nd_prefetch *prefetch); /* waits for the workers; NULL is legal */
 
-/* The next picture in order, copied to dst, and its place in the source. *index is -1 after the last one. A
- * picture that could not be read gives the status of its family (nd_error() names it), and the stream goes on
- * after it. */
-nd_status nd_prefetch_take(nd_prefetch *prefetch, float *dst, int64_t *index);
+/* The next picture in order, copied to dst, where it lies in that, and its place in the source. *index is
+ * -1 after the last one. A picture that could not be read gives the status of its family (nd_error()
+ * names it), and the stream goes on after it. */
+nd_status nd_prefetch_take(nd_prefetch *prefetch, float *dst, nd_frame *frame, int64_t *index);
 
 void nd_prefetch_rewind(nd_prefetch *prefetch);
 

@@ -2,6 +2,7 @@
 #ifndef ND_DATASETS_SOURCE_H
 #define ND_DATASETS_SOURCE_H
 
+#include "base/boxes.h"
 #include "base/hash.h"
 #include "datasets/image/image.h"
 
@@ -21,6 +22,9 @@ struct nd_source {
     /* Adds what tells this picture from others: its relative name, length and label, or its pixels
      * and label. */
     void (*identify)(const nd_source *self, int64_t index, nd_sha256 *hash);
+    /* The annotated boxes of a picture, in its own pixels, *count of them; NULL where the set has none. They
+     * live as long as the source. */
+    const nd_object *(*objects)(const nd_source *self, int64_t index, size_t *count);
     void (*close)(nd_source *self);
 };
 
@@ -31,12 +35,12 @@ typedef enum nd_split { nd_split_none, nd_split_test, nd_split_calib } nd_split;
 typedef nd_status nd_source_opener(const char *path, nd_split asked, nd_split otherwise, nd_source **out);
 
 nd_source_opener nd_source_open_imagefolder, nd_source_open_list, nd_source_open_cifar10,
-    nd_source_open_glyphs, nd_source_open_synthetic;
+    nd_source_open_glyphs, nd_source_open_synthetic, nd_source_open_voc, nd_source_open_coco;
 
 /* For the openers of sets without splits. */
 nd_status nd_source_refuse_split(const char *path, nd_split asked);
 
-/* --- sets made of files: the sources of imagefolder and list */
+/* --- sets made of files: the sources of imagefolder, list, voc and coco */
 
 typedef struct nd_files nd_files; /* grows by nd_files_add */
 
@@ -46,6 +50,8 @@ nd_status nd_files_new(const char *folder, const char *list, nd_files **out);
 nd_status nd_files_add(nd_files *files, const char *name, int32_t label, int64_t line);
 /* Names of the classes by label, copied. */
 nd_status nd_files_set_classes(nd_files *files, char *const *names, size_t count);
+/* The boxes in a picture, copied; a set where any has them is one of detection. */
+nd_status nd_files_set_objects(nd_files *files, int64_t index, const nd_object *objects, size_t count);
 void nd_files_sort(nd_files *files); /* by label, then by name */
 nd_source *nd_files_source(nd_files *files);
 void nd_files_free(nd_files *files); /* NULL is legal */

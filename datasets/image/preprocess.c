@@ -21,6 +21,13 @@ const nd_preprocess_recipe nd_preprocess_recipes[] = {
     {"caffe-224", "resize=256,crop=224,order=bgr,mean=104:117:123", "Caffe's VGG and ResNet"},
     {"caffe-227", "resize=256,crop=227,order=bgr,mean=104:117:123", "Caffe's AlexNet and SqueezeNet"},
     {"cifar10", IMAGENET_STATISTICS, "CIFAR ResNets trained with ImageNet's statistics"},
+    {"letterbox-640", "fit=640,pad=114,scale=1/255", "YOLOv5 and v8, in the middle of a grey border"},
+    {"letterbox-416", "fit=416,pad=128,scale=1/255", "Darknet's YOLOv3"},
+    {"yolox-640", "fit=640,pad=114,place=corner,order=bgr", "YOLOX, left above"},
+    {"fit-320", "fit=320,place=corner,scale=1/255", "nudenet, left above on black"},
+    {"ssd-300", "resize=300x300,order=bgr,mean=104:117:123", "Caffe's SSD300, stretched (warp)"},
+    {"torchvision-ssd-300", "resize=300x300,scale=1/255,mean=0.48235:0.45882:0.40784,std=0.00392156862745098",
+     "torchvision's ssd300_vgg16, stretched (warp)"},
     {"glyphs", "scale=1/255,mean=0.5,std=0.25", "the bundled network"},
     {0},
 };
@@ -56,6 +63,23 @@ static bool preprocess_read_resize(const char *text, nd_preprocess *out) {
 static bool preprocess_read_crop(const char *text, nd_preprocess *out) {
     out->crop_height = out->crop_width = 0;
     return !strcmp(text, "none") || preprocess_read_size(text, &out->crop_height, &out->crop_width);
+}
+
+static bool preprocess_read_fit(const char *text, nd_preprocess *out) {
+    out->fit_height = out->fit_width = 0;
+    return !strcmp(text, "none") || preprocess_read_size(text, &out->fit_height, &out->fit_width);
+}
+
+static bool preprocess_read_pad(const char *text, nd_preprocess *out) {
+    int64_t pad;
+    if (!nd_text_int(text, &pad) || pad < 0 || pad > 255) return false;
+    out->pad = (int)pad;
+    return true;
+}
+
+static bool preprocess_read_place(const char *text, nd_preprocess *out) {
+    out->corner = !strcmp(text, "corner");
+    return out->corner || !strcmp(text, "centre");
 }
 
 static bool preprocess_read_centre(const char *text, nd_preprocess *out) {
@@ -128,6 +152,9 @@ static const struct {
 } nd_preprocess_keys[] = {
     {"resize", preprocess_read_resize, "a side in pixels, HxW or none"},
     {"crop", preprocess_read_crop, "a side in pixels, HxW or none"},
+    {"fit", preprocess_read_fit, "a side in pixels, HxW or none"},
+    {"pad", preprocess_read_pad, "a whole number from 0 to 255"},
+    {"place", preprocess_read_place, "centre or corner"},
     {"centre", preprocess_read_centre, "floor or even"},
     {"order", preprocess_read_order, "rgb, bgr or grey"},
     {"scale", preprocess_read_scale, "a number other than 0, or a fraction such as 1/255"},
@@ -151,9 +178,8 @@ static nd_status preprocess_set(const char *text, nd_preprocess *out, bool seen[
         return nd_status_ok;
     }
     return nd_fail(nd_status_usage,
-                   "preprocess: \"%s\" is neither a recipe nor one of resize=, crop=, centre=, order=, "
-                   "scale=, mean=, std=, "
-                   "interp=",
+                   "preprocess: \"%s\" is neither a recipe nor one of resize=, crop=, fit=, pad=, place=, "
+                   "centre=, order=, scale=, mean=, std=, interp=",
                    text);
 }
 
@@ -179,7 +205,10 @@ static nd_status preprocess_apply(const char *text, nd_preprocess *out) {
 
 nd_status nd_preprocess_parse(const char *text, nd_preprocess *out) {
     *out = (nd_preprocess){.scale = 1, .std = {1, 1, 1}};
-    return *text ? preprocess_apply(text, out) : nd_status_ok;
+    if (*text) ND_TRY(preprocess_apply(text, out));
+    ND_REQUIRE(!out->fit_height || (!out->resize_short && !out->resize_height && !out->crop_height),
+               nd_status_usage, "preprocess: fit with resize or crop; one of them says how large");
+    return nd_status_ok;
 }
 
 typedef struct nd_preprocess_text {
@@ -208,7 +237,10 @@ static void preprocess_add_triple(nd_preprocess_text *out, const char *key, cons
 
 const char *nd_preprocess_format(const nd_preprocess *self, char *text, size_t size) {
     nd_preprocess_text out = {text, size, 0};
-    if (self->resize_short)
+    if (self->fit_height)
+        nd_preprocess_add(&out, "fit=%lldx%lld,pad=%d,place=%s", (long long)self->fit_height,
+                          (long long)self->fit_width, self->pad, self->corner ? "corner" : "centre");
+    else if (self->resize_short)
         nd_preprocess_add(&out, "resize=%lld", (long long)self->resize_short);
     else if (self->resize_height)
         nd_preprocess_add(&out, "resize=%lldx%lld", (long long)self->resize_height,
@@ -228,7 +260,8 @@ const char *nd_preprocess_format(const nd_preprocess *self, char *text, size_t s
         nd_preprocess_add(&out, ",scale=%.9g", self->scale);
     preprocess_add_triple(&out, "mean", self->mean, 0);
     preprocess_add_triple(&out, "std", self->std, 1);
-    if (self->resize_short || self->resize_height)
+    if (!self->fit_height && self->crop_height && self->pad) nd_preprocess_add(&out, ",pad=%d", self->pad);
+    if (self->resize_short || self->resize_height || self->fit_height)
         nd_preprocess_add(&out, ",interp=%s", nd_filter_name(self->filter));
     return text;
 }
@@ -237,9 +270,20 @@ int64_t nd_preprocess_channels(const nd_preprocess *self) {
     return self->order == nd_order_grey ? 1 : 3;
 }
 
+/* To the nearest pixel, at least one. */
+static int64_t preprocess_scaled(int64_t side, double scale) {
+    const int64_t scaled = llround((double)side * scale);
+    return scaled > 0 ? scaled : 1;
+}
+
 /* What a picture of the given size becomes before the crop; the longer side is cut to whole pixels. */
 static void preprocess_resized(const nd_preprocess *self, int64_t *height, int64_t *width) {
-    if (self->resize_height) {
+    if (self->fit_height) {
+        const double scale =
+            fmin((double)self->fit_height / (double)*height, (double)self->fit_width / (double)*width);
+        *height = preprocess_scaled(*height, scale);
+        *width = preprocess_scaled(*width, scale);
+    } else if (self->resize_height) {
         *height = self->resize_height;
         *width = self->resize_width;
     } else if (self->resize_short) {
@@ -255,20 +299,23 @@ nd_status nd_preprocess_size(const nd_preprocess *self, int64_t set_height, int6
                              int64_t *height, int64_t *width) {
     *height = set_height;
     *width = set_width;
-    if (self->crop_height) {
-        *height = self->crop_height;
-        *width = self->crop_width;
+    if (self->crop_height || self->fit_height) {
+        *height = self->fit_height ? self->fit_height : self->crop_height;
+        *width = self->fit_height ? self->fit_width : self->crop_width;
         return nd_status_ok;
     }
     if (self->resize_height || (*height && *width)) {
         preprocess_resized(self, height, width);
         return nd_status_ok;
     }
-    return nd_fail(nd_status_usage, "preprocess: the pictures differ in size; give crop=N or resize=HxW");
+    return nd_fail(nd_status_usage,
+                   "preprocess: the pictures differ in size; give crop=N, fit=N or resize=HxW");
 }
 
 /* Where the crop starts; negative in the border of a smaller picture. */
-static int64_t preprocess_margin(int64_t have, int64_t want, bool even) {
+static int64_t preprocess_margin(const nd_preprocess *self, int64_t have, int64_t want) {
+    if (self->corner) return 0;
+    const bool even = self->centre_even;
     if (have < want) return -((want - have) / 2);
     const int64_t half = (have - want) / 2, odd = (have - want) % 2;
     return half + (even && odd && half % 2);
@@ -292,11 +339,11 @@ static uint8_t preprocess_sample(nd_order order, const uint8_t *rgb, int channel
     return rgb[order == nd_order_bgr ? 2 - channel : channel];
 }
 
-/* The window of height x width in the middle of the image, through the tables; black outside. */
+/* The window of height x width of the image, through the tables; `pad` outside. */
 static void preprocess_crop(const nd_preprocess *self, const nd_image *image, int64_t height, int64_t width,
                             float *dst) {
-    const int64_t top = preprocess_margin(image->height, height, self->centre_even);
-    const int64_t left = preprocess_margin(image->width, width, self->centre_even);
+    const int64_t top = preprocess_margin(self, image->height, height);
+    const int64_t left = preprocess_margin(self, image->width, width);
     nd_preprocess_table table;
     preprocess_tabulate(self, table);
     for (int c = 0; c < nd_preprocess_channels(self); c++) {
@@ -306,7 +353,7 @@ static void preprocess_crop(const nd_preprocess *self, const nd_image *image, in
                 const bool inside = row && x >= 0 && x < image->width;
                 const int64_t pixel = inside ? y * image->width + x : 0;
                 const uint8_t value = preprocess_sample(self->order, image->rgb + 3 * pixel, c);
-                *dst++ = table[c][inside ? value : 0];
+                *dst++ = table[c][inside ? value : self->pad];
             }
         }
     }
@@ -325,4 +372,18 @@ nd_status nd_preprocess_run(const nd_preprocess *self, const nd_image *image, in
     preprocess_crop(self, ready, height, width, dst);
     nd_image_free(&resized);
     return nd_status_ok;
+}
+
+nd_frame nd_preprocess_frame(const nd_preprocess *self, int64_t picture_height, int64_t picture_width,
+                             int64_t height, int64_t width) {
+    int64_t resized_height = picture_height, resized_width = picture_width;
+    preprocess_resized(self, &resized_height, &resized_width);
+    return (nd_frame){
+        .width = (double)picture_width,
+        .height = (double)picture_height,
+        .scale_x = (double)resized_width / (double)picture_width,
+        .scale_y = (double)resized_height / (double)picture_height,
+        .left = -(double)preprocess_margin(self, resized_width, width),
+        .top = -(double)preprocess_margin(self, resized_height, height),
+    };
 }

@@ -3,6 +3,11 @@
  * A named recipe (nd_preprocess_recipes) or a comma list of key=value, in any order, every key at most once:
  *
  *   resize=256               shorter side to 256, aspect kept; resize=HxW stretches to that; default none
+ *   fit=320                  as large as fits into that, aspect kept, fit=HxW too; the rest is border; no
+ *                            resize or crop with it; default none
+ *   pad=114                  value of a border's pixels, 0 to 255 before `scale`; default 0, black
+ *   place=centre|corner      where the picture stands in the border of a fit: in the middle (default), or
+ *                            left above
  *   crop=224                 centre crop, crop=HxW too; a smaller picture is padded with black; default none
  *   centre=floor|even        where the crop starts when an odd number of pixels is left over: half of it
  *                            rounded down, as in Caffe (default), or to even, as in torchvision
@@ -16,6 +21,7 @@
 #ifndef ND_DATASETS_PREPROCESS_H
 #define ND_DATASETS_PREPROCESS_H
 
+#include "base/boxes.h"
 #include "datasets/image/resize.h"
 
 typedef enum nd_order { nd_order_rgb, nd_order_bgr, nd_order_grey, nd_order_count } nd_order;
@@ -23,7 +29,10 @@ typedef enum nd_order { nd_order_rgb, nd_order_bgr, nd_order_grey, nd_order_coun
 typedef struct nd_preprocess {
     int64_t resize_short;                /* 0: none */
     int64_t resize_height, resize_width; /* 0: none; never together with resize_short */
+    int64_t fit_height, fit_width;       /* 0: none; never together with resize or crop */
     int64_t crop_height, crop_width;     /* 0: none */
+    int pad;
+    bool corner;
     bool centre_even;
     nd_order order;
     nd_filter filter;
@@ -51,5 +60,9 @@ nd_status nd_preprocess_size(const nd_preprocess *preprocess, int64_t set_height
 /* channels x height x width floats to dst, with height and width from nd_preprocess_size. */
 nd_status nd_preprocess_run(const nd_preprocess *preprocess, const nd_image *image, int64_t height,
                             int64_t width, float *dst);
+
+/* Where a picture of a size comes to lie in what nd_preprocess_run makes of it. */
+nd_frame nd_preprocess_frame(const nd_preprocess *preprocess, int64_t picture_height, int64_t picture_width,
+                             int64_t height, int64_t width);
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef ND_BASE_BATCHES_H
 #define ND_BASE_BATCHES_H
 
+#include "base/boxes.h"
 #include "base/status.h"
 
 #include <stdbool.h>
@@ -11,14 +12,16 @@
 
 #pragma GCC visibility push(default)
 
-/* `images` is n x channels x height x width, fp32, preprocessed. labels[i] is -1 where unknown; index[i] is
- * the image's place in the data set (skipped images leave gaps). All memory belongs to the stream and is
- * valid until the next call on it. n == 0 marks the end. */
+/* `images` is n x channels x height x width, fp32, preprocessed. labels[i] is -1 where unknown; index[i]
+ * is the image's place in the data set (skipped images leave gaps); frames[i] says where its picture lies
+ * in it, NULL where the stream does not know. All memory belongs to the stream and is valid until the
+ * next call on it. n == 0 marks the end. */
 typedef struct nd_batch {
     int64_t n;
     const float *images;
     const int32_t *labels;
     const int64_t *index;
+    const nd_frame *frames;
 } nd_batch;
 
 typedef struct nd_batches nd_batches;
@@ -36,6 +39,11 @@ struct nd_batches {
     /* Where the image at a place in the set and its label stand, for messages: "val.txt:17:
      * a.jpg". Optional. */
     void (*where)(const nd_batches *self, int64_t index, char *text, size_t size);
+    /* The boxes annotated in the picture at a place in the set, in its pixels, with their classes; valid
+     * until the next call. NULL where the set has none. */
+    nd_status (*objects)(nd_batches *self, int64_t index, const nd_object **out, size_t *count);
+    const char *const *classes; /* names of the set's classes, by number; NULL where they have none */
+    int64_t n_classes;
     void (*close)(nd_batches *self); /* frees self */
 };
 

@@ -7,12 +7,12 @@ endif()
 set(nd_fuzz_flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
 
 nd_room(fuzzed host/base host/base/files host/base/format host/base/machine host/base/rows host/base/text
-        host/model host/model/onnx host/model/infer host/model/weights host/model/zoo datasets datasets/image)
+        host/model host/model/onnx host/model/infer host/model/weights host/model/zoo datasets datasets/annotations datasets/image)
 add_library(nd_fuzzed STATIC EXCLUDE_FROM_ALL ${fuzzed} ${onnx_messages}.c)
 add_dependencies(nd_fuzzed nd_version nd_messages)
 target_include_directories(nd_fuzzed PUBLIC host . ${CMAKE_BINARY_DIR}/generated)
 target_compile_options(nd_fuzzed PRIVATE ${nd_fuzz_flags})
-target_link_libraries(nd_fuzzed PUBLIC m PkgConfig::PNG PkgConfig::JANSSON PkgConfig::LIBZIP PkgConfig::PROTOBUF_C
+target_link_libraries(nd_fuzzed PUBLIC m PkgConfig::EXPAT PkgConfig::PNG PkgConfig::JANSSON PkgConfig::LIBZIP PkgConfig::PROTOBUF_C
                       PkgConfig::TURBOJPEG ZLIB::ZLIB ${CMAKE_DL_LIBS} Threads::Threads)
 
 add_custom_target(fuzz)

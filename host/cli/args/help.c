@@ -7,7 +7,8 @@ static const char nd_help_specifications[] =
     "MODEL       file.onnx, ARCH:weights (safetensors or a PyTorch checkpoint), ARCH (random weights), or "
     "glyphs\n"
     "DATASET     imagefolder:DIR, list:FILE, cifar10:PATH, glyphs or synthetic; :test or :calib chooses a "
-    "split\n"
+    "split;\n"
+    "            with annotated boxes voc:DIR[:SPLIT] or coco:FILE:IMAGES\n"
     "lists       2,3,4   1..9   1..9+2   1..64*2\n"
     "exit codes  0 done, 1 gate or check failed, 2 usage, 3 bad input file, 4 backend or device missing,\n"
     "            5 inconclusive with --strict, 6 out of memory or threads\n";

@@ -63,7 +63,8 @@ static void print_overview_roff(FILE *file) {
     fputs("A MODEL is file.onnx, ARCH:weights (safetensors or a PyTorch checkpoint), ARCH (random weights) "
           "or glyphs.\n"
           "A DATASET is imagefolder:DIR, list:FILE, cifar10:PATH, glyphs or synthetic; :test or :calib after "
-          "it chooses a split.\nLists are 2,3,4, ranges 1..9, 1..9+2 and 1..64*2, and mixtures of them.\n",
+          "it chooses a split. Sets with annotated boxes are voc:DIR[:SPLIT] and coco:FILE:IMAGES.\n"
+          "Lists are 2,3,4, ranges 1..9, 1..9+2 and 1..64*2, and mixtures of them.\n",
           file);
     print_options_roff(file, NULL);
     print_items(file, "ENVIRONMENT", environment, sizeof environment / sizeof *environment);

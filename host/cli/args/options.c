@@ -66,9 +66,9 @@ const nd_option nd_option_table[] = {
 
     /* data */
     {"data", 0, "DATASET", false, "decouple eval sweep reproduce",
-     "imagefolder:DIR, list:FILE, cifar10:PATH or glyphs"},
+     "imagefolder:DIR, list:FILE, cifar10:PATH, glyphs; with boxes voc:DIR, coco:FILE:IMAGES"},
     {"preprocess", 0, "RECIPE", false, "decouple eval bench sweep reproduce",
-     "a named recipe, or resize=,interp=,crop=,centre=,order=,scale=,mean=,std="},
+     "a named recipe, or resize=,interp=,crop=,centre=,fit=,pad=,place=,order=,scale=,mean=,std="},
     {"classes", 0, "FILE", false, "decouple eval sweep reproduce",
      "which output each class of --data is: lines of NAME CLASS or CLASS NAME, or the name of output i on "
      "line i; "

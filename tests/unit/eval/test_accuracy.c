@@ -34,8 +34,10 @@ typedef struct fixed_batches {
 static nd_status fixed_next(nd_batches *batches, nd_batch *out) {
     fixed_batches *self = (fixed_batches *)batches;
     const int64_t left = batches->count - self->at, n = left < batches->batch ? left : batches->batch;
-    *out = (nd_batch){n, self->images + self->at * batches->channels, self->labels + self->at,
-                      self->index + self->at};
+    *out = (nd_batch){.n = n,
+                      .images = self->images + self->at * batches->channels,
+                      .labels = self->labels + self->at,
+                      .index = self->index + self->at};
     self->at += n;
     return nd_status_ok;
 }

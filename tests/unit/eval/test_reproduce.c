@@ -125,7 +125,8 @@ typedef struct noise {
 
 static nd_status noise_next(nd_batches *self, nd_batch *out) {
     noise *set = (noise *)self;
-    *out = (nd_batch){set->done ? 0 : count, set->images, set->labels, set->index};
+    *out = (nd_batch){
+        .n = set->done ? 0 : count, .images = set->images, .labels = set->labels, .index = set->index};
     set->passes += !set->done;
     set->done = true;
     return nd_status_ok;
