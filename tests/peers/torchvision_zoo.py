@@ -3,6 +3,7 @@
 
 usage: torchvision_zoo.py BUILD [NAME...]      (default: a network of every kind)
 """
+import json
 import os
 import subprocess
 import sys
@@ -55,6 +56,72 @@ def relative_difference(build, name, folder):
     return worst
 
 
+class Heads(torch.nn.Module):
+    """What the heads of torchvision's SSD say, undecoded."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.backbone, self.head = model.backbone, model.head
+
+    def forward(self, images):
+        said = self.head(list(self.backbone(images).values()))
+        return said["cls_logits"], said["bbox_regression"]
+
+
+def multiply_adds(model, image):
+    """Of all convolutions, counted as they run."""
+    count = []
+
+    def add(module, _, output):
+        kernel = module.in_channels // module.groups * module.kernel_size[0] * module.kernel_size[1]
+        count.append(kernel * output[0].numel())
+
+    hooks = [m.register_forward_hook(add) for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    with torch.no_grad():
+        model(image)
+    for hook in hooks:
+        hook.remove()
+    return sum(count)
+
+
+def ssd(build, folder):
+    """Relative difference of both heads, and multiply-adds by torch and by nd."""
+    torch.manual_seed(0)
+    whole = torchvision.models.detection.ssd300_vgg16(weights=None, weights_backbone=None).eval()
+    with torch.no_grad():
+        for key, value in whole.named_parameters():
+            if value.dim() == 4:
+                torch.nn.init.kaiming_normal_(value)
+            elif "bias" in key:
+                value.normal_(0, 0.1)
+    model, image = Heads(whole).eval(), torch.randn(1, 3, 300, 300)
+    with torch.no_grad():
+        wanted = [x.numpy().ravel() for x in model(image)]
+    checkpoint, prefix = os.path.join(folder, "ssd.pth"), os.path.join(folder, "ssd")
+    torch.save(whole.state_dict(), checkpoint)
+    image.numpy().tofile(prefix + ".in0")
+    subprocess.run([os.path.join(build, "nd_peer"), "auto", "1", f"ssd300_vgg16:{checkpoint}", prefix], check=True,
+                   stdout=subprocess.DEVNULL)
+    rows = os.path.join(folder, "rows.jsonl")
+    subprocess.run([os.path.join(build, "nd"), "inspect", f"ssd300_vgg16:{checkpoint}", "--json", rows], check=True,
+                   stdout=subprocess.DEVNULL)
+    with open(rows, encoding="utf-8") as file:
+        macs = sum(row["conv_macs"] for row in map(json.loads, file)
+                   if "layer" in row and row["method"] == "none")
+    worst = 0
+    for i, want in enumerate(wanted):
+        got = numpy.fromfile(f"{prefix}.out{i}", dtype=numpy.float32)
+        worst = max(worst, numpy.linalg.norm(got - want) / numpy.linalg.norm(want))
+    return worst, multiply_adds(model, image), macs
+
+
+def check_ssd(build):
+    with tempfile.TemporaryDirectory() as folder:
+        difference, theirs, ours = ssd(build, folder)
+    print(f"ssd300_vgg16: relative difference {difference:.2g}, bound {BOUND:g}; multiply-adds {theirs} by torch, {ours} by nd")
+    return difference < BOUND and theirs == ours
+
+
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
@@ -64,6 +131,7 @@ def main():
             difference = relative_difference(sys.argv[1], name, folder)
         failed += not difference < BOUND
         print(f"{name}: relative difference {difference:.2g}, bound {BOUND:g}")
+    failed += len(sys.argv) == 2 and not check_ssd(sys.argv[1])
     sys.exit(1 if failed else 0)
 
 

@@ -237,6 +237,7 @@ static const struct {
     [nd_op_identity] = {emit_plain, false, 1, INT64_MAX},
     [nd_op_gather] = {emit_axis, false, 1, INT64_MAX},
     [nd_op_reduce_mean] = {emit_reduce, false, 1, 17},
+    [nd_op_reduce] = {emit_reduce, false, 1, 17}, /* ReduceSum alone to 12 */
     [nd_op_slice] = {emit_slice, true, 10, INT64_MAX},
     [nd_op_cast] = {emit_cast, false, 6, INT64_MAX},
     [nd_op_quantize] = {emit_axis, false, 13, INT64_MAX},
@@ -250,13 +251,14 @@ nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node, char *const 
                graph->name, node->name, node->op_type);
     ND_REQUIRE(graph->opset >= nd_emitters[node->op].opset_min &&
                    graph->opset <= nd_emitters[node->op].opset_max &&
-                   !(node->op == nd_op_softmax && node->attr.flat_softmax),
+                   !(node->op == nd_op_softmax && node->attr.flat_softmax) &&
+                   !(graph->opset > 12 && !strcmp(node->op_type, "ReduceSum")),
                nd_status_unsupported, "%s: node '%s' (%s) cannot be written in opset %lld", graph->name,
                node->name, node->op_type, (long long)graph->opset);
     const bool lists = nd_emitters[node->op].lists && node->n_in == 1;
     Nd__Onnx__Node *proto = &emitter.proto;
     proto->name = (char *)(uintptr_t)node->name;
-    proto->op_type = (char *)(uintptr_t)nd_op_name(node->op);
+    proto->op_type = (char *)(uintptr_t)(node->op == nd_op_reduce ? node->op_type : nd_op_name(node->op));
     proto->attribute = emitter.pointers;
     proto->n_output = (size_t)node->n_out;
     proto->output = (char **)(uintptr_t)out;

@@ -24,6 +24,13 @@ static const nd_zoo_alias nd_zoo_timm_repvgg[] = {{"stage0.", "stem."},
                                                   {"rbr_reparam.", "reparam_conv."},
                                                   {"linear.", "head.fc."},
                                                   {NULL, NULL}};
+/* lufficc/SSD over ssd.pytorch's names. */
+static const nd_zoo_alias nd_zoo_ssd_headers[] = {{"vgg.", "backbone.vgg."},
+                                                  {"extras.", "backbone.extras."},
+                                                  {"L2Norm.", "backbone.l2_norm."},
+                                                  {"conf.", "box_head.predictor.cls_headers."},
+                                                  {"loc.", "box_head.predictor.reg_headers."},
+                                                  {NULL, NULL}};
 static const char *const nd_zoo_googlenet_training[] = {"aux1.", "aux2.", NULL};
 
 /* The rows of a table: what differs in a family, over what does not. */
@@ -52,8 +59,9 @@ static const char *const nd_zoo_googlenet_training[] = {"aux1.", "aux2.", NULL};
 #define REPVGG_B(number, ...) REPVGG_PLAN(BLOCKS(1, 4, 6, 16, 1), number, __VA_ARGS__)
 #define BLOCKS(...)                                                                                          \
     { __VA_ARGS__ }
-#define IMAGENET 3, 224, 224, 1000, "torchvision-224"
-#define CIFAR10  3, 32, 32, 10, "cifar10"
+#define SSD_ANCHORS(scales) "steps=8:16:32:64:100:300;scales=" scales ";ratios=2:2,3:2,3:2,3:2:2"
+#define IMAGENET            3, 224, 224, 1000, "torchvision-224"
+#define CIFAR10             3, 32, 32, 10, "cifar10"
 
 #define VGG_TEXT      "arXiv 1409.1556; torchvision or timm (tv_in1k) weights"
 #define RESNET_TEXT   "arXiv 1512.03385; torchvision or timm weights"
@@ -97,6 +105,16 @@ const nd_zoo_entry nd_zoo_table[] = {
     {"repvgg_b1g4", IMAGENET, REPVGG_TEXT, REPVGG_B(4, 64, 128, 256, 512, 2048)},
     {"repvgg_b2", IMAGENET, REPVGG_TEXT, REPVGG_B(0, 64, 160, 320, 640, 2560)},
     {"repvgg_b3", IMAGENET, REPVGG_TEXT, REPVGG_B(0, 64, 192, 384, 768, 2560)},
+    {"ssd300", 3, 300, 300, 21, "ssd-300",
+     "arXiv 1512.02325, VOC; ssd.pytorch or lufficc/SSD weights; raw heads",
+     PLAN(.build = nd_zoo_ssd300, .ssd = &nd_zoo_ssd_caffe,
+          .anchors = SSD_ANCHORS("0.1:0.2:0.37:0.54:0.71:0.88:1.05"), .aliases = nd_zoo_ssd_headers,
+          .head = "conf.0", .head_boxes = 4)},
+    {"ssd300_vgg16", 3, 300, 300, 91, "torchvision-ssd-300",
+     "arXiv 1512.02325, COCO; torchvision weights; raw heads",
+     PLAN(.build = nd_zoo_ssd300, .ssd = &nd_zoo_ssd_torchvision,
+          .anchors = SSD_ANCHORS("0.07:0.15:0.33:0.51:0.69:0.87:1.05"),
+          .head = "head.classification_head.module_list.0", .head_boxes = 4)},
     {"resnet20", CIFAR10, CIFAR_TEXT, CIFAR(3)},
     {"resnet32", CIFAR10, CIFAR_TEXT, CIFAR(5)},
     {"resnet44", CIFAR10, CIFAR_TEXT, CIFAR(7)},
@@ -124,6 +142,7 @@ nd_status nd_zoo_build(const nd_zoo_entry *entry, nd_zoo_source *source, void *c
     ND_TRY_DONE(nd_graph_add_output(graph, builder.x));
     ND_TRY_DONE(nd_graph_set_meta(graph, "nd.architecture", entry->name));
     ND_TRY_DONE(nd_graph_set_meta(graph, "nd.preprocess", entry->preprocess));
+    if (entry->plan->anchors) ND_TRY_DONE(nd_graph_set_meta(graph, "nd.anchors", entry->plan->anchors));
     ND_TRY_DONE(nd_graph_sort(graph));
     *out = graph;
 done:

@@ -1,7 +1,9 @@
 #include "model/zoo/zoo_layers.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 const char *nd_zoo_name(nd_zoo_builder *builder, const char *format, ...) {
     char text[128];
@@ -15,9 +17,8 @@ const char *nd_zoo_name(nd_zoo_builder *builder, const char *format, ...) {
     return "";
 }
 
-static nd_status zoo_param_add(nd_zoo_builder *builder, const char *layer, const char *suffix, int rank,
-                               const int64_t *dims, int *value) {
-    const char *name = nd_zoo_name(builder, "%s.%s", layer, suffix);
+static nd_status zoo_param_add(nd_zoo_builder *builder, const char *name, int rank, const int64_t *dims,
+                               int *value) {
     ND_TRY(builder->status);
     nd_tensor tensor = {0};
     ND_TRY(builder->source(builder->context, name, rank, dims, &tensor));
@@ -29,7 +30,8 @@ static nd_status zoo_param_add(nd_zoo_builder *builder, const char *layer, const
 static int zoo_param(nd_zoo_builder *builder, const char *layer, const char *suffix, int rank,
                      const int64_t *dims) {
     int value = -1;
-    if (!builder->status) builder->status = zoo_param_add(builder, layer, suffix, rank, dims, &value);
+    const char *name = nd_zoo_name(builder, "%s.%s", layer, suffix);
+    if (!builder->status) builder->status = zoo_param_add(builder, name, rank, dims, &value);
     return value;
 }
 
@@ -37,11 +39,12 @@ static int zoo_vector(nd_zoo_builder *builder, const char *layer, const char *su
     return zoo_param(builder, layer, suffix, 1, &length);
 }
 
-/* Appends a node whose inputs after the first are `rest` (at most four), and moves x to its output. Returns
+/* Appends a node whose inputs after the first are `rest` (fewer than nd_zoo_branches_max), and moves x to its
+ * output. Returns
  * where to put its attributes, NULL after a failure. */
 static nd_attr *zoo_node(nd_zoo_builder *builder, nd_op op, const char *name, const int *rest, int n_rest) {
     if (builder->status) return NULL;
-    int in[5] = {builder->x}, out;
+    int in[nd_zoo_branches_max] = {builder->x}, out;
     for (int i = 0; i < n_rest; i++) in[i + 1] = rest[i];
     nd_node *node;
     builder->status = nd_graph_add_value(builder->graph, name, &out);
@@ -76,6 +79,14 @@ void nd_zoo_grouped_conv(nd_zoo_builder *builder, const char *name, int64_t chan
 void nd_zoo_conv(nd_zoo_builder *builder, const char *name, int64_t channels, nd_zoo_window window,
                  bool bias) {
     nd_zoo_grouped_conv(builder, name, channels, window, 1, bias);
+}
+
+void nd_zoo_dilated_conv(nd_zoo_builder *builder, const char *name, int64_t channels, nd_zoo_window window,
+                         int64_t dilation) {
+    nd_zoo_conv(builder, name, channels, window, true);
+    if (builder->status) return;
+    nd_window *of = &builder->graph->nodes[builder->graph->n_nodes - 1].attr.window;
+    of->dilation[0] = of->dilation[1] = dilation;
 }
 
 void nd_zoo_batchnorm(nd_zoo_builder *builder, const char *name) {
@@ -141,6 +152,61 @@ void nd_zoo_linear(nd_zoo_builder *builder, const char *name, int64_t features) 
 
 void nd_zoo_add(nd_zoo_builder *builder, const char *name, int other) {
     zoo_node(builder, nd_op_add, name, &other, 1);
+}
+
+/* [channels] as [channels][1][1], to be broadcast over an image. */
+static int zoo_per_channel(nd_zoo_builder *builder, const char *name) {
+    int value = -1, out = -1;
+    nd_node *node;
+    if (!builder->status) builder->status = zoo_param_add(builder, name, 1, &builder->channels, &value);
+    if (!builder->status)
+        builder->status = nd_graph_add_value(builder->graph, nd_zoo_name(builder, "%s.map", name), &out);
+    if (!builder->status)
+        builder->status = nd_graph_add_node(builder->graph, nd_op_unsqueeze,
+                                            nd_zoo_name(builder, "%s.map", name), &value, 1, &out, 1, &node);
+    if (builder->status) return -1;
+    node->attr.n = 2;
+    node->attr.list[0] = 1;
+    node->attr.list[1] = 2;
+    return out;
+}
+
+void nd_zoo_l2norm(nd_zoo_builder *builder, const char *name, const char *weight) {
+    const int x = builder->x;
+    nd_attr *attr = zoo_node(builder, nd_op_reduce, nd_zoo_name(builder, "%s.length", name), NULL, 0);
+    if (!attr) return;
+    builder->graph->nodes[builder->graph->n_nodes - 1].op_type = "ReduceL2";
+    attr->n = 1;
+    attr->list[0] = 1;
+    attr->keep_dims = true;
+    attr = zoo_node(builder, nd_op_clip, nd_zoo_name(builder, "%s.clip", name), NULL, 0);
+    if (!attr) return;
+    attr->lo = 1e-12f;
+    attr->hi = INFINITY;
+    const int length = builder->x;
+    builder->x = x;
+    zoo_node(builder, nd_op_div, nd_zoo_name(builder, "%s.unit", name), &length, 1);
+    const int scale = zoo_per_channel(builder, weight);
+    zoo_node(builder, nd_op_mul, name, &scale, 1);
+}
+
+void nd_zoo_rows(nd_zoo_builder *builder, const char *name, int64_t numbers) {
+    static const int64_t last[] = {0, 2, 3, 1};
+    nd_attr *attr = zoo_node(builder, nd_op_transpose, nd_zoo_name(builder, "%s.transpose", name), NULL, 0);
+    if (!attr) return;
+    attr->n = 4;
+    memcpy(attr->list, last, sizeof last);
+    attr = zoo_node(builder, nd_op_reshape, nd_zoo_name(builder, "%s.rows", name), NULL, 0);
+    if (!attr) return;
+    attr->n = 3;
+    attr->list[0] = 0; /* as it is */
+    attr->list[1] = -1;
+    attr->list[2] = numbers;
+    builder->channels = numbers;
+}
+
+void nd_zoo_output(nd_zoo_builder *builder) {
+    if (!builder->status) builder->status = nd_graph_add_output(builder->graph, builder->x);
 }
 
 nd_zoo_place nd_zoo_here(const nd_zoo_builder *builder) {

@@ -27,6 +27,9 @@ typedef struct nd_zoo_alias {
 
 enum { nd_zoo_stages_max = 5 };
 
+typedef struct nd_zoo_ssd_names nd_zoo_ssd_names;
+extern const nd_zoo_ssd_names nd_zoo_ssd_caffe, nd_zoo_ssd_torchvision;
+
 typedef struct nd_zoo_plan {
     void (*build)(nd_zoo_builder *builder, const nd_zoo_entry *entry);
     int64_t stages[nd_zoo_stages_max]; /* convolutions (VGG), blocks or layers of each stage */
@@ -37,8 +40,11 @@ typedef struct nd_zoo_plan {
     int64_t widths[nd_zoo_stages_max]; /* RepVGG */
     const nd_zoo_alias *aliases;       /* or NULL */
     const char *head;                  /* the layer whose features are the classes */
-    nd_zoo_make *make;                 /* or NULL: parameters that files hold in parts */
-    const char *const *training;       /* or NULL: prefixes of what only training uses, NULL-ended */
+    int64_t head_boxes;                /* detectors: boxes at each place, each with all classes in the head */
+    const nd_zoo_ssd_names *ssd;
+    const char *anchors;         /* detectors: metadata nd.anchors */
+    nd_zoo_make *make;           /* or NULL: parameters that files hold in parts */
+    const char *const *training; /* or NULL: prefixes of what only training uses, NULL-ended */
 } nd_zoo_plan;
 
 void nd_zoo_vgg(nd_zoo_builder *builder, const nd_zoo_entry *entry);
@@ -48,6 +54,7 @@ void nd_zoo_resnet_cifar(nd_zoo_builder *builder, const nd_zoo_entry *entry);
 void nd_zoo_densenet(nd_zoo_builder *builder, const nd_zoo_entry *entry);
 void nd_zoo_googlenet(nd_zoo_builder *builder, const nd_zoo_entry *entry);
 void nd_zoo_mobilenet_v2(nd_zoo_builder *builder, const nd_zoo_entry *entry);
+void nd_zoo_ssd300(nd_zoo_builder *builder, const nd_zoo_entry *entry);
 void nd_zoo_repvgg(nd_zoo_builder *builder, const nd_zoo_entry *entry);
 
 /* A square window, equal on both axes. */
@@ -72,6 +79,9 @@ void nd_zoo_conv(nd_zoo_builder *builder, const char *name, int64_t channels, nd
                  bool bias);
 void nd_zoo_grouped_conv(nd_zoo_builder *builder, const char *name, int64_t channels, nd_zoo_window window,
                          int64_t groups, bool bias);
+/* With a bias; `pad` of the window is that of the dilated kernel. */
+void nd_zoo_dilated_conv(nd_zoo_builder *builder, const char *name, int64_t channels, nd_zoo_window window,
+                         int64_t dilation);
 void nd_zoo_batchnorm(nd_zoo_builder *builder, const char *name);
 void nd_zoo_relu(nd_zoo_builder *builder, const char *name);
 void nd_zoo_relu6(nd_zoo_builder *builder, const char *name);
@@ -81,9 +91,15 @@ void nd_zoo_average_pool(nd_zoo_builder *builder, const char *name, nd_zoo_windo
 void nd_zoo_global_pool(nd_zoo_builder *builder, const char *name); /* and flattens */
 void nd_zoo_flatten(nd_zoo_builder *builder, const char *name, int64_t features);
 void nd_zoo_linear(nd_zoo_builder *builder, const char *name, int64_t features);
+/* Channels divided by their Euclidean length at each place, at least 1e-12, and multiplied by the
+ * parameter `weight` (ParseNet, Liu et al. 2015, section 3.3). */
+void nd_zoo_l2norm(nd_zoo_builder *builder, const char *name, const char *weight);
+/* [n][c][h][w] to [n][h * w * c / numbers][numbers]. */
+void nd_zoo_rows(nd_zoo_builder *builder, const char *name, int64_t numbers);
+void nd_zoo_output(nd_zoo_builder *builder); /* x is an output; the last x is one anyway */
 void nd_zoo_add(nd_zoo_builder *builder, const char *name, int other);
 /* At most nd_zoo_branches_max, along the channels. */
-enum { nd_zoo_branches_max = 5 };
+enum { nd_zoo_branches_max = 6 };
 void nd_zoo_concat(nd_zoo_builder *builder, const char *name, const nd_zoo_place *parts, int count);
 /* Every second row and column, and zero channels put evenly before and after up to `channels`. */
 void nd_zoo_option_a(nd_zoo_builder *builder, const char *name, int64_t channels);

@@ -269,7 +269,8 @@ int64_t nd_zoo_weights_classes(const nd_zoo_weights *weights) {
     char name[128];
     snprintf(name, sizeof name, "%s.weight", weights->plan->head);
     const nd_zoo_key *key = zoo_key_get(weights, name);
-    return key && key->tensor->rank >= 2 ? key->tensor->dims[0] : 0;
+    const int64_t boxes = weights->plan->head_boxes ? weights->plan->head_boxes : 1;
+    return key && key->tensor->rank >= 2 ? key->tensor->dims[0] / boxes : 0;
 }
 
 nd_status nd_zoo_weights_open(const char *path, const nd_zoo_plan *plan, nd_zoo_weights **out) {
