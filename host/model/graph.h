@@ -115,12 +115,19 @@ typedef struct nd_attr {
     float value;            /* pad, constant_of_shape: the constant */
     int64_t size;           /* lrn: window across channels; constant_of_shape: the integer;
                                split: num_outputs, 0 when absent;
-                               resize: entries of axes, 0 for all axes */
+                               resize: entries of axes, 0 for all axes;
+                               topk: k, where it is no input; gather_nd: axes of the batch;
+                               roi_align: sampling points, 0 for as many as pixels */
     int64_t axis;   /* concat, flatten, softmax, gather, split, quantize, dequantize, normalize: the first */
     nd_dtype dtype; /* cast */
     bool keep_dims; /* reduce_mean, reduce_prod, reduce */
-    bool approximate;  /* unary: Gelu by tanh */
-    bool flat_softmax; /* softmax before opset 13: flattened to 2-D at axis */
+    bool approximate;        /* unary: Gelu by tanh */
+    bool largest;            /* dynamic: TopK takes the largest */
+    bool last;               /* dynamic: of equals, ArgMax and ArgMin take the last */
+    bool reverse, exclusive; /* dynamic: CumSum */
+    bool remainder;          /* dynamic: Mod has the sign of the dividend */
+    bool center;             /* dynamic: boxes of NonMaxSuppression are a centre and a size */
+    bool flat_softmax;       /* softmax before opset 13: flattened to 2-D at axis */
     nd_resize resize;
     int n;                         /* entries used in the lists below */
     int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduction axes, reshape dims, transpose perm, pad
@@ -135,6 +142,8 @@ typedef struct nd_attr {
 
 typedef struct nd_node {
     nd_op op;
+    bool dynamic; /* opaque, but `attr` is read: it is run by run/dynamic/, on tensors whose sizes or integers
+                     are known while running alone */
     /* Never NULL or empty; unique. For layers the torchvision/timm module name where known. */
     const char *name;
     const char *op_type; /* as in the file: names the op of an opaque node */

@@ -40,9 +40,14 @@ nd_status nd_exec_open(nd_backend *backend, const nd_graph *graph, const nd_exec
                        nd_exec **out);
 void nd_exec_close(nd_exec *exec); /* NULL is legal */
 
-/* 1 <= n <= batch of the settings. inputs[i] and outputs[i] are fp32 row-major (NCHW), n images each, in the
- * order of the settings. */
+/* 1 <= n <= batch of the settings. inputs[i] and outputs[i] are fp32 row-major (NCHW), n images each, in
+ * the order of the settings. Outputs of which the graph has no shape, as the run alone knows it, are NULL
+ * there and read by nd_exec_output. */
 nd_status nd_exec_run(nd_exec *exec, int64_t n, const float *const *inputs, float *const *outputs);
+
+/* Output `index` of the last run, f32, i64 or bool, until the next: of one whose size or integers only the
+ * run knows (the boxes of a detector). NULL for the others. */
+const nd_tensor *nd_exec_output(const nd_exec *exec, int index);
 
 /* Images of the plan: those of the settings, or fewer where `shrink` had to. */
 int64_t nd_exec_batch(const nd_exec *exec);
@@ -66,6 +71,9 @@ nd_exec_node nd_exec_node_at(const nd_exec *exec, size_t index);
 /* Entries that the host runs, the backend having no kernel for them; *bytes: what a run moves there and back.
  */
 size_t nd_exec_host_count(const nd_exec *exec, int64_t *bytes);
+/* Nodes that are no entries: their sizes or integers are known while running alone, and the host runs them
+ * one by one, after all others. */
+size_t nd_exec_dynamic_count(const nd_exec *exec);
 size_t nd_exec_activation_bytes(const nd_exec *exec); /* of the memory plan */
 size_t nd_exec_workspace_bytes(const nd_exec *exec);  /* scratch memory that its kernels share */
 bool nd_exec_captured(const nd_exec *exec);           /* the backend replays all kernels as one */

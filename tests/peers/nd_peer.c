@@ -1,9 +1,9 @@
 /* Runs a model on raw fp32 files, so that scripts can set nd beside other runtimes.
  *
- * usage: nd_peer BACKEND BATCH[xHEIGHTxWIDTH] MODEL PREFIX [fold]
- * Input i of the graph is read from PREFIX.in<i>, output i is written to PREFIX.out<i>; the dims of each
- * output go to stdout, one line an output. The exit code is that of nd, and "unsupported" or another family
- * goes before the message. */
+ * usage: nd_peer BACKEND BATCH[xHEIGHTxWIDTH] MODEL PREFIX [fold] Input i of the graph is read from
+ * PREFIX.in<i>, integers and truth values as fp32 too, output i is written to PREFIX.out<i>; the dims of
+ * each output go to stdout, one line an output. The exit code is that of nd, and "unsupported" or another
+ * family goes before the message. */
 #include "model/infer/infer.h"
 #include "model/model.h"
 #include "run/executor.h"
@@ -37,8 +37,10 @@ static nd_status peer_read(nd_peer *peer, const char *prefix) {
         const nd_value *value = &graph->values[graph->inputs[i]];
         const size_t count = (size_t)nd_dims_count(value->rank, value->dims);
         FILE *file;
-        ND_REQUIRE(value->dtype == nd_dtype_f32, nd_status_unsupported, "input '%s' is %s, not f32",
-                   value->name, nd_dtype_name(value->dtype));
+        const bool whole_numbers = value->dtype == nd_dtype_i64 || value->dtype == nd_dtype_i32;
+        ND_REQUIRE(value->dtype == nd_dtype_f32 || value->dtype == nd_dtype_bool || whole_numbers,
+                   nd_status_unsupported, "input '%s' is %s, not f32", value->name,
+                   nd_dtype_name(value->dtype));
         peer->in[i] = nd_alloc_array(count, sizeof(float));
         ND_REQUIRE(peer->in[i], nd_status_memory, "no memory");
         ND_TRY(peer_file(prefix, "in", i, "rb", &file));
@@ -49,16 +51,25 @@ static nd_status peer_read(nd_peer *peer, const char *prefix) {
     return nd_status_ok;
 }
 
-static nd_status peer_write(const nd_peer *peer, const char *prefix) {
+/* Outputs of a size that only the run knows are read from the executor, as numbers. */
+static nd_status peer_write(nd_peer *peer, const char *prefix) {
     const nd_graph *graph = peer->graph;
     for (int i = 0; i < graph->n_outputs; i++) {
         const nd_value *value = &graph->values[graph->outputs[i]];
-        const size_t count = (size_t)nd_dims_count(value->rank, value->dims);
+        const nd_tensor *found = nd_exec_output(peer->exec, i);
+        const int rank = found ? found->rank : value->rank;
+        const int64_t *dims = found ? found->dims : value->dims;
+        const size_t count = (size_t)nd_dims_count(rank, dims);
         FILE *file;
+        if (found) {
+            peer->out[i] = nd_alloc_array(count + 1, sizeof(float));
+            ND_REQUIRE(peer->out[i], nd_status_memory, "no memory");
+            nd_tensor_to_f32(found, peer->out[i]);
+        }
         ND_TRY(peer_file(prefix, "out", i, "wb", &file));
         const bool whole = fwrite(peer->out[i], sizeof(float), count, file) == count;
         ND_REQUIRE(fclose(file) == 0 && whole, nd_status_input, "%s.out%d: cannot write", prefix, i);
-        for (int k = 0; k < value->rank; k++) printf("%s%" PRId64, k ? " " : "", value->dims[k]);
+        for (int k = 0; k < rank; k++) printf("%s%" PRId64, k ? " " : "", dims[k]);
         printf("\n");
     }
     return nd_status_ok;
@@ -88,6 +99,7 @@ static nd_status peer_run(nd_peer *peer, char **argv, bool fold) {
     ND_TRY(peer_read(peer, argv[4]));
     for (int i = 0; i < graph->n_outputs; i++) {
         const nd_value *value = &graph->values[graph->outputs[i]];
+        if (nd_exec_output(peer->exec, i)) continue;
         peer->out[i] = nd_alloc_array((size_t)nd_dims_count(value->rank, value->dims), sizeof(float));
         ND_REQUIRE(peer->out[i], nd_status_memory, "no memory");
     }

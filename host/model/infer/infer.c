@@ -133,6 +133,17 @@ static void infer_opaque(nd_infer *infer, const nd_node *node) {
     }
 }
 
+/* Whether a node may be left for the run to find out: it is dynamic itself, or what it reads is: of a size
+ * or of integers that no constant says. */
+static bool infer_is_dynamic(const nd_infer *infer, const nd_node *node) {
+    if (node->op == nd_op_opaque || node->dynamic) return node->dynamic;
+    for (int k = 0; k < node->n_in; k++) {
+        const nd_value *value = nd_infer_input(infer, node, k);
+        if (value && !value->init && (value->rank < 0 || value->dtype > nd_dtype_bf16)) return true;
+    }
+    return false;
+}
+
 /* What one node makes of its inputs; *evaluated where that is known to the number. */
 static nd_status infer_visit(nd_infer *infer, nd_node *node, bool *evaluated) {
     const bool lenient = infer->settings->allow_opaque;
@@ -147,11 +158,11 @@ static nd_status infer_visit(nd_infer *infer, nd_node *node, bool *evaluated) {
         return nd_status_ok;
     }
     infer_forget(infer, node);
-    const bool unknown = infer_is_unknown(infer, node);
-    if (unknown && lenient) return nd_status_ok;
+    const bool unknown = infer_is_unknown(infer, node), leave = lenient || infer_is_dynamic(infer, node);
+    if (unknown && leave) return nd_status_ok;
     nd_status status =
         unknown ? nd_fail(nd_status_unsupported, "nd cannot run this operator") : infer_node(infer, node);
-    if (status != nd_status_unsupported || !lenient) return status;
+    if (status != nd_status_unsupported || !leave) return status;
     infer_forget(infer, node);
     return nd_status_ok;
 }

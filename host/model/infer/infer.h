@@ -20,7 +20,10 @@
  *
  * Stops with nd_status_unsupported at the first node it cannot interpret unless `allow_opaque`, which leaves
  * its values and those that depend on them at rank -1 where neither the file declares a shape nor the
- * operator is known to keep its input's. Messages name node, op and shapes. */
+ * operator is known to keep its input's. Messages name node, op and shapes.
+ *
+ * What a dynamic node makes (graph.h), and what follows from it, keeps rank -1 where its size is known while
+ * running alone. */
 typedef struct nd_infer_settings {
     int64_t batch;
     int64_t height, width;

@@ -311,6 +311,7 @@ static bool known_arithmetic(const nd_operands *operands, nd_known *out) {
     size_t f = 0;
     while (strcmp(nd_functions[f].op, operands->node->op_type)) f++; /* the table of evaluators names it */
     if (!b || operands->n_in != 2 || a->dtype != b->dtype || !known_broadcast(a, b, out)) return false;
+    if (operands->node->attr.remainder) return false; /* with the sign of the dividend */
     const bool real = is_floating(a->dtype);
     if (real ? !nd_functions[f].real : !nd_functions[f].whole) return false;
     for (int i = 0; i < out->count; i++) {

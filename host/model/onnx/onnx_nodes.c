@@ -438,6 +438,44 @@ static void read_constant_of_shape(nd_node_reader *reader) {
     nd_tensor_free(&value);
 }
 
+static void read_topk(nd_node_reader *reader) {
+    nd_attr *attr = &reader->node->attr;
+    attr->axis = attr_int(reader, "axis", -1);
+    attr->size = attr_int(reader, "k", 0);
+    attr->largest = attr_int(reader, "largest", 1) != 0;
+}
+
+static void read_arg(nd_node_reader *reader) {
+    nd_attr *attr = &reader->node->attr;
+    attr->axis = attr_int(reader, "axis", 0);
+    attr->keep_dims = attr_int(reader, "keepdims", 1) != 0;
+    attr->last = attr_int(reader, "select_last_index", 0) != 0;
+}
+
+static void read_suppression(nd_node_reader *reader) {
+    reader->node->attr.center = attr_int(reader, "center_point_box", 0) != 0;
+}
+
+static void read_gather_nd(nd_node_reader *reader) {
+    reader->node->attr.size = attr_int(reader, "batch_dims", 0);
+}
+
+/* What adds or multiplies into its place is left alone. */
+static void read_scatter(nd_node_reader *reader) {
+    reader->node->attr.axis = attr_int(reader, "axis", 0);
+    reader->opaque = attr_find(reader, "reduction", nd_onnx_attribute_string) &&
+                     !attr_text_is(reader, "reduction", "none");
+}
+
+static void read_mod(nd_node_reader *reader) {
+    reader->node->attr.remainder = attr_int(reader, "fmod", 0) != 0;
+}
+
+static void read_cumulative(nd_node_reader *reader) {
+    reader->node->attr.exclusive = attr_int(reader, "exclusive", 0) != 0;
+    reader->node->attr.reverse = attr_int(reader, "reverse", 0) != 0;
+}
+
 /* Operators nd interprets. The first `required` inputs must be there. */
 static const struct {
     const char *type;
@@ -540,6 +578,30 @@ static const struct {
     {"ReduceSumSquare", nd_op_reduce, 1, 2, read_reduce},
 };
 
+/* Operators of nd_node.dynamic, in the same way. */
+static const struct {
+    const char *type;
+    int required, most;
+    void (*read)(nd_node_reader *reader);
+} nd_onnx_dynamic_ops[] = {
+    {"TopK", 1, 2, read_topk},
+    {"ArgMax", 1, 1, read_arg},
+    {"ArgMin", 1, 1, read_arg},
+    {"NonMaxSuppression", 2, 5, read_suppression},
+    {"NonZero", 1, 1, NULL},
+    {"GatherElements", 2, 2, read_gather},
+    {"GatherND", 2, 2, read_gather_nd},
+    {"Scatter", 3, 3, read_scatter},
+    {"ScatterElements", 3, 3, read_scatter},
+    {"ScatterND", 3, 3, read_scatter},
+    {"CumSum", 2, 2, read_cumulative},
+    {"Mod", 2, 2, read_mod},
+    {"Xor", 2, 2, NULL},
+    {"IsNaN", 1, 1, NULL},
+    {"Size", 1, 1, NULL},
+    {"Range", 3, 3, NULL},
+};
+
 static nd_status check_ends(const nd_node_reader *reader, int required, int most) {
     const nd_node *node = reader->node;
     ND_REQUIRE(node->n_in <= most, nd_status_format, "%d inputs, at most %d", node->n_in, most);
@@ -547,6 +609,13 @@ static nd_status check_ends(const nd_node_reader *reader, int required, int most
         ND_REQUIRE(node_has(reader, k), nd_status_format, "input %d is missing", k);
     ND_REQUIRE(node->out[0] >= 0, nd_status_format, "its output has no name");
     return nd_status_ok;
+}
+
+static nd_status interpret_dynamic(nd_node_reader *reader, size_t i) {
+    ND_TRY(check_ends(reader, nd_onnx_dynamic_ops[i].required, nd_onnx_dynamic_ops[i].most));
+    if (nd_onnx_dynamic_ops[i].read) nd_onnx_dynamic_ops[i].read(reader);
+    reader->node->dynamic = !reader->opaque;
+    return reader->status;
 }
 
 nd_status nd_onnx_interpret(nd_graph *graph, nd_onnx_files *files, const Nd__Onnx__Node *proto,
@@ -562,5 +631,8 @@ nd_status nd_onnx_interpret(nd_graph *graph, nd_onnx_files *files, const Nd__Onn
         if (reader.opaque) node->op = nd_op_opaque;
         return reader.status;
     }
+    for (size_t i = 0; i < sizeof nd_onnx_dynamic_ops / sizeof *nd_onnx_dynamic_ops; i++)
+        if (!strcmp(nd_onnx_dynamic_ops[i].type, proto->op_type))
+            return interpret_dynamic(&(nd_node_reader){graph, files, proto, node, nd_status_ok, false}, i);
     return nd_status_ok;
 }

@@ -32,9 +32,13 @@ static nd_status exec_settle(nd_exec *exec, const nd_exec_settings *settings) {
     const size_t values = (size_t)graph->n_values, nodes = (size_t)graph->n_nodes;
     exec->values = nd_arena_alloc(&exec->arena, values * sizeof *exec->values);
     exec->needed = nd_arena_alloc(&exec->arena, nodes * sizeof *exec->needed);
+    exec->interpreted = nd_arena_alloc(&exec->arena, nodes * sizeof *exec->interpreted);
+    exec->planned = nd_arena_alloc(&exec->arena, (values + (size_t)s->n_outputs) * sizeof *exec->planned);
     exec->groups = nd_arena_alloc(&exec->arena, nodes * sizeof *exec->groups);
     exec->absorbed = nd_arena_alloc(&exec->arena, nodes * sizeof *exec->absorbed);
-    ND_REQUIRE(exec->values && exec->needed && exec->groups && exec->absorbed, nd_status_memory, "no memory");
+    ND_REQUIRE(exec->values && exec->needed && exec->interpreted && exec->planned && exec->groups &&
+                   exec->absorbed,
+               nd_status_memory, "no memory");
     return nd_status_ok;
 }
 
@@ -151,6 +155,16 @@ static nd_status exec_check_room(const nd_exec *exec, size_t bytes) {
     return nd_status_ok;
 }
 
+/* Nodes are run one by one on the same backend where the interpreter leaves them to it. */
+static nd_status exec_open_dynamic(nd_exec *exec) {
+    static const nd_dynamic_runner runner = {nd_exec_open, nd_exec_run, nd_exec_close};
+    if (!exec->n_interpreted) return nd_status_ok;
+    nd_log(nd_log_info, "%s: the host runs %d nodes one by one, whose sizes or integers only the run knows",
+           exec->graph->name, exec->n_interpreted);
+    return nd_dynamic_open(exec->backend, &runner, exec->graph, exec->interpreted, exec->settings.outputs,
+                           exec->settings.n_outputs, &exec->dynamic);
+}
+
 static nd_status exec_build(nd_exec *exec) {
     ND_TRY(nd_exec_trace(exec));
     ND_TRY(nd_exec_fuse(exec));
@@ -169,6 +183,7 @@ static nd_status exec_build(nd_exec *exec) {
     ND_TRY(exec_clear_inputs(exec));
     ND_TRY(exec_prepare(exec));
     ND_TRY(exec_record(exec));
+    ND_TRY(exec_open_dynamic(exec));
     nd_exec_say_host(exec);
     nd_arena_free(&exec->scratch);
     return nd_status_ok;
@@ -223,6 +238,7 @@ void nd_exec_close(nd_exec *exec) {
     for (int i = 0; i < exec->n_slots; i++) table->free(exec->slots[i].memory);
     table->free(exec->block);
     table->free(exec->workspace);
+    nd_dynamic_close(exec->dynamic);
     free(exec->steps);
     free(exec->slots);
     nd_arena_free(&exec->arena);
@@ -260,23 +276,52 @@ nd_status nd_exec_start(nd_exec *exec) {
     return exec_run_steps(exec);
 }
 
+static nd_status exec_download_value(const nd_exec *exec, int value, const nd_view *view, float *to) {
+    return exec->backend->table->download(exec->backend, exec_memory(exec, exec->values[value].place.slot),
+                                          view, exec->settings.precision, to);
+}
+
+/* What the plan has made goes to the interpreter, which does the rest. */
+static nd_status exec_interpret(nd_exec *exec) {
+    for (int i = 0; i < exec->n_planned; i++) {
+        const int value = exec->planned[i];
+        const nd_exec_value *v = &exec->values[value];
+        const nd_view view = exec_images(exec, value, exec->settings.batch);
+        nd_tensor tensor;
+        ND_TRY(nd_tensor_new(nd_dtype_f32, v->rank, v->dims, &tensor));
+        nd_status status = exec_download_value(exec, value, &view, tensor.data);
+        if (!status) status = nd_dynamic_feed(exec->dynamic, value, &tensor);
+        nd_tensor_free(&tensor);
+        if (status) return status;
+    }
+    return nd_dynamic_run(exec->dynamic);
+}
+
 nd_status nd_exec_wait(nd_exec *exec) {
     const nd_backend_table *table = exec->backend->table;
     ND_TRY(table->synchronize(exec->backend));
     for (int i = 0; exec->settings.time_nodes && i < exec->n_steps; i++)
         ND_TRY(table->elapsed(exec->backend, i, i + 1, &exec->steps[i].ns));
-    return nd_status_ok;
+    return exec->dynamic ? exec_interpret(exec) : nd_status_ok;
 }
 
 static nd_status exec_download(nd_exec *exec, int64_t n, float *const *outputs) {
     for (int i = 0; i < exec->settings.n_outputs; i++) {
         const int value = exec->settings.outputs[i];
+        if (nd_exec_is_late(exec, value)) {
+            ND_REQUIRE(!outputs[i], nd_status_usage, "%s: only the run knows the size of output \"%s\"",
+                       exec->graph->name, exec->graph->values[value].name);
+            continue;
+        }
         const nd_view view = exec_images(exec, value, n);
-        ND_TRY(exec->backend->table->download(exec->backend,
-                                              exec_memory(exec, exec->values[value].place.slot), &view,
-                                              exec->settings.precision, outputs[i]));
+        ND_TRY(exec_download_value(exec, value, &view, outputs[i]));
     }
     return nd_status_ok;
+}
+
+const nd_tensor *nd_exec_output(const nd_exec *exec, int index) {
+    const int value = exec->settings.outputs[index];
+    return nd_exec_is_late(exec, value) ? nd_dynamic_value(exec->dynamic, value) : NULL;
 }
 
 static nd_status exec_run_part(nd_exec *exec, int64_t n, const float *const *inputs, float *const *outputs) {
@@ -343,6 +388,10 @@ size_t nd_exec_host_count(const nd_exec *exec, int64_t *bytes) {
     for (int i = 0; i < exec->n_steps; i++)
         if (exec->steps[i].host) *bytes += exec->steps[i].host->bytes;
     return (size_t)exec->n_host;
+}
+
+size_t nd_exec_dynamic_count(const nd_exec *exec) {
+    return (size_t)exec->n_interpreted;
 }
 
 size_t nd_exec_workspace_bytes(const nd_exec *exec) {

@@ -3,22 +3,6 @@
 
 #include <string.h>
 
-/* By the operator's name; truth values are 0 and 1. `turned`: the operands change places. */
-static const struct {
-    const char *op;
-    nd_pairing pairing;
-    bool turned;
-} nd_binary_functions[] = {
-    {"Add", nd_pairing_add, false},     {"Sum", nd_pairing_add, false},
-    {"Mul", nd_pairing_mul, false},     {"Sub", nd_pairing_sub, false},
-    {"Div", nd_pairing_div, false},     {"Pow", nd_pairing_pow, false},
-    {"PRelu", nd_pairing_prelu, false}, {"Min", nd_pairing_min, false},
-    {"Max", nd_pairing_max, false},     {"And", nd_pairing_min, false},
-    {"Or", nd_pairing_max, false},      {"Equal", nd_pairing_equal, false},
-    {"Less", nd_pairing_less, false},   {"LessOrEqual", nd_pairing_less_equal, false},
-    {"Greater", nd_pairing_less, true}, {"GreaterOrEqual", nd_pairing_less_equal, true},
-};
-
 nd_status nd_exec_lower_pairing(nd_exec *exec, const nd_node *node, const nd_work *work, nd_place x,
                                 nd_place x2, const nd_place *y) {
     nd_operands operands = {.x = x, .x2 = x2, .y = *y};
@@ -27,17 +11,6 @@ nd_status nd_exec_lower_pairing(nd_exec *exec, const nd_node *node, const nd_wor
         ND_REQUIRE(nd_exec_broadcast(&inputs[i]->view, y->view.rank, y->view.dims, &inputs[i]->view),
                    nd_status_format, "%s: operand %d does not broadcast", nd_exec_label(exec, node), i);
     return nd_exec_emit(exec, node, *work, &operands);
-}
-
-static nd_pairing pair_function(const nd_node *node, bool *turned) {
-    const char *op = node->op == nd_op_binary ? node->op_type : nd_op_name(node->op);
-    *turned = false;
-    for (size_t i = 0; i < sizeof nd_binary_functions / sizeof *nd_binary_functions; i++)
-        if (!strcmp(nd_binary_functions[i].op, op)) {
-            *turned = nd_binary_functions[i].turned;
-            return nd_binary_functions[i].pairing;
-        }
-    return nd_pairing_count;
 }
 
 /* Quantised operands into quantised sums, where the backend has that. */
@@ -90,9 +63,9 @@ nd_status nd_exec_lower_pair(nd_exec *exec, const nd_group *group) {
     const nd_node *nodes = exec->graph->nodes, *node = &nodes[group->main];
     const nd_node *act = group->act >= 0 ? &nodes[group->act] : NULL;
     bool turned, done;
-    nd_work work = {.operation = nd_operation_binary, .pairing = pair_function(node, &turned)};
-    ND_REQUIRE(node->n_in >= 2 && work.pairing < nd_pairing_count, nd_status_format, "%s: %d operands",
-               nd_exec_label(exec, node), node->n_in);
+    nd_work work = {.operation = nd_operation_binary};
+    ND_REQUIRE(nd_exec_pairing(node, &work.pairing, &turned) && node->n_in >= 2, nd_status_format,
+               "%s: %d operands", nd_exec_label(exec, node), node->n_in);
     if (act) nd_exec_activation(act, &work.activation);
     ND_TRY(lower_pair_integers(exec, group, &work, &done));
     if (done) return nd_status_ok;
@@ -150,21 +123,11 @@ nd_status nd_lower_global_average(nd_exec *exec, const nd_node *node) {
     return lower_reduction(exec, node, nd_reduction_mean, axes);
 }
 
-static const char *const nd_reductions[nd_reduction_count] = {
-    [nd_reduction_mean] = "ReduceMean",      [nd_reduction_sum] = "ReduceSum",
-    [nd_reduction_max] = "ReduceMax",        [nd_reduction_min] = "ReduceMin",
-    [nd_reduction_prod] = "ReduceProd",      [nd_reduction_l1] = "ReduceL1",
-    [nd_reduction_l2] = "ReduceL2",          [nd_reduction_sum_square] = "ReduceSumSquare",
-    [nd_reduction_log_sum] = "ReduceLogSum", [nd_reduction_log_sum_exp] = "ReduceLogSumExp",
-};
-
 nd_status nd_lower_reduce(nd_exec *exec, const nd_node *node) {
     bool axes[nd_rank_max] = {false};
     const int rank = exec->values[node->in[0]].rank;
-    const char *op = node->op == nd_op_reduce ? node->op_type : nd_op_name(node->op);
-    int reduction = 0;
-    while (reduction < nd_reduction_count && strcmp(nd_reductions[reduction], op)) reduction++;
-    ND_REQUIRE(reduction < nd_reduction_count, nd_status_internal, "%s: no such reduction",
+    nd_reduction reduction;
+    ND_REQUIRE(nd_exec_reduction(node, &reduction), nd_status_internal, "%s: no such reduction",
                nd_exec_label(exec, node));
     for (int i = 0; i < rank; i++) axes[i] = node->attr.n == 0; /* no list: all */
     for (int i = 0; i < node->attr.n; i++) {
@@ -172,5 +135,5 @@ nd_status nd_lower_reduce(nd_exec *exec, const nd_node *node) {
         ND_REQUIRE(axis >= 0, nd_status_format, "%s: a bad axis", nd_exec_label(exec, node));
         axes[axis] = true;
     }
-    return lower_reduction(exec, node, (nd_reduction)reduction, axes);
+    return lower_reduction(exec, node, reduction, axes);
 }

@@ -175,10 +175,10 @@ static nd_status exec_lower_inputs(nd_exec *exec) {
 }
 
 static nd_status exec_lower_outputs(nd_exec *exec) {
-    for (int i = 0; i < exec->settings.n_outputs; i++) {
-        nd_exec_value *value = &exec->values[exec->settings.outputs[i]];
+    for (int i = 0; i < exec->n_planned; i++) {
+        nd_exec_value *value = &exec->values[exec->planned[i]];
         nd_place from;
-        ND_TRY(nd_exec_source(exec, exec->settings.outputs[i], &from));
+        ND_TRY(nd_exec_source(exec, exec->planned[i], &from));
         value->place = from; /* dequantised, where it was not */
         if (nd_view_is_row_major(&from.view) || nd_view_is_channels_last(&from.view)) continue;
         const nd_view dense = nd_view_row_major(value->rank, value->dims);

@@ -1,7 +1,8 @@
 /* The executor from the inside. Opening one goes through these steps, each a file:
  *
+ *   executor_dynamic.c which nodes run/dynamic/ runs, after all others
  *   executor_values.c  dims of every value for the executor's batch; which nodes are needed; uses
- *   executor_fuse.c    nodes that will run as one kernel; executor_activation.c: which may end it
+ *   executor_fuse.c    nodes that will run as one kernel; executor_functions.c: which may end it
  *   executor_place.c   where values live: slots of memory, and views of slots
  *   executor_quant.c   what QuantizeLinear and DequantizeLinear say
  *   executor_lower.c   nodes become works; with executor_group, _convolve, _elementwise, _product, _einsum,
@@ -14,7 +15,9 @@
 #ifndef ND_RUN_EXECUTOR_PARTS_H
 #define ND_RUN_EXECUTOR_PARTS_H
 
+#include "run/dynamic/dynamic.h"
 #include "run/executor.h"
+#include "run/executor/executor_functions.h"
 
 /* A region of device memory with one lifetime, in elements of its own size. */
 typedef struct nd_slot {
@@ -91,8 +94,13 @@ struct nd_exec {
     bool per_image;            /* no node mixes images, so that fewer than a batch may run */
     nd_exec_value *values;     /* as graph->values */
     bool *needed;              /* as graph->nodes */
-    nd_group *groups;          /* by their last node; main == -1: none */
-    bool *absorbed;            /* nodes that run inside the group of a later node */
+    bool *interpreted;         /* likewise: not planned, as their sizes or integers are known too late */
+    int n_interpreted;
+    nd_dynamic *dynamic; /* runs those; NULL where there are none */
+    int *planned;        /* values to have after the plan has run: outputs, and what `dynamic` reads */
+    int n_planned;
+    nd_group *groups; /* by their last node; main == -1: none */
+    bool *absorbed;   /* nodes that run inside the group of a later node */
     nd_slot *slots;
     int n_slots, cap_slots;
     nd_step *steps;
@@ -105,6 +113,13 @@ struct nd_exec {
     nd_arena arena;   /* lists */
     nd_arena scratch; /* weights in fp32, until the kernels are prepared */
 };
+
+/* dynamic */
+nd_status nd_exec_divide(nd_exec *exec); /* once it is known what is needed */
+bool nd_exec_computed(const nd_exec *exec,
+                      int value); /* exists at run time: neither left out nor a constant */
+/* Whether run/dynamic/ makes this value. */
+bool nd_exec_is_late(const nd_exec *exec, int value);
 
 /* values */
 nd_status nd_exec_trace(nd_exec *exec);
@@ -127,7 +142,6 @@ nd_status nd_exec_source(nd_exec *exec, int value, nd_place *out); /* the same, 
 /* fuse */
 nd_status nd_exec_fuse(nd_exec *exec);
 nd_group nd_group_single(int node);
-bool nd_exec_activation(const nd_node *node, nd_activation *out); /* false when the op is none */
 /* The constant operand of an Add or Mul as one number per index of `axis` of the result; NULL when there is
  * none or it varies along other axes. *computed = index of the other input. */
 const float *nd_exec_channel_constant(nd_exec *exec, const nd_node *node, int axis, int *computed);

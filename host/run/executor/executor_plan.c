@@ -20,8 +20,8 @@ void nd_exec_lifetimes(nd_exec *exec) {
         exec_touch(exec, exec->steps[i].x2, i);
         exec_touch(exec, exec->steps[i].y, i);
     }
-    for (int i = 0; i < exec->settings.n_outputs; i++)
-        exec_touch(exec, exec->values[exec->settings.outputs[i]].place.slot, end);
+    for (int i = 0; i < exec->n_planned; i++)
+        exec_touch(exec, exec->values[exec->planned[i]].place.slot, end);
     for (int i = 0; i < exec->n_slots; i++) {
         if (!exec->slots[i].pinned) continue;
         exec_touch(exec, i, 0);

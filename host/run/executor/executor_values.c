@@ -18,11 +18,6 @@ int nd_exec_axis(int64_t axis, int rank) {
     return axis >= 0 && axis < rank ? (int)axis : -1;
 }
 
-/* Values that exist at run time: neither left out nor constants. */
-static bool exec_computed(const nd_exec *exec, int value) {
-    return value >= 0 && (exec->values[value].fed || !exec->graph->values[value].init);
-}
-
 static nd_status exec_mark(nd_exec *exec) {
     const nd_graph *graph = exec->graph;
     const nd_exec_settings *s = &exec->settings;
@@ -33,7 +28,7 @@ static nd_status exec_mark(nd_exec *exec) {
         const nd_node *node = &graph->nodes[i];
         for (int j = 0; j < node->n_out; j++) {
             const int out = node->out[j];
-            if (out < 0 || !exec_computed(exec, out) || exec->values[out].fed) continue;
+            if (out < 0 || !nd_exec_computed(exec, out) || exec->values[out].fed) continue;
             if (exec->values[out].wanted || exec->values[out].uses) exec->needed[i] = true;
             exec->values[out].producer = i;
         }
@@ -69,7 +64,7 @@ static nd_status exec_check_value(const nd_exec *exec, int index) {
     const int producer = mine->producer;
     const bool quantised = producer >= 0 && exec->graph->nodes[producer].op == nd_op_quantize;
     /* Truth values are 0 and 1 in any type. */
-    ND_REQUIRE(quantised || value->dtype == nd_dtype_bool || !exec_is_integer(value->dtype),
+    ND_REQUIRE(quantised || mine->fed || value->dtype == nd_dtype_bool || !exec_is_integer(value->dtype),
                nd_status_unsupported,
                "value \"%s\" is computed in %s: only floating point and truth values are run", value->name,
                nd_dtype_name(value->dtype));
@@ -91,7 +86,7 @@ static nd_status exec_check_node(nd_exec *exec, const nd_node *node) {
 static bool exec_keeps_images(const nd_exec *exec, const nd_node *node) {
     for (int j = 0; j < node->n_in + node->n_out; j++) {
         const int value = j < node->n_in ? node->in[j] : node->out[j - node->n_in];
-        if (!exec_computed(exec, value)) continue;
+        if (!nd_exec_computed(exec, value)) continue;
         const nd_exec_value *v = &exec->values[value];
         if (v->rank < 1 || v->dims[0] != exec->settings.batch) return false;
     }
@@ -99,16 +94,16 @@ static bool exec_keeps_images(const nd_exec *exec, const nd_node *node) {
     const nd_attr *attr = &node->attr;
     switch (node->op) {
     case nd_op_gemm:
-        if (attr->trans_a || (node->n_in > 2 && exec_computed(exec, node->in[2]))) return false;
-        return !exec_computed(exec, node->in[1]);
+        if (attr->trans_a || (node->n_in > 2 && nd_exec_computed(exec, node->in[2]))) return false;
+        return !nd_exec_computed(exec, node->in[1]);
     case nd_op_matmul: /* images are leading axes of both, or the rows of one */
-        if (!exec_computed(exec, node->in[0])) return false;
-        return !exec_computed(exec, node->in[1]) ? rank > 1
-                                                 : rank > 2 && exec->values[node->in[1]].rank == rank;
+        if (!nd_exec_computed(exec, node->in[0])) return false;
+        return !nd_exec_computed(exec, node->in[1]) ? rank > 1
+                                                    : rank > 2 && exec->values[node->in[1]].rank == rank;
     case nd_op_einsum: /* the batch is the first axis of the result and of what is computed */
         for (int j = 0; j < 2; j++) {
             const int64_t *letters = j ? attr->ends : attr->list, rank = j ? attr->size : attr->n;
-            const bool computed = exec_computed(exec, node->in[j]);
+            const bool computed = nd_exec_computed(exec, node->in[j]);
             for (int i = 0; i < rank; i++)
                 if ((letters[i] == attr->axes[0]) != (computed && i == 0)) return false;
         }
@@ -148,10 +143,13 @@ static nd_status exec_rebatch(nd_exec *exec) {
         const nd_value *value = &graph->values[i];
         mine->rank = value->rank;
         if (value->rank > 0) memcpy(mine->dims, value->dims, (size_t)value->rank * sizeof *mine->dims);
-        if (changed && exec_computed(exec, i) && mine->rank > 0 && mine->dims[0] == inferred)
+        if (changed && nd_exec_computed(exec, i) && mine->rank > 0 && mine->dims[0] == inferred)
             mine->dims[0] = exec->settings.batch;
     }
-    exec->per_image = true;
+    exec->per_image = !exec->n_interpreted;
+    ND_REQUIRE(exec->per_image || !changed, nd_status_unsupported,
+               "%s has sizes that only the run knows: it runs in the batch of %lld it was inferred for",
+               graph->name, (long long)inferred);
     for (int i = 0; i < graph->n_nodes; i++) {
         if (!exec->needed[i] || exec_keeps_images(exec, &graph->nodes[i])) continue;
         exec->per_image = false;
@@ -171,12 +169,13 @@ nd_status nd_exec_trace(nd_exec *exec) {
     ND_REQUIRE(exec->settings.n_inputs > 0 && exec->settings.n_outputs > 0, nd_status_usage,
                "a network without %s cannot run", exec->settings.n_inputs ? "outputs" : "inputs");
     ND_TRY(exec_mark(exec));
+    ND_TRY(nd_exec_divide(exec));
     for (int i = 0; i < graph->n_nodes; i++)
         if (exec->needed[i]) ND_TRY(exec_check_node(exec, &graph->nodes[i]));
     ND_TRY(exec_rebatch(exec));
     for (int i = 0; i < graph->n_values; i++) {
         const nd_exec_value *value = &exec->values[i];
-        if (!exec_computed(exec, i)) continue;
+        if (!nd_exec_computed(exec, i) || nd_exec_is_late(exec, i)) continue;
         if (value->fed || value->wanted ||
             (value->uses && value->producer >= 0 && exec->needed[value->producer]))
             ND_TRY(exec_check_value(exec, i));

@@ -1,5 +1,4 @@
-/* Which nodes are a function of one number, and which. */
-#include "run/executor/executor_parts.h"
+#include "run/executor/executor_functions.h"
 
 #include <string.h>
 
@@ -71,4 +70,49 @@ bool nd_exec_activation(const nd_node *node, nd_activation *out) {
     default:
         return false;
     }
+}
+
+/* By the operator's name; truth values are 0 and 1. `turned`: the operands change places. */
+static const struct {
+    const char *op;
+    nd_pairing pairing;
+    bool turned;
+} nd_binary_functions[] = {
+    {"Add", nd_pairing_add, false},     {"Sum", nd_pairing_add, false},
+    {"Mul", nd_pairing_mul, false},     {"Sub", nd_pairing_sub, false},
+    {"Div", nd_pairing_div, false},     {"Pow", nd_pairing_pow, false},
+    {"PRelu", nd_pairing_prelu, false}, {"Min", nd_pairing_min, false},
+    {"Max", nd_pairing_max, false},     {"And", nd_pairing_min, false},
+    {"Or", nd_pairing_max, false},      {"Equal", nd_pairing_equal, false},
+    {"Less", nd_pairing_less, false},   {"LessOrEqual", nd_pairing_less_equal, false},
+    {"Greater", nd_pairing_less, true}, {"GreaterOrEqual", nd_pairing_less_equal, true},
+};
+
+bool nd_exec_pairing(const nd_node *node, nd_pairing *out, bool *turned) {
+    const char *op = node->op == nd_op_binary ? node->op_type : nd_op_name(node->op);
+    for (size_t i = 0; i < sizeof nd_binary_functions / sizeof *nd_binary_functions; i++) {
+        if (strcmp(nd_binary_functions[i].op, op)) continue;
+        *out = nd_binary_functions[i].pairing;
+        *turned = nd_binary_functions[i].turned;
+        return true;
+    }
+    return false;
+}
+
+static const char *const nd_reductions[nd_reduction_count] = {
+    [nd_reduction_mean] = "ReduceMean",      [nd_reduction_sum] = "ReduceSum",
+    [nd_reduction_max] = "ReduceMax",        [nd_reduction_min] = "ReduceMin",
+    [nd_reduction_prod] = "ReduceProd",      [nd_reduction_l1] = "ReduceL1",
+    [nd_reduction_l2] = "ReduceL2",          [nd_reduction_sum_square] = "ReduceSumSquare",
+    [nd_reduction_log_sum] = "ReduceLogSum", [nd_reduction_log_sum_exp] = "ReduceLogSumExp",
+};
+
+bool nd_exec_reduction(const nd_node *node, nd_reduction *out) {
+    const char *op = node->op == nd_op_reduce ? node->op_type : nd_op_name(node->op);
+    for (int i = 0; i < nd_reduction_count; i++) {
+        if (strcmp(nd_reductions[i], op)) continue;
+        *out = (nd_reduction)i;
+        return true;
+    }
+    return false;
 }

@@ -1,0 +1,268 @@
+#include "run/dynamic/dynamic_parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct nd_instruction {
+    int node;
+    nd_call_function *function;
+    struct nd_plan_kept *kept;
+} nd_instruction;
+
+struct nd_dynamic {
+    nd_backend *backend;
+    const nd_dynamic_runner *runner;
+    const nd_graph *graph;
+    nd_instruction *list;
+    int n;
+    nd_tensor *values;    /* as graph->values; without a buffer: not there */
+    int *last;            /* the last instruction that reads each; n for outputs, which are kept */
+    const nd_tensor **in; /* room for the operands of one node */
+    nd_tensor *out;
+};
+
+static const struct {
+    const char *op;
+    nd_call_function *function;
+} nd_call_functions[] = {
+    {"Add", nd_call_binary},
+    {"And", nd_call_binary},
+    {"Div", nd_call_binary},
+    {"Equal", nd_call_binary},
+    {"Greater", nd_call_binary},
+    {"GreaterOrEqual", nd_call_binary},
+    {"Less", nd_call_binary},
+    {"LessOrEqual", nd_call_binary},
+    {"Max", nd_call_binary},
+    {"Min", nd_call_binary},
+    {"Mod", nd_call_binary},
+    {"Mul", nd_call_binary},
+    {"Or", nd_call_binary},
+    {"Pow", nd_call_binary},
+    {"PRelu", nd_call_binary},
+    {"Sub", nd_call_binary},
+    {"Sum", nd_call_binary},
+    {"Xor", nd_call_binary},
+    {"Cast", nd_call_cast},
+    {"Clip", nd_call_clip},
+    {"IsNaN", nd_call_unary},
+    {"Not", nd_call_unary},
+    {"Where", nd_call_where},
+    {"Concat", nd_call_concat},
+    {"ConstantOfShape", nd_call_constant_of_shape},
+    {"Dropout", nd_call_reshape},
+    {"Expand", nd_call_expand},
+    {"Flatten", nd_call_reshape},
+    {"Identity", nd_call_reshape},
+    {"Pad", nd_call_pad},
+    {"Range", nd_call_range},
+    {"Reshape", nd_call_reshape},
+    {"Shape", nd_call_shape},
+    {"Size", nd_call_size},
+    {"Slice", nd_call_slice},
+    {"Split", nd_call_split},
+    {"Squeeze", nd_call_reshape},
+    {"Tile", nd_call_tile},
+    {"Transpose", nd_call_transpose},
+    {"Unsqueeze", nd_call_reshape},
+    {"Gather", nd_call_gather},
+    {"GatherElements", nd_call_gather_elements},
+    {"GatherND", nd_call_gather_nd},
+    {"Scatter", nd_call_scatter_elements},
+    {"ScatterElements", nd_call_scatter_elements},
+    {"ScatterND", nd_call_scatter_nd},
+    {"CumSum", nd_call_cumulative},
+    {"ArgMax", nd_call_arg},
+    {"ArgMin", nd_call_arg},
+    {"NonMaxSuppression", nd_call_suppress},
+    {"NonZero", nd_call_nonzero},
+    {"TopK", nd_call_top},
+};
+
+static nd_call_function *find_function(const nd_node *node) {
+    const char *op = node->op_type;
+    if (node->op == nd_op_opaque && !node->dynamic) return NULL;
+    for (size_t i = 0; i < sizeof nd_call_functions / sizeof *nd_call_functions; i++)
+        if (!strcmp(nd_call_functions[i].op, op)) return nd_call_functions[i].function;
+    if (node->op == nd_op_unary) return nd_call_unary;
+    if (node->op == nd_op_reduce || node->op == nd_op_reduce_mean || node->op == nd_op_reduce_prod)
+        return nd_call_reduce;
+    switch (node->op) {
+    case nd_op_relu:
+    case nd_op_leaky_relu:
+    case nd_op_sigmoid:
+    case nd_op_hard_sigmoid:
+    case nd_op_hard_swish:
+        return nd_call_unary;
+    case nd_op_quantize:
+    case nd_op_dequantize:
+    case nd_op_opaque:
+        return NULL;
+    default:
+        return nd_call_plan;
+    }
+}
+
+/* The tensors of a file may lie anywhere in it, and have any type. */
+static nd_status load_constant(const nd_tensor *init, nd_tensor *out) {
+    const bool real = init->dtype <= nd_dtype_bf16, truth = init->dtype == nd_dtype_bool;
+    const bool aligned = (uintptr_t)init->data % _Alignof(int64_t) == 0;
+    const int64_t count = nd_tensor_count(init);
+    const char *data = init->data;
+    *out = nd_tensor_share(init);
+    if (truth || (aligned && (init->dtype == nd_dtype_f32 || init->dtype == nd_dtype_i64)))
+        return nd_status_ok;
+    nd_tensor_free(out);
+    ND_TRY(nd_tensor_new(real ? nd_dtype_f32 : nd_dtype_i64, init->rank, init->dims, out));
+    if (init->dtype == nd_dtype_f32 || init->dtype == nd_dtype_i64) {
+        if (count) memcpy(out->data, data, nd_tensor_bytes(init));
+        return nd_status_ok;
+    }
+    if (real) {
+        nd_tensor_to_f32(init, out->data);
+        return nd_status_ok;
+    }
+    const size_t bytes = nd_dtype_bytes(init->dtype);
+    const bool negative = init->dtype == nd_dtype_i8 || init->dtype == nd_dtype_i16 ||
+                          init->dtype == nd_dtype_i32; /* little endian, as every machine here */
+    for (int64_t i = 0; i < count; i++) {
+        int64_t *item = &((int64_t *)out->data)[i];
+        memcpy(item, data + (size_t)i * bytes, bytes);
+        const int unused = 64 - 8 * (int)bytes;
+        if (negative) *item = (int64_t)((uint64_t)*item << unused) >> unused;
+    }
+    return nd_status_ok;
+}
+
+static nd_status open_instruction(nd_dynamic *dynamic, int i) {
+    const nd_node *node = &dynamic->graph->nodes[i];
+    const char *op = node->op_type;
+    nd_instruction *next = &dynamic->list[dynamic->n];
+    *next = (nd_instruction){.node = i, .function = find_function(node)};
+    ND_REQUIRE(next->function, nd_status_unsupported,
+               "%s (%s): nd does not run this operator where sizes or integers follow from the data",
+               node->name, op);
+    for (int k = 0; k < node->n_in; k++) {
+        const int value = node->in[k];
+        if (value < 0) continue;
+        const nd_tensor *init = dynamic->graph->values[value].init;
+        if (dynamic->last[value] < dynamic->n) dynamic->last[value] = dynamic->n;
+        if (init && !dynamic->values[value].buffer) ND_TRY(load_constant(init, &dynamic->values[value]));
+    }
+    dynamic->n++;
+    return nd_status_ok;
+}
+
+static nd_status open_lists(nd_dynamic *dynamic, const bool *nodes) {
+    const nd_graph *graph = dynamic->graph;
+    size_t count = 0, ends = 1;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const nd_node *node = &graph->nodes[i];
+        if (!nodes[i]) continue;
+        count++;
+        if ((size_t)node->n_in > ends) ends = (size_t)node->n_in;
+        if ((size_t)node->n_out > ends) ends = (size_t)node->n_out;
+    }
+    dynamic->list = nd_alloc_array(count + 1, sizeof *dynamic->list);
+    dynamic->values = nd_alloc_array((size_t)graph->n_values + 1, sizeof *dynamic->values);
+    dynamic->last = nd_alloc_array((size_t)graph->n_values + 1, sizeof *dynamic->last);
+    dynamic->in = nd_alloc_array(ends, sizeof *dynamic->in);
+    dynamic->out = nd_alloc_array(ends, sizeof *dynamic->out);
+    ND_REQUIRE(dynamic->list && dynamic->values && dynamic->last && dynamic->in && dynamic->out,
+               nd_status_memory, "no memory");
+    for (int i = 0; i < graph->n_values; i++) dynamic->last[i] = -1;
+    return nd_status_ok;
+}
+
+nd_status nd_dynamic_open(nd_backend *backend, const nd_dynamic_runner *runner, const nd_graph *graph,
+                          const bool *nodes, const int *outputs, int n_outputs, nd_dynamic **out) {
+    nd_dynamic *dynamic = calloc(1, sizeof *dynamic);
+    nd_status status = nd_status_ok;
+    *out = NULL;
+    ND_REQUIRE(dynamic, nd_status_memory, "no memory");
+    *dynamic = (nd_dynamic){.backend = backend, .runner = runner, .graph = graph};
+    ND_TRY_DONE(open_lists(dynamic, nodes));
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (nodes[i]) ND_TRY_DONE(open_instruction(dynamic, i));
+    for (int i = 0; i < n_outputs; i++) dynamic->last[outputs[i]] = dynamic->n;
+    *out = dynamic;
+    dynamic = NULL;
+done:
+    nd_dynamic_close(dynamic);
+    return status;
+}
+
+void nd_dynamic_close(nd_dynamic *dynamic) {
+    if (!dynamic) return;
+    for (int i = 0; i < dynamic->n; i++) nd_plan_kept_free(dynamic->list[i].kept);
+    for (int i = 0; dynamic->values && i < dynamic->graph->n_values; i++) nd_tensor_free(&dynamic->values[i]);
+    free(dynamic->list);
+    free(dynamic->values);
+    free(dynamic->last);
+    free(dynamic->in);
+    free(dynamic->out);
+    free(dynamic);
+}
+
+/* The plan holds truth values and integers as the numbers they are. */
+nd_status nd_dynamic_feed(nd_dynamic *dynamic, int value, const nd_tensor *tensor) {
+    const nd_dtype declared = dynamic->graph->values[value].dtype;
+    const nd_dtype dtype = declared <= nd_dtype_bf16   ? nd_dtype_f32
+                           : declared == nd_dtype_bool ? nd_dtype_bool
+                                                       : nd_dtype_i64;
+    nd_tensor_free(&dynamic->values[value]);
+    return nd_call_convert(tensor, dtype, &dynamic->values[value]);
+}
+
+static nd_status run_instruction(nd_dynamic *dynamic, int i) {
+    nd_instruction *now = &dynamic->list[i];
+    const nd_node *node = &dynamic->graph->nodes[now->node];
+    for (int k = 0; k < node->n_in; k++) {
+        const nd_tensor *x = node->in[k] < 0 ? NULL : &dynamic->values[node->in[k]];
+        ND_REQUIRE(!x || x->buffer, nd_status_internal, "input %d is read before it is made", k);
+        dynamic->in[k] = x;
+    }
+    for (int k = 0; k < node->n_out; k++) dynamic->out[k] = (nd_tensor){0};
+    nd_call call = {.backend = dynamic->backend,
+                    .runner = dynamic->runner,
+                    .graph = dynamic->graph,
+                    .node = node,
+                    .in = dynamic->in,
+                    .out = dynamic->out,
+                    .kept = now->kept};
+    const nd_status status = now->function(&call);
+    now->kept = call.kept;
+    for (int k = 0; k < node->n_out; k++) {
+        if (status || node->out[k] < 0) {
+            nd_tensor_free(&dynamic->out[k]);
+            continue;
+        }
+        nd_tensor_free(&dynamic->values[node->out[k]]);
+        dynamic->values[node->out[k]] = dynamic->out[k];
+    }
+    return status;
+}
+
+/* What nobody reads any more; constants stay. */
+static void run_forget(nd_dynamic *dynamic, int i) {
+    const nd_node *node = &dynamic->graph->nodes[dynamic->list[i].node];
+    for (int k = 0; k < node->n_in + node->n_out; k++) {
+        const int value = k < node->n_in ? node->in[k] : node->out[k - node->n_in];
+        if (value >= 0 && dynamic->last[value] <= i && !dynamic->graph->values[value].init)
+            nd_tensor_free(&dynamic->values[value]);
+    }
+}
+
+nd_status nd_dynamic_run(nd_dynamic *dynamic) {
+    for (int i = 0; i < dynamic->n; i++) {
+        const nd_node *node = &dynamic->graph->nodes[dynamic->list[i].node];
+        const nd_status status = run_instruction(dynamic, i);
+        if (status) return nd_fail_in(status, "%s (%s)", node->name, node->op_type);
+        run_forget(dynamic, i);
+    }
+    return nd_status_ok;
+}
+
+const nd_tensor *nd_dynamic_value(const nd_dynamic *dynamic, int value) {
+    return &dynamic->values[value];
+}

@@ -1,0 +1,12 @@
+/* Which nodes are a function of one number or of two, or a reduction, and which. False for any other node. */
+#ifndef ND_RUN_EXECUTOR_FUNCTIONS_H
+#define ND_RUN_EXECUTOR_FUNCTIONS_H
+
+#include "model/graph.h"
+#include "run/backend.h"
+
+bool nd_exec_activation(const nd_node *node, nd_activation *out);
+bool nd_exec_pairing(const nd_node *node, nd_pairing *out, bool *turned); /* turned: operands change places */
+bool nd_exec_reduction(const nd_node *node, nd_reduction *out);
+
+#endif
