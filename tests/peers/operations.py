@@ -234,7 +234,74 @@ def convolutions():
         yield f"ConvTranspose {name}", model([node("ConvTranspose", ["x", "w"], **more)], [4, 6, 5], {"w": floats(4, 3, 3, 3)})
 
 
-GROUPS = [convolutions, unary, binary, conditions, reductions, products, normalizations, layouts, resizes]
+def sized(nodes, dims, outputs, constants=None):
+    """The same with outputs of a name, a type and a rank each, whose sizes only the run knows."""
+    proto = model(nodes, dims, constants)
+    del proto.graph.output[:]
+    proto.graph.output.extend(helper.make_tensor_value_info(name, kind, [None] * rank) for name, kind, rank in outputs)
+    return proto
+
+
+FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
+
+
+def branch(name, nodes, output, kind, rank):
+    return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(output, kind, [None] * rank)])
+
+
+def dynamic():
+    """Indices, counts and boxes that follow from the data."""
+    integers = {f"i{k}": np.array([k], np.int64) for k in range(-1, 8)}
+    top = helper.make_node("TopK", ["x", "i3"], ["v", "k"], axis=-1)
+    yield "TopK", sized([top], [4, 9], [("v", FLOAT, 3), ("k", INT, 3)], integers)
+    yield "TopK GatherElements", sized(
+        [top, node("GatherElements", ["x", "k"], "g", axis=2), node("Sub", ["g", "v"], "d"), node("Add", ["d", "g"])],
+        [4, 9], [("y", FLOAT, 3)], integers)
+    for op in ("ArgMax", "ArgMin"):
+        yield op, sized([node(op, ["x"], axis=1, keepdims=0)], [7, 3, 2], [("y", INT, 3)])
+    # What is above a threshold, as torch.where and boolean masks are written.
+    mask = [node("Greater", ["x", "z"], "m"), node("NonZero", ["m"], "n"), node("Transpose", ["n"], "t")]
+    yield "NonZero GatherND", sized([*mask, node("GatherND", ["x", "t"])], [5, 6], [("y", FLOAT, 1)], {"z": np.float32(.3)})
+    yield "NonZero of nothing", sized([*mask, node("GatherND", ["x", "t"], "g"), node("Exp", ["g"])], [5, 6],
+                                      [("y", FLOAT, 1), ("t", INT, 2)], {"z": np.float32(30)})
+    yield "ScatterND", sized([*mask, node("GatherND", ["x", "t"], "g"), node("Neg", ["g"], "u"),
+                              node("ScatterND", ["x", "t", "u"])], [5, 6], [("y", FLOAT, 3)], {"z": np.float32(.3)})
+    # A count into the shapes of what follows.
+    yield "Range of a count", sized(
+        [*mask, node("Shape", ["t"], "s"), node("Gather", ["s", "zero"], "c", axis=0),
+         node("Range", ["zero", "c", "one"], "r"), node("Cast", ["r"], "f", to=FLOAT), node("Unsqueeze", ["f", "i1"], "u"),
+         node("Tile", ["u", "reps"], "p"), node("MatMul", ["p", "w"])], [5, 6], [("y", FLOAT, 2)],
+        integers | {"z": np.float32(.3), "zero": np.int64(0), "one": np.int64(1), "reps": np.array([1, 4], np.int64),
+                    "w": floats(4, 3)})
+    # Boxes from a convolution: scores over a threshold, suppression, what is left in the order of its scores.
+    head = [node("Conv", ["x", "w"], "a"), node("Transpose", ["a"], "b", perm=[0, 2, 3, 1]),
+            node("Reshape", ["b", "flat"], "c"),
+            helper.make_node("Split", ["c", "sizes"], ["raw", "logit"], axis=2), node("Sigmoid", ["logit"], "score"),
+            helper.make_node("Split", ["raw", "halves"], ["centre", "log"], axis=2), node("Exp", ["log"], "size"),
+            node("Mul", ["size", "half"], "reach"), node("Sub", ["centre", "reach"], "low"),
+            node("Add", ["centre", "reach"], "high"), node("Concat", ["low", "high"], "boxes", axis=2),
+            node("Transpose", ["score"], "scores", perm=[0, 2, 1])]
+    kept = [*head, node("NonMaxSuppression", ["boxes", "scores", "most", "overlap", "least"], "kept"),
+            node("Slice", ["kept", "i2", "i3", "i1"], "box"), node("Slice", ["kept", "i0", "i1", "i1"], "image"),
+            node("Concat", ["image", "box"], "place", axis=1), node("GatherND", ["boxes", "place"], "found")]
+    constants = integers | {
+        "w": floats(7, 3, 1, 1), "flat": np.array([0, -1, 7], np.int64), "sizes": np.array([4, 3], np.int64),
+        "halves": np.array([2, 2], np.int64), "half": np.float32(.5), "most": np.array([20], np.int64),
+        "overlap": np.array([.45], np.float32)}
+    for name, least in (("some", .6), ("none", .999999)):
+        more = constants | {"least": np.array([least], np.float32)}
+        yield f"boxes, {name}", sized(kept, [3, 5, 6], [("found", FLOAT, 2), ("kept", INT, 2)], more)
+        # As torchvision has it: no suppression of nothing.
+        counted = [*kept, node("Size", ["kept"], "count"), node("Equal", ["count", "zero"], "empty"),
+                   node("If", ["empty"], "y",
+                        then_branch=branch("then", [node("Constant", [], "none", value=numpy_helper.from_array(
+                            np.zeros((1, 4), np.float32)))], "none", FLOAT, 2),
+                        else_branch=branch("else", [node("ReduceMax", ["found"], "most_of", axes=[0], keepdims=1),
+                                                    node("Relu", ["most_of"], "positive")], "positive", FLOAT, 2))]
+        yield f"If there are boxes, {name}", sized(counted, [3, 5, 6], [("y", FLOAT, 2)], more | {"zero": np.int64(0)})
+
+
+GROUPS = [dynamic, convolutions, unary, binary, conditions, reductions, products, normalizations, layouts, resizes]
 
 
 def check(build, path, proto):
@@ -245,7 +312,7 @@ def check(build, path, proto):
     worst = 0.0
     for batch in written.BATCHES:
         arrays = written.feeds(runner, batch, 0)
-        want = runner.run(None, arrays)
+        want = [w.astype(np.float32) for w in runner.run(None, arrays)]
         for backend in ("ref", "cpu"):
             for fold in (False, True):
                 got = peer.run(build, backend, path, list(arrays.values()), fold)

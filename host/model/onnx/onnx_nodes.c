@@ -600,6 +600,7 @@ static const struct {
     {"IsNaN", 1, 1, NULL},
     {"Size", 1, 1, NULL},
     {"Range", 3, 3, NULL},
+    {"If", 1, INT32_MAX, NULL},
 };
 
 static nd_status check_ends(const nd_node_reader *reader, int required, int most) {

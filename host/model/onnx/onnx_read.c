@@ -301,6 +301,64 @@ static nd_status read_model(nd_onnx_reader *reader) {
     return read_captures(reader);
 }
 
+/* --- a branch of an If */
+
+typedef struct nd_branch {
+    const char *attribute; /* that it is looked for in */
+    nd_span body;
+    const nd_graph *around;
+    nd_onnx_reader *reader;
+} nd_branch;
+
+static nd_status branch_find(void *context, nd_span attribute) {
+    nd_branch *branch = context;
+    if (nd_span_is(nd_onnx_field(attribute, nd_onnx_attribute_name), branch->attribute))
+        branch->body = nd_onnx_field(attribute, nd_onnx_attribute_graph);
+    return nd_status_ok;
+}
+
+/* What the graph around it defines is an input, and keeps its name. */
+static nd_status branch_capture(void *context, const char *name) {
+    nd_branch *branch = context;
+    int value;
+    const bool outside = nd_graph_find_value(branch->around, name) >= 0;
+    if (!outside || nd_graph_find_value(branch->reader->graph, name) >= 0) return nd_status_ok;
+    return nd_graph_add_input(branch->reader->graph, name, -1, NULL, &value);
+}
+
+static nd_status branch_read(nd_branch *branch, const nd_node *node) {
+    nd_onnx_reader *reader = branch->reader;
+    const nd_span raw = {node->raw, node->raw_bytes};
+    ND_TRY(nd_onnx_each(raw, "a node", nd_onnx_node_attribute, branch_find, branch));
+    ND_REQUIRE(branch->body.bytes, nd_status_format, "attribute '%s' is missing", branch->attribute);
+    ND_TRY(nd_onnx_each(branch->body, "a branch", nd_onnx_graph_initializer, read_initializer, reader));
+    ND_TRY(nd_onnx_captures(raw, branch_capture, branch));
+    ND_TRY(nd_onnx_each(branch->body, "a branch", nd_onnx_graph_node, read_node, reader));
+    ND_TRY(nd_onnx_each(branch->body, "a branch", nd_onnx_graph_output, read_output, reader));
+    ND_TRY(read_trim(reader));
+    return read_captures(reader);
+}
+
+nd_status nd_onnx_branch(const nd_graph *graph, const nd_node *node, const char *attribute, nd_graph **out) {
+    *out = NULL;
+    ND_REQUIRE(graph->source && node->raw, nd_status_unsupported, "it has no branches to read");
+    ND_TRY(nd_graph_new(node->name, out));
+    nd_onnx_reader reader = {
+        .graph = *out, .file = node->name, .files = {.bytes = graph->source, .folder = graph->folder}};
+    (*out)->source = nd_buffer_ref(graph->source);
+    (*out)->folder = graph->folder ? nd_arena_strdup(&(*out)->arena, graph->folder) : NULL;
+    (*out)->opset = graph->opset;
+    nd_branch branch = {.attribute = attribute, .around = graph, .reader = &reader};
+    nd_status status = branch_read(&branch, node);
+    if (!status) status = nd_graph_sort(*out);
+    nd_buffer_unref(reader.files.external);
+    free(reader.files.external_name);
+    if (!status) return nd_status_ok;
+    nd_graph_free(*out);
+    *out = NULL;
+    return nd_fail_in(status, "%s", attribute);
+}
+
 nd_status nd_onnx_parse(nd_buffer *bytes, const char *folder, const char *name, nd_graph **out) {
     ND_TRY(nd_graph_new(name, out));
     nd_onnx_reader reader = {.graph = *out, .file = name, .files = {.bytes = bytes, .folder = folder}};

@@ -1,12 +1,20 @@
+#include "model/model.h"
 #include "run/dynamic/dynamic_parts.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* Of an If, a graph of its own, which reads values of the graph around it by their names. */
+typedef struct nd_branch {
+    nd_graph *graph;
+    nd_dynamic *run;
+} nd_branch;
+
 typedef struct nd_instruction {
     int node;
-    nd_call_function *function;
+    nd_call_function *function; /* NULL: an If */
     struct nd_plan_kept *kept;
+    nd_branch branches[2]; /* then, else */
 } nd_instruction;
 
 struct nd_dynamic {
@@ -134,22 +142,48 @@ static nd_status load_constant(const nd_tensor *init, nd_tensor *out) {
     return nd_status_ok;
 }
 
+static nd_status open_branch(const nd_dynamic *dynamic, const nd_node *node, int which, nd_branch *out) {
+    nd_status status = nd_status_ok;
+    ND_TRY(nd_onnx_branch(dynamic->graph, node, which ? "else_branch" : "then_branch", &out->graph));
+    const nd_graph *graph = out->graph;
+    bool *nodes = nd_alloc_array((size_t)graph->n_nodes + 1, sizeof *nodes);
+    ND_REQUIRE(nodes, nd_status_memory, "no memory");
+    for (int i = 0; i < graph->n_nodes; i++) nodes[i] = graph->nodes[i].op != nd_op_constant;
+    ND_REQUIRE_DONE(graph->n_outputs == node->n_out, nd_status_format, "%d results of a branch, %d wanted",
+                    graph->n_outputs, node->n_out);
+    status = nd_dynamic_open(dynamic->backend, dynamic->runner, graph, nodes, graph->outputs,
+                             graph->n_outputs, &out->run);
+done:
+    free(nodes);
+    return status;
+}
+
+static nd_status open_branches(nd_dynamic *dynamic, const nd_node *node, nd_instruction *instruction) {
+    for (int b = 0; b < 2; b++) {
+        const nd_status status = open_branch(dynamic, node, b, &instruction->branches[b]);
+        if (status) return nd_fail_in(status, "%s (If)", node->name);
+    }
+    return nd_status_ok;
+}
+
 static nd_status open_instruction(nd_dynamic *dynamic, int i) {
     const nd_node *node = &dynamic->graph->nodes[i];
     const char *op = node->op_type;
     nd_instruction *next = &dynamic->list[dynamic->n];
-    *next = (nd_instruction){.node = i, .function = find_function(node)};
-    ND_REQUIRE(next->function, nd_status_unsupported,
+    const bool branches = node->dynamic && !strcmp(op, "If");
+    *next = (nd_instruction){.node = i, .function = branches ? NULL : find_function(node)};
+    dynamic->n++; /* to be closed, whatever follows */
+    if (branches) ND_TRY(open_branches(dynamic, node, next));
+    ND_REQUIRE(branches || next->function, nd_status_unsupported,
                "%s (%s): nd does not run this operator where sizes or integers follow from the data",
                node->name, op);
     for (int k = 0; k < node->n_in; k++) {
         const int value = node->in[k];
         if (value < 0) continue;
         const nd_tensor *init = dynamic->graph->values[value].init;
-        if (dynamic->last[value] < dynamic->n) dynamic->last[value] = dynamic->n;
+        dynamic->last[value] = dynamic->n - 1;
         if (init && !dynamic->values[value].buffer) ND_TRY(load_constant(init, &dynamic->values[value]));
     }
-    dynamic->n++;
     return nd_status_ok;
 }
 
@@ -184,7 +218,12 @@ nd_status nd_dynamic_open(nd_backend *backend, const nd_dynamic_runner *runner, 
     ND_TRY_DONE(open_lists(dynamic, nodes));
     for (int i = 0; i < graph->n_nodes; i++)
         if (nodes[i]) ND_TRY_DONE(open_instruction(dynamic, i));
-    for (int i = 0; i < n_outputs; i++) dynamic->last[outputs[i]] = dynamic->n;
+    for (int i = 0; i < n_outputs; i++) {
+        const nd_tensor *init = graph->values[outputs[i]].init; /* of a branch it may be a constant */
+        dynamic->last[outputs[i]] = dynamic->n;
+        if (init && !dynamic->values[outputs[i]].buffer)
+            ND_TRY_DONE(load_constant(init, &dynamic->values[outputs[i]]));
+    }
     *out = dynamic;
     dynamic = NULL;
 done:
@@ -194,7 +233,13 @@ done:
 
 void nd_dynamic_close(nd_dynamic *dynamic) {
     if (!dynamic) return;
-    for (int i = 0; i < dynamic->n; i++) nd_plan_kept_free(dynamic->list[i].kept);
+    for (int i = 0; i < dynamic->n; i++) {
+        nd_plan_kept_free(dynamic->list[i].kept);
+        for (int b = 0; b < 2; b++) {
+            nd_dynamic_close(dynamic->list[i].branches[b].run);
+            nd_graph_free(dynamic->list[i].branches[b].graph);
+        }
+    }
     for (int i = 0; dynamic->values && i < dynamic->graph->n_values; i++) nd_tensor_free(&dynamic->values[i]);
     free(dynamic->list);
     free(dynamic->values);
@@ -214,6 +259,27 @@ nd_status nd_dynamic_feed(nd_dynamic *dynamic, int value, const nd_tensor *tenso
     return nd_call_convert(tensor, dtype, &dynamic->values[value]);
 }
 
+static nd_status run_branch(nd_dynamic *dynamic, const nd_instruction *now, const nd_tensor *condition,
+                            nd_tensor *out) {
+    ND_REQUIRE(condition && condition->dtype == nd_dtype_bool && nd_tensor_count(condition) == 1,
+               nd_status_format, "a condition that is no single truth value");
+    const nd_branch *branch = &now->branches[!*(const uint8_t *)condition->data];
+    nd_dynamic *run = branch->run;
+    for (int i = 0; i < branch->graph->n_inputs; i++) {
+        const int to = branch->graph->inputs[i];
+        const int from = nd_graph_find_value(dynamic->graph, branch->graph->values[to].name);
+        if (run->last[to] < 0) continue; /* the other branch reads it */
+        ND_REQUIRE(from >= 0 && dynamic->values[from].buffer, nd_status_internal,
+                   "'%s' is read before it is made", branch->graph->values[to].name);
+        nd_tensor_free(&run->values[to]);
+        run->values[to] = nd_tensor_share(&dynamic->values[from]);
+    }
+    ND_TRY(nd_dynamic_run(run));
+    for (int k = 0; k < branch->graph->n_outputs; k++)
+        out[k] = nd_tensor_share(&run->values[branch->graph->outputs[k]]);
+    return nd_status_ok;
+}
+
 static nd_status run_instruction(nd_dynamic *dynamic, int i) {
     nd_instruction *now = &dynamic->list[i];
     const nd_node *node = &dynamic->graph->nodes[now->node];
@@ -230,7 +296,8 @@ static nd_status run_instruction(nd_dynamic *dynamic, int i) {
                     .in = dynamic->in,
                     .out = dynamic->out,
                     .kept = now->kept};
-    const nd_status status = now->function(&call);
+    const nd_status status =
+        now->function ? now->function(&call) : run_branch(dynamic, now, dynamic->in[0], dynamic->out);
     now->kept = call.kept;
     for (int k = 0; k < node->n_out; k++) {
         if (status || node->out[k] < 0) {
