@@ -70,6 +70,7 @@ static void match_image_coco(nd_match_image *image, nd_match *out) {
                     found ? image->ignored[best]
                           : size < nd_match_ranges[area].least || size > nd_match_ranges[area].most;
                 if (found) image->taken[best] = true;
+                if (found && !area && !t) out[d].overlap = image->overlaps[d * image->n_objects + best];
                 out[d].matched[area] |= (uint16_t)((unsigned)found << t);
                 out[d].ignored[area] |= (uint16_t)((unsigned)ignored << t);
             }
@@ -88,6 +89,7 @@ static void match_image_voc(nd_match_image *image, nd_match *out) {
         out[d].ignored[0] = image->objects[best]->difficult || image->objects[best]->crowd;
         out[d].matched[0] = out[d].ignored[0] || !image->taken[best];
         image->taken[best] = true;
+        out[d].overlap = overlaps[best];
     }
 }
 

@@ -30,6 +30,7 @@ typedef struct nd_match {
     int64_t image;
     int32_t place; /* by score among those of its class in the image */
     uint16_t matched[nd_match_areas], ignored[nd_match_areas];
+    double overlap; /* with the object taken at overlap 0 in area 0; 0 where there is none */
 } nd_match;
 
 typedef struct nd_match_object {

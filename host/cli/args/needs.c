@@ -16,6 +16,8 @@ static const struct rule {
     {"decouple bench sweep", "quick", false, "macs-ratio latency-ratio max-drop"},
     {"*", "conv-only", false, "macs-ratio max-drop"},
     {"*", "confident top", false, "max-drop"},
+    {"eval", "score", false, "decode"},
+    {"eval", "scores", true, "decode"},
     {"decouple", "data first limit", false, "max-drop"},
     {"decouple", "batch time-limit", false, "latency-ratio"},
     {"decouple sweep reproduce", "classes label-offset", false, "data"},

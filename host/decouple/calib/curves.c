@@ -30,39 +30,72 @@ typedef struct pass {
 typedef struct trial {
     nd_graph *graph;
     nd_exec *exec;
-    double loss; /* sum |l' - l|^2 */
+    double loss[nd_heads_max]; /* of each head, sum |l' - l|^2 */
 } trial;
+
+/* One of the outputs that changes are measured at. */
+typedef struct head {
+    int value;
+    int64_t size;         /* numbers of an image */
+    float *out;           /* [batch][size] */
+    double *sum, squares; /* [size] */
+} head;
 
 typedef struct measurement {
     const nd_layer *layer;
-    nd_captures original; /* x, then what the rest needs besides y, then scores */
+    nd_captures original; /* x, then what the rest needs besides y, then the heads */
     nd_exec *rest;
     int n_sides;
     trial *trials;
     int n_trials;
-    float *y, *scores;
-    int64_t classes, images;
-    double *class_sum, square_sum;
+    float *y;
+    head heads[nd_heads_max];
+    int n_heads;
+    int64_t images;
 } measurement;
+
+static void head_add(head *of, int64_t n, const float *wanted) {
+    for (int64_t e = 0; e < n * of->size; e++) {
+        of->sum[e % of->size] += wanted[e];
+        of->squares += (double)wanted[e] * wanted[e];
+    }
+}
+
+static double head_distance(const head *of, int64_t n, const float *wanted) {
+    double sum = 0;
+    for (int64_t e = 0; e < n * of->size; e++) {
+        const double change = (double)of->out[e] - wanted[e];
+        sum += change * change;
+    }
+    return sum;
+}
+
+/* Sum over images and numbers of |l - mean l|^2, the mean being that of the number; 1 where nothing
+ * varies. */
+static double head_spread(const head *of, int64_t images) {
+    double spread = of->squares;
+    for (int64_t c = 0; c < of->size; c++) spread -= of->sum[c] * of->sum[c] / (double)images;
+    return spread > 0 ? spread : 1;
+}
 
 static nd_status measure_block(void *context, int64_t n) {
     measurement *m = context;
-    const float *x = m->original.data[0], *wanted = m->original.data[m->n_sides + 1];
+    const float *x = m->original.data[0], *const *wanted =
+                                              (const float *const *)&m->original.data[m->n_sides + 1];
+    float *outputs[nd_heads_max];
     const float *inputs[nd_captures_max];
     inputs[0] = m->y;
     for (int s = 0; s < m->n_sides; s++) inputs[s + 1] = m->original.data[s + 1];
     m->images += n;
-    for (int64_t e = 0; e < n * m->classes; e++) {
-        m->class_sum[e % m->classes] += wanted[e];
-        m->square_sum += (double)wanted[e] * wanted[e];
+    for (int h = 0; h < m->n_heads; h++) {
+        outputs[h] = m->heads[h].out;
+        head_add(&m->heads[h], n, wanted[h]);
     }
     for (int t = 0; t < m->n_trials; t++) {
         ND_TRY(nd_exec_run(m->trials[t].exec, n, &x, &m->y));
-        ND_TRY(nd_exec_run(m->rest, n, inputs, &m->scores));
-        for (int64_t e = 0; e < n * m->classes; e++) {
-            double change = (double)m->scores[e] - wanted[e];
-            m->trials[t].loss += change * change;
-        }
+        ND_TRY(nd_exec_run(m->rest, n, inputs, outputs));
+        for (int h = 0; h < m->n_heads; h++)
+            m->trials[t].loss[h] += head_distance(&m->heads[h], n, wanted[h]);
     }
     return nd_status_ok;
 }
@@ -78,13 +111,29 @@ static nd_status trial_open(nd_backend *backend, const nd_conv *conv, const floa
     return nd_exec_open(backend, out->graph, &settings, &out->exec);
 }
 
-/* What nodes after value `y` need from nodes that are not: the other ends of the cut. */
+/* Marks what nodes make of the marked values. */
+static void spread_mark(const nd_graph *graph, bool *marked) {
+    for (int n = 0; n < graph->n_nodes; n++) {
+        const nd_node *node = &graph->nodes[n];
+        bool touched = false;
+        for (int i = 0; i < node->n_in; i++) touched = touched || (node->in[i] >= 0 && marked[node->in[i]]);
+        for (int o = 0; touched && o < node->n_out; o++)
+            if (node->out[o] >= 0) marked[node->out[o]] = true;
+    }
+}
+
+/* What nodes after value `y` need from nodes that are not: the other ends of the cut. What follows from
+ * constants alone is not among them. */
 static nd_status cut_after(const nd_graph *graph, int y, int *sides, int *n_sides) {
     nd_status status = nd_status_ok;
     bool *after = nd_alloc_array((size_t)graph->n_values, sizeof *after);
+    bool *images = nd_alloc_array((size_t)graph->n_values, sizeof *images);
     bool *listed = nd_alloc_array((size_t)graph->n_values, sizeof *listed);
-    ND_REQUIRE_DONE(after && listed, nd_status_memory, "no memory for a cut");
+    ND_REQUIRE_DONE(after && images && listed, nd_status_memory, "no memory for a cut");
+    for (int i = 0; i < graph->n_inputs; i++) images[graph->inputs[i]] = true;
+    spread_mark(graph, images);
     after[y] = true;
+    spread_mark(graph, after);
     *n_sides = 0;
     for (int n = 0; n < graph->n_nodes; n++) {
         const nd_node *node = &graph->nodes[n];
@@ -93,17 +142,16 @@ static nd_status cut_after(const nd_graph *graph, int y, int *sides, int *n_side
         if (!touched) continue;
         for (int i = 0; i < node->n_in; i++) {
             int value = node->in[i];
-            if (value < 0 || after[value] || listed[value] || graph->values[value].init) continue;
-            ND_REQUIRE_DONE(*n_sides < nd_captures_max - 2, nd_status_unsupported,
+            if (value < 0 || after[value] || listed[value] || !images[value]) continue;
+            ND_REQUIRE_DONE(*n_sides < nd_captures_max - 1 - nd_heads_max, nd_status_unsupported,
                             "%s: too many values pass by layer %s", graph->name, node->name);
             listed[value] = true;
             sides[(*n_sides)++] = value;
         }
-        for (int o = 0; o < node->n_out; o++)
-            if (node->out[o] >= 0) after[node->out[o]] = true;
     }
 done:
     free(after);
+    free(images);
     free(listed);
     return status;
 }
@@ -117,8 +165,23 @@ static void measurement_close(measurement *m) {
     }
     free(m->trials);
     free(m->y);
-    free(m->scores);
-    free(m->class_sum);
+    for (int h = 0; h < m->n_heads; h++) {
+        free(m->heads[h].out);
+        free(m->heads[h].sum);
+    }
+}
+
+static nd_status measurement_heads(const nd_graph *graph, int64_t batch, measurement *m, int *values) {
+    m->n_heads = nd_graph_heads(graph, values);
+    for (int h = 0; h < m->n_heads; h++) {
+        head *of = &m->heads[h];
+        of->value = values[h];
+        of->size = nd_value_size(graph, values[h]);
+        of->out = nd_alloc_array((size_t)batch, (size_t)of->size * sizeof *of->out);
+        of->sum = nd_alloc_array((size_t)of->size, sizeof *of->sum);
+        ND_REQUIRE(of->out && of->sum, nd_status_memory, "%s: no memory for its outputs", graph->name);
+    }
+    return nd_status_ok;
 }
 
 static nd_status measurement_open(const pass *at, const nd_layer *layer, int n_trials, measurement *m) {
@@ -126,28 +189,26 @@ static nd_status measurement_open(const pass *at, const nd_layer *layer, int n_t
     const nd_graph *graph = at->graph;
     int64_t batch = at->settings->calib->batch;
     const nd_node *node = &graph->nodes[layer->node];
-    int values[nd_captures_max], rest[nd_captures_max], scores = nd_graph_scores(graph), y = node->out[0];
-    *m = (measurement){.layer = layer, .classes = nd_value_size(graph, scores)};
+    int values[nd_captures_max], rest[nd_captures_max], heads[nd_heads_max], y = node->out[0];
+    *m = (measurement){.layer = layer};
+    ND_TRY_DONE(measurement_heads(graph, batch, m, heads));
     values[0] = node->in[0];
     rest[0] = y;
     ND_TRY_DONE(cut_after(graph, y, values + 1, &m->n_sides));
     memcpy(rest + 1, values + 1, (size_t)m->n_sides * sizeof *rest);
-    values[m->n_sides + 1] = scores;
-    ND_TRY_DONE(nd_activation_cache_captures(at->activations, at->backend, graph, values, m->n_sides + 2,
-                                             &m->original));
+    memcpy(values + m->n_sides + 1, heads, (size_t)m->n_heads * sizeof *values);
+    ND_TRY_DONE(nd_activation_cache_captures(at->activations, at->backend, graph, values,
+                                             m->n_sides + 1 + m->n_heads, &m->original));
     nd_exec_settings settings = {.batch = batch,
                                  .shrink = true,
                                  .inputs = rest,
                                  .n_inputs = m->n_sides + 1,
-                                 .outputs = &scores,
-                                 .n_outputs = 1};
+                                 .outputs = heads,
+                                 .n_outputs = m->n_heads};
     ND_TRY_DONE(nd_exec_open(at->backend, graph, &settings, &m->rest));
     m->trials = nd_alloc_array((size_t)n_trials, sizeof *m->trials);
     m->y = nd_alloc_array((size_t)batch, (size_t)nd_value_size(graph, y) * sizeof *m->y);
-    m->scores = nd_alloc_array((size_t)batch, (size_t)m->classes * sizeof *m->scores);
-    m->class_sum = nd_alloc_array((size_t)m->classes, sizeof *m->class_sum);
-    ND_REQUIRE_DONE(m->trials && m->y && m->scores && m->class_sum, nd_status_memory,
-                    "no memory for measuring %s", layer->name);
+    ND_REQUIRE_DONE(m->trials && m->y, nd_status_memory, "no memory for measuring %s", layer->name);
 done:
     if (status) measurement_close(m);
     return status;
@@ -284,14 +345,19 @@ static nd_status find_optimism(const pass *at, const nd_layer *layer, const nd_m
     return nd_status_ok;
 }
 
+/* The relative squared change, each head weighing the same. */
+static double trial_loss(const measurement *m, const trial *of) {
+    double loss = 0;
+    for (int h = 0; h < m->n_heads; h++)
+        loss += of->loss[h] / head_spread(&m->heads[h], m->images) / m->n_heads;
+    return loss;
+}
+
 static nd_status measure_trials(const pass *at, measurement *m, int n_methods, nd_curve *curves) {
     ND_TRY(
         nd_activation_cache_sample(at->activations, measured_images, &m->original, NULL, measure_block, m));
-    double spread = m->square_sum;
-    for (int64_t c = 0; c < m->classes; c++) spread -= m->class_sum[c] * m->class_sum[c] / (double)m->images;
     for (int c = 0, t = 0; c < n_methods; c++)
-        for (int p = 0; p < curves[c].n; p++, t++)
-            curves[c].loss[p] *= spread > 0 ? m->trials[t].loss / spread : m->trials[t].loss;
+        for (int p = 0; p < curves[c].n; p++, t++) curves[c].loss[p] *= trial_loss(m, &m->trials[t]);
     return nd_status_ok;
 }
 

@@ -252,7 +252,7 @@ static nd_view exec_images(const nd_exec *exec, int value, int64_t n) {
     nd_view view = place->view;
     const nd_slot *slot = &exec->slots[place->slot];
     if (!slot->source) view.offset += slot->offset;
-    const bool batched = view.rank > 0 && view.dims[0] == exec->settings.batch;
+    const bool batched = view.rank > 0 && view.dims[0] == exec->settings.batch && !exec->values[value].fixed;
     if (exec->per_image && batched && !slot->source) view.dims[0] = n;
     return view;
 }

@@ -42,6 +42,7 @@ typedef struct nd_exec_value {
     int rank;
     int64_t dims[nd_rank_max];
     bool fed, wanted; /* an input or an output of this executor */
+    bool fixed;       /* computed from constants alone: the same for all images, of any batch */
     int uses, user;   /* needed nodes that read it; the last of them */
     int producer;     /* needed node that makes it, or -1 */
     int parent;       /* made directly inside this value (of a Concat), or -1 */

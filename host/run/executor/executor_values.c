@@ -82,13 +82,39 @@ static nd_status exec_check_node(nd_exec *exec, const nd_node *node) {
     return nd_status_ok;
 }
 
+/* What follows from constants alone, such as the places of default boxes that a detector's file computes. */
+static void exec_mark_fixed(nd_exec *exec) {
+    for (int i = 0; i < exec->graph->n_nodes; i++) {
+        const nd_node *node = &exec->graph->nodes[i];
+        bool fixed = exec->needed[i];
+        for (int j = 0; fixed && j < node->n_in; j++)
+            fixed = !nd_exec_computed(exec, node->in[j]) || exec->values[node->in[j]].fixed;
+        for (int j = 0; fixed && j < node->n_out; j++)
+            if (node->out[j] >= 0 && !exec->values[node->out[j]].fed) exec->values[node->out[j]].fixed = true;
+    }
+}
+
+static bool exec_broadcasts(nd_op op) {
+    return op == nd_op_add || op == nd_op_mul || op == nd_op_sub || op == nd_op_div || op == nd_op_binary ||
+           op == nd_op_where;
+}
+
+/* Whether every image meets the same numbers of an operand that is the same for all: it lies along no
+ * images. */
+static bool exec_meets_all(const nd_exec *exec, const nd_node *node, const nd_exec_value *operand) {
+    const int rank = exec->values[node->out[0]].rank;
+    return exec_broadcasts(node->op) && (operand->rank < rank || operand->dims[0] == 1);
+}
+
 /* Whether the node treats images alike and apart, judged by what can move data along axis 0. */
 static bool exec_keeps_images(const nd_exec *exec, const nd_node *node) {
+    if (node->n_out > 0 && node->out[0] >= 0 && exec->values[node->out[0]].fixed) return true;
     for (int j = 0; j < node->n_in + node->n_out; j++) {
         const int value = j < node->n_in ? node->in[j] : node->out[j - node->n_in];
         if (!nd_exec_computed(exec, value)) continue;
         const nd_exec_value *v = &exec->values[value];
-        if (v->rank < 1 || v->dims[0] != exec->settings.batch) return false;
+        if (v->fixed && exec_meets_all(exec, node, v)) continue;
+        if (v->fixed || v->rank < 1 || v->dims[0] != exec->settings.batch) return false;
     }
     const int rank = node->n_in && node->in[0] >= 0 ? exec->values[node->in[0]].rank : 0;
     const nd_attr *attr = &node->attr;
@@ -138,12 +164,14 @@ static nd_status exec_rebatch(nd_exec *exec) {
     if (exec->settings.batch == 0) exec->settings.batch = inferred;
     ND_REQUIRE(exec->settings.batch > 0, nd_status_usage, "a batch of %lld images", (long long)s->batch);
     const bool changed = exec->settings.batch != inferred;
+    exec_mark_fixed(exec);
     for (int i = 0; i < graph->n_values; i++) {
         nd_exec_value *mine = &exec->values[i];
         const nd_value *value = &graph->values[i];
         mine->rank = value->rank;
         if (value->rank > 0) memcpy(mine->dims, value->dims, (size_t)value->rank * sizeof *mine->dims);
-        if (changed && nd_exec_computed(exec, i) && mine->rank > 0 && mine->dims[0] == inferred)
+        if (changed && nd_exec_computed(exec, i) && !mine->fixed && mine->rank > 0 &&
+            mine->dims[0] == inferred)
             mine->dims[0] = exec->settings.batch;
     }
     exec->per_image = !exec->n_interpreted;

@@ -352,6 +352,35 @@ Test(executor, smaller_batches_give_the_same_images) {
     free(x);
 }
 
+/* y = x * sqrt(c): the square root is the same for all images of every batch. */
+Test(executor, what_follows_from_constants_is_the_same_for_all_images) {
+    enum { batch = 4, channels = 5000 };
+    static float squares[channels], in[batch * channels * 2], out[batch * channels * 2];
+    for (int i = 0; i < channels; i++) squares[i] = (float)((i % 7 + 1) * (i % 7 + 1));
+    nd_graph *graph = new_graph("scaled");
+    nd_node *node;
+    const int x = add_input(graph, "x", 3, (int64_t[]){-1, channels, 2});
+    const int c = add_floats(graph, "c", 2, (int64_t[]){channels, 1}, squares);
+    const int flat = add_node(graph, nd_op_unary, NULL, &c, 1, &node);
+    node->op_type = "Sqrt";
+    const int root = add_node(graph, nd_op_unsqueeze, NULL, &flat, 1, &node);
+    node->attr.n = 1; /* axis 0 */
+    finish(graph, add_node(graph, nd_op_mul, NULL, (int[]){x, root}, 2, NULL), 1);
+    nd_backend *backend = open_ref();
+    nd_exec *exec = open_exec(backend, graph, (nd_exec_settings){.batch = batch});
+    for (int i = 0; i < batch * channels * 2; i++) in[i] = (float)(i % 11);
+    for (int n = 1; n <= batch; n++) {
+        memset(out, 0, sizeof out);
+        cr_assert_eq(nd_exec_run(exec, n, (const float *[]){in}, (float *[]){out}), nd_status_ok, "%s",
+                     nd_error());
+        for (int i = 0; i < n * channels * 2; i++)
+            cr_expect_float_eq(out[i], in[i] * (float)(i / 2 % channels % 7 + 1), 1e-5);
+    }
+    nd_exec_close(exec);
+    nd_backend_close(backend);
+    nd_graph_free(graph);
+}
+
 Test(executor, a_part_runs_between_any_values) {
     net n = net_everything(1);
     nd_backend *backend = open_ref();

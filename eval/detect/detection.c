@@ -1,0 +1,281 @@
+#include "eval/detect/detection.h"
+
+#include "base/machine/clock.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One network under way. */
+typedef struct nd_detection_network {
+    nd_exec *exec;
+    nd_found *out;
+    float *raw[nd_decode_outputs_max];    /* [batch][size] */
+    double squares[nd_decode_groups_max]; /* of the distance to network 0 */
+    double *sums[nd_decode_outputs_max];  /* network 0: [size], of each number over the images */
+    double *square_sums[nd_decode_outputs_max];
+} nd_detection_network;
+
+/* --- opening */
+
+static nd_status detection_fits(const nd_graph *graph, const nd_batches *batches) {
+    const nd_value *image = &graph->values[graph->inputs[0]];
+    const int64_t stream[] = {batches->channels, batches->height, batches->width};
+    char wanted[64], given[64];
+    ND_REQUIRE(image->rank == 4 && !memcmp(image->dims + 1, stream, sizeof stream), nd_status_usage,
+               "%s takes images of %s, but %s with %s gives %s", graph->name,
+               nd_dims_format(image->rank - 1, image->dims + 1, wanted, sizeof wanted), batches->name,
+               batches->preprocess, nd_dims_format(3, stream, given, sizeof given));
+    return nd_status_ok;
+}
+
+static nd_status detection_allocate(nd_detection_network *network, const nd_batches *batches, bool first) {
+    nd_found *out = network->out;
+    out->index = nd_alloc_array((size_t)batches->count, sizeof *out->index);
+    out->of = nd_alloc_array((size_t)batches->count, sizeof *out->of);
+    bool enough = out->index && out->of;
+    for (int i = 0; i < out->decode.n_outputs; i++) {
+        const size_t size = (size_t)out->decode.sizes[i];
+        network->raw[i] = nd_alloc_array((size_t)batches->batch, size * sizeof(float));
+        enough = enough && network->raw[i];
+        if (!first) continue;
+        network->sums[i] = nd_alloc_array(size, sizeof(double));
+        network->square_sums[i] = nd_alloc_array(size, sizeof(double));
+        enough = enough && network->sums[i] && network->square_sums[i];
+    }
+    ND_REQUIRE(enough, nd_status_memory, "no memory for the heads of %lld images", (long long)batches->batch);
+    return nd_status_ok;
+}
+
+static nd_status detection_open(nd_detection_network *network, const nd_graph *graph,
+                                const nd_batches *batches, const nd_detection_settings *settings,
+                                bool first) {
+    nd_found *out = network->out;
+    for (int g = 0; g < nd_decode_groups_max; g++) out->rel_mse[g] = NAN;
+    ND_TRY(nd_decode_open(graph, settings->decoder, &out->decode));
+    ND_TRY(detection_fits(graph, batches));
+    ND_TRY(detection_allocate(network, batches, first));
+    const nd_exec_settings exec = {.batch = batches->batch,
+                                   .shrink = true,
+                                   .precision = settings->precision,
+                                   .outputs = out->decode.outputs,
+                                   .n_outputs = out->decode.n_outputs};
+    return nd_exec_open(settings->backend, graph, &exec, &network->exec);
+}
+
+static void detection_close(nd_detection_network *network) {
+    nd_exec_close(network->exec);
+    for (int i = 0; i < nd_decode_outputs_max; i++) {
+        free(network->raw[i]);
+        free(network->sums[i]);
+        free(network->square_sums[i]);
+    }
+}
+
+/* --- errors of raw heads */
+
+static bool detection_alike(const nd_decode *a, const nd_decode *b) {
+    return a->decoder == b->decoder && a->boxes == b->boxes && a->classes == b->classes &&
+           a->columns == b->columns;
+}
+
+static void detection_spread(nd_detection_network *first, int64_t n) {
+    const nd_decode *decode = &first->out->decode;
+    for (int o = 0; o < decode->n_outputs; o++)
+        for (int64_t i = 0; i < n * decode->sizes[o]; i++) {
+            const double x = first->raw[o][i];
+            first->sums[o][i % decode->sizes[o]] += x;
+            first->square_sums[o][i % decode->sizes[o]] += x * x;
+        }
+}
+
+static double detection_distance(const nd_decode_group *group, const float *a, const float *b) {
+    double sum = 0;
+    for (int64_t i = 0; i < group->rows; i++)
+        for (int64_t k = 0; k < group->row; k++) {
+            const int64_t at = group->base + i * group->step + k;
+            sum += ((double)a[at] - b[at]) * ((double)a[at] - b[at]);
+        }
+    return sum;
+}
+
+static void detection_compare(nd_detection_network *network, const nd_detection_network *first, int64_t n) {
+    const nd_decode *decode = &network->out->decode;
+    for (int g = 0; g < decode->n_groups; g++) {
+        const int o = decode->groups[g].output;
+        for (int64_t i = 0; i < n; i++)
+            network->squares[g] +=
+                detection_distance(&decode->groups[g], network->raw[o] + i * decode->sizes[o],
+                                   first->raw[o] + i * decode->sizes[o]);
+    }
+}
+
+static double detection_variation(const nd_detection_network *first, const nd_decode_group *group) {
+    const double *sums = first->sums[group->output], *squares = first->square_sums[group->output];
+    double total = 0;
+    for (int64_t i = 0; i < group->rows; i++)
+        for (int64_t k = 0; k < group->row; k++) {
+            const int64_t at = group->base + i * group->step + k;
+            total += squares[at] - sums[at] * sums[at] / (double)first->out->n;
+        }
+    return total;
+}
+
+/* --- images */
+
+/* Heads often hold arithmetic that runs in full batches alone: `images` are as many as the plan is made
+ * for. */
+static nd_status detection_batch(nd_detection_network *network, const nd_batch *batch, const float *images,
+                                 int64_t full) {
+    nd_found *out = network->out;
+    const double start = nd_seconds();
+    ND_TRY(nd_exec_run(network->exec, full, &images, network->raw));
+    out->seconds += nd_seconds() - start;
+    for (int64_t i = 0; i < batch->n; i++) {
+        const float *raw[nd_decode_outputs_max];
+        for (int o = 0; o < out->decode.n_outputs; o++) raw[o] = network->raw[o] + i * out->decode.sizes[o];
+        out->index[out->n] = batch->index[i];
+        nd_detections *found = &out->of[out->n++];
+        ND_TRY(nd_decode_image(&out->decode, raw, &batch->frames[i], found));
+        out->detections += (int64_t)found->count;
+    }
+    return nd_status_ok;
+}
+
+static nd_status detection_truth(nd_batches *batches, int64_t index, nd_truth *truth) {
+    const nd_object *objects;
+    size_t count;
+    ND_TRY(batches->objects(batches, index, &objects, &count));
+    nd_object *copies = nd_arena_alloc(&truth->arena, count * sizeof *copies);
+    ND_REQUIRE(copies, nd_status_memory, "no memory for %zu objects", count);
+    if (count) memcpy(copies, objects, count * sizeof *copies);
+    for (size_t i = 0; i < count; i++) {
+        if (copies[i].label >= 0 && copies[i].label < truth->classes) continue;
+        char where[512];
+        snprintf(where, sizeof where, "%s: image %lld", batches->name, (long long)index);
+        if (batches->where) batches->where(batches, index, where, sizeof where);
+        return nd_fail(nd_status_format,
+                       "%s: an object of class %d, but the network's are 0 to %d; --classes and "
+                       "--label-offset say which "
+                       "one a class is",
+                       where, (int)copies[i].label, (int)truth->classes - 1);
+    }
+    truth->of[truth->n] = copies;
+    truth->counts[truth->n++] = count;
+    truth->objects += (int64_t)count;
+    return nd_status_ok;
+}
+
+static nd_status truth_open(int64_t images, int32_t classes, nd_truth *truth) {
+    truth->classes = classes;
+    truth->of = nd_alloc_array((size_t)images, sizeof *truth->of);
+    truth->counts = nd_alloc_array((size_t)images, sizeof *truth->counts);
+    ND_REQUIRE(truth->of && truth->counts, nd_status_memory, "no memory for %lld images", (long long)images);
+    return nd_status_ok;
+}
+
+/* The images of a batch, and behind them black ones up to a full batch; in `room` where that takes any. */
+static const float *detection_fill(const nd_batches *batches, const nd_batch *batch, float *room) {
+    const size_t image = (size_t)(batches->channels * batches->height * batches->width);
+    if (batch->n == batches->batch) return batch->images;
+    memset(room, 0, (size_t)batches->batch * image * sizeof *room);
+    memcpy(room, batch->images, (size_t)batch->n * image * sizeof *room);
+    return room;
+}
+
+static nd_status detection_stream(nd_detection_network *networks, size_t count, nd_batches *batches,
+                                  const nd_detection_settings *settings, float *room, nd_truth *truth) {
+    const nd_found *first = networks[0].out;
+    ND_TRY(batches->rewind(batches));
+    for (;;) {
+        nd_batch batch;
+        ND_TRY(batches->next(batches, &batch));
+        if (batch.n == 0) break;
+        ND_REQUIRE(batch.frames, nd_status_usage, "%s does not say where its pictures lie in the images",
+                   batches->name);
+        const float *images = detection_fill(batches, &batch, room);
+        for (size_t k = 0; k < count; k++) {
+            ND_TRY(detection_batch(&networks[k], &batch, images, batches->batch));
+            if (k && detection_alike(&networks[k].out->decode, &first->decode))
+                detection_compare(&networks[k], &networks[0], batch.n);
+        }
+        detection_spread(&networks[0], batch.n);
+        for (int64_t i = 0; batches->objects && i < batch.n; i++)
+            ND_TRY(detection_truth(batches, batch.index[i], truth));
+        nd_progress_report(settings->progress, "evaluate", first->n + batches->skipped, batches->count);
+    }
+    ND_REQUIRE(first->n, nd_status_format, "%s: not one of %lld images could be read", batches->name,
+               (long long)batches->count);
+    return nd_status_ok;
+}
+
+nd_status nd_detection_run(const nd_graph *const *graphs, size_t count, nd_batches *batches,
+                           const nd_detection_settings *settings, nd_found *out, nd_truth *truth) {
+    nd_status status = nd_status_ok;
+    memset(out, 0, count * sizeof *out);
+    *truth = (nd_truth){0};
+    nd_detection_network *networks = nd_alloc_array(count, sizeof *networks);
+    float *room = nd_alloc_array((size_t)(batches->batch * batches->channels),
+                                 (size_t)(batches->height * batches->width) * sizeof *room);
+    ND_REQUIRE_DONE(networks && room && count, networks && room ? nd_status_usage : nd_status_memory,
+                    "no network to measure");
+    for (size_t k = 0; k < count; k++) {
+        networks[k].out = &out[k];
+        ND_TRY_DONE(detection_open(&networks[k], graphs[k], batches, settings, k == 0));
+    }
+    if (batches->objects) ND_TRY_DONE(truth_open(batches->count, out[0].decode.classes, truth));
+    ND_TRY_DONE(detection_stream(networks, count, batches, settings, room, truth));
+    for (size_t k = 0; k < count; k++) {
+        out[k].skipped = batches->skipped;
+        for (int g = 0; k && detection_alike(&out[k].decode, &out[0].decode) && g < out[k].decode.n_groups;
+             g++)
+            out[k].rel_mse[g] =
+                networks[k].squares[g] / detection_variation(&networks[0], &out[0].decode.groups[g]);
+    }
+done:
+    for (size_t k = 0; networks && k < count; k++) {
+        detection_close(&networks[k]);
+        if (status) nd_found_free(&out[k]);
+    }
+    if (status) nd_truth_free(truth);
+    free(networks);
+    free(room);
+    return status;
+}
+
+nd_status nd_truth_of(const nd_found *found, double score, nd_truth *out) {
+    *out = (nd_truth){0};
+    nd_status status = truth_open(found->n, found->decode.classes, out);
+    for (int64_t i = 0; !status && i < found->n; i++) {
+        nd_object *objects = nd_arena_alloc(&out->arena, found->of[i].count * sizeof *objects);
+        if (!objects) status = nd_fail(nd_status_memory, "no memory for %zu objects", found->of[i].count);
+        for (size_t k = 0; !status && k < found->of[i].count; k++) {
+            const nd_detection *detection = &found->of[i].items[k];
+            if (detection->score < score) continue;
+            objects[out->counts[i]++] = (nd_object){.box = detection->box,
+                                                    .area = detection->box.width * detection->box.height,
+                                                    .label = detection->label};
+        }
+        out->of[i] = objects;
+        out->objects += (int64_t)out->counts[i];
+        out->n++;
+    }
+    if (status) nd_truth_free(out);
+    return status;
+}
+
+void nd_found_free(nd_found *found) {
+    for (int64_t i = 0; i < found->n; i++) free(found->of[i].items);
+    free(found->of);
+    free(found->index);
+    nd_decode_close(&found->decode);
+    *found = (nd_found){0};
+}
+
+void nd_truth_free(nd_truth *truth) {
+    free(truth->of);
+    free(truth->counts);
+    nd_arena_free(&truth->arena);
+    *truth = (nd_truth){0};
+}
