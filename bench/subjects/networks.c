@@ -66,7 +66,8 @@ static nd_status compare_outputs(const plan *p, const nd_bench_settings *setting
     static const double bounds[nd_precision_count] = {[nd_precision_fp32] = 1e-3,
                                                       [nd_precision_tf32] = 5e-2,
                                                       [nd_precision_fp16] = 5e-2,
-                                                      [nd_precision_bf16] = 0.2};
+                                                      [nd_precision_bf16] = 0.2,
+                                                      [nd_precision_int8] = 0.2};
     double largest = 0, worst = 0, bound = bounds[settings->precision];
     for (int64_t i = 0; i < count; i++) {
         ND_REQUIRE(isfinite(got[i]) && isfinite(expected[i]), nd_status_failed,

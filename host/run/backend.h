@@ -24,7 +24,7 @@ typedef enum nd_precision {
     nd_precision_tf32, /* fp32 storage, tf32 multiplication */
     nd_precision_fp16,
     nd_precision_bf16,
-    nd_precision_int8, /* of single works: operands are quantised as nd_work says */
+    nd_precision_int8, /* quantised: works as nd_work says; of networks, all that is not is fp32 */
     nd_precision_count,
 } nd_precision;
 

@@ -20,7 +20,8 @@ typedef struct nd_exec_settings {
     int64_t batch; /* images the plan is made for; smaller batches run too */
     bool shrink; /* where memory runs out, halve the batch until it fits, and warn: nd_exec_run then works in
                       parts, and the result is the same */
-    nd_precision precision;
+    nd_precision
+        precision; /* int8: of a quantised network, whose other works are fp32; so is one that says fp32 */
     nd_fuse separable;
     bool plain;  /* no fusion at all: one kernel a node, for checking */
     bool turned; /* activations of images in the other of NHWC and NCHW than the backend's own: its libraries

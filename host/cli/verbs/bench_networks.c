@@ -2,6 +2,7 @@
 
 #include "cli/args/args.h"
 #include "cli/verbs/decouple_settings.h"
+#include "cli/verbs/quantize_settings.h"
 #include "cli/verbs/sweep_points.h"
 
 #include <string.h>
@@ -90,13 +91,31 @@ nd_status nd_bench_list_check(nd_args *args) {
     return nd_sweep_points_check(&points);
 }
 
+static bool is_quantised(const nd_graph *graph) {
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (graph->nodes[i].op == nd_op_quantize) return true;
+    return false;
+}
+
+/* What is in int8 already stays as it is. */
+static nd_status quantise_all(nd_args *args, nd_backend *backend, nd_bench_list *list) {
+    if (!list->graphs[0]) {
+        ND_TRY(nd_graph_clone(list->networks[0].graph, &list->graphs[0]));
+        list->networks[0].graph = list->graphs[0];
+    }
+    for (size_t i = 0; i < list->n; i++)
+        if (!is_quantised(list->graphs[i])) ND_TRY(nd_cli_quantize(args, list->graphs[i], backend));
+    return nd_status_ok;
+}
+
 nd_status nd_bench_list_open(nd_args *args, const nd_graph *original, const char *sha256, nd_backend *backend,
-                             const nd_progress *progress, nd_bench_list *out) {
+                             bool quantised, const nd_progress *progress, nd_bench_list *out) {
     *out = (nd_bench_list){0};
     add_original(original, out);
     nd_status status = nd_args_has(args, "original")
                            ? add_file(args, original, out)
                            : add_points(args, original, sha256, backend, progress, out);
+    if (!status && quantised) status = quantise_all(args, backend, out);
     if (status) nd_bench_list_close(out);
     return status;
 }

@@ -1,9 +1,11 @@
 #include "bench/bench.h"
 #include "cli/cli.h"
 #include "cli/verbs/decouple_settings.h"
+#include "cli/verbs/quantize_settings.h"
 #include "eval/max_drop.h"
 #include "model/infer/infer.h"
 #include "model/model.h"
+#include "quantize/quantize.h"
 #include "run/plugins.h"
 
 #include <inttypes.h>
@@ -283,6 +285,29 @@ done:
     return status;
 }
 
+static nd_status check_quantize(const run *r) {
+    bool quantises;
+    ND_TRY(nd_cli_quantizes(r->args, "fp32", &quantises));
+    if (!quantises) return nd_status_ok;
+    ND_REQUIRE(!nd_args_has(r->args, "max-drop") && !nd_args_has(r->args, "latency-ratio"), nd_status_usage,
+               "--quantize int8: --max-drop and --latency-ratio measure in fp32; use nd quantize on what "
+               "they write");
+    ND_REQUIRE(nd_args_has(r->args, "calib"), nd_status_usage,
+               "--quantize int8: ranges on which images? Give --calib DATASET");
+    return nd_status_ok;
+}
+
+/* On the images that the network was calibrated on. */
+static nd_status quantize(run *r) {
+    const nd_quantize_settings settings = {.calib = r->settings.calib, .images = r->settings.calib_images};
+    nd_quantize_report report;
+    ND_TRY(nd_quantize_graph(r->graph, r->backend, &settings, &report));
+    if (!nd_output_quiet(r->output))
+        nd_cli_print("%d of %d layers in int8, %d tensors in u8 (mean error %.4f), %d pairs balanced\n\n",
+                     report.quantised, report.layers, report.tensors, report.mean_error, report.balanced);
+    return nd_status_ok;
+}
+
 /* Puts the network that was found in the place of the original. */
 static nd_status search(run *r) {
     nd_graph *found = NULL;
@@ -298,6 +323,7 @@ nd_status nd_verb_decouple(nd_args *args) {
     run r = {.args = args, .model = args->positional[0], .path = nd_args_text(args, "output", NULL)};
     nd_status status = nd_status_ok;
     ND_REQUIRE(r.path, nd_status_usage, "where to? Give -o FILE");
+    ND_TRY_DONE(check_quantize(&r));
     ND_TRY_DONE(nd_model_can_save(r.path));
     ND_TRY_DONE(nd_output_open(args, &r.output));
     ND_TRY_DONE(nd_cli_graph(args, r.model, 1, &r.graph));
@@ -307,6 +333,7 @@ nd_status nd_verb_decouple(nd_args *args) {
     if (nd_args_has(args, "max-drop")) ND_TRY_DONE(open_search(&r));
     ND_TRY_DONE(open_clock(&r));
     status = r.data ? search(&r) : nd_decouple(r.graph, r.backend, &r.settings, &r.report);
+    if (!status && nd_args_has(args, "quantize")) status = quantize(&r);
     if (status) {
         status = nd_fail_in(status, "%s", r.model);
         goto done;

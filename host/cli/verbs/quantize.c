@@ -1,11 +1,10 @@
 #include "quantize/quantize.h"
 #include "cli/cli.h"
+#include "cli/verbs/quantize_settings.h"
 #include "model/model.h"
 #include "run/plugins.h"
 
 #include <string.h>
-
-enum { quantize_batch = 16, quantize_images = 256 };
 
 typedef struct nd_quantize_run {
     nd_args *args;
@@ -18,16 +17,19 @@ typedef struct nd_quantize_run {
 } nd_quantize_run;
 
 static nd_status quantize_options(nd_quantize_run *run) {
-    nd_args *args = run->args;
-    size_t count = 0;
+    const nd_args *args = run->args;
     run->path = nd_args_text(args, "output", NULL);
     ND_REQUIRE(run->path, nd_status_usage, "where to? Give -o FILE");
     ND_REQUIRE(nd_args_has(args, "calib"), nd_status_usage, "ranges on which images? Give --calib DATASET");
     const size_t length = strlen(run->path);
     ND_REQUIRE(length > 5 && !strcmp(run->path + length - 5, ".onnx"), nd_status_usage,
                "%s: the name must end in .onnx", run->path);
-    ND_TRY(nd_model_can_save(run->path));
-    ND_TRY(nd_args_int(args, "calib-images", quantize_images, 1, 1 << 30, &run->settings.images));
+    return nd_model_can_save(run->path);
+}
+
+static nd_status quantize_skips(nd_quantize_run *run) {
+    nd_args *args = run->args;
+    size_t count = 0;
     while (nd_args_nth(args, "skip", count)) count++;
     const char **skip = nd_arena_alloc(&args->arena, (count + 1) * sizeof *skip);
     ND_REQUIRE(skip, nd_status_memory, "no memory for --skip");
@@ -62,12 +64,8 @@ nd_status nd_verb_quantize(nd_args *args) {
     ND_TRY_DONE(nd_cli_graph(args, run.model, 1, &run.graph));
     nd_graph_sha256(run.graph, run.sha256);
     ND_TRY_DONE(nd_cli_backend(args, &run.backend));
-    const nd_graph *const graph = run.graph;
-    const nd_dataset_settings data = {.spec = nd_args_text(args, "calib", NULL),
-                                      .calibration = true,
-                                      .batch = quantize_batch,
-                                      .limit = run.settings.images};
-    ND_TRY_DONE(nd_cli_dataset(args, &graph, 1, data, &run.settings.calib));
+    ND_TRY_DONE(nd_cli_quantize_settings(args, run.graph, NULL, &run.settings));
+    ND_TRY_DONE(quantize_skips(&run));
     status = nd_quantize_graph(run.graph, run.backend, &run.settings, &report);
     if (status) {
         status = nd_fail_in(status, "%s", run.model);

@@ -88,7 +88,7 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
     snprintf(st->dtype, sizeof st->dtype, "%s", dtype);
     snprintf(st->batch_text, sizeof st->batch_text, "%s", batch);
     ND_REQUIRE(nd_precision_find(dtype, &st->precision), nd_status_usage,
-               "--dtype %s: there are fp32, tf32, fp16 and bf16", dtype);
+               "--dtype %s: there are fp32, tf32, fp16, bf16 and int8", dtype);
     ND_TRY(nd_args_int(point, "batch", default_batch, 1, 65536, &st->batch));
     ND_TRY(nd_cli_backend(point, &st->backend));
     ND_TRY(open_data(s, point));

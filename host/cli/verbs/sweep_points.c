@@ -129,7 +129,7 @@ static nd_status check_run(const nd_args *point) {
     int64_t batch;
     const char *dtype = nd_args_text(point, "dtype", "fp32");
     ND_REQUIRE(nd_precision_find(dtype, &precision), nd_status_usage,
-               "--dtype %s: there are fp32, tf32, fp16 and bf16", dtype);
+               "--dtype %s: there are fp32, tf32, fp16, bf16 and int8", dtype);
     ND_TRY(nd_args_int(point, "batch", 1, 1, 65536, &batch));
     return nd_backend_known(nd_args_text(point, "backend", "auto"));
 }

@@ -122,6 +122,10 @@ size_t nd_cpu_round(size_t bytes); /* up to nd_alignment */
 
 void nd_cpu_activate(nd_activation activation, int64_t count, float *y); /* in place */
 
+/* widened.c: bf16 to fp32 and back, to nearest even; NaN stays one. */
+void nd_cpu_widen(int64_t n, const uint16_t *restrict from, float *restrict to);
+void nd_cpu_narrow(int64_t n, const float *restrict from, uint16_t *restrict to);
+
 /* Implementations: one pair of functions each. */
 #define ND_CPU_IMPL(name)                                                                                    \
     bool nd_cpu_##name##_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision);           \
@@ -139,7 +143,7 @@ ND_CPU_IMPL(conv_blocked)       /* conv.c: oneDNN, direct in the layout it likes
 ND_CPU_IMPL(conv_winograd)      /* conv.c: oneDNN, Winograd with reorders inside */
 ND_CPU_IMPL(gemm)               /* gemm.c: oneDNN inner product */
 ND_CPU_IMPL(product)            /* product.c: oneDNN sgemm */
-ND_CPU_IMPL(pool)               /* pool.c: oneDNN */
+ND_CPU_IMPL(pool)               /* pool.c */
 ND_CPU_IMPL(binary)             /* elementwise.c */
 ND_CPU_IMPL(activation)
 ND_CPU_IMPL(affine)

@@ -21,7 +21,6 @@ typedef void quantized_row(const quantized_kernel *k, int64_t n, const quantized
 struct quantized_kernel {
     nd_kernel base;
     nd_view x, x2, y;
-    nd_window window; /* pool */
     nd_quant quant;
     nd_requant requant; /* binary */
     quantized_row *row;
@@ -38,10 +37,8 @@ static void row_move(const quantized_kernel *k, int64_t n, const quantized_run *
     for (int64_t i = 0; i < n; i++) run->y[i * run->y_step] = run->x[i * run->x_step];
 }
 
-/* Rounding by a sum whose last bit is worth 1. */
+/* Rounding of 0..255 by a sum whose last bit is worth 1. */
 static inline uint8_t row_round(float t) {
-    t = t > 0 ? t : 0;
-    t = t < 255 ? t : 255;
     const union {
         float value;
         uint32_t bits;
@@ -49,14 +46,20 @@ static inline uint8_t row_round(float t) {
     return (uint8_t)sum.bits;
 }
 
+static inline float row_clamp(float t, float low, float high) {
+    t = t > low ? t : low;
+    return t < high ? t : high;
+}
+
 ND_CPU_CLONES static void row_quantize(const quantized_kernel *k, int64_t n, const quantized_run *run) {
     const float *from = (const float *)run->x, scale = k->quant.scale, zero = (float)k->quant.zero;
     uint8_t *to = (uint8_t *)run->y;
     if (run->x_step == 1 && run->y_step == 1) {
-        for (int64_t i = 0; i < n; i++) to[i] = row_round(from[i] / scale + zero);
+        for (int64_t i = 0; i < n; i++) to[i] = row_round(row_clamp(from[i] / scale + zero, 0, 255));
         return;
     }
-    for (int64_t i = 0; i < n; i++) to[i * run->y_step] = row_round(from[i * run->x_step] / scale + zero);
+    for (int64_t i = 0; i < n; i++)
+        to[i * run->y_step] = row_round(row_clamp(from[i * run->x_step] / scale + zero, 0, 255));
 }
 
 ND_CPU_CLONES static void row_dequantize(const quantized_kernel *k, int64_t n, const quantized_run *run) {
@@ -71,28 +74,27 @@ ND_CPU_CLONES static void row_dequantize(const quantized_kernel *k, int64_t n, c
     for (int64_t i = 0; i < n; i++) to[i * run->y_step] = scale * (float)(from[i * run->x_step] - zero);
 }
 
-static inline uint8_t row_sum(const nd_requant *r, uint8_t x, uint8_t x2) {
+/* low and high lie in 0..255. */
+static inline uint8_t row_sum(const nd_requant *r, bool leaky, uint8_t x, uint8_t x2) {
     float t = fmaf((float)x2, r->x2_factor, fmaf((float)x, r->x_factor, r->shift));
-    t = t < 0 ? t * r->slope : t;
-    t = t + r->zero;
-    t = t > r->low ? t : r->low;
-    return row_round(t < r->high ? t : r->high);
+    if (leaky) t = t < 0 ? t * r->slope : t;
+    return row_round(row_clamp(t + r->zero, r->low, r->high));
 }
 
 ND_CPU_CLONES static void row_add(const quantized_kernel *k, int64_t n, const quantized_run *run) {
-    const nd_requant r = k->requant; /* its slope is 1 where nothing leaks */
+    const nd_requant r = k->requant;
     const uint8_t *x = (const uint8_t *)run->x, *x2 = (const uint8_t *)run->x2;
     uint8_t *y = (uint8_t *)run->y;
     if (run->x_step == 1 && run->x2_step == 1 && run->y_step == 1) {
-        for (int64_t i = 0; i < n; i++) y[i] = row_sum(&r, x[i], x2[i]);
+        if (r.leaky) {
+            for (int64_t i = 0; i < n; i++) y[i] = row_sum(&r, true, x[i], x2[i]);
+        } else {
+            for (int64_t i = 0; i < n; i++) y[i] = row_sum(&r, false, x[i], x2[i]);
+        }
         return;
     }
     for (int64_t i = 0; i < n; i++)
-        y[i * run->y_step] = row_sum(&r, x[i * run->x_step], x2[i * run->x2_step]);
-}
-
-ND_CPU_CLONES static void row_largest(int64_t n, const uint8_t *x, uint8_t *restrict y) {
-    for (int64_t i = 0; i < n; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
+        y[i * run->y_step] = row_sum(&r, r.leaky, x[i * run->x_step], x2[i * run->x2_step]);
 }
 
 typedef struct quantized_job {
@@ -141,39 +143,12 @@ static void quantized_pieces(void *context, int64_t begin, int64_t end, int work
     k->row(k, last - first, &run);
 }
 
-/* Units are output pixels. */
-static void quantized_pool(void *context, int64_t begin, int64_t end, int worker) {
-    const quantized_job *job = context;
-    const quantized_kernel *k = job->kernel;
-    const nd_window *g = &k->window;
-    const nd_view *in = &k->x, *out = &k->y;
-    (void)worker;
-    for (int64_t unit = begin; unit < end; unit++) {
-        const int64_t ox = unit % out->dims[3], oy = unit / out->dims[3] % out->dims[2];
-        const int64_t image = unit / out->dims[3] / out->dims[2];
-        uint8_t *y = (uint8_t *)job->y + out->offset + image * out->strides[0] + oy * out->strides[2] +
-                     ox * out->strides[3];
-        memset(y, 0, (size_t)out->dims[1]);
-        for (int64_t tap = 0; tap < g->kernel[0] * g->kernel[1]; tap++) {
-            const int64_t h = oy * g->stride[0] - g->pad[0] + tap / g->kernel[1] * g->dilation[0];
-            const int64_t w = ox * g->stride[1] - g->pad[1] + tap % g->kernel[1] * g->dilation[1];
-            if (h < 0 || h >= in->dims[2] || w < 0 || w >= in->dims[3]) continue;
-            row_largest(out->dims[1],
-                        (const uint8_t *)job->x + in->offset + image * in->strides[0] + h * in->strides[2] +
-                            w * in->strides[3],
-                        y);
-        }
-    }
-}
-
 static nd_status quantized_execute(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     const quantized_kernel *k = (const quantized_kernel *)kernel;
     /* Where there is no second operand, steps over its zero strides stay within the first. */
     quantized_job job = {k, buffers->x, buffers->x2 ? buffers->x2 : buffers->x, buffers->y};
     const int64_t count = nd_view_count(&k->y);
-    if (!k->row) {
-        nd_parallel_for(count / k->y.dims[1], k->y.dims[1], quantized_pool, &job);
-    } else if (k->inner < 0) {
+    if (k->inner < 0) {
         nd_parallel_for((count + quantized_piece - 1) / quantized_piece, quantized_piece, quantized_pieces,
                         &job);
     } else {
@@ -188,9 +163,7 @@ static void quantized_release(nd_kernel *kernel) {
 
 bool nd_cpu_quantized_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
     (void)cpu;
-    if (precision != nd_precision_int8 || !nd_quantized_agrees(work) || work->y.rank < 1) return false;
-    return work->operation != nd_operation_pool ||
-           (nd_cpu_view_channels(&work->x) && nd_cpu_view_channels(&work->y));
+    return precision == nd_precision_int8 && nd_quantized_agrees(work) && work->y.rank > 0;
 }
 
 /* The axis whose elements are adjacent in both views, or else in y. */
@@ -219,14 +192,12 @@ nd_status nd_cpu_quantized_prepare(nd_cpu *cpu, const nd_work *work, nd_precisio
     k->x = work->x;
     k->y = work->y;
     if (work->operation == nd_operation_binary) k->x2 = work->x2;
-    k->window = work->window;
     k->x_bytes = k->y_bytes = 1;
     k->inner = quantized_inner(work);
     if (work->operation == nd_operation_copy) k->row = row_move;
     if (work->operation == nd_operation_binary) {
         k->row = row_add;
         k->requant = nd_requant_of(work, NULL, NULL, NULL);
-        if (!k->requant.leaky) k->requant.slope = 1;
     }
     if (work->operation == nd_operation_quantize) {
         k->row = row_quantize;

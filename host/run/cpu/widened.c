@@ -53,7 +53,6 @@ ND_CPU_CLONES static void widened_up(int64_t n, const uint16_t *restrict from, f
     }
 }
 
-/* To nearest even; NaN stays one. */
 ND_CPU_CLONES static void widened_down(int64_t n, const float *restrict from, uint16_t *restrict to) {
     for (int64_t i = 0; i < n; i++) {
         const union {
@@ -63,6 +62,14 @@ ND_CPU_CLONES static void widened_down(int64_t n, const float *restrict from, ui
         const uint32_t rounded = wide.bits + 0x7fff + (wide.bits >> 16 & 1);
         to[i] = (uint16_t)((wide.value != wide.value ? wide.bits | 0x400000 : rounded) >> 16);
     }
+}
+
+void nd_cpu_widen(int64_t n, const uint16_t *restrict from, float *restrict to) {
+    widened_up(n, from, to);
+}
+
+void nd_cpu_narrow(int64_t n, const float *restrict from, uint16_t *restrict to) {
+    widened_down(n, from, to);
 }
 
 typedef struct widened_job {
@@ -87,9 +94,9 @@ static void widened_rows(void *context, int64_t begin, int64_t end, int worker) 
                  x * v->strides[3];
         }
         if (job->up) {
-            widened_up(width, job->half + at, job->wide + unit * width);
+            nd_cpu_widen(width, job->half + at, job->wide + unit * width);
         } else {
-            widened_down(width, job->wide + unit * width, job->half + at);
+            nd_cpu_narrow(width, job->wide + unit * width, job->half + at);
         }
     }
 }

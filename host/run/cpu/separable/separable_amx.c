@@ -32,9 +32,8 @@ static inline __m256i vec_narrow(__m512 v) {
 #define AMX_DOT(c, a, b) _tile_dpbf16ps(c, a, b)
 #include "run/cpu/separable/separable_amx_template.h"
 
-static void amx_multiply(const void *panel, int64_t panel_pixel, const void *weights, int64_t steps,
-                         void *out) {
-    amx_multiply_tiles(panel, (size_t)panel_pixel * sizeof(uint16_t), weights, steps, out);
+static void amx_multiply(const void *panel, int64_t panel_pixel, const void *weights, int64_t steps) {
+    amx_multiply_tiles(panel, (size_t)panel_pixel * sizeof(uint16_t), weights, steps);
 }
 
 static void amx_finish(const nd_sep_gemm *gemm, int pixels, const void *sums) {
@@ -57,4 +56,5 @@ static void amx_finish(const nd_sep_gemm *gemm, int pixels, const void *sums) {
     }
 }
 
-const nd_sep_amx nd_sep_amx_bf16 = {2, 32, amx_begin, amx_end, sep_depthwise, amx_multiply, amx_finish};
+const nd_sep_amx nd_sep_amx_bf16 = {2,         32,        amx_begin, amx_end, sep_depthwise, amx_multiply,
+                                    amx_store, amx_finish};

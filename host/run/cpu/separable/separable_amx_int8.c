@@ -11,6 +11,13 @@
 
 typedef __m512 vec;
 
+/* Processors with tiles have AVX512-VBMI2. */
+static inline __m512i amx_roll(__m512i word, __m512i next) {
+    __asm__("vpshrdd $8, %1, %0, %0" : "+v"(word) : "v"(next));
+    return word;
+}
+#define ints_roll(word, next) amx_roll(word, next)
+
 #include "run/cpu/separable/separable_int8_template.h"
 
 #include "run/cpu/separable/separable_depthwise_template.h"
@@ -18,9 +25,8 @@ typedef __m512 vec;
 #define AMX_DOT(c, a, b) _tile_dpbusd(c, a, b)
 #include "run/cpu/separable/separable_amx_template.h"
 
-static void amx_multiply(const void *panel, int64_t panel_pixel, const void *weights, int64_t steps,
-                         void *out) {
-    amx_multiply_tiles(panel, (size_t)panel_pixel, weights, steps, out);
+static void amx_multiply(const void *panel, int64_t panel_pixel, const void *weights, int64_t steps) {
+    amx_multiply_tiles(panel, (size_t)panel_pixel, weights, steps);
 }
 
 static void amx_finish(const nd_sep_gemm *gemm, int pixels, const void *sums) {
@@ -45,4 +51,5 @@ static void amx_finish(const nd_sep_gemm *gemm, int pixels, const void *sums) {
     }
 }
 
-const nd_sep_amx nd_sep_amx_int8 = {1, 64, amx_begin, amx_end, sep_depthwise, amx_multiply, amx_finish};
+const nd_sep_amx nd_sep_amx_int8 = {1,         64,        amx_begin, amx_end, sep_depthwise, amx_multiply,
+                                    amx_store, amx_finish};

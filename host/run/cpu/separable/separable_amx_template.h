@@ -24,8 +24,7 @@ static void amx_end(void) {
 }
 
 /* A step reads 64 bytes of each of 32 rows of the panel: two tiles, and two of weights for four products. */
-static void amx_multiply_tiles(const char *panel, size_t row, const char *weights, int64_t steps, char *out) {
-    const size_t out_row = nd_sep_amx_columns * sizeof(float);
+static void amx_multiply_tiles(const char *panel, size_t row, const char *weights, int64_t steps) {
     const char *lower = panel + 16 * row;
     _tile_zero(0);
     _tile_zero(1);
@@ -44,6 +43,11 @@ static void amx_multiply_tiles(const char *panel, size_t row, const char *weight
         lower += 64;
         weights += 2048;
     }
+}
+
+static void amx_store(void *sums) {
+    const size_t out_row = nd_sep_amx_columns * sizeof(float);
+    char *out = sums;
     _tile_stored(0, out, out_row);
     _tile_stored(1, out + 64, out_row);
     _tile_stored(2, out + 16 * out_row, out_row);

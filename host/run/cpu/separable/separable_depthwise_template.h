@@ -11,6 +11,12 @@
  * and, where images are quantised,
  *   vec_real(dw, v)     what a loaded register stands for, up to a scale
  *   vec_mid(dw, group, v)  a sum in units of the panel
+ * and, where there are products of words of four bytes,
+ *   ints, ints_load(p), ints_load_in(p), ints_set1(x), ints_add(a, b), ints_real(v)
+ *   ints_roll(word, next)  the last three bytes of every word, and the byte of the next column
+ *   ints_dot(sum, a, w)    sum += unsigned bytes of a times signed bytes of w
+ * and, where several registers are better narrowed at once,
+ *   vec_store_mids(p, step, a, b, c, d)  at p, p + step, ...; of sums in units of the panel, before the clamp
  * No header guard: one translation unit includes it once.
  *
  * One call does one tile on one thread. A block is P horizontally adjacent pixels by S groups over the same
@@ -79,6 +85,18 @@ ND_INLINE void sep_depthwise_block(const int pixels, const int slots, const bool
     }
 }
 
+/* Four at a time where that is better: the last four may do some again. */
+ND_INLINE void sep_store_mids(const int pixels, const vec *mid, sep_mid *out, int64_t step) {
+#ifdef vec_store_mids
+    ND_UNROLL for (int p = 0; pixels >= 4 && p < pixels; p += 4) {
+        const int q = p + 4 > pixels ? pixels - 4 : p;
+        vec_store_mids(out + q * step, step, mid[q], mid[q + 1], mid[q + 2], mid[q + 3]);
+    }
+    if (pixels >= 4) return;
+#endif
+    ND_UNROLL for (int p = 0; p < pixels; p++) vec_store_mid(out + p * step, mid[p]);
+}
+
 /* Which of a block's columns lie outside the row: its first, its last. */
 enum { sep_hangs_left = 1, sep_hangs_right = 2 };
 
@@ -117,6 +135,47 @@ ND_INLINE void sep_depthwise_slide(const int pixels, const int slots, const nd_s
     }
 }
 
+#ifdef ints_dot
+/* The same by words of four adjacent columns, of which the filter takes the last three: integers throughout,
+ * and exact as the chain is. Columns outside hold the zero of x. */
+ND_INLINE void sep_depthwise_words(const int pixels, const int slots, const nd_sep_depthwise *dw,
+                                   const nd_sep_run *run, const sep_taps *taps, ptrdiff_t at, sep_mid *panel,
+                                   int hanging) {
+    ints sum[7][nd_sep_slots_max];
+    const int64_t slot_words = (int64_t)dw->kh * LANES, column = dw->tap_column;
+    const int64_t first = run->group * slot_words + taps->ky_begin * LANES;
+    const int32_t *w = dw->words + first, *start = dw->starts + first;
+    const sep_in *x = taps->image + (at + taps->ky_begin * dw->tap_row);
+    ND_UNROLL for (int s = 0; s < slots; s++) {
+        ints from = ints_set1(0);
+        for (int ky = 0; ky < taps->ky_end - taps->ky_begin; ky++) {
+            from = ints_add(from, ints_load(start + s * slot_words + ky * LANES));
+        }
+        ND_UNROLL for (int p = 0; p < pixels; p++) sum[p][s] = from;
+    }
+    for (int ky = taps->ky_begin; ky < taps->ky_end; ky++, x += dw->tap_row, w += LANES) {
+        ints tap[nd_sep_slots_max], word = ints_set1(0);
+        ND_UNROLL for (int s = 0; s < slots; s++) tap[s] = ints_load(w + s * slot_words);
+        ND_UNROLL for (int i = 0; i < pixels + 2; i++) {
+            const bool outside =
+                (i == 0 && hanging & sep_hangs_left) || (i == pixels + 1 && hanging & sep_hangs_right);
+            const ints next = outside ? ints_set1(dw->x_zero) : ints_load_in(x + i * column);
+            word = ints_roll(word, next);
+            if (i < 2) continue;
+            ND_UNROLL for (int s = 0; s < slots; s++) ints_dot(sum[i - 2][s], word, tap[s]);
+        }
+    }
+    ND_UNROLL for (int s = 0; s < slots; s++) {
+        sep_mid *out = panel + s * taps->panel_group;
+        vec mid[7];
+        ND_UNROLL for (int p = 0; p < pixels; p++) {
+            mid[p] = vec_mid(dw, run->group + s, ints_real(sum[p][s]));
+        }
+        sep_store_mids(pixels, mid, out, taps->panel_pixel);
+    }
+}
+#endif
+
 typedef void sep_depthwise_fn(const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
                               ptrdiff_t at, sep_mid *panel, int hanging);
 
@@ -132,6 +191,16 @@ typedef void sep_depthwise_fn(const nd_sep_depthwise *dw, const nd_sep_run *run,
                                              int hanging) {                                                  \
         sep_depthwise_slide(pixels, slots, dw, run, taps, at, panel, hanging);                               \
     }
+#ifdef ints_dot
+#    define ND_WORDS(pixels, slots)                                                                          \
+        static void sep_words_##pixels##x##slots(const nd_sep_depthwise *dw, const nd_sep_run *run,          \
+                                                 const sep_taps *taps, ptrdiff_t at, sep_mid *panel,         \
+                                                 int hanging) {                                              \
+            sep_depthwise_words(pixels, slots, dw, run, taps, at, panel, hanging);                           \
+        }
+#else
+#    define ND_WORDS(pixels, slots)
+#endif
 #define ND_BLOCKS(pixels)                                                                                    \
     ND_BLOCK(pixels##_permuted, pixels, 1, true)                                                             \
     ND_BLOCK(pixels##x1, pixels, 1, false)                                                                   \
@@ -139,7 +208,10 @@ typedef void sep_depthwise_fn(const nd_sep_depthwise *dw, const nd_sep_run *run,
     ND_BLOCK(pixels##x3, pixels, 3, false)                                                                   \
     ND_SLIDE(pixels, 1)                                                                                      \
     ND_SLIDE(pixels, 2)                                                                                      \
-    ND_SLIDE(pixels, 3)
+    ND_SLIDE(pixels, 3)                                                                                      \
+    ND_WORDS(pixels, 1)                                                                                      \
+    ND_WORDS(pixels, 2)                                                                                      \
+    ND_WORDS(pixels, 3)
 ND_BLOCKS(1)
 ND_BLOCKS(4)
 ND_BLOCKS(7)
@@ -161,6 +233,16 @@ static sep_depthwise_fn *const sep_blocks[sep_sizes][nd_sep_slots_max + 1] = {
     ND_BLOCK_ROW(1), ND_BLOCK_ROW(4), ND_BLOCK_ROW(7)};
 static sep_depthwise_fn *const sep_slides[sep_sizes][nd_sep_slots_max + 1] = {
     ND_SLIDE_ROW(1), ND_SLIDE_ROW(4), ND_SLIDE_ROW(7)};
+
+#ifdef ints_dot
+#    define ND_WORDS_ROW(pixels)                                                                             \
+        {                                                                                                    \
+            sep_depthwise_##pixels##_permuted, sep_words_##pixels##x1, sep_words_##pixels##x2,               \
+                sep_words_##pixels##x3                                                                       \
+        }
+static sep_depthwise_fn *const sep_words[sep_sizes][nd_sep_slots_max + 1] = {ND_WORDS_ROW(1), ND_WORDS_ROW(4),
+                                                                             ND_WORDS_ROW(7)};
+#endif
 
 /* Pixels of a segment, all of whose taps lie inside the row but for the outermost columns that hang. */
 typedef struct sep_range {
@@ -223,6 +305,9 @@ static void sep_depthwise(const nd_sep_depthwise *dw, const nd_sep_segment *segm
     sep_mid *panel = panels;
     const bool slides = dw->kw == 3 && dw->pixel == dw->tap_column;
     sep_depthwise_fn *const *plain = slides ? &sep_slides[0][0] : &sep_blocks[0][0];
+#ifdef ints_dot
+    if (slides && dw->words) plain = &sep_words[0][0];
+#endif
     for (int i = 0; i < n_segments; i++) {
         const nd_sep_segment *segment = &segments[i];
         const sep_taps taps = {.image = image,

@@ -24,6 +24,22 @@ static inline __m512 vec_middle(const nd_sep_depthwise *dw, int64_t group, __m51
     return _mm512_max_ps(t, _mm512_setzero_ps());
 }
 
+/* Four registers as bytes, 0..255. What is below or above saturates on the way, in 16 bits. */
+static inline void vec_narrow_four(uint8_t *p, int64_t step, __m512 a, __m512 b, __m512 c, __m512 d) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i ab = _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));
+    const __m512i cd = _mm512_packs_epi32(_mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d));
+    const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
+    _mm_storeu_si128((__m128i *)p, _mm512_castsi512_si128(bytes));
+    _mm_storeu_si128((__m128i *)(p + step), _mm512_extracti32x4_epi32(bytes, 1));
+    _mm_storeu_si128((__m128i *)(p + 2 * step), _mm512_extracti32x4_epi32(bytes, 2));
+    _mm_storeu_si128((__m128i *)(p + 3 * step), _mm512_extracti32x4_epi32(bytes, 3));
+}
+
+static inline __m512i ints_shift_in(__m512i word, __m512i next) {
+    return _mm512_or_si512(_mm512_srli_epi32(word, 8), _mm512_slli_epi32(next, 24));
+}
+
 static inline __m512 vec_result(const nd_sep_gemm *gemm, int v, __m512i sum) {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(gemm->factor + v * 16),
                            _mm512_loadu_ps(gemm->bias + v * 16));
@@ -52,3 +68,15 @@ static inline __m512 vec_finish(const nd_sep_gemm *gemm, __m512 t, __m512 low, _
 #define vec_accumulate(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 #define vec_real(dw, v)           vec_centred(dw, v)
 #define vec_mid(dw, group, v)     vec_middle(dw, group, v)
+
+#define vec_store_mids(p, step, a, b, c, d) vec_narrow_four(p, step, a, b, c, d)
+#define ints                                __m512i
+#define ints_load(p)                        _mm512_loadu_si512(p)
+#define ints_load_in(p)                     ((__m512i)vec_load_in(p))
+#define ints_set1(x)                        _mm512_set1_epi32(x)
+#define ints_add(a, b)                      _mm512_add_epi32(a, b)
+#define ints_real(v)                        _mm512_cvtepi32_ps(v)
+#define ints_dot(sum, a, w)                 __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(w))
+#ifndef ints_roll
+#    define ints_roll(word, next) ints_shift_in(word, next)
+#endif

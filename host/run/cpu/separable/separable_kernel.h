@@ -39,6 +39,9 @@ typedef struct nd_sep_depthwise {
     const float *middle_factor; /* [group][lanes] */
     float middle_zero;
     int32_t x_zero;
+    /* Integer filters of three columns, for products of words: 0 and the three taps of a row, and what the
+     * zero of x makes of them. NULL where sums might not fit. */
+    const int32_t *words, *starts; /* [group][kh][lanes] */
 } nd_sep_depthwise;
 
 /* Output pixels of one tile that lie in one output row. Offsets may point outside the image: only taps inside
@@ -97,8 +100,10 @@ typedef struct nd_sep_amx {
     void (*end)(void);
     void (*depthwise)(const nd_sep_depthwise *depthwise, const nd_sep_segment *segments, int n_segments,
                       const void *image, void *panel, int64_t panel_pixel, int64_t panel_group);
-    /* out[32][32] = panel (32 rows) times one block of weights: fp32, or int32. */
-    void (*multiply)(const void *panel, int64_t panel_pixel, const void *weights, int64_t steps, void *out);
+    /* The tiles become panel (32 rows) times one block of weights; out[32][32] what is in them: fp32, or
+     * int32. The product goes on while something else runs between the two. */
+    void (*multiply)(const void *panel, int64_t panel_pixel, const void *weights, int64_t steps);
+    void (*store)(void *out);
     /* The epilogue of the GEMM for `pixels` rows of `out`. */
     void (*finish)(const nd_sep_gemm *gemm, int pixels, const void *out);
 } nd_sep_amx;

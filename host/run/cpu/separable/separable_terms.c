@@ -93,6 +93,38 @@ nd_status nd_sep_terms_build(const nd_work *work, int lanes, bool in_order, nd_s
     return nd_status_ok;
 }
 
+/* A word of a filter's row: the last three of four adjacent columns. */
+static nd_status terms_words(const nd_work *work, const float *middle_factor, nd_sep_terms *terms) {
+    enum { columns = 3, largest = 1 << 30 };
+    nd_sep_depthwise *d = &terms->depthwise;
+    const int64_t lanes = terms->lanes, taps = (int64_t)d->kh * columns;
+    if (!work->depthwise_scale || d->kw != columns) return nd_status_ok;
+    for (int64_t t = 0; t < work->terms; t++) {
+        if (!(255.F * 128 * (float)taps * middle_factor[t] < (float)largest)) return nd_status_ok;
+    }
+    const size_t count = (size_t)(terms->groups * d->kh * lanes);
+    terms->words = nd_alloc_array(2 * count, sizeof *terms->words);
+    ND_REQUIRE(terms->words, nd_status_memory, "separable: no memory for %lld terms", (long long)work->terms);
+    for (int64_t t = 0; t < work->terms; t++) {
+        const int64_t group = terms->place[t] / lanes, lane = terms->place[t] % lanes;
+        for (int64_t ky = 0; ky < d->kh; ky++) {
+            const float *row = work->depthwise + t * taps + ky * columns;
+            const int64_t at = (group * d->kh + ky) * lanes + lane;
+            uint32_t word = 0;
+            int32_t sum = 0;
+            for (int kx = 0; kx < columns; kx++) {
+                word |= (uint32_t)(uint8_t)(int8_t)row[kx] << 8 * (kx + 1);
+                sum += (int32_t)row[kx];
+            }
+            terms->words[at] = (int32_t)word;
+            terms->words[(int64_t)count + at] = -d->x_zero * sum;
+        }
+    }
+    d->words = terms->words;
+    d->starts = terms->words + count;
+    return nd_status_ok;
+}
+
 nd_status nd_sep_terms_quantize(const nd_work *work, const float *middle_factor, nd_sep_terms *terms) {
     nd_sep_depthwise *d = &terms->depthwise;
     float *factors = nd_alloc_array((size_t)(terms->groups * terms->lanes), sizeof *factors);
@@ -101,13 +133,14 @@ nd_status nd_sep_terms_quantize(const nd_work *work, const float *middle_factor,
     d->middle_factor = terms->middle_factor = factors;
     d->middle_zero = (float)work->middle_quant.zero;
     d->x_zero = work->x_quant.zero;
-    return nd_status_ok;
+    return terms_words(work, middle_factor, terms);
 }
 
 void nd_sep_terms_free(nd_sep_terms *terms) {
     free(terms->runs);
     free(terms->weights);
     free(terms->middle_factor);
+    free(terms->words);
     free(terms->place);
     *terms = (nd_sep_terms){0};
 }

@@ -10,6 +10,7 @@ typedef struct nd_sep_terms {
     nd_sep_run *runs;
     float *weights;
     float *middle_factor; /* int8: of each place */
+    int32_t *words;       /* int8: depthwise.words and starts */
     int64_t *place;       /* [terms]: where each went, group * lanes + lane */
     int64_t groups, lanes;
     nd_window window;
@@ -21,7 +22,8 @@ typedef struct nd_sep_terms {
  * group t / lanes, lane t % lanes, wherever lanes allow (place says so); without, terms are dealt for speed.
  */
 nd_status nd_sep_terms_build(const nd_work *work, int lanes, bool in_order, nd_sep_terms *out);
-/* Adds what int8 needs: the factor of every term (nd_requant_of) where it went, and the zeros. */
+/* Adds what int8 needs: the factor of every term (nd_requant_of) where it went, the zeros, and filters in
+ * words. */
 nd_status nd_sep_terms_quantize(const nd_work *work, const float *middle_factor, nd_sep_terms *terms);
 void nd_sep_terms_free(nd_sep_terms *terms);
 

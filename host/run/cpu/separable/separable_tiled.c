@@ -1,5 +1,6 @@
 /* The fused separable kernel on AMX, in bf16 and int8: the driver. As separable.c, with the tile's result
- * passing through 4 KiB of sums on its way to y. */
+ * passing through 4 KiB of sums on its way to y. A product takes the tiles far longer than its instructions
+ * take the processor: meanwhile the block before it is finished, and the next tile's depthwise half runs. */
 #include "run/cpu/separable/separable_pointwise.h"
 
 #include <math.h>
@@ -64,7 +65,25 @@ typedef struct tiled_job {
     char *workspace;
 } tiled_job;
 
-static void tiled_tile(const tiled_job *job, int64_t image, int64_t tile, char *panel, void *out) {
+/* A block whose product is in the tiles. */
+typedef struct tiled_pending {
+    nd_sep_gemm gemm;
+    int pixels; /* 0: none */
+} tiled_pending;
+
+/* Starts the next product, where there is one, as soon as the tiles are free, and finishes the block before
+ * it. */
+static void tiled_next(const tiled_kernel *k, const char *panel, const char *weights, void *out,
+                       tiled_pending *before, const tiled_pending *next) {
+    const tiled_pending last = *before;
+    if (last.pixels) k->amx->store(out);
+    if (next) k->amx->multiply(panel, k->panel_pixel, weights, k->steps);
+    if (last.pixels) k->amx->finish(&last.gemm, last.pixels, out);
+    *before = next ? *next : (tiled_pending){0};
+}
+
+static void tiled_tile(const tiled_job *job, int64_t image, int64_t tile, char *panel, void *out,
+                       tiled_pending *pending) {
     const tiled_kernel *k = job->kernel;
     const int64_t pixels = k->y.dims[2] * k->y.dims[3], element = k->amx->element;
     const int64_t from = tile * pixels / k->tiles, to = (tile + 1) * pixels / k->tiles;
@@ -72,19 +91,19 @@ static void tiled_tile(const tiled_job *job, int64_t image, int64_t tile, char *
     const int n = nd_sep_segments(&k->terms, from, to, segments);
     k->amx->depthwise(&k->terms.depthwise, segments, n, job->x + image * k->x.strides[0] * element, panel,
                       k->panel_pixel, 16);
-    nd_sep_gemm gemm = k->gemm;
+    tiled_pending next = {k->gemm, (int)(to - from)};
+    nd_sep_gemm *gemm = &next.gemm;
     for (int64_t block = 0; block < k->blocks; block++) {
         const int64_t channel = block * nd_sep_amx_columns, left = k->y.dims[1] - channel;
-        gemm.columns = (int)(left < nd_sep_amx_columns ? left : nd_sep_amx_columns);
-        nd_sep_pointwise_at(&k->pointwise, channel, &gemm);
-        k->amx->multiply(panel, k->panel_pixel,
-                         k->pointwise.weights + block * k->steps * 2 * tiled_tile_bytes, k->steps, out);
-        const int64_t at = image * k->y.strides[0] + from * gemm.y_pixel + channel;
-        gemm.y = job->y + at * element;
+        gemm->columns = (int)(left < nd_sep_amx_columns ? left : nd_sep_amx_columns);
+        nd_sep_pointwise_at(&k->pointwise, channel, gemm);
+        const int64_t at = image * k->y.strides[0] + from * gemm->y_pixel + channel;
+        gemm->y = job->y + at * element;
         if (job->x2) {
-            gemm.x2 = job->x2 + (image * k->x2.strides[0] + from * gemm.x2_pixel + channel) * element;
+            gemm->x2 = job->x2 + (image * k->x2.strides[0] + from * gemm->x2_pixel + channel) * element;
         }
-        k->amx->finish(&gemm, (int)(to - from), out);
+        tiled_next(k, panel, k->pointwise.weights + block * k->steps * 2 * tiled_tile_bytes, out, pending,
+                   &next);
     }
 }
 
@@ -96,10 +115,12 @@ static void tiled_body(void *context, int64_t begin, int64_t end, int worker) {
     /* Rows past a tile's pixels and terms past the last group are multiplied, the first into results nobody
      * reads, the second by zero weights: they only have to be numbers. */
     memset(panel, 0, k->worker_bytes - tiled_out_bytes);
+    tiled_pending pending = {0};
     k->amx->begin();
     for (int64_t unit = begin; unit < end; unit++) {
-        tiled_tile(job, unit / k->tiles, unit % k->tiles, panel, own);
+        tiled_tile(job, unit / k->tiles, unit % k->tiles, panel, own, &pending);
     }
+    tiled_next(k, NULL, NULL, own, &pending, NULL);
     k->amx->end();
 }
 

@@ -1,0 +1,45 @@
+#include "cli/verbs/quantize_settings.h"
+
+#include "model/infer/infer.h"
+
+#include <string.h>
+
+/* Synthetic images are for networks whose answers nobody reads, to be timed: few do. */
+enum { quantize_batch = 16, quantize_images = 256, quantize_synthetic = 16 };
+
+nd_status nd_cli_quantizes(const nd_args *args, const char *dtype, bool *out) {
+    const char *asked = nd_args_text(args, "quantize", NULL);
+    ND_REQUIRE(!asked || !strcmp(asked, "int8"), nd_status_usage, "--quantize %s: there is int8", asked);
+    ND_REQUIRE(!asked || !strcmp(dtype, "int8") || !strcmp(dtype, "fp32"), nd_status_usage,
+               "--quantize int8 and --dtype %s: what is not in int8 is in fp32", dtype);
+    *out = asked || !strcmp(dtype, "int8");
+    return nd_status_ok;
+}
+
+nd_status nd_cli_quantize_settings(const nd_args *args, const nd_graph *graph, const char *otherwise,
+                                   nd_quantize_settings *out) {
+    nd_dataset_settings data = {.calibration = true, .batch = quantize_batch};
+    const bool given = nd_args_has(args, "calib");
+    *out = (nd_quantize_settings){0};
+    ND_REQUIRE(given || otherwise, nd_status_usage, "ranges of int8 on which images? Give --calib DATASET");
+    ND_TRY(nd_args_int(args, "calib-images", given ? quantize_images : quantize_synthetic, 1, 1 << 30,
+                       &out->images));
+    data.spec = nd_args_text(args, "calib", otherwise);
+    data.limit = out->images;
+    return nd_cli_dataset(args, &graph, 1, data, &out->calib);
+}
+
+nd_status nd_cli_quantize(const nd_args *args, nd_graph *graph, nd_backend *backend) {
+    const nd_value *image = &graph->values[graph->inputs[0]];
+    nd_infer_settings infer = {.batch = 1};
+    nd_quantize_settings settings;
+    nd_quantize_report report;
+    if (image->rank == 4) infer.height = image->dims[2], infer.width = image->dims[3];
+    ND_TRY(nd_graph_infer(graph, &infer));
+    ND_TRY(nd_cli_quantize_settings(args, graph, "synthetic", &settings));
+    const nd_status status = nd_quantize_graph(graph, backend, &settings, &report);
+    nd_batches_close(settings.calib);
+    if (status) return nd_fail_in(status, "int8");
+    ND_TRY(nd_graph_fold(graph));
+    return nd_graph_infer(graph, &infer);
+}
