@@ -14,6 +14,7 @@ const nd_paper_title nd_paper_titles[] = {
     {"vgg16-uniform", "VGG16 at uniform ranks, from the paper's cost model"},
     {"vgg16-layers", "VGG16 layer by layer, dense and at one term"},
     {"resnet18-uniform", "ResNet-18 at uniform ranks, in both forms"},
+    {"paper-ssd300", "SSD300 on VOC2007: what two abstracts claim, and its MACs at uniform ranks"},
     {NULL, NULL},
 };
 

@@ -15,7 +15,8 @@ typedef struct nd_paper_value {
     int digits;           /* decimals printed */
     const char *unit;     /* G, M, x, %, points, or nothing */
     const char *kind;     /* published, reported (by a user) or derived (from the paper's cost model) */
-    const char *needs;    /* words: weights, drop (ImageNet and weights), calib (training images) */
+    const char *needs;    /* words: weights, drop (ImageNet and weights), calib (training images), map (a
+                              detector's weights and annotated images) */
     const char *source;
     int64_t rank;          /* T, or 0 where none was published */
     double energy;         /* threshold, or 0 */

@@ -179,6 +179,8 @@ static nd_status reproducer_measure(nd_reproducer *reproducer, const nd_paper_va
 static const char *what_is_missing(const nd_reproduce_settings *settings, const nd_paper_value *value) {
     if (!*value->needs) return NULL;
     if (!nd_method_find(value->method)) return "a method that nd does not have";
+    if (strstr(value->needs, "map"))
+        return "VOC2007's test images and weights: `nd eval` with --decode ssd at the ranks below";
     if (!settings->graph) return "trained weights";
     if (strstr(value->needs, "drop") && !settings->data) return "test images";
     if (strstr(value->needs, "calib") && !settings->calib) return "calibration images";

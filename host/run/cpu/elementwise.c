@@ -36,7 +36,7 @@ struct elementwise_kernel {
 };
 
 /* e^x for loops that the compiler vectorises; relative error below 1e-7 where x is from -87 to 88, and
- * the value at the nearer end beyond: good for what adds 1. Cephes' polynomial (expf.c). NaN stays NaN. */
+ * the value at the nearer end beyond: good for what adds 1. The polynomial is of Cephes. NaN stays NaN. */
 static inline float elementwise_exp(float x) {
     const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number */
     x = x > 88.0f ? 88.0f : x < -87.0f ? -87.0f : x;
