@@ -9,6 +9,21 @@ int64_t nd_value_size(const nd_graph *graph, int value) {
     return count > 0 ? count : 0;
 }
 
+void nd_mark_after(const nd_graph *graph, bool *marked) {
+    for (int n = 0; n < graph->n_nodes; n++) {
+        const nd_node *node = &graph->nodes[n];
+        bool touched = false;
+        for (int i = 0; i < node->n_in; i++) touched = touched || (node->in[i] >= 0 && marked[node->in[i]]);
+        for (int o = 0; touched && o < node->n_out; o++)
+            if (node->out[o] >= 0) marked[node->out[o]] = true;
+    }
+}
+
+void nd_mark_images(const nd_graph *graph, bool *marked) {
+    for (int i = 0; i < graph->n_inputs; i++) marked[graph->inputs[i]] = true;
+    nd_mark_after(graph, marked);
+}
+
 void nd_captures_close(nd_captures *captures) {
     nd_exec_close(captures->exec);
     for (int i = 0; i < captures->n; i++) free(captures->data[i]);
@@ -84,8 +99,13 @@ nd_status nd_captures_open(nd_backend *backend, const nd_graph *graph, int64_t b
     for (int i = 0; i < n_inputs; i++) out->input[i] = inputs ? inputs[i] : graph->inputs[0];
     for (int i = 0; i < n; i++) {
         int64_t size = nd_value_size(graph, values[i]);
+        const nd_value *value = &graph->values[values[i]];
         ND_REQUIRE_DONE(size > 0, nd_status_unsupported, "%s: the shape of %s is not known", graph->name,
-                        graph->values[values[i]].name);
+                        value->name);
+        /* Of the images of the batch that the graph was inferred for, or room for a block is no room for
+         * it. */
+        ND_REQUIRE_DONE(value->dims[0] == graph->values[graph->inputs[0]].dims[0], nd_status_unsupported,
+                        "%s: %s does not begin with the images of a batch", graph->name, value->name);
         out->value[i] = values[i];
         out->like[i] = out->given[i] = -1;
         for (int j = 0; j < i && out->like[i] < 0; j++)
@@ -94,8 +114,7 @@ nd_status nd_captures_open(nd_backend *backend, const nd_graph *graph, int64_t b
             if (out->input[j] == values[i]) out->given[i] = j;
         out->data[i] = nd_alloc_array((size_t)batch, (size_t)size * sizeof(float));
         out->n = i + 1;
-        ND_REQUIRE_DONE(out->data[i], nd_status_memory, "no memory for a block of %s",
-                        graph->values[values[i]].name);
+        ND_REQUIRE_DONE(out->data[i], nd_status_memory, "no memory for a block of %s", value->name);
         if (out->given[i] >= 0 || out->like[i] >= 0) continue;
         out->outputs[n_wanted] = out->data[i];
         wanted[n_wanted++] = values[i];

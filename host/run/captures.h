@@ -34,6 +34,12 @@ void nd_captures_close(nd_captures *captures);
 /* Images that a pass sees: `images` of those that there are, 0 = all. */
 int64_t nd_sample_count(const nd_batches *batches, int64_t images);
 
+/* Marks the values that nodes make of the marked ones; and those that depend on the inputs: what does not
+ * is the same for all images, is computed anew by every executor, and is no value to capture.
+ * marked[graph->n_values]. */
+void nd_mark_after(const nd_graph *graph, bool *marked);
+void nd_mark_images(const nd_graph *graph, bool *marked);
+
 /* Elements of one image of a value; 0 where the shape is unknown. */
 int64_t nd_value_size(const nd_graph *graph, int value);
 

@@ -58,19 +58,23 @@ void nd_activation_cache_free(nd_activation_cache *f) {
 static bool cut_before(const nd_activation_cache *f, const nd_graph *graph, int graphs, int node, int *values,
                        int *n) {
     int64_t images = nd_sample_count(f->batches, f->images), size = 0;
+    bool *varies = nd_alloc_array((size_t)graph->n_values, sizeof *varies), fits = varies != NULL;
     *n = 0;
-    for (int v = 0; v < graph->n_values; v++) {
+    if (varies) nd_mark_images(graph, varies);
+    for (int v = 0; fits && v < graph->n_values; v++) {
         const nd_value *value = &graph->values[v];
         bool crosses = nd_graph_is_output(graph, v) && value->producer >= 0;
         if (value->init || value->producer >= node) continue;
         for (int i = node; i < graph->n_nodes && !crosses; i++)
             for (int j = 0; j < graph->nodes[i].n_in; j++) crosses = crosses || graph->nodes[i].in[j] == v;
-        if (!crosses) continue;
-        if (*n == nd_captures_max || nd_value_size(graph, v) == 0) return false;
+        if (!crosses || !varies[v]) continue; /* what is the same for all images is computed again */
+        fits = *n < nd_captures_max && nd_value_size(graph, v) > 0;
+        if (!fits) break;
         values[(*n)++] = v;
         size += nd_value_size(graph, v);
     }
-    return *n > 0 && (double)size * (double)images * graphs * sizeof(float) <= (double)f->limit;
+    free(varies);
+    return fits && *n > 0 && (double)size * (double)images * graphs * sizeof(float) <= (double)f->limit;
 }
 
 typedef struct move {

@@ -111,17 +111,6 @@ static nd_status trial_open(nd_backend *backend, const nd_conv *conv, const floa
     return nd_exec_open(backend, out->graph, &settings, &out->exec);
 }
 
-/* Marks what nodes make of the marked values. */
-static void spread_mark(const nd_graph *graph, bool *marked) {
-    for (int n = 0; n < graph->n_nodes; n++) {
-        const nd_node *node = &graph->nodes[n];
-        bool touched = false;
-        for (int i = 0; i < node->n_in; i++) touched = touched || (node->in[i] >= 0 && marked[node->in[i]]);
-        for (int o = 0; touched && o < node->n_out; o++)
-            if (node->out[o] >= 0) marked[node->out[o]] = true;
-    }
-}
-
 /* What nodes after value `y` need from nodes that are not: the other ends of the cut. What follows from
  * constants alone is not among them. */
 static nd_status cut_after(const nd_graph *graph, int y, int *sides, int *n_sides) {
@@ -130,10 +119,9 @@ static nd_status cut_after(const nd_graph *graph, int y, int *sides, int *n_side
     bool *images = nd_alloc_array((size_t)graph->n_values, sizeof *images);
     bool *listed = nd_alloc_array((size_t)graph->n_values, sizeof *listed);
     ND_REQUIRE_DONE(after && images && listed, nd_status_memory, "no memory for a cut");
-    for (int i = 0; i < graph->n_inputs; i++) images[graph->inputs[i]] = true;
-    spread_mark(graph, images);
+    nd_mark_images(graph, images);
     after[y] = true;
-    spread_mark(graph, after);
+    nd_mark_after(graph, after);
     *n_sides = 0;
     for (int n = 0; n < graph->n_nodes; n++) {
         const nd_node *node = &graph->nodes[n];

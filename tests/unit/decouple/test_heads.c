@@ -1,5 +1,7 @@
 #include "decouple/calib/calibrate.h"
-#include "tests/unit/help/graph_help.h"
+#include "decouple/decouple.h"
+#include "run/executor.h"
+#include "tests/unit/help/small_net.h"
 
 /* What changes of a whole network are measured at. */
 
@@ -52,4 +54,74 @@ Test(heads, of_a_detector_are_its_outputs_or_the_parts_of_the_only_one) {
     cr_assert_eq(nd_graph_heads(graph, heads), 2);
     cr_expect(heads[0] == one && heads[1] == other);
     nd_graph_free(graph);
+}
+
+/* --- a detector whose boxes are scaled by numbers that its file computes from constants, early and of no
+ * batch, as the places of default boxes are */
+
+static nd_graph *scaled_net(void) {
+    nd_graph *graph = new_graph("scaled");
+    nd_node *node;
+    float squares[8 * 8 * 8];
+    for (int i = 0; i < 512; i++) squares[i] = (float)((1 + i % 5) * (1 + i % 5));
+    const int image = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
+    const int constant = add_floats(graph, NULL, 1, (int64_t[]){512}, squares);
+    const int roots = add_node(graph, nd_op_unary, "roots", &constant, 1, &node);
+    node->op_type = "Sqrt";
+    const int a = add_plain(graph, nd_op_relu, add_conv(graph, "first", image, 8, 3, 3, 1, 1), -1);
+    const int b = add_plain(graph, nd_op_relu, add_conv(graph, "middle", a, 8, 8, 3, 1, 3), -1);
+    const int boxes = add_conv(graph, "boxes", b, 8, 8, 3, 1, 5),
+              scores = add_conv(graph, "scores", b, 4, 8, 3, 1, 7);
+    const int scales = add_node(graph, nd_op_reshape, "scales", &roots, 1, &node);
+    node->attr.n = 4;
+    node->attr.list[0] = 1;
+    for (int i = 1; i < 4; i++) node->attr.list[i] = 8;
+    finish(graph,
+           concat(graph, add_plain(graph, nd_op_mul, boxes, scales),
+                  add_plain(graph, nd_op_sigmoid, scores, -1)),
+           1);
+    return graph;
+}
+
+enum { pictures_count = 16, numbers = 12 * 64 };
+
+static void run_all(nd_backend *backend, const nd_graph *graph, const nd_batches *set, float *out) {
+    nd_exec *exec;
+    OK(nd_exec_open(backend, graph, &(nd_exec_settings){.batch = pictures_count}, &exec));
+    OK(nd_exec_run(exec, pictures_count, (const float *[]){((const pictures *)set)->images}, &out));
+    nd_exec_close(exec);
+}
+
+Test(heads, a_network_with_numbers_from_constants_alone_is_calibrated) {
+    static float wanted[pictures_count * numbers], got[pictures_count * numbers];
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(pictures_count, 3);
+    for (int ratio = 0; ratio < 2; ratio++) {
+        nd_graph *original = scaled_net(), *graph = scaled_net();
+        nd_decouple_settings settings = nd_decouple_defaults();
+        nd_decouple_report report = {0};
+        settings.method = "dwpw";
+        settings.calib = calib;
+        settings.target = 65536; /* all there is */
+        if (ratio) {
+            settings.rule = nd_rule_macs_ratio;
+            settings.target = 1.5;
+        }
+        OK(nd_decouple(graph, backend, &settings, &report));
+        OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
+        run_all(backend, original, calib, wanted);
+        run_all(backend, graph, calib, got);
+        double change = 0, size = 0;
+        for (int i = 0; i < pictures_count * numbers; i++) {
+            change += ((double)got[i] - wanted[i]) * ((double)got[i] - wanted[i]);
+            size += (double)wanted[i] * wanted[i];
+        }
+        cr_expect(ratio ? change / size > 1e-6 && change / size < 0.5 : change / size < 1e-8, "%d: %g", ratio,
+                  change / size);
+        nd_decouple_report_free(&report);
+        nd_graph_free(original);
+        nd_graph_free(graph);
+    }
+    nd_batches_close(calib);
+    nd_backend_close(backend);
 }
