@@ -126,8 +126,9 @@ typedef struct nd_attr {
     bool last;               /* dynamic: of equals, ArgMax and ArgMin take the last */
     bool reverse, exclusive; /* dynamic: CumSum */
     bool remainder;          /* dynamic: Mod has the sign of the dividend */
-    bool center;             /* dynamic: boxes of NonMaxSuppression are a centre and a size */
-    bool flat_softmax;       /* softmax before opset 13: flattened to 2-D at axis */
+    bool center; /* dynamic: boxes of NonMaxSuppression are a centre and a size; pixels of RoiAlign have their
+                    centres at halves */
+    bool flat_softmax; /* softmax before opset 13: flattened to 2-D at axis */
     nd_resize resize;
     int n;                         /* entries used in the lists below */
     int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduction axes, reshape dims, transpose perm, pad

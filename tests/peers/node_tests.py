@@ -33,7 +33,8 @@ OPERATORS = set(
     "ReduceLogSum ReduceLogSumExp ReduceMax ReduceMin ReduceProd ReduceSum ReduceSumSquare LayerNormalization "
     "InstanceNormalization GroupNormalization Split Expand Tile Resize Upsample ConvTranspose Equal Greater "
     "GreaterOrEqual Less LessOrEqual Einsum TopK ArgMax ArgMin NonMaxSuppression NonZero GatherElements GatherND Scatter "
-    "ScatterElements ScatterND CumSum Mod And Or Xor Not IsNaN Size Shape Range ConstantOfShape".split())
+    "ScatterElements ScatterND CumSum Mod And Or Xor Not IsNaN Size Shape Range ConstantOfShape "
+    "RoiAlign".split())
 
 # Operators whose inputs are all activations; Where's are those after its condition, of any other only the first is.
 ALL_ACTIVATIONS = {"Add", "Sum", "Mul", "Concat", "Sub", "Div", "Pow", "PRelu", "Max", "Min", "MatMul",

@@ -4,7 +4,7 @@ of both, on every backend, against onnxruntime.
 
 A graph is a row of blocks, drawn by its seed: convolutions (groups, strides, dilations, automatic padding, shared and
 computed weights, BatchNormalization behind them or elsewhere), branches, pads, subgraphs, dead nodes, Reshapes by 0 and
--1, shapes that are computed, stale-able value_info, sizes that are open. A failure prints its seed and keeps the file.
+-1, kernels wider than their maps, numbers chosen by the run, shapes that are computed, stale-able value_info, sizes that are open. A failure prints its seed and keeps the file.
 
 usage: random_graphs.py BUILD [COUNT [FIRST_SEED]]
 """
@@ -137,6 +137,55 @@ class Graph:
         self.conv(self.channels, stride=False, bare=True)
         self.value = self.node("Add", [start, self.value])
 
+    def deep(self):
+        """A depthwise kernel whose padding is wider than its map, with a residual, alone or before a pointwise one."""
+        side = max(self.side // int(self.rng.choice([1, 2, 3])), 1)
+        self.side //= side
+        self.value = self.node("AveragePool", [self.value], kernel_shape=[side] * 2, strides=[side] * 2)
+        start, c, k = self.value, self.channels, int(self.rng.choice([3, 5, 7]))
+        inputs = [start, self.constant(self.floats(c, 1, k, k), "w"), self.constant(self.floats(c), "b")]
+        self.value = self.node("Conv", inputs, group=c, pads=[k // 2] * 4)
+        if self.rng.random() < 0.3:
+            self.value = self.node("Conv", [self.value, self.constant(self.floats(c, c, 1, 1), "w")])
+        self.value = self.node("Add", [start, self.value] if self.rng.random() < 0.5 else [self.value, start])
+        if self.rng.random() < 0.5:
+            self.value = self.node(str(self.rng.choice(ACTIVATIONS)), [self.value])
+
+    def split(self):
+        """Halves that change places."""
+        if self.channels % 2:
+            return
+        a, b = self.name("part"), self.name("part")
+        self.nodes.append(helper.make_node("Split", [self.value, self.ints(self.channels // 2, self.channels // 2)],
+                                           [a, b], name=self.name("n"), axis=1))
+        self.value = self.node("Concat", [b, a], axis=1)
+
+    def upsample(self):
+        """To twice the size and back."""
+        mode = str(self.rng.choice(["nearest", "linear", "cubic"]))
+        wide = self.node("Resize", [self.value, "", self.constant(np.float32([1, 1, 2, 2]))], mode=mode)
+        self.value = self.node("AveragePool", [wide], kernel_shape=[2, 2], strides=[2, 2])
+
+    def transposed(self):
+        no = int(self.rng.choice([4, 6]))
+        weights = self.constant(self.floats(self.channels, no, 3, 3), "w")
+        self.value = self.node("ConvTranspose", [self.value, weights], pads=[1, 1, 1, 1])
+        self.channels = no
+
+    def sorted(self):
+        """Channels in the order of their numbers, which the run finds."""
+        value, index = self.name("top"), self.name("index")
+        self.nodes.append(helper.make_node("TopK", [self.value, self.ints(self.channels)], [value, index],
+                                           name=self.name("n"), axis=1))
+        self.value = value if self.rng.random() < 0.5 else self.node("GatherElements", [self.value, index], axis=1)
+
+    def masked(self):
+        """What is above 0, however much that is, taken out, halved and put back."""
+        above = self.node("Greater", [self.value, self.constant(np.float32(0))])
+        at = self.node("Transpose", [self.node("NonZero", [above])], perm=[1, 0])
+        half = self.node("Mul", [self.node("GatherND", [self.value, at]), self.constant(np.float32(0.5))])
+        self.value = self.node("ScatterND", [self.value, at, half])
+
     def concat(self):
         start, channels = self.value, self.channels
         self.conv(stride=False)
@@ -205,9 +254,9 @@ class Graph:
 
     def model(self):
         blocks = [self.conv, self.conv, self.branch, self.concat, self.pad, self.norm, self.rows, self.fixed,
-                  self.dead, self.pool, self.small]
+                  self.dead, self.pool, self.small, self.deep, self.deep, self.split, self.upsample, self.transposed]
         if not self.plain:
-            blocks += [self.subgraph, self.groupnorm]
+            blocks += [self.subgraph, self.groupnorm, self.sorted, self.masked]
         self.conv()
         for _ in range(int(self.rng.integers(2, 7))):
             blocks[self.rng.choice(len(blocks))]()

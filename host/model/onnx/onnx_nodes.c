@@ -476,6 +476,22 @@ static void read_cumulative(nd_node_reader *reader) {
     reader->node->attr.reverse = attr_int(reader, "reverse", 0) != 0;
 }
 
+/* Pixels had their centres at whole numbers before opset 16. */
+static void read_roi_align(nd_node_reader *reader) {
+    nd_attr *attr = &reader->node->attr;
+    attr->window.kernel[0] = attr_int(reader, "output_height", 1);
+    attr->window.kernel[1] = attr_int(reader, "output_width", 1);
+    attr->size = attr_int(reader, "sampling_ratio", 0);
+    attr->alpha = attr_float(reader, "spatial_scale", 1);
+    attr->center = reader->graph->opset >= 16 &&
+                   !attr_text_is(reader, "coordinate_transformation_mode", "output_half_pixel");
+    reader->opaque = attr_text_is(reader, "mode", "max");
+    for (int i = 0; i < 2 && !reader->status; i++)
+        if (attr->window.kernel[i] < 1 || attr->window.kernel[i] > 1 << 12 || attr->size < 0 ||
+            attr->size > 1 << 12)
+            reader->status = nd_fail(nd_status_format, "an output or a sampling ratio that is not possible");
+}
+
 /* Operators nd interprets. The first `required` inputs must be there. */
 static const struct {
     const char *type;
@@ -600,6 +616,7 @@ static const struct {
     {"IsNaN", 1, 1, NULL},
     {"Size", 1, 1, NULL},
     {"Range", 3, 3, NULL},
+    {"RoiAlign", 3, 3, read_roi_align},
     {"If", 1, INT32_MAX, NULL},
 };
 

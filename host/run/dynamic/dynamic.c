@@ -84,6 +84,7 @@ static const struct {
     {"ArgMin", nd_call_arg},
     {"NonMaxSuppression", nd_call_suppress},
     {"NonZero", nd_call_nonzero},
+    {"RoiAlign", nd_call_roi_align},
     {"TopK", nd_call_top},
 };
 

@@ -8,6 +8,7 @@
  *   dynamic_reduce.c       reductions and running sums
  *   dynamic_select.c       the largest of them
  *   dynamic_suppress.c     NonMaxSuppression
+ *   dynamic_roi.c          RoiAlign
  *   dynamic_plan.c         all others, as a graph of one node on a backend */
 #ifndef ND_RUN_DYNAMIC_DYNAMIC_PARTS_H
 #define ND_RUN_DYNAMIC_DYNAMIC_PARTS_H
@@ -36,7 +37,7 @@ nd_call_function nd_call_gather, nd_call_gather_elements, nd_call_gather_nd, nd_
     nd_call_scatter_nd;
 nd_call_function nd_call_reduce, nd_call_cumulative, nd_call_top, nd_call_arg, nd_call_nonzero,
     nd_call_suppress;
-nd_call_function nd_call_plan;
+nd_call_function nd_call_roi_align, nd_call_plan;
 
 void nd_plan_kept_free(struct nd_plan_kept *kept); /* NULL is legal */
 

@@ -557,3 +557,39 @@ Test(infer, a_range_and_a_constant_of_a_shape_are_as_long_as_they_are) {
     cr_assert(row && nd_tensor_count(row) == 332 && ((const float *)row->data)[331] == 997);
     nd_graph_free(graph);
 }
+
+/* Sizes of detectors: the least and the largest side, and what they are scaled by. */
+Test(infer, lists_are_reduced_to_a_number) {
+    static const struct {
+        const char *op;
+        int64_t count, whole;
+        double real;
+    } cases[] = {{"ReduceProd", 3, 84, 84}, {"ReduceSum", 3, 5, 5},  {"ReduceMin", 3, -6, -6},
+                 {"ReduceMax", 3, 7, 7},    {"ReduceProd", 0, 1, 0}, {"ReduceSum", 0, 0, 0}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        const bool product = !strcmp(cases[c].op, "ReduceProd");
+        const int64_t list[] = {7, -6, product ? -2 : 4};
+        const float reals[] = {7, -6, product ? -2 : 4};
+        for (int is_real = 0; is_real < (cases[c].count ? 2 : 1); is_real++) {
+            nd_graph *graph = new_graph("reduced");
+            nd_node *node, *last;
+            const int x = add_input(graph, "x", 2, (const int64_t[]){1, 2});
+            const int numbers = is_real ? add_floats(graph, NULL, 1, &cases[c].count, reals)
+                                        : add_ints(graph, 1, cases[c].count, list);
+            const int found =
+                add_node(graph, product ? nd_op_reduce_prod : nd_op_reduce, NULL, &numbers, 1, &node);
+            node->op_type = cases[c].op;
+            const int number = add_node(graph, is_real ? nd_op_unary : nd_op_cast, NULL, &found, 1, &last);
+            last->op_type = is_real ? "Reciprocal" : last->op_type;
+            finish(graph, add_node(graph, nd_op_add, NULL, (int[]){x, number}, 2, NULL), 1);
+            const nd_tensor *init = graph->values[is_real ? number : found].init;
+            cr_assert(init && nd_tensor_count(init) == 1, "%s of %d, real %d", cases[c].op,
+                      (int)cases[c].count, is_real);
+            if (is_real)
+                cr_expect_float_eq(*(const float *)init->data, 1 / cases[c].real, 1e-7, "%s", cases[c].op);
+            else
+                cr_expect_eq(*(const int64_t *)init->data, cases[c].whole, "%s", cases[c].op);
+            nd_graph_free(graph);
+        }
+    }
+}
