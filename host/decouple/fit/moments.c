@@ -255,16 +255,17 @@ double nd_moments_ridge(nd_moments *m, const nd_conv *conv, double lambda) {
     return lambda;
 }
 
-nd_status nd_moments_weigh(const nd_moments *m, nd_backend *backend, const double *x, double *out) {
-    int64_t rows = m->no / m->groups, part = rows * m->k;
+nd_status nd_moments_weigh(const nd_moments *m, nd_backend *backend, int64_t columns, const double *x,
+                           double *out) {
+    int64_t rows = m->no / m->groups, part = rows * columns;
     if (!m->metric) {
-        memcpy(out, x, (size_t)(m->no * m->k) * sizeof *out);
+        memcpy(out, x, (size_t)(m->no * columns) * sizeof *out);
         return nd_status_ok;
     }
     for (int64_t g = 0; g < m->groups; g++)
-        ND_TRY(backend->table->linalg.gemm(backend, false, false, rows, m->k, rows, 1,
-                                           m->metric + g * rows * rows, rows, x + g * part, m->k, 0,
-                                           out + g * part, m->k));
+        ND_TRY(backend->table->linalg.gemm(backend, false, false, rows, columns, rows, 1,
+                                           m->metric + g * rows * rows, rows, x + g * part, columns, 0,
+                                           out + g * part, columns));
     return nd_status_ok;
 }
 
@@ -281,22 +282,29 @@ static double bias_error(const nd_moments *m, const double *w, const float *bias
     return sum;
 }
 
+double nd_moments_error_of(const nd_moments *m, const nd_conv *conv, const double *w, const float *bias,
+                           double wgw) {
+    const int64_t part = m->no / m->groups * m->k;
+    double sum = m->vy + wgw + (bias ? bias_error(m, w, bias) : 0);
+    for (int64_t e = 0; e < m->groups * part; e++)
+        sum -= w[e] * (2 * m->h[e] + m->ridge[e / part] * (w[e] - 2 * conv->weights[e]));
+    return m->vy > 0 ? fmax(sum, 0) / m->vy : 0;
+}
+
 nd_status nd_moments_error(const nd_moments *m, nd_backend *backend, const nd_conv *conv, const double *w,
                            const float *bias, double *error) {
     int64_t k = m->k, rows = m->no / m->groups;
-    double sum = m->vy + (bias ? bias_error(m, w, bias) : 0);
+    double wgw = 0;
     double *wg = nd_alloc_array((size_t)(rows * k), sizeof *wg);
     ND_REQUIRE(wg, nd_status_memory, "conv %s: no memory for its error", conv->name);
     nd_status status = nd_status_ok;
     for (int64_t g = 0; !status && g < m->groups; g++) {
-        const double *wg_in = w + g * rows * k, *h = m->h + g * rows * k;
-        const float *original = conv->weights + g * rows * k;
-        status = backend->table->linalg.gemm(backend, false, false, rows, k, k, 1, wg_in, k, m->g + g * k * k,
+        const double *part = w + g * rows * k;
+        status = backend->table->linalg.gemm(backend, false, false, rows, k, k, 1, part, k, m->g + g * k * k,
                                              k, 0, wg, k);
-        for (int64_t e = 0; !status && e < rows * k; e++)
-            sum += wg_in[e] * (wg[e] - 2 * h[e] - m->ridge[g] * (wg_in[e] - 2 * original[e]));
+        for (int64_t e = 0; !status && e < rows * k; e++) wgw += part[e] * wg[e];
     }
     free(wg);
-    *error = m->vy > 0 ? fmax(sum, 0) / m->vy : 0;
+    *error = nd_moments_error_of(m, conv, w, bias, wgw);
     return status;
 }

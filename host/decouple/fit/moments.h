@@ -59,13 +59,17 @@ void nd_moments_pool(nd_moments *moments, const nd_moments *more);
 double nd_moments_usual_ridge(double per_unknown);
 double nd_moments_ridge(nd_moments *moments, const nd_conv *conv, double lambda);
 
-/* out[no][k] = metric x for x[no][k], such as h or a kernel; x where there is no metric. */
-nd_status nd_moments_weigh(const nd_moments *moments, nd_backend *backend, const double *x, double *out);
+/* out[no][columns] = metric x for x[no][columns], such as h or a kernel; x where there is no metric. */
+nd_status nd_moments_weigh(const nd_moments *moments, nd_backend *backend, int64_t columns, const double *x,
+                           double *out);
 
 /* Output error of a kernel w[no][k], relative to the variance of the target:
  * (vy - 2<w,h> + <w g, w> + |mean_y - w mean_p - bias|^2) / vy, the ridge taken out again. NULL is the best
  * bias, whose term is 0. 0 where the target does not vary. */
 nd_status nd_moments_error(const nd_moments *moments, nd_backend *backend, const nd_conv *conv,
                            const double *w, const float *bias, double *error);
+/* The same where <w g, w>, ridge included, is known. */
+double nd_moments_error_of(const nd_moments *moments, const nd_conv *conv, const double *w, const float *bias,
+                           double wgw);
 
 #endif

@@ -1,6 +1,6 @@
 #include "decouple/fit/refit.h"
 
-#include "base/parallel.h"
+#include "decouple/fit/features.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -35,44 +35,6 @@ nd_status nd_refit_keep_kernel(nd_backend *backend, const nd_conv *conv, nd_mome
     return status;
 }
 
-typedef struct gram_job {
-    int64_t k;
-    const double *g;
-    const nd_functionals *features;
-    double *gram;    /* [rows][rows] */
-    double *scratch; /* [workers][k] */
-} gram_job;
-
-static double dot_sparse(const nd_functionals *f, int64_t row, const double *dense) {
-    double sum = 0;
-    for (int64_t e = f->start[row]; e < f->start[row + 1]; e++) sum += f->value[e] * dense[f->index[e]];
-    return sum;
-}
-
-/* Row r and its mirror, of columns r on. */
-static void gram_row(const gram_job *job, int64_t r, double *eg) {
-    const nd_functionals *f = job->features;
-    memset(eg, 0, (size_t)job->k * sizeof *eg);
-    for (int64_t e = f->start[r]; e < f->start[r + 1]; e++) {
-        const double *row = job->g + f->index[e] * job->k;
-        double value = f->value[e];
-        for (int64_t i = 0; i < job->k; i++) eg[i] += value * row[i];
-    }
-    for (int64_t s = r; s < f->rows; s++)
-        job->gram[r * f->rows + s] = job->gram[s * f->rows + r] = dot_sparse(f, s, eg);
-}
-
-/* A short row goes with a long one, so that the workers have the same to do. */
-static void gram_body(void *context, int64_t begin, int64_t end, int worker) {
-    const gram_job *job = context;
-    double *eg = job->scratch + worker * job->k;
-    for (int64_t r = begin; r < end; r++) {
-        int64_t mirror = job->features->rows - 1 - r;
-        gram_row(job, r, eg);
-        if (mirror > r) gram_row(job, mirror, eg);
-    }
-}
-
 /* Scaled to unit diagonal, factored with a jitter that grows until the factorisation goes through. */
 static nd_status solve_scaled(nd_backend *backend, int64_t n, const double *gram, const double *scale,
                               int64_t n_out, double *x) {
@@ -98,57 +60,21 @@ nd_status nd_refit_features(nd_backend *backend, int64_t k, const double *g, con
                             int64_t n_out, const double *h, double *x) {
     nd_status status = nd_status_ok;
     int64_t n = features->rows;
-    gram_job job = {.k = k, .g = g, .features = features};
-    job.gram = nd_alloc_array((size_t)n, (size_t)n * sizeof *job.gram);
-    job.scratch = nd_alloc_array((size_t)nd_threads(), (size_t)k * sizeof *job.scratch);
+    double *gram = nd_alloc_array((size_t)n, (size_t)n * sizeof *gram);
     double *scale = nd_alloc_array((size_t)n, sizeof *scale), largest = 0;
-    ND_REQUIRE_DONE(job.gram && job.scratch && scale, nd_status_memory,
-                    "no memory for refitting %lld features", (long long)n);
-    nd_parallel_for((n + 1) / 2, 2 * (n + k), gram_body, &job);
-    for (int64_t i = 0; i < n; i++) largest = fmax(largest, job.gram[i * n + i]);
+    ND_REQUIRE_DONE(gram && scale, nd_status_memory, "no memory for refitting %lld features", (long long)n);
+    ND_TRY_DONE(nd_features_gram(features, k, g, gram));
+    for (int64_t i = 0; i < n; i++) largest = fmax(largest, gram[i * n + i]);
     for (int64_t i = 0; i < n; i++) {
-        double variance = job.gram[i * n + i];
+        double variance = gram[i * n + i];
         scale[i] = variance > 1e-14 * largest && variance > 0 ? 1 / sqrt(variance) : 0;
     }
-    for (int64_t o = 0; o < n_out; o++)
-        for (int64_t i = 0; i < n; i++) x[o * n + i] = dot_sparse(features, i, h + o * k);
-    ND_TRY_DONE(solve_scaled(backend, n, job.gram, scale, n_out, x));
+    for (int64_t o = 0; o < n_out; o++) nd_features_dot(features, h + o * k, x + o * n);
+    ND_TRY_DONE(solve_scaled(backend, n, gram, scale, n_out, x));
 done:
-    free(job.gram);
-    free(job.scratch);
+    free(gram);
     free(scale);
     return status;
-}
-
-/* The inputs of one group of the last stage, tap by tap, as functionals of the patch of one group. */
-static nd_status last_features(const nd_stage *last, const nd_conv *conv, const nd_functionals *in,
-                               int64_t group, int64_t base, nd_functionals *out) {
-    int64_t taps = last->window.kernel[0] * last->window.kernel[1], kw = last->window.kernel[1];
-    int64_t cols = last->ni / last->groups, entries = 0;
-    for (int64_t c = 0; c < cols; c++) {
-        int64_t row = last->channel ? last->channel[group * cols + c] : group * cols + c;
-        entries += (in->start[row + 1] - in->start[row]) * taps;
-    }
-    *out = (nd_functionals){.rows = cols * taps};
-    out->start = nd_alloc_array((size_t)out->rows + 1, sizeof *out->start);
-    out->index = nd_alloc_array((size_t)entries, sizeof *out->index);
-    out->value = nd_alloc_array((size_t)entries, sizeof *out->value);
-    if (!out->start || !out->index || !out->value) {
-        nd_functionals_free(out);
-        return nd_fail(nd_status_memory, "conv %s: no memory for its features", conv->name);
-    }
-    int64_t used = 0;
-    for (int64_t f = 0; f < out->rows; f++) {
-        int64_t c = group * cols + f / taps, t = f % taps;
-        int64_t row = last->channel ? last->channel[c] : c;
-        int64_t shift = t / kw * conv->window.kernel[1] + t % kw - base;
-        for (int64_t e = in->start[row]; e < in->start[row + 1]; e++, used++) {
-            out->index[used] = (int32_t)(in->index[e] + shift);
-            out->value[used] = in->value[e];
-        }
-        out->start[f + 1] = used;
-    }
-    return nd_status_ok;
 }
 
 nd_status nd_refit_last(nd_backend *backend, const nd_conv *conv, const nd_moments *m, nd_chain *chain) {
@@ -162,7 +88,7 @@ nd_status nd_refit_last(nd_backend *backend, const nd_conv *conv, const nd_momen
     ND_TRY_DONE(nd_chain_functionals(chain, conv, chain->n - 1, &in));
     for (int64_t q = 0; q < last->groups; q++) {
         int64_t group = q * conv->groups / last->groups;
-        ND_TRY_DONE(last_features(last, conv, &in, q, group * m->k, &features));
+        ND_TRY_DONE(nd_features_of_last(chain, conv, &in, q, &features));
         ND_TRY_DONE(nd_refit_features(backend, m->k, m->g + group * m->k * m->k, &features, rows,
                                       m->h + q * rows * m->k, x));
         for (int64_t e = 0; e < rows * n; e++) last->weights[q * rows * n + e] = (float)x[e];

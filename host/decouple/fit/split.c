@@ -1,5 +1,6 @@
 #include "decouple/fit/split.h"
 
+#include "decouple/fit/features.h"
 #include "decouple/fit/refit.h"
 
 #include <stdlib.h>
@@ -56,19 +57,9 @@ nd_status nd_split_finish(nd_split *split, const nd_conv *conv, double lambda) {
     return nd_status_ok;
 }
 
-static nd_status error_on(const nd_moments *m, nd_backend *backend, const nd_conv *conv,
-                          const nd_chain *chain, double *error) {
-    double *w = nd_alloc_array((size_t)(m->no * m->k), sizeof *w);
-    ND_REQUIRE(w, nd_status_memory, "conv %s: no memory for its error", conv->name);
-    nd_status status = nd_chain_compose(chain, conv, w);
-    if (!status) status = nd_moments_error(m, backend, conv, w, chain->stages[chain->n - 1].bias, error);
-    free(w);
-    return status;
-}
-
 nd_status nd_split_error(const nd_split *split, nd_backend *backend, const nd_conv *conv,
                          const nd_chain *chain, double *error) {
-    return error_on(split->held ? split->held : split->fit, backend, conv, chain, error);
+    return nd_features_error(split->held ? split->held : split->fit, backend, conv, chain, error);
 }
 
 nd_status nd_split_optimism(const nd_split *split, nd_backend *backend, const nd_conv *conv,
@@ -76,8 +67,8 @@ nd_status nd_split_optimism(const nd_split *split, nd_backend *backend, const nd
     double seen = 0, unseen = 0;
     *factor = 1;
     if (!split->held) return nd_status_ok;
-    ND_TRY(error_on(split->fit, backend, conv, chain, &seen));
-    ND_TRY(error_on(split->held, backend, conv, chain, &unseen));
+    ND_TRY(nd_features_error(split->fit, backend, conv, chain, &seen));
+    ND_TRY(nd_features_error(split->held, backend, conv, chain, &unseen));
     if (seen > 0) *factor = unseen / seen;
     return nd_status_ok;
 }

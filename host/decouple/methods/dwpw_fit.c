@@ -1,6 +1,7 @@
 /* DW+PW on data: the filters of the least-squares kernel in the metric of each channel's centred patches,
  * then rounds of block coordinate descent, each followed by the joint refit of the pointwise part
  * (method.md, "Choosing filters" and "Refit"), all but the refit in the output metric where there is one. */
+#include "base/parallel.h"
 #include "decouple/fit/refit.h"
 #include "decouple/methods/dwpw.h"
 #include "decouple/methods/slices.h"
@@ -112,82 +113,92 @@ done:
     return status;
 }
 
+/* One group in descent. Its kernel is x[rows][terms] times the filters, so that what a panel needs of w g is a
+ * product of length `terms`, not k. Everything of one channel lies tap by tap, a row of outputs each. */
 typedef struct descent {
     nd_backend *backend;
-    int64_t s, k, rows;
-    double *w;        /* the kernel of one group: [rows][k] */
-    double *residual; /* [rows][width]: of the channels of one panel */
-    int64_t width;
-    double *e, *gram, *values, *filters, *delta;
+    int64_t s, k, rows, cols, terms;
+    const double *g, *h, *inverse;          /* [k][k], [rows][k], [cols][s][s] */
+    double *x, *filters;                    /* [rows][terms], [terms][s] */
+    int64_t *begin;                         /* [cols + 1]: first term of a channel */
+    int64_t first, width;                   /* columns of the panel */
+    double *fg, *residual;                  /* filters g [terms][width], h - w g [rows][width] */
+    double *w, *target, *e, *gram, *values; /* [s][rows] thrice, [s][s], [s] */
 } descent;
 
-/* (h - w g) of the panel's columns, from `first` on. */
-static nd_status open_panel(descent *d, const double *g, const double *h, int64_t first) {
-    for (int64_t o = 0; o < d->rows; o++)
-        memcpy(d->residual + o * d->width, h + o * d->k + first, (size_t)d->width * sizeof *d->residual);
-    return d->backend->table->linalg.gemm(d->backend, false, false, d->rows, d->width, d->k, -1, d->w, d->k,
-                                          g + first, d->k, 1, d->residual, d->width);
+static void add_scaled(double *restrict to, const double *restrict from, double factor, int64_t n) {
+    for (int64_t e = 0; e < n; e++) to[e] += factor * from[e];
 }
 
-/* Exact optimum of channel i (of its group) given all others, keeping `terms` filters. Its columns begin at
- * `at` in the panel, whose later channels see the change. */
-static nd_status descend_channel(descent *d, const double *g, int64_t i, int64_t at, const double *inverse,
-                                 int32_t terms, float *dw) {
-    int64_t s = d->s, k = d->k, next = at + s;
-    const double *block = g + i * s * (k + 1);
-    for (int64_t o = 0; o < d->rows; o++) {
-        const double *w = d->w + o * k + i * s;
-        double x[64] = {0}, *e = d->e + o * s;
-        for (int64_t a = 0; a < s; a++) {
-            double sum = d->residual[o * d->width + at + a];
-            for (int64_t t = 0; t < s; t++) sum += w[t] * block[t * k + a];
-            x[a] = sum;
+static void panel_body(void *context, int64_t begin, int64_t end, int worker) {
+    (void)worker;
+    const descent *d = context;
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t r = d->begin[i]; r < d->begin[i + 1]; r++) {
+            double *row = d->fg + r * d->width;
+            memset(row, 0, (size_t)d->width * sizeof *row);
+            for (int64_t t = 0; t < d->s; t++)
+                add_scaled(row, d->g + (i * d->s + t) * d->k + d->first, d->filters[r * d->s + t], d->width);
         }
-        for (int64_t b = 0; b < s; b++) {
-            e[b] = 0;
-            for (int64_t a = 0; a < s; a++) e[b] += x[a] * inverse[b * s + a];
-        }
-    }
-    memset(d->gram, 0, (size_t)(s * s) * sizeof *d->gram);
+}
+
+/* (h - w g) of the panel's columns. */
+static nd_status open_panel(descent *d) {
+    nd_parallel_for(d->cols, d->terms * d->s * d->width / d->cols, panel_body, d);
     for (int64_t o = 0; o < d->rows; o++)
-        for (int64_t a = 0; a < s; a++)
-            for (int64_t b = 0; b < s; b++) d->gram[a * s + b] += d->e[o * s + a] * d->e[o * s + b];
-    ND_TRY(d->backend->table->linalg.eigen(d->backend, 1, s, d->gram, d->values));
-    for (int32_t j = 0; j < terms; j++) {
-        unwhiten(d->gram + (s - 1 - j) * s, inverse, s, d->filters + j * s);
-        for (int64_t t = 0; t < s; t++) dw[j * s + t] = (float)d->filters[j * s + t];
+        memcpy(d->residual + o * d->width, d->h + o * d->k + d->first,
+               (size_t)d->width * sizeof *d->residual);
+    return d->backend->table->linalg.gemm(d->backend, false, false, d->rows, d->width, d->terms, -1, d->x,
+                                          d->terms, d->fg, d->width, 1, d->residual, d->width);
+}
+
+/* Exact optimum of channel i given all others, keeping its number of terms. Later channels of the panel see
+ * the change. */
+static nd_status descend_channel(descent *d, int64_t i) {
+    const nd_linalg *linalg = &d->backend->table->linalg;
+    const int64_t s = d->s, rows = d->rows, r = d->begin[i], terms = d->begin[i + 1] - r;
+    const int64_t at = i * s - d->first, next = at + s;
+    const double *block = d->g + i * s * (d->k + 1), *inverse = d->inverse + i * s * s;
+    double *filters = d->filters + r * s;
+    memset(d->w, 0, (size_t)(s * rows) * sizeof *d->w);
+    memset(d->e, 0, (size_t)(s * rows) * sizeof *d->e);
+    for (int64_t t = 0; t < s; t++)
+        for (int64_t j = 0; j < terms; j++)
+            for (int64_t o = 0; o < rows; o++)
+                d->w[t * rows + o] += d->x[o * d->terms + r + j] * filters[j * s + t];
+    for (int64_t a = 0; a < s; a++) {
+        double *target = d->target + a * rows;
+        for (int64_t o = 0; o < rows; o++) target[o] = d->residual[o * d->width + at + a];
+        for (int64_t t = 0; t < s; t++) add_scaled(target, d->w + t * rows, block[t * d->k + a], rows);
+        for (int64_t b = 0; b < s; b++) add_scaled(d->e + b * rows, target, inverse[b * s + a], rows);
     }
-    for (int64_t o = 0; o < d->rows; o++) {
-        double *w = d->w + o * k + i * s, *delta = d->delta + o * s;
-        for (int64_t t = 0; t < s; t++) delta[t] = -w[t];
-        for (int32_t j = 0; j < terms; j++) {
-            double share = 0;
-            for (int64_t b = 0; b < s; b++) share += d->e[o * s + b] * d->gram[(s - 1 - j) * s + b];
-            for (int64_t t = 0; t < s; t++) delta[t] += share * d->filters[j * s + t];
-        }
-        for (int64_t t = 0; t < s; t++) w[t] += delta[t];
+    ND_TRY(linalg->gemm(d->backend, false, true, s, s, rows, 1, d->e, rows, d->e, rows, 0, d->gram, s));
+    ND_TRY(linalg->eigen(d->backend, 1, s, d->gram, d->values));
+    for (int64_t e = 0; e < s * rows; e++) d->w[e] = -d->w[e];
+    for (int64_t j = 0; j < terms; j++) {
+        const double *v = d->gram + (s - 1 - j) * s;
+        double *share = d->target;
+        unwhiten(v, inverse, s, filters + j * s);
+        memset(share, 0, (size_t)rows * sizeof *share);
+        for (int64_t b = 0; b < s; b++) add_scaled(share, d->e + b * rows, v[b], rows);
+        for (int64_t t = 0; t < s; t++) add_scaled(d->w + t * rows, share, filters[j * s + t], rows);
+        for (int64_t o = 0; o < rows; o++) d->x[o * d->terms + r + j] = share[o];
     }
     if (next == d->width) return nd_status_ok;
-    return d->backend->table->linalg.gemm(d->backend, false, false, d->rows, d->width - next, s, -1, d->delta,
-                                          s, block + s, k, 1, d->residual + next, d->width);
+    return linalg->gemm(d->backend, true, false, rows, d->width - next, s, -1, d->w, rows, block + s, d->k, 1,
+                        d->residual + next, d->width);
 }
 
-/* All channels of group q, a panel at a time: what earlier panels changed reaches a later one in one product
- * when it is opened. `r`: terms so far. */
-static nd_status descend_group(descent *d, int64_t q, int64_t cols, const double *g, const double *h,
-                               const roots *c, const int32_t *kept, int64_t *r, float *filters) {
-    int64_t s = d->s;
-    for (int64_t first = 0; first < cols; first += panel_channels) {
-        int64_t last = first + panel_channels < cols ? first + panel_channels : cols;
-        d->width = (last - first) * s;
-        ND_TRY(open_panel(d, g, h, first * s));
-        for (int64_t i = first; i < last; i++) {
-            int64_t channel = q * cols + i;
-            if (!kept[channel]) continue;
-            ND_TRY(descend_channel(d, g, i, (i - first) * s, c->inverse + channel * s * s, kept[channel],
-                                   filters + *r * s));
-            *r += kept[channel];
-        }
+/* All channels, a panel at a time: what earlier panels changed reaches a later one in one product when it is
+ * opened. */
+static nd_status descend_group(descent *d) {
+    for (int64_t first = 0; first < d->cols; first += panel_channels) {
+        int64_t last = first + panel_channels < d->cols ? first + panel_channels : d->cols;
+        d->first = first * d->s;
+        d->width = (last - first) * d->s;
+        ND_TRY(open_panel(d));
+        for (int64_t i = first; i < last; i++)
+            if (d->begin[i + 1] > d->begin[i]) ND_TRY(descend_channel(d, i));
     }
     return nd_status_ok;
 }
@@ -196,30 +207,44 @@ static nd_status descend_group(descent *d, int64_t q, int64_t cols, const double
 static nd_status descend(nd_backend *backend, const nd_conv *conv, const nd_moments *m, const roots *c,
                          const int32_t *kept, nd_chain *chain) {
     nd_status status = nd_status_ok;
-    int64_t s = nd_conv_taps(conv), cols = conv->ni / conv->groups, rows = conv->no / conv->groups, r = 0;
-    descent d = {.backend = backend, .s = s, .k = m->k, .rows = rows};
-    double *w = nd_alloc_array((size_t)(3 * conv->no * m->k), sizeof *w);
-    double *weighed = w + conv->no * m->k, *h = weighed + conv->no * m->k; /* in the output metric */
-    d.residual = nd_alloc_array((size_t)(rows * s), panel_channels * sizeof *d.residual);
-    double *scratch = nd_alloc_array((size_t)(2 * rows * s + 2 * s * s + s), sizeof *scratch);
-    ND_REQUIRE_DONE(w && d.residual && scratch, nd_status_memory, "conv %s: no memory for its descent",
-                    conv->name);
-    d.e = scratch;
-    d.delta = d.e + rows * s;
-    d.gram = d.delta + rows * s;
-    d.filters = d.gram + s * s;
-    d.values = d.filters + s * s;
-    ND_TRY_DONE(nd_chain_compose(chain, conv, w));
-    ND_TRY_DONE(nd_moments_weigh(m, backend, w, weighed));
-    ND_TRY_DONE(nd_moments_weigh(m, backend, m->h, h));
+    nd_stage *dw = &chain->stages[0], *pw = &chain->stages[1];
+    const int64_t s = nd_conv_taps(conv), cols = conv->ni / conv->groups, rows = conv->no / conv->groups;
+    const int64_t terms = pw->ni / pw->groups, width = panel_channels * s;
+    descent d = {.backend = backend, .s = s, .k = m->k, .rows = rows, .cols = cols, .terms = terms};
+    double *x = nd_alloc_array((size_t)(2 * conv->no), (size_t)terms * sizeof *x);
+    double *weighed = x + conv->no * terms, *h = NULL; /* in the output metric */
+    double *scratch = nd_alloc_array((size_t)((terms + rows) * width + terms * s + 3 * s * rows + s * s + s),
+                                     sizeof *scratch);
+    d.begin = nd_alloc_array((size_t)cols + 1, sizeof *d.begin);
+    if (m->metric) h = nd_alloc_array((size_t)(conv->no * m->k), sizeof *h);
+    ND_REQUIRE_DONE(x && scratch && d.begin && (h || !m->metric), nd_status_memory,
+                    "conv %s: no memory for its descent", conv->name);
+    d.fg = scratch;
+    d.residual = d.fg + terms * width;
+    d.filters = d.residual + rows * width;
+    d.w = d.filters + terms * s;
+    d.target = d.w + s * rows;
+    d.e = d.target + s * rows;
+    d.gram = d.e + s * rows;
+    d.values = d.gram + s * s;
+    for (int64_t e = 0; e < conv->no * terms; e++) x[e] = pw->weights[e];
+    ND_TRY_DONE(nd_moments_weigh(m, backend, terms, x, weighed));
+    if (h) ND_TRY_DONE(nd_moments_weigh(m, backend, m->k, m->h, h));
     for (int64_t q = 0; q < conv->groups; q++) {
-        d.w = weighed + q * rows * m->k;
-        ND_TRY_DONE(descend_group(&d, q, cols, m->g + q * m->k * m->k, h + q * rows * m->k, c, kept, &r,
-                                  chain->stages[0].weights));
+        float *filters = dw->weights + q * terms * s;
+        for (int64_t i = 0; i < cols; i++) d.begin[i + 1] = d.begin[i] + kept[q * cols + i];
+        for (int64_t e = 0; e < terms * s; e++) d.filters[e] = filters[e];
+        d.g = m->g + q * m->k * m->k;
+        d.h = (h ? h : m->h) + q * rows * m->k;
+        d.inverse = c->inverse + q * cols * s * s;
+        d.x = weighed + q * rows * terms;
+        ND_TRY_DONE(descend_group(&d));
+        for (int64_t e = 0; e < terms * s; e++) filters[e] = (float)d.filters[e];
     }
 done:
-    free(w);
-    free(d.residual);
+    free(x);
+    free(h);
+    free(d.begin);
     free(scratch);
     return status;
 }
@@ -236,7 +261,7 @@ nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, 
                     "conv %s: kernels above 64 taps are not fitted on data", conv->name);
     ND_TRY_DONE(roots_of(backend, conv, moments, &c));
     ND_TRY_DONE(nd_refit_kernel(backend, conv, moments, w));
-    ND_TRY_DONE(nd_moments_weigh(moments, backend, w, weighed));
+    ND_TRY_DONE(nd_moments_weigh(moments, backend, moments->k, w, weighed));
     ND_TRY_DONE(select_filters(backend, conv, ranks, rank, weighed, &c, kept, out));
     ND_TRY_DONE(nd_refit_last(backend, conv, moments, out));
     for (int round = 0; round < descent_rounds; round++) {

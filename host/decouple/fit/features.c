@@ -1,0 +1,152 @@
+#include "decouple/fit/features.h"
+
+#include "base/parallel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+nd_status nd_features_of_last(const nd_chain *chain, const nd_conv *conv, const nd_functionals *in, int64_t q,
+                              nd_functionals *out) {
+    const nd_stage *last = &chain->stages[chain->n - 1];
+    const int64_t taps = last->window.kernel[0] * last->window.kernel[1], kw = last->window.kernel[1];
+    const int64_t cols = last->ni / last->groups, per_group = conv->ni / conv->groups * nd_conv_taps(conv);
+    const int64_t base = q * conv->groups / last->groups * per_group;
+    int64_t entries = 0, used = 0;
+    for (int64_t c = 0; c < cols; c++) {
+        int64_t row = last->channel ? last->channel[q * cols + c] : q * cols + c;
+        entries += (in->start[row + 1] - in->start[row]) * taps;
+    }
+    *out = (nd_functionals){.rows = cols * taps};
+    out->start = nd_alloc_array((size_t)out->rows + 1, sizeof *out->start);
+    out->index = nd_alloc_array((size_t)entries, sizeof *out->index);
+    out->value = nd_alloc_array((size_t)entries, sizeof *out->value);
+    if (!out->start || !out->index || !out->value) {
+        nd_functionals_free(out);
+        return nd_fail(nd_status_memory, "conv %s: no memory for its features", conv->name);
+    }
+    for (int64_t f = 0; f < out->rows; f++) {
+        int64_t c = q * cols + f / taps, t = f % taps;
+        int64_t row = last->channel ? last->channel[c] : c;
+        int64_t shift = t / kw * conv->window.kernel[1] + t % kw - base;
+        for (int64_t e = in->start[row]; e < in->start[row + 1]; e++, used++) {
+            out->index[used] = (int32_t)(in->index[e] + shift);
+            out->value[used] = in->value[e];
+        }
+        out->start[f + 1] = used;
+    }
+    return nd_status_ok;
+}
+
+typedef struct gram_job {
+    int64_t k;
+    const double *g;
+    const nd_functionals *features;
+    double *gram;    /* [rows][rows] */
+    double *scratch; /* [workers][k] */
+} gram_job;
+
+static double dot_sparse(const nd_functionals *f, int64_t row, const double *dense) {
+    double sum = 0;
+    for (int64_t e = f->start[row]; e < f->start[row + 1]; e++) sum += f->value[e] * dense[f->index[e]];
+    return sum;
+}
+
+void nd_features_dot(const nd_functionals *features, const double *dense, double *out) {
+    for (int64_t f = 0; f < features->rows; f++) out[f] = dot_sparse(features, f, dense);
+}
+
+/* Row r and its mirror, of columns r on. */
+static void gram_row(const gram_job *job, int64_t r, double *eg) {
+    const nd_functionals *f = job->features;
+    memset(eg, 0, (size_t)job->k * sizeof *eg);
+    for (int64_t e = f->start[r]; e < f->start[r + 1]; e++) {
+        const double *row = job->g + f->index[e] * job->k;
+        double value = f->value[e];
+        for (int64_t i = 0; i < job->k; i++) eg[i] += value * row[i];
+    }
+    for (int64_t s = r; s < f->rows; s++)
+        job->gram[r * f->rows + s] = job->gram[s * f->rows + r] = dot_sparse(f, s, eg);
+}
+
+/* A short row goes with a long one, so that the workers have the same to do. */
+static void gram_body(void *context, int64_t begin, int64_t end, int worker) {
+    const gram_job *job = context;
+    double *eg = job->scratch + worker * job->k;
+    for (int64_t r = begin; r < end; r++) {
+        int64_t mirror = job->features->rows - 1 - r;
+        gram_row(job, r, eg);
+        if (mirror > r) gram_row(job, mirror, eg);
+    }
+}
+
+nd_status nd_features_gram(const nd_functionals *features, int64_t k, const double *g, double *gram) {
+    gram_job job = {.k = k, .g = g, .features = features, .gram = gram};
+    job.scratch = nd_alloc_array((size_t)nd_threads(), (size_t)k * sizeof *job.scratch);
+    ND_REQUIRE(job.scratch, nd_status_memory, "no memory for the moments of %lld features",
+               (long long)features->rows);
+    nd_parallel_for((features->rows + 1) / 2, 2 * (features->rows + k), gram_body, &job);
+    free(job.scratch);
+    return nd_status_ok;
+}
+
+/* *sum += <x E g E^T, x> of x[rows][features] in fp32. */
+static nd_status quadratic(nd_backend *backend, int64_t k, const double *g, const nd_functionals *features,
+                           int64_t rows, const float *weights, double *sum) {
+    const int64_t n = features->rows;
+    double *gram = nd_alloc_array((size_t)n, (size_t)n * sizeof *gram);
+    double *x = nd_alloc_array((size_t)(2 * rows), (size_t)n * sizeof *x), *xg = x + rows * n;
+    nd_status status = nd_status_ok;
+    ND_REQUIRE_DONE(gram && x, nd_status_memory, "no memory for the error of %lld features", (long long)n);
+    for (int64_t e = 0; e < rows * n; e++) x[e] = weights[e];
+    ND_TRY_DONE(nd_features_gram(features, k, g, gram));
+    ND_TRY_DONE(backend->table->linalg.gemm(backend, false, false, rows, n, n, 1, x, n, gram, n, 0, xg, n));
+    for (int64_t e = 0; e < rows * n; e++) *sum += x[e] * xg[e];
+done:
+    free(gram);
+    free(x);
+    return status;
+}
+
+/* What a product with a sparse row costs, by multiply-adds of a dense product: it waits for memory. */
+enum { sparse_cost = 4 };
+
+static bool fewer_operations(const nd_chain *chain, const nd_moments *m, const nd_functionals *in) {
+    const nd_stage *last = &chain->stages[chain->n - 1];
+    const double taps = (double)(last->window.kernel[0] * last->window.kernel[1]);
+    const double n = (double)(last->ni / last->groups) * taps, k = (double)m->k, no = (double)m->no;
+    double entries = 0;
+    for (int64_t c = 0; c < last->ni; c++) {
+        int64_t row = last->channel ? last->channel[c] : c;
+        entries += (double)(in->start[row + 1] - in->start[row]) * taps;
+    }
+    return sparse_cost * entries * (k + n / 2) + no * n * n < no * k * k;
+}
+
+nd_status nd_features_error(const nd_moments *m, nd_backend *backend, const nd_conv *conv,
+                            const nd_chain *chain, double *error) {
+    const nd_stage *last = &chain->stages[chain->n - 1];
+    const int64_t rows = last->no / last->groups;
+    nd_functionals in = {0}, features = {0};
+    double *w = nd_alloc_array((size_t)m->no, (size_t)m->k * sizeof *w), sum = 0;
+    nd_status status = nd_status_ok;
+    ND_REQUIRE_DONE(w, nd_status_memory, "conv %s: no memory for its error", conv->name);
+    ND_TRY_DONE(nd_chain_functionals(chain, conv, chain->n - 1, &in));
+    ND_TRY_DONE(nd_chain_compose(chain, conv, w));
+    if (!fewer_operations(chain, m, &in)) {
+        ND_TRY_DONE(nd_moments_error(m, backend, conv, w, last->bias, error));
+        goto done;
+    }
+    for (int64_t q = 0; q < last->groups; q++) {
+        const int64_t group = q * conv->groups / last->groups;
+        ND_TRY_DONE(nd_features_of_last(chain, conv, &in, q, &features));
+        ND_TRY_DONE(quadratic(backend, m->k, m->g + group * m->k * m->k, &features, rows,
+                              last->weights + q * rows * features.rows, &sum));
+        nd_functionals_free(&features);
+    }
+    *error = nd_moments_error_of(m, conv, w, last->bias, sum);
+done:
+    nd_functionals_free(&features);
+    nd_functionals_free(&in);
+    free(w);
+    return status;
+}

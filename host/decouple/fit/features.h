@@ -1,0 +1,25 @@
+/* Features: what the last stage of a chain takes in, as linear functionals E of the patches of one group. On
+ * them a kernel is x[rows][features] with w = x E, and moments of patches become moments of features, which
+ * are fewer: of a decoupled layer T times its channels in place of kh kw times. */
+#ifndef ND_DECOUPLE_FEATURES_H
+#define ND_DECOUPLE_FEATURES_H
+
+#include "decouple/fit/moments.h"
+
+/* Of group q of the last stage, tap by tap, over [0, k) of the patch of the conv's group that it lies in.
+ * `in`: nd_chain_functionals of that stage. */
+nd_status nd_features_of_last(const nd_chain *chain, const nd_conv *conv, const nd_functionals *in, int64_t q,
+                              nd_functionals *out);
+
+/* gram[rows][rows] = E g E^T of g[k][k]. */
+nd_status nd_features_gram(const nd_functionals *features, int64_t k, const double *g, double *gram);
+
+/* out[rows] = E dense of dense[k]. */
+void nd_features_dot(const nd_functionals *features, const double *dense, double *out);
+
+/* nd_moments_error of the kernel that a chain composes to, with its bias, by its features where that takes
+ * fewer operations. */
+nd_status nd_features_error(const nd_moments *moments, nd_backend *backend, const nd_conv *conv,
+                            const nd_chain *chain, double *error);
+
+#endif
