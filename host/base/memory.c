@@ -9,13 +9,19 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+enum { large_page = 2 << 20, many_pages = 4 * large_page };
+
 void *nd_alloc_array(size_t count, size_t size) {
-    if (size && count > (SIZE_MAX - nd_alignment) / size) return NULL;
+    if (size && count > (SIZE_MAX - large_page) / size) return NULL;
+    const size_t alignment = count * size < many_pages ? nd_alignment : large_page;
     /* aligned_alloc wants a multiple of the alignment, and 0 bytes must still give a pointer to free. */
-    size_t bytes = (count * size + nd_alignment) / nd_alignment * nd_alignment;
-    void *data = aligned_alloc(nd_alignment, bytes);
-    if (data) memset(data, 0, bytes);
-    return data;
+    size_t bytes = (count * size + alignment) / alignment * alignment;
+    void *data = aligned_alloc(alignment, bytes);
+    if (!data) return NULL;
+    /* Matrices are read by columns too, each element of which lies on a page of its own. Where there are no
+     * large pages nothing is lost. */
+    if (alignment == large_page) (void)madvise(data, bytes, MADV_HUGEPAGE);
+    return memset(data, 0, bytes);
 }
 
 void *nd_array_grow(void *items, size_t count, size_t *capacity, size_t size) {

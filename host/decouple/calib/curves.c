@@ -300,7 +300,7 @@ static nd_status choose_ridge(const pass *at, const nd_layer *layer, const nd_me
         nd_log(nd_log_debug, "%s: ridge %g", layer->name, split->lambda);
     }
     nd_chain_free(&chain);
-    return status ? status : nd_refit_keep_kernel(at->backend, &layer->conv, split->fit);
+    return status;
 }
 
 typedef nd_status judge(const nd_split *split, nd_backend *backend, const nd_conv *conv,
@@ -355,7 +355,6 @@ static nd_status measure_at_scores(const pass *at, const nd_layer *layer, const 
     measurement m = {0};
     for (int c = 0; c < n_methods; c++) ND_TRY(find_optimism(at, layer, methods[c], split, &curves[c]));
     nd_split_pool(split, &layer->conv);
-    ND_TRY(nd_refit_keep_kernel(at->backend, &layer->conv, split->fit));
     ND_TRY(measurement_open(at, layer, n_methods * nd_curve_points, &m));
     nd_status status = nd_status_ok;
     for (int c = 0; c < n_methods; c++)

@@ -43,6 +43,7 @@ typedef struct gram_job {
     const nd_functionals *features;
     double *gram;    /* [rows][rows] */
     double *scratch; /* [workers][k] */
+    int64_t *least;  /* [rows]: least index of rows from this one on */
 } gram_job;
 
 static double dot_sparse(const nd_functionals *f, int64_t row, const double *dense) {
@@ -55,14 +56,18 @@ void nd_features_dot(const nd_functionals *features, const double *dense, double
     for (int64_t f = 0; f < features->rows; f++) out[f] = dot_sparse(features, f, dense);
 }
 
-/* Row r and its mirror, of columns r on. */
+/* Row r and its mirror, of columns r on. A row of e g is made in parts that stay in the nearest cache. */
 static void gram_row(const gram_job *job, int64_t r, double *eg) {
+    enum { part = 1024 };
     const nd_functionals *f = job->features;
-    memset(eg, 0, (size_t)job->k * sizeof *eg);
-    for (int64_t e = f->start[r]; e < f->start[r + 1]; e++) {
-        const double *row = job->g + f->index[e] * job->k;
-        double value = f->value[e];
-        for (int64_t i = 0; i < job->k; i++) eg[i] += value * row[i];
+    for (int64_t first = job->least[r]; first < job->k; first += part) {
+        const int64_t end = first + part < job->k ? first + part : job->k;
+        memset(eg + first, 0, (size_t)(end - first) * sizeof *eg);
+        for (int64_t e = f->start[r]; e < f->start[r + 1]; e++) {
+            const double *row = job->g + f->index[e] * job->k;
+            const double value = f->value[e];
+            for (int64_t i = first; i < end; i++) eg[i] += value * row[i];
+        }
     }
     for (int64_t s = r; s < f->rows; s++)
         job->gram[r * f->rows + s] = job->gram[s * f->rows + r] = dot_sparse(f, s, eg);
@@ -82,11 +87,21 @@ static void gram_body(void *context, int64_t begin, int64_t end, int worker) {
 nd_status nd_features_gram(const nd_functionals *features, int64_t k, const double *g, double *gram) {
     gram_job job = {.k = k, .g = g, .features = features, .gram = gram};
     job.scratch = nd_alloc_array((size_t)nd_threads(), (size_t)k * sizeof *job.scratch);
-    ND_REQUIRE(job.scratch, nd_status_memory, "no memory for the moments of %lld features",
-               (long long)features->rows);
+    job.least = nd_alloc_array((size_t)features->rows, sizeof *job.least);
+    nd_status status = nd_status_ok;
+    ND_REQUIRE_DONE(job.scratch && job.least, nd_status_memory, "no memory for the moments of %lld features",
+                    (long long)features->rows);
+    int64_t least = k;
+    for (int64_t r = features->rows - 1; r >= 0; r--) {
+        for (int64_t e = features->start[r]; e < features->start[r + 1]; e++)
+            if (features->index[e] < least) least = features->index[e];
+        job.least[r] = least;
+    }
     nd_parallel_for((features->rows + 1) / 2, 2 * (features->rows + k), gram_body, &job);
+done:
     free(job.scratch);
-    return nd_status_ok;
+    free(job.least);
+    return status;
 }
 
 /* *sum += <x E g E^T, x> of x[rows][features] in fp32. */

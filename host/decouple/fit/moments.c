@@ -21,6 +21,10 @@ void nd_moments_free(nd_moments *moments) {
     free(moments);
 }
 
+static void forget_kernel(nd_moments *m) {
+    for (int64_t g = 0; g < m->groups; g++) m->best[m->no * m->k + g] = -1; /* no ridge is */
+}
+
 static nd_status moments_new(const nd_conv *conv, bool gram, nd_moments **out) {
     nd_moments *m = calloc(1, sizeof *m);
     ND_REQUIRE(m, nd_status_memory, "conv %s: no memory for its moments", conv->name);
@@ -33,12 +37,14 @@ static nd_status moments_new(const nd_conv *conv, bool gram, nd_moments **out) {
     m->mean_p = nd_alloc_array((size_t)(m->groups * m->k), sizeof *m->mean_p);
     m->mean_y = nd_alloc_array((size_t)m->no, sizeof *m->mean_y);
     m->ridge = nd_alloc_array((size_t)m->groups, sizeof *m->ridge);
-    if ((gram && !m->g) || !m->h || !m->mean_p || !m->mean_y || !m->ridge) {
+    if (gram) m->best = nd_alloc_array((size_t)(m->no * m->k + m->groups), sizeof *m->best);
+    if ((gram && (!m->g || !m->best)) || !m->h || !m->mean_p || !m->mean_y || !m->ridge) {
         nd_status status = nd_fail(nd_status_memory, "conv %s: no memory for %lldx%lld moments", conv->name,
                                    (long long)m->k, (long long)m->k);
         nd_moments_free(m);
         return status;
     }
+    if (gram) forget_kernel(m);
     *out = m;
     return nd_status_ok;
 }
@@ -209,8 +215,7 @@ void nd_moments_pool(nd_moments *m, const nd_moments *more) {
         for (int64_t i = 0; i < k; i++) mean[i] = a * mean[i] + b * other[i];
     }
     m->pixels = pixels;
-    free(m->best);
-    m->best = NULL;
+    forget_kernel(m);
 }
 
 nd_status nd_moments_retarget(nd_moments *m, const nd_conv *conv, nd_moments *targets) {
@@ -220,8 +225,7 @@ nd_status nd_moments_retarget(nd_moments *m, const nd_conv *conv, nd_moments *ta
         m->h[e] = targets->h[e] + m->ridge[e / per_group] * conv->weights[e];
     memcpy(m->mean_y, targets->mean_y, (size_t)m->no * sizeof *m->mean_y);
     m->vy = targets->vy;
-    free(m->best);
-    m->best = NULL;
+    forget_kernel(m);
     return nd_status_ok;
 }
 
@@ -231,8 +235,6 @@ static void set_ridge(nd_moments *m, const nd_conv *conv, int64_t group, double 
     for (int64_t i = 0; i < k; i++) gram[i * k + i] += add;
     for (int64_t e = group * rows * k; e < (group + 1) * rows * k; e++) m->h[e] += add * conv->weights[e];
     m->ridge[group] = ridge;
-    free(m->best);
-    m->best = NULL;
 }
 
 void nd_moments_unridge(nd_moments *m, const nd_conv *conv) {

@@ -22,7 +22,7 @@ typedef struct nd_moments {
     /* [groups][no/groups][no/groups] root of the output metric, or NULL: borrowed
      * (decouple/calib/output_metric.h). It decides which filters live; the last refit uses h alone. */
     const double *metric;
-    double *best; /* [no][k]: h g^-1 where nd_refit_keep_kernel has been asked for it, or NULL */
+    double *best; /* of nd_refit_kernel: its last result [no][k], then the ridge [groups] that it is of */
 } nd_moments;
 
 nd_status nd_moments_new(const nd_conv *conv, nd_moments **out);

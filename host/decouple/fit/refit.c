@@ -7,32 +7,26 @@
 #include <string.h>
 
 nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *m, double *w) {
-    int64_t k = m->k, rows = m->no / m->groups;
-    if (m->best) {
-        memcpy(w, m->best, (size_t)(m->no * k) * sizeof *w);
+    const int64_t k = m->k, rows = m->no / m->groups;
+    const size_t bytes = (size_t)(m->no * k) * sizeof *w, ridges = (size_t)m->groups * sizeof *m->ridge;
+    double *best = m->best, *ridge = best + m->no * k;
+    if (!memcmp(ridge, m->ridge, ridges)) {
+        memcpy(w, best, bytes);
         return nd_status_ok;
     }
     double *factor = nd_alloc_array((size_t)k, (size_t)k * sizeof *factor);
     ND_REQUIRE(factor, nd_status_memory, "conv %s: no memory for its least squares", conv->name);
-    memcpy(w, m->h, (size_t)(m->no * k) * sizeof *w);
+    memcpy(w, m->h, bytes);
     nd_status status = nd_status_ok;
     for (int64_t g = 0; !status && g < m->groups; g++) {
         memcpy(factor, m->g + g * k * k, (size_t)(k * k) * sizeof *factor);
         status = backend->table->linalg.solve(backend, k, factor, false, rows, w + g * rows * k);
     }
     free(factor);
-    return status ? nd_fail_in(status, "conv %s: least squares", conv->name) : nd_status_ok;
-}
-
-nd_status nd_refit_keep_kernel(nd_backend *backend, const nd_conv *conv, nd_moments *m) {
-    double *best = nd_alloc_array((size_t)m->no, (size_t)m->k * sizeof *best);
-    ND_REQUIRE(best, nd_status_memory, "conv %s: no memory for its least squares", conv->name);
-    nd_status status = nd_refit_kernel(backend, conv, m, best);
-    if (status)
-        free(best);
-    else
-        m->best = best;
-    return status;
+    if (status) return nd_fail_in(status, "conv %s: least squares", conv->name);
+    memcpy(best, w, bytes);
+    memcpy(ridge, m->ridge, ridges);
+    return nd_status_ok;
 }
 
 /* Scaled to unit diagonal, factored with a jitter that grows until the factorisation goes through. */

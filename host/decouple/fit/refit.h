@@ -6,10 +6,9 @@
 
 #include "decouple/fit/moments.h"
 
-/* The best dense kernel for the current inputs, h g^-1: w[no][k]. */
+/* The best dense kernel for the current inputs, h g^-1: w[no][k]. All fits begin with it: it stays with the
+ * moments until they change. */
 nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *moments, double *w);
-/* Keeps it with the moments, for fits at many ranks, which all begin with it. Until the next target. */
-nd_status nd_refit_keep_kernel(nd_backend *backend, const nd_conv *conv, nd_moments *moments);
 
 /* x[n_out][features->rows] = argmin |h - x E g|: least squares on linear features E p of the patches of one
  * group, E given by functionals over [0, k). Features that never vary get 0. */
