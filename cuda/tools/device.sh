@@ -150,13 +150,13 @@ bench() { # bench NAME SECONDS SUBJECT OPTIONS...
     name=$1 limit=$2
     shift 2
     # shellcheck disable=SC2086
-    step "$name" "$limit" "$nd" bench "$@" --backend cuda --tune --cache cold --sessions "$sessions" --json "$out/step.jsonl" ${ND_BENCH:-}
+    step "$name" "$limit" "$nd" bench "$@" --backend cuda --tune --sessions "$sessions" --json "$out/step.jsonl" ${ND_BENCH:-}
 }
 
 # The fused operation has the two-kernel form among its algorithms: `best` goes without timing it as two operations.
 layers() {
     for dtype in fp16 tf32 fp32; do
-        bench "layers $suite $dtype" 110 "$suite" --dtype $dtype --batch "$batch" --rank 2,3 --impl dense,fused,best
+        bench "layers $suite $dtype" 110 "$suite" --cache cold --dtype $dtype --batch "$batch" --rank 2,3 --impl dense,fused,best
     done
 }
 
@@ -196,13 +196,13 @@ more() {
         # shellcheck disable=SC2086
         step "svd $algorithm" 40 env ND_CUDA_SVD=$algorithm "$nd" bench "$suite" --svd --backend cuda --json "$out/step.jsonl" ${ND_BENCH:-}
     done
-    bench "layers $suite bf16" 110 "$suite" --dtype bf16 --batch "$batch" --rank 2,3
+    bench "layers $suite bf16" 110 "$suite" --cache cold --dtype bf16 --batch "$batch" --rank 2,3
     for algorithm in fused chunked wgmma; do
         # shellcheck disable=SC2086
         step "layers $suite fp16 $algorithm" 60 env ND_CUDA_SEPARABLE=$algorithm "$nd" bench "$suite" --backend cuda --dtype fp16 \
             --batch "$batch" --rank 3 --impl fused --cache cold --sessions "$sessions" --json "$out/step.jsonl" ${ND_BENCH:-}
     done
-    [ "$suite" = cifar ] || bench "layers resnet18 fp16" 110 resnet18 --dtype fp16 --batch "$batch" --rank 2,3
+    [ "$suite" = cifar ] || bench "layers resnet18 fp16" 110 resnet18 --cache cold --dtype fp16 --batch "$batch" --rank 2,3
 }
 
 path=$home/lib

@@ -43,6 +43,12 @@ ends 2 '--whole needs a suite' nd bench small.onnx --whole
 ends 2 '--rank does nothing beside --original' nd bench glyphs --original glyphs --rank 2
 ends 2 '--method does nothing beside --original' nd bench glyphs --original glyphs --method pwdw
 ends 2 '--cache does nothing beside --svd' nd bench glyphs --svd --cache hot
+ends 2 '--cache does nothing beside --no-layers' nd bench glyphs --no-layers --cache hot
+ends 2 '--cache does nothing beside --original' nd bench glyphs --original glyphs --cache hot
+for option in '--backend ref' '--threads 1' '--input 64x64'; do
+    # shellcheck disable=SC2086
+    ends 2 "${option%% *} does nothing without weights: resnet20 is an architecture" nd inspect resnet20 --rank 2 $option
+done
 ends 2 '--output does nothing without --aa N' nd compare a.jsonl b.jsonl -o margins.jsonl
 ends 2 '--json does nothing beside --aa' nd compare --aa 2 a.jsonl b.jsonl --json x.jsonl
 ends 2 '--json does nothing beside --list' nd check --list --json x.jsonl

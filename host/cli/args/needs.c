@@ -31,6 +31,7 @@ static const struct rule {
     {"check", "json csv md sql seed", true, "list"},
     {"bench", "method rank energy frobenius macs-ratio ranks round layer skip calib whole svd", true,
      "original"},
+    {"bench", "cache", true, "no-layers original"},
     {"bench",
      "cache dtype batch nodes whole no-layers energy frobenius macs-ratio ranks round layer skip calib", true,
      "svd"},

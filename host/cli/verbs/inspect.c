@@ -47,11 +47,22 @@ static nd_status inspect_options(nd_inspection *inspection) {
     return nd_status_ok;
 }
 
+/* Of a computation that there is not without weights, or of a file. */
+static nd_status refuse_idle_options(const nd_args *args, const char *architecture) {
+    static const char *const options[] = {"backend", "device", "threads", "isa", "input"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        ND_REQUIRE(!nd_args_has(args, options[i]), nd_status_usage,
+                   "--%s does nothing without weights: %s is an architecture alone", options[i],
+                   architecture);
+    return nd_status_ok;
+}
+
 /* An architecture alone is built without weights: its random ones would say nothing. */
 static nd_status inspect_open(nd_inspection *inspection) {
     const nd_zoo_entry *entry = nd_zoo_find(inspection->model);
     const nd_infer_settings infer = {.batch = 1, .allow_opaque = true};
     inspection->weights = !entry;
+    if (entry) ND_TRY(refuse_idle_options(inspection->args, inspection->model));
     if (entry)
         ND_TRY(nd_zoo_build(entry, nd_zoo_blank, NULL, &inspection->graph));
     else
