@@ -80,15 +80,6 @@ static int contention_look(int threads) {
     return decided > 0 && decided < threads ? decided : threads;
 }
 
-int nd_threads_worth(void) {
-    const int threads = nd_threads();
-    if (threads == 1 || !adaptive || atomic_flag_test_and_set_explicit(&busy, memory_order_acquire))
-        return threads;
-    const int worth = contention_look(threads);
-    atomic_flag_clear_explicit(&busy, memory_order_release);
-    return worth;
-}
-
 typedef struct loop {
     int64_t count;
     nd_parallel_body *body;

@@ -36,10 +36,6 @@ const char *nd_threads_why(void);
  * threads as it says. Of the whole process. Gives what was set before. */
 bool nd_threads_adapt(bool adapt);
 
-/* How many of nd_threads() are worth waking now: all, unless the above lets loops use fewer. For loops of
- * libraries; ours know. */
-int nd_threads_worth(void);
-
 /* Makes all loops run on `team` from now on. It must stay callable; NULL: our own again. */
 void nd_parallel_lend(nd_team *team);
 

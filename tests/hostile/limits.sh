@@ -46,6 +46,15 @@ that "the batch is the set" grep -q '"batch":10,' rows.jsonl
 ends 0 '' within 700 60 nd sweep glyphs --data glyphs --limit 10 --batch 65536 --rank 1 --backend ref --json sweep.jsonl
 ends 6 'smaller --batch' within 2000 60 nd eval vgg16 --original vgg16 --data synthetic --limit 65536 --batch 65536 --backend ref
 
+# --- an OpenMP runtime that would give a loop fewer threads than it asks for: oneDNN's would leave parts undone
+if nd devices --backend cpu >/dev/null 2>&1; then
+    for setting in OMP_MAX_ACTIVE_LEVELS=0 OMP_DYNAMIC=true OMP_THREAD_LIMIT=1; do
+        for dtype in fp32 int8; do
+            ends 0 '' env "$setting" OMP_NUM_THREADS=2 nd check --backend cpu --dtype $dtype --op 'conv/*'
+        done
+    done
+fi
+
 # --- address space that a library needs is asked for before it is loaded
 if nd devices --backend cpu >/dev/null 2>&1; then
     for mib in 100 200 300 400; do

@@ -105,11 +105,6 @@ int nd_cpu_team_possible(int wanted);
 int nd_cpu_blas_reserve(int threads);
 void nd_cpu_team_resize(int threads);
 
-/* Around a loop of oneDNN, whose primitives ask for as many threads as there were when they were made: lets
- * it have the caller alone while no more are worth waking (nd_threads_worth). What to hand to restore. */
-int nd_cpu_team_alone(void);
-void nd_cpu_team_restore(int levels);
-
 /* plan.c: the implementation to use for a work, by `prefer`, by measuring (cached on disk), or the first. */
 nd_status nd_cpu_plan(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out);
 

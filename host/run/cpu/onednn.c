@@ -218,7 +218,6 @@ done:
 
 nd_status nd_onednn_execute(nd_cpu *cpu, nd_onednn_op *op, const nd_cpu_buffers *buffers) {
     nd_status status = nd_status_ok;
-    int levels = -1;
     dnnl_exec_arg_t args[nd_onednn_args_max];
     char *const slots[] = {[nd_onednn_slot_x] = (char *)buffers->x,
                            [nd_onednn_slot_x2] = (char *)buffers->x2,
@@ -232,11 +231,9 @@ nd_status nd_onednn_execute(nd_cpu *cpu, nd_onednn_op *op, const nd_cpu_buffers 
         }
         args[i] = (dnnl_exec_arg_t){arg->index, arg->memory};
     }
-    levels = nd_cpu_team_alone();
     ND_DNNL_DONE(dnnl_primitive_execute(op->primitive, cpu->stream, op->n_args, args), "execution");
     ND_DNNL_DONE(dnnl_stream_wait(cpu->stream), "execution");
 done:
-    nd_cpu_team_restore(levels);
     return status;
 }
 

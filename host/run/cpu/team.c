@@ -15,6 +15,8 @@ extern ND_WEAK int omp_get_max_threads(void);
 extern ND_WEAK void omp_set_num_threads(int threads);
 extern ND_WEAK int omp_get_max_active_levels(void);
 extern ND_WEAK void omp_set_max_active_levels(int levels);
+extern ND_WEAK void omp_set_dynamic(int dynamic);
+extern ND_WEAK int omp_get_thread_limit(void);
 /* Exported by OpenBLAS since its first version, declared by no header of it. */
 extern ND_WEAK void *blas_memory_alloc(int where);
 extern ND_WEAK void blas_memory_free(void *buffer);
@@ -34,23 +36,22 @@ static void team_run(int threads, nd_team_work *work, void *context) {
     GOMP_parallel(team_member, &call, (unsigned)threads, 0);
 }
 
+/* A primitive of oneDNN divides its work when it is made and trusts to get as many threads when it runs: with
+ * fewer it leaves parts of its output as they were. So no region may get fewer than it asks for, whatever the
+ * environment says (OMP_DYNAMIC, OMP_MAX_ACTIVE_LEVELS). */
+static void promise_threads(void) {
+    if (omp_set_dynamic) omp_set_dynamic(0);
+    if (!omp_get_max_active_levels || !omp_set_max_active_levels) return;
+    if (omp_get_max_active_levels() < 1) omp_set_max_active_levels(1);
+}
+
 void nd_cpu_team_lend(void) {
+    promise_threads();
     if (GOMP_parallel && omp_get_thread_num) nd_parallel_lend(team_run);
 }
 
 void nd_cpu_team_resize(int threads) {
     if (omp_set_num_threads && omp_get_max_threads() != threads) omp_set_num_threads(threads);
-}
-
-int nd_cpu_team_alone(void) {
-    if (!omp_get_max_active_levels || !omp_set_max_active_levels || nd_threads_worth() > 1) return -1;
-    const int levels = omp_get_max_active_levels();
-    omp_set_max_active_levels(0);
-    return levels;
-}
-
-void nd_cpu_team_restore(int levels) {
-    if (levels >= 0) omp_set_max_active_levels(levels);
 }
 
 static void *wait_at(void *gate) {
@@ -65,6 +66,7 @@ int nd_cpu_team_possible(int wanted) {
     pthread_t threads[most];
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
     int started = 0;
+    if (omp_get_thread_limit && wanted > omp_get_thread_limit()) wanted = omp_get_thread_limit();
     if (wanted <= proven) return wanted;
     if (wanted > most) wanted = most;
     (void)pthread_mutex_lock(&gate);

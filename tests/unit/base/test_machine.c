@@ -330,17 +330,25 @@ Test(machine, usage_of_this_process) {
     cr_expect_geq(after.waited, before.waited);
 }
 
+static int asked; /* threads of the last loop */
+
+static void team_of_one(int threads, nd_team_work *work, void *context) {
+    asked = threads;
+    work(context, 0);
+}
+
 /* Before anything is known, and beside loops of fewer ranges than there are threads. */
 Test(machine, all_threads_are_worth_waking_at_first) {
     _Atomic int64_t sum = 0;
     nd_threads_set(4);
     nd_threads_adapt(true);
-    for (int i = 0; i < 3; i++) {
-        cr_expect_eq(nd_threads_worth(), 4);
+    nd_parallel_lend(team_of_one);
+    for (int i = 0; i < 4; i++) {
+        if (i == 3) usleep(60000); /* longer than usage is left unread */
         nd_parallel_for(2, 1000000, count_ranges, &sum);
+        cr_expect_eq(asked, 2);
+        nd_parallel_for(4, 1000000, count_ranges, &sum);
+        cr_expect_eq(asked, 4);
     }
-    usleep(60000); /* longer than usage is left unread */
-    nd_parallel_for(2, 1000000, count_ranges, &sum);
-    cr_expect_eq(nd_threads_worth(), 4);
-    cr_expect_eq(sum, 8);
+    cr_expect_eq(sum, 4 * 6);
 }
