@@ -113,8 +113,8 @@ done:
     return status;
 }
 
-/* One group in descent. Its kernel is x[rows][terms] times the filters, so that what a panel needs of w g is a
- * product of length `terms`, not k. Everything of one channel lies tap by tap, a row of outputs each. */
+/* One group in descent. Its kernel is x[rows][terms] times the filters, so that what a panel needs of w g is
+ * a product of length `terms`, not k. Everything of one channel lies tap by tap, a row of outputs each. */
 typedef struct descent {
     nd_backend *backend;
     int64_t s, k, rows, cols, terms;
