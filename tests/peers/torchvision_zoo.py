@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 
 try:
     import numpy
     import torch
     import torchvision
+    from torchvision.models.detection.image_list import ImageList
 except ImportError as error:
     print(f"skipped: {error} (Debian's python3-torchvision has it)")
     sys.exit(77)
@@ -115,6 +117,66 @@ def ssd(build, folder):
     return worst, multiply_adds(model, image), macs
 
 
+class Detector(torch.nn.Module):
+    """torchvision's SSD from a batch of one image to boxes, its post-processing included."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        features = list(self.model.backbone(images - 0.45).values())
+        said = self.model.head(features)
+        anchors = self.model.anchor_generator(ImageList(images, [(300, 300)]), features)
+        found = self.model.postprocess_detections(said, anchors, [(300, 300)])[0]
+        return found["boxes"], found["scores"], found["labels"]
+
+
+def spread_heads(model):
+    """Scales random heads so that what they say varies from place to place."""
+    features = list(model.backbone(torch.rand(1, 3, 300, 300) - 0.45).values())
+    for part, want in ((model.head.classification_head, 0.7), (model.head.regression_head, 0.5)):
+        for head, x in zip(part.module_list, features):
+            out = head(x)
+            scale = want / (out.std(dim=(0, 2, 3), unbiased=False) + 0.02 * out.abs().mean() + 1e-3)
+            head.weight.mul_(scale[:, None, None, None])
+            head.bias.copy_((head.bias - out.mean(dim=(0, 2, 3))) * scale + 0.5 * want * torch.randn(len(scale)))
+
+
+def check_exported(build):
+    """The exported detector, dense and decoupled at full rank: boxes within 0.1 pixel, scores within 1e-4."""
+    torch.manual_seed(0)
+    model = torchvision.models.detection.ssd300_vgg16(weights=None, weights_backbone=None, score_thresh=0.02,
+                                                      num_classes=21).eval()
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            if value.dim() == 4:
+                torch.nn.init.kaiming_normal_(value)
+            elif "bias" in key:
+                value.normal_(0, 0.1)
+        spread_heads(model)
+    image, good = torch.rand(1, 3, 300, 300), True
+    with torch.no_grad():
+        boxes, scores, labels = (x.numpy() for x in Detector(model)(image))
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dense, full, prefix = (os.path.join(folder, name) for name in ("dense.onnx", "full.onnx", "x"))
+        torch.onnx.export(Detector(model), (image,), dense, opset_version=16, input_names=["image"])
+        image.numpy().tofile(prefix + ".in0")
+        subprocess.run([os.path.join(build, "nd"), "decouple", dense, "--method", "dwpw", "--rank", "9", "-o", full, "--quiet"],
+                       check=True, stdout=subprocess.DEVNULL)
+        for path in (dense, full):
+            subprocess.run([os.path.join(build, "nd_peer"), "auto", "1", path, prefix], check=True, stdout=subprocess.DEVNULL)
+            got = [numpy.fromfile(f"{prefix}.out{i}", dtype=numpy.float32) for i in range(3)]
+            same = got[0].size == boxes.size and (got[2] == labels).all()
+            pixels = numpy.abs(got[0] - boxes.ravel()).max() if same else numpy.inf
+            score = numpy.abs(got[1] - scores).max() if same else numpy.inf
+            good = good and pixels < 0.1 and score < 1e-4 and len(scores) > 20
+            print(f"exported ssd300_vgg16, {os.path.basename(path)}: {len(scores)} boxes, largest difference {pixels:.2g} pixels, "
+                  f"scores {score:.2g}")
+    return good
+
+
 def check_ssd(build):
     with tempfile.TemporaryDirectory() as folder:
         difference, theirs, ours = ssd(build, folder)
@@ -132,6 +194,7 @@ def main():
         failed += not difference < BOUND
         print(f"{name}: relative difference {difference:.2g}, bound {BOUND:g}")
     failed += len(sys.argv) == 2 and not check_ssd(sys.argv[1])
+    failed += len(sys.argv) == 2 and not check_exported(sys.argv[1])
     sys.exit(1 if failed else 0)
 
 
