@@ -147,6 +147,8 @@ ND_CPU_IMPL(quantized) /* quantized.c: what moves integers, into them and out of
 ND_CPU_IMPL(gather)    /* gather.c */
 ND_CPU_IMPL(mean)      /* reduce.c: over planes */
 ND_CPU_IMPL(lrn)
+ND_CPU_IMPL(softmax) /* lanes.c */
+ND_CPU_IMPL(resample)
 ND_CPU_IMPL(reference) /* reference.c: anything, on the ref backend's loops */
 #undef ND_CPU_IMPL
 

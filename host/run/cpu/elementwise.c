@@ -1,6 +1,7 @@
 /* Operations that touch every element once: binary, activation, affine, copy. Loops are collapsed to as few
  * axes as the views allow, ordered so that y is written in memory order, and split over the threads. */
 #include "run/cpu/cpu.h"
+#include "run/cpu/exponential.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -35,27 +36,6 @@ struct elementwise_kernel {
     int64_t rows, block, blocks; /* runs of the innermost axis, and its pieces */
 };
 
-/* e^x for loops that the compiler vectorises; relative error below 1e-7 where x is from -87 to 88, and
- * the value at the nearer end beyond: good for what adds 1. The polynomial is of Cephes. NaN stays NaN. */
-static inline float elementwise_exp(float x) {
-    const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number */
-    x = x > 88.0f ? 88.0f : x < -87.0f ? -87.0f : x;
-    const float n = (x * 1.44269504088896341f + shift) - shift;
-    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    const union {
-        int32_t bits;
-        float power;
-    } scale = {.bits = ((int32_t)n + 127) << 23};
-    return p * scale.power;
-}
-
 /* x and y are the same or apart. */
 ND_CPU_CLONES static void activate(nd_activation activation, int64_t count, const float *x, float *y) {
     const float a = activation.a, b = activation.b;
@@ -73,10 +53,10 @@ ND_CPU_CLONES static void activate(nd_activation activation, int64_t count, cons
         for (int64_t i = 0; i < count; i++) y[i] = x[i] < 0 ? a * x[i] : x[i];
         break;
     case nd_act_sigmoid:
-        for (int64_t i = 0; i < count; i++) y[i] = 1 / (1 + elementwise_exp(-x[i]));
+        for (int64_t i = 0; i < count; i++) y[i] = 1 / (1 + nd_cpu_exp(-x[i]));
         break;
     case nd_act_swish:
-        for (int64_t i = 0; i < count; i++) y[i] = x[i] / (1 + elementwise_exp(-a * x[i]));
+        for (int64_t i = 0; i < count; i++) y[i] = x[i] / (1 + nd_cpu_exp(-a * x[i]));
         break;
     default:
         for (int64_t i = 0; i < count; i++) y[i] = nd_activation_apply(activation, x[i]);

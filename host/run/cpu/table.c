@@ -33,5 +33,7 @@ const nd_cpu_implementation nd_cpu_implementations[] = {
     ND_CPU_ROW(nd_operation_gather, "nd", gather),
     ND_CPU_ROW(nd_operation_lrn, "nd", lrn),
     ND_CPU_ROW(nd_operation_reduce, "nd", mean),
+    ND_CPU_ROW(nd_operation_softmax, "nd", softmax),
+    ND_CPU_ROW(nd_operation_resample, "nd", resample),
 };
 const size_t nd_cpu_implementation_count = sizeof nd_cpu_implementations / sizeof *nd_cpu_implementations;
