@@ -4,6 +4,7 @@
 #include "bench/timing/displace.h"
 #include "bench/timing/nodes.h"
 #include "bench/timing/slowdown.h"
+#include "run/captures.h"
 #include "run/plugins.h"
 
 #include <math.h>
@@ -42,12 +43,6 @@ static nd_status sample_plan(void *context, int64_t repeats, double *ns) {
     if (planted > 0) nd_slowdown_spin(planted * (nd_timing_now(p->timing) - start));
     *ns = 1e9 * (nd_timing_now(p->timing) - start);
     return nd_status_ok;
-}
-
-static int64_t value_count(const nd_graph *graph, int value, int64_t batch) {
-    const nd_value *v = &graph->values[value];
-    int64_t count = nd_dims_count(v->rank, v->dims);
-    return v->rank > 0 && v->dims[0] > 0 ? count / v->dims[0] * batch : count;
 }
 
 static nd_exec_settings plan_settings(const plan *p, const nd_bench_settings *settings) {
@@ -91,7 +86,7 @@ static nd_status expect(nd_bench_network *network, const float *images) {
     nd_backend *ref = NULL;
     nd_exec *exec = NULL;
     nd_status status = nd_status_ok;
-    float *outputs = nd_alloc_array((size_t)value_count(graph, graph->outputs[0], 1), sizeof *outputs);
+    float *outputs = nd_alloc_array((size_t)nd_value_size(graph, graph->outputs[0]), sizeof *outputs);
     ND_REQUIRE(outputs, nd_status_memory, "bench: out of memory");
     ND_TRY_DONE(nd_backend_open("ref", NULL, &ref));
     ND_TRY_DONE(nd_exec_open(ref, graph, &one, &exec));
@@ -126,7 +121,7 @@ done:
 /* Checks the plan on the images it will be timed with. */
 static nd_status check_plan(plan *p, const bench *b) {
     const nd_graph *graph = p->network->graph;
-    int64_t batch = b->settings->batch, count = value_count(graph, graph->outputs[0], batch);
+    int64_t batch = b->settings->batch, count = batch * nd_value_size(graph, graph->outputs[0]);
     const float *images = b->images;
     nd_status status = nd_status_ok;
     float *got = nd_alloc_array((size_t)count, sizeof *got);
@@ -329,21 +324,33 @@ static nd_status emit_nodes(bench *b) {
     return nd_status_ok;
 }
 
+/* An output that is no row of each image has no size of one image, and what only the run knows has none at
+ * all. */
+static nd_status check_ends(const nd_graph *graph) {
+    ND_REQUIRE(graph->n_inputs == 1 && graph->n_outputs == 1, nd_status_unsupported,
+               "bench: %s: %d inputs and %d outputs; networks with one of each are timed", graph->name,
+               graph->n_inputs, graph->n_outputs);
+    const nd_value *images = &graph->values[graph->inputs[0]], *output = &graph->values[graph->outputs[0]];
+    const int64_t sizes[] = {nd_value_size(graph, graph->inputs[0]), nd_value_size(graph, graph->outputs[0])};
+    ND_REQUIRE(sizes[0] && sizes[1] && output->dims[0] == images->dims[0], nd_status_unsupported,
+               "bench: %s: %s does not hold a known number of values for each image", graph->name,
+               sizes[0] ? output->name : images->name);
+    return nd_status_ok;
+}
+
 static nd_status make_images(bench *b) {
     const nd_graph *graph = b->networks[0].graph;
     for (size_t i = 0; i < b->n; i++) {
         const nd_graph *other = b->networks[i].graph;
-        ND_REQUIRE(other->n_inputs == 1 && other->n_outputs == 1, nd_status_unsupported,
-                   "bench: %s: %d inputs and %d outputs; networks with one of each are timed", other->name,
-                   other->n_inputs, other->n_outputs);
-        ND_REQUIRE(value_count(other, other->inputs[0], 1) == value_count(graph, graph->inputs[0], 1),
+        ND_TRY(check_ends(other));
+        ND_REQUIRE(nd_value_size(other, other->inputs[0]) == nd_value_size(graph, graph->inputs[0]),
                    nd_status_usage, "bench: %s and %s take images of different sizes", graph->name,
                    other->name);
-        ND_REQUIRE(value_count(other, other->outputs[0], 1) == value_count(graph, graph->outputs[0], 1),
+        ND_REQUIRE(nd_value_size(other, other->outputs[0]) == nd_value_size(graph, graph->outputs[0]),
                    nd_status_usage, "bench: %s and %s give scores of different numbers", graph->name,
                    other->name);
     }
-    int64_t count = value_count(graph, graph->inputs[0], b->settings->batch);
+    int64_t count = b->settings->batch * nd_value_size(graph, graph->inputs[0]);
     b->images = nd_alloc_array((size_t)count, sizeof *b->images);
     ND_REQUIRE(b->images, nd_status_memory, "bench: out of memory");
     nd_rng rng = nd_rng_seed(1);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -125,13 +126,17 @@ static nd_status open_beside(nd_draft *draft, const struct stat *before) {
     memcpy(draft->now, draft->path, above);
     at->folder = open(above ? draft->now : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     ND_REQUIRE(at->folder >= 0, nd_status_input, "%s: %s", draft->path, strerror(errno));
-    const int file = open_unique(at, draft->target);
-    ND_REQUIRE(file >= 0, nd_status_input, "%s: %s", draft->path, strerror(errno));
+    sigset_t all, mask; /* a signal must not come between the file and what its handler knows of it */
+    sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &mask);
+    const int file = open_unique(at, draft->target), error = errno;
     memcpy(draft->now + above, at->name, strlen(at->name) + 1);
     memcpy(at->note, kept, sizeof kept);
     nd_escape(draft->now, "", at->note + sizeof kept - 1, sizeof at->note - sizeof kept);
     strcat(at->note, "\n");
-    atomic_store(&at->state, slot_removed);
+    if (file >= 0) atomic_store(&at->state, slot_removed);
+    (void)pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    ND_REQUIRE(file >= 0, nd_status_input, "%s: %s", draft->path, strerror(error));
     if (before) (void)fchmod(file, before->st_mode & 0777);
     draft->file = open_stream(file, &draft->stream);
     ND_REQUIRE(draft->file, nd_status_memory, "%s: no memory", draft->path);
