@@ -39,6 +39,10 @@ def randomised(model):
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.copy_(0.1 * torch.randn(module.running_mean.shape, generator=generator))
             module.running_var.copy_(0.5 + torch.rand(module.running_var.shape, generator=generator))
+    for module in model.head.modules() if hasattr(model, "head") else ():
+        if isinstance(module, torch.nn.Conv2d):  # scores that are no ties, of which any might be among the best
+            spread = module.weight[0].numel() ** -0.5
+            module.weight.copy_(spread * torch.randn(module.weight.shape, generator=generator))
     return model.eval()
 
 
