@@ -1,4 +1,5 @@
 /* Moments, least squares and the fits on data, each against its definition. */
+#include "decouple/fit/features.h"
 #include "decouple/fit/refit.h"
 #include "decouple/fit/split.h"
 #include "decouple/methods/method.h"
@@ -101,6 +102,33 @@ static void close_problem(problem *p) {
     free(p->w);
     help_conv_free(&p->conv);
     nd_backend_close(p->backend);
+}
+
+/* Few features, where the short way is taken, and many, where it is not. */
+Test(fit, features_tell_the_error_of_a_chain) {
+    static const char *const names[] = {"dwpw", "pwdw", "spatial"};
+    for (int shape = 0; shape < help_n_shapes; shape++) {
+        problem p = open_problem(shape);
+        nd_moments_ridge(p.m, &p.conv, 0.05);
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            const nd_method *method = nd_method_find(names[i]);
+            if (!method->applies(&p.conv)) continue;
+            const int64_t most = method->max_rank(&p.conv), step = method->step(&p.conv, nd_ranks_uniform);
+            for (int64_t rank = step; rank <= most; rank += most > step ? most - step : 1) {
+                nd_chain chain = {0};
+                double told = 0, wanted = 0;
+                OK(method->decompose(p.backend, &p.conv, nd_ranks_uniform, rank, p.m, &chain));
+                OK(nd_chain_compose(&chain, &p.conv, p.w));
+                const float *bias = chain.stages[chain.n - 1].bias;
+                OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, bias, &wanted));
+                OK(nd_features_error(p.m, p.backend, &p.conv, &chain, &told));
+                cr_expect_float_eq(told, wanted, 1e-9, "%s, %s at %lld: %g, not %g", p.conv.name, names[i],
+                                   (long long)rank, told, wanted);
+                nd_chain_free(&chain);
+            }
+        }
+        close_problem(&p);
+    }
 }
 
 Test(fit, moments_tell_the_error_of_any_kernel) {
