@@ -7,16 +7,17 @@ fields() {
             <<<"$row" | sed 's/"//g' | paste -sd ' '
     done
 }
-quick=(--backend cpu --threads 1 --cache hot --time-limit 0.01 --sessions 1)
+network=(--backend cpu --threads 1 --time-limit 0.01 --sessions 1)
+quick=("${network[@]}" --cache hot)
 echo "layers, their stack, the network"
 nd bench glyphs "${quick[@]}" --rank 1 --impl fused,best --json - | fields
 echo
 echo "networks alone, and their kernels"
-nd bench glyphs "${quick[@]}" --no-layers --rank 1 --energy 0.5 --impl fused --nodes --json - | fields
+nd bench glyphs "${network[@]}" --no-layers --rank 1 --energy 0.5 --impl fused --nodes --json - | fields
 echo
 echo "a network that was decoupled before"
 nd decouple glyphs -o small.onnx --method pwdw --rank 1 --quiet >/dev/null
-nd bench small.onnx --original glyphs "${quick[@]}" --impl unfused --json - | fields
+nd bench small.onnx --original glyphs "${network[@]}" --impl unfused --json - | fields
 echo
 try() {
     nd bench "$@" | sed 's/^/  /'
@@ -41,4 +42,4 @@ try cifar --method spatial
 try cifar --energy 0.9
 try cifar --skip 'layer1*'
 try glyphs "${quick[@]}" --rank 1 --strict | tail -2
-try resnet18 --original resnet20 "${quick[@]}"
+try resnet18 --original resnet20 "${network[@]}"
