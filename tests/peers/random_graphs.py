@@ -186,6 +186,13 @@ class Graph:
         half = self.node("Mul", [self.node("GatherND", [self.value, at]), self.constant(np.float32(0.5))])
         self.value = self.node("ScatterND", [self.value, at, half])
 
+    def chain(self):
+        """A convolution read by another alone, so that its channels may be pruned, and declared as it is in the file."""
+        self.conv(stride=False, bare=True)
+        self.infos.append(helper.make_tensor_value_info(self.value, TensorProto.FLOAT, ["N", self.channels, None, None]))
+        self.value = self.node("Relu", [self.value])
+        self.conv(stride=False)
+
     def concat(self):
         start, channels = self.value, self.channels
         self.conv(stride=False)
@@ -253,7 +260,7 @@ class Graph:
         self.node(str(self.rng.choice(["Neg", "Relu", "Shape"])), [self.value])
 
     def model(self):
-        blocks = [self.conv, self.conv, self.branch, self.concat, self.pad, self.norm, self.rows, self.fixed,
+        blocks = [self.conv, self.conv, self.chain, self.branch, self.concat, self.pad, self.norm, self.rows, self.fixed,
                   self.dead, self.pool, self.small, self.deep, self.deep, self.split, self.upsample, self.transposed]
         if not self.plain:
             blocks += [self.subgraph, self.groupnorm, self.sorted, self.masked]
