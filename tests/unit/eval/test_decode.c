@@ -200,7 +200,7 @@ static nd_status stream_next(nd_batches *batches, nd_batch *out) {
     head_stream *self = (head_stream *)batches;
     const int64_t left = images - self->at, n = left < batch ? left : batch;
     *out = (nd_batch){.n = n,
-                      .images = self->raw[self->at][0],
+                      .images = self->raw[0][0] + self->at * (4 + classes) * boxes,
                       .labels = self->labels,
                       .index = self->index + self->at,
                       .frames = self->frames + self->at};
