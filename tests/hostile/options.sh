@@ -61,11 +61,22 @@ ends 0 '' nd decouple glyphs --macs-ratio 2 --conv-only -o y.onnx
 ends 0 '' nd sweep glyphs --rank 2 --limit 4
 ends 0 '' nd inspect glyphs --rank 2 --skip features.0
 
+# In int8 the original is quantised too, and the networks keep their accuracy.
+int8=(--calib glyphs --calib-images 32 --quick --macs-ratio 2)
+ends 0 '' nd sweep glyphs "${int8[@]}" --method dwpw --dtype int8 --limit 200 --json int8.jsonl
+that "two rows of int8" test "$(grep -c '"dtype":"int8"' int8.jsonl)" = 2
+that "accuracy in int8" awk -F'"top1":' '{ split($2, a, ","); if (a[1] < 90) exit 1 }' int8.jsonl
+ends 0 '' nd decouple glyphs "${int8[@]}" --quantize int8 -o int8.onnx
+ends 0 '' nd eval int8.onnx --data glyphs --limit 200 --json int8_eval.jsonl
+that "accuracy of a decoupled file in int8" awk -F'"top1":' '{ split($2, a, ","); if (a[1] < 90) exit 1 }' int8_eval.jsonl
+that "it holds 8-bit values" grep -q QuantizeLinear int8.onnx
+
 # --- at once: the last value of a list is judged before the first is measured. A minute would be for all the others.
 at_once() { ends 2 "$1" timeout 10 "${@:2}" --json rows.jsonl; }
 slow=(resnet20 --data glyphs --rank 1..9)
 at_once '--method nosuch: no such method' nd sweep "${slow[@]}" --method dwpw,nosuch
 at_once '--method nosuch: no such method' nd sweep glyphs --method nosuch
+at_once '--dtype int8: ranges on which images' nd sweep "${slow[@]}" --dtype fp32,int8
 at_once '--dtype fp8: ' nd sweep "${slow[@]}" --dtype fp32,fp8
 at_once 'no backend "tpu"' nd sweep "${slow[@]}" --backend ref,tpu
 at_once '--ranks some: ' nd sweep "${slow[@]}" --ranks uniform,some

@@ -12,7 +12,7 @@ const nd_option nd_option_table[] = {
     {"isa", 0, "NAME", false, "inspect decouple quantize eval bench sweep reproduce check",
      "force our CPU kernels to scalar, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16 or amx"},
     {"dtype", 0, "TYPE", false, "eval bench sweep check",
-     "fp32, tf32, fp16, bf16 or int8; a list in bench and sweep; bench quantises for int8 (default fp32)"},
+     "fp32, tf32, fp16, bf16 or int8; a list in bench and sweep, which quantise for int8 (default fp32)"},
     {"batch", 0, "N", false, "decouple eval bench sweep reproduce",
      "images a run; a list in bench and sweep; in decouple of --latency-ratio (default 1)"},
     {"input", 0, "HxW", false, "inspect decouple quantize eval bench sweep",

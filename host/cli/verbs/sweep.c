@@ -2,6 +2,7 @@
 #include "cli/args/rerun.h"
 #include "cli/cli.h"
 #include "cli/verbs/decouple_settings.h"
+#include "cli/verbs/quantize_settings.h"
 #include "cli/verbs/sweep_points.h"
 #include "cli/verbs/sweep_rows.h"
 
@@ -20,6 +21,7 @@ enum { default_batch = 32 };
 /* What points that follow each other share: reopened when a point asks for another. */
 typedef struct stage {
     char backend_name[32], dtype[16], batch_text[16];
+    char ranges[512]; /* in int8: the images that the ranges are found on; else empty */
     nd_backend *backend;
     nd_precision precision;
     int64_t batch;
@@ -80,13 +82,18 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
     const char *backend = nd_args_text(point, "backend", "auto"),
                *dtype = nd_args_text(point, "dtype", "fp32");
     const char *batch = nd_args_text(point, "batch", "");
+    char ranges[sizeof st->ranges] = "";
+    if (!strcmp(dtype, "int8"))
+        snprintf(ranges, sizeof ranges, "%s %s %s", nd_args_text(point, "calib", ""),
+                 nd_args_text(point, "calib-images", ""), nd_args_text(point, "calib-preprocess", ""));
     if (st->backend && !strcmp(st->backend_name, backend) && !strcmp(st->dtype, dtype) &&
-        !strcmp(st->batch_text, batch))
+        !strcmp(st->batch_text, batch) && !strcmp(st->ranges, ranges))
         return nd_status_ok;
     stage_close(st);
     snprintf(st->backend_name, sizeof st->backend_name, "%s", backend);
     snprintf(st->dtype, sizeof st->dtype, "%s", dtype);
     snprintf(st->batch_text, sizeof st->batch_text, "%s", batch);
+    memcpy(st->ranges, ranges, sizeof ranges);
     ND_REQUIRE(nd_precision_find(dtype, &st->precision), nd_status_usage,
                "--dtype %s: there are fp32, tf32, fp16, bf16 and int8", dtype);
     ND_TRY(nd_args_int(point, "batch", default_batch, 1, 65536, &st->batch));
@@ -96,6 +103,7 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
     const bool timed = nd_args_has(point, "bench") || nd_args_has(point, "latency-ratio");
     if (st->batches && !timed) st->batch = st->batches->batch;
     ND_TRY(nd_graph_clone(s->model, &st->original));
+    if (st->precision == nd_precision_int8) ND_TRY(nd_cli_quantize(point, st->original, st->backend));
     return infer_for_data(st, st->original);
 }
 
@@ -130,17 +138,20 @@ static void start_row(const sweep *s, const nd_args *point, const char *what, nd
     nd_row_set_text(row, nd_field_point, hex);
 }
 
-/* The original's row does not depend on how others are decoupled: its point has no such options. */
-static nd_status original_args(const nd_args *point, nd_args *out) {
-    static const char *const kept[] = {"backend", "dtype", "batch",      "data",  "first", "limit",
-                                       "device",  "isa",   "preprocess", "input", "tune",  "bench"};
+/* The original's row does not depend on how others are decoupled: its point has no such options, but in int8
+ * those of its ranges, the last ones. */
+static nd_status original_args(const nd_args *point, bool quantised, nd_args *out) {
+    static const char *const kept[] = {"backend", "dtype",  "batch", "data",         "first",
+                                       "limit",   "device", "isa",   "preprocess",   "input",
+                                       "tune",    "bench",  "calib", "calib-images", "calib-preprocess"};
+    const size_t n_kept = sizeof kept / sizeof *kept - (quantised ? 0 : 3);
     *out = *point;
     out->arena = (nd_arena){0};
     out->n_values = 0;
     out->values = nd_arena_alloc(&out->arena, (point->n_values + 1) * sizeof *out->values);
     ND_REQUIRE(out->values, nd_status_memory, "no memory for a sweep");
     for (size_t i = 0; i < point->n_values; i++)
-        for (size_t k = 0; k < sizeof kept / sizeof *kept; k++)
+        for (size_t k = 0; k < n_kept; k++)
             if (!strcmp(point->values[i].option->name, kept[k]))
                 out->values[out->n_values++] = point->values[i];
     return nd_status_ok;
@@ -153,7 +164,7 @@ static nd_status measure_original(sweep *s, const nd_args *point) {
     nd_args options;
     nd_row row = {0};
     nd_status status = nd_status_ok;
-    ND_TRY(original_args(point, &options));
+    ND_TRY(original_args(point, st->precision == nd_precision_int8, &options));
     start_row(s, &options, "original", &row);
     nd_row_set_text(&row, nd_field_method, "none");
     nd_row_set_text(&row, nd_field_form, "none");
@@ -232,6 +243,7 @@ static nd_status decouple_point(sweep *s, nd_args *point, nd_graph *graph, nd_ro
     ND_TRY_DONE(nd_cli_clock(s->args, s->stage.backend, s->stage.batch, &clock, &settings));
     ND_TRY_DONE(nd_decouple(graph, s->stage.backend, &settings, &report));
     ND_TRY_DONE(nd_cli_model_row(graph, s->args->positional[0], s->sha256, row));
+    if (s->stage.precision == nd_precision_int8) ND_TRY_DONE(nd_cli_quantize(point, graph, s->stage.backend));
     nd_row_set_text(row, nd_field_rule, nd_sweep_rule(point, &target));
     nd_row_set_real(row, nd_field_target, target);
     nd_row_set_name(row, nd_field_calib, nd_args_text(point, "calib", NULL));
