@@ -1,5 +1,7 @@
 #include "decouple/chain.h"
 
+#include "base/parallel.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,20 +268,34 @@ nd_status nd_chain_functionals(const nd_chain *chain, const nd_conv *conv, int i
     return status;
 }
 
+typedef struct composition {
+    const nd_stage *last;
+    const nd_functionals *in; /* what it takes in */
+    int64_t k, per_group, conv_kw;
+    double *weights;
+} composition;
+
+static void compose_rows(void *context, int64_t begin, int64_t end, int worker) {
+    const composition *c = context;
+    (void)worker;
+    for (int64_t o = begin; o < end; o++) {
+        double *row = c->weights + o * c->k;
+        memset(row, 0, (size_t)c->k * sizeof *row);
+        /* Functionals count through the inputs of all groups, and a row has those of its own. */
+        stage_row(c->last, o, c->in, c->conv_kw, row - o / c->per_group * c->k, NULL, NULL, NULL);
+    }
+}
+
 nd_status nd_chain_compose(const nd_chain *chain, const nd_conv *conv, double *weights) {
     nd_functionals in = {0};
-    int64_t k = conv->ni / conv->groups * nd_conv_taps(conv);
-    int64_t per_group = conv->no / conv->groups;
-    double *dense = nd_alloc_array((size_t)(conv->ni * nd_conv_taps(conv)), sizeof *dense);
-    nd_status status = dense ? nd_status_ok : nd_fail(nd_status_memory, "no memory for composing a chain");
-    if (!status) status = nd_chain_functionals(chain, conv, chain->n - 1, &in);
-    for (int64_t o = 0; !status && o < conv->no; o++) {
-        int64_t first = o / per_group * k;
-        memset(dense + first, 0, (size_t)k * sizeof *dense);
-        stage_row(&chain->stages[chain->n - 1], o, &in, conv->window.kernel[1], dense, NULL, NULL, NULL);
-        memcpy(weights + o * k, dense + first, (size_t)k * sizeof *dense);
-    }
+    ND_TRY(nd_chain_functionals(chain, conv, chain->n - 1, &in));
+    composition c = {.last = &chain->stages[chain->n - 1],
+                     .in = &in,
+                     .k = conv->ni / conv->groups * nd_conv_taps(conv),
+                     .per_group = conv->no / conv->groups,
+                     .conv_kw = conv->window.kernel[1],
+                     .weights = weights};
+    nd_parallel_for(conv->no, c.k, compose_rows, &c);
     nd_functionals_free(&in);
-    free(dense);
-    return status;
+    return nd_status_ok;
 }

@@ -52,8 +52,26 @@ static double dot_sparse(const nd_functionals *f, int64_t row, const double *den
     return sum;
 }
 
-void nd_features_dot(const nd_functionals *features, const double *dense, double *out) {
-    for (int64_t f = 0; f < features->rows; f++) out[f] = dot_sparse(features, f, dense);
+typedef struct dot_job {
+    const nd_functionals *features;
+    int64_t k;
+    const double *dense;
+    double *out;
+} dot_job;
+
+static void dot_body(void *context, int64_t begin, int64_t end, int worker) {
+    const dot_job *job = context;
+    const int64_t n = job->features->rows;
+    (void)worker;
+    for (int64_t r = begin; r < end; r++)
+        for (int64_t f = 0; f < n; f++)
+            job->out[r * n + f] = dot_sparse(job->features, f, job->dense + r * job->k);
+}
+
+void nd_features_dot(const nd_functionals *features, int64_t rows, int64_t k, const double *dense,
+                     double *out) {
+    dot_job job = {features, k, dense, out};
+    nd_parallel_for(rows, features->start[features->rows], dot_body, &job);
 }
 
 /* Row r and its mirror, of columns r on. A row of e g is made in parts that stay in the nearest cache. */

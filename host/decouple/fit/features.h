@@ -14,8 +14,9 @@ nd_status nd_features_of_last(const nd_chain *chain, const nd_conv *conv, const 
 /* gram[rows][rows] = E g E^T of g[k][k]. */
 nd_status nd_features_gram(const nd_functionals *features, int64_t k, const double *g, double *gram);
 
-/* out[rows] = E dense of dense[k]. */
-void nd_features_dot(const nd_functionals *features, const double *dense, double *out);
+/* out[rows][features->rows] = dense E^T of dense[rows][k]. */
+void nd_features_dot(const nd_functionals *features, int64_t rows, int64_t k, const double *dense,
+                     double *out);
 
 /* nd_moments_error of the kernel that a chain composes to, with its bias, by its features where that takes
  * fewer operations. */

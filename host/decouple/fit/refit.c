@@ -1,5 +1,6 @@
 #include "decouple/fit/refit.h"
 
+#include "base/parallel.h"
 #include "decouple/fit/features.h"
 
 #include <math.h>
@@ -29,6 +30,22 @@ nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_mom
     return nd_status_ok;
 }
 
+typedef struct scaling {
+    int64_t n;
+    const double *gram, *scale;
+    double jitter, *a;
+} scaling;
+
+static void scale_rows(void *context, int64_t begin, int64_t end, int worker) {
+    const scaling *s = context;
+    (void)worker;
+    for (int64_t i = begin; i < end; i++) {
+        double *row = s->a + i * s->n;
+        for (int64_t j = 0; j < s->n; j++) row[j] = s->scale[i] * s->gram[i * s->n + j] * s->scale[j];
+        row[i] = 1 + s->jitter;
+    }
+}
+
 /* Scaled to unit diagonal, factored with a jitter that grows until the factorisation goes through. */
 static nd_status solve_scaled(nd_backend *backend, int64_t n, const double *gram, const double *scale,
                               int64_t n_out, double *x) {
@@ -36,9 +53,8 @@ static nd_status solve_scaled(nd_backend *backend, int64_t n, const double *gram
     double *b = nd_alloc_array((size_t)n_out, (size_t)n * sizeof *b);
     nd_status status = a && b ? nd_status_failed : nd_fail(nd_status_memory, "no memory for a refit");
     for (double jitter = 1e-10; status == nd_status_failed && jitter < 1e-2; jitter *= 100) {
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t j = 0; j < n; j++)
-                a[i * n + j] = i == j ? 1 + jitter : scale[i] * gram[i * n + j] * scale[j];
+        scaling s = {n, gram, scale, jitter, a};
+        nd_parallel_for(n, n, scale_rows, &s);
         for (int64_t o = 0; o < n_out; o++)
             for (int64_t i = 0; i < n; i++) b[o * n + i] = x[o * n + i] * scale[i];
         status = backend->table->linalg.solve(backend, n, a, false, n_out, b);
@@ -63,7 +79,7 @@ nd_status nd_refit_features(nd_backend *backend, int64_t k, const double *g, con
         double variance = gram[i * n + i];
         scale[i] = variance > 1e-14 * largest && variance > 0 ? 1 / sqrt(variance) : 0;
     }
-    for (int64_t o = 0; o < n_out; o++) nd_features_dot(features, h + o * k, x + o * n);
+    nd_features_dot(features, n_out, k, h, x);
     ND_TRY_DONE(solve_scaled(backend, n, gram, scale, n_out, x));
 done:
     free(gram);

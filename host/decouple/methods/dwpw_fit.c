@@ -71,6 +71,23 @@ static void whitened_gram(const double *w, int64_t rows, int64_t k, int64_t s, c
     }
 }
 
+typedef struct gram_job {
+    int64_t cols, rows, s; /* of a group: channels and outputs; taps */
+    const double *w;       /* [groups * rows][cols * s] */
+    const roots *c;
+    double *gram; /* [channels][s][s] */
+} gram_job;
+
+static void gram_channels(void *context, int64_t begin, int64_t end, int worker) {
+    const gram_job *job = context;
+    const int64_t s = job->s, k = job->cols * s;
+    double row[64];
+    (void)worker;
+    for (int64_t i = begin; i < end; i++)
+        whitened_gram(job->w + i / job->cols * job->rows * k + i % job->cols * s, job->rows, k, s,
+                      job->c->root + i * s * s, row, job->gram + i * s * s);
+}
+
 /* filter[t] = sum over b of v[b] inverse[b][t] */
 static void unwhiten(const double *v, const double *inverse, int64_t s, double *filter) {
     memset(filter, 0, (size_t)s * sizeof *filter);
@@ -89,9 +106,8 @@ static nd_status select_filters(nd_backend *backend, const nd_conv *conv, nd_ran
     double *scratch = nd_alloc_array((size_t)s, sizeof *scratch);
     ND_REQUIRE_DONE(gram && scores && scratch, nd_status_memory, "conv %s: no memory for its filters",
                     conv->name);
-    for (int64_t i = 0; i < conv->ni; i++)
-        whitened_gram(w + i / cols * rows * cols * s + i % cols * s, rows, cols * s, s, c->root + i * s * s,
-                      scratch, gram + i * s * s);
+    gram_job job = {.cols = cols, .rows = rows, .s = s, .w = w, .c = c, .gram = gram};
+    nd_parallel_for(conv->ni, 2 * rows * s * s, gram_channels, &job);
     ND_TRY_DONE(backend->table->linalg.eigen(backend, conv->ni, s, gram, scores));
     for (int64_t i = 0; i < conv->ni; i++) /* ascending to descending */
         for (int64_t a = 0; a < s / 2; a++) {
