@@ -146,7 +146,8 @@ enum { sparse_cost = 4 };
 static bool fewer_operations(const nd_chain *chain, const nd_moments *m, const nd_functionals *in) {
     const nd_stage *last = &chain->stages[chain->n - 1];
     const double taps = (double)(last->window.kernel[0] * last->window.kernel[1]);
-    const double n = (double)(last->ni / last->groups) * taps, k = (double)m->k, no = (double)m->no;
+    const int64_t per_group = last->ni / last->groups;
+    const double n = (double)per_group * taps, k = (double)m->k, no = (double)m->no;
     double entries = 0;
     for (int64_t c = 0; c < last->ni; c++) {
         int64_t row = last->channel ? last->channel[c] : c;
