@@ -245,6 +245,12 @@ const char *nd_graph_meta(const nd_graph *graph, const char *key) {
     return NULL;
 }
 
+bool nd_graph_is_quantised(const nd_graph *graph) {
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (graph->nodes[i].op == nd_op_quantize) return true;
+    return false;
+}
+
 int nd_graph_find_value(const nd_graph *graph, const char *name) {
     return nd_graph_names_find(graph, nd_named_value, name);
 }

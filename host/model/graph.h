@@ -249,6 +249,7 @@ nd_status nd_graph_set_aside(nd_graph *graph, const bool *marked);
 nd_status nd_graph_bring_back(nd_graph *graph);
 
 int nd_graph_find_value(const nd_graph *graph, const char *name); /* -1 when absent */
+bool nd_graph_is_quantised(const nd_graph *graph);                /* whether a node of it rounds to 8 bits */
 int nd_graph_find_node(const nd_graph *graph, const char *name);
 /* Number of uses, those by nodes set aside included; *node = the first user that is not, or -1. */
 int nd_graph_uses(const nd_graph *graph, int value, int *node);

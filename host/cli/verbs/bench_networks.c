@@ -91,12 +91,6 @@ nd_status nd_bench_list_check(nd_args *args) {
     return nd_sweep_points_check(&points);
 }
 
-static bool is_quantised(const nd_graph *graph) {
-    for (int i = 0; i < graph->n_nodes; i++)
-        if (graph->nodes[i].op == nd_op_quantize) return true;
-    return false;
-}
-
 /* What is in int8 already stays as it is. */
 static nd_status quantise_all(nd_args *args, nd_backend *backend, nd_bench_list *list) {
     if (!list->graphs[0]) {
@@ -104,7 +98,7 @@ static nd_status quantise_all(nd_args *args, nd_backend *backend, nd_bench_list 
         list->networks[0].graph = list->graphs[0];
     }
     for (size_t i = 0; i < list->n; i++)
-        if (!is_quantised(list->graphs[i])) ND_TRY(nd_cli_quantize(args, list->graphs[i], backend));
+        if (!nd_graph_is_quantised(list->graphs[i])) ND_TRY(nd_cli_quantize(args, list->graphs[i], backend));
     return nd_status_ok;
 }
 

@@ -76,6 +76,24 @@ static int64_t lanes_begin(const lanes_kernel *k, int64_t unit, int64_t *x, int6
     return k->lanes - first < lanes_block ? k->lanes - first : lanes_block;
 }
 
+/* A loop over units of name##_lanes, which is inlined for lanes that are adjacent and for others. */
+#define LANES_UNITS(name)                                                                                    \
+    ND_CPU_CLONES static void name##_units(void *context, int64_t begin, int64_t end, int worker) {          \
+        const lanes_job *job = context;                                                                      \
+        const lanes_kernel *k = job->kernel;                                                                 \
+        const int64_t xl = k->lane < 0 ? 0 : k->x.strides[k->lane];                                          \
+        const int64_t yl = k->lane < 0 ? 0 : k->y.strides[k->lane];                                          \
+        (void)worker;                                                                                        \
+        for (int64_t unit = begin; unit < end; unit++) {                                                     \
+            int64_t x, y;                                                                                    \
+            const int64_t lanes = lanes_begin(k, unit, &x, &y);                                              \
+            if (xl == 1 && yl == 1)                                                                          \
+                name##_lanes(k, lanes, job->x + x, job->y + y, 1, 1);                                        \
+            else                                                                                             \
+                name##_lanes(k, lanes, job->x + x, job->y + y, xl, yl);                                      \
+        }                                                                                                    \
+    }
+
 /* --- softmax */
 
 static inline __attribute__((always_inline)) void
@@ -102,20 +120,7 @@ softmax_lanes(const lanes_kernel *k, int64_t lanes, const float *x, float *y, in
         for (int64_t l = 0; l < lanes; l++) y[i * ys + l * yl] *= sum[l];
 }
 
-ND_CPU_CLONES static void softmax_units(void *context, int64_t begin, int64_t end, int worker) {
-    const lanes_job *job = context;
-    const lanes_kernel *k = job->kernel;
-    const int64_t xl = k->lane < 0 ? 0 : k->x.strides[k->lane], yl = k->lane < 0 ? 0 : k->y.strides[k->lane];
-    (void)worker;
-    for (int64_t unit = begin; unit < end; unit++) {
-        int64_t x, y;
-        const int64_t lanes = lanes_begin(k, unit, &x, &y);
-        if (xl == 1 && yl == 1)
-            softmax_lanes(k, lanes, job->x + x, job->y + y, 1, 1);
-        else
-            softmax_lanes(k, lanes, job->x + x, job->y + y, xl, yl);
-    }
-}
+LANES_UNITS(softmax)
 
 static nd_status softmax_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     lanes_job job = {(const lanes_kernel *)kernel, buffers->x, buffers->y};
@@ -151,20 +156,7 @@ resample_lanes(const lanes_kernel *k, int64_t lanes, const float *x, float *y, i
     }
 }
 
-ND_CPU_CLONES static void resample_units(void *context, int64_t begin, int64_t end, int worker) {
-    const lanes_job *job = context;
-    const lanes_kernel *k = job->kernel;
-    const int64_t xl = k->lane < 0 ? 0 : k->x.strides[k->lane], yl = k->lane < 0 ? 0 : k->y.strides[k->lane];
-    (void)worker;
-    for (int64_t unit = begin; unit < end; unit++) {
-        int64_t x, y;
-        const int64_t lanes = lanes_begin(k, unit, &x, &y);
-        if (xl == 1 && yl == 1)
-            resample_lanes(k, lanes, job->x + x, job->y + y, 1, 1);
-        else
-            resample_lanes(k, lanes, job->x + x, job->y + y, xl, yl);
-    }
-}
+LANES_UNITS(resample)
 
 static nd_status resample_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     lanes_job job = {(const lanes_kernel *)kernel, buffers->x, buffers->y};

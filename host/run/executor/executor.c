@@ -20,18 +20,12 @@ static nd_status exec_copy_list(nd_exec *exec, const int *list, int count, const
     return nd_status_ok;
 }
 
-static bool exec_is_quantised(const nd_graph *graph) {
-    for (int i = 0; i < graph->n_nodes; i++)
-        if (graph->nodes[i].op == nd_op_quantize) return true;
-    return false;
-}
-
 static nd_status exec_settle(nd_exec *exec, const nd_exec_settings *settings) {
     static const nd_exec_settings defaults = {0};
     const nd_graph *graph = exec->graph;
     nd_exec_settings *s = &exec->settings;
     *s = settings ? *settings : defaults;
-    ND_REQUIRE(s->precision != nd_precision_int8 || exec_is_quantised(graph), nd_status_unsupported,
+    ND_REQUIRE(s->precision != nd_precision_int8 || nd_graph_is_quantised(graph), nd_status_unsupported,
                "%s: int8 needs a quantised network, as nd quantize writes it", graph->name);
     if (s->precision == nd_precision_int8) s->precision = nd_precision_fp32;
     if (!s->inputs) s->n_inputs = graph->n_inputs;
