@@ -81,8 +81,9 @@ static nd_status yolox_grids(const nd_graph *graph, nd_decode *out) {
         const int64_t height = (int64_t)(out->height / strides[s]),
                       width = (int64_t)(out->width / strides[s]);
         for (int64_t i = 0; i < height * width && next < out->boxes; i++, next++) {
-            out->anchors[3 * next] = (double)(i % width);
-            out->anchors[3 * next + 1] = (double)(i / width);
+            const int64_t row = i / width;
+            out->anchors[3 * next] = (double)(i - row * width);
+            out->anchors[3 * next + 1] = (double)row;
             out->anchors[3 * next + 2] = strides[s];
         }
         ND_REQUIRE(s < 2 || next == out->boxes, nd_status_usage,
