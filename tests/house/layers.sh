@@ -45,6 +45,7 @@ rule host/model/zoo model/zoo/ model/graph.h model/model.h
 rule host/model/onnx model/onnx/ model/infer/ model/graph.h model/graph_names.h model/model.h
 rule host/run/ref run/backend.h run/plugins.h run/quantized.h run/ref/
 rule host/run/cpu run/backend.h run/plugins.h run/quantized.h run/cpu/
+rule host/run/cpu/kernels run/backend.h run/plugins.h run/quantized.h run/cpu/cpu.h run/cpu/kernels/
 rule host/decouple/fit decouple/fit/ decouple/chain.h run/ model/
 rule host/decouple/methods decouple/methods/ decouple/fit/ decouple/chain.h run/ model/
 rule host/decouple/plan decouple/plan/ decouple/methods/ decouple/chain.h decouple/decouple.h run/ model/

@@ -1,7 +1,7 @@
 /* Operations along one axis that are the same at every place of the others: softmax and resampling. They
  * work on many such places side by side, lanes, which are adjacent in memory where the view lets them be. */
 #include "run/cpu/cpu.h"
-#include "run/cpu/exponential.h"
+#include "run/cpu/kernels/exponential.h"
 
 #include <math.h>
 #include <stdlib.h>

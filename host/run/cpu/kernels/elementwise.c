@@ -1,7 +1,7 @@
 /* Operations that touch every element once: binary, activation, affine, copy. Loops are collapsed to as few
  * axes as the views allow, ordered so that y is written in memory order, and split over the threads. */
 #include "run/cpu/cpu.h"
-#include "run/cpu/exponential.h"
+#include "run/cpu/kernels/exponential.h"
 
 #include <math.h>
 #include <stdio.h>
