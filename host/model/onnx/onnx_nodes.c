@@ -1,78 +1,18 @@
 /* ONNX operators (opset 7 to 20) in the terms of the graph. Whatever nd would have to run differently from
  * what an attribute says stays opaque; what contradicts the format is an error. */
-#include "model/onnx/onnx_parts.h"
+#include "model/onnx/onnx_attrs.h"
 
 #include <math.h>
 #include <string.h>
 
 enum { nd_onnx_window_limit = 1 << 24 }; /* kernels, strides, dilations, pads: far beyond any network */
 
-/* One node under way. The first error sticks in `status`; `opaque` says that nd leaves the node alone. */
-typedef struct nd_node_reader {
-    nd_graph *graph;
-    nd_onnx_files *files;
-    const Nd__Onnx__Node *proto;
-    nd_node *node;
-    nd_status status;
-    bool opaque;
-} nd_node_reader;
-
-static const Nd__Onnx__Attribute *attr_find(nd_node_reader *reader, const char *name, int32_t type) {
-    for (size_t i = 0; i < reader->proto->n_attribute; i++) {
-        const Nd__Onnx__Attribute *attribute = reader->proto->attribute[i];
-        if (!attribute->name || strcmp(attribute->name, name)) continue;
-        if (!attribute->has_type || attribute->type == type) return attribute;
-        if (!reader->status)
-            reader->status = nd_fail(nd_status_format, "attribute '%s' is of type %d, not %d", name,
-                                     attribute->type, type);
-        return NULL;
-    }
-    return NULL;
-}
-
-static int64_t attr_int(nd_node_reader *reader, const char *name, int64_t absent) {
-    const Nd__Onnx__Attribute *attribute = attr_find(reader, name, nd_onnx_attribute_int);
-    return attribute ? attribute->i : absent;
-}
-
-static float attr_float(nd_node_reader *reader, const char *name, float absent) {
-    const Nd__Onnx__Attribute *attribute = attr_find(reader, name, nd_onnx_attribute_float);
-    return attribute ? attribute->f : absent;
-}
-
-static bool attr_text_is(nd_node_reader *reader, const char *name, const char *text) {
-    const Nd__Onnx__Attribute *attribute = attr_find(reader, name, nd_onnx_attribute_string);
-    return attribute && nd_span_is((nd_span){attribute->s.data, attribute->s.len}, text);
-}
-
-/* The entries of a list, 0 when it is absent; more than `max` is an error. */
-static int attr_ints(nd_node_reader *reader, const char *name, int64_t *list, size_t max) {
-    const Nd__Onnx__Attribute *attribute = attr_find(reader, name, nd_onnx_attribute_ints);
-    if (!attribute) return 0;
-    if (attribute->n_ints > max) {
-        if (!reader->status)
-            reader->status = nd_fail(nd_status_format, "attribute '%s' has %zu entries, at most %zu", name,
-                                     attribute->n_ints, max);
-        return 0;
-    }
-    for (size_t i = 0; i < attribute->n_ints; i++) list[i] = attribute->ints[i];
-    return (int)attribute->n_ints;
-}
-
-static const nd_tensor *node_init(const nd_node_reader *reader, int k) {
-    return nd_graph_constant(reader->graph, reader->node, k);
-}
-
-static bool node_has(const nd_node_reader *reader, int k) {
-    return k < reader->node->n_in && reader->node->in[k] >= 0;
-}
-
 /* A list of a window: absent, or one entry for each of its axes, and sides of them, all in [low, limit]. The
  * entries of one axis are those of the second in `list`. */
 static void attr_window_list(nd_node_reader *reader, const char *name, int64_t *list, int axes, int sides,
                              int64_t low) {
     int64_t found[4];
-    const int count = attr_ints(reader, name, found, 4), n = axes * sides;
+    const int count = nd_onnx_attr_ints(reader, name, found, 4), n = axes * sides;
     if (!count || reader->status) return;
     if (count != n) {
         reader->status =
@@ -90,7 +30,7 @@ static void attr_window_list(nd_node_reader *reader, const char *name, int64_t *
 /* Windows over `axes` only: a node with any other stays opaque. */
 static void read_window(nd_node_reader *reader, int axes) {
     nd_attr *attr = &reader->node->attr;
-    const Nd__Onnx__Attribute *kernel = attr_find(reader, "kernel_shape", nd_onnx_attribute_ints);
+    const Nd__Onnx__Attribute *kernel = nd_onnx_attr_find(reader, "kernel_shape", nd_onnx_attribute_ints);
     if (kernel && kernel->n_ints != (size_t)axes) {
         reader->opaque = true;
         return;
@@ -101,20 +41,21 @@ static void read_window(nd_node_reader *reader, int axes) {
     attr_window_list(reader, "strides", attr->window.stride, axes, 1, 1);
     attr_window_list(reader, "dilations", attr->window.dilation, axes, 1, 1);
     attr_window_list(reader, "pads", attr->window.pad, axes, 2, 0);
-    if (attr_text_is(reader, "auto_pad", "SAME_UPPER")) attr->auto_pad = nd_auto_pad_same_upper;
-    if (attr_text_is(reader, "auto_pad", "SAME_LOWER")) attr->auto_pad = nd_auto_pad_same_lower;
-    if (attr_text_is(reader, "auto_pad", "VALID")) memset(attr->window.pad, 0, sizeof attr->window.pad);
+    if (nd_onnx_attr_text_is(reader, "auto_pad", "SAME_UPPER")) attr->auto_pad = nd_auto_pad_same_upper;
+    if (nd_onnx_attr_text_is(reader, "auto_pad", "SAME_LOWER")) attr->auto_pad = nd_auto_pad_same_lower;
+    if (nd_onnx_attr_text_is(reader, "auto_pad", "VALID"))
+        memset(attr->window.pad, 0, sizeof attr->window.pad);
 }
 
 /* Over one axis or two, as the weights say, or the kernel where those are computed. */
 static int conv_axes(nd_node_reader *reader) {
-    const nd_tensor *weights = node_init(reader, 1);
-    const Nd__Onnx__Attribute *kernel = attr_find(reader, "kernel_shape", nd_onnx_attribute_ints);
+    const nd_tensor *weights = nd_onnx_node_constant(reader, 1);
+    const Nd__Onnx__Attribute *kernel = nd_onnx_attr_find(reader, "kernel_shape", nd_onnx_attribute_ints);
     return weights ? weights->rank - 2 : kernel ? (int)kernel->n_ints : 2;
 }
 
 static void read_conv(nd_node_reader *reader) {
-    const nd_tensor *weights = node_init(reader, 1);
+    const nd_tensor *weights = nd_onnx_node_constant(reader, 1);
     const int axes = conv_axes(reader);
     if (axes != 1 && axes != 2) {
         reader->opaque = true;
@@ -123,7 +64,7 @@ static void read_conv(nd_node_reader *reader) {
     if (axes == 1 && reader->node->op == nd_op_conv) reader->node->op = nd_op_conv_1d;
     read_window(reader, axes);
     nd_attr *attr = &reader->node->attr;
-    attr->groups = attr_int(reader, "group", 1);
+    attr->groups = nd_onnx_attr_int(reader, "group", 1);
     if (!reader->status && attr->groups < 1)
         reader->status = nd_fail(nd_status_format, "attribute 'group' is %lld", (long long)attr->groups);
     for (int axis = 2 - axes; weights && axis < 2; axis++)
@@ -141,105 +82,107 @@ static void read_pool(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
     read_window(reader, 2);
     if (reader->opaque) return;
-    attr->ceil_mode = attr_int(reader, "ceil_mode", 0) != 0;
-    attr->count_include_pad = attr_int(reader, "count_include_pad", 0) != 0;
+    attr->ceil_mode = nd_onnx_attr_int(reader, "ceil_mode", 0) != 0;
+    attr->count_include_pad = nd_onnx_attr_int(reader, "count_include_pad", 0) != 0;
     if (!reader->status && !attr->window.kernel[0])
         reader->status = nd_fail(nd_status_format, "attribute 'kernel_shape' is missing");
 }
 
 static void read_gemm(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->alpha = attr_float(reader, "alpha", 1);
-    attr->beta = attr_float(reader, "beta", 1);
-    attr->trans_a = attr_int(reader, "transA", 0) != 0;
-    attr->trans_b = attr_int(reader, "transB", 0) != 0;
+    attr->alpha = nd_onnx_attr_float(reader, "alpha", 1);
+    attr->beta = nd_onnx_attr_float(reader, "beta", 1);
+    attr->trans_a = nd_onnx_attr_int(reader, "transA", 0) != 0;
+    attr->trans_b = nd_onnx_attr_int(reader, "transB", 0) != 0;
 }
 
 static void read_batchnorm(nd_node_reader *reader) {
-    reader->node->attr.epsilon = attr_float(reader, "epsilon", 1e-5f);
-    reader->opaque = attr_int(reader, "training_mode", 0) != 0 || attr_int(reader, "spatial", 1) != 1;
+    reader->node->attr.epsilon = nd_onnx_attr_float(reader, "epsilon", 1e-5f);
+    reader->opaque =
+        nd_onnx_attr_int(reader, "training_mode", 0) != 0 || nd_onnx_attr_int(reader, "spatial", 1) != 1;
 }
 
 static void read_clip(nd_node_reader *reader) {
-    reader->node->attr.lo = attr_float(reader, "min", -INFINITY);
-    reader->node->attr.hi = attr_float(reader, "max", INFINITY);
+    reader->node->attr.lo = nd_onnx_attr_float(reader, "min", -INFINITY);
+    reader->node->attr.hi = nd_onnx_attr_float(reader, "max", INFINITY);
 }
 
 static void read_leaky_relu(nd_node_reader *reader) {
-    reader->node->attr.alpha = attr_float(reader, "alpha", 0.01f);
+    reader->node->attr.alpha = nd_onnx_attr_float(reader, "alpha", 0.01f);
 }
 
 static void read_hard_sigmoid(nd_node_reader *reader) {
-    reader->node->attr.alpha = attr_float(reader, "alpha", 0.2f);
-    reader->node->attr.beta = attr_float(reader, "beta", 0.5f);
+    reader->node->attr.alpha = nd_onnx_attr_float(reader, "alpha", 0.2f);
+    reader->node->attr.beta = nd_onnx_attr_float(reader, "beta", 0.5f);
 }
 
 static void read_concat(nd_node_reader *reader) {
-    reader->node->attr.axis = attr_int(reader, "axis", 1);
+    reader->node->attr.axis = nd_onnx_attr_int(reader, "axis", 1);
 }
 
 static void read_quantize(nd_node_reader *reader) {
-    reader->node->attr.axis = attr_int(reader, "axis", 1);
+    reader->node->attr.axis = nd_onnx_attr_int(reader, "axis", 1);
     /* Blocks of one axis, and types of later opsets. */
-    reader->opaque = attr_int(reader, "block_size", 0) != 0 || attr_int(reader, "output_dtype", 0) != 0;
+    reader->opaque =
+        nd_onnx_attr_int(reader, "block_size", 0) != 0 || nd_onnx_attr_int(reader, "output_dtype", 0) != 0;
 }
 
 static void read_flatten(nd_node_reader *reader) {
-    reader->node->attr.axis = attr_int(reader, "axis", 1);
+    reader->node->attr.axis = nd_onnx_attr_int(reader, "axis", 1);
 }
 
 static void read_gather(nd_node_reader *reader) {
-    reader->node->attr.axis = attr_int(reader, "axis", 0);
+    reader->node->attr.axis = nd_onnx_attr_int(reader, "axis", 0);
 }
 
 static void read_softmax(nd_node_reader *reader) {
     const bool flat = reader->graph->opset < 13;
     reader->node->attr.flat_softmax = flat;
-    reader->node->attr.axis = attr_int(reader, "axis", flat ? 1 : -1);
+    reader->node->attr.axis = nd_onnx_attr_int(reader, "axis", flat ? 1 : -1);
 }
 
 /* With allowzero a 0 means an empty dimension, not the input's. */
 static void read_reshape(nd_node_reader *reader) {
-    if (!attr_int(reader, "allowzero", 0)) return;
-    const nd_tensor *shape = node_init(reader, 1);
+    if (!nd_onnx_attr_int(reader, "allowzero", 0)) return;
+    const nd_tensor *shape = nd_onnx_node_constant(reader, 1);
     reader->opaque = !shape || shape->dtype != nd_dtype_i64;
     for (int64_t i = 0; !reader->opaque && i < nd_tensor_count(shape); i++)
         if (!((const int64_t *)shape->data)[i]) reader->opaque = true;
 }
 
 static void read_axes(nd_node_reader *reader) {
-    reader->node->attr.n = attr_ints(reader, "axes", reader->node->attr.list, nd_rank_max);
+    reader->node->attr.n = nd_onnx_attr_ints(reader, "axes", reader->node->attr.list, nd_rank_max);
 }
 
 static void read_reduce(nd_node_reader *reader) {
     read_axes(reader);
-    reader->node->attr.keep_dims = attr_int(reader, "keepdims", 1) != 0;
-    if (!attr_int(reader, "noop_with_empty_axes", 0)) return;
-    const nd_tensor *axes = node_init(reader, 1);
-    if (!node_has(reader, 1) || (axes && !nd_tensor_count(axes)))
+    reader->node->attr.keep_dims = nd_onnx_attr_int(reader, "keepdims", 1) != 0;
+    if (!nd_onnx_attr_int(reader, "noop_with_empty_axes", 0)) return;
+    const nd_tensor *axes = nd_onnx_node_constant(reader, 1);
+    if (!nd_onnx_node_has(reader, 1) || (axes && !nd_tensor_count(axes)))
         reader->node->op = nd_op_identity;
     else
         reader->opaque = !axes;
 }
 
 static void read_transpose(nd_node_reader *reader) {
-    reader->node->attr.n = attr_ints(reader, "perm", reader->node->attr.list, nd_rank_max);
+    reader->node->attr.n = nd_onnx_attr_ints(reader, "perm", reader->node->attr.list, nd_rank_max);
 }
 
 static void read_pad(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    reader->opaque =
-        attr_find(reader, "mode", nd_onnx_attribute_string) && !attr_text_is(reader, "mode", "constant");
-    attr->value = attr_float(reader, "value", 0);
-    attr->n = attr_ints(reader, "pads", attr->list, 2 * nd_rank_max);
+    reader->opaque = nd_onnx_attr_find(reader, "mode", nd_onnx_attribute_string) &&
+                     !nd_onnx_attr_text_is(reader, "mode", "constant");
+    attr->value = nd_onnx_attr_float(reader, "value", 0);
+    attr->n = nd_onnx_attr_ints(reader, "pads", attr->list, 2 * nd_rank_max);
 }
 
 /* As attributes before opset 10, as inputs since. */
 static void read_slice(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->n = attr_ints(reader, "starts", attr->list, nd_rank_max);
-    const int ends = attr_ints(reader, "ends", attr->ends, nd_rank_max);
-    const int axes = attr_ints(reader, "axes", attr->axes, nd_rank_max);
+    attr->n = nd_onnx_attr_ints(reader, "starts", attr->list, nd_rank_max);
+    const int ends = nd_onnx_attr_ints(reader, "ends", attr->ends, nd_rank_max);
+    const int axes = nd_onnx_attr_ints(reader, "axes", attr->axes, nd_rank_max);
     if (!reader->status && (ends != attr->n || (axes && axes != attr->n)))
         reader->status = nd_fail(nd_status_format, "starts, ends and axes differ in length");
     for (int i = 0; i < attr->n; i++) {
@@ -250,27 +193,27 @@ static void read_slice(nd_node_reader *reader) {
 
 static void read_lrn(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->alpha = attr_float(reader, "alpha", 1e-4f);
-    attr->beta = attr_float(reader, "beta", 0.75f);
-    attr->bias = attr_float(reader, "bias", 1);
-    attr->size = attr_int(reader, "size", 0);
+    attr->alpha = nd_onnx_attr_float(reader, "alpha", 1e-4f);
+    attr->beta = nd_onnx_attr_float(reader, "beta", 0.75f);
+    attr->bias = nd_onnx_attr_float(reader, "bias", 1);
+    attr->size = nd_onnx_attr_int(reader, "size", 0);
 }
 
 /* Identity at inference; a node that asks for training stays opaque. */
 static void read_dropout(nd_node_reader *reader) {
-    if (!node_has(reader, 2)) return;
-    const nd_tensor *training = node_init(reader, 2);
+    if (!nd_onnx_node_has(reader, 2)) return;
+    const nd_tensor *training = nd_onnx_node_constant(reader, 2);
     reader->opaque = !training || training->dtype != nd_dtype_bool || nd_tensor_count(training) != 1 ||
                      *(const uint8_t *)training->data;
 }
 
 static void read_alpha_of_one(nd_node_reader *reader) {
-    reader->node->attr.alpha = attr_float(reader, "alpha", 1);
+    reader->node->attr.alpha = nd_onnx_attr_float(reader, "alpha", 1);
 }
 
 static void read_selu(nd_node_reader *reader) {
-    reader->node->attr.alpha = attr_float(reader, "alpha", 1.67326319217681884765625f);
-    reader->node->attr.beta = attr_float(reader, "gamma", 1.05070102214813232421875f);
+    reader->node->attr.alpha = nd_onnx_attr_float(reader, "alpha", 1.67326319217681884765625f);
+    reader->node->attr.beta = nd_onnx_attr_float(reader, "gamma", 1.05070102214813232421875f);
 }
 
 static void read_elu(nd_node_reader *reader) {
@@ -280,7 +223,7 @@ static void read_elu(nd_node_reader *reader) {
 
 /* Any but two operands, and axes that are summed in one of them alone, are left alone. */
 static void read_einsum(nd_node_reader *reader) {
-    const Nd__Onnx__Attribute *equation = attr_find(reader, "equation", nd_onnx_attribute_string);
+    const Nd__Onnx__Attribute *equation = nd_onnx_attr_find(reader, "equation", nd_onnx_attribute_string);
     char text[128] = "";
     reader->opaque = !equation || equation->s.len >= sizeof text || reader->node->n_in != 2;
     if (reader->opaque) return;
@@ -294,15 +237,15 @@ static void read_not(nd_node_reader *reader) {
 }
 
 static void read_gelu(nd_node_reader *reader) {
-    reader->node->attr.approximate = attr_text_is(reader, "approximate", "tanh");
+    reader->node->attr.approximate = nd_onnx_attr_text_is(reader, "approximate", "tanh");
 }
 
 /* The statistics that training wants of it are no outputs that nd computes. */
 static void read_normalize(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->epsilon = attr_float(reader, "epsilon", 1e-5f);
-    attr->axis = attr_int(reader, "axis", -1);
-    attr->groups = attr_int(reader, "num_groups", 1);
+    attr->epsilon = nd_onnx_attr_float(reader, "epsilon", 1e-5f);
+    attr->axis = nd_onnx_attr_int(reader, "axis", -1);
+    attr->groups = nd_onnx_attr_int(reader, "num_groups", 1);
     if (!reader->status && attr->groups < 1)
         reader->status = nd_fail(nd_status_format, "attribute 'num_groups' is %lld", (long long)attr->groups);
 }
@@ -310,17 +253,9 @@ static void read_normalize(nd_node_reader *reader) {
 /* Sizes as an attribute before opset 13, as an input since; equal parts where there are none. */
 static void read_split(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->axis = attr_int(reader, "axis", 0);
-    attr->size = attr_int(reader, "num_outputs", 0);
-    attr->n = attr_ints(reader, "split", attr->list, 2 * nd_rank_max);
-}
-
-/* The entry of `names` that an attribute has: 0 when it is absent, -1 when it is none of them. */
-static int attr_choice(nd_node_reader *reader, const char *name, const char *const *names, int count) {
-    if (!attr_find(reader, name, nd_onnx_attribute_string)) return 0;
-    for (int i = 0; i < count; i++)
-        if (attr_text_is(reader, name, names[i])) return i;
-    return -1;
+    attr->axis = nd_onnx_attr_int(reader, "axis", 0);
+    attr->size = nd_onnx_attr_int(reader, "num_outputs", 0);
+    attr->n = nd_onnx_attr_ints(reader, "split", attr->list, 2 * nd_rank_max);
 }
 
 /* Cutting out a region, keeping the aspect ratio and antialiasing are left alone. Opset 10, and Upsample
@@ -331,31 +266,31 @@ static void read_resize(nd_node_reader *reader) {
                                               "align_corners", "asymmetric"};
     static const char *const roundings[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
     nd_attr *attr = &reader->node->attr;
-    const int mode = attr_choice(reader, "mode", modes, 3);
-    int where = attr_choice(reader, "coordinate_transformation_mode", coordinates, 5);
-    int rounding = attr_choice(reader, "nearest_mode", roundings, 4);
+    const int mode = nd_onnx_attr_choice(reader, "mode", modes, 3);
+    int where = nd_onnx_attr_choice(reader, "coordinate_transformation_mode", coordinates, 5);
+    int rounding = nd_onnx_attr_choice(reader, "nearest_mode", roundings, 4);
     if (reader->graph->opset < 11) where = nd_resize_asymmetric, rounding = nd_resize_floor;
-    reader->opaque = mode < 0 || where < 0 || rounding < 0 || attr_int(reader, "antialias", 0) ||
-                     (attr_find(reader, "keep_aspect_ratio_policy", nd_onnx_attribute_string) &&
-                      !attr_text_is(reader, "keep_aspect_ratio_policy", "stretch"));
+    reader->opaque = mode < 0 || where < 0 || rounding < 0 || nd_onnx_attr_int(reader, "antialias", 0) ||
+                     (nd_onnx_attr_find(reader, "keep_aspect_ratio_policy", nd_onnx_attribute_string) &&
+                      !nd_onnx_attr_text_is(reader, "keep_aspect_ratio_policy", "stretch"));
     if (reader->opaque) return;
     attr->resize = (nd_resize){.mode = (nd_resize_mode)mode,
                                .coordinates = (nd_resize_coordinates)where,
                                .rounding = (nd_resize_rounding)rounding,
-                               .cubic = attr_float(reader, "cubic_coeff_a", -0.75f),
-                               .exclude_outside = attr_int(reader, "exclude_outside", 0) != 0};
-    attr->size = attr_ints(reader, "axes", attr->axes, nd_rank_max);
+                               .cubic = nd_onnx_attr_float(reader, "cubic_coeff_a", -0.75f),
+                               .exclude_outside = nd_onnx_attr_int(reader, "exclude_outside", 0) != 0};
+    attr->size = nd_onnx_attr_ints(reader, "axes", attr->axes, nd_rank_max);
 }
 
 static void read_shape(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->list[0] = attr_int(reader, "start", 0);
-    attr->list[1] = attr_int(reader, "end", INT64_MAX);
+    attr->list[0] = nd_onnx_attr_int(reader, "start", 0);
+    attr->list[1] = nd_onnx_attr_int(reader, "end", INT64_MAX);
     attr->n = 2;
 }
 
 static void read_cast(nd_node_reader *reader) {
-    const int64_t to = attr_int(reader, "to", 0);
+    const int64_t to = nd_onnx_attr_int(reader, "to", 0);
     reader->opaque = to < 0 || to > INT32_MAX || !nd_onnx_dtype_find((int32_t)to, &reader->node->attr.dtype);
 }
 
@@ -369,26 +304,6 @@ static void read_sum(nd_node_reader *reader) {
     read_list(reader);
 }
 
-/* The tensor of attribute 'value'; false when it is absent. Taken from the bytes of the file rather than from
- * the parser's copy, so that large constants are shared. */
-static bool attr_tensor(nd_node_reader *reader, nd_tensor *out) {
-    *out = (nd_tensor){0};
-    if (!attr_find(reader, "value", nd_onnx_attribute_tensor) || reader->status) return false;
-    nd_span rest = {reader->node->raw, reader->node->raw_bytes}, tensor = {0};
-    nd_wire_field field;
-    for (bool broken = false; nd_wire_next(&rest, &field, &broken);) {
-        if (field.number != nd_onnx_node_attribute) continue;
-        const nd_span name = nd_onnx_field(field.content, nd_onnx_attribute_name);
-        if (nd_span_is(name, "value")) tensor = nd_onnx_field(field.content, nd_onnx_attribute_tensor_field);
-    }
-    const nd_status status = nd_onnx_tensor(reader->files, tensor, out);
-    if (status == nd_status_unsupported)
-        reader->opaque = true;
-    else if (status)
-        reader->status = nd_fail_in(status, "attribute 'value'");
-    return !status;
-}
-
 static void read_constant_list(nd_node_reader *reader, nd_dtype dtype, int rank, const void *items,
                                size_t count, nd_tensor *out) {
     reader->status = nd_tensor_new(dtype, rank, &(int64_t){(int64_t)count}, out);
@@ -396,10 +311,10 @@ static void read_constant_list(nd_node_reader *reader, nd_dtype dtype, int rank,
 }
 
 static void read_constant(nd_node_reader *reader) {
-    const Nd__Onnx__Attribute *f = attr_find(reader, "value_float", nd_onnx_attribute_float);
-    const Nd__Onnx__Attribute *i = attr_find(reader, "value_int", nd_onnx_attribute_int);
-    const Nd__Onnx__Attribute *floats = attr_find(reader, "value_floats", nd_onnx_attribute_floats);
-    const Nd__Onnx__Attribute *ints = attr_find(reader, "value_ints", nd_onnx_attribute_ints);
+    const Nd__Onnx__Attribute *f = nd_onnx_attr_find(reader, "value_float", nd_onnx_attribute_float);
+    const Nd__Onnx__Attribute *i = nd_onnx_attr_find(reader, "value_int", nd_onnx_attribute_int);
+    const Nd__Onnx__Attribute *floats = nd_onnx_attr_find(reader, "value_floats", nd_onnx_attribute_floats);
+    const Nd__Onnx__Attribute *ints = nd_onnx_attr_find(reader, "value_ints", nd_onnx_attribute_ints);
     const int out = reader->node->out[0];
     nd_tensor tensor = {0};
     if (reader->status) return;
@@ -411,7 +326,7 @@ static void read_constant(nd_node_reader *reader) {
         read_constant_list(reader, nd_dtype_f32, 1, floats->floats, floats->n_floats, &tensor);
     else if (ints)
         read_constant_list(reader, nd_dtype_i64, 1, ints->ints, ints->n_ints, &tensor);
-    else if (!attr_tensor(reader, &tensor))
+    else if (!nd_onnx_attr_value(reader, &tensor))
         reader->opaque = true;
     const nd_value *value = &reader->graph->values[out];
     if (!reader->status && !reader->opaque && (value->init || value->raw))
@@ -424,7 +339,7 @@ static void read_constant_of_shape(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
     nd_tensor value;
     attr->dtype = nd_dtype_f32;
-    if (!attr_tensor(reader, &value)) return;
+    if (!nd_onnx_attr_value(reader, &value)) return;
     attr->dtype = value.dtype;
     if (nd_tensor_count(&value) != 1) {
         reader->status = nd_fail(nd_status_format, "attribute 'value' is no single number");
@@ -440,52 +355,52 @@ static void read_constant_of_shape(nd_node_reader *reader) {
 
 static void read_topk(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->axis = attr_int(reader, "axis", -1);
-    attr->size = attr_int(reader, "k", 0);
-    attr->largest = attr_int(reader, "largest", 1) != 0;
+    attr->axis = nd_onnx_attr_int(reader, "axis", -1);
+    attr->size = nd_onnx_attr_int(reader, "k", 0);
+    attr->largest = nd_onnx_attr_int(reader, "largest", 1) != 0;
 }
 
 static void read_arg(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->axis = attr_int(reader, "axis", 0);
-    attr->keep_dims = attr_int(reader, "keepdims", 1) != 0;
-    attr->last = attr_int(reader, "select_last_index", 0) != 0;
+    attr->axis = nd_onnx_attr_int(reader, "axis", 0);
+    attr->keep_dims = nd_onnx_attr_int(reader, "keepdims", 1) != 0;
+    attr->last = nd_onnx_attr_int(reader, "select_last_index", 0) != 0;
 }
 
 static void read_suppression(nd_node_reader *reader) {
-    reader->node->attr.center = attr_int(reader, "center_point_box", 0) != 0;
+    reader->node->attr.center = nd_onnx_attr_int(reader, "center_point_box", 0) != 0;
 }
 
 static void read_gather_nd(nd_node_reader *reader) {
-    reader->node->attr.size = attr_int(reader, "batch_dims", 0);
+    reader->node->attr.size = nd_onnx_attr_int(reader, "batch_dims", 0);
 }
 
 /* What adds or multiplies into its place is left alone. */
 static void read_scatter(nd_node_reader *reader) {
-    reader->node->attr.axis = attr_int(reader, "axis", 0);
-    reader->opaque = attr_find(reader, "reduction", nd_onnx_attribute_string) &&
-                     !attr_text_is(reader, "reduction", "none");
+    reader->node->attr.axis = nd_onnx_attr_int(reader, "axis", 0);
+    reader->opaque = nd_onnx_attr_find(reader, "reduction", nd_onnx_attribute_string) &&
+                     !nd_onnx_attr_text_is(reader, "reduction", "none");
 }
 
 static void read_mod(nd_node_reader *reader) {
-    reader->node->attr.remainder = attr_int(reader, "fmod", 0) != 0;
+    reader->node->attr.remainder = nd_onnx_attr_int(reader, "fmod", 0) != 0;
 }
 
 static void read_cumulative(nd_node_reader *reader) {
-    reader->node->attr.exclusive = attr_int(reader, "exclusive", 0) != 0;
-    reader->node->attr.reverse = attr_int(reader, "reverse", 0) != 0;
+    reader->node->attr.exclusive = nd_onnx_attr_int(reader, "exclusive", 0) != 0;
+    reader->node->attr.reverse = nd_onnx_attr_int(reader, "reverse", 0) != 0;
 }
 
 /* Pixels had their centres at whole numbers before opset 16. */
 static void read_roi_align(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    attr->window.kernel[0] = attr_int(reader, "output_height", 1);
-    attr->window.kernel[1] = attr_int(reader, "output_width", 1);
-    attr->size = attr_int(reader, "sampling_ratio", 0);
-    attr->alpha = attr_float(reader, "spatial_scale", 1);
+    attr->window.kernel[0] = nd_onnx_attr_int(reader, "output_height", 1);
+    attr->window.kernel[1] = nd_onnx_attr_int(reader, "output_width", 1);
+    attr->size = nd_onnx_attr_int(reader, "sampling_ratio", 0);
+    attr->alpha = nd_onnx_attr_float(reader, "spatial_scale", 1);
     attr->center = reader->graph->opset >= 16 &&
-                   !attr_text_is(reader, "coordinate_transformation_mode", "output_half_pixel");
-    reader->opaque = attr_text_is(reader, "mode", "max");
+                   !nd_onnx_attr_text_is(reader, "coordinate_transformation_mode", "output_half_pixel");
+    reader->opaque = nd_onnx_attr_text_is(reader, "mode", "max");
     for (int i = 0; i < 2 && !reader->status; i++)
         if (attr->window.kernel[i] < 1 || attr->window.kernel[i] > 1 << 12 || attr->size < 0 ||
             attr->size > 1 << 12)
@@ -624,7 +539,7 @@ static nd_status check_ends(const nd_node_reader *reader, int required, int most
     const nd_node *node = reader->node;
     ND_REQUIRE(node->n_in <= most, nd_status_format, "%d inputs, at most %d", node->n_in, most);
     for (int k = 0; k < required; k++)
-        ND_REQUIRE(node_has(reader, k), nd_status_format, "input %d is missing", k);
+        ND_REQUIRE(nd_onnx_node_has(reader, k), nd_status_format, "input %d is missing", k);
     ND_REQUIRE(node->out[0] >= 0, nd_status_format, "its output has no name");
     return nd_status_ok;
 }
