@@ -1,10 +1,10 @@
 #include "decouple/decouple.h"
 
-#include "base/hash.h"
 #include "base/machine/clock.h"
 #include "decouple/calib/calibrate.h"
 #include "decouple/calib/layer_data.h"
 #include "decouple/calib/output_metric.h"
+#include "decouple/meta.h"
 #include "decouple/settle.h"
 #include "model/infer/infer.h"
 #include "model/model.h"
@@ -15,18 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const rule_names[] = {
-    [nd_rule_rank] = "rank",
-    [nd_rule_energy] = "energy",
-    [nd_rule_frobenius] = "frobenius",
-    [nd_rule_macs_ratio] = "macs_ratio",
-    [nd_rule_latency_ratio] = "latency_ratio",
-};
 /* Towards the original weights when the images are made up: they tell less about the real ones than their
  * number promises (method.md, "Synthetic images"). */
 static const double synthetic_ridge = .3;
-
-enum { n_rules = sizeof rule_names / sizeof *rule_names };
 
 nd_decouple_settings nd_decouple_defaults(void) {
     return (nd_decouple_settings){
@@ -42,8 +33,7 @@ void nd_decouple_report_free(nd_decouple_report *report) {
     *report = (nd_decouple_report){0};
 }
 
-/* With what the images decide where the caller leaves it open. */
-static nd_decouple_settings resolved(const nd_decouple_settings *settings) {
+nd_decouple_settings nd_decouple_resolved(const nd_decouple_settings *settings) {
     nd_decouple_settings own = *settings;
     if (own.calib && own.calib->synthetic && own.ridge == 0) own.ridge = synthetic_ridge;
     return own;
@@ -51,7 +41,8 @@ static nd_decouple_settings resolved(const nd_decouple_settings *settings) {
 
 static nd_status check_settings(const nd_decouple_settings *settings) {
     double target = settings->target;
-    ND_REQUIRE((unsigned)settings->rule < n_rules, nd_status_usage, "unknown rule %d", (int)settings->rule);
+    ND_REQUIRE((unsigned)settings->rule <= nd_rule_latency_ratio, nd_status_usage, "unknown rule %d",
+               (int)settings->rule);
     bool good = false;
     switch (settings->rule) {
     case nd_rule_rank:
@@ -66,7 +57,7 @@ static nd_status check_settings(const nd_decouple_settings *settings) {
         good = target >= 1 && target < 1e6;
         break;
     }
-    ND_REQUIRE(good, nd_status_usage, "%s = %g is out of range", rule_names[settings->rule], target);
+    ND_REQUIRE(good, nd_status_usage, "%s = %g is out of range", nd_rule_name(settings->rule), target);
     ND_REQUIRE(settings->calib ||
                    !(settings->light || settings->quick || settings->relu_aware || settings->output_metric),
                nd_status_usage, "this setting needs images to calibrate on");
@@ -213,69 +204,9 @@ static nd_status recount_layers(const nd_graph *graph, const nd_plan *plan, cons
     return nd_status_ok;
 }
 
-static json_t *settings_json(const nd_decouple_settings *settings) {
-    json_t *patterns = json_array(), *skip = json_array();
-    for (size_t r = 0; r < settings->n_layers; r++)
-        json_array_append_new(
-            patterns, json_sprintf("%s=%s", settings->layers[r].pattern, settings->layers[r].setting));
-    for (size_t s = 0; s < settings->n_skip; s++) json_array_append_new(skip, json_string(settings->skip[s]));
-    json_t *json = json_pack("{ss ss ss sf sb sI sb so so}", "method", settings->method, "ranks",
-                             settings->ranks == nd_ranks_uniform ? "uniform" : "adaptive", "rule",
-                             rule_names[settings->rule], "target", settings->target, "conv_only",
-                             settings->conv_only, "round", (json_int_t)settings->round, "first_conv",
-                             settings->first_conv, "layers", patterns, "skip", skip);
-    if (json && settings->rule == nd_rule_latency_ratio)
-        json_object_set_new(json, "clock", json_string(settings->clock->identity));
-    if (json && settings->calib) {
-        json_t *calib =
-            json_pack("{ss ss sI sf sb sb sb sb}", "preprocess", settings->calib->preprocess, "sha256",
-                      settings->calib->sha256, "images", (json_int_t)settings->calib_images, "ridge",
-                      settings->ridge, "quick", settings->quick, "light", settings->light, "relu_aware",
-                      settings->relu_aware, "output_metric", settings->output_metric);
-        json_object_set_new(json, "calib", calib);
-    }
-    return json;
-}
-
-/* `graph` may be NULL: then only the hash is made. */
-static nd_status set_json_meta(nd_graph *graph, const char *key, json_t *json, char hex[65]) {
-    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-    json_decref(json);
-    ND_REQUIRE(text, nd_status_memory, "no memory for the settings of a model");
-    if (hex) nd_sha256_text(text, hex);
-    nd_status status = graph ? nd_graph_set_meta(graph, key, text) : nd_status_ok;
-    free(text);
-    return status;
-}
-
-/* A network in which nothing was changed says nothing of nd. */
-static nd_status write_meta(nd_graph *graph, const nd_decouple_settings *settings, bool changed,
-                            nd_decouple_report *report) {
-    if (!changed) return set_json_meta(NULL, "nd.settings", settings_json(settings), report->settings_sha256);
-    json_t *layers = json_object();
-    for (size_t l = 0; l < report->n_layers; l++) {
-        const nd_layer_report *row = &report->layers[l];
-        json_object_set_new(layers, row->name,
-                            json_pack("{ss sI}", "method", row->method, "rank", (json_int_t)row->rank));
-    }
-    ND_TRY(nd_graph_set_meta(graph, "nd.method", settings->method));
-    ND_TRY(set_json_meta(graph, "nd.layers", layers, NULL));
-    return set_json_meta(graph, "nd.settings", settings_json(settings), report->settings_sha256);
-}
-
-nd_status nd_decouple_settings_text(const nd_decouple_settings *settings, char **out) {
-    const nd_decouple_settings own = resolved(settings);
-    json_t *json = settings_json(&own);
-    json_object_del(json, "target");
-    *out = json ? json_dumps(json, JSON_COMPACT) : NULL;
-    json_decref(json);
-    ND_REQUIRE(*out, nd_status_memory, "no memory for the settings of a model");
-    return nd_status_ok;
-}
-
 nd_status nd_decouple_candidates(const nd_graph *graph, nd_backend *backend,
                                  const nd_decouple_settings *settings, nd_candidates *out) {
-    nd_decouple_settings own = resolved(settings);
+    nd_decouple_settings own = nd_decouple_resolved(settings);
     nd_plan plan;
     own.target = 1; /* whatever the target turns out to be */
     *out = (nd_candidates){0};
@@ -293,7 +224,7 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     nd_chain *chains = NULL;
     nd_fit_error *error = NULL;
     int64_t dropped = 0;
-    const nd_decouple_settings own = resolved(given), *settings = &own;
+    const nd_decouple_settings own = nd_decouple_resolved(given), *settings = &own;
     *report = (nd_decouple_report){0};
     ND_TRY(check_settings(settings));
     ND_TRY(nd_decouple_prepare(graph));
@@ -312,7 +243,7 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     bool changed = false;
     for (int l = 0; l < plan.n_layers; l++) changed = changed || chains[l].n;
     report->changed = changed;
-    ND_TRY_DONE(write_meta(graph, settings, changed, report));
+    ND_TRY_DONE(nd_decouple_write_meta(graph, settings, changed, report));
 done:
     for (int l = 0; chains && l < plan.n_layers; l++) nd_chain_free(&chains[l]);
     free(chains);

@@ -1,5 +1,6 @@
 #include "model/model.h"
 #include "run/dynamic/dynamic_parts.h"
+#include "run/executor/executor_functions.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -58,10 +59,10 @@ static const struct {
     {"Where", nd_call_where},
     {"Concat", nd_call_concat},
     {"ConstantOfShape", nd_call_constant_of_shape},
-    {"Dropout", nd_call_reshape},
+    {"Dropout", nd_call_identity},
     {"Expand", nd_call_expand},
-    {"Flatten", nd_call_reshape},
-    {"Identity", nd_call_reshape},
+    {"Flatten", nd_call_flatten},
+    {"Identity", nd_call_identity},
     {"Pad", nd_call_pad},
     {"Range", nd_call_range},
     {"Reshape", nd_call_reshape},
@@ -69,10 +70,10 @@ static const struct {
     {"Size", nd_call_size},
     {"Slice", nd_call_slice},
     {"Split", nd_call_split},
-    {"Squeeze", nd_call_reshape},
+    {"Squeeze", nd_call_squeeze},
     {"Tile", nd_call_tile},
     {"Transpose", nd_call_transpose},
-    {"Unsqueeze", nd_call_reshape},
+    {"Unsqueeze", nd_call_unsqueeze},
     {"Gather", nd_call_gather},
     {"GatherElements", nd_call_gather_elements},
     {"GatherND", nd_call_gather_nd},
@@ -93,23 +94,13 @@ static nd_call_function *find_function(const nd_node *node) {
     if (node->op == nd_op_opaque && !node->dynamic) return NULL;
     for (size_t i = 0; i < sizeof nd_call_functions / sizeof *nd_call_functions; i++)
         if (!strcmp(nd_call_functions[i].op, op)) return nd_call_functions[i].function;
-    if (node->op == nd_op_unary) return nd_call_unary;
-    if (node->op == nd_op_reduce || node->op == nd_op_reduce_mean || node->op == nd_op_reduce_prod)
-        return nd_call_reduce;
-    switch (node->op) {
-    case nd_op_relu:
-    case nd_op_leaky_relu:
-    case nd_op_sigmoid:
-    case nd_op_hard_sigmoid:
-    case nd_op_hard_swish:
-        return nd_call_unary;
-    case nd_op_quantize:
-    case nd_op_dequantize:
-    case nd_op_opaque:
-        return NULL;
-    default:
-        return nd_call_plan;
-    }
+    nd_activation activation;
+    nd_reduction reduction;
+    if (nd_exec_activation(node, &activation)) return nd_call_unary;
+    if (nd_exec_reduction(node, &reduction)) return nd_call_reduce;
+    const bool interpreted =
+        node->op != nd_op_opaque && node->op != nd_op_quantize && node->op != nd_op_dequantize;
+    return interpreted ? nd_call_plan : NULL;
 }
 
 /* The tensors of a file may lie anywhere in it, and have any type. */

@@ -80,29 +80,38 @@ static nd_status flatten_dims(const nd_call *call, const nd_tensor *x, int *rank
     return nd_status_ok;
 }
 
-nd_status nd_call_reshape(nd_call *call) {
+/* A view of the first operand, in the shape that `shape` gives. */
+static nd_status view_as(nd_call *call,
+                         nd_status (*shape)(const nd_call *, const nd_tensor *, int *, int64_t *)) {
     const nd_tensor *x;
     int64_t dims[nd_rank_max] = {0};
     int rank;
     ND_TRY(nd_call_input(call, 0, &x));
-    switch (call->node->op) {
-    case nd_op_reshape:
-        ND_TRY(reshape_dims(call, x, &rank, dims));
-        break;
-    case nd_op_squeeze:
-        ND_TRY(squeeze_dims(call, x, &rank, dims));
-        break;
-    case nd_op_unsqueeze:
-        ND_TRY(unsqueeze_dims(call, x, &rank, dims));
-        break;
-    case nd_op_flatten:
-        ND_TRY(flatten_dims(call, x, &rank, dims));
-        break;
-    default:
-        call->out[0] = nd_tensor_share(x);
-        return nd_status_ok;
-    }
+    ND_TRY(shape(call, x, &rank, dims));
     return nd_call_view(x, rank, dims, &call->out[0]);
+}
+
+nd_status nd_call_reshape(nd_call *call) {
+    return view_as(call, reshape_dims);
+}
+
+nd_status nd_call_squeeze(nd_call *call) {
+    return view_as(call, squeeze_dims);
+}
+
+nd_status nd_call_unsqueeze(nd_call *call) {
+    return view_as(call, unsqueeze_dims);
+}
+
+nd_status nd_call_flatten(nd_call *call) {
+    return view_as(call, flatten_dims);
+}
+
+nd_status nd_call_identity(nd_call *call) {
+    const nd_tensor *x;
+    ND_TRY(nd_call_input(call, 0, &x));
+    call->out[0] = nd_tensor_share(x);
+    return nd_status_ok;
 }
 
 nd_status nd_call_transpose(nd_call *call) {

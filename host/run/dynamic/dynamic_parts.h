@@ -30,9 +30,9 @@ typedef struct nd_call {
 typedef nd_status nd_call_function(nd_call *call);
 
 nd_call_function nd_call_binary, nd_call_unary, nd_call_where, nd_call_cast, nd_call_clip;
-nd_call_function nd_call_reshape, nd_call_transpose, nd_call_slice, nd_call_split, nd_call_concat,
-    nd_call_expand, nd_call_tile, nd_call_pad, nd_call_shape, nd_call_size, nd_call_constant_of_shape,
-    nd_call_range;
+nd_call_function nd_call_reshape, nd_call_squeeze, nd_call_unsqueeze, nd_call_flatten, nd_call_identity,
+    nd_call_transpose, nd_call_slice, nd_call_split, nd_call_concat, nd_call_expand, nd_call_tile,
+    nd_call_pad, nd_call_shape, nd_call_size, nd_call_constant_of_shape, nd_call_range;
 nd_call_function nd_call_gather, nd_call_gather_elements, nd_call_gather_nd, nd_call_scatter_elements,
     nd_call_scatter_nd;
 nd_call_function nd_call_reduce, nd_call_cumulative, nd_call_top, nd_call_arg, nd_call_nonzero,

@@ -1,8 +1,8 @@
 #include "run/dynamic/dynamic_parts.h"
 
 #include "run/executor/executor_functions.h"
+#include "run/ref/reduction.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,41 +14,6 @@ typedef struct nd_reduced {
     int64_t count, terms;         /* results, and elements of x for each */
 } nd_reduced;
 
-static double real_step(nd_reduction reduction, double sum, double x, double largest) {
-    switch (reduction) {
-    case nd_reduction_max:
-        return x > sum || isnan(x) ? x : sum;
-    case nd_reduction_min:
-        return x < sum || isnan(x) ? x : sum;
-    case nd_reduction_prod:
-        return sum * x;
-    case nd_reduction_l1:
-        return sum + fabs(x);
-    case nd_reduction_l2:
-    case nd_reduction_sum_square:
-        return sum + x * x;
-    case nd_reduction_log_sum_exp:
-        return sum + exp(x - largest);
-    default:
-        return sum + x;
-    }
-}
-
-static double real_finish(const nd_reduced *r, double sum, double largest) {
-    switch (r->reduction) {
-    case nd_reduction_mean:
-        return sum / (double)r->terms;
-    case nd_reduction_l2:
-        return sqrt(sum);
-    case nd_reduction_log_sum:
-        return log(sum);
-    case nd_reduction_log_sum_exp:
-        return largest + log(sum);
-    default:
-        return sum;
-    }
-}
-
 static int64_t reduced_at(const nd_reduced *r, const int64_t *index) {
     int64_t at = 0;
     for (int i = 0; i < r->x->rank; i++) at += index[i] * r->strides[i];
@@ -56,16 +21,14 @@ static int64_t reduced_at(const nd_reduced *r, const int64_t *index) {
 }
 
 static void real_pass(const nd_reduced *r, nd_reduction reduction, const double *largest, double *sums) {
-    const double start = reduction == nd_reduction_max   ? -INFINITY
-                         : reduction == nd_reduction_min ? INFINITY
-                                                         : reduction == nd_reduction_prod;
+    const double start = nd_reduction_start(reduction);
     const float *x = r->x->data;
     int64_t index[nd_rank_max] = {0}, done = 0;
     for (int64_t i = 0; i < r->count; i++) sums[i] = start;
     if (nd_tensor_count(r->x) <= 0) return;
     do {
         const int64_t at = reduced_at(r, index);
-        sums[at] = real_step(reduction, sums[at], x[done++], largest ? largest[at] : 0);
+        sums[at] = nd_reduction_step(reduction, sums[at], x[done++], largest ? largest[at] : 0);
     } while (nd_call_next(r->x->rank, r->x->dims, index));
 }
 
@@ -77,7 +40,8 @@ static nd_status reduce_real(const nd_reduced *r, float *y) {
     for (int64_t i = 0; shifted && i < r->count; i++)
         if (isinf(largest[i])) largest[i] = 0;
     real_pass(r, r->reduction, largest, sums);
-    for (int64_t i = 0; i < r->count; i++) y[i] = (float)real_finish(r, sums[i], largest[i]);
+    for (int64_t i = 0; i < r->count; i++)
+        y[i] = (float)nd_reduction_finish(r->reduction, sums[i], (double)r->terms, largest[i]);
     free(sums);
     return nd_status_ok;
 }

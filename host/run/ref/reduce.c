@@ -1,7 +1,6 @@
 #include "base/parallel.h"
+#include "run/ref/reduction.h"
 #include "run/ref/ref.h"
-
-#include <math.h>
 
 typedef struct nd_ref_reduce_call {
     const nd_work *work;
@@ -10,50 +9,12 @@ typedef struct nd_ref_reduce_call {
     float *y;
 } nd_ref_reduce_call;
 
-static double reduce_step(nd_reduction reduction, double sum, double x, double largest) {
-    switch (reduction) {
-    case nd_reduction_max:
-        return x > sum || isnan(x) ? x : sum;
-    case nd_reduction_min:
-        return x < sum || isnan(x) ? x : sum;
-    case nd_reduction_prod:
-        return sum * x;
-    case nd_reduction_l1:
-        return sum + fabs(x);
-    case nd_reduction_l2:
-    case nd_reduction_sum_square:
-        return sum + x * x;
-    case nd_reduction_log_sum_exp:
-        return sum + exp(x - largest);
-    case nd_reduction_mean:
-    case nd_reduction_sum:
-    case nd_reduction_log_sum:
-    case nd_reduction_count:
-        break;
-    }
-    return sum + x;
-}
-
-static double reduce_start(nd_reduction reduction) {
-    if (reduction == nd_reduction_max) return -INFINITY;
-    if (reduction == nd_reduction_min) return INFINITY;
-    return reduction == nd_reduction_prod;
-}
-
-static double reduce_finish(nd_reduction reduction, double sum, double count, double largest) {
-    if (reduction == nd_reduction_mean) return sum / count;
-    if (reduction == nd_reduction_l2) return sqrt(sum);
-    if (reduction == nd_reduction_log_sum) return log(sum);
-    if (reduction == nd_reduction_log_sum_exp) return largest + log(sum);
-    return sum;
-}
-
 static double reduce_over(const nd_ref_reduce_call *call, nd_reduction reduction, const nd_view *in,
                           double largest) {
     int64_t at[nd_rank_max] = {0};
-    double sum = reduce_start(reduction);
+    double sum = nd_reduction_start(reduction);
     do {
-        sum = reduce_step(reduction, sum, call->x[nd_ref_at(in, at)], largest);
+        sum = nd_reduction_step(reduction, sum, call->x[nd_ref_at(in, at)], largest);
     } while (nd_ref_next(&call->reduced, call->reduced.rank, at));
     return sum;
 }
@@ -75,7 +36,7 @@ static void reduce_results(void *context, int64_t begin, int64_t end, int worker
             if (!isfinite(largest)) largest = 0;
         }
         const double sum = reduce_over(call, reduction, &in, largest);
-        call->y[nd_ref_at(&work->y, start)] = (float)reduce_finish(reduction, sum, count, largest);
+        call->y[nd_ref_at(&work->y, start)] = (float)nd_reduction_finish(reduction, sum, count, largest);
     }
 }
 
