@@ -1,6 +1,7 @@
 #include "eval/accuracy.h"
 
 #include "base/machine/clock.h"
+#include "eval/images.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -40,13 +41,7 @@ static nd_status accuracy_fits(const nd_graph *graph, const nd_batches *batches,
     ND_REQUIRE(graph->n_inputs == 1 && graph->n_outputs >= 1, nd_status_usage,
                "%s: %d inputs and %d outputs; a classifier has one image input and scores", graph->name,
                graph->n_inputs, graph->n_outputs);
-    const nd_value *image = &graph->values[graph->inputs[0]];
-    const int64_t stream[] = {batches->channels, batches->height, batches->width};
-    char wanted[64], given[64];
-    ND_REQUIRE(image->rank == 4 && !memcmp(image->dims + 1, stream, sizeof stream), nd_status_usage,
-               "%s takes images of %s, but %s with %s gives %s", graph->name,
-               nd_dims_format(image->rank - 1, image->dims + 1, wanted, sizeof wanted), batches->name,
-               batches->preprocess, nd_dims_format(3, stream, given, sizeof given));
+    ND_TRY(nd_images_fit(graph, batches));
     return accuracy_find_scores(graph, scores, classes);
 }
 

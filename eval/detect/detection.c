@@ -1,6 +1,7 @@
 #include "eval/detect/detection.h"
 
 #include "base/machine/clock.h"
+#include "eval/images.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -18,17 +19,6 @@ typedef struct nd_detection_network {
 } nd_detection_network;
 
 /* --- opening */
-
-static nd_status detection_fits(const nd_graph *graph, const nd_batches *batches) {
-    const nd_value *image = &graph->values[graph->inputs[0]];
-    const int64_t stream[] = {batches->channels, batches->height, batches->width};
-    char wanted[64], given[64];
-    ND_REQUIRE(image->rank == 4 && !memcmp(image->dims + 1, stream, sizeof stream), nd_status_usage,
-               "%s takes images of %s, but %s with %s gives %s", graph->name,
-               nd_dims_format(image->rank - 1, image->dims + 1, wanted, sizeof wanted), batches->name,
-               batches->preprocess, nd_dims_format(3, stream, given, sizeof given));
-    return nd_status_ok;
-}
 
 static nd_status detection_allocate(nd_detection_network *network, const nd_batches *batches, bool first) {
     nd_found *out = network->out;
@@ -54,7 +44,7 @@ static nd_status detection_open(nd_detection_network *network, const nd_graph *g
     nd_found *out = network->out;
     for (int g = 0; g < nd_decode_groups_max; g++) out->rel_mse[g] = NAN;
     ND_TRY(nd_decode_open(graph, settings->decoder, &out->decode));
-    ND_TRY(detection_fits(graph, batches));
+    ND_TRY(nd_images_fit(graph, batches));
     ND_TRY(detection_allocate(network, batches, first));
     const nd_exec_settings exec = {.batch = batches->batch,
                                    .shrink = true,

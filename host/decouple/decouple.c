@@ -4,7 +4,7 @@
 #include "decouple/calib/calibrate.h"
 #include "decouple/calib/layer_data.h"
 #include "decouple/calib/output_metric.h"
-#include "decouple/meta.h"
+#include "decouple/settings.h"
 #include "decouple/settle.h"
 #include "model/infer/infer.h"
 #include "model/model.h"
@@ -15,57 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Towards the original weights when the images are made up: they tell less about the real ones than their
- * number promises (method.md, "Synthetic images"). */
-static const double synthetic_ridge = .3;
-
-nd_decouple_settings nd_decouple_defaults(void) {
-    return (nd_decouple_settings){
-        .method = "auto",
-        .ranks = nd_ranks_uniform,
-        .rule = nd_rule_rank,
-        .target = 4,
-    };
-}
-
 void nd_decouple_report_free(nd_decouple_report *report) {
     nd_arena_free(&report->arena);
     *report = (nd_decouple_report){0};
-}
-
-nd_decouple_settings nd_decouple_resolved(const nd_decouple_settings *settings) {
-    nd_decouple_settings own = *settings;
-    if (own.calib && own.calib->synthetic && own.ridge == 0) own.ridge = synthetic_ridge;
-    return own;
-}
-
-static nd_status check_settings(const nd_decouple_settings *settings) {
-    double target = settings->target;
-    ND_REQUIRE((unsigned)settings->rule <= nd_rule_latency_ratio, nd_status_usage, "unknown rule %d",
-               (int)settings->rule);
-    bool good = false;
-    switch (settings->rule) {
-    case nd_rule_rank:
-        good = target >= 1 && target <= 65536 && target == floor(target);
-        break;
-    case nd_rule_energy:
-    case nd_rule_frobenius:
-        good = target > 0 && target <= 1;
-        break;
-    case nd_rule_macs_ratio:
-    case nd_rule_latency_ratio:
-        good = target >= 1 && target < 1e6;
-        break;
-    }
-    ND_REQUIRE(good, nd_status_usage, "%s = %g is out of range", nd_rule_name(settings->rule), target);
-    ND_REQUIRE(settings->calib ||
-                   !(settings->light || settings->quick || settings->relu_aware || settings->output_metric),
-               nd_status_usage, "this setting needs images to calibrate on");
-    if (settings->rule != nd_rule_latency_ratio) return nd_status_ok;
-    ND_REQUIRE(settings->clock, nd_status_usage, "a ratio of times needs a clock");
-    ND_REQUIRE(!settings->conv_only, nd_status_usage,
-               "convolutions alone have MACs, but no time of their own");
-    return nd_status_ok;
 }
 
 nd_status nd_decouple_prepare(nd_graph *graph) {
@@ -226,7 +178,7 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     int64_t dropped = 0;
     const nd_decouple_settings own = nd_decouple_resolved(given), *settings = &own;
     *report = (nd_decouple_report){0};
-    ND_TRY(check_settings(settings));
+    ND_TRY(nd_decouple_check_settings(settings));
     ND_TRY(nd_decouple_prepare(graph));
     ND_TRY(nd_plan_open(graph, settings, &plan));
     chains = nd_alloc_array((size_t)plan.n_layers + 1, sizeof *chains);

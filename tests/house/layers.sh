@@ -52,7 +52,7 @@ rule host/decouple/plan decouple/plan/ decouple/methods/ decouple/chain.h decoup
 rule host/decouple/calib decouple/calib/ decouple/plan/ decouple/methods/ decouple/fit/ decouple/chain.h decouple/decouple.h run/ model/
 rule datasets/annotations datasets/annotations/ datasets/image/ datasets/lines.h datasets/source.h
 rule datasets/image datasets/image/
-rule eval/detect eval/detect/ run/ model/
+rule eval/detect eval/detect/ eval/images.h run/ model/
 rule eval/report eval/report/
 rule bench/timing bench/timing/ bench/bench.h decouple/ run/ model/
 rule bench/subjects bench/subjects/ bench/timing/ bench/bench.h decouple/ run/ model/ check/

@@ -1,5 +1,5 @@
-/* What a reduction is, in double: a start, a step for each of `count` elements, a finish. log_sum_exp is of the
- * elements less their largest, which takes a pass of nd_reduction_max first. */
+/* What a reduction is, in double: a start, a step for each of `count` elements, a finish. log_sum_exp is of
+ * the elements less their largest, which takes a pass of nd_reduction_max first. */
 #ifndef ND_RUN_REF_REDUCTION_H
 #define ND_RUN_REF_REDUCTION_H
 

@@ -1,8 +1,9 @@
-#include "decouple/meta.h"
+#include "decouple/settings.h"
 
 #include "base/hash.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 
 static const char *const rule_names[] = {
@@ -13,8 +14,52 @@ static const char *const rule_names[] = {
     [nd_rule_latency_ratio] = "latency_ratio",
 };
 
-const char *nd_rule_name(nd_rule rule) {
-    return rule_names[rule];
+/* Towards the original weights when the images are made up: they tell less about the real ones than their
+ * number promises (method.md, "Synthetic images"). */
+static const double synthetic_ridge = .3;
+
+nd_decouple_settings nd_decouple_defaults(void) {
+    return (nd_decouple_settings){
+        .method = "auto",
+        .ranks = nd_ranks_uniform,
+        .rule = nd_rule_rank,
+        .target = 4,
+    };
+}
+
+nd_decouple_settings nd_decouple_resolved(const nd_decouple_settings *settings) {
+    nd_decouple_settings own = *settings;
+    if (own.calib && own.calib->synthetic && own.ridge == 0) own.ridge = synthetic_ridge;
+    return own;
+}
+
+nd_status nd_decouple_check_settings(const nd_decouple_settings *settings) {
+    double target = settings->target;
+    ND_REQUIRE((unsigned)settings->rule <= nd_rule_latency_ratio, nd_status_usage, "unknown rule %d",
+               (int)settings->rule);
+    bool good = false;
+    switch (settings->rule) {
+    case nd_rule_rank:
+        good = target >= 1 && target <= 65536 && target == floor(target);
+        break;
+    case nd_rule_energy:
+    case nd_rule_frobenius:
+        good = target > 0 && target <= 1;
+        break;
+    case nd_rule_macs_ratio:
+    case nd_rule_latency_ratio:
+        good = target >= 1 && target < 1e6;
+        break;
+    }
+    ND_REQUIRE(good, nd_status_usage, "%s = %g is out of range", rule_names[settings->rule], target);
+    ND_REQUIRE(settings->calib ||
+                   !(settings->light || settings->quick || settings->relu_aware || settings->output_metric),
+               nd_status_usage, "this setting needs images to calibrate on");
+    if (settings->rule != nd_rule_latency_ratio) return nd_status_ok;
+    ND_REQUIRE(settings->clock, nd_status_usage, "a ratio of times needs a clock");
+    ND_REQUIRE(!settings->conv_only, nd_status_usage,
+               "convolutions alone have MACs, but no time of their own");
+    return nd_status_ok;
 }
 
 static json_t *settings_json(const nd_decouple_settings *settings) {
@@ -25,7 +70,7 @@ static json_t *settings_json(const nd_decouple_settings *settings) {
     for (size_t s = 0; s < settings->n_skip; s++) json_array_append_new(skip, json_string(settings->skip[s]));
     json_t *json = json_pack("{ss ss ss sf sb sI sb so so}", "method", settings->method, "ranks",
                              settings->ranks == nd_ranks_uniform ? "uniform" : "adaptive", "rule",
-                             nd_rule_name(settings->rule), "target", settings->target, "conv_only",
+                             rule_names[settings->rule], "target", settings->target, "conv_only",
                              settings->conv_only, "round", (json_int_t)settings->round, "first_conv",
                              settings->first_conv, "layers", patterns, "skip", skip);
     if (json && settings->rule == nd_rule_latency_ratio)
