@@ -156,8 +156,9 @@ static nd_status fold_constant(nd_graph *graph, int index, nd_dtype *was) {
     const size_t n = sizeof nd_constant_evaluators / sizeof *nd_constant_evaluators;
     while (e < n && nd_constant_evaluators[e].op != node->op) e++;
     if (e == n || node->n_in < nd_constant_evaluators[e].least ||
-        node->n_in > nd_constant_evaluators[e].most || node->n_out != 1 || is_promised(graph, node->out[0]))
-        return nd_status_ok;
+        node->n_in > nd_constant_evaluators[e].most || node->n_out != 1 ||
+        nd_graph_is_output(graph, node->out[0]))
+        return nd_status_ok; /* what subgraphs read is a constant to them too */
     for (int k = 0; k < node->n_in; k++) {
         in[k] = nd_graph_constant(graph, node, k);
         if (!in[k] && node->in[k] >= 0) return nd_status_ok;

@@ -40,7 +40,8 @@ typedef nd_status nd_nested_visitor(void *context, const char *name, const char 
 nd_status nd_onnx_nested_convs(const nd_node *node, nd_nested_visitor *visit, void *context);
 
 /* A branch of an If ("then_branch", "else_branch") as a graph of its own, which shares the file's bytes. Its
- * inputs are what it reads from the graph around it, by their names there, of unknown shape. */
+ * inputs are what it reads from the graph around it, by their names there, of unknown shape; what is constant
+ * there is constant in it. */
 nd_status nd_onnx_branch(const nd_graph *graph, const nd_node *node, const char *attribute, nd_graph **out);
 
 /* Weights by name, of a file that has no network in it. */

@@ -244,15 +244,30 @@ class Graph:
         back = self.node("Concat", [self.ints(0), sizes[1], self.node("Div", [area, sizes[3]]), sizes[3]], axis=0)
         self.value = self.node("Reshape", [self.node("Softmax", [flat], axis=-1), back])
 
+    def tokens(self):
+        """Length x batch in one dimension, as attention has it, scaled by channel and put back."""
+        shape, c = self.node("Shape", [self.value]), self.channels
+        n, h, w = (self.node("Gather", [shape, self.ints(i)], axis=0) for i in (0, 2, 3))
+        length = self.node("Mul", [h, w])
+        rows = self.node("Concat", [self.node("Mul", [length, n]), self.ints(c)], axis=0)
+        flat = self.node("Reshape", [self.node("Transpose", [self.value], perm=[2, 3, 0, 1]), rows])
+        flat = self.node("Mul", [flat, self.constant(self.floats(c), "s")])
+        if self.rng.random() < 0.5:
+            flat = self.node("Reshape", [flat, self.node("Concat", [length, n, self.ints(c)], axis=0)])
+            flat = self.node("Softmax", [flat], axis=-1)
+        back = self.node("Reshape", [flat, self.node("Concat", [h, w, n, self.ints(c)], axis=0)])
+        self.value = self.node("Transpose", [back], perm=[2, 3, 0, 1])
+
     def subgraph(self):
-        """An If whose branches read the graph around them."""
+        """An If whose branches read the graph around them, weights that others may share among it."""
         cond, outer = self.constant(np.array(bool(self.rng.random() < 0.5)), "c"), self.value
         branches = []
-        weights = self.constant(self.floats(self.channels, self.channels, 1, 1), "w")
-        for op, more in (("Conv", [weights]), ("Neg", [])):
+        k = int(self.rng.choice([1, 3]))
+        weights = self.weights(self.channels, self.channels, k)
+        for op, more, attributes in (("Conv", [weights], {"pads": [k // 2] * 4}), ("Neg", [], {})):
             out = self.name("inner")
-            branches.append(helper.make_graph([helper.make_node(op, [outer, *more], [out], name=self.name("n"))],
-                                              self.name("g"), [],
+            node = helper.make_node(op, [outer, *more], [out], name=self.name("n"), **attributes)
+            branches.append(helper.make_graph([node], self.name("g"), [],
                                               [helper.make_tensor_value_info(out, TensorProto.FLOAT, None)]))
         self.value = self.node("If", [cond], then_branch=branches[0], else_branch=branches[1])
 
@@ -261,7 +276,7 @@ class Graph:
 
     def model(self):
         blocks = [self.conv, self.conv, self.chain, self.branch, self.concat, self.pad, self.norm, self.rows, self.fixed,
-                  self.dead, self.pool, self.small, self.deep, self.deep, self.split, self.upsample, self.transposed]
+                  self.tokens, self.dead, self.pool, self.small, self.deep, self.deep, self.split, self.upsample, self.transposed]
         if not self.plain:
             blocks += [self.subgraph, self.groupnorm, self.sorted, self.masked]
         self.conv()

@@ -317,13 +317,16 @@ static nd_status branch_find(void *context, nd_span attribute) {
     return nd_status_ok;
 }
 
-/* What the graph around it defines is an input, and keeps its name. */
+/* What the graph around it defines is an input, or a constant there as well, and keeps its name. */
 static nd_status branch_capture(void *context, const char *name) {
     nd_branch *branch = context;
+    nd_graph *graph = branch->reader->graph;
+    const int outside = nd_graph_find_value(branch->around, name);
     int value;
-    const bool outside = nd_graph_find_value(branch->around, name) >= 0;
-    if (!outside || nd_graph_find_value(branch->reader->graph, name) >= 0) return nd_status_ok;
-    return nd_graph_add_input(branch->reader->graph, name, -1, NULL, &value);
+    if (outside < 0 || nd_graph_find_value(graph, name) >= 0) return nd_status_ok;
+    const nd_tensor *constant = branch->around->values[outside].init;
+    return constant ? nd_graph_add_init(graph, name, constant, &value)
+                    : nd_graph_add_input(graph, name, -1, NULL, &value);
 }
 
 static nd_status branch_read(nd_branch *branch, const nd_node *node) {

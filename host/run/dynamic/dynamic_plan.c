@@ -17,7 +17,8 @@ typedef struct nd_plan_kept {
     int input[nd_plan_ends_max]; /* of the node */
     int rank[nd_plan_ends_max];
     int64_t dims[nd_plan_ends_max][nd_rank_max];
-    bool empty; /* planned for one row where there is none */
+    const nd_buffer *held[nd_plan_ends_max]; /* by operand: of a constant, its bytes, which `graph` keeps */
+    bool empty;                              /* planned for one row where there is none */
 } nd_plan_kept;
 
 void nd_plan_kept_free(nd_plan_kept *kept) {
@@ -32,19 +33,27 @@ static void plan_drop(nd_call *call) {
     call->kept = NULL;
 }
 
+/* Weights, scales and integers are operands that a plan has as constants: those of another run make another
+ * plan. */
 static bool plan_is_constant(const nd_call *call, int k) {
-    return call->graph->values[call->node->in[k]].init || call->in[k]->dtype != nd_dtype_f32;
+    const nd_op op = call->node->op;
+    const bool product = op == nd_op_matmul || op == nd_op_gemm || op == nd_op_einsum;
+    return (k && !product) || call->graph->values[call->node->in[k]].init ||
+           call->in[k]->dtype != nd_dtype_f32;
 }
 
-/* Integers are operands that a plan has as constants: those of another run make another plan. */
 static bool plan_fits(const nd_call *call) {
     const nd_plan_kept *kept = call->kept;
     int n = 0;
     if (!kept) return false;
     for (int k = 0; k < call->node->n_in; k++) {
         const nd_tensor *x = call->in[k];
-        if (!x || call->graph->values[call->node->in[k]].init) continue;
-        if (x->dtype != nd_dtype_f32 || kept->empty || n == kept->n || kept->rank[n] != x->rank) return false;
+        if (!x) continue;
+        if (plan_is_constant(call, k)) {
+            if (x->buffer != kept->held[k]) return false;
+            continue;
+        }
+        if (kept->empty || n == kept->n || kept->rank[n] != x->rank) return false;
         if (memcmp(kept->dims[n], x->dims, (size_t)x->rank * sizeof *x->dims)) return false;
         n++;
     }
@@ -56,7 +65,10 @@ static nd_status plan_input(nd_call *call, int k, int *value) {
     const nd_tensor *x = call->in[k];
     *value = -1;
     if (!x) return nd_status_ok;
-    if (plan_is_constant(call, k)) return nd_graph_add_init(kept->graph, NULL, x, value);
+    if (plan_is_constant(call, k)) {
+        kept->held[k] = x->buffer;
+        return nd_graph_add_init(kept->graph, NULL, x, value);
+    }
     ND_REQUIRE(kept->n < nd_plan_ends_max, nd_status_unsupported, "more than %d operands", nd_plan_ends_max);
     int64_t *dims = kept->dims[kept->n];
     memcpy(dims, x->dims, sizeof x->dims);
