@@ -10,6 +10,10 @@
 
 #include "model/graph.h"
 
+/* An inner product by a constant matrix, Gemm or MatMul, is a pointwise convolution whose channels come last:
+ * in_h rows of ni numbers an image, in_w = 1. MatMul has no bias. */
+typedef enum nd_product { nd_product_none, nd_product_gemm, nd_product_matmul } nd_product;
+
 /* A regular convolution as found in a graph: shapes and borrowed weights. Cross-correlation, NCHW. */
 typedef struct nd_conv {
     const char *name;
@@ -18,13 +22,20 @@ typedef struct nd_conv {
     int64_t in_h, in_w;   /* of its input in this graph */
     const float *weights; /* [no][ni/groups][kh][kw] */
     const float *bias;    /* [no], or NULL */
+    nd_product product;   /* what it is instead */
+    const float *stored;  /* of a product: its weights as the graph has them, [ni][no] or [no][ni] */
 } nd_conv;
 
 /* Fails with nd_status_unsupported when the node is no 2-D conv with constant fp32 weights. The weights live
  * in the graph. */
 nd_status nd_conv_from_node(const nd_graph *graph, const nd_node *node, nd_conv *out);
 
-/* A graph of this convolution alone, batch x ni x in_h x in_w in, inferred. */
+/* The same of a Gemm or MatMul with a constant fp32 matrix whose rows belong to images. Weights that lie the
+ * other way round are copied into the arena. */
+nd_status nd_conv_from_product(const nd_graph *graph, const nd_node *node, nd_arena *arena, nd_conv *out);
+
+/* A graph of this convolution alone, batch x ni x in_h x in_w in, inferred; of a product batch x in_h x ni. It
+ * is node 0. */
 nd_status nd_conv_graph(const nd_conv *conv, int64_t batch, nd_graph **out);
 
 int64_t nd_conv_out_h(const nd_conv *conv);
@@ -96,11 +107,12 @@ nd_conv nd_chain_stage_conv(const nd_chain *chain, const nd_conv *conv, int inde
  * included. Suffixes are joined, gathers composed. Takes the stages out of `inner`, also on failure. */
 nd_status nd_chain_splice(nd_chain *chain, int index, nd_chain *inner);
 
-/* Replaces a conv node by the chain (standard Conv and Gather nodes named NAME + suffix); a shape leaves
- * zeros for weights, to count by. nd_graph_sort afterwards. */
+/* Replaces a conv node by the chain (standard Conv and Gather nodes named NAME + suffix; for a product nodes
+ * like the one that is replaced); a shape leaves zeros for weights, to count by. nd_graph_sort afterwards. */
 nd_status nd_chain_rewrite(nd_graph *graph, int node, nd_chain *chain);
 
-/* Gives a conv node new weights [no][ni/groups][kh][kw] and bias, in initializers of its own. */
+/* Gives a conv node, or that of a product, new weights [no][ni/groups][kh][kw] and bias, in initializers of its
+ * own. */
 nd_status nd_conv_set(nd_graph *graph, int node, const nd_conv *conv, const float *weights,
                       const float *bias);
 

@@ -1,5 +1,5 @@
 /* Between graphs and chains: reading a conv out of a graph, putting a chain in its place. */
-#include "decouple/chain.h"
+#include "decouple/product.h"
 
 #include "model/infer/infer.h"
 
@@ -56,22 +56,52 @@ static nd_status add_floats(nd_graph *graph, const char *name, int rank, const i
     return status;
 }
 
+static nd_status add_product_weights(nd_graph *graph, const char *name, bool trans_b, int64_t no, int64_t ni,
+                                     const float *weights, int *value) {
+    nd_tensor tensor = {0};
+    ND_TRY(nd_product_weights(trans_b, no, ni, weights, &tensor));
+    nd_status status = nd_graph_add_init(graph, name, &tensor, value);
+    nd_tensor_free(&tensor);
+    return status;
+}
+
+static nd_status add_conv(nd_graph *graph, const nd_conv *conv, int64_t batch, int *in) {
+    const int64_t dims[4] = {batch, conv->ni, conv->in_h, conv->in_w}, *kernel = conv->window.kernel;
+    const int64_t weights[4] = {conv->no, conv->ni / conv->groups, kernel[0], kernel[1]};
+    ND_TRY(nd_graph_add_input(graph, "x", 4, dims, &in[0]));
+    return add_floats(graph, "w", 4, weights, conv->weights, &in[1]);
+}
+
+static nd_status add_product(nd_graph *graph, const nd_conv *conv, int64_t batch, int *in) {
+    const bool gemm = conv->product == nd_product_gemm;
+    const int64_t dims[3] = {batch, gemm ? conv->ni : conv->in_h, conv->ni};
+    ND_TRY(nd_graph_add_input(graph, "x", gemm ? 2 : 3, dims, &in[0]));
+    return add_product_weights(graph, "w", gemm, conv->no, conv->ni, conv->weights, &in[1]);
+}
+
+static nd_op op_of(const nd_conv *conv) {
+    return conv->product == nd_product_gemm     ? nd_op_gemm
+           : conv->product == nd_product_matmul ? nd_op_matmul
+                                                : nd_op_conv;
+}
+
+static nd_attr attributes_of(const nd_conv *conv) {
+    if (conv->product == nd_product_gemm) return (nd_attr){.trans_b = true, .alpha = 1, .beta = 1};
+    return (nd_attr){.window = conv->window, .groups = conv->groups};
+}
+
 nd_status nd_conv_graph(const nd_conv *conv, int64_t batch, nd_graph **out) {
     nd_status status = nd_status_ok;
     nd_graph *graph = NULL;
     nd_node *node = NULL;
     const nd_infer_settings infer = {.batch = batch};
-    int64_t dims[4] = {batch, conv->ni, conv->in_h, conv->in_w};
-    int64_t kernel[4] = {conv->no, conv->ni / conv->groups, conv->window.kernel[0], conv->window.kernel[1]};
     int in[3] = {-1, -1, -1}, y = -1;
     ND_TRY_DONE(nd_graph_new(conv->name, &graph));
-    ND_TRY_DONE(nd_graph_add_input(graph, "x", 4, dims, &in[0]));
-    ND_TRY_DONE(add_floats(graph, "w", 4, kernel, conv->weights, &in[1]));
-    if (conv->bias) ND_TRY_DONE(add_floats(graph, "b", 1, kernel, conv->bias, &in[2]));
+    ND_TRY_DONE(conv->product ? add_product(graph, conv, batch, in) : add_conv(graph, conv, batch, in));
+    if (conv->bias) ND_TRY_DONE(add_floats(graph, "b", 1, &conv->no, conv->bias, &in[2]));
     ND_TRY_DONE(nd_graph_add_value(graph, "y", &y));
-    ND_TRY_DONE(nd_graph_add_node(graph, nd_op_conv, conv->name, in, conv->bias ? 3 : 2, &y, 1, &node));
-    node->attr.window = conv->window;
-    node->attr.groups = conv->groups;
+    ND_TRY_DONE(nd_graph_add_node(graph, op_of(conv), conv->name, in, conv->bias ? 3 : 2, &y, 1, &node));
+    node->attr = attributes_of(conv);
     ND_TRY_DONE(nd_graph_add_output(graph, y));
     ND_TRY_DONE(nd_graph_sort(graph));
     ND_TRY_DONE(nd_graph_infer(graph, &infer));
@@ -117,21 +147,25 @@ static nd_status add_gather(nd_graph *graph, const char *prefix, const nd_node *
 static nd_status add_stage(nd_graph *graph, const char *prefix, const nd_node *old, const nd_stage *stage,
                            int x, int out) {
     char name[512];
+    const bool conv = old->op == nd_op_conv, biased = stage->bias && old->op != nd_op_matmul;
     const int64_t *kernel = stage->window.kernel;
     int64_t dims[4] = {stage->no, stage->ni / stage->groups, kernel[0], kernel[1]};
     int in[3] = {x, -1, -1};
     snprintf(name, sizeof name, "%s.weight", prefix);
-    ND_TRY(add_floats(graph, name, 4, dims, stage->weights, &in[1]));
-    if (stage->bias) {
+    ND_TRY(conv ? add_floats(graph, name, 4, dims, stage->weights, &in[1])
+                : add_product_weights(graph, name, old->attr.trans_b, stage->no, stage->ni, stage->weights,
+                                      &in[1]));
+    if (biased) {
         snprintf(name, sizeof name, "%s.bias", prefix);
         ND_TRY(add_floats(graph, name, 1, dims, stage->bias, &in[2]));
     }
     nd_node *node = NULL;
-    ND_TRY(nd_graph_add_node(graph, nd_op_conv, prefix, in, stage->bias ? 3 : 2, &out, 1, &node));
-    node->attr.window = stage->window;
-    node->attr.groups = stage->groups;
-    /* Automatic padding is worked out axis by axis, and an axis is one stage's alone. */
-    node->attr.auto_pad = old->attr.auto_pad;
+    ND_TRY(nd_graph_add_node(graph, old->op, prefix, in, biased ? 3 : 2, &out, 1, &node));
+    node->attr = old->attr;
+    if (conv) {
+        node->attr.window = stage->window;
+        node->attr.groups = stage->groups;
+    }
     stand_for(node, old);
     return nd_status_ok;
 }

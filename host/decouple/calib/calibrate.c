@@ -146,7 +146,7 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
         const nd_layer *layer = &plan->layers[l];
         nd_progress_report(settings->progress, "calibrating", l, plan->n_layers);
         changed = changed || layer->method;
-        if (!changed) continue;
+        if (!changed || (layer->conv.product && !layer->method)) continue;
         if (l < finished) {
             ND_TRY_DONE(nd_layer_put(current, layer, &chains[l]));
             if (hook) ND_TRY_DONE(hook->fitted(hook->context, l));

@@ -3,16 +3,16 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Largest number of a convolution that `value` depends on, -1 for none. */
-static int last_conv_before(const nd_graph *graph, int value, bool *seen) {
+/* Largest number of a convolution or product that `value` depends on, -1 for none. */
+static int last_layer_before(const nd_graph *graph, int value, bool *seen) {
     int producer = graph->values[value].producer, last = -1;
     if (producer < 0 || seen[producer]) return -1;
     seen[producer] = true;
     const nd_node *node = &graph->nodes[producer];
-    if (node->op == nd_op_conv) last = producer;
+    if (node->op == nd_op_conv || node->op == nd_op_gemm || node->op == nd_op_matmul) last = producer;
     for (int i = 0; i < node->n_in; i++) {
         if (node->in[i] < 0) continue;
-        int before = last_conv_before(graph, node->in[i], seen);
+        int before = last_layer_before(graph, node->in[i], seen);
         if (before > last) last = before;
     }
     return last;
@@ -31,7 +31,7 @@ static nd_status shortcut_of(const nd_graph *graph, int node, int *shortcut) {
         return nd_status_ok;
     bool *seen = nd_alloc_array((size_t)graph->n_nodes, sizeof *seen);
     ND_REQUIRE(seen, nd_status_memory, "no memory for a calibration pass");
-    if (last_conv_before(graph, other, seen) < node) *shortcut = other;
+    if (last_layer_before(graph, other, seen) < node) *shortcut = other;
     free(seen);
     return nd_status_ok;
 }
@@ -88,11 +88,16 @@ static nd_status aware_block(void *context, int64_t n) {
     return nd_moments_add(job->targets, job->backend, job->conv, first, n, job->current.data[0], job->target);
 }
 
+/* Which of the `no` outputs element e of a block is of. */
+static int64_t output_of(const nd_conv *conv, int64_t area, int64_t e) {
+    return conv->product ? e % conv->no : e / area % conv->no;
+}
+
 static nd_status activation_block(void *context, int64_t n) {
     layer_job *job = context;
     int64_t no = job->conv->no, area = job->size / no;
     for (int64_t e = 0; e < n * job->size; e++) {
-        double s, u, *sum = job->sums + e / area % no * 3;
+        double s, u, *sum = job->sums + output_of(job->conv, area, e) * 3;
         sums_at(job, e, &s, &u);
         double z = s < 0 ? job->slope * s : s, rest = z - (u < 0 ? job->slope * u : u);
         sum[0] += z;
@@ -107,7 +112,7 @@ static nd_status gains_block(void *context, int64_t n) {
     layer_job *job = context;
     int64_t no = job->conv->no, area = job->size / no;
     for (int64_t e = 0; e < n * job->size; e++) {
-        double *sum = job->sums + e / area % no * 5, u = job->u[e], y = job->y[e];
+        double *sum = job->sums + output_of(job->conv, area, e) * 5, u = job->u[e], y = job->y[e];
         if (job->y_shortcut) y += job->y_shortcut[e] - job->u_shortcut[e];
         sum[0] += y;
         sum[1] += u;
@@ -210,6 +215,7 @@ nd_status nd_layer_gains(const nd_layer_data *data, double *gain, double *shift,
     for (int64_t o = 0; !status && o < no; o++) {
         double *sum = job.sums + 5 * o;
         for (int s = 0; s < 5; s++) sum[s] /= job.pixels;
+        if (data->layer->conv.product == nd_product_matmul) sum[0] = sum[1] = 0; /* no bias to shift by */
         double yy = sum[2] - sum[0] * sum[0], uu = sum[3] - sum[1] * sum[1], yu = sum[4] - sum[0] * sum[1];
         gain[o] = uu > 1e-12 * sum[3] ? yu / uu : 1;
         shift[o] = sum[0] - gain[o] * sum[1];

@@ -126,7 +126,7 @@ static nd_status give_room(metric_job *job) {
         int y = job->graph->nodes[layer->node].out[0];
         int64_t width = rows_of(layer);
         int64_t rows = nd_value_size(job->graph, y) / layer->conv.groups;
-        if (layer->why || !nd_gradient_known(job->gradient, y)) continue;
+        if (layer->why || layer->conv.product || !nd_gradient_known(job->gradient, y)) continue;
         job->layer_of[y] = l;
         if (rows > most) most = rows;
         layer->metric = nd_alloc_array((size_t)(layer->conv.groups * width), (size_t)width * sizeof(double));

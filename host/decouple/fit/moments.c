@@ -31,6 +31,7 @@ static nd_status moments_new(const nd_conv *conv, bool gram, nd_moments **out) {
     m->groups = conv->groups;
     m->k = conv->ni / conv->groups * nd_conv_taps(conv);
     m->no = conv->no;
+    m->unbiased = conv->product == nd_product_matmul;
     if (gram) m->g = nd_alloc_array((size_t)(m->groups * m->k), (size_t)m->k * sizeof *m->g);
     /* One more row a group while adding: the sums of p, as products with a column of ones. */
     m->h = nd_alloc_array((size_t)((m->no + m->groups) * m->k), sizeof *m->h);
@@ -73,6 +74,10 @@ static void patch_row(const block *b, int64_t image, int64_t oy, int64_t ox, flo
     int64_t cols = conv->ni / conv->groups;
     int64_t y0 = oy * window->stride[0] - window->pad[0], x0 = ox * window->stride[1] - window->pad[1];
     const float *channel = b->x + (image * conv->ni + b->group * cols) * conv->in_h * conv->in_w;
+    if (conv->product) {
+        memcpy(row, b->x + (image * conv->in_h + oy) * conv->ni, (size_t)conv->ni * sizeof *row);
+        return;
+    }
     for (int64_t i = 0; i < cols; i++, channel += conv->in_h * conv->in_w)
         for (int64_t ky = 0; ky < window->kernel[0]; ky++) {
             int64_t iy = y0 + ky * window->dilation[0];
@@ -94,9 +99,11 @@ static void block_body(void *context, int64_t begin, int64_t end, int worker) {
         int64_t image = (b->first + r) / b->per_image, pixel = (b->first + r) % b->per_image;
         if (b->pixel) pixel = b->pixel[b->first + r];
         patch_row(b, image, pixel / b->out_w, pixel % b->out_w, b->patches + r * k);
-        const float *y = b->y + (image * conv->no + b->group * rows) * area + pixel;
+        const int64_t apart = conv->product ? 1 : area;
+        const float *y = b->y + (conv->product ? (image * area + pixel) * rows
+                                               : (image * conv->no + b->group * rows) * area + pixel);
         float *target = b->targets + r * (rows + 1);
-        for (int64_t o = 0; o < rows; o++) target[o] = y[o * area];
+        for (int64_t o = 0; o < rows; o++) target[o] = y[o * apart];
         target[rows] = 1;
     }
 }
@@ -172,14 +179,14 @@ nd_status nd_moments_finish(nd_moments *m) {
     double scale = 1 / m->pixels;
     m->vy *= scale;
     for (int64_t o = 0; o < m->no; o++) {
-        m->mean_y[o] *= scale;
+        m->mean_y[o] *= m->unbiased ? 0 : scale;
         m->vy -= m->mean_y[o] * m->mean_y[o];
     }
     m->vy = fmax(m->vy, 0);
     for (int64_t g = 0; g < m->groups; g++) {
         const double *sums = m->h + (g * (rows + 1) + rows) * k;
         double *mean = m->mean_p + g * k, *gram = m->g ? m->g + g * k * k : NULL;
-        for (int64_t i = 0; i < k; i++) mean[i] = sums[i] * scale;
+        for (int64_t i = 0; i < k; i++) mean[i] = m->unbiased ? 0 : sums[i] * scale;
         for (int64_t i = 0; gram && i < k; i++)
             for (int64_t j = 0; j < k; j++) gram[i * k + j] = gram[i * k + j] * scale - mean[i] * mean[j];
         /* Close the gap that the row of ones leaves; rows only ever move down to lower addresses. */

@@ -4,7 +4,8 @@
  * A patch p of a group has k = ni/groups * kh * kw entries, channel-major (index i*kh*kw + tap), zeros where
  * the window hangs over the border. Moments are centred, so the bias never enters the solves:
  *   g[groups][k][k] = E[p p^T] - mean_p mean_p^T         h[no][k] = E[y p^T] - mean_y mean_p^T
- * with y the wanted output before the activation, bias included. */
+ * with y the wanted output before the activation, bias included. Of a product without a bias they are not
+ * centred: the means are 0, and vy is E|y|^2. */
 #ifndef ND_DECOUPLE_MOMENTS_H
 #define ND_DECOUPLE_MOMENTS_H
 
@@ -18,6 +19,7 @@ typedef struct nd_moments {
     double *g, *h;
     double *mean_p, *mean_y; /* [groups][k], [no] */
     double *ridge;           /* [groups]: what nd_moments_ridge added to the diagonal */
+    bool unbiased;           /* not centred */
     double vy;               /* E|y|^2 - |E y|^2 */
     /* [groups][no/groups][no/groups] root of the output metric, or NULL: borrowed
      * (decouple/calib/output_metric.h). It decides which filters live; the last refit uses h alone. */

@@ -110,24 +110,12 @@ static nd_status name_subjects(const nd_conv *conv, nd_ranks ranks, const subjec
 /* The convolution alone, dense or as its chain. */
 static nd_status build_graph(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t batch,
                              const nd_method *method, int64_t rank, nd_graph **out) {
-    const int64_t dims[4] = {batch, conv->ni, conv->in_h, conv->in_w};
-    int in[2] = {-1, -1}, y = -1;
-    nd_node *node = NULL;
     nd_chain chain = {0};
-    ND_TRY(nd_graph_new(conv->name, out));
-    ND_TRY(nd_graph_add_input(*out, "x", 4, dims, &in[0]));
-    ND_TRY(nd_graph_add_value(*out, "y", &y));
-    ND_TRY(nd_graph_add_node(*out, nd_op_conv, conv->name, in, 2, &y, 1, &node));
-    node->attr.window = conv->window;
-    node->attr.groups = conv->groups;
-    ND_TRY(nd_graph_add_output(*out, y));
     nd_status status = nd_status_ok;
-    if (method) {
-        ND_TRY_DONE(method->decompose(backend, conv, ranks, rank, NULL, &chain));
-        ND_TRY_DONE(nd_chain_rewrite(*out, 0, &chain));
-    } else {
-        ND_TRY_DONE(nd_conv_set(*out, 0, conv, conv->weights, conv->bias));
-    }
+    ND_TRY(nd_conv_graph(conv, batch, out));
+    if (!method) return nd_status_ok;
+    ND_TRY_DONE(method->decompose(backend, conv, ranks, rank, NULL, &chain));
+    ND_TRY_DONE(nd_chain_rewrite(*out, 0, &chain));
     ND_TRY_DONE(nd_graph_sort(*out));
     ND_TRY_DONE(nd_graph_infer(*out, &(nd_infer_settings){.batch = batch}));
 done:

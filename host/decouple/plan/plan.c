@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Moments of more inputs than this take gigabytes (method.md, "Pointwise layers"). */
+enum { most_inputs = 12288 };
+
 static nd_status read_methods(const char *text, nd_plan *plan) {
     if (!strcmp(text, "auto")) text = "dwpw,pwdw";
     char **names = NULL;
@@ -100,6 +103,22 @@ static nd_status require_matches(const nd_plan *plan, const char *pattern) {
                    n == 1 ? "is" : "are", names, n > named_max ? " and others" : "");
 }
 
+/* An inner product by a constant, where a method for layers without a spatial kernel may want it and the budget
+ * counts it. One that nd cannot read stays as it is. */
+static nd_status add_product(const nd_graph *graph, int n, const nd_decouple_settings *settings,
+                             nd_plan *plan) {
+    nd_layer layer = {.name = graph->nodes[n].name, .node = n};
+    if (settings->conv_only) return nd_status_ok;
+    ND_TRY(apply_settings(settings, plan, false, &layer));
+    if (layer.why && !strcmp(layer.why, "pointwise")) return nd_status_ok;
+    const nd_status status = nd_conv_from_product(graph, &graph->nodes[n], &plan->arena, &layer.conv);
+    if (status) return status == nd_status_unsupported ? nd_status_ok : status;
+    if (!layer.why && settings->calib && layer.conv.ni > most_inputs) layer.why = "too wide for moments";
+    layer.dense_macs = nd_conv_macs(&layer.conv);
+    plan->layers[plan->n_layers++] = layer;
+    return nd_status_ok;
+}
+
 /* The node that nd cannot follow on the way to a value of unknown shape; NULL where an input has none. */
 static const nd_node *find_culprit(const nd_graph *graph, int value) {
     const nd_node *node = NULL;
@@ -182,6 +201,8 @@ nd_status nd_plan_open(const nd_graph *graph, const nd_decouple_settings *settin
         const nd_node *node = &graph->nodes[n];
         if (node->op != nd_op_conv && node->op_type && strstr(node->op_type, "Conv"))
             ND_TRY_DONE(leave(graph, node, &plan));
+        if (node->op == nd_op_gemm || node->op == nd_op_matmul)
+            ND_TRY_DONE(add_product(graph, n, settings, &plan));
         if (node->op == nd_op_opaque)
             ND_TRY_DONE(nd_onnx_nested_convs(node, leave_nested, &(nd_around){&plan, node}));
         if (node->op != nd_op_conv) continue;

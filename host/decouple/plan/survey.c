@@ -97,8 +97,12 @@ nd_status nd_survey_spectrum(nd_backend *backend, const nd_graph *graph, const n
                              const nd_method *method, nd_arena *arena, nd_survey_curve *out) {
     *out = (nd_survey_curve){0};
     nd_conv conv;
-    if (!layer->conv || !layer->ni || layer->spatial == method->pointwise) return nd_status_ok;
-    ND_TRY(nd_conv_from_node(graph, &graph->nodes[layer->node], &conv));
+    if (!layer->ni || layer->spatial == method->pointwise) return nd_status_ok;
+    const nd_node *node = &graph->nodes[layer->node];
+    const nd_status read =
+        layer->conv ? nd_conv_from_node(graph, node, &conv) : nd_conv_from_product(graph, node, arena, &conv);
+    if (read == nd_status_unsupported && !layer->conv) return nd_status_ok;
+    ND_TRY(read);
     if (!method->applies(&conv)) return nd_status_ok;
     double *error2, *energy;
     size_t count;

@@ -2,9 +2,11 @@
  * by that. */
 #include "model/onnx/onnx_edit.h"
 
+/* A convolution that is edited, or any node in whose place there are several. */
 bool nd_edit_is_group(const nd_edit *edit, const nd_file_node *node) {
     const nd_span type = nd_onnx_field(node->raw, nd_onnx_node_op_type);
-    return edit->graph->nodes[node->first].edited && nd_span_is(type, "Conv");
+    const nd_node *first = &edit->graph->nodes[node->first];
+    return first->edited && (nd_span_is(type, "Conv") || nd_edit_group_last(edit, node) != first);
 }
 
 /* --- what is in the file */
