@@ -41,9 +41,16 @@ nd_status nd_onnx_put_tensor(nd_onnx_writer *writer, const char *name, const nd_
 /* Puts bytes into the data file, and an initializer that is `proto` with its data there. */
 nd_status nd_onnx_put_external(nd_onnx_writer *writer, const Nd__Onnx__Tensor *proto, nd_span bytes);
 
-/* Where the data of a model at `path` go: PATH.data, or PATH.1.data and so on where another model, the one
- * that `graph` was read from among them, has that file. In the arena. */
-nd_status nd_onnx_name_beside(const nd_graph *graph, const char *path, nd_arena *arena, const char **out);
+/* Where the data of a model at `path` go: the first of PATH.data, PATH.1.data and so on that is not there. In
+ * the arena. */
+nd_status nd_onnx_beside_name(const char *path, nd_arena *arena, const char **out);
+
+/* The file of that kind which the model at `path`, about to be replaced, has its data in; NULL where it has
+ * none, or where `graph` was read from another model that has data in it too. In the arena. */
+char *nd_onnx_beside_replaced(const nd_graph *graph, const char *path, nd_arena *arena);
+
+/* Removes that file, unless the model that is at `path` by now reads it. NULL is legal. */
+void nd_onnx_beside_remove(const char *path, const char *name);
 
 /* Name, type and shape of an input or output; negative dims are left open, the first is called N then. */
 nd_status nd_onnx_put_info(nd_pieces *pieces, uint32_t number, const char *name, nd_dtype dtype, int rank,

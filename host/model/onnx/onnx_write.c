@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { nd_onnx_ir_version = 8 }; /* of models nd makes: the one that came with opset 15 to 17 */
 
@@ -111,7 +112,8 @@ static nd_status pieces_write(void *context, FILE *file) {
     return nd_status_ok;
 }
 
-/* Both are on disk under other names before either takes its place. */
+/* Both are on disk under other names before either takes its place, and the data have a name that no model
+ * knows until this one is there. */
 static nd_status write_pair(nd_onnx_writer *writer, const char *path) {
     nd_draft *model = NULL, *data = NULL;
     nd_status status = nd_status_ok;
@@ -122,6 +124,7 @@ static nd_status write_pair(nd_onnx_writer *writer, const char *path) {
     ND_TRY_DONE(nd_draft_sync(model));
     ND_TRY_DONE(nd_draft_publish(data));
     status = nd_draft_publish(model);
+    if (status) (void)unlink(writer->external->path);
 done:
     nd_draft_discard(data);
     nd_draft_discard(model);
@@ -132,8 +135,11 @@ static nd_status write_model(nd_onnx_writer *writer, const char *path, const boo
     ND_TRY(writer->graph->source ? nd_onnx_put_edited(writer, path) : put_model(writer, used));
     ND_REQUIRE(writer->model.bytes < UINT64_C(1) << 31, nd_status_unsupported,
                "%s: over 2 GiB without its weights", path);
-    if (!writer->external->data.count) return nd_file_replace(path, pieces_write, &writer->model);
-    return write_pair(writer, path);
+    const char *replaced = nd_onnx_beside_replaced(writer->graph, path, &writer->arena);
+    ND_TRY(writer->external->data.count ? write_pair(writer, path)
+                                        : nd_file_replace(path, pieces_write, &writer->model));
+    nd_onnx_beside_remove(path, replaced);
+    return nd_status_ok;
 }
 
 static nd_status write_graph(const nd_graph *graph, const char *path) {
@@ -146,7 +152,7 @@ static nd_status write_graph(const nd_graph *graph, const char *path) {
     writer.external = &external;
     writer.outside = bytes > nd_onnx_inside_max;
     nd_status status;
-    ND_TRY_DONE(nd_onnx_name_beside(graph, path, &writer.arena, &external.path));
+    ND_TRY_DONE(nd_onnx_beside_name(path, &writer.arena, &external.path));
     const char *slash = strrchr(external.path, '/');
     external.location = slash ? slash + 1 : external.path;
     status = write_model(&writer, path, used);

@@ -4,8 +4,10 @@
 #include "model/onnx/onnx_wire.h"
 #include "tests/unit/help/graph_help.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* A protobuf message in the making. */
@@ -347,18 +349,93 @@ Test(onnx, data_of_another_model_are_not_written_over) {
     write_file(path, others, sizeof others);
     nd_graph *graph = read_with_data(folder, "sub/new.onnx.data", false), *again;
     snprintf(path, sizeof path, "%s/sub/new.onnx", folder);
-    for (int pass = 0; pass < 2; pass++) { /* the second writes over its own */
+    for (int pass = 0; pass < 4; pass++) { /* another name while the model that is replaced has data */
         cr_assert_eq(nd_onnx_write(graph, path), nd_status_ok, "%s", nd_error());
         cr_assert_eq(nd_onnx_read(path, &again), nd_status_ok, "%s", nd_error());
         cr_assert_arr_eq(nd_graph_constant(again, &again->nodes[0], 1)->data, floats, sizeof floats);
         nd_graph_free(again);
         expect_file(folder, "sub/new.onnx.data", floats, sizeof floats);
         expect_file(folder, "sub/new.onnx.1.data", others, sizeof others);
-        expect_file(folder, "sub/new.onnx.2.data", floats, sizeof floats);
-        snprintf(beside, sizeof beside, "%s.3.data", path);
+        snprintf(beside, sizeof beside, "sub/new.onnx.%d.data", 2 + pass % 2);
+        expect_file(folder, beside, floats, sizeof floats);
+        snprintf(beside, sizeof beside, "%s.%d.data", path, 3 - pass % 2);
         cr_assert(access(beside, F_OK));
     }
     nd_graph_free(graph);
+    clear(folder);
+}
+
+/* A model that is written where it was read from: as it was, and with an operand of its own in the place of
+ * its data, which are let go. */
+Test(onnx, data_of_a_model_in_its_own_place) {
+    char folder[32], path[96], data[128];
+    static const float floats[] = {2, 3, 5, 7};
+    nd_graph *again;
+    temporary(folder);
+    snprintf(data, sizeof data, "%s/old.onnx.data", folder);
+    write_file(data, floats, sizeof floats);
+    nd_graph *graph = read_with_data(folder, "old.onnx.data", false);
+    snprintf(path, sizeof path, "%s/old.onnx", folder);
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass) graph->nodes[0].edited = 1 << 1;
+        cr_assert_eq(nd_onnx_write(graph, path), nd_status_ok, "%s", nd_error());
+        cr_assert_eq(nd_onnx_read(path, &again), nd_status_ok, "%s", nd_error());
+        cr_assert_arr_eq(nd_graph_constant(again, &again->nodes[0], 1)->data, floats, sizeof floats);
+        nd_graph_free(again);
+        cr_assert_eq(!access(data, F_OK), !pass);
+    }
+    nd_graph_free(graph);
+    clear(folder);
+}
+
+/* Each says by its metadata which data are its own. */
+static void write_for_ever(nd_graph *const graphs[2], int first, const char *path) {
+    for (int i = first;; i = !i)
+        if (nd_onnx_write(graphs[i], path)) _exit(1);
+}
+
+/* Killed at any moment: a model and its own data. */
+Test(onnx, model_and_data_stay_a_pair, .timeout = 60) {
+    enum { kills = 60, floats = 4 };
+    float numbers[2][floats];
+    char folder[32], path[96], name[2];
+    nd_graph *graphs[2], *found;
+    int seen[2] = {0};
+    temporary(folder);
+    snprintf(path, sizeof path, "%s/new", folder);
+    cr_assert_eq(mkdir(path, 0777), 0);
+    for (int i = 0; i < 2; i++) {
+        for (int k = 0; k < floats; k++) numbers[i][k] = (float)(i + 1);
+        snprintf(path, sizeof path, "%s/sub%d", folder, i);
+        write_file(path, numbers[i], sizeof numbers[i]);
+        snprintf(path, sizeof path, "sub%d", i);
+        graphs[i] = read_with_data(folder, path, false);
+        snprintf(name, sizeof name, "%d", i);
+        cr_assert_eq(nd_graph_set_meta(graphs[i], "own", name), nd_status_ok);
+        snprintf(path, sizeof path, "%s/old.onnx", folder);
+        cr_assert_eq(unlink(path), 0, "its bytes are the graph's");
+    }
+    snprintf(path, sizeof path, "%s/new/m.onnx", folder);
+    cr_assert_eq(nd_onnx_write(graphs[0], path), nd_status_ok, "%s", nd_error());
+    for (int i = 0; i < kills; i++) {
+        int how;
+        const pid_t child = fork();
+        cr_assert_geq(child, 0);
+        if (!child) write_for_ever(graphs, i % 2, path);
+        usleep((useconds_t)(1000 + i * 7919 % 60000)); /* some are written in that time */
+        cr_assert_eq(kill(child, SIGKILL), 0);
+        cr_assert_eq(waitpid(child, &how, 0), child);
+        cr_assert(WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL, "it ended by itself");
+        cr_assert_eq(nd_onnx_read(path, &found), nd_status_ok, "%s", nd_error());
+        const int own = atoi(nd_graph_meta(found, "own"));
+        const float *data = nd_graph_constant(found, &found->nodes[0], 1)->data;
+        cr_assert_eq(data[0], (float)(own + 1), "the model with the data of the other");
+        seen[own]++;
+        nd_graph_free(found);
+    }
+    cr_assert(seen[0] && seen[1], "one of them was never written");
+    nd_graph_free(graphs[0]);
+    nd_graph_free(graphs[1]);
     clear(folder);
 }
 
