@@ -21,7 +21,8 @@ typedef struct pool_columns {
     int64_t width, channels, step, out_pixel;
 } pool_columns;
 
-/* What depends on the type of the elements and on the function. Accumulators are fp32, of int8 bytes. */
+/* What depends on the type of the elements and on the function. Accumulators are fp32; largest numbers
+ * stay in their own width. */
 typedef struct pool_type {
     int element, wide; /* bytes of an element, of an accumulator */
     void (*begin)(int64_t n, void *sum);
@@ -43,15 +44,17 @@ typedef struct pool_kernel {
 #define POOL_LARGER(a, b) ((a) > (b) ? (a) : (b))
 #define POOL_SUM(a, b)    ((a) + (b))
 
-#define POOL_FUNCTIONS(name, type, function, none)                                                           \
-    static void name##_begin(int64_t n, void *sum) {                                                         \
-        for (int64_t i = 0; i < n; i++) ((type *)sum)[i] = none;                                             \
-    }                                                                                                        \
+#define POOL_TAKE(name, type, function)                                                                      \
     ND_CPU_CLONES static void name##_merge(int64_t n, const type *x, type *restrict sum) {                   \
         for (int64_t i = 0; i < n; i++) sum[i] = (type)function(x[i], sum[i]);                               \
     }                                                                                                        \
     static void name##_take(int64_t n, const void *x, void *sum) {                                           \
         name##_merge(n, x, sum);                                                                             \
+    }
+
+#define POOL_FUNCTIONS(name, type, function, none)                                                           \
+    static void name##_begin(int64_t n, void *sum) {                                                         \
+        for (int64_t i = 0; i < n; i++) ((type *)sum)[i] = none;                                             \
     }                                                                                                        \
     ND_CPU_CLONES static void name##_row(const pool_columns *row, const type *sums, type *restrict out) {    \
         const int64_t channels = row->channels;                                                              \
@@ -68,6 +71,9 @@ typedef struct pool_kernel {
         name##_row(row, sums, out);                                                                          \
     }
 
+POOL_TAKE(largest, float, POOL_LARGER)
+POOL_TAKE(total, float, POOL_SUM)
+POOL_TAKE(largest_byte, uint8_t, POOL_LARGER)
 POOL_FUNCTIONS(largest, float, POOL_LARGER, -INFINITY)
 POOL_FUNCTIONS(total, float, POOL_SUM, 0)
 POOL_FUNCTIONS(largest_byte, uint8_t, POOL_LARGER, 0)
@@ -82,8 +88,35 @@ static void take_half(int64_t n, const uint16_t *x, float *sum,
     }
 }
 
-static void largest_take_half(int64_t n, const void *x, void *sum) {
-    take_half(n, x, sum, largest_take);
+/* bf16 in the order of integers, which is its own inverse. */
+static inline int16_t half_order(uint16_t half) {
+    const int16_t bits = (int16_t)half;
+    return (int16_t)(bits ^ ((bits >> 15) & 0x7fff));
+}
+
+POOL_FUNCTIONS(largest_ordered, int16_t, POOL_LARGER, (int16_t)(0xff80 ^ 0x7fff))
+
+ND_CPU_CLONES static void largest_half_merge(int64_t n, const uint16_t *x, int16_t *restrict sum) {
+    for (int64_t i = 0; i < n; i++) {
+        const bool number = (x[i] & 0x7fff) <= 0x7f80; /* NaN is passed over, as in fp32 */
+        const int16_t ordered = number ? half_order(x[i]) : INT16_MIN;
+        sum[i] = (int16_t)POOL_LARGER(ordered, sum[i]);
+    }
+}
+
+static void largest_half_take(int64_t n, const void *x, void *sum) {
+    largest_half_merge(n, x, sum);
+}
+
+ND_CPU_CLONES static void largest_half_back(const pool_columns *row, int16_t *out) {
+    for (int64_t p = 0; p < row->width; p++, out += row->out_pixel) {
+        for (int64_t c = 0; c < row->channels; c++) out[c] = half_order((uint16_t)out[c]);
+    }
+}
+
+static void largest_half_columns(const pool_columns *row, const void *sums, void *out) {
+    largest_ordered_columns(row, sums, out);
+    largest_half_back(row, out);
 }
 
 static void total_take_half(int64_t n, const void *x, void *sum) {
@@ -94,7 +127,7 @@ static const pool_type pool_types[nd_precision_count][2] = {
     [nd_precision_fp32] = {{4, 4, total_begin, total_take, total_columns},
                            {4, 4, largest_begin, largest_take, largest_columns}},
     [nd_precision_bf16] = {{2, 4, total_begin, total_take_half, total_columns},
-                           {2, 4, largest_begin, largest_take_half, largest_columns}},
+                           {2, 2, largest_ordered_begin, largest_half_take, largest_half_columns}},
     [nd_precision_int8] = {{0}, {1, 1, largest_byte_begin, largest_byte_take, largest_byte_columns}},
 };
 

@@ -24,7 +24,8 @@ static void amx_end(void) {
 }
 
 /* A step reads 64 bytes of each of 32 rows of the panel: two tiles, and two of weights for four products. */
-static void amx_multiply_tiles(const char *panel, size_t row, const char *weights, int64_t steps) {
+static inline __attribute__((always_inline)) void
+amx_multiply_steps(const char *panel, size_t row, const char *weights, int64_t steps, const bool past) {
     const char *lower = panel + 16 * row;
     _tile_zero(0);
     _tile_zero(1);
@@ -32,8 +33,13 @@ static void amx_multiply_tiles(const char *panel, size_t row, const char *weight
     _tile_zero(3);
     for (int64_t step = 0; step < steps; step++) {
         _tile_loadd(4, panel, row);
-        _tile_loadd(6, weights, 64);
-        _tile_loadd(7, weights + 1024, 64);
+        if (past) {
+            _tile_stream_loadd(6, weights, 64);
+            _tile_stream_loadd(7, weights + 1024, 64);
+        } else {
+            _tile_loadd(6, weights, 64);
+            _tile_loadd(7, weights + 1024, 64);
+        }
         _tile_loadd(5, lower, row);
         AMX_DOT(0, 4, 6);
         AMX_DOT(1, 4, 7);
@@ -43,6 +49,15 @@ static void amx_multiply_tiles(const char *panel, size_t row, const char *weight
         lower += 64;
         weights += 2048;
     }
+}
+
+/* A panel that fills most of L1 stays there when the weights go past it. */
+static void amx_multiply_tiles(const char *panel, size_t row, const char *weights, int64_t steps) {
+    enum { some = 16 << 10, most = 44 << 10 };
+    if (32 * row > some && 32 * row < most)
+        amx_multiply_steps(panel, row, weights, steps, true);
+    else
+        amx_multiply_steps(panel, row, weights, steps, false);
 }
 
 static void amx_store(void *sums) {
