@@ -38,8 +38,9 @@ typedef struct nd_candidates {
 } nd_candidates;
 
 typedef struct nd_decouple_settings {
-    const char *method; /* a method's name, several with commas, or "auto" = "dwpw,pwdw": per layer the
-                           cheaper one, and for macs_ratio the one that loses less */
+    const char *method; /* a method's name, several with commas, or "auto": per layer the cheaper of dwpw and
+                           pwdw; for macs_ratio what loses least, with images among more methods (method.md,
+                           "Auto") */
     nd_ranks ranks;
     nd_rule rule;
     double target;   /* T, threshold, ratio or points, by rule */

@@ -82,7 +82,7 @@ static void fill(const nd_conv *conv, const int32_t *kept, const nd_slices *slic
 
 static nd_status dwpw_decompose(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
                                 const nd_moments *moments, nd_chain *out) {
-    if (moments) return nd_dwpw_fit(backend, conv, ranks, rank, moments, out);
+    if (moments) return nd_dwpw_fit(backend, conv, ranks, rank, nd_dwpw_rounds, moments, out);
     nd_status status = nd_status_ok;
     nd_slices slices = {0};
     float *a = NULL;

@@ -13,8 +13,10 @@ nd_status nd_dwpw_layout(const nd_conv *conv, const int32_t *kept, int64_t rank,
  * positive. */
 void nd_dwpw_balance(nd_chain *chain);
 
-/* Filters chosen and fitted on data (method.md, "Choosing filters" and "Refit"). */
-nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
+/* Filters chosen and fitted on data (method.md, "Choosing filters" and "Refit"), with so many rounds of
+ * descent: nd_dwpw_rounds is the usual number, 0 tells cheaply how good a rank would be. */
+enum { nd_dwpw_rounds = 2 };
+nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank, int rounds,
                       const nd_moments *moments, nd_chain *out);
 
 #endif

@@ -11,7 +11,6 @@
 #include <string.h>
 
 enum {
-    descent_rounds = 2,
     panel_channels = 6, /* of a descent: the products within a panel stay too small to be worth threads */
 };
 static const double eigenvalue_floor = 1e-10; /* of the largest of a channel */
@@ -265,7 +264,7 @@ done:
     return status;
 }
 
-nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
+nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank, int rounds,
                       const nd_moments *moments, nd_chain *out) {
     nd_status status = nd_status_ok;
     roots c = {0};
@@ -280,7 +279,7 @@ nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, 
     ND_TRY_DONE(nd_moments_weigh(moments, backend, moments->k, w, weighed));
     ND_TRY_DONE(select_filters(backend, conv, ranks, rank, weighed, &c, kept, out));
     ND_TRY_DONE(nd_refit_last(backend, conv, moments, out));
-    for (int round = 0; round < descent_rounds; round++) {
+    for (int round = 0; round < rounds; round++) {
         ND_TRY_DONE(descend(backend, conv, moments, &c, kept, out));
         ND_TRY_DONE(nd_refit_last(backend, conv, moments, out));
     }

@@ -4,6 +4,7 @@
  * outputs gain and no layer loses.
  */
 #include "base/gcd.h"
+#include "decouple/fit/features.h"
 #include "decouple/fit/refit.h"
 #include "decouple/methods/combine.h"
 #include "decouple/methods/dwpw.h"
@@ -11,10 +12,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { terms_per_step = 8 }; /* of adaptive ranks: eighths of a term per channel */
+enum {
+    terms_per_step = 8, /* of adaptive ranks: eighths of a term per channel */
+    widest_tried = 2560 /* numbers in a patch up to which every form is fitted */
+};
 
 /* Terms that are tried, relative to those of plain dwpw at the same cost, which is the first. */
-static const double more_terms[] = {1, 1.25, 1.6, 2};
+static const double more_terms[] = {1, 1.25, 1.6, 2, 2.5, 3.2};
 enum { n_more = sizeof more_terms / sizeof *more_terms };
 
 static bool lowrank_applies(const nd_conv *conv) {
@@ -34,15 +38,6 @@ static int64_t lowrank_channels(const nd_conv *conv) {
     return conv->ni;
 }
 
-static void lowrank_shape(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out) {
-    nd_method_dwpw.shape(conv, ranks, rank, out);
-}
-
-static nd_status lowrank_spectrum(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, double **error2,
-                                  double **energy, size_t *count) {
-    return nd_spectrum_by_rank(backend, &nd_method_dwpw_lowrank, conv, ranks, error2, energy, count);
-}
-
 /* The width d of the pointwise part with which `terms` cost no more than `rank` of plain dwpw: all groups
  * together; 0 where there is none, or plain dwpw has it. */
 static int64_t width_of(const nd_conv *conv, int64_t rank, int64_t terms) {
@@ -52,57 +47,114 @@ static int64_t width_of(const nd_conv *conv, int64_t rank, int64_t terms) {
     return width >= 1 && width < rows && width < more ? width * conv->groups : 0;
 }
 
-/* With moments the output error, else the squared error of the kernel. */
-static nd_status error_of(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
-                          const nd_chain *chain, double *w, double *error) {
-    ND_TRY(nd_chain_compose(chain, conv, w));
-    if (moments) return nd_moments_error(moments, backend, conv, w, NULL, error);
-    int64_t size = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
-    *error = 0;
-    for (int64_t e = 0; e < size; e++) *error += (w[e] - conv->weights[e]) * (w[e] - conv->weights[e]);
-    return nd_status_ok;
+/* A way to spend a rank: so many terms, and the width of the pointwise part, 0 for all outputs. */
+typedef struct form {
+    int64_t terms, width;
+    double error; /* of a fit without descent */
+} form;
+
+static int list_forms(const nd_conv *conv, nd_ranks ranks, int64_t rank, form forms[n_more]) {
+    const int64_t step = lowrank_step(conv, ranks), most = lowrank_max_rank(conv);
+    int n = 1;
+    forms[0] = (form){.terms = rank};
+    for (int t = 1; t < n_more; t++) {
+        const int64_t terms = (int64_t)(more_terms[t] * (double)rank) / step * step;
+        const int64_t width = width_of(conv, rank, terms);
+        if (width && terms <= most && terms != rank) forms[n++] = (form){terms, width, 0};
+    }
+    return n;
 }
 
-static nd_status narrowed(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t terms,
-                          int64_t width, const nd_moments *moments, nd_chain *out) {
-    ND_TRY(nd_method_dwpw.decompose(backend, conv, ranks, terms, moments, out));
-    if (!width) return nd_status_ok;
-    ND_TRY(nd_chain_redo_stage(backend, &nd_method_channel, 1, width, conv, moments, out));
+/* Where there are fewer terms than channels some stay unread, which makes the layers before cheaper. Which form
+ * will be best is not known yet: promised is what the one with the most terms saves. */
+static void lowrank_shape(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out) {
+    const nd_window pointwise = nd_window_pointwise();
+    form forms[n_more];
+    const int n = list_forms(conv, ranks, rank, forms);
+    const form *most = &forms[n - 1];
+    nd_method_dwpw.shape(conv, ranks, n > 1 && rank < conv->ni ? most->terms : rank, out);
+    if (n == 1 || rank >= conv->ni) return;
+    out->n--;
+    nd_shape_add(out, ".pw.reduce", &pointwise, most->width, most->terms, conv->groups);
+    nd_shape_add(out, ".pw.expand", &pointwise, conv->no, most->width, conv->groups);
+}
+
+static nd_status lowrank_spectrum(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, double **error2,
+                                  double **energy, size_t *count) {
+    return nd_spectrum_by_rank(backend, &nd_method_dwpw_lowrank, conv, ranks, error2, energy, count);
+}
+
+/* With moments the output error, else the squared error of the kernel. */
+static nd_status error_of(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
+                          const nd_chain *chain, double *error) {
+    if (moments) return nd_features_error(moments, backend, conv, chain, error);
+    int64_t size = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
+    double *w = nd_alloc_array((size_t)size, sizeof *w);
+    ND_REQUIRE(w, nd_status_memory, "conv %s: no memory for its forms", conv->name);
+    nd_status status = nd_chain_compose(chain, conv, w);
+    *error = 0;
+    for (int64_t e = 0; e < size; e++) *error += (w[e] - conv->weights[e]) * (w[e] - conv->weights[e]);
+    free(w);
+    return status;
+}
+
+/* `rounds` of descent before the pointwise part is narrowed. */
+static nd_status fit_form(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, const form *of,
+                          int rounds, const nd_moments *moments, nd_chain *out) {
+    ND_TRY(moments ? nd_dwpw_fit(backend, conv, ranks, of->terms, rounds, moments, out)
+                   : nd_method_dwpw.decompose(backend, conv, ranks, of->terms, NULL, out));
+    if (!of->width) return nd_status_ok;
+    ND_TRY(nd_chain_redo_stage(backend, &nd_method_channel, 1, of->width, conv, moments, out));
     if (!moments) return nd_status_ok;
     ND_TRY(nd_refit_last(backend, conv, moments, out));
     return nd_refit_chain_bias(conv, moments, out);
 }
 
-static nd_status lowrank_decompose(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
-                                   const nd_moments *moments, nd_chain *out) {
-    nd_status status = nd_status_ok;
+/* Replaces the chain in `best` where this form has less error. */
+static nd_status try_form(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, const form *of,
+                          const nd_moments *moments, double *least, nd_chain *best) {
     nd_chain chain = {0};
-    int64_t step = lowrank_step(conv, ranks), most = lowrank_max_rank(conv);
-    double least = INFINITY, error = 0;
-    /* Fewer terms than channels leave some unread, which makes the layers before cheaper: more terms would
-     * read more of them than the shape promises, and the network would cost more than was planned. */
-    bool reads_less = rank < conv->ni;
-    double *w =
-        nd_alloc_array((size_t)(conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv)), sizeof *w);
-    ND_REQUIRE_DONE(w, nd_status_memory, "conv %s: no memory for its forms", conv->name);
-    for (int t = 0; t < n_more; t++) {
-        int64_t terms = (int64_t)(more_terms[t] * (double)rank) / step * step;
-        int64_t width = t ? width_of(conv, rank, terms) : 0;
-        if (t && (!width || terms > most || terms == rank || reads_less)) continue;
-        ND_TRY_DONE(narrowed(backend, conv, ranks, t ? terms : rank, width, moments, &chain));
-        ND_TRY_DONE(error_of(backend, conv, moments, &chain, w, &error));
-        if (error < least) {
-            least = error;
-            nd_chain_free(out);
-            *out = chain;
-            chain = (nd_chain){0};
-        }
+    double error = 0;
+    nd_status status = fit_form(backend, conv, ranks, of, nd_dwpw_rounds, moments, &chain);
+    if (!status) status = error_of(backend, conv, moments, &chain, &error);
+    if (!status && error < *least) {
+        const nd_chain old = *best;
+        *best = chain;
+        chain = old;
+        *least = error;
+    }
+    nd_chain_free(&chain);
+    return status;
+}
+
+static nd_status screen_forms(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int n,
+                              const nd_moments *moments, form *forms) {
+    nd_status status = nd_status_ok;
+    for (int f = 1; !status && f < n; f++) {
+        nd_chain chain = {0};
+        status = fit_form(backend, conv, ranks, &forms[f], 0, moments, &chain);
+        if (!status) status = error_of(backend, conv, moments, &chain, &forms[f].error);
         nd_chain_free(&chain);
     }
-done:
-    nd_chain_free(&chain);
-    free(w);
     return status;
+}
+
+/* In wide layers descent takes long: there the form that is best without it gets it, and plain dwpw, which it
+ * helps most. */
+static nd_status lowrank_decompose(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
+                                   const nd_moments *moments, nd_chain *out) {
+    form forms[n_more];
+    double least = INFINITY;
+    int n = list_forms(conv, ranks, rank, forms), best = 1;
+    if (moments && moments->k > widest_tried && n > 2) {
+        ND_TRY(screen_forms(backend, conv, ranks, n, moments, forms));
+        for (int f = 2; f < n; f++)
+            if (forms[f].error < forms[best].error) best = f;
+        forms[1] = forms[best];
+        n = 2;
+    }
+    for (int f = 0; f < n; f++) ND_TRY(try_form(backend, conv, ranks, &forms[f], moments, &least, out));
+    return nd_status_ok;
 }
 
 const nd_method nd_method_dwpw_lowrank = {

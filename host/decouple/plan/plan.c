@@ -13,8 +13,16 @@
 /* Moments of more inputs than this take gigabytes (method.md, "Pointwise layers"). */
 enum { most_inputs = 12288 };
 
-static nd_status read_methods(const char *text, nd_plan *plan) {
-    if (!strcmp(text, "auto")) text = "dwpw,pwdw";
+/* The two forms; with images, which tell what a method is worth in each layer, all that win somewhere
+ * (method.md, "Auto"). */
+static const char forms[] = "dwpw,pwdw", all_forms[] = "dwpw,pwdw,dwpw_lowrank,spatial,channel,lowrank";
+/* A fit of pwdw takes time with the cube of the inputs: of wider layers it is left out of them. */
+enum { widest_pwdw = 128 };
+
+static nd_status read_methods(const nd_decouple_settings *settings, nd_plan *plan) {
+    const char *text = settings->method;
+    plan->automatic = !strcmp(text, "auto") && settings->calib && settings->rule == nd_rule_macs_ratio;
+    if (!strcmp(text, "auto")) text = plan->automatic ? all_forms : forms;
     char **names = NULL;
     size_t count = 0;
     nd_arena arena = {0};
@@ -103,8 +111,8 @@ static nd_status require_matches(const nd_plan *plan, const char *pattern) {
                    n == 1 ? "is" : "are", names, n > named_max ? " and others" : "");
 }
 
-/* An inner product by a constant, where a method for layers without a spatial kernel may want it and the
- * budget counts it. One that nd cannot read stays as it is. */
+/* An inner product by a constant, where a method for layers without a spatial kernel may want it and the budget
+ * counts it. One that nd cannot read stays as it is. */
 static nd_status add_product(const nd_graph *graph, int n, const nd_decouple_settings *settings,
                              nd_plan *plan) {
     nd_layer layer = {.name = graph->nodes[n].name, .node = n};
@@ -184,9 +192,12 @@ int nd_plan_methods(const nd_plan *plan, const nd_layer *layer, const nd_method 
     int count = 0;
     const nd_method *const *allowed = layer->only ? &layer->only : plan->methods;
     const int n = layer->only ? 1 : plan->n_methods;
-    for (int m = 0; m < n; m++)
-        if (allowed[m]->pointwise == !layer->spatial && allowed[m]->applies(&layer->conv))
+    for (int m = 0; m < n; m++) {
+        const bool slow = plan->automatic && !layer->only && allowed[m] == &nd_method_pwdw &&
+                          layer->conv.ni / layer->conv.groups > widest_pwdw;
+        if (!slow && allowed[m]->pointwise == !layer->spatial && allowed[m]->applies(&layer->conv))
             methods[count++] = allowed[m];
+    }
     return count;
 }
 
@@ -196,7 +207,7 @@ nd_status nd_plan_open(const nd_graph *graph, const nd_decouple_settings *settin
     bool seen = false;
     plan.layers = nd_alloc_array((size_t)graph->n_nodes, sizeof *plan.layers);
     ND_REQUIRE_DONE(plan.layers, nd_status_memory, "no memory for a plan");
-    ND_TRY_DONE(read_methods(settings->method, &plan));
+    ND_TRY_DONE(read_methods(settings, &plan));
     for (int n = 0; n < graph->n_nodes; n++) {
         const nd_node *node = &graph->nodes[n];
         if (node->op != nd_op_conv && node->op_type && strstr(node->op_type, "Conv"))

@@ -39,6 +39,7 @@ typedef struct nd_plan {
     nd_arena arena;                           /* their texts */
     const nd_method *methods[nd_methods_max]; /* allowed where a layer has no setting of its own */
     int n_methods;
+    bool automatic; /* the settings leave the methods to the images */
     nd_cost before;
     double ratio; /* after an allocation: total cost / new cost */
 } nd_plan;
