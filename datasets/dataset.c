@@ -34,6 +34,7 @@ typedef struct nd_dataset {
     nd_prefetch *prefetch;
     size_t floats; /* in a picture */
     float *images; /* one batch */
+    float *planes; /* one picture as it is prepared, where the batch has its channels last */
     int32_t *labels;
     int64_t *index;
     nd_frame *frames;
@@ -58,13 +59,21 @@ static nd_status dataset_map(nd_dataset *self, int64_t index, int32_t label, int
                    (int)label);
 }
 
+/* [channels][area] to [area][channels] */
+static void dataset_interleave(const nd_batches *batches, const float *planes, float *image) {
+    const int64_t area = batches->height * batches->width, channels = batches->channels;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t p = 0; p < area; p++) image[p * channels + c] = planes[c * area + p];
+}
+
 /* Fills the batch with the next pictures that can be read. */
 static nd_status dataset_next(nd_batches *batches, nd_batch *out) {
     nd_dataset *self = (nd_dataset *)batches;
     int64_t n = 0;
     while (n < batches->batch) {
         int64_t index;
-        nd_status status = nd_prefetch_take(self->prefetch, self->images + (size_t)n * self->floats,
+        float *image = self->images + (size_t)n * self->floats;
+        nd_status status = nd_prefetch_take(self->prefetch, batches->channels_last ? self->planes : image,
                                             &self->frames[n], &index);
         if (index < 0) break;
         if (status) {
@@ -74,6 +83,7 @@ static nd_status dataset_next(nd_batches *batches, nd_batch *out) {
             batches->skipped++;
             continue;
         }
+        if (batches->channels_last) dataset_interleave(batches, self->planes, image);
         self->index[n] = index;
         ND_TRY(dataset_map(self, index, self->source->label(self->source, index), &self->labels[n]));
         n++;
@@ -110,6 +120,7 @@ static void dataset_close(nd_batches *batches) {
     if (self->source) self->source->close(self->source);
     nd_labels_close(self->labels_map);
     free(self->images);
+    free(self->planes);
     free(self->labels);
     free(self->index);
     free(self->frames);
@@ -171,11 +182,13 @@ static nd_status dataset_allocate(nd_dataset *self) {
         "%s: a batch of %lld pictures takes %.1f GiB, and %.1f GiB are left: a smaller --batch takes less",
         batches->name, (long long)batches->batch, bytes / 0x1p30, (double)left / 0x1p30);
     self->images = nd_alloc_array((size_t)batches->batch, self->floats * sizeof *self->images);
+    if (batches->channels_last) self->planes = nd_alloc_array(self->floats, sizeof *self->planes);
     self->labels = nd_alloc_array((size_t)batches->batch, sizeof *self->labels);
     self->index = nd_alloc_array((size_t)batches->batch, sizeof *self->index);
     self->frames = nd_alloc_array((size_t)batches->batch, sizeof *self->frames);
-    ND_REQUIRE(self->images && self->labels && self->index && self->frames, nd_status_memory,
-               "%s: no memory for %lld pictures", batches->name, (long long)batches->batch);
+    ND_REQUIRE(self->images && (self->planes || !batches->channels_last) && self->labels && self->index &&
+                   self->frames,
+               nd_status_memory, "%s: no memory for %lld pictures", batches->name, (long long)batches->batch);
     return nd_status_ok;
 }
 
@@ -211,6 +224,7 @@ static nd_status dataset_prepare(nd_dataset *self, const nd_dataset_settings *se
     ND_TRY(nd_preprocess_size(&preprocess, source->height, source->width, &batches->height, &batches->width));
     ND_TRY(dataset_range(settings, source, &batches->count));
     batches->channels = nd_preprocess_channels(&preprocess);
+    batches->channels_last = settings->channels_last;
     batches->batch = settings->batch > 0 ? settings->batch : 1;
     if (batches->batch > batches->count) batches->batch = batches->count > 0 ? batches->count : 1;
     snprintf(batches->name, sizeof batches->name, "%s", settings->spec);

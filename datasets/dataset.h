@@ -18,6 +18,7 @@ typedef struct nd_dataset_settings {
     bool calibration;       /* which split when the spec does not say */
     int64_t height,
         width;           /* what the network takes, 0 if unknown: pictures that are made up are made for it */
+    bool channels_last;  /* it takes images of height x width x channels */
     const char *classes; /* class map (datasets/labels.h), NULL = the set's own numbers */
     int64_t label_offset; /* added to every known class */
     int64_t batch;

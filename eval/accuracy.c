@@ -1,7 +1,7 @@
 #include "eval/accuracy.h"
 
 #include "base/machine/clock.h"
-#include "eval/images.h"
+#include "model/images.h"
 
 #include <math.h>
 #include <stdio.h>

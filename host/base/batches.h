@@ -12,7 +12,7 @@
 
 #pragma GCC visibility push(default)
 
-/* `images` is n x channels x height x width, fp32, preprocessed. labels[i] is -1 where unknown; index[i]
+/* `images` is n x channels x height x width, or n x height x width x channels, fp32, preprocessed. labels[i] is -1 where unknown; index[i]
  * is the image's place in the data set (skipped images leave gaps); frames[i] says where its picture lies
  * in it, NULL where the stream does not know. All memory belongs to the stream and is valid until the
  * next call on it. n == 0 marks the end. */
@@ -27,9 +27,10 @@ typedef struct nd_batch {
 typedef struct nd_batches nd_batches;
 struct nd_batches {
     int64_t channels, height, width;
-    int64_t count;   /* images in the set, broken ones included */
-    int64_t batch;   /* images in a full batch */
-    int64_t skipped; /* broken images met since the last rewind; each was named in a warning */
+    bool channels_last; /* the second order of `images` */
+    int64_t count;      /* images in the set, broken ones included */
+    int64_t batch;      /* images in a full batch */
+    int64_t skipped;    /* broken images met since the last rewind; each was named in a warning */
     bool synthetic;  /* made-up pictures: good to calibrate on and to compare two networks, never labelled */
     char sha256[65]; /* of the list of items and labels: the data set's identity in rows */
     char name[256];  /* the DATASET specification it was opened with */

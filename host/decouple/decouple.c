@@ -6,6 +6,7 @@
 #include "decouple/calib/output_metric.h"
 #include "decouple/settings.h"
 #include "decouple/settle.h"
+#include "model/images.h"
 #include "model/infer/infer.h"
 #include "model/model.h"
 
@@ -161,6 +162,7 @@ nd_status nd_decouple_candidates(const nd_graph *graph, nd_backend *backend,
     nd_plan plan;
     own.target = 1; /* whatever the target turns out to be */
     *out = (nd_candidates){0};
+    if (own.calib) ND_TRY(nd_images_fit(graph, own.calib));
     ND_TRY(nd_plan_open(graph, &own, &plan));
     nd_status status = own.output_metric ? nd_output_metric(graph, backend, &own, &plan) : nd_status_ok;
     if (!status) status = nd_plan_measure(graph, backend, &own, &plan, out);
@@ -179,6 +181,7 @@ nd_status nd_decouple(nd_graph *graph, nd_backend *backend, const nd_decouple_se
     *report = (nd_decouple_report){0};
     ND_TRY(nd_decouple_check_settings(settings));
     ND_TRY(nd_decouple_prepare(graph));
+    if (settings->calib) ND_TRY(nd_images_fit(graph, settings->calib));
     ND_TRY(nd_plan_open(graph, settings, &plan));
     chains = nd_alloc_array((size_t)plan.n_layers + 1, sizeof *chains);
     error = nd_alloc_array((size_t)plan.n_layers + 1, sizeof *error);

@@ -1,6 +1,7 @@
 #include "quantize/quantize.h"
 #include "base/parallel.h"
 #include "base/text/text.h"
+#include "model/images.h"
 #include "model/infer/infer.h"
 #include "quantize/balance.h"
 #include "quantize/ranges.h"
@@ -328,6 +329,7 @@ nd_status nd_quantize_graph(nd_graph *graph, nd_backend *backend, const nd_quant
     *report = (nd_quantize_report){0};
     ND_TRY(nd_graph_fold(graph));
     ND_TRY(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
+    ND_TRY(nd_images_fit(graph, settings->calib));
     for (int i = 0; i < graph->n_nodes; i++)
         ND_REQUIRE(graph->nodes[i].op != nd_op_quantize, nd_status_unsupported, "is quantised already");
     nd_quantizing q = {.graph = graph, .settings = settings};

@@ -39,7 +39,7 @@ rule host/cli cli/ eval/ bench/ check/ decouple/ quantize/ run/ model/ datasets/
 rule cuda cuda/ run/backend.h
 
 # Rooms within rooms, from the bottom up. decouple.h, bench.h, cli.h and device.h are what their whole room shares.
-rule host/model/infer model/infer/ model/dims.h model/graph.h
+rule host/model/infer model/infer/ model/dims.h model/graph.h model/images.h
 rule host/model/weights model/weights/ model/graph.h model/model.h
 rule host/model/zoo model/zoo/ model/graph.h model/model.h
 rule host/model/onnx model/onnx/ model/infer/ model/graph.h model/graph_names.h model/model.h
@@ -52,7 +52,7 @@ rule host/decouple/plan decouple/plan/ decouple/methods/ decouple/chain.h decoup
 rule host/decouple/calib decouple/calib/ decouple/plan/ decouple/methods/ decouple/fit/ decouple/chain.h decouple/decouple.h run/ model/
 rule datasets/annotations datasets/annotations/ datasets/image/ datasets/lines.h datasets/source.h
 rule datasets/image datasets/image/
-rule eval/detect eval/detect/ eval/images.h run/ model/
+rule eval/detect eval/detect/ run/ model/
 rule eval/report eval/report/
 rule bench/timing bench/timing/ bench/bench.h decouple/ run/ model/
 rule bench/subjects bench/subjects/ bench/timing/ bench/bench.h decouple/ run/ model/ check/

@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include "datasets/image/preprocess.h"
+#include "model/images.h"
 
 #include <string.h>
 
@@ -46,10 +47,12 @@ nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, siz
         if (*recipe) settings.preprocess = recipe;
     }
     for (size_t i = 0; i < count && !settings.height; i++) {
-        const nd_value *x = models[i]->n_inputs > 0 ? &models[i]->values[models[i]->inputs[0]] : NULL;
-        if (!x || x->rank != 4 || x->dims[2] <= 0 || x->dims[3] <= 0) continue;
-        settings.height = x->dims[2];
-        settings.width = x->dims[3];
+        if (models[i]->n_inputs < 1) continue;
+        const nd_image_input image = nd_image_input_of(&models[i]->values[models[i]->inputs[0]]);
+        if (image.height <= 0 || image.width <= 0) continue;
+        settings.height = image.height;
+        settings.width = image.width;
+        settings.channels_last = image.channels_last;
     }
     return nd_dataset_open(&settings, out);
 }

@@ -3,6 +3,7 @@
 #include "base/files/file.h"
 #include "datasets/dataset.h"
 #include "decouple/methods/method.h"
+#include "model/images.h"
 
 #include <string.h>
 
@@ -116,8 +117,8 @@ static nd_status open_calibration(const nd_args *args, const nd_graph *graph,
                                   nd_decouple_settings *settings) {
     const char *spec = nd_args_text(args, "calib", NULL);
     if (!spec) return nd_status_ok;
-    const nd_value *x = &graph->values[graph->inputs[0]];
-    bool small = x->rank == 4 && x->dims[2] * x->dims[3] <= small_image;
+    const nd_image_input image = nd_image_input_of(&graph->values[graph->inputs[0]]);
+    bool small = image.channels > 0 && image.height * image.width <= small_image;
     nd_dataset_settings dataset = {
         .spec = spec,
         .calibration = true,

@@ -1,3 +1,4 @@
+#include "model/images.h"
 #include "model/infer/infer_state.h"
 
 #include <stdlib.h>
@@ -20,7 +21,10 @@ static nd_status infer_inputs(nd_infer *infer) {
         if (!i && value->rank > 0) infer->declared = value->dims[0];
         if (value->rank > 0 && (value->dims[0] < 0 || value->dims[0] == infer->declared))
             value->dims[0] = settings->batch;
-        const int64_t known[4] = {settings->batch, 0, settings->height, settings->width};
+        const bool last = nd_image_input_of(value).channels_last;
+        const int64_t height = settings->height, width = settings->width,
+                      known[4] = {settings->batch, last ? height : 0, last ? width : height,
+                                  last ? 0 : width};
         for (int k = 1; value->rank == 4 && k < 4; k++)
             if (value->dims[k] < 0 && known[k]) value->dims[k] = known[k];
         if (!input_is_whole(value) && settings->allow_opaque && (i || value->rank != 4)) {
