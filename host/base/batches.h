@@ -12,10 +12,10 @@
 
 #pragma GCC visibility push(default)
 
-/* `images` is n x channels x height x width, or n x height x width x channels, fp32, preprocessed. labels[i] is -1 where unknown; index[i]
- * is the image's place in the data set (skipped images leave gaps); frames[i] says where its picture lies
- * in it, NULL where the stream does not know. All memory belongs to the stream and is valid until the
- * next call on it. n == 0 marks the end. */
+/* `images` is n x channels x height x width, or n x height x width x channels, fp32, preprocessed.
+ * labels[i] is -1 where unknown; index[i] is the image's place in the data set (skipped images leave gaps);
+ * frames[i] says where its picture lies in it, NULL where the stream does not know. All memory belongs to the
+ * stream and is valid until the next call on it. n == 0 marks the end. */
 typedef struct nd_batch {
     int64_t n;
     const float *images;

@@ -34,8 +34,8 @@ nd_status nd_conv_from_node(const nd_graph *graph, const nd_node *node, nd_conv 
  * other way round are copied into the arena. */
 nd_status nd_conv_from_product(const nd_graph *graph, const nd_node *node, nd_arena *arena, nd_conv *out);
 
-/* A graph of this convolution alone, batch x ni x in_h x in_w in, inferred; of a product batch x in_h x ni. It
- * is node 0. */
+/* A graph of this convolution alone, its node 0, inferred. x is batch x ni x in_h x in_w, of a product
+ * batch x in_h x ni. */
 nd_status nd_conv_graph(const nd_conv *conv, int64_t batch, nd_graph **out);
 
 int64_t nd_conv_out_h(const nd_conv *conv);
@@ -111,8 +111,8 @@ nd_status nd_chain_splice(nd_chain *chain, int index, nd_chain *inner);
  * like the one that is replaced); a shape leaves zeros for weights, to count by. nd_graph_sort afterwards. */
 nd_status nd_chain_rewrite(nd_graph *graph, int node, nd_chain *chain);
 
-/* Gives a conv node, or that of a product, new weights [no][ni/groups][kh][kw] and bias, in initializers of its
- * own. */
+/* Gives a conv node, or that of a product, new weights [no][ni/groups][kh][kw] and bias, in initializers of
+ * its own. */
 nd_status nd_conv_set(nd_graph *graph, int node, const nd_conv *conv, const float *weights,
                       const float *bias);
 

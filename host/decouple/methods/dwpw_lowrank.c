@@ -65,8 +65,8 @@ static int list_forms(const nd_conv *conv, nd_ranks ranks, int64_t rank, form fo
     return n;
 }
 
-/* Where there are fewer terms than channels some stay unread, which makes the layers before cheaper. Which form
- * will be best is not known yet: promised is what the one with the most terms saves. */
+/* Where there are fewer terms than channels some stay unread, which makes the layers before cheaper. Which
+ * form will be best is not known yet: promised is what the one with the most terms saves. */
 static void lowrank_shape(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out) {
     const nd_window pointwise = nd_window_pointwise();
     form forms[n_more];

@@ -111,8 +111,8 @@ static nd_status require_matches(const nd_plan *plan, const char *pattern) {
                    n == 1 ? "is" : "are", names, n > named_max ? " and others" : "");
 }
 
-/* An inner product by a constant, where a method for layers without a spatial kernel may want it and the budget
- * counts it. One that nd cannot read stays as it is. */
+/* An inner product by a constant, where a method for layers without a spatial kernel may want it and the
+ * budget counts it. One that nd cannot read stays as it is. */
 static nd_status add_product(const nd_graph *graph, int n, const nd_decouple_settings *settings,
                              nd_plan *plan) {
     nd_layer layer = {.name = graph->nodes[n].name, .node = n};
