@@ -4,7 +4,10 @@
 #include "model/images.h"
 #include "model/infer/infer.h"
 #include "quantize/balance.h"
+#include "quantize/correct.h"
 #include "quantize/ranges.h"
+#include "run/captures.h"
+#include "run/quantized.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -21,6 +24,7 @@ typedef struct nd_quantizing {
     bool *marked;    /* in 8 bits */
     int *like;       /* has the range of that value, -1: its own */
     nd_range *range; /* of what is marked */
+    nd_means *means; /* of what products read */
 } nd_quantizing;
 
 static bool is_product(const nd_graph *graph, const nd_node *node) {
@@ -115,9 +119,33 @@ done:
     return status;
 }
 
-static float range_scale(const nd_range *range) {
-    const float scale = (range->hi - range->lo) / activation_levels;
-    return scale > 0 ? scale : 1;
+/* Of what every product reads. */
+static nd_status measure_means(nd_quantizing *q, nd_backend *backend) {
+    nd_status status = nd_status_ok;
+    const size_t count = (size_t)q->graph->n_values + 1;
+    int *values = nd_alloc_array(count, sizeof *values), n = 0;
+    nd_range *ranges = nd_alloc_array(count, sizeof *ranges);
+    float **real = nd_alloc_array(count, sizeof *real), **stored = nd_alloc_array(count, sizeof *stored);
+    ND_REQUIRE_DONE(values && ranges && real && stored, nd_status_memory, "no memory for means");
+    for (int i = 0; i < q->graph->n_nodes; i++) {
+        const int value = q->chosen[i] ? q->graph->nodes[i].in[0] : -1;
+        if (value < 0 || q->means[value].real) continue;
+        const size_t size = (size_t)nd_value_size(q->graph, value);
+        nd_means *means = &q->means[value];
+        means->real = real[n] = nd_alloc_array(size + 1, sizeof(float));
+        means->stored = stored[n] = nd_alloc_array(size + 1, sizeof(float));
+        ND_REQUIRE_DONE(means->real && means->stored, nd_status_memory, "no memory for means");
+        values[n] = value;
+        ranges[n++] = q->range[value];
+    }
+    ND_TRY_DONE(nd_ranges_means(q->graph, backend, q->settings->calib, q->settings->images, values, n, ranges,
+                                real, stored));
+done:
+    free(values);
+    free(ranges);
+    free(real);
+    free(stored);
+    return status;
 }
 
 static nd_status add_constant(nd_graph *graph, const char *name, const char *what, nd_dtype dtype,
@@ -145,13 +173,12 @@ static nd_status add_node(nd_graph *graph, nd_op op, const char *name, const cha
 
 /* Every reader of `value` reads it through 8 bits; the network's own outputs stay. */
 static nd_status put_activation(nd_graph *graph, int value, const nd_range *range) {
-    const float scale = range_scale(range);
-    const float at = roundf(-range->lo / scale);
-    const uint8_t zero = (uint8_t)fminf(fmaxf(at, 0), activation_levels);
+    const nd_quant quant = nd_range_quant(range);
+    const uint8_t zero = (uint8_t)quant.zero;
     const int readers = graph->n_nodes;
     int s, z, q, d;
     const char *name = graph->values[value].name;
-    ND_TRY(add_constant(graph, name, "scale", nd_dtype_f32, 1, true, &scale, &s));
+    ND_TRY(add_constant(graph, name, "scale", nd_dtype_f32, 1, true, &quant.scale, &s));
     ND_TRY(add_constant(graph, name, "zero", nd_dtype_u8, 1, true, &zero, &z));
     ND_TRY(add_node(graph, nd_op_quantize, name, "quantized", (const int[]){value, s, z}, 3, 1, &q));
     ND_TRY(add_node(graph, nd_op_dequantize, name, "dequantized", (const int[]){q, s, z}, 3, 1, &d));
@@ -257,6 +284,39 @@ static nd_status put_bias(nd_graph *graph, int index, const char *name, float x_
     return nd_status_ok;
 }
 
+/* A layer without a bias hands its shift on to the layer that alone reads it: a depthwise half to the
+ * pointwise one. */
+static void hand_on(nd_quantizing *q, int value, const double *shift, int64_t outputs) {
+    float *stored = q->means[value].stored;
+    const int64_t area = stored ? nd_value_size(q->graph, value) / outputs : 0;
+    for (int64_t i = 0; i < area * outputs; i++) stored[i] += (float)shift[i / area];
+}
+
+/* Takes off the bias by how much the mean of an output grows. */
+static nd_status correct_bias(nd_quantizing *q, int index, const int8_t *integers, const float *scales,
+                              int axis, int64_t outputs) {
+    nd_graph *graph = q->graph;
+    nd_node *node = &graph->nodes[index];
+    const nd_tensor *bias = nd_graph_constant(graph, node, 2);
+    nd_tensor corrected = {0};
+    double *shift = nd_alloc_array((size_t)outputs, sizeof *shift);
+    nd_status status = nd_status_ok;
+    ND_REQUIRE_DONE(shift, nd_status_memory, "no memory for a bias");
+    ND_TRY_DONE(nd_correct_shift(graph, node, &q->means[node->in[0]], integers, scales, axis, shift));
+    if (!bias || bias->dtype != nd_dtype_f32 || nd_tensor_count(bias) != outputs || bias->rank != 1) {
+        hand_on(q, node->out[0], shift, outputs);
+        goto done;
+    }
+    ND_TRY_DONE(nd_tensor_new(nd_dtype_f32, 1, &outputs, &corrected));
+    for (int64_t o = 0; o < outputs; o++)
+        ((float *)corrected.data)[o] = (float)((double)((const float *)bias->data)[o] - shift[o]);
+    ND_TRY_DONE(nd_graph_add_init(graph, graph->values[node->in[2]].name, &corrected, &node->in[2]));
+done:
+    nd_tensor_free(&corrected);
+    free(shift);
+    return status;
+}
+
 static nd_status put_weights(nd_quantizing *q, int index) {
     nd_graph *graph = q->graph;
     const nd_node *node = &graph->nodes[index];
@@ -264,7 +324,6 @@ static nd_status put_weights(nd_quantizing *q, int index) {
     const nd_tensor *weights = nd_graph_constant(graph, node, 1);
     const int axis = node->op == nd_op_gemm && !node->attr.trans_b ? 1 : 0;
     const int64_t outputs = weights->dims[axis];
-    const float x_scale = range_scale(&q->range[node->in[0]]);
     nd_tensor integers;
     int w, s, z, d;
     float *scales = nd_arena_alloc(&graph->arena, (size_t)outputs * sizeof *scales);
@@ -275,6 +334,7 @@ static nd_status put_weights(nd_quantizing *q, int index) {
     char text[512];
     snprintf(text, sizeof text, "%s.weight_q", name);
     nd_status status = round_weights(weights, axis, integers.data, scales);
+    if (!status) status = correct_bias(q, index, integers.data, scales, axis, outputs);
     if (!status) status = nd_graph_add_init(graph, text, &integers, &w);
     nd_tensor_free(&integers);
     if (status) return status;
@@ -282,7 +342,7 @@ static nd_status put_weights(nd_quantizing *q, int index) {
     ND_TRY(add_constant(graph, name, "weight_zero", nd_dtype_i8, outputs, false, zeros, &z));
     ND_TRY(add_node(graph, nd_op_dequantize, name, "weight_dq", (const int[]){w, s, z}, 3, axis, &d));
     graph->nodes[index].in[1] = d;
-    return put_bias(graph, index, name, x_scale, scales, outputs);
+    return put_bias(graph, index, name, nd_range_quant(&q->range[node->in[0]]).scale, scales, outputs);
 }
 
 static nd_status rewrite(nd_quantizing *q) {
@@ -326,6 +386,7 @@ static nd_status choose(nd_quantizing *q, nd_quantize_report *report) {
 nd_status nd_quantize_graph(nd_graph *graph, nd_backend *backend, const nd_quantize_settings *settings,
                             nd_quantize_report *report) {
     nd_status status = nd_status_ok;
+    size_t n = 0;
     *report = (nd_quantize_report){0};
     ND_TRY(nd_graph_fold(graph));
     ND_TRY(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
@@ -337,19 +398,26 @@ nd_status nd_quantize_graph(nd_graph *graph, nd_backend *backend, const nd_quant
     ND_REQUIRE_DONE(q.chosen, nd_status_memory, "no memory to quantise");
     ND_TRY_DONE(choose(&q, report));
     ND_TRY_DONE(nd_balance(graph, backend, settings->calib, settings->images, q.chosen, &report->balanced));
-    const size_t n = (size_t)graph->n_values + 1;
+    n = (size_t)graph->n_values + 1;
     q.marked = nd_alloc_array(n, sizeof *q.marked);
     q.like = nd_alloc_array(n, sizeof *q.like);
     q.range = nd_alloc_array(n, sizeof *q.range);
-    ND_REQUIRE_DONE(q.marked && q.like && q.range, nd_status_memory, "no memory to quantise");
+    q.means = nd_alloc_array(n, sizeof *q.means);
+    ND_REQUIRE_DONE(q.marked && q.like && q.range && q.means, nd_status_memory, "no memory to quantise");
     for (size_t v = 0; v < n; v++) q.like[v] = -1;
     mark(&q);
     ND_TRY_DONE(measure(&q, backend, report));
+    ND_TRY_DONE(measure_means(&q, backend));
     status = rewrite(&q);
 done:
+    for (int v = 0; q.means && v < (int)n; v++) {
+        free(q.means[v].real);
+        free(q.means[v].stored);
+    }
     free(q.chosen);
     free(q.marked);
     free(q.like);
     free(q.range);
+    free(q.means);
     return status;
 }

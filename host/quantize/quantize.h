@@ -1,11 +1,12 @@
 /* Post-training quantisation to 8 bits: a network of QuantizeLinear and DequantizeLinear, static.
  *
- * Weights of Conv and Gemm become i8, symmetric, with a scale per output channel; their biases i32; what goes
- * into them becomes u8, affine, with one scale a tensor (Krishnamoorthi 2018, arXiv 1806.08342). The range of
- * a tensor is the one of least expected square error among its extremes, percentiles and shrunk extremes.
- * Between a depthwise and a pointwise convolution a scale per channel is free: it is chosen so that the
- * ranges of the channels and of the pointwise weights that meet them are even (cross-layer equalisation,
- * Nagel et al. 2019, arXiv 1906.04721). */
+ * Weights of Conv and Gemm become i8, symmetric, with a scale per output channel; their biases i32; what
+ * goes into them becomes u8, affine, with one scale a tensor (Krishnamoorthi 2018, arXiv 1806.08342). The
+ * range of a tensor is the one of least expected square error among its extremes, percentiles and shrunk
+ * extremes. Between a depthwise and a pointwise convolution a scale per channel is free: it is chosen so
+ * that the ranges of the channels and of the pointwise weights that meet them are even (cross-layer
+ * equalisation, Nagel et al. 2019, arXiv 1906.04721). What rounding and clipping do to the mean of an
+ * output, its bias takes up (bias correction, the same). */
 #ifndef ND_QUANTIZE_QUANTIZE_H
 #define ND_QUANTIZE_QUANTIZE_H
 

@@ -19,6 +19,9 @@ typedef struct nd_watch {
     void (*see)(struct nd_watch *watch, int item, const float *data, int64_t count, int64_t images);
     nd_histogram *histograms;
     float *const *channels;
+    const nd_range *ranges;
+    float *const *real, *const *stored;
+    float share; /* of an image */
     nd_captures captures;
 } nd_watch;
 
@@ -63,6 +66,25 @@ static void see_channels(nd_watch *watch, int item, const float *data, int64_t c
     for (int64_t i = 0; i < count; i++) {
         float *most = &watch->channels[item][i / area % channels];
         *most = fmaxf(*most, fabsf(data[i]));
+    }
+}
+
+nd_quant nd_range_quant(const nd_range *range) {
+    const float span = (range->hi - range->lo) / levels, scale = span > 0 ? span : 1;
+    return (nd_quant){scale, (int32_t)fminf(fmaxf(roundf(-range->lo / scale), 0), levels)};
+}
+
+static void see_means(nd_watch *watch, int item, const float *data, int64_t count, int64_t images) {
+    const nd_quant quant = nd_range_quant(&watch->ranges[item]);
+    const int64_t size = count / images;
+    const float zero = (float)quant.zero, share = watch->share;
+    float *real = watch->real[item], *stored = watch->stored[item];
+    for (int64_t image = 0; image < images; image++, data += size) {
+        for (int64_t i = 0; i < size; i++) {
+            const float q = rintf(data[i] / quant.scale + zero), in = q < levels ? q : levels;
+            real[i] += data[i] * share;
+            stored[i] += ((in > 0 ? in : 0) - zero) * quant.scale * share;
+        }
     }
 }
 
@@ -140,5 +162,19 @@ done:
 nd_status nd_ranges_channels(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
                              const int *values, int n, float *const *most) {
     nd_watch watch = {.graph = graph, .values = values, .n = n, .see = see_channels, .channels = most};
+    return n ? watch_run(&watch, backend, batches, images) : nd_status_ok;
+}
+
+nd_status nd_ranges_means(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
+                          const int *values, int n, const nd_range *ranges, float *const *real,
+                          float *const *stored) {
+    nd_watch watch = {.graph = graph,
+                      .values = values,
+                      .n = n,
+                      .see = see_means,
+                      .ranges = ranges,
+                      .real = real,
+                      .stored = stored,
+                      .share = 1 / (float)nd_sample_count(batches, images)};
     return n ? watch_run(&watch, backend, batches, images) : nd_status_ok;
 }

@@ -4,6 +4,7 @@
 
 #include "base/batches.h"
 #include "run/executor.h"
+#include "run/quantized.h"
 
 typedef struct nd_range {
     float lo, hi; /* lo <= 0 <= hi */
@@ -17,6 +18,15 @@ nd_status nd_ranges_find(const nd_graph *graph, nd_backend *backend, nd_batches 
 /* Largest magnitude per channel of each value: most[i] is malloc'd by the caller, [dims[1]]. */
 nd_status nd_ranges_channels(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
                              const int *values, int n, float *const *most);
+
+/* Adds the values of the images to real[i], and what they are once stored in ranges[i] to stored[i],
+ * divided by how many images there are: both [elements of an image]. */
+nd_status nd_ranges_means(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
+                          const int *values, int n, const nd_range *ranges, float *const *real,
+                          float *const *stored);
+
+/* How 8 bits stand for a range. */
+nd_quant nd_range_quant(const nd_range *range);
 
 /* What a range of these counts costs: counts[bins] lie evenly over [from, to]; for the tests. */
 double nd_range_error(const double *counts, int bins, float from, float to, float lo, float hi);
