@@ -55,9 +55,9 @@ typedef struct nd_decouple_settings {
     /* Calibration (method.md, "On data"): NULL for weights alone. */
     nd_batches *calib;
     int64_t calib_images;
-    double ridge;       /* 0 = by images held out (method.md, "Ridge"); on synthetic images 0.3 */
-    bool quick;         /* macs_ratio by each layer's output error instead of curves measured at the logits */
-    bool light;         /* gain and bias only */
+    double ridge; /* 0 = by images held out (method.md, "Ridge"); on synthetic images 0.3 */
+    bool quick;   /* macs_ratio by each layer's output error, scaled to the scores, instead of curves there */
+    bool light;   /* gain and bias only */
     bool relu_aware;    /* also fit through the activation that follows (decouple/calib/aware.h) */
     bool output_metric; /* choose filters by the loss of the scores they cause (method.md, "Output metric") */
     const char *cache;  /* folder for curves and for resuming; NULL = none */

@@ -60,7 +60,7 @@ const nd_option nd_option_table[] = {
     {"ridge", 0, "L", false, "decouple bench sweep",
      "ridge towards the original weights (default by images held out)"},
     {"quick", 0, NULL, false, "decouple bench sweep",
-     "allocate by each layer's output error, without measuring curves"},
+     "allocate by each layer's output error and what such errors do to the scores, without curves"},
     {"light", 0, NULL, false, "decouple bench sweep", "calibrate gain and bias only"},
     {"output-metric", 0, NULL, false, "decouple bench sweep",
      "choose filters by what they do to the scores: one backward pass"},

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The file is {layer: {method: [[rank, loss], ...]}}. */
+/* The file is {layer: {method: [[rank, loss], ...], "scores": [[error, loss], ...]}}. */
 static const char cache_version[] = "nd-curves-8"; /* raise when a fit changes */
 
 void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *settings, char hex[65]) {
@@ -47,13 +47,41 @@ bool nd_curves_cache_get(const nd_json_cache *cache, const char *layer, const ch
     return true;
 }
 
-void nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *method, const nd_curve *curve) {
-    json_t *methods = json_object_get(cache->object, layer), *points = json_array();
+static void put_points(nd_json_cache *cache, const char *layer, const char *name, json_t *points) {
+    json_t *methods = json_object_get(cache->object, layer);
     if (!json_is_object(methods)) {
         json_object_set_new(cache->object, layer, json_object());
         methods = json_object_get(cache->object, layer);
     }
+    if (!json_object_set_new(methods, name, points)) nd_json_cache_write(cache);
+}
+
+void nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *method, const nd_curve *curve) {
+    json_t *points = json_array();
     for (int p = 0; p < curve->n; p++)
         json_array_append_new(points, json_pack("[If]", (json_int_t)curve->rank[p], curve->loss[p]));
-    if (!json_object_set_new(methods, method, points)) nd_json_cache_write(cache);
+    put_points(cache, layer, method, points);
+}
+
+static const char scores[] = "scores"; /* no method's name */
+
+bool nd_scale_cache_get(const nd_json_cache *cache, const char *layer, nd_scale *out) {
+    const json_t *points = json_object_get(json_object_get(cache->object, layer), scores);
+    const size_t n = json_array_size(points);
+    if (!n || n > nd_scale_points) return false;
+    out->n = (int)n;
+    for (size_t p = 0; p < n; p++) {
+        const json_t *point = json_array_get(points, p);
+        out->error[p] = json_number_value(json_array_get(point, 0));
+        out->loss[p] = json_number_value(json_array_get(point, 1));
+        if (!(out->error[p] >= 0) || !(out->loss[p] >= 0)) return false;
+    }
+    return true;
+}
+
+void nd_scale_cache_put(nd_json_cache *cache, const char *layer, const nd_scale *scale) {
+    json_t *points = json_array();
+    for (int p = 0; p < scale->n; p++)
+        json_array_append_new(points, json_pack("[ff]", scale->error[p], scale->loss[p]));
+    put_points(cache, layer, scores, points);
 }

@@ -14,6 +14,13 @@ typedef struct nd_curve {
     double loss[nd_curve_points];
 } nd_curve;
 
+/* What squared output errors of a layer, falling, do to the scores. */
+enum { nd_scale_points = 3 };
+typedef struct nd_scale {
+    int n;
+    double error[nd_scale_points], loss[nd_scale_points];
+} nd_scale;
+
 /* SHA-256 of all that a fit on data depends on: weights, images, and the settings that shape a fit. */
 void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *settings, char hex[65]);
 
@@ -23,5 +30,7 @@ nd_status nd_curves_cache_open(const nd_graph *graph, const nd_decouple_settings
 bool nd_curves_cache_get(const nd_json_cache *cache, const char *layer, const char *method, nd_curve *out);
 void nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *method,
                          const nd_curve *curve); /* and writes the file */
+bool nd_scale_cache_get(const nd_json_cache *cache, const char *layer, nd_scale *out);
+void nd_scale_cache_put(nd_json_cache *cache, const char *layer, const nd_scale *scale);
 
 #endif

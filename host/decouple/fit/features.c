@@ -2,18 +2,19 @@
 
 #include "base/parallel.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-nd_status nd_features_of_last(const nd_chain *chain, const nd_conv *conv, const nd_functionals *in, int64_t q,
-                              nd_functionals *out) {
-    const nd_stage *last = &chain->stages[chain->n - 1];
-    const int64_t taps = last->window.kernel[0] * last->window.kernel[1], kw = last->window.kernel[1];
-    const int64_t cols = last->ni / last->groups, per_group = conv->ni / conv->groups * nd_conv_taps(conv);
-    const int64_t base = q * conv->groups / last->groups * per_group;
+nd_status nd_features_of_stage(const nd_chain *chain, const nd_conv *conv, int index,
+                               const nd_functionals *in, int64_t q, nd_functionals *out) {
+    const nd_stage *stage = &chain->stages[index];
+    const int64_t taps = stage->window.kernel[0] * stage->window.kernel[1], kw = stage->window.kernel[1];
+    const int64_t cols = stage->ni / stage->groups, per_group = conv->ni / conv->groups * nd_conv_taps(conv);
+    const int64_t base = q * conv->groups / stage->groups * per_group;
     int64_t entries = 0, used = 0;
     for (int64_t c = 0; c < cols; c++) {
-        int64_t row = last->channel ? last->channel[q * cols + c] : q * cols + c;
+        int64_t row = stage->channel ? stage->channel[q * cols + c] : q * cols + c;
         entries += (in->start[row + 1] - in->start[row]) * taps;
     }
     *out = (nd_functionals){.rows = cols * taps};
@@ -26,7 +27,7 @@ nd_status nd_features_of_last(const nd_chain *chain, const nd_conv *conv, const 
     }
     for (int64_t f = 0; f < out->rows; f++) {
         int64_t c = q * cols + f / taps, t = f % taps;
-        int64_t row = last->channel ? last->channel[c] : c;
+        int64_t row = stage->channel ? stage->channel[c] : c;
         int64_t shift = t / kw * conv->window.kernel[1] + t % kw - base;
         for (int64_t e = in->start[row]; e < in->start[row + 1]; e++, used++) {
             out->index[used] = (int32_t)(in->index[e] + shift);
@@ -102,7 +103,7 @@ static void gram_body(void *context, int64_t begin, int64_t end, int worker) {
     }
 }
 
-nd_status nd_features_gram(const nd_functionals *features, int64_t k, const double *g, double *gram) {
+static nd_status sparse_gram(const nd_functionals *features, int64_t k, const double *g, double *gram) {
     gram_job job = {.k = k, .g = g, .features = features, .gram = gram};
     job.scratch = nd_alloc_array((size_t)nd_threads(), (size_t)k * sizeof *job.scratch);
     job.least = nd_alloc_array((size_t)features->rows, sizeof *job.least);
@@ -122,6 +123,41 @@ done:
     return status;
 }
 
+/* As a product of dense matrices. */
+static nd_status dense_gram(nd_backend *backend, const nd_functionals *f, int64_t k, const double *g,
+                            double *gram) {
+    const nd_linalg *linalg = &backend->table->linalg;
+    const int64_t n = f->rows;
+    double *e = nd_alloc_array((size_t)(2 * n), (size_t)k * sizeof *e), *eg = e + n * k;
+    nd_status status = nd_status_ok;
+    ND_REQUIRE_DONE(e, nd_status_memory, "no memory for the moments of %lld features", (long long)n);
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t i = f->start[r]; i < f->start[r + 1]; i++) e[r * k + f->index[i]] += f->value[i];
+    ND_TRY_DONE(linalg->gemm(backend, false, false, n, k, k, 1, e, k, g, k, 0, eg, k));
+    ND_TRY_DONE(linalg->gemm(backend, false, true, n, n, k, 1, eg, k, e, k, 0, gram, n));
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t s = 0; s < r; s++) gram[r * n + s] = gram[s * n + r];
+done:
+    free(e);
+    return status;
+}
+
+/* What a product with a sparse row costs, by multiply-adds of a dense product: it waits for memory. */
+enum { sparse_cost = 4 };
+
+/* Of rows with so many entries in all, times g, the cheaper way. */
+static double product_cost(double rows, double entries, double k) {
+    return fmin(sparse_cost * entries, rows * k) * (k + rows / 2);
+}
+
+nd_status nd_features_gram(nd_backend *backend, const nd_functionals *features, int64_t k, const double *g,
+                           double *gram) {
+    const double entries = (double)features->start[features->rows];
+    return sparse_cost * entries < (double)features->rows * (double)k
+               ? sparse_gram(features, k, g, gram)
+               : dense_gram(backend, features, k, g, gram);
+}
+
 /* *sum += <x E g E^T, x> of x[rows][features] in fp32. */
 static nd_status quadratic(nd_backend *backend, int64_t k, const double *g, const nd_functionals *features,
                            int64_t rows, const float *weights, double *sum) {
@@ -131,7 +167,7 @@ static nd_status quadratic(nd_backend *backend, int64_t k, const double *g, cons
     nd_status status = nd_status_ok;
     ND_REQUIRE_DONE(gram && x, nd_status_memory, "no memory for the error of %lld features", (long long)n);
     for (int64_t e = 0; e < rows * n; e++) x[e] = weights[e];
-    ND_TRY_DONE(nd_features_gram(features, k, g, gram));
+    ND_TRY_DONE(nd_features_gram(backend, features, k, g, gram));
     ND_TRY_DONE(backend->table->linalg.gemm(backend, false, false, rows, n, n, 1, x, n, gram, n, 0, xg, n));
     for (int64_t e = 0; e < rows * n; e++) *sum += x[e] * xg[e];
 done:
@@ -139,9 +175,6 @@ done:
     free(x);
     return status;
 }
-
-/* What a product with a sparse row costs, by multiply-adds of a dense product: it waits for memory. */
-enum { sparse_cost = 4 };
 
 static bool fewer_operations(const nd_chain *chain, const nd_moments *m, const nd_functionals *in) {
     const nd_stage *last = &chain->stages[chain->n - 1];
@@ -153,7 +186,7 @@ static bool fewer_operations(const nd_chain *chain, const nd_moments *m, const n
         int64_t row = last->channel ? last->channel[c] : c;
         entries += (double)(in->start[row + 1] - in->start[row]) * taps;
     }
-    return sparse_cost * entries * (k + n / 2) + no * n * n < no * k * k;
+    return product_cost(n, entries, k) + no * n * n < no * k * k;
 }
 
 nd_status nd_features_error(const nd_moments *m, nd_backend *backend, const nd_conv *conv,
@@ -172,7 +205,7 @@ nd_status nd_features_error(const nd_moments *m, nd_backend *backend, const nd_c
     }
     for (int64_t q = 0; q < last->groups; q++) {
         const int64_t group = q * conv->groups / last->groups;
-        ND_TRY_DONE(nd_features_of_last(chain, conv, &in, q, &features));
+        ND_TRY_DONE(nd_features_of_stage(chain, conv, chain->n - 1, &in, q, &features));
         ND_TRY_DONE(quadratic(backend, m->k, m->g + group * m->k * m->k, &features, rows,
                               last->weights + q * rows * features.rows, &sum));
         nd_functionals_free(&features);

@@ -6,13 +6,14 @@
 
 #include "decouple/fit/moments.h"
 
-/* Of group q of the last stage, tap by tap, over [0, k) of the patch of the conv's group that it lies in.
+/* Of group q of stage `index`, tap by tap, over [0, k) of the patch of the conv's group that it lies in.
  * `in`: nd_chain_functionals of that stage. */
-nd_status nd_features_of_last(const nd_chain *chain, const nd_conv *conv, const nd_functionals *in, int64_t q,
-                              nd_functionals *out);
+nd_status nd_features_of_stage(const nd_chain *chain, const nd_conv *conv, int index,
+                               const nd_functionals *in, int64_t q, nd_functionals *out);
 
 /* gram[rows][rows] = E g E^T of g[k][k]. */
-nd_status nd_features_gram(const nd_functionals *features, int64_t k, const double *g, double *gram);
+nd_status nd_features_gram(nd_backend *backend, const nd_functionals *features, int64_t k, const double *g,
+                           double *gram);
 
 /* out[rows][features->rows] = dense E^T of dense[rows][k]. */
 void nd_features_dot(const nd_functionals *features, int64_t rows, int64_t k, const double *dense,

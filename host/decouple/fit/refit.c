@@ -73,7 +73,7 @@ nd_status nd_refit_features(nd_backend *backend, int64_t k, const double *g, con
     double *gram = nd_alloc_array((size_t)n, (size_t)n * sizeof *gram);
     double *scale = nd_alloc_array((size_t)n, sizeof *scale), largest = 0;
     ND_REQUIRE_DONE(gram && scale, nd_status_memory, "no memory for refitting %lld features", (long long)n);
-    ND_TRY_DONE(nd_features_gram(features, k, g, gram));
+    ND_TRY_DONE(nd_features_gram(backend, features, k, g, gram));
     for (int64_t i = 0; i < n; i++) largest = fmax(largest, gram[i * n + i]);
     for (int64_t i = 0; i < n; i++) {
         double variance = gram[i * n + i];
@@ -98,7 +98,7 @@ nd_status nd_refit_last(nd_backend *backend, const nd_conv *conv, const nd_momen
     ND_TRY_DONE(nd_chain_functionals(chain, conv, chain->n - 1, &in));
     for (int64_t q = 0; q < last->groups; q++) {
         int64_t group = q * conv->groups / last->groups;
-        ND_TRY_DONE(nd_features_of_last(chain, conv, &in, q, &features));
+        ND_TRY_DONE(nd_features_of_stage(chain, conv, chain->n - 1, &in, q, &features));
         ND_TRY_DONE(nd_refit_features(backend, m->k, m->g + group * m->k * m->k, &features, rows,
                                       m->h + q * rows * m->k, x));
         for (int64_t e = 0; e < rows * n; e++) last->weights[q * rows * n + e] = (float)x[e];

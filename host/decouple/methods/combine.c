@@ -125,7 +125,7 @@ nd_status nd_chain_redo_stage(nd_backend *backend, const nd_method *method, int 
     nd_moments *own = NULL;
     nd_chain replacement = {0};
     nd_conv stage = nd_chain_stage_conv(chain, conv, index);
-    if (moments) ND_TRY_DONE(nd_moments_of_stage(moments, conv, chain, index, &own));
+    if (moments) ND_TRY_DONE(nd_moments_of_stage(moments, backend, conv, chain, index, &own));
     ND_TRY_DONE(method->decompose(backend, &stage, nd_ranks_uniform, rank, own, &replacement));
     if (index + 1 < chain->n) ND_TRY_DONE(nd_chain_set_bias(&replacement, NULL));
     ND_TRY_DONE(nd_chain_splice(chain, index, &replacement));

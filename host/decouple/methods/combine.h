@@ -8,8 +8,8 @@
 /* Moments of a stage of a chain seen as a convolution of its own, ridged: from the patches of the conv alone,
  * no image is looked at again. The target of the last stage is the layer's own; that of the others is what
  * they put out now. A stage between the first and the last may have only pointwise ones after it. */
-nd_status nd_moments_of_stage(const nd_moments *moments, const nd_conv *conv, const nd_chain *chain,
-                              int index, nd_moments **out);
+nd_status nd_moments_of_stage(const nd_moments *moments, nd_backend *backend, const nd_conv *conv,
+                              const nd_chain *chain, int index, nd_moments **out);
 
 /* Moments of `slim`, which is the conv on channel[slim->ni] of its input channels, as many of every group. */
 nd_status nd_moments_gather(const nd_moments *moments, const nd_conv *conv, const nd_conv *slim,

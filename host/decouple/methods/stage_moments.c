@@ -1,3 +1,4 @@
+#include "decouple/fit/features.h"
 #include "decouple/methods/combine.h"
 
 #include <stdlib.h>
@@ -46,50 +47,35 @@ static void own_target(const nd_conv *stage, nd_moments *out) {
     }
 }
 
-static void sparse_product(const nd_functionals *f, int64_t row, int64_t shift, const double *dense,
-                           int64_t n, double *sum) {
-    for (int64_t e = f->start[row]; e < f->start[row + 1]; e++) {
-        const double *from = dense + (f->index[e] + shift) * n;
-        for (int64_t i = 0; i < n; i++) sum[i] += f->value[e] * from[i];
-    }
-}
-
 /* g = E g E^T and mean_p = E mean_p for the features E that reach the stage; for the last one also h =
  * h E^T. */
-static nd_status feature_moments(const nd_moments *m, const nd_conv *conv, const nd_conv *stage,
-                                 const nd_functionals *f, bool last, nd_moments *out) {
-    int64_t k = out->k, cols = stage->ni / stage->groups, taps = nd_conv_taps(stage),
-            rows = out->no / out->groups;
-    double *eg = nd_alloc_array((size_t)m->k, sizeof *eg);
-    ND_REQUIRE(eg, nd_status_memory, "conv %s: no memory for the moments of a stage", conv->name);
-    for (int64_t q = 0; q < stage->groups; q++)
-        for (int64_t a = 0; a < k; a++) {
-            int64_t shift_a = a % taps / stage->window.kernel[1] * conv->window.kernel[1] +
-                              a % taps % stage->window.kernel[1] - q * m->k;
-            memset(eg, 0, (size_t)m->k * sizeof *eg);
-            sparse_product(f, q * cols + a / taps, shift_a, m->g + q * m->k * m->k, m->k, eg);
-            sparse_product(f, q * cols + a / taps, shift_a, m->mean_p + q * m->k, 1, out->mean_p + q * k + a);
-            for (int64_t b = 0; b < k; b++) {
-                int64_t shift_b = b % taps / stage->window.kernel[1] * conv->window.kernel[1] +
-                                  b % taps % stage->window.kernel[1] - q * m->k;
-                sparse_product(f, q * cols + b / taps, shift_b, eg, 1, out->g + (q * k + a) * k + b);
-            }
-            for (int64_t o = q * rows; last && o < (q + 1) * rows; o++)
-                sparse_product(f, q * cols + a / taps, shift_a, m->h + o * m->k, 1, out->h + o * k + a);
-        }
+static nd_status feature_moments(const nd_moments *m, nd_backend *backend, const nd_conv *conv,
+                                 const nd_chain *chain, int index, bool last, nd_moments *out) {
+    const int64_t rows = out->no / out->groups, k = out->k;
+    nd_functionals in = {0}, features = {0};
+    nd_status status = nd_status_ok;
+    ND_TRY_DONE(nd_chain_functionals(chain, conv, index, &in));
+    for (int64_t q = 0; q < out->groups; q++) {
+        ND_TRY_DONE(nd_features_of_stage(chain, conv, index, &in, q, &features));
+        ND_TRY_DONE(nd_features_gram(backend, &features, m->k, m->g + q * m->k * m->k, out->g + q * k * k));
+        nd_features_dot(&features, 1, m->k, m->mean_p + q * m->k, out->mean_p + q * k);
+        if (last) nd_features_dot(&features, rows, m->k, m->h + q * rows * m->k, out->h + q * rows * k);
+        nd_functionals_free(&features);
+    }
     if (last) {
         memcpy(out->mean_y, m->mean_y, (size_t)m->no * sizeof *out->mean_y);
         out->vy = m->vy;
         if (out->groups == m->groups) out->metric = m->metric;
     }
-    free(eg);
-    return nd_status_ok;
+done:
+    nd_functionals_free(&in);
+    nd_functionals_free(&features);
+    return status;
 }
 
-nd_status nd_moments_of_stage(const nd_moments *moments, const nd_conv *conv, const nd_chain *chain,
-                              int index, nd_moments **out) {
+nd_status nd_moments_of_stage(const nd_moments *moments, nd_backend *backend, const nd_conv *conv,
+                              const nd_chain *chain, int index, nd_moments **out) {
     nd_status status = nd_status_ok;
-    nd_functionals f = {0};
     nd_moments *m = NULL;
     nd_conv stage = nd_chain_stage_conv(chain, conv, index);
     int64_t *entries = nd_alloc_array((size_t)moments->k, sizeof *entries);
@@ -104,16 +90,13 @@ nd_status nd_moments_of_stage(const nd_moments *moments, const nd_conv *conv, co
                     nd_status_internal, "conv %s: stage %d has no moments", conv->name, index);
     ND_TRY_DONE(nd_moments_new(&stage, &m));
     m->pixels = moments->pixels;
-    if (index == 0) {
+    if (index == 0)
         first_moments(moments, conv, &stage, entries, m);
-    } else {
-        ND_TRY_DONE(nd_chain_functionals(chain, conv, index, &f));
-        ND_TRY_DONE(feature_moments(moments, conv, &stage, &f, last, m));
-    }
+    else
+        ND_TRY_DONE(feature_moments(moments, backend, conv, chain, index, last, m));
     if (!last) own_target(&stage, m);
     nd_moments_ridge(m, &stage, 1e-6); /* the conv's own ridge is in g already */
 done:
-    nd_functionals_free(&f);
     free(entries);
     if (status)
         nd_moments_free(m);

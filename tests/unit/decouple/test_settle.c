@@ -49,7 +49,7 @@ static void check_landing(nd_backend *backend, nd_batches *calib, const landing 
 Test(settle, pruned_networks_keep_to_their_budget) {
     static const landing wanted[] = {{"prune", true, .03},
                                      {"prune+dwpw", false, .01},
-                                     {"prune+dwpw", true, .03},
+                                     {"prune+dwpw", true, .05},
                                      {"prune+pwdw", true, .03}};
     nd_backend *backend = help_backend();
     nd_batches *calib = open_pictures(24, 11);

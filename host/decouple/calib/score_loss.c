@@ -1,0 +1,229 @@
+#include "decouple/calib/score_loss.h"
+
+#include "decouple/calib/calibrate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One candidate kernel being measured. */
+typedef struct trial {
+    nd_graph *graph;
+    nd_exec *exec;
+    double loss[nd_heads_max]; /* of each head, sum |l' - l|^2 */
+} trial;
+
+/* One of the outputs that changes are measured at. */
+typedef struct head {
+    int value;
+    int64_t size;         /* numbers of an image */
+    float *out;           /* [batch][size] */
+    double *sum, squares; /* [size] */
+} head;
+
+struct nd_score_loss {
+    const nd_layer *layer;
+    nd_backend *backend;
+    nd_captures original; /* x, then what the rest needs besides y, then the heads */
+    nd_exec *rest;
+    int n_sides;
+    trial *trials;
+    int n_trials;
+    float *y;
+    head heads[nd_heads_max];
+    int n_heads;
+    int64_t images, batch;
+};
+
+static void head_add(head *of, int64_t n, const float *wanted) {
+    for (int64_t e = 0; e < n * of->size; e++) {
+        of->sum[e % of->size] += wanted[e];
+        of->squares += (double)wanted[e] * wanted[e];
+    }
+}
+
+static double head_distance(const head *of, int64_t n, const float *wanted) {
+    double sum = 0;
+    for (int64_t e = 0; e < n * of->size; e++) {
+        const double change = (double)of->out[e] - wanted[e];
+        sum += change * change;
+    }
+    return sum;
+}
+
+/* Sum over images and numbers of |l - mean l|^2, the mean being that of the number; 1 where nothing
+ * varies. */
+static double head_spread(const head *of, int64_t images) {
+    double spread = of->squares;
+    for (int64_t c = 0; c < of->size; c++) spread -= of->sum[c] * of->sum[c] / (double)images;
+    return spread > 0 ? spread : 1;
+}
+
+static nd_status measure_block(void *context, int64_t n) {
+    nd_score_loss *m = context;
+    const float *x = m->original.data[0], *const *wanted =
+                                              (const float *const *)&m->original.data[m->n_sides + 1];
+    float *outputs[nd_heads_max];
+    const float *inputs[nd_captures_max];
+    inputs[0] = m->y;
+    for (int s = 0; s < m->n_sides; s++) inputs[s + 1] = m->original.data[s + 1];
+    m->images += n;
+    for (int h = 0; h < m->n_heads; h++) {
+        outputs[h] = m->heads[h].out;
+        head_add(&m->heads[h], n, wanted[h]);
+    }
+    for (int t = 0; t < m->n_trials; t++) {
+        ND_TRY(nd_exec_run(m->trials[t].exec, n, &x, &m->y));
+        ND_TRY(nd_exec_run(m->rest, n, inputs, outputs));
+        for (int h = 0; h < m->n_heads; h++)
+            m->trials[t].loss[h] += head_distance(&m->heads[h], n, wanted[h]);
+    }
+    return nd_status_ok;
+}
+
+/* A graph of the one convolution with another kernel. */
+static nd_status trial_open(nd_backend *backend, const nd_conv *conv, const float *weights, const float *bias,
+                            int64_t batch, trial *out) {
+    nd_conv changed = *conv;
+    changed.weights = weights;
+    changed.bias = bias;
+    ND_TRY(nd_conv_graph(&changed, batch, &out->graph));
+    nd_exec_settings settings = {.batch = batch, .shrink = true};
+    return nd_exec_open(backend, out->graph, &settings, &out->exec);
+}
+
+/* What nodes after value `y` need from nodes that are not: the other ends of the cut. What follows from
+ * constants alone is not among them. */
+static nd_status cut_after(const nd_graph *graph, int y, int *sides, int *n_sides) {
+    nd_status status = nd_status_ok;
+    bool *after = nd_alloc_array((size_t)graph->n_values, sizeof *after);
+    bool *images = nd_alloc_array((size_t)graph->n_values, sizeof *images);
+    bool *listed = nd_alloc_array((size_t)graph->n_values, sizeof *listed);
+    ND_REQUIRE_DONE(after && images && listed, nd_status_memory, "no memory for a cut");
+    nd_mark_images(graph, images);
+    after[y] = true;
+    nd_mark_after(graph, after);
+    *n_sides = 0;
+    for (int n = 0; n < graph->n_nodes; n++) {
+        const nd_node *node = &graph->nodes[n];
+        bool touched = false;
+        for (int i = 0; i < node->n_in; i++) touched = touched || (node->in[i] >= 0 && after[node->in[i]]);
+        if (!touched) continue;
+        for (int i = 0; i < node->n_in; i++) {
+            int value = node->in[i];
+            if (value < 0 || after[value] || listed[value] || !images[value]) continue;
+            ND_REQUIRE_DONE(*n_sides < nd_captures_max - 1 - nd_heads_max, nd_status_unsupported,
+                            "%s: too many values pass by layer %s", graph->name, node->name);
+            listed[value] = true;
+            sides[(*n_sides)++] = value;
+        }
+    }
+done:
+    free(after);
+    free(images);
+    free(listed);
+    return status;
+}
+
+void nd_score_loss_close(nd_score_loss *m) {
+    if (!m) return;
+    nd_captures_close(&m->original);
+    nd_exec_close(m->rest);
+    for (int t = 0; t < m->n_trials; t++) {
+        nd_exec_close(m->trials[t].exec);
+        nd_graph_free(m->trials[t].graph);
+    }
+    free(m->trials);
+    free(m->y);
+    for (int h = 0; h < m->n_heads; h++) {
+        free(m->heads[h].out);
+        free(m->heads[h].sum);
+    }
+    free(m);
+}
+
+static nd_status find_heads(const nd_graph *graph, nd_score_loss *m, int *values) {
+    m->n_heads = nd_graph_heads(graph, values);
+    for (int h = 0; h < m->n_heads; h++) {
+        head *of = &m->heads[h];
+        of->value = values[h];
+        of->size = nd_value_size(graph, values[h]);
+        of->out = nd_alloc_array((size_t)m->batch, (size_t)of->size * sizeof *of->out);
+        of->sum = nd_alloc_array((size_t)of->size, sizeof *of->sum);
+        ND_REQUIRE(of->out && of->sum, nd_status_memory, "%s: no memory for its outputs", graph->name);
+    }
+    return nd_status_ok;
+}
+
+bool nd_score_loss_possible(const nd_graph *graph, const nd_layer *layer) {
+    int sides[nd_captures_max], n_sides = 0;
+    return !cut_after(graph, graph->nodes[layer->node].out[0], sides, &n_sides);
+}
+
+nd_status nd_score_loss_open(const nd_activation_cache *activations, nd_backend *backend,
+                             const nd_graph *graph, const nd_layer *layer, int64_t batch, int n_trials,
+                             nd_score_loss **out) {
+    nd_status status = nd_status_ok;
+    const nd_node *node = &graph->nodes[layer->node];
+    int values[nd_captures_max], rest[nd_captures_max], heads[nd_heads_max], y = node->out[0];
+    nd_score_loss *m = calloc(1, sizeof *m);
+    ND_REQUIRE(m, nd_status_memory, "no memory for measuring %s", layer->name);
+    m->layer = layer;
+    m->backend = backend;
+    m->batch = batch;
+    ND_TRY_DONE(find_heads(graph, m, heads));
+    values[0] = node->in[0];
+    rest[0] = y;
+    ND_TRY_DONE(cut_after(graph, y, values + 1, &m->n_sides));
+    memcpy(rest + 1, values + 1, (size_t)m->n_sides * sizeof *rest);
+    memcpy(values + m->n_sides + 1, heads, (size_t)m->n_heads * sizeof *values);
+    ND_TRY_DONE(nd_activation_cache_captures(activations, backend, graph, values, m->n_sides + 1 + m->n_heads,
+                                             &m->original));
+    nd_exec_settings settings = {.batch = batch,
+                                 .shrink = true,
+                                 .inputs = rest,
+                                 .n_inputs = m->n_sides + 1,
+                                 .outputs = heads,
+                                 .n_outputs = m->n_heads};
+    ND_TRY_DONE(nd_exec_open(backend, graph, &settings, &m->rest));
+    m->trials = nd_alloc_array((size_t)n_trials, sizeof *m->trials);
+    m->y = nd_alloc_array((size_t)batch, (size_t)nd_value_size(graph, y) * sizeof *m->y);
+    ND_REQUIRE_DONE(m->trials && m->y, nd_status_memory, "no memory for measuring %s", layer->name);
+done:
+    if (status)
+        nd_score_loss_close(m);
+    else
+        *out = m;
+    return status;
+}
+
+nd_status nd_score_loss_add(nd_score_loss *m, const nd_chain *chain) {
+    nd_status status = nd_status_ok;
+    const nd_conv *conv = &m->layer->conv;
+    const int64_t count = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
+    double *w = nd_alloc_array((size_t)count, sizeof *w);
+    float *weights = nd_alloc_array((size_t)count, sizeof *weights);
+    ND_REQUIRE_DONE(w && weights, nd_status_memory, "no memory for measuring %s", m->layer->name);
+    ND_TRY_DONE(nd_chain_compose(chain, conv, w));
+    for (int64_t e = 0; e < count; e++) weights[e] = (float)w[e];
+    ND_TRY_DONE(trial_open(m->backend, conv, weights, chain->stages[chain->n - 1].bias, m->batch,
+                           &m->trials[m->n_trials++]));
+done:
+    free(w);
+    free(weights);
+    return status;
+}
+
+/* The relative squared change, each head weighing the same. */
+static double trial_loss(const nd_score_loss *m, const trial *of) {
+    double loss = 0;
+    for (int h = 0; h < m->n_heads; h++)
+        loss += of->loss[h] / head_spread(&m->heads[h], m->images) / m->n_heads;
+    return loss;
+}
+
+nd_status nd_score_loss_measure(nd_score_loss *m, const nd_activation_cache *activations, int64_t images,
+                                double *losses) {
+    ND_TRY(nd_activation_cache_sample(activations, images, &m->original, NULL, measure_block, m));
+    for (int t = 0; t < m->n_trials; t++) losses[t] = trial_loss(m, &m->trials[t]);
+    return nd_status_ok;
+}
