@@ -11,8 +11,13 @@
 
 /* Measured ranks, as shares of the dense layer's cost, and images measured on (method.md, "Measured curves").
  */
-static const double measured_shares[] = {.06, .09, .125, .185, .25, .31, .37, .5, .62, .8};
-enum { n_shares = sizeof measured_shares / sizeof *measured_shares, measured_images = 128 };
+static const double measured_shares[] = {.06, .09, .125, .185, .25, .31, .37, .5, .62, .8},
+                    quick_shares[] = {.06, .125, .25, .37, .62, .8};
+enum {
+    n_shares = sizeof measured_shares / sizeof *measured_shares,
+    n_quick_shares = sizeof quick_shares / sizeof *quick_shares,
+    measured_images = 128
+};
 /* A layer that keeps more than this many times the share that the network keeps is rare, and high ranks are
  * slow to fit. */
 static const double most_of_mean = 2.5;
@@ -93,9 +98,11 @@ static int64_t rank_within(const nd_decouple_settings *settings, const nd_method
  */
 static int grid_of(const nd_decouple_settings *settings, const nd_method *method, const nd_layer *layer,
                    int64_t *ranks) {
+    const double *shares = settings->quick ? quick_shares : measured_shares;
+    const int most = settings->quick ? n_quick_shares : n_shares;
     int n = 0;
-    for (int s = 0; s < n_shares && (!n || measured_shares[s] <= most_share(settings)); s++) {
-        const int64_t rank = rank_within(settings, method, layer, measured_shares[s]);
+    for (int s = 0; s < most && (!n || shares[s] <= most_share(settings)); s++) {
+        const int64_t rank = rank_within(settings, method, layer, shares[s]);
         if (rank > (n ? ranks[n - 1] : 0)) ranks[n++] = rank;
     }
     return n;

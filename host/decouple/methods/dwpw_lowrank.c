@@ -16,6 +16,7 @@ enum {
     terms_per_step = 8, /* of adaptive ranks: eighths of a term per channel */
     widest_tried = 2560 /* numbers in a patch up to which every form is fitted */
 };
+static const double clearly = 0.7; /* less than this share of the error of plain dwpw */
 
 /* Terms that are tried, relative to those of plain dwpw at the same cost, which is the first. */
 static const double more_terms[] = {1, 1.25, 1.6, 2, 2.5, 3.2};
@@ -130,7 +131,7 @@ static nd_status try_form(nd_backend *backend, const nd_conv *conv, nd_ranks ran
 static nd_status screen_forms(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int n,
                               const nd_moments *moments, form *forms) {
     nd_status status = nd_status_ok;
-    for (int f = 1; !status && f < n; f++) {
+    for (int f = 0; !status && f < n; f++) {
         nd_chain chain = {0};
         status = fit_form(backend, conv, ranks, &forms[f], 0, moments, &chain);
         if (!status) status = error_of(backend, conv, moments, &chain, &forms[f].error);
@@ -140,20 +141,22 @@ static nd_status screen_forms(nd_backend *backend, const nd_conv *conv, nd_ranks
 }
 
 /* In wide layers descent takes long: there the form that is best without it gets it, and plain dwpw, which it
- * helps most. */
+ * helps most, unless it is far behind. */
 static nd_status lowrank_decompose(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
                                    const nd_moments *moments, nd_chain *out) {
     form forms[n_more];
     double least = INFINITY;
-    int n = list_forms(conv, ranks, rank, forms), best = 1;
-    if (moments && moments->k > widest_tried && n > 2) {
+    int n = list_forms(conv, ranks, rank, forms), first = 0;
+    if (moments && moments->k > widest_tried && n > 1) {
+        int best = 1;
         ND_TRY(screen_forms(backend, conv, ranks, n, moments, forms));
         for (int f = 2; f < n; f++)
             if (forms[f].error < forms[best].error) best = f;
         forms[1] = forms[best];
+        first = forms[1].error < clearly * forms[0].error;
         n = 2;
     }
-    for (int f = 0; f < n; f++) ND_TRY(try_form(backend, conv, ranks, &forms[f], moments, &least, out));
+    for (int f = first; f < n; f++) ND_TRY(try_form(backend, conv, ranks, &forms[f], moments, &least, out));
     return nd_status_ok;
 }
 
