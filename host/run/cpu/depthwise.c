@@ -139,7 +139,7 @@ static nd_status dw_terms(dw_kernel *k, const nd_work *work) {
     separable.terms = terms;
     separable.channel = channel;
     separable.depthwise = work->weights;
-    const nd_status status = nd_sep_terms_build(&separable, k->isa->lanes, true, &k->terms);
+    const nd_status status = nd_sep_terms_build(&separable, k->isa->lanes, nd_sep_in_order, &k->terms);
     free(channel);
     return status;
 }

@@ -71,7 +71,7 @@ nd_status nd_cpu_separable_pair_prepare(nd_cpu *cpu, const nd_work *work, nd_pre
     ND_REQUIRE(k, nd_status_memory, "separable: no memory for the kernel");
     k->base = (nd_kernel){.cpu = cpu, .run = pair_run, .release = pair_release};
     k->isa = nd_cpu_sep_isa(cpu, precision);
-    ND_TRY_DONE(nd_sep_terms_build(work, k->isa->lanes, false, &k->terms));
+    ND_TRY_DONE(nd_sep_terms_build(work, k->isa->lanes, nd_sep_blocks, &k->terms));
     ND_TRY_DONE(pair_pointwise(k, work, precision));
     k->base.workspace_bytes = k->middle_bytes + k->pointwise->workspace_bytes;
     ND_REQUIRE_DONE(k->base.workspace_bytes <= cpu->workspace_limit, nd_status_unsupported,

@@ -50,5 +50,5 @@ static inline __m256i vec_narrow(__m512 v) {
 
 ND_TILES_14
 
-const nd_sep_isa nd_sep_avx512_bf16 = {"avx512_bf16", LANES,       MR, NV *LANES, sizeof(uint16_t), 2,
+const nd_sep_isa nd_sep_avx512_bf16 = {"avx512_bf16", LANES,       MR, NV *LANES, sizeof(uint16_t), 2, false,
                                        sep_depthwise, sep_multiply};

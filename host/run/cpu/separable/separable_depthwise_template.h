@@ -15,6 +15,8 @@
  *   ints, ints_load(p), ints_load_in(p), ints_set1(x), ints_add(a, b), ints_real(v)
  *   ints_roll(word, next)  the last three bytes of every word, and the byte of the next column
  *   ints_dot(sum, a, w)    sum += unsigned bytes of a times signed bytes of w
+ * and, where there are wide blocks,
+ *   ints_come_apart(rows, words)  bytes of 64 channels of four rows become words of four quarters
  * and, where several registers are better narrowed at once,
  *   vec_store_mids(p, step, a, b, c, d)  at p, p + step, ...; of sums in units of the panel, before the clamp
  * No header guard: one translation unit includes it once.
@@ -97,6 +99,21 @@ ND_INLINE void sep_store_mids(const int pixels, const vec *mid, sep_mid *out, in
     ND_UNROLL for (int p = 0; p < pixels; p++) vec_store_mid(out + p * step, mid[p]);
 }
 
+#ifdef ints_dot
+/* Sums of integers of a block into the panel. */
+ND_INLINE void sep_store_sums(const int pixels, const int slots, const nd_sep_depthwise *dw,
+                              const nd_sep_run *run, const sep_taps *taps, ints sum[7][nd_sep_slots_max],
+                              sep_mid *panel) {
+    ND_UNROLL for (int s = 0; s < slots; s++) {
+        vec mid[7];
+        ND_UNROLL for (int p = 0; p < pixels; p++) {
+            mid[p] = vec_mid(dw, run->group + s, ints_real(sum[p][s]));
+        }
+        sep_store_mids(pixels, mid, panel + s * taps->panel_group, taps->panel_pixel);
+    }
+}
+#endif
+
 /* Which of a block's columns lie outside the row: its first, its last. */
 enum { sep_hangs_left = 1, sep_hangs_right = 2 };
 
@@ -165,15 +182,66 @@ ND_INLINE void sep_depthwise_words(const int pixels, const int slots, const nd_s
             ND_UNROLL for (int s = 0; s < slots; s++) ints_dot(sum[i - 2][s], word, tap[s]);
         }
     }
-    ND_UNROLL for (int s = 0; s < slots; s++) {
-        sep_mid *out = panel + s * taps->panel_group;
-        vec mid[7];
-        ND_UNROLL for (int p = 0; p < pixels; p++) {
-            mid[p] = vec_mid(dw, run->group + s, ints_real(sum[p][s]));
+    sep_store_sums(pixels, slots, dw, run, taps, sum, panel);
+}
+#endif
+
+#ifdef ints_come_apart
+/* Words of a tile's columns, [column][quarter][lane]: rows and columns outside the image are the zero of x.
+ * `at`: offset of tap (0, 0) of the first pixel, first channel of the block. */
+static void sep_wide_words(const nd_sep_depthwise *dw, const nd_sep_segment *segment, const sep_taps *taps,
+                           ptrdiff_t at, int32_t *words) {
+    const int64_t columns = (segment->pixels - 1) * dw->stride + 2 * dw->dilation + 1;
+    const int64_t step = dw->tap_column / dw->dilation;
+    const ints zero = ints_set1((int32_t)((uint32_t)dw->x_zero * 0x01010101U));
+    for (int64_t i = 0; i < columns; i++, words += 4 * LANES) {
+        const bool inside = segment->column + i >= 0 && segment->column + i < dw->x_width;
+        ints rows[4];
+        ND_UNROLL for (int ky = 0; ky < 4; ky++) {
+            const bool there = inside && ky >= taps->ky_begin && ky < taps->ky_end;
+            rows[ky] = there ? ints_load(taps->image + (at + ky * dw->tap_row + i * step)) : zero;
         }
-        sep_store_mids(pixels, mid, out, taps->panel_pixel);
+        ints_come_apart(rows, words);
     }
 }
+
+/* `words`: of the first tap of the first pixel, of the run's quarter. */
+ND_INLINE void sep_wide_block(const int pixels, const int slots, const nd_sep_depthwise *dw,
+                              const nd_sep_run *run, const sep_taps *taps, const int32_t *words,
+                              sep_mid *panel) {
+    ints sum[7][nd_sep_slots_max], tap[nd_sep_slots_max][3];
+    const int64_t pixel = dw->stride * 4 * LANES, column = dw->dilation * 4 * LANES;
+    ND_UNROLL for (int s = 0; s < slots; s++) {
+        const int64_t group = run->group + s;
+        ND_UNROLL for (int kx = 0; kx < 3; kx++) tap[s][kx] =
+            ints_load(dw->columns + (group * 3 + kx) * LANES);
+        const ints start = ints_load(dw->column_starts + group * LANES);
+        ND_UNROLL for (int p = 0; p < pixels; p++) sum[p][s] = start;
+    }
+    ND_UNROLL for (int kx = 0; kx < 3; kx++) {
+        ND_UNROLL for (int p = 0; p < pixels; p++) {
+            const ints word = ints_load(words + p * pixel + kx * column);
+            ND_UNROLL for (int s = 0; s < slots; s++) ints_dot(sum[p][s], word, tap[s][kx]);
+        }
+    }
+    sep_store_sums(pixels, slots, dw, run, taps, sum, panel);
+}
+
+typedef void sep_wide_fn(const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
+                         const int32_t *words, sep_mid *panel);
+
+#    define ND_WIDE(pixels, slots)                                                                           \
+        static void sep_wide_##pixels##x##slots(const nd_sep_depthwise *dw, const nd_sep_run *run,           \
+                                                const sep_taps *taps, const int32_t *words,                  \
+                                                sep_mid *panel) {                                            \
+            sep_wide_block(pixels, slots, dw, run, taps, words, panel);                                      \
+        }
+#    define ND_WIDES(pixels) ND_WIDE(pixels, 1) ND_WIDE(pixels, 2) ND_WIDE(pixels, 3)
+ND_WIDES(1)
+ND_WIDES(4)
+ND_WIDES(7)
+#    define ND_WIDE_ROW(pixels)                                                                              \
+        { NULL, sep_wide_##pixels##x1, sep_wide_##pixels##x2, sep_wide_##pixels##x3 }
 #endif
 
 typedef void sep_depthwise_fn(const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
@@ -244,6 +312,31 @@ static sep_depthwise_fn *const sep_words[sep_sizes][nd_sep_slots_max + 1] = {ND_
                                                                              ND_WORDS_ROW(7)};
 #endif
 
+#ifdef ints_come_apart
+static sep_wide_fn *const sep_wides[sep_sizes][nd_sep_slots_max + 1] = {ND_WIDE_ROW(1), ND_WIDE_ROW(4),
+                                                                        ND_WIDE_ROW(7)};
+
+/* The wide runs of a segment, borders included. */
+static void sep_wide_runs(const nd_sep_depthwise *dw, const nd_sep_segment *segment, const sep_taps *taps,
+                          sep_mid *panel) {
+    int32_t words[nd_sep_wide_columns * 4 * LANES] __attribute__((aligned(64)));
+    const int pixels = segment->pixels;
+    int size = sep_sizes - 1;
+    while (sep_size[size] > pixels) size--;
+    for (int r = 0; r < dw->wide_runs; r++) {
+        const nd_sep_run *run = &dw->runs[r];
+        if (r == 0 || run->first != run[-1].first)
+            sep_wide_words(dw, segment, taps, segment->origin + run->first, words);
+        sep_wide_fn *body = sep_wides[size][run->slots];
+        for (int next = 0; next < pixels; next += sep_size[size]) {
+            const int p = next + sep_size[size] > pixels ? pixels - sep_size[size] : next;
+            body(dw, run, taps, words + p * dw->stride * 4 * LANES + run->quarter * LANES,
+                 panel + run->group * taps->panel_group + p * taps->panel_pixel);
+        }
+    }
+}
+#endif
+
 /* Pixels of a segment, all of whose taps lie inside the row but for the outermost columns that hang. */
 typedef struct sep_range {
     int begin, end, hanging;
@@ -273,7 +366,7 @@ static void sep_edge(const nd_sep_depthwise *dw, const sep_taps *row, ptrdiff_t 
     while (taps.kx_end > taps.kx_begin && column + (taps.kx_end - 1) * dw->dilation >= dw->x_width) {
         taps.kx_end--;
     }
-    for (int r = slid ? dw->plain_runs : 0; r < dw->n_runs; r++) {
+    for (int r = slid ? dw->plain_runs : dw->wide_runs; r < dw->n_runs; r++) {
         const nd_sep_run *run = &dw->runs[r];
         sep_blocks[0][run->permuted ? 0 : run->slots](dw, run, &taps, at + run->first,
                                                       panel + run->group * taps.panel_group, 0);
@@ -317,14 +410,17 @@ static void sep_depthwise(const nd_sep_depthwise *dw, const nd_sep_segment *segm
                                .panel_pixel = panel_pixel,
                                .panel_group = panel_group};
         sep_range inner, slid;
+#ifdef ints_come_apart
+        if (dw->wide_runs) sep_wide_runs(dw, segment, &taps, panel);
+#endif
         sep_ranges(dw, segment, &inner, &slid);
-        for (int p = 0; p < segment->pixels; p++) {
+        for (int p = 0; p < segment->pixels && dw->wide_runs < dw->n_runs; p++) {
             if (p == inner.begin) p = inner.end;
             if (p >= segment->pixels) break;
             sep_edge(dw, &taps, segment->origin + p * dw->pixel, panel + p * panel_pixel,
                      segment->column + p * dw->stride, p >= slid.begin && p < slid.end);
         }
-        for (int r = 0; r < dw->n_runs && inner.begin < inner.end; r++) {
+        for (int r = dw->wide_runs; r < dw->n_runs && inner.begin < inner.end; r++) {
             const nd_sep_run *run = &dw->runs[r];
             sep_inner(dw, run, plain, &taps, segment->origin + run->first, panel + run->group * panel_group,
                       r < dw->plain_runs ? slid : inner);

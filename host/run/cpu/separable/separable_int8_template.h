@@ -40,6 +40,17 @@ static inline __m512i ints_shift_in(__m512i word, __m512i next) {
     return _mm512_or_si512(_mm512_srli_epi32(word, 8), _mm512_slli_epi32(next, 24));
 }
 
+/* Within every 128 bits bytes of two rows go in turns, then their pairs: four channels a register. */
+static inline void ints_words_of_rows(const __m512i rows[4], int32_t *words) {
+    const __m512i low = _mm512_unpacklo_epi8(rows[0], rows[1]), high = _mm512_unpackhi_epi8(rows[0], rows[1]);
+    const __m512i lower = _mm512_unpacklo_epi8(rows[2], rows[3]);
+    const __m512i upper = _mm512_unpackhi_epi8(rows[2], rows[3]);
+    _mm512_store_si512(words, _mm512_unpacklo_epi16(low, lower));
+    _mm512_store_si512(words + 16, _mm512_unpackhi_epi16(low, lower));
+    _mm512_store_si512(words + 32, _mm512_unpacklo_epi16(high, upper));
+    _mm512_store_si512(words + 48, _mm512_unpackhi_epi16(high, upper));
+}
+
 static inline __m512 vec_result(const nd_sep_gemm *gemm, int v, __m512i sum) {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(gemm->factor + v * 16),
                            _mm512_loadu_ps(gemm->bias + v * 16));
@@ -80,3 +91,4 @@ static inline __m512 vec_finish(const nd_sep_gemm *gemm, __m512 t, __m512 low, _
 #ifndef ints_roll
 #    define ints_roll(word, next) ints_shift_in(word, next)
 #endif
+#define ints_come_apart(rows, words) ints_words_of_rows(rows, words)

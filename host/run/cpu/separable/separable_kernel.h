@@ -15,21 +15,25 @@
 
 enum { nd_sep_lanes_max = 16, nd_sep_mr_max = 32, nd_sep_slots_max = 3, nd_sep_ahead_depth = 4 };
 
+/* Channels of a wide block, and columns of words that a tile of it may span. */
+enum { nd_sep_wide = 64, nd_sep_wide_columns = 72 };
+
 /* Consecutive groups that read the same input channels. With `permuted` it is one group whose lane l reads
- * channel first + source[l], from `span` channels; else every group reads channels first..first+lanes-1. */
+ * channel first + source[l], from `span` channels; else every group reads channels first..first+lanes-1, or,
+ * of a wide block, a quarter of the 64 from `first` on (nd_sep_wide_channel). */
 typedef struct nd_sep_run {
     int64_t first;
     int group, slots;
     bool permuted;
-    int span;
+    int quarter, span;
     int32_t source[nd_sep_lanes_max];
 } nd_sep_run;
 
 /* Geometry in elements of x, shared by all tiles. `x_width` is in pixels. */
 typedef struct nd_sep_depthwise {
-    const nd_sep_run *runs; /* the plain ones first */
-    int n_runs, plain_runs;
-    const float *weights; /* [group][kh * kw][lanes] */
+    const nd_sep_run *runs;            /* the wide ones first, then the plain ones */
+    int n_runs, wide_runs, plain_runs; /* all, where the wide ones end, where the plain ones do */
+    const float *weights;              /* [group][kh * kw][lanes] */
     int kh, kw;
     int64_t tap_row, tap_column; /* element steps between vertically and horizontally adjacent taps */
     int64_t pixel;               /* element step between horizontally adjacent outputs */
@@ -42,6 +46,9 @@ typedef struct nd_sep_depthwise {
     /* Integer filters of three columns, for products of words: 0 and the three taps of a row, and what the
      * zero of x makes of them. NULL where sums might not fit. */
     const int32_t *words, *starts; /* [group][kh][lanes] */
+    /* The same for products of columns, of at most four rows: the taps of a column, and of all. */
+    const int32_t *columns;       /* [group][kw][lanes] */
+    const int32_t *column_starts; /* [group][lanes] */
 } nd_sep_depthwise;
 
 /* Output pixels of one tile that lie in one output row. Offsets may point outside the image: only taps inside
@@ -75,11 +82,18 @@ typedef struct nd_sep_gemm {
     int64_t ahead_step;
 } nd_sep_gemm;
 
+/* Channel of a wide block that lane `lane` of a quarter has: how bytes of 64 channels come apart into
+ * words. */
+static inline int nd_sep_wide_channel(int quarter, int lane) {
+    return lane / 4 * 16 + quarter * 4 + lane % 4;
+}
+
 typedef struct nd_sep_isa {
     const char *name;
     int lanes, mr, nr;
     int element; /* bytes of an element of x, x2, y and the panel */
     int pack;    /* terms of a word */
+    bool wide;   /* takes wide blocks */
     void (*depthwise)(const nd_sep_depthwise *depthwise, const nd_sep_segment *segments, int n_segments,
                       const void *image, void *panel, int64_t panel_pixel, int64_t panel_group);
     void (*multiply)(const nd_sep_gemm *gemm, int tile_pixels);
@@ -96,6 +110,7 @@ enum { nd_sep_amx_pixels = 32, nd_sep_amx_columns = 32 };
 typedef struct nd_sep_amx {
     int element;         /* bytes */
     int depth;           /* terms of a step */
+    bool wide;           /* takes wide blocks */
     void (*begin)(void); /* configures this thread's tiles */
     void (*end)(void);
     void (*depthwise)(const nd_sep_depthwise *depthwise, const nd_sep_segment *segments, int n_segments,

@@ -2,29 +2,56 @@
 
 #include <stdlib.h>
 
-/* Whole blocks of `lanes` channels give as many plain groups as the smallest rank in the block. Marks the
- * terms that went. */
-static void terms_deal_plain(const nd_work *work, nd_sep_terms *out) {
-    const int64_t lanes = out->lanes, terms = work->terms;
-    for (int64_t first = 0, t = 0; first + lanes <= work->x.dims[1]; first += lanes) {
-        int64_t start[nd_sep_lanes_max], rank = terms;
-        for (int64_t lane = 0; lane < lanes; lane++) {
-            start[lane] = t;
-            while (t < terms && work->channel[t] == first + lane) t++;
-            if (t - start[lane] < rank) rank = t - start[lane];
+/* Whether the depthwise results of the work are sums of integers of three columns that fit, with their
+ * factors. */
+static bool terms_fit_words(const nd_work *work) {
+    enum { largest = 1 << 30 };
+    const nd_window *g = &work->window;
+    if (!work->depthwise_scale || g->kernel[1] != 3) return false;
+    for (int64_t t = 0; t < work->terms; t++) {
+        const double factor = work->x_quant.scale * work->depthwise_scale[t] / work->middle_quant.scale;
+        if (!(255. * 128 * (double)(g->kernel[0] * 3) * factor < largest)) return false;
+    }
+    return true;
+}
+
+static bool terms_fit_wide(const nd_work *work) {
+    const nd_window *g = &work->window;
+    const int64_t columns = (nd_sep_mr_max - 1) * g->stride[1] + 2 * g->dilation[1] + 1;
+    return g->kernel[0] <= 4 && columns <= nd_sep_wide_columns && terms_fit_words(work);
+}
+
+/* `count` groups that read the same channels. */
+static void terms_add_runs(nd_sep_terms *out, int64_t first, int quarter, int64_t count) {
+    while (count > 0) {
+        /* 4 go as 2 + 2 rather than 3 + 1: a single slot loads an input for every FMA. */
+        const int64_t slots = count == 4 ? 2 : count < nd_sep_slots_max ? count : nd_sep_slots_max;
+        out->runs[out->depthwise.n_runs++] =
+            (nd_sep_run){.first = first, .quarter = quarter, .group = (int)out->groups, .slots = (int)slots};
+        out->groups += slots;
+        count -= slots;
+    }
+}
+
+/* Whole blocks of channels give as many groups, or quarters of groups, as the smallest rank in the block.
+ * Marks the terms that went. */
+static void terms_deal_blocks(const nd_work *work, int64_t block, nd_sep_terms *out) {
+    const int64_t lanes = out->lanes, terms = work->terms, quarters = block / lanes;
+    for (int64_t first = 0, t = 0; first + block <= work->x.dims[1]; first += block) {
+        int64_t start[nd_sep_wide], rank = terms;
+        for (int64_t c = 0; c < block; c++) {
+            while (t < terms && work->channel[t] == first + c && out->place[t] >= 0) t++;
+            start[c] = t;
+            while (t < terms && work->channel[t] == first + c) t++;
+            if (t - start[c] < rank) rank = t - start[c];
         }
-        for (int64_t slot = 0; slot < rank; slot++) {
-            for (int64_t lane = 0; lane < lanes; lane++) {
-                out->place[start[lane] + slot] = (out->groups + slot) * lanes + lane;
+        for (int quarter = 0; quarter < quarters; quarter++) {
+            for (int64_t i = 0; i < rank * lanes; i++) {
+                const int lane = (int)(i % lanes);
+                const int64_t c = quarters > 1 ? nd_sep_wide_channel(quarter, lane) : lane;
+                out->place[start[c] + i / lanes] = (out->groups + i / lanes) * lanes + lane;
             }
-        }
-        for (int64_t left = rank; left > 0;) {
-            /* 4 go as 2 + 2 rather than 3 + 1: a single slot loads an input for every FMA. */
-            const int64_t slots = left == 4 ? 2 : left < nd_sep_slots_max ? left : nd_sep_slots_max;
-            out->runs[out->depthwise.n_runs++] =
-                (nd_sep_run){.first = first, .group = (int)out->groups, .slots = (int)slots};
-            out->groups += slots;
-            left -= slots;
+            terms_add_runs(out, first, quarter, rank);
         }
     }
 }
@@ -63,7 +90,7 @@ static void terms_describe(const nd_work *work, nd_sep_terms *out) {
     d->x_width = work->x.dims[3];
 }
 
-nd_status nd_sep_terms_build(const nd_work *work, int lanes, bool in_order, nd_sep_terms *out) {
+nd_status nd_sep_terms_build(const nd_work *work, int lanes, nd_sep_deal deal, nd_sep_terms *out) {
     const int64_t taps = work->window.kernel[0] * work->window.kernel[1], terms = work->terms;
     *out = (nd_sep_terms){.lanes = lanes,
                           .window = work->window,
@@ -74,7 +101,9 @@ nd_status nd_sep_terms_build(const nd_work *work, int lanes, bool in_order, nd_s
     out->place = nd_alloc_array((size_t)terms, sizeof *out->place);
     if (out->runs && out->place) {
         for (int64_t t = 0; t < terms; t++) out->place[t] = -1;
-        if (!in_order) terms_deal_plain(work, out);
+        if (deal == nd_sep_wide_blocks && terms_fit_wide(work)) terms_deal_blocks(work, nd_sep_wide, out);
+        out->depthwise.wide_runs = out->depthwise.n_runs;
+        if (deal != nd_sep_in_order) terms_deal_blocks(work, lanes, out);
         out->depthwise.plain_runs = out->depthwise.n_runs;
         terms_deal_rest(work, out);
         out->weights = nd_alloc_array((size_t)(out->groups * lanes), (size_t)taps * sizeof(float));
@@ -93,35 +122,41 @@ nd_status nd_sep_terms_build(const nd_work *work, int lanes, bool in_order, nd_s
     return nd_status_ok;
 }
 
-/* A word of a filter's row: the last three of four adjacent columns. */
-static nd_status terms_words(const nd_work *work, const float *middle_factor, nd_sep_terms *terms) {
-    enum { columns = 3, largest = 1 << 30 };
-    nd_sep_depthwise *d = &terms->depthwise;
-    const int64_t lanes = terms->lanes, taps = (int64_t)d->kh * columns;
-    if (!work->depthwise_scale || d->kw != columns) return nd_status_ok;
-    for (int64_t t = 0; t < work->terms; t++) {
-        if (!(255.F * 128 * (float)taps * middle_factor[t] < (float)largest)) return nd_status_ok;
-    }
-    const size_t count = (size_t)(terms->groups * d->kh * lanes);
-    terms->words = nd_alloc_array(2 * count, sizeof *terms->words);
-    ND_REQUIRE(terms->words, nd_status_memory, "separable: no memory for %lld terms", (long long)work->terms);
-    for (int64_t t = 0; t < work->terms; t++) {
-        const int64_t group = terms->place[t] / lanes, lane = terms->place[t] % lanes;
-        for (int64_t ky = 0; ky < d->kh; ky++) {
-            const float *row = work->depthwise + t * taps + ky * columns;
-            const int64_t at = (group * d->kh + ky) * lanes + lane;
-            uint32_t word = 0;
-            int32_t sum = 0;
-            for (int kx = 0; kx < columns; kx++) {
-                word |= (uint32_t)(uint8_t)(int8_t)row[kx] << 8 * (kx + 1);
-                sum += (int32_t)row[kx];
-            }
-            terms->words[at] = (int32_t)word;
-            terms->words[(int64_t)count + at] = -d->x_zero * sum;
+/* Of one term: a word of each row, the last three of four adjacent columns, and one of each column. */
+static void terms_store_words(const nd_sep_terms *terms, const float *filter, int64_t place, int32_t *words,
+                              int32_t *starts, int32_t *columns, int32_t *column_starts) {
+    enum { width = 3 };
+    const nd_sep_depthwise *d = &terms->depthwise;
+    const int64_t lanes = terms->lanes, group = place / lanes, lane = place % lanes;
+    for (int ky = 0; ky < d->kh; ky++) {
+        for (int kx = 0; kx < width; kx++) {
+            const int8_t w = (int8_t)filter[ky * width + kx];
+            const int64_t row = (group * d->kh + ky) * lanes + lane,
+                          column = (group * width + kx) * lanes + lane;
+            words[row] = (int32_t)((uint32_t)words[row] | (uint32_t)(uint8_t)w << 8 * (kx + 1));
+            starts[row] -= d->x_zero * w;
+            if (ky < 4)
+                columns[column] = (int32_t)((uint32_t)columns[column] | (uint32_t)(uint8_t)w << 8 * ky);
+            column_starts[group * lanes + lane] -= d->x_zero * w;
         }
     }
-    d->words = terms->words;
-    d->starts = terms->words + count;
+}
+
+static nd_status terms_words(const nd_work *work, nd_sep_terms *terms) {
+    nd_sep_depthwise *d = &terms->depthwise;
+    if (!terms_fit_words(work)) return nd_status_ok;
+    const int64_t lanes = terms->groups * terms->lanes, rows = lanes * d->kh;
+    int32_t *words = nd_alloc_array((size_t)(2 * rows + 4 * lanes), sizeof *words);
+    ND_REQUIRE(words, nd_status_memory, "separable: no memory for %lld terms", (long long)work->terms);
+    int32_t *starts = words + rows, *columns = starts + rows, *column_starts = columns + 3 * lanes;
+    terms->words = words;
+    for (int64_t t = 0; t < work->terms; t++)
+        terms_store_words(terms, work->depthwise + t * d->kh * d->kw, terms->place[t], words, starts, columns,
+                          column_starts);
+    d->words = words;
+    d->starts = starts;
+    d->columns = columns;
+    d->column_starts = column_starts;
     return nd_status_ok;
 }
 
@@ -133,7 +168,7 @@ nd_status nd_sep_terms_quantize(const nd_work *work, const float *middle_factor,
     d->middle_factor = terms->middle_factor = factors;
     d->middle_zero = (float)work->middle_quant.zero;
     d->x_zero = work->x_quant.zero;
-    return terms_words(work, middle_factor, terms);
+    return terms_words(work, terms);
 }
 
 void nd_sep_terms_free(nd_sep_terms *terms) {

@@ -10,7 +10,7 @@ typedef struct nd_sep_terms {
     nd_sep_run *runs;
     float *weights;
     float *middle_factor; /* int8: of each place */
-    int32_t *words;       /* int8: depthwise.words and starts */
+    int32_t *words;       /* int8: depthwise.words, starts, columns and column_starts */
     int64_t *place;       /* [terms]: where each went, group * lanes + lane */
     int64_t groups, lanes;
     nd_window window;
@@ -18,10 +18,12 @@ typedef struct nd_sep_terms {
     int64_t height, width; /* of the output */
 } nd_sep_terms;
 
-/* Reads x, y.dims[2..3], window, depthwise, channel and terms of the work. With `in_order` term t goes to
- * group t / lanes, lane t % lanes, wherever lanes allow (place says so); without, terms are dealt for speed.
- */
-nd_status nd_sep_terms_build(const nd_work *work, int lanes, bool in_order, nd_sep_terms *out);
+/* How terms are dealt: term t to group t / lanes, lane t % lanes, wherever lanes allow (place says so); or
+ * for speed, in blocks of channels, `wide` ones too where the work is in integers and allows them. */
+typedef enum nd_sep_deal { nd_sep_in_order, nd_sep_blocks, nd_sep_wide_blocks } nd_sep_deal;
+
+/* Reads x, y.dims[2..3], window, depthwise, channel and terms of the work, and the scales of int8. */
+nd_status nd_sep_terms_build(const nd_work *work, int lanes, nd_sep_deal deal, nd_sep_terms *out);
 /* Adds what int8 needs: the factor of every term (nd_requant_of) where it went, the zeros, and filters in
  * words. */
 nd_status nd_sep_terms_quantize(const nd_work *work, const float *middle_factor, nd_sep_terms *terms);
