@@ -4,6 +4,7 @@
 
 #include "model/dims.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,6 +92,48 @@ static nd_status constant_cast(const nd_node *node, const nd_tensor *const *in, 
     return to_f32(in[0], out);
 }
 
+/* Mean and variance of channel c, whose numbers lie in rows of `inner`. */
+static void channel_moments(const nd_tensor *x, int64_t c, int64_t inner, double *mean, double *variance) {
+    const int64_t rows = x->dims[0], step = x->dims[1] * inner;
+    const float *data = (const float *)x->data + c * inner;
+    double sum = 0, squares = 0;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < inner; i++) sum += (double)data[r * step + i];
+    *mean = sum / (double)(rows * inner);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < inner; i++) {
+            const double off = (double)data[r * step + i] - *mean;
+            squares += off * off;
+        }
+    *variance = squares / (double)(rows * inner);
+}
+
+/* Weights that are standardised before use are normalised by their own statistics: training mode. */
+static nd_status constant_batchnorm(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
+    const nd_tensor *x = in[0];
+    const bool own = node->attr.training;
+    ND_REQUIRE(x->rank >= 2 && nd_tensor_count(x) > 0, nd_status_unsupported, "another shape");
+    const int64_t channels = x->dims[1], inner = nd_tensor_count(x) / (x->dims[0] * channels);
+    for (int k = 1; k < (own ? 3 : 5); k++)
+        ND_REQUIRE(in[k] && in[k]->dtype == nd_dtype_f32 && nd_tensor_count(in[k]) == channels,
+                   nd_status_unsupported, "another number of channels");
+    ND_TRY(nd_tensor_new(nd_dtype_f32, x->rank, x->dims, out));
+    for (int64_t c = 0; c < channels; c++) {
+        double mean = own ? 0 : (double)((const float *)in[3]->data)[c];
+        double variance = own ? 0 : (double)((const float *)in[4]->data)[c];
+        if (own) channel_moments(x, c, inner, &mean, &variance);
+        const double scale =
+            (double)((const float *)in[1]->data)[c] / sqrt(variance + (double)node->attr.epsilon);
+        const double bias = (double)((const float *)in[2]->data)[c] - mean * scale;
+        for (int64_t r = 0; r < x->dims[0]; r++)
+            for (int64_t i = 0; i < inner; i++) {
+                const int64_t at = (r * channels + c) * inner + i;
+                ((float *)out->data)[at] = (float)((double)((const float *)x->data)[at] * scale + bias);
+            }
+    }
+    return nd_status_ok;
+}
+
 /* (x - zero point) * scale, for the whole tensor or along an axis. */
 static nd_status constant_dequantize(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
     const nd_tensor *x = in[0], *scale = in[1];
@@ -139,9 +182,10 @@ static const struct {
     {nd_op_mul, 2, 2, 2, constant_binary},          {nd_op_div, 2, 2, 2, constant_binary},
     {nd_op_transpose, 1, 1, 1, constant_transpose}, {nd_op_reshape, 2, 2, 1, constant_reshape},
     {nd_op_cast, 1, 1, 0, constant_cast},           {nd_op_dequantize, 2, 3, 0, constant_dequantize},
+    {nd_op_batchnorm, 5, 5, 3, constant_batchnorm},
 };
 
-enum { constant_inputs_max = 3 };
+enum { constant_inputs_max = 5, batchnorm_statistics = 3 };
 
 static bool is_promised(const nd_graph *graph, int value) {
     return graph->values[value].pinned || nd_graph_is_output(graph, value);
@@ -154,13 +198,16 @@ static nd_status fold_constant(nd_graph *graph, int index, nd_dtype *was) {
     nd_tensor out = {0};
     size_t e = 0;
     const size_t n = sizeof nd_constant_evaluators / sizeof *nd_constant_evaluators;
-    while (e < n && nd_constant_evaluators[e].op != node->op) e++;
+    const bool training = node->attr.training;
+    const nd_op op = training ? nd_op_batchnorm : node->op;
+    while (e < n && nd_constant_evaluators[e].op != op) e++;
     if (e == n || node->n_in < nd_constant_evaluators[e].least ||
         node->n_in > nd_constant_evaluators[e].most || node->n_out != 1 ||
         nd_graph_is_output(graph, node->out[0]))
         return nd_status_ok; /* what subgraphs read is a constant to them too */
     for (int k = 0; k < node->n_in; k++) {
         in[k] = nd_graph_constant(graph, node, k);
+        if (training && k >= batchnorm_statistics) break; /* they are written then, not read */
         if (!in[k] && node->in[k] >= 0) return nd_status_ok;
         if (k < nd_constant_evaluators[e].real && (!in[k] || in[k]->dtype != nd_dtype_f32))
             return nd_status_ok;

@@ -121,6 +121,7 @@ typedef struct nd_attr {
     int64_t axis;   /* concat, flatten, softmax, gather, split, quantize, dequantize, normalize: the first */
     nd_dtype dtype; /* cast */
     bool keep_dims; /* reduce_mean, reduce_prod, reduce */
+    bool training;  /* BatchNormalization by statistics of its input: opaque, but for constants */
     bool approximate;        /* unary: Gelu by tanh */
     bool largest;            /* dynamic: TopK takes the largest */
     bool last;               /* dynamic: of equals, ArgMax and ArgMin take the last */

@@ -3,10 +3,11 @@
 real_models.py, in an environment that has torch, torchvision, timm, onnx and onnxscript (6 GB).
 
 usage: export_models.py FOLDER [name part]
-What is in the folder already is not written again.
+What is in the folder already is not written again. Where an exporter fails, NAME.failed says why.
 """
 import importlib.metadata
 import pathlib
+import re
 import subprocess
 import sys
 import warnings
@@ -19,7 +20,7 @@ TORCHVISION = [
     ("googlenet", 64), ("inception_v3", 139), ("maxvit_t", 224), ("mnasnet0_5", 64), ("mobilenet_v2", 64),
     ("mobilenet_v3_small", 64), ("regnet_x_400mf", 64), ("regnet_y_400mf", 64), ("resnet18", 64), ("resnet50", 64),
     ("resnext50_32x4d", 64), ("shufflenet_v2_x0_5", 64), ("squeezenet1_0", 64), ("squeezenet1_1", 64), ("swin_t", 64),
-    ("swin_v2_t", 64), ("vgg11_bn", 64), ("vit_b_16", 224), ("wide_resnet50_2", 64),
+    ("swin_v2_t", 64), ("vgg11_bn", 224), ("vit_b_16", 224), ("wide_resnet50_2", 64),
     ("deeplabv3_mobilenet_v3_large", 96), ("fcn_resnet50", 96), ("lraspp_mobilenet_v3_large", 96),
     ("ssd300_vgg16", 300), ("ssdlite320_mobilenet_v3_large", 320), ("retinanet_resnet50_fpn", 128),
     ("fcos_resnet50_fpn", 128), ("fasterrcnn_mobilenet_v3_large_320_fpn", 320),
@@ -32,17 +33,35 @@ TIMM = [
 DETECTORS = ("ssd", "retinanet", "fcos", "fasterrcnn")
 
 
-def randomised(model):
-    """Statistics and scales that are not those of a network at rest, so that folding has something to fold."""
+def settle(model, side):
+    """Statistics as random pictures have them: with others all places look alike behind so many layers."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    maps = list(model.backbone.train()(torch.randn(8, 3, side, side)).values())
+    if hasattr(model, "head"):
+        model.head.train()(maps)
+
+
+def randomised(model, name, side):
+    """Statistics and scales that are not those of a network at rest, so that folding has something to fold; heads of
+    detectors whose scores are no ties, of which any might be among the best for a rounding."""
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.copy_(0.1 * torch.randn(module.running_mean.shape, generator=generator))
             module.running_var.copy_(0.5 + torch.rand(module.running_var.shape, generator=generator))
-    for module in model.head.modules() if hasattr(model, "head") else ():
-        if isinstance(module, torch.nn.Conv2d):  # scores that are no ties, of which any might be among the best
-            spread = module.weight[0].numel() ** -0.5
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and not parameter.any():  # of a classifier that knows nothing yet
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5)
+    gain = 2 if name.startswith(("ssdlite", "fasterrcnn")) else 1
+    for place, module in model.named_modules():
+        layer = isinstance(module, torch.nn.Conv2d) or (isinstance(module, torch.nn.Linear) and gain > 1)
+        if layer and place.startswith(("head", "rpn", "roi_heads")):
+            spread = gain * module.weight[0].numel() ** -0.5
             module.weight.copy_(spread * torch.randn(module.weight.shape, generator=generator))
+    if gain > 1:
+        settle(model, side)
     return model.eval()
 
 
@@ -82,7 +101,7 @@ def export(package, name, exporter, side, path):
     warnings.simplefilter("ignore")
     torch.backends.mha.set_fastpath_enabled(False)  # the fused operator of attention, which no exporter knows
     with torch.no_grad():
-        model = randomised(build(package, name, side, side))
+        model = randomised(build(package, name, side, side), name, side)
         x = torch.rand(1, 3, side, side)
         if exporter == "dynamo":
             torch.onnx.export(model, (x,), path, dynamo=True, external_data=False, verbose=False)
@@ -90,6 +109,13 @@ def export(package, name, exporter, side, path):
             fixed = name.startswith(DETECTORS)
             torch.onnx.export(model, (x,), path, dynamo=False, opset_version=17, input_names=["x"],
                               dynamic_axes=None if fixed else {"x": {0: "n"}})
+
+
+def reason(text):
+    """The line of a traceback that says most."""
+    lines = [line.strip() for line in text.splitlines()]
+    told = [line for line in lines if re.match(r"<class|torch\S*Error: |\w*Error: ", line)]
+    return re.sub(r"<class '([^']*)'>|\x1b\[\d*m", r"\1", (told or lines or ["killed"])[-1])[:160]
 
 
 def main():
@@ -109,7 +135,9 @@ def main():
                 done = subprocess.run([sys.executable, __file__, draft, package, name, exporter, str(side)],
                                       capture_output=True, text=True)
                 if done.returncode:
-                    print(f"{path.name}: {(done.stderr.strip() or 'killed').splitlines()[-1][:200]}", flush=True)
+                    why = reason(done.stderr)
+                    print(f"{path.name}: {why}", flush=True)
+                    path.with_suffix(".failed").write_text(why)
                     draft.unlink(missing_ok=True)
                 else:
                     draft.rename(path)

@@ -66,7 +66,7 @@ class Graph:
 
     def weights(self, no, ni, k):
         """A convolution's weights: plain, shared, or computed from constants."""
-        kind = self.rng.integers(0, 8)
+        kind = self.rng.integers(0, 9)
         array = self.floats(no, ni, k, k)
         if kind == 0 and array.shape in self.shared:
             return self.shared[array.shape]
@@ -83,9 +83,22 @@ class Graph:
                                                   self.constant(np.int8(0))])
         if kind == 5:
             return self.node("Reshape", [self.constant(array.reshape(no, -1), "w"), self.ints(no, ni, k, k)])
+        if kind == 6 and self.opset > 13:
+            return self.standardised(array)
         name = self.constant(array, "w")
         self.shared[array.shape] = name
         return name
+
+    def standardised(self, array):
+        """By a BatchNormalization in training mode, as exporters write weights that are standardised."""
+        no = len(array)
+        flat = self.constant(array.reshape(1, no, -1), "w")
+        rows = [self.constant(np.abs(self.floats(no)) + 0.1) for _ in range(2)]
+        zeros = [self.constant(np.zeros(no, np.float32)) for _ in range(2)]
+        out, mean, variance = self.name("standard"), self.name("mean"), self.name("variance")
+        self.nodes.append(helper.make_node("BatchNormalization", [flat, *rows, *zeros], [out, mean, variance],
+                                           name=self.name("n"), training_mode=1))
+        return self.node("Reshape", [out, self.ints(*array.shape)])
 
     def conv(self, no=None, stride=True, bare=False):
         rng = self.rng

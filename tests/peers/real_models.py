@@ -122,7 +122,7 @@ def compare(old, new, size):
 
 
 def decouple(build, path, size, new, row, reasons):
-    done = subprocess.run([f"{build}/nd", "decouple", str(path), "-o", str(new), "--rank", "121", "--skip", "none",
+    done = subprocess.run([f"{build}/nd", "decouple", str(path), "-o", str(new), "--rank", "1024", "--skip", "none",
                            "--input", f"{size[0]}x{size[1]}"], capture_output=True, text=True)
     row["read"] = "yes" if done.returncode in (0, 5) else "no"
     if done.returncode:
@@ -184,13 +184,17 @@ def packaged(folder):
 
 
 def exported(folder):
-    for path in sorted(folder.glob("*.onnx")):
+    for path in sorted([*folder.glob("*.onnx"), *folder.glob("*.failed")]):
         package, version = re.match(r"(\w+)-([\d.]+)\.", path.name).groups()
         yield path, package, version, None
 
 
 def line(build, scratch, path, package, version, size):
-    row = examine(build, path, scratch, package, version, size)
+    if path.suffix == ".failed":
+        row = dict.fromkeys(FIELDS, "") | {"package": package, "version": version, "model": f"{path.stem}.onnx",
+                                           "reason": f"not exported: {path.read_text().strip()}"}
+    else:
+        row = examine(build, path, scratch, package, version, size)
     row["model"] = row["model"].removeprefix(f"{package}-{version}.")
     return row
 

@@ -98,8 +98,8 @@ static void read_gemm(nd_node_reader *reader) {
 
 static void read_batchnorm(nd_node_reader *reader) {
     reader->node->attr.epsilon = nd_onnx_attr_float(reader, "epsilon", 1e-5f);
-    reader->opaque =
-        nd_onnx_attr_int(reader, "training_mode", 0) != 0 || nd_onnx_attr_int(reader, "spatial", 1) != 1;
+    reader->node->attr.training = nd_onnx_attr_int(reader, "training_mode", 0) != 0;
+    reader->opaque = reader->node->attr.training || nd_onnx_attr_int(reader, "spatial", 1) != 1;
 }
 
 static void read_clip(nd_node_reader *reader) {

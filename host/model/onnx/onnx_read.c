@@ -217,10 +217,12 @@ static nd_status read_trim(nd_onnx_reader *reader) {
         bool wanted = false;
         if (node->op == nd_op_split) continue;
         for (int k = 1; k < node->n_out; k++) wanted = wanted || (node->out[k] >= 0 && read[node->out[k]]);
-        if (wanted)
+        if (wanted) {
             node->op = nd_op_opaque;
-        else if (node->op != nd_op_opaque)
+            node->attr.training = false;
+        } else if (node->op != nd_op_opaque || node->attr.training) {
             node->n_out = 1;
+        }
     }
     free(read);
     return nd_status_ok;

@@ -476,6 +476,40 @@ Test(fold, weights_in_half_precision_become_fp32) {
     nd_graph_free(graph);
 }
 
+/* A BatchNormalization in training mode is opaque, but of constants: every channel has mean 5 and deviation 2
+ * then. */
+Test(fold, standardised_weights_become_constants) {
+    for (int computed = 0; computed < 2; computed++) {
+        nd_graph *graph = new_graph("standard");
+        nd_node *node;
+        const float w[] = {1, 2, 3, 10, 20, 30, 4, 8, 12, 7, 7, 10}, scale[] = {2, 2}, shift[] = {5, 5};
+        int in[5], x = add_input(graph, "x", 3, (int64_t[]){2, 2, 3});
+        in[0] = computed ? x : add_floats(graph, "w", 3, (int64_t[]){2, 2, 3}, w);
+        in[1] = add_floats(graph, "scale", 1, (int64_t[]){2}, scale);
+        in[2] = add_floats(graph, "shift", 1, (int64_t[]){2}, shift);
+        in[3] = in[4] = x; /* what is written, not read */
+        int norm = add_node(graph, nd_op_opaque, "norm", in, 5, &node);
+        node->attr.training = true;
+        int y = add_node(graph, nd_op_add, "add", (int[]){x, norm}, 2, NULL);
+        OK(nd_graph_add_output(graph, y));
+        OK(nd_graph_fold(graph));
+        cr_assert_eq(graph->n_nodes, 1 + computed);
+        const nd_tensor *tensor = nd_graph_constant(graph, &graph->nodes[computed], 1);
+        cr_assert_eq(!tensor, computed);
+        for (int c = 0; c < 2 && tensor; c++) {
+            double sum = 0, squares = 0;
+            for (int i = 0; i < 6; i++) {
+                const double value = (double)((const float *)tensor->data)[(i / 3 * 2 + c) * 3 + i % 3];
+                sum += value;
+                squares += (value - 5) * (value - 5);
+            }
+            cr_assert_float_eq(sum / 6, 5, 1e-5);
+            cr_assert_float_eq(sqrt(squares / 6), 2, 1e-5);
+        }
+        nd_graph_free(graph);
+    }
+}
+
 /* transpose(dequantize(w, 2, 1)) * 2, in half precision where it is stored. */
 Test(fold, computed_weights_become_constants) {
     nd_graph *graph = new_graph("computed");
