@@ -34,104 +34,8 @@
  * cluster has: others write to its shared memory.
  *
  * Not yet run on a device: checked on the host under the emulator and by ptxas' register report alone. */
-#include "cuda/kernels/ptx_sm90a.cuh"
 #include "cuda/libs/tensor_map.h"
-#include "cuda/separable/separable.cuh"
-#include "cuda/separable/separable_sm90a.h"
-
-enum {
-    nd_hopper_stages_max = 4,
-    nd_hopper_align = 1024,
-    nd_hopper_units_max = 64,
-    nd_hopper_slab_bytes = nd_hopper_slab * nd_hopper_row,
-};
-
-/* Sizes that follow from a call. */
-struct nd_hopper_shape {
-    int height, width;                    /* of a patch, in input pixels */
-    int patch_bytes, patch_next, weights; /* bytes of a patch, from one to the other; of a term's weights */
-    int patch_at, stage, stages; /* bytes from a stage's begin to its patches, to the next stage; how many */
-    int groups, segments, length,
-        units; /* groups of columns of a half; runs of a column, rows of one; runs in all */
-    int across, columns, rows, clusters; /* tiles of channels; halves along both axes; clusters of tiles */
-    int whole;                           /* of the clusters and their items: made by one block each */
-    int64_t left_first, left_pixels;     /* of y: those of the other clusters */
-    int64_t items;                       /* of work: tiles of a cluster, parts of their rounds */
-    int round_bytes;                     /* of the rows of A of a round */
-    int stages_at, barriers_at, tables_at, total;
-};
-
-template <class T> constexpr int nd_hopper_channels = nd_hopper_row / (int)sizeof(T);
-template <class T>
-constexpr int nd_hopper_abreast = 64 / nd_hopper_channels<T>; /* columns that a warp makes at once */
-
-inline int nd_hopper_ceil(int64_t a, int64_t b) {
-    return (int)((a + b - 1) / b);
-}
-
-/* Runs of a column that keep four warps busy, and alike: a run begins with two rows of its own. */
-template <class T> inline void nd_hopper_runs(const int64_t *half, nd_hopper_shape *s) {
-    int64_t least = INT64_MAX;
-    s->groups = nd_hopper_ceil(half[2], nd_hopper_abreast<T>);
-    for (int segments = 1; segments <= half[1]; segments++) {
-        const int length = nd_hopper_ceil(half[1], segments), used = nd_hopper_ceil(half[1], length);
-        const int units = (int)half[0] * s->groups * used;
-        const int64_t cost = (int64_t)nd_hopper_ceil(units, 4) * (length + 2);
-        if (units > nd_hopper_units_max || cost >= least) continue;
-        least = cost;
-        s->segments = used;
-        s->length = length;
-        s->units = units;
-    }
-}
-
-/* Whether eight channels of y move at once, and two of the residual; else the sums are left to the kernel
- * that joins parts. */
-inline bool nd_hopper_is_aligned(const nd_cuda_separable &p) {
-    const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(p.precision));
-    const auto aligned = [&](const void *pointer, int64_t pixel) {
-        return (uintptr_t)pointer % 16 == 0 && pixel * size % 16 == 0;
-    };
-    return p.out_channels % 8 == 0 && aligned(p.y, p.y_pixel) &&
-           aligned(p.x2, p.x2_pixel); /* of no residual: 0 */
-}
-
-template <class T> inline nd_hopper_shape nd_hopper_shape_of(const nd_cuda_hopper &call) {
-    const nd_cuda_separable &p = call.layer;
-    const nd_window &g = p.window;
-    const int limit = 227 * 1024 - nd_hopper_align, half = (int)nd_hopper_half(p.tile);
-    nd_hopper_shape s = {};
-    s.height = (int)((p.patch[1] - 1) * g.stride[0] + 3);
-    s.width = (int)((p.patch[2] - 1) * g.stride[1] + 3);
-    s.patch_bytes = (int)p.patch[0] * s.height * s.width * nd_hopper_row;
-    s.patch_next = (s.patch_bytes + 127) / 128 * 128;
-    s.weights = (int)p.tile * nd_hopper_row;
-    s.patch_at = (int)call.terms * (s.weights + nd_hopper_taps * nd_hopper_channels<T> * 4);
-    s.patch_at = (s.patch_at + 127) / 128 * 128;
-    s.stage = (s.patch_at + 2 * s.patch_next + 511) / 512 * 512;
-    nd_hopper_runs<T>(p.patch, &s);
-    s.across = nd_hopper_ceil(p.out_channels, p.tile);
-    s.columns = nd_hopper_ceil(p.out_width, p.patch[2]);
-    s.rows = nd_hopper_ceil(p.out_height, p.patch[1]);
-    s.clusters =
-        nd_hopper_ceil((int64_t)nd_hopper_ceil(p.images, p.patch[0]) * s.rows * s.columns, 2 * call.cluster);
-    s.whole = !nd_hopper_is_aligned(p) ? 0 : call.whole < s.clusters ? (int)call.whole : s.clusters;
-    s.items = (int64_t)s.across * (s.whole + (s.clusters - s.whole) * p.split);
-    const int64_t plane = p.out_height * p.out_width, line = 2 * call.cluster * s.whole / s.columns,
-                  pixels = p.images * plane;
-    s.left_first = line / s.rows * p.patch[0] * plane + line % s.rows * p.patch[1] * p.out_width;
-    if (s.left_first > pixels || s.whole == s.clusters) s.left_first = pixels;
-    s.left_pixels = pixels - s.left_first;
-    s.round_bytes = (int)call.terms * 2 * half * nd_hopper_row;
-    s.stages_at = 2 * s.round_bytes;
-    const int tables = 2 * nd_hopper_stages_max * 8 + (2 * nd_hopper_units_max + half) * 4;
-    for (s.stages = 2; s.stages < nd_hopper_stages_max; s.stages++)
-        if (s.stages_at + (s.stages + 1) * s.stage + tables > limit) break;
-    s.barriers_at = s.stages_at + s.stages * s.stage;
-    s.tables_at = s.barriers_at + 2 * nd_hopper_stages_max * 8;
-    s.total = s.barriers_at + tables + nd_hopper_align;
-    return s;
-}
+#include "cuda/separable/separable_sm90a_finish.cuh"
 
 #ifdef ND_PTX_SM90A
 /* A matrix in shared memory, K contiguous, rows of 64 bytes in the swizzle of that width, groups of 8 rows
@@ -160,11 +64,6 @@ __device__ void nd_hopper_mma(nd_math_tf32, float (&c)[tiles][4], uint64_t a, ui
     nd_ptx_wgmma_tf32(c, a, b, add);
 }
 
-/* Where a half of a tile begins: a pixel of y. */
-struct nd_hopper_origin {
-    int image, row, column;
-};
-
 /* One of the stages, and how often all of them have been gone through. */
 struct nd_hopper_turn {
     int stage = 0;
@@ -177,147 +76,15 @@ struct nd_hopper_turn {
     }
 };
 
-/* Four lanes with four words each, lanes 4i to 4i + 3: word i of lane j becomes word j of lane i. */
-__device__ inline void nd_hopper_transpose(uint32_t (&word)[4], int lane) {
-    const bool odd = lane & 1, high = lane & 2;
-    ND_UNROLL
-    for (int i = 0; i < 4; i += 2) {
-        const uint32_t other = __shfl_xor_sync(0xffffffffu, odd ? word[i] : word[i + 1], 1);
-        (odd ? word[i] : word[i + 1]) = other;
-    }
-    ND_UNROLL
-    for (int i = 0; i < 2; i++) {
-        const uint32_t other = __shfl_xor_sync(0xffffffffu, high ? word[i] : word[i + 2], 2);
-        (high ? word[i] : word[i + 2]) = other;
-    }
-}
+template <class Math, int N> struct nd_hopper_block : nd_hopper_finish<Math, N> {
+    using tile = nd_hopper_tile<Math, N>;
+    using T = typename tile::T;
+    using tile::call, tile::p, tile::s, tile::shared, tile::group, tile::warp, tile::lane, tile::pair;
+    using tile::channels, tile::pairs, tile::abreast, tile::slabs, tile::half_bytes, tile::term_bytes;
+    using tile::stage, tile::full, tile::empty, tile::units, tile::channel, tile::origin, tile::first_round,
+        tile::end_round, tile::first_item, tile::items_apart, tile::load, tile::aside;
 
-/* Two neighbouring channels as they are stored, in one word or two. */
-__device__ inline void nd_hopper_words(nd_f16, float x, float y, uint32_t (&word)[1]) {
-    word[0] = nd_ptx_f16x2_of_f32(x, y);
-}
-
-__device__ inline void nd_hopper_words(nd_bf16, float x, float y, uint32_t (&word)[1]) {
-    word[0] = nd_ptx_bf16x2_of_f32(x, y);
-}
-
-__device__ inline void nd_hopper_words(float, float x, float y, uint32_t (&word)[2]) {
-    word[0] = nd_ptx_bits_of_f32(x);
-    word[1] = nd_ptx_bits_of_f32(y);
-}
-
-template <class Math, int N> struct nd_hopper_block {
-    using T = typename Math::element;
-    using two = nd_pack<T, 2>;
-    static constexpr int channels = nd_hopper_channels<T>, pairs = channels / 2,
-                         abreast = nd_hopper_abreast<T>;
-    static constexpr int words = (int)sizeof(two) / 4;
-    static constexpr int slabs = (int)nd_hopper_half(N) / nd_hopper_slab, half = slabs * nd_hopper_slab;
-    static constexpr int half_bytes = half * nd_hopper_row, term_bytes = 2 * half_bytes;
-
-    const nd_cuda_hopper &call; /* these three in the constants of the launch, not in registers */
-    const nd_cuda_separable &p;
-    const nd_hopper_shape &s;
-    unsigned char *shared;
-    int group, warp,
-        lane; /* the half that this warpgroup makes, -1: it copies; of the warpgroup's 4; of the warp's 32 */
-    int pair, aside; /* of the lane: channels of a pixel, column of a group */
-
-    __device__ nd_hopper_block(const nd_cuda_hopper &call_, const nd_hopper_shape &shape,
-                               unsigned char *bytes)
-        : call(call_), p(call_.layer), s(shape), shared(bytes) {
-        /* From one lane, so that the compiler sees that a warp's are the same. */
-        const int number = __shfl_sync(0xffffffffu, (int)threadIdx.x / 32, 0);
-        group = number / 4 - 1;
-        warp = number % 4;
-        lane = (int)(threadIdx.x % 32);
-        pair = lane / 2 % pairs;
-        aside = lane % 2 + lane / (2 * pairs) * 2;
-    }
-
-    __device__ void meet() const {
-        if (call.cluster > 1)
-            nd_ptx_cluster_barrier();
-        else
-            __syncthreads();
-    }
-
-    __device__ unsigned char *stage(int number) const {
-        return shared + s.stages_at + number * s.stage;
-    }
-
-    __device__ uint64_t *full(int number) const {
-        return reinterpret_cast<uint64_t *>(shared + s.barriers_at) + number;
-    }
-
-    __device__ uint64_t *empty(int number) const {
-        return full(nd_hopper_stages_max + number);
-    }
-
-    /* [units][2]: pixel of the patch where its first window begins, without the column; first column, rows <<
-     * 8, first row of A << 16. */
-    __device__ int *units() const {
-        return reinterpret_cast<int *>(shared + s.tables_at);
-    }
-
-    /* [half]: image, row and column of a half, a byte each from above; -1 past it. */
-    __device__ int *places() const {
-        return units() + 2 * nd_hopper_units_max;
-    }
-
-    __device__ void tables() const {
-        const int at = (int)threadIdx.x, height = (int)p.patch[1];
-        if (at < s.units) {
-            const int segment = at % s.segments, of = at / s.segments % s.groups,
-                      image = at / (s.segments * s.groups);
-            const int row = segment * s.length, left = height - row;
-            units()[2 * at] = (image * s.height + row * (int)p.window.stride[0]) * s.width;
-            units()[2 * at + 1] = of * abreast | (left < s.length ? left : s.length) << 8 |
-                                  ((image * s.groups + of) * height + row) * abreast << 16;
-        }
-        if (at >= half) return;
-        const int run = at / abreast, row = run % height, of = run / height % s.groups,
-                  image = run / (height * s.groups), column = of * abreast + at % abreast;
-        const bool there = image < p.patch[0] && column < p.patch[2];
-        places()[at] = there ? image << 16 | row << 8 | column : -1;
-    }
-
-    /* Items of work are numbered: tiles of channels first, then, of the clusters of tiles of pixels that are
-     * not whole, parts of the rounds, then the clusters. Their halves: columns, rows, images. */
-    __device__ bool is_whole(int number) const {
-        return number < s.whole * s.across;
-    }
-
-    __device__ int parts(int number) const {
-        return is_whole(number) ? 1 : (int)p.split;
-    }
-
-    __device__ int part(int number) const {
-        return is_whole(number) ? 0 : (number / s.across - s.whole) % (int)p.split;
-    }
-
-    __device__ int channel(int number) const {
-        return number % s.across * N;
-    }
-
-    __device__ nd_hopper_origin origin(int number, int second) const {
-        int tile = number / s.across;
-        if (tile >= s.whole) tile = s.whole + (tile - s.whole) / (int)p.split;
-        tile *= (int)call.cluster;
-        if (call.cluster > 1) tile += (int)nd_ptx_cluster_rank();
-        const int place = 2 * tile + second, line = place / s.columns;
-        return {line / s.rows * (int)p.patch[0], line % s.rows * (int)p.patch[1],
-                place % s.columns * (int)p.patch[2]};
-    }
-
-    /* First round of an item, and its end. */
-    __device__ int first_round(int number) const {
-        return (int)p.blocks * part(number) / parts(number);
-    }
-
-    __device__ int end_round(int number) const {
-        return (int)p.blocks * (part(number) + 1) / parts(number);
-    }
+    using nd_hopper_finish<Math, N>::nd_hopper_finish;
 
     /* Asks for the patches of a round and for this block's share of its constants, those of a tile of
      * channels at `from`. */
@@ -352,20 +119,6 @@ template <class Math, int N> struct nd_hopper_block {
                 turn.next(s.stages);
             }
         }
-    }
-
-    __device__ int first_item() const {
-        return (int)(blockIdx.x / (unsigned)call.cluster);
-    }
-
-    __device__ int items_apart() const {
-        return (int)(gridDim.x / (unsigned)call.cluster);
-    }
-
-    __device__ static void load(const T *from, float (&to)[2]) {
-        const two both = *reinterpret_cast<const two *>(from);
-        to[0] = nd_load(both.value[0]);
-        to[1] = nd_load(both.value[1]);
     }
 
     /* A run of `count` rows of one column, of two channels and `terms` terms of each: windows begin at x,
@@ -471,103 +224,6 @@ template <class Math, int N> struct nd_hopper_block {
         if (lane < call.cluster) nd_ptx_barrier_arrive(empty(number), (uint32_t)lane);
     }
 
-    /* Bias, residual and activation of two neighbouring channels n and n + 1 of a pixel, whose sums these
-     * are. */
-    __device__ void finished(const float *sums, const nd_pack<float, 2> &bias, int64_t pixel, int n,
-                             uint32_t (&out)[words]) const {
-        float value[2] = {sums[0] + bias.value[0], sums[1] + bias.value[1]};
-        if (p.x2 && pixel >= 0 && n < p.out_channels) {
-            float residual[2];
-            load(static_cast<const T *>(p.x2) + pixel * p.x2_pixel + n, residual);
-            value[0] += residual[0];
-            value[1] += residual[1];
-        }
-        if (p.activation.act == nd_act_relu)
-            for (int k = 0; k < 2; k++) value[k] = fmaxf(value[k], 0); /* of NaN: 0, as elsewhere */
-        if (p.activation.act == nd_act_clip)
-            for (int k = 0; k < 2; k++) value[k] = fminf(fmaxf(value[k], p.activation.a), p.activation.b);
-        nd_hopper_words(T(), value[0], value[1], out);
-    }
-
-    /* What four lanes have of 32 channels of a pixel from n on, 2 of every 8, becomes 8 neighbours for each.
-     */
-    __device__ void write(const uint32_t (&out)[4][1], int64_t pixel, int n) const {
-        uint32_t word[4] = {out[0][0], out[1][0], out[2][0], out[3][0]};
-        nd_hopper_transpose(word, lane);
-        n += 8 * (lane % 4);
-        if (pixel < 0 || n >= p.out_channels) return;
-        *reinterpret_cast<nd_pack<uint32_t, 4> *>(static_cast<T *>(p.y) + pixel * p.y_pixel +
-                                                  n) = {word[0], word[1], word[2], word[3]};
-    }
-
-    /* 4-byte elements: the four lanes' pairs of 8 channels are a sector of memory as they are. */
-    __device__ void write(const uint32_t (&out)[4][2], int64_t pixel, int n) const {
-        T *y = static_cast<T *>(p.y) + pixel * p.y_pixel;
-        ND_UNROLL
-        for (int k = 0; k < 4; k++) {
-            const int at = n + 8 * k + 2 * (lane % 4);
-            if (pixel >= 0 && at < p.out_channels)
-                *reinterpret_cast<nd_pack<uint32_t, 2> *>(y + at) = {out[k][0], out[k][1]};
-        }
-    }
-
-    /* Pixel of y that row m of the half is, or -1. */
-    __device__ int64_t target(const nd_hopper_origin &i, int m) const {
-        const int place = places()[m];
-        const int image = i.image + (place >> 16), row = i.row + (place >> 8 & 0xff),
-                  column = i.column + (place & 0xff);
-        const bool there = place >= 0 && image < p.images && row < p.out_height && column < p.out_width;
-        return there ? (int64_t)(int)((image * (int)p.out_height + row) * (int)p.out_width + column) : -1;
-    }
-
-    /* Sums of columns n + 2 (lane % 4) and the next of every 8 of 32, for another kernel to finish. */
-    __device__ void leave(int part, const float (*c)[4], int side, int64_t pixel, int n) const {
-        ND_UNROLL
-        for (int k = 0; k < 4; k++) {
-            const int at = n + 8 * k + 2 * (lane % 4);
-            if (pixel >= 0 && at < p.out_channels)
-                *reinterpret_cast<nd_pack<float, 2> *>(
-                    p.partial + (part * s.left_pixels + pixel - s.left_first) * nd_separable_part_row(p) +
-                    at) = {c[k][2 * side], c[k][2 * side + 1]};
-        }
-    }
-
-    /* From registers, a slab: c[j] has columns 8j + 2 (lane % 4) and the next of rows lane / 4 and 8 more of
-     * the warp's 16. */
-    __device__ void finish_slab(int number, const nd_hopper_origin &i, int slab, float (&c)[N / 8][4],
-                                bool whole) const {
-        const int m = slab * nd_hopper_slab + warp * 16 + lane / 4;
-        const int64_t pixels[2] = {target(i, m), target(i, m + 8)};
-        ND_UNROLL
-        for (int j = 0; j < N / 8; j += 4) {
-            const int n = channel(number) + 8 * j, own = n + 2 * (lane % 4);
-            nd_pack<float, 2> bias[4] = {};
-            ND_UNROLL
-            for (int k = 0; k < 4; k++)
-                if (whole && p.bias && own + 8 * k < p.out_channels)
-                    bias[k] = *reinterpret_cast<const nd_pack<float, 2> *>(p.bias + own + 8 * k);
-            ND_UNROLL
-            for (int side = 0; side < 2; side++) {
-                if (!whole) {
-                    leave(part(number), &c[j], side, pixels[side], n);
-                    continue;
-                }
-                uint32_t out[4][words];
-                ND_UNROLL
-                for (int k = 0; k < 4; k++)
-                    finished(&c[j + k][2 * side], bias[k], pixels[side], own + 8 * k, out[k]);
-                write(out, pixels[side], n);
-            }
-        }
-    }
-
-    __device__ void finish(int number, float (&c)[slabs][N / 8][4]) const {
-        const nd_hopper_origin i = origin(number, group);
-        const bool whole = is_whole(number);
-        ND_UNROLL
-        for (int slab = 0; slab < slabs; slab++) finish_slab(number, i, slab, c[slab], whole);
-    }
-
     /* A warpgroup's half of every tile. `g` counts rounds over all of them. */
     __device__ void work() const {
         unsigned char *const rows = shared + group * half_bytes;
@@ -587,7 +243,7 @@ template <class Math, int N> struct nd_hopper_block {
                 nd_ptx_wgmma_wait<0>(); /* for the round before */
                 if (previous >= 0) release(previous);
                 nd_ptx_part_barrier(1 + group, 128);
-                if (opens && previous >= 0) finish(before, c);
+                if (opens && previous >= 0) this->finish(before, c);
                 if (terms == 3)
                     multiply<3>(turn.stage, now, opens, c);
                 else if (terms == 2)
@@ -602,7 +258,7 @@ template <class Math, int N> struct nd_hopper_block {
             before = number;
         }
         nd_ptx_wgmma_wait<0>();
-        if (previous >= 0) finish(before, c);
+        if (previous >= 0) this->finish(before, c);
     }
 };
 #endif
