@@ -122,75 +122,6 @@ static nd_status conv_dnn_prepare(nd_kernel *kernel, const nd_work *work, bool c
     return nd_status_ok;
 }
 
-static nd_status conv_depthwise_run(nd_kernel *kernel, const nd_cuda_operands *operands) {
-    nd_cuda_depthwise call = *(const nd_cuda_depthwise *)kernel->state;
-    call.x = nd_cuda_at(operands->x, &kernel->work.x, kernel->precision);
-    call.y = nd_cuda_at(operands->y, &kernel->work.y, kernel->precision);
-    return nd_cuda_depthwise_launch(&call);
-}
-
-static void conv_depthwise_release(nd_kernel *kernel) {
-    free(kernel->state);
-}
-
-static const nd_cuda_functions nd_conv_depthwise_functions = {conv_depthwise_run, conv_depthwise_release};
-
-static nd_status conv_depthwise_constants(nd_kernel *kernel, const nd_work *work, nd_cuda_depthwise *call) {
-    const void *constant;
-    nd_status status = nd_status_ok;
-    float *filters = conv_reorder(work, false);
-    int32_t *channel = nd_alloc_array((size_t)call->terms, sizeof *channel);
-    ND_REQUIRE_DONE(filters && channel, nd_status_memory, "no memory for %lld filters",
-                    (long long)call->terms);
-    for (int64_t r = 0; r < call->terms; r++) channel[r] = (int32_t)(r / call->uniform);
-    const size_t taps = (size_t)(work->window.kernel[0] * work->window.kernel[1]);
-    ND_TRY_DONE(nd_cuda_constant(kernel, filters, (size_t)call->terms * taps * sizeof *filters, &constant));
-    call->filters = constant;
-    ND_TRY_DONE(nd_cuda_constant(kernel, channel, (size_t)call->terms * sizeof *channel, &constant));
-    call->channel = constant;
-    ND_TRY_DONE(nd_cuda_constant_bias(kernel, work));
-    call->bias = kernel->bias;
-done:
-    free(filters);
-    free(channel);
-    return status;
-}
-
-static bool conv_is_depthwise(const nd_work *work) {
-    int64_t distance;
-    return work->groups == work->x.dims[1] && work->groups > 1 && !work->residual &&
-           nd_cuda_view_is_pixels(&work->x, &distance) && nd_cuda_view_is_pixels(&work->y, &distance);
-}
-
-static nd_status conv_depthwise_prepare(nd_kernel *kernel, const nd_work *work) {
-    nd_cuda_depthwise *call = kernel->state = nd_alloc_array(1, sizeof *call);
-    ND_REQUIRE(call, nd_status_memory, "no memory for a depthwise convolution");
-    kernel->functions = &nd_conv_depthwise_functions;
-    *call = (nd_cuda_depthwise){
-        .window = work->window,
-        .storage = nd_precision_storage(kernel->precision),
-        .images = work->x.dims[0],
-        .channels = work->x.dims[1],
-        .height = work->x.dims[2],
-        .width = work->x.dims[3],
-        .out_height = work->y.dims[2],
-        .out_width = work->y.dims[3],
-        .terms = work->y.dims[1],
-        .uniform = work->y.dims[1] / work->groups,
-        .activation = work->activation,
-        .stream = kernel->cuda->stream,
-    };
-    (void)nd_cuda_view_is_pixels(&work->x, &call->x_pixel);
-    (void)nd_cuda_view_is_pixels(&work->y, &call->y_pixel);
-    ND_TRY(conv_depthwise_constants(kernel, work, call));
-    /* Alignment is part of the choice: buffers are aligned, so the views' offsets decide. */
-    nd_cuda_depthwise named = *call;
-    named.x = nd_cuda_at(NULL, &work->x, kernel->precision);
-    named.y = nd_cuda_at(NULL, &work->y, kernel->precision);
-    snprintf(kernel->engine, sizeof kernel->engine, "%s", nd_cuda_depthwise_name(&named));
-    return nd_status_ok;
-}
-
 nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work) {
     const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
     const size_t count = (size_t)(work->y.dims[1] * (work->x.dims[1] / work->groups) * taps);
@@ -231,7 +162,8 @@ static bool conv_supports(const nd_cuda *cuda, const nd_work *work, nd_precision
 
 static nd_status conv_prepare(nd_kernel *kernel, const nd_work *work) {
     bool channels_last;
-    if (conv_is_depthwise(work)) return conv_depthwise_prepare(kernel, work);
+    const nd_cuda_implementation *depthwise = &nd_cuda_depthwise_implementation;
+    if (depthwise->supports(kernel->cuda, work, kernel->precision)) return depthwise->prepare(kernel, work);
     if (conv_layout(work, &channels_last)) {
         const nd_status status = conv_dnn_prepare(kernel, work, channels_last);
         if (status != nd_status_unsupported) return status;

@@ -108,6 +108,7 @@ extern const nd_cuda_implementation nd_cuda_conv_implementation, nd_cuda_separab
     nd_cuda_gemm_implementation;
 extern const nd_cuda_implementation
     nd_cuda_direct_implementation; /* convolution by our direct kernel, whatever else there is */
+extern const nd_cuda_implementation nd_cuda_depthwise_implementation; /* of the convolutions that are one */
 
 nd_status nd_cuda_allocate(size_t bytes, void **out); /* nd_status_memory when the device is full */
 
@@ -132,6 +133,11 @@ void *nd_cuda_at(const void *start, const nd_view *view, nd_precision precision)
 /* The direct convolution, for what no library takes. `work` may be of another operation than the kernel was
  * made for. */
 nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work);
+
+/* The depthwise kernel's call for the window and the x of a work: `terms` filters [terms][kh*kw], each with
+ * the channel that it reads. Pixels of y lie as in the work; no bias, no activation, addresses to be set. */
+nd_status nd_cuda_depthwise_make(nd_kernel *kernel, const nd_work *work, const float *filters,
+                                 const int32_t *channel, int64_t terms, nd_cuda_depthwise *call);
 
 nd_status nd_cuda_kernel_run(nd_kernel *kernel, const nd_cuda_operands *operands);
 void nd_cuda_kernel_release(nd_kernel *kernel);

@@ -55,6 +55,7 @@ typedef struct nd_cuda_depthwise {
     int64_t images, channels, height, width; /* of x */
     int64_t out_height, out_width;
     int64_t terms, uniform, x_pixel, y_pixel;
+    int64_t threads;             /* that the device runs at once: with fewer, rows are cut into short runs */
     const float *filters, *bias; /* bias [terms] or NULL */
     const int32_t *channel;
     nd_activation activation;
@@ -65,6 +66,8 @@ typedef struct nd_cuda_depthwise {
 
 nd_status nd_cuda_depthwise_launch(const nd_cuda_depthwise *call);
 const char *nd_cuda_depthwise_name(const nd_cuda_depthwise *call); /* which of its kernels would run */
+/* Bytes of shared memory of a block; 0 for the kernel that has none. */
+size_t nd_cuda_depthwise_shared(const nd_cuda_depthwise *call);
 
 /* The fused separable kernels. Terms are packed into blocks of nd_separable_terms (see separable_pack.h). */
 typedef struct nd_cuda_separable {

@@ -40,6 +40,20 @@ __device__ inline void nd_store(nd_bf16 *y, float x) {
 /* `count` neighbours that move in one access: at most 16 bytes. */
 template <class T, int count> struct alignas(count * sizeof(T)) nd_pack { T value[count]; };
 
+/* Copies 16 bytes of neighbours to shared memory in background copies of `unit` bytes, 16 or 4, as far as all
+ * addresses divide; 0: element by element, at once, for 16-bit elements at odd distances. From element `live`
+ * on zeros arrive; `from` must be a legal address even where there is none. */
+template <class T> __device__ inline void nd_chunk_copy(int unit, T *to, const T *from, int live) {
+    constexpr int all = 16 / (int)sizeof(T), few = 4 / (int)sizeof(T);
+    if (unit == 16) {
+        nd_ptx_copy_async<16>(to, from, live > 0);
+    } else if (unit == 4) {
+        for (int i = 0; i < all; i += few) nd_ptx_copy_async<4>(to + i, i < live ? from + i : from, i < live);
+    } else {
+        for (int i = 0; i < all; i++) to[i] = i < live ? from[i] : T();
+    }
+}
+
 /* Those that cost a kernel neither stack nor registers: every kernel carries them all in its epilogue. */
 __device__ inline float nd_activate(const nd_activation &activation, float x) {
     const float a = activation.a, b = activation.b;
@@ -58,6 +72,16 @@ __device__ inline float nd_activate(const nd_activation &activation, float x) {
         return x * fminf(fmaxf(x / 6 + 0.5f, 0.0f), 1.0f);
     default:
         return x;
+    }
+}
+
+/* Of several values: one branch for them all where there is none to compute, or the cheapest. */
+template <int count> __device__ inline void nd_activate(const nd_activation &activation, float (&x)[count]) {
+    if (activation.act == nd_act_none) return;
+    if (activation.act == nd_act_relu) {
+        for (int i = 0; i < count; i++) x[i] = x[i] > 0 ? x[i] : 0;
+    } else {
+        for (int i = 0; i < count; i++) x[i] = nd_activate(activation, x[i]);
     }
 }
 

@@ -7,9 +7,6 @@
 /* x, y and the residual are pixels of neighbouring channels. */
 bool nd_separable_is_pixels(const nd_work *work);
 
-/* Filters as the kernels want them: fp32 [taps][terms], and T where every channel has T terms, else 0. */
-nd_status nd_separable_filters(nd_kernel *kernel, const nd_work *work, nd_cuda_depthwise *call);
-
 /* The layer as the fused kernels are told of it, with no weights yet and no plan; kernel->bias is set. */
 nd_cuda_separable nd_separable_call(const nd_kernel *kernel, const nd_work *work, int64_t tile);
 

@@ -145,27 +145,6 @@ bool nd_separable_is_pixels(const nd_work *work) {
            (!work->residual || nd_cuda_view_is_pixels(&work->x2, &distance));
 }
 
-nd_status nd_separable_filters(nd_kernel *kernel, const nd_work *work, nd_cuda_depthwise *call) {
-    const int64_t taps = work->window.kernel[0] * work->window.kernel[1], terms = work->terms;
-    const void *constant;
-    nd_status status = nd_status_ok;
-    float *filters = nd_alloc_array((size_t)(taps * terms), sizeof *filters);
-    ND_REQUIRE(filters, nd_status_memory, "no memory for %lld filters", (long long)terms);
-    for (int64_t r = 0; r < terms; r++)
-        for (int64_t t = 0; t < taps; t++) filters[t * terms + r] = work->depthwise[r * taps + t];
-    ND_TRY_DONE(nd_cuda_constant(kernel, filters, (size_t)(taps * terms) * sizeof *filters, &constant));
-    call->filters = constant;
-    ND_TRY_DONE(nd_cuda_constant(kernel, work->channel, (size_t)terms * sizeof *work->channel, &constant));
-    call->channel = constant;
-    call->terms = terms;
-    call->uniform = terms % work->x.dims[1] ? 0 : terms / work->x.dims[1];
-    for (int64_t r = 0; r < terms && call->uniform; r++)
-        if (work->channel[r] != r / call->uniform) call->uniform = 0;
-done:
-    free(filters);
-    return status;
-}
-
 /* Rows of the intermediate and of the weights begin on 16 bytes, which the GEMM likes and a narrower R may
  * not give. */
 static int64_t chunked_row(int64_t terms) {
@@ -224,25 +203,13 @@ static nd_status chunked_plans(nd_kernel *kernel, const nd_work *work, nd_chunke
 }
 
 static nd_status chunked_prepare(nd_kernel *kernel, const nd_work *work) {
-    const nd_dtype storage = nd_precision_storage(kernel->precision);
     nd_chunked *c = kernel->state = nd_alloc_array(1, sizeof *c);
     ND_REQUIRE(c, nd_status_memory, "no memory for a separable layer");
     kernel->functions = &nd_chunked_functions;
-    c->depthwise = (nd_cuda_depthwise){
-        .window = work->window,
-        .storage = storage,
-        .images = work->x.dims[0],
-        .channels = work->x.dims[1],
-        .height = work->x.dims[2],
-        .width = work->x.dims[3],
-        .out_height = work->y.dims[2],
-        .out_width = work->y.dims[3],
-        .y_pixel = chunked_row(work->terms),
-    };
-    (void)nd_cuda_view_is_pixels(&work->x, &c->depthwise.x_pixel);
+    ND_TRY(nd_cuda_depthwise_make(kernel, work, work->depthwise, work->channel, work->terms, &c->depthwise));
+    c->depthwise.y_pixel = chunked_row(work->terms);
     (void)nd_cuda_view_is_pixels(&work->y, &c->y_pixel);
     if (work->residual) (void)nd_cuda_view_is_pixels(&work->x2, &c->x2_pixel);
-    ND_TRY(nd_separable_filters(kernel, work, &c->depthwise));
     chunked_cut(kernel, c);
     ND_TRY(chunked_weights(kernel, work, c));
     ND_TRY(chunked_plans(kernel, work, c));

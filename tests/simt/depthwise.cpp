@@ -111,7 +111,8 @@ static nd_cuda_depthwise nd_test_depthwise_call(const nd_test_case &test, int64_
 }
 
 /* A grouped convolution with one input channel per group is what ref knows this operation as. */
-static void nd_test_depthwise_one(const nd_test_depthwise_layer &layer, nd_dtype storage) {
+static nd_test_case nd_test_depthwise_of(const nd_test_depthwise_layer &layer, nd_dtype storage,
+                                         int64_t threads) {
     const nd_window &g = layer.window;
     const int64_t oh = nd_window_output(&g, 0, layer.h, false), ow = nd_window_output(&g, 1, layer.w, false);
     const int64_t terms = layer.c * layer.uniform, taps = g.kernel[0] * g.kernel[1];
@@ -133,18 +134,35 @@ static void nd_test_depthwise_one(const nd_test_depthwise_layer &layer, nd_dtype
         for (int64_t tap = 0; tap < taps; tap++)
             filters[(size_t)(tap * terms + r)] = test.weights[(size_t)(r * taps + tap)];
     }
-    test.launch = [&](const nd_test_case &self, const void *x, const void *, void *y) {
+    test.launch = [=](const nd_test_case &self, const void *x, const void *, void *y) {
         nd_cuda_depthwise call = nd_test_depthwise_call(self, layer.uniform, filters, channel);
+        call.threads = threads;
         call.x = x;
         call.y = y;
         nd_test_expect(!strcmp(nd_cuda_depthwise_name(&call), layer.engine), layer.name);
         return nd_cuda_depthwise_launch(&call);
     };
-    nd_test_run(test);
+    return test;
 }
 
+/* A row of five stages: every wait and every barrier is needed but the first barrier's other half, which
+ * frees a stage that nobody has read; and copies of 4 bytes as much as those of 16. */
+static void nd_test_depthwise_races(nd_dtype storage, int64_t channels) {
+    const nd_test_depthwise_layer layer = {"races", "nd:depthwise:3x3_t1", 1, channels, 6, 33, 1, ND_3X3, 0,
+                                           false};
+    nd_test_case test = nd_test_depthwise_of(layer, storage, 0);
+    nd_test_races(test, nd_simt_sync_block, 0, 5);
+    nd_test_races(test, nd_simt_sync_copy, 0, 5);
+}
+
+/* Rows in one run, and in as many as they are ever cut into. */
 void nd_test_depthwise() {
     for (const nd_test_depthwise_layer &layer : nd_test_depthwise_layers)
         for (nd_dtype storage : {nd_dtype_f32, nd_dtype_f16, nd_dtype_bf16})
-            nd_test_depthwise_one(layer, storage);
+            for (int64_t threads : {0, INT32_MAX}) {
+                nd_test_case test = nd_test_depthwise_of(layer, storage, threads);
+                nd_test_run(test);
+            }
+    for (nd_dtype storage : {nd_dtype_f32, nd_dtype_f16})
+        for (int64_t channels : {72, 70}) nd_test_depthwise_races(storage, channels);
 }

@@ -38,8 +38,10 @@ template <class Work> struct nd_simt_queue {
     std::vector<std::vector<Work>> groups; /* committed, not yet done */
     std::vector<Work> open;
 
+    /* Groups of nothing need no wait. */
     bool empty() const {
-        return groups.empty() && open.empty();
+        return open.empty() && std::all_of(groups.begin(), groups.end(),
+                                           [](const std::vector<Work> &group) { return group.empty(); });
     }
 
     void clear() {
