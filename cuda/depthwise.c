@@ -1,5 +1,5 @@
-/* Preparing the depthwise kernel: for convolutions whose groups have one input channel each, and for the first
- * half of separable layers in two steps. */
+/* Preparing the depthwise kernel: for convolutions whose groups have one input channel each, and for the
+ * first half of separable layers in two steps. */
 #include "cuda/device.h"
 
 #include <stdio.h>

@@ -1,25 +1,25 @@
-/* Depthwise convolution in NHWC, any number of filters per channel: the first half of a separable layer when
- * it is not fused, and grouped convolutions with one input channel per group.
+/* Depthwise convolution in NHWC, any number of filters per channel: the first half of a separable layer
+ * when it is not fused, and grouped convolutions with one input channel per group.
  *
  * Kernel 1, nd_depthwise_any: any window, stride, dilation and any channel index.
  *   A thread makes 4 neighbouring columns of one row for one filter; a warp is 32 neighbouring filters, so
  * that the store is coalesced and the reads of x are neighbours or the same. kh*kw reads of x (cache),
  * kh*kw/4 of weights, 1 write and 2*kh*kw flops per output.
  *
- * Kernel 2, nd_depthwise_slide: 3x3 with 1 to 8 filters for every channel (T), 5x5 with 1 to 4; stride 1 or 2
- * on both axes, no dilation. A warp makes a run of one row for 64 channels, or for 32 where the filters of two
- * channels a thread would not fit: it keeps their filters in registers and moves along the row with a window
- * of k x k pixels of which k x stride are new. The four warps of a block make neighbouring rows. What they read
- * of x comes through shared memory in background copies of 16 bytes, some columns at a time (a stage), one or
- * two stages ahead: of 3x3, stride 1, six rows for four, so that L2 is asked for each x 1.5 times instead of
- * three. Stores are the 2*T (or T) neighbours of one thread, in the widest pieces that a power of two allows.
- *   Memory answers after some 600 ns, and 3 TB/s on 132 multiprocessors then need 14 KB on their way to each.
- * Of 16 bits a stage of 3x3 is 4.6 KB and two of each of 4 blocks or more are under way: 37 KB, two thirds of
- * them not there twice. tests/simt/roofline.cpp has the figures by kernel.
- *   Bytes per pixel and channel: (1 + T) elements; 18*T flops. At T = 3 in fp16 that is 8 bytes and 54 flops,
- * 6.75 flops per byte: below the fp32 balance of every GPU of interest (H100: 20), so memory decides. 5x5 at
- * T = 4 is 20 flops per byte: there the two meet.
- */
+ * Kernel 2, nd_depthwise_slide: 3x3 with 1 to 8 filters for every channel (T), 5x5 with 1 to 4; stride 1 or
+ * 2 on both axes, no dilation. A warp makes a run of one row for 64 channels, or for 32 where the filters
+ * of two channels a thread would not fit: it keeps their filters in registers and moves along the row with
+ * a window of k x k pixels of which k x stride are new. The four warps of a block make neighbouring rows.
+ * What they read of x comes through shared memory in background copies of 16 bytes, some columns at a time
+ * (a stage), one or two stages ahead: of 3x3, stride 1, six rows for four, so that L2 is asked for each x
+ * 1.5 times instead of three. Stores are the 2*T (or T) neighbours of one thread, in the widest pieces that
+ * a power of two allows.
+ *   Memory answers after some 600 ns, and 3 TB/s on 132 multiprocessors then need 14 KB on their way to
+ * each. Of 16 bits a stage of 3x3 is 4.6 KB and two of each of 4 blocks or more are under way: 37 KB, two
+ * thirds of them not there twice. tests/simt/roofline.cpp has the figures by kernel.
+ *   Bytes per pixel and channel: (1 + T) elements; 18*T flops. At T = 3 in fp16 that is 8 bytes and 54
+ * flops, 6.75 flops per byte: below the fp32 balance of every GPU of interest (H100: 20), so memory
+ * decides. 5x5 at T = 4 is 20 flops per byte: there the two meet. */
 #include "cuda/kernels/launch.cuh"
 
 enum { nd_depthwise_lanes = 32, nd_depthwise_warps = 4, nd_depthwise_columns = 4 };

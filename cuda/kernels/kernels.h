@@ -85,7 +85,7 @@ typedef struct nd_cuda_separable {
     float *partial; /* with split > 1: nd_cuda_separable_partial bytes on the device, of no further meaning */
     const void *weights;   /* storage [out_channels up to a whole tile][blocks * nd_separable_terms] */
     const float *filters;  /* [blocks][kh*kw][nd_separable_terms] */
-    const int32_t *base;   /* [blocks]: first channel of a block, a multiple of 16 bytes */
+    const int32_t *base;   /* [blocks][2]: first channel of a block, a multiple of 16 bytes, and its chunks */
     const int32_t *offset; /* [blocks][nd_separable_terms]: channel of a term, less base */
     const float *bias;     /* [out_channels] or NULL */
     nd_activation activation;

@@ -1,20 +1,24 @@
 /* The fused separable layer for sm_80 and later: y = act(P (x * d) + bias + residual) without the
  * intermediate.
  *
- * Seen as a GEMM: rows are output pixels, columns output channels, and the reduction runs over the terms, so
- * the sum over terms is the K loop. Row m of A, the depthwise values of one pixel, is made in shared memory
- * by the block that multiplies it; x is read once for all terms of a channel.
+ * Seen as a GEMM: rows are output pixels, columns output channels, and the reduction runs over the terms,
+ * so the sum over terms is the K loop. Row m of A, the depthwise values of one pixel, is made in shared
+ * memory by the block that multiplies it; x is read once for all terms of a channel.
  *
  * A block of 8 warps makes a tile of 128 pixels x N channels. For every block of 32 terms:
- *   1. cp.async brings the input patch (all rows, columns and images its pixels touch, `chunks` groups of 16
- * bytes of channels; padding arrives as zeros), the 32 filters and N x 32 pointwise weights, one block ahead.
+ *   1. cp.async brings the input patch (all rows, columns and images its pixels touch, the groups of 16
+ * bytes of channels that these terms read; padding arrives as zeros), the 32 filters and N x 32 pointwise
+ * weights, one block ahead. What does not depend on pixels is asked for before a tile's are found.
  *   2. Depthwise: a lane makes two neighbouring terms, half a warp a run of pixels of one row, so that a 3x3
- * window slides: of stride 1, 3 reads for 9 multiply-adds, or for 18 where the two terms are of one channel.
- * The channel of a term comes from `offset`, so ranks may differ from channel to channel. Other windows: lane
- * = term, a warp makes 16 pixels.
+ * window slides: of stride 1, 3 reads for 9 multiply-adds, or for 18 where the two terms are of one
+ * channel. The channel of a term comes from `offset`, so ranks may differ from channel to channel. Other
+ * windows: lane = term, a warp makes 16 pixels.
  *   3. GEMM: warp (i, j) of 4 x 2 multiplies 32 pixels by N/2 channels on tensor cores (or by FFMA: strict
- * fp32). Two barriers per block of terms. Rows of A and of the weights are 32 elements, their 16-byte chunks
- * permuted by the row number so that ldmatrix, the depthwise stores and the fp32 reads meet no bank conflict.
+ * fp32). Two barriers per block of terms. Rows of A and of the weights are 32 elements, their 16-byte
+ * chunks permuted by the row number so that ldmatrix, the depthwise stores and the fp32 reads meet no bank
+ * conflict.
+ *   4. At the end sums go through shared memory, so that a lane finishes 16 bytes of neighbouring channels:
+ * one store, and the bias stays in its registers from pixel to pixel.
  *
  * Per 32 terms and tile: 128*32 depthwise values of 9 FFMA each, 128*32*N multiply-adds of the GEMM; 32*N
  * weights from L2, 180 pixels x 32/T channels of x (8x16 patch of a 3x3). A is made once for every N output
@@ -22,74 +26,23 @@
  *
  * Where the tiles are too few for the device (a 7x7 or 14x14 plane of one image), `split` blocks share a
  * tile: each sums a run of the terms and leaves fp32 sums in `partial`, and a second kernel adds them in
- * order and finishes. No atomics, so results do not depend on timing; 8 bytes of traffic per output and part,
- * which stay in L2. Not yet run on a device: checked on the host under the emulator and by ptxas' register
- * report alone. */
+ * order and finishes. No atomics, so results do not depend on timing; 8 bytes of traffic per output and
+ * part, which stay in L2. Not yet run on a device: checked on the host under the emulator and by ptxas'
+ * register report alone. */
 #ifndef ND_CUDA_SEPARABLE_CUH
 #define ND_CUDA_SEPARABLE_CUH
 
-#include "cuda/kernels/launch.cuh"
+#include "cuda/separable/separable_math.cuh"
 #include "cuda/separable/separable_pack.h"
-
-/* What differs between arithmetics: the element stored, how a depthwise value is rounded, and a step of the
- * GEMM (two chunks of K on tensor cores; strict fp32 has its own loop). */
-struct nd_math_f16 {
-    using element = nd_f16;
-    static constexpr bool tensor = true;
-    __device__ static void store(nd_f16 *to, float x) {
-        nd_store(to, x);
-    }
-    __device__ static void store_pair(void *to, float x, float y) {
-        *static_cast<uint32_t *>(to) = nd_ptx_f16x2_of_f32(x, y);
-    }
-    __device__ static void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-        nd_ptx_mma_f16(c, a, b0, b1);
-    }
-};
-
-struct nd_math_bf16 {
-    using element = nd_bf16;
-    static constexpr bool tensor = true;
-    __device__ static void store(nd_bf16 *to, float x) {
-        nd_store(to, x);
-    }
-    __device__ static void store_pair(void *to, float x, float y) {
-        *static_cast<uint32_t *>(to) = nd_ptx_bf16x2_of_f32(x, y);
-    }
-    __device__ static void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-        nd_ptx_mma_bf16(c, a, b0, b1);
-    }
-};
-
-struct nd_math_tf32 {
-    using element = float;
-    static constexpr bool tensor = true;
-    __device__ static void store(float *to, float x) {
-        *to = nd_ptx_tf32_of_f32(x);
-    }
-    __device__ static void store_pair(void *to, float x, float y) {
-        *static_cast<nd_pack<float, 2> *>(to) = {nd_ptx_tf32_of_f32(x), nd_ptx_tf32_of_f32(y)};
-    }
-    __device__ static void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-        nd_ptx_mma_tf32(c, a, b0, b1);
-    }
-};
-
-struct nd_math_fp32 {
-    using element = float;
-    static constexpr bool tensor = false;
-    __device__ static void store(float *to, float x) {
-        *to = x;
-    }
-};
 
 enum { nd_separable_skew = 8 };
 
 /* Sizes that follow from a call. */
 struct nd_separable_shape {
     int height, width, pixels; /* of the input patch */
+    int rows, columns;         /* of tiles, in an image */
     int taps, stage;           /* bytes of one stage: patch, filters and offsets, weights */
-    int filters_at, weights_at, tile_at, tables_at, total;
+    int filters_at, tile_at, tables_at, total;
 };
 
 template <class T> inline nd_separable_shape nd_separable_shape_of(const nd_cuda_separable &p) {
@@ -100,8 +53,9 @@ template <class T> inline nd_separable_shape nd_separable_shape_of(const nd_cuda
     /* Odd, so that the two rows that a warp reads at once begin in different banks. */
     s.width = (int)((p.patch[2] - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1) | 1;
     s.pixels = (int)p.patch[0] * s.height * s.width;
+    s.rows = (int)((p.out_height + p.patch[1] - 1) / p.patch[1]);
+    s.columns = (int)((p.out_width + p.patch[2] - 1) / p.patch[2]);
     s.taps = (int)(g.kernel[0] * g.kernel[1]);
-    s.weights_at = 0;
     s.filters_at = (int)p.tile * row;
     const int patch = s.filters_at + (s.taps + 1) * nd_separable_terms * 4;
     s.stage = (patch + s.pixels * (int)p.chunks * 16 + 127) / 128 * 128;
@@ -157,12 +111,34 @@ __device__ inline void nd_separable_finish(const nd_cuda_separable &p, const flo
         if (i < count) y[i] = out.value[i];
 }
 
-/* unit: bytes of one background copy of x, 16, 4 or 0 (none). slide: columns that a 3x3 window moves by from
- * pixel to pixel, 1 or 2, else 0; run: pixels of a row that it makes in one go. paired: two neighbouring
- * channels of y and x2 can move at once. */
+/* Bias, residual and activation of 16 bytes of neighbouring channels, and the store. */
+template <class T, int count>
+__device__ inline void nd_separable_finish_wide(const nd_cuda_separable &p, float (&sums)[count],
+                                                const float (&bias)[count], int64_t pixel, int64_t n) {
+    using wide = nd_pack<T, count>;
+    static_assert(sizeof(wide) == 16, "what one store takes");
+    if (p.x2) {
+        const T *x2 = static_cast<const T *>(p.x2) + pixel * p.x2_pixel + n;
+        const wide residual = *reinterpret_cast<const wide *>(x2);
+        ND_UNROLL
+        for (int i = 0; i < count; i++) sums[i] += bias[i] + nd_load(residual.value[i]);
+    } else {
+        ND_UNROLL
+        for (int i = 0; i < count; i++) sums[i] += bias[i];
+    }
+    nd_activate(p.activation, sums);
+    wide out;
+    ND_UNROLL
+    for (int i = 0; i < count; i++) nd_store(&out.value[i], sums[i]);
+    *reinterpret_cast<wide *>(static_cast<T *>(p.y) + pixel * p.y_pixel + n) = out;
+}
+
+/* unit: bytes of one background copy of x, see nd_chunk_copy. slide: columns that a 3x3 window moves by from
+ * pixel to pixel, 1 or 2, else 0; run: pixels of a row that it makes in one go. wide, paired: 16 bytes of
+ * channels of y and x2, or two channels, can move at once. */
 struct nd_separable_access {
     int unit, slide, run;
-    bool paired;
+    bool wide, paired;
 };
 
 template <class Math, int N> struct nd_separable_block {
@@ -187,6 +163,7 @@ template <class Math, int N> struct nd_separable_block {
         thread = (int)threadIdx.x;
         warp = (int)(threadIdx.x / 32 % (threads / 32)); /* so that the compiler sees how large they are */
         lane = (int)(threadIdx.x % 32);
+        first_channel = (int)(blockIdx.x % (unsigned)across(p)) * N;
     }
 
     __device__ int *corner() const { /* [128]: patch pixel of a window's first tap, or -1 past the tile */
@@ -210,33 +187,36 @@ template <class Math, int N> struct nd_separable_block {
         runs()[thread] = thread % rows * width + column + (left < length ? left : length) * 256;
     }
 
-    /* Which pixels this tile reads and writes. Neighbouring blocks share x and differ in channels. */
+    /* Neighbouring blocks share x and differ in channels. */
+    __device__ static int across(const nd_cuda_separable &call) {
+        return ((int)call.out_channels + N - 1) / N;
+    }
+
+    /* Which pixels this tile reads and writes: of either there are fewer than 2^31
+     * (nd_cuda_view_is_pixels). */
     __device__ void place(const nd_separable_access &access) {
         place_runs(access.run);
-        const int64_t across = (p.out_channels + N - 1) / N;
-        int64_t tile = blockIdx.x / across;
-        first_channel = (int)(blockIdx.x - tile * across) * N;
-        const int64_t columns = (p.out_width + p.patch[2] - 1) / p.patch[2];
-        const int64_t rows = (p.out_height + p.patch[1] - 1) / p.patch[1];
-        const int64_t w0 = tile % columns * p.patch[2];
-        tile /= columns;
-        const int64_t h0 = tile % rows * p.patch[1], n0 = tile / rows * p.patch[0];
+        const int out_height = (int)p.out_height, out_width = (int)p.out_width, rows = (int)p.patch[1],
+                  columns = (int)p.patch[2];
+        const unsigned tile = blockIdx.x / (unsigned)across(p);
+        const unsigned line = tile / (unsigned)s.columns, image = line / (unsigned)s.rows;
+        const int w0 = (int)(tile - line * (unsigned)s.columns) * columns,
+                  h0 = (int)(line - image * (unsigned)s.rows) * rows, n0 = (int)image * (int)p.patch[0];
+        const int top = h0 * (int)p.window.stride[0] - (int)p.window.pad[0],
+                  left = w0 * (int)p.window.stride[1] - (int)p.window.pad[1];
         for (int i = thread; i < s.pixels; i += threads) {
-            const int64_t n = n0 + i / (s.height * s.width);
-            const int64_t h = h0 * p.window.stride[0] - p.window.pad[0] + i / s.width % s.height;
-            const int64_t w = w0 * p.window.stride[1] - p.window.pad[1] + i % s.width;
+            const int row = i / s.width, of = row / s.height;
+            const int n = n0 + of, h = top + row - of * s.height, w = left + i - row * s.width;
             const bool inside = n < p.images && h >= 0 && h < p.height && w >= 0 && w < p.width;
-            source[i] = inside ? (int)((n * p.height + h) * p.width + w) : -1;
+            source[i] = inside ? (n * (int)p.height + h) * (int)p.width + w : -1;
         }
         if (thread >= pixels) return;
-        const int per_image = (int)(p.patch[1] * p.patch[2]), n = thread / per_image;
-        const int h = thread % per_image / (int)p.patch[2], w = thread % (int)p.patch[2];
-        const bool live =
-            n < p.patch[0] && n0 + n < p.images && h0 + h < p.out_height && w0 + w < p.out_width;
+        const int row = thread / columns, n = row / rows, h = row - n * rows, w = thread - row * columns;
+        const bool live = n < p.patch[0] && n0 + n < p.images && h0 + h < out_height && w0 + w < out_width;
         corner()[thread] = n >= p.patch[0] ? -1
                                            : (n * s.height + h * (int)p.window.stride[0]) * s.width +
                                                  w * (int)p.window.stride[1];
-        target()[thread] = live ? (int)(((n0 + n) * p.out_height + h0 + h) * p.out_width + w0 + w) : -1;
+        target()[thread] = live ? ((n0 + n) * out_height + h0 + h) * out_width + w0 + w : -1;
     }
 
     __device__ unsigned char *stage(int block) const {
@@ -247,47 +227,26 @@ template <class Math, int N> struct nd_separable_block {
         return reinterpret_cast<T *>(stage(block) + s.filters_at + (s.taps + 1) * terms * 4);
     }
 
-    /* One 16-byte chunk of channels of one pixel, in pieces as wide as the alignment of x's pixels allows. */
-    template <int bytes> __device__ void fetch_chunk(T *to, int pixel, int64_t channel) const {
-        const T *x = static_cast<const T *>(p.x);
-        constexpr int count = bytes / (int)sizeof(T);
-        for (int i = 0; i < per_chunk; i += count) {
-            const bool valid = pixel >= 0 && channel + i < p.channels;
-            nd_ptx_copy_async<bytes>(to + i, valid ? x + pixel * p.x_pixel + channel + i : x, valid);
-        }
-    }
-
-    /* 16-bit elements at odd distances: no background copy is that small. */
-    __device__ void fetch_elements(T *to, int pixel, int64_t channel) const {
-        const T *x = static_cast<const T *>(p.x);
-        for (int i = 0; i < per_chunk; i++) {
-            T value = T();
-            if (pixel >= 0 && channel + i < p.channels) value = x[pixel * p.x_pixel + channel + i];
-            to[i] = value;
-        }
-    }
-
+    /* The channels of a block of terms, and no more, at every pixel of the patch. */
     __device__ void fetch_patch(int block, int unit) const {
         T *to = patch(block);
-        const int64_t base = p.base[block];
-        const int chunk = thread % chunks;
-        if (chunk >= p.chunks) return;
+        const auto span = reinterpret_cast<const nd_pack<int32_t, 2> *>(p.base)[block];
+        const int first = span.value[0], wanted = span.value[1];
+        const int apart = threads / wanted, chunk = thread % wanted, channel = first + chunk * per_chunk;
+        const int rest = (int)p.channels - channel;
+        const T *x = static_cast<const T *>(p.x);
+        if (thread >= apart * wanted) return;
         ND_UNROLL_BY(1)
-        for (int i = thread / chunks; i < s.pixels; i += threads / chunks) {
-            T *chunk_to = to + (i * p.chunks + chunk) * per_chunk;
-            const int64_t channel = base + chunk * per_chunk;
-            if (unit == 16)
-                fetch_chunk<16>(chunk_to, source[i], channel);
-            else if (unit == 4)
-                fetch_chunk<4>(chunk_to, source[i], channel);
-            else
-                fetch_elements(chunk_to, source[i], channel);
+        for (int i = thread / wanted; i < s.pixels; i += apart) {
+            const int pixel = source[i], live = pixel < 0 ? 0 : rest;
+            nd_chunk_copy(unit, to + (i * (int)p.chunks + chunk) * per_chunk,
+                          live > 0 ? x + pixel * p.x_pixel + channel : x, live);
         }
     }
 
-    __device__ void fetch(int block, int unit) const {
+    /* What does not depend on the pixels: filters, offsets and weights. */
+    __device__ void fetch_constants(int block) const {
         unsigned char *to = stage(block);
-        fetch_patch(block, unit);
         const float *filters = p.filters + block * s.taps * terms;
         const int32_t *offset = p.offset + block * terms;
         ND_UNROLL_BY(1)
@@ -297,14 +256,19 @@ template <class Math, int N> struct nd_separable_block {
             nd_ptx_copy_async<16>(to + s.filters_at + 16 * i, from, true);
         }
         const unsigned char *weights = static_cast<const unsigned char *>(p.weights);
-        ND_UNROLL_BY(
-            1) /* places of all that is copied, kept from block to block, would not fit the registers */
+        /* Places of all that is copied, kept from block to block, would not fit the registers. */
+        ND_UNROLL_BY(1)
         for (int i = thread; i < N * chunks; i += threads) {
             const int n = i / chunks, chunk = i % chunks;
             nd_ptx_copy_async<16>(
                 to + n * row + nd_swizzle<chunks>(n, chunk) * 16,
                 weights + ((int64_t)(first_channel + n) * p.blocks + block) * row + chunk * 16, true);
         }
+    }
+
+    __device__ void fetch(int block, int unit) const {
+        fetch_patch(block, unit);
+        fetch_constants(block);
         nd_ptx_copy_commit();
     }
 
@@ -476,35 +440,70 @@ template <class Math, int N> struct nd_separable_block {
             nd_separable_finish<T>(p, sums, pixel, n, paired);
     }
 
+    /* 16 pixels of the warp from m on, whose channels begin at n: two channels a lane, however they lie. */
+    __device__ void write_pairs(const float *sums, int m, int n, bool paired) const {
+        for (int at = lane; at < 16 * (N / 4); at += 32) {
+            const int row = at / (N / 4), column = at % (N / 4) * 2;
+            write(sums + row * sums_apart + column, m + row, n + column, paired);
+        }
+    }
+
+    /* The same, 16 bytes a lane: always the same channels, `own` of them, of one pixel after the other. */
+    __device__ void write_wide(const float *sums, int m, int n, const float (&bias)[per_chunk]) const {
+        constexpr int lanes = N / 2 / per_chunk, at_once = 32 / lanes;
+        const int column = lane % lanes * per_chunk;
+        if (n + column >= p.out_channels) return;
+        ND_UNROLL_BY(1)
+        for (int row = lane / lanes; row < 16; row += at_once) {
+            const int pixel = target()[m + row];
+            if (pixel < 0) continue;
+            float value[per_chunk];
+            ND_UNROLL
+            for (int i = 0; i < per_chunk; i += 4) {
+                const auto four =
+                    *reinterpret_cast<const nd_pack<float, 4> *>(sums + row * sums_apart + column + i);
+                for (int k = 0; k < 4; k++) value[i + k] = four.value[k];
+            }
+            nd_separable_finish_wide<T>(p, value, bias, pixel, n + column);
+        }
+    }
+
     /* Sums go through shared memory, 16 pixels of a warp at a time, so that a warp writes rows of
      * neighbouring channels and the code that follows every output exists once. Rows are 8 floats apart in
-     * banks.
-     */
-    __device__ void epilogue(float (&c)[2][tiles][4], bool paired) const {
-        constexpr int stride = N / 2 + nd_separable_skew;
-        float *sums = reinterpret_cast<float *>(shared) + warp * 16 * stride;
+     * banks. */
+    static constexpr int sums_apart = N / 2 + nd_separable_skew;
+
+    __device__ void epilogue(float (&c)[2][tiles][4], const nd_separable_access &access) const {
+        float *sums = reinterpret_cast<float *>(shared) + warp * 16 * sums_apart;
+        const int n = first_channel + warp % 2 * (N / 2), own = n + lane % (N / 2 / per_chunk) * per_chunk;
+        const bool wide = access.wide && p.split == 1;
+        float bias[per_chunk] = {};
+        ND_UNROLL
+        for (int i = 0; i < per_chunk; i++)
+            if (wide && p.bias && own < p.out_channels) bias[i] = p.bias[own + i];
         ND_UNROLL
         for (int i = 0; i < 2; i++) {
+            const int m = warp / 2 * 32 + 16 * i;
             __syncwarp();
             ND_UNROLL
             for (int j = 0; j < tiles; j++) {
                 ND_UNROLL
-                for (int k = 0; k < 4; k++)
-                    sums[(lane / 4 + 8 * (k / 2)) * stride + 8 * j + 2 * (lane % 4) + k % 2] = c[i][j][k];
+                for (int k = 0; k < 4; k += 2)
+                    *reinterpret_cast<nd_pack<float, 2> *>(sums + (lane / 4 + 4 * k) * sums_apart + 8 * j +
+                                                           2 * (lane % 4)) = {c[i][j][k], c[i][j][k + 1]};
             }
             __syncwarp();
-            for (int at = lane; at < 16 * (N / 4); at += 32) {
-                const int row = at / (N / 4), column = at % (N / 4) * 2;
-                write(sums + row * stride + column, warp / 2 * 32 + 16 * i + row,
-                      first_channel + warp % 2 * (N / 2) + column, paired);
-            }
+            if (wide)
+                write_wide(sums, m, n, bias);
+            else
+                write_pairs(sums, m, n, access.paired);
         }
     }
 };
 
 /* First block of terms of a part. */
 __device__ inline int nd_separable_first(const nd_cuda_separable &p, unsigned part) {
-    return (int)(p.blocks * part / p.split);
+    return (int)((unsigned)p.blocks * part / (unsigned)p.split);
 }
 
 template <class Math, int N>
@@ -513,11 +512,13 @@ __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
                         const __grid_constant__ nd_separable_shape shape, nd_separable_access access) {
     ND_SHARED(unsigned char, bytes);
     nd_separable_block<Math, N> block(p, shape, bytes);
+    const int first = nd_separable_first(p, blockIdx.y), end = nd_separable_first(p, blockIdx.y + 1);
+    block.fetch_constants(first); /* on their way while the pixels are found */
     block.place(access);
     __syncthreads();
+    block.fetch_patch(first, access.unit);
+    nd_ptx_copy_commit();
     float c[2][N / 16][4] = {};
-    const int first = nd_separable_first(p, blockIdx.y), end = nd_separable_first(p, blockIdx.y + 1);
-    block.fetch(first, access.unit);
     for (int b = first; b < end; b++) {
         nd_ptx_copy_wait<0>();
         __syncthreads(); /* block b is here for all, and nobody reads the other stage or the tile any more */
@@ -530,7 +531,7 @@ __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
             block.multiply_fp32(b, c);
     }
     __syncthreads(); /* the sums take the place of the stages and the tile */
-    block.epilogue(c, access.paired);
+    block.epilogue(c, access);
 }
 
 /* Pixels of a run: 16 half warps take runs of the patch's rows in turn, and the start of one costs about a
@@ -554,7 +555,7 @@ template <class T> inline nd_separable_access nd_separable_access_of(const nd_cu
     const auto multiple = [](const void *pointer, int64_t bytes) {
         return (uintptr_t)pointer % (uintptr_t)bytes == 0;
     };
-    nd_separable_access access = {0, 0, nd_separable_run_of(p), false};
+    nd_separable_access access = {0, 0, nd_separable_run_of(p), false, false};
     if (p->x_pixel * size % 16 == 0 && p->channels * size % 16 == 0 && multiple(p->x, 16))
         access.unit = 16;
     else if (p->x_pixel * size % 4 == 0 && p->channels * size % 4 == 0 && multiple(p->x, 4))
@@ -562,6 +563,8 @@ template <class T> inline nd_separable_access nd_separable_access_of(const nd_cu
     if (g->kernel[0] == 3 && g->kernel[1] == 3 && g->dilation[0] == 1 && g->dilation[1] == 1 &&
         g->stride[1] <= 2)
         access.slide = (int)g->stride[1];
+    access.wide = p->out_channels * size % 16 == 0 && p->y_pixel * size % 16 == 0 && multiple(p->y, 16) &&
+                  (!p->x2 || (p->x2_pixel * size % 16 == 0 && multiple(p->x2, 16)));
     access.paired = p->out_channels % 2 == 0 && p->y_pixel % 2 == 0 && multiple(p->y, 2 * size) &&
                     (!p->x2 || (p->x2_pixel % 2 == 0 && multiple(p->x2, 2 * size)));
     return access;

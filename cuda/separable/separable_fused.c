@@ -28,7 +28,7 @@ static nd_status separable_fused_constants(nd_kernel *kernel, const nd_separable
     ND_TRY(nd_cuda_constant_stored(kernel, pack->weights, (size_t)pack->rows * slots, &call->weights));
     ND_TRY(nd_cuda_constant(kernel, pack->filters, slots * (size_t)taps * sizeof *pack->filters, &constant));
     call->filters = constant;
-    ND_TRY(nd_cuda_constant(kernel, pack->base, (size_t)pack->blocks * sizeof *pack->base, &constant));
+    ND_TRY(nd_cuda_constant(kernel, pack->base, (size_t)(2 * pack->blocks) * sizeof *pack->base, &constant));
     call->base = constant;
     ND_TRY(nd_cuda_constant(kernel, pack->offset, slots * sizeof *pack->offset, &constant));
     call->offset = constant;

@@ -22,10 +22,12 @@ static void separable_fill(const nd_work *work, int64_t align, const int64_t *en
     const int64_t no = work->y.dims[1], row = pack->blocks * terms;
     for (int64_t b = 0; b < pack->blocks; b++) {
         const int64_t first = b ? ends[b - 1] : 0;
-        pack->base[b] = (int32_t)(work->channel[first] / align * align);
+        const int64_t base = work->channel[first] / align * align;
+        pack->base[2 * b] = (int32_t)base;
         for (int64_t r = first; r < ends[b]; r++) {
-            const int64_t slot = b * terms + r - first, offset = work->channel[r] - pack->base[b];
+            const int64_t slot = b * terms + r - first, offset = work->channel[r] - base;
             pack->offset[slot] = (int32_t)offset;
+            pack->base[2 * b + 1] = (int32_t)(offset / align + 1); /* channels never descend */
             if (offset / align + 1 > pack->chunks) pack->chunks = offset / align + 1;
             for (int64_t tap = 0; tap < taps; tap++)
                 pack->filters[(b * taps + tap) * terms + r - first] = work->depthwise[r * taps + tap];
@@ -48,7 +50,7 @@ nd_status nd_separable_pack_make(const nd_work *work, nd_dtype storage, int64_t 
     const size_t slots = (size_t)(pack->blocks * terms);
     pack->weights = nd_alloc_array((size_t)pack->rows * slots, sizeof *pack->weights);
     pack->filters = nd_alloc_array((size_t)taps * slots, sizeof *pack->filters);
-    pack->base = nd_alloc_array((size_t)pack->blocks, sizeof *pack->base);
+    pack->base = nd_alloc_array((size_t)(2 * pack->blocks), sizeof *pack->base);
     pack->offset = nd_alloc_array(slots, sizeof *pack->offset);
     ND_REQUIRE_DONE(pack->weights && pack->filters && pack->base && pack->offset, nd_status_memory,
                     "no memory for %lld packed terms", (long long)slots);

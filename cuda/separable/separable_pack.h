@@ -16,7 +16,7 @@ typedef struct nd_separable_pack {
     float *weights;  /* [rows][blocks * terms], fp32; rows past out_channels are zero */
     int64_t rows;    /* out_channels up to a multiple of the tile */
     float *filters;  /* [blocks][kh*kw][terms] */
-    int32_t *base;   /* [blocks] */
+    int32_t *base;   /* [blocks][2] */
     int32_t *offset; /* [blocks][terms] */
 } nd_separable_pack;
 

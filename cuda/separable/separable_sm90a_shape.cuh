@@ -1,5 +1,6 @@
-/* Sizes of the fused kernel of sm_90a that follow from a call: what lies where in shared memory, how a half of
- * a tile is cut into runs, and how much work there is. Host code; the kernel gets them in its constants. */
+/* Sizes of the fused kernel of sm_90a that follow from a call: what lies where in shared memory, how a half
+ * of a tile is cut into runs, and how much work there is. Host code; the kernel has them in its
+ * constants. */
 #ifndef ND_CUDA_SEPARABLE_SM90A_SHAPE_CUH
 #define ND_CUDA_SEPARABLE_SM90A_SHAPE_CUH
 
