@@ -4,10 +4,10 @@ usage: speed.py BUILD ROWS [NETWORK...]   default: resnet18 vgg16
 
 Writes JSON lines for `nd report` into ROWS, and the table of results/cpu_peers.md to stdout. Networks have random
 weights. The decoupled files (dwpw, uniform T) and those in int8 (nd quantize, on synthetic images) are the same for all
-three. A block is one program running a network for SECONDS (1), as often as it can; blocks of all programs and networks take
-turns, ROUNDS (5) times, and a figure is the median of the medians of its blocks. CLOCK=cpu counts the processor's time, for
-a machine with other work to do. BATCHES (1,8). What a runtime has no kernels for is left out:
-onnxruntime has no bf16 on these processors.
+three. A block is one program running a network for SECONDS (0.5), as often as it can; blocks of all programs and networks take
+turns, ROUNDS (5) times or as often as MINUTES (12) in all allow, and a figure is the median of the medians of its blocks. What takes
+ten times as long as the fastest has one block. CLOCK=cpu counts the processor's time, for a machine with other work to do.
+BATCHES (1,8). What a runtime has no kernels for is left out: onnxruntime has no bf16 on these processors.
 """
 import json
 import os
@@ -23,8 +23,10 @@ import onnxruntime
 import openvino
 
 CLOCK = os.environ.get("CLOCK", "wall")
-SECONDS = float(os.environ.get("SECONDS", "1"))
+SECONDS = float(os.environ.get("SECONDS", "0.5"))
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
+MINUTES = float(os.environ.get("MINUTES", "12"))
+SLOW = 10
 BATCHES = [int(b) for b in os.environ.get("BATCHES", "1,8").split(",")]
 DTYPES = os.environ.get("DTYPES", "fp32,bf16,int8").split(",")
 RANKS = (None, 3, 2)
@@ -51,21 +53,22 @@ def write_models(network, folder):
         nd("decouple", network, *settings, "-o", str(real))
         models[rank, False] = real
         if "int8" in DTYPES:
-            nd("quantize", str(real), "-o", str(quantised), "--calib", "synthetic", "--calib-images", "16")
+            nd("quantize", str(real), "-o", str(quantised), "--calib", "synthetic", "--calib-images", "4")
             models[rank, True] = quantised
     return models
 
 
 def block(run):
-    """Median of the runs within SECONDS, in ns."""
+    """Median of the runs within SECONDS, in ns; the first only counts if it takes as long."""
     clock = time.process_time_ns if CLOCK == "cpu" else time.perf_counter_ns
-    run()
     times, end = [], time.perf_counter() + SECONDS
-    while not times or time.perf_counter() < end:
+    while len(times) < 2 or time.perf_counter() < end:
         start = clock()
         run()
         times.append(clock() - start)
-    return statistics.median(times)
+        if len(times) == 1 and time.perf_counter() >= end:
+            return times[0]
+    return statistics.median(times[1:])
 
 
 def onnxruntime_subject(path, dtype, shape):
@@ -116,16 +119,20 @@ LIBRARIES = {"onnxruntime": f"onnxruntime {onnxruntime.__version__}",
 MAKERS = {"nd": NdTimer, "onnxruntime": onnxruntime_subject, "openvino": openvino_subject}
 
 
-def measure(models, dtype, batch):
-    """{(program, rank): times of its blocks}, and {rank: what nd says of it}"""
+def measure(models, dtype, batch, end):
+    """{(program, rank): times of its blocks}, and {rank: what nd says of it}; no round begins after `end`"""
     subjects = {(program, rank): maker(models[rank, dtype == "int8"], dtype, (batch, 3, 224, 224))
                 for program, maker in MAKERS.items() for rank in RANKS}
     subjects = {key: subject for key, subject in subjects.items() if subject}
     about = {rank: subjects["nd", rank].about for rank in RANKS}
     times = {key: [] for key in subjects}
-    for _ in range(ROUNDS):
+    for done in range(ROUNDS):
+        if done and time.perf_counter() > end:
+            break
+        fastest = min(samples[0] for samples in times.values()) if done else 0
         for key, subject in subjects.items():
-            times[key].append(subject())
+            if not done or times[key][0] < SLOW * fastest:
+                times[key].append(subject())
     return times, about
 
 
@@ -167,12 +174,15 @@ def main():
     version = subprocess.run([f"{BUILD}/nd", "--version"], capture_output=True, text=True).stdout.split(",")
     version = ",".join(version[:2]).strip() if version[0].count("(") > version[0].count(")") else version[0].strip()
     tables, device = {batch: {} for batch in BATCHES}, ""
+    networks = networks or ["resnet18", "vgg16"]
+    start, done, parts = time.perf_counter(), 0, len(networks) * len(BATCHES) * len(DTYPES)
     with tempfile.TemporaryDirectory() as folder, open(rows, "w") as file:
-        for network in networks or ("resnet18", "vgg16"):
+        for network in networks:
             models = write_models(network, pathlib.Path(folder))
             for batch in BATCHES:
                 for dtype in DTYPES:
-                    times, about = measure(models, dtype, batch)
+                    done += 1
+                    times, about = measure(models, dtype, batch, start + MINUTES * 60 * done / parts)
                     tables[batch][network, dtype] = {key: statistics.median(samples) for key, samples in times.items()}
                     for key, samples in times.items():
                         write_row(file, network, key, dtype, batch, samples, about[key[1]], version)
@@ -184,7 +194,7 @@ def main():
     print("Written by `tests/peers/speed.sh BUILD ROWS > results/cpu_peers.md`: whole networks, one thread, in turns on one "
           "core, medians of\nblocks. The files are the same for all: decoupled by nd (dwpw, T terms a channel, random "
           "weights), in int8 by `nd quantize`.\n")
-    print(f"{device}; {version}, {LIBRARIES['onnxruntime']}, {LIBRARIES['openvino']}; {ROUNDS} blocks of {SECONDS:g} s"
+    print(f"{device}; {version}, {LIBRARIES['onnxruntime']}, {LIBRARIES['openvino']}; at most {ROUNDS} blocks of {SECONDS:g} s"
           + (", of the processor's time." if CLOCK == "cpu" else "."))
     for batch, measured in tables.items():
         print_table(batch, measured)

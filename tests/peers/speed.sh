@@ -1,6 +1,6 @@
 #!/bin/sh
 # nd beside onnxruntime and OpenVINO by time: speed.py, in a virtual environment in BUILD. Wants a machine with nothing else
-# on it, for about ten minutes.
+# on it, for some MINUTES (12).
 # usage: tests/peers/speed.sh BUILD ROWS.jsonl [NETWORK...] > results/cpu_peers.md
 set -eu
 build=$(cd "$1" && pwd)
