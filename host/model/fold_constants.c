@@ -92,6 +92,43 @@ static nd_status constant_cast(const nd_node *node, const nd_tensor *const *in, 
     return to_f32(in[0], out);
 }
 
+/* The axes of a reduction, of its second input or its attribute; without any all of them. */
+static bool reduced_axes(const nd_node *node, const nd_tensor *axes, int rank, bool *reduced) {
+    const int64_t n = axes ? nd_tensor_count(axes) : node->attr.n;
+    if ((axes && axes->dtype != nd_dtype_i64) || n > rank) return false;
+    for (int i = 0; i < rank; i++) reduced[i] = !n;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t axis = axes ? ((const int64_t *)axes->data)[i] : node->attr.list[i];
+        if (axis < 0) axis += rank;
+        if (axis < 0 || axis >= rank) return false;
+        reduced[axis] = true;
+    }
+    return true;
+}
+
+static nd_status constant_mean(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
+    const nd_tensor *x = in[0];
+    bool reduced[nd_rank_max];
+    int64_t dims[nd_rank_max], wide[nd_rank_max];
+    int rank = 0;
+    ND_REQUIRE(reduced_axes(node, in[1], x->rank, reduced), nd_status_unsupported, "other axes");
+    for (int i = 0; i < x->rank; i++) {
+        wide[i] = reduced[i] ? 1 : x->dims[i];
+        if (!reduced[i] || node->attr.keep_dims) dims[rank++] = wide[i];
+    }
+    ND_TRY(nd_tensor_new(nd_dtype_f32, rank, dims, out));
+    const int64_t count = nd_tensor_count(x), results = nd_tensor_count(out);
+    double *sums = nd_alloc_array((size_t)results + 1, sizeof *sums);
+    if (!sums) nd_tensor_free(out);
+    ND_REQUIRE(sums, nd_status_memory, "no memory");
+    for (int64_t i = 0; i < count; i++)
+        sums[nd_dims_broadcast_at(x->rank, wide, x->rank, x->dims, i)] += (double)((const float *)x->data)[i];
+    for (int64_t i = 0; i < results; i++)
+        ((float *)out->data)[i] = (float)(sums[i] * (double)results / (double)count);
+    free(sums);
+    return nd_status_ok;
+}
+
 /* Mean and variance of channel c, whose numbers lie in rows of `inner`. */
 static void channel_moments(const nd_tensor *x, int64_t c, int64_t inner, double *mean, double *variance) {
     const int64_t rows = x->dims[0], step = x->dims[1] * inner;
@@ -182,7 +219,7 @@ static const struct {
     {nd_op_mul, 2, 2, 2, constant_binary},          {nd_op_div, 2, 2, 2, constant_binary},
     {nd_op_transpose, 1, 1, 1, constant_transpose}, {nd_op_reshape, 2, 2, 1, constant_reshape},
     {nd_op_cast, 1, 1, 0, constant_cast},           {nd_op_dequantize, 2, 3, 0, constant_dequantize},
-    {nd_op_batchnorm, 5, 5, 3, constant_batchnorm},
+    {nd_op_batchnorm, 5, 5, 3, constant_batchnorm}, {nd_op_reduce_mean, 1, 2, 1, constant_mean},
 };
 
 enum { constant_inputs_max = 5, batchnorm_statistics = 3 };

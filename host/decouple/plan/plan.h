@@ -76,7 +76,7 @@ int64_t nd_plan_cost(const nd_candidates *candidates, const nd_plan *plan);
 /* total / settings->target */
 int64_t nd_candidates_budget(const nd_decouple_settings *settings, const nd_candidates *candidates);
 
-/* Infers the graph of a network for the image that its input says. */
+/* Infers the graph of a network for the image that its input says, or what else it takes. */
 nd_status nd_decouple_infer(nd_graph *graph);
 
 /* Measures what the settings' rule chooses from: losses by curves or from the weights, costs in its unit. */

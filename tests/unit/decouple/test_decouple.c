@@ -37,6 +37,29 @@ Test(decouple, full_rank_keeps_the_function) {
     nd_backend_close(backend);
 }
 
+/* A network of volumes or signals: its convolutions have their lines, and nothing is done. */
+Test(decouple, convolutions_of_other_ranks_are_named) {
+    nd_backend *backend = help_backend();
+    for (int rank = 3; rank <= 5; rank += 2) {
+        const int64_t dims[] = {1, 2, 8, 8, 8}, kernel[] = {4, 2, 3, 3, 3};
+        nd_graph *graph = new_graph("other");
+        nd_node *node;
+        int in[] = {add_input(graph, "x", rank, dims), add_floats(graph, "w", rank, kernel, NULL)};
+        const int y = add_node(graph, nd_op_opaque, "other", in, 2, &node); /* as the reader leaves it */
+        node->op_type = "Conv";
+        OK(nd_graph_add_output(graph, y));
+        OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1, .allow_opaque = true}));
+        const nd_decouple_settings settings = nd_decouple_defaults();
+        nd_decouple_report report;
+        OK(nd_decouple(graph, backend, &settings, &report));
+        cr_expect_str_eq(layer_of(&report, "other")->why, "not a 2-D convolution");
+        cr_expect(!report.changed);
+        nd_decouple_report_free(&report);
+        nd_graph_free(graph);
+    }
+    nd_backend_close(backend);
+}
+
 Test(decouple, full_rank_keeps_a_zoo_network) {
     nd_backend *backend = help_backend();
     nd_graph *original = NULL, *graph = NULL;

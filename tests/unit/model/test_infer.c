@@ -476,6 +476,27 @@ Test(fold, weights_in_half_precision_become_fp32) {
     nd_graph_free(graph);
 }
 
+Test(fold, means_of_constants_are_constants) {
+    for (int keep = 0; keep < 2; keep++) {
+        nd_graph *graph = new_graph("mean");
+        nd_node *node;
+        const float w[] = {1, 2, 3, 10, 20, 30, 4, 8, 12, 7, 7, 10};
+        int x = add_input(graph, "x", 1, (int64_t[]){2}),
+            w_in = add_floats(graph, "w", 3, (int64_t[]){2, 2, 3}, w);
+        int mean = add_node(graph, nd_op_reduce_mean, "mean", &w_in, 1, &node);
+        node->attr.n = 2, node->attr.list[0] = 0, node->attr.list[1] = -1, node->attr.keep_dims = keep;
+        int y = add_node(graph, nd_op_add, "add", (int[]){x, mean}, 2, NULL);
+        OK(nd_graph_add_output(graph, y));
+        OK(nd_graph_fold(graph));
+        cr_assert_eq(graph->n_nodes, 1);
+        const nd_tensor *tensor = nd_graph_constant(graph, &graph->nodes[0], 1);
+        cr_assert(tensor && tensor->rank == (keep ? 3 : 1) && tensor->dims[keep] == 2);
+        cr_assert_float_eq(((const float *)tensor->data)[0], 5, 1e-6);
+        cr_assert_float_eq(((const float *)tensor->data)[1], 14, 1e-6);
+        nd_graph_free(graph);
+    }
+}
+
 /* A BatchNormalization in training mode is opaque, but of constants: every channel has mean 5 and deviation 2
  * then. */
 Test(fold, standardised_weights_become_constants) {
