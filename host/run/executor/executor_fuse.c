@@ -5,6 +5,7 @@
 nd_group nd_group_single(int node) {
     return (nd_group){.pad = -1,
                       .gather = -1,
+                      .again = -1,
                       .depthwise = -1,
                       .middle = -1,
                       .main = node,
@@ -109,6 +110,27 @@ static int exec_pair(const nd_exec *exec, const nd_node *pointwise, int *middle)
     return exec_own_producer(exec, &nodes[quantize], 0);
 }
 
+/* What makes the input of a depthwise part, through a quantisation of integers into the same integers, whose
+ * DequantizeLinear becomes *again: that of a Gather from quantised channels. */
+static int exec_before_depthwise(const nd_exec *exec, const nd_node *depthwise, int *again) {
+    const nd_node *nodes = exec->graph->nodes;
+    const int before = exec_own_producer(exec, depthwise, 0);
+    nd_quant outer, inner;
+    *again = -1;
+    if (before < 0 || nodes[before].op != nd_op_dequantize) return before;
+    const int quantize = exec_own_producer(exec, &nodes[before], 0);
+    if (!exec_is_quantize(exec, quantize)) return before;
+    const int gather = exec_own_producer(exec, &nodes[quantize], 0);
+    if (gather < 0 || nodes[gather].op != nd_op_gather) return before;
+    const int source = exec->values[nodes[gather].in[0]].producer;
+    if (source < 0 || nodes[source].op != nd_op_dequantize || !nd_exec_quant(exec, &nodes[source], &inner))
+        return before;
+    if (!nd_exec_quant(exec, &nodes[quantize], &outer)) return before;
+    if (inner.scale != outer.scale || inner.zero != outer.zero) return before;
+    *again = before;
+    return gather;
+}
+
 static void exec_absorb(nd_exec *exec, int node) {
     if (node >= 0) exec->absorbed[node] = true;
 }
@@ -123,8 +145,12 @@ static void exec_fuse_backward(nd_exec *exec, nd_group *group) {
         if (depthwise >= 0 && exec_is_depthwise(exec, &nodes[depthwise])) {
             group->depthwise = first = depthwise;
             group->middle = middle;
-            const int gather = exec_own_producer(exec, &nodes[first], 0);
-            if (gather >= 0 && exec_is_ascending_gather(exec, &nodes[gather])) group->gather = gather;
+            int again;
+            const int gather = exec_before_depthwise(exec, &nodes[first], &again);
+            if (gather >= 0 && exec_is_ascending_gather(exec, &nodes[gather])) {
+                group->gather = gather;
+                group->again = again;
+            }
         }
     }
     if (nodes[first].op != nd_op_conv || group->gather >= 0) return;
@@ -206,6 +232,8 @@ static void exec_close_group(nd_exec *exec, const nd_group *group) {
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) exec_absorb(exec, members[i]);
     exec_absorb(exec, group->act);
     exec_absorb(exec, group->middle);
+    exec_absorb(exec, group->again);
+    if (group->again >= 0) exec_absorb(exec, exec->values[exec->graph->nodes[group->again].in[0]].producer);
     if (group->middle >= 0) exec_absorb(exec, exec->values[exec->graph->nodes[group->main].in[0]].producer);
     exec->absorbed[group->last] = false;
     exec->groups[group->last] = *group;

@@ -290,8 +290,13 @@ static void group_split(const nd_exec *exec, const nd_group *group, nd_parts *le
     nd_group depthwise = nd_group_single(group->depthwise), rest = *group;
     depthwise.pad = group->pad;
     depthwise.quantize = group->middle;
-    rest.pad = rest.gather = rest.depthwise = rest.middle = -1;
+    rest.pad = rest.gather = rest.again = rest.depthwise = rest.middle = -1;
     if (group->gather >= 0) left->part[left->n++] = nd_group_single(group->gather);
+    if (group->again >= 0) {
+        const int quantized = exec->graph->nodes[group->again].in[0];
+        left->part[left->n++] = nd_group_single(exec->values[quantized].producer);
+        left->part[left->n++] = nd_group_single(group->again);
+    }
     left->part[left->n++] = depthwise;
     if (group->middle >= 0) {
         const int between = exec->graph->nodes[group->main].in[0];

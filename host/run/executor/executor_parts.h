@@ -57,6 +57,7 @@ typedef struct nd_exec_value {
 typedef struct nd_group {
     int pad;               /* zero padding, folded into the window */
     int gather, depthwise; /* of a separable pair whose pointwise part is `main` */
+    int again;             /* DequantizeLinear between these two, of the integers that were gathered */
     int middle;            /* QuantizeLinear between the two, DequantizeLinear after it */
     int main;
     int bias;     /* Add of a constant per channel */
@@ -190,7 +191,7 @@ void nd_exec_say_host(const nd_exec *exec);
 nd_status nd_exec_lower(nd_exec *exec);
 /* Parts of a group that no kernel of the backend takes with the rest: to be lowered next, in this order. */
 typedef struct nd_parts {
-    nd_group part[4];
+    nd_group part[6];
     int n;
 } nd_parts;
 nd_status nd_exec_lower_weights(nd_exec *exec, const nd_group *group, nd_parts *left);

@@ -19,15 +19,19 @@ static nd_backend *open_ref(void) {
     return backend;
 }
 
-static nd_graph *decoupled_net(nd_backend *backend) {
+static nd_graph *decoupled_by(nd_backend *backend, nd_ranks ranks) {
     nd_graph *graph = small_net();
     nd_decouple_settings settings = nd_decouple_defaults();
-    settings.ranks = nd_ranks_uniform;
+    settings.ranks = ranks;
     settings.rule = nd_rule_rank;
     settings.target = 2;
     nd_decouple_report report = decouple_net(graph, backend, &settings);
     nd_decouple_report_free(&report);
     return graph;
+}
+
+static nd_graph *decoupled_net(nd_backend *backend) {
+    return decoupled_by(backend, nd_ranks_uniform);
 }
 
 /* Written where `path` is not NULL; then folded, as every network is before it runs. */
@@ -82,6 +86,25 @@ Test(quantize, a_decoupled_network_keeps_its_pairs) {
     cr_expect_gt(pairs, 0);
     cr_expect_eq(report.balanced, pairs);
     cr_expect_eq(count_steps(backend, graph, nd_operation_separable), pairs);
+    cr_expect(distance > 1e-5 && distance < 0.05, "%g", distance);
+    nd_graph_free(real);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
+/* Adaptive ranks gather channels, and the file quantises what was gathered again. */
+Test(quantize, a_network_of_adaptive_ranks_gathers_nothing) {
+    nd_backend *backend = open_ref();
+    nd_graph *real = decoupled_by(backend, nd_ranks_adaptive),
+             *graph = decoupled_by(backend, nd_ranks_adaptive);
+    int gathers = 0;
+    for (int i = 0; i < real->n_nodes; i++) gathers += real->nodes[i].op == nd_op_gather;
+    const int pairs = count_steps(backend, real, nd_operation_separable);
+    quantize_net(graph, backend, NULL);
+    cr_expect_gt(gathers, 0);
+    cr_expect_eq(count_steps(backend, graph, nd_operation_separable), pairs);
+    cr_expect_eq(count_steps(backend, graph, nd_operation_gather), 0);
+    const double distance = picture_distance(backend, real, graph);
     cr_expect(distance > 1e-5 && distance < 0.05, "%g", distance);
     nd_graph_free(real);
     nd_graph_free(graph);
