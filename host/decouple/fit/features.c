@@ -1,6 +1,7 @@
 #include "decouple/fit/features.h"
 
 #include "base/parallel.h"
+#include "decouple/fit/combine_rows.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -81,12 +82,9 @@ static void gram_row(const gram_job *job, int64_t r, double *eg) {
     const nd_functionals *f = job->features;
     for (int64_t first = job->least[r]; first < job->k; first += part) {
         const int64_t end = first + part < job->k ? first + part : job->k;
-        memset(eg + first, 0, (size_t)(end - first) * sizeof *eg);
-        for (int64_t e = f->start[r]; e < f->start[r + 1]; e++) {
-            const double *row = job->g + f->index[e] * job->k;
-            const double value = f->value[e];
-            for (int64_t i = first; i < end; i++) eg[i] += value * row[i];
-        }
+        const int64_t begin = f->start[r];
+        nd_combine_rows(job->g + first, job->k, f->index + begin, f->value + begin, f->start[r + 1] - begin,
+                        end - first, eg + first);
     }
     for (int64_t s = r; s < f->rows; s++)
         job->gram[r * f->rows + s] = job->gram[s * f->rows + r] = dot_sparse(f, s, eg);

@@ -2,6 +2,7 @@
  * then rounds of block coordinate descent, each followed by the joint refit of the pointwise part
  * (method.md, "Choosing filters" and "Refit"), all but the refit in the output metric where there is one. */
 #include "base/parallel.h"
+#include "decouple/fit/combine_rows.h"
 #include "decouple/fit/refit.h"
 #include "decouple/methods/dwpw.h"
 #include "decouple/methods/slices.h"
@@ -141,10 +142,6 @@ typedef struct descent {
     double *w, *target, *e, *gram, *values; /* [s][rows] thrice, [s][s], [s] */
 } descent;
 
-static void add_scaled(double *restrict to, const double *restrict from, double factor, int64_t n) {
-    for (int64_t e = 0; e < n; e++) to[e] += factor * from[e];
-}
-
 static void panel_body(void *context, int64_t begin, int64_t end, int worker) {
     (void)worker;
     const descent *d = context;
@@ -153,7 +150,8 @@ static void panel_body(void *context, int64_t begin, int64_t end, int worker) {
             double *row = d->fg + r * d->width;
             memset(row, 0, (size_t)d->width * sizeof *row);
             for (int64_t t = 0; t < d->s; t++)
-                add_scaled(row, d->g + (i * d->s + t) * d->k + d->first, d->filters[r * d->s + t], d->width);
+                nd_add_scaled(row, d->g + (i * d->s + t) * d->k + d->first, d->filters[r * d->s + t],
+                              d->width);
         }
 }
 
@@ -184,8 +182,8 @@ static nd_status descend_channel(descent *d, int64_t i) {
     for (int64_t a = 0; a < s; a++) {
         double *target = d->target + a * rows;
         for (int64_t o = 0; o < rows; o++) target[o] = d->residual[o * d->width + at + a];
-        for (int64_t t = 0; t < s; t++) add_scaled(target, d->w + t * rows, block[t * d->k + a], rows);
-        for (int64_t b = 0; b < s; b++) add_scaled(d->e + b * rows, target, inverse[b * s + a], rows);
+        for (int64_t t = 0; t < s; t++) nd_add_scaled(target, d->w + t * rows, block[t * d->k + a], rows);
+        for (int64_t b = 0; b < s; b++) nd_add_scaled(d->e + b * rows, target, inverse[b * s + a], rows);
     }
     ND_TRY(linalg->gemm(d->backend, false, true, s, s, rows, 1, d->e, rows, d->e, rows, 0, d->gram, s));
     ND_TRY(linalg->eigen(d->backend, 1, s, d->gram, d->values));
@@ -195,8 +193,8 @@ static nd_status descend_channel(descent *d, int64_t i) {
         double *share = d->target;
         unwhiten(v, inverse, s, filters + j * s);
         memset(share, 0, (size_t)rows * sizeof *share);
-        for (int64_t b = 0; b < s; b++) add_scaled(share, d->e + b * rows, v[b], rows);
-        for (int64_t t = 0; t < s; t++) add_scaled(d->w + t * rows, share, filters[j * s + t], rows);
+        for (int64_t b = 0; b < s; b++) nd_add_scaled(share, d->e + b * rows, v[b], rows);
+        for (int64_t t = 0; t < s; t++) nd_add_scaled(d->w + t * rows, share, filters[j * s + t], rows);
         for (int64_t o = 0; o < rows; o++) d->x[o * d->terms + r + j] = share[o];
     }
     if (next == d->width) return nd_status_ok;

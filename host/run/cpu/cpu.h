@@ -5,19 +5,13 @@
 #ifndef ND_RUN_CPU_CPU_H
 #define ND_RUN_CPU_CPU_H
 
+#include "base/machine/clones.h"
 #include "base/parallel.h"
 #include "run/backend.h"
 #include "run/cpu/memory.h"
 #include "run/cpu/separable/separable_kernel.h"
 
 #include <dnnl.h>
-
-/* Plain loops the compiler vectorises, once for each kind of processor; the loader picks. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#    define ND_CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#    define ND_CPU_CLONES
-#endif
 
 typedef enum nd_cpu_level {
     nd_cpu_level_scalar,

@@ -37,7 +37,7 @@ struct elementwise_kernel {
 };
 
 /* x and y are the same or apart. */
-ND_CPU_CLONES static void activate(nd_activation activation, int64_t count, const float *x, float *y) {
+ND_CLONES static void activate(nd_activation activation, int64_t count, const float *x, float *y) {
     const float a = activation.a, b = activation.b;
     switch (activation.act) {
     case nd_act_none:
@@ -85,7 +85,7 @@ static bool row_contiguous(const elementwise_row *row, int operands) {
         y[i * sy] = (expression);                                                                            \
     }
 
-ND_CPU_CLONES static void row_binary(const elementwise_kernel *k, const elementwise_row *row) {
+ND_CLONES static void row_binary(const elementwise_kernel *k, const elementwise_row *row) {
     float *restrict y = row->y;
     const float *x = row->x, *a = row->a;
     const int64_t n = row->n, sy = row->step[operand_y], sx = row->step[operand_x], sa = row->step[operand_a];
@@ -113,7 +113,7 @@ ND_CPU_CLONES static void row_binary(const elementwise_kernel *k, const elementw
     }
 }
 
-ND_CPU_CLONES static void row_affine(const elementwise_kernel *k, const elementwise_row *row) {
+ND_CLONES static void row_affine(const elementwise_kernel *k, const elementwise_row *row) {
     float *restrict y = row->y;
     const float *x = row->x, *a = row->a, *b = row->b;
     const int64_t n = row->n, sy = row->step[operand_y], sx = row->step[operand_x], sa = row->step[operand_a];
@@ -146,7 +146,7 @@ static void row_copy(const elementwise_kernel *k, const elementwise_row *row) {
 }
 
 /* bf16: a piece of the row at a time through fp32 on the stack. Weights of affine are fp32 already. */
-ND_CPU_CLONES static void row_half(const elementwise_kernel *k, const elementwise_row *row, char *const *at) {
+ND_CLONES static void row_half(const elementwise_kernel *k, const elementwise_row *row, char *const *at) {
     float values[operand_count][elementwise_block];
     elementwise_row wide = {
         .n = row->n, .y = values[operand_y], .x = values[operand_x], .step = {1, 1, 1, 1}};

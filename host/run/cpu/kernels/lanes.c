@@ -78,7 +78,7 @@ static int64_t lanes_begin(const lanes_kernel *k, int64_t unit, int64_t *x, int6
 
 /* A loop over units of name##_lanes, which is inlined for lanes that are adjacent and for others. */
 #define LANES_UNITS(name)                                                                                    \
-    ND_CPU_CLONES static void name##_units(void *context, int64_t begin, int64_t end, int worker) {          \
+    ND_CLONES static void name##_units(void *context, int64_t begin, int64_t end, int worker) {              \
         const lanes_job *job = context;                                                                      \
         const lanes_kernel *k = job->kernel;                                                                 \
         const int64_t xl = k->lane < 0 ? 0 : k->x.strides[k->lane];                                          \

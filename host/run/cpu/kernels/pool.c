@@ -45,7 +45,7 @@ typedef struct pool_kernel {
 #define POOL_SUM(a, b)    ((a) + (b))
 
 #define POOL_TAKE(name, type, function)                                                                      \
-    ND_CPU_CLONES static void name##_merge(int64_t n, const type *x, type *restrict sum) {                   \
+    ND_CLONES static void name##_merge(int64_t n, const type *x, type *restrict sum) {                       \
         for (int64_t i = 0; i < n; i++) sum[i] = (type)function(x[i], sum[i]);                               \
     }                                                                                                        \
     static void name##_take(int64_t n, const void *x, void *sum) {                                           \
@@ -56,7 +56,7 @@ typedef struct pool_kernel {
     static void name##_begin(int64_t n, void *sum) {                                                         \
         for (int64_t i = 0; i < n; i++) ((type *)sum)[i] = none;                                             \
     }                                                                                                        \
-    ND_CPU_CLONES static void name##_row(const pool_columns *row, const type *sums, type *restrict out) {    \
+    ND_CLONES static void name##_row(const pool_columns *row, const type *sums, type *restrict out) {        \
         const int64_t channels = row->channels;                                                              \
         for (int64_t p = 0; p < row->width; p++, out += row->out_pixel) {                                    \
             const type *from = sums + row->taps[p].first * channels;                                         \
@@ -96,7 +96,7 @@ static inline int16_t half_order(uint16_t half) {
 
 POOL_FUNCTIONS(largest_ordered, int16_t, POOL_LARGER, (int16_t)(0xff80 ^ 0x7fff))
 
-ND_CPU_CLONES static void largest_half_merge(int64_t n, const uint16_t *x, int16_t *restrict sum) {
+ND_CLONES static void largest_half_merge(int64_t n, const uint16_t *x, int16_t *restrict sum) {
     for (int64_t i = 0; i < n; i++) {
         const bool number = (x[i] & 0x7fff) <= 0x7f80; /* NaN is passed over, as in fp32 */
         const int16_t ordered = number ? half_order(x[i]) : INT16_MIN;
@@ -108,7 +108,7 @@ static void largest_half_take(int64_t n, const void *x, void *sum) {
     largest_half_merge(n, x, sum);
 }
 
-ND_CPU_CLONES static void largest_half_back(const pool_columns *row, int16_t *out) {
+ND_CLONES static void largest_half_back(const pool_columns *row, int16_t *out) {
     for (int64_t p = 0; p < row->width; p++, out += row->out_pixel) {
         for (int64_t c = 0; c < row->channels; c++) out[c] = half_order((uint16_t)out[c]);
     }
@@ -176,7 +176,7 @@ static void pool_vertical(const pool_kernel *k, const char *image, int64_t oy, c
     }
 }
 
-ND_CPU_CLONES static void pool_divide(int64_t n, float by, float *sum) {
+ND_CLONES static void pool_divide(int64_t n, float by, float *sum) {
     for (int64_t i = 0; i < n; i++) sum[i] /= by;
 }
 

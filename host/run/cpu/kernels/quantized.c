@@ -51,7 +51,7 @@ static inline float row_clamp(float t, float low, float high) {
     return t < high ? t : high;
 }
 
-ND_CPU_CLONES static void row_quantize(const quantized_kernel *k, int64_t n, const quantized_run *run) {
+ND_CLONES static void row_quantize(const quantized_kernel *k, int64_t n, const quantized_run *run) {
     const float *from = (const float *)run->x, scale = k->quant.scale, zero = (float)k->quant.zero;
     uint8_t *to = (uint8_t *)run->y;
     if (run->x_step == 1 && run->y_step == 1) {
@@ -62,7 +62,7 @@ ND_CPU_CLONES static void row_quantize(const quantized_kernel *k, int64_t n, con
         to[i * run->y_step] = row_round(row_clamp(from[i * run->x_step] / scale + zero, 0, 255));
 }
 
-ND_CPU_CLONES static void row_dequantize(const quantized_kernel *k, int64_t n, const quantized_run *run) {
+ND_CLONES static void row_dequantize(const quantized_kernel *k, int64_t n, const quantized_run *run) {
     const uint8_t *from = (const uint8_t *)run->x;
     const float scale = k->quant.scale;
     const int32_t zero = k->quant.zero;
@@ -81,7 +81,7 @@ static inline uint8_t row_sum(const nd_requant *r, bool leaky, uint8_t x, uint8_
     return row_round(row_clamp(t + r->zero, r->low, r->high));
 }
 
-ND_CPU_CLONES static void row_add(const quantized_kernel *k, int64_t n, const quantized_run *run) {
+ND_CLONES static void row_add(const quantized_kernel *k, int64_t n, const quantized_run *run) {
     const nd_requant r = k->requant;
     const uint8_t *x = (const uint8_t *)run->x, *x2 = (const uint8_t *)run->x2;
     uint8_t *y = (uint8_t *)run->y;

@@ -43,7 +43,7 @@ bool nd_cpu_widened_supports(const nd_cpu *cpu, const nd_work *work, nd_precisio
     return false;
 }
 
-ND_CPU_CLONES static void widened_up(int64_t n, const uint16_t *restrict from, float *restrict to) {
+ND_CLONES static void widened_up(int64_t n, const uint16_t *restrict from, float *restrict to) {
     for (int64_t i = 0; i < n; i++) {
         const union {
             uint32_t bits;
@@ -53,7 +53,7 @@ ND_CPU_CLONES static void widened_up(int64_t n, const uint16_t *restrict from, f
     }
 }
 
-ND_CPU_CLONES static void widened_down(int64_t n, const float *restrict from, uint16_t *restrict to) {
+ND_CLONES static void widened_down(int64_t n, const float *restrict from, uint16_t *restrict to) {
     for (int64_t i = 0; i < n; i++) {
         const union {
             float value;
