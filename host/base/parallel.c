@@ -127,6 +127,48 @@ void nd_parallel_for(int64_t count, int64_t cost, nd_parallel_body *body, void *
     atomic_flag_clear_explicit(&busy, memory_order_release);
 }
 
+typedef struct tasks {
+    int64_t count;
+    nd_parallel_task *task;
+    void *context;
+    _Atomic int64_t next;
+    pthread_mutex_t lock;
+    int64_t failed; /* the least that did; count: none */
+    nd_status status;
+    char message[1024];
+} tasks;
+
+static void tasks_fail(tasks *t, int64_t i, nd_status status) {
+    (void)pthread_mutex_lock(&t->lock);
+    if (i < t->failed) {
+        t->failed = i;
+        t->status = status;
+        snprintf(t->message, sizeof t->message, "%s", nd_error());
+    }
+    (void)pthread_mutex_unlock(&t->lock);
+    t->next = t->count;
+}
+
+/* Each range is a thread's: what it does is whatever is next. */
+static void tasks_body(void *context, int64_t begin, int64_t end, int worker) {
+    tasks *t = context;
+    (void)begin, (void)end, (void)worker;
+    for (int64_t i; (i = atomic_fetch_add(&t->next, 1)) < t->count;) {
+        const nd_status status = t->task(t->context, i);
+        if (status) tasks_fail(t, i, status);
+    }
+}
+
+nd_status nd_parallel_tasks(int64_t count, int64_t most, nd_parallel_task *task, void *context) {
+    tasks t = {.count = count, .task = task, .context = context, .failed = count};
+    int64_t threads = nd_threads() < count ? nd_threads() : count;
+    if (threads > most) threads = most > 1 ? most : 1;
+    pthread_mutex_init(&t.lock, NULL);
+    nd_parallel_for(threads, nd_parallel_worth, tasks_body, &t);
+    pthread_mutex_destroy(&t.lock);
+    return t.status ? nd_fail(t.status, "%s", t.message) : nd_status_ok;
+}
+
 void nd_parallel_lend(nd_team *team) {
     machine_cores(); /* what fork needs is set up there */
     atomic_store(&lent, team);

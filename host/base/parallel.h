@@ -5,6 +5,7 @@
 #define ND_BASE_PARALLEL_H
 
 #include "base/machine/team.h"
+#include "base/status.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,6 +25,13 @@ typedef void nd_parallel_body(void *context, int64_t begin, int64_t end, int wor
  * 20 to 45 us with threads that sleep; 16384 multiply-adds take 1 us with AVX-512 and 6 us one by one. */
 enum { nd_parallel_worth = 16384 };
 void nd_parallel_for(int64_t count, int64_t cost, nd_parallel_body *body, void *context);
+
+/* Runs task(context, i) for every i in [0, count) on `most` threads at most, in order of i, a thread that is
+ * free taking the next: for few things of very different cost, the costliest first. Loops within a task run
+ * on its thread. After a failure no more are begun; the status and the message are those of the least i that
+ * failed. */
+typedef nd_status nd_parallel_task(void *context, int64_t i);
+nd_status nd_parallel_tasks(int64_t count, int64_t most, nd_parallel_task *task, void *context);
 
 /* Threads of the next parallel loop of the calling thread; set: 0 = as many as the machine is good for
  * (machine/cores.h). Why there are that many: "--threads" when they were set. */

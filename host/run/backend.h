@@ -15,7 +15,7 @@
 
 #pragma GCC visibility push(default)
 
-enum { nd_plugin_abi = 3 };
+enum { nd_plugin_abi = 4 };
 
 /* Arithmetic of a network. Accumulation is fp32, of int8 int32; inputs and outputs of the network are fp32.
  */
@@ -250,6 +250,8 @@ typedef struct nd_linalg {
     nd_status (*gemm)(nd_backend *backend, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
                       double alpha, const double *a, int64_t lda, const double *b, int64_t ldb, double beta,
                       double *c, int64_t ldc);
+
+    bool concurrent; /* several threads may call all but svd_info at once */
 } nd_linalg;
 
 typedef struct nd_backend_settings {

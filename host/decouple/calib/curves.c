@@ -1,3 +1,4 @@
+#include "base/parallel.h"
 #include "decouple/calib/activation_cache.h"
 #include "decouple/calib/calibrate.h"
 #include "decouple/calib/curves_cache.h"
@@ -128,18 +129,63 @@ static nd_status choose_ridge(const pass *at, const nd_layer *layer, const nd_me
 typedef nd_status judge(const nd_split *split, nd_backend *backend, const nd_conv *conv,
                         const nd_chain *chain, double *result);
 
-/* What the images held out say of a fit to the others, which `kept` gets unless it is NULL. */
-static nd_status judge_rank(const pass *at, const nd_layer *layer, const nd_method *method, int64_t rank,
-                            const nd_split *split, judge *judge, double *result, nd_chain *kept) {
+/* Fits of one layer. They need nothing of each other. */
+typedef struct fits {
+    const pass *at;
+    const nd_layer *layer;
+    const nd_split *split;
+    struct fit {
+        const nd_method *method;
+        int64_t rank, cost;
+        judge *judge; /* what the images held out say of it, to *result; or NULL */
+        double *result;
+        nd_chain *kept; /* gets the chain; or NULL */
+    } list[nd_methods_max * nd_curve_points];
+    int n;
+} fits;
+
+static void fits_add(fits *to, struct fit fit) {
+    fit.cost = nd_method_macs(fit.method, &to->layer->conv, to->at->settings->ranks, fit.rank);
+    to->list[to->n++] = fit;
+}
+
+static int costlier_first(const void *a, const void *b) {
+    const struct fit *p = a, *q = b;
+    return (p->cost < q->cost) - (p->cost > q->cost);
+}
+
+static nd_status fits_one(void *context, int64_t i) {
+    const fits *in = context;
+    const struct fit *fit = &in->list[i];
+    nd_backend *backend = in->at->backend;
+    const nd_conv *conv = &in->layer->conv;
     nd_chain chain = {0};
     nd_status status =
-        method->decompose(at->backend, &layer->conv, at->settings->ranks, rank, split->fit, &chain);
-    if (!status) status = judge(split, at->backend, &layer->conv, &chain, result);
-    if (kept)
-        *kept = chain;
+        fit->method->decompose(backend, conv, in->at->settings->ranks, fit->rank, in->split->fit, &chain);
+    if (!status && fit->judge) status = fit->judge(in->split, backend, conv, &chain, fit->result);
+    if (fit->kept)
+        *fit->kept = chain;
     else
         nd_chain_free(&chain);
     return status;
+}
+
+/* Several at once where the backend allows that and a quarter of the memory that is left holds what each
+ * allocates: two matrices of its features, which are at most as many as its patch has numbers, and some
+ * kernels. Threads within a fit gain less: its channels come one after the other. */
+static nd_status fits_run(fits *list) {
+    const nd_moments *m = list->split->fit;
+    nd_backend *backend = list->at->backend;
+    const double each = 8 * (2 * (double)m->k * (double)m->k + 6 * (double)m->no * (double)m->k);
+    const double room = (double)nd_memory_find().left / 4 / each;
+    const int64_t most = !backend->table->linalg.concurrent ? 1 : room < list->n ? (int64_t)room : list->n;
+    double *w = nd_alloc_array((size_t)(m->no * m->k), sizeof *w);
+    ND_REQUIRE(w, nd_status_memory, "no memory for measuring %s", list->layer->name);
+    /* The least-squares kernel that all begin with is kept in the moments. */
+    const nd_status status = nd_refit_kernel(backend, &list->layer->conv, m, w);
+    free(w);
+    qsort(list->list, (size_t)list->n, sizeof *list->list, costlier_first);
+    return status ? status : nd_parallel_tasks(list->n, most, fits_one, list);
 }
 
 /* By how much more the loss of each point would be on images that the fit has not seen, in place of the loss:
@@ -148,9 +194,13 @@ static nd_status find_optimism(const pass *at, const nd_layer *layer, const nd_m
                                const nd_split *split, nd_curve *curve) {
     const int last = curve->n - 1, middle = last / 2, at_rank[] = {0, middle, last};
     double ends[3] = {1, 1, 1};
+    fits list = {.at = at, .layer = layer, .split = split};
     for (int e = 0; split->held && e < 3 && last >= 0; e++)
-        ND_TRY(
-            judge_rank(at, layer, method, curve->rank[at_rank[e]], split, nd_split_optimism, &ends[e], NULL));
+        fits_add(&list, (struct fit){.method = method,
+                                     .rank = curve->rank[at_rank[e]],
+                                     .judge = nd_split_optimism,
+                                     .result = &ends[e]});
+    ND_TRY(fits_run(&list));
     for (int p = 0; p <= last; p++) {
         const int part = p > middle, begin = at_rank[part], end = at_rank[part + 1];
         const double share = end > begin ? (double)(p - begin) / (end - begin) : 0;
@@ -164,19 +214,21 @@ static nd_status measure_at_scores(const pass *at, const nd_layer *layer, const 
                                    int n_methods, nd_split *split, nd_curve *curves) {
     nd_score_loss *scores = NULL;
     double loss[nd_methods_max * nd_curve_points];
+    nd_chain chains[nd_methods_max * nd_curve_points] = {{0}};
     for (int c = 0; c < n_methods; c++) ND_TRY(find_optimism(at, layer, methods[c], split, &curves[c]));
     nd_split_pool(split, &layer->conv);
     ND_TRY(nd_score_loss_open(at->activations, at->backend, at->graph, layer, at->settings->calib->batch,
                               n_methods * nd_curve_points, &scores));
-    nd_status status = nd_status_ok;
+    fits list = {.at = at, .layer = layer, .split = split};
     for (int c = 0; c < n_methods; c++)
-        for (int p = 0; !status && p < curves[c].n; p++) {
-            nd_chain chain = {0};
-            status = methods[c]->decompose(at->backend, &layer->conv, at->settings->ranks, curves[c].rank[p],
-                                           split->fit, &chain);
-            if (!status) status = nd_score_loss_add(scores, &chain);
-            nd_chain_free(&chain);
-        }
+        for (int p = 0; p < curves[c].n; p++)
+            fits_add(&list,
+                     (struct fit){.method = methods[c], .rank = curves[c].rank[p], .kept = &chains[list.n]});
+    nd_status status = fits_run(&list);
+    for (int i = 0; i < list.n; i++) {
+        if (!status) status = nd_score_loss_add(scores, &chains[i]);
+        nd_chain_free(&chains[i]);
+    }
     if (!status) status = nd_score_loss_measure(scores, at->activations, measured_images, loss);
     for (int c = 0, t = 0; !status && c < n_methods; c++)
         for (int p = 0; p < curves[c].n; p++) curves[c].loss[p] *= loss[t++];
@@ -222,16 +274,22 @@ done:
     return status;
 }
 
-static nd_status judge_curve(const pass *at, const nd_layer *layer, const nd_method *method,
-                             const nd_split *split, int n_kept, const int64_t *kept_ranks, nd_chain *kept,
-                             nd_curve *curve) {
-    for (int p = 0; p < curve->n; p++) {
-        nd_chain *keep = NULL;
-        for (int i = 0; i < n_kept; i++)
-            if (kept_ranks[i] == curve->rank[p]) keep = &kept[i];
-        ND_TRY(judge_rank(at, layer, method, curve->rank[p], split, nd_split_error, &curve->loss[p], keep));
-    }
-    return nd_status_ok;
+/* Of `by` the chains at the ranks[n] are kept. */
+static nd_status judge_curves(const pass *at, const nd_layer *layer, const nd_method *const *methods,
+                              int n_methods, const nd_split *split, const nd_method *by, int n,
+                              const int64_t *ranks, nd_chain *chains, nd_curve *curves) {
+    fits list = {.at = at, .layer = layer, .split = split};
+    for (int c = 0; c < n_methods; c++)
+        for (int p = 0; p < curves[c].n; p++) {
+            struct fit fit = {.method = methods[c],
+                              .rank = curves[c].rank[p],
+                              .judge = nd_split_error,
+                              .result = &curves[c].loss[p]};
+            for (int i = 0; methods[c] == by && i < n; i++)
+                if (ranks[i] == fit.rank) fit.kept = &chains[i];
+            fits_add(&list, fit);
+        }
+    return fits_run(&list);
 }
 
 /* The curves of one layer in several methods at once, so that the images pass the network once. `by` is the
@@ -247,9 +305,8 @@ static nd_status measure_layer(const pass *at, const nd_layer *layer, const nd_m
     if (!status) status = choose_ridge(at, layer, n_methods ? methods[0] : by, &split);
     for (int c = 0; c < n_methods; c++)
         curves[c].n = grid_of(at->settings, methods[c], layer, curves[c].rank);
-    for (int c = 0; !status && at->settings->quick && c < n_methods; c++)
-        status =
-            judge_curve(at, layer, methods[c], &split, methods[c] == by ? n : 0, ranks, chains, &curves[c]);
+    if (!status && at->settings->quick)
+        status = judge_curves(at, layer, methods, n_methods, &split, by, n, ranks, chains, curves);
     if (!status && n) status = measure_scale(at, layer, by, &split, n, ranks, chains, scale);
     if (!status && !at->settings->quick)
         status = measure_at_scores(at, layer, methods, n_methods, &split, curves);

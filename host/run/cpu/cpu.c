@@ -103,7 +103,8 @@ static const nd_backend_table cpu_table = {
                .accumulate = nd_cpu_accumulate,
                .solve = nd_cpu_solve,
                .eigen = nd_cpu_eigen,
-               .gemm = nd_cpu_gemm_f64},
+               .gemm = nd_cpu_gemm_f64,
+               .concurrent = true},
 };
 
 static nd_status cpu_probe(nd_device_info *devices, int capacity, int *count, char *why, size_t why_size) {

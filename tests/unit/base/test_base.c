@@ -204,6 +204,24 @@ Test(parallel, every_index_once) {
     for (int i = 1; i < parallel_count; i++) cr_assert_eq(visits[i], 1);
 }
 
+static nd_status count_task(void *context, int64_t i) {
+    __atomic_add_fetch((int *)context + i, 1, __ATOMIC_RELAXED);
+    return i == 7 || i == 30 ? nd_fail(nd_status_failed, "task %d", (int)i) : nd_status_ok;
+}
+
+Test(parallel, tasks_are_done_once_and_the_first_failure_is_the_one_told) {
+    int visits[parallel_count] = {0};
+    nd_threads_set(4);
+    cr_assert_eq(nd_parallel_tasks(7, 3, count_task, visits), nd_status_ok);
+    for (int i = 0; i < 7; i++) cr_assert_eq(visits[i], 1);
+    for (int most = 0; most < 4; most++) {
+        cr_assert_eq(nd_parallel_tasks(parallel_count, most, count_task, visits), nd_status_failed);
+        cr_assert_str_eq(nd_error(), "task 7");
+    }
+    cr_assert_eq(visits[7], 4);
+    cr_assert_eq(visits[parallel_count - 1], 0);
+}
+
 static nd_status write_text(void *context, FILE *file) {
     fputs(context, file);
     return nd_status_ok;

@@ -17,7 +17,7 @@ nd_status nd_ref_matmul(nd_backend *backend, bool trans_a, bool trans_b, int64_t
 #define ND_REF_LINALG                                                                                        \
     {                                                                                                        \
         .svd = nd_ref_svd, .accumulate = nd_ref_accumulate, .solve = nd_ref_solve, .eigen = nd_ref_eigen,    \
-        .gemm = nd_ref_matmul                                                                                \
+        .gemm = nd_ref_matmul, .concurrent = true                                                            \
     }
 
 /* Eigenvalues (descending) and unit eigenvectors (rows of v) of the symmetric a[n][n], which is destroyed, by
