@@ -1,5 +1,5 @@
-/* Plain loops that the compiler vectorises, once for each kind of processor; the loader picks. No clone contracts
- * a product and a sum, so that all give the same bits. */
+/* Plain loops that the compiler vectorises, once for each kind of processor; the loader picks. No clone
+ * contracts a product and a sum, so that all give the same bits. */
 #ifndef ND_BASE_CLONES_H
 #define ND_BASE_CLONES_H
 
