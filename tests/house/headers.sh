@@ -9,7 +9,8 @@ for header in $(git ls-files 'host/**.h' 'host/*.h' 'datasets/*.h' 'eval/*.h' 'b
     *row_fields.h) continue ;; # a table, made to be included under a macro
     *_template.h) continue ;;  # a body, made to be included once per instruction set
     esac
-    printf '#include "%s"\n#include "%s"\n' "$header" "$header" |
+    # One declaration more: a header of macros alone is no translation unit.
+    printf '#include "%s"\n#include "%s"\nextern int declared;\n' "$header" "$header" |
         gcc -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -Wall -Wextra -Wpedantic -Werror -Ihost -I. \
             -I"$build/generated" -fsyntax-only -x c -
     count=$((count + 1))
