@@ -4,8 +4,13 @@
 
 #include <string.h>
 
-ND_CLONES void nd_add_scaled(double *restrict y, const double *restrict x, double weight, int64_t n) {
+ND_CLONES static void add_one(double *restrict y, const double *restrict x, double weight, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] += weight * x[i];
+}
+
+/* gcc exports the dispatcher of a function with clones, whatever its visibility; of a static one there is none. */
+void nd_add_scaled(double *restrict y, const double *restrict x, double weight, int64_t n) {
+    add_one(y, x, weight, n);
 }
 
 /* Four rows at a time: y is read and written a quarter as often. */
@@ -23,5 +28,5 @@ void nd_combine_rows(const double *rows, int64_t stride, const int32_t *index, c
     for (; e + 4 <= entries; e += 4)
         add_four(rows + index[e] * stride, rows + index[e + 1] * stride, rows + index[e + 2] * stride,
                  rows + index[e + 3] * stride, weight + e, n, y);
-    for (; e < entries; e++) nd_add_scaled(y, rows + index[e] * stride, weight[e], n);
+    for (; e < entries; e++) add_one(y, rows + index[e] * stride, weight[e], n);
 }
