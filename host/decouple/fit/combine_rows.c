@@ -8,7 +8,7 @@ ND_CLONES static void add_one(double *restrict y, const double *restrict x, doub
     for (int64_t i = 0; i < n; i++) y[i] += weight * x[i];
 }
 
-/* gcc exports the dispatcher of a function with clones, whatever its visibility; of a static one there is none. */
+/* gcc exports the dispatcher of a function with clones, whatever its visibility; a static one has none. */
 void nd_add_scaled(double *restrict y, const double *restrict x, double weight, int64_t n) {
     add_one(y, x, weight, n);
 }
