@@ -66,7 +66,7 @@ int8=(--calib glyphs --calib-images 32 --quick --macs-ratio 2)
 ends 0 '' nd sweep glyphs "${int8[@]}" --method dwpw --dtype int8 --limit 200 --json int8.jsonl
 that "two rows of int8" test "$(grep -c '"dtype":"int8"' int8.jsonl)" = 2
 that "accuracy in int8" awk -F'"top1":' '{ split($2, a, ","); if (a[1] < 90) exit 1 }' int8.jsonl
-ends 0 '' nd decouple glyphs "${int8[@]}" --quantize int8 -o int8.onnx
+ends 0 '' nd decouple glyphs "${int8[@]}" --method dwpw --quantize int8 -o int8.onnx
 ends 0 '' nd eval int8.onnx --data glyphs --limit 200 --json int8_eval.jsonl
 that "accuracy of a decoupled file in int8" awk -F'"top1":' '{ split($2, a, ","); if (a[1] < 90) exit 1 }' int8_eval.jsonl
 that "it holds 8-bit values" grep -q QuantizeLinear int8.onnx
