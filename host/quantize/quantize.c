@@ -322,7 +322,7 @@ static nd_status put_weights(nd_quantizing *q, int index) {
     const nd_node *node = &graph->nodes[index];
     const char *name = node->name;
     const nd_tensor *weights = nd_graph_constant(graph, node, 1);
-    const int axis = node->op == nd_op_gemm && !node->attr.trans_b ? 1 : 0;
+    const int axis = node->op == nd_op_gemm && !node->attr.trans_b ? 1 : 0, input = node->in[0];
     const int64_t outputs = weights->dims[axis];
     nd_tensor integers;
     int w, s, z, d;
@@ -342,7 +342,7 @@ static nd_status put_weights(nd_quantizing *q, int index) {
     ND_TRY(add_constant(graph, name, "weight_zero", nd_dtype_i8, outputs, false, zeros, &z));
     ND_TRY(add_node(graph, nd_op_dequantize, name, "weight_dq", (const int[]){w, s, z}, 3, axis, &d));
     graph->nodes[index].in[1] = d;
-    return put_bias(graph, index, name, nd_range_quant(&q->range[node->in[0]]).scale, scales, outputs);
+    return put_bias(graph, index, name, nd_range_quant(&q->range[input]).scale, scales, outputs);
 }
 
 static nd_status rewrite(nd_quantizing *q) {
