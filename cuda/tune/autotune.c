@@ -20,8 +20,8 @@ static nd_status autotune_flush(nd_cuda *cuda) {
     return nd_status_ok;
 }
 
-/* A candidate as a recording; NULL where it cannot be one. */
-static cudaGraphExec_t autotune_record(nd_autotune *tuning, void *candidate) {
+/* A candidate as a capture; NULL where it cannot be one. */
+static cudaGraphExec_t autotune_capture(nd_autotune *tuning, void *candidate) {
     cudaGraph_t graph = NULL;
     cudaGraphExec_t ready = NULL;
     if (cudaStreamBeginCapture(tuning->cuda->stream, cudaStreamCaptureModeThreadLocal)) return NULL;
@@ -33,16 +33,15 @@ static cudaGraphExec_t autotune_record(nd_autotune *tuning, void *candidate) {
     return ready;
 }
 
-static nd_status autotune_start(nd_autotune *tuning, void *candidate, cudaGraphExec_t recording) {
-    if (!recording) return tuning->run(candidate, tuning->user);
-    ND_CUDA_TRY(cudaGraphLaunch(recording, tuning->cuda->stream));
+static nd_status autotune_start(nd_autotune *tuning, void *candidate, cudaGraphExec_t capture) {
+    if (!capture) return tuning->run(candidate, tuning->user);
+    ND_CUDA_TRY(cudaGraphLaunch(capture, tuning->cuda->stream));
     return nd_status_ok;
 }
 
 /* The flush keeps the device busy while the host starts what is timed, so that launching it does
  * not count. */
-static nd_status autotune_measure(nd_autotune *tuning, void *candidate, cudaGraphExec_t recording,
-                                  double *ns) {
+static nd_status autotune_measure(nd_autotune *tuning, void *candidate, cudaGraphExec_t capture, double *ns) {
     cudaEvent_t start = NULL, end = NULL;
     float milliseconds;
     nd_status status = nd_status_ok;
@@ -50,7 +49,7 @@ static nd_status autotune_measure(nd_autotune *tuning, void *candidate, cudaGrap
     ND_CUDA_TRY_DONE(cudaEventCreate(&end));
     ND_TRY_DONE(autotune_flush(tuning->cuda));
     ND_CUDA_TRY_DONE(cudaEventRecord(start, tuning->cuda->stream));
-    ND_TRY_DONE(autotune_start(tuning, candidate, recording));
+    ND_TRY_DONE(autotune_start(tuning, candidate, capture));
     ND_CUDA_TRY_DONE(cudaEventRecord(end, tuning->cuda->stream));
     ND_CUDA_TRY_DONE(cudaEventSynchronize(end));
     ND_CUDA_TRY_DONE(cudaEventElapsedTime(&milliseconds, start, end));
@@ -76,19 +75,19 @@ static double autotune_median(double *times, int count) {
 static nd_status autotune_time(nd_autotune *tuning, void *const *candidates, int count, int rounds,
                                double *ns) {
     double times[nd_autotune_finalists][nd_autotune_rounds], warm;
-    cudaGraphExec_t recordings[nd_autotune_finalists] = {NULL};
+    cudaGraphExec_t captures[nd_autotune_finalists] = {NULL};
     nd_status status = nd_status_ok;
     for (int i = 0; i < count; i++) {
         ND_TRY_DONE(autotune_measure(tuning, candidates[i], NULL, &warm));
-        if (tuning->recorded) recordings[i] = autotune_record(tuning, candidates[i]);
+        if (tuning->recorded) captures[i] = autotune_capture(tuning, candidates[i]);
     }
     for (int round = 0; round < rounds; round++)
         for (int i = 0; i < count; i++)
-            ND_TRY_DONE(autotune_measure(tuning, candidates[i], recordings[i], &times[i][round]));
+            ND_TRY_DONE(autotune_measure(tuning, candidates[i], captures[i], &times[i][round]));
     for (int i = 0; i < count; i++) ns[i] = autotune_median(times[i], rounds);
 done:
     for (int i = 0; i < count; i++)
-        if (recordings[i]) (void)cudaGraphExecDestroy(recordings[i]);
+        if (captures[i]) (void)cudaGraphExecDestroy(captures[i]);
     return status;
 }
 

@@ -181,7 +181,8 @@ void nd_pass_cache_put(nd_pass_cache *cache, int layer, const nd_chain *chain, n
     nd_sha256_hex(&hash, hex);
     good = good && fwrite(hex, digest_bytes, 1, cache->file) == 1 && !fflush(cache->file);
     if (good) return;
-    nd_log(nd_log_warn, "%s: %s; a walk that is stopped will start anew", cache->path, strerror(errno));
+    nd_log(nd_log_warn, "%s: %s; a calibration pass that is stopped will start anew", cache->path,
+           strerror(errno));
     fclose(cache->file); /* the layers before are good, and what is torn is dropped when it is read */
     cache->file = NULL;
 }

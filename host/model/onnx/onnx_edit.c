@@ -160,7 +160,7 @@ static nd_status keep_mapping(nd_onnx_writer *writer, nd_buffer *buffer) {
 /* The new file does not lean on the old one's data: they go beside it. */
 static nd_status put_moved(nd_edit *edit, nd_span message) {
     Nd__Onnx__Tensor *proto = nd__onnx__tensor__unpack(NULL, message.bytes, message.data);
-    ND_REQUIRE(proto, nd_status_format, "a tensor is garbled");
+    ND_REQUIRE(proto, nd_status_format, "a tensor is malformed");
     nd_status status = nd_status_ok;
     nd_span bytes;
     nd_dtype dtype;
