@@ -174,6 +174,7 @@ static nd_status fits_one(void *context, int64_t i) {
  * allocates: two matrices of its features, which are at most as many as its patch has numbers, and some
  * kernels. Threads within a fit gain less: its channels come one after the other. */
 static nd_status fits_run(fits *list) {
+    if (!list->n) return nd_status_ok;
     const nd_moments *m = list->split->fit;
     nd_backend *backend = list->at->backend;
     const double each = 8 * (2 * (double)m->k * (double)m->k + 6 * (double)m->no * (double)m->k);
