@@ -1,12 +1,20 @@
 # Unit tests (Criterion, one process a test), golden tests of the command line, peers and the SIMT emulator.
 #
 # The quick suite is what a change is tried with: it neither builds nor runs what takes minutes. Every test says which it
-# is in (a label), and how many seconds it may take at most on a machine with other work to do.
+# is in (a label), and how many seconds it may take at most on a machine with other work to do. Two run at a time, those
+# with the most seconds first; what takes two cores itself, or measures what the machine has left, says so (nd_alone).
 option(ND_TESTS_FULL "Build and list what only the full suite runs too: emulator, mock, peers, real networks" ON)
 function(nd_suite label seconds)
     foreach(name IN LISTS ARGN)
         if(TEST ${name})
-            set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${seconds})
+            set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${seconds} COST ${seconds})
+        endif()
+    endforeach()
+endfunction()
+function(nd_alone)
+    foreach(name IN LISTS ARGN)
+        if(TEST ${name})
+            set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
         endif()
     endforeach()
 endfunction()
@@ -62,6 +70,7 @@ foreach(part outputs shown options limits)
 endforeach()
 
 nd_suite(quick 600 installed hostile_outputs hostile_shown hostile_options hostile_limits)
+nd_alone(unit hostile_limits)
 
 if(NOT ND_TESTS_FULL)
     set(ND_TESTS_SUMMARY "${ND_TESTS_SUMMARY}, the quick suite")
@@ -113,3 +122,4 @@ nd_suite(full 300 slurm cuda_configure hostile_kill)
 nd_suite(full 900 torchvision_zoo cuda_engines cuda_resources cuda_device cuda_bundle)
 nd_suite(full 1800 unit_long golden_slow hostile_sanitized peers)
 nd_suite(full 3600 real_accuracy)
+nd_alone(unit_long golden_slow real_accuracy hostile_kill)

@@ -5,8 +5,9 @@ usage: speed.py BUILD ROWS [NETWORK...]   default: resnet18 vgg16
 Writes JSON lines for `nd report` into ROWS, and the table of results/cpu_peers.md to stdout. Networks have random
 weights. The decoupled files (dwpw, uniform T) and those in int8 (nd quantize, on synthetic images) are the same for all
 three. A block is one program running a network for SECONDS (0.5), as often as it can; blocks of all programs and networks take
-turns, ROUNDS (5) times or as often as MINUTES (12) in all allow, and a figure is the median of the medians of its blocks. What takes
-ten times as long as the fastest has one block. CLOCK=cpu counts the processor's time, for a machine with other work to do.
+turns, ROUNDS (5) times or as often as MINUTES (12) in all allow, and a time is the median of the medians of its blocks. A ratio is
+the median of those within each round, with the least and the largest: the clock and the neighbours of a virtual machine change from
+one round to the next. What takes ten times as long as the fastest has one block. CLOCK=cpu counts the processor's time, for a machine with other work to do.
 BATCHES (1,8). What a runtime has no kernels for is left out: onnxruntime has no bf16 on these processors.
 """
 import json
@@ -152,20 +153,34 @@ def write_row(file, network, key, dtype, batch, samples, about, version):
     file.write(json.dumps(row) + "\n")
 
 
+def ratios(times, samples):
+    """Of each round: how often faster than the dense network that was the best of that round."""
+    dense = [blocks for (_, rank), blocks in times.items() if not rank]
+    return [min(blocks[i] for blocks in dense if i < len(blocks)) / ns for i, ns in enumerate(samples)]
+
+
+def cell(times, key):
+    samples = times.get(key)
+    if samples is None:
+        return ""
+    text = f"{statistics.median(samples) / 1e6:.2f}"
+    if key[1] is None:
+        return text
+    faster = ratios(times, samples)
+    spread = f" {min(faster):.2f} to {max(faster):.2f}" if len(faster) > 1 else ""
+    return f"{text} (**{statistics.median(faster):.2f}x**{spread})"
+
+
 def print_table(batch, measured):
-    """measured: {(network, dtype): {(program, rank): ns}}"""
+    """measured: {(network, dtype): {(program, rank): times of its blocks}}"""
     columns = [("onnxruntime", None), ("openvino", None), ("nd", None), ("nd", 3), ("nd", 2), ("onnxruntime", 3),
                ("onnxruntime", 2), ("openvino", 3), ("openvino", 2)]
-    print(f"\n## Batch {batch}\n\nms of a batch; in brackets, how often faster than the best dense network of the three.\n")
+    print(f"\n## Batch {batch}\n\nms of a batch; in brackets, how often faster than the best dense network of the three, in the "
+          "median of the rounds, at least and at most.\n")
     print("| | " + " | ".join(f"{program} {name_of(rank)}" for program, rank in columns) + " |")
     print("|---" * (len(columns) + 1) + "|")
     for (network, dtype), times in measured.items():
-        best = min(ns for (_, rank), ns in times.items() if not rank)
-        cells = []
-        for key in columns:
-            ns = times.get(key)
-            cells.append("" if ns is None else f"{ns / 1e6:.2f}" + (f" ({best / ns:.2f}x)" if key[1] else ""))
-        print(f"| {network} {dtype} | " + " | ".join(cells) + " |")
+        print(f"| {network} {dtype} | " + " | ".join(cell(times, key) for key in columns) + " |")
 
 
 def main():
@@ -183,7 +198,7 @@ def main():
                 for dtype in DTYPES:
                     done += 1
                     times, about = measure(models, dtype, batch, start + MINUTES * 60 * done / parts)
-                    tables[batch][network, dtype] = {key: statistics.median(samples) for key, samples in times.items()}
+                    tables[batch][network, dtype] = times
                     for key, samples in times.items():
                         write_row(file, network, key, dtype, batch, samples, about[key[1]], version)
                     device = about[None]["device"]
