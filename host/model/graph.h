@@ -101,6 +101,20 @@ typedef struct nd_resize {
     float scales[nd_rank_max]; /* output / input, of every axis */
 } nd_resize;
 
+/* LSTM, GRU and RNN: what becomes of the sums at a gate, and the rest of their attributes. */
+typedef enum nd_gate { nd_gate_sigmoid, nd_gate_tanh, nd_gate_relu } nd_gate;
+
+typedef struct nd_recurrence {
+    int64_t hidden; /* size of the state, 0 as the weights have it */
+    int directions; /* 1 or 2: forward, then backward */
+    bool backward;  /* of one direction: from the last step to the first */
+    bool batch_first;
+    bool reset_after;    /* GRU: the reset gate meets the product with the state, not the state */
+    bool coupled;        /* LSTM: the forget gate is one less the input gate */
+    float clip;          /* sums are within -clip and clip; infinite where absent */
+    nd_gate gates[2][3]; /* by direction: f, g and h of the operator's definition */
+} nd_recurrence;
+
 typedef struct nd_attr {
     nd_window window;       /* convolutions, pools */
     nd_auto_pad auto_pad;   /* convolutions, pools */
@@ -131,6 +145,7 @@ typedef struct nd_attr {
                     centres at halves */
     bool flat_softmax; /* softmax before opset 13: flattened to 2-D at axis */
     nd_resize resize;
+    nd_recurrence recurrence;      /* dynamic: LSTM, GRU, RNN */
     int n;                         /* entries used in the lists below */
     int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduction axes, reshape dims, transpose perm, pad
                                       begins then ends, slice starts, shape start and end, split sizes, expand

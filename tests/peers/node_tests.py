@@ -34,7 +34,7 @@ OPERATORS = set(
     "InstanceNormalization GroupNormalization Split Expand Tile Resize Upsample ConvTranspose Equal Greater "
     "GreaterOrEqual Less LessOrEqual Einsum TopK ArgMax ArgMin NonMaxSuppression NonZero GatherElements GatherND Scatter "
     "ScatterElements ScatterND CumSum Mod And Or Xor Not IsNaN Size Shape Range ConstantOfShape "
-    "RoiAlign".split())
+    "RoiAlign LSTM GRU RNN ConvInteger MatMulInteger DynamicQuantizeLinear".split())
 
 # Operators whose inputs are all activations; Where's are those after its condition, of any other only the first is.
 ALL_ACTIVATIONS = {"Add", "Sum", "Mul", "Concat", "Sub", "Div", "Pow", "PRelu", "Max", "Min", "MatMul",
@@ -65,7 +65,7 @@ def fix_operands(model, arrays):
     return arrays[1:] if where else arrays[:1], bool(operands)
 
 
-KINDS = {np.dtype(t) for t in (np.float32, np.int64, np.int32, np.bool_)}
+KINDS = {np.dtype(t) for t in (np.float32, np.int64, np.int32, np.int8, np.uint8, np.bool_)}
 
 
 def attempt(build, model, inputs, folder):

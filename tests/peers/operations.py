@@ -28,7 +28,8 @@ def model(nodes, dims, constants=None, opset=17):
     y = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
     inits = [numpy_helper.from_array(np.asarray(a), name) for name, a in (constants or {}).items()]
     graph = helper.make_graph(nodes, "g", [x], [y], inits)
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    proto = helper.make_model(graph, ir_version=8,
+                              opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)])
     proto = onnx.shape_inference.infer_shapes(proto)  # the output's shape; without one it is the input's
     if not proto.graph.output[0].type.tensor_type.HasField("shape"):
         proto.graph.output[0].type.CopyFrom(proto.graph.input[0].type)
@@ -301,7 +302,94 @@ def dynamic():
         yield f"If there are boxes, {name}", sized(counted, [3, 5, 6], [("y", FLOAT, 2)], more | {"zero": np.int64(0)})
 
 
-GROUPS = [dynamic, convolutions, unary, binary, conditions, reductions, products, normalizations, layouts, resizes]
+def recurrent():
+    """Layers that walk along a sequence: x[N, features, steps] becomes [steps, N, features] as in readers of text."""
+    steps, width, hidden = 7, 6, 5
+    for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+        for direction in ("forward", "reverse", "bidirectional"):
+            d = 2 if direction == "bidirectional" else 1
+            weights = {"w": floats(d, gates * hidden, width), "r": floats(d, gates * hidden, hidden),
+                       "b": floats(d, 2 * gates * hidden), "p": floats(d, 3 * hidden), "state": floats(d, 1, hidden),
+                       "copies": np.array([1, -1, 1]), "one": np.array([1]), "zero": np.array([0]),
+                       "ds": np.array([d]), "hs": np.array([hidden]), "lengths": np.array([3], np.int32)}
+            start = [node("Transpose", ["x"], "t", perm=[2, 0, 1]), node("Shape", ["x"], "s"),
+                     node("Slice", ["s", "zero", "one"], "n"), node("Concat", ["ds", "n", "hs"], "to", axis=0),
+                     node("Expand", ["state", "to"], "h"), node("Neg", ["h"], "c"), node("Expand", ["lengths", "n"], "l")]
+            own = {"direction": direction, "hidden_size": hidden}
+            cases = [("", ["t", "w", "r"], {}), ("bias", ["t", "w", "r", "b"], {}),
+                     ("lengths", ["t", "w", "r", "b", "l"], {}), ("state", ["t", "w", "r", "b", "", "h"], {}),
+                     ("lengths and state", ["t", "w", "r", "", "l", "h"], {}),
+                     ("clip", ["t", "w", "r", "b"], {"clip": 0.3})]
+            if op == "LSTM":
+                cases += [("cells", ["t", "w", "r", "b", "l", "h", "c"], {}),
+                          ("peepholes", ["t", "w", "r", "b", "", "h", "c", "p"], {}),
+                          ("coupled", ["t", "w", "r", "b"], {"input_forget": 1})]
+            if op == "GRU":
+                cases += [("reset after", ["t", "w", "r", "b", "l", "h"], {"linear_before_reset": 1})]
+            functions = {"LSTM": ["Sigmoid", "Tanh", "Relu"], "GRU": ["Sigmoid", "Relu"], "RNN": ["Relu"]}[op]
+            cases += [("functions", ["t", "w", "r", "b"], {"activations": functions * d})]
+            names = ["y", "y_h", "y_c"][:3 if op == "LSTM" else 2]
+            for case, inputs, more in cases:
+                used = [n for n in start if n.output[0] in inputs or n.op_type in ("Shape", "Slice", "Concat")]
+                yield f"{op} {direction} {case}", sized(
+                    [*used, helper.make_node(op, inputs, names, **own, **more)], [width, steps],
+                    [(name, FLOAT, 3 if k else 4) for k, name in enumerate(names)],
+                    {k: v for k, v in weights.items() if k not in ("b", "p") or k in inputs})
+            yield f"{op} {direction}, its last state alone", sized(
+                [start[0], helper.make_node(op, ["t", "w", "r"], ["", "y_h"], **own), node("Relu", ["y_h"])],
+                [width, steps], [("y", FLOAT, 3)], {k: weights[k] for k in ("w", "r")})
+
+
+def quantised_lstm():
+    """onnxruntime's own operator, which quantize_dynamic writes. Of one image: with more the range of the state is in
+    onnxruntime that of as many sequences as a thread has, here that of each."""
+    steps, width, hidden = 5, 6, 8
+    for direction, each in (("forward", False), ("reverse", True), ("bidirectional", False)):
+        d = 2 if direction == "bidirectional" else 1
+        scale = (d, 4 * hidden) if each else (d,)
+        constants = {"b": floats(d, 8 * hidden)}
+        for letter, rows in (("w", width), ("r", hidden)):
+            constants |= {letter: RNG.integers(-128, 128, (d, rows, 4 * hidden)).astype(np.int8),
+                          f"{letter}s": (0.01 + RNG.random(scale) / 100).astype(np.float32), f"{letter}z": np.zeros(scale, np.int8)}
+        proto = sized(
+            [node("Transpose", ["x"], "t", perm=[2, 0, 1]),
+             helper.make_node("DynamicQuantizeLSTM", ["t", "w", "r", "b", "", "", "", "", "ws", "wz", "rs", "rz"],
+                              ["y", "y_h", "y_c"], domain="com.microsoft", direction=direction, hidden_size=hidden)],
+            [width, steps], [("y", FLOAT, 4), ("y_h", FLOAT, 3), ("y_c", FLOAT, 3)], constants)
+        proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+        yield f"DynamicQuantizeLSTM {direction}", proto
+
+
+def integers():
+    """Weights in 8 bits, activations quantised by the run: as onnxruntime's quantize_dynamic writes them."""
+    quantize = helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"])
+
+    def eight(*dims, dtype=np.int8):
+        return RNG.integers(0 if dtype == np.uint8 else -128, 256 if dtype == np.uint8 else 128, dims).astype(dtype)
+
+    def finished(op, inputs, name, dims, rank, constants, **attributes):
+        return name, sized([quantize, node(op, inputs, "i", **attributes), node("Cast", ["i"], "f", to=FLOAT),
+                            node("Mul", ["f", "scale"])], dims, [("y", FLOAT, rank)], constants)
+    yield "DynamicQuantizeLinear", sized([quantize, node("Cast", ["q"], "a", to=FLOAT), node("Cast", ["zero"], "b", to=FLOAT)],
+                                         [5, 4], [("a", FLOAT, 3), ("scale", FLOAT, 0), ("b", FLOAT, 0)])
+    for name, more, w in (
+            ("plain", {}, eight(5, 6, 3, 3)), ("strides", {"strides": [2, 3], "pads": [1, 0, 2, 1]}, eight(4, 6, 3, 2)),
+            ("groups", {"group": 3, "pads": [1] * 4}, eight(6, 2, 3, 3)), ("depthwise", {"group": 6, "pads": [2] * 4}, eight(6, 1, 5, 5)),
+            ("dilations", {"dilations": [2, 1], "pads": [3, 1, 2, 1]}, eight(2, 6, 3, 3)),
+            ("same", {"auto_pad": "SAME_LOWER", "strides": [2, 2]}, eight(3, 6, 4, 4)), ("point", {}, eight(7, 6, 1, 1)),
+            ("unsigned", {"pads": [1] * 4}, eight(5, 6, 3, 3, dtype=np.uint8))):
+        for zeros in (["zero"], ["zero", "wz"], []):
+            yield finished("ConvInteger", ["q", "w", *zeros], f"ConvInteger {name} {len(zeros)}", [6, 9, 8], 4,
+                           {"w": w, "wz": np.array(3, w.dtype)}, **more)
+    for name, dims, w in (("matrix", [5, 12], eight(12, 7)), ("stack", [3, 5, 12], eight(3, 12, 4)),
+                          ("unsigned", [600], eight(600, 7, dtype=np.uint8)), ("vector", [5, 12], eight(12))):
+        zeros = np.array(5, w.dtype) if w.ndim != 2 else np.arange(w.shape[1]).astype(w.dtype)
+        for given in (["zero"], ["zero", "wz"], []):
+            yield finished("MatMulInteger", ["q", "w", *given], f"MatMulInteger {name} {len(given)}", dims,
+                           len(dims) + (w.ndim > 1), {"w": w, "wz": zeros})
+
+
+GROUPS = [dynamic, recurrent, quantised_lstm, integers, convolutions, unary, binary, conditions, reductions, products, normalizations, layouts, resizes]
 
 
 def check(build, path, proto):

@@ -32,6 +32,9 @@ typedef struct nd_infer_settings {
 
 nd_status nd_graph_infer(nd_graph *graph, const nd_infer_settings *settings);
 
+/* Height and width of what a window makes of `input`; automatic padding goes into the window. */
+nd_status nd_infer_window(nd_attr *attr, const int64_t *input, int64_t *output);
+
 /* Entry `i` of a slice's lists applied to an axis of `dim` elements: how many are taken, and the first. */
 int64_t nd_slice_count(const nd_attr *attr, int i, int64_t dim, int64_t *first);
 

@@ -1,10 +1,10 @@
 /* Shapes of what slides a window over an image: convolutions, their transposes, pools. */
 #include "model/infer/infer_state.h"
 
-static nd_status shape_window(nd_attr *attr, const nd_value *x, nd_value *y) {
+nd_status nd_infer_window(nd_attr *attr, const int64_t *input, int64_t *output) {
     nd_window *window = &attr->window;
     for (int axis = 0; axis < 2; axis++) {
-        const int64_t in = x->dims[2 + axis], stride = window->stride[axis];
+        const int64_t in = input[axis], stride = window->stride[axis];
         const int64_t span = window->dilation[axis] * (window->kernel[axis] - 1) + 1;
         if (attr->auto_pad != nd_auto_pad_none) {
             const int64_t count = (in + stride - 1) / stride;
@@ -13,10 +13,10 @@ static nd_status shape_window(nd_attr *attr, const nd_value *x, nd_value *y) {
             window->pad[axis] = attr->auto_pad == nd_auto_pad_same_upper ? pad / 2 : pad - pad / 2;
             window->pad[axis + 2] = pad - window->pad[axis];
         }
-        const int64_t out = nd_window_output(window, axis, in, attr->ceil_mode);
-        ND_REQUIRE(out >= 1, nd_status_format, "a window spanning %lld does not fit input %s with padding",
-                   (long long)span, ND_DIMS(x));
-        y->dims[2 + axis] = out;
+        output[axis] = nd_window_output(window, axis, in, attr->ceil_mode);
+        ND_REQUIRE(output[axis] >= 1, nd_status_format,
+                   "a window spanning %lld does not fit %lld pixels with padding", (long long)span,
+                   (long long)in);
     }
     return nd_status_ok;
 }
@@ -75,7 +75,7 @@ nd_status nd_shape_conv(nd_infer *infer, nd_node *node, const nd_value *x, nd_va
     ND_TRY(conv_operands(infer, node, x, 1, &weights));
     ND_TRY(conv_kernel(&node->attr, &weights));
     y->dims[1] = weights.dims[0];
-    ND_TRY(shape_window(&node->attr, &image, y));
+    ND_TRY(nd_infer_window(&node->attr, image.dims + 2, y->dims + 2));
     if (x->rank == 3) as_row(y);
     return nd_status_ok;
 }
@@ -117,7 +117,7 @@ nd_status nd_shape_pool(nd_infer *infer, nd_node *node, const nd_value *x, nd_va
     (void)infer;
     const nd_window *window = &node->attr.window;
     ND_REQUIRE(x->rank == 4, nd_status_unsupported, "input %s, not 2-D", ND_DIMS(x));
-    ND_TRY(shape_window(&node->attr, x, y));
+    ND_TRY(nd_infer_window(&node->attr, x->dims + 2, y->dims + 2));
     for (int side = 0; side < 4; side++) {
         const int axis = side % 2;
         ND_REQUIRE(window->pad[side] <= window->dilation[axis] * (window->kernel[axis] - 1), nd_status_format,

@@ -75,3 +75,11 @@ bool nd_onnx_attr_value(nd_node_reader *reader, nd_tensor *out) {
         reader->status = nd_fail_in(status, "attribute 'value'");
     return !status;
 }
+
+nd_status nd_onnx_check_inputs(const nd_node_reader *reader, int required, int most) {
+    const nd_node *node = reader->node;
+    ND_REQUIRE(node->n_in <= most, nd_status_format, "%d inputs, at most %d", node->n_in, most);
+    for (int k = 0; k < required; k++)
+        ND_REQUIRE(nd_onnx_node_has(reader, k), nd_status_format, "input %d is missing", k);
+    return nd_status_ok;
+}

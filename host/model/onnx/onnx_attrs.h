@@ -1,4 +1,5 @@
-/* The attributes of a node while it is interpreted. Private to onnx_nodes.c. */
+/* The attributes of a node while it is interpreted. Private to onnx_nodes.c, onnx_windows.c and
+ * onnx_dynamic.c. */
 #ifndef ND_MODEL_ONNX_ATTRS_H
 #define ND_MODEL_ONNX_ATTRS_H
 
@@ -34,5 +35,16 @@ bool nd_onnx_attr_value(nd_node_reader *reader, nd_tensor *out);
 /* Input k: its constant, NULL where it has none; whether it is there at all. */
 const nd_tensor *nd_onnx_node_constant(const nd_node_reader *reader, int k);
 bool nd_onnx_node_has(const nd_node_reader *reader, int k);
+
+/* That no more than `most` inputs are there, and the first `required` of them. */
+nd_status nd_onnx_check_inputs(const nd_node_reader *reader, int required, int most);
+
+/* Those of a window over one axis or two, of a pool over two; with any other number a node is left alone. */
+void nd_onnx_read_conv(nd_node_reader *reader);
+void nd_onnx_read_conv_transpose(nd_node_reader *reader);
+void nd_onnx_read_pool(nd_node_reader *reader);
+
+/* A node that is none of nd_op: `dynamic` where run/dynamic/ runs it (onnx_dynamic.c). */
+nd_status nd_onnx_interpret_dynamic(nd_node_reader *reader);
 
 #endif

@@ -5,89 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { nd_onnx_window_limit = 1 << 24 }; /* kernels, strides, dilations, pads: far beyond any network */
-
-/* A list of a window: absent, or one entry for each of its axes, and sides of them, all in [low, limit]. The
- * entries of one axis are those of the second in `list`. */
-static void attr_window_list(nd_node_reader *reader, const char *name, int64_t *list, int axes, int sides,
-                             int64_t low) {
-    int64_t found[4];
-    const int count = nd_onnx_attr_ints(reader, name, found, 4), n = axes * sides;
-    if (!count || reader->status) return;
-    if (count != n) {
-        reader->status =
-            nd_fail(nd_status_format, "attribute '%s' has %d entries, expected %d", name, count, n);
-        return;
-    }
-    for (int i = 0; i < n; i++) {
-        list[axes == 2 ? i : 2 * i + 1] = found[i];
-        if (found[i] < low || found[i] > nd_onnx_window_limit)
-            reader->status =
-                nd_fail(nd_status_format, "attribute '%s': %lld is not possible", name, (long long)found[i]);
-    }
-}
-
-/* Windows over `axes` only: a node with any other stays opaque. */
-static void read_window(nd_node_reader *reader, int axes) {
-    nd_attr *attr = &reader->node->attr;
-    const Nd__Onnx__Attribute *kernel = nd_onnx_attr_find(reader, "kernel_shape", nd_onnx_attribute_ints);
-    if (kernel && kernel->n_ints != (size_t)axes) {
-        reader->opaque = true;
-        return;
-    }
-    attr->window.kernel[0] = axes == 1;
-    attr->window.kernel[1] = 0;
-    attr_window_list(reader, "kernel_shape", attr->window.kernel, axes, 1, 1);
-    attr_window_list(reader, "strides", attr->window.stride, axes, 1, 1);
-    attr_window_list(reader, "dilations", attr->window.dilation, axes, 1, 1);
-    attr_window_list(reader, "pads", attr->window.pad, axes, 2, 0);
-    if (nd_onnx_attr_text_is(reader, "auto_pad", "SAME_UPPER")) attr->auto_pad = nd_auto_pad_same_upper;
-    if (nd_onnx_attr_text_is(reader, "auto_pad", "SAME_LOWER")) attr->auto_pad = nd_auto_pad_same_lower;
-    if (nd_onnx_attr_text_is(reader, "auto_pad", "VALID"))
-        memset(attr->window.pad, 0, sizeof attr->window.pad);
-}
-
-/* Over one axis or two, as the weights say, or the kernel where those are computed. */
-static int conv_axes(nd_node_reader *reader) {
-    const nd_tensor *weights = nd_onnx_node_constant(reader, 1);
-    const Nd__Onnx__Attribute *kernel = nd_onnx_attr_find(reader, "kernel_shape", nd_onnx_attribute_ints);
-    return weights ? weights->rank - 2 : kernel ? (int)kernel->n_ints : 2;
-}
-
-static void read_conv(nd_node_reader *reader) {
-    const nd_tensor *weights = nd_onnx_node_constant(reader, 1);
-    const int axes = conv_axes(reader);
-    if (axes != 1 && axes != 2) {
-        reader->opaque = true;
-        return;
-    }
-    if (axes == 1 && reader->node->op == nd_op_conv) reader->node->op = nd_op_conv_1d;
-    read_window(reader, axes);
-    nd_attr *attr = &reader->node->attr;
-    attr->groups = nd_onnx_attr_int(reader, "group", 1);
-    if (!reader->status && attr->groups < 1)
-        reader->status = nd_fail(nd_status_format, "attribute 'group' is %lld", (long long)attr->groups);
-    for (int axis = 2 - axes; weights && axis < 2; axis++)
-        if (!attr->window.kernel[axis]) attr->window.kernel[axis] = weights->dims[axes + axis];
-}
-
-static void read_conv_transpose(nd_node_reader *reader) {
-    read_conv(reader);
-    if (reader->opaque) return;
-    attr_window_list(reader, "output_padding", reader->node->attr.list, conv_axes(reader), 1, 0);
-    attr_window_list(reader, "output_shape", reader->node->attr.ends, conv_axes(reader), 1, 1);
-}
-
-static void read_pool(nd_node_reader *reader) {
-    nd_attr *attr = &reader->node->attr;
-    read_window(reader, 2);
-    if (reader->opaque) return;
-    attr->ceil_mode = nd_onnx_attr_int(reader, "ceil_mode", 0) != 0;
-    attr->count_include_pad = nd_onnx_attr_int(reader, "count_include_pad", 0) != 0;
-    if (!reader->status && !attr->window.kernel[0])
-        reader->status = nd_fail(nd_status_format, "attribute 'kernel_shape' is missing");
-}
-
 static void read_gemm(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
     attr->alpha = nd_onnx_attr_float(reader, "alpha", 1);
@@ -353,60 +270,6 @@ static void read_constant_of_shape(nd_node_reader *reader) {
     nd_tensor_free(&value);
 }
 
-static void read_topk(nd_node_reader *reader) {
-    nd_attr *attr = &reader->node->attr;
-    attr->axis = nd_onnx_attr_int(reader, "axis", -1);
-    attr->size = nd_onnx_attr_int(reader, "k", 0);
-    attr->largest = nd_onnx_attr_int(reader, "largest", 1) != 0;
-}
-
-static void read_arg(nd_node_reader *reader) {
-    nd_attr *attr = &reader->node->attr;
-    attr->axis = nd_onnx_attr_int(reader, "axis", 0);
-    attr->keep_dims = nd_onnx_attr_int(reader, "keepdims", 1) != 0;
-    attr->last = nd_onnx_attr_int(reader, "select_last_index", 0) != 0;
-}
-
-static void read_suppression(nd_node_reader *reader) {
-    reader->node->attr.center = nd_onnx_attr_int(reader, "center_point_box", 0) != 0;
-}
-
-static void read_gather_nd(nd_node_reader *reader) {
-    reader->node->attr.size = nd_onnx_attr_int(reader, "batch_dims", 0);
-}
-
-/* What adds or multiplies into its place is left alone. */
-static void read_scatter(nd_node_reader *reader) {
-    reader->node->attr.axis = nd_onnx_attr_int(reader, "axis", 0);
-    reader->opaque = nd_onnx_attr_find(reader, "reduction", nd_onnx_attribute_string) &&
-                     !nd_onnx_attr_text_is(reader, "reduction", "none");
-}
-
-static void read_mod(nd_node_reader *reader) {
-    reader->node->attr.remainder = nd_onnx_attr_int(reader, "fmod", 0) != 0;
-}
-
-static void read_cumulative(nd_node_reader *reader) {
-    reader->node->attr.exclusive = nd_onnx_attr_int(reader, "exclusive", 0) != 0;
-    reader->node->attr.reverse = nd_onnx_attr_int(reader, "reverse", 0) != 0;
-}
-
-/* Pixels had their centres at whole numbers before opset 16. */
-static void read_roi_align(nd_node_reader *reader) {
-    nd_attr *attr = &reader->node->attr;
-    attr->window.kernel[0] = nd_onnx_attr_int(reader, "output_height", 1);
-    attr->window.kernel[1] = nd_onnx_attr_int(reader, "output_width", 1);
-    attr->size = nd_onnx_attr_int(reader, "sampling_ratio", 0);
-    attr->alpha = nd_onnx_attr_float(reader, "spatial_scale", 1);
-    attr->center = reader->graph->opset >= 16 &&
-                   !nd_onnx_attr_text_is(reader, "coordinate_transformation_mode", "output_half_pixel");
-    reader->opaque = nd_onnx_attr_text_is(reader, "mode", "max");
-    for (int i = 0; i < 2 && !reader->status; i++)
-        if (attr->window.kernel[i] < 1 || attr->window.kernel[i] > 1 << 12 || attr->size < 0 ||
-            attr->size > 1 << 12)
-            reader->status = nd_fail(nd_status_format, "an output or a sampling ratio that is not possible");
-}
-
 /* Operators nd interprets. The first `required` inputs must be there. */
 static const struct {
     const char *type;
@@ -414,8 +277,8 @@ static const struct {
     int required, most;
     void (*read)(nd_node_reader *reader);
 } nd_onnx_ops[] = {
-    {"Conv", nd_op_conv, 2, 3, read_conv},
-    {"ConvTranspose", nd_op_conv_transpose, 2, 3, read_conv_transpose},
+    {"Conv", nd_op_conv, 2, 3, nd_onnx_read_conv},
+    {"ConvTranspose", nd_op_conv_transpose, 2, 3, nd_onnx_read_conv_transpose},
     {"Gemm", nd_op_gemm, 2, 3, read_gemm},
     {"MatMul", nd_op_matmul, 2, 2, NULL},
     {"BatchNormalization", nd_op_batchnorm, 5, 5, read_batchnorm},
@@ -430,8 +293,8 @@ static const struct {
     {"Mul", nd_op_mul, 2, 2, NULL},
     {"Sub", nd_op_sub, 2, 2, NULL},
     {"Div", nd_op_div, 2, 2, NULL},
-    {"MaxPool", nd_op_max_pool, 1, 1, read_pool},
-    {"AveragePool", nd_op_average_pool, 1, 1, read_pool},
+    {"MaxPool", nd_op_max_pool, 1, 1, nd_onnx_read_pool},
+    {"AveragePool", nd_op_average_pool, 1, 1, nd_onnx_read_pool},
     {"GlobalAveragePool", nd_op_global_average_pool, 1, 1, NULL},
     {"Concat", nd_op_concat, 1, INT32_MAX, read_concat},
     {"Flatten", nd_op_flatten, 1, 1, read_flatten},
@@ -509,63 +372,17 @@ static const struct {
     {"ReduceSumSquare", nd_op_reduce, 1, 2, read_reduce},
 };
 
-/* Operators of nd_node.dynamic, in the same way. */
-static const struct {
-    const char *type;
-    int required, most;
-    void (*read)(nd_node_reader *reader);
-} nd_onnx_dynamic_ops[] = {
-    {"TopK", 1, 2, read_topk},
-    {"ArgMax", 1, 1, read_arg},
-    {"ArgMin", 1, 1, read_arg},
-    {"NonMaxSuppression", 2, 5, read_suppression},
-    {"NonZero", 1, 1, NULL},
-    {"GatherElements", 2, 2, read_gather},
-    {"GatherND", 2, 2, read_gather_nd},
-    {"Scatter", 3, 3, read_scatter},
-    {"ScatterElements", 3, 3, read_scatter},
-    {"ScatterND", 3, 3, read_scatter},
-    {"CumSum", 2, 2, read_cumulative},
-    {"Mod", 2, 2, read_mod},
-    {"Xor", 2, 2, NULL},
-    {"IsNaN", 1, 1, NULL},
-    {"Size", 1, 1, NULL},
-    {"Range", 3, 3, NULL},
-    {"RoiAlign", 3, 3, read_roi_align},
-    {"If", 1, INT32_MAX, NULL},
-};
-
-static nd_status check_ends(const nd_node_reader *reader, int required, int most) {
-    const nd_node *node = reader->node;
-    ND_REQUIRE(node->n_in <= most, nd_status_format, "%d inputs, at most %d", node->n_in, most);
-    for (int k = 0; k < required; k++)
-        ND_REQUIRE(nd_onnx_node_has(reader, k), nd_status_format, "input %d is missing", k);
-    ND_REQUIRE(node->out[0] >= 0, nd_status_format, "its output has no name");
-    return nd_status_ok;
-}
-
-static nd_status interpret_dynamic(nd_node_reader *reader, size_t i) {
-    ND_TRY(check_ends(reader, nd_onnx_dynamic_ops[i].required, nd_onnx_dynamic_ops[i].most));
-    if (nd_onnx_dynamic_ops[i].read) nd_onnx_dynamic_ops[i].read(reader);
-    reader->node->dynamic = !reader->opaque;
-    return reader->status;
-}
-
 nd_status nd_onnx_interpret(nd_graph *graph, nd_onnx_files *files, const Nd__Onnx__Node *proto,
                             nd_node *node) {
-    const char *domain = proto->domain ? proto->domain : "";
-    if (*domain && strcmp(domain, "ai.onnx")) return nd_status_ok;
     for (size_t i = 0; i < sizeof nd_onnx_ops / sizeof *nd_onnx_ops; i++) {
-        if (strcmp(nd_onnx_ops[i].type, proto->op_type)) continue;
+        if (strcmp(nd_onnx_ops[i].type, node->op_type)) continue;
         nd_node_reader reader = {graph, files, proto, node, nd_status_ok, false};
         node->op = nd_onnx_ops[i].op;
-        ND_TRY(check_ends(&reader, nd_onnx_ops[i].required, nd_onnx_ops[i].most));
+        ND_TRY(nd_onnx_check_inputs(&reader, nd_onnx_ops[i].required, nd_onnx_ops[i].most));
+        ND_REQUIRE(node->out[0] >= 0, nd_status_format, "its output has no name");
         if (nd_onnx_ops[i].read) nd_onnx_ops[i].read(&reader);
         if (reader.opaque) node->op = nd_op_opaque;
         return reader.status;
     }
-    for (size_t i = 0; i < sizeof nd_onnx_dynamic_ops / sizeof *nd_onnx_dynamic_ops; i++)
-        if (!strcmp(nd_onnx_dynamic_ops[i].type, proto->op_type))
-            return interpret_dynamic(&(nd_node_reader){graph, files, proto, node, nd_status_ok, false}, i);
-    return nd_status_ok;
+    return nd_onnx_interpret_dynamic(&(nd_node_reader){graph, files, proto, node, nd_status_ok, false});
 }

@@ -52,6 +52,7 @@ enum {
     nd_onnx_attribute_tensor = 4,
     nd_onnx_attribute_floats = 6,
     nd_onnx_attribute_ints = 7,
+    nd_onnx_attribute_strings = 8,
 };
 
 enum { nd_onnx_opset_min = 7, nd_onnx_opset_known = 20 };

@@ -87,6 +87,13 @@ static const struct {
     {"NonZero", nd_call_nonzero},
     {"RoiAlign", nd_call_roi_align},
     {"TopK", nd_call_top},
+    {"ConvInteger", nd_call_conv_integer},
+    {"DynamicQuantizeLinear", nd_call_quantize_dynamic},
+    {"MatMulInteger", nd_call_matmul_integer},
+    {"GRU", nd_call_recurrent},
+    {"LSTM", nd_call_recurrent},
+    {"RNN", nd_call_recurrent},
+    {"com.microsoft.DynamicQuantizeLSTM", nd_call_recurrent},
 };
 
 static nd_call_function *find_function(const nd_node *node) {

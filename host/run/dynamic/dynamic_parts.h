@@ -9,6 +9,8 @@
  *   dynamic_select.c       the largest of them
  *   dynamic_suppress.c     NonMaxSuppression
  *   dynamic_roi.c          RoiAlign
+ *   dynamic_recurrent.c    LSTM, GRU, RNN
+ *   dynamic_integer.c      products of 8-bit integers, and their quantisation
  *   dynamic_plan.c         all others, as a graph of one node on a backend */
 #ifndef ND_RUN_DYNAMIC_DYNAMIC_PARTS_H
 #define ND_RUN_DYNAMIC_DYNAMIC_PARTS_H
@@ -37,7 +39,8 @@ nd_call_function nd_call_gather, nd_call_gather_elements, nd_call_gather_nd, nd_
     nd_call_scatter_nd;
 nd_call_function nd_call_reduce, nd_call_cumulative, nd_call_top, nd_call_arg, nd_call_nonzero,
     nd_call_suppress;
-nd_call_function nd_call_roi_align, nd_call_plan;
+nd_call_function nd_call_conv_integer, nd_call_matmul_integer, nd_call_quantize_dynamic;
+nd_call_function nd_call_roi_align, nd_call_recurrent, nd_call_plan;
 
 void nd_plan_kept_free(struct nd_plan_kept *kept); /* NULL is legal */
 
@@ -73,6 +76,12 @@ bool nd_call_next(int rank, const int64_t *dims, int64_t *index);
 
 /* y, all of it, from the elements of x that lie at offset + sum of index * stride. */
 void nd_call_copy(const nd_tensor *x, int64_t offset, const int64_t *strides, nd_tensor *y);
+
+/* Scale and zero point of an even range of 8 bits that holds 0 and all of x. Numbers that are not finite
+ * have none. */
+nd_status nd_call_range_of(const float *x, int64_t count, float *scale, float *zero);
+/* A number in such a range, as an integer. */
+float nd_call_rounded(float x, float scale, float zero);
 
 /* In the type: f32, i64 or bool. */
 nd_status nd_call_convert(const nd_tensor *x, nd_dtype dtype, nd_tensor *out);

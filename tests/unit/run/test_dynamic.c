@@ -191,3 +191,62 @@ Test(dynamic, an_index_outside_names_the_node) {
     nd_backend_close(backend);
     nd_graph_free(graph);
 }
+
+/* [steps][batch][1] through an LSTM of one number, whose weights are the same for all gates and without
+ * recurrence: every step follows from the one before by the definition. */
+static nd_exec *open_lstm(nd_graph *graph, nd_backend *backend, const float *weights, int64_t rows) {
+    enum { steps = 3, batch = 2 };
+    static const float bias[8] = {0.5f, -0.25f, 1, 0.125f};
+    const int64_t dims[][3] = {{1, rows, 1}, {1, rows, 1}, {1, 8}};
+    const int x = add_input(graph, "x", 3, (const int64_t[]){steps, batch, 1});
+    int operands[4] = {x};
+    for (int k = 0; k < 3; k++) {
+        nd_tensor tensor;
+        OK(nd_tensor_new(nd_dtype_f32, k == 2 ? 2 : 3, dims[k], &tensor));
+        if (k != 1) memcpy(tensor.data, k ? bias : weights, nd_tensor_bytes(&tensor));
+        OK(nd_graph_add_init(graph, NULL, &tensor, &operands[k + 1]));
+        nd_tensor_free(&tensor);
+    }
+    nd_attr attr = {.recurrence = {.directions = 1, .clip = INFINITY}};
+    attr.recurrence.gates[0][1] = attr.recurrence.gates[0][2] = nd_gate_tanh;
+    OK(nd_graph_add_output(graph, add_dynamic(graph, "LSTM", operands, 4, 2, attr)));
+    OK(nd_graph_infer(graph, &(nd_infer_settings){.batch = steps}));
+    nd_exec *exec;
+    OK(nd_exec_open(backend, graph, NULL, &exec));
+    return exec;
+}
+
+Test(dynamic, an_lstm_carries_its_cell_along) {
+    static const float x[3][2] = {{1, -2}, {0.5f, 0}, {-1, 3}}, weights[8] = {1, 1, 1, 1};
+    nd_graph *graph = new_graph("lstm");
+    nd_backend *backend;
+    OK(nd_backend_open("ref", NULL, &backend));
+    nd_exec *exec = open_lstm(graph, backend, weights, 4);
+    OK(nd_exec_run(exec, 3, (const float *[]){x[0]}, (float *[]){NULL}));
+    const nd_tensor *y = nd_exec_output(exec, 0);
+    cr_assert(y->rank == 4 && y->dims[0] == 3 && y->dims[1] == 1 && y->dims[2] == 2 && y->dims[3] == 1);
+    for (int b = 0; b < 2; b++) {
+        double cell = 0;
+        for (int t = 0; t < 3; t++) {
+            const double in = 1 / (1 + exp(-(x[t][b] + 0.5))), out = 1 / (1 + exp(-(x[t][b] - 0.25)));
+            const double kept = 1 / (1 + exp(-(x[t][b] + 1.0)));
+            cell = kept * cell + in * tanh(x[t][b] + 0.125);
+            cr_expect_float_eq((double)((const float *)y->data)[2 * t + b], out * tanh(cell), 1e-6);
+        }
+    }
+    nd_exec_close(exec);
+    nd_backend_close(backend);
+    nd_graph_free(graph);
+}
+
+Test(dynamic, weights_of_another_number_of_gates_are_refused) {
+    static const float x[3][2] = {{0}}, weights[8] = {0};
+    nd_graph *graph = new_graph("lstm");
+    nd_backend *backend;
+    OK(nd_backend_open("ref", NULL, &backend));
+    nd_exec *exec = open_lstm(graph, backend, weights, 3);
+    cr_expect_eq(nd_exec_run(exec, 3, (const float *[]){x[0]}, (float *[]){NULL}), nd_status_format);
+    nd_exec_close(exec);
+    nd_backend_close(backend);
+    nd_graph_free(graph);
+}
