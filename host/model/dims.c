@@ -43,3 +43,13 @@ int64_t nd_dims_at(int rank, const int64_t *dims, const int64_t *strides, int64_
     for (int axis = rank - 1; axis >= 0; i /= dims[axis--]) at += i % dims[axis] * strides[axis];
     return at;
 }
+
+bool nd_dims_mark(int rank, const int64_t *axes, int64_t n, bool *marked) {
+    memset(marked, 0, (size_t)rank * sizeof *marked);
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t axis = axes[i] < 0 ? axes[i] + rank : axes[i];
+        if (axis < 0 || axis >= rank || marked[axis]) return false;
+        marked[axis] = true;
+    }
+    return true;
+}

@@ -18,4 +18,8 @@ bool nd_dims_permute(int rank, const int64_t *dims, const int64_t *order, int64_
 /* Where element `i` lies in a tensor that has these strides. */
 int64_t nd_dims_at(int rank, const int64_t *dims, const int64_t *strides, int64_t i);
 
+/* Marks the axes that a list names, each in -rank..rank-1, over `rank` of them; false where one is none of
+ * them or is named twice. */
+bool nd_dims_mark(int rank, const int64_t *axes, int64_t n, bool *marked);
+
 #endif

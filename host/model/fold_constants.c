@@ -95,14 +95,9 @@ static nd_status constant_cast(const nd_node *node, const nd_tensor *const *in, 
 /* The axes of a reduction, of its second input or its attribute; without any all of them. */
 static bool reduced_axes(const nd_node *node, const nd_tensor *axes, int rank, bool *reduced) {
     const int64_t n = axes ? nd_tensor_count(axes) : node->attr.n;
-    if ((axes && axes->dtype != nd_dtype_i64) || n > rank) return false;
-    for (int i = 0; i < rank; i++) reduced[i] = !n;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t axis = axes ? ((const int64_t *)axes->data)[i] : node->attr.list[i];
-        if (axis < 0) axis += rank;
-        if (axis < 0 || axis >= rank) return false;
-        reduced[axis] = true;
-    }
+    if (axes && axes->dtype != nd_dtype_i64) return false;
+    if (!nd_dims_mark(rank, axes ? axes->data : node->attr.list, n, reduced)) return false;
+    for (int i = 0; i < rank && !n; i++) reduced[i] = true;
     return true;
 }
 

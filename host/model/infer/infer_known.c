@@ -142,17 +142,13 @@ static bool known_gather(const nd_operands *operands, nd_known *out) {
 }
 
 /* The axes of Squeeze and Unsqueeze, an attribute or an input, as marks over `rank` axes. */
-static bool known_axes(const nd_operands *operands, int rank, bool marked[nd_rank_max], int *n) {
+static bool known_axes(const nd_operands *operands, int rank, bool *marked, int *n) {
     const nd_known *axes = known_input(operands, 1);
+    int64_t list[nd_rank_max];
     *n = axes ? axes->count : operands->node->attr.n;
     if (*n > nd_rank_max) return false;
-    for (int i = 0; i < *n; i++) {
-        int64_t axis = axes ? axes->items[i].i : operands->node->attr.list[i];
-        if (axis < 0) axis += rank;
-        if (axis < 0 || axis >= rank || marked[axis]) return false;
-        marked[axis] = true;
-    }
-    return true;
+    for (int i = 0; i < *n; i++) list[i] = axes ? axes->items[i].i : operands->node->attr.list[i];
+    return nd_dims_mark(rank, list, *n, marked);
 }
 
 static bool known_unsqueeze(const nd_operands *operands, nd_known *out) {
@@ -407,13 +403,15 @@ static bool known_not(const nd_operands *operands, nd_known *out) {
     return out->dtype == nd_dtype_bool;
 }
 
-/* Of a list, to one number: its product, sum, least or largest. */
+/* Of a list, to one number: its product, sum, least or largest. One that was told to leave it alone where no
+ * axes are named is an Identity. */
 static bool known_reduce(const nd_operands *operands, nd_known *out) {
     static const char *const ops[] = {"ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax"};
     static const char *const steps[] = {"Mul", "Add", "Min", "Max"};
     const nd_known *x = &operands->in[0];
     const bool real = is_floating(x->dtype);
     size_t k = 0, f = 0;
+    if (operands->node->op == nd_op_identity) return known_pass(operands, out);
     while (strcmp(ops[k], operands->node->op_type)) k++;
     while (strcmp(nd_functions[f].op, steps[k])) f++;
     if (x->rank > 1 || x->dtype == nd_dtype_bool || (!x->count && (real || k > 1))) return false;

@@ -38,12 +38,9 @@ static nd_status reshape_dims(const nd_call *call, const nd_tensor *x, int *rank
 static nd_status marked_axes(const nd_call *call, int rank, bool *marked, int *n) {
     int64_t axes[nd_rank_max];
     ND_TRY(nd_call_list(call, 1, call->node->attr.n, call->node->attr.list, axes, nd_rank_max, n));
-    for (int i = 0; i < *n; i++) {
-        int axis;
-        ND_TRY(nd_call_axis(axes[i], rank + *n * (call->node->op == nd_op_unsqueeze), &axis));
-        ND_REQUIRE(!marked[axis], nd_status_format, "axis %d is named twice", axis);
-        marked[axis] = true;
-    }
+    const int over = rank + (call->node->op == nd_op_unsqueeze && *n > 0 ? *n : 0);
+    ND_REQUIRE(nd_dims_mark(over, axes, *n, marked), nd_status_format, "axes that are not among %d, or twice",
+               over);
     return nd_status_ok;
 }
 
@@ -118,16 +115,10 @@ nd_status nd_call_transpose(nd_call *call) {
     const nd_attr *attr = &call->node->attr;
     const nd_tensor *x;
     int64_t dims[nd_rank_max], strides[nd_rank_max];
-    bool seen[nd_rank_max] = {false};
+    bool seen[nd_rank_max];
     ND_TRY(nd_call_input(call, 0, &x));
-    ND_REQUIRE(!attr->n || attr->n == x->rank, nd_status_format, "%d axes of a value of rank %d", attr->n,
-               x->rank);
-    for (int i = 0; i < attr->n; i++) {
-        int axis;
-        ND_TRY(nd_call_axis(attr->list[i], x->rank, &axis));
-        ND_REQUIRE(!seen[axis], nd_status_format, "axis %d is named twice", axis);
-        seen[axis] = true;
-    }
+    ND_REQUIRE(!attr->n || (attr->n == x->rank && nd_dims_mark(x->rank, attr->list, attr->n, seen)),
+               nd_status_format, "no permutation of %d axes", x->rank);
     ND_REQUIRE(nd_dims_permute(x->rank, x->dims, attr->n ? attr->list : NULL, dims, strides),
                nd_status_format, "no permutation");
     ND_TRY(nd_call_new(x->dtype, x->rank, dims, &call->out[0]));

@@ -1,5 +1,6 @@
 #include "run/dynamic/dynamic_parts.h"
 
+#include "model/dims.h"
 #include "run/executor/executor_functions.h"
 #include "run/ref/reduction.h"
 
@@ -87,18 +88,15 @@ nd_status nd_call_reduce(nd_call *call) {
     const nd_attr *attr = &call->node->attr;
     nd_reduced r = {0};
     int64_t axes[nd_rank_max], dims[nd_rank_max];
-    bool marked[nd_rank_max] = {false};
+    bool marked[nd_rank_max];
     int n, rank = 0;
     ND_TRY(nd_call_input(call, 0, &r.x));
     ND_REQUIRE(nd_exec_reduction(call->node, &r.reduction), nd_status_unsupported, "no such reduction");
     ND_REQUIRE(r.x->dtype != nd_dtype_bool, nd_status_unsupported, "a reduction of truth values");
     ND_TRY(nd_call_list(call, 1, attr->n, attr->list, axes, nd_rank_max, &n));
+    ND_REQUIRE(nd_dims_mark(r.x->rank, axes, n, marked), nd_status_format,
+               "axes that are not among %d, or twice", r.x->rank);
     for (int i = 0; i < r.x->rank && n <= 0; i++) marked[i] = true;
-    for (int i = 0; i < n; i++) {
-        int axis;
-        ND_TRY(nd_call_axis(axes[i], r.x->rank, &axis));
-        marked[axis] = true;
-    }
     r.count = r.terms = 1;
     for (int i = r.x->rank - 1; i >= 0; i--) {
         r.strides[i] = marked[i] ? 0 : r.count;
