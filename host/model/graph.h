@@ -101,6 +101,10 @@ typedef struct nd_resize {
     float scales[nd_rank_max]; /* output / input, of every axis */
 } nd_resize;
 
+/* Pad: what is added is a constant, the elements at the edge in reverse, that one again, those at the other
+ * edge. */
+typedef enum nd_pad_mode { nd_pad_constant, nd_pad_reflect, nd_pad_edge, nd_pad_wrap } nd_pad_mode;
+
 /* LSTM, GRU and RNN: what becomes of the sums at a gate, and the rest of their attributes. */
 typedef enum nd_gate { nd_gate_sigmoid, nd_gate_tanh, nd_gate_relu } nd_gate;
 
@@ -145,6 +149,7 @@ typedef struct nd_attr {
                     centres at halves */
     bool flat_softmax; /* softmax before opset 13: flattened to 2-D at axis */
     nd_resize resize;
+    nd_pad_mode pad_mode;
     nd_recurrence recurrence;      /* dynamic: LSTM, GRU, RNN */
     int n;                         /* entries used in the lists below */
     int64_t list[2 * nd_rank_max]; /* squeeze/unsqueeze/reduction axes, reshape dims, transpose perm, pad

@@ -171,6 +171,17 @@ def layouts():
                                     node("Add", ["x", "c"])], [3, 20, 20])
     yield "Expand", model([node("Expand", ["x", "n"])], [5, 1, 3], {"n": np.array([1, 1, 4, 1])})
     yield "Expand more axes", model([node("Flatten", ["x"], "f"), node("Expand", ["f", "n"])], [4], {"n": np.array([2, 1, 4])})
+    for mode in ("reflect", "edge", "wrap"):
+        for opset, pads in ((19, [0, 0, 1, 2, 0, 0, 3, 0]), (19, [0, 0, 2, 2, 0, 0, 2, 2]), (19, [0, 1, 3, 2, 0, 2, 0, 3]), (11, [0, 0, 1, 1, 0, 0, 1, 1])):
+            if (mode, opset) == ("wrap", 11):
+                continue
+            constants = {"p": np.array(pads)} | {"w": floats(5, 6 + pads[1] + pads[5], 3, 3)}
+            yield f"Pad {mode} {opset} {pads}", model([node("Pad", ["x", "p"], mode=mode)], [6, 5, 4], {"p": constants["p"]}, opset)
+            yield f"Pad {mode} {opset} {pads}, then Conv", model(
+                [node("Relu", ["x"], "r"), node("Pad", ["r", "p"], "q", mode=mode), node("Conv", ["q", "w"], "c"), node("Relu", ["c"])],
+                [6, 5, 4], constants, opset)
+    yield "Pad reflect of axes", model([node("Pad", ["x", "p", "", "a"], mode="reflect")], [6, 5, 4],
+                                       {"p": np.array([1, 2, 2, 0]), "a": np.array([-1, -2])}, 18)
     yield "Tile", model([node("Tile", ["x", "n"])], [5, 4, 3], {"n": np.array([1, 2, 1, 3])})
 
 

@@ -156,7 +156,7 @@ static void run_transpose(const nd_backward *b) {
 static bool pad_fits(const nd_graph *graph, const nd_node *node) {
     const nd_attr *attr = &node->attr;
     int rank = output_of(graph, node)->rank;
-    if (attr->n != 2 * rank || attr->list[0] || attr->list[rank]) return false;
+    if (attr->pad_mode || attr->n != 2 * rank || attr->list[0] || attr->list[rank]) return false;
     for (int i = 0; i < attr->n; i++)
         if (attr->list[i] < 0) return false;
     return true;

@@ -17,6 +17,15 @@ int64_t nd_slice_count(const nd_attr *attr, int i, int64_t dim, int64_t *first) 
     return start > end ? (end - start + 1) / step + 1 : 0;
 }
 
+int64_t nd_pad_index(nd_pad_mode mode, int64_t i, int64_t size) {
+    if (i >= 0 && i < size) return i;
+    int64_t at = -1;
+    if (mode == nd_pad_reflect) at = i < 0 ? -i : 2 * (size - 1) - i;
+    if (mode == nd_pad_wrap) at = i < 0 ? i + size : i - size;
+    if (mode == nd_pad_edge) at = i < 0 ? 0 : size - 1;
+    return at >= 0 && at < size ? at : -1;
+}
+
 nd_status nd_infer_axis(const char *what, int64_t *axis, int rank) {
     const int64_t given = *axis;
     if (*axis < 0) *axis += rank;
@@ -240,6 +249,14 @@ static nd_status shape_pad(nd_infer *infer, nd_node *node, const nd_value *x, nd
     const nd_attr *attr = &node->attr;
     ND_REQUIRE(attr->n == 2 * x->rank, nd_status_format, "%d pads for input %s", attr->n, ND_DIMS(x));
     for (int i = 0; i < x->rank; i++) {
+        const int64_t before = attr->list[i], after = attr->list[x->rank + i], size = x->dims[i];
+        if (attr->pad_mode != nd_pad_constant && (before || after)) {
+            ND_REQUIRE(before >= 0 && after >= 0, nd_status_unsupported,
+                       "pads that cut axis %d and are no constant", i);
+            ND_REQUIRE(before <= size && after <= size && nd_pad_index(attr->pad_mode, -before, size) >= 0 &&
+                           nd_pad_index(attr->pad_mode, size - 1 + after, size) >= 0,
+                       nd_status_unsupported, "axis %d of %s has too few elements to repeat", i, ND_DIMS(x));
+        }
         bool fits = !__builtin_add_overflow(y->dims[i], attr->list[i], &y->dims[i]);
         fits = fits && !__builtin_add_overflow(y->dims[i], attr->list[x->rank + i], &y->dims[i]);
         ND_REQUIRE(fits, nd_status_format, "pads of axis %d are too large", i);

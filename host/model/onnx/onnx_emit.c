@@ -168,7 +168,9 @@ static void emit_transpose(nd_emitter *emitter) {
 }
 
 static void emit_pad(nd_emitter *emitter) {
+    static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
     const nd_attr *attr = &emitter->node->attr;
+    if (attr->pad_mode) emit_text(emitter, "mode", modes[attr->pad_mode]);
     emit_ints_operand(emitter, "pads", attr->list, attr->n);
     emit_float_operand(emitter, "value", attr->value);
 }

@@ -88,8 +88,10 @@ static void read_transpose(nd_node_reader *reader) {
 
 static void read_pad(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
-    reader->opaque = nd_onnx_attr_find(reader, "mode", nd_onnx_attribute_string) &&
-                     !nd_onnx_attr_text_is(reader, "mode", "constant");
+    static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
+    const int mode = nd_onnx_attr_choice(reader, "mode", modes, 4);
+    reader->opaque = mode < 0;
+    attr->pad_mode = mode < 0 ? nd_pad_constant : (nd_pad_mode)mode;
     attr->value = nd_onnx_attr_float(reader, "value", 0);
     attr->n = nd_onnx_attr_ints(reader, "pads", attr->list, 2 * nd_rank_max);
 }

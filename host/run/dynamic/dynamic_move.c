@@ -314,8 +314,8 @@ nd_status nd_call_pad(nd_call *call) {
         int64_t at = 0;
         bool inside = true;
         for (int i = 0; i < x->rank; i++) {
-            const int64_t from = index[i] - begins[i];
-            inside = inside && from >= 0 && from < x->dims[i];
+            const int64_t from = nd_pad_index(call->node->attr.pad_mode, index[i] - begins[i], x->dims[i]);
+            inside = inside && from >= 0;
             at += from * strides[i];
         }
         if (inside) memcpy(to, (const char *)x->data + (size_t)at * bytes, bytes);

@@ -84,7 +84,7 @@ static bool exec_is_ascending_gather(const nd_exec *exec, const nd_node *node) {
 /* Pad by zeros on the two spatial axes, which a convolution does by itself. */
 static bool exec_is_zero_pad(const nd_exec *exec, const nd_node *node) {
     const nd_attr *attr = &node->attr;
-    if (node->op != nd_op_pad || attr->value != 0 || attr->n != 8) return false;
+    if (node->op != nd_op_pad || attr->pad_mode || attr->value != 0 || attr->n != 8) return false;
     if (exec->values[node->in[0]].rank != 4) return false;
     for (int i = 0; i < 8; i++)
         if (attr->list[i] < 0 || (i % 4 < 2 && attr->list[i] != 0)) return false;

@@ -1,5 +1,6 @@
 /* Nodes that move data and compute nothing. Most only look at it in another way: their output is a view of
  * the input, and a copy is made where the reader cannot take that view. */
+#include "model/infer/infer.h"
 #include "run/executor/executor_parts.h"
 
 #include <string.h>
@@ -249,12 +250,37 @@ static nd_status pad_region(nd_exec *exec, const nd_node *node, const nd_place *
     return nd_exec_emit(exec, node, fill, &(nd_operands){.x = *region, .y = *region});
 }
 
+/* One element of an axis of what is padded so far, again at another place of it. */
+static nd_status pad_repeat(nd_exec *exec, const nd_node *node, const nd_place *inner, int axis, int64_t at) {
+    const int64_t size = inner->view.dims[axis], stride = inner->view.strides[axis];
+    nd_place from = *inner, to = *inner;
+    from.view.dims[axis] = to.view.dims[axis] = 1;
+    from.view.offset += nd_pad_index(node->attr.pad_mode, at, size) * stride;
+    to.view.offset += at * stride;
+    return nd_exec_emit_copy(exec, node, &from, &to);
+}
+
+/* Axis by axis, so that corners repeat what was repeated before. `inner`: the input in its place. */
+static nd_status pad_repeats(nd_exec *exec, const nd_node *node, nd_place inner) {
+    const int rank = inner.view.rank;
+    for (int i = 0; i < rank; i++) {
+        const int64_t before = node->attr.list[i], after = node->attr.list[rank + i];
+        const int64_t size = inner.view.dims[i];
+        for (int64_t k = 1; k <= before; k++) ND_TRY(pad_repeat(exec, node, &inner, i, -k));
+        for (int64_t k = 0; k < after; k++) ND_TRY(pad_repeat(exec, node, &inner, i, size + k));
+        inner.view.offset -= before * inner.view.strides[i];
+        inner.view.dims[i] += before + after;
+    }
+    return nd_status_ok;
+}
+
 /* Axis by axis, what lies before and after the input; then the input into what is left. Negative padding cuts
  * the input; without any other, that is all there is to do. */
 nd_status nd_lower_pad(nd_exec *exec, const nd_node *node) {
     nd_exec_value *out = &exec->values[node->out[0]];
     nd_place from, to = {.slot = -1}, number = {.slot = -1};
     const int rank = out->rank;
+    const bool repeats = node->attr.pad_mode != nd_pad_constant;
     bool adds = false;
     for (int i = 0; i < node->attr.n; i++) adds |= node->attr.list[i] > 0;
     ND_TRY(nd_exec_source(exec, node->in[0], &from));
@@ -270,14 +296,15 @@ nd_status nd_lower_pad(nd_exec *exec, const nd_node *node) {
         if (!adds) continue;
         nd_place edge = to;
         edge.view.dims[i] = lead;
-        if (lead) ND_TRY(pad_region(exec, node, &edge, &number));
+        if (lead && !repeats) ND_TRY(pad_region(exec, node, &edge, &number));
         edge.view.offset += (lead + from.view.dims[i]) * to.view.strides[i];
         edge.view.dims[i] = after > 0 ? after : 0;
-        if (after > 0) ND_TRY(pad_region(exec, node, &edge, &number));
+        if (after > 0 && !repeats) ND_TRY(pad_region(exec, node, &edge, &number));
         to.view.offset += lead * to.view.strides[i];
         to.view.dims[i] = from.view.dims[i];
     }
-    if (adds) return nd_exec_emit_copy(exec, node, &from, &to);
+    if (adds) ND_TRY(nd_exec_emit_copy(exec, node, &from, &to));
+    if (adds) return repeats ? pad_repeats(exec, node, to) : nd_status_ok;
     out->place = from;
     return nd_status_ok;
 }
