@@ -141,7 +141,7 @@ def decouple(build, path, size, new, row, reasons):
         row["checked"] = "no"
         reasons.append(str(wrong))
     if not row["decoupled"]:
-        reasons.extend(sorted(set(re.findall(r"\w+, not a Conv in floating point|weights computed by [^)]*\)|"
+        reasons.extend(sorted(set(re.findall(r"\w+, a convolution of integers|weights computed by [^)]*\)|"
                                              r"input of unknown shape [^)]*\)", done.stdout)))[:1])
 
 

@@ -143,12 +143,25 @@ static const nd_node *find_culprit(const nd_graph *graph, int value) {
     return node;
 }
 
+/* Operators that convolve and are no Conv. */
+static const char *explain_other(const nd_node *node, nd_arena *arena) {
+    static const char *const kinds[][2] = {
+        {"ConvTranspose", "a transposed convolution, which no method decouples"},
+        {"ConvInteger", "a convolution of integers"},
+        {"QLinearConv", "a convolution of integers"},
+        {"DeformConv", "whose places of its input follow from the data"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(node->op_type, kinds[i][0]))
+            return nd_arena_printf(arena, "%s, %s", node->op_type, kinds[i][1]);
+    return nd_arena_printf(arena, "%s, no Conv of ONNX", node->op_type);
+}
+
 /* Why nd cannot read a convolution; the message of nd_conv_from_node where there is no better one. */
 static const char *explain(const nd_graph *graph, const nd_node *node, nd_arena *arena) {
     const bool read = node->op == nd_op_conv && node->in[0] >= 0;
     const nd_value *w = node->n_in > 1 && node->in[1] >= 0 ? &graph->values[node->in[1]] : NULL;
-    if (!read && strcmp(node->op_type, "Conv"))
-        return nd_arena_printf(arena, "%s, not a Conv in floating point", node->op_type);
+    if (!read && strcmp(node->op_type, "Conv")) return explain_other(node, arena);
     if (w && !w->init && w->producer >= 0) {
         const nd_node *maker = &graph->nodes[w->producer];
         return nd_arena_printf(arena, "weights computed by %s (%s)", maker->name, maker->op_type);

@@ -38,8 +38,8 @@ nd_status nd_infer_window(nd_attr *attr, const int64_t *input, int64_t *output);
 /* Entry `i` of a slice's lists applied to an axis of `dim` elements: how many are taken, and the first. */
 int64_t nd_slice_count(const nd_attr *attr, int i, int64_t dim, int64_t *first);
 
-/* Which of an axis of `size` elements is at place i of it when it is padded, i from -before to size + after - 1;
- * -1 where that is a constant, or more than there is to repeat. */
+/* Which of an axis of `size` elements is at place i of it when it is padded, i from -before to
+ * size + after - 1; -1 where that is a constant, or more than there is to repeat. */
 int64_t nd_pad_index(nd_pad_mode mode, int64_t i, int64_t size);
 
 /* BatchNormalization into the convolution or inner product before it (method.md, "Bias, stride, padding");
