@@ -112,6 +112,7 @@ double nd_check_activate(nd_activation activation, double x) {
 /* How much an activation stretches an error, and the relative error of evaluating it. */
 static double check_slope(nd_activation activation) {
     if (activation.act == nd_act_hard_swish) return 1.5;
+    if (activation.act == nd_act_swish) return 1.1;
     if (activation.act == nd_act_leaky_relu || activation.act == nd_act_hard_sigmoid)
         return fmax(1, fabs(activation.a));
     return 1;

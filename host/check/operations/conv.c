@@ -69,6 +69,7 @@ static const nd_conv_case nd_conv_cases[] = {
     {"sigmoid", 1, 16, 16, 1, 6, 6, ND_3X3, true, false, {.act = nd_act_sigmoid}},
     {"hard_sigmoid", 1, 16, 16, 1, 6, 6, ND_3X3, true, false, {nd_act_hard_sigmoid, 0.2f, 0.5f}},
     {"hard_swish", 1, 16, 16, 1, 6, 6, ND_3X3, true, false, {.act = nd_act_hard_swish}},
+    {"silu", 2, 16, 24, 1, 6, 6, ND_3X3, true, true, {.act = nd_act_swish, .a = 1}},
     {"long_sum", 1, 512, 16, 1, 4, 4, ND_3X3, true, false, {0}},
 };
 

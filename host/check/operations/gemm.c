@@ -18,6 +18,7 @@ static const nd_gemm_case nd_gemm_cases[] = {
     {"residual", 4, 24, 40, true, true, {.act = nd_act_relu}},
     {"one_of_each", 1, 1, 1, true, false, {0}},
     {"hard_swish", 2, 16, 16, true, false, {.act = nd_act_hard_swish}},
+    {"silu", 2, 16, 16, true, false, {.act = nd_act_swish, .a = 1}},
     {"long_sum", 2, 8, 9216, true, false, {.act = nd_act_relu}},
 };
 

@@ -53,6 +53,7 @@ static const nd_separable_case nd_separable_cases[] = {
     {"sigmoid", 1, 16, 16, 6, 6, ND_3X3, "2", true, false, {.act = nd_act_sigmoid}},
     {"hard_sigmoid", 1, 16, 16, 6, 6, ND_3X3, "2", true, true, {nd_act_hard_sigmoid, 0.2f, 0.5f}},
     {"hard_swish", 1, 16, 16, 6, 6, ND_3X3, "2", true, true, {.act = nd_act_hard_swish}},
+    {"silu", 2, 16, 24, 6, 6, ND_3X3, "2", true, true, {.act = nd_act_swish, .a = 1}},
     {"long_sum", 1, 512, 16, 4, 4, ND_3X3, "4", true, false, {0}},
     {"wide_adaptive", 2, 150, 40, 9, 7, ND_3X3, "3124", true, true, {.act = nd_act_relu}},
     {"wide_s2_dilated", 1, 64, 32, 13, 17, {{3, 3}, {2, 2}, {2, 2}, {3, 2, 1, 3}}, "2", true, false, {0}},

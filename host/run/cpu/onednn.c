@@ -47,6 +47,7 @@ static const dnnl_alg_kind_t onednn_acts[nd_act_count] = {
     [nd_act_leaky_relu] = dnnl_eltwise_relu,
     [nd_act_sigmoid] = dnnl_eltwise_logistic,
     [nd_act_hard_swish] = dnnl_eltwise_hardswish,
+    [nd_act_swish] = dnnl_eltwise_swish,
 };
 
 bool nd_onednn_can_activate(nd_activation activation) {

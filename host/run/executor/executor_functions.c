@@ -72,6 +72,20 @@ bool nd_exec_activation(const nd_node *node, nd_activation *out) {
     }
 }
 
+/* Torch exports hard swish as this gate, with a sixth in fp32. */
+static bool is_sixth(float x) {
+    return x > 0.166666f && x < 0.166667f;
+}
+
+bool nd_exec_gate(const nd_node *node, nd_activation *out) {
+    if (node->op == nd_op_sigmoid) {
+        *out = (nd_activation){.act = nd_act_swish, .a = 1};
+        return true;
+    }
+    *out = (nd_activation){.act = nd_act_hard_swish};
+    return node->op == nd_op_hard_sigmoid && is_sixth(node->attr.alpha) && node->attr.beta == 0.5f;
+}
+
 /* By the operator's name; truth values are 0 and 1. `turned`: the operands change places. */
 static const struct {
     const char *op;

@@ -12,8 +12,19 @@ nd_group nd_group_single(int node) {
                       .bias = -1,
                       .residual = -1,
                       .act = -1,
+                      .gate = -1,
                       .quantize = -1,
                       .last = node};
+}
+
+nd_activation nd_exec_group_activation(const nd_exec *exec, const nd_group *group) {
+    const nd_node *nodes = exec->graph->nodes;
+    nd_activation activation = {0};
+    if (group->gate >= 0)
+        nd_exec_gate(&nodes[group->gate], &activation);
+    else if (group->act >= 0)
+        nd_exec_activation(&nodes[group->act], &activation);
+    return activation;
 }
 
 const float *nd_exec_channel_constant(nd_exec *exec, const nd_node *node, int axis, int *computed) {
@@ -183,12 +194,44 @@ static int exec_next(const nd_exec *exec, const nd_group *group) {
     return taken ? -1 : user;
 }
 
+static bool exec_is_free(const nd_exec *exec, int node) {
+    return exec->needed[node] && !exec->absorbed[node] && exec->groups[node].main < 0;
+}
+
+/* The Mul of what `gate` reads by what it makes of that and nobody else reads, or -1. */
+static int exec_gated(const nd_exec *exec, int gate) {
+    const nd_node *nodes = exec->graph->nodes;
+    nd_activation activation;
+    if (gate < 0 || !exec_is_free(exec, gate) || !nd_exec_gate(&nodes[gate], &activation)) return -1;
+    const int x = nodes[gate].in[0], y = nodes[gate].out[0], user = exec_only_user(exec, y);
+    if (user < 0 || !exec_is_free(exec, user) || nodes[user].op != nd_op_mul || nodes[user].n_in != 2)
+        return -1;
+    const int *in = nodes[user].in;
+    return (in[0] == x && in[1] == y) || (in[0] == y && in[1] == x) ? user : -1;
+}
+
+/* The activation that only this group's result goes to, of one node or gated by itself. */
+static bool exec_fuse_activation(const nd_exec *exec, nd_group *group) {
+    const nd_node *nodes = exec->graph->nodes;
+    const nd_exec_value *value = &exec->values[nodes[group->last].out[0]];
+    const int next = exec_next(exec, group);
+    nd_activation activation;
+    if (next >= 0 && nd_exec_activation(&nodes[next], &activation)) {
+        group->act = group->last = next;
+        return true;
+    }
+    const int gated = value->uses == 2 && !value->wanted ? exec_gated(exec, value->user) : -1;
+    if (gated < 0) return false;
+    group->gate = value->user;
+    group->act = group->last = gated;
+    return true;
+}
+
 /* What follows `main`: constant bias, residual, activation, quantisation, in this order. */
 static void exec_fuse_forward(nd_exec *exec, nd_group *group) {
     const nd_node *nodes = exec->graph->nodes, *main = &nodes[group->main];
     const int axis = exec_channel_axis(exec, main);
-    nd_activation activation;
-    while (group->act < 0) {
+    while (!exec_fuse_activation(exec, group)) {
         const int value = nodes[group->last].out[0], user = exec_next(exec, group);
         int computed;
         if (user < 0) return;
@@ -198,8 +241,6 @@ static void exec_fuse_forward(nd_exec *exec, nd_group *group) {
             group->bias = user;
         else if (group->residual < 0 && exec_takes_residual(main) && exec_is_residual(exec, node, value))
             group->residual = user;
-        else if (nd_exec_activation(node, &activation))
-            group->act = user;
         else
             break;
         group->last = user;
@@ -231,6 +272,7 @@ static void exec_close_group(nd_exec *exec, const nd_group *group) {
                            group->main, group->bias,   group->residual};
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) exec_absorb(exec, members[i]);
     exec_absorb(exec, group->act);
+    exec_absorb(exec, group->gate);
     exec_absorb(exec, group->middle);
     exec_absorb(exec, group->again);
     if (group->again >= 0) exec_absorb(exec, exec->values[exec->graph->nodes[group->again].in[0]].producer);
@@ -242,16 +284,19 @@ static void exec_close_group(nd_exec *exec, const nd_group *group) {
 /* Sums of two computed values that no convolution took: they still take an activation, and a quantisation. */
 static void exec_fuse_binary(nd_exec *exec, int index) {
     nd_group group = nd_group_single(index);
-    const int act = exec_next(exec, &group);
-    nd_activation activation;
-    if (act >= 0 && nd_exec_activation(&exec->graph->nodes[act], &activation)) group.act = group.last = act;
+    exec_fuse_activation(exec, &group);
     const int quantize = exec_next(exec, &group);
     if (exec_is_quantize(exec, quantize)) group.quantize = group.last = quantize;
     if (group.last != index) exec_close_group(exec, &group);
 }
 
-static bool exec_is_free(const nd_exec *exec, int node) {
-    return exec->needed[node] && !exec->absorbed[node] && exec->groups[node].main < 0;
+/* A Sigmoid and the Mul by it that nothing before them took: one function of one operand. */
+static void exec_fuse_gate(nd_exec *exec, int gate) {
+    const int gated = exec_gated(exec, gate);
+    if (gated < 0) return;
+    nd_group group = nd_group_single(gated);
+    group.gate = gate;
+    exec_close_group(exec, &group);
 }
 
 nd_status nd_exec_fuse(nd_exec *exec) {
@@ -270,7 +315,9 @@ nd_status nd_exec_fuse(nd_exec *exec) {
         }
     for (int i = 0; i < graph->n_nodes; i++) {
         const nd_op op = graph->nodes[i].op;
-        if (exec_is_free(exec, i) && (op == nd_op_add || op == nd_op_mul)) exec_fuse_binary(exec, i);
+        if (!exec_is_free(exec, i)) continue;
+        if (op == nd_op_add || op == nd_op_mul) exec_fuse_binary(exec, i);
+        exec_fuse_gate(exec, i);
     }
     return nd_status_ok;
 }

@@ -261,7 +261,7 @@ static nd_status group_operands(nd_exec *exec, const nd_group *group, const nd_e
         *last = group->residual;
     }
     if (epilogue->act) {
-        nd_exec_activation(&nodes[group->act], &work->activation);
+        work->activation = nd_exec_group_activation(exec, group);
         *last = group->act;
     }
     if (epilogue->quantize) {
@@ -277,11 +277,16 @@ static void group_rest(const nd_group *group, const nd_epilogue *done, nd_parts 
     if (group->residual >= 0 && !done->residual) {
         rest.main = rest.last = group->residual;
         if (group->act >= 0) rest.act = rest.last = group->act;
+        rest.gate = group->gate;
         rest.quantize = group->quantize;
         left->part[left->n++] = rest;
         return;
     }
-    if (group->act >= 0 && !done->act) left->part[left->n++] = nd_group_single(group->act);
+    if (group->act >= 0 && !done->act) {
+        rest = nd_group_single(group->act);
+        rest.gate = group->gate;
+        left->part[left->n++] = rest;
+    }
     if (group->quantize >= 0 && !done->quantize) left->part[left->n++] = nd_group_single(group->quantize);
 }
 

@@ -145,12 +145,23 @@ static nd_status lower_single(nd_exec *exec, int index) {
     return lower(exec, node);
 }
 
+/* x * sigmoid(x) by itself. */
+static nd_status lower_gated(nd_exec *exec, const nd_group *group) {
+    const nd_work work = {.operation = nd_operation_activation,
+                          .activation = nd_exec_group_activation(exec, group)};
+    nd_operands operands = {0};
+    ND_TRY(nd_exec_source(exec, exec->graph->nodes[group->gate].in[0], &operands.x));
+    ND_TRY(nd_exec_target(exec, exec->graph->nodes[group->main].out[0], &operands.y));
+    return nd_exec_emit(exec, &exec->graph->nodes[group->main], work, &operands);
+}
+
 static nd_status lower_group(nd_exec *exec, const nd_group *group) {
     const nd_node *nodes = exec->graph->nodes, *main = &nodes[group->main];
     int computed;
     const bool sum = main->op == nd_op_add || main->op == nd_op_mul;
     const bool vector =
         sum && exec->values[main->out[0]].rank >= 2 && nd_exec_channel_constant(exec, main, 1, &computed);
+    if (group->gate >= 0 && group->act < 0) return lower_gated(exec, group);
     if (sum && !vector) return nd_exec_lower_pair(exec, group);
     nd_parts left = {0};
     ND_TRY(nd_exec_lower_weights(exec, group, &left));
