@@ -6,14 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const nd_decoder *const nd_decoder_table[] = {&nd_decoder_ssd, &nd_decoder_yolo, &nd_decoder_yolox};
+static const nd_decoder *const nd_decoder_table[] = {&nd_decoder_ssd, &nd_decoder_yolo, &nd_decoder_yolox,
+                                                     &nd_decoder_none};
 enum { nd_decoder_count = sizeof nd_decoder_table / sizeof *nd_decoder_table };
-
-const nd_decoder_title *nd_decoders(void) {
-    static nd_decoder_title titles[nd_decoder_count + 1];
-    for (int i = 0; i < nd_decoder_count; i++) titles[i] = nd_decoder_table[i]->title;
-    return titles;
-}
 
 static nd_status decode_image_size(const nd_graph *graph, nd_decode *out) {
     const nd_value *image = graph->n_inputs == 1 ? &graph->values[graph->inputs[0]] : NULL;
@@ -27,12 +22,16 @@ static nd_status decode_image_size(const nd_graph *graph, nd_decode *out) {
 nd_status nd_decode_open(const nd_graph *graph, const char *name, nd_decode *out) {
     *out = (nd_decode){0};
     for (int i = 0; i < nd_decoder_count; i++)
-        if (!strcmp(nd_decoder_table[i]->title.name, name)) out->decoder = nd_decoder_table[i];
-    ND_REQUIRE(out->decoder, nd_status_usage, "--decode %s: expected ssd, yolo or yolox", name);
+        if (!strcmp(nd_decoder_table[i]->name, name)) out->decoder = nd_decoder_table[i];
+    ND_REQUIRE(out->decoder, nd_status_usage, "--decode %s: expected ssd, yolo, yolox or none", name);
     ND_TRY(decode_image_size(graph, out));
     const nd_status status = out->decoder->open(graph, out);
     if (status) nd_decode_close(out);
     return status;
+}
+
+bool nd_decode_finds(const nd_decode *decode) {
+    return decode->ready || decode->decoder->candidates;
 }
 
 void nd_decode_close(nd_decode *decode) {
@@ -69,6 +68,7 @@ static void decode_suppress(const nd_decoder *decoder, size_t first, nd_detectio
 nd_status nd_decode_image(const nd_decode *decode, const float *const *outputs, const nd_frame *frame,
                           nd_detections *out) {
     const size_t first = out->count;
+    if (!decode->decoder->candidates) return nd_status_ok;
     ND_TRY(decode->decoder->candidates(decode, outputs, out));
     decode_suppress(decode->decoder, first, out);
     for (size_t i = first; i < out->count; i++) out->items[i].box = nd_box_out(frame, out->items[i].box);

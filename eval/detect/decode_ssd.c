@@ -171,7 +171,7 @@ static nd_status ssd_candidates(const nd_decode *decode, const float *const *out
 }
 
 const nd_decoder nd_decoder_ssd = {
-    .title = {"ssd", "SSD: offsets from default boxes (metadata nd.anchors), scores before softmax"},
+    .name = "ssd",
     .open = ssd_open,
     .candidates = ssd_candidates,
     .score = 0.01,

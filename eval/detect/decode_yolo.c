@@ -61,7 +61,7 @@ static nd_status yolo_candidates(const nd_decode *decode, const float *const *ou
 }
 
 const nd_decoder nd_decoder_yolo = {
-    .title = {"yolo", "YOLOv5 to v8 and later: boxes in pixels, scores after the sigmoid"},
+    .name = "yolo",
     .open = yolo_open,
     .candidates = yolo_candidates,
     .score = 0.01,
@@ -123,7 +123,7 @@ static nd_status yolox_candidates(const nd_decode *decode, const float *const *o
 }
 
 const nd_decoder nd_decoder_yolox = {
-    .title = {"yolox", "YOLOX: boxes in steps of grids, scores after the sigmoid"},
+    .name = "yolox",
     .open = yolox_open,
     .candidates = yolox_candidates,
     .score = 0.01,

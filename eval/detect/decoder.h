@@ -5,15 +5,15 @@
 #include "eval/detect/decode.h"
 
 struct nd_decoder {
-    nd_decoder_title title;
+    const char *name;
     nd_status (*open)(const nd_graph *graph, nd_decode *out);
-    /* Adds the boxes in the pixels of the image whose score is at least `score`. */
+    /* Adds the boxes in the pixels of the image whose score is at least `score`. NULL: there are none. */
     nd_status (*candidates)(const nd_decode *decode, const float *const *outputs, nd_detections *out);
     double score, overlap;
     size_t most; /* detections of an image */
 };
 
-extern const nd_decoder nd_decoder_ssd, nd_decoder_yolo, nd_decoder_yolox;
+extern const nd_decoder nd_decoder_ssd, nd_decoder_yolo, nd_decoder_yolox, nd_decoder_none;
 
 /* A box by centre and size. */
 static inline nd_box nd_box_centred(double x, double y, double width, double height) {

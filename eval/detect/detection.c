@@ -25,7 +25,7 @@ static nd_status detection_allocate(nd_detection_network *network, const nd_batc
     out->index = nd_alloc_array((size_t)batches->count, sizeof *out->index);
     out->of = nd_alloc_array((size_t)batches->count, sizeof *out->of);
     bool enough = out->index && out->of;
-    for (int i = 0; i < out->decode.n_outputs; i++) {
+    for (int i = 0; i < out->decode.n_outputs && !out->decode.ready; i++) {
         const size_t size = (size_t)out->decode.sizes[i];
         network->raw[i] = nd_alloc_array((size_t)batches->batch, size * sizeof(float));
         enough = enough && network->raw[i];
@@ -46,7 +46,7 @@ static nd_status detection_open(nd_detection_network *network, const nd_graph *g
     ND_TRY(nd_decode_open(graph, settings->decoder, &out->decode));
     ND_TRY(nd_images_fit(graph, batches));
     ND_TRY(detection_allocate(network, batches, first));
-    const nd_exec_settings exec = {.batch = batches->batch,
+    const nd_exec_settings exec = {.batch = out->decode.ready ? 1 : batches->batch,
                                    .shrink = true,
                                    .precision = settings->precision,
                                    .outputs = out->decode.outputs,
@@ -67,12 +67,13 @@ static void detection_close(nd_detection_network *network) {
 
 static bool detection_alike(const nd_decode *a, const nd_decode *b) {
     return a->decoder == b->decoder && a->boxes == b->boxes && a->classes == b->classes &&
-           a->columns == b->columns;
+           a->columns == b->columns && a->n_outputs == b->n_outputs &&
+           !memcmp(a->sizes, b->sizes, sizeof a->sizes);
 }
 
 static void detection_spread(nd_detection_network *first, int64_t n) {
     const nd_decode *decode = &first->out->decode;
-    for (int o = 0; o < decode->n_outputs; o++)
+    for (int o = 0; o < decode->n_outputs && !decode->ready; o++)
         for (int64_t i = 0; i < n * decode->sizes[o]; i++) {
             const double x = first->raw[o][i];
             first->sums[o][i % decode->sizes[o]] += x;
@@ -114,20 +115,41 @@ static double detection_variation(const nd_detection_network *first, const nd_de
 
 /* --- images */
 
+/* Post-processing in the graph, an image after the other. */
+static nd_status detection_ready(nd_detection_network *network, const nd_frame *frame, const float *image,
+                                 nd_detections *found) {
+    const nd_decode *decode = &network->out->decode;
+    const nd_tensor *outputs[nd_decode_outputs_max];
+    const double start = nd_seconds();
+    ND_TRY(nd_exec_run(network->exec, 1, &image, network->raw));
+    network->out->seconds += nd_seconds() - start;
+    for (int o = 0; o < decode->n_outputs; o++) outputs[o] = nd_exec_output(network->exec, o);
+    return nd_decode_ready(decode, outputs, frame, found);
+}
+
+static nd_status detection_read(nd_detection_network *network, const nd_batch *batch, int64_t i,
+                                const float *image, nd_detections *found) {
+    const nd_decode *decode = &network->out->decode;
+    const float *raw[nd_decode_outputs_max];
+    if (decode->ready) return detection_ready(network, &batch->frames[i], image, found);
+    for (int o = 0; o < decode->n_outputs; o++) raw[o] = network->raw[o] + i * decode->sizes[o];
+    return nd_decode_image(decode, raw, &batch->frames[i], found);
+}
+
 /* Heads often hold arithmetic that runs in full batches alone: `images` are as many as the plan is made
  * for. */
 static nd_status detection_batch(nd_detection_network *network, const nd_batch *batch, const float *images,
-                                 int64_t full) {
+                                 int64_t size, int64_t full) {
     nd_found *out = network->out;
     const double start = nd_seconds();
-    ND_TRY(nd_exec_run(network->exec, full, &images, network->raw));
-    out->seconds += nd_seconds() - start;
+    if (!out->decode.ready) {
+        ND_TRY(nd_exec_run(network->exec, full, &images, network->raw));
+        out->seconds += nd_seconds() - start;
+    }
     for (int64_t i = 0; i < batch->n; i++) {
-        const float *raw[nd_decode_outputs_max];
-        for (int o = 0; o < out->decode.n_outputs; o++) raw[o] = network->raw[o] + i * out->decode.sizes[o];
         out->index[out->n] = batch->index[i];
         nd_detections *found = &out->of[out->n++];
-        ND_TRY(nd_decode_image(&out->decode, raw, &batch->frames[i], found));
+        ND_TRY(detection_read(network, batch, i, images + i * size, found));
         out->detections += (int64_t)found->count;
     }
     return nd_status_ok;
@@ -177,6 +199,7 @@ static const float *detection_fill(const nd_batches *batches, const nd_batch *ba
 static nd_status detection_stream(nd_detection_network *networks, size_t count, nd_batches *batches,
                                   const nd_detection_settings *settings, float *room, nd_truth *truth) {
     const nd_found *first = networks[0].out;
+    const int64_t size = batches->channels * batches->height * batches->width;
     ND_TRY(batches->rewind(batches));
     for (;;) {
         nd_batch batch;
@@ -186,18 +209,32 @@ static nd_status detection_stream(nd_detection_network *networks, size_t count, 
                    batches->name);
         const float *images = detection_fill(batches, &batch, room);
         for (size_t k = 0; k < count; k++) {
-            ND_TRY(detection_batch(&networks[k], &batch, images, batches->batch));
+            ND_TRY(detection_batch(&networks[k], &batch, images, size, batches->batch));
             if (k && detection_alike(&networks[k].out->decode, &first->decode))
                 detection_compare(&networks[k], &networks[0], batch.n);
         }
         detection_spread(&networks[0], batch.n);
-        for (int64_t i = 0; batches->objects && i < batch.n; i++)
+        for (int64_t i = 0; truth->of && i < batch.n; i++)
             ND_TRY(detection_truth(batches, batch.index[i], truth));
         nd_progress_report(settings->progress, "evaluate", first->n + batches->skipped, batches->count);
     }
     ND_REQUIRE(first->n, nd_status_format, "%s: not one of %lld images could be read", batches->name,
                (long long)batches->count);
     return nd_status_ok;
+}
+
+/* Where post-processing in the graph does not say how many classes there are: as many as anybody has. */
+static void detection_count_classes(nd_found *out, size_t count, nd_truth *truth) {
+    int32_t classes = 1;
+    for (size_t k = 0; k < count; k++)
+        for (int64_t i = 0; i < out[k].n; i++)
+            for (size_t d = 0; d < out[k].of[i].count; d++)
+                if (out[k].of[i].items[d].label >= classes) classes = out[k].of[i].items[d].label + 1;
+    for (int64_t i = 0; i < truth->n; i++)
+        for (size_t o = 0; o < truth->counts[i]; o++)
+            if (truth->of[i][o].label >= classes) classes = truth->of[i][o].label + 1;
+    for (size_t k = 0; k < count; k++) out[k].decode.classes = classes;
+    truth->classes = classes;
 }
 
 nd_status nd_detection_run(const nd_graph *const *graphs, size_t count, nd_batches *batches,
@@ -214,8 +251,10 @@ nd_status nd_detection_run(const nd_graph *const *graphs, size_t count, nd_batch
         networks[k].out = &out[k];
         ND_TRY_DONE(detection_open(&networks[k], graphs[k], batches, settings, k == 0));
     }
-    if (batches->objects) ND_TRY_DONE(truth_open(batches->count, out[0].decode.classes, truth));
+    const bool annotated = batches->objects && nd_decode_finds(&out[0].decode);
+    if (annotated) ND_TRY_DONE(truth_open(batches->count, out[0].decode.classes, truth));
     ND_TRY_DONE(detection_stream(networks, count, batches, settings, room, truth));
+    if (out[0].decode.ready) detection_count_classes(out, count, truth);
     for (size_t k = 0; k < count; k++) {
         out[k].skipped = batches->skipped;
         for (int g = 0; k && detection_alike(&out[k].decode, &out[0].decode) && g < out[k].decode.n_groups;

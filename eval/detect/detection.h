@@ -40,7 +40,7 @@ typedef struct nd_detection_settings {
 } nd_detection_settings;
 
 /* Runs all of `batches` (rewound first) through the inferred graphs; out[i] belongs to graphs[i]. Fills
- * `truth` with the annotations where the set has them, else leaves it empty. nd_status_usage where
+ * `truth` with the annotations where the set has them and boxes are found, else leaves it empty. nd_status_usage where
  * networks, decoder and stream do not fit each other, nd_status_format where no image could be read. On
  * failure all is empty. */
 nd_status nd_detection_run(const nd_graph *const *graphs, size_t count, nd_batches *batches,
@@ -70,6 +70,8 @@ typedef struct nd_detection_rows {
     double score;
     int draws; /* of the bootstrap */
 } nd_detection_rows;
+
+enum { nd_detection_draws = 1000 }; /* the usual number */
 
 nd_status nd_detection_row(const nd_detection_rows *rows, const nd_found *found, nd_row *row);
 

@@ -154,19 +154,31 @@ done:
     return status;
 }
 
+/* The mean over the heads, which weigh the same, and each of them. */
+static void row_raw(const nd_found *found, nd_row *row) {
+    const int heads = found->decode.n_groups;
+    double sum = 0;
+    for (int h = 0; h < heads; h++) sum += found->rel_mse[h];
+    nd_row_set_real(row, nd_field_raw_rel_mse, heads ? sum / heads : NAN);
+    if (!nd_decode_finds(&found->decode)) {
+        nd_row_set_reals(row, nd_field_heads_rel_mse, found->rel_mse, heads);
+    } else if (heads) { /* those of all decoders: boxes, then scores */
+        nd_row_set_real(row, nd_field_boxes_rel_mse, found->rel_mse[0]);
+        nd_row_set_real(row, nd_field_scores_rel_mse, found->rel_mse[1]);
+    }
+}
+
 nd_status nd_detection_row(const nd_detection_rows *rows, const nd_found *found, nd_row *row) {
     nd_row_set_name(row, nd_field_dataset, rows->batches->name);
     nd_row_set_text(row, nd_field_dataset_sha256, rows->batches->sha256);
     nd_row_set_text(row, nd_field_preprocess, rows->batches->preprocess);
     nd_row_set_int(row, nd_field_n, found->n);
     nd_row_set_int(row, nd_field_skipped, found->skipped);
-    nd_row_set_int(row, nd_field_detections, found->detections);
+    if (nd_decode_finds(&found->decode)) nd_row_set_int(row, nd_field_detections, found->detections);
     if (rows->truth->n) ND_TRY(row_annotated(rows, found, row));
     if (!rows->original) return nd_status_ok;
-    /* The groups of all decoders: boxes, then scores. */
-    nd_row_set_real(row, nd_field_boxes_rel_mse, found->rel_mse[0]);
-    nd_row_set_real(row, nd_field_scores_rel_mse, found->rel_mse[1]);
-    return row_agreement(rows, found, row);
+    row_raw(found, row);
+    return nd_decode_finds(&found->decode) ? row_agreement(rows, found, row) : nd_status_ok;
 }
 
 /* --- by class */

@@ -47,9 +47,19 @@ static bool same_group(const nd_row *a, const nd_row *b) {
     return true;
 }
 
+/* What is wanted of a network: right answers; of a detector AP, or agreement with the original where nothing is
+ * annotated, or raw numbers that are off by little; NaN where nothing was measured. */
+static double gain_of(const nd_row *row) {
+    static const nd_field fields[] = {nd_field_top1, nd_field_ap, nd_field_agree_ap50};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (row->values[fields[i]].set) return row->values[fields[i]].r;
+    const nd_row_value *error = &row->values[nd_field_raw_rel_mse];
+    return error->set ? -error->r : NAN;
+}
+
 static bool has_point(const nd_row *row) {
-    return row->values[nd_field_top1].set && row->values[nd_field_total_macs].set &&
-           !row->values[nd_field_layer].set;
+    return !isnan(gain_of(row)) && row->values[nd_field_total_macs].set && !row->values[nd_field_layer].set &&
+           !row->values[nd_field_class_name].set;
 }
 
 static double macs_of(const nd_row *row) {
@@ -70,7 +80,7 @@ static nd_status mark_group(nd_row *rows, const size_t *members, size_t n, doubl
     nd_status status = nd_status_ok;
     ND_REQUIRE_DONE(gain && best, nd_status_memory, "pareto: out of memory");
     for (size_t i = 0; i < n; i++) {
-        gain[i] = rows[members[i]].values[nd_field_top1].r;
+        gain[i] = gain_of(&rows[members[i]]);
         cost[i] = cost_of(&rows[members[i]]);
     }
     ND_TRY_DONE(nd_pareto_front(gain, cost, n, best));

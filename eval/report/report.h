@@ -34,7 +34,8 @@ typedef struct nd_report {
 } nd_report;
 
 /* Finds what the rows can show:
- *   accuracy against MACs        rows with top1 and conv_macs_ratio
+ *   accuracy against MACs        rows with conv_macs_ratio and top1, or AP, agreement and raw errors of
+ *                                detectors
  *   accuracy against time        the same with a measured ratio, their own or that of an end-to-end bench row
  *   times of layers              bench rows of layers: dense, unfused, fused, best
  *   energy by rank               rows with an energy array

@@ -15,6 +15,29 @@ enum {
     series_max = 24,
 };
 
+/* What is plotted, up to a gain or down to an error. `lo` and `hi` bound the drop from the original, or the
+ * value itself where `own`; equal: nothing does. */
+typedef struct measure {
+    const char *stem, *title, *unit;
+    nd_field value, lo, hi;
+    bool own;
+    double most; /* that it can be; 0: no bound */
+} measure;
+
+static const measure measures[] = {
+    {"top1", "Top-1 accuracy", "Top-1, %", nd_field_top1, nd_field_drop_top1_lo, nd_field_drop_top1_hi, false,
+     100},
+    {"top5", "Top-5 accuracy", "Top-5, %", nd_field_top5, nd_field_drop_top5_lo, nd_field_drop_top5_hi, false,
+     100},
+    {"ap", "COCO's AP", "AP, %", nd_field_ap, nd_field_drop_ap_lo, nd_field_drop_ap_hi, false, 100},
+    {"ap50", "AP50", "AP50, %", nd_field_ap50, nd_field_drop_ap50_lo, nd_field_drop_ap50_hi, false, 100},
+    {"agreement", "AP50 of agreement", "AP50 against the original's detections, %", nd_field_agree_ap50,
+     nd_field_agree_ap50_lo, nd_field_agree_ap50_hi, true, 100},
+    {"raw", "Error of raw outputs", "squared error of the outputs / their variation", nd_field_raw_rel_mse,
+     nd_field_raw_rel_mse, nd_field_raw_rel_mse, true, 0},
+};
+enum { n_measures = sizeof measures / sizeof *measures };
+
 typedef struct group {
     nd_report *report;
     const nd_row **rows;  /* decoupled */
@@ -23,8 +46,12 @@ typedef struct group {
     const nd_row *original;
 } group;
 
+/* A network, and something to plot of it or to compare with it. */
 static bool has_accuracy(const nd_row *row) {
-    return row->values[nd_field_top1].set && !row->values[nd_field_layer].set;
+    if (row->values[nd_field_layer].set || row->values[nd_field_class_name].set) return false;
+    bool any = row->values[nd_field_decode].set;
+    for (int m = 0; m < n_measures; m++) any = any || row->values[measures[m].value].set;
+    return any;
 }
 
 static bool is_original(const nd_row *row) {
@@ -66,28 +93,37 @@ static double real_of(const nd_row *row, nd_field field) {
 }
 
 /* An interval of a drop may reach past what an accuracy can be; NaN stays. */
-static double percent(double value) {
-    return value < 0 ? 0 : value > 100 ? 100 : value;
+static double within(const measure *of, double value) {
+    return of->most <= 0 ? value : value < 0 ? 0 : value > of->most ? of->most : value;
 }
 
-static nd_plot_point make_point(const group *g, const nd_row *row, double x, bool top5, nd_field pareto) {
+static void set_interval(const group *g, const measure *of, const nd_row *row, nd_plot_point *point) {
+    const double base = g->original ? real_of(g->original, of->value) : NAN;
+    point->lo = point->hi = NAN;
+    if (of->lo == of->hi) return;
+    point->lo = within(of, of->own ? real_of(row, of->lo) : base - real_of(row, of->hi));
+    point->hi = within(of, of->own ? real_of(row, of->hi) : base - real_of(row, of->lo));
+}
+
+static nd_plot_point make_point(const group *g, const nd_row *row, double x, const measure *of,
+                                nd_field pareto) {
     nd_report *report = g->report;
-    double top = real_of(row, top5 ? nd_field_top5 : nd_field_top1);
-    double base = g->original ? real_of(g->original, top5 ? nd_field_top5 : nd_field_top1) : NAN;
+    const double y = real_of(row, of->value);
     const char *target = nd_report_text(report, row, nd_field_target);
     const char *rank = nd_report_text(report, row, nd_field_rank);
     const char *label = *rank ? rank : target;
     nd_plot_point point = {
         .x = x,
-        .y = top,
-        .lo = percent(base - real_of(row, top5 ? nd_field_drop_top5_hi : nd_field_drop_top1_hi)),
-        .hi = percent(base - real_of(row, top5 ? nd_field_drop_top5_lo : nd_field_drop_top1_lo)),
+        .y = y,
         .ring = row->values[pareto].set && row->values[pareto].i,
         .label = *label ? label : NULL,
     };
+    set_interval(g, of, row, &point);
     point.tip =
-        nd_arena_printf(&report->arena, "%s T=%s: %.2f %%, conv MACs x%.2f, time x%s",
-                        nd_report_text(report, row, nd_field_method), *label ? label : "?", top,
+        nd_arena_printf(&report->arena,
+                        of->most > 0 ? "%s T=%s: %.2f %%, conv MACs x%.2f, time x%s"
+                                     : "%s T=%s: %.3g, conv MACs x%.2f, time x%s",
+                        nd_report_text(report, row, nd_field_method), *label ? label : "?", y,
                         real_of(row, nd_field_conv_macs_ratio), nd_report_text(report, row, nd_field_ratio));
     return point;
 }
@@ -110,7 +146,7 @@ static size_t find_series(const group *g, const char **labels, size_t *of_row) {
     return count;
 }
 
-static nd_status fill_series(const group *g, const double *x, bool top5, nd_field pareto,
+static nd_status fill_series(const group *g, const double *x, const measure *of, nd_field pareto,
                              nd_plot_series *series, size_t count, const char *const *labels,
                              const size_t *of_row) {
     for (size_t s = 0; s < count; s++) {
@@ -120,14 +156,24 @@ static nd_status fill_series(const group *g, const double *x, bool top5, nd_fiel
         series[s].points = nd_arena_alloc(&g->report->arena, (most + 1) * sizeof *series[s].points);
         ND_REQUIRE(series[s].points, nd_status_memory, "report: out of memory");
         for (size_t i = 0; i < g->n; i++)
-            if (of_row[i] == s && isfinite(x[i]))
-                series[s].points[series[s].n++] = make_point(g, g->rows[i], x[i], top5, pareto);
+            if (of_row[i] == s && isfinite(x[i]) && isfinite(real_of(g->rows[i], of->value)))
+                series[s].points[series[s].n++] = make_point(g, g->rows[i], x[i], of, pareto);
         qsort(series[s].points, series[s].n, sizeof *series[s].points, by_x);
     }
     return nd_status_ok;
 }
 
-static nd_status add_plot(const group *g, const double *x, bool top5, bool time) {
+static const char *note_of(const group *g, const measure *of) {
+    static const char *const bars[] = {"bars: paired 95 % interval of the drop; ",
+                                       "bars: bootstrap 95 % interval; ", ""};
+    nd_report *report = g->report;
+    return nd_arena_printf(&report->arena, "%s images of %s; numbers: T or target; %srings: Pareto set",
+                           nd_report_text(report, g->rows[0], nd_field_n),
+                           nd_report_text(report, g->rows[0], nd_field_dataset),
+                           bars[of->lo == of->hi ? 2 : of->own]);
+}
+
+static nd_status add_plot(const group *g, const double *x, const measure *of, bool time) {
     nd_report *report = g->report;
     const char *labels[series_max];
     size_t *of_row = nd_arena_alloc(&report->arena, (g->n + 1) * sizeof *of_row);
@@ -137,41 +183,40 @@ static nd_status add_plot(const group *g, const double *x, bool top5, bool time)
     nd_plot *plot = nd_report_plot(report, count, &series);
     if (!plot) return nd_status_ok;
     nd_field pareto = time ? nd_field_pareto_time : nd_field_pareto;
-    ND_TRY(fill_series(g, x, top5, pareto, series, count, labels, of_row));
-    const char *top = top5 ? "Top-5" : "Top-1", *against = time ? "measured time" : "MACs";
-    plot->name = nd_arena_printf(&report->arena, "%s-%s-%zu", top5 ? "top5" : "top1", time ? "time" : "macs",
-                                 report->n_plots);
-    plot->title = nd_arena_printf(&report->arena, "%s accuracy against %s: %s", top, against,
+    ND_TRY(fill_series(g, x, of, pareto, series, count, labels, of_row));
+    const char *against = time ? "measured time" : "MACs";
+    plot->name =
+        nd_arena_printf(&report->arena, "%s-%s-%zu", of->stem, time ? "time" : "macs", report->n_plots);
+    plot->title = nd_arena_printf(&report->arena, "%s against %s: %s", of->title, against,
                                   nd_report_text(report, g->rows[0], nd_field_model));
     plot->x_label = time ? "times faster, measured end to end (original / decoupled)"
                          : "times fewer multiply-accumulates in convolutions (original / decoupled)";
-    plot->y_label = nd_arena_printf(&report->arena, "%s, %%", top);
-    plot->note = nd_arena_printf(
-        &report->arena,
-        "%s images of %s; numbers: T or target; bars: paired 95 %% interval of the drop; rings: Pareto set",
-        nd_report_text(report, g->rows[0], nd_field_n), nd_report_text(report, g->rows[0], nd_field_dataset));
+    plot->y_label = of->unit;
+    plot->note = note_of(g, of);
     plot->lines = plot->ratios = true;
-    if (g->original) {
-        plot->level = real_of(g->original, top5 ? nd_field_top5 : nd_field_top1);
+    plot->from_zero = of->most <= 0;
+    if (g->original && isfinite(real_of(g->original, of->value))) {
+        plot->level = real_of(g->original, of->value);
         plot->level_label = nd_arena_printf(&report->arena, "original %.2f %%", plot->level);
     }
     return nd_status_ok;
 }
 
+static bool has_points(const group *g, const double *x, const measure *of) {
+    for (size_t i = 0; i < g->n; i++)
+        if (isfinite(x[i]) && isfinite(real_of(g->rows[i], of->value))) return true;
+    return false;
+}
+
 static nd_status plot_group(const group *g) {
     double *macs = nd_arena_alloc(&g->report->arena, g->n * sizeof *macs);
     ND_REQUIRE(macs, nd_status_memory, "report: out of memory");
-    bool any_macs = false, any_time = false, any_top5 = false;
-    for (size_t i = 0; i < g->n; i++) {
-        macs[i] = real_of(g->rows[i], nd_field_conv_macs_ratio);
-        any_macs = any_macs || isfinite(macs[i]);
-        any_time = any_time || isfinite(g->ratios[i]);
-        any_top5 = any_top5 || g->rows[i]->values[nd_field_top5].set;
-    }
-    if (any_macs) ND_TRY(add_plot(g, macs, false, false));
-    if (any_macs && any_top5) ND_TRY(add_plot(g, macs, true, false));
-    if (any_time) ND_TRY(add_plot(g, g->ratios, false, true));
-    if (any_time && any_top5) ND_TRY(add_plot(g, g->ratios, true, true));
+    for (size_t i = 0; i < g->n; i++) macs[i] = real_of(g->rows[i], nd_field_conv_macs_ratio);
+    for (int time = 0; time < 2; time++)
+        for (int m = 0; m < n_measures; m++) {
+            const double *x = time ? g->ratios : macs;
+            if (has_points(g, x, &measures[m])) ND_TRY(add_plot(g, x, &measures[m], time));
+        }
     return nd_status_ok;
 }
 

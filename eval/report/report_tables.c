@@ -42,9 +42,38 @@ static const column network_columns[] = {
     RANGE("95 %", drop_top5_lo, drop_top5_hi, "%+.2f", 1),
     REAL("agreement %", agreement, "%.2f", 1),
     REAL("logit rel. MSE", logit_rel_mse, "%.4f", 1),
+    PLAIN("decoded as", decode),
+    PLAIN("detections", detections),
+    REAL("AP", ap, "%.2f", 1),
+    REAL("drop AP", drop_ap, "%+.2f", 1),
+    RANGE("95 %", drop_ap_lo, drop_ap_hi, "%+.2f", 1),
+    REAL("AP50", ap50, "%.2f", 1),
+    REAL("drop AP50", drop_ap50, "%+.2f", 1),
+    RANGE("95 %", drop_ap50_lo, drop_ap50_hi, "%+.2f", 1),
+    REAL("VOC 2007", voc2007, "%.2f", 1),
+    PLAIN("objects of the original", agree_objects),
+    REAL("agreement AP50", agree_ap50, "%.2f", 1),
+    RANGE("95 %", agree_ap50_lo, agree_ap50_hi, "%.2f", 1),
+    REAL("agreement AP", agree_ap, "%.2f", 1),
+    REAL("IoU", agree_iou, "%.3f", 1),
+    REAL("raw rel. MSE", raw_rel_mse, "%.3g", 1),
+    REAL("of boxes", boxes_rel_mse, "%.3g", 1),
+    REAL("of scores", scores_rel_mse, "%.3g", 1),
     REAL("time x", ratio, "%.2f", 1),
     PLAIN("Pareto", pareto),
     PLAIN("Pareto, time", pareto_time),
+};
+
+static const column class_columns[] = {
+    PLAIN("model", model),
+    PLAIN("class", class_name),
+    PLAIN("objects", objects),
+    REAL("AP", ap, "%.2f", 1),
+    REAL("AP50", ap50, "%.2f", 1),
+    REAL("VOC 2007", voc2007, "%.2f", 1),
+    PLAIN("objects of the original", agree_objects),
+    REAL("agreement AP50", agree_ap50, "%.2f", 1),
+    REAL("agreement AP", agree_ap, "%.2f", 1),
 };
 
 static const column time_columns[] = {
@@ -140,7 +169,9 @@ static nd_status fill_column(nd_report *report, const nd_report_table *table, si
 static nd_status add_table(nd_report *report, const char *title, const char *note, const nd_row *const *rows,
                            size_t n, const column *columns, size_t n_columns) {
     if (!n) return nd_status_ok;
-    const column *used[32];
+    const column *used[64];
+    ND_REQUIRE(n_columns <= sizeof used / sizeof *used, nd_status_internal, "%s: %zu columns", title,
+               n_columns);
     size_t count = 0;
     for (size_t c = 0; c < n_columns; c++)
         if (says_something(rows, n, &columns[c])) used[count++] = &columns[c];
@@ -159,12 +190,17 @@ static nd_status add_table(nd_report *report, const char *title, const char *not
     return nd_status_ok;
 }
 
+static bool is_class(const nd_row *row) {
+    return row->values[nd_field_class_name].set;
+}
+
 static bool is_network(const nd_row *row) {
-    return row->values[nd_field_top1].set && !row->values[nd_field_verdict].set;
+    const bool measured = row->values[nd_field_top1].set || row->values[nd_field_decode].set;
+    return measured && !is_class(row) && !row->values[nd_field_verdict].set;
 }
 
 static bool is_time(const nd_row *row) {
-    return row->values[nd_field_ns_median].set && !row->values[nd_field_top1].set;
+    return row->values[nd_field_ns_median].set && !is_network(row);
 }
 
 static bool is_verdict(const nd_row *row) {
@@ -185,6 +221,8 @@ nd_status nd_report_tables(const nd_row *rows, size_t n, nd_report *report) {
          "the same "
          "images, with paired 95 % intervals",
          network_columns, sizeof network_columns / sizeof *network_columns},
+        {is_class, "Classes", "of a detector: per cent, against annotations or what the original finds",
+         class_columns, sizeof class_columns / sizeof *class_columns},
         {is_time, "Times",
          "MACs x and time x are dense / this; medians of interleaved blocks, bootstrap intervals; effective "
          "counts the "

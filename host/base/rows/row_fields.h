@@ -60,7 +60,7 @@ ND_FIELD(agreement, real, measured, "per cent of images with the original's best
 ND_FIELD(logit_rel_mse, real, measured, "sum |l' - l|^2 / sum |l - mean l|^2")
 
 /* detection: of annotated objects, per cent; matched as COCO or VOC does */
-ND_FIELD(decode, text, key, "how raw heads of detectors are read: ssd, yolo or yolox")
+ND_FIELD(decode, text, key, "how raw heads of detectors are read: ssd, yolo, yolox or none")
 ND_FIELD(class_name, text, key, "one class of a detector; null for all")
 ND_FIELD(objects, int, measured, "annotated objects")
 ND_FIELD(detections, int, measured, "boxes that the network gives out, of any score")
@@ -98,6 +98,8 @@ ND_FIELD(agree_matched, int, measured, "how many these are")
 ND_FIELD(boxes_rel_mse, real, measured,
          "raw numbers of boxes: sum |r' - r|^2 / sum |r - mean r|^2, the mean of each number over the images")
 ND_FIELD(scores_rel_mse, real, measured, "the same of raw scores")
+ND_FIELD(heads_rel_mse, reals, measured, "the same of each output, where none is decoded")
+ND_FIELD(raw_rel_mse, real, measured, "the mean of these errors, each head weighing the same")
 
 /* layer */
 ND_FIELD(layer, text, key, "layer name; null for a whole network")

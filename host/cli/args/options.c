@@ -71,9 +71,11 @@ const nd_option nd_option_table[] = {
      "imagefolder:DIR, list:FILE, cifar10:PATH, glyphs; with boxes voc:DIR, coco:FILE:IMAGES"},
     {"preprocess", 0, "RECIPE", false, "decouple eval bench sweep reproduce",
      "a named recipe, or resize=,interp=,crop=,centre=,fit=,pad=,place=,order=,scale=,mean=,std="},
-    {"decode", 0, "NAME", false, "eval", "detectors: how their heads are read, ssd, yolo or yolox"},
-    {"score", 0, "S", false, "eval",
-     "with --original: its detections from this score on are what is to be found (default 0.25)"},
+    {"decode", 0, "NAME", false, "eval sweep",
+     "detectors: how their outputs are read, ssd, yolo or yolox; none: boxes, scores and labels as the graph "
+     "gives them, or raw numbers compared with the original's"},
+    {"score", 0, "S", false, "eval sweep",
+     "with --decode: the original's detections from this score on are what is to be found (default 0.25)"},
     {"classes", 0, "FILE", false, "decouple eval sweep reproduce",
      "which output each class of --data is: lines of NAME CLASS or CLASS NAME, or the name of output i on "
      "line i; "

@@ -3,7 +3,7 @@
 #include "cli/args/args.h"
 #include "cli/verbs/decouple_settings.h"
 #include "cli/verbs/quantize_settings.h"
-#include "cli/verbs/sweep_points.h"
+#include "cli/verbs/sweep/sweep_points.h"
 
 #include <string.h>
 

@@ -162,7 +162,7 @@ Test(decode, what_does_not_fit_is_named) {
     nd_decode decode;
     nd_graph *graph = heads_graph(2, 4 + classes, boxes, 1);
     cr_expect_eq(nd_decode_open(graph, "rcnn", &decode), nd_status_usage);
-    cr_expect(strstr(nd_error(), "expected ssd, yolo or yolox"), "%s", nd_error());
+    cr_expect(strstr(nd_error(), "expected ssd, yolo, yolox or none"), "%s", nd_error());
     cr_expect_eq(nd_decode_open(graph, "ssd", &decode), nd_status_usage);
     cr_expect_eq(nd_decode_open(graph, "yolox", &decode), nd_status_usage);
     cr_expect(strstr(nd_error(), "not those of grids"), "%s", nd_error());

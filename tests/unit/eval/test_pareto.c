@@ -69,3 +69,20 @@ Test(pareto, rows_compete_within_their_group) {
     cr_expect(!rows[1].values[nd_field_pareto_time].i, "slower and less accurate than row 2");
     for (int i = 0; i < 4; i++) nd_row_free(&rows[i]);
 }
+
+/* Of detectors what is wanted is AP, else agreement, else a small error of raw numbers; classes do not compete. */
+Test(pareto, detectors_compete_by_what_was_measured) {
+    static const nd_field fields[] = {nd_field_ap, nd_field_agree_ap50, nd_field_raw_rel_mse};
+    for (int f = 0; f < 3; f++) {
+        nd_row rows[3] = {0};
+        for (int i = 0; i < 3; i++) {
+            nd_row_set_int(&rows[i], nd_field_total_macs, 100 + i);
+            nd_row_set_real(&rows[i], fields[f], (f == 2 ? -1 : 1) * (double[]){40, 30, 50}[i]);
+        }
+        nd_row_set_text(&rows[2], nd_field_class_name, "dog");
+        cr_assert_eq(nd_pareto_mark(rows, 3), nd_status_ok);
+        cr_expect(rows[0].values[nd_field_pareto].i && !rows[1].values[nd_field_pareto].i, "field %d", f);
+        cr_expect(!rows[2].values[nd_field_pareto].set);
+        for (int i = 0; i < 3; i++) nd_row_free(&rows[i]);
+    }
+}

@@ -78,6 +78,33 @@ Test(report, finds_what_the_rows_show) {
     free_rows(rows);
 }
 
+/* A detector: agreement with an interval of its own, raw errors without one, classes in a table alone. */
+Test(report, shows_detectors) {
+    nd_row rows[4] = {0};
+    nd_report report;
+    for (int i = 0; i < 4; i++) {
+        nd_row_set_text(&rows[i], nd_field_model, "yolo");
+        nd_row_set_text(&rows[i], nd_field_decode, "yolo");
+        nd_row_set_text(&rows[i], nd_field_method, i ? "dwpw" : "none");
+        if (!i) continue;
+        nd_row_set_real(&rows[i], nd_field_conv_macs_ratio, 1 + i);
+        nd_row_set_real(&rows[i], nd_field_agree_ap50, 90 - 10 * i);
+        nd_row_set_real(&rows[i], nd_field_agree_ap50_lo, 85 - 10 * i);
+        nd_row_set_real(&rows[i], nd_field_agree_ap50_hi, 92 - 10 * i);
+        nd_row_set_real(&rows[i], nd_field_raw_rel_mse, 0.1 * i);
+    }
+    nd_row_set_text(&rows[3], nd_field_class_name, "face");
+    cr_assert_eq(nd_report_make(rows, 4, &report), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(report.n_plots, 2);
+    cr_expect_eq(report.n_tables, 2);
+    const nd_plot *agreement = &report.plots[0], *raw = &report.plots[1];
+    cr_assert(agreement->n_series == 1 && agreement->series[0].n == 2 && raw->series[0].n == 2);
+    cr_expect(agreement->series[0].points[0].lo == 75 && agreement->series[0].points[0].hi == 82);
+    cr_expect(isnan(raw->series[0].points[1].lo) && raw->from_zero && raw->series[0].points[1].y == 0.2);
+    nd_report_free(&report);
+    for (int i = 0; i < 4; i++) nd_row_free(&rows[i]);
+}
+
 Test(report, rows_without_results_are_refused) {
     nd_row row = {0};
     nd_report report;

@@ -7,14 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { nd_eval_draws = 1000 };
-
 typedef struct nd_eval_found {
     const nd_eval *eval;
     nd_found *found; /* [count] */
     nd_truth truth;  /* the annotations; empty where there are none */
     nd_truth own;    /* without them, what the original found */
     double score;    /* from which on */
+    bool boxes;      /* found; else raw numbers alone are compared */
 } nd_eval_found;
 
 /* What classes are measured against. */
@@ -29,6 +28,15 @@ static nd_status detect_run(nd_eval_found *self) {
                                             .precision = eval->precision,
                                             .decoder = nd_args_text(eval->args, "decode", NULL),
                                             .progress = &progress};
+    nd_decode heads;
+    ND_TRY(nd_decode_open(eval->graphs[0], settings.decoder, &heads));
+    self->boxes = nd_decode_finds(&heads);
+    nd_decode_close(&heads);
+    ND_REQUIRE(
+        self->boxes || eval->original, nd_status_usage,
+        "%s: --decode none reads no boxes of its outputs; give --original MODEL to compare them with, or "
+        "a decoder",
+        eval->models[0].spec);
     ND_TRY(nd_args_real(eval->args, "score", 0.25, 0, 1, &self->score));
     ND_REQUIRE(
         eval->original || eval->batches->objects, nd_status_usage,
@@ -36,7 +44,8 @@ static nd_status detect_run(nd_eval_found *self) {
         eval->batches->name);
     ND_TRY(nd_detection_run((const nd_graph *const *)eval->graphs, eval->count, eval->batches, &settings,
                             self->found, &self->truth));
-    return eval->original ? nd_truth_of(&self->found[0], self->score, &self->own) : nd_status_ok;
+    return eval->original && self->boxes ? nd_truth_of(&self->found[0], self->score, &self->own)
+                                         : nd_status_ok;
 }
 
 /* --- rows of classes */
@@ -116,45 +125,51 @@ typedef struct nd_eval_column {
     nd_field field, hi; /* hi: an interval from `field` to it; else equal */
     const char *format;
     bool annotated, beside; /* shown where there are annotations; beside an original */
+    bool raw;               /* of raw numbers as well */
 } nd_eval_column;
 
 #define REAL(heading, name, format) heading, nd_field_##name, nd_field_##name, format
 #define INTERVAL(lo, hi)            "95 %", nd_field_##lo, nd_field_##hi, NULL
 static const nd_eval_column nd_eval_columns[] = {
-    {REAL("MACs x", total_macs_ratio, "%.2f"), false, true},
-    {REAL("AP", ap, "%.2f"), true, false},
-    {REAL("AP50", ap50, "%.2f"), true, false},
-    {REAL("AP75", ap75, "%.2f"), true, false},
-    {REAL("VOC 2007", voc2007, "%.2f"), true, false},
-    {REAL("drop AP", drop_ap, "%.2f"), true, true},
-    {INTERVAL(drop_ap_lo, drop_ap_hi), true, true},
-    {REAL("drop AP50", drop_ap50, "%.2f"), true, true},
-    {INTERVAL(drop_ap50_lo, drop_ap50_hi), true, true},
-    {REAL("agreement AP50", agree_ap50, "%.2f"), false, true},
-    {INTERVAL(agree_ap50_lo, agree_ap50_hi), false, true},
-    {REAL("AP", agree_ap, "%.2f"), false, true},
-    {REAL("IoU", agree_iou, "%.4f"), false, true},
-    {REAL("boxes rel mse", boxes_rel_mse, "%.2e"), false, true},
-    {REAL("scores rel mse", scores_rel_mse, "%.4f"), false, true},
+    {REAL("MACs x", total_macs_ratio, "%.2f"), false, true, true},
+    {REAL("AP", ap, "%.2f"), true, false, false},
+    {REAL("AP50", ap50, "%.2f"), true, false, false},
+    {REAL("AP75", ap75, "%.2f"), true, false, false},
+    {REAL("VOC 2007", voc2007, "%.2f"), true, false, false},
+    {REAL("drop AP", drop_ap, "%.2f"), true, true, false},
+    {INTERVAL(drop_ap_lo, drop_ap_hi), true, true, false},
+    {REAL("drop AP50", drop_ap50, "%.2f"), true, true, false},
+    {INTERVAL(drop_ap50_lo, drop_ap50_hi), true, true, false},
+    {REAL("agreement AP50", agree_ap50, "%.2f"), false, true, false},
+    {INTERVAL(agree_ap50_lo, agree_ap50_hi), false, true, false},
+    {REAL("AP", agree_ap, "%.2f"), false, true, false},
+    {REAL("IoU", agree_iou, "%.4f"), false, true, false},
+    {REAL("raw rel mse", raw_rel_mse, "%.2e"), false, true, true},
+    {REAL("boxes rel mse", boxes_rel_mse, "%.2e"), false, true, false},
+    {REAL("scores rel mse", scores_rel_mse, "%.4f"), false, true, false},
 };
 enum { nd_eval_column_count = sizeof nd_eval_columns / sizeof *nd_eval_columns };
 
 static bool detect_shows(const nd_eval_found *self, const nd_eval_column *column) {
-    return (!column->annotated || self->truth.n) && (!column->beside || self->eval->original);
+    return (self->boxes || column->raw) && (!column->annotated || self->truth.n) &&
+           (!column->beside || self->eval->original);
 }
 
 static nd_table *detect_table(const nd_eval_found *self) {
-    const char *headings[nd_eval_column_count + 4] = {"model", "MMACs", "detections"};
-    int count = 3;
+    const char *headings[nd_eval_column_count + nd_decode_groups_max + 4] = {"model", "MMACs", "detections"};
+    const nd_decode *decode = &self->found[0].decode;
+    int count = self->boxes ? 3 : 2;
+    headings[count] = NULL;
     for (int i = 0; i < nd_eval_column_count; i++)
         if (detect_shows(self, &nd_eval_columns[i])) headings[count++] = nd_eval_columns[i].heading;
+    for (int g = 0; !self->boxes && g < decode->n_groups; g++) headings[count++] = decode->groups[g].name;
     return nd_table_new(headings);
 }
 
 static void detect_table_row(const nd_eval_found *self, size_t model, const nd_row *row, nd_table *table) {
     nd_table_cell(table, "%s", self->eval->models[model].spec);
     nd_table_cell(table, "%.2f", (double)self->eval->models[model].cost.total_macs * 1e-6);
-    nd_table_cell(table, "%" PRId64, self->found[model].detections);
+    if (self->boxes) nd_table_cell(table, "%" PRId64, self->found[model].detections);
     for (int i = 0; i < nd_eval_column_count; i++) {
         const nd_eval_column *column = &nd_eval_columns[i];
         if (!detect_shows(self, column)) continue;
@@ -163,6 +178,10 @@ static void detect_table_row(const nd_eval_found *self, size_t model, const nd_r
         else
             nd_eval_interval(table, row, column->field, column->hi);
     }
+    for (int g = 0; !self->boxes && g < self->found[model].decode.n_groups; g++) {
+        const double error = self->found[model].rel_mse[g];
+        nd_table_cell(table, isnan(error) ? "-" : "%.2e", error);
+    }
 }
 
 static nd_status detect_row(const nd_eval_found *self, size_t model, nd_row *row) {
@@ -170,7 +189,7 @@ static nd_status detect_row(const nd_eval_found *self, size_t model, nd_row *row
                                     .truth = &self->truth,
                                     .original = self->eval->original && model ? &self->found[0] : NULL,
                                     .score = self->score,
-                                    .draws = nd_eval_draws};
+                                    .draws = nd_detection_draws};
     ND_TRY(nd_eval_row(self->eval, model, self->found[model].seconds, row));
     nd_row_set_text(row, nd_field_decode, nd_args_text(self->eval->args, "decode", NULL));
     return nd_detection_row(&rows, &self->found[model], row);
@@ -189,10 +208,13 @@ static nd_status detect_print(const nd_eval_found *self) {
         nd_row_free(&row);
     }
     nd_table_print(table, show && !status ? stdout : NULL);
-    if (!status) status = detect_classes(self);
+    if (!status && self->boxes) status = detect_classes(self);
     if (status || !show) return status;
     if (self->truth.n) nd_cli_print("\n%" PRId64 " annotated objects\n", self->truth.objects);
-    if (eval->original)
+    if (!self->boxes)
+        nd_cli_print("\nerrors of raw numbers against %s, relative to how much those vary over the images\n",
+                     eval->models[0].spec);
+    else if (eval->original)
         nd_cli_print("%sagreement is with the %" PRId64
                      " objects that %s finds with a score of at least %g\n",
                      self->truth.n ? "" : "\n", self->own.objects, eval->models[0].spec, self->score);

@@ -3,8 +3,9 @@
 #include "cli/cli.h"
 #include "cli/verbs/decouple_settings.h"
 #include "cli/verbs/quantize_settings.h"
-#include "cli/verbs/sweep_points.h"
-#include "cli/verbs/sweep_rows.h"
+#include "cli/verbs/sweep/sweep_detect.h"
+#include "cli/verbs/sweep/sweep_points.h"
+#include "cli/verbs/sweep/sweep_rows.h"
 
 #include "base/parallel.h"
 #include "bench/bench.h"
@@ -42,6 +43,7 @@ typedef struct sweep {
     stage stage;
     nd_sweep_rows rows;
     nd_progress progress, quiet;
+    nd_sweep_detector detector;
 } sweep;
 
 static const char *data_of(const sweep *s) {
@@ -98,7 +100,13 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
                "--dtype %s: there are fp32, tf32, fp16, bf16 and int8", dtype);
     ND_TRY(nd_args_int(point, "batch", default_batch, 1, 65536, &st->batch));
     ND_TRY(nd_cli_backend(point, &st->backend));
+    s->detector.backend = st->backend;
+    s->detector.precision = st->precision;
+    s->detector.progress = &s->quiet;
     ND_TRY(open_data(s, point));
+    ND_REQUIRE(!st->batches || !st->batches->objects || s->detector.decode, nd_status_usage,
+               "%s: boxes to be found; how are the heads of the network read? Give --decode",
+               st->batches->name);
     /* A batch is never larger than the set, unless it is also timed. */
     const bool timed = nd_args_has(point, "bench") || nd_args_has(point, "latency-ratio");
     if (st->batches && !timed) st->batch = st->batches->batch;
@@ -141,9 +149,10 @@ static void start_row(const sweep *s, const nd_args *point, const char *what, nd
 /* The original's row does not depend on how others are decoupled: its point has no such options, but in int8
  * those of its ranges, the last ones. */
 static nd_status original_args(const nd_args *point, bool quantised, nd_args *out) {
-    static const char *const kept[] = {"backend", "dtype",  "batch", "data",         "first",
-                                       "limit",   "device", "isa",   "preprocess",   "input",
-                                       "tune",    "bench",  "calib", "calib-images", "calib-preprocess"};
+    static const char *const kept[] = {"backend",      "dtype",           "batch",  "data",       "first",
+                                       "limit",        "device",          "isa",    "preprocess", "input",
+                                       "tune",         "bench",           "decode", "score",      "calib",
+                                       "calib-images", "calib-preprocess"};
     const size_t n_kept = sizeof kept / sizeof *kept - (quantised ? 0 : 3);
     *out = *point;
     out->arena = (nd_arena){0};
@@ -155,6 +164,15 @@ static nd_status original_args(const nd_args *point, bool quantised, nd_args *ou
             if (!strcmp(point->values[i].option->name, kept[k]))
                 out->values[out->n_values++] = point->values[i];
     return nd_status_ok;
+}
+
+static nd_status measure_accuracy(sweep *s, nd_row *row) {
+    stage *st = &s->stage;
+    if (s->detector.decode) return nd_sweep_detect(&s->detector, NULL, st->original, st->batches, row);
+    nd_accuracy_settings settings = accuracy_settings(s);
+    ND_TRY(nd_accuracy_measure(st->original, st->batches, &settings, &st->accuracy));
+    nd_row_set_real(row, nd_field_seconds, st->accuracy.seconds);
+    return nd_accuracy_row(&st->accuracy, NULL, st->batches, row);
 }
 
 /* The original's accuracy is needed for every drop, its row only once. */
@@ -171,12 +189,7 @@ static nd_status measure_original(sweep *s, const nd_args *point) {
     nd_row_set_text(&row, nd_field_ranks, "dense");
     nd_cost cost = nd_cost_graph(s->model);
     nd_cli_cost_row(&cost, &cost, &row);
-    if (st->batches) {
-        nd_accuracy_settings settings = accuracy_settings(s);
-        ND_TRY_DONE(nd_accuracy_measure(st->original, st->batches, &settings, &st->accuracy));
-        nd_row_set_real(&row, nd_field_seconds, st->accuracy.seconds);
-        ND_TRY_DONE(nd_accuracy_row(&st->accuracy, NULL, st->batches, &row));
-    }
+    if (st->batches) ND_TRY_DONE(measure_accuracy(s, &row));
     if (nd_args_has(s->args, "bench")) ND_TRY_DONE(nd_peaks_measure(st->backend, st->precision, &st->peaks));
     st->measured = true;
     if (s->share == 0 && !nd_sweep_rows_has(&s->rows, row.values[nd_field_point].text))
@@ -222,7 +235,9 @@ static nd_status measure_decoupled(sweep *s, nd_graph *graph, const nd_cost *bef
     nd_accuracy accuracy = {0};
     nd_status status = nd_status_ok;
     ND_TRY_DONE(infer_for_data(st, graph));
-    if (st->batches) {
+    if (st->batches && s->detector.decode) {
+        ND_TRY_DONE(nd_sweep_detect(&s->detector, st->original, graph, st->batches, row));
+    } else if (st->batches) {
         nd_accuracy_settings settings = accuracy_settings(s);
         ND_TRY_DONE(nd_accuracy_measure(graph, st->batches, &settings, &accuracy));
         ND_TRY_DONE(nd_accuracy_row(&accuracy, &st->accuracy, st->batches, row));
@@ -295,6 +310,7 @@ nd_status nd_verb_sweep(nd_args *args) {
     if (nd_args_has(args, "bench")) nd_cli_fix_addresses(args);
     ND_TRY_DONE(nd_sweep_points_make(args, &sweeping, &s.points));
     ND_TRY_DONE(nd_sweep_points_check(&s.points));
+    ND_TRY_DONE(nd_sweep_detector_open(args, &s.detector));
     ND_TRY_DONE(nd_sweep_shard(args, &s.share, &s.shares));
     ND_TRY_DONE(nd_cli_folded(args, args->positional[0], &s.model, s.sha256));
     ND_TRY_DONE(nd_sweep_rows_open(args, &s.rows));

@@ -1,4 +1,4 @@
-#include "cli/verbs/sweep_rows.h"
+#include "cli/verbs/sweep/sweep_rows.h"
 
 #include "base/files/draft.h"
 #include "base/rows/row_write.h"
@@ -49,12 +49,64 @@ static void cell(nd_table *table, const nd_row *row, nd_field field, const char 
     nd_table_cell(table, row->values[field].set ? format : "-", real_of(row, field));
 }
 
+/* A column of numbers, or of intervals where `hi` is another field. */
+typedef struct figure {
+    const char *heading;
+    nd_field field, hi;
+    const char *format;
+    bool always; /* else only where a row has it */
+} figure;
+
+#define ONE(heading, name, format, always)                                                                   \
+    { heading, nd_field_##name, nd_field_##name, format, always }
+#define TWO(lo, hi, format, always)                                                                          \
+    { "95 %", nd_field_##lo, nd_field_##hi, format, always }
+static const figure figures[] = {
+    ONE("conv MACs x", conv_macs_ratio, "%.3f", true),
+    ONE("params x", params_ratio, "%.3f", true),
+    ONE("top-1 %", top1, "%.2f", false),
+    ONE("drop", drop_top1, "%+.2f", false),
+    TWO(drop_top1_lo, drop_top1_hi, "%+.2f..%+.2f", false),
+    ONE("agree %", agreement, "%.2f", false),
+    ONE("rel mse", logit_rel_mse, "%.4f", false),
+    ONE("AP", ap, "%.2f", false),
+    ONE("drop AP", drop_ap, "%+.2f", false),
+    TWO(drop_ap_lo, drop_ap_hi, "%+.2f..%+.2f", false),
+    ONE("AP50", ap50, "%.2f", false),
+    ONE("drop AP50", drop_ap50, "%+.2f", false),
+    TWO(drop_ap50_lo, drop_ap50_hi, "%+.2f..%+.2f", false),
+    ONE("agree AP50", agree_ap50, "%.2f", false),
+    TWO(agree_ap50_lo, agree_ap50_hi, "%.2f..%.2f", false),
+    ONE("raw rel mse", raw_rel_mse, "%.2e", false),
+    ONE("time x", ratio, "%.2f", false),
+};
+enum { n_figures = sizeof figures / sizeof *figures };
+
+static bool shows(const nd_sweep_rows *rows, const figure *f) {
+    for (size_t i = 0; i < rows->count; i++)
+        if (rows->rows[i].values[f->field].set) return true;
+    return f->always;
+}
+
+static nd_table *new_table(const nd_sweep_rows *rows) {
+    const char *headings[n_figures + 11] = {"method", "ranks",   "rule",  "",
+                                            "calib",  "backend", "dtype", "batch"};
+    int n = 8;
+    for (int f = 0; f < n_figures; f++)
+        if (shows(rows, &figures[f])) headings[n++] = figures[f].heading;
+    headings[n++] = "Pareto";
+    headings[n++] = "in time";
+    headings[n] = NULL;
+    return nd_table_new(headings);
+}
+
+static void figure_cell(nd_table *table, const nd_row *row, const figure *f) {
+    const bool known = row->values[f->field].set;
+    nd_table_cell(table, known ? f->format : "-", real_of(row, f->field), real_of(row, f->hi));
+}
+
 static void print_table(const nd_sweep_rows *rows) {
-    static const char *const headings[] = {
-        "method",  "ranks",       "rule",     "",        "calib", "backend", "dtype",
-        "batch",   "conv MACs x", "params x", "top-1 %", "drop",  "95 %",    "agree %",
-        "rel mse", "time x",      "Pareto",   "in time", NULL};
-    nd_table *table = nd_table_new(headings);
+    nd_table *table = new_table(rows);
     for (size_t i = 0; i < rows->count; i++) {
         const nd_row *row = &rows->rows[i];
         static const nd_field texts[] = {nd_field_method, nd_field_ranks, nd_field_rule};
@@ -66,15 +118,8 @@ static void print_table(const nd_sweep_rows *rows) {
                       row->values[nd_field_backend].set ? row->values[nd_field_backend].text : "");
         nd_table_cell(table, "%s", row->values[nd_field_dtype].set ? row->values[nd_field_dtype].text : "");
         nd_table_cell(table, "%" PRId64, row->values[nd_field_batch].i);
-        cell(table, row, nd_field_conv_macs_ratio, "%.3f");
-        cell(table, row, nd_field_params_ratio, "%.3f");
-        cell(table, row, nd_field_top1, "%.2f");
-        cell(table, row, nd_field_drop_top1, "%+.2f");
-        nd_table_cell(table, row->values[nd_field_drop_top1_lo].set ? "%+.2f..%+.2f" : "-",
-                      real_of(row, nd_field_drop_top1_lo), real_of(row, nd_field_drop_top1_hi));
-        cell(table, row, nd_field_agreement, "%.2f");
-        cell(table, row, nd_field_logit_rel_mse, "%.4f");
-        cell(table, row, nd_field_ratio, "%.2f");
+        for (int f = 0; f < n_figures; f++)
+            if (shows(rows, &figures[f])) figure_cell(table, row, &figures[f]);
         nd_table_cell(table, "%s", row->values[nd_field_pareto].i ? "*" : "");
         nd_table_cell(table, "%s", row->values[nd_field_pareto_time].i ? "*" : "");
     }

@@ -1,4 +1,4 @@
-#include "cli/verbs/sweep_points.h"
+#include "cli/verbs/sweep/sweep_points.h"
 
 #include "base/hash.h"
 #include "base/text/text.h"
