@@ -11,9 +11,9 @@ enum { nd_decode_outputs_max = nd_heads_max, nd_decode_groups_max = nd_heads_max
 
 typedef struct nd_decoder nd_decoder;
 
-/* Numbers that belong together in the raw heads, "boxes" or "scores", or a whole output by its name: count of them at base + i * step +
- * k for i below `rows` and k below `row`. Errors of raw heads are relative to the variance of their
- * group. */
+/* Numbers that belong together in the raw heads, "boxes" or "scores", or a whole output by its name: count
+ * of them at base + i * step + k for i below `rows` and k below `row`. Errors of raw heads are relative to
+ * the variance of their group. */
 typedef struct nd_decode_group {
     const char *name;
     int output; /* place in `outputs` */

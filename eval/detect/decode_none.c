@@ -1,5 +1,5 @@
-/* Outputs as they are: boxes of a detector with its post-processing in the graph, as torchvision's are exported,
- * or raw numbers that are compared and not read. */
+/* Outputs as they are: boxes of a detector with its post-processing in the graph, as torchvision's are
+ * exported, or raw numbers that are compared and not read. */
 #include "eval/detect/decoder.h"
 
 #include "run/captures.h"

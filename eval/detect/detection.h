@@ -40,9 +40,9 @@ typedef struct nd_detection_settings {
 } nd_detection_settings;
 
 /* Runs all of `batches` (rewound first) through the inferred graphs; out[i] belongs to graphs[i]. Fills
- * `truth` with the annotations where the set has them and boxes are found, else leaves it empty. nd_status_usage where
- * networks, decoder and stream do not fit each other, nd_status_format where no image could be read. On
- * failure all is empty. */
+ * `truth` with the annotations where the set has them and boxes are found, else leaves it empty.
+ * nd_status_usage where networks, decoder and stream do not fit each other, nd_status_format where no image
+ * could be read. On failure all is empty. */
 nd_status nd_detection_run(const nd_graph *const *graphs, size_t count, nd_batches *batches,
                            const nd_detection_settings *settings, nd_found *out, nd_truth *truth);
 

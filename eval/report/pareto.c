@@ -47,8 +47,8 @@ static bool same_group(const nd_row *a, const nd_row *b) {
     return true;
 }
 
-/* What is wanted of a network: right answers; of a detector AP, or agreement with the original where nothing is
- * annotated, or raw numbers that are off by little; NaN where nothing was measured. */
+/* What is wanted of a network: right answers; of a detector AP, or agreement with the original where nothing
+ * is annotated, or raw numbers that are off by little; NaN where nothing was measured. */
 static double gain_of(const nd_row *row) {
     static const nd_field fields[] = {nd_field_top1, nd_field_ap, nd_field_agree_ap50};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)

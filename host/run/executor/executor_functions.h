@@ -7,7 +7,8 @@
 
 bool nd_exec_activation(const nd_node *node, nd_activation *out);
 
-/* Whether x times what this node makes of x is one function too: Sigmoid gives SiLU, HardSigmoid hard swish. */
+/* Whether x times what this node makes of x is one function too: Sigmoid gives SiLU, HardSigmoid hard
+ * swish. */
 bool nd_exec_gate(const nd_node *node, nd_activation *out);
 bool nd_exec_pairing(const nd_node *node, nd_pairing *out, bool *turned); /* turned: operands change places */
 bool nd_exec_reduction(const nd_node *node, nd_reduction *out);

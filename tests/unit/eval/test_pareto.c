@@ -70,7 +70,8 @@ Test(pareto, rows_compete_within_their_group) {
     for (int i = 0; i < 4; i++) nd_row_free(&rows[i]);
 }
 
-/* Of detectors what is wanted is AP, else agreement, else a small error of raw numbers; classes do not compete. */
+/* Of detectors what is wanted is AP, else agreement, else a small error of raw numbers; classes do not
+ * compete. */
 Test(pareto, detectors_compete_by_what_was_measured) {
     static const nd_field fields[] = {nd_field_ap, nd_field_agree_ap50, nd_field_raw_rel_mse};
     for (int f = 0; f < 3; f++) {

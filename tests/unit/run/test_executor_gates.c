@@ -1,5 +1,5 @@
-/* x * sigmoid(x) as exporters write SiLU, a Sigmoid and a Mul, and hard swish likewise: one activation, in the
- * epilogue of what makes x, and in no other case. */
+/* x * sigmoid(x) as exporters write SiLU, a Sigmoid and a Mul, and hard swish likewise: one activation, in
+ * the epilogue of what makes x, and in no other case. */
 #include "run/executor/executor_parts.h"
 #include "run/plugins.h"
 #include "tests/unit/help/decouple_help.h"
