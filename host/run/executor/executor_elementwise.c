@@ -66,7 +66,7 @@ nd_status nd_exec_lower_pair(nd_exec *exec, const nd_group *group) {
     nd_work work = {.operation = nd_operation_binary};
     ND_REQUIRE(nd_exec_pairing(node, &work.pairing, &turned) && node->n_in >= 2, nd_status_format,
                "%s: %d operands", nd_exec_label(exec, node), node->n_in);
-    work.activation = nd_exec_group_activation(exec, group);
+    work.activation = nd_exec_epilogue(nodes, group->act, group->gate);
     ND_TRY(lower_pair_integers(exec, group, &work, &done));
     if (done) return nd_status_ok;
     ND_TRY(lower_pair_reals(exec, node, act, work, turned));

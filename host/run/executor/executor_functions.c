@@ -86,6 +86,15 @@ bool nd_exec_gate(const nd_node *node, nd_activation *out) {
     return node->op == nd_op_hard_sigmoid && is_sixth(node->attr.alpha) && node->attr.beta == 0.5f;
 }
 
+nd_activation nd_exec_epilogue(const nd_node *nodes, int act, int gate) {
+    nd_activation activation = {0};
+    if (gate >= 0)
+        nd_exec_gate(&nodes[gate], &activation);
+    else if (act >= 0)
+        nd_exec_activation(&nodes[act], &activation);
+    return activation;
+}
+
 /* By the operator's name; truth values are 0 and 1. `turned`: the operands change places. */
 static const struct {
     const char *op;

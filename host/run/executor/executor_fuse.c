@@ -17,16 +17,6 @@ nd_group nd_group_single(int node) {
                       .last = node};
 }
 
-nd_activation nd_exec_group_activation(const nd_exec *exec, const nd_group *group) {
-    const nd_node *nodes = exec->graph->nodes;
-    nd_activation activation = {0};
-    if (group->gate >= 0)
-        nd_exec_gate(&nodes[group->gate], &activation);
-    else if (group->act >= 0)
-        nd_exec_activation(&nodes[group->act], &activation);
-    return activation;
-}
-
 const float *nd_exec_channel_constant(nd_exec *exec, const nd_node *node, int axis, int *computed) {
     if (node->n_in != 2 || axis < 0) return NULL;
     const nd_tensor *constant = nd_exec_constant(exec, node, 1);

@@ -261,7 +261,7 @@ static nd_status group_operands(nd_exec *exec, const nd_group *group, const nd_e
         *last = group->residual;
     }
     if (epilogue->act) {
-        work->activation = nd_exec_group_activation(exec, group);
+        work->activation = nd_exec_epilogue(nodes, group->act, group->gate);
         *last = group->act;
     }
     if (epilogue->quantize) {

@@ -148,7 +148,7 @@ static nd_status lower_single(nd_exec *exec, int index) {
 /* x * sigmoid(x) by itself. */
 static nd_status lower_gated(nd_exec *exec, const nd_group *group) {
     const nd_work work = {.operation = nd_operation_activation,
-                          .activation = nd_exec_group_activation(exec, group)};
+                          .activation = nd_exec_epilogue(exec->graph->nodes, -1, group->gate)};
     nd_operands operands = {0};
     ND_TRY(nd_exec_source(exec, exec->graph->nodes[group->gate].in[0], &operands.x));
     ND_TRY(nd_exec_target(exec, exec->graph->nodes[group->main].out[0], &operands.y));

@@ -145,8 +145,6 @@ nd_status nd_exec_source(nd_exec *exec, int value, nd_place *out); /* the same, 
 /* fuse */
 nd_status nd_exec_fuse(nd_exec *exec);
 nd_group nd_group_single(int node);
-/* What the group's nodes `act` and `gate` compute of what comes before them. */
-nd_activation nd_exec_group_activation(const nd_exec *exec, const nd_group *group);
 /* The constant operand of an Add or Mul as one number per index of `axis` of the result; NULL when there is
  * none or it varies along other axes. *computed = index of the other input. */
 const float *nd_exec_channel_constant(nd_exec *exec, const nd_node *node, int axis, int *computed);
