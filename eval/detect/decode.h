@@ -3,9 +3,9 @@
 #ifndef ND_EVAL_DETECT_DECODE_H
 #define ND_EVAL_DETECT_DECODE_H
 
-#include "decouple/calib/calibrate.h"
 #include "eval/detect/detections.h"
 #include "model/graph.h"
+#include "run/heads.h"
 
 enum { nd_decode_outputs_max = nd_heads_max, nd_decode_groups_max = nd_heads_max };
 

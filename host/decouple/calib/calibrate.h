@@ -32,13 +32,4 @@ nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decoupl
  */
 nd_status nd_layer_put(nd_graph *current, const nd_layer *layer, const nd_chain *chain);
 
-/* The value that scores the classes: the first output, before a final softmax. */
-int nd_graph_scores(const nd_graph *graph);
-
-/* Where changes of the whole network are measured, each place relative to what varies there: the scores
- * of a classifier, before a final softmax; else every output, or the parts of the concatenation that is a
- * single one (boxes and scores of a detector). heads[nd_heads_max]; returns how many. */
-enum { nd_heads_max = 6 };
-int nd_graph_heads(const nd_graph *graph, int *heads);
-
 #endif

@@ -4,6 +4,7 @@
 #include "decouple/calib/calibrate.h"
 #include "decouple/calib/gradient.h"
 #include "run/captures.h"
+#include "run/heads.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 #include "decouple/calib/score_loss.h"
 
 #include "decouple/calib/calibrate.h"
+#include "run/heads.h"
 
 #include <stdlib.h>
 #include <string.h>

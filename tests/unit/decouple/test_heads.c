@@ -1,6 +1,7 @@
 #include "decouple/calib/calibrate.h"
 #include "decouple/decouple.h"
 #include "run/executor.h"
+#include "run/heads.h"
 #include "tests/unit/help/small_net.h"
 
 /* What changes of a whole network are measured at. */
