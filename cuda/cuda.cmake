@@ -47,7 +47,7 @@ endif()
 
 if(ND_CUDA_FOUND)
     set(cuda_sources)
-    foreach(room cuda cuda/libs cuda/tune cuda/kernels cuda/separable)
+    foreach(room cuda cuda/libs cuda/tune cuda/kernels cuda/quantized cuda/separable)
         file(GLOB found CONFIGURE_DEPENDS ${room}/*.c ${room}/*.cu)
         list(APPEND cuda_sources ${found})
     endforeach()

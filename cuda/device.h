@@ -108,6 +108,8 @@ extern const nd_cuda_implementation nd_cuda_conv_implementation, nd_cuda_separab
     nd_cuda_gemm_implementation;
 extern const nd_cuda_implementation
     nd_cuda_direct_implementation; /* convolution by our direct kernel, whatever else there is */
+extern const nd_cuda_implementation
+    nd_cuda_quantized_implementation; /* nd_precision_int8, by plain kernels */
 extern const nd_cuda_implementation nd_cuda_depthwise_implementation; /* of the convolutions that are one */
 
 nd_status nd_cuda_allocate(size_t bytes, void **out); /* nd_status_memory when the device is full */

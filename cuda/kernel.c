@@ -107,6 +107,7 @@ nd_status nd_cuda_kernel_make(nd_cuda *cuda, const nd_cuda_implementation *imple
     kernel->work = *work;
     kernel->work.weights = kernel->work.bias = kernel->work.depthwise = NULL;
     kernel->work.channel = NULL;
+    kernel->work.weights_scale = kernel->work.depthwise_scale = NULL;
     kernel->precision = precision;
     nd_status status = implementation->prepare(kernel, work);
     if (status) {

@@ -74,18 +74,20 @@ static void cuda_close(nd_backend *backend) {
     free(cuda);
 }
 
-static const nd_cuda_implementation *cuda_implementation_of(nd_operation operation) {
+static const nd_cuda_implementation *cuda_implementation_of(nd_operation operation, nd_precision precision) {
     static const nd_cuda_implementation *const implementations[nd_operation_count] = {
         [nd_operation_conv] = &nd_cuda_conv_implementation,
         [nd_operation_separable] = &nd_cuda_separable_implementation,
         [nd_operation_gemm] = &nd_cuda_gemm_implementation,
     };
+    if (precision == nd_precision_int8) return &nd_cuda_quantized_implementation;
     return implementations[operation] ? implementations[operation] : &nd_cuda_simple_implementation;
 }
 
 static bool cuda_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
-    const nd_cuda_implementation *implementation = cuda_implementation_of(work->operation);
-    if (precision == nd_precision_int8) return false;
+    const nd_cuda_implementation *implementation = cuda_implementation_of(work->operation, precision);
+    if (precision == nd_precision_int8)
+        return implementation->supports((const nd_cuda *)backend, work, precision);
     if (work->operation == nd_operation_quantize || work->operation == nd_operation_dequantize) return false;
     return nd_work_agrees(work) && nd_cuda_has_function(work) &&
            implementation->supports((const nd_cuda *)backend, work, precision);
@@ -93,8 +95,8 @@ static bool cuda_supports(nd_backend *backend, const nd_work *work, nd_precision
 
 static nd_status cuda_prepare(nd_backend *backend, const nd_work *work, nd_precision precision,
                               nd_kernel **out) {
-    return nd_cuda_kernel_make((nd_cuda *)backend, cuda_implementation_of(work->operation), work, precision,
-                               out);
+    return nd_cuda_kernel_make((nd_cuda *)backend, cuda_implementation_of(work->operation, precision), work,
+                               precision, out);
 }
 
 static nd_kernel_info cuda_info(const nd_kernel *kernel) {

@@ -130,7 +130,10 @@ struct nd_copy {
 };
 
 nd_status nd_cuda_copy_launch(const nd_cuda_call *call) {
-    return nd_loop_call(call, nd_copy{});
+    return nd_with_moved(call->storage, [&](auto element) {
+        using T = decltype(element);
+        return nd_loop_typed<T, T>(call, nd_copy{});
+    });
 }
 
 nd_status nd_cuda_convert_launch(nd_dtype from, const nd_view *x_view, const void *x, nd_dtype to,
@@ -138,14 +141,14 @@ nd_status nd_cuda_convert_launch(nd_dtype from, const nd_view *x_view, const voi
     nd_loop loop;
     nd_loop_make(y_view, x_view, nullptr, sizeof(float), &loop); /* one side of a conversion is fp32 */
     if (from == nd_dtype_f32)
-        return nd_with_storage(to, [&](auto element) {
+        return nd_with_moved(to, [&](auto element) {
             using T = decltype(element);
             return nd_loop_launch<nd_copy, float, T>(&loop, nd_copy{}, static_cast<const float *>(x), nullptr,
                                                      static_cast<T *>(y), stream);
         });
     ND_REQUIRE(to == nd_dtype_f32, nd_status_internal, "no conversion from %s to %s", nd_dtype_name(from),
                nd_dtype_name(to));
-    return nd_with_storage(from, [&](auto element) {
+    return nd_with_moved(from, [&](auto element) {
         using T = decltype(element);
         return nd_loop_launch<nd_copy, T, float>(&loop, nd_copy{}, static_cast<const T *>(x), nullptr,
                                                  static_cast<float *>(y), stream);

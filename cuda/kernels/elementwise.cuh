@@ -87,16 +87,23 @@ nd_status nd_loop_launch(const nd_loop *loop, Operation operation, const X *x, c
     return nd_status_ok;
 }
 
+/* A functor over the operands of a call, of x's type and y's. */
+template <class X, class Y, class Operation>
+nd_status nd_loop_typed(const nd_cuda_call *call, Operation operation) {
+    const nd_work *work = call->work;
+    nd_loop loop;
+    nd_loop_make(&work->y, Operation::operands >= 1 ? &work->x : nullptr,
+                 Operation::operands >= 2 ? &work->x2 : nullptr,
+                 sizeof(X) > sizeof(Y) ? sizeof(X) : sizeof(Y), &loop);
+    return nd_loop_launch(&loop, operation, static_cast<const X *>(call->x), static_cast<const X *>(call->x2),
+                          static_cast<Y *>(call->y), call->stream);
+}
+
 /* The launch function of an operation: its functor over every storage type. */
 template <class Operation> nd_status nd_loop_call(const nd_cuda_call *call, Operation operation) {
-    const nd_work *work = call->work;
     return nd_with_storage(call->storage, [&](auto element) {
         using T = decltype(element);
-        nd_loop loop;
-        nd_loop_make(&work->y, Operation::operands >= 1 ? &work->x : nullptr,
-                     Operation::operands >= 2 ? &work->x2 : nullptr, sizeof(T), &loop);
-        return nd_loop_launch(&loop, operation, static_cast<const T *>(call->x),
-                              static_cast<const T *>(call->x2), static_cast<T *>(call->y), call->stream);
+        return nd_loop_typed<T, T>(call, operation);
     });
 }
 

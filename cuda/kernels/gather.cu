@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(nd_grid_threads)
 nd_status nd_cuda_gather_launch(const nd_cuda_call *call) {
     const int64_t count = nd_view_count(&call->work->y);
     if (!count) return nd_status_ok;
-    return nd_with_storage(call->storage, [&](auto element) {
+    return nd_with_moved(call->storage, [&](auto element) {
         using T = decltype(element);
         return nd_launch(nd_gather_kernel<T>, nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream,
                          call->work->x, call->work->y, count, call->channel, static_cast<const T *>(call->x),

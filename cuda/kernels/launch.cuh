@@ -23,4 +23,9 @@ template <class Body> nd_status nd_with_storage(nd_dtype storage, Body body) {
     }
 }
 
+/* The same for what only moves elements, or chooses among them, and so takes 8-bit integers too. */
+template <class Body> nd_status nd_with_moved(nd_dtype storage, Body body) {
+    return storage == nd_dtype_u8 ? body(nd_u8()) : nd_with_storage(storage, body);
+}
+
 #endif

@@ -13,6 +13,10 @@ struct nd_bf16 {
     uint16_t bits;
 };
 
+struct nd_u8 {
+    uint8_t integer;
+};
+
 __device__ inline float nd_load(float x) {
     return x;
 }
@@ -25,6 +29,10 @@ __device__ inline float nd_load(nd_bf16 x) {
     return nd_ptx_f32_of_bits((uint32_t)x.bits << 16);
 }
 
+__device__ inline float nd_load(nd_u8 x) {
+    return (float)x.integer;
+}
+
 __device__ inline void nd_store(float *y, float x) {
     *y = x;
 }
@@ -35,6 +43,11 @@ __device__ inline void nd_store(nd_f16 *y, float x) {
 
 __device__ inline void nd_store(nd_bf16 *y, float x) {
     y->bits = nd_ptx_bf16_of_f32(x);
+}
+
+/* To the nearest even integer in range; what is no number gives 0. */
+__device__ inline void nd_store(nd_u8 *y, float x) {
+    y->integer = (uint8_t)rintf(fminf(fmaxf(x, 0.0f), 255.0f));
 }
 
 /* `count` neighbours that move in one access: at most 16 bytes. */

@@ -52,6 +52,11 @@ __device__ inline float nd_ptx_tf32_of_f32(float x) {
     return __uint_as_float(bits);
 }
 
+/* A product that is rounded on its own, never fused with a sum. */
+__device__ inline float nd_ptx_mul(float x, float y) {
+    return __fmul_rn(x, y);
+}
+
 __device__ inline uint32_t nd_ptx_shared_address(const void *pointer) {
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }

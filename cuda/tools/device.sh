@@ -115,7 +115,7 @@ step() { # step NAME SECONDS COMMAND...
 }
 
 check() {
-    for dtype in fp16 tf32 fp32 bf16; do
+    for dtype in fp16 tf32 fp32 bf16 int8; do
         step "check $dtype" 60 "$nd" check --backend cuda --dtype $dtype --json "$out/step.jsonl"
     done
     for each in fused:fp16 fused:tf32 fused:fp32 fused:bf16 chunked:fp16 chunked:fp32 dense:fp16; do

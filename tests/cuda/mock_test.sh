@@ -105,6 +105,7 @@ for dtype in tf32 fp16 bf16; do
     done
     expect 0 'conv' order=2 "$nd" check --backend cuda --dtype $dtype
 done
+expect 0 'separable  *[0-9]*  *0 ' order=2 "$nd" check --backend cuda --dtype int8
 # What is moved goes through a block of 4 MiB, however much it is: these rows are 4 MiB in fp16, and would be 8 in fp32.
 expect 0 'transfer .* 1  *0 ' mib=9 "$nd" check --backend cuda --dtype fp16 --op transfer/large_row
 # cuDNN offers nothing for fused graphs, or nothing at all

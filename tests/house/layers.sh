@@ -36,7 +36,7 @@ rule datasets datasets/
 rule eval eval/ decouple/ run/ model/ datasets/
 rule bench bench/ decouple/ run/ model/ check/
 rule host/cli cli/ eval/ bench/ check/ decouple/ quantize/ run/ model/ datasets/
-rule cuda cuda/ run/backend.h
+rule cuda cuda/ run/backend.h run/quantized.h
 
 # Rooms within rooms, from the bottom up. decouple.h, bench.h, cli.h and device.h are what their whole room shares.
 rule host/model/infer model/infer/ model/dims.h model/graph.h model/images.h
@@ -61,6 +61,7 @@ rule host/cli/args cli/args/ cli/cli.h datasets/ model/ run/
 rule host/cli/out cli/out/ cli/cli.h
 rule cuda/kernels cuda/kernels/ cuda/check.h run/backend.h
 rule cuda/tune cuda/tune/ cuda/kernels/ cuda/device.h cuda/check.h run/backend.h
+rule cuda/quantized cuda/quantized/ cuda/kernels/ cuda/device.h cuda/check.h run/backend.h run/quantized.h
 rule cuda/libs cuda/libs/ cuda/tune/ cuda/kernels/ cuda/device.h cuda/check.h
 rule cuda/separable cuda/separable/ cuda/libs/ cuda/tune/ cuda/kernels/ cuda/device.h cuda/check.h
 

@@ -293,10 +293,15 @@ static const struct {
     const char *name;
     void (*run)();
 } nd_test_suites[] = {
-    {"machine", nd_test_machine},         {"svd", nd_test_svd},
-    {"verify", nd_test_verify},           {"operations", nd_test_operations},
-    {"in_place", nd_test_in_place},       {"depthwise", nd_test_depthwise},
-    {"separable_mma", nd_test_separable}, {"separable_sm90a", nd_test_separable_sm90a},
+    {"machine", nd_test_machine},
+    {"svd", nd_test_svd},
+    {"verify", nd_test_verify},
+    {"operations", nd_test_operations},
+    {"in_place", nd_test_in_place},
+    {"depthwise", nd_test_depthwise},
+    {"quantized", nd_test_quantized},
+    {"separable_mma", nd_test_separable},
+    {"separable_sm90a", nd_test_separable_sm90a},
 };
 
 /* Without arguments, every test; --filter PREFIX, some; with a file of registers, the table of what the

@@ -55,6 +55,7 @@ int nd_test_result(); /* prints the totals; the exit code of the program */
 void nd_test_operations();
 void nd_test_in_place();
 void nd_test_depthwise();
+void nd_test_quantized();
 void nd_test_separable();
 void nd_test_separable_sm90a();
 void nd_test_machine();

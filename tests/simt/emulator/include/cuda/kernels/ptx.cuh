@@ -46,6 +46,10 @@ inline float nd_ptx_tf32_of_f32(float x) {
     return isfinite(x) ? nd_ptx_f32_of_bits((nd_ptx_bits_of_f32(x) + 0x1000u) & ~0x1fffu) : x;
 }
 
+inline float nd_ptx_mul(float x, float y) {
+    return x * y;
+}
+
 template <int bytes> void nd_ptx_copy_async(void *to, const void *from, bool valid) {
     static_assert(bytes == 4 || bytes == 8 || bytes == 16, "cp.async moves 4, 8 or 16 bytes");
     nd_simt_copy(to, from, bytes, valid);

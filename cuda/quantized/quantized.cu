@@ -1,0 +1,111 @@
+#include "cuda/quantized/quantized.cuh"
+
+#include "cuda/kernels/elementwise.cuh"
+#include "cuda/kernels/grid.cuh"
+
+template <class Y>
+__global__ void __launch_bounds__(nd_grid_threads)
+    nd_quantized_conv_kernel(const __grid_constant__ nd_cuda_quantized_conv conv, int64_t count) {
+    const nd_window &g = conv.window;
+    const nd_u8 *x = static_cast<const nd_u8 *>(conv.x), *x2 = static_cast<const nd_u8 *>(conv.x2);
+    const int64_t no = conv.y_view.dims[1], channels = conv.x_view.dims[1] / conv.groups;
+    for (int64_t item = nd_grid_first(); item < count; item += nd_grid_step()) {
+        const nd_image_index out = nd_image_at(conv.y_view, item);
+        const int64_t first = out.c / (no / conv.groups) * channels;
+        nd_image_index in = out;
+        int32_t sum = 0;
+        for (int64_t i = 0; i < g.kernel[0]; i++)
+            for (int64_t j = 0; j < g.kernel[1]; j++) {
+                in.h = out.h * g.stride[0] - g.pad[0] + i * g.dilation[0];
+                in.w = out.w * g.stride[1] - g.pad[1] + j * g.dilation[1];
+                if (in.h < 0 || in.h >= conv.x_view.dims[2] || in.w < 0 || in.w >= conv.x_view.dims[3])
+                    continue;
+                for (int64_t c = 0; c < channels; c++) {
+                    in.c = first + c;
+                    const int64_t tap = (c * g.kernel[0] + i) * g.kernel[1] + j;
+                    sum += conv.weights[tap * no + out.c] *
+                           ((int32_t)x[nd_view_at(conv.x_view, in)].integer - conv.x_zero);
+                }
+            }
+        const float t = nd_quantized_finish(conv.requant, sum, conv.factor[out.c], conv.shift[out.c],
+                                            x2 ? x2 + nd_view_at(conv.x2_view, out) : nullptr);
+        nd_store(&static_cast<Y *>(conv.y)[nd_view_at(conv.y_view, out)], t);
+    }
+}
+
+nd_status nd_cuda_quantized_conv_launch(const nd_cuda_quantized_conv *call) {
+    const int64_t count = nd_view_count(&call->y_view);
+    if (!count) return nd_status_ok;
+    return nd_launch(call->real ? nd_quantized_conv_kernel<float> : nd_quantized_conv_kernel<nd_u8>,
+                     nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream, *call, count);
+}
+
+__global__ void __launch_bounds__(nd_grid_threads)
+    nd_quantized_depthwise_kernel(const __grid_constant__ nd_cuda_quantized_depthwise d, int64_t count) {
+    const nd_window &g = d.window;
+    const nd_u8 *x = static_cast<const nd_u8 *>(d.x);
+    for (int64_t item = nd_grid_first(); item < count; item += nd_grid_step()) {
+        const int64_t term = item % d.terms, pixel = item / d.terms, row = pixel / d.out_width;
+        nd_image_index in;
+        in.c = d.channel[term];
+        in.n = row / d.out_height;
+        float chain = 0;
+        for (int64_t i = 0; i < g.kernel[0]; i++)
+            for (int64_t j = 0; j < g.kernel[1]; j++) {
+                in.h = row % d.out_height * g.stride[0] - g.pad[0] + i * g.dilation[0];
+                in.w = pixel % d.out_width * g.stride[1] - g.pad[1] + j * g.dilation[1];
+                if (in.h < 0 || in.h >= d.x_view.dims[2] || in.w < 0 || in.w >= d.x_view.dims[3]) continue;
+                const int32_t value = x[nd_view_at(d.x_view, in)].integer;
+                chain =
+                    fmaf((float)(value - d.x_zero), d.filters[(i * g.kernel[1] + j) * d.terms + term], chain);
+            }
+        nd_store(static_cast<nd_u8 *>(d.y) + item, fmaf(chain, d.middle_factor[term], (float)d.middle_zero));
+    }
+}
+
+nd_status nd_cuda_quantized_depthwise_launch(const nd_cuda_quantized_depthwise *call) {
+    const int64_t count = call->images * call->out_height * call->out_width * call->terms;
+    if (!count) return nd_status_ok;
+    return nd_launch(nd_quantized_depthwise_kernel, nd_grid_blocks(count), dim3(nd_grid_threads), 0,
+                     call->stream, *call, count);
+}
+
+struct nd_quantized_add {
+    static constexpr int operands = 2;
+    nd_requant requant;
+    __device__ float operator()(float a, float b, int64_t) const {
+        return nd_quantized_bounded(requant,
+                                    fmaf(b, requant.x2_factor, fmaf(a, requant.x_factor, requant.shift)));
+    }
+};
+
+nd_status nd_cuda_quantized_add_launch(const nd_cuda_call *call) {
+    return nd_loop_typed<nd_u8, nd_u8>(
+        call, nd_quantized_add{nd_requant_of(call->work, nullptr, nullptr, nullptr)});
+}
+
+struct nd_quantize_of {
+    static constexpr int operands = 1;
+    float scale, zero;
+    __device__ float operator()(float a, float, int64_t) const {
+        return a / scale + zero;
+    }
+};
+
+nd_status nd_cuda_quantize_launch(const nd_cuda_call *call) {
+    const nd_quant quant = call->work->y_quant;
+    return nd_loop_typed<float, nd_u8>(call, nd_quantize_of{quant.scale, (float)quant.zero});
+}
+
+struct nd_dequantize_of {
+    static constexpr int operands = 1;
+    float scale, zero;
+    __device__ float operator()(float a, float, int64_t) const {
+        return scale * (a - zero);
+    }
+};
+
+nd_status nd_cuda_dequantize_launch(const nd_cuda_call *call) {
+    const nd_quant quant = call->work->x_quant;
+    return nd_loop_typed<nd_u8, float>(call, nd_dequantize_of{quant.scale, (float)quant.zero});
+}

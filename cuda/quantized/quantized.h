@@ -1,0 +1,56 @@
+/* The plain kernels of 8-bit integers, by the definition in run/quantized.h and equal to it bit for bit: sums
+ * are int32, and the fp32 operations that follow are the same in the same order. Any strides and groups; what
+ * is fast is elsewhere (cuda/separable). */
+#ifndef ND_CUDA_QUANTIZED_H
+#define ND_CUDA_QUANTIZED_H
+
+#include "cuda/kernels/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "run/quantized.h"
+
+/* Convolution, one thread an output. x has `x_zero` where the work has its zero; y holds integers, or fp32
+ * where the work's y_quant says so. */
+typedef struct nd_cuda_quantized_conv {
+    nd_window window;
+    int64_t groups;
+    nd_view x_view, x2_view, y_view;
+    nd_requant requant;
+    int32_t x_zero;
+    bool real;                   /* y is fp32 */
+    const int8_t *weights;       /* [ni/groups][kh][kw][no] */
+    const float *factor, *shift; /* [no] */
+    const void *x, *x2;          /* starts of buffers; x2 NULL without residual */
+    void *y;
+    cudaStream_t stream;
+} nd_cuda_quantized_conv;
+
+nd_status nd_cuda_quantized_conv_launch(const nd_cuda_quantized_conv *call);
+
+/* The depthwise half of a separable layer: y[pixel][terms], one thread an integer. */
+typedef struct nd_cuda_quantized_depthwise {
+    nd_window window;
+    nd_view x_view;
+    int64_t images, out_height, out_width, terms;
+    int32_t x_zero, middle_zero;
+    const float *filters;       /* [kh*kw][terms] */
+    const float *middle_factor; /* [terms] */
+    const int32_t *channel;     /* [terms] */
+    const void *x;              /* start of the buffer */
+    void *y;
+    cudaStream_t stream;
+} nd_cuda_quantized_depthwise;
+
+nd_status nd_cuda_quantized_depthwise_launch(const nd_cuda_quantized_depthwise *call);
+
+/* call->storage is not looked at. */
+nd_cuda_launch nd_cuda_quantized_add_launch, nd_cuda_quantize_launch, nd_cuda_dequantize_launch;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

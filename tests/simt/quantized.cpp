@@ -1,0 +1,179 @@
+/* Operations on 8-bit integers, equal to ref's to the bit: operands are drawn from all 256 integers, and the
+ * scales spread outputs over their range. Between a view's elements nothing may be written. */
+#include "cuda/quantized/quantized.h"
+#include "tests/simt/quantized_case.h"
+
+#include <string.h>
+
+extern "C" {
+#include "base/rng.h"
+#include "run/plugins.h"
+}
+
+static std::vector<unsigned char> nd_test_bytes(size_t count, uint64_t seed) {
+    nd_rng rng = nd_rng_seed(seed);
+    std::vector<unsigned char> bytes(count);
+    for (unsigned char &byte : bytes) byte = (unsigned char)nd_rng_below(&rng, 256);
+    return bytes;
+}
+
+static size_t nd_test_elements(const nd_view &view) {
+    int64_t last = 0;
+    for (int64_t at : nd_test_positions(view)) last = at + 1 > last ? at + 1 : last;
+    return (size_t)last;
+}
+
+void nd_test_integers_alike(const nd_quantized_case &test) {
+    const nd_work &work = test.work;
+    const bool real_x = work.operation == nd_operation_quantize;
+    const size_t size = work.y_quant.scale > 0 || work.operation == nd_operation_pool ||
+                                work.operation == nd_operation_copy || work.operation == nd_operation_gather
+                            ? 1
+                            : sizeof(float);
+    std::vector<unsigned char> x = nd_test_bytes(nd_test_elements(work.x), 1);
+    const std::vector<unsigned char> x2 = nd_test_bytes(nd_test_elements(work.x2), 2);
+    if (real_x) {
+        const std::vector<float> numbers = nd_test_reals(x.size(), -9, 9, 1);
+        x.resize(numbers.size() * sizeof(float));
+        memcpy(x.data(), numbers.data(), x.size());
+    }
+    std::vector<unsigned char> expected(nd_test_elements(work.y) * size, 0x5a);
+    nd_test_expect(nd_quantized_agrees(&work) &&
+                       !nd_ref_run_quantized(&work, x.data(), x2.data(), expected.data()),
+                   (test.name + ": the reference takes it").c_str());
+    for (int order = 0; order < nd_simt_order_count; order++) {
+        nd_simt_set_order((nd_simt_order)order, 7);
+        std::vector<unsigned char> y(expected.size(), 0x5a);
+        const uint64_t before = nd_simt_launches();
+        const bool ran = !test.launch(work, x.data(), x2.data(), y.data());
+        nd_test_expect(ran && nd_simt_launches() > before, (test.name + ": runs").c_str());
+        nd_test_expect(y == expected, (test.name + ": as ref, to the bit").c_str());
+    }
+}
+
+void nd_quantized_case::own() {
+    work.weights = weights.empty() ? nullptr : weights.data();
+    work.bias = bias.empty() ? nullptr : bias.data();
+    work.weights_scale = scales.empty() ? nullptr : scales.data();
+    work.depthwise = depthwise.empty() ? nullptr : depthwise.data();
+    work.channel = channel.empty() ? nullptr : channel.data();
+}
+
+static nd_quantized_case nd_test_conv_case(const char *name, int64_t groups, bool real,
+                                           nd_activation activation, bool residual) {
+    nd_quantized_case test;
+    const int64_t ni = 12, no = 10;
+    nd_work &work = test.work;
+    test.name = name;
+    work.operation = nd_operation_conv;
+    work.window = {{3, 3}, {2, 1}, {1, 1}, {1, 1, 1, 1}};
+    work.groups = groups;
+    work.x = nd_test_view(2, ni, 7, 6, 3);
+    work.y = work.x2 = nd_test_view(2, no, 4, 6, 5);
+    work.residual = residual;
+    work.activation = activation;
+    work.x_quant = {0.02f, 119};
+    work.x2_quant = {0.03f, 140};
+    if (!real) work.y_quant = {0.05f, 77};
+    test.weights = nd_test_integers((size_t)(no * ni / groups * 9), -128, 127, 3);
+    test.bias = nd_test_reals((size_t)no, -2, 2, 4);
+    test.scales = nd_test_reals((size_t)no, 0.0005f, 0.002f, 5);
+    return test;
+}
+
+static nd_status nd_test_conv_launch(const nd_work &work, const void *x, const void *x2, void *y) {
+    const int64_t no = work.y.dims[1], length = work.x.dims[1] / work.groups * 9;
+    std::vector<int8_t> turned((size_t)(no * length));
+    std::vector<float> factor((size_t)no), shift((size_t)no);
+    for (int64_t o = 0; o < no; o++)
+        for (int64_t i = 0; i < length; i++)
+            turned[(size_t)(i * no + o)] = (int8_t)work.weights[o * length + i];
+    nd_cuda_quantized_conv call = {};
+    call.window = work.window;
+    call.groups = work.groups;
+    call.x_view = work.x;
+    call.x2_view = work.x2;
+    call.y_view = work.y;
+    call.requant = nd_requant_of(&work, factor.data(), shift.data(), nullptr);
+    call.x_zero = work.x_quant.zero;
+    call.real = !(work.y_quant.scale > 0);
+    call.weights = turned.data();
+    call.factor = factor.data();
+    call.shift = shift.data();
+    call.x = x;
+    call.x2 = work.residual ? x2 : nullptr;
+    call.y = y;
+    return nd_cuda_quantized_conv_launch(&call);
+}
+
+static void nd_test_convs() {
+    struct variant {
+        const char *name;
+        int64_t groups;
+        bool real, residual;
+        nd_activation activation;
+    };
+    static const variant variants[] = {
+        {"s8 convolution", 1, false, false, {nd_act_none, 0, 0}},
+        {"s8 convolution to fp32", 1, true, false, {nd_act_leaky_relu, 0.1f, 0}},
+        {"s8 convolution, groups, residual, ReLU", 2, false, true, {nd_act_relu, 0, 0}},
+        {"s8 convolution, leaky ReLU", 1, false, true, {nd_act_leaky_relu, 0.1f, 0}},
+        {"s8 convolution, clip", 1, false, false, {nd_act_clip, -1, 3}},
+    };
+    for (const variant &v : variants) {
+        nd_quantized_case test = nd_test_conv_case(v.name, v.groups, v.real, v.activation, v.residual);
+        test.own();
+        test.launch = nd_test_conv_launch;
+        nd_test_integers_alike(test);
+    }
+}
+
+/* One launch function over the same view, of integers with the quantisations given. */
+static void nd_test_plain(const char *name, nd_operation operation, nd_cuda_launch *launch, nd_quant x_quant,
+                          nd_quant y_quant, nd_activation activation) {
+    nd_quantized_case test;
+    test.name = name;
+    nd_work &work = test.work;
+    work.operation = operation;
+    work.x = nd_test_view(2, 32, 4, 5, 16);
+    work.x2 = work.y = nd_test_view(2, 32, 4, 5);
+    work.activation = activation;
+    work.x_quant = x_quant;
+    work.x2_quant = {0.031f, 130};
+    work.y_quant = y_quant;
+    if (operation == nd_operation_pool) {
+        work.maximum = true;
+        work.window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
+    }
+    if (operation == nd_operation_gather) {
+        test.channel = {5, 0, 0, 31, 4, 4, 2, 5};
+        work.terms = 8;
+        work.y = nd_test_view(2, 8, 4, 5, 3);
+    }
+    test.own();
+    test.launch = [launch](const nd_work &of, const void *x, const void *x2, void *y) {
+        nd_cuda_call call = {};
+        call.work = &of;
+        call.storage = nd_dtype_u8;
+        call.x = x;
+        call.x2 = x2;
+        call.y = y;
+        call.channel = of.channel;
+        return launch(&call);
+    };
+    nd_test_integers_alike(test);
+}
+
+void nd_test_quantized() {
+    const nd_quant a = {0.02f, 119}, b = {0.045f, 77}, none = {0, 0};
+    nd_test_convs();
+    nd_test_plain("s8 add", nd_operation_binary, nd_cuda_quantized_add_launch, a, b, {nd_act_none, 0, 0});
+    nd_test_plain("s8 add, leaky ReLU", nd_operation_binary, nd_cuda_quantized_add_launch, a, b,
+                  {nd_act_leaky_relu, 0.1f, 0});
+    nd_test_plain("quantize", nd_operation_quantize, nd_cuda_quantize_launch, none, b, {nd_act_none, 0, 0});
+    nd_test_plain("dequantize", nd_operation_dequantize, nd_cuda_dequantize_launch, a, none,
+                  {nd_act_none, 0, 0});
+    nd_test_plain("s8 max pool", nd_operation_pool, nd_cuda_pool_launch, a, a, {nd_act_none, 0, 0});
+    nd_test_plain("s8 gather", nd_operation_gather, nd_cuda_gather_launch, a, a, {nd_act_none, 0, 0});
+    nd_test_plain("s8 copy", nd_operation_copy, nd_cuda_copy_launch, a, a, {nd_act_none, 0, 0});
+}
