@@ -4,7 +4,6 @@
 
 #include "base/files/file.h"
 #include "base/log.h"
-#include "base/text/text.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -89,22 +88,6 @@ static int imagefolder_compare(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* Folders 0, 1, 10, 11, 2: numbers whose byte order is not theirs. */
-static void imagefolder_doubt(const nd_imagefolder_walk *walk, const char *folder) {
-    int64_t number;
-    size_t first = walk->n_classes;
-    for (size_t i = 0; i < walk->n_classes; i++) {
-        if (!nd_text_int(walk->classes[i], &number)) return;
-        if (number != (int64_t)i && first == walk->n_classes) first = i;
-    }
-    if (first < walk->n_classes)
-        nd_log(nd_log_warn,
-               "%s: its folders are numbers, but the classes are numbered in byte order of the names, as "
-               "torchvision does: folder %s is class %zu. Where a folder's number is its class, give "
-               "--classes numbers",
-               folder, walk->classes[first], first);
-}
-
 static nd_status imagefolder_scan(nd_imagefolder_walk *walk, const char *folder) {
     ND_TRY(imagefolder_each(walk, folder, imagefolder_class));
     ND_REQUIRE(walk->n_classes, nd_status_input, "%s: no folder of a class in it", folder);
@@ -124,7 +107,6 @@ static nd_status imagefolder_scan(nd_imagefolder_walk *walk, const char *folder)
         nd_log(nd_log_warn, "%s: %lld files that are neither JPEG nor PNG by name left out", folder,
                (long long)walk->other);
     nd_files_sort(walk->files);
-    imagefolder_doubt(walk, folder);
     return nd_files_set_classes(walk->files, walk->classes, walk->n_classes);
 }
 

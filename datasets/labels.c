@@ -1,5 +1,6 @@
 #include "datasets/labels.h"
 
+#include "base/log.h"
 #include "base/text/text.h"
 #include "datasets/lines.h"
 
@@ -135,12 +136,28 @@ static nd_status labels_resolve(nd_labels *labels, const char *classes, const nd
     return nd_status_ok;
 }
 
+/* Folders 0, 1, 10, 11, 2: numbers whose byte order is not theirs. */
+static void labels_doubt(const nd_source *source) {
+    int64_t number, first = source->n_classes;
+    for (int64_t i = 0; i < source->n_classes; i++) {
+        if (!nd_text_int(source->classes[i], &number)) return;
+        if (number != i && first == source->n_classes) first = i;
+    }
+    if (first < source->n_classes)
+        nd_log(nd_log_warn,
+               "the folders of the data set are numbers, but its classes are numbered in byte order of the "
+               "names, as torchvision does: folder %s is class %lld. Where a folder's number is its class, "
+               "give --classes numbers",
+               source->classes[first], (long long)first);
+}
+
 nd_status nd_labels_open(const char *classes, int64_t offset, const nd_source *source, nd_labels **out) {
     *out = NULL;
     nd_labels *labels = calloc(1, sizeof *labels);
     ND_REQUIRE(labels, nd_status_memory, "no memory for classes");
     labels->offset = offset;
     labels->mapped = classes != NULL;
+    if (!classes && source->classes) labels_doubt(source);
     const nd_status status = classes ? labels_resolve(labels, classes, source) : nd_status_ok;
     if (status)
         nd_labels_close(labels);

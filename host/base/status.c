@@ -36,7 +36,9 @@ nd_status nd_fail_in(nd_status status, const char *format, ...) {
     char context[512];
     vsnprintf(context, sizeof context, format, arguments);
     va_end(arguments);
-    return nd_fail(status, "%s: %s", context, nd_status_message);
+    const size_t length = strlen(context);
+    const bool told = !strncmp(nd_status_message, context, length) && nd_status_message[length] == ':';
+    return told ? status : nd_fail(status, "%s: %s", context, nd_status_message);
 }
 
 const char *nd_error(void) {

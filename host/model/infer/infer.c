@@ -35,7 +35,8 @@ static nd_status infer_inputs(nd_infer *infer) {
                    value->name);
         for (int k = 1; k < value->rank; k++)
             ND_REQUIRE(value->dims[k] >= 1, nd_status_unsupported,
-                       "%s: the size of input '%s' along axis %d is not known", graph->name, value->name, k);
+                       "%s: the size of input '%s' along axis %d is open; --input gives one", graph->name,
+                       value->name, k);
         ND_REQUIRE(nd_dims_count(value->rank, value->dims) > 0, nd_status_format,
                    "%s: input '%s' has impossible dimensions", graph->name, value->name);
     }
