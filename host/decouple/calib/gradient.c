@@ -23,7 +23,7 @@ struct nd_gradient {
     nd_backend *backend;
     const nd_graph *graph;
     int64_t batch, n;
-    int scores;
+    int heads[nd_heads_max], n_heads;
     bool *known;       /* [values] */
     float **kept;      /* [values] forward values the backward pass needs; NULL where it does not */
     float **gradient;  /* [values] of the pass under way */
@@ -50,7 +50,7 @@ static bool has_rule(const nd_graph *graph, const nd_node *node) {
     return linear(graph, node) || nd_backward_rule_of(graph, node);
 }
 
-/* known = reached from the scores through rules alone, and depends on a convolution. */
+/* known = reached from a head through rules alone, and depends on a convolution. */
 static nd_status find_known(nd_gradient *g) {
     const nd_graph *graph = g->graph;
     const nd_node *obstacle = NULL;
@@ -68,7 +68,7 @@ static nd_status find_known(nd_gradient *g) {
         for (int o = 0; o < node->n_out; o++)
             if (node->out[o] >= 0) varies[node->out[o]] = any;
     }
-    g->known[g->scores] = true;
+    for (int h = 0; h < g->n_heads; h++) g->known[g->heads[h]] = true;
     for (int n = graph->n_nodes - 1; n >= 0; n--) {
         const nd_node *node = &graph->nodes[n];
         bool reached = false, stopped = false;
@@ -241,15 +241,16 @@ static nd_status prepare_nodes(nd_gradient *g) {
     return g->n_outputs ? nd_exec_open(g->backend, graph, &settings, &g->forward) : nd_status_ok;
 }
 
-nd_status nd_gradient_open(nd_backend *backend, const nd_graph *graph, int64_t batch, int scores,
-                           nd_gradient **out) {
+nd_status nd_gradient_open(nd_backend *backend, const nd_graph *graph, int64_t batch, const int *heads,
+                           int n_heads, nd_gradient **out) {
     nd_status status = nd_status_ok;
     nd_gradient *g = calloc(1, sizeof *g);
     ND_REQUIRE(g, nd_status_memory, "no memory for gradients");
     g->backend = backend;
     g->graph = graph;
     g->batch = batch;
-    g->scores = scores;
+    g->n_heads = n_heads;
+    memcpy(g->heads, heads, (size_t)n_heads * sizeof *heads);
     size_t values = (size_t)graph->n_values, nodes = (size_t)graph->n_nodes;
     g->known = nd_alloc_array(values, sizeof *g->known);
     g->kept = nd_alloc_array(values, sizeof *g->kept);
@@ -362,13 +363,22 @@ static nd_status run_node(nd_gradient *g, int number) {
     return nd_status_ok;
 }
 
-nd_status nd_gradient_backward(nd_gradient *g, const float *seed, nd_gradient_visit *visit, void *context) {
+/* What begins at a head adds to what reaches it from another, of which it may be a part. */
+static nd_status seed_heads(nd_gradient *g, const float *const *seeds) {
+    for (int h = 0; h < g->n_heads; h++) {
+        const int v = g->heads[h];
+        const size_t count = (size_t)(g->n * nd_value_size(g->graph, v));
+        if (!g->gradient[v]) g->gradient[v] = nd_alloc_array(count, sizeof *g->gradient[v]);
+        ND_REQUIRE(g->gradient[v], nd_status_memory, "no memory for gradients");
+        for (size_t e = 0; e < count; e++) g->gradient[v][e] += seeds[h][e];
+    }
+    return nd_status_ok;
+}
+
+nd_status nd_gradient_backward(nd_gradient *g, const float *const *seeds, nd_gradient_visit *visit,
+                               void *context) {
     nd_status status = nd_status_ok;
-    size_t count = (size_t)(g->n * nd_value_size(g->graph, g->scores));
-    float *scores = nd_alloc_array(count, sizeof *scores);
-    ND_REQUIRE(scores, nd_status_memory, "no memory for gradients");
-    memcpy(scores, seed, count * sizeof *scores);
-    g->gradient[g->scores] = scores;
+    ND_TRY_DONE(seed_heads(g, seeds));
     for (int n = g->graph->n_nodes - 1; n >= 0; n--) {
         const nd_node *node = &g->graph->nodes[n];
         if (!wanted_after(g, node) || !g->gradient[node->out[0]]) continue;

@@ -7,30 +7,31 @@
 
 #include "model/graph.h"
 #include "run/backend.h"
+#include "run/heads.h"
 
 typedef struct nd_gradient nd_gradient;
 
-/* Prepares both passes for blocks of `batch` images, from the gradient at value `scores` back to the outputs
- * of the first convolutions. After an op that has no derivative here (LRN, softmax inside, what nd cannot
- * run) values have no gradient; the first such op is named in a warning. The graph must be inferred and must
- * not change until closing. */
-nd_status nd_gradient_open(nd_backend *backend, const nd_graph *graph, int64_t batch, int scores,
-                           nd_gradient **out);
+/* Prepares both passes for blocks of `batch` images, from the gradients at the values heads[n_heads],
+ * at most nd_heads_max, back to the outputs of the first convolutions. After an op that has no
+ * derivative here (LRN, softmax inside, what nd cannot run) values have no gradient; the first such op
+ * is named in a warning. The graph must be inferred and must not change until closing. */
+nd_status nd_gradient_open(nd_backend *backend, const nd_graph *graph, int64_t batch, const int *heads,
+                           int n_heads, nd_gradient **out);
 void nd_gradient_close(nd_gradient *gradient); /* NULL is legal */
 
-/* Does the value influence the scores through known derivatives alone, and does it depend on
+/* Does the value influence the heads through known derivatives alone, and does it depend on
  * a convolution? */
 bool nd_gradient_known(const nd_gradient *gradient, int value);
 
 /* Bytes of activations that a block of `batch` images keeps from the forward for the backward pass. */
 int64_t nd_gradient_kept_bytes(const nd_graph *graph, int64_t batch);
 
-/* Forward pass of 1 <= n <= batch images [n][c][h][w]; then any number of backward passes from a gradient at
- * the scores, seed[n][classes]. `visit` gets the gradient of every known value that a node puts out,
- * row-major, n images, valid during the call. */
+/* Forward pass of 1 <= n <= batch images [n][c][h][w]; then any number of backward passes from
+ * gradients at the heads, seeds[n_heads] of n images each. `visit` gets the gradient of every known
+ * value that a node puts out, row-major, n images, valid during the call. */
 typedef nd_status nd_gradient_visit(void *context, int value, int64_t n, const float *gradient);
 nd_status nd_gradient_forward(nd_gradient *gradient, int64_t n, const float *images);
-nd_status nd_gradient_backward(nd_gradient *gradient, const float *seed, nd_gradient_visit *visit,
+nd_status nd_gradient_backward(nd_gradient *gradient, const float *const *seeds, nd_gradient_visit *visit,
                                void *context);
 
 #endif

@@ -19,9 +19,14 @@ typedef struct metric_job {
     nd_gradient *gradient;
     nd_plan *plan;
     int *layer_of;        /* [values] the layer that puts it out and wants a metric, or -1 */
-    nd_captures captures; /* the image */
-    int64_t block, classes, images;
-    float *seed, *rows; /* [block][classes]; gradients of one layer, one row a pixel */
+    nd_captures captures; /* the image; before, the heads */
+    int64_t block, images;
+    int heads[nd_heads_max], n_heads;
+    int64_t sizes[nd_heads_max];
+    double scale[nd_heads_max]; /* 1 / what a head varies over the images, its root */
+    double *sum[nd_heads_max];  /* [size] over the images */
+    double squares[nd_heads_max];
+    float *seeds[nd_heads_max], *rows; /* [block][size]; gradients of one layer, one row a pixel */
 } metric_job;
 
 static int64_t rows_of(const nd_layer *layer) {
@@ -53,6 +58,44 @@ static nd_status add_gradient(void *context, int value, int64_t n, const float *
     return nd_status_ok;
 }
 
+static nd_status spread_block(void *context, int64_t n) {
+    metric_job *job = context;
+    for (int h = 0; h < job->n_heads; h++)
+        for (int64_t e = 0; e < n * job->sizes[h]; e++) {
+            const double x = job->captures.data[h][e];
+            job->sum[h][e % job->sizes[h]] += x;
+            job->squares[h] += x * x;
+        }
+    job->images += n;
+    return nd_status_ok;
+}
+
+/* Of several heads each counts relative to how much it varies itself over the images; of one that is but a
+ * factor of the whole. */
+static nd_status scale_heads(metric_job *job, const nd_decouple_settings *settings, int64_t images) {
+    nd_status status = nd_status_ok;
+    nd_captures *captures = &job->captures;
+    for (int h = 0; h < job->n_heads; h++) job->scale[h] = 1;
+    if (job->n_heads == 1) return nd_status_ok;
+    for (int h = 0; h < job->n_heads; h++) {
+        job->sum[h] = nd_alloc_array((size_t)job->sizes[h], sizeof *job->sum[h]);
+        ND_REQUIRE(job->sum[h], nd_status_memory, "no memory for output metrics");
+    }
+    ND_TRY_DONE(nd_captures_open(job->backend, job->graph, settings->calib->batch, NULL, 0, job->heads,
+                                 job->n_heads, captures));
+    ND_TRY_DONE(nd_sample(settings->calib, images, &captures, 1, spread_block, job));
+    for (int h = 0; h < job->n_heads; h++) {
+        double spread = job->squares[h];
+        for (int64_t e = 0; e < job->sizes[h]; e++)
+            spread -= job->sum[h][e] * job->sum[h][e] / (double)job->images;
+        job->scale[h] = spread > 0 ? sqrt((double)job->images / spread) : 0;
+    }
+done:
+    nd_captures_close(captures);
+    job->images = 0;
+    return status;
+}
+
 static nd_status metric_block(void *context, int64_t n) {
     metric_job *job = context;
     int64_t size = nd_value_size(job->graph, job->graph->inputs[0]);
@@ -62,10 +105,11 @@ static nd_status metric_block(void *context, int64_t n) {
         for (int draw = 0; draw < metric_draws; draw++) {
             for (int64_t i = 0; i < count; i++) { /* by image, whatever the size of a block */
                 nd_rng rng = nd_rng_seed((uint64_t)((job->images + i) * metric_draws + draw + 1));
-                for (int64_t c = 0; c < job->classes; c++)
-                    job->seed[i * job->classes + c] = (float)nd_rng_normal(&rng);
+                for (int h = 0; h < job->n_heads; h++)
+                    for (int64_t c = 0; c < job->sizes[h]; c++)
+                        job->seeds[h][i * job->sizes[h] + c] = (float)(job->scale[h] * nd_rng_normal(&rng));
             }
-            ND_TRY(nd_gradient_backward(job->gradient, job->seed, add_gradient, job));
+            ND_TRY(nd_gradient_backward(job->gradient, (const float *const *)job->seeds, add_gradient, job));
         }
         job->images += count;
     }
@@ -133,35 +177,43 @@ static nd_status give_room(metric_job *job) {
         layer->metric = nd_alloc_array((size_t)(layer->conv.groups * width), (size_t)width * sizeof(double));
         ND_REQUIRE(layer->metric, nd_status_memory, "conv %s: no memory for its metric", layer->name);
     }
-    job->seed = nd_alloc_array((size_t)job->block, (size_t)job->classes * sizeof *job->seed);
     job->rows = nd_alloc_array((size_t)job->block, (size_t)most * sizeof *job->rows);
-    ND_REQUIRE(job->seed && job->rows, nd_status_memory, "no memory for output metrics");
+    bool enough = job->rows != NULL;
+    for (int h = 0; h < job->n_heads; h++) {
+        job->seeds[h] = nd_alloc_array((size_t)job->block, (size_t)job->sizes[h] * sizeof *job->seeds[h]);
+        enough = enough && job->seeds[h];
+    }
+    ND_REQUIRE(enough, nd_status_memory, "no memory for output metrics");
     return nd_status_ok;
 }
 
 nd_status nd_output_metric(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                            nd_plan *plan) {
     nd_status status = nd_status_ok;
-    int scores = nd_graph_scores(graph);
     int64_t images = settings->calib_images;
     metric_job job = {.backend = backend, .graph = graph, .plan = plan};
     nd_captures *captures = &job.captures;
     job.block = block_for(graph, settings->calib->batch);
-    job.classes = nd_value_size(graph, scores);
+    job.n_heads = nd_graph_heads(graph, job.heads);
+    for (int h = 0; h < job.n_heads; h++) job.sizes[h] = nd_value_size(graph, job.heads[h]);
+    if (images <= 0 || images > metric_images) images = metric_images;
     job.layer_of = nd_alloc_array((size_t)graph->n_values, sizeof *job.layer_of);
     ND_REQUIRE_DONE(job.layer_of, nd_status_memory, "no memory for output metrics");
-    ND_TRY_DONE(nd_gradient_open(backend, graph, job.block, scores, &job.gradient));
+    ND_TRY_DONE(nd_gradient_open(backend, graph, job.block, job.heads, job.n_heads, &job.gradient));
     ND_TRY_DONE(give_room(&job));
+    ND_TRY_DONE(scale_heads(&job, settings, images));
     ND_TRY_DONE(
         nd_captures_open(backend, graph, settings->calib->batch, NULL, 0, graph->inputs, 1, &job.captures));
-    if (images <= 0 || images > metric_images) images = metric_images;
     ND_TRY_DONE(nd_sample(settings->calib, images, &captures, 1, metric_block, &job));
     ND_TRY_DONE(finish(backend, plan));
 done:
     nd_captures_close(&job.captures);
     nd_gradient_close(job.gradient);
     free(job.layer_of);
-    free(job.seed);
+    for (int h = 0; h < job.n_heads; h++) {
+        free(job.seeds[h]);
+        free(job.sum[h]);
+    }
     free(job.rows);
     return status;
 }

@@ -30,8 +30,8 @@ struct nd_score_loss {
     trial *trials;
     int n_trials;
     float *y;
-    head heads[nd_heads_max];
-    int n_heads;
+    head heads[nd_heads_max]; /* that the layer changes */
+    int n_heads, all_heads;
     int64_t images, batch;
 };
 
@@ -142,8 +142,25 @@ void nd_score_loss_close(nd_score_loss *m) {
     free(m);
 }
 
-static nd_status find_heads(const nd_graph *graph, nd_score_loss *m, int *values) {
-    m->n_heads = nd_graph_heads(graph, values);
+/* Leaves the heads that follow from `y`: the others are as they were, and cannot be run from there. */
+static nd_status keep_changed(const nd_graph *graph, int y, int *values, int *n) {
+    bool *after = nd_alloc_array((size_t)graph->n_values, sizeof *after);
+    int kept = 0;
+    ND_REQUIRE(after, nd_status_memory, "%s: no memory for a cut", graph->name);
+    after[y] = true;
+    nd_mark_after(graph, after);
+    for (int h = 0; h < *n; h++)
+        if (after[values[h]]) values[kept++] = values[h];
+    *n = kept;
+    free(after);
+    return nd_status_ok;
+}
+
+static nd_status find_heads(const nd_graph *graph, int y, nd_score_loss *m, int *values) {
+    m->n_heads = m->all_heads = nd_graph_heads(graph, values);
+    ND_TRY(keep_changed(graph, y, values, &m->n_heads));
+    ND_REQUIRE(m->n_heads, nd_status_unsupported, "%s: none of its first %d outputs follows from layer %s",
+               graph->name, m->all_heads, m->layer->name);
     for (int h = 0; h < m->n_heads; h++) {
         head *of = &m->heads[h];
         of->value = values[h];
@@ -171,7 +188,7 @@ nd_status nd_score_loss_open(const nd_activation_cache *activations, nd_backend 
     m->layer = layer;
     m->backend = backend;
     m->batch = batch;
-    ND_TRY_DONE(find_heads(graph, m, heads));
+    ND_TRY_DONE(find_heads(graph, y, m, heads));
     values[0] = node->in[0];
     rest[0] = y;
     ND_TRY_DONE(cut_after(graph, y, values + 1, &m->n_sides));
@@ -214,11 +231,11 @@ done:
     return status;
 }
 
-/* The relative squared change, each head weighing the same. */
+/* The relative squared change, each head weighing the same, also those that do not change. */
 static double trial_loss(const nd_score_loss *m, const trial *of) {
     double loss = 0;
     for (int h = 0; h < m->n_heads; h++)
-        loss += of->loss[h] / head_spread(&m->heads[h], m->images) / m->n_heads;
+        loss += of->loss[h] / head_spread(&m->heads[h], m->images) / m->all_heads;
     return loss;
 }
 

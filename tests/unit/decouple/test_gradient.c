@@ -245,11 +245,12 @@ static void check(nd_backend *backend, const network *net, const char *name) {
     float *picture = help_normals(images * 3 * side * side, 5), *seed = help_normals(scores, 6);
     float *y = run(backend, net, net->image, net->y, picture);
     catch c = {.value = net->y, .gradient = nd_alloc_array((size_t)size, sizeof *c.gradient)};
-    OK(nd_gradient_open(backend, net->graph, images + 1, net->scores, &gradient));
+    OK(nd_gradient_open(backend, net->graph, images + 1, &net->scores, 1, &gradient));
     cr_assert(nd_gradient_known(gradient, net->y), "%s", name);
     cr_expect(!nd_gradient_known(gradient, net->image));
     OK(nd_gradient_forward(gradient, images, picture));
-    for (int pass = 0; pass < 2; pass++) OK(nd_gradient_backward(gradient, seed, keep, &c));
+    for (int pass = 0; pass < 2; pass++)
+        OK(nd_gradient_backward(gradient, (const float *const *)&seed, keep, &c));
     cr_expect_eq(c.visits, 2);
     int wrong = 0;
     nd_rng rng = nd_rng_seed(8);
@@ -310,7 +311,7 @@ Test(gradient, an_op_without_derivative_stops_it) {
     nd_backend *backend = help_backend();
     nd_gradient *gradient = NULL;
     network net = build(build_lrn);
-    OK(nd_gradient_open(backend, net.graph, 1, net.scores, &gradient));
+    OK(nd_gradient_open(backend, net.graph, 1, &net.scores, 1, &gradient));
     cr_expect(nd_gradient_known(gradient, net.scores));
     cr_expect(!nd_gradient_known(gradient, net.y));
     nd_gradient_close(gradient);

@@ -1,5 +1,7 @@
 #include "decouple/calib/calibrate.h"
+#include "decouple/calib/output_metric.h"
 #include "decouple/decouple.h"
+#include "decouple/plan/plan.h"
 #include "run/executor.h"
 #include "run/heads.h"
 #include "tests/unit/help/small_net.h"
@@ -123,6 +125,115 @@ Test(heads, a_network_with_numbers_from_constants_alone_is_calibrated) {
         nd_graph_free(original);
         nd_graph_free(graph);
     }
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+/* --- the metric that filters are chosen by */
+
+/* A layer that two heads read, whose boxes are in units of `gain`. */
+static nd_graph *two_heads(float gain) {
+    nd_graph *graph = new_graph("two heads");
+    const int x = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
+    const int a = add_plain(graph, nd_op_relu, add_conv(graph, "first", x, 8, 3, 3, 1, 1), -1);
+    const int b = add_plain(graph, nd_op_relu, add_conv(graph, "middle", a, 8, 8, 3, 1, 3), -1);
+    const int boxes = add_conv(graph, "boxes", b, 8, 8, 3, 1, 5),
+              scores = add_conv(graph, "scores", b, 4, 8, 3, 1, 7);
+    const nd_node *node = &graph->nodes[graph->values[boxes].producer];
+    for (int i = 1; i < node->n_in; i++) {
+        const nd_tensor *of = graph->values[node->in[i]].init;
+        for (int64_t e = 0; e < nd_tensor_count(of); e++) ((float *)of->data)[e] *= gain;
+    }
+    OK(nd_graph_add_output(graph, boxes));
+    finish(graph, scores, 1);
+    return graph;
+}
+
+static double *metric_of(nd_backend *backend, nd_batches *calib, float gain) {
+    nd_graph *graph = two_heads(gain);
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_plan plan = {0};
+    double *copy = nd_alloc_array(64, sizeof *copy);
+    settings.method = "dwpw";
+    settings.calib = calib;
+    settings.output_metric = true;
+    OK(nd_plan_open(graph, &settings, &plan));
+    OK(nd_output_metric(graph, backend, &settings, &plan));
+    for (int l = 0; l < plan.n_layers; l++)
+        if (!strcmp(plan.layers[l].name, "middle")) {
+            cr_assert_not_null(plan.layers[l].metric);
+            memcpy(copy, plan.layers[l].metric, 64 * sizeof *copy);
+        }
+    nd_plan_close(&plan);
+    nd_graph_free(graph);
+    return copy;
+}
+
+/* Pixels in place of parts of the image change no choice, and both heads count. */
+Test(heads, each_counts_in_the_output_metric_relative_to_its_own_variance) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(pictures_count, 3);
+    double *small = metric_of(backend, calib, 1), *large = metric_of(backend, calib, 320),
+           *none = metric_of(backend, calib, 0);
+    cr_expect_lt(help_distance(large, small, 64), 1e-4, "%g", help_distance(large, small, 64));
+    cr_expect_gt(help_distance(none, small, 64), 1e-2, "the boxes do not count");
+    free(small);
+    free(large);
+    free(none);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+/* --- post-processing in the graph */
+
+/* Boxes by a convolution, in their places by a reshape, and scores by a softmax through NonMaxSuppression. */
+static nd_graph *suppressed(int *boxes, int *scores) {
+    nd_graph *graph = new_graph("suppressed");
+    nd_node *node;
+    const int64_t most = 10;
+    const float least = 0.1f;
+    const int x = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
+    const int a = add_plain(graph, nd_op_relu, add_conv(graph, "first", x, 8, 3, 3, 1, 1), -1);
+    const int b = add_plain(graph, nd_op_relu, add_conv(graph, "middle", a, 8, 8, 3, 1, 3), -1);
+    *boxes = add_conv(graph, "boxes", b, 4, 8, 3, 1, 5);
+    *scores = add_conv(graph, "scores", b, 4, 8, 3, 1, 7);
+    const int box = add_node(graph, nd_op_reshape, NULL, boxes, 1, &node);
+    node->attr.n = 3;
+    memcpy(node->attr.list, (int64_t[]){1, 64, 4}, 3 * sizeof(int64_t));
+    const int flat = add_node(graph, nd_op_reshape, NULL, scores, 1, &node);
+    node->attr.n = 3;
+    memcpy(node->attr.list, (int64_t[]){1, 4, 64}, 3 * sizeof(int64_t));
+    const int score = add_node(graph, nd_op_softmax, NULL, &flat, 1, &node);
+    node->attr.axis = 1;
+    const int in[] = {box, score, add_ints(graph, 1, 1, &most),
+                      add_floats(graph, NULL, 1, (int64_t[]){1}, &least),
+                      add_floats(graph, NULL, 1, (int64_t[]){1}, &least)};
+    const int kept = add_node(graph, nd_op_opaque, NULL, in, 5, &node);
+    node->op_type = "NonMaxSuppression";
+    node->dynamic = true;
+    finish(graph, kept, 1);
+    return graph;
+}
+
+Test(heads, of_post_processing_in_the_graph_are_what_goes_into_it) {
+    int heads[nd_heads_max], boxes, scores;
+    nd_graph *graph = suppressed(&boxes, &scores);
+    cr_assert_eq(nd_graph_heads(graph, heads), 2);
+    cr_expect(heads[0] != heads[1]);
+    for (int h = 0; h < 2; h++) cr_expect(heads[h] == boxes || heads[h] == scores, "%d", heads[h]);
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(pictures_count, 3);
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_decouple_report report = {0};
+    settings.method = "dwpw";
+    settings.calib = calib;
+    settings.rule = nd_rule_macs_ratio;
+    settings.target = 1.5;
+    settings.output_metric = true;
+    OK(nd_decouple(graph, backend, &settings, &report));
+    cr_expect_lt((double)report.after.conv_macs, (double)report.before.conv_macs / 1.45);
+    nd_decouple_report_free(&report);
+    nd_graph_free(graph);
     nd_batches_close(calib);
     nd_backend_close(backend);
 }
