@@ -13,12 +13,17 @@ typedef struct nd_reproduce_settings {
     nd_batches *calib;     /* unlabelled training images; NULL: data-free methods only */
     int64_t calib_images;
     int64_t batch;
-    double points; /* top-5 drop at which methods are compared; the paper's is 1.0 */
-    int steps;     /* bisections of a method's knob; the interval that stays is 2^-steps of it */
+    double
+        points; /* drop at which methods are compared (nd_reproduce_by_top1); the paper's is 1.0 of top-5 */
+    int steps;  /* bisections of a method's knob; the interval that stays is 2^-steps of it */
     const nd_progress *progress;
 } nd_reproduce_settings;
 
 nd_reproduce_settings nd_reproduce_defaults(void);
+
+/* Methods are compared at a drop of top-5, as the paper does, or of top-1 where the network knows fewer than 50
+ * classes. */
+bool nd_reproduce_by_top1(const nd_graph *graph);
 
 /* What became of one published value. */
 typedef struct nd_reproduced {
@@ -29,11 +34,12 @@ typedef struct nd_reproduced {
 } nd_reproduced;
 
 /* Fills results[table->n_values]. nd_status_usage when the graph is not the network the table is about (by
- * its MACs). */
+ * its MACs) and has not its convolutions either. Where it has those, for images of another size or other
+ * classes, MACs of convolutions count as at the table's size. */
 nd_status nd_reproduce(const nd_paper_table *table, const nd_reproduce_settings *settings,
                        nd_reproduced *results);
 
-/* Turns a method's knob until top-5 has dropped by `points`: the energy threshold of dwpw and pwdw
+/* Turns a method's knob until accuracy has dropped by `points`: the energy threshold of dwpw and pwdw
  * (method.md, "Ranks"), else one ratio of MACs for every layer. The cheapest network found that loses no
  * more, which for a knob whose every setting loses more is the original. Settings that round to the same
  * ranks are measured once. */

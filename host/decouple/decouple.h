@@ -59,6 +59,7 @@ typedef struct nd_decouple_settings {
     bool quick;   /* macs_ratio by each layer's output error, scaled to the scores, instead of curves there */
     bool light;   /* gain and bias only */
     bool relu_aware;    /* also fit through the activation that follows (decouple/calib/aware.h) */
+    bool match_scores;  /* in the end, by gains and biases (decouple/calib/match_scores.h) */
     bool output_metric; /* choose filters by the loss of the scores they cause (method.md, "Output metric") */
     const char *cache;  /* folder for curves and for resuming; NULL = none */
 

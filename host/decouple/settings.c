@@ -52,8 +52,8 @@ nd_status nd_decouple_check_settings(const nd_decouple_settings *settings) {
         break;
     }
     ND_REQUIRE(good, nd_status_usage, "%s = %g is out of range", rule_names[settings->rule], target);
-    ND_REQUIRE(settings->calib ||
-                   !(settings->light || settings->quick || settings->relu_aware || settings->output_metric),
+    ND_REQUIRE(settings->calib || !(settings->light || settings->quick || settings->relu_aware ||
+                                    settings->output_metric || settings->match_scores),
                nd_status_usage, "this setting needs images to calibrate on");
     if (settings->rule != nd_rule_latency_ratio) return nd_status_ok;
     ND_REQUIRE(settings->clock, nd_status_usage, "a ratio of times needs a clock");
@@ -81,6 +81,7 @@ static json_t *settings_json(const nd_decouple_settings *settings) {
                       settings->calib->sha256, "images", (json_int_t)settings->calib_images, "ridge",
                       settings->ridge, "quick", settings->quick, "light", settings->light, "relu_aware",
                       settings->relu_aware, "output_metric", settings->output_metric);
+        if (settings->match_scores) json_object_set_new(calib, "match_scores", json_true());
         json_object_set_new(json, "calib", calib);
     }
     return json;

@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 
 out=(-o x.onnx)
-for option in --light --quick --output-metric --relu-aware '--ridge 1' '--calib-images 4' '--calib-preprocess glyphs'; do
+for option in --light --quick --output-metric --relu-aware --match-scores '--ridge 1' '--calib-images 4' '--calib-preprocess glyphs'; do
     # shellcheck disable=SC2206 # words
     words=($option)
     ends 2 "${words[0]} does nothing without --calib DATASET" nd decouple glyphs --macs-ratio 2 "${words[@]}" "${out[@]}"

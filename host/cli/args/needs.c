@@ -12,7 +12,8 @@ static const struct rule {
     bool with;
     const char *others;
 } rules[] = {
-    {"*", "light quick ridge calib-images calib-preprocess output-metric relu-aware", false, "calib"},
+    {"*", "light quick ridge calib-images calib-preprocess output-metric relu-aware match-scores", false,
+     "calib"},
     {"decouple bench sweep", "quick", false, "macs-ratio latency-ratio max-drop"},
     {"*", "conv-only", false, "macs-ratio max-drop"},
     {"*", "confident top", false, "max-drop"},

@@ -64,6 +64,8 @@ const nd_option nd_option_table[] = {
     {"light", 0, NULL, false, "decouple bench sweep", "calibrate gain and bias only"},
     {"output-metric", 0, NULL, false, "decouple bench sweep",
      "choose filters by what they do to the scores: one backward pass"},
+    {"match-scores", 0, NULL, false, "decouple bench sweep",
+     "in the end, gains and biases that make the scores follow the original's"},
     {"relu-aware", 0, NULL, false, "decouple bench sweep", "refit through the ReLU that follows"},
 
     /* data */

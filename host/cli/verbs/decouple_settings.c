@@ -110,6 +110,7 @@ static nd_status read_calibration(const nd_args *args, nd_decouple_settings *set
     settings->light = nd_args_has(args, "light");
     settings->output_metric = nd_args_has(args, "output-metric");
     settings->relu_aware = nd_args_has(args, "relu-aware");
+    settings->match_scores = nd_args_has(args, "match-scores");
     return nd_status_ok;
 }
 

@@ -137,20 +137,28 @@ static void reproduce_print_sources(const nd_paper_table *table) {
 
 /* Each measured row once: how much it lost, and how sure that is of so many images. */
 static void reproduce_print_drops(const nd_paper_table *table, const nd_reproduced *results,
-                                  const nd_batches *data) {
-    nd_cli_print("\nMeasured on %" PRId64 " images of %s, at a drop of at most 1.0 point of top-5:\n",
-                 data->count, data->name);
+                                  const nd_reproduce_settings *settings) {
+    const nd_batches *data = settings->data;
+    const bool top1 = nd_reproduce_by_top1(settings->graph);
+    nd_cli_print("\nMeasured on %" PRId64 " images of %s, at a drop of at most %.1f point%s of top-%d:\n",
+                 data->count, data->name, settings->points, settings->points == 1 ? "" : "s", top1 ? 1 : 5);
     for (size_t i = 0; i < table->n_values; i++) {
-        const nd_drop *top5 = &results[i].drop.top5;
+        const nd_drop_probe *drop = &results[i].drop;
+        const nd_drop *lost = top1 ? &drop->top1 : &drop->top5;
         if (!results[i].drop.n || (i && strcmp(table->values[i].row, table->values[i - 1].row) == 0))
             continue;
         nd_cli_print("  %s: %s at %.4g loses %.2f [%.2f, %.2f]\n", table->values[i].row,
-                     table->values[i].method, results[i].drop.setting, top5->points, top5->lo, top5->hi);
+                     table->values[i].method, drop->setting, lost->points, lost->lo, lost->hi);
     }
+    if (top1)
+        nd_cli_print(
+            "%s knows few classes, an easier task than the table's: its drops are not the table's, and "
+            "only methods on the same images compare. MACs are those at the table's size of image.\n",
+            settings->graph->name);
 }
 
 static void reproduce_print(const char *name, const nd_paper_table *table, const nd_reproduced *results,
-                            const nd_batches *data) {
+                            const nd_reproduce_settings *settings) {
     static const char *const headings[] = {"row",  "quantity",   "unit",    "published",
                                            "ours", "difference", "verdict", NULL};
     bool missing = false;
@@ -178,7 +186,7 @@ static void reproduce_print(const char *name, const nd_paper_table *table, const
     nd_cli_print("%s\n\n", name);
     nd_table_print(text, stdout);
     reproduce_print_sources(table);
-    if (data) reproduce_print_drops(table, results, data);
+    if (settings->data) reproduce_print_drops(table, results, settings);
     if (missing)
         nd_cli_print(
             "\nWith weights and images: nd reproduce %s vgg16:WEIGHTS.safetensors --data imagefolder:VAL "
@@ -197,7 +205,7 @@ static nd_status reproduce_table(const nd_args *args, const char *name, const nd
     ND_TRY_DONE(nd_reproduce(&table, settings, results));
     for (size_t i = 0; i < table.n_values; i++)
         ND_TRY_DONE(reproduce_row(args, name, &table.values[i], &results[i], inputs, output));
-    if (!nd_output_quiet(output)) reproduce_print(name, &table, results, settings->data);
+    if (!nd_output_quiet(output)) reproduce_print(name, &table, results, settings);
 done:
     free(results);
     nd_paper_free(&table);

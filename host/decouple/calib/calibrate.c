@@ -2,6 +2,7 @@
 
 #include "decouple/calib/aware.h"
 #include "decouple/calib/layer_data.h"
+#include "decouple/calib/match_scores.h"
 #include "decouple/calib/pass_cache.h"
 #include "decouple/fit/refit.h"
 
@@ -136,6 +137,7 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
         if (hook) ND_TRY_DONE(hook->fitted(hook->context, l));
     }
     nd_progress_report(settings->progress, "calibrating", plan->n_layers, plan->n_layers);
+    if (settings->match_scores) ND_TRY_DONE(nd_match_scores(graph, current, backend, settings, plan, chains));
 done:
     nd_pass_cache_close(cache, !status);
     nd_activation_cache_free(activations);

@@ -219,3 +219,56 @@ Test(reproduce, refuses_another_network) {
     nd_paper_free(&table);
     nd_graph_free(graph);
 }
+
+/* The convolutions of the table's network before another head, for smaller images: its ratios are those of
+ * the table's own sizes, and ten classes are compared by top-1. */
+static nd_graph *vgg_with_another_head(int64_t outputs, int64_t last_width) {
+    static const int64_t widths[] = {64, 64,  0,   128, 128, 0,   256, 256, 256,
+                                     0,  512, 512, 512, 0,   512, 512, 512};
+    nd_graph *graph = new_graph("headless");
+    nd_node *node;
+    int64_t ni = 3;
+    int x = add_input(graph, "x", 4, (int64_t[]){-1, 3, 32, 32});
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        const bool last = i + 1 == sizeof widths / sizeof *widths;
+        if (!widths[i]) {
+            x = add_node(graph, nd_op_max_pool, NULL, &x, 1, &node);
+            node->attr.window = (nd_window){{2, 2}, {2, 2}, {1, 1}, {0, 0, 0, 0}};
+            continue;
+        }
+        const int64_t no = last ? last_width : widths[i];
+        const int w = add_floats(graph, NULL, 4, (int64_t[]){no, ni, 3, 3}, NULL);
+        x = add_node(graph, nd_op_conv, NULL, (int[]){x, w}, 2, &node);
+        node->attr.window = (nd_window){{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}};
+        ni = no;
+    }
+    x = add_node(graph, nd_op_global_average_pool, NULL, &x, 1, NULL);
+    x = add_node(graph, nd_op_flatten, NULL, &x, 1, &node);
+    node->attr.axis = 1;
+    const int w = add_floats(graph, NULL, 2, (int64_t[]){outputs, ni}, NULL);
+    x = add_node(graph, nd_op_gemm, NULL, (int[]){x, w}, 2, &node);
+    node->attr.trans_b = true;
+    node->attr.alpha = node->attr.beta = 1;
+    finish(graph, x, 1);
+    return graph;
+}
+
+Test(reproduce, the_same_convolutions_are_enough) {
+    static const char text[] = HEADER "t,base,vgg16,none,,,,,conv_macs,15.35,G,published,,s\n";
+    for (int64_t width = 512; width >= 504; width -= 8) {
+        nd_graph *graph = vgg_with_another_head(10, width);
+        nd_reproduce_settings settings = nd_reproduce_defaults();
+        nd_paper_table table;
+        nd_reproduced result;
+        settings.graph = graph;
+        OK(nd_paper_parse(text, strlen(text), "t.csv", &table));
+        cr_expect_eq(nd_reproduce(&table, &settings, &result), width == 512 ? nd_status_ok : nd_status_usage);
+        nd_paper_free(&table);
+        nd_graph_free(graph);
+    }
+    nd_graph *few = vgg_with_another_head(10, 512), *many = vgg_with_another_head(1000, 512);
+    cr_expect(nd_reproduce_by_top1(few));
+    cr_expect_not(nd_reproduce_by_top1(many));
+    nd_graph_free(few);
+    nd_graph_free(many);
+}
