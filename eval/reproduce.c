@@ -8,14 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of fewer classes hardly any picture has its own below the fifth place. */
-enum { fewest_top5_classes = 50 };
-
-bool nd_reproduce_by_top1(const nd_graph *graph) {
-    int64_t classes = 0;
-    return nd_graph_class_scores(graph, &classes) >= 0 && classes < fewest_top5_classes;
-}
-
 nd_reproduce_settings nd_reproduce_defaults(void) {
     return (nd_reproduce_settings){.calib_images = 256, .batch = 32, .points = 1.0, .steps = 8};
 }
@@ -26,8 +18,7 @@ typedef struct nd_reproducer {
     const char *model; /* of graph and survey; NULL before the first */
     nd_graph *graph;   /* blank */
     nd_survey survey;
-    double
-        scale; /* MACs of the table's convolutions by those of the same ones in the network that is given */
+    double scale; /* MACs of the table's convolutions by those of the network that is given */
     nd_accuracy original;
     bool measured;   /* `original` is there */
     const char *row; /* the row `point` is of */

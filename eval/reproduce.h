@@ -13,16 +13,15 @@ typedef struct nd_reproduce_settings {
     nd_batches *calib;     /* unlabelled training images; NULL: data-free methods only */
     int64_t calib_images;
     int64_t batch;
-    double
-        points; /* drop at which methods are compared (nd_reproduce_by_top1); the paper's is 1.0 of top-5 */
-    int steps;  /* bisections of a method's knob; the interval that stays is 2^-steps of it */
+    double points; /* drop at which methods are compared (nd_reproduce_by_top1); the paper's is 1.0 */
+    int steps;     /* bisections of a method's knob; the interval that stays is 2^-steps of it */
     const nd_progress *progress;
 } nd_reproduce_settings;
 
 nd_reproduce_settings nd_reproduce_defaults(void);
 
-/* Methods are compared at a drop of top-5, as the paper does, or of top-1 where the network knows fewer than 50
- * classes. */
+/* Methods are compared at a drop of top-5, as the paper does, or of top-1 where the network knows fewer than
+ * 50 classes. */
 bool nd_reproduce_by_top1(const nd_graph *graph);
 
 /* What became of one published value. */

@@ -11,9 +11,10 @@
 
 enum { most_images = 256, fewest_images = 8, most_classes = 16, random_draws = 8, one_held_of = 4 };
 enum { block_bytes = 256 << 20, jacobian_bytes = 512 << 20 };
-/* Ridges that are tried, relative to the mean diagonal of the Gram matrix of the rows; and parts of the step. */
+/* Ridges that are tried, relative to the mean diagonal of the rows' Gram matrix; and parts of the step. */
 static const double ridges[] = {.01, .03, .1, .3, 1, 3, 10, 30}, steps[] = {1, .5, .25};
-static const double rounding = 1e-10; /* squared error of scores that are the same but for rounding */
+/* What a step must lower the error by to be worth taking: a part of it, and what is left of rounding. */
+static const double least_gain = .01, rounding = 1e-8;
 enum { n_ridges = sizeof ridges / sizeof *ridges, n_steps = sizeof steps / sizeof *steps };
 
 /* A layer whose outputs get gains and biases: output o has number first + o among all. */
@@ -23,8 +24,8 @@ typedef struct matched {
     bool last;               /* channels come last, as in products */
 } matched;
 
-/* The change of the scores in one direction for one image is a row; the parameters, a gain and a bias an output,
- * are in units of the spread of that output, so that one ridge suits all. */
+/* The change of the scores in one direction for one image is a row; the parameters, a gain and a bias an
+ * output, are in units of the spread of that output, so that one ridge suits all. */
 typedef struct match {
     nd_backend *backend;
     const nd_graph *original, *current;
@@ -131,7 +132,7 @@ static nd_status rows_of_block(match *m, int64_t n, const float *images) {
     for (m->draw = 0; m->draw < m->draws; m->draw++) {
         fill_seed(m, n);
         add_residuals(m, n);
-        ND_TRY(nd_gradient_backward(m->gradient, m->seed, add_rows, m));
+        ND_TRY(nd_gradient_backward(m->gradient, (const float *const[]){m->seed}, add_rows, m));
     }
     return nd_status_ok;
 }
@@ -161,7 +162,7 @@ static nd_status look(match *m, bool rows, int64_t images) {
     values[n_values] = m->scores;
     ND_TRY_DONE(nd_captures_open(m->backend, m->original, m->block, NULL, 0, &m->scores, 1, &m->wanted));
     ND_TRY_DONE(nd_captures_open(m->backend, m->current, m->block, NULL, 0, values, n_values + 1, &m->now));
-    if (rows) ND_TRY_DONE(nd_gradient_open(m->backend, m->current, m->block, m->scores, &m->gradient));
+    if (rows) ND_TRY_DONE(nd_gradient_open(m->backend, m->current, m->block, &m->scores, 1, &m->gradient));
     ND_TRY_DONE(nd_captures_open(m->backend, m->original, m->settings->calib->batch, NULL, 0,
                                  m->original->inputs, 1, &m->image));
     ND_TRY_DONE(nd_sample(m->settings->calib, images, &captures, 1, sample_block, m));
@@ -187,7 +188,8 @@ static double held_error(const match *m) {
 static void scale_rows(match *m) {
     for (int k = 0; k < m->n_layers; k++) {
         const matched *at = &m->layers[k];
-        const double pixels = (double)m->images * (double)(at->size / at->no);
+        const int64_t area = at->size / at->no;
+        const double pixels = (double)(m->images * area);
         for (int64_t o = at->first; o < at->first + at->no; o++) {
             const double mean = m->sum[o] / pixels, variance = m->sum2[o] / pixels - mean * mean;
             m->sum[o] = mean;
@@ -351,18 +353,19 @@ static nd_status take_step(match *m, const nd_plan *plan, int64_t images, nd_gra
     ND_TRY_DONE(keep_stages(m, chains, old));
     ND_TRY_DONE(find_steps(m, part, all));
     const double before = held_error(m);
-    double least = before;
-    for (int s = 0; s < n_steps && before > rounding; s++) {
+    double least = (1 - least_gain) * before - rounding;
+    for (int s = 0; s < n_steps; s++) {
         ND_TRY_DONE(put_step(m, plan, old, part, steps[s], current, chains));
         ND_TRY_DONE(look(m, false, images));
         const double error = held_error(m);
         nd_log(nd_log_debug, "matching scores: %g of the step has error %.4f", steps[s], error);
-        if (error >= least) break;
+        if (error >= least) continue;
         least = error;
         best = steps[s];
     }
     ND_TRY_DONE(put_step(m, plan, old, all, best, current, chains));
-    nd_log(nd_log_info, "matched scores: squared error on images held out %.4f, was %.4f", least, before);
+    nd_log(nd_log_info, "matched scores: squared error on images held out %.4f, was %.4f",
+           best > 0 ? least : before, before);
 done:
     for (int k = 0; old && k < m->n_layers; k++) {
         free(old[k].weights);
@@ -383,7 +386,7 @@ static nd_status find_layers(match *m, const nd_plan *plan, const nd_chain *chai
     m->layer_of = nd_alloc_array((size_t)m->current->n_values, sizeof *m->layer_of);
     ND_REQUIRE(m->layers && m->layer_of, nd_status_memory, "no memory for matching scores");
     for (int v = 0; v < m->current->n_values; v++) m->layer_of[v] = -1;
-    ND_TRY(nd_gradient_open(m->backend, m->current, 1, m->scores, &gradient));
+    ND_TRY(nd_gradient_open(m->backend, m->current, 1, &m->scores, 1, &gradient));
     for (int l = 0; l < plan->n_layers; l++) {
         const nd_conv *conv = &plan->layers[l].conv;
         const int value = m->current->nodes[plan->layers[l].node].out[0];
