@@ -44,7 +44,7 @@ skips)
 totals) totals ;;
 all)
     echo "slowest, in seconds:"
-    times | sort -rn | head -10 | sed 's/^/  /'
+    times | sort -rn | sed -n '1,10s/^/  /p'
     if [ -n "$(skips)" ]; then
         echo "skipped:"
         skips | sed 's/^/  /'

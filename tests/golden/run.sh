@@ -51,7 +51,7 @@ for script in "$here"/$pattern.sh; do
         passed=$((passed + 1))
     else
         echo "FAIL $name"
-        sed 's/^/  stderr: /' "$scratch/err" | head -20
+        sed -n '1,20s/^/  stderr: /p' "$scratch/err"
         failed=$((failed + 1))
     fi
 done

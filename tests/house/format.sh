@@ -10,7 +10,7 @@ if [ "$version" = 14 ]; then
 else
     echo "skipped: layout: clang-format 14 is wanted, here is ${version:-none}"
 fi
-if git ls-files -z | xargs -0 grep -nIE '[ 	]+$' -- | grep -vE '\.(csv|md|json|svg)(:|$)' | head -5 | grep .; then
+if git ls-files -z | xargs -0 grep -nIE '[ 	]+$' -- | grep -vE '\.(csv|md|json|svg)(:|$)' | sed -n 1,5p | grep .; then
     echo "white space at the end of a line"
     exit 1
 fi
