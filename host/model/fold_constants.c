@@ -3,6 +3,7 @@
 #include "model/fold_constants.h"
 
 #include "model/dims.h"
+#include "model/infer/infer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -84,6 +85,96 @@ static nd_status constant_reshape(const nd_node *node, const nd_tensor *const *i
     ND_REQUIRE(nd_dims_count(rank, dims) == nd_tensor_count(x), nd_status_unsupported, "another shape");
     ND_TRY(nd_tensor_new(nd_dtype_f32, rank, dims, out));
     memcpy(out->data, x->data, nd_tensor_bytes(out));
+    return nd_status_ok;
+}
+
+/* The integers of an operand, or of the attribute that was one before, `n` of them. -1 where they are no such
+ * list. */
+static int constant_list(const nd_tensor *operand, int n, const int64_t *attribute, int64_t *list) {
+    const int count = operand ? (int)nd_tensor_count(operand) : n;
+    if (count > nd_rank_max || (operand && operand->dtype != nd_dtype_i64 && operand->dtype != nd_dtype_i32))
+        return -1;
+    for (int i = 0; i < count; i++)
+        list[i] = !operand                         ? attribute[i]
+                  : operand->dtype == nd_dtype_i64 ? ((const int64_t *)operand->data)[i]
+                                                   : ((const int32_t *)operand->data)[i];
+    return count;
+}
+
+/* Squeeze and Unsqueeze: the same numbers under other dims. */
+static nd_status constant_axes(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
+    const nd_tensor *x = in[0];
+    const bool added = node->op == nd_op_unsqueeze;
+    bool marked[2 * nd_rank_max] = {false};
+    int64_t list[nd_rank_max], dims[2 * nd_rank_max];
+    const int n = constant_list(in[1], node->attr.n, node->attr.list, list);
+    const int wide = added ? x->rank + n : x->rank;
+    ND_REQUIRE(n >= 0 && wide <= nd_rank_max && nd_dims_mark(wide, list, n, marked), nd_status_unsupported,
+               "other axes");
+    int rank = 0;
+    for (int i = 0, from = 0; i < wide; i++) {
+        const int64_t dim = added && marked[i] ? 1 : x->dims[from++];
+        if (!added && dim == 1 && (marked[i] || !n)) continue;
+        ND_REQUIRE(added || !marked[i], nd_status_unsupported, "an axis that is not 1");
+        dims[rank++] = dim;
+    }
+    ND_TRY(nd_tensor_new(nd_dtype_f32, rank, dims, out));
+    memcpy(out->data, x->data, nd_tensor_bytes(out));
+    return nd_status_ok;
+}
+
+static nd_status constant_slice(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
+    const nd_tensor *x = in[0];
+    nd_attr attr = node->attr;
+    int64_t *const lists[] = {attr.list, attr.ends, attr.axes, attr.steps};
+    int64_t dims[nd_rank_max], strides[nd_rank_max], offset = 0;
+    attr.n = constant_list(in[1], node->attr.n, node->attr.list, attr.list);
+    for (int k = 0; k < 4; k++) {
+        const bool there = node->n_in > 1 && in[k + 1];
+        for (int i = 0; k > 1 && node->n_in > 1 && !there && i < attr.n; i++) lists[k][i] = k == 2 ? i : 1;
+        ND_REQUIRE(!there || constant_list(in[k + 1], 0, NULL, lists[k]) == attr.n, nd_status_unsupported,
+                   "another slice");
+    }
+    static const int64_t in_order[nd_rank_max] = {0, 1, 2, 3, 4, 5, 6, 7};
+    ND_REQUIRE(nd_dims_permute(x->rank, x->dims, in_order, dims, strides), nd_status_unsupported, "no rank");
+    for (int i = 0; i < attr.n; i++) {
+        int64_t first;
+        const int64_t axis = attr.axes[i] < 0 ? attr.axes[i] + x->rank : attr.axes[i];
+        ND_REQUIRE(axis >= 0 && axis < x->rank && attr.steps[i], nd_status_unsupported, "another slice");
+        dims[axis] = nd_slice_count(&attr, i, x->dims[axis], &first);
+        offset += first * strides[axis];
+        strides[axis] *= attr.steps[i];
+    }
+    ND_REQUIRE(nd_dims_count(x->rank, dims) > 0, nd_status_unsupported, "nothing is left");
+    ND_TRY(nd_tensor_new(nd_dtype_f32, x->rank, dims, out));
+    const int64_t count = nd_tensor_count(out);
+    for (int64_t i = 0; i < count; i++)
+        ((float *)out->data)[i] = ((const float *)x->data)[offset + nd_dims_at(x->rank, dims, strides, i)];
+    return nd_status_ok;
+}
+
+static nd_status constant_concat(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
+    const int rank = in[0]->rank;
+    const int64_t axis = node->attr.axis < 0 ? node->attr.axis + rank : node->attr.axis;
+    int64_t dims[nd_rank_max], outer = 1, at = 0;
+    ND_REQUIRE(axis >= 0 && axis < rank, nd_status_unsupported, "another axis");
+    memcpy(dims, in[0]->dims, sizeof dims);
+    dims[axis] = 0;
+    for (int k = 0; k < node->n_in; k++) {
+        bool fits = in[k]->rank == rank;
+        for (int i = 0; fits && i < rank; i++) fits = i == axis || in[k]->dims[i] == dims[i];
+        ND_REQUIRE(fits, nd_status_unsupported, "parts that do not fit each other");
+        dims[axis] += in[k]->dims[axis];
+    }
+    for (int i = 0; i < axis; i++) outer *= dims[i];
+    ND_TRY(nd_tensor_new(nd_dtype_f32, rank, dims, out));
+    for (int64_t o = 0; o < outer; o++)
+        for (int k = 0; k < node->n_in; k++) {
+            const int64_t count = nd_tensor_count(in[k]) / outer;
+            memcpy((float *)out->data + at, (const float *)in[k]->data + o * count,
+                   (size_t)count * sizeof(float));
+            at += count;
+        }
     return nd_status_ok;
 }
 
@@ -204,20 +295,29 @@ static nd_status keep_integers(nd_graph *graph, const nd_node *node, const nd_te
 
 typedef nd_status nd_constant_evaluator(const nd_node *node, const nd_tensor *const *in, nd_tensor *out);
 
+enum { constant_inputs_max = 64, batchnorm_statistics = 3 };
+
 /* `real`: how many of the inputs have to be floating-point numbers. */
 static const struct {
     nd_op op;
     int least, most, real;
     nd_constant_evaluator *evaluate;
 } nd_constant_evaluators[] = {
-    {nd_op_add, 2, 2, 2, constant_binary},          {nd_op_sub, 2, 2, 2, constant_binary},
-    {nd_op_mul, 2, 2, 2, constant_binary},          {nd_op_div, 2, 2, 2, constant_binary},
-    {nd_op_transpose, 1, 1, 1, constant_transpose}, {nd_op_reshape, 2, 2, 1, constant_reshape},
-    {nd_op_cast, 1, 1, 0, constant_cast},           {nd_op_dequantize, 2, 3, 0, constant_dequantize},
-    {nd_op_batchnorm, 5, 5, 3, constant_batchnorm}, {nd_op_reduce_mean, 1, 2, 1, constant_mean},
+    {nd_op_add, 2, 2, 2, constant_binary},
+    {nd_op_sub, 2, 2, 2, constant_binary},
+    {nd_op_mul, 2, 2, 2, constant_binary},
+    {nd_op_div, 2, 2, 2, constant_binary},
+    {nd_op_transpose, 1, 1, 1, constant_transpose},
+    {nd_op_reshape, 2, 2, 1, constant_reshape},
+    {nd_op_cast, 1, 1, 0, constant_cast},
+    {nd_op_dequantize, 2, 3, 0, constant_dequantize},
+    {nd_op_batchnorm, 5, 5, 3, constant_batchnorm},
+    {nd_op_reduce_mean, 1, 2, 1, constant_mean},
+    {nd_op_squeeze, 1, 2, 1, constant_axes},
+    {nd_op_unsqueeze, 1, 2, 1, constant_axes},
+    {nd_op_slice, 1, 5, 1, constant_slice},
+    {nd_op_concat, 1, constant_inputs_max, constant_inputs_max, constant_concat},
 };
-
-enum { constant_inputs_max = 5, batchnorm_statistics = 3 };
 
 static bool is_promised(const nd_graph *graph, int value) {
     return graph->values[value].pinned || nd_graph_is_output(graph, value);

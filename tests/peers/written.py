@@ -122,7 +122,7 @@ def reads(node):
 
 # What may go with a decoupled convolution: its normalisation, and what computes its constants.
 CONSTANT_OPERATORS = {"Constant", "Identity", "Cast", "Transpose", "Reshape", "Mul", "Add", "Sub", "Div", "Unsqueeze",
-                      "Squeeze", "DequantizeLinear", "Flatten", "ReduceMean"}
+                      "Squeeze", "DequantizeLinear", "Flatten", "ReduceMean", "Concat", "Slice"}
 
 
 def check_bytes(old_path, new_path, narrowed=False):

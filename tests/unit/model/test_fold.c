@@ -259,4 +259,43 @@ Test(fold, computed_weights_become_constants) {
     nd_graph_free(graph);
 }
 
+/* The second row, the first behind it, by Concat, Slice, Unsqueeze and Squeeze. */
+Test(fold, parts_of_constants_become_constants) {
+    nd_graph *graph = new_graph("parts");
+    nd_node *node;
+    int part[2], ends[2];
+    for (int i = 0; i < 2; i++) {
+        nd_tensor rows, end;
+        OK(nd_tensor_new(nd_dtype_f32, 2, (int64_t[]){1, 2}, &rows));
+        memcpy(rows.data, (float[]){(float)i, 5}, 2 * sizeof(float));
+        OK(nd_graph_add_init(graph, NULL, &rows, &part[i]));
+        OK(nd_tensor_new(nd_dtype_i64, 1, (int64_t[]){1}, &end));
+        *(int64_t *)end.data = i ? INT64_MIN : -1; /* from the last row, to before the first */
+        OK(nd_graph_add_init(graph, NULL, &end, &ends[i]));
+        nd_tensor_free(&rows);
+        nd_tensor_free(&end);
+    }
+    int zero, back, x = add_input(graph, "x", 2, (int64_t[]){2, 2});
+    for (int i = 0; i < 2; i++) {
+        nd_tensor list;
+        OK(nd_tensor_new(nd_dtype_i64, 1, (int64_t[]){1}, &list));
+        *(int64_t *)list.data = i ? -1 : 0;
+        OK(nd_graph_add_init(graph, NULL, &list, i ? &back : &zero));
+        nd_tensor_free(&list);
+    }
+    int c = add_node(graph, nd_op_concat, "c", part, 2, &node);
+    node->attr.axis = -2;
+    int s = add_node(graph, nd_op_slice, "s", (int[]){c, ends[0], ends[1], zero, back}, 5, NULL);
+    int u = add_node(graph, nd_op_unsqueeze, "u", (int[]){s, zero}, 2, NULL);
+    int q = add_node(graph, nd_op_squeeze, "q", (int[]){u, zero}, 2, NULL);
+    int y = add_node(graph, nd_op_add, "add", (int[]){x, q}, 2, NULL);
+    OK(nd_graph_add_output(graph, y));
+    OK(nd_graph_fold(graph));
+    cr_assert_eq(graph->n_nodes, 1);
+    const nd_tensor *tensor = nd_graph_constant(graph, &graph->nodes[0], 1);
+    cr_assert(tensor && tensor->rank == 2 && tensor->dims[0] == 2 && tensor->dims[1] == 2);
+    cr_assert_arr_eq(tensor->data, ((float[]){1, 5, 0, 5}), 4 * sizeof(float));
+    nd_graph_free(graph);
+}
+
 /* --- lengths */
