@@ -37,10 +37,11 @@ static bool label_first_number(const char *text, int64_t *out, const char **rest
     return nd_text_int(word, out) && **rest;
 }
 
-/* The form that all lines have. */
+/* The form that half of the lines have: those that have another are wrong then. */
 static nd_status labels_form(const char *path, nd_label_form *out) {
     nd_lines lines;
-    bool last = true, first = true, more = true;
+    int64_t last = 0, first = 0, count = 0;
+    bool more = true;
     ND_TRY(nd_lines_open(path, &lines));
     nd_status status = nd_status_ok;
     while (!status && more) {
@@ -48,12 +49,14 @@ static nd_status labels_form(const char *path, nd_label_form *out) {
         if (status || !more) break;
         int64_t number;
         const char *rest;
-        first = first && label_first_number(lines.text, &number, &rest);
-        char *word = nd_line_cut_last(lines.text);
-        last = last && word && nd_text_int(word, &number);
+        count++;
+        first += label_first_number(lines.text, &number, &rest);
+        const char *word = nd_line_cut_last(lines.text);
+        last += word && nd_text_int(word, &number);
     }
     nd_lines_close(&lines);
-    *out = last ? nd_label_last : first ? nd_label_first : nd_label_line;
+    const nd_label_form numbered = first > last ? nd_label_first : nd_label_last;
+    *out = 2 * (first > last ? first : last) >= count ? numbered : nd_label_line;
     return status;
 }
 
@@ -65,15 +68,16 @@ static nd_status labels_add(nd_labels *labels, nd_lines *lines, nd_label_form fo
     nd_label *entries = nd_array_grow(labels->entries, labels->n_entries, &labels->capacity, sizeof *entries);
     ND_REQUIRE(entries, nd_status_memory, "%s: no memory", lines->path);
     labels->entries = entries;
-    const char *rest;
+    const char *rest, *word;
     char *name = lines->text;
-    int64_t output = (int64_t)labels->n_entries;
-    if (form == nd_label_last) nd_text_int(nd_line_cut_last(name), &output);
+    int64_t output = form == nd_label_line ? (int64_t)labels->n_entries : -1;
+    if (form == nd_label_last && (word = nd_line_cut_last(name))) nd_text_int(word, &output);
     if (form == nd_label_first && label_first_number(lines->text, &output, &rest)) name += rest - lines->text;
     if (form != nd_label_last && *name != '"') label_first_word(name);
     name = nd_line_unquote(name);
     ND_REQUIRE(name && *name && output >= 0 && output <= INT32_MAX, nd_status_format,
-               "%s:%lld: expected a name and a class of 0 or more", lines->path, (long long)lines->number);
+               "%s:%lld: expected a name and a class of 0 or more%s", lines->path, (long long)lines->number,
+               form == nd_label_line ? "" : ", as other lines have them");
     const char *copy = nd_arena_strdup(&labels->arena, name);
     ND_REQUIRE(copy, nd_status_memory, "%s: no memory", lines->path);
     labels->entries[labels->n_entries++] = (nd_label){copy, output, lines->number};

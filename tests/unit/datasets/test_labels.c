@@ -132,6 +132,10 @@ Test(labels, a_map_in_each_of_its_forms_gives_the_outputs) {
     cr_expect_str_eq(labels("imagefolder", "set", "lines.txt", 0), "2 1 3");
     write_text("short.txt", "dog 7\ncat 9\n");
     cr_expect(strstr(labels("imagefolder", "set", "short.txt", 0), "folder 'two words'"), "%s", nd_error());
+    write_text("part.txt", "dog 7\ncat\ntwo words 1\n");
+    cr_expect(strstr(labels("imagefolder", "set", "part.txt", 0), "part.txt:2"), "%s", nd_error());
+    write_text("part.txt", "7 dog\n9 cat\ntwo words\n");
+    cr_expect(strstr(labels("imagefolder", "set", "part.txt", 0), "part.txt:3"), "%s", nd_error());
     write_text("twice.txt", "dog 7\ncat 9\ndog 8\n");
     cr_expect(strstr(labels("imagefolder", "set", "twice.txt", 0), "twice.txt:"), "%s", nd_error());
     cr_expect(strstr(labels("imagefolder", "set", "numbers", 0), "folder 'cat' is no number"), "%s",
