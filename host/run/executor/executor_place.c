@@ -88,7 +88,8 @@ nd_status nd_exec_source_stored(nd_exec *exec, int value, nd_place *out) {
 
 nd_status nd_exec_target(nd_exec *exec, int value, nd_place *out) {
     nd_exec_value *v = &exec->values[value];
-    if (v->place.slot < 0 && v->parent < 0) {
+    /* Integers stay by themselves: the rest of a Concat may be in another range, or no integers. */
+    if (v->place.slot < 0 && (v->parent < 0 || v->place.quant.scale > 0)) {
         const nd_view layout = nd_exec_layout(exec, v->rank, v->dims);
         ND_TRY(nd_exec_place_new(exec, &layout, &v->place));
     } else if (v->place.slot < 0) {
