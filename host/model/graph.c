@@ -55,6 +55,7 @@ static const char *const nd_op_names[nd_op_count] = {
     [nd_op_split] = "Split",
     [nd_op_expand] = "Expand",
     [nd_op_tile] = "Tile",
+    [nd_op_depth_to_space] = "DepthToSpace",
     [nd_op_resize] = "Resize",
     [nd_op_conv_1d] = "Conv over one axis",
     [nd_op_conv_transpose] = "ConvTranspose",

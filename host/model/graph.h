@@ -67,6 +67,7 @@ typedef enum nd_op {
     nd_op_conv_1d,        /* x[n][ni][l], W[no][ni/g][k], bias?: its axis is the second of the window */
     nd_op_conv_transpose, /* x, W[ni][no/g][kh][kw] or [ni][no/g][k], bias? */
     nd_op_einsum,         /* of two operands; the letters of its axes are in attr */
+    nd_op_depth_to_space, /* channels to blocks of pixels, or as op_type says "SpaceToDepth", the reverse */
     nd_op_count,
 } nd_op;
 
@@ -135,7 +136,8 @@ typedef struct nd_attr {
                                split: num_outputs, 0 when absent;
                                resize: entries of axes, 0 for all axes;
                                topk: k, where it is no input; gather_nd: axes of the batch;
-                               roi_align: sampling points, 0 for as many as pixels */
+                               roi_align: sampling points, 0 for as many as pixels;
+                               depth_to_space: height and width of a block */
     int64_t axis;   /* concat, flatten, softmax, gather, split, quantize, dequantize, normalize: the first */
     nd_dtype dtype; /* cast */
     bool keep_dims; /* reduce_mean, reduce_prod, reduce */
@@ -147,7 +149,8 @@ typedef struct nd_attr {
     bool remainder;          /* dynamic: Mod has the sign of the dividend */
     bool center; /* dynamic: boxes of NonMaxSuppression are a centre and a size; pixels of RoiAlign have their
                     centres at halves */
-    bool flat_softmax; /* softmax before opset 13: flattened to 2-D at axis */
+    bool channels_first; /* depth_to_space: the pixels of a block are the inner part of the channels (CRD) */
+    bool flat_softmax;   /* softmax before opset 13: flattened to 2-D at axis */
     nd_resize resize;
     nd_pad_mode pad_mode;
     nd_recurrence recurrence;      /* dynamic: LSTM, GRU, RNN */

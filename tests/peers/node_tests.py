@@ -34,7 +34,7 @@ OPERATORS = set(
     "InstanceNormalization GroupNormalization Split Expand Tile Resize Upsample ConvTranspose Equal Greater "
     "GreaterOrEqual Less LessOrEqual Einsum TopK ArgMax ArgMin NonMaxSuppression NonZero GatherElements GatherND Scatter "
     "ScatterElements ScatterND CumSum Mod And Or Xor Not IsNaN Size Shape Range ConstantOfShape "
-    "RoiAlign LSTM GRU RNN ConvInteger MatMulInteger DynamicQuantizeLinear".split())
+    "RoiAlign DepthToSpace SpaceToDepth LSTM GRU RNN ConvInteger MatMulInteger DynamicQuantizeLinear".split())
 
 # Operators whose inputs are all activations; Where's are those after its condition, of any other only the first is.
 ALL_ACTIVATIONS = {"Add", "Sum", "Mul", "Concat", "Sub", "Div", "Pow", "PRelu", "Max", "Min", "MatMul",

@@ -182,6 +182,14 @@ def layouts():
                 [6, 5, 4], constants, opset)
     yield "Pad reflect of axes", model([node("Pad", ["x", "p", "", "a"], mode="reflect")], [6, 5, 4],
                                        {"p": np.array([1, 2, 2, 0]), "a": np.array([-1, -2])}, 18)
+    for mode in ("DCR", "CRD"):
+        yield f"DepthToSpace {mode}", model([node("DepthToSpace", ["x"], blocksize=2, mode=mode)], [12, 4, 3], opset=13)
+    yield "DepthToSpace of a convolution", model(
+        [node("Conv", ["x", "w"], "c"), node("DepthToSpace", ["c"], "d", blocksize=3), node("Relu", ["d"])], [5, 4, 3],
+        {"w": floats(18, 5, 1, 1)})
+    yield "SpaceToDepth", model([node("SpaceToDepth", ["x"], blocksize=3)], [5, 6, 9])
+    yield "SpaceToDepth before a convolution", model(
+        [node("SpaceToDepth", ["x"], "s", blocksize=2), node("Conv", ["s", "w"])], [3, 6, 8], {"w": floats(4, 12, 3, 3)})
     yield "Tile", model([node("Tile", ["x", "n"])], [5, 4, 3], {"n": np.array([1, 2, 1, 3])})
 
 
@@ -400,7 +408,24 @@ def integers():
                            len(dims) + (w.ndim > 1), {"w": w, "wz": zeros})
 
 
-GROUPS = [dynamic, recurrent, quantised_lstm, integers, convolutions, unary, binary, conditions, reductions, products, normalizations, layouts, resizes]
+def quantised():
+    """Concats of which parts are integers: by themselves, in another range, in a Concat of others."""
+    def both(x, name, zero="z"):
+        return [node("QuantizeLinear", [x, "s", zero], name + "q"), node("DequantizeLinear", [name + "q", "s", zero], name)]
+    first, rest = both("x", "a"), [node("Relu", ["x"], "r"), *both("r", "b"), node("Sigmoid", ["x"], "f")]
+    constants = {"s": np.float32(.03), "z": np.uint8(100), "o": np.uint8(90)}
+    yield "Concat in a Concat of numbers", model(
+        [*first, *rest, node("Concat", ["a", "b"], "c", axis=1), node("Concat", ["c", "f"], axis=1)], [4, 5, 5], constants)
+    yield "Concat with a MaxPool of integers", model(
+        [*first, *rest, node("MaxPool", ["a"], "m", kernel_shape=[3, 3], pads=[1] * 4), node("Concat", ["m", "f", "b"], axis=1)],
+        [4, 5, 5], constants)
+    yield "Concat of two ranges", model(
+        [*first, node("Relu", ["x"], "r"), *both("r", "b", "o"), node("MaxPool", ["a"], "m", kernel_shape=[1, 1]),
+         node("MaxPool", ["b"], "n", kernel_shape=[1, 1]), node("Concat", ["m", "n"], axis=1)], [4, 5, 5], constants)
+
+
+GROUPS = [quantised, dynamic, recurrent, quantised_lstm, integers, convolutions, unary, binary, conditions, reductions, products, normalizations, layouts,
+          resizes]
 
 
 def check(build, path, proto):

@@ -66,7 +66,7 @@ class Graph:
 
     def weights(self, no, ni, k):
         """A convolution's weights: plain, shared, or computed from constants."""
-        kind = self.rng.integers(0, 9)
+        kind = self.rng.integers(0, 12)
         array = self.floats(no, ni, k, k)
         if kind == 0 and array.shape in self.shared:
             return self.shared[array.shape]
@@ -85,6 +85,14 @@ class Graph:
             return self.node("Reshape", [self.constant(array.reshape(no, -1), "w"), self.ints(no, ni, k, k)])
         if kind == 6 and self.opset > 13:
             return self.standardised(array)
+        if kind == 9 and no > 1:
+            parts = [self.constant(a, "w") for a in np.split(array, [no // 2])]
+            return self.node("Concat", parts, axis=int(self.rng.choice([0, -4])))
+        if kind == 10:
+            more = np.concatenate([self.floats(2, ni, k, k), array[::-1]])
+            return self.node("Slice", [self.constant(more, "w"), self.ints(-1), self.ints(1), self.ints(0), self.ints(-1)])
+        if kind == 11:
+            return self.node("Squeeze", [self.node("Unsqueeze", [self.constant(array, "w"), self.ints(0)]), self.ints(0)])
         name = self.constant(array, "w")
         self.shared[array.shape] = name
         return name
@@ -152,10 +160,10 @@ class Graph:
 
     def deep(self):
         """A depthwise kernel whose padding is wider than its map, with a residual, alone or before a pointwise one."""
-        side = max(self.side // int(self.rng.choice([1, 2, 3])), 1)
+        side = max(self.side // int(self.rng.choice([1, 2, 2, 3])), 1)
         self.side //= side
         self.value = self.node("AveragePool", [self.value], kernel_shape=[side] * 2, strides=[side] * 2)
-        start, c, k = self.value, self.channels, int(self.rng.choice([3, 5, 7]))
+        start, c, k = self.value, self.channels, int(self.rng.choice([3, 5, 7, 7]))
         inputs = [start, self.constant(self.floats(c, 1, k, k), "w"), self.constant(self.floats(c), "b")]
         self.value = self.node("Conv", inputs, group=c, pads=[k // 2] * 4)
         if self.rng.random() < 0.3:
@@ -178,6 +186,13 @@ class Graph:
         mode = str(self.rng.choice(["nearest", "linear", "cubic"]))
         wide = self.node("Resize", [self.value, "", self.constant(np.float32([1, 1, 2, 2]))], mode=mode)
         self.value = self.node("AveragePool", [wide], kernel_shape=[2, 2], strides=[2, 2])
+
+    def shuffled(self):
+        """Blocks of pixels to channels, and back in another order."""
+        if self.side % 2 or self.open:
+            return
+        deep = self.node("SpaceToDepth", [self.value], blocksize=2)
+        self.value = self.node("DepthToSpace", [deep], blocksize=2, mode=str(self.rng.choice(["DCR", "CRD"])))
 
     def transposed(self):
         no = int(self.rng.choice([4, 6]))
@@ -289,7 +304,8 @@ class Graph:
 
     def model(self):
         blocks = [self.conv, self.conv, self.chain, self.branch, self.concat, self.pad, self.norm, self.rows, self.fixed,
-                  self.tokens, self.dead, self.pool, self.small, self.deep, self.deep, self.split, self.upsample, self.transposed]
+                  self.tokens, self.dead, self.pool, self.small, self.deep, self.deep, self.split, self.upsample, self.transposed,
+                  self.shuffled]
         if not self.plain:
             blocks += [self.subgraph, self.groupnorm, self.sorted, self.masked]
         self.conv()

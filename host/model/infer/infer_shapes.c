@@ -396,6 +396,26 @@ static nd_status shape_slice(nd_infer *infer, nd_node *node, const nd_value *x, 
     return nd_status_ok;
 }
 
+static nd_status shape_blocks(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
+    (void)infer;
+    const int64_t block = node->attr.size;
+    ND_REQUIRE(x->rank == 4, nd_status_format, "input %s is no map of channels", ND_DIMS(x));
+    if (!strcmp(node->op_type, "SpaceToDepth")) {
+        ND_REQUIRE(x->dims[2] % block == 0 && x->dims[3] % block == 0 &&
+                       !__builtin_mul_overflow(x->dims[1], block * block, &y->dims[1]),
+                   nd_status_format, "%s has no blocks of %lld", ND_DIMS(x), (long long)block);
+        for (int axis = 2; axis < 4; axis++) y->dims[axis] = x->dims[axis] / block;
+        return nd_status_ok;
+    }
+    ND_REQUIRE(x->dims[1] % (block * block) == 0, nd_status_format,
+               "the channels of %s make no blocks of %lld", ND_DIMS(x), (long long)block);
+    y->dims[1] = x->dims[1] / (block * block);
+    for (int axis = 2; axis < 4; axis++)
+        ND_REQUIRE(!__builtin_mul_overflow(x->dims[axis], block, &y->dims[axis]), nd_status_format,
+                   "%s in blocks of %lld", ND_DIMS(x), (long long)block);
+    return nd_status_ok;
+}
+
 static nd_status shape_lrn(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     (void)infer, (void)y;
     ND_REQUIRE(x->rank >= 2 && node->attr.size >= 1, nd_status_format, "input %s, size %lld", ND_DIMS(x),
@@ -488,6 +508,7 @@ static const struct {
     [nd_op_split] = {shape_split, true},
     [nd_op_expand] = {shape_expand, false},
     [nd_op_tile] = {shape_tile, false},
+    [nd_op_depth_to_space] = {shape_blocks, false},
     [nd_op_resize] = {shape_resize, false},
 };
 

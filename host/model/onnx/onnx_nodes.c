@@ -201,6 +201,14 @@ static void read_resize(nd_node_reader *reader) {
     attr->size = nd_onnx_attr_ints(reader, "axes", attr->axes, nd_rank_max);
 }
 
+static void read_blocks(nd_node_reader *reader) {
+    nd_attr *attr = &reader->node->attr;
+    attr->size = nd_onnx_attr_int(reader, "blocksize", 0);
+    attr->channels_first = nd_onnx_attr_text_is(reader, "mode", "CRD");
+    if (!reader->status && (attr->size < 1 || attr->size > 1 << 12))
+        reader->status = nd_fail(nd_status_format, "attribute 'blocksize' is %lld", (long long)attr->size);
+}
+
 static void read_shape(nd_node_reader *reader) {
     nd_attr *attr = &reader->node->attr;
     attr->list[0] = nd_onnx_attr_int(reader, "start", 0);
@@ -325,6 +333,8 @@ static const struct {
     {"Split", nd_op_split, 1, 2, read_split},
     {"Expand", nd_op_expand, 2, 2, NULL},
     {"Tile", nd_op_tile, 2, 2, NULL},
+    {"DepthToSpace", nd_op_depth_to_space, 1, 1, read_blocks},
+    {"SpaceToDepth", nd_op_depth_to_space, 1, 1, read_blocks},
     {"Resize", nd_op_resize, 1, 4, read_resize},
     {"Upsample", nd_op_resize, 2, 2, read_resize},
     {"Abs", nd_op_unary, 1, 1, NULL},

@@ -113,6 +113,7 @@ static nd_lower *const nd_lower_table[nd_op_count] = {
     [nd_op_split] = nd_lower_split,
     [nd_op_expand] = nd_lower_expand,
     [nd_op_tile] = nd_lower_tile,
+    [nd_op_depth_to_space] = nd_lower_blocks,
     [nd_op_flatten] = nd_lower_reshape,
     [nd_op_reshape] = nd_lower_reshape,
     [nd_op_squeeze] = nd_lower_reshape,

@@ -123,6 +123,38 @@ nd_status nd_lower_tile(nd_exec *exec, const nd_node *node) {
     return nd_exec_emit_copy(exec, node, &from, &to);
 }
 
+/* The map with fewer channels, and the one with fewer pixels, each as images, channels, rows of blocks, rows
+ * in a block, columns of blocks, columns in a block. */
+static void view_blocks(const nd_attr *attr, const nd_view *deep, const nd_view *wide, nd_view *out_deep,
+                        nd_view *out_wide) {
+    const int64_t block = attr->size, channels = wide->dims[1], step = deep->strides[1];
+    const int64_t inner = attr->channels_first ? step : channels * step; /* between pixels of a block */
+    const int64_t dims[6] = {deep->dims[0], channels, deep->dims[2], block, deep->dims[3], block};
+    const int64_t of_deep[6] = {deep->strides[0], attr->channels_first ? block * block * step : step,
+                                deep->strides[2], block * inner,
+                                deep->strides[3], inner};
+    const int64_t of_wide[6] = {wide->strides[0], wide->strides[1],         wide->strides[2] * block,
+                                wide->strides[2], wide->strides[3] * block, wide->strides[3]};
+    *out_deep = (nd_view){.rank = 6, .offset = deep->offset};
+    *out_wide = (nd_view){.rank = 6, .offset = wide->offset};
+    memcpy(out_deep->dims, dims, sizeof dims);
+    memcpy(out_wide->dims, dims, sizeof dims);
+    memcpy(out_deep->strides, of_deep, sizeof of_deep);
+    memcpy(out_wide->strides, of_wide, sizeof of_wide);
+}
+
+nd_status nd_lower_blocks(nd_exec *exec, const nd_node *node) {
+    nd_place from, to;
+    ND_TRY(nd_exec_source(exec, node->in[0], &from));
+    ND_TRY(nd_exec_target(exec, node->out[0], &to));
+    const nd_view x = from.view, y = to.view;
+    if (!strcmp(node->op_type, "SpaceToDepth"))
+        view_blocks(&node->attr, &y, &x, &to.view, &from.view);
+    else
+        view_blocks(&node->attr, &x, &y, &from.view, &to.view);
+    return nd_exec_emit_copy(exec, node, &from, &to);
+}
+
 static bool place_same(const nd_place *a, const nd_place *b) {
     if (a->slot != b->slot || a->view.offset != b->view.offset) return false;
     for (int i = 0; i < a->view.rank; i++)

@@ -208,7 +208,7 @@ nd_status nd_exec_lower_pair(nd_exec *exec, const nd_group *group);
 nd_lower nd_lower_where, nd_lower_reduce, nd_lower_global_average;
 nd_lower nd_lower_conv_1d, nd_lower_conv_transpose, nd_lower_einsum;
 nd_lower nd_lower_normalize, nd_lower_resize, nd_lower_product;
-nd_lower nd_lower_split, nd_lower_expand, nd_lower_tile;
+nd_lower nd_lower_split, nd_lower_expand, nd_lower_tile, nd_lower_blocks;
 nd_lower nd_lower_reshape, nd_lower_transpose, nd_lower_slice, nd_lower_concat, nd_lower_pad, nd_lower_gather;
 
 /* plan */
