@@ -25,6 +25,7 @@ static const nd_transfer_case nd_transfer_cases[] = {
     {"nhwc_channels", 4, {2, 37, 9, 11}, 0, 0, true},
     {"nhwc_channels_slice", 4, {2, 40, 5, 13}, 16, 3, true},
     {"images", 4, {5, 3, 301, 299}, 0, 0, false},
+    {"images_nhwc", 4, {3, 3, 301, 299}, 0, 0, true},
     {"images_nhwc_slice", 4, {4, 3, 301, 299}, 1, 1, true},
     {"large_image_slice", 4, {1, 3, 601, 599}, 1, 0, false},
     {"large_image_nhwc", 4, {1, 3, 601, 599}, 0, 0, true},

@@ -127,6 +127,7 @@ ND_CPU_IMPL(separable_pair)     /* separable_alt.c: depthwise, then oneDNN 1x1 *
 ND_CPU_IMPL(separable_dense)    /* separable_alt.c: the regular convolution the terms stand for, direct */
 ND_CPU_IMPL(separable_winograd) /* separable_alt.c: the same by Winograd */
 ND_CPU_IMPL(conv_depthwise)     /* depthwise.c: groups of few channels */
+ND_CPU_IMPL(conv_tiled)         /* separable_tiled.c: few input channels, in bf16 and int8 on AMX */
 ND_CPU_IMPL(conv)               /* conv.c: oneDNN, direct */
 ND_CPU_IMPL(conv_blocked)       /* conv.c: oneDNN, direct in the layout it likes best, reorders inside */
 ND_CPU_IMPL(conv_winograd)      /* conv.c: oneDNN, Winograd with reorders inside */

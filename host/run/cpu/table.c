@@ -14,6 +14,9 @@ const nd_cpu_implementation nd_cpu_implementations[] = {
     ND_CPU_ROW(nd_operation_separable, "dense-direct", separable_dense),
     ND_CPU_ROW(nd_operation_separable, "dense-winograd", separable_winograd),
     ND_CPU_ROW(nd_operation_conv, "nd", conv_depthwise),
+#if defined(__x86_64__)
+    ND_CPU_ROW(nd_operation_conv, "nd", conv_tiled),
+#endif
     ND_CPU_ROW(nd_operation_conv, "dense-direct", conv),
     ND_CPU_ROW(nd_operation_conv, "dense-blocked", conv_blocked),
     ND_CPU_ROW(nd_operation_conv, "dense-winograd", conv_winograd),

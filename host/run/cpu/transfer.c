@@ -11,6 +11,8 @@ typedef struct codec {
     size_t size; /* bytes on the device */
     void (*read)(const void *device, int64_t step, int64_t n, float *out);
     void (*write)(void *device, int64_t step, int64_t n, const float *in);
+    /* Pictures: n values of each of three planes, `area` apart. NULL: in tiles. */
+    void (*interleave)(const float *planes, int64_t area, int64_t n, void *device);
 } codec;
 
 static const nd_quant plain = {1, 0};
@@ -51,10 +53,33 @@ static void write_u8(void *device, int64_t step, int64_t n, const float *in) {
     for (int64_t i = 0; i < n; i++) to[i * step] = nd_quantize(plain, in[i]);
 }
 
+/* A call for the three values of every pixel takes as long as a layer in int8. */
+ND_CLONES static void interleave(const float *planes, int64_t area, int64_t n, float *restrict to) {
+    for (int64_t i = 0; i < n; i++) {
+        to[3 * i] = planes[i];
+        to[3 * i + 1] = planes[i + area];
+        to[3 * i + 2] = planes[i + 2 * area];
+    }
+}
+
+static void interleave_f32(const float *planes, int64_t area, int64_t n, void *device) {
+    interleave(planes, area, n, device);
+}
+
+static void interleave_bf16(const float *planes, int64_t area, int64_t n, void *device) {
+    enum { some = 256 };
+    float values[3 * some];
+    for (int64_t i = 0; i < n; i += some) {
+        const int64_t count = n - i < some ? n - i : some;
+        interleave(planes + i, area, count, values);
+        nd_cpu_narrow(3 * count, values, (uint16_t *)device + 3 * i);
+    }
+}
+
 static const codec codecs[] = {
-    [nd_dtype_f32] = {sizeof(float), read_f32, write_f32},
-    [nd_dtype_bf16] = {sizeof(uint16_t), read_bf16, write_bf16},
-    [nd_dtype_u8] = {sizeof(uint8_t), read_u8, write_u8},
+    [nd_dtype_f32] = {sizeof(float), read_f32, write_f32, interleave_f32},
+    [nd_dtype_bf16] = {sizeof(uint16_t), read_bf16, write_bf16, interleave_bf16},
+    [nd_dtype_u8] = {sizeof(uint8_t), read_u8, write_u8, NULL},
 };
 
 typedef struct transfer {
@@ -66,7 +91,11 @@ typedef struct transfer {
     int64_t pixel; /* step from a pixel to the next, in values: tiles; 0: rows */
 } transfer;
 
-enum { tile = 16 }; /* values: a cache line of fp32 */
+enum {
+    tile = 16, /* values: a cache line of fp32 */
+    piece = 1024,
+    picture_channels = 3,
+};
 
 /* Rows of the last axis [begin, end), counted over all leading axes. */
 static void transfer_rows(void *context, int64_t begin, int64_t end, int worker) {
@@ -130,6 +159,21 @@ static void transfer_tiles(void *context, int64_t begin, int64_t end, int worker
     }
 }
 
+/* Pieces [begin, end) of the pictures' pixels, counted over the images. */
+static void upload_pieces(void *context, int64_t begin, int64_t end, int worker) {
+    const transfer *t = context;
+    const nd_view *view = &t->view;
+    const int64_t area = view->dims[2] * view->dims[3], pieces = (area + piece - 1) / piece;
+    (void)worker;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t image = i / pieces, first = i % pieces * piece;
+        const int64_t count = first + piece < area ? piece : area - first;
+        const int64_t at = view->offset + image * view->strides[0] + first * picture_channels;
+        t->codec->interleave(t->host + image * picture_channels * area + first, area, count,
+                             t->device + at * (int64_t)t->codec->size);
+    }
+}
+
 static void transfer_all(nd_backend *backend, transfer *t, const nd_view *view, nd_precision precision) {
     const int64_t values = nd_view_count(view);
     nd_cpu_enter((nd_cpu *)backend);
@@ -137,7 +181,10 @@ static void transfer_all(nd_backend *backend, transfer *t, const nd_view *view, 
     t->view = *view;
     t->codec = &codecs[nd_precision_storage(precision)];
     t->pixel = nd_cpu_view_pixel(view);
-    if (t->pixel && view->dims[1] > 1) {
+    if (t->up && t->codec->interleave && t->pixel == picture_channels && view->dims[1] == picture_channels) {
+        const int64_t pieces = (view->dims[2] * view->dims[3] + piece - 1) / piece;
+        nd_parallel_for(view->dims[0] * pieces, piece * picture_channels, upload_pieces, t);
+    } else if (t->pixel && view->dims[1] > 1) {
         const int64_t tiles = (view->dims[2] * view->dims[3] + tile - 1) / tile;
         nd_parallel_for(view->dims[0] * tiles, view->dims[1] * tile, transfer_tiles, t);
     } else {

@@ -2,6 +2,7 @@
 #include "check/check.h"
 #include "run/executor.h"
 #include "run/plugins.h"
+#include "run/quantized.h"
 #include "tests/unit/help/graph_help.h"
 
 #include <math.h>
@@ -12,12 +13,50 @@ Test(quantized, kernels_are_exact_at_every_level) {
         nd_backend *backend = NULL;
         const nd_backend_settings settings = {.isa = levels[i], .threads = 2};
         if (nd_backend_open("cpu", &settings, &backend)) continue;
-        const nd_check_settings check = {.operation = "separable", .precision = nd_precision_int8, .seed = 3};
-        nd_check_result result;
-        cr_expect_eq(nd_check_run(backend, &check, &result), nd_status_ok, "%s: %s", levels[i], nd_error());
-        cr_expect_gt(result.compared, 100);
+        static const char *const operations[] = {"separable", "conv", "quantize"};
+        for (size_t k = 0; k < sizeof operations / sizeof *operations; k++) {
+            const nd_check_settings check = {
+                .operation = operations[k], .precision = nd_precision_int8, .seed = 3};
+            nd_check_result result;
+            cr_expect_eq(nd_check_run(backend, &check, &result), nd_status_ok, "%s: %s", levels[i],
+                         nd_error());
+            cr_expect_gt(result.compared, 10);
+        }
         nd_backend_close(backend);
     }
+}
+
+/* Ties, what saturates and what is no number, at scales from the smallest on. */
+Test(quantized, quantize_is_division) {
+    enum { count = 5000 };
+    static const float scales[] = {0x1p-140f, 0x1.8p-70f, 0.0173f, 0x1.fffffep-5f, 1, 3.7f, 0x1p90f};
+    static float x[count];
+    const int64_t dims[] = {count};
+    const nd_view view = nd_view_row_major(1, dims);
+    nd_backend *backend;
+    nd_kernel *kernel;
+    nd_memory *in, *out;
+    cr_assert_eq(nd_backend_open("cpu", NULL, &backend), nd_status_ok);
+    cr_assert_eq(backend->table->allocate(backend, sizeof x, &in), nd_status_ok);
+    cr_assert_eq(backend->table->allocate(backend, count, &out), nd_status_ok);
+    for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
+        const nd_work work = {
+            .operation = nd_operation_quantize, .x = view, .y = view, .y_quant = {scales[s], 117}};
+        float results[count];
+        for (int i = 0; i < count; i++) x[i] = (float)(i - count / 2) * 0.25f * scales[s];
+        x[0] = INFINITY, x[1] = -INFINITY, x[2] = NAN, x[3] = 0x1.fffffep127f;
+        cr_assert_eq(backend->table->upload(backend, in, &view, nd_precision_fp32, x), nd_status_ok);
+        cr_assert_eq(backend->table->prepare(backend, &work, nd_precision_int8, &kernel), nd_status_ok);
+        cr_assert_eq(backend->table->run(backend, kernel, in, NULL, out, NULL), nd_status_ok);
+        cr_assert_eq(backend->table->download(backend, out, &view, nd_precision_int8, results), nd_status_ok);
+        for (int i = 0; i < count; i++)
+            cr_expect_eq((int)results[i], (int)nd_quantize(work.y_quant, x[i]), "%a / %a gave %g",
+                         (double)x[i], (double)scales[s], (double)results[i]);
+        backend->table->release(kernel);
+    }
+    backend->table->free(in);
+    backend->table->free(out);
+    nd_backend_close(backend);
 }
 
 /* Through integers and back: signed ones where `zero` is given as i8. */

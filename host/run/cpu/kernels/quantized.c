@@ -51,11 +51,33 @@ static inline float row_clamp(float t, float low, float high) {
     return t < high ? t : high;
 }
 
+/* real / scale to the last bit, without dividing: the remainder corrects the product with the inverse, once to
+ * within a unit in the last place, and then exactly (Markstein 1990, theorem 4). What saturates is cut off
+ * before, where remainders are no numbers; NaN becomes the lowest. */
+static inline float row_divide(float real, float scale, float inverse, float most) {
+    const float x = row_clamp(real, -most, most);
+    float t = x * inverse;
+    t = fmaf(fmaf(-t, scale, x), inverse, t);
+    return fmaf(fmaf(-t, scale, x), inverse, t);
+}
+
+/* Remainders are exact only where they are normal numbers. */
+static bool row_multiplies(float scale) {
+    return scale > 0x1p-60f && scale < 0x1p60f;
+}
+
+ND_CLONES static void row_quantize_adjacent(int64_t n, const float *from, float scale, float zero,
+                                            uint8_t *to) {
+    const float inverse = 1 / scale, most = 1024 * scale;
+    for (int64_t i = 0; i < n; i++)
+        to[i] = row_round(row_clamp(row_divide(from[i], scale, inverse, most) + zero, 0, 255));
+}
+
 ND_CLONES static void row_quantize(const quantized_kernel *k, int64_t n, const quantized_run *run) {
     const float *from = (const float *)run->x, scale = k->quant.scale, zero = (float)k->quant.zero;
     uint8_t *to = (uint8_t *)run->y;
-    if (run->x_step == 1 && run->y_step == 1) {
-        for (int64_t i = 0; i < n; i++) to[i] = row_round(row_clamp(from[i] / scale + zero, 0, 255));
+    if (run->x_step == 1 && run->y_step == 1 && row_multiplies(scale)) {
+        row_quantize_adjacent(n, from, scale, zero, to);
         return;
     }
     for (int64_t i = 0; i < n; i++)

@@ -56,5 +56,5 @@ static void amx_finish(const nd_sep_gemm *gemm, int pixels, const void *sums) {
     }
 }
 
-const nd_sep_amx nd_sep_amx_bf16 = {
-    2, 32, false, amx_begin, amx_end, sep_depthwise, amx_multiply, amx_store, amx_finish};
+const nd_sep_amx nd_sep_amx_bf16 = {2,           32,           false,     amx_begin, amx_end, sep_depthwise,
+                                    amx_patches, amx_multiply, amx_store, amx_finish};

@@ -68,3 +68,49 @@ static void amx_store(void *sums) {
     _tile_stored(2, out + 16 * out_row, out_row);
     _tile_stored(3, out + 16 * out_row + 64, out_row);
 }
+
+/* Whole registers are stored, zeros past the end of a row: the next row, or patch, goes over them. */
+static inline __attribute__((always_inline)) void amx_patches_of(const int64_t chunks,
+                                                                 const nd_sep_patches *patches,
+                                                                 int64_t pixels, const char *from,
+                                                                 char *panel) {
+    const int64_t last = patches->row_bytes - 64 * (chunks - 1);
+    const __mmask64 tail = ~0ULL >> (64 - last);
+    for (int64_t p = 0; p < pixels; p++) {
+        const char *row = from + p * patches->pixel_step;
+        char *to = panel + p * patches->panel_pixel;
+        for (int64_t r = 0; r < patches->rows; r++) {
+            for (int64_t c = 0; c < chunks - 1; c++)
+                _mm512_storeu_si512(to + 64 * c, _mm512_loadu_si512(row + 64 * c));
+            _mm512_storeu_si512(to + 64 * (chunks - 1),
+                                _mm512_maskz_loadu_epi8(tail, row + 64 * (chunks - 1)));
+            row += patches->row_step;
+            to += patches->row_bytes;
+        }
+    }
+}
+
+/* The same for rows of half a register. */
+static void amx_patches_narrow(const nd_sep_patches *patches, int64_t pixels, const char *from, char *panel) {
+    const __mmask32 mask = ~0U >> (32 - patches->row_bytes);
+    for (int64_t p = 0; p < pixels; p++) {
+        const char *row = from + p * patches->pixel_step;
+        char *to = panel + p * patches->panel_pixel;
+        for (int64_t r = 0; r < patches->rows; r++) {
+            _mm256_storeu_si256((__m256i *)to, _mm256_maskz_loadu_epi8(mask, row));
+            row += patches->row_step;
+            to += patches->row_bytes;
+        }
+    }
+}
+
+static void amx_patches(const nd_sep_patches *patches, int64_t pixels, const char *from, char *panel) {
+    const int64_t chunks = (patches->row_bytes + 63) / 64;
+    if (chunks > 1) {
+        amx_patches_of(chunks, patches, pixels, from, panel);
+    } else if (patches->row_bytes > 32) {
+        amx_patches_of(1, patches, pixels, from, panel);
+    } else {
+        amx_patches_narrow(patches, pixels, from, panel);
+    }
+}

@@ -107,6 +107,13 @@ extern const nd_sep_isa nd_sep_scalar_int8, nd_sep_avx2_vnni, nd_sep_avx512_vnni
  * [block][step][half of the columns][words][16 columns][terms of a word]. */
 enum { nd_sep_amx_pixels = 32, nd_sep_amx_columns = 32 };
 
+/* The patches of a convolution as the rows of the image that they are cut from. All in bytes. */
+typedef struct nd_sep_patches {
+    int64_t rows, row_bytes;      /* of one patch; adjacent in the panel */
+    int64_t row_step, pixel_step; /* from one row of a patch to the next, and to that of the next pixel */
+    int64_t panel_pixel;          /* at least a patch and 64 */
+} nd_sep_patches;
+
 typedef struct nd_sep_amx {
     int element;         /* bytes */
     int depth;           /* terms of a step */
@@ -115,6 +122,9 @@ typedef struct nd_sep_amx {
     void (*end)(void);
     void (*depthwise)(const nd_sep_depthwise *depthwise, const nd_sep_segment *segments, int n_segments,
                       const void *image, void *panel, int64_t panel_pixel, int64_t panel_group);
+    /* Patches of `pixels` adjacent outputs. What lies between one and the next is zero afterwards or belongs
+     * to the patch before. */
+    void (*patches)(const nd_sep_patches *patches, int64_t pixels, const char *from, char *panel);
     /* The tiles become panel (32 rows) times one block of weights; out[32][32] what is in them: fp32, or
      * int32. The product goes on while something else runs between the two. */
     void (*multiply)(const void *panel, int64_t panel_pixel, const void *weights, int64_t steps);

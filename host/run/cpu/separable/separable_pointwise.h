@@ -20,6 +20,11 @@ bool nd_sep_pointwise_supports(const nd_work *work, nd_precision precision);
  * Filters in `terms` are rounded to bf16, or completed for int8. */
 nd_status nd_sep_pointwise_new(const nd_work *work, nd_precision precision, int64_t columns, int64_t depth,
                                nd_sep_terms *terms, nd_sep_gemm *gemm, nd_sep_pointwise *out);
+/* The same for the weights of a convolution, [depth] places a channel. */
+nd_status nd_sep_pointwise_of_patches(const nd_work *work, nd_precision precision, int64_t columns,
+                                      int64_t depth, nd_sep_gemm *gemm, nd_sep_pointwise *out);
+/* Whether the epilogue has the activation. */
+bool nd_sep_pointwise_takes(nd_activation activation, nd_precision precision);
 void nd_sep_pointwise_free(nd_sep_pointwise *pointwise);
 
 /* Points a GEMM at the epilogue of a block of channels. */

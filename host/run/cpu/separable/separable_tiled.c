@@ -1,6 +1,10 @@
 /* The fused separable kernel on AMX, in bf16 and int8: the driver. As separable.c, with the tile's result
  * passing through 4 KiB of sums on its way to y. A product takes the tiles far longer than its instructions
- * take the processor: meanwhile the block before it is finished, and the next tile's depthwise half runs. */
+ * take the processor: meanwhile the block before it is finished, and the next tile's depthwise half runs.
+ *
+ * The same with patches of the image in the panel is a regular convolution: those of few input channels, the
+ * first ones of networks, where oneDNN multiplies mostly zeros. The image is copied into a frame of its
+ * padding first, so that a row of a patch is adjacent and always there. */
 #include "run/cpu/separable/separable_pointwise.h"
 
 #include <math.h>
@@ -21,6 +25,12 @@ typedef struct tiled_kernel {
     int64_t steps, blocks, tiles;
     int64_t panel_pixel; /* elements; off powers of two, so that rows spread over the sets of L1 */
     size_t worker_bytes; /* panel and result of one worker */
+    /* Convolutions by patches: the frames, [image][height][width][channels], come after the workers' own. */
+    bool by_patches;
+    nd_sep_patches patches;
+    nd_window window;
+    int64_t frame_height, frame_width;
+    int frame_zero; /* a byte of the padding */
 } tiled_kernel;
 
 static const nd_sep_amx *tiled_amx(const nd_cpu *cpu, nd_precision precision) {
@@ -62,8 +72,49 @@ typedef struct tiled_job {
     const tiled_kernel *kernel;
     const char *x, *x2;
     char *y;
-    char *workspace;
+    char *workspace, *frames;
 } tiled_job;
+
+static int64_t tiled_frame_row(const tiled_kernel *k) {
+    return k->frame_width * k->x.dims[1] * k->amx->element;
+}
+
+/* Units are rows of the frames of all images. */
+static void tiled_frame_rows(void *context, int64_t begin, int64_t end, int worker) {
+    const tiled_job *job = context;
+    const tiled_kernel *k = job->kernel;
+    const int64_t element = k->amx->element, pixel = k->x.dims[1] * element, row_bytes = tiled_frame_row(k);
+    const int64_t left = k->window.pad[1], room = k->frame_width - left;
+    const int64_t count = k->x.dims[3] < room ? k->x.dims[3] : room;
+    (void)worker;
+    for (int64_t unit = begin; unit < end; unit++) {
+        const int64_t image = unit / k->frame_height, row = unit % k->frame_height - k->window.pad[0];
+        char *to = job->frames + unit * row_bytes;
+        const bool inside = row >= 0 && row < k->x.dims[2] && count > 0;
+        memset(to, k->frame_zero, (size_t)(inside ? left * pixel : row_bytes));
+        if (!inside) continue;
+        to += left * pixel;
+        const char *x = job->x + (image * k->x.strides[0] + row * k->x.strides[2]) * element;
+        if (k->x.strides[3] == k->x.dims[1]) memcpy(to, x, (size_t)(count * pixel));
+        for (int64_t i = 0; i < count && k->x.strides[3] != k->x.dims[1]; i++)
+            memcpy(to + i * pixel, x + i * k->x.strides[3] * element, (size_t)pixel);
+        memset(to + count * pixel, k->frame_zero, (size_t)((room - count) * pixel));
+    }
+}
+
+/* The patches of output pixels [from, to) in raster order. */
+static void tiled_patches(const tiled_job *job, int64_t image, int64_t from, int64_t to, char *panel) {
+    const tiled_kernel *k = job->kernel;
+    const int64_t width = k->y.dims[3], row_bytes = tiled_frame_row(k);
+    for (int64_t p = from; p < to;) {
+        const int64_t row = p / width, column = p % width;
+        const int64_t count = width - column < to - p ? width - column : to - p;
+        const char *frame = job->frames + (image * k->frame_height + row * k->window.stride[0]) * row_bytes;
+        k->amx->patches(&k->patches, count, frame + column * k->patches.pixel_step,
+                        panel + (p - from) * k->patches.panel_pixel);
+        p += count;
+    }
+}
 
 /* A block whose product is in the tiles. */
 typedef struct tiled_pending {
@@ -87,10 +138,14 @@ static void tiled_tile(const tiled_job *job, int64_t image, int64_t tile, char *
     const tiled_kernel *k = job->kernel;
     const int64_t pixels = k->y.dims[2] * k->y.dims[3], element = k->amx->element;
     const int64_t from = tile * pixels / k->tiles, to = (tile + 1) * pixels / k->tiles;
-    nd_sep_segment segments[nd_sep_mr_max];
-    const int n = nd_sep_segments(&k->terms, from, to, segments);
-    k->amx->depthwise(&k->terms.depthwise, segments, n, job->x + image * k->x.strides[0] * element, panel,
-                      k->panel_pixel, 16);
+    if (k->by_patches) {
+        tiled_patches(job, image, from, to, panel);
+    } else {
+        nd_sep_segment segments[nd_sep_mr_max];
+        const int n = nd_sep_segments(&k->terms, from, to, segments);
+        k->amx->depthwise(&k->terms.depthwise, segments, n, job->x + image * k->x.strides[0] * element, panel,
+                          k->panel_pixel, 16);
+    }
     tiled_pending next = {k->gemm, (int)(to - from)};
     nd_sep_gemm *gemm = &next.gemm;
     for (int64_t block = 0; block < k->blocks; block++) {
@@ -132,6 +187,10 @@ static nd_status tiled_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
                      .x2 = k->residual ? (const char *)buffers->x2 + k->x2.offset * element : NULL,
                      .y = (char *)buffers->y + k->y.offset * element,
                      .workspace = buffers->workspace};
+    if (k->by_patches) {
+        job.frames = job.workspace + k->worker_bytes * (size_t)k->base.cpu->threads;
+        nd_parallel_for(k->y.dims[0] * k->frame_height, tiled_frame_row(k), tiled_frame_rows, &job);
+    }
     const int64_t cost = nd_sep_amx_columns * k->amx->depth * k->blocks * k->steps * nd_sep_amx_pixels;
     nd_parallel_for(k->y.dims[0] * k->tiles, cost, tiled_body, &job);
     return nd_status_ok;
@@ -144,26 +203,101 @@ static void tiled_release(nd_kernel *kernel) {
     free(k);
 }
 
-nd_status nd_cpu_separable_tiled_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
-                                         nd_kernel **out) {
-    nd_status status = nd_status_ok;
+/* The kernel for a work, before its weights are packed. */
+static tiled_kernel *tiled_new(nd_cpu *cpu, const nd_work *work, nd_precision precision) {
     tiled_kernel *k = nd_alloc_array(1, sizeof *k);
-    ND_REQUIRE(k, nd_status_memory, "separable: no memory for the kernel");
+    if (!k) return NULL;
     k->base = (nd_kernel){.cpu = cpu, .run = tiled_run, .release = tiled_release};
     k->amx = tiled_amx(cpu, precision);
     k->x = work->x;
     k->x2 = work->x2;
     k->y = work->y;
     k->residual = work->residual;
-    ND_TRY_DONE(tiled_pack(k, work, precision));
+    k->tiles = (k->y.dims[2] * k->y.dims[3] + nd_sep_amx_pixels - 1) / nd_sep_amx_pixels;
+    return k;
+}
+
+/* What follows from how many steps its weights have. */
+static void tiled_finish(tiled_kernel *k) {
     k->gemm.y_pixel = nd_cpu_view_pixel(&k->y);
     k->gemm.x2_pixel = k->residual ? nd_cpu_view_pixel(&k->x2) : 0;
-    k->tiles = (k->y.dims[2] * k->y.dims[3] + nd_sep_amx_pixels - 1) / nd_sep_amx_pixels;
     k->panel_pixel = k->steps * k->amx->depth + 64 / k->amx->element;
     k->worker_bytes =
         tiled_out_bytes + nd_cpu_round((size_t)(nd_sep_amx_pixels * k->panel_pixel * k->amx->element));
-    k->base.workspace_bytes = k->worker_bytes * (size_t)cpu->threads;
+    k->base.workspace_bytes = k->worker_bytes * (size_t)k->base.cpu->threads;
+}
+
+nd_status nd_cpu_separable_tiled_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
+                                         nd_kernel **out) {
+    nd_status status = nd_status_ok;
+    tiled_kernel *k = tiled_new(cpu, work, precision);
+    ND_REQUIRE(k, nd_status_memory, "separable: no memory for the kernel");
+    ND_TRY_DONE(tiled_pack(k, work, precision));
+    tiled_finish(k);
     snprintf(k->base.engine, sizeof k->base.engine, "nd:separable:amx");
+    *out = &k->base;
+done:
+    if (status) tiled_release(&k->base);
+    return status;
+}
+
+/* Above, oneDNN has whole registers of input channels. */
+enum { tiled_patch_channels = 8 };
+
+bool nd_cpu_conv_tiled_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
+    const bool integers = precision == nd_precision_int8;
+    if (!tiled_amx(cpu, precision) || work->groups != 1 || work->x.dims[1] > tiled_patch_channels)
+        return false;
+    if (integers && !(nd_quantized_agrees(work) && work->y_quant.scale > 0)) return false;
+    return work->x.rank == 4 && work->window.dilation[1] == 1 && !work->residual &&
+           work->window.pad[0] >= 0 && work->window.pad[1] >= 0 &&
+           nd_sep_pointwise_takes(work->activation, precision) && nd_cpu_view_channels(&work->x) &&
+           nd_cpu_view_pixel(&work->y) > 0;
+}
+
+/* Weights [no][ni][kh][kw] in the order of a patch: rows, columns, channels. */
+static nd_status tiled_pack_patches(tiled_kernel *k, const nd_work *work, nd_precision precision) {
+    const int64_t no = work->y.dims[1], ni = work->x.dims[1], depth = k->amx->depth;
+    const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
+    k->steps = (taps * ni + depth - 1) / depth;
+    k->blocks = (no + nd_sep_amx_columns - 1) / nd_sep_amx_columns;
+    ND_TRY(nd_sep_pointwise_of_patches(work, precision, k->blocks * nd_sep_amx_columns, k->steps * depth,
+                                       &k->gemm, &k->pointwise));
+    for (int64_t o = 0; o < no; o++) {
+        for (int64_t i = 0; i < ni * taps; i++) {
+            const int64_t place = i % taps * ni + i / taps;
+            nd_sep_store_weight(k->amx->element, k->pointwise.weights + tiled_packed(k, place, o),
+                                work->weights[o * ni * taps + i]);
+        }
+    }
+    return nd_status_ok;
+}
+
+static void tiled_frame(tiled_kernel *k, const nd_work *work) {
+    const nd_window *g = &work->window;
+    const int64_t pixel = k->x.dims[1] * k->amx->element;
+    k->by_patches = true;
+    k->window = *g;
+    k->frame_height = (k->y.dims[2] - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1;
+    k->frame_width = (k->y.dims[3] - 1) * g->stride[1] + g->kernel[1];
+    k->frame_zero = work->x_quant.zero;
+    k->patches = (nd_sep_patches){.rows = g->kernel[0],
+                                  .row_bytes = g->kernel[1] * pixel,
+                                  .row_step = g->dilation[0] * tiled_frame_row(k),
+                                  .pixel_step = g->stride[1] * pixel,
+                                  .panel_pixel = k->panel_pixel * k->amx->element};
+    k->base.workspace_bytes += (size_t)(k->y.dims[0] * k->frame_height * tiled_frame_row(k));
+}
+
+nd_status nd_cpu_conv_tiled_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
+                                    nd_kernel **out) {
+    nd_status status = nd_status_ok;
+    tiled_kernel *k = tiled_new(cpu, work, precision);
+    ND_REQUIRE(k, nd_status_memory, "conv: no memory for the kernel");
+    ND_TRY_DONE(tiled_pack_patches(k, work, precision));
+    tiled_finish(k);
+    tiled_frame(k, work);
+    snprintf(k->base.engine, sizeof k->base.engine, "nd:patches:amx");
     *out = &k->base;
 done:
     if (status) tiled_release(&k->base);
