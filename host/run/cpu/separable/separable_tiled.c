@@ -122,34 +122,51 @@ typedef struct tiled_pending {
     int pixels; /* 0: none */
 } tiled_pending;
 
-/* Starts the next product, where there is one, as soon as the tiles are free, and finishes the block before
- * it. */
+/* The block that is in the tiles and the one that comes next take turns: a copy of either would wait for its
+ * fields to be stored. */
+typedef struct tiled_turns {
+    tiled_pending block[2];
+    int next;
+} tiled_turns;
+
+static tiled_pending *tiled_take_turn(tiled_turns *turns) {
+    tiled_pending *block = &turns->block[turns->next];
+    turns->next = 1 - turns->next;
+    return block;
+}
+
+/* Starts the next product, where there are weights, as soon as the tiles are free, and finishes the block
+ * before it. */
 static void tiled_next(const tiled_kernel *k, const char *panel, const char *weights, void *out,
-                       tiled_pending *before, const tiled_pending *next) {
-    const tiled_pending last = *before;
-    if (last.pixels) k->amx->store(out);
-    if (next) k->amx->multiply(panel, k->panel_pixel, weights, k->steps);
-    if (last.pixels) k->amx->finish(&last.gemm, last.pixels, out);
-    *before = next ? *next : (tiled_pending){0};
+                       tiled_pending *before) {
+    if (before->pixels) k->amx->store(out);
+    if (weights) k->amx->multiply(panel, k->panel_pixel, weights, k->steps);
+    if (before->pixels) k->amx->finish(&before->gemm, before->pixels, out);
+    before->pixels = 0;
+}
+
+static void tiled_fill(const tiled_job *job, int64_t image, int64_t from, int64_t to, char *panel) {
+    const tiled_kernel *k = job->kernel;
+    nd_sep_segment segments[nd_sep_mr_max];
+    if (k->by_patches) {
+        tiled_patches(job, image, from, to, panel);
+        return;
+    }
+    const int n = nd_sep_segments(&k->terms, from, to, segments);
+    k->amx->depthwise(&k->terms.depthwise, segments, n, job->x + image * k->x.strides[0] * k->amx->element,
+                      panel, k->panel_pixel, 16);
 }
 
 static void tiled_tile(const tiled_job *job, int64_t image, int64_t tile, char *panel, void *out,
-                       tiled_pending *pending) {
+                       tiled_turns *turns) {
     const tiled_kernel *k = job->kernel;
     const int64_t pixels = k->y.dims[2] * k->y.dims[3], element = k->amx->element;
     const int64_t from = tile * pixels / k->tiles, to = (tile + 1) * pixels / k->tiles;
-    if (k->by_patches) {
-        tiled_patches(job, image, from, to, panel);
-    } else {
-        nd_sep_segment segments[nd_sep_mr_max];
-        const int n = nd_sep_segments(&k->terms, from, to, segments);
-        k->amx->depthwise(&k->terms.depthwise, segments, n, job->x + image * k->x.strides[0] * element, panel,
-                          k->panel_pixel, 16);
-    }
-    tiled_pending next = {k->gemm, (int)(to - from)};
-    nd_sep_gemm *gemm = &next.gemm;
+    tiled_fill(job, image, from, to, panel);
     for (int64_t block = 0; block < k->blocks; block++) {
         const int64_t channel = block * nd_sep_amx_columns, left = k->y.dims[1] - channel;
+        tiled_pending *next = tiled_take_turn(turns), *before = &turns->block[turns->next];
+        nd_sep_gemm *gemm = &next->gemm;
         gemm->columns = (int)(left < nd_sep_amx_columns ? left : nd_sep_amx_columns);
         nd_sep_pointwise_at(&k->pointwise, channel, gemm);
         const int64_t at = image * k->y.strides[0] + from * gemm->y_pixel + channel;
@@ -157,8 +174,8 @@ static void tiled_tile(const tiled_job *job, int64_t image, int64_t tile, char *
         if (job->x2) {
             gemm->x2 = job->x2 + (image * k->x2.strides[0] + from * gemm->x2_pixel + channel) * element;
         }
-        tiled_next(k, panel, k->pointwise.weights + block * k->steps * 2 * tiled_tile_bytes, out, pending,
-                   &next);
+        next->pixels = (int)(to - from);
+        tiled_next(k, panel, k->pointwise.weights + block * k->steps * 2 * tiled_tile_bytes, out, before);
     }
 }
 
@@ -170,12 +187,12 @@ static void tiled_body(void *context, int64_t begin, int64_t end, int worker) {
     /* Rows past a tile's pixels and terms past the last group are multiplied, the first into results nobody
      * reads, the second by zero weights: they only have to be numbers. */
     memset(panel, 0, k->worker_bytes - tiled_out_bytes);
-    tiled_pending pending = {0};
+    tiled_turns turns = {.block = {{k->gemm, 0}, {k->gemm, 0}}};
     k->amx->begin();
     for (int64_t unit = begin; unit < end; unit++) {
-        tiled_tile(job, unit / k->tiles, unit % k->tiles, panel, own, &pending);
+        tiled_tile(job, unit / k->tiles, unit % k->tiles, panel, own, &turns);
     }
-    tiled_next(k, NULL, NULL, own, &pending, NULL);
+    tiled_next(k, NULL, NULL, own, &turns.block[1 - turns.next]);
     k->amx->end();
 }
 
