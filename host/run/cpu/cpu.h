@@ -131,6 +131,7 @@ ND_CPU_IMPL(conv_tiled)         /* separable_tiled.c: few input channels, in bf1
 ND_CPU_IMPL(conv)               /* conv.c: oneDNN, direct */
 ND_CPU_IMPL(conv_blocked)       /* conv.c: oneDNN, direct in the layout it likes best, reorders inside */
 ND_CPU_IMPL(conv_winograd)      /* conv.c: oneDNN, Winograd with reorders inside */
+ND_CPU_IMPL(gemm_few)           /* gemm_few.c: int8, few rows */
 ND_CPU_IMPL(gemm)               /* gemm.c: oneDNN inner product */
 ND_CPU_IMPL(product)            /* product.c: oneDNN sgemm */
 ND_CPU_IMPL(pool)               /* pool.c */

@@ -21,6 +21,7 @@ const nd_cpu_implementation nd_cpu_implementations[] = {
     ND_CPU_ROW(nd_operation_conv, "dense-blocked", conv_blocked),
     ND_CPU_ROW(nd_operation_conv, "dense-winograd", conv_winograd),
     ND_CPU_ROW(nd_operation_conv, "widened", widened),
+    ND_CPU_ROW(nd_operation_gemm, "nd", gemm_few),
     ND_CPU_ROW(nd_operation_gemm, "onednn", gemm),
     ND_CPU_ROW(nd_operation_gemm, "widened", widened),
     ND_CPU_ROW(nd_operation_product, "onednn", product),

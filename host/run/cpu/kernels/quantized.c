@@ -51,8 +51,8 @@ static inline float row_clamp(float t, float low, float high) {
     return t < high ? t : high;
 }
 
-/* real / scale to the last bit, without dividing: the remainder corrects the product with the inverse, once to
- * within a unit in the last place, and then exactly (Markstein 1990, theorem 4). What saturates is cut off
+/* real / scale to the last bit, without dividing: the remainder corrects the product with the inverse, once
+ * to within a unit in the last place, and then exactly (Markstein 1990, theorem 4). What saturates is cut off
  * before, where remainders are no numbers; NaN becomes the lowest. */
 static inline float row_divide(float real, float scale, float inverse, float most) {
     const float x = row_clamp(real, -most, most);
