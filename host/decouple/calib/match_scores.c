@@ -45,6 +45,7 @@ typedef struct match {
     int draw;
     double change[2], spread[2]; /* squared: of the scores, of images [held out] */
     double *mean;                /* [2][classes] of the original scores */
+    float *target;               /* [images][classes]: the original scores, of the first look */
     double count[2];
 } match;
 
@@ -100,7 +101,7 @@ static void add_sums(match *m, int64_t n) {
 }
 
 static void add_residuals(match *m, int64_t n) {
-    const float *wanted = m->wanted.data[0], *now = m->now.data[m->n_layers];
+    const float *wanted = m->target + m->images * m->classes, *now = m->now.data[m->n_layers];
     for (int64_t i = 0; i < n; i++) {
         const float *v = m->seed + i * m->classes;
         double rest = 0;
@@ -112,9 +113,10 @@ static void add_residuals(match *m, int64_t n) {
 
 /* What the scores are off by, and how they vary. */
 static void add_errors(match *m, int64_t n) {
+    const float *target = m->target + m->images * m->classes, *now = m->now.data[m->now.n - 1];
     for (int64_t e = 0; e < n * m->classes; e++) {
         const int held = is_held(m->images + e / m->classes);
-        const double wanted = m->wanted.data[0][e], rest = wanted - m->now.data[m->now.n - 1][e];
+        const double wanted = target[e], rest = wanted - now[e];
         m->change[held] += rest * rest;
         m->spread[held] += wanted * wanted;
         m->mean[held * m->classes + e % m->classes] += wanted;
@@ -123,10 +125,15 @@ static void add_errors(match *m, int64_t n) {
 }
 
 static nd_status rows_of_block(match *m, int64_t n, const float *images) {
-    ND_TRY(nd_captures_run(&m->wanted, n, &images));
+    float *target = m->target + m->images * m->classes;
     ND_TRY(nd_captures_run(&m->now, n, &images));
+    if (!m->gradient) {
+        add_errors(m, n);
+        return nd_status_ok;
+    }
+    ND_TRY(nd_captures_run(&m->wanted, n, &images));
+    memcpy(target, m->wanted.data[0], (size_t)(n * m->classes) * sizeof *target);
     add_errors(m, n);
-    if (!m->gradient) return nd_status_ok;
     add_sums(m, n);
     ND_TRY(nd_gradient_forward(m->gradient, n, images));
     for (m->draw = 0; m->draw < m->draws; m->draw++) {
@@ -148,7 +155,8 @@ static nd_status sample_block(void *context, int64_t n) {
     return nd_status_ok;
 }
 
-/* One pass over the images: the errors of the scores, and the rows where `rows` asks for them. */
+/* One pass over the images: the errors of the scores; the first, with `rows`, keeps the original's scores and
+ * makes the rows. */
 static nd_status look(match *m, bool rows, int64_t images) {
     nd_status status = nd_status_ok;
     int *values = nd_alloc_array((size_t)m->n_layers + 1, sizeof *values);
@@ -160,9 +168,11 @@ static nd_status look(match *m, bool rows, int64_t images) {
     for (int k = 0; rows && k < m->n_layers; k++) values[k] = m->layers[k].value;
     const int n_values = rows ? m->n_layers : 0;
     values[n_values] = m->scores;
-    ND_TRY_DONE(nd_captures_open(m->backend, m->original, m->block, NULL, 0, &m->scores, 1, &m->wanted));
     ND_TRY_DONE(nd_captures_open(m->backend, m->current, m->block, NULL, 0, values, n_values + 1, &m->now));
-    if (rows) ND_TRY_DONE(nd_gradient_open(m->backend, m->current, m->block, &m->scores, 1, &m->gradient));
+    if (rows) {
+        ND_TRY_DONE(nd_captures_open(m->backend, m->original, m->block, NULL, 0, &m->scores, 1, &m->wanted));
+        ND_TRY_DONE(nd_gradient_open(m->backend, m->current, m->block, &m->scores, 1, &m->gradient));
+    }
     ND_TRY_DONE(nd_captures_open(m->backend, m->original, m->settings->calib->batch, NULL, 0,
                                  m->original->inputs, 1, &m->image));
     ND_TRY_DONE(nd_sample(m->settings->calib, images, &captures, 1, sample_block, m));
@@ -420,8 +430,9 @@ static nd_status give_room(match *m, int64_t images) {
     m->sum2 = nd_alloc_array((size_t)m->outputs, sizeof *m->sum2);
     m->seed = nd_alloc_array((size_t)m->block, (size_t)m->classes * sizeof *m->seed);
     m->mean = nd_alloc_array(2, (size_t)m->classes * sizeof *m->mean);
-    ND_REQUIRE(m->jacobian && m->residual && m->sum && m->sum2 && m->seed && m->mean, nd_status_memory,
-               "no memory for matching scores");
+    m->target = nd_alloc_array((size_t)images, (size_t)m->classes * sizeof *m->target);
+    ND_REQUIRE(m->jacobian && m->residual && m->sum && m->sum2 && m->seed && m->mean && m->target,
+               nd_status_memory, "no memory for matching scores");
     return nd_status_ok;
 }
 
@@ -452,5 +463,6 @@ done:
     free(m.sum2);
     free(m.seed);
     free(m.mean);
+    free(m.target);
     return status;
 }
