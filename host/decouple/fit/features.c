@@ -8,17 +8,17 @@
 #include <string.h>
 
 nd_status nd_features_of_stage(const nd_chain *chain, const nd_conv *conv, int index,
-                               const nd_functionals *in, int64_t q, nd_functionals *out) {
+                               const nd_functionals *in, int64_t q, int64_t count, nd_functionals *out) {
     const nd_stage *stage = &chain->stages[index];
     const int64_t taps = stage->window.kernel[0] * stage->window.kernel[1], kw = stage->window.kernel[1];
     const int64_t cols = stage->ni / stage->groups, per_group = conv->ni / conv->groups * nd_conv_taps(conv);
     const int64_t base = q * conv->groups / stage->groups * per_group;
     int64_t entries = 0, used = 0;
-    for (int64_t c = 0; c < cols; c++) {
-        int64_t row = stage->channel ? stage->channel[q * cols + c] : q * cols + c;
+    for (int64_t c = q * cols; c < (q + count) * cols; c++) {
+        int64_t row = stage->channel ? stage->channel[c] : c;
         entries += (in->start[row + 1] - in->start[row]) * taps;
     }
-    *out = (nd_functionals){.rows = cols * taps};
+    *out = (nd_functionals){.rows = count * cols * taps};
     out->start = nd_alloc_array((size_t)out->rows + 1, sizeof *out->start);
     out->index = nd_alloc_array((size_t)entries, sizeof *out->index);
     out->value = nd_alloc_array((size_t)entries, sizeof *out->value);
@@ -70,10 +70,34 @@ static void dot_body(void *context, int64_t begin, int64_t end, int worker) {
             job->out[r * n + f] = dot_sparse(job->features, f, job->dense + r * job->k);
 }
 
-void nd_features_dot(const nd_functionals *features, int64_t rows, int64_t k, const double *dense,
-                     double *out) {
-    dot_job job = {features, k, dense, out};
-    nd_parallel_for(rows, features->start[features->rows], dot_body, &job);
+/* What a product with a sparse row costs, by multiply-adds of a dense product: it waits for memory. */
+enum { sparse_cost = 4 };
+
+static bool is_sparse(const nd_functionals *f, int64_t k) {
+    return sparse_cost * (double)(f->start[f->rows] - f->start[0]) < (double)f->rows * (double)k;
+}
+
+/* e[rows][k] of zeros takes the functionals. */
+static void expand(const nd_functionals *f, int64_t k, double *e) {
+    for (int64_t r = 0; r < f->rows; r++)
+        for (int64_t i = f->start[r]; i < f->start[r + 1]; i++) e[r * k + f->index[i]] += f->value[i];
+}
+
+nd_status nd_features_dot(nd_backend *backend, const nd_functionals *features, int64_t rows, int64_t k,
+                          const double *dense, double *out) {
+    const int64_t n = features->rows;
+    if (rows == 1 || is_sparse(features, k)) {
+        dot_job job = {features, k, dense, out};
+        nd_parallel_for(rows, features->start[n], dot_body, &job);
+        return nd_status_ok;
+    }
+    double *e = nd_alloc_array((size_t)n, (size_t)k * sizeof *e);
+    ND_REQUIRE(e, nd_status_memory, "no memory for the moments of %lld features", (long long)n);
+    expand(features, k, e);
+    const nd_status status =
+        backend->table->linalg.gemm(backend, false, true, rows, n, k, 1, dense, k, e, k, 0, out, n);
+    free(e);
+    return status;
 }
 
 /* Row r and its mirror, of columns r on. A row of e g is made in parts that stay in the nearest cache. */
@@ -129,8 +153,7 @@ static nd_status dense_gram(nd_backend *backend, const nd_functionals *f, int64_
     double *e = nd_alloc_array((size_t)(2 * n), (size_t)k * sizeof *e), *eg = e + n * k;
     nd_status status = nd_status_ok;
     ND_REQUIRE_DONE(e, nd_status_memory, "no memory for the moments of %lld features", (long long)n);
-    for (int64_t r = 0; r < n; r++)
-        for (int64_t i = f->start[r]; i < f->start[r + 1]; i++) e[r * k + f->index[i]] += f->value[i];
+    expand(f, k, e);
     ND_TRY_DONE(linalg->gemm(backend, false, false, n, k, k, 1, e, k, g, k, 0, eg, k));
     ND_TRY_DONE(linalg->gemm(backend, false, true, n, n, k, 1, eg, k, e, k, 0, gram, n));
     for (int64_t r = 0; r < n; r++)
@@ -140,20 +163,81 @@ done:
     return status;
 }
 
-/* What a product with a sparse row costs, by multiply-adds of a dense product: it waits for memory. */
-enum { sparse_cost = 4 };
-
-/* Of rows with so many entries in all, times g, the cheaper way. */
-static double product_cost(double rows, double entries, double k) {
-    return fmin(sparse_cost * entries, rows * k) * (k + rows / 2);
+/* Of `groups` times so many rows, with so many entries in all, times g: the cheaper way. */
+static double product_cost(double groups, double rows, double entries, double k) {
+    return fmin(sparse_cost * entries, groups * rows * k) * (k + rows / 2);
 }
 
 nd_status nd_features_gram(nd_backend *backend, const nd_functionals *features, int64_t k, const double *g,
                            double *gram) {
-    const double entries = (double)features->start[features->rows];
-    return sparse_cost * entries < (double)features->rows * (double)k
-               ? sparse_gram(features, k, g, gram)
-               : dense_gram(backend, features, k, g, gram);
+    return is_sparse(features, k) ? sparse_gram(features, k, g, gram)
+                                  : dense_gram(backend, features, k, g, gram);
+}
+
+/* --- of many groups --- */
+
+typedef struct product_job {
+    int64_t k;
+    const double *g;
+    const nd_functionals *features;
+    const int32_t *order; /* [rows] */
+    double *product;      /* [rows][k] */
+} product_job;
+
+enum { product_part = 128 };
+
+/* Parts of columns: the rows of g that neighbours in the order share stay in a cache. */
+static void product_body(void *context, int64_t begin, int64_t end, int worker) {
+    const product_job *job = context;
+    const nd_functionals *f = job->features;
+    (void)worker;
+    for (int64_t p = begin; p < end; p++) {
+        const int64_t first = p * product_part, left = job->k - first;
+        for (int64_t i = 0; i < f->rows; i++) {
+            const int64_t r = job->order[i], start = f->start[r];
+            nd_combine_rows(job->g + first, job->k, f->index + start, f->value + start,
+                            f->start[r + 1] - start, left < product_part ? left : product_part,
+                            job->product + r * job->k + first);
+        }
+    }
+}
+
+/* order[rows] by the first index of a row, rows without one first. count[k + 2]. */
+static void order_rows(const nd_functionals *f, int64_t k, int64_t *count, int32_t *order) {
+    memset(count, 0, (size_t)(k + 2) * sizeof *count);
+    for (int pass = 0; pass < 2; pass++) {
+        for (int64_t r = 0; r < f->rows; r++) {
+            const int64_t at = f->start[r] < f->start[r + 1] ? f->index[f->start[r]] + 1 : 0;
+            if (pass)
+                order[count[at]++] = (int32_t)r;
+            else
+                count[at + 1]++;
+        }
+        for (int64_t i = 0; !pass && i <= k; i++) count[i + 1] += count[i];
+    }
+}
+
+nd_status nd_features_grams(const nd_functionals *features, int64_t group, int64_t k, const double *g,
+                            double *grams) {
+    nd_status status = nd_status_ok;
+    product_job job = {.k = k, .g = g, .features = features};
+    int32_t *order = nd_alloc_array((size_t)features->rows, sizeof *order);
+    int64_t *count = nd_alloc_array((size_t)k + 2, sizeof *count);
+    job.product = nd_alloc_array((size_t)features->rows, (size_t)k * sizeof *job.product);
+    ND_REQUIRE_DONE(order && count && job.product, nd_status_memory,
+                    "no memory for the moments of %lld features", (long long)features->rows);
+    order_rows(features, k, count, order);
+    job.order = order;
+    nd_parallel_for((k + product_part - 1) / product_part, features->start[features->rows] * product_part,
+                    product_body, &job);
+    for (int64_t r = 0; r < features->rows; r++)
+        for (int64_t s = 0; s < group; s++)
+            grams[r * group + s] = dot_sparse(features, r / group * group + s, job.product + r * k);
+done:
+    free(order);
+    free(count);
+    free(job.product);
+    return status;
 }
 
 /* *sum += <x E g E^T, x> of x[rows][features] in fp32. */
@@ -184,7 +268,7 @@ static bool fewer_operations(const nd_chain *chain, const nd_moments *m, const n
         int64_t row = last->channel ? last->channel[c] : c;
         entries += (double)(in->start[row + 1] - in->start[row]) * taps;
     }
-    return product_cost(n, entries, k) + no * n * n < no * k * k;
+    return product_cost((double)last->groups, n, entries, k) + no * n * n < no * k * k;
 }
 
 nd_status nd_features_error(const nd_moments *m, nd_backend *backend, const nd_conv *conv,
@@ -203,7 +287,7 @@ nd_status nd_features_error(const nd_moments *m, nd_backend *backend, const nd_c
     }
     for (int64_t q = 0; q < last->groups; q++) {
         const int64_t group = q * conv->groups / last->groups;
-        ND_TRY_DONE(nd_features_of_stage(chain, conv, chain->n - 1, &in, q, &features));
+        ND_TRY_DONE(nd_features_of_stage(chain, conv, chain->n - 1, &in, q, 1, &features));
         ND_TRY_DONE(quadratic(backend, m->k, m->g + group * m->k * m->k, &features, rows,
                               last->weights + q * rows * features.rows, &sum));
         nd_functionals_free(&features);

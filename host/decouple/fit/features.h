@@ -6,18 +6,23 @@
 
 #include "decouple/fit/moments.h"
 
-/* Of group q of stage `index`, tap by tap, over [0, k) of the patch of the conv's group that it lies in.
- * `in`: nd_chain_functionals of that stage. */
+/* Of `count` groups of stage `index` from q on, group by group and tap by tap, over [0, k) of the patch of the
+ * conv's group that they lie in. `in`: nd_chain_functionals of that stage. */
 nd_status nd_features_of_stage(const nd_chain *chain, const nd_conv *conv, int index,
-                               const nd_functionals *in, int64_t q, nd_functionals *out);
+                               const nd_functionals *in, int64_t q, int64_t count, nd_functionals *out);
 
 /* gram[rows][rows] = E g E^T of g[k][k]. */
 nd_status nd_features_gram(nd_backend *backend, const nd_functionals *features, int64_t k, const double *g,
                            double *gram);
 
+/* The same of each `group` rows by themselves: grams[rows / group][group][group]. The rows are those of the
+ * groups of a stage, which mostly read the same rows of g. */
+nd_status nd_features_grams(const nd_functionals *features, int64_t group, int64_t k, const double *g,
+                            double *grams);
+
 /* out[rows][features->rows] = dense E^T of dense[rows][k]. */
-void nd_features_dot(const nd_functionals *features, int64_t rows, int64_t k, const double *dense,
-                     double *out);
+nd_status nd_features_dot(nd_backend *backend, const nd_functionals *features, int64_t rows, int64_t k,
+                          const double *dense, double *out);
 
 /* nd_moments_error of the kernel that a chain composes to, with its bias, by its features where that takes
  * fewer operations. */

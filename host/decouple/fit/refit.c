@@ -66,48 +66,71 @@ static nd_status solve_scaled(nd_backend *backend, int64_t n, const double *gram
     return status;
 }
 
-nd_status nd_refit_features(nd_backend *backend, int64_t k, const double *g, const nd_functionals *features,
-                            int64_t n_out, const double *h, double *x) {
-    nd_status status = nd_status_ok;
-    int64_t n = features->rows;
-    double *gram = nd_alloc_array((size_t)n, (size_t)n * sizeof *gram);
+nd_status nd_refit_gram(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x) {
     double *scale = nd_alloc_array((size_t)n, sizeof *scale), largest = 0;
-    ND_REQUIRE_DONE(gram && scale, nd_status_memory, "no memory for refitting %lld features", (long long)n);
-    ND_TRY_DONE(nd_features_gram(backend, features, k, g, gram));
+    ND_REQUIRE(scale, nd_status_memory, "no memory for refitting %lld features", (long long)n);
     for (int64_t i = 0; i < n; i++) largest = fmax(largest, gram[i * n + i]);
     for (int64_t i = 0; i < n; i++) {
         double variance = gram[i * n + i];
         scale[i] = variance > 1e-14 * largest && variance > 0 ? 1 / sqrt(variance) : 0;
     }
-    nd_features_dot(features, n_out, k, h, x);
-    ND_TRY_DONE(solve_scaled(backend, n, gram, scale, n_out, x));
-done:
-    free(gram);
+    nd_status status = solve_scaled(backend, n, gram, scale, n_out, x);
     free(scale);
+    return status;
+}
+
+/* Groups of the last stage that are refitted at a time: they lie in one group of the convolution, and their
+ * features times g take no more than this. */
+enum { refit_bytes = 64 << 20 };
+
+static int64_t groups_at_a_time(const nd_conv *conv, const nd_stage *last, int64_t n, int64_t k) {
+    const int64_t all = last->groups / conv->groups, room = refit_bytes / (n * k * (int64_t)sizeof(double));
+    return all <= 1 || room <= 1 ? 1 : all < room ? all : room;
+}
+
+/* Of `count` groups from q on: x[rows][n] of each into the stage's weights. */
+static nd_status refit_groups(nd_backend *backend, const nd_moments *m, const double *g,
+                              const nd_functionals *features, int64_t q, int64_t count, nd_stage *last) {
+    nd_status status = nd_status_ok;
+    const int64_t n = features->rows / count, rows = last->no / last->groups;
+    double *grams = nd_alloc_array((size_t)count, (size_t)(n * n) * sizeof *grams);
+    double *x = nd_alloc_array((size_t)(rows * n), sizeof *x);
+    ND_REQUIRE_DONE(grams && x, nd_status_memory, "no memory for refitting %lld features", (long long)n);
+    if (count > 1)
+        ND_TRY_DONE(nd_features_grams(features, n, m->k, g, grams));
+    else
+        ND_TRY_DONE(nd_features_gram(backend, features, m->k, g, grams));
+    for (int64_t i = 0; i < count; i++) {
+        const nd_functionals own = {
+            .rows = n, .start = features->start + i * n, .index = features->index, .value = features->value};
+        ND_TRY_DONE(nd_features_dot(backend, &own, rows, m->k, m->h + (q + i) * rows * m->k, x));
+        ND_TRY_DONE(nd_refit_gram(backend, n, grams + i * n * n, rows, x));
+        for (int64_t e = 0; e < rows * n; e++) last->weights[(q + i) * rows * n + e] = (float)x[e];
+    }
+done:
+    free(grams);
+    free(x);
     return status;
 }
 
 nd_status nd_refit_last(nd_backend *backend, const nd_conv *conv, const nd_moments *m, nd_chain *chain) {
     nd_stage *last = &chain->stages[chain->n - 1];
-    int64_t rows = last->no / last->groups;
-    int64_t n = last->ni / last->groups * last->window.kernel[0] * last->window.kernel[1];
+    const int64_t n = last->ni / last->groups * last->window.kernel[0] * last->window.kernel[1];
+    const int64_t most = groups_at_a_time(conv, last, n, m->k);
     nd_functionals in = {0}, features = {0};
     nd_status status = nd_status_ok;
-    double *x = nd_alloc_array((size_t)(rows * n), sizeof *x);
-    ND_REQUIRE_DONE(x, nd_status_memory, "conv %s: no memory for a refit", conv->name);
     ND_TRY_DONE(nd_chain_functionals(chain, conv, chain->n - 1, &in));
-    for (int64_t q = 0; q < last->groups; q++) {
-        int64_t group = q * conv->groups / last->groups;
-        ND_TRY_DONE(nd_features_of_stage(chain, conv, chain->n - 1, &in, q, &features));
-        ND_TRY_DONE(nd_refit_features(backend, m->k, m->g + group * m->k * m->k, &features, rows,
-                                      m->h + q * rows * m->k, x));
-        for (int64_t e = 0; e < rows * n; e++) last->weights[q * rows * n + e] = (float)x[e];
+    for (int64_t q = 0, count; q < last->groups; q += count) {
+        const int64_t group = q * conv->groups / last->groups;
+        const int64_t left = (group + 1) * last->groups / conv->groups - q;
+        count = most < left ? most : left > 0 ? left : 1;
+        ND_TRY_DONE(nd_features_of_stage(chain, conv, chain->n - 1, &in, q, count, &features));
+        ND_TRY_DONE(refit_groups(backend, m, m->g + group * m->k * m->k, &features, q, count, last));
         nd_functionals_free(&features);
     }
 done:
     nd_functionals_free(&features);
     nd_functionals_free(&in);
-    free(x);
     return status ? nd_fail_in(status, "conv %s: refit", conv->name) : nd_status_ok;
 }
 

@@ -10,10 +10,9 @@
  * moments until they change. */
 nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *moments, double *w);
 
-/* x[n_out][features->rows] = argmin |h - x E g|: least squares on linear features E p of the patches of one
- * group, E given by functionals over [0, k). Features that never vary get 0. */
-nd_status nd_refit_features(nd_backend *backend, int64_t k, const double *g, const nd_functionals *features,
-                            int64_t n_out, const double *h, double *x);
+/* x[n_out][n] = argmin |h - x E g| for linear features E p of the patches of one group, of gram[n][n] =
+ * E g E^T and h E^T in x. Features that never vary get 0. */
+nd_status nd_refit_gram(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x);
 
 /* The exact optimum of the last stage given the ones before it, whatever they are. */
 nd_status nd_refit_last(nd_backend *backend, const nd_conv *conv, const nd_moments *moments, nd_chain *chain);

@@ -56,10 +56,12 @@ static nd_status feature_moments(const nd_moments *m, nd_backend *backend, const
     nd_status status = nd_status_ok;
     ND_TRY_DONE(nd_chain_functionals(chain, conv, index, &in));
     for (int64_t q = 0; q < out->groups; q++) {
-        ND_TRY_DONE(nd_features_of_stage(chain, conv, index, &in, q, &features));
+        ND_TRY_DONE(nd_features_of_stage(chain, conv, index, &in, q, 1, &features));
         ND_TRY_DONE(nd_features_gram(backend, &features, m->k, m->g + q * m->k * m->k, out->g + q * k * k));
-        nd_features_dot(&features, 1, m->k, m->mean_p + q * m->k, out->mean_p + q * k);
-        if (last) nd_features_dot(&features, rows, m->k, m->h + q * rows * m->k, out->h + q * rows * k);
+        ND_TRY_DONE(nd_features_dot(backend, &features, 1, m->k, m->mean_p + q * m->k, out->mean_p + q * k));
+        if (last)
+            ND_TRY_DONE(nd_features_dot(backend, &features, rows, m->k, m->h + q * rows * m->k,
+                                        out->h + q * rows * k));
         nd_functionals_free(&features);
     }
     if (last) {
