@@ -6,8 +6,8 @@
 
 #include "decouple/fit/moments.h"
 
-/* Of `count` groups of stage `index` from q on, group by group and tap by tap, over [0, k) of the patch of the
- * conv's group that they lie in. `in`: nd_chain_functionals of that stage. */
+/* Of `count` groups of stage `index` from q on, group by group and tap by tap, over [0, k) of the patch of
+ * the conv's group that they lie in. `in`: nd_chain_functionals of that stage. */
 nd_status nd_features_of_stage(const nd_chain *chain, const nd_conv *conv, int index,
                                const nd_functionals *in, int64_t q, int64_t count, nd_functionals *out);
 

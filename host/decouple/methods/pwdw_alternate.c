@@ -1,7 +1,7 @@
 /* Rows by conjugate gradients: the normal equations of an output with T terms have T cols unknowns, and their
  * matrix differs from output to output, where the products of all outputs with g are one product of matrices
  * and a step of all of them. About that matrix is the Kronecker product of v S v^T and the covariance of the
- * channels, whose inverse makes a dozen steps enough. Filters have s T unknowns only and are solved for
+ * channels, whose inverse makes a few steps enough. Filters have s T unknowns only and are solved for
  * exactly. */
 #include "decouple/methods/pwdw_alternate.h"
 
