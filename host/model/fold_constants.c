@@ -257,6 +257,10 @@ static nd_status constant_batchnorm(const nd_node *node, const nd_tensor *const 
     return nd_status_ok;
 }
 
+static void dequantize_row(int64_t n, float zero, float scale, float *x) {
+    for (int64_t i = 0; i < n; i++) x[i] = (x[i] - zero) * scale;
+}
+
 /* (x - zero point) * scale, for the whole tensor or along an axis. */
 static nd_status constant_dequantize(const nd_node *node, const nd_tensor *const *in, nd_tensor *out) {
     const nd_tensor *x = in[0], *scale = in[1];
@@ -270,13 +274,13 @@ static nd_status constant_dequantize(const nd_node *node, const nd_tensor *const
     ND_TRY(to_f32(x, out));
     nd_status status = in[2] ? to_f32(in[2], &zero) : nd_status_ok;
     if (status) return status;
-    int64_t inner = 1;
+    int64_t inner = n > 1 ? 1 : nd_tensor_count(out); /* elements that share a scale and lie together */
     for (int i = (int)axis + 1; n > 1 && i < x->rank; i++) inner *= x->dims[i];
-    const int64_t count = nd_tensor_count(out);
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t c = n > 1 ? i / inner % n : 0;
-        float *item = (float *)out->data + i;
-        *item = (*item - (in[2] ? ((const float *)zero.data)[c] : 0)) * ((const float *)scale->data)[c];
+    const int64_t rows = inner > 0 ? nd_tensor_count(out) / inner : 0;
+    for (int64_t row = 0; row < rows; row++) {
+        const int64_t c = row % n;
+        dequantize_row(inner, in[2] ? ((const float *)zero.data)[c] : 0, ((const float *)scale->data)[c],
+                       (float *)out->data + row * inner);
     }
     nd_tensor_free(&zero);
     return nd_status_ok;

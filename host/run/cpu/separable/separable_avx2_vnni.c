@@ -84,7 +84,6 @@ static inline __m256 vec_finish(const nd_sep_gemm *gemm, __m256 t, __m256 low, _
 #define vec_mid(dw, group, v)           vec_middle(dw, group, v)
 #define ints                            __m256i
 #define ints_load(p)                    _mm256_loadu_si256((const __m256i *)(p))
-#define ints_load_in(p)                 ((__m256i)vec_load_in(p))
 #define ints_set1(x)                    _mm256_set1_epi32(x)
 #define ints_add(a, b)                  _mm256_add_epi32(a, b)
 #define ints_real(v)                    _mm256_cvtepi32_ps(v)

@@ -12,7 +12,7 @@
  *   vec_real(dw, v)     what a loaded register stands for, up to a scale
  *   vec_mid(dw, group, v)  a sum in units of the panel
  * and, where there are products of words of four bytes,
- *   ints, ints_load(p), ints_load_in(p), ints_set1(x), ints_add(a, b), ints_real(v)
+ *   ints, ints_load(p), ints_set1(x), ints_add(a, b), ints_real(v)
  *   ints_roll(word, next)  the last three bytes of every word, and the byte of the next column
  *   ints_dot(sum, a, w)    sum += unsigned bytes of a times signed bytes of w
  * and, where there are wide blocks,
@@ -52,6 +52,11 @@ typedef struct sep_taps {
     int64_t panel_pixel, panel_group;
 } sep_taps;
 
+/* A register of the run's channels as it is loaded. */
+ND_INLINE vec sep_load_run(const bool permuted, const nd_sep_run *run, const sep_in *from) {
+    return permuted ? vec_permute(vec_load_in_part(from, run->span), run->source) : vec_load_in(from);
+}
+
 /* `at`: offset in the image of tap (0, 0) of the first pixel, first channel of the run. */
 ND_INLINE void sep_depthwise_block(const int pixels, const int slots, const bool permuted,
                                    const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
@@ -72,9 +77,7 @@ ND_INLINE void sep_depthwise_block(const int pixels, const int slots, const bool
             ND_UNROLL for (int s = 0; s < slots; s++) tap[s] = vec_load(w + s * slot_weights);
             ND_UNROLL for (int p = 0; p < pixels; p++) {
                 const sep_in *from = x + p * pixel;
-                vec v = permuted ? vec_permute(vec_load_in_part(from, run->span), run->source)
-                                 : vec_load_in(from);
-                v = vec_real(dw, v);
+                const vec v = vec_real(dw, sep_load_run(permuted, run, from));
                 ND_UNROLL for (int s = 0; s < slots; s++) vec_accumulate(sum[p][s], v, tap[s]);
             }
         }
@@ -118,9 +121,9 @@ ND_INLINE void sep_store_sums(const int pixels, const int slots, const nd_sep_de
 enum { sep_hangs_left = 1, sep_hangs_right = 2 };
 
 /* The same for three adjacent taps a row, where the next pixel is also the next column. */
-ND_INLINE void sep_depthwise_slide(const int pixels, const int slots, const nd_sep_depthwise *dw,
-                                   const nd_sep_run *run, const sep_taps *taps, ptrdiff_t at, sep_mid *panel,
-                                   int hanging) {
+ND_INLINE void sep_depthwise_slide(const int pixels, const int slots, const bool permuted,
+                                   const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
+                                   ptrdiff_t at, sep_mid *panel, int hanging) {
     vec sum[7][nd_sep_slots_max];
     ND_UNROLL for (int p = 0; p < pixels; p++) {
         ND_UNROLL for (int s = 0; s < slots; s++) sum[p][s] = vec_zero();
@@ -136,7 +139,7 @@ ND_INLINE void sep_depthwise_slide(const int pixels, const int slots, const nd_s
         ND_UNROLL for (int i = 0; i < pixels + 2; i++) {
             if (i == 0 && hanging & sep_hangs_left) continue;
             if (i == pixels + 1 && hanging & sep_hangs_right) continue;
-            const vec v = vec_real(dw, vec_load_in(x + i * column));
+            const vec v = vec_real(dw, sep_load_run(permuted, run, x + i * column));
             ND_UNROLL for (int kx = 0; kx < 3; kx++) {
                 const int p = i - kx;
                 if (p < 0 || p >= pixels) continue;
@@ -155,9 +158,9 @@ ND_INLINE void sep_depthwise_slide(const int pixels, const int slots, const nd_s
 #ifdef ints_dot
 /* The same by words of four adjacent columns, of which the filter takes the last three: integers throughout,
  * and exact as the chain is. Columns outside hold the zero of x. */
-ND_INLINE void sep_depthwise_words(const int pixels, const int slots, const nd_sep_depthwise *dw,
-                                   const nd_sep_run *run, const sep_taps *taps, ptrdiff_t at, sep_mid *panel,
-                                   int hanging) {
+ND_INLINE void sep_depthwise_words(const int pixels, const int slots, const bool permuted,
+                                   const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
+                                   ptrdiff_t at, sep_mid *panel, int hanging) {
     ints sum[7][nd_sep_slots_max];
     const int64_t slot_words = (int64_t)dw->kh * LANES, column = dw->tap_column;
     const int64_t first = run->group * slot_words + taps->ky_begin * LANES;
@@ -176,7 +179,8 @@ ND_INLINE void sep_depthwise_words(const int pixels, const int slots, const nd_s
         ND_UNROLL for (int i = 0; i < pixels + 2; i++) {
             const bool outside =
                 (i == 0 && hanging & sep_hangs_left) || (i == pixels + 1 && hanging & sep_hangs_right);
-            const ints next = outside ? ints_set1(dw->x_zero) : ints_load_in(x + i * column);
+            const ints next =
+                outside ? ints_set1(dw->x_zero) : (ints)sep_load_run(permuted, run, x + i * column);
             word = ints_roll(word, next);
             if (i < 2) continue;
             ND_UNROLL for (int s = 0; s < slots; s++) ints_dot(sum[i - 2][s], word, tap[s]);
@@ -253,33 +257,33 @@ typedef void sep_depthwise_fn(const nd_sep_depthwise *dw, const nd_sep_run *run,
         (void)hanging;                                                                                       \
         sep_depthwise_block(pixels, slots, permuted, dw, run, taps, at, panel);                              \
     }
-#define ND_SLIDE(pixels, slots)                                                                              \
-    static void sep_slide_##pixels##x##slots(const nd_sep_depthwise *dw, const nd_sep_run *run,              \
-                                             const sep_taps *taps, ptrdiff_t at, sep_mid *panel,             \
-                                             int hanging) {                                                  \
-        sep_depthwise_slide(pixels, slots, dw, run, taps, at, panel, hanging);                               \
+#define ND_SLIDE(name, pixels, slots, permuted)                                                              \
+    static void sep_slide_##name(const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,    \
+                                 ptrdiff_t at, sep_mid *panel, int hanging) {                                \
+        sep_depthwise_slide(pixels, slots, permuted, dw, run, taps, at, panel, hanging);                     \
     }
 #ifdef ints_dot
-#    define ND_WORDS(pixels, slots)                                                                          \
-        static void sep_words_##pixels##x##slots(const nd_sep_depthwise *dw, const nd_sep_run *run,          \
-                                                 const sep_taps *taps, ptrdiff_t at, sep_mid *panel,         \
-                                                 int hanging) {                                              \
-            sep_depthwise_words(pixels, slots, dw, run, taps, at, panel, hanging);                           \
+#    define ND_WORDS(name, pixels, slots, permuted)                                                          \
+        static void sep_words_##name(const nd_sep_depthwise *dw, const nd_sep_run *run,                      \
+                                     const sep_taps *taps, ptrdiff_t at, sep_mid *panel, int hanging) {      \
+            sep_depthwise_words(pixels, slots, permuted, dw, run, taps, at, panel, hanging);                 \
         }
 #else
-#    define ND_WORDS(pixels, slots)
+#    define ND_WORDS(name, pixels, slots, permuted)
 #endif
 #define ND_BLOCKS(pixels)                                                                                    \
     ND_BLOCK(pixels##_permuted, pixels, 1, true)                                                             \
     ND_BLOCK(pixels##x1, pixels, 1, false)                                                                   \
     ND_BLOCK(pixels##x2, pixels, 2, false)                                                                   \
     ND_BLOCK(pixels##x3, pixels, 3, false)                                                                   \
-    ND_SLIDE(pixels, 1)                                                                                      \
-    ND_SLIDE(pixels, 2)                                                                                      \
-    ND_SLIDE(pixels, 3)                                                                                      \
-    ND_WORDS(pixels, 1)                                                                                      \
-    ND_WORDS(pixels, 2)                                                                                      \
-    ND_WORDS(pixels, 3)
+    ND_SLIDE(pixels##_permuted, pixels, 1, true)                                                             \
+    ND_SLIDE(pixels##x1, pixels, 1, false)                                                                   \
+    ND_SLIDE(pixels##x2, pixels, 2, false)                                                                   \
+    ND_SLIDE(pixels##x3, pixels, 3, false)                                                                   \
+    ND_WORDS(pixels##_permuted, pixels, 1, true)                                                             \
+    ND_WORDS(pixels##x1, pixels, 1, false)                                                                   \
+    ND_WORDS(pixels##x2, pixels, 2, false)                                                                   \
+    ND_WORDS(pixels##x3, pixels, 3, false)
 ND_BLOCKS(1)
 ND_BLOCKS(4)
 ND_BLOCKS(7)
@@ -293,10 +297,7 @@ static const int sep_size[sep_sizes] = {1, 4, 7};
             sep_depthwise_##pixels##x3                                                                       \
     }
 #define ND_SLIDE_ROW(pixels)                                                                                 \
-    {                                                                                                        \
-        sep_depthwise_##pixels##_permuted, sep_slide_##pixels##x1, sep_slide_##pixels##x2,                   \
-            sep_slide_##pixels##x3                                                                           \
-    }
+    { sep_slide_##pixels##_permuted, sep_slide_##pixels##x1, sep_slide_##pixels##x2, sep_slide_##pixels##x3 }
 static sep_depthwise_fn *const sep_blocks[sep_sizes][nd_sep_slots_max + 1] = {
     ND_BLOCK_ROW(1), ND_BLOCK_ROW(4), ND_BLOCK_ROW(7)};
 static sep_depthwise_fn *const sep_slides[sep_sizes][nd_sep_slots_max + 1] = {
@@ -305,7 +306,7 @@ static sep_depthwise_fn *const sep_slides[sep_sizes][nd_sep_slots_max + 1] = {
 #ifdef ints_dot
 #    define ND_WORDS_ROW(pixels)                                                                             \
         {                                                                                                    \
-            sep_depthwise_##pixels##_permuted, sep_words_##pixels##x1, sep_words_##pixels##x2,               \
+            sep_words_##pixels##_permuted, sep_words_##pixels##x1, sep_words_##pixels##x2,                   \
                 sep_words_##pixels##x3                                                                       \
         }
 static sep_depthwise_fn *const sep_words[sep_sizes][nd_sep_slots_max + 1] = {ND_WORDS_ROW(1), ND_WORDS_ROW(4),
@@ -357,40 +358,39 @@ static void sep_inner(const nd_sep_depthwise *dw, const nd_sep_run *run, sep_dep
     }
 }
 
-/* A pixel that hangs over the left or right edge: its input column is `column`. `slid`: sliding blocks have
- * done the plain runs. */
+/* A pixel that hangs over the left or right edge: its input column is `column`. */
 static void sep_edge(const nd_sep_depthwise *dw, const sep_taps *row, ptrdiff_t at, sep_mid *panel,
-                     int64_t column, bool slid) {
+                     int64_t column) {
     sep_taps taps = *row;
     while (taps.kx_begin < dw->kw && column + taps.kx_begin * dw->dilation < 0) taps.kx_begin++;
     while (taps.kx_end > taps.kx_begin && column + (taps.kx_end - 1) * dw->dilation >= dw->x_width) {
         taps.kx_end--;
     }
-    for (int r = slid ? dw->plain_runs : dw->wide_runs; r < dw->n_runs; r++) {
+    for (int r = dw->wide_runs; r < dw->n_runs; r++) {
         const nd_sep_run *run = &dw->runs[r];
         sep_blocks[0][run->permuted ? 0 : run->slots](dw, run, &taps, at + run->first,
                                                       panel + run->group * taps.panel_group, 0);
     }
 }
 
-/* The pixels of a segment whose taps all lie inside the row, and those that sliding blocks can do: one column
- * may hang at either end. */
-static void sep_ranges(const nd_sep_depthwise *dw, const nd_sep_segment *segment, sep_range *inner,
-                       sep_range *slid) {
+/* The pixels of a segment whose taps all lie inside the row; those that sliding blocks do may hang by one
+ * column at either end. */
+static sep_range sep_inside(const nd_sep_depthwise *dw, const nd_sep_segment *segment) {
     const int64_t reach = (dw->kw - 1) * dw->dilation, column = segment->column;
     int begin = 0, end = segment->pixels;
     while (begin < end && column + begin * dw->stride < 0) begin++;
     while (end > begin && column + (end - 1) * dw->stride + reach >= dw->x_width) end--;
-    *inner = *slid = (sep_range){begin, end, 0};
-    if (dw->kw != 3 || dw->pixel != dw->tap_column || begin == end) return;
+    sep_range range = {begin, end, 0};
+    if (dw->kw != 3 || dw->pixel != dw->tap_column || begin == end) return range;
     if (begin > 0 && column + (begin - 1) * dw->stride + dw->dilation >= 0) {
-        slid->begin--;
-        slid->hanging |= sep_hangs_left;
+        range.begin--;
+        range.hanging |= sep_hangs_left;
     }
     if (end < segment->pixels && column + end * dw->stride + dw->dilation < dw->x_width) {
-        slid->end++;
-        slid->hanging |= sep_hangs_right;
+        range.end++;
+        range.hanging |= sep_hangs_right;
     }
+    return range;
 }
 
 static void sep_depthwise(const nd_sep_depthwise *dw, const nd_sep_segment *segments, int n_segments,
@@ -409,21 +409,20 @@ static void sep_depthwise(const nd_sep_depthwise *dw, const nd_sep_segment *segm
                                .kx_end = dw->kw,
                                .panel_pixel = panel_pixel,
                                .panel_group = panel_group};
-        sep_range inner, slid;
+        const sep_range inside = sep_inside(dw, segment);
 #ifdef ints_come_apart
         if (dw->wide_runs) sep_wide_runs(dw, segment, &taps, panel);
 #endif
-        sep_ranges(dw, segment, &inner, &slid);
         for (int p = 0; p < segment->pixels && dw->wide_runs < dw->n_runs; p++) {
-            if (p == inner.begin) p = inner.end;
+            if (p == inside.begin) p = inside.end;
             if (p >= segment->pixels) break;
             sep_edge(dw, &taps, segment->origin + p * dw->pixel, panel + p * panel_pixel,
-                     segment->column + p * dw->stride, p >= slid.begin && p < slid.end);
+                     segment->column + p * dw->stride);
         }
-        for (int r = dw->wide_runs; r < dw->n_runs && inner.begin < inner.end; r++) {
+        for (int r = dw->wide_runs; r < dw->n_runs && inside.begin < inside.end; r++) {
             const nd_sep_run *run = &dw->runs[r];
             sep_inner(dw, run, plain, &taps, segment->origin + run->first, panel + run->group * panel_group,
-                      r < dw->plain_runs ? slid : inner);
+                      inside);
         }
         panel += segment->pixels * panel_pixel;
     }

@@ -83,7 +83,6 @@ static inline __m512 vec_finish(const nd_sep_gemm *gemm, __m512 t, __m512 low, _
 #define vec_store_mids(p, step, a, b, c, d) vec_narrow_four(p, step, a, b, c, d)
 #define ints                                __m512i
 #define ints_load(p)                        _mm512_loadu_si512(p)
-#define ints_load_in(p)                     ((__m512i)vec_load_in(p))
 #define ints_set1(x)                        _mm512_set1_epi32(x)
 #define ints_add(a, b)                      _mm512_add_epi32(a, b)
 #define ints_real(v)                        _mm512_cvtepi32_ps(v)

@@ -31,9 +31,9 @@ typedef struct nd_sep_run {
 
 /* Geometry in elements of x, shared by all tiles. `x_width` is in pixels. */
 typedef struct nd_sep_depthwise {
-    const nd_sep_run *runs;            /* the wide ones first, then the plain ones */
-    int n_runs, wide_runs, plain_runs; /* all, where the wide ones end, where the plain ones do */
-    const float *weights;              /* [group][kh * kw][lanes] */
+    const nd_sep_run *runs; /* the wide ones first */
+    int n_runs, wide_runs;  /* all, where the wide ones end */
+    const float *weights;   /* [group][kh * kw][lanes] */
     int kh, kw;
     int64_t tap_row, tap_column; /* element steps between vertically and horizontally adjacent taps */
     int64_t pixel;               /* element step between horizontally adjacent outputs */

@@ -104,7 +104,6 @@ nd_status nd_sep_terms_build(const nd_work *work, int lanes, nd_sep_deal deal, n
         if (deal == nd_sep_wide_blocks && terms_fit_wide(work)) terms_deal_blocks(work, nd_sep_wide, out);
         out->depthwise.wide_runs = out->depthwise.n_runs;
         if (deal != nd_sep_in_order) terms_deal_blocks(work, lanes, out);
-        out->depthwise.plain_runs = out->depthwise.n_runs;
         terms_deal_rest(work, out);
         out->weights = nd_alloc_array((size_t)(out->groups * lanes), (size_t)taps * sizeof(float));
     }
