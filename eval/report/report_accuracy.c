@@ -1,4 +1,7 @@
+#include "eval/report/pareto.h"
 #include "eval/report/report_parts.h"
+
+#include "base/rows/row_write.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -40,10 +43,12 @@ enum { n_measures = sizeof measures / sizeof *measures };
 
 typedef struct group {
     nd_report *report;
-    const nd_row **rows;  /* decoupled */
+    const nd_row **rows;  /* decoupled; originals too where they were timed in several dtypes */
     const double *ratios; /* measured time, by row; NaN where unknown */
     size_t n;
-    const nd_row *original;
+    const nd_row **originals; /* one a dtype, the first is what all are compared with */
+    size_t n_originals;
+    bool dtypes; /* `ratios` compare with the first original, in whatever dtype a row is */
 } group;
 
 /* A network, and something to plot of it or to compare with it. */
@@ -97,8 +102,20 @@ static double within(const measure *of, double value) {
     return of->most <= 0 ? value : value < 0 ? 0 : value > of->most ? of->most : value;
 }
 
+static bool same_dtype(const nd_row *a, const nd_row *b) {
+    return nd_row_value_equal(nd_field_dtype, &a->values[nd_field_dtype], &b->values[nd_field_dtype]);
+}
+
+/* What a drop is from. */
+static const nd_row *original_of(const group *g, const nd_row *row) {
+    for (size_t i = 0; i < g->n_originals; i++)
+        if (same_dtype(g->originals[i], row)) return g->originals[i];
+    return g->n_originals ? g->originals[0] : NULL;
+}
+
 static void set_interval(const group *g, const measure *of, const nd_row *row, nd_plot_point *point) {
-    const double base = g->original ? real_of(g->original, of->value) : NAN;
+    const nd_row *original = original_of(g, row);
+    const double base = original ? real_of(original, of->value) : NAN;
     point->lo = point->hi = NAN;
     if (of->lo == of->hi) return;
     point->lo = within(of, of->own ? real_of(row, of->lo) : base - real_of(row, of->hi));
@@ -111,7 +128,7 @@ static nd_plot_point make_point(const group *g, const nd_row *row, double x, con
     const double y = real_of(row, of->value);
     const char *target = nd_report_text(report, row, nd_field_target);
     const char *rank = nd_report_text(report, row, nd_field_rank);
-    const char *label = *rank ? rank : target;
+    const char *label = is_original(row) ? "dense" : *rank ? rank : target;
     nd_plot_point point = {
         .x = x,
         .y = y,
@@ -128,14 +145,24 @@ static nd_plot_point make_point(const group *g, const nd_row *row, double x, con
     return point;
 }
 
+/* An original stands in the series of what was made from it. */
+static const nd_row *series_row(const group *g, const nd_row *row) {
+    for (size_t i = 0; i < g->n && is_original(row); i++)
+        if (!is_original(g->rows[i]) && same_dtype(g->rows[i], row)) return g->rows[i];
+    return row;
+}
+
 /* Sorts the rows into series by label; fills at most series_max of them. */
 static size_t find_series(const group *g, const char **labels, size_t *of_row) {
     size_t count = 0;
     bool varies[n_series_fields];
-    nd_report_varying(g->rows, g->n, series_fields, n_series_fields, varies);
+    const nd_row **rows = nd_arena_alloc(&g->report->arena, (g->n + 1) * sizeof *rows);
+    if (!rows) return 0;
+    for (size_t i = 0; i < g->n; i++) rows[i] = series_row(g, g->rows[i]);
+    nd_report_varying(rows, g->n, series_fields, n_series_fields, varies);
     for (size_t i = 0; i < g->n; i++) {
         char label[512];
-        nd_report_label(g->rows[i], series_fields, n_series_fields, varies, label, sizeof label);
+        nd_report_label(rows[i], series_fields, n_series_fields, varies, label, sizeof label);
         size_t s = 0;
         while (s < count && strcmp(labels[s], label)) s++;
         const char *copy =
@@ -158,7 +185,9 @@ static nd_status fill_series(const group *g, const double *x, const measure *of,
         for (size_t i = 0; i < g->n; i++)
             if (of_row[i] == s && isfinite(x[i]) && isfinite(real_of(g->rows[i], of->value)))
                 series[s].points[series[s].n++] = make_point(g, g->rows[i], x[i], of, pareto);
-        qsort(series[s].points, series[s].n, sizeof *series[s].points, by_x);
+        /* Across dtypes a line goes from the dense network on, as the rows come. */
+        if (!g->dtypes || pareto != nd_field_pareto_time)
+            qsort(series[s].points, series[s].n, sizeof *series[s].points, by_x);
     }
     return nd_status_ok;
 }
@@ -189,14 +218,17 @@ static nd_status add_plot(const group *g, const double *x, const measure *of, bo
         nd_arena_printf(&report->arena, "%s-%s-%zu", of->stem, time ? "time" : "macs", report->n_plots);
     plot->title = nd_arena_printf(&report->arena, "%s against %s: %s", of->title, against,
                                   nd_report_text(report, g->rows[0], nd_field_model));
-    plot->x_label = time ? "times faster, measured end to end (original / decoupled)"
-                         : "times fewer multiply-accumulates in convolutions (original / decoupled)";
+    plot->x_label = !time       ? "times fewer multiply-accumulates in convolutions (original / decoupled)"
+                    : g->dtypes ? nd_arena_printf(&report->arena,
+                                                  "times faster than the original in %s, measured end to end",
+                                                  nd_report_text(report, g->originals[0], nd_field_dtype))
+                                : "times faster, measured end to end (original / decoupled)";
     plot->y_label = of->unit;
     plot->note = note_of(g, of);
     plot->lines = plot->ratios = true;
     plot->from_zero = of->most <= 0;
-    if (g->original && isfinite(real_of(g->original, of->value))) {
-        plot->level = real_of(g->original, of->value);
+    if (g->n_originals && isfinite(real_of(g->originals[0], of->value))) {
+        plot->level = real_of(g->originals[0], of->value);
         plot->level_label = nd_arena_printf(&report->arena, "original %.2f %%", plot->level);
     }
     return nd_status_ok;
@@ -211,7 +243,8 @@ static bool has_points(const group *g, const double *x, const measure *of) {
 static nd_status plot_group(const group *g) {
     double *macs = nd_arena_alloc(&g->report->arena, g->n * sizeof *macs);
     ND_REQUIRE(macs, nd_status_memory, "report: out of memory");
-    for (size_t i = 0; i < g->n; i++) macs[i] = real_of(g->rows[i], nd_field_conv_macs_ratio);
+    for (size_t i = 0; i < g->n; i++)
+        macs[i] = is_original(g->rows[i]) ? NAN : real_of(g->rows[i], nd_field_conv_macs_ratio);
     for (int time = 0; time < 2; time++)
         for (int m = 0; m < n_measures; m++) {
             const double *x = time ? g->ratios : macs;
@@ -220,22 +253,43 @@ static nd_status plot_group(const group *g) {
     return nd_status_ok;
 }
 
-/* The rows of one plot, the original taken out. */
+/* Ratios to the first original become comparable across dtypes, by the times of the originals of each. */
+static void compare_dtypes(group *g, const nd_row *const *rows, size_t n, double *times) {
+    const double base = nd_pareto_original_ns(rows, n, g->originals[0]);
+    for (size_t i = 1; i < g->n_originals; i++)
+        g->dtypes = g->dtypes || isfinite(nd_pareto_original_ns(rows, n, g->originals[i]));
+    g->dtypes = g->dtypes && isfinite(base);
+    if (!g->dtypes) return;
+    for (size_t i = 0; i < g->n; i++) times[i] *= base / nd_pareto_original_ns(rows, n, g->rows[i]);
+    memmove(times + g->n_originals, times, g->n * sizeof *times);
+    memmove(g->rows + g->n_originals, g->rows, g->n * sizeof *g->rows);
+    for (size_t i = 0; i < g->n_originals; i++) {
+        times[i] = base / nd_pareto_original_ns(rows, n, g->originals[i]);
+        g->rows[i] = g->originals[i];
+    }
+    g->n += g->n_originals;
+}
+
+/* The rows of one plot, the originals apart. */
 static nd_status gather_group(nd_report *report, const nd_row *const *rows, size_t n, const double *ratios,
                               const size_t *order) {
     const nd_row **members = nd_arena_alloc(&report->arena, (n + 1) * sizeof *members);
+    const nd_row **originals = nd_arena_alloc(&report->arena, (n + 1) * sizeof *originals);
     double *times = nd_arena_alloc(&report->arena, (n + 1) * sizeof *times);
-    ND_REQUIRE(members && times, nd_status_memory, "report: out of memory");
-    group g = {.report = report, .rows = members, .ratios = times};
+    ND_REQUIRE(members && originals && times, nd_status_memory, "report: out of memory");
+    group g = {.report = report, .rows = members, .ratios = times, .originals = originals};
     for (size_t i = 0; i < n; i++) {
         if (is_original(rows[i])) {
-            g.original = rows[i];
+            if (!g.n_originals || !same_dtype(original_of(&g, rows[i]), rows[i]))
+                originals[g.n_originals++] = rows[i];
             continue;
         }
         times[g.n] = ratios[order[i]];
         members[g.n++] = rows[i];
     }
-    return g.n ? plot_group(&g) : nd_status_ok;
+    if (!g.n) return nd_status_ok;
+    if (g.n_originals > 1) compare_dtypes(&g, rows, n, times);
+    return plot_group(&g);
 }
 
 nd_status nd_report_accuracy(const nd_row *const *rows, size_t n, nd_report *report) {

@@ -64,9 +64,25 @@ static bool is_computed(const nd_graph *graph, int value) {
     return value >= 0 && !graph->values[value].init && !graph->values[value].pinned;
 }
 
+/* Both ends of a move have one range: that of where the elements come from, if that has one itself, and else
+ * the one they have afterwards. */
+static void mark_move(nd_quantizing *q, int in, int out) {
+    const int from = q->like[out] >= 0 ? q->like[out] : out;
+    if (!is_computed(q->graph, in)) return;
+    if (!q->marked[in]) {
+        q->marked[in] = true;
+        q->like[in] = from;
+        return;
+    }
+    const int root = q->like[in] >= 0 ? q->like[in] : in;
+    for (int v = 0; v < q->graph->n_values && root != from; v++)
+        if (q->like[v] == from) q->like[v] = root;
+    if (root != from) q->like[from] = root;
+}
+
 /* What goes into integer nodes; both operands of an addition that one of them makes a term of, or else
- * onnxruntime runs that node in fp32; and what is only moved before it gets there, in the range it has
- * then. */
+ * onnxruntime runs that node in fp32; and what is only moved before it gets there. What several are moved
+ * into keeps a range of its own where some of them have theirs. */
 static void mark(nd_quantizing *q) {
     nd_graph *graph = q->graph;
     for (int i = 0; i < graph->n_nodes; i++)
@@ -81,14 +97,10 @@ static void mark(nd_quantizing *q) {
     }
     for (int i = graph->n_nodes - 1; i >= 0; i--) {
         const nd_node *node = &graph->nodes[i];
+        const bool several = node->op == nd_op_concat;
         if (!is_move(node->op) || !q->marked[node->out[0]]) continue;
-        const int out = node->out[0], from = q->like[out] >= 0 ? q->like[out] : out;
-        for (int k = 0; k < (node->op == nd_op_concat ? node->n_in : 1); k++) {
-            const int in = node->in[k];
-            if (!is_computed(graph, in) || q->marked[in]) continue;
-            q->marked[in] = true;
-            q->like[in] = from;
-        }
+        for (int k = 0; k < (several ? node->n_in : 1); k++)
+            if (!several || !q->marked[node->in[k]]) mark_move(q, node->in[k], node->out[0]);
     }
 }
 

@@ -70,6 +70,38 @@ Test(pareto, rows_compete_within_their_group) {
     for (int i = 0; i < 4; i++) nd_row_free(&rows[i]);
 }
 
+/* The original takes 100 ns in fp32 and 20 in int8; in time all dtypes compete, in MACs each for itself. */
+Test(pareto, times_are_compared_across_dtypes) {
+    static const struct {
+        const char *dtype;
+        double top1, ns, ratio;
+        int64_t macs;
+        bool best;
+    } cases[] = {{"fp32", 90, 0, 0, 100, true},
+                 {"fp32", 80, 40, 2.5, 40, false},
+                 {"int8", 89, 0, 0, 100, true},
+                 {"int8", 79, 10, 2, 40, true}};
+    nd_row rows[4] = {0};
+    const nd_row *row[4];
+    for (int i = 0; i < 4; i++) {
+        row[i] = &rows[i];
+        nd_row_set_text(&rows[i], nd_field_dtype, cases[i].dtype);
+        nd_row_set_real(&rows[i], nd_field_top1, cases[i].top1);
+        nd_row_set_int(&rows[i], nd_field_total_macs, cases[i].macs);
+        if (cases[i].ratio > 0) nd_row_set_real(&rows[i], nd_field_ratio, cases[i].ratio);
+        if (cases[i].ratio > 0) nd_row_set_real(&rows[i], nd_field_ns_median, cases[i].ns);
+        if (!(cases[i].ratio > 0)) nd_row_set_text(&rows[i], nd_field_ranks, "dense");
+    }
+    cr_expect_float_eq(nd_pareto_original_ns(row, 4, row[0]), 100, 1e-9);
+    cr_expect_float_eq(nd_pareto_original_ns(row, 4, row[2]), 20, 1e-9);
+    cr_assert_eq(nd_pareto_mark(rows, 4), nd_status_ok);
+    for (int i = 0; i < 4; i++) {
+        cr_expect(rows[i].values[nd_field_pareto].i, "row %d", i);
+        cr_expect_eq(rows[i].values[nd_field_pareto_time].i, cases[i].best, "row %d", i);
+        nd_row_free(&rows[i]);
+    }
+}
+
 /* Of detectors what is wanted is AP, else agreement, else a small error of raw numbers; classes do not
  * compete. */
 Test(pareto, detectors_compete_by_what_was_measured) {
