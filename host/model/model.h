@@ -39,10 +39,11 @@ nd_status nd_onnx_write(const nd_graph *graph, const char *path);
 typedef nd_status nd_nested_visitor(void *context, const char *name, const char *op_type);
 nd_status nd_onnx_nested_convs(const nd_node *node, nd_nested_visitor *visit, void *context);
 
-/* A branch of an If ("then_branch", "else_branch") as a graph of its own, which shares the file's bytes. Its
- * inputs are what it reads from the graph around it, by their names there, of unknown shape; what is constant
- * there is constant in it. */
-nd_status nd_onnx_branch(const nd_graph *graph, const nd_node *node, const char *attribute, nd_graph **out);
+/* A branch of an If ("then_branch", "else_branch") or the body of a Loop ("body") as a graph of its own that
+ * shares the file's bytes. Its inputs are those it declares, *declared of them, and then what it reads from
+ * the graph around it, by their names there, of unknown shape; what is constant there is constant in it. */
+nd_status nd_onnx_branch(const nd_graph *graph, const nd_node *node, const char *attribute, nd_graph **out,
+                         int *declared);
 
 /* Weights by name, of a file that has no network in it. */
 typedef struct nd_state_dict {

@@ -34,7 +34,8 @@ OPERATORS = set(
     "InstanceNormalization GroupNormalization Split Expand Tile Resize Upsample ConvTranspose Equal Greater "
     "GreaterOrEqual Less LessOrEqual Einsum TopK ArgMax ArgMin NonMaxSuppression NonZero GatherElements GatherND Scatter "
     "ScatterElements ScatterND CumSum Mod And Or Xor Not IsNaN Size Shape Range ConstantOfShape "
-    "RoiAlign DepthToSpace SpaceToDepth LSTM GRU RNN ConvInteger MatMulInteger DynamicQuantizeLinear".split())
+    "RoiAlign DepthToSpace SpaceToDepth LSTM GRU RNN ConvInteger MatMulInteger DynamicQuantizeLinear QLinearConv "
+    "QLinearMatMul QuantizeLinear DequantizeLinear Loop If".split())
 
 # Operators whose inputs are all activations; Where's are those after its condition, of any other only the first is.
 ALL_ACTIVATIONS = {"Add", "Sum", "Mul", "Concat", "Sub", "Div", "Pow", "PRelu", "Max", "Min", "MatMul",
@@ -65,12 +66,25 @@ def fix_operands(model, arrays):
     return arrays[1:] if where else arrays[:1], bool(operands)
 
 
+def cast_bytes(model):
+    """Inputs of 8 bits as numbers with a Cast behind them: a network is given numbers."""
+    cast = onnx.ModelProto()
+    cast.CopyFrom(model)
+    for info in cast.graph.input:
+        kind = info.type.tensor_type.elem_type
+        if kind in (onnx.TensorProto.UINT8, onnx.TensorProto.INT8):
+            cast.graph.node.insert(0, onnx.helper.make_node("Cast", [info.name + " as numbers"], [info.name], to=kind))
+            info.name += " as numbers"
+            info.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    return cast
+
+
 KINDS = {np.dtype(t) for t in (np.float32, np.int64, np.int32, np.int8, np.uint8, np.bool_)}
 
 
 def attempt(build, model, inputs, folder):
     path = pathlib.Path(folder) / "model.onnx"
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(cast_bytes(model).SerializeToString())
     try:
         return peer.run(build, "ref", path, inputs)
     except (peer.Unsupported, peer.Failed) as error:

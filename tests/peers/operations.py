@@ -424,7 +424,70 @@ def quantised():
          node("MaxPool", ["b"], "n", kernel_shape=[1, 1]), node("Concat", ["m", "n"], axis=1)], [4, 5, 5], constants)
 
 
-GROUPS = [quantised, dynamic, recurrent, quantised_lstm, integers, convolutions, unary, binary, conditions, reductions, products, normalizations, layouts,
+def qoperators():
+    """As onnxruntime's quantiser writes them: integers from QuantizeLinear to DequantizeLinear."""
+    def bytes_of(*dims):
+        return RNG.integers(-90, 90, dims).astype(np.int8)
+
+    def own(op, inputs, output, **attributes):
+        return helper.make_node(op, inputs, [output], domain="com.microsoft", **attributes)
+
+    a, b = ["s", "z"], ["s2", "z2"]
+    constants = {"s": np.float32(.0313), "z": np.uint8(120), "s2": np.float32(.0471), "z2": np.uint8(99), "sw": np.float32(.0107),
+                 "zw": np.int8(0), "sr": (RNG.random(6) * .01 + .005).astype(np.float32), "zr": np.zeros(6, np.int8),
+                 "w": bytes_of(6, 4, 3, 3), "v": bytes_of(6, 3, 1, 1), "m": bytes_of(7, 12), "m2": bytes_of(7, 5),
+                 "bias": RNG.integers(-900, 900, 6).astype(np.int32), "bias2": RNG.integers(-900, 900, 7).astype(np.int32)}
+    to = node("QuantizeLinear", ["x", *a], "q")
+
+    def back(inputs):
+        return node("DequantizeLinear", inputs)
+
+    conv = node("QLinearConv", ["q", *a, "w", "sr", "zr", *b, "bias"], "c", pads=[1] * 4)
+    yield "QLinearConv", model([to, conv, back(["c", *b])], [4, 7, 6], constants)
+    yield "QLinearConv in groups, pooled", model(
+        [to, conv, node("MaxPool", ["c"], "p", kernel_shape=[2, 2]), node("QLinearConv", ["p", *b, "v", "sw", "zw", *a], "d", group=2),
+         back(["d", *a])], [4, 7, 6], constants)
+    for op in ("QLinearAdd", "QLinearMul"):
+        yield op, model([to, conv, node("QLinearConv", ["q", *a, "w", "sw", "zw", *a], "d", pads=[1] * 4),
+                         own(op, ["c", *b, "d", *a, *b], "e"), back(["e", *b])], [4, 7, 6], constants)
+    for op, attributes in (("QLinearSigmoid", {}), ("QLinearLeakyRelu", {"alpha": .2}),
+                           ("QLinearAveragePool", {"kernel_shape": [2, 2], "strides": [2, 2]}), ("QLinearGlobalAveragePool", {})):
+        yield op, model([to, conv, own(op, ["c", *b, "s", "z"], "e", **attributes), back(["e", *a])], [4, 7, 6], constants)
+    yield "QLinearSoftmax", model(
+        [to, conv, own("QLinearSoftmax", ["c", *b, "s8", "z8"], "e", axis=1, opset=13), back(["e", "s8", "z8"])], [4, 7, 6],
+        constants | {"s8": np.float32(1 / 256), "z8": np.uint8(0)})
+    yield "QLinearConcat", model([to, conv, own("QLinearConcat", [*b, "q", *a, "c", *b], "e", axis=1), back(["e", *b])], [4, 7, 6],
+                                 constants)
+    yield "QGemm and QLinearMatMul", model(
+        [to, own("QGemm", ["q", *a, "m", "sw", "zw", "bias2", *b], "g", transB=1),
+         node("QLinearMatMul", ["g", *b, "m2", "sw", "zw", *a], "h"), back(["h", *a])], [12], constants)
+
+
+def loops():
+    """A number of rounds that is constant or follows from the data, a condition, slices of every round."""
+    def body(op, condition):
+        nodes = [node("Add", ["state", "step"], "next"), node(op, ["next"], "slice"), *condition]
+        return helper.make_graph(
+            nodes, "body", [helper.make_tensor_value_info("round", INT, []), helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+                            helper.make_tensor_value_info("state", FLOAT, None)],
+            [helper.make_tensor_value_info("still", TensorProto.BOOL, []), helper.make_tensor_value_info("next", FLOAT, None),
+             helper.make_tensor_value_info("slice", FLOAT, None)])
+
+    def loop(inputs, op, condition):
+        return helper.make_node("Loop", inputs, ["last", "slices"], body=body(op, condition))
+
+    always = [node("Identity", ["go"], "still")]
+    small = [node("ReduceMax", ["next"], "most", keepdims=0), node("Less", ["most", "limit"], "still")]
+    data = {"step": np.float32(.7), "limit": np.float32(6), "five": np.int64(5), "zero": np.float32(0), "yes": np.array(True)}
+    ends = [node("ReduceSum", ["slices"], "sum", keepdims=0), node("Add", ["last", "sum"])]
+    yield "Loop of five", model([loop(["five", "yes", "x"], "Tanh", always), *ends], [4, 3], data)
+    yield "Loop while", model([loop(["", "yes", "x"], "Exp", small), *ends], [4, 3], data)
+    yield "Loop as often as the data say", model(
+        [node("ReduceMax", ["x"], "high", keepdims=0), node("Ceil", ["high"], "whole"), node("Cast", ["whole"], "rounds", to=INT),
+         loop(["rounds", "", "x"], "Sigmoid", always), *ends], [4, 3], data)
+
+
+GROUPS = [qoperators, loops, quantised, dynamic, recurrent, quantised_lstm, integers, convolutions, unary, binary, conditions, reductions, products, normalizations, layouts,
           resizes]
 
 

@@ -116,6 +116,38 @@ static void read_quantised_lstm(nd_node_reader *reader) {
     read_recurrence(reader);
 }
 
+/* A product, of which the sums are multiplied by alpha. */
+static void read_quantised_product(nd_node_reader *reader) {
+    reader->node->attr.alpha = nd_onnx_attr_float(reader, "alpha", 1);
+    reader->node->attr.trans_b = nd_onnx_attr_int(reader, "transB", 0) != 0;
+    reader->opaque = nd_onnx_attr_int(reader, "transA", 0) != 0;
+}
+
+static void read_quantised_conv(nd_node_reader *reader) {
+    nd_onnx_read_conv(reader);
+    reader->node->attr.alpha = 1;
+}
+
+static void read_quantised_concat(nd_node_reader *reader) {
+    reader->node->attr.axis = nd_onnx_attr_int(reader, "axis", 0);
+}
+
+static void read_quantised_leaky_relu(nd_node_reader *reader) {
+    reader->node->attr.alpha = nd_onnx_attr_float(reader, "alpha", 0.01f);
+}
+
+/* Before opset 13 the axes from this one on are one. */
+static void read_quantised_softmax(nd_node_reader *reader) {
+    const bool flat = nd_onnx_attr_int(reader, "opset", 0) < 13;
+    reader->node->attr.flat_softmax = flat;
+    reader->node->attr.axis = nd_onnx_attr_int(reader, "axis", flat ? 1 : -1);
+}
+
+static void read_quantised_pool(nd_node_reader *reader) {
+    if (strstr(reader->node->op_type, "Global") == NULL) nd_onnx_read_pool(reader);
+    if (nd_onnx_attr_int(reader, "channels_last", 0)) reader->opaque = true;
+}
+
 /* Operators of nd_node.dynamic. The first `required` inputs must be there. */
 static const struct {
     const char *type;
@@ -146,7 +178,19 @@ static const struct {
     {"ConvInteger", 2, 4, nd_onnx_read_conv},
     {"MatMulInteger", 2, 4, NULL},
     {"DynamicQuantizeLinear", 1, 1, NULL},
+    {"QLinearConv", 8, 9, read_quantised_conv},
+    {"QLinearMatMul", 8, 8, read_quantised_product},
+    {"com.microsoft.QGemm", 6, 9, read_quantised_product},
+    {"com.microsoft.QLinearAdd", 7, 8, NULL},
+    {"com.microsoft.QLinearAveragePool", 4, 5, read_quantised_pool},
+    {"com.microsoft.QLinearConcat", 5, INT32_MAX, read_quantised_concat},
+    {"com.microsoft.QLinearGlobalAveragePool", 4, 5, read_quantised_pool},
+    {"com.microsoft.QLinearLeakyRelu", 4, 5, read_quantised_leaky_relu},
+    {"com.microsoft.QLinearMul", 7, 8, NULL},
+    {"com.microsoft.QLinearSigmoid", 4, 5, NULL},
+    {"com.microsoft.QLinearSoftmax", 4, 5, read_quantised_softmax},
     {"If", 1, INT32_MAX, NULL},
+    {"Loop", 0, INT32_MAX, NULL},
 };
 
 nd_status nd_onnx_interpret_dynamic(nd_node_reader *reader) {

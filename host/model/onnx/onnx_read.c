@@ -303,13 +303,14 @@ static nd_status read_model(nd_onnx_reader *reader) {
     return read_captures(reader);
 }
 
-/* --- a branch of an If */
+/* --- a branch of an If, the body of a Loop */
 
 typedef struct nd_branch {
     const char *attribute; /* that it is looked for in */
     nd_span body;
     const nd_graph *around;
     nd_onnx_reader *reader;
+    int *declared;
 } nd_branch;
 
 static nd_status branch_find(void *context, nd_span attribute) {
@@ -337,6 +338,8 @@ static nd_status branch_read(nd_branch *branch, const nd_node *node) {
     ND_TRY(nd_onnx_each(raw, "a node", nd_onnx_node_attribute, branch_find, branch));
     ND_REQUIRE(branch->body.bytes, nd_status_format, "attribute '%s' is missing", branch->attribute);
     ND_TRY(nd_onnx_each(branch->body, "a branch", nd_onnx_graph_initializer, read_initializer, reader));
+    ND_TRY(nd_onnx_each(branch->body, "a branch", nd_onnx_graph_input, read_input, reader));
+    *branch->declared = reader->graph->n_inputs;
     ND_TRY(nd_onnx_captures(raw, branch_capture, branch));
     ND_TRY(nd_onnx_each(branch->body, "a branch", nd_onnx_graph_node, read_node, reader));
     ND_TRY(nd_onnx_each(branch->body, "a branch", nd_onnx_graph_output, read_output, reader));
@@ -344,7 +347,8 @@ static nd_status branch_read(nd_branch *branch, const nd_node *node) {
     return read_captures(reader);
 }
 
-nd_status nd_onnx_branch(const nd_graph *graph, const nd_node *node, const char *attribute, nd_graph **out) {
+nd_status nd_onnx_branch(const nd_graph *graph, const nd_node *node, const char *attribute, nd_graph **out,
+                         int *declared) {
     *out = NULL;
     ND_REQUIRE(graph->source && node->raw, nd_status_unsupported, "it has no branches to read");
     ND_TRY(nd_graph_new(node->name, out));
@@ -353,7 +357,7 @@ nd_status nd_onnx_branch(const nd_graph *graph, const nd_node *node, const char 
     (*out)->source = nd_buffer_ref(graph->source);
     (*out)->folder = graph->folder ? nd_arena_strdup(&(*out)->arena, graph->folder) : NULL;
     (*out)->opset = graph->opset;
-    nd_branch branch = {.attribute = attribute, .around = graph, .reader = &reader};
+    nd_branch branch = {.attribute = attribute, .around = graph, .reader = &reader, .declared = declared};
     nd_status status = branch_read(&branch, node);
     if (!status) status = nd_graph_sort(*out);
     nd_buffer_unref(reader.files.external);

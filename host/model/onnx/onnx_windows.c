@@ -45,15 +45,20 @@ static void read_window(nd_node_reader *reader, int axes) {
         memset(attr->window.pad, 0, sizeof attr->window.pad);
 }
 
+/* Behind an input, or one with its scale and zero point. */
+static const nd_tensor *conv_weights(const nd_node_reader *reader) {
+    return nd_onnx_node_constant(reader, strcmp(reader->node->op_type, "QLinearConv") ? 1 : 3);
+}
+
 /* Over one axis or two, as the weights say, or the kernel where those are computed. */
 static int conv_axes(nd_node_reader *reader) {
-    const nd_tensor *weights = nd_onnx_node_constant(reader, 1);
+    const nd_tensor *weights = conv_weights(reader);
     const Nd__Onnx__Attribute *kernel = nd_onnx_attr_find(reader, "kernel_shape", nd_onnx_attribute_ints);
     return weights ? weights->rank - 2 : kernel ? (int)kernel->n_ints : 2;
 }
 
 void nd_onnx_read_conv(nd_node_reader *reader) {
-    const nd_tensor *weights = nd_onnx_node_constant(reader, 1);
+    const nd_tensor *weights = conv_weights(reader);
     const int axes = conv_axes(reader);
     if (axes != 1 && axes != 2) {
         reader->opaque = true;

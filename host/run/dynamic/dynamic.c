@@ -5,17 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of an If, a graph of its own, which reads values of the graph around it by their names. */
+/* Of an If or a Loop, a graph of its own, which reads values of the graph around it by their names. */
 typedef struct nd_branch {
     nd_graph *graph;
     nd_dynamic *run;
+    int declared; /* the first inputs of `graph`: a Loop gives them */
 } nd_branch;
 
 typedef struct nd_instruction {
     int node;
-    nd_call_function *function; /* NULL: an If */
+    nd_call_function *function; /* NULL: an If or a Loop */
     struct nd_plan_kept *kept;
-    nd_branch branches[2]; /* then, else */
+    bool loop;
+    nd_branch branches[2]; /* then, else; or the body */
 } nd_instruction;
 
 struct nd_dynamic {
@@ -90,6 +92,19 @@ static const struct {
     {"ConvInteger", nd_call_conv_integer},
     {"DynamicQuantizeLinear", nd_call_quantize_dynamic},
     {"MatMulInteger", nd_call_matmul_integer},
+    {"QuantizeLinear", nd_call_quantize},
+    {"DequantizeLinear", nd_call_dequantize},
+    {"QLinearConv", nd_call_qlinear_conv},
+    {"QLinearMatMul", nd_call_qlinear_matmul},
+    {"com.microsoft.QGemm", nd_call_qgemm},
+    {"com.microsoft.QLinearAdd", nd_call_in_numbers},
+    {"com.microsoft.QLinearAveragePool", nd_call_in_numbers},
+    {"com.microsoft.QLinearConcat", nd_call_qlinear_concat},
+    {"com.microsoft.QLinearGlobalAveragePool", nd_call_in_numbers},
+    {"com.microsoft.QLinearLeakyRelu", nd_call_in_numbers},
+    {"com.microsoft.QLinearMul", nd_call_in_numbers},
+    {"com.microsoft.QLinearSigmoid", nd_call_in_numbers},
+    {"com.microsoft.QLinearSoftmax", nd_call_in_numbers},
     {"GRU", nd_call_recurrent},
     {"LSTM", nd_call_recurrent},
     {"RNN", nd_call_recurrent},
@@ -105,9 +120,7 @@ static nd_call_function *find_function(const nd_node *node) {
     nd_reduction reduction;
     if (nd_exec_activation(node, &activation)) return nd_call_unary;
     if (nd_exec_reduction(node, &reduction)) return nd_call_reduce;
-    const bool interpreted =
-        node->op != nd_op_opaque && node->op != nd_op_quantize && node->op != nd_op_dequantize;
-    return interpreted ? nd_call_plan : NULL;
+    return node->op == nd_op_opaque ? NULL : nd_call_plan;
 }
 
 /* The tensors of a file may lie anywhere in it, and have any type. */
@@ -141,35 +154,56 @@ static nd_status load_constant(const nd_tensor *init, nd_tensor *out) {
     return nd_status_ok;
 }
 
-static nd_status open_branch(const nd_dynamic *dynamic, const nd_node *node, int which, nd_branch *out) {
+static nd_status open_branch(const nd_dynamic *dynamic, const nd_node *node, const char *attribute,
+                             nd_branch *out) {
     nd_status status = nd_status_ok;
-    ND_TRY(nd_onnx_branch(dynamic->graph, node, which ? "else_branch" : "then_branch", &out->graph));
+    ND_TRY(nd_onnx_branch(dynamic->graph, node, attribute, &out->graph, &out->declared));
     const nd_graph *graph = out->graph;
     bool *nodes = nd_alloc_array((size_t)graph->n_nodes + 1, sizeof *nodes);
     ND_REQUIRE(nodes, nd_status_memory, "no memory");
     for (int i = 0; i < graph->n_nodes; i++) nodes[i] = graph->nodes[i].op != nd_op_constant;
-    ND_REQUIRE_DONE(graph->n_outputs == node->n_out, nd_status_format, "%d results of a branch, %d wanted",
-                    graph->n_outputs, node->n_out);
     status = nd_dynamic_open(dynamic->backend, dynamic->runner, graph, nodes, graph->outputs,
                              graph->n_outputs, &out->run);
-done:
     free(nodes);
     return status;
 }
 
-static nd_status open_branches(nd_dynamic *dynamic, const nd_node *node, nd_instruction *instruction) {
+static nd_status open_if(const nd_dynamic *dynamic, const nd_node *node, nd_instruction *instruction) {
     for (int b = 0; b < 2; b++) {
-        const nd_status status = open_branch(dynamic, node, b, &instruction->branches[b]);
-        if (status) return nd_fail_in(status, "%s (If)", node->name);
+        nd_branch *branch = &instruction->branches[b];
+        ND_TRY(open_branch(dynamic, node, b ? "else_branch" : "then_branch", branch));
+        ND_REQUIRE(branch->graph->n_outputs == node->n_out && !branch->declared, nd_status_format,
+                   "%d inputs and %d results of a branch, none and %d wanted", branch->declared,
+                   branch->graph->n_outputs, node->n_out);
     }
     return nd_status_ok;
+}
+
+/* A body has the number of the round, the condition and what it hands on, and gives the condition, what it
+ * hands on, and one slice of each other result. */
+static nd_status open_loop(const nd_dynamic *dynamic, const nd_node *node, nd_instruction *instruction) {
+    nd_branch *body = &instruction->branches[0];
+    instruction->loop = true;
+    ND_TRY(open_branch(dynamic, node, "body", body));
+    ND_REQUIRE(body->declared >= 2 && body->declared <= node->n_in && node->n_out >= body->declared - 2 &&
+                   body->graph->n_outputs == node->n_out + 1,
+               nd_status_format, "a body of %d inputs and %d results", body->declared,
+               body->graph->n_outputs);
+    return nd_status_ok;
+}
+
+static nd_status open_branches(const nd_dynamic *dynamic, const nd_node *node, nd_instruction *instruction) {
+    const bool loop = !strcmp(node->op_type, "Loop");
+    const nd_status status =
+        loop ? open_loop(dynamic, node, instruction) : open_if(dynamic, node, instruction);
+    return status ? nd_fail_in(status, "%s (%s)", node->name, node->op_type) : nd_status_ok;
 }
 
 static nd_status open_instruction(nd_dynamic *dynamic, int i) {
     const nd_node *node = &dynamic->graph->nodes[i];
     const char *op = node->op_type;
     nd_instruction *next = &dynamic->list[dynamic->n];
-    const bool branches = node->dynamic && !strcmp(op, "If");
+    const bool branches = node->dynamic && (!strcmp(op, "If") || !strcmp(op, "Loop"));
     *next = (nd_instruction){.node = i, .function = branches ? NULL : find_function(node)};
     dynamic->n++; /* to be closed, whatever follows */
     if (branches) ND_TRY(open_branches(dynamic, node, next));
@@ -258,13 +292,10 @@ nd_status nd_dynamic_feed(nd_dynamic *dynamic, int value, const nd_tensor *tenso
     return nd_call_convert(tensor, dtype, &dynamic->values[value]);
 }
 
-static nd_status run_branch(nd_dynamic *dynamic, const nd_instruction *now, const nd_tensor *condition,
-                            nd_tensor *out) {
-    ND_REQUIRE(condition && condition->dtype == nd_dtype_bool && nd_tensor_count(condition) == 1,
-               nd_status_format, "a condition that is no single truth value");
-    const nd_branch *branch = &now->branches[!*(const uint8_t *)condition->data];
+/* What a branch reads of the graph around it. */
+static nd_status give_branch(const nd_dynamic *dynamic, const nd_branch *branch) {
     nd_dynamic *run = branch->run;
-    for (int i = 0; i < branch->graph->n_inputs; i++) {
+    for (int i = branch->declared; i < branch->graph->n_inputs; i++) {
         const int to = branch->graph->inputs[i];
         const int from = nd_graph_find_value(dynamic->graph, branch->graph->values[to].name);
         if (run->last[to] < 0) continue; /* the other branch reads it */
@@ -273,9 +304,117 @@ static nd_status run_branch(nd_dynamic *dynamic, const nd_instruction *now, cons
         nd_tensor_free(&run->values[to]);
         run->values[to] = nd_tensor_share(&dynamic->values[from]);
     }
-    ND_TRY(nd_dynamic_run(run));
+    return nd_status_ok;
+}
+
+static nd_status truth_of(const nd_tensor *condition, bool *out) {
+    ND_REQUIRE(condition && condition->dtype == nd_dtype_bool && nd_tensor_count(condition) == 1,
+               nd_status_format, "a condition that is no single truth value");
+    *out = *(const uint8_t *)condition->data;
+    return nd_status_ok;
+}
+
+static nd_status run_if(const nd_dynamic *dynamic, const nd_instruction *now, nd_tensor *out) {
+    bool truth = false;
+    ND_TRY(truth_of(dynamic->in[0], &truth));
+    const nd_branch *branch = &now->branches[!truth];
+    ND_TRY(give_branch(dynamic, branch));
+    ND_TRY(nd_dynamic_run(branch->run));
     for (int k = 0; k < branch->graph->n_outputs; k++)
-        out[k] = nd_tensor_share(&run->values[branch->graph->outputs[k]]);
+        out[k] = nd_tensor_share(&branch->run->values[branch->graph->outputs[k]]);
+    return nd_status_ok;
+}
+
+/* Behind the slices of the rounds before; `all` has room for twice as many whenever it is full. */
+static nd_status loop_collect(const nd_tensor *slice, int64_t round, nd_tensor *all) {
+    const size_t bytes = nd_tensor_bytes(slice);
+    if (!round) {
+        int64_t dims[nd_rank_max] = {1};
+        ND_REQUIRE(slice->rank < nd_rank_max, nd_status_unsupported, "slices of %d axes", slice->rank);
+        memcpy(dims + 1, slice->dims, (size_t)slice->rank * sizeof *dims);
+        ND_TRY(nd_call_new(slice->dtype, slice->rank + 1, dims, all));
+    }
+    ND_REQUIRE(all->dtype == slice->dtype && all->rank == slice->rank + 1 &&
+                   !memcmp(all->dims + 1, slice->dims, (size_t)slice->rank * sizeof *all->dims),
+               nd_status_format, "slices of several shapes or types");
+    if (round == all->dims[0]) {
+        nd_tensor wide;
+        int64_t dims[nd_rank_max];
+        memcpy(dims, all->dims, sizeof dims);
+        dims[0] *= 2;
+        ND_TRY(nd_call_new(all->dtype, all->rank, dims, &wide));
+        if (bytes) memcpy(wide.data, all->data, (size_t)round * bytes);
+        nd_tensor_free(all);
+        *all = wide;
+    }
+    if (bytes) memcpy((char *)all->data + (size_t)round * bytes, slice->data, bytes);
+    return nd_status_ok;
+}
+
+static nd_status loop_give(nd_dynamic *run, int value, const nd_tensor *tensor) {
+    ND_REQUIRE(tensor && tensor->buffer, nd_status_format, "an operand of the body is missing");
+    const nd_tensor shared = nd_tensor_share(tensor);
+    nd_tensor_free(&run->values[value]);
+    run->values[value] = shared;
+    return nd_status_ok;
+}
+
+/* One round: out[] starts as what is handed on, and ends as that, followed by all slices. */
+static nd_status loop_round(const nd_dynamic *dynamic, const nd_branch *body, int64_t round, bool *more,
+                            nd_tensor *out) {
+    const nd_graph *graph = body->graph;
+    nd_dynamic *run = body->run;
+    nd_tensor number = {0}, truth = {0};
+    nd_status status = give_branch(dynamic, body);
+    if (!status) status = nd_call_new(nd_dtype_i64, 0, NULL, &number);
+    if (!status) status = nd_call_new(nd_dtype_bool, 0, NULL, &truth);
+    if (status) goto done;
+    *(int64_t *)number.data = round;
+    *(uint8_t *)truth.data = 1;
+    ND_TRY_DONE(loop_give(run, graph->inputs[0], &number));
+    ND_TRY_DONE(loop_give(run, graph->inputs[1], &truth));
+    for (int k = 2; k < body->declared; k++) ND_TRY_DONE(loop_give(run, graph->inputs[k], &out[k - 2]));
+    ND_TRY_DONE(nd_dynamic_run(run));
+    ND_TRY_DONE(truth_of(&run->values[graph->outputs[0]], more));
+    for (int k = 1; k < graph->n_outputs; k++) {
+        const nd_tensor *result = &run->values[graph->outputs[k]];
+        if (k > body->declared - 2) {
+            ND_TRY_DONE(loop_collect(result, round, &out[k - 1]));
+            continue;
+        }
+        const nd_tensor shared = nd_tensor_share(result);
+        nd_tensor_free(&out[k - 1]);
+        out[k - 1] = shared;
+    }
+done:
+    nd_tensor_free(&number);
+    nd_tensor_free(&truth);
+    return status;
+}
+
+static nd_status run_loop(const nd_dynamic *dynamic, const nd_instruction *now, nd_tensor *out) {
+    static const int64_t most = INT64_C(1) << 24; /* a condition that never fails is no network */
+    const nd_branch *body = &now->branches[0];
+    const nd_tensor *trips = dynamic->in[0];
+    const int handed = body->declared - 2, results = body->graph->n_outputs - 1;
+    int64_t count = INT64_MAX, round = 0;
+    bool more = true;
+    if (dynamic->in[1]) ND_TRY(truth_of(dynamic->in[1], &more));
+    ND_REQUIRE(!trips || (trips->dtype == nd_dtype_i64 && nd_tensor_count(trips) == 1), nd_status_format,
+               "a trip count that is no single integer");
+    if (trips) count = *(const int64_t *)trips->data;
+    for (int k = 0; k < handed; k++) {
+        ND_REQUIRE(dynamic->in[k + 2], nd_status_format, "input %d is missing", k + 2);
+        out[k] = nd_tensor_share(dynamic->in[k + 2]);
+    }
+    for (; round < count && more; round++) {
+        ND_REQUIRE(round < most, nd_status_unsupported, "over %lld rounds", (long long)most);
+        ND_TRY(loop_round(dynamic, body, round, &more, out));
+    }
+    for (int k = handed; k < results; k++) {
+        if (!round) ND_TRY(nd_call_new(nd_dtype_f32, 1, (const int64_t[]){0}, &out[k]));
+        if (round) out[k].dims[0] = round; /* the room behind them is not theirs */
+    }
     return nd_status_ok;
 }
 
@@ -295,8 +434,9 @@ static nd_status run_instruction(nd_dynamic *dynamic, int i) {
                     .in = dynamic->in,
                     .out = dynamic->out,
                     .kept = now->kept};
-    const nd_status status =
-        now->function ? now->function(&call) : run_branch(dynamic, now, dynamic->in[0], dynamic->out);
+    const nd_status status = now->function ? now->function(&call)
+                             : now->loop   ? run_loop(dynamic, now, dynamic->out)
+                                           : run_if(dynamic, now, dynamic->out);
     now->kept = call.kept;
     for (int k = 0; k < node->n_out; k++) {
         if (status || node->out[k] < 0) {

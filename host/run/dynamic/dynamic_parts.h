@@ -11,6 +11,7 @@
  *   dynamic_roi.c          RoiAlign
  *   dynamic_recurrent.c    LSTM, GRU, RNN
  *   dynamic_integer.c      products of 8-bit integers, and their quantisation
+ *   dynamic_quantized.c    8-bit tensors with scales, and operators on them
  *   dynamic_plan.c         all others, as a graph of one node on a backend */
 #ifndef ND_RUN_DYNAMIC_DYNAMIC_PARTS_H
 #define ND_RUN_DYNAMIC_DYNAMIC_PARTS_H
@@ -40,6 +41,8 @@ nd_call_function nd_call_gather, nd_call_gather_elements, nd_call_gather_nd, nd_
 nd_call_function nd_call_reduce, nd_call_cumulative, nd_call_top, nd_call_arg, nd_call_nonzero,
     nd_call_suppress;
 nd_call_function nd_call_conv_integer, nd_call_matmul_integer, nd_call_quantize_dynamic;
+nd_call_function nd_call_quantize, nd_call_dequantize, nd_call_qlinear_conv, nd_call_qlinear_matmul,
+    nd_call_qgemm, nd_call_qlinear_concat, nd_call_in_numbers;
 nd_call_function nd_call_roi_align, nd_call_recurrent, nd_call_plan;
 
 void nd_plan_kept_free(struct nd_plan_kept *kept); /* NULL is legal */

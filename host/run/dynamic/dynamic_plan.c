@@ -117,7 +117,7 @@ static nd_status plan_run(nd_call *call) {
     return call->runner->run(kept->exec, kept->rank[0] ? kept->dims[0][0] : 1, inputs, &output);
 }
 
-nd_status nd_call_plan(nd_call *call) {
+static nd_status plan_call(nd_call *call) {
     if (!plan_fits(call)) {
         plan_drop(call);
         call->kept = calloc(1, sizeof *call->kept);
@@ -130,4 +130,27 @@ nd_status nd_call_plan(nd_call *call) {
         }
     }
     return plan_run(call);
+}
+
+/* What only chooses among numbers gives integers of integers; those of 24 bits are numbers. */
+static nd_status plan_integers(nd_call *call) {
+    nd_tensor numbers, result = {0};
+    const nd_tensor *in[] = {&numbers};
+    nd_call sub = *call;
+    ND_TRY(nd_call_convert(call->in[0], nd_dtype_f32, &numbers));
+    sub.in = in;
+    sub.out = &result;
+    nd_status status = plan_call(&sub);
+    call->kept = sub.kept;
+    if (!status) status = nd_call_convert(&result, call->in[0]->dtype, &call->out[0]);
+    nd_tensor_free(&numbers);
+    nd_tensor_free(&result);
+    return status;
+}
+
+nd_status nd_call_plan(nd_call *call) {
+    const nd_op op = call->node->op;
+    const bool chooses = op == nd_op_max_pool || op == nd_op_depth_to_space;
+    return chooses && call->in[0] && call->in[0]->dtype != nd_dtype_f32 ? plan_integers(call)
+                                                                        : plan_call(call);
 }

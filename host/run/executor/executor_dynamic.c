@@ -34,8 +34,21 @@ static bool divide_reads_integers(const nd_exec *exec, const nd_node *node) {
     return false;
 }
 
+/* A plan has quantised integers for what turns them back into numbers; any other reader wants them as they
+ * are. */
+static bool divide_gives_integers(const nd_exec *exec, const nd_node *node) {
+    const nd_graph *graph = exec->graph;
+    if (node->op == nd_op_quantize && exec->values[node->out[0]].wanted) return true;
+    for (int i = 0; i < graph->n_nodes && node->op == nd_op_quantize; i++)
+        for (int k = 0; k < graph->nodes[i].n_in; k++)
+            if (exec->needed[i] && graph->nodes[i].in[k] == node->out[0] &&
+                graph->nodes[i].op != nd_op_dequantize)
+                return true;
+    return false;
+}
+
 static bool divide_interprets(const nd_exec *exec, const nd_node *node) {
-    if (node->dynamic) return true;
+    if (node->dynamic || divide_gives_integers(exec, node)) return true;
     for (int k = 0; k < node->n_in; k++)
         if (node->in[k] >= 0 && nd_exec_is_late(exec, node->in[k])) return true;
     if (node->op == nd_op_opaque) return false;
