@@ -22,7 +22,7 @@ enum { nd_cuda_staged = 1 << 20 };
  * between. */
 typedef enum nd_cuda_algorithm {
     nd_cuda_algorithm_dense,   /* recomposed to one convolution, on the library */
-    nd_cuda_algorithm_chunked, /* depthwise and GEMM, slice by slice through L2 */
+    nd_cuda_algorithm_chunked, /* depthwise and GEMM, slice by slice through L2; int8: in one slice */
     nd_cuda_algorithm_fused,   /* our fused kernel */
     nd_cuda_algorithm_wgmma,   /* the same for sm_90a; among others chosen only where it was measured and
                                   checked */
@@ -109,7 +109,8 @@ extern const nd_cuda_implementation nd_cuda_conv_implementation, nd_cuda_separab
 extern const nd_cuda_implementation
     nd_cuda_direct_implementation; /* convolution by our direct kernel, whatever else there is */
 extern const nd_cuda_implementation
-    nd_cuda_quantized_implementation; /* nd_precision_int8, by plain kernels */
+    nd_cuda_quantized_implementation; /* nd_precision_int8, by plain kernels; of separable
+                                         layers one of several */
 extern const nd_cuda_implementation nd_cuda_depthwise_implementation; /* of the convolutions that are one */
 
 nd_status nd_cuda_allocate(size_t bytes, void **out); /* nd_status_memory when the device is full */
@@ -121,7 +122,7 @@ nd_status nd_cuda_send(nd_cuda *cuda, const void *host, size_t bytes, void *devi
 
 /* A copy of host data on the device, owned by the kernel. */
 nd_status nd_cuda_constant(nd_kernel *kernel, const void *data, size_t bytes, const void **out);
-/* fp32 weights in the storage type of the kernel's precision; tf32 is rounded to it. */
+/* fp32 weights in the storage type of the kernel's precision, integers signed; tf32 is rounded to it. */
 nd_status nd_cuda_constant_stored(nd_kernel *kernel, const float *data, size_t count, const void **out);
 nd_status nd_cuda_constant_bias(nd_kernel *kernel, const nd_work *work); /* fp32, where there is one */
 /* The bias as libraries take it, in the storage type. It is added, not multiplied: tf32 leaves it whole. */

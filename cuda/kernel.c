@@ -37,6 +37,8 @@ nd_status nd_cuda_constant_stored(nd_kernel *kernel, const float *data, size_t c
     for (size_t i = 0; i < count; i++) {
         if (storage == nd_dtype_f32)
             ((float *)stored)[i] = cuda_round_tf32(data[i]);
+        else if (storage == nd_dtype_u8)
+            ((int8_t *)stored)[i] = (int8_t)data[i];
         else
             ((uint16_t *)stored)[i] =
                 storage == nd_dtype_f16 ? nd_f32_to_f16(data[i]) : nd_f32_to_bf16(data[i]);

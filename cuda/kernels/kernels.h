@@ -10,6 +10,7 @@ extern "C" {
 #endif
 
 #include "run/backend.h"
+#include "run/quantized.h"
 
 /* One launch. `work` gives views and settings; its host pointers are never followed. Pointers are the starts
  * of device buffers (views carry the offsets) and of packed constants. */
@@ -69,6 +70,14 @@ const char *nd_cuda_depthwise_name(const nd_cuda_depthwise *call); /* which of i
 /* Bytes of shared memory of a block; 0 for the kernel that has none. */
 size_t nd_cuda_depthwise_shared(const nd_cuda_depthwise *call);
 
+/* What a fused kernel of nd_precision_int8 knows beside the rest. Of channels up to a whole tile: */
+typedef struct nd_cuda_integers {
+    nd_requant requant;
+    int32_t x_zero, middle_zero;
+    const int32_t *start; /* what a sum begins with: it runs over depthwise results that hold their zero */
+    const float *factor, *shift;
+} nd_cuda_integers;
+
 /* The fused separable kernels. Terms are packed into blocks of nd_separable_terms (see separable_pack.h). */
 typedef struct nd_cuda_separable {
     nd_window window;
@@ -83,13 +92,17 @@ typedef struct nd_cuda_separable {
     /* Parts of the blocks, summed apart and then joined in order; at most `blocks`, 1: whole. */
     int64_t split;
     float *partial; /* with split > 1: nd_cuda_separable_partial bytes on the device, of no further meaning */
-    const void *weights;   /* storage [out_channels up to a whole tile][blocks * nd_separable_terms] */
-    const float *filters;  /* [blocks][kh*kw][nd_separable_terms] */
+    /* Storage, of int8 signed: [out_channels up to a whole tile][blocks * nd_separable_terms]. */
+    const void *weights;
+    /* [blocks][kh*kw][nd_separable_terms]; of int8 [blocks][kh*kw + 1][nd_separable_terms], the last row the
+     * factors of what the others make. */
+    const float *filters;
     const int32_t *base;   /* [blocks][2]: first channel of a block, a multiple of 16 bytes, and its chunks */
     const int32_t *offset; /* [blocks][nd_separable_terms]: channel of a term, less base */
-    const float *bias;     /* [out_channels] or NULL */
+    const float *bias;     /* [out_channels] or NULL; of int8 none, as there is no activation */
     nd_activation activation;
-    const void *x, *x2; /* first elements; x2 NULL without residual */
+    nd_cuda_integers integers; /* of int8 */
+    const void *x, *x2;        /* first elements; x2 NULL without residual */
     void *y;
     cudaStream_t stream;
 } nd_cuda_separable;

@@ -27,8 +27,8 @@ __global__ void __launch_bounds__(nd_grid_threads)
                            ((int32_t)x[nd_view_at(conv.x_view, in)].integer - conv.x_zero);
                 }
             }
-        const float t = nd_quantized_finish(conv.requant, sum, conv.factor[out.c], conv.shift[out.c],
-                                            x2 ? x2 + nd_view_at(conv.x2_view, out) : nullptr);
+        const float t = nd_quantized_finish(conv.requant, sum, conv.factor[out.c], conv.shift[out.c], x2,
+                                            x2 ? x2[nd_view_at(conv.x2_view, out)] : nd_u8());
         nd_store(&static_cast<Y *>(conv.y)[nd_view_at(conv.y_view, out)], t);
     }
 }

@@ -13,11 +13,11 @@ __device__ inline float nd_quantized_bounded(const nd_requant &r, float t) {
     return fminf(fmaxf(t + r.zero, r.low), r.high);
 }
 
-/* One element of y, not yet rounded. x2 NULL: no residual. */
+/* One element of y, not yet rounded. */
 __device__ inline float nd_quantized_finish(const nd_requant &r, int32_t sum, float factor, float shift,
-                                            const nd_u8 *x2) {
+                                            bool residual, nd_u8 x2) {
     float t = fmaf((float)sum, factor, shift);
-    if (x2) t = fmaf(nd_load(*x2), r.x2_factor, t);
+    if (residual) t = fmaf(nd_load(x2), r.x2_factor, t);
     return nd_quantized_bounded(r, t);
 }
 

@@ -22,6 +22,7 @@ static const nd_separable_candidate nd_separable_candidates[] = {
     {"fused_128", nd_cuda_algorithm_fused, &nd_separable_fused_implementations[1]},
     {"fused_64", nd_cuda_algorithm_fused, &nd_separable_fused_implementations[0]},
     {"chunked", nd_cuda_algorithm_chunked, &nd_separable_chunked_implementation},
+    {"plain", nd_cuda_algorithm_chunked, &nd_cuda_quantized_implementation}, /* of int8 alone */
     {"dense", nd_cuda_algorithm_dense, &nd_separable_dense_implementation},
     {"wgmma", nd_cuda_algorithm_wgmma, &nd_separable_wgmma_implementation},
 };
@@ -251,12 +252,14 @@ static nd_status separable_tune(nd_kernel *kernel, const nd_work *work) {
     return nd_status_ok;
 }
 
+/* What is measured is compared with sums of real numbers: int8 is not, and follows the guess. */
 static nd_status separable_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_cuda *cuda = kernel->cuda;
     nd_kernel *made;
-    const nd_status tuned = cuda->tune ? separable_tune(kernel, work) : nd_status_memory;
+    const bool tune = cuda->tune && kernel->precision != nd_precision_int8;
+    const nd_status tuned = tune ? separable_tune(kernel, work) : nd_status_memory;
     if (tuned != nd_status_memory) return tuned;
-    if (cuda->tune) nd_log(nd_log_warn, "a separable layer is not tuned: %s", nd_error());
+    if (tune) nd_log(nd_log_warn, "a separable layer is not tuned: %s", nd_error());
     nd_status status = nd_fail(nd_status_unsupported, "no implementation of this separable layer");
     for (int i = 0; i < nd_separable_n_candidates; i++) {
         const nd_separable_candidate *candidate = &nd_separable_candidates[i];
@@ -292,7 +295,7 @@ static nd_status separable_dense_prepare(nd_kernel *kernel, const nd_work *work)
 }
 
 static bool separable_dense_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
-    return nd_cuda_conv_implementation.supports(cuda, work, precision);
+    return precision != nd_precision_int8 && nd_cuda_conv_implementation.supports(cuda, work, precision);
 }
 
 const nd_cuda_implementation nd_separable_dense_implementation = {separable_dense_supports,

@@ -32,6 +32,7 @@
 #ifndef ND_CUDA_SEPARABLE_CUH
 #define ND_CUDA_SEPARABLE_CUH
 
+#include "cuda/separable/separable_finish.cuh"
 #include "cuda/separable/separable_math.cuh"
 #include "cuda/separable/separable_pack.h"
 
@@ -41,7 +42,8 @@ enum { nd_separable_skew = 8 };
 struct nd_separable_shape {
     int height, width, pixels; /* of the input patch */
     int rows, columns;         /* of tiles, in an image */
-    int taps, stage;           /* bytes of one stage: patch, filters and offsets, weights */
+    int taps, constants;       /* rows of a block's filters: taps, and of integers one of factors */
+    int stage;                 /* bytes of one stage: patch, filters and offsets, weights */
     int filters_at, tile_at, tables_at, total;
 };
 
@@ -56,8 +58,9 @@ template <class T> inline nd_separable_shape nd_separable_shape_of(const nd_cuda
     s.rows = (int)((p.out_height + p.patch[1] - 1) / p.patch[1]);
     s.columns = (int)((p.out_width + p.patch[2] - 1) / p.patch[2]);
     s.taps = (int)(g.kernel[0] * g.kernel[1]);
+    s.constants = s.taps + nd_separable_sums<T>::integers;
     s.filters_at = (int)p.tile * row;
-    const int patch = s.filters_at + (s.taps + 1) * nd_separable_terms * 4;
+    const int patch = s.filters_at + (s.constants + 1) * nd_separable_terms * 4;
     s.stage = (patch + s.pixels * (int)p.chunks * 16 + 127) / 128 * 128;
     s.tile_at = 2 * s.stage;
     const int sums = nd_separable_pixels * ((int)p.tile / 2 + nd_separable_skew) * 4; /* of the epilogue */
@@ -67,10 +70,10 @@ template <class T> inline nd_separable_shape nd_separable_shape_of(const nd_cuda
     return s;
 }
 
-/* Position of 16-byte chunk `chunk` in a row of 4 (64 bytes) or 8 (128 bytes): any 8 rows that are read
- * together, at one chunk, fall on 8 different quarters of the banks. */
+/* Position of 16-byte chunk `chunk` in a row of 2, 4 or 8 (128 bytes): any 8 rows that are read together, at
+ * one chunk, fall on 8 different eighths of the banks. */
 template <int chunks> __device__ inline int nd_swizzle(int row, int chunk) {
-    return chunks == 4 ? chunk ^ (row >> 1 & 3) : chunk ^ (row & 7);
+    return chunk ^ (row >> (chunks == 8 ? 0 : chunks == 4 ? 1 : 2) & (chunks - 1));
 }
 
 /* Sums of part `part` for channels n and n + 1 of a pixel; an odd last channel has room for two. */
@@ -78,59 +81,13 @@ __host__ __device__ inline int64_t nd_separable_part_row(const nd_cuda_separable
     return (p.out_channels + 1) / 2 * 2;
 }
 
-__device__ inline nd_pack<float, 2> *nd_separable_part(const nd_cuda_separable &p, int64_t part,
-                                                       int64_t pixel, int64_t n) {
+template <class Sum>
+__device__ inline nd_pack<Sum, 2> *nd_separable_part(const nd_cuda_separable &p, int64_t part, int64_t pixel,
+                                                     int64_t n) {
+    static_assert(sizeof(Sum) == sizeof *p.partial, "sums of any kind lie alike");
     const int64_t pixels = p.images * p.out_height * p.out_width;
-    return reinterpret_cast<nd_pack<float, 2> *>(p.partial +
-                                                 (part * pixels + pixel) * nd_separable_part_row(p) + n);
-}
-
-/* Bias, residual and activation of two neighbouring channels, and the store. paired: they move at once. */
-template <class T>
-__device__ inline void nd_separable_finish(const nd_cuda_separable &p, const float *sums, int64_t pixel,
-                                           int64_t n, bool paired) {
-    const T *x2 = static_cast<const T *>(p.x2);
-    T *y = static_cast<T *>(p.y) + pixel * p.y_pixel + n;
-    if (x2) x2 += pixel * p.x2_pixel + n;
-    const int count = n + 1 < p.out_channels ? 2 : 1;
-    nd_pack<T, 2> out = {}, residual = {};
-    if (x2 && paired) residual = *reinterpret_cast<const nd_pack<T, 2> *>(x2);
-    ND_UNROLL
-    for (int i = 0; i < 2; i++) {
-        if (i >= count) break;
-        if (x2 && !paired) residual.value[i] = x2[i];
-        const float sum = sums[i] + (p.bias ? p.bias[n + i] : 0) + (x2 ? nd_load(residual.value[i]) : 0);
-        nd_store(&out.value[i], nd_activate(p.activation, sum));
-    }
-    if (paired) {
-        *reinterpret_cast<nd_pack<T, 2> *>(y) = out;
-        return;
-    }
-    ND_UNROLL
-    for (int i = 0; i < 2; i++)
-        if (i < count) y[i] = out.value[i];
-}
-
-/* Bias, residual and activation of 16 bytes of neighbouring channels, and the store. */
-template <class T, int count>
-__device__ inline void nd_separable_finish_wide(const nd_cuda_separable &p, float (&sums)[count],
-                                                const float (&bias)[count], int64_t pixel, int64_t n) {
-    using wide = nd_pack<T, count>;
-    static_assert(sizeof(wide) == 16, "what one store takes");
-    if (p.x2) {
-        const T *x2 = static_cast<const T *>(p.x2) + pixel * p.x2_pixel + n;
-        const wide residual = *reinterpret_cast<const wide *>(x2);
-        ND_UNROLL
-        for (int i = 0; i < count; i++) sums[i] += bias[i] + nd_load(residual.value[i]);
-    } else {
-        ND_UNROLL
-        for (int i = 0; i < count; i++) sums[i] += bias[i];
-    }
-    nd_activate(p.activation, sums);
-    wide out;
-    ND_UNROLL
-    for (int i = 0; i < count; i++) nd_store(&out.value[i], sums[i]);
-    *reinterpret_cast<wide *>(static_cast<T *>(p.y) + pixel * p.y_pixel + n) = out;
+    return reinterpret_cast<nd_pack<Sum, 2> *>(p.partial +
+                                               (part * pixels + pixel) * nd_separable_part_row(p) + n);
 }
 
 /* unit: bytes of one background copy of x, see nd_chunk_copy. slide: columns that a 3x3 window moves by from
@@ -143,6 +100,9 @@ struct nd_separable_access {
 
 template <class Math, int N> struct nd_separable_block {
     using T = typename Math::element;
+    using sums_of = nd_separable_sums<T>;
+    using Sum = typename sums_of::type;
+    static constexpr bool integers = sums_of::integers;
     static constexpr int terms = nd_separable_terms, pixels = nd_separable_pixels,
                          threads = nd_separable_threads;
     static constexpr int row = terms * (int)sizeof(T), chunks = row / 16, per_chunk = 16 / (int)sizeof(T);
@@ -224,7 +184,7 @@ template <class Math, int N> struct nd_separable_block {
     }
 
     __device__ T *patch(int block) const {
-        return reinterpret_cast<T *>(stage(block) + s.filters_at + (s.taps + 1) * terms * 4);
+        return reinterpret_cast<T *>(stage(block) + s.filters_at + (s.constants + 1) * terms * 4);
     }
 
     /* The channels of a block of terms, and no more, at every pixel of the patch. */
@@ -239,6 +199,14 @@ template <class Math, int N> struct nd_separable_block {
         ND_UNROLL_BY(1)
         for (int i = thread / wanted; i < s.pixels; i += apart) {
             const int pixel = source[i], live = pixel < 0 ? 0 : rest;
+            if constexpr (integers) { /* the padding is what stands for zero */
+                if (pixel < 0) {
+                    const uint32_t zeros = (uint32_t)p.integers.x_zero * 0x01010101u;
+                    *reinterpret_cast<nd_pack<uint32_t, 4> *>(
+                        to + (i * (int)p.chunks + chunk) * per_chunk) = {zeros, zeros, zeros, zeros};
+                    continue;
+                }
+            }
             nd_chunk_copy(unit, to + (i * (int)p.chunks + chunk) * per_chunk,
                           live > 0 ? x + pixel * p.x_pixel + channel : x, live);
         }
@@ -247,12 +215,12 @@ template <class Math, int N> struct nd_separable_block {
     /* What does not depend on the pixels: filters, offsets and weights. */
     __device__ void fetch_constants(int block) const {
         unsigned char *to = stage(block);
-        const float *filters = p.filters + block * s.taps * terms;
+        const float *filters = p.filters + block * s.constants * terms;
         const int32_t *offset = p.offset + block * terms;
         ND_UNROLL_BY(1)
-        for (int i = thread; i < (s.taps + 1) * terms / 4; i += threads) {
-            const void *from = i < s.taps * terms / 4 ? static_cast<const void *>(filters + 4 * i)
-                                                      : offset + 4 * i - s.taps * terms;
+        for (int i = thread; i < (s.constants + 1) * terms / 4; i += threads) {
+            const void *from = i < s.constants * terms / 4 ? static_cast<const void *>(filters + 4 * i)
+                                                           : offset + 4 * i - s.constants * terms;
             nd_ptx_copy_async<16>(to + s.filters_at + 16 * i, from, true);
         }
         const unsigned char *weights = static_cast<const unsigned char *>(p.weights);
@@ -278,11 +246,25 @@ template <class Math, int N> struct nd_separable_block {
                element % per_chunk;
     }
 
+    /* One of x, less its zero: 2^23 and the integer are a number whose low bits are the integer's. */
+    __device__ float load(T x) const {
+        if constexpr (integers)
+            return nd_ptx_f32_of_bits(0x4b000000u | x.integer) - (8388608.0f + (float)p.integers.x_zero);
+        else
+            return nd_load(x);
+    }
+
+    /* A depthwise result as it is multiplied; factor: of integers. */
+    __device__ void store(T *to, float sum, float factor) const {
+        if constexpr (integers) sum = fmaf(sum, factor, (float)p.integers.middle_zero);
+        Math::store(to, sum);
+    }
+
     /* `count` pixels from m on, of terms `first` and up of the lane's two: `each` of every one of `sources`
      * channels, whose windows begin at x. A column of a window moves on where the next pixel has it too. */
     template <int slide, int first, int sources, int each>
-    __device__ void depthwise_run(const float (&weight)[9][2], const T *const (&x)[2], int m, int count,
-                                  int step) const {
+    __device__ void depthwise_run(const float (&weight)[9 + integers][2], const T *const (&x)[2], int m,
+                                  int count, int step) const {
         constexpr int outs = sources * each, kept = 3 - slide;
         const int down = s.width * step, element = 2 * (lane % 16) + first;
         unsigned char *column = shared + tile_at + element % per_chunk * (int)sizeof(T);
@@ -292,8 +274,7 @@ template <class Math, int N> struct nd_separable_block {
         for (int k = 0; k < sources; k++) {
             from[k] = x[first + k];
             for (int h = 0; h < 3; h++)
-                for (int w = 0; w < kept; w++)
-                    window[k][h][w + slide] = nd_load(from[k][h * down + w * step]);
+                for (int w = 0; w < kept; w++) window[k][h][w + slide] = load(from[k][h * down + w * step]);
         }
         ND_UNROLL_BY(3) /* a window of three columns is where it was after three pixels */
         for (int i = 0; i < count; i++) {
@@ -302,7 +283,7 @@ template <class Math, int N> struct nd_separable_block {
             for (int k = 0; k < sources; k++) {
                 for (int h = 0; h < 3; h++) {
                     for (int w = 0; w < kept; w++) window[k][h][w] = window[k][h][w + slide];
-                    for (int w = kept; w < 3; w++) window[k][h][w] = nd_load(from[k][h * down + w * step]);
+                    for (int w = kept; w < 3; w++) window[k][h][w] = load(from[k][h * down + w * step]);
                 }
                 from[k] += slide * step;
             }
@@ -311,7 +292,7 @@ template <class Math, int N> struct nd_separable_block {
                 for (int k = 0; k < outs; k++)
                     sum[k] = fmaf(weight[tap][first + k], window[k / each][tap / 3][tap % 3], sum[k]);
             nd_pack<T, outs> out;
-            for (int k = 0; k < outs; k++) Math::store(&out.value[k], sum[k]);
+            for (int k = 0; k < outs; k++) store(&out.value[k], sum[k], weight[8 + integers][first + k]);
             const int swizzled = nd_swizzle<chunks>(m + i, element / per_chunk) * 16;
             *reinterpret_cast<nd_pack<T, outs> *>(column + (m + i) * row + swizzled) = out;
         }
@@ -325,9 +306,9 @@ template <class Math, int N> struct nd_separable_block {
         const int pair = lane % 16;
         const int at[2] = {offset[2 * pair], offset[2 * pair + 1]};
         const bool same = !__any_sync(0xffffffffu, at[0] != at[1]);
-        float weight[9][2];
+        float weight[9 + integers][2];
         ND_UNROLL
-        for (int tap = 0; tap < 9; tap++) {
+        for (int tap = 0; tap < 9 + integers; tap++) {
             const two taps = *reinterpret_cast<const two *>(filters + tap * terms + 2 * pair);
             for (int k = 0; k < 2; k++) weight[tap][k] = taps.value[k];
         }
@@ -353,14 +334,14 @@ template <class Math, int N> struct nd_separable_block {
             for (int tap = 0; at >= 0 && tap < s.taps; tap++) {
                 const int h = tap / (int)g.kernel[1], w = tap - h * (int)g.kernel[1];
                 const int pixel = at + h * (int)g.dilation[0] * s.width + w * (int)g.dilation[1];
-                sum = fmaf(filters[tap * terms + lane], nd_load(x[pixel * step]), sum);
+                sum = fmaf(filters[tap * terms + lane], load(x[pixel * step]), sum);
             }
-            Math::store(tile_row(m, lane), sum);
+            store(tile_row(m, lane), sum, filters[(s.constants - 1) * terms + lane]);
         }
     }
 
     __device__ void depthwise_of(const float *filters, const T *x, int step, int slide) const {
-        const int32_t *offset = reinterpret_cast<const int32_t *>(filters + s.taps * terms);
+        const int32_t *offset = reinterpret_cast<const int32_t *>(filters + s.constants * terms);
         if (slide == 1)
             depthwise_3x3<1>(filters, offset, x, step);
         else if (slide == 2)
@@ -374,8 +355,20 @@ template <class Math, int N> struct nd_separable_block {
                      (int)p.chunks * per_chunk, slide);
     }
 
+    /* What sums of integers begin with, in the first of their parts. */
+    __device__ void begin(Sum (&c)[2][tiles][4]) const {
+        if (!integers || blockIdx.y) return;
+        ND_UNROLL
+        for (int j = 0; j < tiles; j++) {
+            const int n = first_channel + warp % 2 * (N / 2) + 8 * j + 2 * (lane % 4);
+            const auto two = *reinterpret_cast<const nd_pack<int32_t, 2> *>(p.integers.start + n);
+            ND_UNROLL
+            for (int k = 0; k < 4; k++) c[0][j][k] = c[1][j][k] = (Sum)two.value[k % 2];
+        }
+    }
+
     /* c[i][j]: 16 pixels from 32 * (warp / 2) + 16 * i, 8 channels from N/2 * (warp % 2) + 8 * j. */
-    __device__ void multiply_tensor(int block, float (&c)[2][tiles][4]) const {
+    __device__ void multiply_tensor(int block, Sum (&c)[2][tiles][4]) const {
         const unsigned char *tile = shared + tile_at, *weights = stage(block);
         ND_UNROLL_BY(1) /* addresses of further steps would not fit the registers */
         for (int step = 0; step < chunks / 2; step++) {
@@ -430,41 +423,43 @@ template <class Math, int N> struct nd_separable_block {
         }
     }
 
-    /* Two neighbouring channels of one pixel, from fp32 sums. */
-    __device__ void write(const float *sums, int m, int64_t n, bool paired) const {
+    /* Two neighbouring channels of one pixel. */
+    __device__ void write(const Sum *sums, int m, int64_t n, bool paired) const {
         const int pixel = target()[m];
         if (pixel < 0 || n >= p.out_channels) return;
         if (p.split > 1)
-            *nd_separable_part(p, blockIdx.y, pixel, n) = {sums[0], sums[1]};
+            *nd_separable_part<Sum>(p, blockIdx.y, pixel, n) = {sums[0], sums[1]};
         else
             nd_separable_finish<T>(p, sums, pixel, n, paired);
     }
 
     /* 16 pixels of the warp from m on, whose channels begin at n: two channels a lane, however they lie. */
-    __device__ void write_pairs(const float *sums, int m, int n, bool paired) const {
+    __device__ void write_pairs(const Sum *sums, int m, int n, bool paired) const {
         for (int at = lane; at < 16 * (N / 4); at += 32) {
             const int row = at / (N / 4), column = at % (N / 4) * 2;
             write(sums + row * sums_apart + column, m + row, n + column, paired);
         }
     }
 
-    /* The same, 16 bytes a lane: always the same channels, `own` of them, of one pixel after the other. */
-    __device__ void write_wide(const float *sums, int m, int n, const float (&bias)[per_chunk]) const {
-        constexpr int lanes = N / 2 / per_chunk, at_once = 32 / lanes;
-        const int column = lane % lanes * per_chunk;
+    /* The same, `wide` channels a lane: always the same of one pixel after the other. */
+    static constexpr int wide = sums_of::wide;
+
+    __device__ void write_wide(const Sum *sums, int m, int n, const typename sums_of::lane &own) const {
+        constexpr int lanes = N / 2 / wide, at_once = 32 / lanes;
+        const int column = lane % lanes * wide;
         if (n + column >= p.out_channels) return;
         ND_UNROLL_BY(1)
         for (int row = lane / lanes; row < 16; row += at_once) {
             const int pixel = target()[m + row];
             if (pixel < 0) continue;
-            float value[per_chunk];
+            Sum value[wide];
             ND_UNROLL
-            for (int i = 0; i < per_chunk; i += 4) {
+            for (int i = 0; i < wide; i += 4) {
                 const auto four =
-                    *reinterpret_cast<const nd_pack<float, 4> *>(sums + row * sums_apart + column + i);
+                    *reinterpret_cast<const nd_pack<Sum, 4> *>(sums + row * sums_apart + column + i);
                 for (int k = 0; k < 4; k++) value[i + k] = four.value[k];
             }
-            nd_separable_finish_wide<T>(p, value, bias, pixel, n + column);
+            nd_separable_finish_wide<T>(p, value, own, pixel, n + column);
         }
     }
 
@@ -473,14 +468,12 @@ template <class Math, int N> struct nd_separable_block {
      * banks. */
     static constexpr int sums_apart = N / 2 + nd_separable_skew;
 
-    __device__ void epilogue(float (&c)[2][tiles][4], const nd_separable_access &access) const {
-        float *sums = reinterpret_cast<float *>(shared) + warp * 16 * sums_apart;
-        const int n = first_channel + warp % 2 * (N / 2), own = n + lane % (N / 2 / per_chunk) * per_chunk;
-        const bool wide = access.wide && p.split == 1;
-        float bias[per_chunk] = {};
-        ND_UNROLL
-        for (int i = 0; i < per_chunk; i++)
-            if (wide && p.bias && own < p.out_channels) bias[i] = p.bias[own + i];
+    __device__ void epilogue(Sum (&c)[2][tiles][4], const nd_separable_access &access) const {
+        Sum *sums = reinterpret_cast<Sum *>(shared) + warp * 16 * sums_apart;
+        const int n = first_channel + warp % 2 * (N / 2), first = n + lane % (N / 2 / wide) * wide;
+        const bool at_once = access.wide && p.split == 1;
+        typename sums_of::lane own = {};
+        if (at_once && first < p.out_channels) nd_separable_take<T>(p, first, own);
         ND_UNROLL
         for (int i = 0; i < 2; i++) {
             const int m = warp / 2 * 32 + 16 * i;
@@ -489,12 +482,12 @@ template <class Math, int N> struct nd_separable_block {
             for (int j = 0; j < tiles; j++) {
                 ND_UNROLL
                 for (int k = 0; k < 4; k += 2)
-                    *reinterpret_cast<nd_pack<float, 2> *>(sums + (lane / 4 + 4 * k) * sums_apart + 8 * j +
-                                                           2 * (lane % 4)) = {c[i][j][k], c[i][j][k + 1]};
+                    *reinterpret_cast<nd_pack<Sum, 2> *>(sums + (lane / 4 + 4 * k) * sums_apart + 8 * j +
+                                                         2 * (lane % 4)) = {c[i][j][k], c[i][j][k + 1]};
             }
             __syncwarp();
-            if (wide)
-                write_wide(sums, m, n, bias);
+            if (at_once)
+                write_wide(sums, m, n, own);
             else
                 write_pairs(sums, m, n, access.paired);
         }
@@ -518,7 +511,8 @@ __global__ void __launch_bounds__(nd_separable_threads, N <= 128 ? 2 : 1)
     __syncthreads();
     block.fetch_patch(first, access.unit);
     nd_ptx_copy_commit();
-    float c[2][N / 16][4] = {};
+    typename nd_separable_block<Math, N>::Sum c[2][N / 16][4] = {};
+    block.begin(c);
     for (int b = first; b < end; b++) {
         nd_ptx_copy_wait<0>();
         __syncthreads(); /* block b is here for all, and nobody reads the other stage or the tile any more */
@@ -563,8 +557,9 @@ template <class T> inline nd_separable_access nd_separable_access_of(const nd_cu
     if (g->kernel[0] == 3 && g->kernel[1] == 3 && g->dilation[0] == 1 && g->dilation[1] == 1 &&
         g->stride[1] <= 2)
         access.slide = (int)g->stride[1];
-    access.wide = p->out_channels * size % 16 == 0 && p->y_pixel * size % 16 == 0 && multiple(p->y, 16) &&
-                  (!p->x2 || (p->x2_pixel * size % 16 == 0 && multiple(p->x2, 16)));
+    const int64_t wide = nd_separable_sums<T>::wide;
+    access.wide = p->out_channels % wide == 0 && p->y_pixel % wide == 0 && multiple(p->y, wide * size) &&
+                  (!p->x2 || (p->x2_pixel % wide == 0 && multiple(p->x2, wide * size)));
     access.paired = p->out_channels % 2 == 0 && p->y_pixel % 2 == 0 && multiple(p->y, 2 * size) &&
                     (!p->x2 || (p->x2_pixel % 2 == 0 && multiple(p->x2, 2 * size)));
     return access;
@@ -589,5 +584,6 @@ nd_status nd_separable_start_f16(const nd_cuda_separable *p);
 nd_status nd_separable_start_bf16(const nd_cuda_separable *p);
 nd_status nd_separable_start_tf32(const nd_cuda_separable *p);
 nd_status nd_separable_start_fp32(const nd_cuda_separable *p);
+nd_status nd_separable_start_u8(const nd_cuda_separable *p);
 
 #endif

@@ -21,12 +21,30 @@ static void separable_fused_release(nd_kernel *kernel) {
 
 static const nd_cuda_functions nd_separable_fused_functions = {separable_fused_run, separable_fused_release};
 
-static nd_status separable_fused_constants(nd_kernel *kernel, const nd_separable_pack *pack, int64_t taps,
+/* Of int8: of channels up to a whole tile. */
+static nd_status separable_fused_integers(nd_kernel *kernel, const nd_work *work,
+                                          const nd_separable_pack *pack, nd_cuda_integers *integers) {
+    const size_t rows = (size_t)pack->rows;
+    const void *constant;
+    integers->requant = pack->requant;
+    integers->x_zero = work->x_quant.zero;
+    integers->middle_zero = work->middle_quant.zero;
+    ND_TRY(nd_cuda_constant(kernel, pack->start, rows * sizeof *pack->start, &constant));
+    integers->start = constant;
+    ND_TRY(nd_cuda_constant(kernel, pack->factor, rows * sizeof *pack->factor, &constant));
+    integers->factor = constant;
+    ND_TRY(nd_cuda_constant(kernel, pack->shift, rows * sizeof *pack->shift, &constant));
+    integers->shift = constant;
+    return nd_status_ok;
+}
+
+static nd_status separable_fused_constants(nd_kernel *kernel, const nd_separable_pack *pack,
                                            nd_cuda_separable *call) {
     const size_t slots = (size_t)(pack->blocks * nd_separable_terms);
     const void *constant;
     ND_TRY(nd_cuda_constant_stored(kernel, pack->weights, (size_t)pack->rows * slots, &call->weights));
-    ND_TRY(nd_cuda_constant(kernel, pack->filters, slots * (size_t)taps * sizeof *pack->filters, &constant));
+    ND_TRY(nd_cuda_constant(kernel, pack->filters, slots * (size_t)pack->constants * sizeof *pack->filters,
+                            &constant));
     call->filters = constant;
     ND_TRY(nd_cuda_constant(kernel, pack->base, (size_t)(2 * pack->blocks) * sizeof *pack->base, &constant));
     call->base = constant;
@@ -72,7 +90,8 @@ static nd_status separable_fused_prepare(nd_kernel *kernel, const nd_work *work,
     nd_cuda_separable *call = kernel->state = nd_alloc_array(1, sizeof *call);
     ND_REQUIRE(call, nd_status_memory, "no memory for a separable layer");
     kernel->functions = &nd_separable_fused_functions;
-    ND_TRY(nd_cuda_constant_bias(kernel, work));
+    const bool integers = kernel->precision == nd_precision_int8;
+    if (!integers) ND_TRY(nd_cuda_constant_bias(kernel, work));
     *call = nd_separable_call(kernel, work, tile);
     ND_TRY_DONE(nd_separable_pack_make(work, nd_precision_storage(kernel->precision), tile, &pack));
     call->blocks = pack.blocks;
@@ -80,8 +99,8 @@ static nd_status separable_fused_prepare(nd_kernel *kernel, const nd_work *work,
     ND_REQUIRE_DONE(separable_fused_patch(kernel->cuda, call), nd_status_unsupported,
                     "a window of %lldx%lld does not fit shared memory", (long long)work->window.kernel[0],
                     (long long)work->window.kernel[1]);
-    ND_TRY_DONE(
-        separable_fused_constants(kernel, &pack, work->window.kernel[0] * work->window.kernel[1], call));
+    ND_TRY_DONE(separable_fused_constants(kernel, &pack, call));
+    if (integers) ND_TRY_DONE(separable_fused_integers(kernel, work, &pack, &call->integers));
     nd_separable_split_choose(call, kernel->cuda->multiprocessors * (tile < 256 ? 2 : 1));
     kernel->workspace = nd_cuda_separable_partial(call);
     snprintf(kernel->engine, sizeof kernel->engine, "nd:separable:mma_n%lld,patch=%lldx%lldx%lld,split=%lld",
@@ -106,13 +125,12 @@ static nd_status separable_mma_256(nd_kernel *kernel, const nd_work *work) {
 
 static bool separable_mma_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
-    (void)precision;
-    return nd_separable_is_pixels(work);
+    return (precision != nd_precision_int8 || nd_quantized_agrees(work)) && nd_separable_is_pixels(work);
 }
 
-/* 256 accumulated channels fit the registers beside 16-bit operands alone. */
+/* 256 accumulated channels fit the registers beside operands of 8 or 16 bits alone. */
 static bool separable_mma_256_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
-    return nd_dtype_bytes(nd_precision_storage(precision)) == 2 && work->y.dims[1] > 128 &&
+    return nd_dtype_bytes(nd_precision_storage(precision)) <= 2 && work->y.dims[1] > 128 &&
            separable_mma_supports(cuda, work, precision);
 }
 

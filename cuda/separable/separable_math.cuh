@@ -4,8 +4,8 @@
 
 #include "cuda/kernels/launch.cuh"
 
-/* What differs between arithmetics: the element stored, how a depthwise value is rounded, and a step of the
- * GEMM (two chunks of K on tensor cores; strict fp32 has its own loop). */
+/* What differs between arithmetics: the element stored, how one is read and how a depthwise value is rounded,
+ * what is summed, and a step of the GEMM (two chunks of K on tensor cores; strict fp32 has its own loop). */
 struct nd_math_f16 {
     using element = nd_f16;
     static constexpr bool tensor = true;
@@ -45,6 +45,19 @@ struct nd_math_tf32 {
     }
     __device__ static void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
         nd_ptx_mma_tf32(c, a, b0, b1);
+    }
+};
+
+/* By the definition in run/quantized.h: the depthwise half in fp32, its results integers of 8 bits that hold
+ * their zero, as x holds its own; weights are signed. */
+struct nd_math_u8 {
+    using element = nd_u8;
+    static constexpr bool tensor = true;
+    __device__ static void store(nd_u8 *to, float x) {
+        nd_store(to, x);
+    }
+    __device__ static void mma(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+        nd_ptx_mma_u8(c, a, b0, b1);
     }
 };
 

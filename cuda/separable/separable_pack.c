@@ -19,7 +19,7 @@ static int64_t separable_cut(const nd_work *work, int64_t align, int64_t *ends) 
 
 static void separable_fill(const nd_work *work, int64_t align, const int64_t *ends, nd_separable_pack *pack) {
     const int64_t taps = work->window.kernel[0] * work->window.kernel[1], terms = nd_separable_terms;
-    const int64_t no = work->y.dims[1], row = pack->blocks * terms;
+    const int64_t no = work->y.dims[1], row = pack->blocks * terms, constants = pack->constants;
     for (int64_t b = 0; b < pack->blocks; b++) {
         const int64_t first = b ? ends[b - 1] : 0;
         const int64_t base = work->channel[first] / align * align;
@@ -30,11 +30,35 @@ static void separable_fill(const nd_work *work, int64_t align, const int64_t *en
             pack->base[2 * b + 1] = (int32_t)(offset / align + 1); /* channels never descend */
             if (offset / align + 1 > pack->chunks) pack->chunks = offset / align + 1;
             for (int64_t tap = 0; tap < taps; tap++)
-                pack->filters[(b * taps + tap) * terms + r - first] = work->depthwise[r * taps + tap];
+                pack->filters[(b * constants + tap) * terms + r - first] = work->depthwise[r * taps + tap];
             for (int64_t o = 0; o < no; o++)
                 pack->weights[o * row + slot] = work->weights[o * work->terms + r];
         }
     }
+}
+
+/* What int8 has beside the rest. */
+static nd_status separable_integers(const nd_work *work, const int64_t *ends, nd_separable_pack *pack) {
+    const int64_t terms = nd_separable_terms, no = work->y.dims[1];
+    float *middle = nd_alloc_array((size_t)work->terms, sizeof *middle);
+    pack->start = nd_alloc_array((size_t)pack->rows, sizeof *pack->start);
+    pack->factor = nd_alloc_array((size_t)pack->rows, sizeof *pack->factor);
+    pack->shift = nd_alloc_array((size_t)pack->rows, sizeof *pack->shift);
+    if (!middle || !pack->start || !pack->factor || !pack->shift) {
+        free(middle);
+        return nd_fail(nd_status_memory, "no memory for the factors of %lld channels", (long long)pack->rows);
+    }
+    pack->requant = nd_requant_of(work, pack->factor, pack->shift, middle);
+    for (int64_t b = 0, r = 0; b < pack->blocks; b++)
+        for (int64_t first = r; r < ends[b]; r++)
+            pack->filters[((b + 1) * pack->constants - 1) * terms + r - first] = middle[r];
+    free(middle);
+    for (int64_t o = 0; o < no; o++) {
+        int64_t sum = 0;
+        for (int64_t r = 0; r < work->terms; r++) sum += (int64_t)work->weights[o * work->terms + r];
+        pack->start[o] = (int32_t)(-sum * work->middle_quant.zero);
+    }
+    return nd_status_ok;
 }
 
 nd_status nd_separable_pack_make(const nd_work *work, nd_dtype storage, int64_t tile,
@@ -47,14 +71,16 @@ nd_status nd_separable_pack_make(const nd_work *work, nd_dtype storage, int64_t 
     ND_REQUIRE_DONE(ends, nd_status_memory, "no memory for %lld terms", (long long)work->terms);
     pack->blocks = separable_cut(work, align, ends);
     pack->rows = (work->y.dims[1] + tile - 1) / tile * tile;
+    pack->constants = taps + (storage == nd_dtype_u8);
     const size_t slots = (size_t)(pack->blocks * terms);
     pack->weights = nd_alloc_array((size_t)pack->rows * slots, sizeof *pack->weights);
-    pack->filters = nd_alloc_array((size_t)taps * slots, sizeof *pack->filters);
+    pack->filters = nd_alloc_array((size_t)pack->constants * slots, sizeof *pack->filters);
     pack->base = nd_alloc_array((size_t)(2 * pack->blocks), sizeof *pack->base);
     pack->offset = nd_alloc_array(slots, sizeof *pack->offset);
     ND_REQUIRE_DONE(pack->weights && pack->filters && pack->base && pack->offset, nd_status_memory,
                     "no memory for %lld packed terms", (long long)slots);
     separable_fill(work, align, ends, pack);
+    if (storage == nd_dtype_u8) ND_TRY_DONE(separable_integers(work, ends, pack));
 done:
     free(ends);
     if (status) nd_separable_pack_free(pack);
@@ -66,6 +92,9 @@ void nd_separable_pack_free(nd_separable_pack *pack) {
     free(pack->filters);
     free(pack->base);
     free(pack->offset);
+    free(pack->start);
+    free(pack->factor);
+    free(pack->shift);
     *pack = (nd_separable_pack){0};
 }
 

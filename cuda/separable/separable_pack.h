@@ -13,14 +13,20 @@ extern "C" {
  * of an aligned first one; short blocks are filled with zero terms. All arrays are owned. */
 typedef struct nd_separable_pack {
     int64_t blocks, chunks;
-    float *weights;  /* [rows][blocks * terms], fp32; rows past out_channels are zero */
-    int64_t rows;    /* out_channels up to a multiple of the tile */
-    float *filters;  /* [blocks][kh*kw][terms] */
-    int32_t *base;   /* [blocks][2] */
-    int32_t *offset; /* [blocks][terms] */
+    float *weights;    /* [rows][blocks * terms], fp32; rows past out_channels are zero */
+    int64_t rows;      /* out_channels up to a multiple of the tile */
+    int64_t constants; /* kh*kw, and of 8-bit integers 1 more: of the factors of depthwise results */
+    float *filters;    /* [blocks][constants][terms] */
+    int32_t *base;     /* [blocks][2] */
+    int32_t *offset;   /* [blocks][terms] */
+    /* Of 8-bit integers, else NULL; [rows], see nd_cuda_integers. */
+    nd_requant requant;
+    int32_t *start;
+    float *factor, *shift;
 } nd_separable_pack;
 
-/* `tile`: output channels of a tile. Storage type decides the alignment of base: 16 bytes. */
+/* `tile`: output channels of a tile. Storage type decides the alignment of base: 16 bytes; u8: the work is of
+ * nd_precision_int8. */
 nd_status nd_separable_pack_make(const nd_work *work, nd_dtype storage, int64_t tile,
                                  nd_separable_pack *pack);
 void nd_separable_pack_free(nd_separable_pack *pack);

@@ -16,9 +16,10 @@ static int64_t hopper_channels(nd_precision precision) {
 bool nd_cuda_hopper_takes(const nd_work *work, nd_precision precision) {
     const nd_window *g = &work->window;
     const nd_act act = work->activation.act;
-    return precision != nd_precision_fp32 && g->kernel[0] == 3 && g->kernel[1] == 3 && g->dilation[0] == 1 &&
-           g->dilation[1] == 1 && g->stride[0] <= 2 && g->stride[1] <= 2 &&
-           (act == nd_act_none || act == nd_act_relu || act == nd_act_clip) && work->x.dims[1] < 1 << 24;
+    return precision != nd_precision_fp32 && precision != nd_precision_int8 && g->kernel[0] == 3 &&
+           g->kernel[1] == 3 && g->dilation[0] == 1 && g->dilation[1] == 1 && g->stride[0] <= 2 &&
+           g->stride[1] <= 2 && (act == nd_act_none || act == nd_act_relu || act == nd_act_clip) &&
+           work->x.dims[1] < 1 << 24;
 }
 
 /* The terms in the order of rounds: slot[(block * most + t) * channels + c] is the term t of channel c of

@@ -59,11 +59,11 @@ rule bench/subjects bench/subjects/ bench/timing/ bench/bench.h decouple/ run/ m
 rule bench/gate bench/gate/ bench/timing/
 rule host/cli/args cli/args/ cli/cli.h datasets/ model/ run/
 rule host/cli/out cli/out/ cli/cli.h
-rule cuda/kernels cuda/kernels/ cuda/check.h run/backend.h
+rule cuda/kernels cuda/kernels/ cuda/check.h run/backend.h run/quantized.h
 rule cuda/tune cuda/tune/ cuda/kernels/ cuda/device.h cuda/check.h run/backend.h
 rule cuda/quantized cuda/quantized/ cuda/kernels/ cuda/device.h cuda/check.h run/backend.h run/quantized.h
 rule cuda/libs cuda/libs/ cuda/tune/ cuda/kernels/ cuda/device.h cuda/check.h
-rule cuda/separable cuda/separable/ cuda/libs/ cuda/tune/ cuda/kernels/ cuda/device.h cuda/check.h
+rule cuda/separable cuda/separable/ cuda/quantized/ cuda/libs/ cuda/tune/ cuda/kernels/ cuda/device.h cuda/check.h
 
 
 if git ls-files 'host/*' 'datasets/*' 'eval/*' 'bench/*' | xargs grep -nE '#[ ]*include [<"](cuda|cudnn|cublas|cusolver)' /dev/null; then

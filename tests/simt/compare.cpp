@@ -236,26 +236,32 @@ void nd_test_run(nd_test_case &test) {
     if (!wrong.empty()) nd_test_fail(test.name + " [" + nd_dtype_name(test.storage) + ", far apart]", wrong);
 }
 
-void nd_test_races(nd_test_case &test, nd_simt_sync sync, int first, int end) {
+void nd_test_missed(const std::string &name, nd_simt_sync sync, int first, int end,
+                    const std::function<bool(nd_simt_order, uint64_t)> &wrong) {
     static const char *const names[nd_simt_sync_count] = {
         "",         "block barrier", "warp barrier",   "copy wait",       "mbarrier wait",
         "fence",    "product wait",  "part's barrier", "cluster barrier", "arrival",
         "multicast"};
     enum { shuffles = 16 }; /* what two kinds of background work do to each other is a matter of luck */
-    nd_test_prepared prepared;
-    if (!nd_test_prepare(test, prepared)) return;
     for (int which = first; which < end; which++) {
         bool seen = false;
         nd_simt_leave_out(sync, which);
         for (int order = 0; order < nd_simt_order_count && !seen; order++)
-            seen = !nd_test_attempt(test, prepared, (nd_simt_order)order).empty();
-        for (uint64_t seed = 1; seed <= shuffles && !seen; seed++)
-            seen = !nd_test_attempt(test, prepared, nd_simt_random, seed).empty();
+            seen = wrong((nd_simt_order)order, 0);
+        for (uint64_t seed = 1; seed <= shuffles && !seen; seed++) seen = wrong(nd_simt_random, seed);
         nd_simt_leave_out(nd_simt_sync_none, 0);
         if (!seen)
-            nd_test_fail(test.name,
-                         std::string(names[sync]) + " " + std::to_string(which) + " is not missed");
+            nd_test_fail(name, std::string(names[sync]) + " " + std::to_string(which) + " is not missed");
     }
+}
+
+void nd_test_races(nd_test_case &test, nd_simt_sync sync, int first, int end) {
+    nd_test_prepared prepared;
+    if (!nd_test_prepare(test, prepared)) return;
+    nd_test_missed(test.name, sync, first, end, [&](nd_simt_order order, uint64_t seed) {
+        return !(seed ? nd_test_attempt(test, prepared, order, seed) : nd_test_attempt(test, prepared, order))
+                    .empty();
+    });
 }
 
 void nd_test_operation(nd_test_case &test, nd_cuda_launch *launch) {
@@ -301,6 +307,7 @@ static const struct {
     {"depthwise", nd_test_depthwise},
     {"quantized", nd_test_quantized},
     {"separable_mma", nd_test_separable},
+    {"separable_u8", nd_test_separable_u8},
     {"separable_sm90a", nd_test_separable_sm90a},
 };
 

@@ -43,6 +43,9 @@ void nd_test_run(nd_test_case &test);
 /* Runs it with each of the synchronisations `first` to `end` - 1 of one kind left out: every one must be
  * needed, that is, some order of fibers must come out wrong. */
 void nd_test_races(nd_test_case &test, nd_simt_sync sync, int first, int end);
+/* The same of whatever says whether it comes out wrong; seed 0: that of the orders. */
+void nd_test_missed(const std::string &name, nd_simt_sync sync, int first, int end,
+                    const std::function<bool(nd_simt_order, uint64_t seed)> &wrong);
 /* A launch function from kernels.h, with the case's constants as they are. */
 void nd_test_operation(nd_test_case &test, nd_cuda_launch *launch);
 
@@ -57,6 +60,7 @@ void nd_test_in_place();
 void nd_test_depthwise();
 void nd_test_quantized();
 void nd_test_separable();
+void nd_test_separable_u8();
 void nd_test_separable_sm90a();
 void nd_test_machine();
 void nd_test_svd();

@@ -23,32 +23,56 @@ static size_t nd_test_elements(const nd_view &view) {
     return (size_t)last;
 }
 
-void nd_test_integers_alike(const nd_quantized_case &test) {
+/* Operands, and what the reference makes of them. */
+struct nd_test_bytes_of {
+    std::vector<unsigned char> x, x2, expected;
+};
+
+static nd_test_bytes_of nd_test_refer(const nd_quantized_case &test) {
     const nd_work &work = test.work;
-    const bool real_x = work.operation == nd_operation_quantize;
-    const size_t size = work.y_quant.scale > 0 || work.operation == nd_operation_pool ||
-                                work.operation == nd_operation_copy || work.operation == nd_operation_gather
-                            ? 1
-                            : sizeof(float);
-    std::vector<unsigned char> x = nd_test_bytes(nd_test_elements(work.x), 1);
-    const std::vector<unsigned char> x2 = nd_test_bytes(nd_test_elements(work.x2), 2);
-    if (real_x) {
-        const std::vector<float> numbers = nd_test_reals(x.size(), -9, 9, 1);
-        x.resize(numbers.size() * sizeof(float));
-        memcpy(x.data(), numbers.data(), x.size());
+    const bool moved = work.operation == nd_operation_pool || work.operation == nd_operation_copy ||
+                       work.operation == nd_operation_gather;
+    const size_t size = work.y_quant.scale > 0 || moved ? 1 : sizeof(float);
+    nd_test_bytes_of bytes = {nd_test_bytes(nd_test_elements(work.x), 1),
+                              nd_test_bytes(nd_test_elements(work.x2), 2),
+                              std::vector<unsigned char>(nd_test_elements(work.y) * size, 0x5a)};
+    if (work.operation == nd_operation_quantize) {
+        const std::vector<float> numbers = nd_test_reals(bytes.x.size(), -9, 9, 1);
+        bytes.x.resize(numbers.size() * sizeof(float));
+        memcpy(bytes.x.data(), numbers.data(), bytes.x.size());
     }
-    std::vector<unsigned char> expected(nd_test_elements(work.y) * size, 0x5a);
     nd_test_expect(nd_quantized_agrees(&work) &&
-                       !nd_ref_run_quantized(&work, x.data(), x2.data(), expected.data()),
+                       !nd_ref_run_quantized(&work, bytes.x.data(), bytes.x2.data(), bytes.expected.data()),
                    (test.name + ": the reference takes it").c_str());
+    return bytes;
+}
+
+/* Whether it runs, and whether all is as expected. */
+static bool nd_test_integers_once(const nd_quantized_case &test, const nd_test_bytes_of &bytes,
+                                  nd_simt_order order, uint64_t seed, bool *ran) {
+    nd_simt_set_order(order, seed);
+    std::vector<unsigned char> y(bytes.expected.size(), 0x5a);
+    const uint64_t before = nd_simt_launches();
+    *ran = !test.launch(test.work, bytes.x.data(), bytes.x2.data(), y.data()) && nd_simt_launches() > before;
+    return y == bytes.expected;
+}
+
+void nd_test_integers_alike(const nd_quantized_case &test) {
+    const nd_test_bytes_of bytes = nd_test_refer(test);
     for (int order = 0; order < nd_simt_order_count; order++) {
-        nd_simt_set_order((nd_simt_order)order, 7);
-        std::vector<unsigned char> y(expected.size(), 0x5a);
-        const uint64_t before = nd_simt_launches();
-        const bool ran = !test.launch(work, x.data(), x2.data(), y.data());
-        nd_test_expect(ran && nd_simt_launches() > before, (test.name + ": runs").c_str());
-        nd_test_expect(y == expected, (test.name + ": as ref, to the bit").c_str());
+        bool ran = false;
+        const bool equal = nd_test_integers_once(test, bytes, (nd_simt_order)order, 7, &ran);
+        nd_test_expect(ran, (test.name + ": runs").c_str());
+        nd_test_expect(equal, (test.name + ": as ref, to the bit").c_str());
     }
+}
+
+void nd_test_integers_races(const nd_quantized_case &test, nd_simt_sync sync, int first, int end) {
+    const nd_test_bytes_of bytes = nd_test_refer(test);
+    nd_test_missed(test.name, sync, first, end, [&](nd_simt_order order, uint64_t seed) {
+        bool ran;
+        return !nd_test_integers_once(test, bytes, order, seed ? seed : 7, &ran) || !ran;
+    });
 }
 
 void nd_quantized_case::own() {
@@ -56,6 +80,7 @@ void nd_quantized_case::own() {
     work.bias = bias.empty() ? nullptr : bias.data();
     work.weights_scale = scales.empty() ? nullptr : scales.data();
     work.depthwise = depthwise.empty() ? nullptr : depthwise.data();
+    work.depthwise_scale = depthwise_scales.empty() ? nullptr : depthwise_scales.data();
     work.channel = channel.empty() ? nullptr : channel.data();
 }
 

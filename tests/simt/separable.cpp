@@ -4,12 +4,27 @@
 
 #include <string.h>
 
-/* Packs and launches as the plugin does. */
-static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision, int64_t tile, int64_t split,
-                               const void *x, const void *x2, void *y) {
-    const nd_work *work = &test.work;
+/* Packed weights as they are stored. */
+static std::vector<unsigned char> nd_test_stored(const float *weights, size_t count, nd_dtype storage) {
+    const size_t size = nd_dtype_bytes(storage);
+    std::vector<unsigned char> stored(count * size);
+    for (size_t i = 0; i < count; i++) {
+        const uint16_t half =
+            storage == nd_dtype_f16 ? nd_f32_to_f16(weights[i]) : nd_f32_to_bf16(weights[i]);
+        const int8_t integer = size == 1 ? (int8_t)weights[i] : (int8_t)0;
+        const void *from = &weights[i];
+        if (size == 2) from = &half;
+        if (size == 1) from = &integer;
+        memcpy(&stored[i * size], from, size);
+    }
+    return stored;
+}
+
+nd_status nd_test_fused(const nd_work *work, nd_precision precision, int64_t tile, int64_t split,
+                        const void *x, const void *x2, void *y) {
+    const nd_dtype storage = nd_precision_storage(precision);
     nd_separable_pack pack;
-    ND_TRY(nd_separable_pack_make(work, test.storage, tile, &pack));
+    ND_TRY(nd_separable_pack_make(work, storage, tile, &pack));
     nd_cuda_separable call = {};
     call.window = work->window;
     call.precision = precision;
@@ -34,15 +49,11 @@ static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision,
     call.x = x;
     call.x2 = work->residual ? x2 : nullptr;
     call.y = y;
-    const size_t count = (size_t)(pack.rows * pack.blocks * nd_separable_terms),
-                 size = nd_dtype_bytes(test.storage);
-    unsigned char *weights = static_cast<unsigned char *>(nd_alloc_array(count, size));
-    for (size_t i = 0; i < count; i++) {
-        const uint16_t half =
-            test.storage == nd_dtype_f16 ? nd_f32_to_f16(pack.weights[i]) : nd_f32_to_bf16(pack.weights[i]);
-        memcpy(weights + i * size, size == 4 ? static_cast<const void *>(&pack.weights[i]) : &half, size);
-    }
-    call.weights = weights;
+    call.integers = {pack.requant, work->x_quant.zero, work->middle_quant.zero,
+                     pack.start,   pack.factor,        pack.shift};
+    const std::vector<unsigned char> weights =
+        nd_test_stored(pack.weights, (size_t)(pack.rows * pack.blocks * nd_separable_terms), storage);
+    call.weights = weights.data();
     call.split = split < pack.blocks ? split : pack.blocks;
     std::vector<float> partial(nd_cuda_separable_partial(&call) / sizeof(float), NAN);
     call.partial = partial.data();
@@ -50,7 +61,6 @@ static nd_status nd_test_fused(const nd_test_case &test, nd_precision precision,
     nd_status status = nd_separable_patch_choose(&call, shared_limit, nd_cuda_separable_shared)
                            ? nd_cuda_separable_launch(&call)
                            : nd_fail(nd_status_unsupported, "no patch fits shared memory");
-    free(weights);
     nd_separable_pack_free(&pack);
     return status;
 }
@@ -63,7 +73,7 @@ static nd_test_case nd_test_separable_of(const nd_test_layer &layer, nd_precisio
                 ", split " + std::to_string(split);
     test.storage = storage;
     test.launch = [=](const nd_test_case &self, const void *x, const void *x2, void *y) {
-        return nd_test_fused(self, precision, tile, split, x, x2, y);
+        return nd_test_fused(&self.work, precision, tile, split, x, x2, y);
     };
     return test;
 }
@@ -102,8 +112,8 @@ static void nd_test_splits() {
     nd_test_expect(nd_test_split(1, 7, 4) == 1, "nor is a sum so short that joining costs more");
 }
 
-/* Rows are permuted as tensor copies and wgmma have it: bits 4 and up of a byte's place, xor bits 7 and up; 2
- * of them for rows of 64 bytes, 3 for rows of 128. */
+/* Rows are permuted as tensor copies and wgmma have it: bits 4 and up of a byte's place, xor bits 7 and up; 1
+ * of them for rows of 32 bytes, 2 for rows of 64, 3 for rows of 128. */
 static void nd_test_swizzles() {
     bool equal = true;
     for (int row = 0; row < 32; row++)
@@ -112,6 +122,8 @@ static void nd_test_swizzles() {
             equal = equal && row * 128 + nd_swizzle<8>(row, chunk) * 16 == (wide ^ (wide >> 7 & 7) << 4);
             equal =
                 equal && row * 64 + nd_swizzle<4>(row, chunk % 4) * 16 == (narrow ^ (narrow >> 7 & 3) << 4);
+            const int least = row * 32 + chunk % 2 * 16;
+            equal = equal && row * 32 + nd_swizzle<2>(row, chunk % 2) * 16 == (least ^ (least >> 7 & 1) << 4);
         }
     nd_test_expect(equal, "rows are swizzled as the hardware reads them");
 }
@@ -119,7 +131,7 @@ static void nd_test_swizzles() {
 void nd_test_separable() {
     nd_test_swizzles();
     nd_test_splits();
-    for (int i = 0; i < nd_precision_int8; i++) { /* there is no kernel of 8 bits */
+    for (int i = 0; i < nd_precision_int8; i++) {
         for (const nd_test_layer &layer : nd_test_layers)
             for (int64_t split : {1, 2, 5}) {
                 nd_test_case test = nd_test_separable_of(layer, (nd_precision)i, split);

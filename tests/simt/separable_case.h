@@ -27,4 +27,8 @@ extern const std::vector<nd_test_layer> nd_test_layers;
 
 nd_test_case nd_test_separable_case(const nd_test_layer &layer);
 
+/* Packs for the fused kernel and launches it, as the plugin does. */
+nd_status nd_test_fused(const nd_work *work, nd_precision precision, int64_t tile, int64_t split,
+                        const void *x, const void *x2, void *y);
+
 #endif

@@ -66,6 +66,7 @@ template <int pending> void nd_ptx_copy_wait() {
 void nd_ptx_load_matrix(uint32_t (&fragment)[4], const void *row);
 void nd_ptx_mma_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
 void nd_ptx_mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+void nd_ptx_mma_u8(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
 void nd_ptx_mma_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
 
 #endif
