@@ -38,13 +38,14 @@ static bool separable_wanted(const nd_cuda *cuda, const nd_separable_candidate *
 /* Without a measurement: tiles of 64 or 128 channels, as the outputs fill, and strict fp32 in two steps.
  * Tiles of 256 make the depthwise half fewer times, but leave a multiprocessor one block, which does the one
  * half after the other; by the roofline (results/golden/cuda_roofline.csv) two blocks of 128 are the faster,
- * so only a measurement takes them. */
+ * so only a measurement takes them; in int8, where the depthwise half outweighs, those of 256 are. */
 static bool separable_guess(const nd_cuda *cuda, const nd_work *work, nd_precision precision,
                             const nd_separable_candidate *candidate) {
     const int64_t no = work->y.dims[1];
     if (candidate->algorithm != nd_cuda_algorithm_fused) return true;
     if (precision == nd_precision_fp32 && cuda->algorithms != 1u << nd_cuda_algorithm_fused) return false;
-    if (candidate->implementation == &nd_separable_fused_implementations[2]) return false;
+    if (candidate->implementation == &nd_separable_fused_implementations[2])
+        return precision == nd_precision_int8;
     if (candidate->implementation == &nd_separable_fused_implementations[1]) return no > 64;
     return true;
 }

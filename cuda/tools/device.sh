@@ -8,6 +8,7 @@
 #   check      nd check --backend cuda in every precision, then every algorithm of separable layers
 #   smallest   compute-sanitizer (memcheck, racecheck) over one small separable layer, where it is installed
 #   layers     VGG16's convolutions, batch 32, T = 2 and 3, cold, tuned: fp16, tf32, fp32
+#   int8       every kernel of VGG16 in int8, batch 32, T = 2 and 3; dense by plain kernels, no rival
 #   svd        the decompositions of VGG16 on the device's own clock
 #   decouple   VGG16 as a whole
 #   depthwise  our depthwise kernel against the copy bandwidth
@@ -118,7 +119,7 @@ check() {
     for dtype in fp16 tf32 fp32 bf16 int8; do
         step "check $dtype" 60 "$nd" check --backend cuda --dtype $dtype --json "$out/step.jsonl"
     done
-    for each in fused:fp16 fused:tf32 fused:fp32 fused:bf16 chunked:fp16 chunked:fp32 dense:fp16; do
+    for each in fused:fp16 fused:tf32 fused:fp32 fused:bf16 fused:int8 chunked:fp16 chunked:fp32 chunked:int8 dense:fp16; do
         step "check $each" 30 env ND_CUDA_SEPARABLE="${each%:*}" "$nd" check --backend cuda --dtype "${each#*:}" \
             --op 'separable/*' --json "$out/step.jsonl"
     done
@@ -158,6 +159,13 @@ layers() {
     for dtype in fp16 tf32 fp32; do
         bench "layers $suite $dtype" 110 "$suite" --cache cold --dtype $dtype --batch "$batch" --rank 2,3 --impl dense,fused,best
     done
+}
+
+# In int8 networks are timed as a whole, and their kernels with them. Not tuned: of int8 there is nothing to choose.
+int8() {
+    # shellcheck disable=SC2086
+    step "int8 ${networks%% *}" 80 "$nd" bench "${networks%% *}" --no-layers --backend cuda --dtype int8 --batch "$batch" --rank 2,3 \
+        --nodes --sessions "$sessions" --json "$out/step.jsonl" ${ND_BENCH:-}
 }
 
 depthwise() {
@@ -245,9 +253,9 @@ if ! grep -q 'sm_[0-9]' "$work/said"; then
 fi
 timeout 20 nvidia-smi -q > "$out/device.txt" 2>&1
 
-for wanted in ${ND_STEPS:-check smallest layers svd decouple depthwise networks sanitize more}; do
+for wanted in ${ND_STEPS:-check smallest layers int8 svd decouple depthwise networks sanitize more}; do
     case $wanted in
-    check | smallest | layers | svd | decouple | depthwise | networks | sanitize | more) $wanted ;;
+    check | smallest | layers | int8 | svd | decouple | depthwise | networks | sanitize | more) $wanted ;;
     *) note "$wanted" "unknown" ;;
     esac
 done

@@ -89,6 +89,17 @@ def layers(rows):
         yield f"{key[0]} {key[1]} batch {key[2]} T={key[3]}: {text}"
 
 
+def integers(rows):
+    """Of quantised networks the time of all separable layers together: dense ones are no rival, so there is no ratio."""
+    times = {}
+    for row in rows:
+        if row.get("dtype") == "int8" and row.get("operation") == "separable" and "ns_median" in row:
+            key = row.get("model"), row.get("batch"), row.get("rank")
+            times.setdefault(key, {})[row["layer"]] = row["ns_median"] / 1e3
+    for (model, batch, rank), layer in times.items():
+        yield f"{model} int8 batch {batch} T={rank}: {len(layer)} separable layers take {sum(layer.values()):.1f} us"
+
+
 def steps(lines):
     parts = [line.split("\t") + [""] for line in lines]
     good = [part for part in parts if part[1].startswith("done")]
@@ -107,7 +118,7 @@ def main():
             pass  # a run that was killed may leave half a row
     rows = [row for row in rows if row.get("backend") == "cuda"]
     sections = [read_lines(sys.argv[3])[:4], list(goals(rows)), list(steps(read_lines(sys.argv[2]))),
-                list(agreed(rows)), list(layers(rows))]
+                list(agreed(rows)), list(integers(rows)), list(layers(rows))]
     # What is too long gives way from its end: first the long lists, last the goals.
     for longest in (12, 6, 3):
         if sum(map(len, sections)) <= LINES:

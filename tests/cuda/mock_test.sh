@@ -106,6 +106,9 @@ for dtype in tf32 fp16 bf16; do
     expect 0 'conv' order=2 "$nd" check --backend cuda --dtype $dtype
 done
 expect 0 'separable  *[0-9]*  *0 ' order=2 "$nd" check --backend cuda --dtype int8
+for algorithm in fused chunked; do
+    expect 0 'separable  *[1-9][0-9]*  *0 ' order=1 env ND_CUDA_SEPARABLE=$algorithm "$nd" check --backend cuda --dtype int8 --op 'separable/*'
+done
 # What is moved goes through a block of 4 MiB, however much it is: these rows are 4 MiB in fp16, and would be 8 in fp32.
 expect 0 'transfer .* 1  *0 ' mib=9 "$nd" check --backend cuda --dtype fp16 --op transfer/large_row
 # cuDNN offers nothing for fused graphs, or nothing at all
@@ -137,6 +140,8 @@ expect 0 'drop' order=0 "$nd" eval "$work/cuda.onnx" --original "$work/ref.onnx"
 bench="--no-layers --nodes --backend cuda --rank 2 --impl dense --time-limit 0.05 --sessions 1"
 expect 0 'call cudaEventRecordWithFlags 13$' order=1,count=1 "$nd" bench glyphs $bench
 expect 0 'all kernels  *sum' fail=cudaGraphInstantiate:2 "$nd" bench glyphs $bench
+expect 0 'nd:separable:mma_n128' order=1 "$nd" bench glyphs --no-layers --nodes --backend cuda --rank 2 --impl fused --dtype int8 \
+    --time-limit 0.05 --sessions 1
 
 # --- tuning measures, keeps the winner, names it, and takes it from the cache; nobody is blamed for rounding
 blamed() { grep -E 'is wrong|no room' "$work/out" && { echo "FAIL: said of what is right"; failed=1; } || true; }

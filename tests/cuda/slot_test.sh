@@ -21,16 +21,18 @@ row=
 for word in "$@"; do [ "$row" = next ] && row=$word; [ "$word" = --json ] && row=next; done
 svd='{"backend":"cuda","model":"vgg16","layer":"features.19","operation":"svd","form":"dwpw","tuned":true,"ns_median":'
 stack='{"backend":"cuda","model":"vgg16","layer":"conv stack","implementation":"best","batch":32,"cold":true,"tuned":true,"rank":2,'
+quant='{"backend":"cuda","model":"vgg16","dtype":"int8","batch":32,"rank":3,"operation":"separable","layer":'
 case "$*" in
 *check*fp32*) trap 'exit 0' TERM; sleep 100 & wait ;;
 *check*fp16*) echo "it differs"; exit 1 ;;
 *--svd*) printf '%s9e5}\n%s2e5}\n' "$svd" "$svd" > "$row" ;;
+*vgg16*int8*) printf '%s"a","ns_median":1500}\n%s"b","ns_median":2000}\n' "$quant" "$quant" > "$row" ;;
 *vgg16*fp16*) printf '%s"dtype":"fp16","ratio":1.7,"ratio_lo":1.6,"ratio_hi":1.8}\n{"cut' "$stack" > "$row"; exec sleep 100 ;;
 esac
 FAKE
 chmod +x "$work/fake/bin/nd"
 code=0
-ND_SECONDS=40 ND_STEP_SECONDS=2 ND_STEPS="check svd layers paint depthwise" PATH="$work/fake:$PATH" \
+ND_SECONDS=40 ND_STEP_SECONDS=2 ND_STEPS="check svd int8 layers paint depthwise" PATH="$work/fake:$PATH" \
     "$work/fake/device.sh" "$work/fake" "$work/out" > "$work/said" 2>&1 || code=$?
 [ $code -eq 1 ] || fail "exit $code where steps failed"
 has "$work/said" 'check fp32: cut at [0-9]* s'
@@ -42,6 +44,7 @@ has "$work/out/log.txt" 'it differs'
 has "$work/out/summary.txt" '^met .*0.200 SVD of 512 slices'
 has "$work/out/summary.txt" '^MISSED .*1.700 VGG16 convolutions, fp16, T=2.*\[1.60, 1.80\]'
 has "$work/out/summary.txt" '^no row .*SVDs of all'
+has "$work/out/summary.txt" '^vgg16 int8 batch 32 T=3: 2 separable layers take 3.5 us'
 [ "$(grep -c '"dtype":"fp16"' "$work/out/rows.jsonl")" = 1 ] || fail "the row of a step that was cut is lost"
 [ "$(wc -l < "$work/said")" -le 60 ] || fail "a summary of more than 60 lines"
 has "$work/said" 'Fake, sm_90'

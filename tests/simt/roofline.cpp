@@ -27,7 +27,7 @@ static const nd_roof_layer nd_roof_layers[] = {
  * takes, and that memory takes to answer. */
 static const double nd_roof_overlap = 0.9, nd_roof_start = 2000, nd_roof_latency = 600;
 
-enum { nd_roof_registers = 65536, nd_roof_reserved = 1024, nd_roof_images = 32, nd_roof_types = 3 };
+enum { nd_roof_registers = 65536, nd_roof_reserved = 1024, nd_roof_images = 32, nd_roof_types = 4 };
 
 struct nd_roof_type {
     nd_precision precision;
@@ -48,7 +48,8 @@ struct nd_roof_device {
 };
 
 /* Guesses: of L2 5.5 TB/s (5.5 to 7 are seen) and 4.0. Dense strict fp32 on an A100 is fused Winograd,
- * taken as 1.9 of the rate of products. */
+ * taken as 1.9 of the rate of products. Dense int8 is what a library would do at twice the rate of fp16; the
+ * plugin has none yet. */
 static const nd_roof_device nd_roof_devices[] = {
     {"H100",
      "sm_90a",
@@ -64,7 +65,8 @@ static const nd_roof_device nd_roof_devices[] = {
      0.62,
      {{nd_precision_fp16, "11nd_math_f16", "6nd_f16", 750e12, 4096},
       {nd_precision_tf32, "12nd_math_tf32", "f", 410e12, 2048},
-      {nd_precision_fp32, "12nd_math_fp32", "f", 47e12, 0}}},
+      {nd_precision_fp32, "12nd_math_fp32", "f", 47e12, 0},
+      {nd_precision_int8, "10nd_math_u8", "5nd_u8", 1500e12, 8192}}},
     {"A100",
      "sm_80",
      108,
@@ -79,7 +81,8 @@ static const nd_roof_device nd_roof_devices[] = {
      1,
      {{nd_precision_fp16, "11nd_math_f16", "6nd_f16", 250e12, 2048},
       {nd_precision_tf32, "12nd_math_tf32", "f", 125e12, 1024},
-      {nd_precision_fp32, "12nd_math_fp32", "f", 32e12, 0}}},
+      {nd_precision_fp32, "12nd_math_fp32", "f", 32e12, 0},
+      {nd_precision_int8, "10nd_math_u8", "5nd_u8", 500e12, 4096}}},
 };
 
 /* The device that is looked at. */
@@ -251,7 +254,8 @@ static bool nd_roof_wgmma(const char *resources, const nd_roof_layer &layer, con
     call.layer.blocks = blocks * nd_roof_ceil(terms, nd_hopper_terms);
     call.terms = nd_roof_ceil(terms, nd_roof_ceil(terms, nd_hopper_terms));
     call.resident = (int64_t)nd_roof_on.multiprocessors;
-    if (strcmp(nd_roof_on.arch, "sm_90a") || !type.tensor || !nd_hopper_plan(&call, nd_roof_on.shared))
+    if (strcmp(nd_roof_on.arch, "sm_90a") || !type.tensor || nd_roof_bytes_of(type) < 2 ||
+        !nd_hopper_plan(&call, nd_roof_on.shared))
         return false;
     const int64_t *half = call.layer.patch, slabs = nd_hopper_half(tile) / nd_hopper_slab;
     const int64_t tiles =
@@ -280,12 +284,18 @@ static bool nd_roof_wgmma(const char *resources, const nd_roof_layer &layer, con
     return r.registers > 0;
 }
 
-/* The kernel of sm_80, blocks of 32 terms: instructions of its depthwise loops for three pixels of two
- * terms (both of one channel; of two; of two, one after the other), of a copy of 16 bytes, of a product. Of
- * a tile: what finds its pixels, 16 pixels of a warp brought to shared memory, 16 bytes of them finished by
- * a warp; and the clocks that its first loads and last barrier take (a guess). */
-static const double nd_roof_same = 100, nd_roof_apart = 121, nd_roof_in_turn = 151, nd_roof_copy = 8,
-                    nd_roof_product = 1.3, nd_roof_pixels_found = 600, nd_roof_sums = 50, nd_roof_wide = 42,
+/* The kernel of sm_80, blocks of 32 terms, of real numbers and of integers: instructions of its depthwise
+ * loops for three pixels of two terms (both of one channel; of two; of two, one after the other), those of
+ * them on the multipliers for one result, and what a warp finishes and stores at once. Of both: a copy of 16
+ * bytes, a product. Of a tile: what finds its pixels, 16 pixels of a warp brought to shared memory; and the
+ * clocks that its first loads and last barrier take (a guess). */
+struct nd_roof_loops {
+    double same, apart, in_turn, ffma, ffma_in_turn, wide;
+};
+
+static const nd_roof_loops nd_roof_reals = {100, 121, 151, 9, 9, 42},
+                           nd_roof_integers = {141, 183, 196, 12.5, 14, 150};
+static const double nd_roof_copy = 8, nd_roof_product = 1.3, nd_roof_pixels_found = 600, nd_roof_sums = 50,
                     nd_roof_begin = 1500;
 
 /* Blocks of terms; sets the chunks of channels of the widest, and gives those of all. */
@@ -326,20 +336,24 @@ static bool nd_roof_mma(const char *resources, const nd_roof_layer &layer, const
     const double patch =
         (double)(call.patch[0] * (call.patch[1] + 2) * ((call.patch[2] + 2) | 1) * chunks * 16) /
         (double)call.blocks;
-    const double stage = n * row + patch + 10 * 32 * 4, windows = terms % 2 ? 2 : 1;
-    const double loop = terms % 2 ? (tile > 128 ? nd_roof_apart : nd_roof_in_turn) : nd_roof_same;
+    const bool integers = size < 2;
+    const nd_roof_loops &loops = integers ? nd_roof_integers : nd_roof_reals;
+    const double stage = n * row + patch + (integers ? 11 : 10) * 32 * 4, windows = terms % 2 ? 2 : 1;
+    const double loop = terms % 2 ? (tile > 128 ? loops.apart : loops.in_turn) : loops.same;
+    const double result = terms % 2 ? loops.ffma_in_turn : loops.ffma;
     const double runs = 128 * 16 / 32 * 1.25; /* rows of pixels that warps make, with the begins of runs */
-    const double products = 2 * 128 * n * 32 / (type.tensor ? 4096 * size / 2 : 64);
+    const double products = 2 * 128 * n * 32 / (type.tensor ? 8192 / size : 64);
     nd_roof_tile &t = r.tile;
     t.l2 = (double)call.blocks * stage / nd_roof_on.l2 + 128 * n * size / nd_roof_on.l2;
     t.shared = (double)call.blocks * (stage + 8 * (32 + n / 2) * row + 128 * row * 2) / nd_roof_on.bank +
                (double)call.blocks * runs * 3 * windows;
     t.issue = (double)call.blocks *
               (runs * loop / 3 + stage / 512 * nd_roof_copy + products * nd_roof_product) / nd_roof_on.issue;
-    t.ffma = (double)call.blocks * 128 * 32 * (type.tensor ? 9 : n + 9) / nd_roof_on.lanes;
+    t.ffma = (double)call.blocks * 128 * 32 * (type.tensor ? result : n + result) / nd_roof_on.lanes;
     if (type.tensor) t.tensor = (double)call.blocks * 2 * 128 * n * 32 / (type.tensor * nd_roof_on.mma_sync);
-    t.ends = nd_roof_begin + 8 * (nd_roof_pixels_found + 2 * (nd_roof_sums + n / 64 * size * nd_roof_wide)) /
-                                 nd_roof_on.issue;
+    const double stores = n / (integers ? 32 : 64 / size); /* of 32 lanes */
+    t.ends = nd_roof_begin +
+             8 * (nd_roof_pixels_found + 2 * (nd_roof_sums + stores * loops.wide)) / nd_roof_on.issue;
     /* Two blocks on a multiprocessor hide each other's ends and barriers (a quarter is left: a guess); one
      * does one half after the other. */
     if (r.blocks > 1)
@@ -502,12 +516,12 @@ static void nd_roof_best(const char *resources, const nd_roof_layer &layer, cons
     for (int64_t tile : {64, 128, 256}) {
         nd_roof_result mma;
         const bool wanted = tile == 64 ? layer.no <= 64 : tile == 128 ? layer.no > 64 : layer.no > 128;
-        if (wanted && (tile < 256 || nd_roof_bytes_of(type) == 2))
+        if (wanted && (tile < 256 || nd_roof_bytes_of(type) <= 2))
             take(nd_roof_mma(resources, layer, type, terms, tile, mma), mma);
     }
     nd_roof_result wgmma, chunked;
     take(nd_roof_wgmma(resources, layer, type, terms, wgmma), wgmma);
-    take(nd_roof_chunked(resources, layer, type, terms, chunked), chunked);
+    if (nd_roof_bytes_of(type) > 1) take(nd_roof_chunked(resources, layer, type, terms, chunked), chunked);
     for (const nd_roof_result &r : results) {
         nd_roof_print(layer, type, terms, r);
         if (r.kernel != "chunked") fused = fmin(fused, r.reach_ns);
@@ -521,10 +535,11 @@ static void nd_roof_best(const char *resources, const nd_roof_layer &layer, cons
 }
 
 static void nd_roof_stack(const char *resources) {
-    printf("# %s: L2 %.1f TB/s (a guess), memory %.2f TB/s; dense %.0f, %.0f, %.0f Tflop/s.\n",
+    printf("# %s: L2 %.1f TB/s (a guess), memory %.2f TB/s; dense %.0f, %.0f, %.0f Tflop/s, int8 %.0f (a "
+           "guess; the plugin's own is slow).\n",
            nd_roof_on.name, nd_roof_on.l2 * nd_roof_on.multiprocessors * nd_roof_on.clock / 1e12,
            nd_roof_on.memory / 1e12, nd_roof_on.types[0].dense / 1e12, nd_roof_on.types[1].dense / 1e12,
-           nd_roof_on.types[2].dense / 1e12);
+           nd_roof_on.types[2].dense / 1e12, nd_roof_on.types[3].dense / 1e12);
     printf("layer,dtype,T,kernel,patch,registers,shared_bytes,blocks_per_sm,waves,pixel_fill,memory_us,l2_us,"
            "shared_us,issue_us,ffma_us,tensor_us,ends_us,reach_us,binds,dense_us,dense_over_reach\n");
     for (const nd_roof_type &type : nd_roof_on.types)
