@@ -27,7 +27,11 @@
  * Where the tiles are too few for the device (a 7x7 or 14x14 plane of one image), `split` blocks share a
  * tile: each sums a run of the terms and leaves fp32 sums in `partial`, and a second kernel adds them in
  * order and finishes. No atomics, so results do not depend on timing; 8 bytes of traffic per output and
- * part, which stay in L2. Not yet run on a device: checked on the host under the emulator and by ptxas'
+ * part, which stay in L2.
+ *
+ * 8-bit integers (run/quantized.h): the depthwise half is the same in fp32, and rounded to integers; the
+ * padding of a patch is x's zero; sums are int32 and begin with what the zero of the depthwise results
+ * adds. Not yet run on a device: checked on the host under the emulator and by ptxas'
  * register report alone. */
 #ifndef ND_CUDA_SEPARABLE_CUH
 #define ND_CUDA_SEPARABLE_CUH

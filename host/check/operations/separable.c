@@ -57,6 +57,7 @@ static const nd_separable_case nd_separable_cases[] = {
     {"long_sum", 1, 512, 16, 4, 4, ND_3X3, "4", true, false, {0}},
     {"wide_adaptive", 2, 150, 40, 9, 7, ND_3X3, "3124", true, true, {.act = nd_act_relu}},
     {"wide_s2_dilated", 1, 64, 32, 13, 17, {{3, 3}, {2, 2}, {2, 2}, {3, 2, 1, 3}}, "2", true, false, {0}},
+    {"wide_outputs", 2, 24, 140, 6, 7, ND_3X3, "2", true, true, {.act = nd_act_relu}},
     {"wide_4x3", 1, 64, 32, 9, 9, {{4, 3}, ND_ONE, ND_ONE, {1, 1, 2, 1}}, "3", true, false, {0}},
 };
 
