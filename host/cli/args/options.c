@@ -14,7 +14,8 @@ const nd_option nd_option_table[] = {
     {"dtype", 0, "TYPE", false, "eval bench sweep check",
      "fp32, tf32, fp16, bf16 or int8; a list in bench and sweep, which quantise for int8 (default fp32)"},
     {"batch", 0, "N", false, "decouple eval bench sweep reproduce",
-     "images a run; a list in bench and sweep; in decouple of --latency-ratio (default 1)"},
+     "images a run; a list in bench and sweep; in decouple of --latency-ratio (default 1; in eval 32, fewer "
+     "for many networks)"},
     {"input", 0, "HxW", false, "inspect decouple quantize eval bench sweep",
      "image size for a model that does not fix it"},
     {"tune", 0, NULL, false, "eval bench sweep", "measure alternatives per layer and cache the winner"},

@@ -8,7 +8,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { nd_eval_batch = 32 };
+/* Images a run, and in the runs of all networks: they are open at once, and sixteen of VGG16 would take 14 GiB.
+ */
+enum { nd_eval_batch = 32, nd_eval_images = 128 };
+
+static int64_t usual_batch(size_t networks) {
+    const int64_t share = nd_eval_images / (int64_t)networks;
+    return share < 1 ? 1 : share < nd_eval_batch ? share : nd_eval_batch;
+}
 
 static nd_status eval_open_models(nd_eval *eval) {
     const nd_args *args = eval->args;
@@ -33,7 +40,7 @@ static nd_status eval_open_data(nd_eval *eval) {
     const nd_args *args = eval->args;
     nd_dataset_settings settings = {.spec = nd_args_text(args, "data", NULL)};
     ND_REQUIRE(settings.spec, nd_status_usage, "on which images? Give --data DATASET");
-    ND_TRY(nd_args_int(args, "batch", nd_eval_batch, 1, 65536, &settings.batch));
+    ND_TRY(nd_args_int(args, "batch", usual_batch(eval->count), 1, 65536, &settings.batch));
     ND_TRY(nd_args_int(args, "first", 0, 0, INT64_MAX, &settings.first));
     ND_TRY(nd_args_int(args, "limit", 0, 0, INT64_MAX, &settings.limit));
     ND_TRY(
