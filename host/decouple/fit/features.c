@@ -100,6 +100,16 @@ nd_status nd_features_dot(nd_backend *backend, const nd_functionals *features, i
     return status;
 }
 
+nd_status nd_features_norms(nd_backend *backend, const nd_functionals *features, int64_t k, double *out) {
+    const int64_t n = features->rows;
+    double *e = nd_alloc_array((size_t)n, (size_t)k * sizeof *e);
+    ND_REQUIRE(e, nd_status_memory, "no memory for the moments of %lld features", (long long)n);
+    expand(features, k, e);
+    const nd_status status = nd_features_dot(backend, features, n, k, e, out);
+    free(e);
+    return status;
+}
+
 /* Row r and its mirror, of columns r on. A row of e g is made in parts that stay in the nearest cache. */
 static void gram_row(const gram_job *job, int64_t r, double *eg) {
     enum { part = 1024 };

@@ -20,6 +20,9 @@ nd_status nd_features_gram(nd_backend *backend, const nd_functionals *features, 
 nd_status nd_features_grams(const nd_functionals *features, int64_t group, int64_t k, const double *g,
                             double *grams);
 
+/* out[rows][rows] = E E^T. */
+nd_status nd_features_norms(nd_backend *backend, const nd_functionals *features, int64_t k, double *out);
+
 /* out[rows][features->rows] = dense E^T of dense[rows][k]. */
 nd_status nd_features_dot(nd_backend *backend, const nd_functionals *features, int64_t rows, int64_t k,
                           const double *dense, double *out);

@@ -79,8 +79,8 @@ nd_status nd_refit_gram(nd_backend *backend, int64_t n, const double *gram, int6
     return status;
 }
 
-/* Groups of the last stage that are refitted at a time: they lie in one group of the convolution, and their
- * features times g take no more than this. */
+/* Groups of the last stage at a time: they lie in one group of the convolution, and their features times g
+ * take no more than this. */
 enum { refit_bytes = 64 << 20 };
 
 static int64_t groups_at_a_time(const nd_conv *conv, const nd_stage *last, int64_t n, int64_t k) {
@@ -88,50 +88,113 @@ static int64_t groups_at_a_time(const nd_conv *conv, const nd_stage *last, int64
     return all <= 1 || room <= 1 ? 1 : all < room ? all : room;
 }
 
-/* Of `count` groups from q on: x[rows][n] of each into the stage's weights. */
-static nd_status refit_groups(nd_backend *backend, const nd_moments *m, const double *g,
-                              const nd_functionals *features, int64_t q, int64_t count, nd_stage *last) {
-    nd_status status = nd_status_ok;
-    const int64_t n = features->rows / count, rows = last->no / last->groups;
-    double *grams = nd_alloc_array((size_t)count, (size_t)(n * n) * sizeof *grams);
-    double *x = nd_alloc_array((size_t)(rows * n), sizeof *x);
-    ND_REQUIRE_DONE(grams && x, nd_status_memory, "no memory for refitting %lld features", (long long)n);
+typedef struct kernel {
+    const nd_moments *m;
+    const double *w; /* [no][k]: the original weights */
+} kernel;
+
+/* Of `count` groups from q on. */
+static nd_status equations_of(nd_backend *backend, kernel of, const double *g, const nd_functionals *features,
+                              int64_t q, int64_t count, int64_t rows, nd_refit *out) {
+    const int64_t n = out->n, k = of.m->k;
     if (count > 1)
-        ND_TRY_DONE(nd_features_grams(features, n, m->k, g, grams));
+        ND_TRY(nd_features_grams(features, n, k, g, out->gram + q * n * n));
     else
-        ND_TRY_DONE(nd_features_gram(backend, features, m->k, g, grams));
+        ND_TRY(nd_features_gram(backend, features, k, g, out->gram + q * n * n));
     for (int64_t i = 0; i < count; i++) {
+        const int64_t first = (q + i) * rows;
         const nd_functionals own = {
             .rows = n, .start = features->start + i * n, .index = features->index, .value = features->value};
-        ND_TRY_DONE(nd_features_dot(backend, &own, rows, m->k, m->h + (q + i) * rows * m->k, x));
-        ND_TRY_DONE(nd_refit_gram(backend, n, grams + i * n * n, rows, x));
-        for (int64_t e = 0; e < rows * n; e++) last->weights[(q + i) * rows * n + e] = (float)x[e];
+        ND_TRY(nd_features_dot(backend, &own, rows, k, of.m->h + first * k, out->h + first * n));
+        if (!out->norms) continue;
+        ND_TRY(nd_features_dot(backend, &own, rows, k, of.w + first * k, out->w + first * n));
+        ND_TRY(nd_features_norms(backend, &own, k, out->norms + (q + i) * n * n));
     }
-done:
-    free(grams);
-    free(x);
-    return status;
+    return nd_status_ok;
 }
 
-nd_status nd_refit_last(nd_backend *backend, const nd_conv *conv, const nd_moments *m, nd_chain *chain) {
-    nd_stage *last = &chain->stages[chain->n - 1];
+static nd_status refit_room(const nd_conv *conv, const nd_stage *last, bool ridges, nd_refit *out) {
+    const size_t groups = (size_t)last->groups, square = (size_t)(out->n * out->n);
+    out->gram = nd_alloc_array(groups, square * sizeof *out->gram);
+    out->h = nd_alloc_array((size_t)last->no, (size_t)out->n * sizeof *out->h);
+    out->ridge = nd_alloc_array((size_t)conv->groups, sizeof *out->ridge);
+    if (ridges) out->norms = nd_alloc_array(groups, square * sizeof *out->norms);
+    if (ridges) out->w = nd_alloc_array((size_t)last->no, (size_t)out->n * sizeof *out->w);
+    ND_REQUIRE(out->gram && out->h && out->ridge && (!ridges || (out->norms && out->w)), nd_status_memory,
+               "conv %s: no memory for a refit", conv->name);
+    return nd_status_ok;
+}
+
+nd_status nd_refit_open(nd_backend *backend, const nd_conv *conv, const nd_moments *m, const nd_chain *chain,
+                        bool ridges, nd_refit *out) {
+    const nd_stage *last = &chain->stages[chain->n - 1];
     const int64_t n = last->ni / last->groups * last->window.kernel[0] * last->window.kernel[1];
     const int64_t most = groups_at_a_time(conv, last, n, m->k);
     nd_functionals in = {0}, features = {0};
     nd_status status = nd_status_ok;
+    double *w = nd_alloc_array((size_t)m->no, (size_t)m->k * sizeof *w);
+    *out = (nd_refit){.n = n};
+    ND_REQUIRE_DONE(w, nd_status_memory, "no memory for the kernel");
+    for (int64_t e = 0; e < m->no * m->k; e++) w[e] = conv->weights[e];
+    ND_TRY_DONE(refit_room(conv, last, ridges, out));
+    memcpy(out->ridge, m->ridge, (size_t)conv->groups * sizeof *out->ridge);
     ND_TRY_DONE(nd_chain_functionals(chain, conv, chain->n - 1, &in));
     for (int64_t q = 0, count; q < last->groups; q += count) {
         const int64_t group = q * conv->groups / last->groups;
         const int64_t left = (group + 1) * last->groups / conv->groups - q;
         count = most < left ? most : left > 0 ? left : 1;
         ND_TRY_DONE(nd_features_of_stage(chain, conv, chain->n - 1, &in, q, count, &features));
-        ND_TRY_DONE(refit_groups(backend, m, m->g + group * m->k * m->k, &features, q, count, last));
+        ND_TRY_DONE(equations_of(backend, (kernel){m, w}, m->g + group * m->k * m->k, &features, q, count,
+                                 last->no / last->groups, out));
         nd_functionals_free(&features);
     }
 done:
     nd_functionals_free(&features);
     nd_functionals_free(&in);
+    free(w);
+    if (status) nd_refit_close(out);
     return status ? nd_fail_in(status, "conv %s: refit", conv->name) : nd_status_ok;
+}
+
+void nd_refit_close(nd_refit *refit) {
+    free(refit->gram);
+    free(refit->norms);
+    free(refit->h);
+    free(refit->w);
+    free(refit->ridge);
+    *refit = (nd_refit){0};
+}
+
+nd_status nd_refit_solve(const nd_refit *refit, nd_backend *backend, const nd_conv *conv, const nd_moments *m,
+                         nd_chain *chain) {
+    nd_stage *last = &chain->stages[chain->n - 1];
+    const int64_t n = refit->n, rows = last->no / last->groups;
+    nd_status status = nd_status_ok;
+    double *gram = nd_alloc_array((size_t)n, (size_t)n * sizeof *gram);
+    double *x = nd_alloc_array((size_t)rows, (size_t)n * sizeof *x);
+    ND_REQUIRE_DONE(gram && x, nd_status_memory, "conv %s: no memory for a refit", conv->name);
+    for (int64_t q = 0; q < last->groups; q++) {
+        const int64_t group = q * conv->groups / last->groups, first = q * rows * n;
+        const double more = m->ridge[group] - refit->ridge[group];
+        for (int64_t e = 0; e < n * n; e++)
+            gram[e] = refit->gram[q * n * n + e] + (refit->norms ? more * refit->norms[q * n * n + e] : 0);
+        for (int64_t e = 0; e < rows * n; e++)
+            x[e] = refit->h[first + e] + (refit->w ? more * refit->w[first + e] : 0);
+        ND_TRY_DONE(nd_refit_gram(backend, n, gram, rows, x));
+        for (int64_t e = 0; e < rows * n; e++) last->weights[first + e] = (float)x[e];
+    }
+done:
+    free(gram);
+    free(x);
+    return status ? nd_fail_in(status, "conv %s: refit", conv->name) : nd_status_ok;
+}
+
+nd_status nd_refit_last(nd_backend *backend, const nd_conv *conv, const nd_moments *m, nd_chain *chain) {
+    nd_refit refit = {0};
+    ND_TRY(nd_refit_open(backend, conv, m, chain, false, &refit));
+    const nd_status status = nd_refit_solve(&refit, backend, conv, m, chain);
+    nd_refit_close(&refit);
+    return status;
 }
 
 void nd_refit_bias(const nd_moments *m, const double *w, float *bias) {

@@ -73,10 +73,10 @@ nd_status nd_split_optimism(const nd_split *split, nd_backend *backend, const nd
     return nd_status_ok;
 }
 
-static nd_status refit_at(nd_split *split, nd_backend *backend, const nd_conv *conv, double lambda,
-                          nd_chain *chain, double *error) {
+static nd_status refit_at(nd_split *split, const nd_refit *refit, nd_backend *backend, const nd_conv *conv,
+                          double lambda, nd_chain *chain, double *error) {
     nd_moments_ridge(split->fit, conv, lambda);
-    ND_TRY(nd_refit_last(backend, conv, split->fit, chain));
+    ND_TRY(nd_refit_solve(refit, backend, conv, split->fit, chain));
     ND_TRY(nd_refit_chain_bias(conv, split->fit, chain));
     return nd_split_error(split, backend, conv, chain, error);
 }
@@ -84,15 +84,21 @@ static nd_status refit_at(nd_split *split, nd_backend *backend, const nd_conv *c
 nd_status nd_split_ridge(nd_split *split, nd_backend *backend, const nd_conv *conv, nd_chain *chain) {
     const double factors[] = {half_decade, 1 / half_decade}, first = split->lambda;
     double least = 0, error = 0;
-    ND_TRY(refit_at(split, backend, conv, first, chain, &least));
+    nd_status status = nd_status_ok;
+    nd_refit refit = {0};
+    ND_TRY_DONE(nd_refit_open(backend, conv, split->fit, chain, true, &refit));
+    ND_TRY_DONE(refit_at(split, &refit, backend, conv, first, chain, &least));
     for (int f = 0; f < 2 && split->lambda == first; f++)
         for (double next = first * factors[f]; next > lowest && next < highest; next *= factors[f]) {
-            ND_TRY(refit_at(split, backend, conv, next, chain, &error));
+            ND_TRY_DONE(refit_at(split, &refit, backend, conv, next, chain, &error));
             if (error > least * (1 - least_gain)) break;
             least = error;
             split->lambda = next;
         }
-    return refit_at(split, backend, conv, split->lambda, chain, &error);
+    ND_TRY_DONE(refit_at(split, &refit, backend, conv, split->lambda, chain, &error));
+done:
+    nd_refit_close(&refit);
+    return status;
 }
 
 void nd_split_pool(nd_split *split, const nd_conv *conv) {
