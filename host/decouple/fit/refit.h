@@ -14,8 +14,8 @@ nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_mom
  * E g E^T and h E^T in x. Features that never vary get 0. */
 nd_status nd_refit_gram(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x);
 
-/* The normal equations of a chain's last stage given the ones before it, to be solved for several ridges: what
- * they have of g, h, the identity and the original weights. */
+/* The normal equations of a chain's last stage given the ones before it, to be solved for several ridges:
+ * what they have of g, h, the identity and the original weights. */
 typedef struct nd_refit {
     int64_t n;     /* features of a group of the stage */
     double *gram;  /* [groups][n][n]: E g E^T */
@@ -26,8 +26,8 @@ typedef struct nd_refit {
 
 nd_status nd_refit_open(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
                         const nd_chain *chain, bool ridges, nd_refit *out);
-/* The exact optimum of the last stage with the ridge that the moments have now; they are otherwise those that
- * it was opened with, and so are the stages before. */
+/* The exact optimum of the last stage with the ridge that the moments have now; they are otherwise those
+ * that it was opened with, and so are the stages before. */
 nd_status nd_refit_solve(const nd_refit *refit, nd_backend *backend, const nd_conv *conv,
                          const nd_moments *moments, nd_chain *chain);
 void nd_refit_close(nd_refit *refit); /* zeroed is legal */

@@ -8,8 +8,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* Images a run, and in the runs of all networks: they are open at once, and sixteen of VGG16 would take 14 GiB.
- */
+/* Images a run, and in the runs of all networks: they are open at once, and sixteen of VGG16 would take
+ * 14 GiB. */
 enum { nd_eval_batch = 32, nd_eval_images = 128 };
 
 static int64_t usual_batch(size_t networks) {
