@@ -111,6 +111,29 @@ Test(quantize, a_network_of_adaptive_ranks_gathers_nothing) {
     nd_backend_close(backend);
 }
 
+/* What a residual adds and a Gather reads is in one scale. */
+Test(quantize, what_is_moved_keeps_its_range) {
+    nd_backend *backend = open_ref();
+    nd_graph *graph = new_graph("moved");
+    const int x = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
+    const int a = add_plain(graph, nd_op_relu, add_conv(graph, "first", x, 8, 3, 3, 1, 1), -1);
+    const int g = add_gather(graph, a, (int64_t[]){0, 1}, 2);
+    const int b = add_plain(graph, nd_op_add, add_conv(graph, "second", g, 8, 2, 1, 1, 3), a);
+    const int c = add_plain(graph, nd_op_relu, b, -1);
+    finish(graph, add_conv(graph, "score", c, 5, 8, 1, 1, 5), 1);
+    quantize_net(graph, backend, NULL);
+    float scales[2] = {0};
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const nd_node *node = &graph->nodes[i];
+        if (node->op != nd_op_quantize || (node->in[0] != a && node->in[0] != g)) continue;
+        scales[node->in[0] == g] = ((const float *)nd_graph_constant(graph, node, 1)->data)[0];
+    }
+    cr_expect_gt(scales[0], 0);
+    cr_expect_eq(scales[0], scales[1], "%g %g", (double)scales[0], (double)scales[1]);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
 /* The identity of cross-layer equalisation; and it does something. */
 Test(quantize, balancing_changes_weights_but_no_answer) {
     nd_backend *backend = open_ref();
