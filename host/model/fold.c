@@ -35,6 +35,7 @@ static bool folding_find(nd_graph *graph, int norm, nd_folding *out) {
     if (linear < 0 || graph->nodes[linear].n_out != 1 || nd_graph_is_output(graph, node->in[0])) return false;
     if (nd_graph_uses(graph, node->in[0], &user) != 1 || graph->values[node->in[0]].pinned) return false;
     const nd_node *before = &graph->nodes[linear];
+    if (!before->within != !node->within) return false; /* one of them is written, the other is not */
     const int64_t channels = linear_channels(before, nd_graph_constant(graph, before, 1));
     if (!channels) return false;
     for (int k = 1; k < 5; k++)

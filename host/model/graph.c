@@ -301,6 +301,8 @@ static nd_status graph_clone_nodes(const nd_graph *graph, nd_graph *copy) {
         to->op_type = nd_arena_strdup(&copy->arena, from->op_type);
         ND_REQUIRE(to->op_type, nd_status_memory, "%s: no memory", graph->name);
         to->attr = from->attr;
+        to->within = from->within ? nd_arena_strdup(&copy->arena, from->within) : NULL;
+        ND_REQUIRE(!from->within || to->within, nd_status_memory, "%s: no memory", graph->name);
         to->raw = from->raw;
         to->raw_bytes = from->raw_bytes;
         to->norm = from->norm;

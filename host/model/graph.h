@@ -179,6 +179,8 @@ typedef struct nd_node {
      * convolution has that one's. NULL in graphs without a source. */
     const void *raw;
     size_t raw_bytes;
+    const char
+        *within; /* the function of the file whose body it is of: read, run and never written. Else NULL */
     const void *norm; /* the NodeProto of the BatchNormalization that was folded into it, or NULL */
     /* What nd changed, for the file: bit k stands for a new constant as input k. A convolution with any is
      * written anew, in the place of `raw` and `norm`; of others only the inputs are. */

@@ -134,7 +134,7 @@ static nd_link *const nd_links[nd_op_count] = {
 };
 
 static bool is_followed(const nd_graph *graph, const nd_node *node) {
-    return nd_links[node->op] && node->n_in > 0 && node->in[0] >= 0 && node->n_out > 0 &&
+    return !node->within && nd_links[node->op] && node->n_in > 0 && node->in[0] >= 0 && node->n_out > 0 &&
            graph->values[node->out[0]].rank >= 2;
 }
 

@@ -40,6 +40,7 @@ class Graph:
         self.channels, self.side = 3, 16  # at the smaller of two sizes
         self.value = "x"
         self.shared = {}
+        self.functions = []
 
     def name(self, stem):
         self.names += 1
@@ -299,13 +300,25 @@ class Graph:
                                               [helper.make_tensor_value_info(out, TensorProto.FLOAT, None)]))
         self.value = self.node("If", [cond], then_branch=branches[0], else_branch=branches[1])
 
+    def called(self):
+        """A function of the file, whose weights are its operands or its own, and whose attributes may be the call's."""
+        k, c = int(self.rng.choice([1, 3])), self.channels
+        name = self.name("Block")
+        pads = helper.make_node("Conv", ["a", "w"], ["b"])
+        pads.attribute.append(onnx.AttributeProto(name="pads", ref_attr_name="edge", type=onnx.AttributeProto.INTS))
+        own = helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(self.floats(c, 1, 1)))
+        body = [own, pads, helper.make_node("Mul", ["b", "k"], ["m"]), helper.make_node("Relu", ["m"], ["r"])]
+        opsets = [helper.make_opsetid("", self.opset)]
+        self.functions.append(helper.make_function("own", name, ["a", "w"], ["r"], body, opsets, attributes=["edge"]))
+        self.value = self.node(name, [self.value, self.weights(c, c, k)], domain="own", edge=[k // 2] * 4)
+
     def dead(self):
         self.node(str(self.rng.choice(["Neg", "Relu", "Shape"])), [self.value])
 
     def model(self):
         blocks = [self.conv, self.conv, self.chain, self.branch, self.concat, self.pad, self.norm, self.rows, self.fixed,
                   self.tokens, self.dead, self.pool, self.small, self.deep, self.deep, self.split, self.upsample, self.transposed,
-                  self.shuffled]
+                  self.shuffled, self.called]
         if not self.plain:
             blocks += [self.subgraph, self.groupnorm, self.sorted, self.masked]
         self.conv()
@@ -320,7 +333,8 @@ class Graph:
             self.nodes, "random", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, *size])],
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", self.channels, None, None])],
             self.initializers, value_info=self.infos)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
+        opsets = [helper.make_opsetid("", self.opset)] + [helper.make_opsetid("own", 1)] * bool(self.functions)
+        return helper.make_model(graph, opset_imports=opsets, functions=self.functions, ir_version=8)
 
 
 def convolutions(graph):
@@ -333,8 +347,12 @@ def convolutions(graph):
                 yield from convolutions(attribute.g)
 
 
-def check_table(graph, output):
+def check_table(model, output):
     """Every convolution has its line."""
+    graph = model.graph
+    calls = sum(node.domain == "own" for node in graph.node)
+    named = output.count("in the function own.")
+    written.require(named == calls, f"{named} convolutions in functions, not {calls}")
     lines = {line.split()[0].split("/")[-1] for line in output.splitlines() if line.strip()}
     missing = [name for name in convolutions(graph) if name not in lines]
     written.require(not missing, f"no word of {missing}")
@@ -375,7 +393,7 @@ def check_seed(build, seed, folder, counts):
             what = f"seed {seed}, {method} --rank {rank}"
             if done.returncode:
                 return f"{what}: ended with {done.returncode}: {done.stderr.strip()[-300:]}"
-            check_table(model.graph, done.stdout)
+            check_table(model, done.stdout)
             written.check(old, new, written.TOLERANCE if full else None, narrowed=method == "prune", sizes=(16, 23))
             if not full:
                 check_runs(build, new, counts)

@@ -197,6 +197,14 @@ static nd_status leave_nested(void *context, const char *name, const char *op_ty
                                      around->node->op_type));
 }
 
+/* The file has one body for all calls of a function, whose weights may be operands. */
+static nd_status leave_within(const nd_node *node, nd_plan *plan) {
+    if (!strstr(node->op_type, "Conv")) return nd_status_ok;
+    return leave_for(plan, node->name,
+                     nd_arena_printf(&plan->arena, "%s in the function %s of the file, which stays as it is",
+                                     node->op_type, node->within));
+}
+
 static nd_status leave(const nd_graph *graph, const nd_node *node, nd_plan *plan) {
     return leave_for(plan, node->name, explain(graph, node, &plan->arena));
 }
@@ -223,6 +231,11 @@ nd_status nd_plan_open(const nd_graph *graph, const nd_decouple_settings *settin
     ND_TRY_DONE(read_methods(settings, &plan));
     for (int n = 0; n < graph->n_nodes; n++) {
         const nd_node *node = &graph->nodes[n];
+        if (node->within) {
+            seen = seen || node->op == nd_op_conv;
+            ND_TRY_DONE(leave_within(node, &plan));
+            continue;
+        }
         if (node->op != nd_op_conv && node->op_type && strstr(node->op_type, "Conv"))
             ND_TRY_DONE(leave(graph, node, &plan));
         if (node->op == nd_op_gemm || node->op == nd_op_matmul)

@@ -1,11 +1,14 @@
 #include "base/files/file.h"
 #include "base/log.h"
 #include "model/onnx/onnx_parts.h"
+#include "model/onnx/onnx_unfold.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { nd_onnx_outputs_max = 1 << 14 }; /* of a graph: beyond any network, and few enough to search */
+/* Functions within each other, and nodes of all calls: a few bytes can ask for any number. */
+enum { nd_onnx_calls_max = 32, nd_onnx_unfolded_max = 1 << 16 };
 
 typedef struct nd_onnx_reader {
     nd_graph *graph;
@@ -13,6 +16,9 @@ typedef struct nd_onnx_reader {
     nd_onnx_files files;
     nd_span body; /* the GraphProto */
     int n_bodies;
+    nd_onnx_functions functions;
+    int calls, unfolded;
+    const char *within; /* the function of the outermost call */
 } nd_onnx_reader;
 
 static nd_status read_body(void *context, nd_span body) {
@@ -166,9 +172,44 @@ static nd_status read_ends(nd_onnx_reader *reader, char *const *names, size_t co
     return nd_status_ok;
 }
 
+static nd_status read_node(void *context, nd_span message);
+
+static nd_status read_unfolded(void *context, nd_buffer *node) {
+    nd_onnx_reader *reader = context;
+    nd_buffer *bytes = reader->files.bytes;
+    ND_REQUIRE(reader->unfolded++ < nd_onnx_unfolded_max, nd_status_unsupported,
+               "functions of over %d nodes in all their calls", nd_onnx_unfolded_max);
+    reader->files.bytes = node;
+    const nd_status status = read_node(reader, (nd_span){node->data, node->bytes});
+    reader->files.bytes = bytes;
+    return status;
+}
+
+/* The nodes of the function in place of its call, in the function's own opset. */
+static nd_status read_call(nd_onnx_reader *reader, nd_span message, const Nd__Onnx__Node *proto,
+                           const nd_onnx_function *function) {
+    nd_graph *graph = reader->graph;
+    const char *within = reader->within;
+    const int64_t opset = graph->opset;
+    ND_REQUIRE(reader->calls < nd_onnx_calls_max, nd_status_format,
+               "functions that call each other over %d deep", nd_onnx_calls_max);
+    if (!within) reader->within = nd_arena_printf(&graph->arena, "%s.%s", proto->domain, proto->op_type);
+    ND_REQUIRE(reader->within, nd_status_memory, "no memory");
+    if (function->opset) graph->opset = function->opset;
+    reader->calls++;
+    const nd_status status = nd_onnx_unfold(function, message, read_unfolded, reader);
+    reader->calls--;
+    graph->opset = opset;
+    reader->within = within;
+    return status;
+}
+
 static nd_status read_node_proto(nd_onnx_reader *reader, nd_span message, const Nd__Onnx__Node *proto) {
     nd_graph *graph = reader->graph;
     ND_REQUIRE(proto->op_type && *proto->op_type, nd_status_format, "op_type is missing");
+    const char *domain = proto->domain ? proto->domain : "";
+    const nd_onnx_function *function = nd_onnx_functions_find(&reader->functions, domain, proto->op_type);
+    if (function && !function->whole) return read_call(reader, message, proto, function);
     ND_REQUIRE(proto->n_output >= 1, nd_status_format, "a %s without outputs", proto->op_type);
     ND_REQUIRE(proto->n_input <= INT32_MAX / 8 && proto->n_output <= INT32_MAX / 8, nd_status_format,
                "more inputs or outputs than nd counts");
@@ -186,7 +227,10 @@ static nd_status read_node_proto(nd_onnx_reader *reader, nd_span message, const 
     ND_REQUIRE(node->op_type, nd_status_memory, "no memory");
     node->raw = message.data;
     node->raw_bytes = message.bytes;
-    return nd_onnx_interpret(graph, &reader->files, proto, node);
+    const nd_status status = nd_onnx_interpret(graph, &reader->files, proto, node);
+    node->within = reader->within;
+    if (reader->within) node->raw = NULL, node->raw_bytes = 0; /* its bytes are gone after this */
+    return status;
 }
 
 static nd_status read_node(void *context, nd_span message) {
@@ -292,6 +336,7 @@ static nd_status read_model(nd_onnx_reader *reader) {
         nd_log(nd_log_warn, "%s: opset %lld is newer than %d, which nd was written for", reader->file,
                (long long)graph->opset, nd_onnx_opset_known);
     const nd_span body = reader->body;
+    ND_TRY(nd_onnx_functions_list(model, &graph->arena, &reader->functions));
     ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_initializer, read_initializer, reader));
     ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_sparse, read_sparse, reader));
     ND_TRY(nd_onnx_each(body, "the graph", nd_onnx_graph_input, read_input, reader));
@@ -337,6 +382,8 @@ static nd_status branch_read(nd_branch *branch, const nd_node *node) {
     const nd_span raw = {node->raw, node->raw_bytes};
     ND_TRY(nd_onnx_each(raw, "a node", nd_onnx_node_attribute, branch_find, branch));
     ND_REQUIRE(branch->body.bytes, nd_status_format, "attribute '%s' is missing", branch->attribute);
+    const nd_span model = {reader->files.bytes->data, reader->files.bytes->bytes};
+    ND_TRY(nd_onnx_functions_list(model, &reader->graph->arena, &reader->functions));
     ND_TRY(nd_onnx_each(branch->body, "a branch", nd_onnx_graph_initializer, read_initializer, reader));
     ND_TRY(nd_onnx_each(branch->body, "a branch", nd_onnx_graph_input, read_input, reader));
     *branch->declared = reader->graph->n_inputs;
