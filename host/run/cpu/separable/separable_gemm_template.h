@@ -8,7 +8,8 @@
  *   sep_word, sep_acc   a word, a register of sums
  *   word_set1(p), word_load(p)  a word of the panel in every lane, a register of words of weights
  *   acc_dot(sum, a, w)  adds the products of the terms in each lane's words
- *   acc_start(gemm, v), acc_result(gemm, v, sum)  the first sums of register v, and what they come to
+ *   acc_start(gemm, v), acc_result(gemm, v, sum)  the first sums of register v, and what they come to; such
+ *                       sums are exact, others begin with the bias and join by acc_join
  *   vec_residual(gemm, v, x2), vec_bounded(gemm, v, low, high)  the rest of the epilogue
  *   vec_load_in(p), vec_load_in_part(p, n), vec_store_out(p, v)  elements of x2 and y
  *
@@ -29,6 +30,10 @@
 #    define acc_result(gemm, v, sum)        (sum)
 #    define vec_residual(gemm, v, x2)       vec_add(v, x2)
 #    define vec_bounded(gemm, v, low, high) vec_min(high, vec_max(low, v))
+#    define acc_join(a, b)                  vec_add(a, b)
+enum { sep_chain_words = 256 };
+/* The registers are for the sums that are being added to. */
+#    define sep_keep_in_memory(total) __asm__ volatile("" : : "r"(total) : "memory")
 #endif
 #ifndef vec_store_out
 #    define vec_store_out vec_store
@@ -64,37 +69,76 @@ ND_INLINE void sep_finish(const int pixels, const int registers, const sep_store
     }
 }
 
+/* What a tile has yet to read, and what the one after it will. */
+typedef struct sep_cursor {
+    const sep_word *panel, *weights;
+    const char *ahead;
+} sep_cursor;
+
+ND_INLINE sep_cursor sep_add_groups(const int pixels, const int registers, const int64_t groups,
+                                    const int64_t ahead_step, sep_cursor at, sep_acc sum[MR][NV]) {
+    for (int64_t g = 0; g < groups; g++) {
+        for (int k = 0; k < WORDS; k += STEP) {
+            ND_UNROLL for (int s = 0; s < STEP; s++) {
+                sep_acc w[NV];
+                ND_UNROLL for (int v = 0; v < registers; v++) {
+                    w[v] = word_load(at.weights + (s * NV + v) * LANES);
+                    vec_prefetch(at.weights + (s * NV + v + ND_PREFETCH * NV) * LANES);
+                }
+                ND_UNROLL for (int p = 0; p < pixels; p++) {
+                    const sep_acc a = word_set1(at.panel + p * WORDS + s);
+                    ND_UNROLL for (int v = 0; v < registers; v++) acc_dot(sum[p][v], a, w[v]);
+                }
+            }
+            if (k % nd_sep_ahead_depth == 0) {
+                vec_prefetch(at.ahead);
+                at.ahead += ahead_step;
+            }
+            at.panel += STEP;
+            at.weights += STEP * NV * LANES;
+        }
+        at.panel += (pixels - 1) * WORDS;
+    }
+    return at;
+}
+
 ND_INLINE void sep_tile(const int pixels, const int registers, const nd_sep_gemm *gemm) {
     sep_acc sum[MR][NV];
     ND_UNROLL for (int v = 0; v < registers; v++) {
         const sep_acc start = acc_start(gemm, v);
         ND_UNROLL for (int p = 0; p < pixels; p++) sum[p][v] = start;
     }
-    const sep_word *panel = gemm->panel, *weights = gemm->weights;
-    const char *ahead = gemm->ahead;
-    const int64_t ahead_step = gemm->ahead_step;
-    for (int64_t g = 0; g < gemm->groups; g++) {
-        for (int k = 0; k < WORDS; k += STEP) {
-            ND_UNROLL for (int s = 0; s < STEP; s++) {
-                sep_acc w[NV];
-                ND_UNROLL for (int v = 0; v < registers; v++) {
-                    w[v] = word_load(weights + (s * NV + v) * LANES);
-                    vec_prefetch(weights + (s * NV + v + ND_PREFETCH * NV) * LANES);
-                }
-                ND_UNROLL for (int p = 0; p < pixels; p++) {
-                    const sep_acc a = word_set1(panel + p * WORDS + s);
-                    ND_UNROLL for (int v = 0; v < registers; v++) acc_dot(sum[p][v], a, w[v]);
-                }
-            }
-            if (k % nd_sep_ahead_depth == 0) {
-                vec_prefetch(ahead);
-                ahead += ahead_step;
-            }
-            panel += STEP;
-            weights += STEP * NV * LANES;
+    sep_cursor at = {gemm->panel, gemm->weights, gemm->ahead};
+#ifdef acc_join
+    /* One chain of additions rounds by what it has come to, at every term: long ones are cut, and their parts
+     * added in the end. */
+    const int64_t chain = sep_chain_words / WORDS;
+    sep_acc total[MR][NV];
+    if (gemm->groups > chain) {
+        ND_UNROLL for (int v = 0; v < registers; v++) {
+            ND_UNROLL for (int p = 0; p < pixels; p++) total[p][v] = vec_zero();
         }
-        panel += (pixels - 1) * WORDS;
     }
+    for (int64_t left = gemm->groups;; left -= chain) {
+        at = sep_add_groups(pixels, registers, left < chain ? left : chain, gemm->ahead_step, at, sum);
+        if (left <= chain) break;
+        sep_keep_in_memory(total);
+        ND_UNROLL for (int v = 0; v < registers; v++) {
+            ND_UNROLL for (int p = 0; p < pixels; p++) {
+                total[p][v] = acc_join(total[p][v], sum[p][v]);
+                sum[p][v] = vec_zero();
+            }
+        }
+        sep_keep_in_memory(total);
+    }
+    if (gemm->groups > chain) {
+        ND_UNROLL for (int v = 0; v < registers; v++) {
+            ND_UNROLL for (int p = 0; p < pixels; p++) sum[p][v] = acc_join(total[p][v], sum[p][v]);
+        }
+    }
+#else
+    sep_add_groups(pixels, registers, gemm->groups, gemm->ahead_step, at, sum);
+#endif
     if (gemm->columns < registers * LANES) {
         sep_finish(pixels, registers, sep_store_part, gemm, sum);
     } else if (gemm->stream) {
