@@ -63,11 +63,12 @@ Test(decode, both_layouts_of_yolo_say_the_same) {
 
 Test(decode, of_overlapping_boxes_of_a_class_the_best_stays) {
     float v8[4 + classes][boxes] = {{0}};
-    static const float centres[][4] = {
-        {100, 100, 50, 50}, {105, 100, 50, 50}, {105, 100, 50, 50}, {300, 300, 20, 20}};
-    static const float scores[][2] = {
-        {0.5f, 0}, {0.75f, 0}, {0, 0.25f}, {0.005f, 0}}; /* the last: below all thresholds */
-    for (int i = 0; i < 4; i++) {
+    enum { given = 5 };
+    static const float centres[given][4] = {
+        {100, 100, 50, 50}, {105, 100, 50, 50}, {105, 100, 50, 50}, {300, 300, 20, 20}, {200, 200, 0, 30}};
+    /* Below all thresholds, and of a box without area. */
+    static const float scores[given][2] = {{0.5f, 0}, {0.75f, 0}, {0, 0.25f}, {0.005f, 0}, {0.9f, 0}};
+    for (int i = 0; i < given; i++) {
         for (int k = 0; k < 4; k++) v8[k][i] = centres[i][k];
         for (int c = 0; c < 2; c++) v8[4 + c][i] = scores[i][c];
     }
