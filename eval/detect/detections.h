@@ -10,8 +10,8 @@ typedef struct nd_detections {
     size_t count, capacity;
 } nd_detections;
 
-/* Copies it. A box without area, as networks clip them at borders, finds nothing: it overlaps no box, not even
- * itself, and is left out. */
+/* Copies it. A box without area, as networks clip them at borders, finds nothing: it overlaps no box, not
+ * even itself, and is left out. */
 nd_status nd_detections_add(nd_detections *detections, const nd_detection *detection);
 
 #endif
