@@ -187,67 +187,42 @@ nd_status nd_features_gram(nd_backend *backend, const nd_functionals *features, 
 /* --- of many groups --- */
 
 typedef struct product_job {
-    int64_t k;
+    int64_t k, taps;
     const double *g;
     const nd_functionals *features;
-    const int32_t *order; /* [rows] */
-    double *product;      /* [rows][k] */
+    double *product; /* [rows][k] */
 } product_job;
 
 enum { product_part = 128 };
 
-/* Parts of columns: the rows of g that neighbours in the order share stay in a cache. */
+/* Parts of columns, tap after tap: the rows of g that features of a tap share stay in a cache. */
 static void product_body(void *context, int64_t begin, int64_t end, int worker) {
     const product_job *job = context;
     const nd_functionals *f = job->features;
     (void)worker;
     for (int64_t p = begin; p < end; p++) {
         const int64_t first = p * product_part, left = job->k - first;
-        for (int64_t i = 0; i < f->rows; i++) {
-            const int64_t r = job->order[i], start = f->start[r];
-            nd_combine_rows(job->g + first, job->k, f->index + start, f->value + start,
-                            f->start[r + 1] - start, left < product_part ? left : product_part,
-                            job->product + r * job->k + first);
-        }
+        const int64_t count = left < product_part ? left : product_part;
+        for (int64_t t = 0; t < job->taps; t++)
+            for (int64_t r = t; r < f->rows; r += job->taps)
+                nd_combine_rows(job->g + first, job->k, f->index + f->start[r], f->value + f->start[r],
+                                f->start[r + 1] - f->start[r], count, job->product + r * job->k + first);
     }
 }
 
-/* order[rows] by the first index of a row, rows without one first. count[k + 2]. */
-static void order_rows(const nd_functionals *f, int64_t k, int64_t *count, int32_t *order) {
-    memset(count, 0, (size_t)(k + 2) * sizeof *count);
-    for (int pass = 0; pass < 2; pass++) {
-        for (int64_t r = 0; r < f->rows; r++) {
-            const int64_t at = f->start[r] < f->start[r + 1] ? f->index[f->start[r]] + 1 : 0;
-            if (pass)
-                order[count[at]++] = (int32_t)r;
-            else
-                count[at + 1]++;
-        }
-        for (int64_t i = 0; !pass && i <= k; i++) count[i + 1] += count[i];
-    }
-}
-
-nd_status nd_features_grams(const nd_functionals *features, int64_t group, int64_t k, const double *g,
-                            double *grams) {
-    nd_status status = nd_status_ok;
-    product_job job = {.k = k, .g = g, .features = features};
-    int32_t *order = nd_alloc_array((size_t)features->rows, sizeof *order);
-    int64_t *count = nd_alloc_array((size_t)k + 2, sizeof *count);
+nd_status nd_features_grams(const nd_functionals *features, int64_t group, int64_t taps, int64_t k,
+                            const double *g, double *grams) {
+    product_job job = {.k = k, .taps = taps, .g = g, .features = features};
     job.product = nd_alloc_array((size_t)features->rows, (size_t)k * sizeof *job.product);
-    ND_REQUIRE_DONE(order && count && job.product, nd_status_memory,
-                    "no memory for the moments of %lld features", (long long)features->rows);
-    order_rows(features, k, count, order);
-    job.order = order;
+    ND_REQUIRE(job.product, nd_status_memory, "no memory for the moments of %lld features",
+               (long long)features->rows);
     nd_parallel_for((k + product_part - 1) / product_part, features->start[features->rows] * product_part,
                     product_body, &job);
     for (int64_t r = 0; r < features->rows; r++)
         for (int64_t s = 0; s < group; s++)
             grams[r * group + s] = dot_sparse(features, r / group * group + s, job.product + r * k);
-done:
-    free(order);
-    free(count);
     free(job.product);
-    return status;
+    return nd_status_ok;
 }
 
 /* *sum += <x E g E^T, x> of x[rows][features] in fp32. */

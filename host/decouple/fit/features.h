@@ -16,9 +16,9 @@ nd_status nd_features_gram(nd_backend *backend, const nd_functionals *features, 
                            double *gram);
 
 /* The same of each `group` rows by themselves: grams[rows / group][group][group]. The rows are those of the
- * groups of a stage, which mostly read the same rows of g. */
-nd_status nd_features_grams(const nd_functionals *features, int64_t group, int64_t k, const double *g,
-                            double *grams);
+ * groups of a stage with so many taps; at a tap all of them mostly read the same rows of g. */
+nd_status nd_features_grams(const nd_functionals *features, int64_t group, int64_t taps, int64_t k,
+                            const double *g, double *grams);
 
 /* out[rows][rows] = E E^T. */
 nd_status nd_features_norms(nd_backend *backend, const nd_functionals *features, int64_t k, double *out);

@@ -90,15 +90,16 @@ static int64_t groups_at_a_time(const nd_conv *conv, const nd_stage *last, int64
 
 typedef struct kernel {
     const nd_moments *m;
-    const double *w; /* [no][k]: the original weights */
+    const double *w; /* [no][k]: the original weights; NULL where they are not asked for */
 } kernel;
 
 /* Of `count` groups from q on. */
 static nd_status equations_of(nd_backend *backend, kernel of, const double *g, const nd_functionals *features,
-                              int64_t q, int64_t count, int64_t rows, nd_refit *out) {
-    const int64_t n = out->n, k = of.m->k;
+                              int64_t q, int64_t count, const nd_stage *last, nd_refit *out) {
+    const int64_t n = out->n, k = of.m->k, rows = last->no / last->groups;
+    const int64_t taps = last->window.kernel[0] * last->window.kernel[1];
     if (count > 1)
-        ND_TRY(nd_features_grams(features, n, k, g, out->gram + q * n * n));
+        ND_TRY(nd_features_grams(features, n, taps, k, g, out->gram + q * n * n));
     else
         ND_TRY(nd_features_gram(backend, features, k, g, out->gram + q * n * n));
     for (int64_t i = 0; i < count; i++) {
@@ -106,7 +107,7 @@ static nd_status equations_of(nd_backend *backend, kernel of, const double *g, c
         const nd_functionals own = {
             .rows = n, .start = features->start + i * n, .index = features->index, .value = features->value};
         ND_TRY(nd_features_dot(backend, &own, rows, k, of.m->h + first * k, out->h + first * n));
-        if (!out->norms) continue;
+        if (!of.w) continue;
         ND_TRY(nd_features_dot(backend, &own, rows, k, of.w + first * k, out->w + first * n));
         ND_TRY(nd_features_norms(backend, &own, k, out->norms + (q + i) * n * n));
     }
@@ -132,10 +133,10 @@ nd_status nd_refit_open(nd_backend *backend, const nd_conv *conv, const nd_momen
     const int64_t most = groups_at_a_time(conv, last, n, m->k);
     nd_functionals in = {0}, features = {0};
     nd_status status = nd_status_ok;
-    double *w = nd_alloc_array((size_t)m->no, (size_t)m->k * sizeof *w);
+    double *w = ridges ? nd_alloc_array((size_t)m->no, (size_t)m->k * sizeof *w) : NULL;
     *out = (nd_refit){.n = n};
-    ND_REQUIRE_DONE(w, nd_status_memory, "no memory for the kernel");
-    for (int64_t e = 0; e < m->no * m->k; e++) w[e] = conv->weights[e];
+    ND_REQUIRE_DONE(w || !ridges, nd_status_memory, "no memory for the kernel");
+    for (int64_t e = 0; w && e < m->no * m->k; e++) w[e] = conv->weights[e];
     ND_TRY_DONE(refit_room(conv, last, ridges, out));
     memcpy(out->ridge, m->ridge, (size_t)conv->groups * sizeof *out->ridge);
     ND_TRY_DONE(nd_chain_functionals(chain, conv, chain->n - 1, &in));
@@ -145,7 +146,7 @@ nd_status nd_refit_open(nd_backend *backend, const nd_conv *conv, const nd_momen
         count = most < left ? most : left > 0 ? left : 1;
         ND_TRY_DONE(nd_features_of_stage(chain, conv, chain->n - 1, &in, q, count, &features));
         ND_TRY_DONE(equations_of(backend, (kernel){m, w}, m->g + group * m->k * m->k, &features, q, count,
-                                 last->no / last->groups, out));
+                                 last, out));
         nd_functionals_free(&features);
     }
 done:

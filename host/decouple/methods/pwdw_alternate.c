@@ -24,6 +24,7 @@ typedef struct alternation {
     int64_t k, most;          /* most terms of one output */
     int64_t *first;           /* [n_out + 1]: number of its first term */
     double *w, *wg;           /* [n_out][k] */
+    const double *rows;       /* what `w` is composed of, with the filters */
     double *rest, *z, *p, *q; /* [rank][cols]: residual, preconditioned, direction and its image */
     double *near;             /* [n_out][most][most]: inverse of v S v^T */
     double *size, *start;     /* [n_out]: squared norm of the residual, now and at first */
@@ -32,14 +33,15 @@ typedef struct alternation {
 /* --- one output --- */
 
 /* w_o = sum over its terms of rows[i] v[t] */
-static void compose(const alternation *a, int64_t o, const double *rows) {
+static void compose_output(const alternation *a, int64_t o) {
     const nd_pwdw_problem *at = a->at;
     const int64_t s = at->s;
     double *w = a->w + o * a->k;
     memset(w, 0, (size_t)a->k * sizeof *w);
     for (int64_t term = a->first[o]; term < a->first[o + 1]; term++)
         for (int64_t i = 0; i < at->cols; i++)
-            for (int64_t t = 0; t < s; t++) w[i * s + t] += rows[term * at->cols + i] * at->v[term * s + t];
+            for (int64_t t = 0; t < s; t++)
+                w[i * s + t] += a->rows[term * at->cols + i] * at->v[term * s + t];
 }
 
 /* out[term][i] = sum over t of v[term][t] x[i][t] */
@@ -60,16 +62,10 @@ static double dot(const alternation *a, int64_t o, const double *x, const double
     return sum;
 }
 
-static void compose_rows(void *context, int64_t begin, int64_t end, int worker) {
+static void compose(void *context, int64_t begin, int64_t end, int worker) {
     const alternation *a = context;
     (void)worker;
-    for (int64_t o = begin; o < end; o++) compose(a, o, a->at->u);
-}
-
-static void compose_direction(void *context, int64_t begin, int64_t end, int worker) {
-    const alternation *a = context;
-    (void)worker;
-    for (int64_t o = begin; o < end; o++) compose(a, o, a->p);
+    for (int64_t o = begin; o < end; o++) compose_output(a, o);
 }
 
 static void residual(void *context, int64_t begin, int64_t end, int worker) {
@@ -167,8 +163,10 @@ done:
     return status;
 }
 
-/* wg = w g of all outputs */
-static nd_status multiply(alternation *a) {
+/* wg = w g of all outputs, w composed of `rows` */
+static nd_status multiply(alternation *a, const double *rows) {
+    a->rows = rows;
+    nd_parallel_for(a->at->n_out, a->most * a->k, compose, a);
     return a->backend->table->linalg.gemm(a->backend, false, false, a->at->n_out, a->k, a->k, 1, a->w, a->k,
                                           a->at->g, a->k, 0, a->wg, a->k);
 }
@@ -177,8 +175,7 @@ static nd_status solve_rows(alternation *a) {
     const nd_pwdw_problem *at = a->at;
     const int64_t cost = a->most * a->k;
     ND_TRY(invert_filters(a));
-    nd_parallel_for(at->n_out, cost, compose_rows, a);
-    ND_TRY(multiply(a));
+    ND_TRY(multiply(a, at->u));
     nd_parallel_for(at->n_out, cost, residual, a);
     memset(a->p, 0, (size_t)(at->rank * at->cols) * sizeof *a->p);
     memset(a->size, 0, (size_t)at->n_out * sizeof *a->size);
@@ -188,8 +185,7 @@ static nd_status solve_rows(alternation *a) {
         nd_parallel_for(at->n_out, cost, new_direction, a);
         if (!i) memcpy(a->start, a->size, (size_t)at->n_out * sizeof *a->start);
         if (all_done(a)) break;
-        nd_parallel_for(at->n_out, cost, compose_direction, a);
-        ND_TRY(multiply(a));
+        ND_TRY(multiply(a, a->p));
         nd_parallel_for(at->n_out, cost, step, a);
     }
     return nd_status_ok;

@@ -152,7 +152,7 @@ Test(pwdw_fit, grams_of_groups_at_once_are_those_of_each) {
             const int64_t n = all.rows / count;
             double *grams = nd_alloc_array((size_t)(count * n * n), sizeof *grams);
             double *gram = nd_alloc_array((size_t)(n * n), sizeof *gram);
-            OK(nd_features_grams(&all, n, size, g, grams));
+            OK(nd_features_grams(&all, n, nd_conv_taps(&conv), size, g, grams));
             for (int64_t q = 0; q < count; q++) {
                 OK(nd_features_of_stage(&chain, &conv, chain.n - 1, &in, group * count + q, 1, &one));
                 OK(nd_features_gram(backend, &one, size, g, gram));
