@@ -244,20 +244,6 @@ static void tiled_finish(tiled_kernel *k) {
     k->base.workspace_bytes = k->worker_bytes * (size_t)k->base.cpu->threads;
 }
 
-nd_status nd_cpu_separable_tiled_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
-                                         nd_kernel **out) {
-    nd_status status = nd_status_ok;
-    tiled_kernel *k = tiled_new(cpu, work, precision);
-    ND_REQUIRE(k, nd_status_memory, "separable: no memory for the kernel");
-    ND_TRY_DONE(tiled_pack(k, work, precision));
-    tiled_finish(k);
-    snprintf(k->base.engine, sizeof k->base.engine, "nd:separable:amx");
-    *out = &k->base;
-done:
-    if (status) tiled_release(&k->base);
-    return status;
-}
-
 /* Above, oneDNN has whole registers of input channels. */
 enum { tiled_patch_channels = 8 };
 
@@ -306,17 +292,27 @@ static void tiled_frame(tiled_kernel *k, const nd_work *work) {
     k->base.workspace_bytes += (size_t)(k->y.dims[0] * k->frame_height * tiled_frame_row(k));
 }
 
-nd_status nd_cpu_conv_tiled_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
-                                    nd_kernel **out) {
+static nd_status tiled_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision, bool by_patches,
+                               nd_kernel **out) {
     nd_status status = nd_status_ok;
     tiled_kernel *k = tiled_new(cpu, work, precision);
-    ND_REQUIRE(k, nd_status_memory, "conv: no memory for the kernel");
-    ND_TRY_DONE(tiled_pack_patches(k, work, precision));
+    ND_REQUIRE(k, nd_status_memory, "%s: no memory for the kernel", by_patches ? "conv" : "separable");
+    ND_TRY_DONE((by_patches ? tiled_pack_patches : tiled_pack)(k, work, precision));
     tiled_finish(k);
-    tiled_frame(k, work);
-    snprintf(k->base.engine, sizeof k->base.engine, "nd:patches:amx");
+    if (by_patches) tiled_frame(k, work);
+    snprintf(k->base.engine, sizeof k->base.engine, by_patches ? "nd:patches:amx" : "nd:separable:amx");
     *out = &k->base;
 done:
     if (status) tiled_release(&k->base);
     return status;
+}
+
+nd_status nd_cpu_separable_tiled_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
+                                         nd_kernel **out) {
+    return tiled_prepare(cpu, work, precision, false, out);
+}
+
+nd_status nd_cpu_conv_tiled_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
+                                    nd_kernel **out) {
+    return tiled_prepare(cpu, work, precision, true, out);
 }
