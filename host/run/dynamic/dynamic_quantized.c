@@ -23,22 +23,27 @@ static const nd_tensor *operand(const nd_call *call, int k) {
     return k < call->node->n_in ? call->in[k] : NULL;
 }
 
-/* A scale and its zero points, of the whole tensor or along an axis: entry i / inner % n. */
+/* A scale and its zero points, of the whole tensor or along an axis: entry i / inner % n. Zero points are as many as
+ * scales, or one for all of them. */
 typedef struct nd_grid {
     const float *scales;
     const int64_t *zeros; /* NULL: none */
-    int64_t n, inner;
+    int64_t n, n_zeros, inner;
 } nd_grid;
+
+static int64_t zero_of(const nd_grid *grid, int64_t c) {
+    return grid->zeros ? grid->zeros[c % grid->n_zeros] : 0;
+}
 
 static nd_status grid_of(const nd_call *call, int k, int64_t axis, const nd_tensor *x, nd_grid *out) {
     const nd_tensor *scale, *zero = operand(call, k + 1);
     int at = 0;
     ND_TRY(nd_call_input(call, k, &scale));
-    const int64_t n = nd_tensor_count(scale);
-    ND_REQUIRE(scale->dtype == nd_dtype_f32 && n > 0 && scale->rank <= 1 &&
-                   (!zero || (zero->dtype == nd_dtype_i64 && nd_tensor_count(zero) == n)),
+    const int64_t n = nd_tensor_count(scale), n_zeros = zero ? nd_tensor_count(zero) : 1;
+    ND_REQUIRE(scale->dtype == nd_dtype_f32 && n > 0 && scale->rank <= 1 && (n_zeros == 1 || n_zeros == n) &&
+                   (!zero || zero->dtype == nd_dtype_i64),
                nd_status_unsupported, "a scale or zero point that is neither one nor a row of them");
-    *out = (nd_grid){scale->data, zero ? zero->data : NULL, n, 1};
+    *out = (nd_grid){scale->data, zero ? zero->data : NULL, n, n_zeros, 1};
     if (n == 1) return nd_status_ok;
     ND_TRY(nd_call_axis(axis, x->rank, &at));
     ND_REQUIRE(x->dims[at] == n, nd_status_format, "%lld scales along an axis of %lld", (long long)n,
@@ -57,7 +62,7 @@ static nd_status to_numbers(const nd_call *call, const nd_tensor *x, int k, int6
     float *to = out->data;
     for (int64_t i = 0; i < count; i++) {
         const int64_t c = i / grid.inner % grid.n;
-        to[i] = (float)(from[i] - (grid.zeros ? grid.zeros[c] : 0)) * grid.scales[c];
+        to[i] = (float)(from[i] - zero_of(&grid, c)) * grid.scales[c];
     }
     return nd_status_ok;
 }
@@ -74,7 +79,7 @@ static nd_status to_integers(const nd_call *call, const nd_tensor *x, int k, int
     const float *from = x->data;
     for (int64_t i = 0; i < count; i++) {
         const int64_t c = i / grid.inner % grid.n;
-        const double zero = grid.zeros ? (double)grid.zeros[c] : 0;
+        const double zero = (double)zero_of(&grid, c);
         const double at = (double)nearbyintf(from[i] / grid.scales[c]) + zero;
         ((int64_t *)out->data)[i] = (int64_t)fmin(high, fmax(low, at)); /* NaN: the lowest */
     }
