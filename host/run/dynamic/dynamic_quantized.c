@@ -23,8 +23,8 @@ static const nd_tensor *operand(const nd_call *call, int k) {
     return k < call->node->n_in ? call->in[k] : NULL;
 }
 
-/* A scale and its zero points, of the whole tensor or along an axis: entry i / inner % n. Zero points are as many as
- * scales, or one for all of them. */
+/* A scale and its zero points, of the whole tensor or along an axis: entry i / inner % n. Zero points are as
+ * many as scales, or one for all of them. */
 typedef struct nd_grid {
     const float *scales;
     const int64_t *zeros; /* NULL: none */
