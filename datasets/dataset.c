@@ -221,7 +221,10 @@ static nd_status dataset_prepare(nd_dataset *self, const nd_dataset_settings *se
                settings->spec);
     ND_TRY(nd_preprocess_parse(recipe, &preprocess));
     ND_TRY(dataset_measure(settings, &preprocess, source));
-    ND_TRY(nd_preprocess_size(&preprocess, source->height, source->width, &batches->height, &batches->width));
+    /* Of unknown size and left as they are: as large as the network wants, or they are named when loaded. */
+    const bool wanted = !source->height && !preprocess.resize_short;
+    ND_TRY(nd_preprocess_size(&preprocess, wanted ? settings->height : source->height,
+                              wanted ? settings->width : source->width, &batches->height, &batches->width));
     ND_TRY(dataset_range(settings, source, &batches->count));
     batches->channels = nd_preprocess_channels(&preprocess);
     batches->channels_last = settings->channels_last;

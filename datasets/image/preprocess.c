@@ -295,6 +295,8 @@ static void preprocess_resized(const nd_preprocess *self, int64_t *height, int64
     }
 }
 
+#define ND_SIZE_RULES "Give crop=N, fit=N or resize=HxW"
+
 nd_status nd_preprocess_size(const nd_preprocess *self, int64_t set_height, int64_t set_width,
                              int64_t *height, int64_t *width) {
     *height = set_height;
@@ -308,8 +310,7 @@ nd_status nd_preprocess_size(const nd_preprocess *self, int64_t set_height, int6
         preprocess_resized(self, height, width);
         return nd_status_ok;
     }
-    return nd_fail(nd_status_usage,
-                   "preprocess: the pictures differ in size; give crop=N, fit=N or resize=HxW");
+    return nd_fail(nd_status_usage, "preprocess: how large are the pictures to be? " ND_SIZE_RULES);
 }
 
 /* Where the crop starts; negative in the border of a smaller picture. */
@@ -363,6 +364,12 @@ nd_status nd_preprocess_run(const nd_preprocess *self, const nd_image *image, in
                             float *dst) {
     int64_t resized_height = image->height, resized_width = image->width;
     preprocess_resized(self, &resized_height, &resized_width);
+    ND_REQUIRE(
+        self->crop_height || self->fit_height || (resized_height == height && resized_width == width),
+        nd_status_usage,
+        "preprocess: a picture of %lldx%lld becomes %lldx%lld, and %lldx%lld are wanted. " ND_SIZE_RULES,
+        (long long)image->height, (long long)image->width, (long long)resized_height,
+        (long long)resized_width, (long long)height, (long long)width);
     const nd_image *ready = image;
     nd_image resized = {0};
     if (resized_height != image->height || resized_width != image->width) {

@@ -52,12 +52,13 @@ const char *nd_preprocess_format(const nd_preprocess *preprocess, char *text, si
 
 int64_t nd_preprocess_channels(const nd_preprocess *preprocess); /* 3, or 1 for grey */
 
-/* The size every picture comes out with, given that of the set's pictures (0 x 0 where they differ).
+/* The size every picture comes out with, given that of the set's pictures (0 x 0 where nobody knows).
  * nd_status_usage when neither fixes it. */
 nd_status nd_preprocess_size(const nd_preprocess *preprocess, int64_t set_height, int64_t set_width,
                              int64_t *height, int64_t *width);
 
-/* channels x height x width floats to dst, with height and width from nd_preprocess_size. */
+/* channels x height x width floats to dst, with height and width from nd_preprocess_size. nd_status_usage for
+ * a picture that comes out with another size. */
 nd_status nd_preprocess_run(const nd_preprocess *preprocess, const nd_image *image, int64_t height,
                             int64_t width, float *dst);
 

@@ -131,6 +131,22 @@ Test(preprocess, the_shorter_side_is_resized_and_the_longer_cut_to_whole_pixels)
     nd_image_free(&image);
 }
 
+/* Without a rule of sizes nothing is cut or bordered in silence. */
+Test(preprocess, a_picture_of_another_size_is_refused) {
+    nd_image image = ramp(12, 8);
+    nd_preprocess preprocess = parsed("scale=1/255");
+    float out[3 * 12 * 8];
+    cr_assert_eq(nd_preprocess_run(&preprocess, &image, 8, 12, out), nd_status_ok);
+    cr_assert_eq(nd_preprocess_run(&preprocess, &image, 8, 8, out), nd_status_usage);
+    cr_assert(strstr(nd_error(), "8x12"), "%s", nd_error());
+    preprocess = parsed("resize=4");
+    cr_assert_eq(nd_preprocess_run(&preprocess, &image, 4, 6, out), nd_status_ok);
+    cr_assert_eq(nd_preprocess_run(&preprocess, &image, 4, 4, out), nd_status_usage);
+    preprocess = parsed("crop=8");
+    cr_assert_eq(nd_preprocess_run(&preprocess, &image, 8, 8, out), nd_status_ok);
+    nd_image_free(&image);
+}
+
 Test(preprocess, the_size_must_be_fixed_by_someone) {
     int64_t height, width;
     nd_preprocess preprocess = parsed("scale=1/255");
