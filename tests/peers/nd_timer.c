@@ -1,6 +1,6 @@
 /* Times a network in turns with other runtimes, which a script leads.
  *
- * usage: nd_timer MODEL DTYPE BATCH wall|cpu
+ * usage: nd_timer MODEL DTYPE BATCH wall|cpu [ISA]
  * Runs MODEL on the CPU on one thread, folded. The first line of stdout has the device, its libraries and the
  * costs of the network, in JSON. Then, for every line of stdin, a number of seconds, comes a line of times
  * of the runs within them, input and output included, in ns. */
@@ -38,7 +38,7 @@ static float *timer_values(const nd_graph *graph, int value, size_t *count) {
 }
 
 static nd_status timer_open(nd_timer_run *run, char **argv) {
-    const nd_backend_settings one = {.threads = 1};
+    const nd_backend_settings one = {.threads = 1, .isa = argv[5]}; /* NULL past the last: the best there is */
     nd_exec_settings settings = {0};
     size_t in, out;
     run->batch = settings.batch = strtoll(argv[3], NULL, 10);
@@ -85,8 +85,8 @@ static nd_status timer_serve(nd_timer_run *run, clockid_t clock) {
 
 int main(int argc, char **argv) {
     nd_timer_run run = {0};
-    if (argc != 5) {
-        fprintf(stderr, "usage: nd_timer MODEL DTYPE BATCH wall|cpu\n");
+    if (argc != 5 && argc != 6) {
+        fprintf(stderr, "usage: nd_timer MODEL DTYPE BATCH wall|cpu [ISA]\n");
         return nd_status_exit_code(nd_status_usage);
     }
     nd_status status = timer_open(&run, argv);

@@ -8,7 +8,8 @@ three. A block is one program running a network for SECONDS (0.5), as often as i
 turns, ROUNDS (5) times or as often as MINUTES (12) in all allow, and a time is the median of the medians of its blocks. A ratio is
 the median of those within each round, with the least and the largest: the clock and the neighbours of a virtual machine change from
 one round to the next. What takes ten times as long as the fastest has one block. CLOCK=cpu counts the processor's time, for a machine with other work to do.
-BATCHES (1,8). What a runtime has no kernels for is left out: onnxruntime has no bf16 on these processors.
+BATCHES (1,8). ISA=avx512_vnni (or another of nd's) keeps nd and OpenVINO from newer instructions, as on a processor that has none;
+onnxruntime cannot be kept from any. What a runtime has no kernels for is left out: onnxruntime has no bf16 on these processors.
 """
 import json
 import os
@@ -21,6 +22,12 @@ import time
 
 import numpy as np
 import onnxruntime
+
+ISA = os.environ.get("ISA", "")
+if ISA:
+    core = ISA if ISA.startswith("avx2") else ISA.replace("avx512", "avx512_core")
+    os.environ["ONEDNN_MAX_CPU_ISA"] = core.upper()  # read when the library is loaded
+
 import openvino
 
 CLOCK = os.environ.get("CLOCK", "wall")
@@ -101,8 +108,8 @@ class NdTimer:
     """tests/peers/nd_timer.c, which waits between its blocks."""
 
     def __init__(self, path, dtype, shape):
-        self.process = subprocess.Popen([f"{BUILD}/nd_timer", str(path), dtype, str(shape[0]), CLOCK], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([f"{BUILD}/nd_timer", str(path), dtype, str(shape[0]), CLOCK, *([ISA] if ISA else [])],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.about = json.loads(self.process.stdout.readline())
 
     def __call__(self):
@@ -210,7 +217,8 @@ def main():
           "core, medians of\nblocks. The files are the same for all: decoupled by nd (dwpw, T terms a channel, random "
           "weights), in int8 by `nd quantize`.\n")
     print(f"{device}; {version}, {LIBRARIES['onnxruntime']}, {LIBRARIES['openvino']}; at most {ROUNDS} blocks of {SECONDS:g} s"
-          + (", of the processor's time." if CLOCK == "cpu" else "."))
+          + (", of the processor's time" if CLOCK == "cpu" else "")
+          + (f"; nd and OpenVINO up to {ISA} alone, as on a processor without more." if ISA else "."))
     for batch, measured in tables.items():
         print_table(batch, measured)
 
