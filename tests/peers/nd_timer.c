@@ -38,7 +38,7 @@ static float *timer_values(const nd_graph *graph, int value, size_t *count) {
 }
 
 static nd_status timer_open(nd_timer_run *run, char **argv) {
-    const nd_backend_settings one = {.threads = 1, .isa = argv[5]}; /* NULL past the last: the best there is */
+    const nd_backend_settings one = {.threads = 1, .isa = argv[5]}; /* past the last: NULL, the best */
     nd_exec_settings settings = {0};
     size_t in, out;
     run->batch = settings.batch = strtoll(argv[3], NULL, 10);
