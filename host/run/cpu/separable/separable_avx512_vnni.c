@@ -20,7 +20,7 @@ typedef __m512 vec;
 #include "run/cpu/separable/separable_int8_template.h"
 
 #define vec_set1(x)                     _mm512_set1_ps(x)
-#define vec_store_out(p, v)             vec_store_mid(p, v)
+#define vec_store_out(p, v)             _mm_storeu_si128((__m128i *)(p), vec_bytes(v))
 #define vec_store_part(p, n, v)         _mm_mask_storeu_epi8(p, vec_first(n), vec_bytes(v))
 #define vec_stream(p, v)                _mm_stream_si128((__m128i *)(p), vec_bytes(v))
 #define vec_prefetch(p)                 _mm_prefetch((const char *)(p), _MM_HINT_T0)

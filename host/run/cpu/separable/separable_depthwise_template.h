@@ -105,10 +105,10 @@ ND_INLINE void sep_store_mids(const int pixels, const vec *mid, sep_mid *out, in
 #ifdef ints_dot
 /* Sums of integers of a block into the panel. */
 ND_INLINE void sep_store_sums(const int pixels, const int slots, const nd_sep_depthwise *dw,
-                              const nd_sep_run *run, const sep_taps *taps, ints sum[7][nd_sep_slots_max],
+                              const nd_sep_run *run, const sep_taps *taps, ints (*sum)[nd_sep_slots_max],
                               sep_mid *panel) {
     ND_UNROLL for (int s = 0; s < slots; s++) {
-        vec mid[7];
+        vec mid[8];
         ND_UNROLL for (int p = 0; p < pixels; p++) {
             mid[p] = vec_mid(dw, run->group + s, ints_real(sum[p][s]));
         }
@@ -209,12 +209,13 @@ static void sep_wide_words(const nd_sep_depthwise *dw, const nd_sep_segment *seg
     }
 }
 
-/* `words`: of the first tap of the first pixel, of the run's quarter. */
-ND_INLINE void sep_wide_block(const int pixels, const int slots, const nd_sep_depthwise *dw,
-                              const nd_sep_run *run, const sep_taps *taps, const int32_t *words,
-                              sep_mid *panel) {
-    ints sum[7][nd_sep_slots_max], tap[nd_sep_slots_max][3];
-    const int64_t pixel = dw->stride * 4 * LANES, column = dw->dilation * 4 * LANES;
+/* `words`: of the first tap of the first pixel, of the run's quarter. Where the next pixel is the next column, a
+ * word is loaded once for the three filter columns that read it. */
+ND_INLINE void sep_wide_block(const int pixels, const int slots, const bool slides,
+                              const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
+                              const int32_t *words, sep_mid *panel) {
+    ints sum[8][nd_sep_slots_max], tap[nd_sep_slots_max][3];
+    const int64_t pixel = slides ? 4 * LANES : dw->stride * 4 * LANES, column = dw->dilation * 4 * LANES;
     ND_UNROLL for (int s = 0; s < slots; s++) {
         const int64_t group = run->group + s;
         ND_UNROLL for (int kx = 0; kx < 3; kx++) tap[s][kx] =
@@ -222,10 +223,20 @@ ND_INLINE void sep_wide_block(const int pixels, const int slots, const nd_sep_de
         const ints start = ints_load(dw->column_starts + group * LANES);
         ND_UNROLL for (int p = 0; p < pixels; p++) sum[p][s] = start;
     }
-    ND_UNROLL for (int kx = 0; kx < 3; kx++) {
-        ND_UNROLL for (int p = 0; p < pixels; p++) {
-            const ints word = ints_load(words + p * pixel + kx * column);
-            ND_UNROLL for (int s = 0; s < slots; s++) ints_dot(sum[p][s], word, tap[s][kx]);
+    if (slides) {
+        ND_UNROLL for (int i = 0; i < pixels + 2; i++) {
+            const ints word = ints_load(words + i * pixel);
+            ND_UNROLL for (int kx = 0; kx < 3; kx++) {
+                if (i < kx || i - kx >= pixels) continue;
+                ND_UNROLL for (int s = 0; s < slots; s++) ints_dot(sum[i - kx][s], word, tap[s][kx]);
+            }
+        }
+    } else {
+        ND_UNROLL for (int kx = 0; kx < 3; kx++) {
+            ND_UNROLL for (int p = 0; p < pixels; p++) {
+                const ints word = ints_load(words + p * pixel + kx * column);
+                ND_UNROLL for (int s = 0; s < slots; s++) ints_dot(sum[p][s], word, tap[s][kx]);
+            }
         }
     }
     sep_store_sums(pixels, slots, dw, run, taps, sum, panel);
@@ -234,18 +245,25 @@ ND_INLINE void sep_wide_block(const int pixels, const int slots, const nd_sep_de
 typedef void sep_wide_fn(const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
                          const int32_t *words, sep_mid *panel);
 
-#    define ND_WIDE(pixels, slots)                                                                           \
-        static void sep_wide_##pixels##x##slots(const nd_sep_depthwise *dw, const nd_sep_run *run,           \
-                                                const sep_taps *taps, const int32_t *words,                  \
-                                                sep_mid *panel) {                                            \
-            sep_wide_block(pixels, slots, dw, run, taps, words, panel);                                      \
+#    define ND_WIDE(name, pixels, slots, slides)                                                             \
+        static void sep_##name##_##pixels##x##slots(const nd_sep_depthwise *dw, const nd_sep_run *run,       \
+                                                    const sep_taps *taps, const int32_t *words,              \
+                                                    sep_mid *panel) {                                        \
+            sep_wide_block(pixels, slots, slides, dw, run, taps, words, panel);                              \
         }
-#    define ND_WIDES(pixels) ND_WIDE(pixels, 1) ND_WIDE(pixels, 2) ND_WIDE(pixels, 3)
+#    define ND_WIDES(pixels)                                                                                 \
+        ND_WIDE(wide, pixels, 1, false)                                                                      \
+        ND_WIDE(wide, pixels, 2, false)                                                                      \
+        ND_WIDE(wide, pixels, 3, false)                                                                      \
+        ND_WIDE(wide_slide, pixels, 1, true)                                                                 \
+        ND_WIDE(wide_slide, pixels, 2, true)                                                                 \
+        ND_WIDE(wide_slide, pixels, 3, true)
 ND_WIDES(1)
 ND_WIDES(4)
 ND_WIDES(7)
-#    define ND_WIDE_ROW(pixels)                                                                              \
-        { NULL, sep_wide_##pixels##x1, sep_wide_##pixels##x2, sep_wide_##pixels##x3 }
+ND_WIDES(8)
+#    define ND_WIDE_ROW(name, pixels)                                                                        \
+        { NULL, sep_##name##_##pixels##x1, sep_##name##_##pixels##x2, sep_##name##_##pixels##x3 }
 #endif
 
 typedef void sep_depthwise_fn(const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
@@ -314,25 +332,39 @@ static sep_depthwise_fn *const sep_words[sep_sizes][nd_sep_slots_max + 1] = {ND_
 #endif
 
 #ifdef ints_come_apart
-static sep_wide_fn *const sep_wides[sep_sizes][nd_sep_slots_max + 1] = {ND_WIDE_ROW(1), ND_WIDE_ROW(4),
-                                                                        ND_WIDE_ROW(7)};
+/* Four results are narrowed at once: blocks of 8, and the smallest one that takes what is left of a row. */
+enum { sep_wide_sizes = 4 };
+static const int sep_wide_size[sep_wide_sizes] = {1, 4, 7, 8};
+static sep_wide_fn *const sep_wides[2][sep_wide_sizes][nd_sep_slots_max + 1] = {
+    {ND_WIDE_ROW(wide, 1), ND_WIDE_ROW(wide, 4), ND_WIDE_ROW(wide, 7), ND_WIDE_ROW(wide, 8)},
+    {ND_WIDE_ROW(wide_slide, 1), ND_WIDE_ROW(wide_slide, 4), ND_WIDE_ROW(wide_slide, 7),
+     ND_WIDE_ROW(wide_slide, 8)},
+};
+
+static int sep_wide_size_of(int left, int pixels) {
+    int size = 0;
+    while (size < sep_wide_sizes - 1 && sep_wide_size[size] < left && sep_wide_size[size + 1] <= pixels)
+        size++;
+    return size;
+}
 
 /* The wide runs of a segment, borders included. */
 static void sep_wide_runs(const nd_sep_depthwise *dw, const nd_sep_segment *segment, const sep_taps *taps,
                           sep_mid *panel) {
     int32_t words[nd_sep_wide_columns * 4 * LANES] __attribute__((aligned(64)));
     const int pixels = segment->pixels;
-    int size = sep_sizes - 1;
-    while (sep_size[size] > pixels) size--;
+    const bool slides = dw->stride == 1 && dw->dilation == 1;
     for (int r = 0; r < dw->wide_runs; r++) {
         const nd_sep_run *run = &dw->runs[r];
         if (r == 0 || run->first != run[-1].first)
             sep_wide_words(dw, segment, taps, segment->origin + run->first, words);
-        sep_wide_fn *body = sep_wides[size][run->slots];
-        for (int next = 0; next < pixels; next += sep_size[size]) {
-            const int p = next + sep_size[size] > pixels ? pixels - sep_size[size] : next;
-            body(dw, run, taps, words + p * dw->stride * 4 * LANES + run->quarter * LANES,
-                 panel + run->group * taps->panel_group + p * taps->panel_pixel);
+        for (int next = 0; next < pixels;) {
+            const int size = sep_wide_size_of(pixels - next, pixels), step = sep_wide_size[size];
+            const int p = next + step > pixels ? pixels - step : next;
+            sep_wides[slides][size][run->slots](
+                dw, run, taps, words + p * dw->stride * 4 * LANES + run->quarter * LANES,
+                panel + run->group * taps->panel_group + p * taps->panel_pixel);
+            next += step;
         }
     }
 }

@@ -20,20 +20,32 @@ static inline __m128i vec_bytes(__m512 v) {
 
 static inline __m512 vec_middle(const nd_sep_depthwise *dw, int64_t group, __m512 sum) {
     const __m512 factor = _mm512_loadu_ps(dw->middle_factor + group * 16);
-    const __m512 t = _mm512_fmadd_ps(sum, factor, _mm512_set1_ps(dw->middle_zero));
-    return _mm512_max_ps(t, _mm512_setzero_ps());
+    return _mm512_fmadd_ps(sum, factor, _mm512_set1_ps(dw->middle_zero));
 }
 
-/* Four registers as bytes, 0..255. What is below or above saturates on the way, in 16 bits. */
-static inline void vec_narrow_four(uint8_t *p, int64_t step, __m512 a, __m512 b, __m512 c, __m512 d) {
+static inline __m128i vec_middle_bytes(__m512 v) {
+    return vec_bytes(_mm512_max_ps(v, _mm512_setzero_ps()));
+}
+
+/* Four registers as bytes, each the 16 of one: what is below 0 or above 255 saturates on the way, in 16 bits. */
+static inline __m512i vec_bytes_of_four(__m512 a, __m512 b, __m512 c, __m512 d) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i ab = _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));
     const __m512i cd = _mm512_packs_epi32(_mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d));
-    const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
+    return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
+}
+
+/* gcc 12 makes two instructions of the intrinsics, and the first takes a port that the sums want. */
+#define vec_store_quarter(p, v, quarter)                                                                     \
+    __asm__("vextracti32x4 $" #quarter ", %1, %0" : "=m"(*(__m128i_u *)(p)) : "v"(v))
+#define vec_store_half(p, v) __asm__("vextracti64x4 $1, %1, %0" : "=m"(*(__m256i_u *)(p)) : "v"(v))
+
+static inline void vec_narrow_four(uint8_t *p, int64_t step, __m512 a, __m512 b, __m512 c, __m512 d) {
+    const __m512i bytes = vec_bytes_of_four(a, b, c, d);
     _mm_storeu_si128((__m128i *)p, _mm512_castsi512_si128(bytes));
-    _mm_storeu_si128((__m128i *)(p + step), _mm512_extracti32x4_epi32(bytes, 1));
-    _mm_storeu_si128((__m128i *)(p + 2 * step), _mm512_extracti32x4_epi32(bytes, 2));
-    _mm_storeu_si128((__m128i *)(p + 3 * step), _mm512_extracti32x4_epi32(bytes, 3));
+    vec_store_quarter(p + step, bytes, 1);
+    vec_store_quarter(p + 2 * step, bytes, 2);
+    vec_store_quarter(p + 3 * step, bytes, 3);
 }
 
 static inline __m512i ints_shift_in(__m512i word, __m512i next) {
@@ -61,20 +73,24 @@ static inline __m512 vec_add_residual(const nd_sep_gemm *gemm, __m512 t, __m512 
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)x2), _mm512_set1_ps(gemm->requant.x2_factor), t);
 }
 
-static inline __m512 vec_finish(const nd_sep_gemm *gemm, __m512 t, __m512 low, __m512 high) {
+/* In units of y, but for the lower bound. */
+static inline __m512 vec_below(const nd_sep_gemm *gemm, __m512 t, __m512 high) {
     if (gemm->requant.leaky) {
         const __mmask16 negative = _mm512_cmp_ps_mask(t, _mm512_setzero_ps(), _CMP_LT_OQ);
         t = _mm512_mask_mul_ps(t, negative, t, _mm512_set1_ps(gemm->requant.slope));
     }
-    t = _mm512_add_ps(t, _mm512_set1_ps(gemm->requant.zero));
-    return _mm512_min_ps(high, _mm512_max_ps(low, t));
+    return _mm512_min_ps(high, _mm512_add_ps(t, _mm512_set1_ps(gemm->requant.zero)));
+}
+
+static inline __m512 vec_finish(const nd_sep_gemm *gemm, __m512 t, __m512 low, __m512 high) {
+    return _mm512_max_ps(low, vec_below(gemm, t, high));
 }
 
 #define vec_zero()                _mm512_setzero_ps()
 #define vec_load(p)               _mm512_loadu_ps(p)
 #define vec_load_in(p)            vec_widen(_mm_loadu_si128((const __m128i *)(p)))
 #define vec_load_in_part(p, n)    vec_widen(_mm_maskz_loadu_epi8(vec_first(n), p))
-#define vec_store_mid(p, v)       _mm_storeu_si128((__m128i *)(p), vec_bytes(v))
+#define vec_store_mid(p, v)       _mm_storeu_si128((__m128i *)(p), vec_middle_bytes(v))
 #define vec_permute(v, index)     _mm512_permutexvar_ps(_mm512_loadu_si512(index), v)
 #define vec_accumulate(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 #define vec_real(dw, v)           vec_centred(dw, v)
