@@ -27,7 +27,7 @@ static inline __m128i vec_middle_bytes(__m512 v) {
     return vec_bytes(_mm512_max_ps(v, _mm512_setzero_ps()));
 }
 
-/* Four registers as bytes, each the 16 of one: what is below 0 or above 255 saturates on the way, in 16 bits. */
+/* The bytes of four registers, one after the other: below 0 and above 255 they saturate, in 16 bits. */
 static inline __m512i vec_bytes_of_four(__m512 a, __m512 b, __m512 c, __m512 d) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i ab = _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));
