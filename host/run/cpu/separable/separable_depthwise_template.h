@@ -21,12 +21,12 @@
  *   vec_store_mids(p, step, a, b, c, d)  at p, p + step, ...; of sums in units of the panel, before the clamp
  * No header guard: one translation unit includes it once.
  *
- * One call does one tile on one thread. A block is P horizontally adjacent pixels by S groups over the same
- * input channels: S weight loads and P input loads feed P * S FMAs per tap. Pixels whose taps all lie inside
- * the row go in blocks of 7, 4 or 1, of wide blocks also of 8; the last block overlaps its neighbour rather
- * than falling to single pixels. Rows of three taps at stride 1, which is nearly all there is, have blocks of their own that load a
- * column of the input once for the three outputs that read it. Every output is the same chain of FMAs over
- * its taps, so the blocking never shows in the bits. */
+ * One call does one tile on one thread. A block is P horizontally adjacent pixels by S groups over the
+ * same input channels: S weight loads and P input loads feed P * S FMAs per tap. Pixels whose taps all lie
+ * inside the row go in blocks of 7, 4 or 1, of wide blocks also of 8; the last block overlaps its
+ * neighbour rather than falling to single pixels. Rows of three taps at stride 1, which is nearly all
+ * there is, have blocks of their own that load a column of the input once for the three outputs that read
+ * it. Every output is the same chain of FMAs over its taps, so the blocking never shows in the bits. */
 #include "run/cpu/separable/separable_kernel.h"
 
 #define ND_UNROLL _Pragma("GCC unroll 32")
