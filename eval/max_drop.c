@@ -1,7 +1,6 @@
 #include "eval/max_drop.h"
 
 #include "eval/drop_cache.h"
-#include "eval/overlap.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -10,10 +9,6 @@
 
 /* What a probe's drop depends on beside the settings; raise when the measurement changes. */
 static const char nd_max_drop_version[] = "nd-drop-1";
-
-/* Images to calibrate on that may also be measured on: data sets have a few pictures twice, one in ten is no
- * accident. */
-static const double nd_max_drop_shared = .1;
 
 /* A network that was made, with what it costs and loses. */
 typedef struct nd_drop_made {
@@ -48,43 +43,12 @@ static nd_status drop_check(const nd_max_drop_settings *settings) {
                "the search for a drop is over a ratio of MACs");
     ND_REQUIRE(settings->points >= 0 && settings->points <= 100 && settings->step > 1, nd_status_usage,
                "a drop of %g points: from 0 to 100", settings->points);
-    ND_REQUIRE(!settings->data->synthetic, nd_status_usage, "%s: made-up pictures have no labels to lose",
-               settings->data->name);
-    if (!decouple->calib) return nd_status_ok;
-    if (strcmp(decouple->calib->preprocess, settings->data->preprocess)) {
-        nd_log(nd_log_warn,
-               "the images calibrated on and those of %s are preprocessed differently: whether they share "
-               "any is not checked",
-               settings->data->name);
-        return nd_status_ok;
-    }
-    int64_t shared = 0, calib = decouple->calib->count;
-    if (decouple->calib_images > 0 && decouple->calib_images < calib) calib = decouple->calib_images;
-    ND_TRY(nd_overlap_count(decouple->calib, decouple->calib_images, settings->data, &shared));
-    ND_REQUIRE(
-        (double)shared < nd_max_drop_shared * (double)calib, nd_status_usage,
-        "%lld of the %lld images calibrated on are also in %s: a drop on images that were fitted to is "
-        "flattered; measure on others",
-        (long long)shared, (long long)calib, settings->data->name);
-    if (shared)
-        nd_log(nd_log_warn, "%lld of the %lld images calibrated on are also in %s", (long long)shared,
-               (long long)calib, settings->data->name);
-    return nd_status_ok;
+    return nd_drop_disjoint(decouple->calib, decouple->calib_images, settings->data);
 }
 
 static nd_accuracy_settings drop_accuracy_settings(const nd_max_drop_settings *settings) {
     return (nd_accuracy_settings){
         .backend = settings->backend, .precision = nd_precision_fp32, .progress = settings->progress};
-}
-
-static nd_status drop_measure_original(nd_drop_search *search) {
-    const nd_max_drop_settings *settings = search->settings;
-    const nd_accuracy_settings measure = drop_accuracy_settings(settings);
-    ND_TRY(nd_accuracy_measure(search->graph, settings->data, &measure, &search->original));
-    ND_REQUIRE(!search->original.unlabelled, nd_status_usage,
-               "%s: %lld of %lld images have no label; a drop is measured on labelled ones",
-               settings->data->name, (long long)search->original.unlabelled, (long long)search->original.n);
-    return nd_status_ok;
 }
 
 static nd_status drop_open_cache(nd_drop_search *search) {
@@ -109,7 +73,7 @@ static void drop_fill(const nd_drop_search *search, double ratio, const nd_drop_
                       nd_drop_probe *probe) {
     const nd_max_drop_settings *settings = search->settings;
     const nd_drop top1 = nd_drop_of(&record->top1), top5 = nd_drop_of(&record->top5);
-    const nd_drop *judged = settings->top5 ? &top5 : &top1;
+    const nd_drop_bound bound = {settings->points, settings->top5, settings->confident};
     *probe = (nd_drop_probe){
         .setting = ratio,
         .before = nd_cost_graph(search->graph),
@@ -117,8 +81,8 @@ static void drop_fill(const nd_drop_search *search, double ratio, const nd_drop_
         .top1 = top1,
         .top5 = top5,
         .n = search->original.n,
-        .within = (settings->confident ? judged->hi : judged->points) <= settings->points,
     };
+    probe->within = nd_drop_judged(&bound, probe) <= bound.points;
 }
 
 /* Decouples at a ratio; the probe is left to the caller. */
@@ -181,23 +145,6 @@ static nd_status drop_bisect(nd_drop_search *search) {
     return nd_status_ok;
 }
 
-/* Who reports the drop of this model must know which images it was chosen on. */
-static nd_status drop_write_meta(const nd_drop_search *search) {
-    const nd_max_drop_settings *settings = search->settings;
-    const nd_drop_probe *probe = &search->best.probe;
-    const nd_drop *judged = settings->top5 ? &probe->top5 : &probe->top1;
-    json_t *json = json_pack("{ss ss sI si sf sb sf sf sf sf}", "dataset", settings->data->name, "sha256",
-                             settings->data->sha256, "n", (json_int_t)probe->n, "top", settings->top5 ? 5 : 1,
-                             "points", settings->points, "confident", settings->confident, "ratio",
-                             probe->setting, "drop", judged->points, "lo", judged->lo, "hi", judged->hi);
-    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-    json_decref(json);
-    ND_REQUIRE(text, nd_status_memory, "no memory for the settings of a model");
-    const nd_status status = nd_graph_set_meta(search->best.graph, "nd.search", text);
-    free(text);
-    return status;
-}
-
 nd_status nd_max_drop(const nd_graph *graph, const nd_max_drop_settings *settings, nd_graph **out,
                       nd_decouple_report *report, nd_drop_probe *best) {
     nd_drop_search search = {.graph = graph, .settings = settings};
@@ -206,12 +153,14 @@ nd_status nd_max_drop(const nd_graph *graph, const nd_max_drop_settings *setting
     *report = (nd_decouple_report){0};
     *best = (nd_drop_probe){0};
     ND_TRY(drop_check(settings));
-    ND_TRY_DONE(drop_measure_original(&search));
+    const nd_accuracy_settings measure = drop_accuracy_settings(settings);
+    ND_TRY_DONE(nd_drop_original(graph, settings->data, &measure, &search.original));
     ND_TRY_DONE(nd_decouple_candidates(graph, settings->backend, settings->decouple, &search.candidates));
     ND_TRY_DONE(drop_open_cache(&search));
     ND_TRY_DONE(drop_bisect(&search));
     if (!search.best.graph) ND_TRY_DONE(drop_make(&search, search.best.probe.setting, &search.best));
-    ND_TRY_DONE(drop_write_meta(&search));
+    const nd_drop_bound bound = {settings->points, settings->top5, settings->confident};
+    ND_TRY_DONE(nd_drop_write(search.best.graph, settings->data, &bound, &search.best.probe));
     *out = search.best.graph;
     *report = search.best.report;
     *best = search.best.probe;

@@ -21,16 +21,20 @@ static bool is_pointwise(const nd_graph *graph, const nd_node *node) {
            node->attr.groups == 1;
 }
 
+int nd_balance_partner(const nd_graph *graph, const bool *chosen, int node) {
+    if (!chosen[node] || !is_depthwise(graph, &graph->nodes[node])) return -1;
+    const int middle = graph->nodes[node].out[0];
+    int user;
+    if (nd_graph_uses(graph, middle, &user) != 1 || user < 0 || nd_graph_is_output(graph, middle)) return -1;
+    const bool reads = graph->nodes[user].in[0] == middle && is_pointwise(graph, &graph->nodes[user]);
+    return chosen[user] && reads ? user : -1;
+}
+
 static int find_pairs(const nd_graph *graph, const bool *chosen, nd_pair *pairs) {
     int n = 0;
     for (int i = 0; i < graph->n_nodes; i++) {
-        if (!chosen[i] || !is_depthwise(graph, &graph->nodes[i])) continue;
-        const int middle = graph->nodes[i].out[0];
-        int user;
-        if (nd_graph_uses(graph, middle, &user) != 1 || user < 0 || nd_graph_is_output(graph, middle))
-            continue;
-        if (chosen[user] && graph->nodes[user].in[0] == middle && is_pointwise(graph, &graph->nodes[user]))
-            pairs[n++] = (nd_pair){i, user, NULL};
+        const int partner = nd_balance_partner(graph, chosen, i);
+        if (partner >= 0) pairs[n++] = (nd_pair){i, partner, NULL};
     }
     return n;
 }

@@ -6,6 +6,9 @@
 #include "model/graph.h"
 #include "run/backend.h"
 
+/* The pointwise convolution that alone reads what depthwise convolution `node` makes, both chosen; or -1. */
+int nd_balance_partner(const nd_graph *graph, const bool *chosen, int node);
+
 /* Of every depthwise convolution that only a pointwise one reads, both chosen: divides output c by s[c] and
  * multiplies column c of the pointwise weights, so that sqrt(range of c x largest weight on c) is the new
  * range of either. The network computes what it did. *pairs: how many. */

@@ -71,6 +71,22 @@ ends 0 '' nd eval int8.onnx --data glyphs --limit 200 --json int8_eval.jsonl
 that "accuracy of a decoupled file in int8" awk -F'"top1":' '{ split($2, a, ","); if (a[1] < 90) exit 1 }' int8_eval.jsonl
 that "it holds 8-bit values" grep -q QuantizeLinear int8.onnx
 
+# A bound on what 8 bits cost.
+auto=(--quantize auto --max-drop 0.5)
+ends 2 '--max-drop bounds --quantize auto' nd quantize glyphs --calib glyphs --max-drop 1 -o auto.onnx
+ends 2 '--quantize fp8: there are int8 and auto' nd quantize glyphs --calib glyphs --quantize fp8 -o auto.onnx
+ends 2 '--max-drop does nothing without --quantize KIND' nd bench glyphs --no-layers --max-drop 1
+ends 2 'are two rules for the same ranks' nd decouple glyphs --rank 2 --max-drop 1 -o auto.onnx
+ends 2 'also in glyphs' nd quantize glyphs --calib glyphs:test --data glyphs "${auto[@]}" -o auto.onnx
+that "nothing was written" test ! -e auto.onnx
+ends 0 '' nd quantize glyphs --calib glyphs --calib-images 32 --data glyphs --limit 100 "${auto[@]}" -o auto.onnx --json auto.jsonl
+that "a row of every layer, and one of all" test "$(grep -c '"layer":' auto.jsonl)/$(wc -l <auto.jsonl)" = 8/9
+that "the bound was kept" awk -F'"drop_top1":' '/"rule":"max-drop"/ { split($2, a, ","); if (a[1] > 0.5) exit 1 }' auto.jsonl
+ends 0 'no test of it' nd eval auto.onnx --data glyphs --limit 100
+ends 0 '' nd decouple glyphs "${int8[@]}" --method dwpw "${auto[@]}" -o auto.onnx
+ends 0 '' nd sweep glyphs "${int8[@]}" --method dwpw --dtype int8 --limit 100 "${auto[@]}"
+ends 0 '' nd bench glyphs --no-layers --rank 2 --sessions 1 --time-limit 1 --calib glyphs --calib-images 32 "${auto[@]}"
+
 # --- at once: the last value of a list is judged before the first is measured. A minute would be for all the others.
 at_once() { ends 2 "$1" timeout 10 "${@:2}" --json rows.jsonl; }
 slow=(resnet20 --data glyphs --rank 1..9)

@@ -51,24 +51,24 @@ nd_status nd_cli_model_row(const nd_graph *graph, const char *spec, const char *
     nd_row_set_name(row, nd_field_model, spec);
     nd_row_set_text(row, nd_field_weights_sha256, sha256);
     nd_row_set_text(row, nd_field_method, method ? method : "none");
+    json_t *search, *settings, *layers = NULL;
+    ND_TRY(model_meta(graph, "nd.search", &search));
+    if (search) model_row_search(search, row);
+    json_decref(search);
     if (!method || !settings_text) {
         nd_row_set_text(row, nd_field_form, "none");
         nd_row_set_text(row, nd_field_ranks, "dense");
         return nd_status_ok;
     }
-    json_t *settings, *layers = NULL, *search = NULL;
     nd_status status = model_meta(graph, "nd.settings", &settings);
     if (!status) status = model_meta(graph, "nd.layers", &layers);
-    if (!status) status = model_meta(graph, "nd.search", &search);
     if (!status) {
         char hex[nd_sha256_hex_size];
         nd_sha256_text(settings_text, hex);
         nd_row_set_text(row, nd_field_settings_sha256, hex);
         nd_row_set_text(row, nd_field_form, model_form(layers));
         model_row_settings(settings, row);
-        if (search) model_row_search(search, row);
     }
-    json_decref(search);
     json_decref(settings);
     json_decref(layers);
     return status;

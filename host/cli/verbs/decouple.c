@@ -18,7 +18,8 @@ typedef struct run {
     nd_backend *backend;
     nd_decouple_settings settings;
     nd_decouple_report report;
-    nd_batches *data; /* with --max-drop: what it is measured on */
+    nd_cli_judge judge; /* with --quantize auto */
+    nd_batches *data;   /* with --max-drop: what it is measured on */
     nd_max_drop_settings search;
     nd_drop_probe probe;
     nd_graph_clock clock; /* with --latency-ratio */
@@ -121,6 +122,7 @@ static nd_status total_row(const run *r) {
     nd_row_set_real(&row, nd_field_params_ratio, over(report->before.params, report->after.params));
     nd_row_set_real(&row, nd_field_seconds, report->seconds);
     if (r->data) set_drop(&row, r);
+    nd_cli_judge_row(&r->judge, &row);
     if (r->original) set_time(&row, r);
     return put(r, &row);
 }
@@ -289,23 +291,33 @@ static nd_status check_quantize(const run *r) {
     bool quantises;
     ND_TRY(nd_cli_quantizes(r->args, "fp32", &quantises));
     if (!quantises) return nd_status_ok;
-    ND_REQUIRE(!nd_args_has(r->args, "max-drop") && !nd_args_has(r->args, "latency-ratio"), nd_status_usage,
-               "--quantize int8: --max-drop and --latency-ratio measure in fp32; use nd quantize on what "
-               "they write");
+    ND_REQUIRE(!nd_args_has(r->args, "latency-ratio") &&
+                   (!nd_args_has(r->args, "max-drop") || nd_cli_quantizes_auto(r->args)),
+               nd_status_usage,
+               "--quantize: --latency-ratio, and --max-drop beside int8, measure in fp32; use nd quantize on "
+               "what they write");
     ND_REQUIRE(nd_args_has(r->args, "calib"), nd_status_usage,
-               "--quantize int8: ranges on which images? Give --calib DATASET");
+               "--quantize: ranges on which images? Give --calib DATASET");
     return nd_status_ok;
 }
 
-/* On the images that the network was calibrated on. */
+/* On the images that the network was calibrated on; with `auto`, beside what it was in fp32. */
 static nd_status quantize(run *r) {
-    const nd_quantize_settings settings = {.calib = r->settings.calib, .images = r->settings.calib_images};
-    nd_quantize_report report;
-    ND_TRY(nd_quantize_graph(r->graph, r->backend, &settings, &report));
-    if (!nd_output_quiet(r->output))
-        nd_cli_print("%d of %d layers in int8, %d tensors in u8 (mean error %.4f), %d pairs balanced\n\n",
-                     report.quantised, report.layers, report.tensors, report.mean_error, report.balanced);
-    return nd_status_ok;
+    nd_quantize_settings settings = {
+        .calib = r->settings.calib, .images = r->settings.calib_images, .progress = r->settings.progress};
+    nd_quantize_report report = {0};
+    nd_status status = nd_status_ok;
+    ND_TRY_DONE(nd_cli_quantize_bound(r->args, &settings));
+    ND_TRY_DONE(nd_cli_judge_open(r->args, r->graph, r->backend, &settings, &r->judge));
+    ND_TRY_DONE(nd_quantize_graph(r->graph, r->backend, &settings, &report));
+    ND_TRY_DONE(nd_cli_judge_finish(&r->judge, r->graph));
+    if (!nd_output_quiet(r->output)) {
+        nd_cli_quantize_print(&report, &settings, &r->judge);
+        nd_cli_print("\n");
+    }
+done:
+    nd_quantize_report_free(&report);
+    return status;
 }
 
 /* Puts the network that was found in the place of the original. */
@@ -330,7 +342,7 @@ nd_status nd_verb_decouple(nd_args *args) {
     nd_graph_sha256(r.graph, r.sha256);
     ND_TRY_DONE(nd_cli_backend(args, &r.backend));
     ND_TRY_DONE(nd_cli_decouple_settings(args, r.graph, &progress, &r.settings));
-    if (nd_args_has(args, "max-drop")) ND_TRY_DONE(open_search(&r));
+    if (nd_args_has(args, "max-drop") && !nd_cli_quantizes_auto(args)) ND_TRY_DONE(open_search(&r));
     ND_TRY_DONE(open_clock(&r));
     status = r.data ? search(&r) : nd_decouple(r.graph, r.backend, &r.settings, &r.report);
     if (!status && nd_args_has(args, "quantize")) status = quantize(&r);
@@ -351,6 +363,7 @@ nd_status nd_verb_decouple(nd_args *args) {
 done:
     nd_decouple_report_free(&r.report);
     nd_cli_decouple_settings_close(&r.settings);
+    nd_cli_judge_close(&r.judge);
     nd_batches_close(r.data);
     nd_row_free(&r.time);
     nd_graph_free(r.original);

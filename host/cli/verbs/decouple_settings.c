@@ -39,6 +39,8 @@ static nd_status read_rule(const nd_args *args, nd_decouple_settings *settings) 
     const struct rule *given = NULL;
     for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {
         if (!nd_args_has(args, rules[r].option)) continue;
+        if (!strcmp(rules[r].option, "max-drop") && nd_args_has(args, "quantize"))
+            continue; /* of precision */
         ND_REQUIRE(!given, nd_status_usage, "--%s and --%s are two rules for the same ranks", given->option,
                    rules[r].option);
         given = &rules[r];

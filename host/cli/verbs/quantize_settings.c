@@ -9,11 +9,22 @@ enum { quantize_batch = 16, quantize_images = 256, quantize_synthetic = 16 };
 
 nd_status nd_cli_quantizes(const nd_args *args, const char *dtype, bool *out) {
     const char *asked = nd_args_text(args, "quantize", NULL);
-    ND_REQUIRE(!asked || !strcmp(asked, "int8"), nd_status_usage, "--quantize %s: there is int8", asked);
+    const bool automatic = asked && !strcmp(asked, "auto");
+    ND_REQUIRE(!asked || automatic || !strcmp(asked, "int8"), nd_status_usage,
+               "--quantize %s: there are int8 and auto", asked);
     ND_REQUIRE(!asked || !strcmp(dtype, "int8") || !strcmp(dtype, "fp32"), nd_status_usage,
-               "--quantize int8 and --dtype %s: what is not in int8 is in fp32", dtype);
+               "--quantize %s and --dtype %s: what is not in int8 is in fp32", asked, dtype);
     *out = asked || !strcmp(dtype, "int8");
     return nd_status_ok;
+}
+
+bool nd_cli_quantizes_auto(const nd_args *args) {
+    return !strcmp(nd_args_text(args, "quantize", "int8"), "auto");
+}
+
+nd_status nd_cli_quantize_bound(const nd_args *args, nd_quantize_settings *settings) {
+    settings->automatic = settings->timed = nd_cli_quantizes_auto(args);
+    return settings->automatic ? nd_args_real(args, "max-drop", 1, 0, 100, &settings->points) : nd_status_ok;
 }
 
 nd_status nd_cli_quantize_settings(const nd_args *args, const nd_graph *graph, const char *otherwise,
@@ -26,6 +37,7 @@ nd_status nd_cli_quantize_settings(const nd_args *args, const nd_graph *graph, c
                        &out->images));
     data.spec = nd_args_text(args, "calib", otherwise);
     data.limit = out->images;
+    ND_TRY(nd_cli_quantize_bound(args, out));
     return nd_cli_dataset(args, &graph, 1, data, &out->calib);
 }
 
@@ -39,6 +51,7 @@ nd_status nd_cli_quantize(const nd_args *args, nd_graph *graph, nd_backend *back
     ND_TRY(nd_cli_quantize_settings(args, graph, "synthetic", &settings));
     const nd_status status = nd_quantize_graph(graph, backend, &settings, &report);
     nd_batches_close(settings.calib);
+    nd_quantize_report_free(&report);
     if (status) return nd_fail_in(status, "int8");
     ND_TRY(nd_graph_fold(graph));
     return nd_graph_infer(graph, &infer);

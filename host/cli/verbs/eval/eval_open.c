@@ -69,7 +69,8 @@ static void eval_warn(const nd_eval *eval) {
     for (size_t i = 0; i < eval->count; i++) {
         bool exactly;
         if (!nd_max_drop_met(eval->graphs[i], eval->batches, &exactly)) continue;
-        nd_log(nd_log_warn, "%s: its ranks were chosen by the accuracy on %s %s; this is no test of it",
+        nd_log(nd_log_warn,
+               "%s: its ranks or precisions were chosen by the accuracy on %s %s; this is no test of it",
                eval->models[i].spec, exactly ? "these very images of" : "images of", eval->batches->name);
     }
 }

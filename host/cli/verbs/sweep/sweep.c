@@ -86,8 +86,9 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
     const char *batch = nd_args_text(point, "batch", "");
     char ranges[sizeof st->ranges] = "";
     if (!strcmp(dtype, "int8"))
-        snprintf(ranges, sizeof ranges, "%s %s %s", nd_args_text(point, "calib", ""),
-                 nd_args_text(point, "calib-images", ""), nd_args_text(point, "calib-preprocess", ""));
+        snprintf(ranges, sizeof ranges, "%s %s %s %s %s", nd_args_text(point, "calib", ""),
+                 nd_args_text(point, "calib-images", ""), nd_args_text(point, "calib-preprocess", ""),
+                 nd_args_text(point, "quantize", ""), nd_args_text(point, "max-drop", ""));
     if (st->backend && !strcmp(st->backend_name, backend) && !strcmp(st->dtype, dtype) &&
         !strcmp(st->batch_text, batch) && !strcmp(st->ranges, ranges))
         return nd_status_ok;
@@ -149,11 +150,11 @@ static void start_row(const sweep *s, const nd_args *point, const char *what, nd
 /* The original's row does not depend on how others are decoupled: its point has no such options, but in int8
  * those of its ranges, the last ones. */
 static nd_status original_args(const nd_args *point, bool quantised, nd_args *out) {
-    static const char *const kept[] = {"backend",      "dtype",           "batch",  "data",       "first",
-                                       "limit",        "device",          "isa",    "preprocess", "input",
-                                       "tune",         "bench",           "decode", "score",      "calib",
-                                       "calib-images", "calib-preprocess"};
-    const size_t n_kept = sizeof kept / sizeof *kept - (quantised ? 0 : 3);
+    static const char *const kept[] = {
+        "backend",          "dtype",    "batch",   "data",  "first",  "limit", "device", "isa",
+        "preprocess",       "input",    "tune",    "bench", "decode", "score", "calib",  "calib-images",
+        "calib-preprocess", "quantize", "max-drop"};
+    const size_t n_kept = sizeof kept / sizeof *kept - (quantised ? 0 : 5);
     *out = *point;
     out->arena = (nd_arena){0};
     out->n_values = 0;

@@ -4,6 +4,7 @@
 #include "base/text/text.h"
 #include "cli/args/args.h"
 #include "cli/verbs/decouple_settings.h"
+#include "cli/verbs/quantize_settings.h"
 #include "run/plugins.h"
 
 #include <inttypes.h>
@@ -132,6 +133,8 @@ static nd_status check_run(const nd_args *point) {
                "--dtype %s: there are fp32, tf32, fp16, bf16 and int8", dtype);
     ND_REQUIRE(precision != nd_precision_int8 || nd_args_has(point, "calib"), nd_status_usage,
                "--dtype int8: ranges on which images? Give --calib DATASET");
+    bool quantises;
+    ND_TRY(nd_cli_quantizes(point, "int8", &quantises));
     ND_TRY(nd_args_int(point, "batch", 1, 1, 65536, &batch));
     return nd_backend_known(nd_args_text(point, "backend", "auto"));
 }
