@@ -55,7 +55,8 @@ static nd_exec_settings plan_settings(const plan *p, const nd_bench_settings *se
 }
 
 /* Two implementations of one network differ by roundings alone: |a - b| against the largest output. The bound
- * allows a rounding of each operand to grow through some tens of layers. */
+ * allows a rounding of each operand to grow through some tens of layers. A quantised network rounds to 8 bits
+ * whatever precision its other layers are in: what falls between two numbers goes either way there. */
 static nd_status compare_outputs(const plan *p, const nd_bench_settings *settings, const char *with,
                                  const float *got, const float *expected, int64_t count) {
     static const double bounds[nd_precision_count] = {[nd_precision_fp32] = 1e-3,
@@ -63,7 +64,8 @@ static nd_status compare_outputs(const plan *p, const nd_bench_settings *setting
                                                       [nd_precision_fp16] = 5e-2,
                                                       [nd_precision_bf16] = 0.2,
                                                       [nd_precision_int8] = 0.2};
-    double largest = 0, worst = 0, bound = bounds[settings->precision];
+    const bool quantised = nd_graph_is_quantised(p->network->graph);
+    double largest = 0, worst = 0, bound = bounds[quantised ? nd_precision_int8 : settings->precision];
     for (int64_t i = 0; i < count; i++) {
         ND_REQUIRE(isfinite(got[i]) && isfinite(expected[i]), nd_status_failed,
                    "%s, %s: an output is not finite", p->network->graph->name,
@@ -78,11 +80,14 @@ static nd_status compare_outputs(const plan *p, const nd_bench_settings *setting
     return nd_status_ok;
 }
 
-/* What the reference backend makes of the first image, in fp32. */
+/* What the reference backend makes of the first image: in fp32, or, of a quantised network, in the integers
+ * that define it, which kernels have to the bit. */
 static nd_status expect(nd_bench_network *network, const float *images) {
     if (network->expected) return nd_status_ok;
     const nd_graph *graph = network->graph;
-    nd_exec_settings one = {.batch = 1, .separable = nd_fuse_off, .plain = true};
+    const bool quantised = nd_graph_is_quantised(graph);
+    nd_exec_settings one = {
+        .batch = 1, .separable = quantised ? nd_fuse_auto : nd_fuse_off, .plain = !quantised};
     nd_backend *ref = NULL;
     nd_exec *exec = NULL;
     nd_status status = nd_status_ok;
