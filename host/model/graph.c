@@ -24,6 +24,7 @@ static const char *const nd_op_names[nd_op_count] = {
     [nd_op_max_pool] = "MaxPool",
     [nd_op_average_pool] = "AveragePool",
     [nd_op_global_average_pool] = "GlobalAveragePool",
+    [nd_op_global_max_pool] = "GlobalMaxPool",
     [nd_op_concat] = "Concat",
     [nd_op_flatten] = "Flatten",
     [nd_op_reshape] = "Reshape",

@@ -32,6 +32,7 @@ typedef enum nd_op {
     nd_op_max_pool,
     nd_op_average_pool,
     nd_op_global_average_pool,
+    nd_op_global_max_pool,
     nd_op_concat,
     nd_op_flatten,
     nd_op_reshape,

@@ -125,6 +125,7 @@ static nd_link *const nd_links[nd_op_count] = {
     [nd_op_max_pool] = link_same,
     [nd_op_average_pool] = link_same,
     [nd_op_global_average_pool] = link_same,
+    [nd_op_global_max_pool] = link_same,
     [nd_op_dropout] = link_same,
     [nd_op_identity] = link_same,
     [nd_op_add] = link_binary,

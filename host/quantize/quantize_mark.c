@@ -5,6 +5,7 @@
 static bool is_move(nd_op op) {
     switch (op) {
     case nd_op_max_pool:
+    case nd_op_global_max_pool:
     case nd_op_gather:
     case nd_op_concat:
     case nd_op_flatten:

@@ -27,7 +27,7 @@ GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "results/golden/onnx_node
 
 OPERATORS = set(
     "Conv Gemm MatMul BatchNormalization Relu Clip LeakyRelu Sigmoid HardSigmoid HardSwish Add Sum Mul MaxPool "
-    "AveragePool GlobalAveragePool Concat Flatten Reshape Squeeze Unsqueeze Transpose Pad Softmax LRN Dropout Identity "
+    "AveragePool GlobalAveragePool GlobalMaxPool Concat Flatten Reshape Squeeze Unsqueeze Transpose Pad Softmax LRN Dropout Identity "
     "Constant Gather ReduceMean Slice Abs Ceil Celu Cos Elu Erf Exp Floor Gelu Log Mish Neg Reciprocal Round Selu Sign "
     "Sin Softplus Softsign Sqrt Swish Tanh ThresholdedRelu Max Min Pow PRelu Sub Div Where ReduceL1 ReduceL2 "
     "ReduceLogSum ReduceLogSumExp ReduceMax ReduceMin ReduceProd ReduceSum ReduceSumSquare LayerNormalization "

@@ -326,7 +326,7 @@ class Graph:
             blocks[self.rng.choice(len(blocks))]()
         self.conv()
         if self.rng.random() < 0.5:
-            self.value = self.node("GlobalAveragePool", [self.value])
+            self.value = self.node(["GlobalAveragePool", "GlobalMaxPool"][self.rng.integers(2)], [self.value])
         self.nodes.append(helper.make_node("Identity", [self.value], ["y"]))
         size = ["h", "w"] if self.open else [16, 16]
         graph = helper.make_graph(

@@ -25,6 +25,8 @@ static const nd_pool_case nd_pool_cases[] = {
     {"average_3x3_s2_ceil_counted", 1, 16, 10, 10, {{3, 3}, {2, 2}, ND_ONE, {1, 1, 0, 0}}, 1, false, true},
     {"average_whole_7x7", 3, 100, 7, 7, {{7, 7}, {1, 1}, ND_ONE, {0}}, 0, false, false},
     {"average_whole_13x9", 1, 30, 13, 9, {{13, 9}, {1, 1}, ND_ONE, {0}}, 0, false, false},
+    {"max_whole_7x7", 3, 100, 7, 7, {{7, 7}, {1, 1}, ND_ONE, {0}}, 0, true, false},
+    {"max_whole_13x9", 1, 30, 13, 9, {{13, 9}, {1, 1}, ND_ONE, {0}}, 0, true, false},
     {"average_1x1", 1, 24, 1, 1, {{1, 1}, {1, 1}, ND_ONE, {0}}, 0, false, false},
     {"max_3x3_on_1x1", 2, 24, 1, 1, {{3, 3}, {1, 1}, ND_ONE, {1, 1, 1, 1}}, 0, true, false},
     {"max_5x5_on_2x1_s2", 2, 24, 2, 1, {{5, 5}, {2, 2}, ND_ONE, {2, 2, 2, 2}}, 0, true, false},

@@ -481,6 +481,7 @@ static const struct {
     [nd_op_max_pool] = {nd_shape_pool, false},
     [nd_op_average_pool] = {nd_shape_pool, false},
     [nd_op_global_average_pool] = {shape_global_pool, false},
+    [nd_op_global_max_pool] = {shape_global_pool, false},
     [nd_op_concat] = {shape_concat, true},
     [nd_op_flatten] = {shape_flatten, false},
     [nd_op_reshape] = {shape_reshape, false},

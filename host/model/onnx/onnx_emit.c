@@ -226,6 +226,7 @@ static const struct {
     [nd_op_max_pool] = {emit_max_pool, false, 10, INT64_MAX},
     [nd_op_average_pool] = {emit_average_pool, false, 10, INT64_MAX},
     [nd_op_global_average_pool] = {emit_plain, false, 1, INT64_MAX},
+    [nd_op_global_max_pool] = {emit_plain, false, 1, INT64_MAX},
     [nd_op_concat] = {emit_axis, false, 4, INT64_MAX},
     [nd_op_flatten] = {emit_axis, false, 1, INT64_MAX},
     [nd_op_reshape] = {emit_reshape, true, 5, INT64_MAX},

@@ -306,6 +306,7 @@ static const struct {
     {"MaxPool", nd_op_max_pool, 1, 1, nd_onnx_read_pool},
     {"AveragePool", nd_op_average_pool, 1, 1, nd_onnx_read_pool},
     {"GlobalAveragePool", nd_op_global_average_pool, 1, 1, NULL},
+    {"GlobalMaxPool", nd_op_global_max_pool, 1, 1, NULL},
     {"Concat", nd_op_concat, 1, INT32_MAX, read_concat},
     {"Flatten", nd_op_flatten, 1, 1, read_flatten},
     {"Reshape", nd_op_reshape, 2, 2, read_reshape},

@@ -117,10 +117,14 @@ static nd_status lower_reduction(nd_exec *exec, const nd_node *node, nd_reductio
     return nd_exec_emit(exec, node, work, &operands);
 }
 
-nd_status nd_lower_global_average(nd_exec *exec, const nd_node *node) {
+nd_status nd_lower_global(nd_exec *exec, const nd_node *node, nd_reduction reduction) {
     bool axes[nd_rank_max] = {false};
     for (int i = 2; i < exec->values[node->in[0]].rank; i++) axes[i] = true;
-    return lower_reduction(exec, node, nd_reduction_mean, axes);
+    return lower_reduction(exec, node, reduction, axes);
+}
+
+nd_status nd_lower_global_average(nd_exec *exec, const nd_node *node) {
+    return nd_lower_global(exec, node, nd_reduction_mean);
 }
 
 nd_status nd_lower_reduce(nd_exec *exec, const nd_node *node) {

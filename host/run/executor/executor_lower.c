@@ -36,6 +36,18 @@ static nd_status lower_pool(nd_exec *exec, const nd_node *node) {
     return work.maximum ? lower_max_pool(exec, node, &work) : lower_unary(exec, node, &work);
 }
 
+/* A window over whole planes; of images of another rank a reduction. */
+static nd_status lower_global_max(nd_exec *exec, const nd_node *node) {
+    const nd_exec_value *x = &exec->values[node->in[0]];
+    nd_work work = {.operation = nd_operation_pool, .maximum = true};
+    if (x->rank != 4) return nd_lower_global(exec, node, nd_reduction_max);
+    for (int i = 0; i < 2; i++) {
+        work.window.kernel[i] = x->dims[2 + i];
+        work.window.stride[i] = work.window.dilation[i] = 1;
+    }
+    return lower_max_pool(exec, node, &work);
+}
+
 static nd_status lower_softmax(nd_exec *exec, const nd_node *node) {
     const nd_exec_value *x = &exec->values[node->in[0]];
     nd_work work = {.operation = nd_operation_softmax, .axis = nd_exec_axis(node->attr.axis, x->rank)};
@@ -100,6 +112,7 @@ static nd_lower *const nd_lower_table[nd_op_count] = {
     [nd_op_max_pool] = lower_pool,
     [nd_op_average_pool] = lower_pool,
     [nd_op_global_average_pool] = nd_lower_global_average,
+    [nd_op_global_max_pool] = lower_global_max,
     [nd_op_reduce_mean] = nd_lower_reduce,
     [nd_op_reduce_prod] = nd_lower_reduce,
     [nd_op_reduce] = nd_lower_reduce,

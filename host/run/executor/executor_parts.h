@@ -206,6 +206,8 @@ nd_lower nd_lower_quantize, nd_lower_dequantize;
 /* A function of two operands, the activation after it and the quantisation of both, as the group has them. */
 nd_status nd_exec_lower_pair(nd_exec *exec, const nd_group *group);
 nd_lower nd_lower_where, nd_lower_reduce, nd_lower_global_average;
+/* Over everything but images and channels. */
+nd_status nd_lower_global(nd_exec *exec, const nd_node *node, nd_reduction reduction);
 nd_lower nd_lower_conv_1d, nd_lower_conv_transpose, nd_lower_einsum;
 nd_lower nd_lower_normalize, nd_lower_resize, nd_lower_product;
 nd_lower nd_lower_split, nd_lower_expand, nd_lower_tile, nd_lower_blocks;

@@ -97,6 +97,8 @@ Test(infer, one_operator_each) {
     expect_single(&s, "2x3x4x4");
     s = single(nd_op_global_average_pool, 4, image);
     expect_single(&s, "2x3x1x1");
+    s = single(nd_op_global_max_pool, 4, image);
+    expect_single(&s, "2x3x1x1");
     s = single(nd_op_flatten, 4, image);
     s.attr->axis = 1;
     expect_single(&s, "2x216");

@@ -70,7 +70,7 @@ static int through(nd_graph *graph, int x, float scale, int8_t zero) {
 enum { channels = 16, side = 6, weights_count = channels * channels };
 
 /* A quantised separable pair with a residual, pooled. */
-static nd_graph *network(void) {
+static nd_graph *network(nd_op pool) {
     nd_graph *graph = new_graph("quantised");
     nd_node *made;
     int filters[2];
@@ -99,7 +99,7 @@ static nd_graph *network(void) {
     y = add_node(graph, nd_op_add, NULL, (const int[]){y, first}, 2, NULL);
     y = add_node(graph, nd_op_relu, NULL, &y, 1, NULL);
     y = through(graph, y, 0.02f, -128);
-    y = add_node(graph, nd_op_max_pool, NULL, &y, 1, &made);
+    y = add_node(graph, pool, NULL, &y, 1, &made);
     made->attr.window = (nd_window){{2, 2}, {2, 2}, {1, 1}, {0}};
     OK(nd_graph_add_output(graph, y));
     OK(nd_graph_fold(graph));
@@ -130,7 +130,7 @@ Test(quantized, networks_run_in_integers) {
     enum { in = channels * side * side, out = in / 4 };
     float x[in], plain[out], ref[out], cpu[out];
     bool fused;
-    nd_graph *graph = network();
+    nd_graph *graph = network(nd_op_max_pool);
     for (int i = 0; i < in; i++) x[i] = (float)sin(i * 0.7) * 3;
     cr_assert(run("ref", graph, true, x, plain, &fused));
     cr_expect_not(fused);
@@ -147,4 +147,23 @@ Test(quantized, networks_run_in_integers) {
         cr_expect_arr_eq(cpu, ref, sizeof ref);
     }
     nd_graph_free(graph);
+}
+
+/* The largest of a plane is the largest of what windows over all of it have. */
+Test(quantized, global_maxima_stay_integers) {
+    enum { in = channels * side * side, out = in / 4 };
+    float x[in], windows[out], ref[channels], cpu[channels];
+    bool fused;
+    nd_graph *parts = network(nd_op_max_pool), *whole = network(nd_op_global_max_pool);
+    for (int i = 0; i < in; i++) x[i] = (float)sin(i * 0.7) * 3;
+    cr_assert(run("ref", parts, false, x, windows, &fused));
+    cr_assert(run("ref", whole, false, x, ref, &fused));
+    for (int c = 0; c < channels; c++) {
+        float most = windows[c * out / channels];
+        for (int i = 1; i < out / channels; i++) most = fmaxf(most, windows[c * out / channels + i]);
+        cr_expect_eq(ref[c], most, "%d", c);
+    }
+    if (run("cpu", whole, false, x, cpu, &fused)) cr_expect_arr_eq(cpu, ref, sizeof ref);
+    nd_graph_free(parts);
+    nd_graph_free(whole);
 }

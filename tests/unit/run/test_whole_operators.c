@@ -234,3 +234,29 @@ Test(whole_operators, qlinear_convolutions_are_integer_sums_and_one_rounding) {
     cr_expect(saturated > 5 && saturated < filters * pixels, "%d", saturated);
     nd_graph_free(graph);
 }
+
+/* --- GlobalMaxPool */
+
+/* Of images of any rank, and of numbers below zero. */
+Test(whole_operators, a_global_maximum_is_that_of_its_plane) {
+    enum { images = 2, planes = 3, area = 24 };
+    static const int64_t shapes[][5] = {
+        {images, planes, area}, {images, planes, 4, 6}, {images, planes, 2, 3, 4}};
+    float x[images * planes * area], y[images * planes];
+    for (int i = 0; i < images * planes * area; i++) x[i] = -1 - (float)(i * 7 % 31);
+    for (int rank = 3; rank <= 5; rank++) {
+        nd_graph *graph = new_graph("maxima");
+        const int in = add_input(graph, "x", rank, shapes[rank - 3]);
+        finish(graph, add_node(graph, nd_op_global_max_pool, NULL, &in, 1, NULL), images);
+        for (int b = 0; b < 2; b++) {
+            run_on(backends[b], graph, images, x, y, NULL);
+            for (int p = 0; p < images * planes; p++) {
+                float most = -INFINITY;
+                for (int i = 0; i < area; i++) most = fmaxf(most, x[p * area + i]);
+                cr_expect_eq(y[p], most, "rank %d on %s, plane %d: %g, %g", rank, backends[b], p,
+                             (double)y[p], (double)most);
+            }
+        }
+        nd_graph_free(graph);
+    }
+}
