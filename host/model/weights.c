@@ -74,6 +74,15 @@ static nd_status weights_check(const nd_tensor *tensor, bool bounded) {
     return nd_status_ok;
 }
 
+/* Whether scales alone say that all are usable that 8-bit integers stand for: a second pass over weights that
+ * are as many as those of the file is not needed then. */
+static bool weights_follow(const nd_integers *integers, bool bounded) {
+    enum { most = 128 };
+    for (int64_t i = 0; integers && i < integers->n_scales; i++)
+        if (!weight_is_usable(most * integers->scales[i], bounded)) return false;
+    return integers != NULL;
+}
+
 nd_status nd_model_check_weights(const nd_graph *graph) {
     for (int i = 0; i < graph->n_nodes; i++) {
         const nd_node *node = &graph->nodes[i];
@@ -81,7 +90,8 @@ nd_status nd_model_check_weights(const nd_graph *graph) {
         if (!linear && node->op != nd_op_batchnorm) continue;
         for (int k = 0; k < node->n_in; k++) {
             const nd_tensor *tensor = nd_graph_constant(graph, node, k);
-            const nd_status status = tensor ? weights_check(tensor, linear) : nd_status_ok;
+            if (!tensor || weights_follow(graph->values[node->in[k]].integers, linear)) continue;
+            const nd_status status = weights_check(tensor, linear);
             if (status)
                 return nd_fail_in(status, "layer '%.200s' (%s): weights '%.200s'", node->name,
                                   nd_op_name(node->op), graph->values[node->in[k]].name);
