@@ -136,20 +136,17 @@ static nd_status detection_read(nd_detection_network *network, const nd_batch *b
     return nd_decode_image(decode, raw, &batch->frames[i], found);
 }
 
-/* Heads often hold arithmetic that runs in full batches alone: `images` are as many as the plan is made
- * for. */
-static nd_status detection_batch(nd_detection_network *network, const nd_batch *batch, const float *images,
-                                 int64_t size, int64_t full) {
+static nd_status detection_batch(nd_detection_network *network, const nd_batch *batch, int64_t size) {
     nd_found *out = network->out;
     const double start = nd_seconds();
     if (!out->decode.ready) {
-        ND_TRY(nd_exec_run(network->exec, full, &images, network->raw));
+        ND_TRY(nd_exec_run(network->exec, batch->n, &batch->images, network->raw));
         out->seconds += nd_seconds() - start;
     }
     for (int64_t i = 0; i < batch->n; i++) {
         out->index[out->n] = batch->index[i];
         nd_detections *found = &out->of[out->n++];
-        ND_TRY(detection_read(network, batch, i, images + i * size, found));
+        ND_TRY(detection_read(network, batch, i, batch->images + i * size, found));
         out->detections += (int64_t)found->count;
     }
     return nd_status_ok;
@@ -187,17 +184,8 @@ static nd_status truth_open(int64_t images, int32_t classes, nd_truth *truth) {
     return nd_status_ok;
 }
 
-/* The images of a batch, and behind them black ones up to a full batch; in `room` where that takes any. */
-static const float *detection_fill(const nd_batches *batches, const nd_batch *batch, float *room) {
-    const size_t image = (size_t)(batches->channels * batches->height * batches->width);
-    if (batch->n == batches->batch) return batch->images;
-    memset(room, 0, (size_t)batches->batch * image * sizeof *room);
-    memcpy(room, batch->images, (size_t)batch->n * image * sizeof *room);
-    return room;
-}
-
 static nd_status detection_stream(nd_detection_network *networks, size_t count, nd_batches *batches,
-                                  const nd_detection_settings *settings, float *room, nd_truth *truth) {
+                                  const nd_detection_settings *settings, nd_truth *truth) {
     const nd_found *first = networks[0].out;
     const int64_t size = batches->channels * batches->height * batches->width;
     ND_TRY(batches->rewind(batches));
@@ -207,9 +195,8 @@ static nd_status detection_stream(nd_detection_network *networks, size_t count, 
         if (batch.n == 0) break;
         ND_REQUIRE(batch.frames, nd_status_usage, "%s does not say where its pictures lie in the images",
                    batches->name);
-        const float *images = detection_fill(batches, &batch, room);
         for (size_t k = 0; k < count; k++) {
-            ND_TRY(detection_batch(&networks[k], &batch, images, size, batches->batch));
+            ND_TRY(detection_batch(&networks[k], &batch, size));
             if (k && detection_alike(&networks[k].out->decode, &first->decode))
                 detection_compare(&networks[k], &networks[0], batch.n);
         }
@@ -243,9 +230,7 @@ nd_status nd_detection_run(const nd_graph *const *graphs, size_t count, nd_batch
     memset(out, 0, count * sizeof *out);
     *truth = (nd_truth){0};
     nd_detection_network *networks = nd_alloc_array(count, sizeof *networks);
-    float *room = nd_alloc_array((size_t)(batches->batch * batches->channels),
-                                 (size_t)(batches->height * batches->width) * sizeof *room);
-    ND_REQUIRE_DONE(networks && room && count, networks && room ? nd_status_usage : nd_status_memory,
+    ND_REQUIRE_DONE(networks && count, networks ? nd_status_usage : nd_status_memory,
                     "no network to measure");
     for (size_t k = 0; k < count; k++) {
         networks[k].out = &out[k];
@@ -253,7 +238,7 @@ nd_status nd_detection_run(const nd_graph *const *graphs, size_t count, nd_batch
     }
     const bool annotated = batches->objects && nd_decode_finds(&out[0].decode);
     if (annotated) ND_TRY_DONE(truth_open(batches->count, out[0].decode.classes, truth));
-    ND_TRY_DONE(detection_stream(networks, count, batches, settings, room, truth));
+    ND_TRY_DONE(detection_stream(networks, count, batches, settings, truth));
     if (out[0].decode.ready) detection_count_classes(out, count, truth);
     for (size_t k = 0; k < count; k++) {
         out[k].skipped = batches->skipped;
@@ -269,7 +254,6 @@ done:
     }
     if (status) nd_truth_free(truth);
     free(networks);
-    free(room);
     return status;
 }
 

@@ -310,6 +310,7 @@ static nd_status graph_clone_nodes(const nd_graph *graph, nd_graph *copy) {
         to->edited = from->edited;
         to->narrowed = from->narrowed;
         to->stored = from->stored;
+        to->dynamic = from->dynamic;
     }
     return nd_status_ok;
 }

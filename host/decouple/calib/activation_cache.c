@@ -54,7 +54,21 @@ void nd_activation_cache_free(nd_activation_cache *f) {
     free(f);
 }
 
-/* The values that cross the cut before `node`; false where they do not fit in memory `graphs` times. */
+/* Whether a node after the cut reads the value that a pass may want: not post-processing, whose sizes only the
+ * run knows. */
+static bool is_read_after(const nd_graph *graph, int node, int value) {
+    if (nd_graph_is_output(graph, value) && graph->values[value].producer >= 0) return true;
+    for (int i = node; i < graph->n_nodes; i++) {
+        const nd_node *reader = &graph->nodes[i];
+        if (reader->dynamic || reader->out[0] < 0 || !nd_value_size(graph, reader->out[0])) continue;
+        for (int j = 0; j < reader->n_in; j++)
+            if (reader->in[j] == value) return true;
+    }
+    return false;
+}
+
+/* The values that cross the cut before `node`; false where they do not fit in memory `graphs` times, or are no
+ * images one after the other. */
 static bool cut_before(const nd_activation_cache *f, const nd_graph *graph, int graphs, int node, int *values,
                        int *n) {
     int64_t images = nd_sample_count(f->batches, f->images), size = 0;
@@ -63,12 +77,11 @@ static bool cut_before(const nd_activation_cache *f, const nd_graph *graph, int 
     if (varies) nd_mark_images(graph, varies);
     for (int v = 0; fits && v < graph->n_values; v++) {
         const nd_value *value = &graph->values[v];
-        bool crosses = nd_graph_is_output(graph, v) && value->producer >= 0;
         if (value->init || value->producer >= node) continue;
-        for (int i = node; i < graph->n_nodes && !crosses; i++)
-            for (int j = 0; j < graph->nodes[i].n_in; j++) crosses = crosses || graph->nodes[i].in[j] == v;
-        if (!crosses || !varies[v]) continue; /* what is the same for all images is computed again */
-        fits = *n < nd_captures_max && nd_value_size(graph, v) > 0;
+        if (!varies[v] || !is_read_after(graph, node, v))
+            continue; /* what is the same for all is computed again */
+        fits = *n < nd_captures_max && nd_value_size(graph, v) > 0 &&
+               value->dims[0] == graph->values[graph->inputs[0]].dims[0];
         if (!fits) break;
         values[(*n)++] = v;
         size += nd_value_size(graph, v);

@@ -71,8 +71,9 @@ static nd_status find_known(nd_gradient *g) {
     for (int h = 0; h < g->n_heads; h++) g->known[g->heads[h]] = true;
     for (int n = graph->n_nodes - 1; n >= 0; n--) {
         const nd_node *node = &graph->nodes[n];
-        bool reached = false, stopped = false;
-        for (int o = 0; o < node->n_out; o++) {
+        bool reached = false, stopped = false, any = false;
+        for (int i = 0; i < node->n_in; i++) any = any || (node->in[i] >= 0 && varies[node->in[i]]);
+        for (int o = 0; any && o < node->n_out; o++) {
             reached = reached || (node->out[o] >= 0 && g->known[node->out[o]]);
             stopped = stopped || (node->out[o] >= 0 && blocked[node->out[o]]);
         }

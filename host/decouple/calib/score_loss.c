@@ -92,6 +92,25 @@ static nd_status trial_open(nd_backend *backend, const nd_conv *conv, const floa
     return nd_exec_open(backend, out->graph, &settings, &out->exec);
 }
 
+static bool makes_any(const nd_node *node, const bool *values) {
+    for (int o = 0; o < node->n_out; o++)
+        if (node->out[o] >= 0 && values[node->out[o]]) return true;
+    return false;
+}
+
+/* What the heads follow from; post-processing after them is not run. */
+static void mark_before_heads(const nd_graph *graph, bool *marked) {
+    int heads[nd_heads_max];
+    const int count = nd_graph_heads(graph, heads);
+    for (int h = 0; h < count; h++) marked[heads[h]] = true;
+    for (int n = graph->n_nodes - 1; n >= 0; n--) {
+        const nd_node *node = &graph->nodes[n];
+        if (!makes_any(node, marked)) continue;
+        for (int i = 0; i < node->n_in; i++)
+            if (node->in[i] >= 0) marked[node->in[i]] = true;
+    }
+}
+
 /* What nodes after value `y` need from nodes that are not: the other ends of the cut. What follows from
  * constants alone is not among them. */
 static nd_status cut_after(const nd_graph *graph, int y, int *sides, int *n_sides) {
@@ -99,7 +118,9 @@ static nd_status cut_after(const nd_graph *graph, int y, int *sides, int *n_side
     bool *after = nd_alloc_array((size_t)graph->n_values, sizeof *after);
     bool *images = nd_alloc_array((size_t)graph->n_values, sizeof *images);
     bool *listed = nd_alloc_array((size_t)graph->n_values, sizeof *listed);
-    ND_REQUIRE_DONE(after && images && listed, nd_status_memory, "no memory for a cut");
+    bool *wanted = nd_alloc_array((size_t)graph->n_values, sizeof *wanted);
+    ND_REQUIRE_DONE(after && images && listed && wanted, nd_status_memory, "no memory for a cut");
+    mark_before_heads(graph, wanted);
     nd_mark_images(graph, images);
     after[y] = true;
     nd_mark_after(graph, after);
@@ -108,10 +129,14 @@ static nd_status cut_after(const nd_graph *graph, int y, int *sides, int *n_side
         const nd_node *node = &graph->nodes[n];
         bool touched = false;
         for (int i = 0; i < node->n_in; i++) touched = touched || (node->in[i] >= 0 && after[node->in[i]]);
-        if (!touched) continue;
+        if (!touched || !makes_any(node, wanted)) continue;
         for (int i = 0; i < node->n_in; i++) {
             int value = node->in[i];
             if (value < 0 || after[value] || listed[value] || !images[value]) continue;
+            ND_REQUIRE_DONE(graph->values[value].rank > 0 &&
+                                graph->values[value].dims[0] == graph->values[y].dims[0],
+                            nd_status_unsupported, "%s: %s passes by layer %s and is no images of a batch",
+                            graph->name, graph->values[value].name, node->name);
             ND_REQUIRE_DONE(*n_sides < nd_captures_max - 1 - nd_heads_max, nd_status_unsupported,
                             "%s: too many values pass by layer %s", graph->name, node->name);
             listed[value] = true;
@@ -122,6 +147,7 @@ done:
     free(after);
     free(images);
     free(listed);
+    free(wanted);
     return status;
 }
 

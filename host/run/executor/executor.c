@@ -192,10 +192,20 @@ static nd_status exec_build(nd_exec *exec) {
     return nd_status_ok;
 }
 
-/* One attempt. *tried: the batch it was for, 0 where the network runs in no other. */
+/* Whether the network runs in no other batch than that it was inferred for, whose results follow one another.
+ */
+static bool exec_is_fixed(const nd_exec *exec) {
+    if (exec->per_image || !exec->inferred || exec->inferred == exec->settings.batch) return false;
+    for (int i = 0; i < exec->settings.n_outputs; i++)
+        if (nd_exec_is_late(exec, exec->settings.outputs[i])) return false;
+    return true;
+}
+
+/* One attempt. *tried: the batch it was for, 0 where the network runs in no other; *fixed: that one, where it
+ * was not asked for, else 0. */
 static nd_status exec_attempt(nd_backend *backend, const nd_graph *graph, const nd_exec_settings *settings,
-                              nd_exec **out, int64_t *tried) {
-    *tried = 0;
+                              nd_exec **out, int64_t *tried, int64_t *fixed) {
+    *tried = *fixed = 0;
     nd_exec *exec = calloc(1, sizeof *exec);
     ND_REQUIRE(exec, nd_status_memory, "no memory");
     exec->backend = backend;
@@ -203,6 +213,7 @@ static nd_status exec_attempt(nd_backend *backend, const nd_graph *graph, const 
     nd_status status = exec_settle(exec, settings);
     if (!status) status = exec_build(exec);
     if (exec->per_image) *tried = exec->settings.batch;
+    if (status == nd_status_unsupported && exec_is_fixed(exec)) *fixed = exec->inferred;
     exec->asked = exec->settings.batch;
     if (status) {
         nd_exec_close(exec);
@@ -215,15 +226,22 @@ static nd_status exec_attempt(nd_backend *backend, const nd_graph *graph, const 
 nd_status nd_exec_open(nd_backend *backend, const nd_graph *graph, const nd_exec_settings *settings,
                        nd_exec **out) {
     nd_exec_settings now = settings ? *settings : (nd_exec_settings){0};
-    int64_t asked, tried;
+    int64_t asked = now.batch, tried, fixed;
     char why[512];
     *out = NULL;
-    nd_status status = exec_attempt(backend, graph, &now, out, &tried);
+    nd_status status = exec_attempt(backend, graph, &now, out, &tried, &fixed);
+    if (fixed && now.shrink && asked % fixed == 0) {
+        nd_log(nd_log_info, "%s; running in parts of those", nd_error());
+        now.batch = fixed;
+        status = exec_attempt(backend, graph, &now, out, &tried, &fixed);
+        if (!status) (*out)->asked = asked;
+        return status;
+    }
     if (status != nd_status_memory || !now.shrink) return status;
     snprintf(why, sizeof why, "%s", nd_error());
     for (asked = tried; status == nd_status_memory && tried > 1;) {
         now.batch = tried / 2;
-        status = exec_attempt(backend, graph, &now, out, &tried);
+        status = exec_attempt(backend, graph, &now, out, &tried, &fixed);
     }
     if (status) return status;
     (*out)->asked = asked;
@@ -334,13 +352,13 @@ static nd_status exec_run_part(nd_exec *exec, int64_t n, const float *const *inp
     return exec_download(exec, n, outputs);
 }
 
-/* Elements of `first` images of a value. */
+/* Elements of `first` images of a value, a multiple of those of the plan. */
 static size_t exec_skip(const nd_exec *exec, int value, int64_t first) {
-    const nd_view view = exec_images(exec, value, 1);
-    return (size_t)(first * nd_view_count(&view));
+    const nd_view view = exec_images(exec, value, exec->settings.batch);
+    return (size_t)(first / exec->settings.batch * nd_view_count(&view));
 }
 
-/* More images than the plan holds, of a network that keeps them apart. */
+/* More images than the plan holds. */
 static nd_status exec_run_parts(nd_exec *exec, int64_t n, const float *const *inputs, float *const *outputs) {
     const nd_exec_settings *s = &exec->settings;
     const size_t n_pointers = (size_t)(s->n_inputs > s->n_outputs ? s->n_inputs : s->n_outputs);

@@ -94,6 +94,7 @@ struct nd_exec {
     const nd_graph *graph;
     nd_exec_settings settings; /* with its own copies of the lists, batch resolved */
     int64_t asked;             /* images a run may have: more than settings.batch where that had to shrink */
+    int64_t inferred;          /* images that the graph was inferred for; 0 until that is known */
     bool per_image;            /* no node mixes images, so that fewer than a batch may run */
     nd_exec_value *values;     /* as graph->values */
     bool *needed;              /* as graph->nodes */

@@ -149,6 +149,10 @@ static bool exec_keeps_images(const nd_exec *exec, const nd_node *node) {
         for (int i = 0; i < attr->n; i++)
             if (nd_exec_axis(attr->list[i], rank) == 0) return false;
         return attr->n > 0;
+    case nd_op_slice:
+        for (int i = 0; i < attr->n; i++)
+            if (nd_exec_axis(attr->axes[i], rank) == 0) return false;
+        return true;
     case nd_op_pad:
         return attr->n < 2 || (attr->list[0] == 0 && attr->list[attr->n / 2] == 0);
     default:
@@ -161,6 +165,7 @@ static nd_status exec_rebatch(nd_exec *exec) {
     const nd_exec_settings *s = &exec->settings;
     const nd_value *first = &graph->values[s->inputs[0]];
     const int64_t inferred = first->rank > 0 ? first->dims[0] : 1;
+    exec->inferred = inferred;
     if (exec->settings.batch == 0) exec->settings.batch = inferred;
     ND_REQUIRE(exec->settings.batch > 0, nd_status_usage, "a batch of %lld images", (long long)s->batch);
     const bool changed = exec->settings.batch != inferred;

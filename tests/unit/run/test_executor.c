@@ -462,6 +462,41 @@ Test(executor, what_cannot_run_is_named) {
     nd_backend_close(backend);
 }
 
+/* Exported for one image, as detectors are: axis 0 is taken away and put back, or cut. */
+Test(executor, what_mixes_images_runs_one_by_one_where_it_may) {
+    enum { images = 5, numbers = 3 * 4 * 4, results = 2 * 4 * 4 };
+    float *x = random_images(images * numbers), whole[images * results], single[images * results];
+    nd_backend *backend = open_ref();
+    for (int cut = 0; cut < 2; cut++) {
+        net n = net_new();
+        int y = net_input(&n, 4, (int64_t[]){1, 3, 4, 4});
+        if (cut) {
+            const nd_attr first = {.n = 1, .list = {0}, .ends = {1}, .axes = {0}, .steps = {1}};
+            y = net_node(&n, nd_op_slice, &y, 1, &first);
+        } else {
+            y = net_node(&n, nd_op_squeeze, &y, 1, &(nd_attr){.n = 1, .list = {0}});
+            y = net_unary(&n, nd_op_relu, y);
+            y = net_node(&n, nd_op_unsqueeze, &y, 1, &(nd_attr){.n = 1, .list = {0}});
+        }
+        net_finish(&n, net_conv(&n, y, 3, 2, 1, 3, 1, true), 1);
+        nd_exec *exec;
+        cr_expect_eq(nd_exec_open(backend, n.graph, &(nd_exec_settings){.batch = images}, &exec),
+                     nd_status_unsupported);
+        exec = open_exec(backend, n.graph, (nd_exec_settings){.batch = images, .shrink = true});
+        cr_expect_eq(nd_exec_batch(exec), 1);
+        cr_assert_eq(nd_exec_run(exec, images, (const float *[]){x}, (float *[]){whole}), nd_status_ok);
+        for (int i = 0; i < images; i++)
+            cr_assert_eq(
+                nd_exec_run(exec, 1, (const float *[]){x + i * numbers}, (float *[]){single + i * results}),
+                nd_status_ok);
+        cr_expect_arr_eq(whole, single, sizeof whole);
+        nd_exec_close(exec);
+        nd_graph_free(n.graph);
+    }
+    nd_backend_close(backend);
+    free(x);
+}
+
 /* What would run on general loops is taken apart, or brought into the layout that is fast. */
 Test(executor, prefers_what_is_fast) {
     net n = net_everything(1);

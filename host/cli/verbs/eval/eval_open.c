@@ -52,10 +52,11 @@ static nd_status eval_open_data(nd_eval *eval) {
     return nd_status_ok;
 }
 
-/* A network that leaves its image size open takes that of the data. */
+/* A network that leaves its image size open takes that of the data. For one image: what was exported for one is
+ * then run image by image. */
 static nd_status eval_infer(nd_eval *eval) {
     const nd_infer_settings infer = {
-        .batch = eval->batches->batch, .height = eval->batches->height, .width = eval->batches->width};
+        .batch = 1, .height = eval->batches->height, .width = eval->batches->width};
     for (size_t i = 0; i < eval->count; i++) {
         nd_status status = nd_graph_infer(eval->graphs[i], &infer);
         if (status) return nd_fail_in(status, "%s", eval->models[i].spec);

@@ -27,7 +27,7 @@ typedef struct stage {
     nd_precision precision;
     int64_t batch;
     nd_batches *batches;  /* NULL without a data set */
-    nd_graph *original;   /* folded, inferred for `batch` */
+    nd_graph *original;   /* folded, inferred for one image */
     nd_accuracy accuracy; /* of the original */
     nd_peaks peaks;       /* with --bench */
     float *expected;      /* the original's outputs for the image that is timed */
@@ -70,7 +70,7 @@ static nd_status open_data(sweep *s, const nd_args *point) {
 }
 
 static nd_status infer_for_data(const stage *st, nd_graph *graph) {
-    nd_infer_settings infer = {.batch = st->batch};
+    nd_infer_settings infer = {.batch = 1};
     if (st->batches) {
         infer.height = st->batches->height;
         infer.width = st->batches->width;
