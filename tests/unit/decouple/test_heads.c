@@ -139,6 +139,61 @@ Test(heads, a_network_with_numbers_from_constants_alone_is_calibrated) {
     nd_backend_close(backend);
 }
 
+/* --- a detector that ends in the graph: boxes without the axis of images, taken by what is found */
+
+static int reshaped(nd_graph *graph, int x, int64_t a, int64_t b) {
+    nd_node *node;
+    const int y = add_node(graph, nd_op_reshape, NULL, &x, 1, &node);
+    node->attr.n = 3;
+    node->attr.list[0] = 1;
+    node->attr.list[1] = a;
+    node->attr.list[2] = b;
+    return y;
+}
+
+static nd_graph *ended_net(void) {
+    nd_graph *graph = new_graph("ended");
+    nd_node *node;
+    const int64_t most = 4, column = 2;
+    const int image = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
+    const int a = add_plain(graph, nd_op_relu, add_conv(graph, "first", image, 8, 3, 3, 1, 1), -1);
+    const int b = add_plain(graph, nd_op_relu, add_conv(graph, "middle", a, 8, 8, 3, 1, 3), -1);
+    const int boxes = reshaped(graph, add_conv(graph, "boxes", b, 8, 8, 3, 1, 5), 128, 4);
+    const int scores = reshaped(graph, add_conv(graph, "scores", b, 4, 8, 3, 1, 7), 2, 128);
+    const int in[] = {boxes, scores, add_ints(graph, 1, 1, &most)};
+    const int found = add_node(graph, nd_op_opaque, "found", in, 3, &node);
+    node->op_type = "NonMaxSuppression";
+    node->dynamic = true;
+    const int of_image = list_node(graph, nd_op_squeeze, boxes);
+    const int place =
+        add_node(graph, nd_op_gather, NULL, (int[]){found, add_ints(graph, 0, 1, &column)}, 2, &node);
+    node->attr.axis = 1;
+    finish(graph, add_node(graph, nd_op_gather, NULL, (int[]){of_image, place}, 2, NULL), 1);
+    return graph;
+}
+
+Test(heads, a_detector_with_its_post_processing_is_calibrated_by_curves) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(pictures_count, 3);
+    nd_graph *graph = ended_net(), *copy;
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_decouple_report report = {0};
+    settings.method = "dwpw";
+    settings.calib = calib;
+    settings.rule = nd_rule_macs_ratio;
+    settings.target = 1.5;
+    settings.output_metric = true;
+    OK(nd_decouple(graph, backend, &settings, &report));
+    cr_expect(report.changed);
+    OK(nd_graph_clone(graph, &copy));
+    OK(nd_graph_infer(copy, &(nd_infer_settings){.batch = 1}));
+    nd_decouple_report_free(&report);
+    nd_graph_free(copy);
+    nd_graph_free(graph);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
 /* --- the metric that filters are chosen by */
 
 /* A layer that two heads read, whose boxes are in units of `gain`. */
