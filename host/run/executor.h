@@ -18,10 +18,10 @@ typedef enum nd_fuse {
 
 typedef struct nd_exec_settings {
     int64_t batch; /* images the plan is made for; smaller batches run too */
-    bool
-        shrink; /* nd_exec_run may work in parts, with the same result: where memory runs out, of half the batch
-                    and so on until it fits, which is warned of; where a node mixes images, as in files that were
-                    exported for one, of the batch that the graph was inferred for */
+    /* nd_exec_run may work in parts, with the same result: where memory runs out, of half the batch and so
+     * on until it fits, which is warned of; where a node mixes images, as in files that were exported for
+     * one, of the batch that the graph was inferred for. */
+    bool shrink;
     nd_precision
         precision; /* int8: of a quantised network, whose other works are fp32; so is one that says fp32 */
     nd_fuse separable;

@@ -54,8 +54,8 @@ void nd_activation_cache_free(nd_activation_cache *f) {
     free(f);
 }
 
-/* Whether a node after the cut reads the value that a pass may want: not post-processing, whose sizes only the
- * run knows. */
+/* Whether a node after the cut reads the value that a pass may want: not post-processing, whose sizes only
+ * the run knows. */
 static bool is_read_after(const nd_graph *graph, int node, int value) {
     if (nd_graph_is_output(graph, value) && graph->values[value].producer >= 0) return true;
     for (int i = node; i < graph->n_nodes; i++) {
@@ -67,8 +67,8 @@ static bool is_read_after(const nd_graph *graph, int node, int value) {
     return false;
 }
 
-/* The values that cross the cut before `node`; false where they do not fit in memory `graphs` times, or are no
- * images one after the other. */
+/* The values that cross the cut before `node`; false where they do not fit in memory `graphs` times, or are
+ * no images one after the other. */
 static bool cut_before(const nd_activation_cache *f, const nd_graph *graph, int graphs, int node, int *values,
                        int *n) {
     int64_t images = nd_sample_count(f->batches, f->images), size = 0;

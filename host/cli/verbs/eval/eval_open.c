@@ -52,8 +52,8 @@ static nd_status eval_open_data(nd_eval *eval) {
     return nd_status_ok;
 }
 
-/* A network that leaves its image size open takes that of the data. For one image: what was exported for one is
- * then run image by image. */
+/* A network that leaves its image size open takes that of the data. For one image: what was exported for one
+ * is then run image by image. */
 static nd_status eval_infer(nd_eval *eval) {
     const nd_infer_settings infer = {
         .batch = 1, .height = eval->batches->height, .width = eval->batches->width};
