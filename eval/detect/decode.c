@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const nd_decoder *const nd_decoder_table[] = {&nd_decoder_ssd, &nd_decoder_yolo, &nd_decoder_yolox,
-                                                     &nd_decoder_none};
+static const nd_decoder *const nd_decoder_table[] = {&nd_decoder_ssd, &nd_decoder_retinanet, &nd_decoder_yolo,
+                                                     &nd_decoder_yolox, &nd_decoder_none};
 enum { nd_decoder_count = sizeof nd_decoder_table / sizeof *nd_decoder_table };
 
 static nd_status decode_image_size(const nd_graph *graph, nd_decode *out) {
@@ -23,7 +23,8 @@ nd_status nd_decode_open(const nd_graph *graph, const char *name, nd_decode *out
     *out = (nd_decode){0};
     for (int i = 0; i < nd_decoder_count; i++)
         if (!strcmp(nd_decoder_table[i]->name, name)) out->decoder = nd_decoder_table[i];
-    ND_REQUIRE(out->decoder, nd_status_usage, "--decode %s: expected ssd, yolo, yolox or none", name);
+    ND_REQUIRE(out->decoder, nd_status_usage, "--decode %s: expected ssd, retinanet, yolo, yolox or none",
+               name);
     ND_TRY(decode_image_size(graph, out));
     const nd_status status = out->decoder->open(graph, out);
     if (status) nd_decode_close(out);

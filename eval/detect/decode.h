@@ -28,11 +28,12 @@ typedef struct nd_decode {
     int n_outputs;
     int64_t boxes;        /* that the heads propose */
     int32_t classes;      /* background not counted; none: 0, or more than there are where `ready` */
-    int64_t columns;      /* of a yolo or yolox head */
+    int64_t columns;      /* numbers of a box in a yolo or yolox head, or in the scores of the others */
     bool turned;          /* yolo: [columns][boxes], without an objectness, as from YOLOv8 on */
     bool ready;           /* none: `outputs` are boxes, scores and labels of one image, of any number */
     double height, width; /* of the image */
-    double *anchors; /* ssd: [boxes][4], centre and size; yolox: [boxes][3], place and stride; in pixels */
+    /* ssd, retinanet: [boxes][4], centre and size; yolox: [boxes][3], place and stride; in pixels. */
+    double *anchors;
     nd_decode_group groups[nd_decode_groups_max];
     int n_groups;
 } nd_decode;
@@ -41,6 +42,9 @@ typedef struct nd_decode {
  *
  *   ssd    scores [n][boxes][classes + 1] before softmax, background first, and offsets [n][boxes][4] from
  *          default boxes that the model's metadata describes ("nd.anchors", written for networks of the zoo)
+ *   retinanet  scores [n][boxes][classes] before the sigmoid and offsets [n][boxes][4], as the heads of
+ *          torchvision's are, from boxes described likewise, else from its own: 3 sizes by 3 aspect ratios on
+ *          maps of steps 8 to 128. Its post-processing looks at the 1,000 best boxes of each map alone
  *   yolo   [n][4 + classes][boxes] (YOLOv8 and later) or [n][boxes][5 + classes] (to v7): centres and sizes
  *          in pixels, scores after the sigmoid
  *   yolox  [n][boxes][5 + classes]: centres and sizes in steps of grids of 8, 16 and 32 pixels

@@ -13,7 +13,8 @@ struct nd_decoder {
     size_t most; /* detections of an image */
 };
 
-extern const nd_decoder nd_decoder_ssd, nd_decoder_yolo, nd_decoder_yolox, nd_decoder_none;
+extern const nd_decoder nd_decoder_ssd, nd_decoder_retinanet, nd_decoder_yolo, nd_decoder_yolox,
+    nd_decoder_none;
 
 /* A box by centre and size. */
 static inline nd_box nd_box_centred(double x, double y, double width, double height) {

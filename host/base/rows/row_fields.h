@@ -60,7 +60,7 @@ ND_FIELD(agreement, real, measured, "per cent of images with the original's best
 ND_FIELD(logit_rel_mse, real, measured, "sum |l' - l|^2 / sum |l - mean l|^2")
 
 /* detection: of annotated objects, per cent; matched as COCO or VOC does */
-ND_FIELD(decode, text, key, "how raw heads of detectors are read: ssd, yolo, yolox or none")
+ND_FIELD(decode, text, key, "how raw heads of detectors are read: ssd, retinanet, yolo, yolox or none")
 ND_FIELD(class_name, text, key, "one class of a detector; null for all")
 ND_FIELD(objects, int, measured, "annotated objects")
 ND_FIELD(detections, int, measured, "boxes that the network gives out, of any score")

@@ -77,8 +77,9 @@ const nd_option nd_option_table[] = {
     {"preprocess", 0, "RECIPE", false, "decouple quantize eval bench sweep reproduce",
      "a named recipe, or resize=,interp=,crop=,centre=,fit=,pad=,place=,order=,scale=,mean=,std="},
     {"decode", 0, "NAME", false, "eval sweep",
-     "detectors: how their outputs are read, ssd, yolo or yolox; none: boxes, scores and labels as the graph "
-     "gives them, or raw numbers compared with the original's"},
+     "detectors: how their outputs are read, ssd, retinanet, yolo or yolox; none: boxes, scores and labels "
+     "as "
+     "the graph gives them, or raw numbers compared with the original's"},
     {"score", 0, "S", false, "eval sweep",
      "with --decode: the original's detections from this score on are what is to be found (default 0.25)"},
     {"classes", 0, "FILE", false, "decouple quantize eval sweep reproduce",

@@ -112,6 +112,107 @@ Test(decode, yolox_counts_from_its_grids) {
     nd_graph_free(graph);
 }
 
+/* 60 x 60 pixels, of which two heads take as many numbers as they need. */
+enum { retina_boxes = 9 * (64 + 16 + 4 + 1 + 1), retina_classes = 2 };
+
+static nd_graph *retina_graph(void) {
+    nd_graph *graph = new_graph("retinanet");
+    const int64_t columns[] = {retina_classes, 4};
+    const int x = add_input(graph, "image", 4, (int64_t[]){-1, 1, 60, 60});
+    nd_node *node;
+    int heads[2];
+    const int flat = add_node(graph, nd_op_flatten, NULL, &x, 1, &node);
+    node->attr.axis = 1;
+    for (int h = 0; h < 2; h++) {
+        const int part = add_node(graph, nd_op_slice, NULL, &flat, 1, &node);
+        node->attr.n = 1;
+        node->attr.axes[0] = node->attr.steps[0] = 1;
+        node->attr.ends[0] = retina_boxes * columns[h];
+        heads[h] = add_node(graph, nd_op_reshape, NULL, &part, 1, &node);
+        node->attr.n = 3;
+        node->attr.list[1] = retina_boxes;
+        node->attr.list[2] = columns[h];
+    }
+    OK(nd_graph_add_output(graph, heads[0]));
+    finish(graph, heads[1], 1);
+    return graph;
+}
+
+/* By hand, as torchvision's AnchorGenerator makes them: halves of sides rounded, ratios before sizes, places
+ * at 60 / 8, 60 / 4 ... pixels rounded down. */
+Test(decode, retinanet_starts_from_torchvisions_boxes) {
+    static const struct {
+        int64_t index;
+        double x, y, width, height; /* centre and size */
+    } anchors[] = {
+        {0, 0, 0, 46, 22},
+        {1, 0, 0, 56, 28},
+        {4, 0, 0, 40, 40},
+        {8, 0, 0, 36, 70},
+        {9 * 9 + 3, 7, 7, 32, 32}, /* second row and column of 8 x 8 */
+        {9 * (64 + 5) + 3, 15, 15, 64, 64},
+        {9 * (80 + 3) + 3, 30, 30, 128, 128},
+        {9 * 84 + 3, 0, 0, 256, 256},
+        {9 * 85 + 3, 0, 0, 512, 512},
+    };
+    static float scores[retina_boxes][retina_classes], offsets[retina_boxes][4];
+    nd_graph *graph = retina_graph();
+    const float *outputs[] = {scores[0], offsets[0]};
+    for (int i = 0; i < retina_boxes; i++)
+        for (int c = 0; c < retina_classes; c++) scores[i][c] = -20;
+    for (size_t i = 0; i < sizeof anchors / sizeof *anchors; i++) {
+        float *score = &scores[anchors[i].index][1];
+        *score = 0;
+        nd_detections found = decoded(graph, "retinanet", outputs);
+        *score = -20;
+        cr_assert_eq(found.count, 1);
+        cr_expect(found.items[0].label == 1 && found.items[0].score == 0.5);
+        const double right = anchors[i].x + anchors[i].width / 2,
+                     below = anchors[i].y + anchors[i].height / 2, left = fmax(right - anchors[i].width, 0),
+                     top = fmax(below - anchors[i].height, 0);
+        expect_box(found.items[0].box, left, top, right - left, below - top);
+        free(found.items);
+    }
+    /* Offsets in sides and in logarithms of them, no variances; that of 100 is cut to that of 62.5. */
+    float *offset = offsets[9 * (80 + 3) + 3];
+    scores[9 * (80 + 3) + 3][0] = 3;
+    offset[0] = 1;
+    offset[1] = 0.5f;
+    offset[2] = -(float)log(2);
+    offset[3] = (float)log(100);
+    nd_detections found = decoded(graph, "retinanet", outputs);
+    cr_assert_eq(found.count, 1);
+    cr_expect(found.items[0].label == 0 && fabs(found.items[0].score - 1 / (1 + exp(-3))) < 1e-12);
+    expect_box(found.items[0].box, 158 - 32, 0, 64, 1000);
+    free(found.items);
+    nd_graph_free(graph);
+}
+
+Test(decode, boxes_of_a_retinanet_are_as_its_metadata_says) {
+    static float scores[retina_boxes][retina_classes], offsets[retina_boxes][4];
+    nd_graph *graph = retina_graph();
+    nd_decode decode;
+    for (int i = 0; i < retina_boxes; i++) scores[i][0] = scores[i][1] = -20;
+    scores[9][0] = 4; /* second place, first of 9 */
+    OK(nd_graph_set_meta(graph, "nd.anchors",
+                         "steps=8:16:32:64:128;ratios=4:0.5,1,2:0.5,1,2:0.5,1,2:0.5,1,2;"
+                         "sizes=20,24,28,32,36,40,44,48:1,2,3:1,2,3:1,2,3:1,2,3"));
+    cr_expect_eq(nd_decode_open(graph, "retinanet", &decode),
+                 nd_status_format); /* 8 sizes where 9 are wanted */
+    cr_expect(strstr(nd_error(), "nd.anchors describes"), "%s", nd_error());
+    OK(nd_graph_set_meta(graph, "nd.anchors",
+                         "steps=8:16:32:64:128;ratios=4:0.5,1,2:0.5,1,2:0.5,1,2:0.5,1,2;sizes=1"));
+    cr_expect_eq(nd_decode_open(graph, "retinanet", &decode), nd_status_format);
+    OK(nd_graph_set_meta(graph, "nd.anchors",
+                         "ratios=4,1,0.25:0.5,1,2:0.5,1,2:0.5,1,2:0.5,1,2;steps=8:16:32:64:128;"
+                         "sizes=20,24,28:1,2,3:1,2,3:1,2,3:1,2,3"));
+    nd_detections found = decoded(graph, "retinanet", (const float *[]){scores[0], offsets[0]});
+    cr_assert_eq(found.count, 1);
+    expect_box(found.items[0].box, 2, 0, 10, 20); /* 10 x 40 around (7, 0) */
+    free(found.items);
+    nd_graph_free(graph);
+}
+
 /* Default boxes by hand, from section 2.2 of the paper. */
 Test(decode, ssd_starts_from_its_default_boxes) {
     static const struct {
@@ -163,7 +264,7 @@ Test(decode, what_does_not_fit_is_named) {
     nd_decode decode;
     nd_graph *graph = heads_graph(2, 4 + classes, boxes, 1);
     cr_expect_eq(nd_decode_open(graph, "rcnn", &decode), nd_status_usage);
-    cr_expect(strstr(nd_error(), "expected ssd, yolo, yolox or none"), "%s", nd_error());
+    cr_expect(strstr(nd_error(), "expected ssd, retinanet, yolo, yolox or none"), "%s", nd_error());
     cr_expect_eq(nd_decode_open(graph, "ssd", &decode), nd_status_usage);
     cr_expect_eq(nd_decode_open(graph, "yolox", &decode), nd_status_usage);
     cr_expect(strstr(nd_error(), "not those of grids"), "%s", nd_error());
