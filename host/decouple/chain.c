@@ -1,6 +1,7 @@
 #include "decouple/chain.h"
 
 #include "base/parallel.h"
+#include "decouple/fit/combine_rows.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -194,64 +195,94 @@ static nd_status functionals_identity(const nd_conv *conv, nd_functionals *out) 
     return nd_status_ok;
 }
 
-/* dense[...] += the functional of output `o` of a stage whose inputs have the functionals `in`. `touched`
- * lists the entries that became non-zero structurally; NULL where the caller does not need to know. */
-static void stage_row(const nd_stage *stage, int64_t o, const nd_functionals *in, int64_t conv_kw,
-                      double *dense, bool *mark, int32_t *touched, int64_t *n_touched) {
+/* Which rows have entries one next to the other, as those of wide stages have: they are summed as vectors. */
+static bool *find_runs(const nd_functionals *in) {
+    bool *run = nd_alloc_array((size_t)in->rows, sizeof *run);
+    for (int64_t row = 0; run && row < in->rows; row++) {
+        int64_t e = in->start[row] + 1;
+        while (e < in->start[row + 1] && in->index[e] == in->index[e - 1] + 1) e++;
+        run[row] = e == in->start[row + 1];
+    }
+    return run;
+}
+
+/* Entries that became non-zero structurally: mark[] of those in [first, end). */
+typedef struct touched {
+    bool *mark;
+    int64_t first, end;
+} touched;
+
+static void touch(touched *to, const nd_functionals *in, int64_t row, int64_t shift, bool run) {
+    const int32_t *index = in->index + in->start[row];
+    const int64_t n = in->start[row + 1] - in->start[row];
+    if (!n) return;
+    const int64_t first = index[0] + shift, end = index[n - 1] + shift + 1;
+    if (first < to->first) to->first = first;
+    if (end > to->end) to->end = end;
+    if (run)
+        memset(to->mark + first, true, (size_t)n);
+    else
+        for (int64_t e = 0; e < n; e++) to->mark[index[e] + shift] = true;
+}
+
+/* dense[...] += the functional of output `o` of a stage that takes in `in`, whose rows are in rising order.
+ * `to` is NULL where the caller does not need to know which entries. */
+static void stage_row(const nd_stage *stage, int64_t o, const nd_functionals *in, const bool *runs,
+                      int64_t conv_kw, double *dense, touched *to) {
     int64_t kh = stage->window.kernel[0], kw = stage->window.kernel[1];
     int64_t per_group = stage->ni / stage->groups;
     int64_t first = o / (stage->no / stage->groups) * per_group;
     const float *weight = stage->weights + o * per_group * kh * kw;
     for (int64_t c = 0; c < per_group; c++) {
-        int64_t row = stage->channel ? stage->channel[first + c] : first + c;
+        const int64_t row = stage->channel ? stage->channel[first + c] : first + c;
+        const int64_t begin = in->start[row], n = in->start[row + 1] - begin;
+        const int32_t *index = in->index + begin;
+        const double *value = in->value + begin;
         for (int64_t t = 0; t < kh * kw; t++, weight++) {
-            int64_t shift = t / kw * conv_kw + t % kw;
-            for (int64_t e = in->start[row]; e < in->start[row + 1]; e++) {
-                int32_t at = (int32_t)(in->index[e] + shift);
-                dense[at] += *weight * in->value[e];
-                if (!mark || mark[at]) continue;
-                mark[at] = true;
-                touched[(*n_touched)++] = at;
-            }
+            const int64_t shift = t / kw * conv_kw + t % kw;
+            if (to) touch(to, in, row, shift, runs[row]);
+            if (runs[row] && n)
+                nd_add_scaled(dense + index[0] + shift, value, *weight, n);
+            else
+                for (int64_t e = 0; e < n; e++) dense[index[e] + shift] += *weight * value[e];
         }
     }
 }
 
-static int compare_index(const void *a, const void *b) {
-    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
-    return (x > y) - (x < y);
+/* Takes the entries out of dense[] and mark[], in rising order. */
+static nd_status take_row(double *dense, const touched *from, int64_t *capacity, int64_t *used,
+                          nd_functionals *out) {
+    if (from->end > from->first) ND_TRY(functionals_reserve(out, capacity, *used + from->end - from->first));
+    for (int64_t at = from->first; at < from->end; at++) {
+        if (!from->mark[at]) continue;
+        out->index[*used] = (int32_t)at;
+        out->value[(*used)++] = dense[at];
+        dense[at] = 0;
+        from->mark[at] = false;
+    }
+    return nd_status_ok;
 }
 
 static nd_status functionals_apply(const nd_stage *stage, const nd_conv *conv, const nd_functionals *in,
                                    nd_functionals *out) {
     nd_status status = nd_status_ok;
-    size_t size = (size_t)(conv->ni * nd_conv_taps(conv));
-    double *dense = nd_alloc_array(size, sizeof *dense);
-    bool *mark = nd_alloc_array(size, sizeof *mark);
-    int32_t *touched = nd_alloc_array(size, sizeof *touched);
+    const int64_t size = conv->ni * nd_conv_taps(conv);
+    double *dense = nd_alloc_array((size_t)size, sizeof *dense);
+    bool *mark = nd_alloc_array((size_t)size, sizeof *mark), *runs = find_runs(in);
     int64_t capacity = 0, used = 0;
     *out = (nd_functionals){.rows = stage->no};
     out->start = nd_alloc_array((size_t)stage->no + 1, sizeof *out->start);
-    ND_REQUIRE_DONE(dense && mark && touched && out->start, nd_status_memory,
-                    "no memory for composing a chain");
+    ND_REQUIRE_DONE(dense && mark && runs && out->start, nd_status_memory, "no memory for composing a chain");
     for (int64_t o = 0; o < stage->no; o++) {
-        int64_t n = 0;
-        stage_row(stage, o, in, conv->window.kernel[1], dense, mark, touched, &n);
-        qsort(touched, (size_t)n, sizeof *touched, compare_index);
-        ND_TRY_DONE(functionals_reserve(out, &capacity, used + n));
-        for (int64_t e = 0; e < n; e++) {
-            out->index[used + e] = touched[e];
-            out->value[used + e] = dense[touched[e]];
-            dense[touched[e]] = 0;
-            mark[touched[e]] = false;
-        }
-        used += n;
+        touched to = {mark, size, 0};
+        stage_row(stage, o, in, runs, conv->window.kernel[1], dense, &to);
+        ND_TRY_DONE(take_row(dense, &to, &capacity, &used, out));
         out->start[o + 1] = used;
     }
 done:
     free(dense);
     free(mark);
-    free(touched);
+    free(runs);
     return status;
 }
 
@@ -271,6 +302,7 @@ nd_status nd_chain_functionals(const nd_chain *chain, const nd_conv *conv, int i
 typedef struct composition {
     const nd_stage *last;
     const nd_functionals *in; /* what it takes in */
+    const bool *runs;
     int64_t k, per_group, conv_kw;
     double *weights;
 } composition;
@@ -282,20 +314,27 @@ static void compose_rows(void *context, int64_t begin, int64_t end, int worker) 
         double *row = c->weights + o * c->k;
         memset(row, 0, (size_t)c->k * sizeof *row);
         /* Functionals count through the inputs of all groups, and a row has those of its own. */
-        stage_row(c->last, o, c->in, c->conv_kw, row - o / c->per_group * c->k, NULL, NULL, NULL);
+        stage_row(c->last, o, c->in, c->runs, c->conv_kw, row - o / c->per_group * c->k, NULL);
     }
 }
 
 nd_status nd_chain_compose(const nd_chain *chain, const nd_conv *conv, double *weights) {
+    nd_status status = nd_status_ok;
     nd_functionals in = {0};
-    ND_TRY(nd_chain_functionals(chain, conv, chain->n - 1, &in));
+    bool *runs = NULL;
+    ND_TRY_DONE(nd_chain_functionals(chain, conv, chain->n - 1, &in));
+    runs = find_runs(&in);
+    ND_REQUIRE_DONE(runs, nd_status_memory, "no memory for composing a chain");
     composition c = {.last = &chain->stages[chain->n - 1],
                      .in = &in,
+                     .runs = runs,
                      .k = conv->ni / conv->groups * nd_conv_taps(conv),
                      .per_group = conv->no / conv->groups,
                      .conv_kw = conv->window.kernel[1],
                      .weights = weights};
     nd_parallel_for(conv->no, c.k, compose_rows, &c);
+done:
     nd_functionals_free(&in);
-    return nd_status_ok;
+    free(runs);
+    return status;
 }

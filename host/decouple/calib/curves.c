@@ -171,13 +171,13 @@ static nd_status fits_one(void *context, int64_t i) {
 }
 
 /* Several at once where the backend allows that and a quarter of the memory that is left holds what each
- * allocates: two matrices of its features, which are at most as many as its patch has numbers, and some
+ * allocates: three matrices of its features, which are at most as many as its patch has numbers, and some
  * kernels. Threads within a fit gain less: its channels come one after the other. */
 static nd_status fits_run(fits *list) {
     if (!list->n) return nd_status_ok;
     const nd_moments *m = list->split->fit;
     nd_backend *backend = list->at->backend;
-    const double each = 8 * (2 * (double)m->k * (double)m->k + 6 * (double)m->no * (double)m->k);
+    const double each = 8 * (3 * (double)m->k * (double)m->k + 6 * (double)m->no * (double)m->k);
     const double room = (double)nd_memory_find().left / 4 / each;
     const int64_t most = !backend->table->linalg.concurrent ? 1 : room < list->n ? (int64_t)room : list->n;
     double *w = nd_alloc_array((size_t)(m->no * m->k), sizeof *w);

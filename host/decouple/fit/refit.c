@@ -46,12 +46,17 @@ static void scale_rows(void *context, int64_t begin, int64_t end, int worker) {
     }
 }
 
-/* Scaled to unit diagonal, factored with a jitter that grows until the factorisation goes through. */
-static nd_status solve_scaled(nd_backend *backend, int64_t n, const double *gram, const double *scale,
-                              int64_t n_out, double *x) {
-    double *a = nd_alloc_array((size_t)n, (size_t)n * sizeof *a);
-    double *b = nd_alloc_array((size_t)n_out, (size_t)n * sizeof *b);
-    nd_status status = a && b ? nd_status_failed : nd_fail(nd_status_memory, "no memory for a refit");
+/* Scaled to unit diagonal, factored with a jitter that grows until the factorisation goes through. Leaves the
+ * factor in a[n][n], the scales in scale[n] and the solutions divided by them in b[n_out][n]. */
+static nd_status solve_scaled(nd_backend *backend, int64_t n, const double *gram, int64_t n_out,
+                              const double *x, double *scale, double *a, double *b) {
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++) largest = fmax(largest, gram[i * n + i]);
+    for (int64_t i = 0; i < n; i++) {
+        double variance = gram[i * n + i];
+        scale[i] = variance > 1e-14 * largest && variance > 0 ? 1 / sqrt(variance) : 0;
+    }
+    nd_status status = nd_status_failed;
     for (double jitter = 1e-10; status == nd_status_failed && jitter < 1e-2; jitter *= 100) {
         scaling s = {n, gram, scale, jitter, a};
         nd_parallel_for(n, n, scale_rows, &s);
@@ -59,23 +64,35 @@ static nd_status solve_scaled(nd_backend *backend, int64_t n, const double *gram
             for (int64_t i = 0; i < n; i++) b[o * n + i] = x[o * n + i] * scale[i];
         status = backend->table->linalg.solve(backend, n, a, false, n_out, b);
     }
-    for (int64_t o = 0; !status && o < n_out; o++)
+    return status;
+}
+
+nd_status nd_refit_gram(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x) {
+    nd_status status = nd_status_ok;
+    double *a = nd_alloc_array((size_t)n + 1, (size_t)n * sizeof *a), *scale = a + n * n;
+    double *b = nd_alloc_array((size_t)n_out, (size_t)n * sizeof *b);
+    ND_REQUIRE_DONE(a && b, nd_status_memory, "no memory for refitting %lld features", (long long)n);
+    ND_TRY_DONE(solve_scaled(backend, n, gram, n_out, x, scale, a, b));
+    for (int64_t o = 0; o < n_out; o++)
         for (int64_t i = 0; i < n; i++) x[o * n + i] = b[o * n + i] * scale[i];
+done:
     free(a);
     free(b);
     return status;
 }
 
-nd_status nd_refit_gram(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x) {
-    double *scale = nd_alloc_array((size_t)n, sizeof *scale), largest = 0;
-    ND_REQUIRE(scale, nd_status_memory, "no memory for refitting %lld features", (long long)n);
-    for (int64_t i = 0; i < n; i++) largest = fmax(largest, gram[i * n + i]);
-    for (int64_t i = 0; i < n; i++) {
-        double variance = gram[i * n + i];
-        scale[i] = variance > 1e-14 * largest && variance > 0 ? 1 / sqrt(variance) : 0;
-    }
-    nd_status status = solve_scaled(backend, n, gram, scale, n_out, x);
-    free(scale);
+nd_status nd_refit_whiten(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x) {
+    nd_status status = nd_status_ok;
+    double *a = nd_alloc_array((size_t)n + 1, (size_t)n * sizeof *a), *scale = a + n * n;
+    double *b = nd_alloc_array((size_t)n_out, (size_t)n * sizeof *b);
+    ND_REQUIRE_DONE(a && b, nd_status_memory, "no memory for refitting %lld features", (long long)n);
+    ND_TRY_DONE(solve_scaled(backend, n, gram, n_out, x, scale, a, b));
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = i + 1; j < n; j++) a[i * n + j] = 0; /* the factor is the lower triangle */
+    ND_TRY_DONE(backend->table->linalg.gemm(backend, false, false, n_out, n, n, 1, b, n, a, n, 0, x, n));
+done:
+    free(a);
+    free(b);
     return status;
 }
 

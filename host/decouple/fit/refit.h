@@ -14,6 +14,10 @@ nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_mom
  * E g E^T and h E^T in x. Features that never vary get 0. */
 nd_status nd_refit_gram(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x);
 
+/* x[n_out][n], h E^T before, becomes what each feature explains besides those before it: for any number m of
+ * leading features the best |h - x E g| leaves <x, x> over their m columns less than none of them. */
+nd_status nd_refit_whiten(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x);
+
 /* The normal equations of a chain's last stage given the ones before it, to be solved for several ridges:
  * what they have of g, h, the identity and the original weights. */
 typedef struct nd_refit {

@@ -13,8 +13,14 @@ nd_status nd_dwpw_layout(const nd_conv *conv, const int32_t *kept, int64_t rank,
  * positive. */
 void nd_dwpw_balance(nd_chain *chain);
 
+/* Filters as they are before descent, for n ranks in rising order: each rank has the first kept[n][ni] of
+ * every channel. `out` gets those of the last one and a pointwise stage of zeros (method.md, "Choosing
+ * filters"). */
+nd_status nd_dwpw_choose(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int n, const int64_t *rank,
+                         const nd_moments *moments, int32_t *kept, nd_chain *out);
+
 /* Filters chosen and fitted on data (method.md, "Choosing filters" and "Refit"), with so many rounds of
- * descent: nd_dwpw_rounds is the usual number, 0 tells cheaply how good a rank would be. */
+ * descent: nd_dwpw_rounds is the usual number. */
 enum { nd_dwpw_rounds = 2 };
 nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank, int rounds,
                       const nd_moments *moments, nd_chain *out);

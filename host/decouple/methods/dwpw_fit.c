@@ -95,9 +95,11 @@ static void unwhiten(const double *v, const double *inverse, int64_t s, double *
         for (int64_t t = 0; t < s; t++) filter[t] += v[b] * inverse[b * s + t];
 }
 
-/* The most telling filters of the kernel w[no][k]: decides kept[] and fills the depthwise stage. */
-static nd_status select_filters(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
-                                const double *w, const roots *c, int32_t *kept, nd_chain *out) {
+/* The most telling filters of the kernel w[no][k]: decides kept[n][ni] for n ranks, and fills the depthwise
+ * stage for the last of them, the largest. */
+static nd_status select_filters(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int n,
+                                const int64_t *rank, const double *w, const roots *c, int32_t *kept,
+                                nd_chain *out) {
     nd_status status = nd_status_ok;
     int64_t s = nd_conv_taps(conv), cols = conv->ni / conv->groups, rows = conv->no / conv->groups;
     int64_t full = rows < s ? rows : s, r = 0;
@@ -115,10 +117,13 @@ static nd_status select_filters(nd_backend *backend, const nd_conv *conv, nd_ran
             scores[i * s + a] = scores[i * s + s - 1 - a];
             scores[i * s + s - 1 - a] = swap;
         }
-    ND_TRY_DONE(nd_slices_select(conv->ni, s, scores, conv->groups, ranks, rank, full, kept));
-    ND_TRY_DONE(nd_dwpw_layout(conv, kept, rank, out));
+    for (int f = 0; f < n; f++)
+        ND_TRY_DONE(
+            nd_slices_select(conv->ni, s, scores, conv->groups, ranks, rank[f], full, kept + f * conv->ni));
+    const int32_t *most = kept + (n - 1) * conv->ni;
+    ND_TRY_DONE(nd_dwpw_layout(conv, most, rank[n - 1], out));
     for (int64_t i = 0; i < conv->ni; i++)
-        for (int32_t k = 0; k < kept[i]; k++, r++) {
+        for (int32_t k = 0; k < most[i]; k++, r++) {
             unwhiten(gram + (i * s + s - 1 - k) * s, c->inverse + i * s * s, s, scratch);
             for (int64_t t = 0; t < s; t++) out->stages[0].weights[r * s + t] = (float)scratch[t];
         }
@@ -262,20 +267,39 @@ done:
     return status;
 }
 
+static nd_status choose_filters(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int n,
+                                const int64_t *rank, const nd_moments *moments, roots *c, int32_t *kept,
+                                nd_chain *out) {
+    nd_status status = nd_status_ok;
+    double *w = nd_alloc_array((size_t)(2 * conv->no * moments->k), sizeof *w);
+    double *weighed = w + conv->no * moments->k;
+    ND_REQUIRE_DONE(w, nd_status_memory, "conv %s: no memory for fitting it", conv->name);
+    ND_REQUIRE_DONE(nd_conv_taps(conv) <= 64, nd_status_unsupported,
+                    "conv %s: kernels above 64 taps are not fitted on data", conv->name);
+    ND_TRY_DONE(roots_of(backend, conv, moments, c));
+    ND_TRY_DONE(nd_refit_kernel(backend, conv, moments, w));
+    ND_TRY_DONE(nd_moments_weigh(moments, backend, moments->k, w, weighed));
+    ND_TRY_DONE(select_filters(backend, conv, ranks, n, rank, weighed, c, kept, out));
+done:
+    free(w);
+    return status;
+}
+
+nd_status nd_dwpw_choose(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int n, const int64_t *rank,
+                         const nd_moments *moments, int32_t *kept, nd_chain *out) {
+    roots c = {0};
+    const nd_status status = choose_filters(backend, conv, ranks, n, rank, moments, &c, kept, out);
+    roots_free(&c);
+    return status;
+}
+
 nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank, int rounds,
                       const nd_moments *moments, nd_chain *out) {
     nd_status status = nd_status_ok;
     roots c = {0};
-    double *w = nd_alloc_array((size_t)(2 * conv->no * moments->k), sizeof *w);
-    double *weighed = w + conv->no * moments->k;
     int32_t *kept = nd_alloc_array((size_t)conv->ni, sizeof *kept);
-    ND_REQUIRE_DONE(w && kept, nd_status_memory, "conv %s: no memory for fitting it", conv->name);
-    ND_REQUIRE_DONE(nd_conv_taps(conv) <= 64, nd_status_unsupported,
-                    "conv %s: kernels above 64 taps are not fitted on data", conv->name);
-    ND_TRY_DONE(roots_of(backend, conv, moments, &c));
-    ND_TRY_DONE(nd_refit_kernel(backend, conv, moments, w));
-    ND_TRY_DONE(nd_moments_weigh(moments, backend, moments->k, w, weighed));
-    ND_TRY_DONE(select_filters(backend, conv, ranks, rank, weighed, &c, kept, out));
+    ND_REQUIRE_DONE(kept, nd_status_memory, "conv %s: no memory for fitting it", conv->name);
+    ND_TRY_DONE(choose_filters(backend, conv, ranks, 1, &rank, moments, &c, kept, out));
     ND_TRY_DONE(nd_refit_last(backend, conv, moments, out));
     for (int round = 0; round < rounds; round++) {
         ND_TRY_DONE(descend(backend, conv, moments, &c, kept, out));
@@ -285,7 +309,6 @@ nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, 
     ND_TRY_DONE(nd_refit_chain_bias(conv, moments, out));
 done:
     roots_free(&c);
-    free(w);
     free(kept);
     return status;
 }

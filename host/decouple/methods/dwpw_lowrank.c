@@ -4,10 +4,9 @@
  * outputs gain and no layer loses.
  */
 #include "base/gcd.h"
-#include "decouple/fit/features.h"
-#include "decouple/fit/refit.h"
 #include "decouple/methods/combine.h"
 #include "decouple/methods/dwpw.h"
+#include "decouple/methods/lowrank_fit.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -48,20 +47,14 @@ static int64_t width_of(const nd_conv *conv, int64_t rank, int64_t terms) {
     return width >= 1 && width < rows && width < more ? width * conv->groups : 0;
 }
 
-/* A way to spend a rank: so many terms, and the width of the pointwise part, 0 for all outputs. */
-typedef struct form {
-    int64_t terms, width;
-    double error; /* of a fit without descent */
-} form;
-
-static int list_forms(const nd_conv *conv, nd_ranks ranks, int64_t rank, form forms[n_more]) {
+static int list_forms(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_form forms[n_more]) {
     const int64_t step = lowrank_step(conv, ranks), most = lowrank_max_rank(conv);
     int n = 1;
-    forms[0] = (form){.terms = rank};
+    forms[0] = (nd_form){.terms = rank};
     for (int t = 1; t < n_more; t++) {
         const int64_t terms = (int64_t)(more_terms[t] * (double)rank) / step * step;
         const int64_t width = width_of(conv, rank, terms);
-        if (width && terms <= most && terms != rank) forms[n++] = (form){terms, width, 0};
+        if (width && terms <= most && terms != rank) forms[n++] = (nd_form){terms, width, 0};
     }
     return n;
 }
@@ -70,9 +63,9 @@ static int list_forms(const nd_conv *conv, nd_ranks ranks, int64_t rank, form fo
  * form will be best is not known yet: promised is what the one with the most terms saves. */
 static void lowrank_shape(const nd_conv *conv, nd_ranks ranks, int64_t rank, nd_chain *out) {
     const nd_window pointwise = nd_window_pointwise();
-    form forms[n_more];
+    nd_form forms[n_more];
     const int n = list_forms(conv, ranks, rank, forms);
-    const form *most = &forms[n - 1];
+    const nd_form *most = &forms[n - 1];
     nd_method_dwpw.shape(conv, ranks, n > 1 && rank < conv->ni ? most->terms : rank, out);
     if (n == 1 || rank >= conv->ni) return;
     out->n--;
@@ -85,58 +78,40 @@ static nd_status lowrank_spectrum(nd_backend *backend, const nd_conv *conv, nd_r
     return nd_spectrum_by_rank(backend, &nd_method_dwpw_lowrank, conv, ranks, error2, energy, count);
 }
 
-/* With moments the output error, else the squared error of the kernel. */
-static nd_status error_of(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
-                          const nd_chain *chain, double *error) {
-    if (moments) return nd_features_error(moments, backend, conv, chain, error);
-    int64_t size = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
+/* From the weights alone: the error is that of the kernel. */
+static nd_status fit_weights(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, nd_form *of,
+                             nd_chain *out) {
+    const int64_t size = conv->no * (conv->ni / conv->groups) * nd_conv_taps(conv);
+    ND_TRY(nd_method_dwpw.decompose(backend, conv, ranks, of->terms, NULL, out));
+    if (of->width) ND_TRY(nd_chain_redo_stage(backend, &nd_method_channel, 1, of->width, conv, NULL, out));
     double *w = nd_alloc_array((size_t)size, sizeof *w);
     ND_REQUIRE(w, nd_status_memory, "conv %s: no memory for its forms", conv->name);
-    nd_status status = nd_chain_compose(chain, conv, w);
-    *error = 0;
-    for (int64_t e = 0; e < size; e++) *error += (w[e] - conv->weights[e]) * (w[e] - conv->weights[e]);
+    const nd_status status = nd_chain_compose(out, conv, w);
+    of->error = 0;
+    for (int64_t e = 0; e < size; e++) of->error += (w[e] - conv->weights[e]) * (w[e] - conv->weights[e]);
     free(w);
     return status;
 }
 
-/* `rounds` of descent before the pointwise part is narrowed. */
-static nd_status fit_form(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, const form *of,
-                          int rounds, const nd_moments *moments, nd_chain *out) {
-    ND_TRY(moments ? nd_dwpw_fit(backend, conv, ranks, of->terms, rounds, moments, out)
-                   : nd_method_dwpw.decompose(backend, conv, ranks, of->terms, NULL, out));
-    if (!of->width) return nd_status_ok;
-    ND_TRY(nd_chain_redo_stage(backend, &nd_method_channel, 1, of->width, conv, moments, out));
-    if (!moments) return nd_status_ok;
-    ND_TRY(nd_refit_last(backend, conv, moments, out));
-    return nd_refit_chain_bias(conv, moments, out);
+static nd_status fit_moments(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, nd_form *of,
+                             const nd_moments *moments, nd_chain *out) {
+    ND_TRY(nd_dwpw_fit(backend, conv, ranks, of->terms, nd_dwpw_rounds, moments, out));
+    return nd_lowrank_narrow(backend, conv, moments, of, out);
 }
 
 /* Replaces the chain in `best` where this form has less error. */
-static nd_status try_form(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, const form *of,
+static nd_status try_form(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, nd_form *of,
                           const nd_moments *moments, double *least, nd_chain *best) {
     nd_chain chain = {0};
-    double error = 0;
-    nd_status status = fit_form(backend, conv, ranks, of, nd_dwpw_rounds, moments, &chain);
-    if (!status) status = error_of(backend, conv, moments, &chain, &error);
-    if (!status && error < *least) {
+    nd_status status = moments ? fit_moments(backend, conv, ranks, of, moments, &chain)
+                               : fit_weights(backend, conv, ranks, of, &chain);
+    if (!status && of->error < *least) {
         const nd_chain old = *best;
         *best = chain;
         chain = old;
-        *least = error;
+        *least = of->error;
     }
     nd_chain_free(&chain);
-    return status;
-}
-
-static nd_status screen_forms(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int n,
-                              const nd_moments *moments, form *forms) {
-    nd_status status = nd_status_ok;
-    for (int f = 0; !status && f < n; f++) {
-        nd_chain chain = {0};
-        status = fit_form(backend, conv, ranks, &forms[f], 0, moments, &chain);
-        if (!status) status = error_of(backend, conv, moments, &chain, &forms[f].error);
-        nd_chain_free(&chain);
-    }
     return status;
 }
 
@@ -144,12 +119,12 @@ static nd_status screen_forms(nd_backend *backend, const nd_conv *conv, nd_ranks
  * helps most, unless it is far behind. */
 static nd_status lowrank_decompose(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
                                    const nd_moments *moments, nd_chain *out) {
-    form forms[n_more];
+    nd_form forms[n_more];
     double least = INFINITY;
     int n = list_forms(conv, ranks, rank, forms), first = 0;
     if (moments && moments->k > widest_tried && n > 1) {
         int best = 1;
-        ND_TRY(screen_forms(backend, conv, ranks, n, moments, forms));
+        ND_TRY(nd_lowrank_screen(backend, conv, ranks, moments, n, forms));
         for (int f = 2; f < n; f++)
             if (forms[f].error < forms[best].error) best = f;
         forms[1] = forms[best];

@@ -2,7 +2,9 @@
 #include "decouple/fit/features.h"
 #include "decouple/fit/refit.h"
 #include "decouple/fit/split.h"
-#include "decouple/methods/method.h"
+#include "decouple/methods/combine.h"
+#include "decouple/methods/dwpw.h"
+#include "decouple/methods/lowrank_fit.h"
 #include "tests/unit/help/decouple_help.h"
 
 enum { images = 24 };
@@ -426,6 +428,50 @@ Test(fit, refit_of_the_last_stage_is_its_optimum) {
         nd_chain_free(&chain);
         close_problem(&p);
     }
+}
+
+/* What fits minimise: the error, with the ridge's penalty. */
+static double penalised_error(const problem *p, const nd_chain *chain) {
+    double error = 0, penalty = 0;
+    const int64_t size = help_kernel_size(&p->conv), per_group = size / p->conv.groups;
+    OK(nd_chain_compose(chain, &p->conv, p->w));
+    OK(nd_moments_error(p->m, p->backend, &p->conv, p->w, NULL, &error));
+    for (int64_t e = 0; e < size; e++)
+        penalty += p->m->ridge[e / per_group] * pow(p->w[e] - p->conv.weights[e], 2);
+    return error + penalty / p->m->vy;
+}
+
+/* Screened without a chain, narrowed in closed form, and as channel decomposition and a refit have it. */
+Test(fit, forms_of_low_rank_have_the_errors_of_their_chains) {
+    const nd_ranks ranks[] = {nd_ranks_uniform, nd_ranks_adaptive};
+    for (int shape = 0; shape < help_n_shapes; shape++)
+        for (int r = 0; r < 2; r++) {
+            problem p = open_problem(shape);
+            const int64_t ni = p.conv.ni, half = p.conv.no / p.conv.groups / 2 * p.conv.groups;
+            nd_form forms[] = {{ni, 0, 0}, {ni, half, 0}, {2 * ni, p.conv.groups, 0}, {2 * ni, half, 0}};
+            const int n = nd_method_dwpw.max_rank(&p.conv) >= 2 * ni && half ? 4 : 1;
+            nd_moments_ridge(p.m, &p.conv, 0.05);
+            if (nd_method_dwpw.applies(&p.conv))
+                OK(nd_lowrank_screen(p.backend, &p.conv, ranks[r], p.m, n, forms));
+            for (int f = 0; f < n && nd_method_dwpw.applies(&p.conv); f++) {
+                nd_chain chain = {0}, other = {0};
+                nd_form narrowed = forms[f];
+                const int64_t terms = forms[f].terms, width = forms[f].width;
+                OK(nd_dwpw_fit(p.backend, &p.conv, ranks[r], terms, 0, p.m, &chain));
+                OK(nd_lowrank_narrow(p.backend, &p.conv, p.m, &narrowed, &chain));
+                OK(nd_dwpw_fit(p.backend, &p.conv, ranks[r], terms, 0, p.m, &other));
+                if (width)
+                    OK(nd_chain_redo_stage(p.backend, &nd_method_channel, 1, width, &p.conv, p.m, &other));
+                OK(nd_refit_last(p.backend, &p.conv, p.m, &other));
+                const double is = penalised_error(&p, &chain), wanted = penalised_error(&p, &other);
+                cr_expect_float_eq(is, wanted, 1e-5, "%s: %g, not %g", p.conv.name, is, wanted);
+                cr_expect_float_eq(forms[f].error, is, 1e-5, "%s: %g of %g", p.conv.name, forms[f].error, is);
+                cr_expect_float_eq(narrowed.error, is, 1e-5, "%s: %g of %g", p.conv.name, narrowed.error, is);
+                nd_chain_free(&chain);
+                nd_chain_free(&other);
+            }
+            close_problem(&p);
+        }
 }
 
 /* Dead and duplicated channels, a constant target, a single image: finite, and dead inputs change nothing. */
