@@ -223,15 +223,17 @@ static void retinanet_map(const nd_anchor_lists maps[anchor_fields], size_t map,
     const int64_t rows = anchors_side(out->height, step), columns = anchors_side(out->width, step);
     const double down = floor(out->height / (double)rows), across = floor(out->width / (double)columns);
     const size_t list = ratios->count == 1 ? 0 : map;
-    for (int64_t place = 0; place < rows * columns; place++)
+    for (int64_t place = 0; place < rows * columns; place++) {
+        const int64_t row = place / columns, column = place % columns;
         for (int r = 0; r < ratios->n[list]; r++)
             for (int k = 0; k < sizes->n[map]; k++) {
                 const double root = sqrt(ratios->of[list][r]), size = sizes->of[map][k];
-                *(*next)++ = (double)(place % columns) * across;
-                *(*next)++ = (double)(place / columns) * down;
+                *(*next)++ = (double)column * across;
+                *(*next)++ = (double)row * down;
                 *(*next)++ = 2 * nearbyint(size / root / 2);
                 *(*next)++ = 2 * nearbyint(size * root / 2);
             }
+    }
 }
 
 /* "steps=8:16;sizes=32,40,50:64,80,101;ratios=0.5,1,2": of each map the step and the sizes in pixels; one
