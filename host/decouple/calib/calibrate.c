@@ -16,12 +16,10 @@ static nd_status refit_dense(nd_backend *backend, const nd_conv *conv, const nd_
     nd_stage *stage = NULL;
     ND_TRY(nd_chain_add(out, "", &conv->window, conv->no, conv->ni, conv->groups, false, &stage));
     int64_t count = moments->no * moments->k;
-    double *w = nd_alloc_array((size_t)count, sizeof *w);
-    ND_REQUIRE(w, nd_status_memory, "conv %s: no memory for refitting it", conv->name);
-    nd_status status = nd_refit_kernel(backend, conv, moments, w);
+    const double *w = NULL;
+    ND_TRY(nd_refit_kernel(backend, conv, moments, &w));
     for (int64_t e = 0; e < count; e++) stage->weights[e] = (float)w[e];
-    free(w);
-    return status ? status : nd_refit_chain_bias(conv, moments, out);
+    return nd_refit_chain_bias(conv, moments, out);
 }
 
 /* The light mode: the chain of the weights alone, each output with the gain and bias that suit the data best

@@ -180,13 +180,10 @@ static nd_status fits_run(fits *list) {
     const double each = 8 * (3 * (double)m->k * (double)m->k + 6 * (double)m->no * (double)m->k);
     const double room = (double)nd_memory_find().left / 4 / each;
     const int64_t most = !backend->table->linalg.concurrent ? 1 : room < list->n ? (int64_t)room : list->n;
-    double *w = nd_alloc_array((size_t)(m->no * m->k), sizeof *w);
-    ND_REQUIRE(w, nd_status_memory, "no memory for measuring %s", list->layer->name);
-    /* The least-squares kernel that all begin with is kept in the moments. */
-    const nd_status status = nd_refit_kernel(backend, &list->layer->conv, m, w);
-    free(w);
+    const double *w = NULL; /* the least-squares kernel that all begin with stays with the moments */
+    ND_TRY(nd_refit_kernel(backend, &list->layer->conv, m, &w));
     qsort(list->list, (size_t)list->n, sizeof *list->list, costlier_first);
-    return status ? status : nd_parallel_tasks(list->n, most, fits_one, list);
+    return nd_parallel_tasks(list->n, most, fits_one, list);
 }
 
 /* By how much more the loss of each point would be on images that the fit has not seen, in place of the loss:

@@ -2,6 +2,7 @@
 
 #include "base/parallel.h"
 #include "base/rng.h"
+#include "decouple/fit/found.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -17,12 +18,8 @@ void nd_moments_free(nd_moments *moments) {
     free(moments->mean_p);
     free(moments->mean_y);
     free(moments->ridge);
-    free(moments->best);
+    nd_finds_free(moments->finds);
     free(moments);
-}
-
-static void forget_kernel(nd_moments *m) {
-    for (int64_t g = 0; g < m->groups; g++) m->best[m->no * m->k + g] = -1; /* no ridge is */
 }
 
 static nd_status moments_new(const nd_conv *conv, bool gram, nd_moments **out) {
@@ -38,14 +35,12 @@ static nd_status moments_new(const nd_conv *conv, bool gram, nd_moments **out) {
     m->mean_p = nd_alloc_array((size_t)(m->groups * m->k), sizeof *m->mean_p);
     m->mean_y = nd_alloc_array((size_t)m->no, sizeof *m->mean_y);
     m->ridge = nd_alloc_array((size_t)m->groups, sizeof *m->ridge);
-    if (gram) m->best = nd_alloc_array((size_t)(m->no * m->k + m->groups), sizeof *m->best);
-    if ((gram && (!m->g || !m->best)) || !m->h || !m->mean_p || !m->mean_y || !m->ridge) {
+    if ((gram && (!m->g || nd_finds_new(&m->finds))) || !m->h || !m->mean_p || !m->mean_y || !m->ridge) {
         nd_status status = nd_fail(nd_status_memory, "conv %s: no memory for %lldx%lld moments", conv->name,
                                    (long long)m->k, (long long)m->k);
         nd_moments_free(m);
         return status;
     }
-    if (gram) forget_kernel(m);
     *out = m;
     return nd_status_ok;
 }
@@ -222,7 +217,7 @@ void nd_moments_pool(nd_moments *m, const nd_moments *more) {
         for (int64_t i = 0; i < k; i++) mean[i] = a * mean[i] + b * other[i];
     }
     m->pixels = pixels;
-    forget_kernel(m);
+    nd_finds_clear(m->finds);
 }
 
 nd_status nd_moments_retarget(nd_moments *m, const nd_conv *conv, nd_moments *targets) {
@@ -232,7 +227,7 @@ nd_status nd_moments_retarget(nd_moments *m, const nd_conv *conv, nd_moments *ta
         m->h[e] = targets->h[e] + m->ridge[e / per_group] * conv->weights[e];
     memcpy(m->mean_y, targets->mean_y, (size_t)m->no * sizeof *m->mean_y);
     m->vy = targets->vy;
-    forget_kernel(m);
+    nd_finds_clear(m->finds);
     return nd_status_ok;
 }
 

@@ -12,6 +12,8 @@
 #include "decouple/chain.h"
 #include "run/backend.h"
 
+typedef struct nd_finds nd_finds;
+
 typedef struct nd_moments {
     int64_t groups, k, no;
     double pixels;     /* output pixels seen */
@@ -24,7 +26,7 @@ typedef struct nd_moments {
     /* [groups][no/groups][no/groups] root of the output metric, or NULL: borrowed
      * (decouple/calib/output_metric.h). It decides which filters live; the last refit uses h alone. */
     const double *metric;
-    double *best; /* of nd_refit_kernel: its last result [no][k], then the ridge [groups] that it is of */
+    nd_finds *finds; /* from them (decouple/fit/found.h) */
 } nd_moments;
 
 nd_status nd_moments_new(const nd_conv *conv, nd_moments **out);

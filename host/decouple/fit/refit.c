@@ -2,32 +2,28 @@
 
 #include "base/parallel.h"
 #include "decouple/fit/features.h"
+#include "decouple/fit/found.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *m, double *w) {
+static nd_status find_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *m, double *w) {
     const int64_t k = m->k, rows = m->no / m->groups;
-    const size_t bytes = (size_t)(m->no * k) * sizeof *w, ridges = (size_t)m->groups * sizeof *m->ridge;
-    double *best = m->best, *ridge = best + m->no * k;
-    if (!memcmp(ridge, m->ridge, ridges)) {
-        memcpy(w, best, bytes);
-        return nd_status_ok;
-    }
     double *factor = nd_alloc_array((size_t)k, (size_t)k * sizeof *factor);
     ND_REQUIRE(factor, nd_status_memory, "conv %s: no memory for its least squares", conv->name);
-    memcpy(w, m->h, bytes);
+    memcpy(w, m->h, (size_t)(m->no * k) * sizeof *w);
     nd_status status = nd_status_ok;
     for (int64_t g = 0; !status && g < m->groups; g++) {
         memcpy(factor, m->g + g * k * k, (size_t)(k * k) * sizeof *factor);
         status = backend->table->linalg.solve(backend, k, factor, false, rows, w + g * rows * k);
     }
     free(factor);
-    if (status) return nd_fail_in(status, "conv %s: least squares", conv->name);
-    memcpy(best, w, bytes);
-    memcpy(ridge, m->ridge, ridges);
-    return nd_status_ok;
+    return status ? nd_fail_in(status, "conv %s: least squares", conv->name) : nd_status_ok;
+}
+
+nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *m, const double **w) {
+    return nd_moments_find(backend, conv, m, find_kernel, (size_t)(m->no * m->k), w);
 }
 
 typedef struct scaling {

@@ -6,9 +6,9 @@
 
 #include "decouple/fit/moments.h"
 
-/* The best dense kernel for the current inputs, h g^-1: w[no][k]. All fits begin with it: it stays with the
- * moments until they change. */
-nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *moments, double *w);
+/* The best dense kernel for the current inputs, h g^-1: w[no][k], by nd_moments_find. Fits begin with it. */
+nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
+                          const double **w);
 
 /* x[n_out][n] = argmin |h - x E g| for linear features E p of the patches of one group, of gram[n][n] =
  * E g E^T and h E^T in x. Features that never vary get 0. */

@@ -2,6 +2,7 @@
  * weights the SVD of W as no x (ni kh kw); on data reduced-rank regression of the original's responses on the
  * current inputs, which is exact: the leading eigenvectors of the covariance of the least-squares prediction
  * (method.md, "Channel decomposition"). Fitting the full response gives the bias its right value. */
+#include "decouple/fit/found.h"
 #include "decouple/fit/refit.h"
 #include "decouple/methods/method.h"
 #include "decouple/methods/slices.h"
@@ -72,51 +73,58 @@ static nd_status layout(const nd_conv *conv, int64_t rank, nd_chain *out) {
     return nd_chain_allocate(out, conv);
 }
 
-/* Stage r computes direction u_r of the kernel w[no][k]; norms are split evenly. */
-static void set_direction(const nd_conv *conv, int64_t r, int64_t per_group, const double *u, const double *w,
-                          double *row, nd_chain *out) {
-    int64_t rows = conv->no / conv->groups, k = columns_of(conv), g = r / per_group;
+/* Stage r of the first convolution computes direction u[rows] of the kernel, row[k] = u w, and the second
+ * brings it back; norms are split evenly. */
+static void set_direction(const nd_conv *conv, int64_t r, int64_t per_group, const double *u,
+                          const double *row, nd_chain *out) {
+    const int64_t rows = conv->no / conv->groups, k = columns_of(conv), g = r / per_group;
     double norm = 0;
-    memset(row, 0, (size_t)k * sizeof *row);
-    for (int64_t o = 0; o < rows; o++)
-        for (int64_t e = 0; e < k; e++) row[e] += u[o] * w[(g * rows + o) * k + e];
     for (int64_t e = 0; e < k; e++) norm += row[e] * row[e];
-    double even = sqrt(sqrt(norm));
+    const double even = sqrt(sqrt(norm));
     for (int64_t e = 0; e < k; e++) out->stages[0].weights[r * k + e] = even > 0 ? (float)(row[e] / even) : 0;
     for (int64_t o = 0; o < rows; o++)
         out->stages[1].weights[(g * rows + o) * per_group + r % per_group] = (float)(u[o] * even);
 }
 
-static nd_status channel_fit(nd_backend *backend, const nd_conv *conv, int64_t rank, const nd_moments *m,
-                             nd_chain *out) {
+/* Directions of all groups, the best ones first: u[groups][rows][rows], and u w[groups][rows][k] of the
+ * least-squares kernel w. */
+static nd_status find_directions(nd_backend *backend, const nd_conv *conv, const nd_moments *m, double *out) {
     nd_status status = nd_status_ok;
     const nd_linalg *linalg = &backend->table->linalg;
-    int64_t rows = conv->no / conv->groups, k = m->k, per_group = rank / conv->groups;
-    double *w = nd_alloc_array((size_t)(m->no * k), sizeof *w);
+    const int64_t rows = conv->no / conv->groups, k = m->k;
+    const double *w = NULL;
     double *wg = nd_alloc_array((size_t)(rows * k), sizeof *wg);
-    double *cov = nd_alloc_array((size_t)rows, (size_t)rows * sizeof *cov);
-    double *values = nd_alloc_array((size_t)(rows + k), sizeof *values);
-    ND_REQUIRE_DONE(w && wg && cov && values, nd_status_memory, "conv %s: no memory for fitting it",
-                    conv->name);
-    ND_TRY_DONE(nd_refit_kernel(backend, conv, m, w));
-    ND_TRY_DONE(layout(conv, rank, out));
+    double *cov = nd_alloc_array((size_t)(rows + 1), (size_t)rows * sizeof *cov), *values = cov + rows * rows;
+    ND_REQUIRE_DONE(wg && cov, nd_status_memory, "conv %s: no memory for fitting it", conv->name);
+    ND_TRY_DONE(nd_refit_kernel(backend, conv, m, &w));
     for (int64_t g = 0; g < conv->groups; g++) {
         const double *wq = w + g * rows * k;
+        double *u = out + g * rows * rows, *uw = out + conv->no * rows + g * rows * k;
         ND_TRY_DONE(linalg->gemm(backend, false, false, rows, k, k, 1, wq, k, m->g + g * k * k, k, 0, wg, k));
         ND_TRY_DONE(linalg->gemm(backend, false, true, rows, rows, k, 1, wg, k, wq, k, 0, cov, rows));
         ND_TRY_DONE(linalg->eigen(backend, 1, rows, cov, values));
-        for (int64_t r = 0; r < per_group; r++)
-            set_direction(conv, g * per_group + r, per_group, cov + (rows - 1 - r) * rows, w, values + rows,
-                          out);
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(u + r * rows, cov + (rows - 1 - r) * rows, (size_t)rows * sizeof *u);
+        ND_TRY_DONE(linalg->gemm(backend, false, false, rows, k, rows, 1, u, rows, wq, k, 0, uw, k));
     }
-    ND_TRY_DONE(nd_refit_last(backend, conv, m, out));
-    ND_TRY_DONE(nd_refit_chain_bias(conv, m, out));
 done:
-    free(w);
     free(wg);
     free(cov);
-    free(values);
     return status;
+}
+
+/* The directions are those of a regression of reduced rank: nothing is left to refit. */
+static nd_status channel_fit(nd_backend *backend, const nd_conv *conv, int64_t rank, const nd_moments *m,
+                             nd_chain *out) {
+    const int64_t rows = conv->no / conv->groups, per_group = rank / conv->groups;
+    const double *u = NULL;
+    ND_TRY(nd_moments_find(backend, conv, m, find_directions, (size_t)(m->no * (rows + m->k)), &u));
+    ND_TRY(layout(conv, rank, out));
+    for (int64_t r = 0; r < rank; r++) {
+        const int64_t row = r / per_group * rows + r % per_group;
+        set_direction(conv, r, per_group, u + row * rows, u + m->no * rows + row * m->k, out);
+    }
+    return nd_refit_chain_bias(conv, m, out);
 }
 
 static nd_status channel_decompose(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
@@ -125,15 +133,19 @@ static nd_status channel_decompose(nd_backend *backend, const nd_conv *conv, nd_
     if (moments) return channel_fit(backend, conv, rank, moments, out);
     nd_status status = nd_status_ok;
     nd_slices slices = {0};
-    int64_t rows = conv->no / conv->groups, k = columns_of(conv), per_group = rank / conv->groups;
-    double *w = nd_alloc_array((size_t)(conv->no * k + k), sizeof *w);
+    const int64_t rows = conv->no / conv->groups, k = columns_of(conv), per_group = rank / conv->groups;
+    double *w = nd_alloc_array((size_t)(rows + per_group), (size_t)k * sizeof *w), *uw = w + rows * k;
     ND_REQUIRE_DONE(w, nd_status_memory, "conv %s: no memory for its channel form", conv->name);
-    for (int64_t e = 0; e < conv->no * k; e++) w[e] = conv->weights[e];
     ND_TRY_DONE(svd_of(backend, conv, &slices));
     ND_TRY_DONE(layout(conv, rank, out));
-    for (int64_t r = 0; r < rank; r++)
-        set_direction(conv, r, per_group, slices.v + (r / per_group * rows + r % per_group) * rows, w,
-                      w + conv->no * k, out);
+    for (int64_t g = 0; g < conv->groups; g++) {
+        const double *u = slices.v + g * rows * rows;
+        for (int64_t e = 0; e < rows * k; e++) w[e] = conv->weights[g * rows * k + e];
+        ND_TRY_DONE(backend->table->linalg.gemm(backend, false, false, per_group, k, rows, 1, u, rows, w, k,
+                                                0, uw, k));
+        for (int64_t r = 0; r < per_group; r++)
+            set_direction(conv, g * per_group + r, per_group, u + r * rows, uw + r * k, out);
+    }
 done:
     nd_slices_free(&slices);
     free(w);

@@ -271,17 +271,17 @@ static nd_status choose_filters(nd_backend *backend, const nd_conv *conv, nd_ran
                                 const int64_t *rank, const nd_moments *moments, roots *c, int32_t *kept,
                                 nd_chain *out) {
     nd_status status = nd_status_ok;
-    double *w = nd_alloc_array((size_t)(2 * conv->no * moments->k), sizeof *w);
-    double *weighed = w + conv->no * moments->k;
-    ND_REQUIRE_DONE(w, nd_status_memory, "conv %s: no memory for fitting it", conv->name);
+    const double *w = NULL;
+    double *weighed = nd_alloc_array((size_t)(conv->no * moments->k), sizeof *weighed);
+    ND_REQUIRE_DONE(weighed, nd_status_memory, "conv %s: no memory for fitting it", conv->name);
     ND_REQUIRE_DONE(nd_conv_taps(conv) <= 64, nd_status_unsupported,
                     "conv %s: kernels above 64 taps are not fitted on data", conv->name);
     ND_TRY_DONE(roots_of(backend, conv, moments, c));
-    ND_TRY_DONE(nd_refit_kernel(backend, conv, moments, w));
+    ND_TRY_DONE(nd_refit_kernel(backend, conv, moments, &w));
     ND_TRY_DONE(nd_moments_weigh(moments, backend, moments->k, w, weighed));
     ND_TRY_DONE(select_filters(backend, conv, ranks, n, rank, weighed, c, kept, out));
 done:
-    free(w);
+    free(weighed);
     return status;
 }
 

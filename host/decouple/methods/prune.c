@@ -3,6 +3,7 @@
  * to them by least squares (method.md, "Channel pruning"); from the weights alone those with the largest
  * kernels stay as they are. What a pruned conv no longer reads, nd_graph_shrink takes out of the layers
  * before. */
+#include "decouple/fit/found.h"
 #include "decouple/fit/refit.h"
 #include "decouple/methods/method.h"
 
@@ -73,28 +74,47 @@ static void claim_by_norm(const nd_conv *conv, int64_t group, claim *claims) {
 /* Least squares of the response on the contributions z_i = W[:, i] p_i of n channels, in moments. */
 typedef struct lasso {
     int64_t n;
-    double *a;            /* [n][n]: E[z_i . z_j] */
-    double *b;            /* [n]: E[z_i . y] */
+    const double *a;      /* [n][n]: E[z_i . z_j] */
+    const double *b;      /* [n]: E[z_i . y] */
     double *beta, *slope; /* slope = b - a beta */
 } lasso;
 
-static nd_status contributions(nd_backend *backend, const nd_conv *conv, const nd_moments *m, int64_t group,
-                               lasso *out) {
-    int64_t rows = conv->no / conv->groups, k = m->k, taps = nd_conv_taps(conv);
-    const double *g = m->g + group * k * k, *h = m->h + group * rows * k;
-    double *w = nd_alloc_array((size_t)(rows * k), 2 * sizeof *w), *wg = w + rows * k;
+enum { panel_channels = 64 };
+
+/* a[i][j] = <G_ij, W_i^T W_j> over the taps of both, a panel of channels i at a time; those from the panel
+ * on, and their mirrors. gram[panel_channels taps][k]. */
+static nd_status contributions_of(nd_backend *backend, int64_t rows, int64_t n, int64_t taps, const double *w,
+                                  const double *g, double *gram, double *a) {
+    const int64_t k = n * taps;
+    for (int64_t first = 0; first < n; first += panel_channels) {
+        const int64_t count = first + panel_channels < n ? panel_channels : n - first;
+        const int64_t from = first * taps, width = k - from;
+        ND_TRY(backend->table->linalg.gemm(backend, true, false, count * taps, width, rows, 1, w + from, k,
+                                           w + from, k, 0, gram, width));
+        for (int64_t r = 0; r < count * taps; r++)
+            for (int64_t e = 0; e < width; e++)
+                a[(first + r / taps) * n + first + e / taps] +=
+                    gram[r * width + e] * g[(from + r) * k + from + e];
+        for (int64_t i = first; i < first + count; i++)
+            for (int64_t j = first + count; j < n; j++) a[j * n + i] = a[i * n + j];
+    }
+    return nd_status_ok;
+}
+
+/* a[n][n] and b[n] of every group. */
+static nd_status find_contributions(nd_backend *backend, const nd_conv *conv, const nd_moments *m,
+                                    double *out) {
+    const int64_t rows = conv->no / conv->groups, k = m->k, taps = nd_conv_taps(conv), n = k / taps;
+    double *w = nd_alloc_array((size_t)(rows + panel_channels * taps), (size_t)k * sizeof *w);
     ND_REQUIRE(w, nd_status_memory, "conv %s: no memory for its contributions", conv->name);
-    for (int64_t e = 0; e < rows * k; e++) w[e] = conv->weights[group * rows * k + e];
-    memset(out->a, 0, (size_t)(out->n * out->n) * sizeof *out->a);
-    memset(out->b, 0, (size_t)out->n * sizeof *out->b);
     nd_status status = nd_status_ok;
-    for (int64_t i = 0; !status && i < out->n; i++) {
-        status = backend->table->linalg.gemm(backend, false, false, rows, k, taps, 1, w + i * taps, k,
-                                             g + i * taps * k, k, 0, wg, k);
-        for (int64_t o = 0; !status && o < rows; o++) {
-            for (int64_t e = 0; e < k; e++) out->a[i * out->n + e / taps] += wg[o * k + e] * w[o * k + e];
-            for (int64_t t = i * taps; t < (i + 1) * taps; t++) out->b[i] += w[o * k + t] * h[o * k + t];
+    for (int64_t q = 0; !status && q < conv->groups; q++, out += n * (n + 1)) {
+        const double *h = m->h + q * rows * k;
+        for (int64_t e = 0; e < rows * k; e++) {
+            w[e] = conv->weights[q * rows * k + e];
+            out[n * n + e % k / taps] += w[e] * h[e];
         }
+        status = contributions_of(backend, rows, n, taps, w, m->g + q * k * k, w + rows * k, out);
     }
     free(w);
     return status;
@@ -150,23 +170,21 @@ static void bisect_penalty(lasso *l, int64_t wanted, double *best) {
 static nd_status claim_by_lasso(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
                                 int64_t group, int64_t wanted, claim *claims) {
     int64_t n = conv->ni / conv->groups;
-    lasso l = {.n = n};
-    double *memory = nd_alloc_array((size_t)n, (size_t)(n + 4) * sizeof *memory);
-    ND_REQUIRE(memory, nd_status_memory, "conv %s: no memory for choosing channels", conv->name);
-    l.a = memory;
-    l.b = l.a + n * n;
-    l.beta = l.b + n;
+    const double *found = NULL;
+    ND_TRY(nd_moments_find(backend, conv, moments, find_contributions, (size_t)(conv->ni * (n + 1)), &found));
+    lasso l = {.n = n, .a = found + group * n * (n + 1), .b = found + group * n * (n + 1) + n * n};
+    l.beta = nd_alloc_array((size_t)(3 * n), sizeof *l.beta);
+    ND_REQUIRE(l.beta, nd_status_memory, "conv %s: no memory for choosing channels", conv->name);
     l.slope = l.beta + n;
     double *best = l.slope + n;
-    nd_status status = contributions(backend, conv, moments, group, &l);
-    if (!status) bisect_penalty(&l, wanted, best);
-    for (int64_t i = 0; !status && i < n; i++) {
+    bisect_penalty(&l, wanted, best);
+    for (int64_t i = 0; i < n; i++) {
         double energy = l.a[i * n + i];
         claims[i] = (claim){best[i] != 0, best[i] != 0 ? best[i] * best[i] * energy : energy,
                             (int32_t)(group * n + i)};
     }
-    free(memory);
-    return status;
+    free(l.beta);
+    return nd_status_ok;
 }
 
 /* channel[rank], rising: the same number of every group. */

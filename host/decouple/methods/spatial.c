@@ -2,6 +2,7 @@
  * horizontal 1 x kw one. SVD of the kernel as a (ni kh) x (no kw) matrix (method.md, "Spatial
  * decomposition"); on data the same of the least-squares kernel in the metric of the vertical patches, then
  * the exact refit of the horizontal part, whose target is the full response, bias included. */
+#include "decouple/fit/found.h"
 #include "decouple/fit/refit.h"
 #include "decouple/methods/method.h"
 #include "decouple/methods/slices.h"
@@ -148,64 +149,58 @@ static nd_status vertical_root(nd_backend *backend, const nd_conv *conv, const d
     return status;
 }
 
-/* The vertical filters that matter most for the outputs: left singular vectors of root^T M, unwhitened. */
-static nd_status choose_vertical(nd_backend *backend, const nd_conv *conv, const nd_moments *m,
-                                 const double *w, int64_t rank, nd_chain *out) {
+/* The vertical filters[groups][n][n], those that matter most for the outputs first: left singular vectors of
+ * root^T M, unwhitened, of length 1. */
+static nd_status find_vertical(nd_backend *backend, const nd_conv *conv, const nd_moments *m,
+                               double *filters) {
     nd_status status = nd_status_ok;
     const nd_linalg *linalg = &backend->table->linalg;
-    int64_t n = n_rows(conv), columns = n_columns(conv), per_group = rank / conv->groups;
+    const int64_t n = n_rows(conv), columns = n_columns(conv);
+    const double *w = NULL;
     float *a = nd_alloc_array((size_t)(conv->groups * columns), (size_t)n * sizeof *a);
-    double *wide = nd_alloc_array((size_t)columns, (size_t)n * sizeof *wide);
-    double *white = nd_alloc_array((size_t)columns, (size_t)n * sizeof *white);
-    double *root = nd_alloc_array((size_t)n, (size_t)n * sizeof *root);
-    double *inverse = nd_alloc_array((size_t)n, (size_t)n * sizeof *inverse);
+    double *wide = nd_alloc_array((size_t)(2 * columns), (size_t)n * sizeof *wide),
+           *white = wide + columns * n;
+    double *root = nd_alloc_array((size_t)(2 * n), (size_t)n * sizeof *root), *inverse = root + n * n;
     nd_slices slices = {0};
-    ND_REQUIRE_DONE(a && wide && white && root && inverse, nd_status_memory,
-                    "conv %s: no memory for fitting it", conv->name);
+    ND_REQUIRE_DONE(a && wide && root, nd_status_memory, "conv %s: no memory for fitting it", conv->name);
+    ND_TRY_DONE(nd_refit_kernel(backend, conv, m, &w));
     transpose_kernel(conv, w, a);
     for (int64_t g = 0; g < conv->groups; g++) {
         float *block = a + g * columns * n;
+        double *own = filters + g * n * n;
         ND_TRY_DONE(vertical_root(backend, conv, m->g + g * m->k * m->k, root, inverse));
         for (int64_t e = 0; e < columns * n; e++) wide[e] = block[e];
         ND_TRY_DONE(linalg->gemm(backend, false, true, columns, n, n, 1, wide, n, root, n, 0, white, n));
         for (int64_t e = 0; e < columns * n; e++) block[e] = (float)white[e];
         ND_TRY_DONE(nd_slices_svd(backend, 1, columns, n, block, &slices));
-        for (int64_t k = 0; k < per_group; k++) {
-            float *filter = out->stages[0].weights + (g * per_group + k) * n;
-            double norm = 0;
-            for (int64_t i = 0; i < n; i++) {
-                double sum = 0;
-                for (int64_t e = 0; e < n; e++) sum += slices.v[k * n + e] * inverse[e * n + i];
-                wide[i] = sum;
-                norm += sum * sum;
-            }
-            for (int64_t i = 0; i < n; i++) filter[i] = norm > 0 ? (float)(wide[i] / sqrt(norm)) : 0;
-        }
+        ND_TRY_DONE(linalg->gemm(backend, false, false, n, n, n, 1, slices.v, n, inverse, n, 0, own, n));
         nd_slices_free(&slices);
+        for (int64_t k = 0; k < n; k++) {
+            double norm = 0;
+            for (int64_t i = 0; i < n; i++) norm += own[k * n + i] * own[k * n + i];
+            for (int64_t i = 0; i < n; i++) own[k * n + i] = norm > 0 ? own[k * n + i] / sqrt(norm) : 0;
+        }
     }
 done:
     nd_slices_free(&slices);
     free(a);
     free(wide);
-    free(white);
     free(root);
-    free(inverse);
     return status;
 }
 
 static nd_status spatial_fit(nd_backend *backend, const nd_conv *conv, int64_t rank, const nd_moments *m,
                              nd_chain *out) {
-    nd_status status = nd_status_ok;
-    double *w = nd_alloc_array((size_t)(m->no * m->k), sizeof *w);
-    ND_REQUIRE_DONE(w, nd_status_memory, "conv %s: no memory for fitting it", conv->name);
-    ND_TRY_DONE(nd_refit_kernel(backend, conv, m, w));
-    ND_TRY_DONE(layout(conv, rank, out));
-    ND_TRY_DONE(choose_vertical(backend, conv, m, w, rank, out));
-    ND_TRY_DONE(nd_refit_last(backend, conv, m, out));
-    ND_TRY_DONE(nd_refit_chain_bias(conv, m, out));
-done:
-    free(w);
-    return status;
+    const int64_t n = n_rows(conv), per_group = rank / conv->groups;
+    const double *filters = NULL;
+    ND_TRY(nd_moments_find(backend, conv, m, find_vertical, (size_t)(conv->groups * n * n), &filters));
+    ND_TRY(layout(conv, rank, out));
+    for (int64_t r = 0; r < rank; r++) {
+        const double *from = filters + (r / per_group * n + r % per_group) * n;
+        for (int64_t i = 0; i < n; i++) out->stages[0].weights[r * n + i] = (float)from[i];
+    }
+    ND_TRY(nd_refit_last(backend, conv, m, out));
+    return nd_refit_chain_bias(conv, m, out);
 }
 
 static nd_status spatial_decompose(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
