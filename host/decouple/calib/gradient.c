@@ -25,6 +25,7 @@ struct nd_gradient {
     int64_t batch, n;
     int heads[nd_heads_max], n_heads;
     bool *known;       /* [values] */
+    bool *images;      /* [values] differ from image to image */
     float **kept;      /* [values] forward values the backward pass needs; NULL where it does not */
     float **gradient;  /* [values] of the pass under way */
     adjoint *adjoints; /* [nodes] */
@@ -46,7 +47,7 @@ static bool linear(const nd_graph *graph, const nd_node *node) {
 static bool has_rule(const nd_graph *graph, const nd_node *node) {
     for (int o = 0; o < node->n_out; o++)
         if (node->out[o] >= 0 && nd_value_size(graph, node->out[o]) == 0) return false;
-    if (node->n_in > nd_backward_inputs_max) return false;
+    if (node->n_in > nd_backward_values_max || node->n_out > nd_backward_values_max) return false;
     return linear(graph, node) || nd_backward_rule_of(graph, node);
 }
 
@@ -207,31 +208,50 @@ static nd_status run_adjoint(nd_gradient *g, const nd_node *node, const adjoint 
 
 /* --- passes --- */
 
-static bool wanted_after(const nd_gradient *g, const nd_node *node) {
-    return node->n_out > 0 && node->out[0] >= 0 && g->known[node->out[0]];
+/* Whether a gradient may come to it, and one is wanted of it. */
+static bool hands_on(const nd_gradient *g, const nd_node *node) {
+    bool above = false, below = false;
+    for (int o = 0; o < node->n_out; o++) above = above || (node->out[o] >= 0 && g->known[node->out[o]]);
+    for (int i = 0; i < node->n_in; i++) below = below || (node->in[i] >= 0 && g->known[node->in[i]]);
+    return above && below;
 }
 
-static bool keeps_input(const nd_graph *graph, const nd_node *node) {
-    const nd_backward_rule *rule = nd_backward_rule_of(graph, node);
-    return rule && rule->keep_x;
+static unsigned keeps(const nd_graph *graph, const nd_node *node) {
+    const nd_backward_rule *rule = linear(graph, node) ? NULL : nd_backward_rule_of(graph, node);
+    return rule ? rule->keep : 0;
+}
+
+/* How many inputs the rule wants to see. */
+static int kept_inputs(const nd_graph *graph, const nd_node *node) {
+    const unsigned keep = keeps(graph, node);
+    return keep & nd_keep_all ? node->n_in : keep & nd_keep_first ? 1 : 0;
+}
+
+/* What is the same for all images comes whole, and as often as a run has parts. */
+static nd_status keep_value(nd_gradient *g, const nd_node *node, int value) {
+    const nd_value *v = &g->graph->values[value];
+    if (value < 0 || v->init || g->kept[value]) return nd_status_ok;
+    const size_t count = (size_t)nd_dims_count(v->rank, v->dims);
+    g->kept[value] = nd_alloc_array((size_t)g->batch, count * sizeof **g->kept);
+    ND_REQUIRE(g->kept[value], nd_status_memory, "%s: no memory for a block of its values", node->name);
+    g->outputs[g->n_outputs++] = value;
+    return nd_status_ok;
 }
 
 static nd_status prepare_nodes(nd_gradient *g) {
     const nd_graph *graph = g->graph;
     for (int n = 0; n < graph->n_nodes; n++) {
         const nd_node *node = &graph->nodes[n];
-        int x = node->n_in > 0 ? node->in[0] : -1;
-        if (x < 0 || !g->known[x] || !wanted_after(g, node)) continue;
+        if (!hands_on(g, node)) continue;
         if (linear(graph, node)) {
             adjoint *a = &g->adjoints[n];
             ND_TRY(node->op == nd_op_conv ? adjoint_conv(g, node, a) : adjoint_product(g, node, a));
             nd_exec_settings settings = {.batch = g->batch, .shrink = true};
             ND_TRY(nd_exec_open(g->backend, a->graph, &settings, &a->exec));
-        } else if (keeps_input(graph, node) && !g->kept[x]) {
-            g->kept[x] = nd_alloc_array((size_t)g->batch, (size_t)nd_value_size(graph, x) * sizeof **g->kept);
-            ND_REQUIRE(g->kept[x], nd_status_memory, "%s: no memory for a block of its input", node->name);
-            g->outputs[g->n_outputs++] = x;
+            continue;
         }
+        for (int i = 0; i < kept_inputs(graph, node); i++) ND_TRY(keep_value(g, node, node->in[i]));
+        if (keeps(graph, node) & nd_keep_result) ND_TRY(keep_value(g, node, node->out[0]));
     }
     g->spread = nd_alloc_array((size_t)g->batch, (size_t)g->spread_size * sizeof *g->spread);
     g->result = nd_alloc_array((size_t)g->batch, (size_t)g->result_size * sizeof *g->result);
@@ -254,12 +274,14 @@ nd_status nd_gradient_open(nd_backend *backend, const nd_graph *graph, int64_t b
     memcpy(g->heads, heads, (size_t)n_heads * sizeof *heads);
     size_t values = (size_t)graph->n_values, nodes = (size_t)graph->n_nodes;
     g->known = nd_alloc_array(values, sizeof *g->known);
+    g->images = nd_alloc_array(values, sizeof *g->images);
     g->kept = nd_alloc_array(values, sizeof *g->kept);
     g->gradient = nd_alloc_array(values, sizeof *g->gradient);
     g->outputs = nd_alloc_array(values, sizeof *g->outputs);
     g->adjoints = nd_alloc_array(nodes, sizeof *g->adjoints);
-    ND_REQUIRE_DONE(g->known && g->kept && g->gradient && g->outputs && g->adjoints, nd_status_memory,
-                    "no memory for gradients");
+    ND_REQUIRE_DONE(g->known && g->images && g->kept && g->gradient && g->outputs && g->adjoints,
+                    nd_status_memory, "no memory for gradients");
+    nd_mark_images(graph, g->images);
     ND_TRY_DONE(find_known(g));
     ND_TRY_DONE(prepare_nodes(g));
 done:
@@ -287,6 +309,7 @@ void nd_gradient_close(nd_gradient *g) {
     }
     nd_exec_close(g->forward);
     free(g->known);
+    free(g->images);
     free(g->kept);
     free(g->gradient);
     free(g->outputs);
@@ -302,8 +325,12 @@ bool nd_gradient_known(const nd_gradient *g, int value) {
 
 int64_t nd_gradient_kept_bytes(const nd_graph *graph, int64_t batch) {
     int64_t sum = 0;
-    for (int n = 0; n < graph->n_nodes; n++)
-        if (keeps_input(graph, &graph->nodes[n])) sum += nd_value_size(graph, graph->nodes[n].in[0]);
+    for (int n = 0; n < graph->n_nodes; n++) {
+        const nd_node *node = &graph->nodes[n];
+        for (int i = 0; i < kept_inputs(graph, node); i++)
+            if (node->in[i] >= 0) sum += nd_value_size(graph, node->in[i]);
+        if (keeps(graph, node) & nd_keep_result) sum += nd_value_size(graph, node->out[0]);
+    }
     return sum * batch * (int64_t)sizeof(float);
 }
 
@@ -324,21 +351,38 @@ typedef struct node_job {
     const nd_backward_rule *rule;
 } node_job;
 
+/* Of one image; what does not differ is there once. */
+static const float *kept_of(const nd_gradient *g, int value, int64_t image) {
+    if (value < 0) return NULL;
+    const nd_tensor *init = g->graph->values[value].init;
+    if (init) return init->dtype == nd_dtype_f32 ? init->data : NULL;
+    if (!g->kept[value]) return NULL;
+    return g->kept[value] + (g->images[value] ? image * nd_value_size(g->graph, value) : 0);
+}
+
+static float *gradient_of(const nd_gradient *g, int value, int64_t image) {
+    if (value < 0 || !g->gradient[value]) return NULL;
+    return g->gradient[value] + image * nd_value_size(g->graph, value);
+}
+
 static void node_body(void *context, int64_t begin, int64_t end, int worker) {
     (void)worker;
     const node_job *job = context;
-    const nd_graph *graph = job->g->graph;
+    const nd_gradient *g = job->g;
     const nd_node *node = job->node;
-    float *dx[nd_backward_inputs_max];
-    int64_t y_size = nd_value_size(graph, node->out[0]);
+    const float *x[nd_backward_values_max], *dy[nd_backward_values_max];
+    float *dx[nd_backward_values_max];
     for (int64_t image = begin; image < end; image++) {
-        nd_backward b = {.graph = graph, .node = node, .dx = dx};
-        b.dy = job->g->gradient[node->out[0]] + image * y_size;
-        const float *x = job->rule->keep_x ? job->g->kept[node->in[0]] : NULL;
-        if (x) b.x = x + image * nd_value_size(graph, node->in[0]);
+        const nd_backward b = {.graph = g->graph,
+                               .node = node,
+                               .x = x,
+                               .y = kept_of(g, node->out[0], image),
+                               .dy = dy,
+                               .dx = dx};
+        for (int o = 0; o < node->n_out; o++) dy[o] = gradient_of(g, node->out[o], image);
         for (int i = 0; i < node->n_in; i++) {
-            float *all = node->in[i] >= 0 ? job->g->gradient[node->in[i]] : NULL;
-            dx[i] = all ? all + image * nd_value_size(graph, node->in[i]) : NULL;
+            x[i] = kept_of(g, node->in[i], image);
+            dx[i] = node->in[i] >= 0 && g->known[node->in[i]] ? gradient_of(g, node->in[i], image) : NULL;
         }
         job->rule->run(&b);
     }
@@ -357,7 +401,7 @@ static nd_status run_node(nd_gradient *g, int number) {
             nd_alloc_array((size_t)g->n, (size_t)nd_value_size(g->graph, v) * sizeof **g->gradient);
         ND_REQUIRE(g->gradient[v], nd_status_memory, "%s: no memory for a gradient", node->name);
     }
-    if (!any) return nd_status_ok;
+    if (!any || (!g->gradient[node->out[0]] && node->op != nd_op_split)) return nd_status_ok;
     if (g->adjoints[number].exec) return run_adjoint(g, node, &g->adjoints[number]);
     node_job job = {g, node, nd_backward_rule_of(g->graph, node)};
     nd_parallel_for(g->n, nd_value_size(g->graph, node->in[0]), node_body, &job);
@@ -382,12 +426,19 @@ nd_status nd_gradient_backward(nd_gradient *g, const float *const *seeds, nd_gra
     ND_TRY_DONE(seed_heads(g, seeds));
     for (int n = g->graph->n_nodes - 1; n >= 0; n--) {
         const nd_node *node = &g->graph->nodes[n];
-        if (!wanted_after(g, node) || !g->gradient[node->out[0]]) continue;
-        int y = node->out[0];
-        ND_TRY_DONE(visit(context, y, g->n, g->gradient[y]));
-        ND_TRY_DONE(run_node(g, n));
-        free(g->gradient[y]);
-        g->gradient[y] = NULL;
+        bool arrived = false;
+        for (int o = 0; o < node->n_out; o++) {
+            const int y = node->out[o];
+            if (y < 0 || !g->known[y] || !g->gradient[y]) continue;
+            ND_TRY_DONE(visit(context, y, g->n, g->gradient[y]));
+            arrived = true;
+        }
+        if (arrived) ND_TRY_DONE(run_node(g, n));
+        for (int o = 0; o < node->n_out; o++) {
+            if (node->out[o] < 0) continue;
+            free(g->gradient[node->out[o]]);
+            g->gradient[node->out[o]] = NULL;
+        }
     }
 done:
     drop_gradients(g);

@@ -4,6 +4,7 @@
 #include "run/captures.h"
 
 #include <math.h>
+#include <string.h>
 
 static const nd_value *input_of(const nd_graph *graph, const nd_node *node, int i) {
     return &graph->values[node->in[i]];
@@ -41,17 +42,17 @@ static bool keeps_size(const nd_graph *graph, const nd_node *node) {
 
 static void run_elementwise(const nd_backward *b) {
     int64_t size = nd_value_size(b->graph, b->node->out[0]);
-    for (int64_t e = 0; e < size; e++) b->dx[0][e] += (float)slope_at(b->node, b->x[e]) * b->dy[e];
+    for (int64_t e = 0; e < size; e++) b->dx[0][e] += (float)slope_at(b->node, b->x[0][e]) * b->dy[0][e];
 }
 
 static void run_relu(const nd_backward *b) {
     int64_t size = nd_value_size(b->graph, b->node->out[0]);
-    for (int64_t e = 0; e < size; e++) b->dx[0][e] += b->x[e] > 0 ? b->dy[e] : 0;
+    for (int64_t e = 0; e < size; e++) b->dx[0][e] += b->x[0][e] > 0 ? b->dy[0][e] : 0;
 }
 
 static void run_copy(const nd_backward *b) {
     int64_t size = nd_value_size(b->graph, b->node->out[0]);
-    for (int64_t e = 0; e < size; e++) b->dx[0][e] += b->dy[e];
+    for (int64_t e = 0; e < size; e++) b->dx[0][e] += b->dy[0][e];
 }
 
 static bool batchnorm_fits(const nd_graph *graph, const nd_node *node) {
@@ -65,7 +66,7 @@ static void run_batchnorm(const nd_backward *b) {
     int64_t channels = y->dims[1], area = nd_value_size(b->graph, b->node->out[0]) / channels;
     for (int64_t c = 0; c < channels; c++) {
         float factor = (float)(gamma[c] / sqrt((double)variance[c] + b->node->attr.epsilon));
-        for (int64_t p = c * area; p < (c + 1) * area; p++) b->dx[0][p] += factor * b->dy[p];
+        for (int64_t p = c * area; p < (c + 1) * area; p++) b->dx[0][p] += factor * b->dy[0][p];
     }
 }
 
@@ -120,7 +121,103 @@ static void run_add(const nd_backward *b) {
         box m = box_of(y, x, y);
         for (int d = 0; d < m.rank; d++)
             if (x->dims[d + 1] == 1) m.to[d] = 0;
-        box_add(&m, 0, b->dx[i], b->dy);
+        box_add(&m, 0, b->dx[i], b->dy[0]);
+    }
+}
+
+/* --- two operands, numbers of one image against another or against constants --- */
+
+typedef struct pair {
+    int rank; /* without the batch */
+    int64_t dims[nd_rank_max], a[nd_rank_max], b[nd_rank_max];
+    nd_op op;
+} pair;
+
+/* Strides along the axes of one image of y of an operand that is broadcast to it. */
+static void broadcast_strides(const nd_value *x, const nd_value *y, int64_t *strides) {
+    const int missing = y->rank - x->rank;
+    int64_t step = 1;
+    for (int d = y->rank - 1; d > 0; d--) {
+        const int64_t size = d >= missing ? x->dims[d - missing] : 1;
+        strides[d - 1] = size == 1 ? 0 : step;
+        step *= size;
+    }
+}
+
+/* Images lie along axis 0 of what is computed; constants have none. */
+static bool pair_fits(const nd_graph *graph, const nd_node *node) {
+    const nd_value *y = output_of(graph, node);
+    if (node->n_in != 2) return false;
+    for (int i = 0; i < 2; i++) {
+        const nd_value *x = input_of(graph, node, i);
+        if (x->init ? x->init->dtype != nd_dtype_f32 : x->rank != y->rank) return false;
+        if (x->rank == y->rank && x->rank > 0 && x->init && x->dims[0] != 1) return false;
+    }
+    return y->rank > 0;
+}
+
+static void pair_add(nd_op op, const float *a, const float *b, float dy, float *da, float *db) {
+    if (op == nd_op_mul) {
+        if (da) *da += dy * *b;
+        if (db) *db += dy * *a;
+    } else if (op == nd_op_div) {
+        if (da) *da += dy / *b;
+        if (db) *db -= dy * *a / (*b * *b);
+    } else {
+        if (da) *da += dy;
+        if (db) *db -= dy;
+    }
+}
+
+static const float *pair_walk(const pair *p, int axis, const float *const x[2], const float *dy,
+                              float *const dx[2]) {
+    if (axis == p->rank) {
+        pair_add(p->op, x[0], x[1], *dy, dx[0], dx[1]);
+        return dy + 1;
+    }
+    for (int64_t i = 0; i < p->dims[axis]; i++) {
+        const int64_t a = i * p->a[axis], b = i * p->b[axis];
+        const float *at[2] = {x[0] ? x[0] + a : NULL, x[1] ? x[1] + b : NULL};
+        float *to[2] = {dx[0] ? dx[0] + a : NULL, dx[1] ? dx[1] + b : NULL};
+        dy = pair_walk(p, axis + 1, at, dy, to);
+    }
+    return dy;
+}
+
+static void run_pair(const nd_backward *b) {
+    const nd_value *y = output_of(b->graph, b->node);
+    pair p = {.rank = y->rank - 1, .op = b->node->op};
+    for (int d = 0; d < p.rank; d++) p.dims[d] = y->dims[d + 1];
+    broadcast_strides(input_of(b->graph, b->node, 0), y, p.a);
+    broadcast_strides(input_of(b->graph, b->node, 1), y, p.b);
+    (void)pair_walk(&p, 0, b->x, b->dy[0], b->dx);
+}
+
+static bool expand_fits(const nd_graph *graph, const nd_node *node) {
+    return input_of(graph, node, 0)->rank == output_of(graph, node)->rank;
+}
+
+static void run_expand(const nd_backward *b) {
+    const nd_value *y = output_of(b->graph, b->node), *x = input_of(b->graph, b->node, 0);
+    box m = box_of(y, x, y);
+    broadcast_strides(x, y, m.to);
+    box_add(&m, 0, b->dx[0], b->dy[0]);
+}
+
+static bool split_fits(const nd_graph *graph, const nd_node *node) {
+    return node->attr.axis > 0 && node->attr.axis < input_of(graph, node, 0)->rank;
+}
+
+static void run_split(const nd_backward *b) {
+    const nd_value *x = input_of(b->graph, b->node, 0);
+    float *to = b->dx[0];
+    const int axis = (int)b->node->attr.axis;
+    for (int o = 0; o < b->node->n_out; o++) {
+        if (b->node->out[o] < 0) continue;
+        const nd_value *y = &b->graph->values[b->node->out[o]];
+        box m = box_of(y, x, y);
+        if (b->dy[o]) box_add(&m, 0, to, b->dy[o]);
+        to += y->dims[axis] * m.to[axis - 1];
     }
 }
 
@@ -130,7 +227,7 @@ static bool concat_fits(const nd_graph *graph, const nd_node *node) {
 
 static void run_concat(const nd_backward *b) {
     const nd_value *y = output_of(b->graph, b->node);
-    const float *from = b->dy;
+    const float *from = b->dy[0];
     for (int i = 0; i < b->node->n_in; i++) {
         const nd_value *x = input_of(b->graph, b->node, i);
         box m = box_of(x, x, y);
@@ -150,7 +247,7 @@ static void run_transpose(const nd_backward *b) {
     box m = box_of(y, y, y);
     strides_of(x, strides);
     for (int d = 0; d < m.rank; d++) m.to[d] = strides[b->node->attr.list[d + 1] - 1];
-    box_add(&m, 0, b->dx[0], b->dy);
+    box_add(&m, 0, b->dx[0], b->dy[0]);
 }
 
 static bool pad_fits(const nd_graph *graph, const nd_node *node) {
@@ -165,7 +262,7 @@ static bool pad_fits(const nd_graph *graph, const nd_node *node) {
 static void run_pad(const nd_backward *b) {
     const nd_value *y = output_of(b->graph, b->node), *x = input_of(b->graph, b->node, 0);
     box m = box_of(x, x, y);
-    const float *from = b->dy;
+    const float *from = b->dy[0];
     for (int d = 0; d < m.rank; d++) from += b->node->attr.list[d + 1] * m.from[d];
     box_add(&m, 0, b->dx[0], from);
 }
@@ -187,7 +284,7 @@ static void run_slice(const nd_backward *b) {
         to += first * m.to[axis - 1];
         m.to[axis - 1] *= attr->steps[i];
     }
-    box_add(&m, 0, to, b->dy);
+    box_add(&m, 0, to, b->dy[0]);
 }
 
 static bool mean_fits(const nd_graph *graph, const nd_node *node) {
@@ -213,7 +310,7 @@ static void run_mean(const nd_backward *b) {
             step *= m.dims[d];
     }
     m.scale = 1 / (float)count;
-    box_add(&m, 0, b->dx[0], b->dy);
+    box_add(&m, 0, b->dx[0], b->dy[0]);
 }
 
 static bool gather_fits(const nd_graph *graph, const nd_node *node) {
@@ -227,7 +324,94 @@ static void run_gather(const nd_backward *b) {
     int64_t area = nd_value_size(b->graph, b->node->out[0]) / y->dims[1];
     for (int64_t c = 0; c < y->dims[1]; c++) {
         int64_t from = index[c] < 0 ? index[c] + x->dims[1] : index[c];
-        for (int64_t p = 0; p < area; p++) b->dx[0][from * area + p] += b->dy[c * area + p];
+        for (int64_t p = 0; p < area; p++) b->dx[0][from * area + p] += b->dy[0][c * area + p];
+    }
+}
+
+/* --- ops along an axis, or between grids --- */
+
+static bool softmax_fits(const nd_graph *graph, const nd_node *node) {
+    return node->attr.axis > 0 && !node->attr.flat_softmax && keeps_size(graph, node);
+}
+
+/* dx = y (dy - sum y dy) */
+static void run_softmax(const nd_backward *b) {
+    const nd_value *y = output_of(b->graph, b->node);
+    const int64_t axis = b->node->attr.axis, n = y->dims[axis];
+    const int64_t inner = nd_dims_count(y->rank - (int)axis - 1, y->dims + axis + 1);
+    const int64_t size = nd_value_size(b->graph, b->node->out[0]);
+    for (int64_t outer = 0; outer < size; outer += n * inner)
+        for (int64_t first = outer; first < outer + inner; first++) {
+            const int64_t last = first + n * inner;
+            double mean = 0;
+            for (int64_t i = first; i < last; i += inner) mean += (double)b->y[i] * b->dy[0][i];
+            for (int64_t i = first; i < last; i += inner)
+                b->dx[0][i] += (float)(b->y[i] * (b->dy[0][i] - mean));
+        }
+}
+
+static bool norm_fits(const nd_graph *graph, const nd_node *node) {
+    if (strcmp(node->op_type, "ReduceL2") && strcmp(node->op_type, "ReduceSum")) return false;
+    return node->attr.n > 0 && mean_fits(graph, node);
+}
+
+/* A root of squares that is 0 has no derivative: 0. */
+static void norm_walk(const box *m, int axis, bool root, const float *x, const float *y, const float *dy,
+                      float *dx) {
+    if (axis == m->rank) {
+        if (!root) *dx += *dy;
+        if (root && *y > 0) *dx += *dy * *x / *y;
+        return;
+    }
+    for (int64_t i = 0; i < m->dims[axis]; i++) {
+        const int64_t from = i * m->from[axis], to = i * m->to[axis];
+        norm_walk(m, axis + 1, root, x + to, y + from, dy + from, dx + to);
+    }
+}
+
+/* Strides of the results of a reduction along the axes of what it reads: 0 along those that go. */
+static void reduced_strides(const nd_attr *attr, const nd_value *x, int64_t *strides) {
+    bool gone[nd_rank_max] = {false};
+    int64_t step = 1;
+    for (int i = 0; i < attr->n; i++) gone[attr->list[i]] = true;
+    for (int d = x->rank - 1; d > 0; d--) {
+        strides[d - 1] = gone[d] ? 0 : step;
+        if (!gone[d]) step *= x->dims[d];
+    }
+}
+
+static void run_norm(const nd_backward *b) {
+    const nd_value *x = input_of(b->graph, b->node, 0);
+    box m = box_of(x, x, x);
+    reduced_strides(&b->node->attr, x, m.from);
+    norm_walk(&m, 0, !strcmp(b->node->op_type, "ReduceL2"), b->x[0], b->y, b->dy[0], b->dx[0]);
+}
+
+static bool resize_fits(const nd_graph *graph, const nd_node *node) {
+    const nd_value *x = input_of(graph, node, 0), *y = output_of(graph, node);
+    const nd_resize *r = &node->attr.resize;
+    if (r->mode != nd_resize_nearest || x->rank != 4 || y->dims[1] != x->dims[1]) return false;
+    for (int d = 2; d < 4; d++) {
+        const int64_t times = y->dims[d] / x->dims[d];
+        if (times * x->dims[d] != y->dims[d] || r->scales[d] != (float)times) return false;
+        const bool corner =
+            r->coordinates == nd_resize_asymmetric &&
+            (r->rounding == nd_resize_floor || (r->rounding == nd_resize_round_prefer_floor && times <= 2));
+        const bool centre =
+            r->coordinates == nd_resize_half_pixel && r->rounding <= nd_resize_round_prefer_ceil;
+        if (!corner && !centre) return false;
+    }
+    return true;
+}
+
+/* By whole factors each pixel is repeated. */
+static void run_resize(const nd_backward *b) {
+    const nd_value *y = output_of(b->graph, b->node), *x = input_of(b->graph, b->node, 0);
+    const int64_t down = y->dims[2] / x->dims[2], across = y->dims[3] / x->dims[3];
+    const float *dy = b->dy[0];
+    for (int64_t row = 0; row < y->dims[1] * y->dims[2]; row++) {
+        float *dx = b->dx[0] + row / down * x->dims[3];
+        for (int64_t column = 0; column < y->dims[3]; column++) dx[column / across] += *dy++;
     }
 }
 
@@ -287,37 +471,46 @@ static void run_pool(const nd_backward *b) {
     const nd_value *y = output_of(b->graph, b->node), *x = input_of(b->graph, b->node, 0);
     const int64_t *size = x->dims + 2;
     int64_t area = size[0] * size[1];
-    const float *dy = b->dy;
+    const float *dy = b->dy[0];
     for (int64_t c = 0; c < y->dims[1]; c++)
         for (int64_t oy = 0; oy < y->dims[2]; oy++)
             for (int64_t ox = 0; ox < y->dims[3]; ox++)
-                run_window(b->node, b->x ? b->x + c * area : NULL, b->dx[0] + c * area, size, oy, ox, *dy++);
+                run_window(b->node, b->x[0] ? b->x[0] + c * area : NULL, b->dx[0] + c * area, size, oy, ox,
+                           *dy++);
 }
 
 static const nd_backward_rule rules[] = {
-    {nd_op_relu, true, keeps_size, run_relu},
-    {nd_op_leaky_relu, true, keeps_size, run_elementwise},
-    {nd_op_clip, true, keeps_size, run_elementwise},
-    {nd_op_sigmoid, true, keeps_size, run_elementwise},
-    {nd_op_hard_sigmoid, true, keeps_size, run_elementwise},
-    {nd_op_hard_swish, true, keeps_size, run_elementwise},
-    {nd_op_identity, false, keeps_size, run_copy},
-    {nd_op_dropout, false, keeps_size, run_copy},
-    {nd_op_flatten, false, keeps_size, run_copy},
-    {nd_op_reshape, false, keeps_size, run_copy},
-    {nd_op_squeeze, false, keeps_size, run_copy},
-    {nd_op_unsqueeze, false, keeps_size, run_copy},
-    {nd_op_batchnorm, false, batchnorm_fits, run_batchnorm},
-    {nd_op_add, false, add_fits, run_add},
-    {nd_op_concat, false, concat_fits, run_concat},
-    {nd_op_transpose, false, transpose_fits, run_transpose},
-    {nd_op_pad, false, pad_fits, run_pad},
-    {nd_op_slice, false, slice_fits, run_slice},
-    {nd_op_global_average_pool, false, NULL, run_mean},
-    {nd_op_reduce_mean, false, mean_fits, run_mean},
-    {nd_op_gather, false, gather_fits, run_gather},
-    {nd_op_max_pool, true, pool_fits, run_pool},
-    {nd_op_average_pool, false, pool_fits, run_pool},
+    {nd_op_relu, nd_keep_first, keeps_size, run_relu},
+    {nd_op_leaky_relu, nd_keep_first, keeps_size, run_elementwise},
+    {nd_op_clip, nd_keep_first, keeps_size, run_elementwise},
+    {nd_op_sigmoid, nd_keep_first, keeps_size, run_elementwise},
+    {nd_op_hard_sigmoid, nd_keep_first, keeps_size, run_elementwise},
+    {nd_op_hard_swish, nd_keep_first, keeps_size, run_elementwise},
+    {nd_op_identity, 0, keeps_size, run_copy},
+    {nd_op_dropout, 0, keeps_size, run_copy},
+    {nd_op_flatten, 0, keeps_size, run_copy},
+    {nd_op_reshape, 0, keeps_size, run_copy},
+    {nd_op_squeeze, 0, keeps_size, run_copy},
+    {nd_op_unsqueeze, 0, keeps_size, run_copy},
+    {nd_op_batchnorm, 0, batchnorm_fits, run_batchnorm},
+    {nd_op_add, 0, add_fits, run_add},
+    {nd_op_mul, nd_keep_all, pair_fits, run_pair},
+    {nd_op_div, nd_keep_all, pair_fits, run_pair},
+    {nd_op_sub, 0, pair_fits, run_pair},
+    {nd_op_expand, 0, expand_fits, run_expand},
+    {nd_op_split, 0, split_fits, run_split},
+    {nd_op_concat, 0, concat_fits, run_concat},
+    {nd_op_transpose, 0, transpose_fits, run_transpose},
+    {nd_op_pad, 0, pad_fits, run_pad},
+    {nd_op_slice, 0, slice_fits, run_slice},
+    {nd_op_global_average_pool, 0, NULL, run_mean},
+    {nd_op_reduce_mean, 0, mean_fits, run_mean},
+    {nd_op_gather, 0, gather_fits, run_gather},
+    {nd_op_softmax, nd_keep_result, softmax_fits, run_softmax},
+    {nd_op_reduce, nd_keep_first | nd_keep_result, norm_fits, run_norm},
+    {nd_op_resize, 0, resize_fits, run_resize},
+    {nd_op_max_pool, nd_keep_first, pool_fits, run_pool},
+    {nd_op_average_pool, 0, pool_fits, run_pool},
 };
 
 const nd_backward_rule *nd_backward_rule_of(const nd_graph *graph, const nd_node *node) {

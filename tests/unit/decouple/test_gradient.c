@@ -182,6 +182,96 @@ static int build_products(nd_graph *graph, int x) {
     return node(graph, nd_op_matmul, 2, matmul, NULL);
 }
 
+/* Heads of detectors: products of computed values, parts, grids and norms. */
+
+static int build_products_of_values(nd_graph *graph, int x) {
+    int silu[2] = {x, unary(graph, nd_op_sigmoid, x, NULL)};
+    int square = node(graph, nd_op_mul, 2, silu, NULL);
+    int pooled[2] = {unary(graph, nd_op_global_average_pool, x, NULL), square};
+    int scaled[2] = {node(graph, nd_op_mul, 2, pooled, NULL),
+                     constant(graph, 3, (int64_t[]){width, 1, 1}, 61, 0)};
+    int twice[2] = {node(graph, nd_op_mul, 2, scaled, NULL), x};
+    int itself[2] = {x, x};
+    int sum[2] = {node(graph, nd_op_mul, 2, twice, NULL), node(graph, nd_op_mul, 2, itself, NULL)};
+    return node(graph, nd_op_add, 2, sum, NULL);
+}
+
+static int build_differences(nd_graph *graph, int x) {
+    int of_constant[2] = {constant(graph, 2, (int64_t[]){side, 1}, 62, 0), x};
+    int a = node(graph, nd_op_sub, 2, of_constant, NULL);
+    int of_values[2] = {unary(graph, nd_op_global_average_pool, x, NULL), a};
+    return node(graph, nd_op_sub, 2, of_values, NULL);
+}
+
+static int build_quotients(nd_graph *graph, int x) {
+    int shifted[2] = {unary(graph, nd_op_sigmoid, x, NULL), constant(graph, 1, (int64_t[]){1}, 64, 1)};
+    int s = node(graph, nd_op_add, 2, shifted, NULL);
+    int below[2] = {x, s};
+    int above[2] = {constant(graph, 4, (int64_t[]){1, width, 1, side}, 63, 0.5f), s};
+    int join[2] = {node(graph, nd_op_div, 2, below, NULL), node(graph, nd_op_div, 2, above, NULL)};
+    return node(graph, nd_op_add, 2, join, NULL);
+}
+
+/* Of three parts the last is not used. */
+static int build_split(nd_graph *graph, int x) {
+    nd_node *made = NULL;
+    int out[3];
+    for (int i = 0; i < 3; i++) out[i] = add_value(graph, NULL);
+    OK(nd_graph_add_node(graph, nd_op_split, NULL, &x, 1, out, 3, &made));
+    made->attr.axis = 1;
+    made->attr.n = 3;
+    made->attr.list[0] = 3;
+    made->attr.list[1] = 2;
+    made->attr.list[2] = 1;
+    int in[2] = {unary(graph, nd_op_sigmoid, out[1], NULL), out[0]};
+    int y = node(graph, nd_op_concat, 2, in, &made);
+    made->attr.axis = 1;
+    return y;
+}
+
+static int build_softmax(nd_graph *graph, int x) {
+    nd_node *made = NULL;
+    int y = unary(graph, nd_op_softmax, x, &made);
+    made->attr.axis = 2;
+    return y;
+}
+
+static int build_resize(nd_graph *graph, int x) {
+    nd_node *made = NULL;
+    const float scales[] = {1, 1, 2, 3};
+    int in[3] = {x, -1, add_floats(graph, NULL, 1, (int64_t[]){4}, scales)};
+    int y = node(graph, nd_op_resize, 3, in, &made);
+    made->attr.resize = (nd_resize){
+        .mode = nd_resize_nearest, .coordinates = nd_resize_asymmetric, .rounding = nd_resize_floor};
+    return y;
+}
+
+static int build_reduce(nd_graph *graph, int x, const char *type, bool keep) {
+    nd_node *made = NULL;
+    int y = unary(graph, nd_op_reduce, x, &made);
+    made->op_type = type;
+    made->attr.n = 2;
+    made->attr.list[0] = 1;
+    made->attr.list[1] = 3;
+    made->attr.keep_dims = keep;
+    return y;
+}
+
+static int build_sum(nd_graph *graph, int x) {
+    return build_reduce(graph, x, "ReduceSum", false);
+}
+
+/* As SSD normalises its first map. */
+static int build_normalised(nd_graph *graph, int x) {
+    nd_node *made = NULL;
+    int y = build_reduce(graph, x, "ReduceL2", true);
+    y = unary(graph, nd_op_expand, y, &made);
+    made->attr.n = 4;
+    for (int i = 0; i < 4; i++) made->attr.list[i] = (int64_t[]){1, width, 1, side}[i];
+    int in[2] = {x, y};
+    return node(graph, nd_op_div, 2, in, NULL);
+}
+
 static int build_lrn(nd_graph *graph, int x) {
     nd_node *made = NULL;
     int y = unary(graph, nd_op_lrn, x, &made);
@@ -297,6 +387,14 @@ Test(gradient, equals_finite_differences) {
         {"gather", build_gather},
         {"batch norm", build_batchnorm},
         {"products", build_products},
+        {"mul", build_products_of_values},
+        {"sub", build_differences},
+        {"div", build_quotients},
+        {"split", build_split},
+        {"softmax", build_softmax},
+        {"resize", build_resize},
+        {"sum", build_sum},
+        {"norm and expand", build_normalised},
     };
     nd_backend *backend = help_backend();
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
