@@ -13,8 +13,9 @@ typedef struct nd_gradient nd_gradient;
 
 /* Prepares both passes for blocks of `batch` images, from the gradients at the values heads[n_heads],
  * at most nd_heads_max, back to the outputs of the first convolutions. After an op that has no
- * derivative here (LRN, matrix products of two computed values, what nd cannot run) values have no gradient; the first such op
- * is named in a warning. The graph must be inferred and must not change until closing. */
+ * derivative here (LRN, matrix products of two computed values, what nd cannot run) values have no
+ * gradient; the first such op is named in a warning. The graph must be inferred and must not change
+ * until closing. */
 nd_status nd_gradient_open(nd_backend *backend, const nd_graph *graph, int64_t batch, const int *heads,
                            int n_heads, nd_gradient **out);
 void nd_gradient_close(nd_gradient *gradient); /* NULL is legal */
