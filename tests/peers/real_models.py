@@ -10,7 +10,7 @@ its column); whether nd's own run of the original does ("run"); and the reason w
 Then, where export_models.py has written them, networks of torchvision and timm with random weights, whose versions and
 exporters are in the names of their files. A table that is updated keeps the lines of what was not there.
 
-usage: real_models.py BUILD [--update] [--exported FOLDER] [folder to keep the packages in]
+usage: real_models.py [--update] [--exported FOLDER] BUILD [folder to keep the packages in]
 """
 import argparse
 import csv
