@@ -59,5 +59,6 @@ void nd_accuracy_free(nd_accuracy *accuracy); /* leaves it empty */
  * (where it was measured, or both kept logits). The two must come from the same images: nd_status_usage. */
 nd_status nd_accuracy_row(const nd_accuracy *accuracy, const nd_accuracy *original, const nd_batches *batches,
                           nd_row *row);
+void nd_accuracy_drop_row(const nd_drop *top1, const nd_drop *top5, nd_row *row); /* the drops alone */
 
 #endif

@@ -7,13 +7,13 @@ static double accuracy_percent(int64_t part, int64_t whole) {
     return 100.0 * (double)part / (double)whole;
 }
 
-static void accuracy_row_drop(const uint8_t *original, const uint8_t *changed, int64_t n, nd_field points,
-                              nd_field lo, nd_field hi, nd_row *row) {
-    const nd_drop_counts counts = nd_drop_count(original, changed, n);
-    const nd_drop drop = nd_drop_of(&counts);
-    nd_row_set_real(row, points, drop.points);
-    nd_row_set_real(row, lo, drop.lo);
-    nd_row_set_real(row, hi, drop.hi);
+void nd_accuracy_drop_row(const nd_drop *top1, const nd_drop *top5, nd_row *row) {
+    nd_row_set_real(row, nd_field_drop_top1, top1->points);
+    nd_row_set_real(row, nd_field_drop_top1_lo, top1->lo);
+    nd_row_set_real(row, nd_field_drop_top1_hi, top1->hi);
+    nd_row_set_real(row, nd_field_drop_top5, top5->points);
+    nd_row_set_real(row, nd_field_drop_top5_lo, top5->lo);
+    nd_row_set_real(row, nd_field_drop_top5_hi, top5->hi);
 }
 
 static double accuracy_agreement(const nd_accuracy *accuracy, const nd_accuracy *original) {
@@ -61,10 +61,10 @@ nd_status nd_accuracy_row(const nd_accuracy *accuracy, const nd_accuracy *origin
     }
     if (!original) return nd_status_ok;
     if (labelled) {
-        accuracy_row_drop(original->hit1, accuracy->hit1, labelled, nd_field_drop_top1, nd_field_drop_top1_lo,
-                          nd_field_drop_top1_hi, row);
-        accuracy_row_drop(original->hit5, accuracy->hit5, labelled, nd_field_drop_top5, nd_field_drop_top5_lo,
-                          nd_field_drop_top5_hi, row);
+        const nd_drop_counts counts1 = nd_drop_count(original->hit1, accuracy->hit1, labelled);
+        const nd_drop_counts counts5 = nd_drop_count(original->hit5, accuracy->hit5, labelled);
+        const nd_drop top1 = nd_drop_of(&counts1), top5 = nd_drop_of(&counts5);
+        nd_accuracy_drop_row(&top1, &top5, row);
     }
     nd_row_set_real(row, nd_field_agreement, accuracy_agreement(accuracy, original));
     const double measured = accuracy->logit_rel_mse;

@@ -68,6 +68,13 @@ nd_status nd_drop_original(const nd_graph *graph, nd_batches *data, const nd_acc
     return nd_status_ok;
 }
 
+void nd_drop_probe_row(const nd_drop_probe *probe, const nd_batches *data, nd_row *row) {
+    nd_row_set_name(row, nd_field_search_dataset, data->name);
+    nd_row_set_text(row, nd_field_search_sha256, data->sha256);
+    nd_row_set_int(row, nd_field_search_n, probe->n);
+    nd_accuracy_drop_row(&probe->top1, &probe->top5, row);
+}
+
 double nd_drop_judged(const nd_drop_bound *bound, const nd_drop_probe *probe) {
     const nd_drop *drop = bound->top5 ? &probe->top5 : &probe->top1;
     return bound->confident ? drop->hi : drop->points;

@@ -22,6 +22,9 @@ typedef struct nd_drop_bound {
     bool confident; /* the upper end of the 95 % interval must be within it, not only the drop itself */
 } nd_drop_bound;
 
+/* Fills the drops, and which images they were measured on. */
+void nd_drop_probe_row(const nd_drop_probe *probe, const nd_batches *data, nd_row *row);
+
 double nd_drop_judged(const nd_drop_bound *bound, const nd_drop_probe *probe); /* what is held against it */
 
 /* Whether drops on `data` are worth measuring of a network that was fitted to the first `images` (0 = all) of

@@ -102,10 +102,8 @@ static nd_status scores_open(nd_choosing *c) {
 
 /* The network as in_integers[] has it: folded, inferred for one image. */
 static nd_status make_graph(nd_choosing *c, nd_graph **out) {
-    const nd_value *image = &c->q->graph->values[c->q->graph->inputs[0]];
-    nd_infer_settings infer = {.batch = 1};
+    const nd_infer_settings infer = nd_infer_image(c->q->graph);
     nd_status status = nd_status_ok;
-    if (image->rank == 4) infer.height = image->dims[2], infer.width = image->dims[3];
     ND_TRY(nd_graph_clone(c->q->graph, out));
     ND_TRY_DONE(nd_quantizing_write(c->q, c->in_integers, *out));
     ND_TRY_DONE(nd_graph_fold(*out));

@@ -43,9 +43,7 @@ nd_status nd_cli_folded(const nd_args *args, const char *spec, nd_graph **out, c
     nd_status status = nd_status_ok;
     ND_TRY(nd_cli_graph(args, spec, 1, out));
     nd_graph *graph = *out;
-    const nd_value *image = &graph->values[graph->inputs[0]];
-    nd_infer_settings infer = {.batch = 1};
-    if (image->rank == 4) infer.height = image->dims[2], infer.width = image->dims[3];
+    const nd_infer_settings infer = nd_infer_image(graph);
     nd_graph_sha256(graph, sha256);
     ND_TRY_DONE(nd_graph_fold(graph));
     ND_TRY_DONE(nd_graph_infer(graph, &infer));

@@ -60,18 +60,9 @@ static nd_row row_of(const run *r, const char *method) {
 }
 
 static void set_drop(nd_row *row, const run *r) {
-    const nd_drop *top1 = &r->probe.top1, *top5 = &r->probe.top5;
     nd_row_set_text(row, nd_field_rule, "max-drop");
     nd_row_set_real(row, nd_field_target, r->search.points);
-    nd_row_set_name(row, nd_field_search_dataset, r->data->name);
-    nd_row_set_text(row, nd_field_search_sha256, r->data->sha256);
-    nd_row_set_int(row, nd_field_search_n, r->probe.n);
-    nd_row_set_real(row, nd_field_drop_top1, top1->points);
-    nd_row_set_real(row, nd_field_drop_top1_lo, top1->lo);
-    nd_row_set_real(row, nd_field_drop_top1_hi, top1->hi);
-    nd_row_set_real(row, nd_field_drop_top5, top5->points);
-    nd_row_set_real(row, nd_field_drop_top5_lo, top5->lo);
-    nd_row_set_real(row, nd_field_drop_top5_hi, top5->hi);
+    nd_drop_probe_row(&r->probe, r->data, row);
 }
 
 static void set_time(nd_row *row, const run *r) {

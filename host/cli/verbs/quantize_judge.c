@@ -38,13 +38,11 @@ nd_status nd_cli_judge_open(const nd_args *args, nd_graph *graph, nd_backend *ba
 }
 
 nd_status nd_cli_judge_finish(nd_cli_judge *judge, nd_graph *graph) {
-    const nd_value *image = &graph->values[graph->inputs[0]];
-    nd_infer_settings infer = {.batch = 1};
+    const nd_infer_settings infer = nd_infer_image(graph);
     nd_graph *runs = NULL;
     double points;
     nd_status status = nd_status_ok;
     if (!judge->data) return nd_status_ok;
-    if (image->rank == 4) infer.height = image->dims[2], infer.width = image->dims[3];
     ND_TRY_DONE(nd_graph_clone(graph, &runs));
     ND_TRY_DONE(nd_graph_fold(runs));
     ND_TRY_DONE(nd_graph_infer(runs, &infer));
@@ -64,17 +62,7 @@ void nd_cli_judge_close(nd_cli_judge *judge) {
 }
 
 void nd_cli_judge_row(const nd_cli_judge *judge, nd_row *row) {
-    const nd_drop *top1 = &judge->probe.top1, *top5 = &judge->probe.top5;
-    if (!judge->data) return;
-    nd_row_set_name(row, nd_field_search_dataset, judge->data->name);
-    nd_row_set_text(row, nd_field_search_sha256, judge->data->sha256);
-    nd_row_set_int(row, nd_field_search_n, judge->probe.n);
-    nd_row_set_real(row, nd_field_drop_top1, top1->points);
-    nd_row_set_real(row, nd_field_drop_top1_lo, top1->lo);
-    nd_row_set_real(row, nd_field_drop_top1_hi, top1->hi);
-    nd_row_set_real(row, nd_field_drop_top5, top5->points);
-    nd_row_set_real(row, nd_field_drop_top5_lo, top5->lo);
-    nd_row_set_real(row, nd_field_drop_top5_hi, top5->hi);
+    if (judge->data) nd_drop_probe_row(&judge->probe, judge->data, row);
 }
 
 static void print_layers(const nd_quantize_report *report) {

@@ -42,11 +42,9 @@ nd_status nd_cli_quantize_settings(const nd_args *args, const nd_graph *graph, c
 }
 
 nd_status nd_cli_quantize(const nd_args *args, nd_graph *graph, nd_backend *backend) {
-    const nd_value *image = &graph->values[graph->inputs[0]];
-    nd_infer_settings infer = {.batch = 1};
+    const nd_infer_settings infer = nd_infer_image(graph);
     nd_quantize_settings settings;
     nd_quantize_report report;
-    if (image->rank == 4) infer.height = image->dims[2], infer.width = image->dims[3];
     ND_TRY(nd_graph_infer(graph, &infer));
     ND_TRY(nd_cli_quantize_settings(args, graph, "synthetic", &settings));
     const nd_status status = nd_quantize_graph(graph, backend, &settings, &report);

@@ -88,12 +88,7 @@ static void reproduce_set_inputs(const nd_reproduce_inputs *inputs, const nd_pap
 static void reproduce_set_drop(const nd_drop_probe *drop, nd_row *row) {
     if (!drop->n) return;
     nd_row_set_int(row, nd_field_n, drop->n);
-    nd_row_set_real(row, nd_field_drop_top1, drop->top1.points);
-    nd_row_set_real(row, nd_field_drop_top1_lo, drop->top1.lo);
-    nd_row_set_real(row, nd_field_drop_top1_hi, drop->top1.hi);
-    nd_row_set_real(row, nd_field_drop_top5, drop->top5.points);
-    nd_row_set_real(row, nd_field_drop_top5_lo, drop->top5.lo);
-    nd_row_set_real(row, nd_field_drop_top5_hi, drop->top5.hi);
+    nd_accuracy_drop_row(&drop->top1, &drop->top5, row);
 }
 
 static nd_status reproduce_row(const nd_args *args, const char *name, const nd_paper_value *value,

@@ -63,12 +63,20 @@ static nd_status solve_scaled(nd_backend *backend, int64_t n, const double *gram
     return status;
 }
 
-nd_status nd_refit_gram(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x) {
+/* x becomes the solution, or with `whitened` that times the triangular factor of the gram. */
+static nd_status refit_scaled(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x,
+                              bool whitened) {
     nd_status status = nd_status_ok;
     double *a = nd_alloc_array((size_t)n + 1, (size_t)n * sizeof *a), *scale = a + n * n;
     double *b = nd_alloc_array((size_t)n_out, (size_t)n * sizeof *b);
     ND_REQUIRE_DONE(a && b, nd_status_memory, "no memory for refitting %lld features", (long long)n);
     ND_TRY_DONE(solve_scaled(backend, n, gram, n_out, x, scale, a, b));
+    if (whitened) {
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = i + 1; j < n; j++) a[i * n + j] = 0; /* the factor is the lower triangle */
+        status = backend->table->linalg.gemm(backend, false, false, n_out, n, n, 1, b, n, a, n, 0, x, n);
+        goto done;
+    }
     for (int64_t o = 0; o < n_out; o++)
         for (int64_t i = 0; i < n; i++) x[o * n + i] = b[o * n + i] * scale[i];
 done:
@@ -77,19 +85,12 @@ done:
     return status;
 }
 
+nd_status nd_refit_gram(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x) {
+    return refit_scaled(backend, n, gram, n_out, x, false);
+}
+
 nd_status nd_refit_whiten(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x) {
-    nd_status status = nd_status_ok;
-    double *a = nd_alloc_array((size_t)n + 1, (size_t)n * sizeof *a), *scale = a + n * n;
-    double *b = nd_alloc_array((size_t)n_out, (size_t)n * sizeof *b);
-    ND_REQUIRE_DONE(a && b, nd_status_memory, "no memory for refitting %lld features", (long long)n);
-    ND_TRY_DONE(solve_scaled(backend, n, gram, n_out, x, scale, a, b));
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = i + 1; j < n; j++) a[i * n + j] = 0; /* the factor is the lower triangle */
-    ND_TRY_DONE(backend->table->linalg.gemm(backend, false, false, n_out, n, n, 1, b, n, a, n, 0, x, n));
-done:
-    free(a);
-    free(b);
-    return status;
+    return refit_scaled(backend, n, gram, n_out, x, true);
 }
 
 /* Groups of the last stage at a time: they lie in one group of the convolution, and their features times g

@@ -399,7 +399,8 @@ done:
 nd_status nd_decouple_infer(nd_graph *graph) {
     const nd_value *x = graph->n_inputs > 0 ? &graph->values[graph->inputs[0]] : NULL;
     ND_REQUIRE(x, nd_status_unsupported, "%s: the network has no input", graph->name);
-    nd_infer_settings infer = {.batch = x->rank > 0 && x->dims[0] > 0 ? x->dims[0] : 1, .allow_opaque = true};
-    if (x->rank == 4) infer.height = x->dims[2], infer.width = x->dims[3];
+    nd_infer_settings infer = nd_infer_image(graph);
+    if (x->rank > 0 && x->dims[0] > 0) infer.batch = x->dims[0];
+    infer.allow_opaque = true;
     return nd_graph_infer(graph, &infer);
 }

@@ -197,6 +197,13 @@ static nd_status infer_nodes(nd_infer *infer, bool *evaluated) {
     return nd_status_ok;
 }
 
+nd_infer_settings nd_infer_image(const nd_graph *graph) {
+    nd_infer_settings infer = {.batch = 1};
+    const nd_value *image = graph->n_inputs > 0 ? &graph->values[graph->inputs[0]] : NULL;
+    if (image && image->rank == 4) infer.height = image->dims[2], infer.width = image->dims[3];
+    return infer;
+}
+
 nd_status nd_graph_infer(nd_graph *graph, const nd_infer_settings *settings) {
     ND_REQUIRE(settings->batch >= 1, nd_status_usage, "%s: a batch of %lld images", graph->name,
                (long long)settings->batch);

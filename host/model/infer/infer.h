@@ -32,6 +32,9 @@ typedef struct nd_infer_settings {
 
 nd_status nd_graph_infer(nd_graph *graph, const nd_infer_settings *settings);
 
+/* One image, of the height and width that the first input of an inferred graph has. */
+nd_infer_settings nd_infer_image(const nd_graph *graph);
+
 /* Height and width of what a window makes of `input`; automatic padding goes into the window. */
 nd_status nd_infer_window(nd_attr *attr, const int64_t *input, int64_t *output);
 

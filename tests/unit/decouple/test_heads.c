@@ -172,17 +172,23 @@ static nd_graph *ended_net(void) {
     return graph;
 }
 
-Test(heads, a_detector_with_its_post_processing_is_calibrated_by_curves) {
-    nd_backend *backend = help_backend();
-    nd_batches *calib = open_pictures(pictures_count, 3);
-    nd_graph *graph = ended_net(), *copy;
+/* dwpw at 1.5 times fewer MACs, its filters chosen by the metric of the outputs. */
+static nd_decouple_settings by_curves(nd_batches *calib) {
     nd_decouple_settings settings = nd_decouple_defaults();
-    nd_decouple_report report = {0};
     settings.method = "dwpw";
     settings.calib = calib;
     settings.rule = nd_rule_macs_ratio;
     settings.target = 1.5;
     settings.output_metric = true;
+    return settings;
+}
+
+Test(heads, a_detector_with_its_post_processing_is_calibrated_by_curves) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(pictures_count, 3);
+    nd_graph *graph = ended_net(), *copy;
+    const nd_decouple_settings settings = by_curves(calib);
+    nd_decouple_report report = {0};
     OK(nd_decouple(graph, backend, &settings, &report));
     cr_expect(report.changed);
     OK(nd_graph_clone(graph, &copy));
@@ -288,13 +294,8 @@ Test(heads, of_post_processing_in_the_graph_are_what_goes_into_it) {
     for (int h = 0; h < 2; h++) cr_expect(heads[h] == boxes || heads[h] == scores, "%d", heads[h]);
     nd_backend *backend = help_backend();
     nd_batches *calib = open_pictures(pictures_count, 3);
-    nd_decouple_settings settings = nd_decouple_defaults();
+    const nd_decouple_settings settings = by_curves(calib);
     nd_decouple_report report = {0};
-    settings.method = "dwpw";
-    settings.calib = calib;
-    settings.rule = nd_rule_macs_ratio;
-    settings.target = 1.5;
-    settings.output_metric = true;
     OK(nd_decouple(graph, backend, &settings, &report));
     cr_expect_lt((double)report.after.conv_macs, (double)report.before.conv_macs / 1.45);
     nd_decouple_report_free(&report);
