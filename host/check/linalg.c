@@ -130,6 +130,8 @@ static nd_status accumulate_run(nd_identity *identity, int index) {
     ND_REQUIRE(a && b && c && before, nd_status_memory, "no memory for a check");
     for (int64_t i = 0; i < n * k; i++) a[i] = (float)nd_rng_normal(&identity->rng);
     for (int64_t i = 0; i < n * m && b != a; i++) b[i] = (float)nd_rng_normal(&identity->rng);
+    for (int64_t i = 0; i < k && b == a; i++)
+        for (int64_t j = 0; j < i; j++) c[i * m + j] = c[j * m + i];
     memcpy(before, c, (size_t)(k * m) * sizeof *c);
     ND_TRY(backend->table->linalg.accumulate(backend, n, k, a, m, b, c));
     const double length = (double)(n < 4096 ? n : 4096);

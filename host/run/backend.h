@@ -234,7 +234,7 @@ typedef struct nd_linalg {
     nd_status (*svd_info)(nd_backend *backend, nd_svd_info *out);
 
     /* c[k][m] += a[n][k]^T b[n][m]: fp32 products summed within blocks of at most 4096 rows, fp64 across
-     * blocks. b == a gives the full symmetric matrix. */
+     * blocks. b == a gives the full symmetric matrix, where c was symmetric. */
     nd_status (*accumulate)(nd_backend *backend, int64_t n, int64_t k, const float *a, int64_t m,
                             const float *b, double *c);
 

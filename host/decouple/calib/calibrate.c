@@ -87,7 +87,7 @@ static nd_status fit_layer(const nd_layer_data *data, nd_graph *current, nd_chai
     if (settings->light) return fit_gains(data, current, chain, &error->seen);
     ND_TRY(nd_layer_moments(data, &split));
     split.fit->metric = layer->metric;
-    nd_status status = nd_split_finish(&split, &layer->conv, settings->ridge);
+    nd_status status = nd_split_finish(&split, data->backend, &layer->conv, settings->ridge);
     if (!status) status = fit_split(data, &split, chain, error);
     double per_unknown = split.fit->pixels / (double)split.fit->k;
     if (per_unknown < 7)

@@ -61,7 +61,7 @@ static nd_status own_moments(const pass *at, const nd_layer *layer, nd_split *ou
     ND_TRY_DONE(
         nd_activation_cache_captures(at->activations, at->backend, at->graph, values, 2, &job.captures));
     ND_TRY_DONE(nd_activation_cache_sample(at->activations, 0, &job.captures, NULL, moments_block, &job));
-    ND_TRY_DONE(nd_split_finish(&job.split, &layer->conv, at->settings->ridge));
+    ND_TRY_DONE(nd_split_finish(&job.split, at->backend, &layer->conv, at->settings->ridge));
     job.split.fit->metric = layer->metric;
 done:
     nd_captures_close(&job.captures);

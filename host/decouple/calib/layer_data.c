@@ -54,9 +54,10 @@ typedef struct layer_job {
 
 static nd_status plain_block(void *context, int64_t n) {
     layer_job *job = context;
-    for (int64_t e = 0; e < n * job->size; e++)
-        job->target[e] = job->y_shortcut ? job->y[e] + job->y_shortcut[e] - job->u_shortcut[e] : job->y[e];
-    return nd_split_add(&job->split, job->backend, job->conv, n, job->current.data[0], job->target);
+    const float *target = job->y_shortcut ? job->target : job->y;
+    for (int64_t e = 0; job->y_shortcut && e < n * job->size; e++)
+        job->target[e] = job->y[e] + job->y_shortcut[e] - job->u_shortcut[e];
+    return nd_split_add(&job->split, job->backend, job->conv, n, job->current.data[0], target);
 }
 
 /* argmin over r of (act(s) - act(r))^2 + proximal (r - u)^2, the better of the two sides of zero. */
@@ -183,7 +184,7 @@ nd_status nd_layer_retarget(const nd_layer_data *data, double proximal, double s
     ND_TRY(nd_moments_new_targets(&data->layer->conv, &job.targets));
     job.targets->per_image = moments->per_image;
     nd_status status = run_job(data, true, aware_block, &job);
-    if (!status) status = nd_moments_retarget(moments, &data->layer->conv, job.targets);
+    if (!status) status = nd_moments_retarget(moments, data->backend, &data->layer->conv, job.targets);
     nd_moments_free(job.targets);
     return status;
 }

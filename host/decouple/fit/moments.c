@@ -1,6 +1,5 @@
 #include "decouple/fit/moments.h"
 
-#include "base/parallel.h"
 #include "base/rng.h"
 #include "decouple/fit/found.h"
 
@@ -8,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { block_rows = 4096, block_floats = 1 << 24 }; /* rows at once: nd_linalg.accumulate's unit, 64 MiB */
-static const double enough_per_unknown = 200;       /* pixels */
+static const double enough_per_unknown = 200; /* pixels */
 
 void nd_moments_free(nd_moments *moments) {
     if (!moments) return;
@@ -18,6 +16,8 @@ void nd_moments_free(nd_moments *moments) {
     free(moments->mean_p);
     free(moments->mean_y);
     free(moments->ridge);
+    nd_patches_close(&moments->waiting);
+    nd_shifts_free(moments->shifts);
     nd_finds_free(moments->finds);
     free(moments);
 }
@@ -53,64 +53,26 @@ nd_status nd_moments_new_targets(const nd_conv *conv, nd_moments **out) {
     return moments_new(conv, false, out);
 }
 
-typedef struct block {
-    const nd_conv *conv;
-    const float *x, *y;
-    int64_t group, first; /* first row of the block, counted through the pixels taken of all images */
-    int64_t out_h, out_w;
-    int64_t per_image;        /* pixels taken of an image */
-    const int32_t *pixel;     /* [n][per_image]: which; NULL = all */
-    float *patches, *targets; /* [rows][k], [rows][no/groups + 1] */
-} block;
-
-static void patch_row(const block *b, int64_t image, int64_t oy, int64_t ox, float *row) {
-    const nd_conv *conv = b->conv;
-    const nd_window *window = &conv->window;
-    int64_t cols = conv->ni / conv->groups;
-    int64_t y0 = oy * window->stride[0] - window->pad[0], x0 = ox * window->stride[1] - window->pad[1];
-    const float *channel = b->x + (image * conv->ni + b->group * cols) * conv->in_h * conv->in_w;
-    if (conv->product) {
-        memcpy(row, b->x + (image * conv->in_h + oy) * conv->ni, (size_t)conv->ni * sizeof *row);
-        return;
-    }
-    for (int64_t i = 0; i < cols; i++, channel += conv->in_h * conv->in_w)
-        for (int64_t ky = 0; ky < window->kernel[0]; ky++) {
-            int64_t iy = y0 + ky * window->dilation[0];
-            bool inside = iy >= 0 && iy < conv->in_h;
-            for (int64_t kx = 0; kx < window->kernel[1]; kx++) {
-                int64_t ix = x0 + kx * window->dilation[1];
-                *row++ = inside && ix >= 0 && ix < conv->in_w ? channel[iy * conv->in_w + ix] : 0;
+/* The rows that wait go into the sums. */
+static nd_status add_waiting(nd_moments *m, nd_backend *backend) {
+    const nd_linalg *linalg = &backend->table->linalg;
+    const int64_t k = m->k, rows = m->no / m->groups, n = m->waiting.n;
+    if (!n) return nd_status_ok;
+    for (int64_t g = 0; g < m->groups; g++) {
+        const float *x = m->waiting.x + g * m->waiting.most * k;
+        const float *y = m->waiting.y + g * m->waiting.most * (rows + 1);
+        if (m->g && !m->shifts) ND_TRY(linalg->accumulate(backend, n, k, x, k, x, m->g + g * k * k));
+        ND_TRY(linalg->accumulate(backend, n, rows + 1, y, k, x, m->h + g * (rows + 1) * k));
+        for (int64_t r = 0; r < n; r++)
+            for (int64_t o = 0; o < rows; o++) {
+                const double value = y[r * (rows + 1) + o];
+                m->mean_y[g * rows + o] += value;
+                m->vy += value * value;
             }
-        }
-}
-
-static void block_body(void *context, int64_t begin, int64_t end, int worker) {
-    (void)worker;
-    const block *b = context;
-    const nd_conv *conv = b->conv;
-    int64_t k = conv->ni / conv->groups * nd_conv_taps(conv), rows = conv->no / conv->groups;
-    int64_t area = b->out_h * b->out_w;
-    for (int64_t r = begin; r < end; r++) {
-        int64_t image = (b->first + r) / b->per_image, pixel = (b->first + r) % b->per_image;
-        if (b->pixel) pixel = b->pixel[b->first + r];
-        patch_row(b, image, pixel / b->out_w, pixel % b->out_w, b->patches + r * k);
-        const int64_t apart = conv->product ? 1 : area;
-        const float *y = b->y + (conv->product ? (image * area + pixel) * rows
-                                               : (image * conv->no + b->group * rows) * area + pixel);
-        float *target = b->targets + r * (rows + 1);
-        for (int64_t o = 0; o < rows; o++) target[o] = y[o * apart];
-        target[rows] = 1;
     }
-}
-
-static void add_target_sums(nd_moments *m, const block *b, int64_t n) {
-    int64_t rows = m->no / m->groups;
-    for (int64_t r = 0; r < n; r++)
-        for (int64_t o = 0; o < rows; o++) {
-            double y = b->targets[r * (rows + 1) + o];
-            m->mean_y[b->group * rows + o] += y;
-            m->vy += y * y;
-        }
+    m->pixels += (double)n;
+    m->waiting.n = 0;
+    return nd_status_ok;
 }
 
 void nd_moments_limit(nd_moments *m, const nd_conv *conv, int64_t images) {
@@ -135,40 +97,32 @@ static int32_t *draw_pixels(const nd_moments *m, int64_t first, int64_t n, int64
 nd_status nd_moments_add(nd_moments *m, nd_backend *backend, const nd_conv *conv, int64_t first, int64_t n,
                          const float *x, const float *y) {
     nd_status status = nd_status_ok;
-    int64_t rows = m->no / m->groups;
-    block b = {.conv = conv, .x = x, .y = y, .out_h = nd_conv_out_h(conv), .out_w = nd_conv_out_w(conv)};
-    int32_t *pixel = m->per_image ? draw_pixels(m, first, n, b.out_h * b.out_w) : NULL;
-    b.pixel = pixel;
-    b.per_image = m->per_image ? m->per_image : b.out_h * b.out_w;
-    int64_t pixels = n * b.per_image, most = block_floats / m->k;
-    if (most > block_rows) most = block_rows;
-    if (most < 256) most = 256;
-    b.patches = nd_alloc_array((size_t)most, (size_t)m->k * sizeof(float));
-    b.targets = nd_alloc_array((size_t)most, (size_t)(rows + 1) * sizeof(float));
-    ND_REQUIRE_DONE(b.patches && b.targets && (pixel || !m->per_image), nd_status_memory,
-                    "conv %s: no memory for a block of patches", conv->name);
-    const nd_linalg *linalg = &backend->table->linalg;
-    for (b.first = 0; b.first < pixels; b.first += most) {
-        int64_t count = pixels - b.first < most ? pixels - b.first : most;
-        for (b.group = 0; b.group < m->groups; b.group++) {
-            nd_parallel_for(count, m->k + rows, block_body, &b);
-            if (m->g)
-                ND_TRY_DONE(linalg->accumulate(backend, count, m->k, b.patches, m->k, b.patches,
-                                               m->g + b.group * m->k * m->k));
-            ND_TRY_DONE(linalg->accumulate(backend, count, rows + 1, b.targets, m->k, b.patches,
-                                           m->h + b.group * (rows + 1) * m->k));
-            add_target_sums(m, &b, count);
-        }
+    const int64_t area = nd_conv_out_h(conv) * nd_conv_out_w(conv);
+    int32_t *pixel = m->per_image ? draw_pixels(m, first, n, area) : NULL;
+    const nd_pixels from = {x, y, m->per_image ? m->per_image : area, pixel};
+    ND_REQUIRE_DONE(pixel || !m->per_image, nd_status_memory, "conv %s: no memory for places", conv->name);
+    if (!m->waiting.most) {
+        ND_TRY_DONE(nd_patches_open(conv, &m->waiting));
+        if (m->g && !m->per_image && nd_shifts_suit(conv)) ND_TRY_DONE(nd_shifts_new(conv, &m->shifts));
     }
-    m->pixels += (double)pixels;
+    if (m->shifts) ND_TRY_DONE(nd_shifts_add(m->shifts, backend, conv, n, x));
+    for (int64_t at = 0, count; at < n * from.per_image; at += count) {
+        const int64_t left = n * from.per_image - at, room = m->waiting.most - m->waiting.n;
+        count = left < room ? left : room;
+        nd_patches_gather(&m->waiting, conv, &from, at, count);
+        if (m->waiting.n == m->waiting.most) ND_TRY_DONE(add_waiting(m, backend));
+    }
 done:
     free(pixel);
-    free(b.patches);
-    free(b.targets);
     return status;
 }
 
-nd_status nd_moments_finish(nd_moments *m) {
+nd_status nd_moments_finish(nd_moments *m, nd_backend *backend) {
+    ND_TRY(add_waiting(m, backend));
+    nd_patches_close(&m->waiting);
+    if (m->shifts) ND_TRY(nd_shifts_finish(m->shifts, backend, m->g));
+    nd_shifts_free(m->shifts);
+    m->shifts = NULL;
     ND_REQUIRE(m->pixels > 0, nd_status_usage, "calibration saw no image");
     int64_t k = m->k, rows = m->no / m->groups;
     double scale = 1 / m->pixels;
@@ -220,8 +174,8 @@ void nd_moments_pool(nd_moments *m, const nd_moments *more) {
     nd_finds_clear(m->finds);
 }
 
-nd_status nd_moments_retarget(nd_moments *m, const nd_conv *conv, nd_moments *targets) {
-    ND_TRY(nd_moments_finish(targets));
+nd_status nd_moments_retarget(nd_moments *m, nd_backend *backend, const nd_conv *conv, nd_moments *targets) {
+    ND_TRY(nd_moments_finish(targets, backend));
     int64_t per_group = m->no / m->groups * m->k;
     for (int64_t e = 0; e < m->no * m->k; e++)
         m->h[e] = targets->h[e] + m->ridge[e / per_group] * conv->weights[e];

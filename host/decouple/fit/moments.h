@@ -9,7 +9,8 @@
 #ifndef ND_DECOUPLE_MOMENTS_H
 #define ND_DECOUPLE_MOMENTS_H
 
-#include "decouple/chain.h"
+#include "decouple/fit/patches.h"
+#include "decouple/fit/shifts.h"
 #include "run/backend.h"
 
 typedef struct nd_finds nd_finds;
@@ -26,7 +27,9 @@ typedef struct nd_moments {
     /* [groups][no/groups][no/groups] root of the output metric, or NULL: borrowed
      * (decouple/calib/output_metric.h). It decides which filters live; the last refit uses h alone. */
     const double *metric;
-    nd_finds *finds; /* from them (decouple/fit/found.h) */
+    nd_patches waiting; /* rows that are not in the sums yet */
+    nd_shifts *shifts;  /* g until nd_moments_finish, where maps are faster to sum than patches; or NULL */
+    nd_finds *finds;    /* from them (decouple/fit/found.h) */
 } nd_moments;
 
 nd_status nd_moments_new(const nd_conv *conv, nd_moments **out);
@@ -36,9 +39,10 @@ void nd_moments_free(nd_moments *moments); /* NULL is legal */
  * 200 for each of the k unknowns of an output. More of them add nothing but time (method.md, "Moments"). */
 void nd_moments_limit(nd_moments *moments, const nd_conv *conv, int64_t images);
 
-/* Adds n images, numbered from `first`: x[n][ni][in_h][in_w], y[n][no][out_h][out_w]. Memory is one block of
- * patches. Under a limit the pixels are one of each of per_image equal parts of the output, at a place drawn
- * by the number of the image: the same ones for every target and however images are cut into blocks. */
+/* Adds n images, numbered from `first`: x[n][ni][in_h][in_w], y[n][no][out_h][out_w]. However images are cut
+ * into calls, the same patches are summed together, a block at a time. Under a limit the pixels are one of
+ * each of per_image equal parts of the output, at a place drawn by the number of the image: the same ones for
+ * every target. */
 nd_status nd_moments_add(nd_moments *moments, nd_backend *backend, const nd_conv *conv, int64_t first,
                          int64_t n, const float *x, const float *y);
 
@@ -46,10 +50,11 @@ nd_status nd_moments_add(nd_moments *moments, nd_backend *backend, const nd_conv
  * nd_moments_retarget, after the last add, puts h, mean_y and vy of `targets` into `moments`, ridge included.
  */
 nd_status nd_moments_new_targets(const nd_conv *conv, nd_moments **out);
-nd_status nd_moments_retarget(nd_moments *moments, const nd_conv *conv, nd_moments *targets);
+nd_status nd_moments_retarget(nd_moments *moments, nd_backend *backend, const nd_conv *conv,
+                              nd_moments *targets);
 
 /* Sums to centred means. Once, after the last nd_moments_add. */
-nd_status nd_moments_finish(nd_moments *moments);
+nd_status nd_moments_finish(nd_moments *moments, nd_backend *backend);
 
 /* The moments of the images of both into the first; both finished and without ridge. nd_moments_unridge takes
  * out what nd_moments_ridge has added. */

@@ -44,13 +44,13 @@ nd_status nd_split_add(nd_split *split, nd_backend *backend, const nd_conv *conv
     return nd_moments_add(split->held, backend, conv, first + seen, held, x + seen * in, y + seen * out);
 }
 
-nd_status nd_split_finish(nd_split *split, const nd_conv *conv, double lambda) {
-    if (split->held && !(split->held->pixels > 0)) { /* fewer images came than were said to */
+nd_status nd_split_finish(nd_split *split, nd_backend *backend, const nd_conv *conv, double lambda) {
+    if (split->held && !nd_split_held(0, split->images)) { /* fewer images came than were said to */
         nd_moments_free(split->held);
         split->held = NULL;
     }
-    ND_TRY(nd_moments_finish(split->fit));
-    if (split->held) ND_TRY(nd_moments_finish(split->held));
+    ND_TRY(nd_moments_finish(split->fit, backend));
+    if (split->held) ND_TRY(nd_moments_finish(split->held, backend));
     const double pixels = split->fit->pixels + (split->held ? split->held->pixels : 0);
     if (lambda <= 0) lambda = nd_moments_usual_ridge(pixels / (double)split->fit->k);
     split->lambda = nd_moments_ridge(split->fit, conv, lambda);

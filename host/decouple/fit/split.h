@@ -30,7 +30,7 @@ int64_t nd_split_held(int64_t first, int64_t n);
 nd_status nd_split_add(nd_split *split, nd_backend *backend, const nd_conv *conv, int64_t n, const float *x,
                        const float *y);
 /* nd_moments_finish, and the ridge of `fit`: lambda, or by pixels per unknown where it is 0 or less. */
-nd_status nd_split_finish(nd_split *split, const nd_conv *conv, double lambda);
+nd_status nd_split_finish(nd_split *split, nd_backend *backend, const nd_conv *conv, double lambda);
 
 /* Takes the lambda with which the chain, its last stage refitted to `fit`, leaves the least error on `held`:
  * upwards or downwards from the present one in steps of half a decade within [1e-4, 10], each of which lowers

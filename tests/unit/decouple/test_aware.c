@@ -130,7 +130,7 @@ static fit fit_layer(pass *w, int64_t rank, double ridge) {
     f.before = nd_alloc_array((size_t)help_kernel_size(conv), sizeof *f.before);
     f.after = nd_alloc_array((size_t)help_kernel_size(conv), sizeof *f.after);
     OK(nd_layer_moments(&w->data, &split));
-    OK(nd_split_finish(&split, conv, ridge));
+    OK(nd_split_finish(&split, w->data.backend, conv, ridge));
     nd_split_pool(&split, conv);
     nd_moments *moments = split.fit;
     OK(w->layer->method->decompose(w->backend, conv, nd_ranks_uniform, rank, moments, &f.chain));

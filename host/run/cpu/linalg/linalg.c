@@ -19,8 +19,10 @@
 
 enum {
     accumulate_rows = 1024, /* summed in fp32 */
-    accumulate_blocks = 4,  /* of that many rows at once */
-    accumulate_tile = 32,   /* the mirrored triangle is read by columns: a tile of it stays in cache */
+    accumulate_tile = 512,  /* of sums: they and the rows they are of stay in cache */
+    least_tile = 128,       /* where the result is of few */
+    enough_tiles = 4,
+    mirror_tile = 32,   /* read by columns: a tile stays in cache */
     product_tile = 256, /* of both dimensions of a result: packing its operands takes a tenth of the time */
     solve_tile = 64,    /* right-hand sides */
     eigen_small = 32,   /* up to this order Jacobi beats LAPACK */
@@ -37,94 +39,88 @@ nd_status nd_cpu_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n, c
     return nd_ref_linalg.svd(backend, batch, m, n, a, sigma, v);
 }
 
-/* One block of rows: its sums in fp32, each block on its own. */
+/* c += a^T b by tiles. For a symmetric result those at and right of the diagonal are summed, and mirrored. */
 typedef struct accumulation {
     int64_t n, k, m;
     const float *a, *b;
-    bool symmetric; /* only the triangle at and right of the diagonal of a part is set */
-    int64_t blocks; /* at once */
-    int64_t tiles_k, tiles_m;
-    int64_t first; /* row of the first block */
-    float *parts;  /* [blocks][k][m] */
+    bool symmetric;
+    int64_t tile, tiles_m; /* of a row of the result */
+    float *parts;          /* [threads][tile][tile] */
     double *c;
 } accumulation;
 
-static int64_t tiles_of(int64_t n) {
-    return (n + product_tile - 1) / product_tile;
+static int tile_end(int64_t begin, int64_t tile, int64_t n) {
+    return (int)(begin + tile < n ? begin + tile : n);
 }
 
-static int tile_end(int64_t begin, int64_t n) {
-    return (int)(begin + product_tile < n ? begin + product_tile : n);
+static int64_t tiles_of(int64_t n, int64_t tile) {
+    return (n + tile - 1) / tile;
 }
 
-static void accumulate_tile_of(const accumulation *s, int64_t block, int64_t i, int64_t j) {
-    const int64_t row = s->first + block * accumulate_rows;
-    const int rows = (int)(s->n - row < accumulate_rows ? s->n - row : accumulate_rows);
-    const int height = tile_end(i, s->k) - (int)i, width = tile_end(j, s->m) - (int)j;
-    float *part = s->parts + block * s->k * s->m + i * s->m + j;
-    if (s->symmetric && j < i) return;
-    if (s->symmetric && i == j) {
-        cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, height, rows, 1, s->a + row * s->k + i, (int)s->k,
-                    0, part, (int)s->m);
-    } else {
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, height, width, rows, 1, s->a + row * s->k + i,
-                    (int)s->k, s->b + row * s->m + j, (int)s->m, 0, part, (int)s->m);
-    }
+static void sum_rows(const accumulation *s, int64_t row, int64_t i, int64_t j, int height, int width,
+                     float *part) {
+    const int rows = tile_end(row, accumulate_rows, s->n) - (int)row;
+    const float *a = s->a + row * s->k + i, *b = s->b + row * s->m + j;
+    if (s->symmetric && i == j)
+        cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, height, rows, 1, a, (int)s->k, 0, part, width);
+    else
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, height, width, rows, 1, a, (int)s->k, b,
+                    (int)s->m, 0, part, width);
 }
 
-static void accumulate_products(void *context, int64_t begin, int64_t end, int worker) {
-    const accumulation *s = context;
-    (void)worker;
-    for (int64_t t = begin; t < end; t++) {
-        const int64_t block = t / (s->tiles_k * s->tiles_m), tile = t % (s->tiles_k * s->tiles_m);
-        accumulate_tile_of(s, block, tile / s->tiles_m * product_tile, tile % s->tiles_m * product_tile);
-    }
+/* The other side of the diagonal of a symmetric result, [height][width] from row i and column j. */
+static void mirror(const accumulation *s, int64_t i, int64_t j, int64_t height, int64_t width) {
+    double *c = s->c + i * s->m + j, *other = s->c + j * s->m + i;
+    for (int64_t q0 = 0; q0 < width; q0 += mirror_tile)
+        for (int64_t r0 = 0; r0 < height; r0 += mirror_tile)
+            for (int64_t q = q0; q < q0 + mirror_tile && q < width; q++)
+                for (int64_t r = r0; r < r0 + mirror_tile && r < height; r++)
+                    if (i + r < j + q) other[q * s->m + r] = c[r * s->m + q];
 }
 
-static void accumulate_add_tile(const accumulation *s, const float *part, int64_t i0, int64_t i1, int64_t j0,
-                                int64_t j1) {
-    for (int64_t i = i0; i < i1; i++) {
-        for (int64_t j = j0; j < j1; j++) {
-            s->c[i * s->m + j] += s->symmetric && j < i ? part[j * s->m + i] : part[i * s->m + j];
+/* As many rows in fp32 as keep its precision, which go into the result while they are in cache. */
+static void sum_tile(const accumulation *s, int64_t i, int64_t j, float *part) {
+    const int height = tile_end(i, s->tile, s->k) - (int)i, width = tile_end(j, s->tile, s->m) - (int)j;
+    for (int64_t row = 0; row < s->n; row += accumulate_rows) {
+        sum_rows(s, row, i, j, height, width, part);
+        for (int64_t r = 0; r < height; r++) {
+            double *c = s->c + (i + r) * s->m + j;
+            for (int64_t q = s->symmetric && i == j ? r : 0; q < width; q++) c[q] += part[r * width + q];
         }
     }
+    if (s->symmetric) mirror(s, i, j, height, width);
 }
 
-/* The blocks in their order, whoever summed them. */
-static void accumulate_add(void *context, int64_t begin, int64_t end, int worker) {
+static void accumulate_tiles(void *context, int64_t begin, int64_t end, int worker) {
     const accumulation *s = context;
-    const int64_t tile = accumulate_tile;
-    (void)worker;
-    for (int64_t i = begin; i < end; i += tile) {
-        for (int64_t j = 0; j < s->m; j += tile) {
-            for (int64_t block = 0; block < s->blocks; block++)
-                accumulate_add_tile(s, s->parts + block * s->k * s->m, i, i + tile < end ? i + tile : end, j,
-                                    j + tile < s->m ? j + tile : s->m);
+    float *part = s->parts + worker * s->tile * s->tile;
+    int64_t i = 0, j = begin; /* in tiles */
+    for (; j >= s->tiles_m; i++) j -= s->tiles_m - (s->symmetric ? i + 1 : 0);
+    for (int64_t t = begin; t < end; t++, j++) {
+        if (j == s->tiles_m) {
+            i++;
+            j = s->symmetric ? i : 0;
         }
+        sum_tile(s, i * s->tile, j * s->tile, part);
     }
 }
 
 nd_status nd_cpu_accumulate(nd_backend *backend, int64_t n, int64_t k, const float *a, int64_t m,
                             const float *b, double *c) {
     linalg_enter(backend);
-    ND_REQUIRE(k <= INT_MAX && m <= INT_MAX, nd_status_usage, "accumulate: %lld x %lld is too large",
-               (long long)k, (long long)m);
-    /* Where the result is of few tiles the rows are what there is to divide. */
-    const int64_t tiles = tiles_of(k) * tiles_of(m), most = tiles < 8 ? accumulate_blocks : 1;
-    float *parts = nd_alloc_array((size_t)(most * k), (size_t)m * sizeof *parts);
-    ND_REQUIRE(parts, nd_status_memory, "accumulate: no memory for %lld x %lld sums", (long long)k,
-               (long long)m);
+    ND_REQUIRE(n <= INT_MAX && k <= INT_MAX && m <= INT_MAX, nd_status_usage,
+               "accumulate: %lld rows, %lld x %lld are too large", (long long)n, (long long)k, (long long)m);
     accumulation sum = {.n = n, .k = k, .m = m, .a = a, .b = b, .symmetric = a == b && k == m, .c = c};
-    sum.parts = parts;
-    sum.tiles_k = tiles_of(k);
-    sum.tiles_m = tiles_of(m);
-    for (; sum.first < n; sum.first += most * accumulate_rows) {
-        const int64_t left = (n - sum.first + accumulate_rows - 1) / accumulate_rows;
-        sum.blocks = left < most ? left : most;
-        nd_parallel_for(sum.blocks * tiles, k * m / tiles * accumulate_rows, accumulate_products, &sum);
-        nd_parallel_for(k, m * sum.blocks, accumulate_add, &sum);
-    }
-    free(parts);
+    sum.tile = accumulate_tile;
+    while (sum.tile > least_tile && tiles_of(k, sum.tile) * tiles_of(m, sum.tile) < enough_tiles)
+        sum.tile /= 2;
+    sum.tiles_m = tiles_of(m, sum.tile);
+    const int64_t high = tiles_of(k, sum.tile);
+    sum.parts = nd_alloc_array((size_t)nd_threads(), (size_t)(sum.tile * sum.tile) * sizeof *sum.parts);
+    ND_REQUIRE(sum.parts, nd_status_memory, "accumulate: no memory for tiles of sums");
+    const int64_t tiles = sum.symmetric ? high * (high + 1) / 2 : high * sum.tiles_m;
+    nd_parallel_for(tiles, sum.tile * sum.tile * n, accumulate_tiles, &sum);
+    free(sum.parts);
     return nd_status_ok;
 }
 
@@ -197,13 +193,14 @@ typedef struct product {
 static void product_tiles(void *context, int64_t begin, int64_t end, int worker) {
     const product *p = context;
     (void)worker;
+    const int64_t across = tiles_of(p->n, product_tile);
     for (int64_t t = begin; t < end; t++) {
-        const int64_t i = t / tiles_of(p->n) * product_tile, j = t % tiles_of(p->n) * product_tile;
+        const int64_t i = t / across * product_tile, j = t % across * product_tile;
         cblas_dgemm(CblasRowMajor, p->trans_a ? CblasTrans : CblasNoTrans,
-                    p->trans_b ? CblasTrans : CblasNoTrans, tile_end(i, p->m) - (int)i,
-                    tile_end(j, p->n) - (int)j, (int)p->k, p->alpha, p->a + (p->trans_a ? i : i * p->lda),
-                    (int)p->lda, p->b + (p->trans_b ? j * p->ldb : j), (int)p->ldb, p->beta,
-                    p->c + i * p->ldc + j, (int)p->ldc);
+                    p->trans_b ? CblasTrans : CblasNoTrans, tile_end(i, product_tile, p->m) - (int)i,
+                    tile_end(j, product_tile, p->n) - (int)j, (int)p->k, p->alpha,
+                    p->a + (p->trans_a ? i : i * p->lda), (int)p->lda, p->b + (p->trans_b ? j * p->ldb : j),
+                    (int)p->ldb, p->beta, p->c + i * p->ldc + j, (int)p->ldc);
     }
 }
 
@@ -215,7 +212,7 @@ nd_status nd_cpu_gemm_f64(nd_backend *backend, bool trans_a, bool trans_b, int64
         m <= INT_MAX && n <= INT_MAX && k <= INT_MAX && lda <= INT_MAX && ldb <= INT_MAX && ldc <= INT_MAX,
         nd_status_usage, "gemm: %lld x %lld x %lld is too large", (long long)m, (long long)n, (long long)k);
     product job = {trans_a, trans_b, m, n, k, lda, ldb, ldc, alpha, beta, a, b, c};
-    const int64_t tiles = tiles_of(m) * tiles_of(n);
+    const int64_t tiles = tiles_of(m, product_tile) * tiles_of(n, product_tile);
     if (tiles) nd_parallel_for(tiles, m * n / tiles * (k + 1), product_tiles, &job);
     return nd_status_ok;
 }
