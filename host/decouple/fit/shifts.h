@@ -1,11 +1,11 @@
-/* The second moments of 3x3 patches at stride 1 and padding 1 from correlations of whole maps. With C channels
- * a pixel costs 12.5 C^2 multiply-adds and the border 4 x (3 C)^2 / 2 for each of its own, where patches cost
- * (9 C)^2 / 2.
+/* The second moments of 3x3 patches at stride 1 and padding 1 from correlations of whole maps. With C
+ * channels a pixel costs 12.5 C^2 multiply-adds and the border 4 x (3 C)^2 / 2 for each of its own, where
+ * patches cost (9 C)^2 / 2.
  *
  * Two taps t and t' of all windows that overlap an image, also those centred one pixel outside of it, see
- * every pair of pixels x and x + (t' - t) once: their moments depend on t' - t alone, of which 25 values are 13
- * up to order. The windows outside are then taken away again: three taps of them are within the image, a line
- * along its edge. */
+ * every pair of pixels x and x + (t' - t) once: their moments depend on t' - t alone, of which 25 values are
+ * 13 up to order. The windows outside are then taken away again: three taps of them are within the image, a
+ * line along its edge. */
 #ifndef ND_DECOUPLE_SHIFTS_H
 #define ND_DECOUPLE_SHIFTS_H
 

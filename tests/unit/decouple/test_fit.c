@@ -157,8 +157,8 @@ static double patch_entry(const nd_conv *conv, const float *x, int64_t group, in
     return x[((group * cols + u / 9) * conv->in_h + y) * conv->in_w + at];
 }
 
-/* Moments by correlations of maps are those of the patches, at the borders and corners as well, however images
- * come. */
+/* Moments by correlations of maps are those of the patches, at the borders and corners as well, however
+ * images come. */
 Test(fit, moments_by_shifts_are_those_of_patches) {
     enum { some = 151, first_row = 5, step = 97 }; /* of the rows of g, which go through all taps */
     nd_backend *backend = help_backend();
