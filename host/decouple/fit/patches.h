@@ -15,8 +15,8 @@ typedef struct nd_patches {
 nd_status nd_patches_open(const nd_conv *conv, nd_patches *out);
 void nd_patches_close(nd_patches *patches);
 
-/* Pixels of images: x[n][ni][in_h][in_w], y[n][no][out_h][out_w], of each image per_image of the output, those
- * listed in pixel[n][per_image] or, NULL, all. */
+/* Pixels of images: x[n][ni][in_h][in_w], y[n][no][out_h][out_w], of each image per_image of the output,
+ * those listed in pixel[n][per_image] or, NULL, all. */
 typedef struct nd_pixels {
     const float *x, *y;
     int64_t per_image;
