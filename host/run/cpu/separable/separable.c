@@ -56,7 +56,7 @@ static int64_t sep_packed(const sep_kernel *k, int64_t place, int64_t o) {
 static nd_status sep_pack(sep_kernel *k, const nd_work *work, nd_precision precision) {
     const nd_sep_isa *isa = k->isa;
     const int64_t no = work->y.dims[1], terms = work->terms;
-    ND_TRY(nd_sep_terms_build(work, isa->lanes, isa->wide ? nd_sep_wide_blocks : nd_sep_blocks, &k->terms));
+    ND_TRY(nd_sep_terms_build(work, isa->lanes, isa->deal, &k->terms));
     k->blocks = (no + isa->nr - 1) / isa->nr;
     ND_TRY(nd_sep_pointwise_new(work, precision, k->blocks * isa->nr, sep_depth(k), &k->terms, &k->gemm,
                                 &k->pointwise));

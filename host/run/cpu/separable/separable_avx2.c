@@ -35,5 +35,5 @@ static inline __m256i vec_first(int n) {
 
 ND_TILES_6
 
-const nd_sep_isa nd_sep_avx2 = {"avx2", LANES,         MR,          NV *LANES, sizeof(float), 1,
-                                false,  sep_depthwise, sep_multiply};
+const nd_sep_isa nd_sep_avx2 = {"avx2",        LANES,         MR,          NV *LANES, sizeof(float), 1,
+                                nd_sep_blocks, sep_depthwise, sep_multiply};

@@ -104,5 +104,5 @@ static inline __m256 vec_finish(const nd_sep_gemm *gemm, __m256 t, __m256 low, _
 
 ND_TILES_6
 
-const nd_sep_isa nd_sep_avx2_vnni = {"avx2_vnni", LANES,         MR,          NV *LANES, 1, 4,
-                                     false,       sep_depthwise, sep_multiply};
+const nd_sep_isa nd_sep_avx2_vnni = {"avx2_vnni",   LANES,         MR,          NV *LANES, 1, 4,
+                                     nd_sep_blocks, sep_depthwise, sep_multiply};

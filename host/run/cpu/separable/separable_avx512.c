@@ -31,5 +31,5 @@ typedef __m512 vec;
 
 ND_TILES_14
 
-const nd_sep_isa nd_sep_avx512 = {"avx512", LANES,         MR,          NV *LANES, sizeof(float), 1,
-                                  false,    sep_depthwise, sep_multiply};
+const nd_sep_isa nd_sep_avx512 = {"avx512",      LANES,         MR,          NV *LANES, sizeof(float), 1,
+                                  nd_sep_blocks, sep_depthwise, sep_multiply};

@@ -21,6 +21,15 @@ static inline __m512 vec_widen(__m256i half) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
+/* The 16 even ones of 32 and the odd ones: one instruction each, where widening 16 takes two. */
+static inline __m512 vec_even(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+}
+
+static inline __m512 vec_odd(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(0xaaaaaaaa, p));
+}
+
 static inline __m256i vec_narrow(__m512 v) {
     return (__m256i)_mm512_cvtneps_pbh(v);
 }
@@ -30,6 +39,8 @@ static inline __m256i vec_narrow(__m512 v) {
 #define vec_set1(x)               _mm512_set1_ps(x)
 #define vec_load(p)               _mm512_loadu_ps(p)
 #define vec_load_in(p)            vec_widen(_mm256_loadu_si256((const __m256i *)(p)))
+#define vec_load_even(p)          vec_even(p)
+#define vec_load_odd(p)           vec_odd(p)
 #define vec_load_in_part(p, n)    vec_widen(_mm256_maskz_loadu_epi16(vec_first(n), p))
 #define vec_store_mid(p, v)       _mm256_storeu_si256((__m256i *)(p), vec_narrow(v))
 #define vec_store_out(p, v)       vec_store_mid(p, v)
@@ -50,5 +61,6 @@ static inline __m256i vec_narrow(__m512 v) {
 
 ND_TILES_14
 
-const nd_sep_isa nd_sep_avx512_bf16 = {"avx512_bf16", LANES,       MR, NV *LANES, sizeof(uint16_t), 2, false,
-                                       sep_depthwise, sep_multiply};
+const nd_sep_isa nd_sep_avx512_bf16 = {
+    "avx512_bf16",      LANES,         MR,          NV *LANES, sizeof(uint16_t), 2,
+    nd_sep_half_blocks, sep_depthwise, sep_multiply};

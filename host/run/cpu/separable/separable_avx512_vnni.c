@@ -37,5 +37,5 @@ typedef __m512 vec;
 
 ND_TILES_14
 
-const nd_sep_isa nd_sep_avx512_vnni = {"avx512_vnni", LANES,         MR,          NV *LANES, 1, 4,
-                                       true,          sep_depthwise, sep_multiply};
+const nd_sep_isa nd_sep_avx512_vnni = {"avx512_vnni",      LANES,         MR,          NV *LANES, 1, 4,
+                                       nd_sep_wide_blocks, sep_depthwise, sep_multiply};

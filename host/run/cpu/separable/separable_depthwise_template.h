@@ -8,6 +8,8 @@
  * and, where images and panels are not fp32,
  *   sep_in, sep_mid     their element types
  *   vec_load_in(p), vec_load_in_part(p, n), vec_store_mid(p, v)
+ * and, where blocks of twice LANES channels are dealt in halves,
+ *   vec_load_even(p), vec_load_odd(p)  every other one of the channels
  * and, where images are quantised,
  *   vec_real(dw, v)     what a loaded register stands for, up to a scale
  *   vec_mid(dw, group, v)  a sum in units of the panel
@@ -52,13 +54,20 @@ typedef struct sep_taps {
     int64_t panel_pixel, panel_group;
 } sep_taps;
 
-/* A register of the run's channels as it is loaded. */
-ND_INLINE vec sep_load_run(const bool permuted, const nd_sep_run *run, const sep_in *from) {
-    return permuted ? vec_permute(vec_load_in_part(from, run->span), run->source) : vec_load_in(from);
+/* How a run's channels are loaded: as they lie, through its permutation, every other one. */
+typedef enum sep_order { sep_straight, sep_permuted, sep_even, sep_odd } sep_order;
+
+ND_INLINE vec sep_load_run(const sep_order order, const nd_sep_run *run, const sep_in *from) {
+#ifdef vec_load_even
+    if (order == sep_even) return vec_load_even(from);
+    if (order == sep_odd) return vec_load_odd(from);
+#endif
+    return order == sep_permuted ? vec_permute(vec_load_in_part(from, run->span), run->source)
+                                 : vec_load_in(from);
 }
 
 /* `at`: offset in the image of tap (0, 0) of the first pixel, first channel of the run. */
-ND_INLINE void sep_depthwise_block(const int pixels, const int slots, const bool permuted,
+ND_INLINE void sep_depthwise_block(const int pixels, const int slots, const sep_order order,
                                    const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
                                    ptrdiff_t at, sep_mid *panel) {
     vec sum[7][nd_sep_slots_max];
@@ -77,7 +86,7 @@ ND_INLINE void sep_depthwise_block(const int pixels, const int slots, const bool
             ND_UNROLL for (int s = 0; s < slots; s++) tap[s] = vec_load(w + s * slot_weights);
             ND_UNROLL for (int p = 0; p < pixels; p++) {
                 const sep_in *from = x + p * pixel;
-                const vec v = vec_real(dw, sep_load_run(permuted, run, from));
+                const vec v = vec_real(dw, sep_load_run(order, run, from));
                 ND_UNROLL for (int s = 0; s < slots; s++) vec_accumulate(sum[p][s], v, tap[s]);
             }
         }
@@ -121,7 +130,7 @@ ND_INLINE void sep_store_sums(const int pixels, const int slots, const nd_sep_de
 enum { sep_hangs_left = 1, sep_hangs_right = 2 };
 
 /* The same for three adjacent taps a row, where the next pixel is also the next column. */
-ND_INLINE void sep_depthwise_slide(const int pixels, const int slots, const bool permuted,
+ND_INLINE void sep_depthwise_slide(const int pixels, const int slots, const sep_order order,
                                    const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
                                    ptrdiff_t at, sep_mid *panel, int hanging) {
     vec sum[7][nd_sep_slots_max];
@@ -139,7 +148,7 @@ ND_INLINE void sep_depthwise_slide(const int pixels, const int slots, const bool
         ND_UNROLL for (int i = 0; i < pixels + 2; i++) {
             if (i == 0 && hanging & sep_hangs_left) continue;
             if (i == pixels + 1 && hanging & sep_hangs_right) continue;
-            const vec v = vec_real(dw, sep_load_run(permuted, run, x + i * column));
+            const vec v = vec_real(dw, sep_load_run(order, run, x + i * column));
             ND_UNROLL for (int kx = 0; kx < 3; kx++) {
                 const int p = i - kx;
                 if (p < 0 || p >= pixels) continue;
@@ -158,7 +167,7 @@ ND_INLINE void sep_depthwise_slide(const int pixels, const int slots, const bool
 #ifdef ints_dot
 /* The same by words of four adjacent columns, of which the filter takes the last three: integers throughout,
  * and exact as the chain is. Columns outside hold the zero of x. */
-ND_INLINE void sep_depthwise_words(const int pixels, const int slots, const bool permuted,
+ND_INLINE void sep_depthwise_words(const int pixels, const int slots, const sep_order order,
                                    const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
                                    ptrdiff_t at, sep_mid *panel, int hanging) {
     ints sum[7][nd_sep_slots_max];
@@ -180,7 +189,7 @@ ND_INLINE void sep_depthwise_words(const int pixels, const int slots, const bool
             const bool outside =
                 (i == 0 && hanging & sep_hangs_left) || (i == pixels + 1 && hanging & sep_hangs_right);
             const ints next =
-                outside ? ints_set1(dw->x_zero) : (ints)sep_load_run(permuted, run, x + i * column);
+                outside ? ints_set1(dw->x_zero) : (ints)sep_load_run(order, run, x + i * column);
             word = ints_roll(word, next);
             if (i < 2) continue;
             ND_UNROLL for (int s = 0; s < slots; s++) ints_dot(sum[i - 2][s], word, tap[s]);
@@ -269,66 +278,79 @@ ND_WIDES(8)
 typedef void sep_depthwise_fn(const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,
                               ptrdiff_t at, sep_mid *panel, int hanging);
 
-#define ND_BLOCK(name, pixels, slots, permuted)                                                              \
+#define ND_BLOCK(name, pixels, slots, order)                                                                 \
     static void sep_depthwise_##name(const nd_sep_depthwise *dw, const nd_sep_run *run,                      \
                                      const sep_taps *taps, ptrdiff_t at, sep_mid *panel, int hanging) {      \
         (void)hanging;                                                                                       \
-        sep_depthwise_block(pixels, slots, permuted, dw, run, taps, at, panel);                              \
-    }
-#define ND_SLIDE(name, pixels, slots, permuted)                                                              \
+        sep_depthwise_block(pixels, slots, order, dw, run, taps, at, panel);                                 \
+    }                                                                                                        \
     static void sep_slide_##name(const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_taps *taps,    \
                                  ptrdiff_t at, sep_mid *panel, int hanging) {                                \
-        sep_depthwise_slide(pixels, slots, permuted, dw, run, taps, at, panel, hanging);                     \
+        sep_depthwise_slide(pixels, slots, order, dw, run, taps, at, panel, hanging);                        \
     }
 #ifdef ints_dot
-#    define ND_WORDS(name, pixels, slots, permuted)                                                          \
+#    define ND_WORDS(name, pixels, slots, order)                                                             \
         static void sep_words_##name(const nd_sep_depthwise *dw, const nd_sep_run *run,                      \
                                      const sep_taps *taps, ptrdiff_t at, sep_mid *panel, int hanging) {      \
-            sep_depthwise_words(pixels, slots, permuted, dw, run, taps, at, panel, hanging);                 \
+            sep_depthwise_words(pixels, slots, order, dw, run, taps, at, panel, hanging);                    \
         }
 #else
-#    define ND_WORDS(name, pixels, slots, permuted)
+#    define ND_WORDS(name, pixels, slots, order)
+#endif
+#ifdef vec_load_even
+#    define ND_HALVES(pixels)                                                                                \
+        ND_BLOCK(pixels##x1_even, pixels, 1, sep_even)                                                       \
+        ND_BLOCK(pixels##x2_even, pixels, 2, sep_even)                                                       \
+        ND_BLOCK(pixels##x3_even, pixels, 3, sep_even)                                                       \
+        ND_BLOCK(pixels##x1_odd, pixels, 1, sep_odd)                                                         \
+        ND_BLOCK(pixels##x2_odd, pixels, 2, sep_odd)                                                         \
+        ND_BLOCK(pixels##x3_odd, pixels, 3, sep_odd)
+#else
+#    define ND_HALVES(pixels)
 #endif
 #define ND_BLOCKS(pixels)                                                                                    \
-    ND_BLOCK(pixels##_permuted, pixels, 1, true)                                                             \
-    ND_BLOCK(pixels##x1, pixels, 1, false)                                                                   \
-    ND_BLOCK(pixels##x2, pixels, 2, false)                                                                   \
-    ND_BLOCK(pixels##x3, pixels, 3, false)                                                                   \
-    ND_SLIDE(pixels##_permuted, pixels, 1, true)                                                             \
-    ND_SLIDE(pixels##x1, pixels, 1, false)                                                                   \
-    ND_SLIDE(pixels##x2, pixels, 2, false)                                                                   \
-    ND_SLIDE(pixels##x3, pixels, 3, false)                                                                   \
-    ND_WORDS(pixels##_permuted, pixels, 1, true)                                                             \
-    ND_WORDS(pixels##x1, pixels, 1, false)                                                                   \
-    ND_WORDS(pixels##x2, pixels, 2, false)                                                                   \
-    ND_WORDS(pixels##x3, pixels, 3, false)
+    ND_BLOCK(pixels##_permuted, pixels, 1, sep_permuted)                                                     \
+    ND_BLOCK(pixels##x1, pixels, 1, sep_straight)                                                            \
+    ND_BLOCK(pixels##x2, pixels, 2, sep_straight)                                                            \
+    ND_BLOCK(pixels##x3, pixels, 3, sep_straight)                                                            \
+    ND_WORDS(pixels##_permuted, pixels, 1, sep_permuted)                                                     \
+    ND_WORDS(pixels##x1, pixels, 1, sep_straight)                                                            \
+    ND_WORDS(pixels##x2, pixels, 2, sep_straight)                                                            \
+    ND_WORDS(pixels##x3, pixels, 3, sep_straight)                                                            \
+    ND_HALVES(pixels)
 ND_BLOCKS(1)
 ND_BLOCKS(4)
 ND_BLOCKS(7)
 
-/* By block size (1, 4, 7 pixels), then slots; slot 0 is the permuted run. */
+/* By nd_sep_run.half, where there are halves, block size (1, 4, 7 pixels), then slots; slot 0 is the permuted
+ * run. */
 enum { sep_sizes = 3 };
 static const int sep_size[sep_sizes] = {1, 4, 7};
-#define ND_BLOCK_ROW(pixels)                                                                                 \
+typedef sep_depthwise_fn *const sep_bodies[sep_sizes][nd_sep_slots_max + 1];
+#define ND_ROW(name, pixels)                                                                                 \
     {                                                                                                        \
-        sep_depthwise_##pixels##_permuted, sep_depthwise_##pixels##x1, sep_depthwise_##pixels##x2,           \
-            sep_depthwise_##pixels##x3                                                                       \
+        sep_##name##_##pixels##_permuted, sep_##name##_##pixels##x1, sep_##name##_##pixels##x2,              \
+            sep_##name##_##pixels##x3                                                                        \
     }
-#define ND_SLIDE_ROW(pixels)                                                                                 \
-    { sep_slide_##pixels##_permuted, sep_slide_##pixels##x1, sep_slide_##pixels##x2, sep_slide_##pixels##x3 }
-static sep_depthwise_fn *const sep_blocks[sep_sizes][nd_sep_slots_max + 1] = {
-    ND_BLOCK_ROW(1), ND_BLOCK_ROW(4), ND_BLOCK_ROW(7)};
-static sep_depthwise_fn *const sep_slides[sep_sizes][nd_sep_slots_max + 1] = {
-    ND_SLIDE_ROW(1), ND_SLIDE_ROW(4), ND_SLIDE_ROW(7)};
-
+#define ND_HALF_ROW(name, pixels, half)                                                                      \
+    {                                                                                                        \
+        NULL, sep_##name##_##pixels##x1_##half, sep_##name##_##pixels##x2_##half,                            \
+            sep_##name##_##pixels##x3_##half                                                                 \
+    }
+#define ND_ROWS(name)                                                                                        \
+    { ND_ROW(name, 1), ND_ROW(name, 4), ND_ROW(name, 7) }
+#define ND_HALF_ROWS(name, half)                                                                             \
+    { ND_HALF_ROW(name, 1, half), ND_HALF_ROW(name, 4, half), ND_HALF_ROW(name, 7, half) }
+#ifdef vec_load_even
+static sep_bodies sep_blocks[] = {ND_ROWS(depthwise), ND_HALF_ROWS(depthwise, even),
+                                  ND_HALF_ROWS(depthwise, odd)};
+static sep_bodies sep_slides[] = {ND_ROWS(slide), ND_HALF_ROWS(slide, even), ND_HALF_ROWS(slide, odd)};
+#else
+static sep_bodies sep_blocks[] = {ND_ROWS(depthwise)};
+static sep_bodies sep_slides[] = {ND_ROWS(slide)};
+#endif
 #ifdef ints_dot
-#    define ND_WORDS_ROW(pixels)                                                                             \
-        {                                                                                                    \
-            sep_words_##pixels##_permuted, sep_words_##pixels##x1, sep_words_##pixels##x2,                   \
-                sep_words_##pixels##x3                                                                       \
-        }
-static sep_depthwise_fn *const sep_words[sep_sizes][nd_sep_slots_max + 1] = {ND_WORDS_ROW(1), ND_WORDS_ROW(4),
-                                                                             ND_WORDS_ROW(7)};
+static sep_bodies sep_words[] = {ND_ROWS(words)};
 #endif
 
 #ifdef ints_come_apart
@@ -375,11 +397,11 @@ typedef struct sep_range {
     int begin, end, hanging;
 } sep_range;
 
-static void sep_inner(const nd_sep_depthwise *dw, const nd_sep_run *run, sep_depthwise_fn *const *bodies,
+static void sep_inner(const nd_sep_depthwise *dw, const nd_sep_run *run, const sep_bodies *bodies,
                       const sep_taps *taps, ptrdiff_t at, sep_mid *panel, sep_range range) {
     int size = sep_sizes - 1;
     while (sep_size[size] > range.end - range.begin || sep_size[size] * run->slots > REGISTERS - 4) size--;
-    sep_depthwise_fn *body = bodies[size * (nd_sep_slots_max + 1) + (run->permuted ? 0 : run->slots)];
+    sep_depthwise_fn *body = bodies[run->half][size][run->permuted ? 0 : run->slots];
     const int step = sep_size[size];
     for (int next = range.begin; next < range.end; next += step) {
         const int p = next + step > range.end ? range.end - step : next;
@@ -400,8 +422,8 @@ static void sep_edge(const nd_sep_depthwise *dw, const sep_taps *row, ptrdiff_t 
     }
     for (int r = dw->wide_runs; r < dw->n_runs; r++) {
         const nd_sep_run *run = &dw->runs[r];
-        sep_blocks[0][run->permuted ? 0 : run->slots](dw, run, &taps, at + run->first,
-                                                      panel + run->group * taps.panel_group, 0);
+        sep_blocks[run->half][0][run->permuted ? 0 : run->slots](dw, run, &taps, at + run->first,
+                                                                 panel + run->group * taps.panel_group, 0);
     }
 }
 
@@ -429,9 +451,9 @@ static void sep_depthwise(const nd_sep_depthwise *dw, const nd_sep_segment *segm
                           const void *image, void *panels, int64_t panel_pixel, int64_t panel_group) {
     sep_mid *panel = panels;
     const bool slides = dw->kw == 3 && dw->pixel == dw->tap_column;
-    sep_depthwise_fn *const *plain = slides ? &sep_slides[0][0] : &sep_blocks[0][0];
+    const sep_bodies *bodies = slides ? sep_slides : sep_blocks;
 #ifdef ints_dot
-    if (slides && dw->words) plain = &sep_words[0][0];
+    if (slides && dw->words) bodies = sep_words;
 #endif
     for (int i = 0; i < n_segments; i++) {
         const nd_sep_segment *segment = &segments[i];
@@ -453,7 +475,7 @@ static void sep_depthwise(const nd_sep_depthwise *dw, const nd_sep_segment *segm
         }
         for (int r = dw->wide_runs; r < dw->n_runs && inside.begin < inside.end; r++) {
             const nd_sep_run *run = &dw->runs[r];
-            sep_inner(dw, run, plain, &taps, segment->origin + run->first, panel + run->group * panel_group,
+            sep_inner(dw, run, bodies, &taps, segment->origin + run->first, panel + run->group * panel_group,
                       inside);
         }
         panel += segment->pixels * panel_pixel;

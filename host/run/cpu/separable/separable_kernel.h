@@ -15,17 +15,29 @@
 
 enum { nd_sep_lanes_max = 16, nd_sep_mr_max = 32, nd_sep_slots_max = 3, nd_sep_ahead_depth = 4 };
 
-/* Channels of a wide block, and columns of words that a tile of it may span. */
-enum { nd_sep_wide = 64, nd_sep_wide_columns = 72 };
+/* Channels of a wide block, columns of words that a tile of it may span; channels of a block in halves. */
+enum { nd_sep_wide = 64, nd_sep_wide_columns = 72, nd_sep_halves = 32 };
+
+/* How terms are dealt: term t to group t / lanes, lane t % lanes, wherever lanes allow (nd_sep_terms.place
+ * says so); or for speed, in blocks of `lanes` channels, and before them in blocks of 32 channels of bf16,
+ * which come apart into even and odd ones by an instruction each, or in wide blocks where the work is in
+ * integers and allows them. */
+typedef enum nd_sep_deal {
+    nd_sep_in_order,
+    nd_sep_blocks,
+    nd_sep_half_blocks,
+    nd_sep_wide_blocks
+} nd_sep_deal;
 
 /* Consecutive groups that read the same input channels. With `permuted` it is one group whose lane l reads
- * channel first + source[l], from `span` channels; else every group reads channels first..first+lanes-1, or,
- * of a wide block, a quarter of the 64 from `first` on (nd_sep_wide_channel). */
+ * channel first + source[l], from `span` channels; else every group reads channels first..first+lanes-1, or
+ * the part of the block from `first` on that nd_sep_part_channel says. */
 typedef struct nd_sep_run {
     int64_t first;
     int group, slots;
     bool permuted;
     int quarter, span;
+    int half; /* 1: the even channels of a block in halves, 2: the odd ones */
     int32_t source[nd_sep_lanes_max];
 } nd_sep_run;
 
@@ -77,15 +89,17 @@ typedef struct nd_sep_gemm {
     const int32_t *start; /* [nr] */
     const float *factor;  /* [nr] */
     nd_requant requant;
-    bool stream;       /* y is aligned to the register and better written past the caches */
+    bool saturates; /* the zero of y is 0, high is 255, and what is above fits 32 bits: narrowing bounds it */
+    bool stream;    /* y is aligned to the register and better written past the caches */
     const char *ahead; /* one line is prefetched from here for every nd_sep_ahead_depth terms */
     int64_t ahead_step;
 } nd_sep_gemm;
 
-/* Channel of a wide block that lane `lane` of a quarter has: how bytes of 64 channels come apart into
- * words. */
-static inline int nd_sep_wide_channel(int quarter, int lane) {
-    return lane / 4 * 16 + quarter * 4 + lane % 4;
+/* Channel of a block of `parts` registers that lane `lane` of a part has: of halves every other one, of
+ * quarters as bytes of 64 channels come apart into words. */
+static inline int nd_sep_part_channel(int parts, int part, int lane) {
+    if (parts == 4) return lane / 4 * 16 + part * 4 + lane % 4;
+    return parts * lane + part;
 }
 
 typedef struct nd_sep_isa {
@@ -93,7 +107,7 @@ typedef struct nd_sep_isa {
     int lanes, mr, nr;
     int element; /* bytes of an element of x, x2, y and the panel */
     int pack;    /* terms of a word */
-    bool wide;   /* takes wide blocks */
+    nd_sep_deal deal;
     void (*depthwise)(const nd_sep_depthwise *depthwise, const nd_sep_segment *segments, int n_segments,
                       const void *image, void *panel, int64_t panel_pixel, int64_t panel_group);
     void (*multiply)(const nd_sep_gemm *gemm, int tile_pixels);
@@ -115,9 +129,9 @@ typedef struct nd_sep_patches {
 } nd_sep_patches;
 
 typedef struct nd_sep_amx {
-    int element;         /* bytes */
-    int depth;           /* terms of a step */
-    bool wide;           /* takes wide blocks */
+    int element; /* bytes */
+    int depth;   /* terms of a step */
+    nd_sep_deal deal;
     void (*begin)(void); /* configures this thread's tiles */
     void (*end)(void);
     void (*depthwise)(const nd_sep_depthwise *depthwise, const nd_sep_segment *segments, int n_segments,

@@ -34,11 +34,25 @@ static void pointwise_start(const nd_work *work, int64_t n, int32_t zero, nd_sep
     }
 }
 
-static void pointwise_requant(const nd_work *work, float *middle_factor, nd_sep_gemm *gemm,
+/* Whether results of `n` products may go without an upper bound and a zero: nd_sep_gemm.saturates. */
+static bool pointwise_saturates(const nd_work *work, int64_t n, const nd_requant *requant,
+                                const nd_sep_pointwise *out) {
+    enum { largest = 1 << 30 };
+    if (requant->leaky || requant->zero != 0 || requant->high != 255) return false;
+    for (int64_t o = 0; o < work->y.dims[1]; o++) {
+        const double most = 255. * 128 * (double)n * out->factor[o] + fabs((double)out->bias[o]);
+        if (!(most + 255 * (double)requant->x2_factor < largest)) return false;
+    }
+    return true;
+}
+
+/* `n`: products of a sum. */
+static void pointwise_requant(const nd_work *work, int64_t n, float *middle_factor, nd_sep_gemm *gemm,
                               nd_sep_pointwise *out) {
     gemm->requant = nd_requant_of(work, out->factor, out->bias, middle_factor);
     gemm->low = gemm->requant.low;
     gemm->high = gemm->requant.high;
+    gemm->saturates = pointwise_saturates(work, n, &gemm->requant, out);
 }
 
 static nd_status pointwise_quantize(const nd_work *work, nd_sep_terms *terms, nd_sep_gemm *gemm,
@@ -46,7 +60,7 @@ static nd_status pointwise_quantize(const nd_work *work, nd_sep_terms *terms, nd
     const int64_t n = work->terms;
     float *middle_factor = nd_alloc_array((size_t)n, sizeof *middle_factor);
     ND_REQUIRE(middle_factor, nd_status_memory, "separable: no memory for %lld terms", (long long)n);
-    pointwise_requant(work, middle_factor, gemm, out);
+    pointwise_requant(work, n, middle_factor, gemm, out);
     const nd_status status = nd_sep_terms_quantize(work, middle_factor, terms);
     free(middle_factor);
     pointwise_start(work, n, work->middle_quant.zero, out);
@@ -91,7 +105,7 @@ nd_status nd_sep_pointwise_of_patches(const nd_work *work, nd_precision precisio
         pointwise_clamp(work->activation, gemm);
         return nd_status_ok;
     }
-    pointwise_requant(work, NULL, gemm, out);
+    pointwise_requant(work, length, NULL, gemm, out);
     pointwise_start(work, length, work->x_quant.zero, out);
     return nd_status_ok;
 }

@@ -37,5 +37,5 @@ static void sep_multiply(const nd_sep_gemm *gemm, int tile_pixels) {
     tiles[tile_pixels - 1][gemm->columns > LANES](gemm);
 }
 
-const nd_sep_isa nd_sep_scalar = {"scalar", LANES,         MR,          NV *LANES, sizeof(float), 1,
-                                  false,    sep_depthwise, sep_multiply};
+const nd_sep_isa nd_sep_scalar = {"scalar",      LANES,         MR,          NV *LANES, sizeof(float), 1,
+                                  nd_sep_blocks, sep_depthwise, sep_multiply};

@@ -22,21 +22,24 @@ static bool terms_fit_wide(const nd_work *work) {
 }
 
 /* `count` groups that read the same channels. */
-static void terms_add_runs(nd_sep_terms *out, int64_t first, int quarter, int64_t count) {
+static void terms_add_runs(nd_sep_terms *out, int64_t first, int parts, int part, int64_t count) {
     while (count > 0) {
         /* 4 go as 2 + 2 rather than 3 + 1: a single slot loads an input for every FMA. */
         const int64_t slots = count == 4 ? 2 : count < nd_sep_slots_max ? count : nd_sep_slots_max;
-        out->runs[out->depthwise.n_runs++] =
-            (nd_sep_run){.first = first, .quarter = quarter, .group = (int)out->groups, .slots = (int)slots};
+        out->runs[out->depthwise.n_runs++] = (nd_sep_run){.first = first,
+                                                          .group = (int)out->groups,
+                                                          .slots = (int)slots,
+                                                          .quarter = part,
+                                                          .half = parts == 2 ? part + 1 : 0};
         out->groups += slots;
         count -= slots;
     }
 }
 
-/* Whole blocks of channels give as many groups, or quarters of groups, as the smallest rank in the block.
+/* Whole blocks of channels give as many groups of each of their parts as the smallest rank in the block.
  * Marks the terms that went. */
 static void terms_deal_blocks(const nd_work *work, int64_t block, nd_sep_terms *out) {
-    const int64_t lanes = out->lanes, terms = work->terms, quarters = block / lanes;
+    const int64_t lanes = out->lanes, terms = work->terms, parts = block / lanes;
     for (int64_t first = 0, t = 0; first + block <= work->x.dims[1]; first += block) {
         int64_t start[nd_sep_wide], rank = terms;
         for (int64_t c = 0; c < block; c++) {
@@ -45,13 +48,13 @@ static void terms_deal_blocks(const nd_work *work, int64_t block, nd_sep_terms *
             while (t < terms && work->channel[t] == first + c) t++;
             if (t - start[c] < rank) rank = t - start[c];
         }
-        for (int quarter = 0; quarter < quarters; quarter++) {
+        for (int part = 0; part < parts; part++) {
             for (int64_t i = 0; i < rank * lanes; i++) {
                 const int lane = (int)(i % lanes);
-                const int64_t c = quarters > 1 ? nd_sep_wide_channel(quarter, lane) : lane;
+                const int64_t c = nd_sep_part_channel((int)parts, part, lane);
                 out->place[start[c] + i / lanes] = (out->groups + i / lanes) * lanes + lane;
             }
-            terms_add_runs(out, first, quarter, rank);
+            terms_add_runs(out, first, (int)parts, part, rank);
         }
     }
 }
@@ -103,6 +106,7 @@ nd_status nd_sep_terms_build(const nd_work *work, int lanes, nd_sep_deal deal, n
         for (int64_t t = 0; t < terms; t++) out->place[t] = -1;
         if (deal == nd_sep_wide_blocks && terms_fit_wide(work)) terms_deal_blocks(work, nd_sep_wide, out);
         out->depthwise.wide_runs = out->depthwise.n_runs;
+        if (deal == nd_sep_half_blocks) terms_deal_blocks(work, nd_sep_halves, out);
         if (deal != nd_sep_in_order) terms_deal_blocks(work, lanes, out);
         terms_deal_rest(work, out);
         out->weights = nd_alloc_array((size_t)(out->groups * lanes), (size_t)taps * sizeof(float));

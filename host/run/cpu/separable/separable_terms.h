@@ -18,10 +18,6 @@ typedef struct nd_sep_terms {
     int64_t height, width; /* of the output */
 } nd_sep_terms;
 
-/* How terms are dealt: term t to group t / lanes, lane t % lanes, wherever lanes allow (place says so); or
- * for speed, in blocks of channels, `wide` ones too where the work is in integers and allows them. */
-typedef enum nd_sep_deal { nd_sep_in_order, nd_sep_blocks, nd_sep_wide_blocks } nd_sep_deal;
-
 /* Reads x, y.dims[2..3], window, depthwise, channel and terms of the work, and the scales of int8. */
 nd_status nd_sep_terms_build(const nd_work *work, int lanes, nd_sep_deal deal, nd_sep_terms *out);
 /* Adds what int8 needs: the factor of every term (nd_requant_of) where it went, the zeros, and filters in

@@ -54,7 +54,7 @@ static int64_t tiled_packed(const tiled_kernel *k, int64_t place, int64_t o) {
 
 static nd_status tiled_pack(tiled_kernel *k, const nd_work *work, nd_precision precision) {
     const int64_t no = work->y.dims[1], terms = work->terms, depth = k->amx->depth;
-    ND_TRY(nd_sep_terms_build(work, 16, k->amx->wide ? nd_sep_wide_blocks : nd_sep_blocks, &k->terms));
+    ND_TRY(nd_sep_terms_build(work, 16, k->amx->deal, &k->terms));
     k->steps = (k->terms.groups * 16 + depth - 1) / depth;
     k->blocks = (no + nd_sep_amx_columns - 1) / nd_sep_amx_columns;
     ND_TRY(nd_sep_pointwise_new(work, precision, k->blocks * nd_sep_amx_columns, k->steps * depth, &k->terms,
