@@ -1,6 +1,7 @@
 /* What moves 8-bit integers, and the steps into them and out of them. run/quantized.h defines each. */
 #include "run/quantized.h"
 #include "run/cpu/cpu.h"
+#include "run/cpu/kernels/quantized.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -119,6 +120,20 @@ ND_CLONES static void row_add(const quantized_kernel *k, int64_t n, const quanti
         y[i * run->y_step] = row_sum(&r, r.leaky, x[i * run->x_step], x2[i * run->x2_step]);
 }
 
+#if defined(__x86_64__)
+static void row_add_avx512(const quantized_kernel *k, int64_t n, const quantized_run *run) {
+    quantized_run rest = *run;
+    int64_t done = 0;
+    if (run->x_step == 1 && run->x2_step == 1 && run->y_step == 1 && !k->requant.leaky)
+        done = nd_cpu_add_avx512(&k->requant, n, (const uint8_t *)run->x, (const uint8_t *)run->x2,
+                                 (uint8_t *)run->y);
+    rest.x += done;
+    rest.x2 += done;
+    rest.y += done;
+    row_add(k, n - done, &rest);
+}
+#endif
+
 typedef struct quantized_job {
     const quantized_kernel *kernel;
     const char *x, *x2;
@@ -219,6 +234,9 @@ nd_status nd_cpu_quantized_prepare(nd_cpu *cpu, const nd_work *work, nd_precisio
     if (work->operation == nd_operation_copy) k->row = row_move;
     if (work->operation == nd_operation_binary) {
         k->row = row_add;
+#if defined(__x86_64__)
+        if (cpu->level >= nd_cpu_level_avx512) k->row = row_add_avx512;
+#endif
         k->requant = nd_requant_of(work, NULL, NULL, NULL);
     }
     if (work->operation == nd_operation_quantize) {
