@@ -3,10 +3,14 @@
  *   spread  one input channel a group, T outputs: the merged DW of a dwpw pair;
  *   reduce  T input channels a group, one output: the merged DW of a pwdw pair. Every input channel is one
  *           term; the terms of a group are summed when the tile is written.
+ * In int8 an image at a time is centred into fp32, where the sums of integers are as exact.
  * Also the depthwise half alone for the unfused separable plan (separable_alt.c), in whatever order of terms
  * is fastest. */
 #include "run/cpu/depthwise.h"
 
+#include "run/quantized.h"
+
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,8 +41,14 @@ typedef struct dw_kernel {
     nd_sep_terms terms;
     nd_view x, x2, y;
     bool residual;
-    float *bias;
+    float *bias;  /* int8: the shift */
     int64_t fold; /* terms summed into one output channel */
+    /* int8 (run/quantized.h) */
+    bool integers, real; /* y is fp32 */
+    nd_requant requant;
+    float *factor;
+    int32_t x_zero;
+    size_t image_bytes; /* of the centred image, before the panels */
     nd_activation activation;
     int64_t tiles;
     size_t panel_bytes;
@@ -50,7 +60,15 @@ static bool dw_spread(const nd_work *work) {
 
 bool nd_cpu_conv_depthwise_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
     (void)cpu;
-    if (precision != nd_precision_fp32 || work->groups < 2) return false;
+    if (precision == nd_precision_int8) {
+        /* 255 * 128 of each product: together no more than fp32 counts exactly. */
+        const int64_t products =
+            work->x.dims[1] / work->groups * work->window.kernel[0] * work->window.kernel[1];
+        if (!nd_quantized_agrees(work) || products > (1 << 24) / (255 * 128)) return false;
+    } else if (precision != nd_precision_fp32) {
+        return false;
+    }
+    if (work->groups < 2) return false;
     const bool reduce = work->groups == work->y.dims[1];
     /* Plain depthwise is the library's own ground. */
     if (dw_spread(work) == reduce) return false;
@@ -60,8 +78,9 @@ bool nd_cpu_conv_depthwise_supports(const nd_cpu *cpu, const nd_work *work, nd_p
 
 typedef struct dw_job {
     const dw_kernel *kernel;
-    const float *x, *x2;
-    float *y;
+    const float *x;
+    const char *x2;
+    char *y;
     char *panels;
 } dw_job;
 
@@ -83,6 +102,58 @@ static void dw_write(const dw_kernel *k, const float *panel, const float *x2, fl
     nd_cpu_activate(k->activation, no, y);
 }
 
+/* The same from sums of integers in fp32; the panel is overwritten. */
+ND_CLONES static void dw_requantise(const dw_kernel *k, float *panel, const uint8_t *x2, void *y) {
+    const int64_t no = k->y.dims[1], fold = k->fold;
+    const nd_requant r = k->requant;
+    for (int64_t o = 0; fold > 1 && o < no; o++) {
+        float sum = 0;
+        for (int64_t t = 0; t < fold; t++) sum += panel[o * fold + t];
+        panel[o] = sum;
+    }
+    for (int64_t o = 0; o < no; o++) panel[o] = fmaf(panel[o], k->factor[o], k->bias[o]);
+    for (int64_t o = 0; x2 && o < no; o++) panel[o] = fmaf((float)x2[o], r.x2_factor, panel[o]);
+    for (int64_t o = 0; r.leaky && o < no; o++) panel[o] = panel[o] < 0 ? panel[o] * r.slope : panel[o];
+    for (int64_t o = 0; o < no; o++) {
+        float t = panel[o] + r.zero;
+        t = t > r.low ? t : r.low;
+        panel[o] = t < r.high ? t : r.high;
+    }
+    if (k->real) {
+        memcpy(y, panel, (size_t)no * sizeof *panel);
+    } else {
+        for (int64_t o = 0; o < no; o++) ((uint8_t *)y)[o] = (uint8_t)(int32_t)nearbyintf(panel[o]);
+    }
+}
+
+ND_CLONES static void dw_centre(int64_t n, const uint8_t *from, int32_t zero, float *to) {
+    for (int64_t i = 0; i < n; i++) to[i] = (float)(from[i] - zero);
+}
+
+typedef struct dw_centre_job {
+    const dw_kernel *kernel;
+    const uint8_t *x;
+    float *centred;
+} dw_centre_job;
+
+/* Units are rows of one image. */
+static void dw_centre_rows(void *context, int64_t begin, int64_t end, int worker) {
+    const dw_centre_job *job = context;
+    const dw_kernel *k = job->kernel;
+    const int64_t width = k->x.dims[3], channels = k->x.dims[1], step = k->x.strides[3];
+    (void)worker;
+    for (int64_t row = begin; row < end; row++) {
+        const uint8_t *x = job->x + row * k->x.strides[2];
+        float *to = job->centred + row * width * channels;
+        if (step == channels) {
+            dw_centre(width * channels, x, k->x_zero, to);
+        } else {
+            for (int64_t i = 0; i < width; i++)
+                dw_centre(channels, x + i * step, k->x_zero, to + i * channels);
+        }
+    }
+}
+
 /* Units are (image, tile). */
 static void dw_tiles(void *context, int64_t begin, int64_t end, int worker) {
     const dw_job *job = context;
@@ -90,33 +161,62 @@ static void dw_tiles(void *context, int64_t begin, int64_t end, int worker) {
     const int64_t pixels = k->y.dims[2] * k->y.dims[3], lanes = k->isa->lanes;
     const int64_t depth = k->terms.groups * lanes;
     const int64_t y_pixel = nd_cpu_view_pixel(&k->y), x2_pixel = nd_cpu_view_pixel(&k->x2);
+    const int64_t x2_bytes = k->integers ? 1 : sizeof(float),
+                  y_bytes = k->integers && !k->real ? 1 : sizeof(float);
     float *panel = (float *)(job->panels + (size_t)worker * k->panel_bytes);
     for (int64_t unit = begin; unit < end; unit++) {
         const int64_t image = unit / k->tiles, tile = unit % k->tiles;
         const int64_t from = tile * pixels / k->tiles, to = (tile + 1) * pixels / k->tiles;
         nd_sep_segment segments[nd_sep_mr_max];
         const int n = nd_sep_segments(&k->terms, from, to, segments);
-        k->isa->depthwise(&k->terms.depthwise, segments, n, job->x + image * k->x.strides[0], panel, depth,
-                          lanes);
-        float *y = job->y + image * k->y.strides[0];
+        k->isa->depthwise(&k->terms.depthwise, segments, n, job->x + image * k->terms.x.strides[0], panel,
+                          depth, lanes);
         for (int64_t p = from; p < to; p++) {
-            const float *x2 = job->x2 ? job->x2 + image * k->x2.strides[0] + p * x2_pixel : NULL;
-            dw_write(k, panel + (p - from) * depth, x2, y + p * y_pixel);
+            float *sums = panel + (p - from) * depth;
+            void *y = job->y + (image * k->y.strides[0] + p * y_pixel) * y_bytes;
+            const void *x2 = job->x2 ? job->x2 + (image * k->x2.strides[0] + p * x2_pixel) * x2_bytes : NULL;
+            if (k->integers)
+                dw_requantise(k, sums, x2, y);
+            else
+                dw_write(k, sums, x2, y);
         }
     }
+}
+
+static void dw_run_images(const dw_job *job, int64_t images) {
+    const dw_kernel *k = job->kernel;
+    const nd_window *g = &k->terms.window;
+    nd_parallel_for(images * k->tiles,
+                    (int64_t)(k->panel_bytes / sizeof(float)) * g->kernel[0] * g->kernel[1], dw_tiles,
+                    (void *)job);
 }
 
 static nd_status dw_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     const dw_kernel *k = (const dw_kernel *)kernel;
     dw_job job = {.kernel = k,
                   .x = (const float *)buffers->x + k->x.offset,
-                  .x2 = k->residual ? (const float *)buffers->x2 + k->x2.offset : NULL,
-                  .y = (float *)buffers->y + k->y.offset,
+                  .x2 = k->residual ? (const char *)((const float *)buffers->x2 + k->x2.offset) : NULL,
+                  .y = (char *)((float *)buffers->y + k->y.offset),
                   .panels = buffers->workspace};
-    nd_parallel_for(k->y.dims[0] * k->tiles,
-                    (int64_t)(k->panel_bytes / sizeof(float)) * k->terms.window.kernel[0] *
-                        k->terms.window.kernel[1],
-                    dw_tiles, &job);
+    dw_run_images(&job, k->y.dims[0]);
+    return nd_status_ok;
+}
+
+static nd_status dw_run_integers(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
+    const dw_kernel *k = (const dw_kernel *)kernel;
+    const int64_t y_bytes = k->real ? sizeof(float) : 1;
+    float *centred = buffers->workspace;
+    for (int64_t image = 0; image < k->y.dims[0]; image++) {
+        dw_centre_job centre = {k, (const uint8_t *)buffers->x + k->x.offset + image * k->x.strides[0],
+                                centred};
+        nd_parallel_for(k->x.dims[2], k->x.dims[3] * k->x.dims[1], dw_centre_rows, &centre);
+        dw_job job = {.kernel = k,
+                      .x = centred,
+                      .y = (char *)buffers->y + (k->y.offset + image * k->y.strides[0]) * y_bytes,
+                      .panels = (char *)buffers->workspace + k->image_bytes};
+        if (k->residual) job.x2 = (const char *)buffers->x2 + k->x2.offset + image * k->x2.strides[0];
+        dw_run_images(&job, 1);
+    }
     return nd_status_ok;
 }
 
@@ -124,6 +224,7 @@ static void dw_release(nd_kernel *kernel) {
     dw_kernel *k = (dw_kernel *)kernel;
     nd_sep_terms_free(&k->terms);
     free(k->bias);
+    free(k->factor);
     free(k);
 }
 
@@ -139,9 +240,25 @@ static nd_status dw_terms(dw_kernel *k, const nd_work *work) {
     separable.terms = terms;
     separable.channel = channel;
     separable.depthwise = work->weights;
+    separable.depthwise_scale = NULL; /* the kernel computes in fp32 */
+    if (k->integers) separable.x = nd_view_channels_last(4, work->x.dims);
     const nd_status status = nd_sep_terms_build(&separable, k->isa->lanes, nd_sep_in_order, &k->terms);
     free(channel);
     return status;
+}
+
+/* What int8 has beside: the image in fp32 and the epilogue. */
+static nd_status dw_quantise(dw_kernel *k, const nd_work *work) {
+    k->base.run = dw_run_integers;
+    k->real = !(work->y_quant.scale > 0);
+    k->x_zero = work->x_quant.zero;
+    k->image_bytes =
+        nd_cpu_round((size_t)(work->x.dims[1] * work->x.dims[2] * work->x.dims[3]) * sizeof(float));
+    k->factor = nd_alloc_array((size_t)work->y.dims[1], sizeof *k->factor);
+    ND_REQUIRE(k->factor, nd_status_memory, "conv: no memory for the scales");
+    k->requant = nd_requant_of(work, k->factor, k->bias, NULL);
+    k->base.workspace_bytes += k->image_bytes;
+    return nd_status_ok;
 }
 
 nd_status nd_cpu_conv_depthwise_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
@@ -151,7 +268,8 @@ nd_status nd_cpu_conv_depthwise_prepare(nd_cpu *cpu, const nd_work *work, nd_pre
     dw_kernel *k = nd_alloc_array(1, sizeof *k);
     ND_REQUIRE(k, nd_status_memory, "conv: no memory for the kernel");
     k->base = (nd_kernel){.cpu = cpu, .run = dw_run, .release = dw_release};
-    k->isa = nd_cpu_sep_isa(cpu, precision);
+    k->isa = nd_cpu_sep_isa(cpu, nd_precision_fp32);
+    k->integers = precision == nd_precision_int8;
     k->x = work->x;
     k->x2 = work->residual ? work->x2 : work->y;
     k->y = work->y;
@@ -165,6 +283,7 @@ nd_status nd_cpu_conv_depthwise_prepare(nd_cpu *cpu, const nd_work *work, nd_pre
     k->tiles = (pixels + k->isa->mr - 1) / k->isa->mr;
     k->panel_bytes = nd_cpu_round((size_t)(k->isa->mr * k->terms.groups * k->isa->lanes) * sizeof(float));
     k->base.workspace_bytes = k->panel_bytes * (size_t)cpu->threads;
+    if (k->integers) ND_TRY_DONE(dw_quantise(k, work));
     snprintf(k->base.engine, sizeof k->base.engine, "nd:depthwise:%s", k->isa->name);
     *out = &k->base;
 done:
