@@ -164,6 +164,18 @@ static nd_status dataset_range(const nd_dataset_settings *settings, const nd_sou
     return nd_status_ok;
 }
 
+/* The mirror images join the set, which is then those that were asked for. */
+static nd_status dataset_mirror(nd_dataset *self, nd_dataset_settings *settings) {
+    int64_t count = 0;
+    if (!settings->mirror) return nd_status_ok;
+    ND_REQUIRE(!self->source->made, nd_status_usage,
+               "%s: pictures that are made up need no mirror images; ask for more of them", settings->spec);
+    ND_TRY(dataset_range(settings, self->source, &count));
+    ND_TRY(nd_source_mirror(self->source, settings->first, count, &self->source));
+    settings->first = settings->limit = 0;
+    return nd_status_ok;
+}
+
 static void dataset_identify(nd_dataset *self, int64_t first, int64_t count) {
     nd_sha256 hash;
     nd_sha256_init(&hash);
@@ -263,7 +275,9 @@ nd_status nd_dataset_open(const nd_dataset_settings *settings, nd_batches **out)
     nd_status status = dataset_open_source(settings, &self->source);
     if (!status)
         status = nd_labels_open(settings->classes, settings->label_offset, self->source, &self->labels_map);
-    if (!status) status = dataset_prepare(self, settings);
+    nd_dataset_settings range = *settings;
+    if (!status) status = dataset_mirror(self, &range);
+    if (!status) status = dataset_prepare(self, &range);
     if (status)
         dataset_close(&self->batches);
     else

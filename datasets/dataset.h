@@ -23,6 +23,7 @@ typedef struct nd_dataset_settings {
     int64_t label_offset; /* added to every known class */
     int64_t batch;
     int64_t first, limit; /* a range of the set's images; limit 0 = all */
+    bool mirror;          /* and the mirror images of these: twice as many */
     int workers;          /* decoding threads; 0 = by cores */
 } nd_dataset_settings;
 

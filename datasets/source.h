@@ -37,6 +37,10 @@ typedef nd_status nd_source_opener(const char *path, nd_split asked, nd_split ot
 nd_source_opener nd_source_open_imagefolder, nd_source_open_list, nd_source_open_cifar10,
     nd_source_open_glyphs, nd_source_open_synthetic, nd_source_open_voc, nd_source_open_coco;
 
+/* `count` pictures of `of` from `first` on, and their mirror images. The new source closes `of`, which stays
+ * the caller's after a failure. */
+nd_status nd_source_mirror(nd_source *of, int64_t first, int64_t count, nd_source **out);
+
 /* For the openers of sets without splits. */
 nd_status nd_source_refuse_split(const char *path, nd_split asked);
 

@@ -12,8 +12,9 @@ static const struct rule {
     bool with;
     const char *others;
 } rules[] = {
-    {"*", "light quick ridge calib-images calib-preprocess output-metric relu-aware match-scores", false,
-     "calib"},
+    {"*",
+     "light quick ridge calib-images calib-preprocess calib-mirror output-metric relu-aware match-scores",
+     false, "calib"},
     {"decouple", "quick", false, "macs-ratio latency-ratio max-drop"},
     {"bench sweep", "quick", false, "macs-ratio latency-ratio"},
     {"decouple", "conv-only", false, "macs-ratio max-drop"},

@@ -57,6 +57,8 @@ const nd_option nd_option_table[] = {
      "how many of them (default 256)"},
     {"calib-preprocess", 0, "RECIPE", false, "decouple quantize bench sweep reproduce",
      "what is done to them (default --preprocess)"},
+    {"calib-mirror", 0, NULL, false, "decouple bench sweep",
+     "and on their mirror images, where left and right are alike to the network"},
     {"quantize", 0, "KIND", false, "decouple quantize bench sweep",
      "int8 or auto: then quantise the network, with ranges on --calib (in bench else on synthetic images); "
      "auto leaves layers in fp32 where --max-drop or their time asks for it"},

@@ -109,6 +109,50 @@ static seen walk(nd_batches *batches) {
 
 TestSuite(dataset, .init = setup, .fini = folder_remove);
 
+/* --- mirror images */
+
+/* Four pictures, then their mirror images, of the range that was asked for; the last are fewer. */
+Test(dataset, mirror_images_follow_their_pictures_by_fours) {
+    static const int64_t picture[] = {3, 4, 5, 6, 3, 4, 5, 6, 7, 8, 7, 8};
+    enum { n = sizeof picture / sizeof *picture, first = 3, some = 6, batch = 5 };
+    nd_dataset_settings settings = {.spec = "glyphs:calib", .batch = batch};
+    nd_batches *plain = opened(settings);
+    settings.first = first, settings.limit = some;
+    nd_batches *range = opened(settings);
+    settings.mirror = true;
+    nd_batches *mirrored = opened(settings);
+    cr_assert_eq(mirrored->count, n);
+    cr_assert_str_neq(mirrored->sha256, range->sha256);
+    const int64_t rows = plain->channels * plain->height, width = plain->width;
+    float *pictures = malloc((size_t)((first + some + batch) * rows * width) * sizeof *pictures);
+    nd_batch got;
+    for (int64_t at = 0; at < first + some; at += got.n) {
+        cr_assert_eq(plain->next(plain, &got), nd_status_ok);
+        memcpy(pictures + at * rows * width, got.images, (size_t)(got.n * rows * width) * sizeof *pictures);
+    }
+    for (int64_t at = 0; at < n; at += got.n) {
+        cr_assert_eq(mirrored->next(mirrored, &got), nd_status_ok);
+        cr_assert_gt(got.n, 0);
+        for (int64_t i = 0; i < got.n; i++) {
+            const bool flipped = at + i >= 10 || (at + i >= 4 && at + i < 8);
+            const float *from = pictures + picture[at + i] * rows * width,
+                        *to = got.images + i * rows * width;
+            for (int64_t e = 0; e < rows * width; e++)
+                cr_assert_eq(to[e], from[flipped ? e - e % width + width - 1 - e % width : e]);
+        }
+    }
+    char where[128];
+    mirrored->where(mirrored, 5, where, sizeof where);
+    cr_expect(strstr(where, "(mirrored)"), "%s", where);
+    settings.spec = "synthetic";
+    nd_batches *none;
+    cr_assert_eq(nd_dataset_open(&settings, &none), nd_status_usage);
+    free(pictures);
+    nd_batches_close(plain);
+    nd_batches_close(range);
+    nd_batches_close(mirrored);
+}
+
 /* --- lists */
 
 Test(dataset, a_list_takes_names_with_spaces_and_lines_without_a_class) {
