@@ -305,6 +305,11 @@ typedef struct nd_backend_table {
      * fast. */
     bool (*fast)(nd_backend *backend, const nd_work *work, nd_precision precision);
 
+    /* Optional: an upload into 8-bit integers, rounded as nd_operation_quantize does. NULL where absent: the
+     * executor uploads fp32 and has a kernel round it. */
+    nd_status (*upload_quantized)(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_quant quant,
+                                  const float *src);
+
     /* Optional: what a timing depends on at this moment (clocks, temperature, power, what slows the device
      * down), one line. NULL where the backend does not know. */
     void (*conditions)(nd_backend *backend, char *text, size_t size);

@@ -94,6 +94,7 @@ static const nd_backend_table cpu_table = {
     .allocate = cpu_allocate,
     .free = nd_cpu_memory_free,
     .upload = nd_cpu_upload,
+    .upload_quantized = nd_cpu_upload_quantized,
     .download = nd_cpu_download,
     .synchronize = cpu_synchronize,
     .record_event = cpu_record_event,

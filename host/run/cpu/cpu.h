@@ -84,6 +84,8 @@ void nd_cpu_enter(const nd_cpu *cpu);
 /* Of nd_backend_table. */
 nd_status nd_cpu_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
                         const float *src);
+nd_status nd_cpu_upload_quantized(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_quant quant,
+                                  const float *src);
 nd_status nd_cpu_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
                           nd_precision precision, float *dst);
 
@@ -114,6 +116,9 @@ void nd_cpu_activate(nd_activation activation, int64_t count, float *y); /* in p
 /* widened.c: bf16 to fp32 and back, to nearest even; NaN stays one. */
 void nd_cpu_widen(int64_t n, const uint16_t *restrict from, float *restrict to);
 void nd_cpu_narrow(int64_t n, const float *restrict from, uint16_t *restrict to);
+
+/* quantized.c: nd_quantize of n values. */
+void nd_cpu_quantize(nd_quant quant, int64_t n, const float *from, uint8_t *to);
 
 /* Implementations: one pair of functions each. */
 #define ND_CPU_IMPL(name)                                                                                    \

@@ -10,9 +10,9 @@
 typedef struct codec {
     size_t size; /* bytes on the device */
     void (*read)(const void *device, int64_t step, int64_t n, float *out);
-    void (*write)(void *device, int64_t step, int64_t n, const float *in);
-    /* Pictures: n values of each of three planes, `area` apart. NULL: in tiles. */
-    void (*interleave)(const float *planes, int64_t area, int64_t n, void *device);
+    void (*write)(void *device, int64_t step, int64_t n, const float *in, nd_quant quant);
+    /* Pictures: n values of each of three planes, `area` apart. */
+    void (*interleave)(const float *planes, int64_t area, int64_t n, void *device, nd_quant quant);
 } codec;
 
 static const nd_quant plain = {1, 0};
@@ -25,8 +25,9 @@ static void read_f32(const void *device, int64_t step, int64_t n, float *out) {
         for (int64_t i = 0; i < n; i++) out[i] = from[i * step];
 }
 
-static void write_f32(void *device, int64_t step, int64_t n, const float *in) {
+static void write_f32(void *device, int64_t step, int64_t n, const float *in, nd_quant quant) {
     float *to = device;
+    (void)quant;
     if (step == 1)
         memcpy(to, in, (size_t)n * sizeof *in);
     else
@@ -38,8 +39,9 @@ static void read_bf16(const void *device, int64_t step, int64_t n, float *out) {
     for (int64_t i = 0; i < n; i++) out[i] = nd_bf16_to_f32(from[i * step]);
 }
 
-static void write_bf16(void *device, int64_t step, int64_t n, const float *in) {
+static void write_bf16(void *device, int64_t step, int64_t n, const float *in, nd_quant quant) {
     uint16_t *to = device;
+    (void)quant;
     for (int64_t i = 0; i < n; i++) to[i * step] = nd_f32_to_bf16(in[i]);
 }
 
@@ -48,9 +50,12 @@ static void read_u8(const void *device, int64_t step, int64_t n, float *out) {
     for (int64_t i = 0; i < n; i++) out[i] = from[i * step];
 }
 
-static void write_u8(void *device, int64_t step, int64_t n, const float *in) {
+static void write_u8(void *device, int64_t step, int64_t n, const float *in, nd_quant quant) {
     uint8_t *to = device;
-    for (int64_t i = 0; i < n; i++) to[i * step] = nd_quantize(plain, in[i]);
+    if (step == 1)
+        nd_cpu_quantize(quant, n, in, to);
+    else
+        for (int64_t i = 0; i < n; i++) to[i * step] = nd_quantize(quant, in[i]);
 }
 
 /* A call for the three values of every pixel takes as long as a layer in int8. */
@@ -62,29 +67,42 @@ ND_CLONES static void interleave(const float *planes, int64_t area, int64_t n, f
     }
 }
 
-static void interleave_f32(const float *planes, int64_t area, int64_t n, void *device) {
+static void interleave_f32(const float *planes, int64_t area, int64_t n, void *device, nd_quant quant) {
+    (void)quant;
     interleave(planes, area, n, device);
 }
 
-static void interleave_bf16(const float *planes, int64_t area, int64_t n, void *device) {
-    enum { some = 256 };
-    float values[3 * some];
-    for (int64_t i = 0; i < n; i += some) {
-        const int64_t count = n - i < some ? n - i : some;
+enum { interleave_some = 256 };
+
+static void interleave_bf16(const float *planes, int64_t area, int64_t n, void *device, nd_quant quant) {
+    float values[3 * interleave_some];
+    (void)quant;
+    for (int64_t i = 0; i < n; i += interleave_some) {
+        const int64_t count = n - i < interleave_some ? n - i : interleave_some;
         interleave(planes + i, area, count, values);
         nd_cpu_narrow(3 * count, values, (uint16_t *)device + 3 * i);
+    }
+}
+
+static void interleave_u8(const float *planes, int64_t area, int64_t n, void *device, nd_quant quant) {
+    float values[3 * interleave_some];
+    for (int64_t i = 0; i < n; i += interleave_some) {
+        const int64_t count = n - i < interleave_some ? n - i : interleave_some;
+        interleave(planes + i, area, count, values);
+        nd_cpu_quantize(quant, 3 * count, values, (uint8_t *)device + 3 * i);
     }
 }
 
 static const codec codecs[] = {
     [nd_dtype_f32] = {sizeof(float), read_f32, write_f32, interleave_f32},
     [nd_dtype_bf16] = {sizeof(uint16_t), read_bf16, write_bf16, interleave_bf16},
-    [nd_dtype_u8] = {sizeof(uint8_t), read_u8, write_u8, NULL},
+    [nd_dtype_u8] = {sizeof(uint8_t), read_u8, write_u8, interleave_u8},
 };
 
 typedef struct transfer {
     nd_view view;
     const codec *codec;
+    nd_quant quant; /* of 8-bit integers that are uploaded */
     bool up;
     char *device;
     float *host;
@@ -112,7 +130,7 @@ static void transfer_rows(void *context, int64_t begin, int64_t end, int worker)
         }
         char *device = t->device + position * (int64_t)t->codec->size;
         if (t->up)
-            t->codec->write(device, step, width, t->host + row * width);
+            t->codec->write(device, step, width, t->host + row * width, t->quant);
         else
             t->codec->read(device, step, width, t->host + row * width);
     }
@@ -134,7 +152,7 @@ static void upload_tile(const transfer *t, char *device, int channels, int pixel
     const int64_t pixel = t->pixel * (int64_t)t->codec->size;
     for (int c = 0; c < channels; c++)
         for (int p = 0; p < pixels; p++) values[p][c] = host[c * area + p];
-    for (int p = 0; p < pixels; p++) t->codec->write(device + p * pixel, 1, channels, values[p]);
+    for (int p = 0; p < pixels; p++) t->codec->write(device + p * pixel, 1, channels, values[p], t->quant);
 }
 
 /* Tiles of pixels [begin, end), counted over the images. */
@@ -170,7 +188,7 @@ static void upload_pieces(void *context, int64_t begin, int64_t end, int worker)
         const int64_t count = first + piece < area ? piece : area - first;
         const int64_t at = view->offset + image * view->strides[0] + first * picture_channels;
         t->codec->interleave(t->host + image * picture_channels * area + first, area, count,
-                             t->device + at * (int64_t)t->codec->size);
+                             t->device + at * (int64_t)t->codec->size, t->quant);
     }
 }
 
@@ -181,7 +199,7 @@ static void transfer_all(nd_backend *backend, transfer *t, const nd_view *view, 
     t->view = *view;
     t->codec = &codecs[nd_precision_storage(precision)];
     t->pixel = nd_cpu_view_pixel(view);
-    if (t->up && t->codec->interleave && t->pixel == picture_channels && view->dims[1] == picture_channels) {
+    if (t->up && t->pixel == picture_channels && view->dims[1] == picture_channels) {
         const int64_t pieces = (view->dims[2] * view->dims[3] + piece - 1) / piece;
         nd_parallel_for(view->dims[0] * pieces, piece * picture_channels, upload_pieces, t);
     } else if (t->pixel && view->dims[1] > 1) {
@@ -195,8 +213,15 @@ static void transfer_all(nd_backend *backend, transfer *t, const nd_view *view, 
 
 nd_status nd_cpu_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
                         const float *src) {
-    transfer t = {.up = true, .device = dst->data, .host = (float *)src};
+    transfer t = {.up = true, .device = dst->data, .host = (float *)src, .quant = plain};
     transfer_all(backend, &t, view, precision);
+    return nd_status_ok;
+}
+
+nd_status nd_cpu_upload_quantized(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_quant quant,
+                                  const float *src) {
+    transfer t = {.up = true, .device = dst->data, .host = (float *)src, .quant = quant};
+    transfer_all(backend, &t, view, nd_precision_int8);
     return nd_status_ok;
 }
 

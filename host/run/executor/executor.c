@@ -68,6 +68,13 @@ static nd_status exec_upload_constants(nd_exec *exec) {
     return nd_status_ok;
 }
 
+static nd_status exec_upload_input(const nd_exec *exec, int value, const nd_view *view, const float *from) {
+    const nd_backend_table *table = exec->backend->table;
+    const nd_quant quant = exec->values[value].place.quant;
+    if (quant.scale > 0) return table->upload_quantized(exec->backend, exec->block, view, quant, from);
+    return table->upload(exec->backend, exec->block, view, exec->settings.precision, from);
+}
+
 /* A batch that is never full leaves the rest of the inputs as they are: they start as zeros, not as whatever
  * was in memory, which could be slow or trap. */
 static nd_status exec_clear_inputs(nd_exec *exec) {
@@ -77,8 +84,7 @@ static nd_status exec_clear_inputs(nd_exec *exec) {
         view.offset += exec->slots[value->place.slot].offset;
         float *zeros = nd_alloc_array((size_t)nd_view_count(&view), sizeof *zeros);
         ND_REQUIRE(zeros, nd_status_memory, "no memory for an input");
-        const nd_status status =
-            exec->backend->table->upload(exec->backend, exec->block, &view, exec->settings.precision, zeros);
+        const nd_status status = exec_upload_input(exec, exec->settings.inputs[i], &view, zeros);
         free(zeros);
         if (status) return status;
     }
@@ -286,8 +292,7 @@ nd_status nd_exec_upload(nd_exec *exec, int64_t n, const float *const *inputs) {
                (long long)exec->settings.batch);
     for (int i = 0; i < exec->settings.n_inputs; i++) {
         const nd_view view = exec_images(exec, exec->settings.inputs[i], n);
-        ND_TRY(exec->backend->table->upload(exec->backend, exec->block, &view, exec->settings.precision,
-                                            inputs[i]));
+        ND_TRY(exec_upload_input(exec, exec->settings.inputs[i], &view, inputs[i]));
     }
     return nd_status_ok;
 }

@@ -187,12 +187,21 @@ static nd_status lower_group(nd_exec *exec, const nd_group *group) {
     return nd_status_ok;
 }
 
+/* Whether a value that is uploaded may be rounded on its way: nobody but one QuantizeLinear reads it. */
+static bool lower_rounds(const nd_exec *exec, const nd_exec_value *value, nd_quant *quant) {
+    if (!exec->backend->table->upload_quantized || value->wanted || value->uses != 1) return false;
+    const nd_node *node = &exec->graph->nodes[value->user];
+    return node->op == nd_op_quantize && !exec->absorbed[value->user] && nd_exec_quant(exec, node, quant);
+}
+
 /* Inputs are uploaded into dense slots; outputs are downloaded from dense views. */
 static nd_status exec_lower_inputs(nd_exec *exec) {
     for (int i = 0; i < exec->settings.n_inputs; i++) {
         nd_exec_value *value = &exec->values[exec->settings.inputs[i]];
+        nd_quant quant;
         const nd_view layout = nd_exec_layout(exec, value->rank, value->dims);
         if (value->place.slot >= 0) continue; /* named twice */
+        if (lower_rounds(exec, value, &quant)) value->place.quant = quant;
         ND_TRY(nd_exec_place_new(exec, &layout, &value->place));
         exec->slots[value->place.slot].pinned = true;
     }

@@ -59,6 +59,32 @@ Test(quantized, quantize_is_division) {
     nd_backend_close(backend);
 }
 
+/* An upload into integers is a quantisation of each value: of pictures, of other channels, of planes. */
+Test(quantized, upload_rounds_as_quantize) {
+    enum { most = 2 * 5 * 19 * 31 };
+    static const int64_t channels_of[] = {3, 5, 3};
+    static float x[most], results[most];
+    const nd_quant quant = {0.0173f, 117};
+    nd_backend *backend;
+    nd_memory *memory;
+    cr_assert_eq(nd_backend_open("cpu", NULL, &backend), nd_status_ok);
+    cr_assert_eq(backend->table->allocate(backend, most, &memory), nd_status_ok);
+    for (int i = 0; i < most; i++) x[i] = (float)(i % 601 - 300) * 0.25f * quant.scale;
+    x[0] = INFINITY, x[1] = -INFINITY, x[2] = NAN;
+    for (int c = 0; c < 3; c++) {
+        const int64_t dims[] = {2, channels_of[c], 19, 31};
+        const nd_view view = c == 2 ? nd_view_row_major(4, dims) : nd_view_channels_last(4, dims);
+        cr_assert_eq(backend->table->upload_quantized(backend, memory, &view, quant, x), nd_status_ok);
+        cr_assert_eq(backend->table->download(backend, memory, &view, nd_precision_int8, results),
+                     nd_status_ok);
+        for (int64_t i = 0; i < nd_view_count(&view); i++)
+            cr_expect_eq((int)results[i], (int)nd_quantize(quant, x[i]), "%g gave %g", (double)x[i],
+                         (double)results[i]);
+    }
+    backend->table->free(memory);
+    nd_backend_close(backend);
+}
+
 /* Through integers and back: signed ones where `zero` is given as i8. */
 static int through(nd_graph *graph, int x, float scale, int8_t zero) {
     const int s = add_data(graph, nd_dtype_f32, 0, NULL, &scale);

@@ -74,11 +74,18 @@ ND_CLONES static void row_quantize_adjacent(int64_t n, const float *from, float 
         to[i] = row_round(row_clamp(row_divide(from[i], scale, inverse, most) + zero, 0, 255));
 }
 
+void nd_cpu_quantize(nd_quant quant, int64_t n, const float *from, uint8_t *to) {
+    if (row_multiplies(quant.scale))
+        row_quantize_adjacent(n, from, quant.scale, (float)quant.zero, to);
+    else
+        for (int64_t i = 0; i < n; i++) to[i] = nd_quantize(quant, from[i]);
+}
+
 ND_CLONES static void row_quantize(const quantized_kernel *k, int64_t n, const quantized_run *run) {
     const float *from = (const float *)run->x, scale = k->quant.scale, zero = (float)k->quant.zero;
     uint8_t *to = (uint8_t *)run->y;
-    if (run->x_step == 1 && run->y_step == 1 && row_multiplies(scale)) {
-        row_quantize_adjacent(n, from, scale, zero, to);
+    if (run->x_step == 1 && run->y_step == 1) {
+        nd_cpu_quantize(k->quant, n, from, to);
         return;
     }
     for (int64_t i = 0; i < n; i++)
