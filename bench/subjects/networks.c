@@ -1,7 +1,9 @@
 #include "bench/bench.h"
 
 #include "base/rng.h"
+#include "bench/subjects/outputs.h"
 #include "bench/timing/displace.h"
+#include "bench/timing/graph_clock.h"
 #include "bench/timing/nodes.h"
 #include "bench/timing/slowdown.h"
 #include "run/captures.h"
@@ -38,8 +40,7 @@ static nd_status sample_plan(void *context, int64_t repeats, double *ns) {
     plan *p = context;
     double planted = p->implementation == nd_implementation_dense ? 0 : nd_slowdown_planted();
     double start = nd_timing_now(p->timing);
-    for (int64_t i = 0; i < repeats; i++) ND_TRY(nd_exec_start(p->exec));
-    ND_TRY(nd_exec_wait(p->exec));
+    ND_TRY(nd_clock_repeat(p->exec, repeats));
     if (planted > 0) nd_slowdown_spin(planted * (nd_timing_now(p->timing) - start));
     *ns = 1e9 * (nd_timing_now(p->timing) - start);
     return nd_status_ok;
@@ -54,89 +55,73 @@ static nd_exec_settings plan_settings(const plan *p, const nd_bench_settings *se
                               .turned = p->turned};
 }
 
-/* Two implementations of one network differ by roundings alone: |a - b| against the largest output. The bound
- * allows a rounding of each operand to grow through some tens of layers. A quantised network rounds to 8 bits
- * whatever precision its other layers are in: what falls between two numbers goes either way there. */
-static nd_status compare_outputs(const plan *p, const nd_bench_settings *settings, const char *with,
-                                 const float *got, const float *expected, int64_t count) {
+/* Two implementations of one network differ by roundings alone: |a - b| against the largest number of an output.
+ * The bound allows a rounding of each operand to grow through some tens of layers. A quantised network rounds
+ * to 8 bits whatever precision its other layers are in: what falls between two numbers goes either way there. */
+static double rounding_bound(const nd_graph *graph, nd_precision precision) {
     static const double bounds[nd_precision_count] = {[nd_precision_fp32] = 1e-3,
                                                       [nd_precision_tf32] = 5e-2,
                                                       [nd_precision_fp16] = 5e-2,
                                                       [nd_precision_bf16] = 0.2,
                                                       [nd_precision_int8] = 0.2};
-    const bool quantised = nd_graph_is_quantised(p->network->graph);
-    double largest = 0, worst = 0, bound = bounds[quantised ? nd_precision_int8 : settings->precision];
-    for (int64_t i = 0; i < count; i++) {
-        ND_REQUIRE(isfinite(got[i]) && isfinite(expected[i]), nd_status_failed,
-                   "%s, %s: an output is not finite", p->network->graph->name,
-                   nd_implementation_name(p->implementation));
-        largest = fmax(largest, fabs(expected[i]));
-        worst = fmax(worst, fabs((double)got[i] - expected[i]));
-    }
-    ND_REQUIRE(worst <= bound * largest, nd_status_failed,
-               "%s, %s: an output differs from %s by %g where the largest is %g (bound %g)",
-               p->network->graph->name, nd_implementation_name(p->implementation), with, worst, largest,
-               bound);
-    return nd_status_ok;
+    return bounds[nd_graph_is_quantised(graph) ? nd_precision_int8 : precision];
 }
 
 /* What the reference backend makes of the first image: in fp32, or, of a quantised network, in the integers
  * that define it, which kernels have to the bit. */
-static nd_status expect(nd_bench_network *network, const float *images) {
+static nd_status expect(nd_bench_network *network, const nd_outputs *outputs, const float *images) {
     if (network->expected) return nd_status_ok;
-    const nd_graph *graph = network->graph;
-    const bool quantised = nd_graph_is_quantised(graph);
-    nd_exec_settings one = {
+    const bool quantised = nd_graph_is_quantised(network->graph);
+    const nd_exec_settings one = {
         .batch = 1, .separable = quantised ? nd_fuse_auto : nd_fuse_off, .plain = !quantised};
     nd_backend *ref = NULL;
-    nd_exec *exec = NULL;
     nd_status status = nd_status_ok;
-    float *outputs = nd_alloc_array((size_t)nd_value_size(graph, graph->outputs[0]), sizeof *outputs);
-    ND_REQUIRE(outputs, nd_status_memory, "bench: out of memory");
+    float *made = nd_alloc_array((size_t)nd_outputs_size(outputs), sizeof *made);
+    ND_REQUIRE_DONE(made, nd_status_memory, "bench: out of memory");
     ND_TRY_DONE(nd_backend_open("ref", NULL, &ref));
-    ND_TRY_DONE(nd_exec_open(ref, graph, &one, &exec));
-    ND_TRY_DONE(nd_exec_run(exec, 1, &images, &outputs));
-    network->expected = outputs;
+    ND_TRY_DONE(nd_outputs_run(outputs, ref, &one, NULL, 1, images, made));
+    network->expected = made;
+    made = NULL;
 done:
-    nd_exec_close(exec);
     nd_backend_close(ref);
-    if (status) free(outputs);
+    free(made);
     return status;
 }
 
-/* All images of a batch against the plan without any fusion, on the same backend and in its own layout. */
-static nd_status check_batch(const plan *p, const bench *b, const float *got, int64_t count) {
-    const nd_bench_settings *settings = b->settings;
-    const nd_exec_settings plain_settings = {
-        .batch = settings->batch, .precision = settings->precision, .separable = nd_fuse_off, .plain = true};
-    nd_exec *plain = NULL;
-    const float *images = b->images;
-    nd_status status = nd_status_ok;
-    float *expected = nd_alloc_array((size_t)count, sizeof *expected);
-    ND_REQUIRE(expected, nd_status_memory, "bench: out of memory");
-    ND_TRY_DONE(nd_exec_open(settings->backend, p->network->graph, &plain_settings, &plain));
-    ND_TRY_DONE(nd_exec_run(plain, settings->batch, &images, &expected));
-    ND_TRY_DONE(compare_outputs(p, settings, "the plan without fusion", got, expected, count));
-done:
-    nd_exec_close(plain);
-    free(expected);
-    return status;
-}
-
-/* Checks the plan on the images it will be timed with. */
+/* Checks the plan on the images it will be timed with: the first against the reference, all images of a batch
+ * against the plan without any fusion, on the same backend and in its own layout. */
 static nd_status check_plan(plan *p, const bench *b) {
+    const nd_bench_settings *settings = b->settings;
+    const nd_exec_settings own = plan_settings(p, settings), plain = {.batch = settings->batch,
+                                                                      .precision = settings->precision,
+                                                                      .separable = nd_fuse_off,
+                                                                      .plain = true};
     const nd_graph *graph = p->network->graph;
-    int64_t batch = b->settings->batch, count = batch * nd_value_size(graph, graph->outputs[0]);
-    const float *images = b->images;
+    const double bound = rounding_bound(graph, settings->precision);
+    const int64_t batch = settings->batch;
+    nd_outputs outputs;
+    float *got = NULL, *expected = NULL;
+    char subject[160];
     nd_status status = nd_status_ok;
-    float *got = nd_alloc_array((size_t)count, sizeof *got);
-    ND_REQUIRE(got, nd_status_memory, "bench: out of memory");
-    ND_TRY_DONE(expect(p->network, b->images));
-    ND_TRY_DONE(nd_exec_run(p->exec, batch, &images, &got));
-    ND_TRY_DONE(compare_outputs(p, b->settings, "the reference's", got, p->network->expected, count / batch));
-    if (batch > 1) ND_TRY_DONE(check_batch(p, b, got, count));
+    ND_TRY(nd_outputs_open(graph, &outputs));
+    const size_t count = (size_t)nd_outputs_size(&outputs);
+    snprintf(subject, sizeof subject, "%.100s, %s", graph->name, nd_implementation_name(p->implementation));
+    got = nd_alloc_array((size_t)batch, count * sizeof *got);
+    ND_REQUIRE_DONE(got, nd_status_memory, "bench: out of memory");
+    ND_TRY_DONE(expect(p->network, &outputs, b->images));
+    ND_TRY_DONE(nd_outputs_run(&outputs, settings->backend, &own, p->exec, batch, b->images, got));
+    ND_TRY_DONE(
+        nd_outputs_compare(&outputs, got, batch, p->network->expected, 1, bound, subject, "the reference's"));
+    if (batch == 1) goto done;
+    expected = nd_alloc_array((size_t)batch, count * sizeof *expected);
+    ND_REQUIRE_DONE(expected, nd_status_memory, "bench: out of memory");
+    ND_TRY_DONE(nd_outputs_run(&outputs, settings->backend, &plain, NULL, batch, b->images, expected));
+    ND_TRY_DONE(
+        nd_outputs_compare(&outputs, got, batch, expected, batch, bound, subject, "the plan without fusion"));
 done:
+    nd_outputs_close(&outputs);
     free(got);
+    free(expected);
     return status;
 }
 
@@ -162,8 +147,11 @@ static void describe_plan(plan *p) {
     int used = snprintf(p->engine, sizeof p->engine, "%zu kernels, %zu of them separable%s", count - on_host,
                         fused, nd_exec_captured(p->exec) ? ", one captured graph" : "");
     if (on_host)
-        snprintf(p->engine + used, sizeof p->engine - (size_t)used,
-                 ", %zu on the host with %.3g MB moved there and back", on_host, (double)moved / 1e6);
+        used += snprintf(p->engine + used, sizeof p->engine - (size_t)used,
+                         ", %zu on the host with %.3g MB moved there and back", on_host, (double)moved / 1e6);
+    if (nd_exec_dynamic_count(p->exec))
+        snprintf(p->engine + used, sizeof p->engine - (size_t)used, ", %zu more by the host one by one",
+                 nd_exec_dynamic_count(p->exec));
     p->workspace = nd_exec_workspace_bytes(p->exec);
 }
 
@@ -329,32 +317,26 @@ static nd_status emit_nodes(bench *b) {
     return nd_status_ok;
 }
 
-/* An output that is no row of each image has no size of one image, and what only the run knows has none at
- * all. */
-static nd_status check_ends(const nd_graph *graph) {
-    ND_REQUIRE(graph->n_inputs == 1 && graph->n_outputs == 1, nd_status_unsupported,
-               "bench: %s: %d inputs and %d outputs; networks with one of each are timed", graph->name,
-               graph->n_inputs, graph->n_outputs);
-    const nd_value *images = &graph->values[graph->inputs[0]], *output = &graph->values[graph->outputs[0]];
-    const int64_t sizes[] = {nd_value_size(graph, graph->inputs[0]), nd_value_size(graph, graph->outputs[0])};
-    ND_REQUIRE(sizes[0] && sizes[1] && output->dims[0] == images->dims[0], nd_status_unsupported,
-               "bench: %s: %s does not hold a known number of values for each image", graph->name,
-               sizes[0] ? output->name : images->name);
+/* Networks that take the same images and say as much of them. */
+static nd_status check_ends(const nd_graph *first, const nd_graph *graph) {
+    ND_REQUIRE(graph->n_inputs == 1, nd_status_unsupported,
+               "bench: %s: %d inputs; networks with one are timed", graph->name, graph->n_inputs);
+    const int64_t size = nd_value_size(graph, graph->inputs[0]);
+    ND_REQUIRE(size, nd_status_unsupported, "bench: %s: the size of %s is not known", graph->name,
+               graph->values[graph->inputs[0]].name);
+    ND_REQUIRE(size == nd_value_size(first, first->inputs[0]), nd_status_usage,
+               "bench: %s and %s take images of different sizes", first->name, graph->name);
+    bool alike = graph->n_outputs == first->n_outputs;
+    for (int i = 0; alike && i < graph->n_outputs; i++)
+        alike = nd_value_size(graph, graph->outputs[i]) == nd_value_size(first, first->outputs[i]);
+    ND_REQUIRE(alike, nd_status_usage, "bench: %s and %s have outputs of different numbers", first->name,
+               graph->name);
     return nd_status_ok;
 }
 
 static nd_status make_images(bench *b) {
     const nd_graph *graph = b->networks[0].graph;
-    for (size_t i = 0; i < b->n; i++) {
-        const nd_graph *other = b->networks[i].graph;
-        ND_TRY(check_ends(other));
-        ND_REQUIRE(nd_value_size(other, other->inputs[0]) == nd_value_size(graph, graph->inputs[0]),
-                   nd_status_usage, "bench: %s and %s take images of different sizes", graph->name,
-                   other->name);
-        ND_REQUIRE(nd_value_size(other, other->outputs[0]) == nd_value_size(graph, graph->outputs[0]),
-                   nd_status_usage, "bench: %s and %s give scores of different numbers", graph->name,
-                   other->name);
-    }
+    for (size_t i = 0; i < b->n; i++) ND_TRY(check_ends(graph, b->networks[i].graph));
     int64_t count = b->settings->batch * nd_value_size(graph, graph->inputs[0]);
     b->images = nd_alloc_array((size_t)count, sizeof *b->images);
     ND_REQUIRE(b->images, nd_status_memory, "bench: out of memory");

@@ -4,18 +4,24 @@
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "base/rows/row.h"
-#include "run/executor.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 _Static_assert((int)nd_clock_graphs_max <= (int)nd_subjects_max, "all graphs of a call are timed together");
 
+nd_status nd_clock_repeat(nd_exec *exec, int64_t repeats) {
+    const bool waits = nd_exec_dynamic_count(exec) > 0;
+    for (int64_t i = 0; i < repeats; i++) {
+        ND_TRY(nd_exec_start(exec));
+        if (waits || i + 1 == repeats) ND_TRY(nd_exec_wait(exec));
+    }
+    return nd_status_ok;
+}
+
 static nd_status sample_graph(void *context, int64_t repeats, double *ns) {
-    nd_exec *exec = context;
     const double start = nd_seconds();
-    for (int64_t i = 0; i < repeats; i++) ND_TRY(nd_exec_start(exec));
-    ND_TRY(nd_exec_wait(exec));
+    ND_TRY(nd_clock_repeat(context, repeats));
     *ns = 1e9 * (nd_seconds() - start);
     return nd_status_ok;
 }

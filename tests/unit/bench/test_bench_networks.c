@@ -25,6 +25,30 @@ static nd_graph *two_convs(void) {
     return graph;
 }
 
+/* The map of the first convolution is an output as well. */
+static nd_graph *two_outputs(void) {
+    nd_graph *graph = new_graph("two outputs");
+    const int x = add_input(graph, "image", 4, (int64_t[]){1, 2, 6, 5});
+    const int middle = add_3x3(graph, "first", x, 4, 2, 1);
+    OK(nd_graph_add_output(graph, middle));
+    finish(graph, add_3x3(graph, "second", middle, 6, 4, 2), 1);
+    return graph;
+}
+
+/* Which numbers are above 0: how many only the run knows. */
+static nd_graph *late_output(void) {
+    nd_graph *graph = new_graph("late");
+    nd_node *node;
+    const int x = add_input(graph, "image", 4, (int64_t[]){1, 2, 6, 5});
+    const int y = add_3x3(graph, "second", add_3x3(graph, "first", x, 4, 2, 1), 6, 4, 2);
+    const int positive = add_node(graph, nd_op_relu, NULL, &y, 1, NULL);
+    const int places = add_node(graph, nd_op_opaque, "places", &positive, 1, &node);
+    node->op_type = "NonZero";
+    node->dynamic = true;
+    finish(graph, places, 1);
+    return graph;
+}
+
 static nd_graph *decoupled(nd_backend *backend, const nd_graph *graph) {
     nd_graph *copy = NULL;
     nd_decouple_settings settings = nd_decouple_defaults();
@@ -66,11 +90,11 @@ static nd_status collect(void *user, const nd_row *row) {
     return nd_status_ok;
 }
 
-static fixture *set_up(void) {
+static fixture *set_up_with(nd_graph *original) {
     fixture *f = calloc(1, sizeof *f);
     cr_assert(f);
     f->backend = help_backend();
-    f->original = two_convs();
+    f->original = original;
     f->decoupled = decoupled(f->backend, f->original);
     f->networks[0].graph = f->original;
     f->networks[1].graph = f->decoupled;
@@ -94,6 +118,10 @@ static fixture *set_up(void) {
     timing->sessions = 2;
     timing->blocks = 3;
     return f;
+}
+
+static fixture *set_up(void) {
+    return set_up_with(two_convs());
 }
 
 static void tear_down(fixture *f) {
@@ -139,26 +167,59 @@ Test(bench_networks, best_alone_is_the_executors_choice) {
 
 /* A backend that computes one wrong value must not get a time, and the reference must not go through it. */
 static const nd_backend_table *true_table;
-static int64_t corrupted_image;
+static int64_t corrupted_image, corrupted_channels; /* of a value; 0: of all */
 
 static nd_status corrupt_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
                                   nd_precision precision, float *dst) {
     ND_TRY(true_table->download(backend, src, view, precision, dst));
-    dst[corrupted_image * nd_view_count(view) / 2] += 100;
+    if (!corrupted_channels || view->dims[1] == corrupted_channels)
+        dst[corrupted_image * nd_view_count(view) / 2] += 100;
     return nd_status_ok;
 }
 
-Test(bench_networks, wrong_outputs_are_refused) {
-    fixture *f = set_up();
+static void expect_refusal(fixture *f, int64_t channels, const char *message) {
     nd_backend_table broken = *f->backend->table;
     true_table = f->backend->table;
     broken.download = corrupt_download;
     f->backend->table = &broken;
     corrupted_image = 0;
+    corrupted_channels = channels;
     cr_expect_eq(nd_bench_networks(f->networks, 2, &f->settings), nd_status_failed);
-    cr_expect(strstr(nd_error(), "two, dense: an output differs from the reference's"), "%s", nd_error());
+    cr_expect(strstr(nd_error(), message), "%s", nd_error());
     cr_expect_eq(f->n, 0);
     f->backend->table = true_table;
+}
+
+Test(bench_networks, wrong_outputs_are_refused) {
+    fixture *f = set_up();
+    expect_refusal(f, 0, "two, dense: output \"");
+    tear_down(f);
+}
+
+Test(bench_networks, every_output_is_compared) {
+    for (int64_t channels = 4; channels <= 6; channels += 2) {
+        fixture *f = set_up_with(two_outputs());
+        expect_refusal(f, channels, "differs from the reference's");
+        tear_down(f);
+    }
+    fixture *f = set_up_with(two_outputs());
+    OK(nd_bench_networks(f->networks, 2, &f->settings));
+    cr_expect_eq(f->n, 3);
+    tear_down(f);
+}
+
+/* What goes into the part that the host does is compared, and that part belongs to every run. */
+Test(bench_networks, what_only_the_run_knows_is_timed) {
+    fixture *f = set_up_with(late_output());
+    f->settings.batch = 1;
+    OK(nd_bench_networks(f->networks, 2, &f->settings));
+    cr_assert_eq(f->n, 3);
+    cr_expect(strstr(f->rows[0].values[nd_field_engine].text, ", 1 more by the host one by one"), "%s",
+              f->rows[0].values[nd_field_engine].text);
+    tear_down(f);
+    f = set_up_with(late_output());
+    f->settings.batch = 1;
+    expect_refusal(f, 0, "differs from the reference's");
     tear_down(f);
 }
 
