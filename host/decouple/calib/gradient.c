@@ -44,11 +44,16 @@ static bool linear(const nd_graph *graph, const nd_node *node) {
            graph->values[node->in[0]].rank == 2;
 }
 
-static bool has_rule(const nd_graph *graph, const nd_node *node) {
+static const nd_backward_rule *rule_of(const nd_gradient *g, const nd_node *node) {
+    return nd_backward_rule_of(&(nd_backward_site){g->graph, node, g->images});
+}
+
+static bool has_rule(const nd_gradient *g, const nd_node *node) {
+    const nd_graph *graph = g->graph;
     for (int o = 0; o < node->n_out; o++)
         if (node->out[o] >= 0 && nd_value_size(graph, node->out[o]) == 0) return false;
     if (node->n_in > nd_backward_values_max || node->n_out > nd_backward_values_max) return false;
-    return linear(graph, node) || nd_backward_rule_of(graph, node);
+    return linear(graph, node) || rule_of(g, node);
 }
 
 /* known = reached from a head through rules alone, and depends on a convolution. */
@@ -78,7 +83,7 @@ static nd_status find_known(nd_gradient *g) {
             reached = reached || (node->out[o] >= 0 && g->known[node->out[o]]);
             stopped = stopped || (node->out[o] >= 0 && blocked[node->out[o]]);
         }
-        if (reached && !stopped && !has_rule(graph, node)) {
+        if (reached && !stopped && !has_rule(g, node)) {
             stopped = true;
             obstacle = obstacle ? obstacle : node;
         }
@@ -216,15 +221,15 @@ static bool hands_on(const nd_gradient *g, const nd_node *node) {
     return above && below;
 }
 
-static unsigned keeps(const nd_graph *graph, const nd_node *node) {
-    const nd_backward_rule *rule = linear(graph, node) ? NULL : nd_backward_rule_of(graph, node);
+static unsigned keeps(const nd_backward_site *at) {
+    const nd_backward_rule *rule = linear(at->graph, at->node) ? NULL : nd_backward_rule_of(at);
     return rule ? rule->keep : 0;
 }
 
 /* How many inputs the rule wants to see. */
-static int kept_inputs(const nd_graph *graph, const nd_node *node) {
-    const unsigned keep = keeps(graph, node);
-    return keep & nd_keep_all ? node->n_in : keep & nd_keep_first ? 1 : 0;
+static int kept_inputs(const nd_backward_site *at) {
+    const unsigned keep = keeps(at);
+    return keep & nd_keep_all ? at->node->n_in : keep & nd_keep_first ? 1 : 0;
 }
 
 /* What is the same for all images comes whole, and as often as a run has parts. */
@@ -250,8 +255,9 @@ static nd_status prepare_nodes(nd_gradient *g) {
             ND_TRY(nd_exec_open(g->backend, a->graph, &settings, &a->exec));
             continue;
         }
-        for (int i = 0; i < kept_inputs(graph, node); i++) ND_TRY(keep_value(g, node, node->in[i]));
-        if (keeps(graph, node) & nd_keep_result) ND_TRY(keep_value(g, node, node->out[0]));
+        const nd_backward_site at = {graph, node, g->images};
+        for (int i = 0; i < kept_inputs(&at); i++) ND_TRY(keep_value(g, node, node->in[i]));
+        if (keeps(&at) & nd_keep_result) ND_TRY(keep_value(g, node, node->out[0]));
     }
     g->spread = nd_alloc_array((size_t)g->batch, (size_t)g->spread_size * sizeof *g->spread);
     g->result = nd_alloc_array((size_t)g->batch, (size_t)g->result_size * sizeof *g->result);
@@ -325,12 +331,16 @@ bool nd_gradient_known(const nd_gradient *g, int value) {
 
 int64_t nd_gradient_kept_bytes(const nd_graph *graph, int64_t batch) {
     int64_t sum = 0;
-    for (int n = 0; n < graph->n_nodes; n++) {
+    bool *images = nd_alloc_array((size_t)graph->n_values, sizeof *images);
+    if (images) nd_mark_images(graph, images);
+    for (int n = 0; images && n < graph->n_nodes; n++) {
         const nd_node *node = &graph->nodes[n];
-        for (int i = 0; i < kept_inputs(graph, node); i++)
+        const nd_backward_site at = {graph, node, images};
+        for (int i = 0; i < kept_inputs(&at); i++)
             if (node->in[i] >= 0) sum += nd_value_size(graph, node->in[i]);
-        if (keeps(graph, node) & nd_keep_result) sum += nd_value_size(graph, node->out[0]);
+        if (keeps(&at) & nd_keep_result) sum += nd_value_size(graph, node->out[0]);
     }
+    free(images);
     return sum * batch * (int64_t)sizeof(float);
 }
 
@@ -403,7 +413,7 @@ static nd_status run_node(nd_gradient *g, int number) {
     }
     if (!any || (!g->gradient[node->out[0]] && node->op != nd_op_split)) return nd_status_ok;
     if (g->adjoints[number].exec) return run_adjoint(g, node, &g->adjoints[number]);
-    node_job job = {g, node, nd_backward_rule_of(g->graph, node)};
+    node_job job = {g, node, rule_of(g, node)};
     nd_parallel_for(g->n, nd_value_size(g->graph, node->in[0]), node_body, &job);
     return nd_status_ok;
 }

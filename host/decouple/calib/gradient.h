@@ -24,7 +24,8 @@ void nd_gradient_close(nd_gradient *gradient); /* NULL is legal */
  * a convolution? */
 bool nd_gradient_known(const nd_gradient *gradient, int value);
 
-/* Bytes of activations that a block of `batch` images keeps from the forward for the backward pass. */
+/* Bytes of activations that a block of `batch` images keeps from the forward for the backward pass; 0 where
+ * there is no memory to tell. */
 int64_t nd_gradient_kept_bytes(const nd_graph *graph, int64_t batch);
 
 /* Forward pass of 1 <= n <= batch images [n][c][h][w]; then any number of backward passes from

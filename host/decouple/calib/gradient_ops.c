@@ -36,8 +36,8 @@ static double slope_at(const nd_node *node, double x) {
     }
 }
 
-static bool keeps_size(const nd_graph *graph, const nd_node *node) {
-    return nd_value_size(graph, node->in[0]) == nd_value_size(graph, node->out[0]);
+static bool keeps_size(const nd_backward_site *at) {
+    return nd_value_size(at->graph, at->node->in[0]) == nd_value_size(at->graph, at->node->out[0]);
 }
 
 static void run_elementwise(const nd_backward *b) {
@@ -55,8 +55,9 @@ static void run_copy(const nd_backward *b) {
     for (int64_t e = 0; e < size; e++) b->dx[0][e] += b->dy[0][e];
 }
 
-static bool batchnorm_fits(const nd_graph *graph, const nd_node *node) {
-    return nd_graph_constant(graph, node, 1) && nd_graph_constant(graph, node, 4) && keeps_size(graph, node);
+static bool batchnorm_fits(const nd_backward_site *at) {
+    return nd_graph_constant(at->graph, at->node, 1) && nd_graph_constant(at->graph, at->node, 4) &&
+           keeps_size(at);
 }
 
 static void run_batchnorm(const nd_backward *b) {
@@ -105,12 +106,17 @@ static box box_of(const nd_value *shape, const nd_value *to, const nd_value *fro
     return m;
 }
 
-static bool add_fits(const nd_graph *graph, const nd_node *node) {
-    for (int i = 0; i < node->n_in; i++) {
-        const nd_value *x = input_of(graph, node, i);
-        if (!x->init && x->rank != output_of(graph, node)->rank) return false;
+/* Images lie along axis 0 of what depends on them; what does not is broadcast from any rank. */
+static bool operands_fit(const nd_backward_site *at) {
+    const nd_value *y = output_of(at->graph, at->node);
+    for (int i = 0; i < at->node->n_in; i++) {
+        const nd_value *x = input_of(at->graph, at->node, i);
+        const bool varies = at->images[at->node->in[i]];
+        if (varies ? x->rank != y->rank : x->rank < 0 || x->rank > y->rank) return false;
+        if (x->rank == y->rank && x->dims[0] != (varies ? y->dims[0] : 1)) return false;
+        if (x->init && x->init->dtype != nd_dtype_f32) return false;
     }
-    return true;
+    return y->rank > 0;
 }
 
 static void run_add(const nd_backward *b) {
@@ -144,16 +150,8 @@ static void broadcast_strides(const nd_value *x, const nd_value *y, int64_t *str
     }
 }
 
-/* Images lie along axis 0 of what is computed; constants have none. */
-static bool pair_fits(const nd_graph *graph, const nd_node *node) {
-    const nd_value *y = output_of(graph, node);
-    if (node->n_in != 2) return false;
-    for (int i = 0; i < 2; i++) {
-        const nd_value *x = input_of(graph, node, i);
-        if (x->init ? x->init->dtype != nd_dtype_f32 : x->rank != y->rank) return false;
-        if (x->rank == y->rank && x->rank > 0 && x->init && x->dims[0] != 1) return false;
-    }
-    return y->rank > 0;
+static bool pair_fits(const nd_backward_site *at) {
+    return at->node->n_in == 2 && operands_fit(at);
 }
 
 static void pair_add(nd_op op, const float *a, const float *b, float dy, float *da, float *db) {
@@ -193,8 +191,8 @@ static void run_pair(const nd_backward *b) {
     (void)pair_walk(&p, 0, b->x, b->dy[0], b->dx);
 }
 
-static bool expand_fits(const nd_graph *graph, const nd_node *node) {
-    return input_of(graph, node, 0)->rank == output_of(graph, node)->rank;
+static bool expand_fits(const nd_backward_site *at) {
+    return input_of(at->graph, at->node, 0)->rank == output_of(at->graph, at->node)->rank;
 }
 
 static void run_expand(const nd_backward *b) {
@@ -204,8 +202,8 @@ static void run_expand(const nd_backward *b) {
     box_add(&m, 0, b->dx[0], b->dy[0]);
 }
 
-static bool split_fits(const nd_graph *graph, const nd_node *node) {
-    return node->attr.axis > 0 && node->attr.axis < input_of(graph, node, 0)->rank;
+static bool split_fits(const nd_backward_site *at) {
+    return at->node->attr.axis > 0 && at->node->attr.axis < input_of(at->graph, at->node, 0)->rank;
 }
 
 static void run_split(const nd_backward *b) {
@@ -221,8 +219,8 @@ static void run_split(const nd_backward *b) {
     }
 }
 
-static bool concat_fits(const nd_graph *graph, const nd_node *node) {
-    return node->attr.axis > 0 && node->attr.axis < output_of(graph, node)->rank;
+static bool concat_fits(const nd_backward_site *at) {
+    return at->node->attr.axis > 0 && at->node->attr.axis < output_of(at->graph, at->node)->rank;
 }
 
 static void run_concat(const nd_backward *b) {
@@ -237,8 +235,8 @@ static void run_concat(const nd_backward *b) {
     }
 }
 
-static bool transpose_fits(const nd_graph *graph, const nd_node *node) {
-    return node->attr.n == output_of(graph, node)->rank && node->attr.list[0] == 0;
+static bool transpose_fits(const nd_backward_site *at) {
+    return at->node->attr.n == output_of(at->graph, at->node)->rank && at->node->attr.list[0] == 0;
 }
 
 static void run_transpose(const nd_backward *b) {
@@ -250,9 +248,9 @@ static void run_transpose(const nd_backward *b) {
     box_add(&m, 0, b->dx[0], b->dy[0]);
 }
 
-static bool pad_fits(const nd_graph *graph, const nd_node *node) {
-    const nd_attr *attr = &node->attr;
-    int rank = output_of(graph, node)->rank;
+static bool pad_fits(const nd_backward_site *at) {
+    const nd_attr *attr = &at->node->attr;
+    int rank = output_of(at->graph, at->node)->rank;
     if (attr->pad_mode || attr->n != 2 * rank || attr->list[0] || attr->list[rank]) return false;
     for (int i = 0; i < attr->n; i++)
         if (attr->list[i] < 0) return false;
@@ -267,9 +265,10 @@ static void run_pad(const nd_backward *b) {
     box_add(&m, 0, b->dx[0], from);
 }
 
-static bool slice_fits(const nd_graph *graph, const nd_node *node) {
-    for (int i = 0; i < node->attr.n; i++)
-        if (node->attr.axes[i] <= 0 || node->attr.axes[i] >= output_of(graph, node)->rank) return false;
+static bool slice_fits(const nd_backward_site *at) {
+    for (int i = 0; i < at->node->attr.n; i++)
+        if (at->node->attr.axes[i] <= 0 || at->node->attr.axes[i] >= output_of(at->graph, at->node)->rank)
+            return false;
     return true;
 }
 
@@ -287,10 +286,9 @@ static void run_slice(const nd_backward *b) {
     box_add(&m, 0, to, b->dy[0]);
 }
 
-static bool mean_fits(const nd_graph *graph, const nd_node *node) {
-    (void)graph;
-    for (int i = 0; i < node->attr.n; i++)
-        if (node->attr.list[i] <= 0) return false;
+static bool mean_fits(const nd_backward_site *at) {
+    for (int i = 0; i < at->node->attr.n; i++)
+        if (at->node->attr.list[i] <= 0) return false;
     return true;
 }
 
@@ -313,9 +311,9 @@ static void run_mean(const nd_backward *b) {
     box_add(&m, 0, b->dx[0], b->dy[0]);
 }
 
-static bool gather_fits(const nd_graph *graph, const nd_node *node) {
-    const nd_tensor *index = nd_graph_constant(graph, node, 1);
-    return index && index->dtype == nd_dtype_i64 && index->rank == 1 && node->attr.axis == 1;
+static bool gather_fits(const nd_backward_site *at) {
+    const nd_tensor *index = nd_graph_constant(at->graph, at->node, 1);
+    return index && index->dtype == nd_dtype_i64 && index->rank == 1 && at->node->attr.axis == 1;
 }
 
 static void run_gather(const nd_backward *b) {
@@ -330,8 +328,8 @@ static void run_gather(const nd_backward *b) {
 
 /* --- ops along an axis, or between grids --- */
 
-static bool softmax_fits(const nd_graph *graph, const nd_node *node) {
-    return node->attr.axis > 0 && !node->attr.flat_softmax && keeps_size(graph, node);
+static bool softmax_fits(const nd_backward_site *at) {
+    return at->node->attr.axis > 0 && !at->node->attr.flat_softmax && keeps_size(at);
 }
 
 /* dx = y (dy - sum y dy) */
@@ -350,9 +348,9 @@ static void run_softmax(const nd_backward *b) {
         }
 }
 
-static bool norm_fits(const nd_graph *graph, const nd_node *node) {
-    if (strcmp(node->op_type, "ReduceL2") && strcmp(node->op_type, "ReduceSum")) return false;
-    return node->attr.n > 0 && mean_fits(graph, node);
+static bool norm_fits(const nd_backward_site *at) {
+    if (strcmp(at->node->op_type, "ReduceL2") && strcmp(at->node->op_type, "ReduceSum")) return false;
+    return at->node->attr.n > 0 && mean_fits(at);
 }
 
 /* A root of squares that is 0 has no derivative: 0. */
@@ -387,9 +385,9 @@ static void run_norm(const nd_backward *b) {
     norm_walk(&m, 0, !strcmp(b->node->op_type, "ReduceL2"), b->x[0], b->y, b->dy[0], b->dx[0]);
 }
 
-static bool resize_fits(const nd_graph *graph, const nd_node *node) {
-    const nd_value *x = input_of(graph, node, 0), *y = output_of(graph, node);
-    const nd_resize *r = &node->attr.resize;
+static bool resize_fits(const nd_backward_site *at) {
+    const nd_value *x = input_of(at->graph, at->node, 0), *y = output_of(at->graph, at->node);
+    const nd_resize *r = &at->node->attr.resize;
     if (r->mode != nd_resize_nearest || x->rank != 4 || y->dims[1] != x->dims[1]) return false;
     for (int d = 2; d < 4; d++) {
         const int64_t times = y->dims[d] / x->dims[d];
@@ -444,8 +442,8 @@ static int64_t taps_counted(const nd_node *node, int axis, int64_t position, int
     return taps;
 }
 
-static bool pool_fits(const nd_graph *graph, const nd_node *node) {
-    return input_of(graph, node, 0)->rank == 4;
+static bool pool_fits(const nd_backward_site *at) {
+    return input_of(at->graph, at->node, 0)->rank == 4;
 }
 
 /* One window: the first of the largest takes all, or every tap its share. */
@@ -493,7 +491,7 @@ static const nd_backward_rule rules[] = {
     {nd_op_squeeze, 0, keeps_size, run_copy},
     {nd_op_unsqueeze, 0, keeps_size, run_copy},
     {nd_op_batchnorm, 0, batchnorm_fits, run_batchnorm},
-    {nd_op_add, 0, add_fits, run_add},
+    {nd_op_add, 0, operands_fit, run_add},
     {nd_op_mul, nd_keep_all, pair_fits, run_pair},
     {nd_op_div, nd_keep_all, pair_fits, run_pair},
     {nd_op_sub, 0, pair_fits, run_pair},
@@ -513,10 +511,10 @@ static const nd_backward_rule rules[] = {
     {nd_op_average_pool, 0, pool_fits, run_pool},
 };
 
-const nd_backward_rule *nd_backward_rule_of(const nd_graph *graph, const nd_node *node) {
+const nd_backward_rule *nd_backward_rule_of(const nd_backward_site *at) {
     for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {
-        if (rules[r].op != node->op) continue;
-        return !rules[r].fits || rules[r].fits(graph, node) ? &rules[r] : NULL;
+        if (rules[r].op != at->node->op) continue;
+        return !rules[r].fits || rules[r].fits(at) ? &rules[r] : NULL;
     }
     return NULL;
 }

@@ -18,14 +18,20 @@ typedef struct nd_backward {
 
 enum { nd_keep_first = 1, nd_keep_all = 2, nd_keep_result = 4 };
 
+typedef struct nd_backward_site {
+    const nd_graph *graph;
+    const nd_node *node;
+    const bool *images; /* [values] differ from image to image */
+} nd_backward_site;
+
 typedef struct nd_backward_rule {
     nd_op op;
-    unsigned keep;                                            /* what of the forward pass it needs */
-    bool (*fits)(const nd_graph *graph, const nd_node *node); /* NULL: always */
+    unsigned keep;                            /* what of the forward pass it needs */
+    bool (*fits)(const nd_backward_site *at); /* NULL: always */
     void (*run)(const nd_backward *b);
 } nd_backward_rule;
 
 /* NULL where there is none for this node. */
-const nd_backward_rule *nd_backward_rule_of(const nd_graph *graph, const nd_node *node);
+const nd_backward_rule *nd_backward_rule_of(const nd_backward_site *at);
 
 #endif

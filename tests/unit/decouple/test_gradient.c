@@ -212,6 +212,24 @@ static int build_quotients(nd_graph *graph, int x) {
     return node(graph, nd_op_add, 2, join, NULL);
 }
 
+/* What nodes make of constants alone, in any rank, as exporters leave grids and strides. */
+static int made_of_constants(nd_graph *graph, int rank, const int64_t *dims, uint64_t seed) {
+    return unary(graph, nd_op_sigmoid, constant(graph, rank, dims, seed, 0), NULL);
+}
+
+static int build_computed_constants(nd_graph *graph, int x) {
+    int scaled[2] = {x, made_of_constants(graph, 1, (int64_t[]){side}, 65)};
+    int y = node(graph, nd_op_mul, 2, scaled, NULL);
+    int shifted[2] = {made_of_constants(graph, 0, NULL, 66), y};
+    y = node(graph, nd_op_add, 2, shifted, NULL);
+    int below[2] = {y, made_of_constants(graph, 2, (int64_t[]){side, 1}, 67)};
+    y = node(graph, nd_op_div, 2, below, NULL);
+    int from[2] = {made_of_constants(graph, 3, (int64_t[]){width, 1, 1}, 68), y};
+    y = node(graph, nd_op_sub, 2, from, NULL);
+    int whole[2] = {y, made_of_constants(graph, 4, (int64_t[]){1, width, side, side}, 69)};
+    return node(graph, nd_op_mul, 2, whole, NULL);
+}
+
 /* Of three parts the last is not used. */
 static int build_split(nd_graph *graph, int x) {
     nd_node *made = NULL;
@@ -390,6 +408,7 @@ Test(gradient, equals_finite_differences) {
         {"mul", build_products_of_values},
         {"sub", build_differences},
         {"div", build_quotients},
+        {"computed constants", build_computed_constants},
         {"split", build_split},
         {"softmax", build_softmax},
         {"resize", build_resize},
