@@ -94,11 +94,25 @@ static const nd_coco_entry *coco_find(const nd_coco_entry *entries, size_t count
     return bsearch(&key, entries, count, sizeof key, coco_compare);
 }
 
-/* Reads id and name of each entry, sorted by id. */
+/* A number that may be left out: *out stays then. */
+static nd_status coco_number(const nd_coco *coco, const char *key, size_t index, const char *name,
+                             double *out) {
+    const json_t *number = json_object_get(json_array_get(json_object_get(coco->root, key), index), name);
+    if (!number || json_is_null(number)) return nd_status_ok;
+    if (json_is_number(number))
+        *out = json_number_value(number);
+    else if (json_is_boolean(number))
+        *out = json_is_true(number);
+    else
+        return coco_fail(coco, key, index, "its \"%s\" is no number", name);
+    return nd_status_ok;
+}
+
+/* Reads id, name and size of each entry, sorted by id. */
 static nd_status coco_entries(const nd_coco *coco, const char *key, const char *name, nd_coco_entry **out,
                               size_t *count) {
     const json_t *array = json_object_get(coco->root, key);
-    ND_REQUIRE(json_is_array(array), nd_status_format, "%s: no array \"%s\" in it", coco->path, key);
+    ND_REQUIRE(json_is_array(array), nd_status_format, "%s:1: no array \"%s\" in it", coco->path, key);
     *count = json_array_size(array);
     *out = nd_alloc_array(*count, sizeof **out);
     ND_REQUIRE(*out, nd_status_memory, "%s: no memory for %zu %s", coco->path, *count, key);
@@ -107,11 +121,11 @@ static nd_status coco_entries(const nd_coco *coco, const char *key, const char *
         nd_coco_entry *to = &(*out)[i];
         *to = (nd_coco_entry){.id = json_integer_value(id),
                               .index = i,
-                              .name = json_string_value(json_object_get(entry, name)),
-                              .width = json_number_value(json_object_get(entry, "width")),
-                              .height = json_number_value(json_object_get(entry, "height"))};
+                              .name = json_string_value(json_object_get(entry, name))};
         if (!json_is_integer(id)) return coco_fail(coco, key, i, "no whole number \"id\"");
         if (!to->name || !*to->name) return coco_fail(coco, key, i, "no text \"%s\"", name);
+        ND_TRY(coco_number(coco, key, i, "width", &to->width));
+        ND_TRY(coco_number(coco, key, i, "height", &to->height));
     }
     if (*count) qsort(*out, *count, sizeof **out, coco_compare);
     for (size_t i = 1; i < *count; i++)
@@ -123,8 +137,8 @@ static nd_status coco_entries(const nd_coco *coco, const char *key, const char *
 static nd_status coco_object(const nd_coco *coco, size_t index, const json_t *entry,
                              const nd_coco_entry *image, nd_object *out) {
     static const char key[] = "annotations";
-    double numbers[4];
-    const json_t *box = json_object_get(entry, "bbox"), *area = json_object_get(entry, "area");
+    double numbers[4], crowd = 0;
+    const json_t *box = json_object_get(entry, "bbox");
     const nd_coco_entry *category =
         coco_find(coco->categories, coco->n_categories, json_object_get(entry, "category_id"));
     if (!category) return coco_fail(coco, key, index, "its category_id is none of the categories");
@@ -134,11 +148,12 @@ static nd_status coco_object(const nd_coco *coco, size_t index, const json_t *en
         if (!json_is_number(number)) return coco_fail(coco, key, index, "no \"bbox\" of four numbers");
         numbers[i] = json_number_value(number);
     }
-    const json_t *crowd = json_object_get(entry, "iscrowd");
     *out = (nd_object){.box = {numbers[0], numbers[1], numbers[2], numbers[3]},
-                       .area = json_is_number(area) ? json_number_value(area) : numbers[2] * numbers[3],
-                       .label = (int32_t)(category - coco->categories),
-                       .crowd = json_number_value(crowd) != 0 || json_is_true(crowd)};
+                       .area = numbers[2] * numbers[3],
+                       .label = (int32_t)(category - coco->categories)};
+    ND_TRY(coco_number(coco, key, index, "area", &out->area));
+    ND_TRY(coco_number(coco, key, index, "iscrowd", &crowd));
+    out->crowd = crowd != 0;
     if (!nd_box_check(out->box, image->width, image->height, (nd_place){coco->path, 0})) return nd_status_ok;
     return nd_box_check(out->box, image->width, image->height,
                         (nd_place){coco->path, coco_line(coco, key, index)});
@@ -146,7 +161,7 @@ static nd_status coco_object(const nd_coco *coco, size_t index, const json_t *en
 
 static nd_status coco_annotations(nd_coco *coco) {
     const json_t *array = json_object_get(coco->root, "annotations");
-    ND_REQUIRE(json_is_array(array), nd_status_format, "%s: no array \"annotations\" in it", coco->path);
+    ND_REQUIRE(json_is_array(array), nd_status_format, "%s:1: no array \"annotations\" in it", coco->path);
     for (size_t i = 0; i < json_array_size(array); i++) {
         const json_t *entry = json_array_get(array, i);
         const nd_coco_entry *image =
