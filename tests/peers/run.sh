@@ -33,4 +33,5 @@ data=${ND_DATA:-../../../shared/data}
 "$python" opsets.py "$build"
 "$python" random_graphs.py "$build" 200
 "$python" detection.py "$build" 200
+"$python" annotated.py "$build" 4
 "$python" logits.py "$build" ${data:+"$data"}
