@@ -67,7 +67,9 @@ static nd_status accuracy_run_open(nd_accuracy_run *run, const nd_graph *graph, 
     ND_REQUIRE(enough, nd_status_memory, "no memory for the scores of %zu images", images);
     const nd_exec_settings exec = {
         .batch = batch, .shrink = true, .precision = settings->precision, .outputs = &scores, .n_outputs = 1};
-    return nd_exec_open(settings->backend, graph, &exec, &run->exec);
+    ND_TRY(nd_exec_open(settings->backend, graph, &exec, &run->exec));
+    out->batch = nd_exec_batch(run->exec);
+    return nd_status_ok;
 }
 
 /* --- judging scores */

@@ -24,6 +24,7 @@ typedef struct nd_accuracy {
     float *logits;        /* [n][classes] when asked for, else NULL */
     double logit_rel_mse; /* against graph 0 of nd_accuracy_measure_all; NaN where there is none */
     double seconds;       /* of this network's own inference, decoding left out */
+    int64_t batch;        /* images that it took at once */
 } nd_accuracy;
 
 typedef struct nd_accuracy_settings {

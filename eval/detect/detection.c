@@ -51,7 +51,9 @@ static nd_status detection_open(nd_detection_network *network, const nd_graph *g
                                    .precision = settings->precision,
                                    .outputs = out->decode.outputs,
                                    .n_outputs = out->decode.n_outputs};
-    return nd_exec_open(settings->backend, graph, &exec, &network->exec);
+    ND_TRY(nd_exec_open(settings->backend, graph, &exec, &network->exec));
+    out->batch = nd_exec_batch(network->exec);
+    return nd_status_ok;
 }
 
 static void detection_close(nd_detection_network *network) {

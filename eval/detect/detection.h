@@ -21,6 +21,7 @@ typedef struct nd_found {
      * of each number over the images; NaN where there is none, or the heads differ. */
     double rel_mse[nd_decode_groups_max];
     double seconds; /* of its own inference */
+    int64_t batch;  /* images that it took at once */
 } nd_found;
 
 /* The objects to be found in the same images. */
@@ -74,6 +75,12 @@ typedef struct nd_detection_rows {
 enum { nd_detection_draws = 1000 }; /* the usual number */
 
 nd_status nd_detection_row(const nd_detection_rows *rows, const nd_found *found, nd_row *row);
+
+/* Whether the images look as if they were not prepared for the network, whose row is filled: it finds nothing
+ * with a score of at least that of `rows` in any, or next to none of what is annotated. Writes what it looks
+ * like. */
+bool nd_detection_blind(const nd_detection_rows *rows, const nd_found *found, const nd_row *row, char *text,
+                        size_t size);
 
 /* The measures of each class against `truth`, out[classes] each: AP, AP50, VOC's of 2007, and objects to
  * be found. */

@@ -1,6 +1,7 @@
 #include "eval/detect/detection.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static const nd_field nd_measure_fields[nd_measure_count] = {
@@ -179,6 +180,30 @@ nd_status nd_detection_row(const nd_detection_rows *rows, const nd_found *found,
     if (!rows->original) return nd_status_ok;
     row_raw(found, row);
     return nd_decode_finds(&found->decode) ? row_agreement(rows, found, row) : nd_status_ok;
+}
+
+bool nd_detection_blind(const nd_detection_rows *rows, const nd_found *found, const nd_row *row, char *text,
+                        size_t size) {
+    const nd_row_value *ap50 = &row->values[nd_field_ap50];
+    const double next_to_none = 0.5; /* points */
+    double best = 0;
+    int used;
+    for (int64_t i = 0; i < found->n; i++)
+        for (size_t k = 0; k < found->of[i].count; k++) best = fmax(best, found->of[i].items[k].score);
+    if (!nd_decode_finds(&found->decode)) return false;
+    if (best < rows->score)
+        used = snprintf(text, size, "it finds nothing with a score of at least %g, the best has %.2g",
+                        rows->score, best);
+    else if (ap50->set && ap50->r < next_to_none)
+        used = snprintf(text, size, "it finds next to none of the annotated objects, AP50 is %.2f", ap50->r);
+    else
+        return false;
+    snprintf(text + used, size - (size_t)used,
+             ". Are the pictures as it wants them? They are prepared by %s (scale=1 gives 0 to 255, "
+             "scale=1/255 gives 0 to 1, order=bgr another order of colours)%s",
+             rows->batches->preprocess,
+             ap50->set ? ", and --classes and --label-offset say which class is which" : "");
+    return true;
 }
 
 /* --- by class */

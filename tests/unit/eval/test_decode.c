@@ -414,6 +414,36 @@ Test(decode, networks_are_measured_against_annotations_and_each_other) {
     nd_backend_close(backend);
 }
 
+/* A network that finds nothing is more often fed wrongly than bad. */
+Test(decode, images_that_are_not_as_the_network_wants_them_are_told) {
+    static head_stream stream;
+    nd_backend *backend;
+    make_stream(&stream);
+    OK(nd_backend_open("ref", &(nd_backend_settings){0}, &backend));
+    for (int away = 0; away < 2; away++) {
+        nd_graph *graph = shifted(away ? 35 : 0); /* between what is annotated */
+        const nd_detection_settings settings = {.backend = backend, .decoder = "yolo"};
+        nd_found found;
+        nd_truth truth;
+        OK(nd_detection_run((const nd_graph *const *)&graph, 1, &stream.batches, &settings, &found, &truth));
+        cr_expect_eq(found.batch, batch);
+        nd_detection_rows rows = {.batches = &stream.batches, .truth = &truth, .score = 0.25};
+        nd_row row = {0};
+        char text[512];
+        OK(nd_detection_row(&rows, &found, &row));
+        cr_expect_eq(nd_detection_blind(&rows, &found, &row, text, sizeof text), away);
+        if (away) cr_expect(strstr(text, "AP50 is 0.00") && strstr(text, "--classes"), "%s", text);
+        rows.score = 0.95;
+        cr_expect(nd_detection_blind(&rows, &found, &row, text, sizeof text));
+        cr_expect(strstr(text, "with a score of at least 0.95, the best has 0."), "%s", text);
+        nd_row_free(&row);
+        nd_found_free(&found);
+        nd_truth_free(&truth);
+        nd_graph_free(graph);
+    }
+    nd_backend_close(backend);
+}
+
 Test(decode, classes_beyond_the_networks_are_named) {
     static head_stream stream;
     nd_backend *backend;

@@ -16,6 +16,10 @@ static nd_status eval_measure(const nd_eval *eval, nd_accuracy *results) {
                                            .keep_logits = scores != NULL,
                                            .progress = &progress};
     ND_TRY(nd_accuracy_measure_all(graphs, eval->count, eval->batches, &settings, results));
+    for (size_t i = 0; i < eval->count; i++) {
+        eval->models[i].seconds = results[i].seconds;
+        eval->models[i].batch = results[i].batch;
+    }
     return scores ? nd_scores_write(scores, results, eval->count) : nd_status_ok;
 }
 
@@ -43,7 +47,7 @@ static void eval_doubt(const nd_eval *eval, const nd_accuracy *results) {
 /* --- output */
 
 static nd_status eval_row(const nd_eval *eval, const nd_accuracy *results, size_t i, nd_row *row) {
-    ND_TRY(nd_eval_row(eval, i, results[i].seconds, row));
+    ND_TRY(nd_eval_row(eval, i, row));
     return nd_accuracy_row(&results[i], eval->original && i ? &results[0] : NULL, eval->batches, row);
 }
 

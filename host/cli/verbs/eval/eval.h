@@ -8,6 +8,9 @@ typedef struct nd_eval_model {
     const char *spec;
     char sha256[65];
     nd_cost cost;
+    /* Of its inference, filled when it was measured. */
+    double seconds;
+    int64_t batch; /* images at once */
 } nd_eval_model;
 
 /* The original, where there is one, is model 0. */
@@ -29,7 +32,7 @@ nd_status nd_eval_open(const nd_args *args, nd_eval *eval);
 nd_status nd_eval_close(nd_eval *eval, nd_status status);
 
 /* The fields that say what was run on what, and what it costs. */
-nd_status nd_eval_row(const nd_eval *eval, size_t model, double seconds, nd_row *row);
+nd_status nd_eval_row(const nd_eval *eval, size_t model, nd_row *row);
 
 /* Cells of a table: a real as `format` says, or an interval "[-0.31, 0.92]"; "-" where the row has none. */
 void nd_eval_cell(nd_table *table, const nd_row *row, nd_field field, const char *format);

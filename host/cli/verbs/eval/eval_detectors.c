@@ -44,6 +44,10 @@ static nd_status detect_run(nd_eval_found *self) {
         eval->batches->name);
     ND_TRY(nd_detection_run((const nd_graph *const *)eval->graphs, eval->count, eval->batches, &settings,
                             self->found, &self->truth));
+    for (size_t i = 0; i < eval->count; i++) {
+        eval->models[i].seconds = self->found[i].seconds;
+        eval->models[i].batch = self->found[i].batch;
+    }
     return eval->original && self->boxes ? nd_truth_of(&self->found[0], self->score, &self->own)
                                          : nd_status_ok;
 }
@@ -64,7 +68,7 @@ static nd_status detect_class_row(const nd_eval_found *self, size_t model, const
     nd_row row = {0};
     char name[128];
     const bool annotated = self->truth.n > 0;
-    nd_status status = nd_eval_row(self->eval, model, self->found[model].seconds, &row);
+    nd_status status = nd_eval_row(self->eval, model, &row);
     nd_row_set_name(&row, nd_field_dataset, self->eval->batches->name);
     nd_row_set_text(&row, nd_field_dataset_sha256, self->eval->batches->sha256);
     nd_row_set_text(&row, nd_field_preprocess, self->eval->batches->preprocess);
@@ -190,9 +194,13 @@ static nd_status detect_row(const nd_eval_found *self, size_t model, nd_row *row
                                     .original = self->eval->original && model ? &self->found[0] : NULL,
                                     .score = self->score,
                                     .draws = nd_detection_draws};
-    ND_TRY(nd_eval_row(self->eval, model, self->found[model].seconds, row));
+    ND_TRY(nd_eval_row(self->eval, model, row));
     nd_row_set_text(row, nd_field_decode, nd_args_text(self->eval->args, "decode", NULL));
-    return nd_detection_row(&rows, &self->found[model], row);
+    ND_TRY(nd_detection_row(&rows, &self->found[model], row));
+    char text[512];
+    if (!model && nd_detection_blind(&rows, &self->found[0], row, text, sizeof text))
+        nd_log(nd_log_warn, "%s: %s", self->eval->models[0].spec, text);
+    return nd_status_ok;
 }
 
 static nd_status detect_print(const nd_eval_found *self) {

@@ -120,7 +120,7 @@ static void eval_row_cost(const nd_eval *eval, size_t i, nd_row *row) {
     nd_row_set_real(row, nd_field_params_ratio, eval_ratio(original->params, cost->params));
 }
 
-nd_status nd_eval_row(const nd_eval *eval, size_t model, double seconds, nd_row *row) {
+nd_status nd_eval_row(const nd_eval *eval, size_t model, nd_row *row) {
     nd_row_provenance(row, eval->args->argc, eval->args->argv);
     nd_row_set_text(row, nd_field_verb, "eval");
     ND_TRY(nd_cli_model_row(eval->graphs[model], eval->models[model].spec, eval->models[model].sha256, row));
@@ -129,9 +129,9 @@ nd_status nd_eval_row(const nd_eval *eval, size_t model, double seconds, nd_row 
     nd_row_set_text(row, nd_field_libraries, eval->backend->libraries);
     nd_row_set_text(row, nd_field_driver, *eval->backend->driver ? eval->backend->driver : NULL);
     nd_row_set_text(row, nd_field_dtype, nd_precision_name(eval->precision));
-    nd_row_set_int(row, nd_field_batch, eval->batches->batch);
+    nd_row_set_int(row, nd_field_batch, eval->models[model].batch);
     nd_row_threads(row);
-    nd_row_set_real(row, nd_field_seconds, seconds);
+    nd_row_set_real(row, nd_field_seconds, eval->models[model].seconds);
     eval_row_cost(eval, model, row);
     return nd_status_ok;
 }
@@ -154,5 +154,5 @@ void nd_eval_print_setting(const nd_eval *eval, int64_t n, int64_t skipped) {
     nd_cli_print("\n%" PRId64 " images of %s, %" PRId64
                  " left out as broken\nprepared by %s\n%s (%s), %s, batch %" PRId64 "\n",
                  n, eval->batches->name, skipped, eval->batches->preprocess, eval->backend->name,
-                 eval->backend->device, nd_precision_name(eval->precision), eval->batches->batch);
+                 eval->backend->device, nd_precision_name(eval->precision), eval->models[0].batch);
 }

@@ -25,7 +25,8 @@ typedef struct stage {
     char ranges[512]; /* in int8: the images that the ranges are found on; else empty */
     nd_backend *backend;
     nd_precision precision;
-    int64_t batch;
+    int64_t batch;        /* images asked for at once */
+    int64_t together;     /* images that the original takes at once: one, where it mixes them */
     nd_batches *batches;  /* NULL without a data set */
     nd_graph *original;   /* folded, inferred for one image */
     nd_accuracy accuracy; /* of the original */
@@ -78,6 +79,20 @@ static nd_status infer_for_data(const stage *st, nd_graph *graph) {
     return nd_graph_infer(graph, &infer);
 }
 
+static nd_status find_together(stage *st) {
+    nd_exec_settings settings = {.batch = st->batch, .shrink = true, .precision = st->precision};
+    nd_exec *exec;
+    nd_status status = nd_exec_open(st->backend, st->original, &settings, &exec);
+    if (status == nd_status_unsupported && st->batch > 1) { /* sizes that only the run knows */
+        settings.batch = 1;
+        status = nd_exec_open(st->backend, st->original, &settings, &exec);
+    }
+    ND_TRY(status);
+    st->together = nd_exec_batch(exec);
+    nd_exec_close(exec);
+    return nd_status_ok;
+}
+
 /* Opens what this point needs, unless it is open already. */
 static nd_status stage_open(sweep *s, const nd_args *point) {
     stage *st = &s->stage;
@@ -113,7 +128,8 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
     if (st->batches && !timed) st->batch = st->batches->batch;
     ND_TRY(nd_graph_clone(s->model, &st->original));
     if (st->precision == nd_precision_int8) ND_TRY(nd_cli_quantize(point, st->original, st->backend));
-    return infer_for_data(st, st->original);
+    ND_TRY(infer_for_data(st, st->original));
+    return find_together(st);
 }
 
 static nd_accuracy_settings accuracy_settings(const sweep *s) {
@@ -139,7 +155,7 @@ static void start_row(const sweep *s, const nd_args *point, const char *what, nd
     nd_row_set_text(row, nd_field_libraries, st->backend->libraries);
     if (*st->backend->driver) nd_row_set_text(row, nd_field_driver, st->backend->driver);
     nd_row_set_text(row, nd_field_dtype, nd_precision_name(st->precision));
-    nd_row_set_int(row, nd_field_batch, st->batch);
+    nd_row_set_int(row, nd_field_batch, st->together);
     nd_row_threads(row);
     snprintf(identity, sizeof identity, "%s %s %s %s %s", what, s->sha256, st->backend->device,
              st->batches ? st->batches->sha256 : "", st->batches ? st->batches->preprocess : "");
@@ -215,7 +231,7 @@ static nd_status measure_time(sweep *s, const nd_graph *graph, const nd_cost *be
     nd_row common = {0};
     nd_bench_settings settings = {.backend = st->backend,
                                   .precision = st->precision,
-                                  .batch = st->batch,
+                                  .batch = st->together,
                                   .implementations = {[nd_implementation_best] = true},
                                   .timing = nd_timing_defaults(),
                                   .peaks = st->peaks,
@@ -256,7 +272,7 @@ static nd_status decouple_point(sweep *s, nd_args *point, nd_graph *graph, nd_ro
     double target;
     nd_status status = nd_cli_decouple_settings(point, graph, &s->quiet, &settings);
     if (status) return status;
-    ND_TRY_DONE(nd_cli_clock(s->args, s->stage.backend, s->stage.batch, &clock, &settings));
+    ND_TRY_DONE(nd_cli_clock(s->args, s->stage.backend, s->stage.together, &clock, &settings));
     ND_TRY_DONE(nd_decouple(graph, s->stage.backend, &settings, &report));
     ND_TRY_DONE(nd_cli_model_row(graph, s->args->positional[0], s->sha256, row));
     if (s->stage.precision == nd_precision_int8) ND_TRY_DONE(nd_cli_quantize(point, graph, s->stage.backend));

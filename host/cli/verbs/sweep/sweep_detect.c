@@ -27,6 +27,9 @@ nd_status nd_sweep_detect(const nd_sweep_detector *detector, const nd_graph *ori
                                     .draws = nd_detection_draws};
     nd_row_set_text(row, nd_field_decode, detector->decode);
     const nd_status status = nd_detection_row(&rows, &found[count - 1], row);
+    char text[512];
+    if (!status && !original && nd_detection_blind(&rows, &found[0], row, text, sizeof text))
+        nd_log(nd_log_warn, "%s: %s", graph->name, text);
     for (size_t k = 0; k < count; k++) nd_found_free(&found[k]);
     nd_truth_free(&truth);
     return status;
