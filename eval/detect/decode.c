@@ -66,12 +66,25 @@ static void decode_suppress(const nd_decoder *decoder, size_t first, nd_detectio
     out->count = first + kept;
 }
 
+/* Boxes where they lie in the picture, without those that do not. */
+static void decode_place(const nd_frame *frame, size_t first, nd_detections *out) {
+    size_t kept = first;
+    for (size_t i = first; i < out->count; i++) {
+        nd_detection placed = out->items[i];
+        placed.box = nd_box_out(frame, placed.box);
+        if (placed.box.width > 0 && placed.box.height > 0) out->items[kept++] = placed;
+    }
+    out->count = kept;
+}
+
 nd_status nd_decode_image(const nd_decode *decode, const float *const *outputs, const nd_frame *frame,
                           nd_detections *out) {
     const size_t first = out->count;
     if (!decode->decoder->candidates) return nd_status_ok;
     ND_TRY(decode->decoder->candidates(decode, outputs, out));
+    const nd_frame image = {.width = decode->width, .height = decode->height, .scale_x = 1, .scale_y = 1};
+    if (decode->decoder->cut) decode_place(&image, first, out);
     decode_suppress(decode->decoder, first, out);
-    for (size_t i = first; i < out->count; i++) out->items[i].box = nd_box_out(frame, out->items[i].box);
+    decode_place(frame, first, out);
     return nd_status_ok;
 }

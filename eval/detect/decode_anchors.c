@@ -211,6 +211,7 @@ const nd_decoder nd_decoder_ssd = {
     .score = 0.01,
     .overlap = 0.45,
     .most = 200,
+    .cut = true,
 };
 
 /* --- RetinaNet: boxes of whole pixels around the corner of each place, scores by the sigmoid */
@@ -284,4 +285,5 @@ const nd_decoder nd_decoder_retinanet = {
     .score = 0.05,
     .overlap = 0.5,
     .most = 300,
+    .cut = true,
 };

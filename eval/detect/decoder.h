@@ -11,6 +11,7 @@ struct nd_decoder {
     nd_status (*candidates)(const nd_decode *decode, const float *const *outputs, nd_detections *out);
     double score, overlap;
     size_t most; /* detections of an image */
+    bool cut;    /* boxes end at the borders of the image before they suppress each other */
 };
 
 extern const nd_decoder nd_decoder_ssd, nd_decoder_retinanet, nd_decoder_yolo, nd_decoder_yolox,

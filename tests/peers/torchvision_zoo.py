@@ -177,6 +177,89 @@ def check_exported(build):
     return good
 
 
+class RetinaHeads(torch.nn.Module):
+    """What the heads of torchvision's RetinaNet say, undecoded."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.backbone, self.head = model.backbone, model.head
+
+    def forward(self, images):
+        said = self.head(list(self.backbone(images).values()))
+        return said["cls_logits"], said["bbox_regression"]
+
+
+def retinanet():
+    """(model, image, found by its own post-processing). Random, with heads whose numbers vary from place to place, and with all
+    boxes of a map looked at, as nd does."""
+    torch.manual_seed(1)
+    model = torchvision.models.detection.retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=5,
+                                                                topk_candidates=10**6).eval()
+    image = torch.randn(1, 3, 160, 224)
+    with torch.no_grad():
+        features = list(model.backbone(image).values())
+        for head, last, want in ((model.head.classification_head, "cls_logits", 2.0),
+                                 (model.head.regression_head, "bbox_reg", 0.3)):
+            out = torch.cat([getattr(head, last)(head.conv(x)).flatten() for x in features])
+            getattr(head, last).weight.mul_(want / out.std())
+            getattr(head, last).bias.fill_(-8.5 if last == "cls_logits" else 0.0)
+        said = model.head(features)
+        anchors = model.anchor_generator(ImageList(image, [(160, 224)]), features)
+        counts = [x.size(2) * x.size(3) * model.head.classification_head.num_anchors for x in features]
+        found = model.postprocess_detections({name: list(x.split(counts, 1)) for name, x in said.items()},
+                                             [list(anchors[0].split(counts))], [(160, 224)])[0]
+    return model, image, found
+
+
+def spread_ssd():
+    torch.manual_seed(0)
+    model = torchvision.models.detection.ssd300_vgg16(weights=None, weights_backbone=None, score_thresh=0.01,
+                                                      num_classes=21, topk_candidates=10**6).eval()
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            if value.dim() == 4:
+                torch.nn.init.kaiming_normal_(value)
+            elif "bias" in key:
+                value.normal_(0, 0.1)
+        spread_heads(model)
+        image = torch.rand(1, 3, 300, 300) - 0.45
+        features = list(model.backbone(image).values())
+        anchors = model.anchor_generator(ImageList(image, [(300, 300)]), features)
+        found = model.postprocess_detections(model.head(features), anchors, [(300, 300)])[0]
+    return model, image, found
+
+
+def same_found(build, decoder, spec, image, found, background, folder):
+    """Whether nd decodes the raw heads into the boxes that torchvision's post-processing finds, without those that have no area
+    within the image."""
+    prefix = os.path.join(folder, "x")
+    image.numpy().tofile(prefix + ".in0")
+    run = subprocess.run([os.path.join(build, "nd_found"), spec, decoder, prefix], check=True, capture_output=True, text=True)
+    got = numpy.array([line.split() for line in run.stdout.splitlines()], dtype=float).reshape(-1, 6)
+    boxes, scores, labels = (found[name].detach().numpy() for name in ("boxes", "scores", "labels"))
+    got[:, 4:] += got[:, 2:4]
+    area = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+    boxes, scores, labels = boxes[area], scores[area], labels[area]
+    same = len(got) == len(scores) > 50 and (got[:, 0] == labels - background).all()
+    pixels = numpy.abs(got[:, 2:] - boxes).max() if same else numpy.inf
+    score = numpy.abs(got[:, 1] - scores).max() if same else numpy.inf
+    print(f"--decode {decoder}: {len(got)} boxes, {len(scores)} by torchvision, largest difference {pixels:.2g} pixels, scores {score:.2g}")
+    return pixels < 0.1 and score < 1e-4
+
+
+def check_decoders(build):
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model, image, found = spread_ssd()
+        checkpoint = os.path.join(folder, "ssd.pth")
+        torch.save(model.state_dict(), checkpoint)
+        good = same_found(build, "ssd", f"ssd300_vgg16:{checkpoint}", image, found, 1, folder)
+        model, image, found = retinanet()
+        path = os.path.join(folder, "retinanet.onnx")
+        torch.onnx.export(RetinaHeads(model).eval(), (image,), path, opset_version=16, input_names=["image"])
+        return same_found(build, "retinanet", path, image, found, 0, folder) and good
+
+
 def check_ssd(build):
     with tempfile.TemporaryDirectory() as folder:
         difference, theirs, ours = ssd(build, folder)
@@ -195,6 +278,7 @@ def main():
         print(f"{name}: relative difference {difference:.2g}, bound {BOUND:g}")
     failed += len(sys.argv) == 2 and not check_ssd(sys.argv[1])
     failed += len(sys.argv) == 2 and not check_exported(sys.argv[1])
+    failed += len(sys.argv) == 2 and not check_decoders(sys.argv[1])
     sys.exit(1 if failed else 0)
 
 
