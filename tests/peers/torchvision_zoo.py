@@ -192,7 +192,7 @@ class RetinaHeads(torch.nn.Module):
 def retinanet():
     """(model, image, found by its own post-processing). Random, with heads whose numbers vary from place to place, and with all
     boxes of a map looked at, as nd does."""
-    torch.manual_seed(1)
+    torch.manual_seed(2)
     model = torchvision.models.detection.retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=5,
                                                                 topk_candidates=10**6).eval()
     image = torch.randn(1, 3, 160, 224)
@@ -240,10 +240,15 @@ def same_found(build, decoder, spec, image, found, background, folder):
     got[:, 4:] += got[:, 2:4]
     area = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
     boxes, scores, labels = boxes[area], scores[area], labels[area]
-    same = len(got) == len(scores) > 50 and (got[:, 0] == labels - background).all()
-    pixels = numpy.abs(got[:, 2:] - boxes).max() if same else numpy.inf
-    score = numpy.abs(got[:, 1] - scores).max() if same else numpy.inf
-    print(f"--decode {decoder}: {len(got)} boxes, {len(scores)} by torchvision, largest difference {pixels:.2g} pixels, scores {score:.2g}")
+    # Equal scores stand in either order: each of theirs with the nearest of ours of its class.
+    apart = numpy.abs(got[None, :, 2:] - boxes[:, None]).max(2)
+    apart[got[None, :, 0] != labels[:, None] - background] = numpy.inf
+    nearest = apart.argmin(1) if apart.size else numpy.zeros(0, int)
+    same = len(set(nearest)) == len(got) == len(scores) > 50
+    pixels = apart.min(1).max() if same else numpy.inf
+    score = numpy.abs(got[nearest, 1] - scores).max() if same else numpy.inf
+    print(f"--decode {decoder}: {len(got)} boxes, {len(scores)} by torchvision, largest difference {pixels:.2g} pixels, "
+          f"scores {score:.2g}")
     return pixels < 0.1 and score < 1e-4
 
 
