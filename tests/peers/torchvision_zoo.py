@@ -4,6 +4,7 @@
 usage: torchvision_zoo.py BUILD [NAME...]      (default: a network of every kind)
 """
 import json
+import math
 import os
 import subprocess
 import sys
@@ -202,7 +203,9 @@ def retinanet():
                                  (model.head.regression_head, "bbox_reg", 0.3)):
             out = torch.cat([getattr(head, last)(head.conv(x)).flatten() for x in features])
             getattr(head, last).weight.mul_(want / out.std())
-            getattr(head, last).bias.fill_(-8.5 if last == "cls_logits" else 0.0)
+            getattr(head, last).bias.zero_()
+        logits = model.head(features)["cls_logits"].numpy()  # one in a hundred is to have a score of at least 0.05
+        model.head.classification_head.cls_logits.bias.fill_(float(math.log(0.05 / 0.95) - numpy.quantile(logits, 0.99)))
         said = model.head(features)
         anchors = model.anchor_generator(ImageList(image, [(160, 224)]), features)
         counts = [x.size(2) * x.size(3) * model.head.classification_head.num_anchors for x in features]
