@@ -1,8 +1,8 @@
 /* What a detector finds in one image, so that scripts can set a decoder beside others.
  *
  * usage: nd_found MODEL DECODER PREFIX
- * The image, as the network takes it, is read from PREFIX.in0 as raw fp32. Prints "CLASS SCORE X Y WIDTH HEIGHT" for
- * each detection, the best first. */
+ * The image, as the network takes it, is read from PREFIX.in0 as raw fp32. Prints "CLASS SCORE X Y WIDTH
+ * HEIGHT" for each detection, the best first. */
 #include "eval/detect/decode.h"
 #include "model/infer/infer.h"
 #include "model/model.h"

@@ -167,23 +167,24 @@ Test(decode, retinanet_starts_from_torchvisions_boxes) {
         *score = -20;
         cr_assert_eq(found.count, 1);
         cr_expect(found.items[0].label == 1 && found.items[0].score == 0.5);
-        const double right = anchors[i].x + anchors[i].width / 2,
-                     below = anchors[i].y + anchors[i].height / 2, left = fmax(right - anchors[i].width, 0),
-                     top = fmax(below - anchors[i].height, 0);
+        const double width = anchors[i].width / 2, height = anchors[i].height / 2; /* cut to the image */
+        const double left = fmax(anchors[i].x - width, 0), right = fmin(anchors[i].x + width, 60);
+        const double top = fmax(anchors[i].y - height, 0), below = fmin(anchors[i].y + height, 60);
         expect_box(found.items[0].box, left, top, right - left, below - top);
         free(found.items);
     }
-    /* Offsets in sides and in logarithms of them, no variances; that of 100 is cut to that of 62.5. */
+    /* Offsets in sides and in logarithms of them, no variances; that of 100 is cut to that of 62.5, which puts
+     * the upper border 4,000 pixels above the middle. */
     float *offset = offsets[9 * (80 + 3) + 3];
     scores[9 * (80 + 3) + 3][0] = 3;
-    offset[0] = 1;
-    offset[1] = 0.5f;
+    offset[0] = 0.125f;
+    offset[1] = 31.25f;
     offset[2] = -(float)log(2);
     offset[3] = (float)log(100);
     nd_detections found = decoded(graph, "retinanet", outputs);
     cr_assert_eq(found.count, 1);
     cr_expect(found.items[0].label == 0 && fabs(found.items[0].score - 1 / (1 + exp(-3))) < 1e-12);
-    expect_box(found.items[0].box, 158 - 32, 0, 64, 1000);
+    expect_box(found.items[0].box, 14, 30, 46, 30);
     free(found.items);
     nd_graph_free(graph);
 }
