@@ -21,14 +21,14 @@ void nd_outputs_close(nd_outputs *outputs); /* leaves it empty */
 /* Numbers of all of them for one image. */
 int64_t nd_outputs_size(const nd_outputs *outputs);
 
-/* Runs n images through the plan of the settings: to[nd_outputs_size * n], n images of the first output, then n
- * of the next. `exec` is such a plan of the graph's own outputs, used where those are compared, or NULL. */
+/* Runs n images through the plan of the settings: to[nd_outputs_size * n], n images of the first output, then
+ * n of the next. `exec` is such a plan of the graph's own outputs, used where those are compared, or NULL. */
 nd_status nd_outputs_run(const nd_outputs *outputs, nd_backend *backend, const nd_exec_settings *settings,
                          nd_exec *exec, int64_t n, const float *images, float *to);
 
-/* Each output against the largest number of its own: |got - expected| <= bound * max |expected| over the first
- * n images, of which `got` has got_n and `expected` exactly n. nd_status_failed names the first output that is
- * not, beginning with `subject`; `with` names the other side. */
+/* Each output against the largest number of its own: |got - expected| <= bound * max |expected| over the
+ * first n images, of which `got` has got_n and `expected` exactly n. nd_status_failed names the first output
+ * that is not, beginning with `subject`; `with` names the other side. */
 nd_status nd_outputs_compare(const nd_outputs *outputs, const float *got, int64_t got_n,
                              const float *expected, int64_t n, double bound, const char *subject,
                              const char *with);

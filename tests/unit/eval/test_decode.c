@@ -173,7 +173,7 @@ Test(decode, retinanet_starts_from_torchvisions_boxes) {
         expect_box(found.items[0].box, left, top, right - left, below - top);
         free(found.items);
     }
-    /* Offsets in sides and in logarithms of them, no variances; that of 100 is cut to that of 62.5: the upper
+    /* Offsets in sides and in logarithms of them, no variances. That of 100 is cut to that of 62.5: the upper
      * border is 4,000 pixels above the middle. */
     float *offset = offsets[9 * (80 + 3) + 3];
     scores[9 * (80 + 3) + 3][0] = 3;
