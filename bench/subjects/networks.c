@@ -56,9 +56,9 @@ static nd_exec_settings plan_settings(const plan *p, const nd_bench_settings *se
 }
 
 /* Two implementations of one network differ by roundings alone: |a - b| against the largest number of an
- * output. The bound allows a rounding of each operand to grow through some tens of layers. A quantised network
- * rounds to 8 bits whatever precision its other layers are in: what falls between two numbers goes either way
- * there. */
+ * output. The bound allows a rounding of each operand to grow through some tens of layers. A quantised
+ * network rounds to 8 bits whatever precision its other layers are in: what falls between two numbers goes
+ * either way there. */
 static double rounding_bound(const nd_graph *graph, nd_precision precision) {
     static const double bounds[nd_precision_count] = {[nd_precision_fp32] = 1e-3,
                                                       [nd_precision_tf32] = 5e-2,
