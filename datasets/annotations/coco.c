@@ -177,6 +177,7 @@ static nd_status coco_annotations(nd_coco *coco) {
 static nd_status coco_parse(nd_coco *coco) {
     json_error_t error;
     ND_TRY(nd_file_map(coco->path, &coco->file));
+    ND_REQUIRE(coco->file->bytes, nd_status_format, "%s:1: nothing in it", coco->path);
     coco->root = json_loadb(coco->file->data, coco->file->bytes, 0, &error);
     ND_REQUIRE(coco->root, nd_status_format, "%s:%d: %s", coco->path, error.line, error.text);
     ND_TRY(coco_entries(coco, "images", "file_name", &coco->images, &coco->n_images));

@@ -265,6 +265,10 @@ Test(annotations, bad_coco_files_are_named_with_their_line, .init = coco_folder,
                      "case %zu", i);
         cr_expect(strstr(nd_error(), cases[i].message), "case %zu: %s", i, nd_error());
     }
+    nd_batches *set;
+    write_below("coco.json", "");
+    cr_expect_eq(open_set("coco:%s/coco.json:%s", "resize=20x30", false, &set), nd_status_format);
+    cr_expect(strstr(nd_error(), "coco.json:1: nothing in it"), "%s", nd_error());
 }
 
 /* --- frames */
