@@ -70,6 +70,11 @@ ends 0 '' nd decouple glyphs "${int8[@]}" --method dwpw --quantize int8 -o int8.
 ends 0 '' nd eval int8.onnx --data glyphs --limit 200 --json int8_eval.jsonl
 that "accuracy of a decoupled file in int8" awk -F'"top1":' '{ split($2, a, ","); if (a[1] < 90) exit 1 }' int8_eval.jsonl
 that "it holds 8-bit values" grep -q QuantizeLinear int8.onnx
+ends 2 'int8.onnx is in 8 bits, and what it is decoupled into would run in fp32' nd bench int8.onnx --no-layers --dtype int8 --calib glyphs
+ends 0 '' nd bench int8.onnx --original glyphs --dtype int8 --sessions 1 --time-limit 1
+# A sweep decouples once for all precisions: the seconds it took are the same to the last digit.
+ends 0 '' nd sweep glyphs "${int8[@]}" --method dwpw --dtype fp32,int8 --limit 100 --json both.jsonl
+that "one decoupling for two precisions" test "$(grep -o '"seconds":[0-9.e-]*' <(grep '"macs-ratio"' both.jsonl) | sort -u | wc -l)/$(grep -c '"macs-ratio"' both.jsonl)" = 1/2
 
 # A bound on what 8 bits cost.
 auto=(--quantize auto --max-drop 0.5)

@@ -148,6 +148,11 @@ static nd_status open_subject(bench_verb *verb) {
         "suite %s is single layers of dwpw or pwdw at a --rank; all else needs a network, such as resnet20",
         verb->model);
     ND_TRY(nd_cli_folded(args, original, &verb->graph, verb->sha256));
+    ND_REQUIRE(
+        nd_args_has(args, "original") || !nd_graph_is_quantised(verb->graph), nd_status_usage,
+        "%s is in 8 bits, and what it is decoupled into would run in fp32: name the network it was made "
+        "of, with --dtype int8, or a decoupled and quantised file and --original %s",
+        verb->model, verb->model);
     if (!layers || suite) return nd_status_ok;
     ND_TRY(nd_bench_layers_of_graph(verb->graph, &verb->graph_layers, &verb->n_layers));
     verb->layers = verb->graph_layers;

@@ -19,7 +19,7 @@
 
 enum { default_batch = 32 };
 
-/* What points that follow each other share: reopened when a point asks for another. */
+/* What the points of one dtype and batch share: reopened when a point asks for another. */
 typedef struct stage {
     char backend_name[32], dtype[16], batch_text[16];
     char ranges[512]; /* in int8: the images that the ranges are found on; else empty */
@@ -35,13 +35,24 @@ typedef struct stage {
     bool measured;
 } stage;
 
+/* A network that was decoupled, as nd_decouple made it. */
+typedef struct decoupled {
+    char key[65];
+    nd_graph *graph;
+    nd_cost before, after;
+    double seconds;
+} decoupled;
+
 typedef struct sweep {
     nd_args *args;
     nd_sweep_points points;
     size_t share, shares;
     nd_graph *model; /* folded, inferred for one image */
     char sha256[65];
-    stage stage;
+    stage *stages; /* [n_stages] */
+    size_t n_stages;
+    stage *stage;     /* that of the point at hand */
+    decoupled latest; /* for the points that follow and differ in how they run */
     nd_sweep_rows rows;
     nd_progress progress, quiet;
     nd_sweep_detector detector;
@@ -62,7 +73,7 @@ static void stage_close(stage *st) {
 }
 
 static nd_status open_data(sweep *s, const nd_args *point) {
-    stage *st = &s->stage;
+    stage *st = s->stage;
     nd_dataset_settings settings = {.spec = data_of(s), .batch = st->batch};
     if (!settings.spec) return nd_status_ok;
     ND_TRY(nd_args_int(point, "first", 0, 0, INT64_MAX, &settings.first));
@@ -93,20 +104,33 @@ static nd_status find_together(stage *st) {
     return nd_status_ok;
 }
 
+/* Each dtype and batch has one, so that the original is measured once for all points of either. */
+static nd_status stage_find(sweep *s, const char *dtype, const char *batch) {
+    for (size_t i = 0; i < s->n_stages; i++) {
+        s->stage = &s->stages[i];
+        if (!strcmp(s->stage->dtype, dtype) && !strcmp(s->stage->batch_text, batch)) return nd_status_ok;
+    }
+    stage *grown = realloc(s->stages, (s->n_stages + 1) * sizeof *grown);
+    ND_REQUIRE(grown, nd_status_memory, "no memory for a sweep");
+    s->stages = grown;
+    s->stage = &grown[s->n_stages++];
+    *s->stage = (stage){0};
+    return nd_status_ok;
+}
+
 /* Opens what this point needs, unless it is open already. */
 static nd_status stage_open(sweep *s, const nd_args *point) {
-    stage *st = &s->stage;
     const char *backend = nd_args_text(point, "backend", "auto"),
                *dtype = nd_args_text(point, "dtype", "fp32");
     const char *batch = nd_args_text(point, "batch", "");
+    ND_TRY(stage_find(s, dtype, batch));
+    stage *st = s->stage;
     char ranges[sizeof st->ranges] = "";
     if (!strcmp(dtype, "int8"))
         snprintf(ranges, sizeof ranges, "%s %s %s %s %s", nd_args_text(point, "calib", ""),
                  nd_args_text(point, "calib-images", ""), nd_args_text(point, "calib-preprocess", ""),
                  nd_args_text(point, "quantize", ""), nd_args_text(point, "max-drop", ""));
-    if (st->backend && !strcmp(st->backend_name, backend) && !strcmp(st->dtype, dtype) &&
-        !strcmp(st->batch_text, batch) && !strcmp(st->ranges, ranges))
-        return nd_status_ok;
+    if (st->backend && !strcmp(st->backend_name, backend) && !strcmp(st->ranges, ranges)) return nd_status_ok;
     stage_close(st);
     snprintf(st->backend_name, sizeof st->backend_name, "%s", backend);
     snprintf(st->dtype, sizeof st->dtype, "%s", dtype);
@@ -116,9 +140,6 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
                "--dtype %s: there are fp32, tf32, fp16, bf16 and int8", dtype);
     ND_TRY(nd_args_int(point, "batch", default_batch, 1, 65536, &st->batch));
     ND_TRY(nd_cli_backend(point, &st->backend));
-    s->detector.backend = st->backend;
-    s->detector.precision = st->precision;
-    s->detector.progress = &s->quiet;
     ND_TRY(open_data(s, point));
     ND_REQUIRE(!st->batches || !st->batches->objects || s->detector.decode, nd_status_usage,
                "%s: boxes to be found; how are the heads of the network read? Give --decode",
@@ -134,7 +155,7 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
 
 static nd_accuracy_settings accuracy_settings(const sweep *s) {
     /* Scores are kept for logit_rel_mse, as long as that is a reasonable amount of memory. */
-    const stage *st = &s->stage;
+    const stage *st = s->stage;
     return (nd_accuracy_settings){.backend = st->backend,
                                   .precision = st->precision,
                                   .batch = st->batch,
@@ -144,7 +165,7 @@ static nd_accuracy_settings accuracy_settings(const sweep *s) {
 
 /* All fields that are known before any work, and the name under which the point is found again. */
 static void start_row(const sweep *s, const nd_args *point, const char *what, nd_row *row) {
-    const stage *st = &s->stage;
+    const stage *st = s->stage;
     char hex[65], identity[1024];
     nd_row_provenance(row, s->args->argc, s->args->argv);
     nd_row_set_text(row, nd_field_verb, "sweep");
@@ -184,7 +205,7 @@ static nd_status original_args(const nd_args *point, bool quantised, nd_args *ou
 }
 
 static nd_status measure_accuracy(sweep *s, nd_row *row) {
-    stage *st = &s->stage;
+    stage *st = s->stage;
     if (s->detector.decode) return nd_sweep_detect(&s->detector, NULL, st->original, st->batches, row);
     nd_accuracy_settings settings = accuracy_settings(s);
     ND_TRY(nd_accuracy_measure(st->original, st->batches, &settings, &st->accuracy));
@@ -194,7 +215,7 @@ static nd_status measure_accuracy(sweep *s, nd_row *row) {
 
 /* The original's accuracy is needed for every drop, its row only once. */
 static nd_status measure_original(sweep *s, const nd_args *point) {
-    stage *st = &s->stage;
+    stage *st = s->stage;
     if (st->measured) return nd_status_ok;
     nd_args options;
     nd_row row = {0};
@@ -226,7 +247,7 @@ static nd_status take_time(void *user, const nd_row *timed) {
 }
 
 static nd_status measure_time(sweep *s, const nd_graph *graph, const nd_cost *before, nd_row *row) {
-    stage *st = &s->stage;
+    stage *st = s->stage;
     nd_bench_network networks[2] = {{.graph = st->original, .expected = st->expected}, {.graph = graph}};
     nd_row common = {0};
     nd_bench_settings settings = {.backend = st->backend,
@@ -248,7 +269,7 @@ static nd_status measure_time(sweep *s, const nd_graph *graph, const nd_cost *be
 }
 
 static nd_status measure_decoupled(sweep *s, nd_graph *graph, const nd_cost *before, nd_row *row) {
-    stage *st = &s->stage;
+    stage *st = s->stage;
     nd_accuracy accuracy = {0};
     nd_status status = nd_status_ok;
     ND_TRY_DONE(infer_for_data(st, graph));
@@ -265,42 +286,86 @@ done:
     return status;
 }
 
-static nd_status decouple_point(sweep *s, nd_args *point, nd_graph *graph, nd_row *row) {
+/* Where a network runs on one backend, only a time to be reached tells one dtype or batch from another. */
+static nd_status decouple_key(const sweep *s, const nd_args *point, char key[65]) {
+    nd_args shape = *point;
+    shape.arena = (nd_arena){0};
+    shape.values = nd_arena_alloc(&shape.arena, (point->n_values + 1) * sizeof *shape.values);
+    ND_REQUIRE(shape.values, nd_status_memory, "no memory for a sweep");
+    shape.n_values = 0;
+    for (size_t i = 0; i < point->n_values; i++) {
+        const char *name = point->values[i].option->name;
+        const bool runs = !strcmp(name, "dtype") || !strcmp(name, "batch");
+        if (!runs || nd_args_has(point, "latency-ratio")) shape.values[shape.n_values++] = point->values[i];
+    }
+    nd_sweep_point_sha256(&shape, s->sha256, key);
+    nd_args_free(&shape);
+    return nd_status_ok;
+}
+
+static void decoupled_free(decoupled *d) {
+    nd_graph_free(d->graph);
+    *d = (decoupled){0};
+}
+
+/* Decouples for this point, unless that was done for the one before. */
+static nd_status decouple_latest(sweep *s, nd_args *point) {
     nd_decouple_settings settings;
     nd_graph_clock clock;
     nd_decouple_report report = {0};
+    char key[65];
+    nd_status status = nd_status_ok;
+    ND_TRY(decouple_key(s, point, key));
+    if (s->latest.graph && !strcmp(s->latest.key, key)) return nd_status_ok;
+    decoupled_free(&s->latest);
+    ND_TRY(nd_graph_clone(s->model, &s->latest.graph));
+    ND_TRY_DONE(nd_cli_decouple_settings(point, s->latest.graph, &s->quiet, &settings));
+    status = nd_cli_clock(s->args, s->stage->backend, s->stage->together, &clock, &settings);
+    if (!status) status = nd_decouple(s->latest.graph, s->stage->backend, &settings, &report);
+    nd_cli_decouple_settings_close(&settings);
+    memcpy(s->latest.key, key, sizeof key);
+    s->latest.before = report.before;
+    s->latest.after = report.after;
+    s->latest.seconds = report.seconds;
+    nd_decouple_report_free(&report);
+done:
+    if (status) decoupled_free(&s->latest);
+    return status;
+}
+
+static nd_status decouple_point(sweep *s, nd_args *point, nd_row *row) {
+    nd_graph *graph = NULL;
     double target;
-    nd_status status = nd_cli_decouple_settings(point, graph, &s->quiet, &settings);
-    if (status) return status;
-    ND_TRY_DONE(nd_cli_clock(s->args, s->stage.backend, s->stage.together, &clock, &settings));
-    ND_TRY_DONE(nd_decouple(graph, s->stage.backend, &settings, &report));
+    nd_status status = nd_status_ok;
+    ND_TRY(decouple_latest(s, point));
+    ND_TRY(nd_graph_clone(s->latest.graph, &graph));
     ND_TRY_DONE(nd_cli_model_row(graph, s->args->positional[0], s->sha256, row));
-    if (s->stage.precision == nd_precision_int8) ND_TRY_DONE(nd_cli_quantize(point, graph, s->stage.backend));
+    if (s->stage->precision == nd_precision_int8)
+        ND_TRY_DONE(nd_cli_quantize(point, graph, s->stage->backend));
     nd_row_set_text(row, nd_field_rule, nd_sweep_rule(point, &target));
     nd_row_set_real(row, nd_field_target, target);
     nd_row_set_name(row, nd_field_calib, nd_args_text(point, "calib", NULL));
-    nd_cli_cost_row(&report.after, &report.before, row);
-    nd_row_set_real(row, nd_field_seconds, report.seconds);
-    ND_TRY_DONE(measure_decoupled(s, graph, &report.before, row));
+    nd_cli_cost_row(&s->latest.after, &s->latest.before, row);
+    nd_row_set_real(row, nd_field_seconds, s->latest.seconds);
+    status = measure_decoupled(s, graph, &s->latest.before, row);
 done:
-    nd_decouple_report_free(&report);
-    nd_cli_decouple_settings_close(&settings);
+    nd_graph_free(graph);
     return status;
 }
 
 static nd_status do_point(sweep *s, nd_args *point) {
-    nd_graph *graph = NULL;
     nd_row row = {0};
     nd_status status = nd_status_ok;
     ND_TRY_DONE(stage_open(s, point));
+    s->detector.backend = s->stage->backend;
+    s->detector.precision = s->stage->precision;
+    s->detector.progress = &s->quiet;
     start_row(s, point, "decoupled", &row);
     if (nd_sweep_rows_has(&s->rows, row.values[nd_field_point].text)) goto done;
     ND_TRY_DONE(measure_original(s, point));
-    ND_TRY_DONE(nd_graph_clone(s->model, &graph));
-    ND_TRY_DONE(decouple_point(s, point, graph, &row));
+    ND_TRY_DONE(decouple_point(s, point, &row));
     status = nd_sweep_rows_add(&s->rows, &row);
 done:
-    nd_graph_free(graph);
     nd_row_free(&row);
     return status;
 }
@@ -338,7 +403,9 @@ nd_status nd_verb_sweep(nd_args *args) {
     const nd_status finished = some ? nd_sweep_rows_finish(&s.rows) : nd_status_ok;
     if (finished) status = finished;
 done:
-    stage_close(&s.stage);
+    for (size_t i = 0; i < s.n_stages; i++) stage_close(&s.stages[i]);
+    free(s.stages);
+    decoupled_free(&s.latest);
     nd_graph_free(s.model);
     return nd_sweep_rows_close(&s.rows, status);
 }

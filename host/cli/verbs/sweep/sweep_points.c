@@ -13,14 +13,20 @@
 #include <string.h>
 
 /* Options that are axes when given as lists; whole numbers also take ranges. `run` says where and how a
- * network runs, not what it is. */
+ * network runs, not what it is, and `last` those that change fastest: a network is decoupled once for them. */
 static const struct {
     const char *name;
-    bool whole, run;
+    bool whole, run, last;
 } axis_options[] = {
-    {"backend", false, true}, {"dtype", false, true},   {"batch", true, true},
-    {"calib", false, false},  {"method", false, false}, {"ranks", false, false},
-    {"ridge", false, false},  {"round", true, false},   {"calib-images", true, false},
+    {.name = "backend", .run = true},
+    {.name = "calib"},
+    {.name = "method"},
+    {.name = "ranks"},
+    {.name = "ridge"},
+    {.name = "round", .whole = true},
+    {.name = "calib-images", .whole = true},
+    {.name = "dtype", .run = true, .last = true},
+    {.name = "batch", .whole = true, .run = true, .last = true},
 };
 
 static const struct {
@@ -79,21 +85,27 @@ static nd_status add_values(nd_arena *arena, const char *name, bool whole, const
     return whole ? add_whole(arena, option, text, axis) : add_words(arena, option, text, axis);
 }
 
-nd_status nd_sweep_points_make(nd_args *args, const nd_sweep_settings *settings, nd_sweep_points *out) {
-    *out = (nd_sweep_points){.args = args, .run = settings->run, .count = 1};
+static nd_status add_axes(nd_args *args, const nd_sweep_settings *settings, bool last, nd_sweep_points *out) {
     for (size_t i = 0; i < sizeof axis_options / sizeof *axis_options; i++) {
         const char *text = nd_args_text(args, axis_options[i].name, NULL);
         if (!text && !strcmp(axis_options[i].name, "method")) text = settings->method;
-        if (!text || (axis_options[i].run && !settings->run)) continue;
+        if (!text || axis_options[i].last != last || (axis_options[i].run && !settings->run)) continue;
         ND_TRY(add_values(&args->arena, axis_options[i].name, axis_options[i].whole, text,
                           &out->axes[out->n_axes++]));
     }
+    return nd_status_ok;
+}
+
+nd_status nd_sweep_points_make(nd_args *args, const nd_sweep_settings *settings, nd_sweep_points *out) {
+    *out = (nd_sweep_points){.args = args, .run = settings->run, .count = 1};
+    ND_TRY(add_axes(args, settings, false, out));
     struct nd_sweep_axis *rules = &out->axes[out->n_axes++];
     for (size_t i = 0; i < sizeof rule_options / sizeof *rule_options; i++) {
         const char *text = nd_args_text(args, rule_options[i].name, NULL);
         if (text) ND_TRY(add_values(&args->arena, rule_options[i].name, rule_options[i].whole, text, rules));
     }
     if (!rules->n) ND_TRY(add_values(&args->arena, "rank", true, settings->rank, rules));
+    ND_TRY(add_axes(args, settings, true, out));
     for (size_t a = 0; a < out->n_axes; a++) {
         ND_REQUIRE(out->axes[a].n && out->count <= 1000000 / out->axes[a].n, nd_status_usage,
                    "a sweep of more than a million points, or of none");
