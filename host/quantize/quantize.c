@@ -142,6 +142,7 @@ nd_status nd_quantizing_open(nd_graph *graph, nd_backend *backend, const nd_quan
     ND_TRY_DONE(allocate_values(q));
     nd_quantizing_mark(graph, q->chosen, q->marked, q->like);
     ND_TRY_DONE(measure(q, report));
+    ND_TRY_DONE(nd_quantizing_round(q));
     status = measure_means(q);
 done:
     if (status) nd_quantizing_close(q);

@@ -1,12 +1,13 @@
 /* Post-training quantisation to 8 bits: a network of QuantizeLinear and DequantizeLinear, static.
  *
- * Weights of Conv and Gemm become i8, symmetric, with a scale per output channel; their biases i32; what
- * goes into them becomes u8, affine, with one scale a tensor (Krishnamoorthi 2018, arXiv 1806.08342). The
- * range of a tensor is the one of least expected square error among its extremes, percentiles and shrunk
- * extremes. Between a depthwise and a pointwise convolution a scale per channel is free: it is chosen so
- * that the ranges of the channels and of the pointwise weights that meet them are even (cross-layer
- * equalisation, Nagel et al. 2019, arXiv 1906.04721). What rounding and clipping do to the mean of an
- * output, its bias takes up (bias correction, the same).
+ * Weights of Conv and Gemm become i8, symmetric, with a scale per output channel, each rounded for what those
+ * rounded before it did to the output (Frantar et al. 2022, arXiv 2210.17323); their biases i32; what goes
+ * into them becomes u8, affine, with one scale a tensor (Krishnamoorthi 2018, arXiv 1806.08342). The range of
+ * a tensor is the one of least expected square error among its extremes, percentiles and shrunk extremes.
+ * Between a depthwise and a pointwise convolution a scale per channel is free: it is chosen so that the
+ * ranges of the channels and of the pointwise weights that meet them are even (cross-layer equalisation,
+ * Nagel et al. 2019, arXiv 1906.04721). What rounding and clipping do to the mean of an output, its bias
+ * takes up (bias correction, the same).
  *
  * Or only those layers that a bound on the loss allows (`automatic`): a layer is a convolution, a depthwise
  * and a pointwise one together, or a Gemm. All in integers first, the network is measured, and then with each

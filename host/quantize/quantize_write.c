@@ -1,7 +1,6 @@
 /* The rewritten graph: weights and biases in integers, activations through 8 bits. */
 #include "quantize/quantizing.h"
 
-#include "base/parallel.h"
 #include "model/infer/infer.h"
 #include "run/captures.h"
 #include "run/quantized.h"
@@ -11,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { weight_most = 127, made_opset = 17 };
+enum { made_opset = 17 };
 
 static nd_status add_constant(nd_graph *graph, const char *name, const char *what, nd_dtype dtype,
                               int64_t count, bool scalar, const void *data, int *value) {
@@ -50,80 +49,6 @@ static nd_status put_activation(nd_graph *graph, int value, const nd_range *rang
     for (int i = 0; i < readers; i++)
         for (int k = 0; k < graph->nodes[i].n_in; k++)
             if (graph->nodes[i].in[k] == value) graph->nodes[i].in[k] = d;
-    return nd_status_ok;
-}
-
-/* What rounding count weights at this scale does to them: in eight sums side by side, and rounding by a sum
- * whose last bit is worth 1, so that compilers make vectors of it. */
-static double square_error(const float *w, int64_t count, float scale) {
-    enum { lanes = 8 };
-    const float inverse = 1 / scale, whole = 0x1.8p23F;
-    float sums[lanes] = {0};
-    double error = 0;
-    for (int64_t i = 0; i < count; i += lanes) {
-        for (int64_t k = 0; k < lanes; k++) {
-            const float x = i + k < count ? w[i + k] : 0;
-            float q = x * inverse;
-            q = q < weight_most ? q : weight_most;
-            q = q > -weight_most ? q : -weight_most;
-            const float off = x - (q + whole - whole) * scale;
-            sums[k] += off * off;
-        }
-    }
-    for (int k = 0; k < lanes; k++) error += (double)sums[k];
-    return error;
-}
-
-/* The symmetric scale of least square error for count weights. */
-static float weight_scale(const float *w, int64_t count) {
-    float most = 0, best = 1;
-    double least = INFINITY;
-    for (int64_t i = 0; i < count; i++) most = fmaxf(most, fabsf(w[i]));
-    if (!(most > 0)) return 1;
-    for (int part = 100; part >= 76; part -= 3) {
-        const float scale = most * (float)part / 100 / weight_most;
-        const double error = square_error(w, count, scale);
-        if (error < least) least = error, best = scale;
-    }
-    return best;
-}
-
-typedef struct nd_rounding {
-    const float *w;
-    int8_t *q;
-    float *scales, *rows; /* rows: [workers][length] */
-    int64_t length, outputs;
-    bool columns; /* outputs run along the last axis */
-} nd_rounding;
-
-static void round_outputs(void *context, int64_t begin, int64_t end, int worker) {
-    const nd_rounding *r = context;
-    const int64_t stride = r->columns ? r->outputs : 1;
-    float *row = r->rows + worker * r->length;
-    for (int64_t o = begin; o < end; o++) {
-        const int64_t first = r->columns ? o : o * r->length;
-        for (int64_t i = 0; i < r->length; i++) row[i] = r->w[first + i * stride];
-        r->scales[o] = weight_scale(row, r->length);
-        for (int64_t i = 0; i < r->length; i++) {
-            const float x = rintf(row[i] / r->scales[o]);
-            r->q[first + i * stride] = (int8_t)fminf(fmaxf(x, -weight_most), weight_most);
-        }
-    }
-}
-
-/* q[i] and scales[outputs] of the weights of a node, whose outputs run along `axis` 0 or, of matrices, 1. */
-static nd_status round_weights(const nd_tensor *weights, int axis, int8_t *q, float *scales) {
-    const int64_t outputs = weights->dims[axis], length = nd_tensor_count(weights) / outputs;
-    nd_rounding rounding = {.w = weights->data,
-                            .q = q,
-                            .scales = scales,
-                            .rows = nd_alloc_array((size_t)nd_threads(), (size_t)length * sizeof(float)),
-                            .length = length,
-                            .outputs = outputs,
-                            .columns = axis == 1};
-    ND_REQUIRE(rounding.rows, nd_status_memory, "no memory for weights");
-    nd_parallel_for(outputs, 64 * length, round_outputs, &rounding);
-    free(rounding.rows);
     return nd_status_ok;
 }
 
@@ -196,22 +121,6 @@ done:
     return status;
 }
 
-/* The same whatever else runs in integers: once for all graphs that are written. */
-static nd_status round_node(const nd_tensor *weights, int axis, nd_rounded *rounded) {
-    if (rounded->scales) return nd_status_ok;
-    float *scales = nd_alloc_array((size_t)weights->dims[axis], sizeof *scales);
-    nd_status status = nd_status_ok;
-    ND_REQUIRE_DONE(scales, nd_status_memory, "no memory for weights");
-    ND_TRY_DONE(nd_tensor_new(nd_dtype_i8, weights->rank, weights->dims, &rounded->integers));
-    ND_TRY_DONE(round_weights(weights, axis, rounded->integers.data, scales));
-    rounded->scales = scales;
-    return nd_status_ok;
-done:
-    nd_tensor_free(&rounded->integers);
-    free(scales);
-    return status;
-}
-
 static nd_status put_weights(nd_writing *writing, int index) {
     nd_graph *graph = writing->graph;
     const nd_node *node = &graph->nodes[index];
@@ -219,7 +128,7 @@ static nd_status put_weights(nd_writing *writing, int index) {
     const nd_tensor *weights = nd_graph_constant(graph, node, 1);
     const int axis = node->op == nd_op_gemm && !node->attr.trans_b ? 1 : 0, input = node->in[0];
     const int64_t outputs = weights->dims[axis];
-    nd_rounded *rounded = &writing->q->rounded[index];
+    const nd_rounded *rounded = &writing->q->rounded[index];
     int w, s, z, d;
     float *scales = nd_arena_alloc(&graph->arena, (size_t)outputs * sizeof *scales);
     int8_t *zeros = nd_arena_alloc(&graph->arena, (size_t)outputs);
@@ -227,7 +136,6 @@ static nd_status put_weights(nd_writing *writing, int index) {
     memset(zeros, 0, (size_t)outputs);
     char text[512];
     snprintf(text, sizeof text, "%s.weight_q", name);
-    ND_TRY(round_node(weights, axis, rounded));
     memcpy(scales, rounded->scales, (size_t)outputs * sizeof *scales);
     ND_TRY(correct_bias(writing, index, rounded, axis, outputs));
     ND_TRY(nd_graph_add_init(graph, text, &rounded->integers, &w));

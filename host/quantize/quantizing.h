@@ -18,7 +18,7 @@ typedef struct nd_quantizing {
     nd_graph *graph; /* folded, its pairs balanced */
     nd_backend *backend;
     const nd_quantize_settings *settings;
-    /* By node: can run in integers and is not skipped; weights, once a graph was written with them. */
+    /* By node: can run in integers and is not skipped; its weights. */
     bool *chosen;
     nd_rounded *rounded;
     /* By value: in 8 bits where all chosen nodes run in integers, and how. */
@@ -39,6 +39,9 @@ bool nd_quantizing_computes(const nd_graph *graph, int value);
 
 /* Values in 8 bits where the nodes chosen[] run in integers, and which share a range. */
 void nd_quantizing_mark(const nd_graph *graph, const bool *chosen, bool *marked, int *like);
+
+/* Rounds the weights of all nodes that can run in integers; ranges are known. */
+nd_status nd_quantizing_round(nd_quantizing *q);
 
 /* Rewrites `graph`, that of *q or a clone of it, so that nodes in_integers[], chosen ones, run in integers;
  * ranges are those of *q. Ends sorted and inferred for one image. */

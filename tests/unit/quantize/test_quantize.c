@@ -228,6 +228,73 @@ Test(quantize, biases_of_pointwise_halves_keep_the_means_of_pairs) {
     nd_backend_close(backend);
 }
 
+static nd_graph *one_layer(void) {
+    nd_graph *graph = new_graph("layer");
+    const int x = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
+    finish(graph, add_conv(graph, "layer", x, 6, 3, 3, 1, 7), 1);
+    return graph;
+}
+
+/* Of the outputs of one layer with these weights instead, about their means, which biases keep. */
+static double varies_by(nd_backend *backend, const nd_graph *real, const float *weights) {
+    nd_graph *graph = NULL;
+    nd_tensor other;
+    OK(nd_graph_clone(real, &graph));
+    const nd_tensor *own = nd_graph_constant(graph, &graph->nodes[0], 1);
+    OK(nd_tensor_new(nd_dtype_f32, own->rank, own->dims, &other));
+    const int64_t channels = own->dims[0];
+    memcpy(other.data, weights, nd_tensor_bytes(&other));
+    OK(nd_graph_set_init(graph, graph->nodes[0].in[1], &other));
+    nd_batches *batches = open_pictures(images, 12);
+    int64_t size = 0;
+    float *a = run_net(backend, real, images, ((pictures *)batches)->images, &size);
+    float *b = run_net(backend, graph, images, ((pictures *)batches)->images, &size);
+    const int64_t area = size / channels;
+    double variance = 0;
+    for (int64_t c = 0; c < channels; c++) {
+        double sum = 0, squares = 0;
+        for (int64_t i = 0; i < images * area; i++) {
+            const int64_t at = (i / area * channels + c) * area + i % area;
+            const double off = (double)b[at] - (double)a[at];
+            sum += off;
+            squares += off * off;
+        }
+        variance += squares - sum * sum / (double)(images * area);
+    }
+    free(a);
+    free(b);
+    nd_tensor_free(&other);
+    nd_batches_close(batches);
+    nd_graph_free(graph);
+    return variance;
+}
+
+/* What pixels have in common, weights that are rounded later take up: against each rounded by itself at the same
+ * scales, on pictures that were not calibrated on. */
+Test(quantize, rounding_minds_what_the_weights_meet) {
+    nd_backend *backend = open_ref();
+    nd_graph *real = one_layer(), *graph = one_layer();
+    OK(nd_graph_fold(real));
+    quantize_net(graph, backend, NULL);
+    const int layer = nd_graph_find_node(graph, "layer");
+    const nd_value *value = &graph->values[graph->nodes[layer].in[1]];
+    const float *w = nd_graph_constant(real, &real->nodes[0], 1)->data;
+    cr_assert(value->integers);
+    const int64_t count = nd_tensor_count(value->init), length = count / value->integers->n_scales;
+    float *nearest = nd_alloc_array((size_t)count, sizeof *nearest);
+    for (int64_t i = 0; i < count; i++) {
+        const float scale = value->integers->scales[i / length];
+        nearest[i] = fminf(fmaxf(rintf(w[i] / scale), -127), 127) * scale;
+    }
+    const double apart = varies_by(backend, real, nearest);
+    const double ours = varies_by(backend, real, value->init->data);
+    cr_expect_lt(ours, 0.85 * apart, "%g, each by itself %g", ours, apart);
+    free(nearest);
+    nd_graph_free(real);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
 Test(quantize, a_written_network_answers_the_same) {
     char path[] = "/tmp/nd-quantize-XXXXXX.onnx";
     nd_backend *backend = open_ref();
