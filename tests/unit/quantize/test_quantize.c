@@ -269,8 +269,8 @@ static double varies_by(nd_backend *backend, const nd_graph *real, const float *
     return variance;
 }
 
-/* What pixels have in common, weights that are rounded later take up: against each rounded by itself at the same
- * scales, on pictures that were not calibrated on. */
+/* What pixels have in common, weights that are rounded later take up: against each rounded by itself at the
+ * same scales, on pictures that were not calibrated on. */
 Test(quantize, rounding_minds_what_the_weights_meet) {
     nd_backend *backend = open_ref();
     nd_graph *real = one_layer(), *graph = one_layer();
