@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Options that are axes when given as lists; whole numbers also take ranges. `run` says where and how a
- * network runs, not what it is, and `last` those that change fastest: a network is decoupled once for them. */
+ * network runs, not what it is; the `last` ones change fastest: a network is decoupled once for them. */
 static const struct {
     const char *name;
     bool whole, run, last;
