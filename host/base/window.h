@@ -18,6 +18,11 @@ typedef struct nd_window {
  * start inside the input or its leading padding; < 1 when the window does not fit. */
 int64_t nd_window_output(const nd_window *window, int axis, int64_t input, bool ceil_mode);
 
+/* What the window sees of x[channels][height][width] from row `top` and column `left` on, which may be
+ * negative: patch[channels][kernel rows][kernel columns], zeros beyond the border. */
+void nd_window_patch(const nd_window *window, int64_t channels, int64_t height, int64_t width, const float *x,
+                     int64_t top, int64_t left, float *patch);
+
 #pragma GCC visibility pop
 
 #endif

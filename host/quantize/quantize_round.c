@@ -78,19 +78,10 @@ static void patch_of(const nd_graph *graph, const nd_node *node, int64_t k, int6
     }
     const nd_window *g = &node->attr.window;
     const int64_t *in = graph->values[node->in[0]].dims, width = graph->values[node->out[0]].dims[3];
-    const int64_t top = place / width * g->stride[0] - g->pad[0],
-                  left = place % width * g->stride[1] - g->pad[1];
     const int64_t channels = k / (g->kernel[0] * g->kernel[1]);
-    for (int64_t c = group * channels; c < (group + 1) * channels; c++) {
-        for (int64_t ky = 0; ky < g->kernel[0]; ky++) {
-            const int64_t y = top + ky * g->dilation[0];
-            for (int64_t kx = 0; kx < g->kernel[1]; kx++) {
-                const int64_t x = left + kx * g->dilation[1];
-                const bool inside = y >= 0 && y < in[2] && x >= 0 && x < in[3];
-                *patch++ = inside ? image[(c * in[2] + y) * in[3] + x] : 0;
-            }
-        }
-    }
+    nd_window_patch(g, channels, in[2], in[3], image + group * channels * in[2] * in[3],
+                    place / width * g->stride[0] - g->pad[0], place % width * g->stride[1] - g->pad[1],
+                    patch);
 }
 
 static nd_status see_patches(const nd_meeting *m, nd_met *met, int64_t group, int64_t rows) {

@@ -35,22 +35,14 @@ typedef struct gathering {
 static void patch_row(const gathering *g, int64_t image, int64_t oy, int64_t ox, float *row) {
     const nd_conv *conv = g->conv;
     const nd_window *window = &conv->window;
-    int64_t cols = conv->ni / conv->groups;
-    int64_t y0 = oy * window->stride[0] - window->pad[0], x0 = ox * window->stride[1] - window->pad[1];
-    const float *channel = g->pixels->x + (image * conv->ni + g->group * cols) * conv->in_h * conv->in_w;
-    if (conv->product) {
+    const int64_t channels = conv->ni / conv->groups, area = conv->in_h * conv->in_w;
+    if (conv->product)
         memcpy(row, g->pixels->x + (image * conv->in_h + oy) * conv->ni, (size_t)conv->ni * sizeof *row);
-        return;
-    }
-    for (int64_t i = 0; i < cols; i++, channel += conv->in_h * conv->in_w)
-        for (int64_t ky = 0; ky < window->kernel[0]; ky++) {
-            int64_t iy = y0 + ky * window->dilation[0];
-            bool inside = iy >= 0 && iy < conv->in_h;
-            for (int64_t kx = 0; kx < window->kernel[1]; kx++) {
-                int64_t ix = x0 + kx * window->dilation[1];
-                *row++ = inside && ix >= 0 && ix < conv->in_w ? channel[iy * conv->in_w + ix] : 0;
-            }
-        }
+    else
+        nd_window_patch(window, channels, conv->in_h, conv->in_w,
+                        g->pixels->x + (image * conv->ni + g->group * channels) * area,
+                        oy * window->stride[0] - window->pad[0], ox * window->stride[1] - window->pad[1],
+                        row);
 }
 
 static void gather_rows(void *context, int64_t begin, int64_t end, int worker) {
