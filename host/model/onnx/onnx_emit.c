@@ -167,18 +167,69 @@ static void emit_transpose(nd_emitter *emitter) {
     if (attr->n) emit_ints(emitter, "perm", attr->list, attr->n);
 }
 
-static void emit_pad(nd_emitter *emitter) {
+static void emit_pad_mode(nd_emitter *emitter) {
     static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
     const nd_attr *attr = &emitter->node->attr;
     if (attr->pad_mode) emit_text(emitter, "mode", modes[attr->pad_mode]);
+}
+
+static void emit_pad(nd_emitter *emitter) {
+    const nd_attr *attr = &emitter->node->attr;
     emit_ints_operand(emitter, "pads", attr->list, attr->n);
     emit_float_operand(emitter, "value", attr->value);
 }
 
+/* The sum alone takes its axes as an operand before opset 18. */
+static bool has_axes_operand(const nd_emitter *emitter) {
+    return emitter->writer->graph->opset > 12 && !strcmp(emitter->node->op_type, "ReduceSum");
+}
+
 static void emit_reduce(nd_emitter *emitter) {
     const nd_attr *attr = &emitter->node->attr;
-    if (attr->n) emit_ints(emitter, "axes", attr->list, attr->n);
+    if (attr->n && !has_axes_operand(emitter)) emit_ints(emitter, "axes", attr->list, attr->n);
     emit_int(emitter, "keepdims", attr->keep_dims);
+}
+
+static void emit_reduce_axes(nd_emitter *emitter) {
+    if (has_axes_operand(emitter)) emit_axes(emitter);
+}
+
+/* Equal parts need no sizes, but of a number of outputs (opset 18) the last may be smaller. */
+static void emit_split(nd_emitter *emitter) {
+    const nd_node *node = emitter->node;
+    const nd_value *values = emitter->writer->graph->values;
+    int64_t sizes[2 * nd_rank_max];
+    const bool told = node->attr.n > 0;
+    if (!told && (!node->attr.size || node->n_out > 2 * nd_rank_max)) return;
+    for (int k = 0; !told && k < node->n_out; k++)
+        sizes[k] = node->out[k] < 0 ? 0 : values[node->out[k]].dims[node->attr.axis];
+    emit_ints_operand(emitter, "split", told ? node->attr.list : sizes, told ? node->attr.n : node->n_out);
+}
+
+/* Scales and sizes stay the inputs that they are; before opset 11 there was no region before them. */
+static void emit_resize(nd_emitter *emitter) {
+    static const char *const modes[] = {"nearest", "linear", "cubic"};
+    static const char *const coordinates[] = {"half_pixel", NULL, "pytorch_half_pixel", "align_corners",
+                                              "asymmetric"};
+    static const char *const roundings[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
+    const nd_node *node = emitter->node;
+    const nd_resize *r = &node->attr.resize;
+    if (!coordinates[r->coordinates] || node->attr.size) {
+        emitter->status = nd_fail(nd_status_unsupported, "%s: node '%s' (Resize) has what opset 17 has not",
+                                  emitter->writer->graph->name, node->name);
+        return;
+    }
+    emit_text(emitter, "mode", modes[r->mode]);
+    emit_text(emitter, "coordinate_transformation_mode", coordinates[r->coordinates]);
+    emit_text(emitter, "nearest_mode", roundings[r->rounding]);
+    emit_float(emitter, "cubic_coeff_a", r->cubic);
+    emit_int(emitter, "exclude_outside", r->exclude_outside);
+    if (node->n_in != 2) return;
+    emitter->inputs[0] = emitter->proto.input[0];
+    emitter->inputs[1] = "";
+    emitter->inputs[2] = emitter->proto.input[1];
+    emitter->proto.input = emitter->inputs;
+    emitter->proto.n_input = 3;
 }
 
 static void emit_slice(nd_emitter *emitter) {
@@ -199,79 +250,109 @@ static void emit_cast(nd_emitter *emitter) {
     emit_int(emitter, "to", nd_onnx_dtype_code(emitter->node->attr.dtype));
 }
 
+/* Functions without attributes that opset 13 has. */
+static void emit_unary(nd_emitter *emitter) {
+    static const char *const plain[] = {"Abs", "Ceil",     "Cos",      "Erf",        "Exp",   "Floor",
+                                        "Log", "Neg",      "Not",      "Reciprocal", "Round", "Sign",
+                                        "Sin", "Softplus", "Softsign", "Sqrt",       "Tanh"};
+    const nd_node *node = emitter->node;
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+        if (!strcmp(node->op_type, plain[i])) return;
+    emitter->status = nd_fail(nd_status_unsupported, "%s: node '%s' (%s) cannot be written",
+                              emitter->writer->graph->name, node->name, node->op_type);
+}
+
 static void emit_plain(nd_emitter *emitter) {
     (void)emitter;
 }
 
-/* `lists`: the graph keeps operands in `attr`, which ONNX wants as inputs after the first. */
+/* `operands`: what the graph has in `attr` and ONNX wants as inputs after the first. */
 static const struct {
-    void (*emit)(nd_emitter *emitter);
-    bool lists;
+    void (*attributes)(nd_emitter *emitter), (*operands)(nd_emitter *emitter);
     int64_t opset_min, opset_max;
 } nd_emitters[nd_op_count] = {
-    [nd_op_conv] = {emit_conv, false, 1, INT64_MAX},
-    [nd_op_gemm] = {emit_gemm, false, 11, INT64_MAX},
-    [nd_op_matmul] = {emit_plain, false, 1, INT64_MAX},
-    [nd_op_batchnorm] = {emit_batchnorm, false, 9, INT64_MAX},
-    [nd_op_relu] = {emit_plain, false, 6, INT64_MAX},
-    [nd_op_clip] = {emit_clip, true, 11, INT64_MAX},
-    [nd_op_leaky_relu] = {emit_alpha, false, 6, INT64_MAX},
-    [nd_op_sigmoid] = {emit_plain, false, 6, INT64_MAX},
-    [nd_op_hard_sigmoid] = {emit_alpha_beta, false, 6, INT64_MAX},
-    [nd_op_hard_swish] = {emit_plain, false, 14, INT64_MAX},
-    [nd_op_add] = {emit_plain, false, 7, INT64_MAX},
-    [nd_op_mul] = {emit_plain, false, 7, INT64_MAX},
-    [nd_op_sub] = {emit_plain, false, 7, INT64_MAX},
-    [nd_op_div] = {emit_plain, false, 7, INT64_MAX},
-    [nd_op_max_pool] = {emit_max_pool, false, 10, INT64_MAX},
-    [nd_op_average_pool] = {emit_average_pool, false, 10, INT64_MAX},
-    [nd_op_global_average_pool] = {emit_plain, false, 1, INT64_MAX},
-    [nd_op_global_max_pool] = {emit_plain, false, 1, INT64_MAX},
-    [nd_op_concat] = {emit_axis, false, 4, INT64_MAX},
-    [nd_op_flatten] = {emit_axis, false, 1, INT64_MAX},
-    [nd_op_reshape] = {emit_reshape, true, 5, INT64_MAX},
-    [nd_op_squeeze] = {emit_axes, true, 13, INT64_MAX},
-    [nd_op_unsqueeze] = {emit_axes, true, 13, INT64_MAX},
-    [nd_op_transpose] = {emit_transpose, false, 1, INT64_MAX},
-    [nd_op_pad] = {emit_pad, true, 11, INT64_MAX},
-    [nd_op_softmax] = {emit_axis, false, 13, INT64_MAX},
-    [nd_op_lrn] = {emit_lrn, false, 1, INT64_MAX},
-    [nd_op_dropout] = {emit_plain, false, 7, INT64_MAX},
-    [nd_op_identity] = {emit_plain, false, 1, INT64_MAX},
-    [nd_op_gather] = {emit_axis, false, 1, INT64_MAX},
-    [nd_op_reduce_mean] = {emit_reduce, false, 1, 17},
-    [nd_op_reduce] = {emit_reduce, false, 1, 17}, /* ReduceSum alone to 12 */
-    [nd_op_slice] = {emit_slice, true, 10, INT64_MAX},
-    [nd_op_cast] = {emit_cast, false, 6, INT64_MAX},
-    [nd_op_quantize] = {emit_axis, false, 13, INT64_MAX},
-    [nd_op_dequantize] = {emit_axis, false, 13, INT64_MAX},
+    [nd_op_conv] = {emit_conv, NULL, 1, INT64_MAX},
+    [nd_op_gemm] = {emit_gemm, NULL, 11, INT64_MAX},
+    [nd_op_matmul] = {emit_plain, NULL, 1, INT64_MAX},
+    [nd_op_batchnorm] = {emit_batchnorm, NULL, 9, INT64_MAX},
+    [nd_op_relu] = {emit_plain, NULL, 6, INT64_MAX},
+    [nd_op_clip] = {emit_plain, emit_clip, 11, INT64_MAX},
+    [nd_op_leaky_relu] = {emit_alpha, NULL, 6, INT64_MAX},
+    [nd_op_sigmoid] = {emit_plain, NULL, 6, INT64_MAX},
+    [nd_op_hard_sigmoid] = {emit_alpha_beta, NULL, 6, INT64_MAX},
+    [nd_op_hard_swish] = {emit_plain, NULL, 14, INT64_MAX},
+    [nd_op_add] = {emit_plain, NULL, 7, INT64_MAX},
+    [nd_op_mul] = {emit_plain, NULL, 7, INT64_MAX},
+    [nd_op_sub] = {emit_plain, NULL, 7, INT64_MAX},
+    [nd_op_div] = {emit_plain, NULL, 7, INT64_MAX},
+    [nd_op_max_pool] = {emit_max_pool, NULL, 10, INT64_MAX},
+    [nd_op_average_pool] = {emit_average_pool, NULL, 10, INT64_MAX},
+    [nd_op_global_average_pool] = {emit_plain, NULL, 1, INT64_MAX},
+    [nd_op_global_max_pool] = {emit_plain, NULL, 1, INT64_MAX},
+    [nd_op_concat] = {emit_axis, NULL, 4, INT64_MAX},
+    [nd_op_flatten] = {emit_axis, NULL, 1, INT64_MAX},
+    [nd_op_reshape] = {emit_plain, emit_reshape, 5, INT64_MAX},
+    [nd_op_squeeze] = {emit_plain, emit_axes, 13, INT64_MAX},
+    [nd_op_unsqueeze] = {emit_plain, emit_axes, 13, INT64_MAX},
+    [nd_op_transpose] = {emit_transpose, NULL, 1, INT64_MAX},
+    [nd_op_pad] = {emit_pad_mode, emit_pad, 11, INT64_MAX},
+    [nd_op_softmax] = {emit_axis, NULL, 13, INT64_MAX},
+    [nd_op_lrn] = {emit_lrn, NULL, 1, INT64_MAX},
+    [nd_op_dropout] = {emit_plain, NULL, 7, INT64_MAX},
+    [nd_op_identity] = {emit_plain, NULL, 1, INT64_MAX},
+    [nd_op_gather] = {emit_axis, NULL, 1, INT64_MAX},
+    [nd_op_reduce_mean] = {emit_reduce, emit_reduce_axes, 1, 17},
+    [nd_op_reduce] = {emit_reduce, emit_reduce_axes, 1, 17},
+    [nd_op_slice] = {emit_plain, emit_slice, 10, INT64_MAX},
+    [nd_op_split] = {emit_axis, emit_split, 13, 17},
+    [nd_op_resize] = {emit_resize, NULL, 13, 17},
+    [nd_op_expand] = {emit_plain, NULL, 8, INT64_MAX},
+    [nd_op_tile] = {emit_plain, NULL, 6, INT64_MAX},
+    [nd_op_where] = {emit_plain, NULL, 9, INT64_MAX},
+    [nd_op_unary] = {emit_unary, NULL, 13, INT64_MAX},
+    [nd_op_cast] = {emit_cast, NULL, 6, INT64_MAX},
+    [nd_op_quantize] = {emit_axis, NULL, 13, INT64_MAX},
+    [nd_op_dequantize] = {emit_axis, NULL, 13, INT64_MAX},
 };
+
+/* Inputs before opset 18, which gave these nodes another for their axes. */
+static const int nd_most_inputs[nd_op_count] = {[nd_op_pad] = 3, [nd_op_reduce_mean] = 1, [nd_op_reduce] = 1};
+
+bool nd_onnx_remakes_operands(const nd_graph *graph, const nd_node *node) {
+    const int most = nd_most_inputs[node->op];
+    if (!nd_emitters[node->op].operands) return false;
+    for (int k = 1; k < node->n_in; k++)
+        if (node->in[k] >= 0 && !graph->values[node->in[k]].init) return false;
+    return node->n_in == 1 || (most && node->n_in > most);
+}
 
 nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node, char *const *in, char *const *out) {
     const nd_graph *graph = writer->graph;
     nd_emitter emitter = {.writer = writer, .node = node, .proto = ND__ONNX__NODE__INIT};
-    ND_REQUIRE(nd_emitters[node->op].emit, nd_status_unsupported, "%s: node '%s' (%s) cannot be written",
-               graph->name, node->name, node->op_type);
+    ND_REQUIRE(nd_emitters[node->op].attributes, nd_status_unsupported,
+               "%s: node '%s' (%s) cannot be written", graph->name, node->name, node->op_type);
     ND_REQUIRE(graph->opset >= nd_emitters[node->op].opset_min &&
                    graph->opset <= nd_emitters[node->op].opset_max &&
-                   !(node->op == nd_op_softmax && node->attr.flat_softmax) &&
-                   !(graph->opset > 12 && !strcmp(node->op_type, "ReduceSum")),
+                   !(node->op == nd_op_softmax && node->attr.flat_softmax),
                nd_status_unsupported, "%s: node '%s' (%s) cannot be written in opset %lld", graph->name,
                node->name, node->op_type, (long long)graph->opset);
-    const bool lists = nd_emitters[node->op].lists && node->n_in == 1;
+    const bool several = node->op == nd_op_reduce || node->op == nd_op_unary; /* operators of one kind */
+    const bool remade = nd_onnx_remakes_operands(graph, node);
     Nd__Onnx__Node *proto = &emitter.proto;
     proto->name = (char *)(uintptr_t)node->name;
-    proto->op_type = (char *)(uintptr_t)(node->op == nd_op_reduce ? node->op_type : nd_op_name(node->op));
+    proto->op_type = (char *)(uintptr_t)(several ? node->op_type : nd_op_name(node->op));
     proto->attribute = emitter.pointers;
     proto->n_output = (size_t)node->n_out;
     proto->output = (char **)(uintptr_t)out;
     proto->n_input = (size_t)node->n_in;
     proto->input = (char **)(uintptr_t)in;
-    if (lists) {
+    if (remade) {
         emitter.inputs[0] = in[0];
         proto->input = emitter.inputs;
+        proto->n_input = 1;
     }
-    if (lists || !nd_emitters[node->op].lists) nd_emitters[node->op].emit(&emitter);
+    nd_emitters[node->op].attributes(&emitter);
+    if (remade) nd_emitters[node->op].operands(&emitter);
     if (emitter.status) return emitter.status;
     return nd_pieces_add_message(&writer->nodes, nd_onnx_graph_node, &proto->base);
 }

@@ -60,6 +60,9 @@ nd_status nd_onnx_put_meta(nd_onnx_writer *writer, const nd_meta *meta);
 
 /* A node that nd made, as a standard operator; its constant operands become initializers. The names are those
  * of its inputs and outputs. */
+/* Whether its inputs after the first are made anew from its attributes, as the opset that is written wants
+ * them. */
+bool nd_onnx_remakes_operands(const nd_graph *graph, const nd_node *node);
 nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node, char *const *in, char *const *out);
 
 /* The graph of a file with what nd changed in it, into `model`: everything else byte for

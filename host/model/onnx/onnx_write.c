@@ -93,9 +93,12 @@ static bool *find_used(const nd_graph *graph, uint64_t *bytes) {
     bool *used = nd_alloc_array((size_t)graph->n_values, sizeof *used);
     if (!used) return NULL;
     for (int i = 0; i < graph->n_outputs; i++) used[graph->outputs[i]] = true;
-    for (int i = 0; i < graph->n_nodes; i++)
-        for (int k = 0; k < graph->nodes[i].n_in; k++)
-            if (graph->nodes[i].in[k] >= 0) used[graph->nodes[i].in[k]] = true;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const nd_node *node = &graph->nodes[i];
+        const int inputs = !graph->source && nd_onnx_remakes_operands(graph, node) ? 1 : node->n_in;
+        for (int k = 0; k < inputs; k++)
+            if (node->in[k] >= 0) used[node->in[k]] = true;
+    }
     *bytes = 0;
     for (int i = 0; i < graph->n_values; i++)
         if (used[i] && graph->values[i].init) *bytes += nd_tensor_bytes(graph->values[i].init);
