@@ -60,7 +60,7 @@ def relative_difference(build, name, folder):
 
 
 class Heads(torch.nn.Module):
-    """What the heads of torchvision's SSD say, undecoded."""
+    """What the heads of a detector of torchvision say, undecoded."""
 
     def __init__(self, model):
         super().__init__()
@@ -178,18 +178,6 @@ def check_exported(build):
     return good
 
 
-class RetinaHeads(torch.nn.Module):
-    """What the heads of torchvision's RetinaNet say, undecoded."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.backbone, self.head = model.backbone, model.head
-
-    def forward(self, images):
-        said = self.head(list(self.backbone(images).values()))
-        return said["cls_logits"], said["bbox_regression"]
-
-
 def retinanet():
     """(model, image, found by its own post-processing). Random, with heads whose numbers vary from place to place, and with all
     boxes of a map looked at, as nd does."""
@@ -264,7 +252,7 @@ def check_decoders(build):
         good = same_found(build, "ssd", f"ssd300_vgg16:{checkpoint}", image, found, 1, folder)
         model, image, found = retinanet()
         path = os.path.join(folder, "retinanet.onnx")
-        torch.onnx.export(RetinaHeads(model).eval(), (image,), path, opset_version=16, input_names=["image"])
+        torch.onnx.export(Heads(model).eval(), (image,), path, opset_version=16, input_names=["image"])
         return same_found(build, "retinanet", path, image, found, 0, folder) and good
 
 

@@ -250,18 +250,6 @@ static void emit_cast(nd_emitter *emitter) {
     emit_int(emitter, "to", nd_onnx_dtype_code(emitter->node->attr.dtype));
 }
 
-/* Functions without attributes that opset 13 has. */
-static void emit_unary(nd_emitter *emitter) {
-    static const char *const plain[] = {"Abs", "Ceil",     "Cos",      "Erf",        "Exp",   "Floor",
-                                        "Log", "Neg",      "Not",      "Reciprocal", "Round", "Sign",
-                                        "Sin", "Softplus", "Softsign", "Sqrt",       "Tanh"};
-    const nd_node *node = emitter->node;
-    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
-        if (!strcmp(node->op_type, plain[i])) return;
-    emitter->status = nd_fail(nd_status_unsupported, "%s: node '%s' (%s) cannot be written",
-                              emitter->writer->graph->name, node->name, node->op_type);
-}
-
 static void emit_plain(nd_emitter *emitter) {
     (void)emitter;
 }
@@ -309,11 +297,22 @@ static const struct {
     [nd_op_expand] = {emit_plain, NULL, 8, INT64_MAX},
     [nd_op_tile] = {emit_plain, NULL, 6, INT64_MAX},
     [nd_op_where] = {emit_plain, NULL, 9, INT64_MAX},
-    [nd_op_unary] = {emit_unary, NULL, 13, INT64_MAX},
+    [nd_op_unary] = {emit_plain, NULL, 13, INT64_MAX},
     [nd_op_cast] = {emit_cast, NULL, 6, INT64_MAX},
     [nd_op_quantize] = {emit_axis, NULL, 13, INT64_MAX},
     [nd_op_dequantize] = {emit_axis, NULL, 13, INT64_MAX},
 };
+
+/* Of functions those without attributes that opset 13 has. */
+static bool can_write(const nd_node *node) {
+    static const char *const functions[] = {"Abs", "Ceil",     "Cos",      "Erf",        "Exp",   "Floor",
+                                            "Log", "Neg",      "Not",      "Reciprocal", "Round", "Sign",
+                                            "Sin", "Softplus", "Softsign", "Sqrt",       "Tanh"};
+    if (node->op != nd_op_unary) return nd_emitters[node->op].attributes != NULL;
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++)
+        if (!strcmp(node->op_type, functions[i])) return true;
+    return false;
+}
 
 /* Inputs before opset 18, which gave these nodes another for their axes. */
 static const int nd_most_inputs[nd_op_count] = {[nd_op_pad] = 3, [nd_op_reduce_mean] = 1, [nd_op_reduce] = 1};
@@ -329,8 +328,8 @@ bool nd_onnx_remakes_operands(const nd_graph *graph, const nd_node *node) {
 nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node, char *const *in, char *const *out) {
     const nd_graph *graph = writer->graph;
     nd_emitter emitter = {.writer = writer, .node = node, .proto = ND__ONNX__NODE__INIT};
-    ND_REQUIRE(nd_emitters[node->op].attributes, nd_status_unsupported,
-               "%s: node '%s' (%s) cannot be written", graph->name, node->name, node->op_type);
+    ND_REQUIRE(can_write(node), nd_status_unsupported, "%s: node '%s' (%s) cannot be written", graph->name,
+               node->name, node->op_type);
     ND_REQUIRE(graph->opset >= nd_emitters[node->op].opset_min &&
                    graph->opset <= nd_emitters[node->op].opset_max &&
                    !(node->op == nd_op_softmax && node->attr.flat_softmax),
