@@ -162,11 +162,10 @@ static double patch_entry(const nd_conv *conv, const float *x, int64_t group, in
 Test(fit, moments_by_shifts_are_those_of_patches) {
     enum { some = 151, first_row = 5, step = 97 }; /* of the rows of g, which go through all taps */
     nd_backend *backend = help_backend();
-    nd_conv conv = help_conv(0, 91);
+    nd_conv conv = help_shapes[0];
     conv.ni = 128, conv.no = 2, conv.groups = 2, conv.in_h = 4, conv.in_w = 3;
-    float *weights = nd_alloc_array((size_t)help_kernel_size(&conv), sizeof *weights);
-    conv.weights = weights;
-    weights[7] = 1;
+    conv.weights = help_normals(help_kernel_size(&conv), 91);
+    conv.bias = help_normals(conv.no, 92);
     cr_assert(nd_shifts_suit(&conv));
     const int64_t area = conv.in_h * conv.in_w;
     float *x = pictures(&conv, some, 9), *y = responses(&conv, x, some);
@@ -194,7 +193,7 @@ Test(fit, moments_by_shifts_are_those_of_patches) {
     cr_expect_not(nd_shifts_suit(&conv));
     free(x);
     free(y);
-    free(weights);
+    help_conv_free(&conv);
     nd_moments_free(m);
     nd_backend_close(backend);
 }

@@ -485,7 +485,7 @@ static bool as_of_2017(char *name, nd_tensor *tensor) {
     (void)tensor;
     for (int i = 1; i <= 2; i++) {
         for (int norm = 0; norm < 2; norm++) {
-            char now[16], plain[name_size];
+            char now[32], plain[name_size];
             snprintf(now, sizeof now, ".%s%d.", norm ? "norm" : "conv", i);
             char *at = strstr(name, "denselayer") ? strstr(name, now) : NULL;
             if (!at) continue;
