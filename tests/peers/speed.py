@@ -36,9 +36,13 @@ ROUNDS = int(os.environ.get("ROUNDS", "5"))
 MINUTES = float(os.environ.get("MINUTES", "12"))
 SLOW = 10
 BATCHES = [int(b) for b in os.environ.get("BATCHES", "1,8").split(",")]
-DTYPES = os.environ.get("DTYPES", "fp32,bf16,int8").split(",")
+KNOWN_DTYPES = "fp32", "bf16", "int8"
+DTYPES = os.environ.get("DTYPES", ",".join(KNOWN_DTYPES)).split(",")
 RANKS = (None, 3, 2)
 BUILD = sys.argv[1]
+
+if not set(DTYPES) <= set(KNOWN_DTYPES):
+    raise SystemExit(f"DTYPES={','.join(DTYPES)}: there are {', '.join(KNOWN_DTYPES)}, with commas between them")
 
 
 def nd(*arguments):

@@ -107,7 +107,6 @@ static nd_status read_cache(nd_args *args, nd_decouple_settings *settings) {
 static nd_status read_calibration(const nd_args *args, nd_decouple_settings *settings) {
     if (!nd_args_has(args, "calib")) return nd_status_ok;
     ND_TRY(nd_args_int(args, "calib-images", 256, 1, 1 << 30, &settings->calib_images));
-    if (nd_args_has(args, "calib-mirror")) settings->calib_images *= 2;
     ND_TRY(nd_args_real(args, "ridge", 0, 0, 1e6, &settings->ridge));
     settings->quick = nd_args_has(args, "quick");
     settings->light = nd_args_has(args, "light");
@@ -123,14 +122,14 @@ static nd_status open_calibration(const nd_args *args, const nd_graph *graph,
     if (!spec) return nd_status_ok;
     const nd_image_input image = nd_image_input_of(&graph->values[graph->inputs[0]]);
     bool small = image.channels > 0 && image.height * image.width <= small_image;
-    const bool mirror = nd_args_has(args, "calib-mirror");
     nd_dataset_settings dataset = {
         .spec = spec,
         .calibration = true,
         .batch = small ? small_batch : large_batch,
-        .limit = settings->calib_images / (mirror ? 2 : 1),
-        .mirror = mirror,
+        .limit = settings->calib_images,
+        .mirror = nd_args_has(args, "calib-mirror"),
     };
+    if (dataset.mirror) settings->calib_images *= 2; /* two of each picture */
     return nd_cli_dataset(args, &graph, 1, dataset, &settings->calib);
 }
 

@@ -46,7 +46,7 @@ typedef struct layer_job {
     const float *y, *y_shortcut, *u, *u_shortcut; /* of original and current; shortcuts may be NULL */
     int64_t size;                                 /* of y, one image */
     double proximal, slope;
-    float *target; /* one block */
+    float *target; /* one block, where targets are not the original's outputs */
     double
         *sums; /* [no][5] for gains: y, u, yy, uu, yu; [no][3] after the activation: z, zz, squared error */
     double pixels;
@@ -137,8 +137,10 @@ static nd_status run_job(const nd_layer_data *data, bool u, nd_sample_block *blo
     job->backend = data->backend;
     job->conv = &data->layer->conv;
     job->size = nd_value_size(data->original, y);
-    job->target = nd_alloc_array((size_t)batch, (size_t)job->size * sizeof *job->target);
-    ND_REQUIRE_DONE(job->target, nd_status_memory, "conv %s: no memory for its targets", data->layer->name);
+    const bool own_targets = shortcut >= 0 || job->targets;
+    if (own_targets) job->target = nd_alloc_array((size_t)batch, (size_t)job->size * sizeof *job->target);
+    ND_REQUIRE_DONE(job->target || !own_targets, nd_status_memory, "conv %s: no memory for its targets",
+                    data->layer->name);
     ND_TRY_DONE(nd_activation_cache_captures(data->activations, data->backend, data->original, wanted, n,
                                              &job->original));
     ND_TRY_DONE(nd_activation_cache_captures(data->activations, data->backend, data->current, given,
