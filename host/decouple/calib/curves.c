@@ -13,7 +13,7 @@
 /* Measured ranks, as shares of the dense layer's cost, and images measured on (method.md, "Measured curves").
  */
 static const double measured_shares[] = {.06, .09, .125, .185, .25, .31, .37, .5, .62, .8},
-                    quick_shares[] = {.06, .125, .25, .37, .62, .8};
+                    quick_shares[] = {.06, .09, .125, .185, .25, .37, .62, .8};
 enum {
     n_shares = sizeof measured_shares / sizeof *measured_shares,
     n_quick_shares = sizeof quick_shares / sizeof *quick_shares,
@@ -355,6 +355,12 @@ static void tidy_scale(nd_scale *scale) {
     scale->n = n;
 }
 
+/* Halfway, by logarithms, between what the layer loses and what that does to the scores of the original
+ * network: there nothing after it makes up for it, as later layers' fits will (method.md, "Quick"). */
+static double quick_loss(const nd_scale *scale, double error) {
+    return sqrt(error * at_scores(scale, error));
+}
+
 static nd_status add_curve(const nd_decouple_settings *settings, const nd_layer *layer, int number,
                            const nd_method *method, nd_curve *curve, const nd_scale *scale,
                            nd_candidate_list *t) {
@@ -368,7 +374,7 @@ static nd_status add_curve(const nd_decouple_settings *settings, const nd_layer 
         nd_candidate candidate = {
             .layer = number,
             .cost = nd_method_macs(method, &layer->conv, settings->ranks, rank),
-            .error = at_scores(scale, interpolate(curve, rank)),
+            .error = quick_loss(scale, interpolate(curve, rank)),
             .method = method,
             .rank = rank,
         };
