@@ -47,8 +47,12 @@ __device__ inline void nd_store(nd_bf16 *y, float x) {
 
 /* To the nearest even integer in range; what is no number gives 0. Beside 2^23 there is no room for less than
  * 1, so that the sum rounds and has the integer in its low bits: conversions are slow on some devices. */
+__device__ inline uint32_t nd_u8_of_f32(float x) { /* in the low byte */
+    return nd_ptx_bits_of_f32(fminf(fmaxf(x, 0.0f), 255.0f) + 8388608.0f);
+}
+
 __device__ inline void nd_store(nd_u8 *y, float x) {
-    y->integer = (uint8_t)nd_ptx_bits_of_f32(fminf(fmaxf(x, 0.0f), 255.0f) + 8388608.0f);
+    y->integer = (uint8_t)nd_u8_of_f32(x);
 }
 
 /* `count` neighbours that move in one access: at most 16 bytes. */

@@ -57,6 +57,17 @@ __device__ inline float nd_ptx_mul(float x, float y) {
     return __fmul_rn(x, y);
 }
 
+/* Four of the eight bytes of low and high, numbered from low's lowest: one in every nibble of `which`. */
+__device__ inline uint32_t nd_ptx_bytes(uint32_t low, uint32_t high, uint32_t which) {
+    return __byte_perm(low, high, which);
+}
+
+/* sum + the products of four unsigned bytes with four signed ones. */
+__device__ inline int32_t nd_ptx_dot_u8(uint32_t a, uint32_t b, int32_t sum) {
+    asm("dp4a.u32.s32 %0, %1, %2, %0;" : "+r"(sum) : "r"(a), "r"(b));
+    return sum;
+}
+
 __device__ inline uint32_t nd_ptx_shared_address(const void *pointer) {
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }

@@ -126,9 +126,9 @@ template <int pending> __device__ inline void nd_ptx_wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
-#define ND_D4(c, j)  "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
-#define ND_D16(c, j) ND_D4(c, j), ND_D4(c, j + 1), ND_D4(c, j + 2), ND_D4(c, j + 3)
-#define ND_D64(c, j) ND_D16(c, j), ND_D16(c, j + 4), ND_D16(c, j + 8), ND_D16(c, j + 12)
+#define ND_D4(as, c, j)  as(c[j][0]), as(c[j][1]), as(c[j][2]), as(c[j][3])
+#define ND_D16(as, c, j) ND_D4(as, c, j), ND_D4(as, c, j + 1), ND_D4(as, c, j + 2), ND_D4(as, c, j + 3)
+#define ND_D64(as, c, j) ND_D16(as, c, j), ND_D16(as, c, j + 4), ND_D16(as, c, j + 8), ND_D16(as, c, j + 12)
 
 #define ND_P32_0                                                                                             \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                                 \
@@ -144,26 +144,29 @@ template <int pending> __device__ inline void nd_ptx_wgmma_wait() {
     "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "           \
     "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
-/* c (64xN, fp32) = a (64xK) b (NxK)^T, plus c where `add`, N being 64, 128 or 256 and K one step; c[j] is the
- * mma.sync fragment of columns 8j to 8j + 7. c is written in the background: nothing else may touch it before
- * the wait. */
-#define ND_WGMMA(name, columns, step, type, order, places, a_at, b_at, add_at, ...)                          \
-    __device__ inline void name(float(&c)[columns / 8][4], uint64_t a, uint64_t b, int add) {                \
+/* c (64xN, fp32 or int32) = a (64xK) b (NxK)^T, plus c where `add`, N being 64, 128 or 256 and K one step;
+ * c[j] is the mma.sync fragment of columns 8j to 8j + 7. c is written in the background: nothing else may
+ * touch it before the wait. */
+#define ND_WGMMA(name, sum, columns, step, types, order, places, a_at, b_at, add_at, ...)                    \
+    __device__ inline void name(sum(&c)[columns / 8][4], uint64_t a, uint64_t b, int add) {                  \
         asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, " add_at ", 0;\n"                                 \
-                     "wgmma.mma_async.sync.aligned.m64n" #columns step ".f32." type "." type " {" places     \
-                     "}, " a_at ", " b_at ", add, 1, 1" order ";\n}\n"                                       \
+                     "wgmma.mma_async.sync.aligned.m64n" #columns step "." types " {" places "}, " a_at      \
+                     ", " b_at ", add" order ";\n}\n"                                                        \
                      : __VA_ARGS__                                                                           \
                      : "l"(a), "l"(b), "r"(add));                                                            \
     }
-#define ND_WGMMAS(name, step, type, order)                                                                   \
-    ND_WGMMA(name, 64, step, type, order, ND_P32_0, "%32", "%33", "%34", ND_D16(c, 0), ND_D16(c, 4))         \
-    ND_WGMMA(name, 128, step, type, order, ND_P64_0, "%64", "%65", "%66", ND_D64(c, 0))                      \
-    ND_WGMMA(name, 256, step, type, order, ND_P64_0 ", " ND_P64_64, "%128", "%129", "%130", ND_D64(c, 0),    \
-             ND_D64(c, 16))
+#define ND_WGMMAS(name, sum, as, step, types, order)                                                         \
+    ND_WGMMA(name, sum, 64, step, types, order, ND_P32_0, "%32", "%33", "%34", ND_D16(as, c, 0),             \
+             ND_D16(as, c, 4))                                                                               \
+    ND_WGMMA(name, sum, 128, step, types, order, ND_P64_0, "%64", "%65", "%66", ND_D64(as, c, 0))            \
+    ND_WGMMA(name, sum, 256, step, types, order, ND_P64_0 ", " ND_P64_64, "%128", "%129", "%130",            \
+             ND_D64(as, c, 0), ND_D64(as, c, 16))
 
-/* 16-bit operands say that they are not transposed; tf32 cannot be. */
-ND_WGMMAS(nd_ptx_wgmma_f16, "k16", "f16", ", 0, 0")
-ND_WGMMAS(nd_ptx_wgmma_bf16, "k16", "bf16", ", 0, 0")
-ND_WGMMAS(nd_ptx_wgmma_tf32, "k8", "tf32", "")
+/* Real numbers say that they are not negated, those of 16 bits also that they are not transposed; what others
+ * do not say cannot be. */
+ND_WGMMAS(nd_ptx_wgmma_f16, float, "+f", "k16", "f32.f16.f16", ", 1, 1, 0, 0")
+ND_WGMMAS(nd_ptx_wgmma_bf16, float, "+f", "k16", "f32.bf16.bf16", ", 1, 1, 0, 0")
+ND_WGMMAS(nd_ptx_wgmma_tf32, float, "+f", "k8", "f32.tf32.tf32", ", 1, 1")
+ND_WGMMAS(nd_ptx_wgmma_u8, int32_t, "+r", "k32", "s32.u8.s8", "") /* a of unsigned, b of signed integers */
 
 #endif

@@ -21,8 +21,13 @@ static nd_status tensor_map_find(nd_tensor_map_encoder **out) {
 }
 
 static CUtensorMapDataType tensor_map_type(nd_dtype type) {
-    if (type == nd_dtype_f16) return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    return type == nd_dtype_bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+    static const CUtensorMapDataType types[nd_dtype_count] = {
+        [nd_dtype_f32] = CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+        [nd_dtype_f16] = CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        [nd_dtype_bf16] = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+        [nd_dtype_u8] = CU_TENSOR_MAP_DATA_TYPE_UINT8,
+    };
+    return types[type];
 }
 
 static CUtensorMapSwizzle tensor_map_swizzle(int bytes) {

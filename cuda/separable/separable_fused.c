@@ -21,19 +21,18 @@ static void separable_fused_release(nd_kernel *kernel) {
 
 static const nd_cuda_functions nd_separable_fused_functions = {separable_fused_run, separable_fused_release};
 
-/* Of int8: of channels up to a whole tile. */
-static nd_status separable_fused_integers(nd_kernel *kernel, const nd_work *work,
-                                          const nd_separable_pack *pack, nd_cuda_integers *integers) {
-    const size_t rows = (size_t)pack->rows;
+nd_status nd_separable_integers_send(nd_kernel *kernel, const nd_work *work,
+                                     const nd_separable_integers *host, nd_cuda_integers *integers) {
+    const size_t rows = (size_t)host->rows;
     const void *constant;
-    integers->requant = pack->requant;
+    integers->requant = host->requant;
     integers->x_zero = work->x_quant.zero;
     integers->middle_zero = work->middle_quant.zero;
-    ND_TRY(nd_cuda_constant(kernel, pack->start, rows * sizeof *pack->start, &constant));
+    ND_TRY(nd_cuda_constant(kernel, host->start, rows * sizeof *host->start, &constant));
     integers->start = constant;
-    ND_TRY(nd_cuda_constant(kernel, pack->factor, rows * sizeof *pack->factor, &constant));
+    ND_TRY(nd_cuda_constant(kernel, host->factor, rows * sizeof *host->factor, &constant));
     integers->factor = constant;
-    ND_TRY(nd_cuda_constant(kernel, pack->shift, rows * sizeof *pack->shift, &constant));
+    ND_TRY(nd_cuda_constant(kernel, host->shift, rows * sizeof *host->shift, &constant));
     integers->shift = constant;
     return nd_status_ok;
 }
@@ -100,7 +99,7 @@ static nd_status separable_fused_prepare(nd_kernel *kernel, const nd_work *work,
                     "a window of %lldx%lld does not fit shared memory", (long long)work->window.kernel[0],
                     (long long)work->window.kernel[1]);
     ND_TRY_DONE(separable_fused_constants(kernel, &pack, call));
-    if (integers) ND_TRY_DONE(separable_fused_integers(kernel, work, &pack, &call->integers));
+    if (integers) ND_TRY_DONE(nd_separable_integers_send(kernel, work, &pack.integers, &call->integers));
     nd_separable_split_choose(call, kernel->cuda->multiprocessors * (tile < 256 ? 2 : 1));
     kernel->workspace = nd_cuda_separable_partial(call);
     snprintf(kernel->engine, sizeof kernel->engine, "nd:separable:mma_n%lld,patch=%lldx%lldx%lld,split=%lld",

@@ -37,27 +37,42 @@ static void separable_fill(const nd_work *work, int64_t align, const int64_t *en
     }
 }
 
-/* What int8 has beside the rest. */
-static nd_status separable_integers(const nd_work *work, const int64_t *ends, nd_separable_pack *pack) {
-    const int64_t terms = nd_separable_terms, no = work->y.dims[1];
-    float *middle = nd_alloc_array((size_t)work->terms, sizeof *middle);
-    pack->start = nd_alloc_array((size_t)pack->rows, sizeof *pack->start);
-    pack->factor = nd_alloc_array((size_t)pack->rows, sizeof *pack->factor);
-    pack->shift = nd_alloc_array((size_t)pack->rows, sizeof *pack->shift);
-    if (!middle || !pack->start || !pack->factor || !pack->shift) {
-        free(middle);
-        return nd_fail(nd_status_memory, "no memory for the factors of %lld channels", (long long)pack->rows);
+nd_status nd_separable_integers_make(const nd_work *work, int64_t rows, nd_separable_integers *integers) {
+    *integers = (nd_separable_integers){
+        .rows = rows,
+        .start = nd_alloc_array((size_t)rows, sizeof *integers->start),
+        .factor = nd_alloc_array((size_t)rows, sizeof *integers->factor),
+        .shift = nd_alloc_array((size_t)rows, sizeof *integers->shift),
+        .middle = nd_alloc_array((size_t)work->terms, sizeof *integers->middle),
+    };
+    if (!integers->start || !integers->factor || !integers->shift || !integers->middle) {
+        nd_separable_integers_free(integers);
+        return nd_fail(nd_status_memory, "no memory for the factors of %lld channels", (long long)rows);
     }
-    pack->requant = nd_requant_of(work, pack->factor, pack->shift, middle);
-    for (int64_t b = 0, r = 0; b < pack->blocks; b++)
-        for (int64_t first = r; r < ends[b]; r++)
-            pack->filters[((b + 1) * pack->constants - 1) * terms + r - first] = middle[r];
-    free(middle);
-    for (int64_t o = 0; o < no; o++) {
+    integers->requant = nd_requant_of(work, integers->factor, integers->shift, integers->middle);
+    for (int64_t o = 0; o < work->y.dims[1]; o++) {
         int64_t sum = 0;
         for (int64_t r = 0; r < work->terms; r++) sum += (int64_t)work->weights[o * work->terms + r];
-        pack->start[o] = (int32_t)(-sum * work->middle_quant.zero);
+        integers->start[o] = (int32_t)(-sum * work->middle_quant.zero);
     }
+    return nd_status_ok;
+}
+
+void nd_separable_integers_free(nd_separable_integers *integers) {
+    free(integers->start);
+    free(integers->factor);
+    free(integers->shift);
+    free(integers->middle);
+    *integers = (nd_separable_integers){0};
+}
+
+/* The last row of constants of every block of int8: the factors of what the others make. */
+static nd_status separable_integers(const nd_work *work, const int64_t *ends, nd_separable_pack *pack) {
+    ND_TRY(nd_separable_integers_make(work, pack->rows, &pack->integers));
+    for (int64_t b = 0, r = 0; b < pack->blocks; b++)
+        for (int64_t first = r; r < ends[b]; r++)
+            pack->filters[((b + 1) * pack->constants - 1) * nd_separable_terms + r - first] =
+                pack->integers.middle[r];
     return nd_status_ok;
 }
 
@@ -92,9 +107,7 @@ void nd_separable_pack_free(nd_separable_pack *pack) {
     free(pack->filters);
     free(pack->base);
     free(pack->offset);
-    free(pack->start);
-    free(pack->factor);
-    free(pack->shift);
+    nd_separable_integers_free(&pack->integers);
     *pack = (nd_separable_pack){0};
 }
 

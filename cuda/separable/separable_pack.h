@@ -9,6 +9,19 @@
 extern "C" {
 #endif
 
+/* Of 8-bit integers: what follows the sums, of channels up to `rows`, and the factors of depthwise results.
+ * All owned. */
+typedef struct nd_separable_integers {
+    int64_t rows;
+    nd_requant requant;
+    int32_t *start; /* see nd_cuda_integers */
+    float *factor, *shift;
+    float *middle; /* [terms] */
+} nd_separable_integers;
+
+nd_status nd_separable_integers_make(const nd_work *work, int64_t rows, nd_separable_integers *integers);
+void nd_separable_integers_free(nd_separable_integers *integers);
+
 /* Terms in order, cut into blocks of at most nd_separable_terms whose channels lie within nd_separable_terms
  * of an aligned first one; short blocks are filled with zero terms. All arrays are owned. */
 typedef struct nd_separable_pack {
@@ -19,10 +32,7 @@ typedef struct nd_separable_pack {
     float *filters;    /* [blocks][constants][terms] */
     int32_t *base;     /* [blocks][2] */
     int32_t *offset;   /* [blocks][terms] */
-    /* Of 8-bit integers, else NULL; [rows], see nd_cuda_integers. */
-    nd_requant requant;
-    int32_t *start;
-    float *factor, *shift;
+    nd_separable_integers integers; /* of u8 */
 } nd_separable_pack;
 
 /* `tile`: output channels of a tile. Storage type decides the alignment of base: 16 bytes; u8: the work is of

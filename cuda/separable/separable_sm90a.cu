@@ -4,26 +4,31 @@
  * pixels, are made on the fly. A tile is two halves of N channels, each of them a warpgroup's with a patch of
  * its own, so that any two are a tile: 64 pixels of 256 channels, 128 of fewer, which is what the sums of a
  * warpgroup's registers hold. A round is 64 bytes of channels and up to three of their terms, whose patch is
- * read once: K = 96 of 16 bits, 48 of tf32. Its constants, weights as wgmma wants them and filters, are one
- * piece of memory (separable_sm90a.h).
+ * read once: K = 96 of 16 bits, 48 of tf32, 192 integers. Its constants, weights as wgmma wants them and
+ * filters, are one piece of memory (separable_sm90a.h).
  *
  *   copy thread  waits until a stage is free in all blocks of the cluster, then asks for the next round's
  * patches and for its share of the constants, which goes to all of them: the cluster reads the weights once
- *   warpgroup    waits for the stage; makes its rows of A: a lane two neighbouring channels, a run of pixels
- * down a column, so that the 3x3 window slides; waits for the wgmma before, gives its stage back and meets
- * its other warps; starts wgmma
+ *   warpgroup    waits for the stage; makes its rows of A: a lane two neighbouring channels, of integers
+ * four, a run of pixels down a column, so that the 3x3 window slides (separable_sm90a_depthwise.cuh); waits
+ * for the wgmma before, gives its stage back and meets its other warps; starts wgmma
  *
  * so that the tensor cores multiply a round while the same warps make the next, of the next tile too: what is
  * summed is only finished (bias, residual, activation, store) once the first rows of the next tile are made.
  * Blocks are persistent: as many as the device runs at once take all tiles in turn, neighbours in time the
  * same pixels.
  *
- * Banks: lanes of a warp take neighbouring columns of the patch (2 of 16-bit channels, 4 of tf32) and write
- * neighbouring rows of A, so that both are 128 bytes in one piece. Neighbouring lanes take the same channels
- * of two columns: of filters, which both read, every access is then half of what it would be (a rule of the
- * load unit from sm_70 on that NVIDIA's forum gives, "Unexpected shared memory bank conflict": two of the
- * four parts of a 16-byte load go at once where lanes n and n ^ 1 read the same). Order of pixels in a half:
- * [image][group of columns][row][column].
+ * Banks: lanes of a warp take neighbouring columns of the patch (2 of 16-bit channels and of integers, 4 of
+ * tf32) and write neighbouring rows of A, so that both are 128 bytes in one piece. Neighbouring lanes take
+ * the same channels of two columns: of filters, which both read, every access is then half of what it would
+ * be (a rule of the load unit from sm_70 on that NVIDIA's forum gives, "Unexpected shared memory bank
+ * conflict": two of the four parts of a 16-byte load go at once where lanes n and n ^ 1 read the same). Order
+ * of pixels in a half: [image][group of columns][row][column].
+ *
+ * 8-bit integers (run/quantized.h): products are of unsigned depthwise results, which hold their zero, with
+ * signed weights, and wgmma sums them in int32; what that zero adds is a constant of the output channel and
+ * goes off when a tile is finished. The copy engine knows only one number for what is outside of x, 0, where
+ * x's own zero is meant: each warpgroup writes that over the edges of its patch before it reads it.
  *
  * Who may write what, when. Round g writes half g % 2 of A, which wgmma g - 2 read: all warps of the
  * warpgroup waited for that before they met in round g - 1, and only this warpgroup touches its rows. A stage
@@ -35,14 +40,15 @@
  *
  * Not yet run on a device: checked on the host under the emulator and by ptxas' register report alone. */
 #include "cuda/libs/tensor_map.h"
+#include "cuda/separable/separable_sm90a_depthwise.cuh"
 #include "cuda/separable/separable_sm90a_finish.cuh"
 
 #ifdef ND_PTX_SM90A
 /* A matrix in shared memory, K contiguous, rows of 64 bytes in the swizzle of that width, groups of 8 rows
  * one after another; `at` begins on 8 rows, plus 32 bytes for every step of K (16 elements of 16 bits, 8 of
- * tf32). Bits 0-13 address, 16-29 leading offset (unused with a swizzle: 1), 32-45 from group to group, all
- * in 16 bytes; bits 49-51 base offset, 0 where the pattern, 8 rows, begins on a multiple of itself; bits
- * 62-63 swizzle. */
+ * tf32, 32 integers). Bits 0-13 address, 16-29 leading offset (unused with a swizzle: 1), 32-45 from group to
+ * group, all in 16 bytes; bits 49-51 base offset, 0 where the pattern, 8 rows, begins on a multiple of
+ * itself; bits 62-63 swizzle. */
 __device__ inline uint64_t nd_hopper_matrix(const void *at) {
     const uint64_t address = nd_ptx_shared_address(at) >> 4 & 0x3fff;
     const uint64_t leading = 1, stride = 8 * 64 >> 4, swizzle = 2;
@@ -64,6 +70,11 @@ __device__ void nd_hopper_mma(nd_math_tf32, float (&c)[tiles][4], uint64_t a, ui
     nd_ptx_wgmma_tf32(c, a, b, add);
 }
 
+template <int tiles>
+__device__ void nd_hopper_mma(nd_math_u8, int32_t (&c)[tiles][4], uint64_t a, uint64_t b, int add) {
+    nd_ptx_wgmma_u8(c, a, b, add);
+}
+
 /* One of the stages, and how often all of them have been gone through. */
 struct nd_hopper_turn {
     int stage = 0;
@@ -79,10 +90,12 @@ struct nd_hopper_turn {
 template <class Math, int N> struct nd_hopper_block : nd_hopper_finish<Math, N> {
     using tile = nd_hopper_tile<Math, N>;
     using T = typename tile::T;
-    using tile::call, tile::p, tile::s, tile::shared, tile::group, tile::warp, tile::lane, tile::pair;
-    using tile::channels, tile::pairs, tile::abreast, tile::slabs, tile::half_bytes, tile::term_bytes;
+    using Sum = typename tile::Sum;
+    using half_of = nd_hopper_depthwise<Math>;
+    using tile::call, tile::p, tile::s, tile::shared, tile::group, tile::warp, tile::lane, tile::share;
+    using tile::channels, tile::each, tile::abreast, tile::slabs, tile::half_bytes, tile::term_bytes;
     using tile::stage, tile::full, tile::empty, tile::units, tile::channel, tile::origin, tile::first_round,
-        tile::end_round, tile::first_item, tile::items_apart, tile::load, tile::aside;
+        tile::end_round, tile::first_item, tile::items_apart, tile::aside;
 
     using nd_hopper_finish<Math, N>::nd_hopper_finish;
 
@@ -91,7 +104,7 @@ template <class Math, int N> struct nd_hopper_block : nd_hopper_finish<Math, N> 
     __device__ void ask(const nd_hopper_origin (&halves)[2], const unsigned char *from, int round, int to,
                         const CUtensorMap *x) const {
         const int channel = call.rounds[2 * round] & 0xffffff, terms = call.rounds[2 * round] >> 24;
-        const int constants = terms * (s.weights + nd_hopper_taps * channels * 4);
+        const int constants = terms * (s.weights + nd_hopper_constants<T> * channels * 4);
         from += (int64_t)call.rounds[2 * round + 1] * 16;
         nd_ptx_barrier_expect(full(to), (uint32_t)(constants + 2 * s.patch_bytes));
         ND_UNROLL
@@ -121,51 +134,47 @@ template <class Math, int N> struct nd_hopper_block : nd_hopper_finish<Math, N> 
         }
     }
 
-    /* A run of `count` rows of one column, of two channels and `terms` terms of each: windows begin at x,
-     * `down` and `right` are elements to the next pixel; its first row of A is m of the half at `rows`. */
+    /* The copy engine writes zeros where x is not. Of integers x's own zero belongs there; the warpgroup
+     * meets before it reads what was mended. */
+    __device__ void mend(const nd_hopper_origin &begin, unsigned char *patch) const {
+        const int top = begin.row * (int)p.window.stride[0] - (int)p.window.pad[0],
+                  left = begin.column * (int)p.window.stride[1] - (int)p.window.pad[1];
+        const uint32_t zeros = (uint32_t)p.integers.x_zero * 0x01010101u;
+        if (top >= 0 && left >= 0 && top + s.height <= p.height && left + s.width <= p.width) return;
+        for (int i = warp * 32 + lane; i < (int)p.patch[0] * s.height * s.width; i += 128) {
+            const int line = i / s.width, h = top + line % s.height, w = left + i - line * s.width;
+            if (h >= 0 && h < p.height && w >= 0 && w < p.width) continue;
+            ND_UNROLL
+            for (int k = 0; k < nd_hopper_row; k += 16)
+                *reinterpret_cast<nd_pack<uint32_t, 4> *>(patch + i * nd_hopper_row + k) = {zeros, zeros,
+                                                                                            zeros, zeros};
+        }
+        nd_ptx_part_barrier(1 + group, 128);
+    }
+
+    /* A run of `count` rows of one column, of the lane's channels and `terms` terms of each: windows begin at
+     * x, `down` elements are to the next row; its first row of A is m of the half at `rows`. */
     template <int terms, int slide>
-    __device__ void run(const float (&filter)[nd_hopper_taps][terms][2], const T *x, int down, int count,
-                        unsigned char *rows, int m) const {
-        constexpr int kept = 3 - slide, bytes = 2 * (int)sizeof(T);
-        const int chunk = pair * bytes / 16 << 4, within = pair * bytes % 16;
-        float window[3][3][2];
+    __device__ void run(const typename half_of::template constants<terms> &own, const T *x, int down,
+                        int count, unsigned char *rows, int m) const {
+        constexpr int kept = 3 - slide, bytes = each * (int)sizeof(T);
+        const int chunk = share * bytes / 16 << 4, within = share * bytes % 16;
+        typename half_of::row window[3];
         ND_UNROLL
-        for (int h = 0; h < kept; h++)
-            for (int w = 0; w < 3; w++) load(x + h * down + w * channels, window[h + slide][w]);
+        for (int h = 0; h < kept; h++) half_of::load(x + h * down, window[h + slide]);
         x += kept * down;
         ND_UNROLL_BY(3) /* a window of three rows is where it was after three */
         for (int i = 0; i < count; i++, m += abreast) {
-            float sum[terms][2] = {};
+            float sums[terms][each] = {};
             ND_UNROLL
-            for (int h = 0; h < kept; h++)
-                for (int w = 0; w < 3; w++)
-                    for (int k = 0; k < 2; k++) window[h][w][k] = window[h + slide][w][k];
+            for (int h = 0; h < kept; h++) window[h] = window[h + slide];
             ND_UNROLL
-            for (int h = kept; h < 3; h++)
-                for (int w = 0; w < 3; w++) load(x + (h - kept) * down + w * channels, window[h][w]);
+            for (int h = kept; h < 3; h++) half_of::load(x + (h - kept) * down, window[h]);
             x += slide * down;
-            ND_UNROLL
-            for (int tap = 0; tap < nd_hopper_taps; tap++)
-                for (int t = 0; t < terms; t++)
-                    for (int k = 0; k < 2; k++)
-                        sum[t][k] = fmaf(filter[tap][t][k], window[tap / 3][tap % 3][k], sum[t][k]);
+            half_of::sum(p.integers, window, own, sums);
             unsigned char *to = rows + m * nd_hopper_row + (chunk ^ (m >> 1 & 3) << 4) + within;
             ND_UNROLL
-            for (int t = 0; t < terms; t++) Math::store_pair(to + t * term_bytes, sum[t][0], sum[t][1]);
-        }
-    }
-
-    /* Terms `first` and up of the lane's filters, `count` of them: [tap][pair][count][2]. */
-    template <int first, int count, int terms>
-    __device__ void filters(const unsigned char *from, float (&filter)[nd_hopper_taps][terms][2]) const {
-        using piece = nd_pack<float, 2 * count>;
-        const auto *at =
-            reinterpret_cast<const piece *>(from) + first / count * nd_hopper_taps * pairs + pair;
-        ND_UNROLL
-        for (int tap = 0; tap < nd_hopper_taps; tap++) {
-            const piece taps = at[tap * pairs];
-            ND_UNROLL
-            for (int i = 0; i < 2 * count; i++) filter[tap][first + i / 2][i % 2] = taps.value[i];
+            for (int t = 0; t < terms; t++) half_of::store(to + t * term_bytes, sums[t]);
         }
     }
 
@@ -173,17 +182,16 @@ template <class Math, int N> struct nd_hopper_block : nd_hopper_finish<Math, N> 
     template <int terms, int slide> __device__ void runs(int from, unsigned char *rows) const {
         const unsigned char *constants = stage(from);
         const int down = s.width * channels, last = (int)p.patch[2] - 1, right = (int)p.window.stride[1];
-        float filter[nd_hopper_taps][terms][2];
-        if constexpr (terms > 1) filters<0, 2>(constants + terms * s.weights, filter);
-        if constexpr (terms % 2) filters<terms - 1, 1>(constants + terms * s.weights, filter);
+        typename half_of::template constants<terms> own;
+        half_of::take(constants + terms * s.weights, share, own);
         const T *patch =
-            reinterpret_cast<const T *>(constants + s.patch_at + group * s.patch_next) + pair * 2;
+            reinterpret_cast<const T *>(constants + s.patch_at + group * s.patch_next) + share * each;
         for (int u = warp; u < s.units; u += 4) {
             const int corner = units()[2 * u], more = units()[2 * u + 1];
             int column = (more & 0xff) + aside;
             if (column > last) column = last; /* past the half: makes a row that nobody asks for */
-            run<terms, slide>(filter, patch + (corner + column * right) * channels, down, more >> 8 & 0xff,
-                              rows, (more >> 16) + aside);
+            run<terms, slide>(own, patch + (corner + column * right) * channels, down, more >> 8 & 0xff, rows,
+                              (more >> 16) + aside);
         }
     }
 
@@ -204,7 +212,7 @@ template <class Math, int N> struct nd_hopper_block : nd_hopper_finish<Math, N> 
      * number of terms the compiler would put a fence before every product. */
     template <int terms>
     __device__ void multiply(int from, const unsigned char *rows, bool first,
-                             float (&c)[slabs][N / 8][4]) const {
+                             Sum (&c)[slabs][N / 8][4]) const {
         const unsigned char *weights = stage(from);
         nd_ptx_wgmma_fence();
         ND_UNROLL
@@ -227,7 +235,7 @@ template <class Math, int N> struct nd_hopper_block : nd_hopper_finish<Math, N> 
     /* A warpgroup's half of every tile. `g` counts rounds over all of them. */
     __device__ void work() const {
         unsigned char *const rows = shared + group * half_bytes;
-        float c[slabs][N / 8][4]; /* the first product overwrites it */
+        Sum c[slabs][N / 8][4]; /* the first product overwrites it */
         nd_hopper_turn turn;
         int before = 0, previous = -1; /* the item, and the stage of the round, before */
         uint32_t odd = 0;
@@ -238,6 +246,8 @@ template <class Math, int N> struct nd_hopper_block : nd_hopper_finish<Math, N> 
                 const int terms = __shfl_sync(0xffffffffu, call.rounds[2 * round] >> 24, 0);
                 unsigned char *now = rows + odd * (uint32_t)s.round_bytes;
                 nd_ptx_barrier_wait(full(turn.stage), turn.parity);
+                if constexpr (tile::integers)
+                    mend(origin(number, group), stage(turn.stage) + s.patch_at + group * s.patch_next);
                 depthwise(turn.stage, terms, now);
                 nd_ptx_fence_async();
                 nd_ptx_wgmma_wait<0>(); /* for the round before */
@@ -311,8 +321,14 @@ static nd_status nd_hopper_map(const nd_cuda_hopper *call, const nd_hopper_shape
 }
 
 static nd_hopper_shape nd_hopper_shape_by_type(const nd_cuda_hopper *call) {
-    const bool wide = nd_dtype_bytes(nd_precision_storage(call->layer.precision)) == 4;
-    return wide ? nd_hopper_shape_of<float>(*call) : nd_hopper_shape_of<nd_f16>(*call);
+    switch (nd_dtype_bytes(nd_precision_storage(call->layer.precision))) {
+    case 1:
+        return nd_hopper_shape_of<nd_u8>(*call);
+    case 2:
+        return nd_hopper_shape_of<nd_f16>(*call);
+    default:
+        return nd_hopper_shape_of<float>(*call);
+    }
 }
 
 /* A tensor copy is at most 256 wide in any direction, and a place's row and column are bytes. */
@@ -362,6 +378,7 @@ nd_status nd_cuda_hopper_launch(const nd_cuda_hopper *call) {
          nd_hopper_start<nd_math_f16, 256>},
         {nd_hopper_start<nd_math_bf16, 64>, nd_hopper_start<nd_math_bf16, 128>,
          nd_hopper_start<nd_math_bf16, 256>},
+        {nd_hopper_start<nd_math_u8, 64>, nd_hopper_start<nd_math_u8, 128>, nd_hopper_start<nd_math_u8, 256>},
     };
     ND_REQUIRE(starts[p->precision][0], nd_status_unsupported, "tensor cores have no strict fp32");
     ND_TRY(starts[p->precision][p->tile / 128](call));

@@ -26,6 +26,11 @@ __device__ inline void nd_hopper_words(nd_f16, float x, float y, uint32_t (&word
     word[0] = nd_ptx_f16x2_of_f32(x, y);
 }
 
+/* In the low half; in range already, beside 2^23 they are rounded (nd_u8_of_f32). */
+__device__ inline void nd_hopper_words(nd_u8, float x, float y, uint32_t (&word)[1]) {
+    word[0] = nd_ptx_bytes(nd_ptx_bits_of_f32(x + 8388608.0f), nd_ptx_bits_of_f32(y + 8388608.0f), 0x4040);
+}
+
 __device__ inline void nd_hopper_words(nd_bf16, float x, float y, uint32_t (&word)[1]) {
     word[0] = nd_ptx_bf16x2_of_f32(x, y);
 }
@@ -35,30 +40,65 @@ __device__ inline void nd_hopper_words(float, float x, float y, uint32_t (&word)
     word[1] = nd_ptx_bits_of_f32(y);
 }
 
+/* What the sums of two neighbouring channels need to be finished. */
+template <class T> struct nd_hopper_ends {
+    nd_pack<float, 2> bias;
+
+    __device__ void take(const nd_cuda_separable &p, int n) {
+        if (p.bias && n < p.out_channels) bias = *reinterpret_cast<const nd_pack<float, 2> *>(p.bias + n);
+    }
+};
+
+template <> struct nd_hopper_ends<nd_u8> {
+    nd_pack<int32_t, 2> start;
+    nd_pack<float, 2> factor, shift;
+
+    __device__ void take(const nd_cuda_separable &p, int n) { /* of whole tiles of channels */
+        start = *reinterpret_cast<const nd_pack<int32_t, 2> *>(p.integers.start + n);
+        factor = *reinterpret_cast<const nd_pack<float, 2> *>(p.integers.factor + n);
+        shift = *reinterpret_cast<const nd_pack<float, 2> *>(p.integers.shift + n);
+    }
+};
+
 template <class Math, int N> struct nd_hopper_finish : nd_hopper_tile<Math, N> {
     using tile = nd_hopper_tile<Math, N>;
     using T = typename tile::T;
-    using tile::p, tile::s, tile::group, tile::warp, tile::lane, tile::slabs, tile::load;
-    static constexpr int words = (int)sizeof(typename tile::two) / 4;
+    using Sum = typename tile::Sum;
+    using ends = nd_hopper_ends<T>;
+    using tile::p, tile::s, tile::group, tile::warp, tile::lane, tile::slabs, tile::integers;
+    static constexpr int words = sizeof(T) == 4 ? 2 : 1;   /* of two channels that are stored */
+    static constexpr int at_once = sizeof(T) == 1 ? 8 : 4; /* eights of channels that a lane writes some of */
 
     using tile::tile;
 
-    /* Bias, residual and activation of two neighbouring channels n and n + 1 of a pixel, whose sums these
-     * are. */
-    __device__ void finished(const float *sums, const nd_pack<float, 2> &bias, int64_t pixel, int n,
-                             uint32_t (&out)[words]) const {
-        float value[2] = {sums[0] + bias.value[0], sums[1] + bias.value[1]};
-        if (p.x2 && pixel >= 0 && n < p.out_channels) {
-            float residual[2];
-            load(static_cast<const T *>(p.x2) + pixel * p.x2_pixel + n, residual);
-            value[0] += residual[0];
-            value[1] += residual[1];
+    /* Bias, residual and activation of two neighbouring channels, whose sums these are. */
+    __device__ void ended(const float *sums, const ends &own, const nd_pack<T, 2> &residual,
+                          float (&value)[2]) const {
+        for (int k = 0; k < 2; k++) {
+            value[k] = sums[k] + own.bias.value[k];
+            if (p.x2) value[k] += nd_load(residual.value[k]);
         }
         if (p.activation.act == nd_act_relu)
             for (int k = 0; k < 2; k++) value[k] = fmaxf(value[k], 0); /* of NaN: 0, as elsewhere */
         if (p.activation.act == nd_act_clip)
             for (int k = 0; k < 2; k++) value[k] = fminf(fmaxf(value[k], p.activation.a), p.activation.b);
-        nd_hopper_words(T(), value[0], value[1], out);
+    }
+
+    /* The same of integers, by the definition in run/quantized.h. */
+    __device__ void ended(const int32_t *sums, const ends &own, const nd_pack<T, 2> &residual,
+                          float (&value)[2]) const {
+        for (int k = 0; k < 2; k++)
+            value[k] = nd_quantized_finish(p.integers.requant, sums[k] + own.start.value[k],
+                                           own.factor.value[k], own.shift.value[k], p.x2, residual.value[k]);
+    }
+
+    /* Of channels n and n + 1, and of those 8 further on and so forth. */
+    __device__ void residuals(int64_t pixel, int n, nd_pack<T, 2> (&to)[at_once]) const {
+        if (!p.x2 || pixel < 0) return;
+        const T *x2 = static_cast<const T *>(p.x2) + pixel * p.x2_pixel + n;
+        ND_UNROLL
+        for (int k = 0; k < at_once; k++)
+            if (n + 8 * k < (int)p.out_channels) to[k] = *reinterpret_cast<const nd_pack<T, 2> *>(x2 + 8 * k);
     }
 
     /* What four lanes have of 32 channels of a pixel from n on, 2 of every 8, becomes 8 neighbours for each.
@@ -70,6 +110,20 @@ template <class Math, int N> struct nd_hopper_finish : nd_hopper_tile<Math, N> {
         if (pixel < 0 || n >= p.out_channels) return;
         *reinterpret_cast<nd_pack<uint32_t, 4> *>(static_cast<T *>(p.y) + pixel * p.y_pixel +
                                                   n) = {word[0], word[1], word[2], word[3]};
+    }
+
+    /* Bytes, of 64 channels: a word has 2 of one eight and 2 of the next, so that 16 neighbours come to a
+     * lane, those of the first eight in the lower halves. */
+    __device__ void write(const uint32_t (&out)[8][1], int64_t pixel, int n) const {
+        uint32_t word[4];
+        ND_UNROLL
+        for (int i = 0; i < 4; i++) word[i] = nd_ptx_bytes(out[2 * i][0], out[2 * i + 1][0], 0x5410);
+        nd_hopper_transpose(word, lane);
+        n += 16 * (lane % 4);
+        if (pixel < 0 || n >= p.out_channels) return;
+        *reinterpret_cast<nd_pack<uint32_t, 4> *>(static_cast<T *>(p.y) + pixel * p.y_pixel + n) = {
+            nd_ptx_bytes(word[0], word[1], 0x5410), nd_ptx_bytes(word[2], word[3], 0x5410),
+            nd_ptx_bytes(word[0], word[1], 0x7632), nd_ptx_bytes(word[2], word[3], 0x7632)};
     }
 
     /* 4-byte elements: the four lanes' pairs of 8 channels are a sector of memory as they are. */
@@ -92,48 +146,56 @@ template <class Math, int N> struct nd_hopper_finish : nd_hopper_tile<Math, N> {
         return there ? (int64_t)(int)((image * (int)p.out_height + row) * (int)p.out_width + column) : -1;
     }
 
-    /* Sums of columns n + 2 (lane % 4) and the next of every 8 of 32, for another kernel to finish. */
-    __device__ void leave(int part, const float (*c)[4], int side, int64_t pixel, int n) const {
+    /* Sums of channels n and n + 1, and of those 8 further on and so forth, for another kernel to finish; of
+     * integers what they begin with is the first part's. */
+    __device__ void leave(int part, const Sum (*c)[4], int side, const ends (&own)[at_once], int64_t pixel,
+                          int n) const {
         ND_UNROLL
-        for (int k = 0; k < 4; k++) {
-            const int at = n + 8 * k + 2 * (lane % 4);
-            if (pixel >= 0 && at < p.out_channels)
-                *reinterpret_cast<nd_pack<float, 2> *>(
-                    p.partial + (part * s.left_pixels + pixel - s.left_first) * nd_separable_part_row(p) +
-                    at) = {c[k][2 * side], c[k][2 * side + 1]};
+        for (int k = 0; k < at_once; k++) {
+            nd_pack<Sum, 2> left = {c[k][2 * side], c[k][2 * side + 1]};
+            if constexpr (integers)
+                for (int i = 0; i < 2; i++) left.value[i] += part ? 0 : own[k].start.value[i];
+            if (pixel >= 0 && n + 8 * k < p.out_channels)
+                *reinterpret_cast<nd_pack<Sum, 2> *>(
+                    p.partial + (part * s.left_pixels + pixel - s.left_first) * nd_separable_part_row(p) + n +
+                    8 * k) = left;
         }
     }
 
     /* From registers, a slab: c[j] has columns 8j + 2 (lane % 4) and the next of rows lane / 4 and 8 more of
      * the warp's 16. */
-    __device__ void finish_slab(int number, const nd_hopper_origin &i, int slab, float (&c)[N / 8][4],
+    __device__ void finish_slab(int number, const nd_hopper_origin &i, int slab, Sum (&c)[N / 8][4],
                                 bool whole) const {
         const int m = slab * nd_hopper_slab + warp * 16 + lane / 4;
         const int64_t pixels[2] = {target(i, m), target(i, m + 8)};
         ND_UNROLL
-        for (int j = 0; j < N / 8; j += 4) {
-            const int n = tile::channel(number) + 8 * j, own = n + 2 * (lane % 4);
-            nd_pack<float, 2> bias[4] = {};
+        for (int j = 0; j < N / 8; j += at_once) {
+            const int n = tile::channel(number) + 8 * j, first = n + 2 * (lane % 4);
+            ends own[at_once] = {};
             ND_UNROLL
-            for (int k = 0; k < 4; k++)
-                if (whole && p.bias && own + 8 * k < p.out_channels)
-                    bias[k] = *reinterpret_cast<const nd_pack<float, 2> *>(p.bias + own + 8 * k);
+            for (int k = 0; k < at_once; k++)
+                if (whole || integers) own[k].take(p, first + 8 * k);
             ND_UNROLL
             for (int side = 0; side < 2; side++) {
                 if (!whole) {
-                    leave(tile::part(number), &c[j], side, pixels[side], n);
+                    leave(tile::part(number), &c[j], side, own, pixels[side], first);
                     continue;
                 }
-                uint32_t out[4][words];
+                nd_pack<T, 2> residual[at_once] = {};
+                uint32_t out[at_once][words];
+                residuals(pixels[side], first, residual);
                 ND_UNROLL
-                for (int k = 0; k < 4; k++)
-                    finished(&c[j + k][2 * side], bias[k], pixels[side], own + 8 * k, out[k]);
+                for (int k = 0; k < at_once; k++) {
+                    float value[2];
+                    ended(&c[j + k][2 * side], own[k], residual[k], value);
+                    nd_hopper_words(T(), value[0], value[1], out[k]);
+                }
                 write(out, pixels[side], n);
             }
         }
     }
 
-    __device__ void finish(int number, float (&c)[slabs][N / 8][4]) const {
+    __device__ void finish(int number, Sum (&c)[slabs][N / 8][4]) const {
         const nd_hopper_origin i = tile::origin(number, group);
         const bool whole = tile::is_whole(number);
         ND_UNROLL

@@ -13,12 +13,24 @@ static int64_t hopper_channels(nd_precision precision) {
     return nd_hopper_row / (int64_t)nd_dtype_bytes(nd_precision_storage(precision));
 }
 
+/* Words of constants of a channel and term; see nd_hopper_pack. */
+static int64_t hopper_words(nd_precision precision) {
+    return precision == nd_precision_int8 ? nd_hopper_integer_words : nd_hopper_taps;
+}
+
+/* Of int8 what is defined for it, with filters that are integers: sums of real ones are of another order. */
+static bool hopper_takes_integers(const nd_work *work) {
+    return work->depthwise_scale && nd_quantized_agrees(work);
+}
+
 bool nd_cuda_hopper_takes(const nd_work *work, nd_precision precision) {
     const nd_window *g = &work->window;
     const nd_act act = work->activation.act;
-    return precision != nd_precision_fp32 && precision != nd_precision_int8 && g->kernel[0] == 3 &&
-           g->kernel[1] == 3 && g->dilation[0] == 1 && g->dilation[1] == 1 && g->stride[0] <= 2 &&
-           g->stride[1] <= 2 && (act == nd_act_none || act == nd_act_relu || act == nd_act_clip) &&
+    const bool ends = precision == nd_precision_int8
+                          ? hopper_takes_integers(work)
+                          : act == nd_act_none || act == nd_act_relu || act == nd_act_clip;
+    return precision != nd_precision_fp32 && ends && g->kernel[0] == 3 && g->kernel[1] == 3 &&
+           g->dilation[0] == 1 && g->dilation[1] == 1 && g->stride[0] <= 2 && g->stride[1] <= 2 &&
            work->x.dims[1] < 1 << 24;
 }
 
@@ -70,6 +82,10 @@ static void hopper_store(nd_precision precision, float value, unsigned char *to)
         memcpy(to, &bits, sizeof bits);
         return;
     }
+    if (precision == nd_precision_int8) {
+        *(int8_t *)(void *)to = (int8_t)value;
+        return;
+    }
     const uint16_t half = precision == nd_precision_fp16 ? nd_f32_to_f16(value) : nd_f32_to_bf16(value);
     memcpy(to, &half, sizeof half);
 }
@@ -79,25 +95,49 @@ static int64_t hopper_swizzled(int64_t row, int64_t byte) {
     return row * nd_hopper_row + (byte ^ (row >> 1 & 3) << 4);
 }
 
-/* The constants of `count` terms from slot[0] on, for output channels from `first` on. */
+/* The filter of `term`, in place t of `count`, for channel c of `channels`. */
+static void hopper_fill_filter(const nd_work *work, int64_t term, int64_t t, int64_t count, int64_t c,
+                               int64_t channels, float *filters) {
+    const int64_t together = t / 2 * 2 + 1 < count ? 2 : 1;
+    float *group = filters + t / 2 * 2 * nd_hopper_taps * channels;
+    for (int64_t tap = 0; tap < nd_hopper_taps; tap++)
+        group[((tap * channels / 2 + c / 2) * together + t % 2) * 2 + c % 2] =
+            work->depthwise[term * nd_hopper_taps + tap];
+}
+
+/* The same of int8. */
+static void hopper_fill_words(const nd_work *work, int64_t term, float factor, int64_t t, int64_t c,
+                              int64_t channels, uint32_t *words) {
+    const float *filter = work->depthwise + term * nd_hopper_taps;
+    uint32_t *own = words + t * nd_hopper_integer_words * channels + c;
+    int32_t sum = 0;
+    for (int64_t tap = 0; tap < nd_hopper_taps; tap++) {
+        own[tap / 3 * channels] |= (uint32_t)(uint8_t)(int8_t)filter[tap] << 8 * (tap % 3);
+        sum += (int32_t)filter[tap];
+    }
+    own[3 * channels] = (uint32_t)(nd_hopper_integer_start - sum * work->x_quant.zero);
+    memcpy(&own[4 * channels], &factor, sizeof factor);
+}
+
+/* The constants of `count` terms from slot[0] on, for output channels from `first` on; middle: of int8, the
+ * factors of depthwise results. */
 static void hopper_fill(const nd_work *work, nd_precision precision, int64_t tile, int64_t first,
-                        const hopper_slots *slots, const int64_t *slot, int64_t count, unsigned char *to) {
+                        const hopper_slots *slots, const int64_t *slot, int64_t count, const float *middle,
+                        unsigned char *to) {
     const int64_t size = nd_hopper_row / slots->channels, no = work->y.dims[1];
-    float *filters = (float *)(void *)(to + count * tile * nd_hopper_row);
-    for (int64_t t = 0; t < count; t++) {
-        const int64_t together = t / 2 * 2 + 1 < count ? 2 : 1;
-        float *group = filters + t / 2 * 2 * nd_hopper_taps * slots->channels;
+    void *filters = to + count * tile * nd_hopper_row;
+    for (int64_t t = 0; t < count; t++)
         for (int64_t c = 0; c < slots->channels; c++) {
             const int64_t term = slot[t * slots->channels + c];
             if (term < 0) continue;
             for (int64_t o = 0; o < tile && first + o < no; o++)
                 hopper_store(precision, work->weights[(first + o) * work->terms + term],
                              to + t * tile * nd_hopper_row + hopper_swizzled(o, c * size));
-            for (int64_t tap = 0; tap < nd_hopper_taps; tap++)
-                group[((tap * slots->channels / 2 + c / 2) * together + t % 2) * 2 + c % 2] =
-                    work->depthwise[term * nd_hopper_taps + tap];
+            if (middle)
+                hopper_fill_words(work, term, middle[term], t, c, slots->channels, filters);
+            else
+                hopper_fill_filter(work, term, t, count, c, slots->channels, filters);
         }
-    }
 }
 
 /* Rounds of a block of so many terms, and the terms of the one that begins at t: alike, the longer first. */
@@ -116,9 +156,15 @@ static int64_t hopper_rounds(const hopper_slots *slots) {
     return rounds ? rounds : 1; /* a layer without terms is a bias */
 }
 
+/* Constants of one term of a round. */
+static int64_t hopper_term_bytes(nd_precision precision, int64_t tile) {
+    return tile * nd_hopper_row +
+           hopper_words(precision) * hopper_channels(precision) * (int64_t)sizeof(float);
+}
+
 static void hopper_fill_all(const nd_work *work, nd_precision precision, int64_t tile, int64_t first,
                             const hopper_slots *slots, nd_hopper_pack *pack, unsigned char *to) {
-    const int64_t a_term = tile * nd_hopper_row + nd_hopper_taps * slots->channels * (int64_t)sizeof(float);
+    const int64_t a_term = hopper_term_bytes(precision, tile);
     int64_t round = 0, at = 0;
     for (int64_t b = 0; b < slots->blocks; b++) {
         /* a layer without terms has one round of zeros */
@@ -129,7 +175,8 @@ static void hopper_fill_all(const nd_work *work, nd_precision precision, int64_t
             pack->table[2 * round] = (int32_t)(b * slots->channels | count << 24);
             pack->table[2 * round + 1] = (int32_t)(at / 16);
             hopper_fill(work, precision, tile, first, slots,
-                        slots->slot + (b * slots->most + t) * slots->channels, count, to + at);
+                        slots->slot + (b * slots->most + t) * slots->channels, count, pack->integers.middle,
+                        to + at);
             at += count * a_term;
         }
     }
@@ -139,7 +186,7 @@ static void hopper_fill_all(const nd_work *work, nd_precision precision, int64_t
 nd_status nd_hopper_pack_make(const nd_work *work, nd_precision precision, int64_t tile,
                               nd_hopper_pack *pack) {
     const int64_t channels = hopper_channels(precision), tiles = hopper_ceil(work->y.dims[1], tile);
-    const int64_t a_term = tile * nd_hopper_row + nd_hopper_taps * channels * (int64_t)sizeof(float);
+    const int64_t a_term = hopper_term_bytes(precision, tile);
     hopper_slots slots;
     nd_status status = nd_status_ok;
     *pack = (nd_hopper_pack){0};
@@ -150,6 +197,8 @@ nd_status nd_hopper_pack_make(const nd_work *work, nd_precision precision, int64
     pack->constants = nd_alloc_array((size_t)tiles, most);
     ND_REQUIRE_DONE(pack->table && pack->constants, nd_status_memory, "no memory for %lld rounds of terms",
                     (long long)pack->rounds);
+    if (precision == nd_precision_int8)
+        ND_TRY_DONE(nd_separable_integers_make(work, tiles * tile, &pack->integers));
     for (int64_t i = 0; i < tiles; i++)
         hopper_fill_all(work, precision, tile, i * tile, &slots, pack,
                         pack->constants + (size_t)i * pack->tile_bytes);
@@ -163,6 +212,7 @@ done:
 void nd_hopper_pack_free(nd_hopper_pack *pack) {
     free(pack->table);
     free(pack->constants);
+    nd_separable_integers_free(&pack->integers);
     *pack = (nd_hopper_pack){0};
 }
 
@@ -174,7 +224,7 @@ static int64_t hopper_tiles(const nd_cuda_hopper *call) {
 }
 
 static int64_t hopper_abreast(const nd_cuda_hopper *call) {
-    return nd_hopper_slab / hopper_channels(call->layer.precision);
+    return call->layer.precision == nd_precision_tf32 ? 4 : 2; /* nd_hopper_abreast */
 }
 
 /* What a round of a tile costs: the products of its pixels, its patches, and the pixels that the busiest warp

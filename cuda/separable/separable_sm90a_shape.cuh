@@ -30,8 +30,11 @@ struct nd_hopper_shape {
 };
 
 template <class T> constexpr int nd_hopper_channels = nd_hopper_row / (int)sizeof(T);
+template <class T> constexpr int nd_hopper_each = sizeof(T) == 1 ? 4 : 2; /* channels of a lane */
 template <class T>
-constexpr int nd_hopper_abreast = 64 / nd_hopper_channels<T>; /* columns that a warp makes at once */
+constexpr int nd_hopper_abreast = 32 * nd_hopper_each<T> / nd_hopper_channels<T>; /* columns of a warp */
+template <class T> /* words of constants for each channel and term */
+constexpr int nd_hopper_constants = sizeof(T) == 1 ? nd_hopper_integer_words : nd_hopper_taps;
 
 inline int nd_hopper_ceil(int64_t a, int64_t b) {
     return (int)((a + b - 1) / b);
@@ -53,14 +56,14 @@ template <class T> inline void nd_hopper_runs(const int64_t *half, nd_hopper_sha
     }
 }
 
-/* Whether eight channels of y move at once, and two of the residual; else the sums are left to the kernel
- * that joins parts. */
+/* Whether 16 bytes of channels of y, or eight, move at once, and two of the residual; else the sums are left
+ * to the kernel that joins parts. */
 inline bool nd_hopper_is_aligned(const nd_cuda_separable &p) {
     const int64_t size = (int64_t)nd_dtype_bytes(nd_precision_storage(p.precision));
     const auto aligned = [&](const void *pointer, int64_t pixel) {
         return (uintptr_t)pointer % 16 == 0 && pixel * size % 16 == 0;
     };
-    return p.out_channels % 8 == 0 && aligned(p.y, p.y_pixel) &&
+    return p.out_channels % (size == 1 ? 16 : 8) == 0 && aligned(p.y, p.y_pixel) &&
            aligned(p.x2, p.x2_pixel); /* of no residual: 0 */
 }
 
@@ -74,7 +77,7 @@ template <class T> inline nd_hopper_shape nd_hopper_shape_of(const nd_cuda_hoppe
     s.patch_bytes = (int)p.patch[0] * s.height * s.width * nd_hopper_row;
     s.patch_next = (s.patch_bytes + 127) / 128 * 128;
     s.weights = (int)p.tile * nd_hopper_row;
-    s.patch_at = (int)call.terms * (s.weights + nd_hopper_taps * nd_hopper_channels<T> * 4);
+    s.patch_at = (int)call.terms * (s.weights + nd_hopper_constants<T> * nd_hopper_channels<T> * 4);
     s.patch_at = (s.patch_at + 127) / 128 * 128;
     s.stage = (s.patch_at + 2 * s.patch_next + 511) / 512 * 512;
     nd_hopper_runs<T>(p.patch, &s);

@@ -13,9 +13,10 @@ struct nd_hopper_origin {
 
 template <class Math, int N> struct nd_hopper_tile {
     using T = typename Math::element;
-    using two = nd_pack<T, 2>;
-    static constexpr int channels = nd_hopper_channels<T>, pairs = channels / 2,
-                         abreast = nd_hopper_abreast<T>;
+    using Sum = typename nd_separable_sums<T>::type;
+    static constexpr bool integers = nd_separable_sums<T>::integers;
+    static constexpr int channels = nd_hopper_channels<T>, each = nd_hopper_each<T>,
+                         sharers = channels / each, abreast = nd_hopper_abreast<T>;
     static constexpr int slabs = (int)nd_hopper_half(N) / nd_hopper_slab, half = slabs * nd_hopper_slab;
     static constexpr int half_bytes = half * nd_hopper_row, term_bytes = 2 * half_bytes;
 
@@ -25,7 +26,7 @@ template <class Math, int N> struct nd_hopper_tile {
     unsigned char *shared;
     int group, warp,
         lane; /* the half that this warpgroup makes, -1: it copies; of the warpgroup's 4; of the warp's 32 */
-    int pair, aside; /* of the lane: channels of a pixel, column of a group */
+    int share, aside; /* of the lane: which `each` channels of a pixel, column of a group */
 
     __device__ nd_hopper_tile(const nd_cuda_hopper &call_, const nd_hopper_shape &shape, unsigned char *bytes)
         : call(call_), p(call_.layer), s(shape), shared(bytes) {
@@ -34,8 +35,8 @@ template <class Math, int N> struct nd_hopper_tile {
         group = number / 4 - 1;
         warp = number % 4;
         lane = (int)(threadIdx.x % 32);
-        pair = lane / 2 % pairs;
-        aside = lane % 2 + lane / (2 * pairs) * 2;
+        share = lane / 2 % sharers;
+        aside = lane % 2 + lane / (2 * sharers) * 2;
     }
 
     __device__ void meet() const {
@@ -128,12 +129,6 @@ template <class Math, int N> struct nd_hopper_tile {
 
     __device__ int items_apart() const {
         return (int)(gridDim.x / (unsigned)call.cluster);
-    }
-
-    __device__ static void load(const T *from, float (&to)[2]) {
-        const two both = *reinterpret_cast<const two *>(from);
-        to[0] = nd_load(both.value[0]);
-        to[1] = nd_load(both.value[1]);
     }
 };
 #endif

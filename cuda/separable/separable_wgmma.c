@@ -21,7 +21,7 @@ static void separable_wgmma_release(nd_kernel *kernel) {
 
 static const nd_cuda_functions nd_separable_wgmma_operation = {separable_wgmma_run, separable_wgmma_release};
 
-static nd_status separable_wgmma_constants(nd_kernel *kernel, const nd_hopper_pack *pack,
+static nd_status separable_wgmma_constants(nd_kernel *kernel, const nd_work *work, const nd_hopper_pack *pack,
                                            nd_cuda_hopper *call) {
     const void *constant;
     ND_TRY(
@@ -31,7 +31,8 @@ static nd_status separable_wgmma_constants(nd_kernel *kernel, const nd_hopper_pa
     call->constants_bytes = (int64_t)pack->tile_bytes;
     call->layer.blocks = pack->rounds;
     call->terms = pack->terms;
-    return nd_status_ok;
+    if (kernel->precision != nd_precision_int8) return nd_status_ok;
+    return nd_separable_integers_send(kernel, work, &pack->integers, &call->layer.integers);
 }
 
 static nd_status separable_wgmma_prepare(nd_kernel *kernel, const nd_work *work) {
@@ -41,11 +42,11 @@ static nd_status separable_wgmma_prepare(nd_kernel *kernel, const nd_work *work)
     nd_cuda_hopper *call = kernel->state = nd_alloc_array(1, sizeof *call);
     ND_REQUIRE(call, nd_status_memory, "no memory for a separable layer");
     kernel->functions = &nd_separable_wgmma_operation;
-    ND_TRY(nd_cuda_constant_bias(kernel, work));
+    if (kernel->precision != nd_precision_int8) ND_TRY(nd_cuda_constant_bias(kernel, work));
     call->layer = nd_separable_call(kernel, work, no > 128 ? 256 : no > 64 ? 128 : 64);
     call->resident = cuda->multiprocessors;
     ND_TRY(nd_hopper_pack_make(work, kernel->precision, call->layer.tile, &pack));
-    const nd_status status = separable_wgmma_constants(kernel, &pack, call);
+    const nd_status status = separable_wgmma_constants(kernel, work, &pack, call);
     nd_hopper_pack_free(&pack);
     ND_TRY(status);
     ND_REQUIRE(nd_hopper_plan(call, cuda->shared_limit), nd_status_unsupported,

@@ -126,7 +126,7 @@ check() {
     # The sm_90a kernel: layers it does not take are reported as unsupported. Tuning notices a wrong result, but not a
     # kernel that hangs: one that did not pass is left out of what follows.
     before=$failed
-    for dtype in fp16 tf32 bf16; do
+    for dtype in fp16 tf32 bf16 int8; do
         step "check wgmma:$dtype" 30 env ND_CUDA_SEPARABLE=wgmma "$nd" check --backend cuda --dtype $dtype \
             --op 'separable/*' --json "$out/step.jsonl"
     done
@@ -161,11 +161,14 @@ layers() {
     done
 }
 
-# In int8 networks are timed as a whole, and their kernels with them. Not tuned: of int8 there is nothing to choose.
+# In int8 networks are timed as a whole, and their kernels with them. Not tuned: of int8 nothing is measured and chosen.
 int8() {
-    # shellcheck disable=SC2086
-    step "int8 ${networks%% *}" 80 "$nd" bench "${networks%% *}" --no-layers --backend cuda --dtype int8 --batch "$batch" --rank 2,3 \
-        --nodes --sessions "$sessions" --json "$out/step.jsonl" ${ND_BENCH:-}
+    for algorithm in fused wgmma; do
+        [ "$algorithm" = fused ] || [ -z "${ND_CUDA_SEPARABLE:-}" ] || continue # left out
+        # shellcheck disable=SC2086
+        step "int8 ${networks%% *} $algorithm" 80 env ND_CUDA_SEPARABLE=$algorithm "$nd" bench "${networks%% *}" --no-layers \
+            --backend cuda --dtype int8 --batch "$batch" --rank 2,3 --nodes --sessions "$sessions" --json "$out/step.jsonl" ${ND_BENCH:-}
+    done
 }
 
 depthwise() {

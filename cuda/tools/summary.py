@@ -94,10 +94,12 @@ def integers(rows):
     times = {}
     for row in rows:
         if row.get("dtype") == "int8" and row.get("operation") == "separable" and "ns_median" in row:
-            key = row.get("model"), row.get("batch"), row.get("rank")
+            kernel = row.get("engine", "").split(":")[-1].split("_")[0]
+            key = row.get("model"), row.get("batch"), row.get("rank"), f" by {kernel}" if kernel else ""
             times.setdefault(key, {})[row["layer"]] = row["ns_median"] / 1e3
-    for (model, batch, rank), layer in times.items():
-        yield f"{model} int8 batch {batch} T={rank}: {len(layer)} separable layers take {sum(layer.values()):.1f} us"
+    for (model, batch, rank, kernel), layer in times.items():
+        us = sum(layer.values())
+        yield f"{model} int8 batch {batch} T={rank}: {len(layer)} separable layers take {us:.1f} us{kernel}"
 
 
 def steps(lines):

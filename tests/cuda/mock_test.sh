@@ -106,7 +106,7 @@ for dtype in tf32 fp16 bf16; do
     expect 0 'conv' order=2 "$nd" check --backend cuda --dtype $dtype
 done
 expect 0 'separable  *[0-9]*  *0 ' order=2 "$nd" check --backend cuda --dtype int8
-for algorithm in fused chunked; do
+for algorithm in fused chunked wgmma; do
     expect 0 'separable  *[1-9][0-9]*  *0 ' order=1 env ND_CUDA_SEPARABLE=$algorithm "$nd" check --backend cuda --dtype int8 --op 'separable/*'
 done
 # What is moved goes through a block of 4 MiB, however much it is: these rows are 4 MiB in fp16, and would be 8 in fp32.

@@ -178,17 +178,31 @@ static std::string nd_roof_kernel(const char *kernel, const nd_roof_type &type, 
 
 /* The kernel of sm_90a. Instructions of a warp, as nvdisasm shows them: a row of pixels with one, two and
  * three terms, the begin of a run, a round beside them (waits, barriers, products) and what every two terms
- * add (filters) and every term of a second slab (products), 32 channels of a pixel finished (of 16 bits, of
- * 32), what a tile and each of its slabs have of their own. */
-static const double nd_roof_row[] = {36, 56, 76}, nd_roof_run = 70, nd_roof_round = 81, nd_roof_filters = 9,
-                    nd_roof_products = 8, nd_roof_finish[] = {50, 40}, nd_roof_place = 100, nd_roof_slab = 80;
+ * add (filters) and every term of a second slab (products), 32 channels of a pixel finished, what a tile and
+ * each of its slabs have of their own. Of a row, of one term, the slots of its multiply-adds, of integers
+ * with those that convert, a dp4a taken for two (a guess). Bytes of a lane's constants of a term. */
+struct nd_roof_half {
+    double row[3], run, round, filters, finish, multiplies, constants;
+};
+
+static const nd_roof_half nd_roof_bytes = {{52, 88, 124}, 75, 120, 10, 180, 36, 80},
+                          nd_roof_halves = {{36, 56, 76}, 70, 81, 9, 50, 18, 72},
+                          nd_roof_words = {{36, 56, 76}, 70, 81, 9, 40, 18, 72};
+static const double nd_roof_products = 8, nd_roof_place = 100, nd_roof_slab = 80;
+
+static const nd_roof_half &nd_roof_half_of(const nd_roof_type &type) {
+    const double size = nd_roof_bytes_of(type);
+    return size < 2 ? nd_roof_bytes : size > 2 ? nd_roof_words : nd_roof_halves;
+}
 
 /* Shared memory: of filters neighbouring lanes read the same, which halves every access (documented for
  * sm_70 and sm_75; that later devices do the same is a guess). */
 static void nd_roof_wgmma_round(const nd_cuda_hopper &call, const nd_roof_type &type, int terms,
                                 nd_roof_tile &t) {
     const double size = nd_roof_bytes_of(type), n = (double)call.layer.tile, channels = nd_hopper_row / size;
-    const int64_t *half = call.layer.patch, abreast = nd_hopper_slab / (int64_t)channels,
+    const nd_roof_half &own = nd_roof_half_of(type);
+    const double each = size < 2 ? 4 : 2; /* channels of a lane */
+    const int64_t *half = call.layer.patch, abreast = (int64_t)(32 * each / channels),
                   groups = nd_roof_ceil(half[2], abreast);
     int64_t rows = 0, runs = 0,
             least = INT64_MAX; /* of the busiest of four warps, as nd_hopper_runs has them */
@@ -202,18 +216,18 @@ static void nd_roof_wgmma_round(const nd_cuda_hopper &call, const nd_roof_type &
     }
     const double slabs = (double)(nd_hopper_half(call.layer.tile) / nd_hopper_slab), warps = 8;
     const double patches = 2 * (double)(half[0] * (half[1] + 2) * (half[2] + 2)) * nd_hopper_row;
-    const double constants = terms * (n * nd_hopper_row + 9 * channels * 4);
-    const double reads = warps * 3 * (double)(rows + 2 * runs) * 64 * size,
-                 stores = warps * terms * (double)rows * 64 * size;
-    const double filters = warps * 9 * 32 * 8 * terms / 2,
+    const double constants = terms * (n * nd_hopper_row + own.constants / each * channels);
+    const double reads = warps * 3 * (double)(rows + 2 * runs) * 32 * each * size,
+                 stores = warps * terms * (double)rows * 32 * each * size;
+    const double filters = warps * own.constants * 32 * terms / 2,
                  operands = terms * 2 * slabs * (nd_hopper_slab + n) * nd_hopper_row;
     t.l2 += (constants / (double)call.cluster + patches) / nd_roof_on.l2;
     t.shared += (operands + constants + patches + reads + stores + filters) / nd_roof_on.bank;
     t.issue += warps *
-               ((double)rows * nd_roof_row[terms - 1] + (double)runs * nd_roof_run + nd_roof_round +
-                nd_roof_filters * (double)nd_roof_ceil(terms, 2) + nd_roof_products * (slabs - 1) * terms) /
+               ((double)rows * own.row[terms - 1] + (double)runs * own.run + own.round +
+                own.filters * (double)nd_roof_ceil(terms, 2) + nd_roof_products * (slabs - 1) * terms) /
                nd_roof_on.issue;
-    t.ffma += warps * (double)rows * terms * 18 * 32 / nd_roof_on.lanes;
+    t.ffma += warps * (double)rows * terms * own.multiplies * 32 / nd_roof_on.lanes;
     t.tensor += 2 * 2 * slabs * nd_hopper_slab * n * terms * channels / type.tensor;
 }
 
@@ -254,8 +268,7 @@ static bool nd_roof_wgmma(const char *resources, const nd_roof_layer &layer, con
     call.layer.blocks = blocks * nd_roof_ceil(terms, nd_hopper_terms);
     call.terms = nd_roof_ceil(terms, nd_roof_ceil(terms, nd_hopper_terms));
     call.resident = (int64_t)nd_roof_on.multiprocessors;
-    if (strcmp(nd_roof_on.arch, "sm_90a") || !type.tensor || nd_roof_bytes_of(type) < 2 ||
-        !nd_hopper_plan(&call, nd_roof_on.shared))
+    if (strcmp(nd_roof_on.arch, "sm_90a") || !type.tensor || !nd_hopper_plan(&call, nd_roof_on.shared))
         return false;
     const int64_t *half = call.layer.patch, slabs = nd_hopper_half(tile) / nd_hopper_slab;
     const int64_t tiles =
@@ -273,7 +286,7 @@ static bool nd_roof_wgmma(const char *resources, const nd_roof_layer &layer, con
         t += count;
     }
     r.tile.ends = 8 *
-                  ((double)(slabs * tile / 32) * 2 * nd_roof_finish[nd_roof_bytes_of(type) > 2] +
+                  ((double)(slabs * tile / 32) * 2 * nd_roof_half_of(type).finish +
                    (double)slabs * nd_roof_slab + nd_roof_place) /
                   nd_roof_on.issue;
     r.tile.l2 += 2 * (double)(nd_hopper_half(tile) * tile) * nd_roof_bytes_of(type) / nd_roof_on.l2;

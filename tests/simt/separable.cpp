@@ -49,8 +49,7 @@ nd_status nd_test_fused(const nd_work *work, nd_precision precision, int64_t til
     call.x = x;
     call.x2 = work->residual ? x2 : nullptr;
     call.y = y;
-    call.integers = {pack.requant, work->x_quant.zero, work->middle_quant.zero,
-                     pack.start,   pack.factor,        pack.shift};
+    call.integers = nd_test_constants(*work, pack.integers);
     const std::vector<unsigned char> weights =
         nd_test_stored(pack.weights, (size_t)(pack.rows * pack.blocks * nd_separable_terms), storage);
     call.weights = weights.data();

@@ -186,3 +186,29 @@ nd_test_case nd_test_separable_case(const nd_test_layer &layer) {
     if (layer.bias) test.bias = nd_test_integers((size_t)layer.no, -4, 4, 5);
     return test;
 }
+
+nd_quantized_case nd_test_separable_integers(const nd_test_layer &layer, int64_t variant) {
+    static const int32_t zeros[] = {119, 0, 255};
+    nd_test_case real = nd_test_separable_case(layer);
+    nd_quantized_case test;
+    test.work = real.work;
+    test.channel = real.channel;
+    nd_work &work = test.work;
+    const size_t terms = (size_t)work.terms, no = (size_t)layer.no, filters = real.depthwise.size();
+    if (work.activation.act == nd_act_none && variant % 2) work.activation = {nd_act_leaky_relu, 0.1f, 0};
+    work.x_quant = {0.02f, zeros[variant % 3]};
+    work.middle_quant = {0.04f, zeros[(variant + 1) % 3]};
+    work.x2_quant = {0.03f, 140};
+    work.y_quant = {0.05f, 77};
+    if (variant % 2) {
+        test.depthwise = nd_test_integers(filters, -128, 127, 3);
+        test.depthwise_scales = nd_test_reals(terms, 0.002f, 0.012f, 6);
+    } else {
+        test.depthwise = nd_test_reals(filters, -1, 1, 3);
+    }
+    test.weights = nd_test_integers(terms * no, -128, 127, 4);
+    test.scales = nd_test_reals(no, 0.0005f, 0.002f, 5);
+    if (layer.bias) test.bias = nd_test_reals(no, -2, 2, 7);
+    test.own();
+    return test;
+}

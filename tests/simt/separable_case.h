@@ -4,7 +4,8 @@
 #ifndef ND_SIMT_SEPARABLE_CASE_H
 #define ND_SIMT_SEPARABLE_CASE_H
 
-#include "tests/simt/compare.h"
+#include "cuda/separable/separable_pack.h"
+#include "tests/simt/quantized_case.h"
 
 struct nd_test_layer {
     const char *name;
@@ -26,6 +27,16 @@ struct nd_test_layer {
 extern const std::vector<nd_test_layer> nd_test_layers;
 
 nd_test_case nd_test_separable_case(const nd_test_layer &layer);
+
+/* The same layer on integers, without a name or a launch. Scales spread depthwise results and outputs over
+ * their range, and past it. Zeros are at the ends and between; filters are real numbers, or, of odd variants,
+ * integers of scales of their own; where a layer has no activation, every second time it is a leaky ReLU. */
+nd_quantized_case nd_test_separable_integers(const nd_test_layer &layer, int64_t variant);
+
+/* What int8 has beside the rest, where it lies. */
+inline nd_cuda_integers nd_test_constants(const nd_work &work, const nd_separable_integers &host) {
+    return {host.requant, work.x_quant.zero, work.middle_quant.zero, host.start, host.factor, host.shift};
+}
 
 /* Packs for the fused kernel and launches it, as the plugin does. */
 nd_status nd_test_fused(const nd_work *work, nd_precision precision, int64_t tile, int64_t split,

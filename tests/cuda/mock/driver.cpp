@@ -10,13 +10,13 @@ static CUresult nd_mock_encode_tiled(CUtensorMap *out, CUtensorMapDataType type,
                                      CUtensorMapSwizzle swizzle, CUtensorMapL2promotion,
                                      CUtensorMapFloatOOBfill) {
     if (nd_mock_fails("cuTensorMapEncodeTiled")) return CUDA_ERROR_INVALID_VALUE;
-    const nd_dtype types[] = {nd_dtype_f16, nd_dtype_f32, nd_dtype_bf16};
+    const nd_dtype types[] = {nd_dtype_f16, nd_dtype_f32, nd_dtype_bf16, nd_dtype_u8};
     const CUtensorMapDataType names[] = {CU_TENSOR_MAP_DATA_TYPE_FLOAT16, CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
-                                         CU_TENSOR_MAP_DATA_TYPE_BFLOAT16};
+                                         CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, CU_TENSOR_MAP_DATA_TYPE_UINT8};
     nd_tensor_map map = {};
     int known = 0;
-    while (known < 3 && names[known] != type) known++;
-    if (known == 3 || rank > nd_tensor_map_rank_max || interleave != CU_TENSOR_MAP_INTERLEAVE_NONE)
+    while (known < 4 && names[known] != type) known++;
+    if (known == 4 || rank > nd_tensor_map_rank_max || interleave != CU_TENSOR_MAP_INTERLEAVE_NONE)
         return CUDA_ERROR_INVALID_VALUE;
     map.data = data;
     map.type = types[known];

@@ -33,11 +33,11 @@ float nd_element_tf32(uint32_t word, int) {
     return nd_ptx_f32_of_bits(word & ~0x1fffu);
 }
 
-static int32_t nd_element_u8(uint32_t word, int byte) {
+int32_t nd_element_u8(uint32_t word, int byte) {
     return (uint8_t)(word >> 8 * byte);
 }
 
-static int32_t nd_element_s8(uint32_t word, int byte) {
+int32_t nd_element_s8(uint32_t word, int byte) {
     return (int8_t)(uint8_t)(word >> 8 * byte);
 }
 

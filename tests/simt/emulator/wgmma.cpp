@@ -34,8 +34,8 @@ static bool nd_wgmma_row(const nd_wgmma_matrix &matrix, int row, uint32_t (&word
     return true;
 }
 
-template <int per, nd_element element>
-static bool nd_wgmma_numbers(const nd_wgmma_matrix &matrix, int row, float (&numbers)[per * nd_wgmma_words]) {
+template <int per, auto element, class Sum>
+static bool nd_wgmma_numbers(const nd_wgmma_matrix &matrix, int row, Sum (&numbers)[per * nd_wgmma_words]) {
     uint32_t words[nd_wgmma_words];
     if (!nd_wgmma_row(matrix, row, words)) return false;
     for (int k = 0; k < per * nd_wgmma_words; k++) numbers[k] = element(words[k / per], k % per);
@@ -44,18 +44,18 @@ static bool nd_wgmma_numbers(const nd_wgmma_matrix &matrix, int row, float (&num
 
 /* A thread's share: of rows lane / 4 and 8 more of its warp's 16, columns 2 (lane % 4) and the next of
  * every 8. */
-template <int per, nd_element element>
-static void nd_wgmma_share(float (*c)[4], int columns, const nd_wgmma_matrix &a, const nd_wgmma_matrix &b,
+template <int per, auto left_of, auto right_of, class Sum>
+static void nd_wgmma_share(Sum (*c)[4], int columns, const nd_wgmma_matrix &a, const nd_wgmma_matrix &b,
                            bool add, unsigned thread) {
-    float left[2][per * nd_wgmma_words], right[per * nd_wgmma_words];
+    Sum left[2][per * nd_wgmma_words], right[per * nd_wgmma_words];
     const int lane = (int)thread % 32, first = (int)thread % 128 / 32 * 16 + lane / 4;
-    bool inside = nd_wgmma_numbers<per, element>(a, first, left[0]) &&
-                  nd_wgmma_numbers<per, element>(a, first + 8, left[1]);
+    bool inside = nd_wgmma_numbers<per, left_of>(a, first, left[0]) &&
+                  nd_wgmma_numbers<per, left_of>(a, first + 8, left[1]);
     for (int column = 0; inside && column < columns / 4; column++) {
         const int j = column / 2, side = column % 2;
-        inside = nd_wgmma_numbers<per, element>(b, 8 * j + 2 * (lane % 4) + side, right);
+        inside = nd_wgmma_numbers<per, right_of>(b, 8 * j + 2 * (lane % 4) + side, right);
         for (int half = 0; half < 2; half++) {
-            float sum = add ? c[j][2 * half + side] : 0;
+            Sum sum = add ? c[j][2 * half + side] : 0;
             for (int k = 0; k < per * nd_wgmma_words; k++) sum += left[half][k] * right[k];
             c[j][2 * half + side] = sum;
         }
@@ -63,22 +63,26 @@ static void nd_wgmma_share(float (*c)[4], int columns, const nd_wgmma_matrix &a,
     if (!inside) nd_simt_broken("wgmma reads outside shared memory");
 }
 
-template <int per, nd_element element>
-static void nd_wgmma(float (*c)[4], int columns, uint64_t a, uint64_t b, bool add) {
+template <int per, auto left_of, auto right_of, class Sum>
+static void nd_wgmma(Sum (*c)[4], int columns, uint64_t a, uint64_t b, bool add) {
     nd_wgmma_matrix left, right;
     if (!nd_wgmma_matrix_of(a, left) || !nd_wgmma_matrix_of(b, right))
         return nd_simt_broken("wgmma of a matrix whose descriptor it does not take");
     const unsigned thread = nd_simt_thread_number();
-    nd_simt_product([=] { nd_wgmma_share<per, element>(c, columns, left, right, add, thread); });
+    nd_simt_product([=] { nd_wgmma_share<per, left_of, right_of>(c, columns, left, right, add, thread); });
 }
 
 void nd_simt_wgmma(nd_dtype type, float (*c)[4], int columns, uint64_t a, uint64_t b, bool add) {
     if (type == nd_dtype_f16)
-        nd_wgmma<2, nd_element_f16>(c, columns, a, b, add);
+        nd_wgmma<2, nd_element_f16, nd_element_f16>(c, columns, a, b, add);
     else if (type == nd_dtype_bf16)
-        nd_wgmma<2, nd_element_bf16>(c, columns, a, b, add);
+        nd_wgmma<2, nd_element_bf16, nd_element_bf16>(c, columns, a, b, add);
     else
-        nd_wgmma<1, nd_element_tf32>(c, columns, a, b, add);
+        nd_wgmma<1, nd_element_tf32, nd_element_tf32>(c, columns, a, b, add);
+}
+
+void nd_simt_wgmma(int32_t (*c)[4], int columns, uint64_t a, uint64_t b, bool add) {
+    nd_wgmma<4, nd_element_u8, nd_element_s8>(c, columns, a, b, add);
 }
 
 /* Orders registers, which are the fiber's own here: all it can be asked is that the warps of a group are in

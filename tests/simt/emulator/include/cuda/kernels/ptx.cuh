@@ -50,6 +50,18 @@ inline float nd_ptx_mul(float x, float y) {
     return x * y;
 }
 
+inline uint32_t nd_ptx_bytes(uint32_t low, uint32_t high, uint32_t which) {
+    const uint64_t all = (uint64_t)high << 32 | low;
+    uint32_t out = 0;
+    for (int i = 0; i < 4; i++) out |= (uint32_t)(uint8_t)(all >> 8 * (which >> 4 * i & 7)) << 8 * i;
+    return out;
+}
+
+inline int32_t nd_ptx_dot_u8(uint32_t a, uint32_t b, int32_t sum) {
+    for (int i = 0; i < 4; i++) sum += (int32_t)(uint8_t)(a >> 8 * i) * (int8_t)(uint8_t)(b >> 8 * i);
+    return sum;
+}
+
 template <int bytes> void nd_ptx_copy_async(void *to, const void *from, bool valid) {
     static_assert(bytes == 4 || bytes == 8 || bytes == 16, "cp.async moves 4, 8 or 16 bytes");
     nd_simt_copy(to, from, bytes, valid);

@@ -47,6 +47,7 @@ void nd_ptx_wgmma_commit();
 
 /* c[j]: columns 8j to 8j + 7, `columns` in all. */
 void nd_simt_wgmma(nd_dtype type, float (*c)[4], int columns, uint64_t a, uint64_t b, bool add);
+void nd_simt_wgmma(int32_t (*c)[4], int columns, uint64_t a, uint64_t b, bool add);
 
 template <int tiles> void nd_ptx_wgmma_f16(float (&c)[tiles][4], uint64_t a, uint64_t b, int add) {
     nd_simt_wgmma(nd_dtype_f16, c, 8 * tiles, a, b, add);
@@ -58,6 +59,10 @@ template <int tiles> void nd_ptx_wgmma_bf16(float (&c)[tiles][4], uint64_t a, ui
 
 template <int tiles> void nd_ptx_wgmma_tf32(float (&c)[tiles][4], uint64_t a, uint64_t b, int add) {
     nd_simt_wgmma(nd_dtype_f32, c, 8 * tiles, a, b, add);
+}
+
+template <int tiles> void nd_ptx_wgmma_u8(int32_t (&c)[tiles][4], uint64_t a, uint64_t b, int add) {
+    nd_simt_wgmma(c, 8 * tiles, a, b, add);
 }
 
 template <int pending> void nd_ptx_wgmma_wait() {
