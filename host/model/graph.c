@@ -339,6 +339,7 @@ nd_status nd_graph_clone(const nd_graph *graph, nd_graph **out) {
     nd_graph *copy = *out;
     copy->opset = graph->opset;
     copy->source = nd_buffer_ref(graph->source);
+    copy->anew = graph->anew;
     nd_status status;
     if (graph->folder) copy->folder = nd_arena_strdup(&copy->arena, graph->folder);
     ND_REQUIRE_DONE(!graph->folder || copy->folder, nd_status_memory, "%s: no memory", graph->name);

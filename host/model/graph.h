@@ -235,6 +235,7 @@ typedef struct nd_graph {
     int n_meta, cap_meta;
     int64_t opset;      /* of the default ONNX domain; 17 for graphs nd builds */
     nd_buffer *source;  /* the file it came from, when nodes refer to its bytes */
+    bool anew;          /* is written anew, not as that file with what nd changed (nd_onnx_anew) */
     const char *folder; /* of that file, for its external data; NULL where it has none */
     nd_arena arena;
     struct nd_graph_names *names; /* private: finds values and nodes by name */

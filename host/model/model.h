@@ -34,6 +34,12 @@ nd_status nd_onnx_read(const char *path, nd_graph **out);
 nd_status nd_onnx_parse(nd_buffer *bytes, const char *folder, const char *name, nd_graph **out);
 nd_status nd_onnx_write(const nd_graph *graph, const char *path);
 
+/* From here on the graph is written anew in `opset`, and not as its file with what nd changed. Nodes that nd
+ * does not write itself keep their bytes: those whose operators are there what they were in the file, or all
+ * in the opset of the file, where that is 13 at least. nd_status_unsupported names a node that neither way
+ * has. */
+nd_status nd_onnx_anew(nd_graph *graph, int64_t opset);
+
 /* The convolutions inside the subgraphs of a node that is kept as bytes (If, Loop, Scan), which nd does not
  * touch: their names (NULL where they have none) and operators. */
 typedef nd_status nd_nested_visitor(void *context, const char *name, const char *op_type);

@@ -2,12 +2,15 @@
 #include "base/text/text.h"
 #include "model/images.h"
 #include "model/infer/infer.h"
+#include "model/model.h"
 #include "quantize/balance.h"
 #include "quantize/quantizing.h"
 #include "run/captures.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { made_opset = 17 }; /* has what is put in */
 
 static bool is_product(const nd_graph *graph, const nd_node *node) {
     const nd_tensor *weights = node->n_in > 1 ? nd_graph_constant(graph, node, 1) : NULL;
@@ -79,13 +82,28 @@ done:
     return status;
 }
 
+/* What follows from nodes that are no part of a plan: post-processing, recurrent layers. Its range is not
+ * seen. */
+static bool *mark_late(const nd_graph *graph) {
+    bool *late = nd_alloc_array((size_t)graph->n_values, sizeof *late);
+    for (int i = 0; late && i < graph->n_nodes; i++)
+        for (int o = 0; graph->nodes[i].dynamic && o < graph->nodes[i].n_out; o++)
+            if (graph->nodes[i].out[o] >= 0) late[graph->nodes[i].out[o]] = true;
+    if (late) nd_mark_after(graph, late);
+    return late;
+}
+
 static nd_status choose(nd_quantizing *q, nd_quantize_report *report) {
+    bool *late = mark_late(q->graph);
+    ND_REQUIRE(late, nd_status_memory, "no memory to quantise");
     for (int i = 0; i < q->graph->n_nodes; i++) {
         const nd_node *node = &q->graph->nodes[i];
         if (!is_product(q->graph, node)) continue;
         report->layers++;
-        q->chosen[i] = !is_skipped(q->settings, node) && nd_quantizing_computes(q->graph, node->in[0]);
+        q->chosen[i] = !is_skipped(q->settings, node) && !late[node->in[0]] &&
+                       nd_quantizing_computes(q->graph, node->in[0]);
     }
+    free(late);
     for (size_t s = 0; s < q->settings->n_skip; s++) {
         bool met = false;
         for (int i = 0; i < q->graph->n_nodes; i++)
@@ -131,6 +149,7 @@ nd_status nd_quantizing_open(nd_graph *graph, nd_backend *backend, const nd_quan
     ND_TRY(nd_graph_fold(graph));
     ND_TRY(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
     ND_TRY(nd_images_fit(graph, settings->calib));
+    ND_TRY(nd_onnx_anew(graph, made_opset)); /* before time is spent on what cannot be written */
     for (int i = 0; i < graph->n_nodes; i++)
         ND_REQUIRE(graph->nodes[i].op != nd_op_quantize, nd_status_unsupported, "is quantised already");
     q->n_nodes = (size_t)graph->n_nodes;

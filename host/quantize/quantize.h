@@ -68,8 +68,9 @@ typedef struct nd_quantize_report {
     double real_ns, all_ns, ns; /* of an image, the first in fp32; 0: not measured, MACs were the cost */
 } nd_quantize_report;
 
-/* `graph` is as nd_model_open made it, inferred; afterwards it has no source and is written anew, in opset
- * 17. With `automatic` in which nothing but fp32 keeps the bound: nd_status_failed. */
+/* `graph` is as nd_model_open made it, inferred; afterwards it is written anew, in opset 17 or in that of its
+ * file (nd_onnx_anew). Post-processing in the graph and what comes after it stay as they are. Where nothing
+ * but fp32 keeps the bound of `automatic`: nd_status_failed. */
 nd_status nd_quantize_graph(nd_graph *graph, nd_backend *backend, const nd_quantize_settings *settings,
                             nd_quantize_report *report);
 void nd_quantize_report_free(nd_quantize_report *report);

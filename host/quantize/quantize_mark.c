@@ -1,6 +1,8 @@
 /* Which values are in 8 bits. */
 #include "quantize/quantizing.h"
 
+#include "run/captures.h"
+
 /* Nodes that hand elements on as they are. */
 static bool is_move(nd_op op) {
     switch (op) {
@@ -20,7 +22,9 @@ static bool is_move(nd_op op) {
 }
 
 bool nd_quantizing_computes(const nd_graph *graph, int value) {
-    return value >= 0 && !graph->values[value].init && !graph->values[value].pinned;
+    if (value < 0 || graph->values[value].init || graph->values[value].pinned) return false;
+    const int64_t images = graph->values[graph->inputs[0]].dims[0];
+    return nd_value_size(graph, value) > 0 && graph->values[value].dims[0] == images;
 }
 
 /* Both ends of a move have one range: that of where the elements come from, if that has one itself, and else

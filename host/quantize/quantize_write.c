@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { made_opset = 17 };
-
 static nd_status add_constant(nd_graph *graph, const char *name, const char *what, nd_dtype dtype,
                               int64_t count, bool scalar, const void *data, int *value) {
     nd_tensor tensor;
@@ -147,17 +145,7 @@ static nd_status put_weights(nd_writing *writing, int index) {
     return put_bias(graph, index, name, x_scale, scales, outputs);
 }
 
-/* Written anew in an opset that has what was put in. */
 static nd_status finish(nd_graph *graph) {
-    for (int i = 0; i < graph->n_nodes; i++) {
-        nd_node *node = &graph->nodes[i];
-        node->raw = node->norm = NULL;
-        node->raw_bytes = 0;
-        node->edited = 0;
-    }
-    nd_buffer_unref(graph->source);
-    graph->source = NULL;
-    graph->opset = made_opset;
     ND_TRY(nd_graph_sort(graph));
     return nd_graph_infer(graph, &(nd_infer_settings){.batch = 1});
 }

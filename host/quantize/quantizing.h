@@ -34,7 +34,8 @@ nd_status nd_quantizing_open(nd_graph *graph, nd_backend *backend, const nd_quan
                              nd_quantizing *q, nd_quantize_report *report);
 void nd_quantizing_close(nd_quantizing *q); /* a zeroed one is legal */
 
-/* Whether a value differs from image to image, and may: neither a constant nor pinned. */
+/* Whether a value differs from image to image, and may: neither a constant nor pinned, and of a known number
+ * of elements an image. */
 bool nd_quantizing_computes(const nd_graph *graph, int value);
 
 /* Values in 8 bits where the nodes chosen[] run in integers, and which share a range. */

@@ -2,7 +2,7 @@
 """Quantised networks are written anew, in opset 17: nodes of other opsets, with attributes or operands, say the same there.
 
 quantized_nodes.py BUILD: small networks with one such node each through `nd quantize`; the file passes the checker, and onnxruntime
-makes nearly the same of it as of the original, 8 bits apart."""
+makes nearly the same of it as of the original, 8 bits apart. A detector keeps its post-processing as it is."""
 import subprocess
 import sys
 import tempfile
@@ -63,8 +63,15 @@ CASES = [
     ("Tile", 13, [node("Tile", "a s", "m")], [whole([1, 1, 2, 1], "s")]),
     ("Tanh", 13, [node("Tanh", "a", "m")], []),
     ("Where", 13, [node("Abs", "a", "r"), node("Where", "c r a", "m")], [numpy_helper.from_array(np.array([True] * 8 + [False] * 8), "c")]),
+    ("PRelu", 9, [node("PRelu", "a s", "m")], [reals(np.full((8, 1, 1), .2), "s")]),
+    ("ConvTranspose", 11, [node("ConvTranspose", "a t", "m", kernel_shape=[2, 2], strides=[2, 2])],
+     [reals(rng.normal(size=(8, 8, 2, 2)) / 3, "t")]),
+    ("ReduceMax of opset 18", 18, [node("ReduceMax", "a k", "r"), node("Mul", "a r", "m")], [whole([2, 3], "k")]),
     ("Unsqueeze", 13, [node("ReduceMean", "a", "r", axes=[2, 3], keepdims=0), node("Unsqueeze", "r k", "m")], [whole([2, 3], "k")]),
 ]
+
+
+DETECTORS = [(11, False), (13, True), (16, True), (18, True)]
 
 
 def network(opset, nodes, initializers):
@@ -77,24 +84,81 @@ def network(opset, nodes, initializers):
     return model
 
 
+def detector(opset, nested):
+    """Boxes of a suppression and the best scores; `nested`: a convolution of no image and the boxes of a branch."""
+    nodes = [node("Conv", "x w", "c", kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]), node("Relu", "c", "a"),
+             node("Conv", "a b0", "b1", kernel_shape=[1, 1]), node("Conv", "a s0", "s1", kernel_shape=[1, 1]),
+             node("Sigmoid", "b1", "b2"), node("Sigmoid", "s1", "s2"),
+             node("Reshape", "b2 shape_b", "b3"), node("Transpose", "b3", "b4", perm=[0, 2, 1]), node("Mul", "b4 side", "b5"),
+             node("Add", "b5 size", "b6"), node("Concat", "b5 b6", "boxes", axis=2), node("Reshape", "s2 shape_s", "scores"),
+             node("NonMaxSuppression", "boxes scores most overlap least", "found"),
+             node("Gather", "found column", "place", axis=1), node("Gather", "boxes place", "picked", axis=1),
+             node("TopK", "scores k", "best which", axis=2)]
+    inside = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("then", "else")]
+    if nested:
+        nodes += [node("Shape", "found", "count"), node("Gather", "count column0", "n", axis=0), node("Greater", "n none", "any"),
+                  helper.make_node("If", ["any"], ["y"],
+                                   then_branch=helper.make_graph([node("Identity", "picked", "then")], "t", [], inside[:1]),
+                                   else_branch=helper.make_graph([node("Identity", "boxes", "else")], "e", [], inside[1:]))]
+    else:
+        nodes.append(node("Identity", "picked", "y"))
+    constants = [reals(rng.normal(size=(8, 3, 3, 3)) / 3, "w"), reals(rng.normal(size=(2, 8, 1, 1)), "b0"), reals(rng.normal(size=(3, 8, 1, 1)), "s0"),
+                 whole([0, 2, -1], "shape_b"), whole([0, 3, -1], "shape_s"), reals(24, "side"), reals([5, 7], "size"),
+                 whole([4], "most"), reals([.4], "overlap"), reals([.5], "least"), whole(2, "column"), whole([8], "k"),
+                 whole(0, "column0"), whole(0, "none")]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 16, 16])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, "n", 4]),
+                               helper.make_tensor_value_info("best", TensorProto.FLOAT, [1, 3, 8])], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
 def run(path, x):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+
+
+def quantise(build, before, after):
+    """What it says against that, or an empty text."""
+    done = subprocess.run([f"{build}/nd", "quantize", before, "-o", after, "--calib", "synthetic", "--calib-images", "8",
+                           "--calib-preprocess", "crop=16,scale=1/255", "-q"], capture_output=True, text=True)
+    return (done.stderr.strip() or "failed") if done.returncode else ""
+
+
+def judge_detector(build, folder, opset, nested):
+    before, after = f"{folder}/before.onnx", f"{folder}/after.onnx"
+    onnx.save(detector(opset, nested), before)
+    onnx.checker.check_model(onnx.load(before), full_check=True)
+    wrong = quantise(build, before, after)
+    if wrong:
+        return wrong
+    made, found, wanted, boxes, same = onnx.load(after), 0, 0, 0, 0
+    onnx.checker.check_model(made, full_check=True)
+    integers = sum(n.op_type == "QuantizeLinear" for n in made.graph.node)
+    for _ in range(20):
+        x = rng.random((1, 3, 16, 16), np.float32)
+        (y, best), (y8, best8) = run(before, x), run(after, x)
+        if np.abs(best - best8).max() > .12:
+            return f"scores {np.abs(best - best8).max():.3f} apart"
+        wanted, found = wanted + y.shape[1], found + y8.shape[1]
+        boxes += y.size // 4
+        same += sum(np.abs(y8 - box).max(-1).min(initial=np.inf) < 1 for box in y.reshape(-1, 4))
+    print(f"detector of opset {opset}, {'a branch' if nested else 'no branch'}: written in {made.opset_import[0].version}, "
+          f"{wanted} boxes, {found} in 8 bits, {same} of them the same")
+    return None if wanted > 40 and same > .8 * boxes and integers >= 2 else "boxes apart"
 
 
 def judge(build, folder, name, opset, nodes, initializers):
     """What is wrong with it, or None."""
     before, after = f"{folder}/before.onnx", f"{folder}/after.onnx"
     onnx.save(network(opset, nodes, initializers), before)
-    done = subprocess.run([f"{build}/nd", "quantize", before, "-o", after, "--calib", "synthetic", "--calib-images", "8",
-                           "--calib-preprocess", "crop=16,scale=1/255", "-q"], capture_output=True, text=True)
-    if done.returncode:
-        return done.stderr.strip()
+    wrong = quantise(build, before, after)
+    if wrong:
+        return wrong
     try:
         onnx.checker.check_model(onnx.load(after), full_check=True)
         x = rng.random((2, 3, 16, 16), np.float32)
-        wanted, got = run(before, x), run(after, x)
+        wanted, got = run(before, x)[0], run(after, x)[0]
     except Exception as error:  # whatever the checker or the runtime says of the file
         return str(error).strip()
     if wanted.shape != got.shape:
@@ -111,7 +175,12 @@ def main():
             failed += wrong is not None
             if wrong:
                 print(f"{name} of opset {opset}: {wrong}")
-    print(f"quantised nodes: {len(CASES)} networks, {failed} failed")
+        for opset, nested in DETECTORS:
+            wrong = judge_detector(sys.argv[1], folder, opset, nested)
+            failed += wrong is not None
+            if wrong:
+                print(f"detector of opset {opset}: {wrong}")
+    print(f"quantised nodes: {len(CASES) + len(DETECTORS)} networks, {failed} failed")
     sys.exit(failed > 0)
 
 

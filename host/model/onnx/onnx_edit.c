@@ -140,7 +140,7 @@ static nd_status put_node(nd_edit *edit, const nd_file_node *node, nd_span whole
 
 /* --- data outside of the model */
 
-static bool is_outside(nd_span tensor) {
+bool nd_onnx_is_outside(nd_span tensor) {
     nd_wire_field field;
     bool outside = false;
     for (bool broken = false; nd_wire_next(&tensor, &field, &broken);)
@@ -195,7 +195,7 @@ static nd_status put_field(nd_edit *edit, const nd_wire_field *field, size_t *no
         return put_node(edit, &edit->nodes[(*node)++], field->whole);
     case nd_onnx_graph_initializer:
         if (is_dropped(edit, nd_onnx_field(content, nd_onnx_tensor_name))) return nd_status_ok;
-        if (edit->moved && is_outside(content)) return put_moved(edit, content);
+        if (edit->moved && nd_onnx_is_outside(content)) return put_moved(edit, content);
         break;
     case nd_onnx_graph_sparse:
         if (is_dropped(edit,
@@ -293,7 +293,7 @@ static bool is_edited(const nd_graph *graph) {
 }
 
 static nd_status find_outside(void *context, nd_span tensor) {
-    if (is_outside(tensor)) *(bool *)context = true;
+    if (nd_onnx_is_outside(tensor)) *(bool *)context = true;
     return nd_status_ok;
 }
 

@@ -325,16 +325,26 @@ bool nd_onnx_remakes_operands(const nd_graph *graph, const nd_node *node) {
     return node->n_in == 1 || (most && node->n_in > most);
 }
 
+/* Before opset 13 all axes from one on, which is another thing only where that is not the last. */
+static bool is_flat_softmax(const nd_graph *graph, const nd_node *node) {
+    const int64_t axis = node->attr.axis;
+    return node->op == nd_op_softmax && node->attr.flat_softmax && axis != -1 &&
+           axis != graph->values[node->in[0]].rank - 1;
+}
+
+bool nd_onnx_emits(const nd_graph *graph, const nd_node *node, int64_t opset) {
+    return can_write(node) && opset >= nd_emitters[node->op].opset_min &&
+           opset <= nd_emitters[node->op].opset_max && !is_flat_softmax(graph, node);
+}
+
 nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node, char *const *in, char *const *out) {
     const nd_graph *graph = writer->graph;
     nd_emitter emitter = {.writer = writer, .node = node, .proto = ND__ONNX__NODE__INIT};
     ND_REQUIRE(can_write(node), nd_status_unsupported, "%s: node '%s' (%s) cannot be written", graph->name,
                node->name, node->op_type);
-    ND_REQUIRE(graph->opset >= nd_emitters[node->op].opset_min &&
-                   graph->opset <= nd_emitters[node->op].opset_max &&
-                   !(node->op == nd_op_softmax && node->attr.flat_softmax),
-               nd_status_unsupported, "%s: node '%s' (%s) cannot be written in opset %lld", graph->name,
-               node->name, node->op_type, (long long)graph->opset);
+    ND_REQUIRE(nd_onnx_emits(graph, node, graph->opset), nd_status_unsupported,
+               "%s: node '%s' (%s) cannot be written in opset %lld", graph->name, node->name, node->op_type,
+               (long long)graph->opset);
     const bool several = node->op == nd_op_reduce || node->op == nd_op_unary; /* operators of one kind */
     const bool remade = nd_onnx_remakes_operands(graph, node);
     Nd__Onnx__Node *proto = &emitter.proto;

@@ -1,5 +1,6 @@
 /* A model on its way into a file: a list of byte ranges, so that large tensors are written from where they
- * lie. Private to onnx_write.c, onnx_beside.c, onnx_edit.c, onnx_names.c, onnx_pieces.c and onnx_emit.c. */
+ * lie. Private to onnx_write.c, onnx_beside.c, onnx_edit.c, onnx_kept.c, onnx_names.c, onnx_pieces.c and
+ * onnx_emit.c. */
 #ifndef ND_MODEL_ONNX_OUT_H
 #define ND_MODEL_ONNX_OUT_H
 
@@ -58,12 +59,21 @@ nd_status nd_onnx_put_info(nd_pieces *pieces, uint32_t number, const char *name,
 
 nd_status nd_onnx_put_meta(nd_onnx_writer *writer, const nd_meta *meta);
 
-/* A node that nd made, as a standard operator; its constant operands become initializers. The names are those
- * of its inputs and outputs. */
+/* Whether nd writes the node itself in an opset. */
+bool nd_onnx_emits(const nd_graph *graph, const nd_node *node, int64_t opset);
 /* Whether its inputs after the first are made anew from its attributes, as the opset that is written wants
  * them. */
 bool nd_onnx_remakes_operands(const nd_graph *graph, const nd_node *node);
+/* A node that nd made, as a standard operator; its constant operands become initializers. The names are those
+ * of its inputs and outputs. */
 nd_status nd_onnx_emit(nd_onnx_writer *writer, const nd_node *node, char *const *in, char *const *out);
+
+/* A node as it was read, between values of these names; and what the file says of an input or output (the
+ * field `number` of its graph), without bytes where it has none of that name (onnx_kept.c). */
+nd_status nd_onnx_put_kept(nd_onnx_writer *writer, const nd_node *node, char *const *in, char *const *out);
+nd_span nd_onnx_kept_end(const nd_graph *graph, uint32_t number, const char *name);
+
+bool nd_onnx_is_outside(nd_span tensor); /* the data of a TensorProto lie in another file */
 
 /* The graph of a file with what nd changed in it, into `model`: everything else byte for
  * byte (onnx_edit.c). */

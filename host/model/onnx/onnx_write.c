@@ -6,10 +6,15 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { nd_onnx_ir_version = 8 }; /* of models nd makes: the one that came with opset 15 to 17 */
+/* Of models nd makes: the one that came with opset 15 to 18, and that of 19 and 20. */
+enum { nd_onnx_ir_version = 8, nd_onnx_ir_version_next = 9, nd_onnx_ir_opset_last = 18 };
 
 /* A protobuf message holds less than 2 GiB; the rest leaves room for names and nodes. */
 static const uint64_t nd_onnx_inside_max = (UINT64_C(1) << 31) - (UINT64_C(1) << 26);
+
+static bool writes_anew(const nd_graph *graph) {
+    return !graph->source || graph->anew;
+}
 
 static nd_status put_initializers(nd_onnx_writer *writer, const bool *used) {
     const nd_graph *graph = writer->graph;
@@ -35,14 +40,30 @@ static nd_status put_nodes(nd_onnx_writer *writer) {
         ND_REQUIRE(names, nd_status_memory, "%s: no memory", graph->name);
         value_names(graph, node->in, node->n_in, names);
         value_names(graph, node->out, node->n_out, names + node->n_in);
-        ND_TRY(nd_onnx_emit(writer, node, names, names + node->n_in));
+        const bool kept = graph->anew && !nd_onnx_emits(graph, node, graph->opset);
+        ND_TRY((kept ? nd_onnx_put_kept : nd_onnx_emit)(writer, node, names, names + node->n_in));
     }
     return nd_status_ok;
 }
 
+/* Sizes that only the run knows are said as the file says them, and then all. */
+static bool has_late_ends(const nd_graph *graph) {
+    for (int i = 0; i < graph->n_outputs; i++) {
+        const nd_value *value = &graph->values[graph->outputs[i]];
+        if (value->rank < 0 || nd_dims_count(value->rank, value->dims) < 0) return true;
+    }
+    return false;
+}
+
 /* With the batch left open. */
 static nd_status put_end(nd_onnx_writer *writer, uint32_t number, const nd_value *value) {
+    const nd_graph *graph = writer->graph;
     int64_t dims[nd_rank_max];
+    const nd_span kept = has_late_ends(graph) ? nd_onnx_kept_end(graph, number, value->name) : (nd_span){0};
+    if (kept.bytes) {
+        const nd_pieces message = {.items = (nd_span *)(uintptr_t)&kept, .count = 1, .bytes = kept.bytes};
+        return nd_pieces_add_pieces(&writer->body, number, &message);
+    }
     memcpy(dims, value->dims, sizeof dims);
     dims[0] = -1;
     return nd_onnx_put_info(&writer->body, number, value->name, value->dtype, value->rank, dims);
@@ -73,7 +94,9 @@ static nd_status put_opset(nd_onnx_writer *writer) {
 static nd_status put_model(nd_onnx_writer *writer, const bool *used) {
     const nd_graph *graph = writer->graph;
     ND_TRY(put_graph(writer, used));
-    ND_TRY(nd_pieces_add_varint(&writer->model, nd_onnx_model_ir_version, nd_onnx_ir_version));
+    const bool next = graph->opset > nd_onnx_ir_opset_last;
+    ND_TRY(nd_pieces_add_varint(&writer->model, nd_onnx_model_ir_version,
+                                next ? nd_onnx_ir_version_next : nd_onnx_ir_version));
     ND_TRY(nd_pieces_add_text(&writer->model, nd_onnx_model_producer, "nd"));
     ND_TRY(put_opset(writer));
     for (int i = 0; i < graph->n_meta; i++) ND_TRY(nd_onnx_put_meta(writer, &graph->meta[i]));
@@ -95,7 +118,9 @@ static bool *find_used(const nd_graph *graph, uint64_t *bytes) {
     for (int i = 0; i < graph->n_outputs; i++) used[graph->outputs[i]] = true;
     for (int i = 0; i < graph->n_nodes; i++) {
         const nd_node *node = &graph->nodes[i];
-        const int inputs = !graph->source && nd_onnx_remakes_operands(graph, node) ? 1 : node->n_in;
+        const bool remade = writes_anew(graph) && nd_onnx_emits(graph, node, graph->opset) &&
+                            nd_onnx_remakes_operands(graph, node);
+        const int inputs = remade ? 1 : node->n_in;
         for (int k = 0; k < inputs; k++)
             if (node->in[k] >= 0) used[node->in[k]] = true;
     }
@@ -135,7 +160,7 @@ done:
 }
 
 static nd_status write_model(nd_onnx_writer *writer, const char *path, const bool *used) {
-    ND_TRY(writer->graph->source ? nd_onnx_put_edited(writer, path) : put_model(writer, used));
+    ND_TRY(writes_anew(writer->graph) ? put_model(writer, used) : nd_onnx_put_edited(writer, path));
     ND_REQUIRE(writer->model.bytes < UINT64_C(1) << 31, nd_status_unsupported,
                "%s: over 2 GiB without its weights", path);
     const char *replaced = nd_onnx_beside_replaced(writer->graph, path, &writer->arena);
