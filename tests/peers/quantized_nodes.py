@@ -67,6 +67,7 @@ CASES = [
     ("ConvTranspose", 11, [node("ConvTranspose", "a t", "m", kernel_shape=[2, 2], strides=[2, 2])],
      [reals(rng.normal(size=(8, 8, 2, 2)) / 3, "t")]),
     ("ReduceMax of opset 18", 18, [node("ReduceMax", "a k", "r"), node("Mul", "a r", "m")], [whole([2, 3], "k")]),
+    ("ReduceProd of opset 18", 18, [node("ReduceProd", "a k", "r"), node("Add", "a r", "m")], [whole([1], "k")]),
     ("Unsqueeze", 13, [node("ReduceMean", "a", "r", axes=[2, 3], keepdims=0), node("Unsqueeze", "r k", "m")], [whole([2, 3], "k")]),
 ]
 

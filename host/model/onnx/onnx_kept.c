@@ -7,55 +7,56 @@
 
 enum { nd_kept_opset_least = 13 }; /* from which on QuantizeLinear has an axis */
 
-/* Operators that are in opset 17 what they were in this one. Those with branches are none of them: these have
- * nodes of their own. */
+/* Operators that are in opset 17 what they are in those from one to another. Those with branches are none of
+ * them: these have nodes of their own. */
 static const struct {
     const char *type;
-    int64_t since;
+    int64_t since, until;
 } nd_kept_operators[] = {
-    {"And", 7},
-    {"ArgMax", 11},
-    {"ArgMin", 11},
-    {"Celu", 12},
-    {"ConstantOfShape", 9},
-    {"ConvTranspose", 11},
-    {"CumSum", 11},
-    {"DepthToSpace", 11},
-    {"Einsum", 12},
-    {"Elu", 6},
-    {"Equal", 11},
-    {"GatherElements", 11},
-    {"GatherND", 12},
-    {"Greater", 9},
-    {"GreaterOrEqual", 12},
-    {"InstanceNormalization", 6},
-    {"IsNaN", 9},
-    {"Less", 9},
-    {"LessOrEqual", 12},
-    {"Max", 12},
-    {"Min", 12},
-    {"Mod", 10},
-    {"NonMaxSuppression", 11},
-    {"NonZero", 9},
-    {"Or", 7},
-    {"Pow", 12},
-    {"PRelu", 9},
-    {"Range", 11},
-    {"ReduceProd", 11},
-    {"ScatterElements", 11},
-    {"ScatterND", 11},
-    {"Selu", 6},
-    {"Shape", 1},
-    {"Size", 1},
-    {"SpaceToDepth", 1},
-    {"Sum", 8},
-    {"TopK", 11},
-    {"Xor", 7},
+    {"And", 7, INT64_MAX},
+    {"ArgMax", 11, INT64_MAX},
+    {"ArgMin", 11, INT64_MAX},
+    {"Celu", 12, INT64_MAX},
+    {"ConstantOfShape", 9, INT64_MAX},
+    {"ConvTranspose", 11, INT64_MAX},
+    {"CumSum", 11, INT64_MAX},
+    {"DepthToSpace", 11, INT64_MAX},
+    {"Einsum", 12, INT64_MAX},
+    {"Elu", 6, INT64_MAX},
+    {"Equal", 11, INT64_MAX},
+    {"GatherElements", 11, INT64_MAX},
+    {"GatherND", 12, INT64_MAX},
+    {"Greater", 9, INT64_MAX},
+    {"GreaterOrEqual", 12, INT64_MAX},
+    {"InstanceNormalization", 6, INT64_MAX},
+    {"IsNaN", 9, INT64_MAX},
+    {"Less", 9, INT64_MAX},
+    {"LessOrEqual", 12, INT64_MAX},
+    {"Max", 12, INT64_MAX},
+    {"Min", 12, INT64_MAX},
+    {"Mod", 10, INT64_MAX},
+    {"NonMaxSuppression", 11, INT64_MAX},
+    {"NonZero", 9, INT64_MAX},
+    {"Or", 7, INT64_MAX},
+    {"Pow", 12, INT64_MAX},
+    {"PRelu", 9, INT64_MAX},
+    {"Range", 11, INT64_MAX},
+    {"ReduceProd", 11, 17}, /* axes became an input */
+    {"ScatterElements", 11, INT64_MAX},
+    {"ScatterND", 11, INT64_MAX},
+    {"Selu", 6, INT64_MAX},
+    {"Shape", 1, INT64_MAX},
+    {"Size", 1, INT64_MAX},
+    {"SpaceToDepth", 1, INT64_MAX},
+    {"Sum", 8, INT64_MAX},
+    {"TopK", 11, INT64_MAX},
+    {"Xor", 7, INT64_MAX},
 };
 
 static bool kept_is_same(const char *type, int64_t from) {
     for (size_t i = 0; i < sizeof nd_kept_operators / sizeof *nd_kept_operators; i++)
-        if (!strcmp(type, nd_kept_operators[i].type)) return from >= nd_kept_operators[i].since;
+        if (!strcmp(type, nd_kept_operators[i].type))
+            return from >= nd_kept_operators[i].since && from <= nd_kept_operators[i].until;
     return false;
 }
 
