@@ -111,6 +111,8 @@ extern const nd_cuda_implementation
 extern const nd_cuda_implementation
     nd_cuda_quantized_implementation; /* nd_precision_int8, by plain kernels; of separable
                                          layers one of several */
+extern const nd_cuda_implementation
+    nd_cuda_quantized_conv_implementation; /* of int8: by cuDNN, or the plain kernel */
 extern const nd_cuda_implementation nd_cuda_depthwise_implementation; /* of the convolutions that are one */
 
 nd_status nd_cuda_allocate(size_t bytes, void **out); /* nd_status_memory when the device is full */

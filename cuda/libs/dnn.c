@@ -458,7 +458,8 @@ static nd_status dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, bool f
     if (*out) return nd_status_ok;
     ND_TRY_DONE(nd_dnn_graph_make(problem, fused, cuda->dnn->handle, &graph));
     ND_TRY_DONE(nd_dnn_candidates_find(&graph, NULL, &candidates));
-    if (cuda->tune) ND_TRY_DONE(dnn_fastest(cuda, problem, fused, &candidates, key, out));
+    if (cuda->tune && problem->precision != nd_precision_int8)
+        ND_TRY_DONE(dnn_fastest(cuda, problem, fused, &candidates, key, out));
     if (!*out) ND_TRY_DONE(dnn_first(cuda, problem, fused, &candidates, out));
     ND_REQUIRE_DONE(*out, nd_status_unsupported, "cuDNN has no engine for this convolution in %s",
                     nd_precision_name(problem->precision));

@@ -9,7 +9,10 @@
  * compiles when a plan is built come last, two of them, and no engine is begun when ND_CUDA_TUNE_SECONDS (2)
  * are over: how many were not tried is logged. A plan is built once a process and shared by all kernels of
  * its problem. Activations other than ReLU follow in a kernel of ours. If no engine runs the whole graph, the
- * bare convolution does and our epilogue kernel follows. */
+ * bare convolution does and our epilogue kernel follows.
+ *
+ * Of int8 a problem is the sums alone: signed integers, no epilogue, y of int32 (cuda/quantized makes and
+ * takes them). It is not tuned: what is verified here are real numbers. */
 #ifndef ND_CUDA_DNN_H
 #define ND_CUDA_DNN_H
 

@@ -39,12 +39,16 @@ void nd_dnn_graph_free(nd_dnn_graph *graph) {
 
 static cudnnDataType_t dnn_type(nd_precision precision) {
     static const cudnnDataType_t types[nd_precision_count] = {
-        [nd_precision_fp32] = CUDNN_DATA_FLOAT,
-        [nd_precision_tf32] = CUDNN_DATA_FLOAT,
-        [nd_precision_fp16] = CUDNN_DATA_HALF,
-        [nd_precision_bf16] = CUDNN_DATA_BFLOAT16,
+        [nd_precision_fp32] = CUDNN_DATA_FLOAT, [nd_precision_tf32] = CUDNN_DATA_FLOAT,
+        [nd_precision_fp16] = CUDNN_DATA_HALF,  [nd_precision_bf16] = CUDNN_DATA_BFLOAT16,
+        [nd_precision_int8] = CUDNN_DATA_INT8,
     };
     return types[precision];
+}
+
+/* Of sums. */
+static cudnnDataType_t dnn_compute(nd_precision precision) {
+    return precision == nd_precision_int8 ? CUDNN_DATA_INT32 : CUDNN_DATA_FLOAT;
 }
 
 typedef struct nd_dnn_tensor {
@@ -92,7 +96,7 @@ static nd_status dnn_convolution(const nd_dnn_problem *problem, nd_dnn_graph *gr
                                  cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t w,
                                  cudnnBackendDescriptor_t y, cudnnBackendDescriptor_t *out) {
     const nd_window *g = &problem->work.window;
-    const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
+    const cudnnDataType_t compute = dnn_compute(problem->precision);
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
     const int64_t spatial = 2;
     const float one = 1, zero = 0;
@@ -177,11 +181,12 @@ static int dnn_steps(const nd_dnn_problem *problem, nd_dnn_step steps[3]) {
 static nd_status dnn_assemble(const nd_dnn_problem *problem, bool fused, nd_dnn_graph *graph,
                               cudnnBackendDescriptor_t operations[4], int64_t *count) {
     const nd_dnn_tensor x = dnn_tensor_of(nd_dnn_uid_x, &problem->work.x, problem->precision);
-    const nd_dnn_tensor y = dnn_tensor_of(nd_dnn_uid_y, &problem->work.y, problem->precision);
+    nd_dnn_tensor y = dnn_tensor_of(nd_dnn_uid_y, &problem->work.y, problem->precision);
     const nd_dnn_tensor w = dnn_filter(problem);
     nd_dnn_step steps[3];
     const int n_steps = fused ? dnn_steps(problem, steps) : 0;
     cudnnBackendDescriptor_t dx, dw, from, to, operand;
+    if (problem->precision == nd_precision_int8) y.type = dnn_compute(problem->precision);
     ND_TRY(dnn_tensor_make(graph, &x, &dx));
     ND_TRY(dnn_tensor_make(graph, &w, &dw));
     nd_dnn_tensor between = y;

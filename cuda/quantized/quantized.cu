@@ -40,6 +40,87 @@ nd_status nd_cuda_quantized_conv_launch(const nd_cuda_quantized_conv *call) {
                      nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream, *call, count);
 }
 
+/* at_once: 16 channels of x lie together, on 16 bytes. */
+__global__ void __launch_bounds__(nd_grid_threads)
+    nd_quantized_signed_kernel(const __grid_constant__ nd_cuda_quantized_signed s,
+                               const __grid_constant__ nd_view chunks, int64_t count, bool at_once) {
+    using chunk = nd_pack<uint32_t, 4>;
+    const nd_u8 *x = static_cast<const nd_u8 *>(s.x);
+    for (int64_t item = nd_grid_first(); item < count; item += nd_grid_step()) {
+        nd_image_index in = nd_image_at(chunks, item);
+        in.c *= 16;
+        in.h -= s.top;
+        in.w -= s.left;
+        const bool inside = in.h >= 0 && in.h < s.x_view.dims[2] && in.w >= 0 && in.w < s.x_view.dims[3];
+        chunk out;
+        for (int i = 0; i < 4; i++) out.value[i] = (uint32_t)s.x_zero * 0x01010101u;
+        if (inside && at_once) {
+            out = *reinterpret_cast<const chunk *>(x + nd_view_at(s.x_view, in));
+        } else if (inside) {
+            ND_UNROLL
+            for (int i = 0; i < 4; i++) {
+                out.value[i] = 0x80808080u;
+                for (int k = 0; k < 4 && in.c < s.x_view.dims[1]; k++, in.c++)
+                    out.value[i] ^= (x[nd_view_at(s.x_view, in)].integer ^ 0x80u) << 8 * k;
+            }
+        }
+        for (int i = 0; i < 4; i++) out.value[i] ^= 0x80808080u; /* less 128, in two's complement */
+        static_cast<chunk *>(s.y)[item] = out;
+    }
+}
+
+nd_status nd_cuda_quantized_signed_launch(const nd_cuda_quantized_signed *call) {
+    const nd_view &x = call->x_view;
+    const int64_t dims[] = {x.dims[0], call->channels / 16, call->height, call->width};
+    const nd_view chunks = nd_view_channels_last(4, dims);
+    const int64_t count = nd_view_count(&chunks);
+    const int64_t apart = x.strides[0] | x.strides[2] | x.strides[3] | x.offset | x.dims[1];
+    const bool at_once = x.strides[1] == 1 && (apart | (int64_t)(uintptr_t)call->x) % 16 == 0;
+    if (!count) return nd_status_ok;
+    return nd_launch(nd_quantized_signed_kernel, nd_grid_blocks(count), dim3(nd_grid_threads), 0,
+                     call->stream, *call, chunks, count, at_once);
+}
+
+/* at_once: four channels of y lie together, on as many elements. */
+template <class Y>
+__global__ void __launch_bounds__(nd_grid_threads)
+    nd_quantized_end_kernel(const __grid_constant__ nd_cuda_quantized_end e,
+                            const __grid_constant__ nd_view fours, int64_t count, bool at_once) {
+    const nd_u8 *x2 = static_cast<const nd_u8 *>(e.x2);
+    Y *y = static_cast<Y *>(e.y);
+    for (int64_t item = nd_grid_first(); item < count; item += nd_grid_step()) {
+        nd_image_index out = nd_image_at(fours, item);
+        const auto sums = reinterpret_cast<const nd_pack<int32_t, 4> *>(e.sums)[item];
+        const int64_t first = out.c * 4;
+        nd_pack<Y, 4> four = {};
+        for (int i = 0; i < 4; i++) {
+            out.c = first + i;
+            if (out.c >= e.y_view.dims[1]) break;
+            const float t =
+                nd_quantized_finish(e.requant, sums.value[i] + e.start[out.c], e.factor[out.c],
+                                    e.shift[out.c], x2, x2 ? x2[nd_view_at(e.x2_view, out)] : nd_u8());
+            nd_store(&four.value[i], t);
+            if (!at_once) y[nd_view_at(e.y_view, out)] = four.value[i];
+        }
+        out.c = first;
+        if (at_once && first < e.y_view.dims[1])
+            *reinterpret_cast<nd_pack<Y, 4> *>(y + nd_view_at(e.y_view, out)) = four;
+    }
+}
+
+nd_status nd_cuda_quantized_end_launch(const nd_cuda_quantized_end *call) {
+    const nd_view &y = call->y_view;
+    const int64_t dims[] = {y.dims[0], call->row / 4, y.dims[2], y.dims[3]};
+    const nd_view fours = nd_view_channels_last(4, dims);
+    const int64_t count = nd_view_count(&fours), size = call->real ? 4 : 1;
+    const int64_t apart = y.strides[0] | y.strides[2] | y.strides[3] | y.offset | y.dims[1];
+    const bool at_once = y.strides[1] == 1 && apart % 4 == 0 && (int64_t)(uintptr_t)call->y % (4 * size) == 0;
+    if (!count) return nd_status_ok;
+    return nd_launch(call->real ? nd_quantized_end_kernel<float> : nd_quantized_end_kernel<nd_u8>,
+                     nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream, *call, fours, count,
+                     at_once);
+}
+
 __global__ void __launch_bounds__(nd_grid_threads)
     nd_quantized_depthwise_kernel(const __grid_constant__ nd_cuda_quantized_depthwise d, int64_t count) {
     const nd_window &g = d.window;

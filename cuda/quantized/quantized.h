@@ -1,6 +1,6 @@
 /* The plain kernels of 8-bit integers, by the definition in run/quantized.h and equal to it bit for bit: sums
  * are int32, and the fp32 operations that follow are the same in the same order. Any strides and groups; what
- * is fast is elsewhere (cuda/separable). */
+ * is fast is elsewhere (cuda/separable), or cuDNN's between two of them (cuda/quantized_conv.c). */
 #ifndef ND_CUDA_QUANTIZED_H
 #define ND_CUDA_QUANTIZED_H
 
@@ -29,6 +29,37 @@ typedef struct nd_cuda_quantized_conv {
 } nd_cuda_quantized_conv;
 
 nd_status nd_cuda_quantized_conv_launch(const nd_cuda_quantized_conv *call);
+
+/* x as a library multiplies it: signed, less 128, [images][height][width][channels], of which the first pixel
+ * is `top` rows and `left` columns before x. Outside of x is its zero; channels that x has not are 0. One
+ * thread 16 channels. */
+typedef struct nd_cuda_quantized_signed {
+    nd_view x_view;
+    int64_t height, width, channels; /* of y; channels a multiple of 16 */
+    int64_t top, left;
+    int32_t x_zero;
+    const void *x; /* start of the buffer */
+    void *y;
+    cudaStream_t stream;
+} nd_cuda_quantized_signed;
+
+nd_status nd_cuda_quantized_signed_launch(const nd_cuda_quantized_signed *call);
+
+/* What a library summed, [pixels of y][row], becomes y. One thread four channels. */
+typedef struct nd_cuda_quantized_end {
+    nd_view x2_view, y_view;
+    int64_t row; /* sums of a pixel, a multiple of 4: the channels of y, and others that nobody asks for */
+    nd_requant requant;
+    bool real;                   /* y is fp32 */
+    const int32_t *start;        /* [no]: to be added to a sum */
+    const float *factor, *shift; /* [no] */
+    const int32_t *sums;
+    const void *x2; /* start of the buffer; NULL without residual */
+    void *y;
+    cudaStream_t stream;
+} nd_cuda_quantized_end;
+
+nd_status nd_cuda_quantized_end_launch(const nd_cuda_quantized_end *call);
 
 /* The depthwise half of a separable layer: y[pixel][terms], one thread an integer. */
 typedef struct nd_cuda_quantized_depthwise {

@@ -90,7 +90,7 @@ def layers(rows):
 
 
 def integers(rows):
-    """Of quantised networks the time of all separable layers together: dense ones are no rival, so there is no ratio."""
+    """Of quantised networks the time of all separable layers together, by the kernel that ran them."""
     times = {}
     for row in rows:
         if row.get("dtype") == "int8" and row.get("operation") == "separable" and "ns_median" in row:

@@ -104,7 +104,7 @@ int main(void) {
     printf("device,layer,precision,layout,choice,engine,notes,workspace_bytes\n");
     for (size_t d = 0; d < devices; d++)
         for (size_t l = 0; l < layers; l++)
-            for (int p = 0; p < nd_precision_int8; p++) /* the plugin runs nothing in 8 bits */
+            for (int p = 0; p < nd_precision_int8; p++) /* of 8 bits it is asked for sums alone */
                 for (int channels_last = 1; channels_last >= 0; channels_last--) {
                     if (!engines_ask(&nd_engines_devices[d], &nd_engines_layers[l], (nd_precision)p,
                                      channels_last))

@@ -106,6 +106,11 @@ for dtype in tf32 fp16 bf16; do
     expect 0 'conv' order=2 "$nd" check --backend cuda --dtype $dtype
 done
 expect 0 'separable  *[0-9]*  *0 ' order=2 "$nd" check --backend cuda --dtype int8
+# Of int8 convolutions cuDNN sums, or has nothing to offer and a plain kernel does.
+for engines in 3 0; do
+    expect 0 'conv  *[1-9][0-9]*  *0 ' order=1,engines=$engines "$nd" check --backend cuda --dtype int8 --op 'conv/*'
+done
+expect 1 'conv  *[1-9][0-9]*  *[1-9]' wrong=eng11:tap "$nd" check --backend cuda --dtype int8 --op 'conv/*'
 for algorithm in fused chunked wgmma; do
     expect 0 'separable  *[1-9][0-9]*  *0 ' order=1 env ND_CUDA_SEPARABLE=$algorithm "$nd" check --backend cuda --dtype int8 --op 'separable/*'
 done

@@ -131,6 +131,57 @@ static nd_status nd_test_conv_launch(const nd_work &work, const void *x, const v
     return nd_cuda_quantized_conv_launch(&call);
 }
 
+/* The two kernels about a library's sums, which loops stand for: signed and padded, then ended;
+ * channels of sums that nobody asks for are anything. */
+static nd_status nd_test_library_launch(const nd_work &work, const void *x, const void *x2, void *y) {
+    const nd_window &g = work.window;
+    const int64_t ni = work.x.dims[1], no = work.y.dims[1], rows = work.y.dims[2], columns = work.y.dims[3];
+    nd_cuda_quantized_signed in = {};
+    in.x_view = work.x;
+    in.height = (rows - 1) * g.stride[0] + g.kernel[0];
+    in.width = (columns - 1) * g.stride[1] + g.kernel[1];
+    in.channels = (ni + 15) / 16 * 16;
+    in.top = g.pad[0];
+    in.left = g.pad[1];
+    in.x_zero = work.x_quant.zero;
+    in.x = x;
+    std::vector<int32_t> words((size_t)(work.x.dims[0] * in.height * in.width * in.channels / 4), 0x5a5a5a5a);
+    in.y = words.data();
+    ND_TRY(nd_cuda_quantized_signed_launch(&in));
+    nd_cuda_quantized_end end = {};
+    end.row = (no + 15) / 16 * 16;
+    std::vector<int32_t> sums((size_t)(work.x.dims[0] * rows * columns * end.row), 0x5a5a5a5a),
+        start((size_t)no);
+    const auto *integers = reinterpret_cast<const int8_t *>(words.data());
+    for (int64_t i = 0; i < work.x.dims[0] * rows * columns * no; i++) {
+        const int64_t o = i % no, pixel = i / no, column = pixel % columns, row = pixel / columns % rows,
+                      image = pixel / (columns * rows);
+        int32_t sum = 0;
+        start[(size_t)o] = 0;
+        for (int64_t tap = 0; tap < ni * g.kernel[0] * g.kernel[1]; tap++) {
+            const int64_t c = tap / (g.kernel[0] * g.kernel[1]),
+                          h = row * g.stride[0] + tap / g.kernel[1] % g.kernel[0],
+                          w = column * g.stride[1] + tap % g.kernel[1];
+            const auto weight = (int32_t)work.weights[o * ni * g.kernel[0] * g.kernel[1] + tap];
+            sum += weight * integers[((image * in.height + h) * in.width + w) * in.channels + c];
+            start[(size_t)o] += weight * (128 - work.x_quant.zero);
+        }
+        sums[(size_t)(pixel * end.row + o)] = sum;
+    }
+    std::vector<float> factor((size_t)no), shift((size_t)no);
+    end.requant = nd_requant_of(&work, factor.data(), shift.data(), nullptr);
+    end.x2_view = work.x2;
+    end.y_view = work.y;
+    end.real = !(work.y_quant.scale > 0);
+    end.start = start.data();
+    end.factor = factor.data();
+    end.shift = shift.data();
+    end.sums = sums.data();
+    end.x2 = work.residual ? x2 : nullptr;
+    end.y = y;
+    return nd_cuda_quantized_end_launch(&end);
+}
+
 static void nd_test_convs() {
     struct variant {
         const char *name;
@@ -149,6 +200,26 @@ static void nd_test_convs() {
         nd_quantized_case test = nd_test_conv_case(v.name, v.groups, v.real, v.activation, v.residual);
         test.own();
         test.launch = nd_test_conv_launch;
+        nd_test_integers_alike(test);
+        if (v.groups > 1) continue;
+        test.name += ", sums of a library";
+        test.launch = nd_test_library_launch;
+        nd_test_integers_alike(test);
+    }
+}
+
+/* Channels that move at once: 16 of x, 4 of y. */
+static void nd_test_library_wide() {
+    for (bool real : {false, true}) {
+        nd_quantized_case test = nd_test_conv_case("s8 convolution of wide pixels, sums of a library", 1,
+                                                   real, {nd_act_relu, 0, 0}, true);
+        test.work.x = nd_test_view(2, 32, 7, 6, 16);
+        test.work.y = test.work.x2 = nd_test_view(2, 20, 4, 6, 8);
+        test.weights = nd_test_integers(20 * 32 * 9, -128, 127, 3);
+        test.bias = nd_test_reals(20, -2, 2, 4);
+        test.scales = nd_test_reals(20, 0.0002f, 0.001f, 5);
+        test.own();
+        test.launch = nd_test_library_launch;
         nd_test_integers_alike(test);
     }
 }
@@ -192,6 +263,7 @@ static void nd_test_plain(const char *name, nd_operation operation, nd_cuda_laun
 void nd_test_quantized() {
     const nd_quant a = {0.02f, 119}, b = {0.045f, 77}, none = {0, 0};
     nd_test_convs();
+    nd_test_library_wide();
     nd_test_plain("s8 add", nd_operation_binary, nd_cuda_quantized_add_launch, a, b, {nd_act_none, 0, 0});
     nd_test_plain("s8 add, leaky ReLU", nd_operation_binary, nd_cuda_quantized_add_launch, a, b,
                   {nd_act_leaky_relu, 0.1f, 0});

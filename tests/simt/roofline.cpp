@@ -48,8 +48,8 @@ struct nd_roof_device {
 };
 
 /* Guesses: of L2 5.5 TB/s (5.5 to 7 are seen) and 4.0. Dense strict fp32 on an A100 is fused Winograd,
- * taken as 1.9 of the rate of products. Dense int8 is what a library would do at twice the rate of fp16; the
- * plugin has none yet. */
+ * taken as 1.9 of the rate of products. Dense int8 is what a library would do at twice the rate of fp16;
+ * whether cuDNN does it for the plugin is not known. */
 static const nd_roof_device nd_roof_devices[] = {
     {"H100",
      "sm_90a",
@@ -549,7 +549,7 @@ static void nd_roof_best(const char *resources, const nd_roof_layer &layer, cons
 
 static void nd_roof_stack(const char *resources) {
     printf("# %s: L2 %.1f TB/s (a guess), memory %.2f TB/s; dense %.0f, %.0f, %.0f Tflop/s, int8 %.0f (a "
-           "guess; the plugin's own is slow).\n",
+           "guess).\n",
            nd_roof_on.name, nd_roof_on.l2 * nd_roof_on.multiprocessors * nd_roof_on.clock / 1e12,
            nd_roof_on.memory / 1e12, nd_roof_on.types[0].dense / 1e12, nd_roof_on.types[1].dense / 1e12,
            nd_roof_on.types[2].dense / 1e12, nd_roof_on.types[3].dense / 1e12);

@@ -1,5 +1,5 @@
 /* cuDNN's backend API: descriptors are bags of attributes, engines are names, an execution is
- * nd's reference. */
+ * nd's reference, of integers loops. */
 #include "tests/cuda/mock/mock.h"
 
 #include <cudnn.h>
@@ -102,6 +102,8 @@ size_t size_of(cudnnBackendAttributeType_t type) {
 nd_dtype dtype_of(cudnnDataType_t type) {
     return type == CUDNN_DATA_HALF       ? nd_dtype_f16
            : type == CUDNN_DATA_BFLOAT16 ? nd_dtype_bf16
+           : type == CUDNN_DATA_INT8     ? nd_dtype_i8
+           : type == CUDNN_DATA_INT32    ? nd_dtype_i32
                                          : nd_dtype_f32;
 }
 
@@ -181,7 +183,34 @@ float cut(float value) {
     return value;
 }
 
+/* Sums of signed integers, all of them; nd's reference knows those of unsigned ones. */
+bool run_integers(const convolution &c) {
+    const nd_view &x = c.x.view, &w = c.w.view, &y = c.y.view;
+    const std::vector<float> left = dense(c.x), right = dense(c.w);
+    nd_window g = c.window;
+    if (fault_of(c) == "tap") g.pad[1]++;
+    if (c.workspace) memset(c.workspace, 0xff, (size_t)c.facts->workspace);
+    spend(c);
+    each(y, [&](int64_t at, int64_t i) {
+        const int64_t column = i % y.dims[3], row = i / y.dims[3] % y.dims[2],
+                      o = i / (y.dims[2] * y.dims[3]) % y.dims[1],
+                      n = i / (y.dims[1] * y.dims[2] * y.dims[3]);
+        int64_t sum = 0;
+        for (int64_t tap = 0; tap < x.dims[1] * w.dims[2] * w.dims[3]; tap++) {
+            const int64_t channel = tap / (w.dims[2] * w.dims[3]),
+                          h = row * g.stride[0] - g.pad[0] + tap / w.dims[3] % w.dims[2] * g.dilation[0],
+                          v = column * g.stride[1] - g.pad[1] + tap % w.dims[3] * g.dilation[1];
+            if (h < 0 || h >= x.dims[2] || v < 0 || v >= x.dims[3]) continue;
+            sum += (int64_t)left[(size_t)(((n * x.dims[1] + channel) * x.dims[2] + h) * x.dims[3] + v)] *
+                   (int64_t)right[(size_t)(o * x.dims[1] * w.dims[2] * w.dims[3] + tap)];
+        }
+        static_cast<int32_t *>(c.y.data)[at] = (int32_t)sum;
+    });
+    return true;
+}
+
 bool run(const convolution &c) {
+    if (c.x.type == nd_dtype_i8) return run_integers(c);
     const std::string fault = fault_of(c);
     nd_work work = {};
     const nd_view out = nd_view_row_major(4, c.y.view.dims);
@@ -311,6 +340,11 @@ bool bind(const descriptor *graph, const descriptor *pack, convolution *out) {
         out->y = bound(value<void *>(op, CUDNN_ATTR_OPERATION_POINTWISE_YDESC));
         out->steps.push_back(s);
     }
+    /* Integers: as tensor cores have them, into all the bits of their sums. */
+    const bool integers = out->x.type == nd_dtype_i8;
+    if (integers && (out->w.type != nd_dtype_i8 || out->y.type != nd_dtype_i32 || !out->steps.empty() ||
+                     out->x.view.dims[1] % 16 || out->y.view.dims[1] % 16))
+        return false;
     return whole && out->y.data;
 }
 
