@@ -34,6 +34,40 @@ Test(ref, conv_is_a_cross_correlation_with_zeros_around) {
     expect(y, (float[]){420.5f, 42.5f}, 2);
 }
 
+/* Outputs of a row are made some hundreds at a time. */
+Test(ref, conv_of_long_rows_is_the_sum_over_each_window) {
+    enum { channels = 2, taps = 3, width = 700 };
+    static const nd_window windows[] = {
+        {{1, taps}, {1, 1}, {1, 1}, {0, 1, 0, 1}},
+        {{1, taps}, {1, 1}, {1, 300}, {0, 299, 0, 300}},
+        {{1, taps}, {1, 2}, {1, 1}, {0, 2, 0, 0}},
+    };
+    static const int64_t outputs[] = {width, 699, 350};
+    float x[channels * width], weights[channels * taps], y[width];
+    for (int e = 0; e < channels * width; e++) x[e] = (float)(e * e % 101 - 50);
+    for (int e = 0; e < channels * taps; e++) weights[e] = (float)(e + 1);
+    for (int i = 0; i < 6; i++) {
+        const nd_window *window = &windows[i / 2];
+        const nd_view in = image(channels, 1, width);
+        const nd_work work = {.operation = nd_operation_conv,
+                              .x = i % 2 ? nd_view_channels_last(4, in.dims) : in,
+                              .y = image(1, 1, outputs[i / 2]),
+                              .window = *window,
+                              .groups = 1,
+                              .weights = weights};
+        cr_assert_eq(nd_ref_run(&work, x, NULL, y), nd_status_ok);
+        for (int64_t o = 0; o < outputs[i / 2]; o++) {
+            double sum = 0;
+            for (int64_t e = 0; e < channels * taps; e++) {
+                const int64_t at = o * window->stride[1] - window->pad[1] + e % taps * window->dilation[1];
+                if (at < 0 || at >= width) continue;
+                sum += weights[e] * x[i % 2 ? at * channels + e / taps : e / taps * width + at];
+            }
+            cr_assert_eq(y[o], sum, "case %d, output %lld: %g, not %g", i, (long long)o, (double)y[o], sum);
+        }
+    }
+}
+
 Test(ref, groups_and_multipliers_read_their_own_channels) {
     const float x[] = {1, 2, 3, 4}, weights[] = {1, 10, 100, 1000};
     float y[4];
