@@ -52,8 +52,9 @@ nd_status nd_bench_layers_of_graph(const nd_graph *graph, nd_bench_layer **out, 
 /* Whole networks, end to end on one backend: networks[0] is the original, and the ratio is to it. The others
  * are compiled as settings->implementations ask for: unfused, fused (where every pair has such a kernel),
  * best (the fastest of these; the executor's own choice where it is asked for alone). Each plan is checked
- * first on the images it is timed with: the first one against the reference backend, a batch also against the
- * plan without any fusion; all outputs are compared, each with its own largest number
+ * first on the images it is timed with: the first one against the reference backend (of large networks with
+ * a sample of the heaviest convolutions, bench/subjects/expected.h), a batch also against the plan without
+ * any fusion; all outputs are compared, each with its own largest number
  * (bench/subjects/outputs.h). With settings->layouts the original is tried in the other layout too, where the
  * backend runs it there and memory has room for both. Upload and download are not timed. With
  * settings->nodes, every kernel of every plan has a row as well (bench/timing/nodes.h). */

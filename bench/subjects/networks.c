@@ -1,18 +1,20 @@
 #include "bench/bench.h"
 
 #include "base/rng.h"
+#include "bench/subjects/expected.h"
 #include "bench/subjects/outputs.h"
 #include "bench/timing/displace.h"
 #include "bench/timing/graph_clock.h"
 #include "bench/timing/nodes.h"
 #include "bench/timing/slowdown.h"
 #include "run/captures.h"
-#include "run/plugins.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static const double reference_macs = 2e9; /* of convolutions: some seconds of the reference backend */
 
 /* One compiled implementation of a network, ready to run on images that were uploaded once. */
 typedef struct plan {
@@ -68,24 +70,18 @@ static double rounding_bound(const nd_graph *graph, nd_precision precision) {
     return bounds[nd_graph_is_quantised(graph) ? nd_precision_int8 : precision];
 }
 
-/* What the reference backend makes of the first image: in fp32, or, of a quantised network, in the integers
- * that define it, which kernels have to the bit. */
-static nd_status expect(nd_bench_network *network, const nd_outputs *outputs, const float *images) {
+/* What the first image gives by definition, once for all plans of a network. */
+static nd_status expect(nd_bench_network *network, nd_backend *backend, const nd_outputs *outputs,
+                        const float *images) {
     if (network->expected) return nd_status_ok;
-    const bool quantised = nd_graph_is_quantised(network->graph);
-    const nd_exec_settings one = {
-        .batch = 1, .separable = quantised ? nd_fuse_auto : nd_fuse_off, .plain = !quantised};
-    nd_backend *ref = NULL;
-    nd_status status = nd_status_ok;
     float *made = nd_alloc_array((size_t)nd_outputs_size(outputs), sizeof *made);
-    ND_REQUIRE_DONE(made, nd_status_memory, "bench: out of memory");
-    ND_TRY_DONE(nd_backend_open("ref", NULL, &ref));
-    ND_TRY_DONE(nd_outputs_run(outputs, ref, &one, NULL, 1, images, made));
-    network->expected = made;
-    made = NULL;
-done:
-    nd_backend_close(ref);
-    free(made);
+    ND_REQUIRE(made, nd_status_memory, "bench: out of memory");
+    const nd_status status = nd_expect(outputs, backend, reference_macs,
+                                       rounding_bound(network->graph, nd_precision_fp32), images, made);
+    if (status)
+        free(made);
+    else
+        network->expected = made;
     return status;
 }
 
@@ -109,7 +105,7 @@ static nd_status check_plan(plan *p, const bench *b) {
     snprintf(subject, sizeof subject, "%.100s, %s", graph->name, nd_implementation_name(p->implementation));
     got = nd_alloc_array((size_t)batch, count * sizeof *got);
     ND_REQUIRE_DONE(got, nd_status_memory, "bench: out of memory");
-    ND_TRY_DONE(expect(p->network, &outputs, b->images));
+    ND_TRY_DONE(expect(p->network, settings->backend, &outputs, b->images));
     ND_TRY_DONE(nd_outputs_run(&outputs, settings->backend, &own, p->exec, batch, b->images, got));
     ND_TRY_DONE(
         nd_outputs_compare(&outputs, got, batch, p->network->expected, 1, bound, subject, "the reference's"));

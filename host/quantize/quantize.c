@@ -82,20 +82,10 @@ done:
     return status;
 }
 
-/* What follows from nodes that are no part of a plan: post-processing, recurrent layers. Its range is not
- * seen. */
-static bool *mark_late(const nd_graph *graph) {
-    bool *late = nd_alloc_array((size_t)graph->n_values, sizeof *late);
-    for (int i = 0; late && i < graph->n_nodes; i++)
-        for (int o = 0; graph->nodes[i].dynamic && o < graph->nodes[i].n_out; o++)
-            if (graph->nodes[i].out[o] >= 0) late[graph->nodes[i].out[o]] = true;
-    if (late) nd_mark_after(graph, late);
-    return late;
-}
-
 static nd_status choose(nd_quantizing *q, nd_quantize_report *report) {
-    bool *late = mark_late(q->graph);
+    bool *late = nd_alloc_array((size_t)q->graph->n_values, sizeof *late);
     ND_REQUIRE(late, nd_status_memory, "no memory to quantise");
+    nd_mark_late(q->graph, late); /* its ranges are not seen */
     for (int i = 0; i < q->graph->n_nodes; i++) {
         const nd_node *node = &q->graph->nodes[i];
         if (!is_product(q->graph, node)) continue;

@@ -24,6 +24,15 @@ void nd_mark_images(const nd_graph *graph, bool *marked) {
     nd_mark_after(graph, marked);
 }
 
+void nd_mark_late(const nd_graph *graph, bool *marked) {
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const nd_node *node = &graph->nodes[i];
+        for (int o = 0; node->dynamic && o < node->n_out; o++)
+            if (node->out[o] >= 0) marked[node->out[o]] = true;
+    }
+    nd_mark_after(graph, marked);
+}
+
 void nd_captures_close(nd_captures *captures) {
     nd_exec_close(captures->exec);
     for (int i = 0; i < captures->n; i++) free(captures->data[i]);

@@ -39,6 +39,9 @@ int64_t nd_sample_count(const nd_batches *batches, int64_t images);
  * marked[graph->n_values]. */
 void nd_mark_after(const nd_graph *graph, bool *marked);
 void nd_mark_images(const nd_graph *graph, bool *marked);
+/* Marks what is no part of a plan: values whose sizes or integers only the run knows, as those after
+ * post-processing. */
+void nd_mark_late(const nd_graph *graph, bool *marked);
 
 /* Elements of one image of a value; 0 where the shape is unknown. */
 int64_t nd_value_size(const nd_graph *graph, int value);

@@ -1,5 +1,6 @@
 /* Networks timed end to end on the reference backend, in simulated time. */
 #include "bench/bench.h"
+#include "bench/subjects/expected.h"
 #include "bench/timing/pairing.h"
 #include "decouple/decouple.h"
 #include "tests/unit/help/decouple_help.h"
@@ -491,4 +492,62 @@ Test(bench_networks, decompositions_have_rows_and_a_sum) {
     f->backend->table = plain;
     cr_expect_eq(nd_bench_svd(layers, 1, &f->settings), nd_status_usage, "only what stays dense");
     tear_down(f);
+}
+
+/* --- what plans are compared with */
+
+static void expect_alike(nd_backend *backend, nd_graph *graph) {
+    nd_outputs outputs;
+    float image[60], sampled[400], whole[400];
+    nd_rng rng = nd_rng_seed(7);
+    for (int i = 0; i < 60; i++) image[i] = (float)nd_rng_normal(&rng);
+    OK(nd_outputs_open(graph, &outputs));
+    const int64_t size = nd_outputs_size(&outputs);
+    cr_assert_leq(size, 400);
+    OK(nd_expect(&outputs, backend, 0, 1e-4, image, sampled));
+    OK(nd_expect(&outputs, backend, INFINITY, 1e-4, image, whole));
+    for (int64_t e = 0; e < size; e++) cr_expect_float_eq(sampled[e], whole[e], 1e-4 * (1 + fabs(whole[e])));
+    nd_outputs_close(&outputs);
+    nd_graph_free(graph);
+}
+
+/* With all convolutions taken from the backend, the rest by the reference gives what the reference gives. */
+Test(bench_networks, heavy_convolutions_are_taken_from_the_backend) {
+    nd_backend *backend = help_backend();
+    nd_graph *graph = two_convs();
+    expect_alike(backend, decoupled(backend, graph));
+    expect_alike(backend, graph);
+    expect_alike(backend, two_outputs());
+    expect_alike(backend, late_output());
+    nd_backend_close(backend);
+}
+
+static const nd_backend_table *right;
+
+/* One channel of six is 1 % too large. */
+static nd_status wrong_download(nd_backend *backend, const nd_memory *src, const nd_view *view,
+                                nd_precision precision, float *dst) {
+    OK(right->download(backend, src, view, precision, dst));
+    if (view->rank == 4 && view->dims[1] == 6)
+        for (int64_t e = 0; e < view->dims[2] * view->dims[3]; e++) dst[e] *= 1.01f;
+    return nd_status_ok;
+}
+
+Test(bench_networks, heavy_convolutions_that_are_wrong_are_found) {
+    nd_backend *backend = help_backend();
+    nd_graph *graph = two_convs();
+    nd_outputs outputs;
+    float image[60] = {1, 2, 3}, made[400];
+    right = backend->table;
+    nd_backend_table wrong = *right;
+    wrong.download = wrong_download;
+    backend->table = &wrong;
+    OK(nd_outputs_open(graph, &outputs));
+    cr_expect_eq(nd_expect(&outputs, backend, 0, 1e-3, image, made), nd_status_failed);
+    cr_expect(strstr(nd_error(), "conv second differs from its definition"), "%s", nd_error());
+    backend->table = right;
+    OK(nd_expect(&outputs, backend, 0, 1e-3, image, made));
+    nd_outputs_close(&outputs);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
 }
