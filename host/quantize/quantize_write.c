@@ -135,7 +135,7 @@ static nd_status put_weights(nd_writing *writing, int index) {
     char text[512];
     snprintf(text, sizeof text, "%s.weight_q", name);
     memcpy(scales, rounded->scales, (size_t)outputs * sizeof *scales);
-    ND_TRY(correct_bias(writing, index, rounded, axis, outputs));
+    if (writing->q->settings->calib) ND_TRY(correct_bias(writing, index, rounded, axis, outputs));
     ND_TRY(nd_graph_add_init(graph, text, &rounded->integers, &w));
     ND_TRY(add_constant(graph, name, "weight_scale", nd_dtype_f32, outputs, false, scales, &s));
     ND_TRY(add_constant(graph, name, "weight_zero", nd_dtype_i8, outputs, false, zeros, &z));
@@ -143,6 +143,25 @@ static nd_status put_weights(nd_writing *writing, int index) {
     graph->nodes[index].in[1] = d;
     const float x_scale = nd_range_quant(&writing->q->range[input]).scale;
     return put_bias(graph, index, name, x_scale, scales, outputs);
+}
+
+/* Of a network without images: planes that a node in integers puts out are stored, and pooling by far steps
+ * is the least that reads them as integers. */
+static nd_status put_outputs(nd_graph *graph, const bool *in_integers, bool *marked) {
+    char name[512];
+    for (int k = 0; k < graph->n_outputs; k++) {
+        const int value = graph->outputs[k], producer = graph->values[value].producer;
+        const nd_value planes = graph->values[value];
+        nd_node *pool;
+        if (producer < 0 || !in_integers[producer] || planes.rank != 4) continue;
+        snprintf(name, sizeof name, "%s.pixel", planes.name);
+        ND_TRY(nd_graph_add_value(graph, name, &graph->outputs[k]));
+        ND_TRY(nd_graph_add_node(graph, nd_op_max_pool, name, &value, 1, &graph->outputs[k], 1, &pool));
+        pool->attr.window =
+            (nd_window){.kernel = {1, 1}, .stride = {planes.dims[2], planes.dims[3]}, .dilation = {1, 1}};
+        marked[value] = true;
+    }
+    return nd_status_ok;
 }
 
 static nd_status finish(nd_graph *graph) {
@@ -159,6 +178,7 @@ nd_status nd_quantizing_write(nd_quantizing *q, const bool *in_integers, nd_grap
     nd_quantizing_mark(graph, in_integers, marked, like);
     for (int i = 0; i < (int)q->n_nodes; i++)
         if (in_integers[i]) ND_TRY_DONE(put_weights(&writing, i));
+    if (!q->settings->calib) ND_TRY_DONE(put_outputs(graph, in_integers, marked));
     for (int v = 0; v < (int)q->n_values; v++)
         if (marked[v]) ND_TRY_DONE(put_activation(graph, v, &q->range[v]));
     status = finish(graph);

@@ -23,7 +23,7 @@ for option in --confident '--top 5' '--data glyphs' '--limit 4' '--first 4'; do
     words=($option)
     ends 2 "${words[0]} does nothing without --max-drop POINTS" nd decouple glyphs --rank 2 "${words[@]}" "${out[@]}"
 done
-for option in '--batch 4' '--time-limit 1'; do
+for option in '--batch 4' '--time-limit 1' '--dtype bf16'; do
     # shellcheck disable=SC2206
     words=($option)
     ends 2 "${words[0]} does nothing without --latency-ratio R" nd decouple glyphs --rank 2 "${words[@]}" "${out[@]}"

@@ -34,7 +34,7 @@ rule host/quantize quantize/ run/ model/
 rule host/check check/ run/
 rule datasets datasets/
 rule eval eval/ decouple/ run/ model/ datasets/
-rule bench bench/ decouple/ run/ model/ check/
+rule bench bench/ decouple/ quantize/ run/ model/ check/
 rule host/cli cli/ eval/ bench/ check/ decouple/ quantize/ run/ model/ datasets/
 rule cuda cuda/ run/backend.h run/quantized.h
 
@@ -54,7 +54,7 @@ rule datasets/annotations datasets/annotations/ datasets/image/ datasets/lines.h
 rule datasets/image datasets/image/
 rule eval/detect eval/detect/ run/ model/
 rule eval/report eval/report/
-rule bench/timing bench/timing/ bench/bench.h decouple/ run/ model/
+rule bench/timing bench/timing/ bench/bench.h decouple/ quantize/ run/ model/
 rule bench/subjects bench/subjects/ bench/timing/ bench/bench.h decouple/ run/ model/ check/
 rule bench/gate bench/gate/ bench/timing/
 rule host/cli/args cli/args/ cli/cli.h datasets/ model/ run/

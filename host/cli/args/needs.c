@@ -27,7 +27,7 @@ static const struct rule {
     {"quantize", "data top confident", false, "quantize"},
     {"bench sweep", "max-drop", false, "quantize"},
     {"sweep", "quantize", false, "dtype"},
-    {"decouple", "batch time-limit", false, "latency-ratio"},
+    {"decouple", "batch dtype time-limit", false, "latency-ratio"},
     {"decouple quantize sweep reproduce", "classes label-offset", false, "data"},
     {"decouple quantize bench sweep reproduce", "preprocess", false, "data calib"},
     {"quantize sweep reproduce", "first limit", false, "data"},

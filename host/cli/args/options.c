@@ -11,8 +11,9 @@ const nd_option nd_option_table[] = {
      "CPU threads, 0 for all cores; a list in bench (default 0)"},
     {"isa", 0, "NAME", false, "inspect decouple quantize eval bench sweep reproduce check",
      "force our CPU kernels to scalar, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16 or amx"},
-    {"dtype", 0, "TYPE", false, "eval bench sweep check",
-     "fp32, tf32, fp16, bf16 or int8; a list in bench and sweep, which quantise for int8 (default fp32)"},
+    {"dtype", 0, "TYPE", false, "decouple eval bench sweep check",
+     "fp32, tf32, fp16, bf16 or int8; a list in bench and sweep, which quantise for int8; in decouple what "
+     "--latency-ratio times (default fp32)"},
     {"batch", 0, "N", false, "decouple eval bench sweep reproduce",
      "images a run; a list in bench and sweep; in decouple of --latency-ratio (default 1; in eval 32, fewer "
      "for many networks)"},

@@ -123,10 +123,10 @@ static void print_time(const run *r) {
     nd_cli_print(
         "time    asked for %gx, %.2fx expected from the layers alone (each method timed at up to 6 ranks,\n"
         "        linear between them); measured end to end %.2fx [%.2f, %.2f], %.1f us a run of %" PRId64
-        " on %s%s\n",
+        " in %s on %s%s\n",
         r->settings.target, r->report.expected_ratio, values[nd_field_ratio].r, values[nd_field_ratio_lo].r,
         values[nd_field_ratio_hi].r, values[nd_field_ns_median].r * 1e-3, r->clock.clock.batch,
-        r->backend->name, values[nd_field_noisy].i ? "; noisy" : "");
+        nd_precision_name(r->clock.precision), r->backend->name, values[nd_field_noisy].i ? "; noisy" : "");
 }
 
 static void print_search(const run *r) {
@@ -238,10 +238,23 @@ static nd_status open_search(run *r) {
     return nd_status_ok;
 }
 
+/* --latency-ratio is of this precision. */
+static nd_status find_precision(const nd_args *args, nd_precision *precision) {
+    const char *dtype = nd_args_text(args, "dtype", "fp32");
+    bool quantises;
+    ND_REQUIRE(nd_precision_find(dtype, precision), nd_status_usage,
+               "--dtype %s: there are fp32, tf32, fp16, bf16 and int8", dtype);
+    ND_TRY(nd_cli_quantizes(args, dtype, &quantises));
+    if (quantises) *precision = nd_precision_int8;
+    return nd_status_ok;
+}
+
 static nd_status open_clock(run *r) {
     int64_t batch;
+    nd_precision precision;
     ND_TRY(nd_args_int(r->args, "batch", 1, 1, 65536, &batch));
-    ND_TRY(nd_cli_clock(r->args, r->backend, batch, &r->clock, &r->settings));
+    ND_TRY(find_precision(r->args, &precision));
+    ND_TRY(nd_cli_clock(r->args, r->backend, precision, batch, &r->clock, &r->settings));
     return r->settings.clock ? nd_graph_clone(r->graph, &r->original) : nd_status_ok;
 }
 
@@ -250,16 +263,22 @@ static nd_status take_time(void *user, const nd_row *timed) {
     return nd_status_ok;
 }
 
+static nd_status infer_timed(const run *r, nd_graph *graph) {
+    const int64_t batch = r->clock.clock.batch;
+    if (r->clock.precision == nd_precision_int8 && !nd_graph_is_quantised(graph))
+        return nd_clock_quantize(graph, r->backend, batch);
+    return nd_graph_infer(graph, &(nd_infer_settings){.batch = batch});
+}
+
 /* The networks as they are, one against the other: what the sum of the layers promised. */
 static nd_status measure_time(run *r) {
     nd_graph *changed = NULL;
     const nd_row none = {0};
     nd_status status = nd_status_ok;
     nd_bench_network networks[2] = {0};
-    const nd_infer_settings infer = {.batch = r->clock.clock.batch};
     nd_bench_settings settings = {.backend = r->backend,
-                                  .precision = nd_precision_fp32,
-                                  .batch = infer.batch,
+                                  .precision = r->clock.precision,
+                                  .batch = r->clock.clock.batch,
                                   .implementations = {[nd_implementation_best] = true},
                                   .timing = r->clock.timing,
                                   .common = &none,
@@ -267,8 +286,8 @@ static nd_status measure_time(run *r) {
                                   .user = &r->time};
     ND_TRY_DONE(nd_graph_clone(r->graph, &changed));
     ND_TRY_DONE(nd_decouple_prepare(r->original));
-    ND_TRY_DONE(nd_graph_infer(r->original, &infer));
-    ND_TRY_DONE(nd_graph_infer(changed, &infer));
+    ND_TRY_DONE(infer_timed(r, r->original));
+    ND_TRY_DONE(infer_timed(r, changed));
     networks[0].graph = r->original;
     networks[1].graph = changed;
     status = nd_bench_networks(networks, 2, &settings);
@@ -279,14 +298,12 @@ done:
 }
 
 static nd_status check_quantize(const run *r) {
-    bool quantises;
-    ND_TRY(nd_cli_quantizes(r->args, "fp32", &quantises));
-    if (!quantises) return nd_status_ok;
-    ND_REQUIRE(!nd_args_has(r->args, "latency-ratio") &&
-                   (!nd_args_has(r->args, "max-drop") || nd_cli_quantizes_auto(r->args)),
+    if (!nd_args_has(r->args, "quantize")) return nd_status_ok;
+    ND_REQUIRE(nd_cli_quantizes_auto(r->args) ? !nd_args_has(r->args, "latency-ratio")
+                                              : !nd_args_has(r->args, "max-drop"),
                nd_status_usage,
-               "--quantize: --latency-ratio, and --max-drop beside int8, measure in fp32; use nd quantize on "
-               "what they write");
+               "--quantize: auto with --latency-ratio, and int8 with --max-drop, would have to measure every "
+               "choice of ranks again in 8 bits; use nd quantize on what they write");
     ND_REQUIRE(nd_args_has(r->args, "calib"), nd_status_usage,
                "--quantize: ranges on which images? Give --calib DATASET");
     return nd_status_ok;

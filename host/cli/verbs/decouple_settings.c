@@ -157,12 +157,12 @@ nd_status nd_cli_decouple_settings(nd_args *args, const nd_graph *graph, const n
     return nd_status_ok;
 }
 
-nd_status nd_cli_clock(const nd_args *args, nd_backend *backend, int64_t batch, nd_graph_clock *clock,
-                       nd_decouple_settings *settings) {
+nd_status nd_cli_clock(const nd_args *args, nd_backend *backend, nd_precision precision, int64_t batch,
+                       nd_graph_clock *clock, nd_decouple_settings *settings) {
     double limit;
     if (settings->rule != nd_rule_latency_ratio) return nd_status_ok;
     ND_TRY(nd_args_real(args, "time-limit", 5, 0.01, 3600, &limit));
-    nd_graph_clock_init(clock, backend, batch, limit);
+    nd_graph_clock_init(clock, backend, precision, batch, limit);
     settings->clock = &clock->clock;
     return nd_status_ok;
 }

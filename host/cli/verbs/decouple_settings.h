@@ -18,8 +18,8 @@ nd_status nd_cli_skips(nd_args *args, nd_decouple_settings *settings);
 nd_status nd_cli_decouple_settings(nd_args *args, const nd_graph *graph, const nd_progress *progress,
                                    nd_decouple_settings *out);
 /* Gives settings with --latency-ratio the clock they need, by --time-limit; others are left alone. */
-nd_status nd_cli_clock(const nd_args *args, nd_backend *backend, int64_t batch, nd_graph_clock *clock,
-                       nd_decouple_settings *settings);
+nd_status nd_cli_clock(const nd_args *args, nd_backend *backend, nd_precision precision, int64_t batch,
+                       nd_graph_clock *clock, nd_decouple_settings *settings);
 
 void nd_cli_decouple_settings_close(nd_decouple_settings *settings);
 

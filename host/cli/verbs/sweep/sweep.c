@@ -320,7 +320,8 @@ static nd_status decouple_latest(sweep *s, nd_args *point) {
     decoupled_free(&s->latest);
     ND_TRY(nd_graph_clone(s->model, &s->latest.graph));
     ND_TRY_DONE(nd_cli_decouple_settings(point, s->latest.graph, &s->quiet, &settings));
-    status = nd_cli_clock(s->args, s->stage->backend, s->stage->together, &clock, &settings);
+    status =
+        nd_cli_clock(s->args, s->stage->backend, s->stage->precision, s->stage->together, &clock, &settings);
     if (!status) status = nd_decouple(s->latest.graph, s->stage->backend, &settings, &report);
     nd_cli_decouple_settings_close(&settings);
     memcpy(s->latest.key, key, sizeof key);
