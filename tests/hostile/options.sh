@@ -76,6 +76,13 @@ ends 0 '' nd bench int8.onnx --original glyphs --dtype int8 --sessions 1 --time-
 ends 0 '' nd sweep glyphs "${int8[@]}" --method dwpw --dtype fp32,int8 --limit 100 --json both.jsonl
 that "one decoupling for two precisions" test "$(grep -o '"seconds":[0-9.e-]*' <(grep '"macs-ratio"' both.jsonl) | sort -u | wc -l)/$(grep -c '"macs-ratio"' both.jsonl)" = 1/2
 
+# A ratio out of reach takes nothing from the other points.
+ends 2 '1 of 3 points were left out' nd sweep glyphs --method dwpw --macs-ratio 2,1000,3 --limit 20 --json reach.jsonl
+that "which one, and why" grep -q 'left out: point 2 of 3: a ratio of 1000, where at most' "$scratch/err"
+that "the other points are there" test "$(grep -c '"rule":"macs-ratio"' reach.jsonl)" = 2
+ends 2 'a ratio of 1000, where at most' nd sweep glyphs --method dwpw --macs-ratio 1000 --limit 20 --json none.jsonl
+that "no row of nothing" test "$(grep -c '"rule"' none.jsonl)" = 0
+
 # A bound on what 8 bits cost.
 auto=(--quantize auto --max-drop 0.5)
 ends 2 '--max-drop bounds --quantize auto' nd quantize glyphs --calib glyphs --max-drop 1 -o auto.onnx

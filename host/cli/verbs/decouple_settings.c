@@ -135,9 +135,10 @@ static nd_status open_calibration(const nd_args *args, const nd_graph *graph,
 
 nd_status nd_cli_decouple_read(nd_args *args, nd_decouple_settings *out) {
     nd_decouple_settings settings = nd_decouple_defaults();
-    settings.conv_only = nd_args_has(args, "conv-only");
     ND_TRY(read_methods(args, &settings));
     ND_TRY(read_rule(args, &settings));
+    /* In a sweep the points of other rules are without it. */
+    settings.conv_only = settings.rule == nd_rule_macs_ratio && nd_args_has(args, "conv-only");
     ND_TRY(read_ranks(args, &settings));
     ND_TRY(read_layers(args, &settings));
     ND_TRY(nd_cli_skips(args, &settings));

@@ -47,6 +47,7 @@ typedef struct sweep {
     nd_args *args;
     nd_sweep_points points;
     size_t share, shares;
+    size_t left_out; /* points that the network does not allow */
     nd_graph *model; /* folded, inferred for one image */
     char sha256[65];
     stage *stages; /* [n_stages] */
@@ -372,6 +373,7 @@ done:
 }
 
 static nd_status do_all(sweep *s) {
+    size_t made = 0;
     for (size_t i = 0; i < s->points.count; i++) {
         nd_progress_report(&s->progress, "sweep", (int64_t)i, (int64_t)s->points.count);
         if (i % s->shares != s->share) continue;
@@ -380,10 +382,16 @@ static nd_status do_all(sweep *s) {
         nd_status status = do_point(s, &point);
         if (status) nd_fail_in(status, "point %zu of %zu", i + 1, s->points.count);
         nd_args_free(&point);
+        if (status == nd_status_usage) { /* a ratio out of reach takes nothing from the other points */
+            s->left_out++;
+            nd_log(nd_log_warn, "left out: %s", nd_error());
+            continue;
+        }
         if (status) return status;
+        made++;
     }
     nd_progress_report(&s->progress, "sweep", (int64_t)s->points.count, (int64_t)s->points.count);
-    return nd_status_ok;
+    return made || !s->left_out ? nd_status_ok : nd_status_usage;
 }
 
 nd_status nd_verb_sweep(nd_args *args) {
@@ -408,5 +416,8 @@ done:
     free(s.stages);
     decoupled_free(&s.latest);
     nd_graph_free(s.model);
-    return nd_sweep_rows_close(&s.rows, status);
+    ND_TRY(nd_sweep_rows_close(&s.rows, status));
+    ND_REQUIRE(!s.left_out, nd_status_usage, "%zu of %zu points were left out, as the warnings say",
+               s.left_out, s.points.count);
+    return nd_status_ok;
 }
