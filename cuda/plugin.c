@@ -82,14 +82,15 @@ static const nd_cuda_implementation *cuda_implementation_of(nd_operation operati
     };
     if (precision == nd_precision_int8 && operation == nd_operation_conv)
         return &nd_cuda_quantized_conv_implementation;
-    if (precision == nd_precision_int8 && operation != nd_operation_separable)
+    if (precision == nd_precision_e4m3 ||
+        (precision == nd_precision_int8 && operation != nd_operation_separable))
         return &nd_cuda_quantized_implementation;
     return implementations[operation] ? implementations[operation] : &nd_cuda_simple_implementation;
 }
 
 static bool cuda_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
     const nd_cuda_implementation *implementation = cuda_implementation_of(work->operation, precision);
-    if (precision == nd_precision_int8)
+    if (nd_precision_is_quantised(precision))
         return implementation->supports((const nd_cuda *)backend, work, precision);
     if (work->operation == nd_operation_quantize || work->operation == nd_operation_dequantize) return false;
     return nd_work_agrees(work) && nd_cuda_has_function(work) &&

@@ -30,12 +30,12 @@ static nd_status sample_graph(void *context, int64_t repeats, double *ns) {
 
 /* A graph to be timed, as it runs. */
 typedef struct timed_graph {
-    nd_graph *quantised; /* in int8 the clock's own, else NULL */
+    nd_graph *quantised; /* in 8 bits the clock's own, else NULL */
     nd_exec *exec;
 } timed_graph;
 
-nd_status nd_clock_quantize(nd_graph *graph, nd_backend *backend, int64_t batch) {
-    const nd_quantize_settings settings = {0};
+nd_status nd_clock_quantize(nd_graph *graph, nd_backend *backend, nd_precision precision, int64_t batch) {
+    const nd_quantize_settings settings = {.e4m3 = precision == nd_precision_e4m3};
     nd_quantize_report report;
     ND_TRY(nd_quantize_graph(graph, backend, &settings, &report));
     nd_quantize_report_free(&report);
@@ -47,9 +47,9 @@ static nd_status open_graph(const nd_graph_clock *self, const nd_graph *graph, t
     const nd_value *x = &graph->values[graph->inputs[0]];
     const int64_t batch = self->clock.batch, count = nd_dims_count(x->rank - 1, x->dims + 1) * batch;
     const nd_exec_settings settings = {.batch = batch, .precision = self->precision};
-    if (self->precision == nd_precision_int8 && !nd_graph_is_quantised(graph)) {
+    if (nd_precision_is_quantised(self->precision) && !nd_graph_is_quantised(graph)) {
         ND_TRY(nd_graph_clone(graph, &out->quantised));
-        ND_TRY(nd_clock_quantize(out->quantised, self->backend, batch));
+        ND_TRY(nd_clock_quantize(out->quantised, self->backend, self->precision, batch));
         graph = out->quantised;
     }
     nd_rng rng = nd_rng_seed(1);

@@ -18,12 +18,12 @@ typedef struct nd_graph_clock {
 /* Runs of a plan, one after the other; what follows from the data is done by the host after each. */
 nd_status nd_clock_repeat(nd_exec *exec, int64_t repeats);
 
-/* Quantises a network without images (nd_quantize_settings), for its time alone: afterwards it is folded and
- * inferred for `batch` images. */
-nd_status nd_clock_quantize(nd_graph *graph, nd_backend *backend, int64_t batch);
+/* Quantises a network to int8 or e4m3 without images (nd_quantize_settings), for its time alone: afterwards
+ * it is folded and inferred for `batch` images. */
+nd_status nd_clock_quantize(nd_graph *graph, nd_backend *backend, nd_precision precision, int64_t batch);
 
-/* `batch` images a run. In int8 the clock quantises what it is given so, and a convolution alone hands 8 bits
- * on as it does in a network. The struct must stay where it is while the clock is used. */
+/* `batch` images a run. In 8 bits the clock quantises what it is given so, and a convolution alone hands 8
+ * bits on as it does in a network. The struct must stay where it is while the clock is used. */
 void nd_graph_clock_init(nd_graph_clock *clock, nd_backend *backend, nd_precision precision, int64_t batch,
                          double limit_seconds);
 

@@ -16,7 +16,7 @@ extern "C" {
  * of device buffers (views carry the offsets) and of packed constants. */
 typedef struct nd_cuda_call {
     const nd_work *work;
-    nd_dtype storage; /* of x, x2 and y: f32, f16 or bf16; pool, gather and copy take u8 too */
+    nd_dtype storage; /* of x, x2 and y: f32, f16 or bf16; gather and copy take u8 and e4m3 too, pool u8 */
     const void *x, *x2;
     void *y;
     const float *weights, *bias; /* affine: [c]; conv: see nd_cuda_conv_launch. bias may be NULL */

@@ -23,9 +23,14 @@ template <class Body> nd_status nd_with_storage(nd_dtype storage, Body body) {
     }
 }
 
-/* The same for what only moves elements, or chooses among them, and so takes 8-bit integers too. */
-template <class Body> nd_status nd_with_moved(nd_dtype storage, Body body) {
+/* The same for what chooses among elements, and so takes 8-bit integers too. */
+template <class Body> nd_status nd_with_chosen(nd_dtype storage, Body body) {
     return storage == nd_dtype_u8 ? body(nd_u8()) : nd_with_storage(storage, body);
+}
+
+/* And for what only moves them, of any kind. */
+template <class Body> nd_status nd_with_moved(nd_dtype storage, Body body) {
+    return storage == nd_dtype_e4m3 ? body(nd_e4m3()) : nd_with_chosen(storage, body);
 }
 
 #endif

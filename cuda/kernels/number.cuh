@@ -17,6 +17,10 @@ struct nd_u8 {
     uint8_t integer;
 };
 
+struct nd_e4m3 {
+    uint8_t code;
+};
+
 __device__ inline float nd_load(float x) {
     return x;
 }
@@ -31,6 +35,15 @@ __device__ inline float nd_load(nd_bf16 x) {
 
 __device__ inline float nd_load(nd_u8 x) {
     return (float)x.integer;
+}
+
+/* As nd_e4m3_to_f32 and nd_f32_to_e4m3 of base/tensor.h: bits of the exponent and fraction in the places of
+ * those of fp32 are 2^120 times too small, subnormals too. */
+__device__ inline float nd_load(nd_e4m3 x) {
+    const uint32_t sign = (uint32_t)(x.code & 0x80) << 24, rest = x.code & 0x7f;
+    const float magnitude = nd_ptx_f32_of_bits(rest << 20) * 0x1p120f;
+    const uint32_t bits = rest == 0x7f ? 0x7fc00000u : nd_ptx_bits_of_f32(magnitude);
+    return nd_ptx_f32_of_bits(sign | bits);
 }
 
 __device__ inline void nd_store(float *y, float x) {
@@ -53,6 +66,16 @@ __device__ inline uint32_t nd_u8_of_f32(float x) { /* in the low byte */
 
 __device__ inline void nd_store(nd_u8 *y, float x) {
     y->integer = (uint8_t)nd_u8_of_f32(x);
+}
+
+__device__ inline void nd_store(nd_e4m3 *y, float x) {
+    const uint32_t bits = nd_ptx_bits_of_f32(x), magnitude = bits & 0x7fffffffu;
+    const uint32_t normal = (magnitude - 0x3c000000u + 0x7ffffu + (magnitude >> 20 & 1)) >> 20;
+    const uint32_t small = nd_ptx_bits_of_f32(nd_ptx_f32_of_bits(magnitude) + 16384.0f) - 0x46800000u;
+    uint32_t code = magnitude < 0x3c800000u ? small : normal;
+    if (magnitude >= 0x43e00000u) code = 0x7e;
+    if (magnitude > 0x7f800000u) code = 0x7f;
+    y->code = (uint8_t)((bits >> 24 & 0x80) | code);
 }
 
 /* `count` neighbours that move in one access: at most 16 bytes. */

@@ -57,7 +57,7 @@ nd_status nd_cuda_pool_launch(const nd_cuda_call *call) {
     if (!count) return nd_status_ok;
     const bool by_rows = work->y.dims[3] > 1 && work->y.strides[3] < work->y.strides[1];
     const nd_pool pool = {work->window, work->maximum, work->count_include_pad, by_rows};
-    return nd_with_moved(call->storage, [&](auto element) {
+    return nd_with_chosen(call->storage, [&](auto element) {
         using T = decltype(element);
         return nd_launch(nd_pool_kernel<T>, nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream,
                          pool, work->x, work->y, count, static_cast<const T *>(call->x),

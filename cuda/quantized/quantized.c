@@ -1,4 +1,4 @@
-/* Preparing the plain kernels of 8-bit integers. */
+/* Preparing the plain kernels of 8-bit integers, and of what moves e4m3, makes it and reads it. */
 #include "cuda/quantized/quantized.h"
 #include "cuda/device.h"
 
@@ -149,17 +149,19 @@ static nd_status quantized_prepare(nd_kernel *kernel, const nd_work *work) {
     const void *constant = NULL;
     kernel->functions = &nd_cuda_simple_functions;
     kernel->launch = launch;
-    snprintf(kernel->engine, sizeof kernel->engine, "nd:%s:s8", nd_operation_name(work->operation));
+    snprintf(kernel->engine, sizeof kernel->engine, "nd:%s:%s", nd_operation_name(work->operation),
+             kernel->precision == nd_precision_e4m3 ? "e4m3" : "s8");
     if (work->operation != nd_operation_gather) return nd_status_ok;
     ND_TRY(nd_cuda_constant(kernel, work->channel, (size_t)work->terms * sizeof *work->channel, &constant));
     kernel->channel = constant;
     return nd_status_ok;
 }
 
-/* All that int8 is defined for, in any strides. */
+/* All that int8 is defined for, in any strides, and of e4m3 what has no sums. */
 static bool quantized_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
-    if (precision != nd_precision_int8 || !nd_quantized_agrees(work)) return false;
+    if (!nd_quantized_agrees(work, precision)) return false;
+    if (precision == nd_precision_e4m3 && !nd_quantized_launches[work->operation]) return false;
     for (int i = 0; i < work->y.rank; i++)
         if (work->y.dims[i] > INT32_MAX) return false;
     return true;

@@ -175,7 +175,8 @@ struct nd_quantize_of {
 
 nd_status nd_cuda_quantize_launch(const nd_cuda_call *call) {
     const nd_quant quant = call->work->y_quant;
-    return nd_loop_typed<float, nd_u8>(call, nd_quantize_of{quant.scale, (float)quant.zero});
+    const nd_quantize_of of = {quant.scale, (float)quant.zero};
+    return quant.e4m3 ? nd_loop_typed<float, nd_e4m3>(call, of) : nd_loop_typed<float, nd_u8>(call, of);
 }
 
 struct nd_dequantize_of {
@@ -188,5 +189,6 @@ struct nd_dequantize_of {
 
 nd_status nd_cuda_dequantize_launch(const nd_cuda_call *call) {
     const nd_quant quant = call->work->x_quant;
-    return nd_loop_typed<nd_u8, float>(call, nd_dequantize_of{quant.scale, (float)quant.zero});
+    const nd_dequantize_of of = {quant.scale, (float)quant.zero};
+    return quant.e4m3 ? nd_loop_typed<nd_e4m3, float>(call, of) : nd_loop_typed<nd_u8, float>(call, of);
 }

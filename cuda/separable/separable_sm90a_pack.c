@@ -20,7 +20,7 @@ static int64_t hopper_words(nd_precision precision) {
 
 /* Of int8 what is defined for it, with filters that are integers: sums of real ones are of another order. */
 static bool hopper_takes_integers(const nd_work *work) {
-    return work->depthwise_scale && nd_quantized_agrees(work);
+    return work->depthwise_scale && nd_quantized_agrees(work, nd_precision_int8);
 }
 
 bool nd_cuda_hopper_takes(const nd_work *work, nd_precision precision) {

@@ -7,11 +7,11 @@ static const struct {
     const char *name;
     size_t bytes;
 } nd_dtype_table[nd_dtype_count] = {
-    [nd_dtype_f32] = {"f32", 4},   [nd_dtype_f64] = {"f64", 8}, [nd_dtype_f16] = {"f16", 2},
-    [nd_dtype_bf16] = {"bf16", 2}, [nd_dtype_i8] = {"i8", 1},   [nd_dtype_u8] = {"u8", 1},
-    [nd_dtype_i16] = {"i16", 2},   [nd_dtype_u16] = {"u16", 2}, [nd_dtype_i32] = {"i32", 4},
-    [nd_dtype_u32] = {"u32", 4},   [nd_dtype_i64] = {"i64", 8}, [nd_dtype_u64] = {"u64", 8},
-    [nd_dtype_bool] = {"bool", 1},
+    [nd_dtype_f32] = {"f32", 4},   [nd_dtype_f64] = {"f64", 8},      [nd_dtype_f16] = {"f16", 2},
+    [nd_dtype_bf16] = {"bf16", 2}, [nd_dtype_i8] = {"i8", 1},        [nd_dtype_u8] = {"u8", 1},
+    [nd_dtype_i16] = {"i16", 2},   [nd_dtype_u16] = {"u16", 2},      [nd_dtype_i32] = {"i32", 4},
+    [nd_dtype_u32] = {"u32", 4},   [nd_dtype_i64] = {"i64", 8},      [nd_dtype_u64] = {"u64", 8},
+    [nd_dtype_bool] = {"bool", 1}, [nd_dtype_e4m3] = {"f8_e4m3", 1},
 };
 
 size_t nd_dtype_bytes(nd_dtype dtype) {
@@ -117,6 +117,28 @@ uint16_t nd_f32_to_bf16(float value) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+float nd_e4m3_to_f32(uint8_t code) {
+    const uint32_t sign = (uint32_t)(code & 0x80) << 24, exponent = code >> 3 & 15, fraction = code & 7;
+    if ((code & 0x7f) == 0x7f) return f32_from_bits(sign | 0x7fc00000);
+    if (exponent) return f32_from_bits(sign | (exponent + 120) << 23 | fraction << 20);
+    const float magnitude = (float)fraction * 0x1p-9f; /* zero and subnormals */
+    return sign ? -magnitude : magnitude;
+}
+
+uint8_t nd_f32_to_e4m3(float value) {
+    const uint32_t bits = f32_bits(value), magnitude = bits & 0x7fffffff;
+    const uint8_t sign = (uint8_t)(bits >> 24 & 0x80);
+    if (magnitude > 0x7f800000) return sign | 0x7f;
+    if (magnitude >= 0x43e00000) return sign | 0x7e; /* 448 */
+    if (magnitude < 0x3c800000) {
+        /* Below 2^-6: the last bit of fp32 at 2^14 is that of a subnormal. */
+        const float aligned = f32_from_bits(magnitude) + 0x1p14f;
+        return sign | (uint8_t)(f32_bits(aligned) - 0x46800000);
+    }
+    const uint32_t odd = magnitude >> 20 & 1;
+    return sign | (uint8_t)((magnitude - 0x3c000000 + 0x7ffff + odd) >> 20);
+}
+
 void nd_tensor_to_f32(const nd_tensor *tensor, float *dst) {
     const size_t count = (size_t)nd_tensor_count(tensor);
     const void *data = tensor->data;
@@ -154,6 +176,8 @@ void nd_tensor_to_f32(const nd_tensor *tensor, float *dst) {
         CONVERT(uint64_t, (float)x);
     case nd_dtype_bool:
         CONVERT(uint8_t, x ? 1.0f : 0.0f);
+    case nd_dtype_e4m3:
+        CONVERT(uint8_t, nd_e4m3_to_f32(x));
     case nd_dtype_count:
         break;
     }

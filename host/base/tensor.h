@@ -22,6 +22,7 @@ typedef enum nd_dtype {
     nd_dtype_i64,
     nd_dtype_u64,
     nd_dtype_bool,
+    nd_dtype_e4m3, /* what QuantizeLinear makes: numbers of 8 bits, read through a scale like integers */
     nd_dtype_count,
 } nd_dtype;
 
@@ -55,6 +56,11 @@ float nd_f16_to_f32(uint16_t bits);
 uint16_t nd_f32_to_f16(float value); /* round to nearest even */
 float nd_bf16_to_f32(uint16_t bits);
 uint16_t nd_f32_to_bf16(float value); /* round to nearest even */
+
+/* OCP 8-bit floating point, E4M3FN: sign, 4 bits of exponent, 3 of fraction; 448 at most, steps of 2^-9 below
+ * 2^-6, no infinities. Rounds to nearest even; what is larger, infinity too, becomes 448; NaN stays one. */
+float nd_e4m3_to_f32(uint8_t code);
+uint8_t nd_f32_to_e4m3(float value);
 
 /* "64x3x7x7"; returns `text`. */
 const char *nd_dims_format(int rank, const int64_t *dims, char *text, size_t size);

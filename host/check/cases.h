@@ -35,7 +35,8 @@ typedef struct nd_problem {
     float *x, *x2;                            /* row-major; x2 over its own dims */
     double *expected;                         /* row-major over y */
     double *slack;                            /* error allowed before the result is stored */
-    bool quantised; /* x, x2 and expected are integers, but what the work says is fp32 */
+    bool quantised; /* x, x2 and expected are in 8 bits, but what the work says is fp32 */
+    bool e4m3;      /* those are in this, else integers */
 } nd_problem;
 
 /* What may follow an operation within its kernel. */
@@ -100,8 +101,8 @@ void nd_problem_finish(nd_problem *problem, double length);
 double nd_check_activate(nd_activation activation, double x);
 
 /* A problem made and expected in fp32 becomes one of 8-bit integers: scales by the ranges of its numbers,
- * zeros by turns, and expected by the definition in run/quantized.h, to the bit. False for kinds and
- * activations that have no such form. */
+ * zeros by turns, and expected by the definition in run/quantized.h, to the bit; or of e4m3, expected before
+ * it is stored, with what rounding of sums may do. False for kinds and activations that have no such form. */
 nd_status nd_problem_quantize(nd_problem *problem, bool *done);
 
 /* expected = dense convolution of x with kernel[no][ni/groups][kh][kw], as patches times kernel; slack = the

@@ -35,7 +35,7 @@ enum {
 };
 /* Exact in the storage type, and no likely result. */
 static float check_sentinel(nd_precision precision) {
-    return precision == nd_precision_int8 ? 165 : 1536;
+    return precision == nd_precision_int8 ? 165 : precision == nd_precision_e4m3 ? 416 : 1536;
 }
 
 static const nd_rounding nd_roundings[nd_precision_count] = {
@@ -45,6 +45,8 @@ static const nd_rounding nd_roundings[nd_precision_count] = {
     [nd_precision_fp16] = {.sum = 0x1p-23, .product = 0, .store = 0x1p-11},
     [nd_precision_bf16] = {.sum = 0x1p-23, .product = 0, .store = 0x1p-8},
     [nd_precision_int8] = {0}, /* exact */
+    /* What tensor cores of sm_90 keep of sums; stored values are exact, but those of sums. */
+    [nd_precision_e4m3] = {.sum = 0x1p-13},
 };
 
 /* How operands lie in memory: as the backend prefers; the same as slices of wider buffers; in the other
@@ -306,14 +308,15 @@ static nd_rng check_rng(const nd_check *check, const char *title) {
 
 static nd_status check_case(nd_check *check, const nd_check_operation *operation, int index,
                             const nd_check_epilogue *epilogue) {
-    const bool integers = check->settings->precision == nd_precision_int8; /* made in fp32 at first */
+    const bool quantised = nd_precision_is_quantised(check->settings->precision); /* made in fp32 at first */
     char title[96];
     snprintf(title, sizeof title, "%s%s", operation->title(index), epilogue ? epilogue->suffix : "");
     nd_problem problem = {.rounding = nd_roundings[check->settings->precision],
                           .storage =
-                              integers ? nd_dtype_f32 : nd_precision_storage(check->settings->precision),
+                              quantised ? nd_dtype_f32 : nd_precision_storage(check->settings->precision),
                           .rng = check_rng(check, title),
-                          .epilogue = epilogue};
+                          .epilogue = epilogue,
+                          .e4m3 = check->settings->precision == nd_precision_e4m3};
     nd_status status = nd_status_ok;
     bool made = false, defined = false;
     for (int layout = 0; layout < nd_layout_count && !status; layout++) {
@@ -330,8 +333,8 @@ static nd_status check_case(nd_check *check, const nd_check_operation *operation
             continue;
         }
         if (!status && !problem.expected) status = operation->expect(&problem);
-        if (!status && integers && !problem.quantised) status = nd_problem_quantize(&problem, &defined);
-        if (!status && integers && !defined) {
+        if (!status && quantised && !problem.quantised) status = nd_problem_quantize(&problem, &defined);
+        if (!status && quantised && !defined) {
             check->report.engine = "";
             check_say(check, nd_check_outcome_unsupported);
         } else if (!status) {

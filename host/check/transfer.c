@@ -51,16 +51,17 @@ static nd_view transfer_view(const nd_transfer_case *c, int64_t *elements) {
     return view;
 }
 
-/* Exact in every storage type, and no period that pieces would share. `least` is 0 where there are no signs.
- */
-static float transfer_number(float least, int64_t i) {
-    return (float)(i % 251) + least;
+/* Exact in the storage type, and no period that pieces would share. */
+static float transfer_number(nd_precision precision, int64_t i) {
+    const int number = (int)(i % 251);
+    if (precision == nd_precision_e4m3) return nd_e4m3_to_f32((uint8_t)(number == 127 ? 251 : number));
+    return (float)(precision == nd_precision_int8 ? number : number - 125);
 }
 
 typedef struct nd_transfer {
     nd_view view, flat; /* flat: the whole buffer */
     nd_memory *memory;
-    float least;
+    nd_precision precision;
     float *values, *buffer; /* by the order of the view; by that of the buffer */
 } nd_transfer;
 
@@ -74,8 +75,8 @@ static int64_t transfer_wrong(const nd_transfer *t, const float *values) {
             at += rest % view->dims[axis] * view->strides[axis];
             rest /= view->dims[axis];
         }
-        wrong += values[i] != transfer_number(t->least, i);
-        wrong += t->buffer[at] != transfer_number(t->least, i);
+        wrong += values[i] != transfer_number(t->precision, i);
+        wrong += t->buffer[at] != transfer_number(t->precision, i);
         t->buffer[at] = 0;
     }
     for (int64_t i = 0; i < t->flat.dims[0]; i++) wrong += t->buffer[i] != 0;
@@ -90,7 +91,7 @@ static nd_status transfer_move(nd_identity *identity, nd_transfer *t) {
     const size_t bytes = (size_t)t->flat.dims[0] * nd_dtype_bytes(nd_precision_storage(precision));
     ND_TRY(table->allocate(backend, bytes, &t->memory));
     ND_TRY(table->upload(backend, t->memory, &t->flat, precision, t->buffer));
-    for (int64_t i = 0; i < count; i++) t->values[i] = transfer_number(t->least, i);
+    for (int64_t i = 0; i < count; i++) t->values[i] = transfer_number(t->precision, i);
     ND_TRY(table->upload(backend, t->memory, &t->view, precision, t->values));
     for (int64_t i = 0; i < count; i++) t->values[i] = -1000;
     ND_TRY(table->download(backend, t->memory, &t->view, precision, t->values));
@@ -100,7 +101,7 @@ static nd_status transfer_move(nd_identity *identity, nd_transfer *t) {
 static nd_status transfer_run(nd_identity *identity, int index) {
     int64_t elements;
     nd_transfer t = {.view = transfer_view(&nd_transfer_cases[index], &elements),
-                     .least = identity->precision == nd_precision_int8 ? 0 : -125};
+                     .precision = identity->precision};
     t.flat = nd_view_row_major(1, &elements);
     t.values = nd_arena_alloc(&identity->arena, (size_t)nd_view_count(&t.view) * sizeof *t.values);
     t.buffer = nd_arena_alloc(&identity->arena, (size_t)elements * sizeof *t.buffer);

@@ -311,14 +311,15 @@ static nd_status constant_dequantize(const nd_node *node, const nd_tensor *const
     return nd_status_ok;
 }
 
-/* Keeps the integers of symmetric 8-bit weights beside the numbers, for who computes in integers. */
+/* Keeps the bytes of symmetric 8-bit weights beside the numbers, for who computes with them. */
 static nd_status keep_integers(nd_graph *graph, const nd_node *node, const nd_tensor *const *in) {
     const nd_tensor *x = in[0], *scale = in[1], *zero = in[2];
-    if (x->dtype != nd_dtype_i8 || (zero && zero->dtype != nd_dtype_i8)) return nd_status_ok;
+    const bool e4m3 = x->dtype == nd_dtype_e4m3;
+    if ((!e4m3 && x->dtype != nd_dtype_i8) || (zero && zero->dtype != x->dtype)) return nd_status_ok;
     for (int64_t i = 0; zero && i < nd_tensor_count(zero); i++)
         if (((const int8_t *)zero->data)[i]) return nd_status_ok;
     const int64_t axis = node->attr.axis < 0 ? node->attr.axis + x->rank : node->attr.axis;
-    const nd_integers integers = {x->data, scale->data, nd_tensor_count(scale), (int)axis};
+    const nd_integers integers = {x->data, scale->data, nd_tensor_count(scale), (int)axis, e4m3};
     return nd_graph_set_integers(graph, node->out[0], &integers);
 }
 

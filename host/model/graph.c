@@ -174,7 +174,9 @@ nd_status nd_graph_set_integers(nd_graph *graph, int value, const nd_integers *i
     ND_REQUIRE(own && q && scale, nd_status_memory, "%s: no memory for weights", graph->name);
     memcpy(q, integers->q, count);
     memcpy(scale, integers->scales, scales);
-    *own = (nd_integers){q, scale, integers->n_scales, integers->axis};
+    *own = *integers;
+    own->q = q;
+    own->scales = scale;
     graph->values[value].integers = own;
     return nd_status_ok;
 }
@@ -250,6 +252,15 @@ const char *nd_graph_meta(const nd_graph *graph, const char *key) {
 bool nd_graph_is_quantised(const nd_graph *graph) {
     for (int i = 0; i < graph->n_nodes; i++)
         if (graph->nodes[i].op == nd_op_quantize) return true;
+    return false;
+}
+
+bool nd_graph_is_e4m3(const nd_graph *graph) {
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const nd_node *node = &graph->nodes[i];
+        const nd_tensor *zero = node->n_in > 2 ? nd_graph_constant(graph, node, 2) : NULL;
+        if (node->op == nd_op_quantize && zero && zero->dtype == nd_dtype_e4m3) return true;
+    }
     return false;
 }
 

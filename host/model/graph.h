@@ -192,10 +192,11 @@ typedef struct nd_node {
 
 /* What a constant was dequantised from: init = q scale, without zero points. In the graph's arena. */
 typedef struct nd_integers {
-    const int8_t *q; /* dims of the constant */
+    const int8_t *q; /* dims of the constant; with `e4m3` the bytes of such numbers */
     const float *scales;
     int64_t n_scales; /* 1, or one per index of `axis` */
     int axis;
+    bool e4m3;
 } nd_integers;
 
 typedef struct nd_value {
@@ -207,6 +208,7 @@ typedef struct nd_value {
     const nd_integers *integers; /* `init` came from these, or NULL */
     const void *raw;             /* an initializer of a type nd does not read: its bytes in graph->source */
     size_t raw_bytes;
+    const char *raw_type; /* the type of a TensorProto there, as ONNX calls it; else NULL */
     bool pinned;   /* something in the file that is no node here reads it by name: a subgraph, or a node that
                       nothing    depends on. Not to be replaced by another value, and its width not to be
                       changed */
@@ -278,6 +280,7 @@ nd_status nd_graph_bring_back(nd_graph *graph);
 
 int nd_graph_find_value(const nd_graph *graph, const char *name); /* -1 when absent */
 bool nd_graph_is_quantised(const nd_graph *graph);                /* whether a node of it rounds to 8 bits */
+bool nd_graph_is_e4m3(const nd_graph *graph);                     /* whether one rounds to that */
 int nd_graph_find_node(const nd_graph *graph, const char *name);
 /* Number of uses, those by nodes set aside included; *node = the first user that is not, or -1. */
 int nd_graph_uses(const nd_graph *graph, int value, int *node);

@@ -36,8 +36,8 @@ nd_status nd_onnx_write(const nd_graph *graph, const char *path);
 
 /* From here on the graph is written anew in `opset`, and not as its file with what nd changed. Nodes that nd
  * does not write itself keep their bytes: those whose operators are there what they were in the file, or all
- * in the opset of the file, where that is 13 at least. nd_status_unsupported names a node that neither way
- * has. */
+ * in the opset of the file, where that is 13 at least, or `opset` where that is asked for beyond 17.
+ * nd_status_unsupported names a node that neither way has. */
 nd_status nd_onnx_anew(nd_graph *graph, int64_t opset);
 
 /* The convolutions inside the subgraphs of a node that is kept as bytes (If, Loop, Scan), which nd does not

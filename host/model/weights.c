@@ -75,12 +75,13 @@ static nd_status weights_check(const nd_tensor *tensor, bool bounded) {
 }
 
 /* Whether scales alone say that all are usable that 8-bit integers stand for: a second pass over weights that
- * are as many as those of the file is not needed then. */
+ * are as many as those of the file is not needed then. Of e4m3 some bytes are no numbers. */
 static bool weights_follow(const nd_integers *integers, bool bounded) {
     enum { most = 128 };
-    for (int64_t i = 0; integers && i < integers->n_scales; i++)
+    if (!integers || integers->e4m3) return false;
+    for (int64_t i = 0; i < integers->n_scales; i++)
         if (!weight_is_usable(most * integers->scales[i], bounded)) return false;
-    return integers != NULL;
+    return true;
 }
 
 nd_status nd_model_check_weights(const nd_graph *graph) {

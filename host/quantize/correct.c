@@ -30,20 +30,25 @@ static void tap_means(const nd_graph *graph, const nd_node *node, const nd_tenso
     }
 }
 
+static double weight_at(const nd_tensor *q, int64_t i) {
+    if (q->dtype == nd_dtype_e4m3) return (double)nd_e4m3_to_f32(((const uint8_t *)q->data)[i]);
+    return ((const int8_t *)q->data)[i];
+}
+
 static void conv_shift(const nd_node *node, const nd_tensor *weights, const double *real,
-                       const double *stored, const int8_t *q, const float *scales, double *shift) {
+                       const double *stored, const nd_tensor *q, const float *scales, double *shift) {
     const int64_t outputs = weights->dims[0], length = nd_tensor_count(weights) / outputs;
     const float *w = weights->data;
     for (int64_t o = 0; o < outputs; o++) {
         const int64_t first = o / (outputs / node->attr.groups) * length;
         shift[o] = 0;
         for (int64_t i = 0; i < length; i++)
-            shift[o] += (double)q[o * length + i] * (double)scales[o] * stored[first + i] -
+            shift[o] += weight_at(q, o * length + i) * (double)scales[o] * stored[first + i] -
                         (double)w[o * length + i] * real[first + i];
     }
 }
 
-static void gemm_shift(const nd_tensor *weights, int axis, const nd_means *means, const int8_t *q,
+static void gemm_shift(const nd_tensor *weights, int axis, const nd_means *means, const nd_tensor *q,
                        const float *scales, double *shift) {
     const int64_t outputs = weights->dims[axis], length = weights->dims[1 - axis];
     const float *w = weights->data;
@@ -51,14 +56,14 @@ static void gemm_shift(const nd_tensor *weights, int axis, const nd_means *means
         shift[o] = 0;
         for (int64_t i = 0; i < length; i++) {
             const int64_t at = axis ? i * outputs + o : o * length + i;
-            shift[o] += (double)q[at] * (double)scales[o] * (double)means->stored[i] -
+            shift[o] += weight_at(q, at) * (double)scales[o] * (double)means->stored[i] -
                         (double)w[at] * (double)means->real[i];
         }
     }
 }
 
-nd_status nd_correct_shift(const nd_graph *graph, const nd_node *node, const nd_means *means, const int8_t *q,
-                           const float *scales, int axis, double *shift) {
+nd_status nd_correct_shift(const nd_graph *graph, const nd_node *node, const nd_means *means,
+                           const nd_tensor *q, const float *scales, int axis, double *shift) {
     const nd_tensor *weights = nd_graph_constant(graph, node, 1);
     if (node->op == nd_op_gemm) {
         gemm_shift(weights, axis, means, q, scales, shift);

@@ -10,9 +10,9 @@ typedef struct nd_means {
 } nd_means;
 
 /* By how much the mean of output o, over images and places, grows when a Conv or Gemm reads what is stored
- * and multiplies by q[] * scales[o]: shift[outputs], outputs along `axis` of the weights (Nagel et al.
- * 2019, arXiv 1906.04721, section 4.2). Exact at the border of an image too. */
-nd_status nd_correct_shift(const nd_graph *graph, const nd_node *node, const nd_means *means, const int8_t *q,
-                           const float *scales, int axis, double *shift);
+ * and multiplies by q[] * scales[o], of i8 or e4m3: shift[outputs], outputs along `axis` of the weights
+ * (Nagel et al. 2019, arXiv 1906.04721, section 4.2). Exact at the border of an image too. */
+nd_status nd_correct_shift(const nd_graph *graph, const nd_node *node, const nd_means *means,
+                           const nd_tensor *q, const float *scales, int axis, double *shift);
 
 #endif

@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { made_opset = 17 }; /* has what is put in */
+enum { made_opset = 17, made_opset_e4m3 = 19 }; /* have what is put in */
 
 /* Of a network that is only timed. */
-static const nd_range made_up = {.lo = -2, .hi = 6};
+enum { made_up_lo = -2, made_up_hi = 6 };
 
 static bool is_product(const nd_graph *graph, const nd_node *node) {
     const nd_tensor *weights = node->n_in > 1 ? nd_graph_constant(graph, node, 1) : NULL;
@@ -42,8 +42,8 @@ static nd_status measure(nd_quantizing *q, nd_quantize_report *report) {
         if (q->marked[v] && q->like[v] < 0) values[n++] = v;
     ND_REQUIRE_DONE(n > 0, nd_status_unsupported, "%s: no Conv or Gemm with constant weights to quantise",
                     q->graph->name);
-    ND_TRY_DONE(
-        nd_ranges_find(q->graph, q->backend, q->settings->calib, q->settings->images, values, n, ranges));
+    ND_TRY_DONE(nd_ranges_find(q->graph, q->backend, q->settings->calib, q->settings->images, values, n,
+                               q->settings->e4m3, ranges));
     for (int i = 0; i < n; i++) {
         q->range[values[i]] = ranges[i];
         report->mean_error += ranges[i].error / n;
@@ -143,7 +143,8 @@ nd_status nd_quantizing_open(nd_graph *graph, nd_backend *backend, const nd_quan
     ND_TRY(nd_graph_fold(graph));
     ND_TRY(nd_graph_infer(graph, &(nd_infer_settings){.batch = 1}));
     if (seen) ND_TRY(nd_images_fit(graph, settings->calib));
-    ND_TRY(nd_onnx_anew(graph, made_opset)); /* before time is spent on what cannot be written */
+    /* Before time is spent on what cannot be written. */
+    ND_TRY(nd_onnx_anew(graph, settings->e4m3 ? made_opset_e4m3 : made_opset));
     for (int i = 0; i < graph->n_nodes; i++)
         ND_REQUIRE(graph->nodes[i].op != nd_op_quantize, nd_status_unsupported, "is quantised already");
     q->n_nodes = (size_t)graph->n_nodes;
@@ -156,7 +157,8 @@ nd_status nd_quantizing_open(nd_graph *graph, nd_backend *backend, const nd_quan
             nd_balance(graph, backend, settings->calib, settings->images, q->chosen, &report->balanced));
     ND_TRY_DONE(allocate_values(q));
     nd_quantizing_mark(graph, q->chosen, q->marked, q->like);
-    for (size_t v = 0; v < q->n_values; v++) q->range[v] = made_up;
+    for (size_t v = 0; v < q->n_values; v++)
+        q->range[v] = (nd_range){.lo = made_up_lo, .hi = made_up_hi, .e4m3 = settings->e4m3};
     if (seen) ND_TRY_DONE(measure(q, report));
     ND_TRY_DONE(nd_quantizing_round(q));
     if (seen) ND_TRY_DONE(measure_means(q));

@@ -9,6 +9,9 @@
  * Nagel et al. 2019, arXiv 1906.04721). What rounding and clipping do to the mean of an output, its bias
  * takes up (bias correction, the same).
  *
+ * In e4m3 (Micikevicius et al. 2022, arXiv 2209.05433) both are symmetric, with scales found and weights
+ * rounded in the same ways, and biases stay fp32.
+ *
  * Or only those layers that a bound on the loss allows (`automatic`): a layer is a convolution, a depthwise
  * and a pointwise one together, or a Gemm. All in integers first, the network is measured, and then with each
  * layer alone in fp32: how much of the squared error of the scores on the calibration images goes, and what
@@ -38,6 +41,7 @@ typedef struct nd_quantize_settings {
     int64_t images;          /* of them; 0: all */
     const char *const *skip; /* patterns of layers that stay in fp32 */
     size_t n_skip;
+    bool e4m3;      /* into that; else into integers */
     bool automatic; /* layers by a bound on the loss; else all */
     bool timed;     /* layers cost the time they take; else their MACs, the same on every machine */
     double points;  /* the bound */

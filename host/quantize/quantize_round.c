@@ -1,8 +1,8 @@
-/* Weights in 8 bits. A weight is rounded so that it takes up what rounding those before it did to the output:
- * with C = L L' the covariance of what the weights of an output meet, the squared error of that output is
- * |L' (w - q)|^2, and weights are rounded from the last to the first to what row i of that leaves,
- * w_i + sum_{j > i} L_ji (w_j - q_j) / L_ii (GPTQ, Frantar et al. 2022, arXiv 2210.17323, which is Babai's
- * nearest plane). Means are of no account: biases take them up. */
+/* Weights in 8 bits, integers or e4m3. A weight is rounded so that it takes up what rounding those before it
+ * did to the output: with C = L L' the covariance of what the weights of an output meet, the squared error
+ * of that output is |L' (w - q)|^2, and weights are rounded from the last to the first to what row i of that
+ * leaves, w_i + sum_{j > i} L_ji (w_j - q_j) / L_ii (GPTQ, Frantar et al. 2022, arXiv 2210.17323, which is
+ * Babai's nearest plane). Means are of no account: biases take them up. */
 #include "quantize/quantizing.h"
 
 #include "base/parallel.h"
@@ -14,6 +14,7 @@
 
 enum {
     weight_most = 127,
+    weight_most_e4m3 = 448,
     met_most = 2304,       /* weights of an output, beyond which each is rounded by itself */
     places_least = 8192,   /* of which a covariance is made, where there are as many */
     places_a_weight = 8,   /* or so many for each weight of an output */
@@ -135,11 +136,22 @@ static nd_status see_images(nd_meeting *m) {
     return status;
 }
 
-/* Sums become the factor L of the covariance; noise: the variance that rounding what is read adds. */
-static nd_status factor_group(const nd_meeting *m, const nd_met *met, int64_t group, double noise) {
+/* The variance that rounding what is read adds: of integers that of even steps, of e4m3 in proportion to
+ * what is read, whose squares these sums are. */
+static double met_noise(const nd_meeting *m, const nd_met *met, const double *gram) {
+    const nd_range *range = &m->q->range[met->value];
+    const double step = (double)nd_range_quant(range).scale;
+    double squares = 0;
+    if (!range->e4m3) return step * step / 12;
+    for (int64_t i = 0; i < met->k; i++) squares += gram[i * (met->k + 1)];
+    return range->error * range->error * squares / (double)(met->k * met->seen);
+}
+
+/* Sums become the factor L of the covariance. */
+static nd_status factor_group(const nd_meeting *m, const nd_met *met, int64_t group) {
     const int64_t k = met->k;
     double *mean = met->mean + group * k, *gram = met->gram + group * k * k, trace = 0;
-    const double share = 1 / (double)met->seen;
+    const double share = 1 / (double)met->seen, noise = met_noise(m, met, gram);
     for (int64_t i = 0; i < k; i++)
         for (int64_t j = 0; j < k; j++)
             gram[i * k + j] = gram[i * k + j] * share - mean[i] * share * mean[j] * share;
@@ -170,15 +182,26 @@ static double square_error(const float *w, int64_t count, float scale) {
     return error;
 }
 
-/* The symmetric scale of least square error for count weights. */
-static float weight_scale(const float *w, int64_t count) {
+static double square_error_e4m3(const float *w, int64_t count, float scale) {
+    double error = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const double off = (double)w[i] - (double)(nd_e4m3_to_f32(nd_f32_to_e4m3(w[i] / scale)) * scale);
+        error += off * off;
+    }
+    return error;
+}
+
+/* The symmetric scale of least square error for count weights; those of e4m3 are alike an octave apart. */
+static float weight_scale(const float *w, int64_t count, bool e4m3) {
+    const int lowest = e4m3 ? 52 : 76;
+    const float highest = e4m3 ? weight_most_e4m3 : weight_most;
     float most = 0, best = 1;
     double least = INFINITY;
     for (int64_t i = 0; i < count; i++) most = fmaxf(most, fabsf(w[i]));
     if (!(most > 0)) return 1;
-    for (int part = 100; part >= 76; part -= 3) {
-        const float scale = most * (float)part / 100 / weight_most;
-        const double error = square_error(w, count, scale);
+    for (int part = 100; part >= lowest; part -= 3) {
+        const float scale = most * (float)part / 100 / highest;
+        const double error = e4m3 ? square_error_e4m3(w, count, scale) : square_error(w, count, scale);
         if (error < least) least = error, best = scale;
     }
     return best;
@@ -192,19 +215,31 @@ typedef struct nd_rounding {
     const double *factor; /* [groups][length][length], NULL: each weight by itself */
     int64_t length, outputs, per_group;
     bool columns; /* outputs run along the last axis */
+    bool e4m3;
 } nd_rounding;
 
+/* The byte of a weight, and the number that it stands for. */
+static double round_weight(double x, bool e4m3, int8_t *q) {
+    if (e4m3) {
+        const uint8_t code = nd_f32_to_e4m3((float)x);
+        *q = (int8_t)code;
+        return (double)nd_e4m3_to_f32(code);
+    }
+    const double whole = fmin(fmax(rint(x), -weight_most), weight_most);
+    *q = (int8_t)whole;
+    return whole;
+}
+
 /* left[i] gathers what row i of L' has of the weights behind it. */
-static void round_row(const float *w, int64_t n, float scale, const double *factor, double *left, int8_t *q,
-                      int64_t stride) {
+static void round_row(const float *w, int64_t n, float scale, bool e4m3, const double *factor, double *left,
+                      int8_t *q, int64_t stride) {
     for (int64_t i = 0; factor && i < n; i++) left[i] = 0;
     for (int64_t i = n; i-- > 0;) {
         const double *row = factor ? factor + i * n : NULL;
         const double target = (double)w[i] + (row ? left[i] / row[i] : 0);
-        const double x = fmin(fmax(rint(target / (double)scale), -weight_most), weight_most);
+        const double x = round_weight(target / (double)scale, e4m3, &q[i * stride]);
         const double off = (double)w[i] - x * (double)scale;
         for (int64_t j = 0; row && j < i; j++) left[j] += row[j] * off;
-        q[i * stride] = (int8_t)x;
     }
 }
 
@@ -216,12 +251,12 @@ static void round_outputs(void *context, int64_t begin, int64_t end, int worker)
         const int64_t first = r->columns ? o : o * n;
         const double *factor = r->factor ? r->factor + o / r->per_group * n * n : NULL;
         for (int64_t i = 0; i < n; i++) row[i] = r->w[first + i * stride];
-        r->scales[o] = weight_scale(row, n);
-        round_row(row, n, r->scales[o], factor, r->left + worker * n, r->q + first, stride);
+        r->scales[o] = weight_scale(row, n, r->e4m3);
+        round_row(row, n, r->scales[o], r->e4m3, factor, r->left + worker * n, r->q + first, stride);
     }
 }
 
-/* Integers and a scale an output. met: with the factors of covariances, or NULL. */
+/* Bytes and a scale an output. met: with the factors of covariances, or NULL. */
 static nd_status round_node(nd_quantizing *q, int index, const nd_met *met) {
     const nd_node *node = &q->graph->nodes[index];
     const nd_tensor *weights = nd_graph_constant(q->graph, node, 1);
@@ -232,13 +267,15 @@ static nd_status round_node(nd_quantizing *q, int index, const nd_met *met) {
                      .outputs = outputs,
                      .columns = is_transposed(node),
                      .factor = met ? met->gram : NULL,
-                     .per_group = met ? met->outputs : outputs};
+                     .per_group = met ? met->outputs : outputs,
+                     .e4m3 = q->settings->e4m3};
     nd_status status = nd_status_ok;
     r.scales = nd_alloc_array((size_t)outputs, sizeof *r.scales);
     r.rows = nd_alloc_array((size_t)nd_threads(), (size_t)length * sizeof *r.rows);
     r.left = nd_alloc_array((size_t)nd_threads(), (size_t)length * sizeof *r.left);
     ND_REQUIRE_DONE(r.scales && r.rows && r.left, nd_status_memory, "no memory for weights");
-    ND_TRY_DONE(nd_tensor_new(nd_dtype_i8, weights->rank, weights->dims, &rounded->integers));
+    ND_TRY_DONE(nd_tensor_new(r.e4m3 ? nd_dtype_e4m3 : nd_dtype_i8, weights->rank, weights->dims,
+                              &rounded->integers));
     r.q = rounded->integers.data;
     nd_parallel_for(outputs, met ? length * length : 64 * length, round_outputs, &r);
     rounded->scales = r.scales;
@@ -254,9 +291,7 @@ static nd_status round_met(nd_meeting *m) {
     ND_TRY(see_images(m));
     for (int i = 0; i < m->n; i++) {
         const nd_met *met = &m->met[i];
-        const double step = (double)nd_range_quant(&m->q->range[met->value]).scale;
-        for (int64_t group = 0; group < met->groups; group++)
-            ND_TRY(factor_group(m, met, group, step * step / 12));
+        for (int64_t group = 0; group < met->groups; group++) ND_TRY(factor_group(m, met, group));
         ND_TRY(round_node(m->q, met->node, met));
     }
     return nd_status_ok;

@@ -36,12 +36,13 @@ static nd_status add_node(nd_graph *graph, nd_op op, const char *name, const cha
 /* Every reader of `value` reads it through 8 bits; the network's own outputs stay. */
 static nd_status put_activation(nd_graph *graph, int value, const nd_range *range) {
     const nd_quant quant = nd_range_quant(range);
-    const uint8_t zero = (uint8_t)quant.zero;
+    const uint8_t zero = (uint8_t)quant.zero; /* of e4m3: 0, its code */
+    const nd_dtype dtype = quant.e4m3 ? nd_dtype_e4m3 : nd_dtype_u8;
     const int readers = graph->n_nodes;
     int s, z, q, d;
     const char *name = graph->values[value].name;
     ND_TRY(add_constant(graph, name, "scale", nd_dtype_f32, 1, true, &quant.scale, &s));
-    ND_TRY(add_constant(graph, name, "zero", nd_dtype_u8, 1, true, &zero, &z));
+    ND_TRY(add_constant(graph, name, "zero", dtype, 1, true, &zero, &z));
     ND_TRY(add_node(graph, nd_op_quantize, name, "quantized", (const int[]){value, s, z}, 3, 1, &q));
     ND_TRY(add_node(graph, nd_op_dequantize, name, "dequantized", (const int[]){q, s, z}, 3, 1, &d));
     for (int i = 0; i < readers; i++)
@@ -104,7 +105,7 @@ static nd_status correct_bias(nd_writing *w, int index, const nd_rounded *rounde
     nd_status status = nd_status_ok;
     ND_REQUIRE_DONE(shift, nd_status_memory, "no memory for a bias");
     if (w->stored[node->in[0]]) means.stored = w->stored[node->in[0]];
-    ND_TRY_DONE(nd_correct_shift(graph, node, &means, rounded->integers.data, rounded->scales, axis, shift));
+    ND_TRY_DONE(nd_correct_shift(graph, node, &means, &rounded->integers, rounded->scales, axis, shift));
     if (!bias || bias->dtype != nd_dtype_f32 || nd_tensor_count(bias) != outputs || bias->rank != 1) {
         status = hand_on(w, node->out[0], shift, outputs);
         goto done;
@@ -138,9 +139,10 @@ static nd_status put_weights(nd_writing *writing, int index) {
     if (writing->q->settings->calib) ND_TRY(correct_bias(writing, index, rounded, axis, outputs));
     ND_TRY(nd_graph_add_init(graph, text, &rounded->integers, &w));
     ND_TRY(add_constant(graph, name, "weight_scale", nd_dtype_f32, outputs, false, scales, &s));
-    ND_TRY(add_constant(graph, name, "weight_zero", nd_dtype_i8, outputs, false, zeros, &z));
+    ND_TRY(add_constant(graph, name, "weight_zero", rounded->integers.dtype, outputs, false, zeros, &z));
     ND_TRY(add_node(graph, nd_op_dequantize, name, "weight_dq", (const int[]){w, s, z}, 3, axis, &d));
     graph->nodes[index].in[1] = d;
+    if (writing->q->settings->e4m3) return nd_status_ok; /* which has no sums of integers: biases stay */
     const float x_scale = nd_range_quant(&writing->q->range[input]).scale;
     return put_bias(graph, index, name, x_scale, scales, outputs);
 }

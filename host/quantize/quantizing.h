@@ -6,7 +6,7 @@
 #include "quantize/quantize.h"
 #include "quantize/ranges.h"
 
-/* Weights rounded: integers as the weights lie, a scale an output. */
+/* Weights rounded: i8 or e4m3 as the weights lie, a scale an output. */
 typedef struct nd_rounded {
     nd_tensor integers;
     float *scales;

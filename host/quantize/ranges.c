@@ -69,9 +69,12 @@ static void see_channels(nd_watch *watch, int item, const float *data, int64_t c
     }
 }
 
+static const float e4m3_most = 448;
+
 nd_quant nd_range_quant(const nd_range *range) {
+    if (range->e4m3) return (nd_quant){.scale = range->hi > 0 ? range->hi / e4m3_most : 1, .e4m3 = true};
     const float span = (range->hi - range->lo) / levels, scale = span > 0 ? span : 1;
-    return (nd_quant){scale, (int32_t)fminf(fmaxf(roundf(-range->lo / scale), 0), levels)};
+    return (nd_quant){.scale = scale, .zero = (int32_t)fminf(fmaxf(roundf(-range->lo / scale), 0), levels)};
 }
 
 static void see_means(nd_watch *watch, int item, const float *data, int64_t count, int64_t images) {
@@ -80,7 +83,11 @@ static void see_means(nd_watch *watch, int item, const float *data, int64_t coun
     const float zero = (float)quant.zero, share = watch->share;
     float *real = watch->real[item], *stored = watch->stored[item];
     for (int64_t image = 0; image < images; image++, data += size) {
-        for (int64_t i = 0; i < size; i++) {
+        for (int64_t i = 0; i < size && quant.e4m3; i++) {
+            real[i] += data[i] * share;
+            stored[i] += nd_dequantize(quant, nd_quantize(quant, data[i])) * share;
+        }
+        for (int64_t i = 0; i < size && !quant.e4m3; i++) {
             const float q = rintf(data[i] / quant.scale + zero), in = q < levels ? q : levels;
             real[i] += data[i] * share;
             stored[i] += ((in > 0 ? in : 0) - zero) * quant.scale * share;
@@ -88,12 +95,21 @@ static void see_means(nd_watch *watch, int item, const float *data, int64_t coun
     }
 }
 
-double nd_range_error(const double *counts, int n, float from, float to, float lo, float hi) {
-    const double step = ((double)hi - (double)lo) / levels, width = ((double)to - (double)from) / n;
+/* From one number to the next about x: of e4m3 8 to an octave, below 2^-6 as many as there. */
+static double range_step(const nd_range *range, double x) {
+    if (!range->e4m3) return ((double)range->hi - (double)range->lo) / levels;
+    const double scale = (double)nd_range_quant(range).scale;
+    const int octave = x != 0 ? ilogb(x / scale) : -6;
+    return ldexp(scale, (octave < -6 ? -6 : octave) - 3);
+}
+
+double nd_range_error(const double *counts, int n, float from, float to, const nd_range *range) {
+    const double lo = (double)range->lo, hi = (double)range->hi, width = ((double)to - (double)from) / n;
     double error = 0;
     for (int b = 0; b < n; b++) {
-        const double x = (double)from + (b + 0.5) * width;
-        const double out = x < (double)lo ? (double)lo - x : x > (double)hi ? x - (double)hi : 0;
+        if (!(counts[b] > 0)) continue;
+        const double x = (double)from + (b + 0.5) * width, step = range_step(range, x);
+        const double out = x < lo ? lo - x : x > hi ? x - hi : 0;
         error += counts[b] * (out > 0 ? out * out : step * step / 12);
     }
     return error;
@@ -101,8 +117,10 @@ double nd_range_error(const double *counts, int n, float from, float to, float l
 
 static void range_try(const nd_histogram *h, float lo, float hi, nd_range *best) {
     lo = fminf(lo, 0), hi = fmaxf(hi, 0);
-    const double error = nd_range_error(h->counts, bins, h->least, h->most, lo, hi);
-    if (hi > lo && error < best->error) *best = (nd_range){lo, hi, error};
+    if (best->e4m3) hi = fmaxf(hi, -lo), lo = -hi;
+    nd_range range = {lo, hi, 0, best->e4m3};
+    range.error = nd_range_error(h->counts, bins, h->least, h->most, &range);
+    if (hi > lo && range.error < best->error) *best = range;
 }
 
 /* Where `tail` of the counts lie below (from the left) or above. */
@@ -118,9 +136,9 @@ static float range_percentile(const nd_histogram *h, double tail, bool left) {
     return left ? h->least + (float)b * width : h->most - (float)b * width;
 }
 
-static nd_range range_choose(const nd_histogram *h) {
+static nd_range range_choose(const nd_histogram *h, bool e4m3) {
     static const double tails[] = {0, 1e-5, 1e-4, 1e-3, 5e-3};
-    nd_range best = {fminf(h->least, 0), fmaxf(h->most, 0), INFINITY};
+    nd_range best = {fminf(h->least, 0), fmaxf(h->most, 0), INFINITY, e4m3};
     double power = 0;
     for (size_t i = 0; i < sizeof tails / sizeof *tails; i++)
         range_try(h, range_percentile(h, tails[i], true), range_percentile(h, tails[i], false), &best);
@@ -136,7 +154,7 @@ static nd_range range_choose(const nd_histogram *h) {
 }
 
 nd_status nd_ranges_find(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
-                         const int *values, int n, nd_range *out) {
+                         const int *values, int n, bool e4m3, nd_range *out) {
     nd_status status = nd_status_ok;
     nd_watch watch = {.graph = graph, .values = values, .n = n, .see = see_extremes};
     watch.histograms = nd_alloc_array((size_t)n + 1, sizeof *watch.histograms);
@@ -152,7 +170,7 @@ nd_status nd_ranges_find(const nd_graph *graph, nd_backend *backend, nd_batches 
                         graph->values[values[i]].name);
     watch.see = see_counts;
     ND_TRY_DONE(watch_run(&watch, backend, batches, images));
-    for (int i = 0; i < n; i++) out[i] = range_choose(&watch.histograms[i]);
+    for (int i = 0; i < n; i++) out[i] = range_choose(&watch.histograms[i], e4m3);
 done:
     for (int i = 0; i < n; i++) free(watch.histograms[i].counts);
     free(watch.histograms);

@@ -9,11 +9,12 @@
 typedef struct nd_range {
     float lo, hi; /* lo <= 0 <= hi */
     double error; /* sqrt(E|q(x) - x|^2 / E|x|^2) in 8 bits */
+    bool e4m3;    /* these are of e4m3, lo being -hi; else integers */
 } nd_range;
 
-/* The 8-bit range of least expected error of each value. */
+/* The range of least expected error of each value, in e4m3 or in 8-bit integers. */
 nd_status nd_ranges_find(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
-                         const int *values, int n, nd_range *out);
+                         const int *values, int n, bool e4m3, nd_range *out);
 
 /* Largest magnitude per channel of each value: most[i] is malloc'd by the caller, [dims[1]]. */
 nd_status nd_ranges_channels(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
@@ -28,7 +29,7 @@ nd_status nd_ranges_means(const nd_graph *graph, nd_backend *backend, nd_batches
 /* How 8 bits stand for a range. */
 nd_quant nd_range_quant(const nd_range *range);
 
-/* What a range of these counts costs: counts[bins] lie evenly over [from, to]; for the tests. */
-double nd_range_error(const double *counts, int bins, float from, float to, float lo, float hi);
+/* What a range costs of these counts: counts[bins] lie evenly over [from, to]; for the tests. */
+double nd_range_error(const double *counts, int bins, float from, float to, const nd_range *range);
 
 #endif

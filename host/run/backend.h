@@ -15,7 +15,7 @@
 
 #pragma GCC visibility push(default)
 
-enum { nd_plugin_abi = 4 };
+enum { nd_plugin_abi = 5 };
 
 /* Arithmetic of a network. Accumulation is fp32, of int8 int32; inputs and outputs of the network are fp32.
  */
@@ -25,12 +25,14 @@ typedef enum nd_precision {
     nd_precision_fp16,
     nd_precision_bf16,
     nd_precision_int8, /* quantised: works as nd_work says; of networks, all that is not is fp32 */
+    nd_precision_e4m3, /* the same in 8-bit floating point (nd_e4m3_to_f32) */
     nd_precision_count,
 } nd_precision;
 
-const char *nd_precision_name(nd_precision precision); /* "fp32", "tf32", "fp16", "bf16", "int8" */
+const char *nd_precision_name(nd_precision precision); /* "fp32", "tf32", "bf16", "int8", ... */
 bool nd_precision_find(const char *name, nd_precision *out);
-nd_dtype nd_precision_storage(nd_precision precision); /* f32, f32, f16, bf16, u8 */
+bool nd_precision_is_quantised(nd_precision precision); /* int8 and e4m3: values have scales */
+nd_dtype nd_precision_storage(nd_precision precision);  /* f32, f32, f16, bf16, u8, e4m3 */
 
 /* A view of activations: logical dims (NCHW for images), element strides in any physical order, and an
  * element offset into its buffer. Stride 0 repeats (broadcast). The batch is dims[0]. */
@@ -156,10 +158,12 @@ const char *
 nd_operation_name(nd_operation operation); /* "conv", "separable", ...: also the file stem of the operation */
 
 /* Affine quantisation (Jacob et al., CVPR 2018): real = scale * (q - zero), with q in 0..255. Signed integers
- * are stored 128 higher, as is their zero. A scale of 0: not quantised, fp32. */
+ * are stored 128 higher, as is their zero. Of e4m3, real = scale * number. A scale of 0: not quantised, fp32.
+ */
 typedef struct nd_quant {
     float scale;
-    int32_t zero;
+    int32_t zero; /* of e4m3: 0 */
+    bool e4m3;
 } nd_quant;
 
 /* One operation with everything resolved. Weight pointers are host memory, fp32, valid during `prepare` only.
@@ -192,12 +196,13 @@ typedef struct nd_work {
     float value;          /* fill */
     float epsilon;        /* normalize */
 
-    /* nd_precision_int8 (run/quantized.h has the arithmetic). x and x2 are quantised, but for
-     * nd_operation_quantize; y may be fp32 in conv and gemm. Binary adds. Pool, gather and copy move
+    /* nd_precision_int8 and nd_precision_e4m3 (run/quantized.h has the arithmetic). x and x2 are quantised,
+     * but for nd_operation_quantize; y may be fp32 in conv and gemm. Binary adds. Pool, gather and copy move
      * integers: x and y are quantised alike. */
     nd_quant x_quant, x2_quant, y_quant;
-    const float *weights_scale;   /* [no]; the weights are integers in -128..127, real ones divided by it */
-    nd_quant middle_quant;        /* separable: of the depthwise results */
+    const float
+        *weights_scale;    /* [no]; weights are integers in -128..127, or e4m3: real ones divided by it */
+    nd_quant middle_quant; /* separable: of the depthwise results */
     const float *depthwise_scale; /* [terms], as weights_scale; NULL: depthwise weights are real */
 } nd_work;
 

@@ -33,7 +33,7 @@ static const struct {
 } nd_precision_table[nd_precision_count] = {
     [nd_precision_fp32] = {"fp32", nd_dtype_f32}, [nd_precision_tf32] = {"tf32", nd_dtype_f32},
     [nd_precision_fp16] = {"fp16", nd_dtype_f16}, [nd_precision_bf16] = {"bf16", nd_dtype_bf16},
-    [nd_precision_int8] = {"int8", nd_dtype_u8},
+    [nd_precision_int8] = {"int8", nd_dtype_u8},  [nd_precision_e4m3] = {"e4m3", nd_dtype_e4m3},
 };
 
 const char *nd_precision_name(nd_precision precision) {
@@ -47,6 +47,10 @@ bool nd_precision_find(const char *name, nd_precision *out) {
         return true;
     }
     return false;
+}
+
+bool nd_precision_is_quantised(nd_precision precision) {
+    return precision == nd_precision_int8 || precision == nd_precision_e4m3;
 }
 
 nd_dtype nd_precision_storage(nd_precision precision) {

@@ -86,7 +86,7 @@ that "no row of nothing" test "$(grep -c '"rule"' none.jsonl)" = 0
 # A bound on what 8 bits cost.
 auto=(--quantize auto --max-drop 0.5)
 ends 2 '--max-drop bounds --quantize auto' nd quantize glyphs --calib glyphs --max-drop 1 -o auto.onnx
-ends 2 '--quantize fp8: there are int8 and auto' nd quantize glyphs --calib glyphs --quantize fp8 -o auto.onnx
+ends 2 '--quantize fp8: there are int8, e4m3 and auto' nd quantize glyphs --calib glyphs --quantize fp8 -o auto.onnx
 ends 2 '--max-drop does nothing without --quantize KIND' nd bench glyphs --no-layers --max-drop 1
 ends 2 'are two rules for the same ranks' nd decouple glyphs --rank 2 --max-drop 1 -o auto.onnx
 ends 2 'also in glyphs' nd quantize glyphs --calib glyphs:test --data glyphs "${auto[@]}" -o auto.onnx

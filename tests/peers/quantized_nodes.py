@@ -2,7 +2,9 @@
 """Quantised networks are written anew, in opset 17: nodes of other opsets, with attributes or operands, say the same there.
 
 quantized_nodes.py BUILD: small networks with one such node each through `nd quantize`; the file passes the checker, and onnxruntime
-makes nearly the same of it as of the original, 8 bits apart. A detector keeps its post-processing as it is."""
+makes nearly the same of it as of the original, 8 bits apart. A detector keeps its post-processing as it is.
+
+In e4m3 (opset 19) nd is held to onnxruntime without optimisations on the same file: apart where a sum falls between two numbers."""
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,8 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+
+import peer
 
 APART = 0.08  # relative; a lost mode, axis or size is at 0.2 and above
 rng = np.random.default_rng(0)
@@ -113,16 +117,18 @@ def detector(opset, nested):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
 
 
-def run(path, x):
+def run(path, x, plain=False):
     options = onnxruntime.SessionOptions()
+    if plain:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})
 
 
-def quantise(build, before, after):
+def quantise(build, before, after, kind="int8"):
     """What it says against that, or an empty text."""
     done = subprocess.run([f"{build}/nd", "quantize", before, "-o", after, "--calib", "synthetic", "--calib-images", "8",
-                           "--calib-preprocess", "crop=16,scale=1/255", "-q"], capture_output=True, text=True)
+                           "--calib-preprocess", "crop=16,scale=1/255", "--quantize", kind, "-q"], capture_output=True, text=True)
     return (done.stderr.strip() or "failed") if done.returncode else ""
 
 
@@ -168,6 +174,38 @@ def judge(build, folder, name, opset, nodes, initializers):
     return None if apart < APART else f"{apart:.3f} apart"
 
 
+def judge_e4m3(build, folder):
+    """A separable pair and a residual: what nd and onnxruntime make of the file, and what nd says of another type in its place."""
+    before, after = f"{folder}/before.onnx", f"{folder}/after.onnx"
+    nodes = [node("Conv", "a d", "b", kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=8), node("Conv", "b p", "c", kernel_shape=[1, 1]),
+             node("Add", "c a", "e"), node("Relu", "e", "m")]
+    onnx.save(network(17, nodes, [reals(rng.normal(size=(8, 1, 3, 3)) / 3, "d"), reals(rng.normal(size=(8, 8, 1, 1)) / 3, "p")]), before)
+    wrong = quantise(build, before, after, "e4m3")
+    if wrong:
+        return wrong
+    made = onnx.load(after)
+    onnx.checker.check_model(made, full_check=True)
+    types = {t.data_type for t in made.graph.initializer}
+    if made.opset_import[0].version != 19 or TensorProto.FLOAT8E4M3FN not in types or TensorProto.INT8 in types:
+        return "written as something else"
+    x = rng.random((8, 3, 16, 16), np.float32)
+    wanted, real = run(after, x, plain=True)[0], run(before, x)[0]
+    for backend in ("ref", "cpu"):
+        got = peer.run(build, backend, after, [x], fold=True)[0]
+        apart, lost = (np.linalg.norm(got - other) / np.linalg.norm(other) for other in (wanted, real))
+        if not (apart < .005 < lost < APART):
+            return f"{backend}: {apart:.5f} apart, {lost:.3f} from the original"
+    for tensor in made.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT8E4M3FN:
+            tensor.data_type = TensorProto.FLOAT8E5M2
+    onnx.save(made, after)
+    try:
+        peer.run(build, "ref", after, [x], fold=True)
+        return "another type is run"
+    except (peer.Unsupported, peer.Failed) as error:
+        return None if "FLOAT8E5M2" in str(error) else str(error)
+
+
 def main():
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +219,11 @@ def main():
             failed += wrong is not None
             if wrong:
                 print(f"detector of opset {opset}: {wrong}")
-    print(f"quantised nodes: {len(CASES) + len(DETECTORS)} networks, {failed} failed")
+        wrong = judge_e4m3(sys.argv[1], folder)
+        failed += wrong is not None
+        if wrong:
+            print(f"e4m3: {wrong}")
+    print(f"quantised nodes: {len(CASES) + len(DETECTORS) + 1} networks, {failed} failed")
     sys.exit(failed > 0)
 
 

@@ -1,5 +1,6 @@
-/* Operations on 8-bit integers, equal to ref's to the bit: operands are drawn from all 256 integers, and the
- * scales spread outputs over their range. Between a view's elements nothing may be written. */
+/* Operations on 8-bit integers and on e4m3, equal to ref's to the bit: operands are drawn from all 256
+ * integers, and the scales spread outputs over their range. Between a view's elements nothing may be
+ * written. */
 #include "cuda/quantized/quantized.h"
 #include "tests/simt/quantized_case.h"
 
@@ -41,7 +42,8 @@ static nd_test_bytes_of nd_test_refer(const nd_quantized_case &test) {
         bytes.x.resize(numbers.size() * sizeof(float));
         memcpy(bytes.x.data(), numbers.data(), bytes.x.size());
     }
-    nd_test_expect(nd_quantized_agrees(&work) &&
+    const bool e4m3 = work.x_quant.e4m3 || work.y_quant.e4m3;
+    nd_test_expect(nd_quantized_agrees(&work, e4m3 ? nd_precision_e4m3 : nd_precision_int8) &&
                        !nd_ref_run_quantized(&work, bytes.x.data(), bytes.x2.data(), bytes.expected.data()),
                    (test.name + ": the reference takes it").c_str());
     return bytes;
@@ -97,9 +99,9 @@ static nd_quantized_case nd_test_conv_case(const char *name, int64_t groups, boo
     work.y = work.x2 = nd_test_view(2, no, 4, 6, 5);
     work.residual = residual;
     work.activation = activation;
-    work.x_quant = {0.02f, 119};
-    work.x2_quant = {0.03f, 140};
-    if (!real) work.y_quant = {0.05f, 77};
+    work.x_quant = {0.02f, 119, false};
+    work.x2_quant = {0.03f, 140, false};
+    if (!real) work.y_quant = {0.05f, 77, false};
     test.weights = nd_test_integers((size_t)(no * ni / groups * 9), -128, 127, 3);
     test.bias = nd_test_reals((size_t)no, -2, 2, 4);
     test.scales = nd_test_reals((size_t)no, 0.0005f, 0.002f, 5);
@@ -235,7 +237,7 @@ static void nd_test_plain(const char *name, nd_operation operation, nd_cuda_laun
     work.x2 = work.y = nd_test_view(2, 32, 4, 5);
     work.activation = activation;
     work.x_quant = x_quant;
-    work.x2_quant = {0.031f, 130};
+    if (operation == nd_operation_binary) work.x2_quant = {0.031f, 130, false};
     work.y_quant = y_quant;
     if (operation == nd_operation_pool) {
         work.maximum = true;
@@ -250,7 +252,7 @@ static void nd_test_plain(const char *name, nd_operation operation, nd_cuda_laun
     test.launch = [launch](const nd_work &of, const void *x, const void *x2, void *y) {
         nd_cuda_call call = {};
         call.work = &of;
-        call.storage = nd_dtype_u8;
+        call.storage = of.x_quant.e4m3 ? nd_dtype_e4m3 : nd_dtype_u8;
         call.x = x;
         call.x2 = x2;
         call.y = y;
@@ -261,7 +263,8 @@ static void nd_test_plain(const char *name, nd_operation operation, nd_cuda_laun
 }
 
 void nd_test_quantized() {
-    const nd_quant a = {0.02f, 119}, b = {0.045f, 77}, none = {0, 0};
+    const nd_quant a = {0.02f, 119, false}, b = {0.045f, 77, false}, none = {0, 0, false},
+                   c = {0.01f, 0, true};
     nd_test_convs();
     nd_test_library_wide();
     nd_test_plain("s8 add", nd_operation_binary, nd_cuda_quantized_add_launch, a, b, {nd_act_none, 0, 0});
@@ -273,4 +276,10 @@ void nd_test_quantized() {
     nd_test_plain("s8 max pool", nd_operation_pool, nd_cuda_pool_launch, a, a, {nd_act_none, 0, 0});
     nd_test_plain("s8 gather", nd_operation_gather, nd_cuda_gather_launch, a, a, {nd_act_none, 0, 0});
     nd_test_plain("s8 copy", nd_operation_copy, nd_cuda_copy_launch, a, a, {nd_act_none, 0, 0});
+    nd_test_plain("quantize to e4m3", nd_operation_quantize, nd_cuda_quantize_launch, none, c,
+                  {nd_act_none, 0, 0});
+    nd_test_plain("dequantize e4m3", nd_operation_dequantize, nd_cuda_dequantize_launch, c, none,
+                  {nd_act_none, 0, 0});
+    nd_test_plain("e4m3 gather", nd_operation_gather, nd_cuda_gather_launch, c, c, {nd_act_none, 0, 0});
+    nd_test_plain("e4m3 copy", nd_operation_copy, nd_cuda_copy_launch, c, c, {nd_act_none, 0, 0});
 }

@@ -196,10 +196,10 @@ nd_quantized_case nd_test_separable_integers(const nd_test_layer &layer, int64_t
     nd_work &work = test.work;
     const size_t terms = (size_t)work.terms, no = (size_t)layer.no, filters = real.depthwise.size();
     if (work.activation.act == nd_act_none && variant % 2) work.activation = {nd_act_leaky_relu, 0.1f, 0};
-    work.x_quant = {0.02f, zeros[variant % 3]};
-    work.middle_quant = {0.04f, zeros[(variant + 1) % 3]};
-    work.x2_quant = {0.03f, 140};
-    work.y_quant = {0.05f, 77};
+    work.x_quant = {0.02f, zeros[variant % 3], false};
+    work.middle_quant = {0.04f, zeros[(variant + 1) % 3], false};
+    work.x2_quant = {0.03f, 140, false};
+    work.y_quant = {0.05f, 77, false};
     if (variant % 2) {
         test.depthwise = nd_test_integers(filters, -128, 127, 3);
         test.depthwise_scales = nd_test_reals(terms, 0.002f, 0.012f, 6);

@@ -1,4 +1,5 @@
-/* Problems of 8-bit integers, made from those of the other precisions, and the steps into and out of them. */
+/* Problems of 8-bit integers and of e4m3, made from those of the other precisions, and the steps into and
+ * out of them. */
 #include "run/quantized.h"
 
 #include "check/cases.h"
@@ -8,9 +9,10 @@
 
 enum { quantized_zeros = 3 };
 
-/* Zeros by turns: unsigned, signed, lopsided. */
+/* Zeros by turns: unsigned, signed, lopsided; of e4m3 none. */
 static int32_t quantized_zero(nd_problem *problem) {
     static const int32_t zeros[quantized_zeros] = {0, 128, 37};
+    if (problem->e4m3) return 0;
     return zeros[(int)(nd_rng_uniform(&problem->rng) * quantized_zeros) % quantized_zeros];
 }
 
@@ -20,43 +22,68 @@ static float quantized_largest(const float *values, int64_t count) {
     return most > 0 ? most : 1;
 }
 
+/* The number of e4m3 nearest to x, of two the one whose last bit is 0: by looking at all. */
+static double quantized_nearest(double x) {
+    double best = 0;
+    for (int code = 1; code < 127; code++) {
+        const int exponent = code >> 3, fraction = code & 7;
+        const double value = exponent ? ldexp(8 + fraction, exponent - 10) : ldexp(fraction, -9);
+        const double nearer = fabs(best - fabs(x)) - fabs(value - fabs(x));
+        if (nearer > 0 || (nearer == 0 && code % 2 == 0)) best = value;
+    }
+    return copysign(best, x);
+}
+
+/* What a number is in 8 bits, without its scale; in the range of them. */
+static double quantized_round(const nd_problem *problem, double t) {
+    if (problem->e4m3) return quantized_nearest(t);
+    return nearbyint(fmin(fmax(t, 0), 255));
+}
+
 /* What saturates: the outliers of nd_problem_numbers. */
 static nd_quant quantized_operand(nd_problem *problem, float *values, int64_t count) {
-    const nd_quant quant = {.scale = 0x1.1p-5f, .zero = quantized_zero(problem)};
-    for (int64_t i = 0; i < count; i++) values[i] = nd_quantize(quant, values[i]);
+    const nd_quant quant = {.scale = 0x1.1p-5f, .zero = quantized_zero(problem), .e4m3 = problem->e4m3};
+    for (int64_t i = 0; i < count; i++)
+        values[i] = (float)quantized_round(problem, (double)(values[i] / quant.scale + (float)quant.zero));
     return quant;
 }
 
-/* Rows of weights as integers, and their scales. */
+/* Rows of weights as integers or numbers of e4m3, and their scales. */
 static bool quantized_weights(nd_problem *problem, const float **weights, const float **scales, int64_t rows,
                               int64_t length) {
     float *integers = nd_arena_alloc(&problem->arena, (size_t)(rows * length) * sizeof *integers);
     float *scale = nd_arena_alloc(&problem->arena, (size_t)rows * sizeof *scale);
     if (!integers || !scale) return false;
     for (int64_t r = 0; r < rows; r++) {
-        scale[r] = quantized_largest(*weights + r * length, length) / 127;
-        for (int64_t i = 0; i < length; i++)
-            integers[r * length + i] = nearbyintf((*weights)[r * length + i] / scale[r]);
+        scale[r] = quantized_largest(*weights + r * length, length) / (problem->e4m3 ? 448 : 127);
+        for (int64_t i = 0; i < length; i++) {
+            const float own = (*weights)[r * length + i] / scale[r];
+            integers[r * length + i] =
+                problem->e4m3 ? (float)quantized_nearest((double)own) : nearbyintf(own);
+        }
     }
     *weights = integers;
     *scales = scale;
     return true;
 }
 
-/* expected = exact sums of (q - zero) * w, by patches. */
+/* expected = sums of (q - zero) * w, of integers exact, by patches; slack = those of magnitudes. */
 static nd_status quantized_conv_sums(nd_problem *problem) {
     const nd_work *work = &problem->work;
     const int64_t count = nd_view_count(&work->x), no = work->y.dims[1];
     const int64_t length =
         no * (work->x.dims[1] / work->groups) * work->window.kernel[0] * work->window.kernel[1];
     float *shifted = nd_arena_alloc(&problem->arena, (size_t)count * sizeof *shifted);
-    double *kernel = nd_arena_alloc(&problem->arena, (size_t)length * sizeof *kernel);
+    double *kernel = nd_arena_alloc(&problem->arena, (size_t)(2 * length) * sizeof *kernel);
     ND_REQUIRE(shifted && kernel, nd_status_memory, "no memory for a kernel");
     for (int64_t i = 0; i < count; i++) shifted[i] = problem->x[i] - (float)work->x_quant.zero;
-    for (int64_t i = 0; i < length; i++) kernel[i] = work->weights[i];
+    for (int64_t i = 0; i < length; i++) {
+        kernel[i] = work->weights[i];
+        kernel[length + i] = fabs(kernel[i]);
+    }
     float *kept = problem->x;
     problem->x = shifted;
-    const nd_status status = nd_check_convolve(problem, kernel, kernel);
+    const nd_status status = nd_check_convolve(problem, kernel, kernel + length);
     problem->x = kept;
     return status;
 }
@@ -66,9 +93,12 @@ static void quantized_gemm_sums(nd_problem *problem) {
     const int64_t m = work->y.dims[0], n = work->y.dims[1], k = work->x.dims[1];
     for (int64_t i = 0; i < k; i++)
         for (int64_t row = 0; row < m; row++)
-            for (int64_t o = 0; o < n; o++)
-                problem->expected[row * n + o] +=
+            for (int64_t o = 0; o < n; o++) {
+                const double product =
                     (problem->x[row * k + i] - work->x_quant.zero) * (double)work->weights[o * k + i];
+                problem->expected[row * n + o] += product;
+                problem->slack[row * n + o] += fabs(product);
+            }
 }
 
 /* One depthwise plane as it is before it is stored: chains of fused multiply-adds. */
@@ -103,7 +133,8 @@ static nd_status quantized_separable_sums(nd_problem *problem) {
         quantized_plane(problem, 0, t, plane);
         most = fmaxf(most, scale * quantized_largest(plane, pixels));
     }
-    work->middle_quant = (nd_quant){most / 90, quantized_zero(problem)};
+    work->middle_quant =
+        (nd_quant){most / (problem->e4m3 ? 300 : 90), quantized_zero(problem), problem->e4m3};
     work->y_quant.scale = 1; /* any: only the factors of the middle are read */
     nd_requant_of(work, factor, factor + no, factor + 2 * no);
     for (int64_t n = 0; n < work->x.dims[0]; n++)
@@ -111,10 +142,13 @@ static nd_status quantized_separable_sums(nd_problem *problem) {
             quantized_plane(problem, n, t, plane);
             const float zero = (float)work->middle_quant.zero;
             for (int64_t p = 0; p < pixels; p++) {
-                const float q = fminf(fmaxf(fmaf(plane[p], factor[2 * no + t], zero), 0), 255);
-                const double middle = nearbyintf(q) - zero;
-                for (int64_t o = 0; o < no; o++)
-                    problem->expected[(n * no + o) * pixels + p] += middle * work->weights[o * terms + t];
+                const float q = fmaf(plane[p], factor[2 * no + t], zero);
+                const double middle = quantized_round(problem, (double)q) - (double)zero;
+                for (int64_t o = 0; o < no; o++) {
+                    const double product = middle * (double)work->weights[o * terms + t];
+                    problem->expected[(n * no + o) * pixels + p] += product;
+                    problem->slack[(n * no + o) * pixels + p] += fabs(product);
+                }
             }
         }
     return nd_status_ok;
@@ -130,8 +164,16 @@ static double quantized_real(const nd_problem *problem, int64_t o, int64_t i) {
     return nd_check_activate(work->activation, real);
 }
 
+/* Sums of e4m3, `length` additions long, may differ, and then what is stored of them. */
+static void quantized_loosen(nd_problem *problem, double length, double factor, int64_t i) {
+    const double lost = length * problem->rounding.sum * problem->slack[i] * fabs(factor);
+    const bool real_y = !(problem->work.y_quant.scale > 0);
+    problem->rounding.store = real_y ? 0x1p-22 : 0x1p-4;
+    problem->slack[i] = lost + 0x1p-20 * fabs(problem->expected[i]) + (real_y ? 0x1p-20 : 0x1p-10);
+}
+
 /* From sums to what is stored: by the definition, which must be near the same in double. */
-static nd_status quantized_finish(nd_problem *problem, bool real_y) {
+static nd_status quantized_finish(nd_problem *problem, int64_t length, bool real_y) {
     nd_work *work = &problem->work;
     const int64_t count = nd_view_count(&work->y), no = work->y.dims[1];
     int64_t inner = 1;
@@ -140,7 +182,9 @@ static nd_status quantized_finish(nd_problem *problem, bool real_y) {
     ND_REQUIRE(factor, nd_status_memory, "no memory for a check");
     double most = 1e-6;
     for (int64_t i = 0; i < count; i++) most = fmax(most, fabs(quantized_real(problem, i / inner % no, i)));
-    work->y_quant = real_y ? (nd_quant){0} : (nd_quant){(float)(most / 160), quantized_zero(problem)};
+    const double low = problem->e4m3 ? -448 : 0, high = problem->e4m3 ? 448 : 255;
+    const float unit = (float)(most / (problem->e4m3 ? 400 : 160));
+    work->y_quant = real_y ? (nd_quant){0} : (nd_quant){unit, quantized_zero(problem), problem->e4m3};
     const nd_requant r = nd_requant_of(work, factor, factor + no, factor + 2 * no);
     for (int64_t i = 0; i < count; i++) {
         const int64_t o = i / inner % no;
@@ -150,12 +194,15 @@ static nd_status quantized_finish(nd_problem *problem, bool real_y) {
         if (r.leaky && t < 0) t *= r.slope;
         t = fminf(fmaxf(t + r.zero, r.low), r.high);
         const double exact =
-            real_y ? real : fmin(fmax(real / work->y_quant.scale + work->y_quant.zero, 0), 255);
+            real_y ? real : fmin(fmax(real / work->y_quant.scale + work->y_quant.zero, low), high);
         ND_REQUIRE(fabs(t - exact) <= (real_y ? 1e-4 * most : 1e-2), nd_status_internal,
                    "%s: the constants of the epilogue give %g instead of %g",
                    nd_operation_name(work->operation), (double)t, exact);
-        problem->expected[i] = real_y ? t : nearbyintf(t);
-        problem->slack[i] = real_y ? 1e-5 * most : 0;
+        problem->expected[i] = real_y || problem->e4m3 ? t : nearbyintf(t);
+        if (problem->e4m3)
+            quantized_loosen(problem, (double)length, (double)factor[o], i);
+        else
+            problem->slack[i] = real_y ? 1e-5 * most : 0;
     }
     return nd_status_ok;
 }
@@ -175,10 +222,11 @@ static nd_status quantized_sums(nd_problem *problem) {
         made = quantized_weights(problem, &work->depthwise, &work->depthwise_scale, work->terms, window);
     ND_REQUIRE(made, nd_status_memory, "no memory for weights");
     memset(problem->expected, 0, (size_t)count * sizeof *problem->expected);
+    memset(problem->slack, 0, (size_t)count * sizeof *problem->slack);
     if (work->operation == nd_operation_gemm) quantized_gemm_sums(problem);
     if (work->operation == nd_operation_conv) ND_TRY(quantized_conv_sums(problem));
     if (work->operation == nd_operation_separable) ND_TRY(quantized_separable_sums(problem));
-    return quantized_finish(problem,
+    return quantized_finish(problem, length,
                             work->operation != nd_operation_separable && nd_rng_uniform(&problem->rng) < 0.3);
 }
 
@@ -189,7 +237,7 @@ static nd_status quantized_add(nd_problem *problem) {
     work->x_quant = quantized_operand(problem, problem->x, count);
     work->x2_quant = quantized_operand(problem, problem->x2, count);
     work->x2_quant.scale *= 1.5f;
-    work->y_quant = (nd_quant){work->x_quant.scale * 1.75f, quantized_zero(problem)};
+    work->y_quant = (nd_quant){work->x_quant.scale * 1.75f, quantized_zero(problem), false};
     const nd_requant r = nd_requant_of(work, NULL, NULL, NULL);
     for (int64_t i = 0; i < count; i++) {
         const double a = (problem->x[i] - work->x_quant.zero) * (double)work->x_quant.scale;
@@ -221,19 +269,21 @@ nd_status nd_problem_quantize(nd_problem *problem, bool *done) {
         *done = acts;
         return acts ? quantized_sums(problem) : nd_status_ok;
     case nd_operation_binary:
-        *done = acts && work->pairing == nd_pairing_add;
+        *done = !problem->e4m3 && acts && work->pairing == nd_pairing_add;
         for (int i = 0; i < work->y.rank; i++) *done = *done && !problem->repeat[i];
         return *done ? quantized_add(problem) : nd_status_ok;
     case nd_operation_pool:
     case nd_operation_copy:
     case nd_operation_gather:
         /* These pick among numbers: they do the same among what the numbers became. */
-        *done = work->operation != nd_operation_pool || work->maximum;
+        *done = work->operation != nd_operation_pool || (work->maximum && !problem->e4m3);
         if (!*done) return nd_status_ok;
         work->x_quant = quantized_operand(problem, problem->x, nd_view_count(&work->x));
         work->y_quant = work->x_quant;
         for (int64_t i = 0; i < count; i++) {
-            problem->expected[i] = nd_quantize(work->y_quant, (float)problem->expected[i]);
+            problem->expected[i] =
+                quantized_round(problem, (double)((float)problem->expected[i] / work->y_quant.scale +
+                                                  (float)work->y_quant.zero));
             problem->slack[i] = 0;
         }
         return nd_status_ok;
@@ -254,10 +304,10 @@ typedef struct quantize_case {
 } quantize_case;
 
 static const quantize_case quantize_cases[] = {
-    {"image", 4, {2, 33, 5, 7}, {0.03f, 0}},
-    {"signed", 4, {1, 40, 9, 3}, {0.02f, 128}},
-    {"lopsided", 2, {5, 37}, {0.5f, 12}},
-    {"one_pixel", 4, {1, 1000, 1, 1}, {0.01f, 255}},
+    {"image", 4, {2, 33, 5, 7}, {0.03f, 0, false}},
+    {"signed", 4, {1, 40, 9, 3}, {0.02f, 128, false}},
+    {"lopsided", 2, {5, 37}, {0.5f, 12, false}},
+    {"one_pixel", 4, {1, 1000, 1, 1}, {0.01f, 255, false}},
 };
 
 static const char *quantize_title(int index) {
@@ -267,7 +317,8 @@ static const char *quantize_title(int index) {
 static nd_status quantize_make(nd_problem *problem, int index) {
     const quantize_case *c = &quantize_cases[index];
     const nd_view view = nd_view_row_major(c->rank, c->dims);
-    problem->work = (nd_work){.operation = nd_operation_quantize, .x = view, .y = view, .y_quant = c->quant};
+    const nd_quant quant = problem->e4m3 ? (nd_quant){.scale = c->quant.scale / 4, .e4m3 = true} : c->quant;
+    problem->work = (nd_work){.operation = nd_operation_quantize, .x = view, .y = view, .y_quant = quant};
     return nd_problem_operands(problem);
 }
 
@@ -277,7 +328,7 @@ static nd_status quantize_expect(nd_problem *problem) {
     ND_TRY(nd_problem_results(problem));
     for (int64_t i = 0; i < nd_view_count(&problem->work.y); i++)
         problem->expected[i] =
-            fmin(fmax(nearbyint((double)(problem->x[i] / quant->scale + (float)quant->zero)), 0), 255);
+            quantized_round(problem, (double)(problem->x[i] / quant->scale + (float)quant->zero));
     return nd_status_ok;
 }
 
@@ -291,7 +342,10 @@ static nd_status dequantize_make(nd_problem *problem, int index) {
     *work =
         (nd_work){.operation = nd_operation_dequantize, .x = work->x, .y = work->y, .x_quant = work->y_quant};
     const int64_t count = nd_view_count(&work->x);
-    for (int64_t i = 0; i < count; i++) problem->x[i] = (float)(i * 7 % 256);
+    for (int64_t i = 0; i < count; i++) {
+        const int code = (int)(i * 7 % 256);
+        problem->x[i] = problem->e4m3 ? nd_e4m3_to_f32((uint8_t)(code % 128 == 127 ? 0 : code)) : (float)code;
+    }
     return nd_status_ok;
 }
 

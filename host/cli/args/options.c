@@ -12,8 +12,8 @@ const nd_option nd_option_table[] = {
     {"isa", 0, "NAME", false, "inspect decouple quantize eval bench sweep reproduce check",
      "force our CPU kernels to scalar, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16 or amx"},
     {"dtype", 0, "TYPE", false, "decouple eval bench sweep check",
-     "fp32, tf32, fp16, bf16 or int8; a list in bench and sweep, which quantise for int8; in decouple what "
-     "--latency-ratio times (default fp32)"},
+     "fp32, tf32, fp16, bf16, int8 or e4m3; a list in bench and sweep, which quantise for the last two; in "
+     "decouple what --latency-ratio times (default fp32)"},
     {"batch", 0, "N", false, "decouple eval bench sweep reproduce",
      "images a run; a list in bench and sweep; in decouple of --latency-ratio (default 1; in eval 32, fewer "
      "for many networks)"},
@@ -61,8 +61,9 @@ const nd_option nd_option_table[] = {
     {"calib-mirror", 0, NULL, false, "decouple bench sweep",
      "and on their mirror images, where left and right are alike to the network"},
     {"quantize", 0, "KIND", false, "decouple quantize bench sweep",
-     "int8 or auto: then quantise the network, with ranges on --calib (in bench else on synthetic images); "
-     "auto leaves layers in fp32 where --max-drop or their time asks for it"},
+     "int8, e4m3 or auto: then quantise the network, with ranges on --calib (in bench else on synthetic "
+     "images); "
+     "auto is int8 that leaves layers in fp32 where --max-drop or their time asks for it"},
     {"ridge", 0, "L", false, "decouple bench sweep",
      "ridge towards the original weights (default by images held out)"},
     {"quick", 0, NULL, false, "decouple bench sweep",

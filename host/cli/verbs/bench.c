@@ -29,7 +29,7 @@ typedef struct bench_verb {
     char **dtypes, **backends, **caches;
     size_t n_dtypes, n_backends, n_caches;
     /* Made at the first need, on whichever backend comes first: as they are, and in int8. */
-    nd_bench_list networks, quantised;
+    nd_bench_list lists[nd_precision_count]; /* by what they are quantised to */
     nd_bench_settings settings;
     nd_progress progress;
     nd_output *output;
@@ -78,11 +78,11 @@ static nd_status parse_lists(bench_verb *verb) {
     for (size_t i = 0; i < verb->n_backends; i++) ND_TRY(nd_backend_known(verb->backends[i]));
     for (size_t i = 0; i < verb->n_dtypes; i++) {
         nd_precision precision;
-        bool quantised;
+        nd_precision quantised;
         ND_REQUIRE(nd_precision_find(verb->dtypes[i], &precision), nd_status_usage,
-                   "--dtype %s: there are fp32, tf32, fp16, bf16 and int8", verb->dtypes[i]);
+                   "--dtype %s: there are fp32, tf32, fp16, bf16, int8 and e4m3", verb->dtypes[i]);
         ND_TRY(nd_cli_quantizes(args, verb->dtypes[i], &quantised));
-        verb->quantises = verb->quantises || quantised;
+        verb->quantises = verb->quantises || quantised != nd_precision_fp32;
     }
     for (size_t i = 0; i < verb->n_batches; i++)
         ND_REQUIRE(verb->batches[i] >= 1, nd_status_usage, "--batch: must be at least 1");
@@ -135,7 +135,7 @@ static nd_status open_subject(bench_verb *verb) {
     ND_REQUIRE(!nd_args_has(args, "whole") || nd_suite_find(verb->model), nd_status_usage,
                "--whole needs a suite: a model such as %s is timed end to end as it is", verb->model);
     ND_REQUIRE(!layers || !verb->quantises, nd_status_usage,
-               "in int8 networks are timed end to end: give --no-layers");
+               "in 8 bits networks are timed end to end: give --no-layers");
     ND_TRY(check_options(verb, layers, suite_alone));
     if (!suite_alone) ND_TRY(nd_bench_list_check(verb->args));
     if (suite) {
@@ -182,8 +182,9 @@ static bool was_terminated(void *user) {
 }
 
 static nd_status bench_whole(bench_verb *verb) {
-    const bool quantised = verb->settings.precision == nd_precision_int8;
-    nd_bench_list *list = quantised ? &verb->quantised : &verb->networks;
+    const bool is = nd_precision_is_quantised(verb->settings.precision);
+    const nd_precision quantised = is ? verb->settings.precision : nd_precision_fp32;
+    nd_bench_list *list = &verb->lists[quantised];
     if (was_terminated(verb)) return nd_status_ok;
     if (!list->n)
         ND_TRY(nd_bench_list_open(verb->args, verb->graph, verb->sha256, verb->settings.backend, quantised,
@@ -213,10 +214,10 @@ static void fill_common(const bench_verb *verb, nd_row *row) {
 }
 
 static nd_status bench_precision(bench_verb *verb, const char *dtype) {
-    bool quantised;
+    nd_precision quantised;
     (void)nd_precision_find(dtype, &verb->settings.precision); /* parse_lists judged it */
     ND_TRY(nd_cli_quantizes(verb->args, dtype, &quantised));
-    if (quantised) verb->settings.precision = nd_precision_int8;
+    if (quantised != nd_precision_fp32) verb->settings.precision = quantised;
     ND_TRY(nd_peaks_measure(verb->settings.backend, verb->settings.precision, &verb->settings.peaks));
     for (size_t b = 0; b < verb->n_batches; b++) {
         verb->settings.batch = verb->batches[b];
@@ -313,8 +314,7 @@ done:
     free(verb.terms);
     free(verb.batches);
     free(verb.threads);
-    nd_bench_list_close(&verb.networks);
-    nd_bench_list_close(&verb.quantised);
+    for (int p = 0; p < nd_precision_count; p++) nd_bench_list_close(&verb.lists[p]);
     nd_graph_free(verb.graph);
     (void)fflush(NULL);
     hold_termination(SIG_UNBLOCK); /* ends the program if there was one */

@@ -91,25 +91,27 @@ nd_status nd_bench_list_check(nd_args *args) {
     return nd_sweep_points_check(&points);
 }
 
-/* What is in int8 already stays as it is. */
-static nd_status quantise_all(nd_args *args, nd_backend *backend, nd_bench_list *list) {
+/* What is in 8 bits already stays as it is. */
+static nd_status quantise_all(nd_args *args, nd_backend *backend, nd_precision precision,
+                              nd_bench_list *list) {
     if (!list->graphs[0]) {
         ND_TRY(nd_graph_clone(list->networks[0].graph, &list->graphs[0]));
         list->networks[0].graph = list->graphs[0];
     }
     for (size_t i = 0; i < list->n; i++)
-        if (!nd_graph_is_quantised(list->graphs[i])) ND_TRY(nd_cli_quantize(args, list->graphs[i], backend));
+        if (!nd_graph_is_quantised(list->graphs[i]))
+            ND_TRY(nd_cli_quantize(args, precision, list->graphs[i], backend));
     return nd_status_ok;
 }
 
 nd_status nd_bench_list_open(nd_args *args, const nd_graph *original, const char *sha256, nd_backend *backend,
-                             bool quantised, const nd_progress *progress, nd_bench_list *out) {
+                             nd_precision quantised, const nd_progress *progress, nd_bench_list *out) {
     *out = (nd_bench_list){0};
     add_original(original, out);
     nd_status status = nd_args_has(args, "original")
                            ? add_file(args, original, out)
                            : add_points(args, original, sha256, backend, progress, out);
-    if (!status && quantised) status = quantise_all(args, backend, out);
+    if (!status && quantised != nd_precision_fp32) status = quantise_all(args, backend, quantised, out);
     if (status) nd_bench_list_close(out);
     return status;
 }

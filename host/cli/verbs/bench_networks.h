@@ -13,9 +13,9 @@ typedef struct nd_bench_list {
 
 /* `original` is folded and inferred for one image; `sha256` is its weights' as read. With --original the
  * network beside it is MODEL as it stands in its file, otherwise one for every rank, ratio, method, ... asked
- * for, decoupled here on `backend`. `quantised`: all of them in int8. */
+ * for, decoupled here on `backend`. All of them in `quantised`, int8 or e4m3, or with fp32 as they are. */
 nd_status nd_bench_list_open(nd_args *args, const nd_graph *original, const char *sha256, nd_backend *backend,
-                             bool quantised, const nd_progress *progress, nd_bench_list *out);
+                             nd_precision quantised, const nd_progress *progress, nd_bench_list *out);
 /* Whether nd_bench_list_open could make them: told before anything is measured. */
 nd_status nd_bench_list_check(nd_args *args);
 void nd_bench_list_close(nd_bench_list *list);

@@ -241,11 +241,11 @@ static nd_status open_search(run *r) {
 /* --latency-ratio is of this precision. */
 static nd_status find_precision(const nd_args *args, nd_precision *precision) {
     const char *dtype = nd_args_text(args, "dtype", "fp32");
-    bool quantises;
+    nd_precision quantised;
     ND_REQUIRE(nd_precision_find(dtype, precision), nd_status_usage,
-               "--dtype %s: there are fp32, tf32, fp16, bf16 and int8", dtype);
-    ND_TRY(nd_cli_quantizes(args, dtype, &quantises));
-    if (quantises) *precision = nd_precision_int8;
+               "--dtype %s: there are fp32, tf32, fp16, bf16, int8 and e4m3", dtype);
+    ND_TRY(nd_cli_quantizes(args, dtype, &quantised));
+    if (quantised != nd_precision_fp32) *precision = quantised;
     return nd_status_ok;
 }
 
@@ -265,8 +265,8 @@ static nd_status take_time(void *user, const nd_row *timed) {
 
 static nd_status infer_timed(const run *r, nd_graph *graph) {
     const int64_t batch = r->clock.clock.batch;
-    if (r->clock.precision == nd_precision_int8 && !nd_graph_is_quantised(graph))
-        return nd_clock_quantize(graph, r->backend, batch);
+    if (nd_precision_is_quantised(r->clock.precision) && !nd_graph_is_quantised(graph))
+        return nd_clock_quantize(graph, r->backend, r->clock.precision, batch);
     return nd_graph_infer(graph, &(nd_infer_settings){.batch = batch});
 }
 
@@ -298,12 +298,15 @@ done:
 }
 
 static nd_status check_quantize(const run *r) {
+    nd_precision precision;
+    ND_TRY(find_precision(r->args, &precision));
     if (!nd_args_has(r->args, "quantize")) return nd_status_ok;
     ND_REQUIRE(nd_cli_quantizes_auto(r->args) ? !nd_args_has(r->args, "latency-ratio")
                                               : !nd_args_has(r->args, "max-drop"),
                nd_status_usage,
-               "--quantize: auto with --latency-ratio, and int8 with --max-drop, would have to measure every "
-               "choice of ranks again in 8 bits; use nd quantize on what they write");
+               "--quantize: auto with --latency-ratio, and %s with --max-drop, would have to measure every "
+               "choice of ranks again in 8 bits; use nd quantize on what they write",
+               nd_precision_name(precision));
     ND_REQUIRE(nd_args_has(r->args, "calib"), nd_status_usage,
                "--quantize: ranges on which images? Give --calib DATASET");
     return nd_status_ok;
@@ -315,6 +318,9 @@ static nd_status quantize(run *r) {
         .calib = r->settings.calib, .images = r->settings.calib_images, .progress = r->settings.progress};
     nd_quantize_report report = {0};
     nd_status status = nd_status_ok;
+    nd_precision precision;
+    ND_TRY_DONE(find_precision(r->args, &precision));
+    settings.e4m3 = precision == nd_precision_e4m3;
     ND_TRY_DONE(nd_cli_quantize_bound(r->args, &settings));
     ND_TRY_DONE(nd_cli_judge_open(r->args, r->graph, r->backend, &settings, &r->judge));
     ND_TRY_DONE(nd_quantize_graph(r->graph, r->backend, &settings, &report));

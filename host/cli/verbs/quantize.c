@@ -12,6 +12,7 @@ typedef struct nd_quantize_run {
     const char *model, *path;
     nd_graph *graph;
     nd_backend *backend;
+    nd_precision precision; /* 8 bits of which kind */
     nd_quantize_settings settings;
     nd_quantize_report report;
     nd_cli_judge judge;
@@ -24,8 +25,9 @@ static nd_status quantize_options(nd_quantize_run *run) {
     run->path = nd_args_text(args, "output", NULL);
     ND_REQUIRE(run->path, nd_status_usage, "where to? Give -o FILE");
     ND_REQUIRE(nd_args_has(args, "calib"), nd_status_usage, "ranges on which images? Give --calib DATASET");
-    bool quantises;
-    ND_TRY(nd_cli_quantizes(args, "int8", &quantises));
+    /* int8 where nothing is said */
+    const char *kind = nd_args_text(args, "quantize", "int8");
+    ND_TRY(nd_cli_quantizes(args, strcmp(kind, "auto") ? kind : "int8", &run->precision));
     ND_REQUIRE(nd_cli_quantizes_auto(args) || !nd_args_has(args, "max-drop"), nd_status_usage,
                "--max-drop bounds --quantize auto");
     const size_t length = strlen(run->path);
@@ -53,7 +55,7 @@ static nd_row common_row(const nd_quantize_run *run) {
     nd_row_set_name(&row, nd_field_model, run->model);
     nd_row_set_text(&row, nd_field_weights_sha256, run->sha256);
     nd_row_set_text(&row, nd_field_backend, run->backend->name);
-    nd_row_set_text(&row, nd_field_dtype, "int8");
+    nd_row_set_text(&row, nd_field_dtype, nd_precision_name(run->precision));
     nd_row_set_name(&row, nd_field_dataset, run->settings.calib->name);
     nd_row_set_text(&row, nd_field_dataset_sha256, run->settings.calib->sha256);
     nd_row_set_text(&row, nd_field_preprocess, run->settings.calib->preprocess);
@@ -104,7 +106,7 @@ nd_status nd_verb_quantize(nd_args *args) {
     ND_TRY_DONE(nd_cli_graph(args, run.model, 1, &run.graph));
     nd_graph_sha256(run.graph, run.sha256);
     ND_TRY_DONE(nd_cli_backend(args, &run.backend));
-    ND_TRY_DONE(nd_cli_quantize_settings(args, run.graph, NULL, &run.settings));
+    ND_TRY_DONE(nd_cli_quantize_settings(args, run.graph, NULL, run.precision, &run.settings));
     ND_TRY_DONE(quantize_skips(&run));
     run.settings.progress = &progress;
     status = quantize(&run);

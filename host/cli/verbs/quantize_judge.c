@@ -95,8 +95,9 @@ static void print_layers(const nd_quantize_report *report) {
 void nd_cli_quantize_print(const nd_quantize_report *report, const nd_quantize_settings *settings,
                            const nd_cli_judge *judge) {
     if (settings->automatic) print_layers(report);
-    nd_cli_print("%d of %d layers in int8, %d tensors in u8 (mean error %.4f), %d pairs balanced\n",
-                 report->quantised, report->layers, report->tensors, report->mean_error, report->balanced);
+    nd_cli_print("%d of %d layers in %s, %d tensors in %s (mean error %.4f), %d pairs balanced\n",
+                 report->quantised, report->layers, settings->e4m3 ? "e4m3" : "int8", report->tensors,
+                 settings->e4m3 ? "e4m3" : "u8", report->mean_error, report->balanced);
     if (!settings->automatic) return;
     nd_cli_print("loss    %.2f points with all in int8, %.2f so, at most %g allowed%s; squared error of the "
                  "scores %.5f, %.5f so; %d networks measured\n",

@@ -429,19 +429,20 @@ static nd_status shape_cast(nd_infer *infer, nd_node *node, const nd_value *x, n
     return nd_status_ok;
 }
 
-/* Into the type of the zero point, unsigned without one; only 8 bits are run. */
+/* Into the type of the zero point, unsigned integers without one; only 8 bits are run. */
 static nd_status shape_quantize(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_value *zero = nd_infer_input(infer, node, 2);
     y->dtype = zero ? zero->dtype : nd_dtype_u8;
     ND_REQUIRE(x->dtype == nd_dtype_f32, nd_status_unsupported, "quantises %s", nd_dtype_name(x->dtype));
-    ND_REQUIRE(y->dtype == nd_dtype_u8 || y->dtype == nd_dtype_i8, nd_status_unsupported, "quantises to %s",
-               nd_dtype_name(y->dtype));
+    ND_REQUIRE(!zero || !zero->raw_type, nd_status_unsupported, "quantises to %s", zero->raw_type);
+    ND_REQUIRE(y->dtype == nd_dtype_u8 || y->dtype == nd_dtype_i8 || y->dtype == nd_dtype_e4m3,
+               nd_status_unsupported, "quantises to %s", nd_dtype_name(y->dtype));
     return nd_status_ok;
 }
 
 static nd_status shape_dequantize(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_value *scale = nd_infer_input(infer, node, 1);
-    (void)x;
+    ND_REQUIRE(!x->raw_type, nd_status_unsupported, "of %s", x->raw_type);
     y->dtype = scale ? scale->dtype : nd_dtype_f32;
     return nd_status_ok;
 }

@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { nd_kept_opset_least = 13 }; /* from which on QuantizeLinear has an axis */
+enum {
+    nd_kept_opset_least = 13, /* from which on QuantizeLinear has an axis */
+    nd_kept_opset_last = 17,  /* whose operators those of earlier ones are compared with */
+};
 
 /* Operators that are in opset 17 what they are in those from one to another. Those with branches are none of
  * them: these have nodes of their own. */
@@ -71,16 +74,17 @@ static bool kept_holds(const nd_node *node, int64_t from, int64_t opset) {
     bool outside = false;
     if (!node->raw || node->edited || strchr(node->op_type, '.') || node->stored != nd_dtype_f32)
         return false;
-    if (from != opset && !(opset <= 17 && kept_is_same(node->op_type, from))) return false;
+    if (from != opset && !(opset <= nd_kept_opset_last && kept_is_same(node->op_type, from))) return false;
     return !nd_onnx_node_tensors(bytes, kept_tensor, &outside) && !outside;
 }
 
 nd_status nd_onnx_anew(nd_graph *graph, int64_t opset) {
     const int64_t from = graph->opset, tried[] = {opset, from};
+    const int64_t least = opset > nd_kept_opset_last ? opset : nd_kept_opset_least;
     const nd_node *first = NULL;
     for (int t = 0; t < 2; t++) {
         const nd_node *missing = NULL;
-        if (t && from < nd_kept_opset_least) break;
+        if (t && from < least) break;
         for (int i = 0; i < graph->n_nodes && !missing; i++) {
             const nd_node *node = &graph->nodes[i];
             const bool holds = graph->source && kept_holds(node, from, tried[t]);
@@ -95,7 +99,9 @@ nd_status nd_onnx_anew(nd_graph *graph, int64_t opset) {
     }
     return nd_fail(nd_status_unsupported, "%s: node '%s' (%s) cannot be written in opset %lld%s", graph->name,
                    first->name, first->op_type, (long long)opset,
-                   from < nd_kept_opset_least ? "; of opset 13 or later it stays as it is" : "");
+                   from >= least                  ? ""
+                   : least == nd_kept_opset_least ? "; of opset 13 or later it stays as it is"
+                                                  : "; in a file of that opset or later it stays as it is");
 }
 
 nd_status nd_onnx_put_kept(nd_onnx_writer *writer, const nd_node *node, char *const *in, char *const *out) {

@@ -39,9 +39,10 @@ static void read_concat(nd_node_reader *reader) {
 
 static void read_quantize(nd_node_reader *reader) {
     reader->node->attr.axis = nd_onnx_attr_int(reader, "axis", 1);
-    /* Blocks of one axis, and types of later opsets. */
-    reader->opaque =
-        nd_onnx_attr_int(reader, "block_size", 0) != 0 || nd_onnx_attr_int(reader, "output_dtype", 0) != 0;
+    /* Blocks of one axis, types of later opsets, and NaN for what is larger than any number of the type. */
+    reader->opaque = nd_onnx_attr_int(reader, "block_size", 0) != 0 ||
+                     nd_onnx_attr_int(reader, "output_dtype", 0) != 0 ||
+                     nd_onnx_attr_int(reader, "saturate", 1) != 1;
 }
 
 static void read_flatten(nd_node_reader *reader) {
@@ -218,7 +219,9 @@ static void read_shape(nd_node_reader *reader) {
 
 static void read_cast(nd_node_reader *reader) {
     const int64_t to = nd_onnx_attr_int(reader, "to", 0);
-    reader->opaque = to < 0 || to > INT32_MAX || !nd_onnx_dtype_find((int32_t)to, &reader->node->attr.dtype);
+    reader->opaque = to < 0 || to > INT32_MAX ||
+                     !nd_onnx_dtype_find((int32_t)to, &reader->node->attr.dtype) ||
+                     reader->node->attr.dtype == nd_dtype_e4m3;
 }
 
 /* Of one operand Min, Max and Sum are that. */

@@ -33,6 +33,7 @@ enum {
     nd_onnx_attribute_tensors = 10,
     nd_onnx_attribute_graph = 6,
     nd_onnx_attribute_graphs = 11,
+    nd_onnx_tensor_type = 2,
     nd_onnx_tensor_raw = 9,
     nd_onnx_tensor_external = 13,
     nd_onnx_tensor_location = 14,
@@ -86,7 +87,9 @@ nd_status nd_onnx_node_tensors(nd_span node, nd_onnx_tensor_visitor *visit, void
  * -1 when nobody knows. */
 nd_status nd_onnx_external(nd_onnx_files *files, const Nd__Onnx__Tensor *proto, int64_t bytes, nd_span *out);
 
-int32_t nd_onnx_dtype_code(nd_dtype dtype);             /* TensorProto.DataType */
+int32_t nd_onnx_dtype_code(nd_dtype dtype); /* TensorProto.DataType */
+/* The element type of a TensorProto that nd does not read, as ONNX calls it. */
+const char *nd_onnx_unread_type(nd_span tensor);
 bool nd_onnx_dtype_find(int32_t code, nd_dtype *dtype); /* false when nd has no such type */
 
 /* Interprets a node that has its inputs, outputs and raw bytes: sets op and attr, or leaves it opaque. */

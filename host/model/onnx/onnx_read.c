@@ -71,6 +71,7 @@ static nd_status read_initializer(void *context, nd_span message) {
     if (status == nd_status_unsupported) { /* an opaque node may want it */
         reader->graph->values[value].raw = message.data;
         reader->graph->values[value].raw_bytes = message.bytes;
+        reader->graph->values[value].raw_type = nd_onnx_unread_type(message);
         return nd_status_ok;
     }
     if (!status) status = nd_graph_set_init(reader->graph, value, &tensor);

@@ -26,7 +26,7 @@ static const struct {
     [nd_dtype_i64] = {7, nd_onnx_list_int64},   [nd_dtype_bool] = {9, nd_onnx_list_int32},
     [nd_dtype_f16] = {10, nd_onnx_list_int32},  [nd_dtype_f64] = {11, nd_onnx_list_double},
     [nd_dtype_u32] = {12, nd_onnx_list_uint64}, [nd_dtype_u64] = {13, nd_onnx_list_uint64},
-    [nd_dtype_bf16] = {16, nd_onnx_list_int32},
+    [nd_dtype_bf16] = {16, nd_onnx_list_int32}, [nd_dtype_e4m3] = {17, nd_onnx_list_int32},
 };
 
 int32_t nd_onnx_dtype_code(nd_dtype dtype) {
@@ -40,6 +40,21 @@ bool nd_onnx_dtype_find(int32_t code, nd_dtype *dtype) {
         return true;
     }
     return false;
+}
+
+const char *nd_onnx_unread_type(nd_span tensor) {
+    static const struct {
+        uint64_t code;
+        const char *name;
+    } types[] = {{18, "FLOAT8E4M3FNUZ"}, {19, "FLOAT8E5M2"}, {20, "FLOAT8E5M2FNUZ"},
+                 {21, "UINT4"},          {22, "INT4"},       {23, "FLOAT4E2M1"}};
+    nd_wire_field field;
+    uint64_t code = 0;
+    for (bool broken = false; nd_wire_next(&tensor, &field, &broken);)
+        if (field.number == nd_onnx_tensor_type && field.type == nd_wire_type_varint) code = field.varint;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i].code == code) return types[i].name;
+    return "a type that nd does not read";
 }
 
 /* A message apart from its raw data, so that the parser copies no weights. `scratch` owns the rest where

@@ -20,10 +20,10 @@ enum {
 static const char nd_safetensors_meta[] = "__metadata__";
 
 static const char *const nd_safetensors_dtypes[nd_dtype_count] = {
-    [nd_dtype_f32] = "F32",   [nd_dtype_f64] = "F64", [nd_dtype_f16] = "F16", [nd_dtype_bf16] = "BF16",
-    [nd_dtype_i8] = "I8",     [nd_dtype_u8] = "U8",   [nd_dtype_i16] = "I16", [nd_dtype_u16] = "U16",
-    [nd_dtype_i32] = "I32",   [nd_dtype_u32] = "U32", [nd_dtype_i64] = "I64", [nd_dtype_u64] = "U64",
-    [nd_dtype_bool] = "BOOL",
+    [nd_dtype_f32] = "F32",   [nd_dtype_f64] = "F64",      [nd_dtype_f16] = "F16", [nd_dtype_bf16] = "BF16",
+    [nd_dtype_i8] = "I8",     [nd_dtype_u8] = "U8",        [nd_dtype_i16] = "I16", [nd_dtype_u16] = "U16",
+    [nd_dtype_i32] = "I32",   [nd_dtype_u32] = "U32",      [nd_dtype_i64] = "I64", [nd_dtype_u64] = "U64",
+    [nd_dtype_bool] = "BOOL", [nd_dtype_e4m3] = "F8_E4M3",
 };
 
 /* The bytes of one tensor, until all are known to tile the buffer. */

@@ -25,7 +25,7 @@ typedef struct conv_algorithm {
 static bool conv_supports(const nd_work *work, nd_precision precision) {
     if (precision == nd_precision_fp16 || precision == nd_precision_tf32) return false;
     /* The residual of int8 is copied to where y will be: both are integers. */
-    if (precision == nd_precision_int8 && (!nd_onednn_has_int8 || !nd_quantized_agrees(work) ||
+    if (precision == nd_precision_int8 && (!nd_onednn_has_int8 || !nd_quantized_agrees(work, precision) ||
                                            (work->residual && !(work->y_quant.scale > 0)))) {
         return false;
     }

@@ -27,9 +27,7 @@ static bool cpu_supports(nd_backend *backend, const nd_work *work, nd_precision 
 static bool cpu_fast(nd_backend *backend, const nd_work *work, nd_precision precision) {
     const nd_cpu *cpu = (const nd_cpu *)backend;
     for (size_t i = 0; i < cpu->n_implementations; i++)
-        if (cpu->implementations[i].operation == work->operation &&
-            cpu->implementations[i].supports(cpu, work, precision))
-            return true;
+        if (nd_cpu_takes(cpu, &cpu->implementations[i], work, precision)) return true;
     return false;
 }
 

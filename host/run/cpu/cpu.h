@@ -102,6 +102,8 @@ int nd_cpu_blas_reserve(int threads);
 void nd_cpu_team_resize(int threads);
 
 /* plan.c: the implementation to use for a work, by `prefer`, by measuring (cached on disk), or the first. */
+bool nd_cpu_takes(const nd_cpu *cpu, const nd_cpu_implementation *implementation, const nd_work *work,
+                  nd_precision precision);
 nd_status nd_cpu_plan(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out);
 
 /* Helpers on views of rank 4. nd_cpu_view_channels: channels are adjacent in memory, whatever the other

@@ -64,7 +64,7 @@ bool nd_cpu_conv_depthwise_supports(const nd_cpu *cpu, const nd_work *work, nd_p
         /* 255 * 128 of each product: together no more than fp32 counts exactly. */
         const int64_t products =
             work->x.dims[1] / work->groups * work->window.kernel[0] * work->window.kernel[1];
-        if (!nd_quantized_agrees(work) || products > (1 << 24) / (255 * 128)) return false;
+        if (!nd_quantized_agrees(work, precision) || products > (1 << 24) / (255 * 128)) return false;
     } else if (precision != nd_precision_fp32) {
         return false;
     }

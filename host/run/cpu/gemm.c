@@ -13,7 +13,8 @@ typedef struct gemm_kernel {
 bool nd_cpu_gemm_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
     (void)cpu;
     if (precision == nd_precision_fp16 || precision == nd_precision_tf32) return false;
-    if (precision == nd_precision_int8 && (!nd_onednn_has_int8 || !nd_quantized_agrees(work))) return false;
+    if (precision == nd_precision_int8 && (!nd_onednn_has_int8 || !nd_quantized_agrees(work, precision)))
+        return false;
     return work->x.rank == 2 && nd_view_is_row_major(&work->x) && nd_view_is_row_major(&work->y) &&
            !work->residual && nd_onednn_can_activate(work->activation);
 }

@@ -22,8 +22,9 @@ enum { few_rows = 4 };
 
 bool nd_cpu_gemm_few_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
     return precision == nd_precision_int8 && cpu->level >= nd_cpu_level_avx512_vnni &&
-           nd_quantized_agrees(work) && work->y_quant.scale > 0 && !work->residual && work->x.rank == 2 &&
-           work->x.dims[0] <= few_rows && nd_view_is_row_major(&work->x) && nd_view_is_row_major(&work->y);
+           nd_quantized_agrees(work, precision) && work->y_quant.scale > 0 && !work->residual &&
+           work->x.rank == 2 && work->x.dims[0] <= few_rows && nd_view_is_row_major(&work->x) &&
+           nd_view_is_row_major(&work->y);
 }
 
 typedef struct few_pack {

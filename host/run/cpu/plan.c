@@ -22,13 +22,21 @@ static const char plan_file[] = "cpu_plans.txt";
 static const double plan_budget_ns = 3e8; /* a work, once plan_rounds_min are done */
 static const double plan_gain = 0.97; /* a later entry of the table must beat an earlier one by this much */
 
+/* e4m3 is moved here, and turned into fp32 and back, but not computed in. */
+bool nd_cpu_takes(const nd_cpu *cpu, const nd_cpu_implementation *implementation, const nd_work *work,
+                  nd_precision precision) {
+    const bool known =
+        precision != nd_precision_e4m3 || implementation->supports == nd_cpu_quantized_supports;
+    return implementation->operation == work->operation && known &&
+           implementation->supports(cpu, work, precision);
+}
+
 /* An implementation may still refuse in prepare (no fast kernel in the library, too much workspace): then the
  * next is asked. Anything else is a failure. */
 static nd_status plan_first(nd_cpu *cpu, const nd_work *work, nd_precision precision, nd_kernel **out) {
     for (size_t i = 0; i < cpu->n_implementations; i++) {
         const nd_cpu_implementation *implementation = &cpu->implementations[i];
-        if (implementation->operation != work->operation || !implementation->supports(cpu, work, precision))
-            continue;
+        if (!nd_cpu_takes(cpu, implementation, work, precision)) continue;
         const nd_status status = implementation->prepare(cpu, work, precision, out);
         if (status != nd_status_unsupported) return status;
     }
@@ -40,8 +48,8 @@ static nd_status plan_named(nd_cpu *cpu, const nd_work *work, nd_precision preci
                             nd_kernel **out) {
     for (size_t i = 0; i < cpu->n_implementations; i++) {
         const nd_cpu_implementation *implementation = &cpu->implementations[i];
-        if (implementation->operation != work->operation || strcmp(implementation->name, name)) continue;
-        if (!implementation->supports(cpu, work, precision)) continue;
+        if (strcmp(implementation->name, name) || !nd_cpu_takes(cpu, implementation, work, precision))
+            continue;
         const nd_status status = implementation->prepare(cpu, work, precision, out);
         if (status != nd_status_unsupported) return status;
     }
@@ -97,8 +105,7 @@ static nd_status plan_gather(nd_cpu *cpu, const nd_work *work, nd_precision prec
     for (size_t i = 0; i < cpu->n_implementations && trial->n < plan_candidates_max; i++) {
         const nd_cpu_implementation *implementation = &cpu->implementations[i];
         plan_candidate *candidate = &trial->candidates[trial->n];
-        if (implementation->operation != work->operation || !implementation->supports(cpu, work, precision))
-            continue;
+        if (!nd_cpu_takes(cpu, implementation, work, precision)) continue;
         const nd_status status = implementation->prepare(cpu, work, precision, &candidate->kernel);
         if (status == nd_status_unsupported) continue;
         if (status) return status;

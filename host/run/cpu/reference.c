@@ -19,7 +19,7 @@ typedef struct reference_kernel {
 
 bool nd_cpu_reference_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
     (void)cpu;
-    if (precision == nd_precision_int8) return nd_quantized_agrees(work);
+    if (nd_precision_is_quantised(precision)) return nd_quantized_agrees(work, precision);
     if (work->operation == nd_operation_quantize || work->operation == nd_operation_dequantize) return false;
     return (precision == nd_precision_fp32 || precision == nd_precision_bf16) && nd_work_agrees(work);
 }
@@ -70,7 +70,7 @@ nd_status nd_cpu_reference_prepare(nd_cpu *cpu, const nd_work *work, nd_precisio
     k->base = (nd_kernel){.cpu = cpu, .run = reference_run, .release = reference_release};
     k->work = *work;
     k->half = precision == nd_precision_bf16;
-    k->quantised = precision == nd_precision_int8;
+    k->quantised = nd_precision_is_quantised(precision);
     if (!nd_ref_keep(&k->work, precision, &k->arena)) {
         reference_release(&k->base);
         return nd_fail(nd_status_memory, "%s: no memory for the weights", nd_operation_name(work->operation));

@@ -15,7 +15,7 @@ typedef struct codec {
     void (*interleave)(const float *planes, int64_t area, int64_t n, void *device, nd_quant quant);
 } codec;
 
-static const nd_quant plain = {1, 0};
+static const nd_quant plain = {.scale = 1}, plain_e4m3 = {.scale = 1, .e4m3 = true};
 
 static void read_f32(const void *device, int64_t step, int64_t n, float *out) {
     const float *from = device;
@@ -58,6 +58,11 @@ static void write_u8(void *device, int64_t step, int64_t n, const float *in, nd_
         for (int64_t i = 0; i < n; i++) to[i * step] = nd_quantize(quant, in[i]);
 }
 
+static void read_e4m3(const void *device, int64_t step, int64_t n, float *out) {
+    const uint8_t *from = device;
+    for (int64_t i = 0; i < n; i++) out[i] = nd_e4m3_to_f32(from[i * step]);
+}
+
 /* A call for the three values of every pixel takes as long as a layer in int8. */
 ND_CLONES static void interleave(const float *planes, int64_t area, int64_t n, float *restrict to) {
     for (int64_t i = 0; i < n; i++) {
@@ -97,12 +102,13 @@ static const codec codecs[] = {
     [nd_dtype_f32] = {sizeof(float), read_f32, write_f32, interleave_f32},
     [nd_dtype_bf16] = {sizeof(uint16_t), read_bf16, write_bf16, interleave_bf16},
     [nd_dtype_u8] = {sizeof(uint8_t), read_u8, write_u8, interleave_u8},
+    [nd_dtype_e4m3] = {sizeof(uint8_t), read_e4m3, write_u8, interleave_u8},
 };
 
 typedef struct transfer {
     nd_view view;
     const codec *codec;
-    nd_quant quant; /* of 8-bit integers that are uploaded */
+    nd_quant quant; /* of 8 bits that are uploaded */
     bool up;
     char *device;
     float *host;
@@ -213,7 +219,10 @@ static void transfer_all(nd_backend *backend, transfer *t, const nd_view *view, 
 
 nd_status nd_cpu_upload(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_precision precision,
                         const float *src) {
-    transfer t = {.up = true, .device = dst->data, .host = (float *)src, .quant = plain};
+    transfer t = {.up = true,
+                  .device = dst->data,
+                  .host = (float *)src,
+                  .quant = precision == nd_precision_e4m3 ? plain_e4m3 : plain};
     transfer_all(backend, &t, view, precision);
     return nd_status_ok;
 }
@@ -221,7 +230,7 @@ nd_status nd_cpu_upload(nd_backend *backend, nd_memory *dst, const nd_view *view
 nd_status nd_cpu_upload_quantized(nd_backend *backend, nd_memory *dst, const nd_view *view, nd_quant quant,
                                   const float *src) {
     transfer t = {.up = true, .device = dst->data, .host = (float *)src, .quant = quant};
-    transfer_all(backend, &t, view, nd_precision_int8);
+    transfer_all(backend, &t, view, quant.e4m3 ? nd_precision_e4m3 : nd_precision_int8);
     return nd_status_ok;
 }
 

@@ -210,6 +210,11 @@ static nd_status open_instruction(nd_dynamic *dynamic, int i) {
     ND_REQUIRE(branches || next->function, nd_status_unsupported,
                "%s (%s): nd does not run this operator where sizes or integers follow from the data",
                node->name, op);
+    for (int k = 0; k < node->n_in + node->n_out; k++) {
+        const int value = k < node->n_in ? node->in[k] : node->out[k - node->n_in];
+        ND_REQUIRE(value < 0 || dynamic->graph->values[value].dtype != nd_dtype_e4m3, nd_status_unsupported,
+                   "%s (%s): e4m3 is run only between QuantizeLinear and DequantizeLinear", node->name, op);
+    }
     for (int k = 0; k < node->n_in; k++) {
         const int value = node->in[k];
         if (value < 0) continue;

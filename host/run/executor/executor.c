@@ -25,9 +25,12 @@ static nd_status exec_settle(nd_exec *exec, const nd_exec_settings *settings) {
     const nd_graph *graph = exec->graph;
     nd_exec_settings *s = &exec->settings;
     *s = settings ? *settings : defaults;
-    ND_REQUIRE(s->precision != nd_precision_int8 || nd_graph_is_quantised(graph), nd_status_unsupported,
-               "%s: int8 needs a quantised network, as nd quantize writes it", graph->name);
-    if (s->precision == nd_precision_int8) s->precision = nd_precision_fp32;
+    const bool quantised = nd_precision_is_quantised(s->precision);
+    const bool e4m3 = s->precision == nd_precision_e4m3;
+    ND_REQUIRE(!quantised || (nd_graph_is_quantised(graph) && nd_graph_is_e4m3(graph) == e4m3),
+               nd_status_unsupported, "%s: %s needs a network quantised to it, as nd quantize writes it",
+               graph->name, nd_precision_name(s->precision));
+    if (quantised) s->precision = nd_precision_fp32;
     if (!s->inputs) s->n_inputs = graph->n_inputs;
     if (!s->outputs) s->n_outputs = graph->n_outputs;
     ND_TRY(exec_copy_list(exec, s->inputs ? s->inputs : graph->inputs, s->n_inputs, &s->inputs));

@@ -11,7 +11,8 @@ static bool work_reads_x2(const nd_work *work) {
            work->operation == nd_operation_product;
 }
 
-/* The work on these operands, and what it computes in: integers where any of them is quantised. */
+/* The work on these operands, and what it computes in: 8 bits where any of them is quantised, which must
+ * then be alike: the definitions know no mixtures. */
 static nd_precision emit_bind(const nd_exec *exec, const nd_operands *operands, nd_work *work) {
     const bool x2 = work_reads_x2(work);
     work->x = operands->x.view;
@@ -21,7 +22,8 @@ static nd_precision emit_bind(const nd_exec *exec, const nd_operands *operands, 
     work->x2_quant = x2 ? operands->x2.quant : (nd_quant){0};
     work->y_quant = operands->y.quant;
     const bool quantised = work->x_quant.scale > 0 || work->x2_quant.scale > 0 || work->y_quant.scale > 0;
-    return quantised ? nd_precision_int8 : exec->settings.precision;
+    const bool e4m3 = work->x_quant.e4m3 || work->x2_quant.e4m3 || work->y_quant.e4m3;
+    return !quantised ? exec->settings.precision : e4m3 ? nd_precision_e4m3 : nd_precision_int8;
 }
 
 bool nd_exec_supports(nd_exec *exec, nd_work work, const nd_operands *operands, bool fast) {

@@ -127,7 +127,7 @@ static int exec_before_depthwise(const nd_exec *exec, const nd_node *depthwise, 
     if (source < 0 || nodes[source].op != nd_op_dequantize || !nd_exec_quant(exec, &nodes[source], &inner))
         return before;
     if (!nd_exec_quant(exec, &nodes[quantize], &outer)) return before;
-    if (inner.scale != outer.scale || inner.zero != outer.zero) return before;
+    if (!nd_exec_quant_same(&inner, &outer)) return before;
     *again = before;
     return gather;
 }

@@ -310,19 +310,22 @@ static void group_split(const nd_exec *exec, const nd_group *group, nd_parts *le
     left->part[left->n++] = rest;
 }
 
-/* Integers as the floats that nd_work wants. */
-static nd_status group_integers(nd_exec *exec, const int8_t *q, int64_t rows, int64_t length, bool turned,
-                                const float **weights) {
+/* Integers, or the bytes of e4m3, as the floats that nd_work wants. */
+static nd_status group_integers(nd_exec *exec, const int8_t *q, bool e4m3, int64_t rows, int64_t length,
+                                bool turned, const float **weights) {
     float *copy = group_floats(exec, rows * length);
     ND_REQUIRE(copy, nd_status_memory, "no memory for weights");
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < length; i++) copy[r * length + i] = q[turned ? i * rows + r : r * length + i];
+        for (int64_t i = 0; i < length; i++) {
+            const int8_t own = q[turned ? i * rows + r : r * length + i];
+            copy[r * length + i] = e4m3 ? nd_e4m3_to_f32((uint8_t)own) : own;
+        }
     *weights = copy;
     return nd_status_ok;
 }
 
-/* The weights of a group as integers, where the file has them so; *done false leaves the work as it was. */
-static nd_status group_quantize(nd_exec *exec, const nd_group *group, nd_work *work, bool *done) {
+/* The weights of a group in 8 bits, where the file has them so; *done false leaves the work as it was. */
+static nd_status group_quantize(nd_exec *exec, const nd_group *group, bool e4m3, nd_work *work, bool *done) {
     const nd_node *nodes = exec->graph->nodes, *main = &nodes[group->main];
     const nd_exec_value *out = &exec->values[main->out[0]];
     const bool product = main->op == nd_op_gemm || main->op == nd_op_matmul;
@@ -334,17 +337,17 @@ static nd_status group_quantize(nd_exec *exec, const nd_group *group, nd_work *w
     if (main->op != nd_op_conv && !product) return nd_status_ok;
     if (product && main->op == nd_op_gemm && (main->attr.alpha != 1 || main->attr.trans_a))
         return nd_status_ok;
-    if (!nd_exec_integers(exec, main, 1, turned ? 1 : 0, no, &q, &scales)) return nd_status_ok;
+    if (!nd_exec_integers(exec, main, 1, turned ? 1 : 0, no, e4m3, &q, &scales)) return nd_status_ok;
     if (group->depthwise >= 0) {
         const nd_node *depthwise = &nodes[group->depthwise];
         if (group->middle < 0 || (depthwise->n_in > 2 && depthwise->in[2] >= 0)) return nd_status_ok;
         nd_exec_quant(exec, &nodes[group->middle], &work->middle_quant);
         const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
-        if (nd_exec_integers(exec, depthwise, 1, 0, work->terms, &filters, &work->depthwise_scale))
-            ND_TRY(group_integers(exec, filters, work->terms, taps, false, &work->depthwise));
+        if (nd_exec_integers(exec, depthwise, 1, 0, work->terms, e4m3, &filters, &work->depthwise_scale))
+            ND_TRY(group_integers(exec, filters, e4m3, work->terms, taps, false, &work->depthwise));
     }
     const int64_t length = nd_tensor_count(nd_exec_constant(exec, main, 1)) / no;
-    ND_TRY(group_integers(exec, q, no, length, turned, &work->weights));
+    ND_TRY(group_integers(exec, q, e4m3, no, length, turned, &work->weights));
     work->weights_scale = scales;
     *done = true;
     return nd_status_ok;
@@ -377,7 +380,7 @@ static nd_status group_lower_integers(nd_exec *exec, const nd_group *group, cons
     *done = false;
     ND_TRY(nd_exec_source_stored(exec, group_input(exec, group), &operands.x));
     if (!(operands.x.quant.scale > 0)) return nd_status_ok;
-    ND_TRY(group_quantize(exec, group, &work, &integers));
+    ND_TRY(group_quantize(exec, group, operands.x.quant.e4m3, &work, &integers));
     for (int copied = 0; integers && copied < 2 && !*done; copied++)
         for (int i = 0; i < 5 && !*done; i++) {
             int last;

@@ -20,7 +20,7 @@ static nd_status lower_activation(nd_exec *exec, const nd_node *node) {
 static nd_status lower_max_pool(nd_exec *exec, const nd_node *node, const nd_work *work) {
     nd_operands operands = {0};
     ND_TRY(nd_exec_source_stored(exec, node->in[0], &operands.x));
-    if (!(operands.x.quant.scale > 0)) return lower_unary(exec, node, work);
+    if (!(operands.x.quant.scale > 0) || operands.x.quant.e4m3) return lower_unary(exec, node, work);
     exec->values[node->out[0]].place.quant = operands.x.quant;
     ND_TRY(nd_exec_target(exec, node->out[0], &operands.y));
     return nd_exec_emit(exec, node, *work, &operands);

@@ -167,7 +167,7 @@ static bool concat_quantised(nd_exec *exec, const nd_node *node, nd_quant *out) 
     for (int i = 0; i < node->n_in; i++) {
         const nd_quant *quant = &exec->values[node->in[i]].place.quant;
         if (exec->values[node->in[i]].place.slot < 0 || !(quant->scale > 0)) return false;
-        if (i && (quant->scale != out->scale || quant->zero != out->zero)) return false;
+        if (i && !nd_exec_quant_same(quant, out)) return false;
         *out = *quant;
     }
     return true;

@@ -35,7 +35,7 @@ typedef struct nd_slot {
 typedef struct nd_place {
     int slot; /* -1: nowhere yet */
     nd_view view;
-    nd_quant quant; /* 8-bit integers; scale 0: the storage type of the precision */
+    nd_quant quant; /* 8 bits; scale 0: the storage type of the precision */
 } nd_place;
 
 typedef struct nd_exec_value {
@@ -135,10 +135,11 @@ const char *nd_exec_label(nd_exec *exec, const nd_node *node);
 /* Scale and zero of a QuantizeLinear or DequantizeLinear of the whole tensor, as nd stores it; false where
  * they are computed, vary along an axis or are no numbers. */
 bool nd_exec_quant(const nd_exec *exec, const nd_node *node, nd_quant *out);
+bool nd_exec_quant_same(const nd_quant *a, const nd_quant *b);
 
-/* The integers that constant input `index` was dequantised from, and a copied scale per output, where it has
- * one scale or one per index of `axis`; false where it has none or other ones. */
-bool nd_exec_integers(nd_exec *exec, const nd_node *node, int index, int axis, int64_t outputs,
+/* The integers, or bytes of e4m3, that constant input `index` was dequantised from, and a copied scale per
+ * output, where it has one scale or one per index of `axis`; false where it has none or other ones. */
+bool nd_exec_integers(nd_exec *exec, const nd_node *node, int index, int axis, int64_t outputs, bool e4m3,
                       const int8_t **q, const float **scales);
 
 nd_status nd_exec_source(nd_exec *exec, int value, nd_place *out); /* the same, dequantised */

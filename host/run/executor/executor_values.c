@@ -42,6 +42,9 @@ static nd_status exec_mark(nd_exec *exec) {
     for (int i = 0; i < graph->n_values; i++) {
         const nd_exec_value *value = &exec->values[i];
         if (!value->wanted && !value->uses) continue;
+        const char *unread = value->fed ? NULL : graph->values[i].raw_type;
+        ND_REQUIRE(!unread || value->user < 0, nd_status_unsupported, "%s: \"%s\" is of %s",
+                   nd_exec_label(exec, &graph->nodes[value->user]), graph->values[i].name, unread);
         ND_REQUIRE(value->fed || value->producer >= 0 || graph->values[i].init, nd_status_usage,
                    "value \"%s\" is needed, but neither computed nor an input", graph->values[i].name);
     }

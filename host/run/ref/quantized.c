@@ -15,8 +15,19 @@ typedef struct quantized_call {
     void *y;
     nd_requant requant;
     float *factor, *shift, *middle_factor;
-    int64_t *middle; /* separable: [threads][terms] */
+    float x_value[256], middle_value[256]; /* what a byte stands for, without its scale */
+    double *middle;                        /* separable: [threads][terms] */
 } quantized_call;
+
+static void quantized_values(nd_quant quant, float *value) {
+    for (int q = 0; q < 256; q++)
+        value[q] = quant.e4m3 ? nd_e4m3_to_f32((uint8_t)q) : (float)(q - quant.zero);
+}
+
+/* Of a residual, with its zero. */
+static float quantized_residual(const quantized_call *call, int64_t at) {
+    return call->work->x2_quant.e4m3 ? nd_e4m3_to_f32(call->x2[at]) : (float)call->x2[at];
+}
 
 /* The activation, and into the range of y. */
 static float quantized_bounded(const nd_requant *r, float t) {
@@ -24,33 +35,33 @@ static float quantized_bounded(const nd_requant *r, float t) {
     return fminf(fmaxf(t + r->zero, r->low), r->high);
 }
 
-/* One element of y from its sum. */
-static void quantized_store(const quantized_call *call, int64_t o, int64_t sum, int64_t x2_at, int64_t y_at) {
+/* One element of y from its sum: of integers less than 2^31, as exact in fp64. */
+static void quantized_store(const quantized_call *call, int64_t o, double sum, int64_t x2_at, int64_t y_at) {
     const nd_requant *r = &call->requant;
     float t = fmaf((float)sum, call->factor[o], call->shift[o]);
-    if (call->work->residual) t = fmaf((float)call->x2[x2_at], r->x2_factor, t);
+    if (call->work->residual) t = fmaf(quantized_residual(call, x2_at), r->x2_factor, t);
     t = quantized_bounded(r, t);
     if (call->work->y_quant.scale > 0) {
-        ((uint8_t *)call->y)[y_at] = (uint8_t)nearbyintf(t);
+        ((uint8_t *)call->y)[y_at] = nd_quantized_store(call->work->y_quant.e4m3, t);
     } else {
         ((float *)call->y)[y_at] = t;
     }
 }
 
-static int64_t quantized_window(const quantized_call *call, const float *filter, int64_t n, int64_t first,
-                                int64_t channels, int64_t oh, int64_t ow) {
+static double quantized_window(const quantized_call *call, const float *filter, int64_t n, int64_t first,
+                               int64_t channels, int64_t oh, int64_t ow) {
     const nd_work *work = call->work;
     const nd_window *g = &work->window;
     const nd_view *in = &work->x;
-    int64_t sum = 0;
+    double sum = 0;
     for (int64_t c = 0; c < channels; c++)
         for (int64_t i = 0; i < g->kernel[0]; i++)
             for (int64_t j = 0; j < g->kernel[1]; j++) {
                 const int64_t h = oh * g->stride[0] - g->pad[0] + i * g->dilation[0];
                 const int64_t w = ow * g->stride[1] - g->pad[1] + j * g->dilation[1];
                 if (h < 0 || h >= in->dims[2] || w < 0 || w >= in->dims[3]) continue;
-                const int64_t weight = (int64_t)filter[(c * g->kernel[0] + i) * g->kernel[1] + j];
-                sum += weight * (call->x[nd_ref_at4(in, n, first + c, h, w)] - work->x_quant.zero);
+                const double weight = filter[(c * g->kernel[0] + i) * g->kernel[1] + j];
+                sum += weight * (double)call->x_value[call->x[nd_ref_at4(in, n, first + c, h, w)]];
             }
     return sum;
 }
@@ -82,19 +93,19 @@ static void quantized_gemm(void *context, int64_t begin, int64_t end, int worker
     for (int64_t o = begin; o < end; o++)
         for (int64_t row = 0; row < work->y.dims[0]; row++) {
             const int64_t at[] = {row, o};
-            int64_t sum = 0;
+            double sum = 0;
             for (int64_t i = 0; i < k; i++) {
-                const int64_t x = call->x[nd_ref_at(&work->x, (int64_t[]){row, i})];
-                sum += (int64_t)work->weights[o * k + i] * (x - work->x_quant.zero);
+                const uint8_t x = call->x[nd_ref_at(&work->x, (int64_t[]){row, i})];
+                sum += (double)work->weights[o * k + i] * (double)call->x_value[x];
             }
             quantized_store(call, o, sum, work->residual ? nd_ref_at(&work->x2, at) : 0,
                             nd_ref_at(&work->y, at));
         }
 }
 
-/* q - zero of one depthwise result. */
-static int64_t quantized_depthwise(const quantized_call *call, int64_t n, int64_t term, int64_t oh,
-                                   int64_t ow) {
+/* What is stored of one depthwise result. */
+static double quantized_depthwise(const quantized_call *call, int64_t n, int64_t term, int64_t oh,
+                                  int64_t ow) {
     const nd_work *work = call->work;
     const nd_window *g = &work->window;
     const nd_view *in = &work->x;
@@ -105,11 +116,13 @@ static int64_t quantized_depthwise(const quantized_call *call, int64_t n, int64_
             const int64_t h = oh * g->stride[0] - g->pad[0] + i * g->dilation[0];
             const int64_t w = ow * g->stride[1] - g->pad[1] + j * g->dilation[1];
             if (h < 0 || h >= in->dims[2] || w < 0 || w >= in->dims[3]) continue;
-            const int32_t x = call->x[nd_ref_at4(in, n, work->channel[term], h, w)];
-            chain = fmaf((float)(x - work->x_quant.zero), filter[i * g->kernel[1] + j], chain);
+            const uint8_t x = call->x[nd_ref_at4(in, n, work->channel[term], h, w)];
+            chain = fmaf(call->x_value[x], filter[i * g->kernel[1] + j], chain);
         }
     const float t = fmaf(chain, call->middle_factor[term], (float)work->middle_quant.zero);
-    return (int64_t)nearbyintf(fminf(fmaxf(t, 0), 255)) - work->middle_quant.zero;
+    const bool e4m3 = work->middle_quant.e4m3;
+    const float bounded = fminf(fmaxf(t, e4m3 ? -448 : 0), e4m3 ? 448 : 255);
+    return (double)call->middle_value[nd_quantized_store(e4m3, bounded)];
 }
 
 /* Rows of the output. */
@@ -118,14 +131,14 @@ static void quantized_separable(void *context, int64_t begin, int64_t end, int w
     const nd_work *work = call->work;
     const nd_view *out = &work->y;
     const int64_t terms = work->terms;
-    int64_t *middle = call->middle + worker * terms;
+    double *middle = call->middle + worker * terms;
     for (int64_t row = begin; row < end; row++) {
         const int64_t n = row / out->dims[2], h = row % out->dims[2];
         for (int64_t w = 0; w < out->dims[3]; w++) {
             for (int64_t t = 0; t < terms; t++) middle[t] = quantized_depthwise(call, n, t, h, w);
             for (int64_t o = 0; o < out->dims[1]; o++) {
-                int64_t sum = 0;
-                for (int64_t t = 0; t < terms; t++) sum += (int64_t)work->weights[o * terms + t] * middle[t];
+                double sum = 0;
+                for (int64_t t = 0; t < terms; t++) sum += (double)work->weights[o * terms + t] * middle[t];
                 quantized_store(call, o, sum, work->residual ? nd_ref_at4(&work->x2, n, o, h, w) : 0,
                                 nd_ref_at4(out, n, o, h, w));
             }
@@ -145,6 +158,8 @@ static nd_status quantized_sums(quantized_call *call) {
         free(constants);
         return nd_fail(nd_status_memory, "no memory for %zu terms", terms);
     }
+    quantized_values(work->x_quant, call->x_value);
+    quantized_values(work->middle_quant, call->middle_value);
     call->factor = constants;
     call->shift = constants + no;
     call->middle_factor = constants + 2 * no;

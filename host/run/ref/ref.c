@@ -58,6 +58,7 @@ static float ref_load(const void *data, nd_dtype dtype, int64_t at) {
     if (dtype == nd_dtype_f16) return nd_f16_to_f32(((const uint16_t *)data)[at]);
     if (dtype == nd_dtype_bf16) return nd_bf16_to_f32(((const uint16_t *)data)[at]);
     if (dtype == nd_dtype_u8) return ((const uint8_t *)data)[at];
+    if (dtype == nd_dtype_e4m3) return nd_e4m3_to_f32(((const uint8_t *)data)[at]);
     return ((const float *)data)[at];
 }
 
@@ -67,7 +68,9 @@ static void ref_store(void *data, nd_dtype dtype, int64_t at, float value) {
     else if (dtype == nd_dtype_bf16)
         ((uint16_t *)data)[at] = nd_f32_to_bf16(value);
     else if (dtype == nd_dtype_u8)
-        ((uint8_t *)data)[at] = nd_quantize((nd_quant){1, 0}, value);
+        ((uint8_t *)data)[at] = nd_quantize((nd_quant){.scale = 1}, value);
+    else if (dtype == nd_dtype_e4m3)
+        ((uint8_t *)data)[at] = nd_f32_to_e4m3(value);
     else
         ((float *)data)[at] = value;
 }
@@ -87,8 +90,9 @@ static bool ref_rounded(const float **numbers, int64_t count, nd_dtype dtype, nd
 }
 
 bool nd_ref_keep(nd_work *work, nd_precision precision, nd_arena *arena) {
-    /* Integers, and the real filters that stand among them, are kept as they are. */
-    const nd_dtype dtype = precision == nd_precision_int8 ? nd_dtype_f32 : nd_precision_storage(precision);
+    /* Those in 8 bits, and the real filters that stand among them, are kept as they are. */
+    const nd_dtype dtype =
+        nd_precision_is_quantised(precision) ? nd_dtype_f32 : nd_precision_storage(precision);
     const int64_t window = work->window.kernel[0] * work->window.kernel[1];
     const int64_t channels = work->y.rank > 1 ? work->y.dims[1] : 0;
     int64_t weights = channels;
@@ -132,7 +136,7 @@ static void ref_close(nd_backend *backend) {
 
 static bool ref_supports(nd_backend *backend, const nd_work *work, nd_precision precision) {
     (void)backend;
-    if (precision == nd_precision_int8) return nd_quantized_agrees(work);
+    if (nd_precision_is_quantised(precision)) return nd_quantized_agrees(work, precision);
     const bool turns = work->operation == nd_operation_quantize || work->operation == nd_operation_dequantize;
     return precision != nd_precision_tf32 && !turns && nd_work_agrees(work);
 }
@@ -147,7 +151,7 @@ static void ref_release(nd_kernel *kernel) {
 static bool ref_dense(nd_kernel *kernel) {
     const nd_view *views[] = {&kernel->work.x, &kernel->work.x2, &kernel->work.y};
     if (nd_precision_storage(kernel->precision) == nd_dtype_f32) return true;
-    if (kernel->precision == nd_precision_int8) return true;
+    if (nd_precision_is_quantised(kernel->precision)) return true;
     for (int i = 0; i < 3; i++) {
         kernel->dense[i] = nd_alloc_array((size_t)nd_view_count(views[i]), sizeof(float));
         if (!kernel->dense[i]) return false;
@@ -214,7 +218,7 @@ static nd_status ref_start(nd_backend *backend, nd_kernel *kernel, const nd_memo
                            nd_memory *y, nd_memory *workspace) {
     (void)backend;
     (void)workspace;
-    if (kernel->precision == nd_precision_int8)
+    if (nd_precision_is_quantised(kernel->precision))
         return nd_ref_run_quantized(&kernel->work, x ? x->data : NULL, x2 ? x2->data : NULL, y->data);
     if (nd_precision_storage(kernel->precision) != nd_dtype_f32) return ref_run_half(kernel, x, x2, y);
     return nd_ref_run(&kernel->work, x ? (const float *)x->data : NULL, x2 ? (const float *)x2->data : NULL,

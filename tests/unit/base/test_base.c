@@ -113,6 +113,38 @@ Test(tensor, halves) {
     cr_assert_eq(nd_f32_to_f16(-1e30f), 0xfc00);
 }
 
+/* Sign, exponent and fraction of a code, as its definition has them. */
+static double e4m3(int code) {
+    const int exponent = code >> 3 & 15, fraction = code & 7;
+    const double magnitude = exponent ? ldexp(8 + fraction, exponent - 10) : ldexp(fraction, -9);
+    return code & 128 ? -magnitude : magnitude;
+}
+
+Test(tensor, e4m3) {
+    for (int code = 0; code < 256; code++) {
+        const float value = nd_e4m3_to_f32((uint8_t)code);
+        if (code % 128 == 127) {
+            cr_assert(isnan(value));
+            cr_assert_eq(nd_f32_to_e4m3(code & 128 ? -NAN : NAN), code);
+            continue;
+        }
+        cr_assert_eq((double)value, e4m3(code), "%02x", (unsigned)code);
+        cr_assert_eq(nd_f32_to_e4m3(value), code);
+        if (code % 128 == 126) continue;
+        const float middle = (float)((e4m3(code) + e4m3(code + 1)) / 2); /* exact */
+        cr_assert_eq(nd_f32_to_e4m3(middle), code % 2 ? code + 1 : code, "%02x", (unsigned)code);
+        cr_assert_eq(nd_f32_to_e4m3(nextafterf(middle, value)), code);
+        cr_assert_eq(nd_f32_to_e4m3(nextafterf(middle, 2 * middle)), code + 1);
+    }
+    static const float large[] = {448, 449, 464, 500, 1e30f, INFINITY};
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
+        cr_assert_eq(nd_f32_to_e4m3(large[i]), 0x7e);
+        cr_assert_eq(nd_f32_to_e4m3(-large[i]), 0xfe);
+    }
+    cr_assert_eq(nd_f32_to_e4m3(0x1p-10f), 0, "a tie");
+    cr_assert_eq(nd_f32_to_e4m3(-0x1p-149f), 0x80);
+}
+
 Test(text, patterns) {
     cr_assert(nd_text_match("layer?.*.conv1", "layer1.0.conv1"));
     cr_assert(nd_text_match("*", ""));

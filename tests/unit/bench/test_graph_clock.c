@@ -51,7 +51,7 @@ Test(graph_clock, a_layer_in_8_bits_hands_8_bits_on) {
     const nd_operation products[] = {nd_operation_conv, nd_operation_separable};
     for (int pair = 0; pair < 2; pair++) {
         nd_graph *graph = layer(backend, 2 * pair);
-        OK(nd_clock_quantize(graph, backend, 2));
+        OK(nd_clock_quantize(graph, backend, nd_precision_int8, 2));
         cr_expect(nd_graph_is_quantised(graph));
         expect_integers(backend, graph, products[pair]);
         nd_graph_free(graph);

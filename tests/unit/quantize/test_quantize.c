@@ -35,14 +35,18 @@ static nd_graph *decoupled_net(nd_backend *backend) {
 }
 
 /* Written where `path` is not NULL; then folded, as every network is before it runs. */
-static nd_quantize_report quantize_net(nd_graph *graph, nd_backend *backend, const char *path) {
+static nd_quantize_report quantize_to(nd_graph *graph, nd_backend *backend, bool e4m3, const char *path) {
     nd_batches *calib = open_pictures(images, 11);
     nd_quantize_report report = {0};
-    OK(nd_quantize_graph(graph, backend, &(nd_quantize_settings){.calib = calib}, &report));
+    OK(nd_quantize_graph(graph, backend, &(nd_quantize_settings){.calib = calib, .e4m3 = e4m3}, &report));
     nd_batches_close(calib);
     if (path) OK(nd_model_save(graph, path));
     OK(nd_graph_fold(graph));
     return report;
+}
+
+static nd_quantize_report quantize_net(nd_graph *graph, nd_backend *backend, const char *path) {
+    return quantize_to(graph, backend, false, path);
 }
 
 static double picture_distance(nd_backend *backend, const nd_graph *a, const nd_graph *b) {
@@ -87,6 +91,22 @@ Test(quantize, a_decoupled_network_keeps_its_pairs) {
     cr_expect_eq(report.balanced, pairs);
     cr_expect_eq(count_steps(backend, graph, nd_operation_separable), pairs);
     cr_expect(distance > 1e-5 && distance < 0.05, "%g", distance);
+    nd_graph_free(real);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
+/* Numbers of 4 bits are further away than integers of 8, and less than a step of them. */
+Test(quantize, pairs_in_e4m3) {
+    nd_backend *backend = open_ref();
+    nd_graph *real = decoupled_net(backend), *graph = decoupled_net(backend);
+    const int pairs = count_steps(backend, real, nd_operation_separable);
+    const nd_quantize_report report = quantize_to(graph, backend, true, NULL);
+    const double distance = picture_distance(backend, real, graph);
+    cr_expect_eq(report.quantised, report.layers);
+    cr_expect(nd_graph_is_e4m3(graph));
+    cr_expect_eq(count_steps(backend, graph, nd_operation_separable), pairs);
+    cr_expect(distance > 1e-4 && distance < 0.125, "%g", distance);
     nd_graph_free(real);
     nd_graph_free(graph);
     nd_backend_close(backend);
@@ -168,7 +188,7 @@ static double *channel_means(nd_backend *backend, const nd_graph *graph, const c
     float *stored = nd_alloc_array((size_t)(dims[1] * area), sizeof *stored);
     double *means = nd_alloc_array((size_t)dims[1], sizeof *means);
     nd_batches *calib = open_pictures(images, 11);
-    const nd_range any = {0, 1, 0};
+    const nd_range any = {0, 1, 0, false};
     OK(nd_ranges_means(graph, backend, calib, images, &value, 1, &any, &real, &stored));
     for (int64_t i = 0; i < dims[1] * area; i++) means[i / area] += (double)real[i] / (double)area;
     *channels = dims[1];
@@ -295,14 +315,14 @@ Test(quantize, rounding_minds_what_the_weights_meet) {
     nd_backend_close(backend);
 }
 
-Test(quantize, a_written_network_answers_the_same) {
+static void written_answers_the_same(bool e4m3) {
     char path[] = "/tmp/nd-quantize-XXXXXX.onnx";
     nd_backend *backend = open_ref();
     nd_graph *graph = small_net(), *again = NULL;
     const int file = mkstemps(path, 5);
     cr_assert_geq(file, 0);
     close(file);
-    quantize_net(graph, backend, path);
+    quantize_to(graph, backend, e4m3, path);
     OK(nd_model_open(path, &again));
     OK(nd_graph_fold(again));
     OK(nd_graph_infer(again, &(nd_infer_settings){.batch = 1}));
@@ -311,6 +331,11 @@ Test(quantize, a_written_network_answers_the_same) {
     nd_graph_free(graph);
     nd_graph_free(again);
     nd_backend_close(backend);
+}
+
+Test(quantize, a_written_network_answers_the_same) {
+    written_answers_the_same(false);
+    written_answers_the_same(true);
 }
 
 Test(quantize, what_cannot_be_quantised_is_said) {
@@ -338,7 +363,17 @@ Test(quantize, a_range_weighs_clipping_against_rounding) {
     double counts[bins] = {0};
     for (int i = 0; i < 10; i++) counts[i] = 1e5;
     counts[bins - 1] = 1;
-    cr_expect_lt(nd_range_error(counts, bins, 0, 10, 0, 1), nd_range_error(counts, bins, 0, 10, 0, 10));
+    const nd_range tight = {0, 1, 0, false}, wide = {0, 10, 0, false};
+    cr_expect_lt(nd_range_error(counts, bins, 0, 10, &tight), nd_range_error(counts, bins, 0, 10, &wide));
     counts[bins - 1] = 1e4;
-    cr_expect_gt(nd_range_error(counts, bins, 0, 10, 0, 1), nd_range_error(counts, bins, 0, 10, 0, 10));
+    cr_expect_gt(nd_range_error(counts, bins, 0, 10, &tight), nd_range_error(counts, bins, 0, 10, &wide));
+
+    /* Steps of e4m3 grow with the numbers: four octaves more cost nothing. */
+    const nd_range octaves = {-16, 16, 0, true}, clipped = {-1, 1, 0, true};
+    counts[bins - 1] = 0;
+    const double one = nd_range_error(counts, bins, 0, 10, &clipped);
+    cr_expect_float_eq(nd_range_error(counts, bins, 0, 10, &octaves), one, 0.01 * one);
+    counts[bins - 1] = 1;
+    cr_expect_lt(nd_range_error(counts, bins, 0, 10, &octaves), 1.01 * one);
+    cr_expect_gt(nd_range_error(counts, bins, 0, 10, &clipped), 1.01 * one);
 }

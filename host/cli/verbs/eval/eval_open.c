@@ -79,7 +79,7 @@ static void eval_warn(const nd_eval *eval) {
 static nd_status eval_open_backend(nd_eval *eval) {
     const char *dtype = nd_args_text(eval->args, "dtype", "fp32");
     ND_REQUIRE(nd_precision_find(dtype, &eval->precision), nd_status_usage,
-               "--dtype %s: expected fp32, tf32, fp16, bf16 or int8", dtype);
+               "--dtype %s: expected fp32, tf32, fp16, bf16, int8 or e4m3", dtype);
     return nd_cli_backend(eval->args, &eval->backend);
 }
 

@@ -22,7 +22,7 @@ enum { default_batch = 32 };
 /* What the points of one dtype and batch share: reopened when a point asks for another. */
 typedef struct stage {
     char backend_name[32], dtype[16], batch_text[16];
-    char ranges[512]; /* in int8: the images that the ranges are found on; else empty */
+    char ranges[512]; /* in 8 bits: the images that the ranges are found on; else empty */
     nd_backend *backend;
     nd_precision precision;
     int64_t batch;        /* images asked for at once */
@@ -127,7 +127,7 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
     ND_TRY(stage_find(s, dtype, batch));
     stage *st = s->stage;
     char ranges[sizeof st->ranges] = "";
-    if (!strcmp(dtype, "int8"))
+    if (!strcmp(dtype, "int8") || !strcmp(dtype, "e4m3"))
         snprintf(ranges, sizeof ranges, "%s %s %s %s %s", nd_args_text(point, "calib", ""),
                  nd_args_text(point, "calib-images", ""), nd_args_text(point, "calib-preprocess", ""),
                  nd_args_text(point, "quantize", ""), nd_args_text(point, "max-drop", ""));
@@ -138,7 +138,7 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
     snprintf(st->batch_text, sizeof st->batch_text, "%s", batch);
     memcpy(st->ranges, ranges, sizeof ranges);
     ND_REQUIRE(nd_precision_find(dtype, &st->precision), nd_status_usage,
-               "--dtype %s: there are fp32, tf32, fp16, bf16 and int8", dtype);
+               "--dtype %s: there are fp32, tf32, fp16, bf16, int8 and e4m3", dtype);
     ND_TRY(nd_args_int(point, "batch", default_batch, 1, 65536, &st->batch));
     ND_TRY(nd_cli_backend(point, &st->backend));
     ND_TRY(open_data(s, point));
@@ -149,7 +149,8 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
     const bool timed = nd_args_has(point, "bench") || nd_args_has(point, "latency-ratio");
     if (st->batches && !timed) st->batch = st->batches->batch;
     ND_TRY(nd_graph_clone(s->model, &st->original));
-    if (st->precision == nd_precision_int8) ND_TRY(nd_cli_quantize(point, st->original, st->backend));
+    if (nd_precision_is_quantised(st->precision))
+        ND_TRY(nd_cli_quantize(point, st->precision, st->original, st->backend));
     ND_TRY(infer_for_data(st, st->original));
     return find_together(st);
 }
@@ -185,8 +186,8 @@ static void start_row(const sweep *s, const nd_args *point, const char *what, nd
     nd_row_set_text(row, nd_field_point, hex);
 }
 
-/* The original's row does not depend on how others are decoupled: its point has no such options, but in int8
- * those of its ranges, the last ones. */
+/* The original's row does not depend on how others are decoupled: its point has no such options, but in 8
+ * bits those of its ranges, the last ones. */
 static nd_status original_args(const nd_args *point, bool quantised, nd_args *out) {
     static const char *const kept[] = {
         "backend",          "dtype",    "batch",   "data",  "first",  "limit", "device", "isa",
@@ -221,7 +222,7 @@ static nd_status measure_original(sweep *s, const nd_args *point) {
     nd_args options;
     nd_row row = {0};
     nd_status status = nd_status_ok;
-    ND_TRY(original_args(point, st->precision == nd_precision_int8, &options));
+    ND_TRY(original_args(point, nd_precision_is_quantised(st->precision), &options));
     start_row(s, &options, "original", &row);
     nd_row_set_text(&row, nd_field_method, "none");
     nd_row_set_text(&row, nd_field_form, "none");
@@ -342,8 +343,8 @@ static nd_status decouple_point(sweep *s, nd_args *point, nd_row *row) {
     ND_TRY(decouple_latest(s, point));
     ND_TRY(nd_graph_clone(s->latest.graph, &graph));
     ND_TRY_DONE(nd_cli_model_row(graph, s->args->positional[0], s->sha256, row));
-    if (s->stage->precision == nd_precision_int8)
-        ND_TRY_DONE(nd_cli_quantize(point, graph, s->stage->backend));
+    if (nd_precision_is_quantised(s->stage->precision))
+        ND_TRY_DONE(nd_cli_quantize(point, s->stage->precision, graph, s->stage->backend));
     nd_row_set_text(row, nd_field_rule, nd_sweep_rule(point, &target));
     nd_row_set_real(row, nd_field_target, target);
     nd_row_set_name(row, nd_field_calib, nd_args_text(point, "calib", NULL));

@@ -142,11 +142,11 @@ static nd_status check_run(const nd_args *point) {
     int64_t batch;
     const char *dtype = nd_args_text(point, "dtype", "fp32");
     ND_REQUIRE(nd_precision_find(dtype, &precision), nd_status_usage,
-               "--dtype %s: there are fp32, tf32, fp16, bf16 and int8", dtype);
-    ND_REQUIRE(precision != nd_precision_int8 || nd_args_has(point, "calib"), nd_status_usage,
-               "--dtype int8: ranges on which images? Give --calib DATASET");
-    bool quantises;
-    ND_TRY(nd_cli_quantizes(point, "int8", &quantises));
+               "--dtype %s: there are fp32, tf32, fp16, bf16, int8 and e4m3", dtype);
+    ND_REQUIRE(!nd_precision_is_quantised(precision) || nd_args_has(point, "calib"), nd_status_usage,
+               "--dtype %s: ranges on which images? Give --calib DATASET", dtype);
+    nd_precision quantised;
+    ND_TRY(nd_cli_quantizes(point, nd_precision_is_quantised(precision) ? dtype : "int8", &quantised));
     ND_TRY(nd_args_int(point, "batch", 1, 1, 65536, &batch));
     return nd_backend_known(nd_args_text(point, "backend", "auto"));
 }

@@ -134,7 +134,8 @@ static const pool_type pool_types[nd_precision_count][2] = {
 bool nd_cpu_pool_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
     (void)cpu;
     return pool_types[precision][work->maximum].element && nd_cpu_view_channels(&work->x) &&
-           nd_cpu_view_channels(&work->y) && (precision != nd_precision_int8 || nd_quantized_agrees(work));
+           nd_cpu_view_channels(&work->y) &&
+           (precision != nd_precision_int8 || nd_quantized_agrees(work, precision));
 }
 
 /* The taps of output `position` that lie in [low, high). */

@@ -1,4 +1,5 @@
-/* What moves 8-bit integers, and the steps into them and out of them. run/quantized.h defines each. */
+/* What moves 8-bit integers and e4m3, and the steps into them and out of them. run/quantized.h defines each.
+ * */
 #include "run/quantized.h"
 #include "run/cpu/cpu.h"
 #include "run/cpu/kernels/quantized.h"
@@ -24,6 +25,7 @@ struct quantized_kernel {
     nd_view x, x2, y;
     nd_quant quant;
     nd_requant requant; /* binary */
+    float e4m3[256];    /* dequantize of that: what each byte stands for */
     quantized_row *row;
     int x_bytes, y_bytes; /* of an element */
     int inner;            /* axis of the rows, -1: both views are one run in the same order */
@@ -74,8 +76,37 @@ ND_CLONES static void row_quantize_adjacent(int64_t n, const float *from, float 
         to[i] = row_round(row_clamp(row_divide(from[i], scale, inverse, most) + zero, 0, 255));
 }
 
+/* nd_f32_to_e4m3 without branches: above 2^-6 the bits that go are rounded off, below it a sum aligns them.
+ * NaN is above all numbers. */
+static inline uint8_t row_e4m3(float t) {
+    const union {
+        float value;
+        uint32_t bits;
+    } of = {t};
+    const uint32_t magnitude = of.bits & 0x7fffffff;
+    const union {
+        uint32_t bits;
+        float value;
+    } absolute = {magnitude};
+    const union {
+        float value;
+        uint32_t bits;
+    } small = {absolute.value + 0x1p14f};
+    const uint32_t normal = (magnitude - 0x3c000000 + 0x7ffff + (magnitude >> 20 & 1)) >> 20;
+    uint32_t code = magnitude < 0x3c800000 ? small.bits - 0x46800000 : normal;
+    code = magnitude >= 0x43e00000 ? 0x7e : code;
+    code = magnitude > 0x7f800000 ? 0x7f : code;
+    return (uint8_t)(of.bits >> 24 & 0x80) | (uint8_t)code;
+}
+
+ND_CLONES static void row_e4m3_adjacent(int64_t n, const float *from, float scale, uint8_t *to) {
+    for (int64_t i = 0; i < n; i++) to[i] = row_e4m3(from[i] / scale);
+}
+
 void nd_cpu_quantize(nd_quant quant, int64_t n, const float *from, uint8_t *to) {
-    if (row_multiplies(quant.scale))
+    if (quant.e4m3)
+        row_e4m3_adjacent(n, from, quant.scale, to);
+    else if (row_multiplies(quant.scale))
         row_quantize_adjacent(n, from, quant.scale, (float)quant.zero, to);
     else
         for (int64_t i = 0; i < n; i++) to[i] = nd_quantize(quant, from[i]);
@@ -86,6 +117,10 @@ ND_CLONES static void row_quantize(const quantized_kernel *k, int64_t n, const q
     uint8_t *to = (uint8_t *)run->y;
     if (run->x_step == 1 && run->y_step == 1) {
         nd_cpu_quantize(k->quant, n, from, to);
+        return;
+    }
+    if (k->quant.e4m3) {
+        for (int64_t i = 0; i < n; i++) to[i * run->y_step] = row_e4m3(from[i * run->x_step] / scale);
         return;
     }
     for (int64_t i = 0; i < n; i++)
@@ -102,6 +137,12 @@ ND_CLONES static void row_dequantize(const quantized_kernel *k, int64_t n, const
         return;
     }
     for (int64_t i = 0; i < n; i++) to[i * run->y_step] = scale * (float)(from[i * run->x_step] - zero);
+}
+
+static void row_dequantize_e4m3(const quantized_kernel *k, int64_t n, const quantized_run *run) {
+    const uint8_t *from = (const uint8_t *)run->x;
+    float *to = (float *)run->y;
+    for (int64_t i = 0; i < n; i++) to[i * run->y_step] = k->e4m3[from[i * run->x_step]];
 }
 
 /* low and high lie in 0..255. */
@@ -207,7 +248,7 @@ static void quantized_release(nd_kernel *kernel) {
 
 bool nd_cpu_quantized_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
     (void)cpu;
-    return precision == nd_precision_int8 && nd_quantized_agrees(work) && work->y.rank > 0;
+    return nd_precision_is_quantised(precision) && nd_quantized_agrees(work, precision) && work->y.rank > 0;
 }
 
 /* The axis whose elements are adjacent in both views, or else in y. */
@@ -230,7 +271,6 @@ static int quantized_inner(const nd_work *work) {
 nd_status nd_cpu_quantized_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
                                    nd_kernel **out) {
     quantized_kernel *k = nd_alloc_array(1, sizeof *k);
-    (void)precision;
     ND_REQUIRE(k, nd_status_memory, "%s: no memory for the kernel", nd_operation_name(work->operation));
     k->base = (nd_kernel){.cpu = cpu, .run = quantized_execute, .release = quantized_release};
     k->x = work->x;
@@ -252,11 +292,13 @@ nd_status nd_cpu_quantized_prepare(nd_cpu *cpu, const nd_work *work, nd_precisio
         k->x_bytes = sizeof(float);
     }
     if (work->operation == nd_operation_dequantize) {
-        k->row = row_dequantize;
+        k->row = work->x_quant.e4m3 ? row_dequantize_e4m3 : row_dequantize;
         k->quant = work->x_quant;
+        for (int q = 0; q < 256 && k->quant.e4m3; q++) k->e4m3[q] = nd_dequantize(k->quant, (uint8_t)q);
         k->y_bytes = sizeof(float);
     }
-    snprintf(k->base.engine, sizeof k->base.engine, "nd:%s:int8", nd_operation_name(work->operation));
+    snprintf(k->base.engine, sizeof k->base.engine, "nd:%s:%s", nd_operation_name(work->operation),
+             nd_precision_name(precision));
     *out = &k->base;
     return nd_status_ok;
 }

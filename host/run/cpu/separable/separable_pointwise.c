@@ -9,9 +9,9 @@ static bool pointwise_clamps(nd_activation activation) {
 }
 
 bool nd_sep_pointwise_supports(const nd_work *work, nd_precision precision) {
-    const bool epilogue =
-        precision == nd_precision_fp32 ||
-        (precision == nd_precision_int8 ? nd_quantized_agrees(work) : pointwise_clamps(work->activation));
+    const bool epilogue = precision == nd_precision_fp32 ||
+                          (precision == nd_precision_int8 ? nd_quantized_agrees(work, precision)
+                                                          : pointwise_clamps(work->activation));
     return epilogue && work->x.rank == 4 && work->terms > 0 && nd_cpu_view_channels(&work->x) &&
            nd_cpu_view_pixel(&work->y) > 0 && (!work->residual || nd_cpu_view_pixel(&work->x2) > 0);
 }

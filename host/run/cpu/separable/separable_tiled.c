@@ -251,7 +251,7 @@ bool nd_cpu_conv_tiled_supports(const nd_cpu *cpu, const nd_work *work, nd_preci
     const bool integers = precision == nd_precision_int8;
     if (!tiled_amx(cpu, precision) || work->groups != 1 || work->x.dims[1] > tiled_patch_channels)
         return false;
-    if (integers && !(nd_quantized_agrees(work) && work->y_quant.scale > 0)) return false;
+    if (integers && !(nd_quantized_agrees(work, precision) && work->y_quant.scale > 0)) return false;
     return work->x.rank == 4 && work->window.dilation[1] == 1 && !work->residual &&
            work->window.pad[0] >= 0 && work->window.pad[1] >= 0 &&
            nd_sep_pointwise_takes(work->activation, precision) && nd_cpu_view_channels(&work->x) &&
