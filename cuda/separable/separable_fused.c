@@ -124,8 +124,9 @@ static nd_status separable_mma_256(nd_kernel *kernel, const nd_work *work) {
 
 static bool separable_mma_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
-    return (precision != nd_precision_int8 || nd_quantized_agrees(work, precision)) &&
-           nd_separable_is_pixels(work);
+    if (precision == nd_precision_int8 && !(nd_quantized_agrees(work, precision) && work->y_quant.scale > 0))
+        return false;
+    return nd_separable_is_pixels(work);
 }
 
 /* 256 accumulated channels fit the registers beside operands of 8 or 16 bits alone. */

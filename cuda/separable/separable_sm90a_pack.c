@@ -18,9 +18,10 @@ static int64_t hopper_words(nd_precision precision) {
     return precision == nd_precision_int8 ? nd_hopper_integer_words : nd_hopper_taps;
 }
 
-/* Of int8 what is defined for it, with filters that are integers: sums of real ones are of another order. */
+/* Of int8 what is defined for it, with filters that are integers, as sums of real ones are of another order,
+ * and integers for a result. */
 static bool hopper_takes_integers(const nd_work *work) {
-    return work->depthwise_scale && nd_quantized_agrees(work, nd_precision_int8);
+    return work->depthwise_scale && work->y_quant.scale > 0 && nd_quantized_agrees(work, nd_precision_int8);
 }
 
 bool nd_cuda_hopper_takes(const nd_work *work, nd_precision precision) {

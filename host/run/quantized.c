@@ -33,7 +33,7 @@ bool nd_quantized_agrees(const nd_work *work, nd_precision precision) {
     case nd_operation_conv:
     case nd_operation_gemm:
     case nd_operation_separable:
-        if (work->operation == nd_operation_separable && !(work->middle_quant.scale > 0 && y)) return false;
+        if (work->operation == nd_operation_separable && !(work->middle_quant.scale > 0)) return false;
         return x && work->weights_scale && quantized_activation(work->activation) &&
                (!work->residual || work->x2_quant.scale > 0) && (!integers || quantized_sum_fits(work));
     case nd_operation_binary:

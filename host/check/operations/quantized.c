@@ -226,8 +226,7 @@ static nd_status quantized_sums(nd_problem *problem) {
     if (work->operation == nd_operation_gemm) quantized_gemm_sums(problem);
     if (work->operation == nd_operation_conv) ND_TRY(quantized_conv_sums(problem));
     if (work->operation == nd_operation_separable) ND_TRY(quantized_separable_sums(problem));
-    return quantized_finish(problem, length,
-                            work->operation != nd_operation_separable && nd_rng_uniform(&problem->rng) < 0.3);
+    return quantized_finish(problem, length, nd_rng_uniform(&problem->rng) < 0.3);
 }
 
 /* Sums of two operands of the same dims: by the definition, which must be near the same in double. */

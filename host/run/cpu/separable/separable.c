@@ -33,8 +33,9 @@ typedef struct sep_kernel {
     nd_view x, x2, y;
     bool residual;
     nd_activation activation;
-    bool clamped;     /* the microkernel applies the activation */
-    nd_sep_gemm gemm; /* what all tiles share */
+    int64_t y_element; /* bytes */
+    bool clamped;      /* the microkernel applies the activation */
+    nd_sep_gemm gemm;  /* what all tiles share */
     int64_t blocks, tiles, chunk, splits;
     size_t panel_bytes; /* of one worker */
 } sep_kernel;
@@ -155,7 +156,7 @@ static void sep_chunk(const sep_job *job, int64_t image, int64_t begin, int64_t 
             const int64_t at = image * k->y.strides[0] + from * gemm.y_pixel + channel;
             sep_look_ahead(k, x, next, block - block_begin, block_end - block_begin, &gemm);
             gemm.panel = panel + (from - base) * pixel_bytes;
-            gemm.y = job->y + at * element;
+            gemm.y = job->y + at * k->y_element;
             if (job->x2) {
                 gemm.x2 = job->x2 + (image * k->x2.strides[0] + from * gemm.x2_pixel + channel) * element;
             }
@@ -190,7 +191,7 @@ static void sep_body(void *context, int64_t begin, int64_t end, int worker) {
 static bool sep_can_stream(const sep_kernel *k, const char *y) {
     const int64_t element = k->isa->element, register_bytes = k->isa->lanes * element;
     const int64_t plane_bytes = k->y.dims[2] * k->y.dims[3] * k->gemm.y_pixel * element;
-    return k->clamped && plane_bytes * k->y.dims[0] >= sep_stream_bytes &&
+    return k->clamped && !k->gemm.real && plane_bytes * k->y.dims[0] >= sep_stream_bytes &&
            (uintptr_t)y % (uintptr_t)register_bytes == 0 && k->gemm.y_pixel % k->isa->lanes == 0 &&
            k->y.strides[0] % k->isa->lanes == 0;
 }
@@ -202,7 +203,7 @@ static nd_status sep_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
         .kernel = k,
         .x = (const char *)buffers->x + k->x.offset * element,
         .x2 = k->residual ? (const char *)buffers->x2 + k->x2.offset * element : NULL,
-        .y = (char *)buffers->y + k->y.offset * element,
+        .y = (char *)buffers->y + k->y.offset * k->y_element,
         .panels = buffers->workspace,
     };
     k->gemm.stream = sep_can_stream(k, job.y);
@@ -235,6 +236,7 @@ nd_status nd_cpu_separable_prepare(nd_cpu *cpu, const nd_work *work, nd_precisio
     k->activation = work->activation;
     k->clamped = precision != nd_precision_fp32 || work->activation.act == nd_act_none ||
                  work->activation.act == nd_act_relu || work->activation.act == nd_act_clip;
+    k->y_element = k->gemm.real ? (int64_t)sizeof(float) : k->isa->element;
     k->gemm.groups = k->terms.groups;
     k->gemm.y_pixel = nd_cpu_view_pixel(&k->y);
     k->gemm.x2_pixel = k->residual ? nd_cpu_view_pixel(&k->x2) : 0;

@@ -58,7 +58,24 @@ static inline __attribute__((always_inline)) void amx_finish_two(const nd_sep_ge
     vec_store_half(y + gemm->y_pixel, bounded);
 }
 
+/* The same to y in fp32. */
+static void amx_finish_real(const nd_sep_gemm *gemm, int pixels, const void *sums) {
+    const __m512 low = _mm512_set1_ps(gemm->low), high = _mm512_set1_ps(gemm->high);
+    for (int p = 0; p < pixels; p++) {
+        float *y = (float *)gemm->y + p * gemm->y_pixel;
+        for (int first = 0; first < gemm->columns; first += LANES) {
+            const __mmask16 mask = vec_first(gemm->columns - first < LANES ? gemm->columns - first : LANES);
+            const __m512 t = amx_result(gemm, sums, p, first, mask, high, false);
+            _mm512_mask_storeu_ps(y + first, mask, _mm512_max_ps(low, t));
+        }
+    }
+}
+
 static void amx_finish(const nd_sep_gemm *gemm, int pixels, const void *sums) {
+    if (gemm->real) {
+        amx_finish_real(gemm, pixels, sums);
+        return;
+    }
     const __m512 low = _mm512_set1_ps(gemm->low), high = _mm512_set1_ps(gemm->high);
     int done = 0;
     if (gemm->columns == nd_sep_amx_columns) {

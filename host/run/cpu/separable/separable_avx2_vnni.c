@@ -46,6 +46,12 @@ static inline void vec_store_some(uint8_t *p, int n, __m256 v) {
     if (n > 0) memcpy(p, &bytes, n < 8 ? (size_t)n : 8);
 }
 
+static inline void vec_store_some_reals(float *p, int n, __m256 v) {
+    float reals[8];
+    _mm256_storeu_ps(reals, v);
+    if (n > 0) memcpy(p, reals, (size_t)(n < 8 ? n : 8) * sizeof *p);
+}
+
 static inline __m256 vec_middle(const nd_sep_depthwise *dw, int64_t group, __m256 sum) {
     const __m256 factor = _mm256_loadu_ps(dw->middle_factor + group * 8);
     const __m256 t = _mm256_fmadd_ps(sum, factor, _mm256_set1_ps(dw->middle_zero));
@@ -74,6 +80,7 @@ static inline __m256 vec_finish(const nd_sep_gemm *gemm, __m256 t, __m256 low, _
 #define vec_store_mid(p, v)             vec_store_bytes(p, v)
 #define vec_store_out(p, v)             vec_store_bytes(p, v)
 #define vec_store_part(p, n, v)         vec_store_some(p, n, v)
+#define vec_store_real(p, n, v)         vec_store_some_reals(p, n, v)
 #define vec_stream(p, v)                vec_store_bytes(p, v)
 #define vec_load_index(p)               _mm256_loadu_si256((const __m256i *)(p))
 #define vec_permute(v, index)           _mm256_permutevar8x32_ps(v, vec_load_index(index))

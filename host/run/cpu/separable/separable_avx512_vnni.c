@@ -22,6 +22,7 @@ typedef __m512 vec;
 #define vec_set1(x)                     _mm512_set1_ps(x)
 #define vec_store_out(p, v)             _mm_storeu_si128((__m128i *)(p), vec_bytes(v))
 #define vec_store_part(p, n, v)         _mm_mask_storeu_epi8(p, vec_first(n), vec_bytes(v))
+#define vec_store_real(p, n, v)         _mm512_mask_storeu_ps(p, vec_first(n), v)
 #define vec_stream(p, v)                _mm_stream_si128((__m128i *)(p), vec_bytes(v))
 #define vec_prefetch(p)                 _mm_prefetch((const char *)(p), _MM_HINT_T0)
 #define word_set1(p)                    _mm512_set1_epi32(*(p))

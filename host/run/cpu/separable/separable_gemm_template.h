@@ -11,6 +11,7 @@
  *   acc_start(gemm, v), acc_result(gemm, v, sum)  the first sums of register v, and what they come to; such
  *                       sums are exact, others begin with the bias and join by acc_join
  *   vec_residual(gemm, v, x2), vec_bounded(gemm, v, low, high)  the rest of the epilogue
+ *   vec_store_real(p, n, v)  where integers may come to fp32 in y: the first n lanes
  *   vec_load_in(p), vec_load_in_part(p, n), vec_store_out(p, v)  elements of x2 and y
  *
  * A word is 32 bits: one term in fp32, two in bf16, four in int8. An MR x (NV * LANES) tile of outputs stays
@@ -68,6 +69,28 @@ ND_INLINE void sep_finish(const int pixels, const int registers, const sep_store
         }
     }
 }
+
+#ifdef vec_store_real
+/* The results of integers as they are, to y in fp32. */
+ND_INLINE void sep_finish_real(const int pixels, const int registers, const nd_sep_gemm *gemm,
+                               sep_acc sum[MR][NV]) {
+    const vec low = vec_set1(gemm->low), high = vec_set1(gemm->high);
+    ND_UNROLL for (int v = 0; v < registers; v++) {
+        const int left = gemm->columns - v * LANES, n = left < LANES ? left : LANES;
+        float *y = (float *)gemm->y + v * LANES;
+        const sep_in *x2 = gemm->x2 ? (const sep_in *)gemm->x2 + v * LANES : NULL;
+        ND_UNROLL for (int p = 0; p < pixels; p++) {
+            vec out = acc_result(gemm, v, sum[p][v]);
+            if (x2) {
+                out = vec_residual(gemm, out, vec_load_in_part(x2, n));
+                x2 += gemm->x2_pixel;
+            }
+            vec_store_real(y, n, vec_bounded(gemm, out, low, high));
+            y += gemm->y_pixel;
+        }
+    }
+}
+#endif
 
 /* What a tile has yet to read, and what the one after it will. */
 typedef struct sep_cursor {
@@ -138,6 +161,12 @@ ND_INLINE void sep_tile(const int pixels, const int registers, const nd_sep_gemm
     }
 #else
     sep_add_groups(pixels, registers, gemm->groups, gemm->ahead_step, at, sum);
+#endif
+#ifdef vec_store_real
+    if (gemm->real) {
+        sep_finish_real(pixels, registers, gemm, sum);
+        return;
+    }
 #endif
     if (gemm->columns < registers * LANES) {
         sep_finish(pixels, registers, sep_store_part, gemm, sum);

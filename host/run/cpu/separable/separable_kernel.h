@@ -89,6 +89,7 @@ typedef struct nd_sep_gemm {
     const int32_t *start; /* [nr] */
     const float *factor;  /* [nr] */
     nd_requant requant;
+    bool real;      /* y is fp32 */
     bool saturates; /* the zero of y is 0, high is 255, and what is above fits 32 bits: narrowing bounds it */
     bool stream;    /* y is aligned to the register and better written past the caches */
     const char *ahead; /* one line is prefetched from here for every nd_sep_ahead_depth terms */

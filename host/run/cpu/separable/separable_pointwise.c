@@ -38,7 +38,8 @@ static void pointwise_start(const nd_work *work, int64_t n, int32_t zero, nd_sep
 static bool pointwise_saturates(const nd_work *work, int64_t n, const nd_requant *requant,
                                 const nd_sep_pointwise *out) {
     enum { largest = 1 << 30 };
-    if (requant->leaky || requant->zero != 0 || requant->high != 255) return false;
+    if (!(work->y_quant.scale > 0) || requant->leaky || requant->zero != 0 || requant->high != 255)
+        return false;
     for (int64_t o = 0; o < work->y.dims[1]; o++) {
         const double most = 255. * 128 * (double)n * out->factor[o] + fabs((double)out->bias[o]);
         if (!(most + 255 * (double)requant->x2_factor < largest)) return false;
@@ -52,6 +53,7 @@ static void pointwise_requant(const nd_work *work, int64_t n, float *middle_fact
     gemm->requant = nd_requant_of(work, out->factor, out->bias, middle_factor);
     gemm->low = gemm->requant.low;
     gemm->high = gemm->requant.high;
+    gemm->real = !(work->y_quant.scale > 0);
     gemm->saturates = pointwise_saturates(work, n, &gemm->requant, out);
 }
 

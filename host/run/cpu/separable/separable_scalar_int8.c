@@ -37,6 +37,7 @@ static inline float vec_finish(const nd_sep_gemm *gemm, float t, float low, floa
 #define vec_store_mid(p, v)       (*(p) = vec_byte(v))
 #define vec_store_out(p, v)       (*(p) = vec_byte(v))
 #define vec_store_part(p, n, v)   ((n) > 0 ? (void)(*(p) = vec_byte(v)) : (void)0)
+#define vec_store_real(p, n, v)   ((n) > 0 ? (void)(*(p) = (v)) : (void)0)
 #define vec_stream(p, v)          vec_store_out(p, v)
 #define vec_accumulate(sum, a, b) ((sum) = fmaf(a, b, sum))
 #define vec_permute(v, index)     ((void)(index), (v))

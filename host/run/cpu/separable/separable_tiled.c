@@ -24,6 +24,7 @@ typedef struct tiled_kernel {
     nd_sep_gemm gemm;
     int64_t steps, blocks, tiles;
     int64_t panel_pixel; /* elements; off powers of two, so that rows spread over the sets of L1 */
+    int64_t y_element;   /* bytes */
     size_t worker_bytes; /* panel and result of one worker */
     /* Convolutions by patches: the frames, [image][height][width][channels], come after the workers' own. */
     bool by_patches;
@@ -170,7 +171,7 @@ static void tiled_tile(const tiled_job *job, int64_t image, int64_t tile, char *
         gemm->columns = (int)(left < nd_sep_amx_columns ? left : nd_sep_amx_columns);
         nd_sep_pointwise_at(&k->pointwise, channel, gemm);
         const int64_t at = image * k->y.strides[0] + from * gemm->y_pixel + channel;
-        gemm->y = job->y + at * element;
+        gemm->y = job->y + at * k->y_element;
         if (job->x2) {
             gemm->x2 = job->x2 + (image * k->x2.strides[0] + from * gemm->x2_pixel + channel) * element;
         }
@@ -202,7 +203,7 @@ static nd_status tiled_run(nd_kernel *kernel, const nd_cpu_buffers *buffers) {
     tiled_job job = {.kernel = k,
                      .x = (const char *)buffers->x + k->x.offset * element,
                      .x2 = k->residual ? (const char *)buffers->x2 + k->x2.offset * element : NULL,
-                     .y = (char *)buffers->y + k->y.offset * element,
+                     .y = (char *)buffers->y + k->y.offset * k->y_element,
                      .workspace = buffers->workspace};
     if (k->by_patches) {
         job.frames = job.workspace + k->worker_bytes * (size_t)k->base.cpu->threads;
@@ -236,6 +237,7 @@ static tiled_kernel *tiled_new(nd_cpu *cpu, const nd_work *work, nd_precision pr
 
 /* What follows from how many steps its weights have. */
 static void tiled_finish(tiled_kernel *k) {
+    k->y_element = k->gemm.real ? (int64_t)sizeof(float) : k->amx->element;
     k->gemm.y_pixel = nd_cpu_view_pixel(&k->y);
     k->gemm.x2_pixel = k->residual ? nd_cpu_view_pixel(&k->x2) : 0;
     k->panel_pixel = k->steps * k->amx->depth + 64 / k->amx->element;
