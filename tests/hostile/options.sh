@@ -42,6 +42,8 @@ ends 2 '--whole needs a suite' nd bench glyphs --whole
 ends 2 '--whole needs a suite' nd bench small.onnx --whole
 ends 2 '--rank does nothing beside --original' nd bench glyphs --original glyphs --rank 2
 ends 2 '--method does nothing beside --original' nd bench glyphs --original glyphs --method pwdw
+ends 2 '--calib does nothing beside --original but for the ranges of --dtype int8' nd bench glyphs --original glyphs --calib glyphs
+ends 2 '--light does nothing beside --original' nd bench glyphs --original glyphs --calib glyphs --light --dtype int8
 ends 2 '--cache does nothing beside --svd' nd bench glyphs --svd --cache hot
 ends 2 '--cache does nothing beside --no-layers' nd bench glyphs --no-layers --cache hot
 ends 2 '--cache does nothing beside --original' nd bench glyphs --original glyphs --cache hot
@@ -72,6 +74,7 @@ that "accuracy of a decoupled file in int8" awk -F'"top1":' '{ split($2, a, ",")
 that "it holds 8-bit values" grep -q QuantizeLinear int8.onnx
 ends 2 'int8.onnx is in 8 bits, and what it is decoupled into would run in fp32' nd bench int8.onnx --no-layers --dtype int8 --calib glyphs
 ends 0 '' nd bench int8.onnx --original glyphs --dtype int8 --sessions 1 --time-limit 1
+ends 0 '' nd bench y.onnx --original glyphs --dtype int8 --calib glyphs --calib-images 16 --preprocess glyphs --sessions 1 --time-limit 1
 # A sweep decouples once for all precisions: the seconds it took are the same to the last digit.
 ends 0 '' nd sweep glyphs "${int8[@]}" --method dwpw --dtype fp32,int8 --limit 100 --json both.jsonl
 that "one decoupling for two precisions" test "$(grep -o '"seconds":[0-9.e-]*' <(grep '"macs-ratio"' both.jsonl) | sort -u | wc -l)/$(grep -c '"macs-ratio"' both.jsonl)" = 1/2

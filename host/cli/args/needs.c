@@ -37,8 +37,10 @@ static const struct rule {
     {"compare", "output", false, "aa"},
     {"compare", "json csv md sql confirm strict", true, "aa"},
     {"check", "json csv md sql seed", true, "list"},
-    {"bench", "method rank energy frobenius macs-ratio ranks round layer skip calib whole svd", true,
-     "original"},
+    {"bench",
+     "method rank energy frobenius macs-ratio ranks round layer skip whole svd light ridge calib-mirror "
+     "output-metric relu-aware match-scores",
+     true, "original"},
     {"bench", "cache", true, "no-layers original"},
     {"bench",
      "cache dtype batch nodes whole no-layers energy frobenius macs-ratio ranks round layer skip calib", true,

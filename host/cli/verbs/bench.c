@@ -108,6 +108,8 @@ static nd_status parse_lists(bench_verb *verb) {
 static nd_status check_options(const bench_verb *verb, bool layers, bool suite_alone) {
     static const char *const network_options[] = {"input", "layer", "skip",  "calib",
                                                   "ranks", "round", "nodes", "original"};
+    ND_REQUIRE(!(nd_args_has(verb->args, "original") && nd_args_has(verb->args, "calib")) || verb->quantises,
+               nd_status_usage, "--calib does nothing beside --original but for the ranges of --dtype int8");
     for (size_t i = 0; i < sizeof network_options / sizeof *network_options; i++) {
         const char *option = network_options[i];
         if (!nd_args_has(verb->args, option)) continue;
