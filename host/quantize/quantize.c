@@ -12,9 +12,6 @@
 
 enum { made_opset = 17, made_opset_e4m3 = 19 }; /* have what is put in */
 
-/* Of a network that is only timed. */
-enum { made_up_lo = -2, made_up_hi = 6 };
-
 static bool is_product(const nd_graph *graph, const nd_node *node) {
     const nd_tensor *weights = node->n_in > 1 ? nd_graph_constant(graph, node, 1) : NULL;
     if (!weights || weights->dtype != nd_dtype_f32 ||
@@ -29,6 +26,15 @@ static bool is_skipped(const nd_quantize_settings *settings, const nd_node *node
     for (size_t i = 0; i < settings->n_skip; i++)
         if (nd_text_match(settings->skip[i], node->name)) return true;
     return false;
+}
+
+/* Of a network that is only timed. What a ReLU may have cut off below has a zero of 0, which libraries
+ * multiply by in less time; what a layer hands on as it is has both signs. */
+static nd_range made_up(const nd_quantizing *q, int value) {
+    const int producer = q->graph->values[value].producer;
+    const nd_op op = producer >= 0 ? q->graph->nodes[producer].op : nd_op_relu;
+    const bool both = op == nd_op_conv || op == nd_op_gemm || op == nd_op_add || op == nd_op_leaky_relu;
+    return (nd_range){.lo = both ? -4 : 0, .hi = 4, .e4m3 = q->settings->e4m3};
 }
 
 /* The range of a value that is only moved is that of where it comes from, when that has one itself. */
@@ -157,8 +163,7 @@ nd_status nd_quantizing_open(nd_graph *graph, nd_backend *backend, const nd_quan
             nd_balance(graph, backend, settings->calib, settings->images, q->chosen, &report->balanced));
     ND_TRY_DONE(allocate_values(q));
     nd_quantizing_mark(graph, q->chosen, q->marked, q->like);
-    for (size_t v = 0; v < q->n_values; v++)
-        q->range[v] = (nd_range){.lo = made_up_lo, .hi = made_up_hi, .e4m3 = settings->e4m3};
+    for (size_t v = 0; v < q->n_values; v++) q->range[v] = made_up(q, (int)v);
     if (seen) ND_TRY_DONE(measure(q, report));
     ND_TRY_DONE(nd_quantizing_round(q));
     if (seen) ND_TRY_DONE(measure_means(q));

@@ -149,7 +149,8 @@ static nd_status put_weights(nd_writing *writing, int index) {
 
 /* Of a network without images: planes that a node in integers puts out are stored, and pooling by far steps
  * is the least that reads them as integers. */
-static nd_status put_outputs(nd_graph *graph, const bool *in_integers, bool *marked) {
+static nd_status put_outputs(nd_writing *w, const bool *in_integers, bool *marked) {
+    nd_graph *graph = w->graph;
     char name[512];
     for (int k = 0; k < graph->n_outputs; k++) {
         const int value = graph->outputs[k], producer = graph->values[value].producer;
@@ -162,6 +163,7 @@ static nd_status put_outputs(nd_graph *graph, const bool *in_integers, bool *mar
         pool->attr.window =
             (nd_window){.kernel = {1, 1}, .stride = {planes.dims[2], planes.dims[3]}, .dilation = {1, 1}};
         marked[value] = true;
+        w->q->range[value].lo = 0; /* as where a ReLU follows */
     }
     return nd_status_ok;
 }
@@ -180,7 +182,7 @@ nd_status nd_quantizing_write(nd_quantizing *q, const bool *in_integers, nd_grap
     nd_quantizing_mark(graph, in_integers, marked, like);
     for (int i = 0; i < (int)q->n_nodes; i++)
         if (in_integers[i]) ND_TRY_DONE(put_weights(&writing, i));
-    if (!q->settings->calib) ND_TRY_DONE(put_outputs(graph, in_integers, marked));
+    if (!q->settings->calib) ND_TRY_DONE(put_outputs(&writing, in_integers, marked));
     for (int v = 0; v < (int)q->n_values; v++)
         if (marked[v]) ND_TRY_DONE(put_activation(graph, v, &q->range[v]));
     status = finish(graph);

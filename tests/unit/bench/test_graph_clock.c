@@ -46,6 +46,17 @@ static void expect_integers(nd_backend *backend, const nd_graph *graph, nd_opera
     cr_expect_eq(y->dims[2] * y->dims[3], 1);
 }
 
+/* Activations have zeros as after a ReLU; what lies between the halves of a pair has both signs. */
+static void expect_zeros(const nd_graph *graph) {
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const nd_node *node = &graph->nodes[i];
+        if (node->op != nd_op_quantize) continue;
+        const uint8_t zero = *(const uint8_t *)nd_graph_constant(graph, node, 2)->data;
+        const bool middle = strstr(graph->values[node->in[0]].name, ".dw") != NULL;
+        cr_expect(middle ? zero > 100 && zero < 150 : zero == 0, "%s: %d", node->name, zero);
+    }
+}
+
 Test(graph_clock, a_layer_in_8_bits_hands_8_bits_on) {
     nd_backend *backend = open_ref();
     const nd_operation products[] = {nd_operation_conv, nd_operation_separable};
@@ -54,6 +65,7 @@ Test(graph_clock, a_layer_in_8_bits_hands_8_bits_on) {
         OK(nd_clock_quantize(graph, backend, nd_precision_int8, 2));
         cr_expect(nd_graph_is_quantised(graph));
         expect_integers(backend, graph, products[pair]);
+        expect_zeros(graph);
         nd_graph_free(graph);
     }
     nd_backend_close(backend);
