@@ -82,8 +82,7 @@ static const nd_cuda_implementation *cuda_implementation_of(nd_operation operati
     };
     if (precision == nd_precision_int8 && operation == nd_operation_conv)
         return &nd_cuda_quantized_conv_implementation;
-    if (precision == nd_precision_e4m3 ||
-        (precision == nd_precision_int8 && operation != nd_operation_separable))
+    if (nd_precision_is_quantised(precision) && operation != nd_operation_separable)
         return &nd_cuda_quantized_implementation;
     return implementations[operation] ? implementations[operation] : &nd_cuda_simple_implementation;
 }

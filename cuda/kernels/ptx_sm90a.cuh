@@ -126,6 +126,21 @@ template <int pending> __device__ inline void nd_ptx_wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
+/* Two numbers of e4m3, the first in the low byte, as fp32, by way of fp16, which has them all; and back,
+ * rounded to nearest even and cut off at 448. */
+__device__ inline void nd_ptx_f32x2_of_e4m3x2(uint16_t both, float (&to)[2]) {
+    uint32_t halves;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(both));
+    to[0] = nd_ptx_f32_of_f16((uint16_t)halves);
+    to[1] = nd_ptx_f32_of_f16((uint16_t)(halves >> 16));
+}
+
+__device__ inline uint16_t nd_ptx_e4m3x2_of_f32(float low, float high) {
+    uint16_t both;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(both) : "f"(high), "f"(low));
+    return both;
+}
+
 #define ND_D4(as, c, j)  as(c[j][0]), as(c[j][1]), as(c[j][2]), as(c[j][3])
 #define ND_D16(as, c, j) ND_D4(as, c, j), ND_D4(as, c, j + 1), ND_D4(as, c, j + 2), ND_D4(as, c, j + 3)
 #define ND_D64(as, c, j) ND_D16(as, c, j), ND_D16(as, c, j + 4), ND_D16(as, c, j + 8), ND_D16(as, c, j + 12)
@@ -167,6 +182,7 @@ template <int pending> __device__ inline void nd_ptx_wgmma_wait() {
 ND_WGMMAS(nd_ptx_wgmma_f16, float, "+f", "k16", "f32.f16.f16", ", 1, 1, 0, 0")
 ND_WGMMAS(nd_ptx_wgmma_bf16, float, "+f", "k16", "f32.bf16.bf16", ", 1, 1, 0, 0")
 ND_WGMMAS(nd_ptx_wgmma_tf32, float, "+f", "k8", "f32.tf32.tf32", ", 1, 1")
+ND_WGMMAS(nd_ptx_wgmma_e4m3, float, "+f", "k32", "f32.e4m3.e4m3", ", 1, 1")
 ND_WGMMAS(nd_ptx_wgmma_u8, int32_t, "+r", "k32", "s32.u8.s8", "") /* a of unsigned, b of signed integers */
 
 #endif

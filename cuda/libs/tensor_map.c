@@ -22,10 +22,9 @@ static nd_status tensor_map_find(nd_tensor_map_encoder **out) {
 
 static CUtensorMapDataType tensor_map_type(nd_dtype type) {
     static const CUtensorMapDataType types[nd_dtype_count] = {
-        [nd_dtype_f32] = CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
-        [nd_dtype_f16] = CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-        [nd_dtype_bf16] = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-        [nd_dtype_u8] = CU_TENSOR_MAP_DATA_TYPE_UINT8,
+        [nd_dtype_f32] = CU_TENSOR_MAP_DATA_TYPE_FLOAT32,   [nd_dtype_f16] = CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        [nd_dtype_bf16] = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, [nd_dtype_u8] = CU_TENSOR_MAP_DATA_TYPE_UINT8,
+        [nd_dtype_e4m3] = CU_TENSOR_MAP_DATA_TYPE_UINT8,
     };
     return types[type];
 }

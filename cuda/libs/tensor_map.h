@@ -19,7 +19,7 @@ enum { nd_tensor_map_rank_max = 5 };
 typedef struct nd_tensor_map {
     const char *name; /* for the message */
     const void *data; /* on 16 bytes */
-    nd_dtype type;    /* f32, f16, bf16 or u8 */
+    nd_dtype type;    /* f32, f16, bf16, u8 or e4m3 */
     int rank;
     uint64_t dims[nd_tensor_map_rank_max];
     uint64_t strides[nd_tensor_map_rank_max]; /* bytes from one to the next along axis i, multiples of 16; [0]

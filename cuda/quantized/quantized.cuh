@@ -14,8 +14,9 @@ __device__ inline float nd_quantized_bounded(const nd_requant &r, float t) {
 }
 
 /* One element of y, not yet rounded. */
-__device__ inline float nd_quantized_finish(const nd_requant &r, int32_t sum, float factor, float shift,
-                                            bool residual, nd_u8 x2) {
+template <class Sum, class T>
+__device__ inline float nd_quantized_finish(const nd_requant &r, Sum sum, float factor, float shift,
+                                            bool residual, T x2) {
     float t = fmaf((float)sum, factor, shift);
     if (residual) t = fmaf(nd_load(x2), r.x2_factor, t);
     return nd_quantized_bounded(r, t);

@@ -29,8 +29,10 @@ static const nd_separable_candidate nd_separable_candidates[] = {
 
 enum { nd_separable_n_candidates = sizeof nd_separable_candidates / sizeof *nd_separable_candidates };
 
-static bool separable_wanted(const nd_cuda *cuda, const nd_separable_candidate *candidate, bool measured) {
-    const bool alone = cuda->algorithms == 1u << candidate->algorithm;
+/* wgmma, not yet run on a device, is taken where it is measured, asked for, or alone in its precision. */
+static bool separable_wanted(const nd_cuda *cuda, const nd_separable_candidate *candidate,
+                             nd_precision precision, bool measured) {
+    const bool alone = cuda->algorithms == 1u << candidate->algorithm || precision == nd_precision_e4m3;
     if (!(cuda->algorithms >> candidate->algorithm & 1)) return false;
     return measured || alone || candidate->algorithm != nd_cuda_algorithm_wgmma;
 }
@@ -121,7 +123,7 @@ static void separable_make_all(nd_cuda *cuda, const nd_work *work, nd_precision 
     for (int i = 0; i < nd_separable_n_candidates; i++) {
         const nd_separable_candidate *candidate = &nd_separable_candidates[i];
         made[i] = NULL;
-        if (!separable_wanted(cuda, candidate, true) ||
+        if (!separable_wanted(cuda, candidate, precision, true) ||
             !candidate->implementation->supports(cuda, work, precision))
             continue;
         (void)nd_cuda_kernel_make(cuda, candidate->implementation, work, precision, &made[i]);
@@ -253,18 +255,18 @@ static nd_status separable_tune(nd_kernel *kernel, const nd_work *work) {
     return nd_status_ok;
 }
 
-/* What is measured is compared with sums of real numbers: int8 is not, and follows the guess. */
+/* What is measured is compared with sums of real numbers: int8 and e4m3 are not, and follow the guess. */
 static nd_status separable_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_cuda *cuda = kernel->cuda;
     nd_kernel *made;
-    const bool tune = cuda->tune && kernel->precision != nd_precision_int8;
+    const bool tune = cuda->tune && !nd_precision_is_quantised(kernel->precision);
     const nd_status tuned = tune ? separable_tune(kernel, work) : nd_status_memory;
     if (tuned != nd_status_memory) return tuned;
     if (tune) nd_log(nd_log_warn, "a separable layer is not tuned: %s", nd_error());
     nd_status status = nd_fail(nd_status_unsupported, "no implementation of this separable layer");
     for (int i = 0; i < nd_separable_n_candidates; i++) {
         const nd_separable_candidate *candidate = &nd_separable_candidates[i];
-        if (!separable_wanted(cuda, candidate, false)) continue;
+        if (!separable_wanted(cuda, candidate, kernel->precision, false)) continue;
         if (!candidate->implementation->supports(cuda, work, kernel->precision)) continue;
         if (!separable_guess(cuda, work, kernel->precision, candidate)) continue;
         status = nd_cuda_kernel_make(cuda, candidate->implementation, work, kernel->precision, &made);
@@ -279,7 +281,7 @@ static nd_status separable_prepare(nd_kernel *kernel, const nd_work *work) {
 static bool separable_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     for (int i = 0; i < nd_separable_n_candidates; i++) {
         const nd_separable_candidate *candidate = &nd_separable_candidates[i];
-        if (separable_wanted(cuda, candidate, cuda->tune) &&
+        if (separable_wanted(cuda, candidate, precision, cuda->tune) &&
             candidate->implementation->supports(cuda, work, precision))
             return true;
     }
@@ -296,7 +298,8 @@ static nd_status separable_dense_prepare(nd_kernel *kernel, const nd_work *work)
 }
 
 static bool separable_dense_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
-    return precision != nd_precision_int8 && nd_cuda_conv_implementation.supports(cuda, work, precision);
+    return !nd_precision_is_quantised(precision) &&
+           nd_cuda_conv_implementation.supports(cuda, work, precision);
 }
 
 const nd_cuda_implementation nd_separable_dense_implementation = {separable_dense_supports,

@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(nd_grid_threads)
 
 nd_status nd_separable_join(const nd_cuda_separable *p) {
     const int64_t count = p->images * p->out_height * p->out_width * nd_separable_part_row(*p) / 2;
-    return nd_with_chosen(nd_precision_storage(p->precision), [&](auto element) {
+    return nd_with_moved(nd_precision_storage(p->precision), [&](auto element) {
         using T = decltype(element);
         return nd_launch(nd_separable_join_kernel<T>, nd_grid_blocks(count), dim3(nd_grid_threads), 0,
                          p->stream, *p, count, nd_separable_access_of<T>(p).paired);

@@ -221,7 +221,7 @@ static nd_status chunked_prepare(nd_kernel *kernel, const nd_work *work) {
 
 static bool chunked_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
-    return precision != nd_precision_int8 && nd_separable_is_pixels(work);
+    return !nd_precision_is_quantised(precision) && nd_separable_is_pixels(work);
 }
 
 const nd_cuda_implementation nd_separable_chunked_implementation = {chunked_supports, chunked_prepare};

@@ -8,7 +8,7 @@
  * stores at once: 16 bytes of them, of integers, each of which has two constants, 8. */
 template <class T> struct nd_separable_sums {
     using type = float;
-    static constexpr bool integers = false;
+    static constexpr bool integers = false, quantised = false; /* quantised: finished by run/quantized.h */
     static constexpr int wide = 16 / (int)sizeof(T);
     struct lane {
         float bias[wide];
@@ -17,11 +17,16 @@ template <class T> struct nd_separable_sums {
 
 template <> struct nd_separable_sums<nd_u8> {
     using type = int32_t;
-    static constexpr bool integers = true;
+    static constexpr bool integers = true, quantised = true;
     static constexpr int wide = 8;
     struct lane {
         float factor[wide], shift[wide];
     };
+};
+
+template <> struct nd_separable_sums<nd_e4m3> : nd_separable_sums<nd_u8> {
+    using type = float;
+    static constexpr bool integers = false;
 };
 
 /* Of the channels from n on, which are all there. */
@@ -30,7 +35,7 @@ __device__ inline void nd_separable_take(const nd_cuda_separable &p, int64_t n,
                                          typename nd_separable_sums<T>::lane &lane) {
     ND_UNROLL
     for (int i = 0; i < nd_separable_sums<T>::wide; i++) {
-        if constexpr (nd_separable_sums<T>::integers) {
+        if constexpr (nd_separable_sums<T>::quantised) {
             lane.factor[i] = p.integers.factor[n + i];
             lane.shift[i] = p.integers.shift[n + i];
         } else if (p.bias) {
@@ -54,7 +59,7 @@ __device__ inline void nd_separable_finish(const nd_cuda_separable &p,
     for (int i = 0; i < 2; i++) {
         if (i >= count) break;
         if (x2 && !paired) residual.value[i] = x2[i];
-        if constexpr (nd_separable_sums<T>::integers) {
+        if constexpr (nd_separable_sums<T>::quantised) {
             const nd_cuda_integers &q = p.integers;
             nd_store(&out.value[i], nd_quantized_finish(q.requant, sums[i], q.factor[n + i], q.shift[n + i],
                                                         x2, residual.value[i]));

@@ -124,6 +124,7 @@ static nd_status separable_mma_256(nd_kernel *kernel, const nd_work *work) {
 
 static bool separable_mma_supports(const nd_cuda *cuda, const nd_work *work, nd_precision precision) {
     (void)cuda;
+    if (precision == nd_precision_e4m3) return false; /* mma.sync has it from sm_89 on: not written */
     if (precision == nd_precision_int8 && !(nd_quantized_agrees(work, precision) && work->y_quant.scale > 0))
         return false;
     return nd_separable_is_pixels(work);

@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 
-/* Of 8-bit integers: what follows the sums, of channels up to `rows`, and the factors of depthwise results.
- * All owned. */
+/* Of 8-bit integers, and but for `start` of e4m3: what follows the sums, of channels up to `rows`, and the
+ * factors of depthwise results. All owned. */
 typedef struct nd_separable_integers {
     int64_t rows;
     nd_requant requant;

@@ -4,7 +4,7 @@
  * pixels, are made on the fly. A tile is two halves of N channels, each of them a warpgroup's with a patch of
  * its own, so that any two are a tile: 64 pixels of 256 channels, 128 of fewer, which is what the sums of a
  * warpgroup's registers hold. A round is 64 bytes of channels and up to three of their terms, whose patch is
- * read once: K = 96 of 16 bits, 48 of tf32, 192 integers. Its constants, weights as wgmma wants them and
+ * read once: K = 96 of 16 bits, 48 of tf32, 192 of 8 bits. Its constants, weights as wgmma wants them and
  * filters, are one piece of memory (separable_sm90a.h).
  *
  *   copy thread  waits until a stage is free in all blocks of the cluster, then asks for the next round's
@@ -19,11 +19,11 @@
  * same pixels.
  *
  * Banks: lanes of a warp take neighbouring columns of the patch (2 of 16-bit channels and of integers, 4 of
- * tf32) and write neighbouring rows of A, so that both are 128 bytes in one piece. Neighbouring lanes take
- * the same channels of two columns: of filters, which both read, every access is then half of what it would
- * be (a rule of the load unit from sm_70 on that NVIDIA's forum gives, "Unexpected shared memory bank
- * conflict": two of the four parts of a 16-byte load go at once where lanes n and n ^ 1 read the same). Order
- * of pixels in a half: [image][group of columns][row][column].
+ * tf32; of e4m3 one, whose 64 channels take all lanes) and write neighbouring rows of A, so that both are
+ * 128 bytes in one piece. Neighbouring lanes take the same channels of two columns: of filters, which both
+ * read, every access is then half of what it would be (a rule of the load unit from sm_70 on that NVIDIA's
+ * forum gives, "Unexpected shared memory bank conflict": two of the four parts of a 16-byte load go at once
+ * where lanes n and n ^ 1 read the same). Order of pixels in a half: [image][group of columns][row][column].
  *
  * 8-bit integers (run/quantized.h): products are of unsigned depthwise results, which hold their zero, with
  * signed weights, and wgmma sums them in int32; what that zero adds is a constant of the output channel and
@@ -46,8 +46,8 @@
 #ifdef ND_PTX_SM90A
 /* A matrix in shared memory, K contiguous, rows of 64 bytes in the swizzle of that width, groups of 8 rows
  * one after another; `at` begins on 8 rows, plus 32 bytes for every step of K (16 elements of 16 bits, 8 of
- * tf32, 32 integers). Bits 0-13 address, 16-29 leading offset (unused with a swizzle: 1), 32-45 from group to
- * group, all in 16 bytes; bits 49-51 base offset, 0 where the pattern, 8 rows, begins on a multiple of
+ * tf32, 32 of 8 bits). Bits 0-13 address, 16-29 leading offset (unused with a swizzle: 1), 32-45 from group
+ * to group, all in 16 bytes; bits 49-51 base offset, 0 where the pattern, 8 rows, begins on a multiple of
  * itself; bits 62-63 swizzle. */
 __device__ inline uint64_t nd_hopper_matrix(const void *at) {
     const uint64_t address = nd_ptx_shared_address(at) >> 4 & 0x3fff;
@@ -68,6 +68,11 @@ __device__ void nd_hopper_mma(nd_math_bf16, float (&c)[tiles][4], uint64_t a, ui
 template <int tiles>
 __device__ void nd_hopper_mma(nd_math_tf32, float (&c)[tiles][4], uint64_t a, uint64_t b, int add) {
     nd_ptx_wgmma_tf32(c, a, b, add);
+}
+
+template <int tiles>
+__device__ void nd_hopper_mma(nd_math_e4m3, float (&c)[tiles][4], uint64_t a, uint64_t b, int add) {
+    nd_ptx_wgmma_e4m3(c, a, b, add);
 }
 
 template <int tiles>
@@ -321,10 +326,13 @@ static nd_status nd_hopper_map(const nd_cuda_hopper *call, const nd_hopper_shape
 }
 
 static nd_hopper_shape nd_hopper_shape_by_type(const nd_cuda_hopper *call) {
-    switch (nd_dtype_bytes(nd_precision_storage(call->layer.precision))) {
-    case 1:
+    switch (call->layer.precision) {
+    case nd_precision_int8:
         return nd_hopper_shape_of<nd_u8>(*call);
-    case 2:
+    case nd_precision_e4m3:
+        return nd_hopper_shape_of<nd_e4m3>(*call);
+    case nd_precision_fp16:
+    case nd_precision_bf16:
         return nd_hopper_shape_of<nd_f16>(*call);
     default:
         return nd_hopper_shape_of<float>(*call);
@@ -379,6 +387,8 @@ nd_status nd_cuda_hopper_launch(const nd_cuda_hopper *call) {
         {nd_hopper_start<nd_math_bf16, 64>, nd_hopper_start<nd_math_bf16, 128>,
          nd_hopper_start<nd_math_bf16, 256>},
         {nd_hopper_start<nd_math_u8, 64>, nd_hopper_start<nd_math_u8, 128>, nd_hopper_start<nd_math_u8, 256>},
+        {nd_hopper_start<nd_math_e4m3, 64>, nd_hopper_start<nd_math_e4m3, 128>,
+         nd_hopper_start<nd_math_e4m3, 256>},
     };
     ND_REQUIRE(starts[p->precision][0], nd_status_unsupported, "tensor cores have no strict fp32");
     ND_TRY(starts[p->precision][p->tile / 128](call));

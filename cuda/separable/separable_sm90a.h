@@ -1,6 +1,7 @@
 /* The fused kernel for sm_90a alone (separable_sm90a.cu), and what it wants prepared. Windows of 3x3 without
  * dilation, strides 1 and 2, activations none, ReLU and clip, not strict fp32, pixels of x on multiples of 16
- * bytes; of int8 filters that are integers too. */
+ * bytes; of int8 filters that are integers too. Of int8 and
+ * e4m3 leaky ReLU as well. */
 #ifndef ND_CUDA_SEPARABLE_SM90A_H
 #define ND_CUDA_SEPARABLE_SM90A_H
 
@@ -57,7 +58,8 @@ bool nd_cuda_hopper_takes(const nd_work *work,
 /* A round is nd_hopper_row bytes of channels and their next terms, up to nd_hopper_terms: a channel with
  * fewer has zeros. constants, tile after tile of output channels and round after round: for each of its terms
  * the pointwise weights of all channels of the tile, rows of nd_hopper_row bytes in the 64-byte swizzle; then
- * the filters, fp32 [9][pairs of channels][terms][2], of the first two terms and then of the third. Of int8,
+ * the filters, fp32 [9][pairs of channels][terms][2], of the first two terms and then of the third, of e4m3
+ * times the factor of the depthwise result. Of int8,
  * for each of its terms, words [5][channels]: three rows of taps, signed bytes with the first in the lowest
  * and none in the highest; nd_hopper_integer_start less the taps' sum times x's zero; the factor of the
  * depthwise result, fp32. All owned. */
@@ -66,7 +68,7 @@ typedef struct nd_hopper_pack {
     int32_t *table;                 /* as nd_cuda_hopper.rounds */
     unsigned char *constants;       /* on 16 bytes */
     size_t tile_bytes, bytes;       /* of one tile of channels, of all */
-    nd_separable_integers integers; /* of int8: of channels up to whole tiles */
+    nd_separable_integers integers; /* of int8 and e4m3: of channels up to whole tiles */
 } nd_hopper_pack;
 
 nd_status nd_hopper_pack_make(const nd_work *work, nd_precision precision, int64_t tile,

@@ -2,7 +2,8 @@
  * channels, which slides down a column, under the filters of up to three terms. What a lane keeps and how it
  * sums; the walk over pixels is in separable_sm90a.cu, how constants lie in separable_sm90a.h.
  *
- * Real numbers: two channels, fp32, nine multiply-adds a result.
+ * Real numbers: two channels, fp32, nine multiply-adds a result. e4m3 as well: filters are fp32, and have
+ * the factor of what is stored in them.
  *
  * Integers: four channels, which are one word of a pixel, and the products of a row of the window one dp4a:
  * three instructions for the nine taps of a result where multiply-adds would be nine, and as exact. A dp4a
@@ -22,6 +23,7 @@
 #ifndef ND_CUDA_SEPARABLE_SM90A_DEPTHWISE_CUH
 #define ND_CUDA_SEPARABLE_SM90A_DEPTHWISE_CUH
 
+#include "cuda/kernels/ptx_sm90a.cuh"
 #include "cuda/separable/separable_sm90a_shape.cuh"
 
 /* Elements of two neighbouring channels. */
@@ -30,6 +32,18 @@ template <class T> __device__ inline void nd_hopper_load(const T *from, float (&
     to[0] = nd_load(both.value[0]);
     to[1] = nd_load(both.value[1]);
 }
+
+__device__ inline void nd_hopper_load(const nd_e4m3 *from, float (&to)[2]) {
+    nd_ptx_f32x2_of_e4m3x2(*reinterpret_cast<const uint16_t *>(from), to);
+}
+
+/* By the definition in run/quantized.h. */
+struct nd_math_e4m3 {
+    using element = nd_e4m3;
+    __device__ static void store_pair(void *to, float x, float y) {
+        *static_cast<uint16_t *>(to) = nd_ptx_e4m3x2_of_f32(x, y);
+    }
+};
 
 /* `lane` is the lane's place among those that share a pixel. */
 template <class Math> struct nd_hopper_depthwise {

@@ -31,6 +31,10 @@ __device__ inline void nd_hopper_words(nd_u8, float x, float y, uint32_t (&word)
     word[0] = nd_ptx_bytes(nd_ptx_bits_of_f32(x + 8388608.0f), nd_ptx_bits_of_f32(y + 8388608.0f), 0x4040);
 }
 
+__device__ inline void nd_hopper_words(nd_e4m3, float x, float y, uint32_t (&word)[1]) {
+    word[0] = nd_ptx_e4m3x2_of_f32(x, y);
+}
+
 __device__ inline void nd_hopper_words(nd_bf16, float x, float y, uint32_t (&word)[1]) {
     word[0] = nd_ptx_bf16x2_of_f32(x, y);
 }
@@ -60,6 +64,15 @@ template <> struct nd_hopper_ends<nd_u8> {
     }
 };
 
+template <> struct nd_hopper_ends<nd_e4m3> {
+    nd_pack<float, 2> factor, shift;
+
+    __device__ void take(const nd_cuda_separable &p, int n) { /* of whole tiles of channels */
+        factor = *reinterpret_cast<const nd_pack<float, 2> *>(p.integers.factor + n);
+        shift = *reinterpret_cast<const nd_pack<float, 2> *>(p.integers.shift + n);
+    }
+};
+
 template <class Math, int N> struct nd_hopper_finish : nd_hopper_tile<Math, N> {
     using tile = nd_hopper_tile<Math, N>;
     using T = typename tile::T;
@@ -71,17 +84,24 @@ template <class Math, int N> struct nd_hopper_finish : nd_hopper_tile<Math, N> {
 
     using tile::tile;
 
-    /* Bias, residual and activation of two neighbouring channels, whose sums these are. */
+    /* Bias, residual and activation of two neighbouring channels, whose sums these are; of e4m3 by the
+     * definition in run/quantized.h. */
     __device__ void ended(const float *sums, const ends &own, const nd_pack<T, 2> &residual,
                           float (&value)[2]) const {
-        for (int k = 0; k < 2; k++) {
-            value[k] = sums[k] + own.bias.value[k];
-            if (p.x2) value[k] += nd_load(residual.value[k]);
+        if constexpr (nd_separable_sums<T>::quantised) {
+            for (int k = 0; k < 2; k++)
+                value[k] = nd_quantized_finish(p.integers.requant, sums[k], own.factor.value[k],
+                                               own.shift.value[k], p.x2, residual.value[k]);
+        } else {
+            for (int k = 0; k < 2; k++) {
+                value[k] = sums[k] + own.bias.value[k];
+                if (p.x2) value[k] += nd_load(residual.value[k]);
+            }
+            if (p.activation.act == nd_act_relu)
+                for (int k = 0; k < 2; k++) value[k] = fmaxf(value[k], 0); /* of NaN: 0, as elsewhere */
+            if (p.activation.act == nd_act_clip)
+                for (int k = 0; k < 2; k++) value[k] = fminf(fmaxf(value[k], p.activation.a), p.activation.b);
         }
-        if (p.activation.act == nd_act_relu)
-            for (int k = 0; k < 2; k++) value[k] = fmaxf(value[k], 0); /* of NaN: 0, as elsewhere */
-        if (p.activation.act == nd_act_clip)
-            for (int k = 0; k < 2; k++) value[k] = fminf(fmaxf(value[k], p.activation.a), p.activation.b);
     }
 
     /* The same of integers, by the definition in run/quantized.h. */

@@ -18,17 +18,18 @@ static int64_t hopper_words(nd_precision precision) {
     return precision == nd_precision_int8 ? nd_hopper_integer_words : nd_hopper_taps;
 }
 
-/* Of int8 what is defined for it, with filters that are integers, as sums of real ones are of another order,
- * and integers for a result. */
-static bool hopper_takes_integers(const nd_work *work) {
-    return work->depthwise_scale && work->y_quant.scale > 0 && nd_quantized_agrees(work, nd_precision_int8);
+/* What is defined for it, with a result in 8 bits too; of int8 with filters that are integers, as sums of
+ * real ones are of another order. */
+static bool hopper_takes_quantised(const nd_work *work, nd_precision precision) {
+    return (work->depthwise_scale || precision == nd_precision_e4m3) && work->y_quant.scale > 0 &&
+           nd_quantized_agrees(work, precision);
 }
 
 bool nd_cuda_hopper_takes(const nd_work *work, nd_precision precision) {
     const nd_window *g = &work->window;
     const nd_act act = work->activation.act;
-    const bool ends = precision == nd_precision_int8
-                          ? hopper_takes_integers(work)
+    const bool ends = nd_precision_is_quantised(precision)
+                          ? hopper_takes_quantised(work, precision)
                           : act == nd_act_none || act == nd_act_relu || act == nd_act_clip;
     return precision != nd_precision_fp32 && ends && g->kernel[0] == 3 && g->kernel[1] == 3 &&
            g->dilation[0] == 1 && g->dilation[1] == 1 && g->stride[0] <= 2 && g->stride[1] <= 2 &&
@@ -83,8 +84,8 @@ static void hopper_store(nd_precision precision, float value, unsigned char *to)
         memcpy(to, &bits, sizeof bits);
         return;
     }
-    if (precision == nd_precision_int8) {
-        *(int8_t *)(void *)to = (int8_t)value;
+    if (nd_precision_is_quantised(precision)) {
+        *to = precision == nd_precision_e4m3 ? nd_f32_to_e4m3(value) : (uint8_t)(int8_t)value;
         return;
     }
     const uint16_t half = precision == nd_precision_fp16 ? nd_f32_to_f16(value) : nd_f32_to_bf16(value);
@@ -96,14 +97,14 @@ static int64_t hopper_swizzled(int64_t row, int64_t byte) {
     return row * nd_hopper_row + (byte ^ (row >> 1 & 3) << 4);
 }
 
-/* The filter of `term`, in place t of `count`, for channel c of `channels`. */
-static void hopper_fill_filter(const nd_work *work, int64_t term, int64_t t, int64_t count, int64_t c,
-                               int64_t channels, float *filters) {
+/* The filter of `term` times `factor`, in place t of `count`, for channel c of `channels`. */
+static void hopper_fill_filter(const nd_work *work, int64_t term, float factor, int64_t t, int64_t count,
+                               int64_t c, int64_t channels, float *filters) {
     const int64_t together = t / 2 * 2 + 1 < count ? 2 : 1;
     float *group = filters + t / 2 * 2 * nd_hopper_taps * channels;
     for (int64_t tap = 0; tap < nd_hopper_taps; tap++)
         group[((tap * channels / 2 + c / 2) * together + t % 2) * 2 + c % 2] =
-            work->depthwise[term * nd_hopper_taps + tap];
+            work->depthwise[term * nd_hopper_taps + tap] * factor;
 }
 
 /* The same of int8. */
@@ -120,8 +121,8 @@ static void hopper_fill_words(const nd_work *work, int64_t term, float factor, i
     memcpy(&own[4 * channels], &factor, sizeof factor);
 }
 
-/* The constants of `count` terms from slot[0] on, for output channels from `first` on; middle: of int8, the
- * factors of depthwise results. */
+/* The constants of `count` terms from slot[0] on, for output channels from `first` on; middle: of int8 and
+ * e4m3, the factors of depthwise results. */
 static void hopper_fill(const nd_work *work, nd_precision precision, int64_t tile, int64_t first,
                         const hopper_slots *slots, const int64_t *slot, int64_t count, const float *middle,
                         unsigned char *to) {
@@ -134,10 +135,11 @@ static void hopper_fill(const nd_work *work, nd_precision precision, int64_t til
             for (int64_t o = 0; o < tile && first + o < no; o++)
                 hopper_store(precision, work->weights[(first + o) * work->terms + term],
                              to + t * tile * nd_hopper_row + hopper_swizzled(o, c * size));
-            if (middle)
+            if (precision == nd_precision_int8)
                 hopper_fill_words(work, term, middle[term], t, c, slots->channels, filters);
             else
-                hopper_fill_filter(work, term, t, count, c, slots->channels, filters);
+                hopper_fill_filter(work, term, middle ? middle[term] : 1, t, count, c, slots->channels,
+                                   filters);
         }
 }
 
@@ -198,7 +200,7 @@ nd_status nd_hopper_pack_make(const nd_work *work, nd_precision precision, int64
     pack->constants = nd_alloc_array((size_t)tiles, most);
     ND_REQUIRE_DONE(pack->table && pack->constants, nd_status_memory, "no memory for %lld rounds of terms",
                     (long long)pack->rounds);
-    if (precision == nd_precision_int8)
+    if (nd_precision_is_quantised(precision))
         ND_TRY_DONE(nd_separable_integers_make(work, tiles * tile, &pack->integers));
     for (int64_t i = 0; i < tiles; i++)
         hopper_fill_all(work, precision, tile, i * tile, &slots, pack,
@@ -225,7 +227,8 @@ static int64_t hopper_tiles(const nd_cuda_hopper *call) {
 }
 
 static int64_t hopper_abreast(const nd_cuda_hopper *call) {
-    return call->layer.precision == nd_precision_tf32 ? 4 : 2; /* nd_hopper_abreast */
+    const nd_precision precision = call->layer.precision; /* nd_hopper_abreast */
+    return precision == nd_precision_tf32 ? 4 : precision == nd_precision_e4m3 ? 1 : 2;
 }
 
 /* What a round of a tile costs: the products of its pixels, its patches, and the pixels that the busiest warp

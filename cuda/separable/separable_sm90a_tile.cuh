@@ -35,8 +35,8 @@ template <class Math, int N> struct nd_hopper_tile {
         group = number / 4 - 1;
         warp = number % 4;
         lane = (int)(threadIdx.x % 32);
-        share = lane / 2 % sharers;
-        aside = lane % 2 + lane / (2 * sharers) * 2;
+        share = abreast > 1 ? lane / 2 % sharers : lane;
+        aside = abreast > 1 ? lane % 2 + lane / (2 * sharers) * 2 : 0;
     }
 
     __device__ void meet() const {

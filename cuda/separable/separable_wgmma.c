@@ -31,7 +31,7 @@ static nd_status separable_wgmma_constants(nd_kernel *kernel, const nd_work *wor
     call->constants_bytes = (int64_t)pack->tile_bytes;
     call->layer.blocks = pack->rounds;
     call->terms = pack->terms;
-    if (kernel->precision != nd_precision_int8) return nd_status_ok;
+    if (!nd_precision_is_quantised(kernel->precision)) return nd_status_ok;
     return nd_separable_integers_send(kernel, work, &pack->integers, &call->layer.integers);
 }
 
@@ -42,7 +42,7 @@ static nd_status separable_wgmma_prepare(nd_kernel *kernel, const nd_work *work)
     nd_cuda_hopper *call = kernel->state = nd_alloc_array(1, sizeof *call);
     ND_REQUIRE(call, nd_status_memory, "no memory for a separable layer");
     kernel->functions = &nd_separable_wgmma_operation;
-    if (kernel->precision != nd_precision_int8) ND_TRY(nd_cuda_constant_bias(kernel, work));
+    if (!nd_precision_is_quantised(kernel->precision)) ND_TRY(nd_cuda_constant_bias(kernel, work));
     call->layer = nd_separable_call(kernel, work, no > 128 ? 256 : no > 64 ? 128 : 64);
     call->resident = cuda->multiprocessors;
     ND_TRY(nd_hopper_pack_make(work, kernel->precision, call->layer.tile, &pack));

@@ -21,12 +21,12 @@
  * and on as above, from the leaky ReLU.
  *
  * e4m3 (nd_e4m3_to_f32): the same with numbers of 4 significant bits in the place of integers, all zeros
- * being 0, low and high -448 and 448, and rounding that of nd_f32_to_e4m3. The chains of depthwise results
- * are as exact, and so is what lies between the halves of a pair. The sums are not: their products are exact
- * in fp32, but they are added in any order, and each addition may lose what is below 2^-13 of the largest of
- * its summands and of what was summed so far, as tensor cores of sm_90 do, which add 32 products at once.
- * Defined are conv, separable and gemm, what moves values, and the steps into e4m3 and out of it; sums of
- * two operands and pooling are fp32's. */
+ * being 0, low and high -448 and 448, and rounding that of nd_f32_to_e4m3. What a chain multiplies by is
+ * each tap times middle_factor[term], rounded to fp32, and what it makes is stored: as exact. The sums are
+ * not: their products are exact in fp32, but they are added in any order, and each addition may lose what is
+ * below 2^-13 of the largest of its summands and of what was summed so far, as tensor cores of sm_90 do,
+ * which add 32 products at once. Defined are conv, separable and gemm, what moves values, and the steps into
+ * e4m3 and out of it; sums of two operands and pooling are fp32's. */
 #ifndef ND_RUN_QUANTIZED_H
 #define ND_RUN_QUANTIZED_H
 

@@ -114,6 +114,9 @@ expect 1 'conv  *[1-9][0-9]*  *[1-9]' wrong=eng11:tap "$nd" check --backend cuda
 for algorithm in fused chunked wgmma; do
     expect 0 'separable  *[1-9][0-9]*  *0 ' order=1 env ND_CUDA_SEPARABLE=$algorithm "$nd" check --backend cuda --dtype int8 --op 'separable/*'
 done
+# Of e4m3 the pairs that the kernel of sm_90a takes, and what moves it.
+expect 0 'separable  *[1-9][0-9]*  *0 ' order=1 "$nd" check --backend cuda --dtype e4m3 --op 'separable/*'
+expect 0 'quantize  *[1-9][0-9]*  *0 ' order=2 "$nd" check --backend cuda --dtype e4m3 --op quantize
 # What is moved goes through a block of 4 MiB, however much it is: these rows are 4 MiB in fp16, and would be 8 in fp32.
 expect 0 'transfer .* 1  *0 ' mib=9 "$nd" check --backend cuda --dtype fp16 --op transfer/large_row
 # cuDNN offers nothing for fused graphs, or nothing at all

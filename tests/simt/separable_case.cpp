@@ -212,3 +212,24 @@ nd_quantized_case nd_test_separable_integers(const nd_test_layer &layer, int64_t
     test.own();
     return test;
 }
+
+static std::vector<float> nd_test_e4m3(size_t count, uint64_t seed) {
+    std::vector<float> numbers = nd_test_reals(count, -1, 1, seed);
+    for (float &number : numbers) number = nd_e4m3_to_f32(nd_f32_to_e4m3(number));
+    return numbers;
+}
+
+nd_quantized_case nd_test_separable_e4m3(const nd_test_layer &layer, int64_t variant) {
+    nd_quantized_case test = nd_test_separable_integers(layer, variant);
+    nd_work &work = test.work;
+    work.x_quant = {0.02f, 0, true};
+    work.middle_quant = {0.03f, 0, true};
+    work.x2_quant = {0.03f, 0, true};
+    work.y_quant = {0.08f, 0, true};
+    test.depthwise = nd_test_e4m3(test.depthwise.size(), 3);
+    if (variant % 2) test.depthwise_scales = nd_test_reals(test.depthwise_scales.size(), 0.5f, 1.5f, 6);
+    test.weights = nd_test_e4m3(test.weights.size(), 4);
+    test.scales = nd_test_reals(test.scales.size(), 0.2f, 0.8f, 5);
+    test.own();
+    return test;
+}

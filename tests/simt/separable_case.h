@@ -33,7 +33,10 @@ nd_test_case nd_test_separable_case(const nd_test_layer &layer);
  * integers of scales of their own; where a layer has no activation, every second time it is a leaky ReLU. */
 nd_quantized_case nd_test_separable_integers(const nd_test_layer &layer, int64_t variant);
 
-/* What int8 has beside the rest, where it lies. */
+/* The same of e4m3: filters and weights are numbers of it. */
+nd_quantized_case nd_test_separable_e4m3(const nd_test_layer &layer, int64_t variant);
+
+/* What int8 and e4m3 have beside the rest, where it lies. */
 inline nd_cuda_integers nd_test_constants(const nd_work &work, const nd_separable_integers &host) {
     return {host.requant, work.x_quant.zero, work.middle_quant.zero, host.start, host.factor, host.shift};
 }

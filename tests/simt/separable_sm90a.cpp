@@ -30,7 +30,7 @@ static nd_status nd_test_launch(const nd_work *work, const nd_test_hopper &how, 
     layer.y_pixel = work->y.strides[3];
     layer.tile = how.tile;
     layer.blocks = pack.rounds;
-    if (how.precision == nd_precision_int8)
+    if (nd_precision_is_quantised(how.precision))
         layer.integers = nd_test_constants(*work, pack.integers);
     else
         layer.bias = work->bias;
@@ -75,7 +75,9 @@ static nd_test_case nd_test_hopper_of(const nd_test_layer &layer, const nd_test_
 /* Filters are integers in odd variants. */
 static nd_quantized_case nd_test_hopper_integers_of(const nd_test_layer &layer, int64_t variant,
                                                     const nd_test_hopper &how) {
-    nd_quantized_case test = nd_test_separable_integers(layer, variant);
+    const bool e4m3 = how.precision == nd_precision_e4m3;
+    nd_quantized_case test =
+        e4m3 ? nd_test_separable_e4m3(layer, variant) : nd_test_separable_integers(layer, variant);
     test.name = nd_test_hopper_name(layer, how) + ", variant " + std::to_string(variant);
     test.launch = [=](const nd_work &work, const void *x, const void *x2, void *y) {
         return nd_test_launch(&work, how, x, x2, y);
@@ -136,7 +138,7 @@ static bool nd_test_takes_integers(const nd_test_layer &layer, int64_t variant) 
 }
 
 /* Layers whose channels are made to divide by 16, and whose outputs do or do not. */
-static void nd_test_hopper_integers() {
+static void nd_test_hopper_quantised(nd_precision precision) {
     const auto sixteens = [](int64_t count) { return (count + 15) / 16 * 16; };
     int64_t variant = 1;
     for (nd_test_layer layer : nd_test_layers)
@@ -144,13 +146,18 @@ static void nd_test_hopper_integers() {
             layer.ni = sixteens(layer.ni);
             layer.spread = sixteens(layer.spread);
             layer.no = no;
-            if (!nd_test_takes_integers(layer, variant)) continue;
+            if (!nd_test_takes_integers(layer, variant)) continue; /* the same of e4m3 */
             for (const auto &split : nd_test_splits)
                 for (int64_t cluster : {1, 2})
                     nd_test_integers_alike(nd_test_hopper_integers_of(
                         layer, variant += 2,
-                        {nd_precision_int8, nd_test_tile(layer), split[0], cluster, 2, split[1]}));
+                        {precision, nd_test_tile(layer), split[0], cluster, 2, split[1]}));
         }
+}
+
+static void nd_test_hopper_integers() {
+    nd_test_hopper_quantised(nd_precision_int8);
+    nd_test_hopper_quantised(nd_precision_e4m3);
     nd_test_expect(!nd_test_takes_integers(nd_test_layers[0], 0),
                    "separable wgmma int8: filters that are real numbers are left to others");
     nd_test_hopper_integer_races();

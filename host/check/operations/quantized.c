@@ -101,8 +101,8 @@ static void quantized_gemm_sums(nd_problem *problem) {
             }
 }
 
-/* One depthwise plane as it is before it is stored: chains of fused multiply-adds. */
-static void quantized_plane(const nd_problem *problem, int64_t n, int64_t term, float *plane) {
+/* One depthwise plane as it is before it is stored: chains of fused multiply-adds, of taps times `factor`. */
+static void quantized_plane(const nd_problem *problem, int64_t n, int64_t term, float factor, float *plane) {
     const nd_work *work = &problem->work;
     const nd_window *g = &work->window;
     const int64_t height = work->x.dims[2], width = work->x.dims[3], window = g->kernel[0] * g->kernel[1];
@@ -116,7 +116,7 @@ static void quantized_plane(const nd_problem *problem, int64_t n, int64_t term, 
                 p % work->y.dims[3] * g->stride[1] + tap % g->kernel[1] * g->dilation[1] - g->pad[1];
             if (h < 0 || h >= height || w < 0 || w >= width) continue;
             plane[p] = fmaf(x[h * width + w] - (float)work->x_quant.zero,
-                            work->depthwise[term * window + tap], plane[p]);
+                            work->depthwise[term * window + tap] * factor, plane[p]);
         }
 }
 
@@ -130,7 +130,7 @@ static nd_status quantized_separable_sums(nd_problem *problem) {
     float most = 0;
     for (int64_t t = 0; t < terms; t++) {
         const float scale = work->x_quant.scale * (work->depthwise_scale ? work->depthwise_scale[t] : 1);
-        quantized_plane(problem, 0, t, plane);
+        quantized_plane(problem, 0, t, 1, plane);
         most = fmaxf(most, scale * quantized_largest(plane, pixels));
     }
     work->middle_quant =
@@ -139,10 +139,10 @@ static nd_status quantized_separable_sums(nd_problem *problem) {
     nd_requant_of(work, factor, factor + no, factor + 2 * no);
     for (int64_t n = 0; n < work->x.dims[0]; n++)
         for (int64_t t = 0; t < terms; t++) {
-            quantized_plane(problem, n, t, plane);
-            const float zero = (float)work->middle_quant.zero;
+            const float zero = (float)work->middle_quant.zero, by = factor[2 * no + t];
+            quantized_plane(problem, n, t, problem->e4m3 ? by : 1, plane);
             for (int64_t p = 0; p < pixels; p++) {
-                const float q = fmaf(plane[p], factor[2 * no + t], zero);
+                const float q = problem->e4m3 ? plane[p] : fmaf(plane[p], by, zero);
                 const double middle = quantized_round(problem, (double)q) - (double)zero;
                 for (int64_t o = 0; o < no; o++) {
                     const double product = middle * (double)work->weights[o * terms + t];

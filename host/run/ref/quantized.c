@@ -110,6 +110,8 @@ static double quantized_depthwise(const quantized_call *call, int64_t n, int64_t
     const nd_window *g = &work->window;
     const nd_view *in = &work->x;
     const float *filter = work->depthwise + term * g->kernel[0] * g->kernel[1];
+    const bool e4m3 = work->middle_quant.e4m3;
+    const float factor = call->middle_factor[term];
     float chain = 0;
     for (int64_t i = 0; i < g->kernel[0]; i++)
         for (int64_t j = 0; j < g->kernel[1]; j++) {
@@ -117,12 +119,11 @@ static double quantized_depthwise(const quantized_call *call, int64_t n, int64_t
             const int64_t w = ow * g->stride[1] - g->pad[1] + j * g->dilation[1];
             if (h < 0 || h >= in->dims[2] || w < 0 || w >= in->dims[3]) continue;
             const uint8_t x = call->x[nd_ref_at4(in, n, work->channel[term], h, w)];
-            chain = fmaf(call->x_value[x], filter[i * g->kernel[1] + j], chain);
+            const float tap = filter[i * g->kernel[1] + j];
+            chain = fmaf(call->x_value[x], e4m3 ? tap * factor : tap, chain);
         }
-    const float t = fmaf(chain, call->middle_factor[term], (float)work->middle_quant.zero);
-    const bool e4m3 = work->middle_quant.e4m3;
-    const float bounded = fminf(fmaxf(t, e4m3 ? -448 : 0), e4m3 ? 448 : 255);
-    return (double)call->middle_value[nd_quantized_store(e4m3, bounded)];
+    const float t = fmaf(chain, factor, (float)work->middle_quant.zero);
+    return (double)call->middle_value[nd_quantized_store(e4m3, e4m3 ? chain : fminf(fmaxf(t, 0), 255))];
 }
 
 /* Rows of the output. */

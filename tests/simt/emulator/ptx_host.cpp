@@ -29,6 +29,10 @@ float nd_element_bf16(uint32_t word, int half) {
     return nd_ptx_f32_of_bits(half ? word & 0xffff0000u : word << 16);
 }
 
+float nd_element_e4m3(uint32_t word, int byte) {
+    return nd_e4m3_to_f32((uint8_t)(word >> 8 * byte));
+}
+
 float nd_element_tf32(uint32_t word, int) {
     return nd_ptx_f32_of_bits(word & ~0x1fffu);
 }

@@ -77,6 +77,8 @@ void nd_simt_wgmma(nd_dtype type, float (*c)[4], int columns, uint64_t a, uint64
         nd_wgmma<2, nd_element_f16, nd_element_f16>(c, columns, a, b, add);
     else if (type == nd_dtype_bf16)
         nd_wgmma<2, nd_element_bf16, nd_element_bf16>(c, columns, a, b, add);
+    else if (type == nd_dtype_e4m3)
+        nd_wgmma<4, nd_element_e4m3, nd_element_e4m3>(c, columns, a, b, add);
     else
         nd_wgmma<1, nd_element_tf32, nd_element_tf32>(c, columns, a, b, add);
 }

@@ -61,6 +61,19 @@ template <int tiles> void nd_ptx_wgmma_tf32(float (&c)[tiles][4], uint64_t a, ui
     nd_simt_wgmma(nd_dtype_f32, c, 8 * tiles, a, b, add);
 }
 
+template <int tiles> void nd_ptx_wgmma_e4m3(float (&c)[tiles][4], uint64_t a, uint64_t b, int add) {
+    nd_simt_wgmma(nd_dtype_e4m3, c, 8 * tiles, a, b, add);
+}
+
+inline void nd_ptx_f32x2_of_e4m3x2(uint16_t both, float (&to)[2]) {
+    to[0] = nd_e4m3_to_f32((uint8_t)both);
+    to[1] = nd_e4m3_to_f32((uint8_t)(both >> 8));
+}
+
+inline uint16_t nd_ptx_e4m3x2_of_f32(float low, float high) {
+    return (uint16_t)(nd_f32_to_e4m3(low) | nd_f32_to_e4m3(high) << 8);
+}
+
 template <int tiles> void nd_ptx_wgmma_u8(int32_t (&c)[tiles][4], uint64_t a, uint64_t b, int add) {
     nd_simt_wgmma(c, 8 * tiles, a, b, add);
 }
