@@ -10,6 +10,7 @@ enum { networks = 2 }; /* original, current: the second is missing where only on
 typedef struct block {
     int64_t n;
     float *data[networks][nd_captures_max];
+    float *kept;
 } block;
 
 struct nd_activation_cache {
@@ -20,6 +21,9 @@ struct nd_activation_cache {
     int n, value[nd_captures_max]; /* n == 0: at the image, nothing is stored */
     block *blocks;
     size_t n_blocks, capacity;
+    int keep;                /* value of the original that the next pass is to keep, or -1 */
+    const nd_graph *kept_of; /* of which every block has the value `kept` as well; NULL: of none */
+    int kept;
 };
 
 static void block_free(block *b) {
@@ -28,6 +32,8 @@ static void block_free(block *b) {
             free(b->data[g][v]);
             b->data[g][v] = NULL;
         }
+    free(b->kept);
+    b->kept = NULL;
 }
 
 static void blocks_free(nd_activation_cache *f) {
@@ -44,6 +50,7 @@ nd_status nd_activation_cache_new(nd_batches *batches, int64_t images, size_t li
     f->batches = batches;
     f->images = images;
     f->limit = limit;
+    f->keep = -1;
     *out = f;
     return nd_status_ok;
 }
@@ -121,7 +128,8 @@ nd_status nd_activation_cache_move(nd_activation_cache *f, nd_backend *backend, 
                                    const nd_graph *current, int node) {
     nd_status status = nd_status_ok;
     const nd_graph *graphs[networks] = {original, current};
-    nd_activation_cache to = {.batches = f->batches, .images = f->images, .limit = f->limit, .node = node};
+    nd_activation_cache to = {
+        .batches = f->batches, .images = f->images, .limit = f->limit, .node = node, .keep = -1};
     move m = {.from = f, .to = &to, .graphs = current ? 2 : 1};
     if (node <= f->node) return nd_status_ok;
     if (!cut_before(f, original, m.graphs, node, to.value, &to.n)) {
@@ -139,12 +147,44 @@ done:
     return status;
 }
 
-nd_status nd_activation_cache_captures(const nd_activation_cache *f, nd_backend *backend,
-                                       const nd_graph *graph, const int *values, int n, nd_captures *out) {
-    return nd_captures_open(backend, graph, f->batches->batch, f->n ? f->value : NULL, f->n, values, n, out);
+void nd_activation_cache_keep(nd_activation_cache *f, const nd_graph *original, int value) {
+    const int graphs = f->n_blocks && f->blocks[0].data[1][0] ? 2 : 1;
+    int64_t size = nd_value_size(original, value);
+    for (int v = 0; v < f->n; v++) size += graphs * nd_value_size(original, f->value[v]);
+    const double bytes = (double)size * (double)nd_sample_count(f->batches, f->images) * sizeof(float);
+    if (f->n && !f->kept_of && f->n < nd_captures_max && bytes <= (double)f->limit) f->keep = value;
 }
 
-nd_status nd_activation_cache_sample(const nd_activation_cache *f, int64_t images, nd_captures *original,
+nd_status nd_activation_cache_captures(const nd_activation_cache *f, nd_backend *backend,
+                                       const nd_graph *graph, const int *values, int n, nd_captures *out) {
+    int inputs[nd_captures_max], n_inputs = f->n;
+    memcpy(inputs, f->value, sizeof inputs);
+    if (f->kept_of == graph) inputs[n_inputs++] = f->kept;
+    return nd_captures_open(backend, graph, f->batches->batch, f->n ? inputs : NULL, n_inputs, values, n,
+                            out);
+}
+
+/* Of those of a block. */
+static nd_status run_captures(const nd_activation_cache *f, const block *b, int g, int64_t n,
+                              nd_captures *captures) {
+    const float *inputs[nd_captures_max];
+    for (int v = 0; v < f->n; v++) inputs[v] = b->data[g][v];
+    if (captures->n_inputs > f->n) inputs[f->n] = b->kept;
+    return nd_captures_run(captures, n, inputs);
+}
+
+static nd_status keep_value(const nd_captures *from, int value, block *b) {
+    const size_t size = (size_t)nd_value_size(from->graph, value) * sizeof(float);
+    int i = 0;
+    while (i < from->n && from->value[i] != value) i++;
+    ND_REQUIRE(i < from->n, nd_status_internal, "%s: what is to be kept is not captured", from->graph->name);
+    b->kept = nd_alloc_array((size_t)b->n, size);
+    ND_REQUIRE(b->kept, nd_status_memory, "no memory for the activations of a calibration pass");
+    memcpy(b->kept, from->data[i], (size_t)b->n * size);
+    return nd_status_ok;
+}
+
+nd_status nd_activation_cache_sample(nd_activation_cache *f, int64_t images, nd_captures *original,
                                      nd_captures *current, nd_sample_block *block, void *context) {
     nd_captures *captures[networks] = {original, current};
     int graphs = current ? 2 : 1;
@@ -154,10 +194,15 @@ nd_status nd_activation_cache_sample(const nd_activation_cache *f, int64_t image
     for (size_t b = 0; b < f->n_blocks && (images <= 0 || done < images); b++) {
         int64_t n = f->blocks[b].n;
         if (images > 0 && n > images - done) n = images - done;
-        for (int g = 0; g < graphs; g++)
-            ND_TRY(nd_captures_run(captures[g], n, (const float *const *)f->blocks[b].data[g]));
+        for (int g = 0; g < graphs; g++) ND_TRY(run_captures(f, &f->blocks[b], g, n, captures[g]));
+        if (f->keep >= 0) ND_TRY(keep_value(original, f->keep, &f->blocks[b]));
         ND_TRY(block(context, n));
         done += n;
+    }
+    if (f->keep >= 0) {
+        f->kept = f->keep;
+        f->kept_of = original->graph;
+        f->keep = -1;
     }
     return nd_status_ok;
 }

@@ -3,7 +3,8 @@
  * (method.md, "Measured curves" and "Calibration pass").
  *
  * Held in memory up to a limit. Where a cut does not fit, the last one that did stays, or the images
- * themselves, and what lies between is computed anew. Either way the layers see the same numbers. */
+ * themselves, and what lies between is computed anew. Either way the layers see the same numbers,
+ * but for the last bit of a sum that follows a layer whose output is kept: it is added by itself then. */
 #ifndef ND_DECOUPLE_ACTIVATION_CACHE_H
 #define ND_DECOUPLE_ACTIVATION_CACHE_H
 
@@ -25,12 +26,16 @@ void nd_activation_cache_free(nd_activation_cache *cache); /* NULL is legal */
 nd_status nd_activation_cache_move(nd_activation_cache *cache, nd_backend *backend, const nd_graph *original,
                                    const nd_graph *current, int node);
 
+/* The next pass, over all images, captures `value` of the original: it stays at the cut, where there is room,
+ * and later captures begin with it in place of what it is computed from. */
+void nd_activation_cache_keep(nd_activation_cache *cache, const nd_graph *original, int value);
+
 /* nd_captures_open at the cut, for either graph. */
 nd_status nd_activation_cache_captures(const nd_activation_cache *cache, nd_backend *backend,
                                        const nd_graph *graph, const int *values, int n, nd_captures *out);
 
 /* nd_sample from the cut on, of the first `images` images; 0 takes all there are. */
-nd_status nd_activation_cache_sample(const nd_activation_cache *cache, int64_t images, nd_captures *original,
+nd_status nd_activation_cache_sample(nd_activation_cache *cache, int64_t images, nd_captures *original,
                                      nd_captures *current, nd_sample_block *block, void *context);
 
 #endif

@@ -74,6 +74,11 @@ static nd_status fit_split(const nd_layer_data *data, nd_split *split, nd_chain 
         if (data->settings->ridge <= 0) ND_TRY(nd_split_ridge(split, data->backend, conv, chain));
         ND_TRY(nd_split_error(split, data->backend, conv, chain, &error->held));
         nd_split_pool(split, conv);
+        const nd_method *method = data->layer->method;
+        if (method && method->refine) {
+            ND_TRY(method->refine(data->backend, conv, split->fit, chain));
+            return nd_split_error(split, data->backend, conv, chain, &error->seen);
+        }
     }
     ND_TRY(fit_chain(data, split->fit, chain));
     return nd_split_error(split, data->backend, conv, chain, &error->seen);

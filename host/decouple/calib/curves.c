@@ -35,7 +35,8 @@ typedef struct pass {
     nd_backend *backend;
     const nd_decouple_settings *settings;
     nd_activation_cache *activations;
-    bool scales; /* wanted: what an error in a layer does to the scores */
+    nd_known_heads *heads; /* on the images that are measured on */
+    bool scales;           /* wanted: what an error in a layer does to the scores */
 } pass;
 
 typedef struct moments_job {
@@ -58,6 +59,7 @@ static nd_status own_moments(const pass *at, const nd_layer *layer, nd_split *ou
     int values[2] = {node->in[0], node->out[0]};
     ND_TRY_DONE(nd_split_open(&layer->conv, nd_sample_count(at->settings->calib, at->settings->calib_images),
                               &job.split));
+    nd_activation_cache_keep(at->activations, at->graph, node->out[0]);
     ND_TRY_DONE(
         nd_activation_cache_captures(at->activations, at->backend, at->graph, values, 2, &job.captures));
     ND_TRY_DONE(nd_activation_cache_sample(at->activations, 0, &job.captures, NULL, moments_block, &job));
@@ -109,7 +111,8 @@ static int grid_of(const nd_decouple_settings *settings, const nd_method *method
     return n;
 }
 
-/* One ridge for all ranks and methods: that which suits the middle rank of one of them. */
+/* One ridge for all ranks and methods: that which suits the refit of one of them at its middle rank, its
+ * other stages from the weights alone, since what would choose them from data is found with a ridge. */
 static nd_status choose_ridge(const pass *at, const nd_layer *layer, const nd_method *method,
                               nd_split *split) {
     int64_t ranks[nd_curve_points];
@@ -117,8 +120,8 @@ static nd_status choose_ridge(const pass *at, const nd_layer *layer, const nd_me
     nd_chain chain = {0};
     nd_status status = nd_status_ok;
     if (n && split->held && at->settings->ridge <= 0) {
-        status = method->decompose(at->backend, &layer->conv, at->settings->ranks, ranks[n / 2], split->fit,
-                                   &chain);
+        status =
+            method->decompose(at->backend, &layer->conv, at->settings->ranks, ranks[n / 2], NULL, &chain);
         if (!status) status = nd_split_ridge(split, at->backend, &layer->conv, &chain);
         nd_log(nd_log_debug, "%s: ridge %g", layer->name, split->lambda);
     }
@@ -216,7 +219,7 @@ static nd_status measure_at_scores(const pass *at, const nd_layer *layer, const 
     for (int c = 0; c < n_methods; c++) ND_TRY(find_optimism(at, layer, methods[c], split, &curves[c]));
     nd_split_pool(split, &layer->conv);
     ND_TRY(nd_score_loss_open(at->activations, at->backend, at->graph, layer, at->settings->calib->batch,
-                              n_methods * nd_curve_points, &scores));
+                              n_methods * nd_curve_points, measured_images, at->heads, &scores));
     fits list = {.at = at, .layer = layer, .split = split};
     for (int c = 0; c < n_methods; c++)
         for (int p = 0; p < curves[c].n; p++)
@@ -227,7 +230,7 @@ static nd_status measure_at_scores(const pass *at, const nd_layer *layer, const 
         if (!status) status = nd_score_loss_add(scores, &chains[i]);
         nd_chain_free(&chains[i]);
     }
-    if (!status) status = nd_score_loss_measure(scores, at->activations, measured_images, loss);
+    if (!status) status = nd_score_loss_measure(scores, at->activations, loss);
     for (int c = 0, t = 0; !status && c < n_methods; c++)
         for (int p = 0; p < curves[c].n; p++) curves[c].loss[p] *= loss[t++];
     nd_score_loss_close(scores);
@@ -255,7 +258,7 @@ static nd_status measure_scale(const pass *at, const nd_layer *layer, const nd_m
     nd_status status = nd_status_ok;
     *scale = (nd_scale){.n = n};
     ND_TRY(nd_score_loss_open(at->activations, at->backend, at->graph, layer, at->settings->calib->batch, n,
-                              &scores));
+                              scale_images, at->heads, &scores));
     for (int i = 0; i < n; i++) {
         double held = 0, optimism = 1;
         if (!chains[i].n)
@@ -266,7 +269,7 @@ static nd_status measure_scale(const pass *at, const nd_layer *layer, const nd_m
         scale->error[i] = optimism > 0 ? held * (unseen + (1 - unseen) / optimism) : held;
         ND_TRY_DONE(nd_score_loss_add(scores, &chains[i]));
     }
-    ND_TRY_DONE(nd_score_loss_measure(scores, at->activations, scale_images, scale->loss));
+    ND_TRY_DONE(nd_score_loss_measure(scores, at->activations, scale->loss));
 done:
     nd_score_loss_close(scores);
     return status;
@@ -440,7 +443,8 @@ nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decoupl
                     const nd_plan *plan, nd_candidate **out, size_t *count) {
     nd_json_cache cache;
     nd_candidate_list t = {0};
-    pass at = {graph, backend, settings, NULL, settings->quick && reaches_scores(graph, plan)};
+    nd_known_heads heads = {0};
+    pass at = {graph, backend, settings, NULL, &heads, settings->quick && reaches_scores(graph, plan)};
     ND_TRY(nd_curves_cache_open(graph, settings, &cache));
     nd_status status = nd_activation_cache_new(settings->calib, settings->calib_images,
                                                nd_activation_cache_bytes, &at.activations);
@@ -458,6 +462,7 @@ nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decoupl
     }
     nd_progress_report(settings->progress, "measuring curves", plan->n_layers, plan->n_layers);
     nd_activation_cache_free(at.activations);
+    nd_known_heads_free(&heads);
     nd_json_cache_close(&cache);
     if (status) {
         free(t.rows);

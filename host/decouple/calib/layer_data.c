@@ -161,6 +161,8 @@ nd_status nd_layer_moments(const nd_layer_data *data, nd_split *out) {
     layer_job job = {0};
     ND_TRY(nd_split_open(&data->layer->conv,
                          nd_sample_count(data->settings->calib, data->settings->calib_images), &job.split));
+    nd_activation_cache_keep(data->activations, data->original,
+                             data->original->nodes[data->layer->node].out[0]);
     nd_status status = run_job(data, false, plain_block, &job);
     if (status)
         nd_split_close(&job.split);

@@ -12,7 +12,7 @@ typedef struct nd_layer_data {
     nd_backend *backend;
     const nd_decouple_settings *settings;
     const nd_layer *layer;
-    const nd_activation_cache *activations; /* at or before the layer */
+    nd_activation_cache *activations; /* at or before the layer */
 } nd_layer_data;
 
 /* Inputs of the current network against outputs of the original. Where the layer ends in a residual sum whose

@@ -17,6 +17,7 @@ typedef struct trial {
 typedef struct head {
     int value;
     int64_t size;         /* numbers of an image */
+    float *known;         /* [images][size] of the original, or NULL */
     float *out;           /* [batch][size] */
     double *sum, squares; /* [size] */
 } head;
@@ -32,8 +33,17 @@ struct nd_score_loss {
     float *y;
     head heads[nd_heads_max]; /* that the layer changes */
     int n_heads, all_heads;
-    int64_t images, batch;
+    int64_t images, all_images, batch; /* images measured so far, and to be measured */
+    nd_known_heads *known;
+    bool knows; /* the heads are known, and not among the captures */
 };
+
+enum { most_known = 1 << 24 }; /* numbers of a head that are worth keeping */
+
+void nd_known_heads_free(nd_known_heads *known) {
+    for (int h = 0; h < known->n; h++) free(known->data[h]);
+    *known = (nd_known_heads){0};
+}
 
 static void head_add(head *of, int64_t n, const float *wanted) {
     for (int64_t e = 0; e < n * of->size; e++) {
@@ -61,12 +71,17 @@ static double head_spread(const head *of, int64_t images) {
 
 static nd_status measure_block(void *context, int64_t n) {
     nd_score_loss *m = context;
-    const float *x = m->original.data[0], *const *wanted =
-                                              (const float *const *)&m->original.data[m->n_sides + 1];
+    const float *x = m->original.data[0], *wanted[nd_heads_max];
     float *outputs[nd_heads_max];
     const float *inputs[nd_captures_max];
     inputs[0] = m->y;
     for (int s = 0; s < m->n_sides; s++) inputs[s + 1] = m->original.data[s + 1];
+    for (int h = 0; h < m->n_heads; h++) {
+        const head *of = &m->heads[h];
+        float *known = of->known ? of->known + m->images * of->size : NULL;
+        wanted[h] = m->knows ? known : m->original.data[m->n_sides + 1 + h];
+        if (known && !m->knows) memcpy(known, wanted[h], (size_t)(n * of->size) * sizeof *known);
+    }
     m->images += n;
     for (int h = 0; h < m->n_heads; h++) {
         outputs[h] = m->heads[h].out;
@@ -162,6 +177,7 @@ void nd_score_loss_close(nd_score_loss *m) {
     free(m->trials);
     free(m->y);
     for (int h = 0; h < m->n_heads; h++) {
+        if (!m->knows) free(m->heads[h].known);
         free(m->heads[h].out);
         free(m->heads[h].sum);
     }
@@ -198,6 +214,41 @@ static nd_status find_heads(const nd_graph *graph, int y, nd_score_loss *m, int 
     return nd_status_ok;
 }
 
+/* All heads, or room for them to become known. */
+static nd_status find_known(nd_score_loss *m) {
+    const nd_known_heads *known = m->known;
+    m->knows = true;
+    for (int h = 0; h < m->n_heads; h++) {
+        int k = 0;
+        while (k < known->n && known->value[k] != m->heads[h].value) k++;
+        m->knows = m->knows && k < known->n;
+        m->heads[h].known = k < known->n ? known->data[k] : NULL;
+    }
+    for (int h = 0; h < m->n_heads && !m->knows; h++) {
+        const int64_t size = m->heads[h].size;
+        m->heads[h].known = NULL;
+        if (size > most_known / m->all_images) continue;
+        m->heads[h].known = nd_alloc_array((size_t)m->all_images, (size_t)size * sizeof(float));
+        ND_REQUIRE(m->heads[h].known, nd_status_memory, "no memory for measuring %s", m->layer->name);
+    }
+    return nd_status_ok;
+}
+
+/* What has been measured becomes known, unless it was or others have taken the room. */
+static void leave_known(nd_score_loss *m) {
+    nd_known_heads *known = m->known;
+    for (int h = 0; h < m->n_heads && !m->knows; h++) {
+        head *of = &m->heads[h];
+        int k = 0;
+        while (k < known->n && known->value[k] != of->value) k++;
+        if (!of->known || k < known->n || k == nd_heads_max) continue;
+        known->value[k] = of->value;
+        known->data[k] = of->known;
+        known->n++;
+        of->known = NULL;
+    }
+}
+
 bool nd_score_loss_possible(const nd_graph *graph, const nd_layer *layer) {
     int sides[nd_captures_max], n_sides = 0;
     return !cut_after(graph, graph->nodes[layer->node].out[0], sides, &n_sides);
@@ -205,7 +256,7 @@ bool nd_score_loss_possible(const nd_graph *graph, const nd_layer *layer) {
 
 nd_status nd_score_loss_open(const nd_activation_cache *activations, nd_backend *backend,
                              const nd_graph *graph, const nd_layer *layer, int64_t batch, int n_trials,
-                             nd_score_loss **out) {
+                             int64_t images, nd_known_heads *known, nd_score_loss **out) {
     nd_status status = nd_status_ok;
     const nd_node *node = &graph->nodes[layer->node];
     int values[nd_captures_max], rest[nd_captures_max], heads[nd_heads_max], y = node->out[0];
@@ -214,14 +265,17 @@ nd_status nd_score_loss_open(const nd_activation_cache *activations, nd_backend 
     m->layer = layer;
     m->backend = backend;
     m->batch = batch;
+    m->all_images = images;
+    m->known = known;
     ND_TRY_DONE(find_heads(graph, y, m, heads));
+    ND_TRY_DONE(find_known(m));
     values[0] = node->in[0];
     rest[0] = y;
     ND_TRY_DONE(cut_after(graph, y, values + 1, &m->n_sides));
     memcpy(rest + 1, values + 1, (size_t)m->n_sides * sizeof *rest);
     memcpy(values + m->n_sides + 1, heads, (size_t)m->n_heads * sizeof *values);
-    ND_TRY_DONE(nd_activation_cache_captures(activations, backend, graph, values, m->n_sides + 1 + m->n_heads,
-                                             &m->original));
+    ND_TRY_DONE(nd_activation_cache_captures(activations, backend, graph, values,
+                                             m->n_sides + 1 + (m->knows ? 0 : m->n_heads), &m->original));
     nd_exec_settings settings = {.batch = batch,
                                  .shrink = true,
                                  .inputs = rest,
@@ -265,9 +319,9 @@ static double trial_loss(const nd_score_loss *m, const trial *of) {
     return loss;
 }
 
-nd_status nd_score_loss_measure(nd_score_loss *m, const nd_activation_cache *activations, int64_t images,
-                                double *losses) {
-    ND_TRY(nd_activation_cache_sample(activations, images, &m->original, NULL, measure_block, m));
+nd_status nd_score_loss_measure(nd_score_loss *m, nd_activation_cache *activations, double *losses) {
+    ND_TRY(nd_activation_cache_sample(activations, m->all_images, &m->original, NULL, measure_block, m));
     for (int t = 0; t < m->n_trials; t++) losses[t] = trial_loss(m, &m->trials[t]);
+    leave_known(m);
     return nd_status_ok;
 }

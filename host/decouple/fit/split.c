@@ -4,6 +4,7 @@
 #include "decouple/fit/refit.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { fewest_images = 8, held_of = 4 };
 /* Of the ridge. Its error is flat around the least, and what images held out say of it there is noise: a step
@@ -81,23 +82,43 @@ static nd_status refit_at(nd_split *split, const nd_refit *refit, nd_backend *ba
     return nd_split_error(split, backend, conv, chain, error);
 }
 
+/* Weights of an output of a stage. */
+static int64_t last_row(const nd_stage *last) {
+    return last->ni / last->groups * last->window.kernel[0] * last->window.kernel[1];
+}
+
+/* What a refit finds, to `kept` or back. */
+static void copy_last(const nd_chain *chain, float *kept, bool back) {
+    const nd_stage *last = &chain->stages[chain->n - 1];
+    const size_t count = (size_t)(last->no * last_row(last)), outputs = (size_t)last->no;
+    memcpy(back ? last->weights : kept, back ? kept : last->weights, count * sizeof *kept);
+    memcpy(back ? last->bias : kept + count, back ? kept + count : last->bias, outputs * sizeof *kept);
+}
+
 nd_status nd_split_ridge(nd_split *split, nd_backend *backend, const nd_conv *conv, nd_chain *chain) {
     const double factors[] = {half_decade, 1 / half_decade}, first = split->lambda;
+    const nd_stage *last = &chain->stages[chain->n - 1];
     double least = 0, error = 0;
     nd_status status = nd_status_ok;
     nd_refit refit = {0};
+    float *kept = nd_alloc_array((size_t)last->no, ((size_t)last_row(last) + 1) * sizeof *kept);
+    ND_REQUIRE_DONE(kept, nd_status_memory, "conv %s: no memory for its ridge", conv->name);
     ND_TRY_DONE(nd_refit_open(backend, conv, split->fit, chain, true, &refit));
     ND_TRY_DONE(refit_at(split, &refit, backend, conv, first, chain, &least));
+    copy_last(chain, kept, false);
     for (int f = 0; f < 2 && split->lambda == first; f++)
         for (double next = first * factors[f]; next > lowest && next < highest; next *= factors[f]) {
             ND_TRY_DONE(refit_at(split, &refit, backend, conv, next, chain, &error));
             if (error > least * (1 - least_gain)) break;
             least = error;
             split->lambda = next;
+            copy_last(chain, kept, false);
         }
-    ND_TRY_DONE(refit_at(split, &refit, backend, conv, split->lambda, chain, &error));
+    copy_last(chain, kept, true);
+    nd_moments_ridge(split->fit, conv, split->lambda);
 done:
     nd_refit_close(&refit);
+    free(kept);
     return status;
 }
 

@@ -111,4 +111,5 @@ const nd_method nd_method_dwpw = {
     .shape = dwpw_shape,
     .spectrum = dwpw_spectrum,
     .decompose = dwpw_decompose,
+    .refine = nd_dwpw_refine,
 };

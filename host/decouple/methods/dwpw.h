@@ -24,5 +24,8 @@ nd_status nd_dwpw_choose(nd_backend *backend, const nd_conv *conv, nd_ranks rank
 enum { nd_dwpw_rounds = 2 };
 nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank, int rounds,
                       const nd_moments *moments, nd_chain *out);
+/* One more round for a chain of nd_dwpw_fit, on the moments of more images. */
+nd_status nd_dwpw_refine(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
+                         nd_chain *chain);
 
 #endif

@@ -293,6 +293,17 @@ nd_status nd_dwpw_choose(nd_backend *backend, const nd_conv *conv, nd_ranks rank
     return status;
 }
 
+/* Rounds of descent, each followed by the refit. */
+static nd_status descend_rounds(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
+                                const roots *c, const int32_t *kept, int rounds, nd_chain *chain) {
+    for (int round = 0; round < rounds; round++) {
+        ND_TRY(descend(backend, conv, moments, c, kept, chain));
+        ND_TRY(nd_refit_last(backend, conv, moments, chain));
+    }
+    nd_dwpw_balance(chain);
+    return nd_refit_chain_bias(conv, moments, chain);
+}
+
 nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank, int rounds,
                       const nd_moments *moments, nd_chain *out) {
     nd_status status = nd_status_ok;
@@ -301,12 +312,23 @@ nd_status nd_dwpw_fit(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, 
     ND_REQUIRE_DONE(kept, nd_status_memory, "conv %s: no memory for fitting it", conv->name);
     ND_TRY_DONE(choose_filters(backend, conv, ranks, 1, &rank, moments, &c, kept, out));
     ND_TRY_DONE(nd_refit_last(backend, conv, moments, out));
-    for (int round = 0; round < rounds; round++) {
-        ND_TRY_DONE(descend(backend, conv, moments, &c, kept, out));
-        ND_TRY_DONE(nd_refit_last(backend, conv, moments, out));
-    }
-    nd_dwpw_balance(out);
-    ND_TRY_DONE(nd_refit_chain_bias(conv, moments, out));
+    ND_TRY_DONE(descend_rounds(backend, conv, moments, &c, kept, rounds, out));
+done:
+    roots_free(&c);
+    free(kept);
+    return status;
+}
+
+nd_status nd_dwpw_refine(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
+                         nd_chain *chain) {
+    nd_status status = nd_status_ok;
+    const nd_stage *dw = &chain->stages[0];
+    roots c = {0};
+    int32_t *kept = nd_alloc_array((size_t)conv->ni, sizeof *kept);
+    ND_REQUIRE_DONE(kept, nd_status_memory, "conv %s: no memory for fitting it", conv->name);
+    for (int64_t r = 0; r < dw->no; r++) kept[dw->channel ? dw->channel[r] : r * conv->ni / dw->no]++;
+    ND_TRY_DONE(roots_of(backend, conv, moments, &c));
+    ND_TRY_DONE(descend_rounds(backend, conv, moments, &c, kept, 1, chain));
 done:
     roots_free(&c);
     free(kept);

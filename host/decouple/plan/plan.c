@@ -16,7 +16,8 @@ enum { most_inputs = 12288 };
 /* The two forms; with images, which tell what a method is worth in each layer, all that win somewhere
  * (method.md, "Auto"). */
 static const char forms[] = "dwpw,pwdw", all_forms[] = "dwpw,pwdw,dwpw_lowrank,spatial,channel,lowrank";
-/* A fit of pwdw takes time with the cube of the inputs: of wider layers it is left out of them. */
+/* Every step of a fit of pwdw takes time with the square of the inputs for each output and term: of wider
+ * layers it is left out of them. */
 enum { widest_pwdw = 128 };
 
 static nd_status read_methods(const nd_decouple_settings *settings, nd_plan *plan) {

@@ -3,6 +3,7 @@
 
 #include "decouple/calib/calibrate.h"
 #include "decouple/calib/layer_data.h"
+#include "decouple/calib/score_loss.h"
 #include "model/model.h"
 #include "model/zoo/zoo.h"
 #include "tests/unit/help/net_help.h"
@@ -457,6 +458,48 @@ Test(decouple, activation_cache_changes_no_moment) {
     nd_plan_close(&plan);
     nd_graph_free(original);
     nd_graph_free(current);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+/* What the rest of the original network gives, found once for all layers, changes no loss. */
+Test(decouple, known_heads_change_no_loss) {
+    enum { measured = 12 };
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(16, 11);
+    nd_graph *graph = small_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_activation_cache *activations = NULL;
+    nd_known_heads shared = {0};
+    nd_plan plan;
+    settings.calib = calib;
+    OK(nd_plan_open(graph, &settings, &plan));
+    OK(nd_activation_cache_new(calib, 16, 1 << 24, &activations));
+    for (int l = 0; l < plan.n_layers; l++) {
+        const nd_layer *layer = &plan.layers[l];
+        nd_known_heads own = {0}, *known[] = {&own, &shared};
+        nd_chain chain = {0};
+        double loss[2];
+        if (!nd_method_dwpw.applies(&layer->conv)) continue;
+        OK(nd_activation_cache_move(activations, backend, graph, NULL, layer->node));
+        OK(nd_method_dwpw.decompose(backend, &layer->conv, nd_ranks_uniform, layer->conv.ni, NULL, &chain));
+        for (int i = 0; i < 2; i++) {
+            nd_score_loss *scores = NULL;
+            OK(nd_score_loss_open(activations, backend, graph, layer, calib->batch, 1, measured, known[i],
+                                  &scores));
+            OK(nd_score_loss_add(scores, &chain));
+            OK(nd_score_loss_measure(scores, activations, &loss[i]));
+            nd_score_loss_close(scores);
+        }
+        cr_expect(loss[0] > 0 && shared.n == 1);
+        cr_expect_float_eq(loss[1], loss[0], 1e-6 * loss[0], "%s: %g, not %g", layer->name, loss[1], loss[0]);
+        nd_known_heads_free(&own);
+        nd_chain_free(&chain);
+    }
+    nd_known_heads_free(&shared);
+    nd_activation_cache_free(activations);
+    nd_plan_close(&plan);
+    nd_graph_free(graph);
     nd_batches_close(calib);
     nd_backend_close(backend);
 }

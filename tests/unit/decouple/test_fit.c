@@ -524,6 +524,31 @@ Test(fit, forms_of_low_rank_have_the_errors_of_their_chains) {
         }
 }
 
+/* A chain that goes on is at the end of its third round where one that had three rounds is. */
+Test(fit, a_refined_chain_has_had_one_round_more) {
+    for (int shape = 0; shape < help_n_shapes; shape++)
+        for (int adaptive = 0; adaptive < 2; adaptive++) {
+            problem p = open_problem(shape);
+            const nd_ranks ranks = adaptive ? nd_ranks_adaptive : nd_ranks_uniform;
+            const bool applies =
+                nd_method_dwpw.applies(&p.conv) && nd_method_dwpw.max_rank(&p.conv) > p.conv.ni;
+            nd_chain chain = {0}, other = {0};
+            nd_moments_ridge(p.m, &p.conv, 0.05);
+            if (applies) {
+                OK(nd_dwpw_fit(p.backend, &p.conv, ranks, p.conv.ni, 2, p.m, &chain));
+                const double two = penalised_error(&p, &chain);
+                OK(nd_dwpw_refine(p.backend, &p.conv, p.m, &chain));
+                OK(nd_dwpw_fit(p.backend, &p.conv, ranks, p.conv.ni, 3, p.m, &other));
+                const double is = penalised_error(&p, &chain), wanted = penalised_error(&p, &other);
+                cr_expect_float_eq(is, wanted, 1e-5 * wanted, "%s: %g, not %g", p.conv.name, is, wanted);
+                cr_expect_leq(is, two * (1 + 1e-6), "%s: %g after %g", p.conv.name, is, two);
+            }
+            nd_chain_free(&chain);
+            nd_chain_free(&other);
+            close_problem(&p);
+        }
+}
+
 /* Dead and duplicated channels, a constant target, a single image: finite, and dead inputs change nothing. */
 Test(fit, degenerate_data_stays_finite) {
     for (const nd_method *const *method = nd_method_table; *method; method++)
