@@ -34,8 +34,8 @@ typedef struct nd_method {
     /* With moments: also chosen and refitted on data (method.md, "Choosing filters" and "Refit"). */
     nd_status (*decompose)(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, int64_t rank,
                            const nd_moments *moments, nd_chain *out);
-    /* A chain that was fitted to the moments of a part of the images, fitted to those of all of them: from where
-     * it is, which takes less than decompose does. NULL where decompose is to begin anew. */
+    /* A chain that was fitted to the moments of a part of the images, fitted to those of all of them: from
+     * where it is, which takes less than decompose does. NULL where decompose is to begin anew. */
     nd_status (*refine)(nd_backend *backend, const nd_conv *conv, const nd_moments *moments, nd_chain *chain);
     /* A fit through the activation that follows derives all stages anew from every new target, by decompose
      * on its moments (method.md, "Through the activation"), instead of the last stage alone. */
