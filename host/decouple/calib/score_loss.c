@@ -224,9 +224,9 @@ static nd_status find_known(nd_score_loss *m) {
         m->knows = m->knows && k < known->n;
         m->heads[h].known = k < known->n ? known->data[k] : NULL;
     }
+    for (int h = 0; h < m->n_heads && !m->knows; h++) m->heads[h].known = NULL;
     for (int h = 0; h < m->n_heads && !m->knows; h++) {
         const int64_t size = m->heads[h].size;
-        m->heads[h].known = NULL;
         if (size > most_known / m->all_images) continue;
         m->heads[h].known = nd_alloc_array((size_t)m->all_images, (size_t)size * sizeof(float));
         ND_REQUIRE(m->heads[h].known, nd_status_memory, "no memory for measuring %s", m->layer->name);
