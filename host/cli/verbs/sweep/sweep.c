@@ -47,8 +47,9 @@ typedef struct sweep {
     nd_args *args;
     nd_sweep_points points;
     size_t share, shares;
-    size_t left_out; /* points that the network does not allow */
-    nd_graph *model; /* folded, inferred for one image */
+    bool out_of_reach; /* the point at hand: this network cannot be decoupled so */
+    size_t left_out;   /* such points */
+    nd_graph *model;   /* folded, inferred for one image */
     char sha256[65];
     stage *stages; /* [n_stages] */
     size_t n_stages;
@@ -324,7 +325,10 @@ static nd_status decouple_latest(sweep *s, nd_args *point) {
     ND_TRY_DONE(nd_cli_decouple_settings(point, s->latest.graph, &s->quiet, &settings));
     status =
         nd_cli_clock(s->args, s->stage->backend, s->stage->precision, s->stage->together, &clock, &settings);
-    if (!status) status = nd_decouple(s->latest.graph, s->stage->backend, &settings, &report);
+    if (!status) {
+        status = nd_decouple(s->latest.graph, s->stage->backend, &settings, &report);
+        s->out_of_reach = status == nd_status_usage;
+    }
     nd_cli_decouple_settings_close(&settings);
     memcpy(s->latest.key, key, sizeof key);
     s->latest.before = report.before;
@@ -379,11 +383,12 @@ static nd_status do_all(sweep *s) {
         nd_progress_report(&s->progress, "sweep", (int64_t)i, (int64_t)s->points.count);
         if (i % s->shares != s->share) continue;
         nd_args point;
+        s->out_of_reach = false;
         ND_TRY(nd_sweep_point(&s->points, i, &point));
         nd_status status = do_point(s, &point);
         if (status) nd_fail_in(status, "point %zu of %zu", i + 1, s->points.count);
         nd_args_free(&point);
-        if (status == nd_status_usage) { /* a ratio out of reach takes nothing from the other points */
+        if (status && s->out_of_reach) { /* takes nothing from the other points */
             s->left_out++;
             nd_log(nd_log_warn, "left out: %s", nd_error());
             continue;
