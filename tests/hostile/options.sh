@@ -79,6 +79,13 @@ ends 0 '' nd bench y.onnx --original glyphs --dtype int8 --calib glyphs --calib-
 ends 0 '' nd sweep glyphs "${int8[@]}" --method dwpw --dtype fp32,int8 --limit 100 --json both.jsonl
 that "one decoupling for two precisions" test "$(grep -o '"seconds":[0-9.e-]*' <(grep '"macs-ratio"' both.jsonl) | sort -u | wc -l)/$(grep -c '"macs-ratio"' both.jsonl)" = 1/2
 
+# Times of layers and of the result are those of the precision that is written.
+ends 0 '' nd decouple glyphs --latency-ratio 1 --time-limit 0.2 --quantize int8 --method dwpw --quick --calib glyphs --calib-images 32 -o fast.onnx
+that "it is timed in int8" grep -q 'a run of 1 in int8 on' "$scratch/out"
+that "it holds 8-bit values" grep -q QuantizeLinear fast.onnx
+ends 0 '' nd decouple glyphs --latency-ratio 1 --time-limit 0.2 --dtype int8 --method dwpw -o fast.onnx
+that "it is timed in int8" grep -q 'a run of 1 in int8 on' "$scratch/out"
+
 # A ratio out of reach takes nothing from the other points.
 ends 2 '1 of 3 points were left out' nd sweep glyphs --method dwpw --macs-ratio 2,1000,3 --limit 20 --json reach.jsonl
 that "which one, and why" grep -q 'left out: point 2 of 3: a ratio of 1000, where at most' "$scratch/err"

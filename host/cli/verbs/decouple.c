@@ -267,6 +267,7 @@ static nd_status infer_timed(const run *r, nd_graph *graph) {
     const int64_t batch = r->clock.clock.batch;
     if (nd_precision_is_quantised(r->clock.precision) && !nd_graph_is_quantised(graph))
         return nd_clock_quantize(graph, r->backend, r->clock.precision, batch);
+    ND_TRY(nd_graph_fold(graph));
     return nd_graph_infer(graph, &(nd_infer_settings){.batch = batch});
 }
 
