@@ -18,8 +18,9 @@ typedef struct run {
     nd_backend *backend;
     nd_decouple_settings settings;
     nd_decouple_report report;
-    nd_cli_judge judge; /* with --quantize auto */
-    nd_batches *data;   /* with --max-drop: what it is measured on */
+    nd_precision precision; /* of --latency-ratio and of the file with --quantize */
+    nd_cli_judge judge;     /* with --quantize auto */
+    nd_batches *data;       /* with --max-drop: what it is measured on */
     nd_max_drop_settings search;
     nd_drop_probe probe;
     nd_graph_clock clock; /* with --latency-ratio */
@@ -238,7 +239,6 @@ static nd_status open_search(run *r) {
     return nd_status_ok;
 }
 
-/* --latency-ratio is of this precision. */
 static nd_status find_precision(const nd_args *args, nd_precision *precision) {
     const char *dtype = nd_args_text(args, "dtype", "fp32");
     nd_precision quantised;
@@ -251,10 +251,8 @@ static nd_status find_precision(const nd_args *args, nd_precision *precision) {
 
 static nd_status open_clock(run *r) {
     int64_t batch;
-    nd_precision precision;
     ND_TRY(nd_args_int(r->args, "batch", 1, 1, 65536, &batch));
-    ND_TRY(find_precision(r->args, &precision));
-    ND_TRY(nd_cli_clock(r->args, r->backend, precision, batch, &r->clock, &r->settings));
+    ND_TRY(nd_cli_clock(r->args, r->backend, r->precision, batch, &r->clock, &r->settings));
     return r->settings.clock ? nd_graph_clone(r->graph, &r->original) : nd_status_ok;
 }
 
@@ -299,15 +297,13 @@ done:
 }
 
 static nd_status check_quantize(const run *r) {
-    nd_precision precision;
-    ND_TRY(find_precision(r->args, &precision));
     if (!nd_args_has(r->args, "quantize")) return nd_status_ok;
     ND_REQUIRE(nd_cli_quantizes_auto(r->args) ? !nd_args_has(r->args, "latency-ratio")
                                               : !nd_args_has(r->args, "max-drop"),
                nd_status_usage,
                "--quantize: auto with --latency-ratio, and %s with --max-drop, would have to measure every "
                "choice of ranks again in 8 bits; use nd quantize on what they write",
-               nd_precision_name(precision));
+               nd_precision_name(r->precision));
     ND_REQUIRE(nd_args_has(r->args, "calib"), nd_status_usage,
                "--quantize: ranges on which images? Give --calib DATASET");
     return nd_status_ok;
@@ -319,9 +315,7 @@ static nd_status quantize(run *r) {
         .calib = r->settings.calib, .images = r->settings.calib_images, .progress = r->settings.progress};
     nd_quantize_report report = {0};
     nd_status status = nd_status_ok;
-    nd_precision precision;
-    ND_TRY_DONE(find_precision(r->args, &precision));
-    settings.e4m3 = precision == nd_precision_e4m3;
+    settings.e4m3 = r->precision == nd_precision_e4m3;
     ND_TRY_DONE(nd_cli_quantize_bound(r->args, &settings));
     ND_TRY_DONE(nd_cli_judge_open(r->args, r->graph, r->backend, &settings, &r->judge));
     ND_TRY_DONE(nd_quantize_graph(r->graph, r->backend, &settings, &report));
@@ -350,6 +344,7 @@ nd_status nd_verb_decouple(nd_args *args) {
     run r = {.args = args, .model = args->positional[0], .path = nd_args_text(args, "output", NULL)};
     nd_status status = nd_status_ok;
     ND_REQUIRE(r.path, nd_status_usage, "where to? Give -o FILE");
+    ND_TRY_DONE(find_precision(args, &r.precision));
     ND_TRY_DONE(check_quantize(&r));
     ND_TRY_DONE(nd_model_can_save(r.path));
     ND_TRY_DONE(nd_output_open(args, &r.output));

@@ -1,7 +1,6 @@
 /* QuantizeLinear and DequantizeLinear. A quantised value lies in memory as nd stores it: integers unsigned,
  * signed types 128 higher, e4m3 as it is. DequantizeLinear computes nothing: its output is the same place,
- * and whoever takes integers reads them there; only for others a dequantised copy is made (nd_exec_source).
- * */
+ * and whoever takes integers reads them there; only for others a copy is made (nd_exec_source). */
 #include "run/executor/executor_parts.h"
 
 #include <math.h>
