@@ -85,9 +85,11 @@ nd_status nd_verb_check(nd_args *args);
 nd_status nd_verb_devices(nd_args *args);
 nd_status nd_verb_zoo(nd_args *args);
 
+/* What --dtype, or one word of it, names. */
+nd_status nd_cli_precision(const char *dtype, nd_precision *out);
+
 /* What nearly every verb opens. The graph is inferred for `batch` images of the size --input gives, or its
- * own; the backend follows
- * --backend, --device, --threads, --isa and --tune. */
+ * own; the backend follows --backend, --device, --threads, --isa and --tune. */
 nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_graph **out);
 nd_status nd_cli_backend(const nd_args *args, nd_backend **out);
 nd_status nd_cli_backend_named(const nd_args *args, const char *name, const nd_backend_settings *settings,

@@ -14,6 +14,11 @@ for share in 1/2 2/2; do
     nd sweep glyphs "${quick[@]}" --method dwpw,pwdw --rank 8,9 --shard $share --json share.jsonl --quiet >/dev/null
 done
 echo "two shares have all rows: $(cmp <(fields <rows.jsonl | sed 's/ *pareto.*//' | sort) <(fields <share.jsonl | sed 's/ *pareto.*//' | sort) && echo yes)"
+# The better of two methods in each layer is what `nd decouple` makes of both.
+nd sweep glyphs "${quick[@]}" --method dwpw,dwpw/spatial --macs-ratio 3 --quiet --json mixed.jsonl >/dev/null
+nd decouple glyphs --method dwpw,spatial --macs-ratio 3 -o mixed.onnx --quiet --json decoupled.jsonl >/dev/null
+macs_of() { grep '"method":"dwpw,spatial"' "$1" | grep -oE '"conv_macs":[0-9]*' | tail -1; }
+echo "methods: $(fields <mixed.jsonl | grep -oE 'method:[a-z,]*' | paste -sd ' '), as nd decouple: $(cmp <(macs_of mixed.jsonl) <(macs_of decoupled.jsonl) && macs_of mixed.jsonl | grep -c .)"
 try() { nd sweep "$@"; echo "exit $?"; }
 # What is done to the images calibrated on changes the point and what it scores, never the images evaluated on.
 calibrated() { nd sweep glyphs "${quick[@]}" --method dwpw --rank 2 --calib glyphs --calib-images 16 "$@" --quiet --json - ; }

@@ -22,7 +22,7 @@ ND_FIELD(rank, int, key, "T, or null where it differs by layer")
 ND_FIELD(settings_sha256, text, key, "SHA-256 of every setting that shaped the model")
 ND_FIELD(backend, text, key, "ref, cpu or cuda")
 ND_FIELD(device, text, key, "device name")
-ND_FIELD(dtype, text, key, "fp32, tf32, fp16 or bf16")
+ND_FIELD(dtype, text, key, "fp32, tf32, fp16, bf16, int8 or e4m3")
 ND_FIELD(batch, int, key, "images a run")
 ND_FIELD(threads, int, key, "CPU threads")
 

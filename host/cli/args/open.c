@@ -54,6 +54,12 @@ done:
     return nd_fail_in(status, "%s", spec);
 }
 
+nd_status nd_cli_precision(const char *dtype, nd_precision *out) {
+    ND_REQUIRE(nd_precision_find(dtype, out), nd_status_usage,
+               "--dtype %s: there are fp32, tf32, fp16, bf16, int8 and e4m3", dtype);
+    return nd_status_ok;
+}
+
 nd_status nd_cli_backend(const nd_args *args, nd_backend **out) {
     *out = NULL;
     nd_backend_settings settings = {.isa = nd_args_text(args, "isa", NULL),

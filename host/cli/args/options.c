@@ -25,9 +25,8 @@ const nd_option nd_option_table[] = {
     {"output", 'o', "FILE", false, "decouple quantize compare report", "file to write"},
     {"method", 0, "NAME", false, "inspect decouple bench sweep",
      "auto, dwpw, pwdw, dwpw_lowrank, spatial, channel, prune, lowrank, or combined: spatial+dwpw, "
-     "prune+channel, "
-     "...; "
-     "several with commas; a list in sweep (default auto)"},
+     "prune+channel, ...; several with commas; a list in sweep, where dwpw/spatial is the better one in each "
+     "layer (default auto)"},
     {"rank", 0, "T", false, "inspect decouple bench sweep",
      "T terms per channel in every chosen layer; a list in bench and sweep"},
     {"energy", 0, "E", false, "decouple bench sweep",

@@ -77,10 +77,8 @@ static nd_status parse_lists(bench_verb *verb) {
                    "--rank: must be from 1 to 64");
     for (size_t i = 0; i < verb->n_backends; i++) ND_TRY(nd_backend_known(verb->backends[i]));
     for (size_t i = 0; i < verb->n_dtypes; i++) {
-        nd_precision precision;
-        nd_precision quantised;
-        ND_REQUIRE(nd_precision_find(verb->dtypes[i], &precision), nd_status_usage,
-                   "--dtype %s: there are fp32, tf32, fp16, bf16, int8 and e4m3", verb->dtypes[i]);
+        nd_precision precision, quantised;
+        ND_TRY(nd_cli_precision(verb->dtypes[i], &precision));
         ND_TRY(nd_cli_quantizes(args, verb->dtypes[i], &quantised));
         verb->quantises = verb->quantises || quantised != nd_precision_fp32;
     }

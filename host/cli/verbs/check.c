@@ -106,10 +106,8 @@ static nd_status check_print(const nd_args *args, const nd_backend *backend,
 nd_status nd_verb_check(nd_args *args) {
     nd_check_settings settings = {
         .operation = nd_args_text(args, "op", NULL), .list = nd_args_has(args, "list"), .report = check_note};
-    const char *dtype = nd_args_text(args, "dtype", "fp32");
     int64_t seed;
-    ND_REQUIRE(nd_precision_find(dtype, &settings.precision), nd_status_usage,
-               "--dtype %s: fp32, tf32, fp16, bf16, int8 or e4m3", dtype);
+    ND_TRY(nd_cli_precision(nd_args_text(args, "dtype", "fp32"), &settings.precision));
     ND_TRY(nd_args_int(args, "seed", 1, 0, INT64_MAX, &seed));
     settings.seed = (uint64_t)seed;
     nd_backend *backend;

@@ -242,8 +242,7 @@ static nd_status open_search(run *r) {
 static nd_status find_precision(const nd_args *args, nd_precision *precision) {
     const char *dtype = nd_args_text(args, "dtype", "fp32");
     nd_precision quantised;
-    ND_REQUIRE(nd_precision_find(dtype, precision), nd_status_usage,
-               "--dtype %s: there are fp32, tf32, fp16, bf16, int8 and e4m3", dtype);
+    ND_TRY(nd_cli_precision(dtype, precision));
     ND_TRY(nd_cli_quantizes(args, dtype, &quantised));
     if (quantised != nd_precision_fp32) *precision = quantised;
     return nd_status_ok;

@@ -77,9 +77,7 @@ static void eval_warn(const nd_eval *eval) {
 }
 
 static nd_status eval_open_backend(nd_eval *eval) {
-    const char *dtype = nd_args_text(eval->args, "dtype", "fp32");
-    ND_REQUIRE(nd_precision_find(dtype, &eval->precision), nd_status_usage,
-               "--dtype %s: expected fp32, tf32, fp16, bf16, int8 or e4m3", dtype);
+    ND_TRY(nd_cli_precision(nd_args_text(eval->args, "dtype", "fp32"), &eval->precision));
     return nd_cli_backend(eval->args, &eval->backend);
 }
 

@@ -138,8 +138,7 @@ static nd_status stage_open(sweep *s, const nd_args *point) {
     snprintf(st->dtype, sizeof st->dtype, "%s", dtype);
     snprintf(st->batch_text, sizeof st->batch_text, "%s", batch);
     memcpy(st->ranges, ranges, sizeof ranges);
-    ND_REQUIRE(nd_precision_find(dtype, &st->precision), nd_status_usage,
-               "--dtype %s: there are fp32, tf32, fp16, bf16, int8 and e4m3", dtype);
+    ND_TRY(nd_cli_precision(dtype, &st->precision));
     ND_TRY(nd_args_int(point, "batch", default_batch, 1, 65536, &st->batch));
     ND_TRY(nd_cli_backend(point, &st->backend));
     ND_TRY(open_data(s, point));

@@ -65,6 +65,11 @@ static nd_status add_whole(nd_arena *arena, const nd_option *option, const char 
     return status;
 }
 
+/* A point's methods, of which the better one is taken in each layer, are a list themselves: dwpw/spatial. */
+static void split_methods(char *methods) {
+    for (char *at = methods; (at = strchr(at, '/')); at++) *at = ',';
+}
+
 static nd_status add_words(nd_arena *arena, const nd_option *option, const char *text,
                            struct nd_sweep_axis *axis) {
     char **words;
@@ -72,7 +77,8 @@ static nd_status add_words(nd_arena *arena, const nd_option *option, const char 
     ND_TRY(nd_text_split(arena, text, ',', &words, &n));
     ND_TRY(grow_axis(arena, axis, n));
     for (size_t i = 0; i < n; i++) {
-        bool none = !strcmp(option->name, "calib") && !strcmp(words[i], "none");
+        const bool none = !strcmp(option->name, "calib") && !strcmp(words[i], "none");
+        if (!strcmp(option->name, "method")) split_methods(words[i]);
         axis->values[axis->n++] = (nd_sweep_value){option, none ? NULL : words[i]};
     }
     return nd_status_ok;
@@ -141,8 +147,7 @@ static nd_status check_run(const nd_args *point) {
     nd_precision precision;
     int64_t batch;
     const char *dtype = nd_args_text(point, "dtype", "fp32");
-    ND_REQUIRE(nd_precision_find(dtype, &precision), nd_status_usage,
-               "--dtype %s: there are fp32, tf32, fp16, bf16, int8 and e4m3", dtype);
+    ND_TRY(nd_cli_precision(dtype, &precision));
     ND_REQUIRE(!nd_precision_is_quantised(precision) || nd_args_has(point, "calib"), nd_status_usage,
                "--dtype %s: ranges on which images? Give --calib DATASET", dtype);
     nd_precision quantised;
