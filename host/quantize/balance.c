@@ -7,7 +7,7 @@
 
 typedef struct nd_pair {
     int depthwise, pointwise; /* nodes */
-    float *most;              /* [channels between] */
+    double *magnitude;        /* [channels between] */
 } nd_pair;
 
 static bool is_depthwise(const nd_graph *graph, const nd_node *node) {
@@ -66,11 +66,12 @@ static nd_status balance_pair(nd_graph *graph, const nd_pair *pair) {
     float *down = nd_arena_alloc(&graph->arena, (size_t)channels * sizeof *down);
     ND_REQUIRE(up && down, nd_status_memory, "no memory to balance a pair");
     for (int64_t c = 0; c < channels; c++) {
-        float weight = 0;
+        double squares = 0;
         for (int64_t o = 0; o < outputs; o++)
-            weight = fmaxf(weight, fabsf(((const float *)w->data)[o * channels + c]));
-        const bool live = weight > 0 && pair->most[c] > 0;
-        up[c] = live ? fminf(fmaxf(sqrtf(pair->most[c] / weight), 1e-6f), 1e6f) : 1;
+            squares += pow((double)((const float *)w->data)[o * channels + c], 2);
+        const double scale = pow(pair->magnitude[c], 0.75) / pow(squares, 0.125);
+        const bool live = squares > 0 && pair->magnitude[c] > 0;
+        up[c] = live ? (float)fmin(fmax(scale, 1e-6), 1e6) : 1;
         down[c] = 1 / up[c];
     }
     ND_TRY(scale_constant(graph, pair->depthwise, 1, down, channels, filters->dims[2] * filters->dims[3]));
@@ -84,22 +85,22 @@ nd_status nd_balance(nd_graph *graph, nd_backend *backend, nd_batches *batches, 
     nd_status status = nd_status_ok;
     nd_pair *found = nd_alloc_array((size_t)graph->n_nodes + 1, sizeof *found);
     int *values = nd_alloc_array((size_t)graph->n_nodes + 1, sizeof *values);
-    float **most = nd_alloc_array((size_t)graph->n_nodes + 1, sizeof *most);
+    double **magnitudes = nd_alloc_array((size_t)graph->n_nodes + 1, sizeof *magnitudes);
     int n = 0;
-    ND_REQUIRE_DONE(found && values && most, nd_status_memory, "no memory to balance pairs");
+    ND_REQUIRE_DONE(found && values && magnitudes, nd_status_memory, "no memory to balance pairs");
     n = find_pairs(graph, chosen, found);
     for (int i = 0; i < n; i++) {
         values[i] = graph->nodes[found[i].depthwise].out[0];
-        most[i] = nd_alloc_array((size_t)graph->values[values[i]].dims[1], sizeof **most);
-        ND_REQUIRE_DONE(most[i], nd_status_memory, "no memory to balance pairs");
-        found[i].most = most[i];
+        magnitudes[i] = nd_alloc_array((size_t)graph->values[values[i]].dims[1], sizeof **magnitudes);
+        ND_REQUIRE_DONE(magnitudes[i], nd_status_memory, "no memory to balance pairs");
+        found[i].magnitude = magnitudes[i];
     }
-    ND_TRY_DONE(nd_ranges_channels(graph, backend, batches, images, values, n, most));
+    ND_TRY_DONE(nd_ranges_channels(graph, backend, batches, images, values, n, magnitudes));
     for (int i = 0; i < n; i++) ND_TRY_DONE(balance_pair(graph, &found[i]));
     *pairs = n;
 done:
-    for (int i = 0; most && i < n; i++) free(most[i]);
-    free(most);
+    for (int i = 0; magnitudes && i < n; i++) free(magnitudes[i]);
+    free(magnitudes);
     free(values);
     free(found);
     return status;

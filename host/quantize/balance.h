@@ -10,8 +10,8 @@
 int nd_balance_partner(const nd_graph *graph, const bool *chosen, int node);
 
 /* Of every depthwise convolution that only a pointwise one reads, both chosen: divides output c by s[c] and
- * multiplies column c of the pointwise weights, so that sqrt(range of c x largest weight on c) is the new
- * range of either. The network computes what it did. *pairs: how many. */
+ * multiplies column c of the pointwise weights by it (docs/method.md, "Quantisation"). The network computes
+ * what it did. *pairs: how many. */
 nd_status nd_balance(nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
                      const bool *chosen, int *pairs);
 

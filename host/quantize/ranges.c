@@ -18,7 +18,7 @@ typedef struct nd_watch {
     int n;
     void (*see)(struct nd_watch *watch, int item, const float *data, int64_t count, int64_t images);
     nd_histogram *histograms;
-    float *const *channels;
+    double *const *channels;
     const nd_range *ranges;
     float *const *real, *const *stored;
     float share; /* of an image */
@@ -63,9 +63,11 @@ static void see_counts(nd_watch *watch, int item, const float *data, int64_t cou
 static void see_channels(nd_watch *watch, int item, const float *data, int64_t count, int64_t images) {
     const int64_t channels = watch->graph->values[watch->values[item]].dims[1];
     const int64_t area = count / images / channels;
+    const double share = (double)watch->share / (double)area;
     for (int64_t i = 0; i < count; i++) {
-        float *most = &watch->channels[item][i / area % channels];
-        *most = fmaxf(*most, fabsf(data[i]));
+        const double square = (double)data[i] * (double)data[i], fourth = square * square,
+                     eighth = fourth * fourth;
+        watch->channels[item][i / area % channels] += eighth * eighth * share;
     }
 }
 
@@ -178,9 +180,18 @@ done:
 }
 
 nd_status nd_ranges_channels(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
-                             const int *values, int n, float *const *most) {
-    nd_watch watch = {.graph = graph, .values = values, .n = n, .see = see_channels, .channels = most};
-    return n ? watch_run(&watch, backend, batches, images) : nd_status_ok;
+                             const int *values, int n, double *const *magnitudes) {
+    nd_watch watch = {.graph = graph,
+                      .values = values,
+                      .n = n,
+                      .see = see_channels,
+                      .channels = magnitudes,
+                      .share = 1 / (float)nd_sample_count(batches, images)};
+    if (n) ND_TRY(watch_run(&watch, backend, batches, images));
+    for (int i = 0; i < n; i++)
+        for (int64_t c = 0; c < graph->values[values[i]].dims[1]; c++)
+            magnitudes[i][c] = pow(magnitudes[i][c], 1.0 / 16);
+    return nd_status_ok;
 }
 
 nd_status nd_ranges_means(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,

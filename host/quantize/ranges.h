@@ -16,9 +16,10 @@ typedef struct nd_range {
 nd_status nd_ranges_find(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
                          const int *values, int n, bool e4m3, nd_range *out);
 
-/* Largest magnitude per channel of each value: most[i] is malloc'd by the caller, [dims[1]]. */
+/* (E |x|^16)^(1/16) per channel of each value, over the images: near the largest, but few pixels do not
+ * decide it. magnitudes[i] is the caller's, zeros, [dims[1]]. */
 nd_status nd_ranges_channels(const nd_graph *graph, nd_backend *backend, nd_batches *batches, int64_t images,
-                             const int *values, int n, float *const *most);
+                             const int *values, int n, double *const *magnitudes);
 
 /* Adds the values of the images to real[i], and what they are once stored in ranges[i] to stored[i],
  * divided by how many images there are: both [elements of an image]. */

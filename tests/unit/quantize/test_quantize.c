@@ -177,6 +177,39 @@ Test(quantize, balancing_changes_weights_but_no_answer) {
     nd_backend_close(backend);
 }
 
+/* Every pair's scales are used up: a second time they are 1. */
+Test(quantize, balancing_twice_changes_no_more) {
+    nd_backend *backend = open_ref();
+    nd_batches *calib = open_pictures(images, 11);
+    nd_graph *graph = decoupled_net(backend);
+    bool chosen[64];
+    int pairs = 0, seen = 0;
+    cr_assert_lt(graph->n_nodes, 64);
+    for (int i = 0; i < graph->n_nodes; i++) chosen[i] = graph->nodes[i].op == nd_op_conv;
+    OK(nd_balance(graph, backend, calib, images, chosen, &pairs));
+    for (int i = 0; i < graph->n_nodes; i++) {
+        const int partner = nd_balance_partner(graph, chosen, i), middle = graph->nodes[i].out[0];
+        if (partner < 0) continue;
+        const nd_tensor *w = nd_graph_constant(graph, &graph->nodes[partner], 1);
+        double *magnitudes = nd_alloc_array((size_t)w->dims[1], sizeof *magnitudes);
+        OK(nd_ranges_channels(graph, backend, calib, images, &middle, 1, &magnitudes));
+        for (int64_t c = 0; c < w->dims[1]; c++) {
+            double squares = 0;
+            for (int64_t o = 0; o < w->dims[0]; o++)
+                squares += pow((double)((const float *)w->data)[o * w->dims[1] + c], 2);
+            if (magnitudes[c] > 0 && squares > 0) {
+                cr_expect_float_eq(pow(magnitudes[c], 3) / sqrt(squares), 1, 1e-3);
+                seen++;
+            }
+        }
+        free(magnitudes);
+    }
+    cr_expect_gt(seen, 0);
+    nd_batches_close(calib);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
+
 /* means[channels] over images and places of what convolution `name` makes. */
 static double *channel_means(nd_backend *backend, const nd_graph *graph, const char *name,
                              int64_t *channels) {
