@@ -112,7 +112,8 @@ extern const nd_cuda_implementation
     nd_cuda_quantized_implementation; /* nd_precision_int8, by plain kernels; of separable
                                          layers one of several */
 extern const nd_cuda_implementation
-    nd_cuda_quantized_conv_implementation; /* of int8: by cuDNN, or the plain kernel */
+    nd_cuda_quantized_conv_implementation; /* convolutions and products: of int8 by cuDNN, or the plain
+                                              kernel; of e4m3 by cuDNN alone */
 extern const nd_cuda_implementation nd_cuda_depthwise_implementation; /* of the convolutions that are one */
 
 nd_status nd_cuda_allocate(size_t bytes, void **out); /* nd_status_memory when the device is full */
@@ -138,6 +139,9 @@ void *nd_cuda_at(const void *start, const nd_view *view, nd_precision precision)
 /* The direct convolution, for what no library takes. `work` may be of another operation than the kernel was
  * made for. */
 nd_status nd_conv_direct_prepare(nd_kernel *kernel, const nd_work *work);
+
+/* A product as the 1x1 convolution that it is, of rows as images of one pixel; other works as they are. */
+nd_work nd_cuda_as_conv(const nd_work *work);
 
 /* The depthwise kernel's call for the window and the x of a work: `terms` filters [terms][kh*kw], each with
  * the channel that it reads. Pixels of y lie as in the work; no bias, no activation, addresses to be set. */

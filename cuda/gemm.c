@@ -55,7 +55,6 @@ static bool gemm_supports(const nd_cuda *cuda, const nd_work *work, nd_precision
     return gemm_is_rows(&work->x) && gemm_is_rows(&work->y) && (!work->residual || gemm_is_rows(&work->x2));
 }
 
-/* Rows as images of one pixel. */
 static nd_view gemm_pixels(const nd_view *rows) {
     return (nd_view){.rank = 4,
                      .dims = {rows->dims[0], rows->dims[1], 1, 1},
@@ -63,16 +62,22 @@ static nd_view gemm_pixels(const nd_view *rows) {
                      .offset = rows->offset};
 }
 
-/* A product is a 1x1 convolution: what the library has no algorithm for runs all the same. */
-static nd_status gemm_direct_prepare(nd_kernel *kernel, const nd_work *work) {
+nd_work nd_cuda_as_conv(const nd_work *work) {
     static const nd_window one = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
     nd_work conv = *work;
+    if (work->operation != nd_operation_gemm) return conv;
     conv.operation = nd_operation_conv;
     conv.groups = 1;
     conv.window = one;
     conv.x = gemm_pixels(&work->x);
     conv.y = gemm_pixels(&work->y);
     if (work->residual) conv.x2 = gemm_pixels(&work->x2);
+    return conv;
+}
+
+/* What the library has no algorithm for runs all the same. */
+static nd_status gemm_direct_prepare(nd_kernel *kernel, const nd_work *work) {
+    const nd_work conv = nd_cuda_as_conv(work);
     kernel->work = conv;
     kernel->work.weights = kernel->work.bias = NULL;
     return nd_conv_direct_prepare(kernel, &conv);

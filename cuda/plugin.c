@@ -80,10 +80,13 @@ static const nd_cuda_implementation *cuda_implementation_of(nd_operation operati
         [nd_operation_separable] = &nd_cuda_separable_implementation,
         [nd_operation_gemm] = &nd_cuda_gemm_implementation,
     };
-    if (precision == nd_precision_int8 && operation == nd_operation_conv)
-        return &nd_cuda_quantized_conv_implementation;
-    if (nd_precision_is_quantised(precision) && operation != nd_operation_separable)
-        return &nd_cuda_quantized_implementation;
+    static const nd_cuda_implementation *const quantised[nd_operation_count] = {
+        [nd_operation_conv] = &nd_cuda_quantized_conv_implementation,
+        [nd_operation_separable] = &nd_cuda_separable_implementation,
+        [nd_operation_gemm] = &nd_cuda_quantized_conv_implementation,
+    };
+    if (nd_precision_is_quantised(precision))
+        return quantised[operation] ? quantised[operation] : &nd_cuda_quantized_implementation;
     return implementations[operation] ? implementations[operation] : &nd_cuda_simple_implementation;
 }
 

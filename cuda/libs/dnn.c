@@ -11,7 +11,7 @@
 
 /* A plan that was built once and serves every kernel of its problem: building one asks the heuristics, and
  * may compile. `plan` refers to its graph and to the configuration it was built from; NULL for the legacy
- * call. */
+ * call. `engine` is empty where cuDNN has none. */
 typedef struct nd_dnn_built {
     char key[nd_sha256_hex_size], engine[nd_dnn_name_size + 32];
     nd_dnn_graph graph;
@@ -59,7 +59,7 @@ const char *nd_dnn_version(char *text, size_t size) {
 
 /* A graph plan, or the legacy call of one fixed algorithm. */
 struct nd_dnn_plan {
-    nd_cuda *cuda;
+    const nd_cuda *cuda;
     nd_dnn_problem problem;
     cudnnBackendDescriptor_t plan, pack;
     nd_dnn_graph graph;              /* of `plan`, where it is this plan's own */
@@ -114,8 +114,8 @@ static bool dnn_is_followed(const nd_dnn_problem *problem) {
     return act != nd_act_none && act != nd_act_relu;
 }
 
-static nd_status dnn_plan_new(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, const char *engine,
-                              nd_dnn_plan **out) {
+static nd_status dnn_plan_new(const nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+                              const char *engine, nd_dnn_plan **out) {
     nd_dnn_plan *plan = *out = nd_alloc_array(1, sizeof *plan);
     ND_REQUIRE(plan, nd_status_memory, "no memory for a cuDNN plan");
     plan->cuda = cuda;
@@ -182,7 +182,7 @@ nd_status nd_dnn_plan_run(nd_dnn_plan *plan, const nd_dnn_operands *operands) {
 
 /* The legacy interface has no asymmetric padding and is not told where tensors begin; what it does not take
  * is simply no candidate. */
-static nd_status dnn_legacy_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out) {
+static nd_status dnn_legacy_make(const nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out) {
     static const cudnnDataType_t types[] = {CUDNN_DATA_FLOAT, CUDNN_DATA_FLOAT, CUDNN_DATA_HALF,
                                             CUDNN_DATA_BFLOAT16};
     const nd_work *work = &problem->work;
@@ -232,7 +232,7 @@ done:
     return status;
 }
 
-static nd_status dnn_graph_plan(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+static nd_status dnn_graph_plan(const nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
                                 const nd_dnn_candidate *candidate, nd_dnn_plan **out) {
     int64_t workspace;
     cudnnBackendDescriptor_t built;
@@ -352,7 +352,7 @@ static int dnn_find(const nd_dnn_candidates *candidates, const char *engine) {
     return -1;
 }
 
-static nd_status dnn_first(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
+static nd_status dnn_first(const nd_cuda *cuda, const nd_dnn_problem *problem, bool fused,
                            const nd_dnn_candidates *candidates, nd_dnn_plan **out) {
     for (int i = 0; i < candidates->count; i++) {
         if (!nd_dnn_notes_allow(candidates->items[i].notes, problem->precision)) continue;
@@ -383,33 +383,47 @@ static void dnn_plan_own(nd_dnn_plan *plan, nd_dnn_graph *graph, nd_dnn_candidat
     *graph = (nd_dnn_graph){0};
 }
 
-/* Gives the plan to all kernels of the problem to come. Where there is no memory for that, it stays
- * its own. */
-static void dnn_share(nd_dnn *dnn, const char *key, nd_dnn_plan *plan) {
+/* Of no engine yet; NULL where there is no memory for it. */
+static nd_dnn_built *dnn_built_new(nd_dnn *dnn, const char *key) {
     if (dnn->n_built == dnn->capacity) {
         nd_dnn_built *grown = nd_array_grow(dnn->built, dnn->n_built, &dnn->capacity, sizeof *grown);
-        if (!grown) return;
+        if (!grown) return NULL;
         dnn->built = grown;
     }
     nd_dnn_built *built = &dnn->built[dnn->n_built++];
-    *built = (nd_dnn_built){.graph = plan->graph,
-                            .config = plan->config,
-                            .plan = plan->plan,
-                            .workspace = plan->workspace,
-                            .transformed = plan->transformed};
+    *built = (nd_dnn_built){0};
     snprintf(built->key, sizeof built->key, "%s", key);
+    return built;
+}
+
+/* Gives the plan to all kernels of the problem to come. Where there is no memory for that, it stays
+ * its own. */
+static void dnn_share(nd_dnn *dnn, const char *key, nd_dnn_plan *plan) {
+    nd_dnn_built *built = dnn_built_new(dnn, key);
+    if (!built) return;
+    built->graph = plan->graph;
+    built->config = plan->config;
+    built->plan = plan->plan;
+    built->workspace = plan->workspace;
+    built->transformed = plan->transformed;
     dnn_engine_of(plan, built->engine, sizeof built->engine);
     plan->graph = (nd_dnn_graph){0};
     plan->config = NULL;
     plan->shared = true;
 }
 
+static nd_status dnn_none(const nd_dnn_problem *problem) {
+    return nd_fail(nd_status_unsupported, "cuDNN has no engine for this convolution in %s",
+                   nd_precision_name(problem->precision));
+}
+
 /* *out stays NULL where none was built for the problem. */
-static nd_status dnn_borrow(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, const char *key,
+static nd_status dnn_borrow(const nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, const char *key,
                             nd_dnn_plan **out) {
     for (size_t i = 0; i < cuda->dnn->n_built; i++) {
         const nd_dnn_built *built = &cuda->dnn->built[i];
         if (strcmp(built->key, key)) continue;
+        if (!*built->engine) return dnn_none(problem);
         if (!built->plan) return dnn_legacy_make(cuda, problem, out);
         ND_TRY(dnn_plan_new(cuda, problem, fused, built->engine, out));
         (*out)->plan = built->plan;
@@ -447,7 +461,9 @@ static nd_status dnn_fastest(nd_cuda *cuda, const nd_dnn_problem *problem, bool 
     return nd_status_ok;
 }
 
-static nd_status dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, bool fused, nd_dnn_plan **out) {
+/* tuned: the same device where engines are to be measured, else NULL. */
+static nd_status dnn_choose(const nd_cuda *cuda, nd_cuda *tuned, const nd_dnn_problem *problem, bool fused,
+                            nd_dnn_plan **out) {
     char key[nd_sha256_hex_size];
     nd_dnn_graph graph = {0};
     nd_dnn_candidates candidates = {0};
@@ -457,12 +473,13 @@ static nd_status dnn_choose(nd_cuda *cuda, const nd_dnn_problem *problem, bool f
     ND_TRY(dnn_borrow(cuda, problem, fused, key, out));
     if (*out) return nd_status_ok;
     ND_TRY_DONE(nd_dnn_graph_make(problem, fused, cuda->dnn->handle, &graph));
-    ND_TRY_DONE(nd_dnn_candidates_find(&graph, NULL, &candidates));
-    if (cuda->tune && problem->precision != nd_precision_int8)
-        ND_TRY_DONE(dnn_fastest(cuda, problem, fused, &candidates, key, out));
+    ND_TRY_DONE(nd_dnn_candidates_find(&graph, NULL, problem->precision, &candidates));
+    if (tuned) ND_TRY_DONE(dnn_fastest(tuned, problem, fused, &candidates, key, out));
     if (!*out) ND_TRY_DONE(dnn_first(cuda, problem, fused, &candidates, out));
-    ND_REQUIRE_DONE(*out, nd_status_unsupported, "cuDNN has no engine for this convolution in %s",
-                    nd_precision_name(problem->precision));
+    if (!*out) {
+        (void)dnn_built_new(cuda->dnn, key);
+        ND_TRY_DONE(dnn_none(problem));
+    }
     if ((*out)->plan) dnn_plan_own(*out, &graph, &candidates);
     dnn_share(cuda->dnn, key, *out);
 done:
@@ -472,9 +489,17 @@ done:
 }
 
 nd_status nd_dnn_plan_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out) {
-    const nd_status status = dnn_choose(cuda, problem, true, out);
+    nd_cuda *tuned = cuda->tune && !nd_precision_is_quantised(problem->precision) ? cuda : NULL;
+    const nd_status status = dnn_choose(cuda, tuned, problem, true, out);
     if (status != nd_status_unsupported || !dnn_has_epilogue(problem)) return status;
-    return dnn_choose(cuda, problem, false, out);
+    return dnn_choose(cuda, tuned, problem, false, out);
+}
+
+bool nd_dnn_has(const nd_cuda *cuda, const nd_dnn_problem *problem) {
+    nd_dnn_plan *plan;
+    const bool has = !dnn_choose(cuda, NULL, problem, true, &plan);
+    nd_dnn_plan_free(has ? plan : NULL);
+    return has;
 }
 
 static nd_status dnn_device_make(const char *properties, cudnnBackendDescriptor_t *out) {
@@ -495,7 +520,7 @@ nd_status nd_dnn_engines(const nd_dnn_problem *problem, const char *properties, 
     char notes[160];
     ND_TRY_DONE(dnn_device_make(properties, &device));
     ND_TRY_DONE(nd_dnn_graph_make(problem, true, NULL, &graph));
-    ND_TRY_DONE(nd_dnn_candidates_find(&graph, device, &candidates));
+    ND_TRY_DONE(nd_dnn_candidates_find(&graph, device, problem->precision, &candidates));
     for (int i = 0; i < candidates.count; i++) {
         const nd_dnn_candidate *candidate = &candidates.items[i];
         cudnnBackendDescriptor_t plan;

@@ -11,8 +11,10 @@
  * its problem. Activations other than ReLU follow in a kernel of ours. If no engine runs the whole graph, the
  * bare convolution does and our epilogue kernel follows.
  *
- * Of int8 a problem is the sums alone: signed integers, no epilogue, y of int32 (cuda/quantized makes and
- * takes them). It is not tuned: what is verified here are real numbers. */
+ * Of int8 and e4m3 a problem is the sums alone: signed integers and y of int32, or e4m3 and y of fp32, no
+ * epilogue (cuda/quantized makes and takes them). They are not tuned, as what is verified here are real
+ * numbers: the first on tensor cores that builds is taken, which cuDNN compiles, in a second or two a
+ * problem. */
 #ifndef ND_CUDA_DNN_H
 #define ND_CUDA_DNN_H
 
@@ -40,6 +42,8 @@ typedef struct nd_dnn_plan nd_dnn_plan;
 
 /* nd_status_unsupported when cuDNN has nothing for it. */
 nd_status nd_dnn_plan_make(nd_cuda *cuda, const nd_dnn_problem *problem, nd_dnn_plan **out);
+/* Whether it would have, untuned: that plan is built, and kept for the kernels to come. */
+bool nd_dnn_has(const nd_cuda *cuda, const nd_dnn_problem *problem);
 void nd_dnn_plan_free(nd_dnn_plan *plan); /* NULL is legal */
 size_t nd_dnn_plan_workspace(const nd_dnn_plan *plan);
 bool nd_dnn_plan_transformed(const nd_dnn_plan *plan); /* by Winograd or Fourier: see bound.h */

@@ -41,7 +41,7 @@ static cudnnDataType_t dnn_type(nd_precision precision) {
     static const cudnnDataType_t types[nd_precision_count] = {
         [nd_precision_fp32] = CUDNN_DATA_FLOAT, [nd_precision_tf32] = CUDNN_DATA_FLOAT,
         [nd_precision_fp16] = CUDNN_DATA_HALF,  [nd_precision_bf16] = CUDNN_DATA_BFLOAT16,
-        [nd_precision_int8] = CUDNN_DATA_INT8,
+        [nd_precision_int8] = CUDNN_DATA_INT8,  [nd_precision_e4m3] = CUDNN_DATA_FP8_E4M3,
     };
     return types[precision];
 }
@@ -186,7 +186,7 @@ static nd_status dnn_assemble(const nd_dnn_problem *problem, bool fused, nd_dnn_
     nd_dnn_step steps[3];
     const int n_steps = fused ? dnn_steps(problem, steps) : 0;
     cudnnBackendDescriptor_t dx, dw, from, to, operand;
-    if (problem->precision == nd_precision_int8) y.type = dnn_compute(problem->precision);
+    if (nd_precision_is_quantised(problem->precision)) y.type = dnn_compute(problem->precision);
     ND_TRY(dnn_tensor_make(graph, &x, &dx));
     ND_TRY(dnn_tensor_make(graph, &w, &dw));
     nd_dnn_tensor between = y;
@@ -323,8 +323,21 @@ done:
     return status;
 }
 
+/* Those on tensor cores to the front, the order else kept. */
+static void dnn_candidates_prefer(nd_dnn_candidates *candidates) {
+    int front = 0;
+    for (int i = 0; i < candidates->count; i++) {
+        const nd_dnn_candidate candidate = candidates->items[i];
+        if (!(candidate.notes >> CUDNN_NUMERICAL_NOTE_TENSOR_CORE & 1)) continue;
+        memmove(&candidates->items[front + 1], &candidates->items[front],
+                (size_t)(i - front) * sizeof candidate);
+        candidates->items[front++] = candidate;
+    }
+}
+
+/* Sums of integers on tensor cores are proposed last, after engines that have none. */
 nd_status nd_dnn_candidates_find(const nd_dnn_graph *graph, cudnnBackendDescriptor_t device,
-                                 nd_dnn_candidates *candidates) {
+                                 nd_precision precision, nd_dnn_candidates *candidates) {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B,
                                                    CUDNN_HEUR_MODE_FALLBACK};
     *candidates = (nd_dnn_candidates){0};
@@ -336,6 +349,7 @@ nd_status nd_dnn_candidates_find(const nd_dnn_graph *graph, cudnnBackendDescript
         nd_dnn_candidates_free(candidates);
         return status;
     }
+    if (nd_precision_is_quantised(precision)) dnn_candidates_prefer(candidates);
     return nd_status_ok;
 }
 

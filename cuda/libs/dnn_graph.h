@@ -43,10 +43,10 @@ typedef struct nd_dnn_candidates {
     int count;
 } nd_dnn_candidates;
 
-/* All that modes A, B and FALLBACK propose, each once, in that order. device is NULL or a device-property
- * descriptor. */
+/* All that modes A, B and FALLBACK propose, each once, in that order; of 8 bits those on tensor cores first.
+ * device is NULL or a device-property descriptor. */
 nd_status nd_dnn_candidates_find(const nd_dnn_graph *graph, cudnnBackendDescriptor_t device,
-                                 nd_dnn_candidates *candidates);
+                                 nd_precision precision, nd_dnn_candidates *candidates);
 void nd_dnn_candidates_free(nd_dnn_candidates *candidates);
 
 /* Whether an engine with these notes computes in `precision`. */

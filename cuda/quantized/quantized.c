@@ -33,14 +33,6 @@ static void quantized_release(nd_kernel *kernel) {
 
 static const nd_cuda_functions nd_quantized_functions = {quantized_run, quantized_release};
 
-/* Rows as images of one pixel. */
-static nd_view quantized_pixels(const nd_view *rows) {
-    return (nd_view){.rank = 4,
-                     .dims = {rows->dims[0], rows->dims[1], 1, 1},
-                     .strides = {rows->strides[0], rows->strides[1], 1, 1},
-                     .offset = rows->offset};
-}
-
 /* Weights, integers in fp32, as [length][no]. */
 static nd_status quantized_weights(nd_kernel *kernel, const nd_work *work, int64_t length,
                                    nd_cuda_quantized_conv *conv) {
@@ -115,13 +107,13 @@ static nd_status quantized_sums_prepare(nd_kernel *kernel, const nd_work *work) 
     ND_REQUIRE(state, nd_status_memory, "no memory for a quantised layer");
     kernel->functions = &nd_quantized_functions;
     nd_cuda_quantized_conv *conv = &state->conv;
-    const bool rows = work->operation == nd_operation_gemm;
+    const nd_work as = nd_cuda_as_conv(work);
     *conv = (nd_cuda_quantized_conv){
-        .window = rows ? (nd_window){.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}} : work->window,
-        .groups = work->operation == nd_operation_conv ? work->groups : 1,
-        .x_view = rows ? quantized_pixels(&work->x) : work->x,
-        .x2_view = rows ? quantized_pixels(&work->x2) : work->x2,
-        .y_view = rows ? quantized_pixels(&work->y) : work->y,
+        .window = as.window,
+        .groups = as.operation == nd_operation_conv ? as.groups : 1,
+        .x_view = as.x,
+        .x2_view = as.x2,
+        .y_view = as.y,
         .x_zero = work->x_quant.zero,
         .real = !(work->y_quant.scale > 0),
         .stream = kernel->cuda->stream,

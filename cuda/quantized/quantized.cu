@@ -42,9 +42,10 @@ nd_status nd_cuda_quantized_conv_launch(const nd_cuda_quantized_conv *call) {
 
 /* at_once: 16 channels of x lie together, on 16 bytes. */
 __global__ void __launch_bounds__(nd_grid_threads)
-    nd_quantized_signed_kernel(const __grid_constant__ nd_cuda_quantized_signed s,
-                               const __grid_constant__ nd_view chunks, int64_t count, bool at_once) {
+    nd_quantized_in_kernel(const __grid_constant__ nd_cuda_quantized_in s,
+                           const __grid_constant__ nd_view chunks, int64_t count, bool at_once) {
     using chunk = nd_pack<uint32_t, 4>;
+    const uint32_t flip = s.e4m3 ? 0 : 0x80808080u; /* less 128, in two's complement */
     const nd_u8 *x = static_cast<const nd_u8 *>(s.x);
     for (int64_t item = nd_grid_first(); item < count; item += nd_grid_step()) {
         nd_image_index in = nd_image_at(chunks, item);
@@ -59,17 +60,17 @@ __global__ void __launch_bounds__(nd_grid_threads)
         } else if (inside) {
             ND_UNROLL
             for (int i = 0; i < 4; i++) {
-                out.value[i] = 0x80808080u;
+                out.value[i] = flip;
                 for (int k = 0; k < 4 && in.c < s.x_view.dims[1]; k++, in.c++)
-                    out.value[i] ^= (x[nd_view_at(s.x_view, in)].integer ^ 0x80u) << 8 * k;
+                    out.value[i] ^= (x[nd_view_at(s.x_view, in)].integer ^ (flip & 0xff)) << 8 * k;
             }
         }
-        for (int i = 0; i < 4; i++) out.value[i] ^= 0x80808080u; /* less 128, in two's complement */
+        for (int i = 0; i < 4; i++) out.value[i] ^= flip;
         static_cast<chunk *>(s.y)[item] = out;
     }
 }
 
-nd_status nd_cuda_quantized_signed_launch(const nd_cuda_quantized_signed *call) {
+nd_status nd_cuda_quantized_in_launch(const nd_cuda_quantized_in *call) {
     const nd_view &x = call->x_view;
     const int64_t dims[] = {x.dims[0], call->channels / 16, call->height, call->width};
     const nd_view chunks = nd_view_channels_last(4, dims);
@@ -77,28 +78,28 @@ nd_status nd_cuda_quantized_signed_launch(const nd_cuda_quantized_signed *call) 
     const int64_t apart = x.strides[0] | x.strides[2] | x.strides[3] | x.offset | x.dims[1];
     const bool at_once = x.strides[1] == 1 && (apart | (int64_t)(uintptr_t)call->x) % 16 == 0;
     if (!count) return nd_status_ok;
-    return nd_launch(nd_quantized_signed_kernel, nd_grid_blocks(count), dim3(nd_grid_threads), 0,
-                     call->stream, *call, chunks, count, at_once);
+    return nd_launch(nd_quantized_in_kernel, nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream,
+                     *call, chunks, count, at_once);
 }
 
-/* at_once: four channels of y lie together, on as many elements. */
-template <class Y>
+/* Of numbers as X has them, summed in Sum. at_once: four channels of y lie together, on as many elements. */
+template <class X, class Sum, class Y>
 __global__ void __launch_bounds__(nd_grid_threads)
     nd_quantized_end_kernel(const __grid_constant__ nd_cuda_quantized_end e,
                             const __grid_constant__ nd_view fours, int64_t count, bool at_once) {
-    const nd_u8 *x2 = static_cast<const nd_u8 *>(e.x2);
+    const X *x2 = static_cast<const X *>(e.x2);
     Y *y = static_cast<Y *>(e.y);
     for (int64_t item = nd_grid_first(); item < count; item += nd_grid_step()) {
         nd_image_index out = nd_image_at(fours, item);
-        const auto sums = reinterpret_cast<const nd_pack<int32_t, 4> *>(e.sums)[item];
+        const auto sums = static_cast<const nd_pack<Sum, 4> *>(e.sums)[item];
         const int64_t first = out.c * 4;
         nd_pack<Y, 4> four = {};
         for (int i = 0; i < 4; i++) {
             out.c = first + i;
             if (out.c >= e.y_view.dims[1]) break;
-            const float t =
-                nd_quantized_finish(e.requant, sums.value[i] + e.start[out.c], e.factor[out.c],
-                                    e.shift[out.c], x2, x2 ? x2[nd_view_at(e.x2_view, out)] : nd_u8());
+            const Sum sum = e.start ? sums.value[i] + e.start[out.c] : sums.value[i];
+            const float t = nd_quantized_finish(e.requant, sum, e.factor[out.c], e.shift[out.c], x2,
+                                                x2 ? x2[nd_view_at(e.x2_view, out)] : X());
             nd_store(&four.value[i], t);
             if (!at_once) y[nd_view_at(e.y_view, out)] = four.value[i];
         }
@@ -115,10 +116,13 @@ nd_status nd_cuda_quantized_end_launch(const nd_cuda_quantized_end *call) {
     const int64_t count = nd_view_count(&fours), size = call->real ? 4 : 1;
     const int64_t apart = y.strides[0] | y.strides[2] | y.strides[3] | y.offset | y.dims[1];
     const bool at_once = y.strides[1] == 1 && apart % 4 == 0 && (int64_t)(uintptr_t)call->y % (4 * size) == 0;
+    const auto integers = call->real ? nd_quantized_end_kernel<nd_u8, int32_t, float>
+                                     : nd_quantized_end_kernel<nd_u8, int32_t, nd_u8>;
+    const auto e4m3 = call->real ? nd_quantized_end_kernel<nd_e4m3, float, float>
+                                 : nd_quantized_end_kernel<nd_e4m3, float, nd_e4m3>;
     if (!count) return nd_status_ok;
-    return nd_launch(call->real ? nd_quantized_end_kernel<float> : nd_quantized_end_kernel<nd_u8>,
-                     nd_grid_blocks(count), dim3(nd_grid_threads), 0, call->stream, *call, fours, count,
-                     at_once);
+    return nd_launch(call->e4m3 ? e4m3 : integers, nd_grid_blocks(count), dim3(nd_grid_threads), 0,
+                     call->stream, *call, fours, count, at_once);
 }
 
 __global__ void __launch_bounds__(nd_grid_threads)

@@ -1,6 +1,7 @@
 /* The plain kernels of 8-bit integers, by the definition in run/quantized.h and equal to it bit for bit: sums
  * are int32, and the fp32 operations that follow are the same in the same order. Any strides and groups; what
- * is fast is elsewhere (cuda/separable), or cuDNN's between two of them (cuda/quantized_conv.c). */
+ * is fast is elsewhere (cuda/separable), or cuDNN's between two of them, which know e4m3 too
+ * (cuda/quantized_conv.c). */
 #ifndef ND_CUDA_QUANTIZED_H
 #define ND_CUDA_QUANTIZED_H
 
@@ -30,31 +31,33 @@ typedef struct nd_cuda_quantized_conv {
 
 nd_status nd_cuda_quantized_conv_launch(const nd_cuda_quantized_conv *call);
 
-/* x as a library multiplies it: signed, less 128, [images][height][width][channels], of which the first pixel
- * is `top` rows and `left` columns before x. Outside of x is its zero; channels that x has not are 0. One
- * thread 16 channels. */
-typedef struct nd_cuda_quantized_signed {
+/* x as a library multiplies it, [images][height][width][channels], of which the first pixel is `top` rows and
+ * `left` columns before x: integers signed, less 128, e4m3 as it is. Outside of x is its zero; channels that
+ * x has not are 0. One thread 16 channels. */
+typedef struct nd_cuda_quantized_in {
     nd_view x_view;
     int64_t height, width, channels; /* of y; channels a multiple of 16 */
     int64_t top, left;
     int32_t x_zero;
+    bool e4m3;
     const void *x; /* start of the buffer */
     void *y;
     cudaStream_t stream;
-} nd_cuda_quantized_signed;
+} nd_cuda_quantized_in;
 
-nd_status nd_cuda_quantized_signed_launch(const nd_cuda_quantized_signed *call);
+nd_status nd_cuda_quantized_in_launch(const nd_cuda_quantized_in *call);
 
 /* What a library summed, [pixels of y][row], becomes y. One thread four channels. */
 typedef struct nd_cuda_quantized_end {
     nd_view x2_view, y_view;
     int64_t row; /* sums of a pixel, a multiple of 4: the channels of y, and others that nobody asks for */
     nd_requant requant;
+    bool e4m3;                   /* else integers */
     bool real;                   /* y is fp32 */
-    const int32_t *start;        /* [no]: to be added to a sum */
+    const int32_t *start;        /* [no]: to be added to a sum; NULL for nothing */
     const float *factor, *shift; /* [no] */
-    const int32_t *sums;
-    const void *x2; /* start of the buffer; NULL without residual */
+    const void *sums;            /* int32, of e4m3 fp32 */
+    const void *x2;              /* start of the buffer; NULL without residual */
     void *y;
     cudaStream_t stream;
 } nd_cuda_quantized_end;

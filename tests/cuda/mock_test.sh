@@ -106,11 +106,22 @@ for dtype in tf32 fp16 bf16; do
     expect 0 'conv' order=2 "$nd" check --backend cuda --dtype $dtype
 done
 expect 0 'separable  *[0-9]*  *0 ' order=2 "$nd" check --backend cuda --dtype int8
-# Of int8 convolutions cuDNN sums, or has nothing to offer and a plain kernel does.
-for engines in 3 0; do
-    expect 0 'conv  *[1-9][0-9]*  *0 ' order=1,engines=$engines "$nd" check --backend cuda --dtype int8 --op 'conv/*'
+# Of convolutions and products in int8 cuDNN sums, or has nothing to offer and a plain kernel does; in e4m3 it sums what is
+# left unsupported without it. Where L2 is small, in slices.
+for operation in conv gemm; do
+    for settings in order=1,engines=7 order=2,engines=0 order=1,l2kib=8; do
+        expect 0 "$operation  *[1-9][0-9]*  *0 " $settings "$nd" check --backend cuda --dtype int8 --op "$operation/*"
+    done
+    for settings in order=1 order=2,l2kib=8; do
+        expect 0 "$operation  *[1-9][0-9]*  *0 " $settings "$nd" check --backend cuda --dtype e4m3 --op "$operation/*"
+    done
+    for settings in engines=3 capability=80; do
+        expect 1 "$operation  *0  *0  *[1-9]" $settings "$nd" check --backend cuda --dtype e4m3 --op "$operation/*"
+    done
+    for dtype in int8 e4m3; do
+        expect 1 "$operation  *[1-9][0-9]*  *[1-9]" wrong=eng11:tap "$nd" check --backend cuda --dtype $dtype --op "$operation/*"
+    done
 done
-expect 1 'conv  *[1-9][0-9]*  *[1-9]' wrong=eng11:tap "$nd" check --backend cuda --dtype int8 --op 'conv/*'
 for algorithm in fused chunked wgmma; do
     expect 0 'separable  *[1-9][0-9]*  *0 ' order=1 env ND_CUDA_SEPARABLE=$algorithm "$nd" check --backend cuda --dtype int8 --op 'separable/*'
 done
@@ -150,6 +161,20 @@ expect 0 'call cudaEventRecordWithFlags 13$' order=1,count=1 "$nd" bench glyphs 
 expect 0 'all kernels  *sum' fail=cudaGraphInstantiate:2 "$nd" bench glyphs $bench
 expect 0 'nd:separable:mma_n128' order=1 "$nd" bench glyphs --no-layers --nodes --backend cuda --rank 2 --impl fused --dtype int8 \
     --time-limit 0.05 --sessions 1
+
+# --- 8 bits: cuDNN's engines where it has them, in e4m3 else fp32's between conversions
+bench8="--no-layers --nodes --backend cuda --rank 2 --impl dense --time-limit 0.05 --sessions 1"
+for type in s8 e4m3; do
+    dtype=$(echo $type | sed s/^s/int/)
+    expect 0 "gemm .* cudnn:eng11,k2=2, $type, [1-9]" order=1 "$nd" bench glyphs $bench8 --dtype $dtype
+    [ "$(grep -c "conv .* cudnn:eng11,k2=2, $type, " "$work/out")" = 6 ] || { echo "FAIL [$dtype]: not six convolutions"; failed=1; }
+done
+expect 0 'conv .* cudnn:eng12,k2=2$' engines=3 "$nd" bench glyphs $bench8 --dtype e4m3
+grep -q 'k2=2, e4m3, ' "$work/out" && { echo "FAIL: an engine that is not offered"; failed=1; }
+"$nd" quantize glyphs --quantize e4m3 --calib glyphs:calib --calib-images 16 --backend ref -o "$work/e4m3.onnx" > /dev/null 2>&1
+for settings in order=2 order=1,l2kib=8 engines=3 engines=0 capability=80; do
+    expect 0 '"top1_correct":24,' $settings "$nd" eval "$work/e4m3.onnx" --data glyphs --limit 24 --batch 24 --backend cuda --json -
+done
 
 # --- tuning measures, keeps the winner, names it, and takes it from the cache; nobody is blamed for rounding
 blamed() { grep -E 'is wrong|no room' "$work/out" && { echo "FAIL: said of what is right"; failed=1; } || true; }

@@ -34,14 +34,15 @@ static nd_test_bytes_of nd_test_refer(const nd_quantized_case &test) {
     const bool e4m3 = work.x_quant.e4m3 || work.y_quant.e4m3;
     const bool moved = work.operation == nd_operation_pool || work.operation == nd_operation_copy ||
                        work.operation == nd_operation_gather;
+    const bool sums = work.operation == nd_operation_separable || work.operation == nd_operation_conv;
     const size_t size = work.y_quant.scale > 0 || moved ? 1 : sizeof(float);
     nd_test_bytes_of bytes = {nd_test_bytes(nd_test_elements(work.x), 1),
                               nd_test_bytes(nd_test_elements(work.x2), 2),
                               std::vector<unsigned char>(nd_test_elements(work.y) * size, 0x5a)};
     for (unsigned char &byte : bytes.x) /* what is no number would be in every sum */
-        if (e4m3 && work.operation == nd_operation_separable && byte % 128 == 127) byte--;
+        if (e4m3 && sums && byte % 128 == 127) byte--;
     for (unsigned char &byte : bytes.x2)
-        if (e4m3 && work.operation == nd_operation_separable && byte % 128 == 127) byte--;
+        if (e4m3 && sums && byte % 128 == 127) byte--;
     if (work.operation == nd_operation_quantize) {
         const std::vector<float> numbers = nd_test_reals(bytes.x.size(), -9, 9, 1);
         bytes.x.resize(numbers.size() * sizeof(float));
@@ -125,6 +126,18 @@ static nd_quantized_case nd_test_conv_case(const char *name, int64_t groups, boo
     return test;
 }
 
+/* The same convolution of e4m3: weights are numbers of it, zeros are 0. */
+static nd_quantized_case nd_test_conv_e4m3(nd_quantized_case test) {
+    nd_work &work = test.work;
+    test.weights = nd_test_reals(test.weights.size(), -400, 400, 3);
+    for (float &weight : test.weights) weight = nd_e4m3_to_f32(nd_f32_to_e4m3(weight));
+    for (float &scale : test.scales) scale *= 0.05f;
+    work.x_quant = {0.02f, 0, true};
+    work.x2_quant = {0.03f, 0, true};
+    if (work.y_quant.scale > 0) work.y_quant = {0.15f, 0, true};
+    return test;
+}
+
 static nd_status nd_test_conv_launch(const nd_work &work, const void *x, const void *x2, void *y) {
     const int64_t no = work.y.dims[1], length = work.x.dims[1] / work.groups * 9;
     std::vector<int8_t> turned((size_t)(no * length));
@@ -150,49 +163,57 @@ static nd_status nd_test_conv_launch(const nd_work &work, const void *x, const v
     return nd_cuda_quantized_conv_launch(&call);
 }
 
-/* The two kernels about a library's sums, which loops stand for: signed and padded, then ended;
- * channels of sums that nobody asks for are anything. */
+/* The two kernels about a library's sums, which loops stand for, exact before they are rounded to fp32: of
+ * integers signed and padded, of e4m3 in channels alone, then ended; channels of sums that nobody asks for
+ * are anything. */
 static nd_status nd_test_library_launch(const nd_work &work, const void *x, const void *x2, void *y) {
+    const bool e4m3 = work.x_quant.e4m3;
     const nd_window &g = work.window;
     const int64_t ni = work.x.dims[1], no = work.y.dims[1], rows = work.y.dims[2], columns = work.y.dims[3];
-    nd_cuda_quantized_signed in = {};
+    nd_cuda_quantized_in in = {};
     in.x_view = work.x;
-    in.height = (rows - 1) * g.stride[0] + g.kernel[0];
-    in.width = (columns - 1) * g.stride[1] + g.kernel[1];
+    in.height = e4m3 ? work.x.dims[2] : (rows - 1) * g.stride[0] + g.kernel[0];
+    in.width = e4m3 ? work.x.dims[3] : (columns - 1) * g.stride[1] + g.kernel[1];
     in.channels = (ni + 15) / 16 * 16;
-    in.top = g.pad[0];
-    in.left = g.pad[1];
+    in.top = e4m3 ? 0 : g.pad[0];
+    in.left = e4m3 ? 0 : g.pad[1];
     in.x_zero = work.x_quant.zero;
+    in.e4m3 = e4m3;
     in.x = x;
     std::vector<int32_t> words((size_t)(work.x.dims[0] * in.height * in.width * in.channels / 4), 0x5a5a5a5a);
     in.y = words.data();
-    ND_TRY(nd_cuda_quantized_signed_launch(&in));
+    ND_TRY(nd_cuda_quantized_in_launch(&in));
     nd_cuda_quantized_end end = {};
     end.row = (no + 15) / 16 * 16;
     std::vector<int32_t> sums((size_t)(work.x.dims[0] * rows * columns * end.row), 0x5a5a5a5a),
         start((size_t)no);
-    const auto *integers = reinterpret_cast<const int8_t *>(words.data());
+    const auto *bytes = reinterpret_cast<const uint8_t *>(words.data());
     for (int64_t i = 0; i < work.x.dims[0] * rows * columns * no; i++) {
         const int64_t o = i % no, pixel = i / no, column = pixel % columns, row = pixel / columns % rows,
                       image = pixel / (columns * rows);
-        int32_t sum = 0;
+        double sum = 0;
         start[(size_t)o] = 0;
         for (int64_t tap = 0; tap < ni * g.kernel[0] * g.kernel[1]; tap++) {
             const int64_t c = tap / (g.kernel[0] * g.kernel[1]),
-                          h = row * g.stride[0] + tap / g.kernel[1] % g.kernel[0],
-                          w = column * g.stride[1] + tap % g.kernel[1];
-            const auto weight = (int32_t)work.weights[o * ni * g.kernel[0] * g.kernel[1] + tap];
-            sum += weight * integers[((image * in.height + h) * in.width + w) * in.channels + c];
-            start[(size_t)o] += weight * (128 - work.x_quant.zero);
+                          h = row * g.stride[0] + tap / g.kernel[1] % g.kernel[0] - (g.pad[0] - in.top),
+                          w = column * g.stride[1] + tap % g.kernel[1] - (g.pad[1] - in.left);
+            const float weight = work.weights[o * ni * g.kernel[0] * g.kernel[1] + tap];
+            start[(size_t)o] += (int32_t)weight * (128 - work.x_quant.zero);
+            if (h < 0 || h >= in.height || w < 0 || w >= in.width) continue;
+            const uint8_t byte = bytes[((image * in.height + h) * in.width + w) * in.channels + c];
+            sum += (double)weight * (double)(e4m3 ? nd_e4m3_to_f32(byte) : (float)(int8_t)byte);
         }
-        sums[(size_t)(pixel * end.row + o)] = sum;
+        const float real = (float)sum;
+        sums[(size_t)(pixel * end.row + o)] = (int32_t)(e4m3 ? 0 : sum);
+        if (e4m3) memcpy(&sums[(size_t)(pixel * end.row + o)], &real, sizeof real);
     }
     std::vector<float> factor((size_t)no), shift((size_t)no);
     end.requant = nd_requant_of(&work, factor.data(), shift.data(), nullptr);
     end.x2_view = work.x2;
     end.y_view = work.y;
+    end.e4m3 = e4m3;
     end.real = !(work.y_quant.scale > 0);
-    end.start = start.data();
+    end.start = e4m3 ? nullptr : start.data();
     end.factor = factor.data();
     end.shift = shift.data();
     end.sums = sums.data();
@@ -224,6 +245,10 @@ static void nd_test_convs() {
         test.name += ", sums of a library";
         test.launch = nd_test_library_launch;
         nd_test_integers_alike(test);
+        nd_quantized_case real = nd_test_conv_e4m3(test);
+        real.name += ", of e4m3";
+        real.own();
+        nd_test_integers_alike(real);
     }
 }
 
@@ -237,9 +262,13 @@ static void nd_test_library_wide() {
         test.weights = nd_test_integers(20 * 32 * 9, -128, 127, 3);
         test.bias = nd_test_reals(20, -2, 2, 4);
         test.scales = nd_test_reals(20, 0.0002f, 0.001f, 5);
-        test.own();
         test.launch = nd_test_library_launch;
-        nd_test_integers_alike(test);
+        nd_quantized_case e4m3 = nd_test_conv_e4m3(test);
+        e4m3.name += ", of e4m3";
+        for (nd_quantized_case *one : {&test, &e4m3}) {
+            one->own();
+            nd_test_integers_alike(*one);
+        }
     }
 }
 

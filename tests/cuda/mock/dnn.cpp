@@ -1,5 +1,5 @@
 /* cuDNN's backend API: descriptors are bags of attributes, engines are names, an execution is
- * nd's reference, of integers loops. */
+ * nd's reference, of 8 bits loops. */
 #include "tests/cuda/mock/mock.h"
 
 #include <cudnn.h>
@@ -104,6 +104,7 @@ nd_dtype dtype_of(cudnnDataType_t type) {
            : type == CUDNN_DATA_BFLOAT16 ? nd_dtype_bf16
            : type == CUDNN_DATA_INT8     ? nd_dtype_i8
            : type == CUDNN_DATA_INT32    ? nd_dtype_i32
+           : type == CUDNN_DATA_FP8_E4M3 ? nd_dtype_e4m3
                                          : nd_dtype_f32;
 }
 
@@ -183,8 +184,45 @@ float cut(float value) {
     return value;
 }
 
-/* Sums of signed integers, all of them; nd's reference knows those of unsigned ones. */
-bool run_integers(const convolution &c) {
+/* What tensor cores of sm_90 keep of fp8: of a sum and 32 products more, nothing below 2^-13 of the
+ * largest. */
+float joined(float sum, const float *products, int count) {
+    float most = fabsf(sum);
+    for (int i = 0; i < count; i++) most = fmaxf(most, fabsf(products[i]));
+    if (!(most > 0)) return 0;
+    const int unit = ilogbf(most) - 13;
+    double all = trunc(ldexp((double)sum, -unit));
+    for (int i = 0; i < count; i++) all += trunc(ldexp((double)products[i], -unit));
+    return (float)ldexp(all, unit);
+}
+
+/* Products of one output, as they come. */
+struct integer_sum {
+    int64_t sum = 0;
+    void add(float left, float right) {
+        sum += (int64_t)left * (int64_t)right;
+    }
+    void store(void *y, int64_t at) {
+        static_cast<int32_t *>(y)[at] = (int32_t)sum;
+    }
+};
+
+struct e4m3_sum {
+    float sum = 0, products[32];
+    int count = 0;
+    void add(float left, float right) {
+        products[count++] = left * right;
+        if (count < 32) return;
+        sum = joined(sum, products, count);
+        count = 0;
+    }
+    void store(void *y, int64_t at) {
+        static_cast<float *>(y)[at] = joined(sum, products, count);
+    }
+};
+
+/* The sums alone, of signed integers or of e4m3; nd's reference knows neither. */
+template <class Sum> bool run_sums(const convolution &c) {
     const nd_view &x = c.x.view, &w = c.w.view, &y = c.y.view;
     const std::vector<float> left = dense(c.x), right = dense(c.w);
     nd_window g = c.window;
@@ -195,22 +233,23 @@ bool run_integers(const convolution &c) {
         const int64_t column = i % y.dims[3], row = i / y.dims[3] % y.dims[2],
                       o = i / (y.dims[2] * y.dims[3]) % y.dims[1],
                       n = i / (y.dims[1] * y.dims[2] * y.dims[3]);
-        int64_t sum = 0;
+        Sum sum;
         for (int64_t tap = 0; tap < x.dims[1] * w.dims[2] * w.dims[3]; tap++) {
             const int64_t channel = tap / (w.dims[2] * w.dims[3]),
                           h = row * g.stride[0] - g.pad[0] + tap / w.dims[3] % w.dims[2] * g.dilation[0],
                           v = column * g.stride[1] - g.pad[1] + tap % w.dims[3] * g.dilation[1];
             if (h < 0 || h >= x.dims[2] || v < 0 || v >= x.dims[3]) continue;
-            sum += (int64_t)left[(size_t)(((n * x.dims[1] + channel) * x.dims[2] + h) * x.dims[3] + v)] *
-                   (int64_t)right[(size_t)(o * x.dims[1] * w.dims[2] * w.dims[3] + tap)];
+            sum.add(left[(size_t)(((n * x.dims[1] + channel) * x.dims[2] + h) * x.dims[3] + v)],
+                    right[(size_t)(o * x.dims[1] * w.dims[2] * w.dims[3] + tap)]);
         }
-        static_cast<int32_t *>(c.y.data)[at] = (int32_t)sum;
+        sum.store(c.y.data, at);
     });
     return true;
 }
 
 bool run(const convolution &c) {
-    if (c.x.type == nd_dtype_i8) return run_integers(c);
+    if (c.x.type == nd_dtype_i8) return run_sums<integer_sum>(c);
+    if (c.x.type == nd_dtype_e4m3) return run_sums<e4m3_sum>(c);
     const std::string fault = fault_of(c);
     nd_work work = {};
     const nd_view out = nd_view_row_major(4, c.y.view.dims);
@@ -250,13 +289,22 @@ bool run(const convolution &c) {
     return true;
 }
 
+/* By which bit of the setting "engines" a graph is one that engines are offered for. */
+int kind_of(const descriptor *graph) {
+    const std::vector<void *> operations = values<void *>(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS);
+    if (operations.size() > 1) return 1;
+    const tensor x =
+        tensor_of(of(value<void *>(of(operations[0]), CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X)));
+    return x.type == nd_dtype_e4m3 ? 2 : 0;
+}
+
 /* Proposals of a heuristics mode for the descriptor's graph. */
 std::vector<int> proposals(const descriptor *heuristics) {
     const int mode = value<int>(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE);
     const descriptor *graph = of(value<void *>(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH));
-    const bool fused = values<void *>(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS).size() > 1;
-    const long offered = nd_mock_setting("engines", 3); /* bit 0: bare convolutions, bit 1: fused ones */
-    if (!(offered >> (fused ? 1 : 0) & 1)) return {};
+    const int kind = kind_of(graph);
+    if (!(nd_mock_setting("engines", 7) >> kind & 1)) return {};
+    if (kind == 2 && nd_mock_setting("capability", 90) < 89) return {};
     if (mode == CUDNN_HEUR_MODE_A) {
         std::vector<int> engines = {15, 11, 12};
         for (int i = 0; i < nd_mock_setting("compiled", 0); i++)
@@ -306,6 +354,15 @@ nd_window window_of(const descriptor *conv) {
     return g;
 }
 
+/* 8 bits: as tensor cores have them, 16 channels of a pixel together, into all the bits of their sums. */
+bool takes(const convolution &c) {
+    const bool integers = c.x.type == nd_dtype_i8;
+    const int64_t *strides = c.x.view.strides, apart = strides[0] | strides[2] | strides[3];
+    if (!integers && c.x.type != nd_dtype_e4m3) return true;
+    return c.w.type == c.x.type && c.y.type == (integers ? nd_dtype_i32 : nd_dtype_f32) && c.steps.empty() &&
+           strides[1] == 1 && (c.x.view.dims[1] | c.y.view.dims[1] | apart) % 16 == 0;
+}
+
 /* Binds the graph to the pack's pointers. False where a tensor has none, or starts between its alignment. */
 bool bind(const descriptor *graph, const descriptor *pack, convolution *out) {
     const std::vector<int64_t> uids = values<int64_t>(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS);
@@ -340,12 +397,7 @@ bool bind(const descriptor *graph, const descriptor *pack, convolution *out) {
         out->y = bound(value<void *>(op, CUDNN_ATTR_OPERATION_POINTWISE_YDESC));
         out->steps.push_back(s);
     }
-    /* Integers: as tensor cores have them, into all the bits of their sums. */
-    const bool integers = out->x.type == nd_dtype_i8;
-    if (integers && (out->w.type != nd_dtype_i8 || out->y.type != nd_dtype_i32 || !out->steps.empty() ||
-                     out->x.view.dims[1] % 16 || out->y.view.dims[1] % 16))
-        return false;
-    return whole && out->y.data;
+    return whole && out->y.data && takes(*out);
 }
 
 /* The legacy interface's descriptors. */

@@ -152,6 +152,7 @@ float nd_mock_load(const void *data, nd_dtype type, int64_t index) {
     if (type == nd_dtype_f16) return nd_f16_to_f32(static_cast<const uint16_t *>(data)[index]);
     if (type == nd_dtype_bf16) return nd_bf16_to_f32(static_cast<const uint16_t *>(data)[index]);
     if (type == nd_dtype_i8) return static_cast<const int8_t *>(data)[index];
+    if (type == nd_dtype_e4m3) return nd_e4m3_to_f32(static_cast<const uint8_t *>(data)[index]);
     return static_cast<const float *>(data)[index];
 }
 

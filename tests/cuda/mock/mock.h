@@ -13,8 +13,9 @@
  *
  * ND_MOCK_GPU=key=value,... : devices (1), driver (13000), capability (90), mib of memory (1024), l2kib
  * (64, so that small layers are cut into slices too), multiprocessors (2), cudnn (92000),
- * order (0: as called, 1: side streams first, 2: side streams last), engines (3: cuDNN offers engines
- * for bare convolutions, 1, and for fused ones, 2), gemms (1; 0: cuBLASLt has no algorithm for anything),
+ * order (0: as called, 1: side streams first, 2: side streams last), engines (7: cuDNN offers engines
+ * for bare convolutions, 1, for fused ones, 2, and for those of e4m3, 4), gemms (1; 0: cuBLASLt has no
+ * algorithm for anything),
  * nchw (200: time of a convolution in NCHW, per cent of NHWC's), wrong=NAME:FAULT+NAME:FAULT... (NAME is the
  * fastest, and wrong: eng13, eng0 for cuDNN's legacy call, or cudnn for all of its engines, with FAULT tap,
  * the wrong pixels, epilogue, without the last step, nan or hole, the last element is NaN or not written;
