@@ -76,6 +76,7 @@ if(ND_CUDA_FOUND)
         target_include_directories(nd_engines SYSTEM PRIVATE ${ND_CUDNN_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})
         target_link_libraries(nd_engines PRIVATE nd_core ${cuda_libraries})
         add_test(NAME cuda_engines COMMAND tests/cuda/engines.sh $<TARGET_FILE:nd_engines> results/golden/cudnn_engines.csv
+                 ${CUDAToolkit_LIBRARY_DIR}/stubs/libcuda.so
                  WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
         add_test(NAME cuda_resources COMMAND tests/cuda/resources.sh ${CMAKE_CUDA_COMPILER} results/golden/cuda_resources.csv
                  WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

@@ -8,13 +8,13 @@
 #   check      nd check --backend cuda in every precision, then every algorithm of separable layers
 #   smallest   compute-sanitizer (memcheck, racecheck) over one small separable layer, where it is installed
 #   layers     VGG16's convolutions, batch 32, T = 2 and 3, cold, tuned: fp16, tf32, fp32
-#   int8       every kernel of VGG16 in int8, batch 32, T = 2 and 3; dense by plain kernels, no rival
+#   int8       every kernel of VGG16 in int8, batch 32, T = 2 and 3; dense by cuDNN's sums of integers
 #   svd        the decompositions of VGG16 on the device's own clock
 #   decouple   VGG16 as a whole
 #   depthwise  our depthwise kernel against the copy bandwidth
 #   networks   VGG16 and ResNet-18 end to end with the time of every kernel
 #   sanitize   memcheck, racecheck and initcheck over all separable cases
-#   more       every algorithm of the SVD; bf16; single algorithms of separable layers; ResNet-18's layers
+#   more       e4m3; every algorithm of the SVD; bf16; single algorithms of separable layers; ResNet-18's layers
 #
 # Prints one summary of at most 60 lines when it ends or is told to end. OUT gets summary.txt (the same, brought up to date
 # after every step), log.txt (all that was said), rows.jsonl (all rows; a row is there once it is measured), autotuned.txt
@@ -116,9 +116,11 @@ step() { # step NAME SECONDS COMMAND...
 }
 
 check() {
-    for dtype in fp16 tf32 fp32 bf16 int8; do
+    for dtype in fp16 tf32 fp32 bf16; do
         step "check $dtype" 60 "$nd" check --backend cuda --dtype $dtype --json "$out/step.jsonl"
     done
+    # Of 8 bits cuDNN compiles an engine for every shape.
+    step "check int8" 120 "$nd" check --backend cuda --dtype int8 --json "$out/step.jsonl"
     for each in fused:fp16 fused:tf32 fused:fp32 fused:bf16 fused:int8 chunked:fp16 chunked:fp32 chunked:int8 dense:fp16; do
         step "check $each" 30 env ND_CUDA_SEPARABLE="${each%:*}" "$nd" check --backend cuda --dtype "${each#*:}" \
             --op 'separable/*' --json "$out/step.jsonl"
@@ -203,6 +205,7 @@ smallest() { sanitize_with 'separable/t3*' memcheck racecheck; }
 sanitize() { sanitize_with 'separable/*' memcheck racecheck initcheck; }
 
 more() {
+    step "check e4m3" 180 "$nd" check --backend cuda --dtype e4m3 --json "$out/step.jsonl"
     for algorithm in jacobi gram gesvda; do
         # shellcheck disable=SC2086
         step "svd $algorithm" 40 env ND_CUDA_SVD=$algorithm "$nd" bench "$suite" --svd --backend cuda --json "$out/step.jsonl" ${ND_BENCH:-}

@@ -3,6 +3,10 @@
  * precision. Needs the library and no GPU; the figures change with the library's version and are reviewed as
  * a diff of the golden file.
  *
+ * nd_engines asks for whole layers of real numbers, nd_engines 8 for sums in 8 bits, as cuda/quantized_conv.c
+ * does. All engines of e4m3, and those of int8 that use tensor cores, are compiled, and proposed only where a
+ * driver could load them: engines.sh has one that does nothing else.
+ *
  * The properties are from public data sheets, written by hand: a device's own description may differ in
  * details. */
 #include "cuda/libs/dnn.h"
@@ -67,24 +71,33 @@ static nd_status engines_visit(void *context, const nd_dnn_engine *engine) {
     return nd_status_ok;
 }
 
-static nd_status engines_ask(const nd_engines_device *device, const nd_engines_layer *layer,
-                             nd_precision precision, bool channels_last) {
-    char json[2048];
-    const int64_t batch = 32, out = (layer->size - 1) / layer->stride + 1, pad = layer->kernel / 2;
-    const int64_t x[] = {batch, layer->channels, layer->size, layer->size},
-                  y[] = {batch, layer->out_channels, out, out};
-    nd_dnn_problem problem = {.precision = precision, .bias = true, .channels_last = channels_last};
+/* Integers come with what is padded around them. */
+static nd_dnn_problem engines_problem(const nd_engines_layer *layer, nd_precision precision,
+                                      bool channels_last) {
+    const bool sums = nd_precision_is_quantised(precision), padded = precision == nd_precision_int8;
+    const int64_t batch = 32, out = (layer->size - 1) / layer->stride + 1, around = layer->kernel / 2;
+    const int64_t size = layer->size + (padded ? 2 * around : 0), pad = padded ? 0 : around;
+    const int64_t x[] = {batch, layer->channels, size, size}, y[] = {batch, layer->out_channels, out, out};
+    nd_dnn_problem problem = {.precision = precision, .bias = !sums, .channels_last = channels_last};
     problem.work.operation = nd_operation_conv;
     problem.work.groups = 1;
-    problem.work.activation.act = nd_act_relu;
+    problem.work.activation.act = sums ? nd_act_none : nd_act_relu;
     problem.work.x = channels_last ? nd_view_channels_last(4, x) : nd_view_row_major(4, x);
     problem.work.y = channels_last ? nd_view_channels_last(4, y) : nd_view_row_major(4, y);
-    problem.work.residual = layer->residual;
+    problem.work.residual = layer->residual && !sums;
     problem.work.x2 = problem.work.y;
     problem.work.window = (nd_window){.kernel = {layer->kernel, layer->kernel},
                                       .stride = {layer->stride, layer->stride},
                                       .dilation = {1, 1},
                                       .pad = {pad, pad, pad, pad}};
+    return problem;
+}
+
+/* Of e4m3 a device may have nothing. */
+static nd_status engines_ask(const nd_engines_device *device, const nd_engines_layer *layer,
+                             nd_precision precision, bool channels_last) {
+    char json[2048];
+    const nd_dnn_problem problem = engines_problem(layer, precision, channels_last);
     nd_engines_row row = {
         device->name, layer->name, nd_precision_name(precision), channels_last ? "NHWC" : "NCHW", 0, 0};
     engines_properties(device, json, sizeof json);
@@ -92,25 +105,36 @@ static nd_status engines_ask(const nd_engines_device *device, const nd_engines_l
     if (!row.usable)
         printf("%s,%s,%s,%s,0,none of %d,,\n", row.device, row.layer, row.precision, row.layout,
                row.candidates);
-    ND_REQUIRE(row.candidates, nd_status_failed, "%s proposes nothing for %s", device->name, layer->name);
+    ND_REQUIRE(row.candidates || precision == nd_precision_e4m3, nd_status_failed,
+               "%s proposes nothing for %s", device->name, layer->name);
     return nd_status_ok;
 }
 
-int main(void) {
-    const size_t devices = sizeof nd_engines_devices / sizeof *nd_engines_devices;
-    const size_t layers = sizeof nd_engines_layers / sizeof *nd_engines_layers;
+/* In one layout, or in both. */
+static nd_status engines_all(const nd_engines_device *device, nd_precision first, nd_precision last,
+                             bool both) {
+    for (size_t l = 0; l < sizeof nd_engines_layers / sizeof *nd_engines_layers; l++)
+        for (int p = first; p <= (int)last; p++)
+            for (int turned = 0; turned <= both; turned++)
+                ND_TRY(engines_ask(device, &nd_engines_layers[l], (nd_precision)p, !turned));
+    return nd_status_ok;
+}
+
+int main(int argc, char **argv) {
+    const bool eight = argc > 1 && !strcmp(argv[1], "8");
     char version[32];
-    printf("# cuDNN %s, batch 32, bias and ReLU fused\n", nd_dnn_version(version, sizeof version));
-    printf("device,layer,precision,layout,choice,engine,notes,workspace_bytes\n");
-    for (size_t d = 0; d < devices; d++)
-        for (size_t l = 0; l < layers; l++)
-            for (int p = 0; p < nd_precision_int8; p++) /* of 8 bits it is asked for sums alone */
-                for (int channels_last = 1; channels_last >= 0; channels_last--) {
-                    if (!engines_ask(&nd_engines_devices[d], &nd_engines_layers[l], (nd_precision)p,
-                                     channels_last))
-                        continue;
-                    fprintf(stderr, "%s\n", nd_error());
-                    return 1;
-                }
+    if (!eight) {
+        printf("# cuDNN %s, batch 32, bias and ReLU fused; of 8 bits sums\n",
+               nd_dnn_version(version, sizeof version));
+        printf("device,layer,precision,layout,choice,engine,notes,workspace_bytes\n");
+    }
+    for (size_t d = 0; d < sizeof nd_engines_devices / sizeof *nd_engines_devices; d++) {
+        const nd_engines_device *device = &nd_engines_devices[d];
+        if (!(eight ? engines_all(device, nd_precision_int8, nd_precision_e4m3, false)
+                    : engines_all(device, nd_precision_fp32, nd_precision_bf16, true)))
+            continue;
+        fprintf(stderr, "%s\n", nd_error());
+        return 1;
+    }
     return 0;
 }
