@@ -1,6 +1,7 @@
 /* cuDNN's backend API: descriptors are bags of attributes, engines are names, an execution is
  * nd's reference, of 8 bits loops. */
 #include "tests/cuda/mock/mock.h"
+#include "tests/cuda/mock/sums.h"
 
 #include <cudnn.h>
 #include <map>
@@ -184,43 +185,6 @@ float cut(float value) {
     return value;
 }
 
-/* What tensor cores of sm_90 keep of fp8: of a sum and 32 products more, nothing below 2^-13 of the
- * largest. */
-float joined(float sum, const float *products, int count) {
-    float most = fabsf(sum);
-    for (int i = 0; i < count; i++) most = fmaxf(most, fabsf(products[i]));
-    if (!(most > 0)) return 0;
-    const int unit = ilogbf(most) - 13;
-    double all = trunc(ldexp((double)sum, -unit));
-    for (int i = 0; i < count; i++) all += trunc(ldexp((double)products[i], -unit));
-    return (float)ldexp(all, unit);
-}
-
-/* Products of one output, as they come. */
-struct integer_sum {
-    int64_t sum = 0;
-    void add(float left, float right) {
-        sum += (int64_t)left * (int64_t)right;
-    }
-    void store(void *y, int64_t at) {
-        static_cast<int32_t *>(y)[at] = (int32_t)sum;
-    }
-};
-
-struct e4m3_sum {
-    float sum = 0, products[32];
-    int count = 0;
-    void add(float left, float right) {
-        products[count++] = left * right;
-        if (count < 32) return;
-        sum = joined(sum, products, count);
-        count = 0;
-    }
-    void store(void *y, int64_t at) {
-        static_cast<float *>(y)[at] = joined(sum, products, count);
-    }
-};
-
 /* The sums alone, of signed integers or of e4m3; nd's reference knows neither. */
 template <class Sum> bool run_sums(const convolution &c) {
     const nd_view &x = c.x.view, &w = c.w.view, &y = c.y.view;
@@ -248,8 +212,8 @@ template <class Sum> bool run_sums(const convolution &c) {
 }
 
 bool run(const convolution &c) {
-    if (c.x.type == nd_dtype_i8) return run_sums<integer_sum>(c);
-    if (c.x.type == nd_dtype_e4m3) return run_sums<e4m3_sum>(c);
+    if (c.x.type == nd_dtype_i8) return run_sums<nd_mock_integers>(c);
+    if (c.x.type == nd_dtype_e4m3) return run_sums<nd_mock_e4m3>(c);
     const std::string fault = fault_of(c);
     nd_work work = {};
     const nd_view out = nd_view_row_major(4, c.y.view.dims);
@@ -289,24 +253,24 @@ bool run(const convolution &c) {
     return true;
 }
 
-/* By which bit of the setting "engines" a graph is one that engines are offered for. */
-int kind_of(const descriptor *graph) {
-    const std::vector<void *> operations = values<void *>(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS);
-    if (operations.size() > 1) return 1;
-    const tensor x =
-        tensor_of(of(value<void *>(of(operations[0]), CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X)));
-    return x.type == nd_dtype_e4m3 ? 2 : 0;
+/* What the first operation of a graph reads. */
+nd_dtype reads(const descriptor *graph) {
+    const descriptor *first = of(value<void *>(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS));
+    return tensor_of(of(value<void *>(first, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X))).type;
 }
 
-/* Proposals of a heuristics mode for the descriptor's graph. */
+/* Proposals of a heuristics mode for the descriptor's graph: of 8 bits, as the real one's, first those that
+ * use no tensor cores. */
 std::vector<int> proposals(const descriptor *heuristics) {
     const int mode = value<int>(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE);
     const descriptor *graph = of(value<void *>(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH));
-    const int kind = kind_of(graph);
-    if (!(nd_mock_setting("engines", 7) >> kind & 1)) return {};
-    if (kind == 2 && nd_mock_setting("capability", 90) < 89) return {};
+    const bool fused = values<void *>(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS).size() > 1;
+    const bool e4m3 = reads(graph) == nd_dtype_e4m3, integers = reads(graph) == nd_dtype_i8;
+    if (!(nd_mock_setting("engines", 7) >> (fused ? 1 : e4m3 ? 2 : 0) & 1)) return {};
+    if (e4m3 && nd_mock_setting("capability", 90) < 89) return {};
     if (mode == CUDNN_HEUR_MODE_A) {
         std::vector<int> engines = {15, 11, 12};
+        if (e4m3 || integers) std::swap(engines[1], engines[2]);
         for (int i = 0; i < nd_mock_setting("compiled", 0); i++)
             engines.insert(engines.begin(), first_compiled + i);
         for (int i = 0; i < nd_mock_setting("ready", 0); i++) engines.push_back(first_ready + i);
