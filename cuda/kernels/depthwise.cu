@@ -247,18 +247,14 @@ __global__ void __launch_bounds__(nd_depthwise_lanes *nd_depthwise_warps, nd_sli
     }
 }
 
-static int64_t nd_depthwise_ceil(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-
 /* Outputs of a run, whole stages of `made`. A long one reads its weights once for many outputs, but a small
  * image needs every thread it can get. */
 static int nd_depthwise_run(const nd_cuda_depthwise *call, int channels, int made) {
     const int64_t rows = call->images * call->out_height * (call->channels / channels),
-                  stages = nd_depthwise_ceil(call->out_width, made);
+                  stages = nd_ceil_div(call->out_width, made);
     int64_t runs = 1;
-    while (rows * runs < call->threads && nd_depthwise_ceil(stages, runs) * made > 6) runs++;
-    return (int)nd_depthwise_ceil(stages, runs) * made;
+    while (rows * runs < call->threads && nd_ceil_div(stages, runs) * made > 6) runs++;
+    return (int)nd_ceil_div(stages, runs) * made;
 }
 
 /* Whether kernel 2 serves a call: its window and stride, and addresses that its accesses divide. */
@@ -320,9 +316,9 @@ template <class T> static nd_status nd_depthwise_slide_launch(const nd_cuda_dept
     };
     nd_slide_cut cut;
     cut.run = nd_depthwise_run(call, kernel.channels, kernel.made);
-    cut.runs = (int)nd_depthwise_ceil(call->out_width, cut.run);
-    cut.rows = (int)nd_depthwise_ceil(call->out_height, nd_depthwise_warps);
-    cut.across = (int)nd_depthwise_ceil(call->channels, kernel.channels * nd_depthwise_lanes);
+    cut.runs = (int)nd_ceil_div(call->out_width, cut.run);
+    cut.rows = (int)nd_ceil_div(call->out_height, nd_depthwise_warps);
+    cut.across = (int)nd_ceil_div(call->channels, kernel.channels * nd_depthwise_lanes);
     cut.unit = divides(16) ? 16 : divides(4) ? 4 : 0;
     const int64_t blocks = call->images * cut.rows * cut.runs * cut.across;
     ND_REQUIRE(blocks <= INT32_MAX, nd_status_unsupported, "a depthwise layer of too many blocks");
@@ -333,9 +329,9 @@ template <class T> static nd_status nd_depthwise_slide_launch(const nd_cuda_dept
 
 template <class T> static nd_status nd_depthwise_any_launch(const nd_cuda_depthwise *call) {
     const int64_t segments =
-        call->images * call->out_height * nd_depthwise_ceil(call->out_width, nd_depthwise_columns);
-    const dim3 grid((unsigned)nd_depthwise_ceil(segments, nd_depthwise_warps),
-                    (unsigned)nd_depthwise_ceil(call->terms, nd_depthwise_lanes));
+        call->images * call->out_height * nd_ceil_div(call->out_width, nd_depthwise_columns);
+    const dim3 grid((unsigned)nd_ceil_div(segments, nd_depthwise_warps),
+                    (unsigned)nd_ceil_div(call->terms, nd_depthwise_lanes));
     return nd_launch(nd_depthwise_any<T>, grid, dim3(nd_depthwise_lanes, nd_depthwise_warps), 0, call->stream,
                      *call, static_cast<const T *>(call->x), static_cast<T *>(call->y));
 }

@@ -8,7 +8,7 @@ enum { nd_grid_threads = 256 };
 
 /* Blocks for `count` threads; a grid-stride loop takes what one grid cannot hold. */
 inline dim3 nd_grid_blocks(int64_t count) {
-    const int64_t blocks = (count + nd_grid_threads - 1) / nd_grid_threads;
+    const int64_t blocks = nd_ceil_div(count, nd_grid_threads);
     return dim3((unsigned)(blocks < 1 ? 1 : blocks > 1 << 20 ? 1 << 20 : blocks));
 }
 

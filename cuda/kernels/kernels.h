@@ -12,6 +12,11 @@ extern "C" {
 #include "run/backend.h"
 #include "run/quantized.h"
 
+/* a / b rounded up: parts of at most b that a is cut into. */
+static inline int64_t nd_ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
 /* One launch. `work` gives views and settings; its host pointers are never followed. Pointers are the starts
  * of device buffers (views carry the offsets) and of packed constants. */
 typedef struct nd_cuda_call {

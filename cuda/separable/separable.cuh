@@ -59,8 +59,8 @@ template <class T> inline nd_separable_shape nd_separable_shape_of(const nd_cuda
     /* Odd, so that the two rows that a warp reads at once begin in different banks. */
     s.width = (int)((p.patch[2] - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1) | 1;
     s.pixels = (int)p.patch[0] * s.height * s.width;
-    s.rows = (int)((p.out_height + p.patch[1] - 1) / p.patch[1]);
-    s.columns = (int)((p.out_width + p.patch[2] - 1) / p.patch[2]);
+    s.rows = (int)nd_ceil_div(p.out_height, p.patch[1]);
+    s.columns = (int)nd_ceil_div(p.out_width, p.patch[2]);
     s.taps = (int)(g.kernel[0] * g.kernel[1]);
     s.constants = s.taps + nd_separable_sums<T>::integers;
     s.filters_at = (int)p.tile * row;
@@ -538,8 +538,8 @@ inline int nd_separable_run_of(const nd_cuda_separable *p) {
     const int64_t rows = p->patch[0] * p->patch[1], width = p->patch[2], at_once = nd_separable_threads / 16;
     int64_t best = 0, least = INT64_MAX;
     for (int64_t length = 1; length <= width; length++) {
-        const int64_t runs = rows * ((width + length - 1) / length);
-        const int64_t cost = (runs + at_once - 1) / at_once * (length + 1);
+        const int64_t runs = rows * nd_ceil_div(width, length);
+        const int64_t cost = nd_ceil_div(runs, at_once) * (length + 1);
         if (runs > nd_separable_pixels || cost > least) continue;
         least = cost;
         best = length;

@@ -33,7 +33,7 @@ static int64_t chunked_rows(const nd_chunked *c) {
 }
 
 static int64_t chunked_slices(const nd_chunked *c) {
-    return (chunked_rows(c) + c->per_slice - 1) / c->per_slice;
+    return nd_ceil_div(chunked_rows(c), c->per_slice);
 }
 
 /* Rows of an image are cut out by moving the padding: output row 0 of the piece reads where row `row` of the

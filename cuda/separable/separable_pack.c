@@ -85,7 +85,7 @@ nd_status nd_separable_pack_make(const nd_work *work, nd_dtype storage, int64_t 
     int64_t *ends = nd_alloc_array((size_t)work->terms, sizeof *ends);
     ND_REQUIRE_DONE(ends, nd_status_memory, "no memory for %lld terms", (long long)work->terms);
     pack->blocks = separable_cut(work, align, ends);
-    pack->rows = (work->y.dims[1] + tile - 1) / tile * tile;
+    pack->rows = nd_ceil_div(work->y.dims[1], tile) * tile;
     pack->constants = taps + (storage == nd_dtype_u8);
     const size_t slots = (size_t)(pack->blocks * terms);
     pack->weights = nd_alloc_array((size_t)pack->rows * slots, sizeof *pack->weights);
@@ -111,17 +111,13 @@ void nd_separable_pack_free(nd_separable_pack *pack) {
     *pack = (nd_separable_pack){0};
 }
 
-static int64_t separable_ceil(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-
 static int64_t separable_patches(const nd_cuda_separable *call) {
-    return separable_ceil(call->images, call->patch[0]) * separable_ceil(call->out_height, call->patch[1]) *
-           separable_ceil(call->out_width, call->patch[2]);
+    return nd_ceil_div(call->images, call->patch[0]) * nd_ceil_div(call->out_height, call->patch[1]) *
+           nd_ceil_div(call->out_width, call->patch[2]);
 }
 
 int64_t nd_separable_tiles(const nd_cuda_separable *call) {
-    return separable_patches(call) * separable_ceil(call->out_channels, call->tile);
+    return separable_patches(call) * nd_ceil_div(call->out_channels, call->tile);
 }
 
 void nd_separable_split_choose(nd_cuda_separable *call, int64_t resident) {
@@ -131,7 +127,7 @@ void nd_separable_split_choose(nd_cuda_separable *call, int64_t resident) {
     int64_t least = call->blocks + ends;
     call->split = 1;
     for (int64_t split = 2; split <= call->blocks && split <= most && split * tiles <= resident; split++) {
-        const int64_t steps = separable_ceil(call->blocks, split) + ends + join;
+        const int64_t steps = nd_ceil_div(call->blocks, split) + ends + join;
         if (steps >= least) continue;
         least = steps;
         call->split = split;
@@ -171,9 +167,9 @@ int64_t nd_separable_slice_channels(const nd_separable_slices *s) {
 }
 
 int64_t nd_separable_slice_waves(const nd_separable_slices *s, int64_t rows) {
-    const int64_t tiles = separable_ceil(rows * s->width, nd_separable_slice_pixels) *
-                          separable_ceil(s->out_channels, nd_separable_slice_channels(s));
-    return separable_ceil(tiles, s->multiprocessors);
+    const int64_t tiles = nd_ceil_div(rows * s->width, nd_separable_slice_pixels) *
+                          nd_ceil_div(s->out_channels, nd_separable_slice_channels(s));
+    return nd_ceil_div(tiles, s->multiprocessors);
 }
 
 int64_t nd_separable_slice_choose(const nd_separable_slices *s) {

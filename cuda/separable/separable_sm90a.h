@@ -21,15 +21,25 @@ enum {
     nd_hopper_threads = 384,
 };
 
-/* Pixels of a half tile, at most, by its output channels. */
 #ifdef __cplusplus
-constexpr
+#    define ND_HOPPER_CONSTANT constexpr /* for the host, and where the device wants a constant */
 #else
-static inline
+#    define ND_HOPPER_CONSTANT static inline
 #endif
-    int64_t
-    nd_hopper_half(int64_t tile) {
+
+/* Pixels of a half tile, at most, by its output channels. */
+ND_HOPPER_CONSTANT int64_t nd_hopper_half(int64_t tile) {
     return tile > 128 ? nd_hopper_slab : 2 * nd_hopper_slab;
+}
+
+/* Channels that a lane makes at once; the columns that the 32 of a warp then make, of channels of so many
+ * bytes. */
+ND_HOPPER_CONSTANT int nd_hopper_lane(bool int8) {
+    return int8 ? 4 : 2;
+}
+
+ND_HOPPER_CONSTANT int nd_hopper_columns(int64_t bytes, int lane) {
+    return (int)(32 * lane * bytes / nd_hopper_row);
 }
 
 /* Of `layer`: window, precision, sizes, distances, tile (64, 128 or 256), split, partial, bias, activation,
@@ -75,12 +85,12 @@ nd_status nd_hopper_pack_make(const nd_work *work, nd_precision precision, int64
                               nd_hopper_pack *pack);
 void nd_hopper_pack_free(nd_hopper_pack *pack);
 
-/* Sets patch, cluster, split and whole, by sizes, tile, terms, blocks and resident; false when not even one
- * pixel fits `shared_limit` bytes. */
 /* The largest number of clusters of tiles, at most `most`, after which a row of half tiles begins: what
  * nd_cuda_hopper.whole may be. */
 int64_t nd_hopper_whole(const nd_cuda_hopper *call, int64_t most);
 
+/* Sets patch, cluster, split and whole, by sizes, tile, terms, blocks and resident; false when not even one
+ * pixel fits `shared_limit` bytes. */
 bool nd_hopper_plan(nd_cuda_hopper *call, size_t shared_limit);
 
 #ifdef __cplusplus

@@ -5,10 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int64_t hopper_ceil(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-
 static int64_t hopper_channels(nd_precision precision) {
     return nd_hopper_row / (int64_t)nd_dtype_bytes(nd_precision_storage(precision));
 }
@@ -51,7 +47,7 @@ static void hopper_slots_free(hopper_slots *slots) {
 
 static nd_status hopper_slots_make(const nd_work *work, int64_t channels, hopper_slots *slots) {
     const int64_t ni = work->x.dims[1];
-    *slots = (hopper_slots){.blocks = hopper_ceil(ni, channels), .most = 1, .channels = channels};
+    *slots = (hopper_slots){.blocks = nd_ceil_div(ni, channels), .most = 1, .channels = channels};
     int64_t *count = nd_alloc_array((size_t)ni, sizeof *count);
     slots->terms = nd_alloc_array((size_t)slots->blocks, sizeof *slots->terms);
     for (int64_t r = 0; count && r < work->terms; r++)
@@ -145,12 +141,12 @@ static void hopper_fill(const nd_work *work, nd_precision precision, int64_t til
 
 /* Rounds of a block of so many terms, and the terms of the one that begins at t: alike, the longer first. */
 static int64_t hopper_rounds_of(int64_t terms) {
-    return hopper_ceil(terms, nd_hopper_terms);
+    return nd_ceil_div(terms, nd_hopper_terms);
 }
 
 static int64_t hopper_round_terms(int64_t terms, int64_t t) {
     const int64_t left = terms - t;
-    return hopper_ceil(left, hopper_rounds_of(left));
+    return nd_ceil_div(left, hopper_rounds_of(left));
 }
 
 static int64_t hopper_rounds(const hopper_slots *slots) {
@@ -188,7 +184,7 @@ static void hopper_fill_all(const nd_work *work, nd_precision precision, int64_t
 
 nd_status nd_hopper_pack_make(const nd_work *work, nd_precision precision, int64_t tile,
                               nd_hopper_pack *pack) {
-    const int64_t channels = hopper_channels(precision), tiles = hopper_ceil(work->y.dims[1], tile);
+    const int64_t channels = hopper_channels(precision), tiles = nd_ceil_div(work->y.dims[1], tile);
     const int64_t a_term = hopper_term_bytes(precision, tile);
     hopper_slots slots;
     nd_status status = nd_status_ok;
@@ -221,14 +217,15 @@ void nd_hopper_pack_free(nd_hopper_pack *pack) {
 
 static int64_t hopper_tiles(const nd_cuda_hopper *call) {
     const nd_cuda_separable *l = &call->layer;
-    return hopper_ceil(hopper_ceil(l->images, l->patch[0]) * hopper_ceil(l->out_height, l->patch[1]) *
-                           hopper_ceil(l->out_width, l->patch[2]),
+    return nd_ceil_div(nd_ceil_div(l->images, l->patch[0]) * nd_ceil_div(l->out_height, l->patch[1]) *
+                           nd_ceil_div(l->out_width, l->patch[2]),
                        2);
 }
 
 static int64_t hopper_abreast(const nd_cuda_hopper *call) {
-    const nd_precision precision = call->layer.precision; /* nd_hopper_abreast */
-    return precision == nd_precision_tf32 ? 4 : precision == nd_precision_e4m3 ? 1 : 2;
+    const nd_precision precision = call->layer.precision;
+    return nd_hopper_columns((int64_t)nd_dtype_bytes(nd_precision_storage(precision)),
+                             nd_hopper_lane(precision == nd_precision_int8));
 }
 
 /* What a round of a tile costs: the products of its pixels, its patches, and the pixels that the busiest warp
@@ -237,7 +234,7 @@ static int64_t hopper_abreast(const nd_cuda_hopper *call) {
 static double hopper_cost(const nd_cuda_hopper *call) {
     const nd_window *g = &call->layer.window;
     const int64_t *half = call->layer.patch, abreast = hopper_abreast(call);
-    const int64_t rows = half[0] * hopper_ceil(half[2], abreast) * (half[1] + 2);
+    const int64_t rows = half[0] * nd_ceil_div(half[2], abreast) * (half[1] + 2);
     const int64_t loads = half[0] * ((half[1] - 1) * g->stride[0] + 3) * ((half[2] - 1) * g->stride[1] + 3);
     return (double)hopper_tiles(call) *
            (double)(4 * nd_hopper_half(call->layer.tile) + 2 * loads + rows * abreast / 2);
@@ -251,7 +248,7 @@ static bool hopper_patch(nd_cuda_hopper *call, size_t shared_limit) {
     nd_cuda_hopper best = *call, now = *call;
     double least = -1;
     for (int64_t w = 1; w <= sizes[2] && w <= most; w++) {
-        const int64_t across = hopper_ceil(w, abreast) * abreast;
+        const int64_t across = nd_ceil_div(w, abreast) * abreast;
         for (int64_t h = 1; h <= sizes[1] && h * across <= most; h++) {
             int64_t images = w == sizes[2] && h == sizes[1] ? most / (h * across) : 1;
             if (images > sizes[0]) images = sizes[0];
@@ -269,11 +266,11 @@ static bool hopper_patch(nd_cuda_hopper *call, size_t shared_limit) {
 }
 
 static int64_t hopper_clusters(const nd_cuda_hopper *call) {
-    return hopper_ceil(hopper_tiles(call), call->cluster);
+    return nd_ceil_div(hopper_tiles(call), call->cluster);
 }
 
 int64_t nd_hopper_whole(const nd_cuda_hopper *call, int64_t most) {
-    const int64_t columns = hopper_ceil(call->layer.out_width, call->layer.patch[2]);
+    const int64_t columns = nd_ceil_div(call->layer.out_width, call->layer.patch[2]);
     if (most >= hopper_clusters(call)) return hopper_clusters(call);
     while (2 * call->cluster * most % columns) most--;
     return most;
@@ -285,17 +282,17 @@ static int64_t hopper_rounds_taken(const nd_cuda_hopper *call) {
      * reads of as many sums as the blocks leave at once. */
     enum { ends = 1, leave = 4, join = 3, joined = 4 };
     const nd_cuda_separable *l = &call->layer;
-    const int64_t at_once = call->resident / call->cluster, across = hopper_ceil(l->out_channels, l->tile);
+    const int64_t at_once = call->resident / call->cluster, across = nd_ceil_div(l->out_channels, l->tile);
     const int64_t whole = call->whole * across,
                   all = whole + (hopper_clusters(call) - call->whole) * across * l->split;
     int64_t most = 0;
     for (int64_t first = 0; first < at_once && first < all; first++) {
-        const int64_t made = first < whole ? hopper_ceil(whole - first, at_once) : 0;
-        const int64_t parts = hopper_ceil(all - first, at_once) - made;
-        const int64_t rounds = made * (l->blocks + ends) + parts * (hopper_ceil(l->blocks, l->split) + leave);
+        const int64_t made = first < whole ? nd_ceil_div(whole - first, at_once) : 0;
+        const int64_t parts = nd_ceil_div(all - first, at_once) - made;
+        const int64_t rounds = made * (l->blocks + ends) + parts * (nd_ceil_div(l->blocks, l->split) + leave);
         if (rounds > most) most = rounds;
     }
-    return most + (all > whole ? join + hopper_ceil(joined * (all - whole), at_once) : 0);
+    return most + (all > whole ? join + nd_ceil_div(joined * (all - whole), at_once) : 0);
 }
 
 bool nd_hopper_plan(nd_cuda_hopper *call, size_t shared_limit) {
@@ -305,7 +302,7 @@ bool nd_hopper_plan(nd_cuda_hopper *call, size_t shared_limit) {
     l->split = 1;
     if (!hopper_patch(call, shared_limit)) return false;
     if (hopper_tiles(call) < 2 || call->resident < 2) call->cluster = 1;
-    const int64_t at_once = call->resident / call->cluster, across = hopper_ceil(l->out_channels, l->tile);
+    const int64_t at_once = call->resident / call->cluster, across = nd_ceil_div(l->out_channels, l->tile);
     const int64_t clusters = hopper_clusters(call), full = clusters * across / at_once * at_once / across;
     call->whole = clusters;
     nd_cuda_hopper trial = *call;

@@ -30,16 +30,15 @@ struct nd_hopper_shape {
 };
 
 template <class T> constexpr int nd_hopper_channels = nd_hopper_row / (int)sizeof(T);
-template <class T> constexpr int nd_hopper_each = 2; /* channels of a lane */
-template <> constexpr int nd_hopper_each<nd_u8> = 4;
-template <class T>
-constexpr int nd_hopper_abreast = 32 * nd_hopper_each<T> / nd_hopper_channels<T>; /* columns of a warp */
+template <class T> constexpr int nd_hopper_each = nd_hopper_lane(false);
+template <> constexpr int nd_hopper_each<nd_u8> = nd_hopper_lane(true);
+template <class T> constexpr int nd_hopper_abreast = nd_hopper_columns(sizeof(T), nd_hopper_each<T>);
 template <class T> /* words of constants for each channel and term */
 constexpr int nd_hopper_constants = nd_hopper_taps;
 template <> constexpr int nd_hopper_constants<nd_u8> = nd_hopper_integer_words;
 
 inline int nd_hopper_ceil(int64_t a, int64_t b) {
-    return (int)((a + b - 1) / b);
+    return (int)nd_ceil_div(a, b);
 }
 
 /* Runs of a column that keep four warps busy, and alike: a run begins with two rows of its own. */
