@@ -19,7 +19,7 @@ const nd_option nd_option_table[] = {
      "for many networks)"},
     {"input", 0, "HxW", false, "inspect decouple quantize eval bench sweep",
      "image size for a model that does not fix it"},
-    {"tune", 0, NULL, false, "eval bench sweep", "measure alternatives per layer and cache the winner"},
+    {"tune", 0, NULL, false, "eval bench sweep check", "measure alternatives per layer and cache the winner"},
 
     /* decoupling */
     {"output", 'o', "FILE", false, "decouple quantize compare report", "file to write"},
