@@ -4,10 +4,9 @@
  * either way and the library's GEMM is the better half, everything else wants the fused kernel. */
 #include "cuda/separable/separable.h"
 #include "base/log.h"
+#include "cuda/separable/separable_sample.h"
 #include "cuda/tune/autotune.h"
-#include "cuda/tune/noise.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,9 +21,9 @@ static const nd_separable_candidate nd_separable_candidates[] = {
     {"fused_128", nd_cuda_algorithm_fused, &nd_separable_fused_implementations[1]},
     {"fused_64", nd_cuda_algorithm_fused, &nd_separable_fused_implementations[0]},
     {"chunked", nd_cuda_algorithm_chunked, &nd_separable_chunked_implementation},
-    {"plain", nd_cuda_algorithm_chunked, &nd_cuda_quantized_implementation}, /* of int8 alone */
     {"dense", nd_cuda_algorithm_dense, &nd_separable_dense_implementation},
     {"wgmma", nd_cuda_algorithm_wgmma, &nd_separable_wgmma_implementation},
+    {"plain", nd_cuda_algorithm_chunked, &nd_cuda_quantized_implementation}, /* of int8 alone */
 };
 
 enum { nd_separable_n_candidates = sizeof nd_separable_candidates / sizeof *nd_separable_candidates };
@@ -101,9 +100,10 @@ static void separable_candidate_facts(const void *candidate, nd_autotune_facts *
 /* What a choice depends on: everything of the work but the values of its weights, and what it may be of. */
 static void separable_key(const nd_kernel *kernel, const nd_work *work, char key[nd_sha256_hex_size]) {
     const nd_view *views[] = {&work->x, &work->y, &work->x2};
-    const int64_t flags[] = {nd_operation_separable,  kernel->precision,    work->bias != NULL,
-                             work->residual,          work->activation.act, work->terms,
-                             kernel->cuda->algorithms};
+    const bool integer_filters = work->depthwise_scale, quantised_y = work->y_quant.scale > 0;
+    const int64_t flags[] = {nd_operation_separable,   kernel->precision,    work->bias != NULL,
+                             work->residual,           work->activation.act, work->terms,
+                             kernel->cuda->algorithms, integer_filters,      quantised_y};
     nd_sha256 hash;
     nd_autotune_key(kernel->cuda, &hash);
     nd_sha256_add(&hash, flags, sizeof flags);
@@ -130,58 +130,33 @@ static void separable_make_all(nd_cuda *cuda, const nd_work *work, nd_precision 
     }
 }
 
-static float *separable_noise(int64_t count, double scale, uint64_t seed) {
-    float *values = nd_alloc_array((size_t)count, sizeof *values);
-    for (int64_t i = 0; values && i < count; i++) values[i] = (float)scale * nd_noise(seed, (uint64_t)i);
-    return values;
+/* The reference: of int8 the plain kernels, which are its definition; else the layer recomposed in fp32, by
+ * the direct kernel. */
+static nd_status separable_reference(nd_inputs *inputs, const nd_work *work, nd_kernel **out) {
+    if (inputs->precision != nd_precision_int8)
+        return separable_recompose(inputs->cuda, &nd_cuda_direct_implementation, work, inputs->precision,
+                                   out);
+    ND_TRY(
+        nd_cuda_kernel_make(inputs->cuda, &nd_cuda_quantized_implementation, work, inputs->precision, out));
+    return nd_inputs_grow(inputs, (*out)->workspace);
 }
 
-/* The layer with random weights that give outputs of variance 1, of sequences that no block of the inputs
- * has. The choice is that of all layers of the same shape: what the weights of the first one are (pruned, or
- * zero) must neither hide a wrong kernel nor make a fast one. */
-typedef struct nd_separable_sample {
-    nd_work work;
-    float *weights, *depthwise, *bias;
-} nd_separable_sample;
-
-static void separable_sample_free(nd_separable_sample *sample) {
-    free(sample->weights);
-    free(sample->depthwise);
-    free(sample->bias);
-}
-
-static nd_status separable_sample_make(const nd_work *work, nd_separable_sample *sample) {
-    const int64_t no = work->y.dims[1], taps = work->window.kernel[0] * work->window.kernel[1];
-    sample->work = *work;
-    sample->work.weights = sample->weights =
-        separable_noise(no * work->terms, 1 / sqrt((double)work->terms), nd_inputs_blocks);
-    sample->work.depthwise = sample->depthwise =
-        separable_noise(work->terms * taps, 1 / sqrt((double)taps), nd_inputs_blocks + 1);
-    sample->bias = separable_noise(no, 1, nd_inputs_blocks + 2);
-    if (work->bias) sample->work.bias = sample->bias;
-    if (sample->weights && sample->depthwise && sample->bias) return nd_status_ok;
-    separable_sample_free(sample);
-    return nd_fail(nd_status_memory, "no memory for the weights of a trial");
-}
-
-static nd_status separable_run_direct(void *context, const nd_cuda_operands *operands) {
+static nd_status separable_run_reference(void *context, const nd_cuda_operands *operands) {
     return nd_cuda_kernel_run(context, operands);
 }
 
-/* The reference: the layer recomposed in fp32, by the direct kernel. */
 static nd_status separable_refer(nd_inputs *inputs, const nd_work *work) {
-    nd_kernel *direct;
-    const nd_status status =
-        separable_recompose(inputs->cuda, &nd_cuda_direct_implementation, work, inputs->precision, &direct);
+    nd_kernel *reference = NULL;
+    nd_status status = separable_reference(inputs, work, &reference);
     if (status == nd_status_memory) {
         nd_inputs_drop_reference(inputs);
-        return nd_status_ok;
+        status = nd_status_ok;
+    } else if (!status) {
+        status = nd_inputs_reference(inputs, separable_run_reference, reference);
     }
-    ND_TRY(status);
-    const nd_status referred = nd_inputs_reference(inputs, separable_run_direct, direct);
     (void)cudaStreamSynchronize(inputs->cuda->stream);
-    nd_cuda_kernel_release(direct);
-    return referred;
+    nd_cuda_kernel_release(reference);
+    return status;
 }
 
 /* Operands are allocated when all candidates are there: preparing one may have needed the memory. */
@@ -218,12 +193,12 @@ static nd_status separable_autotune(nd_cuda *cuda, const nd_work *work, nd_preci
 }
 
 static nd_status separable_measure(nd_kernel *kernel, const nd_work *work, const char *key, int *winner) {
-    nd_separable_sample sample = {0};
+    nd_separable_sample sample;
     bool checked = false;
-    ND_TRY(separable_sample_make(work, &sample));
+    ND_TRY(nd_separable_sample_make(work, kernel->precision, nd_inputs_blocks, &sample));
     const nd_status status =
         separable_autotune(kernel->cuda, &sample.work, kernel->precision, winner, &checked);
-    separable_sample_free(&sample);
+    nd_separable_sample_free(&sample);
     if (!status && checked) nd_choice_keep(nd_autotune_file, key, nd_separable_candidates[*winner].name);
     return status;
 }
@@ -255,11 +230,11 @@ static nd_status separable_tune(nd_kernel *kernel, const nd_work *work) {
     return nd_status_ok;
 }
 
-/* What is measured is compared with sums of real numbers: int8 and e4m3 are not, and follow the guess. */
+/* e4m3 follows the guess: it has one candidate, and no plain kernel to compare another with. */
 static nd_status separable_prepare(nd_kernel *kernel, const nd_work *work) {
     nd_cuda *cuda = kernel->cuda;
     nd_kernel *made;
-    const bool tune = cuda->tune && !nd_precision_is_quantised(kernel->precision);
+    const bool tune = cuda->tune && kernel->precision != nd_precision_e4m3;
     const nd_status tuned = tune ? separable_tune(kernel, work) : nd_status_memory;
     if (tuned != nd_status_memory) return tuned;
     if (tune) nd_log(nd_log_warn, "a separable layer is not tuned: %s", nd_error());

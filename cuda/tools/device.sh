@@ -163,7 +163,7 @@ layers() {
     done
 }
 
-# In int8 networks are timed as a whole, and their kernels with them. Not tuned: of int8 nothing is measured and chosen.
+# In int8 networks are timed as a whole, and their kernels with them: by the fused and by the wgmma kernel, not as tuned.
 int8() {
     for algorithm in fused wgmma; do
         [ "$algorithm" = fused ] || [ -z "${ND_CUDA_SEPARABLE:-}" ] || continue # left out

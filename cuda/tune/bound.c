@@ -25,6 +25,10 @@ static const double nd_bound_transform = 512;
 /* An error of half a deviation is no rounding, whatever engine made it. */
 static const double nd_bound_most = 0.5;
 
+/* Of a layer of integers: half a step, so that equal integers alone agree, and where it ends in real numbers
+ * less than two of that size can differ by. */
+static const float nd_bound_step = 0.5f, nd_bound_equal = 0x1p-100f;
+
 int64_t nd_bound_length(const nd_work *work) {
     const int64_t taps = work->window.kernel[0] * work->window.kernel[1];
     return taps * (work->operation == nd_operation_separable ? work->terms : work->x.dims[1] / work->groups);
@@ -36,6 +40,8 @@ nd_bound nd_bound_of(const nd_work *work, nd_precision precision, bool transform
     const bool sloped = activation->act == nd_act_leaky_relu || activation->act == nd_act_hard_sigmoid;
     const double slope = fmax(1.5, sloped ? fabs(activation->a) : 0); /* hard swish: 1.5 */
     double product = rounding->product;
+    if (precision == nd_precision_int8)
+        return (nd_bound){.absolute = work->y_quant.scale > 0 ? nd_bound_step : nd_bound_equal};
     /* The reference keeps the weights, and what lies between depthwise and pointwise, in fp32. */
     if (work->operation == nd_operation_separable) product += 2 * rounding->store;
     if (transformed) product += nd_bound_transform * fmax(rounding->store, rounding->product / 4);

@@ -2,7 +2,10 @@
  * weights are scaled so that every output has variance 1. Then all partial sums lie within a few
  * deviations of zero, and an error is at most so many of their roundings: linear in the length of the sum, as
  * nd check's bounds are, but without the magnitudes of every element. A tap left out, a bias, residual or
- * ReLU that is missing, or elements of another place are errors of the order of 1. */
+ * ReLU that is missing, or elements of another place are errors of the order of 1.
+ *
+ * Layers of 8-bit integers are defined to the bit (run/quantized.h), whatever their operands are: those that
+ * are right are equal. */
 #ifndef ND_CUDA_BOUND_H
 #define ND_CUDA_BOUND_H
 

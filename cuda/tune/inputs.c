@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 
-/* The blocks of a inputs; also the seeds of their numbers. */
+/* The blocks of inputs; also the seeds of their numbers. */
 typedef enum nd_inputs_block {
     nd_inputs_block_x,
     nd_inputs_block_x2,
@@ -16,12 +16,22 @@ typedef enum nd_inputs_block {
     nd_inputs_block_weights,
     nd_inputs_block_bias,
     nd_inputs_block_bias_stored,
-    nd_inputs_block_expected,
+    nd_inputs_block_expected, /* and the next: one for each poison */
+    nd_inputs_block_expected_again,
     nd_inputs_block_errors,
 } nd_inputs_block;
 
+/* A byte for each poison: every storage type's NaN, and another for integers. */
+static const unsigned char nd_inputs_poison_bytes[] = {0xff, 0x00};
+
 static size_t inputs_size(const nd_inputs *inputs) {
     return nd_dtype_bytes(nd_precision_storage(inputs->precision));
+}
+
+/* Of y: a quantised layer may end in real numbers. */
+static nd_dtype inputs_storage_y(const nd_inputs *inputs) {
+    const bool real = nd_precision_is_quantised(inputs->precision) && !(inputs->work.y_quant.scale > 0);
+    return real ? nd_dtype_f32 : nd_precision_storage(inputs->precision);
 }
 
 static int64_t inputs_reach(const nd_view *view) {
@@ -41,7 +51,7 @@ nd_status nd_inputs_make(nd_cuda *cuda, const nd_work *work, nd_precision precis
     *inputs = (nd_inputs){.cuda = cuda, .work = *work, .precision = precision};
     ND_TRY_DONE(inputs_numbers(inputs, nd_inputs_block_x, inputs_reach(&work->x), 1));
     if (work->residual) ND_TRY_DONE(inputs_numbers(inputs, nd_inputs_block_x2, inputs_reach(&work->x2), 1));
-    inputs->y_bytes = (size_t)inputs_reach(&work->y) * inputs_size(inputs);
+    inputs->y_bytes = (size_t)inputs_reach(&work->y) * nd_dtype_bytes(inputs_storage_y(inputs));
     ND_TRY_DONE(nd_cuda_allocate(inputs->y_bytes, &inputs->blocks[nd_inputs_block_y]));
     inputs->operands.x = inputs->blocks[nd_inputs_block_x];
     inputs->operands.x2 = inputs->blocks[nd_inputs_block_x2];
@@ -70,28 +80,34 @@ void nd_inputs_drop_reference(nd_inputs *inputs) {
     char text[160];
     nd_log(nd_log_warn, "%s: no room to check what is timed", nd_inputs_text(inputs, text, sizeof text));
     inputs_drop(inputs, nd_inputs_block_expected);
+    inputs_drop(inputs, nd_inputs_block_expected_again);
     inputs_drop(inputs, nd_inputs_block_errors);
     inputs->expected = NULL;
 }
 
-/* Every storage type's NaN. */
-static nd_status inputs_poison(const nd_inputs *inputs, void *y) {
-    ND_CUDA_TRY(cudaMemsetAsync(y, 0xff, inputs->y_bytes, inputs->cuda->stream));
+int nd_inputs_poisons(const nd_inputs *inputs) {
+    return inputs_storage_y(inputs) == nd_dtype_u8 ? 2 : 1;
+}
+
+static nd_status inputs_poison(const nd_inputs *inputs, int poison, void *y) {
+    ND_CUDA_TRY(cudaMemsetAsync(y, nd_inputs_poison_bytes[poison], inputs->y_bytes, inputs->cuda->stream));
     return nd_status_ok;
 }
 
-nd_status nd_inputs_poison(const nd_inputs *inputs) {
-    return inputs_poison(inputs, inputs->operands.y);
+nd_status nd_inputs_poison(const nd_inputs *inputs, int poison) {
+    return inputs_poison(inputs, poison, inputs->operands.y);
 }
 
 static nd_status inputs_expect(nd_inputs *inputs, nd_inputs_run *run, void *context) {
     nd_cuda_operands operands = inputs->operands;
     void **expected = &inputs->blocks[nd_inputs_block_expected];
-    ND_TRY(nd_cuda_allocate(inputs->y_bytes, expected));
     ND_TRY(nd_cuda_allocate(nd_verify_blocks * sizeof(float), &inputs->blocks[nd_inputs_block_errors]));
-    ND_TRY(inputs_poison(inputs, *expected));
-    operands.y = *expected;
-    ND_TRY(run(context, &operands));
+    for (int i = 0; i < nd_inputs_poisons(inputs); i++) {
+        ND_TRY(nd_cuda_allocate(inputs->y_bytes, &expected[i]));
+        ND_TRY(inputs_poison(inputs, i, expected[i]));
+        operands.y = expected[i];
+        ND_TRY(run(context, &operands));
+    }
     inputs->expected = *expected;
     return nd_status_ok;
 }
@@ -103,14 +119,15 @@ nd_status nd_inputs_reference(nd_inputs *inputs, nd_inputs_run *run, void *conte
     return nd_status_ok;
 }
 
-nd_status nd_inputs_verify(const nd_inputs *inputs, bool transformed, double *times) {
+nd_status nd_inputs_verify(const nd_inputs *inputs, int poison, bool transformed, double *times) {
     const nd_bound bound = nd_bound_of(&inputs->work, inputs->precision, transformed);
+    const nd_dtype storage = inputs_storage_y(inputs);
     float worst[nd_verify_blocks] = {0};
     const nd_cuda_verify call = {
-        .storage = nd_precision_storage(inputs->precision),
-        .count = (int64_t)(inputs->y_bytes / inputs_size(inputs)),
+        .storage = storage,
+        .count = (int64_t)(inputs->y_bytes / nd_dtype_bytes(storage)),
         .got = inputs->operands.y,
-        .expected = inputs->expected,
+        .expected = inputs->blocks[nd_inputs_block_expected + poison],
         .absolute = bound.absolute,
         .relative = bound.relative,
         .worst = inputs->blocks[nd_inputs_block_errors],

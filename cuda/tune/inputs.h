@@ -1,15 +1,15 @@
 /* Operands to time a layer on, and the result that its candidates are checked against.
  *
- * x and x2 are normal numbers (noise.h), as far as the work's views reach. The reference is what our direct
- * kernel makes of them, the simplest that there is, kept in a second y. It costs one run of that kernel a
- * layer, and one run and one comparison a candidate; where the device has no room for it the candidates are
- * timed unchecked, and that is said. */
+ * x and x2 are normal numbers, of int8 any integers (noise.h), as far as the work's views reach. The
+ * reference is what our direct kernel makes of them, the simplest that there is, kept in a second y. It costs
+ * one run of that kernel a layer, and one run and one comparison a candidate, where y holds integers two;
+ * where the device has no room for it the candidates are timed unchecked, and that is said. */
 #ifndef ND_CUDA_INPUTS_H
 #define ND_CUDA_INPUTS_H
 
 #include "cuda/device.h"
 
-enum { nd_inputs_blocks = 9 }; /* each filled by its number as the seed */
+enum { nd_inputs_blocks = 10 }; /* each filled by its number as the seed */
 
 typedef struct nd_inputs {
     nd_cuda *cuda;
@@ -37,10 +37,13 @@ nd_status nd_inputs_reference(nd_inputs *inputs, nd_inputs_run *run, void *conte
 void nd_inputs_drop_reference(
     nd_inputs *inputs); /* says that there is no room for a reference, and does without */
 
-/* Makes y NaN, so that what a candidate leaves out shows; then, after its run, how many times the bound of
- * bound.h y is off (infinite for NaN): up to 1 it agrees. */
-nd_status nd_inputs_poison(const nd_inputs *inputs);
-nd_status nd_inputs_verify(const nd_inputs *inputs, bool transformed, double *times);
+/* Fills y with a poison, so that what a candidate leaves out shows; then, after its run, how many times the
+ * bound of bound.h y is off (infinite for NaN): up to 1 it agrees. The poison is NaN. Integers have none:
+ * there it is one number and then, for another run, another, as nd_inputs_poisons counts, and what is left
+ * out can look right on one of them alone. */
+int nd_inputs_poisons(const nd_inputs *inputs);
+nd_status nd_inputs_poison(const nd_inputs *inputs, int poison);
+nd_status nd_inputs_verify(const nd_inputs *inputs, int poison, bool transformed, double *times);
 
 /* More workspace. The reference goes where there is no room for both. */
 nd_status nd_inputs_grow(nd_inputs *inputs, size_t workspace_bytes);

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(nd_grid_threads)
 }
 
 nd_status nd_cuda_verify_launch(const nd_cuda_verify *call) {
-    return nd_with_storage(call->storage, [&](auto element) {
+    return nd_with_chosen(call->storage, [&](auto element) {
         using T = decltype(element);
         return nd_launch(nd_verify_kernel<T>, dim3(nd_verify_blocks), dim3(nd_grid_threads),
                          nd_grid_threads * sizeof(float), call->stream,

@@ -302,6 +302,7 @@ static const struct {
     {"machine", nd_test_machine},
     {"svd", nd_test_svd},
     {"verify", nd_test_verify},
+    {"sample", nd_test_sample},
     {"operations", nd_test_operations},
     {"in_place", nd_test_in_place},
     {"depthwise", nd_test_depthwise},

@@ -65,6 +65,7 @@ void nd_test_separable_sm90a();
 void nd_test_machine();
 void nd_test_svd();
 void nd_test_verify();
+void nd_test_sample();
 /* Prints the table of roofline.cpp by the registers in a file like results/golden/cuda_resources.csv; the
  * exit code. */
 int nd_test_roofline(const char *resources);

@@ -109,6 +109,47 @@ static void nd_test_agreement() {
     }
 }
 
+static void nd_test_integer_noise() {
+    const size_t count = 3 * 256 + 7;
+    std::vector<unsigned char> expected(count);
+    for (size_t i = 0; i < count; i++) expected[i] = nd_noise_integer(5, i);
+    nd_test_expect(nd_test_numbers(nd_dtype_u8, count, 0.25f) == expected,
+                   "integers on the device are the host's");
+    double sum = 0, square = 0;
+    const int many = 1 << 20;
+    for (int i = 0; i < many; i++) {
+        const double value = nd_noise_integer(1, (uint64_t)i) - 127.5;
+        sum += value;
+        square += value * value;
+    }
+    nd_test_expect(fabs(sum / many) < 0.5 && fabs(square / many / (65535 / 12.0) - 1) < 5e-3,
+                   "integers are all as frequent");
+}
+
+/* Of a layer in int8: what is not equal does not agree, be it by one step or by one bit. */
+static void nd_test_integer_agreement() {
+    const size_t count = 3 * 256 + 7;
+    const std::vector<unsigned char> expected = nd_test_numbers(nd_dtype_u8, count, 1),
+                                     numbers = nd_test_numbers(nd_dtype_f32, count, 1);
+    nd_work work = {};
+    work.operation = nd_operation_separable;
+    const nd_bound real = nd_bound_of(&work, nd_precision_int8, false);
+    work.y_quant = {0.1f, 7, false};
+    const nd_bound step = nd_bound_of(&work, nd_precision_int8, false);
+    nd_test_expect(nd_test_times(nd_dtype_u8, expected, expected, step) == 0, "equal integers agree");
+    nd_test_expect(nd_test_times(nd_dtype_f32, numbers, numbers, real) == 0, "equal numbers agree");
+    for (size_t at : {(size_t)0, (size_t)300, count - 1}) {
+        std::vector<unsigned char> got = expected;
+        for (int bit = 0; bit < 8; bit++) {
+            got[at] = expected[at] ^ (unsigned char)(1 << bit);
+            nd_test_expect(nd_test_times(nd_dtype_u8, got, expected, step) > 1, "another integer is found");
+        }
+        got = numbers;
+        nd_test_write(got, nd_dtype_f32, at, nextafterf(nd_test_read(numbers, nd_dtype_f32, at), 9));
+        nd_test_expect(nd_test_times(nd_dtype_f32, got, numbers, real) > 1, "the next number is found");
+    }
+}
+
 /* F(4x4, 3x3): six points 0, 1, -1, 2, -2 and infinity. */
 static const float nd_test_input[6][6] = {{4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0},
                                           {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}};
@@ -197,5 +238,7 @@ static void nd_test_bounds() {
 void nd_test_verify() {
     nd_test_noise();
     nd_test_agreement();
+    nd_test_integer_noise();
+    nd_test_integer_agreement();
     nd_test_bounds();
 }

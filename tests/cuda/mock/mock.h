@@ -16,16 +16,17 @@
  * order (0: as called, 1: side streams first, 2: side streams last), engines (7: cuDNN offers engines
  * for bare convolutions, 1, for fused ones, 2, and for those of e4m3, 4), gemms (1; 0: cuBLASLt has no
  * algorithm for anything),
- * nchw (200: time of a convolution in NCHW, per cent of NHWC's), wrong=NAME:FAULT+NAME:FAULT... (NAME is the
- * fastest, and wrong: eng13, eng0 for cuDNN's legacy call, or cudnn for all of its engines, with FAULT tap,
- * the wrong pixels, epilogue, without the last step, nan or hole, the last element is NaN or not written;
- * gemm11 of cuBLASLt, and our kernels fused and wgmma, with FAULT bias, without it), dry=1 (memory is
- * addresses alone and nothing is computed: for networks too large to run here), lost=N (the device is lost at
- * the N-th operation that runs, and stays so; 0: never), fail=NAME:N (the N-th call of that function fails,
- * 0: every one; NAME launch: our kernels), count=1 (prints calls), compiled (0) and ready (0: cuDNN's further
- * engines for every problem, compiled when a plan is built or not), latency=1 (cuDNN's calls and copies take
- * the host's time, on the clock that the plugin sees), time=1 (prints the seconds that have passed on it),
- * pedantic=0 (cuBLASLt has no pedantic algorithm with an epilogue). */
+ * nchw (200: time of a convolution in NCHW, per cent of NHWC's), wrong=NAME:FAULT+NAME:FAULT... (NAME is
+ * the fastest, and wrong: eng13, eng0 for cuDNN's legacy call, or cudnn for all of its engines, with FAULT
+ * tap, the wrong pixels, epilogue, without the last step, nan or hole, the last element is NaN or not
+ * written; gemm11 of cuBLASLt, and our kernels fused and wgmma, with FAULT bias, without it, or largest, of
+ * integers those of 255 are left out), slow=NAME (our kernel fused or wgmma takes a millisecond more),
+ * dry=1 (memory is addresses alone and nothing is computed: for networks too large to run here), lost=N
+ * (the device is lost at the N-th operation that runs, and stays so; 0: never), fail=NAME:N (the N-th call
+ * of that function fails, 0: every one; NAME launch: our kernels), count=1 (prints calls), compiled (0) and
+ * ready (0: cuDNN's further engines for every problem, compiled when a plan is built or not), latency=1
+ * (cuDNN's calls and copies take the host's time, on the clock that the plugin sees), time=1 (prints the
+ * seconds that have passed on it), pedantic=0 (cuBLASLt has no pedantic algorithm with an epilogue). */
 #ifndef ND_TESTS_CUDA_MOCK_H
 #define ND_TESTS_CUDA_MOCK_H
 

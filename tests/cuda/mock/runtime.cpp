@@ -99,6 +99,42 @@ cudaError_t copy_rows(void *to, size_t to_pitch, const void *from, size_t from_p
     return cudaSuccess;
 }
 
+/* Without the bias; of integers with other numbers in its place. */
+void leave_bias(nd_cuda_separable *layer) {
+    layer->bias = nullptr;
+    layer->integers.shift = layer->integers.factor;
+}
+
+/* As if a kernel of integers wrote all but what comes out as 255: a y that was full of that hides it. */
+nd_status leave_largest(const nd_cuda_separable &layer, const std::function<nd_status()> &launch) {
+    const int64_t pixels = layer.images * layer.out_height * layer.out_width;
+    unsigned char *y = static_cast<unsigned char *>(layer.y);
+    const auto before = std::make_shared<std::vector<unsigned char>>(
+        (size_t)((pixels - 1) * layer.y_pixel + layer.out_channels));
+    nd_mock_enqueue(layer.stream, [=] { return memcpy(before->data(), y, before->size()) != nullptr; });
+    ND_TRY(launch());
+    nd_mock_enqueue(layer.stream, [=] {
+        for (size_t i = 0; i < before->size(); i++)
+            if (y[i] == 255) y[i] = (*before)[i];
+        return true;
+    });
+    return nd_status_ok;
+}
+
+/* The kernel of that name, with what is to be wrong with it. */
+nd_status launch_wrong(const char *name, nd_cuda_separable *layer, const std::function<nd_status()> &launch) {
+    const std::string fault = nd_mock_fault(name);
+    if (fault == "bias") leave_bias(layer);
+    ND_TRY(fault == "largest" && layer->precision == nd_precision_int8 ? leave_largest(*layer, launch)
+                                                                       : launch());
+    if (nd_mock_text("slow") == name)
+        nd_mock_enqueue(layer->stream, [] {
+            nd_mock_spend(1e6);
+            return true;
+        });
+    return nd_status_ok;
+}
+
 [[maybe_unused]] const bool installed = (nd_simt_deferred = launch_later, true);
 
 } // namespace
@@ -119,14 +155,12 @@ nd_status __wrap_nd_cuda_hopper_launch(const nd_cuda_hopper *call);
 
 nd_status __wrap_nd_cuda_separable_launch(const nd_cuda_separable *call) {
     nd_cuda_separable wrong = *call;
-    if (!nd_mock_fault("fused").empty()) wrong.bias = nullptr;
-    return __real_nd_cuda_separable_launch(&wrong);
+    return launch_wrong("fused", &wrong, [&] { return __real_nd_cuda_separable_launch(&wrong); });
 }
 
 nd_status __wrap_nd_cuda_hopper_launch(const nd_cuda_hopper *call) {
     nd_cuda_hopper wrong = *call;
-    if (!nd_mock_fault("wgmma").empty()) wrong.layer.bias = nullptr;
-    return __real_nd_cuda_hopper_launch(&wrong);
+    return launch_wrong("wgmma", &wrong.layer, [&] { return __real_nd_cuda_hopper_launch(&wrong); });
 }
 
 cudaError_t cudaGetLastError(void) {
