@@ -33,18 +33,25 @@ static void first_moments(const nd_moments *m, const nd_conv *conv, const nd_con
     }
 }
 
-/* The stage's own output as the target. */
-static void own_target(const nd_conv *stage, nd_moments *out) {
-    int64_t rows = stage->no / stage->groups, k = out->k;
-    for (int64_t o = 0; o < stage->no; o++) {
-        const float *w = stage->weights + o * k;
-        const double *g = out->g + o / rows * k * k;
+/* The stage's own output as the target: h = W g, mean_y = W mean_p. */
+static nd_status own_target(const nd_conv *stage, nd_backend *backend, nd_moments *out) {
+    const nd_linalg *linalg = &backend->table->linalg;
+    const int64_t rows = stage->no / stage->groups, k = out->k;
+    double *weights = nd_alloc_array((size_t)(stage->no * k), sizeof *weights);
+    nd_status status = nd_status_ok;
+    ND_REQUIRE(weights, nd_status_memory, "conv %s: no memory for the moments of a stage", stage->name);
+    for (int64_t i = 0; i < stage->no * k; i++) weights[i] = (double)stage->weights[i];
+    for (int64_t q = 0; q < out->groups; q++)
+        ND_TRY_DONE(linalg->gemm(backend, false, false, rows, k, k, 1, weights + q * rows * k, k,
+                                 out->g + q * k * k, k, 0, out->h + q * rows * k, k));
+    for (int64_t o = 0; o < stage->no; o++)
         for (int64_t a = 0; a < k; a++) {
-            out->mean_y[o] += w[a] * out->mean_p[o / rows * k + a];
-            for (int64_t b = 0; b < k; b++) out->h[o * k + b] += w[a] * g[a * k + b];
+            out->mean_y[o] += weights[o * k + a] * out->mean_p[o / rows * k + a];
+            out->vy += weights[o * k + a] * out->h[o * k + a];
         }
-        for (int64_t a = 0; a < k; a++) out->vy += w[a] * out->h[o * k + a];
-    }
+done:
+    free(weights);
+    return status;
 }
 
 /* g = E g E^T and mean_p = E mean_p for the features E that reach the stage; for the last one also h =
@@ -96,7 +103,7 @@ nd_status nd_moments_of_stage(const nd_moments *moments, nd_backend *backend, co
         first_moments(moments, conv, &stage, entries, m);
     else
         ND_TRY_DONE(feature_moments(moments, backend, conv, chain, index, last, m));
-    if (!last) own_target(&stage, m);
+    if (!last) ND_TRY_DONE(own_target(&stage, backend, m));
     nd_moments_ridge(m, &stage, 1e-6); /* the conv's own ridge is in g already */
 done:
     free(entries);
