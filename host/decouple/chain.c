@@ -225,6 +225,36 @@ static void touch(touched *to, const nd_functionals *in, int64_t row, int64_t sh
         for (int64_t e = 0; e < n; e++) to->mark[index[e] + shift] = true;
 }
 
+/* Whether all rows have the same entries, as those of a dense stage with part of the window have. */
+static bool rows_alike(const nd_functionals *in) {
+    const int64_t n = in->start[1];
+    for (int64_t row = 1; row < in->rows; row++)
+        if (in->start[row + 1] - in->start[row] != n ||
+            memcmp(in->index + in->start[row], in->index, (size_t)n * sizeof *in->index) != 0)
+            return false;
+    return true;
+}
+
+/* As stage_row, of rows that are alike: one after the other in compact[entries], and spread once for every
+ * place of the window. */
+static void stage_row_alike(const nd_stage *stage, int64_t o, const nd_functionals *in, int64_t conv_kw,
+                            double *dense, double *compact, touched *to) {
+    const int64_t kw = stage->window.kernel[1], taps = stage->window.kernel[0] * kw, n = in->start[1];
+    const int64_t per_group = stage->ni / stage->groups;
+    const int64_t first = o / (stage->no / stage->groups) * per_group;
+    const float *weights = stage->weights + o * per_group * taps;
+    for (int64_t t = 0; t < taps; t++) {
+        const int64_t shift = t / kw * conv_kw + t % kw;
+        memset(compact, 0, (size_t)n * sizeof *compact);
+        for (int64_t c = 0; c < per_group; c++) {
+            const int64_t row = stage->channel ? stage->channel[first + c] : first + c;
+            nd_add_scaled(compact, in->value + in->start[row], (double)weights[c * taps + t], n);
+        }
+        if (to) touch(to, in, 0, shift, false);
+        for (int64_t e = 0; e < n; e++) dense[in->index[e] + shift] += compact[e];
+    }
+}
+
 /* dense[...] += the functional of output `o` of a stage that takes in `in`, whose rows are in rising order.
  * `to` is NULL where the caller does not need to know which entries. */
 static void stage_row(const nd_stage *stage, int64_t o, const nd_functionals *in, const bool *runs,
@@ -267,15 +297,19 @@ static nd_status functionals_apply(const nd_stage *stage, const nd_conv *conv, c
                                    nd_functionals *out) {
     nd_status status = nd_status_ok;
     const int64_t size = conv->ni * nd_conv_taps(conv);
-    double *dense = nd_alloc_array((size_t)size, sizeof *dense);
+    double *dense = nd_alloc_array(2 * (size_t)size, sizeof *dense), *compact = dense + size;
     bool *mark = nd_alloc_array((size_t)size, sizeof *mark), *runs = find_runs(in);
+    const bool alike = rows_alike(in);
     int64_t capacity = 0, used = 0;
     *out = (nd_functionals){.rows = stage->no};
     out->start = nd_alloc_array((size_t)stage->no + 1, sizeof *out->start);
     ND_REQUIRE_DONE(dense && mark && runs && out->start, nd_status_memory, "no memory for composing a chain");
     for (int64_t o = 0; o < stage->no; o++) {
         touched to = {mark, size, 0};
-        stage_row(stage, o, in, runs, conv->window.kernel[1], dense, &to);
+        if (alike)
+            stage_row_alike(stage, o, in, conv->window.kernel[1], dense, compact, &to);
+        else
+            stage_row(stage, o, in, runs, conv->window.kernel[1], dense, &to);
         ND_TRY_DONE(take_row(dense, &to, &capacity, &used, out));
         out->start[o + 1] = used;
     }
@@ -304,17 +338,21 @@ typedef struct composition {
     const nd_functionals *in; /* what it takes in */
     const bool *runs;
     int64_t k, per_group, conv_kw;
+    double *compact; /* [workers][k], or NULL */
     double *weights;
 } composition;
 
 static void compose_rows(void *context, int64_t begin, int64_t end, int worker) {
     const composition *c = context;
-    (void)worker;
     for (int64_t o = begin; o < end; o++) {
         double *row = c->weights + o * c->k;
         memset(row, 0, (size_t)c->k * sizeof *row);
         /* Functionals count through the inputs of all groups, and a row has those of its own. */
-        stage_row(c->last, o, c->in, c->runs, c->conv_kw, row - o / c->per_group * c->k, NULL);
+        double *dense = row - o / c->per_group * c->k;
+        if (c->compact)
+            stage_row_alike(c->last, o, c->in, c->conv_kw, dense, c->compact + worker * c->k, NULL);
+        else
+            stage_row(c->last, o, c->in, c->runs, c->conv_kw, dense, NULL);
     }
 }
 
@@ -322,19 +360,25 @@ nd_status nd_chain_compose(const nd_chain *chain, const nd_conv *conv, double *w
     nd_status status = nd_status_ok;
     nd_functionals in = {0};
     bool *runs = NULL;
+    double *compact = NULL;
     ND_TRY_DONE(nd_chain_functionals(chain, conv, chain->n - 1, &in));
     runs = find_runs(&in);
-    ND_REQUIRE_DONE(runs, nd_status_memory, "no memory for composing a chain");
+    const int64_t k = conv->ni / conv->groups * nd_conv_taps(conv);
+    const bool alike = conv->groups == 1 && rows_alike(&in);
+    if (alike) compact = nd_alloc_array((size_t)nd_threads(), (size_t)k * sizeof *compact);
+    ND_REQUIRE_DONE(runs && (compact || !alike), nd_status_memory, "no memory for composing a chain");
     composition c = {.last = &chain->stages[chain->n - 1],
                      .in = &in,
                      .runs = runs,
-                     .k = conv->ni / conv->groups * nd_conv_taps(conv),
+                     .k = k,
                      .per_group = conv->no / conv->groups,
                      .conv_kw = conv->window.kernel[1],
+                     .compact = compact,
                      .weights = weights};
     nd_parallel_for(conv->no, c.k, compose_rows, &c);
 done:
     nd_functionals_free(&in);
     free(runs);
+    free(compact);
     return status;
 }
