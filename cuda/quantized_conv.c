@@ -40,7 +40,7 @@ typedef struct nd_quantized_dnn {
 } nd_quantized_dnn;
 
 static int64_t quantized_up(int64_t count, int64_t unit) {
-    return (count + unit - 1) / unit * unit;
+    return nd_ceil_div(count, unit) * unit;
 }
 
 static nd_view quantized_slice(const nd_view *view, int64_t images, int64_t slice) {
