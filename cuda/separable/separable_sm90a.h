@@ -1,7 +1,6 @@
 /* The fused kernel for sm_90a alone (separable_sm90a.cu), and what it wants prepared. Windows of 3x3 without
- * dilation, strides 1 and 2, activations none, ReLU and clip, not strict fp32, pixels of x on multiples of 16
- * bytes; of int8 filters that are integers too. Of int8 and
- * e4m3 leaky ReLU as well. */
+ * dilation, strides 1 and 2, activations none, ReLU and clip (of int8 and e4m3 leaky ReLU as well), not strict
+ * fp32, pixels of x on multiples of 16 bytes; of int8 filters that are integers. */
 #ifndef ND_CUDA_SEPARABLE_SM90A_H
 #define ND_CUDA_SEPARABLE_SM90A_H
 
@@ -69,10 +68,9 @@ bool nd_cuda_hopper_takes(const nd_work *work,
  * fewer has zeros. constants, tile after tile of output channels and round after round: for each of its terms
  * the pointwise weights of all channels of the tile, rows of nd_hopper_row bytes in the 64-byte swizzle; then
  * the filters, fp32 [9][pairs of channels][terms][2], of the first two terms and then of the third, of e4m3
- * times the factor of the depthwise result. Of int8,
- * for each of its terms, words [5][channels]: three rows of taps, signed bytes with the first in the lowest
- * and none in the highest; nd_hopper_integer_start less the taps' sum times x's zero; the factor of the
- * depthwise result, fp32. All owned. */
+ * times the factor of the depthwise result. Of int8, for each of its terms, words [5][channels]: three rows
+ * of taps, signed bytes with the first in the lowest and none in the highest; nd_hopper_integer_start less
+ * the taps' sum times x's zero; the factor of the depthwise result, fp32. All owned. */
 typedef struct nd_hopper_pack {
     int64_t rounds, terms;          /* terms: of the round with most */
     int32_t *table;                 /* as nd_cuda_hopper.rounds */
