@@ -1,6 +1,6 @@
 /* The fused kernel for sm_90a alone (separable_sm90a.cu), and what it wants prepared. Windows of 3x3 without
- * dilation, strides 1 and 2, activations none, ReLU and clip (of int8 and e4m3 leaky ReLU as well), not strict
- * fp32, pixels of x on multiples of 16 bytes; of int8 filters that are integers. */
+ * dilation, strides 1 and 2, activations none, ReLU and clip (of int8 and e4m3 leaky ReLU as well), not
+ * strict fp32, pixels of x on multiples of 16 bytes; of int8 filters that are integers. */
 #ifndef ND_CUDA_SEPARABLE_SM90A_H
 #define ND_CUDA_SEPARABLE_SM90A_H
 
