@@ -38,6 +38,13 @@ add_test(NAME check_ref_bf16 COMMAND nd check --backend ref --dtype bf16)
 if(TARGET nd_cpu)
     add_test(NAME check_cpu COMMAND nd check --backend cpu)
     add_test(NAME check_cpu_bf16 COMMAND nd check --backend cpu --dtype bf16)
+    # Every kernel that tuning may choose, and what it kept for another process.
+    foreach(dtype fp32 bf16 int8)
+        set(tuned "$<TARGET_FILE:nd> check --backend cpu --tune --dtype ${dtype}")
+        add_test(NAME check_cpu_tuned_${dtype} COMMAND sh -c "rm -rf tuned_${dtype} && ${tuned} && ${tuned}")
+        set_tests_properties(check_cpu_tuned_${dtype} PROPERTIES ENVIRONMENT ND_CACHE=${CMAKE_BINARY_DIR}/tuned_${dtype}
+                             WORKING_DIRECTORY ${CMAKE_BINARY_DIR})
+    endforeach()
 endif()
 
 # A test that cannot run here exits 77 and says why.
@@ -59,7 +66,7 @@ set_target_properties(nd_absent PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINA
 target_link_libraries(nd_broken_needs PRIVATE nd_absent)
 nd_script_test(layers tests/house/layers_test.sh)
 nd_script_test(golden tests/golden/run.sh ${CMAKE_BINARY_DIR})
-nd_suite(quick 300 check_ref check_ref_bf16 check_cpu check_cpu_bf16 layers)
+nd_suite(quick 300 check_ref check_ref_bf16 check_cpu check_cpu_bf16 check_cpu_tuned_fp32 check_cpu_tuned_bf16 check_cpu_tuned_int8 layers)
 nd_suite(quick 900 unit golden)
 # What is installed, used from its prefix alone.
 nd_script_test(installed tests/install/prefix_test.sh ${CMAKE_BINARY_DIR})

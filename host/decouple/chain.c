@@ -297,7 +297,7 @@ static nd_status functionals_apply(const nd_stage *stage, const nd_conv *conv, c
                                    nd_functionals *out) {
     nd_status status = nd_status_ok;
     const int64_t size = conv->ni * nd_conv_taps(conv);
-    double *dense = nd_alloc_array(2 * (size_t)size, sizeof *dense), *compact = dense + size;
+    double *dense = nd_alloc_array(2 * (size_t)size, sizeof *dense);
     bool *mark = nd_alloc_array((size_t)size, sizeof *mark), *runs = find_runs(in);
     const bool alike = rows_alike(in);
     int64_t capacity = 0, used = 0;
@@ -307,7 +307,7 @@ static nd_status functionals_apply(const nd_stage *stage, const nd_conv *conv, c
     for (int64_t o = 0; o < stage->no; o++) {
         touched to = {mark, size, 0};
         if (alike)
-            stage_row_alike(stage, o, in, conv->window.kernel[1], dense, compact, &to);
+            stage_row_alike(stage, o, in, conv->window.kernel[1], dense, dense + size, &to);
         else
             stage_row(stage, o, in, runs, conv->window.kernel[1], dense, &to);
         ND_TRY_DONE(take_row(dense, &to, &capacity, &used, out));

@@ -64,14 +64,22 @@ static nd_status balance_pair(nd_graph *graph, const nd_pair *pair) {
     const int64_t channels = w->dims[1], outputs = w->dims[0];
     float *up = nd_arena_alloc(&graph->arena, (size_t)channels * sizeof *up);
     float *down = nd_arena_alloc(&graph->arena, (size_t)channels * sizeof *down);
-    ND_REQUIRE(up && down, nd_status_memory, "no memory to balance a pair");
+    double *scale = nd_arena_alloc(&graph->arena, (size_t)channels * sizeof *scale), logs = 0;
+    int64_t live = 0;
+    ND_REQUIRE(up && down && scale, nd_status_memory, "no memory to balance a pair");
     for (int64_t c = 0; c < channels; c++) {
         double squares = 0;
         for (int64_t o = 0; o < outputs; o++)
             squares += pow((double)((const float *)w->data)[o * channels + c], 2);
-        const double scale = pow(pair->magnitude[c], 0.75) / pow(squares, 0.125);
-        const bool live = squares > 0 && pair->magnitude[c] > 0;
-        up[c] = live ? (float)fmin(fmax(scale, 1e-6), 1e6) : 1;
+        scale[c] = squares > 0 ? pow(pair->magnitude[c], 0.75) / pow(squares, 0.125) : 0;
+        if (!(scale[c] > 0)) continue;
+        logs += log(scale[c]);
+        live++;
+    }
+    /* About 1, as what has no scale of its own keeps it. */
+    const double middle = live ? exp(logs / (double)live) : 1;
+    for (int64_t c = 0; c < channels; c++) {
+        up[c] = scale[c] > 0 ? (float)fmin(fmax(scale[c] / middle, 1e-6), 1e6) : 1;
         down[c] = 1 / up[c];
     }
     ND_TRY(scale_constant(graph, pair->depthwise, 1, down, channels, filters->dims[2] * filters->dims[3]));

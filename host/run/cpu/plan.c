@@ -16,7 +16,7 @@ enum {
     plan_candidates_max = 8,
     plan_rounds_min = 7,
     plan_rounds_max = 15,
-    plan_version = 2, /* of the key: raise when an implementation changes enough to be measured again */
+    plan_version = 3, /* of the key: raise when an implementation changes enough to be measured again */
 };
 static const char plan_file[] = "cpu_plans.txt";
 static const double plan_budget_ns = 3e8; /* a work, once plan_rounds_min are done */
@@ -64,9 +64,18 @@ static void plan_add_view(nd_sha256 *hash, const nd_view *view) {
 
 static void plan_key(const nd_cpu *cpu, const nd_work *work, nd_precision precision,
                      char key[nd_sha256_hex_size]) {
-    const int64_t numbers[] = {plan_version,    cpu->threads,        (int64_t)cpu->level, precision,
-                               work->operation, work->groups,        work->terms,         work->residual,
-                               !!work->bias,    work->activation.act};
+    const int64_t numbers[] = {plan_version,
+                               cpu->threads,
+                               (int64_t)cpu->level,
+                               precision,
+                               work->operation,
+                               work->groups,
+                               work->terms,
+                               work->residual,
+                               !!work->bias,
+                               work->activation.act,
+                               work->y_quant.scale > 0,
+                               !!work->depthwise_scale};
     nd_sha256 hash;
     nd_sha256_init(&hash);
     nd_sha256_add(&hash, cpu->base.device, strlen(cpu->base.device));
@@ -92,10 +101,12 @@ typedef struct plan_trial {
     nd_memory *x, *x2, *y, *workspace;
 } plan_trial;
 
-static nd_status plan_memory(const nd_view *view, nd_precision precision, nd_memory **out) {
+/* Of a quantised work, what has no scale is fp32. */
+static nd_status plan_memory(const nd_view *view, nd_quant quant, nd_precision precision, nd_memory **out) {
+    const bool real = nd_precision_is_quantised(precision) && !(quant.scale > 0);
     int64_t last = view->offset;
     for (int i = 0; i < view->rank; i++) last += (view->dims[i] - 1) * view->strides[i];
-    const size_t element = nd_dtype_bytes(nd_precision_storage(precision));
+    const size_t element = nd_dtype_bytes(real ? nd_dtype_f32 : nd_precision_storage(precision));
     return nd_cpu_memory_new((size_t)(last + 1) * element, nd_cpu_guard_none, out);
 }
 
@@ -114,9 +125,9 @@ static nd_status plan_gather(nd_cpu *cpu, const nd_work *work, nd_precision prec
         trial->n++;
     }
     if (trial->n < 2) return nd_status_ok;
-    ND_TRY(plan_memory(&work->x, precision, &trial->x));
-    ND_TRY(plan_memory(&work->y, precision, &trial->y));
-    if (work->residual) ND_TRY(plan_memory(&work->x2, precision, &trial->x2));
+    ND_TRY(plan_memory(&work->x, work->x_quant, precision, &trial->x));
+    ND_TRY(plan_memory(&work->y, work->y_quant, precision, &trial->y));
+    if (work->residual) ND_TRY(plan_memory(&work->x2, work->x2_quant, precision, &trial->x2));
     return nd_cpu_memory_new(workspace, nd_cpu_guard_none, &trial->workspace);
 }
 

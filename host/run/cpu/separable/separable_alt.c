@@ -124,8 +124,9 @@ static nd_status alt_dense(nd_cpu *cpu, const nd_work *work, nd_precision precis
     return status;
 }
 
+/* Not of integers, whose tensor between the halves is rounded. */
 bool nd_cpu_separable_dense_supports(const nd_cpu *cpu, const nd_work *work, nd_precision precision) {
-    return nd_cpu_conv_supports(cpu, work, precision);
+    return !nd_precision_is_quantised(precision) && nd_cpu_conv_supports(cpu, work, precision);
 }
 
 nd_status nd_cpu_separable_dense_prepare(nd_cpu *cpu, const nd_work *work, nd_precision precision,
