@@ -212,6 +212,47 @@ Test(quantize, balancing_twice_changes_no_more) {
     nd_backend_close(backend);
 }
 
+/* The first pair of a decoupled network; its filters times `factor`, those of term 0 zero, its columns divided by it. */
+static int sized_pair(nd_graph *graph, const bool *chosen, float factor) {
+    int node = 0, partner = -1;
+    while (node < graph->n_nodes && (partner = nd_balance_partner(graph, chosen, node)) < 0) node++;
+    cr_assert_geq(partner, 0);
+    const nd_tensor *filters = nd_graph_constant(graph, &graph->nodes[node], 1),
+                    *columns = nd_graph_constant(graph, &graph->nodes[partner], 1);
+    const int64_t taps = filters->dims[2] * filters->dims[3];
+    for (int64_t i = 0; i < nd_tensor_count(filters); i++)
+        ((float *)filters->data)[i] *= i < taps ? 0 : factor;
+    for (int64_t i = 0; i < nd_tensor_count(columns); i++) ((float *)columns->data)[i] /= factor;
+    return partner;
+}
+
+/* How large the tensor between is decides nothing, beside a term that is always 0 either. */
+Test(quantize, balancing_forgets_the_size_of_a_pair) {
+    nd_backend *backend = open_ref();
+    nd_batches *calib = open_pictures(images, 11);
+    const float factor = 0x1p-17f;
+    nd_graph *plain = decoupled_net(backend), *sized = decoupled_net(backend);
+    bool chosen[64];
+    int pairs = 0;
+    cr_assert_lt(plain->n_nodes, 64);
+    for (int i = 0; i < plain->n_nodes; i++) chosen[i] = plain->nodes[i].op == nd_op_conv;
+    const int node = sized_pair(plain, chosen, 1);
+    cr_assert_eq(sized_pair(sized, chosen, factor), node);
+    OK(nd_balance(plain, backend, calib, images, chosen, &pairs));
+    OK(nd_balance(sized, backend, calib, images, chosen, &pairs));
+    const nd_tensor *a = nd_graph_constant(plain, &plain->nodes[node], 1),
+                    *b = nd_graph_constant(sized, &sized->nodes[node], 1);
+    for (int64_t i = 0; i < nd_tensor_count(a); i++) {
+        const double x = (double)((const float *)a->data)[i],
+                     y = (double)((const float *)b->data)[i] * (double)factor;
+        cr_expect_float_eq(x, y, 1e-4 * fabs(x), "%lld: %g, %g", (long long)i, x, y);
+    }
+    nd_batches_close(calib);
+    nd_graph_free(plain);
+    nd_graph_free(sized);
+    nd_backend_close(backend);
+}
+
 /* means[channels] over images and places of what convolution `name` makes. */
 static double *channel_means(nd_backend *backend, const nd_graph *graph, const char *name,
                              int64_t *channels) {
