@@ -1,9 +1,10 @@
 /* Operands to time a layer on, and the result that its candidates are checked against.
  *
  * x and x2 are normal numbers, of int8 any integers (noise.h), as far as the work's views reach. The
- * reference is what the simplest kernel makes of them, our direct one, of int8 the plain one, kept in a second y. It costs
- * one run of that kernel a layer, and one run and one comparison a candidate, where y holds integers two;
- * where the device has no room for it the candidates are timed unchecked, and that is said. */
+ * reference is what the simplest kernel makes of them, our direct one, of int8 the plain one, kept in a
+ * second y. It costs one run of that kernel a layer, and one run and one comparison a candidate, where y
+ * holds integers two; where the device has no room for it the candidates are timed unchecked, and that is
+ * said. */
 #ifndef ND_CUDA_INPUTS_H
 #define ND_CUDA_INPUTS_H
 

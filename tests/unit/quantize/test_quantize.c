@@ -212,7 +212,8 @@ Test(quantize, balancing_twice_changes_no_more) {
     nd_backend_close(backend);
 }
 
-/* The first pair of a decoupled network; its filters times `factor`, those of term 0 zero, its columns divided by it. */
+/* The pointwise half of the first pair, its columns divided by `factor`; filters are multiplied by it, and
+ * those of term 0 are zero. */
 static int sized_pair(nd_graph *graph, const bool *chosen, float factor) {
     int node = 0, partner = -1;
     while (node < graph->n_nodes && (partner = nd_balance_partner(graph, chosen, node)) < 0) node++;
