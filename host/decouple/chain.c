@@ -256,9 +256,14 @@ static void stage_row_alike(const nd_stage *stage, int64_t o, const nd_functiona
 }
 
 /* dense[...] += the functional of output `o` of a stage that takes in `in`, whose rows are in rising order.
- * `to` is NULL where the caller does not need to know which entries. */
+ * `compact` is memory for a row of `in` where those are alike, else NULL; `to` is NULL where the caller does
+ * not need to know which entries. */
 static void stage_row(const nd_stage *stage, int64_t o, const nd_functionals *in, const bool *runs,
-                      int64_t conv_kw, double *dense, touched *to) {
+                      int64_t conv_kw, double *dense, double *compact, touched *to) {
+    if (compact) {
+        stage_row_alike(stage, o, in, conv_kw, dense, compact, to);
+        return;
+    }
     int64_t kh = stage->window.kernel[0], kw = stage->window.kernel[1];
     int64_t per_group = stage->ni / stage->groups;
     int64_t first = o / (stage->no / stage->groups) * per_group;
@@ -306,10 +311,7 @@ static nd_status functionals_apply(const nd_stage *stage, const nd_conv *conv, c
     ND_REQUIRE_DONE(dense && mark && runs && out->start, nd_status_memory, "no memory for composing a chain");
     for (int64_t o = 0; o < stage->no; o++) {
         touched to = {mark, size, 0};
-        if (alike)
-            stage_row_alike(stage, o, in, conv->window.kernel[1], dense, dense + size, &to);
-        else
-            stage_row(stage, o, in, runs, conv->window.kernel[1], dense, &to);
+        stage_row(stage, o, in, runs, conv->window.kernel[1], dense, alike ? dense + size : NULL, &to);
         ND_TRY_DONE(take_row(dense, &to, &capacity, &used, out));
         out->start[o + 1] = used;
     }
@@ -348,11 +350,8 @@ static void compose_rows(void *context, int64_t begin, int64_t end, int worker) 
         double *row = c->weights + o * c->k;
         memset(row, 0, (size_t)c->k * sizeof *row);
         /* Functionals count through the inputs of all groups, and a row has those of its own. */
-        double *dense = row - o / c->per_group * c->k;
-        if (c->compact)
-            stage_row_alike(c->last, o, c->in, c->conv_kw, dense, c->compact + worker * c->k, NULL);
-        else
-            stage_row(c->last, o, c->in, c->runs, c->conv_kw, dense, NULL);
+        stage_row(c->last, o, c->in, c->runs, c->conv_kw, row - o / c->per_group * c->k,
+                  c->compact ? c->compact + worker * c->k : NULL, NULL);
     }
 }
 
