@@ -94,7 +94,7 @@ for signal in HUP INT QUIT TERM PIPE ALRM XCPU XFSZ USR1 USR2 ABRT SEGV BUS FPE 
     # The verb waits in a FIFO for its rows, its drafts open.
     rm -f wait
     mkfifo wait
-    ( trap - INT QUIT; ulimit -c 0; exec nd inspect glyphs --json rows.jsonl --csv wait >/dev/null 2>&1 ) &
+    ( trap - INT QUIT; ulimit -c 0; exec nd inspect glyphs --json rows.jsonl --csv wait >/dev/null 2>said ) &
     child=$!
     for _ in $(seq 2000); do
         ls rows.jsonl.*.part >/dev/null 2>&1 && break
@@ -109,6 +109,10 @@ for signal in HUP INT QUIT TERM PIPE ALRM XCPU XFSZ USR1 USR2 ABRT SEGV BUS FPE 
     exec 9>&-
     that "SIG$signal ends it ($code)" test $code -gt 128
     that "SIG$signal leaves no draft" no_drafts
+    case $signal in
+    ABRT | SEGV | BUS | FPE | ILL | SYS | TRAP) that "SIG$signal is told with the calls it came in" grep -q 'nd(+0x' said ;;
+    *) that "SIG$signal is no defect" test ! -s said ;;
+    esac
     rm -f ./*.part
 done
 that "rows.jsonl is as it was" lines rows.jsonl "$n"

@@ -19,7 +19,11 @@ expect() {
     local top1=$1 top5=$2 tolerance=$3 model=$4 dataset=$5 recipe=$6 batch=$7
     shift 7
     local row got1 got5
-    row=$("$nd" eval "$model" --data "$dataset" --preprocess "$recipe" --batch "$batch" --json - "$@")
+    row=$("$nd" eval "$model" --data "$dataset" --preprocess "$recipe" --batch "$batch" --json - "$@") || {
+        echo "WRONG: ${model##*/}: nd ended with $?"
+        failed=1
+        return
+    }
     got1=$(sed -n 's/.*"top1_correct": *\([0-9]*\).*/\1/p' <<<"$row")
     got5=$(sed -n 's/.*"top5_correct": *\([0-9]*\).*/\1/p' <<<"$row")
     local off1=$((got1 - top1)) off5=$((got5 - top5)) verdict=ok

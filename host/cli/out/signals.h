@@ -3,7 +3,8 @@
 #define ND_CLI_SIGNALS_H
 
 /* From now on every signal that can be caught and would end the program removes outputs in the making first
- * (nd_draft_remove_all). Signals that are ignored (nohup) stay ignored. */
+ * (nd_draft_remove_all). Signals that are ignored (nohup) stay ignored. Of a fault the calls
+ * it came in are written to stderr. */
 void nd_cli_catch_signals(void);
 
 #endif
