@@ -9,7 +9,7 @@ set(nd_public_headers host/nd.h
     host/base/batches.h host/base/boxes.h host/base/log.h host/base/memory.h host/base/rows/row.h host/base/rows/row_fields.h
     host/base/rows/row_write.h host/base/status.h host/base/tensor.h host/base/window.h datasets/dataset.h host/decouple/decouple.h
     host/decouple/methods/ranks.h host/decouple/plan/clock.h host/model/cost.h host/model/graph.h host/model/infer/infer.h
-    host/model/model.h host/model/zoo/zoo.h host/run/backend.h host/run/executor.h host/run/plugins.h host/run/quantized.h
+    host/model/model.h host/model/zoo/zoo.h host/run/backend.h host/run/executor.h host/run/libraries.h host/run/plugins.h host/run/quantized.h
     host/base/files/choices.h host/base/files/file.h host/base/hash.h host/base/machine/team.h host/base/parallel.h)
 set(public ${CMAKE_BINARY_DIR}/include)
 set(as_installed)

@@ -173,13 +173,3 @@ void nd_parallel_lend(nd_team *team) {
     machine_cores(); /* what fork needs is set up there */
     atomic_store(&lent, team);
 }
-
-void nd_parallel_calm_libraries(void) {
-    char rounds[32];
-    snprintf(rounds, sizeof rounds, "%d", nd_pool_spin_rounds());
-    /* libgomp counts rounds of a pause like ours; LLVM's runtime waits in milliseconds, 200 of them;
-     * OpenBLAS's own threads for 2^26 cycles. */
-    if (!getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", rounds, 0);
-    if (!getenv("OMP_WAIT_POLICY")) setenv("KMP_BLOCKTIME", "0", 0);
-    setenv("OPENBLAS_THREAD_TIMEOUT", "16", 0);
-}

@@ -47,10 +47,6 @@ bool nd_threads_adapt(bool adapt);
 /* Makes all loops run on `team` from now on. It must stay callable; NULL: our own again. */
 void nd_parallel_lend(nd_team *team);
 
-/* Asks the OpenMP runtimes and OpenBLAS not to spin while they wait. They read the environment when they are
- * loaded: to be called before that. What the user has set stays. */
-void nd_parallel_calm_libraries(void);
-
 #pragma GCC visibility pop
 
 #endif

@@ -5,6 +5,7 @@
 #include "cli/args/needs.h"
 #include "cli/args/paths.h"
 #include "cli/out/signals.h"
+#include "run/libraries.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -89,6 +90,7 @@ int main(int argc, char **argv) {
                                                          : nd_log_warn;
     nd_log_set(main_log, &level);
     nd_cli_catch_signals();
+    nd_libraries_prepare(); /* before images are decoded in threads, which read the environment */
     if (!status) status = nd_cli_check_needs(&args);
     if (!status) status = nd_cli_check_paths(&args);
     bool again = !status;

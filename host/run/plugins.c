@@ -3,7 +3,8 @@
 
 #include "base/files/file.h"
 #include "base/log.h"
-#include "base/parallel.h"
+#include "base/memory.h"
+#include "run/libraries.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -30,21 +31,6 @@ static void plugin_show_host(void) {
     }
 }
 
-/* OpenBLAS 0.3.21 takes processors that are younger than itself for a Prescott: SSE3, a quarter of the speed
- * of what an Emerald Rapids can do. It has kernels for them under the names of their elders, read from the
- * environment when it is loaded; what the user has set stays. */
-static void choose_blas_kernels(void) {
-    const char *name = NULL;
-#if defined __x86_64__
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) name = "Haswell";
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-        name = __builtin_cpu_supports("avx512bf16") ? "Cooperlake" : "SkylakeX";
-#endif
-    if (name) setenv("OPENBLAS_CORETYPE", name, 0);
-}
-
 /* A library that was tried, and why it is not to be used. */
 typedef struct nd_plugin_file {
     char path[8192];
@@ -64,8 +50,7 @@ static size_t plugin_address_space(const char *name) {
  * dependency is missing, it is no library) must say so, not "not found". */
 static void *plugin_load(const char *name, nd_plugin_file *file) {
     char origin[4096], absent[8300];
-    nd_parallel_calm_libraries();
-    choose_blas_kernels();
+    nd_libraries_prepare();
     const char *chosen = getenv("ND_PLUGINS");
     if (!nd_file_origin(origin, sizeof origin)) *origin = '\0';
     plugin_show_host();

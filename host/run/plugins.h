@@ -8,7 +8,7 @@
 
 /* "ref", "cpu", "cuda", or "auto" (cuda with a device, else cpu, else ref). libnd_<name>.so is looked for in
  * $ND_PLUGINS, beside the program or libnd.so that asks, then in lib/nd of its prefix, and stays loaded.
- * nd_status_backend or _device say why not. */
+ * nd_status_backend or _device say why not. See run/libraries.h where the process has threads already. */
 nd_status nd_backend_open(const char *name, const nd_backend_settings *settings, nd_backend **out);
 /* As "auto", but only what it tries after `failed`; NULL: all. */
 nd_status nd_backend_open_after(const char *failed, const nd_backend_settings *settings, nd_backend **out);

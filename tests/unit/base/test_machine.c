@@ -4,6 +4,7 @@
 #include "base/machine/cores.h"
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "run/libraries.h"
 #include "run/plugins.h"
 
 #include <criterion/criterion.h>
@@ -11,6 +12,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+extern char **environ;
 
 static double seconds(clockid_t clock) {
     struct timespec now;
@@ -77,12 +81,10 @@ Test(machine, waiting_library_threads_sleep) {
     nd_backend_close(backend);
 }
 
-/* A processor that is younger than OpenBLAS is no reason for kernels without AVX. Each test is a process of
- * its own, so that no other has loaded the library with what it may have set. */
+/* A processor that is younger than OpenBLAS is no reason for kernels without AVX. */
 Test(machine, libraries_use_the_vectors_of_the_processor) {
 #if defined __x86_64__
     if (!__builtin_cpu_supports("avx2")) cr_skip_test("this processor has no AVX2");
-    unsetenv("OPENBLAS_CORETYPE");
     nd_backend *backend;
     if (nd_backend_open("cpu", &(nd_backend_settings){0}, &backend)) cr_skip_test("no cpu backend");
     static const char *const old[] = {"Prescott", "Core2",   "Nehalem",   "Athlon", "Barcelona",
@@ -93,6 +95,57 @@ Test(machine, libraries_use_the_vectors_of_the_processor) {
 #else
     cr_skip_test("this processor has no x86-64 vectors");
 #endif
+}
+
+static void *read_environment(void *stop) {
+    while (!*(atomic_bool *)stop) (void)getenv("NO_SUCH_NAME");
+    return NULL;
+}
+
+/* libturbojpeg asks for its settings with every picture, in the threads that decode: a variable that is set
+ * meanwhile moves what it reads. */
+Test(machine, opening_a_backend_beside_threads_leaves_the_environment_alone) {
+    atomic_bool stop = false;
+    pthread_t reader;
+    nd_backend *backend;
+    unsetenv("OPENBLAS_CORETYPE");
+    unsetenv("OPENBLAS_THREAD_TIMEOUT");
+    cr_assert(!pthread_create(&reader, NULL, read_environment, &stop));
+    char **const before = environ;
+    const nd_status status = nd_backend_open("cpu", &(nd_backend_settings){0}, &backend);
+    cr_expect_eq(environ, before);
+    cr_expect_null(getenv("OPENBLAS_CORETYPE"));
+    cr_expect_null(getenv("OPENBLAS_THREAD_TIMEOUT"));
+    stop = true;
+    pthread_join(reader, NULL);
+    if (status) cr_skip_test("no cpu backend");
+    nd_backend_close(backend);
+}
+
+/* In a process with one thread, which that of a test is not. */
+static int status_alone(int (*body)(void)) {
+    int status = -1;
+    const pid_t child = fork();
+    if (!child) _exit(body());
+    waitpid(child, &status, 0);
+    return status;
+}
+
+static int prepare_anew(void) {
+    unsetenv("OPENBLAS_THREAD_TIMEOUT");
+    nd_libraries_prepare();
+    return getenv("OPENBLAS_THREAD_TIMEOUT") ? 0 : 1;
+}
+
+static int prepare_what_is_set(void) {
+    setenv("OPENBLAS_THREAD_TIMEOUT", "20", 1);
+    nd_libraries_prepare();
+    return strcmp(getenv("OPENBLAS_THREAD_TIMEOUT"), "20");
+}
+
+Test(machine, libraries_are_prepared_where_there_is_one_thread) {
+    cr_expect_eq(status_alone(prepare_anew), 0);
+    cr_expect_eq(status_alone(prepare_what_is_set), 0);
 }
 
 /* The same loop on a team that spins, to know that the measure sees it. */
