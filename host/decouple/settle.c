@@ -9,7 +9,7 @@
 
 enum { most_fits = 5 };
 /* Shares of the budget that may be left: by a fit to images, which takes long, and by the weights alone. */
-static const double unspent_calibrated = 0.03, unspent_plain = 0.01;
+static const double unspent_calibrated = 0.04, unspent_plain = 0.01;
 static const double margin = 0.0025; /* share of it given up, besides what is too much, after a fit over it */
 
 static nd_status decompose_all(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,

@@ -9,38 +9,39 @@ enum { networks = 2 }; /* original, current: the second is missing where only on
 
 typedef struct block {
     int64_t n;
-    float *data[networks][nd_captures_max];
-    float *kept;
+    float *data[nd_captures_max];
 } block;
+
+/* The values that cross one network before a node. */
+typedef struct cut {
+    int node;
+    int n, value[nd_captures_max]; /* n == 0: at the image, nothing is stored */
+    block *blocks;
+    size_t n_blocks, capacity;
+} cut;
 
 struct nd_activation_cache {
     nd_batches *batches;
     int64_t images;
     size_t limit;
-    int node;                      /* the cut is before this node */
-    int n, value[nd_captures_max]; /* n == 0: at the image, nothing is stored */
-    block *blocks;
-    size_t n_blocks, capacity;
-    int keep;                /* value of the original that the next pass is to keep, or -1 */
-    const nd_graph *kept_of; /* of which every block has the value `kept` as well; NULL: of none */
-    int kept;
+    const nd_graph *graphs[networks];
+    cut at[networks];
+    cut ahead;   /* of the original: what the next pass leaves or the last one has left; n == 0: nothing */
+    bool asked;  /* for what the next pass leaves */
+    bool passed; /* nothing needs the original's cut once the next pass has been at it */
 };
 
 static void block_free(block *b) {
-    for (int g = 0; g < networks; g++)
-        for (int v = 0; v < nd_captures_max; v++) {
-            free(b->data[g][v]);
-            b->data[g][v] = NULL;
-        }
-    free(b->kept);
-    b->kept = NULL;
+    for (int v = 0; v < nd_captures_max; v++) {
+        free(b->data[v]);
+        b->data[v] = NULL;
+    }
 }
 
-static void blocks_free(nd_activation_cache *f) {
-    for (size_t b = 0; b < f->n_blocks; b++) block_free(&f->blocks[b]);
-    free(f->blocks);
-    f->blocks = NULL;
-    f->n_blocks = f->capacity = 0;
+static void cut_free(cut *c) {
+    for (size_t b = 0; b < c->n_blocks; b++) block_free(&c->blocks[b]);
+    free(c->blocks);
+    *c = (cut){.node = c->node};
 }
 
 nd_status nd_activation_cache_new(nd_batches *batches, int64_t images, size_t limit,
@@ -50,14 +51,14 @@ nd_status nd_activation_cache_new(nd_batches *batches, int64_t images, size_t li
     f->batches = batches;
     f->images = images;
     f->limit = limit;
-    f->keep = -1;
     *out = f;
     return nd_status_ok;
 }
 
 void nd_activation_cache_free(nd_activation_cache *f) {
     if (!f) return;
-    blocks_free(f);
+    for (int g = 0; g < networks; g++) cut_free(&f->at[g]);
+    cut_free(&f->ahead);
     free(f);
 }
 
@@ -74,135 +75,182 @@ static bool is_read_after(const nd_graph *graph, int node, int value) {
     return false;
 }
 
-/* The values that cross the cut before `node`; false where they do not fit in memory `graphs` times, or are
- * no images one after the other. */
-static bool cut_before(const nd_activation_cache *f, const nd_graph *graph, int graphs, int node, int *values,
-                       int *n) {
-    int64_t images = nd_sample_count(f->batches, f->images), size = 0;
+/* What is stored of a cut, or will be. */
+static double cut_bytes(const nd_activation_cache *f, const cut *c) {
+    double size = 0;
+    for (int v = 0; v < c->n; v++) size += (double)nd_value_size(f->graphs[0], c->value[v]);
+    return size * (double)nd_sample_count(f->batches, f->images) * sizeof(float);
+}
+
+/* Finds the values that cross before `node`; false where they are not as many images one after the other, or
+ * do not fit in memory beside `others` bytes. */
+static bool cut_before(const nd_activation_cache *f, int node, double others, cut *out) {
+    const nd_graph *graph = f->graphs[0];
     bool *varies = nd_alloc_array((size_t)graph->n_values, sizeof *varies), fits = varies != NULL;
-    *n = 0;
+    *out = (cut){.node = node};
     if (varies) nd_mark_images(graph, varies);
     for (int v = 0; fits && v < graph->n_values; v++) {
         const nd_value *value = &graph->values[v];
         if (value->init || value->producer >= node) continue;
         if (!varies[v] || !is_read_after(graph, node, v))
             continue; /* what is the same for all is computed again */
-        fits = *n < nd_captures_max && nd_value_size(graph, v) > 0 &&
+        fits = out->n < nd_captures_max && nd_value_size(graph, v) > 0 &&
                value->dims[0] == graph->values[graph->inputs[0]].dims[0];
-        if (!fits) break;
-        values[(*n)++] = v;
-        size += nd_value_size(graph, v);
+        if (fits) out->value[out->n++] = v;
     }
     free(varies);
-    return fits && *n > 0 && (double)size * (double)images * graphs * sizeof(float) <= (double)f->limit;
+    return fits && out->n > 0 && cut_bytes(f, out) + others <= (double)f->limit;
 }
 
-typedef struct move {
-    nd_activation_cache *from, *to;
-    int graphs;
-    nd_captures captures[networks];
-    size_t next; /* block of `from` */
-} move;
-
-static nd_status keep_block(void *context, int64_t n) {
-    move *m = context;
-    nd_activation_cache *to = m->to;
-    if (m->from->n) block_free(&m->from->blocks[m->next++]); /* its values are in the captures by now */
+/* Appends n images of the values of a cut, which are the last that `from` has captured. */
+static nd_status cut_append(cut *to, const nd_captures *from, int64_t n) {
     block *blocks = nd_array_grow(to->blocks, to->n_blocks, &to->capacity, sizeof *blocks);
     ND_REQUIRE(blocks, nd_status_memory, "no memory for a calibration pass");
     to->blocks = blocks;
     block *b = &to->blocks[to->n_blocks++];
     *b = (block){.n = n};
-    for (int g = 0; g < m->graphs; g++)
-        for (int v = 0; v < to->n; v++) {
-            size_t size = (size_t)nd_value_size(m->captures[g].graph, to->value[v]) * sizeof(float);
-            b->data[g][v] = nd_alloc_array((size_t)n, size);
-            ND_REQUIRE(b->data[g][v], nd_status_memory,
-                       "no memory for the activations of a calibration pass");
-            memcpy(b->data[g][v], m->captures[g].data[v], (size_t)n * size);
-        }
-    return nd_status_ok;
-}
-
-nd_status nd_activation_cache_move(nd_activation_cache *f, nd_backend *backend, const nd_graph *original,
-                                   const nd_graph *current, int node) {
-    nd_status status = nd_status_ok;
-    const nd_graph *graphs[networks] = {original, current};
-    nd_activation_cache to = {
-        .batches = f->batches, .images = f->images, .limit = f->limit, .node = node, .keep = -1};
-    move m = {.from = f, .to = &to, .graphs = current ? 2 : 1};
-    if (node <= f->node) return nd_status_ok;
-    if (!cut_before(f, original, m.graphs, node, to.value, &to.n)) {
-        nd_log(nd_log_debug, "%s: too much to keep; computed anew", original->nodes[node].name);
-        return nd_status_ok;
+    for (int v = 0; v < to->n; v++) {
+        const size_t size = (size_t)nd_value_size(from->graph, to->value[v]) * sizeof(float);
+        b->data[v] = nd_alloc_array((size_t)n, size);
+        ND_REQUIRE(b->data[v], nd_status_memory, "no memory for the activations of a calibration pass");
+        memcpy(b->data[v], from->data[from->n - to->n + v], (size_t)n * size);
     }
-    for (int g = 0; g < m.graphs; g++)
-        ND_TRY_DONE(nd_activation_cache_captures(f, backend, graphs[g], to.value, to.n, &m.captures[g]));
-    ND_TRY_DONE(
-        nd_activation_cache_sample(f, 0, &m.captures[0], current ? &m.captures[1] : NULL, keep_block, &m));
-done:
-    for (int g = 0; g < networks; g++) nd_captures_close(&m.captures[g]);
-    blocks_free(status ? &to : f);
-    if (!status) *f = to;
-    return status;
-}
-
-void nd_activation_cache_keep(nd_activation_cache *f, const nd_graph *original, int value) {
-    const int graphs = f->n_blocks && f->blocks[0].data[1][0] ? 2 : 1;
-    int64_t size = nd_value_size(original, value);
-    for (int v = 0; v < f->n; v++) size += graphs * nd_value_size(original, f->value[v]);
-    const double bytes = (double)size * (double)nd_sample_count(f->batches, f->images) * sizeof(float);
-    if (f->n && !f->kept_of && f->n < nd_captures_max && bytes <= (double)f->limit) f->keep = value;
+    return nd_status_ok;
 }
 
 nd_status nd_activation_cache_captures(const nd_activation_cache *f, nd_backend *backend,
                                        const nd_graph *graph, const int *values, int n, nd_captures *out) {
-    int inputs[nd_captures_max], n_inputs = f->n;
-    memcpy(inputs, f->value, sizeof inputs);
-    if (f->kept_of == graph) inputs[n_inputs++] = f->kept;
-    return nd_captures_open(backend, graph, f->batches->batch, f->n ? inputs : NULL, n_inputs, values, n,
-                            out);
+    const int g = graph == f->graphs[1];
+    const int more = f->asked && !g ? f->ahead.n : 0;
+    int *wanted = nd_alloc_array((size_t)(n + more) + 1, sizeof *wanted);
+    ND_REQUIRE(wanted, nd_status_memory, "no memory for a calibration pass");
+    memcpy(wanted, values, (size_t)n * sizeof *wanted);
+    memcpy(wanted + n, f->ahead.value, (size_t)more * sizeof *wanted);
+    const cut *at = &f->at[g];
+    const nd_status status = nd_captures_open(backend, graph, f->batches->batch, at->n ? at->value : NULL,
+                                              at->n, wanted, n + more, out);
+    free(wanted);
+    return status;
 }
 
-/* Of those of a block. */
-static nd_status run_captures(const nd_activation_cache *f, const block *b, int g, int64_t n,
-                              nd_captures *captures) {
-    const float *inputs[nd_captures_max];
-    for (int v = 0; v < f->n; v++) inputs[v] = b->data[g][v];
-    if (captures->n_inputs > f->n) inputs[f->n] = b->kept;
-    return nd_captures_run(captures, n, inputs);
+/* Where a pass through one or both networks is. */
+typedef struct pass {
+    nd_activation_cache *cache;
+    nd_captures *captures[networks]; /* NULL: not run */
+    cut *kept[networks];             /* gets what the captures end with; or NULL */
+    bool passed[networks];           /* what it begins with is freed on the way */
+    size_t next;                     /* block */
+    nd_sample_block *block;
+    void *context;
+} pass;
+
+/* n images through both networks, from the image or from their cuts. */
+static nd_status pass_block(pass *p, int64_t n, const float *image) {
+    for (int g = 0; g < networks; g++) {
+        if (!p->captures[g]) continue;
+        cut *at = &p->cache->at[g];
+        const float *inputs[nd_captures_max] = {image};
+        ND_REQUIRE(!at->n || (p->next < at->n_blocks && n <= at->blocks[p->next].n), nd_status_internal,
+                   "%s: other images than in the pass before", p->cache->batches->name);
+        for (int v = 0; v < at->n; v++) inputs[v] = at->blocks[p->next].data[v];
+        ND_TRY(nd_captures_run(p->captures[g], n, inputs));
+        if (at->n && p->passed[g]) block_free(&at->blocks[p->next]);
+        if (p->kept[g]) ND_TRY(cut_append(p->kept[g], p->captures[g], n));
+    }
+    p->next++;
+    return p->block ? p->block(p->context, n) : nd_status_ok;
 }
 
-static nd_status keep_value(const nd_captures *from, int value, block *b) {
-    const size_t size = (size_t)nd_value_size(from->graph, value) * sizeof(float);
-    int i = 0;
-    while (i < from->n && from->value[i] != value) i++;
-    ND_REQUIRE(i < from->n, nd_status_internal, "%s: what is to be kept is not captured", from->graph->name);
-    b->kept = nd_alloc_array((size_t)b->n, size);
-    ND_REQUIRE(b->kept, nd_status_memory, "no memory for the activations of a calibration pass");
-    memcpy(b->kept, from->data[i], (size_t)b->n * size);
+/* The cut that knows how many images a block has; NULL where one of the networks begins at the image. */
+static const cut *pass_counts(const pass *p) {
+    const cut *counts = NULL;
+    for (int g = 0; g < networks; g++) {
+        if (!p->captures[g]) continue;
+        if (!p->cache->at[g].n) return NULL;
+        counts = &p->cache->at[g];
+    }
+    return counts;
+}
+
+static nd_status pass_run(pass *p, int64_t images) {
+    nd_activation_cache *f = p->cache;
+    const cut *counts = pass_counts(p);
+    int64_t done = 0;
+    if (images <= 0 || (f->images > 0 && f->images < images)) images = f->images;
+    if (!counts) ND_TRY(f->batches->rewind(f->batches));
+    while (images <= 0 || done < images) {
+        nd_batch batch = {0};
+        if (!counts)
+            ND_TRY(f->batches->next(f->batches, &batch));
+        else if (p->next < counts->n_blocks)
+            batch.n = counts->blocks[p->next].n;
+        if (!batch.n) break;
+        const int64_t n = images > 0 && batch.n > images - done ? images - done : batch.n;
+        ND_TRY(pass_block(p, n, batch.images));
+        done += n;
+    }
+    ND_REQUIRE(done > 0, nd_status_input, "%s: no image could be read", f->batches->name);
     return nd_status_ok;
+}
+
+/* One of the networks to the values before `node`. */
+static nd_status move_one(nd_activation_cache *f, nd_backend *backend, int g, int node) {
+    cut to;
+    pass p = {.cache = f};
+    nd_captures captures = {0};
+    if (node <= f->at[g].node) return nd_status_ok;
+    if (!cut_before(f, node, cut_bytes(f, &f->at[!g]), &to)) {
+        nd_log(nd_log_debug, "%s: too much to keep of the %s network; computed anew",
+               f->graphs[0]->nodes[node].name, g ? "new" : "original");
+        return nd_status_ok;
+    }
+    nd_status status = nd_activation_cache_captures(f, backend, f->graphs[g], to.value, to.n, &captures);
+    p.captures[g] = &captures;
+    p.kept[g] = &to;
+    p.passed[g] = true;
+    if (!status) status = pass_run(&p, 0);
+    nd_captures_close(&captures);
+    cut_free(status ? &to : &f->at[g]);
+    if (!status) f->at[g] = to;
+    return status;
+}
+
+/* What the last pass has left stands for the original's cut. */
+static void step_ahead(nd_activation_cache *f) {
+    cut_free(&f->at[0]);
+    f->at[0] = f->ahead;
+    f->ahead = (cut){0};
+}
+
+nd_status nd_activation_cache_move(nd_activation_cache *f, nd_backend *backend, const nd_graph *original,
+                                   const nd_graph *current, int node) {
+    f->graphs[0] = original;
+    f->graphs[1] = current;
+    if (!f->asked && f->ahead.n && f->ahead.node == node) step_ahead(f);
+    cut_free(&f->ahead);
+    f->asked = false;
+    for (int g = 0; g < networks; g++)
+        if (f->graphs[g]) ND_TRY(move_one(f, backend, g, node));
+    return nd_status_ok;
+}
+
+void nd_activation_cache_ahead(nd_activation_cache *f, int node, bool passed) {
+    double others = cut_bytes(f, &f->at[1]);
+    if (!passed) others += cut_bytes(f, &f->at[0]);
+    cut_free(&f->ahead);
+    f->asked = node > f->at[0].node && cut_before(f, node, others, &f->ahead);
+    f->passed = passed;
+    if (!f->asked) f->ahead = (cut){0};
 }
 
 nd_status nd_activation_cache_sample(nd_activation_cache *f, int64_t images, nd_captures *original,
                                      nd_captures *current, nd_sample_block *block, void *context) {
-    nd_captures *captures[networks] = {original, current};
-    int graphs = current ? 2 : 1;
-    if (images <= 0 || (f->images > 0 && f->images < images)) images = f->images;
-    if (!f->n) return nd_sample(f->batches, images, captures, graphs, block, context);
-    int64_t done = 0;
-    for (size_t b = 0; b < f->n_blocks && (images <= 0 || done < images); b++) {
-        int64_t n = f->blocks[b].n;
-        if (images > 0 && n > images - done) n = images - done;
-        for (int g = 0; g < graphs; g++) ND_TRY(run_captures(f, &f->blocks[b], g, n, captures[g]));
-        if (f->keep >= 0) ND_TRY(keep_value(original, f->keep, &f->blocks[b]));
-        ND_TRY(block(context, n));
-        done += n;
-    }
-    if (f->keep >= 0) {
-        f->kept = f->keep;
-        f->kept_of = original->graph;
-        f->keep = -1;
-    }
-    return nd_status_ok;
+    pass p = {.cache = f, .captures = {original, current}, .block = block, .context = context};
+    if (f->asked) p.kept[0] = &f->ahead;
+    p.passed[0] = f->asked && f->passed;
+    const nd_status status = pass_run(&p, images);
+    if (status) cut_free(&f->ahead);
+    if (!status && p.passed[0]) step_ahead(f);
+    f->asked = false;
+    return status;
 }

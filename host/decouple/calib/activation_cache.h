@@ -1,10 +1,11 @@
-/* Where a calibration pass stands: the activations of all images at one cut through the original network and
- * the one decoupled so far, so that the next layer is reached without running what lies before it again
- * (method.md, "Measured curves" and "Calibration pass").
+/* Where a calibration pass stands: the activations of all images at a cut through the original network and
+ * at one through the network decoupled so far, so that the next layer is reached without running what lies
+ * before it again (method.md, "Measured curves" and "Calibration pass").
  *
- * Held in memory up to a limit. Where a cut does not fit, the last one that did stays, or the images
- * themselves, and what lies between is computed anew. Either way the layers see the same numbers,
- * but for the last bit of a sum that follows a layer whose output is kept: it is added by itself then. */
+ * Held in memory up to a limit, the original's first, which costs the most to run. Where a cut does not fit,
+ * the last one that did stays, or the images themselves, and what lies between is computed anew. Either way
+ * the layers see the same numbers, but for the last bit of a sum that follows a layer whose output a pass is
+ * for: it is added by itself then. */
 #ifndef ND_DECOUPLE_ACTIVATION_CACHE_H
 #define ND_DECOUPLE_ACTIVATION_CACHE_H
 
@@ -12,7 +13,7 @@
 
 typedef struct nd_activation_cache nd_activation_cache;
 
-enum { nd_activation_cache_bytes = 1 << 30 }; /* the usual limit */
+enum { nd_activation_cache_bytes = 5 << 28 }; /* the usual limit */
 
 /* At the image: nothing is stored. `images` = 0 takes all. The batches are borrowed. `limit` bytes of
  * activations; while it moves, one block more. */
@@ -26,11 +27,12 @@ void nd_activation_cache_free(nd_activation_cache *cache); /* NULL is legal */
 nd_status nd_activation_cache_move(nd_activation_cache *cache, nd_backend *backend, const nd_graph *original,
                                    const nd_graph *current, int node);
 
-/* The next pass, over all images, captures `value` of the original: it stays at the cut, where there is room,
- * and later captures begin with it in place of what it is computed from. */
-void nd_activation_cache_keep(nd_activation_cache *cache, const nd_graph *original, int value);
+/* After a move: the next pass, over all images, leaves the activations of the original before `node` as well,
+ * where there is room, and a move to there runs nothing of it. To be said before its captures are opened.
+ * `passed`: it is the last pass of the original before that move, so that what it begins with makes room. */
+void nd_activation_cache_ahead(nd_activation_cache *cache, int node, bool passed);
 
-/* nd_captures_open at the cut, for either graph. */
+/* nd_captures_open at the cut of either graph. What the pass is to leave comes after the n values. */
 nd_status nd_activation_cache_captures(const nd_activation_cache *cache, nd_backend *backend,
                                        const nd_graph *graph, const int *values, int n, nd_captures *out);
 

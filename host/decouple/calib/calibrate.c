@@ -106,6 +106,18 @@ static nd_status fit_layer(const nd_layer_data *data, nd_graph *current, nd_chai
     return status;
 }
 
+/* Whether the walk stops at a layer, `changed` being whether one before it is replaced. */
+static bool is_fitted(const nd_layer *layer, bool changed) {
+    return layer->method || (changed && !layer->conv.product);
+}
+
+/* The node of the layer that is fitted after layer l, or 0. */
+static int fitted_next(const nd_plan *plan, int l) {
+    while (++l < plan->n_layers)
+        if (is_fitted(&plan->layers[l], true)) return plan->layers[l].node;
+    return 0;
+}
+
 nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                        const nd_plan *plan, const nd_fitted_hook *hook, nd_chain *chains,
                        nd_fit_error *error) {
@@ -124,15 +136,16 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
     for (int l = 0; l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
         nd_progress_report(settings->progress, "calibrating", l, plan->n_layers);
-        changed = changed || layer->method;
-        if (!changed || (layer->conv.product && !layer->method)) continue;
+        if (!is_fitted(layer, changed)) continue;
+        changed = true;
         if (l < finished) {
             ND_TRY_DONE(nd_layer_put(current, layer, &chains[l]));
             if (hook) ND_TRY_DONE(hook->fitted(hook->context, l));
             continue;
         }
         ND_TRY_DONE(nd_activation_cache_move(activations, backend, graph, current, layer->node));
-        const nd_layer_data data = {graph, current, backend, settings, layer, activations};
+        const nd_layer_data data = {
+            graph, current, backend, settings, layer, activations, fitted_next(plan, l)};
         ND_TRY_DONE(fit_layer(&data, current, &chains[l], &error[l]));
         nd_log(nd_log_info, "%s: squared output error %.4f, held out %.4f", layer->name, error[l].seen,
                error[l].held);

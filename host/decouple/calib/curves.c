@@ -5,6 +5,7 @@
 #include "decouple/calib/score_loss.h"
 #include "decouple/fit/refit.h"
 #include "decouple/fit/split.h"
+#include "model/cost.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -17,17 +18,18 @@ static const double measured_shares[] = {.06, .09, .125, .185, .25, .31, .37, .5
 enum {
     n_shares = sizeof measured_shares / sizeof *measured_shares,
     n_quick_shares = sizeof quick_shares / sizeof *quick_shares,
-    measured_images = 128
+    measured_images = 128,
+    quick_images = 128 /* that a quick survey takes its moments of */
 };
 /* A layer that keeps more than this many times the share that the network keeps is rare, and high ranks are
  * slow to fit. */
 static const double most_of_mean = 2.5;
 static const double interpolated_share = 1.0 / 72; /* step of the candidates between them */
 static const double least_loss = 1e-12;
-/* Shares at which it is measured what errors do to the scores, and images measured on (method.md, "Quick").
- */
-static const double scale_shares[nd_scale_points] = {.06, .125, .25};
-enum { scale_images = 32 };
+/* Shares at which it is measured what errors do to the scores, and images measured on: as many as take so
+ * many multiply-accumulates through the network (method.md, "Quick"). */
+static const double scale_shares[nd_scale_points] = {.06, .125, .25}, scale_macs = 2.6e11;
+enum { least_scale_images = 16, most_scale_images = 32 };
 
 /* The network, its images at the layer that is measured, and what is asked of the fits. */
 typedef struct pass {
@@ -37,6 +39,7 @@ typedef struct pass {
     nd_activation_cache *activations;
     nd_known_heads *heads; /* on the images that are measured on */
     bool scales;           /* wanted: what an error in a layer does to the scores */
+    int next;              /* node of the next layer that is measured, or 0 */
 } pass;
 
 typedef struct moments_job {
@@ -48,20 +51,23 @@ typedef struct moments_job {
 
 static nd_status moments_block(void *context, int64_t n) {
     moments_job *job = context;
-    return nd_split_add(&job->split, job->backend, job->conv, n, job->captures.data[0],
-                        job->captures.data[1]);
+    return nd_split_add(&job->split, job->backend, job->conv, n, job->captures.data[0], NULL);
+}
+
+/* Images that layers are fitted to. */
+static int64_t fitted_images(const nd_decouple_settings *settings) {
+    const int64_t images = nd_sample_count(settings->calib, settings->calib_images);
+    return settings->quick && images > quick_images ? quick_images : images;
 }
 
 static nd_status own_moments(const pass *at, const nd_layer *layer, nd_split *out) {
     nd_status status = nd_status_ok;
     moments_job job = {.backend = at->backend, .conv = &layer->conv};
     const nd_node *node = &at->graph->nodes[layer->node];
-    int values[2] = {node->in[0], node->out[0]};
-    ND_TRY_DONE(nd_split_open(&layer->conv, nd_sample_count(at->settings->calib, at->settings->calib_images),
-                              &job.split));
-    nd_activation_cache_keep(at->activations, at->graph, node->out[0]);
-    ND_TRY_DONE(
-        nd_activation_cache_captures(at->activations, at->backend, at->graph, values, 2, &job.captures));
+    const int x = node->in[0];
+    ND_TRY_DONE(nd_split_open(&layer->conv, fitted_images(at->settings), &job.split));
+    nd_activation_cache_ahead(at->activations, at->next, false);
+    ND_TRY_DONE(nd_activation_cache_captures(at->activations, at->backend, at->graph, &x, 1, &job.captures));
     ND_TRY_DONE(nd_activation_cache_sample(at->activations, 0, &job.captures, NULL, moments_block, &job));
     ND_TRY_DONE(nd_split_finish(&job.split, at->backend, &layer->conv, at->settings->ridge));
     job.split.fit->metric = layer->metric;
@@ -248,17 +254,23 @@ static int scale_ranks(const nd_decouple_settings *settings, const nd_method *me
     return n;
 }
 
+static int64_t scale_images(const nd_graph *graph) {
+    const double images = scale_macs / (double)(nd_cost_graph(graph).total_macs + 1);
+    return (int64_t)fmin(fmax(images, least_scale_images), most_scale_images);
+}
+
 /* What errors of this layer do to the scores, by fits of one method at so many ranks, on the first images.
  * Part of those were seen by the fits. chains[n]: those that are there already; the others are filled. */
 static nd_status measure_scale(const pass *at, const nd_layer *layer, const nd_method *method,
                                const nd_split *split, int n, const int64_t *ranks, nd_chain *chains,
                                nd_scale *scale) {
-    const double unseen = split->held ? (double)nd_split_held(0, scale_images) / scale_images : 0;
+    const int64_t images = scale_images(at->graph);
+    const double unseen = split->held ? (double)nd_split_held(0, images) / (double)images : 0;
     nd_score_loss *scores = NULL;
     nd_status status = nd_status_ok;
     *scale = (nd_scale){.n = n};
     ND_TRY(nd_score_loss_open(at->activations, at->backend, at->graph, layer, at->settings->calib->batch, n,
-                              scale_images, at->heads, &scores));
+                              images, at->heads, &scores));
     for (int i = 0; i < n; i++) {
         double held = 0, optimism = 1;
         if (!chains[i].n)
@@ -439,14 +451,25 @@ static bool reaches_scores(const nd_graph *graph, const nd_plan *plan) {
     return true;
 }
 
+static bool is_measured(const nd_layer *layer) {
+    return !layer->why && layer->terms <= 0;
+}
+
+/* The node of the layer that is measured after layer l, or 0. */
+static int measured_next(const nd_plan *plan, int l) {
+    while (++l < plan->n_layers)
+        if (is_measured(&plan->layers[l])) return plan->layers[l].node;
+    return 0;
+}
+
 nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                     const nd_plan *plan, nd_candidate **out, size_t *count) {
     nd_json_cache cache;
     nd_candidate_list t = {0};
     nd_known_heads heads = {0};
-    pass at = {graph, backend, settings, NULL, &heads, settings->quick && reaches_scores(graph, plan)};
+    pass at = {graph, backend, settings, NULL, &heads, settings->quick && reaches_scores(graph, plan), 0};
     ND_TRY(nd_curves_cache_open(graph, settings, &cache));
-    nd_status status = nd_activation_cache_new(settings->calib, settings->calib_images,
+    nd_status status = nd_activation_cache_new(settings->calib, fitted_images(settings),
                                                nd_activation_cache_bytes, &at.activations);
     for (int l = 0; !status && l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
@@ -458,6 +481,7 @@ nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decoupl
             continue;
         }
         status = nd_candidate_list_add(&t, &dense);
+        at.next = measured_next(plan, l);
         if (!status) status = curves_of_layer(&at, plan, l, &cache, &t);
     }
     nd_progress_report(settings->progress, "measuring curves", plan->n_layers, plan->n_layers);

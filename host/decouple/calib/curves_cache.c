@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* The file is {layer: {method: [[rank, loss], ...], "scores": [[error, loss], ...]}}. */
-static const char cache_version[] = "nd-curves-10"; /* raise when a fit changes */
+static const char cache_version[] = "nd-curves-11"; /* raise when a fit changes */
 
 void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *settings, char hex[65]) {
     nd_sha256 hash;

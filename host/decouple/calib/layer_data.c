@@ -161,8 +161,7 @@ nd_status nd_layer_moments(const nd_layer_data *data, nd_split *out) {
     layer_job job = {0};
     ND_TRY(nd_split_open(&data->layer->conv,
                          nd_sample_count(data->settings->calib, data->settings->calib_images), &job.split));
-    nd_activation_cache_keep(data->activations, data->original,
-                             data->original->nodes[data->layer->node].out[0]);
+    nd_activation_cache_ahead(data->activations, data->next, !data->settings->relu_aware);
     nd_status status = run_job(data, false, plain_block, &job);
     if (status)
         nd_split_close(&job.split);
@@ -215,6 +214,7 @@ nd_status nd_layer_gains(const nd_layer_data *data, double *gain, double *shift,
     layer_job job = {0};
     job.sums = nd_alloc_array((size_t)no, 5 * sizeof *job.sums);
     ND_REQUIRE(job.sums, nd_status_memory, "conv %s: no memory for its gains", data->layer->name);
+    nd_activation_cache_ahead(data->activations, data->next, true);
     nd_status status = run_job(data, true, gains_block, &job);
     double rest = 0, spread = 0;
     for (int64_t o = 0; !status && o < no; o++) {

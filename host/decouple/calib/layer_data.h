@@ -13,6 +13,7 @@ typedef struct nd_layer_data {
     const nd_decouple_settings *settings;
     const nd_layer *layer;
     nd_activation_cache *activations; /* at or before the layer */
+    int next;                         /* node that they move to after it, or 0 */
 } nd_layer_data;
 
 /* Inputs of the current network against outputs of the original. Where the layer ends in a residual sum whose

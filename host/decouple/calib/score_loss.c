@@ -18,14 +18,14 @@ typedef struct head {
     int value;
     int64_t size;         /* numbers of an image */
     float *known;         /* [images][size] of the original, or NULL */
-    float *out;           /* [batch][size] */
+    float *out, *wanted;  /* [batch][size], the original's where they are not known */
     double *sum, squares; /* [size] */
 } head;
 
 struct nd_score_loss {
     const nd_layer *layer;
     nd_backend *backend;
-    nd_captures original; /* x, then what the rest needs besides y, then the heads */
+    nd_captures original; /* x, then what the rest needs besides y, then y where the heads are not known */
     nd_exec *rest;
     int n_sides;
     trial *trials;
@@ -35,7 +35,7 @@ struct nd_score_loss {
     int n_heads, all_heads;
     int64_t images, all_images, batch; /* images measured so far, and to be measured */
     nd_known_heads *known;
-    bool knows; /* the heads are known, and not among the captures */
+    bool knows; /* the heads of the original are known */
 };
 
 enum { most_known = 1 << 24 }; /* numbers of a head that are worth keeping */
@@ -69,27 +69,30 @@ static double head_spread(const head *of, int64_t images) {
     return spread > 0 ? spread : 1;
 }
 
+/* The heads that follow from an output of the layer, to out or, of the original, to `wanted`. */
+static nd_status run_rest(nd_score_loss *m, int64_t n, const float *y, bool original) {
+    const float *inputs[nd_captures_max] = {y};
+    float *outputs[nd_heads_max];
+    for (int s = 0; s < m->n_sides; s++) inputs[s + 1] = m->original.data[s + 1];
+    for (int h = 0; h < m->n_heads; h++) outputs[h] = original ? m->heads[h].wanted : m->heads[h].out;
+    return nd_exec_run(m->rest, n, inputs, outputs);
+}
+
 static nd_status measure_block(void *context, int64_t n) {
     nd_score_loss *m = context;
-    const float *x = m->original.data[0], *wanted[nd_heads_max];
-    float *outputs[nd_heads_max];
-    const float *inputs[nd_captures_max];
-    inputs[0] = m->y;
-    for (int s = 0; s < m->n_sides; s++) inputs[s + 1] = m->original.data[s + 1];
+    const float *x = m->original.data[0], *wanted[nd_heads_max] = {NULL};
+    if (!m->knows) ND_TRY(run_rest(m, n, m->original.data[m->n_sides + 1], true));
     for (int h = 0; h < m->n_heads; h++) {
         const head *of = &m->heads[h];
         float *known = of->known ? of->known + m->images * of->size : NULL;
-        wanted[h] = m->knows ? known : m->original.data[m->n_sides + 1 + h];
+        wanted[h] = m->knows ? known : of->wanted;
         if (known && !m->knows) memcpy(known, wanted[h], (size_t)(n * of->size) * sizeof *known);
-    }
-    m->images += n;
-    for (int h = 0; h < m->n_heads; h++) {
-        outputs[h] = m->heads[h].out;
         head_add(&m->heads[h], n, wanted[h]);
     }
+    m->images += n;
     for (int t = 0; t < m->n_trials; t++) {
         ND_TRY(nd_exec_run(m->trials[t].exec, n, &x, &m->y));
-        ND_TRY(nd_exec_run(m->rest, n, inputs, outputs));
+        ND_TRY(run_rest(m, n, m->y, false));
         for (int h = 0; h < m->n_heads; h++)
             m->trials[t].loss[h] += head_distance(&m->heads[h], n, wanted[h]);
     }
@@ -179,6 +182,7 @@ void nd_score_loss_close(nd_score_loss *m) {
     for (int h = 0; h < m->n_heads; h++) {
         if (!m->knows) free(m->heads[h].known);
         free(m->heads[h].out);
+        free(m->heads[h].wanted);
         free(m->heads[h].sum);
     }
     free(m);
@@ -227,6 +231,8 @@ static nd_status find_known(nd_score_loss *m) {
     for (int h = 0; h < m->n_heads && !m->knows; h++) m->heads[h].known = NULL;
     for (int h = 0; h < m->n_heads && !m->knows; h++) {
         const int64_t size = m->heads[h].size;
+        m->heads[h].wanted = nd_alloc_array((size_t)m->batch, (size_t)size * sizeof(float));
+        ND_REQUIRE(m->heads[h].wanted, nd_status_memory, "no memory for measuring %s", m->layer->name);
         if (size > most_known / m->all_images) continue;
         m->heads[h].known = nd_alloc_array((size_t)m->all_images, (size_t)size * sizeof(float));
         ND_REQUIRE(m->heads[h].known, nd_status_memory, "no memory for measuring %s", m->layer->name);
@@ -273,9 +279,9 @@ nd_status nd_score_loss_open(const nd_activation_cache *activations, nd_backend 
     rest[0] = y;
     ND_TRY_DONE(cut_after(graph, y, values + 1, &m->n_sides));
     memcpy(rest + 1, values + 1, (size_t)m->n_sides * sizeof *rest);
-    memcpy(values + m->n_sides + 1, heads, (size_t)m->n_heads * sizeof *values);
+    values[m->n_sides + 1] = y;
     ND_TRY_DONE(nd_activation_cache_captures(activations, backend, graph, values,
-                                             m->n_sides + 1 + (m->knows ? 0 : m->n_heads), &m->original));
+                                             m->n_sides + (m->knows ? 1 : 2), &m->original));
     nd_exec_settings settings = {.batch = batch,
                                  .shrink = true,
                                  .inputs = rest,

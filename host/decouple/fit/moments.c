@@ -53,20 +53,26 @@ nd_status nd_moments_new_targets(const nd_conv *conv, nd_moments **out) {
     return moments_new(conv, false, out);
 }
 
+/* The sums of p, a row below those of the outputs of each group, until nd_moments_finish. */
+static double *sums_of_patches(const nd_moments *m, int64_t group) {
+    const int64_t rows = m->no / m->groups;
+    return m->h + (group * (rows + 1) + rows) * m->k;
+}
+
 /* The rows that wait go into the sums. */
 static nd_status add_waiting(nd_moments *m, nd_backend *backend) {
     const nd_linalg *linalg = &backend->table->linalg;
-    const int64_t k = m->k, rows = m->no / m->groups, n = m->waiting.n;
+    const int64_t k = m->k, targets = m->waiting.targets, n = m->waiting.n;
     if (!n) return nd_status_ok;
     for (int64_t g = 0; g < m->groups; g++) {
         const float *x = m->waiting.x + g * m->waiting.most * k;
-        const float *y = m->waiting.y + g * m->waiting.most * (rows + 1);
+        const float *y = m->waiting.y + g * m->waiting.most * (targets + 1);
         if (m->g && !m->shifts) ND_TRY(linalg->accumulate(backend, n, k, x, k, x, m->g + g * k * k));
-        ND_TRY(linalg->accumulate(backend, n, rows + 1, y, k, x, m->h + g * (rows + 1) * k));
+        ND_TRY(linalg->accumulate(backend, n, targets + 1, y, k, x, sums_of_patches(m, g) - targets * k));
         for (int64_t r = 0; r < n; r++)
-            for (int64_t o = 0; o < rows; o++) {
-                const double value = y[r * (rows + 1) + o];
-                m->mean_y[g * rows + o] += value;
+            for (int64_t o = 0; o < targets; o++) {
+                const double value = y[r * (targets + 1) + o];
+                m->mean_y[g * targets + o] += value;
                 m->vy += value * value;
             }
     }
@@ -75,10 +81,22 @@ static nd_status add_waiting(nd_moments *m, nd_backend *backend) {
     return nd_status_ok;
 }
 
+/* Multiply-adds of a pixel, summed by patches or by maps. */
+static int64_t patch_work(const nd_moments *m) {
+    return m->groups * m->k * (m->k / 2 + m->no / m->groups);
+}
+
+static int64_t map_work(const nd_moments *m, const nd_conv *conv) {
+    const int64_t channels = conv->ni / conv->groups;
+    return m->groups * (25 * channels * channels / 2 + m->no / m->groups * m->k);
+}
+
 void nd_moments_limit(nd_moments *m, const nd_conv *conv, int64_t images) {
-    int64_t area = nd_conv_out_h(conv) * nd_conv_out_w(conv);
-    double wanted = ceil(enough_per_unknown * (double)m->k / (double)images);
-    m->per_image = wanted < (double)area ? (int64_t)fmax(wanted, 1) : 0;
+    const double area = (double)(nd_conv_out_h(conv) * nd_conv_out_w(conv));
+    const double wanted = fmax(ceil(enough_per_unknown * (double)m->k / (double)images), 1);
+    const bool all = wanted >= area || (nd_shifts_suit(conv) &&
+                                        area * (double)map_work(m, conv) <= wanted * (double)patch_work(m));
+    m->per_image = all ? 0 : (int64_t)wanted;
 }
 
 /* One pixel of each of per_image parts of the output, drawn by the number of the image. */
@@ -94,6 +112,18 @@ static int32_t *draw_pixels(const nd_moments *m, int64_t first, int64_t n, int64
     return pixel;
 }
 
+/* Patches go to the sums by blocks. */
+static nd_status add_patches(nd_moments *m, nd_backend *backend, const nd_conv *conv, const nd_pixels *from,
+                             int64_t pixels) {
+    for (int64_t at = 0, count; at < pixels; at += count) {
+        const int64_t left = pixels - at, room = m->waiting.most - m->waiting.n;
+        count = left < room ? left : room;
+        nd_patches_gather(&m->waiting, conv, from, at, count);
+        if (m->waiting.n == m->waiting.most) ND_TRY(add_waiting(m, backend));
+    }
+    return nd_status_ok;
+}
+
 nd_status nd_moments_add(nd_moments *m, nd_backend *backend, const nd_conv *conv, int64_t first, int64_t n,
                          const float *x, const float *y) {
     nd_status status = nd_status_ok;
@@ -101,26 +131,54 @@ nd_status nd_moments_add(nd_moments *m, nd_backend *backend, const nd_conv *conv
     int32_t *pixel = m->per_image ? draw_pixels(m, first, n, area) : NULL;
     const nd_pixels from = {x, y, m->per_image ? m->per_image : area, pixel};
     ND_REQUIRE_DONE(pixel || !m->per_image, nd_status_memory, "conv %s: no memory for places", conv->name);
-    if (!m->waiting.most) {
-        ND_TRY_DONE(nd_patches_open(conv, &m->waiting));
+    m->own = !y;
+    if (!m->waiting.most && !m->shifts) {
         if (m->g && !m->per_image && nd_shifts_suit(conv)) ND_TRY_DONE(nd_shifts_new(conv, &m->shifts));
+        if (!m->own || !m->shifts) ND_TRY_DONE(nd_patches_open(conv, !m->own, &m->waiting));
     }
     if (m->shifts) ND_TRY_DONE(nd_shifts_add(m->shifts, backend, conv, n, x));
-    for (int64_t at = 0, count; at < n * from.per_image; at += count) {
-        const int64_t left = n * from.per_image - at, room = m->waiting.most - m->waiting.n;
-        count = left < room ? left : room;
-        nd_patches_gather(&m->waiting, conv, &from, at, count);
-        if (m->waiting.n == m->waiting.most) ND_TRY_DONE(add_waiting(m, backend));
-    }
+    if (m->own && m->shifts)
+        m->pixels += (double)(n * area);
+    else
+        ND_TRY_DONE(add_patches(m, backend, conv, &from, n * from.per_image));
 done:
     free(pixel);
     return status;
 }
 
-nd_status nd_moments_finish(nd_moments *m, nd_backend *backend) {
+/* What W x + b has to do with x follows from x alone. */
+static nd_status find_own(nd_moments *m, nd_backend *backend, const nd_conv *conv) {
+    const int64_t k = m->k, rows = m->no / m->groups, part = rows * k;
+    double *w = nd_alloc_array((size_t)part, sizeof *w);
+    ND_REQUIRE(w, nd_status_memory, "conv %s: no memory for its moments", conv->name);
+    nd_status status = nd_status_ok;
+    m->vy = 0;
+    for (int64_t g = 0; !status && g < m->groups; g++) {
+        double *h = m->h + g * part;
+        const double *mean = m->mean_p + g * k;
+        for (int64_t e = 0; e < part; e++) w[e] = conv->weights[g * part + e];
+        status = backend->table->linalg.gemm(backend, false, false, rows, k, k, 1, w, k, m->g + g * k * k, k,
+                                             0, h, k);
+        for (int64_t o = 0; !status && o < rows; o++) {
+            double *mean_y = &m->mean_y[g * rows + o];
+            *mean_y = conv->bias && !m->unbiased ? conv->bias[g * rows + o] : 0;
+            for (int64_t i = 0; i < k; i++) {
+                *mean_y += w[o * k + i] * mean[i];
+                m->vy += w[o * k + i] * h[o * k + i];
+            }
+        }
+    }
+    m->vy = fmax(m->vy, 0);
+    free(w);
+    return status;
+}
+
+nd_status nd_moments_finish(nd_moments *m, nd_backend *backend, const nd_conv *conv) {
     ND_TRY(add_waiting(m, backend));
     nd_patches_close(&m->waiting);
-    if (m->shifts) ND_TRY(nd_shifts_finish(m->shifts, backend, m->g));
+    if (m->shifts) ND_TRY(nd_shifts_finish(m->shifts, backend, m->g, m->mean_p));
+    for (int64_t g = 0; !m->shifts && g < m->groups; g++)
+        memcpy(m->mean_p + g * m->k, sums_of_patches(m, g), (size_t)m->k * sizeof *m->mean_p);
     nd_shifts_free(m->shifts);
     m->shifts = NULL;
     ND_REQUIRE(m->pixels > 0, nd_status_usage, "calibration saw no image");
@@ -133,9 +191,8 @@ nd_status nd_moments_finish(nd_moments *m, nd_backend *backend) {
     }
     m->vy = fmax(m->vy, 0);
     for (int64_t g = 0; g < m->groups; g++) {
-        const double *sums = m->h + (g * (rows + 1) + rows) * k;
         double *mean = m->mean_p + g * k, *gram = m->g ? m->g + g * k * k : NULL;
-        for (int64_t i = 0; i < k; i++) mean[i] = m->unbiased ? 0 : sums[i] * scale;
+        for (int64_t i = 0; i < k; i++) mean[i] *= m->unbiased ? 0 : scale;
         for (int64_t i = 0; gram && i < k; i++)
             for (int64_t j = 0; j < k; j++) gram[i * k + j] = gram[i * k + j] * scale - mean[i] * mean[j];
         /* Close the gap that the row of ones leaves; rows only ever move down to lower addresses. */
@@ -145,7 +202,7 @@ nd_status nd_moments_finish(nd_moments *m, nd_backend *backend) {
             for (int64_t i = 0; i < k; i++) to[i] = from[i] * scale - my * mean[i];
         }
     }
-    return nd_status_ok;
+    return m->own ? find_own(m, backend, conv) : nd_status_ok;
 }
 
 void nd_moments_pool(nd_moments *m, const nd_moments *more) {
@@ -175,7 +232,7 @@ void nd_moments_pool(nd_moments *m, const nd_moments *more) {
 }
 
 nd_status nd_moments_retarget(nd_moments *m, nd_backend *backend, const nd_conv *conv, nd_moments *targets) {
-    ND_TRY(nd_moments_finish(targets, backend));
+    ND_TRY(nd_moments_finish(targets, backend, conv));
     int64_t per_group = m->no / m->groups * m->k;
     for (int64_t e = 0; e < m->no * m->k; e++)
         m->h[e] = targets->h[e] + m->ridge[e / per_group] * conv->weights[e];

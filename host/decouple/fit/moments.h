@@ -23,6 +23,7 @@ typedef struct nd_moments {
     double *mean_p, *mean_y; /* [groups][k], [no] */
     double *ridge;           /* [groups]: what nd_moments_ridge added to the diagonal */
     bool unbiased;           /* not centred */
+    bool own;                /* the target is what the layer itself makes of the patches: h = W g */
     double vy;               /* E|y|^2 - |E y|^2 */
     /* [groups][no/groups][no/groups] root of the output metric, or NULL: borrowed
      * (decouple/calib/output_metric.h). It decides which filters live; the last refit uses h alone. */
@@ -36,11 +37,13 @@ nd_status nd_moments_new(const nd_conv *conv, nd_moments **out);
 void nd_moments_free(nd_moments *moments); /* NULL is legal */
 
 /* Before the first nd_moments_add: of each of the `images` images to come only so many pixels that there are
- * 200 for each of the k unknowns of an output. More of them add nothing but time (method.md, "Moments"). */
+ * 200 for each of the k unknowns of an output. More of them add nothing but time (method.md, "Moments"),
+ * unless all of them take less, by maps. */
 void nd_moments_limit(nd_moments *moments, const nd_conv *conv, int64_t images);
 
 /* Adds n images, numbered from `first`: x[n][ni][in_h][in_w], y[n][no][out_h][out_w]. However images are cut
- * into calls, the same patches are summed together, a block at a time. Under a limit the pixels are one of
+ * into calls, the same patches are summed together, a block at a time. y NULL, every time: the target is the
+ * layer's own output, whose moments follow from those of the patches. Under a limit the pixels are one of
  * each of per_image equal parts of the output, at a place drawn by the number of the image: the same ones for
  * every target. */
 nd_status nd_moments_add(nd_moments *moments, nd_backend *backend, const nd_conv *conv, int64_t first,
@@ -54,7 +57,7 @@ nd_status nd_moments_retarget(nd_moments *moments, nd_backend *backend, const nd
                               nd_moments *targets);
 
 /* Sums to centred means. Once, after the last nd_moments_add. */
-nd_status nd_moments_finish(nd_moments *moments, nd_backend *backend);
+nd_status nd_moments_finish(nd_moments *moments, nd_backend *backend, const nd_conv *conv);
 
 /* The moments of the images of both into the first; both finished and without ridge. nd_moments_unridge takes
  * out what nd_moments_ridge has added. */

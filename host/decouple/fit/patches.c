@@ -7,14 +7,14 @@
 
 enum { most_rows = 4096, least_rows = 256, most_floats = 1 << 24 }; /* of x: 64 MiB */
 
-nd_status nd_patches_open(const nd_conv *conv, nd_patches *out) {
+nd_status nd_patches_open(const nd_conv *conv, bool targets, nd_patches *out) {
     const int64_t k = conv->ni * nd_conv_taps(conv); /* of all groups */
     int64_t most = most_floats / k;
     if (most > most_rows) most = most_rows;
     if (most < least_rows) most = least_rows;
-    *out = (nd_patches){.most = most};
+    *out = (nd_patches){.most = most, .targets = targets ? conv->no / conv->groups : 0};
     out->x = nd_alloc_array((size_t)most, (size_t)k * sizeof *out->x);
-    out->y = nd_alloc_array((size_t)most, (size_t)(conv->no + conv->groups) * sizeof *out->y);
+    out->y = nd_alloc_array((size_t)most, (size_t)(conv->groups * (out->targets + 1)) * sizeof *out->y);
     ND_REQUIRE(out->x && out->y, nd_status_memory, "conv %s: no memory for a block of patches", conv->name);
     return nd_status_ok;
 }
@@ -58,11 +58,12 @@ static void gather_rows(void *context, int64_t begin, int64_t end, int worker) {
         const int64_t at = g->group * g->to->most + g->to->n + r;
         patch_row(g, image, pixel / out_w, pixel % out_w, g->to->x + at * k);
         const int64_t apart = conv->product ? 1 : area;
-        const float *y = from->y + (conv->product ? (image * area + pixel) * rows
-                                                  : (image * conv->no + g->group * rows) * area + pixel);
-        float *target = g->to->y + at * (rows + 1);
-        for (int64_t o = 0; o < rows; o++) target[o] = y[o * apart];
-        target[rows] = 1;
+        const float *y = !from->y        ? NULL
+                         : conv->product ? from->y + (image * area + pixel) * rows
+                                         : from->y + (image * conv->no + g->group * rows) * area + pixel;
+        float *target = g->to->y + at * (g->to->targets + 1);
+        for (int64_t o = 0; o < g->to->targets; o++) target[o] = y[o * apart];
+        target[g->to->targets] = 1;
     }
 }
 

@@ -37,6 +37,7 @@ struct nd_shifts {
     float *lines[n_edges];  /* [groups][most * length][channels][taps] */
     double *sums[n_shifts]; /* [groups][channels][channels] */
     double *edges[n_edges]; /* [groups][channels * taps][channels * taps] */
+    double *means;          /* [groups][channels][taps * taps]: sums of patches */
 };
 
 bool nd_shifts_suit(const nd_conv *conv) {
@@ -72,7 +73,8 @@ nd_status nd_shifts_new(const nd_conv *conv, nd_shifts **out) {
     if (s->most < 1) s->most = 1;
     const size_t groups = (size_t)s->groups, channels = (size_t)s->channels;
     s->maps = nd_alloc_array(groups, (size_t)map_size(s) * sizeof *s->maps);
-    bool memory = s->maps != NULL;
+    s->means = nd_alloc_array(groups, channels * taps * taps * sizeof *s->means);
+    bool memory = s->maps && s->means;
     for (int i = 0; i < n_shifts; i++) {
         s->sums[i] = nd_alloc_array(groups, channels * channels * sizeof **s->sums);
         memory = memory && s->sums[i];
@@ -94,6 +96,7 @@ nd_status nd_shifts_new(const nd_conv *conv, nd_shifts **out) {
 void nd_shifts_free(nd_shifts *s) {
     if (!s) return;
     free(s->maps);
+    free(s->means);
     for (int i = 0; i < n_shifts; i++) free(s->sums[i]);
     for (int e = 0; e < n_edges; e++) {
         free(s->lines[e]);
@@ -146,6 +149,32 @@ static void fill_edges(const nd_shifts *s, const float *x) {
     }
 }
 
+static double sum_of(const float *x, int64_t n, int64_t step) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += x[i * step];
+    return sum;
+}
+
+/* Windows that overlap the border miss nothing of a map but, by their tap, its first or last row and
+ * column. */
+static void sum_channels(void *context, int64_t begin, int64_t end, int worker) {
+    const filling *f = context;
+    const nd_shifts *s = f->to;
+    const int64_t h = s->h, w = s->w;
+    (void)worker;
+    for (int64_t c = begin; c < end; c++) {
+        const float *x = f->x + c * h * w, *last = x + (h - 1) * w;
+        const double all = sum_of(x, h * w, 1);
+        const double rows[taps] = {sum_of(last, w, 1), 0, sum_of(x, w, 1)};
+        const double columns[taps] = {sum_of(x + w - 1, h, w), 0, sum_of(x, h, w)};
+        for (int ty = 0; ty < taps; ty++)
+            for (int tx = 0; tx < taps; tx++) {
+                const double corner = ty == 1 || tx == 1 ? 0 : (ty ? x : last)[tx ? 0 : w - 1];
+                s->means[(c * taps + ty) * taps + tx] += all - rows[ty] - columns[tx] + corner;
+            }
+    }
+}
+
 typedef struct summing {
     nd_shifts *s;
     nd_backend *backend;
@@ -182,6 +211,7 @@ nd_status nd_shifts_add(nd_shifts *s, nd_backend *backend, const nd_conv *conv, 
         filling f = {s, x};
         nd_parallel_for(s->groups * s->h, s->w * s->channels, fill_rows, &f);
         fill_edges(s, x);
+        nd_parallel_for(s->groups * s->channels, s->h * s->w, sum_channels, &f);
         if (++s->n == s->most) ND_TRY(sum_waiting(s, backend));
     }
     return nd_status_ok;
@@ -229,10 +259,11 @@ static void spread_channels(void *context, int64_t begin, int64_t end, int worke
             }
 }
 
-nd_status nd_shifts_finish(nd_shifts *s, nd_backend *backend, double *g) {
+nd_status nd_shifts_finish(nd_shifts *s, nd_backend *backend, double *g, double *p) {
     ND_TRY(sum_waiting(s, backend));
     spreading job = {s, g};
     const int64_t all = taps * taps;
     nd_parallel_for(s->groups * s->channels, all * all * s->channels, spread_channels, &job);
+    memcpy(p, s->means, (size_t)(s->groups * s->channels * all) * sizeof *p);
     return nd_status_ok;
 }

@@ -24,7 +24,8 @@ void nd_shifts_free(nd_shifts *shifts); /* NULL is legal */
 nd_status nd_shifts_add(nd_shifts *shifts, nd_backend *backend, const nd_conv *conv, int64_t n,
                         const float *x);
 
-/* Puts the sums of p p^T into g[groups][9 C][9 C], patches as in fit/moments.h. Once. */
-nd_status nd_shifts_finish(nd_shifts *shifts, nd_backend *backend, double *g);
+/* Puts the sums of p p^T into g[groups][9 C][9 C] and those of p into p[groups][9 C], patches as in
+ * fit/moments.h. Once. */
+nd_status nd_shifts_finish(nd_shifts *shifts, nd_backend *backend, double *g, double *p);
 
 #endif

@@ -42,7 +42,8 @@ nd_status nd_split_add(nd_split *split, nd_backend *backend, const nd_conv *conv
     split->images += n;
     if (seen) ND_TRY(nd_moments_add(split->fit, backend, conv, first, seen, x, y));
     if (!held) return nd_status_ok;
-    return nd_moments_add(split->held, backend, conv, first + seen, held, x + seen * in, y + seen * out);
+    return nd_moments_add(split->held, backend, conv, first + seen, held, x + seen * in,
+                          y ? y + seen * out : NULL);
 }
 
 nd_status nd_split_finish(nd_split *split, nd_backend *backend, const nd_conv *conv, double lambda) {
@@ -50,8 +51,8 @@ nd_status nd_split_finish(nd_split *split, nd_backend *backend, const nd_conv *c
         nd_moments_free(split->held);
         split->held = NULL;
     }
-    ND_TRY(nd_moments_finish(split->fit, backend));
-    if (split->held) ND_TRY(nd_moments_finish(split->held, backend));
+    ND_TRY(nd_moments_finish(split->fit, backend, conv));
+    if (split->held) ND_TRY(nd_moments_finish(split->held, backend, conv));
     const double pixels = split->fit->pixels + (split->held ? split->held->pixels : 0);
     if (lambda <= 0) lambda = nd_moments_usual_ridge(pixels / (double)split->fit->k);
     split->lambda = nd_moments_ridge(split->fit, conv, lambda);

@@ -69,7 +69,7 @@ static void open_pass(nd_graph *original, bool disturbed, const char *name, cons
     }
     OK(nd_activation_cache_new(w->calib, images, 1 << 24, &w->activations));
     OK(nd_activation_cache_move(w->activations, w->backend, original, w->current, w->layer->node));
-    w->data = (nd_layer_data){original, w->current, w->backend, &w->settings, w->layer, w->activations};
+    w->data = (nd_layer_data){original, w->current, w->backend, &w->settings, w->layer, w->activations, 0};
 }
 
 static void close_pass(pass *w) {

@@ -42,7 +42,7 @@ static nd_moments *own_moments(nd_backend *backend, const nd_conv *conv, int64_t
     }
     OK(nd_moments_new(conv, &moments));
     OK(nd_moments_add(moments, backend, conv, 0, n, x, y));
-    OK(nd_moments_finish(moments, backend));
+    OK(nd_moments_finish(moments, backend, conv));
     nd_moments_ridge(moments, conv, 1e-6);
     free(x);
     free(y);

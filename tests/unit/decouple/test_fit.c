@@ -48,9 +48,9 @@ static nd_moments *moments_of(nd_backend *backend, const nd_conv *conv, int64_t 
     OK(nd_moments_new(conv, &m));
     for (int64_t i = 0; i < n; i += 5) { /* uneven blocks */
         int64_t block = n - i < 5 ? n - i : 5;
-        OK(nd_moments_add(m, backend, conv, i, block, x + i * in, y + i * out));
+        OK(nd_moments_add(m, backend, conv, i, block, x + i * in, y ? y + i * out : NULL));
     }
-    OK(nd_moments_finish(m, backend));
+    OK(nd_moments_finish(m, backend, conv));
     return m;
 }
 
@@ -198,6 +198,52 @@ Test(fit, moments_by_shifts_are_those_of_patches) {
     nd_backend_close(backend);
 }
 
+static double largest_apart(const double *a, const double *b, int64_t n) {
+    double apart = 0, size = 0;
+    for (int64_t e = 0; e < n; e++) {
+        apart = fmax(apart, fabs(a[e] - b[e]));
+        size = fmax(size, fabs(b[e]));
+    }
+    return size > 0 ? apart / size : apart;
+}
+
+/* What a layer makes of its patches need not be seen: from patches, from maps, and with a ridge, of which the
+ * least-squares kernel, the layer's own, knows nothing. */
+Test(fit, moments_of_a_layers_own_output_follow_from_its_patches) {
+    enum { some = 40 };
+    nd_backend *backend = help_backend();
+    for (int shape = 0; shape <= help_n_shapes; shape++) {
+        nd_conv conv = help_conv(shape < help_n_shapes ? shape : 0, 31);
+        if (shape == help_n_shapes) {
+            help_conv_free(&conv);
+            conv = help_shapes[0];
+            conv.ni = 128, conv.no = 6, conv.groups = 2, conv.in_h = 5, conv.in_w = 4;
+            conv.weights = help_normals(help_kernel_size(&conv), 91);
+            conv.bias = help_normals(conv.no, 92);
+            cr_assert(nd_shifts_suit(&conv));
+        }
+        float *x = pictures(&conv, some, 9), *y = responses(&conv, x, some);
+        nd_moments *seen = moments_of(backend, &conv, some, x, y),
+                   *own = moments_of(backend, &conv, some, x, NULL);
+        const double *w = NULL;
+        cr_expect_lt(largest_apart(own->g, seen->g, own->groups * own->k * own->k), 1e-6, "%s", conv.name);
+        cr_expect_lt(largest_apart(own->h, seen->h, own->no * own->k), 1e-5, "%s", conv.name);
+        cr_expect_lt(largest_apart(own->mean_p, seen->mean_p, own->groups * own->k), 1e-6, "%s", conv.name);
+        cr_expect_lt(largest_apart(own->mean_y, seen->mean_y, own->no), 1e-5, "%s", conv.name);
+        cr_expect_float_eq(own->vy, seen->vy, 1e-5 * seen->vy, "%s: %g, not %g", conv.name, own->vy,
+                           seen->vy);
+        nd_moments_ridge(own, &conv, 0.1);
+        OK(nd_refit_kernel(backend, &conv, own, &w));
+        for (int64_t e = 0; e < help_kernel_size(&conv); e++) cr_expect_eq(w[e], conv.weights[e]);
+        free(x);
+        free(y);
+        help_conv_free(&conv);
+        nd_moments_free(seen);
+        nd_moments_free(own);
+    }
+    nd_backend_close(backend);
+}
+
 /* Large maps under a limit: how images are cut into blocks does not matter, the drawn pixels stand for all,
  * and targets are those of the patches, of a second target as well. */
 Test(fit, a_limit_takes_pixels_from_every_image) {
@@ -219,7 +265,7 @@ Test(fit, a_limit_takes_pixels_from_every_image) {
                 const int64_t n = some - i < block ? some - i : block;
                 OK(nd_moments_add(m[cut], backend, &conv, i, n, x + i * in, y + i * out));
             }
-            OK(nd_moments_finish(m[cut], backend));
+            OK(nd_moments_finish(m[cut], backend, &conv));
         }
         cr_expect(m[0]->pixels >= 200.0 * (double)m[0]->k && m[0]->pixels < 205.0 * (double)m[0]->k + some);
         cr_expect_lt(m[0]->pixels, 0.7 * all->pixels);
