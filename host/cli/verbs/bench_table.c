@@ -111,14 +111,17 @@ static void print_notes(const nd_bench_table *table, FILE *file, const nd_bench_
     const nd_backend *backend = settings->backend;
     const int threads = nd_threads();
     double mib = 1.0 / (1 << 20);
+    char arithmetic[64] = ""; /* of 8-bit types none is measured */
+    if (settings->peaks.gflops > 0)
+        snprintf(arithmetic, sizeof arithmetic, "%.0f GFLOP/s and ", settings->peaks.gflops);
     fprintf(file,
-            "\n%s, %s, %d thread%s: peaks measured now %.0f GFLOP/s and %.1f GB/s; cold buffers rotate "
+            "\n%s, %s, %d thread%s: peaks measured now %s%.1f GB/s; cold buffers rotate "
             "through up to %.0f MiB"
             " (last cache %.0f MiB).\n"
             "MACs x and time x: dense / this, MACs and measured time; blocks interleaved, medians, bootstrap "
             "interval.\n",
             backend->name, nd_precision_name(settings->precision), threads, threads == 1 ? "" : "s",
-            settings->peaks.gflops, settings->peaks.gbps, mib * (double)nd_peaks_rotation(backend),
+            arithmetic, settings->peaks.gbps, mib * (double)nd_peaks_rotation(backend),
             mib * (double)backend->last_cache_bytes);
     if (table->discarded)
         fprintf(file, "%" PRId64 " blocks were interrupted and discarded.\n", table->discarded);
