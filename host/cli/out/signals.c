@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
+#include <unwind.h>
 
 static const struct ending {
     int signal;
@@ -24,17 +25,29 @@ static void say(const char *text) {
     if (write(STDERR_FILENO, text, strlen(text)) < 0) return; /* whoever reads it is gone */
 }
 
+typedef struct calls {
+    int n;
+    void *at[32];
+} calls;
+
+static _Unwind_Reason_Code add_call(struct _Unwind_Context *context, void *list) {
+    calls *to = list;
+    const int most = sizeof to->at / sizeof *to->at;
+    if (to->n < most) to->at[to->n++] = (void *)_Unwind_GetIP(context);
+    return to->n < most ? _URC_NO_REASON : _URC_END_OF_STACK;
+}
+
 /* Shells say nothing of a program that a signal ended within $(...), and a fault that happens once in a
- * thousand runs is found by its addresses alone. */
+ * thousand runs is found by its addresses alone. Not by backtrace(3), which loads the unwinder. */
 static void tell_fault(int signal) {
-    enum { most = 32 };
-    void *calls[most];
+    calls to_here = {0};
     const char *what = sigdescr_np(signal);
     say("nd: ");
     say(what ? what : "a signal");
     say(": unless it was sent on purpose this is a defect of nd; please report the command and these "
         "calls:\n");
-    backtrace_symbols_fd(calls, backtrace(calls, most), STDERR_FILENO);
+    (void)_Unwind_Backtrace(add_call, &to_here);
+    backtrace_symbols_fd(to_here.at, to_here.n, STDERR_FILENO);
 }
 
 /* The signal then does what it would have done: a fault happens again when this returns, others
@@ -51,8 +64,6 @@ static void end(int signal) {
 
 void nd_cli_catch_signals(void) {
     struct sigaction action;
-    void *call;
-    (void)backtrace(&call, 1); /* the first one loads the unwinder, which a handler must not */
     memset(&action, 0, sizeof action);
     action.sa_handler = end;
     (void)sigfillset(&action.sa_mask);
