@@ -198,7 +198,9 @@ static nd_status move_one(nd_activation_cache *f, nd_backend *backend, int g, in
     cut to;
     pass p = {.cache = f};
     nd_captures captures = {0};
-    if (node <= f->at[g].node) return nd_status_ok;
+    ND_REQUIRE(node >= f->at[g].node, nd_status_internal, "%s: its activations are gone",
+               f->graphs[0]->nodes[node].name);
+    if (node == f->at[g].node) return nd_status_ok;
     if (!cut_before(f, node, cut_bytes(f, &f->at[!g]), &to)) {
         nd_log(nd_log_debug, "%s: too much to keep of the %s network; computed anew",
                f->graphs[0]->nodes[node].name, g ? "new" : "original");

@@ -111,10 +111,11 @@ static bool is_fitted(const nd_layer *layer, bool changed) {
     return layer->method || (changed && !layer->conv.product);
 }
 
-/* The node of the layer that is fitted after layer l, or 0. */
+/* The node of the first layer after layer l that may be fitted, or 0: what layer l frees may give a method to
+ * any that is open. */
 static int fitted_next(const nd_plan *plan, int l) {
     while (++l < plan->n_layers)
-        if (is_fitted(&plan->layers[l], true)) return plan->layers[l].node;
+        if (is_fitted(&plan->layers[l], true) || !plan->layers[l].why) return plan->layers[l].node;
     return 0;
 }
 

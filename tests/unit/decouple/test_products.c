@@ -1,4 +1,6 @@
 /* Gemm and MatMul by a constant as layers without a spatial kernel (method.md, "Pointwise layers"). */
+#include "decouple/calib/calibrate.h"
+#include "decouple/methods/method.h"
 #include "model/model.h"
 #include "tests/unit/help/net_help.h"
 
@@ -238,4 +240,41 @@ Test(products, a_file_has_them_in_the_place_of_the_old_node) {
     unlink(in);
     unlink(out);
     rmdir(folder);
+}
+
+static void give_method(nd_plan *plan, int layer, const char *method, int64_t rank) {
+    plan->layers[layer].method = nd_method_find(method);
+    plan->layers[layer].rank = rank;
+}
+
+static nd_status change_mind(void *plan, int layer) {
+    if (layer == 0) give_method(plan, 1, "lowrank", 4);
+    return nd_status_ok;
+}
+
+/* What the first layer frees is spent on a product that was to stay dense, before one that was not. */
+Test(products, one_that_gets_a_method_during_the_pass_is_fitted) {
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(16, 11);
+    nd_graph *graph = mixed_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_plan plan;
+    nd_chain chains[4] = {{0}};
+    nd_fit_error error[4];
+    settings.method = "dwpw,lowrank";
+    settings.first_conv = true;
+    settings.calib = calib;
+    settings.calib_images = 16;
+    OK(nd_plan_open(graph, &settings, &plan));
+    cr_assert_eq(plan.n_layers, 4);
+    give_method(&plan, 0, "dwpw", 12);
+    give_method(&plan, 2, "lowrank", 6);
+    const nd_fitted_hook hook = {change_mind, &plan};
+    OK(nd_calibrate(graph, backend, &settings, &plan, &hook, chains, error));
+    for (int l = 0; l < 3; l++) cr_expect(error[l].seen >= 0 && chains[l].n > 1, "layer %d", l);
+    for (int l = 0; l < 4; l++) nd_chain_free(&chains[l]);
+    nd_plan_close(&plan);
+    nd_graph_free(graph);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
 }
