@@ -26,8 +26,7 @@ struct nd_activation_cache {
     size_t limit;
     const nd_graph *graphs[networks];
     cut at[networks];
-    cut ahead;   /* of the original: what the next pass leaves or the last one has left; n == 0: nothing */
-    bool asked;  /* for what the next pass leaves */
+    cut ahead; /* of the original: what the next pass leaves, without blocks, or has left; n == 0: nothing */
     bool passed; /* nothing needs the original's cut once the next pass has been at it */
 };
 
@@ -41,7 +40,7 @@ static void block_free(block *b) {
 static void cut_free(cut *c) {
     for (size_t b = 0; b < c->n_blocks; b++) block_free(&c->blocks[b]);
     free(c->blocks);
-    *c = (cut){.node = c->node};
+    *c = (cut){0};
 }
 
 nd_status nd_activation_cache_new(nd_batches *batches, int64_t images, size_t limit,
@@ -99,7 +98,9 @@ static bool cut_before(const nd_activation_cache *f, int node, double others, cu
         if (fits) out->value[out->n++] = v;
     }
     free(varies);
-    return fits && out->n > 0 && cut_bytes(f, out) + others <= (double)f->limit;
+    fits = fits && out->n > 0 && cut_bytes(f, out) + others <= (double)f->limit;
+    if (!fits) *out = (cut){0};
+    return fits;
 }
 
 /* Appends n images of the values of a cut, which are the last that `from` has captured. */
@@ -118,10 +119,15 @@ static nd_status cut_append(cut *to, const nd_captures *from, int64_t n) {
     return nd_status_ok;
 }
 
+/* Whether the next pass is to leave what is ahead. */
+static bool is_asked(const nd_activation_cache *f) {
+    return f->ahead.n && !f->ahead.n_blocks;
+}
+
 nd_status nd_activation_cache_captures(const nd_activation_cache *f, nd_backend *backend,
                                        const nd_graph *graph, const int *values, int n, nd_captures *out) {
     const int g = graph == f->graphs[1];
-    const int more = f->asked && !g ? f->ahead.n : 0;
+    const int more = is_asked(f) && !g ? f->ahead.n : 0;
     int *wanted = nd_alloc_array((size_t)(n + more) + 1, sizeof *wanted);
     ND_REQUIRE(wanted, nd_status_memory, "no memory for a calibration pass");
     memcpy(wanted, values, (size_t)n * sizeof *wanted);
@@ -144,16 +150,15 @@ typedef struct pass {
     void *context;
 } pass;
 
-/* n images through both networks, from the image or from their cuts. */
-static nd_status pass_block(pass *p, int64_t n, const float *image) {
+/* n images, with which the captures that begin at the image are done, through those that begin at a cut. */
+static nd_status pass_block(void *context, int64_t n) {
+    pass *p = context;
     for (int g = 0; g < networks; g++) {
         if (!p->captures[g]) continue;
         cut *at = &p->cache->at[g];
-        const float *inputs[nd_captures_max] = {image};
         ND_REQUIRE(!at->n || (p->next < at->n_blocks && n <= at->blocks[p->next].n), nd_status_internal,
                    "%s: other images than in the pass before", p->cache->batches->name);
-        for (int v = 0; v < at->n; v++) inputs[v] = at->blocks[p->next].data[v];
-        ND_TRY(nd_captures_run(p->captures[g], n, inputs));
+        if (at->n) ND_TRY(nd_captures_run(p->captures[g], n, (const float *const *)at->blocks[p->next].data));
         if (at->n && p->passed[g]) block_free(&at->blocks[p->next]);
         if (p->kept[g]) ND_TRY(cut_append(p->kept[g], p->captures[g], n));
     }
@@ -161,35 +166,26 @@ static nd_status pass_block(pass *p, int64_t n, const float *image) {
     return p->block ? p->block(p->context, n) : nd_status_ok;
 }
 
-/* The cut that knows how many images a block has; NULL where one of the networks begins at the image. */
-static const cut *pass_counts(const pass *p) {
-    const cut *counts = NULL;
-    for (int g = 0; g < networks; g++) {
-        if (!p->captures[g]) continue;
-        if (!p->cache->at[g].n) return NULL;
-        counts = &p->cache->at[g];
-    }
-    return counts;
-}
-
 static nd_status pass_run(pass *p, int64_t images) {
     nd_activation_cache *f = p->cache;
-    const cut *counts = pass_counts(p);
-    int64_t done = 0;
+    nd_captures *from_image[networks];
+    const cut *from = NULL;
+    int n_from_image = 0;
     if (images <= 0 || (f->images > 0 && f->images < images)) images = f->images;
-    if (!counts) ND_TRY(f->batches->rewind(f->batches));
-    while (images <= 0 || done < images) {
-        nd_batch batch = {0};
-        if (!counts)
-            ND_TRY(f->batches->next(f->batches, &batch));
-        else if (p->next < counts->n_blocks)
-            batch.n = counts->blocks[p->next].n;
-        if (!batch.n) break;
-        const int64_t n = images > 0 && batch.n > images - done ? images - done : batch.n;
-        ND_TRY(pass_block(p, n, batch.images));
-        done += n;
+    for (int g = 0; g < networks; g++) {
+        if (!p->captures[g]) continue;
+        if (f->at[g].n)
+            from = &f->at[g];
+        else
+            from_image[n_from_image++] = p->captures[g];
     }
-    ND_REQUIRE(done > 0, nd_status_input, "%s: no image could be read", f->batches->name);
+    if (n_from_image) return nd_sample(f->batches, images, from_image, n_from_image, pass_block, p);
+    for (int64_t done = 0; p->next < from->n_blocks && (images <= 0 || done < images);) {
+        const int64_t n = from->blocks[p->next].n;
+        const int64_t some = images > 0 && n > images - done ? images - done : n;
+        ND_TRY(pass_block(p, some));
+        done += some;
+    }
     return nd_status_ok;
 }
 
@@ -228,9 +224,8 @@ nd_status nd_activation_cache_move(nd_activation_cache *f, nd_backend *backend, 
                                    const nd_graph *current, int node) {
     f->graphs[0] = original;
     f->graphs[1] = current;
-    if (!f->asked && f->ahead.n && f->ahead.node == node) step_ahead(f);
+    if (f->ahead.n_blocks && f->ahead.node == node) step_ahead(f);
     cut_free(&f->ahead);
-    f->asked = false;
     for (int g = 0; g < networks; g++)
         if (f->graphs[g]) ND_TRY(move_one(f, backend, g, node));
     return nd_status_ok;
@@ -240,19 +235,17 @@ void nd_activation_cache_ahead(nd_activation_cache *f, int node, bool passed) {
     double others = cut_bytes(f, &f->at[1]);
     if (!passed) others += cut_bytes(f, &f->at[0]);
     cut_free(&f->ahead);
-    f->asked = node > f->at[0].node && cut_before(f, node, others, &f->ahead);
     f->passed = passed;
-    if (!f->asked) f->ahead = (cut){0};
+    if (node > f->at[0].node) (void)cut_before(f, node, others, &f->ahead);
 }
 
 nd_status nd_activation_cache_sample(nd_activation_cache *f, int64_t images, nd_captures *original,
                                      nd_captures *current, nd_sample_block *block, void *context) {
     pass p = {.cache = f, .captures = {original, current}, .block = block, .context = context};
-    if (f->asked) p.kept[0] = &f->ahead;
-    p.passed[0] = f->asked && f->passed;
+    if (is_asked(f)) p.kept[0] = &f->ahead;
+    p.passed[0] = p.kept[0] && f->passed;
     const nd_status status = pass_run(&p, images);
     if (status) cut_free(&f->ahead);
     if (!status && p.passed[0]) step_ahead(f);
-    f->asked = false;
     return status;
 }

@@ -417,15 +417,6 @@ Test(decouple, curves_reach_as_far_as_the_target_asks) {
     nd_backend_close(backend);
 }
 
-static double apart(const double *a, const double *b, int64_t n) {
-    double most = 0, size = 0;
-    for (int64_t e = 0; e < n; e++) {
-        most = fmax(most, fabs(a[e] - b[e]));
-        size = fmax(size, fabs(b[e]));
-    }
-    return most / size;
-}
-
 /* What is kept between layers changes nothing that they are fitted to but the last bits of sums. */
 Test(decouple, activation_cache_changes_no_moment) {
     nd_backend *backend = help_backend();
@@ -456,8 +447,8 @@ Test(decouple, activation_cache_changes_no_moment) {
         cr_expect_gt(m[0]->vy, 0);
         for (int f = 1; f < 3; f++) {
             cr_expect_eq(m[f]->pixels, m[0]->pixels);
-            cr_expect_lt(apart(m[f]->g, m[0]->g, g), 1e-6, "%s", layer->name);
-            cr_expect_lt(apart(m[f]->h, m[0]->h, h), 1e-6, "%s", layer->name);
+            cr_expect_lt(help_apart(m[f]->g, m[0]->g, g), 1e-6, "%s", layer->name);
+            cr_expect_lt(help_apart(m[f]->h, m[0]->h, h), 1e-6, "%s", layer->name);
         }
         for (int f = 0; f < 3; f++) nd_split_close(&split[f]);
         float *weights = help_normals(help_kernel_size(&layer->conv), 90 + (uint64_t)l);

@@ -196,4 +196,14 @@ static inline double help_distance(const double *a, const double *b, int64_t cou
     return norm > 0 ? sqrt(change / norm) : sqrt(change);
 }
 
+/* The largest difference of two lists, relative to the largest number of the second. */
+static inline double help_apart(const double *a, const double *b, int64_t n) {
+    double apart = 0, size = 0;
+    for (int64_t e = 0; e < n; e++) {
+        apart = fmax(apart, fabs(a[e] - b[e]));
+        size = fmax(size, fabs(b[e]));
+    }
+    return size > 0 ? apart / size : apart;
+}
+
 #endif
