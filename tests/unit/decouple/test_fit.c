@@ -1,116 +1,17 @@
-/* Moments, least squares and the fits on data, each against its definition. */
+/* Least squares and the fits on data, each against its definition. */
 #include "decouple/fit/features.h"
 #include "decouple/fit/refit.h"
 #include "decouple/fit/split.h"
 #include "decouple/methods/combine.h"
 #include "decouple/methods/dwpw.h"
 #include "decouple/methods/lowrank_fit.h"
-#include "tests/unit/help/decouple_help.h"
-
-enum { images = 24 };
-
-/* Correlated pictures: smooth in space, mixed over channels, so that data has something to tell. */
-static float *pictures(const nd_conv *conv, int64_t n, uint64_t seed) {
-    int64_t area = conv->in_h * conv->in_w, size = conv->ni * area;
-    float *noise = help_normals(n * size, seed), *x = nd_alloc_array((size_t)(n * size), sizeof *x);
-    cr_assert(x);
-    for (int64_t e = 0; e < n * size; e++) {
-        int64_t c = e / area % conv->ni, p = e % area;
-        float left = p % conv->in_w ? x[e - 1] : 0, up = p >= conv->in_w ? x[e - conv->in_w] : 0;
-        float below = c ? x[e - area] : 0;
-        x[e] = 0.4f * left + 0.3f * up + 0.5f * below + noise[e] / (float)(1 + c);
-    }
-    free(noise);
-    for (int64_t e = 0; e < n * size; e++) x[e] = x[e] > 0 ? x[e] + 0.1f : 0.1f * x[e];
-    return x;
-}
-
-static float *responses(const nd_conv *conv, const float *x, int64_t n) {
-    int64_t in = conv->ni * conv->in_h * conv->in_w;
-    int64_t out = conv->no * nd_conv_out_h(conv) * nd_conv_out_w(conv);
-    double *weights = help_widen(conv->weights, help_kernel_size(conv));
-    float *y = nd_alloc_array((size_t)(n * out), sizeof *y);
-    for (int64_t i = 0; i < n; i++) {
-        double *image = help_widen(x + i * in, in), *one = help_run_conv(conv, weights, conv->bias, image);
-        for (int64_t e = 0; e < out; e++) y[i * out + e] = (float)one[e];
-        free(image);
-        free(one);
-    }
-    free(weights);
-    return y;
-}
-
-static nd_moments *moments_of(nd_backend *backend, const nd_conv *conv, int64_t n, const float *x,
-                              const float *y) {
-    nd_moments *m = NULL;
-    int64_t in = conv->ni * conv->in_h * conv->in_w;
-    int64_t out = conv->no * nd_conv_out_h(conv) * nd_conv_out_w(conv);
-    OK(nd_moments_new(conv, &m));
-    for (int64_t i = 0; i < n; i += 5) { /* uneven blocks */
-        int64_t block = n - i < 5 ? n - i : 5;
-        OK(nd_moments_add(m, backend, conv, i, block, x + i * in, y ? y + i * out : NULL));
-    }
-    OK(nd_moments_finish(m, backend, conv));
-    return m;
-}
-
-/* E|y - (w * x + b)|^2 / var y by running it, b the best one. */
-static double measured_error(const nd_conv *conv, const double *w, int64_t n, const float *x,
-                             const float *y) {
-    int64_t in = conv->ni * conv->in_h * conv->in_w, area = nd_conv_out_h(conv) * nd_conv_out_w(conv);
-    double *sum = nd_alloc_array((size_t)(4 * conv->no), sizeof *sum), error = 0, variance = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double *image = help_widen(x + i * in, in), *one = help_run_conv(conv, w, NULL, image);
-        for (int64_t e = 0; e < conv->no * area; e++) {
-            double wanted = y[i * conv->no * area + e], rest = wanted - one[e], *s = sum + 4 * (e / area);
-            s[0] += rest;
-            s[1] += rest * rest;
-            s[2] += wanted;
-            s[3] += wanted * wanted;
-        }
-        free(image);
-        free(one);
-    }
-    double pixels = (double)(n * area);
-    for (int64_t o = 0; o < conv->no; o++) {
-        error += sum[4 * o + 1] - sum[4 * o] * sum[4 * o] / pixels;
-        variance += sum[4 * o + 3] - sum[4 * o + 2] * sum[4 * o + 2] / pixels;
-    }
-    free(sum);
-    return error / variance;
-}
-
-typedef struct problem {
-    nd_backend *backend;
-    nd_conv conv;
-    float *x, *y;
-    nd_moments *m;
-    double *w; /* room for a kernel */
-} problem;
-
-static problem open_problem(int shape) {
-    problem p = {.backend = help_backend(), .conv = help_conv(shape, 40 + (uint64_t)shape)};
-    p.x = pictures(&p.conv, images, 7);
-    p.y = responses(&p.conv, p.x, images);
-    p.m = moments_of(p.backend, &p.conv, images, p.x, p.y);
-    p.w = nd_alloc_array((size_t)help_kernel_size(&p.conv), sizeof *p.w);
-    return p;
-}
-
-static void close_problem(problem *p) {
-    nd_moments_free(p->m);
-    free(p->x);
-    free(p->y);
-    free(p->w);
-    help_conv_free(&p->conv);
-    nd_backend_close(p->backend);
-}
+#include "tests/unit/help/fit_help.h"
 
 /* Few features, where the short way is taken, and many, where it is not. */
 Test(fit, features_tell_the_error_of_a_chain) {
     static const char *const names[] = {"dwpw", "pwdw", "spatial"};
     for (int shape = 0; shape < help_n_shapes; shape++) {
-        problem p = open_problem(shape);
+        help_problem p = help_problem_open(shape);
         nd_moments_ridge(p.m, &p.conv, 0.05);
         for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
             const nd_method *method = nd_method_find(names[i]);
@@ -129,190 +30,32 @@ Test(fit, features_tell_the_error_of_a_chain) {
                 nd_chain_free(&chain);
             }
         }
-        close_problem(&p);
+        help_problem_close(&p);
     }
-}
-
-Test(fit, moments_tell_the_error_of_any_kernel) {
-    for (int shape = 0; shape < help_n_shapes; shape++) {
-        problem p = open_problem(shape);
-        float *other = help_normals(help_kernel_size(&p.conv), 99);
-        for (int64_t e = 0; e < help_kernel_size(&p.conv); e++) p.w[e] = p.conv.weights[e] + 0.2 * other[e];
-        double told = 0, found = measured_error(&p.conv, p.w, images, p.x, p.y);
-        OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, NULL, &told));
-        cr_expect_float_eq(told, found, 1e-4 * found + 1e-7, "%s: %g, measured %g", p.conv.name, told, found);
-        nd_moments_ridge(p.m, &p.conv, 0.3);
-        OK(nd_moments_error(p.m, p.backend, &p.conv, p.w, NULL, &told));
-        cr_expect_float_eq(told, found, 1e-4 * found + 1e-7, "%s, ridged: %g", p.conv.name, told);
-        free(other);
-        close_problem(&p);
-    }
-}
-
-/* Entry u of patch `pixel` of group g. */
-static double patch_entry(const nd_conv *conv, const float *x, int64_t group, int64_t pixel, int64_t u) {
-    const int64_t cols = conv->ni / conv->groups, out_w = nd_conv_out_w(conv);
-    const int64_t y = pixel / out_w + u % 9 / 3 - 1, at = pixel % out_w + u % 3 - 1;
-    if (y < 0 || y >= conv->in_h || at < 0 || at >= conv->in_w) return 0;
-    return x[((group * cols + u / 9) * conv->in_h + y) * conv->in_w + at];
-}
-
-/* Moments by correlations of maps are those of the patches, at the borders and corners as well, however
- * images come. */
-Test(fit, moments_by_shifts_are_those_of_patches) {
-    enum { some = 151, first_row = 5, step = 97 }; /* of the rows of g, which go through all taps */
-    nd_backend *backend = help_backend();
-    nd_conv conv = help_shapes[0];
-    conv.ni = 128, conv.no = 2, conv.groups = 2, conv.in_h = 4, conv.in_w = 3;
-    conv.weights = help_normals(help_kernel_size(&conv), 91);
-    conv.bias = help_normals(conv.no, 92);
-    cr_assert(nd_shifts_suit(&conv));
-    const int64_t area = conv.in_h * conv.in_w;
-    float *x = pictures(&conv, some, 9), *y = responses(&conv, x, some);
-    nd_moments *m = moments_of(backend, &conv, some, x, y);
-    double apart = 0, size = 0;
-    for (int64_t row = first_row; row < m->groups * m->k; row += step)
-        for (int64_t u = 0; u < m->k; u++) {
-            const int64_t group = row / m->k;
-            double sum = 0;
-            for (int64_t p = 0; p < some * area; p++) {
-                const float *image = x + p / area * conv.ni * area;
-                sum += patch_entry(&conv, image, group, p % area, row % m->k) *
-                       patch_entry(&conv, image, group, p % area, u);
-            }
-            sum = sum / (some * area) - m->mean_p[row] * m->mean_p[group * m->k + u];
-            apart = fmax(apart, fabs(m->g[row * m->k + u] - sum));
-            size = fmax(size, fabs(sum));
-        }
-    cr_expect(apart < 1e-6 * size, "%g of %g", apart, size);
-
-    conv.window.pad[3] = 0;
-    cr_expect_not(nd_shifts_suit(&conv));
-    conv.window.pad[3] = 1;
-    conv.window.stride[1] = 2;
-    cr_expect_not(nd_shifts_suit(&conv));
-    free(x);
-    free(y);
-    help_conv_free(&conv);
-    nd_moments_free(m);
-    nd_backend_close(backend);
-}
-
-/* What a layer makes of its patches need not be seen: from patches, from maps, and with a ridge, of which the
- * least-squares kernel, the layer's own, knows nothing. */
-Test(fit, moments_of_a_layers_own_output_follow_from_its_patches) {
-    enum { some = 40 };
-    nd_backend *backend = help_backend();
-    for (int shape = 0; shape <= help_n_shapes; shape++) {
-        nd_conv conv = help_conv(shape < help_n_shapes ? shape : 0, 31);
-        if (shape == help_n_shapes) {
-            help_conv_free(&conv);
-            conv = help_shapes[0];
-            conv.ni = 128, conv.no = 6, conv.groups = 2, conv.in_h = 5, conv.in_w = 4;
-            conv.weights = help_normals(help_kernel_size(&conv), 91);
-            conv.bias = help_normals(conv.no, 92);
-            cr_assert(nd_shifts_suit(&conv));
-        }
-        float *x = pictures(&conv, some, 9), *y = responses(&conv, x, some);
-        nd_moments *seen = moments_of(backend, &conv, some, x, y),
-                   *own = moments_of(backend, &conv, some, x, NULL);
-        const double *w = NULL;
-        cr_expect_lt(help_apart(own->g, seen->g, own->groups * own->k * own->k), 1e-6, "%s", conv.name);
-        cr_expect_lt(help_apart(own->h, seen->h, own->no * own->k), 1e-5, "%s", conv.name);
-        cr_expect_lt(help_apart(own->mean_p, seen->mean_p, own->groups * own->k), 1e-6, "%s", conv.name);
-        cr_expect_lt(help_apart(own->mean_y, seen->mean_y, own->no), 1e-5, "%s", conv.name);
-        cr_expect_float_eq(own->vy, seen->vy, 1e-5 * seen->vy, "%s: %g, not %g", conv.name, own->vy,
-                           seen->vy);
-        nd_moments_ridge(own, &conv, 0.1);
-        OK(nd_refit_kernel(backend, &conv, own, &w));
-        for (int64_t e = 0; e < help_kernel_size(&conv); e++) cr_expect_eq(w[e], conv.weights[e]);
-        free(x);
-        free(y);
-        help_conv_free(&conv);
-        nd_moments_free(seen);
-        nd_moments_free(own);
-    }
-    nd_backend_close(backend);
-}
-
-/* Large maps under a limit: how images are cut into blocks does not matter, the drawn pixels stand for all,
- * and targets are those of the patches, of a second target as well. */
-Test(fit, a_limit_takes_pixels_from_every_image) {
-    enum { some = 40 };
-    nd_backend *backend = help_backend();
-    for (int groups = 1; groups <= 2; groups++) {
-        nd_conv conv = help_conv(0, 77);
-        conv.ni = 2, conv.no = 4, conv.groups = groups, conv.in_h = 25, conv.in_w = 22;
-        const int64_t in = conv.ni * conv.in_h * conv.in_w;
-        const int64_t area = nd_conv_out_h(&conv) * nd_conv_out_w(&conv), out = conv.no * area;
-        float *x = pictures(&conv, some, 3), *y = responses(&conv, x, some);
-        double *w = help_widen(conv.weights, help_kernel_size(&conv)), error = 1;
-        nd_moments *all = moments_of(backend, &conv, some, x, y), *m[2], *again = NULL;
-        for (int cut = 0; cut < 2; cut++) {
-            const int64_t block = cut ? some : 7;
-            OK(nd_moments_new(&conv, &m[cut]));
-            nd_moments_limit(m[cut], &conv, some);
-            for (int64_t i = 0; i < some; i += block) {
-                const int64_t n = some - i < block ? some - i : block;
-                OK(nd_moments_add(m[cut], backend, &conv, i, n, x + i * in, y + i * out));
-            }
-            OK(nd_moments_finish(m[cut], backend, &conv));
-        }
-        cr_expect(m[0]->pixels >= 200.0 * (double)m[0]->k && m[0]->pixels < 205.0 * (double)m[0]->k + some);
-        cr_expect_lt(m[0]->pixels, 0.7 * all->pixels);
-        double apart = 0, far = 0, size = 0;
-        for (int64_t e = 0; e < m[0]->groups * m[0]->k * m[0]->k; e++) {
-            apart += pow(m[0]->g[e] - m[1]->g[e], 2);
-            far += pow(m[0]->g[e] - all->g[e], 2);
-            size += pow(all->g[e], 2);
-        }
-        cr_expect(apart == 0 && far < 0.01 * size, "%g, %g of %g", apart, far, size);
-        cr_expect_gt(far, 1e-10 * size);
-        OK(nd_moments_error(m[0], backend, &conv, w, NULL, &error));
-        cr_expect_lt(error, 1e-6, "a target of another pixel: %g", error);
-
-        for (int64_t e = 0; e < some * out; e++) y[e] *= 2;
-        OK(nd_moments_new_targets(&conv, &again));
-        again->per_image = m[0]->per_image;
-        OK(nd_moments_add(again, backend, &conv, 0, some, x, y));
-        OK(nd_moments_retarget(m[0], backend, &conv, again));
-        for (int64_t e = 0; e < help_kernel_size(&conv); e++) w[e] *= 2;
-        OK(nd_moments_error(m[0], backend, &conv, w, NULL, &error));
-        cr_expect_lt(error, 1e-6, "a second target of another pixel: %g", error);
-        nd_moments_free(again);
-        nd_moments_free(m[0]);
-        nd_moments_free(m[1]);
-        nd_moments_free(all);
-        free(x);
-        free(y);
-        free(w);
-        help_conv_free(&conv);
-    }
-    nd_backend_close(backend);
 }
 
 /* Of the images of one problem, in blocks of `block`; the targets are noisy, so that a fit has something to
  * get wrong. */
-static nd_split split_of(const problem *p, int64_t block) {
+static nd_split split_of(const help_problem *p, int64_t block) {
     nd_split split;
     const int64_t in = p->conv.ni * p->conv.in_h * p->conv.in_w;
     const int64_t out = p->conv.no * nd_conv_out_h(&p->conv) * nd_conv_out_w(&p->conv);
-    OK(nd_split_open(&p->conv, images, &split));
+    OK(nd_split_open(&p->conv, help_images, &split));
     cr_assert(split.held);
-    for (int64_t i = 0; i < images; i += block) {
-        const int64_t n = images - i < block ? images - i : block;
+    for (int64_t i = 0; i < help_images; i += block) {
+        const int64_t n = help_images - i < block ? help_images - i : block;
         OK(nd_split_add(&split, p->backend, &p->conv, n, p->x + i * in, p->y + i * out));
     }
     return split;
 }
 
-static void add_noise(problem *p, float size) {
-    const int64_t count = images * p->conv.no * nd_conv_out_h(&p->conv) * nd_conv_out_w(&p->conv);
+static void add_noise(help_problem *p, float size) {
+    const int64_t count = help_images * p->conv.no * nd_conv_out_h(&p->conv) * nd_conv_out_w(&p->conv);
     float *noise = help_normals(count, 5);
     for (int64_t e = 0; e < count; e++) p->y[e] += size * noise[e];
     free(noise);
     nd_moments_free(p->m);
-    p->m = moments_of(p->backend, &p->conv, images, p->x, p->y);
+    p->m = help_moments(p->backend, &p->conv, help_images, p->x, p->y);
 }
 
 static void expect_close(const double *a, const double *b, int64_t n, const char *what, const char *name) {
@@ -327,8 +70,8 @@ static void expect_close(const double *a, const double *b, int64_t n, const char
 /* Whatever was held out, with whatever ridge: pooled, the two parts are the moments of all images. */
 Test(fit, the_parts_of_a_split_make_the_whole) {
     for (int shape = 0; shape < help_n_shapes; shape++)
-        for (int64_t block = 3; block <= images; block += 7) {
-            problem p = open_problem(shape);
+        for (int64_t block = 3; block <= help_images; block += 7) {
+            help_problem p = help_problem_open(shape);
             nd_split split = split_of(&p, block);
             OK(nd_split_finish(&split, p.backend, &p.conv, 0.2));
             cr_expect_eq(4 * split.held->pixels, p.m->pixels, "%s, blocks of %d", p.conv.name, (int)block);
@@ -342,18 +85,18 @@ Test(fit, the_parts_of_a_split_make_the_whole) {
             expect_close(split.fit->mean_p, p.m->mean_p, p.m->groups * p.m->k, "mean p", p.conv.name);
             expect_close(split.fit->mean_y, p.m->mean_y, p.m->no, "mean y", p.conv.name);
             nd_split_close(&split);
-            close_problem(&p);
+            help_problem_close(&p);
         }
 }
 
 /* E|y - (w * x + b)|^2 / var y on the last image of every four, by running it with the bias it has. */
-static double error_on_held(const problem *p, const double *w, const float *bias) {
+static double error_on_held(const help_problem *p, const double *w, const float *bias) {
     const nd_conv *conv = &p->conv;
     const int64_t in = conv->ni * conv->in_h * conv->in_w, area = nd_conv_out_h(conv) * nd_conv_out_w(conv);
     double rest = 0, variance = 0;
     for (int64_t o = 0; o < conv->no; o++) {
         double sum = 0, squares = 0, n = 0;
-        for (int64_t i = 3; i < images; i += 4)
+        for (int64_t i = 3; i < help_images; i += 4)
             for (int64_t e = 0; e < area; e++, n++) {
                 double y = p->y[(i * conv->no + o) * area + e];
                 sum += y;
@@ -361,7 +104,7 @@ static double error_on_held(const problem *p, const double *w, const float *bias
             }
         variance += squares - sum * sum / n;
     }
-    for (int64_t i = 3; i < images; i += 4) {
+    for (int64_t i = 3; i < help_images; i += 4) {
         double *image = help_widen(p->x + i * in, in), *one = help_run_conv(conv, w, bias, image);
         for (int64_t e = 0; e < conv->no * area; e++) rest += pow(p->y[i * conv->no * area + e] - one[e], 2);
         free(image);
@@ -374,7 +117,7 @@ static double error_on_held(const problem *p, const double *w, const float *bias
  * that is chosen by it no worse than the one it began with or the next ones. */
 Test(fit, held_out_error_is_measured_and_chooses_the_ridge) {
     for (int shape = 0; shape < help_n_shapes; shape++) {
-        problem p = open_problem(shape);
+        help_problem p = help_problem_open(shape);
         add_noise(&p, 2);
         nd_split split = split_of(&p, 4);
         const nd_method *method = nd_method_find("dwpw");
@@ -411,14 +154,14 @@ Test(fit, held_out_error_is_measured_and_chooses_the_ridge) {
         }
         nd_chain_free(&chain);
         nd_split_close(&split);
-        close_problem(&p);
+        help_problem_close(&p);
     }
 }
 
 /* The target is the full response: the bias comes back as it was, not lost and not doubled. */
 Test(fit, least_squares_finds_the_kernel_and_bias_again) {
     for (int shape = 0; shape < help_n_shapes; shape++) {
-        problem p = open_problem(shape);
+        help_problem p = help_problem_open(shape);
         float *bias = nd_alloc_array((size_t)p.conv.no, sizeof *bias);
         double error = 1;
         const double *w = NULL;
@@ -431,11 +174,11 @@ Test(fit, least_squares_finds_the_kernel_and_bias_again) {
             cr_expect_float_eq(bias[o], p.conv.bias[o], 1e-2, "%s: %g, was %g", p.conv.name, bias[o],
                                p.conv.bias[o]);
         free(bias);
-        close_problem(&p);
+        help_problem_close(&p);
     }
 }
 
-static double chain_error(problem *p, const nd_chain *chain) {
+static double chain_error(help_problem *p, const nd_chain *chain) {
     double error = -1;
     OK(nd_chain_compose(chain, &p->conv, p->w));
     OK(nd_moments_error(p->m, p->backend, &p->conv, p->w, NULL, &error));
@@ -446,9 +189,9 @@ static double chain_error(problem *p, const nd_chain *chain) {
 Test(fit, data_beats_weights_alone) {
     for (const nd_method *const *method = nd_method_table; *method; method++)
         for (int shape = 1; shape < help_n_shapes; shape += 3) {
-            problem p = open_problem(shape);
+            help_problem p = help_problem_open(shape);
             if (!(*method)->applies(&p.conv)) {
-                close_problem(&p);
+                help_problem_close(&p);
                 continue;
             }
             nd_moments_ridge(p.m, &p.conv, 1e-4);
@@ -465,7 +208,7 @@ Test(fit, data_beats_weights_alone) {
                 nd_chain_free(&fitted);
             }
             if (strchr((*method)->name, '+')) { /* never the full kernel */
-                close_problem(&p);
+                help_problem_close(&p);
                 continue;
             }
             nd_chain full = {0};
@@ -473,12 +216,12 @@ Test(fit, data_beats_weights_alone) {
             double error = chain_error(&p, &full);
             cr_expect_lt(error, 1e-6, "%s, %s, full rank: %g", (*method)->name, p.conv.name, error);
             nd_chain_free(&full);
-            close_problem(&p);
+            help_problem_close(&p);
         }
 }
 
 /* |w - W|^2_ridge + error * vy: what the refit minimises. */
-static double objective(problem *p, const nd_chain *chain) {
+static double objective(help_problem *p, const nd_chain *chain) {
     double value = chain_error(p, chain) * p->m->vy;
     int64_t per_group = help_kernel_size(&p->conv) / p->conv.groups;
     for (int64_t e = 0; e < help_kernel_size(&p->conv); e++)
@@ -488,9 +231,9 @@ static double objective(problem *p, const nd_chain *chain) {
 
 Test(fit, refit_of_the_last_stage_is_its_optimum) {
     for (const nd_method *const *method = nd_method_table; *method; method++) {
-        problem p = open_problem(7);
+        help_problem p = help_problem_open(7);
         if (!(*method)->applies(&p.conv)) {
-            close_problem(&p);
+            help_problem_close(&p);
             continue;
         }
         nd_chain chain = {0};
@@ -513,12 +256,12 @@ Test(fit, refit_of_the_last_stage_is_its_optimum) {
                 last->weights[e] = kept;
             }
         nd_chain_free(&chain);
-        close_problem(&p);
+        help_problem_close(&p);
     }
 }
 
 /* What fits minimise: the error, with the ridge's penalty. */
-static double penalised_error(const problem *p, const nd_chain *chain) {
+static double penalised_error(const help_problem *p, const nd_chain *chain) {
     double error = 0, penalty = 0;
     const int64_t size = help_kernel_size(&p->conv), per_group = size / p->conv.groups;
     OK(nd_chain_compose(chain, &p->conv, p->w));
@@ -533,7 +276,7 @@ Test(fit, forms_of_low_rank_have_the_errors_of_their_chains) {
     const nd_ranks ranks[] = {nd_ranks_uniform, nd_ranks_adaptive};
     for (int shape = 0; shape < help_n_shapes; shape++)
         for (int r = 0; r < 2; r++) {
-            problem p = open_problem(shape);
+            help_problem p = help_problem_open(shape);
             const int64_t ni = p.conv.ni, half = p.conv.no / p.conv.groups / 2 * p.conv.groups;
             nd_form forms[] = {{ni, 0, 0}, {ni, half, 0}, {2 * ni, p.conv.groups, 0}, {2 * ni, half, 0}};
             const int n = nd_method_dwpw.max_rank(&p.conv) >= 2 * ni && half ? 4 : 1;
@@ -557,7 +300,7 @@ Test(fit, forms_of_low_rank_have_the_errors_of_their_chains) {
                 nd_chain_free(&chain);
                 nd_chain_free(&other);
             }
-            close_problem(&p);
+            help_problem_close(&p);
         }
 }
 
@@ -565,7 +308,7 @@ Test(fit, forms_of_low_rank_have_the_errors_of_their_chains) {
 Test(fit, a_refined_chain_has_had_one_round_more) {
     for (int shape = 0; shape < help_n_shapes; shape++)
         for (int adaptive = 0; adaptive < 2; adaptive++) {
-            problem p = open_problem(shape);
+            help_problem p = help_problem_open(shape);
             const nd_ranks ranks = adaptive ? nd_ranks_adaptive : nd_ranks_uniform;
             const bool applies =
                 nd_method_dwpw.applies(&p.conv) && nd_method_dwpw.max_rank(&p.conv) > p.conv.ni;
@@ -582,7 +325,7 @@ Test(fit, a_refined_chain_has_had_one_round_more) {
             }
             nd_chain_free(&chain);
             nd_chain_free(&other);
-            close_problem(&p);
+            help_problem_close(&p);
         }
 }
 
@@ -592,16 +335,16 @@ Test(fit, degenerate_data_stays_finite) {
         for (int kind = 0; kind < 3; kind++) {
             nd_backend *backend = help_backend();
             nd_conv conv = help_conv(0, 3);
-            int64_t area = conv.in_h * conv.in_w, n = kind == 2 ? 1 : images;
-            float *x = pictures(&conv, n, 5);
+            int64_t area = conv.in_h * conv.in_w, n = kind == 2 ? 1 : help_images;
+            float *x = help_pictures(&conv, n, 5);
             for (int64_t i = 0; kind < 2 && i < n; i++) {
                 float *image = x + i * conv.ni * area;
                 memset(image + 3 * area, 0, (size_t)area * sizeof *x);
                 memcpy(image + 2 * area, image + area, (size_t)area * sizeof *x);
                 if (kind == 1) memset(image, 0, (size_t)(conv.ni * area) * sizeof *x);
             }
-            float *y = responses(&conv, x, n);
-            nd_moments *m = moments_of(backend, &conv, n, x, y);
+            float *y = help_responses(&conv, x, n);
+            nd_moments *m = help_moments(backend, &conv, n, x, y);
             nd_moments_ridge(m, &conv, 0);
             int64_t rank = 2 * (*method)->step(&conv, nd_ranks_uniform);
             for (int ranks = nd_ranks_uniform; ranks <= nd_ranks_adaptive; ranks++) {
