@@ -185,7 +185,7 @@ bool nd_layer_slope(const nd_graph *graph, int at, double *slope) {
 nd_status nd_layer_retarget(const nd_layer_data *data, double proximal, double slope, nd_moments *moments) {
     layer_job job = {.proximal = proximal, .slope = slope};
     ND_TRY(nd_moments_new_targets(&data->layer->conv, &job.targets));
-    job.targets->per_image = moments->per_image;
+    job.targets->limit = moments->limit;
     nd_status status = run_job(data, true, aware_block, &job);
     if (!status) status = nd_moments_retarget(moments, data->backend, &data->layer->conv, job.targets);
     nd_moments_free(job.targets);

@@ -27,18 +27,22 @@ struct nd_score_loss {
     nd_backend *backend;
     nd_captures original; /* x, then what the rest needs besides y, then y where the heads are not known */
     nd_exec *rest;
-    int n_sides;
+    int value, n_sides; /* y */
     trial *trials;
     int n_trials;
     float *y;
     head heads[nd_heads_max]; /* that the layer changes */
     int n_heads, all_heads;
     int64_t images, all_images, batch; /* images measured so far, and to be measured */
+    int64_t at_once;                   /* images of a trial */
     nd_known_heads *known;
     bool knows; /* the heads of the original are known */
 };
 
-enum { most_known = 1 << 24 }; /* numbers of a head that are worth keeping */
+enum {
+    most_known = 1 << 24, /* numbers of a head that are worth keeping */
+    most_floats = 1 << 22 /* of the input and output of each trial's own plan, one of which every trial has */
+};
 
 void nd_known_heads_free(nd_known_heads *known) {
     for (int h = 0; h < known->n; h++) free(known->data[h]);
@@ -78,9 +82,22 @@ static nd_status run_rest(nd_score_loss *m, int64_t n, const float *y, bool orig
     return nd_exec_run(m->rest, n, inputs, outputs);
 }
 
+/* The output of the layer with the kernel of a trial, by as many images at once as there is room for. */
+static nd_status run_trial(nd_score_loss *m, const trial *of, int64_t n) {
+    const int64_t x_size = nd_value_size(m->original.graph, m->original.value[0]);
+    const int64_t y_size = nd_value_size(m->original.graph, m->value);
+    for (int64_t first = 0; first < n; first += m->at_once) {
+        const int64_t some = n - first < m->at_once ? n - first : m->at_once;
+        const float *x = m->original.data[0] + first * x_size;
+        float *y = m->y + first * y_size;
+        ND_TRY(nd_exec_run(of->exec, some, &x, &y));
+    }
+    return nd_status_ok;
+}
+
 static nd_status measure_block(void *context, int64_t n) {
     nd_score_loss *m = context;
-    const float *x = m->original.data[0], *wanted[nd_heads_max] = {NULL};
+    const float *wanted[nd_heads_max] = {NULL};
     if (!m->knows) ND_TRY(run_rest(m, n, m->original.data[m->n_sides + 1], true));
     for (int h = 0; h < m->n_heads; h++) {
         const head *of = &m->heads[h];
@@ -91,7 +108,7 @@ static nd_status measure_block(void *context, int64_t n) {
     }
     m->images += n;
     for (int t = 0; t < m->n_trials; t++) {
-        ND_TRY(nd_exec_run(m->trials[t].exec, n, &x, &m->y));
+        ND_TRY(run_trial(m, &m->trials[t], n));
         ND_TRY(run_rest(m, n, m->y, false));
         for (int h = 0; h < m->n_heads; h++)
             m->trials[t].loss[h] += head_distance(&m->heads[h], n, wanted[h]);
@@ -260,6 +277,11 @@ bool nd_score_loss_possible(const nd_graph *graph, const nd_layer *layer) {
     return !cut_after(graph, graph->nodes[layer->node].out[0], sides, &n_sides);
 }
 
+static int64_t images_at_once(const nd_graph *graph, int x, int y, int64_t batch) {
+    const int64_t images = most_floats / (nd_value_size(graph, x) + nd_value_size(graph, y));
+    return images < 1 ? 1 : images < batch ? images : batch;
+}
+
 nd_status nd_score_loss_open(const nd_activation_cache *activations, nd_backend *backend,
                              const nd_graph *graph, const nd_layer *layer, int64_t batch, int n_trials,
                              int64_t images, nd_known_heads *known, nd_score_loss **out) {
@@ -270,6 +292,7 @@ nd_status nd_score_loss_open(const nd_activation_cache *activations, nd_backend 
     ND_REQUIRE(m, nd_status_memory, "no memory for measuring %s", layer->name);
     m->layer = layer;
     m->backend = backend;
+    m->value = y;
     m->batch = batch;
     m->all_images = images;
     m->known = known;
@@ -282,6 +305,7 @@ nd_status nd_score_loss_open(const nd_activation_cache *activations, nd_backend 
     values[m->n_sides + 1] = y;
     ND_TRY_DONE(nd_activation_cache_captures(activations, backend, graph, values,
                                              m->n_sides + (m->knows ? 1 : 2), &m->original));
+    m->at_once = images_at_once(graph, node->in[0], y, batch); /* of sizes that captures has looked at */
     nd_exec_settings settings = {.batch = batch,
                                  .shrink = true,
                                  .inputs = rest,
@@ -309,7 +333,7 @@ nd_status nd_score_loss_add(nd_score_loss *m, const nd_chain *chain) {
     ND_REQUIRE_DONE(w && weights, nd_status_memory, "no memory for measuring %s", m->layer->name);
     ND_TRY_DONE(nd_chain_compose(chain, conv, w));
     for (int64_t e = 0; e < count; e++) weights[e] = (float)w[e];
-    ND_TRY_DONE(trial_open(m->backend, conv, weights, chain->stages[chain->n - 1].bias, m->batch,
+    ND_TRY_DONE(trial_open(m->backend, conv, weights, chain->stages[chain->n - 1].bias, m->at_once,
                            &m->trials[m->n_trials++]));
 done:
     free(w);

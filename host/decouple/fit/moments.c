@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double enough_per_unknown = 200; /* pixels */
+static const double enough_per_unknown = 200;      /* pixels */
+static const double enough_images = 128;           /* where those have more pixels than enough */
+static const double golden_ratio = 0.618033988749; /* multiples of it fill [0, 1) evenly from any on */
 
 void nd_moments_free(nd_moments *moments) {
     if (!moments) return;
@@ -29,6 +31,7 @@ static nd_status moments_new(const nd_conv *conv, bool gram, nd_moments **out) {
     m->k = conv->ni / conv->groups * nd_conv_taps(conv);
     m->no = conv->no;
     m->unbiased = conv->product == nd_product_matmul;
+    m->limit.share = 1;
     if (gram) m->g = nd_alloc_array((size_t)(m->groups * m->k), (size_t)m->k * sizeof *m->g);
     /* One more row a group while adding: the sums of p, as products with a column of ones. */
     m->h = nd_alloc_array((size_t)((m->no + m->groups) * m->k), sizeof *m->h);
@@ -92,21 +95,32 @@ static int64_t map_work(const nd_moments *m, const nd_conv *conv) {
 }
 
 void nd_moments_limit(nd_moments *m, const nd_conv *conv, int64_t images) {
-    const double area = (double)(nd_conv_out_h(conv) * nd_conv_out_w(conv));
-    const double wanted = fmax(ceil(enough_per_unknown * (double)m->k / (double)images), 1);
-    const bool all = wanted >= area || (nd_shifts_suit(conv) &&
-                                        area * (double)map_work(m, conv) <= wanted * (double)patch_work(m));
-    m->per_image = all ? 0 : (int64_t)wanted;
+    const double area = (double)(nd_conv_out_h(conv) * nd_conv_out_w(conv)), all = (double)images;
+    const double enough = enough_per_unknown * (double)m->k;
+    const double per_image = fmax(ceil(enough / all), 1), whole = fmax(ceil(enough / area), enough_images);
+    const double by_patches = all * per_image * (double)patch_work(m);
+    const double by_maps = fmin(whole, all) * area * (double)map_work(m, conv);
+    const bool maps = per_image >= area || (nd_shifts_suit(conv) && by_maps <= by_patches);
+    if (!maps)
+        m->limit.per_image = (int64_t)per_image;
+    else if (per_image < area)
+        m->limit.share = fmin(whole / all, 1);
+}
+
+/* Of any images in a row, and of those that are held out, the share that counts. */
+static bool is_taken(const nd_moments *m, int64_t image) {
+    const double at = (double)(image + 1) * golden_ratio;
+    return m->limit.share >= 1 || at - floor(at) < m->limit.share;
 }
 
 /* One pixel of each of per_image parts of the output, drawn by the number of the image. */
 static int32_t *draw_pixels(const nd_moments *m, int64_t first, int64_t n, int64_t area) {
-    int32_t *pixel = nd_alloc_array((size_t)n, (size_t)m->per_image * sizeof *pixel);
+    int32_t *pixel = nd_alloc_array((size_t)n, (size_t)m->limit.per_image * sizeof *pixel);
     for (int64_t i = 0; pixel && i < n; i++) {
         nd_rng rng = nd_rng_seed((uint64_t)(first + i));
-        for (int64_t j = 0; j < m->per_image; j++) {
-            int64_t begin = j * area / m->per_image, end = (j + 1) * area / m->per_image;
-            pixel[i * m->per_image + j] = (int32_t)(begin + nd_rng_below(&rng, end - begin));
+        for (int64_t j = 0; j < m->limit.per_image; j++) {
+            int64_t begin = j * area / m->limit.per_image, end = (j + 1) * area / m->limit.per_image;
+            pixel[i * m->limit.per_image + j] = (int32_t)(begin + nd_rng_below(&rng, end - begin));
         }
     }
     return pixel;
@@ -124,18 +138,14 @@ static nd_status add_patches(nd_moments *m, nd_backend *backend, const nd_conv *
     return nd_status_ok;
 }
 
-nd_status nd_moments_add(nd_moments *m, nd_backend *backend, const nd_conv *conv, int64_t first, int64_t n,
-                         const float *x, const float *y) {
+static nd_status add_images(nd_moments *m, nd_backend *backend, const nd_conv *conv, int64_t first, int64_t n,
+                            const float *x, const float *y) {
     nd_status status = nd_status_ok;
     const int64_t area = nd_conv_out_h(conv) * nd_conv_out_w(conv);
-    int32_t *pixel = m->per_image ? draw_pixels(m, first, n, area) : NULL;
-    const nd_pixels from = {x, y, m->per_image ? m->per_image : area, pixel};
-    ND_REQUIRE_DONE(pixel || !m->per_image, nd_status_memory, "conv %s: no memory for places", conv->name);
-    m->own = !y;
-    if (!m->waiting.most && !m->shifts) {
-        if (m->g && !m->per_image && nd_shifts_suit(conv)) ND_TRY_DONE(nd_shifts_new(conv, &m->shifts));
-        if (!m->own || !m->shifts) ND_TRY_DONE(nd_patches_open(conv, !m->own, &m->waiting));
-    }
+    int32_t *pixel = m->limit.per_image ? draw_pixels(m, first, n, area) : NULL;
+    const nd_pixels from = {x, y, m->limit.per_image ? m->limit.per_image : area, pixel};
+    ND_REQUIRE_DONE(pixel || !m->limit.per_image, nd_status_memory, "conv %s: no memory for places",
+                    conv->name);
     if (m->shifts) ND_TRY_DONE(nd_shifts_add(m->shifts, backend, conv, n, x));
     if (m->own && m->shifts)
         m->pixels += (double)(n * area);
@@ -144,6 +154,23 @@ nd_status nd_moments_add(nd_moments *m, nd_backend *backend, const nd_conv *conv
 done:
     free(pixel);
     return status;
+}
+
+nd_status nd_moments_add(nd_moments *m, nd_backend *backend, const nd_conv *conv, int64_t first, int64_t n,
+                         const float *x, const float *y) {
+    const int64_t in = conv->ni * conv->in_h * conv->in_w;
+    const int64_t out = conv->no * nd_conv_out_h(conv) * nd_conv_out_w(conv);
+    m->own = !y;
+    if (!m->waiting.most && !m->shifts) {
+        if (m->g && !m->limit.per_image && nd_shifts_suit(conv)) ND_TRY(nd_shifts_new(conv, &m->shifts));
+        if (!m->own || !m->shifts) ND_TRY(nd_patches_open(conv, !m->own, &m->waiting));
+    }
+    for (int64_t i = 0, count; i < n; i += count) {
+        const bool taken = is_taken(m, first + i);
+        for (count = 1; i + count < n && is_taken(m, first + i + count) == taken;) count++;
+        if (taken) ND_TRY(add_images(m, backend, conv, first + i, count, x + i * in, y ? y + i * out : NULL));
+    }
+    return nd_status_ok;
 }
 
 /* What W x + b has to do with x follows from x alone. */

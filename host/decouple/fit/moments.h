@@ -15,10 +15,16 @@
 
 typedef struct nd_finds nd_finds;
 
+/* What counts of the images that are added. */
+typedef struct nd_pixel_limit {
+    double share;      /* of the images */
+    int64_t per_image; /* pixels of each; 0 = all */
+} nd_pixel_limit;
+
 typedef struct nd_moments {
     int64_t groups, k, no;
-    double pixels;     /* output pixels seen */
-    int64_t per_image; /* pixels taken of an image by nd_moments_limit; 0 = all */
+    double pixels;        /* output pixels that counted */
+    nd_pixel_limit limit; /* none at first */
     double *g, *h;
     double *mean_p, *mean_y; /* [groups][k], [no] */
     double *ridge;           /* [groups]: what nd_moments_ridge added to the diagonal */
@@ -36,16 +42,16 @@ typedef struct nd_moments {
 nd_status nd_moments_new(const nd_conv *conv, nd_moments **out);
 void nd_moments_free(nd_moments *moments); /* NULL is legal */
 
-/* Before the first nd_moments_add: of each of the `images` images to come only so many pixels that there are
- * 200 for each of the k unknowns of an output. More of them add nothing but time (method.md, "Moments"),
- * unless all of them take less, by maps. */
+/* For `images` images to come, before the first nd_moments_add: so many pixels of each that there are 200 for
+ * each of the k unknowns of an output, or, where those take less time by maps, all pixels of so many images,
+ * 128 at least. More add nothing but time (method.md, "Moments"). */
 void nd_moments_limit(nd_moments *moments, const nd_conv *conv, int64_t images);
 
 /* Adds n images, numbered from `first`: x[n][ni][in_h][in_w], y[n][no][out_h][out_w]. However images are cut
  * into calls, the same patches are summed together, a block at a time. y NULL, every time: the target is the
- * layer's own output, whose moments follow from those of the patches. Under a limit the pixels are one of
- * each of per_image equal parts of the output, at a place drawn by the number of the image: the same ones for
- * every target. */
+ * layer's own output, whose moments follow from those of the patches. Under a limit the number of an image
+ * says whether it counts, and its pixels are one of each of per_image equal parts of the output, at a place
+ * drawn by that number: the same ones for every target. */
 nd_status nd_moments_add(nd_moments *moments, nd_backend *backend, const nd_conv *conv, int64_t first,
                          int64_t n, const float *x, const float *y);
 

@@ -32,33 +32,37 @@ nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_mom
 
 typedef struct scaling {
     int64_t n;
-    const double *gram, *scale;
+    const double *scale;
     double jitter, *a;
+    bool again; /* scaled before: what a factorisation left of the lower triangle comes from the upper */
 } scaling;
 
 static void scale_rows(void *context, int64_t begin, int64_t end, int worker) {
     const scaling *s = context;
+    const int64_t n = s->n;
     (void)worker;
     for (int64_t i = begin; i < end; i++) {
-        double *row = s->a + i * s->n;
-        for (int64_t j = 0; j < s->n; j++) row[j] = s->scale[i] * s->gram[i * s->n + j] * s->scale[j];
+        double *row = s->a + i * n;
+        for (int64_t j = 0; !s->again && j < n; j++) row[j] = s->scale[i] * row[j] * s->scale[j];
+        for (int64_t j = 0; s->again && j < i; j++) row[j] = s->a[j * n + i];
         row[i] = 1 + s->jitter;
     }
 }
 
 /* Scaled to unit diagonal, factored with a jitter that grows until the factorisation goes through. Leaves the
- * factor in a[n][n], the scales in scale[n] and the solutions divided by them in b[n_out][n]. */
-static nd_status solve_scaled(nd_backend *backend, int64_t n, const double *gram, int64_t n_out,
-                              const double *x, double *scale, double *a, double *b) {
+ * factor in the lower triangle of a[n][n], which was the gram, the scales in scale[n] and the solutions
+ * divided by them in b[n_out][n]. */
+static nd_status solve_scaled(nd_backend *backend, int64_t n, double *a, int64_t n_out, const double *x,
+                              double *scale, double *b) {
     double largest = 0;
-    for (int64_t i = 0; i < n; i++) largest = fmax(largest, gram[i * n + i]);
+    for (int64_t i = 0; i < n; i++) largest = fmax(largest, a[i * n + i]);
     for (int64_t i = 0; i < n; i++) {
-        double variance = gram[i * n + i];
+        double variance = a[i * n + i];
         scale[i] = variance > 1e-14 * largest && variance > 0 ? 1 / sqrt(variance) : 0;
     }
     nd_status status = nd_status_failed;
-    for (double jitter = 1e-10; status == nd_status_failed && jitter < 1e-2; jitter *= 100) {
-        scaling s = {n, gram, scale, jitter, a};
+    scaling s = {.n = n, .scale = scale, .a = a};
+    for (s.jitter = 1e-10; status == nd_status_failed && s.jitter < 1e-2; s.jitter *= 100, s.again = true) {
         nd_parallel_for(n, n, scale_rows, &s);
         for (int64_t o = 0; o < n_out; o++)
             for (int64_t i = 0; i < n; i++) b[o * n + i] = x[o * n + i] * scale[i];
@@ -67,33 +71,32 @@ static nd_status solve_scaled(nd_backend *backend, int64_t n, const double *gram
     return status;
 }
 
-/* x becomes the solution, or with `whitened` that times the triangular factor of the gram. */
-static nd_status refit_scaled(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x,
+/* x becomes the solution, or with `whitened` that times the triangular factor of the gram, which it takes the
+ * place of. */
+static nd_status refit_scaled(nd_backend *backend, int64_t n, double *gram, int64_t n_out, double *x,
                               bool whitened) {
     nd_status status = nd_status_ok;
-    double *a = nd_alloc_array((size_t)n + 1, (size_t)n * sizeof *a), *scale = a + n * n;
-    double *b = nd_alloc_array((size_t)n_out, (size_t)n * sizeof *b);
-    ND_REQUIRE_DONE(a && b, nd_status_memory, "no memory for refitting %lld features", (long long)n);
-    ND_TRY_DONE(solve_scaled(backend, n, gram, n_out, x, scale, a, b));
+    double *b = nd_alloc_array((size_t)n_out + 1, (size_t)n * sizeof *b), *scale = b + n_out * n;
+    ND_REQUIRE_DONE(b, nd_status_memory, "no memory for refitting %lld features", (long long)n);
+    ND_TRY_DONE(solve_scaled(backend, n, gram, n_out, x, scale, b));
     if (whitened) {
         for (int64_t i = 0; i < n; i++)
-            for (int64_t j = i + 1; j < n; j++) a[i * n + j] = 0; /* the factor is the lower triangle */
-        status = backend->table->linalg.gemm(backend, false, false, n_out, n, n, 1, b, n, a, n, 0, x, n);
+            for (int64_t j = i + 1; j < n; j++) gram[i * n + j] = 0;
+        status = backend->table->linalg.gemm(backend, false, false, n_out, n, n, 1, b, n, gram, n, 0, x, n);
         goto done;
     }
     for (int64_t o = 0; o < n_out; o++)
         for (int64_t i = 0; i < n; i++) x[o * n + i] = b[o * n + i] * scale[i];
 done:
-    free(a);
     free(b);
     return status;
 }
 
-nd_status nd_refit_gram(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x) {
+nd_status nd_refit_gram(nd_backend *backend, int64_t n, double *gram, int64_t n_out, double *x) {
     return refit_scaled(backend, n, gram, n_out, x, false);
 }
 
-nd_status nd_refit_whiten(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x) {
+nd_status nd_refit_whiten(nd_backend *backend, int64_t n, double *gram, int64_t n_out, double *x) {
     return refit_scaled(backend, n, gram, n_out, x, true);
 }
 
@@ -184,27 +187,33 @@ void nd_refit_close(nd_refit *refit) {
     *refit = (nd_refit){0};
 }
 
-nd_status nd_refit_solve(const nd_refit *refit, nd_backend *backend, const nd_conv *conv, const nd_moments *m,
+/* The equations of group q with the ridge that the moments have now. */
+static void with_ridge(const nd_refit *refit, int64_t q, int64_t rows, double more, double *gram, double *x) {
+    const int64_t n = refit->n, square = n * n;
+    const double *g = refit->gram + q * square, *norms = refit->norms + q * square;
+    const double *h = refit->h + q * rows * n, *w = refit->w + q * rows * n;
+    for (int64_t e = 0; e < square; e++) gram[e] = g[e] + more * norms[e];
+    for (int64_t e = 0; e < rows * n; e++) x[e] = h[e] + more * w[e];
+}
+
+nd_status nd_refit_solve(nd_refit *refit, nd_backend *backend, const nd_conv *conv, const nd_moments *m,
                          nd_chain *chain) {
     nd_stage *last = &chain->stages[chain->n - 1];
     const int64_t n = refit->n, rows = last->no / last->groups;
+    const bool ridges = refit->norms != NULL;
     nd_status status = nd_status_ok;
-    double *gram = nd_alloc_array((size_t)n, (size_t)n * sizeof *gram);
-    double *x = nd_alloc_array((size_t)rows, (size_t)n * sizeof *x);
-    ND_REQUIRE_DONE(gram && x, nd_status_memory, "conv %s: no memory for a refit", conv->name);
+    double *copy = ridges ? nd_alloc_array((size_t)(n + rows), (size_t)n * sizeof *copy) : NULL;
+    ND_REQUIRE_DONE(copy || !ridges, nd_status_memory, "conv %s: no memory for a refit", conv->name);
     for (int64_t q = 0; q < last->groups; q++) {
         const int64_t group = q * conv->groups / last->groups, first = q * rows * n;
-        const double more = m->ridge[group] - refit->ridge[group];
-        for (int64_t e = 0; e < n * n; e++)
-            gram[e] = refit->gram[q * n * n + e] + (refit->norms ? more * refit->norms[q * n * n + e] : 0);
-        for (int64_t e = 0; e < rows * n; e++)
-            x[e] = refit->h[first + e] + (refit->w ? more * refit->w[first + e] : 0);
+        double *gram = ridges ? copy : refit->gram + q * n * n;
+        double *x = ridges ? copy + n * n : refit->h + first;
+        if (ridges) with_ridge(refit, q, rows, m->ridge[group] - refit->ridge[group], gram, x);
         ND_TRY_DONE(nd_refit_gram(backend, n, gram, rows, x));
         for (int64_t e = 0; e < rows * n; e++) last->weights[first + e] = (float)x[e];
     }
 done:
-    free(gram);
-    free(x);
+    free(copy);
     return status ? nd_fail_in(status, "conv %s: refit", conv->name) : nd_status_ok;
 }
 

@@ -11,12 +11,14 @@ nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_mom
                           const double **w);
 
 /* x[n_out][n] = argmin |h - x E g| for linear features E p of the patches of one group, of gram[n][n] =
- * E g E^T and h E^T in x. Features that never vary get 0. */
-nd_status nd_refit_gram(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x);
+ * E g E^T and h E^T in x. Features that never vary get 0. Their factor is left in the place of the gram: it
+ * is the largest matrix of a fit, and copies of it cost as much as the solution where features are many. */
+nd_status nd_refit_gram(nd_backend *backend, int64_t n, double *gram, int64_t n_out, double *x);
 
 /* x[n_out][n], h E^T before, becomes what each feature explains besides those before it: for any number m of
- * leading features the best |h - x E g| leaves <x, x> over their m columns less than none of them. */
-nd_status nd_refit_whiten(nd_backend *backend, int64_t n, const double *gram, int64_t n_out, double *x);
+ * leading features the best |h - x E g| leaves <x, x> over their m columns less than none of them. The gram
+ * is overwritten. */
+nd_status nd_refit_whiten(nd_backend *backend, int64_t n, double *gram, int64_t n_out, double *x);
 
 /* The normal equations of a chain's last stage given the ones before it, to be solved for several ridges:
  * what they have of g, h, the identity and the original weights. */
@@ -31,9 +33,10 @@ typedef struct nd_refit {
 nd_status nd_refit_open(nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
                         const nd_chain *chain, bool ridges, nd_refit *out);
 /* The exact optimum of the last stage with the ridge that the moments have now; they are otherwise those
- * that it was opened with, and so are the stages before. */
-nd_status nd_refit_solve(const nd_refit *refit, nd_backend *backend, const nd_conv *conv,
-                         const nd_moments *moments, nd_chain *chain);
+ * that it was opened with, and so are the stages before. Opened for one ridge, it is solved once: the
+ * equations are overwritten. */
+nd_status nd_refit_solve(nd_refit *refit, nd_backend *backend, const nd_conv *conv, const nd_moments *moments,
+                         nd_chain *chain);
 void nd_refit_close(nd_refit *refit); /* zeroed is legal */
 
 /* All three, for one ridge. */

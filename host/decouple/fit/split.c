@@ -26,7 +26,7 @@ nd_status nd_split_open(const nd_conv *conv, int64_t images, nd_split *out) {
         return status;
     }
     nd_moments_limit(out->fit, conv, images);
-    if (out->held) out->held->per_image = out->fit->per_image;
+    if (out->held) out->held->limit = out->fit->limit;
     return nd_status_ok;
 }
 
@@ -75,7 +75,7 @@ nd_status nd_split_optimism(const nd_split *split, nd_backend *backend, const nd
     return nd_status_ok;
 }
 
-static nd_status refit_at(nd_split *split, const nd_refit *refit, nd_backend *backend, const nd_conv *conv,
+static nd_status refit_at(nd_split *split, nd_refit *refit, nd_backend *backend, const nd_conv *conv,
                           double lambda, nd_chain *chain, double *error) {
     nd_moments_ridge(split->fit, conv, lambda);
     ND_TRY(nd_refit_solve(refit, backend, conv, split->fit, chain));

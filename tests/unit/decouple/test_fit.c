@@ -158,6 +158,44 @@ Test(fit, held_out_error_is_measured_and_chooses_the_ridge) {
     }
 }
 
+/* A gram of features that repeat each other more than exactly, as rounding may have it, factors only with
+ * some jitter: what the attempts before left in its place does not tell. Features that never vary get
+ * nothing. */
+Test(fit, a_gram_of_doubled_features_is_solved_in_place) {
+    enum { n = 40, doubled = 12, dead = 3 };
+    nd_backend *backend = help_backend();
+    float *factor = help_normals(n * n, 17);
+    double gram[n * n], x[n], wanted[n], residual = 0, size = 0;
+    int64_t like[n];
+    for (int64_t i = 0; i < n; i++) like[i] = i < doubled ? i + doubled : i;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < n; j++) {
+            gram[i * n + j] = 0;
+            for (int64_t k = 0; k < n; k++)
+                if (i < n - dead && j < n - dead)
+                    gram[i * n + j] += (double)factor[like[i] * n + k] * factor[like[j] * n + k];
+        }
+    for (int64_t i = 0; i < doubled; i++) {
+        gram[i * n + i + doubled] *= 1 + 1e-7;
+        gram[(i + doubled) * n + i] *= 1 + 1e-7;
+    }
+    for (int64_t i = 0; i < n; i++) x[i] = wanted[i] = gram[i * n + 1] - 2 * gram[i * n + n / 2];
+    double *before = nd_alloc_array(n, n * sizeof *before);
+    memcpy(before, gram, sizeof gram);
+    OK(nd_refit_gram(backend, n, gram, 1, x));
+    for (int64_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (int64_t j = 0; j < n; j++) sum += x[j] * before[j * n + i];
+        residual += pow(sum - wanted[i], 2);
+        size += pow(wanted[i], 2);
+    }
+    cr_expect(residual < 1e-8 * size, "%g of %g", residual, size);
+    for (int64_t i = n - dead; i < n; i++) cr_expect_eq(x[i], 0);
+    free(before);
+    free(factor);
+    nd_backend_close(backend);
+}
+
 /* The target is the full response: the bias comes back as it was, not lost and not doubled. */
 Test(fit, least_squares_finds_the_kernel_and_bias_again) {
     for (int shape = 0; shape < help_n_shapes; shape++) {

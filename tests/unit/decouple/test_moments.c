@@ -1,5 +1,6 @@
 /* Moments of patches, each against its definition. */
 #include "decouple/fit/refit.h"
+#include "decouple/fit/split.h"
 #include "tests/unit/help/fit_help.h"
 
 /* E|y - (w * x + b)|^2 / var y by running it, b the best one. */
@@ -168,7 +169,7 @@ Test(moments, a_limit_takes_pixels_from_every_image) {
 
         for (int64_t e = 0; e < some * out; e++) y[e] *= 2;
         OK(nd_moments_new_targets(&conv, &again));
-        again->per_image = m[0]->per_image;
+        again->limit = m[0]->limit;
         OK(nd_moments_add(again, backend, &conv, 0, some, x, y));
         OK(nd_moments_retarget(m[0], backend, &conv, again));
         for (int64_t e = 0; e < help_kernel_size(&conv); e++) w[e] *= 2;
@@ -183,5 +184,65 @@ Test(moments, a_limit_takes_pixels_from_every_image) {
         free(w);
         help_conv_free(&conv);
     }
+    nd_backend_close(backend);
+}
+
+/* Where enough pixels are fewer than there are and maps are faster, whole images count, as many of those that
+ * are held out as of the others, whatever blocks they come in; a second target is of the same ones. */
+Test(moments, by_maps_are_limited_to_a_share_of_the_images) {
+    enum { some = 192, alike = 8 };
+    nd_backend *backend = NULL; /* 7 G multiply-accumulates */
+    if (nd_backend_open("cpu", &(nd_backend_settings){0}, &backend)) cr_skip_test("no cpu backend");
+    nd_conv conv = help_shapes[0];
+    conv.ni = 64, conv.no = 2, conv.in_h = conv.in_w = 32;
+    conv.weights = help_normals(help_kernel_size(&conv), 91);
+    conv.bias = help_normals(conv.no, 92);
+    const int64_t in = conv.ni * conv.in_h * conv.in_w, area = conv.in_h * conv.in_w, out = conv.no * area;
+    float *few = help_pictures(&conv, alike, 9), *y_few = help_responses(&conv, few, alike);
+    float *x = nd_alloc_array(some, (size_t)in * sizeof *x),
+          *y = nd_alloc_array(some, (size_t)out * sizeof *y);
+    nd_split splits[2];
+    cr_assert(x && y);
+    for (int64_t i = 0; i < some; i++) {
+        memcpy(x + i * in, few + i % alike * in, (size_t)in * sizeof *x);
+        memcpy(y + i * out, y_few + i % alike * out, (size_t)out * sizeof *y);
+    }
+    for (int cut = 0; cut < 2; cut++) {
+        const int64_t block = cut ? 32 : 8;
+        OK(nd_split_open(&conv, some, &splits[cut]));
+        cr_assert_eq(splits[cut].fit->limit.per_image, 0);
+        for (int64_t i = 0; i < some; i += block)
+            OK(nd_split_add(&splits[cut], backend, &conv, block, x + i * in, y + i * out));
+        OK(nd_moments_finish(splits[cut].fit, backend, &conv));
+        OK(nd_moments_finish(splits[cut].held, backend, &conv));
+        const double fit = splits[cut].fit->pixels / area, held = splits[cut].held->pixels / area;
+        cr_expect(fit + held >= 126 && fit + held <= 130, "%g and %g images", fit, held);
+        cr_expect(held >= 0.22 * (fit + held) && held <= 0.28 * (fit + held), "%g and %g images", fit, held);
+    }
+    nd_moments *m = NULL, *again = NULL;
+    double *w = help_widen(conv.weights, help_kernel_size(&conv)), error = 1;
+    OK(nd_moments_new(&conv, &m));
+    nd_moments_limit(m, &conv, some);
+    OK(nd_moments_add(m, backend, &conv, 0, some, x, y));
+    OK(nd_moments_finish(m, backend, &conv));
+    for (int64_t e = 0; e < some * out; e++) y[e] *= 2;
+    for (int64_t e = 0; e < help_kernel_size(&conv); e++) w[e] *= 2;
+    OK(nd_moments_new_targets(&conv, &again));
+    again->limit = m->limit;
+    for (int64_t i = 0; i < some; i += 24)
+        OK(nd_moments_add(again, backend, &conv, i, 24, x + i * in, y + i * out));
+    OK(nd_moments_retarget(m, backend, &conv, again));
+    OK(nd_moments_error(m, backend, &conv, w, NULL, &error));
+    cr_expect_lt(error, 1e-5, "a second target of other images: %g", error);
+    nd_split_close(&splits[0]);
+    nd_split_close(&splits[1]);
+    nd_moments_free(m);
+    nd_moments_free(again);
+    free(x);
+    free(y);
+    free(few);
+    free(y_few);
+    free(w);
+    help_conv_free(&conv);
     nd_backend_close(backend);
 }

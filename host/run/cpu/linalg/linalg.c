@@ -39,13 +39,15 @@ nd_status nd_cpu_svd(nd_backend *backend, int64_t batch, int64_t m, int64_t n, c
     return nd_ref_linalg.svd(backend, batch, m, n, a, sigma, v);
 }
 
-/* c += a^T b by tiles. For a symmetric result those at and right of the diagonal are summed, and mirrored. */
+/* c += a^T b by tiles. For a symmetric result those at and right of the diagonal are summed, and mirrored;
+ * else columns of tiles come one after the other, so that each thread has its share of the last row: moments
+ * have one row of ones besides what fills tiles. */
 typedef struct accumulation {
     int64_t n, k, m;
     const float *a, *b;
     bool symmetric;
-    int64_t tile, tiles_m; /* of a row of the result */
-    float *parts;          /* [threads][tile][tile] */
+    int64_t tile, tiles_k, tiles_m; /* of a column and a row of the result */
+    float *parts;                   /* [threads][tile][tile] */
     double *c;
 } accumulation;
 
@@ -94,13 +96,17 @@ static void sum_tile(const accumulation *s, int64_t i, int64_t j, float *part) {
 static void accumulate_tiles(void *context, int64_t begin, int64_t end, int worker) {
     const accumulation *s = context;
     float *part = s->parts + worker * s->tile * s->tile;
+    for (int64_t t = begin; t < end; t++)
+        sum_tile(s, t % s->tiles_k * s->tile, t / s->tiles_k * s->tile, part);
+}
+
+static void accumulate_half(void *context, int64_t begin, int64_t end, int worker) {
+    const accumulation *s = context;
+    float *part = s->parts + worker * s->tile * s->tile;
     int64_t i = 0, j = begin; /* in tiles */
-    for (; j >= s->tiles_m; i++) j -= s->tiles_m - (s->symmetric ? i + 1 : 0);
+    for (; j >= s->tiles_m; i++) j -= s->tiles_m - (i + 1);
     for (int64_t t = begin; t < end; t++, j++) {
-        if (j == s->tiles_m) {
-            i++;
-            j = s->symmetric ? i : 0;
-        }
+        if (j == s->tiles_m) j = ++i;
         sum_tile(s, i * s->tile, j * s->tile, part);
     }
 }
@@ -114,12 +120,12 @@ nd_status nd_cpu_accumulate(nd_backend *backend, int64_t n, int64_t k, const flo
     sum.tile = accumulate_tile;
     while (sum.tile > least_tile && tiles_of(k, sum.tile) * tiles_of(m, sum.tile) < enough_tiles)
         sum.tile /= 2;
+    sum.tiles_k = tiles_of(k, sum.tile);
     sum.tiles_m = tiles_of(m, sum.tile);
-    const int64_t high = tiles_of(k, sum.tile);
     sum.parts = nd_alloc_array((size_t)nd_threads(), (size_t)(sum.tile * sum.tile) * sizeof *sum.parts);
     ND_REQUIRE(sum.parts, nd_status_memory, "accumulate: no memory for tiles of sums");
-    const int64_t tiles = sum.symmetric ? high * (high + 1) / 2 : high * sum.tiles_m;
-    nd_parallel_for(tiles, sum.tile * sum.tile * n, accumulate_tiles, &sum);
+    const int64_t tiles = sum.symmetric ? sum.tiles_k * (sum.tiles_k + 1) / 2 : sum.tiles_k * sum.tiles_m;
+    nd_parallel_for(tiles, sum.tile * sum.tile * n, sum.symmetric ? accumulate_half : accumulate_tiles, &sum);
     free(sum.parts);
     return nd_status_ok;
 }
