@@ -38,6 +38,8 @@ typedef struct pass {
     const nd_decouple_settings *settings;
     nd_activation_cache *activations;
     nd_known_heads *heads; /* on the images that are measured on */
+    nd_score_tail *tail;   /* opened once something is measured at the scores */
+    int last;              /* node of the last layer that is measured */
     bool scales;           /* wanted: what an error in a layer does to the scores */
     int next;              /* node of the next layer that is measured, or 0 */
 } pass;
@@ -216,6 +218,14 @@ static nd_status find_optimism(const pass *at, const nd_layer *layer, const nd_m
     return nd_status_ok;
 }
 
+static nd_status open_scores(const pass *at, const nd_layer *layer, int n_trials, int64_t images,
+                             nd_score_loss **out) {
+    const int64_t batch = at->settings->calib->batch;
+    ND_TRY(nd_score_tail_open(at->backend, at->graph, at->graph->nodes[at->last].out[0], batch, at->tail));
+    return nd_score_loss_open(at->activations, at->backend, at->graph, layer, batch, n_trials, images,
+                              at->heads, at->tail, out);
+}
+
 /* At the scores: fits to all images, whose losses count times their optimism. */
 static nd_status measure_at_scores(const pass *at, const nd_layer *layer, const nd_method *const *methods,
                                    int n_methods, nd_split *split, nd_curve *curves) {
@@ -224,8 +234,7 @@ static nd_status measure_at_scores(const pass *at, const nd_layer *layer, const 
     nd_chain chains[nd_methods_max * nd_curve_points] = {{0}};
     for (int c = 0; c < n_methods; c++) ND_TRY(find_optimism(at, layer, methods[c], split, &curves[c]));
     nd_split_pool(split, &layer->conv);
-    ND_TRY(nd_score_loss_open(at->activations, at->backend, at->graph, layer, at->settings->calib->batch,
-                              n_methods * nd_curve_points, measured_images, at->heads, &scores));
+    ND_TRY(open_scores(at, layer, n_methods * nd_curve_points, measured_images, &scores));
     fits list = {.at = at, .layer = layer, .split = split};
     for (int c = 0; c < n_methods; c++)
         for (int p = 0; p < curves[c].n; p++)
@@ -269,8 +278,7 @@ static nd_status measure_scale(const pass *at, const nd_layer *layer, const nd_m
     nd_score_loss *scores = NULL;
     nd_status status = nd_status_ok;
     *scale = (nd_scale){.n = n};
-    ND_TRY(nd_score_loss_open(at->activations, at->backend, at->graph, layer, at->settings->calib->batch, n,
-                              images, at->heads, &scores));
+    ND_TRY(open_scores(at, layer, n, images, &scores));
     for (int i = 0; i < n; i++) {
         double held = 0, optimism = 1;
         if (!chains[i].n)
@@ -467,7 +475,15 @@ nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decoupl
     nd_json_cache cache;
     nd_candidate_list t = {0};
     nd_known_heads heads = {0};
-    pass at = {graph, backend, settings, NULL, &heads, settings->quick && reaches_scores(graph, plan), 0};
+    nd_score_tail tail = {0};
+    pass at = {.graph = graph,
+               .backend = backend,
+               .settings = settings,
+               .heads = &heads,
+               .tail = &tail,
+               .scales = settings->quick && reaches_scores(graph, plan)};
+    for (int l = 0; l < plan->n_layers; l++)
+        if (is_measured(&plan->layers[l])) at.last = plan->layers[l].node;
     ND_TRY(nd_curves_cache_open(graph, settings, &cache));
     nd_status status = nd_activation_cache_new(settings->calib, fitted_images(settings),
                                                nd_activation_cache_bytes, &at.activations);
@@ -487,6 +503,7 @@ nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decoupl
     nd_progress_report(settings->progress, "measuring curves", plan->n_layers, plan->n_layers);
     nd_activation_cache_free(at.activations);
     nd_known_heads_free(&heads);
+    nd_score_tail_close(&tail);
     nd_json_cache_close(&cache);
     if (status) {
         free(t.rows);

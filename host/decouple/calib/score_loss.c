@@ -1,7 +1,6 @@
 #include "decouple/calib/score_loss.h"
 
 #include "decouple/calib/calibrate.h"
-#include "run/heads.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +25,7 @@ struct nd_score_loss {
     const nd_layer *layer;
     nd_backend *backend;
     nd_captures original; /* x, then what the rest needs besides y, then y where the heads are not known */
-    nd_exec *rest;
+    nd_score_rest rest;
     int value, n_sides; /* y */
     trial *trials;
     int n_trials;
@@ -79,7 +78,7 @@ static nd_status run_rest(nd_score_loss *m, int64_t n, const float *y, bool orig
     float *outputs[nd_heads_max];
     for (int s = 0; s < m->n_sides; s++) inputs[s + 1] = m->original.data[s + 1];
     for (int h = 0; h < m->n_heads; h++) outputs[h] = original ? m->heads[h].wanted : m->heads[h].out;
-    return nd_exec_run(m->rest, n, inputs, outputs);
+    return nd_score_rest_run(&m->rest, n, inputs, outputs);
 }
 
 /* The output of the layer with the kernel of a trial, by as many images at once as there is room for. */
@@ -127,69 +126,10 @@ static nd_status trial_open(nd_backend *backend, const nd_conv *conv, const floa
     return nd_exec_open(backend, out->graph, &settings, &out->exec);
 }
 
-static bool makes_any(const nd_node *node, const bool *values) {
-    for (int o = 0; o < node->n_out; o++)
-        if (node->out[o] >= 0 && values[node->out[o]]) return true;
-    return false;
-}
-
-/* What the heads follow from; post-processing after them is not run. */
-static void mark_before_heads(const nd_graph *graph, bool *marked) {
-    int heads[nd_heads_max];
-    const int count = nd_graph_heads(graph, heads);
-    for (int h = 0; h < count; h++) marked[heads[h]] = true;
-    for (int n = graph->n_nodes - 1; n >= 0; n--) {
-        const nd_node *node = &graph->nodes[n];
-        if (!makes_any(node, marked)) continue;
-        for (int i = 0; i < node->n_in; i++)
-            if (node->in[i] >= 0) marked[node->in[i]] = true;
-    }
-}
-
-/* What nodes after value `y` need from nodes that are not: the other ends of the cut. What follows from
- * constants alone is not among them. */
-static nd_status cut_after(const nd_graph *graph, int y, int *sides, int *n_sides) {
-    nd_status status = nd_status_ok;
-    bool *after = nd_alloc_array((size_t)graph->n_values, sizeof *after);
-    bool *images = nd_alloc_array((size_t)graph->n_values, sizeof *images);
-    bool *listed = nd_alloc_array((size_t)graph->n_values, sizeof *listed);
-    bool *wanted = nd_alloc_array((size_t)graph->n_values, sizeof *wanted);
-    ND_REQUIRE_DONE(after && images && listed && wanted, nd_status_memory, "no memory for a cut");
-    mark_before_heads(graph, wanted);
-    nd_mark_images(graph, images);
-    after[y] = true;
-    nd_mark_after(graph, after);
-    *n_sides = 0;
-    for (int n = 0; n < graph->n_nodes; n++) {
-        const nd_node *node = &graph->nodes[n];
-        bool touched = false;
-        for (int i = 0; i < node->n_in; i++) touched = touched || (node->in[i] >= 0 && after[node->in[i]]);
-        if (!touched || !makes_any(node, wanted)) continue;
-        for (int i = 0; i < node->n_in; i++) {
-            int value = node->in[i];
-            if (value < 0 || after[value] || listed[value] || !images[value]) continue;
-            ND_REQUIRE_DONE(graph->values[value].rank > 0 &&
-                                graph->values[value].dims[0] == graph->values[y].dims[0],
-                            nd_status_unsupported, "%s: %s passes by layer %s and is no images of a batch",
-                            graph->name, graph->values[value].name, node->name);
-            ND_REQUIRE_DONE(*n_sides < nd_captures_max - 1 - nd_heads_max, nd_status_unsupported,
-                            "%s: too many values pass by layer %s", graph->name, node->name);
-            listed[value] = true;
-            sides[(*n_sides)++] = value;
-        }
-    }
-done:
-    free(after);
-    free(images);
-    free(listed);
-    free(wanted);
-    return status;
-}
-
 void nd_score_loss_close(nd_score_loss *m) {
     if (!m) return;
     nd_captures_close(&m->original);
-    nd_exec_close(m->rest);
+    nd_score_rest_close(&m->rest);
     for (int t = 0; t < m->n_trials; t++) {
         nd_exec_close(m->trials[t].exec);
         nd_graph_free(m->trials[t].graph);
@@ -274,7 +214,7 @@ static void leave_known(nd_score_loss *m) {
 
 bool nd_score_loss_possible(const nd_graph *graph, const nd_layer *layer) {
     int sides[nd_captures_max], n_sides = 0;
-    return !cut_after(graph, graph->nodes[layer->node].out[0], sides, &n_sides);
+    return !nd_score_rest_sides(graph, graph->nodes[layer->node].out[0], sides, &n_sides);
 }
 
 static int64_t images_at_once(const nd_graph *graph, int x, int y, int64_t batch) {
@@ -284,10 +224,11 @@ static int64_t images_at_once(const nd_graph *graph, int x, int y, int64_t batch
 
 nd_status nd_score_loss_open(const nd_activation_cache *activations, nd_backend *backend,
                              const nd_graph *graph, const nd_layer *layer, int64_t batch, int n_trials,
-                             int64_t images, nd_known_heads *known, nd_score_loss **out) {
+                             int64_t images, nd_known_heads *known, const nd_score_tail *tail,
+                             nd_score_loss **out) {
     nd_status status = nd_status_ok;
     const nd_node *node = &graph->nodes[layer->node];
-    int values[nd_captures_max], rest[nd_captures_max], heads[nd_heads_max], y = node->out[0];
+    int values[nd_captures_max], heads[nd_heads_max], y = node->out[0];
     nd_score_loss *m = calloc(1, sizeof *m);
     ND_REQUIRE(m, nd_status_memory, "no memory for measuring %s", layer->name);
     m->layer = layer;
@@ -299,20 +240,12 @@ nd_status nd_score_loss_open(const nd_activation_cache *activations, nd_backend 
     ND_TRY_DONE(find_heads(graph, y, m, heads));
     ND_TRY_DONE(find_known(m));
     values[0] = node->in[0];
-    rest[0] = y;
-    ND_TRY_DONE(cut_after(graph, y, values + 1, &m->n_sides));
-    memcpy(rest + 1, values + 1, (size_t)m->n_sides * sizeof *rest);
+    ND_TRY_DONE(nd_score_rest_sides(graph, y, values + 1, &m->n_sides));
     values[m->n_sides + 1] = y;
     ND_TRY_DONE(nd_activation_cache_captures(activations, backend, graph, values,
                                              m->n_sides + (m->knows ? 1 : 2), &m->original));
     m->at_once = images_at_once(graph, node->in[0], y, batch); /* of sizes that captures has looked at */
-    nd_exec_settings settings = {.batch = batch,
-                                 .shrink = true,
-                                 .inputs = rest,
-                                 .n_inputs = m->n_sides + 1,
-                                 .outputs = heads,
-                                 .n_outputs = m->n_heads};
-    ND_TRY_DONE(nd_exec_open(backend, graph, &settings, &m->rest));
+    ND_TRY_DONE(nd_score_rest_open(backend, graph, y, heads, m->n_heads, batch, tail, &m->rest));
     m->trials = nd_alloc_array((size_t)n_trials, sizeof *m->trials);
     m->y = nd_alloc_array((size_t)batch, (size_t)nd_value_size(graph, y) * sizeof *m->y);
     ND_REQUIRE_DONE(m->trials && m->y, nd_status_memory, "no memory for measuring %s", layer->name);

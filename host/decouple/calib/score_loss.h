@@ -3,8 +3,8 @@
 #define ND_DECOUPLE_SCORE_LOSS_H
 
 #include "decouple/calib/activation_cache.h"
+#include "decouple/calib/score_rest.h"
 #include "decouple/plan/plan.h"
-#include "run/heads.h"
 
 typedef struct nd_score_loss nd_score_loss;
 
@@ -21,10 +21,12 @@ typedef struct nd_known_heads {
 
 void nd_known_heads_free(nd_known_heads *known);
 
-/* For up to n_trials kernels of a layer, where the activations stand at it, on the first `images` images. */
+/* For up to n_trials kernels of a layer, where the activations stand at it, on the first `images` images.
+ * `tail` is borrowed. */
 nd_status nd_score_loss_open(const nd_activation_cache *activations, nd_backend *backend,
                              const nd_graph *graph, const nd_layer *layer, int64_t batch, int n_trials,
-                             int64_t images, nd_known_heads *known, nd_score_loss **out);
+                             int64_t images, nd_known_heads *known, const nd_score_tail *tail,
+                             nd_score_loss **out);
 nd_status nd_score_loss_add(nd_score_loss *loss, const nd_chain *chain); /* copies its kernel */
 
 /* The squared change at each head, relative to how much it varies itself, their mean over the images:

@@ -465,8 +465,9 @@ Test(decouple, activation_cache_changes_no_moment) {
     nd_backend_close(backend);
 }
 
-/* What the rest of the original network gives, found once for all layers, changes no loss. */
-Test(decouple, known_heads_change_no_loss) {
+/* What the rest of the original network gives, found once for all layers, changes no loss; nor does an end of
+ * the network that layers share. */
+Test(decouple, what_layers_share_changes_no_loss) {
     enum { measured = 12 };
     nd_backend *backend = help_backend();
     nd_batches *calib = open_pictures(16, 11);
@@ -474,10 +475,16 @@ Test(decouple, known_heads_change_no_loss) {
     nd_decouple_settings settings = nd_decouple_defaults();
     nd_activation_cache *activations = NULL;
     nd_known_heads shared = {0};
+    nd_score_tail tail = {0};
     nd_plan plan;
     settings.calib = calib;
     OK(nd_plan_open(graph, &settings, &plan));
     OK(nd_activation_cache_new(calib, 16, 1 << 24, &activations));
+    int last = -1; /* of those that are measured: the rest behind it is the tail alone */
+    for (int l = 0; l < plan.n_layers; l++)
+        if (nd_method_dwpw.applies(&plan.layers[l].conv)) last = graph->nodes[plan.layers[l].node].out[0];
+    OK(nd_score_tail_open(backend, graph, last, calib->batch, &tail));
+    cr_assert(tail.exec && tail.value == last);
     for (int l = 0; l < plan.n_layers; l++) {
         const nd_layer *layer = &plan.layers[l];
         nd_known_heads own = {0}, *known[] = {&own, &shared};
@@ -489,7 +496,7 @@ Test(decouple, known_heads_change_no_loss) {
         for (int i = 0; i < 2; i++) {
             nd_score_loss *scores = NULL;
             OK(nd_score_loss_open(activations, backend, graph, layer, calib->batch, 1, measured, known[i],
-                                  &scores));
+                                  i ? &tail : NULL, &scores));
             OK(nd_score_loss_add(scores, &chain));
             OK(nd_score_loss_measure(scores, activations, &loss[i]));
             nd_score_loss_close(scores);
@@ -500,6 +507,7 @@ Test(decouple, known_heads_change_no_loss) {
         nd_chain_free(&chain);
     }
     nd_known_heads_free(&shared);
+    nd_score_tail_close(&tail);
     nd_activation_cache_free(activations);
     nd_plan_close(&plan);
     nd_graph_free(graph);
