@@ -13,7 +13,7 @@
 
 typedef struct nd_activation_cache nd_activation_cache;
 
-enum { nd_activation_cache_bytes = 5 << 28 }; /* the usual limit */
+enum { nd_activation_cache_bytes = 13 << 26 }; /* the usual limit, of each network */
 
 /* At the image: nothing is stored. `images` = 0 takes all. The batches are borrowed. `limit` bytes of
  * activations; while it moves, one block more. */

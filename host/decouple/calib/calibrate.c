@@ -130,8 +130,8 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
     int finished = 0;
     for (int l = 0; l < plan->n_layers; l++) error[l] = (nd_fit_error){-1, -1};
     ND_TRY_DONE(nd_graph_clone(graph, &current));
-    ND_TRY_DONE(nd_activation_cache_new(settings->calib, settings->calib_images, nd_activation_cache_bytes,
-                                        &activations));
+    ND_TRY_DONE(nd_activation_cache_new(settings->calib, settings->calib_images,
+                                        2 * (size_t)nd_activation_cache_bytes, &activations));
     ND_TRY_DONE(nd_pass_cache_open(graph, settings, plan, chains, error, &finished, &cache));
     if (finished) nd_log(nd_log_info, "going on at layer %d of %d", finished + 1, plan->n_layers);
     for (int l = 0; l < plan->n_layers; l++) {

@@ -30,8 +30,8 @@ typedef struct nd_score_rest {
     float *between;            /* [batch][size] of the value that the tail begins with */
 } nd_score_rest;
 
-/* To the heads, all of which follow from y; by way of `tail` where that lies behind y. It is borrowed, NULL is
- * legal. */
+/* To the heads, all of which follow from y; by way of `tail` where that lies behind y. It is borrowed, NULL
+ * is legal. */
 nd_status nd_score_rest_open(nd_backend *backend, const nd_graph *graph, int y, const int *heads, int n_heads,
                              int64_t batch, const nd_score_tail *tail, nd_score_rest *out);
 /* inputs: y and its sides, of n images. */

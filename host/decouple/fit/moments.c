@@ -1,5 +1,6 @@
 #include "decouple/fit/moments.h"
 
+#include "base/parallel.h"
 #include "base/rng.h"
 #include "decouple/fit/found.h"
 
@@ -17,6 +18,7 @@ void nd_moments_free(nd_moments *moments) {
     free(moments->h);
     free(moments->mean_p);
     free(moments->mean_y);
+    free(moments->squares);
     free(moments->ridge);
     nd_patches_close(&moments->waiting);
     nd_shifts_free(moments->shifts);
@@ -37,8 +39,10 @@ static nd_status moments_new(const nd_conv *conv, bool gram, nd_moments **out) {
     m->h = nd_alloc_array((size_t)((m->no + m->groups) * m->k), sizeof *m->h);
     m->mean_p = nd_alloc_array((size_t)(m->groups * m->k), sizeof *m->mean_p);
     m->mean_y = nd_alloc_array((size_t)m->no, sizeof *m->mean_y);
+    m->squares = nd_alloc_array((size_t)m->no, sizeof *m->squares);
     m->ridge = nd_alloc_array((size_t)m->groups, sizeof *m->ridge);
-    if ((gram && (!m->g || nd_finds_new(&m->finds))) || !m->h || !m->mean_p || !m->mean_y || !m->ridge) {
+    if ((gram && (!m->g || nd_finds_new(&m->finds))) || !m->h || !m->mean_p || !m->mean_y || !m->squares ||
+        !m->ridge) {
         nd_status status = nd_fail(nd_status_memory, "conv %s: no memory for %lldx%lld moments", conv->name,
                                    (long long)m->k, (long long)m->k);
         nd_moments_free(m);
@@ -62,6 +66,23 @@ static double *sums_of_patches(const nd_moments *m, int64_t group) {
     return m->h + (group * (rows + 1) + rows) * m->k;
 }
 
+typedef struct target_sums {
+    int64_t n, targets;
+    const float *y; /* [n][targets + 1] */
+    double *sum, *squares;
+} target_sums;
+
+static void sum_targets(void *context, int64_t begin, int64_t end, int worker) {
+    const target_sums *s = context;
+    (void)worker;
+    for (int64_t r = 0; r < s->n; r++)
+        for (int64_t o = begin; o < end; o++) {
+            const double value = s->y[r * (s->targets + 1) + o];
+            s->sum[o] += value;
+            s->squares[o] += value * value;
+        }
+}
+
 /* The rows that wait go into the sums. */
 static nd_status add_waiting(nd_moments *m, nd_backend *backend) {
     const nd_linalg *linalg = &backend->table->linalg;
@@ -72,12 +93,8 @@ static nd_status add_waiting(nd_moments *m, nd_backend *backend) {
         const float *y = m->waiting.y + g * m->waiting.most * (targets + 1);
         if (m->g && !m->shifts) ND_TRY(linalg->accumulate(backend, n, k, x, k, x, m->g + g * k * k));
         ND_TRY(linalg->accumulate(backend, n, targets + 1, y, k, x, sums_of_patches(m, g) - targets * k));
-        for (int64_t r = 0; r < n; r++)
-            for (int64_t o = 0; o < targets; o++) {
-                const double value = y[r * (targets + 1) + o];
-                m->mean_y[g * targets + o] += value;
-                m->vy += value * value;
-            }
+        target_sums sums = {n, targets, y, m->mean_y + g * targets, m->squares + g * targets};
+        nd_parallel_for(targets, n, sum_targets, &sums);
     }
     m->pixels += (double)n;
     m->waiting.n = 0;
@@ -211,10 +228,9 @@ nd_status nd_moments_finish(nd_moments *m, nd_backend *backend, const nd_conv *c
     ND_REQUIRE(m->pixels > 0, nd_status_usage, "calibration saw no image");
     int64_t k = m->k, rows = m->no / m->groups;
     double scale = 1 / m->pixels;
-    m->vy *= scale;
     for (int64_t o = 0; o < m->no; o++) {
         m->mean_y[o] *= m->unbiased ? 0 : scale;
-        m->vy -= m->mean_y[o] * m->mean_y[o];
+        m->vy += m->squares[o] * scale - m->mean_y[o] * m->mean_y[o];
     }
     m->vy = fmax(m->vy, 0);
     for (int64_t g = 0; g < m->groups; g++) {

@@ -27,6 +27,7 @@ typedef struct nd_moments {
     nd_pixel_limit limit; /* none at first */
     double *g, *h;
     double *mean_p, *mean_y; /* [groups][k], [no] */
+    double *squares;         /* [no]: sums of y^2, until nd_moments_finish */
     double *ridge;           /* [groups]: what nd_moments_ridge added to the diagonal */
     bool unbiased;           /* not centred */
     bool own;                /* the target is what the layer itself makes of the patches: h = W g */
