@@ -13,8 +13,9 @@ typedef struct nd_reproduce_settings {
     nd_batches *calib;     /* unlabelled training images; NULL: data-free methods only */
     int64_t calib_images;
     int64_t batch;
-    double points; /* drop at which methods are compared (nd_reproduce_by_top1); the paper's is 1.0 */
-    int steps;     /* bisections of a method's knob; the interval that stays is 2^-steps of it */
+    double points;     /* drop at which methods are compared (nd_reproduce_by_top1); the paper's is 1.0 */
+    int steps;         /* bisections of a method's knob; the interval that stays is 2^-steps of it */
+    const char *cache; /* folder that keeps what is measured; NULL: nowhere */
     const nd_progress *progress;
 } nd_reproduce_settings;
 
@@ -41,7 +42,7 @@ nd_status nd_reproduce(const nd_paper_table *table, const nd_reproduce_settings 
 /* Turns a method's knob until accuracy has dropped by `points`: the energy threshold of dwpw and pwdw
  * (method.md, "Ranks"), else one ratio of MACs for every layer. The cheapest network found that loses no
  * more, which for a knob whose every setting loses more is the original. Settings that round to the same
- * ranks are measured once. */
+ * ranks are measured once, and what is measured is kept: a run that ended goes on where it was. */
 nd_status nd_reproduce_drop(const nd_paper_value *value, const nd_reproduce_settings *settings,
                             const nd_accuracy *original, nd_drop_probe *out);
 

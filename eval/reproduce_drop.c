@@ -1,10 +1,14 @@
 #include "eval/reproduce.h"
 
 #include "decouple/plan/survey.h"
+#include "eval/drop_cache.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* A change that gives other networks for the same settings needs another one. */
+static const char nd_reproduce_version[] = "nd-reproduce-1";
 
 /* Of fewer classes hardly any picture has its own below the fifth place. */
 enum { fewest_top5_classes = 50 };
@@ -72,7 +76,7 @@ done:
 typedef struct nd_tried {
     int64_t (*layers)[2];
     size_t n_layers;
-    nd_drop_probe point;
+    nd_drop_record record;
 } nd_tried;
 
 typedef struct nd_trial {
@@ -82,12 +86,13 @@ typedef struct nd_trial {
     nd_tried *tried; /* [settings->steps] */
     size_t n_tried;
     nd_drop_probe best;
+    nd_json_cache cache; /* of other runs as well */
     nd_arena arena;
 } nd_trial;
 
 /* Ranks are whole numbers: settings of the knob that differ may give the same network, at its harsh end most
  * of all. */
-static const nd_drop_probe *trial_find(const nd_trial *trial, const nd_decouple_report *report) {
+static const nd_drop_record *trial_find(const nd_trial *trial, const nd_decouple_report *report) {
     for (size_t i = 0; i < trial->n_tried; i++) {
         const nd_tried *tried = &trial->tried[i];
         size_t k = 0;
@@ -95,12 +100,12 @@ static const nd_drop_probe *trial_find(const nd_trial *trial, const nd_decouple_
                tried->layers[k][0] == report->layers[k].rank &&
                tried->layers[k][1] == report->layers[k].new_macs)
             k++;
-        if (k == report->n_layers) return &tried->point;
+        if (k == report->n_layers) return &tried->record;
     }
     return NULL;
 }
 
-static nd_status trial_keep(nd_trial *trial, const nd_decouple_report *report, const nd_drop_probe *point) {
+static nd_status trial_keep(nd_trial *trial, const nd_decouple_report *report, const nd_drop_record *record) {
     nd_tried *tried = &trial->tried[trial->n_tried];
     tried->layers = nd_arena_alloc(&trial->arena, report->n_layers * sizeof *tried->layers);
     ND_REQUIRE(tried->layers, nd_status_memory, "no memory for a setting that was tried");
@@ -109,7 +114,7 @@ static nd_status trial_keep(nd_trial *trial, const nd_decouple_report *report, c
         tried->layers[k][1] = report->layers[k].new_macs;
     }
     tried->n_layers = report->n_layers;
-    tried->point = *point;
+    tried->record = *record;
     trial->n_tried++;
     return nd_status_ok;
 }
@@ -137,9 +142,28 @@ static nd_status trial_settings(const nd_trial *trial, double knob, nd_arena *ar
     return ratio_rules(trial->settings->graph, value, knob, arena, out);
 }
 
+/* The settings at one place of the knob stand for those at all others. */
+static nd_status trial_open_cache(nd_trial *trial) {
+    const nd_reproduce_settings *settings = trial->settings;
+    char weights[65], *text = NULL;
+    nd_decouple_settings decouple;
+    nd_status status;
+    nd_graph_sha256(settings->graph, weights);
+    ND_TRY(trial_settings(trial, knob_at(trial->value->method, 0.5), &trial->arena, &decouple));
+    ND_TRY_DONE(nd_decouple_settings_text(&decouple, &text));
+    const char *identity = nd_arena_printf(&trial->arena, "%s|%s|%s|%s|%s|%lld|%s", nd_reproduce_version,
+                                           weights, text, settings->data->sha256, settings->data->preprocess,
+                                           (long long)settings->data->count, settings->backend->name);
+    ND_REQUIRE_DONE(identity, nd_status_memory, "no memory for a cache");
+    ND_TRY_DONE(nd_drop_cache_open(settings->cache, identity, &trial->cache));
+done:
+    free(text);
+    return status;
+}
+
 /* What the network decoupled as `report` says loses. */
 static nd_status trial_measure(const nd_trial *trial, const nd_graph *graph, const nd_decouple_report *report,
-                               nd_drop_probe *out) {
+                               nd_drop_record *out) {
     const nd_reproduce_settings *settings = trial->settings;
     const nd_accuracy_settings measure = {
         .backend = settings->backend,
@@ -147,22 +171,14 @@ static nd_status trial_measure(const nd_trial *trial, const nd_graph *graph, con
         .batch = settings->batch,
         .progress = settings->progress,
     };
-    nd_drop_counts top1, top5;
-    ND_TRY(nd_drop_measure(graph, settings->data, &measure, trial->original, &top1, &top5));
-    *out = (nd_drop_probe){
-        .before = report->before,
-        .after = report->after,
-        .top1 = nd_drop_of(&top1),
-        .top5 = nd_drop_of(&top5),
-        .n = trial->original->n,
-    };
-    const bool by_top1 = nd_reproduce_by_top1(settings->graph);
-    out->within = (by_top1 ? out->top1.points : out->top5.points) <= settings->points;
-    return nd_status_ok;
+    *out = (nd_drop_record){.conv_macs = report->after.conv_macs,
+                            .total_macs = report->after.total_macs,
+                            .params = report->after.params};
+    return nd_drop_measure(graph, settings->data, &measure, trial->original, &out->top1, &out->top5);
 }
 
 /* Decouples with the knob at `knob` and measures, unless an earlier setting gave the same network. */
-static nd_status trial_measure_at(nd_trial *trial, double knob, nd_drop_probe *out) {
+static nd_status trial_decouple(nd_trial *trial, double knob, nd_drop_record *out, bool *reused) {
     nd_arena arena = {0};
     nd_graph *graph = NULL;
     nd_decouple_settings decouple;
@@ -171,23 +187,41 @@ static nd_status trial_measure_at(nd_trial *trial, double knob, nd_drop_probe *o
     ND_TRY_DONE(trial_settings(trial, knob, &arena, &decouple));
     ND_TRY_DONE(nd_graph_clone(trial->settings->graph, &graph));
     ND_TRY_DONE(nd_decouple(graph, trial->settings->backend, &decouple, &report));
-    const nd_drop_probe *same = trial_find(trial, &report);
+    const nd_drop_record *same = trial_find(trial, &report);
+    *reused = same != NULL;
     if (same) {
         *out = *same;
-        out->reused = true;
     } else {
         ND_TRY_DONE(trial_measure(trial, graph, &report, out));
         ND_TRY_DONE(trial_keep(trial, &report, out));
     }
-    out->setting = knob;
-    nd_log(nd_log_info, "%s at %.4f: %.3f GMACs, loses %.2f points of top-1 and %.2f of top-5%s",
-           trial->value->method, knob, (double)out->after.conv_macs * 1e-9, out->top1.points,
-           out->top5.points, out->reused ? " (measured before)" : "");
+    nd_drop_cache_put(&trial->cache, knob, out);
 done:
     nd_decouple_report_free(&report);
     nd_graph_free(graph);
     nd_arena_free(&arena);
     return status;
+}
+
+static nd_status trial_measure_at(nd_trial *trial, double knob, nd_drop_probe *out) {
+    nd_drop_record record;
+    bool reused = nd_drop_cache_get(&trial->cache, knob, &record);
+    if (!reused) ND_TRY(trial_decouple(trial, knob, &record, &reused));
+    *out = (nd_drop_probe){
+        .setting = knob,
+        .before = trial->best.before,
+        .after = {.conv_macs = record.conv_macs, .total_macs = record.total_macs, .params = record.params},
+        .top1 = nd_drop_of(&record.top1),
+        .top5 = nd_drop_of(&record.top5),
+        .n = trial->original->n,
+        .reused = reused,
+    };
+    const bool by_top1 = nd_reproduce_by_top1(trial->settings->graph);
+    out->within = (by_top1 ? out->top1.points : out->top5.points) <= trial->settings->points;
+    nd_log(nd_log_info, "%s at %.4f: %.3f GMACs, loses %.2f points of top-1 and %.2f of top-5%s",
+           trial->value->method, knob, (double)out->after.conv_macs * 1e-9, out->top1.points,
+           out->top5.points, reused ? " (measured before)" : "");
+    return nd_status_ok;
 }
 
 static nd_status trial_run(void *user, double turn, bool *within) {
@@ -208,9 +242,11 @@ nd_status nd_reproduce_drop(const nd_paper_value *value, const nd_reproduce_sett
         .setting = knob_at(value->method, 0), .before = dense, .after = dense, .n = original->n};
     trial.tried = nd_arena_alloc(&trial.arena, (size_t)settings->steps * sizeof *trial.tried);
     ND_REQUIRE_DONE(trial.tried, nd_status_memory, "no memory for %d trials", settings->steps);
+    ND_TRY_DONE(trial_open_cache(&trial));
     ND_TRY_DONE(nd_drop_bisect(ldexp(1, -settings->steps), trial_run, &trial));
 done:
     *out = trial.best;
+    nd_json_cache_close(&trial.cache);
     nd_arena_free(&trial.arena);
     return status;
 }

@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "base/files/file.h"
 #include "datasets/dataset.h"
 #include "eval/reproduce.h"
 #include "model/infer/infer.h"
@@ -27,6 +28,7 @@ typedef struct nd_reproduce_inputs {
     nd_batches *data, *calib;
     nd_progress progress;
     char sha256[65]; /* of the graph as read; empty without one */
+    char cache[4096];
 } nd_reproduce_inputs;
 
 static nd_status reproduce_open(const nd_args *args, nd_reproduce_inputs *inputs,
@@ -57,6 +59,7 @@ static nd_status reproduce_open(const nd_args *args, nd_reproduce_inputs *inputs
     if (calib) ND_TRY(nd_cli_dataset(args, models, 1, set, &inputs->calib));
     settings->graph = inputs->graph;
     settings->backend = inputs->backend;
+    if (!nd_file_cache(inputs->cache, sizeof inputs->cache)) settings->cache = inputs->cache;
     settings->data = inputs->data;
     settings->calib = inputs->calib;
     inputs->progress = nd_cli_progress();

@@ -4,6 +4,7 @@
 #include "tests/unit/help/graph_help.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 /* --- the tables */
 
@@ -205,6 +206,48 @@ Test(reproduce, turns_the_knob_to_the_wanted_drop) {
     nd_accuracy_free(&original);
     nd_graph_free(graph);
     nd_backend_close(settings.backend);
+}
+
+/* A run that was killed, or has another bound, goes on from what was measured; on other images nothing is
+ * known. */
+Test(reproduce, what_was_measured_is_kept) {
+    static noise set;
+    char folder[] = "/tmp/nd_test_reproduce_XXXXXX";
+    noise_fill(&set);
+    nd_graph *graph = small_network();
+    nd_reproduce_settings settings = nd_reproduce_defaults();
+    settings.graph = graph;
+    settings.data = &set.batches;
+    settings.batch = count;
+    settings.steps = 4;
+    cr_assert(mkdtemp(folder));
+    settings.cache = folder;
+    cr_assert_eq(nd_backend_open("ref", &(nd_backend_settings){0}, &settings.backend), nd_status_ok);
+    const nd_accuracy_settings measure = {.backend = settings.backend, .batch = count};
+    const char *const methods[] = {"pwdw", "spatial"};
+    nd_accuracy original;
+    cr_assert_eq(nd_accuracy_measure(graph, settings.data, &measure, &original), nd_status_ok);
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        const nd_paper_value value = {.method = methods[i], .needs = "drop"};
+        nd_drop_probe first, again;
+        set.passes = 0;
+        OK(nd_reproduce_drop(&value, &settings, &original, &first));
+        cr_expect_gt(set.passes, 0);
+        set.passes = 0;
+        OK(nd_reproduce_drop(&value, &settings, &original, &again));
+        cr_expect_eq(set.passes, 0);
+        cr_expect(again.reused && again.after.conv_macs == first.after.conv_macs &&
+                  again.setting == first.setting && again.top5.points == first.top5.points);
+        snprintf(set.batches.sha256, sizeof set.batches.sha256, "other images %zu", i);
+        OK(nd_reproduce_drop(&value, &settings, &original, &again));
+        cr_expect_gt(set.passes, 0);
+    }
+    nd_accuracy_free(&original);
+    nd_graph_free(graph);
+    nd_backend_close(settings.backend);
+    char command[64];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    cr_expect_eq(system(command), 0);
 }
 
 Test(reproduce, refuses_another_network) {
