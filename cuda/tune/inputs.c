@@ -30,8 +30,7 @@ static size_t inputs_size(const nd_inputs *inputs) {
 
 /* Of y: a quantised layer may end in real numbers. */
 static nd_dtype inputs_storage_y(const nd_inputs *inputs) {
-    const bool real = nd_precision_is_quantised(inputs->precision) && !(inputs->work.y_quant.scale > 0);
-    return real ? nd_dtype_f32 : nd_precision_storage(inputs->precision);
+    return nd_precision_storage(nd_precision_stored(inputs->precision, inputs->work.y_quant));
 }
 
 static int64_t inputs_reach(const nd_view *view) {

@@ -166,6 +166,10 @@ typedef struct nd_quant {
     bool e4m3;
 } nd_quant;
 
+/* What numbers of an operand are stored in: fp32 where it has no scale, as what a quantised layer gives to
+ * the rest of a network may. */
+nd_precision nd_precision_stored(nd_precision precision, nd_quant quant);
+
 /* One operation with everything resolved. Weight pointers are host memory, fp32, valid during `prepare` only.
  */
 typedef struct nd_work {

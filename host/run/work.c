@@ -57,6 +57,10 @@ nd_dtype nd_precision_storage(nd_precision precision) {
     return nd_precision_table[precision].storage;
 }
 
+nd_precision nd_precision_stored(nd_precision precision, nd_quant quant) {
+    return nd_precision_is_quantised(precision) && !(quant.scale > 0) ? nd_precision_fp32 : precision;
+}
+
 static bool work_images(const nd_work *work) {
     return work->x.rank == 4 && work->y.rank == 4 && work->x.dims[0] == work->y.dims[0];
 }

@@ -72,11 +72,6 @@ static int64_t conv_pad_after(const nd_work *work, int axis) {
     return pad > 0 ? pad : 0;
 }
 
-/* fp32 where int8 has no integers: `quant` says which. */
-static nd_precision conv_stored(nd_precision precision, const nd_quant *quant) {
-    return precision == nd_precision_int8 && !(quant->scale > 0) ? nd_precision_fp32 : precision;
-}
-
 /* int8 also has what the zero of a residual takes off. */
 static bool conv_has_bias(const nd_work *work, nd_precision precision) {
     return work->bias || (precision == nd_precision_int8 && work->residual && work->x2_quant.zero);
@@ -88,7 +83,7 @@ static nd_status conv_describe(const nd_work *work, nd_precision precision, cons
     const nd_window *g = &work->window;
     const int64_t ni = work->x.dims[1], no = work->y.dims[1], groups = work->groups;
     const bool grouped = groups > 1;
-    const nd_precision y_precision = conv_stored(precision, &work->y_quant);
+    const nd_precision y_precision = nd_precision_stored(precision, work->y_quant);
     const dnnl_data_type_t type = nd_onednn_type(precision), y_type = nd_onednn_type(y_precision);
     const dnnl_data_type_t w_type = precision == nd_precision_int8 ? dnnl_s8 : type;
     ND_TRY_DONE(nd_onednn_view(&work->x, precision, &d->x));
@@ -175,7 +170,7 @@ static nd_status conv_bind(conv_kernel *k, const nd_work *work, nd_precision pre
     nd_cpu *cpu = k->base.cpu;
     float *scaled = NULL;
     const size_t element = nd_dtype_bytes(nd_precision_storage(precision));
-    const nd_dtype y_type = nd_precision_storage(conv_stored(precision, &work->y_quant));
+    const nd_dtype y_type = nd_precision_storage(nd_precision_stored(precision, work->y_quant));
     const size_t at_x = (size_t)work->x.offset * element;
     const size_t at_y = (size_t)work->y.offset * nd_dtype_bytes(y_type);
     const size_t at_x2 = (size_t)work->x2.offset * element;

@@ -32,7 +32,7 @@ nd_status nd_cpu_gemm_prepare(nd_cpu *cpu, const nd_work *work, nd_precision pre
     nd_status status = nd_status_ok;
     const dnnl_dims_t shape = {work->y.dims[1], work->x.dims[1]}, columns = {work->y.dims[1]};
     const bool integers = precision == nd_precision_int8;
-    const nd_precision stored = integers && !(work->y_quant.scale > 0) ? nd_precision_fp32 : precision;
+    const nd_precision stored = nd_precision_stored(precision, work->y_quant);
     const size_t at_x = (size_t)work->x.offset * nd_dtype_bytes(nd_precision_storage(precision));
     const size_t at_y = (size_t)work->y.offset * nd_dtype_bytes(nd_precision_storage(stored));
     const dnnl_data_type_t w_type = integers ? dnnl_s8 : nd_onednn_type(precision);

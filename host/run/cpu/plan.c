@@ -101,12 +101,10 @@ typedef struct plan_trial {
     nd_memory *x, *x2, *y, *workspace;
 } plan_trial;
 
-/* Of a quantised work, what has no scale is fp32. */
 static nd_status plan_memory(const nd_view *view, nd_quant quant, nd_precision precision, nd_memory **out) {
-    const bool real = nd_precision_is_quantised(precision) && !(quant.scale > 0);
     int64_t last = view->offset;
     for (int i = 0; i < view->rank; i++) last += (view->dims[i] - 1) * view->strides[i];
-    const size_t element = nd_dtype_bytes(real ? nd_dtype_f32 : nd_precision_storage(precision));
+    const size_t element = nd_dtype_bytes(nd_precision_storage(nd_precision_stored(precision, quant)));
     return nd_cpu_memory_new((size_t)(last + 1) * element, nd_cpu_guard_none, out);
 }
 
