@@ -1,5 +1,6 @@
 #include "datasets/source.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 typedef struct nd_files_item {
     const char *name;
     int64_t line;
+    int64_t turn; /* its number within its class */
     int32_t label;
     const nd_object *objects;
     size_t n_objects;
@@ -143,9 +145,27 @@ static int files_compare(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-void nd_files_sort(nd_files *files) {
-    if (files->source.count > 1)
-        qsort(files->items, (size_t)files->source.count, sizeof *files->items, files_compare);
+/* Multiples of the golden ratio fill [0, 1) evenly: any classes in a row are from all over their order. */
+static double place_of(const nd_files_item *item) {
+    const double at = (double)(item->label + 1) * 0.618033988749;
+    return at - floor(at);
+}
+
+static int turns_compare(const void *a, const void *b) {
+    const nd_files_item *x = a, *y = b;
+    if (x->turn != y->turn) return x->turn < y->turn ? -1 : 1;
+    const double px = place_of(x), py = place_of(y);
+    return (px > py) - (px < py);
+}
+
+void nd_files_deal(nd_files *files) {
+    const int64_t count = files->source.count;
+    nd_files_item *items = files->items;
+    if (count < 2) return;
+    qsort(items, (size_t)count, sizeof *items, files_compare);
+    for (int64_t i = 1; i < count; i++)
+        items[i].turn = items[i].label == items[i - 1].label ? items[i - 1].turn + 1 : 0;
+    qsort(items, (size_t)count, sizeof *items, turns_compare);
 }
 
 nd_source *nd_files_source(nd_files *files) {

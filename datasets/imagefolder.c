@@ -1,5 +1,6 @@
 /* imagefolder:DIR, as torchvision has it: a folder a class, classes numbered in byte order of their names,
- * pictures anywhere below. A folder that holds `train` and `val` (or `test`) is a set with both splits. */
+ * pictures anywhere below. They come in turns, one of each class. A folder that holds `train` and `val` (or
+ * `test`) is a set with both splits. */
 #include "datasets/source.h"
 
 #include "base/files/file.h"
@@ -106,7 +107,7 @@ static nd_status imagefolder_scan(nd_imagefolder_walk *walk, const char *folder)
     if (walk->other)
         nd_log(nd_log_warn, "%s: %lld files that are neither JPEG nor PNG by name left out", folder,
                (long long)walk->other);
-    nd_files_sort(walk->files);
+    nd_files_deal(walk->files);
     return nd_files_set_classes(walk->files, walk->classes, walk->n_classes);
 }
 

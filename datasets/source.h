@@ -56,7 +56,9 @@ nd_status nd_files_add(nd_files *files, const char *name, int32_t label, int64_t
 nd_status nd_files_set_classes(nd_files *files, char *const *names, size_t count);
 /* The boxes in a picture, copied; a set where any has them is one of detection. */
 nd_status nd_files_set_objects(nd_files *files, int64_t index, const nd_object *objects, size_t count);
-void nd_files_sort(nd_files *files); /* by label, then by name */
+/* The pictures of each class by name, one of each class in turn: whoever takes the first ones has as many of
+ * each class. */
+void nd_files_deal(nd_files *files);
 nd_source *nd_files_source(nd_files *files);
 void nd_files_free(nd_files *files); /* NULL is legal */
 

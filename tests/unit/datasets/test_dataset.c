@@ -235,7 +235,8 @@ Test(dataset, a_stream_can_be_left_and_restarted_anywhere) {
 
 /* --- image folders */
 
-Test(dataset, classes_of_an_image_folder_are_sorted_by_name) {
+/* And come in turns, so that the first pictures are of all classes alike. */
+Test(dataset, classes_of_an_image_folder_are_numbered_by_name) {
     static const char *const names[] = {"zebra", "Ant", "bee"};
     for (int i = 0; i < 3; i++) {
         cr_assert_eq(mkdir(below("%s", names[i]), 0777), 0);
@@ -251,11 +252,37 @@ Test(dataset, classes_of_an_image_folder_are_sorted_by_name) {
     nd_batches *batches = opened((nd_dataset_settings){.spec = spec, .batch = 4});
     cr_assert_eq(batches->height, 224);
     const seen all = walk(batches);
-    static const int32_t labels[] = {0, 0, 1, 1, 1, 2, 2}; /* Ant, bee, zebra */
+    static const int32_t labels[] = {1, 0, 2, 1, 0, 2, 1}; /* 0: Ant, bee, zebra */
     cr_assert_eq(all.n, 7);
     for (int i = 0; i < 7; i++) cr_assert_eq(all.label[i], labels[i]);
     cr_assert_eq(n_warnings, 1); /* the notes */
     nd_batches_close(batches);
+}
+
+/* Whoever takes few pictures of many classes has them from all over their order, each at most once more than
+ * any other. */
+Test(dataset, the_first_pictures_of_an_image_folder_are_of_all_classes) {
+    enum { classes = 40 };
+    char spec[128];
+    for (int c = 0; c < classes; c++) {
+        cr_assert_eq(mkdir(below("%02d", c), 0777), 0);
+        for (int i = 0; i < 2; i++) copy_picture("rgb8.png", below("%02d/%d.png", c, i), 0);
+    }
+    snprintf(spec, sizeof spec, "imagefolder:%s", folder);
+    for (int limit = 10; limit <= 50; limit += 40) {
+        int of_class[classes] = {0}, quarters[4] = {0};
+        nd_batches *batches = opened((nd_dataset_settings){.spec = spec, .batch = 4, .limit = limit});
+        const seen some = walk(batches);
+        cr_assert_eq(some.n, limit);
+        for (int i = 0; i < limit; i++) {
+            of_class[some.label[i]]++;
+            quarters[some.label[i] * 4 / classes]++;
+        }
+        for (int c = 0; c < classes; c++)
+            cr_expect(of_class[c] <= (limit > classes ? 2 : 1) && of_class[c] >= (limit > classes ? 1 : 0));
+        for (int q = 0; q < 4; q++) cr_expect_geq(quarters[q], 2, "quarter %d of %d", q, limit);
+        nd_batches_close(batches);
+    }
 }
 
 Test(dataset, an_image_folder_with_train_and_val_has_both_splits) {

@@ -125,11 +125,12 @@ Test(labels, a_map_in_each_of_its_forms_gives_the_outputs) {
     write_text("pairs.txt", "dog 7\ncat 9\ntwo words 1\nbird 0\n");
     write_text("turned.txt", "7: dog\n9: cat, a pet\n1: \"two words\"\n");
     write_text("lines.txt", "bird\ndog, a pet\ncat\n\"two words\"\n");
-    cr_expect_str_eq(labels("imagefolder", "set", NULL, 0), "0 1 2");
-    cr_expect_str_eq(labels("imagefolder", "set", "pairs.txt", 0), "9 7 1");
-    cr_expect_str_eq(labels("imagefolder", "set", "pairs.txt", 1), "10 8 2");
-    cr_expect_str_eq(labels("imagefolder", "set", "turned.txt", 0), "9 7 1");
-    cr_expect_str_eq(labels("imagefolder", "set", "lines.txt", 0), "2 1 3");
+    /* A folder's pictures come in turns, the second class first. */
+    cr_expect_str_eq(labels("imagefolder", "set", NULL, 0), "1 0 2");
+    cr_expect_str_eq(labels("imagefolder", "set", "pairs.txt", 0), "7 9 1");
+    cr_expect_str_eq(labels("imagefolder", "set", "pairs.txt", 1), "8 10 2");
+    cr_expect_str_eq(labels("imagefolder", "set", "turned.txt", 0), "7 9 1");
+    cr_expect_str_eq(labels("imagefolder", "set", "lines.txt", 0), "1 2 3");
     write_text("short.txt", "dog 7\ncat 9\n");
     cr_expect(strstr(labels("imagefolder", "set", "short.txt", 0), "folder 'two words'"), "%s", nd_error());
     write_text("part.txt", "dog 7\ncat\ntwo words 1\n");
@@ -155,9 +156,9 @@ Test(labels, numbered_folders_in_byte_order_are_doubted) {
         snprintf(name, sizeof name, "set/%s/a.png", names[i]);
         write_picture(name);
     }
-    cr_assert_str_eq(labels("imagefolder", "set", NULL, 0), "0 1 2 3");
+    cr_assert_str_eq(labels("imagefolder", "set", NULL, 0), "1 3 0 2");
     cr_assert(strstr(warnings, "folder 10 is class 2"), "%s", warnings);
     *warnings = 0;
-    cr_assert_str_eq(labels("imagefolder", "set", "numbers", 0), "0 1 10 2");
+    cr_assert_str_eq(labels("imagefolder", "set", "numbers", 0), "1 2 0 10");
     cr_assert_str_empty(warnings, "who says which is which needs no advice: %s", warnings);
 }
