@@ -7,9 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a probe's drop depends on beside the settings; raise when the measurement changes. */
-static const char nd_max_drop_version[] = "nd-drop-1";
-
 /* A network that was made, with what it costs and loses. */
 typedef struct nd_drop_made {
     nd_drop_probe probe;
@@ -57,11 +54,11 @@ static nd_status drop_open_cache(nd_drop_search *search) {
     char weights[65], *text = NULL;
     nd_graph_sha256(search->graph, weights);
     nd_status status = nd_decouple_settings_text(settings->decouple, &text);
-    const char *identity =
-        status ? NULL
-               : nd_arena_printf(&arena, "%s|%s|%s|%s|%s|%lld|%s", nd_max_drop_version, weights, text,
-                                 settings->data->sha256, settings->data->preprocess,
-                                 (long long)settings->data->count, settings->backend->name);
+    const char *identity = status
+                               ? NULL
+                               : nd_arena_printf(&arena, "max-drop|%s|%s|%s|%s|%lld|%s", weights, text,
+                                                 settings->data->sha256, settings->data->preprocess,
+                                                 (long long)settings->data->count, settings->backend->name);
     if (!status && !identity) status = nd_fail(nd_status_memory, "no memory for a cache");
     if (!status) status = nd_drop_cache_open(settings->decouple->cache, identity, &search->cache);
     nd_arena_free(&arena);

@@ -42,7 +42,7 @@ nd_status nd_reproduce(const nd_paper_table *table, const nd_reproduce_settings 
 /* Turns a method's knob until accuracy has dropped by `points`: the energy threshold of dwpw and pwdw
  * (method.md, "Ranks"), else one ratio of MACs for every layer. The cheapest network found that loses no
  * more, which for a knob whose every setting loses more is the original. Settings that round to the same
- * ranks are measured once, and what is measured is kept: a run that ended goes on where it was. */
+ * ranks are measured once a run, and what is measured is kept: a run that was killed goes on where it was. */
 nd_status nd_reproduce_drop(const nd_paper_value *value, const nd_reproduce_settings *settings,
                             const nd_accuracy *original, nd_drop_probe *out);
 

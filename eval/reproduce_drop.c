@@ -7,9 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A change that gives other networks for the same settings needs another one. */
-static const char nd_reproduce_version[] = "nd-reproduce-1";
-
 /* Of fewer classes hardly any picture has its own below the fifth place. */
 enum { fewest_top5_classes = 50 };
 
@@ -151,8 +148,8 @@ static nd_status trial_open_cache(nd_trial *trial) {
     nd_graph_sha256(settings->graph, weights);
     ND_TRY(trial_settings(trial, knob_at(trial->value->method, 0.5), &trial->arena, &decouple));
     ND_TRY_DONE(nd_decouple_settings_text(&decouple, &text));
-    const char *identity = nd_arena_printf(&trial->arena, "%s|%s|%s|%s|%s|%lld|%s", nd_reproduce_version,
-                                           weights, text, settings->data->sha256, settings->data->preprocess,
+    const char *identity = nd_arena_printf(&trial->arena, "reproduce|%s|%s|%s|%s|%lld|%s", weights, text,
+                                           settings->data->sha256, settings->data->preprocess,
                                            (long long)settings->data->count, settings->backend->name);
     ND_REQUIRE_DONE(identity, nd_status_memory, "no memory for a cache");
     ND_TRY_DONE(nd_drop_cache_open(settings->cache, identity, &trial->cache));

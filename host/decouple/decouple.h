@@ -110,8 +110,12 @@ nd_status nd_decouple_candidates(const nd_graph *graph, nd_backend *backend,
                                  const nd_decouple_settings *settings, nd_candidates *out);
 void nd_candidates_free(nd_candidates *candidates);
 
-/* All settings that shape the result but the target, as text: equal texts on equal weights are one
- * experiment. Free with free(). */
+/* To be raised when the same settings, weights and images give another network or other curves than before:
+ * what was kept of those is found no more. */
+extern const char nd_fit_version[];
+
+/* All settings that shape the result but the target, and the version of the fits, as text: equal texts on
+ * equal weights are one experiment. Free with free(). */
 nd_status nd_decouple_settings_text(const nd_decouple_settings *settings, char **out);
 
 #pragma GCC visibility pop

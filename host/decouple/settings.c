@@ -6,6 +6,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+const char nd_fit_version[] = "12";
+
 static const char *const rule_names[] = {
     [nd_rule_rank] = "rank",
     [nd_rule_energy] = "energy",
@@ -116,6 +118,7 @@ nd_status nd_decouple_settings_text(const nd_decouple_settings *settings, char *
     const nd_decouple_settings own = nd_decouple_resolved(settings);
     json_t *json = settings_json(&own);
     json_object_del(json, "target");
+    if (json) json_object_set_new(json, "version", json_string(nd_fit_version));
     *out = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
     ND_REQUIRE(*out, nd_status_memory, "no memory for the settings of a model");

@@ -13,7 +13,7 @@
 
 typedef struct nd_activation_cache nd_activation_cache;
 
-enum { nd_activation_cache_bytes = 13 << 26 }; /* the usual limit, of each network */
+enum { nd_activation_cache_bytes = 13 << 26 }; /* the usual limit, times the networks that are looked at */
 
 /* At the image: nothing is stored. `images` = 0 takes all. The batches are borrowed. `limit` bytes of
  * activations; while it moves, one block more. */

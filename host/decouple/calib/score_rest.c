@@ -62,9 +62,14 @@ done:
 
 /* --- the end that layers share --- */
 
-/* Whether all heads follow from the value, and nothing else of an image is needed for them. */
+/* Whether the value is the images of a batch one after the other, all heads follow from it, and nothing else
+ * of an image is needed for them. */
 static nd_status is_neck(const nd_graph *graph, int value, const int *heads, int n_heads, bool *out) {
     int sides[nd_captures_max], n_sides = 0;
+    const nd_value *of = &graph->values[value];
+    *out = false;
+    if (!nd_value_size(graph, value) || of->dims[0] != graph->values[graph->inputs[0]].dims[0])
+        return nd_status_ok;
     bool *after = nd_alloc_array((size_t)graph->n_values, sizeof *after);
     ND_REQUIRE(after, nd_status_memory, "%s: no memory for a cut", graph->name);
     after[value] = true;

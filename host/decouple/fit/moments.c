@@ -120,14 +120,15 @@ void nd_moments_limit(nd_moments *m, const nd_conv *conv, int64_t images) {
     const bool maps = per_image >= area || (nd_shifts_suit(conv) && by_maps <= by_patches);
     if (!maps)
         m->limit.per_image = (int64_t)per_image;
-    else if (per_image < area)
-        m->limit.share = fmin(whole / all, 1);
+    else if (per_image < area && whole < all)
+        m->limit.share = (whole - enough_images) / (all - enough_images);
 }
 
-/* Of any images in a row, and of those that are held out, the share that counts. */
+/* The first ones, since there may be fewer than were said to come; of the others the share that counts, in
+ * any part of them, and so of those that are held out. */
 static bool is_taken(const nd_moments *m, int64_t image) {
     const double at = (double)(image + 1) * golden_ratio;
-    return m->limit.share >= 1 || at - floor(at) < m->limit.share;
+    return (double)image < enough_images || at - floor(at) < m->limit.share;
 }
 
 /* One pixel of each of per_image parts of the output, drawn by the number of the image. */

@@ -17,7 +17,7 @@ typedef struct nd_finds nd_finds;
 
 /* What counts of the images that are added. */
 typedef struct nd_pixel_limit {
-    double share;      /* of the images */
+    double share;      /* of the images after the first 128 */
     int64_t per_image; /* pixels of each; 0 = all */
 } nd_pixel_limit;
 

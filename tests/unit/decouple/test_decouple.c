@@ -465,6 +465,29 @@ Test(decouple, activation_cache_changes_no_moment) {
     nd_backend_close(backend);
 }
 
+/* Layers share no end of the network where it begins with other images than a batch has: between them there
+ * is room for those of a batch. */
+Test(decouple, an_end_of_other_images_than_a_batch_is_not_shared) {
+    nd_backend *backend = help_backend();
+    for (int folded = 0; folded <= 1; folded++) {
+        nd_graph *graph = new_graph("frames");
+        nd_score_tail tail = {0};
+        const int x = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
+        const int frames = add_ints(graph, 1, 4, (int64_t[]){-1, folded ? 4 : 8, 8, 8});
+        const int all = add_ints(graph, 1, 4, (int64_t[]){-1, 8, 8, 8});
+        const int a = add_node(graph, nd_op_reshape, "apart",
+                               (int[]){add_conv(graph, "a", x, 8, 3, 3, 1, 1), frames}, 2, NULL);
+        const int b = add_conv(graph, "b", a, folded ? 4 : 8, folded ? 4 : 8, 3, 1, 3);
+        const int c = add_node(graph, nd_op_reshape, "together", (int[]){b, all}, 2, NULL);
+        finish(graph, add_plain(graph, nd_op_global_average_pool, c, -1), 2);
+        OK(nd_score_tail_open(backend, graph, b, 2, &tail));
+        cr_expect_eq(tail.exec != NULL, !folded);
+        nd_score_tail_close(&tail);
+        nd_graph_free(graph);
+    }
+    nd_backend_close(backend);
+}
+
 /* What the rest of the original network gives, found once for all layers, changes no loss; nor does an end of
  * the network that layers share. */
 Test(decouple, what_layers_share_changes_no_loss) {

@@ -219,6 +219,15 @@ Test(moments, by_maps_are_limited_to_a_share_of_the_images) {
         cr_expect(fit + held >= 126 && fit + held <= 130, "%g and %g images", fit, held);
         cr_expect(held >= 0.22 * (fit + held) && held <= 0.28 * (fit + held), "%g and %g images", fit, held);
     }
+    /* Of thousands that were said to come, these did: all of them count. */
+    nd_split early;
+    OK(nd_split_open(&conv, 2000, &early));
+    cr_assert_lt(early.fit->limit.share, 0.1);
+    OK(nd_split_add(&early, backend, &conv, 8, x, y));
+    OK(nd_split_finish(&early, backend, &conv, 0));
+    cr_expect(early.fit->pixels == 6 * area && early.held->pixels == 2 * area);
+    nd_split_close(&early);
+
     nd_moments *m = NULL, *again = NULL;
     double *w = help_widen(conv.weights, help_kernel_size(&conv)), error = 1;
     OK(nd_moments_new(&conv, &m));
