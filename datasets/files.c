@@ -1,6 +1,7 @@
 #include "datasets/source.h"
 
-#include <math.h>
+#include "base/rng.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,16 +146,11 @@ static int files_compare(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-/* Multiples of the golden ratio fill [0, 1) evenly: any classes in a row are from all over their order. */
-static double place_of(const nd_files_item *item) {
-    const double at = (double)(item->label + 1) * 0.618033988749;
-    return at - floor(at);
-}
-
+/* By turns; within one, any classes in a row are from all over their order. */
 static int turns_compare(const void *a, const void *b) {
     const nd_files_item *x = a, *y = b;
     if (x->turn != y->turn) return x->turn < y->turn ? -1 : 1;
-    const double px = place_of(x), py = place_of(y);
+    const double px = nd_rng_even(x->label), py = nd_rng_even(y->label);
     return (px > py) - (px < py);
 }
 

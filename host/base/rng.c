@@ -47,3 +47,8 @@ int64_t nd_rng_below(nd_rng *rng, int64_t bound) {
     while (x >= limit);
     return (int64_t)(x % range);
 }
+
+double nd_rng_even(int64_t i) {
+    const double at = (double)(i + 1) * 0.618033988749;
+    return at - floor(at);
+}

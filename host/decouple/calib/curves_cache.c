@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The file is {layer: {method: [[rank, loss], ...], "scores": [[error, loss], ...]}}. */
-
 void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *settings, char hex[65]) {
     nd_sha256 hash;
     char weights[65], text[512];
@@ -23,6 +21,7 @@ void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *setti
     nd_sha256_hex(&hash, hex);
 }
 
+/* The file is {layer: {method: [[rank, loss], ...], "scores": [[error, loss], ...]}}. */
 nd_status nd_curves_cache_open(const nd_graph *graph, const nd_decouple_settings *settings,
                                nd_json_cache *out) {
     char hex[nd_sha256_hex_size] = "";

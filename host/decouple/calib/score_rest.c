@@ -60,6 +60,17 @@ done:
     return status;
 }
 
+/* Whether `later` follows from the value. */
+static nd_status precedes(const nd_graph *graph, int value, int later, bool *out) {
+    bool *after = nd_alloc_array((size_t)graph->n_values, sizeof *after);
+    ND_REQUIRE(after, nd_status_memory, "%s: no memory for a cut", graph->name);
+    after[value] = true;
+    nd_mark_after(graph, after);
+    *out = after[later];
+    free(after);
+    return nd_status_ok;
+}
+
 /* --- the end that layers share --- */
 
 /* Whether the value is the images of a batch one after the other, all heads follow from it, and nothing else
@@ -70,19 +81,20 @@ static nd_status is_neck(const nd_graph *graph, int value, const int *heads, int
     *out = false;
     if (!nd_value_size(graph, value) || of->dims[0] != graph->values[graph->inputs[0]].dims[0])
         return nd_status_ok;
-    bool *after = nd_alloc_array((size_t)graph->n_values, sizeof *after);
-    ND_REQUIRE(after, nd_status_memory, "%s: no memory for a cut", graph->name);
-    after[value] = true;
-    nd_mark_after(graph, after);
-    *out = !nd_score_rest_sides(graph, value, sides, &n_sides) && !n_sides;
-    for (int h = 0; h < n_heads; h++) *out = *out && after[heads[h]] && heads[h] != value;
-    free(after);
+    const nd_status status = nd_score_rest_sides(graph, value, sides, &n_sides);
+    if (status && status != nd_status_unsupported) return status;
+    *out = !status && !n_sides;
+    for (int h = 0; *out && h < n_heads; h++)
+        if (heads[h] == value)
+            *out = false;
+        else
+            ND_TRY(precedes(graph, value, heads[h], out));
     return nd_status_ok;
 }
 
 nd_status nd_score_tail_open(nd_backend *backend, const nd_graph *graph, int value, int64_t batch,
                              nd_score_tail *out) {
-    int heads[nd_captures_max];
+    int heads[nd_heads_max];
     const int n_heads = nd_graph_heads(graph, heads);
     bool neck = false;
     if (out->exec) return nd_status_ok;
@@ -104,16 +116,6 @@ void nd_score_tail_close(nd_score_tail *tail) {
 }
 
 /* --- from a layer on --- */
-
-static nd_status precedes(const nd_graph *graph, int value, int later, bool *out) {
-    bool *after = nd_alloc_array((size_t)graph->n_values, sizeof *after);
-    ND_REQUIRE(after, nd_status_memory, "%s: no memory for a cut", graph->name);
-    after[value] = true;
-    nd_mark_after(graph, after);
-    *out = after[later];
-    free(after);
-    return nd_status_ok;
-}
 
 nd_status nd_score_rest_open(nd_backend *backend, const nd_graph *graph, int y, const int *heads, int n_heads,
                              int64_t batch, const nd_score_tail *tail, nd_score_rest *out) {

@@ -8,9 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double enough_per_unknown = 200;      /* pixels */
-static const double enough_images = 128;           /* where those have more pixels than enough */
-static const double golden_ratio = 0.618033988749; /* multiples of it fill [0, 1) evenly from any on */
+static const double enough_per_unknown = 200; /* pixels */
+static const double enough_images = 128;      /* where those have more pixels than enough */
 
 void nd_moments_free(nd_moments *moments) {
     if (!moments) return;
@@ -127,8 +126,7 @@ void nd_moments_limit(nd_moments *m, const nd_conv *conv, int64_t images) {
 /* The first ones, since there may be fewer than were said to come; of the others the share that counts, in
  * any part of them, and so of those that are held out. */
 static bool is_taken(const nd_moments *m, int64_t image) {
-    const double at = (double)(image + 1) * golden_ratio;
-    return (double)image < enough_images || at - floor(at) < m->limit.share;
+    return (double)image < enough_images || nd_rng_even(image) < m->limit.share;
 }
 
 /* One pixel of each of per_image parts of the output, drawn by the number of the image. */
