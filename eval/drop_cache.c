@@ -3,6 +3,7 @@
 #include "base/hash.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 /* The file is {ratio: [numbers of the record]}. */
 enum { nd_drop_numbers = 11 };
@@ -22,10 +23,24 @@ static void drop_record_numbers(nd_drop_record *record, int64_t *numbers[nd_drop
     numbers[n++] = &record->params;
 }
 
-nd_status nd_drop_cache_open(const char *folder, const char *identity, nd_json_cache *out) {
-    char hex[nd_sha256_hex_size];
+nd_status nd_drop_cache_open(const char *folder, const char *search, const nd_graph *graph,
+                             const nd_decouple_settings *settings, const nd_batches *data,
+                             const nd_backend *backend, nd_json_cache *out) {
+    nd_arena arena = {0};
+    char weights[nd_sha256_hex_size], hex[nd_sha256_hex_size], *text = NULL;
+    nd_status status;
+    nd_graph_sha256(graph, weights);
+    ND_TRY_DONE(nd_decouple_settings_text(settings, &text));
+    const char *identity =
+        nd_arena_printf(&arena, "%s|%s|%s|%s|%s|%lld|%s", search, weights, text, data->sha256,
+                        data->preprocess, (long long)data->count, backend->name);
+    ND_REQUIRE_DONE(identity, nd_status_memory, "no memory for a cache");
     nd_sha256_text(identity, hex);
-    return nd_json_cache_open(folder, "drop", hex, out);
+    ND_TRY_DONE(nd_json_cache_open(folder, "drop", hex, out));
+done:
+    nd_arena_free(&arena);
+    free(text);
+    return status;
 }
 
 static const char *drop_cache_name(double ratio, char text[32]) {

@@ -50,20 +50,8 @@ static nd_accuracy_settings drop_accuracy_settings(const nd_max_drop_settings *s
 
 static nd_status drop_open_cache(nd_drop_search *search) {
     const nd_max_drop_settings *settings = search->settings;
-    nd_arena arena = {0};
-    char weights[65], *text = NULL;
-    nd_graph_sha256(search->graph, weights);
-    nd_status status = nd_decouple_settings_text(settings->decouple, &text);
-    const char *identity = status
-                               ? NULL
-                               : nd_arena_printf(&arena, "max-drop|%s|%s|%s|%s|%lld|%s", weights, text,
-                                                 settings->data->sha256, settings->data->preprocess,
-                                                 (long long)settings->data->count, settings->backend->name);
-    if (!status && !identity) status = nd_fail(nd_status_memory, "no memory for a cache");
-    if (!status) status = nd_drop_cache_open(settings->decouple->cache, identity, &search->cache);
-    nd_arena_free(&arena);
-    free(text);
-    return status;
+    return nd_drop_cache_open(settings->decouple->cache, "max-drop", search->graph, settings->decouple,
+                              settings->data, settings->backend, &search->cache);
 }
 
 static void drop_fill(const nd_drop_search *search, double ratio, const nd_drop_record *record,

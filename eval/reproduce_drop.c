@@ -142,20 +142,10 @@ static nd_status trial_settings(const nd_trial *trial, double knob, nd_arena *ar
 /* The settings at one place of the knob stand for those at all others. */
 static nd_status trial_open_cache(nd_trial *trial) {
     const nd_reproduce_settings *settings = trial->settings;
-    char weights[65], *text = NULL;
     nd_decouple_settings decouple;
-    nd_status status;
-    nd_graph_sha256(settings->graph, weights);
     ND_TRY(trial_settings(trial, knob_at(trial->value->method, 0.5), &trial->arena, &decouple));
-    ND_TRY_DONE(nd_decouple_settings_text(&decouple, &text));
-    const char *identity = nd_arena_printf(&trial->arena, "reproduce|%s|%s|%s|%s|%lld|%s", weights, text,
-                                           settings->data->sha256, settings->data->preprocess,
-                                           (long long)settings->data->count, settings->backend->name);
-    ND_REQUIRE_DONE(identity, nd_status_memory, "no memory for a cache");
-    ND_TRY_DONE(nd_drop_cache_open(settings->cache, identity, &trial->cache));
-done:
-    free(text);
-    return status;
+    return nd_drop_cache_open(settings->cache, "reproduce", settings->graph, &decouple, settings->data,
+                              settings->backend, &trial->cache);
 }
 
 /* What the network decoupled as `report` says loses. */
