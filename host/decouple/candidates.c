@@ -120,7 +120,8 @@ nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *se
                            const nd_candidates *candidates, int64_t surplus, nd_plan *plan) {
     int64_t low = surplus < 0 ? surplus : 0, high = INT64_MAX, credit = low;
     ND_TRY(allocate(settings, candidates, credit, plan));
-    if (settings->rule != nd_rule_macs_ratio || !nd_plan_prunes(settings, plan)) return nd_status_ok;
+    if (settings->rule != nd_rule_macs_ratio) return nd_status_ok;
+    if (!nd_plan_prunes(settings, plan)) return allocate(settings, candidates, surplus, plan);
     for (int round = 0; round < credit_rounds; round++) {
         nd_cost cost;
         ND_TRY(nd_plan_preview(graph, settings, plan, NULL, 0, &cost));

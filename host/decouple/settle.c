@@ -50,7 +50,7 @@ typedef struct fit {
     nd_plan *plan;
     nd_chain *chains;
     nd_fit_error *error;
-    bool counts; /* its MACs are known after the fit alone */
+    int64_t *freed; /* by each layer in its last fit, of what its candidate says; NULL: nobody counts */
 } fit;
 
 static int64_t counted(const fit *f, const nd_cost *cost) {
@@ -66,18 +66,25 @@ static nd_status count_left(const fit *f, int fitted, int64_t *left) {
 }
 
 /* A layer that has been fitted tells which channels it reads: the layers after it get what that has freed, or
- * give up what it has not. */
+ * give up what it has not. They are taken to free what they did in the fit before. */
 static nd_status respend(void *context, int layer) {
     const fit *f = context;
     const nd_plan *plan = f->plan;
-    int64_t left = 0, then = 0;
+    int64_t before = 0, left = 0, then = 0, later = 0;
+    ND_TRY(count_left(f, layer, &before));
     ND_TRY(count_left(f, layer + 1, &left));
+    const bool foreseen = left - before == f->freed[layer];
+    f->freed[layer] = left - before;
+    if (foreseen) return nd_status_ok;
+    for (int l = layer + 1; l < plan->n_layers; l++) later += f->freed[l];
+    left += later;
     nd_layer *old = nd_alloc_array((size_t)plan->n_layers, sizeof *old);
     ND_REQUIRE(old, nd_status_memory, "no memory for an allocation");
     memcpy(old, plan->layers, (size_t)plan->n_layers * sizeof *old);
     nd_status status = nd_plan_reallocate(f->settings, f->candidates,
                                           nd_plan_cost(f->candidates, plan) + left, layer + 1, f->plan);
     if (!status) status = count_left(f, layer + 1, &then);
+    then += later;
     const bool worse = status == nd_status_usage || (!status && then < 0 && then < left);
     if (worse) memcpy(plan->layers, old, (size_t)plan->n_layers * sizeof *old);
     free(old);
@@ -88,7 +95,7 @@ static nd_status fit_once(const fit *f) {
     for (int l = 0; l < f->plan->n_layers; l++) nd_chain_free(&f->chains[l]);
     if (!f->settings->calib) return decompose_all(f->backend, f->settings, f->plan, f->chains, f->error);
     const nd_fitted_hook hook = {respend, (void *)f};
-    return nd_calibrate(f->graph, f->backend, f->settings, f->plan, f->counts ? &hook : NULL, f->chains,
+    return nd_calibrate(f->graph, f->backend, f->settings, f->plan, f->freed ? &hook : NULL, f->chains,
                         f->error);
 }
 
@@ -137,6 +144,7 @@ static nd_status allocate_less(const fit *f, int64_t budget, int64_t *surplus, b
 /* From one surplus to the next until the network is where it should be; then back to the best one, if any. */
 static nd_status fit_within_budget(const fit *f) {
     int64_t budget = nd_candidates_budget(f->settings, f->candidates), surplus = 0, best = 0, most = -1;
+    int64_t last = -1;
     const double unspent = f->settings->calib ? unspent_calibrated : unspent_plain;
     bool changed = true, within = false;
     for (int fits = 1; changed; fits++) {
@@ -146,7 +154,8 @@ static nd_status fit_within_budget(const fit *f) {
         nd_log(nd_log_info, "fit %d: %.3f %% of the MACs allowed, %.3f %% expected", fits,
                100 * (double)now / (double)budget, 100 * (double)expected / (double)budget);
         within = now <= budget;
-        if (within && (double)now >= (1 - unspent) * (double)budget) return nd_status_ok;
+        if (within && ((double)now >= (1 - unspent) * (double)budget || now == last)) return nd_status_ok;
+        last = now;
         if (within && now > most) {
             most = now;
             best = surplus;
@@ -171,7 +180,11 @@ static nd_status fit_within_budget(const fit *f) {
 
 nd_status nd_plan_fit(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                       const nd_candidates *candidates, nd_plan *plan, nd_chain *chains, nd_fit_error *error) {
-    bool counts = candidates && settings->rule == nd_rule_macs_ratio && nd_plan_prunes(settings, plan);
-    const fit f = {graph, backend, settings, candidates, plan, chains, error, counts};
-    return counts ? fit_within_budget(&f) : fit_once(&f);
+    fit f = {graph, backend, settings, candidates, plan, chains, error, NULL};
+    if (!candidates || settings->rule != nd_rule_macs_ratio) return fit_once(&f);
+    f.freed = nd_alloc_array((size_t)plan->n_layers + 1, sizeof *f.freed);
+    ND_REQUIRE(f.freed, nd_status_memory, "no memory for what layers free");
+    const nd_status status = fit_within_budget(&f);
+    free(f.freed);
+    return status;
 }

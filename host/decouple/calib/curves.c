@@ -11,14 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Measured ranks, as shares of the dense layer's cost, and images measured on (method.md, "Measured curves").
- */
+/* Measured ranks, as shares of the dense layer's cost (method.md, "Measured curves"). */
 static const double measured_shares[] = {.06, .09, .125, .185, .25, .31, .37, .5, .62, .8},
                     quick_shares[] = {.06, .09, .125, .185, .25, .37, .62, .8};
 enum {
     n_shares = sizeof measured_shares / sizeof *measured_shares,
     n_quick_shares = sizeof quick_shares / sizeof *quick_shares,
-    measured_images = 128,
     quick_images = 128 /* that a quick survey takes its moments of */
 };
 /* A layer that keeps more than this many times the share that the network keeps is rare, and high ranks are
@@ -26,10 +24,16 @@ enum {
 static const double most_of_mean = 2.5;
 static const double interpolated_share = 1.0 / 72; /* step of the candidates between them */
 static const double least_loss = 1e-12;
-/* Shares at which it is measured what errors do to the scores, and images measured on: as many as take so
- * many multiply-accumulates through the network (method.md, "Quick"). */
-static const double scale_shares[nd_scale_points] = {.06, .125, .25}, scale_macs = 2.6e11;
-enum { least_scale_images = 16, most_scale_images = 32 };
+/* Shares at which it is measured what errors do to the scores (method.md, "Quick"). */
+static const double scale_shares[nd_scale_points] = {.06, .125, .25};
+
+/* Images that losses at the scores are measured on: as many as take so many multiply-accumulates through the
+ * network. */
+typedef struct images_within {
+    double macs;
+    int least, most;
+} images_within;
+static const images_within measured_within = {7.5e11, 32, 128}, scale_within = {2.6e11, 16, 32};
 
 /* The network, its images at the layer that is measured, and what is asked of the fits. */
 typedef struct pass {
@@ -218,6 +222,11 @@ static nd_status find_optimism(const pass *at, const nd_layer *layer, const nd_m
     return nd_status_ok;
 }
 
+static int64_t images_of(const images_within *within, const nd_graph *graph) {
+    const double images = within->macs / (double)(nd_cost_graph(graph).total_macs + 1);
+    return (int64_t)fmin(fmax(images, within->least), within->most);
+}
+
 static nd_status open_scores(const pass *at, const nd_layer *layer, int n_trials, int64_t images,
                              nd_score_loss **out) {
     const int64_t batch = at->settings->calib->batch;
@@ -234,7 +243,8 @@ static nd_status measure_at_scores(const pass *at, const nd_layer *layer, const 
     nd_chain chains[nd_methods_max * nd_curve_points] = {{0}};
     for (int c = 0; c < n_methods; c++) ND_TRY(find_optimism(at, layer, methods[c], split, &curves[c]));
     nd_split_pool(split, &layer->conv);
-    ND_TRY(open_scores(at, layer, n_methods * nd_curve_points, measured_images, &scores));
+    ND_TRY(
+        open_scores(at, layer, n_methods * nd_curve_points, images_of(&measured_within, at->graph), &scores));
     fits list = {.at = at, .layer = layer, .split = split};
     for (int c = 0; c < n_methods; c++)
         for (int p = 0; p < curves[c].n; p++)
@@ -263,17 +273,12 @@ static int scale_ranks(const nd_decouple_settings *settings, const nd_method *me
     return n;
 }
 
-static int64_t scale_images(const nd_graph *graph) {
-    const double images = scale_macs / (double)(nd_cost_graph(graph).total_macs + 1);
-    return (int64_t)fmin(fmax(images, least_scale_images), most_scale_images);
-}
-
 /* What errors of this layer do to the scores, by fits of one method at so many ranks, on the first images.
  * Part of those were seen by the fits. chains[n]: those that are there already; the others are filled. */
 static nd_status measure_scale(const pass *at, const nd_layer *layer, const nd_method *method,
                                const nd_split *split, int n, const int64_t *ranks, nd_chain *chains,
                                nd_scale *scale) {
-    const int64_t images = scale_images(at->graph);
+    const int64_t images = images_of(&scale_within, at->graph);
     const double unseen = split->held ? (double)nd_split_held(0, images) / (double)images : 0;
     nd_score_loss *scores = NULL;
     nd_status status = nd_status_ok;
