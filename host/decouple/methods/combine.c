@@ -25,16 +25,11 @@ typedef struct combination {
     int n;
 } combination;
 
-static int64_t one_term(const nd_conv *conv, int64_t outer, const nd_method *method, const nd_conv *stage) {
-    (void)conv;
-    (void)outer;
-    return method->channels(stage);
-}
-
-/* Narrow bottlenecks go with few terms: both are shares of what the kernel needs in full. */
+/* Narrow bottlenecks go with few terms: both are shares of what the kernel needs in full. A stage that comes
+ * to all its taps stays as it is. */
 static int64_t growing_terms(const nd_conv *conv, int64_t outer, const nd_method *method,
                              const nd_conv *stage) {
-    int64_t taps = nd_conv_taps(conv), rows = conv->no / conv->groups, width = outer / conv->groups;
+    int64_t taps = nd_conv_taps(stage), rows = conv->no / conv->groups, width = outer / conv->groups;
     int64_t terms = (int64_t)lround((double)taps * sqrt((double)width / (double)rows));
     int64_t most = width < taps ? width : taps;
     return (terms < 1 ? 1 : terms > most ? most : terms) * method->channels(stage);
@@ -49,7 +44,7 @@ static int64_t same_rank(const nd_conv *conv, int64_t outer, const nd_method *me
 
 static const combination spatial_dwpw = {
     .outer = &nd_method_spatial,
-    .inners = {{&nd_method_dwpw, 1, one_term}, {&nd_method_dwpw, 0, one_term}},
+    .inners = {{&nd_method_dwpw, 1, growing_terms}, {&nd_method_dwpw, 0, growing_terms}},
     .n = 2};
 static const combination channel_dwpw = {
     .outer = &nd_method_channel, .inners = {{&nd_method_dwpw, 0, growing_terms}}, .n = 1};
@@ -59,7 +54,7 @@ static const combination spatial_channel = {
     .outer = &nd_method_spatial, .inners = {{&nd_method_channel, 1, same_rank}}, .n = 1};
 static const combination spatial_channel_pwdw = {
     .outer = &nd_method_spatial_channel,
-    .inners = {{&nd_method_pwdw, 1, one_term}, {&nd_method_pwdw, 0, one_term}},
+    .inners = {{&nd_method_pwdw, 1, growing_terms}, {&nd_method_pwdw, 0, growing_terms}},
     .n = 2};
 static const combination prune_dwpw = {.outer = &nd_method_dwpw, .pruned = true};
 static const combination prune_pwdw = {.outer = &nd_method_pwdw, .pruned = true};
@@ -248,7 +243,7 @@ done:
     }
 
 COMBINATION(spatial_dwpw, false, "spatial+dwpw",
-            "spatial, then each of its two convs as one DW+PW term a channel");
+            "spatial, then each of its two convs as DW+PW, terms growing with the width");
 COMBINATION(channel_dwpw, true, "channel+dwpw",
             "channel, then its wide conv as DW+PW, terms growing with the width");
 COMBINATION(channel_pwdw, true, "channel+pwdw",
@@ -256,7 +251,7 @@ COMBINATION(channel_pwdw, true, "channel+pwdw",
 COMBINATION(spatial_channel, false, "spatial+channel",
             "spatial, then its horizontal conv to as many channels and pointwise");
 COMBINATION(spatial_channel_pwdw, false, "spatial+channel+pwdw",
-            "spatial+channel, then its two spatial convs as one PW+DW term a channel");
+            "spatial+channel, then its two spatial convs as PW+DW, terms growing with the width");
 COMBINATION(prune_dwpw, false, "prune+dwpw", "on 1/1.15 of its input channels, then dwpw");
 COMBINATION(prune_pwdw, false, "prune+pwdw", "on 1/1.15 of its input channels, then pwdw");
 COMBINATION(prune_channel, false, "prune+channel", "on 1/1.15 of its input channels, then channel");
