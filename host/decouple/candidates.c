@@ -117,16 +117,15 @@ static nd_status allocate(const nd_decouple_settings *settings, const nd_candida
 }
 
 nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *settings,
-                           const nd_candidates *candidates, int64_t surplus, nd_plan *plan) {
-    int64_t low = surplus < 0 ? surplus : 0, high = INT64_MAX, credit = low;
+                           const nd_candidates *candidates, nd_plan *plan) {
+    int64_t low = 0, high = INT64_MAX, credit = 0;
     ND_TRY(allocate(settings, candidates, credit, plan));
-    if (settings->rule != nd_rule_macs_ratio) return nd_status_ok;
-    if (!nd_plan_prunes(settings, plan)) return allocate(settings, candidates, surplus, plan);
+    if (settings->rule != nd_rule_macs_ratio || !nd_plan_prunes(settings, plan)) return nd_status_ok;
     for (int round = 0; round < credit_rounds; round++) {
         nd_cost cost;
         ND_TRY(nd_plan_preview(graph, settings, plan, NULL, 0, &cost));
-        int64_t left = nd_candidates_budget(settings, candidates) + surplus -
-                       (settings->conv_only ? cost.conv_macs : cost.total_macs);
+        const int64_t left = nd_candidates_budget(settings, candidates) -
+                             (settings->conv_only ? cost.conv_macs : cost.total_macs);
         if (left >= 0)
             low = credit;
         else

@@ -56,7 +56,7 @@ static nd_status choose_and_fit(const nd_graph *graph, nd_backend *backend,
         candidates = &own;
     }
     if (candidates) {
-        ND_TRY_DONE(nd_plan_allocate(graph, settings, candidates, 0, plan));
+        ND_TRY_DONE(nd_plan_allocate(graph, settings, candidates, plan));
     } else {
         ND_TRY_DONE(nd_plan_by_layer(backend, settings, plan));
         warn_of_costly(settings, plan);

@@ -61,10 +61,9 @@ nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *se
 
 /* Allocates total / settings->target over the candidates and writes the decisions into the plan. Layers that
  * read fewer channels make those before them cheaper too: what that saves in MACs is spent again, as far as
- * the network stays within its budget. `surplus` are the MACs, or with a minus the excess, that its preview
- * is known to be off. */
+ * the network's preview stays within its budget. */
 nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *settings,
-                           const nd_candidates *candidates, int64_t surplus, nd_plan *plan);
+                           const nd_candidates *candidates, nd_plan *plan);
 
 /* Decides again for the layers from number `first` on, those before it as they are: the costs of all their
  * candidates may sum to `allowance`, what they make cheaper in other layers not counted. */

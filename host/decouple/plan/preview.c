@@ -18,12 +18,12 @@ bool nd_plan_prunes(const nd_decouple_settings *settings, const nd_plan *plan) {
     return false;
 }
 
-/* The channels that a stage gathers from `given`, as many as its shape says; which ones is not known yet. */
+/* The channels that a stage gathers from `given`, as many as its shape says; which ones is not known yet.
+ * Spread over all: those of one group alone would let a grouped layer before lose the others. */
 static nd_status choose_channels(nd_stage *stage, int64_t given) {
     stage->channel = nd_alloc_array((size_t)stage->ni, sizeof *stage->channel);
     ND_REQUIRE(stage->channel, nd_status_memory, "no memory for the channels of a %s stage", stage->suffix);
-    for (int64_t c = 0; c < stage->ni; c++)
-        stage->channel[c] = (int32_t)(stage->ni < given ? c : c * given / stage->ni);
+    for (int64_t c = 0; c < stage->ni; c++) stage->channel[c] = (int32_t)(c * given / stage->ni);
     return nd_status_ok;
 }
 

@@ -6,8 +6,8 @@
 
 /* Builds the network of the plan without its weights and counts it; the first `fitted` layers as their chains
  * are, which may be NULL for none. Less than the sum over the layers where a
- * layer reads fewer channels than the one before makes. Where several layers read some channels of one value,
- * the first ones are taken for all; the real choice may differ and cost a little more or less. */
+ * layer reads fewer channels than the one before makes. Which channels a layer will read is not known
+ * yet: they are spread over all. The real choice may cost a little more or less. */
 nd_status nd_plan_preview(const nd_graph *graph, const nd_decouple_settings *settings, const nd_plan *plan,
                           const nd_chain *chains, int fitted, nd_cost *out);
 

@@ -37,7 +37,7 @@ static void check_spent(const nd_graph *graph, nd_backend *backend, const nd_dec
     OK(nd_plan_open(graph, settings, &plan));
     cr_assert(plan.n_layers <= 16);
     OK(nd_decouple_candidates(graph, backend, settings, &candidates));
-    OK(nd_plan_allocate(graph, settings, &candidates, 0, &plan));
+    OK(nd_plan_allocate(graph, settings, &candidates, &plan));
     double budget = (double)nd_candidates_budget(settings, &candidates);
     bool plain = find_chosen(&candidates, &plan, chosen);
     double cost = cost_of(&candidates, chosen, plan.n_layers);

@@ -83,3 +83,54 @@ Test(settle, what_the_fits_leave_unread_is_spent) {
     static const landing wanted[] = {{"dwpw", false, .02, 8}, {"dwpw", true, .05, 8}};
     check_landings(wanted, sizeof wanted / sizeof *wanted);
 }
+
+/* Which channels a layer reads tells little of what a grouped one before it saves. */
+static nd_graph *row_of_groups(void) {
+    static const struct {
+        int64_t no, ni, groups, kernel, stride;
+    } rows[] = {{16, 3, 1, 3, 1},   {32, 16, 4, 3, 2}, {32, 32, 2, 3, 1},
+                {32, 32, 32, 3, 1}, {32, 32, 1, 1, 1}, {32, 32, 8, 3, 1}};
+    nd_graph *graph = new_graph("groups");
+    int x = add_input(graph, "image", 4, (int64_t[]){1, 3, 8, 8});
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        char name[16];
+        snprintf(name, sizeof name, "conv%zu", r);
+        x = add_conv(graph, name, x, rows[r].no, rows[r].ni / rows[r].groups, rows[r].kernel, rows[r].stride,
+                     2 * r + 1);
+        graph->nodes[graph->n_nodes - 1].attr.groups = rows[r].groups;
+        x = add_plain(graph, nd_op_relu, x, -1);
+    }
+    x = add_conv(graph, "score", x, 5, 32, 1, 1, 99);
+    finish(graph, add_plain(graph, nd_op_global_average_pool, x, -1), 1);
+    return graph;
+}
+
+static void check_groups(nd_backend *backend, nd_batches *calib, const char *method, double target) {
+    nd_graph *graph = row_of_groups();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_decouple_report report = {0};
+    settings.method = method;
+    settings.ranks = nd_ranks_adaptive;
+    settings.rule = nd_rule_macs_ratio;
+    settings.target = target;
+    settings.quick = calib != NULL;
+    settings.calib = calib;
+    OK(nd_decouple(graph, backend, &settings, &report));
+    const double landed = target * (double)report.after.total_macs / (double)report.before.total_macs;
+    cr_expect(landed <= 1 && landed >= .7, "%s at %g: %.2f %% of the budget", method, target, 100 * landed);
+    nd_decouple_report_free(&report);
+    nd_graph_free(graph);
+}
+
+Test(settle, networks_with_groups_are_never_over_their_budget) {
+    static const char *const methods[] = {"dwpw", "prune", "prune,dwpw", "dwpw_lowrank,spatial"};
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(24, 11);
+    for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
+        for (double target = 1.5; target < 2.5; target += .25)
+            check_groups(backend, NULL, methods[m], target);
+        check_groups(backend, calib, methods[m], 2);
+    }
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
