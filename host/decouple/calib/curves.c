@@ -418,9 +418,8 @@ static nd_status add_fixed(const nd_decouple_settings *settings, const nd_plan *
     const nd_method *methods[nd_methods_max];
     int n = nd_plan_methods(plan, layer, methods);
     for (int m = 0; m < n; m++) {
-        int64_t rank = layer->terms * methods[m]->channels(&layer->conv);
-        int64_t most = methods[m]->max_rank(&layer->conv);
-        nd_candidate candidate = {.layer = number, .method = methods[m], .rank = rank < most ? rank : most};
+        nd_candidate candidate = {.layer = number, .method = methods[m]};
+        candidate.rank = nd_plan_rank(settings, methods[m], &layer->conv, layer->terms);
         candidate.cost = nd_method_macs(methods[m], &layer->conv, settings->ranks, candidate.rank);
         ND_TRY(nd_candidate_list_add(t, &candidate));
     }

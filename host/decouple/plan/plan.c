@@ -291,12 +291,18 @@ static bool cheaper(const nd_layer *layer, nd_ranks ranks, const nd_method *meth
                                  nd_method_macs(layer->method, &layer->conv, ranks, layer->rank);
 }
 
+int64_t nd_plan_rank(const nd_decouple_settings *settings, const nd_method *method, const nd_conv *conv,
+                     int64_t terms) {
+    const int64_t channels = method->channels(conv), most = method->max_rank(conv);
+    const int64_t step = nd_plan_step(settings, method, conv);
+    if (terms > most / channels) return most;
+    const int64_t rank = (terms * channels + step - 1) / step * step;
+    return rank < most ? rank : most;
+}
+
 static void choose_terms(const nd_decouple_settings *settings, const nd_method *method, int64_t terms,
                          nd_layer *layer) {
-    int64_t rank = terms * method->channels(&layer->conv), most = method->max_rank(&layer->conv);
-    int64_t step = nd_plan_step(settings, method, &layer->conv);
-    rank = (rank + step - 1) / step * step;
-    if (rank > most) rank = most;
+    const int64_t rank = nd_plan_rank(settings, method, &layer->conv, terms);
     if (!cheaper(layer, settings->ranks, method, rank)) return;
     layer->method = method;
     layer->rank = rank;
@@ -350,44 +356,51 @@ nd_status nd_plan_by_layer(nd_backend *backend, const nd_decouple_settings *sett
     return nd_status_ok;
 }
 
-nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
-                             nd_candidate **out, size_t *count) {
-    nd_status status = nd_status_ok;
-    nd_candidate_list table = {0};
-    size_t spectrum = 0;
+/* Of one layer in one method: at every rank that is cheaper than dense, or at the one that is set. */
+static nd_status add_candidates(nd_backend *backend, const nd_decouple_settings *settings,
+                                const nd_plan *plan, int number, const nd_method *method,
+                                nd_candidate_list *list) {
+    const nd_layer *layer = &plan->layers[number];
+    const nd_conv *conv = &layer->conv;
+    const int64_t own = method->step(conv, settings->ranks), step = nd_plan_step(settings, method, conv);
     double *error2 = NULL, *energy = NULL;
-    const nd_method *methods[nd_methods_max];
-    for (int l = 0; l < plan->n_layers; l++) {
-        const nd_layer *layer = &plan->layers[l];
-        const nd_conv *conv = &layer->conv;
-        if (layer->why) continue;
-        nd_candidate dense = {.layer = l, .cost = layer->dense_macs};
-        if (!layer->terms) ND_TRY_DONE(nd_candidate_list_add(&table, &dense));
-        int n_methods = nd_plan_methods(plan, layer, methods);
-        for (int m = 0; m < n_methods; m++) {
-            int64_t own = methods[m]->step(conv, settings->ranks);
-            int64_t step = nd_plan_step(settings, methods[m], conv) / own;
-            ND_TRY_DONE(methods[m]->spectrum(backend, conv, settings->ranks, &error2, &energy, &spectrum));
-            for (int64_t r = step; r < (int64_t)spectrum; r += step) {
-                nd_candidate candidate = {
-                    .layer = l,
-                    .cost = nd_method_macs(methods[m], conv, settings->ranks, r * own),
-                    .error = error2[0] > 0 ? error2[r] / error2[0] : 0,
-                    .method = methods[m],
-                    .rank = r * own,
-                };
-                if (layer->terms > 0 && candidate.rank != layer->terms * methods[m]->channels(conv)) continue;
-                if (!layer->terms && candidate.cost >= layer->dense_macs) break;
-                ND_TRY_DONE(nd_candidate_list_add(&table, &candidate));
-            }
-            free(error2);
-            free(energy);
-            error2 = energy = NULL;
-        }
+    size_t count = 0;
+    nd_status status = nd_status_ok;
+    ND_TRY(method->spectrum(backend, conv, settings->ranks, &error2, &energy, &count));
+    const int64_t set = layer->terms > 0 ? nd_plan_rank(settings, method, conv, layer->terms) : 0;
+    const int64_t last = set ? set : ((int64_t)count - 1) * own;
+    for (int64_t rank = set ? set : step; rank <= last; rank += step) {
+        const nd_candidate candidate = {
+            .layer = number,
+            .cost = nd_method_macs(method, conv, settings->ranks, rank),
+            .error = error2[0] > 0 ? error2[rank / own] / error2[0] : 0,
+            .method = method,
+            .rank = rank,
+        };
+        if (!set && candidate.cost >= layer->dense_macs) break;
+        ND_TRY_DONE(nd_candidate_list_add(list, &candidate));
     }
 done:
     free(error2);
     free(energy);
+    return status;
+}
+
+nd_status nd_plan_candidates(nd_backend *backend, const nd_decouple_settings *settings, const nd_plan *plan,
+                             nd_candidate **out, size_t *count) {
+    nd_status status = nd_status_ok;
+    nd_candidate_list table = {0};
+    const nd_method *methods[nd_methods_max];
+    for (int l = 0; l < plan->n_layers; l++) {
+        const nd_layer *layer = &plan->layers[l];
+        if (layer->why) continue;
+        nd_candidate dense = {.layer = l, .cost = layer->dense_macs};
+        if (!layer->terms) ND_TRY_DONE(nd_candidate_list_add(&table, &dense));
+        const int n_methods = nd_plan_methods(plan, layer, methods);
+        for (int m = 0; m < n_methods; m++)
+            ND_TRY_DONE(add_candidates(backend, settings, plan, l, methods[m], &table));
+    }
+done:
     if (status) {
         free(table.rows);
         return status;

@@ -84,5 +84,8 @@ nd_status nd_plan_measure(const nd_graph *graph, nd_backend *backend, const nd_d
 
 /* Smallest change of rank: the method's own step, made a multiple of settings->round. */
 int64_t nd_plan_step(const nd_decouple_settings *settings, const nd_method *method, const nd_conv *conv);
+/* The rank of T terms per channel: up to the next step, and no more than the method's largest. */
+int64_t nd_plan_rank(const nd_decouple_settings *settings, const nd_method *method, const nd_conv *conv,
+                     int64_t terms);
 
 #endif

@@ -97,3 +97,51 @@ Test(budget, holds_on_data) {
     nd_batches_close(calib);
     nd_backend_close(backend);
 }
+
+/* What a budget finds for a layer whose rank is set, the others dense, is what a rule without one decides. */
+static void check_set(nd_backend *backend, nd_batches *calib, const nd_method *method, int64_t terms,
+                      int64_t round) {
+    char setting[64];
+    snprintf(setting, sizeof setting, "%s:%lld", method->name, (long long)terms);
+    const nd_layer_rule rules[] = {{"*", "dense"}, {method->pointwise ? "score" : "block.a", setting}};
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_candidates candidates = {0};
+    nd_plan plan;
+    settings.method = method->name;
+    settings.ranks = nd_ranks_adaptive;
+    settings.rule = nd_rule_macs_ratio;
+    settings.round = round;
+    settings.layers = rules;
+    settings.n_layers = 2;
+    settings.calib = calib;
+    nd_graph *graph = small_net();
+    OK(nd_decouple_prepare(graph));
+    OK(nd_plan_open(graph, &settings, &plan));
+    OK(nd_plan_by_layer(backend, &settings, &plan));
+    OK(nd_decouple_candidates(graph, backend, &settings, &candidates));
+    cr_assert_eq(candidates.count, 1, "%s, %s images: %zu candidates", setting, calib ? "on" : "without",
+                 candidates.count);
+    const nd_layer *layer = &plan.layers[candidates.rows[0].layer];
+    cr_expect_eq(candidates.rows[0].method, layer->method);
+    cr_expect_eq(candidates.rows[0].rank, layer->rank, "%s, rounded to %d, %s images: %d instead of %d",
+                 setting, (int)round, calib ? "on" : "without", (int)candidates.rows[0].rank,
+                 (int)layer->rank);
+    cr_expect_leq(layer->rank, layer->method->max_rank(&layer->conv));
+    nd_candidates_free(&candidates);
+    nd_plan_close(&plan);
+    nd_graph_free(graph);
+}
+
+Test(budget, a_rank_that_is_set_is_rounded_and_bounded_as_without_one) {
+    static const int64_t terms[] = {1, 2, 1000, INT64_MAX}, rounds[] = {0, 7};
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(8, 11);
+    for (const nd_method *const *method = nd_method_table; *method; method++)
+        for (int t = 0; t < 4; t++)
+            for (int r = 0; r < 2; r++) {
+                check_set(backend, NULL, *method, terms[t], rounds[r]);
+                check_set(backend, calib, *method, terms[t], rounds[r]);
+            }
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
