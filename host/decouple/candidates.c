@@ -88,11 +88,9 @@ nd_status nd_plan_reallocate(const nd_decouple_settings *settings, const nd_cand
         own[count++].layer = number[candidate->layer];
     }
     status = nd_allocate(own, count, open, allowance - candidates->fixed, chosen);
-    if (status) {
-        status = nd_fail_in(status, "a ratio of %g, where at most %.3f is within reach", settings->target,
-                            candidates->most);
-        goto done;
-    }
+    ND_REQUIRE_DONE(status != nd_status_usage, status, "a ratio of %g, where at most %.3f is within reach",
+                    settings->target, candidates->most);
+    if (status) goto done;
     for (int l = first; l < plan->n_layers; l++) {
         nd_layer *layer = &plan->layers[l];
         if (layer->why) continue;

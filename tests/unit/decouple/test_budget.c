@@ -145,3 +145,23 @@ Test(budget, a_rank_that_is_set_is_rounded_and_bounded_as_without_one) {
     nd_batches_close(calib);
     nd_backend_close(backend);
 }
+
+/* The costs that were compared are no numbers of the user's. */
+Test(budget, says_which_ratio_is_within_reach) {
+    nd_backend *backend = help_backend();
+    nd_graph *graph = small_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_decouple_report report = {0};
+    nd_candidates candidates = {0};
+    char wanted[128];
+    settings.rule = nd_rule_macs_ratio;
+    settings.target = 1000;
+    OK(nd_decouple_prepare(graph));
+    OK(nd_decouple_candidates(graph, backend, &settings, &candidates));
+    cr_expect_eq(nd_decouple(graph, backend, &settings, &report), nd_status_usage);
+    snprintf(wanted, sizeof wanted, "a ratio of 1000, where at most %.3f is within reach", candidates.most);
+    cr_expect_str_eq(nd_error(), wanted);
+    nd_candidates_free(&candidates);
+    nd_graph_free(graph);
+    nd_backend_close(backend);
+}
