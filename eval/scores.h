@@ -8,7 +8,7 @@
  * nd_status_usage where not, so that it is known before the networks run. */
 nd_status nd_scores_fit(const nd_graph *const *graphs, size_t count);
 
-/* Writes FILE.npy (NEP 1, version 1.0) of little-endian fp32 in C order: [images][classes] of one network,
+/* Writes FILE (NEP 1, version 1.0) of little-endian fp32 in C order: [images][classes] of one network,
  * [networks][images][classes] of several, images in the order of the data set. The logits must have been
  * kept. Fails like nd_draft_open. */
 nd_status nd_scores_write(const char *path, const nd_accuracy *accuracies, size_t count);

@@ -45,7 +45,8 @@ const nd_option nd_option_table[] = {
     {"confident", 0, NULL, false, "decouple quantize",
      "--max-drop bounds the upper end of the 95 % interval, not the drop itself"},
     {"ranks", 0, "KIND", false, "inspect decouple bench sweep",
-     "uniform or adaptive; a list in sweep (default uniform)"},
+     "uniform or adaptive; a list in sweep (default adaptive where there is a budget or --calib, else "
+     "uniform)"},
     {"round", 0, "N", false, "decouple bench sweep", "round ranks to a multiple of N"},
     {"layer", 0, "PATTERN=SETTING", true, "decouple bench sweep",
      "rank, method, method:rank or dense for the layers that match"},
@@ -96,7 +97,8 @@ const nd_option nd_option_table[] = {
     {"first", 0, "N", false, "decouple quantize eval sweep", "start at image N (default 0)"},
     {"limit", 0, "N", false, "decouple quantize eval sweep reproduce", "at most N images (default all)"},
     {"scores", 0, "FILE", false, "eval",
-     "write the scores as FILE.npy: [images][classes], in front of them [networks] where there are several"},
+     "write the scores in NumPy's format: [images][classes], in front of them [networks] where there are "
+     "several"},
     {"workers", 0, "N", false, "eval sweep", "decoding threads"},
 
     /* checks, sweeps, gates */
