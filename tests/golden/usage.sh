@@ -9,5 +9,10 @@ try decouple glyphs --rank
 try decouple glyphs --rank 3 --rank 4
 try inspect glyphs --conv-only
 try eval glyphs --limit many --data glyphs
+for verb in eval sweep 'decouple -o x.onnx --max-drop 1' 'quantize -o x.onnx --calib glyphs --quantize auto' \
+    'reproduce paper-table1'; do
+    # shellcheck disable=SC2086 # words
+    try $verb glyphs --limit 0 --data glyphs
+done
 try devices --quiet=yes
 try decouple glyphs -o out.pt

@@ -110,6 +110,8 @@ nd_status nd_args_int(const nd_args *args, const char *option, int64_t otherwise
     *out = otherwise;
     if (!text) return nd_status_ok;
     ND_REQUIRE(nd_text_int(text, out), nd_status_usage, "--%s %s: not a whole number", option, text);
+    ND_REQUIRE(*out >= low || high < INT64_MAX, nd_status_usage, "--%s %s: must be at least %lld", option,
+               text, (long long)low);
     ND_REQUIRE(*out >= low && *out <= high, nd_status_usage, "--%s %s: must be from %lld to %lld", option,
                text, (long long)low, (long long)high);
     return nd_status_ok;

@@ -224,7 +224,7 @@ static nd_status open_search(run *r) {
     ND_TRY(nd_args_int(r->args, "top", 1, 1, 5, &top));
     ND_REQUIRE(top == 1 || top == 5, nd_status_usage, "--top %" PRId64 ": 1 or 5", top);
     ND_TRY(nd_args_int(r->args, "first", 0, 0, INT64_MAX, &data.first));
-    ND_TRY(nd_args_int(r->args, "limit", 0, 0, INT64_MAX, &data.limit));
+    ND_TRY(nd_args_int(r->args, "limit", 0, 1, INT64_MAX, &data.limit));
     r->search = nd_max_drop_defaults();
     r->search.decouple = &r->settings;
     r->search.backend = r->backend;

@@ -26,7 +26,7 @@ nd_status nd_cli_judge_open(const nd_args *args, nd_graph *graph, nd_backend *ba
     ND_TRY(nd_args_int(args, "top", 1, 1, 5, &top));
     ND_REQUIRE(top == 1 || top == 5, nd_status_usage, "--top %" PRId64 ": 1 or 5", top);
     ND_TRY(nd_args_int(args, "first", 0, 0, INT64_MAX, &data.first));
-    ND_TRY(nd_args_int(args, "limit", 0, 0, INT64_MAX, &data.limit));
+    ND_TRY(nd_args_int(args, "limit", 0, 1, INT64_MAX, &data.limit));
     judge->bound = (nd_drop_bound){settings->points, top == 5, nd_args_has(args, "confident")};
     judge->measure = (nd_accuracy_settings){.backend = backend};
     judge->judge = (nd_quantize_judge){judge_loss, judge};

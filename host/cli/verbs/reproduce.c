@@ -45,7 +45,7 @@ static nd_status reproduce_open(const nd_args *args, nd_reproduce_inputs *inputs
                "%s has random weights: what is measured with them says nothing about a trained network",
                model);
     nd_dataset_settings set = {.spec = data, .batch = settings->batch};
-    ND_TRY(nd_args_int(args, "limit", 0, 0, INT64_MAX, &set.limit));
+    ND_TRY(nd_args_int(args, "limit", 0, 1, INT64_MAX, &set.limit));
     ND_TRY(nd_cli_graph(args, model, settings->batch, &inputs->graph));
     nd_graph_sha256(inputs->graph, inputs->sha256);
     const nd_graph *models[] = {inputs->graph};

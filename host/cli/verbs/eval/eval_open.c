@@ -42,7 +42,7 @@ static nd_status eval_open_data(nd_eval *eval) {
     ND_REQUIRE(settings.spec, nd_status_usage, "on which images? Give --data DATASET");
     ND_TRY(nd_args_int(args, "batch", usual_batch(eval->count), 1, 65536, &settings.batch));
     ND_TRY(nd_args_int(args, "first", 0, 0, INT64_MAX, &settings.first));
-    ND_TRY(nd_args_int(args, "limit", 0, 0, INT64_MAX, &settings.limit));
+    ND_TRY(nd_args_int(args, "limit", 0, 1, INT64_MAX, &settings.limit));
     ND_TRY(
         nd_cli_dataset(args, (const nd_graph *const *)eval->graphs, eval->count, settings, &eval->batches));
     ND_REQUIRE(eval->original || !eval->batches->synthetic, nd_status_usage,

@@ -79,7 +79,7 @@ static nd_status open_data(sweep *s, const nd_args *point) {
     nd_dataset_settings settings = {.spec = data_of(s), .batch = st->batch};
     if (!settings.spec) return nd_status_ok;
     ND_TRY(nd_args_int(point, "first", 0, 0, INT64_MAX, &settings.first));
-    ND_TRY(nd_args_int(point, "limit", 0, 0, INT64_MAX, &settings.limit));
+    ND_TRY(nd_args_int(point, "limit", 0, 1, INT64_MAX, &settings.limit));
     return nd_cli_dataset(point, (const nd_graph *const *)&s->model, 1, settings, &st->batches);
 }
 
