@@ -91,6 +91,9 @@ nd_status nd_cli_precision(const char *dtype, nd_precision *out);
 /* What nearly every verb opens. The graph is inferred for `batch` images of the size --input gives, or its
  * own; the backend follows --backend, --device, --threads, --isa and --tune. */
 nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_graph **out);
+/* Gives the images of a graph as read the size of --input, where the file leaves it open. nd_status_usage
+ * where it fixes another. */
+nd_status nd_cli_input(const nd_args *args, const char *spec, nd_graph *graph);
 nd_status nd_cli_backend(const nd_args *args, nd_backend **out);
 nd_status nd_cli_backend_named(const nd_args *args, const char *name, const nd_backend_settings *settings,
                                nd_backend **out);

@@ -86,6 +86,9 @@ that "it holds 8-bit values" grep -q QuantizeLinear fast.onnx
 ends 0 '' nd decouple glyphs --latency-ratio 1 --time-limit 0.2 --dtype int8 --method dwpw -o fast.onnx
 that "it is timed in int8" grep -q 'a run of 1 in int8 on' "$scratch/out"
 
+# The size of images that the network has says nothing new.
+ends 0 '' nd eval glyphs --data glyphs --limit 8 --input 32x32
+
 # A ratio out of reach takes nothing from the other points.
 ends 2 '1 of 3 points were left out' nd sweep glyphs --method dwpw --macs-ratio 2,1000,3 --limit 20 --json reach.jsonl
 that "which one, and why" grep -q 'left out: point 2 of 3: a ratio of 1000, where at most' "$scratch/err"

@@ -124,9 +124,10 @@ def compare(old, new, size):
     return worst
 
 
-def decouple(build, path, size, new, row, reasons):
+def decouple(build, path, size, is_open, new, row, reasons):
+    given = ["--input", f"{size[0]}x{size[1]}"] if is_open else []
     done = subprocess.run([f"{build}/nd", "decouple", str(path), "-o", str(new), "--rank", "1024", "--skip", "none",
-                           "--input", f"{size[0]}x{size[1]}"], capture_output=True, text=True)
+                           *given], capture_output=True, text=True)
     row["read"] = "yes" if done.returncode in (0, 5) else "no"
     if done.returncode:
         reasons.append(last_line(done))
@@ -175,12 +176,13 @@ def plain(reason):
 def examine(build, path, scratch, package, version, size):
     graph = onnx.load(path).graph
     reasons = []
-    if not size:
+    is_open = size is not None
+    if not is_open:
         size = tuple(d.dim_value for d in graph.input[0].type.tensor_type.shape.dim)[-2:]
     row = {"package": package, "version": version, "model": path.name, "nodes": len(graph.node),
            "convolutions": sum("Conv" in n.op_type for n in graph.node), "decoupled": 0, "checked": "", "file": "",
            "executed": "", "run": ""}
-    decouple(build, path, size, scratch / "new.onnx", row, reasons)
+    decouple(build, path, size, is_open, scratch / "new.onnx", row, reasons)
     execute(build, path, scratch, size, row, reasons)
     row["reason"] = "; ".join(dict.fromkeys(plain(r) for r in reasons))
     return row

@@ -2,6 +2,7 @@
 
 #include "base/parallel.h"
 #include "base/text/text.h"
+#include "model/images.h"
 #include "model/infer/infer.h"
 #include "model/model.h"
 #include "run/plugins.h"
@@ -9,9 +10,7 @@
 #include <string.h>
 
 /* "224x192", or "224" for a square. */
-static nd_status cli_input(const nd_args *args, int64_t *height, int64_t *width) {
-    const char *text = nd_args_text(args, "input", NULL);
-    *height = *width = 0;
+static nd_status read_size(const char *text, int64_t size[2]) {
     if (!text) return nd_status_ok;
     char first[32];
     const char *cross = strchr(text, 'x');
@@ -19,24 +18,47 @@ static nd_status cli_input(const nd_args *args, int64_t *height, int64_t *width)
     ND_REQUIRE(length < sizeof first, nd_status_usage, "--input %s: expected HxW", text);
     memcpy(first, text, length);
     first[length] = '\0';
-    const bool read = nd_text_int(first, height) && nd_text_int(cross ? cross + 1 : first, width);
-    ND_REQUIRE(read && *height > 0 && *width > 0, nd_status_usage, "--input %s: expected HxW", text);
+    const bool read = nd_text_int(first, &size[0]) && nd_text_int(cross ? cross + 1 : first, &size[1]);
+    ND_REQUIRE(read && size[0] > 0 && size[1] > 0, nd_status_usage, "--input %s: expected HxW", text);
     return nd_status_ok;
 }
 
-nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_graph **out) {
-    *out = NULL;
-    nd_infer_settings infer = {.batch = batch, .allow_opaque = true};
-    ND_TRY(cli_input(args, &infer.height, &infer.width));
-    nd_graph *graph;
-    ND_TRY(nd_model_open(spec, &graph));
-    nd_status status = nd_graph_infer(graph, &infer);
-    if (status) {
-        nd_graph_free(graph);
-        return nd_fail_in(status, "%s", spec);
+nd_status nd_cli_input(const nd_args *args, const char *spec, nd_graph *graph) {
+    const char *text = nd_args_text(args, "input", NULL), *images = NULL;
+    int64_t given[2];
+    char size[64];
+    bool taken = false;
+    ND_TRY(read_size(text, given));
+    for (int i = 0; text && i < graph->n_inputs; i++) {
+        nd_value *value = &graph->values[graph->inputs[i]];
+        if (value->rank != 4) continue;
+        int64_t *own = value->dims + (nd_image_input_of(value).channels_last ? 1 : 2);
+        for (int k = 0; k < 2; k++)
+            if (own[k] < 0) own[k] = given[k];
+        taken = taken || (own[0] == given[0] && own[1] == given[1]);
+        if (!images) images = nd_dims_format(2, own, size, sizeof size);
     }
-    *out = graph;
-    return nd_status_ok;
+    if (!text || taken) return nd_status_ok;
+    ND_REQUIRE(images, nd_status_usage, "%s: --input %s does nothing: the network takes no images", spec,
+               text);
+    return nd_fail(nd_status_usage, "%s: --input %s does nothing: the network takes images of %s", spec, text,
+                   images);
+}
+
+nd_status nd_cli_graph(const nd_args *args, const char *spec, int64_t batch, nd_graph **out) {
+    nd_status status = nd_status_ok;
+    nd_graph *graph;
+    *out = NULL;
+    ND_TRY(nd_model_open(spec, &graph));
+    ND_TRY_DONE(nd_cli_input(args, spec, graph));
+    status = nd_graph_infer(graph, &(nd_infer_settings){.batch = batch, .allow_opaque = true});
+    if (status) nd_fail_in(status, "%s", spec);
+done:
+    if (status)
+        nd_graph_free(graph);
+    else
+        *out = graph;
+    return status;
 }
 
 nd_status nd_cli_folded(const nd_args *args, const char *spec, nd_graph **out, char sha256[65]) {

@@ -29,6 +29,7 @@ static nd_status eval_open_models(nd_eval *eval) {
         nd_eval_model *model = &eval->models[i];
         model->spec = original ? (i ? args->positional[i - 1] : original) : args->positional[i];
         ND_TRY(nd_model_open(model->spec, &eval->graphs[i]));
+        ND_TRY(nd_cli_input(args, model->spec, eval->graphs[i]));
         nd_graph_sha256(eval->graphs[i], model->sha256);
         nd_status status = nd_graph_fold(eval->graphs[i]);
         if (status) return nd_fail_in(status, "%s", model->spec);
@@ -52,7 +53,7 @@ static nd_status eval_open_data(nd_eval *eval) {
     return nd_status_ok;
 }
 
-/* A network that leaves its image size open takes that of the data. For one image: what was exported for one
+/* A network whose image size is open still takes that of the data. For one image: what was exported for one
  * is then run image by image. */
 static nd_status eval_infer(nd_eval *eval) {
     const nd_infer_settings infer = {
