@@ -37,8 +37,9 @@ nd_status nd_fail_in(nd_status status, const char *format, ...) {
     vsnprintf(context, sizeof context, format, arguments);
     va_end(arguments);
     const size_t length = strlen(context);
-    const bool told = !strncmp(nd_status_message, context, length) && nd_status_message[length] == ':';
-    return told ? status : nd_fail(status, "%s: %s", context, nd_status_message);
+    const bool begins = !strncmp(nd_status_message, context, length);
+    const char next = begins ? nd_status_message[length] : '\0';
+    return next == ':' || next == ' ' ? status : nd_fail(status, "%s: %s", context, nd_status_message);
 }
 
 const char *nd_error(void) {

@@ -27,7 +27,8 @@ typedef enum nd_status {
  * `status`, so that `return nd_fail(...)` reads well. */
 nd_status nd_fail(nd_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Puts "context: " before the message already recorded, where it does not begin so; returns `status`. */
+/* Puts "context: " before the message already recorded, where it does not begin with the context; returns
+ * `status`. */
 nd_status nd_fail_in(nd_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The message of this thread's last failure, never NULL. Valid until the next failure in this thread. */

@@ -23,6 +23,18 @@ Test(status, message_and_context) {
     cr_assert_str_eq(nd_error(), "again: model x: a.onnx: field 3");
 }
 
+Test(status, a_context_is_told_once) {
+    static const char *const told[] = {"a.onnx: field 3", "a.onnx takes images"};
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        nd_fail(nd_status_usage, "%s", told[i]);
+        cr_expect_eq(nd_fail_in(nd_status_usage, "a.onnx"), nd_status_usage);
+        cr_expect_str_eq(nd_error(), told[i]);
+    }
+    nd_fail(nd_status_usage, "a.onnx2: field 3");
+    nd_fail_in(nd_status_usage, "a.onnx");
+    cr_expect_str_eq(nd_error(), "a.onnx: a.onnx2: field 3");
+}
+
 Test(status, exit_codes_are_the_documented_ones) {
     cr_assert_eq(nd_status_exit_code(nd_status_ok), 0);
     cr_assert_eq(nd_status_exit_code(nd_status_failed), 1);
