@@ -25,7 +25,7 @@ static nd_status read_size(const char *text, int64_t size[2]) {
 
 nd_status nd_cli_input(const nd_args *args, const char *spec, nd_graph *graph) {
     const char *text = nd_args_text(args, "input", NULL), *images = NULL;
-    int64_t given[2];
+    int64_t given[2] = {0};
     char size[64];
     bool taken = false;
     ND_TRY(read_size(text, given));
