@@ -76,6 +76,7 @@ typedef struct fit {
     nd_plan *plan;
     nd_chain *chains;
     nd_fit_error *error;
+    nd_pass_cache *cache;
     int64_t *freed; /* by each layer in its last fit, of what its candidate says; NULL: nobody counts */
 } fit;
 
@@ -121,8 +122,8 @@ static nd_status fit_once(const fit *f) {
     for (int l = 0; l < f->plan->n_layers; l++) nd_chain_free(&f->chains[l]);
     if (!f->settings->calib) return decompose_all(f->backend, f->settings, f->plan, f->chains, f->error);
     const nd_fitted_hook hook = {respend, (void *)f};
-    return nd_calibrate(f->graph, f->backend, f->settings, f->plan, f->freed ? &hook : NULL, f->chains,
-                        f->error);
+    return nd_calibrate(f->graph, f->backend, f->settings, f->plan, f->cache, f->freed ? &hook : NULL,
+                        f->chains, f->error);
 }
 
 /* What the network costs with these chains. */
@@ -260,17 +261,30 @@ static nd_status fit_within_budget(fit *f, search *s) {
     return nd_status_ok;
 }
 
+static nd_status fit_by_ratio(fit *f) {
+    search s;
+    int64_t *freed = nd_alloc_array((size_t)f->plan->n_layers + 1, sizeof *freed);
+    nd_status status = search_open(f, &s);
+    if (!freed && !status) status = nd_fail(nd_status_memory, "no memory for what layers free");
+    f->freed = freed;
+    if (!status) status = fit_within_budget(f, &s);
+    search_close(f, &s);
+    free(freed);
+    return status;
+}
+
 nd_status nd_plan_fit(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
                       const nd_candidates *candidates, nd_plan *plan, nd_chain *chains, nd_fit_error *error) {
-    fit f = {graph, backend, settings, candidates, plan, chains, error, NULL};
-    if (!candidates || settings->rule != nd_rule_macs_ratio) return fit_once(&f);
-    search s;
-    int64_t *freed = nd_alloc_array((size_t)plan->n_layers + 1, sizeof *freed);
-    nd_status status = search_open(&f, &s);
-    if (!freed && !status) status = nd_fail(nd_status_memory, "no memory for what layers free");
-    f.freed = freed;
-    if (!status) status = fit_within_budget(&f, &s);
-    search_close(&f, &s);
-    free(freed);
+    fit f = {.graph = graph,
+             .backend = backend,
+             .settings = settings,
+             .candidates = candidates,
+             .plan = plan,
+             .chains = chains,
+             .error = error};
+    ND_TRY(nd_pass_cache_open(graph, settings, plan, &f.cache));
+    const bool by_ratio = candidates && settings->rule == nd_rule_macs_ratio;
+    const nd_status status = by_ratio ? fit_by_ratio(&f) : fit_once(&f);
+    nd_pass_cache_close(f.cache, !status);
     return status;
 }

@@ -120,30 +120,30 @@ static int fitted_next(const nd_plan *plan, int l) {
 }
 
 nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
-                       const nd_plan *plan, const nd_fitted_hook *hook, nd_chain *chains,
-                       nd_fit_error *error) {
+                       const nd_plan *plan, nd_pass_cache *cache, const nd_fitted_hook *hook,
+                       nd_chain *chains, nd_fit_error *error) {
     nd_graph *current = NULL;
-    nd_pass_cache *cache = NULL;
     nd_activation_cache *activations = NULL;
     nd_status status = nd_status_ok;
-    bool changed = false;
-    int finished = 0;
+    bool changed = false, kept = false;
     for (int l = 0; l < plan->n_layers; l++) error[l] = (nd_fit_error){-1, -1};
     ND_TRY_DONE(nd_graph_clone(graph, &current));
     ND_TRY_DONE(nd_activation_cache_new(settings->calib, settings->calib_images,
                                         2 * (size_t)nd_activation_cache_bytes, &activations));
-    ND_TRY_DONE(nd_pass_cache_open(graph, settings, plan, chains, error, &finished, &cache));
-    if (finished) nd_log(nd_log_info, "going on at layer %d of %d", finished + 1, plan->n_layers);
+    nd_pass_cache_begin(cache);
     for (int l = 0; l < plan->n_layers; l++) {
         const nd_layer *layer = &plan->layers[l];
         nd_progress_report(settings->progress, "calibrating", l, plan->n_layers);
         if (!is_fitted(layer, changed)) continue;
         changed = true;
-        if (l < finished) {
+        if (nd_pass_cache_take(cache, l, &chains[l], &error[l])) {
+            kept = true;
             ND_TRY_DONE(nd_layer_put(current, layer, &chains[l]));
             if (hook) ND_TRY_DONE(hook->fitted(hook->context, l));
             continue;
         }
+        if (kept) nd_log(nd_log_info, "going on at layer %d of %d", l + 1, plan->n_layers);
+        kept = false;
         ND_TRY_DONE(nd_activation_cache_move(activations, backend, graph, current, layer->node));
         const nd_layer_data data = {
             graph, current, backend, settings, layer, activations, fitted_next(plan, l)};
@@ -156,7 +156,6 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
     nd_progress_report(settings->progress, "calibrating", plan->n_layers, plan->n_layers);
     if (settings->match_scores) ND_TRY_DONE(nd_match_scores(graph, current, backend, settings, plan, chains));
 done:
-    nd_pass_cache_close(cache, !status);
     nd_activation_cache_free(activations);
     nd_graph_free(current);
     return status;

@@ -3,6 +3,7 @@
 #ifndef ND_DECOUPLE_CALIBRATE_H
 #define ND_DECOUPLE_CALIBRATE_H
 
+#include "decouple/calib/pass_cache.h"
 #include "decouple/fit/split.h"
 #include "decouple/plan/plan.h"
 
@@ -16,10 +17,10 @@ typedef struct nd_fitted_hook {
 /* Fills chains[n_layers] for every layer of the plan that changes: of one stage where a layer stays dense
  * but gets the least-squares kernel and a new bias, empty where nothing upstream has changed. error[l] is the
  * relative squared output error of layer l, after the activation that follows where the settings ask for a
- * fit through it, or negative where it was not fitted. `hook` may be NULL. */
+ * fit through it, or negative where it was not fitted. `cache` and `hook` may be NULL. */
 nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
-                       const nd_plan *plan, const nd_fitted_hook *hook, nd_chain *chains,
-                       nd_fit_error *error);
+                       const nd_plan *plan, nd_pass_cache *cache, const nd_fitted_hook *hook,
+                       nd_chain *chains, nd_fit_error *error);
 
 /* The candidates of every open layer with the loss measured at the network's output: each layer decoupled
  * alone at a grid of ranks, the rest of the original network run after it, the relative squared change of

@@ -270,10 +270,66 @@ Test(products, one_that_gets_a_method_during_the_pass_is_fitted) {
     give_method(&plan, 0, "dwpw", 12);
     give_method(&plan, 2, "lowrank", 6);
     const nd_fitted_hook hook = {change_mind, &plan};
-    OK(nd_calibrate(graph, backend, &settings, &plan, &hook, chains, error));
+    OK(nd_calibrate(graph, backend, &settings, &plan, NULL, &hook, chains, error));
     for (int l = 0; l < 3; l++) cr_expect(error[l].seen >= 0 && chains[l].n > 1, "layer %d", l);
     for (int l = 0; l < 4; l++) nd_chain_free(&chains[l]);
     nd_plan_close(&plan);
+    nd_graph_free(graph);
+    nd_batches_close(calib);
+    nd_backend_close(backend);
+}
+
+static nd_status fit_mixed(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
+                           bool changes, bool last, nd_chain *chains) {
+    nd_plan plan;
+    nd_pass_cache *cache = NULL;
+    nd_fit_error error[4];
+    OK(nd_plan_open(graph, settings, &plan));
+    give_method(&plan, 0, "dwpw", 12);
+    give_method(&plan, 2, "lowrank", 6);
+    const nd_fitted_hook hook = {change_mind, &plan};
+    OK(nd_pass_cache_open(graph, settings, &plan, &cache));
+    const nd_status status =
+        nd_calibrate(graph, backend, settings, &plan, cache, changes ? &hook : NULL, chains, error);
+    nd_pass_cache_close(cache, last); /* or as if killed at its very end */
+    nd_plan_close(&plan);
+    return status;
+}
+
+/* A pass may decide otherwise than the one before did, whose layers then lie in the same file. */
+Test(products, layers_of_a_killed_pass_are_taken_only_after_the_same_decisions) {
+    char folder[] = "/tmp/nd-pass-XXXXXX";
+    cr_assert_not_null(mkdtemp(folder));
+    nd_backend *backend = help_backend();
+    nd_batches *calib = open_pictures(16, 11);
+    nd_graph *graph = mixed_net();
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_chain changed[4] = {{0}}, after[4] = {{0}}, fresh[4] = {{0}};
+    settings.method = "dwpw,lowrank";
+    settings.first_conv = true;
+    settings.calib = calib;
+    settings.calib_images = 16;
+    settings.cache = folder;
+    OK(fit_mixed(graph, backend, &settings, true, false, changed));
+    OK(fit_mixed(graph, backend, &settings, false, true, after));
+    settings.cache = NULL;
+    OK(fit_mixed(graph, backend, &settings, false, true, fresh));
+    cr_expect_eq(changed[1].n, 2);
+    for (int l = 0; l < 4; l++) {
+        cr_assert_eq(after[l].n, fresh[l].n, "layer %d", l);
+        for (int s = 0; s < fresh[l].n; s++) {
+            const nd_stage *a = &after[l].stages[s], *b = &fresh[l].stages[s];
+            const int64_t taps = a->window.kernel[0] * a->window.kernel[1];
+            cr_assert(a->no == b->no && a->ni == b->ni);
+            cr_expect(!memcmp(a->weights, b->weights,
+                              (size_t)(a->no * (a->ni / a->groups) * taps) * sizeof *a->weights),
+                      "layer %d", l);
+        }
+        nd_chain_free(&changed[l]);
+        nd_chain_free(&after[l]);
+        nd_chain_free(&fresh[l]);
+    }
+    cr_expect_eq(rmdir(folder), 0);
     nd_graph_free(graph);
     nd_batches_close(calib);
     nd_backend_close(backend);
