@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-const char nd_fit_version[] = "15";
+const char nd_fit_version[] = "16";
 
 static const char *const rule_names[] = {
     [nd_rule_rank] = "rank",

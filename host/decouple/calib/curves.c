@@ -14,9 +14,13 @@
 /* Measured ranks, as shares of the dense layer's cost (method.md, "Measured curves"). */
 static const double measured_shares[] = {.06, .09, .125, .185, .25, .31, .37, .5, .62, .8},
                     quick_shares[] = {.06, .09, .125, .185, .25, .37, .62, .8};
+/* Where the ridge is chosen, and by how much more images lose that a fit has not seen: whatever the target
+ * and the methods are, so that what was measured for others is what would be measured now. */
+static const double ridge_share = .25, optimism_shares[] = {.06, .185, .37};
 enum {
     n_shares = sizeof measured_shares / sizeof *measured_shares,
     n_quick_shares = sizeof quick_shares / sizeof *quick_shares,
+    n_optimism_shares = sizeof optimism_shares / sizeof *optimism_shares,
     quick_images = 128 /* that a quick survey takes its moments of */
 };
 /* A layer that keeps more than this many times the share that the network keeps is rare, and high ranks are
@@ -109,31 +113,43 @@ static int64_t rank_within(const nd_decouple_settings *settings, const nd_method
     return low > most || costlier ? 0 : low;
 }
 
-/* Ranks worth measuring: at the shares of cost above, each once, below dense and within reach of the target.
- */
-static int grid_of(const nd_decouple_settings *settings, const nd_method *method, const nd_layer *layer,
-                   int64_t *ranks) {
-    const double *shares = settings->quick ? quick_shares : measured_shares;
-    const int most = settings->quick ? n_quick_shares : n_shares;
+/* Ranks at shares of the cost, each once; returns how many. */
+static int ranks_at(const nd_decouple_settings *settings, const nd_method *method, const nd_layer *layer,
+                    const double *shares, int n_shares, int64_t *ranks) {
     int n = 0;
-    for (int s = 0; s < most && (!n || shares[s] <= most_share(settings)); s++) {
+    for (int s = 0; s < n_shares; s++) {
         const int64_t rank = rank_within(settings, method, layer, shares[s]);
         if (rank > (n ? ranks[n - 1] : 0)) ranks[n++] = rank;
     }
     return n;
 }
 
-/* One ridge for all ranks and methods: that which suits the refit of one of them at its middle rank, its
+/* Ranks worth measuring: at the shares of cost above, below dense and within reach of the target. */
+static int grid_of(const nd_decouple_settings *settings, const nd_method *method, const nd_layer *layer,
+                   int64_t *ranks) {
+    const double *shares = settings->quick ? quick_shares : measured_shares;
+    const int all = settings->quick ? n_quick_shares : n_shares;
+    int most = 1;
+    while (most < all && shares[most] <= most_share(settings)) most++;
+    return ranks_at(settings, method, layer, shares, most, ranks);
+}
+
+/* The first method that there is for such a layer. */
+static const nd_method *first_method(const nd_layer *layer) {
+    const nd_method *const *m = nd_method_table;
+    while (*m && ((*m)->pointwise == layer->spatial || !(*m)->applies(&layer->conv))) m++;
+    return *m;
+}
+
+/* One ridge for all ranks and methods: that which suits the refit of one of them at a middle rank, its
  * other stages from the weights alone, since what would choose them from data is found with a ridge. */
-static nd_status choose_ridge(const pass *at, const nd_layer *layer, const nd_method *method,
-                              nd_split *split) {
-    int64_t ranks[nd_curve_points];
-    const int n = grid_of(at->settings, method, layer, ranks);
+static nd_status choose_ridge(const pass *at, const nd_layer *layer, nd_split *split) {
+    const nd_method *method = first_method(layer);
+    const int64_t rank = method ? rank_within(at->settings, method, layer, ridge_share) : 0;
     nd_chain chain = {0};
     nd_status status = nd_status_ok;
-    if (n && split->held && at->settings->ridge <= 0) {
-        status =
-            method->decompose(at->backend, &layer->conv, at->settings->ranks, ranks[n / 2], NULL, &chain);
+    if (rank && split->held && at->settings->ridge <= 0) {
+        status = method->decompose(at->backend, &layer->conv, at->settings->ranks, rank, NULL, &chain);
         if (!status) status = nd_split_ridge(split, at->backend, &layer->conv, &chain);
         nd_log(nd_log_debug, "%s: ridge %g", layer->name, split->lambda);
     }
@@ -201,24 +217,32 @@ static nd_status fits_run(fits *list) {
     return nd_parallel_tasks(list->n, most, fits_one, list);
 }
 
-/* By how much more the loss of each point would be on images that the fit has not seen, in place of the loss:
- * found at the ends and in the middle. */
+/* Linear between the ranks, constant outside. */
+static double between(int n, const int64_t *ranks, const double *values, int64_t rank) {
+    int p = 0;
+    while (p + 2 < n && rank > ranks[p + 1]) p++;
+    if (n < 2 || rank <= ranks[p]) return values[p];
+    if (rank >= ranks[p + 1]) return values[p + 1];
+    const double share = (double)(rank - ranks[p]) / (double)(ranks[p + 1] - ranks[p]);
+    return values[p] * (1 - share) + values[p + 1] * share;
+}
+
+/* By how much more the loss of each point would be on images that the fit has not seen, in place of the
+ * loss. */
 static nd_status find_optimism(const pass *at, const nd_layer *layer, const nd_method *method,
                                const nd_split *split, nd_curve *curve) {
-    const int last = curve->n - 1, middle = last / 2, at_rank[] = {0, middle, last};
-    double ends[3] = {1, 1, 1};
+    int64_t ranks[n_optimism_shares];
+    double factors[n_optimism_shares] = {1, 1, 1};
+    const int n = curve->n && split->held
+                      ? ranks_at(at->settings, method, layer, optimism_shares, n_optimism_shares, ranks)
+                      : 0;
     fits list = {.at = at, .layer = layer, .split = split};
-    for (int e = 0; split->held && e < 3 && last >= 0; e++)
-        fits_add(&list, (struct fit){.method = method,
-                                     .rank = curve->rank[at_rank[e]],
-                                     .judge = nd_split_optimism,
-                                     .result = &ends[e]});
+    for (int i = 0; i < n; i++)
+        fits_add(&list,
+                 (struct fit){
+                     .method = method, .rank = ranks[i], .judge = nd_split_optimism, .result = &factors[i]});
     ND_TRY(fits_run(&list));
-    for (int p = 0; p <= last; p++) {
-        const int part = p > middle, begin = at_rank[part], end = at_rank[part + 1];
-        const double share = end > begin ? (double)(p - begin) / (end - begin) : 0;
-        curve->loss[p] = ends[part] * (1 - share) + ends[part + 1] * share;
-    }
+    for (int p = 0; p < curve->n; p++) curve->loss[p] = n ? between(n, ranks, factors, curve->rank[p]) : 1;
     return nd_status_ok;
 }
 
@@ -260,17 +284,6 @@ static nd_status measure_at_scores(const pass *at, const nd_layer *layer, const 
         for (int p = 0; p < curves[c].n; p++) curves[c].loss[p] *= loss[t++];
     nd_score_loss_close(scores);
     return status;
-}
-
-/* Ranks at which the scale is measured, whatever the target; returns how many. */
-static int scale_ranks(const nd_decouple_settings *settings, const nd_method *method, const nd_layer *layer,
-                       int64_t ranks[nd_scale_points]) {
-    int n = 0;
-    for (int i = 0; i < nd_scale_points; i++) {
-        const int64_t rank = rank_within(settings, method, layer, scale_shares[i]);
-        if (rank > (n ? ranks[n - 1] : 0)) ranks[n++] = rank;
-    }
-    return n;
 }
 
 /* What errors of this layer do to the scores, by fits of one method at so many ranks, on the first images.
@@ -325,10 +338,10 @@ static nd_status measure_layer(const pass *at, const nd_layer *layer, const nd_m
     nd_split split = {0};
     nd_chain chains[nd_scale_points] = {{0}};
     int64_t ranks[nd_scale_points];
-    const int n = by ? scale_ranks(at->settings, by, layer, ranks) : 0;
+    const int n = by ? ranks_at(at->settings, by, layer, scale_shares, nd_scale_points, ranks) : 0;
     nd_status status = nd_activation_cache_move(at->activations, at->backend, at->graph, NULL, layer->node);
     if (!status) status = own_moments(at, layer, &split);
-    if (!status) status = choose_ridge(at, layer, n_methods ? methods[0] : by, &split);
+    if (!status) status = choose_ridge(at, layer, &split);
     for (int c = 0; c < n_methods; c++)
         curves[c].n = grid_of(at->settings, methods[c], layer, curves[c].rank);
     if (!status && at->settings->quick)
@@ -438,13 +451,14 @@ static nd_status curves_of_layer(const pass *at, const nd_plan *plan, int number
         int64_t grid[nd_curve_points];
         const int points = grid_of(at->settings, methods[m], layer, grid);
         known[m] = nd_curves_cache_get(cache, layer->name, methods[m]->name, &curves[m]) &&
-                   (!points || curves[m].rank[curves[m].n - 1] >= grid[points - 1]);
+                   points <= curves[m].n && (!points || curves[m].rank[points - 1] == grid[points - 1]);
+        if (known[m]) curves[m].n = points; /* a smaller target has measured more */
         if (!known[m]) missing[n_missing++] = methods[m];
         if (at->scales && points && !by) by = methods[m];
     }
-    if (by && nd_scale_cache_get(cache, layer->name, &scale)) by = NULL;
+    if (by && nd_scale_cache_get(cache, layer->name, by->name, &scale)) by = NULL;
     if (n_missing || by) ND_TRY(measure_layer(at, layer, missing, n_missing, measured, by, &scale));
-    if (by) nd_scale_cache_put(cache, layer->name, &scale);
+    if (by) nd_scale_cache_put(cache, layer->name, by->name, &scale);
     tidy_scale(&scale);
     for (int m = 0, next = 0; m < n; m++) {
         if (!known[m]) {

@@ -21,7 +21,7 @@ void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *setti
     nd_sha256_hex(&hash, hex);
 }
 
-/* The file is {layer: {method: [[rank, loss], ...], "scores": [[error, loss], ...]}}. */
+/* The file is {layer: {method: [[rank, loss], ...], "METHOD at the scores": [[error, loss], ...]}}. */
 nd_status nd_curves_cache_open(const nd_graph *graph, const nd_decouple_settings *settings,
                                nd_json_cache *out) {
     char hex[nd_sha256_hex_size] = "";
@@ -62,10 +62,14 @@ void nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *me
     put_points(cache, layer, method, points);
 }
 
-static const char scores[] = "scores"; /* no method's name */
+static void name_scale(const char *method, char name[64]) {
+    snprintf(name, 64, "%.40s at the scores", method); /* no method's name */
+}
 
-bool nd_scale_cache_get(const nd_json_cache *cache, const char *layer, nd_scale *out) {
-    const json_t *points = json_object_get(json_object_get(cache->object, layer), scores);
+bool nd_scale_cache_get(const nd_json_cache *cache, const char *layer, const char *method, nd_scale *out) {
+    char name[64];
+    name_scale(method, name);
+    const json_t *points = json_object_get(json_object_get(cache->object, layer), name);
     const size_t n = json_array_size(points);
     if (!n || n > nd_scale_points) return false;
     out->n = (int)n;
@@ -78,9 +82,11 @@ bool nd_scale_cache_get(const nd_json_cache *cache, const char *layer, nd_scale 
     return true;
 }
 
-void nd_scale_cache_put(nd_json_cache *cache, const char *layer, const nd_scale *scale) {
+void nd_scale_cache_put(nd_json_cache *cache, const char *layer, const char *method, const nd_scale *scale) {
+    char name[64];
+    name_scale(method, name);
     json_t *points = json_array();
     for (int p = 0; p < scale->n; p++)
         json_array_append_new(points, json_pack("[ff]", scale->error[p], scale->loss[p]));
-    put_points(cache, layer, scores, points);
+    put_points(cache, layer, name, points);
 }

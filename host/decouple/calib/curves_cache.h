@@ -30,7 +30,7 @@ nd_status nd_curves_cache_open(const nd_graph *graph, const nd_decouple_settings
 bool nd_curves_cache_get(const nd_json_cache *cache, const char *layer, const char *method, nd_curve *out);
 void nd_curves_cache_put(nd_json_cache *cache, const char *layer, const char *method,
                          const nd_curve *curve); /* and writes the file */
-bool nd_scale_cache_get(const nd_json_cache *cache, const char *layer, nd_scale *out);
-void nd_scale_cache_put(nd_json_cache *cache, const char *layer, const nd_scale *scale);
+bool nd_scale_cache_get(const nd_json_cache *cache, const char *layer, const char *method, nd_scale *out);
+void nd_scale_cache_put(nd_json_cache *cache, const char *layer, const char *method, const nd_scale *scale);
 
 #endif
