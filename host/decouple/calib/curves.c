@@ -115,9 +115,9 @@ static int64_t rank_within(const nd_decouple_settings *settings, const nd_method
 
 /* Ranks at shares of the cost, each once; returns how many. */
 static int ranks_at(const nd_decouple_settings *settings, const nd_method *method, const nd_layer *layer,
-                    const double *shares, int n_shares, int64_t *ranks) {
+                    const double *shares, int count, int64_t *ranks) {
     int n = 0;
-    for (int s = 0; s < n_shares; s++) {
+    for (int s = 0; s < count; s++) {
         const int64_t rank = rank_within(settings, method, layer, shares[s]);
         if (rank > (n ? ranks[n - 1] : 0)) ranks[n++] = rank;
     }
