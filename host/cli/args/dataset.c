@@ -49,10 +49,11 @@ nd_status nd_cli_dataset(const nd_args *args, const nd_graph *const *models, siz
     for (size_t i = 0; i < count && !settings.height; i++) {
         if (models[i]->n_inputs < 1) continue;
         const nd_image_input image = nd_image_input_of(&models[i]->values[models[i]->inputs[0]]);
+        if (image.channels > 0)
+            settings.channels_last = image.channels_last; /* also where its size is open */
         if (image.height <= 0 || image.width <= 0) continue;
         settings.height = image.height;
         settings.width = image.width;
-        settings.channels_last = image.channels_last;
     }
     return nd_dataset_open(&settings, out);
 }

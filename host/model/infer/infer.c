@@ -199,8 +199,10 @@ static nd_status infer_nodes(nd_infer *infer, bool *evaluated) {
 
 nd_infer_settings nd_infer_image(const nd_graph *graph) {
     nd_infer_settings infer = {.batch = 1};
-    const nd_value *image = graph->n_inputs > 0 ? &graph->values[graph->inputs[0]] : NULL;
-    if (image && image->rank == 4) infer.height = image->dims[2], infer.width = image->dims[3];
+    if (graph->n_inputs < 1) return infer;
+    const nd_image_input image = nd_image_input_of(&graph->values[graph->inputs[0]]);
+    infer.height = image.height;
+    infer.width = image.width;
     return infer;
 }
 

@@ -50,6 +50,15 @@ Test(images, channels_last_are_told_by_their_number) {
     }
 }
 
+Test(images, are_inferred_at_their_own_size_whichever_way_they_lie) {
+    nd_graph *planes = small_net(), *pixels = turned_net();
+    const nd_infer_settings of_planes = nd_infer_image(planes), of_pixels = nd_infer_image(pixels);
+    cr_expect(of_planes.height == 8 && of_planes.width == 8);
+    cr_expect(of_pixels.height == 8 && of_pixels.width == 8);
+    nd_graph_free(planes);
+    nd_graph_free(pixels);
+}
+
 /* The same fit whichever way the images lie; images the other way round are refused, not taken for others. */
 Test(images, calibration_feeds_what_the_network_takes) {
     nd_backend *backend = help_backend();
