@@ -16,7 +16,7 @@ void nd_candidates_free(nd_candidates *candidates) {
 
 /* Multiply-accumulates: what the network has, and what of it no layer of the table does. */
 static void count_macs(const nd_decouple_settings *settings, const nd_plan *plan, nd_candidates *candidates) {
-    candidates->total = settings->conv_only ? plan->before.conv_macs : plan->before.total_macs;
+    candidates->total = nd_counted_macs(settings, &plan->before);
     candidates->fixed = candidates->total;
     for (int l = 0; l < plan->n_layers; l++)
         if (!plan->layers[l].why) candidates->fixed -= plan->layers[l].dense_macs;
@@ -51,6 +51,10 @@ nd_status nd_plan_measure(const nd_graph *graph, nd_backend *backend, const nd_d
     if (!status) status = find_reach(plan, out);
     if (status) nd_candidates_free(out);
     return status;
+}
+
+int64_t nd_counted_macs(const nd_decouple_settings *settings, const nd_cost *cost) {
+    return settings->conv_only ? cost->conv_macs : cost->total_macs;
 }
 
 int64_t nd_candidates_budget(const nd_decouple_settings *settings, const nd_candidates *candidates) {
@@ -122,8 +126,7 @@ nd_status nd_plan_allocate(const nd_graph *graph, const nd_decouple_settings *se
     for (int round = 0; round < credit_rounds; round++) {
         nd_cost cost;
         ND_TRY(nd_plan_preview(graph, settings, plan, NULL, 0, &cost));
-        const int64_t left = nd_candidates_budget(settings, candidates) -
-                             (settings->conv_only ? cost.conv_macs : cost.total_macs);
+        const int64_t left = nd_candidates_budget(settings, candidates) - nd_counted_macs(settings, &cost);
         if (left >= 0)
             low = credit;
         else

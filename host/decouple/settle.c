@@ -80,15 +80,11 @@ typedef struct fit {
     int64_t *freed; /* by each layer in its last fit, of what its candidate says; NULL: nobody counts */
 } fit;
 
-static int64_t counted(const fit *f, const nd_cost *cost) {
-    return f->settings->conv_only ? cost->conv_macs : cost->total_macs;
-}
-
 /* What is left of the budget once the first `fitted` layers are as their chains say. */
 static nd_status count_left(const fit *f, int fitted, int64_t *left) {
     nd_cost cost;
     ND_TRY(nd_plan_preview(f->graph, f->settings, f->plan, f->chains, fitted, &cost));
-    *left = nd_candidates_budget(f->settings, f->candidates) - counted(f, &cost);
+    *left = nd_candidates_budget(f->settings, f->candidates) - nd_counted_macs(f->settings, &cost);
     return nd_status_ok;
 }
 
@@ -133,7 +129,7 @@ static nd_status count_macs(const fit *f, int64_t *now) {
     ND_TRY(nd_graph_clone(f->graph, &copy));
     nd_status status = nd_plan_apply(copy, f->plan, f->chains, &dropped);
     const nd_cost cost = nd_cost_graph(copy);
-    *now = counted(f, &cost);
+    *now = nd_counted_macs(f->settings, &cost);
     nd_graph_free(copy);
     return status;
 }
@@ -211,7 +207,7 @@ static nd_status allocate_next(const fit *f, int64_t wanted, search *s, int64_t 
     const int64_t step = (int64_t)(margin * (double)s->budget) + 1;
     const bool bounded = s->high < INT64_MAX;
     *found = false;
-    if (s->high <= s->low)
+    if (s->high <= s->low) /* even without credit: a form of dwpw_lowrank may cost more than it promises */
         s->low = (int64_t)((double)f->candidates->total / f->candidates->most) + 1 - s->budget;
     while (wanted > s->low || bounded) {
         if (bounded && s->high - s->low <= step) return nd_status_ok;

@@ -13,6 +13,11 @@ nd_image_input nd_image_input_of(const nd_value *value) {
     return last ? (nd_image_input){d[3], d[1], d[2], true} : (nd_image_input){d[1], d[2], d[3], false};
 }
 
+int64_t *nd_image_size(nd_value *value) {
+    if (value->rank != 4) return NULL;
+    return value->dims + (nd_image_input_of(value).channels_last ? 1 : 2);
+}
+
 nd_status nd_images_fit(const nd_graph *graph, const nd_batches *batches) {
     const nd_value *image = &graph->values[graph->inputs[0]];
     const int64_t planes[] = {batches->channels, batches->height, batches->width},

@@ -13,6 +13,8 @@ typedef struct nd_image_input {
 } nd_image_input;
 
 nd_image_input nd_image_input_of(const nd_value *value);
+/* Where its height lies, and the width after it; NULL where it is no image. */
+int64_t *nd_image_size(nd_value *value);
 
 /* Whether the first input of `graph` takes the images of a stream: nd_status_usage names both sizes. */
 nd_status nd_images_fit(const nd_graph *graph, const nd_batches *batches);

@@ -30,9 +30,8 @@ nd_status nd_cli_input(const nd_args *args, const char *spec, nd_graph *graph) {
     bool taken = false;
     ND_TRY(read_size(text, given));
     for (int i = 0; text && i < graph->n_inputs; i++) {
-        nd_value *value = &graph->values[graph->inputs[i]];
-        if (value->rank != 4) continue;
-        int64_t *own = value->dims + (nd_image_input_of(value).channels_last ? 1 : 2);
+        int64_t *own = nd_image_size(&graph->values[graph->inputs[i]]);
+        if (!own) continue;
         for (int k = 0; k < 2; k++)
             if (own[k] < 0) own[k] = given[k];
         taken = taken || (own[0] == given[0] && own[1] == given[1]);

@@ -72,6 +72,9 @@ nd_status nd_plan_reallocate(const nd_decouple_settings *settings, const nd_cand
 /* The sum of the costs of the candidates that the plan has chosen, and of what no candidate stands for. */
 int64_t nd_plan_cost(const nd_candidates *candidates, const nd_plan *plan);
 
+/* The multiply-accumulates that a ratio is of. */
+int64_t nd_counted_macs(const nd_decouple_settings *settings, const nd_cost *cost);
+
 /* total / settings->target */
 int64_t nd_candidates_budget(const nd_decouple_settings *settings, const nd_candidates *candidates);
 

@@ -21,12 +21,10 @@ static nd_status infer_inputs(nd_infer *infer) {
         if (!i && value->rank > 0) infer->declared = value->dims[0];
         if (value->rank > 0 && (value->dims[0] < 0 || value->dims[0] == infer->declared))
             value->dims[0] = settings->batch;
-        const bool last = nd_image_input_of(value).channels_last;
-        const int64_t height = settings->height, width = settings->width,
-                      known[4] = {settings->batch, last ? height : 0, last ? width : height,
-                                  last ? 0 : width};
-        for (int k = 1; value->rank == 4 && k < 4; k++)
-            if (value->dims[k] < 0 && known[k]) value->dims[k] = known[k];
+        int64_t *size = nd_image_size(value);
+        const int64_t known[2] = {settings->height, settings->width};
+        for (int k = 0; size && k < 2; k++)
+            if (size[k] < 0 && known[k]) size[k] = known[k];
         if (!input_is_whole(value) && settings->allow_opaque && (i || value->rank != 4)) {
             value->rank = -1;
             continue;

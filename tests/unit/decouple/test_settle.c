@@ -33,6 +33,26 @@ static void make_faint(nd_graph *graph, int64_t channels) {
     }
 }
 
+/* The share of its budget that the graph comes to; it is closed. */
+static double land(nd_graph *graph, nd_backend *backend, nd_batches *calib, const char *method,
+                   double target) {
+    nd_decouple_settings settings = nd_decouple_defaults();
+    nd_decouple_report report = {0};
+    settings.method = method;
+    settings.ranks = nd_ranks_adaptive;
+    settings.rule = nd_rule_macs_ratio;
+    settings.target = target;
+    settings.quick = calib != NULL;
+    settings.calib = calib;
+    OK(nd_decouple(graph, backend, &settings, &report));
+    const double budget = floor((double)report.before.total_macs / target);
+    const double landed = (double)nd_cost_graph(graph).total_macs / budget;
+    cr_expect_eq(nd_cost_graph(graph).total_macs, report.after.total_macs);
+    nd_decouple_report_free(&report);
+    nd_graph_free(graph);
+    return landed;
+}
+
 typedef struct landing {
     const char *method;
     bool calibrated;
@@ -43,22 +63,9 @@ typedef struct landing {
 static void check_landing(nd_backend *backend, nd_batches *calib, const landing *wanted, double target) {
     nd_graph *graph = row_of_convs();
     make_faint(graph, wanted->faint);
-    nd_decouple_settings settings = nd_decouple_defaults();
-    nd_decouple_report report = {0};
-    settings.method = wanted->method;
-    settings.ranks = nd_ranks_adaptive;
-    settings.rule = nd_rule_macs_ratio;
-    settings.target = target;
-    settings.quick = wanted->calibrated;
-    settings.calib = wanted->calibrated ? calib : NULL;
-    OK(nd_decouple(graph, backend, &settings, &report));
-    double budget = floor((double)report.before.total_macs / target);
-    double landed = (double)nd_cost_graph(graph).total_macs / budget;
+    const double landed = land(graph, backend, wanted->calibrated ? calib : NULL, wanted->method, target);
     cr_expect(landed <= 1 && landed >= 1 - wanted->within, "%s at %g%s: %.2f %% of the budget",
               wanted->method, target, wanted->calibrated ? "" : ", weights alone", 100 * landed);
-    cr_expect_eq(nd_cost_graph(graph).total_macs, report.after.total_macs);
-    nd_decouple_report_free(&report);
-    nd_graph_free(graph);
 }
 
 static void check_landings(const landing *wanted, size_t count) {
@@ -106,20 +113,8 @@ static nd_graph *row_of_groups(void) {
 }
 
 static void check_groups(nd_backend *backend, nd_batches *calib, const char *method, double target) {
-    nd_graph *graph = row_of_groups();
-    nd_decouple_settings settings = nd_decouple_defaults();
-    nd_decouple_report report = {0};
-    settings.method = method;
-    settings.ranks = nd_ranks_adaptive;
-    settings.rule = nd_rule_macs_ratio;
-    settings.target = target;
-    settings.quick = calib != NULL;
-    settings.calib = calib;
-    OK(nd_decouple(graph, backend, &settings, &report));
-    const double landed = target * (double)report.after.total_macs / (double)report.before.total_macs;
+    const double landed = land(row_of_groups(), backend, calib, method, target);
     cr_expect(landed <= 1 && landed >= .7, "%s at %g: %.2f %% of the budget", method, target, 100 * landed);
-    nd_decouple_report_free(&report);
-    nd_graph_free(graph);
 }
 
 Test(settle, networks_with_groups_are_never_over_their_budget) {
