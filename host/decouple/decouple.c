@@ -4,6 +4,7 @@
 #include "decouple/calib/calibrate.h"
 #include "decouple/calib/layer_data.h"
 #include "decouple/calib/output_metric.h"
+#include "decouple/plan_fit.h"
 #include "decouple/settings.h"
 #include "decouple/settle.h"
 #include "model/images.h"
@@ -61,7 +62,7 @@ static nd_status choose_and_fit(const nd_graph *graph, nd_backend *backend,
         ND_TRY_DONE(nd_plan_by_layer(backend, settings, plan));
         warn_of_costly(settings, plan);
     }
-    ND_TRY_DONE(nd_plan_fit(graph, backend, settings, candidates, plan, chains, error));
+    ND_TRY_DONE(nd_plan_settle(graph, backend, settings, candidates, plan, chains, error));
     *seconds = nd_seconds() - start;
 done:
     nd_candidates_free(&own);
