@@ -12,6 +12,7 @@ for option in --light --quick --output-metric --relu-aware --match-scores '--rid
     ends 2 "${words[0]} does nothing without --calib DATASET" nd bench glyphs --no-layers --rank 2 "${words[@]}"
     ends 2 "${words[0]} does nothing without --calib DATASET" nd sweep glyphs --rank 2 "${words[@]}"
 done
+ends 2 '--ridge 0: must be from 1e-09 to' nd decouple glyphs --rank 2 --calib glyphs --ridge 0 "${out[@]}"
 ends 2 '--calib-images does nothing without --calib DATASET' nd reproduce paper-table1 --calib-images 4
 ends 2 '--quick does nothing without --macs-ratio R or --latency-ratio R or --max-drop POINTS' \
     nd decouple glyphs --rank 2 --calib glyphs --quick "${out[@]}"
@@ -124,7 +125,7 @@ at_once '--ranks some: ' nd sweep "${slow[@]}" --ranks uniform,some
 at_once '--batch 0: ' nd sweep "${slow[@]}" --batch 1,0
 at_once '--energy 2: ' nd sweep glyphs --energy 0.5,2
 at_once '--macs-ratio 0.5: ' nd sweep glyphs --macs-ratio 2,0.5
-at_once '--ridge -1: ' nd sweep "${slow[@]}" --calib glyphs --ridge 0,-1
+at_once '--ridge -1: ' nd sweep "${slow[@]}" --calib glyphs --ridge 1,-1
 at_once '--calib-images 0: ' nd sweep "${slow[@]}" --calib glyphs --calib-images 4,0
 at_once '--layer x: expected PATTERN=SETTING' nd sweep "${slow[@]}" --layer x
 at_once '--method nosuch: no such method' nd bench vgg16 --method dwpw,nosuch

@@ -107,7 +107,7 @@ static nd_status read_cache(nd_args *args, nd_decouple_settings *settings) {
 static nd_status read_calibration(const nd_args *args, nd_decouple_settings *settings) {
     if (!nd_args_has(args, "calib")) return nd_status_ok;
     ND_TRY(nd_args_int(args, "calib-images", 256, 1, 1 << 30, &settings->calib_images));
-    ND_TRY(nd_args_real(args, "ridge", 0, 0, 1e6, &settings->ridge));
+    ND_TRY(nd_args_real(args, "ridge", 0, 1e-9, 1e6, &settings->ridge));
     settings->quick = nd_args_has(args, "quick");
     settings->light = nd_args_has(args, "light");
     settings->output_metric = nd_args_has(args, "output-metric");

@@ -8,28 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static nd_status find_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *m, double *w) {
-    const int64_t k = m->k, rows = m->no / m->groups;
-    if (m->own) { /* the ridge goes towards it */
-        for (int64_t e = 0; e < m->no * k; e++) w[e] = conv->weights[e];
-        return nd_status_ok;
-    }
-    double *factor = nd_alloc_array((size_t)k, (size_t)k * sizeof *factor);
-    ND_REQUIRE(factor, nd_status_memory, "conv %s: no memory for its least squares", conv->name);
-    memcpy(w, m->h, (size_t)(m->no * k) * sizeof *w);
-    nd_status status = nd_status_ok;
-    for (int64_t g = 0; !status && g < m->groups; g++) {
-        memcpy(factor, m->g + g * k * k, (size_t)(k * k) * sizeof *factor);
-        status = backend->table->linalg.solve(backend, k, factor, false, rows, w + g * rows * k);
-    }
-    free(factor);
-    return status ? nd_fail_in(status, "conv %s: least squares", conv->name) : nd_status_ok;
-}
-
-nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *m, const double **w) {
-    return nd_moments_find(backend, conv, m, find_kernel, (size_t)(m->no * m->k), w);
-}
-
 typedef struct scaling {
     int64_t n;
     const double *scale;
@@ -49,7 +27,8 @@ static void scale_rows(void *context, int64_t begin, int64_t end, int worker) {
     }
 }
 
-/* Scaled to unit diagonal, factored with a jitter that grows until the factorisation goes through. Leaves the
+/* Scaled to unit diagonal, factored with a jitter that grows until the factorisation goes through: of images
+ * that are all alike rounding is most of what a gram has, and negative eigenvalues with it. Leaves the
  * factor in the lower triangle of a[n][n], which was the gram, the scales in scale[n] and the solutions
  * divided by them in b[n_out][n]. */
 static nd_status solve_scaled(nd_backend *backend, int64_t n, double *a, int64_t n_out, const double *x,
@@ -62,7 +41,7 @@ static nd_status solve_scaled(nd_backend *backend, int64_t n, double *a, int64_t
     }
     nd_status status = nd_status_failed;
     scaling s = {.n = n, .scale = scale, .a = a};
-    for (s.jitter = 1e-10; status == nd_status_failed && s.jitter < 1e-2; s.jitter *= 100, s.again = true) {
+    for (s.jitter = 1e-10; status == nd_status_failed && s.jitter < 1e3; s.jitter *= 100, s.again = true) {
         nd_parallel_for(n, n, scale_rows, &s);
         for (int64_t o = 0; o < n_out; o++)
             for (int64_t i = 0; i < n; i++) b[o * n + i] = x[o * n + i] * scale[i];
@@ -98,6 +77,28 @@ nd_status nd_refit_gram(nd_backend *backend, int64_t n, double *gram, int64_t n_
 
 nd_status nd_refit_whiten(nd_backend *backend, int64_t n, double *gram, int64_t n_out, double *x) {
     return refit_scaled(backend, n, gram, n_out, x, true);
+}
+
+static nd_status find_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *m, double *w) {
+    const int64_t k = m->k, rows = m->no / m->groups;
+    if (m->own) { /* the ridge goes towards it */
+        for (int64_t e = 0; e < m->no * k; e++) w[e] = conv->weights[e];
+        return nd_status_ok;
+    }
+    double *factor = nd_alloc_array((size_t)k, (size_t)k * sizeof *factor);
+    ND_REQUIRE(factor, nd_status_memory, "conv %s: no memory for its least squares", conv->name);
+    memcpy(w, m->h, (size_t)(m->no * k) * sizeof *w);
+    nd_status status = nd_status_ok;
+    for (int64_t g = 0; !status && g < m->groups; g++) {
+        memcpy(factor, m->g + g * k * k, (size_t)(k * k) * sizeof *factor);
+        status = nd_refit_gram(backend, k, factor, rows, w + g * rows * k);
+    }
+    free(factor);
+    return status ? nd_fail_in(status, "conv %s: least squares", conv->name) : nd_status_ok;
+}
+
+nd_status nd_refit_kernel(nd_backend *backend, const nd_conv *conv, const nd_moments *m, const double **w) {
+    return nd_moments_find(backend, conv, m, find_kernel, (size_t)(m->no * m->k), w);
 }
 
 /* Groups of the last stage at a time: they lie in one group of the convolution, and their features times g

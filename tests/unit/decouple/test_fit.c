@@ -196,6 +196,19 @@ Test(fit, a_gram_of_doubled_features_is_solved_in_place) {
     nd_backend_close(backend);
 }
 
+/* Rounding alone, as images that are all alike leave it. */
+Test(fit, grams_that_are_no_grams_are_solved) {
+    enum { n = 12 };
+    nd_backend *backend = help_backend();
+    double gram[n * n], x[n];
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < n; j++) gram[i * n + j] = i == j ? 1e-9 : -0.9e-9;
+    for (int64_t i = 0; i < n; i++) x[i] = 1e-9;
+    OK(nd_refit_gram(backend, n, gram, 1, x));
+    for (int64_t i = 0; i < n; i++) cr_expect(isfinite(x[i]) && fabs(x[i]) <= 1, "%g", x[i]);
+    nd_backend_close(backend);
+}
+
 /* The target is the full response: the bias comes back as it was, not lost and not doubled. */
 Test(fit, least_squares_finds_the_kernel_and_bias_again) {
     for (int shape = 0; shape < help_n_shapes; shape++) {
