@@ -1,5 +1,5 @@
 /* From a table of candidates to decisions: what the rules with a budget have in common. */
-#include "decouple/calib/calibrate.h"
+#include "decouple/curves/curves.h"
 #include "decouple/plan/latency.h"
 #include "decouple/plan/plan.h"
 #include "decouple/plan/preview.h"

@@ -50,6 +50,7 @@ rule host/decouple/fit decouple/fit/ decouple/chain.h run/ model/
 rule host/decouple/methods decouple/methods/ decouple/fit/ decouple/chain.h run/ model/
 rule host/decouple/plan decouple/plan/ decouple/methods/ decouple/chain.h decouple/decouple.h run/ model/
 rule host/decouple/calib decouple/calib/ decouple/plan/ decouple/methods/ decouple/fit/ decouple/chain.h decouple/decouple.h run/ model/
+rule host/decouple/curves decouple/curves/ decouple/calib/ decouple/plan/ decouple/methods/ decouple/fit/ decouple/chain.h decouple/decouple.h run/ model/
 rule datasets/annotations datasets/annotations/ datasets/image/ datasets/lines.h datasets/source.h
 rule datasets/image datasets/image/
 rule eval/detect eval/detect/ run/ model/

@@ -22,13 +22,6 @@ nd_status nd_calibrate(const nd_graph *graph, nd_backend *backend, const nd_deco
                        const nd_plan *plan, nd_pass_cache *cache, const nd_fitted_hook *hook,
                        nd_chain *chains, nd_fit_error *error);
 
-/* The candidates of every open layer with the loss measured at the network's output: each layer decoupled
- * alone at a grid of ranks, the rest of the original network run after it, the relative squared change of
- * the logits noted, and interpolated between (method.md, "Measured curves"). Read from and written to the
- * cache folder when there is one. *out malloc'd. */
-nd_status nd_curves(const nd_graph *graph, nd_backend *backend, const nd_decouple_settings *settings,
-                    const nd_plan *plan, nd_candidate **out, size_t *count);
-
 /* Puts the chain, composed to one kernel again, in the place of its layer in the network that the pass runs.
  */
 nd_status nd_layer_put(nd_graph *current, const nd_layer *layer, const nd_chain *chain);

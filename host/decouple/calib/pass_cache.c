@@ -2,7 +2,7 @@
 
 #include "base/files/file.h"
 #include "base/hash.h"
-#include "decouple/calib/curves_cache.h"
+#include "decouple/calib/calibration_key.h"
 
 #include <errno.h>
 #include <stdio.h>

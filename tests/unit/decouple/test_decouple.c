@@ -3,7 +3,7 @@
 
 #include "decouple/calib/calibrate.h"
 #include "decouple/calib/layer_data.h"
-#include "decouple/calib/score_loss.h"
+#include "decouple/curves/score_loss.h"
 #include "model/model.h"
 #include "model/zoo/zoo.h"
 #include "tests/unit/help/net_help.h"

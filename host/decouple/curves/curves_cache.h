@@ -21,10 +21,8 @@ typedef struct nd_scale {
     double error[nd_scale_points], loss[nd_scale_points];
 } nd_scale;
 
-/* SHA-256 of all that a fit on data depends on: weights, images, and the settings that shape a fit. */
-void nd_calibration_key(const nd_graph *graph, const nd_decouple_settings *settings, char hex[65]);
-
-/* Opens the file of curves in settings->cache, if that is set, by the key above. */
+/* Opens the file of curves in settings->cache, if that is set, by the key of the fits
+ * (decouple/calib/calibration_key.h). */
 nd_status nd_curves_cache_open(const nd_graph *graph, const nd_decouple_settings *settings,
                                nd_json_cache *out);
 bool nd_curves_cache_get(const nd_json_cache *cache, const char *layer, const char *method, nd_curve *out);

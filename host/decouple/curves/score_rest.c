@@ -1,4 +1,4 @@
-#include "decouple/calib/score_rest.h"
+#include "decouple/curves/score_rest.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,9 @@
+#include "decouple/curves/curves.h"
+
 #include "base/parallel.h"
 #include "decouple/calib/activation_cache.h"
-#include "decouple/calib/calibrate.h"
-#include "decouple/calib/curves_cache.h"
-#include "decouple/calib/score_loss.h"
+#include "decouple/curves/curves_cache.h"
+#include "decouple/curves/score_loss.h"
 #include "decouple/fit/refit.h"
 #include "decouple/fit/split.h"
 #include "model/cost.h"

@@ -1,6 +1,4 @@
-#include "decouple/calib/score_loss.h"
-
-#include "decouple/calib/calibrate.h"
+#include "decouple/curves/score_loss.h"
 
 #include <stdlib.h>
 #include <string.h>

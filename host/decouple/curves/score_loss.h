@@ -3,7 +3,7 @@
 #define ND_DECOUPLE_SCORE_LOSS_H
 
 #include "decouple/calib/activation_cache.h"
-#include "decouple/calib/score_rest.h"
+#include "decouple/curves/score_rest.h"
 #include "decouple/plan/plan.h"
 
 typedef struct nd_score_loss nd_score_loss;
