@@ -3,23 +3,8 @@
 #define ND_DECOUPLE_CURVES_CACHE_H
 
 #include "base/files/json_cache.h"
-#include "decouple/plan/plan.h"
-
-enum { nd_curve_points = 16 };
-
-/* Loss to the network's output of one layer in one method, at rising ranks. */
-typedef struct nd_curve {
-    int n;
-    int64_t rank[nd_curve_points];
-    double loss[nd_curve_points];
-} nd_curve;
-
-/* What squared output errors of a layer, falling, do to the scores. */
-enum { nd_scale_points = 3 };
-typedef struct nd_scale {
-    int n;
-    double error[nd_scale_points], loss[nd_scale_points];
-} nd_scale;
+#include "decouple/curves/curve.h"
+#include "decouple/decouple.h"
 
 /* Opens the file of curves in settings->cache, if that is set, by the key of the fits
  * (decouple/calib/calibration_key.h). */

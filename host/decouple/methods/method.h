@@ -27,7 +27,7 @@ typedef struct nd_method {
     /* From the weights alone: error2[r] = squared Frobenius error of the kernel at rank r*step,
      * r = 0..max_rank/step, error2[0] = |W|^2; energy[r] = unweighted mean over the slices with energy of
      * the share their kept singular values have (method.md, "Ranks"). Both malloc'd. With data the error by
-     * rank is measured after the refit instead (decouple/calib/curves.c): a spectrum knows nothing of what
+     * rank is measured after the refit instead (decouple/curves/curves.c): a spectrum knows nothing of what
      * refitting wins back. */
     nd_status (*spectrum)(nd_backend *backend, const nd_conv *conv, nd_ranks ranks, double **error2,
                           double **energy, size_t *count);

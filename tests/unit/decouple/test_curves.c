@@ -1,9 +1,34 @@
 /* Measured curves, and those that are kept of other runs. */
+#include "decouple/curves/curve.h"
 #include "decouple/plan/plan.h"
 #include "tests/unit/help/net_help.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+/* A power law is linear in both logarithms; a loss that rises with the rank is noise. */
+Test(curves, losses_between_the_points) {
+    nd_curve curve = {.n = 3, .rank = {2, 8, 32}, .loss = {.5, .02, .125}};
+    nd_curve_tidy(&curve);
+    cr_expect_eq(curve.loss[1], .125);
+    curve = (nd_curve){.n = 3, .rank = {2, 8, 32}, .loss = {.5, .125, .03125}}; /* 1 / rank */
+    nd_curve_tidy(&curve);
+    for (int64_t rank = 2; rank <= 32; rank++)
+        cr_expect_float_eq(nd_curve_at(&curve, rank), 1 / (double)rank, 1e-12, "%d", (int)rank);
+}
+
+/* Within the points by both logarithms, beyond them in proportion, without any the error itself. */
+Test(curves, what_errors_do_to_the_scores) {
+    nd_scale scale = {.n = 3, .error = {.4, .5, .1}, .loss = {.16, .1, .01}};
+    nd_scale_tidy(&scale); /* the second has more error than the first */
+    cr_assert_eq(scale.n, 2);
+    cr_expect_float_eq(nd_scale_at(&scale, .2), .04, 1e-12); /* the square of the error */
+    cr_expect_float_eq(nd_scale_at(&scale, .8), .32, 1e-12);
+    cr_expect_float_eq(nd_scale_at(&scale, .05), .005, 1e-12);
+    const nd_scale none = {0};
+    cr_expect_eq(nd_scale_at(&none, .3), .3);
+}
 
 static nd_candidates measure_for(nd_backend *backend, const nd_graph *graph, nd_decouple_settings *settings,
                                  double target) {
