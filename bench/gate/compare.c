@@ -1,7 +1,6 @@
-#include "bench/gate/compare.h"
+#include "bench/gate/judge.h"
 
 #include "base/rows/row_write.h"
-#include "bench/timing/pairing.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -27,9 +26,17 @@ nd_compare_settings nd_compare_defaults(void) {
                                  .seed = 1};
 }
 
+void nd_compared_why(const nd_compared *compared, char *text, size_t size) {
+    text[0] = 0;
+    for (int a = 0; a < nd_aspect_count; a++) {
+        const size_t used = strlen(text);
+        const char *why = compared->of[a].why;
+        if (*why) snprintf(text + used, size - used, "%s%s", used ? "; " : "", why);
+    }
+}
+
 typedef struct comparer {
-    nd_row_set base, now, margins;
-    const nd_compare_settings *settings;
+    nd_judging judging;
     nd_comparison *out;
 } comparer;
 
@@ -66,9 +73,9 @@ static int count_differences(const nd_row *a, const nd_row *b) {
 static nd_status explain_missing(const comparer *c, const nd_row *base) {
     const nd_row *nearest = NULL;
     int fewest = nd_field_count + 1;
-    for (size_t i = 0; i < c->now.n; i++) {
-        int differences = count_differences(base, &c->now.rows[i]);
-        if (differences < fewest) fewest = differences, nearest = &c->now.rows[i];
+    for (size_t i = 0; i < c->judging.now.n; i++) {
+        int differences = count_differences(base, &c->judging.now.rows[i]);
+        if (differences < fewest) fewest = differences, nearest = &c->judging.now.rows[i];
     }
     if (nearest) return refuse(base, nearest);
     char what[256];
@@ -87,192 +94,8 @@ static nd_status same_machine(const nd_row *base, const nd_row *now) {
     return nd_status_ok;
 }
 
-static double real_of(const nd_row *row, nd_field field) {
-    return row->values[field].set ? row->values[field].r : NAN;
-}
-
-/* A whole network, or the stack of its convolutions. */
-static bool is_sum(const nd_row *row) {
-    return !row->values[nd_field_layer].set || nd_row_is(row, nd_field_layer, "conv stack");
-}
-
-static double margin_of(const comparer *c, const nd_row *row, double otherwise) {
-    char key[65];
-    nd_row_key(row, key);
-    const nd_row *measured = nd_row_set_find(&c->margins, key);
-    double margin = measured ? real_of(measured, nd_field_margin) : otherwise;
-    return margin > otherwise ? margin : otherwise;
-}
-
-/* Beyond the margin, and no change ruled out: it moved. Of many single layers some will show an interval that
- * just misses no change by chance, so there its nearer end must be half the margin away. Within the margin,
- * and no change of twice that in sight: the same. An interval that spans four margins and more tells of a
- * machine that was busy with something else, not of a change. The test is added when all p are known. */
-static void judge(nd_compared *r, double absolute_ns) {
-    static const double least_margin =
-        0.03; /* a margin of 0 asks for every change there is, not for no interval */
-    double m = r->margin, value = r->change.value, ns = real_of(r->base, nd_field_ns_median);
-    double moved = ns * fabs(1 / value - 1);
-    bool slower = value<1 / (1 + m), faster = value> 1 + m;
-    double least = r->gated && !is_sum(r->base) ? m / 2 : 0;
-    bool clear = r->change.hi < 1 / (1 + least) || r->change.lo > 1 + least;
-    bool wide = r->change.lo < 1 / (1 + 2 * m) || r->change.hi > 1 + 2 * m;
-    bool vague = r->change.hi > r->change.lo * (1 + 4 * fmax(m, least_margin));
-    r->verdict = nd_verdict_same;
-    if ((slower || faster || wide) && moved < absolute_ns && ns < absolute_ns / m) {
-        snprintf(r->why, sizeof r->why, "%.0f ns: below the absolute margin", moved);
-    } else if ((slower || faster) && clear && !vague) {
-        r->verdict = slower ? nd_verdict_slower : nd_verdict_faster;
-        snprintf(r->why, sizeof r->why, "%+.1f %%, beyond the margin of %.1f %%", 100 * (value - 1), 100 * m);
-    } else if (slower || faster || wide) {
-        r->verdict = nd_verdict_unsure;
-        snprintf(r->why, sizeof r->why, "the interval is too wide for a margin of %.1f %%", 100 * m);
-    }
-}
-
-static int descending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x < y) - (x > y);
-}
-
-/* What Mann-Whitney looks at: the median ratio of each session, since blocks of a session are not
- * independent, of the better half of the sessions, for the reason for which the change is that of first
- * deciles; the ratio of each block where there are no sessions to speak of. */
-static nd_status test_values(const nd_pairs *group, double **values, size_t *n) {
-    enum { sessions_enough = 5 };
-    double *scratch = malloc(group->n * sizeof *scratch);
-    *values = malloc(group->n * sizeof **values);
-    if (!scratch || !*values) {
-        free(scratch);
-        return nd_fail(nd_status_memory, "compare: out of memory");
-    }
-    *n = group->n;
-    if (group->n_sessions >= sessions_enough) {
-        size_t all = nd_stats_session_ratios(group, scratch, *values);
-        qsort(*values, all, sizeof **values, descending);
-        *n = (all + 1) / 2;
-    } else {
-        for (size_t i = 0; i < group->n; i++) (*values)[i] = group->base[i] / group->other[i];
-    }
-    free(scratch);
-    return nd_status_ok;
-}
-
-static nd_status test_ratios(const nd_pairs *base, const nd_pairs *now, double *p) {
-    double *a = NULL, *b = NULL;
-    size_t na, nb;
-    nd_status status = test_values(base, &a, &na);
-    if (!status) status = test_values(now, &b, &nb);
-    if (!status) status = nd_stats_mann_whitney(a, na, b, nb, p);
-    free(a);
-    free(b);
-    return status;
-}
-
-/* A measurement that was tight early has sessions enough for its interval, but for no test to reach alpha: of
- * 6 against 6, the halves of 12, all orders but one in 462 are less extreme, and Holm's correction takes its
- * share. */
-static bool too_few_sessions(const nd_pairs *a, const nd_pairs *b) {
-    enum { fewest = 16 };
-    bool sessions = a->n_sessions > 1 && b->n_sessions > 1;
-    return sessions && (a->n_sessions < fewest || b->n_sessions < fewest);
-}
-
-static nd_status compare_ratio(const comparer *c, nd_compared *r) {
-    nd_pairs *base = NULL, *now = NULL;
-    size_t n_base = 0, n_now = 0;
-    nd_status status = nd_status_ok;
-    r->gated = true;
-    r->margin = margin_of(c, r->base, is_sum(r->base) ? c->settings->margin : c->settings->layer_margin);
-    ND_TRY_DONE(nd_row_groups(&c->base, r->base, &base, &n_base));
-    ND_TRY_DONE(nd_row_groups(&c->now, r->now, &now, &n_now));
-    if (!n_base || n_base != n_now) {
-        r->verdict = nd_verdict_unsure;
-        snprintf(r->why, sizeof r->why, "no paired samples of this and of dense in both files");
-        goto done;
-    }
-    ND_TRY_DONE(nd_stats_ratio_change(base, now, n_base, c->settings->seed, &r->change));
-    if (n_base == 1 && !too_few_sessions(base, now)) ND_TRY_DONE(test_ratios(base, now, &r->p));
-    judge(r, c->settings->absolute_ns);
-done:
-    free(base);
-    free(now);
-    return status;
-}
-
-/* How much slower the machine itself was in the new run, by its measured peaks; 1 when they say nothing. */
-static double machine_change(const nd_row *base, const nd_row *now) {
-    static const nd_field peaks[] = {nd_field_peak_gflops, nd_field_peak_gbps};
-    double most = 1;
-    for (size_t i = 0; i < sizeof peaks / sizeof *peaks; i++) {
-        double change = real_of(base, peaks[i]) / real_of(now, peaks[i]);
-        if (isfinite(change) && fabs(log(change)) > fabs(log(most))) most = change;
-    }
-    return most;
-}
-
-static nd_pairs time_pairs(const nd_row *row) {
-    const nd_row_value *samples = &row->values[nd_field_samples_ns],
-                       *sessions = &row->values[nd_field_sessions];
-    return (nd_pairs){.base = samples->reals,
-                      .n = (size_t)samples->i,
-                      .sessions = sessions->ints,
-                      .n_sessions = (size_t)sessions->i};
-}
-
-/* The dense baseline: its own time, widely. */
-static nd_status compare_time(const comparer *c, nd_compared *r) {
-    const nd_row_value *a = &r->base->values[nd_field_samples_ns], *b = &r->now->values[nd_field_samples_ns];
-    r->margin = margin_of(c, r->base, c->settings->time_margin);
-    if (!a->set || !b->set || !a->i || !b->i) {
-        r->change.value = real_of(r->base, nd_field_ns_median) / real_of(r->now, nd_field_ns_median);
-        r->verdict = nd_verdict_same;
-        snprintf(r->why, sizeof r->why, "no samples: shown, not judged");
-        return nd_status_ok;
-    }
-    nd_pairs before = time_pairs(r->base), after = time_pairs(r->now);
-    ND_TRY(nd_stats_time_change(&after, &before, c->settings->seed, &r->change));
-    ND_TRY(nd_stats_mann_whitney(a->reals, (size_t)a->i, b->reals, (size_t)b->i, &r->p));
-    judge(r, c->settings->absolute_ns);
-    double machine = machine_change(r->base, r->now);
-    bool moved = r->verdict == nd_verdict_slower || r->verdict == nd_verdict_faster;
-    if (moved && fabs(machine - 1) > 0.05) {
-        r->verdict = nd_verdict_unsure;
-        snprintf(r->why, sizeof r->why, "dense time moved, but so did the machine's peaks (x%.2f)",
-                 1 / machine);
-    }
-    return nd_status_ok;
-}
-
-static void compare_accuracy(const comparer *c, nd_compared *r) {
-    static const nd_field fields[] = {nd_field_top1, nd_field_top5};
-    double worst = INFINITY, best = -INFINITY;
-    r->gated = true;
-    r->margin = c->settings->accuracy_points;
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        double gain = real_of(r->now, fields[i]) - real_of(r->base, fields[i]);
-        if (isnan(gain)) continue;
-        worst = fmin(worst, gain);
-        best = fmax(best, gain);
-    }
-    r->verdict = worst < -c->settings->accuracy_points - 1e-9 ? nd_verdict_worse : nd_verdict_same;
-    if (isfinite(worst) && (worst != 0 || best != 0))
-        snprintf(r->why, sizeof r->why, "accuracy %+.2f points", worst < 0 ? worst : best);
-}
-
-static nd_status compare_pair(const comparer *c, nd_compared *r) {
-    r->p = NAN;
-    r->change = (nd_interval){NAN, NAN, NAN};
-    if (r->base->values[nd_field_operation].set) {
-        snprintf(r->why, sizeof r->why, "a single kernel: not judged");
-        return nd_status_ok;
-    }
-    if (r->base->values[nd_field_ns_median].set) {
-        if (nd_row_is(r->base, nd_field_implementation, "dense")) return compare_time(c, r);
-        return compare_ratio(c, r);
-    }
-    if (r->base->values[nd_field_top1].set) compare_accuracy(c, r);
-    return nd_status_ok;
+static bool moved(nd_verdict time) {
+    return time == nd_verdict_slower || time == nd_verdict_faster;
 }
 
 /* Holm over every row with a test: a verdict it does not support becomes UNSURE. */
@@ -286,32 +109,29 @@ static nd_status correct_tests(nd_comparison *out, double alpha) {
     n = 0;
     for (size_t i = 0; i < out->n && !status; i++) {
         nd_compared *r = &out->rows[i];
+        nd_judgement *time = &r->of[nd_aspect_time];
         if (isnan(r->p)) continue;
         r->p = p[n++];
-        if ((r->verdict != nd_verdict_slower && r->verdict != nd_verdict_faster) || r->p < alpha) continue;
-        r->verdict = nd_verdict_unsure;
-        snprintf(r->why, sizeof r->why, "too few sessions to be sure (p = %.3g)", r->p);
+        if (!moved(time->verdict) || r->p < alpha) continue;
+        nd_judge_say(time, nd_verdict_unsure, "too few sessions to be sure (p = %.3g)", r->p);
+        nd_judge_settle(r);
     }
     free(p);
     return status;
 }
 
-/* Sums and whole networks decide between SAME and UNSURE; single layers only where there are no sums. */
+/* The worst; but sums and whole networks decide between SAME and UNSURE, single layers only where there are
+ * no sums. */
 static void conclude(nd_comparison *out) {
-    size_t counts[nd_verdict_count] = {0}, unsure_sums = 0, sums = 0;
+    size_t sums = 0;
+    for (size_t i = 0; i < out->n; i++) sums += out->rows[i].gated && nd_judge_is_sum(out->rows[i].base);
+    out->overall = nd_verdict_same;
     for (size_t i = 0; i < out->n; i++) {
         const nd_compared *r = &out->rows[i];
-        bool sum = r->gated && is_sum(r->base);
-        counts[r->verdict]++;
-        sums += sum;
-        unsure_sums += sum && r->verdict == nd_verdict_unsure;
+        const bool decides = !sums || (r->gated && nd_judge_is_sum(r->base));
+        if (r->verdict == nd_verdict_unsure && !decides) continue;
+        if (r->verdict > out->overall) out->overall = r->verdict;
     }
-    bool unsure = sums ? unsure_sums > 0 : counts[nd_verdict_unsure] > 0;
-    out->overall = counts[nd_verdict_worse]    ? nd_verdict_worse
-                   : counts[nd_verdict_slower] ? nd_verdict_slower
-                   : unsure                    ? nd_verdict_unsure
-                   : counts[nd_verdict_faster] ? nd_verdict_faster
-                                               : nd_verdict_same;
 }
 
 static void note_changes(nd_comparison *out, const nd_row *base, const nd_row *now) {
@@ -328,25 +148,27 @@ static void note_changes(nd_comparison *out, const nd_row *base, const nd_row *n
 
 static nd_status compare_all(comparer *c) {
     nd_comparison *out = c->out;
-    for (size_t i = 0; i < c->base.n; i++) {
-        const nd_row *base = &c->base.rows[i];
-        if (nd_row_set_find(&c->base, c->base.keys[i]) != base) continue; /* a later row replaces it */
-        const nd_row *now = nd_row_set_find(&c->now, c->base.keys[i]);
+    for (size_t i = 0; i < c->judging.base.n; i++) {
+        const nd_row *base = &c->judging.base.rows[i];
+        if (nd_row_set_find(&c->judging.base, c->judging.base.keys[i]) != base)
+            continue; /* a later row replaces it */
+        const nd_row *now = nd_row_set_find(&c->judging.now, c->judging.base.keys[i]);
         if (!now) return explain_missing(c, base);
         ND_TRY(same_machine(base, now));
         nd_compared *r = &out->rows[out->n++];
         r->base = base;
         r->now = now;
-        nd_status status = compare_pair(c, r);
+        nd_status status = nd_judge_pair(&c->judging, r);
         if (status) {
             char what[256];
             nd_row_describe(base, what, sizeof what);
             return nd_fail_in(status, "%s", what);
         }
     }
-    for (size_t i = 0; i < c->now.n; i++) out->unmatched += !nd_row_set_find(&c->base, c->now.keys[i]);
-    note_changes(out, &c->base.rows[0], &c->now.rows[0]);
-    ND_TRY(correct_tests(out, c->settings->alpha));
+    for (size_t i = 0; i < c->judging.now.n; i++)
+        out->unmatched += !nd_row_set_find(&c->judging.base, c->judging.now.keys[i]);
+    note_changes(out, &c->judging.base.rows[0], &c->judging.now.rows[0]);
+    ND_TRY(correct_tests(out, c->judging.settings->alpha));
     conclude(out);
     return nd_status_ok;
 }
@@ -356,18 +178,18 @@ nd_status nd_compare(const nd_row *base, size_t n_base, const nd_row *now, size_
     *out = (nd_comparison){0};
     ND_REQUIRE(n_base && n_now, nd_status_usage, "not comparable: %s rows are empty",
                n_base ? "the new" : "the base");
-    comparer c = {.settings = settings, .out = out};
+    comparer c = {.judging = {.settings = settings}, .out = out};
     nd_status status = nd_status_ok;
-    ND_TRY_DONE(nd_row_set_make(base, n_base, &c.base));
-    ND_TRY_DONE(nd_row_set_make(now, n_now, &c.now));
-    ND_TRY_DONE(nd_row_set_make(settings->margins, settings->n_margins, &c.margins));
+    ND_TRY_DONE(nd_row_set_make(base, n_base, &c.judging.base));
+    ND_TRY_DONE(nd_row_set_make(now, n_now, &c.judging.now));
+    ND_TRY_DONE(nd_row_set_make(settings->margins, settings->n_margins, &c.judging.margins));
     out->rows = calloc(n_base, sizeof *out->rows);
     ND_REQUIRE_DONE(out->rows, nd_status_memory, "compare: out of memory");
     ND_TRY_DONE(compare_all(&c));
 done:
-    nd_row_set_free(&c.base);
-    nd_row_set_free(&c.now);
-    nd_row_set_free(&c.margins);
+    nd_row_set_free(&c.judging.base);
+    nd_row_set_free(&c.judging.now);
+    nd_row_set_free(&c.judging.margins);
     if (status) nd_comparison_free(out);
     return status;
 }
@@ -380,13 +202,15 @@ void nd_comparison_free(nd_comparison *comparison) {
 void nd_compare_confirm(nd_comparison *first, const nd_comparison *second) {
     for (size_t i = 0; i < first->n; i++) {
         nd_compared *r = &first->rows[i];
-        if (r->verdict != nd_verdict_slower && r->verdict != nd_verdict_faster) continue;
+        nd_judgement *time = &r->of[nd_aspect_time];
+        if (!moved(time->verdict)) continue;
         bool repeated = false;
         for (size_t k = 0; k < second->n; k++)
-            repeated = repeated || (second->rows[k].base == r->base && second->rows[k].verdict == r->verdict);
+            repeated = repeated || (second->rows[k].base == r->base &&
+                                    second->rows[k].of[nd_aspect_time].verdict == time->verdict);
         if (repeated) continue;
-        r->verdict = nd_verdict_unsure;
-        snprintf(r->why, sizeof r->why, "a second run did not repeat it");
+        nd_judge_say(time, nd_verdict_unsure, "a second run did not repeat it");
+        nd_judge_settle(r);
     }
     conclude(first);
 }
@@ -423,7 +247,7 @@ void nd_compare_row(const nd_compared *compared, nd_row *row) {
 /* What a margin is about: the ratio, or the time of a dense row. */
 static double figure_of(const nd_row *row) {
     bool dense = nd_row_is(row, nd_field_implementation, "dense");
-    return real_of(row, dense ? nd_field_ns_median : nd_field_ratio);
+    return nd_judge_real(row, dense ? nd_field_ns_median : nd_field_ratio);
 }
 
 static double widest_change(const nd_row_set *runs, size_t n_runs, const char key[65]) {

@@ -14,11 +14,12 @@
 #include "base/rows/row.h"
 #include "bench/timing/stats.h"
 
+/* In this order: the verdict on several things is the largest of theirs. */
 typedef enum nd_verdict {
     nd_verdict_same,
     nd_verdict_faster,
-    nd_verdict_slower,
     nd_verdict_unsure,
+    nd_verdict_slower,
     nd_verdict_worse, /* accuracy was lost */
     nd_verdict_count,
 } nd_verdict;
@@ -39,15 +40,26 @@ typedef struct nd_compare_settings {
 
 nd_compare_settings nd_compare_defaults(void);
 
-typedef struct nd_compared {
-    const nd_row *base, *now;
+/* What a row is judged by. */
+typedef enum nd_aspect { nd_aspect_time, nd_aspect_accuracy, nd_aspect_count } nd_aspect;
+
+typedef struct nd_judgement {
     nd_verdict verdict;
     char why[160];
+} nd_judgement;
+
+typedef struct nd_compared {
+    const nd_row *base, *now;
+    nd_verdict verdict; /* the worst of the judgements */
+    nd_judgement of[nd_aspect_count];
     nd_interval change; /* new ratio / base ratio, above 1 is faster; base time / new time for dense rows */
     double p;           /* NaN where no test applies */
-    double margin;
-    bool gated; /* a decoupled ratio or an accuracy, against a dense row's time */
+    double margin;      /* of the time; of a row without one, of the accuracy */
+    bool gated;         /* a decoupled ratio or an accuracy, against a dense row's time */
 } nd_compared;
+
+/* The reasons of all judgements: "; " between them. */
+void nd_compared_why(const nd_compared *compared, char *text, size_t size);
 
 typedef struct nd_comparison {
     nd_compared *rows;

@@ -41,18 +41,20 @@ static void print_rows(const nd_comparison *comparison, bool all) {
         const nd_compared *r = &comparison->rows[i];
         if (!all && !r->gated && r->verdict == nd_verdict_same) continue;
         const nd_row_value *base = &r->base->values[nd_field_ratio], *now = &r->now->values[nd_field_ratio];
-        char what[256];
+        char what[256], why[512];
         nd_row_describe(r->base, what, sizeof what);
+        nd_compared_why(r, why, sizeof why);
         nd_table_cell(table, "%s", what);
         nd_table_cell(table, base->set ? "%.3f" : "-", base->r);
         nd_table_cell(table, now->set ? "%.3f" : "-", now->r);
         nd_table_cell(table, isnan(r->change.value) ? "-" : "%+.1f", 100 * (r->change.value - 1));
         nd_table_cell(table, isnan(r->change.lo) ? "-" : "%+.1f..%+.1f", 100 * (r->change.lo - 1),
                       100 * (r->change.hi - 1));
-        nd_table_cell(table, "%.1f", r->base->values[nd_field_ns_median].set ? 100 * r->margin : r->margin);
+        const bool timed = r->base->values[nd_field_ns_median].set;
+        nd_table_cell(table, isnan(r->margin) ? "-" : "%.1f", timed ? 100 * r->margin : r->margin);
         nd_table_cell(table, isnan(r->p) ? "-" : "%.2g", r->p);
         nd_table_cell(table, "%s", nd_verdict_name(r->verdict));
-        nd_table_cell(table, "%s", r->why);
+        nd_table_cell(table, "%s", why);
     }
     nd_table_print(table, stdout);
 }

@@ -300,6 +300,63 @@ Test(compare, lost_accuracy_fails) {
     nd_row_free(&base);
 }
 
+/* What `nd sweep --bench` makes: a row that has both. Its time was the same or slower, its accuracy the same or
+ * less; neither hides the other, whether the time can be judged or not. */
+Test(compare, a_row_is_judged_by_its_time_and_by_its_accuracy) {
+    static const struct {
+        double planted, top1;
+        bool samples;
+        nd_verdict verdict;
+    } cases[] = {{1, 70, true, nd_verdict_same},    {1.2, 70, true, nd_verdict_slower},
+                 {1, 20, true, nd_verdict_worse},   {1.2, 20, true, nd_verdict_worse},
+                 {1, 20, false, nd_verdict_worse},  {1, 70, false, nd_verdict_unsure},
+                 {0.8, 70, true, nd_verdict_faster}};
+    enum { timed = 1 };
+    nd_compare_settings settings = nd_compare_defaults();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        machine other = quiet;
+        other.seed = 12;
+        other.planted = cases[i].planted;
+        nd_row *base = make_run(quiet), *now = make_run(other);
+        nd_row_set_real(&base[timed], nd_field_top1, 70);
+        nd_row_set_real(&now[timed], nd_field_top1, cases[i].top1);
+        const size_t first = cases[i].samples ? 0 : timed; /* without the dense row of the same blocks */
+        nd_comparison out;
+        cr_assert_eq(nd_compare(base + first, 2 - first, now + first, 2 - first, &settings, &out),
+                     nd_status_ok, "%s", nd_error());
+        const nd_compared *r = &out.rows[out.n - 1];
+        char why[512];
+        nd_compared_why(r, why, sizeof why);
+        cr_expect_eq(r->verdict, cases[i].verdict, "case %zu: %s: %s", i, nd_verdict_name(r->verdict), why);
+        cr_expect_eq(out.overall, cases[i].verdict, "case %zu: %s", i, nd_verdict_name(out.overall));
+        cr_expect_eq(strstr(why, "-50.00 points") != NULL, cases[i].top1 < 70, "case %zu: %s", i, why);
+        cr_expect_eq(strstr(why, "beyond the margin") != NULL, cases[i].planted != 1, "case %zu: %s", i, why);
+        release(&out, base, now);
+    }
+}
+
+/* A second run that is not slower takes that back, and nothing else. */
+Test(compare, a_confirmed_loss_of_accuracy_stays) {
+    machine slow = quiet, fine = quiet;
+    slow.planted = 1.2;
+    fine.seed = 13;
+    nd_row *base = make_run(quiet), *now = make_run(slow), *again = make_run(fine);
+    nd_row *const runs[] = {base, now, again};
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++)
+        nd_row_set_real(&runs[i][1], nd_field_top1, i ? 60 : 70);
+    nd_compare_settings settings = nd_compare_defaults();
+    nd_comparison first, second;
+    cr_assert_eq(nd_compare(base, 2, now, 2, &settings, &first), nd_status_ok, "%s", nd_error());
+    cr_assert_eq(nd_compare(base, 2, again, 2, &settings, &second), nd_status_ok, "%s", nd_error());
+    nd_compare_confirm(&first, &second);
+    cr_expect_eq(first.rows[1].of[nd_aspect_time].verdict, nd_verdict_unsure);
+    cr_expect_eq(first.overall, nd_verdict_worse);
+    cr_expect_eq(nd_compare_status(&first), nd_status_failed);
+    nd_comparison_free(&second);
+    nd_rows_free(again, rows_of_run);
+    release(&first, base, now);
+}
+
 Test(compare, measured_margins_widen_the_gate) {
     enum { n_runs = 4 };
     nd_row *runs[n_runs];
