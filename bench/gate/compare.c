@@ -1,6 +1,8 @@
-#include "bench/gate/judge.h"
+#include "bench/gate/compare.h"
 
 #include "base/rows/row_write.h"
+#include "bench/gate/judge.h"
+#include "bench/gate/judgement.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -8,8 +10,9 @@
 #include <string.h>
 
 static const char *const verdict_names[nd_verdict_count] = {
-    [nd_verdict_same] = "SAME",     [nd_verdict_faster] = "FASTER", [nd_verdict_slower] = "SLOWER",
-    [nd_verdict_unsure] = "UNSURE", [nd_verdict_worse] = "WORSE",
+    [nd_verdict_unjudged] = "UNJUDGED", [nd_verdict_same] = "SAME",       [nd_verdict_faster] = "FASTER",
+    [nd_verdict_unsure] = "UNSURE",     [nd_verdict_missing] = "MISSING", [nd_verdict_slower] = "SLOWER",
+    [nd_verdict_worse] = "WORSE",
 };
 
 const char *nd_verdict_name(nd_verdict verdict) {
@@ -113,8 +116,8 @@ static nd_status correct_tests(nd_comparison *out, double alpha) {
         if (isnan(r->p)) continue;
         r->p = p[n++];
         if (!moved(time->verdict) || r->p < alpha) continue;
-        nd_judge_say(time, nd_verdict_unsure, "too few sessions to be sure (p = %.3g)", r->p);
-        nd_judge_settle(r);
+        nd_judgement_say(time, nd_verdict_unsure, "too few sessions to be sure (p = %.3g)", r->p);
+        nd_compared_settle(r);
     }
     free(p);
     return status;
@@ -124,13 +127,13 @@ static nd_status correct_tests(nd_comparison *out, double alpha) {
  * no sums. */
 static void conclude(nd_comparison *out) {
     size_t sums = 0;
-    for (size_t i = 0; i < out->n; i++) sums += out->rows[i].gated && nd_judge_is_sum(out->rows[i].base);
-    out->overall = nd_verdict_same;
+    for (size_t i = 0; i < out->n; i++) sums += out->rows[i].gated && nd_judged_as_sum(out->rows[i].base);
+    out->overall = nd_verdict_unjudged;
     for (size_t i = 0; i < out->n; i++) {
         const nd_compared *r = &out->rows[i];
-        const bool decides = !sums || (r->gated && nd_judge_is_sum(r->base));
-        if (r->verdict == nd_verdict_unsure && !decides) continue;
-        if (r->verdict > out->overall) out->overall = r->verdict;
+        const bool decides = !sums || (r->gated && nd_judged_as_sum(r->base));
+        const nd_verdict verdict = r->verdict == nd_verdict_unsure && !decides ? nd_verdict_same : r->verdict;
+        if (verdict > out->overall) out->overall = verdict;
     }
 }
 
@@ -170,6 +173,8 @@ static nd_status compare_all(comparer *c) {
     note_changes(out, &c->judging.base.rows[0], &c->judging.now.rows[0]);
     ND_TRY(correct_tests(out, c->judging.settings->alpha));
     conclude(out);
+    ND_REQUIRE(out->overall != nd_verdict_unjudged, nd_status_usage,
+               "nothing to compare: no row has a time with its samples or an accuracy");
     return nd_status_ok;
 }
 
@@ -209,21 +214,20 @@ void nd_compare_confirm(nd_comparison *first, const nd_comparison *second) {
             repeated = repeated || (second->rows[k].base == r->base &&
                                     second->rows[k].of[nd_aspect_time].verdict == time->verdict);
         if (repeated) continue;
-        nd_judge_say(time, nd_verdict_unsure, "a second run did not repeat it");
-        nd_judge_settle(r);
+        nd_judgement_say(time, nd_verdict_unsure, "a second run did not repeat it");
+        nd_compared_settle(r);
     }
     conclude(first);
 }
 
 nd_status nd_compare_status(const nd_comparison *comparison) {
-    size_t slower = 0, worse = 0;
-    for (size_t i = 0; i < comparison->n; i++) {
-        slower += comparison->rows[i].verdict == nd_verdict_slower;
-        worse += comparison->rows[i].verdict == nd_verdict_worse;
-    }
-    if (slower || worse)
-        return nd_fail(nd_status_failed, "%zu of %zu rows are slower, %zu lost accuracy", slower,
-                       comparison->n, worse);
+    size_t counts[nd_verdict_count] = {0};
+    for (size_t i = 0; i < comparison->n; i++) counts[comparison->rows[i].verdict]++;
+    const size_t slower = counts[nd_verdict_slower], worse = counts[nd_verdict_worse],
+                 missing = counts[nd_verdict_missing];
+    if (slower || worse || missing)
+        return nd_fail(nd_status_failed, "%zu of %zu rows are slower, %zu lost accuracy, %zu lack a measure",
+                       slower, comparison->n, worse, missing);
     if (comparison->overall == nd_verdict_unsure)
         return nd_fail(nd_status_inconclusive, "too noisy to say; measure longer or on a quieter machine");
     return nd_status_ok;
@@ -247,7 +251,7 @@ void nd_compare_row(const nd_compared *compared, nd_row *row) {
 /* What a margin is about: the ratio, or the time of a dense row. */
 static double figure_of(const nd_row *row) {
     bool dense = nd_row_is(row, nd_field_implementation, "dense");
-    return nd_judge_real(row, dense ? nd_field_ns_median : nd_field_ratio);
+    return nd_row_real(row, dense ? nd_field_ns_median : nd_field_ratio);
 }
 
 static double widest_change(const nd_row_set *runs, size_t n_runs, const char key[65]) {

@@ -16,9 +16,11 @@
 
 /* In this order: the verdict on several things is the largest of theirs. */
 typedef enum nd_verdict {
+    nd_verdict_unjudged, /* nothing was compared */
     nd_verdict_same,
     nd_verdict_faster,
     nd_verdict_unsure,
+    nd_verdict_missing, /* a measure of the base is not in the new row */
     nd_verdict_slower,
     nd_verdict_worse, /* accuracy was lost */
     nd_verdict_count,
@@ -31,7 +33,7 @@ typedef struct nd_compare_settings {
     double layer_margin;    /* of the ratio of one layer, which depends on where its few buffers lie */
     double time_margin;     /* of absolute time */
     double absolute_ns;     /* changes below this are the same, whatever their ratio */
-    double accuracy_points; /* of top-1 and top-5 */
+    double accuracy_points; /* of top-1, average precision and all else in per cent (docs/measuring.md) */
     double alpha;           /* level of the Mann-Whitney tests together */
     const nd_row *margins;  /* measured by nd_compare_margins; they replace the above where they are wider */
     size_t n_margins;
@@ -41,7 +43,7 @@ typedef struct nd_compare_settings {
 nd_compare_settings nd_compare_defaults(void);
 
 /* What a row is judged by. */
-typedef enum nd_aspect { nd_aspect_time, nd_aspect_accuracy, nd_aspect_count } nd_aspect;
+typedef enum nd_aspect { nd_aspect_time, nd_aspect_accuracy, nd_aspect_cost, nd_aspect_count } nd_aspect;
 
 typedef struct nd_judgement {
     nd_verdict verdict;
@@ -70,7 +72,8 @@ typedef struct nd_comparison {
 } nd_comparison;
 
 /* Pairs rows whose key fields are all equal. nd_status_usage, naming row and field, where a base row has no
- * counterpart or the machines differ; nothing is guessed. The comparison points into the rows. */
+ * counterpart or the machines differ, and where no row has anything to judge; nothing is guessed. The
+ * comparison points into the rows. */
 nd_status nd_compare(const nd_row *base, size_t n_base, const nd_row *now, size_t n_now,
                      const nd_compare_settings *settings, nd_comparison *out);
 void nd_comparison_free(nd_comparison *comparison);
@@ -78,8 +81,8 @@ void nd_comparison_free(nd_comparison *comparison);
 /* A second measurement of the new side: a SLOWER or FASTER that it does not repeat becomes UNSURE. */
 void nd_compare_confirm(nd_comparison *first, const nd_comparison *second);
 
-/* nd_verdict_slower and _worse fail; the message counts them. _unsure is nd_status_inconclusive, and
- * otherwise ok. */
+/* nd_verdict_slower, _worse and _missing fail; the message counts them. _unsure is nd_status_inconclusive,
+ * and otherwise ok. */
 nd_status nd_compare_status(const nd_comparison *comparison);
 
 /* One row per pair: key fields, verdict, change, p_value, margin. */

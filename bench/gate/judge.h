@@ -14,20 +14,7 @@ typedef struct nd_judging {
 /* Judges `base` and `now` of *r by everything that they have. */
 nd_status nd_judge_pair(const nd_judging *judging, nd_compared *r);
 
-/* The verdict of the pair, after one of its judgements changed. */
-void nd_judge_settle(nd_compared *r);
-
-void nd_judge_say(nd_judgement *judgement, nd_verdict verdict, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-/* One judgement each, where the rows have what it takes. */
+/* Of their times alone; where one of them has none it stays nd_verdict_unjudged. */
 nd_status nd_judge_time(const nd_judging *judging, nd_compared *r);
-nd_status nd_judge_accuracy(const nd_judging *judging, nd_compared *r);
-
-/* A whole network, or the stack of its convolutions. */
-bool nd_judge_is_sum(const nd_row *row);
-
-/* NaN where the field is null. */
-double nd_judge_real(const nd_row *row, nd_field field);
 
 #endif

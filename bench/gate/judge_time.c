@@ -1,5 +1,7 @@
 #include "bench/gate/judge.h"
 
+#include "bench/gate/judgement.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -7,7 +9,7 @@ static double margin_of(const nd_judging *judging, const nd_row *row, double oth
     char key[65];
     nd_row_key(row, key);
     const nd_row *measured = nd_row_set_find(&judging->margins, key);
-    double margin = measured ? nd_judge_real(measured, nd_field_margin) : otherwise;
+    double margin = measured ? nd_row_real(measured, nd_field_margin) : otherwise;
     return margin > otherwise ? margin : otherwise;
 }
 
@@ -19,20 +21,21 @@ static void judge(nd_compared *r, double absolute_ns) {
     nd_judgement *time = &r->of[nd_aspect_time];
     static const double least_margin =
         0.03; /* a margin of 0 asks for every change there is, not for no interval */
-    double m = r->margin, value = r->change.value, ns = nd_judge_real(r->base, nd_field_ns_median);
+    double m = r->margin, value = r->change.value, ns = nd_row_real(r->base, nd_field_ns_median);
     double moved = ns * fabs(1 / value - 1);
     bool slower = value<1 / (1 + m), faster = value> 1 + m;
-    double least = r->gated && !nd_judge_is_sum(r->base) ? m / 2 : 0;
+    double least = r->gated && !nd_judged_as_sum(r->base) ? m / 2 : 0;
     bool clear = r->change.hi < 1 / (1 + least) || r->change.lo > 1 + least;
     bool wide = r->change.lo < 1 / (1 + 2 * m) || r->change.hi > 1 + 2 * m;
     bool vague = r->change.hi > r->change.lo * (1 + 4 * fmax(m, least_margin));
     if ((slower || faster || wide) && moved < absolute_ns && ns < absolute_ns / m)
-        nd_judge_say(time, nd_verdict_same, "%.0f ns: below the absolute margin", moved);
+        nd_judgement_say(time, nd_verdict_same, "%.0f ns: below the absolute margin", moved);
     else if ((slower || faster) && clear && !vague)
-        nd_judge_say(time, slower ? nd_verdict_slower : nd_verdict_faster,
-                     "%+.1f %%, beyond the margin of %.1f %%", 100 * (value - 1), 100 * m);
+        nd_judgement_say(time, slower ? nd_verdict_slower : nd_verdict_faster,
+                         "%+.1f %%, beyond the margin of %.1f %%", 100 * (value - 1), 100 * m);
     else if (slower || faster || wide)
-        nd_judge_say(time, nd_verdict_unsure, "the interval is too wide for a margin of %.1f %%", 100 * m);
+        nd_judgement_say(time, nd_verdict_unsure, "the interval is too wide for a margin of %.1f %%",
+                         100 * m);
     else
         time->verdict = nd_verdict_same;
 }
@@ -67,7 +70,7 @@ static nd_status test_values(const nd_pairs *group, double **values, size_t *n) 
 
 static nd_status test_ratios(const nd_pairs *base, const nd_pairs *now, double *p) {
     double *a = NULL, *b = NULL;
-    size_t na, nb;
+    size_t na = 0, nb = 0;
     nd_status status = test_values(base, &a, &na);
     if (!status) status = test_values(now, &b, &nb);
     if (!status) status = nd_stats_mann_whitney(a, na, b, nb, p);
@@ -92,12 +95,12 @@ static nd_status judge_ratio(const nd_judging *judging, nd_compared *r) {
     r->gated = true;
     r->margin =
         margin_of(judging, r->base,
-                  nd_judge_is_sum(r->base) ? judging->settings->margin : judging->settings->layer_margin);
+                  nd_judged_as_sum(r->base) ? judging->settings->margin : judging->settings->layer_margin);
     ND_TRY_DONE(nd_row_groups(&judging->base, r->base, &base, &n_base));
     ND_TRY_DONE(nd_row_groups(&judging->now, r->now, &now, &n_now));
     if (!n_base || n_base != n_now) {
-        nd_judge_say(&r->of[nd_aspect_time], nd_verdict_unsure,
-                     "no paired samples of this and of dense in both files");
+        nd_judgement_say(&r->of[nd_aspect_time], nd_verdict_unsure,
+                         "no paired samples of this and of dense in both files");
         goto done;
     }
     ND_TRY_DONE(nd_stats_ratio_change(base, now, n_base, judging->settings->seed, &r->change));
@@ -114,7 +117,7 @@ static double machine_change(const nd_row *base, const nd_row *now) {
     static const nd_field peaks[] = {nd_field_peak_gflops, nd_field_peak_gbps};
     double most = 1;
     for (size_t i = 0; i < sizeof peaks / sizeof *peaks; i++) {
-        double change = nd_judge_real(base, peaks[i]) / nd_judge_real(now, peaks[i]);
+        double change = nd_row_real(base, peaks[i]) / nd_row_real(now, peaks[i]);
         if (isfinite(change) && fabs(log(change)) > fabs(log(most))) most = change;
     }
     return most;
@@ -135,9 +138,8 @@ static nd_status judge_dense(const nd_judging *judging, nd_compared *r) {
     const nd_row_value *a = &r->base->values[nd_field_samples_ns], *b = &r->now->values[nd_field_samples_ns];
     r->margin = margin_of(judging, r->base, judging->settings->time_margin);
     if (!a->set || !b->set || !a->i || !b->i) {
-        r->change.value =
-            nd_judge_real(r->base, nd_field_ns_median) / nd_judge_real(r->now, nd_field_ns_median);
-        nd_judge_say(time, nd_verdict_same, "no samples: shown, not judged");
+        r->change.value = nd_row_real(r->base, nd_field_ns_median) / nd_row_real(r->now, nd_field_ns_median);
+        nd_judgement_say(time, nd_verdict_unjudged, "no samples: shown, not judged");
         return nd_status_ok;
     }
     nd_pairs before = time_pairs(r->base), after = time_pairs(r->now);
@@ -147,13 +149,14 @@ static nd_status judge_dense(const nd_judging *judging, nd_compared *r) {
     double machine = machine_change(r->base, r->now);
     bool moved = time->verdict == nd_verdict_slower || time->verdict == nd_verdict_faster;
     if (moved && fabs(machine - 1) > 0.05)
-        nd_judge_say(time, nd_verdict_unsure, "dense time moved, but so did the machine's peaks (x%.2f)",
-                     1 / machine);
+        nd_judgement_say(time, nd_verdict_unsure, "dense time moved, but so did the machine's peaks (x%.2f)",
+                         1 / machine);
     return nd_status_ok;
 }
 
 nd_status nd_judge_time(const nd_judging *judging, nd_compared *r) {
-    if (!r->base->values[nd_field_ns_median].set) return nd_status_ok;
+    if (!r->base->values[nd_field_ns_median].set || !r->now->values[nd_field_ns_median].set)
+        return nd_status_ok;
     const bool dense = nd_row_is(r->base, nd_field_implementation, "dense");
     return dense ? judge_dense(judging, r) : judge_ratio(judging, r);
 }

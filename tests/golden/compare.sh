@@ -61,4 +61,16 @@ accuracy 69.95 90 a >almost.jsonl
 accuracy 71 89 a >worse.jsonl
 accuracy 70 90 b >data.jsonl
 for other in almost worse data; do try top.jsonl $other.jsonl; done
+
+echo "detectors, rows that miss a measure, rows of counts"
+detector() { echo "{\"schema\":1,\"verb\":\"eval\",\"model\":\"d\",\"n\":100,\"conv_macs\":$3,\"ap\":$1,\"ap50\":$2}"; }
+detector 40 60 1000 >found.jsonl
+detector 40 1 1000 >lost.jsonl
+detector 40 null 1000 >gone.jsonl
+detector 40 60 10000 >more.jsonl
+for other in lost gone more; do try found.jsonl $other.jsonl; done
+echo '{"schema":1,"verb":"inspect","model":"d","conv_macs":1000}' >counts.jsonl
+try counts.jsonl counts.jsonl
+cat found.jsonl counts.jsonl >both.jsonl
+try both.jsonl both.jsonl --verbose
 nd compare base.jsonl slower.jsonl --json - | grep -oE '"(verdict|margin|change)":[^,}]*'

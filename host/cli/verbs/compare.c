@@ -39,7 +39,8 @@ static void print_rows(const nd_comparison *comparison, bool all) {
     nd_table *table = nd_table_new(headings);
     for (size_t i = 0; i < comparison->n; i++) {
         const nd_compared *r = &comparison->rows[i];
-        if (!all && !r->gated && r->verdict == nd_verdict_same) continue;
+        const bool told = r->gated || r->verdict > nd_verdict_same || *r->of[nd_aspect_cost].why;
+        if (!all && !told) continue;
         const nd_row_value *base = &r->base->values[nd_field_ratio], *now = &r->now->values[nd_field_ratio];
         char what[256], why[512];
         nd_row_describe(r->base, what, sizeof what);

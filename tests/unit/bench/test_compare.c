@@ -300,8 +300,8 @@ Test(compare, lost_accuracy_fails) {
     nd_row_free(&base);
 }
 
-/* What `nd sweep --bench` makes: a row that has both. Its time was the same or slower, its accuracy the same or
- * less; neither hides the other, whether the time can be judged or not. */
+/* What `nd sweep --bench` makes: a row that has both. Its time was the same or slower, its accuracy the same
+ * or less; neither hides the other, whether the time can be judged or not. */
 Test(compare, a_row_is_judged_by_its_time_and_by_its_accuracy) {
     static const struct {
         double planted, top1;
@@ -333,6 +333,92 @@ Test(compare, a_row_is_judged_by_its_time_and_by_its_accuracy) {
         cr_expect_eq(strstr(why, "beyond the margin") != NULL, cases[i].planted != 1, "case %zu: %s", i, why);
         release(&out, base, now);
     }
+}
+
+static nd_row measured_row(nd_field field, double value) {
+    nd_row row = {0};
+    nd_row_set_text(&row, nd_field_verb, "eval");
+    nd_row_set_real(&row, field, value);
+    return row;
+}
+
+/* Classifiers and detectors alike: what is in per cent may fall by --points, and must not go away. */
+Test(compare, every_accuracy_is_judged_by_points) {
+    static const nd_field fields[] = {
+        nd_field_top1,    nd_field_top5,     nd_field_agreement, nd_field_ap,        nd_field_ap50,
+        nd_field_ap75,    nd_field_ap_small, nd_field_ap_medium, nd_field_ap_large,  nd_field_ar1,
+        nd_field_ar10,    nd_field_ar100,    nd_field_ar_small,  nd_field_ar_medium, nd_field_ar_large,
+        nd_field_voc2007, nd_field_voc2010,  nd_field_agree_ap,  nd_field_agree_ap50};
+    static const struct {
+        double now; /* NAN: null */
+        nd_verdict verdict;
+    } cases[] = {{50, nd_verdict_same},
+                 {49.95, nd_verdict_same},
+                 {60, nd_verdict_same},
+                 {1, nd_verdict_worse},
+                 {NAN, nd_verdict_missing}};
+    nd_compare_settings settings = nd_compare_defaults();
+    for (size_t f = 0; f < sizeof fields / sizeof *fields; f++)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            nd_row base = measured_row(fields[f], 50), now = measured_row(fields[f], cases[i].now);
+            const char *name = nd_field_table[fields[f]].name;
+            nd_comparison out;
+            char why[512];
+            cr_assert_eq(nd_compare(&base, 1, &now, 1, &settings, &out), nd_status_ok, "%s", nd_error());
+            nd_compared_why(&out.rows[0], why, sizeof why);
+            cr_expect_eq(out.overall, cases[i].verdict, "%s %g: %s", name, cases[i].now,
+                         nd_verdict_name(out.overall));
+            cr_expect_eq(strstr(why, name) != NULL, cases[i].now != 50, "%s %g: %s", name, cases[i].now, why);
+            cr_expect_eq(nd_compare_status(&out) == nd_status_failed, out.overall != nd_verdict_same);
+            nd_comparison_free(&out);
+            nd_row_free(&base);
+            nd_row_free(&now);
+        }
+}
+
+/* A time or an accuracy that is gone is told whatever else the row says. */
+Test(compare, a_measure_that_is_gone_is_no_pass) {
+    static const nd_field gone[] = {nd_field_ns_median, nd_field_samples_ns, nd_field_top5};
+    nd_compare_settings settings = nd_compare_defaults();
+    for (size_t i = 0; i < sizeof gone / sizeof *gone; i++) {
+        nd_row *base = make_run(quiet), *now = make_run(quiet);
+        for (int r = 0; r < 2; r++) {
+            nd_row_set_real(&base[r], nd_field_top5, 90);
+            nd_row_set_real(&now[r], nd_field_top5, 90);
+        }
+        now[1].values[gone[i]] = (nd_row_value){0};
+        nd_comparison out;
+        cr_assert_eq(nd_compare(base, 2, now, 2, &settings, &out), nd_status_ok, "%s", nd_error());
+        cr_expect_eq(out.rows[0].verdict, nd_verdict_same);
+        cr_expect_eq(out.rows[1].verdict, nd_verdict_missing, "%s: %s", nd_field_table[gone[i]].name,
+                     nd_verdict_name(out.rows[1].verdict));
+        cr_expect_eq(nd_compare_status(&out), nd_status_failed);
+        cr_expect(strstr(nd_error(), "1 lack a measure"), "%s", nd_error());
+        release(&out, base, now);
+    }
+}
+
+/* Rows of nd inspect: MACs are told where they change, and are no verdict. */
+Test(compare, without_anything_to_judge_there_is_no_verdict) {
+    nd_compare_settings settings = nd_compare_defaults();
+    nd_row rows[2][2];
+    for (int side = 0; side < 2; side++) {
+        rows[side][0] = accuracy_row(70, 90);
+        rows[side][1] = (nd_row){0};
+        nd_row_set_text(&rows[side][1], nd_field_verb, "inspect");
+        nd_row_set_int(&rows[side][1], nd_field_conv_macs, side ? 5000 : 500);
+    }
+    nd_comparison out;
+    char why[512];
+    cr_expect_eq(nd_compare(&rows[0][1], 1, &rows[1][1], 1, &settings, &out), nd_status_usage);
+    cr_expect(strstr(nd_error(), "nothing to compare"), "%s", nd_error());
+    cr_assert_eq(nd_compare(rows[0], 2, rows[1], 2, &settings, &out), nd_status_ok, "%s", nd_error());
+    cr_expect_eq(out.overall, nd_verdict_same);
+    cr_expect_eq(out.rows[1].verdict, nd_verdict_unjudged);
+    nd_compared_why(&out.rows[1], why, sizeof why);
+    cr_expect_str_eq(why, "conv_macs from 500 to 5000");
+    nd_comparison_free(&out);
+    for (int i = 0; i < 4; i++) nd_row_free(&rows[i / 2][i % 2]);
 }
 
 /* A second run that is not slower takes that back, and nothing else. */
