@@ -93,14 +93,17 @@ done:
 
 static nd_status choose(nd_quantizing *q, nd_quantize_report *report) {
     bool *late = nd_alloc_array((size_t)q->graph->n_values, sizeof *late);
+    int possible = 0, chosen = 0;
     ND_REQUIRE(late, nd_status_memory, "no memory to quantise");
     nd_mark_late(q->graph, late); /* its ranges are not seen */
     for (int i = 0; i < q->graph->n_nodes; i++) {
         const nd_node *node = &q->graph->nodes[i];
         if (!is_product(q->graph, node)) continue;
         report->layers++;
-        q->chosen[i] = !is_skipped(q->settings, node) && !late[node->in[0]] &&
-                       nd_quantizing_computes(q->graph, node->in[0]);
+        if (late[node->in[0]] || !nd_quantizing_computes(q->graph, node->in[0])) continue;
+        possible++;
+        q->chosen[i] = !is_skipped(q->settings, node);
+        chosen += q->chosen[i];
     }
     free(late);
     for (size_t s = 0; s < q->settings->n_skip; s++) {
@@ -110,6 +113,9 @@ static nd_status choose(nd_quantizing *q, nd_quantize_report *report) {
                           nd_text_match(q->settings->skip[s], q->graph->nodes[i].name));
         ND_REQUIRE(met, nd_status_usage, "--skip %s: no Conv or Gemm is called so", q->settings->skip[s]);
     }
+    ND_REQUIRE(chosen || !possible, nd_status_usage,
+               "--skip '%s'%s leaves no Conv or Gemm to quantise; there are %d", q->settings->skip[0],
+               q->settings->n_skip > 1 ? " and the others" : "", possible);
     return nd_status_ok;
 }
 

@@ -99,9 +99,24 @@ that "no row of nothing" test "$(grep -c '"rule"' none.jsonl)" = 0
 
 # A bound on what 8 bits cost.
 auto=(--quantize auto --max-drop 0.5)
-ends 2 '--max-drop bounds --quantize auto' nd quantize glyphs --calib glyphs --max-drop 1 -o auto.onnx
+ends 2 '--max-drop does nothing without --quantize auto' nd quantize glyphs --calib glyphs --max-drop 1 -o auto.onnx
 ends 2 '--quantize fp8: there are int8, e4m3 and auto' nd quantize glyphs --calib glyphs --quantize fp8 -o auto.onnx
-ends 2 '--max-drop does nothing without --quantize KIND' nd bench glyphs --no-layers --max-drop 1
+ends 2 '--max-drop does nothing without --quantize auto' nd bench glyphs --no-layers --max-drop 1
+for kind in int8 e4m3; do
+    ends 2 '--data does nothing without --quantize auto' \
+        nd quantize glyphs --calib glyphs --quantize $kind --data glyphs --limit 10 -o auto.onnx
+    ends 2 '--data does nothing without --max-drop POINTS or --quantize auto' \
+        nd decouple glyphs --rank 2 --calib glyphs --quantize $kind --data glyphs -o auto.onnx
+    for verb in 'bench --no-layers' 'sweep --dtype fp32'; do
+        # shellcheck disable=SC2086
+        ends 2 '--max-drop does nothing without --quantize auto' \
+            nd $verb glyphs --rank 2 --calib glyphs --quantize $kind --max-drop 1
+    done
+done
+ends 2 "--skip '\*' leaves no Conv or Gemm to quantise; there are 8" \
+    nd quantize glyphs --calib glyphs --calib-images 16 --skip '*' -o auto.onnx
+ends 2 "--skip 'features.\*' and the others leaves" \
+    nd quantize glyphs --calib glyphs --calib-images 16 --skip 'features.*' --skip '*' -o auto.onnx
 ends 2 'are two rules for the same ranks' nd decouple glyphs --rank 2 --max-drop 1 -o auto.onnx
 ends 2 'also in glyphs' nd quantize glyphs --calib glyphs:test --data glyphs "${auto[@]}" -o auto.onnx
 that "nothing was written" test ! -e auto.onnx

@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* In these verbs ("*": all) every one of `options` does nothing, `with` one of `others` or without all of
- * them. */
+ * them; "quantize=auto" is that option with that value. */
 static const struct rule {
     const char *verbs, *options;
     bool with;
@@ -23,9 +23,9 @@ static const struct rule {
     {"eval sweep", "score", false, "decode"},
     {"sweep", "decode", false, "data"},
     {"eval", "scores", true, "decode"},
-    {"decouple", "data first limit", false, "max-drop quantize"},
-    {"quantize", "data top confident", false, "quantize"},
-    {"bench sweep", "max-drop", false, "quantize"},
+    {"decouple", "data first limit", false, "max-drop quantize=auto"},
+    {"quantize", "data top confident", false, "quantize=auto"},
+    {"quantize bench sweep", "max-drop", false, "quantize=auto"},
     {"sweep", "quantize", false, "dtype"},
     {"decouple", "batch dtype time-limit", false, "latency-ratio"},
     {"decouple quantize sweep reproduce", "classes label-offset", false, "data"},
@@ -53,9 +53,10 @@ static const nd_option *option_of(const char *name) {
     return NULL;
 }
 
-/* The bundled network brings its data. */
-static bool is_given(const nd_args *args, const char *option) {
+/* With this value, or NULL: with any. The bundled network brings its data. */
+static bool is_given(const nd_args *args, const char *option, const char *value) {
     const bool brings = !strcmp(args->verb, "sweep") && !strcmp(option, "data");
+    if (value) return !strcmp(nd_args_text(args, option, ""), value);
     return nd_args_has(args, option) || (brings && !strcmp(args->positional[0], "glyphs"));
 }
 
@@ -64,12 +65,15 @@ static bool is_given(const nd_args *args, const char *option) {
 static const char *find_given(const nd_args *args, char *const *others, char *text, size_t size) {
     *text = '\0';
     for (; *others; others++) {
+        char *value = strchr(*others, '=');
+        if (value) *value++ = '\0';
         const nd_option *option = option_of(*others);
         if (!option || !nd_option_takes(option, args->verb)) continue;
-        if (is_given(args, *others)) return *others;
+        if (is_given(args, *others, value)) return *others;
+        const char *argument = value ? value : option->argument;
         const size_t used = strlen(text);
-        snprintf(text + used, size - used, "%s--%s%s%s", used ? " or " : "", *others,
-                 option->argument ? " " : "", option->argument ? option->argument : "");
+        snprintf(text + used, size - used, "%s--%s%s%s", used ? " or " : "", *others, argument ? " " : "",
+                 argument ? argument : "");
     }
     return NULL;
 }

@@ -28,8 +28,6 @@ static nd_status quantize_options(nd_quantize_run *run) {
     /* int8 where nothing is said */
     const char *kind = nd_args_text(args, "quantize", "int8");
     ND_TRY(nd_cli_quantizes(args, strcmp(kind, "auto") ? kind : "int8", &run->precision));
-    ND_REQUIRE(nd_cli_quantizes_auto(args) || !nd_args_has(args, "max-drop"), nd_status_usage,
-               "--max-drop bounds --quantize auto");
     const size_t length = strlen(run->path);
     ND_REQUIRE(length > 5 && !strcmp(run->path + length - 5, ".onnx"), nd_status_usage,
                "%s: the name must end in .onnx", run->path);

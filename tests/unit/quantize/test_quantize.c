@@ -9,6 +9,7 @@
 #include <criterion/criterion.h>
 
 #include <math.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { images = 28 };
@@ -423,6 +424,12 @@ Test(quantize, what_cannot_be_quantised_is_said) {
     const char *const skip[] = {"nothing-like-it"};
     const nd_quantize_settings skipped = {.calib = calib, .skip = skip, .n_skip = 1};
     cr_expect_eq(nd_quantize_graph(graph, backend, &skipped, &report), nd_status_usage);
+    nd_graph_free(graph);
+    graph = small_net();
+    const char *const all[] = {"*"};
+    const nd_quantize_settings none = {.calib = calib, .skip = all, .n_skip = 1};
+    cr_expect_eq(nd_quantize_graph(graph, backend, &none, &report), nd_status_usage);
+    cr_expect(strstr(nd_error(), "--skip '*' leaves no Conv or Gemm"), "%s", nd_error());
     nd_graph_free(graph);
     graph = small_net();
     quantize_net(graph, backend, NULL);
