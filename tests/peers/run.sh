@@ -31,6 +31,7 @@ data=${ND_DATA:-../../../shared/data}
 "$python" node_tests.py "$build"
 "$python" operations.py "$build"
 "$python" opsets.py "$build"
+"$python" kept.py
 "$python" quantized_nodes.py "$build"
 "$python" random_graphs.py "$build" 200
 "$python" detection.py "$build" 200

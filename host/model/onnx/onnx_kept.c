@@ -7,59 +7,100 @@
 
 enum {
     nd_kept_opset_least = 13, /* from which on QuantizeLinear has an axis */
-    nd_kept_opset_last = 17,  /* whose operators those of earlier ones are compared with */
+    nd_kept_opset_most = 17,  /* an opset above is asked for where a lower one lacks what is put in */
 };
 
-/* Operators that are in opset 17 what they are in those from one to another. Those with branches are none of
- * them: these have nodes of their own. */
+/* Operators that say in a later opset what they said in an earlier one, from one on and but for the changes
+ * below. Those with branches are none of them: these have nodes of their own. tests/peers/kept.py holds both
+ * tables against ONNX. */
 static const struct {
     const char *type;
-    int64_t since, until;
+    int64_t since;
 } nd_kept_operators[] = {
-    {"And", 7, INT64_MAX},
-    {"ArgMax", 11, INT64_MAX},
-    {"ArgMin", 11, INT64_MAX},
-    {"Celu", 12, INT64_MAX},
-    {"ConstantOfShape", 9, INT64_MAX},
-    {"ConvTranspose", 11, INT64_MAX},
-    {"CumSum", 11, INT64_MAX},
-    {"DepthToSpace", 11, INT64_MAX},
-    {"Einsum", 12, INT64_MAX},
-    {"Elu", 6, INT64_MAX},
-    {"Equal", 11, INT64_MAX},
-    {"GatherElements", 11, INT64_MAX},
-    {"GatherND", 12, INT64_MAX},
-    {"Greater", 9, INT64_MAX},
-    {"GreaterOrEqual", 12, INT64_MAX},
-    {"InstanceNormalization", 6, INT64_MAX},
-    {"IsNaN", 9, INT64_MAX},
-    {"Less", 9, INT64_MAX},
-    {"LessOrEqual", 12, INT64_MAX},
-    {"Max", 12, INT64_MAX},
-    {"Min", 12, INT64_MAX},
-    {"Mod", 10, INT64_MAX},
-    {"NonMaxSuppression", 11, INT64_MAX},
-    {"NonZero", 9, INT64_MAX},
-    {"Or", 7, INT64_MAX},
-    {"Pow", 12, INT64_MAX},
-    {"PRelu", 9, INT64_MAX},
-    {"Range", 11, INT64_MAX},
-    {"ReduceProd", 11, 17}, /* axes became an input */
-    {"ScatterElements", 11, INT64_MAX},
-    {"ScatterND", 11, INT64_MAX},
-    {"Selu", 6, INT64_MAX},
-    {"Shape", 1, INT64_MAX},
-    {"Size", 1, INT64_MAX},
-    {"SpaceToDepth", 1, INT64_MAX},
-    {"Sum", 8, INT64_MAX},
-    {"TopK", 11, INT64_MAX},
-    {"Xor", 7, INT64_MAX},
+    {"And", 7},
+    {"ArgMax", 11},
+    {"ArgMin", 11},
+    {"Celu", 12},
+    {"ConstantOfShape", 9},
+    {"ConvTranspose", 11},
+    {"CumSum", 11},
+    {"DepthToSpace", 11},
+    {"Einsum", 12},
+    {"Elu", 6},
+    {"Equal", 11},
+    {"GatherElements", 11},
+    {"GatherND", 12},
+    {"Greater", 9},
+    {"GreaterOrEqual", 12},
+    {"InstanceNormalization", 6},
+    {"IsNaN", 9},
+    {"Less", 9},
+    {"LessOrEqual", 12},
+    {"Max", 12},
+    {"Min", 12},
+    {"Mod", 10},
+    {"NonMaxSuppression", 11},
+    {"NonZero", 9},
+    {"Or", 7},
+    {"Pow", 12},
+    {"PRelu", 9},
+    {"Range", 11},
+    {"ReduceL1", 11},
+    {"ReduceL2", 11},
+    {"ReduceLogSum", 11},
+    {"ReduceLogSumExp", 11},
+    {"ReduceMax", 11},
+    {"ReduceMean", 11},
+    {"ReduceMin", 11},
+    {"ReduceProd", 11},
+    {"ReduceSum", 13},
+    {"ReduceSumSquare", 11},
+    {"Resize", 11},
+    {"ScatterElements", 11},
+    {"ScatterND", 11},
+    {"Selu", 6},
+    {"Shape", 1},
+    {"Size", 1},
+    {"SpaceToDepth", 1},
+    {"Split", 13},
+    {"Sum", 8},
+    {"TopK", 11},
+    {"Xor", 7},
 };
 
-static bool kept_is_same(const char *type, int64_t from) {
+/* What was said before says something else then; or `adds`: all the same, but more can be said. Axes of the
+ * reductions became an input. */
+static const struct {
+    const char *type;
+    int64_t opset;
+    bool adds;
+} nd_kept_changes[] = {
+    {"Range", 27, true}, /* stash_type */
+    {"ReduceL1", 18, false},
+    {"ReduceL2", 18, false},
+    {"ReduceLogSum", 18, false},
+    {"ReduceLogSumExp", 18, false},
+    {"ReduceMax", 18, false},
+    {"ReduceMean", 18, false},
+    {"ReduceMin", 18, false},
+    {"ReduceProd", 18, false},
+    {"ReduceSumSquare", 18, false},
+    {"Resize", 18, true},          /* antialias, axes, keep_aspect_ratio_policy */
+    {"ScatterElements", 18, true}, /* reduction by max and min */
+    {"ScatterND", 18, true},       /* the same */
+    {"SpaceToDepth", 28, true},    /* mode */
+    {"Split", 18, false},          /* in equal parts only by num_outputs */
+};
+
+static bool kept_is_same(const char *type, int64_t from, int64_t to) {
+    const int64_t first = from < to ? from : to, last = from < to ? to : from;
+    for (size_t i = 0; i < sizeof nd_kept_changes / sizeof *nd_kept_changes; i++) {
+        const bool between = first < nd_kept_changes[i].opset && nd_kept_changes[i].opset <= last;
+        const bool harmless = nd_kept_changes[i].adds && from < to;
+        if (between && !harmless && !strcmp(type, nd_kept_changes[i].type)) return false;
+    }
     for (size_t i = 0; i < sizeof nd_kept_operators / sizeof *nd_kept_operators; i++)
-        if (!strcmp(type, nd_kept_operators[i].type))
-            return from >= nd_kept_operators[i].since && from <= nd_kept_operators[i].until;
+        if (!strcmp(type, nd_kept_operators[i].type)) return first >= nd_kept_operators[i].since;
     return false;
 }
 
@@ -74,13 +115,13 @@ static bool kept_holds(const nd_node *node, int64_t from, int64_t opset) {
     bool outside = false;
     if (!node->raw || node->edited || strchr(node->op_type, '.') || node->stored != nd_dtype_f32)
         return false;
-    if (from != opset && !(opset <= nd_kept_opset_last && kept_is_same(node->op_type, from))) return false;
+    if (from != opset && !kept_is_same(node->op_type, from, opset)) return false;
     return !nd_onnx_node_tensors(bytes, kept_tensor, &outside) && !outside;
 }
 
 nd_status nd_onnx_anew(nd_graph *graph, int64_t opset) {
     const int64_t from = graph->opset, tried[] = {opset, from};
-    const int64_t least = opset > nd_kept_opset_last ? opset : nd_kept_opset_least;
+    const int64_t least = opset > nd_kept_opset_most ? opset : nd_kept_opset_least;
     const nd_node *first = NULL;
     for (int t = 0; t < 2; t++) {
         const nd_node *missing = NULL;
