@@ -38,6 +38,9 @@ shown "sweep again, --verbose" nd sweep "$bad" --rank 1 --data glyphs --limit 4 
 shown "report" nd report rows.jsonl
 shown "report to rows" nd report rows.jsonl --md -
 shown "bench" nd bench "$bad" --original glyphs --time-limit 0.01 --sessions 1 --impl best --backend ref
+ends 0 '' nd inspect "$bad" --json name.jsonl --csv name.csv
+that "rows of JSON have the name" grep -qF '\\x9b.onnx"' name.jsonl
+that "and those of CSV the same" grep -qF '\x9b.onnx' name.csv
 mkdir "$bad.d"
 shown "an empty data set" nd eval glyphs --data "imagefolder:$bad.d"
 shown "a cache" env ND_CACHE="/dev/null/$bad" nd decouple glyphs --rank 1 -o x.onnx -v

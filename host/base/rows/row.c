@@ -1,6 +1,8 @@
 #include "base/rows/row.h"
 
 #include "base/hash.h"
+#include "base/rows/row_text.h"
+#include "base/text/escape.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -46,12 +48,19 @@ void nd_row_set_int(nd_row *row, nd_field field, int64_t value) {
 
 void nd_row_set_real(nd_row *row, nd_field field, double value) {
     nd_row_value *slot = row_slot(row, field, nd_field_type_real);
-    if (slot && !isnan(value)) *slot = (nd_row_value){.set = true, .r = value};
+    if (slot) *slot = (nd_row_value){.set = isfinite(value), .no_number = !isfinite(value), .r = value};
+}
+
+static char *row_copy_text(nd_row *row, const char *text) {
+    const size_t size = nd_escape_byte * strlen(text) + 1;
+    char *copy = nd_arena_alloc(&row->arena, size);
+    if (copy) nd_escape_bytes(text, copy, size);
+    return copy;
 }
 
 void nd_row_set_text(nd_row *row, nd_field field, const char *text) {
     nd_row_value *slot = row_slot(row, field, nd_field_type_text);
-    char *copy = slot ? nd_arena_strdup(&row->arena, text) : NULL;
+    char *copy = slot && text ? row_copy_text(row, text) : NULL;
     if (copy) *slot = (nd_row_value){.set = true, .text = copy};
 }
 
@@ -88,12 +97,16 @@ void nd_row_set_ints(nd_row *row, nd_field field, const int64_t *values, size_t 
 void nd_row_set_reals(nd_row *row, nd_field field, const double *values, size_t count) {
     nd_row_value *slot = row_slot(row, field, nd_field_type_reals);
     double *copy = slot ? row_copy_array(row, values, count, sizeof *values) : NULL;
-    if (copy) *slot = (nd_row_value){.set = true, .i = (int64_t)count, .reals = copy};
+    if (!copy) return;
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(copy[i])) copy[i] = NAN;
+    *slot = (nd_row_value){.set = true, .i = (int64_t)count, .reals = copy};
 }
 
 void nd_row_copy(nd_row *dst, const nd_row *src) {
     for (int i = 0; i < nd_field_count; i++) {
         const nd_row_value *value = &src->values[i];
+        if (value->no_number && !dst->values[i].set) dst->values[i] = *value;
         if (!value->set) continue;
         switch (nd_field_table[i].type) {
         case nd_field_type_int:
@@ -123,15 +136,20 @@ void nd_row_free(nd_row *row) {
     *row = (nd_row){0};
 }
 
+static json_t *real_json(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
 static json_t *row_value_json(nd_field_type type, const nd_row_value *value) {
     json_t *array = NULL;
+    if (!value->set) return json_null();
     switch (type) {
     case nd_field_type_int:
         return json_integer(value->i);
     case nd_field_type_flag:
         return json_boolean(value->i);
     case nd_field_type_real:
-        return json_real(value->r);
+        return real_json(value->r);
     case nd_field_type_text:
         return json_string(value->text);
     case nd_field_type_ints:
@@ -140,24 +158,27 @@ static json_t *row_value_json(nd_field_type type, const nd_row_value *value) {
         return array;
     case nd_field_type_reals:
         array = json_array();
-        for (int64_t i = 0; i < value->i; i++) json_array_append_new(array, json_real(value->reals[i]));
+        for (int64_t i = 0; i < value->i; i++) json_array_append_new(array, real_json(value->reals[i]));
         return array;
     }
     return NULL;
 }
 
-/* Jansson refuses infinities: such a real is left out, as a null is. */
+/* A row's identity holds no nulls: not every format tells them from what was never set. */
+static bool is_dumped(const nd_row_value *value, nd_field_role role, bool keys_only) {
+    return keys_only ? value->set && role == nd_field_role_key : value->set || value->no_number;
+}
+
 static nd_status row_dump(const nd_row *row, bool keys_only, char **out) {
     *out = NULL;
     json_t *object = json_object();
-    ND_REQUIRE(object, nd_status_memory, "no memory for a row");
-    for (int i = 0; i < nd_field_count; i++) {
+    bool whole = object != NULL;
+    for (int i = 0; i < nd_field_count && whole; i++) {
         const nd_field_info *info = &nd_field_table[i];
-        if (!row->values[i].set || (keys_only && info->role != nd_field_role_key)) continue;
-        json_t *value = row_value_json(info->type, &row->values[i]);
-        if (value) json_object_set_new(object, info->name, value);
+        if (!is_dumped(&row->values[i], info->role, keys_only)) continue;
+        whole = !json_object_set_new(object, info->name, row_value_json(info->type, &row->values[i]));
     }
-    *out = json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
+    if (whole) *out = json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
     json_decref(object);
     ND_REQUIRE(*out, nd_status_memory, "no memory for a row");
     return nd_status_ok;
@@ -181,9 +202,10 @@ static bool row_read_array(nd_row *row, nd_field field, const json_t *array) {
     if (!ints || !reals) return false;
     for (size_t i = 0; i < count; i++) {
         const json_t *item = json_array_get(array, i);
-        if (integers ? !json_is_integer(item) : !json_is_number(item)) return false;
+        const bool null = json_is_null(item) && !integers;
+        if (!null && (integers ? !json_is_integer(item) : !json_is_number(item))) return false;
         ints[i] = json_integer_value(item);
-        reals[i] = json_number_value(item);
+        reals[i] = null ? NAN : json_number_value(item);
     }
     nd_row_value *slot = &row->values[field];
     *slot = (nd_row_value){.set = true, .i = (int64_t)count};
@@ -230,7 +252,11 @@ nd_status nd_row_from_json(const char *line, size_t length, const char *where, n
     ND_REQUIRE_DONE(json_is_object(object), nd_status_format, "%s: not a JSON object", where);
     json_object_foreach(object, name, value) {
         nd_field field;
-        if (json_is_null(value) || !nd_field_find(name, &field)) continue;
+        if (!nd_field_find(name, &field)) continue;
+        if (json_is_null(value)) {
+            out->values[field].no_number = nd_field_table[field].type == nd_field_type_real;
+            continue;
+        }
         ND_REQUIRE_DONE(row_read_value(out, field, value), nd_status_format,
                         "%s: field %s has the wrong type", where, name);
     }

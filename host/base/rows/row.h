@@ -39,9 +39,11 @@ bool nd_field_find(const char *name, nd_field *out); /* by its name, or one that
 
 enum { nd_row_schema = 1 };
 
-/* A field that was never set is null: written as JSON null, left out by the other writers. */
+/* A field that is not set is null, and left out by the writers; but where it was set to a real that is no
+ * finite number, which JSON cannot hold, JSON says null. */
 typedef struct nd_row_value {
     bool set;
+    bool no_number;
     int64_t i; /* int, flag, number of elements of an array */
     union {    /* by the field's type */
         double r;
@@ -58,7 +60,8 @@ typedef struct nd_row {
 } nd_row;
 
 /* Setters copy; out of memory leaves the field null. Setting a field again replaces it. A setter of the wrong
- * type for the field is a bug and leaves it null. A NULL text and a NaN real are null. */
+ * type for the field is a bug and leaves it null. A NULL text is null, and so is a real that is infinite or
+ * NaN; in an array it is NaN, written as null. Bytes of a text that are no UTF-8 become \xff. */
 void nd_row_set_int(nd_row *row, nd_field field, int64_t value);
 void nd_row_set_real(nd_row *row, nd_field field, double value);
 void nd_row_set_text(nd_row *row, nd_field field, const char *text);
@@ -83,11 +86,12 @@ void nd_row_provenance(nd_row *row, int argc, char **argv);
  * sweep resumes. */
 void nd_row_key(const nd_row *row, char hex[65]);
 
-/* One line of JSON without the newline, malloc'd; fields in table order, null fields left out.
+/* One line of JSON without the newline, malloc'd; fields in table order.
  * Reals are written with 17 significant digits, so that reading gives the same bits. */
 nd_status nd_row_to_json(const nd_row *row, char **out);
 
-/* `where` ("rows.jsonl:12") goes into messages. Unknown fields are ignored, wrong types refused. */
+/* `where` ("rows.jsonl:12") goes into messages. Unknown fields are ignored, wrong types refused, and so is a
+ * larger schema than nd_row_schema. */
 nd_status nd_row_from_json(const char *line, size_t length, const char *where, nd_row *out);
 
 #pragma GCC visibility pop

@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The shortest of 15 to 17 significant digits that reads back as the same bits. */
+/* The shortest of 15 to 17 significant digits that reads back as the same bits. In an array there may be what
+ * is no number. */
 static void print_real(FILE *file, double value) {
-    char text[40];
-    for (int digits = 15; digits <= 17; digits++) {
+    char text[40] = "null";
+    for (int digits = 15; digits <= 17 && isfinite(value); digits++) {
         snprintf(text, sizeof text, "%.*g", digits, value);
         if (strtod(text, NULL) == value) break;
     }
@@ -69,7 +70,13 @@ static bool parse_int(const char **at, int64_t *out) {
 }
 
 static bool parse_real(const char **at, double *out) {
+    static const char null[] = "null";
     char *end;
+    if (!strncmp(*at, null, sizeof null - 1)) {
+        *at += sizeof null - 1;
+        *out = NAN;
+        return true;
+    }
     *out = strtod(*at, &end);
     if (end == *at) return false;
     *at = end;

@@ -64,3 +64,17 @@ void nd_escape_write(const char *text, const char *keep, FILE *file) {
         fputs(shown, file);
     }
 }
+
+void nd_escape_bytes(const char *text, char *out, size_t size) {
+    uint32_t character;
+    if (!size) return;
+    *out = '\0';
+    for (size_t used = 0; *text && size - used > nd_escape_byte; used += strlen(out + used)) {
+        const int length = utf8_next((const unsigned char *)text, &character);
+        if (length)
+            snprintf(out + used, size - used, "%.*s", length, text);
+        else
+            snprintf(out + used, size - used, "\\x%02x", *(const unsigned char *)text);
+        text += length ? length : 1;
+    }
+}

@@ -52,6 +52,24 @@ Test(escape, what_does_not_fit_is_cut_and_ended) {
     }
 }
 
+Test(escape, only_bytes_that_are_no_character) {
+    static const char *const texts[][2] = {
+        {"a\nb\x1b\xc3\xa9\xe2\x80\xae", "a\nb\x1b\xc3\xa9\xe2\x80\xae"},
+        {"bad\xff\xfe.onnx", "bad\\xff\\xfe.onnx"},
+        {"\xc3", "\\xc3"},
+        {"\xed\xa0\x80", "\\xed\\xa0\\x80"},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        char escaped[64], again[64];
+        memset(escaped, '#', sizeof escaped);
+        nd_escape_bytes(texts[i][0], escaped, nd_escape_byte * strlen(texts[i][0]) + 1);
+        cr_expect_str_eq(escaped, texts[i][1], "case %zu: %s", i, escaped);
+        nd_escape_bytes(escaped, again, sizeof again);
+        cr_expect_str_eq(again, escaped, "case %zu", i);
+    }
+}
+
 static void keep_message(void *user, nd_log_level level, const char *message) {
     (void)level;
     snprintf(user, 128, "%s", message);

@@ -47,6 +47,7 @@ static const char *const hard_texts[] = {
     "'=1",
     "''",
     "'",
+    "no \xff UTF-8 \xc3",
 };
 
 static const double hard_reals[] = {0.0,    1.0,    -1.5,         0.1,  1.0 / 3,
@@ -183,6 +184,46 @@ Test(row_files, no_rows_stay_no_rows) {
         nd_rows_free(back, n);
         free(text);
     }
+}
+
+static size_t count_of(const char *text, const char *part) {
+    size_t count = 0;
+    for (; (text = strstr(text, part)); text++) count++;
+    return count;
+}
+
+/* What JSON cannot hold is told in its place, and every format says the same of it. */
+Test(row_files, what_json_cannot_hold_is_told) {
+    static const double odd[] = {1, INFINITY, NAN, -INFINITY, 2};
+    nd_row row = {0};
+    char key[65];
+    nd_row_set_name(&row, nd_field_model, "a/b\xff\xc3.onnx");
+    nd_row_set_reals(&row, nd_field_rel_error, odd, 5);
+    nd_row_set_real(&row, nd_field_ratio, odd[1]);
+    nd_row_set_real(&row, nd_field_target, odd[2]); /* a key: rows of either format are still comparable */
+    nd_row_set_real(&row, nd_field_change, odd[3]);
+    cr_expect_str_eq(row.values[nd_field_model].text, "b\\xff\\xc3.onnx");
+    nd_row_key(&row, key);
+    for (int f = 0; read_formats[f]; f++) {
+        nd_row *back, copy = {0};
+        size_t size, n;
+        char *text = write_rows(read_formats[f], &row, 1, &size), again[65], *json;
+        const bool is_json = !strcmp(read_formats[f], "json");
+        cr_expect_eq(count_of(text, "null"), is_json ? 6 : 3, "%s", text);
+        cr_expect(!strstr(text, "inf") && !strstr(text, "nan,"), "%s", text);
+        cr_assert_eq(nd_rows_parse(text, size, read_formats[f], &back, &n), nd_status_ok, "%s", nd_error());
+        assert_equal(read_formats[f], &row, 1, back, n);
+        nd_row_key(back, again);
+        cr_expect_str_eq(again, key);
+        nd_row_copy(&copy, back);
+        cr_assert_eq(nd_row_to_json(&copy, &json), nd_status_ok);
+        if (is_json) cr_expect(!strncmp(json, text, strlen(json)), "%s became %s", text, json);
+        free(json);
+        free(text);
+        nd_row_free(&copy);
+        nd_rows_free(back, n);
+    }
+    nd_row_free(&row);
 }
 
 /* A database reads the rows, and what it prints of them as CSV reads back equal: flags are 0 and 1 there, and
