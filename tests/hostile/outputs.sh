@@ -36,6 +36,22 @@ that "the rows measured are kept and named" test -s "${part:-/nowhere}"
 that "they can be read" nd report "${part:-/nowhere}" --json - -q >/dev/null
 rm -f ./*.part
 
+# --- a sweep goes on with rows of nd that it knows all of, and nobody reads rows of a newer nd as if they were its own
+for line in '{"a":1}' '{"schema":1,"later":2}' '{"schema":2,"rank":1}' '{"notes":['; do
+    printf '{"schema":1,"verb":"eval","top1":50}\n%s' "$line" >notes.jsonl
+    cp notes.jsonl before.jsonl
+    ends 3 'notes.jsonl:2: .*; the file is left as it is' nd sweep glyphs --rank 3 --limit 5 --json notes.jsonl
+    that "$line is there" cmp -s notes.jsonl before.jsonl
+done
+printf '{"schema":1,"verb":"eval","top1":50}\n{"schema":2,"verb":"eval","top1":50}\n' >newer.jsonl
+printf 'schema,verb\n1,eval\n2,eval\n' >newer.csv
+for newer in newer.jsonl:2 newer.csv:3; do
+    file=${newer%:*}
+    ends 3 "$newer: field schema is 2" nd report "$file"
+    ends 3 "$newer: field schema is 2" nd compare rows.jsonl "$file"
+    ends 3 "$newer: field schema is 2" nd compare rows.jsonl rows.jsonl --margins "$file"
+done
+
 # --- inputs are not outputs, and an output is written by one writer
 cp "$glyphs" m.onnx
 for option in --json --csv --md --sql; do

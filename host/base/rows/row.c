@@ -241,18 +241,30 @@ static bool row_read_value(nd_row *row, nd_field field, const json_t *value) {
     return false;
 }
 
-nd_status nd_row_from_json(const char *line, size_t length, const char *where, nd_row *out) {
+nd_status nd_row_check_schema(const nd_row *row, const char *where) {
+    const nd_row_value *schema = &row->values[nd_field_schema];
+    ND_REQUIRE(!schema->set || schema->i <= nd_row_schema, nd_status_format,
+               "%s: field schema is %lld: the row is of a newer nd, and this one reads up to %d", where,
+               (long long)schema->i, nd_row_schema);
+    return nd_status_ok;
+}
+
+/* Of a `whole` row no field may be lost. */
+static nd_status row_load(const char *line, size_t length, const char *where, bool whole, nd_row *out) {
     *out = (nd_row){0};
     json_error_t error;
     json_t *object = json_loadb(line, length, JSON_REJECT_DUPLICATES, &error);
-    ND_REQUIRE(object, nd_status_format, "%s: %s", where, error.text);
+    ND_REQUIRE(object, nd_status_format, "%s: %s%s", where, whole ? "not a row of nd: " : "", error.text);
     nd_status status = nd_status_ok;
     const char *name;
     json_t *value;
     ND_REQUIRE_DONE(json_is_object(object), nd_status_format, "%s: not a JSON object", where);
     json_object_foreach(object, name, value) {
         nd_field field;
-        if (!nd_field_find(name, &field)) continue;
+        if (!nd_field_find(name, &field)) {
+            ND_REQUIRE_DONE(!whole, nd_status_format, "%s: %.60s is no field of this nd's rows", where, name);
+            continue;
+        }
         if (json_is_null(value)) {
             out->values[field].no_number = nd_field_table[field].type == nd_field_type_real;
             continue;
@@ -260,8 +272,19 @@ nd_status nd_row_from_json(const char *line, size_t length, const char *where, n
         ND_REQUIRE_DONE(row_read_value(out, field, value), nd_status_format,
                         "%s: field %s has the wrong type", where, name);
     }
+    ND_TRY_DONE(nd_row_check_schema(out, where));
+    ND_REQUIRE_DONE(!whole || out->values[nd_field_schema].set, nd_status_format,
+                    "%s: not a row of nd: it has no field schema", where);
 done:
     if (status) nd_row_free(out);
     json_decref(object);
     return status;
+}
+
+nd_status nd_row_from_json(const char *line, size_t length, const char *where, nd_row *out) {
+    return row_load(line, length, where, false, out);
+}
+
+nd_status nd_row_from_json_whole(const char *line, size_t length, const char *where, nd_row *out) {
+    return row_load(line, length, where, true, out);
 }

@@ -91,7 +91,7 @@ void nd_row_key(const nd_row *row, char hex[65]);
 nd_status nd_row_to_json(const nd_row *row, char **out);
 
 /* `where` ("rows.jsonl:12") goes into messages. Unknown fields are ignored, wrong types refused, and so is a
- * larger schema than nd_row_schema. */
+ * schema above nd_row_schema: its fields may mean something else. */
 nd_status nd_row_from_json(const char *line, size_t length, const char *where, nd_row *out);
 
 #pragma GCC visibility pop

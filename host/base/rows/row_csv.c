@@ -106,7 +106,7 @@ static nd_status parse_record(nd_cursor *cursor, nd_cell *cell, const int *colum
     }
     ND_REQUIRE(column == count, nd_status_format, "%s: %zu cells where the header has %zu", where, column,
                count);
-    return nd_status_ok;
+    return nd_row_check_schema(row, where);
 }
 
 nd_status nd_row_csv_parse(nd_cursor *cursor, nd_row_list *out) {

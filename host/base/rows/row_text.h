@@ -11,6 +11,13 @@ char *nd_row_value_text(nd_field field, const nd_row_value *value);
 /* The reverse. `text` need not end in NUL. Fails naming `where` and the field. */
 nd_status nd_row_value_parse(nd_row *row, nd_field field, const char *text, size_t length, const char *where);
 
+/* Of every row that is read: whether this version knows its schema. */
+nd_status nd_row_check_schema(const nd_row *row, const char *where);
+
+/* nd_row_from_json for a line that is going to be written again: one that would lose something, a field that
+ * this version does not know, is refused, and so is one without a schema, which no nd has written. */
+nd_status nd_row_from_json_whole(const char *line, size_t length, const char *where, nd_row *out);
+
 /* A growing list of rows. A zeroed struct is empty; nd_rows_free(list.rows, list.count) frees it. */
 typedef struct nd_row_list {
     nd_row *rows;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,7 +30,17 @@ static bool row_blank(const char *line, const char *end) {
     return line == end;
 }
 
-/* A last line without its newline is either whole (somebody's editor) or torn (a killed writer). */
+/* A last line without its newline is either whole (somebody's editor) or torn (a killed writer), which then
+ * begins like all that nd writes. */
+static bool is_torn(const char *line, const char *end) {
+    static const char start[] = "{\"schema\":";
+    const size_t length = (size_t)(end - line), common = sizeof start - 1;
+    if (memcmp(line, start, length < common ? length : common)) return false;
+    json_t *whole = json_loadb(line, length, 0, NULL);
+    json_decref(whole);
+    return !whole;
+}
+
 static nd_status row_json_parse(nd_cursor *cursor, nd_row_list *out) {
     const char *line, *end;
     while (nd_cursor_line(cursor, &line, &end)) {
@@ -45,7 +56,7 @@ static nd_status row_json_parse(nd_cursor *cursor, nd_row_list *out) {
             continue;
         }
         nd_row_free(&row);
-        if (status == nd_status_memory || cursor->at[-1] == '\n') return status;
+        if (status == nd_status_memory || cursor->at[-1] == '\n' || !is_torn(line, end)) return status;
         nd_log(nd_log_warn, "%s: the last line is torn and left out", where);
     }
     return nd_status_ok;
@@ -183,21 +194,31 @@ nd_status nd_rows_read(const char *path, nd_row **rows, size_t *count) {
     return status;
 }
 
-/* Bytes up to and including the last newline, and whether what follows it is a whole row. */
-static nd_status whole_lines(const char *path, size_t *bytes, bool *newline_missing) {
+/* How many bytes of a file are whole rows, and whether the last of them lacks its newline. */
+static nd_status whole_rows(const char *path, size_t *bytes, bool *newline_missing) {
     nd_buffer *file;
     ND_TRY(nd_file_map(path, &file));
-    const char *text = file->data;
-    size_t end = file->bytes;
-    nd_row row = {0};
+    nd_cursor cursor = {.at = file->data, .end = (const char *)file->data + file->bytes, .name = path};
+    const char *line, *end;
     nd_status status = nd_status_ok;
-    ND_REQUIRE_DONE(!end || *text == '{', nd_status_format,
-                    "%s: not a file of JSON rows; it is left as it is", path);
-    while (end && text[end - 1] != '\n') end--;
-    *newline_missing = end < file->bytes && !nd_row_from_json(text + end, file->bytes - end, path, &row);
-    *bytes = *newline_missing ? file->bytes : end;
-done:
-    nd_row_free(&row);
+    *bytes = file->bytes;
+    *newline_missing = false;
+    while (file->bytes && nd_cursor_line(&cursor, &line, &end)) {
+        char where[512];
+        nd_row row = {0};
+        *newline_missing = cursor.at[-1] != '\n';
+        if (*newline_missing && is_torn(line, end)) {
+            *bytes -= (size_t)(cursor.end - line);
+            *newline_missing = false;
+            break;
+        }
+        if (row_blank(line, end)) continue;
+        snprintf(where, sizeof where, "%s:%" PRId64, path, cursor.line);
+        status = nd_row_from_json_whole(line, (size_t)(end - line), where, &row);
+        nd_row_free(&row);
+        if (status == nd_status_format) status = nd_fail(status, "%s; the file is left as it is", nd_error());
+        if (status) break;
+    }
     nd_buffer_unref(file);
     return status;
 }
@@ -206,7 +227,7 @@ nd_status nd_rows_mend(const char *path) {
     if (access(path, F_OK)) return nd_status_ok;
     size_t bytes;
     bool newline_missing;
-    ND_TRY(whole_lines(path, &bytes, &newline_missing));
+    ND_TRY(whole_rows(path, &bytes, &newline_missing));
     ND_REQUIRE(!truncate(path, (off_t)bytes), nd_status_input, "%s: %s", path, strerror(errno));
     if (!newline_missing) return nd_status_ok;
     FILE *file = fopen(path, "a");

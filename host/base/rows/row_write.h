@@ -36,14 +36,16 @@ nd_status nd_row_writer_close(nd_row_writer *writer); /* ends the table and free
 void nd_row_writer_drop(nd_row_writer *writer);       /* frees and writes nothing more; NULL is legal */
 
 /* Rows of a file of json or csv, told by its content. Messages carry file and line; fields this version does
- * not know are ignored. A torn last line of json (a killed run) is left out and said in a warning. *rows is
- * malloc'd: nd_rows_free. */
+ * not know are ignored, rows of a newer schema refused. A torn last line of json (a killed run) is left out
+ * and said in a warning. *rows is malloc'd: nd_rows_free. */
 nd_status nd_rows_read(const char *path, nd_row **rows, size_t *count);
 nd_status nd_rows_parse(const char *text, size_t length, const char *name, nd_row **rows, size_t *count);
 void nd_rows_free(nd_row *rows, size_t count);
 
-/* Makes a file of JSON lines fit to be appended to: a torn last line is cut off, a missing last newline
- * added. A file that does not exist is left alone. */
+/* Makes a file of JSON rows fit to be gone on with, which means read, appended to and written anew: a torn
+ * last line is cut off, a missing last newline added. A file that does not exist is left alone, and so is one
+ * that would lose something: nd_status_format where a line is no row of nd, or has fields that this version
+ * does not know. */
 nd_status nd_rows_mend(const char *path);
 
 /* Both are null, or hold exactly the same value. */

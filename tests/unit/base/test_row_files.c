@@ -72,7 +72,7 @@ static void fill_field(nd_row *row, nd_field field, nd_rng *rng) {
     size_t count = (size_t)nd_rng_below(rng, 6);
     switch (nd_field_table[field].type) {
     case nd_field_type_int:
-        nd_row_set_int(row, field, ints[0]);
+        nd_row_set_int(row, field, field == nd_field_schema ? nd_row_schema : ints[0]);
         break;
     case nd_field_type_real:
         nd_row_set_real(row, field, reals[0]);
@@ -321,6 +321,12 @@ Test(row_files, damage_is_refused_with_file_and_line) {
         {"samples_ns\n\"[1,2\"\n", "samples_ns"},
         {"samples_ns\n\"[1,,2]\"\n", "samples_ns"},
         {"samples_ns\n\"[1,2]x\"\n", "samples_ns"},
+        {"{\"schema\":1}\n{\"schema\":2,\"rank\":1}\n", "bad:2: field schema is 2"},
+        {"{\"schema\":1}\n{\"schema\":2,\"rank\":1}", "bad:2: field schema is 2"},
+        {"schema,rank\n1,1\n2,1\n", "bad:3: field schema is 2"},
+        {"{\"schema\":1}\n{\"schema\":1,\"rank\":\"x\"}", "bad:2: field rank"},
+        {"{\"notes\":[", "bad:1"},
+        {"a line\nanother", "bad:1: no column"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         nd_row *rows;
@@ -370,10 +376,10 @@ Test(row_files, a_torn_line_is_mended) {
     static const struct {
         const char *before, *after;
     } cases[] = {
-        {"{\"rank\":1}\n{\"rank\":2,\"mod", "{\"rank\":1}\n"},
-        {"{\"rank\":1}\n{\"rank\":2}", "{\"rank\":1}\n{\"rank\":2}\n"},
-        {"{\"rank\":1}\n", "{\"rank\":1}\n"},
-        {"{\"ra", ""},
+        {"{\"schema\":1}\n{\"schema\":1,\"mod", "{\"schema\":1}\n"},
+        {"{\"schema\":1}\n{\"schema\":1}", "{\"schema\":1}\n{\"schema\":1}\n"},
+        {"{\"schema\":1}\n", "{\"schema\":1}\n"},
+        {"{\"sch", ""},
         {"", ""},
     };
     char path[] = "rows-XXXXXX";
@@ -393,24 +399,39 @@ Test(row_files, a_torn_line_is_mended) {
     cr_expect_eq(nd_rows_mend(path), nd_status_ok);
 }
 
-/* A sweep must not cut the last line off somebody's notes. */
-Test(row_files, what_is_no_row_file_is_left_alone) {
-    static const char text[] = "a line\nanother";
+/* A sweep must not take a line off somebody's notes, nor a field off the rows of another nd. */
+Test(row_files, what_would_lose_something_is_left_alone) {
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"a line\nanother", ":1: "},
+        {"{\"a\":1}\n{\"b\":2}\n", ":1: a is no field"},
+        {"{\"schema\":1}\n{\"schema\":1,\"later\":2,\"rank\":1}\n", ":2: later is no field"},
+        {"{\"schema\":1}\n\n{\"rank\":1}\n", ":3: not a row of nd: it has no field schema"},
+        {"{\"schema\":1}\n{}\n", ":2: not a row of nd: it has no field schema"},
+        {"{\"schema\":1}\n{\"schema\":2}\n", ":2: field schema is 2"},
+        {"{\"schema\":1}\n{\"schema\":1,\"rank\":\"x\"}\n", ":2: field rank"},
+        {"{\"schema\":1}\n{\"schema\":1,\"later\":1}", ":2: later is no field"},
+        {"{\"schema\":1}\n{\"notes\":[1,", ":2: "},
+        {"{\"schema\":1,\n{\"schema\":1,\"mod", ":1: "},
+        {"{\n  \"schema\": 1\n}\n", ":1: "},
+    };
     char path[] = "rows-XXXXXX", back[64] = "";
     close(mkstemp(path));
-    write_file(path, text);
-    cr_expect_eq(nd_rows_mend(path), nd_status_format);
-    cr_expect(strstr(nd_error(), path), "%s", nd_error());
-    FILE *file = fopen(path, "r");
-    cr_assert(file);
-    back[fread(back, 1, sizeof back - 1, file)] = 0;
-    fclose(file);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_file(path, cases[i].text);
+        cr_expect_eq(nd_rows_mend(path), nd_status_format, "%s", cases[i].text);
+        const char *said = strstr(nd_error(), path);
+        cr_expect(said && !strncmp(said + strlen(path), cases[i].says, strlen(cases[i].says)) &&
+                      strstr(said, "; the file is left as it is"),
+                  "%s", nd_error());
+        FILE *file = fopen(path, "r");
+        cr_assert(file);
+        back[fread(back, 1, sizeof back - 1, file)] = 0;
+        fclose(file);
+        cr_expect_str_eq(back, cases[i].text);
+    }
     unlink(path);
-    cr_expect_str_eq(back, text);
-    nd_row *rows;
-    size_t count;
-    cr_expect_eq(nd_rows_parse(text, sizeof text - 1, "notes", &rows, &count), nd_status_format);
-    cr_expect(strstr(nd_error(), "notes:1: no column"), "%s", nd_error());
 }
 
 Test(row_files, names_have_no_folder) {
