@@ -284,6 +284,14 @@ done:
     return status;
 }
 
+/* Whether it is the node that the file has: those of a chain share the one that they stand for. */
+static bool is_of_file(const nd_graph *graph, const nd_node *node) {
+    if (!node->raw) return false;
+    for (int n = 0; n < graph->n_nodes; n++)
+        if (&graph->nodes[n] != node && graph->nodes[n].raw == node->raw) return false;
+    return true;
+}
+
 /* Removes a Gather of all channels in their order. */
 static void shrink_skip_gather(nd_shrink *s, int number) {
     nd_graph *graph = s->graph;
@@ -293,9 +301,9 @@ static void shrink_skip_gather(nd_shrink *s, int number) {
     bool identity = index->dims[0] == shrink_count(s, x);
     for (int64_t c = 0; identity && c < index->dims[0]; c++)
         identity = ((const int64_t *)index->data)[c] == c;
-    /* One that the file has stays there. */
-    const bool own = node->edited || !graph->source;
-    if (!identity || !own || nd_graph_is_output(graph, y) || graph->values[y].pinned) return;
+    /* One that the file has stays there, with the indices it has now. */
+    if (!identity || is_of_file(graph, node) || nd_graph_is_output(graph, y) || graph->values[y].pinned)
+        return;
     nd_graph_remove_node(graph, number);
     nd_graph_replace_value(graph, y, x);
 }
