@@ -28,7 +28,8 @@ static nd_status accuracy_find_scores(const nd_graph *graph, int *scores, int64_
     char dims[nd_rank_max * 21 + 1];
     *scores = nd_graph_class_scores(graph, classes);
     ND_REQUIRE(*scores >= 0 && *classes <= INT32_MAX, nd_status_usage,
-               "%s: none of its outputs is a list of scores; the first, %s, is %s", graph->name, first->name,
+               "%s: none of its outputs is a list of scores for each image; the first, %s, is %s",
+               graph->name, first->name,
                nd_dims_format(first->rank > 0 ? first->rank : 0, first->dims, dims, sizeof dims));
     if (graph->n_outputs > 1)
         nd_log(nd_log_warn, "%s: of its %d outputs '%s', with %lld scores, is taken as the classes",
@@ -65,8 +66,12 @@ static nd_status accuracy_run_open(nd_accuracy_run *run, const nd_graph *graph, 
         enough = enough && out->logits;
     }
     ND_REQUIRE(enough, nd_status_memory, "no memory for the scores of %zu images", images);
-    const nd_exec_settings exec = {
-        .batch = batch, .shrink = true, .precision = settings->precision, .outputs = &scores, .n_outputs = 1};
+    const nd_exec_settings exec = {.batch = batch,
+                                   .shrink = true,
+                                   .by_image = true,
+                                   .precision = settings->precision,
+                                   .outputs = &scores,
+                                   .n_outputs = 1};
     ND_TRY(nd_exec_open(settings->backend, graph, &exec, &run->exec));
     out->batch = nd_exec_batch(run->exec);
     return nd_status_ok;

@@ -8,29 +8,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A known number of values for each image, which a plan makes. */
-static bool outputs_planned(const nd_graph *graph, int value) {
+/* A known number of values for each image, which a plan makes. varies[n_values]: what depends on images. */
+static bool outputs_planned(const nd_graph *graph, const bool *varies, int value) {
     const nd_value *of = &graph->values[value], *images = &graph->values[graph->inputs[0]];
     const bool whole = of->dtype > nd_dtype_bf16 && of->dtype != nd_dtype_bool;
-    return nd_value_size(graph, value) && of->dims[0] == images->dims[0] && !of->init && !whole;
+    return nd_value_size(graph, value) && of->dims[0] == images->dims[0] && varies[value] && !whole;
 }
 
 nd_status nd_outputs_open(const nd_graph *graph, nd_outputs *out) {
     int heads[nd_heads_max];
+    nd_status status = nd_status_ok;
+    bool *varies = nd_alloc_array((size_t)graph->n_values, sizeof *varies);
     *out = (nd_outputs){.graph = graph};
+    ND_REQUIRE_DONE(varies, nd_status_memory, "bench: out of memory");
+    nd_mark_images(graph, varies);
     for (int i = 0; i < graph->n_outputs; i++)
-        out->apart = out->apart || !outputs_planned(graph, graph->outputs[i]);
+        out->apart = out->apart || !outputs_planned(graph, varies, graph->outputs[i]);
     const int count = out->apart ? nd_graph_heads(graph, heads) : graph->n_outputs;
     const int *from = out->apart ? heads : graph->outputs;
     out->values = nd_alloc_array((size_t)count + 1, sizeof *out->values);
-    ND_REQUIRE(out->values, nd_status_memory, "bench: out of memory");
+    ND_REQUIRE_DONE(out->values, nd_status_memory, "bench: out of memory");
     for (int i = 0; i < count; i++)
-        if (outputs_planned(graph, from[i])) out->values[out->n++] = from[i];
-    if (out->n) return nd_status_ok;
-    nd_outputs_close(out);
-    return nd_fail(nd_status_unsupported,
-                   "bench: %s: %s does not hold a known number of values for each image", graph->name,
-                   graph->n_outputs ? graph->values[graph->outputs[0]].name : "no output");
+        if (outputs_planned(graph, varies, from[i])) out->values[out->n++] = from[i];
+    ND_REQUIRE_DONE(out->n, nd_status_unsupported,
+                    "bench: %s: %s does not hold a known number of values for each image", graph->name,
+                    graph->n_outputs ? graph->values[graph->outputs[0]].name : "no output");
+done:
+    free(varies);
+    if (status) nd_outputs_close(out);
+    return status;
 }
 
 void nd_outputs_close(nd_outputs *outputs) {
@@ -56,6 +62,7 @@ nd_status nd_outputs_run(const nd_outputs *outputs, nd_backend *backend, const n
         to += n * nd_value_size(outputs->graph, outputs->values[i]);
     }
     if (!exec || outputs->apart) {
+        now.by_image = true;
         now.outputs = outputs->values;
         now.n_outputs = outputs->n;
         ND_TRY_DONE(nd_exec_open(backend, outputs->graph, &now, &own));

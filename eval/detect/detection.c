@@ -48,6 +48,7 @@ static nd_status detection_open(nd_detection_network *network, const nd_graph *g
     ND_TRY(detection_allocate(network, batches, first));
     const nd_exec_settings exec = {.batch = out->decode.ready ? 1 : batches->batch,
                                    .shrink = true,
+                                   .by_image = true,
                                    .precision = settings->precision,
                                    .outputs = out->decode.outputs,
                                    .n_outputs = out->decode.n_outputs};

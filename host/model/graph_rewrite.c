@@ -41,9 +41,11 @@ bool nd_graph_is_output(const nd_graph *graph, int value) {
     return false;
 }
 
-/* One dimension beside the batch, others of 1; else 0. */
-static int64_t value_classes(const nd_value *value) {
-    int64_t classes = value->rank > 1 ? 1 : 0;
+/* One dimension beside the batch, which comes first, and others of 1; else 0. */
+static int64_t value_classes(const nd_graph *graph, const nd_value *value) {
+    const nd_value *images = &graph->values[graph->inputs[0]];
+    if (value->rank < 2 || images->rank < 1 || value->dims[0] != images->dims[0]) return 0;
+    int64_t classes = 1;
     for (int i = 1; i < value->rank; i++) {
         if (value->dims[i] < 1 || (classes > 1 && value->dims[i] > 1)) return 0;
         classes *= value->dims[i];
@@ -54,8 +56,8 @@ static int64_t value_classes(const nd_value *value) {
 int nd_graph_class_scores(const nd_graph *graph, int64_t *classes) {
     int scores = -1;
     *classes = 0;
-    for (int i = 0; i < graph->n_outputs && *classes < 2; i++) {
-        const int64_t found = value_classes(&graph->values[graph->outputs[i]]);
+    for (int i = 0; i < graph->n_outputs && graph->n_inputs && *classes < 2; i++) {
+        const int64_t found = value_classes(graph, &graph->values[graph->outputs[i]]);
         if (found <= *classes) continue;
         scores = graph->outputs[i];
         *classes = found;

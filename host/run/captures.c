@@ -75,6 +75,7 @@ static nd_status open_exec(nd_captures *captures, nd_backend *backend, int64_t b
     nd_exec_settings settings = {
         .batch = batch,
         .shrink = true,
+        .by_image = true,
         .inputs = inputs,
         .n_inputs = n_inputs,
         .outputs = wanted,

@@ -29,6 +29,8 @@ typedef struct nd_exec_settings {
     bool turned; /* activations of images in the other of NHWC and NCHW than the backend's own: its libraries
                     may be faster there. A kernel that runs in the own order alone is refused. */
     bool time_nodes;
+    bool by_image; /* every output must be of so many numbers an image, one image after the other, which one
+                      is not where another axis comes first or no image goes into it */
     /* Values fed instead of the graph's inputs: runs only what lies between; NULL = graph's. */
     const int *inputs;
     int n_inputs;

@@ -103,6 +103,7 @@ nd_status nd_score_tail_open(nd_backend *backend, const nd_graph *graph, int val
     out->value = value;
     const nd_exec_settings settings = {.batch = batch,
                                        .shrink = true,
+                                       .by_image = true,
                                        .inputs = &value,
                                        .n_inputs = 1,
                                        .outputs = heads,
@@ -133,6 +134,7 @@ nd_status nd_score_rest_open(nd_backend *backend, const nd_graph *graph, int y, 
     }
     const nd_exec_settings settings = {.batch = batch,
                                        .shrink = true,
+                                       .by_image = true,
                                        .inputs = inputs,
                                        .n_inputs = n_sides + 1,
                                        .outputs = shared ? &tail->value : heads,

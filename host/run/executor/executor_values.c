@@ -196,6 +196,19 @@ static nd_status exec_rebatch(nd_exec *exec) {
     return nd_status_ok;
 }
 
+static nd_status exec_check_images(const nd_exec *exec) {
+    for (int i = 0; i < exec->settings.n_outputs; i++) {
+        const int value = exec->settings.outputs[i];
+        const nd_exec_value *v = &exec->values[value];
+        if (nd_exec_is_late(exec, value)) continue;
+        const bool varies = nd_exec_computed(exec, value) && !v->fixed;
+        ND_REQUIRE(varies && v->rank > 0 && v->dims[0] == exec->settings.batch, nd_status_unsupported,
+                   "%s: %s does not begin with the images of a batch", exec->graph->name,
+                   exec->graph->values[value].name);
+    }
+    return nd_status_ok;
+}
+
 nd_status nd_exec_trace(nd_exec *exec) {
     const nd_graph *graph = exec->graph;
     for (int i = 0; i < graph->n_values; i++) {
@@ -209,6 +222,7 @@ nd_status nd_exec_trace(nd_exec *exec) {
     for (int i = 0; i < graph->n_nodes; i++)
         if (exec->needed[i]) ND_TRY(exec_check_node(exec, &graph->nodes[i]));
     ND_TRY(exec_rebatch(exec));
+    if (exec->settings.by_image) ND_TRY(exec_check_images(exec));
     for (int i = 0; i < graph->n_values; i++) {
         const nd_exec_value *value = &exec->values[i];
         if (!nd_exec_computed(exec, i) || nd_exec_is_late(exec, i)) continue;

@@ -346,3 +346,34 @@ Test(accuracy, takes_the_output_that_is_a_list_of_scores_and_says_so) {
     }
     nd_backend_close(backend);
 }
+
+/* Scores turned around, and scores that no image goes into: neither is a row for each image, whatever room
+ * there is for it. */
+Test(accuracy, scores_that_are_no_rows_of_images_are_refused) {
+    const float images[4] = {0};
+    const int32_t labels[2] = {0, 1};
+    nd_backend *backend;
+    nd_accuracy accuracy;
+    OK(nd_backend_open("ref", &(nd_backend_settings){0}, &backend));
+    for (int constant = 0; constant < 2; constant++) {
+        nd_graph *graph = identity_network(2, 1);
+        nd_node *node;
+        int x = graph->outputs[0];
+        const int y = add_value(graph, "around");
+        if (constant) x = add_floats(graph, "row", 2, (int64_t[]){1, 2}, NULL);
+        OK(nd_graph_add_node(graph, constant ? nd_op_relu : nd_op_transpose, "turn", &x, 1, &y, 1, &node));
+        if (!constant) {
+            node->attr.n = 2;
+            node->attr.list[0] = 1;
+        }
+        graph->n_outputs = 0;
+        finish(graph, y, 1);
+        fixed_batches stream = fixed(images, labels, 2, 2, 2);
+        const nd_accuracy_settings settings = {.backend = backend};
+        cr_expect_eq(nd_accuracy_measure(graph, &stream.batches, &settings, &accuracy),
+                     constant ? nd_status_unsupported : nd_status_usage);
+        cr_expect(strstr(nd_error(), "around"), "%s", nd_error());
+        nd_graph_free(graph);
+    }
+    nd_backend_close(backend);
+}
