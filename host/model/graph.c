@@ -281,7 +281,7 @@ const nd_tensor *nd_graph_constant(const nd_graph *graph, const nd_node *node, i
 static nd_status graph_clone_values(const nd_graph *graph, nd_graph *copy) {
     for (int i = 0; i < graph->n_values; i++) {
         const nd_value *from = &graph->values[i];
-        int value;
+        int value = -1;
         ND_TRY(nd_graph_add_value(copy, from->name, &value));
         nd_value *to = &copy->values[value];
         if (from->init) ND_TRY(nd_graph_set_init(copy, value, from->init));
@@ -349,6 +349,7 @@ nd_status nd_graph_clone(const nd_graph *graph, nd_graph **out) {
     ND_TRY(nd_graph_new(graph->name, out));
     nd_graph *copy = *out;
     copy->opset = graph->opset;
+    copy->exported = graph->exported;
     copy->source = nd_buffer_ref(graph->source);
     copy->anew = graph->anew;
     nd_status status;

@@ -235,9 +235,10 @@ typedef struct nd_graph {
     int *outputs, n_outputs;
     nd_meta *meta;
     int n_meta, cap_meta;
-    int64_t opset;      /* of the default ONNX domain; 17 for graphs nd builds */
-    nd_buffer *source;  /* the file it came from, when nodes refer to its bytes */
-    bool anew;          /* is written anew, not as that file with what nd changed (nd_onnx_anew) */
+    int64_t opset;     /* of the default ONNX domain; 17 for graphs nd builds */
+    nd_buffer *source; /* the file it came from, when nodes refer to its bytes */
+    int64_t exported;  /* images that the first input was declared for, once inferred; 1 where that is open */
+    bool anew;         /* is written anew, not as that file with what nd changed (nd_onnx_anew) */
     const char *folder; /* of that file, for its external data; NULL where it has none */
     nd_arena arena;
     struct nd_graph_names *names; /* private: finds values and nodes by name */

@@ -16,6 +16,10 @@ static nd_status infer_inputs(nd_infer *infer) {
     nd_graph *graph = infer->graph;
     const nd_infer_settings *settings = infer->settings;
     infer->declared = -1;
+    if (!graph->exported) {
+        const nd_value *images = graph->n_inputs ? &graph->values[graph->inputs[0]] : NULL;
+        graph->exported = images && images->rank > 0 && images->dims[0] > 0 ? images->dims[0] : 1;
+    }
     for (int i = 0; i < graph->n_inputs; i++) {
         nd_value *value = &graph->values[graph->inputs[i]];
         if (!i && value->rank > 0) infer->declared = value->dims[0];

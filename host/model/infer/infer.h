@@ -14,7 +14,8 @@
  * What follows from shapes (Shape-Gather-Concat-Reshape chains of exporters) is computed, exactly for this
  * batch and size: its values become initializers marked `computed`, its nodes are set aside, and both are
  * computed anew when the graph is inferred again. Operands that must be constant (shapes, axes, bounds) are
- * read into `attr`. A constant shape of a Reshape that was exported for one image takes the batch as well.
+ * read into `attr`. A constant shape of a Reshape or Resize that begins with the images that the file was
+ * exported for takes the batch as well.
  * Axes become non-negative, absent lists (transpose, reduce_mean) are filled in, windows get their kernel and
  * automatic padding.
  *

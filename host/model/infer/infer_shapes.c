@@ -174,6 +174,16 @@ static nd_status shape_flatten(nd_infer *infer, nd_node *node, const nd_value *x
     return nd_status_ok;
 }
 
+/* The first entry of a shape, which input `slot` of the node is: files that were exported for so many images
+ * say that number where they mean the batch. A shape that is computed means what it says. */
+static int64_t shape_first(nd_infer *infer, const nd_node *node, int slot, const nd_value *x) {
+    const nd_value *shape = nd_infer_input(infer, node, slot);
+    const int64_t first = node->attr.n ? node->attr.list[0] : 0;
+    const bool said = first == infer->graph->exported && !(shape && shape->computed);
+    const bool of_images = x->rank && x->dims[0] == infer->settings->batch;
+    return of_images && said ? infer->settings->batch : first;
+}
+
 /* The shape in attr->list with `first` in place of its first entry. */
 static nd_status shape_reshape_to(const nd_attr *attr, int64_t first, const nd_value *x, nd_value *y) {
     int open = -1;
@@ -196,16 +206,12 @@ static nd_status shape_reshape_to(const nd_attr *attr, int64_t first, const nd_v
 
 static nd_status shape_reshape(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
     const nd_attr *attr = &node->attr;
-    const int64_t batch = infer->settings->batch, first = attr->n ? attr->list[0] : 0;
     ND_REQUIRE(attr->n <= nd_rank_max, nd_status_unsupported, "%d dimensions, at most %d", attr->n,
                nd_rank_max);
-    /* Files exported for one image say 1 where they mean the batch; a shape that is computed means what it
-     * says. */
-    const nd_value *shape = nd_infer_input(infer, node, 1);
-    const bool one_image =
-        first == 1 && batch > 1 && x->rank && x->dims[0] == batch && !(shape && shape->computed);
-    if (one_image && !shape_reshape_to(attr, batch, x, y)) return nd_status_ok;
-    return shape_reshape_to(attr, first, x, y);
+    const int64_t said = attr->n ? attr->list[0] : 0;
+    const int64_t first = shape_first(infer, node, 1, x);
+    if (first != said && !shape_reshape_to(attr, first, x, y)) return nd_status_ok;
+    return shape_reshape_to(attr, said, x, y);
 }
 
 static nd_status shape_squeeze(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
@@ -334,8 +340,8 @@ static nd_status shape_tile(nd_infer *infer, nd_node *node, const nd_value *x, n
 }
 
 static nd_status shape_resize(nd_infer *infer, nd_node *node, const nd_value *x, nd_value *y) {
-    (void)infer;
     nd_attr *attr = &node->attr;
+    const int64_t first = attr->size ? attr->list[0] : shape_first(infer, node, 3, x);
     ND_REQUIRE(!attr->n || attr->n == (attr->size ? attr->size : x->rank), nd_status_format,
                "%d sizes for input %s", attr->n, ND_DIMS(x));
     for (int i = 0; i < attr->n; i++) {
@@ -343,8 +349,8 @@ static nd_status shape_resize(nd_infer *infer, nd_node *node, const nd_value *x,
         ND_TRY(nd_infer_axis("axes", &axis, x->rank));
         ND_REQUIRE(attr->list[i] > 0, nd_status_format, "size %lld of axis %lld", (long long)attr->list[i],
                    (long long)axis);
-        y->dims[axis] = attr->list[i];
-        attr->resize.scales[axis] = (float)attr->list[i] / (float)x->dims[axis];
+        y->dims[axis] = i ? attr->list[i] : first;
+        attr->resize.scales[axis] = (float)y->dims[axis] / (float)x->dims[axis];
     }
     for (int i = 0; !attr->n && i < x->rank; i++)
         y->dims[i] = (int64_t)floor((double)x->dims[i] * (double)attr->resize.scales[i]);

@@ -388,3 +388,25 @@ Test(infer, lists_are_reduced_to_a_number) {
         }
     }
 }
+
+/* A file for eight images says eight where it means all of them, in whatever order batches come, and in
+ * copies of its graph. */
+Test(infer, shapes_for_so_many_images_take_the_batch) {
+    static const int64_t batches[] = {8, 1, 3, 8};
+    nd_graph *graph = new_graph("eight"), *copy;
+    const int x = add_input(graph, "x", 4, (int64_t[]){8, 3, 4, 4});
+    const int sizes = add_ints(graph, 1, 4, (int64_t[]){8, 3, 8, 8});
+    const int wide = add_node(graph, nd_op_resize, NULL, (int[]){x, -1, -1, sizes}, 4, NULL);
+    const int shape = add_ints(graph, 1, 2, (int64_t[]){8, -1});
+    const int y = add_node(graph, nd_op_reshape, NULL, (int[]){wide, shape}, 2, NULL);
+    finish(graph, y, 8);
+    for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
+        OK(infer(graph, batches[b]));
+        OK(nd_graph_clone(graph, &copy));
+        OK(infer(copy, batches[b] + 1));
+        cr_expect(graph->values[y].dims[0] == batches[b] && graph->values[y].dims[1] == 192);
+        cr_expect_eq(copy->values[copy->outputs[0]].dims[0], batches[b] + 1);
+        nd_graph_free(copy);
+    }
+    nd_graph_free(graph);
+}
