@@ -14,6 +14,14 @@ for share in 1/2 2/2; do
     nd sweep glyphs "${quick[@]}" --method dwpw,pwdw --rank 8,9 --shard $share --json share.jsonl --quiet >/dev/null
 done
 echo "two shares have all rows: $(cmp <(fields <rows.jsonl | sed 's/ *pareto.*//' | sort) <(fields <share.jsonl | sed 's/ *pareto.*//' | sort) && echo yes)"
+# Every original of a sweep over dtypes and batches has its row in one of the shares, however many these are.
+over=(glyphs --limit 8 --method dwpw --rank 8,9 --dtype fp32,bf16 --batch 4,8 --quiet)
+which() { while read -r row; do grep -oE '"(rank|dtype|batch)":("[^"]*"|[^,}]*)' <<<"$row" | paste -sd ' '; done | sort; }
+nd sweep "${over[@]}" --json - | which >whole
+for shares in 2 3 4; do
+    for share in $(seq $shares); do nd sweep "${over[@]}" --shard "$share/$shares" --json -; done | which >shared
+    echo "$shares shares have all $(wc -l <whole) rows once: $(cmp whole shared && echo yes)"
+done
 # The better of two methods in each layer is what `nd decouple` makes of both.
 nd sweep glyphs "${quick[@]}" --method dwpw,dwpw/spatial --macs-ratio 3 --quiet --json mixed.jsonl >/dev/null
 nd decouple glyphs --method dwpw,spatial --macs-ratio 3 -o mixed.onnx --quiet --json decoupled.jsonl >/dev/null

@@ -47,6 +47,7 @@ typedef struct sweep {
     nd_args *args;
     nd_sweep_points points;
     size_t share, shares;
+    size_t index;      /* of the point at hand */
     bool out_of_reach; /* the point at hand: this network cannot be decoupled so */
     size_t left_out;   /* such points */
     nd_graph *model;   /* folded, inferred for one image */
@@ -186,26 +187,6 @@ static void start_row(const sweep *s, const nd_args *point, const char *what, nd
     nd_row_set_text(row, nd_field_point, hex);
 }
 
-/* The original's row does not depend on how others are decoupled: its point has no such options, but in 8
- * bits those of its ranges, the last ones. */
-static nd_status original_args(const nd_args *point, bool quantised, nd_args *out) {
-    static const char *const kept[] = {
-        "backend",          "dtype",    "batch",   "data",  "first",  "limit", "device", "isa",
-        "preprocess",       "input",    "tune",    "bench", "decode", "score", "calib",  "calib-images",
-        "calib-preprocess", "quantize", "max-drop"};
-    const size_t n_kept = sizeof kept / sizeof *kept - (quantised ? 0 : 5);
-    *out = *point;
-    out->arena = (nd_arena){0};
-    out->n_values = 0;
-    out->values = nd_arena_alloc(&out->arena, (point->n_values + 1) * sizeof *out->values);
-    ND_REQUIRE(out->values, nd_status_memory, "no memory for a sweep");
-    for (size_t i = 0; i < point->n_values; i++)
-        for (size_t k = 0; k < n_kept; k++)
-            if (!strcmp(point->values[i].option->name, kept[k]))
-                out->values[out->n_values++] = point->values[i];
-    return nd_status_ok;
-}
-
 static nd_status measure_accuracy(sweep *s, nd_row *row) {
     stage *st = s->stage;
     if (s->detector.decode) return nd_sweep_detect(&s->detector, NULL, st->original, st->batches, row);
@@ -215,14 +196,16 @@ static nd_status measure_accuracy(sweep *s, nd_row *row) {
     return nd_accuracy_row(&st->accuracy, NULL, st->batches, row);
 }
 
-/* The original's accuracy is needed for every drop, its row only once. */
+/* The original's accuracy is needed for every drop, its row only once, in one of all shares. */
 static nd_status measure_original(sweep *s, const nd_args *point) {
     stage *st = s->stage;
     if (st->measured) return nd_status_ok;
     nd_args options;
     nd_row row = {0};
+    size_t first;
     nd_status status = nd_status_ok;
-    ND_TRY(original_args(point, nd_precision_is_quantised(st->precision), &options));
+    ND_TRY(nd_sweep_first(&s->points, s->index, &first));
+    ND_TRY(nd_sweep_original(point, &options));
     start_row(s, &options, "original", &row);
     nd_row_set_text(&row, nd_field_method, "none");
     nd_row_set_text(&row, nd_field_form, "none");
@@ -232,7 +215,7 @@ static nd_status measure_original(sweep *s, const nd_args *point) {
     if (st->batches) ND_TRY_DONE(measure_accuracy(s, &row));
     if (nd_args_has(s->args, "bench")) ND_TRY_DONE(nd_peaks_measure(st->backend, st->precision, &st->peaks));
     st->measured = true;
-    if (s->share == 0 && !nd_sweep_rows_has(&s->rows, row.values[nd_field_point].text))
+    if (first % s->shares == s->share && !nd_sweep_rows_has(&s->rows, row.values[nd_field_point].text))
         status = nd_sweep_rows_add(&s->rows, &row);
 done:
     nd_row_free(&row);
@@ -382,6 +365,7 @@ static nd_status do_all(sweep *s) {
         nd_progress_report(&s->progress, "sweep", (int64_t)i, (int64_t)s->points.count);
         if (i % s->shares != s->share) continue;
         nd_args point;
+        s->index = i;
         s->out_of_reach = false;
         ND_TRY(nd_sweep_point(&s->points, i, &point));
         nd_status status = do_point(s, &point);

@@ -218,6 +218,49 @@ void nd_sweep_point_sha256(const nd_args *point, const char *identity, char hex[
     nd_sha256_hex(&hash, hex);
 }
 
+/* The last five are those of the ranges. */
+nd_status nd_sweep_original(const nd_args *point, nd_args *out) {
+    static const char *const kept[] = {
+        "backend",          "dtype",    "batch",   "data",  "first",  "limit", "device", "isa",
+        "preprocess",       "input",    "tune",    "bench", "decode", "score", "calib",  "calib-images",
+        "calib-preprocess", "quantize", "max-drop"};
+    nd_precision precision;
+    ND_TRY(nd_cli_precision(nd_args_text(point, "dtype", "fp32"), &precision));
+    const size_t n_kept = sizeof kept / sizeof *kept - (nd_precision_is_quantised(precision) ? 0 : 5);
+    *out = *point;
+    out->arena = (nd_arena){0};
+    out->n_values = 0;
+    out->values = nd_arena_alloc(&out->arena, (point->n_values + 1) * sizeof *out->values);
+    ND_REQUIRE(out->values, nd_status_memory, "no memory for a sweep");
+    for (size_t i = 0; i < point->n_values; i++)
+        for (size_t k = 0; k < n_kept; k++)
+            if (!strcmp(point->values[i].option->name, kept[k]))
+                out->values[out->n_values++] = point->values[i];
+    return nd_status_ok;
+}
+
+static nd_status original_sha256(const nd_sweep_points *points, size_t index, char hex[65]) {
+    nd_args point, original;
+    ND_TRY(nd_sweep_point(points, index, &point));
+    const nd_status status = nd_sweep_original(&point, &original);
+    if (!status) {
+        nd_sweep_point_sha256(&original, "", hex);
+        nd_args_free(&original);
+    }
+    nd_args_free(&point);
+    return status;
+}
+
+nd_status nd_sweep_first(const nd_sweep_points *points, size_t index, size_t *first) {
+    char wanted[65], hex[65] = "";
+    ND_TRY(original_sha256(points, index, wanted));
+    for (*first = 0; *first < index; (*first)++) {
+        ND_TRY(original_sha256(points, *first, hex));
+        if (!strcmp(hex, wanted)) break;
+    }
+    return nd_status_ok;
+}
+
 const char *nd_sweep_rule(const nd_args *point, double *target) {
     *target = NAN;
     for (size_t i = 0; i < sizeof rule_options / sizeof *rule_options; i++) {

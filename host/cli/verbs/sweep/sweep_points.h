@@ -41,6 +41,14 @@ nd_status nd_sweep_points_check(const nd_sweep_points *points);
 /* The command line of point `index`; free with nd_args_free. */
 nd_status nd_sweep_point(const nd_sweep_points *points, size_t index, nd_args *out);
 
+/* The command line of the original that point is compared with: how it is run and what it is measured on, but
+ * not how it is decoupled; in 8 bits its ranges too. Free with nd_args_free. */
+nd_status nd_sweep_original(const nd_args *point, nd_args *out);
+
+/* The first point that is compared with the same original as point `index`: whoever does it writes the
+ * original's row, so that of any number of shares one has it. */
+nd_status nd_sweep_first(const nd_sweep_points *points, size_t index, size_t *first);
+
 /* "1/4": 0-based share and number of shares. */
 nd_status nd_sweep_shard(const nd_args *args, size_t *share, size_t *shares);
 
