@@ -22,6 +22,14 @@ for shares in 2 3 4; do
     for share in $(seq $shares); do nd sweep "${over[@]}" --shard "$share/$shares" --json -; done | which >shared
     echo "$shares shares have all $(wc -l <whole) rows once: $(cmp whole shared && echo yes)"
 done
+# A time is that of so many threads: with others it is measured again, and what is not timed is not.
+timed() { nd sweep glyphs "${quick[@]}" --method dwpw --rank 9 --json "$1" "${@:2}" 2>&1 | grep already || echo "all of it was measured"; }
+timed timed.jsonl --threads 1 --bench --time-limit 0.1
+timed timed.jsonl --threads 1 --bench --time-limit 0.1
+timed timed.jsonl --threads 2 --bench --time-limit 0.1
+timed timed.jsonl --threads 2 --bench --time-limit 0.2
+timed untimed.jsonl --threads 1
+timed untimed.jsonl --threads 2
 # The better of two methods in each layer is what `nd decouple` makes of both.
 nd sweep glyphs "${quick[@]}" --method dwpw,dwpw/spatial --macs-ratio 3 --quiet --json mixed.jsonl >/dev/null
 nd decouple glyphs --method dwpw,spatial --macs-ratio 3 -o mixed.onnx --quiet --json decoupled.jsonl >/dev/null

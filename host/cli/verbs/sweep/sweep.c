@@ -169,7 +169,7 @@ static nd_accuracy_settings accuracy_settings(const sweep *s) {
 /* All fields that are known before any work, and the name under which the point is found again. */
 static void start_row(const sweep *s, const nd_args *point, const char *what, nd_row *row) {
     const stage *st = s->stage;
-    char hex[65], identity[1024];
+    char hex[65], identity[1024], threads[32] = "";
     nd_row_provenance(row, s->args->argc, s->args->argv);
     nd_row_set_text(row, nd_field_verb, "sweep");
     nd_row_set_name(row, nd_field_model, s->args->positional[0]);
@@ -181,7 +181,9 @@ static void start_row(const sweep *s, const nd_args *point, const char *what, nd
     nd_row_set_text(row, nd_field_dtype, nd_precision_name(st->precision));
     nd_row_set_int(row, nd_field_batch, st->together);
     nd_row_threads(row);
-    snprintf(identity, sizeof identity, "%s %s %s %s %s", what, s->sha256, st->backend->device,
+    if (nd_sweep_is_timed(point))
+        snprintf(threads, sizeof threads, " %" PRId64 " threads", row->values[nd_field_threads].i);
+    snprintf(identity, sizeof identity, "%s %s %s%s %s %s", what, s->sha256, st->backend->device, threads,
              st->batches ? st->batches->sha256 : "", st->batches ? st->batches->preprocess : "");
     nd_sweep_point_sha256(point, identity, hex);
     nd_row_set_text(row, nd_field_point, hex);

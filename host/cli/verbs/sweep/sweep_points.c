@@ -189,13 +189,22 @@ nd_status nd_sweep_shard(const nd_args *args, size_t *share, size_t *shares) {
     return nd_status_ok;
 }
 
-/* Where rows go, how much is said and who does it: no part of the result. */
-static bool shapes_result(const nd_option *option) {
-    static const char *const others[] = {"json",  "csv",     "md",      "sql",    "quiet",      "verbose",
-                                         "shard", "threads", "workers", "output", "time-limit", "help"};
+bool nd_sweep_is_timed(const nd_args *point) {
+    nd_precision precision;
+    const bool quantised = nd_precision_find(nd_args_text(point, "dtype", "fp32"), &precision) &&
+                           nd_precision_is_quantised(precision);
+    return nd_args_has(point, "bench") || nd_args_has(point, "latency-ratio") ||
+           (quantised && nd_cli_quantizes_auto(point));
+}
+
+/* Where rows go, how much is said and who does it: no part of the result. How long a time is measured for is,
+ * where there is one. */
+static bool shapes_result(const nd_option *option, bool timed) {
+    static const char *const others[] = {"json",  "csv",     "md",      "sql",    "quiet", "verbose",
+                                         "shard", "threads", "workers", "output", "help"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (!strcmp(option->name, others[i])) return false;
-    return true;
+    return timed || strcmp(option->name, "time-limit") != 0;
 }
 
 static void hash_text(nd_sha256 *hash, const char *text) {
@@ -203,12 +212,13 @@ static void hash_text(nd_sha256 *hash, const char *text) {
 }
 
 void nd_sweep_point_sha256(const nd_args *point, const char *identity, char hex[65]) {
+    const bool timed = nd_sweep_is_timed(point);
     nd_sha256 hash;
     nd_sha256_init(&hash);
     hash_text(&hash, identity);
     /* In the order of the table, so that the order on the command line does not matter. */
     for (size_t o = 0; o < nd_option_count; o++) {
-        if (!shapes_result(&nd_option_table[o])) continue;
+        if (!shapes_result(&nd_option_table[o], timed)) continue;
         for (size_t i = 0; i < point->n_values; i++) {
             if (point->values[i].option != &nd_option_table[o]) continue;
             hash_text(&hash, nd_option_table[o].name);

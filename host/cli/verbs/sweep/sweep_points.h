@@ -52,8 +52,11 @@ nd_status nd_sweep_first(const nd_sweep_points *points, size_t index, size_t *fi
 /* "1/4": 0-based share and number of shares. */
 nd_status nd_sweep_shard(const nd_args *args, size_t *share, size_t *shares);
 
+/* Whether a time is part of the result, or shapes it: then the number of threads does too. */
+bool nd_sweep_is_timed(const nd_args *point);
+
 /* SHA-256 over everything that makes the result what it is: the options of the point, but not where it is
- * written or which share it is in, and `identity` (weights, data, device). */
+ * written or which share it is in, and `identity` (weights, data, device, threads of what is timed). */
 void nd_sweep_point_sha256(const nd_args *point, const char *identity, char hex[65]);
 
 /* The rule of a point, for its row: "rank", "energy", ...; its target; NULL and NaN where there is none. */
