@@ -44,6 +44,11 @@ calibrated --calib-preprocess glyphs | scores >named
 calibrated --calib-preprocess glyphs,mean=0 | scores >other
 echo "named: $(cmp -s same named && echo same || echo other) scores, mean=0: $(cmp -s same other && echo same || echo other) scores"
 echo "evaluated on: $(cat same named other | grep preprocess | sort | uniq -c | sed 's/^ *//')"
+# What a backend lacks is told before any work; what fails in a later point leaves what was done before.
+try glyphs "${quick[@]}" --rank 9 --backend ref --dtype fp32,tf32 --json lacks.jsonl
+echo "rows: $(cat lacks.jsonl 2>/dev/null | wc -l)"
+try glyphs "${quick[@]}" --method dwpw --rank 2 --calib none,imagefolder:nowhere --json some.jsonl | grep -oE '^exit .*|rank +2'
+fields <some.jsonl
 try glyphs --shard 3/2
 try glyphs --shard two
 try glyphs --rank 0 "${quick[@]}"

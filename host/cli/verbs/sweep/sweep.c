@@ -361,6 +361,33 @@ done:
     return status;
 }
 
+static void leave_out(nd_args *point, const char *option) {
+    size_t n = 0;
+    for (size_t i = 0; i < point->n_values; i++)
+        if (strcmp(point->values[i].option->name, option) != 0) point->values[n++] = point->values[i];
+    point->n_values = n;
+}
+
+/* Whether there is such a backend, with such kernels for the original: told before any work. In 8 bits what a
+ * backend lacks runs in fp32. All else that may fail is told by the point that it fails in. */
+static nd_status check_backend(void *user, nd_args *point) {
+    const sweep *s = user;
+    const char *name = nd_args_text(point, "backend", "auto"), *dtype = nd_args_text(point, "dtype", "fp32");
+    nd_exec_settings settings = {.batch = 1, .shrink = true};
+    nd_backend *backend;
+    nd_exec *exec = NULL;
+    leave_out(point, "tune"); /* nothing is timed */
+    ND_TRY(nd_cli_precision(dtype, &settings.precision));
+    nd_status status = nd_cli_backend(point, &backend);
+    if (status) return nd_fail_in(status, "--backend %s", name);
+    if (!nd_precision_is_quantised(settings.precision))
+        status = nd_exec_open(backend, s->model, &settings, &exec);
+    nd_exec_close(exec);
+    nd_backend_close(backend);
+    return status == nd_status_backend ? nd_fail_in(status, "--backend %s, --dtype %s", name, dtype)
+                                       : nd_status_ok;
+}
+
 static nd_status do_all(sweep *s) {
     size_t made = 0;
     for (size_t i = 0; i < s->points.count; i++) {
@@ -395,11 +422,11 @@ nd_status nd_verb_sweep(nd_args *args) {
     ND_TRY_DONE(nd_sweep_detector_open(args, &s.detector));
     ND_TRY_DONE(nd_sweep_shard(args, &s.share, &s.shares));
     ND_TRY_DONE(nd_cli_folded(args, args->positional[0], &s.model, s.sha256));
+    ND_TRY_DONE(nd_sweep_points_backends(&s.points, check_backend, &s));
     ND_TRY_DONE(nd_sweep_rows_open(args, &s.rows));
     status = do_all(&s);
-    /* What was done before the device failed is shown too. */
-    const bool device = status == nd_status_device || status == nd_status_memory;
-    const bool some = !status || (device && s.rows.count > s.rows.resumed);
+    /* What was done before something failed is shown too. */
+    const bool some = !status || s.rows.count > s.rows.resumed;
     const nd_status finished = some ? nd_sweep_rows_finish(&s.rows) : nd_status_ok;
     if (finished) status = finished;
 done:

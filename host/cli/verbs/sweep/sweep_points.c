@@ -173,6 +173,31 @@ nd_status nd_sweep_points_check(const nd_sweep_points *points) {
     return nd_status_ok;
 }
 
+/* How many values an option has, 1 where it is no axis, and how far apart they lie in the order of points. */
+static size_t find_axis(const nd_sweep_points *points, const char *name, size_t *stride) {
+    *stride = points->count;
+    for (size_t a = 0; a < points->n_axes; a++) {
+        *stride /= points->axes[a].n;
+        if (!strcmp(points->axes[a].values[0].option->name, name)) return points->axes[a].n;
+    }
+    *stride = 0;
+    return 1;
+}
+
+nd_status nd_sweep_points_backends(const nd_sweep_points *points, nd_sweep_check *check, void *user) {
+    size_t next_backend, next_dtype;
+    const size_t backends = find_axis(points, "backend", &next_backend);
+    const size_t dtypes = find_axis(points, "dtype", &next_dtype);
+    for (size_t i = 0; i < backends * dtypes; i++) {
+        nd_args point;
+        ND_TRY(nd_sweep_point(points, i / dtypes * next_backend + i % dtypes * next_dtype, &point));
+        const nd_status status = check(user, &point);
+        nd_args_free(&point);
+        ND_TRY(status);
+    }
+    return nd_status_ok;
+}
+
 nd_status nd_sweep_shard(const nd_args *args, size_t *share, size_t *shares) {
     const char *text = nd_args_text(args, "shard", NULL);
     *share = 0;
