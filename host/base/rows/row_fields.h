@@ -164,7 +164,7 @@ ND_FIELD(calib, text, key, "DATASET the network was calibrated on; null for weig
 ND_FIELD(point, text, provenance, "SHA-256 that names a point of a sweep, so that it is not done twice")
 ND_FIELD(pareto, flag, measured, "no other row of the sweep is better in both accuracy and MACs")
 ND_FIELD(pareto_time, flag, measured, "the same for accuracy and measured time, where that is known")
-ND_FIELD(verdict, text, measured, "FASTER, SAME, SLOWER or UNSURE")
+ND_FIELD(verdict, text, measured, "SAME, FASTER, UNSURE, MISSING, SLOWER, WORSE or UNJUDGED")
 ND_FIELD(change, real, measured, "new ratio / base ratio; above 1 is faster")
 ND_FIELD(change_lo, real, measured, "lower end of the bootstrap 95 % interval")
 ND_FIELD(change_hi, real, measured, "upper end")
