@@ -55,7 +55,8 @@ nd_status nd_sweep_shard(const nd_args *args, size_t *share, size_t *shares);
 /* Whether a time is part of the result, or shapes it: then the number of threads does too. */
 bool nd_sweep_is_timed(const nd_args *point);
 
-/* Calls `check` for one point of every backend and dtype: does that backend do that dtype? */
+/* Where there are several, calls `check` for one point of every backend and dtype: does that backend do that
+ * dtype? */
 typedef nd_status nd_sweep_check(void *user, nd_args *point);
 nd_status nd_sweep_points_backends(const nd_sweep_points *points, nd_sweep_check *check, void *user);
 
