@@ -97,10 +97,6 @@ static nd_status same_machine(const nd_row *base, const nd_row *now) {
     return nd_status_ok;
 }
 
-static bool moved(nd_verdict time) {
-    return time == nd_verdict_slower || time == nd_verdict_faster;
-}
-
 /* Holm over every row with a test: a verdict it does not support becomes UNSURE. */
 static nd_status correct_tests(nd_comparison *out, double alpha) {
     double *p = malloc((out->n ? out->n : 1) * sizeof *p);
@@ -115,7 +111,7 @@ static nd_status correct_tests(nd_comparison *out, double alpha) {
         nd_judgement *time = &r->of[nd_aspect_time];
         if (isnan(r->p)) continue;
         r->p = p[n++];
-        if (!moved(time->verdict) || r->p < alpha) continue;
+        if (!nd_verdict_moved(time->verdict) || r->p < alpha) continue;
         nd_judgement_say(time, nd_verdict_unsure, "too few sessions to be sure (p = %.3g)", r->p);
         nd_compared_settle(r);
     }
@@ -208,7 +204,7 @@ void nd_compare_confirm(nd_comparison *first, const nd_comparison *second) {
     for (size_t i = 0; i < first->n; i++) {
         nd_compared *r = &first->rows[i];
         nd_judgement *time = &r->of[nd_aspect_time];
-        if (!moved(time->verdict)) continue;
+        if (!nd_verdict_moved(time->verdict)) continue;
         bool repeated = false;
         for (size_t k = 0; k < second->n; k++)
             repeated = repeated || (second->rows[k].base == r->base &&

@@ -147,8 +147,7 @@ static nd_status judge_dense(const nd_judging *judging, nd_compared *r) {
     ND_TRY(nd_stats_mann_whitney(a->reals, (size_t)a->i, b->reals, (size_t)b->i, &r->p));
     judge(r, judging->settings->absolute_ns);
     double machine = machine_change(r->base, r->now);
-    bool moved = time->verdict == nd_verdict_slower || time->verdict == nd_verdict_faster;
-    if (moved && fabs(machine - 1) > 0.05)
+    if (nd_verdict_moved(time->verdict) && fabs(machine - 1) > 0.05)
         nd_judgement_say(time, nd_verdict_unsure, "dense time moved, but so did the machine's peaks (x%.2f)",
                          1 / machine);
     return nd_status_ok;

@@ -2,7 +2,6 @@
 
 #include "bench/timing/pairing.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,10 +30,10 @@ void nd_compared_settle(nd_compared *r) {
         if (r->of[a].verdict > r->verdict) r->verdict = r->of[a].verdict;
 }
 
-bool nd_judged_as_sum(const nd_row *row) {
-    return !row->values[nd_field_layer].set || nd_row_is(row, nd_field_layer, "conv stack");
+bool nd_verdict_moved(nd_verdict verdict) {
+    return verdict == nd_verdict_slower || verdict == nd_verdict_faster;
 }
 
-double nd_row_real(const nd_row *row, nd_field field) {
-    return row->values[field].set ? row->values[field].r : NAN;
+bool nd_judged_as_sum(const nd_row *row) {
+    return !row->values[nd_field_layer].set || nd_row_is(row, nd_field_layer, "conv stack");
 }

@@ -12,10 +12,9 @@ void nd_judgement_add(nd_judgement *judgement, const char *format, ...) __attrib
 /* The verdict of the pair, after one of its judgements changed. */
 void nd_compared_settle(nd_compared *r);
 
+bool nd_verdict_moved(nd_verdict verdict); /* to slower or faster */
+
 /* A whole network, or the stack of its convolutions. */
 bool nd_judged_as_sum(const nd_row *row);
-
-/* NaN where the field is null. */
-double nd_row_real(const nd_row *row, nd_field field);
 
 #endif

@@ -93,10 +93,6 @@ static int by_x(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double real_of(const nd_row *row, nd_field field) {
-    return row->values[field].set ? row->values[field].r : NAN;
-}
-
 /* An interval of a drop may reach past what an accuracy can be; NaN stays. */
 static double within(const measure *of, double value) {
     return of->most <= 0 ? value : value < 0 ? 0 : value > of->most ? of->most : value;
@@ -115,17 +111,17 @@ static const nd_row *original_of(const group *g, const nd_row *row) {
 
 static void set_interval(const group *g, const measure *of, const nd_row *row, nd_plot_point *point) {
     const nd_row *original = original_of(g, row);
-    const double base = original ? real_of(original, of->value) : NAN;
+    const double base = original ? nd_row_real(original, of->value) : NAN;
     point->lo = point->hi = NAN;
     if (of->lo == of->hi) return;
-    point->lo = within(of, of->own ? real_of(row, of->lo) : base - real_of(row, of->hi));
-    point->hi = within(of, of->own ? real_of(row, of->hi) : base - real_of(row, of->lo));
+    point->lo = within(of, of->own ? nd_row_real(row, of->lo) : base - nd_row_real(row, of->hi));
+    point->hi = within(of, of->own ? nd_row_real(row, of->hi) : base - nd_row_real(row, of->lo));
 }
 
 static nd_plot_point make_point(const group *g, const nd_row *row, double x, const measure *of,
                                 nd_field pareto) {
     nd_report *report = g->report;
-    const double y = real_of(row, of->value);
+    const double y = nd_row_real(row, of->value);
     const char *target = nd_report_text(report, row, nd_field_target);
     const char *rank = nd_report_text(report, row, nd_field_rank);
     const char *label = is_original(row) ? "dense" : *rank ? rank : target;
@@ -136,12 +132,12 @@ static nd_plot_point make_point(const group *g, const nd_row *row, double x, con
         .label = *label ? label : NULL,
     };
     set_interval(g, of, row, &point);
-    point.tip =
-        nd_arena_printf(&report->arena,
-                        of->most > 0 ? "%s T=%s: %.2f %%, conv MACs x%.2f, time x%s"
-                                     : "%s T=%s: %.3g, conv MACs x%.2f, time x%s",
-                        nd_report_text(report, row, nd_field_method), *label ? label : "?", y,
-                        real_of(row, nd_field_conv_macs_ratio), nd_report_text(report, row, nd_field_ratio));
+    point.tip = nd_arena_printf(&report->arena,
+                                of->most > 0 ? "%s T=%s: %.2f %%, conv MACs x%.2f, time x%s"
+                                             : "%s T=%s: %.3g, conv MACs x%.2f, time x%s",
+                                nd_report_text(report, row, nd_field_method), *label ? label : "?", y,
+                                nd_row_real(row, nd_field_conv_macs_ratio),
+                                nd_report_text(report, row, nd_field_ratio));
     return point;
 }
 
@@ -183,7 +179,7 @@ static nd_status fill_series(const group *g, const double *x, const measure *of,
         series[s].points = nd_arena_alloc(&g->report->arena, (most + 1) * sizeof *series[s].points);
         ND_REQUIRE(series[s].points, nd_status_memory, "report: out of memory");
         for (size_t i = 0; i < g->n; i++)
-            if (of_row[i] == s && isfinite(x[i]) && isfinite(real_of(g->rows[i], of->value)))
+            if (of_row[i] == s && isfinite(x[i]) && isfinite(nd_row_real(g->rows[i], of->value)))
                 series[s].points[series[s].n++] = make_point(g, g->rows[i], x[i], of, pareto);
         /* Across dtypes a line goes from the dense network on, as the rows come. */
         if (!g->dtypes || pareto != nd_field_pareto_time)
@@ -227,8 +223,8 @@ static nd_status add_plot(const group *g, const double *x, const measure *of, bo
     plot->note = note_of(g, of);
     plot->lines = plot->ratios = true;
     plot->from_zero = of->most <= 0;
-    if (g->n_originals && isfinite(real_of(g->originals[0], of->value))) {
-        plot->level = real_of(g->originals[0], of->value);
+    if (g->n_originals && isfinite(nd_row_real(g->originals[0], of->value))) {
+        plot->level = nd_row_real(g->originals[0], of->value);
         plot->level_label = nd_arena_printf(&report->arena, "original %.2f %%", plot->level);
     }
     return nd_status_ok;
@@ -236,7 +232,7 @@ static nd_status add_plot(const group *g, const double *x, const measure *of, bo
 
 static bool has_points(const group *g, const double *x, const measure *of) {
     for (size_t i = 0; i < g->n; i++)
-        if (isfinite(x[i]) && isfinite(real_of(g->rows[i], of->value))) return true;
+        if (isfinite(x[i]) && isfinite(nd_row_real(g->rows[i], of->value))) return true;
     return false;
 }
 
@@ -244,7 +240,7 @@ static nd_status plot_group(const group *g) {
     double *macs = nd_arena_alloc(&g->report->arena, g->n * sizeof *macs);
     ND_REQUIRE(macs, nd_status_memory, "report: out of memory");
     for (size_t i = 0; i < g->n; i++)
-        macs[i] = is_original(g->rows[i]) ? NAN : real_of(g->rows[i], nd_field_conv_macs_ratio);
+        macs[i] = is_original(g->rows[i]) ? NAN : nd_row_real(g->rows[i], nd_field_conv_macs_ratio);
     for (int time = 0; time < 2; time++)
         for (int m = 0; m < n_measures; m++) {
             const double *x = time ? g->ratios : macs;

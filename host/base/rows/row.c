@@ -136,6 +136,10 @@ void nd_row_free(nd_row *row) {
     *row = (nd_row){0};
 }
 
+double nd_row_real(const nd_row *row, nd_field field) {
+    return row->values[field].set ? row->values[field].r : NAN;
+}
+
 static json_t *real_json(double value) {
     return isfinite(value) ? json_real(value) : json_null();
 }

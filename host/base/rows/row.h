@@ -76,6 +76,9 @@ void nd_row_set_reals(nd_row *row, nd_field field, const double *values, size_t 
 void nd_row_copy(nd_row *dst, const nd_row *src); /* fields set in src overwrite those of dst */
 void nd_row_free(nd_row *row);
 
+/* Of a field of reals; NaN where it is null. */
+double nd_row_real(const nd_row *row, nd_field field);
+
 /* How many CPU threads, and what says so (base/parallel.h). */
 void nd_row_threads(nd_row *row);
 

@@ -4,6 +4,7 @@
 #include "base/files/draft.h"
 #include "base/rows/row_write.h"
 #include "bench/gate/compare.h"
+#include "bench/gate/judgement.h"
 #include "bench/timing/pairing.h"
 
 #include <math.h>
@@ -77,7 +78,7 @@ static void print_overall(const nd_comparison *comparison) {
 
 /* Measures the new side once more when something moved and this program can do it. */
 static nd_status confirm(nd_comparison *first, const row_file *base, const nd_compare_settings *settings) {
-    if (first->overall != nd_verdict_slower && first->overall != nd_verdict_faster) return nd_status_ok;
+    if (!nd_verdict_moved(first->overall)) return nd_status_ok;
     row_file again = {0};
     nd_comparison second = {0};
     nd_status status = nd_status_ok;
